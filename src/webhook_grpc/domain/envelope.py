@@ -1,0 +1,51 @@
+"""What a receiver gets: `{"event":…,"timestamp":…,"data":…}` around the producer's own bytes.
+
+The body is made once, when the event is published, and stored; every attempt signs and sends those bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import orjson
+
+DATA_BYTES_MAX: Final = 256 * 1024
+DATA_DEPTH_MAX: Final = 64
+
+_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+
+
+def render_body(event_type: str, occur_time_unix_seconds: int, data_json: bytes) -> tuple[bytes, int]:
+    """The request body, and where `data_json` starts in it; it ends one byte before the end.
+
+    The event type consists of characters that JSON need not escape (`matching.is_event_type`).
+    """
+    head = f'{{"event":"{event_type}","timestamp":{occur_time_unix_seconds},"data":'.encode("ascii")
+    return head + data_json + b"}", len(head)
+
+
+def why_not_json(data_json: bytes) -> str | None:
+    """What is wrong with the text as JSON (RFC 8259), or None. The caller has bounded its size."""
+    try:
+        orjson.loads(data_json)
+    except orjson.JSONDecodeError as error:
+        return f"is not valid JSON: {error.msg} at byte {error.pos}"
+    if _depth(data_json) > DATA_DEPTH_MAX:
+        return f"is nested more than {DATA_DEPTH_MAX} levels deep"
+    return None
+
+
+def _depth(data_json: bytes) -> int:
+    """How deep valid JSON is nested. Few brackets can't nest deep, so most texts are not scanned."""
+    if data_json.count(b"[") + data_json.count(b"{") <= DATA_DEPTH_MAX:
+        return 0
+    depth = deepest = 0
+    for match in _STRUCTURE.finditer(data_json):
+        token = match[0]
+        if token in (b"[", b"{"):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token in (b"]", b"}"):
+            depth -= 1
+    return deepest

@@ -1,0 +1,117 @@
+"""Every way in which the service says no, as one exception tree.
+
+An error carries a `reason` (upper snake case, stable, for programs), a message that says what to do (for people), and
+metadata. The gRPC status of each class stands in one table, `api/errors.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One field at fault: its dotted path and what is wrong with it."""
+
+    field: str
+    description: str
+
+
+class WebhookError(Exception):
+    """The request was refused."""
+
+    def __init__(self, reason: str, message: str, metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.metadata: Mapping[str, str] = metadata or {}
+
+
+class InvalidArgument(WebhookError):
+    """The request is malformed; it lists everything that is wrong with it."""
+
+    def __init__(
+        self,
+        violations: Sequence[Violation],
+        reason: str = "FIELD_INVALID",
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        text = "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in violations)
+        super().__init__(reason, text, metadata)
+        self.violations = tuple(violations)
+
+
+class Unauthenticated(WebhookError):
+    """The caller did not prove who it is."""
+
+
+class PermissionDenied(WebhookError):
+    """The caller may not do this, whether or not the object exists."""
+
+
+class FailedPrecondition(WebhookError):
+    """The state of the named object does not allow it."""
+
+    def __init__(self, reason: str, message: str, subject: str, metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(reason, message, metadata)
+        self.subject = subject
+
+
+class NotFound(WebhookError):
+    """The object does not exist, or belongs to another customer."""
+
+    def __init__(self, resource_type: str, resource_name: str) -> None:
+        super().__init__(f"{resource_type.upper()}_NOT_FOUND", f"{resource_type} {resource_name} does not exist")
+        self.resource_type = resource_type
+        self.resource_name = resource_name
+
+
+class AlreadyExists(WebhookError):
+    """The name or the request id is taken."""
+
+    def __init__(self, reason: str, message: str, resource_type: str, resource_name: str) -> None:
+        super().__init__(reason, message)
+        self.resource_type = resource_type
+        self.resource_name = resource_name
+
+
+class Conflict(WebhookError):
+    """Somebody else changed the object first; read it again."""
+
+
+class QuotaExceeded(WebhookError):
+    """A quota of the customer is used up; waiting does not help."""
+
+    def __init__(self, reason: str, message: str, subject: str) -> None:
+        super().__init__(reason, message)
+        self.subject = subject
+
+
+class Overloaded(WebhookError):
+    """Too much at once; the same call may succeed after `retry_seconds`."""
+
+    def __init__(self, reason: str, message: str, retry_seconds: float) -> None:
+        super().__init__(reason, message)
+        self.retry_seconds = retry_seconds
+
+
+class CursorExpired(WebhookError):
+    """The log no longer reaches back to the cursor."""
+
+
+class Unavailable(WebhookError):
+    """The service cannot answer now; the same call may succeed after `retry_seconds`."""
+
+    def __init__(self, reason: str, message: str, retry_seconds: float = 1.0) -> None:
+        super().__init__(reason, message)
+        self.retry_seconds = retry_seconds
+
+
+class WatcherTooSlow(WebhookError):
+    """The reader of a stream did not keep up; it may resume from its cursor."""
+
+
+def field_invalid(field: str, description: str, reason: str = "FIELD_INVALID", **metadata: str) -> InvalidArgument:
+    """InvalidArgument for a single field."""
+    return InvalidArgument([Violation(field, description)], reason, metadata)

@@ -1,0 +1,62 @@
+"""Identifiers as people and programs see them.
+
+An event id is `evt_` and the 26 lower-case Crockford base-32 characters of a UUIDv7 (RFC 9562), so ids sort by time. A
+delivery is one event on its way to one webhook, so its id is made of those two ids and needs no storage of its own.
+No id contains a dot: Standard Webhooks joins id, timestamp and body with dots before it signs them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from uuid import UUID
+
+SHARD_COUNT: Final = 64
+INT64_MAX: Final = 2**63 - 1
+
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_VALUE_OF: Final = {character: value for value, character in enumerate(_ALPHABET)}
+_LENGTH: Final = 26
+_EVENT_ID: Final = re.compile(rf"evt_([0-7][{_ALPHABET}]{{25}})")
+_DELIVERY_ID: Final = re.compile(rf"dlv_([0-7][{_ALPHABET}]{{25}})_([1-9][0-9]{{0,18}})")
+
+
+def shard_of(webhook_id: int) -> int:
+    """The shard that owns a webhook's deliveries; the generated column `webhooks.shard` says the same."""
+    return webhook_id % SHARD_COUNT
+
+
+def event_id_text(event_id: UUID) -> str:
+    """`evt_…` for a stored event id."""
+    return "evt_" + _encode(event_id)
+
+
+def delivery_id_text(event_id: UUID, webhook_id: int) -> str:
+    """`dlv_…_<webhook id>` for a stored delivery."""
+    return f"dlv_{_encode(event_id)}_{webhook_id}"
+
+
+def parse_event_id(text: str) -> UUID | None:
+    """The stored id, or None if the text is not an event id in its one canonical form."""
+    match = _EVENT_ID.fullmatch(text)
+    return _decode(match[1]) if match else None
+
+
+def parse_delivery_id(text: str) -> tuple[UUID, int] | None:
+    """The stored event id and the webhook id, or None if the text is not a delivery id in its one canonical form."""
+    match = _DELIVERY_ID.fullmatch(text)
+    if match is None or int(match[2]) > INT64_MAX:
+        return None
+    return _decode(match[1]), int(match[2])
+
+
+def _encode(value: UUID) -> str:
+    number = value.int
+    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(5 * (_LENGTH - 1), -1, -5))
+
+
+def _decode(text: str) -> UUID:
+    number = 0
+    for character in text:
+        number = number << 5 | _VALUE_OF[character]
+    return UUID(int=number)

@@ -1,0 +1,34 @@
+"""A token bucket: so many at once, so many a second on average."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class TokenBucket:
+    """Refilled by the caller's clock; `now` is in monotonic seconds."""
+
+    rate_per_second: float
+    burst: float
+    tokens: float
+    refilled_at: float
+
+    @classmethod
+    def full(cls, rate_per_second: float, now: float) -> TokenBucket:
+        """A bucket that admits one second's worth at once."""
+        burst = max(1.0, rate_per_second)
+        return cls(rate_per_second, burst, burst, now)
+
+    def take(self, count: int, now: float) -> float:
+        """Takes `count` tokens and returns 0, or takes none and returns after how many seconds to ask again.
+
+        A full bucket admits any count, going into debt, so that a batch larger than the burst is possible.
+        """
+        self.tokens = min(self.burst, self.tokens + (now - self.refilled_at) * self.rate_per_second)
+        self.refilled_at = now
+        needed = min(float(count), self.burst)
+        if self.tokens < needed:
+            return (needed - self.tokens) / self.rate_per_second
+        self.tokens -= count
+        return 0.0

@@ -1,0 +1,51 @@
+"""Which webhooks an event goes to.
+
+A pattern is an exact type (`job.completed`), a prefix (`job.*`: anything below `job.`, at any depth), or `*`. An event
+matches a webhook when any of `patterns_matching(event_type)` stands among the webhook's patterns; the store asks
+Postgres the same question with an array overlap, so this function is the only place that knows what a prefix is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+TYPE_LENGTH_MAX: Final = 128
+
+_SEGMENT: Final = r"[a-z0-9][a-z0-9_-]*"
+_TYPE: Final = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*")
+_PATTERN: Final = re.compile(rf"\*|{_SEGMENT}(?:\.{_SEGMENT})*(?:\.\*)?")
+
+
+def is_event_type(text: str) -> bool:
+    """Whether the text has the form of an event type: lower-case segments joined by dots, at most 128 characters."""
+    return len(text) <= TYPE_LENGTH_MAX and _TYPE.fullmatch(text) is not None
+
+
+def is_pattern(text: str) -> bool:
+    """Whether the text is an event type, a prefix or `*`."""
+    return len(text) <= TYPE_LENGTH_MAX and _PATTERN.fullmatch(text) is not None
+
+
+def is_exact(pattern: str) -> bool:
+    """Whether a pattern names a single event type."""
+    return not pattern.endswith("*")
+
+
+def patterns_matching(event_type: str) -> list[str]:
+    """Every pattern that the event type matches: itself, each prefix of it, and `*`."""
+    segments = event_type.split(".")
+    prefixes = [".".join(segments[:depth]) + ".*" for depth in range(len(segments) - 1, 0, -1)]
+    return [event_type, *prefixes, "*"]
+
+
+def matches(event_type: str, patterns: Iterable[str]) -> bool:
+    """Whether the event type matches any of the patterns."""
+    return not set(patterns).isdisjoint(patterns_matching(event_type))
+
+
+def patterns_regex(patterns: Iterable[str]) -> str:
+    """The same question as a regular expression, in the syntax that Python and Postgres share, for filters in SQL."""
+    alternatives = (re.escape(pattern).replace(r"\.\*", r"\..+").replace(r"\*", ".+") for pattern in patterns)
+    return f"^({'|'.join(alternatives)})$"

@@ -1,0 +1,224 @@
+"""The words of the service as immutable values. The same words stand in the protos, the tables, the logs and the docs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from .ids import shard_of
+
+
+class WebhookStatus(StrEnum):
+    """Whether a webhook receives deliveries. DELETED is never shown: the row stays for its history."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+    DELETED = "deleted"
+
+
+class DeliveryStatus(StrEnum):
+    """Where a delivery stands. All but PENDING are final."""
+
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class Outcome(StrEnum):
+    """How one attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    HTTP_ERROR = "http_error"
+    TIMEOUT = "timeout"
+    CONNECTION_ERROR = "connection_error"
+    TLS_ERROR = "tls_error"
+    PROTOCOL_ERROR = "protocol_error"
+    BLOCKED = "blocked"
+    INTERNAL_ERROR = "internal_error"
+
+
+class Trigger(StrEnum):
+    """What caused an attempt."""
+
+    SCHEDULED = "scheduled"
+
+
+class FailureReason(StrEnum):
+    """Why an attempt failed: the closed list from which customers are told, never an exception's text.
+
+    An exception can carry an internal address, another service's banner or a URL's secrets; these can not.
+    """
+
+    NONE = ""
+    STATUS = "The receiver answered with an error status."
+    REDIRECT = "The receiver answered with a redirect, which is not followed; update the webhook's URL."
+    GONE = "The receiver answered 410 Gone, so the webhook was disabled."
+    TIMEOUT = "The receiver did not answer within the webhook's timeout."
+    NAME_NOT_RESOLVED = "The host name of the webhook's URL could not be resolved."
+    CONNECTION_FAILED = "The connection to the receiver failed."
+    DISCONNECTED = "The receiver closed the connection before it answered."
+    CERTIFICATE = "The receiver's TLS certificate is not valid for the host."
+    TLS_HANDSHAKE = "The TLS handshake with the receiver failed."
+    NOT_HTTP = "The receiver's answer was not valid HTTP or was beyond its limits."
+    BLOCKED_DESTINATION = "The webhook's URL leads to an address that may not be called."
+    SECRET_UNREADABLE = "The webhook's secret could not be opened; contact the operator."
+    NOT_SENDABLE = "The request could not be built from the webhook's settings."
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A customer's registration of an HTTP callback. `None` in a policy field means the service's default."""
+
+    webhook_id: int
+    customer_id: int
+    name: str
+    url: str
+    sealed_secret: bytes = field(repr=False)
+    secret_hint: str
+    events: tuple[str, ...]
+    status: WebhookStatus
+    status_reason: str
+    retry_delays_seconds: tuple[float, ...] | None
+    timeout_seconds: float | None
+    max_in_flight: int | None
+    headers: Mapping[str, str] = field(repr=False)
+    labels: Mapping[str, str]
+    description: str
+    version: int
+    create_time: datetime
+    update_time: datetime
+
+    @property
+    def shard(self) -> int:
+        """The shard that owns its deliveries."""
+        return shard_of(self.webhook_id)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSpec:
+    """What a caller may choose about a webhook."""
+
+    name: str
+    url: str
+    events: tuple[str, ...]
+    retry_delays_seconds: tuple[float, ...] | None = None
+    timeout_seconds: float | None = None
+    max_in_flight: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to publish, valid and complete. `body` is what every receiver will get, byte for byte."""
+
+    event_id: UUID
+    customer_id: int
+    event_type: str
+    occur_time: datetime
+    body: bytes = field(repr=False)
+    data_start: int
+    attributes: Mapping[str, str]
+    request_id: str | None
+    fingerprint: int
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The answer to a publication: committed, and to how many webhooks it goes."""
+
+    event_id: UUID
+    delivery_count: int
+    duplicate: bool
+    create_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A stored event."""
+
+    event_id: UUID
+    customer_id: int
+    event_type: str
+    occur_time: datetime
+    create_time: datetime
+    body: bytes = field(repr=False)
+    data_start: int
+    attributes: Mapping[str, str]
+
+    @property
+    def data_json(self) -> bytes:
+        """What the producer gave, byte for byte."""
+        return self.body[self.data_start : -1]
+
+
+@dataclass(frozen=True, slots=True)
+class PendingDelivery:
+    """One row of the outbox with what is needed to send it. (webhook_id, event_id, attempt) names one attempt.
+
+    `attempt` counts the attempts already made.
+    """
+
+    webhook_id: int
+    event_id: UUID
+    due_at: datetime
+    customer_id: int
+    attempt: int
+    event_type: str
+    event_create_time: datetime
+    body: bytes = field(repr=False)
+
+    @property
+    def shard(self) -> int:
+        """The shard whose owner may send and settle it."""
+        return shard_of(self.webhook_id)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """What came of one request. Latency is in milliseconds, from the start to the status line or the failure."""
+
+    outcome: Outcome
+    start_time: datetime
+    latency_ms: int
+    reason: FailureReason = FailureReason.NONE
+    response_status: int | None = None
+    response_body: bytes = field(default=b"", repr=False)
+    retry_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request to a receiver as the log keeps it."""
+
+    attempt_number: int
+    start_time: datetime
+    latency_ms: int
+    outcome: Outcome
+    response_status: int | None
+    response_body: bytes = field(repr=False)
+    reason: FailureReason
+    trigger: Trigger
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A delivery as it stands, or as it stood after one change."""
+
+    event_id: UUID
+    webhook_id: int
+    customer_id: int
+    event_type: str
+    status: DeliveryStatus
+    attempt_count: int
+    last_attempt: Attempt | None
+    next_attempt_time: datetime | None
+    create_time: datetime
+    update_time: datetime

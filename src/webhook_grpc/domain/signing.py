@@ -1,0 +1,61 @@
+"""The two signatures of a delivery.
+
+`X-Webhook-Signature: sha256=<hex>` is HMAC-SHA256 over the body alone, keyed with the UTF-8 bytes of the secret exactly
+as it was shown: what most hand-written receivers check (the form of GitHub's X-Hub-Signature-256). It cannot stop a
+replay, so `webhook-id`, `webhook-timestamp` and `webhook-signature` of Standard Webhooks
+(https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md) always go with it: they sign
+id, time and body together.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from typing import Final
+
+SECRET_PREFIX: Final = "whsec_"
+KEY_BYTES_MIN: Final = 24
+KEY_BYTES_MAX: Final = 64
+
+
+def secret_from_key(key: bytes) -> str:
+    """The text form of a Standard Webhooks key."""
+    return SECRET_PREFIX + base64.b64encode(key).decode("ascii")
+
+
+def why_bad_secret(secret: str) -> str | None:
+    """What is wrong with a customer's own secret, or None."""
+    if not all(" " < character <= "~" for character in secret):
+        return "must consist of printable ASCII characters without spaces"
+    try:
+        key = standard_key(secret)
+    except binascii.Error:
+        return f"must be base64 after `{SECRET_PREFIX}`"
+    if not KEY_BYTES_MIN <= len(key) <= KEY_BYTES_MAX:
+        return f"must hold {KEY_BYTES_MIN} to {KEY_BYTES_MAX} bytes, holds {len(key)}"
+    return None
+
+
+def standard_key(secret: str) -> bytes:
+    """The Standard Webhooks key: the bytes behind `whsec_`, or the characters of a secret in free text.
+
+    Raises binascii.Error if what follows `whsec_` is not base64.
+    """
+    if secret.startswith(SECRET_PREFIX):
+        return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    return secret.encode("utf-8")
+
+
+def signature_headers(secret: str, event_id: str, timestamp_unix_seconds: int, body: bytes) -> dict[str, str]:
+    """The headers that let a receiver verify one attempt. The id stays the same on every attempt, the time does not."""
+    body_hmac = hmac.new(secret.encode("utf-8"), body, hashlib.sha256).hexdigest()
+    signed = b"%s.%d.%s" % (event_id.encode("ascii"), timestamp_unix_seconds, body)
+    standard = base64.b64encode(hmac.new(standard_key(secret), signed, hashlib.sha256).digest()).decode("ascii")
+    return {
+        "X-Webhook-Signature": f"sha256={body_hmac}",
+        "webhook-id": event_id,
+        "webhook-timestamp": str(timestamp_unix_seconds),
+        "webhook-signature": f"v1,{standard}",
+    }

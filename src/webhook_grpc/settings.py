@@ -1,0 +1,272 @@
+"""Every setting, from the environment with the prefix `WEBHOOK_`: meaning, unit and default. Read once, then frozen."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from .domain import egress, retry, sealing
+from .domain.ids import INT64_MAX
+
+Permission = Literal["read", "publish", "manage"]
+PREFIX: Final = "WEBHOOK_"
+
+
+class SettingsError(Exception):
+    """The settings can't be used; the message names everything that is wrong."""
+
+
+class Token(BaseModel):
+    """A caller's credential. Only its hash is configured; `webhook-grpc token` makes both."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    customer_id: Annotated[int, Field(gt=0, le=INT64_MAX)] | None = None  # None: all customers
+    permissions: tuple[Permission, ...] = ("read", "publish", "manage")
+    expires: datetime | None = None
+
+    @field_validator("expires")
+    @classmethod
+    def _with_time_zone(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("needs a time zone, for example 2027-01-31T00:00:00Z")
+        return value
+
+
+class Settings(BaseSettings):
+    """The settings of one process. Durations end in `_seconds`, sizes in `_bytes`, upper bounds in `_max`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    # --- where -----------------------------------------------------------------------------------------------------
+    database_url: SecretStr | None = None
+    """A libpq connection string or URI, Postgres 15 or newer. Unset: the embedded Postgres in `data_dir`."""
+    data_dir: Path = Path("~/.local/share/webhook-grpc")
+    """Where the embedded Postgres and its secret key live."""
+    grpc_address: str = "127.0.0.1:50051"
+    """Where gRPC is served: host:port, [ipv6]:port. Port 0 takes a free one."""
+    reflection: bool = True
+    """Whether grpcurl may ask for the API's description."""
+
+    # --- who -------------------------------------------------------------------------------------------------------
+    tokens: Annotated[tuple[Token, ...], NoDecode] = ()
+    """JSON list of {"name", "sha256", "customer_id" (absent: all), "permissions", "expires"}."""
+    tokens_file: Path | None = None
+    """The same list in a file."""
+    allow_anonymous: bool | None = None
+    """Whether calls without a token may do everything. Unset: only on a loopback address with no tokens configured."""
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """base64 of the 32 bytes that webhook secrets are sealed with; several, comma-separated: the first seals, all open.
+    Needed with `database_url`; the embedded database keeps one in `data_dir`."""
+    secret_keys_file: Path | None = None
+    """The same in a file, one a line."""
+
+    # --- where deliveries may go -----------------------------------------------------------------------------------
+    egress_allow_http: bool = False
+    """Whether webhooks may use plain http."""
+    egress_allow_cidrs: Annotated[tuple[egress.Network, ...], NoDecode] = ()
+    """Comma-separated networks that may be called although they are internal."""
+    egress_deny_cidrs: Annotated[tuple[egress.Network, ...], NoDecode] = ()
+    """Comma-separated networks that may not be called although they are public: your own."""
+
+    # --- delivery policy -------------------------------------------------------------------------------------------
+    retry_delays_seconds: Annotated[tuple[float, ...], NoDecode] = retry.DEFAULT_DELAYS_SECONDS
+    """Comma-separated delays before each further attempt, for webhooks without their own."""
+    overload_delay_seconds_min: Annotated[float, Field(ge=0, le=3600)] = retry.OVERLOAD_DELAY_SECONDS_MIN
+    """The least delay after a timeout, 429, 502, 503 or 504."""
+    attempt_timeout_seconds: Annotated[float, Field(ge=1, le=30)] = 15.0
+    """How long an attempt may take in all, for webhooks without their own."""
+    webhook_in_flight_max: Annotated[int, Field(ge=1, le=100)] = 10
+    """Requests at once to one webhook, for webhooks without their own."""
+    customer_in_flight_max: Annotated[int, Field(ge=1)] = 200
+    """Requests at once to all webhooks of one customer, from one process."""
+    process_in_flight_max: Annotated[int, Field(ge=1)] = 2000
+    """Requests at once from one process. Each takes a file descriptor."""
+    webhooks_per_customer_max: Annotated[int, Field(ge=1, le=1000)] = 100
+    """How many webhooks a customer may have."""
+
+    # --- engine ----------------------------------------------------------------------------------------------------
+    lease_seconds: Annotated[float, Field(ge=1, le=60)] = 4.0
+    """How long a process that stopped renewing its lease keeps its shards. Renewed four times in that time."""
+    poll_seconds: Annotated[float, Field(ge=0.02, le=10)] = 0.2
+    """How often the outbox is looked at when no hint comes."""
+    lane_prefetch_max: Annotated[int, Field(ge=1)] = 100
+    """Deliveries of one webhook that are held in memory; the rest stays in the table."""
+    prefetch_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000
+    """Bodies of all deliveries that are held in memory."""
+    settle_batch_max: Annotated[int, Field(ge=1, le=5000)] = 500
+    """Results in one statement."""
+    settle_wait_seconds: Annotated[float, Field(ge=0, le=1)] = 0.005
+    """How long the first result waits for company."""
+    drain_seconds: Annotated[float, Field(ge=0, le=600)] = 20.0
+    """How long requests in flight may finish after SIGTERM."""
+    shutdown_delay_seconds: Annotated[float, Field(ge=0, le=300)] = 0.0
+    """How long calls are still served after SIGTERM while health checks already say NOT_SERVING."""
+    response_body_bytes_max: Annotated[int, Field(ge=0, le=16_384)] = 16_384
+    """How much of a receiver's answer is kept."""
+
+    # --- API -------------------------------------------------------------------------------------------------------
+    publish_batch_max: Annotated[int, Field(ge=1, le=5000)] = 1000
+    """Events in one statement."""
+    publish_waiting_max: Annotated[int, Field(ge=500)] = 20_000
+    """Events that may wait for a statement; more are refused with BACKLOG_FULL."""
+    publish_waiting_bytes_max: Annotated[int, Field(ge=10_000_000)] = 64_000_000
+    """Their bytes."""
+    publish_rate_per_customer: Annotated[float, Field(ge=0)] = 0.0
+    """Events a second that a customer may publish through one process, with a burst of a second. 0: no limit."""
+    calls_max: Annotated[int, Field(ge=1)] = 1000
+    """Calls in progress; more are refused with RATE_LIMITED."""
+    streams_max: Annotated[int, Field(ge=1)] = 1000
+    """WatchDeliveries in progress; more are refused with TOO_MANY_STREAMS."""
+    stream_buffer_max: Annotated[int, Field(ge=100)] = 5000
+    """Changes that are buffered for one watcher before it has to read them from the log."""
+    stream_write_seconds_max: Annotated[float, Field(ge=0.1, le=300)] = 10.0
+    """How long a watcher may take for one message before it is let go."""
+    call_seconds_max: Annotated[float, Field(ge=1, le=300)] = 30.0
+    """The deadline of calls that bring none, and the longest that is granted."""
+
+    # --- database --------------------------------------------------------------------------------------------------
+    database_pool_size: Annotated[int, Field(ge=1, le=1000)] = 8
+    """Connections for calls; the engine has five of its own."""
+    database_timeout_seconds: Annotated[float, Field(ge=0.1, le=300)] = 10.0
+    """The deadline of one statement."""
+
+    # --- logs ------------------------------------------------------------------------------------------------------
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """`auto`: console on a terminal, otherwise one JSON object a line."""
+
+    @field_validator("retry_delays_seconds", "egress_allow_cidrs", "egress_deny_cidrs", "secret_keys", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        try:
+            return orjson.loads(value) if isinstance(value, str) else value
+        except orjson.JSONDecodeError as error:
+            raise ValueError(f"must be a JSON list: {error}") from None
+
+    @field_validator("data_dir")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @field_validator("grpc_address")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):([0-9]{1,5})", value)
+        if match is None or int(match[1]) > 65535:
+            raise ValueError("must be host:port, for example 127.0.0.1:50051")
+        return value
+
+    @field_validator("retry_delays_seconds")
+    @classmethod
+    def _delays(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not 0 <= len(value) <= 20 or not all(0 < delay <= 86_400 for delay in value):
+            raise ValueError("must be at most 20 delays of at most 86400 seconds")
+        return value
+
+    @field_validator("secret_keys")
+    @classmethod
+    def _keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for key in value:
+            decode_secret_key(key.get_secret_value())
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        problems: list[str] = []
+        if self.database_url is not None and not self.secret_keys and self.secret_keys_file is None:
+            problems.append(
+                "WEBHOOK_DATABASE_URL needs WEBHOOK_SECRET_KEYS or WEBHOOK_SECRET_KEYS_FILE, "
+                "the same for every process; `webhook-grpc secret-key` makes one"
+            )
+        if self.allow_anonymous is None and not self.has_tokens and not self.is_loopback:
+            problems.append(
+                "WEBHOOK_GRPC_ADDRESS is reachable from other machines, so WEBHOOK_TOKENS or WEBHOOK_TOKENS_FILE is "
+                "needed (`webhook-grpc token` makes one), or WEBHOOK_ALLOW_ANONYMOUS=true"
+            )
+        if self.allow_anonymous and self.has_tokens:
+            problems.append("WEBHOOK_ALLOW_ANONYMOUS=true and tokens exclude each other")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether any token is configured."""
+        return bool(self.tokens) or self.tokens_file is not None
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the gRPC address."""
+        host = self.grpc_address.rpartition(":")[0].strip("[]")
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+    @property
+    def anonymous_allowed(self) -> bool:
+        """Whether calls without a token may do everything."""
+        return bool(self.allow_anonymous) or not self.has_tokens
+
+    @property
+    def egress_policy(self) -> egress.EgressPolicy:
+        """Where deliveries may go."""
+        return egress.EgressPolicy(self.egress_allow_http, self.egress_allow_cidrs, self.egress_deny_cidrs)
+
+    @property
+    def retry_policy(self) -> retry.RetryPolicy:
+        """When failed attempts are repeated."""
+        return retry.RetryPolicy(self.retry_delays_seconds, self.overload_delay_seconds_min)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings from the environment. Raises SettingsError, which names everything that is wrong with them."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = {str(detail["loc"][:2]): _problem(dict(detail)) for detail in error.errors()}
+        raise SettingsError("; ".join(problems.values())) from None
+
+
+def decode_secret_key(text: str) -> bytes:
+    """The bytes of a secret key. Raises ValueError."""
+    try:
+        key = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise ValueError("must be base64") from None
+    if len(key) != sealing.KEY_BYTES:
+        raise ValueError(f"must be base64 of {sealing.KEY_BYTES} bytes")
+    return key
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings and are none: probably misspelt."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(
+        name for name in environment if name.startswith(PREFIX) and name not in known and "_TEST_" not in name
+    )
+
+
+def _problem(detail: Mapping[str, Any]) -> str:
+    """One line for one problem, without the value, which may be a secret."""
+    where = ".".join(str(part) for part in detail["loc"] if "[" not in str(part)).upper()
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return f"{PREFIX}{where}: {message}" if where else message
