@@ -1,0 +1,227 @@
+"""Reading the log of attempts: for the live stream, from a position on, and where a position lies in time.
+
+`seq` has no holes in a shard, so a reader that has seen `seq` n has seen everything before it. A hole would be a bug, and
+is reported as one; it is never waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from ..domain.cursor import Position
+from ..domain.errors import CursorExpired, FailedPrecondition
+from ..domain.ids import SHARD_COUNT
+from ..domain.model import Attempt, Delivery, DeliveryStatus, FailureReason, Outcome, Trigger
+from .db import Database, Row
+
+log = structlog.get_logger(__name__)
+
+ROWS_PER_SHARD_MAX: Final = 500
+ROWS_MAX: Final = 2000  # each may carry 16 KiB of response
+_ALL_SHARDS: Final = list(range(SHARD_COUNT))
+_EPOCH: Final = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
+
+# Where the log ends now.
+END: Final = """
+SELECT s.shard, greatest(s.last_seq, (SELECT coalesce(max(a.seq), 0) FROM attempts a WHERE a.shard = s.shard)),
+    clock_timestamp()
+FROM shards s
+ORDER BY s.shard
+"""
+
+# Where the log begins: the oldest row that is still kept of each shard.
+BEGINNING: Final = """
+SELECT s.shard, a.seq, a.created_at
+FROM shards s
+CROSS JOIN LATERAL (
+    SELECT seq, created_at FROM attempts WHERE shard = s.shard ORDER BY seq LIMIT 1
+) a
+"""
+
+# The next rows of each shard after a position, up to another, oldest first. `since` only lets partitions be skipped. The
+# order by the running maximum of the time is that of `seq` in each shard, whatever the clock did, so that whatever the
+# limit cuts off is behind what it lets through.
+READ: Final = """
+SELECT r.shard, r.seq, r.event_id, r.webhook_id, r.customer_id, r.event_type, r.status, r.attempt_count, r.next_due_at,
+    r.event_created_at, r.created_at, r.outcome, r.started_at, r.latency_ms, r.response_status, r.response_body, r.reason,
+    r.trigger
+FROM unnest(%(shards)b::smallint[], %(after)b::bigint[], %(until)b::bigint[]) AS k(shard, after, until)
+CROSS JOIN LATERAL (
+    SELECT * FROM attempts
+    WHERE shard = k.shard AND seq > k.after AND seq <= k.until AND created_at >= %(since)b
+    ORDER BY seq
+    LIMIT %(limit_per_shard)b::integer
+) r
+ORDER BY max(r.created_at) OVER (PARTITION BY r.shard ORDER BY r.seq), r.shard, r.seq
+LIMIT %(limit)b::integer
+"""
+
+# The time of the first row at or after a `seq`, for many shards at once.
+TIMES_AT: Final = """
+SELECT k.shard, r.created_at
+FROM unnest(%(shards)b::smallint[], %(seqs)b::bigint[]) AS k(shard, seq)
+LEFT JOIN LATERAL (
+    SELECT created_at FROM attempts WHERE shard = k.shard AND seq >= k.seq ORDER BY seq LIMIT 1
+) r ON true
+"""
+
+INCARNATION: Final = "SELECT log_incarnation FROM meta"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row of the log: the delivery as it stood then."""
+
+    shard: int
+    seq: int
+    delivery: Delivery
+
+
+async def incarnation(database: Database) -> UUID:
+    """Names this log; a restored database has another."""
+    [(value,)] = await database.rows(INCARNATION)
+    return value
+
+
+async def end_position(database: Database) -> tuple[Position, datetime]:
+    """The position after the newest row, and the database's time."""
+    rows = await database.rows(END)
+    return tuple(last_seq for _, last_seq, _ in rows), rows[0][2]
+
+
+async def position_at(database: Database, start_time: datetime) -> Position:
+    """The position before the first row at or after a time; if the log does not reach back so far, before its first.
+
+    In each shard time grows with `seq`, so it is found by bisection, all shards in step.
+    """
+    end, _ = await end_position(database)
+    low = dict(enumerate(end))
+    for shard, first_seq, _ in await database.rows(BEGINNING):
+        low[shard] = first_seq - 1
+    high = dict(enumerate(end))
+    while open_shards := [shard for shard in _ALL_SHARDS if low[shard] < high[shard]]:
+        middle = {shard: (low[shard] + high[shard]) // 2 for shard in open_shards}
+        rows = await database.rows(
+            TIMES_AT, {"shards": open_shards, "seqs": [middle[shard] + 1 for shard in open_shards]}
+        )
+        for shard, created_at in rows:
+            if created_at is None or created_at >= start_time:
+                high[shard] = middle[shard]
+            else:
+                low[shard] = middle[shard] + 1
+    return tuple(low[shard] for shard in _ALL_SHARDS)
+
+
+async def check_position(database: Database, position: Position) -> None:
+    """Raises CursorExpired if rows after the position are gone, FailedPrecondition if it lies beyond the log's end."""
+    end, _ = await end_position(database)
+    if any(seen > last for seen, last in zip(position, end, strict=True)):
+        raise cursor_of_other_log()
+    kept = {shard: (seq, created_at) for shard, seq, created_at in await database.rows(BEGINNING)}
+    for shard in _ALL_SHARDS:
+        first_seq = kept[shard][0] if shard in kept else end[shard] + 1
+        if position[shard] + 1 < first_seq:
+            oldest = min((created_at for _, created_at in kept.values()), default=None)
+            raise CursorExpired(
+                "CURSOR_EXPIRED",
+                "the log no longer reaches back to this cursor; start again with `snapshot` or a later `start_time`",
+                {"oldest_time": oldest.isoformat() if oldest else ""},
+            )
+
+
+def cursor_of_other_log() -> FailedPrecondition:
+    """The error for a cursor that was made before the database was restored."""
+    return FailedPrecondition(
+        "CURSOR_OF_OTHER_LOG",
+        "the cursor belongs to a log that was replaced by a restore; start again with `snapshot`",
+        "cursor",
+    )
+
+
+async def read(
+    database: Database,
+    after: Position,
+    until: Position,
+    since: datetime = _EPOCH,
+) -> list[Change]:
+    """The next changes after a position, at most up to another, in order within each shard. Raises Unavailable."""
+    behind = [shard for shard in _ALL_SHARDS if after[shard] < until[shard]]
+    if not behind:
+        return []
+    rows = await database.rows(
+        READ,
+        {
+            "shards": behind,
+            "after": [after[shard] for shard in behind],
+            "until": [until[shard] for shard in behind],
+            "since": since,
+            "limit": ROWS_MAX,
+            "limit_per_shard": ROWS_PER_SHARD_MAX,
+        },
+    )
+    changes = [_change(row) for row in rows]
+    _report_holes(after, changes)
+    return changes
+
+
+def advanced(position: Position, changes: Sequence[Change]) -> Position:
+    """The position after the changes."""
+    seqs = list(position)
+    for change in changes:
+        seqs[change.shard] = max(seqs[change.shard], change.seq)
+    return tuple(seqs)
+
+
+def _report_holes(after: Position, changes: Sequence[Change]) -> None:
+    last: dict[int, int] = dict(enumerate(after))
+    for change in changes:
+        if change.seq != last[change.shard] + 1:
+            log.error("hole in the log", shard=change.shard, after=last[change.shard], found=change.seq)
+        last[change.shard] = change.seq
+
+
+def _change(row: Row) -> Change:
+    return Change(row[0], row[1], delivery_from_row(row[2:]))
+
+
+def delivery_from_row(row: Row) -> Delivery:
+    """A row of the log as a delivery. The columns stand in the order of READ, from event_id on."""
+    event_id, webhook_id, customer_id, event_type, status, attempt_count, next_due_at, event_created_at, at, *rest = row
+    return Delivery(
+        event_id=event_id,
+        webhook_id=webhook_id,
+        customer_id=customer_id,
+        event_type=event_type,
+        status=DeliveryStatus(status),
+        attempt_count=attempt_count,
+        last_attempt=attempt_from_row(attempt_count, rest),
+        next_attempt_time=next_due_at,
+        create_time=event_created_at,
+        update_time=at,
+    )
+
+
+def attempt_from_row(attempt_number: int, row: Sequence[Any]) -> Attempt | None:
+    """The attempt of a row, or None if its delivery ended without one."""
+    outcome, started_at, latency_ms, response_status, response_body, reason, trigger = row
+    if outcome is None:
+        return None
+    return Attempt(
+        attempt_number=attempt_number,
+        start_time=started_at,
+        latency_ms=latency_ms,
+        outcome=Outcome(outcome),
+        response_status=response_status,
+        response_body=response_body or b"",
+        reason=_REASONS[reason],
+        trigger=Trigger(trigger),
+    )
+
+
+_REASONS: Final[Mapping[str, FailureReason]] = {reason.name.lower(): reason for reason in FailureReason}

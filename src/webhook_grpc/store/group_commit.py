@@ -1,0 +1,119 @@
+"""Group commit: callers that arrive while a statement is in flight share the next one.
+
+The first caller starts at once, so an idle service adds no delay; under load the batches grow by themselves until they
+reach their bound. A batch that the database refuses is bisected, so that an item it will never take fails alone.
+Callers await a future and never touch a connection: a cancelled call can't break one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from ..domain.errors import Overloaded, field_invalid
+from .db import StoreRefusal
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLimits:
+    """Bounds of one statement, and of what may wait for its turn."""
+
+    batch_count: int
+    batch_bytes: int
+    waiting_count: int
+    waiting_bytes: int
+
+
+@dataclass(slots=True)
+class _Waiting(Generic[Item, Answer]):
+    items: Sequence[Item]
+    size_bytes: int
+    answered: asyncio.Future[list[Answer | Exception]] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class GroupCommit(Generic[Item, Answer]):
+    """Collects items of concurrent callers into batches, one in flight at a time."""
+
+    def __init__(
+        self,
+        flush: Callable[[Sequence[Item]], Awaitable[list[Answer | Exception]]],
+        size_of: Callable[[Item], int],
+        limits: GroupLimits,
+    ) -> None:
+        self._flush = flush
+        self._size_of = size_of
+        self._limits = limits
+        self._queue: deque[_Waiting[Item, Answer]] = deque()
+        self._queued_count = 0
+        self._queued_bytes = 0
+        self._arrived = asyncio.Event()
+
+    async def submit(self, items: Sequence[Item]) -> list[Answer | Exception]:
+        """Returns an answer or an exception for each item, in order. Raises Overloaded if too much is waiting."""
+        size_bytes = sum(map(self._size_of, items))
+        if self._queue and (
+            self._queued_count + len(items) > self._limits.waiting_count
+            or self._queued_bytes + size_bytes > self._limits.waiting_bytes
+        ):
+            raise Overloaded("BACKLOG_FULL", "too many events are waiting to be stored; retry later", 1.0)
+        waiting = _Waiting[Item, Answer](items, size_bytes)
+        self._queue.append(waiting)
+        self._queued_count += len(items)
+        self._queued_bytes += size_bytes
+        self._arrived.set()
+        return await waiting.answered
+
+    async def run(self) -> None:
+        """Flushes batches until it is cancelled. Whoever still waits then is cancelled too."""
+        group: list[_Waiting[Item, Answer]] = []
+        try:
+            while True:
+                await self._arrived.wait()
+                group = self._take()
+                await self._flush_group(group)
+        finally:
+            for waiting in (*group, *self._queue):
+                waiting.answered.cancel()
+
+    def _take(self) -> list[_Waiting[Item, Answer]]:
+        group: list[_Waiting[Item, Answer]] = []
+        count = size_bytes = 0
+        while self._queue:
+            head = self._queue[0]
+            count += len(head.items)
+            size_bytes += head.size_bytes
+            if group and (count > self._limits.batch_count or size_bytes > self._limits.batch_bytes):
+                break
+            group.append(self._queue.popleft())
+            self._queued_count -= len(head.items)
+            self._queued_bytes -= head.size_bytes
+        if not self._queue:
+            self._arrived.clear()
+        return group
+
+    async def _flush_group(self, group: list[_Waiting[Item, Answer]]) -> None:
+        answers = await self._answers([item for waiting in group for item in waiting.items])
+        at = 0
+        for waiting in group:
+            if not waiting.answered.done():  # done: the caller was cancelled
+                waiting.answered.set_result(answers[at : at + len(waiting.items)])
+            at += len(waiting.items)
+
+    async def _answers(self, items: Sequence[Item]) -> list[Answer | Exception]:
+        try:
+            return await self._flush(items)
+        except StoreRefusal:
+            if len(items) == 1:
+                return [field_invalid("event", "cannot be stored as it is")]
+            middle = len(items) // 2
+            return await self._answers(items[:middle]) + await self._answers(items[middle:])
+        except Exception as error:  # whatever it is, every caller must hear of it
+            return [error] * len(items)

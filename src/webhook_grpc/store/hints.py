@@ -1,0 +1,140 @@
+"""Hints between processes, by NOTIFY: they make things quicker, and nothing depends on them.
+
+A NOTIFY in every commit would cost most of the throughput (it serialises commits), so hints are collected and sent at
+most about twenty times a second, and not at all while this process is alone. A lost hint costs one poll interval.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+from psycopg import AsyncConnection
+
+from ..domain.errors import Unavailable
+from .db import DatabaseOptions, LoopConnection, connection_arguments, translated_errors
+
+log = structlog.get_logger(__name__)
+
+CHANNEL: Final = "webhook_grpc"
+LISTEN: Final = "LISTEN webhook_grpc"
+NOTIFY: Final = "SELECT pg_notify('webhook_grpc', %s)"
+
+_SEND_INTERVAL_SECONDS: Final = 0.05
+_RECONNECT_SECONDS: Final = 1.0
+_IDS_MAX: Final = 300  # a payload has at most 7,999 bytes
+
+
+class Hints:
+    """Tells this process at once and the others soon."""
+
+    def __init__(self, options: DatabaseOptions) -> None:
+        self._connection = LoopConnection(options, "hints")
+        self._due_shards: set[int] = set()
+        self._changed_webhooks: set[int] = set()
+        self._logged = False
+        self._wanted = asyncio.Event()
+        self._alone = True
+        self.on_webhooks_changed: Callable[[set[int]], None] = _ignore
+        self.on_logged: Callable[[], None] = _ignore
+
+    def process_counted(self, live_count: int) -> None:
+        """How many processes there are. One alone needs no hints."""
+        self._alone = live_count <= 1
+
+    def deliveries_due(self, shards: Iterable[int]) -> None:
+        """Tells the other owners that something became due in these shards."""
+        if not self._alone:
+            self._due_shards.update(shards)
+            self._wake(bool(self._due_shards))
+
+    def webhook_changed(self, webhook_id: int) -> None:
+        """Tells everybody that a webhook was changed."""
+        self.on_webhooks_changed({webhook_id})
+        if not self._alone:
+            self._changed_webhooks.add(webhook_id)
+            self._wake(True)
+
+    def logged(self) -> None:
+        """Tells everybody that the log grew."""
+        self.on_logged()
+        if not self._alone:
+            self._logged = True
+            self._wake(True)
+
+    async def run(self) -> None:
+        """Sends until it is cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self._connection.rows(NOTIFY, (self._take(),))
+            except Unavailable:
+                log.debug("hint lost")
+            await asyncio.sleep(_SEND_INTERVAL_SECONDS)  # the bound on how often
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._connection.close()
+
+    def _wake(self, wanted: bool) -> None:
+        if wanted:
+            self._wanted.set()
+
+    def _take(self) -> str:
+        words = [f"d{shard}" for shard in self._due_shards]
+        words += [f"w{webhook_id}" for webhook_id in list(self._changed_webhooks)[:_IDS_MAX]]
+        words += ["l"] if self._logged else []
+        self._due_shards.clear()
+        self._changed_webhooks.clear()
+        self._logged = False
+        return " ".join(words)
+
+
+def _ignore(*_: object) -> None:
+    pass
+
+
+class HintListener:
+    """Hears the hints of all processes, and calls back. Reconnects by itself."""
+
+    def __init__(
+        self,
+        options: DatabaseOptions,
+        *,
+        on_due: Callable[[set[int]], None],
+        on_webhooks_changed: Callable[[set[int]], None],
+        on_logged: Callable[[], None],
+    ) -> None:
+        self._options = options
+        self._on_due = on_due
+        self._on_webhooks_changed = on_webhooks_changed
+        self._on_logged = on_logged
+
+    async def run(self) -> None:
+        """Listens until it is cancelled."""
+        while True:
+            try:
+                with translated_errors():
+                    async with await AsyncConnection.connect(
+                        self._options.conninfo, **connection_arguments()
+                    ) as connection:
+                        await connection.execute(LISTEN)
+                        async for notification in connection.notifies():
+                            self._hear(notification.payload)
+            except Unavailable:
+                log.debug("listener disconnected")
+            await asyncio.sleep(_RECONNECT_SECONDS)  # polling serves meanwhile
+
+    def _hear(self, payload: str) -> None:
+        words = payload.split()
+        shards = {int(word[1:]) for word in words if word.startswith("d")}
+        webhook_ids = {int(word[1:]) for word in words if word.startswith("w")}
+        if shards:
+            self._on_due(shards)
+        if webhook_ids:
+            self._on_webhooks_changed(webhook_ids)
+        if "l" in words:
+            self._on_logged()

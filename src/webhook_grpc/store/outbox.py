@@ -1,0 +1,190 @@
+"""Publishing: an acknowledged event and its deliveries are on disk, made by one statement for many events."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import orjson
+
+from ..domain.errors import AlreadyExists
+from ..domain.matching import patterns_matching
+from ..domain.model import NewEvent, Published
+from .db import Database, LoopConnection
+
+# Inserts keys, events and deliveries of a batch, or nothing of it. An event whose request id is taken (before, by a
+# concurrent statement, or earlier in the batch) comes back with no created_at. Keys go in sorted, so that concurrent
+# batches can't deadlock.
+PUBLISH: Final = """
+WITH input AS MATERIALIZED (
+    SELECT t.*, now() AS at
+    FROM unnest(
+        %(customer_id)b::bigint[], %(event_id)b::uuid[], %(event_type)b::text[], %(occurred_at)b::timestamptz[],
+        %(body)b::bytea[], %(data_start)b::smallint[], %(attributes)b::text[], %(patterns)b::text[],
+        %(request_id)b::text[], %(fingerprint)b::bigint[]
+    ) WITH ORDINALITY AS t(
+        customer_id, event_id, event_type, occurred_at, body, data_start, attributes, patterns, request_id,
+        fingerprint, ord
+    )
+), new_keys AS (
+    INSERT INTO idempotency_keys (customer_id, request_id, event_id, fingerprint, created_at)
+    SELECT customer_id, request_id, event_id, fingerprint, at
+    FROM input, meta
+    WHERE request_id IS NOT NULL
+    ORDER BY customer_id, request_id, ord
+    ON CONFLICT (customer_id, request_id) DO NOTHING
+    RETURNING event_id
+), new_events AS (
+    INSERT INTO events (event_id, customer_id, event_type, occurred_at, created_at, body, data_start, attributes)
+    SELECT event_id, customer_id, event_type, occurred_at, at, body, data_start, attributes
+    FROM input, meta
+    WHERE request_id IS NULL OR event_id IN (SELECT event_id FROM new_keys)
+    RETURNING event_id, customer_id, created_at
+), new_deliveries AS (
+    INSERT INTO deliveries (shard, webhook_id, due_at, event_id, customer_id, attempt)
+    SELECT w.shard, w.id, e.created_at, e.event_id, e.customer_id, 0::smallint
+    FROM input i
+    JOIN new_events e ON e.event_id = i.event_id
+    JOIN webhooks w ON w.customer_id = e.customer_id
+        AND w.status IN ('active', 'paused')
+        AND w.events && string_to_array(i.patterns, ' ')
+    RETURNING shard, webhook_id, event_id
+)
+SELECT i.ord, e.created_at, coalesce(d.delivery_count, 0), d.own_webhook_ids, d.other_shards
+FROM input i
+LEFT JOIN new_events e ON e.event_id = i.event_id
+LEFT JOIN (
+    SELECT event_id, count(*) AS delivery_count,
+        array_agg(webhook_id) FILTER (WHERE shard = ANY(%(own_shards)b::smallint[])) AS own_webhook_ids,
+        array_agg(DISTINCT shard) FILTER (WHERE shard <> ALL(%(own_shards)b::smallint[])) AS other_shards
+    FROM new_deliveries
+    GROUP BY event_id
+) d ON d.event_id = i.event_id
+ORDER BY i.ord
+"""
+
+# What was published under these request ids. The count is what the log and the outbox still know.
+PUBLISHED_BEFORE: Final = """
+SELECT i.ord, k.event_id, k.fingerprint, coalesce(e.created_at, k.created_at), (
+    SELECT count(*) FROM webhooks w
+    WHERE w.customer_id = e.customer_id AND (
+        EXISTS (
+            SELECT 1 FROM deliveries d
+            WHERE d.shard = w.shard AND d.webhook_id = w.id AND d.due_at = e.created_at AND d.event_id = e.event_id
+        ) OR EXISTS (
+            SELECT 1 FROM attempts a
+            WHERE a.webhook_id = w.id AND a.event_created_at = e.created_at AND a.event_id = e.event_id
+        )
+    )
+)
+FROM unnest(%(customer_id)b::bigint[], %(request_id)b::text[]) WITH ORDINALITY AS i(customer_id, request_id, ord)
+JOIN idempotency_keys k ON k.customer_id = i.customer_id AND k.request_id = i.request_id
+LEFT JOIN events e ON e.event_id = k.event_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewDeliveries:
+    """Which deliveries an event got: those of the caller's own shards one by one, of the others only the shards."""
+
+    event: NewEvent
+    create_time: datetime
+    own_webhook_ids: Sequence[int]
+    other_shards: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedBatch:
+    """One answer for each event, in order; an exception where the event was refused."""
+
+    answers: list[Published | Exception]
+    new: list[NewDeliveries]
+
+
+async def publish(connection: LoopConnection, events: Sequence[NewEvent], own_shards: Collection[int]) -> PublishedBatch:
+    """Publishes a batch: all of it or, on an exception, nothing that is known of.
+
+    Raises StoreRefusal if any of the events can't be stored, Unavailable if it may not have been stored.
+    """
+    rows = await connection.rows(PUBLISH, _publish_parameters(events, own_shards))
+    answers: list[Published | Exception] = []
+    new: list[NewDeliveries] = []
+    repeated: dict[int, NewEvent] = {}
+    for event, (ord_, create_time, delivery_count, own_webhook_ids, other_shards) in zip(events, rows, strict=True):
+        if create_time is None:
+            repeated[ord_ - 1] = event
+            answers.append(AssertionError("replaced below"))
+            continue
+        answers.append(Published(event.event_id, delivery_count, False, create_time))
+        new.append(NewDeliveries(event, create_time, own_webhook_ids or (), other_shards or ()))
+    if repeated:
+        for index, answer in zip(repeated, await _published_before(connection, list(repeated.values())), strict=True):
+            answers[index] = answer
+    return PublishedBatch(answers, new)
+
+
+async def _published_before(connection: LoopConnection, events: Sequence[NewEvent]) -> list[Published | Exception]:
+    parameters = {
+        "customer_id": [event.customer_id for event in events],
+        "request_id": [event.request_id for event in events],
+    }
+    rows = {ord_ - 1: rest for ord_, *rest in await connection.rows(PUBLISHED_BEFORE, parameters)}
+    return [_repeated_answer(event, rows[index]) for index, event in enumerate(events)]
+
+
+def _repeated_answer(event: NewEvent, row: list[object]) -> Published | Exception:
+    event_id, fingerprint, create_time, delivery_count = row
+    assert isinstance(event_id, UUID) and isinstance(create_time, datetime) and isinstance(delivery_count, int)
+    if fingerprint != event.fingerprint:
+        return request_id_reused(event.request_id or "")
+    return Published(event_id, delivery_count, True, create_time)
+
+
+def request_id_reused(request_id: str) -> AlreadyExists:
+    """The error for a request id that was used for something else before."""
+    return AlreadyExists(
+        "REQUEST_ID_REUSED",
+        "request_id was used before for a different request; give every request its own",
+        "request_id",
+        request_id,
+    )
+
+
+def _publish_parameters(events: Sequence[NewEvent], own_shards: Collection[int]) -> dict[str, object]:
+    return {
+        "customer_id": [event.customer_id for event in events],
+        "event_id": [event.event_id for event in events],
+        "event_type": [event.event_type for event in events],
+        "occurred_at": [event.occur_time for event in events],
+        "body": [event.body for event in events],
+        "data_start": [event.data_start for event in events],
+        "attributes": [_json_or_none(event) for event in events],
+        "patterns": [" ".join(patterns_matching(event.event_type)) for event in events],
+        "request_id": [event.request_id for event in events],
+        "fingerprint": [event.fingerprint for event in events],
+        "own_shards": list(own_shards),
+    }
+
+
+def _json_or_none(event: NewEvent) -> str | None:
+    return orjson.dumps(dict(event.attributes)).decode("utf-8") if event.attributes else None
+
+
+KNOWN_EVENT_TYPES: Final = "SELECT event_type FROM event_types"
+
+
+class EventTypes:
+    """The registered event types, cached. A type is looked up again before it is called unknown."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: frozenset[str] = frozenset()
+
+    async def unknown(self, event_types: Collection[str]) -> set[str]:
+        """Those of the given types that are not registered. Raises Unavailable."""
+        if not self._known.issuperset(event_types):
+            self._known = frozenset(name for (name,) in await self._database.rows(KNOWN_EVENT_TYPES))
+        return set(event_types) - self._known

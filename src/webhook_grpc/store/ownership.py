@@ -1,0 +1,140 @@
+"""Which process may send and settle which shard.
+
+A process lives by its lease (`workers`); a shard belongs to the process in its `owner` at its `epoch`. Only the
+database's clock decides whether a lease has run out. An expired worker id is never revived: its process takes a new one
+and owns nothing until it has taken shards again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from .db import LoopConnection
+
+REGISTER: Final = """
+INSERT INTO workers (worker_id, lease_until)
+VALUES (%(worker)s, now() + %(ttl)s * interval '1 second')
+"""
+
+# No row: the lease had run out.
+RENEW: Final = """
+UPDATE workers SET lease_until = now() + %(ttl)s * interval '1 second'
+WHERE worker_id = %(worker)s AND lease_until > now()
+RETURNING clock_timestamp()
+"""
+
+COUNT_LIVE: Final = "SELECT count(*) FROM workers WHERE lease_until > now()"
+
+OWNED: Final = "SELECT shard, epoch FROM shards WHERE owner = %(worker)s"
+
+# Takes at most so many shards that belong to nobody alive. The lease is looked at again inside the UPDATE.
+TAKE: Final = """
+WITH candidates AS MATERIALIZED (
+    SELECT s.shard, s.epoch
+    FROM shards s LEFT JOIN workers w ON w.worker_id = s.owner
+    WHERE s.owner IS NULL OR w.worker_id IS NULL OR w.lease_until < now()
+    ORDER BY random()
+    LIMIT %(count)s
+)
+UPDATE shards s SET owner = %(worker)s, epoch = s.epoch + 1
+FROM candidates c
+WHERE s.shard = c.shard AND s.epoch = c.epoch
+    AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.worker_id = s.owner AND w.lease_until >= now())
+RETURNING s.shard, s.epoch
+"""
+
+# Own shards at a new epoch: statements of the old one that are still on their way can't do anything any more.
+READOPT: Final = """
+UPDATE shards SET epoch = epoch + 1
+WHERE owner = %(worker)s AND shard = ANY(%(shards)s::smallint[])
+RETURNING shard, epoch
+"""
+
+# To be run after the shards were taken, in a statement of its own: only then are all of the old owner's commits visible.
+LAST_SEQS: Final = """
+SELECT s.shard, greatest(s.last_seq, (SELECT coalesce(max(a.seq), 0) FROM attempts a WHERE a.shard = s.shard))
+FROM shards s
+WHERE s.shard = ANY(%(shards)s::smallint[])
+"""
+
+RELEASE: Final = """
+UPDATE shards s SET owner = NULL, last_seq = greatest(s.last_seq, r.last_seq)
+FROM unnest(%(shards)s::smallint[], %(epochs)s::bigint[], %(last_seqs)s::bigint[]) AS r(shard, epoch, last_seq)
+WHERE s.shard = r.shard AND s.epoch = r.epoch AND s.owner = %(worker)s
+"""
+
+UNREGISTER: Final = "DELETE FROM workers WHERE worker_id = %(worker)s"
+
+FORGET_DEAD: Final = "DELETE FROM workers WHERE lease_until < now() - interval '1 day'"
+
+
+@dataclass(slots=True)
+class OwnedShard:
+    """A shard of ours: at which epoch, and up to which `seq` its log is written."""
+
+    epoch: int
+    last_seq: int
+
+
+async def register(connection: LoopConnection, worker: UUID, ttl_seconds: float) -> None:
+    """Enters a new worker id, and clears away ids that died long ago."""
+    await connection.rows(REGISTER, {"worker": worker, "ttl": ttl_seconds})
+    await connection.rows(FORGET_DEAD)
+
+
+async def renew(connection: LoopConnection, worker: UUID, ttl_seconds: float) -> datetime | None:
+    """Renews the lease and returns the database's time, or None if it had run out."""
+    rows = await connection.rows(RENEW, {"worker": worker, "ttl": ttl_seconds})
+    return rows[0][0] if rows else None
+
+
+async def count_live(connection: LoopConnection) -> int:
+    """How many processes share the work."""
+    [(count,)] = await connection.rows(COUNT_LIVE)
+    return count
+
+
+async def owned_epochs(connection: LoopConnection, worker: UUID) -> dict[int, int]:
+    """The epochs of the shards that the database calls ours."""
+    return dict(await connection.rows(OWNED, {"worker": worker}))  # pyright: ignore[reportArgumentType] - rows of two
+
+
+async def take(connection: LoopConnection, worker: UUID, count: int) -> dict[int, OwnedShard]:
+    """Takes up to `count` shards of nobody alive."""
+    rows = await connection.rows(TAKE, {"worker": worker, "count": count})
+    return await _with_last_seqs(connection, {shard: epoch for shard, epoch in rows})
+
+
+async def readopt(connection: LoopConnection, worker: UUID, shards: Collection[int]) -> dict[int, OwnedShard]:
+    """Moves own shards to their next epoch; those missing from the answer are no longer ours."""
+    rows = await connection.rows(READOPT, {"worker": worker, "shards": list(shards)})
+    return await _with_last_seqs(connection, {shard: epoch for shard, epoch in rows})
+
+
+async def release(connection: LoopConnection, worker: UUID, shards: dict[int, OwnedShard]) -> None:
+    """Gives shards back, so that another process can take them at once."""
+    await connection.rows(
+        RELEASE,
+        {
+            "worker": worker,
+            "shards": list(shards),
+            "epochs": [owned.epoch for owned in shards.values()],
+            "last_seqs": [owned.last_seq for owned in shards.values()],
+        },
+    )
+
+
+async def unregister(connection: LoopConnection, worker: UUID) -> None:
+    """Removes the worker id."""
+    await connection.rows(UNREGISTER, {"worker": worker})
+
+
+async def _with_last_seqs(connection: LoopConnection, epochs: dict[int, int]) -> dict[int, OwnedShard]:
+    if not epochs:
+        return {}
+    last_seqs = await connection.rows(LAST_SEQS, {"shards": list(epochs)})
+    return {shard: OwnedShard(epochs[shard], last_seq) for shard, last_seq in last_seqs}

@@ -1,0 +1,137 @@
+"""Settling: what attempts did to their deliveries, for many deliveries in one statement.
+
+The statement does all of it or nothing, and only while every shard of the batch is still ours at the epoch at which the
+batch was made; the row locks that it takes for that are held to its commit, so that the order of `seq` is the order of
+commits. A delivery that is not as it was when it was sent is left alone, which makes a repeated batch harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from ..domain.model import AttemptResult, PendingDelivery, Trigger
+from ..domain.retry import Settlement
+from .db import LoopConnection
+from .ownership import OwnedShard
+
+# Retry times come as seconds from now: only the database's clock decides when something is due.
+SETTLE: Final = """
+WITH own AS MATERIALIZED (
+    SELECT s.shard, (%(last_seqs)b::bigint[])[array_position(%(shards)b::smallint[], s.shard)] AS last_seq
+    FROM shards s
+    WHERE s.shard = ANY(%(shards)b::smallint[])
+        AND s.owner = %(worker)b::uuid
+        AND s.epoch = (%(epochs)b::bigint[])[array_position(%(shards)b::smallint[], s.shard)]
+    ORDER BY s.shard
+    FOR NO KEY UPDATE OF s
+), settled AS MATERIALIZED (
+    SELECT t.*, now() + t.retry_in * interval '1 second' AS next_due_at, now() AS at, %(shard_count)b::integer AS shard_count
+    FROM unnest(
+        %(shard)b::smallint[], %(webhook_id)b::bigint[], %(due_at)b::timestamptz[], %(event_id)b::uuid[],
+        %(attempt)b::smallint[], %(event_type)b::text[], %(event_created_at)b::timestamptz[], %(status)b::text[],
+        %(attempt_count)b::smallint[], %(retry_in)b::double precision[], %(outcome)b::text[], %(trigger)b::text[],
+        %(started_at)b::timestamptz[], %(latency_ms)b::integer[], %(reason)b::text[],
+        %(response_status)b::integer[], %(response_body)b::bytea[]
+    ) WITH ORDINALITY AS t(
+        shard, webhook_id, due_at, event_id, attempt, event_type, event_created_at, status, attempt_count, retry_in,
+        outcome, trigger, started_at, latency_ms, reason, response_status, response_body, ord
+    )
+), ended AS (
+    DELETE FROM deliveries d USING settled r
+    WHERE (SELECT count(*) FROM own) = r.shard_count AND r.retry_in IS NULL
+        AND d.shard = r.shard AND d.webhook_id = r.webhook_id AND d.due_at = r.due_at AND d.event_id = r.event_id
+        AND d.attempt = r.attempt
+    RETURNING d.customer_id, r.*
+), moved AS (
+    UPDATE deliveries d SET due_at = r.next_due_at, attempt = r.attempt_count FROM settled r
+    WHERE (SELECT count(*) FROM own) = r.shard_count AND r.retry_in IS NOT NULL
+        AND d.shard = r.shard AND d.webhook_id = r.webhook_id AND d.due_at = r.due_at AND d.event_id = r.event_id
+        AND d.attempt = r.attempt
+    RETURNING d.customer_id, r.*
+), changed AS (
+    SELECT * FROM ended UNION ALL SELECT * FROM moved
+), logged AS (
+    INSERT INTO attempts (
+        shard, seq, created_at, customer_id, webhook_id, event_id, event_type, event_created_at, status, attempt_count,
+        next_due_at, outcome, trigger, started_at, latency_ms, reason, response_status, response_body
+    )
+    SELECT c.shard, own.last_seq + row_number() OVER (PARTITION BY c.shard ORDER BY c.ord), c.at, c.customer_id,
+        c.webhook_id, c.event_id, c.event_type, c.event_created_at, c.status, c.attempt_count,
+        c.next_due_at, c.outcome, c.trigger, c.started_at, c.latency_ms, c.reason, c.response_status, c.response_body
+    FROM changed c JOIN own USING (shard), meta
+    RETURNING shard, seq
+)
+SELECT (SELECT count(*) FROM own), l.shard, max(l.seq), count(*)
+FROM (SELECT shard, seq FROM logged UNION ALL SELECT NULL, NULL) l
+GROUP BY l.shard
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A delivery, what was decided, and the attempt that led to it (None if it ended without one)."""
+
+    delivery: PendingDelivery
+    settlement: Settlement
+    result: AttemptResult | None
+    trigger: Trigger = Trigger.SCHEDULED
+
+
+@dataclass(frozen=True, slots=True)
+class SettleAnswer:
+    """Whether the batch was still ours to settle, and how far it wrote the log of each shard."""
+
+    ours: bool
+    last_seqs: Mapping[int, int]
+    changed_count: int
+
+
+async def settle(
+    connection: LoopConnection, worker: UUID, shards: Mapping[int, OwnedShard], batch: Sequence[Settled]
+) -> SettleAnswer:
+    """Settles a batch. Not ours: nothing was changed.
+
+    Raises Unavailable: whether it was committed is not known. Then readopt the shards and settle the same batch again;
+    what was committed is not changed twice.
+    """
+    touched = sorted({item.delivery.shard for item in batch})
+    rows = await connection.rows(SETTLE, _settle_parameters(worker, {shard: shards[shard] for shard in touched}, batch))
+    return SettleAnswer(
+        ours=rows[0][0] == len(touched),
+        last_seqs={shard: last_seq for _, shard, last_seq, _ in rows if shard is not None},
+        changed_count=sum(count for _, shard, _, count in rows if shard is not None),
+    )
+
+
+def _settle_parameters(
+    worker: UUID, owned: Mapping[int, OwnedShard], batch: Sequence[Settled]
+) -> dict[str, object]:
+    deliveries = [item.delivery for item in batch]
+    results = [item.result for item in batch]
+    return {
+        "worker": worker,
+        "shards": list(owned),
+        "shard_count": len(owned),
+        "epochs": [shard.epoch for shard in owned.values()],
+        "last_seqs": [shard.last_seq for shard in owned.values()],
+        "shard": [delivery.shard for delivery in deliveries],
+        "webhook_id": [delivery.webhook_id for delivery in deliveries],
+        "due_at": [delivery.due_at for delivery in deliveries],
+        "event_id": [delivery.event_id for delivery in deliveries],
+        "attempt": [delivery.attempt for delivery in deliveries],
+        "event_type": [delivery.event_type for delivery in deliveries],
+        "event_created_at": [delivery.event_create_time for delivery in deliveries],
+        "status": [item.settlement.status.value for item in batch],
+        "attempt_count": [item.delivery.attempt + (item.result is not None) for item in batch],
+        "retry_in": [item.settlement.retry_in_seconds for item in batch],
+        "outcome": [result.outcome.value if result else None for result in results],
+        "trigger": [item.trigger.value if item.result else None for item in batch],
+        "started_at": [result.start_time if result else None for result in results],
+        "latency_ms": [result.latency_ms if result else None for result in results],
+        "reason": [result.reason.name.lower() if result else None for result in results],
+        "response_status": [result.response_status if result else None for result in results],
+        "response_body": [(result.response_body or None) if result else None for result in results],
+    }

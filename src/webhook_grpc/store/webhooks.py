@@ -1,0 +1,280 @@
+"""Webhooks as rows. A deleted one keeps its row, for its history and so that what was pending is still cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from ..domain.errors import Conflict, FailedPrecondition, NotFound, QuotaExceeded
+from ..domain.ids import INT64_MAX
+from ..domain.model import Webhook, WebhookSpec, WebhookStatus
+from .db import Database
+from .outbox import request_id_reused
+
+_COLUMNS: Final = """
+    id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays_seconds,
+    timeout_seconds, max_in_flight, headers, labels, description, version, created_at, updated_at
+"""
+
+NEXT_ID: Final = "SELECT nextval(pg_get_serial_sequence('webhooks', 'id'))"
+
+# No row: the request id is taken, or the customer has as many webhooks as it may have.
+CREATE: Final = f"""
+INSERT INTO webhooks (
+    id, customer_id, name, url, secret, secret_hint, secret_generated, events, retry_delays_seconds, timeout_seconds,
+    max_in_flight, headers, labels, description, request_id, request_fingerprint
+)
+SELECT %(id)s, %(customer_id)s, %(name)s, %(url)s, %(secret)b, %(secret_hint)s, %(secret_generated)s, %(events)s,
+    %(retry_delays_seconds)s::double precision[], %(timeout_seconds)s::double precision, %(max_in_flight)s::integer,
+    %(headers)s::jsonb, %(labels)s::jsonb, %(description)s, %(request_id)s, %(request_fingerprint)s::bigint
+WHERE (
+    SELECT count(*) FROM webhooks WHERE customer_id = %(customer_id)s AND status <> 'deleted'
+) < %(webhooks_max)s
+ON CONFLICT (customer_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
+RETURNING {_COLUMNS}
+"""
+
+CREATED_BEFORE: Final = f"""
+SELECT secret_generated, request_fingerprint, {_COLUMNS}
+FROM webhooks WHERE customer_id = %(customer_id)s AND request_id = %(request_id)s
+"""
+
+GET: Final = f"""
+SELECT {_COLUMNS} FROM webhooks
+WHERE id = %(id)s AND (%(customer_id)s::bigint IS NULL OR customer_id = %(customer_id)s) AND status <> 'deleted'
+"""
+
+LIST: Final = f"""
+SELECT {_COLUMNS} FROM webhooks
+WHERE (%(customer_id)s::bigint IS NULL OR customer_id = %(customer_id)s)
+    AND id < %(before)s
+    AND status <> 'deleted'
+    AND (%(statuses)s::text[] IS NULL OR status = ANY(%(statuses)s::text[]))
+ORDER BY id DESC
+LIMIT %(limit)s
+"""
+
+# No row: it is gone, or somebody else changed it first.
+UPDATE: Final = f"""
+UPDATE webhooks SET name = %(name)s, url = %(url)s, events = %(events)s,
+    retry_delays_seconds = %(retry_delays_seconds)s::double precision[],
+    timeout_seconds = %(timeout_seconds)s::double precision, max_in_flight = %(max_in_flight)s::integer,
+    headers = %(headers)s::jsonb, labels = %(labels)s::jsonb, description = %(description)s,
+    version = version + 1, updated_at = now()
+WHERE id = %(id)s AND version = %(version)s AND status <> 'deleted'
+RETURNING {_COLUMNS}
+"""
+
+# No row: it is gone, or in none of the statuses from which this change is possible.
+SET_STATUS: Final = f"""
+UPDATE webhooks SET status = %(status)s, status_reason = %(reason)s, version = version + 1, updated_at = now()
+WHERE id = %(id)s AND status = ANY(%(from_statuses)s::text[])
+    AND (%(version)s::integer IS NULL OR version = %(version)s)
+RETURNING {_COLUMNS}
+"""
+
+BY_IDS: Final = f"SELECT {_COLUMNS} FROM webhooks WHERE id = ANY(%(ids)b::bigint[])"
+
+# Everything that was changed lately; the time is long enough for any statement to have become visible.
+CHANGED_LATELY: Final = f"SELECT {_COLUMNS} FROM webhooks WHERE updated_at > now() - interval '15 seconds'"
+
+
+@dataclass(frozen=True, slots=True)
+class NewWebhook:
+    """A webhook to create; its id was taken before, because its secret is sealed for it."""
+
+    webhook_id: int
+    customer_id: int
+    spec: WebhookSpec
+    sealed_secret: bytes
+    secret_hint: str
+    secret_generated: bool
+    request_id: str | None
+    fingerprint: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A created webhook, now or by an earlier call with the same request id."""
+
+    webhook: Webhook
+    secret_generated: bool
+
+
+async def next_id(database: Database) -> int:
+    """An id that no webhook has had."""
+    [(webhook_id,)] = await database.rows(NEXT_ID)
+    return webhook_id
+
+
+async def create(database: Database, new: NewWebhook, webhooks_max: int) -> Created:
+    """Raises QuotaExceeded, AlreadyExists (the request id was used for something else), StoreRefusal, Unavailable."""
+    before = await _created_before(database, new)
+    if before is not None:
+        return before
+    rows = await database.rows(
+        CREATE,
+        {
+            **_spec_parameters(new.spec),
+            "id": new.webhook_id,
+            "customer_id": new.customer_id,
+            "secret": new.sealed_secret,
+            "secret_hint": new.secret_hint,
+            "secret_generated": new.secret_generated,
+            "request_id": new.request_id,
+            "request_fingerprint": new.fingerprint,
+            "webhooks_max": webhooks_max,
+        },
+    )
+    if rows:
+        return Created(_webhook(rows[0]), new.secret_generated)
+    before = await _created_before(database, new)
+    if before is not None:
+        return before
+    raise QuotaExceeded(
+        "WEBHOOK_QUOTA",
+        f"a customer may have at most {webhooks_max} webhooks; delete one first",
+        f"customer:{new.customer_id}",
+    )
+
+
+async def _created_before(database: Database, new: NewWebhook) -> Created | None:
+    if new.request_id is None:
+        return None
+    rows = await database.rows(CREATED_BEFORE, {"customer_id": new.customer_id, "request_id": new.request_id})
+    if not rows:
+        return None
+    secret_generated, fingerprint, *columns = rows[0]
+    if fingerprint != new.fingerprint:
+        raise request_id_reused(new.request_id)
+    return Created(_webhook(columns), secret_generated)
+
+
+async def get(database: Database, customer_id: int | None, webhook_id: int) -> Webhook:
+    """Raises NotFound, Unavailable."""
+    rows = await database.rows(GET, {"id": webhook_id, "customer_id": customer_id})
+    if not rows:
+        raise NotFound("webhook", str(webhook_id))
+    return _webhook(rows[0])
+
+
+async def list_page(
+    database: Database, customer_id: int | None, statuses: Sequence[WebhookStatus], before: int, limit: int
+) -> list[Webhook]:
+    """The next webhooks with an id below `before`, newest first. Raises Unavailable."""
+    parameters = {
+        "customer_id": customer_id,
+        "statuses": [status.value for status in statuses] or None,
+        "before": min(before, INT64_MAX),
+        "limit": limit,
+    }
+    return [_webhook(row) for row in await database.rows(LIST, parameters)]
+
+
+async def update(database: Database, current: Webhook, spec: WebhookSpec) -> Webhook:
+    """Replaces what the caller may choose, if it is still as it was read. Raises Conflict, NotFound, Unavailable."""
+    parameters = {**_spec_parameters(spec), "id": current.webhook_id, "version": current.version}
+    rows = await database.rows(UPDATE, parameters)
+    if not rows:
+        raise etag_mismatch(await get(database, current.customer_id, current.webhook_id))
+    return _webhook(rows[0])
+
+
+async def set_status(
+    database: Database,
+    current: Webhook,
+    status: WebhookStatus,
+    from_statuses: Collection[WebhookStatus],
+    *,
+    reason: str = "",
+    version: int | None = None,
+) -> Webhook:
+    """Changes the status, only from the given ones and, if given, only at that version.
+
+    Raises FailedPrecondition, Conflict, NotFound, Unavailable.
+    """
+    rows = await database.rows(
+        SET_STATUS,
+        {
+            "id": current.webhook_id,
+            "status": status.value,
+            "reason": reason,
+            "from_statuses": [from_status.value for from_status in from_statuses],
+            "version": version,
+        },
+    )
+    if rows:
+        return _webhook(rows[0])
+    now = await get(database, current.customer_id, current.webhook_id)
+    if version is not None and now.version != version:
+        raise etag_mismatch(now)
+    raise FailedPrecondition(
+        "WEBHOOK_STATUS",
+        f"webhook {now.webhook_id} is {now.status.value}; this is possible only when it is "
+        + " or ".join(from_status.value for from_status in from_statuses),
+        f"webhook:{now.webhook_id}",
+        {"status": now.status.value},
+    )
+
+
+def etag_mismatch(now: Webhook) -> Conflict:
+    """The error for a webhook that is no longer as the caller saw it."""
+    return Conflict(
+        "ETAG_MISMATCH",
+        f"webhook {now.webhook_id} was changed since you read it; read it again and repeat the change",
+        {"current_etag": str(now.version)},
+    )
+
+
+async def by_ids(database: Database, webhook_ids: Collection[int]) -> list[Webhook]:
+    """Webhooks for the engine, deleted ones too. Raises Unavailable."""
+    return [_webhook(row) for row in await database.rows(BY_IDS, {"ids": list(webhook_ids)})]
+
+
+async def changed_lately(database: Database) -> list[Webhook]:
+    """Every webhook that was changed in the last seconds, deleted ones too. Raises Unavailable."""
+    return [_webhook(row) for row in await database.rows(CHANGED_LATELY)]
+
+
+def _spec_parameters(spec: WebhookSpec) -> dict[str, object]:
+    return {
+        "name": spec.name,
+        "url": spec.url,
+        "events": list(spec.events),
+        "retry_delays_seconds": None if spec.retry_delays_seconds is None else list(spec.retry_delays_seconds),
+        "timeout_seconds": spec.timeout_seconds,
+        "max_in_flight": spec.max_in_flight,
+        "headers": orjson.dumps(dict(spec.headers)).decode("utf-8"),
+        "labels": orjson.dumps(dict(spec.labels)).decode("utf-8"),
+        "description": spec.description,
+    }
+
+
+def _webhook(row: Sequence[Any]) -> Webhook:
+    (
+        webhook_id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays,
+        timeout_seconds, max_in_flight, headers, labels, description, version, created_at, updated_at,
+    ) = row  # fmt: skip
+    return Webhook(
+        webhook_id=webhook_id,
+        customer_id=customer_id,
+        name=name,
+        url=url,
+        sealed_secret=bytes(secret),
+        secret_hint=secret_hint,
+        events=tuple(events),
+        status=WebhookStatus(status),
+        status_reason=status_reason,
+        retry_delays_seconds=None if retry_delays is None else tuple(retry_delays),
+        timeout_seconds=timeout_seconds,
+        max_in_flight=max_in_flight,
+        headers=headers,
+        labels=labels,
+        description=description,
+        version=version,
+        create_time=created_at,
+        update_time=updated_at,
+    )
