@@ -1,0 +1,1 @@
+"""The delivery engine: own shards, find what is due, send it, settle it. Knows the store, not the API."""

@@ -1,0 +1,85 @@
+"""One attempt, from the row of the outbox to what becomes of it: sign, send, decide."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+from ..domain.egress import EgressPolicy, why_url_blocked
+from ..domain.ids import delivery_id_text, event_id_text
+from ..domain.model import AttemptResult, DeliveryStatus, FailureReason, Outcome, PendingDelivery, Webhook
+from ..domain.retry import RetryPolicy, Settlement, decide
+from ..domain.sealing import Sealer, UnsealError
+from ..domain.signing import signature_headers
+from ..store.clock import DatabaseClock
+from ..store.settlement import Settled
+from .sender import Request, Sender
+
+
+class Deliverer:
+    """Makes attempts. Knows no queue and no table."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        sealer: Sealer,
+        clock: DatabaseClock,
+        egress_policy: EgressPolicy,
+        retry_policy: RetryPolicy,
+        timeout_seconds: float,
+    ) -> None:
+        self._sender = sender
+        self._sealer = sealer
+        self._clock = clock
+        self._egress_policy = egress_policy
+        self._retry_policy = retry_policy
+        self._timeout_seconds = timeout_seconds
+        self._random = random.Random()
+
+    async def attempt(self, delivery: PendingDelivery, webhook: Webhook) -> Settled:
+        """Makes the next attempt of a delivery. Raises SenderFault if this process could not make one."""
+        result = await self._send(delivery, webhook)
+        settlement = decide(
+            result,
+            delivery.attempt + 1,
+            self._policy_of(webhook),
+            now=self._clock.now(),
+            jitter=self._random.random(),
+        )
+        return Settled(delivery, settlement, result)
+
+    async def _send(self, delivery: PendingDelivery, webhook: Webhook) -> AttemptResult:
+        if why_url_blocked(webhook.url, self._egress_policy) is not None:
+            return self._not_sent(Outcome.BLOCKED, FailureReason.BLOCKED_DESTINATION)
+        try:
+            headers = self._signed_headers(delivery, webhook)
+        except UnsealError:
+            return self._not_sent(Outcome.INTERNAL_ERROR, FailureReason.SECRET_UNREADABLE)
+        timeout_seconds = webhook.timeout_seconds or self._timeout_seconds
+        return await self._sender.send(Request(webhook.url, headers, delivery.body, timeout_seconds))
+
+    def _signed_headers(self, delivery: PendingDelivery, webhook: Webhook) -> Mapping[str, str]:
+        secret = self._sealer.open(webhook.sealed_secret, webhook.customer_id, webhook.webhook_id)
+        event_id = event_id_text(delivery.event_id)
+        return {
+            **webhook.headers,
+            "Content-Type": "application/json",
+            "User-Agent": "webhook-grpc/1",
+            "X-Webhook-Event": delivery.event_type,
+            "X-Webhook-Delivery": delivery_id_text(delivery.event_id, delivery.webhook_id),
+            "X-Webhook-Attempt": str(delivery.attempt + 1),
+            **signature_headers(secret, event_id, int(self._clock.unix_seconds()), delivery.body),
+        }
+
+    def _policy_of(self, webhook: Webhook) -> RetryPolicy:
+        if webhook.retry_delays_seconds is None:
+            return self._retry_policy
+        return RetryPolicy(webhook.retry_delays_seconds, self._retry_policy.overload_delay_seconds_min)
+
+    def _not_sent(self, outcome: Outcome, reason: FailureReason) -> AttemptResult:
+        return AttemptResult(outcome, self._clock.now(), 0, reason)
+
+
+def cancelled(delivery: PendingDelivery) -> Settled:
+    """What becomes of a delivery whose webhook is deleted or disabled: it ends without an attempt."""
+    return Settled(delivery, Settlement(DeliveryStatus.CANCELLED), None)

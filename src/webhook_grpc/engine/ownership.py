@@ -1,0 +1,163 @@
+"""Which shards this process may send and settle for, and until when.
+
+A claim on a delivery is then an entry in a dict: no claim is written to the database for each one, and because a webhook
+has one owner, its limits are exact. The database decides who owns what; the process may only be more cautious. It stops
+sending when 0.8 of its lease has passed without a renewal, by its own monotonic clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Collection
+from typing import Final
+from uuid import UUID, uuid4
+
+import structlog
+
+from ..domain.errors import Unavailable
+from ..domain.ids import SHARD_COUNT
+from ..store import ownership as store
+from ..store.clock import DatabaseClock
+from ..store.db import DatabaseOptions, LoopConnection
+from ..store.ownership import OwnedShard
+
+log = structlog.get_logger(__name__)
+
+RENEWALS_PER_LEASE: Final = 4
+_FENCE: Final = 0.8
+
+
+class Ownership:
+    """The shards of this process."""
+
+    def __init__(self, options: DatabaseOptions, clock: DatabaseClock, lease_seconds: float) -> None:
+        self._connection = LoopConnection(options, "ownership")
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+        self._lock = asyncio.Lock()
+        self._registered = False
+        self._fence = 0.0
+        self._leaving: set[int] = set()
+        self.worker: UUID = uuid4()
+        self.owned: dict[int, OwnedShard] = {}
+        self.live_count = 1
+        self.on_gained: Callable[[set[int]], None] = lambda shards: None
+        self.on_lost: Callable[[set[int]], None] = lambda shards: None
+        self.on_leaving: Callable[[set[int]], None] = lambda shards: None
+        self.on_counted: Callable[[int], None] = lambda live_count: None
+        self.is_idle: Callable[[int], bool] = lambda shard: True
+
+    @property
+    def may_send(self) -> bool:
+        """Whether the lease is fresh enough to start attempts."""
+        return time.monotonic() < self._fence
+
+    @property
+    def sendable(self) -> frozenset[int]:
+        """The shards for which attempts may be started."""
+        return frozenset(self.owned.keys() - self._leaving) if self.may_send else frozenset()
+
+    def epochs(self) -> dict[int, int]:
+        """The epoch of each shard of ours. A shard whose epoch changed may have been somebody else's in between."""
+        return {shard: owned.epoch for shard, owned in self.owned.items()}
+
+    async def run(self) -> None:
+        """Renews the lease, takes and gives shards until it is cancelled."""
+        while True:
+            try:
+                await self.beat()
+            except Unavailable:
+                log.warning("lease not renewed", worker=str(self.worker), may_send=self.may_send)
+            await asyncio.sleep(self._lease_seconds / RENEWALS_PER_LEASE)
+
+    async def beat(self) -> None:
+        """Renews the lease and brings memory and database into agreement. Raises Unavailable."""
+        async with self._lock:
+            await self._renew()
+            await self._reconcile()
+            await self._balance()
+
+    async def readopt(self, shards: Collection[int]) -> None:
+        """After a statement of unknown outcome: moves its shards to a new epoch, at which that statement can do
+        nothing any more, and learns how far their logs reach. Raises Unavailable."""
+        async with self._lock:
+            await self._readopt(set(shards) & self.owned.keys())
+
+    async def leave(self) -> None:
+        """Gives everything back, so that the others need not wait for the lease to run out."""
+        async with self._lock:
+            self._fence = 0.0
+            try:
+                await store.release(self._connection, self.worker, self.owned)
+                await store.unregister(self._connection, self.worker)
+            except Unavailable:
+                log.warning("could not release shards; the others take them when the lease runs out")
+            self._lose(set(self.owned))
+        await self._connection.close()
+
+    async def _renew(self) -> None:
+        asked_at = time.monotonic()
+        if self._registered:
+            database_time = await store.renew(self._connection, self.worker, self._lease_seconds)
+            if database_time is not None:
+                self._clock.observe(database_time, asked_at, time.monotonic())
+                self._fence = asked_at + _FENCE * self._lease_seconds
+                return
+            log.warning("lease ran out", worker=str(self.worker))
+            self._lose(set(self.owned))
+            self.worker = uuid4()
+            self._registered = False
+        await store.register(self._connection, self.worker, self._lease_seconds)
+        self._registered = True
+        self._fence = asked_at + _FENCE * self._lease_seconds
+
+    async def _reconcile(self) -> None:
+        epochs = await store.owned_epochs(self._connection, self.worker)
+        self._lose(self.owned.keys() - epochs.keys())
+        astray = {shard for shard, epoch in epochs.items() if self.epochs().get(shard) != epoch}
+        if astray:
+            await self._readopt(astray)
+
+    async def _balance(self) -> None:
+        self.live_count = await store.count_live(self._connection)
+        self.on_counted(self.live_count)
+        share = math.ceil(SHARD_COUNT / self.live_count)
+        staying = self.owned.keys() - self._leaving
+        if len(staying) > share:
+            leaving = set(sorted(staying)[share:])
+            self._leaving |= leaving
+            self.on_leaving(leaving)
+        await self._release_idle()
+        if len(self.owned) < share:
+            self._gain(await store.take(self._connection, self.worker, share - len(self.owned)))
+
+    async def _release_idle(self) -> None:
+        idle = {shard: self.owned[shard] for shard in self._leaving if self.is_idle(shard)}
+        if idle:
+            await store.release(self._connection, self.worker, idle)
+            self._lose(set(idle))
+
+    async def _readopt(self, shards: set[int]) -> None:
+        readopted = await store.readopt(self._connection, self.worker, shards) if shards else {}
+        new = readopted.keys() - self.owned.keys()
+        self._lose(shards - readopted.keys())
+        self.owned.update(readopted)
+        if new:
+            self._gain({shard: readopted[shard] for shard in new})
+
+    def _gain(self, shards: dict[int, OwnedShard]) -> None:
+        if shards:
+            self.owned.update(shards)
+            log.info("shards gained", worker=str(self.worker), count=len(shards), owned=len(self.owned))
+            self.on_gained(set(shards))
+
+    def _lose(self, shards: set[int]) -> None:
+        lost = shards & self.owned.keys()
+        if lost:
+            for shard in lost:
+                del self.owned[shard]
+            self._leaving -= lost
+            log.info("shards given up", worker=str(self.worker), count=len(lost), owned=len(self.owned))
+            self.on_lost(lost)

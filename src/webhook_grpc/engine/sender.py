@@ -1,0 +1,271 @@
+"""The HTTP client: one request, one typed result, in bounded time and memory, to nowhere it should not go.
+
+The facts behind each guard are in docs/security.md. The one that carries the weight is the socket factory: it sees every
+address that is really dialled, which a resolver does not (IP literals never reach it) and a check of the URL can not
+(names change their minds). It and the raw byte limit need a private hook of aiohttp, which is checked at start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+from yarl import URL
+
+from ..domain.egress import EgressPolicy, why_address_blocked
+from ..domain.model import AttemptResult, FailureReason, Outcome
+from ..store.clock import DatabaseClock
+
+RAW_BYTES_MAX: Final = 65_536
+BODY_SECONDS_MAX: Final = 1.0
+CONNECT_SECONDS_MAX: Final = 5.0
+RESOLVE_SECONDS: Final = 1.0
+KEEPALIVE_SECONDS: Final = 20.0
+
+_OWN_FAULTS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
+
+class SenderFault(Exception):
+    """This process could not make the attempt. It says nothing about the receiver."""
+
+
+class BlockedDestination(OSError):
+    """The address may not be dialled. An OSError, so that the next address of the name is tried."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EACCES, "blocked destination")
+
+
+class ResponseTooLarge(aiohttp.ClientError):
+    """The receiver sent more raw bytes than any answer needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One POST."""
+
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    timeout_seconds: float
+
+
+class _GuardedHandler(ResponseHandler):
+    """aiohttp's protocol with three guards: the peer's address, a raw byte limit, and no answer before its request."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, policy: EgressPolicy) -> None:
+        super().__init__(loop)
+        self._policy = policy
+        self._raw_bytes = 0
+
+    def is_connected(self) -> bool:
+        """An idle connection on which something arrived would give it to the next delivery as its answer."""
+        return super().is_connected() and not (self._buffer or self._tail or self._exception is not None)
+
+    def set_response_params(self, **kwargs: Any) -> None:
+        self._raw_bytes = 0  # called once for each request on a kept connection
+        super().set_response_params(**kwargs)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        if peer is None or why_address_blocked(peer[0], self._policy) is not None:
+            self.set_exception(BlockedDestination())
+            transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        room = RAW_BYTES_MAX - self._raw_bytes
+        self._raw_bytes += len(data)
+        super().data_received(data[:room] if room < len(data) else data)  # what fits: a large 200 stays a 200
+        if self._raw_bytes > RAW_BYTES_MAX and self.transport is not None:
+            self.set_exception(ResponseTooLarge())
+            self.transport.abort()
+
+
+class _GuardedResolver(AbstractResolver):
+    """Gives at most one IPv4 and one IPv6 address, and none that is blocked.
+
+    aiohttp dials n(n+1)/2 times for n addresses. The name is asked as absolute, so that a search domain can't turn it
+    into an internal one.
+    """
+
+    def __init__(self, policy: EgressPolicy) -> None:
+        self._policy = policy
+        self._resolver = aiohttp.AsyncResolver(timeout=RESOLVE_SECONDS, tries=2)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await self._resolver.resolve(host.rstrip(".") + ".", port, family)
+        allowed = [result for result in found if why_address_blocked(result["host"], self._policy) is None]
+        if found and not allowed:
+            raise BlockedDestination()
+        by_family = {result["family"]: result for result in reversed(allowed)}
+        return sorted(by_family.values(), key=lambda result: result["family"])
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+class Sender:
+    """Sends requests over kept connections."""
+
+    def __init__(
+        self,
+        policy: EgressPolicy,
+        clock: DatabaseClock,
+        response_body_bytes_max: int,
+        resolver: AbstractResolver | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._response_body_bytes_max = response_body_bytes_max
+        connector = aiohttp.TCPConnector(
+            resolver=resolver or _GuardedResolver(policy),
+            socket_factory=self._socket,
+            ssl=ssl_context or ssl.create_default_context(),
+            limit=0,  # ours is the dispatcher's; aiohttp's would count waiting for it as the receiver's time
+            use_dns_cache=False,
+            happy_eyeballs_delay=0.25,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+        )
+        install_guard(connector, policy)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            auto_decompress=False,  # no bombs
+            cookie_jar=aiohttp.DummyCookieJar(),  # nothing of one customer's delivery in another's
+            trust_env=False,
+            skip_auto_headers=("Accept-Encoding", "User-Agent", "Accept", "Content-Type"),
+            max_line_size=4096,
+            max_field_size=8190,
+            max_headers=64,
+            read_bufsize=16_384,
+        )
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._session.close()
+
+    async def send(self, request: Request) -> AttemptResult:
+        """Makes one request. Returns within the timeout and a second. Raises SenderFault."""
+        start_time, started_at = self._clock.now(), time.monotonic()
+        try:
+            async with asyncio.timeout(request.timeout_seconds) as deadline, self._post(request) as response:
+                latency_ms = _milliseconds_since(started_at)
+                deadline.reschedule(None)  # the status has decided; the body has a deadline of its own
+                body = await self._excerpt(response)
+        except Exception as error:
+            outcome, reason = _classify(error)
+            return AttemptResult(outcome, start_time, _milliseconds_since(started_at), reason)
+        outcome, reason = _judge(response.status)
+        return AttemptResult(
+            outcome, start_time, latency_ms, reason, response.status, body, response.headers.get("Retry-After")
+        )
+
+    def _post(self, request: Request) -> Any:  # aiohttp's private context manager type
+        return self._session.post(
+            URL(request.url, encoded=True),  # as the customer gave it: re-quoting would break signed URLs
+            data=request.body,
+            headers=request.headers,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=CONNECT_SECONDS_MAX, sock_read=request.timeout_seconds
+            ),
+        )
+
+    async def _excerpt(self, response: aiohttp.ClientResponse) -> bytes:
+        """The start of the body. The status has decided: trouble with the body changes nothing."""
+        excerpt = bytearray()
+        try:
+            async with asyncio.timeout(BODY_SECONDS_MAX):
+                while chunk := await response.content.read(self._response_body_bytes_max + 1 - len(excerpt)):
+                    excerpt += chunk
+                    if len(excerpt) > self._response_body_bytes_max:
+                        break
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            pass
+        if not response.content.at_eof():
+            response.close()  # a connection with unread bytes can't be kept
+        return bytes(excerpt[: self._response_body_bytes_max])
+
+    def _socket(self, address_info: Any) -> socket.socket:
+        """Called for every address that is about to be dialled."""
+        family, kind, protocol, _, address = address_info
+        if family not in (socket.AF_INET, socket.AF_INET6):
+            raise BlockedDestination()
+        has_scope = len(address) > 3 and address[3]
+        if has_scope or why_address_blocked(address[0], self._policy) is not None:
+            raise BlockedDestination()
+        return socket.socket(family, kind, protocol)
+
+
+def install_guard(connector: aiohttp.TCPConnector, policy: EgressPolicy) -> None:
+    """Puts our protocol in the place of aiohttp's. Raises RuntimeError if aiohttp no longer has that place."""
+    factory = getattr(connector, "_factory", None)
+    if not isinstance(factory, functools.partial) or factory.func is not ResponseHandler:
+        raise RuntimeError(f"aiohttp {aiohttp.__version__} lacks the hook of the egress guard; install the pinned version")
+    guarded = functools.partial(_GuardedHandler, loop=asyncio.get_running_loop(), policy=policy)
+    connector._factory = guarded  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue] - checked above
+
+
+def _judge(status: int) -> tuple[Outcome, FailureReason]:
+    if 200 <= status <= 299:
+        return Outcome.SUCCEEDED, FailureReason.NONE
+    if 300 <= status <= 399:
+        return Outcome.HTTP_ERROR, FailureReason.REDIRECT
+    if status == 410:
+        return Outcome.HTTP_ERROR, FailureReason.GONE
+    return Outcome.HTTP_ERROR, FailureReason.STATUS
+
+
+def _classify(error: Exception) -> tuple[Outcome, FailureReason]:
+    """Every way in which a request can fail, as an outcome that may be shown to the customer.
+
+    Raises SenderFault if the failure is ours. What is not listed is raised again: a bug.
+    """
+    os_error = getattr(error, "os_error", error)
+    if isinstance(os_error, OSError) and os_error.errno in _OWN_FAULTS:
+        raise SenderFault(errno.errorcode[os_error.errno]) from error
+    match error:
+        case _ if isinstance(os_error, BlockedDestination) or _has_cause(error, BlockedDestination):
+            return Outcome.BLOCKED, FailureReason.BLOCKED_DESTINATION
+        case aiohttp.ClientConnectorDNSError():
+            return Outcome.CONNECTION_ERROR, FailureReason.NAME_NOT_RESOLVED
+        case aiohttp.ClientConnectorCertificateError():
+            return Outcome.TLS_ERROR, FailureReason.CERTIFICATE
+        case aiohttp.ClientSSLError():
+            return Outcome.TLS_ERROR, FailureReason.TLS_HANDSHAKE
+        case TimeoutError():  # aiohttp's ConnectionTimeoutError and SocketTimeoutError are ones too
+            return Outcome.TIMEOUT, FailureReason.TIMEOUT
+        case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError() | ResponseTooLarge():
+            return Outcome.PROTOCOL_ERROR, FailureReason.NOT_HTTP
+        case aiohttp.ServerDisconnectedError():
+            return Outcome.CONNECTION_ERROR, FailureReason.DISCONNECTED
+        case aiohttp.ClientOSError() | OSError():
+            return Outcome.CONNECTION_ERROR, FailureReason.CONNECTION_FAILED
+        case aiohttp.InvalidURL() | ValueError():
+            return Outcome.INTERNAL_ERROR, FailureReason.NOT_SENDABLE
+        case aiohttp.ClientError():
+            return Outcome.CONNECTION_ERROR, FailureReason.CONNECTION_FAILED
+        case _:
+            raise error
+
+
+def _has_cause(error: BaseException, kind: type[BaseException]) -> bool:
+    cause = error.__cause__ or error.__context__
+    return isinstance(cause, kind) or (cause is not None and _has_cause(cause, kind))
+
+
+def _milliseconds_since(started_at: float) -> int:
+    return round((time.monotonic() - started_at) * 1000)
