@@ -1,0 +1,64 @@
+"""Page tokens (AIP-158): where a list goes on, bound to the list's other arguments."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import struct
+from typing import Final
+
+from google.protobuf.message import Message
+
+from ..domain.errors import InvalidArgument, Violation, field_invalid
+
+DEFAULT_PAGE_SIZE: Final = 50
+PAGE_SIZE_MAX: Final = 1000
+_BINDING_BYTES: Final = 8
+
+
+def page_size(requested: int, violations: list[Violation]) -> int:
+    """How many to return: 0 means the default, too many means the maximum."""
+    if requested < 0:
+        violations.append(Violation("page_size", "must not be negative"))
+    return min(requested, PAGE_SIZE_MAX) or DEFAULT_PAGE_SIZE
+
+
+class PageToken:
+    """Makes and reads the tokens of one list request."""
+
+    def __init__(self, request: Message, key_format: str) -> None:
+        """`request` must have the fields page_token and page_size, which don't count as arguments."""
+        self._key = struct.Struct(key_format)
+        self._text: str = request.page_token  # pyright: ignore[reportAttributeAccessIssue] - every list request has it
+        arguments = type(request)()
+        arguments.CopyFrom(request)
+        arguments.ClearField("page_token")
+        arguments.ClearField("page_size")
+        named = request.DESCRIPTOR.full_name.encode() + arguments.SerializeToString(deterministic=True)
+        self._binding = hashlib.sha256(named).digest()[:_BINDING_BYTES]
+
+    def read(self) -> tuple[int | bytes, ...] | None:
+        """The key after which the list goes on, or None for its first page. Raises InvalidArgument."""
+        if not self._text:
+            return None
+        try:
+            packed = base64.urlsafe_b64decode(self._text + "=" * (-len(self._text) % 4))
+        except (binascii.Error, ValueError):
+            raise _invalid() from None
+        if len(packed) != _BINDING_BYTES + self._key.size or packed[:_BINDING_BYTES] != self._binding:
+            raise _invalid()
+        return self._key.unpack(packed[_BINDING_BYTES:])
+
+    def after(self, *key: int | bytes) -> str:
+        """The token of the page after this key."""
+        packed = self._binding + self._key.pack(*key)
+        return base64.urlsafe_b64encode(packed).decode("ascii").rstrip("=")
+
+
+def _invalid() -> InvalidArgument:
+    return field_invalid(
+        "page_token",
+        "is not one that this list returned with the same arguments; start again without it",
+        "PAGE_TOKEN_INVALID",
+    )

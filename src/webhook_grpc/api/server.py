@@ -1,0 +1,132 @@
+"""The gRPC server: which methods there are, what each needs, and the options of the transport."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+from google.rpc import error_details_pb2  # noqa: F401 - registers the details, so that reflection can describe them
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+from webhook.v1 import service_pb2
+
+from .calls import Calls
+from .deliveries import DeliveryMethods
+from .events import EventMethods
+from .watch import WatchMethods
+from .webhooks import WebhookMethods
+
+SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["WebhookService"].full_name
+RECEIVE_BYTES_MAX: Final = 5 * 1024 * 1024
+
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class AddressInUse(Exception):
+    """The address can't be served: it is taken, or it is not one of this machine's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Methods:
+    """What serves the calls."""
+
+    webhooks: WebhookMethods
+    events: EventMethods
+    deliveries: DeliveryMethods
+    watch: WatchMethods
+
+
+class Server:
+    """Serves the API, health and reflection on one port."""
+
+    def __init__(self, address: str, methods: Methods, calls: Calls, *, reflection_enabled: bool) -> None:
+        self._calls = calls
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(options=_options())
+        self._server.add_generic_rpc_handlers([_service_handler(methods, calls)])
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if reflection_enabled:
+            _add_reflection(self._server, [SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME])
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError:
+            raise AddressInUse(
+                f"cannot listen on {address}: it is in use by another process or not an address of this machine"
+            ) from None
+
+    async def start(self) -> None:
+        """Starts to serve."""
+        await self.set_serving(True)
+        await self._server.start()
+
+    async def set_serving(self, serving: bool) -> None:
+        """What health checks are told."""
+        status = _SERVING if serving else _NOT_SERVING
+        for name in ("", SERVICE):
+            await self._health.set(name, status)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Refuses new calls, and gives those in progress a time to end."""
+        self._calls.stopping = True
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_seconds)
+
+
+def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler[Any, Any]:
+    """The method table: name, permission, request type, handler."""
+    pb, unary = service_pb2, calls.unary
+    webhooks, events, deliveries = methods.webhooks, methods.events, methods.deliveries
+    handlers = {
+        "CreateWebhook": unary("CreateWebhook", "manage", pb.CreateWebhookRequest, webhooks.create),
+        "GetWebhook": unary("GetWebhook", "read", pb.GetWebhookRequest, webhooks.get),
+        "ListWebhooks": unary("ListWebhooks", "read", pb.ListWebhooksRequest, webhooks.list),
+        "UpdateWebhook": unary("UpdateWebhook", "manage", pb.UpdateWebhookRequest, webhooks.update),
+        "DeleteWebhook": unary("DeleteWebhook", "manage", pb.DeleteWebhookRequest, webhooks.delete),
+        "PauseWebhook": unary("PauseWebhook", "manage", pb.PauseWebhookRequest, webhooks.pause),
+        "ResumeWebhook": unary("ResumeWebhook", "manage", pb.ResumeWebhookRequest, webhooks.resume),
+        "PublishEvent": unary("PublishEvent", "publish", pb.PublishEventRequest, events.publish),
+        "BatchPublishEvents": unary(
+            "BatchPublishEvents", "publish", pb.BatchPublishEventsRequest, events.publish_batch
+        ),
+        "GetEvent": unary("GetEvent", "read", pb.GetEventRequest, events.get),
+        "GetDelivery": unary("GetDelivery", "read", pb.GetDeliveryRequest, deliveries.get),
+        "ListDeliveries": unary("ListDeliveries", "read", pb.ListDeliveriesRequest, deliveries.list),
+        "ListDeliveryAttempts": unary(
+            "ListDeliveryAttempts", "read", pb.ListDeliveryAttemptsRequest, deliveries.list_attempts
+        ),
+        "WatchDeliveries": calls.stream(
+            "WatchDeliveries", "read", pb.WatchDeliveriesRequest, methods.watch.watch
+        ),
+    }
+    return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+
+def _add_reflection(server: grpc.aio.Server, names: Iterable[str]) -> None:
+    """Reflection under v1alpha, which older grpcurl asks for, and under v1: the same messages, another name."""
+    names = [*names, "grpc.reflection.v1.ServerReflection"]
+    servicer = reflection.aio.ReflectionServicer(names)
+    reflection.enable_server_reflection(names, server)
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        reflection_pb2.ServerReflectionRequest.FromString,
+        reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("grpc.reflection.v1.ServerReflection", {"ServerReflectionInfo": handler})]
+    )
+
+
+def _options() -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 0),  # else a second server binds the same port without a word
+        ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # Go clients ping every 30 s and would get GOAWAY
+        ("grpc.max_connection_age_ms", 30 * 60 * 1000),
+        ("grpc.max_connection_age_grace_ms", 60_000),
+    ]

@@ -1,0 +1,184 @@
+"""WatchDeliveries: every attempt and every ending, live, in order per webhook, resumable from a cursor without a gap.
+
+A watcher is a position in the log that moves forward. It catches up from the table to where the live tail stands, then
+follows the tail; if its buffer there overruns because its client reads too slowly, it catches up again. It holds no
+connection while it waits or writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from google.protobuf.message import Message
+from webhook.v1 import service_pb2
+
+from ..domain.cursor import Position, decode_cursor, encode_cursor
+from ..domain.errors import Violation, WatcherTooSlow, field_invalid
+from ..domain.model import Delivery, DeliveryStatus
+from ..store import feed, history
+from ..store.clock import DatabaseClock
+from ..store.db import Database
+from ..store.feed import Change
+from ..store.history import DeliveryFilter, DeliveryKey
+from ..store.tail import Subscription, Tail
+from . import convert
+from .calls import Call, refuse_if, server_stopping
+from .deliveries import read_filter
+
+HEARTBEAT_SECONDS: Final = 15.0
+HEARTBEAT_SECONDS_MIN: Final = 1.0
+HEARTBEAT_SECONDS_MAX: Final = 60.0
+_MESSAGE_DELIVERIES_MAX: Final = 500
+_MESSAGE_BYTES_MAX: Final = 1_000_000  # clients accept 4 MiB by default
+_DELIVERY_BYTES: Final = 250  # about, without its response body
+_SNAPSHOT_PAGE: Final = 100  # with 16 KiB of response each, still below what clients accept
+
+Write = Callable[[Message], Awaitable[None]]
+
+
+class WatchMethods:
+    """The live stream."""
+
+    def __init__(self, database: Database, tail: Tail, clock: DatabaseClock, write_seconds_max: float) -> None:
+        self._database = database
+        self._tail = tail
+        self._clock = clock
+        self._write_seconds_max = write_seconds_max
+
+    async def watch(self, request: service_pb2.WatchDeliveriesRequest, call: Call, write: Write) -> None:
+        """Serves one watcher until it leaves, does not keep up, or the server stops."""
+        violations = list[Violation]()
+        wanted = read_filter(request, call, violations)
+        heartbeat_seconds = _read_heartbeat(request, violations)
+        start_time = (
+            convert.read_time(request.start_time, "start_time", violations) if request.HasField("start_time") else None
+        )
+        refuse_if(violations)
+        watcher = _Watcher(
+            wanted, heartbeat_seconds, await feed.incarnation(self._database), self._clock, write, self._write_seconds_max
+        )
+        if request.HasField("cursor"):
+            position = await self._position_of(request.cursor, watcher.incarnation)
+        elif start_time is not None:
+            position = await feed.position_at(self._database, start_time)
+        else:
+            position, _ = await feed.end_position(self._database)
+            if request.snapshot:
+                await self._snapshot(watcher)
+        await watcher.send((), position, snapshot_complete=request.snapshot)  # at once: an idle stream must not look dead
+        while True:
+            async with self._tail.subscribe() as subscription:
+                position = await self._catch_up(watcher, position, subscription.joined_at)
+                position = await watcher.follow(subscription, position)
+
+    async def _position_of(self, cursor: bytes, incarnation: UUID) -> Position:
+        decoded = decode_cursor(cursor)
+        if decoded is None:
+            raise field_invalid("cursor", "is not one that WatchDeliveries sent", "CURSOR_INVALID")
+        cursor_incarnation, position = decoded
+        if cursor_incarnation != incarnation:
+            raise feed.cursor_of_other_log()
+        await feed.check_position(self._database, position)
+        return position
+
+    async def _snapshot(self, watcher: _Watcher) -> None:
+        """Every pending delivery. The position was taken before, so nothing that happens meanwhile is missed."""
+        pending = DeliveryFilter(
+            watcher.wanted.customer_id,
+            watcher.wanted.webhook_ids,
+            watcher.wanted.event_types,
+            (DeliveryStatus.PENDING,),
+            watcher.wanted.event_id,
+        )
+        before = history.NEWEST
+        while page := await history.list_deliveries(self._database, pending, before, _SNAPSHOT_PAGE):
+            await watcher.send(page, None)
+            last = page[-1]
+            before = DeliveryKey(last.create_time, last.event_id, last.webhook_id)
+
+    async def _catch_up(self, watcher: _Watcher, position: Position, until: Position) -> Position:
+        """Reads the log from a position to another."""
+        while changes := await feed.read(self._database, position, until):
+            position = await watcher.tell(changes, position)
+        return position
+
+
+@dataclass(slots=True)
+class _Watcher:
+    """One client of the stream."""
+
+    wanted: DeliveryFilter
+    heartbeat_seconds: float
+    incarnation: UUID
+    clock: DatabaseClock
+    write: Write
+    write_seconds_max: float
+    written_at: float = 0.0
+
+    async def follow(self, subscription: Subscription, position: Position) -> Position:
+        """Follows the live tail. Returns when the buffer overran: the position up to which the client was told."""
+        while True:
+            changes = await subscription.take(self.written_at + self.heartbeat_seconds - time.monotonic())
+            if subscription.closed:
+                raise server_stopping()
+            if subscription.overrun:
+                return position
+            position = await self.tell(changes, position)
+            if time.monotonic() - self.written_at >= self.heartbeat_seconds:
+                await self.send((), position)
+
+    async def tell(self, changes: Sequence[Change], position: Position) -> Position:
+        """Sends what the client wants of some changes, and returns the position after all of them."""
+        seqs = list(position)
+        chunk: list[Delivery] = []
+        size_bytes = 0
+        for change in changes:
+            seqs[change.shard] = change.seq
+            if self.wanted.admits(change.delivery):
+                chunk.append(change.delivery)
+                size_bytes += _size_bytes(change.delivery)
+                if len(chunk) == _MESSAGE_DELIVERIES_MAX or size_bytes >= _MESSAGE_BYTES_MAX:
+                    await self.send(chunk, tuple(seqs))
+                    chunk, size_bytes = [], 0
+        if chunk:
+            await self.send(chunk, tuple(seqs))
+        return tuple(seqs)
+
+    async def send(
+        self, deliveries: Iterable[Delivery], position: Position | None, *, snapshot_complete: bool = False
+    ) -> None:
+        """Writes one message. Raises WatcherTooSlow if the client does not take it in time."""
+        message = service_pb2.WatchDeliveriesResponse(
+            deliveries=map(convert.delivery_message, deliveries),
+            cursor=encode_cursor(self.incarnation, position) if position is not None else b"",
+            snapshot_complete=snapshot_complete,
+            server_time=convert.timestamp(self.clock.now()),
+        )
+        try:
+            async with asyncio.timeout(self.write_seconds_max):
+                await self.write(message)
+        except TimeoutError:
+            raise WatcherTooSlow(
+                "WATCHER_TOO_SLOW", "the client did not read for too long; resume from the last cursor"
+            ) from None
+        self.written_at = time.monotonic()
+
+
+def _size_bytes(delivery: Delivery) -> int:
+    return _DELIVERY_BYTES + (len(delivery.last_attempt.response_body) if delivery.last_attempt else 0)
+
+
+def _read_heartbeat(request: service_pb2.WatchDeliveriesRequest, violations: list[Violation]) -> float:
+    if not request.HasField("heartbeat_interval"):
+        return HEARTBEAT_SECONDS
+    seconds = convert.seconds_of(request.heartbeat_interval)
+    if not HEARTBEAT_SECONDS_MIN <= seconds <= HEARTBEAT_SECONDS_MAX:
+        violations.append(
+            Violation("heartbeat_interval", f"must be {HEARTBEAT_SECONDS_MIN:g} s to {HEARTBEAT_SECONDS_MAX:g} s")
+        )
+    return seconds

@@ -1,0 +1,209 @@
+"""Webhooks: create, get, list, update, delete, pause, resume."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Final
+
+from google.protobuf.empty_pb2 import Empty
+from webhook.v1 import service_pb2, webhook_pb2
+
+from ..domain import signing, validation
+from ..domain.egress import EgressPolicy
+from ..domain.errors import InvalidArgument, Violation, field_invalid
+from ..domain.ids import INT64_MAX
+from ..domain.model import Webhook, WebhookSpec, WebhookStatus
+from ..domain.sealing import ENTROPY_BYTES, Sealer
+from ..store import webhooks as store
+from ..store.db import Database
+from ..store.hints import Hints
+from . import convert
+from .calls import Call, refuse_if
+from .paging import PageToken, page_size
+
+# The fields that UpdateWebhook may change, each with the attribute of WebhookSpec that it sets.
+_CHANGEABLE: Final = {
+    "name": "name",
+    "url": "url",
+    "events": "events",
+    "retry_policy": "retry_delays_seconds",
+    "timeout": "timeout_seconds",
+    "max_in_flight": "max_in_flight",
+    "headers": "headers",
+    "labels": "labels",
+    "description": "description",
+}
+_FIELDS: Final = frozenset(webhook_pb2.Webhook.DESCRIPTOR.fields_by_name)
+_KEY_BYTES: Final = 32
+
+
+class WebhookMethods:
+    """The calls that manage webhooks."""
+
+    def __init__(
+        self, database: Database, sealer: Sealer, hints: Hints, egress_policy: EgressPolicy, webhooks_max: int
+    ) -> None:
+        self._database = database
+        self._sealer = sealer
+        self._hints = hints
+        self._egress_policy = egress_policy
+        self._webhooks_max = webhooks_max
+
+    async def create(self, request: service_pb2.CreateWebhookRequest, call: Call) -> webhook_pb2.Webhook:
+        """Registers a webhook, and shows the secret if the service made it."""
+        message, violations = request.webhook, list[Violation]()
+        customer_id = call.customer(message.customer_id, "webhook.customer_id", violations)
+        request_id = convert.read_request_id(request.request_id, violations)
+        spec = convert.webhook_spec(message, violations)
+        if violation := validation.secret_violation(message.secret):
+            violations.append(violation)
+        convert.read_url(message.url, self._egress_policy, violations)
+        refuse_if(violations)
+
+        webhook_id = await store.next_id(self._database)
+        secret = message.secret or signing.secret_from_key(os.urandom(_KEY_BYTES))
+        new = store.NewWebhook(
+            webhook_id=webhook_id,
+            customer_id=customer_id,
+            spec=spec,
+            sealed_secret=self._sealer.seal(secret, customer_id, webhook_id, os.urandom(ENTROPY_BYTES)),
+            secret_hint=secret[-4:],
+            secret_generated=not message.secret,
+            request_id=request_id,
+            fingerprint=_fingerprint(message) if request_id else None,
+        )
+        created = await store.create(self._database, new, self._webhooks_max)
+        return convert.webhook_message(created.webhook, self._secret_to_show(created))
+
+    def _secret_to_show(self, created: store.Created) -> str:
+        """The secret that the service made: the answer may have been lost, so a repetition shows it again."""
+        if not created.secret_generated:
+            return ""
+        webhook = created.webhook
+        return self._sealer.open(webhook.sealed_secret, webhook.customer_id, webhook.webhook_id)
+
+    async def get(self, request: service_pb2.GetWebhookRequest, call: Call) -> webhook_pb2.Webhook:
+        """Returns one webhook."""
+        return convert.webhook_message(await self._named(request, call))
+
+    async def list(
+        self, request: service_pb2.ListWebhooksRequest, call: Call
+    ) -> service_pb2.ListWebhooksResponse:
+        """Lists webhooks, newest first."""
+        violations = list[Violation]()
+        customer_id = call.customer_or_all(request.customer_id, "customer_id", violations)
+        size = page_size(request.page_size, violations)
+        statuses = convert.read_webhook_statuses(request.statuses, violations)
+        refuse_if(violations)
+        token = PageToken(request, ">q")
+        key = token.read()
+        before = int(key[0]) if key else INT64_MAX
+        found = await store.list_page(self._database, customer_id, statuses, before, size + 1)
+        page = found[:size]
+        return service_pb2.ListWebhooksResponse(
+            webhooks=map(convert.webhook_message, page),
+            next_page_token=token.after(page[-1].webhook_id) if len(found) > size else "",
+        )
+
+    async def update(self, request: service_pb2.UpdateWebhookRequest, call: Call) -> webhook_pb2.Webhook:
+        """Changes the fields that the mask names."""
+        message, violations = request.webhook, list[Violation]()
+        customer_id = call.customer(message.customer_id, "webhook.customer_id", violations)
+        webhook_id = convert.read_id(message.webhook_id, "webhook.webhook_id", violations)
+        refuse_if(violations)
+        fields = _fields_to_change(request)
+        current = await store.get(self._database, customer_id, webhook_id)
+        if message.etag and message.etag != str(current.version):
+            raise store.etag_mismatch(current)
+        spec = self._changed_spec(current, message, fields)
+        webhook = await store.update(self._database, current, spec)
+        self._hints.webhook_changed(webhook_id)
+        return convert.webhook_message(webhook)
+
+    def _changed_spec(self, current: Webhook, message: webhook_pb2.Webhook, fields: frozenset[str]) -> WebhookSpec:
+        violations = list[Violation]()
+        given = convert.webhook_spec(message, list[Violation]())
+        changes = {_CHANGEABLE[field]: getattr(given, _CHANGEABLE[field]) for field in fields}
+        spec = replace(_spec_of(current), **changes)
+        violations += validation.webhook_violations(spec)
+        if "url" in fields:
+            convert.read_url(message.url, self._egress_policy, violations)
+        refuse_if(violations)
+        return spec
+
+    async def delete(self, request: service_pb2.DeleteWebhookRequest, call: Call) -> Empty:
+        """Deletes a webhook; the owner of its deliveries cancels what is pending."""
+        webhook = await self._named(request, call)
+        if request.etag and request.etag != str(webhook.version):
+            raise store.etag_mismatch(webhook)
+        version = webhook.version if request.etag else None
+        await self._set_status(webhook, WebhookStatus.DELETED, _NOT_DELETED, version)
+        return Empty()
+
+    async def pause(self, request: service_pb2.PauseWebhookRequest, call: Call) -> webhook_pb2.Webhook:
+        """Stops delivering."""
+        webhook = await self._named(request, call)
+        return await self._set_status(webhook, WebhookStatus.PAUSED, (WebhookStatus.ACTIVE,))
+
+    async def resume(self, request: service_pb2.ResumeWebhookRequest, call: Call) -> webhook_pb2.Webhook:
+        """Delivers again."""
+        webhook = await self._named(request, call)
+        return await self._set_status(webhook, WebhookStatus.ACTIVE, (WebhookStatus.PAUSED, WebhookStatus.DISABLED))
+
+    async def _set_status(
+        self,
+        webhook: Webhook,
+        status: WebhookStatus,
+        from_statuses: tuple[WebhookStatus, ...],
+        version: int | None = None,
+    ) -> webhook_pb2.Webhook:
+        changed = await store.set_status(self._database, webhook, status, from_statuses, version=version)
+        self._hints.webhook_changed(changed.webhook_id)
+        return convert.webhook_message(changed) if status is not WebhookStatus.DELETED else webhook_pb2.Webhook()
+
+    async def _named(
+        self,
+        request: service_pb2.GetWebhookRequest
+        | service_pb2.DeleteWebhookRequest
+        | service_pb2.PauseWebhookRequest
+        | service_pb2.ResumeWebhookRequest,
+        call: Call,
+    ) -> Webhook:
+        violations = list[Violation]()
+        customer_id = call.customer(request.customer_id, "customer_id", violations)
+        webhook_id = convert.read_id(request.webhook_id, "webhook_id", violations)
+        refuse_if(violations)
+        return await store.get(self._database, customer_id, webhook_id)
+
+
+_NOT_DELETED: Final = (WebhookStatus.ACTIVE, WebhookStatus.PAUSED, WebhookStatus.DISABLED)
+
+
+def _fields_to_change(request: service_pb2.UpdateWebhookRequest) -> frozenset[str]:
+    """What the mask names (AIP-134): nothing means everything that is set, `*` everything that can be changed."""
+    paths = list(request.update_mask.paths)
+    if not paths:
+        paths = [field.name for field, _ in request.webhook.ListFields() if field.name in _CHANGEABLE]
+        paths += ["secret"] if request.webhook.secret else []
+    elif paths == ["*"]:
+        paths = list(_CHANGEABLE)
+    unknown = [path for path in paths if path not in _FIELDS]
+    if unknown:
+        raise InvalidArgument(
+            [Violation("update_mask", f"`{path}` is not a field of a webhook") for path in unknown], "FIELD_MASK_INVALID"
+        )
+    fixed = [path for path in paths if path not in _CHANGEABLE]
+    if fixed:
+        raise InvalidArgument([Violation(f"webhook.{path}", "cannot be changed") for path in fixed], "FIELD_IMMUTABLE")
+    if not paths:
+        raise field_invalid("update_mask", "names no field, and no field that can be changed is set in `webhook`")
+    return frozenset(paths)
+
+
+def _spec_of(webhook: Webhook) -> WebhookSpec:
+    return WebhookSpec(**{name: getattr(webhook, name) for name in _CHANGEABLE.values()})
+
+
+def _fingerprint(message: webhook_pb2.Webhook) -> int:
+    return convert.fingerprint(message.SerializeToString(deterministic=True))

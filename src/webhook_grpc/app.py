@@ -1,0 +1,222 @@
+"""The composition root: settings → database → engine → API; what starts when, what stops when."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import orjson
+import structlog
+from pydantic import TypeAdapter, ValidationError
+
+from .api.auth import Authenticator
+from .api.calls import CallLimits, Calls
+from .api.deliveries import DeliveryMethods
+from .api.events import EventMethods
+from .api.server import Methods, Server
+from .api.watch import WatchMethods
+from .api.webhooks import WebhookMethods
+from .domain.sealing import KEY_BYTES, Sealer
+from .engine.engine import Engine
+from .settings import Settings, SettingsError, Token, decode_secret_key
+from .store.clock import DatabaseClock
+from .store.db import Database, DatabaseOptions
+from .store.group_commit import GroupLimits
+from .store.hints import HintListener, Hints
+from .store.migrate import check_schema
+from .store.outbox import EventTypes
+from .store.partitions import ensure_partitions
+from .store.publisher import Publisher
+from .store.tail import Tail
+
+log = structlog.get_logger(__name__)
+
+_PUBLISH_BYTES_MAX: Final = 8_000_000
+_HEALTH_SECONDS: Final = 0.5
+_CALL_GRACE_SECONDS: Final = 5.0
+_TAIL_POLL_SECONDS: Final = 0.1
+
+
+class LoopEnded(Exception):
+    """A loop that should run for ever has ended; the process can't go on."""
+
+
+class App:
+    """One process of the service."""
+
+    def __init__(self, settings: Settings, conninfo: str, secret_keys: Iterable[bytes]) -> None:
+        self._settings = settings
+        options = DatabaseOptions(
+            conninfo=conninfo,
+            pool_size=settings.database_pool_size,
+            pool_timeout_seconds=settings.database_timeout_seconds,
+            pool_waiting_max=settings.calls_max,
+            statement_timeout_seconds=settings.database_timeout_seconds,
+        )
+        self._clock = DatabaseClock()
+        sealer = Sealer(secret_keys)
+        self.database = Database(options)
+        self._hints = Hints(options)
+        self.engine = Engine(settings, self.database, self._clock, sealer, self._hints)
+        self._tail = Tail(self.database, _TAIL_POLL_SECONDS, settings.stream_buffer_max)
+        self._listener = HintListener(
+            options,
+            on_due=self.engine.dispatcher.wake,
+            on_webhooks_changed=self.engine.webhooks.hint,
+            on_logged=self._tail.hint,
+        )
+        self._hints.on_webhooks_changed = self.engine.webhooks.hint
+        self._hints.on_logged = self._tail.hint
+        self._publisher = Publisher(
+            options,
+            GroupLimits(
+                settings.publish_batch_max,
+                _PUBLISH_BYTES_MAX,
+                settings.publish_waiting_max,
+                settings.publish_waiting_bytes_max,
+            ),
+            self.engine.dispatcher,
+            self._hints,
+        )
+        authenticator = Authenticator(load_tokens(settings), anonymous_allowed=settings.anonymous_allowed)
+        calls = Calls(
+            authenticator,
+            self._clock,
+            CallLimits(settings.calls_max, settings.streams_max, settings.call_seconds_max),
+        )
+        methods = Methods(
+            WebhookMethods(
+                self.database, sealer, self._hints, settings.egress_policy, settings.webhooks_per_customer_max
+            ),
+            EventMethods(
+                self.database,
+                self._publisher,
+                EventTypes(self.database),
+                self._clock,
+                settings.publish_rate_per_customer,
+            ),
+            DeliveryMethods(self.database),
+            WatchMethods(self.database, self._tail, self._clock, settings.stream_write_seconds_max),
+        )
+        self._server = Server(settings.grpc_address, methods, calls, reflection_enabled=settings.reflection)
+        self.port = self._server.port
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Serves when it returns. Raises Unavailable if the database can't be reached."""
+        await self.database.open()
+        await self._clock.synchronise(self.database)
+        await ensure_partitions(self.database)
+        await self.engine.start()
+        loops = {
+            **self.engine.loops(),
+            "publisher": self._publisher.run(),
+            "hints": self._hints.run(),
+            "hint listener": self._listener.run(),
+            "tail": self._tail.run(),
+            "health": self._watch_health(),
+        }
+        self._loops = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
+        await self._server.start()
+        log.info("serving", address=self._settings.grpc_address, port=self.port)
+
+    async def failed(self) -> None:
+        """Waits until a loop ends, which none should. Raises LoopEnded."""
+        done, _ = await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
+        task = done.pop()
+        raise LoopEnded(f"the loop `{task.get_name()}` ended") from task.exception()
+
+    async def stop(self) -> None:
+        """Drains: no new calls, watchers are let go, attempts in flight end and are settled, shards are given back."""
+        log.info("stopping")
+        await self._server.set_serving(False)
+        await asyncio.sleep(self._settings.shutdown_delay_seconds)  # load balancers look away
+        self._tail.close()
+        await self._server.stop(_CALL_GRACE_SECONDS)
+        await self.engine.drain()
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self.engine.close()
+        await self._publisher.close()
+        await self._hints.close()
+        await self.database.close()
+        log.info("stopped")
+
+    async def _watch_health(self) -> None:
+        """SERVING exactly while the lease is renewed, which takes the database."""
+        serving = True
+        while True:
+            await asyncio.sleep(_HEALTH_SECONDS)
+            renewed = self.engine.ownership.may_send
+            if serving is not renewed:
+                serving = renewed
+                await self._server.set_serving(serving)
+                log.warning("health changed", serving=serving)
+
+
+async def serve(settings: Settings, conninfo: str, secret_keys: Iterable[bytes], on_ready: Callable[[int], None] | None = None) -> None:
+    """Runs one process until SIGTERM or SIGINT.
+
+    Raises SchemaError, DatabaseUnreachable, Unavailable, AddressInUse at the start, and LoopEnded if the process broke.
+    """
+    await asyncio.to_thread(check_schema, conninfo)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    app = App(settings, conninfo, secret_keys)
+    await app.start()
+    if on_ready is not None:
+        on_ready(app.port)
+    failed = asyncio.create_task(app.failed(), name="failure watch")
+    stopped = asyncio.create_task(stop.wait(), name="signal watch")
+    await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if failed.done():
+        failed.result()
+    failed.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await failed
+    await app.stop()
+
+
+def load_tokens(settings: Settings) -> tuple[Token, ...]:
+    """The configured tokens. Raises SettingsError."""
+    if settings.tokens_file is None:
+        return settings.tokens
+    try:
+        parsed = orjson.loads(settings.tokens_file.read_bytes())
+        return settings.tokens + TypeAdapter(tuple[Token, ...]).validate_python(parsed)
+    except (OSError, orjson.JSONDecodeError, ValidationError) as error:
+        raise SettingsError(f"WEBHOOK_TOKENS_FILE: cannot be read: {type(error).__name__}") from None
+
+
+def load_secret_keys(settings: Settings, embedded: bool) -> list[bytes]:
+    """The keys that webhook secrets are sealed with; the embedded database has one in its directory. Raises SettingsError."""
+    texts = [key.get_secret_value() for key in settings.secret_keys]
+    path = settings.secret_keys_file
+    if embedded and not texts and path is None:
+        path = settings.data_dir / "secret.key"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(new_secret_key() + "\n")
+    try:
+        texts += path.read_text().split() if path is not None else []
+        keys = [decode_secret_key(text) for text in texts]
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"WEBHOOK_SECRET_KEYS_FILE: {path} cannot be used: {error}") from None
+    if not keys:
+        raise SettingsError(f"WEBHOOK_SECRET_KEYS_FILE: {path} holds no key")
+    return keys
+
+
+def new_secret_key() -> str:
+    """A fresh key in the form of the settings."""
+    return base64.b64encode(os.urandom(KEY_BYTES)).decode("ascii")

@@ -1,0 +1,166 @@
+"""The command line. Every expected failure is one sentence and a non-zero exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import orjson
+
+from . import __version__
+from .domain.errors import Unavailable
+from .settings import Settings, SettingsError, load_settings, unknown_variables
+from .store.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from .store.migrate import DatabaseUnreachable, SchemaError, migrate
+
+_EXAMPLE = """\
+webhook-grpc {version} serves gRPC on {address}
+database: {database}
+
+Try it from another terminal (grpcurl comes with `make run`, as .venv/bin/grpcurl):
+
+  grpcurl -plaintext {address} list webhook.v1.WebhookService
+  grpcurl -plaintext -d '{{"webhook": {{"customer_id": 1, "name": "first", "url": "https://example.com/hook", "events": ["job.*"]}}}}' \\
+    {address} webhook.v1.WebhookService/CreateWebhook
+  grpcurl -plaintext -d '{{"event": {{"customer_id": 1, "event_type": "job.completed", "data": {{"job_id": "job-abc123"}}}}}}' \\
+    {address} webhook.v1.WebhookService/PublishEvent
+  grpcurl -plaintext -d '{{"customer_id": 1}}' {address} webhook.v1.WebhookService/WatchDeliveries
+
+Stop it with Ctrl-C.
+"""
+
+
+@click.group()
+@click.version_option(__version__, prog_name="webhook-grpc")
+def main() -> None:
+    """Webhook delivery: events in over gRPC, signed POSTs out, every result watched live.
+
+    Settings come from environment variables that start with WEBHOOK_; docs/operations.md lists them.
+    """
+
+
+@main.command()
+def serve() -> None:
+    """Run the service in the foreground until SIGTERM or Ctrl-C."""
+    with _explained_failures():
+        settings = load_settings()
+        _run(settings)
+
+
+def _run(settings: Settings) -> None:
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # we only ever fork to exec
+    # imported late: the other commands need neither gRPC nor an event loop
+    import uvloop
+
+    from .api.server import AddressInUse
+    from .app import LoopEnded, load_secret_keys
+    from .app import serve as serve_forever
+    from .logs import configure_logging
+
+    configure_logging(settings)
+    for name in unknown_variables(os.environ):
+        click.echo(f"webhook-grpc: warning: {name} is not a setting", err=True)
+    with _database(settings) as (conninfo, is_embedded):
+        keys = load_secret_keys(settings, is_embedded)
+        show = _shower(settings, is_embedded)
+        try:
+            uvloop.run(serve_forever(settings, conninfo, keys, show))
+        except (AddressInUse, LoopEnded) as error:
+            raise _Failure(str(error)) from error
+
+
+def _shower(settings: Settings, is_embedded: bool) -> Callable[[int], None]:
+    def show(port: int) -> None:
+        host = settings.grpc_address.rpartition(":")[0]
+        database = f"embedded Postgres in {settings.data_dir}" if is_embedded else "WEBHOOK_DATABASE_URL"
+        text = _EXAMPLE.format(version=__version__, address=f"{host}:{port}", database=database)
+        click.echo(text if sys.stdout.isatty() or settings.log_format == "console" else text.splitlines()[0])
+
+    return show
+
+
+@main.command("migrate")
+def migrate_command() -> None:
+    """Bring the database's schema up to date. Safe to repeat, and to run from several places at once."""
+    with _explained_failures(), _database(load_settings(), migrate_embedded=False) as (conninfo, _):
+        names = migrate(conninfo)
+        click.echo("\n".join(f"applied {name}" for name in names) or "nothing to do")
+
+
+@main.command("secret-key")
+def secret_key() -> None:
+    """Print a new key for WEBHOOK_SECRET_KEYS."""
+    from .app import new_secret_key
+
+    click.echo(new_secret_key())
+
+
+@main.command()
+@click.option("--name", required=True, help="Who uses it; stands in the log.")
+@click.option("--customer-id", type=click.IntRange(1, 2**63 - 1), help="The only customer it is for; default all.")
+@click.option(
+    "--permission",
+    "permissions",
+    multiple=True,
+    type=click.Choice(["read", "publish", "manage"]),
+    help="May be repeated; default all three.",
+)
+def token(name: str, customer_id: int | None, permissions: tuple[str, ...]) -> None:
+    """Make a token: prints it once, and the entry for WEBHOOK_TOKENS."""
+    from .api.auth import token_hash
+
+    secret = "wk_" + secrets.token_urlsafe(32)
+    entry: dict[str, Any] = {"name": name, "sha256": token_hash(secret)}
+    if customer_id is not None:
+        entry["customer_id"] = customer_id
+    if permissions:
+        entry["permissions"] = list(permissions)
+    click.echo(f"token: {secret}")
+    click.echo(f"entry: {orjson.dumps(entry).decode()}")
+
+
+class _Failure(Exception):
+    """Something that a person can mend, in one sentence."""
+
+
+@contextmanager
+def _explained_failures() -> Iterator[None]:
+    """One sentence instead of a traceback for everything that a person can mend."""
+    try:
+        yield
+    except (
+        _Failure,
+        SettingsError,
+        SchemaError,
+        DatabaseUnreachable,
+        EmbeddedPostgresError,
+    ) as error:
+        click.echo(f"webhook-grpc: {error}", err=True)
+        sys.exit(1)
+    except Unavailable as error:
+        click.echo(f"webhook-grpc: {error.message}", err=True)
+        sys.exit(1)
+    except asyncio.CancelledError:
+        sys.exit(1)
+
+
+@contextmanager
+def _database(settings: Settings, migrate_embedded: bool = True) -> Iterator[tuple[str, bool]]:
+    """The connection string, and whether it is the embedded database, which is ours to migrate."""
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value(), False
+        return
+    embedded = EmbeddedPostgres(settings.data_dir)
+    conninfo = embedded.start()
+    try:
+        if migrate_embedded:
+            migrate(conninfo)
+        yield conninfo, True
+    finally:
+        embedded.stop()
