@@ -160,7 +160,9 @@ class App:
                 log.warning("health changed", serving=serving)
 
 
-async def serve(settings: Settings, conninfo: str, secret_keys: Iterable[bytes], on_ready: Callable[[int], None] | None = None) -> None:
+async def serve(
+    settings: Settings, conninfo: str, secret_keys: Iterable[bytes], on_ready: Callable[[int], None] | None = None
+) -> None:
     """Runs one process until SIGTERM or SIGINT.
 
     Raises SchemaError, DatabaseUnreachable, Unavailable, AddressInUse at the start, and LoopEnded if the process broke.
@@ -198,7 +200,7 @@ def load_tokens(settings: Settings) -> tuple[Token, ...]:
 
 
 def load_secret_keys(settings: Settings, embedded: bool) -> list[bytes]:
-    """The keys that webhook secrets are sealed with; the embedded database has one in its directory. Raises SettingsError."""
+    """The keys that webhook secrets are sealed with; the embedded database has its own. Raises SettingsError."""
     texts = [key.get_secret_value() for key in settings.secret_keys]
     path = settings.secret_keys_file
     if embedded and not texts and path is None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,10 +26,10 @@ database: {database}
 Try it from another terminal (grpcurl comes with `make run`, as .venv/bin/grpcurl):
 
   grpcurl -plaintext {address} list webhook.v1.WebhookService
-  grpcurl -plaintext -d '{{"webhook": {{"customer_id": 1, "name": "first", "url": "https://example.com/hook", "events": ["job.*"]}}}}' \\
-    {address} webhook.v1.WebhookService/CreateWebhook
-  grpcurl -plaintext -d '{{"event": {{"customer_id": 1, "event_type": "job.completed", "data": {{"job_id": "job-abc123"}}}}}}' \\
-    {address} webhook.v1.WebhookService/PublishEvent
+  grpcurl -plaintext -d '{{"webhook": {{"customer_id": 1, "name": "first",
+    "url": "https://example.com/hook", "events": ["job.*"]}}}}' {address} webhook.v1.WebhookService/CreateWebhook
+  grpcurl -plaintext -d '{{"event": {{"customer_id": 1, "event_type": "job.completed",
+    "data": {{"job_id": "job-abc123"}}}}}}' {address} webhook.v1.WebhookService/PublishEvent
   grpcurl -plaintext -d '{{"customer_id": 1}}' {address} webhook.v1.WebhookService/WatchDeliveries
 
 Stop it with Ctrl-C.
@@ -130,7 +130,7 @@ class _Failure(Exception):
 
 
 @contextmanager
-def _explained_failures() -> Iterator[None]:
+def _explained_failures() -> Generator[None]:
     """One sentence instead of a traceback for everything that a person can mend."""
     try:
         yield
@@ -151,7 +151,7 @@ def _explained_failures() -> Iterator[None]:
 
 
 @contextmanager
-def _database(settings: Settings, migrate_embedded: bool = True) -> Iterator[tuple[str, bool]]:
+def _database(settings: Settings, migrate_embedded: bool = True) -> Generator[tuple[str, bool]]:
     """The connection string, and whether it is the embedded database, which is ours to migrate."""
     if settings.database_url is not None:
         yield settings.database_url.get_secret_value(), False

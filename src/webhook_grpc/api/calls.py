@@ -163,7 +163,7 @@ class Calls:
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, its text must not reach the caller (grpc.aio would send it)
             code, reason = grpc.StatusCode.INTERNAL, "INTERNAL"
             rpc_log.exception("unhandled", method=method, request_id=call.request_id)
             message = f"internal error; give this request id to the operator: {call.request_id}"

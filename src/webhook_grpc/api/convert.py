@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 import orjson
@@ -61,8 +61,10 @@ OUTCOMES: Final = {
 }
 TRIGGERS: Final = {Trigger.SCHEDULED: delivery_pb2.ATTEMPT_TRIGGER_SCHEDULED}
 
-_WEBHOOK_STATUS_OF: Final = {number: status for status, number in WEBHOOK_STATUSES.items()}
-_DELIVERY_STATUS_OF: Final = {number: status for status, number in DELIVERY_STATUSES.items()}
+_WEBHOOK_STATUS_OF: Final[Mapping[int, WebhookStatus]] = {number: status for status, number in WEBHOOK_STATUSES.items()}
+_DELIVERY_STATUS_OF: Final[Mapping[int, DeliveryStatus]] = {
+    number: status for status, number in DELIVERY_STATUSES.items()
+}
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -139,9 +141,7 @@ def read_delivery_statuses(values: Iterable[int], violations: list[Violation]) -
     return _read_statuses(list(values), _DELIVERY_STATUS_OF, violations)
 
 
-def _read_statuses(
-    values: Sequence[int], known: Mapping[int, _Status], violations: list[Violation]
-) -> list[_Status]:
+def _read_statuses(values: Sequence[int], known: Mapping[int, _Status], violations: list[Violation]) -> list[_Status]:
     if any(value not in known for value in values):
         violations.append(Violation("statuses", "must be values of the enum other than UNSPECIFIED"))
     return list(dict.fromkeys(known[value] for value in values if value in known))
@@ -218,22 +218,20 @@ def _refuse_data(field: str, description: str, reason: str, violations: list[Vio
     return b""
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
     """Whole numbers of a Struct as integers, as their author wrote them: `1`, not `1.0`."""
     match value:
         case float() if value.is_integer() and abs(value) < 2**53:
             return int(value)
         case dict():
-            return {key: _plain(item) for key, item in value.items()}
+            return {key: _plain(item) for key, item in cast("dict[str, Any]", value).items()}
         case list():
-            return [_plain(item) for item in value]
+            return [_plain(item) for item in cast("list[Any]", value)]
         case _:
             return value
 
 
-def _fingerprint(
-    event_type: str, occur_time: datetime | None, data_json: bytes, attributes: Mapping[str, str]
-) -> int:
+def _fingerprint(event_type: str, occur_time: datetime | None, data_json: bytes, attributes: Mapping[str, str]) -> int:
     parts = [event_type, occur_time.isoformat() if occur_time else "", sorted(attributes.items())]
     return fingerprint(orjson.dumps(parts) + data_json)
 

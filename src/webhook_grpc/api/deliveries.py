@@ -12,6 +12,7 @@ from webhook.v1 import delivery_pb2, service_pb2
 from ..domain import validation
 from ..domain.errors import Violation
 from ..domain.ids import INT64_MAX
+from ..domain.model import Delivery
 from ..store import history
 from ..store.db import Database
 from ..store.history import DeliveryFilter, DeliveryKey
@@ -35,13 +36,9 @@ class DeliveryMethods:
         customer_id = call.customer(request.customer_id, "customer_id", violations)
         event_id, webhook_id = convert.read_delivery_id(request.delivery_id, "delivery_id", violations)
         refuse_if(violations)
-        return convert.delivery_message(
-            await history.get_delivery(self._database, customer_id, event_id, webhook_id)
-        )
+        return convert.delivery_message(await history.get_delivery(self._database, customer_id, event_id, webhook_id))
 
-    async def list(
-        self, request: service_pb2.ListDeliveriesRequest, call: Call
-    ) -> service_pb2.ListDeliveriesResponse:
+    async def list(self, request: service_pb2.ListDeliveriesRequest, call: Call) -> service_pb2.ListDeliveriesResponse:
         """Lists deliveries, newest first."""
         violations = list[Violation]()
         size = page_size(request.page_size, violations)
@@ -104,12 +101,14 @@ def _webhook_id_violations(webhook_ids: Sequence[int]) -> list[Violation]:
     ]
 
 
-def _key_for_token(delivery: history.Delivery) -> tuple[int, bytes, int]:
+def _key_for_token(delivery: Delivery) -> tuple[int, bytes, int]:
     micros = (delivery.create_time - _EPOCH) // timedelta(microseconds=1)
     return micros, delivery.event_id.bytes, delivery.webhook_id
 
 
 def _key_from_token(key: tuple[int | bytes, ...]) -> DeliveryKey:
     micros, event_id, webhook_id = key
-    assert isinstance(micros, int) and isinstance(event_id, bytes) and isinstance(webhook_id, int)
+    assert isinstance(micros, int)
+    assert isinstance(event_id, bytes)
+    assert isinstance(webhook_id, int)
     return DeliveryKey(_EPOCH + timedelta(microseconds=micros), UUID(bytes=event_id), webhook_id)

@@ -69,7 +69,10 @@ class EventMethods:
         count = len(request.requests)
         if count > BATCH_MAX:
             raise field_invalid(
-                "requests", f"must have at most {BATCH_MAX} entries, has {count}", "BATCH_TOO_LARGE", limit=str(BATCH_MAX)
+                "requests",
+                f"must have at most {BATCH_MAX} entries, has {count}",
+                "BATCH_TOO_LARGE",
+                limit=str(BATCH_MAX),
             )
         violations = list[Violation]()
         if request.customer_id < 0:

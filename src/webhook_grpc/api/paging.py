@@ -30,7 +30,7 @@ class PageToken:
     def __init__(self, request: Message, key_format: str) -> None:
         """`request` must have the fields page_token and page_size, which don't count as arguments."""
         self._key = struct.Struct(key_format)
-        self._text: str = request.page_token  # pyright: ignore[reportAttributeAccessIssue] - every list request has it
+        self._text: str = getattr(request, "page_token")  # noqa: B009 - a field of every list request, not of Message
         arguments = type(request)()
         arguments.CopyFrom(request)
         arguments.ClearField("page_token")

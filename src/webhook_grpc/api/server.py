@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import grpc
-from google.rpc import error_details_pb2  # noqa: F401 - registers the details, so that reflection can describe them
+from google.rpc import error_details_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from webhook.v1 import service_pb2
@@ -20,6 +20,9 @@ from .webhooks import WebhookMethods
 
 SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["WebhookService"].full_name
 RECEIVE_BYTES_MAX: Final = 5 * 1024 * 1024
+ERROR_DETAILS: Final = (
+    error_details_pb2.DESCRIPTOR
+)  # registered, so that reflection describes them and grpcurl prints them
 
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -44,10 +47,10 @@ class Server:
 
     def __init__(self, address: str, methods: Methods, calls: Calls, *, reflection_enabled: bool) -> None:
         self._calls = calls
-        self._health = health.aio.HealthServicer()
+        self._health: Any = cast("Any", health).aio.HealthServicer()  # its types lack the aio form
         self._server = grpc.aio.server(options=_options())
         self._server.add_generic_rpc_handlers([_service_handler(methods, calls)])
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        cast("Any", health_pb2_grpc).add_HealthServicer_to_server(self._health, self._server)
         if reflection_enabled:
             _add_reflection(self._server, [SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME])
         try:
@@ -75,7 +78,7 @@ class Server:
         await self._server.stop(grace_seconds)
 
 
-def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler[Any, Any]:
+def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
     """The method table: name, permission, request type, handler."""
     pb, unary = service_pb2, calls.unary
     webhooks, events, deliveries = methods.webhooks, methods.events, methods.deliveries
@@ -97,9 +100,7 @@ def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler[A
         "ListDeliveryAttempts": unary(
             "ListDeliveryAttempts", "read", pb.ListDeliveryAttemptsRequest, deliveries.list_attempts
         ),
-        "WatchDeliveries": calls.stream(
-            "WatchDeliveries", "read", pb.WatchDeliveriesRequest, methods.watch.watch
-        ),
+        "WatchDeliveries": calls.stream("WatchDeliveries", "read", pb.WatchDeliveriesRequest, methods.watch.watch),
     }
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
@@ -107,7 +108,7 @@ def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler[A
 def _add_reflection(server: grpc.aio.Server, names: Iterable[str]) -> None:
     """Reflection under v1alpha, which older grpcurl asks for, and under v1: the same messages, another name."""
     names = [*names, "grpc.reflection.v1.ServerReflection"]
-    servicer = reflection.aio.ReflectionServicer(names)
+    servicer: Any = cast("Any", reflection).aio.ReflectionServicer(names)  # its types lack the aio form
     reflection.enable_server_reflection(names, server)
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,

@@ -60,7 +60,12 @@ class WatchMethods:
         )
         refuse_if(violations)
         watcher = _Watcher(
-            wanted, heartbeat_seconds, await feed.incarnation(self._database), self._clock, write, self._write_seconds_max
+            wanted,
+            heartbeat_seconds,
+            await feed.incarnation(self._database),
+            self._clock,
+            write,
+            self._write_seconds_max,
         )
         if request.HasField("cursor"):
             position = await self._position_of(request.cursor, watcher.incarnation)
@@ -70,7 +75,9 @@ class WatchMethods:
             position, _ = await feed.end_position(self._database)
             if request.snapshot:
                 await self._snapshot(watcher)
-        await watcher.send((), position, snapshot_complete=request.snapshot)  # at once: an idle stream must not look dead
+        await watcher.send(
+            (), position, snapshot_complete=request.snapshot
+        )  # at once: an idle stream must not look dead
         while True:
             async with self._tail.subscribe() as subscription:
                 position = await self._catch_up(watcher, position, subscription.joined_at)

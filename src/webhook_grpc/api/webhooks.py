@@ -87,9 +87,7 @@ class WebhookMethods:
         """Returns one webhook."""
         return convert.webhook_message(await self._named(request, call))
 
-    async def list(
-        self, request: service_pb2.ListWebhooksRequest, call: Call
-    ) -> service_pb2.ListWebhooksResponse:
+    async def list(self, request: service_pb2.ListWebhooksRequest, call: Call) -> service_pb2.ListWebhooksResponse:
         """Lists webhooks, newest first."""
         violations = list[Violation]()
         customer_id = call.customer_or_all(request.customer_id, "customer_id", violations)
@@ -191,7 +189,8 @@ def _fields_to_change(request: service_pb2.UpdateWebhookRequest) -> frozenset[st
     unknown = [path for path in paths if path not in _FIELDS]
     if unknown:
         raise InvalidArgument(
-            [Violation("update_mask", f"`{path}` is not a field of a webhook") for path in unknown], "FIELD_MASK_INVALID"
+            [Violation("update_mask", f"`{path}` is not a field of a webhook") for path in unknown],
+            "FIELD_MASK_INVALID",
         )
     fixed = [path for path in paths if path not in _CHANGEABLE]
     if fixed:

@@ -1,7 +1,7 @@
 """The position of a reader in the log of attempts: for each shard, the last `seq` it has seen.
 
-`seq` is dense in each shard and given in commit order, so a position tells exactly what a reader has and what it has not
-seen, across processes. A restored database gets a new incarnation; a position of the old one means nothing there.
+`seq` is dense in each shard and given in commit order, so a position tells exactly what a reader has seen and what not,
+across processes. A restored database gets a new incarnation; a position of the old one means nothing there.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ def encode_cursor(incarnation: UUID, position: Position) -> bytes:
     """The opaque form that clients keep."""
     packed = bytearray(_HEAD.pack(_VERSION, incarnation.bytes))
     for seq in position:
-        while seq > 0x7F:
-            packed.append(seq & 0x7F | 0x80)
-            seq >>= 7
-        packed.append(seq)
+        rest = seq
+        while rest > 0x7F:
+            packed.append(rest & 0x7F | 0x80)
+            rest >>= 7
+        packed.append(rest)
     return bytes(packed + _CHECK.pack(zlib.crc32(packed)))
 
 

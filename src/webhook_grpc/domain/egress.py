@@ -59,12 +59,17 @@ _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 
 # Services that speak something else than HTTP but can be talked to through it.
 _DENIED_PORTS: Final = frozenset(
-    (1719, 1720, 1723, 2049, 2375, 2376, 2379, 2380, 3306, 3659, 4045, 4190, 5060, 5061, 5432, 5672, 5984, 6000, 6379)
-    + (6443, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 9092, 9200, 9300, 10080, 10250, 10255, 11211, 27017)
+    [
+        *(1719, 1720, 1723, 2049, 2375, 2376, 2379, 2380, 3306, 3659, 4045, 4190, 5060, 5061, 5432, 5672, 5984, 6000),
+        *(6379, 6443, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 9092, 9200, 9300, 10080, 10250, 10255, 11211),
+        *(27017,),
+    ]
 )
 _RESERVED_SUFFIXES: Final = frozenset(
-    "localhost local internal localdomain intranet lan home corp private arpa onion test invalid example svc consul "
-    "kubernetes".split()
+    [
+        *("localhost", "local", "internal", "localdomain", "intranet", "lan", "home", "corp", "private", "arpa"),
+        *("onion", "test", "invalid", "example", "svc", "consul", "kubernetes"),
+    ]
 )
 _RAW: Final = re.compile(r"[\x21-\x7e]+")
 _AUTHORITY: Final = re.compile(r"(https?)://([^/?#]*)", re.IGNORECASE)

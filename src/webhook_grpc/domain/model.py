@@ -1,4 +1,4 @@
-"""The words of the service as immutable values. The same words stand in the protos, the tables, the logs and the docs."""
+"""The words of the service as immutable values. The same words stand in protos, tables, logs and docs."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class FailureReason(StrEnum):
     TLS_HANDSHAKE = "The TLS handshake with the receiver failed."
     NOT_HTTP = "The receiver's answer was not valid HTTP or was beyond its limits."
     BLOCKED_DESTINATION = "The webhook's URL leads to an address that may not be called."
-    SECRET_UNREADABLE = "The webhook's secret could not be opened; contact the operator."
+    SECRET_UNREADABLE = "The webhook's secret could not be opened; contact the operator."  # noqa: S105 - a sentence
     NOT_SENDABLE = "The request could not be built from the webhook's settings."
 
 

@@ -1,7 +1,8 @@
 """What happens after an attempt: a pure decision from the attempt's result, the schedule and a random number.
 
-The default schedule is that of the Standard Webhooks specification with quicker steps at the start, so that an outage of
-a deployment's length is over quickly: 12 attempts over 75 h 42 m. Numbers and their reasons: docs/delivery-policy.md.
+The default schedule is that of the Standard Webhooks specification with quicker steps at the start, so that an outage
+of a deployment's length is over quickly: 12 attempts over 75 h 42 m. Numbers and their reasons:
+docs/delivery-policy.md.
 """
 
 from __future__ import annotations

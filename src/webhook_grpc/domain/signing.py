@@ -2,9 +2,9 @@
 
 `X-Webhook-Signature: sha256=<hex>` is HMAC-SHA256 over the body alone, keyed with the UTF-8 bytes of the secret exactly
 as it was shown: what most hand-written receivers check (the form of GitHub's X-Hub-Signature-256). It cannot stop a
-replay, so `webhook-id`, `webhook-timestamp` and `webhook-signature` of Standard Webhooks
-(https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md) always go with it: they sign
+replay, so `webhook-id`, `webhook-timestamp` and `webhook-signature` of Standard Webhooks always go with it: they sign
 id, time and body together.
+(https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import hashlib
 import hmac
 from typing import Final
 
-SECRET_PREFIX: Final = "whsec_"
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the form of secrets, none itself
 KEY_BYTES_MIN: Final = 24
 KEY_BYTES_MAX: Final = 64
 

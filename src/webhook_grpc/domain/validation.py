@@ -148,11 +148,7 @@ def label_violations(field: str, labels: Mapping[str, str]) -> list[Violation]:
     """Everything that is wrong with labels or attributes."""
     if len(labels) > LABELS_MAX:
         return [Violation(field, f"must have at most {LABELS_MAX} entries, has {len(labels)}")]
-    return [
-        Violation(field, problem)
-        for problem in _label_problems(labels.items())
-        if problem
-    ]
+    return [Violation(field, problem) for problem in _label_problems(labels.items()) if problem]
 
 
 def _label_problems(items: Iterable[tuple[str, str]]) -> Iterable[str | None]:

@@ -1,8 +1,8 @@
-"""The heart of the engine: finds what is due in the shards of this process, starts attempts, hands results to be settled.
+"""The heart of the engine: finds what is due in our shards, starts attempts, hands their results to be settled.
 
-Deliveries come in by two ways. What was published here for our own shards is handed over from memory; everything else is
-found by looking at the table: at a hint at once, by polling at the latest. The table is the truth: a delivery that is
-lost from memory is found again, and one that is found twice is held once.
+Deliveries come in by two ways. What was published here for our own shards is handed over from memory; everything else
+is found by looking at the table: at a hint at once, by polling at the latest. The table is the truth: a delivery that
+is lost from memory is found again, and one that is found twice is held once.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Dispatcher:
         self._in_hand: dict[tuple[int, UUID, int], Lane] = {}  # sent, or being sent, and not settled
         self._wake = asyncio.Event()
         self._stopping = False
-        ownership.on_gained = lambda shards: self.wake()
+        ownership.on_gained = self._gained
         ownership.on_leaving = lanes.close_shards
         ownership.on_lost = lanes.forget_shards
         ownership.is_idle = lanes.is_idle
@@ -110,6 +110,9 @@ class Dispatcher:
         for lane in self._lanes:
             if lane.shard in hinted:
                 lane.behind = True
+        self._wake.set()
+
+    def _gained(self, _: set[int]) -> None:
         self._wake.set()
 
     def webhook_changed(self, webhook: Webhook) -> None:
@@ -223,9 +226,7 @@ class Dispatcher:
         else:
             floor = first_due_at - _LATE_COMMIT
         room = len(lane.held) + self._lanes.room(lane)
-        return FetchRequest(
-            lane.shard, lane.webhook_id, room, floor, _CANCEL_AHEAD_SECONDS if lane.is_ending else 0.0
-        )
+        return FetchRequest(lane.shard, lane.webhook_id, room, floor, _CANCEL_AHEAD_SECONDS if lane.is_ending else 0.0)
 
     def _is_new(self, row: FoundRow) -> bool:
         lane = self._lanes.get(row.webhook_id)
@@ -287,7 +288,7 @@ class Dispatcher:
                 if settled.settlement.disables_webhook:
                     await self._disable(webhook)
         except SenderFault as fault:
-            log.error("attempt not made", fault=str(fault), delivery_id=_delivery_id(delivery))
+            log.warning("attempt not made", fault=str(fault), delivery_id=_delivery_id(delivery))
             self._set_aside(lane, delivery)
         except asyncio.CancelledError:
             self._set_aside(lane, delivery)
@@ -324,7 +325,7 @@ class Dispatcher:
         self._start_attempts()
 
     async def drain(self, seconds: float) -> None:
-        """Starts nothing more; waits for what is in flight, but not longer than this. The rest is sent again elsewhere."""
+        """Starts nothing more and waits for what is in flight, but not longer than this; the rest is sent again."""
         self._stopping = True
         attempts = set(self._attempts)
         if attempts:

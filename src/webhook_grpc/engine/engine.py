@@ -36,7 +36,9 @@ _GONE: Final = "The receiver answered 410 Gone."
 class Engine:
     """Delivers what is in the outbox. `dispatcher` is where published events are handed over."""
 
-    def __init__(self, settings: Settings, database: Database, clock: DatabaseClock, sealer: Sealer, hints: Hints) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, clock: DatabaseClock, sealer: Sealer, hints: Hints
+    ) -> None:
         options = database.options
         self._settings = settings
         self._database = database
@@ -75,7 +77,7 @@ class Engine:
         )
 
     async def start(self) -> None:
-        """Takes the first shards, so that what is published right after the start is sent at once. Raises Unavailable."""
+        """Takes the first shards, so that what is published right away is sent at once. Raises Unavailable."""
         await self.ownership.beat()
 
     def loops(self) -> Mapping[str, Coroutine[Any, Any, None]]:
@@ -95,7 +97,7 @@ class Engine:
             async with asyncio.timeout(_SETTLE_SECONDS_AT_STOP):
                 await self._settler.drained()
         except TimeoutError:
-            log.error("results not settled; their deliveries are sent again", count=len(self._settler))
+            log.warning("results not settled; their deliveries are sent again", count=len(self._settler))
 
     async def close(self) -> None:
         """Gives the shards back and closes all connections. The loops have ended."""

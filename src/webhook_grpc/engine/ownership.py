@@ -1,8 +1,8 @@
 """Which shards this process may send and settle for, and until when.
 
-A claim on a delivery is then an entry in a dict: no claim is written to the database for each one, and because a webhook
-has one owner, its limits are exact. The database decides who owns what; the process may only be more cautious. It stops
-sending when 0.8 of its lease has passed without a renewal, by its own monotonic clock.
+A claim on a delivery is then an entry in a dict: no claim is written to the database for each one, and because a
+webhook has one owner, its limits are exact. The database decides who owns what; the process may only be more cautious.
+It stops sending when 0.8 of its lease has passed without a renewal, by its own monotonic clock.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Ownership:
         self.worker: UUID = uuid4()
         self.owned: dict[int, OwnedShard] = {}
         self.live_count = 1
-        self.on_gained: Callable[[set[int]], None] = lambda shards: None
-        self.on_lost: Callable[[set[int]], None] = lambda shards: None
-        self.on_leaving: Callable[[set[int]], None] = lambda shards: None
-        self.on_counted: Callable[[int], None] = lambda live_count: None
-        self.is_idle: Callable[[int], bool] = lambda shard: True
+        self.on_gained: Callable[[set[int]], None] = _ignore
+        self.on_lost: Callable[[set[int]], None] = _ignore
+        self.on_leaving: Callable[[set[int]], None] = _ignore
+        self.on_counted: Callable[[int], None] = _ignore
+        self.is_idle: Callable[[int], bool] = bool  # replaced by the dispatcher before the first beat
 
     @property
     def may_send(self) -> bool:
@@ -80,8 +80,10 @@ class Ownership:
             await self._balance()
 
     async def readopt(self, shards: Collection[int]) -> None:
-        """After a statement of unknown outcome: moves its shards to a new epoch, at which that statement can do
-        nothing any more, and learns how far their logs reach. Raises Unavailable."""
+        """After a statement of unknown outcome: moves its shards to a new epoch.
+
+        There the statement can do nothing any more; how far the logs reach is learnt afresh. Raises Unavailable.
+        """
         async with self._lock:
             await self._readopt(set(shards) & self.owned.keys())
 
@@ -161,3 +163,7 @@ class Ownership:
             self._leaving -= lost
             log.info("shards given up", worker=str(self.worker), count=len(lost), owned=len(self.owned))
             self.on_lost(lost)
+
+
+def _ignore(_: object) -> None:
+    pass

@@ -1,8 +1,8 @@
 """The HTTP client: one request, one typed result, in bounded time and memory, to nowhere it should not go.
 
-The facts behind each guard are in docs/security.md. The one that carries the weight is the socket factory: it sees every
-address that is really dialled, which a resolver does not (IP literals never reach it) and a check of the URL can not
-(names change their minds). It and the raw byte limit need a private hook of aiohttp, which is checked at start.
+The facts behind each guard are in docs/security.md. The one that carries the weight is the socket factory: it sees
+every address that is really dialled, which a resolver does not (IP literals never reach it) and a check of the URL can
+not (names change their minds). It and the raw byte limit need a private hook of aiohttp, which is checked at start.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import functools
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ _OWN_FAULTS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.
 
 
 class SenderFault(Exception):
-    """This process could not make the attempt. It says nothing about the receiver."""
+    """The attempt could not be made, through a fault of this process. It says nothing about the receiver."""
 
 
 class BlockedDestination(OSError):
@@ -109,7 +109,7 @@ class _GuardedResolver(AbstractResolver):
         found = await self._resolver.resolve(host.rstrip(".") + ".", port, family)
         allowed = [result for result in found if why_address_blocked(result["host"], self._policy) is None]
         if found and not allowed:
-            raise BlockedDestination()
+            raise BlockedDestination
         by_family = {result["family"]: result for result in reversed(allowed)}
         return sorted(by_family.values(), key=lambda result: result["family"])
 
@@ -165,7 +165,7 @@ class Sender:
                 latency_ms = _milliseconds_since(started_at)
                 deadline.reschedule(None)  # the status has decided; the body has a deadline of its own
                 body = await self._excerpt(response)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - sorted by _classify, which raises again what it does not know
             outcome, reason = _classify(error)
             return AttemptResult(outcome, start_time, _milliseconds_since(started_at), reason)
         outcome, reason = _judge(response.status)
@@ -203,10 +203,10 @@ class Sender:
         """Called for every address that is about to be dialled."""
         family, kind, protocol, _, address = address_info
         if family not in (socket.AF_INET, socket.AF_INET6):
-            raise BlockedDestination()
+            raise BlockedDestination
         has_scope = len(address) > 3 and address[3]
         if has_scope or why_address_blocked(address[0], self._policy) is not None:
-            raise BlockedDestination()
+            raise BlockedDestination
         return socket.socket(family, kind, protocol)
 
 
@@ -214,9 +214,12 @@ def install_guard(connector: aiohttp.TCPConnector, policy: EgressPolicy) -> None
     """Puts our protocol in the place of aiohttp's. Raises RuntimeError if aiohttp no longer has that place."""
     factory = getattr(connector, "_factory", None)
     if not isinstance(factory, functools.partial) or factory.func is not ResponseHandler:
-        raise RuntimeError(f"aiohttp {aiohttp.__version__} lacks the hook of the egress guard; install the pinned version")
+        raise RuntimeError(
+            f"aiohttp {aiohttp.__version__} lacks the hook of the egress guard; install the pinned version"
+        )
     guarded = functools.partial(_GuardedHandler, loop=asyncio.get_running_loop(), policy=policy)
-    connector._factory = guarded  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue] - checked above
+    # checked above
+    connector._factory = guarded  # noqa: SLF001 # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
 
 
 def _judge(status: int) -> tuple[Outcome, FailureReason]:
@@ -229,37 +232,37 @@ def _judge(status: int) -> tuple[Outcome, FailureReason]:
     return Outcome.HTTP_ERROR, FailureReason.STATUS
 
 
+# What an exception of the client says about the receiver; the first that fits. TimeoutError stands for aiohttp's too.
+_FAILURES: Final[Sequence[tuple[type[Exception], Outcome, FailureReason]]] = (
+    (aiohttp.ClientConnectorDNSError, Outcome.CONNECTION_ERROR, FailureReason.NAME_NOT_RESOLVED),
+    (aiohttp.ClientConnectorCertificateError, Outcome.TLS_ERROR, FailureReason.CERTIFICATE),
+    (aiohttp.ClientSSLError, Outcome.TLS_ERROR, FailureReason.TLS_HANDSHAKE),
+    (TimeoutError, Outcome.TIMEOUT, FailureReason.TIMEOUT),
+    (aiohttp.ClientResponseError, Outcome.PROTOCOL_ERROR, FailureReason.NOT_HTTP),
+    (aiohttp.ClientPayloadError, Outcome.PROTOCOL_ERROR, FailureReason.NOT_HTTP),
+    (ResponseTooLarge, Outcome.PROTOCOL_ERROR, FailureReason.NOT_HTTP),
+    (aiohttp.ServerDisconnectedError, Outcome.CONNECTION_ERROR, FailureReason.DISCONNECTED),
+    (aiohttp.InvalidURL, Outcome.INTERNAL_ERROR, FailureReason.NOT_SENDABLE),
+    (OSError, Outcome.CONNECTION_ERROR, FailureReason.CONNECTION_FAILED),
+    (aiohttp.ClientError, Outcome.CONNECTION_ERROR, FailureReason.CONNECTION_FAILED),
+    (ValueError, Outcome.INTERNAL_ERROR, FailureReason.NOT_SENDABLE),
+)
+
+
 def _classify(error: Exception) -> tuple[Outcome, FailureReason]:
     """Every way in which a request can fail, as an outcome that may be shown to the customer.
 
-    Raises SenderFault if the failure is ours. What is not listed is raised again: a bug.
+    Raises SenderFault if the failure is ours, and the error itself if it is not in the table: a bug.
     """
     os_error = getattr(error, "os_error", error)
     if isinstance(os_error, OSError) and os_error.errno in _OWN_FAULTS:
         raise SenderFault(errno.errorcode[os_error.errno]) from error
-    match error:
-        case _ if isinstance(os_error, BlockedDestination) or _has_cause(error, BlockedDestination):
-            return Outcome.BLOCKED, FailureReason.BLOCKED_DESTINATION
-        case aiohttp.ClientConnectorDNSError():
-            return Outcome.CONNECTION_ERROR, FailureReason.NAME_NOT_RESOLVED
-        case aiohttp.ClientConnectorCertificateError():
-            return Outcome.TLS_ERROR, FailureReason.CERTIFICATE
-        case aiohttp.ClientSSLError():
-            return Outcome.TLS_ERROR, FailureReason.TLS_HANDSHAKE
-        case TimeoutError():  # aiohttp's ConnectionTimeoutError and SocketTimeoutError are ones too
-            return Outcome.TIMEOUT, FailureReason.TIMEOUT
-        case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError() | ResponseTooLarge():
-            return Outcome.PROTOCOL_ERROR, FailureReason.NOT_HTTP
-        case aiohttp.ServerDisconnectedError():
-            return Outcome.CONNECTION_ERROR, FailureReason.DISCONNECTED
-        case aiohttp.ClientOSError() | OSError():
-            return Outcome.CONNECTION_ERROR, FailureReason.CONNECTION_FAILED
-        case aiohttp.InvalidURL() | ValueError():
-            return Outcome.INTERNAL_ERROR, FailureReason.NOT_SENDABLE
-        case aiohttp.ClientError():
-            return Outcome.CONNECTION_ERROR, FailureReason.CONNECTION_FAILED
-        case _:
-            raise error
+    if isinstance(os_error, BlockedDestination) or _has_cause(error, BlockedDestination):
+        return Outcome.BLOCKED, FailureReason.BLOCKED_DESTINATION
+    for kind, outcome, reason in _FAILURES:
+        if isinstance(error, kind):
+            return outcome, reason
+    raise error
 
 
 def _has_cause(error: BaseException, kind: type[BaseException]) -> bool:

@@ -16,7 +16,7 @@ REFRESH_SECONDS: Final = 0.5
 
 
 class WebhookCache:
-    """Loads webhooks when they are first needed and follows their changes: at a hint at once, by polling at the latest."""
+    """Loads webhooks when they are first needed and follows their changes: by hints, by polling at the latest."""
 
     def __init__(self, database: Database, on_change: Callable[[Webhook], None]) -> None:
         self._database = database

@@ -1,6 +1,7 @@
 """What is due: which webhooks have something pending, and the next rows of each.
 
-Both read per webhook. In one queue by due time, 200,000 due rows of one dead endpoint would stand before everybody else.
+Both read per webhook. In one queue by due time, 200,000 due rows of one dead endpoint would stand before everybody
+else.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Connections to Postgres, and what their errors mean.
 
-Two ways to reach it: a pool for requests, and one `LoopConnection` for each hot loop, so that no flood of requests can keep the
-engine from its connection. Both run single statements in autocommit mode under a deadline of the client's own: a server
-that hangs answers neither the statement nor its cancellation.
+Two ways to reach it: a pool for requests, and one `LoopConnection` for each hot loop, so that no flood of requests can
+keep the engine from its connection. Both run single statements in autocommit mode under a deadline of the client's own:
+a server that hangs answers neither the statement nor its cancellation.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
@@ -63,7 +63,7 @@ def connection_arguments() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def translated_errors() -> contextlib.Generator[None]:
+def translated_errors() -> Generator[None]:
     """Turns the driver's errors into ours, once, here.
 
     Raises StoreRefusal for values that Postgres will never take and Unavailable for everything that may pass.
@@ -119,7 +119,7 @@ class Database:
         await self._pool.close(timeout=5)
 
     @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[AsyncConnection[Row]]:
+    async def connection(self) -> AsyncGenerator[AsyncConnection[Row]]:
         """A connection for a caller that needs more than one statement's worth of it."""
         with translated_errors():
             async with self._pool.connection() as connection:

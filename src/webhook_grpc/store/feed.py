@@ -1,7 +1,7 @@
 """Reading the log of attempts: for the live stream, from a position on, and where a position lies in time.
 
-`seq` has no holes in a shard, so a reader that has seen `seq` n has seen everything before it. A hole would be a bug, and
-is reported as one; it is never waited for.
+`seq` has no holes in a shard, so a reader that has seen `seq` n has seen everything before it. A hole would be a bug,
+and is reported as one; it is never waited for.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ CROSS JOIN LATERAL (
 ) a
 """
 
-# The next rows of each shard after a position, up to another, oldest first. `since` only lets partitions be skipped. The
-# order by the running maximum of the time is that of `seq` in each shard, whatever the clock did, so that whatever the
-# limit cuts off is behind what it lets through.
+# The next rows of each shard after a position, up to another, oldest first. `since` only lets partitions be skipped.
+# The order by the running maximum of the time is that of `seq` in each shard, whatever the clock did, so that whatever
+# the limit cuts off is behind what it lets through.
 READ: Final = """
 SELECT r.shard, r.seq, r.event_id, r.webhook_id, r.customer_id, r.event_type, r.status, r.attempt_count, r.next_due_at,
-    r.event_created_at, r.created_at, r.outcome, r.started_at, r.latency_ms, r.response_status, r.response_body, r.reason,
-    r.trigger
+    r.event_created_at, r.created_at, r.outcome, r.started_at, r.latency_ms, r.response_status, r.response_body,
+    r.reason, r.trigger
 FROM unnest(%(shards)b::smallint[], %(after)b::bigint[], %(until)b::bigint[]) AS k(shard, after, until)
 CROSS JOIN LATERAL (
     SELECT * FROM attempts

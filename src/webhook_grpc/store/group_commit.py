@@ -115,5 +115,5 @@ class GroupCommit(Generic[Item, Answer]):
                 return [field_invalid("event", "cannot be stored as it is")]
             middle = len(items) // 2
             return await self._answers(items[:middle]) + await self._answers(items[middle:])
-        except Exception as error:  # whatever it is, every caller must hear of it
+        except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
             return [error] * len(items)

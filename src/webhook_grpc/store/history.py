@@ -30,8 +30,8 @@ WHERE event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR customer_i
 # The columns of feed.READ. A delivery without a row in the log stands in the outbox at its event's created_at.
 DELIVERY: Final = """
 SELECT a.event_id, a.webhook_id, a.customer_id, a.event_type, a.status, a.attempt_count, a.next_due_at,
-    a.event_created_at, a.created_at, a.outcome, a.started_at, a.latency_ms, a.response_status, a.response_body, a.reason,
-    a.trigger, a.seq
+    a.event_created_at, a.created_at, a.outcome, a.started_at, a.latency_ms, a.response_status, a.response_body,
+    a.reason, a.trigger, a.seq
 FROM events e JOIN attempts a ON a.webhook_id = %(webhook_id)b AND a.event_created_at = e.created_at
     AND a.event_id = e.event_id
 WHERE e.event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR e.customer_id = %(customer_id)b)
@@ -144,15 +144,13 @@ async def get_event(database: Database, customer_id: int | None, event_id: UUID)
     rows = await database.rows(EVENT, {"event_id": event_id, "customer_id": customer_id})
     if not rows:
         raise NotFound("event", event_id_text(event_id))
-    *columns, attributes = rows[0]
-    return Event(*columns, _attributes(attributes))
+    stored_id, owner_id, event_type, occurred_at, created_at, body, data_start, attributes = rows[0]
+    return Event(stored_id, owner_id, event_type, occurred_at, created_at, body, data_start, _attributes(attributes))
 
 
 async def get_delivery(database: Database, customer_id: int | None, event_id: UUID, webhook_id: int) -> Delivery:
     """Raises NotFound, Unavailable."""
-    rows = await database.rows(
-        DELIVERY, {"event_id": event_id, "webhook_id": webhook_id, "customer_id": customer_id}
-    )
+    rows = await database.rows(DELIVERY, {"event_id": event_id, "webhook_id": webhook_id, "customer_id": customer_id})
     if not rows:
         raise NotFound("delivery", delivery_id_text(event_id, webhook_id))
     return delivery_from_row(rows[0][:-1])

@@ -4,11 +4,13 @@ yoyo's lock is a row, which a killed process leaves behind for ever; ours is an 
 connection. A server never changes a real database on its own: it says what to run.
 """
 
+# yoyo has no types:
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,7 +46,7 @@ class _Backend(PostgresqlPsycopgBackend):
         return psycopg.connect(self.conninfo, **connection_arguments())
 
     @contextlib.contextmanager
-    def lock(self, timeout: int = 10) -> Iterator[None]:
+    def lock(self, timeout: int = 10) -> Generator[None]:
         del timeout  # a second migrator waits for the first
         self.execute("SELECT pg_advisory_lock(%(key)s)", {"key": _LOCK_KEY})
         try:

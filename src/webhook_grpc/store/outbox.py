@@ -104,7 +104,9 @@ class PublishedBatch:
     new: list[NewDeliveries]
 
 
-async def publish(connection: LoopConnection, events: Sequence[NewEvent], own_shards: Collection[int]) -> PublishedBatch:
+async def publish(
+    connection: LoopConnection, events: Sequence[NewEvent], own_shards: Collection[int]
+) -> PublishedBatch:
     """Publishes a batch: all of it or, on an exception, nothing that is known of.
 
     Raises StoreRefusal if any of the events can't be stored, Unavailable if it may not have been stored.
@@ -137,7 +139,9 @@ async def _published_before(connection: LoopConnection, events: Sequence[NewEven
 
 def _repeated_answer(event: NewEvent, row: list[object]) -> Published | Exception:
     event_id, fingerprint, create_time, delivery_count = row
-    assert isinstance(event_id, UUID) and isinstance(create_time, datetime) and isinstance(delivery_count, int)
+    assert isinstance(event_id, UUID)
+    assert isinstance(create_time, datetime)
+    assert isinstance(delivery_count, int)
     if fingerprint != event.fingerprint:
         return request_id_reused(event.request_id or "")
     return Published(event_id, delivery_count, True, create_time)

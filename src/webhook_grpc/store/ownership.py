@@ -54,7 +54,8 @@ WHERE owner = %(worker)s AND shard = ANY(%(shards)s::smallint[])
 RETURNING shard, epoch
 """
 
-# To be run after the shards were taken, in a statement of its own: only then are all of the old owner's commits visible.
+# To be run after the shards were taken, in a statement of its own: only then are all of the old owner's commits
+# visible.
 LAST_SEQS: Final = """
 SELECT s.shard, greatest(s.last_seq, (SELECT coalesce(max(a.seq), 0) FROM attempts a WHERE a.shard = s.shard))
 FROM shards s
@@ -106,13 +107,13 @@ async def owned_epochs(connection: LoopConnection, worker: UUID) -> dict[int, in
 async def take(connection: LoopConnection, worker: UUID, count: int) -> dict[int, OwnedShard]:
     """Takes up to `count` shards of nobody alive."""
     rows = await connection.rows(TAKE, {"worker": worker, "count": count})
-    return await _with_last_seqs(connection, {shard: epoch for shard, epoch in rows})
+    return await _with_last_seqs(connection, dict(rows))
 
 
 async def readopt(connection: LoopConnection, worker: UUID, shards: Collection[int]) -> dict[int, OwnedShard]:
     """Moves own shards to their next epoch; those missing from the answer are no longer ours."""
     rows = await connection.rows(READOPT, {"worker": worker, "shards": list(shards)})
-    return await _with_last_seqs(connection, {shard: epoch for shard, epoch in rows})
+    return await _with_last_seqs(connection, dict(rows))
 
 
 async def release(connection: LoopConnection, worker: UUID, shards: dict[int, OwnedShard]) -> None:

@@ -15,7 +15,9 @@ DAYS_AHEAD: Final = 7
 
 # Two processes must not make the same partition at once; the lock ends with the transaction.
 LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('webhook-grpc partitions'))"
-EXISTING: Final = "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass(%s)"
+EXISTING: Final = (
+    "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass(%s)"
+)
 TODAY: Final = "SELECT (now() AT TIME ZONE 'UTC')::date"
 
 

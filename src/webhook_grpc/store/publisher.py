@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from ..domain.model import NewEvent, Published
 from . import outbox
@@ -24,14 +24,17 @@ class Expectation(Protocol):
         ...
 
 
-class Recipient(Protocol):
+Expected = TypeVar("Expected", bound=Expectation)
+
+
+class Recipient(Protocol[Expected]):
     """The engine as publishing sees it."""
 
-    def expect(self) -> Expectation:
+    def expect(self) -> Expected:
         """Called before a publishing statement starts."""
         ...
 
-    def receive(self, expectation: Expectation, new: Sequence[NewDeliveries]) -> None:
+    def receive(self, expectation: Expected, new: Sequence[NewDeliveries]) -> None:
         """Called with what the statement made, and with nothing if it failed."""
         ...
 
@@ -39,7 +42,7 @@ class Recipient(Protocol):
 class Publisher:
     """Stores events for concurrent callers, many in one statement."""
 
-    def __init__(self, options: DatabaseOptions, limits: GroupLimits, recipient: Recipient, hints: Hints) -> None:
+    def __init__(self, options: DatabaseOptions, limits: GroupLimits, recipient: Recipient[Any], hints: Hints) -> None:
         self._connection = LoopConnection(options, "publish")
         self._recipient = recipient
         self._hints = hints

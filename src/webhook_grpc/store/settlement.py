@@ -28,8 +28,8 @@ WITH own AS MATERIALIZED (
     ORDER BY s.shard
     FOR NO KEY UPDATE OF s
 ), settled AS MATERIALIZED (
-    SELECT t.*, now() + t.retry_in * interval '1 second' AS next_due_at, now() AS at, %(shard_count)b::integer AS shard_count
-    FROM unnest(
+    SELECT t.*, now() + t.retry_in * interval '1 second' AS next_due_at, now() AS at, %(shard_count)b::integer AS
+    shard_count FROM unnest(
         %(shard)b::smallint[], %(webhook_id)b::bigint[], %(due_at)b::timestamptz[], %(event_id)b::uuid[],
         %(attempt)b::smallint[], %(event_type)b::text[], %(event_created_at)b::timestamptz[], %(status)b::text[],
         %(attempt_count)b::smallint[], %(retry_in)b::double precision[], %(outcome)b::text[], %(trigger)b::text[],
@@ -106,9 +106,7 @@ async def settle(
     )
 
 
-def _settle_parameters(
-    worker: UUID, owned: Mapping[int, OwnedShard], batch: Sequence[Settled]
-) -> dict[str, object]:
+def _settle_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Sequence[Settled]) -> dict[str, object]:
     deliveries = [item.delivery for item in batch]
     results = [item.result for item in batch]
     return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -88,7 +88,7 @@ class Tail:
         self._hinted.set()
 
     @contextlib.asynccontextmanager
-    async def subscribe(self) -> AsyncIterator[Subscription]:
+    async def subscribe(self) -> AsyncGenerator[Subscription]:
         """Joins at the live end. Raises Unavailable."""
         subscription = Subscription(await self._current_position(), self._buffer_changes_max)
         if self._closed:
