@@ -1,0 +1,61 @@
+# Every command of the project. `make help` lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+SOURCES := src tests examples scripts benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo run migrate test check format generate bench clean
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/dev ## install everything that development needs into .venv
+
+demo: .venv/demo ## publish events, deliver them to a real receiver, retry, watch it live; ends by itself
+	@$(BIN)/python examples/demo.py
+
+run: .venv/demo ## start the service on 127.0.0.1:50051 with the embedded database
+	@$(BIN)/webhook-grpc serve
+
+migrate: .venv/demo ## bring the schema of WEBHOOK_DATABASE_URL up to date
+	@$(BIN)/webhook-grpc migrate
+
+test: .venv/dev ## run all tests
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: .venv/dev ## lint, types, import contracts, protos, stubs
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_protos.py
+
+format: .venv/dev ## format code and protos
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/buf format -w --path protos/webhook
+
+generate: .venv/dev ## write generated/ from protos/
+	$(BIN)/python scripts/generate.py
+
+bench: .venv/demo ## measure publish and delivery rates on this machine
+	@$(BIN)/python benchmarks/throughput.py
+
+clean: ## remove what the commands above made
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info generated/python/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@$(PYTHON) -m venv .venv
+
+.venv/demo: .venv/bin/python pyproject.toml generated/python/pyproject.toml
+	@echo "installing into .venv …"
+	@$(PIP) -e generated/python -e '.[demo]'
+	@touch $@
+
+.venv/dev: .venv/bin/python pyproject.toml generated/python/pyproject.toml
+	@echo "installing into .venv …"
+	@$(PIP) -e generated/python -e '.[dev]'
+	@touch $@ .venv/demo

@@ -1,0 +1,47 @@
+"""Fixtures for all tests. What they need is started here: nothing is installed or running beforehand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+
+import pytest
+
+from tests.support.postgres import TestPostgres
+from tests.support.receiver import Receiver
+from tests.support.service import ServiceFactory
+
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # tests only fork to exec
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Generator[TestPostgres]:
+    """A real Postgres with a database of its own for this test process."""
+    server = TestPostgres.start(tmp_path_factory.mktemp("postgres"), worker_id)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def database_url(postgres: TestPostgres) -> str:
+    """A migrated database with nothing in it."""
+    postgres.empty()
+    return postgres.url
+
+
+@pytest.fixture
+async def receiver() -> AsyncGenerator[Receiver]:
+    """A real HTTP server on loopback that records what it gets."""
+    receiver = Receiver()
+    await receiver.start()
+    yield receiver
+    await receiver.stop()
+
+
+@pytest.fixture
+async def services(database_url: str, tmp_path: Path) -> AsyncGenerator[ServiceFactory]:
+    """Starts processes of the service inside this one, on free ports, and stops them."""
+    factory = ServiceFactory(database_url, tmp_path)
+    yield factory
+    await factory.stop()

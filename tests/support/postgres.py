@@ -1,0 +1,82 @@
+"""The Postgres that tests talk to: the embedded one, or the one in WEBHOOK_TEST_DATABASE_URL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from webhook_grpc.store.embedded import EmbeddedPostgres
+from webhook_grpc.store.migrate import migrate
+
+TABLES = ("deliveries", "attempts", "events", "idempotency_keys", "webhooks", "workers")
+
+
+class TestPostgres:
+    """One database, made for one test process."""
+
+    __test__ = False  # not a test class
+
+    def __init__(self, admin_url: str, name: str, embedded: EmbeddedPostgres | None) -> None:
+        self._admin_url = admin_url
+        self._name = name
+        self._embedded = embedded
+        self.url = make_conninfo(admin_url, dbname=name)
+
+    @classmethod
+    def start(cls, directory: Path, worker_id: str) -> TestPostgres:
+        """Starts Postgres if there is none to use, and makes a migrated database."""
+        admin_url, embedded = os.environ.get("WEBHOOK_TEST_DATABASE_URL"), None
+        if admin_url is None:
+            embedded = EmbeddedPostgres(directory)
+            admin_url = embedded.start()
+            with psycopg.connect(admin_url, autocommit=True) as connection:
+                connection.execute("ALTER SYSTEM SET fsync = off")  # nothing here has to survive a power cut
+                connection.execute("SELECT pg_reload_conf()")
+        server = cls(admin_url, f"webhook_test_{worker_id}", embedded)
+        server.create_database(server._name)
+        migrate(server.url)
+        return server
+
+    def stop(self) -> None:
+        """Drops the database, and stops Postgres if it was started here."""
+        self.drop_database(self._name)
+        if self._embedded is not None:
+            self._embedded.stop()
+
+    def create_database(self, name: str) -> str:
+        """Makes an empty database and returns its connection string."""
+        self.drop_database(name)
+        with psycopg.connect(self._admin_url, autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return make_conninfo(self._admin_url, dbname=name)
+
+    def drop_database(self, name: str) -> None:
+        """Drops a database, whoever is connected to it."""
+        with psycopg.connect(self._admin_url, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def empty(self) -> None:
+        """Removes what a test left."""
+        with psycopg.connect(self.url) as connection:
+            for table in TABLES:
+                connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
+            connection.execute("UPDATE shards SET owner = NULL, epoch = 0, last_seq = 0")
+
+    def rows(self, statement: LiteralString, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
+        """Runs a statement of a test's own."""
+        return query(self.url, statement, params)
+
+
+def query(
+    url: str, statement: LiteralString, params: Sequence[Any] | Mapping[str, Any] = ()
+) -> list[tuple[Any, ...]]:
+    """Runs a statement in autocommit mode and returns its rows, if it gives any."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(statement, params or None)
+        return cursor.fetchall() if cursor.description else []
