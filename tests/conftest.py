@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import pytest
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import ServiceFactory
-
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # tests only fork to exec
 
 
 @pytest.fixture(scope="session")
