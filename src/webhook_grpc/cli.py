@@ -80,7 +80,7 @@ def _shower(settings: Settings, is_embedded: bool) -> Callable[[int], None]:
         host = settings.grpc_address.rpartition(":")[0]
         database = f"embedded Postgres in {settings.data_dir}" if is_embedded else "WEBHOOK_DATABASE_URL"
         text = _EXAMPLE.format(version=__version__, address=f"{host}:{port}", database=database)
-        click.echo(text if sys.stdout.isatty() or settings.log_format == "console" else text.splitlines()[0])
+        click.echo(text)
 
     return show
 

@@ -38,7 +38,14 @@ class Deliverer:
 
     async def attempt(self, delivery: PendingDelivery, webhook: Webhook) -> Settled:
         """Makes the next attempt of a delivery. Raises SenderFault if this process could not make one."""
-        result = await self._send(delivery, webhook)
+        return self._decided(delivery, webhook, await self._send(delivery, webhook))
+
+    def failed(self, delivery: PendingDelivery, webhook: Webhook) -> Settled:
+        """What becomes of a delivery whose attempt ended in a way that nobody thought of."""
+        result = self._not_sent(Outcome.INTERNAL_ERROR, FailureReason.NOT_SENDABLE)
+        return self._decided(delivery, webhook, result)
+
+    def _decided(self, delivery: PendingDelivery, webhook: Webhook, result: AttemptResult) -> Settled:
         settlement = decide(
             result,
             delivery.attempt + 1,

@@ -94,7 +94,10 @@ class Dispatcher:
         self._disable = disable
         self._journal = SettledJournal()
         self._attempts: set[asyncio.Task[None]] = set()
-        self._in_hand: dict[tuple[int, UUID, int], Lane] = {}  # sent, or being sent, and not settled
+        # The lane of each delivery that is being sent, or is sent and not settled; by the identity of the object, because
+        # after a shard was lost and regained there may be two of the same name.
+        self._lane_of: dict[int, Lane] = {}
+        self._paused_until = 0.0
         self._wake = asyncio.Event()
         self._stopping = False
         ownership.on_gained = self._gained
@@ -263,7 +266,7 @@ class Dispatcher:
         """Starts whatever may be started now. The only place where attempts begin."""
         while self._may_start() and (turn := self._lanes.next()) is not None:
             lane, delivery = turn
-            self._in_hand[_key(delivery)] = lane
+            self._lane_of[id(delivery)] = lane
             task = asyncio.create_task(self._attempt(lane, delivery), name=f"attempt {delivery.webhook_id}")
             self._attempts.add(task)
             task.add_done_callback(self._attempts.discard)
@@ -272,6 +275,7 @@ class Dispatcher:
         return (
             not self._stopping
             and self._ownership.may_send
+            and time.monotonic() >= self._paused_until
             and self._lanes.in_flight < self._limits.in_flight_max
             and len(self._settler) < self._limits.unsettled_max
         )
@@ -288,33 +292,39 @@ class Dispatcher:
                 if settled.settlement.disables_webhook:
                     await self._disable(webhook)
         except SenderFault as fault:
-            log.warning("attempt not made", fault=str(fault), delivery_id=_delivery_id(delivery))
-            self._set_aside(lane, delivery)
+            self._paused_until = time.monotonic() + random.uniform(*_FAULT_PAUSE_SECONDS)
+            log.warning("attempts paused: a fault of this process", fault=str(fault))
+            self._let_go(delivery)
         except asyncio.CancelledError:
-            self._set_aside(lane, delivery)
+            self._let_go(delivery)
             raise
-        except Exception:  # a bug must not take the lane with it; the delivery is tried again
+        except Exception:  # a bug must not stop the lane: the delivery backs off, and fails alone in the end
             log.exception("attempt failed", delivery_id=_delivery_id(delivery))
-            self._set_aside(lane, delivery)
+            self._settler.add(self._deliverer.failed(delivery, webhook))
         else:
             self._settler.add(settled)
         finally:
             self._lanes.finished(lane)
             self._start_attempts()
 
-    def _set_aside(self, lane: Lane, delivery: PendingDelivery) -> None:
-        """No attempt was made through a fault of ours: not counted, and looked at again in a few seconds."""
-        del self._in_hand[_key(delivery)]
+    def dropped(self, batch: Sequence[Settled]) -> None:
+        """These results can't be settled: their shards are somebody else's, who sends again."""
+        for settled in batch:
+            self._let_go(settled.delivery)
+
+    def _let_go(self, delivery: PendingDelivery) -> None:
+        """The delivery is not held any more. Its row is as it was, and will be found again by whoever owns it."""
+        lane = self._lane_of.pop(id(delivery))
+        lane.behind = True
         self._lanes.settled(lane, delivery)
-        self._lanes.set_alarm(delivery.webhook_id, time.monotonic() + random.uniform(*_FAULT_PAUSE_SECONDS))
 
     def settled(self, batch: Sequence[Settled]) -> None:
-        """The database has answered for these deliveries, or their shards are somebody else's."""
+        """The database has answered for these deliveries."""
         now = time.monotonic()
         for settled in batch:
             delivery = settled.delivery
             self._journal.add(_key(delivery))
-            lane = self._in_hand.pop(_key(delivery))
+            lane = self._lane_of.pop(id(delivery))
             retry_in_seconds = settled.settlement.retry_in_seconds
             if retry_in_seconds is not None and retry_in_seconds < _ALARM_SECONDS_MAX:
                 self._lanes.set_alarm(delivery.webhook_id, now + retry_in_seconds + _ALARM_MARGIN_SECONDS)

@@ -54,7 +54,12 @@ class Engine:
             )
         )
         self._settler = Settler(
-            options, self.ownership, settings.settle_batch_max, settings.settle_wait_seconds, self._settled
+            options,
+            self.ownership,
+            settings.settle_batch_max,
+            settings.settle_wait_seconds,
+            on_settled=self._settled,
+            on_dropped=self._dropped,
         )
         self.webhooks = WebhookCache(database, self._webhook_changed)
         self._sender = Sender(settings.egress_policy, clock, settings.response_body_bytes_max)
@@ -109,6 +114,9 @@ class Engine:
     def _settled(self, batch: Sequence[Settled]) -> None:
         self.dispatcher.settled(batch)
         self._hints.logged()
+
+    def _dropped(self, batch: Sequence[Settled]) -> None:
+        self.dispatcher.dropped(batch)
 
     def _webhook_changed(self, webhook: Webhook) -> None:
         self.dispatcher.webhook_changed(webhook)

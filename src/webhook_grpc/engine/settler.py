@@ -10,12 +10,13 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from ..domain.errors import Unavailable
+from ..domain.model import DeliveryStatus
+from ..domain.retry import Settlement
 from ..store import settlement as store
 from ..store.db import DatabaseOptions, LoopConnection, StoreRefusal
 from ..store.settlement import Settled
@@ -37,12 +38,14 @@ class Settler:
         batch_max: int,
         wait_seconds: float,
         on_settled: Callable[[Sequence[Settled]], None],
+        on_dropped: Callable[[Sequence[Settled]], None],
     ) -> None:
         self._connection = LoopConnection(options, "settle")
         self._ownership = ownership
         self._batch_max = batch_max
         self._wait_seconds = wait_seconds
         self._on_settled = on_settled
+        self._on_dropped = on_dropped
         self._queue: deque[Settled] = deque()
         self._arrived = asyncio.Event()
         self._empty = asyncio.Event()
@@ -110,7 +113,7 @@ class Settler:
         lost = [settled for settled in batch if settled.delivery.shard not in self._ownership.owned]
         if lost:
             log.warning("results dropped with their shards; the new owner sends again", count=len(lost))
-            self._on_settled(lost)
+            self._on_dropped(lost)
         return [settled for settled in batch if settled.delivery.shard in self._ownership.owned]
 
     async def _readopt(self, batch: Sequence[Settled]) -> None:
@@ -120,7 +123,10 @@ class Settler:
             log.warning("the database is away; results wait", count=len(batch) + len(self._queue))
 
     async def _settle_apart(self, batch: list[Settled], refusal: StoreRefusal) -> None:
-        """Postgres refused a value: finds the delivery at fault, and settles it without what the receiver said."""
+        """Postgres refused a value: finds the delivery at fault, and ends it alone.
+
+        Left as it is it would be sent again and again.
+        """
         if len(batch) > 1:
             middle = len(batch) // 2
             await self._settle(batch[:middle])
@@ -128,7 +134,7 @@ class Settler:
             return
         [settled] = batch
         log.error("result refused by the database", webhook_id=settled.delivery.webhook_id, refusal=str(refusal))
-        if settled.result is not None and settled.result.response_body:
-            await self._settle([replace(settled, result=replace(settled.result, response_body=b""))])
+        if settled.result is None:
+            self._on_dropped(batch)
         else:
-            self._on_settled(batch)
+            await self._settle([Settled(settled.delivery, Settlement(DeliveryStatus.FAILED), None)])

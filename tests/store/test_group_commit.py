@@ -1,0 +1,128 @@
+"""Group commit: sharing, bounds, poison, cancellation. No database: the flush is a function."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+import pytest
+
+from webhook_grpc.domain.errors import InvalidArgument, Overloaded
+from webhook_grpc.store.db import StoreRefusal
+from webhook_grpc.store.group_commit import GroupCommit, GroupLimits
+
+LIMITS = GroupLimits(batch_count=10, batch_bytes=1000, waiting_count=30, waiting_bytes=3000)
+
+
+class Flushes:
+    """Records batches; each waits until it is let through."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.started = asyncio.Event()
+
+    async def __call__(self, items: Sequence[int]) -> list[str | Exception]:
+        self.batches.append(list(items))
+        self.started.set()
+        await self.gate.wait()
+        if -1 in items:
+            raise StoreRefusal("22021")
+        if -2 in items:
+            raise ConnectionError("gone")
+        return [f"answer {item}" for item in items]
+
+
+@pytest.fixture
+async def flushes() -> Flushes:
+    return Flushes()
+
+
+@pytest.fixture
+async def group(flushes: Flushes) -> AsyncGenerator[GroupCommit[int, str]]:
+    group = GroupCommit[int, str](flushes, lambda item: 100 if item < 1000 else item, LIMITS)
+    loop = asyncio.create_task(group.run())
+    yield group
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+
+
+async def test_a_lone_caller_waits_for_nobody(group: GroupCommit[int, str], flushes: Flushes) -> None:
+    flushes.gate.set()
+    assert await group.submit([1]) == ["answer 1"]
+    assert flushes.batches == [[1]]
+
+
+async def test_callers_that_come_during_a_flush_share_the_next(
+    group: GroupCommit[int, str], flushes: Flushes
+) -> None:
+    first = asyncio.create_task(group.submit([0]))
+    await flushes.started.wait()
+    others = [asyncio.create_task(group.submit([number, number])) for number in range(1, 4)]
+    await asyncio.sleep(0)
+    flushes.gate.set()
+    assert await first == ["answer 0"]
+    assert await asyncio.gather(*others) == [[f"answer {number}"] * 2 for number in range(1, 4)]
+    assert flushes.batches == [[0], [1, 1, 2, 2, 3, 3]]
+
+
+async def test_a_batch_has_a_bound(group: GroupCommit[int, str], flushes: Flushes) -> None:
+    flushes.gate.set()
+    await asyncio.gather(*(group.submit([number] * 4) for number in range(5)))
+    assert max(len(batch) for batch in flushes.batches) <= LIMITS.batch_count
+
+
+async def test_a_caller_with_more_than_a_batch_is_served_whole(
+    group: GroupCommit[int, str], flushes: Flushes
+) -> None:
+    flushes.gate.set()
+    assert len(await group.submit(list(range(25)))) == 25
+
+
+async def test_too_much_waiting_is_refused_and_the_waiting_are_served(
+    group: GroupCommit[int, str], flushes: Flushes
+) -> None:
+    first = asyncio.create_task(group.submit([0]))
+    await flushes.started.wait()
+    waiting = [asyncio.create_task(group.submit([1] * 10)) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await group.submit([9])
+    flushes.gate.set()
+    await asyncio.gather(first, *waiting)
+
+
+async def test_a_poison_item_fails_alone(group: GroupCommit[int, str], flushes: Flushes) -> None:
+    flushes.gate.set()
+    answers = await group.submit([1, 2, -1, 3, 4])
+    assert [answer for answer in answers if isinstance(answer, str)] == [f"answer {n}" for n in (1, 2, 3, 4)]
+    assert isinstance(answers[2], InvalidArgument)
+
+
+async def test_a_lost_connection_is_told_to_everybody_and_not_bisected(
+    group: GroupCommit[int, str], flushes: Flushes
+) -> None:
+    flushes.gate.set()
+    answers = await group.submit([1, -2, 3])
+    assert all(isinstance(answer, ConnectionError) for answer in answers)
+    assert len(flushes.batches) == 1
+    assert await group.submit([5]) == ["answer 5"]
+
+
+async def test_a_cancelled_caller_disturbs_nobody(group: GroupCommit[int, str], flushes: Flushes) -> None:
+    callers = [asyncio.create_task(group.submit([number])) for number in range(3)]
+    await flushes.started.wait()
+    callers[1].cancel()
+    flushes.gate.set()
+    assert await callers[0] == ["answer 0"]
+    assert await callers[2] == ["answer 2"]
+
+
+async def test_whoever_waits_when_it_ends_is_cancelled(flushes: Flushes) -> None:
+    group = GroupCommit[int, str](flushes, lambda _: 1, LIMITS)
+    loop = asyncio.create_task(group.run())
+    callers = [asyncio.create_task(group.submit([number])) for number in range(2)]
+    await flushes.started.wait()
+    loop.cancel()
+    results = await asyncio.gather(*callers, return_exceptions=True)
+    assert all(isinstance(result, asyncio.CancelledError) for result in results)
