@@ -1,0 +1,188 @@
+"""The log as readers see it: positions, time, what is gone, and the live tail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.support.postgres import TestPostgres
+from webhook_grpc.domain.cursor import Position
+from webhook_grpc.domain.errors import CursorExpired, FailedPrecondition
+from webhook_grpc.domain.ids import INT64_MAX
+from webhook_grpc.store import feed
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.tail import Tail
+
+START: Position = (0,) * 64
+NO_END: Position = (INT64_MAX,) * 64
+# One row: shard, seq, seconds before now.
+WRITE = """
+INSERT INTO attempts (shard, seq, created_at, customer_id, webhook_id, event_id, event_type, event_created_at, status,
+    attempt_count, outcome, trigger, started_at, latency_ms, reason, response_status)
+SELECT shard, seq, now() - age * interval '1 second', 42, shard + 64, gen_random_uuid(), 'job.completed', now(),
+    'succeeded', 1, 'succeeded', 'scheduled', now(), 5, 'none', 200
+FROM unnest(%s::smallint[], %s::bigint[], %s::float8[]) AS t(shard, seq, age)
+"""
+
+
+class Log:
+    """Writes rows as a shard's owner would."""
+
+    def __init__(self, postgres: TestPostgres) -> None:
+        self._postgres = postgres
+        self._seqs: dict[int, int] = defaultdict(int)
+
+    def write(self, *shards: int, age: float = 0.0) -> None:
+        seqs: list[int] = []
+        for shard in shards:
+            self._seqs[shard] += 1
+            seqs.append(self._seqs[shard])
+        self._postgres.rows(WRITE, [list(shards), seqs, [age] * len(shards)])
+
+
+@pytest.fixture
+def written(postgres: TestPostgres) -> Log:
+    return Log(postgres)
+
+
+@pytest.fixture
+async def tail(database: Database) -> AsyncGenerator[Tail]:
+    tail = Tail(database, poll_seconds=0.02, buffer_changes_max=100)
+    loop = asyncio.create_task(tail.run())
+    yield tail
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+
+
+def keys(changes: list[feed.Change]) -> list[tuple[int, int]]:
+    return [(change.shard, change.seq) for change in changes]
+
+
+async def test_reading_goes_on_after_a_position(database: Database, written: Log) -> None:
+    written.write(1, 1, 2, 1)
+    first = await feed.read(database, START, NO_END)
+    assert sorted(keys(first)) == [(1, 1), (1, 2), (1, 3), (2, 1)]
+    position = feed.advanced(START, first)
+    assert position[1:3] == (3, 1)
+    written.write(2)
+    assert keys(await feed.read(database, position, NO_END)) == [(2, 2)]
+
+
+async def test_reading_stops_where_it_is_told_to(database: Database, written: Log) -> None:
+    written.write(1, 1, 1)
+    until = tuple(2 if shard == 1 else 0 for shard in range(64))
+    assert keys(await feed.read(database, START, until)) == [(1, 1), (1, 2)]
+
+
+async def test_a_limit_never_lets_a_row_through_before_an_earlier_one_of_its_shard(
+    database: Database, written: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if the clock was set back between the two."""
+    monkeypatch.setattr(feed, "ROWS_MAX", 3)
+    written.write(1, age=0)
+    written.write(2, age=50)
+    written.write(1, age=100)
+    written.write(1, age=200)
+    position, seen = START, list[tuple[int, int]]()
+    while changes := await feed.read(database, position, NO_END):
+        assert len(changes) <= 3
+        seen += keys(changes)
+        position = feed.advanced(position, changes)
+    assert [key for key in seen if key[0] == 1] == [(1, 1), (1, 2), (1, 3)]
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize(("age", "expected"), [(1000, 0), (95, 1), (45, 2), (-10, 4)])
+async def test_a_time_is_found_in_each_shard(database: Database, written: Log, age: float, expected: int) -> None:
+    for row_age in (100, 90, 40, 5):
+        written.write(3, age=row_age)
+    written.write(4, age=50)
+    start_time = datetime.now(UTC) - timedelta(seconds=age)
+    position = await feed.position_at(database, start_time)
+    assert position[3] == expected
+    assert position[4] == (1 if age < 50 else 0)
+
+
+async def test_a_position_whose_rows_are_gone_has_expired(
+    database: Database, written: Log, postgres: TestPostgres
+) -> None:
+    written.write(1, 1, 1, 1)
+    postgres.rows("DELETE FROM attempts WHERE seq <= 2")  # as dropping a partition does
+    postgres.rows("UPDATE shards SET last_seq = 4 WHERE shard = 1")
+    at = [tuple(seq if shard == 1 else 0 for shard in range(64)) for seq in range(5)]
+    for seq in (0, 1):
+        with pytest.raises(CursorExpired) as caught:
+            await feed.check_position(database, at[seq])
+        assert caught.value.metadata["oldest_time"]
+    await feed.check_position(database, at[2])
+    await feed.check_position(database, at[4])
+
+
+async def test_a_position_beyond_the_log_belongs_to_another_log(database: Database, written: Log) -> None:
+    written.write(1)
+    with pytest.raises(FailedPrecondition):
+        await feed.check_position(database, (9,) * 64)
+
+
+async def test_a_subscriber_gets_exactly_what_comes_after_it_joined(
+    database: Database, written: Log, tail: Tail
+) -> None:
+    written.write(1, 1)
+    async with tail.subscribe() as subscription:
+        assert subscription.joined_at[1] == 2
+        written.write(1, 2)
+        changes = list[feed.Change]()
+        while len(changes) < 2:
+            changes += await subscription.take(5)
+        assert sorted(keys(changes)) == [(1, 3), (2, 1)]
+
+
+async def test_subscribers_that_join_and_leave_miss_nothing(database: Database, written: Log, tail: Tail) -> None:
+    """What a subscriber did not get live lies between its last position and where the next one joined."""
+    position, seen = START, list[tuple[int, int]]()
+    for round_number in range(12):
+        written.write(5, 6)
+        async with tail.subscribe() as subscription:
+            while changes := await feed.read(database, position, subscription.joined_at):
+                seen += keys(changes)
+                position = feed.advanced(position, changes)
+            if round_number % 3:
+                written.write(5)
+                changes = await subscription.take(5)
+                seen += keys(changes)
+                position = feed.advanced(position, changes)
+    written.write(5)
+    while changes := await feed.read(database, position, NO_END):
+        seen += keys(changes)
+        position = feed.advanced(position, changes)
+    assert [seq for shard, seq in seen if shard == 5] == list(range(1, position[5] + 1))
+    assert [seq for shard, seq in seen if shard == 6] == list(range(1, 13))
+
+
+async def test_a_slow_subscriber_loses_its_buffer_and_nobody_elses(
+    database: Database, written: Log, tail: Tail
+) -> None:
+    async with tail.subscribe() as slow, tail.subscribe() as quick:
+        got = list[feed.Change]()
+        for _ in range(3):
+            written.write(*[1] * 50)
+            while len(got) % 50 or not got:
+                got += await quick.take(5)
+            got += await quick.take(0.2)
+        assert slow.overrun
+        assert not quick.overrun
+        assert await slow.take(0) == []
+    assert keys(got) == [(1, seq) for seq in range(1, 151)]
+
+
+async def test_every_subscriber_hears_that_the_server_stops(database: Database, tail: Tail) -> None:
+    async with tail.subscribe() as subscription:
+        tail.close()
+        await subscription.take(5)
+        assert subscription.closed
+    async with tail.subscribe() as late:
+        assert late.closed

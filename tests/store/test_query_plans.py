@@ -1,0 +1,130 @@
+"""The hot statements are answered from their indexes, however large the tables are.
+
+Each is explained with the parameters that it is run with, on tables with enough rows to make a sequential scan cheaper
+only if an index is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from typing import Any, LiteralString
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from tests.support.postgres import TestPostgres, query
+from tests.support.store import new_event, new_event_id, new_webhook, new_worker, succeeded
+from webhook_grpc.domain.model import PendingDelivery
+from webhook_grpc.store import backlog, feed, history, outbox, settlement
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.ownership import OwnedShard
+
+FILL: tuple[LiteralString, ...] = (
+    "INSERT INTO deliveries SELECT w % 64, w, now() - n * interval '1 s', gen_random_uuid(), 42, 0"
+    " FROM generate_series(1, 200) w, generate_series(1, 100) n",
+    "INSERT INTO attempts SELECT w % 64, w * 1000 + n, now(), 42, w, gen_random_uuid(), 'job.completed', now(),"
+    " 'succeeded', 1, NULL, 'succeeded', 'scheduled', now(), 5, 'none', 200, NULL"
+    " FROM generate_series(1, 200) w, generate_series(1, 100) n",
+    "INSERT INTO webhooks (customer_id, name, url, secret, secret_hint, secret_generated, events)"
+    " SELECT n / 10, 'n', 'u', '', '', false, '{*}' FROM generate_series(1, 5000) n",
+    "ANALYZE deliveries",
+    "ANALYZE attempts",
+    "ANALYZE webhooks",
+)
+
+
+@pytest.fixture
+async def filled(database: Database, postgres: TestPostgres) -> AsyncGenerator[TestPostgres]:
+    await new_webhook(database)
+    for statement in FILL:
+        query(postgres.url, statement)
+    yield postgres
+
+
+def scans(postgres: TestPostgres, statement: LiteralString, parameters: dict[str, Any]) -> list[tuple[str, str]]:
+    """Every scan of a plan: its kind and its table (today's partition counts as its parent)."""
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        [(plan,)] = connection.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters).fetchall()  # pyright: ignore
+    found: list[tuple[str, str]] = []
+    today = f"{datetime.now(UTC):%y%m%d}"
+
+    def visit(node: dict[str, Any]) -> None:
+        table, _, day = node.get("Relation Name", "").partition("_20")
+        if table and day in ("", today):  # the other partitions are empty, and read in whatever way
+            found.append((node["Node Type"], table))
+        for child in node.get("Plans", ()):
+            visit(child)
+
+    visit(plan[0]["Plan"])
+    return found
+
+
+def assert_indexed(found: list[tuple[str, str]], *tables: str) -> None:
+    for table in tables:
+        kinds = {kind for kind, name in found if name == table}
+        assert kinds, f"{table} is not read at all"
+        assert not any(kind == "Seq Scan" for kind in kinds), f"{table} is read sequentially"
+
+
+async def test_discover_jumps_through_the_index(filled: TestPostgres) -> None:
+    assert_indexed(scans(filled, backlog.DISCOVER, {"shards": list(range(64))}), "deliveries")
+
+
+async def test_fetch_reads_only_the_next_rows_of_each_webhook(filled: TestPostgres) -> None:
+    now = datetime.now(UTC)
+    parameters = {"shard": [1], "webhook_id": [1], "room": [10], "floor": [now], "ahead": [0.0]}
+    assert_indexed(scans(filled, backlog.FETCH, parameters), "deliveries")
+
+
+async def test_publish_finds_webhooks_by_customer(filled: TestPostgres) -> None:
+    parameters = outbox._publish_parameters([new_event()], [])  # pyright: ignore[reportPrivateUsage]
+    assert_indexed(scans(filled, outbox.PUBLISH, parameters), "webhooks")
+
+
+async def test_settle_finds_deliveries_by_their_key(filled: TestPostgres) -> None:
+    now = datetime.now(UTC)
+    delivery = PendingDelivery(1, UUID(int=1), now, 42, 0, "job.completed", now, b"")
+    parameters = settlement._settle_parameters(  # pyright: ignore[reportPrivateUsage]
+        new_worker(), {1: OwnedShard(1, 0)}, [succeeded(delivery)]
+    )
+    assert_indexed(scans(filled, settlement.SETTLE, parameters), "deliveries")
+
+
+async def test_the_stream_reads_on_from_its_position(filled: TestPostgres) -> None:
+    parameters = {
+        "shards": [1],
+        "after": [5],
+        "until": [10**6],
+        "since": datetime.now(UTC),
+        "limit": 100,
+        "limit_per_shard": 100,
+    }
+    assert_indexed(scans(filled, feed.READ, parameters), "attempts")
+
+
+async def test_where_the_log_ends_is_found_without_reading_it(filled: TestPostgres) -> None:
+    assert_indexed(scans(filled, feed.END, {}), "attempts")
+
+
+async def test_a_list_of_deliveries_is_read_in_the_order_of_an_index(filled: TestPostgres) -> None:
+    newest = history.NEWEST
+    parameters = {
+        "customer_id": 42,
+        "webhook_ids": None,
+        "statuses": None,
+        "type_regex": None,
+        "before_time": newest.create_time,
+        "before_event": newest.event_id,
+        "before_webhook": newest.webhook_id,
+        "from_time": datetime(2000, 1, 1, tzinfo=UTC),
+        "from_event": UUID(int=0),
+        "limit": 50,
+    }
+    assert_indexed(scans(filled, history.DELIVERIES, parameters), "attempts", "deliveries")
+
+
+async def test_a_delivery_is_found_by_its_key(filled: TestPostgres) -> None:
+    parameters = {"webhook_id": 1, "event_id": new_event_id(), "customer_id": 42}
+    assert_indexed(scans(filled, history.DELIVERY, parameters), "attempts", "deliveries", "events")
