@@ -1,0 +1,339 @@
+"""WatchDeliveries: complete, once, in order, resumable, and deaf to slow readers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from webhook.v1 import delivery_pb2, service_pb2, service_pb2_grpc
+
+from tests.support.postgres import TestPostgres
+from tests.support.receiver import Gate, Receiver, answer, answers
+from tests.support.service import CUSTOMER, Service, ServiceFactory, Watch, error_details, seconds
+from webhook_grpc.domain.cursor import decode_cursor, encode_cursor
+
+PENDING = delivery_pb2.DELIVERY_STATUS_PENDING
+SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
+FAILED = delivery_pb2.DELIVERY_STATUS_FAILED
+
+
+async def refusal(service: Service, **request: Any) -> grpc.aio.AioRpcError:
+    """The error that a request for the stream is refused with."""
+    call = service.stub.WatchDeliveries(service_pb2.WatchDeliveriesRequest(**{"customer_id": CUSTOMER, **request}))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    return caught.value
+
+
+async def test_the_first_message_comes_at_once_with_a_cursor(services: ServiceFactory) -> None:
+    service = await services.start()
+    call = service.stub.WatchDeliveries(service_pb2.WatchDeliveriesRequest(customer_id=CUSTOMER))
+    message = await Watch(call).next_message(seconds=2)
+    assert not message.deliveries
+    assert decode_cursor(message.cursor) is not None
+    assert message.server_time.seconds > 0
+    call.cancel()
+
+
+async def test_an_idle_stream_sends_heartbeats(services: ServiceFactory) -> None:
+    service = await services.start()
+    async with service.watching(heartbeat_interval=seconds(1)) as watch:
+        for _ in range(2):
+            message = await watch.next_message(seconds=3)
+            assert not message.deliveries
+            assert message.cursor
+
+
+async def test_changes_that_are_filtered_out_still_move_the_cursor(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    service = await services.start()
+    await service.create_webhook(receiver.url())
+    async with service.watching() as all_of_it:
+        async with service.watching(event_types=["alert.*"], heartbeat_interval=seconds(1)) as watch:
+            before = watch.cursor
+            await service.publish()
+            await all_of_it.until_ended()
+            message = await watch.next_message(seconds=3)
+            assert not message.deliveries
+            assert message.cursor != before
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({}, {("job.completed", SUCCEEDED), ("alert.triggered", SUCCEEDED)}),
+        ({"event_types": ["job.*"]}, {("job.completed", SUCCEEDED)}),
+        ({"event_types": ["alert.triggered"]}, {("alert.triggered", SUCCEEDED)}),
+        ({"customer_id": 0, "event_types": ["quota.*", "alert.*"]}, {("alert.triggered", SUCCEEDED)}),
+    ],
+)
+async def test_filters_choose_what_is_told(
+    services: ServiceFactory, receiver: Receiver, wanted: dict[str, Any], expected: set[tuple[str, int]]
+) -> None:
+    service = await services.start()
+    await service.create_webhook(receiver.url())
+    async with service.watching() as all_of_it, service.watching(**wanted) as watch:
+        await service.publish(event_type="job.completed")
+        await service.publish(event_type="alert.triggered")
+        await all_of_it.until_ended(2)
+        await watch.until_ended(len(expected))
+    assert {(d.event_type, d.status) for d in watch.deliveries} == expected
+
+
+async def test_webhook_event_and_status_filters(services: ServiceFactory, receiver: Receiver) -> None:
+    service = await services.start()
+    first = await service.create_webhook(receiver.on("/1", answers(500, 200)))
+    await service.create_webhook(receiver.url("/2"))
+    async with (
+        service.watching() as all_of_it,
+        service.watching(webhook_ids=[first.webhook_id], statuses=[PENDING]) as failures,
+    ):
+        published = await service.publish()
+        await all_of_it.until_ended(2)
+        await failures.until(lambda seen: len(seen) == 1)
+        async with service.watching(event_id=published.event_id, start_time=published.create_time) as one_event:
+            await one_event.until_ended(2)
+    assert {(d.webhook_id, d.attempt_count) for d in failures.deliveries} == {(first.webhook_id, 1)}
+
+
+async def test_another_customers_deliveries_are_not_told(services: ServiceFactory, receiver: Receiver) -> None:
+    service = await services.start()
+    await service.create_webhook(receiver.url(), customer_id=CUSTOMER + 1)
+    await service.create_webhook(receiver.url())
+    async with service.watching(customer_id=0) as all_of_it, service.watching() as watch:
+        await service.publish(customer_id=CUSTOMER + 1)
+        await service.publish()
+        await all_of_it.until_ended(2)
+        await watch.until_ended()
+    assert [delivery.customer_id for delivery in watch.deliveries] == [CUSTOMER]
+
+
+async def test_a_watcher_that_resumes_from_each_cursor_sees_everything_once(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    service = await services.start(retry_delays_seconds=(0.05, 0.05))
+    await service.create_webhook(receiver.on("/1", answer(500)))
+    await service.create_webhook(receiver.url("/2"))
+    async with service.watching() as complete:
+        cursor = complete.cursor
+        publishing = asyncio.create_task(service.publish_many(100))
+        pieces: list[delivery_pb2.Delivery] = []
+        while len(pieces) < 400:  # 3 attempts and 1 attempt of each event
+            async with asyncio.timeout(20):
+                call = service.stub.WatchDeliveries(
+                    service_pb2.WatchDeliveriesRequest(customer_id=CUSTOMER, cursor=cursor)
+                )
+                watch = Watch(call)
+                while not watch.deliveries:
+                    await watch.next_message()
+                pieces += watch.deliveries
+                cursor = watch.cursor
+                call.cancel()
+        await publishing
+        await complete.until(lambda seen: len(seen) == 400)
+    for webhook_id in {delivery.webhook_id for delivery in pieces}:
+        assert [d for d in pieces if d.webhook_id == webhook_id] == [
+            d for d in complete.deliveries if d.webhook_id == webhook_id
+        ]
+
+
+async def test_a_cursor_of_one_process_is_good_in_another(services: ServiceFactory, receiver: Receiver) -> None:
+    first = await services.start()
+    await first.create_webhook(receiver.url())
+    async with first.watching() as watch:
+        await first.publish()
+        await watch.until_ended()
+        await first.publish()
+    second = await services.start()
+    async with second.watching(cursor=watch.cursor) as resumed:
+        await resumed.until_ended()
+    assert resumed.deliveries[0].event_id != watch.deliveries[0].event_id
+
+
+async def test_a_snapshot_tells_what_is_pending_and_then_what_changes(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    service = await services.start()
+    gate = Gate()
+    await service.create_webhook(receiver.on("/gate", gate))
+    await service.publish_many(120)
+    async with service.watching(snapshot=True) as watch:
+        message = await watch.next_message()
+        while not message.snapshot_complete:
+            assert not message.cursor, "a snapshot is not resumable"
+            message = await watch.next_message()
+        assert message.cursor
+        assert len({delivery.delivery_id for delivery in watch.deliveries}) == 120
+        assert {delivery.status for delivery in watch.deliveries} == {PENDING}
+        gate.opened.set()
+        await watch.until_ended(120)
+
+
+async def test_nothing_is_missed_between_a_snapshot_and_the_changes(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    """Every delivery is either still pending in the snapshot or told as a change after it, or was over before."""
+    service = await services.start()
+    await service.create_webhook(receiver.url())
+    async with service.watching() as complete:
+        publishing = asyncio.create_task(service.publish_many(300))
+        await receiver.wait_for(20)
+        async with service.watching(snapshot=True) as watch:
+            await publishing
+            await complete.until_ended(300)
+            pending_or_told = await watch.until(
+                lambda seen: all(d.status == PENDING or d.status == SUCCEEDED for d in seen)
+                and {d.delivery_id for d in seen if d.status == PENDING}
+                <= {d.delivery_id for d in seen if d.status == SUCCEEDED}
+                and any(d.status == SUCCEEDED for d in seen)
+            )
+            assert pending_or_told
+
+
+async def test_a_start_time_goes_back_in_the_log(services: ServiceFactory, receiver: Receiver) -> None:
+    service = await services.start()
+    await service.create_webhook(receiver.url())
+    async with service.watching() as watch:
+        await service.publish()
+        await watch.until_ended()
+        [first] = watch.deliveries
+        await service.publish()
+        [_, second] = await watch.until_ended(2)
+    async with service.watching(start_time=first.update_time) as from_first:
+        assert [d.delivery_id for d in await from_first.until_ended(2)] == [first.delivery_id, second.delivery_id]
+    later = Timestamp(seconds=first.update_time.seconds, nanos=first.update_time.nanos + 1000)
+    async with service.watching(start_time=later) as after_first:
+        assert [d.delivery_id for d in await after_first.until_ended(1)] == [second.delivery_id]
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "reason", "field"),
+    [
+        ({"cursor": b"garbage"}, "CURSOR_INVALID", "cursor"),
+        ({"cursor": b"\0" * 200}, "CURSOR_INVALID", "cursor"),
+        ({"cursor": b"x" * 5000}, "CURSOR_INVALID", "cursor"),
+        ({"heartbeat_interval": seconds(0.5)}, "FIELD_INVALID", "heartbeat_interval"),
+        ({"heartbeat_interval": seconds(61)}, "FIELD_INVALID", "heartbeat_interval"),
+        ({"start_time": Timestamp(seconds=-1)}, "FIELD_INVALID", "start_time"),
+        ({"webhook_ids": [0]}, "FIELD_INVALID", "webhook_ids[0]"),
+        ({"webhook_ids": [1] * 101}, "FIELD_INVALID", "webhook_ids"),
+        ({"event_types": ["Job.*"]}, "FIELD_INVALID", "event_types[0]"),
+        ({"statuses": [0]}, "FIELD_INVALID", "statuses"),
+        ({"statuses": [99]}, "FIELD_INVALID", "statuses"),
+        ({"event_id": "evt_1"}, "FIELD_INVALID", "event_id"),
+        ({"customer_id": -1}, "FIELD_INVALID", "customer_id"),
+    ],
+)
+async def test_a_bad_request_is_told_what_is_wrong(
+    services: ServiceFactory, request_fields: dict[str, Any], reason: str, field: str
+) -> None:
+    error = await refusal(await services.start(), **request_fields)
+    details = error_details(error)
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert details["ErrorInfo"].reason == reason
+    assert [violation.field for violation in details["BadRequest"].field_violations] == [field]
+
+
+async def test_a_cursor_that_is_older_than_the_log_has_expired(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await services.start()
+    await service.create_webhook(receiver.url())
+    async with service.watching() as watch:
+        start = watch.cursor
+        await service.publish_many(3)
+        await watch.until_ended(3)
+    postgres.rows("DELETE FROM attempts WHERE seq = 1")
+    error = await refusal(service, cursor=start)
+    assert error.code() is grpc.StatusCode.OUT_OF_RANGE
+    assert error_details(error)["ErrorInfo"].reason == "CURSOR_EXPIRED"
+    assert error_details(error)["ErrorInfo"].metadata["oldest_time"].startswith("20")
+
+
+async def test_a_cursor_of_before_a_restore_is_refused(services: ServiceFactory, postgres: TestPostgres) -> None:
+    service = await services.start()
+    async with service.watching() as watch:
+        pass
+    postgres.rows("UPDATE meta SET log_incarnation = gen_random_uuid()")
+    error = await refusal(service, cursor=watch.cursor)
+    assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+    decoded = decode_cursor(watch.cursor)
+    assert decoded is not None
+    [(incarnation,)] = postgres.rows("SELECT log_incarnation FROM meta")
+    ahead = encode_cursor(incarnation, (5,) * 64)  # of a log that had gone further than the restored one
+    assert (await refusal(service, cursor=ahead)).code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_reader_that_falls_behind_catches_up_from_the_log(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    """Its buffer overruns, and still it is told everything, once, in order."""
+    service = await services.start(stream_buffer_max=100)
+    for number in range(3):
+        await service.create_webhook(receiver.url(f"/{number}"))
+    async with service.watching() as watch:
+        for _ in range(4):
+            await service.publish_many(500)  # and nobody reads meanwhile
+        await receiver.wait_for(6000, seconds=60)
+        told = await watch.until_ended(6000, seconds=60)
+    assert len({delivery.delivery_id for delivery in told}) == len(watch.deliveries) == 6000
+
+
+async def test_a_reader_that_stops_reading_is_let_go_and_may_resume(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    service = await services.start(stream_write_seconds_max=0.5)
+    await service.create_webhook(receiver.on("/large", answer(200, "x" * 16_000)))
+    options = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
+    async with grpc.aio.insecure_channel(service.address, options=options) as channel:
+        stub = service_pb2_grpc.WebhookServiceStub(channel)
+        call = stub.WatchDeliveries(service_pb2.WatchDeliveriesRequest(customer_id=CUSTOMER))
+        watch = Watch(call)
+        await watch.next_message()
+        async with service.watching() as other:
+            for _ in range(4):
+                await service.publish_many(500)
+            await other.until_ended(2000, seconds=60)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            while True:
+                await watch.next_message()
+        assert caught.value.code() is grpc.StatusCode.ABORTED
+        assert error_details(caught.value)["ErrorInfo"].reason == "WATCHER_TOO_SLOW"
+        told = [delivery.delivery_id for delivery in watch.deliveries]
+        async with service.watching(cursor=watch.cursor) as resumed:
+            await resumed.until_ended(2000 - len(told), seconds=60)
+    assert len({*told, *(delivery.delivery_id for delivery in resumed.deliveries)}) == 2000
+
+
+async def test_a_stopping_server_lets_its_watchers_go(services: ServiceFactory) -> None:
+    service = await services.start()
+    async with service.watching() as watch:
+        stopping = asyncio.create_task(service.app.stop())
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            while True:
+                await watch.next_message()
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert error_details(caught.value)["ErrorInfo"].reason == "SERVER_STOPPING"
+        assert error_details(caught.value)["RetryInfo"].retry_delay.nanos > 0
+        await stopping
+
+
+async def test_streams_have_a_bound_and_a_place_that_is_left_is_free(services: ServiceFactory) -> None:
+    service = await services.start(streams_max=2)
+    async with service.watching():
+        async with service.watching():
+            error = await refusal(service)
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert error_details(error)["ErrorInfo"].reason == "TOO_MANY_STREAMS"
+            assert "RetryInfo" in error_details(error)
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    async with service.watching():
+                        break
+                except (grpc.aio.AioRpcError, AssertionError):
+                    await asyncio.sleep(0.01)  # the server hears of the cancellation a little later

@@ -1,0 +1,390 @@
+"""The engine as a whole, with real receivers: who gets what, when, how often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+from aiohttp import web
+from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
+
+from tests.support.postgres import TestPostgres
+from tests.support.receiver import Gate, Received, Receiver, answer, answers
+from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory, seconds
+from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.engine.sender import Sender, SenderFault
+from webhook_grpc.store import ownership
+
+FAILED = delivery_pb2.DELIVERY_STATUS_FAILED
+CANCELLED = delivery_pb2.DELIVERY_STATUS_CANCELLED
+SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
+
+
+async def pause(service: Service, webhook_id: int) -> webhook_pb2.Webhook:
+    return await service.stub.PauseWebhook(
+        service_pb2.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id)
+    )
+
+
+async def resume(service: Service, webhook_id: int) -> webhook_pb2.Webhook:
+    return await service.stub.ResumeWebhook(
+        service_pb2.ResumeWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id)
+    )
+
+
+async def delete(service: Service, webhook_id: int) -> None:
+    await service.stub.DeleteWebhook(service_pb2.DeleteWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id))
+
+
+async def test_a_paused_webhook_keeps_its_deliveries_and_a_resumed_one_gets_them(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    service = await services.start()
+    paused = await service.create_webhook(receiver.url("/paused"))
+    await service.create_webhook(receiver.url("/active"))
+    await pause(service, paused.webhook_id)
+    async with service.watching() as watch:
+        event_ids = await service.publish_many(20)
+        await watch.until_ended(20)
+        assert not receiver.at("/paused")
+        await resume(service, paused.webhook_id)
+        await watch.until_ended(40)
+    assert sorted(request.event_id for request in receiver.at("/paused")) == sorted(event_ids)
+
+
+async def test_deleting_a_webhook_cancels_what_is_queued_and_what_waits_for_a_retry(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    service = await services.start(retry_delays_seconds=(3600.0,), lane_prefetch_max=5)
+    webhook = await service.create_webhook(receiver.on("/down", answer(500)), max_in_flight=2)
+    async with service.watching() as watch:
+        await service.publish_many(10)
+        await watch.until(lambda seen: len(seen) >= 10)  # each was tried once, and waits for an hour
+        await pause(service, webhook.webhook_id)
+        await service.publish_many(10)
+        await delete(service, webhook.webhook_id)
+        cancelled = await watch.until_ended(20)
+    assert {delivery.status for delivery in cancelled} == {CANCELLED}
+    assert Counter(delivery.attempt_count for delivery in cancelled) == {0: 10, 1: 10}
+    assert len(receiver.requests) == 10
+
+
+async def test_a_receiver_that_is_gone_disables_its_webhook(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await services.start()
+    webhook = await service.create_webhook(receiver.on("/gone", answer(410)), max_in_flight=1)
+    async with service.watching() as watch:
+        await service.publish_many(30)
+        deliveries = await watch.until_ended(30)
+    assert {delivery.status for delivery in deliveries} == {CANCELLED}
+    assert len(receiver.requests) < 30
+    found = await service.stub.GetWebhook(
+        service_pb2.GetWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
+    )
+    assert found.status == webhook_pb2.WEBHOOK_STATUS_DISABLED
+    assert "410" in found.status_reason
+    assert (await service.publish()).delivery_count == 0
+    await resume(service, webhook.webhook_id)
+    assert (await service.publish()).delivery_count == 1
+
+
+async def test_a_receiver_that_hangs_delays_nobody_else(services: ServiceFactory, receiver: Receiver) -> None:
+    """Of the same customer even: only its own requests wait."""
+    service = await services.start(process_in_flight_max=50)
+    gate = Gate()
+    await service.create_webhook(receiver.on("/hang", gate))
+    await service.create_webhook(receiver.url("/quick"))
+    await service.publish_many(100)
+    await receiver.wait_for(100, "/quick")
+    assert len(receiver.at("/hang")) == 10
+    gate.opened.set()
+    await receiver.wait_for(100, "/hang")
+
+
+async def test_no_more_requests_are_in_flight_than_the_webhook_allows(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    service = await services.start()
+    now_in_flight = most = 0
+
+    async def behave(_: Received) -> web.StreamResponse:
+        nonlocal now_in_flight, most
+        now_in_flight += 1
+        most = max(most, now_in_flight)
+        await asyncio.sleep(0.01)  # the receiver's work
+        now_in_flight -= 1
+        return web.Response()
+
+    await service.create_webhook(receiver.on("/slow", behave), max_in_flight=3)
+    await service.publish_many(60)
+    await receiver.wait_for(60)
+    assert most == 3
+
+
+async def test_a_backlog_larger_than_memory_arrives_once_and_in_order(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    service = await services.start(lane_prefetch_max=8)
+    webhook = await service.create_webhook(receiver.url("/backlog"), max_in_flight=1)
+    await pause(service, webhook.webhook_id)
+    event_ids = [event_id for _ in range(5) for event_id in await service.publish_many(40)]
+    await resume(service, webhook.webhook_id)
+    await receiver.wait_for(200)
+    received = [request.event_id for request in receiver.requests]
+    assert sorted(received) == sorted(event_ids)
+    batches = [{*event_ids[start : start + 40]} for start in range(0, 200, 40)]
+    assert [{*received[start : start + 40]} for start in range(0, 200, 40)] == batches
+
+
+async def test_a_changed_url_is_used_for_the_next_attempt(services: ServiceFactory, receiver: Receiver) -> None:
+    service = await services.start(retry_delays_seconds=(1.0,))
+    webhook = await service.create_webhook(receiver.on("/old", answer(500)))
+    await service.publish()
+    await receiver.wait_for(1, "/old")
+    webhook.url = receiver.url("/new")
+    await service.stub.UpdateWebhook(
+        service_pb2.UpdateWebhookRequest(webhook=webhook, update_mask={"paths": ["url"]})
+    )
+    await receiver.wait_for(1, "/new")
+    assert len(receiver.at("/old")) == 1
+
+
+async def test_retry_after_is_waited_for(services: ServiceFactory, receiver: Receiver) -> None:
+    service = await services.start(retry_delays_seconds=(3600.0, 3600.0))
+    await service.create_webhook(receiver.on("/busy", answer(503, "", Retry_After="600")))
+    async with service.watching() as watch:
+        await service.publish()
+        [delivery] = await watch.until(lambda seen: len(seen) == 1)
+    waits = delivery.next_attempt_time.seconds - delivery.update_time.seconds
+    assert 2800 < waits < 4400, "the schedule asks for an hour, which is more"
+
+
+async def test_an_own_schedule_is_followed(services: ServiceFactory, receiver: Receiver) -> None:
+    service = await services.start(retry_delays_seconds=(3600.0,))
+    await service.create_webhook(
+        receiver.on("/flaky", answers(500, 200)), retry_policy=webhook_pb2.RetryPolicy(delays=[seconds(1)])
+    )
+    async with service.watching() as watch:
+        await service.publish()
+        [delivery] = await watch.until_ended()
+    assert (delivery.status, delivery.attempt_count) == (SUCCEEDED, 2)
+
+
+async def test_a_fault_of_our_own_costs_the_customer_no_attempt(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = 2
+    send = Sender.send
+
+    async def faulty(self: Sender, request: Any) -> Any:
+        nonlocal faults
+        if faults:
+            faults -= 1
+            raise SenderFault("EMFILE")
+        return await send(self, request)
+
+    monkeypatch.setattr(Sender, "send", faulty)
+    monkeypatch.setattr("webhook_grpc.engine.dispatcher._FAULT_PAUSE_SECONDS", (0.05, 0.1))
+    service = await services.start()
+    await service.create_webhook(receiver.url())
+    async with service.watching() as watch:
+        await service.publish()
+        [delivery] = await watch.until_ended()
+    assert faults == 0
+    assert (delivery.status, delivery.attempt_count) == (SUCCEEDED, 1)
+
+
+async def test_a_webhook_whose_secret_cannot_be_opened_fails_alone(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await services.start()
+    broken = await service.create_webhook(receiver.url("/broken"))
+    await service.create_webhook(receiver.url("/whole"))
+    postgres.rows("UPDATE webhooks SET secret = 'nonsense' WHERE id = %s", [broken.webhook_id])
+    async with service.watching() as watch:
+        await service.publish_many(10)
+        deliveries = await watch.until_ended(20)
+    assert {d.status for d in deliveries if d.webhook_id == broken.webhook_id} == {FAILED}
+    assert {d.status for d in deliveries if d.webhook_id != broken.webhook_id} == {SUCCEEDED}
+    assert not receiver.at("/broken")
+
+
+async def test_a_bug_in_an_attempt_fails_that_delivery_alone(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = Sender.send
+
+    async def buggy(self: Sender, request: Any) -> Any:
+        if request.url.endswith("/bug"):
+            raise ZeroDivisionError
+        return await send(self, request)
+
+    monkeypatch.setattr(Sender, "send", buggy)
+    service = await services.start()
+    await service.create_webhook(receiver.url("/bug"))
+    await service.create_webhook(receiver.url("/fine"))
+    async with service.watching() as watch:
+        await service.publish_many(5)
+        deliveries = await watch.until_ended(10)
+    assert Counter(delivery.status for delivery in deliveries) == {FAILED: 5, SUCCEEDED: 5}
+
+
+# --- two processes -----------------------------------------------------------------------------------------------------
+
+
+async def until_shared(first: Service, second: Service) -> None:
+    async with asyncio.timeout(20):
+        while not (len(first.app.engine.ownership.owned) == len(second.app.engine.ownership.owned) == 32):
+            await asyncio.sleep(0.02)
+
+
+async def test_two_processes_share_the_shards_and_each_others_streams(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    first, second = await services.start(), await services.start()
+    await until_shared(first, second)
+    for number in range(8):
+        await first.create_webhook(receiver.url(f"/{number}"))
+    async with first.watching() as at_first, second.watching() as at_second:
+        event_ids = await first.publish_many(25) + await second.publish_many(25)
+        told = [await watch.until_ended(400) for watch in (at_first, at_second)]
+    assert sorted(d.delivery_id for d in told[0]) == sorted(d.delivery_id for d in told[1])
+    received = Counter((request.path, request.event_id) for request in receiver.requests)
+    assert received == {(f"/{number}", event_id): 1 for number in range(8) for event_id in event_ids}
+
+
+async def test_a_hint_wakes_the_owner_in_the_other_process(services: ServiceFactory, receiver: Receiver) -> None:
+    """With a poll interval of ten seconds only a hint can be that quick."""
+    first, second = await services.start(poll_seconds=10.0), await services.start(poll_seconds=10.0)
+    await until_shared(first, second)
+    for number in range(4):
+        await first.create_webhook(receiver.url(f"/{number}"))
+    await asyncio.sleep(1.1)  # both have heard that they are two: a beat of the lease
+    await first.publish_many(5)
+    await receiver.wait_for(20, seconds=5)
+
+
+async def test_a_process_that_leaves_hands_over_without_loss_or_duplicate(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    first, second = await services.start(), await services.start()
+    await until_shared(first, second)
+
+    async def slowly(_: Received) -> web.StreamResponse:
+        await asyncio.sleep(0.01)  # so that requests are in flight when it leaves
+        return web.Response()
+
+    for number in range(8):
+        await first.create_webhook(receiver.on(f"/{number}", slowly))
+    event_ids = await first.publish_many(100)
+    await receiver.wait_for(50)
+    await services.stop_one(first)
+    await receiver.wait_for(800)
+    assert second.app.engine.ownership.owned.keys() == set(range(64))
+    received = Counter((request.path, request.event_id) for request in receiver.requests)
+    assert received == {(f"/{number}", event_id): 1 for number in range(8) for event_id in event_ids}
+
+
+async def test_a_process_that_cannot_renew_its_lease_stops_sending_before_another_takes_over(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its results of before are refused by the fence, so that nothing is told twice as succeeded."""
+    first = await services.start()
+    for number in range(4):
+        await first.create_webhook(receiver.url(f"/{number}"))
+    cut_off = first.app.engine.ownership.worker
+    renew = ownership.renew
+
+    async def unreachable_for_first(connection: Any, worker: Any, ttl_seconds: float) -> Any:
+        if worker == cut_off:
+            raise Unavailable("STORAGE_UNAVAILABLE", "cut off")
+        return await renew(connection, worker, ttl_seconds)
+
+    monkeypatch.setattr(ownership, "renew", unreachable_for_first)
+    async with asyncio.timeout(10):
+        while first.app.engine.ownership.may_send:
+            await asyncio.sleep(0.02)
+    await first.publish_many(10)  # publishing needs no lease
+    second = await services.start()
+    async with second.watching() as watch:
+        await watch.until_ended(1)
+    await receiver.wait_for(40)
+    assert len(receiver.requests) == 40
+    assert second.app.engine.ownership.owned.keys() == set(range(64))
+
+
+async def test_cut_connections_to_the_database_lose_and_double_nothing(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await services.start()
+    for number in range(4):
+        await service.create_webhook(receiver.url(f"/{number}"))
+    event_ids: list[str] = []
+    stopped = asyncio.Event()
+
+    async def publish() -> None:
+        number = 0
+        while not stopped.is_set():
+            number += 1
+            while True:
+                try:
+                    event_ids.append((await service.publish(request_id=f"n-{number}")).event_id)
+                    break
+                except Exception:  # noqa: BLE001 - as a client does: the same request again
+                    await asyncio.sleep(0.01)
+
+    publishing = asyncio.create_task(publish())
+    for _ in range(8):
+        await asyncio.sleep(0.15)  # the fault's own time
+        postgres.rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    stopped.set()
+    await publishing
+    async with asyncio.timeout(20):
+        while postgres.rows("SELECT count(*) FROM deliveries") != [(0,)]:
+            await asyncio.sleep(0.05)
+    assert len(event_ids) == len(set(event_ids)) > 20
+    received = Counter((request.path, request.event_id) for request in receiver.requests)
+    assert not [e for e in event_ids for n in range(4) if not received[f"/{n}", e]]
+    seqs = postgres.rows("SELECT shard, count(*), max(seq) FROM attempts GROUP BY shard")
+    assert all(count == last for _, count, last in seqs)
+
+
+async def test_requests_in_flight_end_and_are_settled_before_the_process_stops(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await services.start()
+    gate = Gate()
+    await service.create_webhook(receiver.on("/slow", gate))
+    await service.publish_many(5)
+    await receiver.wait_for(5)
+    stopping = asyncio.create_task(services.stop_one(service))
+    await asyncio.sleep(0)
+    gate.opened.set()
+    await stopping
+    assert postgres.rows("SELECT status, count(*) FROM attempts GROUP BY status") == [("succeeded", 5)]
+    assert postgres.rows("SELECT count(*) FROM shards WHERE owner IS NOT NULL") == [(0,)]
+    assert postgres.rows("SELECT count(*) FROM workers") == [(0,)]
+
+
+async def test_what_is_in_flight_too_long_at_stop_is_sent_again_by_the_next(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await services.start(drain_seconds=0.1)
+    gate = Gate()
+    await service.create_webhook(receiver.on("/hang", gate))
+    await service.publish()
+    await receiver.wait_for(1)
+    await services.stop_one(service)
+    assert postgres.rows("SELECT attempt FROM deliveries") == [(0,)]
+    gate.opened.set()
+    await services.start()
+    await receiver.wait_for(2)
+    assert {request.event_id for request in receiver.requests} == {receiver.requests[0].event_id}
+    for request in receiver.requests:
+        request.verify(SECRET)
