@@ -104,11 +104,12 @@ class App:
             WatchMethods(self.database, self._tail, self._clock, settings.stream_write_seconds_max),
         )
         self._server = Server(settings.grpc_address, methods, calls, reflection_enabled=settings.reflection)
-        self.port = self._server.port
+        self.port = 0
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Serves when it returns. Raises Unavailable if the database can't be reached."""
+        """Serves when it returns. Raises AddressInUse, or Unavailable if the database can't be reached."""
+        self.port = self._server.bind()
         await self.database.open()
         await self._clock.synchronise(self.database)
         await ensure_partitions(self.database)

@@ -55,12 +55,14 @@ def serve() -> None:
 
 def _run(settings: Settings) -> None:
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # we only ever fork to exec
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it has to say comes as exceptions too
     # imported late: the other commands need neither gRPC nor an event loop
     import uvloop
 
     from .api.server import AddressInUse
     from .app import LoopEnded, load_secret_keys
     from .app import serve as serve_forever
+    from .engine.sender import GuardMissing
     from .logs import configure_logging
 
     configure_logging(settings)
@@ -71,7 +73,7 @@ def _run(settings: Settings) -> None:
         show = _shower(settings, is_embedded)
         try:
             uvloop.run(serve_forever(settings, conninfo, keys, show))
-        except (AddressInUse, LoopEnded) as error:
+        except (AddressInUse, GuardMissing, LoopEnded) as error:
             raise _Failure(str(error)) from error
 
 

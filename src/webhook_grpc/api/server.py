@@ -53,11 +53,15 @@ class Server:
         cast("Any", health_pb2_grpc).add_HealthServicer_to_server(self._health, self._server)
         if reflection_enabled:
             _add_reflection(self._server, [SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME])
+        self._address = address
+
+    def bind(self) -> int:
+        """Takes the address and returns its port. Raises AddressInUse."""
         try:
-            self.port = self._server.add_insecure_port(address)
+            return self._server.add_insecure_port(self._address)
         except RuntimeError:
             raise AddressInUse(
-                f"cannot listen on {address}: it is in use by another process or not an address of this machine"
+                f"cannot listen on {self._address}: it is in use by another process or not an address of this machine"
             ) from None
 
     async def start(self) -> None:

@@ -83,6 +83,7 @@ class Engine:
 
     async def start(self) -> None:
         """Takes the first shards, so that what is published right away is sent at once. Raises Unavailable."""
+        self._sender.open()
         await self.ownership.beat()
 
     def loops(self) -> Mapping[str, Coroutine[Any, Any, None]]:

@@ -39,6 +39,10 @@ class SenderFault(Exception):
     """The attempt could not be made, through a fault of this process. It says nothing about the receiver."""
 
 
+class GuardMissing(RuntimeError):
+    """aiohttp lacks the place for the egress guard. Nothing may be sent without it."""
+
+
 class BlockedDestination(OSError):
     """The address may not be dialled. An OSError, so that the next address of the name is tried."""
 
@@ -131,17 +135,23 @@ class Sender:
         self._policy = policy
         self._clock = clock
         self._response_body_bytes_max = response_body_bytes_max
+        self._resolver = resolver
+        self._ssl_context = ssl_context
+
+    @functools.cached_property
+    def _session(self) -> aiohttp.ClientSession:
+        """Opened with the first request, in the running loop."""
         connector = aiohttp.TCPConnector(
-            resolver=resolver or _GuardedResolver(policy),
+            resolver=self._resolver or _GuardedResolver(self._policy),
             socket_factory=self._socket,
-            ssl=ssl_context or ssl.create_default_context(),
+            ssl=self._ssl_context or ssl.create_default_context(),
             limit=0,  # ours is the dispatcher's; aiohttp's would count waiting for it as the receiver's time
             use_dns_cache=False,
             happy_eyeballs_delay=0.25,
             keepalive_timeout=KEEPALIVE_SECONDS,
         )
-        install_guard(connector, policy)
-        self._session = aiohttp.ClientSession(
+        install_guard(connector, self._policy)
+        return aiohttp.ClientSession(
             connector=connector,
             auto_decompress=False,  # no bombs
             cookie_jar=aiohttp.DummyCookieJar(),  # nothing of one customer's delivery in another's
@@ -152,6 +162,10 @@ class Sender:
             max_headers=64,
             read_bufsize=16_384,
         )
+
+    def open(self) -> None:
+        """Gets ready to send. Raises GuardMissing."""
+        _ = self._session
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -211,10 +225,10 @@ class Sender:
 
 
 def install_guard(connector: aiohttp.TCPConnector, policy: EgressPolicy) -> None:
-    """Puts our protocol in the place of aiohttp's. Raises RuntimeError if aiohttp no longer has that place."""
+    """Puts our protocol in the place of aiohttp's. Raises GuardMissing if aiohttp has it no longer."""
     factory = getattr(connector, "_factory", None)
     if not isinstance(factory, functools.partial) or factory.func is not ResponseHandler:
-        raise RuntimeError(
+        raise GuardMissing(
             f"aiohttp {aiohttp.__version__} lacks the hook of the egress guard; install the pinned version"
         )
     guarded = functools.partial(_GuardedHandler, loop=asyncio.get_running_loop(), policy=policy)

@@ -1,0 +1,155 @@
+"""The command line: every expected failure is one sentence and a non-zero exit status, never a traceback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import socket
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from webhook.v1 import service_pb2
+
+from tests.support.postgres import TestPostgres, query
+from tests.support.process import Process, run_cli
+from webhook_grpc.api.auth import token_hash
+from webhook_grpc.settings import decode_secret_key
+
+
+async def one_sentence(*arguments: str, **settings: str) -> str:
+    """Runs a command that must fail, and returns the one line that it says."""
+    status, stdout, stderr = await run_cli(*arguments, **settings)
+    assert status != 0
+    assert not stdout
+    assert "Traceback" not in stderr
+    [line] = stderr.strip().splitlines()
+    assert line.startswith("webhook-grpc: ")
+    return line
+
+
+async def test_all_wrong_settings_are_told_at_once() -> None:
+    line = await one_sentence(
+        "serve",
+        WEBHOOK_GRPC_ADDRESS="nonsense",
+        WEBHOOK_POLL_SECONDS="often",
+        WEBHOOK_EGRESS_ALLOW_CIDRS="10.0.0.0/99",
+        WEBHOOK_TOKENS="{",
+        WEBHOOK_SECRET_KEYS="hunter2hunter2",
+    )
+    for name in ("GRPC_ADDRESS", "POLL_SECONDS", "EGRESS_ALLOW_CIDRS", "TOKENS", "SECRET_KEYS"):
+        assert f"WEBHOOK_{name}" in line
+    assert "hunter2" not in line
+
+
+async def test_a_database_that_is_away_is_one_sentence_without_its_password() -> None:
+    line = await one_sentence("serve", WEBHOOK_DATABASE_URL="postgresql://user:hunter2@127.0.0.1:1/db")
+    assert "cannot be reached" in line
+    assert "hunter2" not in line
+
+
+async def test_a_taken_port_is_one_sentence(database_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        line = await one_sentence("serve", WEBHOOK_DATABASE_URL=database_url, WEBHOOK_GRPC_ADDRESS=address)
+    assert f"cannot listen on {address}" in line
+
+
+async def test_a_schema_that_does_not_fit_is_one_sentence(postgres: TestPostgres, worker_id: str) -> None:
+    url = postgres.create_database(f"webhook_test_cli_{worker_id}")
+    assert "webhook-grpc migrate" in await one_sentence("serve", WEBHOOK_DATABASE_URL=url)
+    status, stdout, _ = await run_cli("migrate", WEBHOOK_DATABASE_URL=url)
+    assert (status, stdout) == (0, "applied 0001-initial.pre\n")
+    assert (await run_cli("migrate", WEBHOOK_DATABASE_URL=url))[:2] == (0, "nothing to do\n")
+    query(url, "INSERT INTO _yoyo_migration (migration_hash, migration_id) VALUES ('x', '9999-later')")
+    for command in ("serve", "migrate"):
+        assert "run a newer version" in await one_sentence(command, WEBHOOK_DATABASE_URL=url)
+    postgres.drop_database(f"webhook_test_cli_{worker_id}")
+
+
+async def test_an_address_that_others_can_reach_needs_tokens() -> None:
+    line = await one_sentence("serve", WEBHOOK_GRPC_ADDRESS="0.0.0.0:0", WEBHOOK_DATABASE_URL="x")
+    assert "webhook-grpc token" in line
+
+
+async def test_a_tokens_file_that_cannot_be_read_is_one_sentence(database_url: str, tmp_path: Path) -> None:
+    missing = tmp_path / "tokens.json"
+    line = await one_sentence("serve", WEBHOOK_DATABASE_URL=database_url, WEBHOOK_TOKENS_FILE=str(missing))
+    assert "WEBHOOK_TOKENS_FILE" in line
+
+
+async def test_made_keys_and_tokens_are_what_the_settings_take() -> None:
+    _, key, _ = await run_cli("secret-key")
+    assert len(decode_secret_key(key.strip())) == 32
+    _, made, _ = await run_cli("token", "--name", "ci", "--customer-id", "7", "--permission", "read")
+    match = re.fullmatch(r"token: (\S+)\nentry: (\{.*\})\n", made)
+    assert match
+    assert json.loads(match[2]) == {
+        "name": "ci",
+        "sha256": token_hash(match[1]),
+        "customer_id": 7,
+        "permissions": ["read"],
+    }
+
+
+async def test_a_token_lets_its_holder_in_and_nobody_else(database_url: str, tmp_path: Path) -> None:
+    _, made, _ = await run_cli("token", "--name", "ci")
+    secret, entry = re.findall(r": (.*)", made)
+    process = await Process.start(
+        tmp_path / "log", WEBHOOK_DATABASE_URL=database_url, WEBHOOK_TOKENS=f"[{entry}]"
+    )
+    try:
+        request = service_pb2.ListWebhooksRequest()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await process.stub.ListWebhooks(request)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        await process.stub.ListWebhooks(request, metadata=(("authorization", f"Bearer {secret}"),))
+    finally:
+        await process.end()
+    assert secret not in (tmp_path / "log").read_text()
+
+
+async def test_without_a_database_url_it_brings_its_own_and_says_what_to_try(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    settings = {"WEBHOOK_DATA_DIR": str(tmp_path / "data"), "WEBHOOK_SECRET_KEYS": ""}
+    process = await Process.start(log, **settings)
+    assert process.process.stdout is not None
+    said = ""
+    async with asyncio.timeout(5):
+        while "Ctrl-C" not in said:
+            said += (await process.process.stdout.readline()).decode()
+    assert said.count("grpcurl -plaintext") == 4
+    async with grpc.aio.insecure_channel(process.address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        answer = await health.Check(health_pb2.HealthCheckRequest(service="webhook.v1.WebhookService"))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    assert (tmp_path / "data" / "secret.key").stat().st_mode & 0o777 == 0o600
+    assert await process.terminate() == 0
+    again = await Process.start(log, **settings)
+    assert await again.terminate() == 0
+    assert not (tmp_path / "data" / "postgres" / "postmaster.pid").exists()
+
+
+async def test_a_signal_ends_it_and_the_log_is_one_json_object_a_line(database_url: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    process = await Process.start(log, WEBHOOK_DATABASE_URL=database_url, WEBHOOK_POLL_SECOND="1")
+    await process.stub.ListWebhooks(service_pb2.ListWebhooksRequest())
+    assert await process.terminate() == 0
+    warning, *lines = log.read_text().splitlines()
+    assert "WEBHOOK_POLL_SECOND is not a setting" in warning
+    records = [json.loads(line) for line in lines]
+    [rpc] = [record for record in records if record["event"] == "rpc"]
+    assert {"method", "code", "duration_ms", "caller", "customer_id", "request_id"} <= rpc.keys()
+    assert [record["event"] for record in records][-1] == "stopped"
+
+
+async def test_ctrl_c_ends_it_too(database_url: str, tmp_path: Path) -> None:
+    process = await Process.start(tmp_path / "log", WEBHOOK_DATABASE_URL=database_url)
+    process.process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(20):
+        assert await process.process.wait() == 0
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    await process.channel.close()
