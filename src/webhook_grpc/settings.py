@@ -164,7 +164,10 @@ class Settings(BaseSettings):
     @field_validator("data_dir")
     @classmethod
     def _expand(cls, value: Path) -> Path:
-        return value.expanduser().resolve()
+        try:
+            return value.expanduser().resolve()
+        except RuntimeError:  # a user without a home, as in containers; fatal only to the embedded database
+            return value
 
     @field_validator("grpc_address")
     @classmethod

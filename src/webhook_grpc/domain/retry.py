@@ -2,7 +2,7 @@
 
 The default schedule is that of the Standard Webhooks specification with quicker steps at the start, so that an outage
 of a deployment's length is over quickly: 12 attempts over 75 h 42 m. Numbers and their reasons:
-docs/delivery-policy.md.
+docs/delivery.md.
 """
 
 from __future__ import annotations

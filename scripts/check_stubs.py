@@ -1,0 +1,109 @@
+"""Checks that generated/python is a package of its own: typed, and usable without the server.
+
+Builds its wheel, then installs it into two fresh environments, with the oldest supported runtime and with the newest
+that its requirements allow, and uses it there. Needs pip's index. `--keep` leaves the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+import zipfile
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+STUBS: Final = ROOT / "generated" / "python"
+RUNTIMES: Final = {
+    "oldest": ("grpcio==1.74.0", "protobuf==6.31.1"),
+    "newest": ("grpcio", "protobuf"),  # in a fresh environment pip takes the newest that fit
+}
+LEFT_OUT: Final = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
+
+# Run in an environment that has nothing but the stubs and what they require.
+PROGRAM: Final = """
+from importlib.metadata import version
+from importlib.util import find_spec
+
+import grpc
+from webhook.v1 import event_pb2, service_pb2, service_pb2_grpc
+
+event = event_pb2.Event(customer_id=1, event_type="job.completed", data_json="{}")
+request = service_pb2.PublishEventRequest(event=event, request_id="one")
+assert service_pb2.PublishEventRequest.FromString(request.SerializeToString()) == request
+with grpc.insecure_channel("127.0.0.1:1") as channel:  # connects when it is used, which it is not
+    assert callable(service_pb2_grpc.WebhookServiceStub(channel).PublishEvent)
+assert find_spec("webhook_grpc") is None, "the server was installed with the stubs"
+print(f"works with grpcio {version('grpcio')}, protobuf {version('protobuf')}; webhook_grpc cannot be imported there")
+"""
+
+
+def main() -> None:
+    """Builds, looks into the wheel, and tries each runtime."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave the temporary folder for a look")
+    keep: bool = parser.parse_args().keep
+    folder = Path(tempfile.mkdtemp(prefix="check-stubs-"))
+    try:
+        wheel = _build_wheel(folder)
+        print(f"stubs: wheel: {_check_contents(wheel)}", flush=True)
+        for name, pins in RUNTIMES.items():
+            print(f"stubs: {name}: {_check_runtime(folder / name, wheel, pins)}", flush=True)
+    finally:
+        if keep:
+            print(f"stubs: left in {folder}")
+        else:
+            shutil.rmtree(folder)
+
+
+def _build_wheel(folder: Path) -> Path:
+    """From a copy without what earlier builds left, which would hide that a file is not shipped."""
+    source = shutil.copytree(STUBS, folder / "source", ignore=LEFT_OUT)
+    _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", source)
+    [wheel] = folder.glob("*.whl")
+    return wheel
+
+
+def _check_contents(wheel: Path) -> str:
+    """Everything that was generated is in the wheel, and nothing else is."""
+    with zipfile.ZipFile(wheel) as archive:
+        shipped = {name for name in archive.namelist() if ".dist-info/" not in name}
+    files = (path for path in (STUBS / "webhook").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    generated = {path.relative_to(STUBS).as_posix() for path in files}
+    if shipped != generated:
+        sys.exit(f"stubs: wheel: FAILED: differs from generated/python in {', '.join(sorted(shipped ^ generated))}")
+    untyped = [name for name in generated if name.endswith("_pb2.py") and f"{name}i" not in shipped]
+    if untyped or "webhook/v1/py.typed" not in shipped or "webhook/v1/service_pb2_grpc.pyi" not in shipped:
+        sys.exit("stubs: wheel: FAILED: it is not typed; run `make generate`")
+    return f"{wheel.name} ships py.typed and {sum(name.endswith('.pyi') for name in shipped)} .pyi files"
+
+
+def _check_runtime(folder: Path, wheel: Path, pins: tuple[str, ...]) -> str:
+    """Installs the wheel with a runtime into a fresh environment, and uses it there."""
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, *pins)
+    _run(python, "-m", "pip", "check")
+    return _run(python, "-I", "-W", "error", "-c", PROGRAM)
+
+
+def _run(*command: str | Path) -> str:
+    """Runs a command away from the repository, and returns what it printed; ends everything if it fails."""
+    words = [str(part) for part in command]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    completed = subprocess.run(
+        words, cwd=tempfile.gettempdir(), env=environment, capture_output=True, text=True, check=False
+    )
+    if completed.returncode:
+        print(completed.stdout + completed.stderr, file=sys.stderr)
+        sys.exit(f"stubs: FAILED: {' '.join(words[:4])} …")
+    return completed.stdout.strip()
+
+
+if __name__ == "__main__":
+    main()

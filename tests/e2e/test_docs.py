@@ -1,0 +1,241 @@
+"""Every command and program that the docs show is run here, as it stands there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from webhook.v1 import service_pb2
+
+from tests.support.process import ROOT, Process
+from tests.support.service import SECRET
+from webhook_grpc.domain.signing import signature_headers
+from webhook_grpc.settings import PREFIX, Settings
+
+BIN = Path(sys.executable).parent
+BLOCK = re.compile(r"<!-- test: (\w+) -->\n```\w+\n(.*?)```", re.DOTALL)
+
+
+def blocks(path: str, name: str) -> str:
+    """The blocks of a document that carry this mark, joined."""
+    found = [body for mark, body in BLOCK.findall((ROOT / path).read_text()) if mark == name]
+    assert found, f"{path} has no block marked {name}"
+    return "\n".join(found)
+
+
+async def run(*command: str | Path, seconds: float = 60, status: int = 0, **environment: str) -> str:
+    """Runs a command in the repository's root; returns what it prints."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=ROOT,
+        env={**inherited, "PATH": f"{BIN}:{os.environ['PATH']}", **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(seconds):
+        output = (await process.communicate())[0].decode()
+    assert process.returncode == status, output
+    return output
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Playground:
+    """The service and the receiver of the README's walk, on free ports."""
+
+    def __init__(self, process: Process, receiver: asyncio.subprocess.Process, port: int) -> None:
+        self.process = process
+        self.receiver = receiver
+        self._port = port
+
+    def here(self, text: str) -> str:
+        """The text of a document with this playground's addresses."""
+        return text.replace("127.0.0.1:50051", self.process.address).replace("127.0.0.1:8080", f"127.0.0.1:{self._port}")
+
+    async def next_request(self) -> str:
+        """What the receiver prints for its next request."""
+        assert self.receiver.stdout is not None
+        async with asyncio.timeout(20):
+            while "evt_" not in (line := (await self.receiver.stdout.readline()).decode()):
+                assert line, "the receiver ended"
+        return line
+
+
+@pytest.fixture
+async def playground(database_url: str, tmp_path: Path) -> AsyncGenerator[Playground]:
+    port = free_port()
+    process = await Process.start(tmp_path / "log", WEBHOOK_DATABASE_URL=database_url)
+    receiver = await asyncio.create_subprocess_exec(
+        sys.executable, ROOT / "examples" / "receiver.py", str(port), stdout=asyncio.subprocess.PIPE
+    )
+    assert receiver.stdout is not None
+    await receiver.stdout.readline()  # it says that it runs
+    yield Playground(process, receiver, port)
+    receiver.terminate()
+    await receiver.wait()
+    await process.end()
+
+
+async def bash(commands: str, status: int = 0) -> str:
+    return await run("bash", "-euo", "pipefail", "-c", commands, status=status)
+
+
+def walk(playground: Playground) -> list[str]:
+    """The steps of the README: create, publish, look."""
+    steps = [playground.here(body) for mark, body in BLOCK.findall((ROOT / "README.md").read_text()) if mark == "walk"]
+    assert [re.findall(r"WebhookService/(\w+)", step) for step in steps] == [
+        ["CreateWebhook"],
+        ["PublishEvent"],
+        ["ListDeliveries", "GetDelivery", "ListDeliveryAttempts"],
+    ]
+    return steps
+
+
+async def test_the_walk_with_grpcurl(playground: Playground, tmp_path: Path) -> None:
+    create, publish, look = walk(playground)
+    assert '"status": "WEBHOOK_STATUS_ACTIVE"' in await bash(create)
+    published = await bash(publish)
+    assert len(set(re.findall(r"evt_\w+", published))) == 1
+    assert published.count('"duplicate": true') == 1
+    request = await playground.next_request()
+    assert "both signatures are right" in request
+    await until_settled(playground)
+    looked = await bash(look.replace("/tmp/deliveries", str(tmp_path / "deliveries")))
+    assert looked.count('"status": "DELIVERY_STATUS_SUCCEEDED"') == 2
+    assert looked.count('"outcome": "ATTEMPT_OUTCOME_SUCCEEDED"') == 3
+
+
+async def until_settled(playground: Playground) -> None:
+    """Watches until the delivery has ended: the receiver knows a moment earlier than the database."""
+    request = service_pb2.WatchDeliveriesRequest(customer_id=1, start_time={"seconds": 0})
+    call = playground.process.stub.WatchDeliveries(request)
+    async with asyncio.timeout(20):
+        async for message in call:
+            if message.deliveries:
+                break
+    call.cancel()
+
+
+async def test_watching_with_grpcurl(playground: Playground) -> None:
+    create, publish, _ = walk(playground)
+    await bash(create + publish)
+    await until_settled(playground)
+    watch = playground.here(blocks("README.md", "watch")).replace("-plaintext", "-plaintext -max-time 3")
+    watched = await bash(f"{watch.strip()} || true")
+    assert "DELIVERY_STATUS_SUCCEEDED" in watched
+    assert '"cursor"' in watched
+
+
+async def test_an_error_with_grpcurl_shows_its_details(playground: Playground) -> None:
+    shown = await bash(f"{playground.here(blocks('README.md', 'error')).strip()} || true")
+    assert "Code: FailedPrecondition" in shown
+    assert "EVENT_TYPE_UNKNOWN" in shown
+    assert "google.rpc.PreconditionFailure" in shown
+
+
+async def test_the_python_program(playground: Playground) -> None:
+    await bash(walk(playground)[0])
+    printed = await run(sys.executable, "-c", playground.here(blocks("README.md", "python")))
+    assert re.search(r"evt_\w+ goes to 1 webhooks\ndlv_\w+ 2 200\n", printed)
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed")
+async def test_the_go_program(playground: Playground, tmp_path: Path) -> None:
+    for name in ("go.mod", "go.sum"):
+        shutil.copy(ROOT / "examples" / "go" / name, tmp_path)
+    module = (tmp_path / "go.mod").read_text().replace("../../generated/go", str(ROOT / "generated" / "go"))
+    (tmp_path / "go.mod").write_text(module)
+    (tmp_path / "main.go").write_text(playground.here(blocks("README.md", "go")))
+    printed = await run("go", "run", "-C", str(tmp_path), ".", seconds=110)
+    assert re.search(r"evt_\w+ goes to 0 webhooks", printed)
+
+
+@pytest.mark.parametrize("name", ["standard", "body"])
+def test_the_programs_for_receivers_tell_genuine_from_forged(name: str) -> None:
+    scope: dict[str, Any] = {}
+    exec(blocks("docs/receiving.md", name), scope)  # noqa: S102 - that is the test
+    body = b'{"event":"job.completed"}'
+    headers = signature_headers(SECRET, "evt_1", int(time.time()), body)
+    assert scope["is_genuine"](SECRET, headers, body)
+    assert not scope["is_genuine"](SECRET, headers, body + b" ")
+    assert not scope["is_genuine"]("whsec_" + "A" * 43 + "=", headers, body)
+    assert not scope["is_genuine"](SECRET, {}, body)
+
+
+async def test_the_commands_of_a_deployment(database_url: str) -> None:
+    commands = re.sub(r'WEBHOOK_DATABASE_URL="[^"]*"', f'WEBHOOK_DATABASE_URL="{database_url}"', blocks("docs/operations.md", "deploy"))
+    commands = commands.replace("webhook-grpc serve", "timeout --preserve-status --signal TERM 4 webhook-grpc serve")
+    output = await run("bash", "-euo", "pipefail", "-c", commands, WEBHOOK_GRPC_ADDRESS="127.0.0.1:0")
+    assert "nothing to do" in output
+    assert "serves gRPC on 127.0.0.1:" in output
+    assert '"event":"stopped"' in output
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    table = dict(re.findall(r"^\| `WEBHOOK_(\w+)` \| ([^|]+) \|", (ROOT / "docs/operations.md").read_text(), re.MULTILINE))
+    assert table.keys() == {name.upper() for name in Settings.model_fields}
+    for name, field in Settings.model_fields.items():
+        shown = table[name.upper()].strip("` ").split("`")[0]
+        match field.default:
+            case None | ():
+                assert not re.fullmatch(r"[\d.]+", shown), name
+            case bool():
+                assert shown == str(field.default).lower()
+            case int() | float():
+                assert float(shown) == field.default, name
+            case tuple():
+                assert shown == ",".join(f"{item:g}" for item in field.default), name
+            case _:
+                assert shown == str(field.default), name
+
+
+async def test_make_help_lists_every_command() -> None:
+    listed = await run("make", "help")
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {line.split()[0] for line in listed.splitlines()} == targets
+    assert set(re.findall(r"`?make ([a-z]+)`?", (ROOT / "README.md").read_text())) <= targets
+
+
+@pytest.mark.slow
+async def test_make_demo_ends_well() -> None:
+    output = await run("make", "demo", seconds=100)
+    assert "all deliveries arrived and verified: 18 of 18 succeeded, 2 failed attempts were retried" in output
+
+
+@pytest.mark.slow
+async def test_make_run_serves_until_it_is_stopped(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        "make",
+        "run",
+        cwd=ROOT,
+        env={**os.environ, "WEBHOOK_DATA_DIR": str(tmp_path), "WEBHOOK_GRPC_ADDRESS": "127.0.0.1:0"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    said = ""
+    async with asyncio.timeout(60):
+        while "Ctrl-C" not in said:
+            line = (await process.stdout.readline()).decode()
+            assert line, said
+            said += line
+    os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the whole group
+    async with asyncio.timeout(30):
+        await process.wait()
+    assert not (tmp_path / "postgres" / "postmaster.pid").exists()
