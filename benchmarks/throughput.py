@@ -102,7 +102,9 @@ async def create_webhooks(service: service_pb2_grpc.WebhookServiceAsyncStub, por
         await service.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook))
 
 
-async def publish_batches(service: service_pb2_grpc.WebhookServiceAsyncStub, count: int, first_customer: int, customers: int) -> None:
+async def publish_batches(
+    service: service_pb2_grpc.WebhookServiceAsyncStub, count: int, first_customer: int, customers: int
+) -> None:
     """Publishes in batches, four at a time."""
     at_once = asyncio.Semaphore(4)
 
@@ -140,7 +142,8 @@ async def measure(count: int, webhooks: int) -> None:
             rows.append(("published one a call, nobody listens", count / 10 / (time.monotonic() - started_at)))
             started_at = time.monotonic()
             await publish_batches(service, count, 1, webhooks)
-            rows.append((f"published in batches, each to 1 of {webhooks} webhooks", count / (time.monotonic() - started_at)))
+            seconds = time.monotonic() - started_at
+            rows.append((f"published in batches, each to 1 of {webhooks} webhooks", count / seconds))
             await receiver.until(count)
             rows.append(("published, sent, answered and settled", count / (time.monotonic() - started_at)))
     for name, rate in rows:

@@ -36,7 +36,7 @@ from .store.tail import Tail
 
 log = structlog.get_logger(__name__)
 
-_PUBLISH_BYTES_MAX: Final = 8_000_000
+_PUBLISH_WEIGHT_MAX: Final = 8_000_000  # bytes of bodies and rows in one statement, about
 _HEALTH_SECONDS: Final = 0.5
 _CALL_GRACE_SECONDS: Final = 5.0
 _TAIL_POLL_SECONDS: Final = 0.1
@@ -76,10 +76,11 @@ class App:
             options,
             GroupLimits(
                 settings.publish_batch_max,
-                _PUBLISH_BYTES_MAX,
+                _PUBLISH_WEIGHT_MAX,
                 settings.publish_waiting_max,
                 settings.publish_waiting_bytes_max,
             ),
+            settings.webhooks_per_customer_max,
             self.engine.dispatcher,
             self._hints,
         )

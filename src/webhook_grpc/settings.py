@@ -7,7 +7,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -124,7 +124,7 @@ class Settings(BaseSettings):
     """Events that may wait for a statement; more are refused with BACKLOG_FULL."""
     publish_waiting_bytes_max: Annotated[int, Field(ge=10_000_000)] = 64_000_000
     """Their bytes."""
-    publish_rate_per_customer: Annotated[float, Field(ge=0)] = 0.0
+    publish_rate_per_customer: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
     """Events a second that a customer may publish through one process, with a burst of a second. 0: no limit."""
     calls_max: Annotated[int, Field(ge=1)] = 1000
     """Calls in progress; more are refused with RATE_LIMITED."""
@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto`: console on a terminal, otherwise one JSON object a line."""
 
-    @field_validator("retry_delays_seconds", "egress_allow_cidrs", "egress_deny_cidrs", "secret_keys", mode="before")
+    @field_validator("retry_delays_seconds", "secret_keys", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -191,6 +191,20 @@ class Settings(BaseSettings):
             decode_secret_key(key.get_secret_value())
         return value
 
+    @field_validator("egress_allow_cidrs", "egress_deny_cidrs", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else map(str, value)
+        networks, problems = list[Any](), list[str]()
+        for part in filter(None, parts):
+            try:
+                networks.append(ip_network(part))
+            except ValueError as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError(f"must be networks like 10.1.0.0/16, separated by commas: {', '.join(problems)}")
+        return tuple(networks)
+
     @model_validator(mode="after")
     def _together(self) -> Self:
         problems: list[str] = []
@@ -199,7 +213,7 @@ class Settings(BaseSettings):
                 "WEBHOOK_DATABASE_URL needs WEBHOOK_SECRET_KEYS or WEBHOOK_SECRET_KEYS_FILE, "
                 "the same for every process; `webhook-grpc secret-key` makes one"
             )
-        if self.allow_anonymous is None and not self.has_tokens and not self.is_loopback:
+        if not self.allow_anonymous and not self.has_tokens and not self.is_loopback:
             problems.append(
                 "WEBHOOK_GRPC_ADDRESS is reachable from other machines, so WEBHOOK_TOKENS or WEBHOOK_TOKENS_FILE is "
                 "needed (`webhook-grpc token` makes one), or WEBHOOK_ALLOW_ANONYMOUS=true"
@@ -227,7 +241,7 @@ class Settings(BaseSettings):
     @property
     def anonymous_allowed(self) -> bool:
         """Whether calls without a token may do everything."""
-        return bool(self.allow_anonymous) or not self.has_tokens
+        return not self.has_tokens if self.allow_anonymous is None else self.allow_anonymous
 
     @property
     def egress_policy(self) -> egress.EgressPolicy:
@@ -245,7 +259,7 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        problems = {str(detail["loc"][:2]): _problem(dict(detail)) for detail in error.errors()}
+        problems = {_place(detail["loc"]): _problem(dict(detail)) for detail in error.errors()}
         raise SettingsError("; ".join(problems.values())) from None
 
 
@@ -270,6 +284,11 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
 def _problem(detail: Mapping[str, Any]) -> str:
     """One line for one problem, without the value, which may be a secret."""
-    where = ".".join(str(part) for part in detail["loc"] if "[" not in str(part)).upper()
+    where = _place(detail["loc"])
     message = str(detail["msg"]).removeprefix("Value error, ")
     return f"{PREFIX}{where}: {message}" if where else message
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    """The setting, and where in it."""
+    return ".".join(str(part) for part in loc if "[" not in str(part)).upper()

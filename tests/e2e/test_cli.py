@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -98,9 +99,7 @@ async def test_made_keys_and_tokens_are_what_the_settings_take() -> None:
 async def test_a_token_lets_its_holder_in_and_nobody_else(database_url: str, tmp_path: Path) -> None:
     _, made, _ = await run_cli("token", "--name", "ci")
     secret, entry = re.findall(r": (.*)", made)
-    process = await Process.start(
-        tmp_path / "log", WEBHOOK_DATABASE_URL=database_url, WEBHOOK_TOKENS=f"[{entry}]"
-    )
+    process = await Process.start(tmp_path / "log", WEBHOOK_DATABASE_URL=database_url, WEBHOOK_TOKENS=f"[{entry}]")
     try:
         request = service_pb2.ListWebhooksRequest()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -123,7 +122,7 @@ async def test_without_a_database_url_it_brings_its_own_and_says_what_to_try(tmp
             said += (await process.process.stdout.readline()).decode()
     assert said.count("grpcurl -plaintext") == 4
     async with grpc.aio.insecure_channel(process.address) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)  # its types lack the aio form
         answer = await health.Check(health_pb2.HealthCheckRequest(service="webhook.v1.WebhookService"))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
     assert (tmp_path / "data" / "secret.key").stat().st_mode & 0o777 == 0o600

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import service_pb2
 
 from tests.support.process import ROOT, Process
@@ -65,7 +66,9 @@ class Playground:
 
     def here(self, text: str) -> str:
         """The text of a document with this playground's addresses."""
-        return text.replace("127.0.0.1:50051", self.process.address).replace("127.0.0.1:8080", f"127.0.0.1:{self._port}")
+        return text.replace("127.0.0.1:50051", self.process.address).replace(
+            "127.0.0.1:8080", f"127.0.0.1:{self._port}"
+        )
 
     async def next_request(self) -> str:
         """What the receiver prints for its next request."""
@@ -122,7 +125,7 @@ async def test_the_walk_with_grpcurl(playground: Playground, tmp_path: Path) -> 
 
 async def until_settled(playground: Playground) -> None:
     """Watches until the delivery has ended: the receiver knows a moment earlier than the database."""
-    request = service_pb2.WatchDeliveriesRequest(customer_id=1, start_time={"seconds": 0})
+    request = service_pb2.WatchDeliveriesRequest(customer_id=1, start_time=Timestamp(seconds=0))
     call = playground.process.stub.WatchDeliveries(request)
     async with asyncio.timeout(20):
         async for message in call:
@@ -178,7 +181,11 @@ def test_the_programs_for_receivers_tell_genuine_from_forged(name: str) -> None:
 
 
 async def test_the_commands_of_a_deployment(database_url: str) -> None:
-    commands = re.sub(r'WEBHOOK_DATABASE_URL="[^"]*"', f'WEBHOOK_DATABASE_URL="{database_url}"', blocks("docs/operations.md", "deploy"))
+    commands = re.sub(
+        r'WEBHOOK_DATABASE_URL="[^"]*"',
+        f'WEBHOOK_DATABASE_URL="{database_url}"',
+        blocks("docs/operations.md", "deploy"),
+    )
     commands = commands.replace("webhook-grpc serve", "timeout --preserve-status --signal TERM 4 webhook-grpc serve")
     output = await run("bash", "-euo", "pipefail", "-c", commands, WEBHOOK_GRPC_ADDRESS="127.0.0.1:0")
     assert "nothing to do" in output
@@ -187,21 +194,24 @@ async def test_the_commands_of_a_deployment(database_url: str) -> None:
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
-    table = dict(re.findall(r"^\| `WEBHOOK_(\w+)` \| ([^|]+) \|", (ROOT / "docs/operations.md").read_text(), re.MULTILINE))
+    table = dict(
+        re.findall(r"^\| `WEBHOOK_(\w+)` \| ([^|]+) \|", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+    )
     assert table.keys() == {name.upper() for name in Settings.model_fields}
     for name, field in Settings.model_fields.items():
         shown = table[name.upper()].strip("` ").split("`")[0]
-        match field.default:
+        default: Any = field.default
+        match default:
             case None | ():
                 assert not re.fullmatch(r"[\d.]+", shown), name
             case bool():
-                assert shown == str(field.default).lower()
+                assert shown == str(default).lower()
             case int() | float():
-                assert float(shown) == field.default, name
-            case tuple():
-                assert shown == ",".join(f"{item:g}" for item in field.default), name
+                assert float(shown) == default, name
+            case (_, *_):
+                assert shown == ",".join(f"{item:g}" for item in default), name
             case _:
-                assert shown == str(field.default), name
+                assert shown == str(default), name
 
 
 async def test_make_help_lists_every_command() -> None:

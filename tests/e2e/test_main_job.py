@@ -78,9 +78,7 @@ async def test_a_thousand_events_arrive_exactly_once_without_a_fault(
     for number in range(5):
         await service.create_webhook(receiver.url(f"/{number}"), customer_id=CUSTOMER + number)
     async with service.watching(customer_id=0) as watch:
-        event_ids = [
-            event_id for number in range(5) for event_id in await service.publish_many(200, CUSTOMER + number)
-        ]
+        event_ids = [event_id for number in range(5) for event_id in await service.publish_many(200, CUSTOMER + number)]
         delivered = await watch.until_ended(1000)
 
     assert sorted(delivery.event_id for delivery in delivered) == sorted(event_ids)

@@ -1,0 +1,1 @@
+"""The HTTP client against real sockets, and the engine as a whole."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from google.protobuf.field_mask_pb2 import FieldMask
 from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
 
 from tests.support.postgres import TestPostgres
@@ -23,9 +24,7 @@ SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 
 
 async def pause(service: Service, webhook_id: int) -> webhook_pb2.Webhook:
-    return await service.stub.PauseWebhook(
-        service_pb2.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id)
-    )
+    return await service.stub.PauseWebhook(service_pb2.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id))
 
 
 async def resume(service: Service, webhook_id: int) -> webhook_pb2.Webhook:
@@ -146,7 +145,7 @@ async def test_a_changed_url_is_used_for_the_next_attempt(services: ServiceFacto
     await receiver.wait_for(1, "/old")
     webhook.url = receiver.url("/new")
     await service.stub.UpdateWebhook(
-        service_pb2.UpdateWebhookRequest(webhook=webhook, update_mask={"paths": ["url"]})
+        service_pb2.UpdateWebhookRequest(webhook=webhook, update_mask=FieldMask(paths=["url"]))
     )
     await receiver.wait_for(1, "/new")
     assert len(receiver.at("/old")) == 1
@@ -232,7 +231,7 @@ async def test_a_bug_in_an_attempt_fails_that_delivery_alone(
     assert Counter(delivery.status for delivery in deliveries) == {FAILED: 5, SUCCEEDED: 5}
 
 
-# --- two processes -----------------------------------------------------------------------------------------------------
+# --- two processes --------------------------------------------------------------------------------------------------
 
 
 async def until_shared(first: Service, second: Service) -> None:

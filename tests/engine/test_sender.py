@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
 
 import aiohttp
 import pytest
@@ -354,7 +355,7 @@ async def test_a_name_that_changes_its_mind_is_blocked_the_second_time(receiver:
 
 async def tls_result(receiver_host: str, certificate_host: str, trusted: bool) -> AttemptResult:
     """Sends one request to a TLS server that calls itself `certificate_host`."""
-    authority = trustme.CA()
+    authority: Any = trustme.CA()  # its types need pyOpenSSL
     server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(certificate_host).configure_cert(server_context)
     client_context = ssl.create_default_context()

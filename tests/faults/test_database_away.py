@@ -1,4 +1,4 @@
-"""Postgres stops under a running service, and comes back: nothing is lost, and everybody is told the truth meanwhile."""
+"""Postgres stops under a running service, and comes back: nothing is lost, and everybody is told the truth."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Postgres:
         """As a crash does: no checkpoint, connections are cut."""
         server: Any = self._embedded._server  # pyright: ignore[reportPrivateUsage]
         user = ["runuser", "-u", server.system_user, "--"] if server.system_user else []
-        subprocess.run(  # noqa: S603 - a fixed command
+        subprocess.run(
             [*user, str(server.bin_path / "pg_ctl"), "-D", str(self._data), "-m", "immediate", "stop"],
             check=True,
             stdout=subprocess.DEVNULL,
@@ -50,7 +50,7 @@ class Postgres:
 
 
 async def until_health_is(service: Service, status: Any) -> None:
-    stub = health_pb2_grpc.HealthStub(service.channel)
+    stub: Any = health_pb2_grpc.HealthStub(service.channel)  # its types lack the aio form
     async with asyncio.timeout(20):
         async for update in stub.Watch(health_pb2.HealthCheckRequest()):
             if update.status == status:

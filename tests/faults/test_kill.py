@@ -11,11 +11,12 @@ from pathlib import Path
 
 import grpc
 import pytest
+from aiohttp import web
 from webhook.v1 import delivery_pb2, event_pb2, service_pb2, webhook_pb2
 
 from tests.support.postgres import TestPostgres
 from tests.support.process import Process
-from tests.support.receiver import Receiver, Received, answer, answers
+from tests.support.receiver import Behaviour, Received, Receiver, answer
 from tests.support.service import CUSTOMER, SECRET
 from webhook_grpc.domain.ids import delivery_id_text
 
@@ -99,15 +100,14 @@ async def until_told_everything(told: dict[int, list[Told]], count: int) -> None
             await asyncio.sleep(0.1)
 
 
-def one_in_ten_fails(failing: list[Received]):
+def one_in_ten_fails() -> Behaviour:
     """Answers 500 to the first request of some events, so that retries are under way when processes die."""
     seen: Counter[str] = Counter()
 
-    async def behave(received: Received):
+    async def behave(received: Received) -> web.StreamResponse:
         seen[received.event_id] += 1
         if hash(received.event_id) % 10 == 0 and seen[received.event_id] == 1:
-            failing.append(received)
-            return await answers(500)(received)
+            return await answer(500)(received)
         return await answer(200)(received)
 
     return behave
@@ -124,10 +124,8 @@ async def test_nothing_is_lost_when_processes_are_killed_under_load(
         for _ in range(2):
             await cluster.start_one()
         for number in range(WEBHOOKS):
-            url = receiver.on(f"/{number}", one_in_ten_fails([]))
-            webhook = webhook_pb2.Webhook(
-                customer_id=CUSTOMER, name=str(number), url=url, events=["*"], secret=SECRET
-            )
+            url = receiver.on(f"/{number}", one_in_ten_fails())
+            webhook = webhook_pb2.Webhook(customer_id=CUSTOMER, name=str(number), url=url, events=["*"], secret=SECRET)
             webhook.retry_policy.delays.add(seconds=1)
             webhook.retry_policy.delays.add(seconds=1)
             await cluster.any().stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook))

@@ -1,0 +1,1 @@
+"""Every statement, its races and its plan, on a real Postgres."""

@@ -11,7 +11,12 @@ from webhook_grpc.domain.errors import InvalidArgument, Overloaded
 from webhook_grpc.store.db import StoreRefusal
 from webhook_grpc.store.group_commit import GroupCommit, GroupLimits
 
-LIMITS = GroupLimits(batch_count=10, batch_bytes=1000, waiting_count=30, waiting_bytes=3000)
+LIMITS = GroupLimits(batch_count=10, batch_weight=1000, waiting_count=30, waiting_bytes=3000)
+
+
+def weight(item: int) -> int:
+    """Items from 100 on weigh what they are; ten of the others fill a statement."""
+    return max(item, 100)
 
 
 class Flushes:
@@ -40,7 +45,7 @@ async def flushes() -> Flushes:
 
 @pytest.fixture
 async def group(flushes: Flushes) -> AsyncGenerator[GroupCommit[int, str]]:
-    group = GroupCommit[int, str](flushes, lambda item: 100 if item < 1000 else item, LIMITS)
+    group = GroupCommit[int, str](flushes, lambda _: 100, weight, LIMITS)
     loop = asyncio.create_task(group.run())
     yield group
     loop.cancel()
@@ -53,9 +58,7 @@ async def test_a_lone_caller_waits_for_nobody(group: GroupCommit[int, str], flus
     assert flushes.batches == [[1]]
 
 
-async def test_callers_that_come_during_a_flush_share_the_next(
-    group: GroupCommit[int, str], flushes: Flushes
-) -> None:
+async def test_callers_that_come_during_a_flush_share_the_next(group: GroupCommit[int, str], flushes: Flushes) -> None:
     first = asyncio.create_task(group.submit([0]))
     await flushes.started.wait()
     others = [asyncio.create_task(group.submit([number, number])) for number in range(1, 4)]
@@ -72,11 +75,19 @@ async def test_a_batch_has_a_bound(group: GroupCommit[int, str], flushes: Flushe
     assert max(len(batch) for batch in flushes.batches) <= LIMITS.batch_count
 
 
-async def test_a_caller_with_more_than_a_batch_is_served_whole(
+async def test_a_caller_with_more_than_a_batch_is_served_whole_in_several(
     group: GroupCommit[int, str], flushes: Flushes
 ) -> None:
     flushes.gate.set()
-    assert len(await group.submit(list(range(25)))) == 25
+    assert await group.submit(list(range(25))) == [f"answer {number}" for number in range(25)]
+    assert [len(batch) for batch in flushes.batches] == [10, 10, 5]
+
+
+async def test_what_weighs_much_gets_smaller_batches(group: GroupCommit[int, str], flushes: Flushes) -> None:
+    """An event that goes to many webhooks is many rows."""
+    flushes.gate.set()
+    await group.submit([400, 400, 400, 5000, 1, 1])
+    assert flushes.batches == [[400, 400], [400], [5000], [1, 1]]
 
 
 async def test_too_much_waiting_is_refused_and_the_waiting_are_served(
@@ -119,7 +130,7 @@ async def test_a_cancelled_caller_disturbs_nobody(group: GroupCommit[int, str], 
 
 
 async def test_whoever_waits_when_it_ends_is_cancelled(flushes: Flushes) -> None:
-    group = GroupCommit[int, str](flushes, lambda _: 1, LIMITS)
+    group = GroupCommit[int, str](flushes, lambda _: 1, weight, LIMITS)
     loop = asyncio.create_task(group.run())
     callers = [asyncio.create_task(group.submit([number])) for number in range(2)]
     await flushes.started.wait()

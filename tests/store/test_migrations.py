@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 
-import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from tests.support.postgres import TestPostgres, query
 from webhook_grpc.store.migrate import DatabaseUnreachable, SchemaError, check_schema, migrate, migration_names
@@ -40,7 +40,7 @@ def test_a_killed_migrator_leaves_no_lock_behind(fresh_url: str) -> None:
 
 
 def test_a_schema_that_is_too_old_says_what_to_run(fresh_url: str) -> None:
-    with pytest.raises(SchemaError, match="too old.*webhook-grpc migrate"):
+    with pytest.raises(SchemaError, match=r"too old.*webhook-grpc migrate"):
         check_schema(fresh_url)
 
 
@@ -51,7 +51,7 @@ def test_a_schema_that_is_too_new_is_neither_used_nor_changed(fresh_url: str) ->
         "INSERT INTO _yoyo_migration (migration_hash, migration_id, applied_at_utc) VALUES ('x', '9999-later', now())",
     )
     for function in (check_schema, migrate):
-        with pytest.raises(SchemaError, match="too new.*9999-later"):
+        with pytest.raises(SchemaError, match=r"too new.*9999-later"):
             function(fresh_url)
 
 
@@ -65,7 +65,7 @@ def test_an_unreachable_database_is_one_sentence_without_the_password() -> None:
 def test_the_schema_works_in_a_schema_of_its_own(fresh_url: str) -> None:
     """Names are relative to search_path, so that one database can hold many cells."""
     query(fresh_url, "CREATE SCHEMA cell_1")
-    url = psycopg.conninfo.make_conninfo(fresh_url, options="-c search_path=cell_1")
+    url = make_conninfo(fresh_url, options="-c search_path=cell_1")
     migrate(url)
     check_schema(url)
     assert query(fresh_url, "SELECT count(*) FROM cell_1.shards") == [(64,)]

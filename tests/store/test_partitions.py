@@ -8,7 +8,9 @@ from tests.support.postgres import TestPostgres
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.partitions import DAYS_AHEAD, DAYS_BEHIND, ensure_partitions
 
-PARTITIONS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent IN ('events'::regclass, 'attempts'::regclass)"
+PARTITIONS = (
+    "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent IN ('events'::regclass, 'attempts'::regclass)"
+)
 
 
 async def test_partitions_exist_from_yesterday_to_a_week_ahead(database: Database, postgres: TestPostgres) -> None:

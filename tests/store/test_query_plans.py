@@ -6,7 +6,6 @@ only if an index is missing.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 from uuid import UUID
@@ -22,13 +21,19 @@ from webhook_grpc.store.db import Database
 from webhook_grpc.store.ownership import OwnedShard
 
 FILL: tuple[LiteralString, ...] = (
-    "INSERT INTO deliveries SELECT w % 64, w, now() - n * interval '1 s', gen_random_uuid(), 42, 0"
-    " FROM generate_series(1, 200) w, generate_series(1, 100) n",
-    "INSERT INTO attempts SELECT w % 64, w * 1000 + n, now(), 42, w, gen_random_uuid(), 'job.completed', now(),"
-    " 'succeeded', 1, NULL, 'succeeded', 'scheduled', now(), 5, 'none', 200, NULL"
-    " FROM generate_series(1, 200) w, generate_series(1, 100) n",
-    "INSERT INTO webhooks (customer_id, name, url, secret, secret_hint, secret_generated, events)"
-    " SELECT n / 10, 'n', 'u', '', '', false, '{*}' FROM generate_series(1, 5000) n",
+    """
+    INSERT INTO deliveries SELECT w % 64, w, now() - n * interval '1 s', gen_random_uuid(), 42, 0
+    FROM generate_series(1, 200) w, generate_series(1, 100) n
+    """,
+    """
+    INSERT INTO attempts SELECT w % 64, w * 1000 + n, now(), 42, w, gen_random_uuid(), 'job.completed', now(),
+        'succeeded', 1, NULL, 'succeeded', 'scheduled', now(), 5, 'none', 200, NULL
+    FROM generate_series(1, 200) w, generate_series(1, 100) n
+    """,
+    """
+    INSERT INTO webhooks (customer_id, name, url, secret, secret_hint, secret_generated, events)
+    SELECT n / 10, 'n', 'u', '', '', false, '{*}' FROM generate_series(1, 5000) n
+    """,
     "ANALYZE deliveries",
     "ANALYZE attempts",
     "ANALYZE webhooks",
@@ -36,17 +41,17 @@ FILL: tuple[LiteralString, ...] = (
 
 
 @pytest.fixture
-async def filled(database: Database, postgres: TestPostgres) -> AsyncGenerator[TestPostgres]:
+async def filled(database: Database, postgres: TestPostgres) -> TestPostgres:
     await new_webhook(database)
     for statement in FILL:
         query(postgres.url, statement)
-    yield postgres
+    return postgres
 
 
 def scans(postgres: TestPostgres, statement: LiteralString, parameters: dict[str, Any]) -> list[tuple[str, str]]:
     """Every scan of a plan: its kind and its table (today's partition counts as its parent)."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
-        [(plan,)] = connection.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters).fetchall()  # pyright: ignore
+        [(plan,)] = connection.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters).fetchall()  # pyright: ignore[reportArgumentType]
     found: list[tuple[str, str]] = []
     today = f"{datetime.now(UTC):%y%m%d}"
 

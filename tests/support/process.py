@@ -54,7 +54,7 @@ class Process:
         async with asyncio.timeout(30):
             first_line = (await process.stdout.readline()).decode()
         match = re.search(r"serves gRPC on (\S+)", first_line)
-        assert match, f"{first_line!r}\n{log.read_text()}"
+        assert match, f"{first_line!r}; see {log}"
         return cls(process, match[1])
 
     async def kill(self) -> None:

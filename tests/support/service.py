@@ -77,9 +77,7 @@ class Service:
             "secret": SECRET,
             **fields,
         }
-        return await self.stub.CreateWebhook(
-            service_pb2.CreateWebhookRequest(webhook=webhook_pb2.Webhook(**values))
-        )
+        return await self.stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook_pb2.Webhook(**values)))
 
     async def publish(
         self, data_json: str = "{}", event_type: str = "job.completed", customer_id: int = CUSTOMER, **request: Any
@@ -195,7 +193,7 @@ def seconds(value: float) -> Duration:
 
 def error_details(error: grpc.aio.AioRpcError) -> dict[str, Any]:
     """The details of an error by their type's name."""
-    metadata = dict(error.trailing_metadata() or ())
+    metadata: dict[str, Any] = dict(error.trailing_metadata() or ())
     status = status_pb2.Status.FromString(metadata[DETAILS_KEY])
     assert status.code == error.code().value[0]
     found: dict[str, Any] = {}

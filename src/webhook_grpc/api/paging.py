@@ -43,7 +43,7 @@ class PageToken:
         if not self._text:
             return None
         try:
-            packed = base64.urlsafe_b64decode(self._text + "=" * (-len(self._text) % 4))
+            packed = base64.b64decode(self._text + "=" * (-len(self._text) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             raise _invalid() from None
         if len(packed) != _BINDING_BYTES + self._key.size or packed[:_BINDING_BYTES] != self._binding:

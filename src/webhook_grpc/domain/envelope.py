@@ -30,7 +30,8 @@ def why_not_json(data_json: bytes) -> str | None:
     try:
         orjson.loads(data_json)
     except orjson.JSONDecodeError as error:
-        return f"is not valid JSON: {error.msg} at byte {error.pos}"
+        position = len(error.doc[: error.pos].encode("utf-8", "surrogatepass"))  # orjson counts characters
+        return f"is not valid JSON: {error.msg} at byte {position}"
     if _depth(data_json) > DATA_DEPTH_MAX:
         return f"is nested more than {DATA_DEPTH_MAX} levels deep"
     return None

@@ -95,6 +95,8 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
         return None
     if _DELAY_SECONDS.fullmatch(value):
         return float(value)
+    if not value.isascii() or "_" in value:
+        return None
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -94,8 +94,8 @@ class Dispatcher:
         self._disable = disable
         self._journal = SettledJournal()
         self._attempts: set[asyncio.Task[None]] = set()
-        # The lane of each delivery that is being sent, or is sent and not settled; by the identity of the object, because
-        # after a shard was lost and regained there may be two of the same name.
+        # The lane of each delivery that is being sent, or is sent and not settled; by the identity of the object,
+        # because after a shard was lost and regained there may be two of the same name.
         self._lane_of: dict[int, Lane] = {}
         self._paused_until = 0.0
         self._wake = asyncio.Event()

@@ -33,6 +33,7 @@ class SettledJournal:
         """The key was settled."""
         if self._reading:
             self._count += 1
+            self._settled_at.pop(key, None)  # so that the dict stays in order of the count
             self._settled_at[key] = self._count
 
     def settled_since(self, key: Hashable, mark: int) -> bool:

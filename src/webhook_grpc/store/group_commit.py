@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -25,7 +25,7 @@ class GroupLimits:
     """Bounds of one statement, and of what may wait for its turn."""
 
     batch_count: int
-    batch_bytes: int
+    batch_weight: int
     waiting_count: int
     waiting_bytes: int
 
@@ -33,6 +33,7 @@ class GroupLimits:
 @dataclass(slots=True)
 class _Waiting(Generic[Item, Answer]):
     items: Sequence[Item]
+    weight: int
     size_bytes: int
     answered: asyncio.Future[list[Answer | Exception]] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -46,9 +47,12 @@ class GroupCommit(Generic[Item, Answer]):
         self,
         flush: Callable[[Sequence[Item]], Awaitable[list[Answer | Exception]]],
         size_of: Callable[[Item], int],
+        weight_of: Callable[[Item], int],
         limits: GroupLimits,
     ) -> None:
+        """`size_of` is what an item takes while it waits, in bytes; `weight_of` what it costs the statement."""
         self._flush = flush
+        self._weight_of = weight_of
         self._size_of = size_of
         self._limits = limits
         self._queue: deque[_Waiting[Item, Answer]] = deque()
@@ -64,7 +68,7 @@ class GroupCommit(Generic[Item, Answer]):
             or self._queued_bytes + size_bytes > self._limits.waiting_bytes
         ):
             raise Overloaded("BACKLOG_FULL", "too many events are waiting to be stored; retry later", 1.0)
-        waiting = _Waiting[Item, Answer](items, size_bytes)
+        waiting = _Waiting[Item, Answer](items, sum(map(self._weight_of, items)), size_bytes)
         self._queue.append(waiting)
         self._queued_count += len(items)
         self._queued_bytes += size_bytes
@@ -85,12 +89,12 @@ class GroupCommit(Generic[Item, Answer]):
 
     def _take(self) -> list[_Waiting[Item, Answer]]:
         group: list[_Waiting[Item, Answer]] = []
-        count = size_bytes = 0
+        count = weight = 0
         while self._queue:
             head = self._queue[0]
             count += len(head.items)
-            size_bytes += head.size_bytes
-            if group and (count > self._limits.batch_count or size_bytes > self._limits.batch_bytes):
+            weight += head.weight
+            if group and (count > self._limits.batch_count or weight > self._limits.batch_weight):
                 break
             group.append(self._queue.popleft())
             self._queued_count -= len(head.items)
@@ -100,12 +104,26 @@ class GroupCommit(Generic[Item, Answer]):
         return group
 
     async def _flush_group(self, group: list[_Waiting[Item, Answer]]) -> None:
-        answers = await self._answers([item for waiting in group for item in waiting.items])
+        answers: list[Answer | Exception] = []
+        for batch in self._batches([item for waiting in group for item in waiting.items]):
+            answers += await self._answers(batch)
         at = 0
         for waiting in group:
             if not waiting.answered.done():  # done: the caller was cancelled
                 waiting.answered.set_result(answers[at : at + len(waiting.items)])
             at += len(waiting.items)
+
+    def _batches(self, items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+        """Cuts a group into statements. Usually it is one: only a caller with very much is cut."""
+        start = weight = 0
+        for index, item in enumerate(items):
+            item_weight = self._weight_of(item)
+            is_full = index - start >= self._limits.batch_count or weight + item_weight > self._limits.batch_weight
+            if index > start and is_full:
+                yield items[start:index]
+                start, weight = index, 0
+            weight += item_weight
+        yield items[start:]
 
     async def _answers(self, items: Sequence[Item]) -> list[Answer | Exception]:
         try:

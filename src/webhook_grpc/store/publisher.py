@@ -12,7 +12,9 @@ from .group_commit import GroupCommit, GroupLimits
 from .hints import Hints
 from .outbox import NewDeliveries
 
-_ROW_OVERHEAD_BYTES: Final = 300  # of an event besides its body, about
+_EVENT_BYTES: Final = 300  # an event besides its body, about
+_DELIVERY_BYTES: Final = 200  # a row of the outbox, about, with what it costs to insert it
+_CUSTOMERS_MAX: Final = 10_000
 
 
 class Expectation(Protocol):
@@ -42,11 +44,19 @@ class Recipient(Protocol[Expected]):
 class Publisher:
     """Stores events for concurrent callers, many in one statement."""
 
-    def __init__(self, options: DatabaseOptions, limits: GroupLimits, recipient: Recipient[Any], hints: Hints) -> None:
+    def __init__(
+        self,
+        options: DatabaseOptions,
+        limits: GroupLimits,
+        fan_out_max: int,
+        recipient: Recipient[Any],
+        hints: Hints,
+    ) -> None:
         self._connection = LoopConnection(options, "publish")
         self._recipient = recipient
         self._hints = hints
-        self._group = GroupCommit[NewEvent, Published](self._flush, _size_bytes, limits)
+        self._fan_outs = _FanOuts(fan_out_max)
+        self._group = GroupCommit[NewEvent, Published](self._flush, _size_bytes, self._weight, limits)
 
     async def publish(self, events: Sequence[NewEvent]) -> list[Published | Exception]:
         """Returns when the events are committed: an answer for each, or the exception that it was refused with.
@@ -63,6 +73,9 @@ class Publisher:
         """Closes the connection."""
         await self._connection.close()
 
+    def _weight(self, event: NewEvent) -> int:
+        return _size_bytes(event) + _DELIVERY_BYTES * self._fan_outs.of(event.customer_id)
+
     async def _flush(self, events: Sequence[NewEvent]) -> list[Published | Exception]:
         expectation = self._recipient.expect()
         new: Sequence[NewDeliveries] = ()
@@ -71,9 +84,36 @@ class Publisher:
             new = batch.new
         finally:
             self._recipient.receive(expectation, new)
+        self._fan_outs.learn(events, batch.answers)
         self._hints.deliveries_due({shard for deliveries in new for shard in deliveries.other_shards})
         return batch.answers
 
 
 def _size_bytes(event: NewEvent) -> int:
-    return len(event.body) + _ROW_OVERHEAD_BYTES
+    return len(event.body) + _EVENT_BYTES
+
+
+class _FanOuts:
+    """To how many webhooks each customer's events lately went, so that a statement can be kept to a size.
+
+    A customer that is not known is taken to have as many as it may: its first statements are smaller than they could
+    be.
+    """
+
+    def __init__(self, fan_out_max: int) -> None:
+        self._fan_out_max = fan_out_max
+        self._fan_outs: dict[int, int] = {}
+
+    def of(self, customer_id: int) -> int:
+        """The expected fan-out of an event."""
+        return self._fan_outs.get(customer_id, self._fan_out_max)
+
+    def learn(self, events: Sequence[NewEvent], answers: Sequence[Published | Exception]) -> None:
+        """Takes in what became of events; the largest of a batch counts."""
+        seen: dict[int, int] = {}
+        for event, answer in zip(events, answers, strict=True):
+            if isinstance(answer, Published):
+                seen[event.customer_id] = max(answer.delivery_count, seen.get(event.customer_id, 0))
+        self._fan_outs.update(seen)
+        while len(self._fan_outs) > _CUSTOMERS_MAX:
+            del self._fan_outs[next(iter(self._fan_outs))]

@@ -1,0 +1,408 @@
+"""Settings from the environment: defaults that are safe, and every mistake told at once without telling a secret."""
+
+from __future__ import annotations
+
+import base64
+import os
+from datetime import UTC, datetime
+from ipaddress import ip_network
+from pathlib import Path
+
+import orjson
+import pytest
+from pydantic import ValidationError
+
+from webhook_grpc.domain.egress import EgressPolicy
+from webhook_grpc.domain.retry import RetryPolicy
+from webhook_grpc.settings import PREFIX, Settings, SettingsError, decode_secret_key, load_settings, unknown_variables
+
+HASH = "0123456789abcdef" * 4
+SECRET_KEY = base64.b64encode(bytes(range(32))).decode()
+DATABASE_URL = "postgresql://app:canary-password@db.example.com/webhooks"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(PREFIX):
+            monkeypatch.delenv(name)
+
+
+def load(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
+    """The settings with these variables, named without their prefix and in lower case."""
+    for name, value in variables.items():
+        monkeypatch.setenv(PREFIX + name.upper(), value)
+    return load_settings()
+
+
+def problem_with(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
+    """What is wrong with these variables."""
+    with pytest.raises(SettingsError) as raised:
+        load(monkeypatch, **variables)
+    return str(raised.value)
+
+
+def tokens(*entries: dict[str, object]) -> str:
+    """WEBHOOK_TOKENS."""
+    return orjson.dumps(entries).decode()
+
+
+# --- defaults and values ---------------------------------------------------------------------------------------------
+
+
+def test_the_defaults_need_nothing_and_open_nothing() -> None:
+    settings = load_settings()
+    assert settings.database_url is None
+    assert settings.grpc_address == "127.0.0.1:50051"
+    assert settings.is_loopback
+    assert settings.anonymous_allowed
+    assert settings.egress_policy == EgressPolicy(allow_http=False, allowed_networks=(), denied_networks=())
+    assert settings.retry_policy == RetryPolicy()
+    assert settings.attempt_timeout_seconds == 15
+    assert settings.data_dir.is_absolute()
+
+
+def test_every_kind_of_value_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = load(
+        monkeypatch,
+        database_url=DATABASE_URL,
+        data_dir=str(tmp_path),
+        grpc_address="[::1]:0",
+        reflection="false",
+        secret_keys=f"{SECRET_KEY}, {SECRET_KEY}",
+        egress_allow_http="true",
+        egress_allow_cidrs="127.0.0.0/8, ::1/128",
+        egress_deny_cidrs="8.8.8.0/24",
+        retry_delays_seconds="1, 2.5,30",
+        overload_delay_seconds_min="0",
+        poll_seconds="0.5",
+        log_level="debug",
+    )
+    assert settings.database_url is not None
+    assert settings.database_url.get_secret_value() == DATABASE_URL
+    assert settings.data_dir == tmp_path
+    assert settings.is_loopback
+    assert settings.reflection is False
+    assert [key.get_secret_value() for key in settings.secret_keys] == [SECRET_KEY, SECRET_KEY]
+    assert settings.egress_policy == EgressPolicy(
+        allow_http=True,
+        allowed_networks=(ip_network("127.0.0.0/8"), ip_network("::1/128")),
+        denied_networks=(ip_network("8.8.8.0/24"),),
+    )
+    assert settings.retry_policy == RetryPolicy((1.0, 2.5, 30.0), overload_delay_seconds_min=0)
+    assert settings.poll_seconds == 0.5
+    assert settings.log_level == "debug"
+
+
+def test_tokens_are_a_json_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(
+        monkeypatch,
+        tokens=tokens(
+            {"name": "operator", "sha256": HASH},
+            {
+                "name": "publisher",
+                "sha256": HASH[::-1],
+                "customer_id": 42,
+                "permissions": ["publish"],
+                "expires": "2027-01-31T00:00:00Z",
+            },
+        ),
+    )
+    operator, publisher = settings.tokens
+    assert (operator.name, operator.sha256, operator.customer_id, operator.expires) == ("operator", HASH, None, None)
+    assert operator.permissions == ("read", "publish", "manage")
+    assert publisher.customer_id == 42
+    assert publisher.permissions == ("publish",)
+    assert publisher.expires == datetime(2027, 1, 31, tzinfo=UTC)
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, poll_seconds="", tokens="", database_url="", allow_anonymous="")
+    assert settings == load_settings()
+    assert settings.database_url is None
+    assert settings.allow_anonymous is None
+
+
+def test_the_data_directory_may_be_below_the_home_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load(monkeypatch, data_dir="~/data").data_dir == tmp_path / "data"
+
+
+def test_settings_can_not_be_changed_later() -> None:
+    settings = load_settings()
+    with pytest.raises(ValidationError):
+        settings.poll_seconds = 1.0  # pyright: ignore[reportAttributeAccessIssue] - that is the point
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("grpc_address", "50051", "must be host:port"),
+        ("grpc_address", ":50051", "must be host:port"),
+        ("grpc_address", "127.0.0.1", "must be host:port"),
+        ("grpc_address", "127.0.0.1:", "must be host:port"),
+        ("grpc_address", "127.0.0.1:65536", "must be host:port"),
+        ("grpc_address", "127.0.0.1:-1", "must be host:port"),
+        ("grpc_address", "127.0.0.1:\u0665\u0660\u0660\u0665\u0661", "must be host:port"),
+        ("grpc_address", "::1:50051", "must be host:port"),
+        ("grpc_address", "[::1]", "must be host:port"),
+        ("grpc_address", "unix:/tmp/socket", "must be host:port"),
+        ("reflection", "perhaps", "valid boolean"),
+        ("tokens", "not json", "must be a JSON list"),
+        ("tokens", "[", "must be a JSON list"),
+        ("tokens", '{"name": "x"}', "valid tuple"),
+        ("tokens", '"x"', "valid tuple"),
+        ("tokens", '["x"]', "valid dictionary"),
+        ("secret_keys", "not base64!", "must be base64"),
+        ("secret_keys", "AAAA", "must be base64 of 32 bytes"),
+        ("secret_keys", f"{SECRET_KEY},AAAA", "must be base64 of 32 bytes"),
+        ("secret_keys", "é" * 44, "ASCII"),
+        ("egress_allow_http", "yes please", "valid boolean"),
+        ("egress_allow_cidrs", "everything", "must be networks like"),
+        ("egress_allow_cidrs", "10.0.0.0/33", "must be networks like"),
+        ("egress_deny_cidrs", "10.0.0.1/8", "must be networks like"),
+        ("retry_delays_seconds", "soon", "valid number"),
+        ("retry_delays_seconds", "5,-1", "at most 86400 seconds"),
+        ("retry_delays_seconds", "0", "at most 86400 seconds"),
+        ("retry_delays_seconds", "nan", "at most 86400 seconds"),
+        ("retry_delays_seconds", "86401", "at most 86400 seconds"),
+        ("retry_delays_seconds", ",".join(["1"] * 21), "at most 20 delays"),
+        ("overload_delay_seconds_min", "-1", "greater than or equal to 0"),
+        ("overload_delay_seconds_min", "3601", "less than or equal to 3600"),
+        ("attempt_timeout_seconds", "0.5", "greater than or equal to 1"),
+        ("attempt_timeout_seconds", "31", "less than or equal to 30"),
+        ("attempt_timeout_seconds", "nan", "than or equal to"),
+        ("webhook_in_flight_max", "0", "greater than or equal to 1"),
+        ("webhook_in_flight_max", "101", "less than or equal to 100"),
+        ("webhook_in_flight_max", "2.5", "valid integer"),
+        ("customer_in_flight_max", "0", "greater than or equal to 1"),
+        ("process_in_flight_max", "0", "greater than or equal to 1"),
+        ("webhooks_per_customer_max", "0", "greater than or equal to 1"),
+        ("webhooks_per_customer_max", "1001", "less than or equal to 1000"),
+        ("lease_seconds", "0.5", "greater than or equal to 1"),
+        ("lease_seconds", "61", "less than or equal to 60"),
+        ("poll_seconds", "0", "greater than or equal to 0.02"),
+        ("poll_seconds", "11", "less than or equal to 10"),
+        ("poll_seconds", "inf", "less than or equal to 10"),
+        ("lane_prefetch_max", "0", "greater than or equal to 1"),
+        ("prefetch_bytes_max", "999999", "greater than or equal to 1000000"),
+        ("settle_batch_max", "5001", "less than or equal to 5000"),
+        ("settle_wait_seconds", "1.5", "less than or equal to 1"),
+        ("drain_seconds", "601", "less than or equal to 600"),
+        ("shutdown_delay_seconds", "301", "less than or equal to 300"),
+        ("response_body_bytes_max", "16385", "less than or equal to 16384"),
+        ("publish_batch_max", "5001", "less than or equal to 5000"),
+        ("publish_waiting_max", "499", "greater than or equal to 500"),
+        ("publish_waiting_bytes_max", "9999999", "greater than or equal to 10000000"),
+        ("publish_rate_per_customer", "-1", "greater than or equal to 0"),
+        ("calls_max", "0", "greater than or equal to 1"),
+        ("streams_max", "0", "greater than or equal to 1"),
+        ("stream_buffer_max", "99", "greater than or equal to 100"),
+        ("stream_write_seconds_max", "0", "greater than or equal to 0.1"),
+        ("call_seconds_max", "301", "less than or equal to 300"),
+        ("database_pool_size", "0", "greater than or equal to 1"),
+        ("database_timeout_seconds", "0", "greater than or equal to 0.1"),
+        ("log_level", "loud", "'debug', 'info', 'warning' or 'error'"),
+        ("log_format", "xml", "'auto', 'json' or 'console'"),
+    ],
+)
+def test_a_bad_value_is_refused_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, problem: str
+) -> None:
+    message = problem_with(monkeypatch, **{name: value})
+    assert message.startswith(f"WEBHOOK_{name.upper()}")
+    assert problem in message
+
+
+@pytest.mark.parametrize(
+    ("entry", "where"),
+    [
+        ({"sha256": HASH}, "0.NAME"),
+        ({"name": "", "sha256": HASH}, "0.NAME"),
+        ({"name": "n" * 65, "sha256": HASH}, "0.NAME"),
+        ({"name": "x"}, "0.SHA256"),
+        ({"name": "x", "sha256": "canary-token"}, "0.SHA256"),  # the token instead of its hash
+        ({"name": "x", "sha256": HASH.upper()}, "0.SHA256"),
+        ({"name": "x", "sha256": HASH + "\n"}, "0.SHA256"),
+        ({"name": "x", "sha256": HASH, "customer_id": 0}, "0.CUSTOMER_ID"),
+        ({"name": "x", "sha256": HASH, "customer_id": 2**63}, "0.CUSTOMER_ID"),
+        ({"name": "x", "sha256": HASH, "permissions": ["write"]}, "0.PERMISSIONS.0"),
+        ({"name": "x", "sha256": HASH, "expires": "tomorrow"}, "0.EXPIRES"),
+        ({"name": "x", "sha256": HASH, "expires": "2027-01-31T00:00:00"}, "0.EXPIRES"),
+        ({"name": "x", "sha256": HASH, "costumer_id": 42}, "0.COSTUMER_ID"),  # misspelt it would mean all customers
+    ],
+)
+def test_a_bad_token_is_refused_by_its_place(
+    monkeypatch: pytest.MonkeyPatch, entry: dict[str, object], where: str
+) -> None:
+    message = problem_with(monkeypatch, tokens=tokens(entry))
+    assert message.startswith(f"WEBHOOK_TOKENS.{where}: ")
+    assert "canary" not in message
+
+
+def test_everything_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = problem_with(
+        monkeypatch,
+        grpc_address="nowhere",
+        poll_seconds="99",
+        log_level="loud",
+        secret_keys="AAAA",
+        egress_allow_cidrs="127.0.0.0/8,somewhere,elsewhere",
+        retry_delays_seconds="1,soon",
+        tokens=tokens({"name": "x", "sha256": HASH}, {"name": "y", "sha256": "z"}),
+    )
+    assert sorted(problem.split(":")[0] for problem in message.split("; ")) == [
+        "WEBHOOK_EGRESS_ALLOW_CIDRS",
+        "WEBHOOK_GRPC_ADDRESS",
+        "WEBHOOK_LOG_LEVEL",
+        "WEBHOOK_POLL_SECONDS",
+        "WEBHOOK_RETRY_DELAYS_SECONDS.1",
+        "WEBHOOK_SECRET_KEYS",
+        "WEBHOOK_TOKENS.1.SHA256",
+    ]
+
+
+def test_everything_that_is_wrong_with_one_token_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = problem_with(monkeypatch, tokens=tokens({"name": "", "sha256": "z", "customer_id": -1}))
+    assert "WEBHOOK_TOKENS.0.NAME: " in message
+    assert "WEBHOOK_TOKENS.0.SHA256: " in message
+    assert "WEBHOOK_TOKENS.0.CUSTOMER_ID: " in message
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"secret_keys": "canary-key"},
+        {"secret_keys": f"{SECRET_KEY},Y2FuYXJ5"},
+        {"database_url": DATABASE_URL},
+        {"database_url": DATABASE_URL, "grpc_address": "0.0.0.0:50051", "poll_seconds": "99"},
+        {"tokens": "canary-token"},
+        {"tokens": '["canary-token"]'},
+        {"tokens": '{"token": "canary-token"}'},
+        {"tokens": '[{"name": "x", "sha256": "canary-token", "secret": "canary-secret", "expires": "canary"}]'},
+        {"tokens": '[{"name": "x", "sha256": "canary-token"'},
+    ],
+)
+def test_no_secret_stands_in_the_message(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    message = problem_with(monkeypatch, **variables)
+    assert "canary" not in message
+    assert "Y2FuYXJ5" not in message
+
+
+def test_no_secret_stands_in_the_settings_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, database_url=DATABASE_URL, secret_keys=SECRET_KEY)
+    assert "canary" not in f"{settings!r} {settings}"
+    assert SECRET_KEY not in f"{settings!r} {settings}"
+
+
+# --- what does not go together ---------------------------------------------------------------------------------------
+
+
+def test_a_database_of_ones_own_needs_secret_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = problem_with(monkeypatch, database_url=DATABASE_URL)
+    assert message.startswith("WEBHOOK_DATABASE_URL needs WEBHOOK_SECRET_KEYS or WEBHOOK_SECRET_KEYS_FILE")
+
+
+@pytest.mark.parametrize("keys", [{"secret_keys": SECRET_KEY}, {"secret_keys_file": "/run/secrets/keys"}])
+def test_a_database_of_ones_own_takes_keys_from_a_variable_or_a_file(
+    monkeypatch: pytest.MonkeyPatch, keys: dict[str, str]
+) -> None:
+    assert load(monkeypatch, database_url=DATABASE_URL, **keys).database_url is not None
+
+
+REACHABLE = ["0.0.0.0:50051", "[::]:50051", "10.0.0.1:50051", "webhooks.example.com:50051", "[2606:4700::1]:0"]
+LOOPBACK = ["127.0.0.1:50051", "127.9.9.9:0", "[::1]:50051", "localhost:50051"]
+
+
+@pytest.mark.parametrize("address", REACHABLE)
+def test_an_address_that_others_can_reach_needs_tokens(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    message = problem_with(monkeypatch, grpc_address=address)
+    assert message.startswith("WEBHOOK_GRPC_ADDRESS is reachable from other machines")
+
+
+@pytest.mark.parametrize("address", REACHABLE)
+def test_with_tokens_others_may_reach_it_and_nobody_is_anonymous(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    settings = load(monkeypatch, grpc_address=address, tokens=tokens({"name": "x", "sha256": HASH}))
+    assert not settings.is_loopback
+    assert not settings.anonymous_allowed
+
+
+def test_a_file_of_tokens_counts_as_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, grpc_address="0.0.0.0:50051", tokens_file="/run/secrets/tokens")
+    assert not settings.anonymous_allowed
+
+
+@pytest.mark.parametrize("address", LOOPBACK)
+def test_a_loopback_address_may_be_used_by_anybody(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    settings = load(monkeypatch, grpc_address=address)
+    assert settings.is_loopback
+    assert settings.anonymous_allowed
+
+
+def test_tokens_on_a_loopback_address_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not load(monkeypatch, tokens=tokens({"name": "x", "sha256": HASH})).anonymous_allowed
+
+
+def test_an_operator_may_leave_a_reachable_address_open_by_saying_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(monkeypatch, grpc_address="0.0.0.0:50051", allow_anonymous="true").anonymous_allowed
+
+
+def test_an_operator_who_forbids_anonymous_calls_gets_none_on_a_reachable_address_without_tokens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether this is refused or serves nobody: it must not serve everybody."""
+    try:
+        settings = load(monkeypatch, grpc_address="0.0.0.0:50051", allow_anonymous="false")
+    except SettingsError:
+        return
+    assert not settings.anonymous_allowed
+
+
+def test_an_operator_who_forbids_anonymous_calls_gets_none_on_a_loopback_address_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    try:
+        settings = load(monkeypatch, allow_anonymous="false")
+    except SettingsError:
+        return
+    assert not settings.anonymous_allowed
+
+
+def test_tokens_and_anonymous_calls_exclude_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = problem_with(monkeypatch, allow_anonymous="true", tokens=tokens({"name": "x", "sha256": HASH}))
+    assert message == "WEBHOOK_ALLOW_ANONYMOUS=true and tokens exclude each other"
+
+
+def test_settings_that_do_not_go_together_are_told_at_once_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = problem_with(monkeypatch, database_url=DATABASE_URL, grpc_address="0.0.0.0:50051")
+    assert "WEBHOOK_DATABASE_URL needs" in message
+    assert "WEBHOOK_GRPC_ADDRESS is reachable" in message
+
+
+# --- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_secret_key_is_base64_of_32_bytes() -> None:
+    assert decode_secret_key(SECRET_KEY) == bytes(range(32))
+
+
+@pytest.mark.parametrize("text", ["", "AAAA", "*" * 44, SECRET_KEY.rstrip("="), SECRET_KEY + "\n", "é" * 44])
+def test_anything_else_is_no_secret_key(text: str) -> None:
+    with pytest.raises(ValueError, match=r"base64|ASCII") as raised:
+        decode_secret_key(text)
+    assert not text or text not in str(raised.value)
+
+
+def test_misspelt_variables_are_found() -> None:
+    environment = {
+        "WEBHOOK_DATABSE_URL": "x",
+        "WEBHOOK_poll_seconds": "x",
+        "WEBHOOK_POLL_SECONDS": "x",
+        "WEBHOOK_TEST_DATABASE_URL": "x",
+        "PATH": "x",
+        "MY_WEBHOOK_URL": "x",
+    }
+    assert unknown_variables(environment) == ["WEBHOOK_DATABSE_URL", "WEBHOOK_poll_seconds"]
