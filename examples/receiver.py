@@ -1,6 +1,6 @@
 """A receiver to try things with: prints each request, and whether both of its signatures are right.
 
-    python examples/receiver.py [port] [secret]
+python examples/receiver.py [port] [secret]
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
@@ -13,9 +15,9 @@ from tests.support.service import ServiceFactory
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Generator[TestPostgres]:
+def postgres(worker_id: str) -> Generator[TestPostgres]:
     """A real Postgres with a database of its own for this test process."""
-    server = TestPostgres.start(tmp_path_factory.mktemp("postgres"), worker_id)
+    server = TestPostgres.start(worker_id)
     yield server
     server.stop()
 
@@ -25,6 +27,14 @@ def database_url(postgres: TestPostgres) -> str:
     """A migrated database with nothing in it."""
     postgres.empty()
     return postgres.url
+
+
+@pytest.fixture
+def data_dir() -> Generator[Path]:
+    """A folder for an embedded Postgres of a test's own; not below pytest's, which other users can't enter."""
+    directory = Path(tempfile.mkdtemp(prefix="webhook-grpc-test-"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

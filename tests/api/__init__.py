@@ -1,0 +1,1 @@
+"""Every method and every error, over real gRPC channels."""

@@ -22,7 +22,8 @@ FAILED = delivery_pb2.DELIVERY_STATUS_FAILED
 
 async def refusal(service: Service, **request: Any) -> grpc.aio.AioRpcError:
     """The error that a request for the stream is refused with."""
-    call = service.stub.WatchDeliveries(service_pb2.WatchDeliveriesRequest(**{"customer_id": CUSTOMER, **request}))
+    fields: dict[str, Any] = {"customer_id": CUSTOMER, **request}
+    call = service.stub.WatchDeliveries(service_pb2.WatchDeliveriesRequest(**fields))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()
     return caught.value
@@ -186,10 +187,12 @@ async def test_nothing_is_missed_between_a_snapshot_and_the_changes(
             await publishing
             await complete.until_ended(300)
             pending_or_told = await watch.until(
-                lambda seen: all(d.status == PENDING or d.status == SUCCEEDED for d in seen)
-                and {d.delivery_id for d in seen if d.status == PENDING}
-                <= {d.delivery_id for d in seen if d.status == SUCCEEDED}
-                and any(d.status == SUCCEEDED for d in seen)
+                lambda seen: (
+                    all(d.status == PENDING or d.status == SUCCEEDED for d in seen)
+                    and {d.delivery_id for d in seen if d.status == PENDING}
+                    <= {d.delivery_id for d in seen if d.status == SUCCEEDED}
+                    and any(d.status == SUCCEEDED for d in seen)
+                )
             )
             assert pending_or_told
 
@@ -268,9 +271,7 @@ async def test_a_cursor_of_before_a_restore_is_refused(services: ServiceFactory,
     assert (await refusal(service, cursor=ahead)).code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
-async def test_a_reader_that_falls_behind_catches_up_from_the_log(
-    services: ServiceFactory, receiver: Receiver
-) -> None:
+async def test_a_reader_that_falls_behind_catches_up_from_the_log(services: ServiceFactory, receiver: Receiver) -> None:
     """Its buffer overruns, and still it is told everything, once, in order."""
     service = await services.start(stream_buffer_max=100)
     for number in range(3):

@@ -111,9 +111,9 @@ async def test_a_token_lets_its_holder_in_and_nobody_else(database_url: str, tmp
     assert secret not in (tmp_path / "log").read_text()
 
 
-async def test_without_a_database_url_it_brings_its_own_and_says_what_to_try(tmp_path: Path) -> None:
+async def test_without_a_database_url_it_brings_its_own_and_says_what_to_try(tmp_path: Path, data_dir: Path) -> None:
     log = tmp_path / "log"
-    settings = {"WEBHOOK_DATA_DIR": str(tmp_path / "data"), "WEBHOOK_SECRET_KEYS": ""}
+    settings = {"WEBHOOK_DATA_DIR": str(data_dir), "WEBHOOK_SECRET_KEYS": ""}
     process = await Process.start(log, **settings)
     assert process.process.stdout is not None
     said = ""
@@ -125,11 +125,11 @@ async def test_without_a_database_url_it_brings_its_own_and_says_what_to_try(tmp
         health: Any = health_pb2_grpc.HealthStub(channel)  # its types lack the aio form
         answer = await health.Check(health_pb2.HealthCheckRequest(service="webhook.v1.WebhookService"))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
-    assert (tmp_path / "data" / "secret.key").stat().st_mode & 0o777 == 0o600
+    assert (data_dir / "secret.key").stat().st_mode & 0o777 == 0o600
     assert await process.terminate() == 0
     again = await Process.start(log, **settings)
     assert await again.terminate() == 0
-    assert not (tmp_path / "data" / "postgres" / "postmaster.pid").exists()
+    assert not (data_dir / "postgres" / "postmaster.pid").exists()
 
 
 async def test_a_signal_ends_it_and_the_log_is_one_json_object_a_line(database_url: str, tmp_path: Path) -> None:

@@ -228,12 +228,12 @@ async def test_make_demo_ends_well() -> None:
 
 
 @pytest.mark.slow
-async def test_make_run_serves_until_it_is_stopped(tmp_path: Path) -> None:
+async def test_make_run_serves_until_it_is_stopped(data_dir: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         "make",
         "run",
         cwd=ROOT,
-        env={**os.environ, "WEBHOOK_DATA_DIR": str(tmp_path), "WEBHOOK_GRPC_ADDRESS": "127.0.0.1:0"},
+        env={**os.environ, "WEBHOOK_DATA_DIR": str(data_dir), "WEBHOOK_GRPC_ADDRESS": "127.0.0.1:0"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
@@ -248,4 +248,4 @@ async def test_make_run_serves_until_it_is_stopped(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the whole group
     async with asyncio.timeout(30):
         await process.wait()
-    assert not (tmp_path / "postgres" / "postmaster.pid").exists()
+    assert not (data_dir / "postgres" / "postmaster.pid").exists()

@@ -58,9 +58,9 @@ async def until_health_is(service: Service, status: Any) -> None:
 
 
 @pytest.mark.slow
-async def test_a_crash_of_postgres_loses_nothing_and_is_told(receiver: Receiver, tmp_path: Path) -> None:
-    postgres = await asyncio.to_thread(Postgres, tmp_path / "pg")
-    services = ServiceFactory(postgres.url, tmp_path)
+async def test_a_crash_of_postgres_loses_nothing_and_is_told(receiver: Receiver, data_dir: Path) -> None:
+    postgres = await asyncio.to_thread(Postgres, data_dir)
+    services = ServiceFactory(postgres.url, data_dir)
     try:
         service = await services.start(database_timeout_seconds=2.0)
         gate = Gate()

@@ -105,6 +105,14 @@ async def test_a_process_whose_shard_was_taken_settles_nothing(
     assert postgres.rows("SELECT count(*) FROM deliveries") == [(6,)]
 
 
+async def test_a_process_that_gave_its_shards_back_settles_nothing(
+    owner: Owner, deliveries: list[PendingDelivery], postgres: TestPostgres, connection: LoopConnection
+) -> None:
+    await ownership.release(connection, owner.worker, owner.shards)
+    assert not await owner.settle(*map(succeeded, deliveries))
+    assert postgres.rows(LOG) == []
+
+
 async def test_one_lost_shard_holds_back_the_whole_batch(
     owner: Owner, deliveries: list[PendingDelivery], postgres: TestPostgres
 ) -> None:

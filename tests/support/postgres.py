@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, LiteralString
@@ -22,23 +24,28 @@ class TestPostgres:
 
     __test__ = False  # not a test class
 
-    def __init__(self, admin_url: str, name: str, embedded: EmbeddedPostgres | None) -> None:
+    def __init__(self, admin_url: str, name: str, embedded: EmbeddedPostgres | None, directory: Path | None) -> None:
         self._admin_url = admin_url
         self._name = name
         self._embedded = embedded
+        self._directory = directory
         self.url = make_conninfo(admin_url, dbname=name)
 
     @classmethod
-    def start(cls, directory: Path, worker_id: str) -> TestPostgres:
-        """Starts Postgres if there is none to use, and makes a migrated database."""
-        admin_url, embedded = os.environ.get("WEBHOOK_TEST_DATABASE_URL"), None
+    def start(cls, worker_id: str) -> TestPostgres:
+        """Starts Postgres if there is none to use, and makes a migrated database.
+
+        Not below pytest's own folder: each new session of pytest closes that to other users, and Postgres runs as one.
+        """
+        admin_url, embedded, directory = os.environ.get("WEBHOOK_TEST_DATABASE_URL"), None, None
         if admin_url is None:
+            directory = Path(tempfile.mkdtemp(prefix="webhook-grpc-test-"))
             embedded = EmbeddedPostgres(directory)
             admin_url = embedded.start()
             with psycopg.connect(admin_url, autocommit=True) as connection:
                 connection.execute("ALTER SYSTEM SET fsync = off")  # nothing here has to survive a power cut
                 connection.execute("SELECT pg_reload_conf()")
-        server = cls(admin_url, f"webhook_test_{worker_id}", embedded)
+        server = cls(admin_url, f"webhook_test_{worker_id}", embedded, directory)
         server.create_database(server._name)
         migrate(server.url)
         return server
@@ -48,6 +55,8 @@ class TestPostgres:
         self.drop_database(self._name)
         if self._embedded is not None:
             self._embedded.stop()
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     def create_database(self, name: str) -> str:
         """Makes an empty database and returns its connection string."""

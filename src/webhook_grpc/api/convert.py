@@ -35,7 +35,8 @@ from ..domain.model import (
 _Status = TypeVar("_Status", WebhookStatus, DeliveryStatus)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_UNIX_SECONDS_MAX: Final = 253_402_300_799  # the last second of the year 9999
+# The last second of 9998: in another time zone it is not yet the year 10000, which Python's datetime lacks.
+_UNIX_SECONDS_MAX: Final = 253_370_764_799
 
 WEBHOOK_STATUSES: Final = {
     WebhookStatus.ACTIVE: webhook_pb2.WEBHOOK_STATUS_ACTIVE,
@@ -156,9 +157,9 @@ def seconds_of(duration: Duration) -> float:
 
 
 def read_time(timestamp: Timestamp, field: str, violations: list[Violation]) -> datetime:
-    """A time between 1970 and 9999."""
+    """A time between 1970 and 9998."""
     if not 0 <= timestamp.seconds <= _UNIX_SECONDS_MAX or not 0 <= timestamp.nanos <= 999_999_999:
-        violations.append(Violation(field, "must be a valid time from 1970-01-01 to 9999-12-31"))
+        violations.append(Violation(field, "must be a valid time from 1970-01-01 to 9998-12-31"))
         return _EPOCH
     return _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
 
@@ -179,7 +180,7 @@ def read_event(
     violations += validation.label_violations("event.attributes", message.attributes)
     data_json = _read_data(message, violations)
     event_type = message.event_type if not violations else "invalid"
-    body, data_start = envelope.render_body(event_type, int(occur_time.timestamp()), data_json)
+    body, data_start = envelope.render_body(event_type, (occur_time - _EPOCH) // timedelta(seconds=1), data_json)
     attributes = dict(message.attributes)
     return NewEvent(
         event_id=event_id,
@@ -200,7 +201,11 @@ def _read_data(message: event_pb2.Event, violations: list[Violation]) -> bytes:
         case "data_json":
             data_json, field = message.data_json.encode("utf-8"), "event.data_json"
         case "data":
-            data_json, field = orjson.dumps(_plain(MessageToDict(message.data))), "event.data"
+            field = "event.data"
+            try:
+                data_json = orjson.dumps(_plain(MessageToDict(message.data)))
+            except (ValueError, RecursionError):  # NaN or Infinity, or a Value with nothing in it
+                return _refuse_data(field, "has a value that JSON lacks", "DATA_NOT_JSON", violations)
         case _:
             violations.append(Violation("event.data_json", "either data_json or data must be set"))
             return b""

@@ -18,7 +18,7 @@ from ..store.db import Database
 from ..store.history import DeliveryFilter, DeliveryKey
 from . import convert
 from .calls import Call, refuse_if
-from .paging import PageToken, page_size
+from .paging import PageToken, fitting, page_size, page_token_invalid
 
 FILTER_IDS_MAX: Final = 100
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -48,10 +48,11 @@ class DeliveryMethods:
         key = token.read()
         before = _key_from_token(key) if key else history.NEWEST
         found = await history.list_deliveries(self._database, wanted, before, size + 1)
-        page = found[:size]
+        deliveries = fitting([convert.delivery_message(delivery) for delivery in found[:size]])
+        is_last = len(deliveries) == len(found)
         return service_pb2.ListDeliveriesResponse(
-            deliveries=map(convert.delivery_message, page),
-            next_page_token=token.after(*_key_for_token(page[-1])) if len(found) > size else "",
+            deliveries=deliveries,
+            next_page_token="" if is_last else token.after(*_key_for_token(found[len(deliveries) - 1])),
         )
 
     async def list_attempts(
@@ -68,10 +69,10 @@ class DeliveryMethods:
         before_seq = int(key[0]) if key else INT64_MAX
         await history.get_delivery(self._database, customer_id, event_id, webhook_id)  # or NOT_FOUND
         found = await history.list_attempts(self._database, customer_id, event_id, webhook_id, before_seq, size + 1)
-        page = found[:size]
+        attempts = fitting([convert.attempt_message(attempt) for _, attempt in found[:size]])
         return service_pb2.ListDeliveryAttemptsResponse(
-            attempts=[convert.attempt_message(attempt) for _, attempt in page],
-            next_page_token=token.after(page[-1][0]) if len(found) > size else "",
+            attempts=attempts,
+            next_page_token="" if len(attempts) == len(found) else token.after(found[len(attempts) - 1][0]),
         )
 
 
@@ -111,4 +112,7 @@ def _key_from_token(key: tuple[int | bytes, ...]) -> DeliveryKey:
     assert isinstance(micros, int)
     assert isinstance(event_id, bytes)
     assert isinstance(webhook_id, int)
-    return DeliveryKey(_EPOCH + timedelta(microseconds=micros), UUID(bytes=event_id), webhook_id)
+    try:
+        return DeliveryKey(_EPOCH + timedelta(microseconds=micros), UUID(bytes=event_id), webhook_id)
+    except OverflowError:
+        raise page_token_invalid() from None

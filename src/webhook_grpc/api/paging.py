@@ -6,7 +6,8 @@ import base64
 import binascii
 import hashlib
 import struct
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, TypeVar
 
 from google.protobuf.message import Message
 
@@ -14,7 +15,10 @@ from ..domain.errors import InvalidArgument, Violation, field_invalid
 
 DEFAULT_PAGE_SIZE: Final = 50
 PAGE_SIZE_MAX: Final = 1000
+PAGE_BYTES_MAX: Final = 2_000_000  # clients accept 4 MiB by default
 _BINDING_BYTES: Final = 8
+
+M = TypeVar("M", bound=Message)
 
 
 def page_size(requested: int, violations: list[Violation]) -> int:
@@ -22,6 +26,18 @@ def page_size(requested: int, violations: list[Violation]) -> int:
     if requested < 0:
         violations.append(Violation("page_size", "must not be negative"))
     return min(requested, PAGE_SIZE_MAX) or DEFAULT_PAGE_SIZE
+
+
+def fitting(messages: Sequence[M]) -> list[M]:
+    """The first messages that fit into an answer, at least one. AIP-158 allows a page to be shorter than asked for."""
+    fits: list[M] = []
+    room = PAGE_BYTES_MAX
+    for message in messages:
+        room -= message.ByteSize()
+        if fits and room < 0:
+            break
+        fits.append(message)
+    return fits
 
 
 class PageToken:
@@ -45,9 +61,9 @@ class PageToken:
         try:
             packed = base64.b64decode(self._text + "=" * (-len(self._text) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
-            raise _invalid() from None
+            raise page_token_invalid() from None
         if len(packed) != _BINDING_BYTES + self._key.size or packed[:_BINDING_BYTES] != self._binding:
-            raise _invalid()
+            raise page_token_invalid()
         return self._key.unpack(packed[_BINDING_BYTES:])
 
     def after(self, *key: int | bytes) -> str:
@@ -56,7 +72,8 @@ class PageToken:
         return base64.urlsafe_b64encode(packed).decode("ascii").rstrip("=")
 
 
-def _invalid() -> InvalidArgument:
+def page_token_invalid() -> InvalidArgument:
+    """The error for a token that was not made for this list."""
     return field_invalid(
         "page_token",
         "is not one that this list returned with the same arguments; start again without it",

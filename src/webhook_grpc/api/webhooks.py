@@ -20,7 +20,7 @@ from ..store.db import Database
 from ..store.hints import Hints
 from . import convert
 from .calls import Call, refuse_if
-from .paging import PageToken, page_size
+from .paging import PageToken, fitting, page_size
 
 # The fields that UpdateWebhook may change, each with the attribute of WebhookSpec that it sets.
 _CHANGEABLE: Final = {
@@ -35,6 +35,7 @@ _CHANGEABLE: Final = {
     "description": "description",
 }
 _FIELDS: Final = frozenset(webhook_pb2.Webhook.DESCRIPTOR.fields_by_name)
+_OUTPUT_ONLY: Final = ("webhook_id", "status", "status_reason", "secret_hint", "create_time", "update_time", "etag")
 _KEY_BYTES: Final = 32
 
 
@@ -71,7 +72,7 @@ class WebhookMethods:
             secret_hint=secret[-4:],
             secret_generated=not message.secret,
             request_id=request_id,
-            fingerprint=_fingerprint(message) if request_id else None,
+            fingerprint=_fingerprint(message, customer_id) if request_id else None,
         )
         created = await store.create(self._database, new, self._webhooks_max)
         return convert.webhook_message(created.webhook, self._secret_to_show(created))
@@ -98,10 +99,10 @@ class WebhookMethods:
         key = token.read()
         before = int(key[0]) if key else INT64_MAX
         found = await store.list_page(self._database, customer_id, statuses, before, size + 1)
-        page = found[:size]
+        webhooks = fitting([convert.webhook_message(webhook) for webhook in found[:size]])
         return service_pb2.ListWebhooksResponse(
-            webhooks=map(convert.webhook_message, page),
-            next_page_token=token.after(page[-1].webhook_id) if len(found) > size else "",
+            webhooks=webhooks,
+            next_page_token="" if len(webhooks) == len(found) else token.after(webhooks[-1].webhook_id),
         )
 
     async def update(self, request: service_pb2.UpdateWebhookRequest, call: Call) -> webhook_pb2.Webhook:
@@ -192,6 +193,7 @@ def _fields_to_change(request: service_pb2.UpdateWebhookRequest) -> frozenset[st
             [Violation("update_mask", f"`{path}` is not a field of a webhook") for path in unknown],
             "FIELD_MASK_INVALID",
         )
+    paths = [path for path in paths if path not in _OUTPUT_ONLY]  # AIP-203: ignored
     fixed = [path for path in paths if path not in _CHANGEABLE]
     if fixed:
         raise InvalidArgument([Violation(f"webhook.{path}", "cannot be changed") for path in fixed], "FIELD_IMMUTABLE")
@@ -204,5 +206,11 @@ def _spec_of(webhook: Webhook) -> WebhookSpec:
     return WebhookSpec(**{name: getattr(webhook, name) for name in _CHANGEABLE.values()})
 
 
-def _fingerprint(message: webhook_pb2.Webhook) -> int:
-    return convert.fingerprint(message.SerializeToString(deterministic=True))
+def _fingerprint(message: webhook_pb2.Webhook, customer_id: int) -> int:
+    """Of what the caller chose: whether the customer was named or implied makes no difference."""
+    chosen = webhook_pb2.Webhook()
+    chosen.CopyFrom(message)
+    for field in _OUTPUT_ONLY:
+        chosen.ClearField(field)
+    chosen.customer_id = customer_id
+    return convert.fingerprint(chosen.SerializeToString(deterministic=True))

@@ -13,6 +13,7 @@ import orjson
 DATA_BYTES_MAX: Final = 256 * 1024
 DATA_DEPTH_MAX: Final = 64
 
+_NUMBER_OR_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?')
 _STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 
@@ -27,14 +28,28 @@ def render_body(event_type: str, occur_time_unix_seconds: int, data_json: bytes)
 
 def why_not_json(data_json: bytes) -> str | None:
     """What is wrong with the text as JSON (RFC 8259), or None. The caller has bounded its size."""
-    try:
-        orjson.loads(data_json)
-    except orjson.JSONDecodeError as error:
+    error = _parse_error(data_json)
+    if error is not None and "infinity" in error.msg:  # a number beyond a double is JSON, if not for orjson
+        error = _parse_error(_NUMBER_OR_STRING.sub(_without_number, data_json))
+    if error is not None:
         position = len(error.doc[: error.pos].encode("utf-8", "surrogatepass"))  # orjson counts characters
         return f"is not valid JSON: {error.msg} at byte {position}"
     if _depth(data_json) > DATA_DEPTH_MAX:
         return f"is nested more than {DATA_DEPTH_MAX} levels deep"
     return None
+
+
+def _parse_error(text: bytes) -> orjson.JSONDecodeError | None:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return error
+    return None
+
+
+def _without_number(match: re.Match[bytes]) -> bytes:
+    """A string as it is; for a number a 0, as long as it was, so that later positions stay right."""
+    return match[0] if match[0].startswith(b'"') else b"0".ljust(len(match[0]))
 
 
 def _depth(data_json: bytes) -> int:

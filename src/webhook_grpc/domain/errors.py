@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,17 @@ class WebhookError(Exception):
         self.metadata: Mapping[str, str] = metadata or {}
 
 
+VIOLATIONS_CHARACTERS_MAX: Final = 3000
+MESSAGE_CHARACTERS_MAX: Final = 1000
+PART_CHARACTERS_MAX: Final = 300
+
+
 class InvalidArgument(WebhookError):
-    """The request is malformed; it lists everything that is wrong with it."""
+    """The request is malformed; it lists everything that is wrong with it.
+
+    So much of it, at least, as fits into an answer: gRPC clients drop trailing metadata beyond 8 KiB at random and
+    beyond 16 KiB always, and the caller would be told something else altogether.
+    """
 
     def __init__(
         self,
@@ -37,9 +47,9 @@ class InvalidArgument(WebhookError):
         reason: str = "FIELD_INVALID",
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        text = "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in violations)
-        super().__init__(reason, text, metadata)
-        self.violations = tuple(violations)
+        self.violations = _bounded(violations)
+        text = "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in self.violations)
+        super().__init__(reason, _cut(text, MESSAGE_CHARACTERS_MAX), metadata)
 
 
 class Unauthenticated(WebhookError):
@@ -110,6 +120,22 @@ class Unavailable(WebhookError):
 
 class WatcherTooSlow(WebhookError):
     """The reader of a stream did not keep up; it may resume from its cursor."""
+
+
+def _bounded(violations: Sequence[Violation]) -> tuple[Violation, ...]:
+    kept: list[Violation] = []
+    room = VIOLATIONS_CHARACTERS_MAX
+    for violation in violations:
+        cut = Violation(_cut(violation.field, PART_CHARACTERS_MAX), _cut(violation.description, PART_CHARACTERS_MAX))
+        room -= len(cut.field) + len(cut.description)
+        if kept and room < 0:
+            return (*kept, Violation("", f"and {len(violations) - len(kept)} more"))
+        kept.append(cut)
+    return tuple(kept)
+
+
+def _cut(text: str, characters_max: int) -> str:
+    return text if len(text) <= characters_max else text[: characters_max - 1] + "…"
 
 
 def field_invalid(field: str, description: str, reason: str = "FIELD_INVALID", **metadata: str) -> InvalidArgument:

@@ -125,7 +125,7 @@ def header_violations(headers: Mapping[str, str]) -> list[Violation]:
     field = "webhook.headers"
     found: list[Violation] = []
     if len(headers) > HEADERS_MAX:
-        found.append(Violation(field, f"must have at most {HEADERS_MAX} entries, has {len(headers)}"))
+        return [Violation(field, f"must have at most {HEADERS_MAX} entries, has {len(headers)}")]
     if sum(len(name) + len(value) for name, value in headers.items()) > HEADER_BYTES_MAX:
         found.append(Violation(field, f"must have at most {HEADER_BYTES_MAX} bytes in all"))
     if len({name.lower() for name in headers}) < len(headers):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import orjson
 from ..domain.errors import Conflict, FailedPrecondition, NotFound, QuotaExceeded
 from ..domain.ids import INT64_MAX
 from ..domain.model import Webhook, WebhookSpec, WebhookStatus
-from .db import Database
+from .db import Database, Row, run
 from .outbox import request_id_reused
 
 _COLUMNS: Final = """
@@ -20,6 +21,8 @@ _COLUMNS: Final = """
 """
 
 NEXT_ID: Final = "SELECT nextval(pg_get_serial_sequence('webhooks', 'id'))"
+
+LOCK_CUSTOMER: Final = "SELECT pg_advisory_xact_lock(hashtextextended('webhooks of ' || %(customer_id)s::bigint, 0))"
 
 # No row: the request id is taken, or the customer has as many webhooks as it may have.
 CREATE: Final = f"""
@@ -115,20 +118,18 @@ async def create(database: Database, new: NewWebhook, webhooks_max: int) -> Crea
     before = await _created_before(database, new)
     if before is not None:
         return before
-    rows = await database.rows(
-        CREATE,
-        {
-            **_spec_parameters(new.spec),
-            "id": new.webhook_id,
-            "customer_id": new.customer_id,
-            "secret": new.sealed_secret,
-            "secret_hint": new.secret_hint,
-            "secret_generated": new.secret_generated,
-            "request_id": new.request_id,
-            "request_fingerprint": new.fingerprint,
-            "webhooks_max": webhooks_max,
-        },
-    )
+    parameters = {
+        **_spec_parameters(new.spec),
+        "id": new.webhook_id,
+        "customer_id": new.customer_id,
+        "secret": new.sealed_secret,
+        "secret_hint": new.secret_hint,
+        "secret_generated": new.secret_generated,
+        "request_id": new.request_id,
+        "request_fingerprint": new.fingerprint,
+        "webhooks_max": webhooks_max,
+    }
+    rows = await _create_in_turn(database, parameters)
     if rows:
         return Created(_webhook(rows[0]), new.secret_generated)
     before = await _created_before(database, new)
@@ -141,6 +142,21 @@ async def create(database: Database, new: NewWebhook, webhooks_max: int) -> Crea
     )
 
 
+async def _create_in_turn(database: Database, parameters: Mapping[str, object]) -> list[Row]:
+    """Creates while no other call creates for the same customer, so that the quota can't be passed together.
+
+    The lock is a statement of its own, because a statement does not see what was committed while it waited. Not a hot
+    path: this is the one transaction of the service that spans a round trip.
+    """
+    async with (
+        database.connection() as connection,
+        asyncio.timeout(database.options.statement_timeout_seconds),
+        connection.transaction(),
+    ):
+        await run(connection, LOCK_CUSTOMER, parameters)
+        return await run(connection, CREATE, parameters)
+
+
 async def _created_before(database: Database, new: NewWebhook) -> Created | None:
     if new.request_id is None:
         return None
@@ -150,7 +166,10 @@ async def _created_before(database: Database, new: NewWebhook) -> Created | None
     secret_generated, fingerprint, *columns = rows[0]
     if fingerprint != new.fingerprint:
         raise request_id_reused(new.request_id)
-    return Created(_webhook(columns), secret_generated)
+    webhook = _webhook(columns)
+    if webhook.status is WebhookStatus.DELETED:
+        raise NotFound("webhook", str(webhook.webhook_id))
+    return Created(webhook, secret_generated)
 
 
 async def get(database: Database, customer_id: int | None, webhook_id: int) -> Webhook:

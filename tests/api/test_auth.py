@@ -1,0 +1,353 @@
+"""Who may call what: tokens, their customers and their permissions, for every method."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import grpc
+import pytest
+from webhook.v1 import service_pb2 as pb
+
+from tests.api.asking import (
+    METHODS,
+    OTHER_CUSTOMER,
+    World,
+    ask,
+    code_of,
+    full_event,
+    full_webhook,
+    refusal,
+    set_customer,
+    valid_requests,
+    world_of,
+)
+from tests.support.service import CUSTOMER, Service, ServiceFactory
+from webhook_grpc.api.auth import Authenticator, token_hash
+from webhook_grpc.domain.errors import Unauthenticated
+from webhook_grpc.settings import Permission, Token
+
+ALL: Final[tuple[Permission, ...]] = ("read", "publish", "manage")
+NOW: Final = datetime.now(UTC)
+
+# A method without a row fails the tests below.
+PERMISSIONS: Final[dict[str, Permission]] = {
+    "CreateWebhook": "manage",
+    "GetWebhook": "read",
+    "ListWebhooks": "read",
+    "UpdateWebhook": "manage",
+    "DeleteWebhook": "manage",
+    "PauseWebhook": "manage",
+    "ResumeWebhook": "manage",
+    "PublishEvent": "publish",
+    "BatchPublishEvents": "publish",
+    "GetEvent": "read",
+    "GetDelivery": "read",
+    "ListDeliveries": "read",
+    "ListDeliveryAttempts": "read",
+    "WatchDeliveries": "read",
+}
+MAY_ASK_FOR_ALL: Final = ("ListWebhooks", "ListDeliveries", "WatchDeliveries")
+
+
+def token(
+    name: str,
+    customer_id: int | None = CUSTOMER,
+    permissions: tuple[Permission, ...] = ALL,
+    expires: datetime | None = None,
+) -> Token:
+    """A token whose secret is `secret of <name>`."""
+    return Token(
+        name=name,
+        sha256=token_hash(f"secret-of-{name}"),
+        customer_id=customer_id,
+        permissions=permissions,
+        expires=expires,
+    )
+
+
+def bearer(name: str, scheme: str = "Bearer") -> list[tuple[str, str]]:
+    """The metadata of a caller with that token."""
+    return [("authorization", f"{scheme} secret-of-{name}")]
+
+
+TOKENS: Final = (
+    token("customer"),
+    token("other", OTHER_CUSTOMER),
+    token("everybody", None),
+    token("expired", expires=NOW - timedelta(seconds=1)),
+    token("not yet", expires=NOW + timedelta(hours=1)),
+    *(token(f"only-{permission}", permissions=(permission,)) for permission in ALL),
+    *(token(f"without-{permission}", permissions=tuple(p for p in ALL if p != permission)) for permission in ALL),
+    token("nothing", permissions=()),
+)
+
+
+@pytest.fixture
+async def service(services: ServiceFactory) -> Service:
+    """One that knows TOKENS."""
+    return await services.start(tokens=TOKENS)
+
+
+async def furnish(service: Service, customer_id: int = CUSTOMER) -> World:
+    """A paused webhook and an event for it, made with the token for all customers."""
+    create = pb.CreateWebhookRequest(webhook=full_webhook(customer_id=customer_id))
+    webhook = await ask(service, "CreateWebhook", create, bearer("everybody"))
+    pause = pb.PauseWebhookRequest(customer_id=customer_id, webhook_id=webhook.webhook_id)
+    await ask(service, "PauseWebhook", pause, bearer("everybody"))
+    publish = pb.PublishEventRequest(event=full_event(customer_id=customer_id))
+    published = await ask(service, "PublishEvent", publish, bearer("everybody"))
+    return world_of(webhook.webhook_id, published.event_id)
+
+
+def served(method: str) -> grpc.StatusCode:
+    """The status of the valid request: a paused webhook can't be paused."""
+    return grpc.StatusCode.FAILED_PRECONDITION if method == "PauseWebhook" else grpc.StatusCode.OK
+
+
+def test_every_method_of_the_service_has_its_row() -> None:
+    assert set(PERMISSIONS) == set(METHODS)
+
+
+# --- who is it -------------------------------------------------------------------------------------------------------
+
+
+STRANGERS: Final[list[tuple[list[tuple[str, str]], str]]] = [
+    ([], "TOKEN_MISSING"),
+    ([("x-authorization", "Bearer secret-of-customer")], "TOKEN_MISSING"),
+    (bearer("nobody"), "TOKEN_INVALID"),
+    (bearer("customer") * 2, "TOKEN_INVALID"),
+    (bearer("nobody") + bearer("customer"), "TOKEN_INVALID"),
+    (bearer("customer", "Basic"), "TOKEN_INVALID"),
+    (bearer("customer", "Bearer Bearer"), "TOKEN_INVALID"),
+    ([("authorization", "secret-of-customer")], "TOKEN_INVALID"),
+    ([("authorization", "Bearer")], "TOKEN_INVALID"),
+    ([("authorization", "Bearer ")], "TOKEN_INVALID"),
+    ([("authorization", "")], "TOKEN_INVALID"),
+    ([("authorization", f"Bearer {token_hash('secret-of-customer')}")], "TOKEN_INVALID"),
+    ([("authorization", "Bearer SECRET-OF-CUSTOMER")], "TOKEN_INVALID"),
+    ([("authorization", "Bearer secret-of-customer,secret-of-other")], "TOKEN_INVALID"),
+    ([("authorization", "Bearer " + "x" * 4000)], "TOKEN_INVALID"),
+    (bearer("expired"), "TOKEN_EXPIRED"),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_caller_that_does_not_prove_who_it_is_learns_nothing(service: Service, method: str) -> None:
+    for metadata, reason in STRANGERS:
+        for request in (valid_requests(World(1, "evt_1", "dlv_1"))[method], b"", b"\xff"):
+            refused = await refusal(ask(service, method, request, metadata))
+            assert refused.code is grpc.StatusCode.UNAUTHENTICATED, metadata
+            assert refused.reason == reason, metadata
+            assert set(refused.details) == {"ErrorInfo"}
+            assert "secret-of" not in refused.message
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_the_scheme_is_written_in_any_case(service: Service, scheme: str) -> None:
+    assert await code_of(ask(service, "ListWebhooks", b"", bearer("customer", scheme))) is grpc.StatusCode.OK
+
+
+async def test_a_token_works_until_it_expires(service: Service) -> None:
+    assert await code_of(ask(service, "ListWebhooks", b"", bearer("not yet"))) is grpc.StatusCode.OK
+
+
+async def test_without_tokens_on_loopback_everybody_may_do_everything(services: ServiceFactory) -> None:
+    service = await services.start()
+
+    for metadata in ([], bearer("anything"), bearer("a") + bearer("b")):
+        assert await code_of(ask(service, "ListWebhooks", b"", metadata)) is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        [b"Bearer \xff\xfe"],
+        [b"\xff"],
+        ["Bearer é"],
+        ["Bearer \ud800"],
+        ["Bearer\u00a0secret-of-customer"],
+        [b"Bearer secret-of-customer\xc2\xa0"],
+        ["Bearer secret-of-customer\0"],
+        [b""],
+        [b"Bearer secret-of-customer", "Bearer secret-of-customer"],
+    ],
+    ids=ascii,
+)
+def test_a_header_that_is_not_ascii_is_an_invalid_token(authorization: list[str | bytes]) -> None:
+    """The client of gRPC itself refuses to send such a header; others need not."""
+    authenticator = Authenticator(TOKENS, anonymous_allowed=False)
+
+    with pytest.raises(Unauthenticated) as caught:
+        authenticator.authenticate(authorization, NOW)
+
+    assert caught.value.reason == "TOKEN_INVALID"
+
+
+def test_a_token_expires_at_its_moment() -> None:
+    authenticator = Authenticator([token("short", expires=NOW)], anonymous_allowed=False)
+    authorization = ["Bearer secret-of-short"]
+
+    assert authenticator.authenticate(authorization, NOW - timedelta(microseconds=1)).name == "short"
+    with pytest.raises(Unauthenticated) as caught:
+        authenticator.authenticate(authorization, NOW)
+    assert caught.value.reason == "TOKEN_EXPIRED"
+
+
+# --- what may it do --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_method_needs_its_permission_and_no_other(service: Service, method: str) -> None:
+    world = await furnish(service)
+    permission = PERMISSIONS[method]
+    request = valid_requests(world)[method]
+
+    for name in (f"without-{permission}", "nothing"):
+        refused = await refusal(ask(service, method, request, bearer(name)))
+        assert refused.code is grpc.StatusCode.PERMISSION_DENIED
+        assert refused.reason == "PERMISSION_MISSING"
+        assert permission in refused.message
+        assert set(refused.details) == {"ErrorInfo"}
+        refused = await refusal(ask(service, method, b"\xff", bearer(name)))
+        assert refused.reason == "PERMISSION_MISSING", "nothing is parsed before"
+    assert await code_of(ask(service, method, request, bearer(f"only-{permission}"))) is served(method)
+
+
+# --- for whom --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_token_of_another_customer_is_refused_whether_or_not_the_object_exists(
+    service: Service, method: str
+) -> None:
+    existing = valid_requests(await furnish(service))[method]
+    absent = valid_requests(World(2**62, "evt_01jzzzzzzzzzzzzzzzzzzzzzzz", f"dlv_01jzzzzzzzzzzzzzzzzzzzzzzz_{2**62}"))
+
+    for request in (existing, absent[method]):
+        if method == "BatchPublishEvents":
+            response = await ask(service, method, request, bearer("other"))
+            [error] = [result.error for result in response.results]
+            assert error.code == grpc.StatusCode.PERMISSION_DENIED.value[0]
+            assert error.reason == "CUSTOMER_NOT_ALLOWED"
+            continue
+        refused = await refusal(ask(service, method, request, bearer("other")))
+        assert refused.code is grpc.StatusCode.PERMISSION_DENIED
+        assert refused.reason == "CUSTOMER_NOT_ALLOWED"
+        assert set(refused.details) == {"ErrorInfo"}
+
+
+async def test_a_refused_batch_publishes_nothing_for_the_other_customer(service: Service) -> None:
+    requests = [
+        pb.PublishEventRequest(event=full_event(customer_id=customer_id))
+        for customer_id in (OTHER_CUSTOMER, CUSTOMER, 0)
+    ]
+
+    response = await ask(
+        service, "BatchPublishEvents", pb.BatchPublishEventsRequest(requests=requests), bearer("customer")
+    )
+
+    theirs, own, implied = response.results
+    assert theirs.error.reason == "CUSTOMER_NOT_ALLOWED"
+    for result in (own, implied):
+        request = pb.GetEventRequest(customer_id=CUSTOMER, event_id=result.published.event_id)
+        assert (await ask(service, "GetEvent", request, bearer("everybody"))).customer_id == CUSTOMER
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_token_of_one_customer_need_not_name_it(service: Service, method: str) -> None:
+    world = await furnish(service)
+    await furnish(service, OTHER_CUSTOMER)
+    request: Any = valid_requests(world)[method]
+    set_customer(request, 0)
+    if method == "BatchPublishEvents":
+        request.requests[0].event.customer_id = 0
+
+    if method == "PauseWebhook":
+        assert (await refusal(ask(service, method, request, bearer("customer")))).reason == "WEBHOOK_STATUS"
+        return
+    response = await ask(service, method, request, bearer("customer"))
+
+    shown = str(response)
+    assert f"customer_id: {OTHER_CUSTOMER}" not in shown
+    if method not in {"DeleteWebhook", "PublishEvent", "BatchPublishEvents", "ListDeliveryAttempts"}:
+        assert f"customer_id: {CUSTOMER}" in shown
+
+
+@pytest.mark.parametrize("method", MAY_ASK_FOR_ALL)
+async def test_a_token_of_one_customer_that_asks_for_all_gets_its_own(service: Service, method: str) -> None:
+    await furnish(service)
+    await furnish(service, OTHER_CUSTOMER)
+    request = pb.WatchDeliveriesRequest(snapshot=True) if method == "WatchDeliveries" else b""
+
+    own = str(await ask(service, method, request, bearer("customer")))
+    everybodys = str(await ask(service, method, request, bearer("everybody")))
+
+    assert f"customer_id: {CUSTOMER}" in own
+    assert f"customer_id: {OTHER_CUSTOMER}" not in own
+    assert f"customer_id: {CUSTOMER}" in everybodys
+    assert f"customer_id: {OTHER_CUSTOMER}" in everybodys
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_token_for_all_customers_serves_each(service: Service, method: str) -> None:
+    for customer_id in (CUSTOMER, OTHER_CUSTOMER):
+        request = valid_requests(await furnish(service, customer_id), customer_id)[method]
+        assert await code_of(ask(service, method, request, bearer("everybody"))) is served(method)
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in MAY_ASK_FOR_ALL])
+async def test_a_token_for_all_customers_must_name_one(service: Service, method: str) -> None:
+    request: Any = valid_requests(await furnish(service))[method]
+    set_customer(request, 0)
+    if method == "BatchPublishEvents":
+        request.requests[0].event.customer_id = 0
+        [result] = (await ask(service, method, request, bearer("everybody"))).results
+        assert [violation.field for violation in result.error.field_violations] == ["event.customer_id"]
+        return
+
+    refused = await refusal(ask(service, method, request, bearer("everybody")))
+
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.reason == "FIELD_INVALID"
+    assert [field.rpartition(".")[2] for field in refused.fields] == ["customer_id"]
+
+
+async def test_a_page_token_of_one_customer_opens_nothing_to_another(service: Service) -> None:
+    """A request that names no customer has the same arguments for both."""
+    await furnish(service)
+    await furnish(service)
+    theirs = (await furnish(service, OTHER_CUSTOMER)).webhook_id
+    first = await ask(service, "ListWebhooks", pb.ListWebhooksRequest(page_size=1), bearer("customer"))
+    assert first.next_page_token
+
+    request = pb.ListWebhooksRequest(page_size=10, page_token=first.next_page_token)
+    try:
+        found = await ask(service, "ListWebhooks", request, bearer("other"))
+    except grpc.aio.AioRpcError as error:
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT  # noqa: PT017 - to be refused is as good
+    else:
+        assert {webhook.webhook_id for webhook in found.webhooks} <= {theirs}
+
+
+async def test_a_repetition_may_name_the_customer_that_was_implied(service: Service) -> None:
+    """The content is the same, whether the customer is named or follows from the token."""
+    for method, request in (
+        ("PublishEvent", pb.PublishEventRequest(event=full_event(), request_id="same")),
+        ("CreateWebhook", pb.CreateWebhookRequest(webhook=full_webhook(), request_id="same")),
+    ):
+        first = await ask(service, method, request, bearer("customer"))
+        set_customer(request, 0)
+        second = await ask(service, method, request, bearer("customer"))
+        for field in ("event_id", "webhook_id"):
+            assert getattr(first, field, None) == getattr(second, field, None)
+
+
+async def test_a_request_id_of_one_customer_says_nothing_to_another(service: Service) -> None:
+    request: Any = pb.CreateWebhookRequest(webhook=full_webhook(secret="", customer_id=0), request_id="same")
+
+    mine = await ask(service, "CreateWebhook", request, bearer("customer"))
+    theirs = await ask(service, "CreateWebhook", request, bearer("other"))
+
+    assert mine.secret != theirs.secret
+    assert (mine.customer_id, theirs.customer_id) == (CUSTOMER, OTHER_CUSTOMER)

@@ -1,0 +1,770 @@
+"""Webhooks over the wire: created, read, listed, changed, deleted, paused and resumed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import psycopg
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
+from webhook.v1 import delivery_pb2, webhook_pb2
+from webhook.v1.service_pb2 import (
+    CreateWebhookRequest,
+    DeleteWebhookRequest,
+    GetWebhookRequest,
+    ListWebhooksRequest,
+    PauseWebhookRequest,
+    ResumeWebhookRequest,
+    UpdateWebhookRequest,
+)
+
+from tests.api.asking import OTHER_CUSTOMER, Refusal, ask, full_webhook, pages, refusal, until
+from tests.support.postgres import TestPostgres
+from tests.support.receiver import Receiver, answer
+from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory
+
+ACTIVE = webhook_pb2.WEBHOOK_STATUS_ACTIVE
+PAUSED = webhook_pb2.WEBHOOK_STATUS_PAUSED
+DISABLED = webhook_pb2.WEBHOOK_STATUS_DISABLED
+URL = "https://hooks.example.com/in"
+
+
+async def create(service: Service, request_id: str = "", **fields: Any) -> webhook_pb2.Webhook:
+    values: dict[str, Any] = {"customer_id": CUSTOMER, "name": "test", "url": URL, "events": ["*"], **fields}
+    return await service.stub.CreateWebhook(
+        CreateWebhookRequest(webhook=webhook_pb2.Webhook(**values), request_id=request_id)
+    )
+
+
+async def get(service: Service, webhook_id: int, customer_id: int = CUSTOMER) -> webhook_pb2.Webhook:
+    return await service.stub.GetWebhook(GetWebhookRequest(customer_id=customer_id, webhook_id=webhook_id))
+
+
+async def list_ids(service: Service, customer_id: int = CUSTOMER, **request: Any) -> list[int]:
+    response = await service.stub.ListWebhooks(ListWebhooksRequest(customer_id=customer_id, **request))
+    return [webhook.webhook_id for webhook in response.webhooks]
+
+
+async def update(service: Service, webhook_id: int, *mask: str, **fields: Any) -> webhook_pb2.Webhook:
+    values: dict[str, Any] = {"customer_id": CUSTOMER, **fields}
+    return await service.stub.UpdateWebhook(
+        UpdateWebhookRequest(
+            webhook=webhook_pb2.Webhook(webhook_id=webhook_id, **values), update_mask=FieldMask(paths=mask)
+        )
+    )
+
+
+async def pause(service: Service, webhook_id: int) -> webhook_pb2.Webhook:
+    return await service.stub.PauseWebhook(PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id))
+
+
+async def resume(service: Service, webhook_id: int) -> webhook_pb2.Webhook:
+    return await service.stub.ResumeWebhook(ResumeWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id))
+
+
+async def delete(service: Service, webhook_id: int, etag: str = "") -> None:
+    await service.stub.DeleteWebhook(DeleteWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id, etag=etag))
+
+
+def assert_not_found(found: Refusal, webhook_id: int) -> None:
+    assert found.code is grpc.StatusCode.NOT_FOUND
+    assert found.reason == "WEBHOOK_NOT_FOUND"
+    assert found.details["ResourceInfo"].resource_type == "webhook"
+    assert found.details["ResourceInfo"].resource_name == str(webhook_id)
+
+
+# --- create ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_webhook_is_returned_as_it_was_given(services: ServiceFactory) -> None:
+    service = await services.start()
+    given = full_webhook()
+
+    created = await service.stub.CreateWebhook(CreateWebhookRequest(webhook=given))
+
+    assert created.webhook_id > 0
+    assert created.status == ACTIVE
+    assert created.status_reason == ""
+    assert created.etag
+    assert created.create_time.seconds > 1_700_000_000
+    assert created.update_time == created.create_time
+    expected = webhook_pb2.Webhook()
+    expected.CopyFrom(given)
+    expected.secret = ""
+    expected.secret_hint = SECRET[-4:]
+    for field in ("webhook_id", "status", "etag"):
+        setattr(expected, field, getattr(created, field))
+    expected.create_time.CopyFrom(created.create_time)
+    expected.update_time.CopyFrom(created.update_time)
+    assert created == expected
+    assert await get(service, created.webhook_id) == created
+
+
+async def test_what_was_left_out_stays_unset(services: ServiceFactory) -> None:
+    service = await services.start()
+
+    created = await create(service)
+
+    assert not created.HasField("retry_policy")
+    assert not created.HasField("timeout")
+    assert created.max_in_flight == 0
+    assert not created.headers
+    assert not created.labels
+    assert created.description == ""
+
+
+async def test_an_own_secret_is_shown_by_no_call(services: ServiceFactory) -> None:
+    service = await services.start()
+
+    created = await create(service, request_id="mine", secret=SECRET)
+    repeated = await create(service, request_id="mine", secret=SECRET)
+
+    assert created.secret == ""
+    assert created.secret_hint == SECRET[-4:]
+    assert repeated == created
+
+
+async def test_a_made_secret_is_shown_once_and_signs_what_is_sent(services: ServiceFactory, receiver: Receiver) -> None:
+    service = await services.start()
+
+    created = await create(service, url=receiver.url("/hook"))
+    secret = created.secret
+
+    assert secret.startswith("whsec_")
+    assert created.secret_hint == secret[-4:]
+    webhook_id = created.webhook_id
+    listed = await service.stub.ListWebhooks(ListWebhooksRequest(customer_id=CUSTOMER))
+    later = [
+        await get(service, webhook_id),
+        *listed.webhooks,
+        await update(service, webhook_id, name="other"),
+        await pause(service, webhook_id),
+        await resume(service, webhook_id),
+    ]
+    assert len(later) == 5
+    for webhook in later:
+        assert webhook.secret == ""
+        assert webhook.secret_hint == secret[-4:]
+    await service.publish()
+    [request] = await receiver.wait_for(1)
+    request.verify(secret)
+
+
+async def test_two_made_secrets_differ(services: ServiceFactory) -> None:
+    service = await services.start()
+
+    assert (await create(service)).secret != (await create(service)).secret
+
+
+async def test_a_repeated_creation_gives_the_first_answer_with_its_secret(services: ServiceFactory) -> None:
+    service = await services.start()
+
+    created = await create(service, request_id="first")
+    repeated = await create(service, request_id="first")
+
+    assert created.secret
+    assert repeated == created
+    assert await list_ids(service) == [created.webhook_id]
+
+
+async def test_a_creation_without_a_request_id_is_never_a_repetition(services: ServiceFactory) -> None:
+    service = await services.start()
+
+    first, second = await create(service), await create(service)
+
+    assert await list_ids(service) == [second.webhook_id, first.webhook_id]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "other"},
+        {"url": URL + "/other"},
+        {"events": ["job.*"]},
+        {"secret": "another-secret-of-thirty-two-chars"},
+        {"timeout": Duration(seconds=3)},
+        {"labels": {"a": "b"}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+async def test_a_request_id_serves_one_webhook_only(services: ServiceFactory, change: dict[str, Any]) -> None:
+    service = await services.start()
+    created = await create(service, request_id="taken", secret=SECRET)
+
+    refused = await refusal(create(service, request_id="taken", **{"secret": SECRET, **change}))
+
+    assert refused.code is grpc.StatusCode.ALREADY_EXISTS
+    assert refused.reason == "REQUEST_ID_REUSED"
+    assert refused.details["ResourceInfo"].resource_type == "request_id"
+    assert refused.details["ResourceInfo"].resource_name == "taken"
+    assert await list_ids(service) == [created.webhook_id]
+
+
+async def test_a_request_id_belongs_to_its_customer(services: ServiceFactory) -> None:
+    service = await services.start()
+
+    mine = await create(service, request_id="same")
+    theirs = await create(service, request_id="same", customer_id=OTHER_CUSTOMER)
+
+    assert mine.webhook_id != theirs.webhook_id
+
+
+async def test_concurrent_creations_with_one_request_id_make_one_webhook(services: ServiceFactory) -> None:
+    service = await services.start()
+
+    answers = await asyncio.gather(*(create(service, request_id="raced") for _ in range(30)))
+
+    assert all(answer == answers[0] for answer in answers)
+    assert answers[0].secret
+    assert await list_ids(service) == [answers[0].webhook_id]
+
+
+async def test_a_creation_repeated_after_the_deletion_says_that_the_webhook_is_gone(services: ServiceFactory) -> None:
+    service = await services.start()
+    created = await create(service, request_id="gone")
+    await delete(service, created.webhook_id)
+
+    assert_not_found(await refusal(create(service, request_id="gone")), created.webhook_id)
+    assert await list_ids(service) == []
+
+
+async def test_a_customer_has_no_more_webhooks_than_its_quota(services: ServiceFactory) -> None:
+    service = await services.start(webhooks_per_customer_max=2)
+    first = await create(service, request_id="first")
+    await create(service)
+
+    refused = await refusal(create(service))
+
+    assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refused.reason == "WEBHOOK_QUOTA"
+    [violation] = refused.details["QuotaFailure"].violations
+    assert violation.subject == f"customer:{CUSTOMER}"
+    assert "2" in violation.description
+    assert await create(service, request_id="first") == first, "a repetition makes none"
+    assert await create(service, customer_id=OTHER_CUSTOMER)
+    await delete(service, first.webhook_id)
+    assert (await create(service)).webhook_id > 0, "a deleted one does not count"
+
+
+async def test_concurrent_creations_do_not_pass_the_quota(services: ServiceFactory, postgres: TestPostgres) -> None:
+    """A transaction of the test's own holds all request ids, so that all creations have counted before any inserts."""
+    service = await services.start(webhooks_per_customer_max=3, database_pool_size=8)
+    with psycopg.connect(postgres.url) as blocker:
+        blocker.execute(
+            """
+            INSERT INTO webhooks (customer_id, name, url, secret, secret_hint, secret_generated, events, request_id)
+            SELECT %s, '', '', '', '', false, '{*}', 'raced-' || n FROM generate_series(1, 8) AS n
+            """,
+            [CUSTOMER],
+        )
+        calls = [asyncio.ensure_future(created_or_code(service, f"raced-{number}")) for number in range(1, 9)]
+        await until(lambda: postgres.rows("SELECT count(*) FROM pg_locks WHERE NOT granted") == [(8,)])
+        blocker.rollback()
+
+    answers = await asyncio.gather(*calls)
+
+    assert answers.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 5
+    assert len(await list_ids(service)) == 3
+
+
+async def created_or_code(service: Service, request_id: str) -> webhook_pb2.Webhook | grpc.StatusCode:
+    try:
+        return await create(service, request_id)
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+
+
+# --- get and list ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_webhook_of_another_customer_looks_like_none(services: ServiceFactory) -> None:
+    service = await services.start()
+    theirs = (await create(service, customer_id=OTHER_CUSTOMER)).webhook_id
+
+    for call in (
+        get(service, theirs),
+        update(service, theirs, name="mine"),
+        pause(service, theirs),
+        resume(service, theirs),
+        delete(service, theirs),
+    ):
+        assert_not_found(await refusal(call), theirs)
+    assert await list_ids(service) == []
+    assert (await get(service, theirs, OTHER_CUSTOMER)).status == ACTIVE
+    assert (await get(service, theirs, OTHER_CUSTOMER)).name == "test"
+
+
+async def test_a_deleted_webhook_is_found_by_no_call(services: ServiceFactory) -> None:
+    service = await services.start()
+    kept, deleted = (await create(service)).webhook_id, (await create(service)).webhook_id
+
+    await delete(service, deleted)
+
+    for call in (
+        get(service, deleted),
+        update(service, deleted, name="back"),
+        pause(service, deleted),
+        resume(service, deleted),
+        delete(service, deleted),
+    ):
+        assert_not_found(await refusal(call), deleted)
+    assert await list_ids(service) == [kept]
+
+
+async def test_webhooks_are_listed_newest_first_as_get_shows_them(services: ServiceFactory) -> None:
+    service = await services.start()
+    ids = [(await create(service, name=str(number))).webhook_id for number in range(3)]
+
+    response = await service.stub.ListWebhooks(ListWebhooksRequest(customer_id=CUSTOMER))
+
+    assert [webhook.webhook_id for webhook in response.webhooks] == ids[::-1]
+    assert list(response.webhooks) == [await get(service, webhook_id) for webhook_id in ids[::-1]]
+    assert response.next_page_token == ""
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 8])
+async def test_the_pages_of_a_list_hold_every_webhook_once(services: ServiceFactory, size: int) -> None:
+    service = await services.start()
+    ids = [(await create(service)).webhook_id for _ in range(7)]
+    await create(service, customer_id=OTHER_CUSTOMER)
+
+    found = [
+        [webhook.webhook_id for webhook in page]
+        async for page in pages(
+            lambda token: service.stub.ListWebhooks(
+                ListWebhooksRequest(customer_id=CUSTOMER, page_size=size, page_token=token)
+            ),
+            lambda response: response.webhooks,
+        )
+    ]
+
+    assert [webhook_id for page in found for webhook_id in page] == ids[::-1]
+    assert all(len(page) == size for page in found[:-1])
+    assert found[-1], "no empty page at the end"
+
+
+async def test_a_page_holds_50_by_default_and_1000_at_the_most(services: ServiceFactory) -> None:
+    service = await services.start()
+    for customer_id in range(1, 12):  # 100 for each customer
+        await asyncio.gather(*(create(service, customer_id=customer_id, secret=SECRET) for _ in range(100)))
+
+    assert len(await list_ids(service, 0)) == 50
+    assert len(await list_ids(service, 0, page_size=2000)) == 1000
+    assert len(await list_ids(service, 0, page_size=2**31 - 1)) == 1000
+    response = await service.stub.ListWebhooks(ListWebhooksRequest(page_size=1000))
+    rest = await service.stub.ListWebhooks(ListWebhooksRequest(page_size=1000, page_token=response.next_page_token))
+    assert len(rest.webhooks) == 100
+    assert rest.next_page_token == ""
+
+
+async def test_webhooks_made_while_paging_do_not_disturb_it(services: ServiceFactory) -> None:
+    service = await services.start()
+    ids = [(await create(service)).webhook_id for _ in range(4)]
+    first = await service.stub.ListWebhooks(ListWebhooksRequest(customer_id=CUSTOMER, page_size=2))
+    await create(service)
+
+    second = await service.stub.ListWebhooks(
+        ListWebhooksRequest(customer_id=CUSTOMER, page_size=2, page_token=first.next_page_token)
+    )
+
+    assert [webhook.webhook_id for page in (first, second) for webhook in page.webhooks] == ids[::-1]
+
+
+async def test_a_page_token_serves_the_same_list_only(services: ServiceFactory) -> None:
+    service = await services.start()
+    for _ in range(3):
+        await create(service)
+    first = await service.stub.ListWebhooks(ListWebhooksRequest(customer_id=CUSTOMER, page_size=1))
+    token = first.next_page_token
+
+    assert len(await list_ids(service, page_token=token, page_size=2)) == 2, "the size of a page may change"
+    for request in (
+        ListWebhooksRequest(customer_id=OTHER_CUSTOMER, page_token=token),
+        ListWebhooksRequest(page_token=token),
+        ListWebhooksRequest(customer_id=CUSTOMER, page_token=token, statuses=[ACTIVE]),
+    ):
+        refused = await refusal(ask(service, "ListWebhooks", request))
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert refused.reason == "PAGE_TOKEN_INVALID"
+        assert refused.fields == ["page_token"]
+
+
+@pytest.mark.parametrize(
+    "statuses",
+    [[ACTIVE], [PAUSED], [DISABLED], [ACTIVE, PAUSED], [PAUSED, DISABLED, PAUSED], [ACTIVE, PAUSED, DISABLED]],
+    ids=str,
+)
+async def test_webhooks_are_listed_by_status(
+    services: ServiceFactory, receiver: Receiver, statuses: list[webhook_pb2.WebhookStatus.ValueType]
+) -> None:
+    service = await services.start()
+    ids: dict[webhook_pb2.WebhookStatus.ValueType, int] = {ACTIVE: (await create(service)).webhook_id}
+    paused = await create(service)
+    ids[PAUSED] = (await pause(service, paused.webhook_id)).webhook_id
+    ids[DISABLED] = await create_disabled(service, receiver)
+
+    found = await list_ids(service, statuses=statuses)
+
+    assert found == sorted((ids[status] for status in set(statuses)), reverse=True)
+
+
+async def create_disabled(service: Service, receiver: Receiver) -> int:
+    """A webhook that the service has switched off."""
+    webhook = await create(service, url=receiver.on("/gone", answer(410)), events=["quota.exceeded"])
+    async with service.watching(webhook_ids=[webhook.webhook_id]) as watch:
+        await service.publish(event_type="quota.exceeded")
+        [delivery] = await watch.until_ended()
+    assert delivery.status == delivery_pb2.DELIVERY_STATUS_CANCELLED
+    return webhook.webhook_id
+
+
+# --- update ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("name", "other"),
+        ("url", URL + "/other"),
+        ("events", ["alert.*"]),
+        ("retry_policy", webhook_pb2.RetryPolicy(delays=[Duration(seconds=9)])),
+        ("timeout", Duration(seconds=30)),
+        ("max_in_flight", 100),
+        ("headers", {"X-Other": "red"}),
+        ("labels", {"team": "billing", "tier": ""}),
+        ("description", "Says something else."),
+    ],
+)
+async def test_the_mask_names_what_changes(services: ServiceFactory, path: str, value: Any) -> None:
+    service = await services.start()
+    created = await service.stub.CreateWebhook(CreateWebhookRequest(webhook=full_webhook()))
+    other: dict[str, Any] = {"name": "ignored", "description": "ignored", "labels": {"ignored": "1"}, path: value}
+
+    changed = await update(service, created.webhook_id, path, **other)
+
+    expected = webhook_pb2.Webhook()
+    expected.CopyFrom(created)
+    expected.ClearField(path)  # pyright: ignore[reportArgumentType] - a name from the table
+    expected.MergeFrom(webhook_pb2.Webhook(**{path: value}))
+    expected.etag = changed.etag
+    expected.update_time.CopyFrom(changed.update_time)
+    assert changed == expected
+    assert changed.etag != created.etag
+    assert changed.update_time.ToDatetime() > created.update_time.ToDatetime()
+    assert await get(service, created.webhook_id) == changed
+
+
+async def test_a_named_field_that_is_not_set_is_cleared(services: ServiceFactory) -> None:
+    service = await services.start()
+    created = await service.stub.CreateWebhook(CreateWebhookRequest(webhook=full_webhook()))
+    clearable = ("retry_policy", "timeout", "max_in_flight", "headers", "labels", "description")
+
+    changed = await update(service, created.webhook_id, *clearable)
+
+    assert {field.name for field, _ in changed.ListFields()}.isdisjoint(clearable)
+    assert (changed.name, changed.url, changed.events) == (created.name, created.url, created.events)
+
+
+async def test_an_empty_mask_changes_what_is_set(services: ServiceFactory) -> None:
+    service = await services.start()
+    created = await service.stub.CreateWebhook(CreateWebhookRequest(webhook=full_webhook()))
+
+    changed = await update(service, created.webhook_id, name="other", labels={"a": "b"})
+
+    assert changed.name == "other"
+    assert dict(changed.labels) == {"a": "b"}
+    assert changed.description == created.description
+    assert changed.headers == created.headers
+    assert changed.retry_policy == created.retry_policy
+
+
+async def test_an_asterisk_replaces_everything_that_can_be_changed(services: ServiceFactory) -> None:
+    service = await services.start()
+    created = await service.stub.CreateWebhook(CreateWebhookRequest(webhook=full_webhook()))
+
+    changed = await update(service, created.webhook_id, "*", name="other", url=URL, events=["*"])
+
+    assert changed == webhook_pb2.Webhook(
+        webhook_id=created.webhook_id,
+        customer_id=CUSTOMER,
+        name="other",
+        url=URL,
+        events=["*"],
+        status=ACTIVE,
+        secret_hint=created.secret_hint,
+        create_time=created.create_time,
+        update_time=changed.update_time,
+        etag=changed.etag,
+    )
+
+
+async def test_an_asterisk_needs_every_required_field(services: ServiceFactory) -> None:
+    service = await services.start()
+    created = await create(service, secret=SECRET)
+
+    refused = await refusal(update(service, created.webhook_id, "*", description="alone"))
+
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.reason == "FIELD_INVALID"
+    assert refused.fields == ["webhook.events", "webhook.name", "webhook.url"]
+    assert await get(service, created.webhook_id) == created
+
+
+@pytest.mark.parametrize("path", ["colour", "Name", "retry_policy.delays", "webhook.name", "", "name "])
+async def test_a_mask_with_an_unknown_path_changes_nothing(services: ServiceFactory, path: str) -> None:
+    service = await services.start()
+    created = await create(service, secret=SECRET)
+
+    refused = await refusal(update(service, created.webhook_id, "name", path, name="other"))
+
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.reason == "FIELD_MASK_INVALID"
+    assert refused.fields == ["update_mask"]
+    assert await get(service, created.webhook_id) == created
+
+
+async def test_every_unknown_path_of_a_mask_is_told(services: ServiceFactory) -> None:
+    service = await services.start()
+    created = await create(service)
+
+    refused = await refusal(update(service, created.webhook_id, "colour", "name", "size", name="other"))
+
+    descriptions = [violation.description for violation in refused.details["BadRequest"].field_violations]
+    assert len(descriptions) == 2
+    assert "colour" in descriptions[0]
+    assert "size" in descriptions[1]
+
+
+@pytest.mark.parametrize(
+    ("mask", "fields"),
+    [(["secret"], {"secret": "another-secret-of-thirty-two-chars"}), ([], {"secret": SECRET}), (["customer_id"], {})],
+    ids=["secret", "secret with an empty mask", "customer_id"],
+)
+async def test_what_cannot_be_changed_is_refused(
+    services: ServiceFactory, mask: list[str], fields: dict[str, Any]
+) -> None:
+    service = await services.start()
+    created = await create(service, secret=SECRET)
+
+    refused = await refusal(update(service, created.webhook_id, *mask, **fields))
+
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.reason == "FIELD_IMMUTABLE"
+    assert refused.fields == [f"webhook.{mask[0] if mask else 'secret'}"]
+    assert await get(service, created.webhook_id) == created
+
+
+OUTPUT_ONLY: dict[str, Any] = {
+    "status": DISABLED,
+    "status_reason": "by hand",
+    "secret_hint": "0000",
+    "create_time": Timestamp(seconds=1),
+    "update_time": Timestamp(seconds=2),
+}
+
+
+async def test_output_only_fields_of_a_request_are_ignored(services: ServiceFactory) -> None:
+    service = await services.start()
+
+    created = await create(service, secret=SECRET, webhook_id=7_777_777, etag="7", **OUTPUT_ONLY)
+    changed = await update(service, created.webhook_id, name="other", **OUTPUT_ONLY)
+
+    assert created.webhook_id != 7_777_777
+    for webhook in (created, changed):
+        assert webhook.status == ACTIVE
+        assert webhook.status_reason == ""
+        assert webhook.secret_hint == SECRET[-4:]
+        assert webhook.create_time.seconds > 1_700_000_000
+        assert webhook.update_time.seconds > 1_700_000_000
+    assert changed.name == "other"
+
+
+async def test_output_only_fields_in_a_mask_are_ignored(services: ServiceFactory) -> None:
+    """AIP-203: services must ignore the presence of output only fields in update field masks."""
+    service = await services.start()
+    created = await create(service, secret=SECRET)
+
+    changed = await update(service, created.webhook_id, "name", *OUTPUT_ONLY, name="other", **OUTPUT_ONLY)
+
+    assert changed.name == "other"
+    assert (changed.status, changed.status_reason) == (ACTIVE, "")
+    assert changed.create_time == created.create_time
+
+
+async def test_a_webhook_read_changed_and_written_back_is_accepted(services: ServiceFactory) -> None:
+    service = await services.start()
+    created = await service.stub.CreateWebhook(CreateWebhookRequest(webhook=full_webhook()))
+    read = await get(service, created.webhook_id)
+    read.description = "Read, changed, written."
+
+    changed = await service.stub.UpdateWebhook(UpdateWebhookRequest(webhook=read, update_mask=FieldMask(paths=["*"])))
+
+    assert changed.description == "Read, changed, written."
+    assert (changed.name, changed.retry_policy, changed.timeout) == (read.name, read.retry_policy, read.timeout)
+
+
+async def test_an_update_that_names_nothing_is_refused(services: ServiceFactory) -> None:
+    service = await services.start()
+    created = await create(service)
+
+    refused = await refusal(update(service, created.webhook_id))
+
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.fields == ["update_mask"]
+
+
+# --- etags -----------------------------------------------------------------------------------------------------------
+
+
+def assert_etag_mismatch(refused: Refusal, current: webhook_pb2.Webhook) -> None:
+    assert refused.code is grpc.StatusCode.ABORTED
+    assert refused.reason == "ETAG_MISMATCH"
+    assert refused.metadata["current_etag"] == current.etag
+
+
+async def test_an_old_etag_changes_nothing(services: ServiceFactory) -> None:
+    service = await services.start()
+    created = await create(service)
+    current = await update(service, created.webhook_id, name="second", etag=created.etag)
+
+    refused = await refusal(update(service, created.webhook_id, name="third", etag=created.etag))
+
+    assert_etag_mismatch(refused, current)
+    assert await get(service, created.webhook_id) == current
+    etag = refused.metadata["current_etag"]
+    assert (await update(service, created.webhook_id, name="third", etag=etag)).name == "third"
+
+
+async def test_an_old_etag_deletes_nothing(services: ServiceFactory) -> None:
+    service = await services.start()
+    created = await create(service)
+    current = await update(service, created.webhook_id, name="second")
+
+    assert_etag_mismatch(await refusal(delete(service, created.webhook_id, created.etag)), current)
+    assert await get(service, created.webhook_id) == current
+    await delete(service, created.webhook_id, current.etag)
+    assert await list_ids(service) == []
+
+
+async def test_every_change_makes_another_etag(services: ServiceFactory) -> None:
+    service = await services.start()
+    created = await create(service)
+
+    versions = [
+        created,
+        await update(service, created.webhook_id, name="other"),
+        await pause(service, created.webhook_id),
+        await resume(service, created.webhook_id),
+    ]
+
+    assert len({webhook.etag for webhook in versions}) == len(versions)
+    assert (await get(service, created.webhook_id)).etag == versions[-1].etag
+
+
+async def test_of_concurrent_updates_with_one_etag_one_wins(services: ServiceFactory) -> None:
+    service = await services.start()
+    created = await create(service)
+
+    answers = await asyncio.gather(
+        *(update(service, created.webhook_id, name=f"n{number}", etag=created.etag) for number in range(10)),
+        return_exceptions=True,
+    )
+
+    [winner] = [answer for answer in answers if isinstance(answer, webhook_pb2.Webhook)]
+    losers = [answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
+    assert {loser.code() for loser in losers} == {grpc.StatusCode.ABORTED}
+    assert len(losers) == 9
+    assert await get(service, created.webhook_id) == winner
+
+
+# --- pause and resume ------------------------------------------------------------------------------------------------
+
+
+async def test_a_paused_webhook_keeps_what_it_gets_until_it_is_resumed(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    service = await services.start()
+    webhook = await create(service, url=receiver.url("/paused"))
+    assert (await pause(service, webhook.webhook_id)).status == PAUSED
+    await create(service, url=receiver.url("/active"))
+    published = await service.publish()
+    await receiver.wait_for(1, "/active")
+    assert receiver.at("/paused") == []
+
+    assert (await resume(service, webhook.webhook_id)).status == ACTIVE
+
+    [request] = await receiver.wait_for(1, "/paused")
+    assert request.event_id == published.event_id
+
+
+@pytest.mark.parametrize("start", ["active", "paused", "disabled"])
+async def test_only_the_right_status_can_be_left(services: ServiceFactory, receiver: Receiver, start: str) -> None:
+    service = await services.start()
+    if start == "disabled":
+        webhook_id = await create_disabled(service, receiver)
+    else:
+        webhook_id = (await create(service)).webhook_id
+    if start == "paused":
+        await pause(service, webhook_id)
+    before = await get(service, webhook_id)
+    wrong = resume if start == "active" else pause
+
+    refused = await refusal(wrong(service, webhook_id))
+
+    assert refused.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert refused.reason == "WEBHOOK_STATUS"
+    assert refused.metadata["status"] == start
+    [violation] = refused.details["PreconditionFailure"].violations
+    assert violation.type == "WEBHOOK_STATUS"
+    assert violation.subject == f"webhook:{webhook_id}"
+    assert start in violation.description
+    assert await get(service, webhook_id) == before
+
+
+async def test_a_disabled_webhook_says_why_until_it_is_resumed(services: ServiceFactory, receiver: Receiver) -> None:
+    service = await services.start()
+    webhook_id = await create_disabled(service, receiver)
+
+    disabled = await get(service, webhook_id)
+    resumed = await resume(service, webhook_id)
+
+    assert disabled.status == DISABLED
+    assert disabled.status_reason
+    assert (resumed.status, resumed.status_reason) == (ACTIVE, "")
+
+
+async def test_of_concurrent_pauses_one_wins(services: ServiceFactory) -> None:
+    service = await services.start()
+    webhook = await create(service)
+
+    answers = await asyncio.gather(*(_paused(service, webhook.webhook_id) for _ in range(10)))
+
+    assert sorted(answers) == [False] * 9 + [True]
+
+
+async def _paused(service: Service, webhook_id: int) -> bool:
+    try:
+        await pause(service, webhook_id)
+    except grpc.aio.AioRpcError as error:
+        assert error.code() is grpc.StatusCode.FAILED_PRECONDITION  # noqa: PT017 - a loser must lose in this way
+        return False
+    return True
+
+
+async def test_deleting_a_webhook_cancels_what_waits_for_it(services: ServiceFactory) -> None:
+    service = await services.start()
+    webhook = await create(service)
+    await pause(service, webhook.webhook_id)
+    async with service.watching() as watch:
+        published = await service.publish()
+        await delete(service, webhook.webhook_id)
+        [delivery] = await watch.until_ended()
+
+    assert delivery.event_id == published.event_id
+    assert delivery.status == delivery_pb2.DELIVERY_STATUS_CANCELLED
+    assert delivery.attempt_count == 0
+    assert await service.delivery(delivery.delivery_id) == delivery, "the history stays"
