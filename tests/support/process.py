@@ -58,10 +58,9 @@ class Process:
         return cls(process, match[1])
 
     async def kill(self) -> None:
-        """kill -9."""
+        """kill -9. The channel stays open: closing it would look to calls in flight as if we had cancelled them."""
         self.process.send_signal(signal.SIGKILL)
         await self.process.wait()
-        await self.channel.close()
 
     async def terminate(self) -> int:
         """SIGTERM; returns the exit status."""
@@ -75,6 +74,7 @@ class Process:
         """Makes sure that it is gone."""
         if self.process.returncode is None:
             await self.kill()
+        await self.channel.close()
 
 
 async def run_cli(*arguments: str, **settings: str) -> tuple[int, str, str]:
