@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Final
 
-from ..domain.egress import EgressPolicy, why_url_blocked
+from ..domain.egress import BlockReason, EgressPolicy, why_url_blocked
 from ..domain.ids import delivery_id_text, event_id_text
 from ..domain.model import AttemptResult, DeliveryStatus, FailureReason, Outcome, PendingDelivery, Webhook
 from ..domain.retry import RetryPolicy, Settlement, decide
@@ -14,6 +16,8 @@ from ..domain.signing import signature_headers
 from ..store.clock import DatabaseClock
 from ..store.settlement import Settled
 from .sender import Request, Sender
+
+_URLS_MAX: Final = 10_000  # verdicts that are remembered; a URL's verdict never changes, its address's may
 
 
 class Deliverer:
@@ -31,7 +35,7 @@ class Deliverer:
         self._sender = sender
         self._sealer = sealer
         self._clock = clock
-        self._egress_policy = egress_policy
+        self._why_url_blocked = _remembering_verdicts(egress_policy)
         self._retry_policy = retry_policy
         self._timeout_seconds = timeout_seconds
         self._random = random.Random()
@@ -56,7 +60,7 @@ class Deliverer:
         return Settled(delivery, settlement, result)
 
     async def _send(self, delivery: PendingDelivery, webhook: Webhook) -> AttemptResult:
-        if why_url_blocked(webhook.url, self._egress_policy) is not None:
+        if self._why_url_blocked(webhook.url) is not None:
             return self._not_sent(Outcome.BLOCKED, FailureReason.BLOCKED_DESTINATION)
         try:
             headers = self._signed_headers(delivery, webhook)
@@ -90,3 +94,11 @@ class Deliverer:
 def cancelled(delivery: PendingDelivery) -> Settled:
     """What becomes of a delivery whose webhook is deleted or disabled: it ends without an attempt."""
     return Settled(delivery, Settlement(DeliveryStatus.CANCELLED), None)
+
+
+def _remembering_verdicts(policy: EgressPolicy) -> Callable[[str], BlockReason | None]:
+    @functools.lru_cache(_URLS_MAX)
+    def verdict(url: str) -> BlockReason | None:
+        return why_url_blocked(url, policy)
+
+    return verdict
