@@ -296,9 +296,10 @@ async def test_a_reader_that_stops_reading_is_let_go_and_may_resume(
         watch = Watch(call)
         await watch.next_message()
         async with service.watching() as other:
+            reading = asyncio.create_task(other.until_ended(2000, seconds=60))
             for _ in range(4):
                 await service.publish_many(500)
-            await other.until_ended(2000, seconds=60)
+            await reading
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             while True:
                 await watch.next_message()

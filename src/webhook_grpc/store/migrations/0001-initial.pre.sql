@@ -135,8 +135,8 @@ CREATE TABLE shards (
 INSERT INTO shards (shard) SELECT generate_series(0, 63);
 
 -- For people with psql. A body may be valid JSON that jsonb refuses (\u0000, huge exponents) or that explodes when it is
--- printed; such a body is shown as text.
-CREATE FUNCTION body_as_jsonb(body bytea) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+-- printed; such a body is shown as text. Not PARALLEL SAFE: an exception block is a subtransaction.
+CREATE FUNCTION body_as_jsonb(body bytea) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
     body_text text := convert_from(body, 'UTF8');
 BEGIN
@@ -150,7 +150,7 @@ END
 $$;
 
 -- What a receiver answered may be anything; what is not UTF-8 text is shown with escapes.
-CREATE FUNCTION bytes_as_text(bytes bytea) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+CREATE FUNCTION bytes_as_text(bytes bytea) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
     RETURN convert_from(bytes, 'UTF8');
 EXCEPTION WHEN data_exception THEN
