@@ -155,6 +155,31 @@ async def test_a_cursor_of_one_process_is_good_in_another(services: ServiceFacto
     assert resumed.deliveries[0].event_id != watch.deliveries[0].event_id
 
 
+async def test_a_cursor_ahead_of_the_tail_of_another_process_is_told_nothing_twice(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process has a watcher already, and its tail has not read yet what the cursor has seen."""
+    first = await services.start()
+    second = await services.start()
+    await first.create_webhook(receiver.url())
+    tail: Any = second.app._tail  # pyright: ignore[reportPrivateUsage]
+    read, held_back = tail._read, True
+
+    async def slowly() -> bool:
+        return False if held_back else await read()
+
+    monkeypatch.setattr(tail, "_read", slowly)
+    async with second.watching(), first.watching() as watch:
+        await first.publish()
+        await watch.until_ended()
+        async with second.watching(cursor=watch.cursor) as resumed:
+            held_back = False
+            await first.publish()
+            await resumed.until_ended()
+    assert [delivery.event_id for delivery in resumed.deliveries] != [watch.deliveries[0].event_id]
+    assert len(resumed.deliveries) == 1
+
+
 async def test_a_snapshot_tells_what_is_pending_and_then_what_changes(
     services: ServiceFactory, receiver: Receiver
 ) -> None:

@@ -140,11 +140,17 @@ class _Watcher:
                 await self.send((), position)
 
     async def tell(self, changes: Sequence[Change], position: Position) -> Position:
-        """Sends what the client wants of some changes, and returns the position after all of them."""
+        """Sends what the client wants of some changes, and returns the position after all of them.
+
+        Changes up to the position were told before: the live tail may be a little behind a position that was read, or
+        that a client brought from another process.
+        """
         seqs = list(position)
         chunk: list[Delivery] = []
         size_bytes = 0
         for change in changes:
+            if change.seq <= seqs[change.shard]:
+                continue
             seqs[change.shard] = change.seq
             if self.wanted.admits(change.delivery):
                 chunk.append(change.delivery)
