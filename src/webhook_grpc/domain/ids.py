@@ -16,6 +16,7 @@ INT64_MAX: Final = 2**63 - 1
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUE_OF: Final = {character: value for value, character in enumerate(_ALPHABET)}
+_PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]  # ids are written often: two at a time
 _LENGTH: Final = 26
 _EVENT_ID: Final = re.compile(rf"evt_([0-7][{_ALPHABET}]{{25}})")
 _DELIVERY_ID: Final = re.compile(rf"dlv_([0-7][{_ALPHABET}]{{25}})_([1-9][0-9]{{0,18}})")
@@ -52,7 +53,7 @@ def parse_delivery_id(text: str) -> tuple[UUID, int] | None:
 
 def _encode(value: UUID) -> str:
     number = value.int
-    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(5 * (_LENGTH - 1), -1, -5))
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(5 * (_LENGTH - 2), -1, -10)])
 
 
 def _decode(text: str) -> UUID:
