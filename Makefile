@@ -5,6 +5,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 SOURCES := src tests examples scripts benchmarks
 
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 .PHONY: help setup demo run migrate test check format generate bench clean
 
 help: ## list the commands
@@ -43,12 +44,13 @@ bench: .venv/demo ## measure publish and delivery rates on this machine
 	@$(BIN)/python benchmarks/throughput.py
 
 clean: ## remove what the commands above made
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info generated/python/*.egg-info
+	rm -rf .venv generated/python/build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info generated/python/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")' \
+		|| { echo "set PYTHON to a Python 3.11 or newer, for example: make demo PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/demo: .venv/bin/python pyproject.toml generated/python/pyproject.toml
 	@echo "installing into .venv …"

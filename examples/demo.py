@@ -19,7 +19,9 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
+from typing import cast
 
 import grpc
 from aiohttp import web
@@ -194,9 +196,9 @@ def line(delivery: delivery_pb2.Delivery, status: str, name: str) -> str:
 
 def summary(receiver: Receiver, statuses: Counter[str], expected: int, seconds: float) -> bool:
     """What came of it; True if all is well."""
-    table = Table("endpoint", "requests accepted, each verified twice")
-    for _, _, _, path in WEBHOOKS:
-        table.add_row(path, str(receiver.accepted[path]))
+    table = Table("webhook", "requests accepted, each verified twice")
+    for _, name, _, path in WEBHOOKS:
+        table.add_row(name, str(receiver.accepted[path]))
     console.print(table)
     is_well = (
         statuses["succeeded"] == expected == receiver.accepted.total()
@@ -229,4 +231,9 @@ async def main() -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if asyncio.run(main()) else 1)
+    for stream in (sys.stdout, sys.stderr):
+        cast("TextIOWrapper", stream).reconfigure(errors="replace")  # for terminals without ✓
+    try:
+        sys.exit(0 if asyncio.run(main()) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)

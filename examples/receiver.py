@@ -25,7 +25,7 @@ def verify_body_signature(headers: dict[str, str], body: bytes) -> bool:
 def verify_standard_signature(headers: dict[str, str], body: bytes) -> bool:
     """Standard Webhooks: id, time and body are signed together, and the time must be recent."""
     try:
-        Webhook(SECRET).verify(body, headers)
+        Webhook(SECRET if SECRET.startswith("whsec_") else SECRET.encode()).verify(body, headers)
     except WebhookVerificationError:
         return False
     return True
@@ -43,4 +43,7 @@ async def receive(request: web.Request) -> web.Response:
 if __name__ == "__main__":
     app = web.Application()
     app.router.add_post("/{path:.*}", receive)
-    web.run_app(app, host="127.0.0.1", port=PORT)
+    try:
+        web.run_app(app, host="127.0.0.1", port=PORT)
+    except OSError as error:
+        sys.exit(f"receiver: {error.strerror}")

@@ -28,6 +28,7 @@ const deadline = 30 * time.Second
 func main() {
 	address := flag.String("address", "127.0.0.1:50051", "where webhook-grpc serves")
 	url := flag.String("url", "", "the receiver: where events are POSTed (required)")
+	secret := flag.String("secret", "", "the receiver's secret; the service makes one if it is empty")
 	customer := flag.Int64("customer", 1, "the customer's id")
 	token := flag.String("token", os.Getenv("WEBHOOK_TOKEN"), "a token, if the service wants one")
 	flag.Parse()
@@ -37,13 +38,13 @@ func main() {
 	if *token != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+*token)
 	}
-	if err := run(ctx, *address, *url, *customer); err != nil {
+	if err := run(ctx, *address, *url, *secret, *customer); err != nil {
 		fmt.Fprintln(os.Stderr, "quickstart:", explain(err))
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, address, url string, customer int64) error {
+func run(ctx context.Context, address, url, secret string, customer int64) error {
 	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
@@ -52,12 +53,14 @@ func run(ctx context.Context, address, url string, customer int64) error {
 	client := webhookv1.NewWebhookServiceClient(connection)
 
 	webhook, err := client.CreateWebhook(ctx, &webhookv1.CreateWebhookRequest{
-		Webhook: &webhookv1.Webhook{CustomerId: customer, Name: "quickstart", Url: url, Events: []string{"job.*"}},
+		Webhook: &webhookv1.Webhook{
+			CustomerId: customer, Name: "quickstart", Url: url, Secret: secret, Events: []string{"job.*"},
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("create webhook: %w", err)
 	}
-	// The receiver verifies signatures with the secret. No later call shows it.
+	// The receiver verifies signatures with the secret. If the service made it, no later call shows it.
 	fmt.Printf("webhook %d: secret %s\n", webhook.WebhookId, webhook.Secret)
 
 	// Watch before publishing: with its first message the service says that the watch has begun.

@@ -63,7 +63,7 @@ class App:
         self.database = Database(options)
         self._hints = Hints(options)
         self.engine = Engine(settings, self.database, self._clock, sealer, self._hints)
-        self._tail = Tail(self.database, _TAIL_POLL_SECONDS, settings.stream_buffer_max)
+        self._tail = Tail(options, _TAIL_POLL_SECONDS, settings.stream_buffer_max)
         self._listener = HintListener(
             options,
             on_due=self.engine.dispatcher.wake,
@@ -147,6 +147,7 @@ class App:
         await self.engine.close()
         await self._publisher.close()
         await self._hints.close()
+        await self._tail.close_connection()
         await self.database.close()
         log.info("stopped")
 

@@ -23,14 +23,15 @@ _EXAMPLE = """\
 webhook-grpc {version} serves gRPC on {address}
 database: {database}
 
-Try it from another terminal (grpcurl comes with `make run`, as .venv/bin/grpcurl):
+Try it from another terminal; the README has a longer walk, with a receiver to try it on:
 
-  grpcurl -plaintext {address} list webhook.v1.WebhookService
-  grpcurl -plaintext -d '{{"webhook": {{"customer_id": 1, "name": "first",
-    "url": "https://example.com/hook", "events": ["job.*"]}}}}' {address} webhook.v1.WebhookService/CreateWebhook
-  grpcurl -plaintext -d '{{"event": {{"customer_id": 1, "event_type": "job.completed",
+  .venv/bin/grpcurl -plaintext {address} list webhook.v1.WebhookService
+  .venv/bin/grpcurl -plaintext -d '{{"webhook": {{"customer_id": 1, "name": "first",
+    "url": "https://hooks.your-domain.com/hook", "events": ["job.*"]}}}}' \\
+    {address} webhook.v1.WebhookService/CreateWebhook
+  .venv/bin/grpcurl -plaintext -d '{{"event": {{"customer_id": 1, "event_type": "job.completed",
     "data": {{"job_id": "job-abc123"}}}}}}' {address} webhook.v1.WebhookService/PublishEvent
-  grpcurl -plaintext -d '{{"customer_id": 1}}' {address} webhook.v1.WebhookService/WatchDeliveries
+  .venv/bin/grpcurl -plaintext -d '{{"customer_id": 1}}' {address} webhook.v1.WebhookService/WatchDeliveries
 
 Stop it with Ctrl-C.
 """
@@ -49,8 +50,13 @@ def main() -> None:
 def serve() -> None:
     """Run the service in the foreground until SIGTERM or Ctrl-C."""
     with _explained_failures():
-        settings = load_settings()
-        _run(settings)
+        _warn_of_unknown_variables()
+        _run(load_settings())
+
+
+def _warn_of_unknown_variables() -> None:
+    for name in unknown_variables(os.environ):
+        click.echo(f"webhook-grpc: warning: {name} is not a setting", err=True)
 
 
 def _run(settings: Settings) -> None:
@@ -66,8 +72,6 @@ def _run(settings: Settings) -> None:
     from .logs import configure_logging
 
     configure_logging(settings)
-    for name in unknown_variables(os.environ):
-        click.echo(f"webhook-grpc: warning: {name} is not a setting", err=True)
     with _database(settings) as (conninfo, is_embedded):
         keys = load_secret_keys(settings, is_embedded)
         show = _shower(settings, is_embedded)
@@ -88,10 +92,11 @@ def _shower(settings: Settings, is_embedded: bool) -> Callable[[int], None]:
 
 
 @main.command("migrate")
-def migrate_command() -> None:
+@click.option("--before-deployment", is_flag=True, help="Leave out what must wait until the old version is gone.")
+def migrate_command(before_deployment: bool) -> None:
     """Bring the database's schema up to date. Safe to repeat, and to run from several places at once."""
     with _explained_failures(), _database(load_settings(), migrate_embedded=False) as (conninfo, _):
-        names = migrate(conninfo)
+        names = migrate(conninfo, before_deployment=before_deployment)
         click.echo("\n".join(f"applied {name}" for name in names) or "nothing to do")
 
 
@@ -114,7 +119,7 @@ def secret_key() -> None:
     help="May be repeated; default all three.",
 )
 def token(name: str, customer_id: int | None, permissions: tuple[str, ...]) -> None:
-    """Make a token: prints it once, and the entry for WEBHOOK_TOKENS."""
+    """Make a token: prints it once, and the setting that admits it. Several entries are separated by commas."""
     from .api.auth import token_hash
 
     secret = "wk_" + secrets.token_urlsafe(32)
@@ -124,7 +129,7 @@ def token(name: str, customer_id: int | None, permissions: tuple[str, ...]) -> N
     if permissions:
         entry["permissions"] = list(permissions)
     click.echo(f"token: {secret}")
-    click.echo(f"entry: {orjson.dumps(entry).decode()}")
+    click.echo(f"WEBHOOK_TOKENS='[{orjson.dumps(entry).decode()}]'")
 
 
 class _Failure(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -48,12 +49,14 @@ class Token(BaseModel):
 class Settings(BaseSettings):
     """The settings of one process. Durations end in `_seconds`, sizes in `_bytes`, upper bounds in `_max`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, validate_default=True
+    )
 
     # --- where -----------------------------------------------------------------------------------------------------
     database_url: SecretStr | None = None
     """A libpq connection string or URI, Postgres 15 or newer. Unset: the embedded Postgres in `data_dir`."""
-    data_dir: Path = Path("~/.local/share/webhook-grpc")
+    data_dir: Path = Field(default_factory=lambda: _default_data_dir(os.geteuid()))
     """Where the embedded Postgres and its secret key live."""
     grpc_address: str = "127.0.0.1:50051"
     """Where gRPC is served: host:port, [ipv6]:port. Port 0 takes a free one."""
@@ -139,7 +142,7 @@ class Settings(BaseSettings):
 
     # --- database --------------------------------------------------------------------------------------------------
     database_pool_size: Annotated[int, Field(ge=1, le=1000)] = 8
-    """Connections for calls; the engine has five of its own."""
+    """Connections for calls; the engine has six of its own."""
     database_timeout_seconds: Annotated[float, Field(ge=0.1, le=300)] = 10.0
     """The deadline of one statement."""
 
@@ -157,11 +160,14 @@ class Settings(BaseSettings):
     @classmethod
     def _parse(cls, value: Any) -> Any:
         try:
-            return orjson.loads(value) if isinstance(value, str) else value
+            parsed = orjson.loads(value) if isinstance(value, str) else value
         except orjson.JSONDecodeError as error:
             raise ValueError(f"must be a JSON list: {error}") from None
+        if isinstance(parsed, dict):
+            raise ValueError("must be a JSON list: put the entry into brackets")  # noqa: TRY004 - pydantic's own
+        return parsed
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", mode="after")
     @classmethod
     def _expand(cls, value: Path) -> Path:
         try:
@@ -252,6 +258,11 @@ class Settings(BaseSettings):
     def retry_policy(self) -> retry.RetryPolicy:
         """When failed attempts are repeated."""
         return retry.RetryPolicy(self.retry_delays_seconds, self.overload_delay_seconds_min)
+
+
+def _default_data_dir(user_id: int) -> Path:
+    """Root's own folder is closed to others, and as root Postgres runs as another user."""
+    return Path("~/.local/share/webhook-grpc") if user_id else Path("/var/lib/webhook-grpc")
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -61,7 +61,7 @@ async def test_a_taken_port_is_one_sentence(database_url: str) -> None:
 
 async def test_a_schema_that_does_not_fit_is_one_sentence(postgres: TestPostgres, worker_id: str) -> None:
     url = postgres.create_database(f"webhook_test_cli_{worker_id}")
-    assert "webhook-grpc migrate" in await one_sentence("serve", WEBHOOK_DATABASE_URL=url)
+    assert "no schema yet; run `webhook-grpc migrate`" in await one_sentence("serve", WEBHOOK_DATABASE_URL=url)
     status, stdout, _ = await run_cli("migrate", WEBHOOK_DATABASE_URL=url)
     assert (status, stdout) == (0, "applied 0001-initial.pre\n")
     assert (await run_cli("migrate", WEBHOOK_DATABASE_URL=url))[:2] == (0, "nothing to do\n")
@@ -86,7 +86,7 @@ async def test_made_keys_and_tokens_are_what_the_settings_take() -> None:
     _, key, _ = await run_cli("secret-key")
     assert len(decode_secret_key(key.strip())) == 32
     _, made, _ = await run_cli("token", "--name", "ci", "--customer-id", "7", "--permission", "read")
-    match = re.fullmatch(r"token: (\S+)\nentry: (\{.*\})\n", made)
+    match = re.fullmatch(r"token: (\S+)\nWEBHOOK_TOKENS='\[(\{.*\})\]'\n", made)
     assert match
     assert json.loads(match[2]) == {
         "name": "ci",
@@ -98,8 +98,8 @@ async def test_made_keys_and_tokens_are_what_the_settings_take() -> None:
 
 async def test_a_token_lets_its_holder_in_and_nobody_else(database_url: str, tmp_path: Path) -> None:
     _, made, _ = await run_cli("token", "--name", "ci")
-    secret, entry = re.findall(r": (.*)", made)
-    process = await Process.start(tmp_path / "log", WEBHOOK_DATABASE_URL=database_url, WEBHOOK_TOKENS=f"[{entry}]")
+    secret, setting = re.fullmatch(r"token: (\S+)\nWEBHOOK_TOKENS='(.*)'\n", made).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    process = await Process.start(tmp_path / "log", WEBHOOK_DATABASE_URL=database_url, WEBHOOK_TOKENS=setting)
     try:
         request = service_pb2.ListWebhooksRequest()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -127,6 +127,9 @@ async def test_without_a_database_url_it_brings_its_own_and_says_what_to_try(tmp
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
     assert (data_dir / "secret.key").stat().st_mode & 0o777 == 0o600
     assert await process.terminate() == 0
+    killed = await Process.start(log, **settings)
+    await killed.kill()  # leaves Postgres running, which the next process finds and its last user stops
+    await killed.end()
     again = await Process.start(log, **settings)
     assert await again.terminate() == 0
     assert not (data_dir / "postgres" / "postmaster.pid").exists()

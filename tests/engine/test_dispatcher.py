@@ -6,9 +6,11 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import psycopg
 import pytest
 from aiohttp import web
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
 
 from tests.support.postgres import TestPostgres
@@ -302,10 +304,10 @@ async def test_a_process_that_cannot_renew_its_lease_stops_sending_before_anothe
     cut_off = first.app.engine.ownership.worker
     renew = ownership.renew
 
-    async def unreachable_for_first(connection: Any, worker: Any, ttl_seconds: float) -> Any:
+    async def unreachable_for_first(connection: Any, worker: Any, ttl_seconds: float, **options: Any) -> Any:
         if worker == cut_off:
             raise Unavailable("STORAGE_UNAVAILABLE", "cut off")
-        return await renew(connection, worker, ttl_seconds)
+        return await renew(connection, worker, ttl_seconds, **options)
 
     monkeypatch.setattr(ownership, "renew", unreachable_for_first)
     async with asyncio.timeout(10):
@@ -329,7 +331,7 @@ async def test_what_waits_in_memory_is_not_sent_without_a_lease(
     await service.publish_many(5)
     await receiver.wait_for(1)
 
-    async def unreachable(*_: Any) -> Any:
+    async def unreachable(*_: Any, **__: Any) -> Any:
         raise Unavailable("STORAGE_UNAVAILABLE", "cut off")
 
     monkeypatch.setattr(ownership, "renew", unreachable)
@@ -443,3 +445,243 @@ async def test_what_is_in_flight_too_long_at_stop_is_sent_again_by_the_next(
     assert {request.event_id for request in receiver.requests} == {receiver.requests[0].event_id}
     for request in receiver.requests:
         request.verify(SECRET)
+
+
+# --- what must not stop the engine -----------------------------------------------------------------------------------
+
+
+def ended_loops(service: Service) -> list[str]:
+    return [task.get_name() for task in service.app._loops if task.done()]  # pyright: ignore[reportPrivateUsage]
+
+
+async def in_shards(service: Service, shards: set[int], url: str, **fields: Any) -> webhook_pb2.Webhook:
+    """A webhook in one of these shards."""
+    while True:
+        webhook = await service.create_webhook(url, **fields)
+        if shard_of(webhook.webhook_id) in shards:
+            return webhook
+        request = service_pb2.DeleteWebhookRequest(customer_id=webhook.customer_id, webhook_id=webhook.webhook_id)
+        await service.stub.DeleteWebhook(request)
+
+
+async def test_a_database_that_stalls_longer_than_the_lease_ends_no_loop(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await services.start()
+    await service.create_webhook(receiver.url())
+    async with await psycopg.AsyncConnection.connect(postgres.url) as blocker:
+        await blocker.execute("LOCK TABLE shards IN ACCESS EXCLUSIVE MODE")
+        await asyncio.sleep(2)  # the stall
+    await service.publish()
+    await receiver.wait_for(1)
+    assert not ended_loops(service)
+
+
+async def test_a_registration_whose_answer_is_lost_ends_no_loop(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = await services.start()
+    await service.create_webhook(receiver.url())
+    register, lost = ownership.register, 0
+
+    async def lossy(*arguments: Any) -> None:
+        nonlocal lost
+        await register(*arguments)
+        if not lost:
+            lost += 1
+            raise Unavailable("STORAGE_UNAVAILABLE", "the answer is lost")
+
+    monkeypatch.setattr(ownership, "register", lossy)
+    postgres.rows("UPDATE workers SET lease_until = now() - interval '1 second'")
+    async with asyncio.timeout(10):
+        while not lost:
+            await asyncio.sleep(0.02)
+    await service.publish()
+    await receiver.wait_for(1)
+    assert not ended_loops(service)
+
+
+async def test_an_unknown_hint_ends_no_loop(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await services.start()
+    await service.create_webhook(receiver.url())
+    async with service.watching() as watch:
+        for payload in ("drain", "d", "wx", "d99999999999999999999", ""):
+            postgres.rows("SELECT pg_notify('webhook_grpc', %s)", [payload])
+        await service.publish()
+        await watch.until_ended()
+    assert not ended_loops(service)
+
+
+async def test_what_a_newer_version_wrote_into_the_log_ends_no_stream(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await services.start()
+    await service.create_webhook(receiver.url())
+    await service.publish()
+    await receiver.wait_for(1)
+    async with asyncio.timeout(10):
+        while not postgres.rows("UPDATE attempts SET outcome = 'new', reason = 'new', trigger = 'new' RETURNING 1"):
+            await asyncio.sleep(0.02)
+    async with service.watching(start_time=Timestamp(seconds=1)) as watch:
+        [delivery] = await watch.until_ended()
+    assert delivery.last_attempt.outcome == delivery_pb2.ATTEMPT_OUTCOME_INTERNAL_ERROR
+    assert not ended_loops(service)
+
+
+async def test_calls_that_hold_every_pooled_connection_do_not_stop_deliveries(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    service = await services.start(database_pool_size=2)
+    await service.create_webhook(receiver.url("/1"))
+    await service.publish()
+    await receiver.wait_for(1)
+    async with service.app.database.connection(), service.app.database.connection():
+        await service.publish()
+        await receiver.wait_for(2, seconds=4)
+
+
+async def test_hanging_webhooks_with_large_events_do_not_use_up_the_memory_of_others(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    service = await services.start(prefetch_bytes_max=1_000_000)
+    gate = Gate()
+    for number in range(8):
+        await service.create_webhook(receiver.on(f"/hang/{number}", gate), max_in_flight=1)
+    await service.create_webhook(receiver.url("/ok"), customer_id=CUSTOMER + 1)
+    for _ in range(3):
+        await service.publish('"' + "x" * 200_000 + '"')
+    for number in range(8):
+        await receiver.wait_for(1, f"/hang/{number}")
+    for _ in range(5):
+        await service.publish(customer_id=CUSTOMER + 1)
+    await receiver.wait_for(5, "/ok", seconds=5)
+    gate.opened.set()
+
+
+async def test_lanes_that_wait_longest_are_read_first(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many others hang, and are looked at again and again."""
+    monkeypatch.setattr("webhook_grpc.engine.dispatcher._LANES_PER_LOOK", 2)
+    monkeypatch.setattr("webhook_grpc.engine.dispatcher._FULL_LOOK_SECONDS", 0.0)
+    service = await services.start()
+    gate = Gate()
+    for number in range(30):
+        await service.create_webhook(receiver.on(f"/hang/{number}", gate))
+    await service.publish()
+    await receiver.wait_for(30)
+    late = await service.create_webhook(receiver.url("/ok"), customer_id=CUSTOMER + 1)
+    await pause_of(service, late)
+    await service.publish(customer_id=CUSTOMER + 1)
+    await resume_of(service, late)
+    await receiver.wait_for(1, "/ok", seconds=5)
+    gate.opened.set()
+
+
+async def pause_of(service: Service, webhook: webhook_pb2.Webhook) -> None:
+    request = service_pb2.PauseWebhookRequest(customer_id=webhook.customer_id, webhook_id=webhook.webhook_id)
+    await service.stub.PauseWebhook(request)
+
+
+async def resume_of(service: Service, webhook: webhook_pb2.Webhook) -> None:
+    request = service_pb2.ResumeWebhookRequest(customer_id=webhook.customer_id, webhook_id=webhook.webhook_id)
+    await service.stub.ResumeWebhook(request)
+
+
+async def test_a_process_that_drains_gives_idle_shards_to_others_at_once(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    """A request that hangs in one of its shards must not make the customers of all others wait."""
+    first, second = await services.start(drain_seconds=8.0), await services.start(drain_seconds=8.0)
+    await until_shared(first, second)
+    gate, theirs = Gate(), set(first.app.engine.ownership.owned)
+    await in_shards(first, theirs, receiver.on("/hang", gate), events=["job.*"])
+    await in_shards(first, theirs, receiver.url("/ok"), customer_id=CUSTOMER + 1, events=["alert.*"])
+    await first.publish()
+    await receiver.wait_for(1, "/hang")
+    stopping = asyncio.create_task(services.stop_one(first))
+    await asyncio.sleep(0.1)  # it is draining
+    await second.publish(customer_id=CUSTOMER + 1, event_type="alert.triggered")
+    await receiver.wait_for(1, "/ok", seconds=4)
+    gate.opened.set()
+    await stopping
+
+
+async def test_shards_that_are_handed_over_are_idle_ones_if_there_are_enough(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    first, gate = await services.start(), Gate()
+    busy = await first.create_webhook(receiver.on("/hang", gate), events=["job.*"])
+    shard = shard_of(busy.webhook_id)
+    await in_shards(first, {shard}, receiver.url("/ok"), customer_id=CUSTOMER + 1, events=["alert.*"])
+    await first.publish()
+    await receiver.wait_for(1, "/hang")
+    second = await services.start()
+    await until_shared(first, second)
+    assert shard in first.app.engine.ownership.owned
+    await first.publish(customer_id=CUSTOMER + 1, event_type="alert.triggered")
+    await receiver.wait_for(1, "/ok", seconds=4)
+    gate.opened.set()
+
+
+async def test_410_of_an_old_url_does_not_disable_the_webhook_that_was_mended(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    service = await services.start()
+    mended = asyncio.Event()
+
+    async def gone(_: Received) -> web.StreamResponse:
+        await mended.wait()
+        return web.Response(status=410)
+
+    webhook = await service.create_webhook(receiver.on("/old", gone))
+    async with service.watching() as watch:
+        await service.publish()
+        await receiver.wait_for(1, "/old")
+        webhook.url = receiver.url("/new")
+        await service.stub.UpdateWebhook(
+            service_pb2.UpdateWebhookRequest(webhook=webhook, update_mask=FieldMask(paths=["url"]))
+        )
+        mended.set()
+        [delivery] = await watch.until_ended()
+    assert delivery.status == SUCCEEDED
+    assert len(receiver.at("/new")) == 1
+
+
+async def test_a_schedule_that_cannot_be_computed_fails_its_delivery_alone(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await services.start()
+    broken = await service.create_webhook(receiver.on("/broken", answer(500)))
+    postgres.rows("UPDATE webhooks SET retry_delays_seconds = '{NULL}' WHERE id = %s", [broken.webhook_id])
+    await service.create_webhook(receiver.url("/whole"))
+    async with service.watching() as watch:
+        await service.publish()
+        deliveries = await watch.until_ended(2)
+    assert {d.status for d in deliveries if d.webhook_id == broken.webhook_id} == {FAILED}
+
+
+async def test_a_change_that_was_missed_during_a_pause_of_the_process_is_made_up_for(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    """As after SIGSTOP: the change is older than what is usually looked back."""
+    service = await services.start()
+    gate = Gate()
+    webhook = await service.create_webhook(receiver.on("/gate", gate), max_in_flight=1)
+    async with service.watching() as watch:
+        await service.publish_many(5)
+        await receiver.wait_for(1)
+        postgres.rows(
+            "UPDATE webhooks SET status = 'deleted', version = version + 1, updated_at = now() - interval '1 hour'"
+            " WHERE id = %s",
+            [webhook.webhook_id],
+        )
+        service.app.engine.webhooks._followed_at -= 60  # pyright: ignore[reportPrivateUsage]
+        async with asyncio.timeout(10):
+            while service.app.engine.webhooks.get(webhook.webhook_id).status != "deleted":  # pyright: ignore[reportOptionalMemberAccess]
+                await asyncio.sleep(0.02)
+        gate.opened.set()
+        await watch.until_ended(5)
+    assert len(receiver.requests) == 1

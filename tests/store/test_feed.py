@@ -51,11 +51,12 @@ def written(postgres: TestPostgres) -> Log:
 
 @pytest.fixture
 async def tail(database: Database) -> AsyncGenerator[Tail]:
-    tail = Tail(database, poll_seconds=0.02, buffer_changes_max=100)
+    tail = Tail(database.options, poll_seconds=0.02, buffer_changes_max=100)
     loop = asyncio.create_task(tail.run())
     yield tail
     loop.cancel()
     await asyncio.gather(loop, return_exceptions=True)
+    await tail.close_connection()
 
 
 def keys(changes: list[feed.Change]) -> list[tuple[int, int]]:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.support.postgres import TestPostgres, query
-from webhook_grpc.store.migrate import DatabaseUnreachable, SchemaError, check_schema, migrate, migration_names
+from webhook_grpc.store.migrate import (
+    MIGRATIONS,
+    DatabaseUnreachable,
+    SchemaError,
+    check_schema,
+    migrate,
+    migration_names,
+)
 
 
 @pytest.fixture
@@ -40,8 +49,29 @@ def test_a_killed_migrator_leaves_no_lock_behind(fresh_url: str) -> None:
 
 
 def test_a_schema_that_is_too_old_says_what_to_run(fresh_url: str) -> None:
-    with pytest.raises(SchemaError, match=r"too old.*webhook-grpc migrate"):
+    with pytest.raises(SchemaError, match=r"no schema yet.*webhook-grpc migrate"):
         check_schema(fresh_url)
+    migrate(fresh_url)
+    query(fresh_url, "UPDATE _yoyo_migration SET migration_id = '0000-before.pre', migration_hash = 'x'")
+    with pytest.raises(SchemaError, match=r"too new"):
+        check_schema(fresh_url)
+
+
+def test_what_waits_for_the_old_version_to_go_is_not_needed_to_start(
+    fresh_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "migrations"
+    shutil.copytree(MIGRATIONS, folder)
+    (folder / "0002-later.pre.sql").write_text("CREATE TABLE later_1 ();")
+    (folder / "0003-later.post.sql").write_text("DROP TABLE later_1;")
+    migrate(fresh_url)
+    monkeypatch.setattr("webhook_grpc.store.migrate.MIGRATIONS", folder)
+    with pytest.raises(SchemaError, match=r"too old \(it lacks 0002-later.pre\)"):
+        check_schema(fresh_url)
+    assert migrate(fresh_url, before_deployment=True) == ["0002-later.pre"]
+    check_schema(fresh_url)
+    assert migrate(fresh_url) == ["0003-later.post"]
+    check_schema(fresh_url)
 
 
 def test_a_schema_that_is_too_new_is_neither_used_nor_changed(fresh_url: str) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import psycopg
+
 from tests.support.postgres import TestPostgres
-from webhook_grpc.store.db import Database
+from tests.support.store import new_event, publish
+from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.partitions import DAYS_AHEAD, DAYS_BEHIND, ensure_partitions
 
 PARTITIONS = (
@@ -26,3 +29,15 @@ async def test_processes_that_start_together_make_each_partition_once(
     made = await asyncio.gather(*(ensure_partitions(database) for _ in range(3)))
     names = [name for names in made for name in names]
     assert len(names) == len(set(names)) == len(postgres.rows(PARTITIONS))
+
+
+async def test_making_a_partition_waits_for_no_reader_and_stops_no_writer(
+    database: Database, connection: LoopConnection, postgres: TestPostgres
+) -> None:
+    """A dump or a long query holds the parent for hours; CREATE TABLE … PARTITION OF would wait, and all behind it."""
+    [(name,)] = postgres.rows("SELECT max(relname) FROM pg_class WHERE relname ~ '^events_[0-9]+$'")
+    postgres.rows(f"DROP TABLE {name}")  # pyright: ignore[reportArgumentType] - a name from the catalogue
+    async with await psycopg.AsyncConnection.connect(postgres.url) as reader:
+        await reader.execute("SELECT count(*) FROM events")  # and its transaction stays open
+        assert await ensure_partitions(database) == [name]
+        await publish(connection, new_event())

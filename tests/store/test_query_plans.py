@@ -34,6 +34,12 @@ FILL: tuple[LiteralString, ...] = (
     INSERT INTO webhooks (customer_id, name, url, secret, secret_hint, secret_generated, events)
     SELECT n / 10, 'n', 'u', '', '', false, '{*}' FROM generate_series(1, 5000) n
     """,
+    """
+    INSERT INTO events SELECT (lpad(to_hex(floor(extract(epoch FROM now()) * 1000)::bigint), 12, '0')
+            || substr(replace(gen_random_uuid()::text, '-', ''), 13))::uuid, 42, 'job.completed', now(), now(), '', 0
+    FROM generate_series(1, 5000)
+    """,
+    "ANALYZE events",
     "ANALYZE deliveries",
     "ANALYZE attempts",
     "ANALYZE webhooks",

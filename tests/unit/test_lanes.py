@@ -25,11 +25,14 @@ def make_lanes(
     *,
     prefetch_max: int = 100,
     prefetch_bytes_max: int = 1_000_000,
+    lane_bytes_max: int = 1_000_000,
     webhook_in_flight_max: int = 100,
     customer_in_flight_max: int = 100,
 ) -> Lanes:
     """No lanes yet, with limits that do not get in the way."""
-    return Lanes(LaneLimits(prefetch_max, prefetch_bytes_max, webhook_in_flight_max, customer_in_flight_max))
+    return Lanes(
+        LaneLimits(prefetch_max, prefetch_bytes_max, lane_bytes_max, webhook_in_flight_max, customer_in_flight_max)
+    )
 
 
 def make_webhook(webhook_id: int = 1, customer_id: int = 1, **fields: Any) -> Webhook:
@@ -305,6 +308,24 @@ def test_the_bodies_that_are_held_are_bounded_over_all_lanes() -> None:
     assert not lanes.hold(other, make_delivery(2, body=b""))
     assert other.behind
     assert not one.behind
+
+
+def test_a_lane_with_large_bodies_gets_no_more_than_its_share() -> None:
+    lanes = make_lanes(lane_bytes_max=150)
+    one, other = add_lane(lanes, webhook_id=1), add_lane(lanes, webhook_id=2)
+    assert lanes.hold(one, make_delivery(1))
+    assert lanes.hold(one, make_delivery(1)), "the one that crosses the bound is still held"
+    assert not lanes.hold(one, make_delivery(1))
+    assert lanes.hold(other, make_delivery(2))
+
+
+def test_when_all_memory_is_used_every_lane_may_still_hold_one() -> None:
+    lanes = make_lanes(prefetch_bytes_max=100)
+    one, other = add_lane(lanes, webhook_id=1), add_lane(lanes, webhook_id=2)
+    assert lanes.hold(one, make_delivery(1))
+    assert lanes.is_full
+    assert lanes.hold(other, make_delivery(2)), "it must not stand still because of others"
+    assert not lanes.hold(other, make_delivery(2))
 
 
 def test_settling_gives_bytes_back_and_finishing_does_not() -> None:

@@ -153,7 +153,7 @@ def test_settings_can_not_be_changed_later() -> None:
         ("reflection", "perhaps", "valid boolean"),
         ("tokens", "not json", "must be a JSON list"),
         ("tokens", "[", "must be a JSON list"),
-        ("tokens", '{"name": "x"}', "valid tuple"),
+        ("tokens", '{"name": "x"}', "put the entry into brackets"),
         ("tokens", '"x"', "valid tuple"),
         ("tokens", '["x"]', "valid dictionary"),
         ("secret_keys", "not base64!", "must be base64"),

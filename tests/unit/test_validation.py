@@ -144,7 +144,7 @@ def test_anything_else_is_no_request_id(request_id: str) -> None:
     ("url", "description"),
     [
         ("", "must not be empty"),
-        ("http://example.com/", "must start with https://"),
+        ("http://example.com/", "must start with https:// (or http://, if the operator allows it)"),
         ("https://127.0.0.1/", "must lead to a public address"),
     ],
 )

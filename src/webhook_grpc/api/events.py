@@ -171,7 +171,9 @@ class _CustomerRates:
 def event_type_unknown(event_type: str) -> FailedPrecondition:
     """The error for a type that is not registered."""
     return FailedPrecondition(
-        "EVENT_TYPE_UNKNOWN", f"event type `{event_type}` is not registered", f"event_type:{event_type}"
+        "EVENT_TYPE_UNKNOWN",
+        f"event type `{event_type}` is not registered; docs/operations.md tells which are, and how to add one",
+        f"event_type:{event_type}",
     )
 
 

@@ -61,7 +61,7 @@ class Server:
             return self._server.add_insecure_port(self._address)
         except RuntimeError:
             raise AddressInUse(
-                f"cannot listen on {self._address}: it is in use by another process or not an address of this machine"
+                f"cannot listen on {self._address}: it is taken, or not one of this machine's; set WEBHOOK_GRPC_ADDRESS"
             ) from None
 
     async def start(self) -> None:

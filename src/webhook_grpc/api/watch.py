@@ -80,7 +80,7 @@ class WatchMethods:
         )  # at once: an idle stream must not look dead
         while True:
             async with self._tail.subscribe() as subscription:
-                position = await self._catch_up(watcher, position, subscription.joined_at)
+                position = await self._catch_up(watcher, position, subscription)
                 position = await watcher.follow(subscription, position)
 
     async def _position_of(self, cursor: bytes, incarnation: UUID) -> Position:
@@ -108,10 +108,14 @@ class WatchMethods:
             last = page[-1]
             before = DeliveryKey(last.create_time, last.event_id, last.webhook_id)
 
-    async def _catch_up(self, watcher: _Watcher, position: Position, until: Position) -> Position:
-        """Reads the log from a position to another."""
+    async def _catch_up(self, watcher: _Watcher, position: Position, subscription: Subscription) -> Position:
+        """Reads the log from a position to where the subscription joined the live tail."""
+        until = subscription.joined_at
         while changes := await feed.read(self._database, position, until):
             position = await watcher.tell(changes, position)
+            await watcher.beat(position)  # with a narrow filter there may be nothing else to say for long
+            if subscription.closed:
+                raise server_stopping()
         return position
 
 
@@ -136,8 +140,12 @@ class _Watcher:
             if subscription.overrun:
                 return position
             position = await self.tell(changes, position)
-            if time.monotonic() - self.written_at >= self.heartbeat_seconds:
-                await self.send((), position)
+            await self.beat(position)
+
+    async def beat(self, position: Position) -> None:
+        """Sends an empty message if nothing was sent for long."""
+        if time.monotonic() - self.written_at >= self.heartbeat_seconds:
+            await self.send((), position)
 
     async def tell(self, changes: Sequence[Change], position: Position) -> Position:
         """Sends what the client wants of some changes, and returns the position after all of them.

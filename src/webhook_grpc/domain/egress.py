@@ -84,12 +84,12 @@ class BlockReason(StrEnum):
     CHARACTERS = "must consist of printable ASCII characters without spaces and backslashes"
     LENGTH = f"must have at most {URL_CHARACTERS_MAX} characters"
     NOT_ABSOLUTE = "must be an absolute URL like https://hooks.example.com/path"
-    SCHEME = "must start with https://"
+    SCHEME = "must start with https:// (or http://, if the operator allows it)"
     CREDENTIALS = "must not contain a user name or a password"
     FRAGMENT = "must not contain a fragment"
     HOST = "must have a valid host name"
-    INTERNAL_NAME = "must have a public host name"
-    PORT = "must use port 443 or an allowed port from 1024"
+    INTERNAL_NAME = "must have a public host name (for this machine, its address, if the operator allows it)"
+    PORT = "must use port 443 (80 for http), or one from 1024 that is not known for another protocol"
     ADDRESS = "must lead to a public address"
 
 

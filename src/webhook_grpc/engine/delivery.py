@@ -42,21 +42,18 @@ class Deliverer:
 
     async def attempt(self, delivery: PendingDelivery, webhook: Webhook) -> Settled:
         """Makes the next attempt of a delivery. Raises SenderFault if this process could not make one."""
-        return self._decided(delivery, webhook, await self._send(delivery, webhook))
+        return self._decided(delivery, self._policy_of(webhook), await self._send(delivery, webhook))
 
-    def failed(self, delivery: PendingDelivery, webhook: Webhook) -> Settled:
-        """What becomes of a delivery whose attempt ended in a way that nobody thought of."""
+    def failed(self, delivery: PendingDelivery) -> Settled:
+        """What becomes of a delivery whose attempt ended in a way that nobody thought of.
+
+        By the service's schedule: the webhook's own may be what is wrong.
+        """
         result = self._not_sent(Outcome.INTERNAL_ERROR, FailureReason.NOT_SENDABLE)
-        return self._decided(delivery, webhook, result)
+        return self._decided(delivery, self._retry_policy, result)
 
-    def _decided(self, delivery: PendingDelivery, webhook: Webhook, result: AttemptResult) -> Settled:
-        settlement = decide(
-            result,
-            delivery.attempt + 1,
-            self._policy_of(webhook),
-            now=self._clock.now(),
-            jitter=self._random.random(),
-        )
+    def _decided(self, delivery: PendingDelivery, policy: RetryPolicy, result: AttemptResult) -> Settled:
+        settlement = decide(result, delivery.attempt + 1, policy, now=self._clock.now(), jitter=self._random.random())
         return Settled(delivery, settlement, result)
 
     async def _send(self, delivery: PendingDelivery, webhook: Webhook) -> AttemptResult:

@@ -13,7 +13,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -22,7 +22,8 @@ import structlog
 
 from ..domain.errors import Unavailable
 from ..domain.ids import delivery_id_text, shard_of
-from ..domain.model import PendingDelivery, Webhook, WebhookStatus
+from ..domain.model import DeliveryStatus, PendingDelivery, Webhook, WebhookStatus
+from ..domain.retry import Settlement
 from ..store import backlog
 from ..store.backlog import FetchRequest, FoundRow, PendingWebhook
 from ..store.db import DatabaseOptions, LoopConnection
@@ -46,7 +47,9 @@ _FULL_LOOK_SECONDS: Final = 5.0
 _SHARED_LOOK_SECONDS: Final = 1.0
 _ALARM_SECONDS_MAX: Final = 30.0  # what is due later is found by looking
 _ALARM_MARGIN_SECONDS: Final = 0.02
+_AGAIN: Final = Settlement(DeliveryStatus.PENDING, 1.0)  # for what was said to a webhook that is another by now
 _LANES_PER_LOOK: Final = 200
+_DISCOVER_SHARE: Final = 0.1  # of the time may be spent on discovering
 _BODIES_PER_READ: Final = 250
 _CANCEL_AHEAD_SECONDS: Final = 400 * 86_400.0
 _FAULT_PAUSE_SECONDS: Final = (1.0, 5.0)
@@ -82,7 +85,7 @@ class Dispatcher:
         webhooks: WebhookCache,
         deliverer: Deliverer,
         settler: Settler,
-        disable: Callable[[Webhook], Awaitable[None]],
+        disable: Callable[[Webhook], Awaitable[bool]],
     ) -> None:
         self._connection = LoopConnection(options, "backlog")
         self._limits = limits
@@ -98,6 +101,8 @@ class Dispatcher:
         # because after a shard was lost and regained there may be two of the same name.
         self._lane_of: dict[int, Lane] = {}
         self._paused_until = 0.0
+        self._discover_at = 0.0
+        self._hinted = set[int]()
         self._wake = asyncio.Event()
         self._stopping = False
         ownership.on_gained = self._gained
@@ -110,12 +115,14 @@ class Dispatcher:
     def wake(self, shards: Iterable[int] = ()) -> None:
         """Something became due, probably in these shards: look now."""
         hinted = set(shards)
+        self._hinted |= hinted
         for lane in self._lanes:
             if lane.shard in hinted:
                 lane.behind = True
         self._wake.set()
 
-    def _gained(self, _: set[int]) -> None:
+    def _gained(self, shards: set[int]) -> None:
+        self._hinted |= shards
         self._wake.set()
 
     def webhook_changed(self, webhook: Webhook) -> None:
@@ -169,16 +176,36 @@ class Dispatcher:
         shards = self._ownership.sendable
         if not shards:
             return False
-        now = time.monotonic()
-        self._lanes.ring_alarms(now)
-        for pending in await backlog.discover(self._connection, shards):
-            self._found_pending(pending, now)
+        self._lanes.ring_alarms(time.monotonic())
+        await self._discover(shards)
         await self._load_webhooks()
-        wanted = [lane for lane in self._lanes if self._is_wanted(lane, now)][:_LANES_PER_LOOK]
-        return bool(wanted) and await self._fetch(wanted, now)
+        now = time.monotonic()
+        wanted = sorted(
+            (lane for lane in self._lanes if self._is_wanted(lane, now)),
+            key=lambda lane: (not lane.behind, lane.looked_at),  # those that wait longest first
+        )
+        return bool(wanted) and await self._fetch(wanted[:_LANES_PER_LOOK], now)
+
+    async def _discover(self, shards: frozenset[int]) -> None:
+        """Looks at all shards from time to time, and at once at those that a hint named.
+
+        With very many webhooks that wait for a retry a look takes long; then it is taken less often.
+        """
+        started_at = time.monotonic()
+        is_due = started_at >= self._discover_at
+        hinted, self._hinted = self._hinted & shards, set[int]()
+        if not is_due and not hinted:
+            return
+        for pending in await backlog.discover(self._connection, shards if is_due else hinted):
+            self._found_pending(pending, started_at)
+        if is_due:
+            took_seconds = time.monotonic() - started_at
+            self._discover_at = started_at + max(self._limits.poll_seconds / 2, took_seconds / _DISCOVER_SHARE)
 
     def _found_pending(self, pending: PendingWebhook, now: float) -> None:
         """Marks the lane of a webhook whose earliest row is one that is not held."""
+        if shard_of(pending.webhook_id) not in self._ownership.owned:
+            return  # given up while this was read
         if pending.status is WebhookStatus.PAUSED or not (pending.is_due or pending.status in ENDED):
             return
         lane = self._lanes.open(pending.webhook_id, pending.customer_id, shard_of(pending.webhook_id), now)
@@ -192,7 +219,7 @@ class Dispatcher:
             webhook = self._webhooks.get(lane.webhook_id)
             if webhook is not None:
                 self._lanes.configure(webhook)
-        self._webhooks.keep_only({lane.webhook_id for lane in self._lanes})
+        self._webhooks.forget_unused({lane.webhook_id for lane in self._lanes})
 
     def _is_wanted(self, lane: Lane, now: float) -> bool:
         if not lane.may_send or not self._lanes.room(lane):
@@ -209,19 +236,25 @@ class Dispatcher:
             rows = await backlog.fetch(self._connection, requests)
             found = Counter(row.webhook_id for row in rows)
             for lane, request in zip(lanes, requests, strict=True):
-                lane.behind = found[lane.webhook_id] >= request.room
+                lane.behind |= found[lane.webhook_id] >= request.room
             new = [row for row in rows if self._is_new(row)]
+            taken = 0
             for start in range(0, len(new), _BODIES_PER_READ):
-                await self._take_in_rows(new[start : start + _BODIES_PER_READ], reading)
+                taken += await self._take_in_rows(new[start : start + _BODIES_PER_READ], reading)
+        except BaseException:
+            for lane in lanes:
+                lane.behind = True
+            raise
         finally:
             self._journal.end(reading.mark)
         for lane in lanes:
             self._lanes.drop_if_unused(lane)
-        return any(lane.behind and self._lanes.is_low(lane) and not self._lanes.is_full for lane in lanes)
+        return taken > 0 and any(lane.behind and self._lanes.is_low(lane) for lane in lanes)
 
     def _request(self, lane: Lane, now: float) -> FetchRequest:
         """What to read of a lane. From time to time without a floor, to find what became visible late."""
         lane.looked_at = now
+        lane.behind = False  # what comes from now on counts again
         first_due_at = lane.first_due_at or lane.last_due_at
         if first_due_at is None or lane.is_ending or now - lane.fully_looked_at > _FULL_LOOK_SECONDS:
             lane.fully_looked_at = now
@@ -235,30 +268,25 @@ class Dispatcher:
         lane = self._lanes.get(row.webhook_id)
         return lane is None or row.event_id not in lane.held
 
-    async def _take_in_rows(self, rows: Sequence[FoundRow], reading: Reading) -> None:
-        if self._lanes.is_full:
-            for row in rows:
-                lane = self._lanes.get(row.webhook_id)
-                if lane is not None:
-                    lane.behind = True
-            return
-        for delivery in await backlog.with_bodies(self._connection, rows):
-            self._take_in(delivery, reading)
+    async def _take_in_rows(self, rows: Sequence[FoundRow], reading: Reading) -> int:
+        """How many of them are held now."""
+        deliveries = await backlog.with_bodies(self._connection, rows)
+        return sum([self._take_in(delivery, reading) for delivery in deliveries])
 
-    def _take_in(self, delivery: PendingDelivery, reading: Reading) -> None:
+    def _take_in(self, delivery: PendingDelivery, reading: Reading) -> bool:
         """Holds a delivery, unless it is somebody else's by now or was settled while its row was on the way."""
         shard = delivery.shard
         owned = self._ownership.owned.get(shard)
         if owned is None or owned.epoch != reading.epochs.get(shard):
-            return
+            return False
         if self._journal.settled_since(_key(delivery), reading.mark):
-            return
+            return False
         lane = self._lanes.open(delivery.webhook_id, delivery.customer_id, shard, time.monotonic())
         if lane.webhook is None:
             lane.webhook = self._webhooks.get(delivery.webhook_id)
         if lane.webhook is None:
             self._wake.set()
-        self._lanes.hold(lane, delivery)
+        return self._lanes.hold(lane, delivery)
 
     # --- attempts --------------------------------------------------------------------------------------------------
 
@@ -289,8 +317,8 @@ class Dispatcher:
                 settled = cancelled(delivery)
             else:
                 settled = await self._deliverer.attempt(delivery, webhook)
-                if settled.settlement.disables_webhook:
-                    await self._disable(webhook)
+                if settled.settlement.disables_webhook and not await self._disable(webhook):
+                    settled = replace(settled, settlement=_AGAIN)
         except SenderFault as fault:
             self._paused_until = time.monotonic() + random.uniform(*_FAULT_PAUSE_SECONDS)
             log.warning("attempts paused: a fault of this process", fault=str(fault))
@@ -300,7 +328,7 @@ class Dispatcher:
             raise
         except Exception:  # a bug must not stop the lane: the delivery backs off, and fails alone in the end
             log.exception("attempt failed", delivery_id=_delivery_id(delivery))
-            self._settler.add(self._deliverer.failed(delivery, webhook))
+            self._settler.add(self._deliverer.failed(delivery))
         else:
             self._settler.add(settled)
         finally:

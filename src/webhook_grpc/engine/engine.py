@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import structlog
 
-from ..domain.errors import Unavailable, WebhookError
+from ..domain.errors import Conflict, Unavailable, WebhookError
 from ..domain.model import Webhook, WebhookStatus
 from ..domain.sealing import Sealer
 from ..settings import Settings
@@ -29,6 +29,7 @@ from .webhook_cache import WebhookCache
 log = structlog.get_logger(__name__)
 
 _UNSETTLED_MAX: Final = 5000
+_LANES_PER_MEMORY: Final = 8  # one lane gets at most this part of the memory for bodies
 _SETTLE_SECONDS_AT_STOP: Final = 10.0
 _GONE: Final = "The receiver answered 410 Gone."
 
@@ -49,6 +50,7 @@ class Engine:
             LaneLimits(
                 settings.lane_prefetch_max,
                 settings.prefetch_bytes_max,
+                settings.prefetch_bytes_max // _LANES_PER_MEMORY,
                 settings.webhook_in_flight_max,
                 settings.customer_in_flight_max,
             )
@@ -61,7 +63,7 @@ class Engine:
             on_settled=self._settled,
             on_dropped=self._dropped,
         )
-        self.webhooks = WebhookCache(database, self._webhook_changed)
+        self.webhooks = WebhookCache(options, self._webhook_changed)
         self._sender = Sender(settings.egress_policy, clock, settings.response_body_bytes_max)
         self.dispatcher = Dispatcher(
             options,
@@ -98,6 +100,7 @@ class Engine:
 
     async def drain(self) -> None:
         """Lets attempts in flight end, settles them and gives the shards back. The loops must still run."""
+        await self.ownership.retire()
         await self.dispatcher.drain(self._settings.drain_seconds)
         try:
             async with asyncio.timeout(_SETTLE_SECONDS_AT_STOP):
@@ -110,6 +113,7 @@ class Engine:
         await self.ownership.leave()
         await self.dispatcher.close()
         await self._settler.close()
+        await self.webhooks.close()
         await self._sender.close()
 
     def _settled(self, batch: Sequence[Settled]) -> None:
@@ -122,8 +126,11 @@ class Engine:
     def _webhook_changed(self, webhook: Webhook) -> None:
         self.dispatcher.webhook_changed(webhook)
 
-    async def _disable(self, webhook: Webhook) -> None:
-        """Switches off a webhook whose receiver said that it is gone."""
+    async def _disable(self, webhook: Webhook) -> bool:
+        """Switches off a webhook whose receiver said that it is gone.
+
+        False if it is no longer the webhook to which that was said: its URL may have been mended meanwhile.
+        """
         try:
             await webhooks.set_status(
                 self._database,
@@ -131,9 +138,11 @@ class Engine:
                 WebhookStatus.DISABLED,
                 (WebhookStatus.ACTIVE, WebhookStatus.PAUSED),
                 reason=_GONE,
+                version=webhook.version,
             )
-            self._hints.webhook_changed(webhook.webhook_id)
-        except Unavailable:
-            log.warning("webhook not disabled; the next 410 does it", webhook_id=webhook.webhook_id)
+        except (Conflict, Unavailable):
+            return False
         except WebhookError:
-            pass  # deleted or disabled meanwhile
+            return True  # deleted or disabled meanwhile
+        self._hints.webhook_changed(webhook.webhook_id)
+        return True

@@ -26,6 +26,7 @@ class LaneLimits:
 
     prefetch_max: int
     prefetch_bytes_max: int
+    lane_bytes_max: int
     webhook_in_flight_max: int
     customer_in_flight_max: int
 
@@ -41,6 +42,7 @@ class Lane:
     webhook: Webhook | None = None
     queue: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
     held: dict[UUID, PendingDelivery] = field(default_factory=dict[UUID, PendingDelivery])
+    held_bytes: int = 0
     in_flight: int = 0
     is_ready: bool = False
     behind: bool = False  # the table may have due rows that are not held
@@ -107,8 +109,14 @@ class Lanes:
         return self._held_bytes >= self._limits.prefetch_bytes_max
 
     def room(self, lane: Lane) -> int:
-        """How many more deliveries the lane may hold."""
-        return 0 if self.is_full else max(0, self._limits.prefetch_max - len(lane.held))
+        """How many more deliveries the lane may hold.
+
+        A lane with large bodies gets no more than its share of the memory; and when all of it is used, every lane may
+        still hold one, so that nobody stands still because of others.
+        """
+        if self.is_full or lane.held_bytes >= self._limits.lane_bytes_max:
+            return 0 if lane.held else 1
+        return max(0, self._limits.prefetch_max - len(lane.held))
 
     def is_low(self, lane: Lane) -> bool:
         """Whether the lane should be filled from the table: not at each free place, but when half of them are free."""
@@ -145,6 +153,7 @@ class Lanes:
         lane.held[delivery.event_id] = delivery
         lane.queue.append(delivery)
         self._held_bytes += len(delivery.body)
+        lane.held_bytes += len(delivery.body)
         if lane.last_due_at is None or delivery.due_at > lane.last_due_at:
             lane.last_due_at = delivery.due_at
         self._make_ready(lane)
@@ -185,6 +194,7 @@ class Lanes:
         self._busy_shards[lane.shard] -= 1
         if lane.held.pop(delivery.event_id, None) is not None:
             self._held_bytes -= len(delivery.body)
+            lane.held_bytes -= len(delivery.body)
         self.drop_if_unused(lane)
 
     def drop_if_unused(self, lane: Lane) -> None:
@@ -260,5 +270,6 @@ class Lanes:
         for delivery in lane.queue:
             del lane.held[delivery.event_id]
             self._held_bytes -= len(delivery.body)
+            lane.held_bytes -= len(delivery.body)
         lane.queue.clear()
         lane.behind = True

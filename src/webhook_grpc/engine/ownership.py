@@ -40,6 +40,7 @@ class Ownership:
         self._registered = False
         self._fence = 0.0
         self._leaving: set[int] = set()
+        self._retiring = False
         self.worker: UUID = uuid4()
         self.owned: dict[int, OwnedShard] = {}
         self.live_count = 1
@@ -87,6 +88,14 @@ class Ownership:
         async with self._lock:
             await self._readopt(set(shards) & self.owned.keys())
 
+    async def retire(self) -> None:
+        """Takes no more shards, and gives each back as soon as it is idle. The loop must still run."""
+        self._retiring = True
+        try:
+            await self.beat()
+        except Unavailable:
+            log.warning("shards not given back yet; the next beat tries again")
+
     async def leave(self) -> None:
         """Gives everything back, so that the others need not wait for the lease to run out."""
         async with self._lock:
@@ -102,15 +111,17 @@ class Ownership:
     async def _renew(self) -> None:
         asked_at = time.monotonic()
         if self._registered:
-            database_time = await store.renew(self._connection, self.worker, self._lease_seconds)
+            database_time = await store.renew(
+                self._connection, self.worker, self._lease_seconds, retiring=self._retiring
+            )
             if database_time is not None:
                 self._clock.observe(database_time, asked_at, time.monotonic())
                 self._fence = asked_at + _FENCE * self._lease_seconds
                 return
             log.warning("lease ran out", worker=str(self.worker))
             self._lose(set(self.owned))
-            self.worker = uuid4()
             self._registered = False
+        self.worker = uuid4()  # a new one for each try: the last may have been entered, and its answer lost
         await store.register(self._connection, self.worker, self._lease_seconds)
         self._registered = True
         self._fence = asked_at + _FENCE * self._lease_seconds
@@ -125,15 +136,18 @@ class Ownership:
     async def _balance(self) -> None:
         self.live_count = await store.count_live(self._connection)
         self.on_counted(self.live_count)
-        share = math.ceil(SHARD_COUNT / self.live_count)
+        share = 0 if self._retiring else math.ceil(SHARD_COUNT / max(1, self.live_count))
         staying = self.owned.keys() - self._leaving
-        if len(staying) > share:
-            leaving = set(sorted(staying)[share:])
-            self._leaving |= leaving
-            self.on_leaving(leaving)
+        if len(staying) > share:  # idle ones first: a busy one stands still until its last request has ended
+            by_idleness = sorted(staying, key=lambda shard: (not self.is_idle(shard), shard))
+            self._begin_leaving(set(by_idleness[: len(staying) - share]))
         await self._release_idle()
         if len(self.owned) < share:
             self._gain(await store.take(self._connection, self.worker, share - len(self.owned)))
+
+    def _begin_leaving(self, shards: set[int]) -> None:
+        self._leaving |= shards
+        self.on_leaving(shards)
 
     async def _release_idle(self) -> None:
         idle = {shard: self.owned[shard] for shard in self._leaving if self.is_idle(shard)}

@@ -1,30 +1,34 @@
-"""The webhooks that the engine works for, as they are in the database to within a second."""
+"""The webhooks that the engine works for, as they are in the database to within a second while it answers."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from ..domain.errors import Unavailable
 from ..domain.model import Webhook
 from ..store import webhooks as store
-from ..store.db import Database
+from ..store.db import DatabaseOptions, LoopConnection
 
 REFRESH_SECONDS: Final = 0.5
+WEBHOOKS_MAX: Final = 10_000
+# What `changed_lately` looks back, less what a look may take: after a longer pause everything is read again.
+_LOOK_BACK_SECONDS: Final = 10.0
 
 
 class WebhookCache:
     """Loads webhooks when they are first needed and follows their changes: by hints, by polling at the latest."""
 
-    def __init__(self, database: Database, on_change: Callable[[Webhook], None]) -> None:
-        self._database = database
+    def __init__(self, options: DatabaseOptions, on_change: Callable[[Webhook], None]) -> None:
+        self._connection = LoopConnection(options, "webhooks")
         self._on_change = on_change
         self._webhooks: dict[int, Webhook] = {}
         self._hinted: set[int] = set()
         self._wake = asyncio.Event()
-        self._missed_changes = False
+        self._followed_at = time.monotonic()
 
     def get(self, webhook_id: int) -> Webhook | None:
         """The webhook, if it is loaded."""
@@ -35,16 +39,18 @@ class WebhookCache:
         self._hinted.update(webhook_ids)
         self._wake.set()
 
-    def keep_only(self, webhook_ids: Collection[int]) -> None:
-        """Forgets the others."""
-        for webhook_id in self._webhooks.keys() - set(webhook_ids):
-            del self._webhooks[webhook_id]
+    def forget_unused(self, used: Collection[int]) -> None:
+        """Keeps to its bound by forgetting those that are not used, the longest known first."""
+        surplus = len(self._webhooks) - WEBHOOKS_MAX
+        if surplus > 0:
+            for webhook_id in [known for known in self._webhooks if known not in used][:surplus]:
+                del self._webhooks[webhook_id]
 
     async def load(self, webhook_ids: Collection[int]) -> None:
         """Loads webhooks that are not loaded. Raises Unavailable."""
         missing = [webhook_id for webhook_id in webhook_ids if webhook_id not in self._webhooks]
         if missing:
-            self._take_in(await store.by_ids(self._database, missing))
+            self._take_in(await store.by_ids(self._connection, missing), new=True)
 
     async def run(self) -> None:
         """Follows changes until it is cancelled."""
@@ -53,25 +59,27 @@ class WebhookCache:
                 async with asyncio.timeout(REFRESH_SECONDS):
                     await self._wake.wait()
             self._wake.clear()
-            try:
-                await self._refresh()
-            except Unavailable:
-                self._missed_changes = True
+            with contextlib.suppress(Unavailable):  # then the next time looks back further
+                await self._follow()
 
-    async def _refresh(self) -> None:
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._connection.close()
+
+    async def _follow(self) -> None:
         hinted, self._hinted = self._hinted & self._webhooks.keys(), set()
-        if self._missed_changes:
-            self._take_in(await store.by_ids(self._database, list(self._webhooks)))
-            self._missed_changes = False
-        elif hinted:
-            self._take_in(await store.by_ids(self._database, hinted))
+        if hinted:
+            self._take_in(await store.by_ids(self._connection, hinted))
+        started_at = time.monotonic()
+        if started_at - self._followed_at > _LOOK_BACK_SECONDS:
+            self._take_in(await store.by_ids(self._connection, list(self._webhooks)))
         else:
-            changed = await store.changed_lately(self._database)
-            self._take_in([webhook for webhook in changed if webhook.webhook_id in self._webhooks])
+            self._take_in(await store.changed_lately(self._connection))
+        self._followed_at = started_at
 
-    def _take_in(self, webhooks: Iterable[Webhook]) -> None:
+    def _take_in(self, webhooks: Iterable[Webhook], *, new: bool = False) -> None:
         for webhook in webhooks:
             known = self._webhooks.get(webhook.webhook_id)
-            if known is None or known.version < webhook.version:
+            if new if known is None else known.version < webhook.version:
                 self._webhooks[webhook.webhook_id] = webhook
                 self._on_change(webhook)

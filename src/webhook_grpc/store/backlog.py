@@ -65,6 +65,9 @@ WHERE event_id >= %(first)b::uuid AND event_id <= %(last)b::uuid AND event_id = 
 """
 
 
+_STATUSES: Final = {status.value: status for status in WebhookStatus}  # of what is not known yet, nothing is sent
+
+
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
     """How many rows to read of one webhook, from which due time on, and how far ahead of their time."""
@@ -102,7 +105,7 @@ async def discover(connection: LoopConnection, shards: Collection[int]) -> list[
     """The webhooks of these shards with anything pending."""
     rows = await connection.rows(DISCOVER, {"shards": list(shards)})
     return [
-        PendingWebhook(webhook_id, customer_id, WebhookStatus(status), due_at, is_due)
+        PendingWebhook(webhook_id, customer_id, _STATUSES.get(status, WebhookStatus.PAUSED), due_at, is_due)
         for webhook_id, customer_id, status, due_at, is_due in rows
     ]
 

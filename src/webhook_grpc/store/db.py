@@ -1,8 +1,9 @@
 """Connections to Postgres, and what their errors mean.
 
 Two ways to reach it: a pool for requests, and one `LoopConnection` for each hot loop, so that no flood of requests can
-keep the engine from its connection. Both run single statements in autocommit mode under a deadline of the client's own:
-a server that hangs answers neither the statement nor its cancellation.
+keep the engine from its connections. Both run single statements in autocommit mode under a deadline of the client's
+own: a server that hangs answers neither the statement nor its cancellation. (psycopg gives a cancellation up to ten
+seconds more, so a deadline of ten seconds ends within twenty.)
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import random
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, LiteralString
+from typing import Any, Final, LiteralString, Protocol
 
 import psycopg
 import structlog
@@ -88,6 +89,14 @@ def is_refusal(error: psycopg.Error) -> bool:
     return sqlstate.startswith(_INPUT_SQLSTATE_CLASSES) and sqlstate != "23514"
 
 
+class Queries(Protocol):
+    """Whatever runs single statements: the pool, or a loop's own connection."""
+
+    async def rows(self, statement: LiteralString, params: Params = None) -> list[Row]:
+        """Runs one statement and returns its rows. Raises Unavailable and StoreRefusal."""
+        ...
+
+
 class Database:
     """The pool. Single statements, in autocommit mode, under a deadline."""
 
@@ -120,9 +129,9 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncGenerator[AsyncConnection[Row]]:
-        """A connection for a caller that needs more than one statement's worth of it."""
+        """A connection for as long as one statement may take, getting it included."""
         with translated_errors():
-            async with self._pool.connection() as connection:
+            async with asyncio.timeout(self.options.statement_timeout_seconds), self._pool.connection() as connection:
                 yield connection
 
     async def rows(self, statement: LiteralString, params: Params = None) -> list[Row]:
@@ -132,7 +141,7 @@ class Database:
         """
         for attempt in range(1, _ATTEMPTS_MAX + 1):
             try:
-                async with self.connection() as connection, asyncio.timeout(self.options.statement_timeout_seconds):
+                async with self.connection() as connection:
                     return await run(connection, statement, params)
             except Unavailable as error:
                 cause = error.__cause__

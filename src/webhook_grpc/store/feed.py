@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from enum import StrEnum
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import structlog
@@ -18,9 +19,11 @@ from ..domain.cursor import Position
 from ..domain.errors import CursorExpired, FailedPrecondition
 from ..domain.ids import SHARD_COUNT
 from ..domain.model import Attempt, Delivery, DeliveryStatus, FailureReason, Outcome, Trigger
-from .db import Database, Row
+from .db import Database, Queries, Row
 
 log = structlog.get_logger(__name__)
+
+Word = TypeVar("Word", bound=StrEnum)
 
 ROWS_PER_SHARD_MAX: Final = 500
 ROWS_MAX: Final = 2000  # each may carry 16 KiB of response
@@ -89,7 +92,7 @@ async def incarnation(database: Database) -> UUID:
     return value
 
 
-async def end_position(database: Database) -> tuple[Position, datetime]:
+async def end_position(database: Queries) -> tuple[Position, datetime]:
     """The position after the newest row, and the database's time."""
     rows = await database.rows(END)
     return tuple(last_seq for _, last_seq, _ in rows), rows[0][2]
@@ -145,7 +148,7 @@ def cursor_of_other_log() -> FailedPrecondition:
 
 
 async def read(
-    database: Database,
+    database: Queries,
     after: Position,
     until: Position,
     since: datetime = _EPOCH,
@@ -198,7 +201,7 @@ def delivery_from_row(row: Row) -> Delivery:
         webhook_id=webhook_id,
         customer_id=customer_id,
         event_type=event_type,
-        status=DeliveryStatus(status),
+        status=_known(DeliveryStatus, status, DeliveryStatus.PENDING),
         attempt_count=attempt_count,
         last_attempt=attempt_from_row(attempt_count, rest),
         next_attempt_time=next_due_at,
@@ -216,12 +219,20 @@ def attempt_from_row(attempt_number: int, row: Sequence[Any]) -> Attempt | None:
         attempt_number=attempt_number,
         start_time=started_at,
         latency_ms=latency_ms,
-        outcome=Outcome(outcome),
+        outcome=_known(Outcome, outcome, Outcome.INTERNAL_ERROR),
         response_status=response_status,
         response_body=response_body or b"",
-        reason=_REASONS[reason],
-        trigger=Trigger(trigger),
+        reason=_REASONS.get(reason, FailureReason.NONE),
+        trigger=_known(Trigger, trigger, Trigger.SCHEDULED),
     )
+
+
+def _known(kind: type[Word], value: str, otherwise: Word) -> Word:
+    """A word of the log; one that a newer version wrote is taken for `otherwise`."""
+    try:
+        return kind(value)
+    except ValueError:
+        return otherwise
 
 
 _REASONS: Final[Mapping[str, FailureReason]] = {reason.name.lower(): reason for reason in FailureReason}

@@ -7,6 +7,7 @@ most about twenty times a second, and not at all while this process is alone. A 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -24,6 +25,8 @@ NOTIFY: Final = "SELECT pg_notify('webhook_grpc', %s)"
 
 _SEND_INTERVAL_SECONDS: Final = 0.05
 _RECONNECT_SECONDS: Final = 1.0
+_DUE: Final = re.compile(r"d[0-9]{1,2}")  # words of other versions, or of anybody who may NOTIFY, are passed over
+_CHANGED: Final = re.compile(r"w[0-9]{1,19}")
 _IDS_MAX: Final = 300  # a payload has at most 7,999 bytes
 
 
@@ -48,21 +51,22 @@ class Hints:
         """Tells the other owners that something became due in these shards."""
         if not self._alone:
             self._due_shards.update(shards)
-            self._wake(bool(self._due_shards))
+            if self._due_shards:
+                self._wanted.set()
 
     def webhook_changed(self, webhook_id: int) -> None:
         """Tells everybody that a webhook was changed."""
         self.on_webhooks_changed({webhook_id})
         if not self._alone:
             self._changed_webhooks.add(webhook_id)
-            self._wake(True)
+            self._wanted.set()
 
     def logged(self) -> None:
         """Tells everybody that the log grew."""
         self.on_logged()
         if not self._alone:
             self._logged = True
-            self._wake(True)
+            self._wanted.set()
 
     async def run(self) -> None:
         """Sends until it is cancelled."""
@@ -78,10 +82,6 @@ class Hints:
     async def close(self) -> None:
         """Closes the connection."""
         await self._connection.close()
-
-    def _wake(self, wanted: bool) -> None:
-        if wanted:
-            self._wanted.set()
 
     def _take(self) -> str:
         words = [f"d{shard}" for shard in self._due_shards]
@@ -130,8 +130,8 @@ class HintListener:
 
     def _hear(self, payload: str) -> None:
         words = payload.split()
-        shards = {int(word[1:]) for word in words if word.startswith("d")}
-        webhook_ids = {int(word[1:]) for word in words if word.startswith("w")}
+        shards = {int(word[1:]) for word in words if _DUE.fullmatch(word)}
+        webhook_ids = {int(word[1:]) for word in words if _CHANGED.fullmatch(word)}
         if shards:
             self._on_due(shards)
         if webhook_ids:

@@ -21,6 +21,7 @@ from yoyo.connections import parse_uri
 
 from .db import Row, connection_arguments
 
+_POST: Final = ".post"
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 _LOCK_KEY: Final = int.from_bytes(hashlib.sha256(b"webhook-grpc migrate").digest()[:8], "big", signed=True)
 
@@ -55,8 +56,10 @@ class _Backend(PostgresqlPsycopgBackend):
             self.execute("SELECT pg_advisory_unlock(%(key)s)", {"key": _LOCK_KEY})
 
 
-def migrate(conninfo: str) -> list[str]:
+def migrate(conninfo: str, *, before_deployment: bool = False) -> list[str]:
     """Applies what is missing and returns its names. Safe to run from several places at once.
+
+    `before_deployment` leaves out what has to wait until no process of the old version runs any more (`.post`).
 
     Raises DatabaseUnreachable, and SchemaError if the schema is newer than this program.
     """
@@ -65,7 +68,10 @@ def migrate(conninfo: str) -> list[str]:
     backend = _open_backend(conninfo)
     try:
         with backend.lock():
-            missing = backend.to_apply(yoyo.read_migrations(str(MIGRATIONS)))
+            known = yoyo.read_migrations(str(MIGRATIONS))
+            if before_deployment:
+                known = known.filter(_is_before_deployment)
+            missing = backend.to_apply(known)
             names = [migration.id for migration in missing]
             backend.apply_migrations(missing)
             return names
@@ -73,12 +79,18 @@ def migrate(conninfo: str) -> list[str]:
         backend.connection.close()
 
 
+def _is_before_deployment(migration: Any) -> bool:
+    return not migration.id.endswith(_POST)
+
+
 def check_schema(conninfo: str) -> None:
-    """Raises DatabaseUnreachable, and SchemaError unless the schema is exactly the one that this program needs."""
+    """Raises DatabaseUnreachable, and SchemaError unless this program can work with the schema."""
     with _connect(conninfo) as connection:
         applied = _applied(connection)
     _refuse_newer(applied)
-    if missing := [name for name in migration_names() if name not in applied]:
+    if not applied:
+        raise SchemaError("the database has no schema yet; run `webhook-grpc migrate` (or `make migrate`) first")
+    if missing := [name for name in migration_names() if name not in applied and not name.endswith(_POST)]:
         raise SchemaError(
             f"the database's schema is too old (it lacks {', '.join(missing)}); run `webhook-grpc migrate` first"
         )

@@ -22,12 +22,12 @@ VALUES (%(worker)s, now() + %(ttl)s * interval '1 second')
 
 # No row: the lease had run out.
 RENEW: Final = """
-UPDATE workers SET lease_until = now() + %(ttl)s * interval '1 second'
+UPDATE workers SET lease_until = now() + %(ttl)s * interval '1 second', retiring = %(retiring)s
 WHERE worker_id = %(worker)s AND lease_until > now()
 RETURNING clock_timestamp()
 """
 
-COUNT_LIVE: Final = "SELECT count(*) FROM workers WHERE lease_until > now()"
+COUNT_LIVE: Final = "SELECT count(*) FROM workers WHERE lease_until > now() AND NOT retiring"
 
 OWNED: Final = "SELECT shard, epoch FROM shards WHERE owner = %(worker)s"
 
@@ -87,14 +87,16 @@ async def register(connection: LoopConnection, worker: UUID, ttl_seconds: float)
     await connection.rows(FORGET_DEAD)
 
 
-async def renew(connection: LoopConnection, worker: UUID, ttl_seconds: float) -> datetime | None:
+async def renew(
+    connection: LoopConnection, worker: UUID, ttl_seconds: float, *, retiring: bool = False
+) -> datetime | None:
     """Renews the lease and returns the database's time, or None if it had run out."""
-    rows = await connection.rows(RENEW, {"worker": worker, "ttl": ttl_seconds})
+    rows = await connection.rows(RENEW, {"worker": worker, "ttl": ttl_seconds, "retiring": retiring})
     return rows[0][0] if rows else None
 
 
 async def count_live(connection: LoopConnection) -> int:
-    """How many processes share the work."""
+    """How many processes share the work; those that are leaving don't."""
     [(count,)] = await connection.rows(COUNT_LIVE)
     return count
 

@@ -13,11 +13,13 @@ from .db import Database, Row, run
 DAYS_BEHIND: Final = 1  # a clock a little behind, just after midnight
 DAYS_AHEAD: Final = 7
 
+# Nobody may wait for us, so we wait for nobody for long; the next try comes soon enough, a week ahead of need.
+LOCK_TIMEOUT: Final = "SELECT set_config('lock_timeout', '300ms', true)"
 # Two processes must not make the same partition at once; the lock ends with the transaction.
 LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('webhook-grpc partitions'))"
-EXISTING: Final = (
-    "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass(%s)"
-)
+EXISTING: Final = """
+SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass(%s)
+"""
 TODAY: Final = "SELECT (now() AT TIME ZONE 'UTC')::date"
 
 
@@ -27,6 +29,7 @@ async def ensure_partitions(database: Database) -> list[str]:
     Raises Unavailable.
     """
     async with database.connection() as connection, connection.transaction():
+        await run(connection, LOCK_TIMEOUT, None)
         await run(connection, LOCK, None)
         [(today,)] = await run(connection, TODAY, None)
         days = [today + timedelta(days=offset) for offset in range(-DAYS_BEHIND, DAYS_AHEAD + 1)]
@@ -41,12 +44,12 @@ async def _ensure(
     existing = {name for (name,) in await run(connection, EXISTING, (table,))}
     missing = {f"{table}_{day:%Y%m%d}": day for day in bounds if f"{table}_{day:%Y%m%d}" not in existing}
     for name, day in missing.items():
-        lower, upper = bounds[day]
-        await connection.execute(
-            sql.SQL("CREATE TABLE {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})").format(
-                sql.Identifier(name), sql.Identifier(table), sql.Literal(str(lower)), sql.Literal(str(upper))
-            )
-        )
+        # Made apart and attached: CREATE TABLE … PARTITION OF would lock the parent against everybody.
+        lower, upper = (sql.Literal(str(bound)) for bound in bounds[day])
+        names = {"name": sql.Identifier(name), "table": sql.Identifier(table), "lower": lower, "upper": upper}
+        await connection.execute(sql.SQL("CREATE TABLE {name} (LIKE {table} INCLUDING ALL)").format(**names))
+        attach = sql.SQL("ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({lower}) TO ({upper})")
+        await connection.execute(attach.format(**names))
     return list(missing)
 
 

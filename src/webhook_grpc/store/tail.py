@@ -18,14 +18,14 @@ from ..domain.cursor import Position
 from ..domain.errors import Unavailable
 from ..domain.ids import INT64_MAX, SHARD_COUNT
 from . import feed
-from .db import Database
+from .db import DatabaseOptions, LoopConnection
 from .feed import Change
 
 log = structlog.get_logger(__name__)
 
 _NO_END: Position = (INT64_MAX,) * SHARD_COUNT
-# A row's time is that of its statement's start, so it may become visible a little later than a younger row's.
-_VISIBLE_WITHIN = timedelta(minutes=10)
+# How far before the newest row that was read a row not read yet may lie: statements that take long, clocks set back.
+_VISIBLE_WITHIN = timedelta(days=2)
 _START_OF_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -71,8 +71,8 @@ class Subscription:
 class Tail:
     """Follows the log while anybody watches."""
 
-    def __init__(self, database: Database, poll_seconds: float, buffer_changes_max: int) -> None:
-        self._database = database
+    def __init__(self, options: DatabaseOptions, poll_seconds: float, buffer_changes_max: int) -> None:
+        self._connection = LoopConnection(options, "tail")
         self._poll_seconds = poll_seconds
         self._buffer_changes_max = buffer_changes_max
         self._subscriptions: set[Subscription] = set()
@@ -106,6 +106,10 @@ class Tail:
         for subscription in self._subscriptions:
             subscription.close()
 
+    async def close_connection(self) -> None:
+        """Closes the connection."""
+        await self._connection.close()
+
     async def run(self) -> None:
         """Reads until it is cancelled. While nobody watches it sleeps."""
         while True:
@@ -124,13 +128,13 @@ class Tail:
     async def _current_position(self) -> Position:
         async with self._starting:
             if self._position is None:
-                position, self._read_at = await feed.end_position(self._database)
+                position, self._read_at = await feed.end_position(self._connection)
                 self._position = position
             return self._position
 
     async def _read(self) -> bool:
         position = await self._current_position()
-        changes = await feed.read(self._database, position, _NO_END, self._read_at - _VISIBLE_WITHIN)
+        changes = await feed.read(self._connection, position, _NO_END, self._read_at - _VISIBLE_WITHIN)
         if not changes:
             return False
         self._position = feed.advanced(position, changes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,7 +11,7 @@ import orjson
 from ..domain.errors import Conflict, FailedPrecondition, NotFound, QuotaExceeded
 from ..domain.ids import INT64_MAX
 from ..domain.model import Webhook, WebhookSpec, WebhookStatus
-from .db import Database, Row, run
+from .db import Database, Queries, Row, run
 from .outbox import request_id_reused
 
 _COLUMNS: Final = """
@@ -146,13 +145,9 @@ async def _create_in_turn(database: Database, parameters: Mapping[str, object]) 
     """Creates while no other call creates for the same customer, so that the quota can't be passed together.
 
     The lock is a statement of its own, because a statement does not see what was committed while it waited. Not a hot
-    path: this is the one transaction of the service that spans a round trip.
+    path, and apart from making partitions the only transaction that spans a round trip.
     """
-    async with (
-        database.connection() as connection,
-        asyncio.timeout(database.options.statement_timeout_seconds),
-        connection.transaction(),
-    ):
+    async with database.connection() as connection, connection.transaction():
         await run(connection, LOCK_CUSTOMER, parameters)
         return await run(connection, CREATE, parameters)
 
@@ -228,7 +223,7 @@ async def set_status(
     if rows:
         return _webhook(rows[0])
     now = await get(database, current.customer_id, current.webhook_id)
-    if version is not None and now.version != version:
+    if version is not None and now.version != version and now.status in from_statuses:
         raise etag_mismatch(now)
     raise FailedPrecondition(
         "WEBHOOK_STATUS",
@@ -248,12 +243,12 @@ def etag_mismatch(now: Webhook) -> Conflict:
     )
 
 
-async def by_ids(database: Database, webhook_ids: Collection[int]) -> list[Webhook]:
+async def by_ids(database: Queries, webhook_ids: Collection[int]) -> list[Webhook]:
     """Webhooks for the engine, deleted ones too. Raises Unavailable."""
     return [_webhook(row) for row in await database.rows(BY_IDS, {"ids": list(webhook_ids)})]
 
 
-async def changed_lately(database: Database) -> list[Webhook]:
+async def changed_lately(database: Queries) -> list[Webhook]:
     """Every webhook that was changed in the last seconds, deleted ones too. Raises Unavailable."""
     return [_webhook(row) for row in await database.rows(CHANGED_LATELY)]
 

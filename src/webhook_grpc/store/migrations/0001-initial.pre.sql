@@ -122,7 +122,8 @@ CREATE INDEX attempts_by_delivery ON attempts (webhook_id, event_created_at, eve
 -- One row a process; a process that does not renew its lease owns nothing.
 CREATE TABLE workers (
     worker_id uuid PRIMARY KEY,
-    lease_until timestamptz NOT NULL
+    lease_until timestamptz NOT NULL,
+    retiring boolean NOT NULL DEFAULT false  -- it drains: takes no shards, and its share is the others'
 );
 
 -- Who may send and settle the deliveries of a shard. Written only when that changes; `epoch` then grows.
