@@ -27,7 +27,7 @@ USER 10001:10001
 WORKDIR /
 EXPOSE 50051
 
-# Asks the service itself, past any proxy that is set for deliveries. An error and every answer but SERVING are exit 1.
+# Asks the service itself, past any proxy in the environment. An error and every answer but SERVING are exit 1.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", "\
 import os, sys, grpc; \
 from grpc_health.v1 import health_pb2 as pb, health_pb2_grpc as rpc; \

@@ -154,7 +154,7 @@ async def test_an_error_with_grpcurl_shows_its_details(playground: Playground) -
 async def test_the_python_program(playground: Playground) -> None:
     await bash(walk(playground)[0])
     printed = await run(sys.executable, "-c", playground.here(blocks("README.md", "python")))
-    assert re.search(r"evt_\w+ goes to 1 webhooks\ndlv_\w+ 2 200\n", printed)
+    assert re.search(r"evt_\w+ goes to 1 webhooks\ndlv_\w+ DELIVERY_STATUS_SUCCEEDED 200\n", printed)
 
 
 @pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed")
@@ -166,6 +166,12 @@ async def test_the_go_program(playground: Playground, tmp_path: Path) -> None:
     (tmp_path / "main.go").write_text(playground.here(blocks("README.md", "go")))
     printed = await run("go", "run", "-C", str(tmp_path), ".", seconds=110)
     assert re.search(r"evt_\w+ goes to 0 webhooks", printed)
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed")
+async def test_the_go_example(playground: Playground) -> None:
+    printed = await bash(playground.here(blocks("README.md", "goexample")))
+    assert "SUCCEEDED after attempt 1" in printed
 
 
 @pytest.mark.parametrize("name", ["standard", "body"])

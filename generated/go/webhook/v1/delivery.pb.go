@@ -39,7 +39,7 @@ const (
 	DeliveryStatus_DELIVERY_STATUS_FAILED DeliveryStatus = 3
 	// Ended without a further attempt: its webhook was deleted or disabled. Final.
 	DeliveryStatus_DELIVERY_STATUS_CANCELLED DeliveryStatus = 4
-	// Ended because it had become too old to send. Final.
+	// Ended because it had become too old to send. Final. Not used yet.
 	DeliveryStatus_DELIVERY_STATUS_EXPIRED DeliveryStatus = 5
 )
 
@@ -100,7 +100,7 @@ const (
 	AttemptOutcome_ATTEMPT_OUTCOME_SUCCEEDED AttemptOutcome = 1
 	// Any other status, redirects included (they are not followed).
 	AttemptOutcome_ATTEMPT_OUTCOME_HTTP_ERROR AttemptOutcome = 2
-	// No complete answer within the webhook's timeout.
+	// No status line within the webhook's timeout, or no connection within 5 s.
 	AttemptOutcome_ATTEMPT_OUTCOME_TIMEOUT AttemptOutcome = 3
 	// The name did not resolve, or the connection was refused or broken.
 	AttemptOutcome_ATTEMPT_OUTCOME_CONNECTION_ERROR AttemptOutcome = 4
@@ -229,9 +229,9 @@ type DeliveryAttempt struct {
 	Outcome AttemptOutcome `protobuf:"varint,4,opt,name=outcome,proto3,enum=webhook.v1.AttemptOutcome" json:"outcome,omitempty"`
 	// The HTTP status, 0 when none was received.
 	ResponseStatus int32 `protobuf:"varint,5,opt,name=response_status,json=responseStatus,proto3" json:"response_status,omitempty"`
-	// The first 16 KiB of the answer's body, as received.
+	// The start of the answer's body as received, at most 16 KiB.
 	ResponseBody []byte `protobuf:"bytes,6,opt,name=response_body,json=responseBody,proto3" json:"response_body,omitempty"`
-	// What to do about a failure: one sentence from a closed list, empty for a success.
+	// Why it failed: one sentence from a closed list, empty for a success.
 	ErrorMessage string `protobuf:"bytes,7,opt,name=error_message,json=errorMessage,proto3" json:"error_message,omitempty"`
 	// What caused it.
 	Trigger       AttemptTrigger `protobuf:"varint,8,opt,name=trigger,proto3,enum=webhook.v1.AttemptTrigger" json:"trigger,omitempty"`

@@ -45,7 +45,8 @@ const (
 // Delivers events to customers' webhooks.
 //
 // Every request names its customer (`customer_id`); a caller whose token belongs to exactly one customer may leave it
-// 0. Every error carries a google.rpc.ErrorInfo with a reason, and the further detail that fits.
+// 0. Every error of the service carries a google.rpc.ErrorInfo with a reason, and the further detail that fits. A request
+// of more than 5 MiB is refused by gRPC itself.
 type WebhookServiceClient interface {
 	// Registers a webhook. It is active at once.
 	CreateWebhook(ctx context.Context, in *CreateWebhookRequest, opts ...grpc.CallOption) (*Webhook, error)
@@ -243,7 +244,8 @@ type WebhookService_WatchDeliveriesClient = grpc.ServerStreamingClient[WatchDeli
 // Delivers events to customers' webhooks.
 //
 // Every request names its customer (`customer_id`); a caller whose token belongs to exactly one customer may leave it
-// 0. Every error carries a google.rpc.ErrorInfo with a reason, and the further detail that fits.
+// 0. Every error of the service carries a google.rpc.ErrorInfo with a reason, and the further detail that fits. A request
+// of more than 5 MiB is refused by gRPC itself.
 type WebhookServiceServer interface {
 	// Registers a webhook. It is active at once.
 	CreateWebhook(context.Context, *CreateWebhookRequest) (*Webhook, error)

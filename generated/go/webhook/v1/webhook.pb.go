@@ -148,7 +148,7 @@ type Webhook struct {
 	Status WebhookStatus `protobuf:"varint,6,opt,name=status,proto3,enum=webhook.v1.WebhookStatus" json:"status,omitempty"`
 	// Why the service disabled the webhook. Empty otherwise.
 	StatusReason string `protobuf:"bytes,7,opt,name=status_reason,json=statusReason,proto3" json:"status_reason,omitempty"`
-	// The signing secret. Give your own (24 to 64 characters of printable ASCII, or `whsec_` and base64 of 24 to 64
+	// The signing secret. Give your own (24 to 64 characters of printable ASCII without spaces, or `whsec_` and base64 of 24 to 64
 	// bytes) or leave it empty and the service makes one. Returned only by the CreateWebhook call that made it
 	// (and its repetition with the same request_id), never by any other call.
 	Secret string `protobuf:"bytes,8,opt,name=secret,proto3" json:"secret,omitempty"`
@@ -156,7 +156,7 @@ type Webhook struct {
 	SecretHint string `protobuf:"bytes,9,opt,name=secret_hint,json=secretHint,proto3" json:"secret_hint,omitempty"`
 	// When to try again. Unset: 12 attempts over about 76 hours.
 	RetryPolicy *RetryPolicy `protobuf:"bytes,10,opt,name=retry_policy,json=retryPolicy,proto3" json:"retry_policy,omitempty"`
-	// How long one attempt may take in all, 1 s to 30 s. Unset: 15 s.
+	// How long one attempt may take up to the status line, 1 s to 30 s. Unset: 15 s.
 	Timeout *durationpb.Duration `protobuf:"bytes,11,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// How many requests may be in flight to this webhook at once, 1 to 100. 0: 10.
 	MaxInFlight int32 `protobuf:"varint,12,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`

@@ -36,7 +36,7 @@ class _DeliveryStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Delive
     DELIVERY_STATUS_CANCELLED: _DeliveryStatus.ValueType  # 4
     """Ended without a further attempt: its webhook was deleted or disabled. Final."""
     DELIVERY_STATUS_EXPIRED: _DeliveryStatus.ValueType  # 5
-    """Ended because it had become too old to send. Final."""
+    """Ended because it had become too old to send. Final. Not used yet."""
 
 class DeliveryStatus(_DeliveryStatus, metaclass=_DeliveryStatusEnumTypeWrapper):
     """Where a delivery stands. Values may be added."""
@@ -52,7 +52,7 @@ DELIVERY_STATUS_FAILED: DeliveryStatus.ValueType  # 3
 DELIVERY_STATUS_CANCELLED: DeliveryStatus.ValueType  # 4
 """Ended without a further attempt: its webhook was deleted or disabled. Final."""
 DELIVERY_STATUS_EXPIRED: DeliveryStatus.ValueType  # 5
-"""Ended because it had become too old to send. Final."""
+"""Ended because it had become too old to send. Final. Not used yet."""
 Global___DeliveryStatus: _TypeAlias = DeliveryStatus  # noqa: Y015
 
 class _AttemptOutcome:
@@ -68,7 +68,7 @@ class _AttemptOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attemp
     ATTEMPT_OUTCOME_HTTP_ERROR: _AttemptOutcome.ValueType  # 2
     """Any other status, redirects included (they are not followed)."""
     ATTEMPT_OUTCOME_TIMEOUT: _AttemptOutcome.ValueType  # 3
-    """No complete answer within the webhook's timeout."""
+    """No status line within the webhook's timeout, or no connection within 5 s."""
     ATTEMPT_OUTCOME_CONNECTION_ERROR: _AttemptOutcome.ValueType  # 4
     """The name did not resolve, or the connection was refused or broken."""
     ATTEMPT_OUTCOME_TLS_ERROR: _AttemptOutcome.ValueType  # 5
@@ -90,7 +90,7 @@ ATTEMPT_OUTCOME_SUCCEEDED: AttemptOutcome.ValueType  # 1
 ATTEMPT_OUTCOME_HTTP_ERROR: AttemptOutcome.ValueType  # 2
 """Any other status, redirects included (they are not followed)."""
 ATTEMPT_OUTCOME_TIMEOUT: AttemptOutcome.ValueType  # 3
-"""No complete answer within the webhook's timeout."""
+"""No status line within the webhook's timeout, or no connection within 5 s."""
 ATTEMPT_OUTCOME_CONNECTION_ERROR: AttemptOutcome.ValueType  # 4
 """The name did not resolve, or the connection was refused or broken."""
 ATTEMPT_OUTCOME_TLS_ERROR: AttemptOutcome.ValueType  # 5
@@ -144,9 +144,9 @@ class DeliveryAttempt(_message.Message):
     response_status: _builtins.int
     """The HTTP status, 0 when none was received."""
     response_body: _builtins.bytes
-    """The first 16 KiB of the answer's body, as received."""
+    """The start of the answer's body as received, at most 16 KiB."""
     error_message: _builtins.str
-    """What to do about a failure: one sentence from a closed list, empty for a success."""
+    """Why it failed: one sentence from a closed list, empty for a success."""
     trigger: Global___AttemptTrigger.ValueType
     """What caused it."""
     @_builtins.property

@@ -33,7 +33,8 @@ class WebhookServiceStub(object):
     """Delivers events to customers' webhooks.
 
     Every request names its customer (`customer_id`); a caller whose token belongs to exactly one customer may leave it
-    0. Every error carries a google.rpc.ErrorInfo with a reason, and the further detail that fits.
+    0. Every error of the service carries a google.rpc.ErrorInfo with a reason, and the further detail that fits. A request
+    of more than 5 MiB is refused by gRPC itself.
     """
 
     def __init__(self, channel):
@@ -118,7 +119,8 @@ class WebhookServiceServicer(object):
     """Delivers events to customers' webhooks.
 
     Every request names its customer (`customer_id`); a caller whose token belongs to exactly one customer may leave it
-    0. Every error carries a google.rpc.ErrorInfo with a reason, and the further detail that fits.
+    0. Every error of the service carries a google.rpc.ErrorInfo with a reason, and the further detail that fits. A request
+    of more than 5 MiB is refused by gRPC itself.
     """
 
     def CreateWebhook(self, request, context):
@@ -306,7 +308,8 @@ class WebhookService(object):
     """Delivers events to customers' webhooks.
 
     Every request names its customer (`customer_id`); a caller whose token belongs to exactly one customer may leave it
-    0. Every error carries a google.rpc.ErrorInfo with a reason, and the further detail that fits.
+    0. Every error of the service carries a google.rpc.ErrorInfo with a reason, and the further detail that fits. A request
+    of more than 5 MiB is refused by gRPC itself.
     """
 
     @staticmethod

@@ -34,7 +34,8 @@ class WebhookServiceStub:
     """Delivers events to customers' webhooks.
 
     Every request names its customer (`customer_id`); a caller whose token belongs to exactly one customer may leave it
-    0. Every error carries a google.rpc.ErrorInfo with a reason, and the further detail that fits.
+    0. Every error of the service carries a google.rpc.ErrorInfo with a reason, and the further detail that fits. A request
+    of more than 5 MiB is refused by gRPC itself.
     """
 
     @_typing.overload
@@ -79,7 +80,8 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     """Delivers events to customers' webhooks.
 
     Every request names its customer (`customer_id`); a caller whose token belongs to exactly one customer may leave it
-    0. Every error carries a google.rpc.ErrorInfo with a reason, and the further detail that fits.
+    0. Every error of the service carries a google.rpc.ErrorInfo with a reason, and the further detail that fits. A request
+    of more than 5 MiB is refused by gRPC itself.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -120,7 +122,8 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
     """Delivers events to customers' webhooks.
 
     Every request names its customer (`customer_id`); a caller whose token belongs to exactly one customer may leave it
-    0. Every error carries a google.rpc.ErrorInfo with a reason, and the further detail that fits.
+    0. Every error of the service carries a google.rpc.ErrorInfo with a reason, and the further detail that fits. A request
+    of more than 5 MiB is refused by gRPC itself.
     """
 
     @_abc_1.abstractmethod

@@ -152,7 +152,7 @@ class Webhook(_message.Message):
     status_reason: _builtins.str
     """Why the service disabled the webhook. Empty otherwise."""
     secret: _builtins.str
-    """The signing secret. Give your own (24 to 64 characters of printable ASCII, or `whsec_` and base64 of 24 to 64
+    """The signing secret. Give your own (24 to 64 characters of printable ASCII without spaces, or `whsec_` and base64 of 24 to 64
     bytes) or leave it empty and the service makes one. Returned only by the CreateWebhook call that made it
     (and its repetition with the same request_id), never by any other call.
     """
@@ -176,7 +176,7 @@ class Webhook(_message.Message):
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long one attempt may take in all, 1 s to 30 s. Unset: 15 s."""
+        """How long one attempt may take up to the status line, 1 s to 30 s. Unset: 15 s."""
 
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
