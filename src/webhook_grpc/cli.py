@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import secrets
 import sys
 from collections.abc import Callable, Generator
@@ -72,6 +73,7 @@ def _run(settings: Settings) -> None:
     from .logs import configure_logging
 
     configure_logging(settings)
+    _allow_many_descriptors()
     with _database(settings) as (conninfo, is_embedded):
         keys = load_secret_keys(settings, is_embedded)
         show = _shower(settings, is_embedded)
@@ -79,6 +81,12 @@ def _run(settings: Settings) -> None:
             uvloop.run(serve_forever(settings, conninfo, keys, show))
         except (AddressInUse, GuardMissing, LoopEnded) as error:
             raise _Failure(str(error)) from error
+
+
+def _allow_many_descriptors() -> None:
+    """Each request in flight and each kept connection takes one; the usual soft limit is far below the hard one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _shower(settings: Settings, is_embedded: bool) -> Callable[[int], None]:

@@ -685,3 +685,19 @@ async def test_a_change_that_was_missed_during_a_pause_of_the_process_is_made_up
         gate.opened.set()
         await watch.until_ended(5)
     assert len(receiver.requests) == 1
+
+
+async def test_deliveries_whose_event_is_gone_end_as_expired_and_hold_up_nobody(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await services.start(lane_prefetch_max=5)
+    webhook = await service.create_webhook(receiver.url("/x"))
+    await pause(service, webhook.webhook_id)
+    await service.publish_many(20)
+    postgres.rows("DELETE FROM events")
+    kept = await service.publish()
+    async with service.watching() as watch:
+        await resume(service, webhook.webhook_id)
+        deliveries = await watch.until_ended(21)
+    assert [d.event_id for d in deliveries if d.status == SUCCEEDED] == [kept.event_id]
+    assert sum(d.status == delivery_pb2.DELIVERY_STATUS_EXPIRED for d in deliveries) == 20

@@ -203,7 +203,10 @@ def _read_data(message: event_pb2.Event, violations: list[Violation]) -> bytes:
         case "data":
             field = "event.data"
             try:
-                data_json = orjson.dumps(_plain(MessageToDict(message.data)))
+                plain = _plain(MessageToDict(message.data))
+                data_json = orjson.dumps(
+                    plain, option=orjson.OPT_SORT_KEYS
+                )  # a map has no order; a repetition needs one
             except (ValueError, RecursionError):  # NaN or Infinity, or a Value with nothing in it
                 return _refuse_data(field, "has a value that JSON lacks", "DATA_NOT_JSON", violations)
         case _:

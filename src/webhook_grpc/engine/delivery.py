@@ -93,6 +93,11 @@ def cancelled(delivery: PendingDelivery) -> Settled:
     return Settled(delivery, Settlement(DeliveryStatus.CANCELLED), None)
 
 
+def expired(delivery: PendingDelivery) -> Settled:
+    """What becomes of a delivery whose event is not kept any more: there is nothing to send."""
+    return Settled(delivery, Settlement(DeliveryStatus.EXPIRED), None)
+
+
 def _remembering_verdicts(policy: EgressPolicy) -> Callable[[str], BlockReason | None]:
     @functools.lru_cache(_URLS_MAX)
     def verdict(url: str) -> BlockReason | None:

@@ -29,7 +29,7 @@ from ..store.backlog import FetchRequest, FoundRow, PendingWebhook
 from ..store.db import DatabaseOptions, LoopConnection
 from ..store.outbox import NewDeliveries
 from ..store.settlement import Settled
-from .delivery import Deliverer, cancelled
+from .delivery import Deliverer, cancelled, expired
 from .journal import SettledJournal
 from .lanes import ENDED, Lane, Lanes
 from .ownership import Ownership
@@ -315,6 +315,8 @@ class Dispatcher:
         try:
             if webhook.status in ENDED:
                 settled = cancelled(delivery)
+            elif not delivery.body:
+                settled = expired(delivery)
             else:
                 settled = await self._deliverer.attempt(delivery, webhook)
                 if settled.settlement.disables_webhook and not await self._disable(webhook):

@@ -126,14 +126,21 @@ async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) ->
 
 
 async def with_bodies(connection: LoopConnection, rows: Sequence[FoundRow]) -> list[PendingDelivery]:
-    """The rows with what is to be sent."""
+    """The rows with what is to be sent. The body of an event that is not kept any more is empty, which no body is."""
     event_ids = {row.event_id for row in rows}
     if not event_ids:
         return []
     parameters = {"ids": list(event_ids), "first": min(event_ids), "last": max(event_ids)}
-    events = {event_id: rest for event_id, *rest in await connection.rows(BODIES, parameters)}
+    found = await connection.rows(BODIES, parameters)
+    events: dict[UUID, tuple[str, datetime, bytes]] = {event_id: (kind, at, body) for event_id, kind, at, body in found}
     return [
-        PendingDelivery(row.webhook_id, row.event_id, row.due_at, row.customer_id, row.attempt, *events[row.event_id])
+        PendingDelivery(
+            row.webhook_id,
+            row.event_id,
+            row.due_at,
+            row.customer_id,
+            row.attempt,
+            *events.get(row.event_id, ("unknown", row.due_at, b"")),
+        )
         for row in rows
-        if row.event_id in events
     ]

@@ -39,7 +39,7 @@ const (
 	DeliveryStatus_DELIVERY_STATUS_FAILED DeliveryStatus = 3
 	// Ended without a further attempt: its webhook was deleted or disabled. Final.
 	DeliveryStatus_DELIVERY_STATUS_CANCELLED DeliveryStatus = 4
-	// Ended because it had become too old to send. Final. Not used yet.
+	// Ended because its event is not kept any more. Final.
 	DeliveryStatus_DELIVERY_STATUS_EXPIRED DeliveryStatus = 5
 )
 

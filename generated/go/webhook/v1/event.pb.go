@@ -160,8 +160,8 @@ type Event_DataJson struct {
 }
 
 type Event_Data struct {
-	// The same as a structure, for grpcurl. Input only; returned as data_json. Numbers become doubles and the order
-	// of keys is lost, so programs should prefer data_json.
+	// The same as a structure, for grpcurl. Input only; returned as data_json. Numbers become doubles and keys
+	// are sorted, so programs should prefer data_json.
 	Data *structpb.Struct `protobuf:"bytes,8,opt,name=data,proto3,oneof"`
 }
 

@@ -36,7 +36,7 @@ class _DeliveryStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Delive
     DELIVERY_STATUS_CANCELLED: _DeliveryStatus.ValueType  # 4
     """Ended without a further attempt: its webhook was deleted or disabled. Final."""
     DELIVERY_STATUS_EXPIRED: _DeliveryStatus.ValueType  # 5
-    """Ended because it had become too old to send. Final. Not used yet."""
+    """Ended because its event is not kept any more. Final."""
 
 class DeliveryStatus(_DeliveryStatus, metaclass=_DeliveryStatusEnumTypeWrapper):
     """Where a delivery stands. Values may be added."""
@@ -52,7 +52,7 @@ DELIVERY_STATUS_FAILED: DeliveryStatus.ValueType  # 3
 DELIVERY_STATUS_CANCELLED: DeliveryStatus.ValueType  # 4
 """Ended without a further attempt: its webhook was deleted or disabled. Final."""
 DELIVERY_STATUS_EXPIRED: DeliveryStatus.ValueType  # 5
-"""Ended because it had become too old to send. Final. Not used yet."""
+"""Ended because its event is not kept any more. Final."""
 Global___DeliveryStatus: _TypeAlias = DeliveryStatus  # noqa: Y015
 
 class _AttemptOutcome:

@@ -78,8 +78,8 @@ class Event(_message.Message):
 
     @_builtins.property
     def data(self) -> _struct_pb2.Struct:
-        """The same as a structure, for grpcurl. Input only; returned as data_json. Numbers become doubles and the order
-        of keys is lost, so programs should prefer data_json.
+        """The same as a structure, for grpcurl. Input only; returned as data_json. Numbers become doubles and keys
+        are sorted, so programs should prefer data_json.
         """
 
     def __init__(
