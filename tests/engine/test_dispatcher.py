@@ -19,7 +19,7 @@ from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory, sec
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.engine.sender import Sender, SenderFault
-from webhook_grpc.store import ownership, settlement
+from webhook_grpc.store import backlog, ownership, settlement
 
 FAILED = delivery_pb2.DELIVERY_STATUS_FAILED
 CANCELLED = delivery_pb2.DELIVERY_STATUS_CANCELLED
@@ -701,3 +701,67 @@ async def test_deliveries_whose_event_is_gone_end_as_expired_and_hold_up_nobody(
         deliveries = await watch.until_ended(21)
     assert [d.event_id for d in deliveries if d.status == SUCCEEDED] == [kept.event_id]
     assert sum(d.status == delivery_pb2.DELIVERY_STATUS_EXPIRED for d in deliveries) == 20
+
+
+async def test_a_row_that_was_read_before_its_delivery_was_settled_is_not_sent_again(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer of a read comes late: the delivery has been sent and settled meanwhile, and forgotten."""
+    monkeypatch.setattr("webhook_grpc.engine.dispatcher._FULL_LOOK_SECONDS", 0.0)
+    gate, returned, fetch = Gate(), asyncio.Event(), backlog.fetch
+
+    async def behave(received: Received) -> web.StreamResponse:
+        return await gate(received) if received.number == 1 else web.Response()
+
+    async def late(connection: Any, requests: Any) -> Any:
+        rows = await fetch(connection, requests)
+        if rows and len(receiver.requests) == 2 and not gate.opened.is_set():
+            gate.opened.set()
+            await watch.until_ended(2)
+            await asyncio.sleep(0.1)  # what the stream tells, the dispatcher hears a moment later
+            returned.set()
+        return rows
+
+    service = await services.start()
+    await service.create_webhook(receiver.on("/gate", behave))
+    async with service.watching() as watch:
+        await service.publish()
+        await watch.until_ended(1)
+        monkeypatch.setattr(backlog, "fetch", late)
+        await service.publish()
+        async with asyncio.timeout(20):
+            await returned.wait()
+        await service.publish()
+        await receiver.wait_for(3)
+        await asyncio.sleep(0.3)  # a fourth request would have come by now
+    assert len({request.event_id for request in receiver.requests}) == len(receiver.requests) == 3
+
+
+async def test_what_is_published_while_its_lane_is_being_read_waits_for_no_later_look(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, reading, fetch = Gate(), asyncio.Event(), backlog.fetch
+
+    async def behave(received: Received) -> web.StreamResponse:
+        if received.number == 0:
+            return await gate(received)
+        return web.Response(status=500 if received.number == 1 else 200)
+
+    async def slow(connection: Any, requests: Any) -> Any:
+        rows = await fetch(connection, requests)
+        reading.set()
+        await asyncio.sleep(0.2)  # what is published now is not among the rows
+        return rows
+
+    service = await services.start(retry_delays_seconds=(0.5,))
+    await service.create_webhook(receiver.on("/x", behave))
+    await service.publish()
+    await receiver.wait_for(1)
+    monkeypatch.setattr(backlog, "fetch", slow)
+    await service.publish()  # answered with 500; its retry makes the lane be read
+    await receiver.wait_for(2)
+    reading.clear()
+    await reading.wait()
+    await service.publish()
+    await receiver.wait_for(4, seconds=3)
+    gate.opened.set()
