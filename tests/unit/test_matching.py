@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from webhook_grpc.domain.matching import (
     TYPE_LENGTH_MAX,
     is_event_type,
-    is_exact,
     is_pattern,
     matches,
     patterns_matching,
@@ -38,14 +37,12 @@ patterns = st.one_of(event_types, event_types.map(lambda text: text + ".*"), st.
 def test_lower_case_segments_joined_by_dots_are_an_event_type(text: str) -> None:
     assert is_event_type(text)
     assert is_pattern(text)
-    assert is_exact(text)
 
 
 @pytest.mark.parametrize("text", ["*", "job.*", "a.b.*", "0-_.*", "a" * (TYPE_LENGTH_MAX - 2) + ".*"])
 def test_a_prefix_and_a_star_are_patterns_but_no_event_types(text: str) -> None:
     assert is_pattern(text)
     assert not is_event_type(text)
-    assert not is_exact(text)
 
 
 @pytest.mark.parametrize(

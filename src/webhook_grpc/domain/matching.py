@@ -28,11 +28,6 @@ def is_pattern(text: str) -> bool:
     return len(text) <= TYPE_LENGTH_MAX and _PATTERN.fullmatch(text) is not None
 
 
-def is_exact(pattern: str) -> bool:
-    """Whether a pattern names a single event type."""
-    return not pattern.endswith("*")
-
-
 def patterns_matching(event_type: str) -> list[str]:
     """Every pattern that the event type matches: itself, each prefix of it, and `*`."""
     segments = event_type.split(".")

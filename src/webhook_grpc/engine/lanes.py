@@ -47,7 +47,7 @@ class Lane:
     is_ready: bool = False
     behind: bool = False  # the table may have due rows that are not held
     last_due_at: datetime | None = None
-    fully_looked_at: float = -math.inf  # the same, from the beginning
+    fully_looked_at: float = -math.inf  # when it was last read without a floor
 
     @property
     def first_due_at(self) -> datetime | None:
