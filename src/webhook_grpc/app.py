@@ -66,7 +66,7 @@ class App:
         self._tail = Tail(options, _TAIL_POLL_SECONDS, settings.stream_buffer_max)
         self._listener = HintListener(
             options,
-            on_due=self.engine.dispatcher.wake,
+            on_due=self.engine.finder.wake,
             on_webhooks_changed=self.engine.webhooks.hint,
             on_logged=self._tail.hint,
         )
@@ -81,7 +81,7 @@ class App:
                 settings.publish_waiting_bytes_max,
             ),
             settings.webhooks_per_customer_max,
-            self.engine.dispatcher,
+            self.engine.finder,
             self._hints,
         )
         authenticator = Authenticator(load_tokens(settings), anonymous_allowed=settings.anonymous_allowed)

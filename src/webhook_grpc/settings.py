@@ -16,7 +16,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from .domain import egress, retry, sealing
+from .domain import breaker, egress, health, retry, sealing
 from .domain.ids import INT64_MAX
 
 Permission = Literal["read", "publish", "manage"]
@@ -91,12 +91,36 @@ class Settings(BaseSettings):
     """The least delay after a timeout, 429, 502, 503 or 504."""
     attempt_timeout_seconds: Annotated[float, Field(ge=1, le=30)] = 15.0
     """How long an attempt may take in all, for webhooks without their own."""
+    breaker_failures: Annotated[int, Field(ge=1, le=1000)] = 10
+    """After how many failures in a row (no answer, no connection, bad TLS, 5xx) a webhook's breaker opens."""
+    breaker_failure_share: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """It also opens when so much of what was sent in the window failed."""
+    breaker_window_seconds: Annotated[float, Field(ge=1, le=3600)] = 300.0
+    """The window."""
+    breaker_window_attempts_min: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """How many attempts the window must have seen for that."""
+    breaker_probe_seconds_min: Annotated[float, Field(ge=0.05, le=3600)] = 30.0
+    """When an open breaker lets the first probe through. Doubled after each that fails."""
+    breaker_probe_seconds_max: Annotated[float, Field(ge=0.05, le=86_400)] = 3600.0
+    """The longest time between two probes."""
+    throttle_seconds: Annotated[float, Field(ge=1, le=86_400)] = 600.0
+    """How long it takes after a 429, which halves a webhook's rate, until the rate is as before."""
+    disable_after_seconds: Annotated[float, Field(ge=1, le=31_536_000)] = 432_000.0
+    """After how long of nothing but failures a webhook is disabled."""
+    disable_failures_min: Annotated[int, Field(ge=1)] = 20
+    """How many failures that takes at least."""
+    blocked_disable_after: Annotated[int, Field(ge=1, le=1000)] = 3
+    """How many times in a row, ten minutes or more apart, an address that may not be called disables its webhook."""
     webhook_in_flight_max: Annotated[int, Field(ge=1, le=100)] = 10
     """Requests at once to one webhook, for webhooks without their own."""
     customer_in_flight_max: Annotated[int, Field(ge=1)] = 200
     """Requests at once to all webhooks of one customer, from one process."""
+    host_in_flight_max: Annotated[int, Field(ge=1)] = 50
+    """Requests at once to one host, whoever's webhooks lead there, from one process."""
     process_in_flight_max: Annotated[int, Field(ge=1)] = 2000
     """Requests at once from one process. Each takes a file descriptor."""
+    idle_connections_max: Annotated[int, Field(ge=0)] = 1000
+    """Connections that are kept open for the next request, in one process. Each takes a file descriptor."""
     webhooks_per_customer_max: Annotated[int, Field(ge=1, le=1000)] = 100
     """How many webhooks a customer may have."""
 
@@ -253,6 +277,27 @@ class Settings(BaseSettings):
     def egress_policy(self) -> egress.EgressPolicy:
         """Where deliveries may go."""
         return egress.EgressPolicy(self.egress_allow_http, self.egress_allow_cidrs, self.egress_deny_cidrs)
+
+    @property
+    def flow_policy(self) -> health.FlowPolicy:
+        """When, how fast and how many requests are sent to a webhook."""
+        return health.FlowPolicy(
+            in_flight_max=self.webhook_in_flight_max,
+            breaker=breaker.BreakerPolicy(
+                consecutive_failures=self.breaker_failures,
+                failure_share=self.breaker_failure_share,
+                window_attempts_min=self.breaker_window_attempts_min,
+                window_seconds=self.breaker_window_seconds,
+                probe_seconds_min=self.breaker_probe_seconds_min,
+                probe_seconds_max=self.breaker_probe_seconds_max,
+            ),
+            disable=health.DisablePolicy(
+                failing_seconds=self.disable_after_seconds,
+                failures_min=self.disable_failures_min,
+                blocked_count=self.blocked_disable_after,
+            ),
+            throttle_seconds=self.throttle_seconds,
+        )
 
     @property
     def retry_policy(self) -> retry.RetryPolicy:

@@ -350,7 +350,7 @@ async def test_a_settlement_whose_answer_is_lost_is_not_made_twice_and_leaves_no
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It had been committed, so the log is further than this process knows."""
-    settle, lost = settlement.settle, 0
+    settle, lost, all_lost = settlement.settle, 0, asyncio.Event()
 
     async def lossy(*arguments: Any) -> Any:
         nonlocal lost
@@ -358,6 +358,7 @@ async def test_a_settlement_whose_answer_is_lost_is_not_made_twice_and_leaves_no
         if lost < 3:
             lost += 1
             raise Unavailable("STORAGE_UNAVAILABLE", "the answer is lost")
+        all_lost.set()
         return answer
 
     monkeypatch.setattr(settlement, "settle", lossy)
@@ -367,7 +368,7 @@ async def test_a_settlement_whose_answer_is_lost_is_not_made_twice_and_leaves_no
         for _ in range(6):
             await service.publish_many(5)
         await watch.until_ended(30)
-    assert lost == 3
+    await all_lost.wait()
     assert len(receiver.requests) == 30
     [(count, first, last)] = postgres.rows("SELECT count(*), min(seq), max(seq) FROM attempts")
     assert (count, first, last) == (30, 1, 30)
@@ -564,8 +565,8 @@ async def test_lanes_that_wait_longest_are_read_first(
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many others hang, and are looked at again and again."""
-    monkeypatch.setattr("webhook_grpc.engine.dispatcher._LANES_PER_LOOK", 2)
-    monkeypatch.setattr("webhook_grpc.engine.dispatcher._FULL_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("webhook_grpc.engine.finder._LANES_PER_LOOK", 2)
+    monkeypatch.setattr("webhook_grpc.engine.finder._FULL_LOOK_SECONDS", 0.0)
     service = await services.start()
     gate = Gate()
     for number in range(30):
@@ -707,7 +708,7 @@ async def test_a_row_that_was_read_before_its_delivery_was_settled_is_not_sent_a
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer of a read comes late: the delivery has been sent and settled meanwhile, and forgotten."""
-    monkeypatch.setattr("webhook_grpc.engine.dispatcher._FULL_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("webhook_grpc.engine.finder._FULL_LOOK_SECONDS", 0.0)
     gate, returned, fetch = Gate(), asyncio.Event(), backlog.fetch
 
     async def behave(received: Received) -> web.StreamResponse:

@@ -52,7 +52,7 @@ def test_a_schema_that_is_too_old_says_what_to_run(fresh_url: str) -> None:
     with pytest.raises(SchemaError, match=r"no schema yet.*webhook-grpc migrate"):
         check_schema(fresh_url)
     migrate(fresh_url)
-    query(fresh_url, "UPDATE _yoyo_migration SET migration_id = '0000-before.pre', migration_hash = 'x'")
+    query(fresh_url, "INSERT INTO _yoyo_migration SELECT 'x', '9999-later.pre', now()")
     with pytest.raises(SchemaError, match=r"too new"):
         check_schema(fresh_url)
 
@@ -62,15 +62,15 @@ def test_what_waits_for_the_old_version_to_go_is_not_needed_to_start(
 ) -> None:
     folder = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, folder)
-    (folder / "0002-later.pre.sql").write_text("CREATE TABLE later_1 ();")
-    (folder / "0003-later.post.sql").write_text("DROP TABLE later_1;")
+    (folder / "0098-later.pre.sql").write_text("CREATE TABLE later_1 ();")
+    (folder / "0099-later.post.sql").write_text("DROP TABLE later_1;")
     migrate(fresh_url)
     monkeypatch.setattr("webhook_grpc.store.migrate.MIGRATIONS", folder)
-    with pytest.raises(SchemaError, match=r"too old \(it lacks 0002-later.pre\)"):
+    with pytest.raises(SchemaError, match=r"too old \(it lacks 0098-later.pre\)"):
         check_schema(fresh_url)
-    assert migrate(fresh_url, before_deployment=True) == ["0002-later.pre"]
+    assert migrate(fresh_url, before_deployment=True) == ["0098-later.pre"]
     check_schema(fresh_url)
-    assert migrate(fresh_url) == ["0003-later.post"]
+    assert migrate(fresh_url) == ["0099-later.post"]
     check_schema(fresh_url)
 
 

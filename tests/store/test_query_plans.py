@@ -85,7 +85,7 @@ async def test_discover_jumps_through_the_index(filled: TestPostgres) -> None:
 
 async def test_fetch_reads_only_the_next_rows_of_each_webhook(filled: TestPostgres) -> None:
     now = datetime.now(UTC)
-    parameters = {"shard": [1], "webhook_id": [1], "room": [10], "floor": [now], "ahead": [0.0]}
+    parameters = {"shard": [1], "webhook_id": [1], "room": [10], "floor": [now], "ahead": [0.0], "fresh": [False]}
     assert_indexed(scans(filled, backlog.FETCH, parameters), "deliveries")
 
 

@@ -30,6 +30,7 @@ _CHANGEABLE: Final = {
     "retry_policy": "retry_delays_seconds",
     "timeout": "timeout_seconds",
     "max_in_flight": "max_in_flight",
+    "rate_limit_per_second": "rate_limit_per_second",
     "headers": "headers",
     "labels": "labels",
     "description": "description",
@@ -148,7 +149,9 @@ class WebhookMethods:
     async def resume(self, request: service_pb2.ResumeWebhookRequest, call: Call) -> webhook_pb2.Webhook:
         """Delivers again."""
         webhook = await self._named(request, call)
-        return await self._set_status(webhook, WebhookStatus.ACTIVE, (WebhookStatus.PAUSED, WebhookStatus.DISABLED))
+        resumed = await store.resume(self._database, webhook)
+        self._hints.webhook_changed(resumed.webhook_id)
+        return convert.webhook_message(resumed)
 
     async def _set_status(
         self,

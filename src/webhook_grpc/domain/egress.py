@@ -7,6 +7,7 @@ used: on 3.11 it calls cloud metadata addresses, NAT64 and 6to4 forms of 127.0.0
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +17,7 @@ from typing import Final
 from yarl import URL
 
 URL_CHARACTERS_MAX: Final = 512
+_HOSTS_MAX: Final = 10_000  # remembered
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -142,6 +144,15 @@ def why_url_blocked(raw: str, policy: EgressPolicy) -> BlockReason | None:
     if not authority or "%" in authority:
         return BlockReason.HOST
     return _why_authority_blocked(raw, scheme, authority, policy)
+
+
+@functools.lru_cache(_HOSTS_MAX)
+def host_of(url: str) -> str:
+    """The host of a URL, so that all webhooks that lead to one can be bounded together; empty if there is none."""
+    try:
+        return (URL(url, encoded=True).host or "").rstrip(".").lower()
+    except ValueError:
+        return ""
 
 
 def _why_authority_blocked(raw: str, scheme: str, authority: str, policy: EgressPolicy) -> BlockReason | None:

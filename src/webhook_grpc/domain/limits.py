@@ -25,10 +25,19 @@ class TokenBucket:
 
         A full bucket admits any count, going into debt, so that a batch larger than the burst is possible.
         """
-        self.tokens = min(self.burst, self.tokens + (now - self.refilled_at) * self.rate_per_second)
-        self.refilled_at = now
+        self.refill(now)
         needed = min(float(count), self.burst)
         if self.tokens < needed:
             return (needed - self.tokens) / self.rate_per_second
         self.tokens -= count
         return 0.0
+
+    def refill(self, now: float) -> None:
+        """Adds the tokens of the time that has passed."""
+        self.tokens = min(self.burst, self.tokens + max(0.0, now - self.refilled_at) * self.rate_per_second)
+        self.refilled_at = now
+
+    def is_full(self, now: float) -> bool:
+        """Whether it is as good as a new one."""
+        self.refill(now)
+        return self.tokens >= self.burst

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from uuid import UUID
 
 from .ids import shard_of
@@ -43,10 +43,26 @@ class Outcome(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
+class Danger(IntEnum):
+    """Whether a process may have died of a delivery. Only after a crash is anything but NONE written."""
+
+    NONE = 0
+    SUSPECT = 1  # it is marked before it is sent
+    MARKED = 2  # it is being sent, or the process that sent it is dead
+
+
 class Trigger(StrEnum):
     """What caused an attempt."""
 
     SCHEDULED = "scheduled"
+
+
+class DisableReason(StrEnum):
+    """Why the service switched a webhook off: what `status_reason` says."""
+
+    GONE = "The receiver answered 410 Gone."
+    FAILING = "The receiver has failed for days without a single success."
+    BLOCKED = "The webhook's URL leads to an address that may not be called."
 
 
 class FailureReason(StrEnum):
@@ -69,6 +85,7 @@ class FailureReason(StrEnum):
     BLOCKED_DESTINATION = "The webhook's URL leads to an address that may not be called."
     SECRET_UNREADABLE = "The webhook's secret could not be opened; contact the operator."  # noqa: S105 - a sentence
     NOT_SENDABLE = "The request could not be built from the webhook's settings."
+    INTERRUPTED = "The service stopped during this attempt; whether it arrived is not known."
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +104,7 @@ class Webhook:
     retry_delays_seconds: tuple[float, ...] | None
     timeout_seconds: float | None
     max_in_flight: int | None
+    rate_limit_per_second: int | None
     headers: Mapping[str, str] = field(repr=False)
     labels: Mapping[str, str]
     description: str
@@ -110,6 +128,7 @@ class WebhookSpec:
     retry_delays_seconds: tuple[float, ...] | None = None
     timeout_seconds: float | None = None
     max_in_flight: int | None = None
+    rate_limit_per_second: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     description: str = ""
@@ -163,7 +182,8 @@ class Event:
 class PendingDelivery:
     """One row of the outbox with what is needed to send it. (webhook_id, event_id, attempt) names one attempt.
 
-    `attempt` counts the attempts already made.
+    `attempt` counts the attempts already made. It is `fresh` if it was published lately and was not tried yet: such
+    deliveries need not wait for a backlog.
     """
 
     webhook_id: int
@@ -174,6 +194,8 @@ class PendingDelivery:
     event_type: str
     event_create_time: datetime
     body: bytes = field(repr=False)
+    danger: Danger = Danger.NONE
+    is_fresh: bool = False
 
     @property
     def shard(self) -> int:

@@ -21,6 +21,7 @@ RETRY_WINDOW_SECONDS_MAX: Final = 7 * 86_400.0
 TIMEOUT_SECONDS_MIN: Final = 1.0
 TIMEOUT_SECONDS_MAX: Final = 30.0
 MAX_IN_FLIGHT_MAX: Final = 100
+RATE_LIMIT_MAX: Final = 1000
 HEADERS_MAX: Final = 20
 HEADER_BYTES_MAX: Final = 4096
 LABELS_MAX: Final = 20
@@ -73,6 +74,8 @@ def webhook_violations(spec: WebhookSpec) -> list[Violation]:
         )
     if spec.max_in_flight is not None and not 1 <= spec.max_in_flight <= MAX_IN_FLIGHT_MAX:
         found.append(Violation("webhook.max_in_flight", f"must be 1 to {MAX_IN_FLIGHT_MAX}, or 0 for the default"))
+    if spec.rate_limit_per_second is not None and not 1 <= spec.rate_limit_per_second <= RATE_LIMIT_MAX:
+        found.append(Violation("webhook.rate_limit_per_second", f"must be 1 to {RATE_LIMIT_MAX}, or 0 for no limit"))
     found += header_violations(spec.headers)
     found += label_violations("webhook.labels", spec.labels)
     return found

@@ -52,6 +52,11 @@ class Deliverer:
         result = self._not_sent(Outcome.INTERNAL_ERROR, FailureReason.NOT_SENDABLE)
         return self._decided(delivery, self._retry_policy, result)
 
+    def interrupted(self, delivery: PendingDelivery, webhook: Webhook) -> Settled:
+        """What becomes of a delivery during whose last attempt a process died, perhaps of it."""
+        result = self._not_sent(Outcome.INTERNAL_ERROR, FailureReason.INTERRUPTED)
+        return self._decided(delivery, self._policy_of(webhook), result)
+
     def _decided(self, delivery: PendingDelivery, policy: RetryPolicy, result: AttemptResult) -> Settled:
         settlement = decide(result, delivery.attempt + 1, policy, now=self._clock.now(), jitter=self._random.random())
         return Settled(delivery, settlement, result)

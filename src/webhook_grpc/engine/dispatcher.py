@@ -1,329 +1,148 @@
-"""The heart of the engine: finds what is due in our shards, starts attempts, hands their results to be settled.
-
-Deliveries come in by two ways. What was published here for our own shards is handed over from memory; everything else
-is found by looking at the table: at a hint at once, by polling at the latest. The table is the truth: a delivery that
-is lost from memory is found again, and one that is found twice is held once.
-"""
+"""The heart of the engine: starts attempts as the lanes take turns, and hands their results to be settled."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import math
 import random
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from typing import Final
-from uuid import UUID
 
 import structlog
 
-from ..domain.errors import Unavailable
-from ..domain.ids import delivery_id_text, shard_of
-from ..domain.model import DeliveryStatus, PendingDelivery, Webhook, WebhookStatus
-from ..domain.retry import Settlement
-from ..store import backlog
-from ..store.backlog import FetchRequest, FoundRow, PendingWebhook
-from ..store.db import DatabaseOptions, LoopConnection
-from ..store.outbox import NewDeliveries
+from ..domain.health import Flow
+from ..domain.ids import delivery_id_text
+from ..domain.model import DeliveryStatus, DisableReason, PendingDelivery, Webhook
+from ..domain.ramp import Ramp
+from ..domain.retry import Settlement, parse_retry_after
+from ..store.clock import DatabaseClock
 from ..store.settlement import Settled
+from .careful import CarefulMode
 from .delivery import Deliverer, cancelled, expired
-from .journal import SettledJournal
+from .finder import Finder
+from .flows import Flows
 from .lanes import ENDED, Lane, Lanes
 from .ownership import Ownership
 from .sender import SenderFault
 from .settler import Settler
-from .webhook_cache import WebhookCache
 
 log = structlog.get_logger(__name__)
 attempt_log = structlog.get_logger("webhook_grpc.attempt")
 
-# A publication may become visible a little later than a younger one; within this, its row is still found.
-_LATE_COMMIT: Final = timedelta(seconds=10)
-_BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_FULL_LOOK_SECONDS: Final = 5.0
-_SHARED_LOOK_SECONDS: Final = 1.0
-_ALARM_SECONDS_MAX: Final = 30.0  # what is due later is found by looking
-_ALARM_MARGIN_SECONDS: Final = 0.02
 _AGAIN: Final = Settlement(DeliveryStatus.PENDING, 1.0)  # for what was said to a webhook that is another by now
-_LANES_PER_LOOK: Final = 200
-_DISCOVER_SHARE: Final = 0.1  # of the time may be spent on discovering
-_BODIES_PER_READ: Final = 250
-_CANCEL_AHEAD_SECONDS: Final = 400 * 86_400.0
 _FAULT_PAUSE_SECONDS: Final = (1.0, 5.0)
+_STARTS_PER_TURN: Final = 32  # of the event loop: whoever becomes ready meanwhile need not wait for a flood
 
 
 @dataclass(frozen=True, slots=True)
 class DispatchLimits:
     """Bounds of the dispatcher."""
 
-    poll_seconds: float
     in_flight_max: int
     unsettled_max: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What has to be remembered while rows are on their way from the database."""
-
-    epochs: dict[int, int]
-    shards: frozenset[int]
-    mark: int
-
-
 class Dispatcher:
-    """Owns the lanes and the attempts in flight."""
+    """Owns the attempts in flight."""
 
     def __init__(
         self,
-        options: DatabaseOptions,
         limits: DispatchLimits,
+        clock: DatabaseClock,
         lanes: Lanes,
         ownership: Ownership,
-        webhooks: WebhookCache,
+        finder: Finder,
+        flows: Flows,
+        careful: CarefulMode,
         deliverer: Deliverer,
         settler: Settler,
-        disable: Callable[[Webhook], Awaitable[bool]],
+        disable: Callable[[Webhook, DisableReason], Awaitable[bool]],
     ) -> None:
-        self._connection = LoopConnection(options, "backlog")
         self._limits = limits
+        self._clock = clock
         self._lanes = lanes
         self._ownership = ownership
-        self._webhooks = webhooks
+        self._finder = finder
+        self._flows = flows
+        self._careful = careful
         self._deliverer = deliverer
         self._settler = settler
         self._disable = disable
-        self._journal = SettledJournal()
         self._attempts: set[asyncio.Task[None]] = set()
         # The lane of each delivery that is being sent, or is sent and not settled; by the identity of the object,
         # because after a shard was lost and regained there may be two of the same name.
         self._lane_of: dict[int, Lane] = {}
+        self._disabling: set[int] = set()
         self._paused_until = 0.0
-        self._discover_at = 0.0
-        self._hinted = set[int]()
-        self._wake = asyncio.Event()
+        self._ramp = Ramp(0.0)
+        self._starting = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = math.inf
         self._stopping = False
-        ownership.on_gained = self._gained
-        ownership.on_leaving = lanes.close_shards
-        ownership.on_lost = lanes.forget_shards
-        ownership.is_idle = lanes.is_idle
 
-    # --- what comes in ---------------------------------------------------------------------------------------------
+    def gained(self, shards: set[int]) -> None:
+        """The shards are ours now. Whoever had none begins slowly."""
+        if len(self._ownership.owned) == len(shards):
+            self._ramp = Ramp(time.monotonic())
 
-    def wake(self, shards: Iterable[int] = ()) -> None:
-        """Something became due, probably in these shards: look now."""
-        hinted = set(shards)
-        self._hinted |= hinted
-        for lane in self._lanes:
-            if lane.shard in hinted:
-                lane.behind = True
-        self._wake.set()
-
-    def _gained(self, shards: set[int]) -> None:
-        self._hinted |= shards
-        self._wake.set()
-
-    def webhook_changed(self, webhook: Webhook) -> None:
-        """The webhook is as it is now."""
-        self._lanes.configure(webhook)
-        self._wake.set()
-
-    def expect(self) -> Reading:
-        """Rows are about to be made or read."""
-        return Reading(self._ownership.epochs(), self._ownership.sendable, self._journal.begin())
-
-    def receive(self, expectation: Reading, new: Sequence[NewDeliveries]) -> None:
-        """Takes in what was just published here, straight from memory."""
-        for deliveries in new:
-            event = deliveries.event
-            for webhook_id in deliveries.own_webhook_ids:
-                delivery = PendingDelivery(
-                    webhook_id=webhook_id,
-                    event_id=event.event_id,
-                    due_at=deliveries.create_time,
-                    customer_id=event.customer_id,
-                    attempt=0,
-                    event_type=event.event_type,
-                    event_create_time=deliveries.create_time,
-                    body=event.body,
-                )
-                lane = self._lanes.get(webhook_id)
-                if lane is None or not lane.behind:  # else older ones in the table come first
-                    self._take_in(delivery, expectation)
-        self._journal.end(expectation.mark)
-        self._start_attempts()
-
-    # --- what is in the table --------------------------------------------------------------------------------------
-
-    async def run(self) -> None:
-        """Looks for due deliveries until it is cancelled."""
-        while True:
-            try:
-                more = await self._look()
-            except Unavailable:
-                more = False
-            self._start_attempts()
-            if not more:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._limits.poll_seconds):
-                        await self._wake.wait()
-            self._wake.clear()
-
-    async def _look(self) -> bool:
-        """One look at the table. True if it should be followed by another at once."""
-        shards = self._ownership.sendable
-        if not shards:
-            return False
-        self._lanes.ring_alarms(time.monotonic())
-        await self._discover(shards)
-        await self._load_webhooks()
-        now = time.monotonic()
-        wanted = sorted(
-            (lane for lane in self._lanes if self._is_wanted(lane, now)),
-            key=lambda lane: (not lane.behind, lane.looked_at),  # those that wait longest first
-        )
-        return bool(wanted) and await self._fetch(wanted[:_LANES_PER_LOOK], now)
-
-    async def _discover(self, shards: frozenset[int]) -> None:
-        """Looks at all shards from time to time, and at once at those that a hint named.
-
-        With very many webhooks that wait for a retry a look takes long; then it is taken less often.
-        """
-        started_at = time.monotonic()
-        is_due = started_at >= self._discover_at
-        hinted, self._hinted = self._hinted & shards, set[int]()
-        if not is_due and not hinted:
-            return
-        for pending in await backlog.discover(self._connection, shards if is_due else hinted):
-            self._found_pending(pending, started_at)
-        if is_due:
-            took_seconds = time.monotonic() - started_at
-            self._discover_at = started_at + max(self._limits.poll_seconds / 2, took_seconds / _DISCOVER_SHARE)
-
-    def _found_pending(self, pending: PendingWebhook, now: float) -> None:
-        """Marks the lane of a webhook whose earliest row is one that is not held."""
-        if shard_of(pending.webhook_id) not in self._ownership.owned:
-            return  # given up while this was read
-        if pending.status is WebhookStatus.PAUSED or not (pending.is_due or pending.status in ENDED):
-            return
-        lane = self._lanes.open(pending.webhook_id, pending.customer_id, shard_of(pending.webhook_id), now)
-        if lane.first_due_at is None or pending.due_at < lane.first_due_at:
-            lane.behind = True
-
-    async def _load_webhooks(self) -> None:
-        unknown = [lane for lane in self._lanes if lane.webhook is None]
-        await self._webhooks.load([lane.webhook_id for lane in unknown])
-        for lane in unknown:
-            webhook = self._webhooks.get(lane.webhook_id)
-            if webhook is not None:
-                self._lanes.configure(webhook)
-        self._webhooks.forget_unused({lane.webhook_id for lane in self._lanes})
-
-    def _is_wanted(self, lane: Lane, now: float) -> bool:
-        if not lane.may_send or not self._lanes.room(lane):
-            return False
-        if lane.behind and self._lanes.is_low(lane):
-            return True
-        is_shared = self._ownership.live_count > 1
-        return now - lane.looked_at > (_SHARED_LOOK_SECONDS if is_shared else _FULL_LOOK_SECONDS)
-
-    async def _fetch(self, lanes: Sequence[Lane], now: float) -> bool:
-        requests = [self._request(lane, now) for lane in lanes]
-        reading = self.expect()
-        try:
-            rows = await backlog.fetch(self._connection, requests)
-            found = Counter(row.webhook_id for row in rows)
-            for lane, request in zip(lanes, requests, strict=True):
-                lane.behind |= found[lane.webhook_id] >= request.room
-            new = [row for row in rows if self._is_new(row)]
-            taken = 0
-            for start in range(0, len(new), _BODIES_PER_READ):
-                taken += await self._take_in_rows(new[start : start + _BODIES_PER_READ], reading)
-        except BaseException:
-            for lane in lanes:
-                lane.behind = True
-            raise
-        finally:
-            self._journal.end(reading.mark)
-        for lane in lanes:
-            self._lanes.drop_if_unused(lane)
-        return taken > 0 and any(lane.behind and self._lanes.is_low(lane) for lane in lanes)
-
-    def _request(self, lane: Lane, now: float) -> FetchRequest:
-        """What to read of a lane. From time to time without a floor, to find what became visible late."""
-        lane.looked_at = now
-        lane.behind = False  # what comes from now on counts again
-        first_due_at = lane.first_due_at or lane.last_due_at
-        if first_due_at is None or lane.is_ending or now - lane.fully_looked_at > _FULL_LOOK_SECONDS:
-            lane.fully_looked_at = now
-            floor = _BEGINNING
-        else:
-            floor = first_due_at - _LATE_COMMIT
-        room = len(lane.held) + self._lanes.room(lane)
-        return FetchRequest(lane.shard, lane.webhook_id, room, floor, _CANCEL_AHEAD_SECONDS if lane.is_ending else 0.0)
-
-    def _is_new(self, row: FoundRow) -> bool:
-        lane = self._lanes.get(row.webhook_id)
-        return lane is None or row.event_id not in lane.held
-
-    async def _take_in_rows(self, rows: Sequence[FoundRow], reading: Reading) -> int:
-        """How many of them are held now."""
-        deliveries = await backlog.with_bodies(self._connection, rows)
-        return sum([self._take_in(delivery, reading) for delivery in deliveries])
-
-    def _take_in(self, delivery: PendingDelivery, reading: Reading) -> bool:
-        """Holds a delivery, unless it is somebody else's by now or was settled while its row was on the way."""
-        shard = delivery.shard
-        owned = self._ownership.owned.get(shard)
-        if owned is None or owned.epoch != reading.epochs.get(shard):
-            return False
-        if self._journal.settled_since(_key(delivery), reading.mark):
-            return False
-        lane = self._lanes.open(delivery.webhook_id, delivery.customer_id, shard, time.monotonic())
-        if lane.webhook is None:
-            lane.webhook = self._webhooks.get(delivery.webhook_id)
-        if lane.webhook is None:
-            self._wake.set()
-        return self._lanes.hold(lane, delivery)
-
-    # --- attempts --------------------------------------------------------------------------------------------------
+    def start_soon(self) -> None:
+        """Starts what may be started, at the next turn of the event loop."""
+        if not self._starting:
+            self._starting = True
+            asyncio.get_running_loop().call_soon(self._start_attempts)
 
     def _start_attempts(self) -> None:
-        """Starts whatever may be started now. The only place where attempts begin."""
-        while self._may_start() and (turn := self._lanes.next()) is not None:
+        """Starts some of what may be started now. The only place where attempts begin."""
+        self._starting = False
+        now = time.monotonic()
+        if self._lanes.open_gates(now):
+            self._finder.wake()
+        for _ in range(_STARTS_PER_TURN):
+            if not self._may_start(now) or (turn := self._lanes.next(now)) is None:
+                self._set_alarm(now)
+                return
             lane, delivery = turn
             self._lane_of[id(delivery)] = lane
             task = asyncio.create_task(self._attempt(lane, delivery), name=f"attempt {delivery.webhook_id}")
             self._attempts.add(task)
             task.add_done_callback(self._attempts.discard)
+        self.start_soon()
 
-    def _may_start(self) -> bool:
+    def _may_start(self, now: float) -> bool:
         return (
             not self._stopping
             and self._ownership.may_send
-            and time.monotonic() >= self._paused_until
-            and self._lanes.in_flight < self._limits.in_flight_max
+            and now >= self._paused_until
+            and self._lanes.in_flight < self._ramp.limit(self._limits.in_flight_max, now)
             and len(self._settler) < self._limits.unsettled_max
         )
 
+    def _set_alarm(self, now: float) -> None:
+        """Time alone may make something ready: a token, a probe, the next step of the ramp, the end of a pause."""
+        at = min(
+            self._lanes.next_gate_at,
+            self._ramp.next_step_at(self._limits.in_flight_max, now) or math.inf,
+            self._paused_until if self._paused_until > now else math.inf,
+        )
+        if self._alarm is not None and (at < self._alarm_at or self._alarm_at <= now):
+            self._alarm.cancel()
+            self._alarm = None
+        if self._alarm is None and at < math.inf:
+            self._alarm_at = at
+            self._alarm = asyncio.get_running_loop().call_later(max(0.0, at - now), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.start_soon()
+
     async def _attempt(self, lane: Lane, delivery: PendingDelivery) -> None:
         """One delivery from its lane to the settler. Whatever happens, its slot becomes free."""
-        webhook = lane.webhook
-        assert webhook is not None  # a lane without its webhook is never ready
         try:
-            if webhook.status in ENDED:
-                settled = cancelled(delivery)
-            elif not delivery.body:
-                settled = expired(delivery)
-            else:
-                settled = await self._deliverer.attempt(delivery, webhook)
-                if settled.settlement.disables_webhook and not await self._disable(webhook):
-                    settled = replace(settled, settlement=_AGAIN)
+            settled = await self._settlement(lane, delivery)
         except SenderFault as fault:
-            self._paused_until = time.monotonic() + random.uniform(*_FAULT_PAUSE_SECONDS)
-            log.warning("attempts paused: a fault of this process", fault=str(fault))
+            self._pause(lane, fault)
             self._let_go(delivery)
         except asyncio.CancelledError:
             self._let_go(delivery)
@@ -332,10 +151,74 @@ class Dispatcher:
             log.exception("attempt failed", delivery_id=_delivery_id(delivery))
             self._settler.add(self._deliverer.failed(delivery))
         else:
-            self._settler.add(settled)
+            if settled is None:
+                self._let_go(delivery)
+            else:
+                self._settler.add(settled)
         finally:
-            self._lanes.finished(lane)
-            self._start_attempts()
+            self._lanes.finished(lane, time.monotonic())
+            self.start_soon()
+
+    async def _settlement(self, lane: Lane, delivery: PendingDelivery) -> Settled | None:
+        """What becomes of a delivery; None if it could not be marked, and is not sent."""
+        webhook, flow = lane.webhook, lane.flow
+        assert webhook is not None  # a lane without them is never ready
+        assert flow is not None
+        if webhook.status in ENDED:
+            return cancelled(delivery)
+        if not delivery.body:
+            return expired(delivery)
+        if self._careful.was_interrupted(delivery):
+            log.error("a process died during this attempt", delivery_id=_delivery_id(delivery))
+            return self._deliverer.interrupted(delivery, webhook)
+        if self._careful.applies(delivery) and not await self._careful.mark(delivery):
+            return None
+        started_at = time.monotonic()
+        settled = await self._deliverer.attempt(delivery, webhook)
+        reason = self._learn(flow, settled, started_at)
+        if settled.settlement.disables_webhook:
+            is_disabled = await self._disable(webhook, DisableReason.GONE)
+            return settled if is_disabled else replace(settled, settlement=_AGAIN)
+        if reason is not None and webhook.webhook_id not in self._disabling:
+            await self._disable_failing(webhook, reason)
+        return settled
+
+    def _learn(self, flow: Flow, settled: Settled, started_at: float) -> DisableReason | None:
+        """Tells the webhook's flow how its receiver answered. A reason if the webhook should be disabled."""
+        result = settled.result
+        assert result is not None
+        webhook_id = settled.delivery.webhook_id
+        state_before, was_ill = flow.breaker.state, flow.is_ill
+        reason = flow.ended(
+            result,
+            parse_retry_after(result.retry_after, self._clock.now()),
+            started_at=started_at,
+            now=time.monotonic(),
+            jitter=random.random(),
+        )
+        if flow.breaker.state is not state_before:
+            log.warning("breaker changed", webhook_id=webhook_id, state=flow.breaker.state.value)
+        if flow.is_ill or was_ill:
+            self._flows.changed(webhook_id)
+        return reason
+
+    async def _disable_failing(self, webhook: Webhook, reason: DisableReason) -> None:
+        """One of the attempts that find the same is enough."""
+        self._disabling.add(webhook.webhook_id)
+        try:
+            await self._disable(webhook, reason)
+        finally:
+            self._disabling.discard(webhook.webhook_id)
+
+    def _pause(self, lane: Lane, fault: SenderFault) -> None:
+        """A fault of our own: for a moment nothing is sent, by this process or, if no other is concerned, this lane."""
+        seconds = random.uniform(*_FAULT_PAUSE_SECONDS)
+        now = time.monotonic()
+        if fault.is_local and lane.flow is not None:
+            lane.flow.hold(seconds, now)
+        else:
+            self._paused_until = now + seconds
+        log.warning("attempts paused: a fault of this process", fault=str(fault), webhook_id=lane.webhook_id)
 
     def dropped(self, batch: Sequence[Settled]) -> None:
         """These results can't be settled: their shards are somebody else's, who sends again."""
@@ -346,23 +229,22 @@ class Dispatcher:
         """The delivery is not held any more. Its row is as it was, and will be found again by whoever owns it."""
         lane = self._lane_of.pop(id(delivery))
         lane.behind = True
+        lane.reached = None
         self._lanes.settled(lane, delivery)
 
     def settled(self, batch: Sequence[Settled]) -> None:
         """The database has answered for these deliveries."""
         now = time.monotonic()
+        self._careful.settled(settled.delivery for settled in batch)
         for settled in batch:
             delivery = settled.delivery
-            self._journal.add(_key(delivery))
+            self._finder.settled(delivery, settled.settlement.retry_in_seconds)
             lane = self._lane_of.pop(id(delivery))
-            retry_in_seconds = settled.settlement.retry_in_seconds
-            if retry_in_seconds is not None and retry_in_seconds < _ALARM_SECONDS_MAX:
-                self._lanes.set_alarm(delivery.webhook_id, now + retry_in_seconds + _ALARM_MARGIN_SECONDS)
             self._lanes.settled(lane, delivery)
-            if lane.behind and self._lanes.is_low(lane):
-                self._wake.set()
+            if lane.behind and self._lanes.is_low(lane, now):
+                self._finder.wake()
             _log_attempt(settled)
-        self._start_attempts()
+        self.start_soon()
 
     async def drain(self, seconds: float) -> None:
         """Starts nothing more and waits for what is in flight, but not longer than this; the rest is sent again."""
@@ -373,15 +255,6 @@ class Dispatcher:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-
-    async def close(self) -> None:
-        """Closes the connection."""
-        await self._connection.close()
-
-
-def _key(delivery: PendingDelivery) -> tuple[int, UUID, int]:
-    """Names one attempt."""
-    return delivery.webhook_id, delivery.event_id, delivery.attempt
 
 
 def _delivery_id(delivery: PendingDelivery) -> str:

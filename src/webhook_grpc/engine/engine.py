@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
 
 from ..domain.errors import Conflict, Unavailable, WebhookError
-from ..domain.model import Webhook, WebhookStatus
+from ..domain.health import FailureRecord
+from ..domain.model import DisableReason, Webhook, WebhookStatus
 from ..domain.sealing import Sealer
 from ..settings import Settings
-from ..store import webhooks
+from ..store import health, webhooks
 from ..store.clock import DatabaseClock
 from ..store.db import Database
 from ..store.hints import Hints
 from ..store.settlement import Settled
+from .careful import CarefulMode
 from .delivery import Deliverer
 from .dispatcher import Dispatcher, DispatchLimits
+from .finder import Finder
+from .flows import Flows
 from .janitor import Janitor
 from .lanes import LaneLimits, Lanes
 from .ownership import Ownership
@@ -31,11 +36,10 @@ log = structlog.get_logger(__name__)
 _UNSETTLED_MAX: Final = 5000
 _LANES_PER_MEMORY: Final = 8  # one lane gets at most this part of the memory for bodies
 _SETTLE_SECONDS_AT_STOP: Final = 10.0
-_GONE: Final = "The receiver answered 410 Gone."
 
 
 class Engine:
-    """Delivers what is in the outbox. `dispatcher` is where published events are handed over."""
+    """Delivers what is in the outbox. `finder` is where published events are handed over."""
 
     def __init__(
         self, settings: Settings, database: Database, clock: DatabaseClock, sealer: Sealer, hints: Hints
@@ -51,8 +55,8 @@ class Engine:
                 settings.lane_prefetch_max,
                 settings.prefetch_bytes_max,
                 settings.prefetch_bytes_max // _LANES_PER_MEMORY,
-                settings.webhook_in_flight_max,
                 settings.customer_in_flight_max,
+                settings.host_in_flight_max,
             )
         )
         self._settler = Settler(
@@ -64,13 +68,20 @@ class Engine:
             on_dropped=self._dropped,
         )
         self.webhooks = WebhookCache(options, self._webhook_changed)
+        self._flows = Flows(options, settings.flow_policy, self.ownership)
+        self._careful = CarefulMode(options, self.ownership)
+        self.finder = Finder(
+            options, settings.poll_seconds, clock, self._lanes, self.ownership, self.webhooks, self._flows
+        )
         self._sender = Sender(settings.egress_policy, clock, settings.response_body_bytes_max)
         self.dispatcher = Dispatcher(
-            options,
-            DispatchLimits(settings.poll_seconds, settings.process_in_flight_max, _UNSETTLED_MAX),
+            DispatchLimits(settings.process_in_flight_max, _UNSETTLED_MAX),
+            clock,
             self._lanes,
             self.ownership,
-            self.webhooks,
+            self.finder,
+            self._flows,
+            self._careful,
             Deliverer(
                 self._sender,
                 sealer,
@@ -82,6 +93,11 @@ class Engine:
             self._settler,
             self._disable,
         )
+        self.finder.on_found = self.dispatcher.start_soon
+        self.ownership.is_idle = self._lanes.is_idle
+        self.ownership.on_gained = self._gained
+        self.ownership.on_leaving = self._lanes.close_shards
+        self.ownership.on_lost = self._lost
 
     async def start(self) -> None:
         """Takes the first shards, so that what is published right away is sent at once. Raises Unavailable."""
@@ -92,9 +108,11 @@ class Engine:
         """What has to run while the engine works, by name. None of it ends by itself."""
         return {
             "ownership": self.ownership.run(),
-            "dispatcher": self.dispatcher.run(),
+            "finder": self.finder.run(),
             "settler": self._settler.run(),
             "webhook cache": self.webhooks.run(),
+            "flows": self._flows.run(),
+            "careful mode": self._careful.run(),
             "janitor": Janitor(self._database).run(),
         }
 
@@ -107,11 +125,14 @@ class Engine:
                 await self._settler.drained()
         except TimeoutError:
             log.warning("results not settled; their deliveries are sent again", count=len(self._settler))
+        await self._flows.save()
 
     async def close(self) -> None:
         """Gives the shards back and closes all connections. The loops have ended."""
+        await self._careful.close()
+        await self._flows.close()
         await self.ownership.leave()
-        await self.dispatcher.close()
+        await self.finder.close()
         await self._settler.close()
         await self.webhooks.close()
         await self._sender.close()
@@ -123,26 +144,50 @@ class Engine:
     def _dropped(self, batch: Sequence[Settled]) -> None:
         self.dispatcher.dropped(batch)
 
+    def _gained(self, shards: set[int]) -> None:
+        self._flows.gained(shards, time.monotonic())
+        self.dispatcher.gained(shards)
+        self.finder.gained(shards)
+
+    def _lost(self, shards: set[int]) -> None:
+        self._lanes.forget_shards(shards)
+        self._flows.forget_shards(shards)
+        self._careful.forget_shards(shards)
+
     def _webhook_changed(self, webhook: Webhook) -> None:
-        self.dispatcher.webhook_changed(webhook)
+        self.finder.webhook_changed(webhook)
+        self.dispatcher.start_soon()
 
-    async def _disable(self, webhook: Webhook) -> bool:
-        """Switches off a webhook whose receiver said that it is gone.
+    async def _disable(self, webhook: Webhook, reason: DisableReason) -> bool:
+        """Switches off a webhook because of what its receiver said, or long did not say.
 
-        False if it is no longer the webhook to which that was said: its URL may have been mended meanwhile.
+        False if it is no longer the webhook of which that was true: its URL may have been mended meanwhile.
         """
         try:
+            if reason is DisableReason.FAILING and await self._did_succeed(webhook):
+                return False
             await webhooks.set_status(
                 self._database,
                 webhook,
                 WebhookStatus.DISABLED,
                 (WebhookStatus.ACTIVE, WebhookStatus.PAUSED),
-                reason=_GONE,
+                reason=reason,
                 version=webhook.version,
             )
         except (Conflict, Unavailable):
             return False
         except WebhookError:
             return True  # deleted or disabled meanwhile
+        log.warning("webhook disabled", webhook_id=webhook.webhook_id, customer_id=webhook.customer_id, reason=reason)
         self._hints.webhook_changed(webhook.webhook_id)
+        return True
+
+    async def _did_succeed(self, webhook: Webhook) -> bool:
+        """Asks the log, because what is remembered may have missed a success when a process died."""
+        seconds = self._settings.disable_after_seconds
+        if not await health.succeeded_within(self._database, webhook.webhook_id, seconds):
+            return False
+        flow = self._flows.get(webhook.webhook_id)
+        if flow is not None:
+            flow.record = FailureRecord()
         return True

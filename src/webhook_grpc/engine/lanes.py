@@ -1,8 +1,10 @@
 """What this process holds of the outbox, and whose turn it is. Plain data: no I/O, no clock of its own.
 
 One lane per webhook. A lane holds a bounded number of deliveries; the backlog stays in the table. Customers take turns,
-and the webhooks of a customer take turns among themselves (round robin with equal shares, the unit being one request),
-so that neither a customer with a million deliveries nor a webhook that hangs delays anybody else's.
+and the webhooks of a customer take turns among themselves, so that neither a customer with a million deliveries nor a
+webhook that hangs delays anybody else's. The turns are deficit round robin (Shreedhar and Varghese 1995): a large body
+takes as many turns of its customer as it costs. Within a lane, what was just published and what has waited alternate: a
+receiver that comes back with a backlog gets new events at once.
 """
 
 from __future__ import annotations
@@ -13,11 +15,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
+from ..domain.egress import host_of
+from ..domain.health import Flow
 from ..domain.model import PendingDelivery, Webhook, WebhookStatus
 
-ENDED = frozenset({WebhookStatus.DELETED, WebhookStatus.DISABLED})
+ENDED: Final = frozenset({WebhookStatus.DELETED, WebhookStatus.DISABLED})
+_BYTES_PER_TURN: Final = 16_384
+_UNBOUNDED: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +34,8 @@ class LaneLimits:
     prefetch_max: int
     prefetch_bytes_max: int
     lane_bytes_max: int
-    webhook_in_flight_max: int
     customer_in_flight_max: int
+    host_in_flight_max: int
 
 
 @dataclass(slots=True)
@@ -39,20 +46,34 @@ class Lane:
     customer_id: int
     shard: int
     looked_at: float  # when the table was last read for it, in monotonic seconds
-    webhook: Webhook | None = None
-    queue: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
+    webhook: Webhook | None = None  # both unset until they are loaded
+    flow: Flow | None = None
+    host: str = ""
+    backlog: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
+    fresh: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
     held: dict[UUID, PendingDelivery] = field(default_factory=dict[UUID, PendingDelivery])
     held_bytes: int = 0
+    fresh_count: int = 0  # of those held
     in_flight: int = 0
     is_ready: bool = False
+    waits_for_host: bool = False
+    gate_at: float = math.inf  # when it is to be looked at again because time will have made it ready
     behind: bool = False  # the table may have due rows that are not held
-    last_due_at: datetime | None = None
+    reached: datetime | None = None  # the table was read up to this due time
+    fresh_floor: datetime | None = None  # while the table has a backlog: what is due from then on is fresh
     fully_looked_at: float = -math.inf  # when it was last read without a floor
+    _fresh_is_next: bool = True
 
     @property
-    def first_due_at(self) -> datetime | None:
-        """The due time of the delivery that is held longest, usually the earliest."""
-        return next((delivery.due_at for delivery in self.held.values()), None)
+    def queue(self) -> deque[PendingDelivery]:
+        """The queue whose turn it is."""
+        return self.fresh if self.fresh and (self._fresh_is_next or not self.backlog) else self.backlog
+
+    def take(self) -> PendingDelivery:
+        """The next delivery. Half of the turns are those of what was just published."""
+        queue = self.queue
+        self._fresh_is_next = queue is not self.fresh
+        return queue.popleft()
 
     @property
     def is_ending(self) -> bool:
@@ -64,24 +85,45 @@ class Lane:
         """Whether the webhook takes deliveries now."""
         return self.webhook is not None and self.webhook.status is not WebhookStatus.PAUSED
 
+    def wait_seconds(self, now: float) -> float:
+        """After how many seconds its next request may be started; infinite: when one has ended, or never."""
+        if self.flow is None or not self.may_send:
+            return math.inf
+        if self.is_ending:  # nothing is sent
+            return 0.0 if self.in_flight < self.flow.in_flight_max else math.inf
+        return self.flow.wait_seconds(self.in_flight, now)
+
+    def useful(self, now: float) -> int:
+        """How many deliveries are worth holding."""
+        return _UNBOUNDED if self.flow is None or self.is_ending else self.flow.useful(now)
+
 
 @dataclass(slots=True)
 class _Customer:
     customer_id: int
     ready: deque[Lane] = field(default_factory=deque[Lane])
     in_flight: int = 0
+    deficit: int = 0
     in_turn: bool = False
 
 
+@dataclass(slots=True)
+class _Host:
+    in_flight: int = 0
+    waiting: deque[Lane] = field(default_factory=deque[Lane])
+
+
 class Lanes:
-    """All lanes of this process."""
+    """All lanes of this process. `now` is in monotonic seconds."""
 
     def __init__(self, limits: LaneLimits) -> None:
         self._limits = limits
         self._lanes: dict[int, Lane] = {}
         self._customers: dict[int, _Customer] = {}
         self._turns: deque[_Customer] = deque()
+        self._hosts: dict[str, _Host] = {}
         self._alarms: list[tuple[float, int]] = []
+        self._gates: list[tuple[float, int]] = []
         self._busy_shards: dict[int, int] = {}
         self._closed_shards: set[int] = set()
         self._held_bytes = 0
@@ -108,19 +150,20 @@ class Lanes:
         """Whether no lane may hold more."""
         return self._held_bytes >= self._limits.prefetch_bytes_max
 
-    def room(self, lane: Lane) -> int:
-        """How many more deliveries the lane may hold.
+    def room(self, lane: Lane, now: float, *, fresh: bool = False) -> int:
+        """How many more deliveries the lane may hold: from the table, or just published.
 
         A lane with large bodies gets no more than its share of the memory; and when all of it is used, every lane may
         still hold one, so that nobody stands still because of others.
         """
+        useful = min(lane.useful(now), self._limits.prefetch_max)
         if self.is_full or lane.held_bytes >= self._limits.lane_bytes_max:
-            return 0 if lane.held else 1
-        return max(0, self._limits.prefetch_max - len(lane.held))
+            return 0 if lane.held else min(1, useful)
+        return max(0, useful - _held_count(lane, fresh=fresh))
 
-    def is_low(self, lane: Lane) -> bool:
+    def is_low(self, lane: Lane, now: float, *, fresh: bool = False) -> bool:
         """Whether the lane should be filled from the table: not at each free place, but when half of them are free."""
-        return len(lane.held) * 2 <= self._limits.prefetch_max
+        return 2 * _held_count(lane, fresh=fresh) <= min(lane.useful(now), self._limits.prefetch_max)
 
     # --- what is known of the table --------------------------------------------------------------------------------
 
@@ -143,49 +186,64 @@ class Lanes:
             if lane is not None:
                 lane.behind = True
 
-    def hold(self, lane: Lane, delivery: PendingDelivery) -> bool:
+    def hold(self, lane: Lane, delivery: PendingDelivery, now: float) -> bool:
         """Takes in a delivery that is due. False: it is held already, or there is no room and it stays in the table."""
         if delivery.event_id in lane.held:
             return False
-        if not self.room(lane) or not (lane.webhook is None or lane.may_send):
+        if not self.room(lane, now, fresh=delivery.is_fresh) or not (lane.webhook is None or lane.may_send):
             lane.behind = True
             return False
         lane.held[delivery.event_id] = delivery
-        lane.queue.append(delivery)
-        self._held_bytes += len(delivery.body)
         lane.held_bytes += len(delivery.body)
-        if lane.last_due_at is None or delivery.due_at > lane.last_due_at:
-            lane.last_due_at = delivery.due_at
-        self._make_ready(lane)
+        self._held_bytes += len(delivery.body)
+        if delivery.is_fresh:
+            lane.fresh.append(delivery)
+            lane.fresh_count += 1
+        else:
+            lane.backlog.append(delivery)
+        if not (delivery.is_fresh and lane.behind) and (lane.reached is None or delivery.due_at > lane.reached):
+            lane.reached = delivery.due_at
+        self._make_ready(lane, now)
         return True
 
     # --- whose turn it is ------------------------------------------------------------------------------------------
 
-    def next(self) -> tuple[Lane, PendingDelivery] | None:
+    def next(self, now: float) -> tuple[Lane, PendingDelivery] | None:
         """The next delivery to send, now in flight, or None while there is nothing that may be sent."""
         while self._turns:
             customer = self._turns.popleft()
             customer.in_turn = False
             lane = customer.ready.popleft()
             lane.is_ready = False
-            if not self._can_send(lane):
+            if not self._may_start(lane, now):
+                self._make_ready(lane, now)  # which notes what it has to wait for
+                self._wake_host(lane.host, now)  # whose slot it may have been given
+            elif self._can_afford(customer, lane):
+                delivery = lane.take()
+                self._start(lane, customer, now)
+                self._make_ready(lane, now)
                 self._take_turn(customer)
-                self._drop_if_unused(customer)
-                continue
-            delivery = lane.queue.popleft()
-            self._start(lane, customer)
-            self._make_ready(lane)
+                return lane, delivery
+            else:
+                customer.ready.appendleft(lane)
+                lane.is_ready = True
             self._take_turn(customer)
-            return lane, delivery
+            self._drop_if_unused(customer)
         return None
 
-    def finished(self, lane: Lane) -> None:
+    def finished(self, lane: Lane, now: float) -> None:
         """An attempt ended; its slot is free. The delivery is held until it is settled."""
         lane.in_flight -= 1
         self.in_flight -= 1
         customer = self._customers[lane.customer_id]
         customer.in_flight -= 1
-        self._make_ready(lane)
+        if lane.queue and not lane.useful(now):  # what can't be sent for some time makes room for others
+            self._empty(lane)
+        self._hosts[lane.host].in_flight -= 1
+        self._wake_host(lane.host, now)
+        if lane.webhook is not None and not lane.in_flight:
+            lane.host = host_of(lane.webhook.url)
+        self._make_ready(lane, now)
         self._take_turn(customer)
         self._drop_if_unused(customer)
 
@@ -193,8 +251,7 @@ class Lanes:
         """A delivery that was sent is settled, or was given up: it is not held any more."""
         self._busy_shards[lane.shard] -= 1
         if lane.held.pop(delivery.event_id, None) is not None:
-            self._held_bytes -= len(delivery.body)
-            lane.held_bytes -= len(delivery.body)
+            self._release(lane, delivery)
         self.drop_if_unused(lane)
 
     def drop_if_unused(self, lane: Lane) -> None:
@@ -202,19 +259,40 @@ class Lanes:
         if not lane.held and not lane.behind and self._lanes.get(lane.webhook_id) is lane:
             del self._lanes[lane.webhook_id]
 
+    # --- what time changes -----------------------------------------------------------------------------------------
+
+    @property
+    def next_gate_at(self) -> float:
+        """When `open_gates` should be called next."""
+        return self._gates[0][0] if self._gates else math.inf
+
+    def open_gates(self, now: float) -> bool:
+        """Makes lanes ready whose time has come. True if one of them has to be filled from the table first."""
+        is_hungry = False
+        while self._gates and self._gates[0][0] <= now:
+            at, webhook_id = heapq.heappop(self._gates)
+            lane = self._lanes.get(webhook_id)
+            if lane is not None and lane.gate_at == at:
+                lane.gate_at = math.inf
+                self._make_ready(lane, now)
+                is_hungry |= lane.behind and not lane.queue
+        return is_hungry
+
     # --- changes from outside --------------------------------------------------------------------------------------
 
-    def configure(self, webhook: Webhook) -> None:
+    def configure(self, webhook: Webhook, flow: Flow, now: float) -> None:
         """The webhook is as it is now. What can't be sent while it is paused goes back to the table."""
         lane = self._lanes.get(webhook.webhook_id)
         if lane is None:
             return
         if lane.webhook is None or lane.webhook.status is not webhook.status:
             lane.behind = True
-        lane.webhook = webhook
-        if not lane.may_send:
+        if not lane.in_flight:
+            lane.host = host_of(webhook.url)
+        lane.webhook, lane.flow = webhook, flow
+        if not lane.may_send or not lane.useful(now):
             self._empty(lane)
-        self._make_ready(lane)
+        self._make_ready(lane, now)
 
     def close_shards(self, shards: Iterable[int]) -> None:
         """Nothing of these shards is started any more; what is in flight may end and be settled."""
@@ -233,21 +311,41 @@ class Lanes:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _can_send(self, lane: Lane) -> bool:
-        webhook = lane.webhook
-        if webhook is None or not lane.queue or not lane.may_send or lane.shard in self._closed_shards:
-            return False
-        return lane.in_flight < (webhook.max_in_flight or self._limits.webhook_in_flight_max)
+    def _may_start(self, lane: Lane, now: float) -> bool:
+        return self._has_work(lane) and lane.wait_seconds(now) == 0 and self._host_has_slot(lane)
 
-    def _make_ready(self, lane: Lane) -> None:
-        if lane.is_ready or not self._can_send(lane):
+    def _has_work(self, lane: Lane) -> bool:
+        return bool(lane.queue) and lane.may_send and lane.shard not in self._closed_shards
+
+    def _make_ready(self, lane: Lane, now: float) -> None:
+        """Lets a lane take part in the turns, or notes what it waits for."""
+        if lane.is_ready or not (self._has_work(lane) or lane.behind):
             return
-        customer = self._customers.get(lane.customer_id)
-        if customer is None:
-            customer = self._customers[lane.customer_id] = _Customer(lane.customer_id)
-        lane.is_ready = True
-        customer.ready.append(lane)
-        self._take_turn(customer)
+        seconds = lane.wait_seconds(now)
+        if 0 < seconds < math.inf:
+            self._set_gate(lane, now + seconds)
+        elif seconds == 0 and self._has_work(lane):
+            if self._host_has_slot(lane):
+                lane.is_ready = True
+                customer = self._customers.setdefault(lane.customer_id, _Customer(lane.customer_id))
+                customer.ready.append(lane)
+                self._take_turn(customer)
+            elif not lane.waits_for_host:
+                lane.waits_for_host = True
+                self._hosts[lane.host].waiting.append(lane)
+
+    def _set_gate(self, lane: Lane, at: float) -> None:
+        if at < lane.gate_at:
+            lane.gate_at = at
+            heapq.heappush(self._gates, (at, lane.webhook_id))
+
+    def _can_afford(self, customer: _Customer, lane: Lane) -> bool:
+        customer.deficit += 1
+        cost = 1 + len(lane.queue[0].body) // _BYTES_PER_TURN
+        if customer.deficit < cost:
+            return False
+        customer.deficit -= cost
+        return True
 
     def _take_turn(self, customer: _Customer) -> None:
         has_slot = customer.in_flight < self._limits.customer_in_flight_max
@@ -259,17 +357,48 @@ class Lanes:
         if not customer.in_flight and not customer.ready:
             self._customers.pop(customer.customer_id, None)
 
-    def _start(self, lane: Lane, customer: _Customer) -> None:
+    def _start(self, lane: Lane, customer: _Customer, now: float) -> None:
         lane.in_flight += 1
         customer.in_flight += 1
         self.in_flight += 1
+        self._hosts.setdefault(lane.host, _Host()).in_flight += 1
         self._busy_shards[lane.shard] = self._busy_shards.get(lane.shard, 0) + 1
+        if lane.flow is not None and not lane.is_ending:
+            lane.flow.started(now)
+
+    def _host_has_slot(self, lane: Lane) -> bool:
+        host = self._hosts.get(lane.host)
+        return host is None or host.in_flight < self._limits.host_in_flight_max
+
+    def _wake_host(self, name: str, now: float) -> None:
+        """Makes lanes ready for which the host has slots; who has waited longest is first."""
+        host = self._hosts.get(name)
+        if host is None:
+            return
+        free = self._limits.host_in_flight_max - host.in_flight
+        while host.waiting and free > 0:
+            lane = host.waiting.popleft()
+            lane.waits_for_host = False
+            self._make_ready(lane, now)
+            free -= lane.is_ready
+        if not host.in_flight and not host.waiting:
+            self._hosts.pop(name, None)
 
     def _empty(self, lane: Lane) -> None:
         """Puts queued deliveries back; their rows never left the table."""
-        for delivery in lane.queue:
+        for delivery in (*lane.fresh, *lane.backlog):
             del lane.held[delivery.event_id]
-            self._held_bytes -= len(delivery.body)
-            lane.held_bytes -= len(delivery.body)
-        lane.queue.clear()
+            self._release(lane, delivery)
+        lane.fresh.clear()
+        lane.backlog.clear()
         lane.behind = True
+        lane.reached = lane.fresh_floor = None
+
+    def _release(self, lane: Lane, delivery: PendingDelivery) -> None:
+        self._held_bytes -= len(delivery.body)
+        lane.held_bytes -= len(delivery.body)
+        lane.fresh_count -= delivery.is_fresh
+
+
+def _held_count(lane: Lane, *, fresh: bool) -> int:
+    return lane.fresh_count if fresh else len(lane.held) - lane.fresh_count

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import Callable, Collection
 from typing import Final
@@ -27,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 RENEWALS_PER_LEASE: Final = 4
 _FENCE: Final = 0.8
+_PAUSE_SECONDS_MIN: Final = 0.05
 
 
 class Ownership:
@@ -67,11 +69,14 @@ class Ownership:
     async def run(self) -> None:
         """Renews the lease, takes and gives shards until it is cancelled."""
         while True:
+            began_at = time.monotonic()
             try:
                 await self.beat()
             except Unavailable:
                 log.warning("lease not renewed", worker=str(self.worker), may_send=self.may_send)
-            await asyncio.sleep(self._lease_seconds / RENEWALS_PER_LEASE)
+            # Counted from the beginning, so that slow statements make no beat late; and not in step with the others'.
+            interval_seconds = self._lease_seconds / RENEWALS_PER_LEASE * random.uniform(0.85, 1.0)
+            await asyncio.sleep(max(_PAUSE_SECONDS_MIN, began_at + interval_seconds - time.monotonic()))
 
     async def beat(self) -> None:
         """Renews the lease and brings memory and database into agreement. Raises Unavailable."""
@@ -158,6 +163,9 @@ class Ownership:
     async def _readopt(self, shards: set[int]) -> None:
         readopted = await store.readopt(self._connection, self.worker, shards) if shards else {}
         new = readopted.keys() - self.owned.keys()
+        for shard, owned in readopted.items():
+            known = self.owned.get(shard)  # one that is new here was taken by a statement whose answer was lost
+            owned.abandoned_at = self._clock.now() if known is None else known.abandoned_at
         self._lose(shards - readopted.keys())
         self.owned.update(readopted)
         if new:

@@ -36,7 +36,12 @@ _OWN_FAULTS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.
 
 
 class SenderFault(Exception):
-    """The attempt could not be made, through a fault of this process. It says nothing about the receiver."""
+    """The attempt could not be made, through a fault of this process. It says nothing about the receiver.
+
+    `is_local`: only what goes to the same host is concerned.
+    """
+
+    is_local = False
 
 
 class GuardMissing(RuntimeError):

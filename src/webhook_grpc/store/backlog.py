@@ -6,52 +6,54 @@ else.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from ..domain.model import PendingDelivery, WebhookStatus
+from ..domain.model import Danger, PendingDelivery, WebhookStatus
 from .db import LoopConnection
+from .ownership import OwnedShard
 
 # A loose index scan: it jumps from webhook to webhook, and sees the earliest row of each as it passes.
 DISCOVER: Final = """
 WITH RECURSIVE pending AS (
-    SELECT s.shard, d.webhook_id, d.due_at
+    SELECT s.shard, d.webhook_id, d.due_at, d.event_id
     FROM unnest(%(shards)b::smallint[]) AS s(shard)
     CROSS JOIN LATERAL (
-        SELECT webhook_id, due_at FROM deliveries
+        SELECT webhook_id, due_at, event_id FROM deliveries
         WHERE shard = s.shard
-        ORDER BY webhook_id, due_at
+        ORDER BY webhook_id, due_at, event_id
         LIMIT 1
     ) d
     UNION ALL
-    SELECT p.shard, d.webhook_id, d.due_at
+    SELECT p.shard, d.webhook_id, d.due_at, d.event_id
     FROM pending p
     CROSS JOIN LATERAL (
-        SELECT webhook_id, due_at FROM deliveries
+        SELECT webhook_id, due_at, event_id FROM deliveries
         WHERE shard = p.shard AND webhook_id > p.webhook_id
-        ORDER BY webhook_id, due_at
+        ORDER BY webhook_id, due_at, event_id
         LIMIT 1
     ) d
 )
-SELECT p.webhook_id, w.customer_id, w.status, p.due_at, p.due_at <= now()
+SELECT p.webhook_id, w.customer_id, w.status, p.event_id, p.due_at <= now()
 FROM pending p JOIN webhooks w ON w.id = p.webhook_id
 """
 
-# The next `room` rows of each webhook, due at or after `floor` (which skips index entries of rows already gone) and at
-# most `ahead` seconds from now.
+# The next `room` rows of each request, due at or after `floor` (which skips index entries of rows already gone) and at
+# most `ahead` seconds from now. `fresh`: only those not tried yet, to be sent beside a backlog.
 FETCH: Final = """
-SELECT d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt
+SELECT k.ord, d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger
 FROM unnest(
     %(shard)b::smallint[], %(webhook_id)b::bigint[], %(room)b::integer[], %(floor)b::timestamptz[],
-    %(ahead)b::double precision[]
-) AS k(shard, webhook_id, room, floor, ahead)
+    %(ahead)b::double precision[], %(fresh)b::boolean[]
+) WITH ORDINALITY AS k(shard, webhook_id, room, floor, ahead, fresh, ord)
 CROSS JOIN LATERAL (
     SELECT * FROM deliveries
     WHERE shard = k.shard AND webhook_id = k.webhook_id
         AND due_at >= k.floor AND due_at <= now() + k.ahead * interval '1 second'
+        AND (NOT k.fresh OR attempt = 0)
     ORDER BY due_at, event_id
     LIMIT k.room
 ) d
@@ -65,6 +67,19 @@ WHERE event_id >= %(first)b::uuid AND event_id <= %(last)b::uuid AND event_id = 
 """
 
 
+# Only while the shard is ours at our epoch. No lock: a mark that comes too late costs one attempt, no delivery.
+SET_DANGER: Final = """
+UPDATE deliveries d SET danger = %(danger)b::smallint
+FROM unnest(
+    %(shard)b::smallint[], %(epoch)b::bigint[], %(webhook_id)b::bigint[], %(due_at)b::timestamptz[],
+    %(event_id)b::uuid[], %(attempt)b::smallint[]
+) AS k(shard, epoch, webhook_id, due_at, event_id, attempt)
+JOIN shards s ON s.shard = k.shard AND s.epoch = k.epoch AND s.owner = %(worker)b::uuid
+WHERE d.shard = k.shard AND d.webhook_id = k.webhook_id AND d.due_at = k.due_at AND d.event_id = k.event_id
+    AND d.attempt = k.attempt
+RETURNING d.webhook_id, d.event_id
+"""
+
 _STATUSES: Final = {status.value: status for status in WebhookStatus}  # of what is not known yet, nothing is sent
 
 
@@ -76,42 +91,46 @@ class FetchRequest:
     webhook_id: int
     room: int
     floor: datetime
-    ahead_seconds: float
+    ahead_seconds: float = 0.0
+    is_fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PendingWebhook:
-    """A webhook with something pending: its earliest row, and whether that is due."""
+    """A webhook with something pending: the event of its earliest row, and whether that is due."""
 
     webhook_id: int
     customer_id: int
     status: WebhookStatus
-    due_at: datetime
+    event_id: UUID
     is_due: bool
 
 
 @dataclass(frozen=True, slots=True)
 class FoundRow:
-    """A due row of the outbox. `attempt` counts the attempts already made."""
+    """A due row of the outbox, and which request found it. `attempt` counts the attempts already made."""
 
+    request: int
     webhook_id: int
     event_id: UUID
     due_at: datetime
     customer_id: int
     attempt: int
+    danger: Danger
+    is_fresh: bool
 
 
 async def discover(connection: LoopConnection, shards: Collection[int]) -> list[PendingWebhook]:
     """The webhooks of these shards with anything pending."""
     rows = await connection.rows(DISCOVER, {"shards": list(shards)})
     return [
-        PendingWebhook(webhook_id, customer_id, _STATUSES.get(status, WebhookStatus.PAUSED), due_at, is_due)
-        for webhook_id, customer_id, status, due_at, is_due in rows
+        PendingWebhook(webhook_id, customer_id, _STATUSES.get(status, WebhookStatus.PAUSED), event_id, is_due)
+        for webhook_id, customer_id, status, event_id, is_due in rows
     ]
 
 
 async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) -> list[FoundRow]:
-    """The next rows of each webhook, in order of their due times."""
+    """The next rows of each request, in order of their due times. A row may be found by two requests."""
     rows = await connection.rows(
         FETCH,
         {
@@ -120,9 +139,15 @@ async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) ->
             "room": [request.room for request in requests],
             "floor": [request.floor for request in requests],
             "ahead": [request.ahead_seconds for request in requests],
+            "fresh": [request.is_fresh for request in requests],
         },
     )
-    return [FoundRow(*row) for row in rows]
+    found: list[FoundRow] = []
+    for ord_, webhook_id, event_id, due_at, customer_id, attempt, danger in rows:
+        number: int = ord_ - 1
+        is_fresh = requests[number].is_fresh
+        found.append(FoundRow(number, webhook_id, event_id, due_at, customer_id, attempt, Danger(danger), is_fresh))
+    return found
 
 
 async def with_bodies(connection: LoopConnection, rows: Sequence[FoundRow]) -> list[PendingDelivery]:
@@ -141,6 +166,30 @@ async def with_bodies(connection: LoopConnection, rows: Sequence[FoundRow]) -> l
             row.customer_id,
             row.attempt,
             *events.get(row.event_id, ("unknown", row.due_at, b"")),
+            row.danger,
+            row.is_fresh,
         )
         for row in rows
     ]
+
+
+async def set_danger(
+    connection: LoopConnection,
+    worker: UUID,
+    owned: Mapping[int, OwnedShard],
+    deliveries: Sequence[PendingDelivery],
+    danger: Danger,
+) -> set[tuple[int, UUID]]:
+    """Writes the danger of deliveries; returns which of them were still ours to send. Raises Unavailable."""
+    ours = [delivery for delivery in deliveries if delivery.shard in owned]
+    parameters = {
+        "danger": danger,
+        "worker": worker,
+        "shard": [delivery.shard for delivery in ours],
+        "epoch": [owned[delivery.shard].epoch for delivery in ours],
+        "webhook_id": [delivery.webhook_id for delivery in ours],
+        "due_at": [delivery.due_at for delivery in ours],
+        "event_id": [delivery.event_id for delivery in ours],
+        "attempt": [delivery.attempt for delivery in ours],
+    }
+    return {(webhook_id, event_id) for webhook_id, event_id in await connection.rows(SET_DANGER, parameters)}

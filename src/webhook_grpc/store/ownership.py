@@ -34,7 +34,7 @@ OWNED: Final = "SELECT shard, epoch FROM shards WHERE owner = %(worker)s"
 # Takes at most so many shards that belong to nobody alive. The lease is looked at again inside the UPDATE.
 TAKE: Final = """
 WITH candidates AS MATERIALIZED (
-    SELECT s.shard, s.epoch
+    SELECT s.shard, s.epoch, s.owner IS NOT NULL AS was_abandoned
     FROM shards s LEFT JOIN workers w ON w.worker_id = s.owner
     WHERE s.owner IS NULL OR w.worker_id IS NULL OR w.lease_until < now()
     ORDER BY random()
@@ -44,7 +44,7 @@ UPDATE shards s SET owner = %(worker)s, epoch = s.epoch + 1
 FROM candidates c
 WHERE s.shard = c.shard AND s.epoch = c.epoch
     AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.worker_id = s.owner AND w.lease_until >= now())
-RETURNING s.shard, s.epoch
+RETURNING s.shard, s.epoch, CASE WHEN c.was_abandoned THEN clock_timestamp() END
 """
 
 # Own shards at a new epoch: statements of the old one that are still on their way can't do anything any more.
@@ -75,10 +75,15 @@ FORGET_DEAD: Final = "DELETE FROM workers WHERE lease_until < now() - interval '
 
 @dataclass(slots=True)
 class OwnedShard:
-    """A shard of ours: at which epoch, and up to which `seq` its log is written."""
+    """A shard of ours: at which epoch, and up to which `seq` its log is written.
+
+    If its last owner did not give it back, `abandoned_at` is when it was found: whatever was due by then may have been
+    in flight when that process ended, or have ended it.
+    """
 
     epoch: int
     last_seq: int
+    abandoned_at: datetime | None = None
 
 
 async def register(connection: LoopConnection, worker: UUID, ttl_seconds: float) -> None:
@@ -109,7 +114,10 @@ async def owned_epochs(connection: LoopConnection, worker: UUID) -> dict[int, in
 async def take(connection: LoopConnection, worker: UUID, count: int) -> dict[int, OwnedShard]:
     """Takes up to `count` shards of nobody alive."""
     rows = await connection.rows(TAKE, {"worker": worker, "count": count})
-    return await _with_last_seqs(connection, dict(rows))
+    taken = await _with_last_seqs(connection, {shard: epoch for shard, epoch, _ in rows})
+    for shard, _, abandoned_at in rows:
+        taken[shard].abandoned_at = abandoned_at
+    return taken
 
 
 async def readopt(connection: LoopConnection, worker: UUID, shards: Collection[int]) -> dict[int, OwnedShard]:

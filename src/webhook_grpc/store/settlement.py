@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from ..domain.model import AttemptResult, PendingDelivery, Trigger
+from ..domain.model import AttemptResult, Danger, FailureReason, PendingDelivery, Trigger
 from ..domain.retry import Settlement
 from .db import LoopConnection
 from .ownership import OwnedShard
@@ -34,10 +34,10 @@ WITH own AS MATERIALIZED (
         %(attempt)b::smallint[], %(event_type)b::text[], %(event_created_at)b::timestamptz[], %(status)b::text[],
         %(attempt_count)b::smallint[], %(retry_in)b::double precision[], %(outcome)b::text[], %(trigger)b::text[],
         %(started_at)b::timestamptz[], %(latency_ms)b::integer[], %(reason)b::text[],
-        %(response_status)b::integer[], %(response_body)b::bytea[]
+        %(response_status)b::integer[], %(response_body)b::bytea[], %(danger)b::smallint[]
     ) WITH ORDINALITY AS t(
         shard, webhook_id, due_at, event_id, attempt, event_type, event_created_at, status, attempt_count, retry_in,
-        outcome, trigger, started_at, latency_ms, reason, response_status, response_body, ord
+        outcome, trigger, started_at, latency_ms, reason, response_status, response_body, danger, ord
     )
 ), ended AS (
     DELETE FROM deliveries d USING settled r
@@ -46,7 +46,7 @@ WITH own AS MATERIALIZED (
         AND d.attempt = r.attempt
     RETURNING d.customer_id, r.*
 ), moved AS (
-    UPDATE deliveries d SET due_at = r.next_due_at, attempt = r.attempt_count FROM settled r
+    UPDATE deliveries d SET due_at = r.next_due_at, attempt = r.attempt_count, danger = r.danger FROM settled r
     WHERE (SELECT count(*) FROM own) = r.shard_count AND r.retry_in IS NOT NULL
         AND d.shard = r.shard AND d.webhook_id = r.webhook_id AND d.due_at = r.due_at AND d.event_id = r.event_id
         AND d.attempt = r.attempt
@@ -78,6 +78,11 @@ class Settled:
     settlement: Settlement
     result: AttemptResult | None
     trigger: Trigger = Trigger.SCHEDULED
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a process died during the attempt: perhaps of it."""
+        return self.result is not None and self.result.reason is FailureReason.INTERRUPTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,4 +137,5 @@ def _settle_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Seq
         "reason": [result.reason.name.lower() if result else None for result in results],
         "response_status": [result.response_status if result else None for result in results],
         "response_body": [(result.response_body or None) if result else None for result in results],
+        "danger": [Danger.SUSPECT if item.is_interrupted else Danger.NONE for item in batch],
     }

@@ -16,7 +16,7 @@ from .outbox import request_id_reused
 
 _COLUMNS: Final = """
     id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays_seconds,
-    timeout_seconds, max_in_flight, headers, labels, description, version, created_at, updated_at
+    timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at, updated_at
 """
 
 NEXT_ID: Final = "SELECT nextval(pg_get_serial_sequence('webhooks', 'id'))"
@@ -27,11 +27,12 @@ LOCK_CUSTOMER: Final = "SELECT pg_advisory_xact_lock(hashtextextended('webhooks 
 CREATE: Final = f"""
 INSERT INTO webhooks (
     id, customer_id, name, url, secret, secret_hint, secret_generated, events, retry_delays_seconds, timeout_seconds,
-    max_in_flight, headers, labels, description, request_id, request_fingerprint
+    max_in_flight, rate_limit_per_second, headers, labels, description, request_id, request_fingerprint
 )
 SELECT %(id)s, %(customer_id)s, %(name)s, %(url)s, %(secret)b, %(secret_hint)s, %(secret_generated)s, %(events)s,
     %(retry_delays_seconds)s::double precision[], %(timeout_seconds)s::double precision, %(max_in_flight)s::integer,
-    %(headers)s::jsonb, %(labels)s::jsonb, %(description)s, %(request_id)s, %(request_fingerprint)s::bigint
+    %(rate_limit_per_second)s::integer, %(headers)s::jsonb, %(labels)s::jsonb, %(description)s, %(request_id)s,
+    %(request_fingerprint)s::bigint
 WHERE (
     SELECT count(*) FROM webhooks WHERE customer_id = %(customer_id)s AND status <> 'deleted'
 ) < %(webhooks_max)s
@@ -64,6 +65,7 @@ UPDATE: Final = f"""
 UPDATE webhooks SET name = %(name)s, url = %(url)s, events = %(events)s,
     retry_delays_seconds = %(retry_delays_seconds)s::double precision[],
     timeout_seconds = %(timeout_seconds)s::double precision, max_in_flight = %(max_in_flight)s::integer,
+    rate_limit_per_second = %(rate_limit_per_second)s::integer,
     headers = %(headers)s::jsonb, labels = %(labels)s::jsonb, description = %(description)s,
     version = version + 1, updated_at = now()
 WHERE id = %(id)s AND version = %(version)s AND status <> 'deleted'
@@ -76,6 +78,21 @@ UPDATE webhooks SET status = %(status)s, status_reason = %(reason)s, version = v
 WHERE id = %(id)s AND status = ANY(%(from_statuses)s::text[])
     AND (%(version)s::integer IS NULL OR version = %(version)s)
 RETURNING {_COLUMNS}
+"""
+
+# Switches a disabled webhook on again, half-open, whatever was known of it.
+REOPEN: Final = f"""
+WITH reopened AS (
+    UPDATE webhooks SET status = 'active', status_reason = '', version = version + 1, updated_at = now()
+    WHERE id = %(id)s AND status = 'disabled'
+    RETURNING {_COLUMNS}
+), half_open AS (
+    INSERT INTO webhook_health (webhook_id, breaker)
+    SELECT id, 'half_open' FROM reopened
+    ON CONFLICT (webhook_id) DO UPDATE SET breaker = 'half_open', probe_at = NULL, probe_count = 0,
+        failing_since = NULL, failure_count = 0, blocked_count = 0, blocked_at = NULL, updated_at = now()
+)
+SELECT {_COLUMNS} FROM reopened
 """
 
 BY_IDS: Final = f"SELECT {_COLUMNS} FROM webhooks WHERE id = ANY(%(ids)b::bigint[])"
@@ -222,10 +239,27 @@ async def set_status(
     )
     if rows:
         return _webhook(rows[0])
+    raise await _why_not_changed(database, current, from_statuses, version)
+
+
+async def resume(database: Database, current: Webhook) -> Webhook:
+    """Makes a paused or disabled webhook active; a disabled one begins half-open.
+
+    Raises FailedPrecondition, NotFound, Unavailable.
+    """
+    reopened = await database.rows(REOPEN, {"id": current.webhook_id})
+    if reopened:
+        return _webhook(reopened[0])
+    return await set_status(database, current, WebhookStatus.ACTIVE, (WebhookStatus.PAUSED, WebhookStatus.DISABLED))
+
+
+async def _why_not_changed(
+    database: Database, current: Webhook, from_statuses: Collection[WebhookStatus], version: int | None
+) -> Conflict | FailedPrecondition:
     now = await get(database, current.customer_id, current.webhook_id)
     if version is not None and now.version != version and now.status in from_statuses:
-        raise etag_mismatch(now)
-    raise FailedPrecondition(
+        return etag_mismatch(now)
+    return FailedPrecondition(
         "WEBHOOK_STATUS",
         f"webhook {now.webhook_id} is {now.status.value}; this is possible only when it is "
         + " or ".join(from_status.value for from_status in from_statuses),
@@ -261,6 +295,7 @@ def _spec_parameters(spec: WebhookSpec) -> dict[str, object]:
         "retry_delays_seconds": None if spec.retry_delays_seconds is None else list(spec.retry_delays_seconds),
         "timeout_seconds": spec.timeout_seconds,
         "max_in_flight": spec.max_in_flight,
+        "rate_limit_per_second": spec.rate_limit_per_second,
         "headers": orjson.dumps(dict(spec.headers)).decode("utf-8"),
         "labels": orjson.dumps(dict(spec.labels)).decode("utf-8"),
         "description": spec.description,
@@ -270,7 +305,8 @@ def _spec_parameters(spec: WebhookSpec) -> dict[str, object]:
 def _webhook(row: Sequence[Any]) -> Webhook:
     (
         webhook_id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays,
-        timeout_seconds, max_in_flight, headers, labels, description, version, created_at, updated_at,
+        timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,
+        updated_at,
     ) = row  # fmt: skip
     return Webhook(
         webhook_id=webhook_id,
@@ -285,6 +321,7 @@ def _webhook(row: Sequence[Any]) -> Webhook:
         retry_delays_seconds=None if retry_delays is None else tuple(retry_delays),
         timeout_seconds=timeout_seconds,
         max_in_flight=max_in_flight,
+        rate_limit_per_second=rate_limit_per_second,
         headers=headers,
         labels=labels,
         description=description,

@@ -61,7 +61,8 @@ type WebhookServiceClient interface {
 	DeleteWebhook(ctx context.Context, in *DeleteWebhookRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// Stops delivering, and keeps what is and becomes pending until ResumeWebhook. Only an ACTIVE webhook can be paused.
 	PauseWebhook(ctx context.Context, in *PauseWebhookRequest, opts ...grpc.CallOption) (*Webhook, error)
-	// Makes a PAUSED or DISABLED webhook ACTIVE again; what is pending is delivered.
+	// Makes a PAUSED or DISABLED webhook ACTIVE again; what is pending is delivered. One that was DISABLED starts with one
+	// request at a time and gets more as they are answered.
 	ResumeWebhook(ctx context.Context, in *ResumeWebhookRequest, opts ...grpc.CallOption) (*Webhook, error)
 	// Publishes one event. When the answer is OK, the event and its deliveries are on disk.
 	PublishEvent(ctx context.Context, in *PublishEventRequest, opts ...grpc.CallOption) (*PublishEventResponse, error)
@@ -260,7 +261,8 @@ type WebhookServiceServer interface {
 	DeleteWebhook(context.Context, *DeleteWebhookRequest) (*emptypb.Empty, error)
 	// Stops delivering, and keeps what is and becomes pending until ResumeWebhook. Only an ACTIVE webhook can be paused.
 	PauseWebhook(context.Context, *PauseWebhookRequest) (*Webhook, error)
-	// Makes a PAUSED or DISABLED webhook ACTIVE again; what is pending is delivered.
+	// Makes a PAUSED or DISABLED webhook ACTIVE again; what is pending is delivered. One that was DISABLED starts with one
+	// request at a time and gets more as they are answered.
 	ResumeWebhook(context.Context, *ResumeWebhookRequest) (*Webhook, error)
 	// Publishes one event. When the answer is OK, the event and its deliveries are on disk.
 	PublishEvent(context.Context, *PublishEventRequest) (*PublishEventResponse, error)

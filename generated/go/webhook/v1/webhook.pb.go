@@ -36,7 +36,8 @@ const (
 	WebhookStatus_WEBHOOK_STATUS_ACTIVE WebhookStatus = 1
 	// Matching events are kept as pending deliveries and sent after ResumeWebhook.
 	WebhookStatus_WEBHOOK_STATUS_PAUSED WebhookStatus = 2
-	// Switched off by the service; status_reason says why. Nothing is delivered or kept until ResumeWebhook.
+	// Switched off by the service (410 Gone, days of nothing but failures, an address that may not be called);
+	// status_reason says why. Nothing is delivered or kept until ResumeWebhook.
 	WebhookStatus_WEBHOOK_STATUS_DISABLED WebhookStatus = 3
 )
 
@@ -160,6 +161,9 @@ type Webhook struct {
 	Timeout *durationpb.Duration `protobuf:"bytes,11,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// How many requests may be in flight to this webhook at once, 1 to 100. 0: 10.
 	MaxInFlight int32 `protobuf:"varint,12,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
+	// How many requests may be started to this webhook in a second, 1 to 1,000, with a burst of one second. 0: no limit.
+	// What has to wait for it uses up no attempt.
+	RateLimitPerSecond int32 `protobuf:"varint,19,opt,name=rate_limit_per_second,json=rateLimitPerSecond,proto3" json:"rate_limit_per_second,omitempty"`
 	// Sent with each request: at most 20, 4 KiB in all. Names that the service or HTTP itself uses are refused.
 	Headers map[string]string `protobuf:"bytes,13,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// For the caller's own use: at most 20, keys up to 63 characters, values up to 255.
@@ -290,6 +294,13 @@ func (x *Webhook) GetMaxInFlight() int32 {
 	return 0
 }
 
+func (x *Webhook) GetRateLimitPerSecond() int32 {
+	if x != nil {
+		return x.RateLimitPerSecond
+	}
+	return 0
+}
+
 func (x *Webhook) GetHeaders() map[string]string {
 	if x != nil {
 		return x.Headers
@@ -339,7 +350,7 @@ const file_webhook_v1_webhook_proto_rawDesc = "" +
 	"\x18webhook/v1/webhook.proto\x12\n" +
 	"webhook.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"@\n" +
 	"\vRetryPolicy\x121\n" +
-	"\x06delays\x18\x01 \x03(\v2\x19.google.protobuf.DurationR\x06delays\"\x8c\a\n" +
+	"\x06delays\x18\x01 \x03(\v2\x19.google.protobuf.DurationR\x06delays\"\xbf\a\n" +
 	"\aWebhook\x12#\n" +
 	"\n" +
 	"webhook_id\x18\x01 \x01(\x03B\x04\xe2A\x01\x03R\twebhookId\x12&\n" +
@@ -356,7 +367,8 @@ const file_webhook_v1_webhook_proto_rawDesc = "" +
 	"\fretry_policy\x18\n" +
 	" \x01(\v2\x17.webhook.v1.RetryPolicyR\vretryPolicy\x123\n" +
 	"\atimeout\x18\v \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\"\n" +
-	"\rmax_in_flight\x18\f \x01(\x05R\vmaxInFlight\x12:\n" +
+	"\rmax_in_flight\x18\f \x01(\x05R\vmaxInFlight\x121\n" +
+	"\x15rate_limit_per_second\x18\x13 \x01(\x05R\x12rateLimitPerSecond\x12:\n" +
 	"\aheaders\x18\r \x03(\v2 .webhook.v1.Webhook.HeadersEntryR\aheaders\x127\n" +
 	"\x06labels\x18\x0e \x03(\v2\x1f.webhook.v1.Webhook.LabelsEntryR\x06labels\x12 \n" +
 	"\vdescription\x18\x0f \x01(\tR\vdescription\x12A\n" +

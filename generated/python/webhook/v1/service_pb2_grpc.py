@@ -167,7 +167,8 @@ class WebhookServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResumeWebhook(self, request, context):
-        """Makes a PAUSED or DISABLED webhook ACTIVE again; what is pending is delivered.
+        """Makes a PAUSED or DISABLED webhook ACTIVE again; what is pending is delivered. One that was DISABLED starts with one
+        request at a time and gets more as they are answered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

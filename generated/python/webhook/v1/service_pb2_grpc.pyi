@@ -57,7 +57,9 @@ class WebhookServiceStub:
     PauseWebhook: _grpc.UnaryUnaryMultiCallable[_service_pb2.PauseWebhookRequest, _webhook_pb2.Webhook]
     """Stops delivering, and keeps what is and becomes pending until ResumeWebhook. Only an ACTIVE webhook can be paused."""
     ResumeWebhook: _grpc.UnaryUnaryMultiCallable[_service_pb2.ResumeWebhookRequest, _webhook_pb2.Webhook]
-    """Makes a PAUSED or DISABLED webhook ACTIVE again; what is pending is delivered."""
+    """Makes a PAUSED or DISABLED webhook ACTIVE again; what is pending is delivered. One that was DISABLED starts with one
+    request at a time and gets more as they are answered.
+    """
     PublishEvent: _grpc.UnaryUnaryMultiCallable[_service_pb2.PublishEventRequest, _service_pb2.PublishEventResponse]
     """Publishes one event. When the answer is OK, the event and its deliveries are on disk."""
     BatchPublishEvents: _grpc.UnaryUnaryMultiCallable[_service_pb2.BatchPublishEventsRequest, _service_pb2.BatchPublishEventsResponse]
@@ -100,7 +102,9 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     PauseWebhook: _aio.UnaryUnaryMultiCallable[_service_pb2.PauseWebhookRequest, _webhook_pb2.Webhook]  # type: ignore[assignment]
     """Stops delivering, and keeps what is and becomes pending until ResumeWebhook. Only an ACTIVE webhook can be paused."""
     ResumeWebhook: _aio.UnaryUnaryMultiCallable[_service_pb2.ResumeWebhookRequest, _webhook_pb2.Webhook]  # type: ignore[assignment]
-    """Makes a PAUSED or DISABLED webhook ACTIVE again; what is pending is delivered."""
+    """Makes a PAUSED or DISABLED webhook ACTIVE again; what is pending is delivered. One that was DISABLED starts with one
+    request at a time and gets more as they are answered.
+    """
     PublishEvent: _aio.UnaryUnaryMultiCallable[_service_pb2.PublishEventRequest, _service_pb2.PublishEventResponse]  # type: ignore[assignment]
     """Publishes one event. When the answer is OK, the event and its deliveries are on disk."""
     BatchPublishEvents: _aio.UnaryUnaryMultiCallable[_service_pb2.BatchPublishEventsRequest, _service_pb2.BatchPublishEventsResponse]  # type: ignore[assignment]
@@ -182,7 +186,9 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.ResumeWebhookRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhook_pb2.Webhook, _abc.Awaitable[_webhook_pb2.Webhook]]:
-        """Makes a PAUSED or DISABLED webhook ACTIVE again; what is pending is delivered."""
+        """Makes a PAUSED or DISABLED webhook ACTIVE again; what is pending is delivered. One that was DISABLED starts with one
+        request at a time and gets more as they are answered.
+        """
 
     @_abc_1.abstractmethod
     def PublishEvent(

@@ -34,7 +34,9 @@ class _WebhookStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Webhook
     WEBHOOK_STATUS_PAUSED: _WebhookStatus.ValueType  # 2
     """Matching events are kept as pending deliveries and sent after ResumeWebhook."""
     WEBHOOK_STATUS_DISABLED: _WebhookStatus.ValueType  # 3
-    """Switched off by the service; status_reason says why. Nothing is delivered or kept until ResumeWebhook."""
+    """Switched off by the service (410 Gone, days of nothing but failures, an address that may not be called);
+    status_reason says why. Nothing is delivered or kept until ResumeWebhook.
+    """
 
 class WebhookStatus(_WebhookStatus, metaclass=_WebhookStatusEnumTypeWrapper):
     """Whether a webhook receives deliveries. Values may be added; treat an unknown one as not active."""
@@ -46,7 +48,9 @@ WEBHOOK_STATUS_ACTIVE: WebhookStatus.ValueType  # 1
 WEBHOOK_STATUS_PAUSED: WebhookStatus.ValueType  # 2
 """Matching events are kept as pending deliveries and sent after ResumeWebhook."""
 WEBHOOK_STATUS_DISABLED: WebhookStatus.ValueType  # 3
-"""Switched off by the service; status_reason says why. Nothing is delivered or kept until ResumeWebhook."""
+"""Switched off by the service (410 Gone, days of nothing but failures, an address that may not be called);
+status_reason says why. Nothing is delivered or kept until ResumeWebhook.
+"""
 Global___WebhookStatus: _TypeAlias = WebhookStatus  # noqa: Y015
 
 @_typing.final
@@ -133,6 +137,7 @@ class Webhook(_message.Message):
     RETRY_POLICY_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     MAX_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    RATE_LIMIT_PER_SECOND_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
@@ -160,6 +165,10 @@ class Webhook(_message.Message):
     """The last four characters of the secret, to tell secrets apart."""
     max_in_flight: _builtins.int
     """How many requests may be in flight to this webhook at once, 1 to 100. 0: 10."""
+    rate_limit_per_second: _builtins.int
+    """How many requests may be started to this webhook in a second, 1 to 1,000, with a burst of one second. 0: no limit.
+    What has to wait for it uses up no attempt.
+    """
     description: _builtins.str
     """For people. Up to 1,024 characters."""
     etag: _builtins.str
@@ -209,6 +218,7 @@ class Webhook(_message.Message):
         retry_policy: Global___RetryPolicy | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
         max_in_flight: _builtins.int = ...,
+        rate_limit_per_second: _builtins.int = ...,
         headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         description: _builtins.str = ...,
@@ -218,7 +228,7 @@ class Webhook(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "retry_policy", b"retry_policy", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "customer_id", b"customer_id", "description", b"description", "etag", b"etag", "events", b"events", "headers", b"headers", "labels", b"labels", "max_in_flight", b"max_in_flight", "name", b"name", "retry_policy", b"retry_policy", "secret", b"secret", "secret_hint", b"secret_hint", "status", b"status", "status_reason", b"status_reason", "timeout", b"timeout", "update_time", b"update_time", "url", b"url", "webhook_id", b"webhook_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "customer_id", b"customer_id", "description", b"description", "etag", b"etag", "events", b"events", "headers", b"headers", "labels", b"labels", "max_in_flight", b"max_in_flight", "name", b"name", "rate_limit_per_second", b"rate_limit_per_second", "retry_policy", b"retry_policy", "secret", b"secret", "secret_hint", b"secret_hint", "status", b"status", "status_reason", b"status_reason", "timeout", b"timeout", "update_time", b"update_time", "url", b"url", "webhook_id", b"webhook_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,123 @@
+"""The circuit breaker of one webhook: a receiver that is down is left alone, and costs its deliveries no attempts.
+
+Closed, all is well. It opens when the receiver looks down; while it is open everything that is due waits. From time to
+time one delivery is sent as a probe, less and less often. When a probe is answered the breaker is half-open: one
+request at a time, then two, then four, until the webhook's own limit is reached and it is closed. So neither a receiver
+that hangs nor one that has just come back is buried in requests. Times are monotonic seconds of the caller's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from .window import Window
+
+_WINDOW_SLICES: Final = 10
+
+
+class BreakerState(StrEnum):
+    """Whether requests pass."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """When a receiver is taken to be down, and how it is tried again."""
+
+    consecutive_failures: int = 10
+    failure_share: float = 0.7
+    window_attempts_min: int = 20
+    window_seconds: float = 300.0
+    probe_seconds_min: float = 30.0
+    probe_seconds_max: float = 3600.0
+    successes_per_step: int = 5
+
+
+@dataclass(slots=True)
+class Breaker:
+    """The state of one webhook. Whoever sends asks `slots` and tells `answered` and `failed`."""
+
+    policy: BreakerPolicy
+    state: BreakerState = BreakerState.CLOSED
+    probe_at: float = 0.0
+    probe_count: int = 0  # times that it opened since it was closed
+    _allowed: int = 1
+    _successes: int = 0
+    _consecutive: int = 0
+    _attempts: Window = field(init=False)
+    _failures: Window = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._forget()
+
+    def slots(self, limit: int, now: float) -> int:
+        """How many requests may be in flight now, of the `limit` that the webhook allows."""
+        if self.state is BreakerState.CLOSED:
+            return limit
+        if self.state is BreakerState.HALF_OPEN:
+            return min(self._allowed, limit)
+        return 1 if now >= self.probe_at else 0
+
+    def answered(self, limit: int, now: float) -> None:
+        """The receiver answered, well or ill: it is there."""
+        if self.state is BreakerState.CLOSED:
+            self._consecutive = 0
+            self._attempts.add(now)
+        elif self.state is BreakerState.OPEN:
+            self.half_open()
+        else:
+            self._step_up(limit)
+
+    def failed(self, now: float, jitter: float) -> bool:
+        """The receiver failed as one does that is down. True if the breaker opened. `jitter` is uniform in [0, 1)."""
+        if self.state is BreakerState.OPEN and now < self.probe_at:
+            return False  # of a request from before it opened
+        if self.state is BreakerState.CLOSED and not self._looks_down(now):
+            return False
+        self._open(now, jitter)
+        return True
+
+    def half_open(self) -> None:
+        """Lets one request at a time through, and more when they are answered."""
+        self.state = BreakerState.HALF_OPEN
+        self._allowed = 1
+        self._successes = 0
+
+    def _looks_down(self, now: float) -> bool:
+        self._consecutive += 1
+        self._attempts.add(now)
+        self._failures.add(now)
+        if self._consecutive >= self.policy.consecutive_failures:
+            return True
+        attempts = self._attempts.total(now)
+        if attempts < self.policy.window_attempts_min:
+            return False
+        return self._failures.total(now) >= self.policy.failure_share * attempts
+
+    def _open(self, now: float, jitter: float) -> None:
+        doublings = min(self.probe_count, 30)  # beyond that the upper bound holds anyway
+        seconds = min(self.policy.probe_seconds_min * 2**doublings, self.policy.probe_seconds_max)
+        self.state = BreakerState.OPEN
+        self.probe_at = now + seconds * (0.8 + 0.4 * jitter)
+        self.probe_count += 1
+
+    def _step_up(self, limit: int) -> None:
+        self._successes += 1
+        if self._successes < self.policy.successes_per_step:
+            return
+        self._successes = 0
+        self._allowed *= 2
+        if self._allowed >= limit:
+            self.state = BreakerState.CLOSED
+            self.probe_count = 0
+            self._forget()
+
+    def _forget(self) -> None:
+        self._consecutive = 0
+        self._attempts = Window(self.policy.window_seconds, _WINDOW_SLICES)
+        self._failures = Window(self.policy.window_seconds, _WINDOW_SLICES)

@@ -1,0 +1,235 @@
+"""What the answers of a webhook's receiver have taught: whether, how fast and how many requests may be sent to it.
+
+One `Flow` per webhook joins its breaker, its throttle and its record of failures. It decides by what it is told and by
+the time that it is given; it knows no queue, no table and no clock. Times are monotonic seconds of the caller's clock.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+from .breaker import Breaker, BreakerPolicy, BreakerState
+from .model import AttemptResult, DisableReason, Outcome
+from .throttle import Throttle
+
+HOUR: Final = 3600.0
+_FAR_AHEAD_SECONDS: Final = 2.0  # how much of a limited webhook's backlog is worth holding in memory
+
+
+class Signal(Enum):
+    """What the result of one attempt says about the receiver."""
+
+    WELL = auto()  # 2xx
+    REFUSING = auto()  # it answered, but not with a success: a wrong path, a bad token, a redirect
+    OVERLOADED = auto()  # 429
+    DOWN = auto()  # no answer, no connection, bad TLS, not HTTP, 5xx
+    BLOCKED = auto()  # its address may not be called
+    NOTHING = auto()  # a fault of ours
+
+
+def signal_of(result: AttemptResult) -> Signal:
+    """Sorts a result."""
+    match result.outcome:
+        case Outcome.SUCCEEDED:
+            return Signal.WELL
+        case Outcome.TIMEOUT | Outcome.CONNECTION_ERROR | Outcome.TLS_ERROR | Outcome.PROTOCOL_ERROR:
+            return Signal.DOWN
+        case Outcome.BLOCKED:
+            return Signal.BLOCKED
+        case Outcome.INTERNAL_ERROR:
+            return Signal.NOTHING
+        case Outcome.HTTP_ERROR:
+            status = result.response_status or 0
+            if status == 429:
+                return Signal.OVERLOADED
+            return Signal.DOWN if status >= 500 else Signal.REFUSING
+
+
+@dataclass(frozen=True, slots=True)
+class DisablePolicy:
+    """When a webhook is switched off: after days of nothing but failures, or when it leads where nothing may go."""
+
+    failing_seconds: float = 5 * 24 * HOUR
+    failures_min: int = 20
+    span_seconds_min: float = 12 * HOUR
+    blocked_count: int = 3
+    blocked_apart_seconds: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class FlowPolicy:
+    """The numbers of all webhooks."""
+
+    in_flight_max: int = 10
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    disable: DisablePolicy = field(default_factory=DisablePolicy)
+    throttle_seconds: float = 600.0
+    hold_seconds_max: float = HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class SavedHealth:
+    """What outlives the process, as durations: `probe_in_seconds` from now on, the others until now."""
+
+    breaker: BreakerState
+    probe_in_seconds: float
+    probe_count: int
+    failing_seconds: float | None
+    failure_count: int
+    blocked_count: int
+    blocked_seconds: float | None
+
+
+@dataclass(slots=True)
+class FailureRecord:
+    """Failures since the last success."""
+
+    failing_since: float | None = None
+    failure_count: int = 0
+    blocked_count: int = 0
+    blocked_at: float | None = None
+
+    def failed(self, now: float) -> None:
+        """Another failure."""
+        if self.failing_since is None:
+            self.failing_since = now
+        self.failure_count += 1
+
+    def blocked(self, now: float, apart_seconds: float) -> None:
+        """The address may not be called. Those in quick succession count once: a name may be wrong for a moment."""
+        if self.blocked_at is None or now - self.blocked_at >= apart_seconds:
+            self.blocked_count += 1
+            self.blocked_at = now
+
+    def verdict(self, policy: DisablePolicy, now: float) -> DisableReason | None:
+        """Whether it is enough."""
+        if self.blocked_count >= policy.blocked_count:
+            return DisableReason.BLOCKED
+        if self.failing_since is None or self.failure_count < policy.failures_min:
+            return None
+        failing_seconds = now - self.failing_since
+        is_long = failing_seconds >= policy.failing_seconds and failing_seconds >= policy.span_seconds_min
+        return DisableReason.FAILING if is_long else None
+
+
+class Flow:
+    """One webhook's."""
+
+    def __init__(self, policy: FlowPolicy, owned_since: float) -> None:
+        self.policy = policy
+        self.breaker = Breaker(policy.breaker)
+        self.record = FailureRecord()
+        self.in_flight_max = policy.in_flight_max
+        self._throttle = Throttle.since(owned_since, policy.throttle_seconds)
+        self._hold_until = -math.inf
+
+    def configure(self, in_flight_max: int | None, rate_per_second: float | None) -> None:
+        """The webhook's own limits are these."""
+        self.in_flight_max = in_flight_max or self.policy.in_flight_max
+        self._throttle.own_rate = rate_per_second
+
+    # --- asking ----------------------------------------------------------------------------------------------------
+
+    def wait_seconds(self, in_flight: int, now: float) -> float:
+        """After how many seconds another request may be started: 0 for now, infinite until one has ended."""
+        if now < self._hold_until:
+            return self._hold_until - now
+        slots = self.breaker.slots(self.in_flight_max, now)
+        if slots == 0:
+            return self.breaker.probe_at - now
+        return math.inf if in_flight >= slots else self._throttle.wait_seconds(now)
+
+    def useful(self, now: float) -> int:
+        """How many deliveries are worth holding in memory: none of a receiver that is left alone."""
+        if now < self._hold_until:
+            return 0
+        slots = self.breaker.slots(self.in_flight_max, now)
+        if self.breaker.state is BreakerState.OPEN:
+            return slots
+        rate = self._throttle.rate(now)
+        by_rate = math.inf if rate is None else max(2, math.ceil(rate * _FAR_AHEAD_SECONDS))
+        by_breaker = math.inf if self.breaker.state is BreakerState.CLOSED else 2 * slots
+        return int(min(by_rate, by_breaker, 1_000_000))
+
+    @property
+    def is_ill(self) -> bool:
+        """Whether there is something that the next owner may have to know."""
+        return self.breaker.state is not BreakerState.CLOSED or self.record != FailureRecord()
+
+    def is_new(self, now: float) -> bool:
+        """Whether nothing would be lost if it were forgotten and made again."""
+        return not self.is_ill and now >= self._hold_until and self._throttle.is_idle(now)
+
+    # --- telling ---------------------------------------------------------------------------------------------------
+
+    def started(self, now: float) -> None:
+        """A request was started."""
+        self._throttle.started(now)
+
+    def ended(
+        self, result: AttemptResult, asked_seconds: float | None, *, started_at: float, now: float, jitter: float
+    ) -> DisableReason | None:
+        """A request ended; `asked_seconds` is what its Retry-After asked for. Returns a reason to disable, if any."""
+        signal = signal_of(result)
+        if signal is Signal.OVERLOADED:
+            self._throttle.overloaded(started_at, now)
+            self.breaker.answered(self.in_flight_max, now)
+        elif signal is Signal.DOWN:
+            self.breaker.failed(now, jitter)
+        elif signal in {Signal.WELL, Signal.REFUSING}:
+            self.breaker.answered(self.in_flight_max, now)
+        if asked_seconds is not None and result.response_status in {429, 503}:
+            self.hold(min(asked_seconds, self.policy.hold_seconds_max), now)
+        return self._recorded(signal, now)
+
+    def hold(self, seconds: float, now: float) -> None:
+        """Nothing is started for so long."""
+        self._hold_until = max(self._hold_until, now + seconds)
+
+    def resumed(self) -> None:
+        """Somebody switched the webhook on again: it starts anew, carefully."""
+        self.record = FailureRecord()
+        self.breaker = Breaker(self.policy.breaker)
+        self.breaker.half_open()
+
+    def _recorded(self, signal: Signal, now: float) -> DisableReason | None:
+        policy = self.policy.disable
+        if signal is Signal.WELL:
+            self.record = FailureRecord()
+        elif signal in {Signal.DOWN, Signal.REFUSING}:
+            self.record.blocked_count, self.record.blocked_at = 0, None
+            self.record.failed(now)
+        elif signal is Signal.BLOCKED:
+            self.record.failed(now)
+            self.record.blocked(now, policy.blocked_apart_seconds)
+        return self.record.verdict(policy, now)
+
+    # --- across processes ------------------------------------------------------------------------------------------
+
+    def save(self, now: float) -> SavedHealth:
+        """What the next owner of the webhook should know."""
+        record = self.record
+        return SavedHealth(
+            breaker=self.breaker.state,
+            probe_in_seconds=max(0.0, self.breaker.probe_at - now) if self.breaker.state is BreakerState.OPEN else 0.0,
+            probe_count=self.breaker.probe_count,
+            failing_seconds=None if record.failing_since is None else now - record.failing_since,
+            failure_count=record.failure_count,
+            blocked_count=record.blocked_count,
+            blocked_seconds=None if record.blocked_at is None else now - record.blocked_at,
+        )
+
+    def restore(self, saved: SavedHealth, now: float) -> None:
+        """Goes on from what another process, or this one earlier, has saved."""
+        self.breaker.state = saved.breaker
+        self.breaker.probe_at = now + saved.probe_in_seconds
+        self.breaker.probe_count = saved.probe_count
+        self.record = FailureRecord(
+            failing_since=None if saved.failing_seconds is None else now - saved.failing_seconds,
+            failure_count=saved.failure_count,
+            blocked_count=saved.blocked_count,
+            blocked_at=None if saved.blocked_seconds is None else now - saved.blocked_seconds,
+        )

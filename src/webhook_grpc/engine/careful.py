@@ -1,0 +1,115 @@
+"""Careful mode: a delivery that kills the process that sends it must not do so for ever.
+
+Normally nothing is written before a request is sent. But after a process has died without giving its shards back,
+whatever was due in them by then is marked before it is sent, and the mark goes when its result is settled. A mark that
+is found in the table is of a delivery that was in flight when a process died, the second one in a row: it counts as an
+attempt that was interrupted, so that it backs off, and fails in the end, like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from ..domain.errors import Unavailable
+from ..domain.ids import shard_of
+from ..domain.model import Danger, PendingDelivery
+from ..store import backlog
+from ..store.db import DatabaseOptions, LoopConnection
+from ..store.group_commit import GroupCommit, GroupLimits
+from .ownership import Ownership
+
+log = structlog.get_logger(__name__)
+
+_MARKS_PER_STATEMENT: Final = 500
+_MARKS_WAITING_MAX: Final = 100_000  # there are never more than requests in flight
+
+Key = tuple[int, UUID, int]
+
+
+class CarefulMode:
+    """Knows which deliveries are to be marked, and which of the marks are this process's own."""
+
+    def __init__(self, options: DatabaseOptions, ownership: Ownership) -> None:
+        self._connection = LoopConnection(options, "careful")
+        self._ownership = ownership
+        limits = GroupLimits(_MARKS_PER_STATEMENT, _MARKS_PER_STATEMENT, _MARKS_WAITING_MAX, _MARKS_WAITING_MAX)
+        self._group = GroupCommit[PendingDelivery, bool](self._flush, _one, _one, limits)
+        self._marked: dict[Key, PendingDelivery] = {}
+        self._unsure: set[Key] = set()  # the answer was lost: perhaps marked, by this process
+
+    def was_interrupted(self, delivery: PendingDelivery) -> bool:
+        """Whether a process died while it sent this."""
+        key = _key(delivery)
+        return delivery.danger is Danger.MARKED and key not in self._marked and key not in self._unsure
+
+    def applies(self, delivery: PendingDelivery) -> bool:
+        """Whether it has to be marked before it is sent."""
+        if _key(delivery) in self._marked:
+            return False
+        if delivery.danger is not Danger.NONE:
+            return True
+        owned = self._ownership.owned.get(delivery.shard)
+        return owned is not None and owned.abandoned_at is not None and delivery.due_at <= owned.abandoned_at
+
+    async def mark(self, delivery: PendingDelivery) -> bool:
+        """Marks it. False: it is not known to be marked, and must not be sent."""
+        [answer] = await self._group.submit([delivery])
+        return answer is True
+
+    def settled(self, deliveries: Iterable[PendingDelivery]) -> None:
+        """Their marks went with their rows."""
+        if self._marked or self._unsure:
+            for delivery in deliveries:
+                self._marked.pop(_key(delivery), None)
+                self._unsure.discard(_key(delivery))
+
+    def forget_shards(self, shards: Iterable[int]) -> None:
+        """The shards are somebody else's."""
+        lost = set(shards)
+        for key in [key for key, delivery in self._marked.items() if delivery.shard in lost]:
+            del self._marked[key]
+        self._unsure = {key for key in self._unsure if shard_of(key[0]) not in lost}
+
+    async def run(self) -> None:
+        """Marks until it is cancelled."""
+        await self._group.run()
+
+    async def close(self) -> None:
+        """Takes back the marks of what was not settled: this process ends in order, and not of them."""
+        try:
+            if self._marked:
+                deliveries = list(self._marked.values())
+                await backlog.set_danger(
+                    self._connection, self._ownership.worker, self._ownership.owned, deliveries, Danger.SUSPECT
+                )
+        except Unavailable:
+            log.warning("marks not taken back; each costs its delivery an attempt", count=len(self._marked))
+        await self._connection.close()
+
+    async def _flush(self, deliveries: Sequence[PendingDelivery]) -> list[bool | Exception]:
+        ownership = self._ownership
+        keys = {_key(delivery) for delivery in deliveries}
+        self._unsure |= keys
+        marked = await backlog.set_danger(
+            self._connection, ownership.worker, ownership.owned, deliveries, Danger.MARKED
+        )
+        self._unsure -= keys
+        answers: list[bool | Exception] = []
+        for delivery in deliveries:
+            is_marked = (delivery.webhook_id, delivery.event_id) in marked
+            if is_marked:
+                self._marked[_key(delivery)] = delivery
+            answers.append(is_marked)
+        return answers
+
+
+def _one(_: PendingDelivery) -> int:
+    return 1
+
+
+def _key(delivery: PendingDelivery) -> Key:
+    return delivery.webhook_id, delivery.event_id, delivery.attempt

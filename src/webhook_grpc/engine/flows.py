@@ -1,0 +1,135 @@
+"""The flows of all webhooks that this process works for: loaded when they are first needed, saved a little behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import structlog
+
+from ..domain.breaker import BreakerState
+from ..domain.errors import Unavailable
+from ..domain.health import Flow, FlowPolicy, SavedHealth
+from ..domain.model import Webhook
+from ..store import health as store
+from ..store.db import DatabaseOptions, LoopConnection
+from .lanes import ENDED
+from .ownership import Ownership
+
+log = structlog.get_logger(__name__)
+
+SAVE_SECONDS: Final = 1.0
+SAVE_MAX: Final = 1000  # webhooks in one statement
+FLOWS_MAX: Final = 10_000
+_FAILING_SECONDS_MIN: Final = 60.0  # what fails for less is not worth a row
+
+
+class Flows:
+    """A webhook's flow lives as long as there is something to remember, while its shard is ours."""
+
+    def __init__(self, options: DatabaseOptions, policy: FlowPolicy, ownership: Ownership) -> None:
+        self._connection = LoopConnection(options, "health")
+        self._policy = policy
+        self._ownership = ownership
+        self._flows: dict[int, Flow] = {}
+        self._owned_since: dict[int, float] = {}
+        self._ended: set[int] = set()
+        self._has_row: set[int] = set()
+        self._dirty: dict[int, None] = {}  # in order
+
+    def get(self, webhook_id: int) -> Flow | None:
+        """The flow of a webhook, if it is loaded."""
+        return self._flows.get(webhook_id)
+
+    async def load(self, webhooks: Sequence[Webhook]) -> None:
+        """Loads those that are not loaded. Raises Unavailable."""
+        unknown = [webhook for webhook in webhooks if webhook.webhook_id not in self._flows]
+        if not unknown:
+            return
+        saved = await store.load(self._connection, [webhook.webhook_id for webhook in unknown])
+        now = time.monotonic()
+        for webhook in unknown:
+            flow = Flow(self._policy, self._owned_since.get(webhook.shard, now))
+            if webhook.webhook_id in saved:
+                flow.restore(saved[webhook.webhook_id], now)
+                self._has_row.add(webhook.webhook_id)
+            self._flows[webhook.webhook_id] = flow
+            self.configure(webhook)
+
+    def configure(self, webhook: Webhook) -> None:
+        """The webhook is as it is now. One that was disabled and is so no longer begins anew, half-open."""
+        flow = self._flows.get(webhook.webhook_id)
+        if flow is None:
+            return
+        flow.configure(webhook.max_in_flight, webhook.rate_limit_per_second)
+        if webhook.status in ENDED:
+            self._ended.add(webhook.webhook_id)
+        elif webhook.webhook_id in self._ended:
+            self._ended.discard(webhook.webhook_id)
+            flow.resumed()
+            self.changed(webhook.webhook_id)
+
+    def changed(self, webhook_id: int) -> None:
+        """There may be something new to save."""
+        self._dirty[webhook_id] = None
+
+    def gained(self, shards: Iterable[int], now: float) -> None:
+        """The shards are ours since now: their rate limits begin with no tokens."""
+        self._owned_since.update(dict.fromkeys(shards, now))
+
+    def forget_shards(self, shards: Iterable[int]) -> None:
+        """The shards are somebody else's, who has what was saved."""
+        lost = set(shards)
+        for webhook_id in [known for known in self._flows if known % 64 in lost]:
+            self._forget(webhook_id)
+
+    def forget_unused(self, used: Iterable[int], now: float) -> None:
+        """Keeps to its bound by forgetting what can be made again, the longest known first."""
+        surplus = len(self._flows) - FLOWS_MAX
+        if surplus > 0:
+            in_use = set(used) | self._dirty.keys()
+            idle = [known for known, flow in self._flows.items() if known not in in_use and flow.is_new(now)]
+            for webhook_id in idle[:surplus]:
+                self._forget(webhook_id)
+
+    async def run(self) -> None:
+        """Saves until it is cancelled."""
+        while True:
+            await asyncio.sleep(SAVE_SECONDS)
+            await self.save()
+
+    async def save(self) -> None:
+        """Saves what has changed. What can't be saved now is saved later."""
+        batch = [known for known in list(self._dirty)[:SAVE_MAX] if known in self._flows]
+        now = time.monotonic()
+        health = {known: self._flows[known].save(now) for known in batch}
+        ill = {known: saved for known, saved in health.items() if is_worth_saving(saved)}
+        well = [known for known in batch if known not in ill and known in self._has_row]
+        for known in list(self._dirty)[:SAVE_MAX]:
+            del self._dirty[known]
+        try:
+            await store.save(self._connection, self._ownership.worker, ill, well)
+        except Unavailable:
+            self._dirty.update(dict.fromkeys(batch))
+        else:
+            self._has_row.update(ill)
+            self._has_row.difference_update(well)
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._connection.close()
+
+    def _forget(self, webhook_id: int) -> None:
+        self._flows.pop(webhook_id, None)
+        self._dirty.pop(webhook_id, None)
+        self._ended.discard(webhook_id)
+        self._has_row.discard(webhook_id)
+
+
+def is_worth_saving(health: SavedHealth) -> bool:
+    """Whether the next owner would do anything differently for knowing it."""
+    if health.breaker is not BreakerState.CLOSED or health.blocked_count:
+        return True
+    return health.failing_seconds is not None and health.failing_seconds >= _FAILING_SECONDS_MIN

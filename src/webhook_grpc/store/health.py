@@ -1,0 +1,95 @@
+"""The health of webhooks as rows: what the next owner of a shard should know of its receivers.
+
+It goes in and comes out as durations, so that only the database's clock decides what is when. It lags a second or two
+behind what the owner knows, and is lost with a crash for as long; nothing but pace depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+from uuid import UUID
+
+from ..domain.breaker import BreakerState
+from ..domain.health import SavedHealth
+from .db import LoopConnection, Queries
+
+LOAD: Final = """
+SELECT webhook_id, breaker,
+    greatest(0, coalesce(extract(epoch FROM probe_at - now()), 0))::double precision, probe_count,
+    extract(epoch FROM now() - failing_since)::double precision, failure_count, blocked_count,
+    extract(epoch FROM now() - blocked_at)::double precision
+FROM webhook_health
+WHERE webhook_id = ANY(%(ids)b::bigint[])
+"""
+
+# Only by the owner: a process that comes back from a long pause knows less than whoever took over.
+SAVE: Final = """
+INSERT INTO webhook_health AS h (
+    webhook_id, breaker, probe_at, probe_count, failing_since, failure_count, blocked_count, blocked_at, updated_at
+)
+SELECT t.webhook_id, t.breaker, now() + t.probe_in * interval '1 second', t.probe_count,
+    now() - t.failing * interval '1 second', t.failure_count, t.blocked_count, now() - t.blocked * interval '1 second',
+    now()
+FROM unnest(
+    %(webhook_id)b::bigint[], %(breaker)b::text[], %(probe_in)b::double precision[], %(probe_count)b::integer[],
+    %(failing)b::double precision[], %(failure_count)b::integer[], %(blocked_count)b::integer[],
+    %(blocked)b::double precision[]
+) AS t(webhook_id, breaker, probe_in, probe_count, failing, failure_count, blocked_count, blocked)
+JOIN shards s ON s.shard = t.webhook_id %% 64
+WHERE s.owner = %(worker)b::uuid
+ORDER BY t.webhook_id
+ON CONFLICT (webhook_id) DO UPDATE SET
+    breaker = excluded.breaker, probe_at = excluded.probe_at, probe_count = excluded.probe_count,
+    failing_since = excluded.failing_since, failure_count = excluded.failure_count,
+    blocked_count = excluded.blocked_count, blocked_at = excluded.blocked_at, updated_at = excluded.updated_at
+"""
+
+FORGET: Final = """
+DELETE FROM webhook_health h USING shards s
+WHERE h.webhook_id = ANY(%(ids)b::bigint[]) AND s.shard = h.webhook_id %% 64 AND s.owner = %(worker)b::uuid
+"""
+
+# The log knows: asked before a webhook is switched off for good.
+SUCCEEDED_WITHIN: Final = """
+SELECT EXISTS (
+    SELECT 1 FROM attempts
+    WHERE webhook_id = %(id)s AND created_at > now() - %(seconds)s * interval '1 second' AND outcome = 'succeeded'
+)
+"""
+
+
+async def load(connection: LoopConnection, webhook_ids: Collection[int]) -> dict[int, SavedHealth]:
+    """The health of those webhooks that are not well. Raises Unavailable."""
+    rows = await connection.rows(LOAD, {"ids": list(webhook_ids)})
+    return {webhook_id: SavedHealth(BreakerState(breaker), *rest) for webhook_id, breaker, *rest in rows}
+
+
+async def save(
+    connection: LoopConnection, worker: UUID, health: Mapping[int, SavedHealth], well: Collection[int]
+) -> None:
+    """Saves the health of webhooks, and that others are well again. Raises Unavailable."""
+    if health:
+        saved = list(health.values())
+        await connection.rows(
+            SAVE,
+            {
+                "worker": worker,
+                "webhook_id": list(health),
+                "breaker": [item.breaker.value for item in saved],
+                "probe_in": [item.probe_in_seconds if item.breaker is BreakerState.OPEN else None for item in saved],
+                "probe_count": [item.probe_count for item in saved],
+                "failing": [item.failing_seconds for item in saved],
+                "failure_count": [item.failure_count for item in saved],
+                "blocked_count": [item.blocked_count for item in saved],
+                "blocked": [item.blocked_seconds for item in saved],
+            },
+        )
+    if well:
+        await connection.rows(FORGET, {"worker": worker, "ids": list(well)})
+
+
+async def succeeded_within(database: Queries, webhook_id: int, seconds: float) -> bool:
+    """Whether the log knows a success of the webhook that is not older than this. Raises Unavailable."""
+    [(found,)] = await database.rows(SUCCEEDED_WITHIN, {"id": webhook_id, "seconds": seconds})
+    return found
