@@ -18,7 +18,8 @@ from tests.support.receiver import Gate, Received, Receiver, answer, answers
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory, seconds
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.engine.sender import Sender, SenderFault
+from webhook_grpc.engine.faults import SenderFault
+from webhook_grpc.engine.sender import Sender
 from webhook_grpc.store import backlog, ownership, settlement
 
 FAILED = delivery_pb2.DELIVERY_STATUS_FAILED

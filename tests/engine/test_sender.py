@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from tests.support.receiver import Gate, Receiver, answer
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
-from webhook_grpc.engine.sender import RAW_BYTES_MAX, GuardMissing, Request, Sender, install_guard
+from webhook_grpc.engine.sender import RAW_BYTES_MAX, Connections, GuardMissing, Request, Sender, install_guard
 from webhook_grpc.store.clock import DatabaseClock
 
 LOCAL = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
@@ -403,5 +403,5 @@ async def test_a_client_without_the_hook_of_the_guard_is_refused() -> None:
     connector = aiohttp.TCPConnector()
     connector._factory = lambda: None  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
     with pytest.raises(GuardMissing, match="egress guard"):
-        install_guard(connector, LOCAL)
+        install_guard(connector, LOCAL, Connections(10))
     await connector.close()

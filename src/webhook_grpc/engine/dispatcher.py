@@ -21,11 +21,11 @@ from ..store.clock import DatabaseClock
 from ..store.settlement import Settled
 from .careful import CarefulMode
 from .delivery import Deliverer, cancelled, expired
+from .faults import SenderFault
 from .finder import Finder
 from .flows import Flows
 from .lanes import ENDED, Lane, Lanes
 from .ownership import Ownership
-from .sender import SenderFault
 from .settler import Settler
 
 log = structlog.get_logger(__name__)

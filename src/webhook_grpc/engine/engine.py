@@ -73,7 +73,9 @@ class Engine:
         self.finder = Finder(
             options, settings.poll_seconds, clock, self._lanes, self.ownership, self.webhooks, self._flows
         )
-        self._sender = Sender(settings.egress_policy, clock, settings.response_body_bytes_max)
+        self._sender = Sender(
+            settings.egress_policy, clock, settings.response_body_bytes_max, settings.idle_connections_max
+        )
         self.dispatcher = Dispatcher(
             DispatchLimits(settings.process_in_flight_max, _UNSETTLED_MAX),
             clock,

@@ -18,41 +18,26 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from ..domain.egress import EgressPolicy, why_address_blocked
 from ..domain.model import AttemptResult, FailureReason, Outcome
 from ..store.clock import DatabaseClock
+from .faults import BlockedDestination, SenderFault
+from .resolver import GuardedResolver
 
 RAW_BYTES_MAX: Final = 65_536
 BODY_SECONDS_MAX: Final = 1.0
 CONNECT_SECONDS_MAX: Final = 5.0
-RESOLVE_SECONDS: Final = 1.0
 KEEPALIVE_SECONDS: Final = 20.0
 
 _OWN_FAULTS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
-class SenderFault(Exception):
-    """The attempt could not be made, through a fault of this process. It says nothing about the receiver.
-
-    `is_local`: only what goes to the same host is concerned.
-    """
-
-    is_local = False
-
-
 class GuardMissing(RuntimeError):
     """aiohttp lacks the place for the egress guard. Nothing may be sent without it."""
-
-
-class BlockedDestination(OSError):
-    """The address may not be dialled. An OSError, so that the next address of the name is tried."""
-
-    def __init__(self) -> None:
-        super().__init__(errno.EACCES, "blocked destination")
 
 
 class ResponseTooLarge(aiohttp.ClientError):
@@ -69,13 +54,36 @@ class Request:
     timeout_seconds: float
 
 
-class _GuardedHandler(ResponseHandler):
-    """aiohttp's protocol with three guards: the peer's address, a raw byte limit, and no answer before its request."""
+@dataclass(slots=True)
+class Connections:
+    """How many connections are open, and how many requests use one: the rest is idle."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, policy: EgressPolicy) -> None:
+    idle_max: int
+    open_count: int = 0
+    in_use: int = 0
+
+    @property
+    def enough_are_idle(self) -> bool:
+        """Whether a connection should be closed rather than kept: each holds a file descriptor."""
+        return self.open_count - self.in_use >= self.idle_max
+
+
+class _GuardedHandler(ResponseHandler):
+    """aiohttp's protocol with four guards.
+
+    The peer's address, a raw byte limit, no answer before its request, and a bound on idle connections.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, policy: EgressPolicy, connections: Connections) -> None:
         super().__init__(loop)
         self._policy = policy
+        self._connections = connections
         self._raw_bytes = 0
+
+    @property
+    def should_close(self) -> bool:
+        """Asked when the request that used the connection has ended."""
+        return super().should_close or self._connections.enough_are_idle
 
     def is_connected(self) -> bool:
         """An idle connection on which something arrived would give it to the next delivery as its answer."""
@@ -87,10 +95,15 @@ class _GuardedHandler(ResponseHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._connections.open_count += 1
         peer = transport.get_extra_info("peername")
         if peer is None or why_address_blocked(peer[0], self._policy) is not None:
             self.set_exception(BlockedDestination())
             transport.close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._connections.open_count -= 1
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         room = RAW_BYTES_MAX - self._raw_bytes
@@ -101,31 +114,6 @@ class _GuardedHandler(ResponseHandler):
             self.transport.abort()
 
 
-class _GuardedResolver(AbstractResolver):
-    """Gives at most one IPv4 and one IPv6 address, and none that is blocked.
-
-    aiohttp dials n(n+1)/2 times for n addresses. The name is asked as absolute, so that a search domain can't turn it
-    into an internal one.
-    """
-
-    def __init__(self, policy: EgressPolicy) -> None:
-        self._policy = policy
-        self._resolver = aiohttp.AsyncResolver(timeout=RESOLVE_SECONDS, tries=2)
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host.rstrip(".") + ".", port, family)
-        allowed = [result for result in found if why_address_blocked(result["host"], self._policy) is None]
-        if found and not allowed:
-            raise BlockedDestination
-        by_family = {result["family"]: result for result in reversed(allowed)}
-        return sorted(by_family.values(), key=lambda result: result["family"])
-
-    async def close(self) -> None:
-        await self._resolver.close()
-
-
 class Sender:
     """Sends requests over kept connections."""
 
@@ -134,12 +122,14 @@ class Sender:
         policy: EgressPolicy,
         clock: DatabaseClock,
         response_body_bytes_max: int,
+        idle_connections_max: int = 1000,
         resolver: AbstractResolver | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._policy = policy
         self._clock = clock
         self._response_body_bytes_max = response_body_bytes_max
+        self.connections = Connections(idle_connections_max)
         self._resolver = resolver
         self._ssl_context = ssl_context
 
@@ -147,7 +137,7 @@ class Sender:
     def _session(self) -> aiohttp.ClientSession:
         """Opened with the first request, in the running loop."""
         connector = aiohttp.TCPConnector(
-            resolver=self._resolver or _GuardedResolver(self._policy),
+            resolver=self._resolver or GuardedResolver(self._policy),
             socket_factory=self._socket,
             ssl=self._ssl_context or ssl.create_default_context(),
             limit=0,  # ours is the dispatcher's; aiohttp's would count waiting for it as the receiver's time
@@ -155,7 +145,7 @@ class Sender:
             happy_eyeballs_delay=0.25,
             keepalive_timeout=KEEPALIVE_SECONDS,
         )
-        install_guard(connector, self._policy)
+        install_guard(connector, self._policy, self.connections)
         return aiohttp.ClientSession(
             connector=connector,
             auto_decompress=False,  # no bombs
@@ -179,6 +169,7 @@ class Sender:
     async def send(self, request: Request) -> AttemptResult:
         """Makes one request. Returns within the timeout and a second. Raises SenderFault."""
         start_time, started_at = self._clock.now(), time.monotonic()
+        self.connections.in_use += 1
         try:
             async with asyncio.timeout(request.timeout_seconds) as deadline, self._post(request) as response:
                 latency_ms = _milliseconds_since(started_at)
@@ -187,6 +178,8 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - sorted by _classify, which raises again what it does not know
             outcome, reason = _classify(error)
             return AttemptResult(outcome, start_time, _milliseconds_since(started_at), reason)
+        finally:
+            self.connections.in_use -= 1
         outcome, reason = _judge(response.status)
         return AttemptResult(
             outcome, start_time, latency_ms, reason, response.status, body, response.headers.get("Retry-After")
@@ -229,14 +222,16 @@ class Sender:
         return socket.socket(family, kind, protocol)
 
 
-def install_guard(connector: aiohttp.TCPConnector, policy: EgressPolicy) -> None:
+def install_guard(connector: aiohttp.TCPConnector, policy: EgressPolicy, connections: Connections) -> None:
     """Puts our protocol in the place of aiohttp's. Raises GuardMissing if aiohttp has it no longer."""
     factory = getattr(connector, "_factory", None)
     if not isinstance(factory, functools.partial) or factory.func is not ResponseHandler:
         raise GuardMissing(
             f"aiohttp {aiohttp.__version__} lacks the hook of the egress guard; install the pinned version"
         )
-    guarded = functools.partial(_GuardedHandler, loop=asyncio.get_running_loop(), policy=policy)
+    guarded = functools.partial(
+        _GuardedHandler, loop=asyncio.get_running_loop(), policy=policy, connections=connections
+    )
     # checked above
     connector._factory = guarded  # noqa: SLF001 # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
 
@@ -273,6 +268,8 @@ def _classify(error: Exception) -> tuple[Outcome, FailureReason]:
 
     Raises SenderFault if the failure is ours, and the error itself if it is not in the table: a bug.
     """
+    if isinstance(error, SenderFault):
+        raise error
     os_error = getattr(error, "os_error", error)
     if isinstance(os_error, OSError) and os_error.errno in _OWN_FAULTS:
         raise SenderFault(errno.errorcode[os_error.errno]) from error
