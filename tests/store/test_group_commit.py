@@ -45,7 +45,7 @@ async def flushes() -> Flushes:
 
 @pytest.fixture
 async def group(flushes: Flushes) -> AsyncGenerator[GroupCommit[int, str]]:
-    group = GroupCommit[int, str](flushes, lambda _: 100, weight, LIMITS)
+    group = GroupCommit[int, str](flushes, lambda _: 100, weight, LIMITS, lambda item: item)
     loop = asyncio.create_task(group.run())
     yield group
     loop.cancel()
@@ -95,7 +95,7 @@ async def test_too_much_waiting_is_refused_and_the_waiting_are_served(
 ) -> None:
     first = asyncio.create_task(group.submit([0]))
     await flushes.started.wait()
-    waiting = [asyncio.create_task(group.submit([1] * 10)) for _ in range(3)]
+    waiting = [asyncio.create_task(group.submit([number] * 10)) for number in (1, 2, 3)]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
         await group.submit([9])
@@ -137,3 +137,44 @@ async def test_whoever_waits_when_it_ends_is_cancelled(flushes: Flushes) -> None
     loop.cancel()
     results = await asyncio.gather(*callers, return_exceptions=True)
     assert all(isinstance(result, asyncio.CancelledError) for result in results)
+
+
+# --- turns -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def by_tens(flushes: Flushes) -> AsyncGenerator[GroupCommit[int, str]]:
+    """Callers whose items share the tens are of one customer."""
+    group = GroupCommit[int, str](flushes, lambda _: 100, weight, LIMITS, lambda item: item // 10)
+    loop = asyncio.create_task(group.run())
+    yield group
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+
+
+async def test_whoever_floods_waits_behind_itself(by_tens: GroupCommit[int, str], flushes: Flushes) -> None:
+    calls = [asyncio.create_task(by_tens.submit([10]))]
+    await flushes.started.wait()
+    calls += [asyncio.create_task(by_tens.submit([11])) for _ in range(14)]
+    await asyncio.sleep(0)
+    calls.append(asyncio.create_task(by_tens.submit([20])))
+    await asyncio.sleep(0)
+    flushes.gate.set()
+    await asyncio.gather(*calls)
+    assert flushes.batches[1][:2] == [11, 20], "the newcomer is second, not fifteenth"
+
+
+async def test_one_customer_may_not_take_all_the_room_that_there_is_to_wait(
+    by_tens: GroupCommit[int, str], flushes: Flushes
+) -> None:
+    calls = [asyncio.create_task(by_tens.submit([10]))]
+    await flushes.started.wait()
+    calls += [asyncio.create_task(by_tens.submit([11])) for _ in range(15)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await by_tens.submit([12])
+    calls += [asyncio.create_task(by_tens.submit([20])) for _ in range(15)]
+    await asyncio.sleep(0)
+    flushes.gate.set()
+    answers = await asyncio.gather(*calls)
+    assert len(answers) == 31

@@ -56,7 +56,7 @@ class Publisher:
         self._recipient = recipient
         self._hints = hints
         self._fan_outs = _FanOuts(fan_out_max)
-        self._group = GroupCommit[NewEvent, Published](self._flush, _size_bytes, self._weight, limits)
+        self._group = GroupCommit[NewEvent, Published](self._flush, _size_bytes, self._weight, limits, _customer_of)
 
     async def publish(self, events: Sequence[NewEvent]) -> list[Published | Exception]:
         """Returns when the events are committed: an answer for each, or the exception that it was refused with.
@@ -87,6 +87,10 @@ class Publisher:
         self._fan_outs.learn(events, batch.answers)
         self._hints.deliveries_due({shard for deliveries in new for shard in deliveries.other_shards})
         return batch.answers
+
+
+def _customer_of(event: NewEvent) -> int:
+    return event.customer_id
 
 
 def _size_bytes(event: NewEvent) -> int:
