@@ -51,7 +51,9 @@ async def deliveries(database: Database, connection: LoopConnection) -> list[Del
             }.get(outcome)
             if settled is None:
                 continue
+            await set_status(database, delivery.webhook_id, "disabled" if outcome == "cancelled" else "active")
             answer = await settle(connection, worker, shards, [settled])
+            await set_status(database, delivery.webhook_id, "active")
             shards[delivery.shard].last_seq = answer.last_seqs[delivery.shard]
             if outcome == "retried":
                 [row] = await database.rows(
@@ -64,6 +66,10 @@ async def deliveries(database: Database, connection: LoopConnection) -> list[Del
     found = await history.list_deliveries(database, EVERYTHING, history.NEWEST, 1000)
     assert len(found) == 60
     return found
+
+
+async def set_status(database: Database, webhook_id: int, status: str) -> None:
+    await database.rows("UPDATE webhooks SET status = %s WHERE id = %s", (status, webhook_id))
 
 
 def key(delivery: Delivery) -> DeliveryKey:

@@ -146,14 +146,25 @@ async def test_a_delivery_that_was_attempted_meanwhile_is_left_alone(
 async def test_a_cancelled_delivery_ends_without_an_attempt(
     owner: Owner, deliveries: list[PendingDelivery], postgres: TestPostgres
 ) -> None:
+    postgres.rows("UPDATE webhooks SET status = 'disabled'")
     assert await owner.settle(Settled(deliveries[0], Settlement(DeliveryStatus.CANCELLED), None))
     [row] = postgres.rows(LOG)
     assert row[2:] == ("cancelled", 0, None, None)
 
 
+async def test_what_was_published_since_a_webhook_was_switched_on_again_is_not_cancelled(
+    owner: Owner, deliveries: list[PendingDelivery], postgres: TestPostgres
+) -> None:
+    """By a process that still remembers it as disabled."""
+    assert await owner.settle(Settled(deliveries[0], Settlement(DeliveryStatus.CANCELLED), None))
+    assert postgres.rows(LOG) == []
+    assert postgres.rows("SELECT count(*) FROM deliveries") == [(len(deliveries),)]
+
+
 async def test_webhook_logs_shows_attempts_with_exactly_the_specified_columns(
     owner: Owner, deliveries: list[PendingDelivery], postgres: TestPostgres
 ) -> None:
+    postgres.rows("UPDATE webhooks SET status = 'disabled'")
     await owner.settle(to_retry(deliveries[0]), Settled(deliveries[1], Settlement(DeliveryStatus.CANCELLED), None))
     columns = postgres.rows(
         "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute"

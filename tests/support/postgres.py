@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 from webhook_grpc.store.embedded import EmbeddedPostgres
 from webhook_grpc.store.migrate import migrate
 
-TABLES = ("deliveries", "attempts", "events", "idempotency_keys", "webhooks", "workers")
+TABLES = ("deliveries", "attempts", "events", "idempotency_keys", "webhooks", "webhook_health", "workers")
 
 
 class TestPostgres:

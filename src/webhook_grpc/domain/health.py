@@ -54,7 +54,6 @@ class DisablePolicy:
 
     failing_seconds: float = 5 * 24 * HOUR
     failures_min: int = 20
-    span_seconds_min: float = 12 * HOUR
     blocked_count: int = 3
     blocked_apart_seconds: float = 600.0
 
@@ -110,9 +109,7 @@ class FailureRecord:
             return DisableReason.BLOCKED
         if self.failing_since is None or self.failure_count < policy.failures_min:
             return None
-        failing_seconds = now - self.failing_since
-        is_long = failing_seconds >= policy.failing_seconds and failing_seconds >= policy.span_seconds_min
-        return DisableReason.FAILING if is_long else None
+        return DisableReason.FAILING if now - self.failing_since >= policy.failing_seconds else None
 
 
 class Flow:

@@ -68,10 +68,10 @@ class Engine:
             on_dropped=self._dropped,
         )
         self.webhooks = WebhookCache(options, self._webhook_changed)
-        self._flows = Flows(options, settings.flow_policy, self.ownership)
+        self.flows = Flows(options, settings.flow_policy, self.ownership)
         self._careful = CarefulMode(options, self.ownership)
         self.finder = Finder(
-            options, settings.poll_seconds, clock, self._lanes, self.ownership, self.webhooks, self._flows
+            options, settings.poll_seconds, clock, self._lanes, self.ownership, self.webhooks, self.flows
         )
         self._sender = Sender(
             settings.egress_policy, clock, settings.response_body_bytes_max, settings.idle_connections_max
@@ -82,7 +82,7 @@ class Engine:
             self._lanes,
             self.ownership,
             self.finder,
-            self._flows,
+            self.flows,
             self._careful,
             Deliverer(
                 self._sender,
@@ -98,6 +98,7 @@ class Engine:
         self.finder.on_found = self.dispatcher.start_soon
         self.ownership.is_idle = self._lanes.is_idle
         self.ownership.on_gained = self._gained
+        self.ownership.before_release = self.flows.save
         self.ownership.on_leaving = self._lanes.close_shards
         self.ownership.on_lost = self._lost
 
@@ -113,7 +114,7 @@ class Engine:
             "finder": self.finder.run(),
             "settler": self._settler.run(),
             "webhook cache": self.webhooks.run(),
-            "flows": self._flows.run(),
+            "flows": self.flows.run(),
             "careful mode": self._careful.run(),
             "janitor": Janitor(self._database).run(),
         }
@@ -127,13 +128,12 @@ class Engine:
                 await self._settler.drained()
         except TimeoutError:
             log.warning("results not settled; their deliveries are sent again", count=len(self._settler))
-        await self._flows.save()
 
     async def close(self) -> None:
         """Gives the shards back and closes all connections. The loops have ended."""
         await self._careful.close()
-        await self._flows.close()
         await self.ownership.leave()
+        await self.flows.close()
         await self.finder.close()
         await self._settler.close()
         await self.webhooks.close()
@@ -147,13 +147,13 @@ class Engine:
         self.dispatcher.dropped(batch)
 
     def _gained(self, shards: set[int]) -> None:
-        self._flows.gained(shards, time.monotonic())
+        self.flows.gained(shards, time.monotonic())
         self.dispatcher.gained(shards)
         self.finder.gained(shards)
 
     def _lost(self, shards: set[int]) -> None:
         self._lanes.forget_shards(shards)
-        self._flows.forget_shards(shards)
+        self.flows.forget_shards(shards)
         self._careful.forget_shards(shards)
 
     def _webhook_changed(self, webhook: Webhook) -> None:
@@ -189,7 +189,7 @@ class Engine:
         seconds = self._settings.disable_after_seconds
         if not await health.succeeded_within(self._database, webhook.webhook_id, seconds):
             return False
-        flow = self._flows.get(webhook.webhook_id)
+        flow = self.flows.get(webhook.webhook_id)
         if flow is not None:
             flow.record = FailureRecord()
         return True

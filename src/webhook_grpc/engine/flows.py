@@ -102,6 +102,8 @@ class Flows:
 
     async def save(self) -> None:
         """Saves what has changed. What can't be saved now is saved later."""
+        if not self._dirty:
+            return
         batch = [known for known in list(self._dirty)[:SAVE_MAX] if known in self._flows]
         now = time.monotonic()
         health = {known: self._flows[known].save(now) for known in batch}
@@ -111,8 +113,10 @@ class Flows:
             del self._dirty[known]
         try:
             await store.save(self._connection, self._ownership.worker, ill, well)
-        except Unavailable:
+        except BaseException as error:
             self._dirty.update(dict.fromkeys(batch))
+            if not isinstance(error, Unavailable):
+                raise
         else:
             self._has_row.update(ill)
             self._has_row.difference_update(well)

@@ -11,7 +11,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -49,6 +49,7 @@ class Ownership:
         self.on_gained: Callable[[set[int]], None] = _ignore
         self.on_lost: Callable[[set[int]], None] = _ignore
         self.on_leaving: Callable[[set[int]], None] = _ignore
+        self.before_release: Callable[[], Awaitable[None]] = _nothing
         self.on_counted: Callable[[int], None] = _ignore
         self.is_idle: Callable[[int], bool] = bool  # replaced by the dispatcher before the first beat
 
@@ -106,6 +107,7 @@ class Ownership:
         async with self._lock:
             self._fence = 0.0
             try:
+                await self.before_release()
                 await store.release(self._connection, self.worker, self.owned)
                 await store.unregister(self._connection, self.worker)
             except Unavailable:
@@ -157,6 +159,7 @@ class Ownership:
     async def _release_idle(self) -> None:
         idle = {shard: self.owned[shard] for shard in self._leaving if self.is_idle(shard)}
         if idle:
+            await self.before_release()
             await store.release(self._connection, self.worker, idle)
             self._lose(set(idle))
 
@@ -188,4 +191,8 @@ class Ownership:
 
 
 def _ignore(_: object) -> None:
+    pass
+
+
+async def _nothing() -> None:
     pass

@@ -2,7 +2,8 @@
 
 The statement does all of it or nothing, and only while every shard of the batch is still ours at the epoch at which the
 batch was made; the row locks that it takes for that are held to its commit, so that the order of `seq` is the order of
-commits. A delivery that is not as it was when it was sent is left alone, which makes a repeated batch harmless.
+commits. A delivery that is not as it was when it was sent is left alone, which makes a repeated batch harmless. One is
+cancelled only while its webhook is disabled or deleted in the database, whatever a process still remembers of it.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ WITH own AS MATERIALIZED (
     WHERE (SELECT count(*) FROM own) = r.shard_count AND r.retry_in IS NULL
         AND d.shard = r.shard AND d.webhook_id = r.webhook_id AND d.due_at = r.due_at AND d.event_id = r.event_id
         AND d.attempt = r.attempt
+        AND (r.status <> 'cancelled' OR r.outcome IS NOT NULL OR EXISTS (
+            SELECT 1 FROM webhooks w WHERE w.id = r.webhook_id AND w.status IN ('disabled', 'deleted')
+        ))
     RETURNING d.customer_id, r.*
 ), moved AS (
     UPDATE deliveries d SET due_at = r.next_due_at, attempt = r.attempt_count, danger = r.danger FROM settled r
