@@ -1,0 +1,136 @@
+"""Careful mode: after a crash, what may have caused it is marked before it is sent, and does not kill for ever."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from webhook.v1 import delivery_pb2, service_pb2
+
+from tests.support.postgres import TestPostgres
+from tests.support.receiver import Gate, Receiver
+from tests.support.service import CUSTOMER, ServiceFactory
+from tests.support.service import ended as ended_ones
+from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.domain.model import Danger, FailureReason
+from webhook_grpc.store import backlog
+
+SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
+INTERNAL_ERROR = delivery_pb2.ATTEMPT_OUTCOME_INTERNAL_ERROR
+
+
+def dangers(postgres: TestPostgres) -> list[int]:
+    return [danger for (danger,) in postgres.rows("SELECT danger FROM deliveries ORDER BY danger")]
+
+
+def abandon_shards(postgres: TestPostgres) -> None:
+    """As a process does that dies: its shards still name it, and it is no more."""
+    postgres.rows("UPDATE shards SET owner = gen_random_uuid()")
+
+
+async def leave_pending(services: ServiceFactory, url: str, count: int, postgres: TestPostgres) -> None:
+    """Deliveries that nobody has sent, in shards of a process that died."""
+    service = await services.start()
+    webhook = await service.create_webhook(url)
+    named = service_pb2.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
+    await service.stub.PauseWebhook(named)
+    await service.publish_many(count)
+    await services.stop_one(service)
+    postgres.rows("UPDATE webhooks SET status = 'active', version = version + 1, updated_at = now()")
+    abandon_shards(postgres)
+
+
+async def test_nothing_is_marked_in_everyday_work(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await services.start()
+    gate = Gate()
+    await service.create_webhook(receiver.on("/gate", gate))
+    await service.publish_many(5)
+    await receiver.wait_for(5)
+    assert dangers(postgres) == [0] * 5
+    gate.opened.set()
+
+
+async def test_what_is_published_after_a_crash_is_not_marked(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    abandon_shards(postgres)
+    service = await services.start()
+    gate = Gate()
+    await service.create_webhook(receiver.on("/gate", gate))
+    await service.publish_many(3)
+    await receiver.wait_for(3)
+    assert dangers(postgres) == [0, 0, 0]
+    gate.opened.set()
+
+
+async def test_a_delivery_that_was_in_flight_at_a_crash_is_sent_under_a_mark(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    gate = Gate()
+    await leave_pending(services, receiver.on("/gate", gate), 4, postgres)
+    service = await services.start()
+    async with service.watching() as watch:
+        await receiver.wait_for(4)
+        assert dangers(postgres) == [Danger.MARKED] * 4
+        gate.opened.set()
+        ended = await watch.until_ended(4)
+    assert {(delivery.status, delivery.attempt_count) for delivery in ended} == {(SUCCEEDED, 1)}
+
+
+async def test_a_mark_that_is_found_counts_as_an_attempt_that_failed(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    """Its process has died twice with it in flight: it backs off like any other failure, and stays suspect."""
+    await leave_pending(services, receiver.url("/poison"), 1, postgres)
+    postgres.rows("UPDATE deliveries SET danger = 2")
+    service = await services.start(retry_delays_seconds=(0.5,))
+    async with service.watching(snapshot=True) as watch:
+        *_, interrupted, sent = await watch.until(lambda seen: len(ended_ones(seen)) == 1)
+    assert interrupted.last_attempt.outcome == INTERNAL_ERROR
+    assert interrupted.last_attempt.error_message == FailureReason.INTERRUPTED.value
+    assert (sent.status, sent.attempt_count) == (SUCCEEDED, 2)
+    [request] = receiver.requests
+    assert request.headers["X-Webhook-Attempt"] == "2"
+
+
+async def test_marks_are_taken_back_when_a_process_ends_in_order(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    """Whatever hangs when it is told to stop has not killed it."""
+    gate = Gate()
+    await leave_pending(services, receiver.on("/gate", gate), 2, postgres)
+    second = await services.start(drain_seconds=0.2)
+    await receiver.wait_for(2)
+    assert dangers(postgres) == [Danger.MARKED] * 2
+    await services.stop_one(second)
+    assert dangers(postgres) == [Danger.SUSPECT] * 2
+    gate.opened.set()
+    third = await services.start()
+    async with third.watching(snapshot=True) as watch:
+        ended = await watch.until_ended(2)
+    assert {(delivery.status, delivery.attempt_count) for delivery in ended} == {(SUCCEEDED, 1)}
+
+
+async def test_what_cannot_be_marked_is_not_sent_and_not_lost(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await leave_pending(services, receiver.url("/later"), 3, postgres)
+    set_danger, lost = backlog.set_danger, asyncio.Event()
+
+    async def lossy(*arguments: object) -> object:
+        if lost.is_set():
+            return await set_danger(*arguments)  # pyright: ignore[reportArgumentType]
+        await set_danger(*arguments)  # pyright: ignore[reportArgumentType] - marked, and the answer is lost
+        assert not receiver.requests
+        lost.set()
+        raise Unavailable("STORAGE_UNAVAILABLE", "the answer is lost")
+
+    monkeypatch.setattr(backlog, "set_danger", lossy)
+    second = await services.start()
+    async with second.watching(snapshot=True) as watch:
+        ended = await watch.until_ended(3)
+    assert lost.is_set()
+    assert {(delivery.status, delivery.attempt_count) for delivery in ended} == {(SUCCEEDED, 1)}
+    assert len(receiver.requests) == 3
