@@ -6,7 +6,7 @@ SOURCES := src tests examples scripts benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo run migrate test check format generate bench clean
+.PHONY: help setup demo run migrate test check format generate bench bench-isolation clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ generate: .venv/dev ## write generated/ from protos/
 
 bench: .venv/demo ## measure publish and delivery rates on this machine
 	@$(BIN)/python benchmarks/throughput.py
+
+bench-isolation: .venv/dev ## measure what one customer's trouble does to the latency of others
+	@$(BIN)/python benchmarks/isolation.py
 
 clean: ## remove what the commands above made
 	rm -rf .venv generated/python/build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info generated/python/*.egg-info

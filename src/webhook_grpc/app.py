@@ -117,7 +117,7 @@ class App:
         await self.engine.start()
         loops = {
             **self.engine.loops(),
-            "publisher": self._publisher.run(),
+            **self._publisher.loops(),
             "hints": self._hints.run(),
             "hint listener": self._listener.run(),
             "tail": self._tail.run(),

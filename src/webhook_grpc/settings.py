@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     publish_batch_max: Annotated[int, Field(ge=1, le=5000)] = 1000
     """Events in one statement."""
     publish_waiting_max: Annotated[int, Field(ge=500)] = 20_000
-    """Events that may wait for a statement; more are refused with BACKLOG_FULL."""
+    """Events that may wait for a statement, alone and in batches each; more are refused with BACKLOG_FULL."""
     publish_waiting_bytes_max: Annotated[int, Field(ge=10_000_000)] = 64_000_000
     """Their bytes."""
     publish_rate_per_customer: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
@@ -166,7 +166,7 @@ class Settings(BaseSettings):
 
     # --- database --------------------------------------------------------------------------------------------------
     database_pool_size: Annotated[int, Field(ge=1, le=1000)] = 8
-    """Connections for calls; the engine has eight of its own."""
+    """Connections for calls; the engine and publishing have eleven of their own."""
     database_timeout_seconds: Annotated[float, Field(ge=0.1, le=300)] = 10.0
     """The deadline of one statement."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -31,6 +32,7 @@ from .calls import Call, refuse_if
 from .errors import code_of
 
 BATCH_MAX: Final = 500
+_READ_AT_ONCE: Final = 50
 _BUCKETS_MAX: Final = 10_000
 
 
@@ -80,7 +82,11 @@ class EventMethods:
         if not count:
             violations.append(Violation("requests", "must have at least one entry"))
         refuse_if(violations)
-        results = [self._read_or_error(item, request.customer_id, call) for item in request.requests]
+        results: list[NewEvent | WebhookError] = []
+        for index, item in enumerate(request.requests, 1):
+            results.append(self._read_or_error(item, request.customer_id, call))
+            if not index % _READ_AT_ONCE:
+                await asyncio.sleep(0)  # a large batch must not keep everybody else from the loop
         await self._refuse_unknown_types(results)
         call.customer_id = request.customer_id or None
         good = [(index, result) for index, result in enumerate(results) if isinstance(result, NewEvent)]

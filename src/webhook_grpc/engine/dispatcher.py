@@ -33,7 +33,7 @@ attempt_log = structlog.get_logger("webhook_grpc.attempt")
 
 _AGAIN: Final = Settlement(DeliveryStatus.PENDING, 1.0)  # for what was said to a webhook that is another by now
 _FAULT_PAUSE_SECONDS: Final = (1.0, 5.0)
-_STARTS_PER_TURN: Final = 32  # of the event loop: whoever becomes ready meanwhile need not wait for a flood
+_STARTS_PER_TURN: Final = 8  # of the event loop: whoever becomes ready meanwhile need not wait for a flood
 
 
 @dataclass(frozen=True, slots=True)

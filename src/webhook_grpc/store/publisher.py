@@ -1,8 +1,14 @@
-"""PublishEvent's way into the outbox: group commit, then the new deliveries go straight to whoever will send them."""
+"""PublishEvent's way into the outbox: group commit, then the new deliveries go straight to whoever will send them.
+
+Few events and many go separate ways, each with a connection of its own: an event that was published alone does not wait
+for the statement of somebody's batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 from ..domain.model import NewEvent, Published
@@ -15,6 +21,7 @@ from .outbox import NewDeliveries
 _EVENT_BYTES: Final = 300  # an event besides its body, about
 _DELIVERY_BYTES: Final = 200  # a row of the outbox, about, with what it costs to insert it
 _CUSTOMERS_MAX: Final = 10_000
+_FEW: Final = 10  # events in a call
 
 
 class Expectation(Protocol):
@@ -41,6 +48,14 @@ class Recipient(Protocol[Expected]):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One statement at a time, on a connection of its own."""
+
+    connection: LoopConnection
+    group: GroupCommit[NewEvent, Published]
+
+
 class Publisher:
     """Stores events for concurrent callers, many in one statement."""
 
@@ -52,35 +67,42 @@ class Publisher:
         recipient: Recipient[Any],
         hints: Hints,
     ) -> None:
-        self._connection = LoopConnection(options, "publish")
         self._recipient = recipient
         self._hints = hints
         self._fan_outs = _FanOuts(fan_out_max)
-        self._group = GroupCommit[NewEvent, Published](self._flush, _size_bytes, self._weight, limits, _customer_of)
+        self._few = self._way(options, "publish", limits)
+        self._many = self._way(options, "publish batches", limits)
 
     async def publish(self, events: Sequence[NewEvent]) -> list[Published | Exception]:
         """Returns when the events are committed: an answer for each, or the exception that it was refused with.
 
         Raises Overloaded if too many are waiting.
         """
-        return await self._group.submit(events)
+        way = self._few if len(events) <= _FEW else self._many
+        return await way.group.submit(events)
 
-    async def run(self) -> None:
-        """Publishes until it is cancelled."""
-        await self._group.run()
+    def loops(self) -> Mapping[str, Coroutine[Any, Any, None]]:
+        """What has to run, by name. None of it ends by itself."""
+        return {"publisher": self._few.group.run(), "publisher of batches": self._many.group.run()}
 
     async def close(self) -> None:
-        """Closes the connection."""
-        await self._connection.close()
+        """Closes the connections."""
+        await self._few.connection.close()
+        await self._many.connection.close()
+
+    def _way(self, options: DatabaseOptions, name: str, limits: GroupLimits) -> _Way:
+        connection = LoopConnection(options, name)
+        flush = functools.partial(self._flush, connection)
+        return _Way(connection, GroupCommit(flush, _size_bytes, self._weight, limits, _customer_of))
 
     def _weight(self, event: NewEvent) -> int:
         return _size_bytes(event) + _DELIVERY_BYTES * self._fan_outs.of(event.customer_id)
 
-    async def _flush(self, events: Sequence[NewEvent]) -> list[Published | Exception]:
+    async def _flush(self, connection: LoopConnection, events: Sequence[NewEvent]) -> list[Published | Exception]:
         expectation = self._recipient.expect()
         new: Sequence[NewDeliveries] = ()
         try:
-            batch = await outbox.publish(self._connection, events, expectation.shards)
+            batch = await outbox.publish(connection, events, expectation.shards)
             new = batch.new
         finally:
             self._recipient.receive(expectation, new)
