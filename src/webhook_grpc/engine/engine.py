@@ -50,7 +50,7 @@ class Engine:
         self._hints = hints
         self.ownership = Ownership(options, clock, settings.lease_seconds)
         self.ownership.on_counted = hints.process_counted
-        self._lanes = Lanes(
+        self.lanes = Lanes(
             LaneLimits(
                 settings.lane_prefetch_max,
                 settings.prefetch_bytes_max,
@@ -71,7 +71,7 @@ class Engine:
         self.flows = Flows(options, settings.flow_policy, self.ownership)
         self._careful = CarefulMode(options, self.ownership)
         self.finder = Finder(
-            options, settings.poll_seconds, clock, self._lanes, self.ownership, self.webhooks, self.flows
+            options, settings.poll_seconds, clock, self.lanes, self.ownership, self.webhooks, self.flows
         )
         self._sender = Sender(
             settings.egress_policy, clock, settings.response_body_bytes_max, settings.idle_connections_max
@@ -79,7 +79,7 @@ class Engine:
         self.dispatcher = Dispatcher(
             DispatchLimits(settings.process_in_flight_max, _UNSETTLED_MAX),
             clock,
-            self._lanes,
+            self.lanes,
             self.ownership,
             self.finder,
             self.flows,
@@ -96,10 +96,10 @@ class Engine:
             self._disable,
         )
         self.finder.on_found = self.dispatcher.start_soon
-        self.ownership.is_idle = self._lanes.is_idle
+        self.ownership.is_idle = self.lanes.is_idle
         self.ownership.on_gained = self._gained
         self.ownership.before_release = self.flows.save
-        self.ownership.on_leaving = self._lanes.close_shards
+        self.ownership.on_leaving = self.lanes.close_shards
         self.ownership.on_lost = self._lost
 
     async def start(self) -> None:
@@ -152,7 +152,7 @@ class Engine:
         self.finder.gained(shards)
 
     def _lost(self, shards: set[int]) -> None:
-        self._lanes.forget_shards(shards)
+        self.lanes.forget_shards(shards)
         self.flows.forget_shards(shards)
         self._careful.forget_shards(shards)
 
