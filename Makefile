@@ -9,7 +9,7 @@ SOURCES := src tests examples scripts benchmarks
 .PHONY: help setup demo run migrate test check format generate bench bench-isolation clean
 
 help: ## list the commands
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: .venv/dev ## install everything that development needs into .venv
 

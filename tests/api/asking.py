@@ -172,6 +172,7 @@ def full_webhook(**fields: Any) -> webhook_pb2.Webhook:
         "retry_policy": webhook_pb2.RetryPolicy(delays=[Duration(seconds=5), Duration(seconds=60, nanos=500_000_000)]),
         "timeout": Duration(seconds=7, nanos=250_000_000),
         "max_in_flight": 3,
+        "rate_limit_per_second": 20,
         "headers": {"X-Tenant": "blue"},
         "labels": {"team": "orders"},
         "description": "Tells the warehouse.",

@@ -112,9 +112,57 @@ async def test_what_was_left_out_stays_unset(services: ServiceFactory) -> None:
     assert not created.HasField("retry_policy")
     assert not created.HasField("timeout")
     assert created.max_in_flight == 0
+    assert created.rate_limit_per_second == 0
     assert not created.headers
     assert not created.labels
     assert created.description == ""
+
+
+@pytest.mark.parametrize("rate", [1, 1000])
+async def test_a_rate_limit_is_1_to_1000_requests_a_second(services: ServiceFactory, rate: int) -> None:
+    service = await services.start()
+
+    created = await create(service, rate_limit_per_second=rate)
+
+    assert created.rate_limit_per_second == rate
+    assert (await get(service, created.webhook_id)).rate_limit_per_second == rate
+
+
+@pytest.mark.parametrize("rate", [-1, 1001, 2**31 - 1, -(2**31)])
+async def test_another_rate_limit_is_refused(services: ServiceFactory, rate: int) -> None:
+    service = await services.start()
+    kept = await create(service, rate_limit_per_second=7, secret=SECRET)
+
+    for call in (
+        create(service, rate_limit_per_second=rate),
+        update(service, kept.webhook_id, "rate_limit_per_second", rate_limit_per_second=rate),
+        update(service, kept.webhook_id, rate_limit_per_second=rate),
+    ):
+        refused = await refusal(call)
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert refused.reason == "FIELD_INVALID"
+        assert refused.fields == ["webhook.rate_limit_per_second"]
+    assert await list_ids(service) == [kept.webhook_id]
+    assert await get(service, kept.webhook_id) == kept
+
+
+async def test_a_rate_limit_can_be_changed_and_taken_away(services: ServiceFactory) -> None:
+    service = await services.start()
+    webhook_id = (await create(service, rate_limit_per_second=7)).webhook_id
+
+    for change, rate in [((), 8), (("rate_limit_per_second",), 9), (("rate_limit_per_second",), 0)]:
+        assert (await update(service, webhook_id, *change, rate_limit_per_second=rate)).rate_limit_per_second == rate
+    assert (await get(service, webhook_id)).rate_limit_per_second == 0
+
+
+async def test_an_update_of_other_fields_leaves_the_rate_limit_alone(services: ServiceFactory) -> None:
+    service = await services.start()
+    webhook_id = (await create(service, rate_limit_per_second=7)).webhook_id
+
+    assert (await update(service, webhook_id, "name", name="other")).rate_limit_per_second == 7
+    assert (await update(service, webhook_id, name="another")).rate_limit_per_second == 7
+    assert (await pause(service, webhook_id)).rate_limit_per_second == 7
+    assert (await resume(service, webhook_id)).rate_limit_per_second == 7
 
 
 async def test_an_own_secret_is_shown_by_no_call(services: ServiceFactory) -> None:
@@ -188,6 +236,7 @@ async def test_a_creation_without_a_request_id_is_never_a_repetition(services: S
         {"secret": "another-secret-of-thirty-two-chars"},
         {"timeout": Duration(seconds=3)},
         {"labels": {"a": "b"}},
+        {"rate_limit_per_second": 5},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -434,6 +483,7 @@ async def create_disabled(service: Service, receiver: Receiver) -> int:
         ("retry_policy", webhook_pb2.RetryPolicy(delays=[Duration(seconds=9)])),
         ("timeout", Duration(seconds=30)),
         ("max_in_flight", 100),
+        ("rate_limit_per_second", 1000),
         ("headers", {"X-Other": "red"}),
         ("labels", {"team": "billing", "tier": ""}),
         ("description", "Says something else."),
@@ -461,7 +511,9 @@ async def test_the_mask_names_what_changes(services: ServiceFactory, path: str, 
 async def test_a_named_field_that_is_not_set_is_cleared(services: ServiceFactory) -> None:
     service = await services.start()
     created = await service.stub.CreateWebhook(CreateWebhookRequest(webhook=full_webhook()))
-    clearable = ("retry_policy", "timeout", "max_in_flight", "headers", "labels", "description")
+    clearable = (
+        *("retry_policy", "timeout", "max_in_flight", "rate_limit_per_second", "headers", "labels", "description"),
+    )
 
     changed = await update(service, created.webhook_id, *clearable)
 

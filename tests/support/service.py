@@ -44,6 +44,8 @@ def test_settings(database_url: str, data_dir: Path, **overrides: Any) -> Settin
         "lease_seconds": 1.0,
         "retry_delays_seconds": (0.1, 0.1, 0.1),
         "overload_delay_seconds_min": 0.0,
+        "breaker_failures": 1000,  # tests of receivers that fail are about something else; test_health.py sets its own
+        "breaker_window_attempts_min": 10_000,
         "breaker_probe_seconds_min": 0.1,
         "breaker_probe_seconds_max": 0.5,
         "drain_seconds": 2.0,

@@ -8,6 +8,7 @@ that hangs nor one that has just come back is buried in requests. Times are mono
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -46,6 +47,7 @@ class Breaker:
     state: BreakerState = BreakerState.CLOSED
     probe_at: float = 0.0
     probe_count: int = 0  # times that it opened since it was closed
+    _opened_at: float = -math.inf
     _allowed: int = 1
     _successes: int = 0
     _consecutive: int = 0
@@ -73,10 +75,15 @@ class Breaker:
         else:
             self._step_up(limit)
 
-    def failed(self, now: float, jitter: float) -> bool:
-        """The receiver failed as one does that is down. True if the breaker opened. `jitter` is uniform in [0, 1)."""
+    def failed(self, now: float, jitter: float, *, started_at: float = math.inf) -> bool:
+        """The receiver failed as one does that is down. True if the breaker opened. `jitter` is uniform in [0, 1).
+
+        A request that was started before it opened says nothing about the time since.
+        """
+        if self.state is not BreakerState.CLOSED and started_at < self._opened_at:
+            return False
         if self.state is BreakerState.OPEN and now < self.probe_at:
-            return False  # of a request from before it opened
+            return False
         if self.state is BreakerState.CLOSED and not self._looks_down(now):
             return False
         self._open(now, jitter)
@@ -104,6 +111,7 @@ class Breaker:
         seconds = min(self.policy.probe_seconds_min * 2**doublings, self.policy.probe_seconds_max)
         self.state = BreakerState.OPEN
         self.probe_at = now + seconds * (0.8 + 0.4 * jitter)
+        self._opened_at = now
         self.probe_count += 1
 
     def _step_up(self, limit: int) -> None:

@@ -174,8 +174,8 @@ class Flow:
         if signal is Signal.OVERLOADED:
             self._throttle.overloaded(started_at, now)
             self.breaker.answered(self.in_flight_max, now)
-        elif signal is Signal.DOWN:
-            self.breaker.failed(now, jitter)
+        elif signal in {Signal.DOWN, Signal.BLOCKED}:
+            self.breaker.failed(now, jitter, started_at=started_at)
         elif signal in {Signal.WELL, Signal.REFUSING}:
             self.breaker.answered(self.in_flight_max, now)
         if asked_seconds is not None and result.response_status in {429, 503}:
@@ -186,14 +186,23 @@ class Flow:
         """Nothing is started for so long."""
         self._hold_until = max(self._hold_until, now + seconds)
 
-    def resumed(self) -> None:
-        """Somebody switched the webhook on again: it starts anew, carefully."""
+    def forget(self) -> None:
+        """What was learnt does not matter any more."""
         self.record = FailureRecord()
         self.breaker = Breaker(self.policy.breaker)
+
+    def resumed(self) -> None:
+        """Somebody switched the webhook on again: it starts anew, carefully."""
+        self.forget()
         self.breaker.half_open()
 
     def _recorded(self, signal: Signal, now: float) -> DisableReason | None:
         policy = self.policy.disable
+        if signal is Signal.NOTHING:
+            return None
+        if signal is Signal.OVERLOADED:  # it was reached, and is not failing
+            self.record.blocked_count, self.record.blocked_at = 0, None
+            return None
         if signal is Signal.WELL:
             self.record = FailureRecord()
         elif signal in {Signal.DOWN, Signal.REFUSING}:

@@ -76,7 +76,6 @@ class Throttle:
         if now - self._cut_at >= self.recovery_seconds:
             self._ceiling = rate
         self._rate_after_cut = max(rate / 2, _RATE_MIN)
-        self._ceiling = max(self._ceiling, self._rate_after_cut)
         self._cut_at = now
         self.bucket = TokenBucket(self._rate_after_cut, 1.0, 0.0, now)
 

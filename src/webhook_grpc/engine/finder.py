@@ -99,6 +99,7 @@ class Finder:
         """The webhook is as it is now."""
         self._flows.configure(webhook)
         self._configure_lane(webhook)
+        self._hinted.add(webhook.shard)  # what is pending of a webhook that was paused has no lane
         self._wake.set()
 
     def settled(self, delivery: PendingDelivery, retry_in_seconds: float | None) -> None:
@@ -193,10 +194,12 @@ class Finder:
     async def _load_webhooks(self) -> None:
         unknown = [lane.webhook_id for lane in self._lanes if lane.webhook is None]
         await self._webhooks.load(unknown)
-        webhooks = [webhook for known in unknown if (webhook := self._webhooks.get(known)) is not None]
-        await self._flows.load(webhooks)
-        for webhook in webhooks:
-            self._configure_lane(webhook)
+        await self._flows.load([webhook for known in unknown if (webhook := self._webhooks.get(known)) is not None])
+        for known in unknown:
+            webhook = self._webhooks.get(known)  # which may have changed while its flow was loaded
+            if webhook is not None:
+                self._flows.configure(webhook)
+                self._configure_lane(webhook)
         self._webhooks.forget_unused({lane.webhook_id for lane in self._lanes})
 
     def _is_wanted(self, lane: Lane, now: float) -> bool:

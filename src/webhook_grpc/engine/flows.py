@@ -12,7 +12,8 @@ import structlog
 from ..domain.breaker import BreakerState
 from ..domain.errors import Unavailable
 from ..domain.health import Flow, FlowPolicy, SavedHealth
-from ..domain.model import Webhook
+from ..domain.ids import shard_of
+from ..domain.model import Webhook, WebhookStatus
 from ..store import health as store
 from ..store.db import DatabaseOptions, LoopConnection
 from .lanes import ENDED
@@ -51,7 +52,9 @@ class Flows:
         saved = await store.load(self._connection, [webhook.webhook_id for webhook in unknown])
         now = time.monotonic()
         for webhook in unknown:
-            flow = Flow(self._policy, self._owned_since.get(webhook.shard, now))
+            if webhook.shard not in self._owned_since:
+                continue  # given up while this was read
+            flow = Flow(self._policy, self._owned_since[webhook.shard])
             if webhook.webhook_id in saved:
                 flow.restore(saved[webhook.webhook_id], now)
                 self._has_row.add(webhook.webhook_id)
@@ -66,6 +69,9 @@ class Flows:
         flow.configure(webhook.max_in_flight, webhook.rate_limit_per_second)
         if webhook.status in ENDED:
             self._ended.add(webhook.webhook_id)
+            if webhook.status is WebhookStatus.DELETED and flow.is_ill:
+                flow.forget()
+                self.changed(webhook.webhook_id)
         elif webhook.webhook_id in self._ended:
             self._ended.discard(webhook.webhook_id)
             flow.resumed()
@@ -82,7 +88,9 @@ class Flows:
     def forget_shards(self, shards: Iterable[int]) -> None:
         """The shards are somebody else's, who has what was saved."""
         lost = set(shards)
-        for webhook_id in [known for known in self._flows if known % 64 in lost]:
+        for shard in lost:
+            self._owned_since.pop(shard, None)
+        for webhook_id in [known for known in self._flows if shard_of(known) in lost]:
             self._forget(webhook_id)
 
     def forget_unused(self, used: Iterable[int], now: float) -> None:
@@ -118,7 +126,7 @@ class Flows:
             if not isinstance(error, Unavailable):
                 raise
         else:
-            self._has_row.update(ill)
+            self._has_row.update(ill.keys() & self._flows.keys())
             self._has_row.difference_update(well)
 
     async def close(self) -> None:

@@ -49,6 +49,7 @@ class Lane:
     webhook: Webhook | None = None  # both unset until they are loaded
     flow: Flow | None = None
     host: str = ""
+    left_hosts: deque[str] = field(default_factory=deque[str])  # one for each request begun before the URL changed
     backlog: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
     fresh: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
     held: dict[UUID, PendingDelivery] = field(default_factory=dict[UUID, PendingDelivery])
@@ -56,7 +57,7 @@ class Lane:
     fresh_count: int = 0  # of those held
     in_flight: int = 0
     is_ready: bool = False
-    waits_for_host: bool = False
+    waits_for: str | None = None  # the host in whose queue it stands
     gate_at: float = math.inf  # when it is to be looked at again because time will have made it ready
     behind: bool = False  # the table may have due rows that are not held
     reached: datetime | None = None  # the table was read up to this due time
@@ -122,6 +123,7 @@ class Lanes:
         self._customers: dict[int, _Customer] = {}
         self._turns: deque[_Customer] = deque()
         self._hosts: dict[str, _Host] = {}
+        self._owed: set[str] = set()  # hosts that may have a free slot and lanes that wait for one
         self._alarms: list[tuple[float, int]] = []
         self._gates: list[tuple[float, int]] = []
         self._busy_shards: dict[int, int] = {}
@@ -210,7 +212,7 @@ class Lanes:
 
     def next(self, now: float) -> tuple[Lane, PendingDelivery] | None:
         """The next delivery to send, now in flight, or None while there is nothing that may be sent."""
-        while self._turns:
+        while self._turns or self._wake_owed(now):
             customer = self._turns.popleft()
             customer.in_turn = False
             lane = customer.ready.popleft()
@@ -239,10 +241,9 @@ class Lanes:
         customer.in_flight -= 1
         if lane.queue and not lane.useful(now):  # what can't be sent for some time makes room for others
             self._empty(lane)
-        self._hosts[lane.host].in_flight -= 1
-        self._wake_host(lane.host, now)
-        if lane.webhook is not None and not lane.in_flight:
-            lane.host = host_of(lane.webhook.url)
+        host = lane.left_hosts.popleft() if lane.left_hosts else lane.host
+        self._hosts[host].in_flight -= 1
+        self._wake_host(host, now)
         self._make_ready(lane, now)
         self._take_turn(customer)
         self._drop_if_unused(customer)
@@ -287,11 +288,12 @@ class Lanes:
             return
         if lane.webhook is None or lane.webhook.status is not webhook.status:
             lane.behind = True
-        if not lane.in_flight:
-            lane.host = host_of(webhook.url)
+        self._move(lane, host_of(webhook.url))
         lane.webhook, lane.flow = webhook, flow
         if not lane.may_send or not lane.useful(now):
             self._empty(lane)
+        if lane.webhook.status is WebhookStatus.PAUSED and not lane.held:
+            del self._lanes[lane.webhook_id]  # found again when it is not
         self._make_ready(lane, now)
 
     def close_shards(self, shards: Iterable[int]) -> None:
@@ -323,15 +325,15 @@ class Lanes:
             return
         seconds = lane.wait_seconds(now)
         if 0 < seconds < math.inf:
-            self._set_gate(lane, now + seconds)
+            self._set_gate(lane, max(now + seconds, math.nextafter(now, math.inf)))
         elif seconds == 0 and self._has_work(lane):
             if self._host_has_slot(lane):
                 lane.is_ready = True
                 customer = self._customers.setdefault(lane.customer_id, _Customer(lane.customer_id))
                 customer.ready.append(lane)
                 self._take_turn(customer)
-            elif not lane.waits_for_host:
-                lane.waits_for_host = True
+            elif lane.waits_for != lane.host:
+                lane.waits_for = lane.host
                 self._hosts[lane.host].waiting.append(lane)
 
     def _set_gate(self, lane: Lane, at: float) -> None:
@@ -366,6 +368,12 @@ class Lanes:
         if lane.flow is not None and not lane.is_ending:
             lane.flow.started(now)
 
+    def _move(self, lane: Lane, host: str) -> None:
+        """Its requests in flight still count where they went; which of them ends first is not told apart."""
+        if host != lane.host:
+            lane.left_hosts.extend([lane.host] * (lane.in_flight - len(lane.left_hosts)))
+            lane.host = host
+
     def _host_has_slot(self, lane: Lane) -> bool:
         host = self._hosts.get(lane.host)
         return host is None or host.in_flight < self._limits.host_in_flight_max
@@ -378,11 +386,21 @@ class Lanes:
         free = self._limits.host_in_flight_max - host.in_flight
         while host.waiting and free > 0:
             lane = host.waiting.popleft()
-            lane.waits_for_host = False
+            if lane.waits_for != name:
+                continue  # it has moved
+            lane.waits_for = None
             self._make_ready(lane, now)
-            free -= lane.is_ready
+            free -= lane.is_ready and lane.host == name
+        if host.waiting and host.in_flight < self._limits.host_in_flight_max:
+            self._owed.add(name)  # the slot may turn out not to be used by whom it was given to
         if not host.in_flight and not host.waiting:
             self._hosts.pop(name, None)
+
+    def _wake_owed(self, now: float) -> bool:
+        """When nobody has a turn, no slot stays unused while others wait for it. True if somebody has a turn now."""
+        while self._owed and not self._turns:
+            self._wake_host(self._owed.pop(), now)
+        return bool(self._turns)
 
     def _empty(self, lane: Lane) -> None:
         """Puts queued deliveries back; their rows never left the table."""

@@ -9,6 +9,7 @@ timeout, SERVFAIL), so in doubt the resolver is asked for the name servers of th
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import time
 from typing import Final
@@ -22,9 +23,11 @@ from .faults import BlockedDestination, SenderFault
 
 RESOLVE_SECONDS: Final = 1.0
 _TRIES: Final = 2
+_CUT_OFF_MAX: Final = 1000
 _VERDICT_SECONDS: Final = 2.0  # for so long one answer about the resolver serves all
-_OUR_FAULTS: Final = frozenset[int]((errno.ARES_ECONNREFUSED, errno.ARES_EFILE, errno.ARES_ENOMEM))
-_IN_DOUBT: Final = frozenset[int]((errno.ARES_ETIMEOUT, errno.ARES_ESERVFAIL))
+_OUR_FAULTS: Final = frozenset[int]((errno.ARES_EFILE, errno.ARES_ENOMEM))
+# A refused connection too: an answer too large for UDP is asked for again over TCP, which the resolver may not offer.
+_IN_DOUBT: Final = frozenset[int]((errno.ARES_ETIMEOUT, errno.ARES_ESERVFAIL, errno.ARES_ECONNREFUSED))
 
 
 class ResolverDown(SenderFault):
@@ -46,6 +49,7 @@ class GuardedResolver(AbstractResolver):
         self._lock = asyncio.Lock()
         self._judged_at = -_VERDICT_SECONDS
         self._is_down = False
+        self._cut_off: dict[str, float] = {}  # look-ups that a request's deadline ended, in order
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -67,9 +71,12 @@ class GuardedResolver(AbstractResolver):
             answer = await self._resolver.getaddrinfo(
                 host.rstrip(".") + ".", family, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
             )
+        except asyncio.CancelledError:
+            self._note_cut_off(host)
+            raise
         except aiodns.error.DNSError as error:
             code = error.args[0]
-            if code in _OUR_FAULTS or (code in _IN_DOUBT and await self._knows_nobody()):
+            if code in _OUR_FAULTS or (code in _IN_DOUBT and await self.knows_nobody()):
                 raise ResolverDown("resolver") from error
             raise OSError(None, "the name does not resolve") from error
         return [
@@ -84,14 +91,27 @@ class GuardedResolver(AbstractResolver):
             for node in answer.nodes
         ]
 
-    async def _knows_nobody(self) -> bool:
-        """Whether the resolver can't even name the root's servers. Asked once for all who are in doubt."""
+    def was_cut_off(self, host: str, since: float) -> bool:
+        """Whether a look-up of the name was ended unanswered since then."""
+        return self._cut_off.get(host, -math.inf) >= since
+
+    def _note_cut_off(self, host: str) -> None:
+        self._cut_off.pop(host, None)
+        self._cut_off[host] = time.monotonic()
+        while len(self._cut_off) > _CUT_OFF_MAX:
+            del self._cut_off[next(iter(self._cut_off))]
+
+    async def knows_nobody(self) -> bool:
+        """Whether the resolver can't even name the root's servers, in a second. Asked once for all who are in doubt."""
         async with self._lock:
             if time.monotonic() - self._judged_at < _VERDICT_SECONDS:
                 return self._is_down
             try:
-                await self._resolver.query_dns(".", "NS")
+                async with asyncio.timeout(RESOLVE_SECONDS):
+                    await self._resolver.query_dns(".", "NS")
                 self._is_down = False
+            except TimeoutError:
+                self._is_down = True
             except aiodns.error.DNSError as error:
                 self._is_down = error.args[0] in _OUR_FAULTS | _IN_DOUBT
             self._judged_at = time.monotonic()

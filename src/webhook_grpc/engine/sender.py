@@ -22,11 +22,11 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-from ..domain.egress import EgressPolicy, why_address_blocked
+from ..domain.egress import EgressPolicy, host_of, why_address_blocked
 from ..domain.model import AttemptResult, FailureReason, Outcome
 from ..store.clock import DatabaseClock
 from .faults import BlockedDestination, SenderFault
-from .resolver import GuardedResolver
+from .resolver import GuardedResolver, ResolverDown
 
 RAW_BYTES_MAX: Final = 65_536
 BODY_SECONDS_MAX: Final = 1.0
@@ -97,9 +97,16 @@ class _GuardedHandler(ResponseHandler):
         super().connection_made(transport)
         self._connections.open_count += 1
         peer = transport.get_extra_info("peername")
-        if peer is None or why_address_blocked(peer[0], self._policy) is not None:
+        if peer is None:  # the receiver has reset the connection already
+            self.set_exception(aiohttp.ServerDisconnectedError())
+            transport.close()
+        elif why_address_blocked(peer[0], self._policy) is not None:
             self.set_exception(BlockedDestination())
             transport.close()
+
+    def close(self) -> None:
+        """Drops what is unsent. A plain close waits until the receiver has read it: one that never does keeps it."""
+        self.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._connections.open_count -= 1
@@ -134,12 +141,16 @@ class Sender:
         self._ssl_context = ssl_context
 
     @functools.cached_property
+    def _opened_resolver(self) -> AbstractResolver:
+        return self._resolver or GuardedResolver(self._policy)
+
+    @functools.cached_property
     def _session(self) -> aiohttp.ClientSession:
         """Opened with the first request, in the running loop."""
         connector = aiohttp.TCPConnector(
-            resolver=self._resolver or GuardedResolver(self._policy),
+            resolver=self._opened_resolver,
             socket_factory=self._socket,
-            ssl=self._ssl_context or ssl.create_default_context(),
+            ssl=self._ssl_context or _default_context(),
             limit=0,  # ours is the dispatcher's; aiohttp's would count waiting for it as the receiver's time
             use_dns_cache=False,
             happy_eyeballs_delay=0.25,
@@ -163,8 +174,9 @@ class Sender:
         _ = self._session
 
     async def close(self) -> None:
-        """Closes all connections."""
+        """Closes all connections, and ends the look-ups that are under way."""
         await self._session.close()
+        await self._opened_resolver.close()  # aiohttp closes only a resolver that it made itself
 
     async def send(self, request: Request) -> AttemptResult:
         """Makes one request. Returns within the timeout and a second. Raises SenderFault."""
@@ -175,7 +187,9 @@ class Sender:
                 latency_ms = _milliseconds_since(started_at)
                 deadline.reschedule(None)  # the status has decided; the body has a deadline of its own
                 body = await self._excerpt(response)
-        except Exception as error:  # noqa: BLE001 - sorted by _classify, which raises again what it does not know
+        except Exception as error:  # sorted by _classify, which raises again what it does not know
+            if isinstance(error, TimeoutError) and await self._is_resolver_to_blame(request.url, started_at):
+                raise ResolverDown("resolver") from error
             outcome, reason = _classify(error)
             return AttemptResult(outcome, start_time, _milliseconds_since(started_at), reason)
         finally:
@@ -184,6 +198,13 @@ class Sender:
         return AttemptResult(
             outcome, start_time, latency_ms, reason, response.status, body, response.headers.get("Retry-After")
         )
+
+    async def _is_resolver_to_blame(self, url: str, since: float) -> bool:
+        """Whether a deadline passed during a look-up that no name would have been answered to."""
+        resolver = self._opened_resolver
+        if not isinstance(resolver, GuardedResolver):
+            return False
+        return resolver.was_cut_off(host_of(url), since) and await resolver.knows_nobody()
 
     def _post(self, request: Request) -> Any:  # aiohttp's private context manager type
         return self._session.post(
@@ -220,6 +241,13 @@ class Sender:
         if has_scope or why_address_blocked(address[0], self._policy) is not None:
             raise BlockedDestination
         return socket.socket(family, kind, protocol)
+
+
+def _default_context() -> ssl.SSLContext:
+    """Python's own, but that SSLKEYLOGFILE does not make it write the keys of all connections to a file."""
+    context = ssl.create_default_context()
+    context.keylog_filename = None  # pyright: ignore[reportAttributeAccessIssue] - typed as never None
+    return context
 
 
 def install_guard(connector: aiohttp.TCPConnector, policy: EgressPolicy, connections: Connections) -> None:

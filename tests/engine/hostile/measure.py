@@ -1,0 +1,132 @@
+"""Sends to one hostile receiver and takes the time, the work, the memory and the patience that it cost."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import psutil
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from webhook_grpc.domain.egress import EgressPolicy
+from webhook_grpc.domain.model import AttemptResult
+from webhook_grpc.engine.sender import Request, Sender
+from webhook_grpc.store.clock import DatabaseClock
+
+from .catalogue import Hostile
+from .farm import HOST, Farm
+
+TIMEOUT_SECONDS: Final = 1.0
+BODY_BYTES_MAX: Final = 16_384
+LOCAL: Final = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
+_TICK_SECONDS: Final = 0.01
+_SOCKETS_GONE_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a receiver did to us."""
+
+    result: AttemptResult
+    seconds: float  # of the slowest request
+    cpu_seconds: float
+    memory_bytes: int  # by which the process grew at its largest
+    longest_stall_seconds: float  # for which nothing else could run
+    good: AttemptResult  # a delivery to a good receiver afterwards, through the same client
+    good_body: bytes
+    sockets_left: int  # still open a second after the client was closed
+
+
+class _Everywhere(AbstractResolver):
+    """All names lead to this machine."""
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+        return [ResolveResult(hostname=host, host=HOST, port=port, family=2, proto=0, flags=0)]
+
+    async def close(self) -> None:
+        """Has nothing to close."""
+
+
+class _Ticker:
+    """Runs every 10 ms, and sees how late it is and how large the process has grown."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self.memory_bytes = self.memory_bytes_at_start = self._process.memory_info().rss
+        self.longest_stall_seconds = 0.0
+
+    async def run(self) -> None:
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            now = time.monotonic()
+            self.longest_stall_seconds = max(self.longest_stall_seconds, now - last - _TICK_SECONDS)
+            self.memory_bytes = max(self.memory_bytes, self._process.memory_info().rss)
+            last = now
+
+
+@asynccontextmanager
+async def _ticking() -> AsyncGenerator[_Ticker]:
+    ticker = _Ticker()
+    task = asyncio.create_task(ticker.run())
+    yield ticker
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def trusting(farm: Farm) -> ssl.SSLContext:
+    """A context as the service makes it, that trusts the farm's authority too."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(cadata=farm.authority_pem)
+    return context
+
+
+async def measure(farm: Farm, hostile: Hostile, ssl_context: ssl.SSLContext) -> Measured:
+    """Sends to the receiver as often as it takes, then to a good one. Raises what the client lets through."""
+    sender = Sender(LOCAL, DatabaseClock(), BODY_BYTES_MAX, resolver=_Everywhere(), ssl_context=ssl_context)
+    sender.open()
+    body = (b'{"event":"%s"}' % hostile.name.encode()).ljust(hostile.request_bytes)
+    seconds: list[float] = []
+    results: list[AttemptResult] = []
+    async with _ticking() as ticker:
+        cpu_started_at = time.process_time()
+        for number in range(hostile.requests):
+            if number:
+                await asyncio.sleep(0.2)  # for what is not asked for to arrive
+            started_at = time.monotonic()
+            url = farm.url(hostile, f"/{number}")
+            results.append(await sender.send(Request(url, {"X-Test": "yes"}, body, TIMEOUT_SECONDS)))
+            seconds.append(time.monotonic() - started_at)
+        cpu_seconds = time.process_time() - cpu_started_at
+        good = await sender.send(Request(farm.good_url, {}, body[:1000], 10.0))
+    await sender.close()
+    return Measured(
+        result=results[-1],
+        seconds=max(seconds),
+        cpu_seconds=cpu_seconds,
+        memory_bytes=ticker.memory_bytes - ticker.memory_bytes_at_start,
+        longest_stall_seconds=ticker.longest_stall_seconds,
+        good=good,
+        good_body=body[:1000],
+        sockets_left=await _sockets_left(farm.ports[hostile.name]),
+    )
+
+
+async def _sockets_left(port: int) -> int:
+    """How many of our connections to the receiver are open, once those that are about to close have closed."""
+    process, until = psutil.Process(), time.monotonic() + _SOCKETS_GONE_SECONDS
+    while True:
+        left = sum(
+            bool(connection.raddr) and connection.raddr.port == port
+            for connection in process.net_connections("tcp")
+            if connection.status not in {psutil.CONN_TIME_WAIT, psutil.CONN_NONE}
+        )
+        if not left or time.monotonic() > until:
+            return left
+        await asyncio.sleep(0.02)

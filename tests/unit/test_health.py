@@ -1,0 +1,624 @@
+"""What the answers of a receiver teach: the numbers are those of the delivery policy."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from webhook_grpc.domain.breaker import BreakerState
+from webhook_grpc.domain.health import (
+    DisablePolicy,
+    FailureRecord,
+    Flow,
+    FlowPolicy,
+    SavedHealth,
+    Signal,
+    signal_of,
+)
+from webhook_grpc.domain.model import AttemptResult, DisableReason, Outcome
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = 10_000_000.0
+MINUTE = 60.0
+HOUR = 3600.0
+DAY = 24 * HOUR
+UNBOUNDED = 1_000_000
+
+
+def http(status: int) -> AttemptResult:
+    """The receiver answered, but not with a success."""
+    return AttemptResult(Outcome.HTTP_ERROR, START, 5, response_status=status)
+
+
+def without_answer(outcome: Outcome) -> AttemptResult:
+    """The attempt ended before a status line."""
+    return AttemptResult(outcome, START, 5)
+
+
+SUCCESS = AttemptResult(Outcome.SUCCEEDED, START, 5, response_status=200)
+TIMEOUT = without_answer(Outcome.TIMEOUT)
+BLOCKED = without_answer(Outcome.BLOCKED)
+OURS = without_answer(Outcome.INTERNAL_ERROR)
+REFUSED = http(404)
+OVERLOADED = http(429)
+
+
+def make_flow(*, in_flight_max: int = 10, rate: float | None = None, owned_since: float = NOW) -> Flow:
+    """A webhook of which nothing is known yet."""
+    flow = Flow(FlowPolicy(), owned_since)
+    flow.configure(in_flight_max, rate)
+    return flow
+
+
+def end(
+    flow: Flow, result: AttemptResult, *, count: int = 1, now: float = NOW, asked_seconds: float | None = None
+) -> DisableReason | None:
+    """So many requests end like this, each started just before. The last one's verdict."""
+    reason = None
+    for _ in range(count):
+        flow.started(now)
+        reason = flow.ended(result, asked_seconds, started_at=now, now=now, jitter=0.5)
+    return reason
+
+
+def make_open() -> Flow:
+    """Its breaker has opened NOW; the first probe is 30 s later."""
+    flow = make_flow()
+    end(flow, TIMEOUT, count=10)
+    assert flow.breaker.state is BreakerState.OPEN
+    return flow
+
+
+def make_half_open() -> Flow:
+    """Its first probe was answered, half a minute after NOW."""
+    flow = make_open()
+    end(flow, SUCCESS, now=NOW + 30)
+    assert flow.breaker.state is BreakerState.HALF_OPEN
+    return flow
+
+
+# --- signals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("outcome", "signal"),
+    [
+        (Outcome.SUCCEEDED, Signal.WELL),
+        (Outcome.TIMEOUT, Signal.DOWN),
+        (Outcome.CONNECTION_ERROR, Signal.DOWN),
+        (Outcome.TLS_ERROR, Signal.DOWN),
+        (Outcome.PROTOCOL_ERROR, Signal.DOWN),
+        (Outcome.BLOCKED, Signal.BLOCKED),
+        (Outcome.INTERNAL_ERROR, Signal.NOTHING),
+    ],
+)
+def test_what_an_outcome_says_about_the_receiver(outcome: Outcome, signal: Signal) -> None:
+    assert signal_of(without_answer(outcome)) is signal
+
+
+def test_every_outcome_says_something() -> None:
+    assert {signal_of(without_answer(outcome)) for outcome in Outcome} <= set(Signal)
+
+
+@pytest.mark.parametrize(
+    ("signal", "statuses"),
+    [
+        (Signal.REFUSING, [100, 301, 302, 307, 308, 400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 422, 428]),
+        (Signal.REFUSING, [430, 499]),
+        (Signal.OVERLOADED, [429]),
+        (Signal.DOWN, [500, 501, 502, 503, 504, 505, 507, 599, 999]),
+    ],
+)
+def test_what_a_status_says_about_the_receiver(signal: Signal, statuses: list[int]) -> None:
+    assert {signal_of(http(status)) for status in statuses} == {signal}
+
+
+def test_an_answer_without_a_known_status_is_an_answer() -> None:
+    assert signal_of(AttemptResult(Outcome.HTTP_ERROR, START, 5)) is Signal.REFUSING
+
+
+# --- how many requests -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("own", "in_flight", "wait"), [(None, 9, 0), (None, 10, math.inf), (3, 2, 0), (3, 3, math.inf), (3, 4, math.inf)]
+)
+def test_a_webhook_has_its_own_limit_in_flight_or_the_default(own: int | None, in_flight: int, wait: float) -> None:
+    flow = Flow(FlowPolicy(in_flight_max=10), NOW)
+    flow.configure(own, None)
+    assert flow.wait_seconds(in_flight, NOW) == wait
+
+
+def test_its_own_limit_can_be_taken_away() -> None:
+    flow = make_flow(in_flight_max=3, rate=1)
+    flow.configure(None, None)
+    assert flow.in_flight_max == 10
+    assert flow.wait_seconds(9, NOW) == 0
+
+
+def test_a_rate_limit_makes_it_wait_for_the_next_token() -> None:
+    flow = make_flow(rate=4)
+    assert flow.wait_seconds(0, NOW) == 0.25
+    assert flow.wait_seconds(0, NOW + 0.25) == 0
+    flow.started(NOW + 0.25)
+    assert flow.wait_seconds(1, NOW + 0.25) == 0.25
+    assert flow.wait_seconds(10, NOW + 0.25) == math.inf, "time alone is not enough"
+
+
+def test_an_open_breaker_waits_for_its_probe_and_then_for_its_result() -> None:
+    flow = make_open()
+    assert flow.wait_seconds(0, NOW) == 30
+    assert flow.wait_seconds(5, NOW + 20) == 10
+    assert flow.wait_seconds(0, NOW + 30) == 0
+    assert flow.wait_seconds(1, NOW + 30) == math.inf
+
+
+def test_a_half_open_breaker_sends_one_at_a_time_and_more_as_they_are_answered() -> None:
+    flow = make_half_open()
+    now = NOW + 31
+    assert flow.wait_seconds(0, now) == 0
+    assert flow.wait_seconds(1, now) == math.inf
+    end(flow, SUCCESS, count=5, now=now)
+    assert flow.wait_seconds(1, now) == 0
+    assert flow.wait_seconds(2, now) == math.inf
+
+
+def test_a_hold_is_longer_than_anything_else() -> None:
+    flow = make_flow(rate=4)
+    flow.hold(100, NOW)
+    assert flow.wait_seconds(0, NOW + 40) == 60
+    assert flow.wait_seconds(10, NOW + 40) == 60
+    assert flow.wait_seconds(0, NOW + 100) == 0
+
+
+def test_a_hold_does_not_shorten_another() -> None:
+    flow = make_flow()
+    flow.hold(100, NOW)
+    flow.hold(5, NOW + 1)
+    assert flow.wait_seconds(0, NOW + 1) == 99
+
+
+# --- what is worth holding -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rate", "useful"), [(None, UNBOUNDED), (1, 2), (2, 4), (10, 20), (1000, 2000)]
+)  # fmt: skip
+def test_of_a_limited_webhook_two_seconds_are_worth_holding(rate: float | None, useful: int) -> None:
+    assert make_flow(rate=rate).useful(NOW) == useful
+
+
+def test_of_a_slowed_webhook_at_least_two_deliveries() -> None:
+    flow = make_flow(rate=1)
+    for _ in range(10):
+        end(flow, OVERLOADED)
+    assert flow.useful(NOW) == 2
+
+
+def test_of_a_receiver_that_is_left_alone_nothing_is_worth_holding_until_its_probe() -> None:
+    flow = make_open()
+    assert flow.useful(NOW) == 0
+    assert flow.useful(NOW + 29.9) == 0
+    assert flow.useful(NOW + 30) == 1
+
+
+def test_of_one_that_has_come_back_twice_what_may_be_in_flight() -> None:
+    flow = make_half_open()
+    assert flow.useful(NOW + 30) == 2
+    end(flow, SUCCESS, count=10, now=NOW + 30)
+    assert flow.useful(NOW + 30) == 8
+    end(flow, SUCCESS, count=10, now=NOW + 30)
+    assert flow.useful(NOW + 30) == UNBOUNDED
+
+
+def test_during_a_hold_nothing_is_worth_holding() -> None:
+    flow = make_flow()
+    flow.hold(10, NOW)
+    assert flow.useful(NOW + 9.9) == 0
+    assert flow.useful(NOW + 10) == UNBOUNDED
+
+
+# --- what results do -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("result", "state"),
+    [
+        (TIMEOUT, BreakerState.OPEN),
+        (without_answer(Outcome.CONNECTION_ERROR), BreakerState.OPEN),
+        (without_answer(Outcome.TLS_ERROR), BreakerState.OPEN),
+        (without_answer(Outcome.PROTOCOL_ERROR), BreakerState.OPEN),
+        (http(500), BreakerState.OPEN),
+        (http(503), BreakerState.OPEN),
+        (SUCCESS, BreakerState.CLOSED),
+        (REFUSED, BreakerState.CLOSED),
+        (http(302), BreakerState.CLOSED),
+        (OVERLOADED, BreakerState.CLOSED),
+        (BLOCKED, BreakerState.OPEN),
+        (OURS, BreakerState.CLOSED),
+    ],
+)
+def test_only_a_receiver_that_looks_down_opens_the_breaker(result: AttemptResult, state: BreakerState) -> None:
+    flow = make_flow()
+    end(flow, result, count=25)
+    assert flow.breaker.state is state
+
+
+@pytest.mark.parametrize(
+    ("result", "state"),
+    [
+        (SUCCESS, BreakerState.HALF_OPEN),
+        (REFUSED, BreakerState.HALF_OPEN),
+        (OVERLOADED, BreakerState.HALF_OPEN),
+        (TIMEOUT, BreakerState.OPEN),
+        (BLOCKED, BreakerState.OPEN),
+        (OURS, BreakerState.OPEN),
+    ],
+)
+def test_a_probe_that_is_answered_shows_that_the_receiver_is_there(result: AttemptResult, state: BreakerState) -> None:
+    flow = make_open()
+    end(flow, result, now=NOW + 30)
+    assert flow.breaker.state is state
+
+
+def test_a_probe_that_fails_makes_the_next_come_later() -> None:
+    flow = make_open()
+    end(flow, TIMEOUT, now=NOW + 30)
+    assert flow.wait_seconds(0, NOW + 30) == 60
+
+
+@pytest.mark.parametrize("result", [OURS, BLOCKED])
+def test_what_says_nothing_about_a_receiver_does_not_interrupt_its_failures(result: AttemptResult) -> None:
+    flow = make_flow()
+    end(flow, TIMEOUT, count=9)
+    end(flow, result)
+    end(flow, TIMEOUT)
+    assert flow.breaker.state is BreakerState.OPEN
+
+
+def test_a_429_halves_the_rate_and_a_volley_of_them_does_no_more() -> None:
+    flow = make_flow(rate=100)
+    for number in range(5):
+        flow.ended(OVERLOADED, None, started_at=NOW - 1, now=NOW + number / 100, jitter=0.5)
+    assert flow.useful(NOW) == 100, "2 seconds at 50"
+
+
+@pytest.mark.parametrize("result", [SUCCESS, REFUSED, http(503), TIMEOUT, OURS, BLOCKED])
+def test_nothing_else_slows_a_webhook_down(result: AttemptResult) -> None:
+    flow = make_flow(rate=100)
+    end(flow, result)
+    assert flow.useful(NOW) == 200
+
+
+def test_what_was_started_counts_against_the_rate() -> None:
+    flow = make_flow(rate=1, owned_since=NOW - 10)
+    assert flow.wait_seconds(0, NOW) == 0
+    flow.started(NOW)
+    assert flow.wait_seconds(0, NOW) == 1
+
+
+@pytest.mark.parametrize(
+    ("result", "asked_seconds", "held_seconds"),
+    [
+        (OVERLOADED, 120, 120),
+        (http(503), 120, 120),
+        (http(503), 0, 0),
+        (http(503), HOUR, HOUR),
+        (http(503), DAY, HOUR),  # the delivery waits for longer, the webhook does not
+        (http(503), None, 0),
+        (http(500), 120, 0),
+        (http(502), 120, 0),
+        (http(404), 120, 0),
+        (http(301), 120, 0),
+        (AttemptResult(Outcome.SUCCEEDED, START, 5, response_status=200), 120, 0),
+    ],
+)
+def test_retry_after_with_a_429_or_503_holds_the_whole_webhook_for_an_hour_at_most(
+    result: AttemptResult, asked_seconds: float | None, held_seconds: float
+) -> None:
+    flow = make_flow()
+    end(flow, result, asked_seconds=asked_seconds)
+    assert (flow.useful(NOW + max(0, held_seconds - 0.1)) == 0) is (held_seconds > 0)
+    assert flow.useful(NOW + held_seconds) > 0
+
+
+# --- when it is switched off -----------------------------------------------------------------------------------------
+
+
+def test_the_policy() -> None:
+    assert FlowPolicy().in_flight_max == 10
+    assert FlowPolicy().throttle_seconds == 10 * MINUTE
+    policy = DisablePolicy()
+    assert (policy.failing_seconds, policy.failures_min) == (5 * DAY, 20)
+    assert (policy.blocked_count, policy.blocked_apart_seconds) == (3, 10 * MINUTE)
+
+
+def verdict_after(seconds: float, failures: int, policy: DisablePolicy | None = None) -> DisableReason | None:
+    """The verdict at the last of so many failures, spread over that time."""
+    record = FailureRecord()
+    for number in range(failures):
+        record.failed(NOW + seconds * number / max(1, failures - 1))
+    return record.verdict(policy or DisablePolicy(), NOW + seconds)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "failures", "reason"),
+    [
+        (5 * DAY, 20, DisableReason.FAILING),
+        (5 * DAY, 19, None),
+        (5 * DAY - 1, 20, None),
+        (5 * DAY - 1, 10_000, None),
+        (30 * DAY, 19, None),
+        (30 * DAY, 20, DisableReason.FAILING),
+        (30 * DAY, 0, None),
+    ],
+)
+def test_a_webhook_is_disabled_after_5_days_and_20_attempts_of_nothing_but_failures(
+    seconds: float, failures: int, reason: DisableReason | None
+) -> None:
+    assert verdict_after(seconds, failures) is reason
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (TIMEOUT, DisableReason.FAILING),
+        (http(500), DisableReason.FAILING),
+        (REFUSED, DisableReason.FAILING),
+        (http(302), DisableReason.FAILING),
+        (OVERLOADED, None),
+        (OURS, None),
+        (SUCCESS, None),
+    ],
+)
+def test_which_results_disable_a_webhook_when_there_is_nothing_else(
+    result: AttemptResult, reason: DisableReason | None
+) -> None:
+    flow = make_flow()
+    for number in range(30):
+        assert end(flow, result, now=NOW + number * 4 * HOUR) is None
+    assert end(flow, result, now=NOW + 5 * DAY) is reason
+
+
+def test_one_success_begins_the_5_days_anew() -> None:
+    flow = make_flow()
+    for number in range(29):
+        end(flow, TIMEOUT, now=NOW + number * 4 * HOUR)
+    end(flow, SUCCESS, now=NOW + 4.9 * DAY)
+    for number in range(29):
+        assert end(flow, TIMEOUT, now=NOW + 5 * DAY + number * 4 * HOUR) is None
+    assert end(flow, TIMEOUT, now=NOW + 10 * DAY) is DisableReason.FAILING
+
+
+@pytest.mark.parametrize(
+    ("minutes", "reason"),
+    [
+        ([0], None),
+        ([0, 10], None),
+        ([0, 10, 20], DisableReason.BLOCKED),
+        ([0, 1, 2, 3, 4, 5], None),
+        ([0, 9.9, 19.8], None),
+        ([0, 1, 10, 11, 19], None),
+        ([0, 1, 10, 11, 20], DisableReason.BLOCKED),
+        ([0, 1000, 2000], DisableReason.BLOCKED),
+    ],
+)
+def test_three_blocked_addresses_ten_minutes_apart_disable_a_webhook(
+    minutes: list[float], reason: DisableReason | None
+) -> None:
+    flow = make_flow()
+    reasons = [end(flow, BLOCKED, now=NOW + minute * MINUTE) for minute in minutes]
+    assert reasons[:-1] == [None] * (len(minutes) - 1)
+    assert reasons[-1] is reason
+
+
+@pytest.mark.parametrize(
+    ("between", "reason"),
+    [(SUCCESS, None), (REFUSED, None), (TIMEOUT, None), (http(500), None), (OURS, DisableReason.BLOCKED)],
+)
+def test_only_in_a_row(between: AttemptResult, reason: DisableReason | None) -> None:
+    """What reached another address shows that the name was wrong for a moment only."""
+    flow = make_flow()
+    end(flow, BLOCKED, now=NOW)
+    end(flow, BLOCKED, now=NOW + 10 * MINUTE)
+    end(flow, between, now=NOW + 15 * MINUTE)
+    assert end(flow, BLOCKED, now=NOW + 20 * MINUTE) is reason
+
+
+def test_blocked_addresses_are_failures_too() -> None:
+    record = FailureRecord()
+    flow = make_flow()
+    flow.record = record
+    end(flow, BLOCKED)
+    assert (record.failure_count, record.failing_since, record.blocked_count, record.blocked_at) == (1, NOW, 1, NOW)
+
+
+def test_a_record_counts_since_its_first_failure() -> None:
+    record = FailureRecord()
+    record.failed(NOW)
+    record.failed(NOW + 5)
+    assert record == FailureRecord(failing_since=NOW, failure_count=2)
+
+
+@pytest.mark.parametrize("result", [OVERLOADED, OURS])
+def test_what_is_no_failure_does_not_disable_a_webhook_that_has_long_failed(result: AttemptResult) -> None:
+    flow = make_flow()
+    end(flow, REFUSED, count=20)
+    assert end(flow, result, now=NOW + 5 * DAY) is None
+
+
+def test_a_429_breaks_a_row_of_blocked_addresses() -> None:
+    flow = make_flow()
+    end(flow, BLOCKED, now=NOW)
+    end(flow, BLOCKED, now=NOW + 10 * MINUTE)
+    end(flow, OVERLOADED, now=NOW + 15 * MINUTE)
+    assert end(flow, BLOCKED, now=NOW + 20 * MINUTE) is None
+
+
+# --- when it is switched on again ------------------------------------------------------------------------------------
+
+
+def test_a_webhook_that_is_switched_on_again_begins_with_one_request_and_a_clean_record() -> None:
+    flow = make_open()
+    end(flow, BLOCKED, now=NOW + 1)
+    flow.resumed()
+    assert flow.record == FailureRecord()
+    assert flow.breaker.state is BreakerState.HALF_OPEN
+    assert flow.wait_seconds(0, NOW + 2) == 0
+    assert flow.wait_seconds(1, NOW + 2) == math.inf
+    end(flow, TIMEOUT, now=NOW + 2)
+    assert flow.wait_seconds(0, NOW + 2) == 30, "the first probe again"
+
+
+def test_it_keeps_its_limits_and_its_policy() -> None:
+    flow = Flow(FlowPolicy(), NOW)
+    flow.configure(3, 1)
+    flow.resumed()
+    end(flow, SUCCESS, count=10)
+    assert flow.breaker.state is BreakerState.CLOSED, "after two steps, because its limit is 3"
+    assert flow.breaker.policy is flow.policy.breaker
+    assert flow.useful(NOW) == 2
+
+
+# --- what is worth remembering ---------------------------------------------------------------------------------------
+
+
+def test_a_new_flow_has_nothing_to_remember() -> None:
+    flow = make_flow()
+    assert not flow.is_ill
+    assert flow.is_new(NOW)
+
+
+def test_one_that_has_only_seen_successes_has_not_either() -> None:
+    flow = make_flow()
+    end(flow, SUCCESS, count=1000)
+    assert not flow.is_ill
+    assert flow.is_new(NOW)
+
+
+@pytest.mark.parametrize("result", [TIMEOUT, REFUSED, BLOCKED])
+def test_a_failure_is_remembered_until_a_success(result: AttemptResult) -> None:
+    flow = make_flow()
+    end(flow, result)
+    assert flow.is_ill
+    assert not flow.is_new(NOW + DAY)
+    end(flow, SUCCESS)
+    assert not flow.is_ill
+    assert flow.is_new(NOW)
+
+
+def test_a_breaker_that_is_not_closed_is_remembered() -> None:
+    flow = make_half_open()
+    assert flow.record == FailureRecord()
+    assert flow.is_ill
+    end(flow, SUCCESS, count=20)
+    assert not flow.is_ill
+
+
+def test_a_hold_and_a_slowed_rate_keep_a_flow_but_are_not_for_the_next_owner() -> None:
+    held, slowed, limited = make_flow(), make_flow(), make_flow(rate=10)
+    held.hold(60, NOW)
+    end(slowed, OVERLOADED)
+    assert not held.is_ill
+    assert not slowed.is_ill
+    assert [flow.is_new(NOW) for flow in (held, slowed, limited)] == [False] * 3
+    assert [flow.is_new(NOW + 60) for flow in (held, slowed, limited)] == [True, False, True]
+    assert slowed.is_new(NOW + 600)
+
+
+# --- across processes ------------------------------------------------------------------------------------------------
+
+WELL = SavedHealth(BreakerState.CLOSED, 0.0, 0, None, 0, 0, None)
+
+
+def test_a_webhook_that_is_well_has_nothing_to_save() -> None:
+    assert make_flow().save(NOW) == WELL
+
+
+def test_health_is_saved_as_durations() -> None:
+    flow = make_open()
+    end(flow, BLOCKED, now=NOW + 5)
+    assert flow.save(NOW + 10) == SavedHealth(
+        breaker=BreakerState.OPEN,
+        probe_in_seconds=20.0,
+        probe_count=1,
+        failing_seconds=10.0,
+        failure_count=11,
+        blocked_count=1,
+        blocked_seconds=5.0,
+    )
+
+
+def test_a_probe_that_is_due_is_saved_as_due_now() -> None:
+    assert make_open().save(NOW + 100).probe_in_seconds == 0
+
+
+def test_the_next_owner_goes_on_by_its_own_clock() -> None:
+    saved = make_open().save(NOW + 10)
+    flow, there = make_flow(owned_since=5.0), 5.0
+    flow.restore(saved, there)
+    assert flow.wait_seconds(0, there) == 20
+    assert flow.wait_seconds(0, there + 20) == 0
+    end(flow, TIMEOUT, now=there + 20)
+    assert flow.wait_seconds(0, there + 20) == 60, "it knows which probe this was"
+
+
+def test_the_next_owner_of_a_half_open_webhook_begins_with_one_request() -> None:
+    flow = make_half_open()
+    end(flow, SUCCESS, count=15, now=NOW + 30)
+    assert flow.wait_seconds(7, NOW + 30) == 0
+    other = make_flow()
+    other.restore(flow.save(NOW + 30), NOW)
+    assert other.wait_seconds(0, NOW) == 0
+    assert other.wait_seconds(1, NOW) == math.inf
+
+
+def test_the_next_owner_goes_on_counting_days_and_blocked_addresses() -> None:
+    flow = make_flow()
+    for number in range(20):
+        end(flow, TIMEOUT, now=NOW + number * HOUR)
+    other = make_flow(owned_since=0)
+    other.restore(flow.save(NOW + 5 * DAY - 1), 100.0)
+    assert end(other, TIMEOUT, now=100.0) is None
+    assert end(other, TIMEOUT, now=101.0) is DisableReason.FAILING
+
+    flow = make_flow()
+    end(flow, BLOCKED, now=NOW)
+    end(flow, BLOCKED, now=NOW + 10 * MINUTE)
+    other.restore(flow.save(NOW + 11 * MINUTE), 100.0)
+    assert end(other, BLOCKED, now=100.0 + 8 * MINUTE) is None
+    assert end(other, BLOCKED, now=100.0 + 9 * MINUTE) is DisableReason.BLOCKED
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([SUCCESS, TIMEOUT, REFUSED, BLOCKED, OURS, OVERLOADED, http(500)]),
+            st.floats(0, HOUR),
+            st.floats(0, 1, exclude_max=True),
+        ),
+        max_size=60,
+    ),
+    st.floats(0, 1e6),
+)
+def test_what_was_saved_is_saved_again_by_the_next_owner(
+    results: list[tuple[AttemptResult, float, float]], there: float
+) -> None:
+    flow, now = make_flow(), NOW
+    for result, pause, jitter in results:
+        now += pause
+        flow.ended(result, None, started_at=now, now=now, jitter=jitter)
+    saved = flow.save(now)
+    other = make_flow()
+    other.restore(saved, there)
+    again = other.save(there)
+    assert (again.breaker, again.probe_count) == (saved.breaker, saved.probe_count)
+    assert (again.failure_count, again.blocked_count) == (saved.failure_count, saved.blocked_count)
+    assert again.probe_in_seconds == pytest.approx(saved.probe_in_seconds, abs=1e-6)
+    assert again.failing_seconds == pytest.approx(saved.failing_seconds, abs=1e-6)
+    assert again.blocked_seconds == pytest.approx(saved.blocked_seconds, abs=1e-6)
+    assert other.is_ill is flow.is_ill
