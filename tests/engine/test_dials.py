@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
+import os
 import socket
 import ssl
 import struct
+from collections.abc import Generator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -17,6 +20,7 @@ from unittest.mock import patch
 
 import aiodns
 import pytest
+import uvloop
 from aiohttp.abc import AbstractResolver, ResolveResult
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -322,3 +326,33 @@ async def test_a_receiver_that_is_gone_before_it_is_looked_at_is_not_called_a_fo
     await sender.close()
     listener.close()
     assert result.outcome is Outcome.CONNECTION_ERROR
+
+
+def test_a_refused_connection_closes_no_descriptor_but_its_own(receiver_port: int) -> None:
+    """On uvloop its socket object could be closed once more when it is collected: whoever has the number by then."""
+
+    async def refuse_many() -> None:
+        sender = Sender(POLICY, DatabaseClock(), 100)
+        sender.open()  # with a guard that refuses the peer
+        sender._policy = EgressPolicy(allow_http=True, allowed_networks=LOOPBACK)  # pyright: ignore[reportPrivateUsage]
+        for _ in range(20):
+            result = await sender.send(Request(f"http://127.0.0.1:{receiver_port}/", {}, b"{}", 5.0))
+            assert result.outcome is Outcome.BLOCKED
+            await asyncio.sleep(0.1)  # until it is closed
+            victims = [os.pipe() for _ in range(4)]
+            gc.collect()
+            for number in (end for pipe in victims for end in pipe):
+                os.fstat(number)
+                os.close(number)
+        await sender.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(refuse_many())
+
+
+@pytest.fixture
+def receiver_port() -> Generator[int]:
+    """A port that takes connections and says nothing."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    yield listener.getsockname()[1]
+    listener.close()

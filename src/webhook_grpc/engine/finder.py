@@ -39,7 +39,8 @@ _SHARED_LOOK_SECONDS: Final = 1.0
 _ALARM_SECONDS_MAX: Final = 30.0  # what is due later is found by looking
 _ALARM_MARGIN_SECONDS: Final = 0.02
 _LANES_PER_LOOK: Final = 200
-_DISCOVER_SHARE: Final = 0.1  # of the time may be spent on discovering
+_DISCOVER_SHARE: Final = 0.1  # of the time may be spent on discovering,
+_DISCOVER_PAUSE_SECONDS_MAX: Final = 2.0  # but a look that was slow for another reason must not put off the next
 _BODIES_PER_READ: Final = 250
 _CANCEL_AHEAD_SECONDS: Final = 400 * 86_400.0
 
@@ -154,7 +155,7 @@ class Finder:
         shards = self._ownership.sendable
         if not shards:
             return False
-        self._lanes.ring_alarms(time.monotonic())
+        self._hinted |= self._lanes.ring_alarms(time.monotonic())
         await self._discover(shards)
         await self._load_webhooks()
         now = time.monotonic()
@@ -179,7 +180,8 @@ class Finder:
             self._found_pending(pending, started_at)
         if is_due:
             took_seconds = time.monotonic() - started_at
-            self._discover_at = started_at + max(self._poll_seconds / 2, took_seconds / _DISCOVER_SHARE)
+            pause_seconds = min(took_seconds / _DISCOVER_SHARE, _DISCOVER_PAUSE_SECONDS_MAX)
+            self._discover_at = started_at + max(self._poll_seconds / 2, pause_seconds)
 
     def _found_pending(self, pending: PendingWebhook, now: float) -> None:
         """Marks the lane of a webhook whose earliest row is one that is not held."""

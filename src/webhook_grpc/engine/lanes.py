@@ -20,6 +20,7 @@ from uuid import UUID
 
 from ..domain.egress import host_of
 from ..domain.health import Flow
+from ..domain.ids import shard_of
 from ..domain.model import PendingDelivery, Webhook, WebhookStatus
 
 ENDED: Final = frozenset({WebhookStatus.DELETED, WebhookStatus.DISABLED})
@@ -180,13 +181,17 @@ class Lanes:
         """The table will have a due row of this webhook then."""
         heapq.heappush(self._alarms, (at, webhook_id))
 
-    def ring_alarms(self, now: float) -> None:
-        """Marks the lanes whose time has come."""
+    def ring_alarms(self, now: float) -> set[int]:
+        """Marks the lanes whose time has come. Returns the shards of those that have no lane at the moment."""
+        shards = set[int]()
         while self._alarms and self._alarms[0][0] <= now:
             _, webhook_id = heapq.heappop(self._alarms)
             lane = self._lanes.get(webhook_id)
             if lane is not None:
                 lane.behind = True
+            else:
+                shards.add(shard_of(webhook_id))
+        return shards
 
     def hold(self, lane: Lane, delivery: PendingDelivery, now: float) -> bool:
         """Takes in a delivery that is due. False: it is held already, or there is no room and it stays in the table."""

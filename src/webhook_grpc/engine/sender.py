@@ -27,6 +27,7 @@ from ..domain.model import AttemptResult, FailureReason, Outcome
 from ..store.clock import DatabaseClock
 from .faults import BlockedDestination, SenderFault
 from .resolver import GuardedResolver, ResolverDown
+from .sockets import OwnedSocket
 
 RAW_BYTES_MAX: Final = 65_536
 BODY_SECONDS_MAX: Final = 1.0
@@ -98,10 +99,15 @@ class _GuardedHandler(ResponseHandler):
         self._connections.open_count += 1
         peer = transport.get_extra_info("peername")
         if peer is None:  # the receiver has reset the connection already
-            self.set_exception(aiohttp.ServerDisconnectedError())
-            transport.close()
+            self._refuse(aiohttp.ServerDisconnectedError())
         elif why_address_blocked(peer[0], self._policy) is not None:
-            self.set_exception(BlockedDestination())
+            self._refuse(BlockedDestination())
+
+    def _refuse(self, error: Exception) -> None:
+        """Ends the connection before anything is written to it."""
+        transport = self.transport
+        self.set_exception(error)
+        if transport is not None:
             transport.close()
 
     def close(self) -> None:
@@ -240,7 +246,7 @@ class Sender:
         has_scope = len(address) > 3 and address[3]
         if has_scope or why_address_blocked(address[0], self._policy) is not None:
             raise BlockedDestination
-        return socket.socket(family, kind, protocol)
+        return OwnedSocket(family, kind, protocol)
 
 
 def _default_context() -> ssl.SSLContext:

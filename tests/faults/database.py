@@ -1,0 +1,129 @@
+"""Postgres for the suite: a server that may be crashed, a database for each round, and what is read at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tests.support.postgres import query
+from webhook_grpc.domain.ids import event_id_text
+from webhook_grpc.store.embedded import EmbeddedPostgres
+from webhook_grpc.store.migrate import migrate
+
+from .history import LogRow, Pending
+
+CONNECTIONS_MAX = 60
+_TEMPLATE = "webhook_faults_template"
+
+LOG: LiteralString = """
+SELECT shard, seq, webhook_id, event_id, attempt_count, status, outcome, extract(epoch FROM created_at)::float8,
+    extract(epoch FROM event_created_at)::float8, extract(epoch FROM next_due_at)::float8, response_status
+FROM attempts ORDER BY shard, seq, created_at
+"""
+PENDING: LiteralString = "SELECT webhook_id, event_id, attempt FROM deliveries ORDER BY webhook_id, due_at"
+
+
+class DatabaseServer:
+    """A server of this suite's own, in a folder of its own."""
+
+    def __init__(self) -> None:
+        # Not below pytest's folder: each new session of pytest closes that to other users, and Postgres runs as one.
+        self._directory = Path(tempfile.mkdtemp(prefix="webhook-grpc-faults-"))
+        self._embedded = EmbeddedPostgres(self._directory)
+        self._databases = 0
+        self.url = ""
+
+    def start(self) -> None:
+        """Starts it and makes the template of all databases."""
+        self.url = self._embedded.start()
+        query(self.url, "ALTER SYSTEM SET fsync = off")  # processes crash here, the machine does not
+        query(self.url, sql.SQL("ALTER SYSTEM SET max_connections = {}").format(CONNECTIONS_MAX).as_string())  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        self.crash()
+        self.start_again()
+        query(self.url, "CREATE DATABASE webhook_faults_template")
+        migrate(make_conninfo(self.url, dbname=_TEMPLATE))
+
+    def stop(self) -> None:
+        """Stops it and removes its folder."""
+        self._embedded.stop()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def crash(self) -> None:
+        """Stops it without a checkpoint; connections are cut, what was not committed is gone."""
+        self._control("-m", "immediate", "stop")
+
+    def start_again(self) -> None:
+        """Starts it after a crash: it recovers from its log."""
+        server: Any = self._embedded._server  # pyright: ignore[reportPrivateUsage]
+        server.ensure_postgres_running()
+
+    def new_database(self) -> str:
+        """A migrated database with nothing in it."""
+        self._databases += 1
+        name = f"webhook_faults_{self._databases}"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(_TEMPLATE))
+            )
+        return make_conninfo(self.url, dbname=name)
+
+    def drop_database(self, url: str) -> None:
+        """Drops it, whoever is connected to it."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            name = sql.Identifier(str(conninfo_to_dict(url)["dbname"]))
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+
+    @property
+    def socket_path(self) -> str:
+        """The Unix socket that it listens on."""
+        parameters = conninfo_to_dict(self.url)
+        return f"{parameters['host']}/.s.PGSQL.{parameters.get('port') or 5432}"
+
+    def _control(self, *arguments: str) -> None:
+        server: Any = self._embedded._server  # pyright: ignore[reportPrivateUsage]
+        user = ["runuser", "-u", server.system_user, "--"] if server.system_user else []
+        data = self._directory / "postgres"
+        subprocess.run(
+            [*user, str(server.bin_path / "pg_ctl"), "-D", str(data), *arguments],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+
+def through(url: str, port: int) -> str:
+    """The same database by way of a proxy on 127.0.0.1."""
+    return make_conninfo(url, host="127.0.0.1", port=port)
+
+
+def log_rows(url: str) -> tuple[LogRow, ...]:
+    """The log as it stands, by shard and `seq`."""
+    return tuple(
+        LogRow(shard, seq, webhook_id, event_id_text(event_id), *rest)
+        for shard, seq, webhook_id, event_id, *rest in query(url, LOG)
+    )
+
+
+def pending_rows(url: str) -> tuple[Pending, ...]:
+    """What remains to be delivered."""
+    return tuple(
+        Pending(webhook_id, event_id_text(event_id), attempt) for webhook_id, event_id, attempt in query(url, PENDING)
+    )
+
+
+async def until_nothing_is_pending(url: str, seconds: float) -> bool:
+    """Waits for an empty outbox, but not longer than this."""
+    try:
+        async with asyncio.timeout(seconds):
+            while await asyncio.to_thread(query, url, "SELECT 1 FROM deliveries LIMIT 1"):
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        return False
+    return True

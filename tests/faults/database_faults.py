@@ -1,0 +1,171 @@
+"""Postgres crashes, its connections end, hang or are used up; and what the service makes of it.
+
+What the service has sent stays in its memory until the database has answered, so an outage that is shorter than the
+lease neither loses nor repeats anything. A longer one may cost the lease, and what was in flight with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Generator
+from typing import LiteralString
+
+import psycopg
+
+from tests.support.postgres import query
+
+from .cluster import LEASE_SECONDS, STATEMENT_SECONDS
+from .database import CONNECTIONS_MAX
+from .endpoints import DEFAULT_PLAN, FLAKY_PLAN
+from .harness import Round, Scenario
+from .proxy import Toxic
+
+TERMINATE_SOME: LiteralString = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = %(database)s AND application_name = 'webhook-grpc' AND (pid %% 10) < %(tenths)s
+"""
+TERMINATE_LISTENERS: LiteralString = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = %(database)s AND query = 'LISTEN webhook_grpc'
+"""
+
+
+async def crash(round_: Round) -> None:
+    """`pg_ctl -m immediate stop`, a short while without a database, and a start that recovers."""
+    await asyncio.sleep(round_.seconds / 3)
+    with round_.outage("Postgres crash"):
+        await asyncio.to_thread(round_.server.crash)
+        await asyncio.sleep(round_.random.uniform(0.0, 1.0))
+        await asyncio.to_thread(round_.server.start_again)
+    await asyncio.sleep(round_.seconds / 2)
+
+
+async def terminate_backends(round_: Round) -> None:
+    """pg_terminate_backend on some of the service's connections, as an administrator or a failover does."""
+    for pause in round_.pauses(0.6, 1.0):
+        await asyncio.sleep(pause)
+        with round_.fault("backends terminated"):
+            parameters = {"database": round_.database_name, "tenths": round_.random.randint(3, 8)}
+            await asyncio.to_thread(query, round_.server.url, TERMINATE_SOME, parameters)
+
+
+async def reset(round_: Round) -> None:
+    """The network to Postgres is cut with RST; for a moment no connection can be made."""
+    for pause in round_.pauses(0.8, 1.6):
+        await asyncio.sleep(pause)
+        with round_.outage("network reset"):
+            round_.proxy.set(Toxic.REFUSE)
+            round_.proxy.cut()
+            await asyncio.sleep(round_.random.uniform(0.1, 0.5))
+            round_.proxy.set(Toxic.NONE)
+
+
+async def stall(round_: Round) -> None:
+    """One process is cut off without a sign, for longer than its lease; its statements arrive when that has ended.
+
+    That is before their deadline, so none of them fails: they only took long.
+    """
+    await _stall(round_, round_.random.uniform(LEASE_SECONDS + 0.4, STATEMENT_SECONDS - 0.2))
+
+
+async def stall_beyond_deadline(round_: Round) -> None:
+    """The same, but the statements were given up before they arrive."""
+    await _stall(round_, STATEMENT_SECONDS + round_.random.uniform(0.3, 1.0))
+
+
+async def _stall(round_: Round, seconds: float) -> None:
+    await asyncio.sleep(round_.seconds / 3)
+    with round_.outage("network stalled"):
+        round_.proxy.set(Toxic.BLACKHOLE)
+        await asyncio.sleep(seconds)
+        round_.proxy.set(Toxic.NONE)
+    await asyncio.sleep(1.0)
+
+
+async def latency(round_: Round) -> None:
+    """Every answer of the database to one process takes 50 ms more."""
+    with round_.fault("network latency"):
+        round_.proxy.set(Toxic.LATENCY)
+        await asyncio.sleep(round_.seconds)
+        round_.proxy.set(Toxic.NONE)
+
+
+async def lose_commit_answers(round_: Round) -> None:
+    """Statements that settle and publish are committed, and the connection breaks before their answer arrives."""
+    for pause in round_.pauses(0.3, 0.6):
+        await asyncio.sleep(pause)
+        statement = round_.random.choice((b"ended AS (", b"new_keys AS ("))
+        with round_.fault("commit answer lost"):
+            await round_.proxy.lose_answer(statement)
+    assert round_.proxy.lost_answers, "no answer was lost"
+
+
+async def exhaust_connections(round_: Round) -> None:
+    """Somebody else takes every connection that Postgres has, and the service's own are terminated."""
+    await asyncio.sleep(round_.seconds / 3)
+    with round_.outage("connections exhausted"):
+        await asyncio.to_thread(_hog, round_)
+    await asyncio.sleep(round_.seconds / 2)
+
+
+async def hold_snapshot(round_: Round) -> None:
+    """A transaction that sees the past: nothing that the churn leaves behind can be vacuumed."""
+    with contextlib.closing(psycopg.connect(round_.database_url)) as connection, round_.fault("held snapshot"):
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.execute("SELECT count(*) FROM deliveries")
+        await asyncio.sleep(round_.seconds)
+
+
+async def lose_listeners(round_: Round) -> None:
+    """The connections that hear hints are lost: polling is the truth, so nothing is late."""
+    for pause in round_.pauses(0.3, 0.8):
+        await asyncio.sleep(pause)
+        with round_.fault("LISTEN lost"):
+            parameters = {"database": round_.database_name}
+            await asyncio.to_thread(query, round_.server.url, TERMINATE_LISTENERS, parameters)
+
+
+def _hog(round_: Round) -> None:
+    """Takes connections as they become free, for as long as the fault lasts."""
+    with _held_connections() as held, psycopg.connect(round_.server.url, autocommit=True) as administrator:
+        for _ in range(20):
+            _take_all(round_.server.url, held)
+            parameters = {"database": round_.database_name, "tenths": 10}
+            terminated = administrator.execute(TERMINATE_SOME, parameters).fetchall()
+            administrator.execute("SELECT pg_sleep(0.05)")
+            if terminated == [(0,)]:
+                break
+        administrator.execute("SELECT pg_sleep(1)")
+
+
+@contextlib.contextmanager
+def _held_connections() -> Generator[list[psycopg.Connection]]:
+    held: list[psycopg.Connection] = []
+    try:
+        yield held
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def _take_all(url: str, held: list[psycopg.Connection]) -> None:
+    with contextlib.suppress(psycopg.OperationalError):  # too many clients: that is the aim
+        while len(held) < CONNECTIONS_MAX:
+            held.append(psycopg.connect(url))
+
+
+_PROMPT_PLAN = tuple(plan.but_prompt() for plan in DEFAULT_PLAN)
+
+SCENARIOS = (
+    Scenario("Postgres crash", crash),
+    Scenario("backends terminated", terminate_backends),
+    Scenario("network reset", reset, proxied=True),
+    Scenario("network stalled", stall, plan=FLAKY_PLAN, proxied=True),
+    Scenario("network stalled beyond deadline", stall_beyond_deadline, plan=FLAKY_PLAN, proxied=True),
+    Scenario("network latency", latency, proxied=True),
+    Scenario("commit answers lost", lose_commit_answers, proxied=True),
+    Scenario("connections exhausted", exhaust_connections),
+    Scenario("held snapshot", hold_snapshot, plan=_PROMPT_PLAN),
+    Scenario("LISTEN lost", lose_listeners, plan=_PROMPT_PLAN),
+)

@@ -1,0 +1,120 @@
+"""Names that do not resolve, descriptors that run out, endpoints that hang, watchers that do not read.
+
+Each concerns some; all others must not notice: their endpoints are planned as `prompt`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from .dns import ZONE, Rcode
+from .endpoints import DEFAULT_PLAN, EndpointPlan
+from .harness import Round, Scenario
+
+_PROMPT_PLAN = tuple(plan.but_prompt() for plan in DEFAULT_PLAN)
+_NAME = f"hooks.{ZONE}"
+# Few events and long delays: ten failures in a row would be a reason to leave the endpoint alone for long.
+_NAMED = 3
+_NAMED_PLAN = (
+    *_PROMPT_PLAN,
+    EndpointPlan(_NAMED, address="127.0.0.3", host=_NAME, in_flight_max=2, own_delays_seconds=(1.0,) * 5),
+)
+_HANGING_PLAN = (
+    *_PROMPT_PLAN,
+    EndpointPlan(3, address="127.0.0.3", in_flight_max=2, own_delays_seconds=(1.0,) * 5, timeout_seconds=1),
+)
+_GREEDY_PLAN = tuple(EndpointPlan(1, address=f"127.0.0.{number}", in_flight_max=20) for number in (1, 2, 3, 4))
+_WRITE_SECONDS = 0.5
+_ENOUGH_TOLD = 350  # of 16 kB each: more than what lies between two ends of a stream
+_TALKATIVE_PLAN = tuple(EndpointPlan(1, {"body_bytes": 16_000}, f"127.0.0.{number}") for number in (1, 2, 3))
+
+
+async def slow_names(round_: Round) -> None:
+    """The name server takes almost as long as it may."""
+    round_.names.addresses[f"{_NAME}"] = "127.0.0.3"
+    with round_.fault("DNS slow"):
+        round_.names.delay_seconds = 0.8
+        await asyncio.sleep(round_.seconds)
+        round_.names.delay_seconds = 0.0
+    assert round_.names.queries, "nobody asked the stub"
+
+
+async def failing_names(round_: Round) -> None:
+    """The name server fails, then is silent, then knows nothing, then is well again."""
+    round_.names.addresses[_NAME] = "127.0.0.3"
+    with round_.fault("DNS failing"):
+        round_.names.rcode = Rcode.SERVFAIL
+        await asyncio.sleep(1.0)
+        round_.names.silent = True
+        await asyncio.sleep(1.0)
+        round_.names.silent, round_.names.rcode = False, Rcode.NXDOMAIN
+        await asyncio.sleep(0.5)
+        round_.names.rcode = Rcode.NO_ERROR
+    await asyncio.sleep(0.5)
+    assert round_.names.queries, "nobody asked the stub"
+
+
+async def descriptors(round_: Round) -> None:
+    """One process may open no file more than it has: it pauses and counts no attempt; the other one goes on.
+
+    Endpoints become slower at the same time, so that the connections which are open are not enough.
+    """
+    await asyncio.sleep(1.0)  # the shards are shared out by then
+    victim = round_.owner_of(0)
+    with round_.fault("few descriptors"):
+        round_.cluster.limit_descriptors(victim, spare=0)
+        for number in range(len(_GREEDY_PLAN)):
+            await round_.endpoints.behave(round_.path(number), {"delay_seconds": 0.5})
+        await asyncio.sleep(round_.seconds)
+        round_.cluster.limit_descriptors(victim, spare=None)
+    assert round_.logged(victim, "attempts paused"), "it had enough of them"
+
+
+async def hang(round_: Round) -> None:
+    """An endpoint stops answering, and comes back."""
+    path = round_.path(len(_HANGING_PLAN) - 1)
+    await asyncio.sleep(0.3)
+    with round_.fault("endpoint hangs"):
+        await round_.endpoints.behave(path, {"kind": "hangs"})
+        await asyncio.sleep(2.5)
+        await round_.endpoints.behave(path, {})
+    await asyncio.sleep(0.5)
+
+
+async def slow_watcher(round_: Round) -> None:
+    """A watcher stops reading until it is let go, and resumes; another of the same customer does not notice."""
+    slow, quick = round_.watchers
+    quick.prompt = True
+    with round_.fault("slow watcher"):
+        slow.reading.clear()
+        async with asyncio.timeout(30):
+            while len(quick.told) < _ENOUGH_TOLD:
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(2 * _WRITE_SECONDS)
+        slow.reading.set()
+        async with asyncio.timeout(5):
+            while not slow.refusals:
+                await asyncio.sleep(0.05)
+    assert slow.refusals[0] == "WATCHER_TOO_SLOW", slow.refusals
+
+
+async def coming_and_going(round_: Round) -> None:
+    """Watchers leave and resume all the time, with either process."""
+    with round_.fault("watchers resume"):
+        await asyncio.sleep(round_.seconds)
+
+
+SCENARIOS = (
+    Scenario("DNS slow", slow_names, plan=_NAMED_PLAN, quiet_customer=_NAMED),
+    Scenario("DNS failing", failing_names, plan=_NAMED_PLAN, quiet_customer=_NAMED),
+    Scenario("few descriptors", descriptors, plan=_GREEDY_PLAN, drain_seconds_max=20.0),
+    Scenario("endpoint hangs", hang, plan=_HANGING_PLAN, quiet_customer=3),
+    Scenario(
+        "slow watcher",
+        slow_watcher,
+        plan=_TALKATIVE_PLAN,
+        settings={"WEBHOOK_STREAM_WRITE_SECONDS_MAX": str(_WRITE_SECONDS), "WEBHOOK_STREAM_BUFFER_MAX": "100"},
+        watchers_per_customer=2,
+    ),
+    Scenario("watchers resume", coming_and_going, reconnect_seconds=0.4, away_seconds=0.3),
+)

@@ -1,0 +1,188 @@
+"""The service with a fault in it: `python -m tests.faults.faulty serve` patches named points, then runs the real CLI.
+
+Production code has no hooks for this. Variables, beside those of the service:
+
+WEBHOOK_TEST_FAULT=<point>:<count>   the process dies, as by kill -9, when it passes the point for the count-th time
+WEBHOOK_TEST_BROKEN=<name>           one of the engines of `broken.py`, each wrong in a way that the checker must find
+WEBHOOK_TEST_SLOW_READS=<seconds>    rows take so long from the database, and acknowledgements half of it
+WEBHOOK_TEST_SLOW_LOOK=<seconds>     one look at the table takes so long
+WEBHOOK_TEST_DNS_PORT=<port>         names are asked of a server on 127.0.0.1
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import os
+from collections.abc import MutableMapping
+from typing import Any
+
+import aiodns
+
+from tests.faults import broken
+from tests.faults.patching import rewrap
+from webhook_grpc import cli
+from webhook_grpc.engine.sender import Sender
+from webhook_grpc.store import backlog, outbox, ownership, settlement
+
+KILLED = 137  # what a shell says of a process that was killed by SIGKILL
+
+
+class DeathAt:
+    """Dies at the count-th passage, without a word to anybody: no exit handlers, no flushing, no closing."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+
+    def passed(self) -> None:
+        """Counts one passage."""
+        self._left -= 1
+        if self._left == 0:
+            os._exit(KILLED)
+
+    def before(self, owner: object, name: str) -> None:
+        """Passes before each call of an asynchronous function."""
+
+        def dying(function: Any) -> Any:
+            async def call(*args: Any, **kwargs: Any) -> Any:
+                self.passed()
+                return await function(*args, **kwargs)
+
+            return call
+
+        rewrap(owner, name, dying)
+
+    def after(self, owner: object, name: str) -> None:
+        """Passes when a call of an asynchronous function has returned."""
+
+        def dying(function: Any) -> Any:
+            async def call(*args: Any, **kwargs: Any) -> Any:
+                result = await function(*args, **kwargs)
+                self.passed()
+                return result
+
+            return call
+
+        rewrap(owner, name, dying)
+
+
+def before_send(death: DeathAt) -> None:
+    """The delivery is claimed in memory, nothing was sent."""
+    death.before(Sender, "send")
+
+
+def after_send(death: DeathAt) -> None:
+    """The receiver has answered, the result is only in memory."""
+    death.after(Sender, "send")
+
+
+def before_settle(death: DeathAt) -> None:
+    """A batch of results is about to be settled."""
+    death.before(settlement, "settle")
+
+
+def after_settle_commit(death: DeathAt) -> None:
+    """The batch is settled in the database, the process does not know."""
+    death.after(settlement, "settle")
+
+
+def before_publish_commit(death: DeathAt) -> None:
+    """A batch of events was accepted, nothing of it is stored."""
+    death.before(outbox, "publish")
+
+
+def after_publish_commit(death: DeathAt) -> None:
+    """The batch is stored, nobody was answered."""
+    death.after(outbox, "publish")
+
+
+def after_take(death: DeathAt) -> None:
+    """Shards were taken, nothing was done with them."""
+    death.after(ownership, "take")
+
+
+def before_release(death: DeathAt) -> None:
+    """Shards are about to be given back."""
+    death.before(ownership, "release")
+
+
+POINTS = {
+    point.__name__: point
+    for point in (
+        before_send,
+        after_send,
+        before_settle,
+        after_settle_commit,
+        before_publish_commit,
+        after_publish_commit,
+        after_take,
+        before_release,
+    )
+}
+
+
+def slow_reads(seconds: float) -> None:
+    """Makes the window wide in which a row that was read is settled by somebody who got it from memory."""
+
+    def late(by_seconds: float) -> Any:
+        def make(function: Any) -> Any:
+            async def call(*args: Any) -> Any:
+                result = await function(*args)
+                await asyncio.sleep(by_seconds)
+                return result
+
+            return call
+
+        return make
+
+    rewrap(backlog, "with_bodies", late(seconds))
+    rewrap(outbox, "publish", late(seconds / 2))
+
+
+def slow_look(seconds: float) -> None:
+    """Makes two looks at the table slow, as a database does that is busy for a moment.
+
+    One may follow a hint and regard some shards; then the next one is surely a look at all of them.
+    """
+
+    def once_late(discover: Any) -> Any:
+        looks = itertools.count(1)
+
+        async def call(*args: Any) -> Any:
+            if next(looks) in {20, 21}:
+                await asyncio.sleep(seconds)
+            return await discover(*args)
+
+        return call
+
+    rewrap(backlog, "discover", once_late)
+
+
+def ask_names_of(port: int) -> None:
+    """Points every resolver to a server on loopback."""
+
+    def at_the_stub(resolver: Any) -> Any:
+        return functools.partial(resolver, nameservers=[f"127.0.0.1:{port}"])
+
+    rewrap(aiodns, "DNSResolver", at_the_stub)
+
+
+def patch(environment: MutableMapping[str, str]) -> None:
+    """Applies what the environment asks for, and takes it out of there."""
+    if fault := environment.pop("WEBHOOK_TEST_FAULT", ""):
+        point, _, count = fault.partition(":")
+        POINTS[point](DeathAt(int(count or 1)))
+    if seconds := environment.pop("WEBHOOK_TEST_SLOW_READS", ""):
+        slow_reads(float(seconds))
+    if seconds := environment.pop("WEBHOOK_TEST_SLOW_LOOK", ""):
+        slow_look(float(seconds))
+    if name := environment.pop("WEBHOOK_TEST_BROKEN", ""):
+        broken.ENGINES[name]()
+    if port := environment.pop("WEBHOOK_TEST_DNS_PORT", ""):
+        ask_names_of(int(port))
+
+
+if __name__ == "__main__":
+    patch(os.environ)
+    cli.main()

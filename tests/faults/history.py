@@ -1,0 +1,146 @@
+"""What the checker compares: independent histories of one round, as plain values.
+
+Times are Unix seconds of this machine's one clock. Event ids are texts as receivers see them (`evt_…`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+ENDINGS = frozenset({"succeeded", "failed", "cancelled", "expired"})
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A webhook as it was registered before the first event was published; it is not changed during a round."""
+
+    webhook_id: int
+    customer_id: int
+    in_flight_max: int = 10
+    delays_seconds: tuple[float, ...] = (0.3, 0.3, 0.3)
+    prompt: bool = False  # the fault is somebody else's: its deliveries must not be late (I7)
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """One call of PublishEvent and its answer. `event_id` is None if the outcome is unknown."""
+
+    customer_id: int
+    request_id: str
+    body_hash: str
+    event_id: str | None
+    duplicate: bool = False
+    delivery_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as the receiver saw it. `status` 0: the client left before it was answered."""
+
+    webhook_id: int
+    event_id: str
+    attempt: int
+    arrived_at: float
+    ended_at: float
+    status: int
+    verified: bool
+    body_hash: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    """One row of `attempts`. `outcome` is None for a delivery that ended without an attempt."""
+
+    shard: int
+    seq: int
+    webhook_id: int
+    event_id: str
+    attempt_count: int
+    status: str
+    outcome: str | None
+    created_at: float
+    event_created_at: float
+    next_due_at: float | None = None
+    response_status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One change as a watcher was told. `stream` counts its calls of WatchDeliveries: a new one is a resume."""
+
+    stream: int
+    webhook_id: int
+    event_id: str
+    attempt_count: int
+    status: str
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Everything that one client of the stream was told, in order. It had joined before the first publish."""
+
+    name: str
+    customer_id: int
+    told: tuple[Told, ...]
+    prompt: bool = False  # the fault is somebody else's: it must not be told late (I7)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What was injected, when, and what that may excuse.
+
+    `may_duplicate`: what was in flight or unsettled during the fault may be sent once more, because whoever sent it may
+    have lost its memory or its lease. `may_overlap`: the old owner of a webhook may still have requests open while the
+    new one sends, because it lost its lease without dying. A killed process leaves no open requests: its kernel closes
+    them at once, and the new owner waits for the lease.
+    """
+
+    kind: str
+    started_at: float
+    ended_at: float
+    may_duplicate: bool = False
+    may_overlap: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What a process that lived through the round held before the load and after it had drained."""
+
+    name: str
+    descriptors: tuple[int, int]
+    resident_bytes: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A row that remained in `deliveries`."""
+
+    webhook_id: int
+    event_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """One round."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+    publishes: tuple[Publish, ...] = ()
+    requests: tuple[Request, ...] = ()
+    log: tuple[LogRow, ...] = ()  # ordered by shard and seq
+    pending: tuple[Pending, ...] = ()
+    watchers: tuple[Watcher, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    drained_seconds: float | None = 0.0  # from the end of fault and load until nothing was pending; None: never
+    drain_seconds_max: float = 60.0
+    attempt_seconds_max: float = 15.0  # how long one request may be open
+    exit_statuses: Mapping[str, int] = field(default_factory=dict[str, int])  # of processes that got SIGTERM
+    vitals: tuple[Vitals, ...] = ()
+
+    @property
+    def customer_of(self) -> Mapping[int, int]:
+        """The customer of each webhook."""
+        return {endpoint.webhook_id: endpoint.customer_id for endpoint in self.endpoints}

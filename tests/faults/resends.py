@@ -1,0 +1,116 @@
+"""I3: which requests came again, and whether a fault excuses them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .history import Fault, History, Request
+from .violation import Violation
+
+# What a process sent just before it died is taken in by the receiver a little after that, on a busy machine up to some
+# tenths of a second; its successor can't have sent it, who has to wait for the rest of a lease. A row of the log bears
+# the time at which its statement began, so what is settled before a fault begins bears an earlier one.
+_ARRIVAL_SECONDS = 1.0
+_CLOCK_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """A request that came again, and the one that should have made it needless."""
+
+    request: Request
+    earlier: Request
+
+    @property
+    def after_success(self) -> bool:
+        """Whether the receiver had answered 2xx: what a customer calls a duplicate."""
+        return 200 <= self.earlier.status <= 299
+
+
+def resends(history: History) -> list[Resend]:
+    """Requests after a 2xx, and requests that bear an attempt number which had been used."""
+    found: list[Resend] = []
+    for requests in _by_delivery(history).values():
+        for index, request in enumerate(requests):
+            earlier = _made_needless_by(request, requests[:index])
+            if earlier is not None:
+                found.append(Resend(request, earlier))
+    return found
+
+
+def only_after_faults(history: History) -> Iterator[Violation]:
+    """I3: exactly once without a fault; and each fault excuses one more request for what it found in flight.
+
+    In flight is what had been sent and was not settled: from the arrival of its request until its row in the log. What
+    was settled before the fault is never sent again, however the process ended.
+    """
+    settled_at = _settled_at(history)
+    spent: dict[tuple[int, str], set[Fault]] = defaultdict(set)
+    for resend in resends(history):
+        request, earlier = resend.request, resend.earlier
+        delivery = (request.webhook_id, request.event_id)
+        until = settled_at.get((*delivery, earlier.attempt), math.inf)
+        excuses = [
+            fault
+            for fault in history.faults
+            if fault.may_duplicate and _overlaps(fault, earlier.arrived_at, until) and fault not in spent[delivery]
+        ]
+        if excuses:
+            spent[delivery].add(excuses[0])
+        else:
+            answered = f"answered {earlier.status}" if earlier.status else "left unanswered"
+            yield Violation(
+                "I3",
+                f"{request.event_id} came to webhook {request.webhook_id} again as attempt {request.attempt} after "
+                f"attempt {earlier.attempt} was {answered}, and no fault had found it in flight",
+            )
+
+
+def in_flight_at_faults(history: History) -> int:
+    """How many deliveries the faults that excuse duplicates found in flight: what duplicates are compared with."""
+    settled_at = _settled_at(history)
+    return sum(
+        len(
+            {
+                (request.webhook_id, request.event_id)
+                for request in history.requests
+                if _overlaps(
+                    fault,
+                    request.arrived_at,
+                    settled_at.get((request.webhook_id, request.event_id, request.attempt), math.inf),
+                    arrival_seconds=0.0,
+                )
+            }
+        )
+        for fault in history.faults
+        if fault.may_duplicate
+    )
+
+
+def _made_needless_by(request: Request, before: Sequence[Request]) -> Request | None:
+    """A 2xx that had been given, or else the latest request of the same number."""
+    succeeded = [earlier for earlier in before if 200 <= earlier.status <= 299]
+    same = [earlier for earlier in before if earlier.attempt == request.attempt]
+    return next(reversed(succeeded or same), None)
+
+
+def _by_delivery(history: History) -> dict[tuple[int, str], list[Request]]:
+    requests: dict[tuple[int, str], list[Request]] = defaultdict(list)
+    for request in sorted(history.requests, key=lambda request: request.arrived_at):
+        requests[request.webhook_id, request.event_id].append(request)
+    return requests
+
+
+def _settled_at(history: History) -> dict[tuple[int, str, int], float]:
+    return {
+        (row.webhook_id, row.event_id, row.attempt_count): row.created_at
+        for row in history.log
+        if row.outcome is not None
+    }
+
+
+def _overlaps(fault: Fault, since: float, until: float, arrival_seconds: float = _ARRIVAL_SECONDS) -> bool:
+    return since <= fault.ended_at + arrival_seconds and until >= fault.started_at - _CLOCK_SECONDS

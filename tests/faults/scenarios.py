@@ -1,0 +1,97 @@
+"""What is broken, one function each: it runs while the load does, and returns when the fault is over.
+
+Sleeps here are the fault's own time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+
+from . import database_faults, environment_faults
+from .cluster import LEASE_SECONDS
+from .endpoints import DEFAULT_PLAN, FLAKY_PLAN, EndpointPlan
+from .faulty import POINTS
+from .harness import Round, Scenario
+
+
+async def nothing(round_: Round) -> None:
+    """The control."""
+    await asyncio.sleep(round_.seconds)
+
+
+async def kill_at_random(round_: Round) -> None:
+    """kill -9, again and again; another process is started each time."""
+    for pause in round_.pauses(0.5, 1.5):
+        await asyncio.sleep(pause)
+        victim = round_.one_running()
+        with round_.fault("kill -9", may_duplicate=True):
+            await round_.cluster.kill(victim)
+        await round_.cluster.start()
+
+
+async def kill_at_points(round_: Round) -> None:
+    """A process dies at each named point, in random order and at a random passage, beside one that lives."""
+    points = sorted(POINTS)
+    round_.random.shuffle(points)
+    for point in points:
+        # shards are taken and given back once a beat, the other points are passed all the time
+        passages = 3 if point == "after_take" else 1 if point == "before_release" else round_.random.randint(2, 30)
+        name = await round_.cluster.start(WEBHOOK_TEST_FAULT=f"{point}:{passages}")
+        if point == "before_release":
+            round_.cluster.running[name].process.send_signal(signal.SIGTERM)
+        died = await round_.cluster.until_dead(name, 6)
+        round_.died(point)
+        assert died, f"{name} lives; it should have died {point} for the {passages}th time"
+
+
+async def terminate(round_: Round) -> None:
+    """SIGTERM under load. Nothing may be lost, sent twice or left hanging: this is what a deployment does."""
+    for pause in round_.pauses(0.8, 1.6):
+        await asyncio.sleep(pause)
+        victim = round_.one_running()
+        await round_.cluster.start()
+        with round_.fault("SIGTERM"):
+            await round_.cluster.terminate(victim)
+
+
+async def pause_beyond_lease(round_: Round) -> None:
+    """SIGSTOP for longer than the lease, then SIGCONT: its old results may not be settled any more.
+
+    Some requests are held while it stands still, and answered so that the returning process learns of it at once.
+    """
+    await asyncio.sleep(round_.seconds / 3)
+    victim = round_.owner_of(HELD)
+    with round_.fault("SIGSTOP", may_duplicate=True, may_overlap=True):
+        round_.cluster.stop(victim)
+        # what the victim sent before is answered now; what the new owner sends is held on
+        await round_.endpoints.behave(round_.path(HELD), HELD_BEHAVIOUR)
+        await asyncio.sleep(LEASE_SECONDS + 1.0)
+        round_.cluster.go_on(victim)
+        await asyncio.sleep(0.5)
+    await round_.endpoints.behave(round_.path(HELD), {})
+
+
+HELD = len(DEFAULT_PLAN)
+HELD_BEHAVIOUR = {"kind": "held", "one_in": 3}
+HELD_PLAN = (*DEFAULT_PLAN, EndpointPlan(1, HELD_BEHAVIOUR, "127.0.0.4", in_flight_max=100, timeout_seconds=20))
+
+
+SLOW_LOOK = {"WEBHOOK_TEST_SLOW_LOOK": "1.5"}
+SLOW_READS = {"WEBHOOK_TEST_SLOW_READS": "0.2"}
+
+SCENARIOS: Sequence[Scenario] = (
+    Scenario("no fault", nothing, settings={"WEBHOOK_LEASE_SECONDS": "4"}),
+    Scenario("slow reads", nothing, first=SLOW_READS, others=SLOW_READS),
+    # a look that took long once must not make later ones late
+    Scenario("slow look", nothing, plan=FLAKY_PLAN, first=SLOW_LOOK, others=SLOW_LOOK, short_seconds=3),
+    Scenario("kill -9", kill_at_random, short_seconds=3),
+    # so many webhooks that whoever is to die surely has some of them
+    Scenario("death at points", kill_at_points, plan=(*DEFAULT_PLAN, *FLAKY_PLAN), gap_seconds=0.25, processes=1),
+    Scenario("SIGTERM", terminate),
+    Scenario("SIGSTOP", pause_beyond_lease, plan=HELD_PLAN),
+    *database_faults.SCENARIOS,
+    *environment_faults.SCENARIOS,
+)
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

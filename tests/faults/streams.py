@@ -1,0 +1,67 @@
+"""I10, I13: the log has no holes, and whoever watches it is told all of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from .history import History, LogRow, Told, Watcher
+from .violation import Violation
+
+Change = tuple[str, int, str]  # event id, attempts made, status
+
+
+def log_is_dense(history: History) -> Iterator[Violation]:
+    """I10: in each shard `seq` counts 1, 2, 3 …: no hole and no number twice.
+
+    A process that settles for a shard which is not its own any more writes a number that its new owner has used.
+    """
+    seqs: dict[int, list[int]] = defaultdict(list)
+    for row in history.log:
+        seqs[row.shard].append(row.seq)
+    for shard, numbers in seqs.items():
+        wrong = len(set(range(1, len(numbers) + 1)) ^ set(numbers)) + len(numbers) - len(set(numbers))
+        if wrong:
+            yield Violation("I10", f"the log of shard {shard} is not dense: {_around_first_flaw(numbers)}", wrong)
+
+
+def watchers_were_told_the_log(history: History) -> Iterator[Violation]:
+    """I13: a watcher that joined before the first event and resumes by its cursor is told exactly the log.
+
+    In order for each webhook, without a gap; a change comes twice only at once after a resume.
+    """
+    for watcher in history.watchers:
+        told: dict[int, list[Told]] = defaultdict(list)
+        for change in watcher.told:
+            told[change.webhook_id].append(change)
+        log: dict[int, list[LogRow]] = defaultdict(list)
+        for row in history.log:  # a webhook lies in one shard, so this is its order
+            if history.customer_of.get(row.webhook_id) == watcher.customer_id:
+                log[row.webhook_id].append(row)
+        for webhook_id in sorted(told.keys() | log.keys()):
+            yield from _compared(watcher, webhook_id, told[webhook_id], log[webhook_id])
+
+
+def _compared(watcher: Watcher, webhook_id: int, told: Sequence[Told], log: Sequence[LogRow]) -> Iterator[Violation]:
+    where = f"watcher {watcher.name}, webhook {webhook_id}"
+    place: dict[Change, int] = {(row.event_id, row.attempt_count, row.status): index for index, row in enumerate(log)}
+    expected, stream = 0, 0
+    for change in told:
+        index = place.get((change.event_id, change.attempt_count, change.status))
+        if index is None:
+            yield Violation("I13", f"{where}: told what the log does not have: {change}")
+            continue
+        resumed, stream = change.stream != stream, change.stream
+        if index < expected and not resumed:
+            yield Violation("I13", f"{where}: told again or out of order without a resume: {change}")
+            continue
+        if index > expected:
+            yield Violation("I13", f"{where}: {index - expected} changes left out before {change}", index - expected)
+        expected = index + 1
+    if expected < len(log):
+        yield Violation("I13", f"{where}: the last {len(log) - expected} changes not told", len(log) - expected)
+
+
+def _around_first_flaw(numbers: Sequence[int]) -> str:
+    at = next((index for index, number in enumerate(numbers) if number != index + 1), len(numbers))
+    return f"… {', '.join(map(str, numbers[max(0, at - 3) : at + 4]))} …"

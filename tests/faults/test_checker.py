@@ -1,0 +1,186 @@
+"""The checker on histories made by hand: for each invariant one that holds, and those that break it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from .checker import check
+from .history import Endpoint, Fault, History, LogRow, Pending, Publish, Request, Told, Vitals, Watcher
+
+# One event to one webhook: the first attempt failed with 503 and Retry-After: 1, the second one succeeded.
+ENDPOINT = Endpoint(webhook_id=7, customer_id=1, in_flight_max=2, delays_seconds=(1.0, 1.0))
+PUBLISH = Publish(customer_id=1, request_id="r1", body_hash="b1", event_id="evt_1", delivery_count=1)
+FIRST = Request(7, "evt_1", 1, 10.1, 10.2, 503, verified=True, body_hash="b1", retry_after=1.0)
+SECOND = Request(7, "evt_1", 2, 11.5, 11.6, 200, verified=True, body_hash="b1")
+FAILED = LogRow(7, 1, 7, "evt_1", 1, "pending", "http_error", 10.3, 10.0, next_due_at=11.4, response_status=503)
+SUCCEEDED = LogRow(7, 2, 7, "evt_1", 2, "succeeded", "succeeded", 11.7, 10.0, response_status=200)
+TOLD = (Told(0, 7, "evt_1", 1, "pending", 10.4), Told(0, 7, "evt_1", 2, "succeeded", 11.8))
+WATCHER = Watcher("w", 1, TOLD)
+HEALTHY = History((ENDPOINT,), (PUBLISH,), (FIRST, SECOND), (FAILED, SUCCEEDED), watchers=(WATCHER,))
+AGAIN = replace(SECOND, arrived_at=13.0, ended_at=13.1)
+KILL = Fault("kill -9", 11.65, 11.65, may_duplicate=True)  # after the receiver's answer, before it was settled
+UNKNOWN = replace(PUBLISH, event_id=None)
+CROWD = tuple(replace(FIRST, event_id=f"evt_x{n}", body_hash=f"x{n}", retry_after=None) for n in range(3))
+CROWD_PUBLISHED = tuple(replace(UNKNOWN, request_id=request.event_id, body_hash=request.body_hash) for request in CROWD)
+
+
+def broken(history: History) -> set[str]:
+    return {violation.invariant for violation in check(history).violations}
+
+
+def test_a_healthy_history_holds_and_is_counted() -> None:
+    report = check(HEALTHY)
+    assert not report.violations
+    assert (report.events, report.deliveries, report.requests) == (1, 1, 2)
+    assert (report.lost, report.duplicated, report.repeated, report.gaps) == (0, 0, 0, 0)
+    assert report.lateness_seconds == pytest.approx(0.1)
+
+
+HOLDS = {
+    "I1: an unknown publication may have made nothing": replace(
+        HEALTHY, publishes=(PUBLISH, replace(UNKNOWN, request_id="r2", body_hash="b2"))
+    ),
+    "I1: a call that was repeated is answered with the same event": replace(
+        HEALTHY, publishes=(UNKNOWN, PUBLISH, replace(PUBLISH, duplicate=True, delivery_count=0))
+    ),
+    "I3: what a kill found in flight may come once more": replace(
+        HEALTHY, requests=(FIRST, SECOND, AGAIN), log=(FAILED, replace(SUCCEEDED, created_at=13.2)), faults=(KILL,)
+    ),
+    "I4: a crash may count an attempt that nobody received": replace(
+        HEALTHY,
+        requests=(replace(SECOND, attempt=2),),
+        log=(replace(FAILED, outcome="internal_error", response_status=None), SUCCEEDED),
+    ),
+    "I5: the Retry-After of an answer that was lost binds nobody": replace(
+        HEALTHY,
+        requests=(FIRST, replace(SECOND, arrived_at=10.9, ended_at=11.0)),
+        log=(replace(FAILED, outcome="internal_error", response_status=None, next_due_at=10.8), SUCCEEDED),
+    ),
+    "I6: a stopped owner's requests and a limit of the new one's": replace(
+        HEALTHY,
+        publishes=(PUBLISH, *CROWD_PUBLISHED),
+        requests=(FIRST, SECOND, *CROWD),
+        faults=(Fault("SIGSTOP", 9.0, 10.0, may_overlap=True),),
+    ),
+    "I13: a change may come twice after a resume": replace(
+        HEALTHY, watchers=(replace(WATCHER, told=(*TOLD, replace(TOLD[1], stream=1))),)
+    ),
+    "I14: what is near the baseline": replace(HEALTHY, vitals=(Vitals("p", (40, 90), (90 << 20, 120 << 20)),)),
+}
+
+BREAKS = {
+    "I1: an acknowledged event does not end": replace(HEALTHY, log=(FAILED,), watchers=()),
+    "I1: an acknowledged event vanishes": replace(HEALTHY, log=(), requests=(), watchers=()),
+    "I1: the answer counted other webhooks": replace(HEALTHY, publishes=(replace(PUBLISH, delivery_count=2),)),
+    "I1: a key made two events, both acknowledged": replace(
+        HEALTHY, publishes=(PUBLISH, replace(PUBLISH, event_id="evt_2", duplicate=True))
+    ),
+    "I1: a key made two events, one unknown": replace(
+        HEALTHY, requests=(FIRST, SECOND, replace(SECOND, event_id="evt_2"))
+    ),
+    "I2: succeeded, and nothing was received": replace(HEALTHY, requests=(FIRST,)),
+    "I2: succeeded, and the receiver said 500": replace(HEALTHY, requests=(FIRST, replace(SECOND, status=500))),
+    "I2: recorded before the receiver answered": replace(
+        HEALTHY, log=(FAILED, replace(SUCCEEDED, created_at=11.5))
+    ),
+    "I3: a request after a 2xx, without a fault": replace(HEALTHY, requests=(FIRST, SECOND, AGAIN)),
+    "I3: an attempt number twice, without a fault": replace(
+        HEALTHY, requests=(FIRST, replace(FIRST, arrived_at=10.6, ended_at=10.7), SECOND)
+    ),
+    "I3: what was settled before the kill comes again": replace(
+        HEALTHY, requests=(FIRST, SECOND, AGAIN), faults=(replace(KILL, started_at=12.0, ended_at=12.0),)
+    ),
+    "I3: two more requests for one kill": replace(
+        HEALTHY,
+        requests=(FIRST, SECOND, AGAIN, replace(AGAIN, arrived_at=14.0, ended_at=14.1)),
+        log=(FAILED, replace(SUCCEEDED, created_at=14.2)),
+        faults=(KILL,),
+    ),
+    "I3: a fault that excuses nothing": replace(
+        HEALTHY,
+        requests=(FIRST, SECOND, AGAIN),
+        log=(FAILED, replace(SUCCEEDED, created_at=13.2)),
+        faults=(replace(KILL, may_duplicate=False),),
+    ),
+    "I4: a number is logged twice": replace(HEALTHY, log=(FAILED, replace(FAILED, seq=2)), watchers=()),
+    "I4: more attempts than the schedule has": replace(
+        HEALTHY, endpoints=(replace(ENDPOINT, delays_seconds=()),), requests=(replace(FIRST, retry_after=None), SECOND)
+    ),
+    "I4: the log goes on after an ending": replace(
+        HEALTHY, log=(replace(FAILED, status="failed"), SUCCEEDED), watchers=()
+    ),
+    "I5: before it was due": replace(HEALTHY, log=(replace(FAILED, next_due_at=11.9), SUCCEEDED)),
+    "I5: before Retry-After": replace(
+        HEALTHY,
+        requests=(FIRST, replace(SECOND, arrived_at=11.0, ended_at=11.1)),
+        log=(replace(FAILED, next_due_at=10.9), SUCCEEDED),
+    ),
+    "I6: three at once, two are allowed": replace(
+        HEALTHY,
+        requests=(FIRST, SECOND, *CROWD[:2]),
+    ),
+    "I6: a kill excuses no overlap": replace(
+        HEALTHY,
+        requests=(FIRST, SECOND, *CROWD[:2]),
+        faults=(replace(KILL, started_at=10.0, ended_at=10.0),),
+    ),
+    "I7: a webhook that nothing ails is late": replace(
+        HEALTHY,
+        endpoints=(replace(ENDPOINT, prompt=True),),
+        log=(replace(FAILED, event_created_at=7.0), replace(SUCCEEDED, event_created_at=7.0)),
+    ),
+    "I7: a watcher is told late": replace(
+        HEALTHY, watchers=(replace(WATCHER, told=(TOLD[0], replace(TOLD[1], at=19.0)), prompt=True),)
+    ),
+    "I9: a signature is wrong": replace(HEALTHY, requests=(FIRST, replace(SECOND, verified=False))),
+    "I9: nobody published that body": replace(HEALTHY, requests=(FIRST, replace(SECOND, body_hash="b9"))),
+    "I9: another event's body": replace(
+        HEALTHY,
+        publishes=(PUBLISH, replace(UNKNOWN, request_id="r2", body_hash="b2")),
+        requests=(FIRST, replace(SECOND, body_hash="b2")),
+    ),
+    "I9: another customer's event": replace(
+        HEALTHY,
+        publishes=(PUBLISH, replace(UNKNOWN, customer_id=2, request_id="r2", body_hash="b2")),
+        requests=(FIRST, replace(SECOND, body_hash="b2")),
+    ),
+    "I10: a hole in the log": replace(HEALTHY, log=(FAILED, replace(SUCCEEDED, seq=3))),
+    "I10: a number twice in the log": replace(HEALTHY, log=(FAILED, replace(SUCCEEDED, seq=1))),
+    "I11: something is left": replace(HEALTHY, pending=(Pending(7, "evt_3", 0),)),
+    "I12: never drained": replace(HEALTHY, drained_seconds=None),
+    "I12: drained too late": replace(HEALTHY, drained_seconds=61.0),
+    "I13: a change is left out": replace(HEALTHY, watchers=(replace(WATCHER, told=TOLD[1:]),)),
+    "I13: the last change is not told": replace(HEALTHY, watchers=(replace(WATCHER, told=TOLD[:1]),)),
+    "I13: out of order": replace(HEALTHY, watchers=(replace(WATCHER, told=TOLD[::-1]),)),
+    "I13: twice without a resume": replace(HEALTHY, watchers=(replace(WATCHER, told=(*TOLD, TOLD[1])),)),
+    "I13: what the log does not have": replace(
+        HEALTHY, watchers=(replace(WATCHER, told=(*TOLD, replace(TOLD[1], event_id="evt_9"))),)
+    ),
+    "I14: descriptors leak": replace(HEALTHY, vitals=(Vitals("p", (40, 400), (90 << 20, 90 << 20)),)),
+    "I14: memory leaks": replace(HEALTHY, vitals=(Vitals("p", (40, 40), (90 << 20, 900 << 20)),)),
+    "I14: SIGTERM ends in an error": replace(HEALTHY, exit_statuses={"p": 1}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("history", HOLDS.values(), ids=HOLDS)
+def test_holds(history: History) -> None:
+    assert check(history).violations == ()
+
+
+@pytest.mark.parametrize(("name", "history"), BREAKS.items(), ids=BREAKS)
+def test_breaks(name: str, history: History) -> None:
+    assert name.split(":", maxsplit=1)[0] in broken(history)
+
+
+def test_every_invariant_is_broken_here() -> None:
+    assert {name.split(":")[0] for name in BREAKS} == {f"I{n}" for n in (1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14)}
+
+
+def test_lost_and_duplicated_are_counted() -> None:
+    assert check(BREAKS["I1: an acknowledged event vanishes"]).lost == 1
+    assert check(BREAKS["I2: succeeded, and nothing was received"]).lost == 1
+    excused = check(HOLDS["I3: what a kill found in flight may come once more"])
+    assert (excused.duplicated, excused.in_flight) == (1, 1)
+    assert check(BREAKS["I13: a change is left out"]).gaps == 1

@@ -1,0 +1,23 @@
+"""Every fault once, for a few seconds. `python -m tests.faults` runs them for as long as one likes."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+
+from .database import DatabaseServer
+from .harness import Scenario, run_round
+from .scenarios import SCENARIOS
+
+# One xdist worker runs all of them: they share a Postgres, and each takes the machine for itself.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.xdist_group("faults")]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+async def test_the_service_keeps_its_promises_under(scenario: Scenario, server: DatabaseServer) -> None:
+    seed = secrets.randbelow(2**32)
+    report = await run_round(scenario, server, seed, scenario.short_seconds)
+    shown = "\n".join(map(str, report.violations[:20]))
+    assert not report.violations, f"--scenario {scenario.name!r} --seed {seed}:\n{shown}"
+    assert report.events > 20, f"hardly any load: {report}"

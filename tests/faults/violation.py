@@ -1,0 +1,17 @@
+"""What the checker finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """An invariant that did not hold. `count` is how many things it concerns."""
+
+    invariant: str  # as numbered in the reliability plan: I1 … I14
+    sentence: str
+    count: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.sentence}"

@@ -1,0 +1,151 @@
+"""Clients of the service: publishers that repeat until they are acknowledged, watchers that resume by cursor."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from dataclasses import dataclass, field
+from random import Random
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+from webhook.v1 import delivery_pb2, event_pb2, service_pb2
+
+from tests.support.service import error_details
+from webhook_grpc.domain.ids import parse_delivery_id
+
+from .cluster import Cluster
+from .history import Publish, Told, Watcher
+
+_OCCURRED_AT = 1_700_000_000
+_PUBLISH_SECONDS_MAX = 3.0
+_PAUSE_SECONDS = 0.05
+
+
+@dataclass
+class Publisher:
+    """Publishes one event after the other, each under its own request id, until it is acknowledged."""
+
+    name: str
+    customer_id: int
+    cluster: Cluster
+    random: Random
+    gap_seconds: float
+    history: list[Publish] = field(default_factory=list[Publish])
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    gives_up: bool = False  # takes "unknown" for an answer and goes on with the next event
+    last_seconds: float = 10.0  # after the end of the load, for the event that is not acknowledged yet
+
+    async def run(self) -> None:
+        """Until it is stopped; the event that it is at then is still repeated for a while."""
+        number = 0
+        while not self.stopped.is_set():
+            number += 1
+            await self._publish(f"{self.name}-{number}")
+            await asyncio.sleep(self.gap_seconds * self.random.uniform(0.5, 1.5))
+
+    async def _publish(self, request_id: str) -> None:
+        data_json = f'{{"request":"{request_id}","text":"✓ {"é" * 20}"}}'
+        event = event_pb2.Event(
+            customer_id=self.customer_id,
+            event_type="job.completed",
+            data_json=data_json,
+            occur_time=Timestamp(seconds=_OCCURRED_AT),
+        )
+        request = service_pb2.PublishEventRequest(event=event, request_id=request_id)
+        body_hash = hashlib.sha256(_body(data_json)).hexdigest()
+        until: float | None = None
+        while True:
+            try:
+                answer = await self.cluster.any(self.random).stub.PublishEvent(request, timeout=_PUBLISH_SECONDS_MAX)
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                self.history.append(Publish(self.customer_id, request_id, body_hash, None))
+            else:
+                self.history.append(
+                    Publish(
+                        self.customer_id,
+                        request_id,
+                        body_hash,
+                        answer.event_id,
+                        answer.duplicate,
+                        answer.delivery_count,
+                    )
+                )
+                return
+            if self.gives_up:
+                return
+            if self.stopped.is_set():
+                now = asyncio.get_running_loop().time()
+                until = until or now + self.last_seconds
+                if now > until:
+                    return
+            await asyncio.sleep(_PAUSE_SECONDS)  # as a client would: the process may be dead
+
+
+@dataclass
+class ResumingWatcher:
+    """Watches one customer's deliveries and resumes with whichever process answers."""
+
+    name: str
+    customer_id: int
+    cluster: Cluster
+    random: Random
+    told: list[Told] = field(default_factory=list[Told])
+    joined: asyncio.Event = field(default_factory=asyncio.Event)
+    reading: asyncio.Event = field(default_factory=asyncio.Event)  # cleared: it does not read what is sent to it
+    reconnect_seconds: float | None = None  # leaves its stream of its own accord so often
+    away_seconds: float = 0.05  # and stays away so long
+    streams: int = 0
+    refusals: list[str] = field(default_factory=list[str])  # why its streams ended, if the service said so
+    prompt: bool = False  # see history.Watcher
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        cursor = b""
+        self.reading.set()
+        while True:
+            request = service_pb2.WatchDeliveriesRequest(customer_id=self.customer_id)
+            request.heartbeat_interval.FromSeconds(1)
+            if cursor:
+                request.cursor = cursor
+            stream, call = self.streams, self.cluster.any(self.random).stub.WatchDeliveries(request)
+            try:
+                async with asyncio.timeout(self.reconnect_seconds):
+                    async for message in call:
+                        self.told += [_told(stream, delivery) for delivery in message.deliveries]
+                        cursor = message.cursor
+                        self.joined.set()
+                        await self.reading.wait()
+            except grpc.aio.AioRpcError as error:
+                self.refusals += _reasons(error)
+            except (TimeoutError, asyncio.InvalidStateError):
+                pass
+            finally:
+                call.cancel()
+            self.streams += 1
+            await asyncio.sleep(self.away_seconds)
+
+    def history(self) -> Watcher:
+        """What it was told."""
+        return Watcher(self.name, self.customer_id, tuple(self.told), self.prompt)
+
+
+def _told(stream: int, delivery: delivery_pb2.Delivery) -> Told:
+    parsed = parse_delivery_id(delivery.delivery_id)
+    assert parsed is not None
+    assert parsed[1] == delivery.webhook_id
+    status = delivery_pb2.DeliveryStatus.Name(delivery.status).removeprefix("DELIVERY_STATUS_").lower()
+    return Told(stream, delivery.webhook_id, delivery.event_id, delivery.attempt_count, status, time.time())
+
+
+def _reasons(error: grpc.aio.AioRpcError) -> list[str]:
+    try:
+        return [error_details(error)["ErrorInfo"].reason]
+    except KeyError:  # not the service's own words: its process is gone
+        return []
+
+
+def _body(data_json: str) -> bytes:
+    """What a receiver must get, written down independently of the service."""
+    return f'{{"event":"job.completed","timestamp":{_OCCURRED_AT},"data":{data_json}}}'.encode()
