@@ -6,7 +6,7 @@ SOURCES := src tests examples scripts benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo run migrate test check format generate bench bench-isolation clean
+.PHONY: help setup demo run migrate test check format generate faults reliability bench bench-isolation clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -42,6 +42,12 @@ generate: .venv/dev ## write generated/ from protos/
 
 bench: .venv/demo ## measure publish and delivery rates on this machine
 	@$(BIN)/python benchmarks/throughput.py
+
+faults: .venv/dev ## run every fault of tests/faults once, longer than `make test` does, and print a table
+	@$(BIN)/python -m tests.faults --seconds 15
+
+reliability: .venv/dev ## measure and write docs/reliability.md
+	@$(BIN)/python scripts/reliability.py
 
 bench-isolation: .venv/dev ## measure what one customer's trouble does to the latency of others
 	@$(BIN)/python benchmarks/isolation.py

@@ -1,0 +1,79 @@
+"""`make reliability`: writes the tables of docs/reliability.md.
+
+Runs the isolation benchmark, the hostile receivers and the fault suite, about twenty minutes in all. Every figure in
+the tables is of this run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TARGET = ROOT / "docs" / "reliability.md"
+SECONDS_MAX = 3600
+
+
+def run(*arguments: str) -> list[str]:
+    """Runs a Python program to its end, shows its output, and returns the lines. Ends this one if it fails."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WEBHOOK_")}
+    print("$ python", *arguments, flush=True)
+    finished = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+    print(finished.stdout, flush=True)
+    if finished.returncode:
+        sys.exit(f"failed: python {' '.join(arguments)}")
+    return finished.stdout.splitlines()
+
+
+def table(lines: list[str]) -> str:
+    """The Markdown table in an output."""
+    return "\n".join(line for line in lines if line.startswith("|"))
+
+
+def put(document: str, name: str, text: str) -> str:
+    """Puts what was measured into its place."""
+    pattern = rf"(<!-- measured: {name} -->\n).*?(<!-- end -->)"
+    replaced, count = re.subn(pattern, lambda match: f"{match[1]}{text}\n{match[2]}", document, flags=re.DOTALL)
+    if count != 1:
+        sys.exit(f"{TARGET.name} has no place for `{name}`")
+    return replaced
+
+
+def main() -> None:
+    """Measures first and writes afterwards, so that a failure leaves the document as it was."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="of each fault")
+    arguments = parser.parse_args()
+    isolation = run("benchmarks/isolation.py")
+    ratios = "\n".join(f"- {line}" for line in isolation if "with trouble / without" in line)
+    hostile = run("-m", "tests.engine.hostile")
+    faults = run("-m", "tests.faults", "--rounds", str(arguments.rounds))
+    about = f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Python {platform.python_version()}."
+    document = TARGET.read_text()
+    for name, text in {
+        "run": about,
+        "faults": table(faults),
+        "isolation": f"{table(isolation)}\n\n{ratios}",
+        "hostile": table(hostile),
+    }.items():
+        document = put(document, name, text)
+    TARGET.write_text(document)
+    print(f"wrote {TARGET.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
