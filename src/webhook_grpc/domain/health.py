@@ -16,6 +16,7 @@ from .model import AttemptResult, DisableReason, Outcome
 from .throttle import Throttle
 
 HOUR: Final = 3600.0
+_COUNT_MAX: Final = 1_000_000
 _FAR_AHEAD_SECONDS: Final = 2.0  # how much of a limited webhook's backlog is worth holding in memory
 
 
@@ -95,7 +96,7 @@ class FailureRecord:
         """Another failure."""
         if self.failing_since is None:
             self.failing_since = now
-        self.failure_count += 1
+        self.failure_count = min(self.failure_count + 1, _COUNT_MAX)
 
     def blocked(self, now: float, apart_seconds: float) -> None:
         """The address may not be called. Those in quick succession count once: a name may be wrong for a moment."""
@@ -228,11 +229,16 @@ class Flow:
             blocked_seconds=None if record.blocked_at is None else now - record.blocked_at,
         )
 
-    def restore(self, saved: SavedHealth, now: float) -> None:
-        """Goes on from what another process, or this one earlier, has saved."""
+    def restore(self, saved: SavedHealth, now: float, *, is_complete: bool = True) -> None:
+        """Goes on from what the last owner has saved.
+
+        It is not complete if that owner died: its last success may be missing, so its failures do not count any more.
+        """
         self.breaker.state = saved.breaker
         self.breaker.probe_at = now + saved.probe_in_seconds
         self.breaker.probe_count = saved.probe_count
+        if not is_complete:
+            return
         self.record = FailureRecord(
             failing_since=None if saved.failing_seconds is None else now - saved.failing_seconds,
             failure_count=saved.failure_count,

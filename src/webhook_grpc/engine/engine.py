@@ -10,11 +10,10 @@ from typing import Any, Final
 import structlog
 
 from ..domain.errors import Conflict, Unavailable, WebhookError
-from ..domain.health import FailureRecord
 from ..domain.model import DisableReason, Webhook, WebhookStatus
 from ..domain.sealing import Sealer
 from ..settings import Settings
-from ..store import health, webhooks
+from ..store import webhooks
 from ..store.clock import DatabaseClock
 from ..store.db import Database
 from ..store.hints import Hints
@@ -166,8 +165,6 @@ class Engine:
         False if it is no longer the webhook of which that was true: its URL may have been mended meanwhile.
         """
         try:
-            if reason is DisableReason.FAILING and await self._did_succeed(webhook):
-                return False
             await webhooks.set_status(
                 self._database,
                 webhook,
@@ -182,14 +179,4 @@ class Engine:
             return True  # deleted or disabled meanwhile
         log.warning("webhook disabled", webhook_id=webhook.webhook_id, customer_id=webhook.customer_id, reason=reason)
         self._hints.webhook_changed(webhook.webhook_id)
-        return True
-
-    async def _did_succeed(self, webhook: Webhook) -> bool:
-        """Asks the log, because what is remembered may have missed a success when a process died."""
-        seconds = self._settings.disable_after_seconds
-        if not await health.succeeded_within(self._database, webhook.webhook_id, seconds):
-            return False
-        flow = self.flows.get(webhook.webhook_id)
-        if flow is not None:
-            flow.record = FailureRecord()
         return True

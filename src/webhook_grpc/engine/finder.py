@@ -277,11 +277,17 @@ class Finder:
         taken, refused = 0, set[int]()
         for start in range(0, len(rows), _BODIES_PER_READ):
             for delivery in await backlog.with_bodies(self._connection, rows[start : start + _BODIES_PER_READ]):
-                if delivery.webhook_id not in refused and self._take_in(delivery, reading):
+                if delivery.webhook_id in refused:
+                    continue
+                if self._take_in(delivery, reading):
                     taken += 1
-                elif not delivery.is_fresh:
+                elif not delivery.is_fresh and self._is_full(delivery.webhook_id):
                     refused.add(delivery.webhook_id)
         return taken
+
+    def _is_full(self, webhook_id: int) -> bool:
+        lane = self._lanes.get(webhook_id)
+        return lane is None or not self._lanes.room(lane, time.monotonic())
 
     def _take_in(self, delivery: PendingDelivery, reading: Reading) -> bool:
         """Holds a delivery, unless it is somebody else's by now or was settled while its row was on the way."""

@@ -56,7 +56,9 @@ class Flows:
                 continue  # given up while this was read
             flow = Flow(self._policy, self._owned_since[webhook.shard])
             if webhook.webhook_id in saved:
-                flow.restore(saved[webhook.webhook_id], now)
+                owned = self._ownership.owned.get(webhook.shard)
+                is_complete = owned is not None and owned.abandoned_at is None
+                flow.restore(saved[webhook.webhook_id], now, is_complete=is_complete)
                 self._has_row.add(webhook.webhook_id)
             self._flows[webhook.webhook_id] = flow
             self.configure(webhook)

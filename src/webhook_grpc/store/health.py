@@ -12,7 +12,7 @@ from uuid import UUID
 
 from ..domain.breaker import BreakerState
 from ..domain.health import SavedHealth
-from .db import LoopConnection, Queries
+from .db import LoopConnection
 
 LOAD: Final = """
 SELECT webhook_id, breaker,
@@ -50,14 +50,6 @@ DELETE FROM webhook_health h USING shards s
 WHERE h.webhook_id = ANY(%(ids)b::bigint[]) AND s.shard = h.webhook_id %% 64 AND s.owner = %(worker)b::uuid
 """
 
-# The log knows: asked before a webhook is switched off for good.
-SUCCEEDED_WITHIN: Final = """
-SELECT EXISTS (
-    SELECT 1 FROM attempts
-    WHERE webhook_id = %(id)s AND created_at > now() - %(seconds)s * interval '1 second' AND outcome = 'succeeded'
-)
-"""
-
 
 async def load(connection: LoopConnection, webhook_ids: Collection[int]) -> dict[int, SavedHealth]:
     """The health of those webhooks that are not well. Raises Unavailable."""
@@ -87,9 +79,3 @@ async def save(
         )
     if well:
         await connection.rows(FORGET, {"worker": worker, "ids": list(well)})
-
-
-async def succeeded_within(database: Queries, webhook_id: int, seconds: float) -> bool:
-    """Whether the log knows a success of the webhook that is not older than this. Raises Unavailable."""
-    [(found,)] = await database.rows(SUCCEEDED_WITHIN, {"id": webhook_id, "seconds": seconds})
-    return found
