@@ -16,7 +16,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from .domain import breaker, egress, health, retry, sealing
+from .domain import breaker, egress, health, ramp, retry, sealing
 from .domain.ids import INT64_MAX
 
 Permission = Literal["read", "publish", "manage"]
@@ -89,8 +89,16 @@ class Settings(BaseSettings):
     """Comma-separated delays before each further attempt, for webhooks without their own."""
     overload_delay_seconds_min: Annotated[float, Field(ge=0, le=3600)] = retry.OVERLOAD_DELAY_SECONDS_MIN
     """The least delay after a timeout, 429, 502, 503 or 504."""
+    retry_jitter: Annotated[float, Field(ge=0, le=1)] = retry.JITTER_SHARE
+    """By which share a delay is varied, up and down; after a Retry-After only up."""
+    retry_after_seconds_max: Annotated[float, Field(ge=0, le=604_800)] = retry.RETRY_AFTER_SECONDS_MAX
+    """The longest Retry-After that is honoured."""
     attempt_timeout_seconds: Annotated[float, Field(ge=1, le=30)] = 15.0
     """How long an attempt may take in all, for webhooks without their own."""
+    connect_seconds_max: Annotated[float, Field(ge=0.1, le=30)] = 5.0
+    """How long each connection may take to be made."""
+    response_body_seconds_max: Annotated[float, Field(ge=0.1, le=30)] = 1.0
+    """How long the body of an answer is read after its status has decided."""
     breaker_failures: Annotated[int, Field(ge=1, le=1000)] = 10
     """After how many failures in a row (no answer, no connection, bad TLS, 5xx) a webhook's breaker opens."""
     breaker_failure_share: Annotated[float, Field(gt=0, le=1)] = 0.7
@@ -103,6 +111,10 @@ class Settings(BaseSettings):
     """When an open breaker lets the first probe through. Doubled after each that fails."""
     breaker_probe_seconds_max: Annotated[float, Field(ge=0.05, le=86_400)] = 3600.0
     """The longest time between two probes."""
+    breaker_successes_per_step: Annotated[int, Field(ge=1, le=1000)] = 5
+    """After how many answers a half-open breaker lets twice as many requests through."""
+    hold_seconds_max: Annotated[float, Field(ge=0, le=86_400)] = 3600.0
+    """For how long at most the Retry-After of a 429 or 503 holds everything that goes to the webhook."""
     throttle_seconds: Annotated[float, Field(ge=1, le=86_400)] = 600.0
     """How long it takes after a 429, which halves a webhook's rate, until the rate is as before."""
     disable_after_seconds: Annotated[float, Field(ge=1, le=31_536_000)] = 432_000.0
@@ -110,7 +122,13 @@ class Settings(BaseSettings):
     disable_failures_min: Annotated[int, Field(ge=1)] = 20
     """How many failures that takes at least."""
     blocked_disable_after: Annotated[int, Field(ge=1, le=1000)] = 3
-    """How many times in a row, ten minutes or more apart, an address that may not be called disables its webhook."""
+    """How many times in a row an address that may not be called disables its webhook."""
+    blocked_apart_seconds: Annotated[float, Field(ge=0, le=86_400)] = 600.0
+    """How far apart those times have to be."""
+    ramp_in_flight: Annotated[int, Field(ge=1)] = ramp.FIRST
+    """Requests at once with which a process begins that has just taken over work."""
+    ramp_doubling_seconds: Annotated[float, Field(ge=0.01, le=60)] = ramp.DOUBLING_SECONDS
+    """After how long it may have twice as many."""
     webhook_in_flight_max: Annotated[int, Field(ge=1, le=100)] = 10
     """Requests at once to one webhook, for webhooks without their own."""
     customer_in_flight_max: Annotated[int, Field(ge=1)] = 200
@@ -290,19 +308,27 @@ class Settings(BaseSettings):
                 window_seconds=self.breaker_window_seconds,
                 probe_seconds_min=self.breaker_probe_seconds_min,
                 probe_seconds_max=self.breaker_probe_seconds_max,
+                successes_per_step=self.breaker_successes_per_step,
             ),
             disable=health.DisablePolicy(
                 failing_seconds=self.disable_after_seconds,
                 failures_min=self.disable_failures_min,
                 blocked_count=self.blocked_disable_after,
+                blocked_apart_seconds=self.blocked_apart_seconds,
             ),
             throttle_seconds=self.throttle_seconds,
+            hold_seconds_max=self.hold_seconds_max,
         )
 
     @property
     def retry_policy(self) -> retry.RetryPolicy:
         """When failed attempts are repeated."""
-        return retry.RetryPolicy(self.retry_delays_seconds, self.overload_delay_seconds_min)
+        return retry.RetryPolicy(
+            self.retry_delays_seconds,
+            self.overload_delay_seconds_min,
+            self.retry_jitter,
+            self.retry_after_seconds_max,
+        )
 
 
 def _default_data_dir(user_id: int) -> Path:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook_grpc.domain.ramp import FIRST, STEP_SECONDS, Ramp
+from webhook_grpc.domain.ramp import DOUBLING_SECONDS, FIRST, Ramp
 
 BEGAN = 1000.0
 PROCESS_MAX = 2000
@@ -36,8 +36,8 @@ def test_a_small_limit_is_there_from_the_start() -> None:
 
 def test_it_tells_when_the_next_step_is() -> None:
     ramp = Ramp(BEGAN)
-    assert ramp.next_step_at(PROCESS_MAX, BEGAN) == pytest.approx(BEGAN + STEP_SECONDS)
-    assert ramp.next_step_at(PROCESS_MAX, BEGAN + 0.3) == pytest.approx(BEGAN + 2 * STEP_SECONDS)
+    assert ramp.next_step_at(PROCESS_MAX, BEGAN) == pytest.approx(BEGAN + DOUBLING_SECONDS)
+    assert ramp.next_step_at(PROCESS_MAX, BEGAN + 0.3) == pytest.approx(BEGAN + 2 * DOUBLING_SECONDS)
 
 
 def test_a_clock_that_is_a_little_behind_does_no_harm() -> None:
@@ -52,6 +52,6 @@ def test_at_the_next_step_more_may_be_used_and_not_before(limit: int, seconds: f
     if at is None:
         assert ramp.limit(limit, now) == limit
         return
-    assert now - 1e-9 < at <= now + STEP_SECONDS + 1e-9
+    assert now - 1e-9 < at <= now + DOUBLING_SECONDS + 1e-9
     assert ramp.limit(limit, at - 2e-9) == ramp.limit(limit, min(now, at - 2e-9)) < limit
     assert ramp.limit(limit, at + 2e-9) == min(limit, 2 * ramp.limit(limit, at - 2e-9))

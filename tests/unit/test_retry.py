@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from webhook_grpc.domain.model import AttemptResult, DeliveryStatus, Outcome
 from webhook_grpc.domain.retry import (
+    AGAIN_SECONDS,
     DEFAULT_DELAYS_SECONDS,
     OVERLOAD_DELAY_SECONDS_MIN,
     RetryPolicy,
     Settlement,
+    again,
     decide,
     parse_retry_after,
 )
@@ -271,3 +273,18 @@ def test_retry_after_is_bounded_by_what_is_left_of_the_schedule(
 ) -> None:
     policy = RetryPolicy(delays, overload_delay_seconds_min=0)
     assert delay_after(http_error(503, "999999999"), attempt_number, policy, jitter=0) == expected
+
+
+# --- what was said to a webhook that is another by now ---------------------------------------------------------------
+
+
+def test_what_does_not_concern_the_webhook_any_more_is_soon_sent_again() -> None:
+    settlement = again(1, RetryPolicy((60.0, 60.0)))
+    assert (settlement.status, settlement.retry_in_seconds) == (DeliveryStatus.PENDING, AGAIN_SECONDS)
+    assert not settlement.disables_webhook
+
+
+def test_it_uses_up_an_attempt_like_any_other() -> None:
+    """Else a receiver that says 410 to every other URL could be tried without end."""
+    assert again(2, RetryPolicy((60.0, 60.0))).status is DeliveryStatus.PENDING
+    assert again(3, RetryPolicy((60.0, 60.0))).status is DeliveryStatus.FAILED

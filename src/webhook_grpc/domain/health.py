@@ -126,8 +126,8 @@ class Flow:
 
     def configure(self, in_flight_max: int | None, rate_per_second: float | None) -> None:
         """The webhook's own limits are these."""
-        self.in_flight_max = in_flight_max or self.policy.in_flight_max
-        self._throttle.own_rate = rate_per_second
+        self.in_flight_max = max(1, in_flight_max or self.policy.in_flight_max)
+        self._throttle.own_rate = rate_per_second if rate_per_second and rate_per_second > 0 else None
 
     # --- asking ----------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 FIRST: Final = 16
-STEP_SECONDS: Final = 0.2
+DOUBLING_SECONDS: Final = 0.2
 
 
 @dataclass(slots=True)
@@ -18,16 +18,18 @@ class Ramp:
     """Begins when the process takes over work. Times are monotonic seconds."""
 
     began_at: float
+    first: int = FIRST
+    doubling_seconds: float = DOUBLING_SECONDS
 
     def limit(self, limit: int, now: float) -> int:
         """How much of the limit may be used."""
-        return min(limit, FIRST * 2 ** self._steps(now))
+        return min(limit, self.first * 2 ** self._steps(now))
 
     def next_step_at(self, limit: int, now: float) -> float | None:
         """When more may be used, None if all may be."""
         if self.limit(limit, now) >= limit:
             return None
-        return self.began_at + (self._steps(now) + 1) * STEP_SECONDS
+        return self.began_at + (self._steps(now) + 1) * self.doubling_seconds
 
     def _steps(self, now: float) -> int:
-        return min(30, max(0, int((now - self.began_at) / STEP_SECONDS)))
+        return min(30, max(0, int((now - self.began_at) / self.doubling_seconds)))

@@ -30,7 +30,9 @@ DEFAULT_DELAYS_SECONDS: Final = (
     24 * HOUR,
 )
 OVERLOAD_DELAY_SECONDS_MIN: Final = 60.0
+JITTER_SHARE: Final = 0.2
 RETRY_AFTER_SECONDS_MAX: Final = 24 * HOUR
+AGAIN_SECONDS: Final = 1.0
 
 _OVERLOADED_STATUSES: Final = frozenset({429, 502, 503, 504})
 _GONE: Final = 410
@@ -43,6 +45,8 @@ class RetryPolicy:
 
     delays_seconds: tuple[float, ...] = DEFAULT_DELAYS_SECONDS
     overload_delay_seconds_min: float = OVERLOAD_DELAY_SECONDS_MIN
+    jitter_share: float = JITTER_SHARE
+    retry_after_seconds_max: float = RETRY_AFTER_SECONDS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +77,24 @@ def decide(
     return Settlement(DeliveryStatus.PENDING, _delay_seconds(result, left, policy, now, jitter))
 
 
+def again(attempt_number: int, policy: RetryPolicy) -> Settlement:
+    """Decides after an attempt whose result was meant for a webhook that is another by now: soon again, if at all."""
+    if attempt_number > len(policy.delays_seconds):
+        return Settlement(DeliveryStatus.FAILED)
+    return Settlement(DeliveryStatus.PENDING, AGAIN_SECONDS)
+
+
 def _delay_seconds(
     result: AttemptResult, left: tuple[float, ...], policy: RetryPolicy, now: datetime, jitter: float
 ) -> float:
-    delay = left[0] * (0.8 + 0.4 * jitter)
+    later = 1 + policy.jitter_share * jitter  # where earlier would be before what was asked for
+    delay = left[0] * (1 + policy.jitter_share * (2 * jitter - 1))
     if result.outcome is Outcome.TIMEOUT or result.response_status in _OVERLOADED_STATUSES:
-        delay = max(delay, policy.overload_delay_seconds_min * (1 + 0.2 * jitter))
+        delay = max(delay, policy.overload_delay_seconds_min * later)
     asked = parse_retry_after(result.retry_after, now)
     if asked is not None:
-        bounded = min(asked, RETRY_AFTER_SECONDS_MAX, max(left[0], sum(left)))
-        delay = max(delay, bounded * (1 + 0.2 * jitter))
+        bounded = min(asked, policy.retry_after_seconds_max, max(left[0], sum(left)))
+        delay = max(delay, bounded * later)
     return delay
 
 

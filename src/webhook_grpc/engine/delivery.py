@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from ..domain.egress import BlockReason, EgressPolicy, why_url_blocked
 from ..domain.ids import delivery_id_text, event_id_text
 from ..domain.model import AttemptResult, DeliveryStatus, FailureReason, Outcome, PendingDelivery, Webhook
-from ..domain.retry import RetryPolicy, Settlement, decide
+from ..domain.retry import RetryPolicy, Settlement, again, decide
 from ..domain.sealing import Sealer, UnsealError
 from ..domain.signing import signature_headers
 from ..store.clock import DatabaseClock
@@ -43,6 +44,10 @@ class Deliverer:
     async def attempt(self, delivery: PendingDelivery, webhook: Webhook) -> Settled:
         """Makes the next attempt of a delivery. Raises SenderFault if this process could not make one."""
         return self._decided(delivery, self._policy_of(webhook), await self._send(delivery, webhook))
+
+    def again(self, settled: Settled, webhook: Webhook) -> Settled:
+        """The same attempt, if what was said does not concern the webhook as it is now."""
+        return replace(settled, settlement=again(settled.delivery.attempt + 1, self._policy_of(webhook)))
 
     def failed(self, delivery: PendingDelivery) -> Settled:
         """What becomes of a delivery whose attempt ended in a way that nobody thought of.
@@ -87,7 +92,7 @@ class Deliverer:
     def _policy_of(self, webhook: Webhook) -> RetryPolicy:
         if webhook.retry_delays_seconds is None:
             return self._retry_policy
-        return RetryPolicy(webhook.retry_delays_seconds, self._retry_policy.overload_delay_seconds_min)
+        return replace(self._retry_policy, delays_seconds=webhook.retry_delays_seconds)
 
     def _not_sent(self, outcome: Outcome, reason: FailureReason) -> AttemptResult:
         return AttemptResult(outcome, self._clock.now(), 0, reason)

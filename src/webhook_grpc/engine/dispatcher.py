@@ -7,16 +7,16 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from ..domain.health import Flow
 from ..domain.ids import delivery_id_text
-from ..domain.model import DeliveryStatus, DisableReason, PendingDelivery, Webhook
+from ..domain.model import DisableReason, PendingDelivery, Webhook
 from ..domain.ramp import Ramp
-from ..domain.retry import Settlement, parse_retry_after
+from ..domain.retry import parse_retry_after
 from ..store.clock import DatabaseClock
 from ..store.settlement import Settled
 from .careful import CarefulMode
@@ -31,7 +31,6 @@ from .settler import Settler
 log = structlog.get_logger(__name__)
 attempt_log = structlog.get_logger("webhook_grpc.attempt")
 
-_AGAIN: Final = Settlement(DeliveryStatus.PENDING, 1.0)  # for what was said to a webhook that is another by now
 _FAULT_PAUSE_SECONDS: Final = (1.0, 5.0)
 _STARTS_PER_TURN: Final = 8  # of the event loop: whoever becomes ready meanwhile need not wait for a flood
 
@@ -42,6 +41,8 @@ class DispatchLimits:
 
     in_flight_max: int
     unsettled_max: int
+    ramp_in_flight: int
+    ramp_doubling_seconds: float
 
 
 class Dispatcher:
@@ -85,7 +86,7 @@ class Dispatcher:
     def gained(self, shards: set[int]) -> None:
         """The shards are ours now. Whoever had none begins slowly."""
         if len(self._ownership.owned) == len(shards):
-            self._ramp = Ramp(time.monotonic())
+            self._ramp = Ramp(time.monotonic(), self._limits.ramp_in_flight, self._limits.ramp_doubling_seconds)
 
     def start_soon(self) -> None:
         """Starts what may be started, at the next turn of the event loop."""
@@ -178,7 +179,7 @@ class Dispatcher:
         reason = self._learn(flow, settled, started_at)
         if settled.settlement.disables_webhook:
             is_disabled = await self._disable(webhook, DisableReason.GONE)
-            return settled if is_disabled else replace(settled, settlement=_AGAIN)
+            return settled if is_disabled else self._deliverer.again(settled, webhook)
         if reason is not None and webhook.webhook_id not in self._disabling:
             await self._disable_failing(webhook, reason)
         return settled

@@ -73,10 +73,20 @@ class Engine:
             options, settings.poll_seconds, clock, self.lanes, self.ownership, self.webhooks, self.flows
         )
         self._sender = Sender(
-            settings.egress_policy, clock, settings.response_body_bytes_max, settings.idle_connections_max
+            settings.egress_policy,
+            clock,
+            settings.response_body_bytes_max,
+            settings.idle_connections_max,
+            connect_seconds_max=settings.connect_seconds_max,
+            body_seconds_max=settings.response_body_seconds_max,
         )
         self.dispatcher = Dispatcher(
-            DispatchLimits(settings.process_in_flight_max, _UNSETTLED_MAX),
+            DispatchLimits(
+                settings.process_in_flight_max,
+                _UNSETTLED_MAX,
+                settings.ramp_in_flight,
+                settings.ramp_doubling_seconds,
+            ),
             clock,
             self.lanes,
             self.ownership,

@@ -30,8 +30,6 @@ from .resolver import GuardedResolver, ResolverDown
 from .sockets import OwnedSocket
 
 RAW_BYTES_MAX: Final = 65_536
-BODY_SECONDS_MAX: Final = 1.0
-CONNECT_SECONDS_MAX: Final = 5.0
 KEEPALIVE_SECONDS: Final = 20.0
 
 _OWN_FAULTS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
@@ -138,6 +136,9 @@ class Sender:
         idle_connections_max: int = 1000,
         resolver: AbstractResolver | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        *,
+        connect_seconds_max: float = 5.0,
+        body_seconds_max: float = 1.0,
     ) -> None:
         self._policy = policy
         self._clock = clock
@@ -145,6 +146,8 @@ class Sender:
         self.connections = Connections(idle_connections_max)
         self._resolver = resolver
         self._ssl_context = ssl_context
+        self._connect_seconds_max = connect_seconds_max
+        self._body_seconds_max = body_seconds_max
 
     @functools.cached_property
     def _opened_resolver(self) -> AbstractResolver:
@@ -219,7 +222,7 @@ class Sender:
             headers=request.headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=CONNECT_SECONDS_MAX, sock_read=request.timeout_seconds
+                total=None, sock_connect=self._connect_seconds_max, sock_read=request.timeout_seconds
             ),
         )
 
@@ -227,7 +230,7 @@ class Sender:
         """The start of the body. The status has decided: trouble with the body changes nothing."""
         excerpt = bytearray()
         try:
-            async with asyncio.timeout(BODY_SECONDS_MAX):
+            async with asyncio.timeout(self._body_seconds_max):
                 while chunk := await response.content.read(self._response_body_bytes_max + 1 - len(excerpt)):
                     excerpt += chunk
                     if len(excerpt) > self._response_body_bytes_max:

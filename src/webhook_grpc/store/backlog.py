@@ -79,6 +79,18 @@ WHERE d.shard = k.shard AND d.webhook_id = k.webhook_id AND d.due_at = k.due_at 
     AND d.attempt = k.attempt
 RETURNING d.webhook_id, d.event_id
 """
+# Seldom needed: reads the log of one webhook.
+LOGGED: Final = """
+SELECT k.webhook_id, k.event_id, a.event_type, a.event_created_at
+FROM unnest(%(webhook_id)b::bigint[], %(event_id)b::uuid[]) AS k(webhook_id, event_id)
+CROSS JOIN LATERAL (
+    SELECT event_type, event_created_at FROM attempts
+    WHERE webhook_id = k.webhook_id AND event_id = k.event_id
+    LIMIT 1
+) a
+"""
+
+_Known = tuple[str, datetime, bytes]  # an event's type, when it was stored, its body
 
 _STATUSES: Final = {status.value: status for status in WebhookStatus}  # of what is not known yet, nothing is sent
 
@@ -157,7 +169,8 @@ async def with_bodies(connection: LoopConnection, rows: Sequence[FoundRow]) -> l
         return []
     parameters = {"ids": list(event_ids), "first": min(event_ids), "last": max(event_ids)}
     found = await connection.rows(BODIES, parameters)
-    events: dict[UUID, tuple[str, datetime, bytes]] = {event_id: (kind, at, body) for event_id, kind, at, body in found}
+    events: dict[UUID, _Known] = {event_id: (event_type, at, body) for event_id, event_type, at, body in found}
+    gone = {} if len(events) == len(event_ids) else await _logged(connection, rows, events)
     return [
         PendingDelivery(
             row.webhook_id,
@@ -165,12 +178,24 @@ async def with_bodies(connection: LoopConnection, rows: Sequence[FoundRow]) -> l
             row.due_at,
             row.customer_id,
             row.attempt,
-            *events.get(row.event_id, ("unknown", row.due_at, b"")),
+            *(events.get(row.event_id) or gone.get((row.webhook_id, row.event_id), ("unknown", row.due_at, b""))),
             row.danger,
             row.is_fresh,
         )
         for row in rows
     ]
+
+
+async def _logged(
+    connection: LoopConnection, rows: Sequence[FoundRow], events: Mapping[UUID, _Known]
+) -> dict[tuple[int, UUID], _Known]:
+    """What the log knows of deliveries that were tried before their events went; their ending must agree with it."""
+    tried = [row for row in rows if row.attempt and row.event_id not in events]
+    if not tried:
+        return {}
+    parameters = {"webhook_id": [row.webhook_id for row in tried], "event_id": [row.event_id for row in tried]}
+    found = await connection.rows(LOGGED, parameters)
+    return {(webhook_id, event_id): (event_type, at, b"") for webhook_id, event_id, event_type, at in found}
 
 
 async def set_danger(

@@ -1,0 +1,1 @@
+"""The store against an executable model of it."""

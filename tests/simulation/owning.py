@@ -1,0 +1,201 @@
+"""Workers: which shards they have, believe to have, and lose."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from tests.support.store import new_worker
+from webhook_grpc.domain.model import PendingDelivery
+from webhook_grpc.store import ownership
+from webhook_grpc.store.ownership import OwnedShard
+from webhook_grpc.store.settlement import Settled
+
+from .looking import USED_SHARDS, WHICH, Looking, pick
+from .model import SHARDS, Key
+from .real import RealStore
+
+TTL_SECONDS: Final = 90
+WORKERS_MAX: Final = 3
+LATER: Final = st.sampled_from([0, 0, 1, 30, TTL_SECONDS + 1, 3600])
+SOME_SHARDS: Final = st.sets(st.sampled_from(USED_SHARDS), min_size=1)
+LEND: Final = "UPDATE shards SET owner = %s WHERE shard = ANY(%s::smallint[])"
+
+
+@dataclass
+class Worker:
+    """What a process has in memory, and what of it is not true any more. All of it is lost in a crash."""
+
+    worker_id: UUID
+    shards: dict[int, OwnedShard] = field(default_factory=dict[int, OwnedShard])
+    held: dict[Key, PendingDelivery] = field(default_factory=dict[Key, PendingDelivery])
+    results: list[Settled] = field(default_factory=list[Settled])
+
+    def claims(self, key: Key) -> bool:
+        """Whether the delivery is held, being sent, or sent and not settled."""
+        return key in self.held or any(key_of(item.delivery) == key for item in self.results)
+
+
+def key_of(delivery: PendingDelivery) -> Key:
+    return delivery.webhook_id, delivery.event_id
+
+
+def epochs_of(shards: Mapping[int, OwnedShard]) -> dict[int, int]:
+    return {shard: owned.epoch for shard, owned in shards.items()}
+
+
+def ends_of(shards: Mapping[int, OwnedShard]) -> dict[int, tuple[int, int]]:
+    return {shard: (owned.epoch, owned.last_seq) for shard, owned in shards.items()}
+
+
+class Owning(Looking):
+    """Leases and shards."""
+
+    def __init__(self, store: RealStore) -> None:
+        super().__init__(store)
+        self.workers: list[Worker] = []
+        self.rest = new_worker()  # has the shards that are not used here
+        self.ownerships: list[tuple[UUID, int, OwnedShard]] = []  # every one that ever was
+        self.excused: Counter[tuple[Key, int]] = Counter()
+
+    @precondition(lambda self: len(self.workers) < WORKERS_MAX)
+    @rule()
+    def start_worker(self) -> None:
+        worker = Worker(new_worker())
+        self._register(worker.worker_id, TTL_SECONDS)
+        self.workers.append(worker)
+
+    @rule(seconds=st.sampled_from([1, 30, 89, 90, 91, 3600, -2]))
+    def time_passes(self, seconds: int) -> None:
+        """Or the clock is set back a little."""
+        self.was_clock_set_back |= seconds < 0
+        self.model.now += timedelta(seconds=seconds)
+        self.store.set_clock(self.model.now)
+
+    @rule(seconds=LATER, which=WHICH, shards=SOME_SHARDS, is_heard=st.sampled_from([True, True, False]))
+    def take_shards(self, seconds: int, which: int, shards: set[int], is_heard: bool) -> None:
+        """The answer may be lost; then the worker does not know what it has."""
+        self.time_passes(seconds)
+        able = [worker for worker in self.workers if self.can_take(worker)]
+        if able:
+            worker = pick(able, which)
+            self._take(worker if is_heard else Worker(worker.worker_id), shards)
+
+    @precondition(lambda self: bool(self.workers))
+    @rule(seconds=LATER, which=WHICH)
+    def beat(self, seconds: int, which: int) -> None:
+        self.time_passes(seconds)
+        self._beat(pick(self.workers, which))
+
+    @precondition(lambda self: bool(self.workers))
+    @rule(
+        which=WHICH,
+        event=st.sampled_from(["crash", "stop for too long", "readopt", "give back", "leave"]),
+        shards=SOME_SHARDS,
+    )
+    def lose_shards(self, which: int, event: str, shards: set[int]) -> None:
+        """A crashed worker's lease is still running. One that stood still for too long does not know it."""
+        worker = pick(self.workers, which)
+        if event == "crash":
+            self._crash(worker)
+        elif event == "stop for too long":
+            self._expire(worker.worker_id)
+        elif event == "readopt":
+            self._readopt(worker, shards & worker.shards.keys())
+        elif event == "give back":
+            self._release(worker, shards & worker.shards.keys())
+        else:
+            self._release(worker, set(worker.shards))
+            self.run(ownership.unregister(self.store.connection, worker.worker_id))
+            self.model.unregister(worker.worker_id)
+            self.workers.remove(worker)
+
+    @rule(which=WHICH, is_forged=st.booleans())
+    def give_back_what_is_not_ours(self, which: int, is_forged: bool) -> None:
+        """By an owner of before, or by somebody who never was one: nothing is given back."""
+        if is_forged:
+            shard = pick(USED_SHARDS, which)
+            worker_id, owned = self.rest, OwnedShard(self.model.shards[shard][1], 0)
+        else:
+            stale = [was for was in self.ownerships if self.model.shards[was[1]] != (was[0], was[2].epoch)]
+            stale.sort(key=lambda was: self.model.shards[was[1]][0] != was[0])  # at a later epoch ours: these first
+            if not stale:
+                return
+            worker_id, shard, owned = pick(stale, which)
+        self.run(ownership.release(self.store.connection, worker_id, {shard: owned}))
+
+    def can_take(self, worker: Worker) -> bool:
+        return self.model.is_alive(worker.worker_id) and not self.model.takeable().isdisjoint(USED_SHARDS)
+
+    def _register(self, worker: UUID, ttl_seconds: int) -> None:
+        self.run(ownership.register(self.store.connection, worker, ttl_seconds))
+        self.model.register(worker, ttl_seconds)
+
+    def _beat(self, worker: Worker) -> None:
+        """As engine/ownership.py: renews the lease, or begins anew; then brings memory and table into agreement."""
+        renewed = self.run(ownership.renew(self.store.connection, worker.worker_id, TTL_SECONDS))
+        assert renewed == (self.model.now if self.model.renew(worker.worker_id, TTL_SECONDS) else None)
+        if renewed is None:
+            self._lose(worker, set(worker.shards))
+            worker.worker_id = new_worker()
+            self._register(worker.worker_id, TTL_SECONDS)
+        epochs = self.run(ownership.owned_epochs(self.store.connection, worker.worker_id))
+        assert epochs == self.model.owned(worker.worker_id)
+        self._lose(worker, worker.shards.keys() - epochs.keys())
+        self._readopt(worker, {s for s, epoch in epochs.items() if epochs_of(worker.shards).get(s) != epoch})
+
+    def _take(self, worker: Worker, shards: Collection[int]) -> None:
+        """The database picks at random. So that a run can be repeated, the others are lent to somebody meanwhile."""
+        unwanted = {shard: self.model.shards[shard][0] for shard in self.model.takeable() - set(shards)}
+        if unwanted:
+            self.store.sql(LEND, self.rest, list(unwanted))
+        taken = self.run(ownership.take(self.store.connection, worker.worker_id, len(SHARDS)))
+        for shard, owner in unwanted.items():
+            self.store.sql(LEND, owner, [shard])
+        assert ends_of(taken) == self.model.take(worker.worker_id, shards)
+        for other in self.workers:
+            self._excuse(item for item in other.results if item.delivery.shard in taken and other is not worker)
+        self._own(worker, taken)
+
+    def _readopt(self, worker: Worker, shards: Collection[int]) -> None:
+        readopted = self.run(ownership.readopt(self.store.connection, worker.worker_id, shards))
+        assert ends_of(readopted) == self.model.readopt(worker.worker_id, shards)
+        self._lose(worker, set(shards) - readopted.keys())
+        self._own(worker, readopted)
+
+    def _own(self, worker: Worker, shards: Mapping[int, OwnedShard]) -> None:
+        """In order, for a run can be repeated only if nothing depends on the order of the database's answers."""
+        worker.shards = dict(sorted((worker.shards | dict(shards)).items()))
+        self.ownerships += [(worker.worker_id, shard, replace(owned)) for shard, owned in sorted(shards.items())]
+
+    def _release(self, worker: Worker, shards: Collection[int]) -> None:
+        given = {shard: worker.shards[shard] for shard in shards}
+        self.run(ownership.release(self.store.connection, worker.worker_id, given))
+        self.model.release(worker.worker_id, epochs_of(given))
+        self._lose(worker, shards)
+
+    def _crash(self, worker: Worker) -> None:
+        self._lose(worker, set(worker.shards))
+        self.workers.remove(worker)
+
+    def _expire(self, worker_id: UUID) -> None:
+        if worker_id in self.model.leases:
+            until = self.model.leases[worker_id] = self.model.now - timedelta(seconds=1)
+            self.store.sql("UPDATE workers SET lease_until = %s WHERE worker_id = %s", until, worker_id)
+
+    def _lose(self, worker: Worker, shards: Collection[int]) -> None:
+        self._excuse(item for item in worker.results if item.delivery.shard in shards)
+        worker.results = [item for item in worker.results if item.delivery.shard not in shards]
+        worker.held = {key: held for key, held in worker.held.items() if held.shard not in shards}
+        worker.shards = {shard: owned for shard, owned in worker.shards.items() if shard not in shards}
+
+    def _excuse(self, lost: Iterable[Settled]) -> None:
+        """What was in flight then may be sent again."""
+        self.excused.update((key_of(item.delivery), item.delivery.attempt) for item in lost)

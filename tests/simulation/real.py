@@ -1,0 +1,126 @@
+"""The real store for one test: its tables, its statements called without asyncio, and a clock that the test sets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import datetime
+from typing import Any, LiteralString, Self, TypeVar, cast
+from uuid import UUID
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from tests.support.postgres import TestPostgres
+from tests.support.store import options
+from webhook_grpc.domain.model import DeliveryStatus, WebhookStatus
+from webhook_grpc.store.db import Database, LoopConnection
+from webhook_grpc.store.partitions import ensure_partitions
+
+from .model import EventRow, LogRow, OutboxRow, State, WebhookRow
+
+T = TypeVar("T")
+
+# Only the database's clock counts, so putting another before pg_catalog in the search path is enough to turn it.
+CLOCK = """
+DROP SCHEMA IF EXISTS simulated CASCADE;
+CREATE SCHEMA simulated;
+CREATE TABLE simulated.clock (at timestamptz NOT NULL);
+INSERT INTO simulated.clock VALUES (now());
+CREATE FUNCTION simulated.now() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT at FROM simulated.clock';
+CREATE FUNCTION simulated.clock_timestamp() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT at FROM simulated.clock';
+"""
+SEARCH_PATH = "-c search_path=simulated,public,pg_catalog"
+
+OUTBOX = "SELECT webhook_id, due_at, event_id, attempt, customer_id FROM deliveries ORDER BY 1, 2, 3"
+LOG = """
+SELECT shard, seq, created_at, customer_id, webhook_id, event_id, event_type, event_created_at, status, attempt_count,
+    next_due_at, outcome, started_at
+FROM attempts ORDER BY shard, seq
+"""
+
+
+class RealStore:
+    """Used as a context manager."""
+
+    def __init__(self, postgres: TestPostgres) -> None:
+        self._postgres = postgres
+        self._runner = asyncio.Runner()
+        url = make_conninfo(postgres.url, options=SEARCH_PATH)
+        self.database = Database(options(url))
+        self.connection = LoopConnection(self.database.options, "simulation")
+        self.second_connection = LoopConnection(self.database.options, "simulation 2")
+
+    def __enter__(self) -> Self:
+        self._sql = psycopg.connect(self._postgres.url, autocommit=True)
+        self._sql.execute(CLOCK)
+        [(self._next_webhook_id,)] = self.sql("SELECT nextval(pg_get_serial_sequence('webhooks', 'id'))")
+        self.run(self._open())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.run(self._close())
+        self._runner.close()
+        self._empty()
+        self.next_webhook_id(self._next_webhook_id)
+        self._sql.execute("DROP SCHEMA simulated CASCADE")
+        self._sql.close()
+
+    def run(self, statement: Coroutine[Any, Any, T]) -> T:
+        """Runs a statement of the store to its end."""
+        return self._runner.run(statement)
+
+    def sql(self, statement: LiteralString, *params: object) -> list[tuple[Any, ...]]:
+        """Runs a statement of the test's own, by the real clock."""
+        cursor = self._sql.execute(statement, params or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def reset(self, now: datetime) -> None:
+        """Nothing is stored, and it is `now`."""
+        self._empty()
+        self.set_clock(now)
+
+    def set_clock(self, now: datetime) -> None:
+        self.sql("UPDATE simulated.clock SET at = %s", now)
+
+    def next_webhook_id(self, webhook_id: int) -> None:
+        """Which id, and so which shard, the next webhook gets."""
+        self.sql("SELECT setval(pg_get_serial_sequence('webhooks', 'id'), %s, false)", webhook_id)
+
+    def state(self) -> State:
+        """What the tables say."""
+        return State(
+            webhooks={
+                row[0]: WebhookRow(row[1], tuple(row[2]), WebhookStatus(row[3]), row[4])
+                for row in self.sql("SELECT id, customer_id, events, status, version FROM webhooks")
+            },
+            events={
+                row[0]: EventRow(*row[1:])
+                for row in self.sql("SELECT event_id, customer_id, event_type, created_at, body FROM events")
+            },
+            keys={
+                (row[0], row[1]): (row[2], row[3])
+                for row in self.sql("SELECT customer_id, request_id, event_id, fingerprint FROM idempotency_keys")
+            },
+            outbox=[OutboxRow(*row) for row in self.sql(OUTBOX)],
+            log=[LogRow(*row)._replace(status=DeliveryStatus(row[8])) for row in self.sql(LOG)],
+            shards={row[0]: (row[1], row[2]) for row in self.sql("SELECT shard, owner, epoch FROM shards")},
+            leases=cast("dict[UUID, datetime]", dict(self.sql("SELECT worker_id, lease_until FROM workers"))),
+        )
+
+    def _empty(self) -> None:
+        self._postgres.empty()
+        self.sql("DELETE FROM webhook_health")  # ids are used again here
+
+    async def _open(self) -> None:
+        await self.database.open()
+        # By the real clock, like the ids of the sequence: partitions reach a week ahead.
+        database = Database(options(self._postgres.url))
+        await database.open()
+        await ensure_partitions(database)
+        await database.close()
+
+    async def _close(self) -> None:
+        await self.connection.close()
+        await self.second_connection.close()
+        await self.database.close()

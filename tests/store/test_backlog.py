@@ -1,0 +1,36 @@
+"""What is due, and what is left of it when its event is gone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from tests.support.postgres import TestPostgres
+from tests.support.store import new_event, new_webhook, new_worker, pending, publish, to_retry
+from webhook_grpc.domain.model import DeliveryStatus
+from webhook_grpc.engine.delivery import expired
+from webhook_grpc.store import backlog, history, ownership
+from webhook_grpc.store.backlog import FetchRequest
+from webhook_grpc.store.db import Database, LoopConnection
+from webhook_grpc.store.history import DeliveryFilter
+from webhook_grpc.store.settlement import settle
+
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+async def test_a_delivery_that_expires_while_it_waits_for_a_retry_is_listed_once(
+    database: Database, connection: LoopConnection, postgres: TestPostgres
+) -> None:
+    await new_webhook(database)
+    worker = new_worker()
+    await ownership.register(connection, worker, 60)
+    shards = await ownership.take(connection, worker, 64)
+    [delivery] = pending(await publish(connection, new_event()))
+    answer = await settle(connection, worker, shards, [to_retry(delivery, seconds=0)])
+    shards[delivery.shard].last_seq = answer.last_seqs[delivery.shard]
+    postgres.rows("DELETE FROM events")  # as dropping a partition does
+    rows = await backlog.fetch(connection, [FetchRequest(delivery.shard, delivery.webhook_id, 9, BEGINNING)])
+    [again] = await backlog.with_bodies(connection, rows)
+    assert (again.body, again.attempt, again.event_type) == (b"", 1, "job.completed")
+    await settle(connection, worker, shards, [expired(again)])
+    [listed] = await history.list_deliveries(database, DeliveryFilter(None), history.NEWEST, 10)
+    assert listed.status is DeliveryStatus.EXPIRED
