@@ -11,7 +11,7 @@ from aiohttp import web
 from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
 
 from tests.support.postgres import TestPostgres
-from tests.support.receiver import Gate, Received, Receiver, answer
+from tests.support.receiver import Gate, Received, Receiver, answer, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.health import Flow
@@ -161,27 +161,34 @@ async def test_nothing_but_failures_for_days_switches_a_webhook_off(
     assert "without a single success" in found.status_reason
 
 
-@pytest.mark.parametrize("crashed", [False, True])
-async def test_the_days_of_failures_go_on_after_a_restart_and_begin_anew_after_a_crash(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, *, crashed: bool
+@pytest.mark.parametrize("ending", ["in order", "crash", "crash after a success"])
+async def test_the_days_of_failures_go_on_in_the_next_process_unless_the_last_had_a_success(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, ending: str
 ) -> None:
-    """What a process that died has saved may lack the last success."""
-    service = await services.start(disable_after_seconds=3600.0, disable_failures_min=1, retry_delays_seconds=(60.0,))
-    webhook = await service.create_webhook(receiver.on("/down", answer(404)))
+    """A process that dies may not have saved its last success, but it stands in the log."""
+    settings = {"disable_after_seconds": 3600.0, "disable_failures_min": 1, "retry_delays_seconds": (60.0,)}
+    service = await services.start(**settings)
+    webhook = await service.create_webhook(
+        receiver.on("/down", answers(200 if ending == "crash after a success" else 404, 404))
+    )
+    async with service.watching() as watch:
+        await service.publish()
+        await watch.until(lambda seen: len(seen) >= 1)
     await services.stop_one(service)
+    postgres.rows("DELETE FROM webhook_health")
     postgres.rows(
         "INSERT INTO webhook_health (webhook_id, breaker, failing_since, failure_count)"
         " VALUES (%s, 'closed', now() - interval '2 hours', 100)",
         [webhook.webhook_id],
     )
-    if crashed:
+    if ending != "in order":
         postgres.rows("UPDATE shards SET owner = gen_random_uuid()")
-    service = await services.start(disable_after_seconds=3600.0, disable_failures_min=1, retry_delays_seconds=(60.0,))
+    service = await services.start(**settings)
     async with service.watching() as watch:
         await service.publish()
-        await watch.until(lambda seen: len(seen) >= 1)
-    status = (await get(service, webhook)).status
-    assert status == (webhook_pb2.WEBHOOK_STATUS_ACTIVE if crashed else webhook_pb2.WEBHOOK_STATUS_DISABLED)
+        await watch.until(lambda seen: any(delivery.attempt_count for delivery in seen))
+    is_active = (await get(service, webhook)).status == webhook_pb2.WEBHOOK_STATUS_ACTIVE
+    assert is_active is (ending == "crash after a success")
 
 
 async def test_an_address_that_stays_blocked_switches_its_webhook_off(

@@ -229,16 +229,11 @@ class Flow:
             blocked_seconds=None if record.blocked_at is None else now - record.blocked_at,
         )
 
-    def restore(self, saved: SavedHealth, now: float, *, is_complete: bool = True) -> None:
-        """Goes on from what the last owner has saved.
-
-        It is not complete if that owner died: its last success may be missing, so its failures do not count any more.
-        """
+    def restore(self, saved: SavedHealth, now: float) -> None:
+        """Goes on from what the last owner has saved."""
         self.breaker.state = saved.breaker
         self.breaker.probe_at = now + saved.probe_in_seconds
         self.breaker.probe_count = saved.probe_count
-        if not is_complete:
-            return
         self.record = FailureRecord(
             failing_since=None if saved.failing_seconds is None else now - saved.failing_seconds,
             failure_count=saved.failure_count,

@@ -8,6 +8,8 @@ attempt that was interrupted, so that it backs off, and fails in the end, like a
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Iterable, Sequence
 from typing import Final
 from uuid import UUID
@@ -25,6 +27,7 @@ from .ownership import Ownership
 log = structlog.get_logger(__name__)
 
 _MARKS_PER_STATEMENT: Final = 500
+_SUSPECTS_SPREAD_SECONDS: Final = 2.0
 _MARKS_WAITING_MAX: Final = 100_000  # there are never more than requests in flight
 
 Key = tuple[int, UUID, int]
@@ -56,7 +59,13 @@ class CarefulMode:
         return owned is not None and owned.abandoned_at is not None and delivery.due_at <= owned.abandoned_at
 
     async def mark(self, delivery: PendingDelivery) -> bool:
-        """Marks it. False: it is not known to be marked, and must not be sent."""
+        """Marks it. False: it is not known to be marked, and must not be sent.
+
+        Suspects come apart first: those that were in flight together when a process died are due together, and would be
+        in flight together again, so that the innocent would end with the guilty.
+        """
+        if delivery.danger is Danger.SUSPECT:
+            await asyncio.sleep(random.uniform(0, _SUSPECTS_SPREAD_SECONDS))
         [answer] = await self._group.submit([delivery])
         return answer is True
 
@@ -101,7 +110,7 @@ class CarefulMode:
         answers: list[bool | Exception] = []
         for delivery in deliveries:
             is_marked = (delivery.webhook_id, delivery.event_id) in marked
-            if is_marked:
+            if is_marked and delivery.shard in ownership.owned:
                 self._marked[_key(delivery)] = delivery
             answers.append(is_marked)
         return answers

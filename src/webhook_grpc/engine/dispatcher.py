@@ -27,6 +27,7 @@ from .flows import Flows
 from .lanes import ENDED, Lane, Lanes
 from .ownership import Ownership
 from .settler import Settler
+from .webhook_cache import WebhookCache
 
 log = structlog.get_logger(__name__)
 attempt_log = structlog.get_logger("webhook_grpc.attempt")
@@ -55,6 +56,7 @@ class Dispatcher:
         lanes: Lanes,
         ownership: Ownership,
         finder: Finder,
+        webhooks: WebhookCache,
         flows: Flows,
         careful: CarefulMode,
         deliverer: Deliverer,
@@ -66,6 +68,7 @@ class Dispatcher:
         self._lanes = lanes
         self._ownership = ownership
         self._finder = finder
+        self._webhooks = webhooks
         self._flows = flows
         self._careful = careful
         self._deliverer = deliverer
@@ -115,6 +118,7 @@ class Dispatcher:
         return (
             not self._stopping
             and self._ownership.may_send
+            and self._webhooks.is_current
             and now >= self._paused_until
             and self._lanes.in_flight < self._ramp.limit(self._limits.in_flight_max, now)
             and len(self._settler) < self._limits.unsettled_max
@@ -172,8 +176,10 @@ class Dispatcher:
         if self._careful.was_interrupted(delivery):
             log.error("a process died during this attempt", delivery_id=_delivery_id(delivery))
             return self._deliverer.interrupted(delivery, webhook)
-        if self._careful.applies(delivery) and not await self._careful.mark(delivery):
-            return None
+        if self._careful.applies(delivery):
+            is_marked = await self._careful.mark(delivery)
+            if not is_marked or not self._is_as_it_was(lane, webhook):
+                return None
         started_at = time.monotonic()
         settled = await self._deliverer.attempt(delivery, webhook)
         reason = self._learn(flow, settled, started_at)
@@ -183,6 +189,11 @@ class Dispatcher:
         if reason is not None and webhook.webhook_id not in self._disabling:
             await self._disable_failing(webhook, reason)
         return settled
+
+    def _is_as_it_was(self, lane: Lane, webhook: Webhook) -> bool:
+        """Whether a delivery of the lane may still be sent after something was waited for."""
+        is_ours = self._ownership.may_send and self._lanes.get(lane.webhook_id) is lane
+        return is_ours and lane.webhook is webhook
 
     def _learn(self, flow: Flow, settled: Settled, started_at: float) -> DisableReason | None:
         """Tells the webhook's flow how its receiver answered. A reason if the webhook should be disabled."""

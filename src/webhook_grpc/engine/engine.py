@@ -91,6 +91,7 @@ class Engine:
             self.lanes,
             self.ownership,
             self.finder,
+            self.webhooks,
             self.flows,
             self._careful,
             Deliverer(

@@ -11,7 +11,7 @@ import structlog
 
 from ..domain.breaker import BreakerState
 from ..domain.errors import Unavailable
-from ..domain.health import Flow, FlowPolicy, SavedHealth
+from ..domain.health import FailureRecord, Flow, FlowPolicy, SavedHealth
 from ..domain.ids import shard_of
 from ..domain.model import Webhook, WebhookStatus
 from ..store import health as store
@@ -50,18 +50,29 @@ class Flows:
         if not unknown:
             return
         saved = await store.load(self._connection, [webhook.webhook_id for webhook in unknown])
+        well_since = await self._well_since([webhook for webhook in unknown if webhook.webhook_id in saved])
         now = time.monotonic()
         for webhook in unknown:
             if webhook.shard not in self._owned_since:
                 continue  # given up while this was read
             flow = Flow(self._policy, self._owned_since[webhook.shard])
             if webhook.webhook_id in saved:
-                owned = self._ownership.owned.get(webhook.shard)
-                is_complete = owned is not None and owned.abandoned_at is None
-                flow.restore(saved[webhook.webhook_id], now, is_complete=is_complete)
+                flow.restore(saved[webhook.webhook_id], now)
+                if webhook.webhook_id in well_since:
+                    flow.record = FailureRecord()
                 self._has_row.add(webhook.webhook_id)
             self._flows[webhook.webhook_id] = flow
             self.configure(webhook)
+
+    async def _well_since(self, webhooks: Sequence[Webhook]) -> set[int]:
+        """Those that had a success which their last owner did not live to save."""
+        owned = self._ownership.owned
+        doubtful = {
+            webhook.webhook_id: (webhook.shard, owned[webhook.shard].abandoned_seq)
+            for webhook in webhooks
+            if webhook.shard in owned and owned[webhook.shard].abandoned_at is not None
+        }
+        return await store.succeeded_last(self._connection, doubtful) if doubtful else set()
 
     def configure(self, webhook: Webhook) -> None:
         """The webhook is as it is now. One that was disabled and is so no longer begins anew, half-open."""

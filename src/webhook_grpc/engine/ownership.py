@@ -136,7 +136,8 @@ class Ownership:
     async def _reconcile(self) -> None:
         epochs = await store.owned_epochs(self._connection, self.worker)
         self._lose(self.owned.keys() - epochs.keys())
-        astray = {shard for shard, epoch in epochs.items() if self.epochs().get(shard) != epoch}
+        known = self.epochs()
+        astray = {shard for shard, epoch in epochs.items() if known.get(shard) != epoch}
         if astray:
             await self._readopt(astray)
 
@@ -169,6 +170,7 @@ class Ownership:
         for shard, owned in readopted.items():
             known = self.owned.get(shard)  # one that is new here was taken by a statement whose answer was lost
             owned.abandoned_at = self._clock.now() if known is None else known.abandoned_at
+            owned.abandoned_seq = owned.last_seq if known is None else known.abandoned_seq
         self._lose(shards - readopted.keys())
         self.owned.update(readopted)
         if new:

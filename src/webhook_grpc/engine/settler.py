@@ -83,27 +83,32 @@ class Settler:
     async def _settle(self, batch: list[Settled]) -> None:
         """Returns when the database has answered for every delivery of the batch, or its shard is not ours."""
         backoff_seconds = _BACKOFF_SECONDS_MIN
+        is_in_doubt = False  # what the last statement did, and so how far the log reaches
         while batch := self._still_ours(batch):
             try:
-                if await self._settled(batch):
+                if is_in_doubt:
+                    await self._ownership.readopt({settled.delivery.shard for settled in batch})
+                    is_in_doubt = False
+                elif await self._settled(batch):
                     return
-                await self._ownership.beat()  # a shard was lost: find out which
+                else:
+                    await self._ownership.beat()  # a shard was lost: find out which
             except StoreRefusal as refusal:
                 await self._settle_apart(batch, refusal)
                 return
             except Unavailable:
+                is_in_doubt = True
+                log.warning("the database is away; results wait", count=len(batch) + len(self._queue))
                 await asyncio.sleep(backoff_seconds * random.uniform(0.5, 1.0))
                 backoff_seconds = min(backoff_seconds * 2, _BACKOFF_SECONDS_MAX)
-                await self._readopt(batch)
 
     async def _settled(self, batch: Sequence[Settled]) -> bool:
-        owned = self._ownership.owned
+        owned = dict(self._ownership.owned)  # as it is now: a shard that is lost and regained meanwhile is another
         answer = await store.settle(self._connection, self._ownership.worker, owned, batch)
         if not answer.ours:
             return False
         for shard, last_seq in answer.last_seqs.items():
-            if shard in owned:
-                owned[shard].last_seq = last_seq
+            owned[shard].last_seq = last_seq
         if answer.changed_count < len(batch):
             log.info("settled before", count=len(batch) - answer.changed_count)
         self._on_settled(batch)
@@ -115,12 +120,6 @@ class Settler:
             log.warning("results dropped with their shards; the new owner sends again", count=len(lost))
             self._on_dropped(lost)
         return [settled for settled in batch if settled.delivery.shard in self._ownership.owned]
-
-    async def _readopt(self, batch: Sequence[Settled]) -> None:
-        try:
-            await self._ownership.readopt({settled.delivery.shard for settled in batch})
-        except Unavailable:
-            log.warning("the database is away; results wait", count=len(batch) + len(self._queue))
 
     async def _settle_apart(self, batch: list[Settled], refusal: StoreRefusal) -> None:
         """Postgres refused a value: finds the delivery at fault, and ends it alone.

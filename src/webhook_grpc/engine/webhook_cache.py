@@ -14,6 +14,7 @@ from ..store import webhooks as store
 from ..store.db import DatabaseOptions, LoopConnection
 
 REFRESH_SECONDS: Final = 0.5
+STALE_SECONDS: Final = 2.0
 WEBHOOKS_MAX: Final = 10_000
 # What `changed_lately` looks back, less what a look may take: after a longer pause everything is read again.
 _LOOK_BACK_SECONDS: Final = 10.0
@@ -33,6 +34,11 @@ class WebhookCache:
     def get(self, webhook_id: int) -> Webhook | None:
         """The webhook, if it is loaded."""
         return self._webhooks.get(webhook_id)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether changes have been followed lately: else something may be sent to what is a webhook no more."""
+        return time.monotonic() - self._followed_at < STALE_SECONDS
 
     def hint(self, webhook_ids: Iterable[int]) -> None:
         """These webhooks were changed."""

@@ -51,10 +51,34 @@ WHERE h.webhook_id = ANY(%(ids)b::bigint[]) AND s.shard = h.webhook_id %% 64 AND
 """
 
 
+# The end of the log of a shard whose owner died: what it may have settled and not have saved. Reads a bounded range.
+SUCCEEDED_LAST: Final = """
+SELECT k.webhook_id
+FROM unnest(%(webhook_id)b::bigint[], %(shard)b::smallint[], %(until)b::bigint[]) AS k(webhook_id, shard, until)
+WHERE EXISTS (
+    SELECT 1 FROM attempts a
+    WHERE a.shard = k.shard AND a.seq > k.until - %(reach)b::bigint AND a.seq <= k.until
+        AND a.webhook_id = k.webhook_id AND a.outcome = 'succeeded'
+)
+"""
+LAST_ROWS: Final = 2000  # of a shard: more than are settled in the seconds between two saves
+
+
 async def load(connection: LoopConnection, webhook_ids: Collection[int]) -> dict[int, SavedHealth]:
     """The health of those webhooks that are not well. Raises Unavailable."""
     rows = await connection.rows(LOAD, {"ids": list(webhook_ids)})
     return {webhook_id: SavedHealth(BreakerState(breaker), *rest) for webhook_id, breaker, *rest in rows}
+
+
+async def succeeded_last(connection: LoopConnection, until: Mapping[int, tuple[int, int]]) -> set[int]:
+    """Which webhooks had a success at the end of their shard's log, up to a (shard, seq) each. Raises Unavailable."""
+    parameters = {
+        "webhook_id": list(until),
+        "shard": [shard for shard, _ in until.values()],
+        "until": [seq for _, seq in until.values()],
+        "reach": LAST_ROWS,
+    }
+    return {webhook_id for (webhook_id,) in await connection.rows(SUCCEEDED_LAST, parameters)}
 
 
 async def save(

@@ -84,6 +84,7 @@ class OwnedShard:
     epoch: int
     last_seq: int
     abandoned_at: datetime | None = None
+    abandoned_seq: int = 0  # how far its log reached then
 
 
 async def register(connection: LoopConnection, worker: UUID, ttl_seconds: float) -> None:
@@ -117,6 +118,7 @@ async def take(connection: LoopConnection, worker: UUID, count: int) -> dict[int
     taken = await _with_last_seqs(connection, {shard: epoch for shard, epoch, _ in rows})
     for shard, _, abandoned_at in rows:
         taken[shard].abandoned_at = abandoned_at
+        taken[shard].abandoned_seq = taken[shard].last_seq
     return taken
 
 

@@ -1,0 +1,51 @@
+"""The engine under simulation: what it promises holds for every seed. A failure names its seed, which repeats it.
+
+`WEBHOOK_TEST_SEEDS=2000` runs so many random seeds, `WEBHOOK_TEST_SEED=123` that one.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from .simulation import PROFILES, Profile, Simulation
+
+_SEEDS_PER_PROFILE = 2
+_SEED = os.environ.get("WEBHOOK_TEST_SEED")
+_COUNT = int(os.environ.get("WEBHOOK_TEST_SEEDS", "0"))
+
+
+def run(seed: int, profile: Profile | None = None) -> Simulation:
+    simulation = Simulation(seed, profile).run()
+    problems = "\n".join(simulation.violations)
+    assert not problems, f"seed {seed} ({simulation.profile.name}):\n{problems}"
+    return simulation
+
+
+@pytest.mark.parametrize("number", range(len(PROFILES)), ids=[f"{n}-{p.name}" for n, p in enumerate(PROFILES)])
+def test_what_is_promised_holds_whatever_happens(number: int) -> None:
+    profile = PROFILES[number]
+    for seed in range(1 if profile.long else _SEEDS_PER_PROFILE):
+        simulation = run(1000 * number + seed, profile)
+        assert simulation.request_count
+
+
+def test_a_seed_repeats_its_history_exactly() -> None:
+    chaos = next(profile for profile in PROFILES if profile.name == "chaos")
+    first, second = Simulation(5, chaos).run(), Simulation(5, chaos).run()
+    assert first.world.trace == second.world.trace
+    assert first.world.trace != Simulation(6, chaos).run().world.trace
+
+
+@pytest.mark.skipif(not _COUNT, reason="WEBHOOK_TEST_SEEDS says how many seeds to run")
+@pytest.mark.timeout(0)
+def test_what_is_promised_holds_for_many_seeds() -> None:
+    for _ in range(_COUNT):
+        run(random.SystemRandom().randrange(2**40))
+
+
+@pytest.mark.skipif(_SEED is None, reason="WEBHOOK_TEST_SEED names a seed to repeat")
+def test_what_is_promised_holds_for_this_seed() -> None:
+    run(int(_SEED or 0))
