@@ -14,7 +14,8 @@ from pathlib import Path
 
 from .checker import Report
 from .database import DatabaseServer
-from .harness import Scenario, run_round
+from .harness import run_round
+from .scenario import Scenario
 from .scenarios import BY_NAME, SCENARIOS
 
 _VIOLATIONS_SHOWN = 10

@@ -13,10 +13,12 @@ from typing import Any
 
 from webhook_grpc.api.watch import WatchMethods
 from webhook_grpc.domain.model import AttemptResult, Outcome, Published, Webhook
+from webhook_grpc.engine.careful import CarefulMode
 from webhook_grpc.engine.delivery import Deliverer
 from webhook_grpc.engine.journal import SettledJournal
 from webhook_grpc.engine.ownership import Ownership
 from webhook_grpc.engine.settler import Settler
+from webhook_grpc.engine.webhook_cache import WebhookCache
 from webhook_grpc.store import backlog, settlement
 from webhook_grpc.store.ownership import OwnedShard
 from webhook_grpc.store.publisher import Publisher
@@ -117,6 +119,38 @@ def no_limit() -> None:
     rewrap(Webhook, "__init__", unlimited)
 
 
+def no_rate() -> None:
+    """Does not heed what the customer set as the limit of requests a second (I6)."""
+
+    def unlimited(init: Any) -> Any:
+        def initialise(self: Any, *args: Any, **kwargs: Any) -> None:
+            init(self, *args, **kwargs)
+            object.__setattr__(self, "rate_limit_per_second", None)
+
+        return initialise
+
+    rewrap(Webhook, "__init__", unlimited)
+
+
+def deaf() -> None:
+    """Goes on sending to a webhook as it was when it was first needed (I8)."""
+
+    def only_new(take_in: Any) -> Any:
+        def taking_in(self: Any, webhooks: Any, *, new: bool = False) -> None:
+            if new:
+                take_in(self, webhooks, new=True)
+
+        return taking_in
+
+    rewrap(WebhookCache, "_take_in", only_new)
+
+
+def careless() -> None:
+    """Does not mark what a process may have died of (I4)."""
+    rewrap(CarefulMode, "applies", lambda _: _never)
+    rewrap(CarefulMode, "was_interrupted", lambda _: _never)
+
+
 def reformats() -> None:
     """Writes the event's JSON anew before it signs and sends it (I9)."""
 
@@ -139,6 +173,9 @@ ENGINES = {
         skip_catch_up,
         impatient,
         no_limit,
+        no_rate,
+        deaf,
+        careless,
         reformats,
     )
 }

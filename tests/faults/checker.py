@@ -6,11 +6,11 @@ Each function below checks one invariant of the service and says in its docstrin
 from __future__ import annotations
 
 import itertools
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from . import resends, streams, timing
+from . import poison, resends, streams, switches, timing
 from .history import ENDINGS, History, LogRow, Request
 from .violation import Violation
 
@@ -60,11 +60,11 @@ def no_acknowledged_loss(history: History) -> Iterator[Violation]:
     unfinished = _unfinished(history)
     if unfinished:
         yield Violation("I1", f"acknowledged, but no ending: {_some(unfinished)}", len(unfinished))
-    fan_out = Counter(endpoint.customer_id for endpoint in history.endpoints)
     for publish in history.publishes:
         if publish.event_id is None or publish.duplicate:
             continue
-        if publish.delivery_count != fan_out[publish.customer_id]:
+        surely, perhaps = switches.matched(history, publish)
+        if not len(surely) <= publish.delivery_count <= len(surely | perhaps):
             yield Violation("I1", f"{publish.event_id} was said to go to {publish.delivery_count} webhooks")
 
 
@@ -155,9 +155,13 @@ _INVARIANTS: Sequence[Callable[[History], Iterator[Violation]]] = (
     resends.only_after_faults,
     attempts_rise,
     timing.not_too_early,
+    poison.fails_alone,
     timing.in_flight_is_limited,
+    timing.rate_is_limited,
     timing.others_are_prompt,
     timing.watchers_are_prompt,
+    switches.is_left_alone,
+    switches.what_is_pending_is_cancelled,
     requests_are_genuine,
     streams.log_is_dense,
     nothing_is_stuck,
@@ -168,10 +172,10 @@ _INVARIANTS: Sequence[Callable[[History], Iterator[Violation]]] = (
 
 def _acknowledged_deliveries(history: History) -> set[Delivery]:
     return {
-        (endpoint.webhook_id, publish.event_id)
+        (webhook_id, publish.event_id)
         for publish in history.publishes
-        for endpoint in history.endpoints
-        if publish.event_id is not None and endpoint.customer_id == publish.customer_id
+        if publish.event_id is not None
+        for webhook_id in switches.matched(history, publish)[0]
     }
 
 

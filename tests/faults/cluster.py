@@ -7,17 +7,18 @@ import contextlib
 import re
 import resource
 import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
+from typing import cast
 
 import psutil
 
-from tests.support.process import CLI, ROOT, Process, environment
+from tests.support.process import Process, environment
 
 from .endpoints import DELAYS_SECONDS
 from .history import Vitals
+from .nursery import first_line, nursery
 
 LEASE_SECONDS = 2.0
 STATEMENT_SECONDS = 3.0
@@ -50,23 +51,15 @@ class Cluster:
         """Starts one and returns its name when it serves. With WEBHOOK_TEST_… it is `faulty.py`."""
         self._started += 1
         name = f"process-{self._started}"
-        is_faulty = any(name.startswith("WEBHOOK_TEST_") for name in faults)
-        command = [sys.executable, "-m", "tests.faults.faulty"] if is_faulty else [str(CLI)]
-        with (self._directory / f"{name}.log").open("ab") as stderr:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                "serve",
-                env=environment(**{**self._settings, **faults}),
-                cwd=ROOT,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=stderr,
-            )
-        assert process.stdout is not None
+        stdout, stderr = self._directory / f"{name}.out", self._directory / f"{name}.log"
+        process = nursery().fork("serve", environment(**{**self._settings, **faults}), stdout, stderr)
         async with asyncio.timeout(30):
-            first_line = (await process.stdout.readline()).decode()
-        match = re.search(r"serves gRPC on (\S+)", first_line)
-        assert match, f"{name} did not start: {first_line!r}; see {self._directory}"
-        self.running[name] = Process(process, match[1])
+            line = await first_line(stdout, process)
+        match = re.search(r"serves gRPC on (\S+)", line)
+        assert match, f"{name} did not start: {line!r}; see {self._directory}"
+        self.running[name] = Process(
+            cast("asyncio.subprocess.Process", process), match[1]
+        )  # it has what is needed of one
         return name
 
     def any(self, random: Random) -> Process:
@@ -90,6 +83,7 @@ class Cluster:
         """SIGTERM; returns when it has left, and remembers its exit status."""
         process = self._take_out(name)
         self.exit_statuses[name] = await process.terminate()
+        self._ended.remove(process)  # its channel is closed, nobody can call it
 
     def stop(self, name: str) -> None:
         """SIGSTOP: no instruction is executed until it is continued."""

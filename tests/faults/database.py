@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, LiteralString
 
+import psutil
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -25,7 +26,7 @@ _TEMPLATE = "webhook_faults_template"
 
 LOG: LiteralString = """
 SELECT shard, seq, webhook_id, event_id, attempt_count, status, outcome, extract(epoch FROM created_at)::float8,
-    extract(epoch FROM event_created_at)::float8, extract(epoch FROM next_due_at)::float8, response_status
+    extract(epoch FROM event_created_at)::float8, extract(epoch FROM next_due_at)::float8, response_status, reason
 FROM attempts ORDER BY shard, seq, created_at
 """
 PENDING: LiteralString = "SELECT webhook_id, event_id, attempt FROM deliveries ORDER BY webhook_id, due_at"
@@ -81,11 +82,27 @@ class DatabaseServer:
             name = sql.Identifier(str(conninfo_to_dict(url)["dbname"]))
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
 
+    def stop_answering(self) -> None:
+        """SIGSTOP to all of its processes: connections stay open and new ones are made, but nobody answers."""
+        for process in self._processes():
+            process.suspend()
+
+    def answer_again(self) -> None:
+        """SIGCONT."""
+        for process in reversed(self._processes()):
+            process.resume()
+
     @property
     def socket_path(self) -> str:
         """The Unix socket that it listens on."""
         parameters = conninfo_to_dict(self.url)
         return f"{parameters['host']}/.s.PGSQL.{parameters.get('port') or 5432}"
+
+    def _processes(self) -> list[psutil.Process]:
+        """The postmaster first: one that is stopped forks no more."""
+        pid = int((self._directory / "postgres" / "postmaster.pid").read_text().split()[0])
+        postmaster = psutil.Process(pid)
+        return [postmaster, *postmaster.children(recursive=True)]
 
     def _control(self, *arguments: str) -> None:
         server: Any = self._embedded._server  # pyright: ignore[reportPrivateUsage]

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Generator
 from typing import LiteralString
 
+import grpc
 import psycopg
+from webhook.v1 import service_pb2
 
 from tests.support.postgres import query
+from tests.support.service import error_details
 
 from .cluster import LEASE_SECONDS, STATEMENT_SECONDS
 from .database import CONNECTIONS_MAX
 from .endpoints import DEFAULT_PLAN, FLAKY_PLAN
-from .harness import Round, Scenario
+from .harness import Round
 from .proxy import Toxic
+from .scenario import Scenario
+
+_PATIENCE_SECONDS = 20.0
 
 TERMINATE_SOME: LiteralString = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -81,6 +88,42 @@ async def _stall(round_: Round, seconds: float) -> None:
         await asyncio.sleep(seconds)
         round_.proxy.set(Toxic.NONE)
     await asyncio.sleep(1.0)
+
+
+async def stop_answering(round_: Round) -> None:
+    """SIGSTOP to all of Postgres for longer than a lease, then SIGCONT: statements arrive, and nobody answers them."""
+    await asyncio.sleep(round_.seconds / 3)
+    seconds = round_.random.uniform(LEASE_SECONDS + 0.4, STATEMENT_SECONDS + 1.0)
+    calls: list[asyncio.Task[None]] = []
+    with round_.outage("Postgres stopped"):
+        await asyncio.to_thread(round_.server.stop_answering)
+        try:
+            calls += [asyncio.create_task(_call(round_, name)) for name in sorted(round_.cluster.running)]
+            await asyncio.sleep(seconds)
+        finally:
+            round_.server.answer_again()
+    await asyncio.gather(*calls)
+    await asyncio.sleep(0.5)
+
+
+async def _call(round_: Round, name: str) -> None:
+    """Asks a process what it can't know now: it must say so, and in time, whatever the caller's patience."""
+    stub, endpoint = round_.cluster.running[name].stub, round_.registered[0]
+    request = service_pb2.GetWebhookRequest(customer_id=endpoint.customer_id, webhook_id=endpoint.webhook_id)
+    for seconds in (0.5, _PATIENCE_SECONDS):
+        asked_at = time.monotonic()
+        said = "an answer"
+        try:
+            await stub.GetWebhook(request, timeout=seconds)
+        except grpc.aio.AioRpcError as error:
+            said = error.code().name
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                said = error_details(error)["ErrorInfo"].reason
+        took_seconds = time.monotonic() - asked_at
+        # whoever is impatient has left before, whoever has patience is told why, or is answered afterwards
+        expected = {"STORAGE_UNAVAILABLE", "DEADLINE_EXCEEDED" if seconds < STATEMENT_SECONDS else "an answer"}
+        assert said in expected, f"{name} said {said} after {took_seconds:.1f} s of {seconds:g} s"
+        assert took_seconds < min(seconds, STATEMENT_SECONDS) + 1.5, f"{name}: {said} only after {took_seconds:.1f} s"
 
 
 async def latency(round_: Round) -> None:
@@ -163,6 +206,7 @@ SCENARIOS = (
     Scenario("network reset", reset, proxied=True),
     Scenario("network stalled", stall, plan=FLAKY_PLAN, proxied=True),
     Scenario("network stalled beyond deadline", stall_beyond_deadline, plan=FLAKY_PLAN, proxied=True),
+    Scenario("Postgres stopped", stop_answering, plan=FLAKY_PLAN),
     Scenario("network latency", latency, proxied=True),
     Scenario("commit answers lost", lose_commit_answers, proxied=True),
     Scenario("connections exhausted", exhaust_connections),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
+import os
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +13,8 @@ from typing import Any
 
 import aiohttp
 
-from tests.support.process import ROOT
-
 from .history import Request
+from .nursery import Child, first_line, nursery
 
 DELAYS_SECONDS = (0.3, 0.3, 0.3, 0.3, 0.3)  # of the service
 
@@ -33,11 +33,7 @@ class EndpointPlan:
     own_delays_seconds: tuple[float, ...] = ()  # at least 1 s each; none: the service's
     timeout_seconds: int = 5
     prompt: bool = False
-
-    @property
-    def delays_seconds(self) -> tuple[float, ...]:
-        """What holds for it."""
-        return self.own_delays_seconds or DELAYS_SECONDS
+    rate_limit: int | None = None
 
     def but_prompt(self) -> EndpointPlan:
         """The same, of which the fault is none of its business. One that asks us to wait is not prompt anyway."""
@@ -63,30 +59,28 @@ class Endpoints:
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "receiver.jsonl"
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Child | None = None
         self._webhook_of: dict[str, int] = {}
         self.ports: dict[str, int] = {}
 
     async def start(self) -> None:
         """Returns when it listens."""
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.faults.receiver", str(self._file), cwd=ROOT, stdout=asyncio.subprocess.PIPE
-        )
-        assert self._process.stdout is not None
+        stdout, stderr = self._file.with_suffix(".out"), self._file.with_suffix(".log")
+        self._process = nursery().fork("receive", {**os.environ, "RECEIVER_FILE": str(self._file)}, stdout, stderr)
         async with asyncio.timeout(30):
-            self.ports = json.loads(await self._process.stdout.readline())
+            self.ports = json.loads(await first_line(stdout, self._process))
 
     async def stop(self) -> None:
         """SIGTERM."""
         if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
+            self._process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(10):
                 await self._process.wait()
 
-    async def behave(self, path: str, behaviour: Behaviour) -> None:
-        """Changes how a path answers; what is held there is answered."""
+    async def behave(self, behaviours: Mapping[str, Behaviour]) -> None:
+        """Changes how paths answer; what is held there is answered."""
         url = f"http://127.0.0.1:{self.ports['127.0.0.1']}/control"
-        async with aiohttp.ClientSession() as session, session.post(url, json={path: dict(behaviour)}) as answer:
+        async with aiohttp.ClientSession() as session, session.post(url, json=dict(behaviours)) as answer:
             answer.raise_for_status()
 
     def url(self, path: str, plan: EndpointPlan) -> str:

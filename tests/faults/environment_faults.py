@@ -9,7 +9,8 @@ import asyncio
 
 from .dns import ZONE, Rcode
 from .endpoints import DEFAULT_PLAN, EndpointPlan
-from .harness import Round, Scenario
+from .harness import Round
+from .scenario import Scenario
 
 _PROMPT_PLAN = tuple(plan.but_prompt() for plan in DEFAULT_PLAN)
 _NAME = f"hooks.{ZONE}"
@@ -63,10 +64,11 @@ async def descriptors(round_: Round) -> None:
     victim = round_.owner_of(0)
     with round_.fault("few descriptors"):
         round_.cluster.limit_descriptors(victim, spare=0)
-        for number in range(len(_GREEDY_PLAN)):
-            await round_.endpoints.behave(round_.path(number), {"delay_seconds": 0.5})
+        slow = {"delay_seconds": 0.5}
+        await round_.endpoints.behave({round_.path(number): slow for number in range(len(_GREEDY_PLAN))})
         await asyncio.sleep(round_.seconds)
         round_.cluster.limit_descriptors(victim, spare=None)
+    await round_.endpoints.behave({round_.path(number): {} for number in range(len(_GREEDY_PLAN))})
     assert round_.logged(victim, "attempts paused"), "it had enough of them"
 
 
@@ -75,9 +77,9 @@ async def hang(round_: Round) -> None:
     path = round_.path(len(_HANGING_PLAN) - 1)
     await asyncio.sleep(0.3)
     with round_.fault("endpoint hangs"):
-        await round_.endpoints.behave(path, {"kind": "hangs"})
+        await round_.endpoints.behave({path: {"kind": "hangs"}})
         await asyncio.sleep(2.5)
-        await round_.endpoints.behave(path, {})
+        await round_.endpoints.behave({path: {}})
     await asyncio.sleep(0.5)
 
 

@@ -3,6 +3,7 @@
 Production code has no hooks for this. Variables, beside those of the service:
 
 WEBHOOK_TEST_FAULT=<point>:<count>   the process dies, as by kill -9, when it passes the point for the count-th time
+WEBHOOK_TEST_POISON=<path> <id>      the process dies when it sends the event of that request id to that path
 WEBHOOK_TEST_BROKEN=<name>           one of the engines of `broken.py`, each wrong in a way that the checker must find
 WEBHOOK_TEST_SLOW_READS=<seconds>    rows take so long from the database, and acknowledgements half of it
 WEBHOOK_TEST_SLOW_LOOK=<seconds>     one look at the table takes so long
@@ -122,6 +123,21 @@ POINTS = {
 }
 
 
+def poison(path: str, request_id: str) -> None:
+    """Makes one delivery deadly, every time that it is about to be sent."""
+    mark = f'"request":"{request_id}"'.encode()
+
+    def dying(send: Any) -> Any:
+        async def call(self: Any, request: Any) -> Any:
+            if request.url.endswith(path) and mark in request.body:
+                os._exit(KILLED)
+            return await send(self, request)
+
+        return call
+
+    rewrap(Sender, "send", dying)
+
+
 def slow_reads(seconds: float) -> None:
     """Makes the window wide in which a row that was read is settled by somebody who got it from memory."""
 
@@ -173,6 +189,8 @@ def patch(environment: MutableMapping[str, str]) -> None:
     if fault := environment.pop("WEBHOOK_TEST_FAULT", ""):
         point, _, count = fault.partition(":")
         POINTS[point](DeathAt(int(count or 1)))
+    if victim := environment.pop("WEBHOOK_TEST_POISON", ""):
+        poison(*victim.split())
     if seconds := environment.pop("WEBHOOK_TEST_SLOW_READS", ""):
         slow_reads(float(seconds))
     if seconds := environment.pop("WEBHOOK_TEST_SLOW_LOOK", ""):

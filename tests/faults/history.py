@@ -13,18 +13,22 @@ ENDINGS = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A webhook as it was registered before the first event was published; it is not changed during a round."""
+    """A webhook as it was registered before the first event was published. What changes afterwards is a `Switch`."""
 
     webhook_id: int
     customer_id: int
     in_flight_max: int = 10
     delays_seconds: tuple[float, ...] = (0.3, 0.3, 0.3)
     prompt: bool = False  # the fault is somebody else's: its deliveries must not be late (I7)
+    rate_limit: int | None = None  # requests a second, with a burst of one second
 
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """One call of PublishEvent and its answer. `event_id` is None if the outcome is unknown."""
+    """One call of PublishEvent and its answer. `event_id` is None if the outcome is unknown.
+
+    `asked_at` is when its request id was sent for the first time: the event may have been made since then.
+    """
 
     customer_id: int
     request_id: str
@@ -32,6 +36,8 @@ class Publish:
     event_id: str | None
     duplicate: bool = False
     delivery_count: int = 0
+    asked_at: float = 0.0
+    answered_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class LogRow:
     event_created_at: float
     next_due_at: float | None = None
     response_status: int | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,30 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class Switch:
+    """A webhook was paused, resumed, deleted or disabled, at some time between the two."""
+
+    webhook_id: int
+    kind: str
+    asked_at: float
+    answered_at: float
+
+    @property
+    def ends(self) -> bool:
+        """Whether what is pending is cancelled, and what is published from now on is not for it."""
+        return self.kind in {"deleted", "disabled"}
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """A delivery that ends the process that sends it, before anything is sent; and how many it has ended."""
+
+    webhook_id: int
+    request_id: str
+    deaths: int
+
+
+@dataclass(frozen=True, slots=True)
 class Vitals:
     """What a process that lived through the round held before the load and after it had drained."""
 
@@ -139,6 +170,8 @@ class History:
     attempt_seconds_max: float = 15.0  # how long one request may be open
     exit_statuses: Mapping[str, int] = field(default_factory=dict[str, int])  # of processes that got SIGTERM
     vitals: tuple[Vitals, ...] = ()
+    switches: tuple[Switch, ...] = ()  # in order
+    poison: Poison | None = None
 
     @property
     def customer_of(self) -> Mapping[int, int]:

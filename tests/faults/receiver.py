@@ -44,8 +44,9 @@ class HistoryFile:
 class Behaviour:
     """How a path answers.
 
-    kind: `ok`; `fails` (the first attempt of one event in `one_in` gets `status`); `hangs` (never answers what comes
-    while it hangs); `held` (one event in `one_in` is answered when the path's behaviour is changed).
+    kind: `ok`; `fails` (the first attempt of one event in `one_in` gets `status`); `always` (everything gets it);
+    `hangs` (never answers what comes while it hangs); `held` (one event in `one_in` is answered when the path's
+    behaviour is changed).
     """
 
     kind: str = "ok"
@@ -65,7 +66,7 @@ class Behaviour:
         chosen = hashlib.sha256(event_id.encode()).digest()[0] % self.one_in == 0
         if self.kind == "held" and chosen:
             await self.changed.wait()
-        if self.kind == "fails" and chosen and attempt == 1:
+        if self.kind == "always" or (self.kind == "fails" and chosen and attempt == 1):
             return self.status, self.retry_after
         return 200, None
 

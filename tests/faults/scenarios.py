@@ -9,11 +9,12 @@ import asyncio
 import signal
 from collections.abc import Sequence
 
-from . import database_faults, environment_faults
+from . import database_faults, environment_faults, poison_faults, webhook_faults
 from .cluster import LEASE_SECONDS
 from .endpoints import DEFAULT_PLAN, FLAKY_PLAN, EndpointPlan
 from .faulty import POINTS
-from .harness import Round, Scenario
+from .harness import Round
+from .scenario import Scenario
 
 
 async def nothing(round_: Round) -> None:
@@ -66,11 +67,11 @@ async def pause_beyond_lease(round_: Round) -> None:
     with round_.fault("SIGSTOP", may_duplicate=True, may_overlap=True):
         round_.cluster.stop(victim)
         # what the victim sent before is answered now; what the new owner sends is held on
-        await round_.endpoints.behave(round_.path(HELD), HELD_BEHAVIOUR)
+        await round_.endpoints.behave({round_.path(HELD): HELD_BEHAVIOUR})
         await asyncio.sleep(LEASE_SECONDS + 1.0)
         round_.cluster.go_on(victim)
         await asyncio.sleep(0.5)
-    await round_.endpoints.behave(round_.path(HELD), {})
+    await round_.endpoints.behave({round_.path(HELD): {}})
 
 
 HELD = len(DEFAULT_PLAN)
@@ -93,5 +94,7 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario("SIGSTOP", pause_beyond_lease, plan=HELD_PLAN),
     *database_faults.SCENARIOS,
     *environment_faults.SCENARIOS,
+    *webhook_faults.SCENARIOS,
+    *poison_faults.SCENARIOS,
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -7,7 +7,20 @@ from dataclasses import replace
 import pytest
 
 from .checker import check
-from .history import Endpoint, Fault, History, LogRow, Pending, Publish, Request, Told, Vitals, Watcher
+from .history import (
+    Endpoint,
+    Fault,
+    History,
+    LogRow,
+    Pending,
+    Poison,
+    Publish,
+    Request,
+    Switch,
+    Told,
+    Vitals,
+    Watcher,
+)
 
 # One event to one webhook: the first attempt failed with 503 and Retry-After: 1, the second one succeeded.
 ENDPOINT = Endpoint(webhook_id=7, customer_id=1, in_flight_max=2, delays_seconds=(1.0, 1.0))
@@ -24,6 +37,37 @@ KILL = Fault("kill -9", 11.65, 11.65, may_duplicate=True)  # after the receiver'
 UNKNOWN = replace(PUBLISH, event_id=None)
 CROWD = tuple(replace(FIRST, event_id=f"evt_x{n}", body_hash=f"x{n}", retry_after=None) for n in range(3))
 CROWD_PUBLISHED = tuple(replace(UNKNOWN, request_id=request.event_id, body_hash=request.body_hash) for request in CROWD)
+
+# The webhook is paused after its first attempt, and resumed before its second.
+PAUSED = (Switch(7, "paused", 10.2, 10.2), Switch(7, "resumed", 11.3, 11.35))
+DELETED = Switch(7, "deleted", 10.3, 10.4)
+CANCELLED = replace(SUCCEEDED, attempt_count=1, status="cancelled", outcome=None, created_at=10.5)
+ENDED = replace(
+    HEALTHY,
+    requests=(FIRST,),
+    log=(FAILED, CANCELLED),
+    watchers=(),
+    switches=(DELETED,),
+    attempt_seconds_max=1.0,
+)
+LIMITED = replace(ENDPOINT, in_flight_max=100, rate_limit=2)
+STEADY = tuple(  # a burst of two, and then two a second
+    replace(FIRST, event_id=f"evt_y{n}", body_hash=f"y{n}", retry_after=None, arrived_at=20.0 + at, ended_at=20.0 + at)
+    for n, at in enumerate((0.0, 0.0, 0.5, 1.0, 1.5, 2.0))
+)
+STEADY_PUBLISHED = tuple(
+    replace(UNKNOWN, request_id=request.event_id, body_hash=request.body_hash) for request in STEADY
+)
+# Two processes died of the delivery's only attempt: one that nobody knew of, and one that counts.
+INTERRUPTED = replace(FAILED, status="failed", outcome="internal_error", reason="interrupted", response_status=None)
+POISONED = replace(
+    HEALTHY,
+    endpoints=(replace(ENDPOINT, delays_seconds=()),),
+    requests=(),
+    log=(INTERRUPTED,),
+    watchers=(),
+    poison=Poison(7, "r1", deaths=2),
+)
 
 
 def broken(history: History) -> set[str]:
@@ -63,6 +107,22 @@ HOLDS = {
         publishes=(PUBLISH, *CROWD_PUBLISHED),
         requests=(FIRST, SECOND, *CROWD),
         faults=(Fault("SIGSTOP", 9.0, 10.0, may_overlap=True),),
+    ),
+    "I4: a poison ends one process more than it has attempts": POISONED,
+    "I6: a rate with a burst of a second": replace(
+        HEALTHY, endpoints=(LIMITED,), publishes=(PUBLISH, *STEADY_PUBLISHED), requests=(FIRST, SECOND, *STEADY)
+    ),
+    "I8: a request that was under way when it was paused": replace(HEALTHY, switches=PAUSED),
+    "I8: what was pending is cancelled": ENDED,
+    "I8: an event that is published later does not go to it": replace(
+        ENDED,
+        publishes=(
+            PUBLISH,
+            replace(PUBLISH, request_id="r2", body_hash="b2", event_id="evt_2", delivery_count=0, asked_at=10.5),
+        ),
+    ),
+    "I8: of an event that is published meanwhile nobody knows": replace(
+        ENDED, publishes=(replace(PUBLISH, asked_at=10.2, answered_at=10.35),)
     ),
     "I13: a change may come twice after a resume": replace(
         HEALTHY, watchers=(replace(WATCHER, told=(*TOLD, replace(TOLD[1], stream=1))),)
@@ -111,6 +171,9 @@ BREAKS = {
     "I4: the log goes on after an ending": replace(
         HEALTHY, log=(replace(FAILED, status="failed"), SUCCEEDED), watchers=()
     ),
+    "I4: a poison ends too many processes": replace(POISONED, poison=Poison(7, "r1", deaths=3)),
+    "I4: a poison is delivered": replace(HEALTHY, poison=Poison(7, "r1", deaths=1)),
+    "I4: a poison fails of something else": replace(POISONED, log=(replace(INTERRUPTED, reason="timeout"),)),
     "I5: before it was due": replace(HEALTHY, log=(replace(FAILED, next_due_at=11.9), SUCCEEDED)),
     "I5: before Retry-After": replace(
         HEALTHY,
@@ -126,6 +189,15 @@ BREAKS = {
         requests=(FIRST, SECOND, *CROWD[:2]),
         faults=(replace(KILL, started_at=10.0, ended_at=10.0),),
     ),
+    "I6: more in a second than its rate and its burst": replace(
+        HEALTHY,
+        endpoints=(LIMITED,),
+        publishes=(PUBLISH, *STEADY_PUBLISHED),
+        requests=(FIRST, SECOND, *STEADY[:-1], replace(STEADY[-1], arrived_at=21.0, ended_at=21.0)),
+    ),
+    "I7: others fail beside a poison": replace(
+        POISONED, log=(INTERRUPTED, replace(INTERRUPTED, seq=2, event_id="evt_2"))
+    ),
     "I7: a webhook that nothing ails is late": replace(
         HEALTHY,
         endpoints=(replace(ENDPOINT, prompt=True),),
@@ -134,6 +206,11 @@ BREAKS = {
     "I7: a watcher is told late": replace(
         HEALTHY, watchers=(replace(WATCHER, told=(TOLD[0], replace(TOLD[1], at=19.0)), prompt=True),)
     ),
+    "I8: an attempt to a paused webhook": replace(HEALTHY, switches=(PAUSED[0],)),
+    "I8: an attempt to a deleted webhook": replace(ENDED, requests=(FIRST, SECOND)),
+    "I8: what was pending goes on": replace(ENDED, log=(FAILED, replace(SUCCEEDED, created_at=12.5))),
+    "I8: cancelled, and the webhook is active": replace(ENDED, switches=()),
+    "I8: cancelled, and the webhook is paused": replace(ENDED, switches=PAUSED[:1]),
     "I9: a signature is wrong": replace(HEALTHY, requests=(FIRST, replace(SECOND, verified=False))),
     "I9: nobody published that body": replace(HEALTHY, requests=(FIRST, replace(SECOND, body_hash="b9"))),
     "I9: another event's body": replace(
@@ -175,7 +252,7 @@ def test_breaks(name: str, history: History) -> None:
 
 
 def test_every_invariant_is_broken_here() -> None:
-    assert {name.split(":")[0] for name in BREAKS} == {f"I{n}" for n in (1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14)}
+    assert {name.split(":")[0] for name in BREAKS} == {f"I{n}" for n in range(1, 15)}
 
 
 def test_lost_and_duplicated_are_counted() -> None:

@@ -7,7 +7,8 @@ import secrets
 import pytest
 
 from .database import DatabaseServer
-from .harness import Scenario, run_round
+from .harness import run_round
+from .scenario import Scenario
 from .scenarios import SCENARIOS
 
 # One xdist worker runs all of them: they share a Postgres, and each takes the machine for itself.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 
@@ -12,6 +13,7 @@ _CLOCK_SECONDS = 0.05  # between the receiver's reading of the clock and the dat
 # An unanswered request ends for the sender at once, for the receiver when it notices.
 _NOTICE_SECONDS = 0.25
 _LATENESS_SECONDS_MAX = 2.0
+_RATE_TOLERANCE = 1.05
 
 
 def not_too_early(history: History) -> Iterator[Violation]:
@@ -58,6 +60,30 @@ def in_flight_is_limited(history: History) -> Iterator[Violation]:
             yield Violation(
                 "I6", f"webhook {endpoint.webhook_id} had {count} requests at once at {at:.3f}, {allowed} are allowed"
             )
+
+
+def rate_is_limited(history: History) -> Iterator[Violation]:
+    """I6: in no window of any length do more requests start than 1.05 times its rate, and a burst of one second.
+
+    However often the webhook changes its owner: one that was killed is followed by one that begins without a burst.
+    """
+    for endpoint in history.endpoints:
+        if endpoint.rate_limit is None:
+            continue
+        rate = _RATE_TOLERANCE * endpoint.rate_limit
+        starts = sorted(request.arrived_at for request in history.requests if request.webhook_id == endpoint.webhook_id)
+        begin, least = 0, math.inf
+        for number, at in enumerate(starts):  # the window that ends here and has most beyond its rate
+            beyond = number - rate * at
+            if beyond < least:
+                begin, least = number, beyond
+            count, seconds = number - begin + 1, at - starts[begin]
+            if count > rate * seconds + endpoint.rate_limit:
+                yield Violation(
+                    "I6",
+                    f"webhook {endpoint.webhook_id} got {count} requests in {seconds:.2f} s, with {rate:g} a second",
+                )
+                break
 
 
 def others_are_prompt(history: History) -> Iterator[Violation]:

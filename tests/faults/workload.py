@@ -56,11 +56,12 @@ class Publisher:
         request = service_pb2.PublishEventRequest(event=event, request_id=request_id)
         body_hash = hashlib.sha256(_body(data_json)).hexdigest()
         until: float | None = None
+        asked_at = time.time()
         while True:
             try:
                 answer = await self.cluster.any(self.random).stub.PublishEvent(request, timeout=_PUBLISH_SECONDS_MAX)
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                self.history.append(Publish(self.customer_id, request_id, body_hash, None))
+                self.history.append(Publish(self.customer_id, request_id, body_hash, None, asked_at=asked_at))
             else:
                 self.history.append(
                     Publish(
@@ -70,6 +71,8 @@ class Publisher:
                         answer.event_id,
                         answer.duplicate,
                         answer.delivery_count,
+                        asked_at,
+                        time.time(),
                     )
                 )
                 return
@@ -125,6 +128,11 @@ class ResumingWatcher:
                 call.cancel()
             self.streams += 1
             await asyncio.sleep(self.away_seconds)
+
+    @property
+    def told_once(self) -> int:
+        """How many changes it was told, those after a resume that it knew not counted."""
+        return len({(told.webhook_id, told.event_id, told.attempt_count, told.status) for told in self.told})
 
     def history(self) -> Watcher:
         """What it was told."""

@@ -75,7 +75,7 @@ class TestPostgres:
         with psycopg.connect(self.url) as connection:
             for table in TABLES:
                 connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
-            connection.execute("UPDATE shards SET owner = NULL, epoch = 0, last_seq = 0")
+            connection.execute("UPDATE shards SET owner = NULL, epoch = 0, last_seq = 0, abandoned_at = NULL")
 
     def rows(self, statement: LiteralString, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Runs a statement of a test's own."""

@@ -178,6 +178,7 @@ class Dispatcher:
             return self._deliverer.interrupted(delivery, webhook)
         if self._careful.applies(delivery):
             is_marked = await self._careful.mark(delivery)
+            await self._settler.caught_up()  # what was answered before must not be lost, should the process die of this
             if not is_marked or not self._is_as_it_was(lane, webhook):
                 return None
         started_at = time.monotonic()

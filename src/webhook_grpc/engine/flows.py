@@ -67,12 +67,12 @@ class Flows:
     async def _well_since(self, webhooks: Sequence[Webhook]) -> set[int]:
         """Those that had a success which their last owner did not live to save."""
         owned = self._ownership.owned
-        doubtful = {
-            webhook.webhook_id: (webhook.shard, owned[webhook.shard].abandoned_seq)
+        until = {
+            webhook.webhook_id: (webhook.shard, owned[webhook.shard].taken_seq)
             for webhook in webhooks
-            if webhook.shard in owned and owned[webhook.shard].abandoned_at is not None
+            if webhook.shard in owned
         }
-        return await store.succeeded_last(self._connection, doubtful) if doubtful else set()
+        return await store.succeeded_last(self._connection, until) if until else set()
 
     def configure(self, webhook: Webhook) -> None:
         """The webhook is as it is now. One that was disabled and is so no longer begins anew, half-open."""

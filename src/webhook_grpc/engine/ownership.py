@@ -170,7 +170,7 @@ class Ownership:
         for shard, owned in readopted.items():
             known = self.owned.get(shard)  # one that is new here was taken by a statement whose answer was lost
             owned.abandoned_at = self._clock.now() if known is None else known.abandoned_at
-            owned.abandoned_seq = owned.last_seq if known is None else known.abandoned_seq
+            owned.taken_seq = owned.last_seq if known is None else known.taken_seq
         self._lose(shards - readopted.keys())
         self.owned.update(readopted)
         if new:

@@ -50,6 +50,9 @@ class Settler:
         self._arrived = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
+        self._added_count = 0
+        self._answered_count = 0
+        self._answered = asyncio.Condition()
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -57,12 +60,19 @@ class Settler:
     def add(self, settled: Settled) -> None:
         """Takes in a result."""
         self._queue.append(settled)
+        self._added_count += 1
         self._empty.clear()
         self._arrived.set()
 
     async def drained(self) -> None:
         """Waits until every result is settled."""
         await self._empty.wait()
+
+    async def caught_up(self) -> None:
+        """Waits until every result that there is now is settled; not for those that come meanwhile."""
+        target = self._added_count
+        async with self._answered:
+            await self._answered.wait_for(lambda: self._answered_count >= target)
 
     async def run(self) -> None:
         """Settles until it is cancelled."""
@@ -72,6 +82,9 @@ class Settler:
                 await asyncio.sleep(self._wait_seconds)  # company
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_max))]
             await self._settle(batch)
+            self._answered_count += len(batch)
+            async with self._answered:
+                self._answered.notify_all()
             if not self._queue:
                 self._arrived.clear()
                 self._empty.set()

@@ -51,14 +51,15 @@ WHERE h.webhook_id = ANY(%(ids)b::bigint[]) AND s.shard = h.webhook_id %% 64 AND
 """
 
 
-# The end of the log of a shard whose owner died: what it may have settled and not have saved. Reads a bounded range.
+# A success since the failures that were saved: its owner died before it could save that. Reads the end of the log only.
 SUCCEEDED_LAST: Final = """
 SELECT k.webhook_id
 FROM unnest(%(webhook_id)b::bigint[], %(shard)b::smallint[], %(until)b::bigint[]) AS k(webhook_id, shard, until)
+JOIN webhook_health h ON h.webhook_id = k.webhook_id
 WHERE EXISTS (
     SELECT 1 FROM attempts a
     WHERE a.shard = k.shard AND a.seq > k.until - %(reach)b::bigint AND a.seq <= k.until
-        AND a.webhook_id = k.webhook_id AND a.outcome = 'succeeded'
+        AND a.webhook_id = k.webhook_id AND a.outcome = 'succeeded' AND a.created_at > h.failing_since
 )
 """
 LAST_ROWS: Final = 2000  # of a shard: more than are settled in the seconds between two saves
@@ -71,7 +72,7 @@ async def load(connection: LoopConnection, webhook_ids: Collection[int]) -> dict
 
 
 async def succeeded_last(connection: LoopConnection, until: Mapping[int, tuple[int, int]]) -> set[int]:
-    """Which webhooks had a success at the end of their shard's log, up to a (shard, seq) each. Raises Unavailable."""
+    """Which webhooks had a success since they were saved as failing, up to a (shard, seq) each. Raises Unavailable."""
     parameters = {
         "webhook_id": list(until),
         "shard": [shard for shard, _ in until.values()],

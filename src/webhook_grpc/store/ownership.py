@@ -40,11 +40,12 @@ WITH candidates AS MATERIALIZED (
     ORDER BY random()
     LIMIT %(count)s
 )
-UPDATE shards s SET owner = %(worker)s, epoch = s.epoch + 1
+UPDATE shards s SET owner = %(worker)s, epoch = s.epoch + 1,
+    abandoned_at = CASE WHEN c.was_abandoned THEN clock_timestamp() ELSE s.abandoned_at END
 FROM candidates c
 WHERE s.shard = c.shard AND s.epoch = c.epoch
     AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.worker_id = s.owner AND w.lease_until >= now())
-RETURNING s.shard, s.epoch, CASE WHEN c.was_abandoned THEN clock_timestamp() END
+RETURNING s.shard, s.epoch, s.abandoned_at
 """
 
 # Own shards at a new epoch: statements of the old one that are still on their way can't do anything any more.
@@ -77,14 +78,14 @@ FORGET_DEAD: Final = "DELETE FROM workers WHERE lease_until < now() - interval '
 class OwnedShard:
     """A shard of ours: at which epoch, and up to which `seq` its log is written.
 
-    If its last owner did not give it back, `abandoned_at` is when it was found: whatever was due by then may have been
-    in flight when that process ended, or have ended it.
+    If an owner did not give it back, `abandoned_at` is when it was found: whatever was due by then may have been in
+    flight when that process ended, or have ended it.
     """
 
     epoch: int
     last_seq: int
     abandoned_at: datetime | None = None
-    abandoned_seq: int = 0  # how far its log reached then
+    taken_seq: int = 0  # how far its log reached when it was taken
 
 
 async def register(connection: LoopConnection, worker: UUID, ttl_seconds: float) -> None:
@@ -118,7 +119,7 @@ async def take(connection: LoopConnection, worker: UUID, count: int) -> dict[int
     taken = await _with_last_seqs(connection, {shard: epoch for shard, epoch, _ in rows})
     for shard, _, abandoned_at in rows:
         taken[shard].abandoned_at = abandoned_at
-        taken[shard].abandoned_seq = taken[shard].last_seq
+        taken[shard].taken_seq = taken[shard].last_seq
     return taken
 
 

@@ -1,0 +1,36 @@
+"""A fault and the load that it meets, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .endpoints import DEFAULT_PLAN, DELAYS_SECONDS, EndpointPlan
+
+if TYPE_CHECKING:
+    from .harness import Round
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What a round is made of."""
+
+    name: str
+    inject: Callable[[Round], Awaitable[None]]
+    plan: tuple[EndpointPlan, ...] = DEFAULT_PLAN
+    settings: Mapping[str, str] = field(default_factory=dict[str, str])
+    first: Mapping[str, str] = field(default_factory=dict[str, str])  # faults of the first process, see faulty.py
+    others: Mapping[str, str] = field(default_factory=dict[str, str])  # and of the others
+    processes: int = 2
+    proxied: bool = False
+    publishers_per_customer: int = 3
+    gap_seconds: float = 0.08
+    quiet_customer: int | None = None  # publishes two events a second
+    delays_seconds: tuple[float, ...] = DELAYS_SECONDS  # of the service
+    watchers_per_customer: int = 1
+    reconnect_seconds: float | None = None
+    away_seconds: float = 0.05
+    drain_seconds_max: float = 10.0
+    told_seconds_max: float = 5.0  # after that, until the watchers were told everything
+    short_seconds: float = 2.5  # in pytest
