@@ -1,6 +1,6 @@
 """`make reliability`: writes the tables of docs/reliability.md.
 
-Runs the isolation benchmark, the hostile receivers and the fault suite, about twenty minutes in all. Every figure in
+Runs the fault suite, the hostile receivers and the isolation benchmark, about twenty minutes in all. Every figure in
 the tables is of this run.
 """
 
@@ -58,10 +58,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="of each fault")
     arguments = parser.parse_args()
+    faults = run("-m", "tests.faults", "--rounds", str(arguments.rounds))
+    hostile = run("-m", "tests.engine.hostile")
     isolation = run("benchmarks/isolation.py")
     ratios = "\n".join(f"- {line}" for line in isolation if "with trouble / without" in line)
-    hostile = run("-m", "tests.engine.hostile")
-    faults = run("-m", "tests.faults", "--rounds", str(arguments.rounds))
     about = f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Python {platform.python_version()}."
     document = TARGET.read_text()
     for name, text in {

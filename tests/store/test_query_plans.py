@@ -16,7 +16,7 @@ import pytest
 from tests.support.postgres import TestPostgres, query
 from tests.support.store import new_event, new_event_id, new_webhook, new_worker, succeeded
 from webhook_grpc.domain.model import PendingDelivery
-from webhook_grpc.store import backlog, feed, history, outbox, settlement
+from webhook_grpc.store import backlog, feed, health, history, outbox, settlement
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.ownership import OwnedShard
 
@@ -139,3 +139,27 @@ async def test_a_list_of_deliveries_is_read_in_the_order_of_an_index(filled: Tes
 async def test_a_delivery_is_found_by_its_key(filled: TestPostgres) -> None:
     parameters = {"webhook_id": 1, "event_id": new_event_id(), "customer_id": 42}
     assert_indexed(scans(filled, history.DELIVERY, parameters), "attempts", "deliveries", "events")
+
+
+async def test_marking_finds_deliveries_by_their_key(filled: TestPostgres) -> None:
+    parameters = {
+        "danger": 2,
+        "worker": new_worker(),
+        "shard": [1],
+        "epoch": [1],
+        "webhook_id": [1],
+        "due_at": [datetime.now(UTC)],
+        "event_id": [UUID(int=1)],
+        "attempt": [0],
+    }
+    assert_indexed(scans(filled, backlog.SET_DANGER, parameters), "deliveries")
+
+
+async def test_a_last_success_is_looked_for_at_the_end_of_a_shards_log_only(filled: TestPostgres) -> None:
+    parameters = {"webhook_id": [1], "shard": [1], "until": [1050], "reach": 2000}
+    assert_indexed(scans(filled, health.SUCCEEDED_LAST, parameters), "attempts")
+
+
+async def test_what_the_log_knows_of_a_delivery_is_found_by_its_webhook(filled: TestPostgres) -> None:
+    parameters = {"webhook_id": [1], "event_id": [UUID(int=1)]}
+    assert_indexed(scans(filled, backlog.LOGGED, parameters), "attempts")
