@@ -10,7 +10,8 @@ import random
 
 import pytest
 
-from .simulation import PROFILES, Profile, Simulation
+from .profiles import PROFILES, Profile
+from .simulation import Simulation
 
 _SEEDS_PER_PROFILE = 2
 _SEED = os.environ.get("WEBHOOK_TEST_SEED")

@@ -1,0 +1,66 @@
+"""What one owner of a webhook leaves to the next about its health."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from webhook_grpc.domain.ids import shard_of
+from webhook_grpc.store import health
+
+from .tables import Params, Row, Statement, Tables, reads, writes
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The statements of `store.health`: only the owner of a shard changes what is known of its webhooks."""
+
+    tables: Tables
+
+    def statements(self) -> dict[str, Statement]:
+        return {
+            health.LOAD: reads(self._load),
+            health.SAVE: writes(self._save),
+            health.FORGET: writes(self._forget),
+            health.SUCCEEDED_LAST: reads(self._succeeded_last),
+        }
+
+    def _load(self, params: Params, now: datetime) -> list[Row]:
+        rows: list[Row] = []
+        for webhook_id in params["ids"]:
+            known = self.tables.health.get(webhook_id)
+            if known is not None:
+                passed = (now - known["at"]).total_seconds()
+                failing, blocked = known.get("failing"), known.get("blocked")
+                rows.append((
+                    webhook_id, known["breaker"], max(0.0, (known.get("probe_in") or 0.0) - passed),
+                    known.get("probe_count", 0), None if failing is None else failing + passed,
+                    known.get("failure_count", 0), known.get("blocked_count", 0),
+                    None if blocked is None else blocked + passed,
+                ))  # fmt: skip
+        return rows
+
+    def _save(self, params: Params, now: datetime) -> list[Row]:
+        names = ("breaker", "probe_in", "probe_count", "failing", "failure_count", "blocked_count", "blocked")
+        for at, webhook_id in enumerate(params["webhook_id"]):
+            if self.tables.shards[shard_of(webhook_id)].owner == params["worker"]:
+                self.tables.health[webhook_id] = {"at": now, **{name: params[name][at] for name in names}}
+        return []
+
+    def _forget(self, params: Params, _: datetime) -> list[Row]:
+        for webhook_id in params["ids"]:
+            if self.tables.shards[shard_of(webhook_id)].owner == params["worker"]:
+                self.tables.health.pop(webhook_id, None)
+        return []
+
+    def _succeeded_last(self, params: Params, _: datetime) -> list[Row]:
+        found: list[Row] = []
+        for webhook_id, shard, until in zip(params["webhook_id"], params["shard"], params["until"], strict=True):
+            known, log = self.tables.health.get(webhook_id), self.tables.log[int(shard)]
+            if known is None or known.get("failing") is None:
+                continue
+            since = known["at"] - timedelta(seconds=known["failing"])
+            rows = [row for row in log if until - params["reach"] < row.seq <= until and row.at > since]
+            if any(row.webhook_id == webhook_id and row.outcome == "succeeded" for row in rows):
+                found.append((webhook_id,))
+        return found

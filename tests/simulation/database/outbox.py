@@ -1,0 +1,95 @@
+"""The outbox: events are published into it, and what is due is looked up in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from webhook_grpc.domain.ids import shard_of
+from webhook_grpc.domain.model import WebhookStatus
+from webhook_grpc.store import backlog, outbox
+
+from .tables import Params, Pending, Row, Statement, Tables, reads, writes
+
+_TAKING: Final = frozenset({WebhookStatus.ACTIVE, WebhookStatus.PAUSED})
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """The statements of `store.outbox` and `store.backlog`. Each webhook takes every type of event."""
+
+    tables: Tables
+
+    def statements(self) -> dict[str, Statement]:
+        return {
+            outbox.PUBLISH: writes(self._publish),
+            backlog.DISCOVER: reads(self._discover),
+            backlog.FETCH: reads(self._fetch),
+            backlog.BODIES: reads(self._bodies),
+            backlog.SET_DANGER: writes(self._set_danger),
+        }
+
+    def _publish(self, params: Params, began_at: datetime) -> list[Row]:
+        own, rows = set(params["own_shards"]), list[Row]()
+        columns = (params["customer_id"], params["event_id"], params["event_type"], params["body"])
+        for number, (customer_id, event_id, event_type, body) in enumerate(zip(*columns, strict=True), start=1):
+            self.tables.events[event_id] = (event_type, began_at, body)
+            matched = [
+                w.webhook_id
+                for w in self.tables.webhooks.values()
+                if w.customer_id == customer_id and w.status in _TAKING
+            ]
+            for webhook_id in matched:
+                self.tables.deliveries[webhook_id][event_id] = Pending(webhook_id, event_id, began_at, customer_id)
+                self.tables.published.add((webhook_id, event_id))
+                self.tables.note("published", webhook_id, event_id)
+            ours = [webhook_id for webhook_id in matched if shard_of(webhook_id) in own]
+            others = sorted({shard_of(webhook_id) for webhook_id in matched} - own)
+            rows.append((number, began_at, len(matched), ours, others))
+        return rows
+
+    def _discover(self, params: Params, now: datetime) -> list[Row]:
+        shards, found = set(params["shards"]), list[Row]()
+        for webhook_id, rows in self.tables.deliveries.items():
+            if rows and shard_of(webhook_id) in shards:
+                first = min(rows.values(), key=lambda row: (row.due_at, row.event_id))
+                webhook = self.tables.webhooks[webhook_id]
+                found.append(
+                    (webhook_id, webhook.customer_id, webhook.status.value, first.event_id, first.due_at <= now)
+                )
+        return found
+
+    def _fetch(self, params: Params, now: datetime) -> list[Row]:
+        found: list[Row] = []
+        names = ("shard", "webhook_id", "room", "floor", "ahead", "fresh")
+        for number, wanted in enumerate(zip(*(params[name] for name in names), strict=True), start=1):
+            _, webhook_id, room, floor, ahead, fresh = wanted
+            until = now + timedelta(seconds=ahead)
+            rows = [
+                r
+                for r in self.tables.rows_of(webhook_id)
+                if floor <= r.due_at <= until and (not fresh or not r.attempt)
+            ]
+            found += [
+                (number, webhook_id, row.event_id, row.due_at, row.customer_id, row.attempt, row.danger)
+                for row in rows[:room]
+            ]
+        return found
+
+    def _bodies(self, params: Params, _: datetime) -> list[Row]:
+        return [
+            (event_id, *self.tables.events[event_id]) for event_id in params["ids"] if event_id in self.tables.events
+        ]
+
+    def _set_danger(self, params: Params, _: datetime) -> list[Row]:
+        changed: list[Row] = []
+        names = ("shard", "epoch", "webhook_id", "due_at", "event_id", "attempt")
+        for number, epoch, webhook_id, due_at, event_id, attempt in zip(*(params[name] for name in names), strict=True):
+            shard = self.tables.shard(number)
+            row = self.tables.deliveries[webhook_id].get(event_id)
+            is_ours = shard.epoch == epoch and shard.owner == params["worker"]
+            if is_ours and row is not None and row.due_at == due_at and row.attempt == attempt:
+                row.danger = int(params["danger"])
+                changed.append((webhook_id, event_id))
+        return changed

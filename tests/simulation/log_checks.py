@@ -1,0 +1,127 @@
+"""What the log may never say, and what must have happened when nothing is pending any more."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Collection
+from typing import Final
+from uuid import UUID
+
+from webhook_grpc.domain.model import FailureReason, Outcome
+
+from .course import Course
+from .database.tables import OFF, Logged
+
+_RATE_SLACK: Final = 1e-3
+_CRASHES_MAX: Final = 60  # of a run with poison: it must be found out
+
+
+class LogChecks:
+    """Each row is checked against the requests that were made; at the end, all of them together."""
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+        self._profile = course.profile
+        self._tables = course.tables
+
+    def check_row(self, row: Logged) -> None:
+        """Called when the row is written."""
+        name = f"{row.webhook_id} {row.event_id} attempt {row.attempt_count}"
+        attempts = self._course.sent[row.webhook_id, row.event_id]
+        visible = [s for s in attempts if s.attempt == row.attempt_count and s.outcome is not None]
+        webhook = self._tables.webhooks[row.webhook_id]
+        is_interrupted = row.reason == FailureReason.INTERRUPTED.name.lower()
+        if row.outcome is not None and not is_interrupted and not any(s.status == row.response_status for s in visible):
+            self._course.violated(f"{name}: an attempt was counted that was not made: {row}")
+        if is_interrupted and self._profile.is_calm:
+            self._course.violated(f"{name} was interrupted by nothing")
+        if row.status == "succeeded" and not any(s.outcome is Outcome.SUCCEEDED for s in visible):
+            self._course.violated(f"{name} succeeded without a 2xx")
+        if row.status == "cancelled" and webhook.status not in OFF and row.response_status != 410:
+            self._course.violated(f"{name} was cancelled: {webhook.status}")
+        if row.status == "failed" and row.event_id not in self._tables.refused:
+            schedules = [len(self._course.delays_of(w)) + 1 for _, w in self._course.history[row.webhook_id]]
+            if row.attempt_count < min(schedules):
+                self._course.violated(f"{name} failed too early: {row}")
+        if row.status == "expired":
+            self._course.violated(f"{name} expired")
+
+    def check_end(self) -> None:
+        """Every delivery ended once, as its receiver deserved; rates were kept; nothing is left behind in memory."""
+        by_delivery: dict[tuple[int, UUID], list[Logged]] = defaultdict(list)
+        for number, rows in enumerate(self._tables.log):
+            gaps = [(a.seq, b.seq) for a, b in itertools.pairwise(rows) if b.seq != a.seq + 1]
+            if gaps or (rows and rows[0].seq != 1):
+                self._course.violated(f"the log of shard {number} is not dense: {gaps[:3]}")
+            for row in rows:
+                by_delivery[row.webhook_id, row.event_id].append(row)
+        for (webhook_id, event_id), rows in by_delivery.items():
+            name, last = f"{webhook_id} {event_id}", rows[-1]
+            counts = [row.attempt_count for row in rows if row.outcome is not None]
+            if counts != list(range(1, len(counts) + 1)):
+                self._course.violated(f"{name}: attempts {counts}")
+            most = max(len(self._course.delays_of(webhook)) + 1 for _, webhook in self._course.history[webhook_id])
+            if len(counts) > most:
+                self._course.violated(f"{name}: {len(counts)} attempts of at most {most}")
+            if last.status == "pending" or any(row.status != "pending" for row in rows[:-1]):
+                self._course.violated(f"{name} did not end once: {[row.status for row in rows]}")
+            self._check_fate(name, webhook_id, event_id, last)
+        self._check_acknowledged(by_delivery.keys())
+        self._check_rates()
+        self._check_leaks()
+        if self._course.poison and self._course.crash_count > _CRASHES_MAX:
+            self._course.violated(f"{self._course.crash_count} crashes")
+
+    def _check_fate(self, name: str, webhook_id: int, event_id: UUID, last: Logged) -> None:
+        was_off = any(webhook.status in OFF for _, webhook in self._course.history[webhook_id])
+        if event_id in self._course.poison and last.status != "failed" and not was_off:
+            self._course.violated(f"{name} is poison, and {last.status}")
+        is_well = self._course.receivers[webhook_id].behaviour in {"well", "slow", "limited"} and not was_off
+        is_odd = event_id in self._course.poison | self._tables.refused
+        # whoever is in flight whenever a process dies, or freezes for as long, can't be told from what kills it
+        cut = len(self._course.sent[webhook_id, event_id])
+        may_be_interrupted = last.reason == FailureReason.INTERRUPTED.name.lower() and cut >= last.attempt_count - 1
+        if is_well and not is_odd and not may_be_interrupted and last.status != "succeeded":
+            self._course.violated(f"{name} of a receiver that is well {last.status}: {last}")
+
+    def _check_acknowledged(self, ended: Collection[tuple[int, UUID]]) -> None:
+        """OK means stored, and what was stored has ended for every webhook that it went to."""
+        if unknown := self._course.acknowledged - self._tables.events.keys():
+            self._course.violated(f"{len(unknown)} events were acknowledged and are not stored")
+        if lost := self._tables.published - set(ended):
+            self._course.violated(f"{len(lost)} deliveries are gone, the first {min(lost)}")
+
+    def _check_rates(self) -> None:
+        starts: dict[int, list[float]] = defaultdict(list)
+        for (webhook_id, _), attempts in self._course.sent.items():
+            starts[webhook_id] += [sent.dispatched_at for sent in attempts]
+        for webhook_id, times in starts.items():
+            rate = self._tables.webhooks[webhook_id].rate_limit_per_second
+            if rate is None:
+                continue
+            burst = tokens = max(1.0, float(rate))
+            last = 0.0
+            for at in sorted(times):
+                tokens = min(burst, tokens + (at - last) * rate) - 1.0
+                last = at
+                if tokens < -_RATE_SLACK:
+                    self._course.violated(f"{webhook_id}: more than {rate} a second at {at:.4f}")
+                    break
+
+    def _check_leaks(self) -> None:
+        for process in self._course.processes:
+            if not process.is_serving:
+                continue
+            lanes, dispatcher = vars(process.engine.lanes), vars(process.engine.dispatcher)
+            left = {
+                name: lanes[name]
+                for name in ("in_flight", "_hosts", "_customers", "_turns", "_held_bytes")
+                if lanes[name]
+            }
+            left |= {name: dispatcher[name] for name in ("_attempts", "_lane_of", "_disabling") if dispatcher[name]}
+            left |= {"busy": lanes["_busy_shards"]} if any(lanes["_busy_shards"].values()) else {}
+            left |= {"unsettled": True} if len(vars(process.engine)["_settler"]) else {}
+            left |= {"marked": True} if vars(vars(process.engine)["_careful"])["_marked"] else {}
+            if left:
+                self._course.violated(f"{process.name} keeps {left}")

@@ -1,0 +1,144 @@
+"""The processes of the service, and the requests that they make."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Coroutine
+from contextvars import Context
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Final
+from uuid import UUID
+
+from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.domain.model import Outcome, PendingDelivery, Webhook
+from webhook_grpc.domain.sealing import Sealer
+from webhook_grpc.engine.engine import Engine
+from webhook_grpc.settings import Settings
+from webhook_grpc.store.clock import DatabaseClock
+from webhook_grpc.store.db import DatabaseOptions, translated_errors
+from webhook_grpc.store.group_commit import GroupLimits
+from webhook_grpc.store.hints import HintListener, Hints
+from webhook_grpc.store.publisher import Publisher
+
+from .loop import FATE, Fate
+from .world import World
+
+KEY: Final = bytes(32)
+
+
+@dataclass(eq=False, slots=True)
+class Sent:
+    """A request that was made."""
+
+    process: Process
+    delivery: PendingDelivery
+    webhook: Webhook
+    attempt: int
+    tenure: int
+    dispatched_at: float
+    started_at: float
+    host: str
+    ended_at: float | None = None
+    outcome: Outcome | None = None
+    status: int | None = None
+    retry_after: float | None = None
+
+
+@dataclass(slots=True)
+class Outage:
+    """What the breaker of one owner should know of a webhook."""
+
+    failures: int = 0
+    open_at: float | None = None
+    held_until: float = 0.0
+
+
+class Process:
+    """One process of the service, wired as `App` does it. Its tasks live and die with it.
+
+    A crash stops them where they are, and leaves them to the graveyard.
+    """
+
+    def __init__(self, name: str, settings: Settings, world: World, graveyard: list[Any]) -> None:
+        self.name, self._world, self._graveyard = name, world, graveyard
+        self.fate = Fate(name)
+        self.context = Context()
+        self.context.run(FATE.set, self.fate)
+        self.is_stopping = self.is_over = self.is_serving = False
+        self.thawed_at = -1.0
+        self.active: list[Sent] = []
+        self.outages: dict[tuple[int, int], Outage] = defaultdict(Outage)
+        self.full_at: dict[int, float] = defaultdict(float)  # when a webhook last had as many requests as it may
+        self.dispatched: dict[tuple[int, UUID, int], tuple[float, int]] = {}
+        self.settings = settings
+        options = DatabaseOptions("", 8, 5.0, 100, settings.database_timeout_seconds)
+        database: Any = SimpleNamespace(options=options, rows=self._rows)
+        self._clock, self._database = DatabaseClock(), database
+        self.hints = Hints(options)
+        self.engine = Engine(settings, database, self._clock, Sealer([KEY]), self.hints)
+        self._listener = HintListener(
+            options,
+            on_due=self.engine.finder.wake,
+            on_webhooks_changed=self.engine.webhooks.hint,
+            on_logged=lambda: None,
+        )
+        self.hints.on_webhooks_changed = self.engine.webhooks.hint
+        limits = GroupLimits(100, 8_000_000, 20_000, 64_000_000)
+        self.publisher = Publisher(options, limits, 10, self.engine.finder, self.hints)
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def _rows(self, statement: str, params: Any = None) -> list[Any]:
+        with translated_errors():
+            async with asyncio.timeout(self.settings.database_timeout_seconds):
+                return await self._world.run(None, statement, params)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """A task that lives and dies with the process."""
+        return self._world.loop.create_task(coroutine, name=f"{self.name} {name}", context=self.context)
+
+    async def start(self) -> None:
+        try:
+            await self._clock.synchronise(self._database)
+            await self.engine.start()
+        except Unavailable:
+            self.crash()
+            return
+        loops = {
+            **self.engine.loops(),
+            **self.publisher.loops(),
+            "hints": self.hints.run(),
+            "hint listener": self._listener.run(),
+        }
+        loops.pop("janitor").close()
+        for name, loop in loops.items():
+            task = self.spawn(loop, name)
+            task.add_done_callback(self._loop_ended)
+            self._loops.append(task)
+        self.is_serving = True
+
+    def _loop_ended(self, task: asyncio.Task[None]) -> None:
+        if not self.is_stopping:
+            self._world.on_wrong(f"the loop `{task.get_name()}` of {self.name} ended: {task.exception()!r}")
+
+    async def stop(self) -> None:
+        """As `App.stop` does it."""
+        self.is_serving = False
+        await self.engine.drain()
+        self.is_stopping = True
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self.engine.close()
+        await self.publisher.close()
+        await self.hints.close()
+        self.is_over = True
+        self._world.tables.note("stopped", self.name)
+
+    def crash(self) -> None:
+        self._world.tables.note("crashed", self.name)
+        self._graveyard.extend(asyncio.all_tasks(self._world.loop))
+        self.fate.dead = self.is_over = True
+        self.is_serving = False
+        self.active.clear()

@@ -1,0 +1,134 @@
+"""What a request may never be: not ours, not due, repeated, to a webhook that is off, or beyond a limit."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from webhook_grpc.domain.ids import shard_of
+from webhook_grpc.domain.model import WebhookStatus
+
+from .course import Course
+from .process import Sent
+from .profiles import PROBE_SECONDS_MIN
+
+_EPSILON: Final = 1e-6
+_REFRESH_GRACE_SECONDS: Final = 1.5
+
+
+class RequestChecks:
+    """Checked at the instant at which the request leaves, before it is recorded."""
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+        self._profile = course.profile
+        self._settings = course.settings
+        self._loop = course.loop
+        self._tables = course.tables
+
+    def check(self, sent: Sent) -> None:
+        """What is wrong becomes a violation. A process that was frozen since it decided may be late to know things."""
+        webhook_id, event_id = sent.webhook.webhook_id, sent.delivery.event_id
+        name = f"{sent.process.name} sends {webhook_id} {event_id} attempt {sent.attempt}"
+        process, tables = sent.process, self._tables
+        was_frozen = process.thawed_at >= sent.dispatched_at
+        shard = tables.shards[shard_of(webhook_id)]
+        worker = tables.workers.get(process.engine.ownership.worker)
+        is_ours = shard.owner == process.engine.ownership.worker and shard.tenure == sent.tenure
+        if not was_frozen:
+            if worker is None or worker.lease_until < tables.now() or not is_ours:
+                self._course.violated(f"{name}, whose shard is not its own")
+            elif not process.engine.ownership.may_send:
+                self._course.violated(f"{name} after its fence")
+        row = tables.deliveries[webhook_id].get(event_id)
+        before = self._course.sent[webhook_id, event_id]
+        was_sent_before = any(s.attempt == sent.attempt and s.tenure != sent.tenure for s in before)  # and settled late
+        if is_ours and not was_sent_before and (row is None or row.attempt != sent.attempt - 1):
+            self._course.violated(f"{name}, which is settled: {row}")
+        elif is_ours and row is not None and row.due_at > tables.now():
+            self._course.violated(f"{name} {row.due_at - tables.now()} before it is due")
+        self._check_repetition(name, sent)
+        self._check_off(name, sent, was_frozen=was_frozen)
+        self._check_limits(name, sent)
+        behaviour = self._course.receivers[webhook_id].behaviour
+        if self._profile.prompt and row is not None and behaviour in {"well", "flaky"}:
+            self._check_lateness(name, sent, (tables.now() - row.due_at).total_seconds())
+
+    def _check_repetition(self, name: str, sent: Sent) -> None:
+        for earlier in self._course.sent[sent.webhook.webhook_id, sent.delivery.event_id]:
+            if earlier.attempt >= sent.attempt and (earlier.tenure == sent.tenure or self._profile.is_calm):
+                self._course.violated(f"{name} again, first at {earlier.started_at:.4f}")
+            if earlier.attempt == sent.attempt - 1 and earlier.retry_after is not None:
+                assert earlier.ended_at is not None
+                logged = any(
+                    row.event_id == sent.delivery.event_id
+                    and row.webhook_id == sent.webhook.webhook_id
+                    and row.attempt_count == earlier.attempt
+                    and row.response_status == earlier.status
+                    for row in self._tables.log[sent.delivery.shard]
+                )
+                delays = self._course.delays_of(earlier.webhook)[earlier.attempt - 1 :]
+                asked = min(earlier.retry_after, max(delays[0], sum(delays))) if delays else 0.0
+                if logged and sent.started_at < earlier.ended_at + asked - _EPSILON:
+                    self._course.violated(f"{name} before its Retry-After of {earlier.retry_after}")
+
+    def _check_off(self, name: str, sent: Sent, *, was_frozen: bool) -> None:
+        grace = _REFRESH_GRACE_SECONDS * (20 if self._profile.long else 1)
+        changes = self._course.history[sent.webhook.webhook_id]
+        since = changes[-1][0]
+        for at, webhook in reversed(changes):
+            if webhook.status is WebhookStatus.ACTIVE:
+                break
+            since = at
+        is_off = changes[-1][1].status is not WebhookStatus.ACTIVE
+        if is_off and not was_frozen and sent.started_at > max(since, self._course.world.last_fault_at) + grace:
+            self._course.violated(f"{name}, which is {changes[-1][1].status} since {since:.4f}")
+
+    def _check_limits(self, name: str, sent: Sent) -> None:
+        process, now, webhook_id = sent.process, self._loop.now, sent.webhook.webhook_id
+        beside = [s for s in process.active if s.webhook.webhook_id == webhook_id and s.tenure == sent.tenure]
+        changes = self._course.history[webhook_id]
+        lately = [
+            w
+            for i, (_, w) in enumerate(changes)
+            if i + 1 == len(changes) or changes[i + 1][0] > sent.dispatched_at - 30
+        ]
+        most = max(w.max_in_flight or self._settings.webhook_in_flight_max for w in lately)
+        if len(beside) >= most:
+            self._course.violated(f"{name} beside {len(beside)} others, of at most {most}")
+        if sum(s.host == sent.host for s in process.active) >= self._settings.host_in_flight_max:
+            self._course.violated(f"{name} beyond the cap of its host")
+        if (
+            sum(s.webhook.customer_id == sent.webhook.customer_id for s in process.active)
+            >= self._settings.customer_in_flight_max
+        ):
+            self._course.violated(f"{name} beyond the cap of its customer")
+        if len(process.active) >= self._settings.process_in_flight_max:
+            self._course.violated(f"{name} beyond the cap of its process")
+        outage = process.outages[webhook_id, sent.tenure]
+        if outage.open_at is not None and sent.dispatched_at > outage.open_at + _EPSILON:
+            if sent.dispatched_at < outage.open_at + 0.8 * PROBE_SECONDS_MIN - _EPSILON:
+                self._course.violated(f"{name} while its breaker is open since {outage.open_at:.4f}")
+            if beside:
+                self._course.violated(f"{name} as a second probe")
+        if (
+            sent.dispatched_at < outage.held_until - _EPSILON
+            and sent.dispatched_at > now - 1
+            and not self._answered_now(sent)
+        ):
+            self._course.violated(f"{name} although asked to wait until {outage.held_until:.4f}")
+
+    def _answered_now(self, sent: Sent) -> bool:
+        """Whether an answer came at the instant, or after it, at which this was decided."""
+        return any(
+            earlier.ended_at is not None and earlier.ended_at >= sent.dispatched_at
+            for (webhook_id, _), all_of in self._course.sent.items()
+            if webhook_id == sent.webhook.webhook_id
+            for earlier in all_of
+        )
+
+    def _check_lateness(self, name: str, sent: Sent, seconds: float) -> None:
+        full_at = max(sent.process.full_at[sent.webhook.webhook_id], 1_004.0)  # the ramp is over by then
+        waited = min(seconds, self._loop.now - full_at)
+        self._course.lateness_max = max(self._course.lateness_max, waited)
+        if waited > self._settings.poll_seconds + 0.5:
+            self._course.violated(f"{name} {waited:.3f} s late")
