@@ -53,23 +53,35 @@ def put(document: str, name: str, text: str) -> str:
     return replaced
 
 
+def faults(rounds: int) -> str:
+    """The table of the fault suite."""
+    return table(run("-m", "tests.faults", "--rounds", str(rounds)))
+
+
+def hostile() -> str:
+    """The table of the hostile receivers."""
+    return table(run("-m", "tests.engine.hostile"))
+
+
+def isolation() -> str:
+    """The table of the isolation benchmark, and its ratios."""
+    lines = run("benchmarks/isolation.py")
+    ratios = "\n".join(f"- {line}" for line in lines if "with trouble / without" in line)
+    return f"{table(lines)}\n\n{ratios}"
+
+
 def main() -> None:
     """Measures first and writes afterwards, so that a failure leaves the document as it was."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="of each fault")
+    parser.add_argument("--only", choices=("faults", "hostile", "isolation"), help="one of the tables")
     arguments = parser.parse_args()
-    faults = run("-m", "tests.faults", "--rounds", str(arguments.rounds))
-    hostile = run("-m", "tests.engine.hostile")
-    isolation = run("benchmarks/isolation.py")
-    ratios = "\n".join(f"- {line}" for line in isolation if "with trouble / without" in line)
-    about = f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Python {platform.python_version()}."
+    measures = {"faults": lambda: faults(arguments.rounds), "hostile": hostile, "isolation": isolation}
+    chosen = [arguments.only] if arguments.only else list(measures)
+    measured = {name: measures[name]() for name in chosen}
+    measured["run"] = f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Python {platform.python_version()}."
     document = TARGET.read_text()
-    for name, text in {
-        "run": about,
-        "faults": table(faults),
-        "isolation": f"{table(isolation)}\n\n{ratios}",
-        "hostile": table(hostile),
-    }.items():
+    for name, text in measured.items():
         document = put(document, name, text)
     TARGET.write_text(document)
     print(f"wrote {TARGET.relative_to(ROOT)}")

@@ -79,6 +79,23 @@ async def test_a_delivery_that_was_in_flight_at_a_crash_is_sent_under_a_mark(
     assert {(delivery.status, delivery.attempt_count) for delivery in ended} == {(SUCCEEDED, 1)}
 
 
+async def test_what_waited_through_a_crash_is_still_marked_after_an_orderly_hand_over(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    """The owner in between may have given the shard away before it came to the delivery that kills."""
+    gate = Gate()
+    await leave_pending(services, receiver.on("/gate", gate), 2, postgres)
+    postgres.rows("UPDATE webhooks SET status = 'paused', version = version + 1, updated_at = now()")
+    between = await services.start()
+    await services.stop_one(between)
+    postgres.rows("UPDATE webhooks SET status = 'active', version = version + 1, updated_at = now()")
+    assert postgres.rows("SELECT count(owner) FROM shards") == [(0,)]
+    await services.start()
+    await receiver.wait_for(2)
+    assert dangers(postgres) == [Danger.MARKED] * 2
+    gate.opened.set()
+
+
 async def test_a_mark_that_is_found_counts_as_an_attempt_that_failed(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from ..domain import validation
 from ..domain.egress import BlockReason, EgressPolicy, why_url_blocked
 from ..domain.ids import delivery_id_text, event_id_text
 from ..domain.model import AttemptResult, DeliveryStatus, FailureReason, Outcome, PendingDelivery, Webhook
@@ -73,8 +74,7 @@ class Deliverer:
             headers = self._signed_headers(delivery, webhook)
         except UnsealError:
             return self._not_sent(Outcome.INTERNAL_ERROR, FailureReason.SECRET_UNREADABLE)
-        timeout_seconds = webhook.timeout_seconds or self._timeout_seconds
-        return await self._sender.send(Request(webhook.url, headers, delivery.body, timeout_seconds))
+        return await self._sender.send(Request(webhook.url, headers, delivery.body, self._timeout_of(webhook)))
 
     def _signed_headers(self, delivery: PendingDelivery, webhook: Webhook) -> Mapping[str, str]:
         secret = self._sealer.open(webhook.sealed_secret, webhook.customer_id, webhook.webhook_id)
@@ -88,6 +88,13 @@ class Deliverer:
             "X-Webhook-Attempt": str(delivery.attempt + 1),
             **signature_headers(secret, event_id, int(self._clock.unix_seconds()), delivery.body),
         }
+
+    def _timeout_of(self, webhook: Webhook) -> float:
+        """What is out of bounds is not used: a timer that is not a number would confuse those of everybody."""
+        seconds = webhook.timeout_seconds
+        if seconds is not None and 0 < seconds <= validation.TIMEOUT_SECONDS_MAX:
+            return seconds
+        return self._timeout_seconds
 
     def _policy_of(self, webhook: Webhook) -> RetryPolicy:
         if webhook.retry_delays_seconds is None:
