@@ -84,14 +84,17 @@ async def playground(database_url: str, tmp_path: Path) -> AsyncGenerator[Playgr
     port = free_port()
     process = await Process.start(tmp_path / "log", WEBHOOK_DATABASE_URL=database_url)
     receiver = await asyncio.create_subprocess_exec(
-        sys.executable, ROOT / "examples" / "receiver.py", str(port), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-u", ROOT / "examples" / "receiver.py", str(port), stdout=asyncio.subprocess.PIPE
     )
-    assert receiver.stdout is not None
-    await receiver.stdout.readline()  # it says that it runs
-    yield Playground(process, receiver, port)
-    receiver.terminate()
-    await receiver.wait()
-    await process.end()
+    try:
+        assert receiver.stdout is not None
+        async with asyncio.timeout(20):
+            await receiver.stdout.readline()  # it says that it runs
+        yield Playground(process, receiver, port)
+    finally:  # whatever is left of it would take part in the tests that follow
+        receiver.terminate()
+        await receiver.wait()
+        await process.end()
 
 
 async def bash(commands: str, status: int = 0) -> str:
