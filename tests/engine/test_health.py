@@ -14,7 +14,12 @@ from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Received, Receiver, answer, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.domain.breaker import BreakerState
+from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.health import Flow
+from webhook_grpc.domain.model import Webhook
+from webhook_grpc.engine import webhook_cache
+from webhook_grpc.store import webhooks
+from webhook_grpc.store.db import Queries
 
 CANCELLED = delivery_pb2.DELIVERY_STATUS_CANCELLED
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
@@ -290,3 +295,28 @@ async def test_no_more_requests_are_in_flight_to_one_host_than_allowed_whoever_s
     assert len(receiver.requests) == 3
     gate.opened.set()
     await receiver.wait_for(20)
+
+
+async def test_nothing_is_started_while_changes_of_webhooks_cannot_be_followed(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It might be for a webhook that was deleted meanwhile."""
+    monkeypatch.setattr(webhook_cache, "STALE_SECONDS", 1.0)
+    service = await services.start()
+    await service.create_webhook(receiver.url())
+    await service.publish()
+    await receiver.wait_for(1)
+    changed_lately, is_away = webhooks.changed_lately, True
+
+    async def away(database: Queries) -> list[Webhook]:
+        if is_away:
+            raise Unavailable("STORAGE_UNAVAILABLE", "away")
+        return await changed_lately(database)
+
+    monkeypatch.setattr(webhooks, "changed_lately", away)
+    await until(lambda: not service.app.engine.webhooks.is_current)
+    await service.publish_many(5)
+    await asyncio.sleep(0.3)  # they would come now
+    assert len(receiver.requests) == 1
+    is_away = False
+    await receiver.wait_for(6)
