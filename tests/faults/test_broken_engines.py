@@ -44,9 +44,13 @@ async def test_the_checker_finds(name: str, invariant: str, scenario: Scenario, 
     broken = {"WEBHOOK_TEST_BROKEN": name}
     scenario = replace(scenario, first={**scenario.first, **broken}, others={**scenario.others, **broken})
     scenario = replace(scenario, told_seconds_max=1.0)  # who is told nothing need not be waited for
-    report = await run_round(scenario, server, seed=1, seconds=1.5)
-    found = sorted({violation.invariant for violation in report.violations})
-    assert invariant in found, f"found only {found}: {report}"
+    found: set[str] = set()
+    for seed in (1, 2, 3):  # on a busy machine a short round may not get far enough
+        report = await run_round(scenario, server, seed=seed, seconds=1.5)
+        found |= {violation.invariant for violation in report.violations}
+        if invariant in found:
+            return
+    pytest.fail(f"found only {sorted(found)}")
 
 
 def test_every_broken_engine_is_tried() -> None:

@@ -198,6 +198,11 @@ class PendingDelivery:
     is_fresh: bool = False
 
     @property
+    def key(self) -> tuple[int, UUID, int]:
+        """Names one attempt."""
+        return self.webhook_id, self.event_id, self.attempt
+
+    @property
     def shard(self) -> int:
         """The shard whose owner may send and settle it."""
         return shard_of(self.webhook_id)

@@ -46,12 +46,12 @@ class CarefulMode:
 
     def was_interrupted(self, delivery: PendingDelivery) -> bool:
         """Whether a process died while it sent this."""
-        key = _key(delivery)
+        key = delivery.key
         return delivery.danger is Danger.MARKED and key not in self._marked and key not in self._unsure
 
     def applies(self, delivery: PendingDelivery) -> bool:
         """Whether it has to be marked before it is sent."""
-        if _key(delivery) in self._marked:
+        if delivery.key in self._marked:
             return False
         if delivery.danger is not Danger.NONE:
             return True
@@ -73,8 +73,8 @@ class CarefulMode:
         """Their marks went with their rows."""
         if self._marked or self._unsure:
             for delivery in deliveries:
-                self._marked.pop(_key(delivery), None)
-                self._unsure.discard(_key(delivery))
+                self._marked.pop(delivery.key, None)
+                self._unsure.discard(delivery.key)
 
     def forget_shards(self, shards: Iterable[int]) -> None:
         """The shards are somebody else's."""
@@ -101,7 +101,7 @@ class CarefulMode:
 
     async def _flush(self, deliveries: Sequence[PendingDelivery]) -> list[bool | Exception]:
         ownership = self._ownership
-        keys = {_key(delivery) for delivery in deliveries}
+        keys = {delivery.key for delivery in deliveries}
         self._unsure |= keys
         marked = await backlog.set_danger(
             self._connection, ownership.worker, ownership.owned, deliveries, Danger.MARKED
@@ -111,14 +111,10 @@ class CarefulMode:
         for delivery in deliveries:
             is_marked = (delivery.webhook_id, delivery.event_id) in marked
             if is_marked and delivery.shard in ownership.owned:
-                self._marked[_key(delivery)] = delivery
+                self._marked[delivery.key] = delivery
             answers.append(is_marked)
         return answers
 
 
 def _one(_: PendingDelivery) -> int:
     return 1
-
-
-def _key(delivery: PendingDelivery) -> Key:
-    return delivery.webhook_id, delivery.event_id, delivery.attempt

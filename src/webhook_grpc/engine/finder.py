@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
-from uuid import UUID
 
 from ..domain.errors import Unavailable
 from ..domain.ids import shard_of
@@ -105,7 +104,7 @@ class Finder:
 
     def settled(self, delivery: PendingDelivery, retry_in_seconds: float | None) -> None:
         """The database has answered for this delivery: a row of it that is on its way is an old one."""
-        self._journal.add(_key(delivery))
+        self._journal.add(delivery.key)
         if retry_in_seconds is not None and retry_in_seconds < _ALARM_SECONDS_MAX:
             at = time.monotonic() + retry_in_seconds + _ALARM_MARGIN_SECONDS
             self._lanes.set_alarm(delivery.webhook_id, at)
@@ -295,7 +294,7 @@ class Finder:
         owned = self._ownership.owned.get(shard)
         if owned is None or owned.epoch != reading.epochs.get(shard):
             return False
-        if self._journal.settled_since(_key(delivery), reading.mark):
+        if self._journal.settled_since(delivery.key, reading.mark):
             return False
         now = time.monotonic()
         lane = self._lanes.open(delivery.webhook_id, delivery.customer_id, shard, now)
@@ -316,11 +315,6 @@ class Finder:
     async def close(self) -> None:
         """Closes the connection."""
         await self._connection.close()
-
-
-def _key(delivery: PendingDelivery) -> tuple[int, UUID, int]:
-    """Names one attempt."""
-    return delivery.webhook_id, delivery.event_id, delivery.attempt
 
 
 def _ignore() -> None:
