@@ -16,7 +16,10 @@ from psycopg.conninfo import make_conninfo
 from webhook_grpc.store.embedded import EmbeddedPostgres
 from webhook_grpc.store.migrate import migrate
 
-TABLES = ("deliveries", "attempts", "events", "idempotency_keys", "webhooks", "webhook_health", "workers")
+TABLES = (
+    "deliveries", "attempts", "events", "idempotency_keys", "webhooks", "webhook_health", "workers", "commands",
+    "replays", "erasures",
+)  # fmt: skip
 
 
 class TestPostgres:
@@ -75,6 +78,8 @@ class TestPostgres:
         with psycopg.connect(self.url) as connection:
             for table in TABLES:
                 connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
+            connection.execute("DELETE FROM event_types WHERE NOT built_in")
+            connection.execute("UPDATE event_types SET json_schema = NULL, archived = false, version = 1")
             connection.execute("UPDATE shards SET owner = NULL, epoch = 0, last_seq = 0, abandoned_at = NULL")
 
     def rows(self, statement: LiteralString, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:

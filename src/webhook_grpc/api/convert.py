@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar, cast
@@ -18,6 +19,7 @@ from webhook.v1 import delivery_pb2, event_pb2, webhook_pb2
 from ..domain import envelope, matching, validation
 from ..domain.egress import EgressPolicy
 from ..domain.errors import InvalidArgument, Violation, field_invalid
+from ..domain.headers import Envelope, shown_headers
 from ..domain.ids import INT64_MAX, delivery_id_text, event_id_text, parse_delivery_id, parse_event_id
 from ..domain.model import (
     Attempt,
@@ -34,6 +36,7 @@ from ..domain.model import (
 
 _Status = TypeVar("_Status", WebhookStatus, DeliveryStatus)
 
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # The last second of 9998: in another time zone it is not yet the year 10000, which Python's datetime lacks.
 _UNIX_SECONDS_MAX: Final = 253_370_764_799
@@ -60,7 +63,12 @@ OUTCOMES: Final = {
     Outcome.BLOCKED: delivery_pb2.ATTEMPT_OUTCOME_BLOCKED,
     Outcome.INTERNAL_ERROR: delivery_pb2.ATTEMPT_OUTCOME_INTERNAL_ERROR,
 }
-TRIGGERS: Final = {Trigger.SCHEDULED: delivery_pb2.ATTEMPT_TRIGGER_SCHEDULED}
+TRIGGERS: Final = {
+    Trigger.SCHEDULED: delivery_pb2.ATTEMPT_TRIGGER_SCHEDULED,
+    Trigger.MANUAL: delivery_pb2.ATTEMPT_TRIGGER_MANUAL,
+    Trigger.REPLAY: delivery_pb2.ATTEMPT_TRIGGER_REPLAY,
+    Trigger.TEST: delivery_pb2.ATTEMPT_TRIGGER_TEST,
+}
 
 _WEBHOOK_STATUS_OF: Final[Mapping[int, WebhookStatus]] = {number: status for status, number in WEBHOOK_STATUSES.items()}
 _DELIVERY_STATUS_OF: Final[Mapping[int, DeliveryStatus]] = {
@@ -291,11 +299,12 @@ def event_message(event: Event) -> event_pb2.Event:
         create_time=timestamp(event.create_time),
         attributes=event.attributes,
         data_json=event.data_json.decode("utf-8"),
+        test_webhook_id=event.test_webhook_id or 0,
     )
 
 
-def delivery_message(delivery: Delivery) -> delivery_pb2.Delivery:
-    """A delivery as callers see it."""
+def delivery_message(delivery: Delivery, *, with_text: bool = True) -> delivery_pb2.Delivery:
+    """A delivery as callers see it; `with_text`: with the response as text too."""
     return delivery_pb2.Delivery(
         delivery_id=delivery_id_text(delivery.event_id, delivery.webhook_id),
         customer_id=delivery.customer_id,
@@ -304,15 +313,18 @@ def delivery_message(delivery: Delivery) -> delivery_pb2.Delivery:
         event_type=delivery.event_type,
         status=DELIVERY_STATUSES[delivery.status],
         attempt_count=delivery.attempt_count,
-        last_attempt=attempt_message(delivery.last_attempt) if delivery.last_attempt else None,
+        last_attempt=attempt_message(delivery.last_attempt, with_text=with_text) if delivery.last_attempt else None,
         next_attempt_time=timestamp(delivery.next_attempt_time) if delivery.next_attempt_time else None,
         create_time=timestamp(delivery.create_time),
         update_time=timestamp(delivery.update_time),
+        trigger=TRIGGERS[delivery.trigger],
+        replay_id=delivery.replay_id or 0,
     )
 
 
-def attempt_message(attempt: Attempt) -> delivery_pb2.DeliveryAttempt:
+def attempt_message(attempt: Attempt, *, with_text: bool = True) -> delivery_pb2.DeliveryAttempt:
     """An attempt as callers see it."""
+    envelope = Envelope(attempt.event_id, attempt.webhook_id, attempt.event_type, attempt.attempt_number)
     return delivery_pb2.DeliveryAttempt(
         attempt_number=attempt.attempt_number,
         start_time=timestamp(attempt.start_time),
@@ -322,7 +334,22 @@ def attempt_message(attempt: Attempt) -> delivery_pb2.DeliveryAttempt:
         response_body=attempt.response_body,
         error_message=attempt.reason.value,
         trigger=TRIGGERS[attempt.trigger],
+        request_headers=shown_headers(envelope, attempt.own_headers, int(attempt.start_time.timestamp())),
+        request_bytes=attempt.request_bytes or 0,
+        response_headers=attempt.response_headers,
+        response_text=bytes_as_text(attempt.response_body) if with_text else "",
+        delivery_id=delivery_id_text(attempt.event_id, attempt.webhook_id),
+        webhook_id=attempt.webhook_id,
+        event_id=event_id_text(attempt.event_id),
+        event_type=attempt.event_type,
+        delivery_status=DELIVERY_STATUSES[attempt.delivery_status],
+        next_attempt_time=timestamp(attempt.next_attempt_time) if attempt.next_attempt_time else None,
     )
+
+
+def bytes_as_text(received: bytes) -> str:
+    r"""What a receiver answered, as text that is safe to show: what is not UTF-8, and control characters, as `\xNN`."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", received.decode("utf-8", "backslashreplace"))
 
 
 def timestamp(moment: datetime) -> Timestamp:

@@ -175,7 +175,7 @@ class _Watcher:
     ) -> None:
         """Writes one message. Raises WatcherTooSlow if the client does not take it in time."""
         message = service_pb2.WatchDeliveriesResponse(
-            deliveries=map(convert.delivery_message, deliveries),
+            deliveries=[convert.delivery_message(delivery, with_text=False) for delivery in deliveries],
             cursor=encode_cursor(self.incarnation, position) if position is not None else b"",
             snapshot_complete=snapshot_complete,
             server_time=convert.timestamp(self.clock.now()),

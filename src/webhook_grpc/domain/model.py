@@ -52,9 +52,12 @@ class Danger(IntEnum):
 
 
 class Trigger(StrEnum):
-    """What caused an attempt."""
+    """What caused an attempt. Only SCHEDULED ones are repeated when they fail."""
 
     SCHEDULED = "scheduled"
+    MANUAL = "manual"
+    REPLAY = "replay"
+    TEST = "test"
 
 
 class DisableReason(StrEnum):
@@ -111,6 +114,8 @@ class Webhook:
     version: int
     create_time: datetime
     update_time: datetime
+    sealed_previous_secret: bytes | None = field(default=None, repr=False)
+    previous_secret_until: datetime | None = None
 
     @property
     def shard(self) -> int:
@@ -171,6 +176,7 @@ class Event:
     body: bytes = field(repr=False)
     data_start: int
     attributes: Mapping[str, str]
+    test_webhook_id: int | None = None
 
     @property
     def data_json(self) -> bytes:
@@ -196,6 +202,8 @@ class PendingDelivery:
     body: bytes = field(repr=False)
     danger: Danger = Danger.NONE
     is_fresh: bool = False
+    trigger: Trigger = Trigger.SCHEDULED
+    replay_id: int | None = None
 
     @property
     def key(self) -> tuple[int, UUID, int]:
@@ -219,12 +227,16 @@ class AttemptResult:
     response_status: int | None = None
     response_body: bytes = field(default=b"", repr=False)
     retry_after: str | None = None
+    response_headers: Mapping[str, str] = field(default_factory=dict[str, str])  # those that are kept
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One request to a receiver as the log keeps it."""
+    """One request to a receiver as the log keeps it, with the delivery that it was made for."""
 
+    event_id: UUID
+    webhook_id: int
+    event_type: str
     attempt_number: int
     start_time: datetime
     latency_ms: int
@@ -233,6 +245,11 @@ class Attempt:
     response_body: bytes = field(repr=False)
     reason: FailureReason
     trigger: Trigger
+    own_headers: tuple[str, ...]  # names of the webhook's own headers that were sent
+    response_headers: Mapping[str, str]
+    delivery_status: DeliveryStatus  # after it
+    next_attempt_time: datetime | None
+    request_bytes: int | None = None  # None: not known, or not looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,3 +266,5 @@ class Delivery:
     next_attempt_time: datetime | None
     create_time: datetime
     update_time: datetime
+    trigger: Trigger = Trigger.SCHEDULED  # of its latest attempt, or of the next while it is pending
+    replay_id: int | None = None

@@ -13,6 +13,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections.abc import Sequence
 from typing import Final
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the form of secrets, none itself
@@ -48,14 +49,24 @@ def standard_key(secret: str) -> bytes:
     return secret.encode("utf-8")
 
 
-def signature_headers(secret: str, event_id: str, timestamp_unix_seconds: int, body: bytes) -> dict[str, str]:
-    """The headers that let a receiver verify one attempt. The id stays the same on every attempt, the time does not."""
-    body_hmac = hmac.new(secret.encode("utf-8"), body, hashlib.sha256).hexdigest()
+def signature_headers(
+    secrets: Sequence[str], event_id: str, timestamp_unix_seconds: int, body: bytes
+) -> dict[str, str]:
+    """The headers that let a receiver verify one attempt. The id stays the same on every attempt, the time does not.
+
+    Of several secrets, the newest first, `webhook-signature` carries a signature each; `X-Webhook-Signature` has room
+    for one only, and keeps to the oldest until it has gone.
+    """
+    body_hmac = hmac.new(secrets[-1].encode("utf-8"), body, hashlib.sha256).hexdigest()
     signed = b"%s.%d.%s" % (event_id.encode("ascii"), timestamp_unix_seconds, body)
-    standard = base64.b64encode(hmac.new(standard_key(secret), signed, hashlib.sha256).digest()).decode("ascii")
     return {
         "X-Webhook-Signature": f"sha256={body_hmac}",
         "webhook-id": event_id,
         "webhook-timestamp": str(timestamp_unix_seconds),
-        "webhook-signature": f"v1,{standard}",
+        "webhook-signature": " ".join(_standard_signature(secret, signed) for secret in secrets),
     }
+
+
+def _standard_signature(secret: str, signed: bytes) -> str:
+    digest = hmac.new(standard_key(secret), signed, hashlib.sha256).digest()
+    return "v1," + base64.b64encode(digest).decode("ascii")

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from ..domain import validation
 from ..domain.egress import BlockReason, EgressPolicy, why_url_blocked
-from ..domain.ids import delivery_id_text, event_id_text
-from ..domain.model import AttemptResult, DeliveryStatus, FailureReason, Outcome, PendingDelivery, Webhook
+from ..domain.headers import Envelope, request_headers
+from ..domain.model import AttemptResult, DeliveryStatus, FailureReason, Outcome, PendingDelivery, Trigger, Webhook
 from ..domain.retry import RetryPolicy, Settlement, again, decide
 from ..domain.sealing import Sealer, UnsealError
-from ..domain.signing import signature_headers
 from ..store.clock import DatabaseClock
 from ..store.settlement import Settled
 from .sender import Request, Sender
 
+_ONCE: Final = RetryPolicy(delays_seconds=())  # of what somebody asked for by hand
 _URLS_MAX: Final = 10_000  # verdicts that are remembered; a URL's verdict never changes, its address's may
 
 
@@ -44,11 +45,13 @@ class Deliverer:
 
     async def attempt(self, delivery: PendingDelivery, webhook: Webhook) -> Settled:
         """Makes the next attempt of a delivery. Raises SenderFault if this process could not make one."""
-        return self._decided(delivery, self._policy_of(webhook), await self._send(delivery, webhook))
+        settled = self._decided(delivery, self._policy_of(webhook), await self._send(delivery, webhook))
+        return replace(settled, own_headers=tuple(webhook.headers)) if webhook.headers else settled
 
     def again(self, settled: Settled, webhook: Webhook) -> Settled:
         """The same attempt, if what was said does not concern the webhook as it is now."""
-        return replace(settled, settlement=again(settled.delivery.attempt + 1, self._policy_of(webhook)))
+        policy = self._policy_of(webhook) if settled.delivery.trigger is Trigger.SCHEDULED else _ONCE
+        return replace(settled, settlement=again(settled.delivery.attempt + 1, policy))
 
     def failed(self, delivery: PendingDelivery) -> Settled:
         """What becomes of a delivery whose attempt ended in a way that nobody thought of.
@@ -64,30 +67,29 @@ class Deliverer:
         return self._decided(delivery, self._policy_of(webhook), result)
 
     def _decided(self, delivery: PendingDelivery, policy: RetryPolicy, result: AttemptResult) -> Settled:
+        if delivery.trigger is not Trigger.SCHEDULED:
+            policy = _ONCE
         settlement = decide(result, delivery.attempt + 1, policy, now=self._clock.now(), jitter=self._random.random())
         return Settled(delivery, settlement, result)
 
     async def _send(self, delivery: PendingDelivery, webhook: Webhook) -> AttemptResult:
         if self._why_url_blocked(webhook.url) is not None:
             return self._not_sent(Outcome.BLOCKED, FailureReason.BLOCKED_DESTINATION)
+        now = self._clock.now()
         try:
-            headers = self._signed_headers(delivery, webhook)
+            secrets = self._secrets_of(webhook, now)
         except UnsealError:
             return self._not_sent(Outcome.INTERNAL_ERROR, FailureReason.SECRET_UNREADABLE)
-        return await self._sender.send(Request(webhook.url, headers, delivery.body, self._timeout_of(webhook)))
+        envelope = Envelope(delivery.event_id, delivery.webhook_id, delivery.event_type, delivery.attempt + 1)
+        headers = request_headers(envelope, webhook.headers, secrets, int(now.timestamp()), delivery.body)
+        return await self._sender.send(Request(webhook.url, headers, delivery.body, self._timeout_of(webhook), now))
 
-    def _signed_headers(self, delivery: PendingDelivery, webhook: Webhook) -> Mapping[str, str]:
-        secret = self._sealer.open(webhook.sealed_secret, webhook.customer_id, webhook.webhook_id)
-        event_id = event_id_text(delivery.event_id)
-        return {
-            **webhook.headers,
-            "Content-Type": "application/json",
-            "User-Agent": "webhook-grpc/1",
-            "X-Webhook-Event": delivery.event_type,
-            "X-Webhook-Delivery": delivery_id_text(delivery.event_id, delivery.webhook_id),
-            "X-Webhook-Attempt": str(delivery.attempt + 1),
-            **signature_headers(secret, event_id, int(self._clock.unix_seconds()), delivery.body),
-        }
+    def _secrets_of(self, webhook: Webhook, now: datetime) -> list[str]:
+        """The secrets that sign, the newest first. Raises UnsealError."""
+        sealed = [webhook.sealed_secret]
+        if webhook.sealed_previous_secret and webhook.previous_secret_until and now < webhook.previous_secret_until:
+            sealed.append(webhook.sealed_previous_secret)
+        return [self._sealer.open(secret, webhook.customer_id, webhook.webhook_id) for secret in sealed]
 
     def _timeout_of(self, webhook: Webhook) -> float:
         """What is out of bounds is not used: a timer that is not a number would confuse those of everybody."""

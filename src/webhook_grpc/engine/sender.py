@@ -15,6 +15,7 @@ import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 import aiohttp
@@ -23,6 +24,7 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from ..domain.egress import EgressPolicy, host_of, why_address_blocked
+from ..domain.headers import kept_headers
 from ..domain.model import AttemptResult, FailureReason, Outcome
 from ..store.clock import DatabaseClock
 from .faults import BlockedDestination, SenderFault
@@ -51,6 +53,7 @@ class Request:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     timeout_seconds: float
+    start_time: datetime | None = None  # at which it was signed; None: now
 
 
 @dataclass(slots=True)
@@ -189,7 +192,7 @@ class Sender:
 
     async def send(self, request: Request) -> AttemptResult:
         """Makes one request. Returns within the timeout and a second. Raises SenderFault."""
-        start_time, started_at = self._clock.now(), time.monotonic()
+        start_time, started_at = request.start_time or self._clock.now(), time.monotonic()
         self.connections.in_use += 1
         try:
             async with asyncio.timeout(request.timeout_seconds) as deadline, self._post(request) as response:
@@ -205,7 +208,14 @@ class Sender:
             self.connections.in_use -= 1
         outcome, reason = _judge(response.status)
         return AttemptResult(
-            outcome, start_time, latency_ms, reason, response.status, body, response.headers.get("Retry-After")
+            outcome,
+            start_time,
+            latency_ms,
+            reason,
+            response.status,
+            body,
+            response.headers.get("Retry-After"),
+            kept_headers(response.headers),
         )
 
     async def _is_resolver_to_blame(self, url: str, since: float) -> bool:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from ..domain.model import Danger, PendingDelivery, WebhookStatus
+from ..domain.model import Danger, PendingDelivery, Trigger, WebhookStatus
 from .db import LoopConnection
 from .ownership import OwnedShard
 
@@ -44,7 +44,7 @@ FROM pending p JOIN webhooks w ON w.id = p.webhook_id
 # The next `room` rows of each request, due at or after `floor` (which skips index entries of rows already gone) and at
 # most `ahead` seconds from now. `fresh`: only those not tried yet, to be sent beside a backlog.
 FETCH: Final = """
-SELECT k.ord, d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger
+SELECT k.ord, d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger, d.trigger, d.replay_id
 FROM unnest(
     %(shard)b::smallint[], %(webhook_id)b::bigint[], %(room)b::integer[], %(floor)b::timestamptz[],
     %(ahead)b::double precision[], %(fresh)b::boolean[]
@@ -92,6 +92,7 @@ CROSS JOIN LATERAL (
 
 _Known = tuple[str, datetime, bytes]  # an event's type, when it was stored, its body
 
+_TRIGGERS: Final = {trigger.value: trigger for trigger in Trigger}
 _STATUSES: Final = {status.value: status for status in WebhookStatus}  # of what is not known yet, nothing is sent
 
 
@@ -130,6 +131,8 @@ class FoundRow:
     attempt: int
     danger: Danger
     is_fresh: bool
+    trigger: Trigger
+    replay_id: int | None
 
 
 async def discover(connection: LoopConnection, shards: Collection[int]) -> list[PendingWebhook]:
@@ -155,10 +158,15 @@ async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) ->
         },
     )
     found: list[FoundRow] = []
-    for ord_, webhook_id, event_id, due_at, customer_id, attempt, danger in rows:
+    for ord_, webhook_id, event_id, due_at, customer_id, attempt, danger, trigger, replay_id in rows:
         number: int = ord_ - 1
         is_fresh = requests[number].is_fresh
-        found.append(FoundRow(number, webhook_id, event_id, due_at, customer_id, attempt, Danger(danger), is_fresh))
+        found.append(
+            FoundRow(
+                number, webhook_id, event_id, due_at, customer_id, attempt, Danger(danger), is_fresh,
+                _TRIGGERS.get(trigger, Trigger.SCHEDULED), replay_id,
+            )
+        )  # fmt: skip
     return found
 
 
@@ -181,6 +189,8 @@ async def with_bodies(connection: LoopConnection, rows: Sequence[FoundRow]) -> l
             *(events.get(row.event_id) or gone.get((row.webhook_id, row.event_id), ("unknown", row.due_at, b""))),
             row.danger,
             row.is_fresh,
+            row.trigger,
+            row.replay_id,
         )
         for row in rows
     ]

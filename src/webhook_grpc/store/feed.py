@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
+import orjson
 import structlog
 
 from ..domain.cursor import Position
@@ -52,8 +53,8 @@ CROSS JOIN LATERAL (
 # the limit cuts off is behind what it lets through.
 READ: Final = """
 SELECT r.shard, r.seq, r.event_id, r.webhook_id, r.customer_id, r.event_type, r.status, r.attempt_count, r.next_due_at,
-    r.event_created_at, r.created_at, r.outcome, r.started_at, r.latency_ms, r.response_status, r.response_body,
-    r.reason, r.trigger
+    r.event_created_at, r.created_at, r.trigger, r.replay_id, r.outcome, r.started_at, r.latency_ms, r.response_status,
+    r.response_body, r.reason, r.own_headers, r.response_headers
 FROM unnest(%(shards)b::smallint[], %(after)b::bigint[], %(until)b::bigint[]) AS k(shard, after, until)
 CROSS JOIN LATERAL (
     SELECT * FROM attempts
@@ -196,6 +197,7 @@ def _change(row: Row) -> Change:
 def delivery_from_row(row: Row) -> Delivery:
     """A row of the log as a delivery. The columns stand in the order of READ, from event_id on."""
     event_id, webhook_id, customer_id, event_type, status, attempt_count, next_due_at, event_created_at, at, *rest = row
+    trigger, replay_id, *_ = rest
     return Delivery(
         event_id=event_id,
         webhook_id=webhook_id,
@@ -203,20 +205,26 @@ def delivery_from_row(row: Row) -> Delivery:
         event_type=event_type,
         status=_known(DeliveryStatus, status, DeliveryStatus.PENDING),
         attempt_count=attempt_count,
-        last_attempt=attempt_from_row(attempt_count, rest),
+        last_attempt=attempt_from_row(row),
         next_attempt_time=next_due_at,
         create_time=event_created_at,
         update_time=at,
+        trigger=_known(Trigger, trigger, Trigger.SCHEDULED),
+        replay_id=replay_id,
     )
 
 
-def attempt_from_row(attempt_number: int, row: Sequence[Any]) -> Attempt | None:
-    """The attempt of a row, or None if its delivery ended without one."""
-    outcome, started_at, latency_ms, response_status, response_body, reason, trigger = row
+def attempt_from_row(row: Sequence[Any]) -> Attempt | None:
+    """The attempt of a row, or None if it tells of an ending or a beginning without one."""
+    event_id, webhook_id, _, event_type, status, attempt_count, next_due_at, _, _, trigger, _, *rest = row
+    outcome, started_at, latency_ms, response_status, response_body, reason, own_headers, response_headers = rest
     if outcome is None:
         return None
     return Attempt(
-        attempt_number=attempt_number,
+        event_id=event_id,
+        webhook_id=webhook_id,
+        event_type=event_type,
+        attempt_number=attempt_count,
         start_time=started_at,
         latency_ms=latency_ms,
         outcome=_known(Outcome, outcome, Outcome.INTERNAL_ERROR),
@@ -224,13 +232,17 @@ def attempt_from_row(attempt_number: int, row: Sequence[Any]) -> Attempt | None:
         response_body=response_body or b"",
         reason=_REASONS.get(reason, FailureReason.NONE),
         trigger=_known(Trigger, trigger, Trigger.SCHEDULED),
+        own_headers=tuple(own_headers.split()) if own_headers else (),
+        response_headers=orjson.loads(response_headers) if response_headers else {},
+        delivery_status=_known(DeliveryStatus, status, DeliveryStatus.PENDING),
+        next_attempt_time=next_due_at,
     )
 
 
-def _known(kind: type[Word], value: str, otherwise: Word) -> Word:
-    """A word of the log; one that a newer version wrote is taken for `otherwise`."""
+def _known(kind: type[Word], value: str | None, otherwise: Word) -> Word:
+    """A word of the log; none, or one that a newer version wrote, is taken for `otherwise`."""
     try:
-        return kind(value)
+        return kind(value or otherwise)
     except ValueError:
         return otherwise
 

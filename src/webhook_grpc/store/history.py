@@ -18,11 +18,11 @@ from ..domain.errors import NotFound
 from ..domain.ids import INT64_MAX, delivery_id_text, event_id_text
 from ..domain.matching import matches, patterns_regex
 from ..domain.model import Attempt, Delivery, DeliveryStatus, Event
-from .db import Database
+from .db import Database, Row
 from .feed import attempt_from_row, delivery_from_row
 
 EVENT: Final = """
-SELECT event_id, customer_id, event_type, occurred_at, created_at, body, data_start, attributes
+SELECT event_id, customer_id, event_type, occurred_at, created_at, body, data_start, attributes, test_webhook_id
 FROM events
 WHERE event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR customer_id = %(customer_id)b)
 """
@@ -30,14 +30,14 @@ WHERE event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR customer_i
 # The columns of feed.READ. A delivery without a row in the log stands in the outbox at its event's created_at.
 DELIVERY: Final = """
 SELECT a.event_id, a.webhook_id, a.customer_id, a.event_type, a.status, a.attempt_count, a.next_due_at,
-    a.event_created_at, a.created_at, a.outcome, a.started_at, a.latency_ms, a.response_status, a.response_body,
-    a.reason, a.trigger, a.seq
+    a.event_created_at, a.created_at, a.trigger, a.replay_id, a.outcome, a.started_at, a.latency_ms, a.response_status,
+    a.response_body, a.reason, a.own_headers, a.response_headers, a.seq
 FROM events e JOIN attempts a ON a.webhook_id = %(webhook_id)b AND a.event_created_at = e.created_at
     AND a.event_id = e.event_id
 WHERE e.event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR e.customer_id = %(customer_id)b)
 UNION ALL
 SELECT e.event_id, d.webhook_id, e.customer_id, e.event_type, 'pending', 0, d.due_at,
-    e.created_at, e.created_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0
+    e.created_at, e.created_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0
 FROM events e JOIN deliveries d ON d.shard = %(webhook_id)b %% 64 AND d.webhook_id = %(webhook_id)b
     AND d.due_at = e.created_at AND d.event_id = e.event_id AND d.attempt = 0
 WHERE e.event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR e.customer_id = %(customer_id)b)
@@ -57,8 +57,8 @@ WITH wanted AS MATERIALIZED (
         SELECT * FROM (
             SELECT DISTINCT ON (a.event_created_at, a.event_id)
                 a.event_id, a.webhook_id, a.customer_id, a.event_type, a.status, a.attempt_count, a.next_due_at,
-                a.event_created_at, a.created_at, a.outcome, a.started_at, a.latency_ms, a.response_status,
-                a.response_body, a.reason, a.trigger
+                a.event_created_at, a.created_at, a.trigger, a.replay_id, a.outcome, a.started_at, a.latency_ms,
+                a.response_status, a.response_body, a.reason, a.own_headers, a.response_headers
             FROM attempts a
             WHERE a.webhook_id = w.id
                 AND (a.event_created_at, a.event_id) <= (%(before_time)b::timestamptz, %(before_event)b::uuid)
@@ -74,8 +74,8 @@ WITH wanted AS MATERIALIZED (
 ), unlogged AS (
     SELECT found.* FROM wanted w CROSS JOIN LATERAL (
         SELECT d.event_id, d.webhook_id, d.customer_id, e.event_type, 'pending'::text, 0::smallint, d.due_at,
-            e.created_at, e.created_at, NULL::text, NULL::timestamptz, NULL::integer, NULL::integer, NULL::bytea,
-            NULL::text, NULL::text
+            e.created_at, e.created_at, NULL::text, NULL::bigint, NULL::text, NULL::timestamptz, NULL::integer,
+            NULL::integer, NULL::bytea, NULL::text, NULL::text, NULL::text
         FROM deliveries d JOIN events e ON e.event_id = d.event_id
         WHERE d.shard = w.shard AND d.webhook_id = w.id AND d.attempt = 0
             AND (d.due_at, d.event_id) <= (%(before_time)b::timestamptz, %(before_event)b::uuid)
@@ -94,8 +94,9 @@ LIMIT %(limit)b::integer
 """
 
 ATTEMPTS: Final = """
-SELECT a.attempt_count, a.seq, a.outcome, a.started_at, a.latency_ms, a.response_status, a.response_body, a.reason,
-    a.trigger
+SELECT a.event_id, a.webhook_id, a.customer_id, a.event_type, a.status, a.attempt_count, a.next_due_at,
+    a.event_created_at, a.created_at, a.trigger, a.replay_id, a.outcome, a.started_at, a.latency_ms, a.response_status,
+    a.response_body, a.reason, a.own_headers, a.response_headers, a.seq
 FROM events e JOIN attempts a ON a.webhook_id = %(webhook_id)b AND a.event_created_at = e.created_at
     AND a.event_id = e.event_id
 WHERE e.event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR e.customer_id = %(customer_id)b)
@@ -131,7 +132,8 @@ class DeliveryFilter:
     def admits(self, delivery: Delivery) -> bool:
         """The same question as the SQL asks, for a delivery in memory."""
         return (
-            (self.customer_id is None or delivery.customer_id == self.customer_id)
+            delivery.customer_id > 0  # else it was erased
+            and (self.customer_id is None or delivery.customer_id == self.customer_id)
             and (not self.webhook_ids or delivery.webhook_id in self.webhook_ids)
             and (self.event_id is None or delivery.event_id == self.event_id)
             and (not self.statuses or delivery.status in self.statuses)
@@ -144,8 +146,23 @@ async def get_event(database: Database, customer_id: int | None, event_id: UUID)
     rows = await database.rows(EVENT, {"event_id": event_id, "customer_id": customer_id})
     if not rows:
         raise NotFound("event", event_id_text(event_id))
-    stored_id, owner_id, event_type, occurred_at, created_at, body, data_start, attributes = rows[0]
-    return Event(stored_id, owner_id, event_type, occurred_at, created_at, body, data_start, _attributes(attributes))
+    return event_from_row(rows[0])
+
+
+def event_from_row(row: Row) -> Event:
+    """A row of EVENT."""
+    stored_id, owner_id, event_type, occurred_at, created_at, body, data_start, attributes, test_webhook_id = row
+    return Event(
+        event_id=stored_id,
+        customer_id=owner_id,
+        event_type=event_type,
+        occur_time=occurred_at,
+        create_time=created_at,
+        body=body,
+        data_start=data_start,
+        attributes=_attributes(attributes),
+        test_webhook_id=test_webhook_id,
+    )
 
 
 async def get_delivery(database: Database, customer_id: int | None, event_id: UUID, webhook_id: int) -> Delivery:
@@ -200,7 +217,7 @@ async def list_attempts(
             "limit": limit,
         },
     )
-    attempts = [(seq, attempt_from_row(number, rest)) for number, seq, *rest in rows]
+    attempts = [(row[-1], attempt_from_row(row[:-1])) for row in rows]
     return [(seq, attempt) for seq, attempt in attempts if attempt is not None]
 
 

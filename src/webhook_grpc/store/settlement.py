@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from ..domain.model import AttemptResult, Danger, FailureReason, PendingDelivery, Trigger
+import orjson
+
+from ..domain.model import AttemptResult, Danger, FailureReason, PendingDelivery
 from ..domain.retry import Settlement
 from .db import LoopConnection
 from .ownership import OwnedShard
@@ -35,10 +37,12 @@ WITH own AS MATERIALIZED (
         %(attempt)b::smallint[], %(event_type)b::text[], %(event_created_at)b::timestamptz[], %(status)b::text[],
         %(attempt_count)b::smallint[], %(retry_in)b::double precision[], %(outcome)b::text[], %(trigger)b::text[],
         %(started_at)b::timestamptz[], %(latency_ms)b::integer[], %(reason)b::text[],
-        %(response_status)b::integer[], %(response_body)b::bytea[], %(danger)b::smallint[]
+        %(response_status)b::integer[], %(response_body)b::bytea[], %(own_headers)b::text[],
+        %(response_headers)b::text[], %(danger)b::smallint[], %(replay_id)b::bigint[]
     ) WITH ORDINALITY AS t(
         shard, webhook_id, due_at, event_id, attempt, event_type, event_created_at, status, attempt_count, retry_in,
-        outcome, trigger, started_at, latency_ms, reason, response_status, response_body, danger, ord
+        outcome, trigger, started_at, latency_ms, reason, response_status, response_body, own_headers,
+        response_headers, danger, replay_id, ord
     )
 ), ended AS (
     DELETE FROM deliveries d USING settled r
@@ -60,11 +64,13 @@ WITH own AS MATERIALIZED (
 ), logged AS (
     INSERT INTO attempts (
         shard, seq, created_at, customer_id, webhook_id, event_id, event_type, event_created_at, status, attempt_count,
-        next_due_at, outcome, trigger, started_at, latency_ms, reason, response_status, response_body
+        next_due_at, trigger, replay_id, outcome, started_at, latency_ms, reason, response_status, response_body,
+        own_headers, response_headers
     )
     SELECT c.shard, own.last_seq + row_number() OVER (PARTITION BY c.shard ORDER BY c.ord), c.at, c.customer_id,
         c.webhook_id, c.event_id, c.event_type, c.event_created_at, c.status, c.attempt_count,
-        c.next_due_at, c.outcome, c.trigger, c.started_at, c.latency_ms, c.reason, c.response_status, c.response_body
+        c.next_due_at, c.trigger, c.replay_id, c.outcome, c.started_at, c.latency_ms, c.reason, c.response_status,
+        c.response_body, c.own_headers, c.response_headers
     FROM changed c JOIN own USING (shard), meta
     RETURNING shard, seq
 )
@@ -81,7 +87,7 @@ class Settled:
     delivery: PendingDelivery
     settlement: Settlement
     result: AttemptResult | None
-    trigger: Trigger = Trigger.SCHEDULED
+    own_headers: tuple[str, ...] = ()  # names of the webhook's own headers that were sent
 
     @property
     def is_interrupted(self) -> bool:
@@ -135,11 +141,20 @@ def _settle_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Seq
         "attempt_count": [item.delivery.attempt + (item.result is not None) for item in batch],
         "retry_in": [item.settlement.retry_in_seconds for item in batch],
         "outcome": [result.outcome.value if result else None for result in results],
-        "trigger": [item.trigger.value if item.result else None for item in batch],
+        "trigger": [delivery.trigger.value for delivery in deliveries],
+        "replay_id": [delivery.replay_id for delivery in deliveries],
         "started_at": [result.start_time if result else None for result in results],
         "latency_ms": [result.latency_ms if result else None for result in results],
         "reason": [result.reason.name.lower() if result else None for result in results],
         "response_status": [result.response_status if result else None for result in results],
         "response_body": [(result.response_body or None) if result else None for result in results],
+        "own_headers": [" ".join(item.own_headers) or None for item in batch],
+        "response_headers": [_json_or_none(result) for result in results],
         "danger": [Danger.SUSPECT if item.is_interrupted else Danger.NONE for item in batch],
     }
+
+
+def _json_or_none(result: AttemptResult | None) -> str | None:
+    if result is None or not result.response_headers:
+        return None
+    return orjson.dumps(dict(result.response_headers)).decode("utf-8")

@@ -16,7 +16,8 @@ from .outbox import request_id_reused
 
 _COLUMNS: Final = """
     id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays_seconds,
-    timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at, updated_at
+    timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,
+    updated_at, previous_secret, previous_secret_until
 """
 
 NEXT_ID: Final = "SELECT nextval(pg_get_serial_sequence('webhooks', 'id'))"
@@ -306,7 +307,7 @@ def _webhook(row: Sequence[Any]) -> Webhook:
     (
         webhook_id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays,
         timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,
-        updated_at,
+        updated_at, previous_secret, previous_secret_until,
     ) = row  # fmt: skip
     return Webhook(
         webhook_id=webhook_id,
@@ -328,4 +329,6 @@ def _webhook(row: Sequence[Any]) -> Webhook:
         version=version,
         create_time=created_at,
         update_time=updated_at,
+        sealed_previous_secret=None if previous_secret is None else bytes(previous_secret),
+        previous_secret_until=previous_secret_until,
     )

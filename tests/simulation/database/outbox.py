@@ -72,7 +72,7 @@ class Outbox:
                 if floor <= r.due_at <= until and (not fresh or not r.attempt)
             ]
             found += [
-                (number, webhook_id, row.event_id, row.due_at, row.customer_id, row.attempt, row.danger)
+                (number, webhook_id, row.event_id, row.due_at, row.customer_id, row.attempt, row.danger, None, None)
                 for row in rows[:room]
             ]
         return found

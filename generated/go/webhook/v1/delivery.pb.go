@@ -33,13 +33,14 @@ const (
 	DeliveryStatus_DELIVERY_STATUS_UNSPECIFIED DeliveryStatus = 0
 	// Waiting for its first or next attempt.
 	DeliveryStatus_DELIVERY_STATUS_PENDING DeliveryStatus = 1
-	// The receiver answered with a 2xx status. Final.
+	// The receiver answered with a 2xx status. Final, unless RetryDelivery or a replay begins it anew.
 	DeliveryStatus_DELIVERY_STATUS_SUCCEEDED DeliveryStatus = 2
-	// The last attempt of the schedule failed. Final.
+	// The last attempt of the schedule failed. Final, unless RetryDelivery or a replay begins it anew.
 	DeliveryStatus_DELIVERY_STATUS_FAILED DeliveryStatus = 3
-	// Ended without a further attempt: its webhook was deleted or disabled. Final.
+	// Ended without a further attempt: its webhook was deleted or disabled, or CancelDelivery or CancelReplay was called.
+	// Final, unless RetryDelivery or a replay begins it anew.
 	DeliveryStatus_DELIVERY_STATUS_CANCELLED DeliveryStatus = 4
-	// Ended because its event is not kept any more. Final.
+	// Ended because its event is older than events are kept. Final.
 	DeliveryStatus_DELIVERY_STATUS_EXPIRED DeliveryStatus = 5
 )
 
@@ -175,6 +176,12 @@ const (
 	AttemptTrigger_ATTEMPT_TRIGGER_UNSPECIFIED AttemptTrigger = 0
 	// The publication or the retry schedule.
 	AttemptTrigger_ATTEMPT_TRIGGER_SCHEDULED AttemptTrigger = 1
+	// RetryDelivery. One attempt, which is not repeated if it fails.
+	AttemptTrigger_ATTEMPT_TRIGGER_MANUAL AttemptTrigger = 2
+	// A replay. One attempt, which is not repeated if it fails.
+	AttemptTrigger_ATTEMPT_TRIGGER_REPLAY AttemptTrigger = 3
+	// TestWebhook. One attempt, which is not repeated if it fails.
+	AttemptTrigger_ATTEMPT_TRIGGER_TEST AttemptTrigger = 4
 )
 
 // Enum value maps for AttemptTrigger.
@@ -182,10 +189,16 @@ var (
 	AttemptTrigger_name = map[int32]string{
 		0: "ATTEMPT_TRIGGER_UNSPECIFIED",
 		1: "ATTEMPT_TRIGGER_SCHEDULED",
+		2: "ATTEMPT_TRIGGER_MANUAL",
+		3: "ATTEMPT_TRIGGER_REPLAY",
+		4: "ATTEMPT_TRIGGER_TEST",
 	}
 	AttemptTrigger_value = map[string]int32{
 		"ATTEMPT_TRIGGER_UNSPECIFIED": 0,
 		"ATTEMPT_TRIGGER_SCHEDULED":   1,
+		"ATTEMPT_TRIGGER_MANUAL":      2,
+		"ATTEMPT_TRIGGER_REPLAY":      3,
+		"ATTEMPT_TRIGGER_TEST":        4,
 	}
 )
 
@@ -234,9 +247,32 @@ type DeliveryAttempt struct {
 	// Why it failed: one sentence from a closed list, empty for a success.
 	ErrorMessage string `protobuf:"bytes,7,opt,name=error_message,json=errorMessage,proto3" json:"error_message,omitempty"`
 	// What caused it.
-	Trigger       AttemptTrigger `protobuf:"varint,8,opt,name=trigger,proto3,enum=webhook.v1.AttemptTrigger" json:"trigger,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Trigger AttemptTrigger `protobuf:"varint,8,opt,name=trigger,proto3,enum=webhook.v1.AttemptTrigger" json:"trigger,omitempty"`
+	// The headers that were sent. Values that could give away a secret (signatures, the webhook's own headers) are
+	// replaced by `…`.
+	RequestHeaders map[string]string `protobuf:"bytes,9,rep,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The size of the body that was sent. 0 when it is no longer known.
+	RequestBytes int32 `protobuf:"varint,10,opt,name=request_bytes,json=requestBytes,proto3" json:"request_bytes,omitempty"`
+	// Of the answer: content-type, date, retry-after, server, x-request-id, as far as there were any; names in
+	// lower case, values of at most 256 characters.
+	ResponseHeaders map[string]string `protobuf:"bytes,11,rep,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// response_body as text: bytes that are not UTF-8, and control characters, are shown as `\xNN`. Left out by
+	// WatchDeliveries.
+	ResponseText string `protobuf:"bytes,12,opt,name=response_text,json=responseText,proto3" json:"response_text,omitempty"`
+	// The delivery that it was made for.
+	DeliveryId string `protobuf:"bytes,13,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	// The webhook that it was made to.
+	WebhookId int64 `protobuf:"varint,14,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	// The event that it carried.
+	EventId string `protobuf:"bytes,15,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// The event's type.
+	EventType string `protobuf:"bytes,16,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
+	// Where the delivery stood after it.
+	DeliveryStatus DeliveryStatus `protobuf:"varint,17,opt,name=delivery_status,json=deliveryStatus,proto3,enum=webhook.v1.DeliveryStatus" json:"delivery_status,omitempty"`
+	// When the next attempt was due after it. Set only if delivery_status is PENDING.
+	NextAttemptTime *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=next_attempt_time,json=nextAttemptTime,proto3" json:"next_attempt_time,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *DeliveryAttempt) Reset() {
@@ -325,6 +361,76 @@ func (x *DeliveryAttempt) GetTrigger() AttemptTrigger {
 	return AttemptTrigger_ATTEMPT_TRIGGER_UNSPECIFIED
 }
 
+func (x *DeliveryAttempt) GetRequestHeaders() map[string]string {
+	if x != nil {
+		return x.RequestHeaders
+	}
+	return nil
+}
+
+func (x *DeliveryAttempt) GetRequestBytes() int32 {
+	if x != nil {
+		return x.RequestBytes
+	}
+	return 0
+}
+
+func (x *DeliveryAttempt) GetResponseHeaders() map[string]string {
+	if x != nil {
+		return x.ResponseHeaders
+	}
+	return nil
+}
+
+func (x *DeliveryAttempt) GetResponseText() string {
+	if x != nil {
+		return x.ResponseText
+	}
+	return ""
+}
+
+func (x *DeliveryAttempt) GetDeliveryId() string {
+	if x != nil {
+		return x.DeliveryId
+	}
+	return ""
+}
+
+func (x *DeliveryAttempt) GetWebhookId() int64 {
+	if x != nil {
+		return x.WebhookId
+	}
+	return 0
+}
+
+func (x *DeliveryAttempt) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+func (x *DeliveryAttempt) GetEventType() string {
+	if x != nil {
+		return x.EventType
+	}
+	return ""
+}
+
+func (x *DeliveryAttempt) GetDeliveryStatus() DeliveryStatus {
+	if x != nil {
+		return x.DeliveryStatus
+	}
+	return DeliveryStatus_DELIVERY_STATUS_UNSPECIFIED
+}
+
+func (x *DeliveryAttempt) GetNextAttemptTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextAttemptTime
+	}
+	return nil
+}
+
 // One event on its way to one webhook.
 type Delivery struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -342,14 +448,19 @@ type Delivery struct {
 	Status DeliveryStatus `protobuf:"varint,6,opt,name=status,proto3,enum=webhook.v1.DeliveryStatus" json:"status,omitempty"`
 	// How many attempts were made.
 	AttemptCount int32 `protobuf:"varint,7,opt,name=attempt_count,json=attemptCount,proto3" json:"attempt_count,omitempty"`
-	// The latest attempt. Unset before the first, and when a delivery ended without one.
+	// The latest attempt, if it is what changed the delivery last. Unset before the first, when a delivery ended without
+	// one, and when RetryDelivery or a replay has begun it anew; ListDeliveryAttempts has them all.
 	LastAttempt *DeliveryAttempt `protobuf:"bytes,8,opt,name=last_attempt,json=lastAttempt,proto3" json:"last_attempt,omitempty"`
 	// When the next attempt is due. Set only while PENDING.
 	NextAttemptTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=next_attempt_time,json=nextAttemptTime,proto3" json:"next_attempt_time,omitempty"`
 	// When its event was stored.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When it last changed.
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// What caused its latest attempt, or causes the next while it is PENDING.
+	Trigger AttemptTrigger `protobuf:"varint,12,opt,name=trigger,proto3,enum=webhook.v1.AttemptTrigger" json:"trigger,omitempty"`
+	// The replay that last began it anew, 0 for none.
+	ReplayId      int64 `protobuf:"varint,13,opt,name=replay_id,json=replayId,proto3" json:"replay_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -461,12 +572,26 @@ func (x *Delivery) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Delivery) GetTrigger() AttemptTrigger {
+	if x != nil {
+		return x.Trigger
+	}
+	return AttemptTrigger_ATTEMPT_TRIGGER_UNSPECIFIED
+}
+
+func (x *Delivery) GetReplayId() int64 {
+	if x != nil {
+		return x.ReplayId
+	}
+	return 0
+}
+
 var File_webhook_v1_delivery_proto protoreflect.FileDescriptor
 
 const file_webhook_v1_delivery_proto_rawDesc = "" +
 	"\n" +
 	"\x19webhook/v1/delivery.proto\x12\n" +
-	"webhook.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x03\n" +
+	"webhook.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\b\n" +
 	"\x0fDeliveryAttempt\x12%\n" +
 	"\x0eattempt_number\x18\x01 \x01(\x05R\rattemptNumber\x129\n" +
 	"\n" +
@@ -476,7 +601,27 @@ const file_webhook_v1_delivery_proto_rawDesc = "" +
 	"\x0fresponse_status\x18\x05 \x01(\x05R\x0eresponseStatus\x12#\n" +
 	"\rresponse_body\x18\x06 \x01(\fR\fresponseBody\x12#\n" +
 	"\rerror_message\x18\a \x01(\tR\ferrorMessage\x124\n" +
-	"\atrigger\x18\b \x01(\x0e2\x1a.webhook.v1.AttemptTriggerR\atrigger\"\x80\x04\n" +
+	"\atrigger\x18\b \x01(\x0e2\x1a.webhook.v1.AttemptTriggerR\atrigger\x12X\n" +
+	"\x0frequest_headers\x18\t \x03(\v2/.webhook.v1.DeliveryAttempt.RequestHeadersEntryR\x0erequestHeaders\x12#\n" +
+	"\rrequest_bytes\x18\n" +
+	" \x01(\x05R\frequestBytes\x12[\n" +
+	"\x10response_headers\x18\v \x03(\v20.webhook.v1.DeliveryAttempt.ResponseHeadersEntryR\x0fresponseHeaders\x12#\n" +
+	"\rresponse_text\x18\f \x01(\tR\fresponseText\x12\x1f\n" +
+	"\vdelivery_id\x18\r \x01(\tR\n" +
+	"deliveryId\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x0e \x01(\x03R\twebhookId\x12\x19\n" +
+	"\bevent_id\x18\x0f \x01(\tR\aeventId\x12\x1d\n" +
+	"\n" +
+	"event_type\x18\x10 \x01(\tR\teventType\x12C\n" +
+	"\x0fdelivery_status\x18\x11 \x01(\x0e2\x1a.webhook.v1.DeliveryStatusR\x0edeliveryStatus\x12F\n" +
+	"\x11next_attempt_time\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\x1aA\n" +
+	"\x13RequestHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aB\n" +
+	"\x14ResponseHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd3\x04\n" +
 	"\bDelivery\x12\x1f\n" +
 	"\vdelivery_id\x18\x01 \x01(\tR\n" +
 	"deliveryId\x12\x1f\n" +
@@ -495,7 +640,9 @@ const file_webhook_v1_delivery_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime*\xc5\x01\n" +
+	"updateTime\x124\n" +
+	"\atrigger\x18\f \x01(\x0e2\x1a.webhook.v1.AttemptTriggerR\atrigger\x12\x1b\n" +
+	"\treplay_id\x18\r \x01(\x03R\breplayId*\xc5\x01\n" +
 	"\x0eDeliveryStatus\x12\x1f\n" +
 	"\x1bDELIVERY_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17DELIVERY_STATUS_PENDING\x10\x01\x12\x1d\n" +
@@ -512,10 +659,13 @@ const file_webhook_v1_delivery_proto_rawDesc = "" +
 	"\x19ATTEMPT_OUTCOME_TLS_ERROR\x10\x05\x12\"\n" +
 	"\x1eATTEMPT_OUTCOME_PROTOCOL_ERROR\x10\x06\x12\x1b\n" +
 	"\x17ATTEMPT_OUTCOME_BLOCKED\x10\a\x12\"\n" +
-	"\x1eATTEMPT_OUTCOME_INTERNAL_ERROR\x10\b*P\n" +
+	"\x1eATTEMPT_OUTCOME_INTERNAL_ERROR\x10\b*\xa2\x01\n" +
 	"\x0eAttemptTrigger\x12\x1f\n" +
 	"\x1bATTEMPT_TRIGGER_UNSPECIFIED\x10\x00\x12\x1d\n" +
-	"\x19ATTEMPT_TRIGGER_SCHEDULED\x10\x01BHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3"
+	"\x19ATTEMPT_TRIGGER_SCHEDULED\x10\x01\x12\x1a\n" +
+	"\x16ATTEMPT_TRIGGER_MANUAL\x10\x02\x12\x1a\n" +
+	"\x16ATTEMPT_TRIGGER_REPLAY\x10\x03\x12\x18\n" +
+	"\x14ATTEMPT_TRIGGER_TEST\x10\x04BHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3"
 
 var (
 	file_webhook_v1_delivery_proto_rawDescOnce sync.Once
@@ -530,31 +680,38 @@ func file_webhook_v1_delivery_proto_rawDescGZIP() []byte {
 }
 
 var file_webhook_v1_delivery_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_webhook_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_webhook_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_webhook_v1_delivery_proto_goTypes = []any{
 	(DeliveryStatus)(0),           // 0: webhook.v1.DeliveryStatus
 	(AttemptOutcome)(0),           // 1: webhook.v1.AttemptOutcome
 	(AttemptTrigger)(0),           // 2: webhook.v1.AttemptTrigger
 	(*DeliveryAttempt)(nil),       // 3: webhook.v1.DeliveryAttempt
 	(*Delivery)(nil),              // 4: webhook.v1.Delivery
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 6: google.protobuf.Duration
+	nil,                           // 5: webhook.v1.DeliveryAttempt.RequestHeadersEntry
+	nil,                           // 6: webhook.v1.DeliveryAttempt.ResponseHeadersEntry
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
 }
 var file_webhook_v1_delivery_proto_depIdxs = []int32{
-	5, // 0: webhook.v1.DeliveryAttempt.start_time:type_name -> google.protobuf.Timestamp
-	6, // 1: webhook.v1.DeliveryAttempt.latency:type_name -> google.protobuf.Duration
-	1, // 2: webhook.v1.DeliveryAttempt.outcome:type_name -> webhook.v1.AttemptOutcome
-	2, // 3: webhook.v1.DeliveryAttempt.trigger:type_name -> webhook.v1.AttemptTrigger
-	0, // 4: webhook.v1.Delivery.status:type_name -> webhook.v1.DeliveryStatus
-	3, // 5: webhook.v1.Delivery.last_attempt:type_name -> webhook.v1.DeliveryAttempt
-	5, // 6: webhook.v1.Delivery.next_attempt_time:type_name -> google.protobuf.Timestamp
-	5, // 7: webhook.v1.Delivery.create_time:type_name -> google.protobuf.Timestamp
-	5, // 8: webhook.v1.Delivery.update_time:type_name -> google.protobuf.Timestamp
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	7,  // 0: webhook.v1.DeliveryAttempt.start_time:type_name -> google.protobuf.Timestamp
+	8,  // 1: webhook.v1.DeliveryAttempt.latency:type_name -> google.protobuf.Duration
+	1,  // 2: webhook.v1.DeliveryAttempt.outcome:type_name -> webhook.v1.AttemptOutcome
+	2,  // 3: webhook.v1.DeliveryAttempt.trigger:type_name -> webhook.v1.AttemptTrigger
+	5,  // 4: webhook.v1.DeliveryAttempt.request_headers:type_name -> webhook.v1.DeliveryAttempt.RequestHeadersEntry
+	6,  // 5: webhook.v1.DeliveryAttempt.response_headers:type_name -> webhook.v1.DeliveryAttempt.ResponseHeadersEntry
+	0,  // 6: webhook.v1.DeliveryAttempt.delivery_status:type_name -> webhook.v1.DeliveryStatus
+	7,  // 7: webhook.v1.DeliveryAttempt.next_attempt_time:type_name -> google.protobuf.Timestamp
+	0,  // 8: webhook.v1.Delivery.status:type_name -> webhook.v1.DeliveryStatus
+	3,  // 9: webhook.v1.Delivery.last_attempt:type_name -> webhook.v1.DeliveryAttempt
+	7,  // 10: webhook.v1.Delivery.next_attempt_time:type_name -> google.protobuf.Timestamp
+	7,  // 11: webhook.v1.Delivery.create_time:type_name -> google.protobuf.Timestamp
+	7,  // 12: webhook.v1.Delivery.update_time:type_name -> google.protobuf.Timestamp
+	2,  // 13: webhook.v1.Delivery.trigger:type_name -> webhook.v1.AttemptTrigger
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_webhook_v1_delivery_proto_init() }
@@ -568,7 +725,7 @@ func file_webhook_v1_delivery_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_webhook_v1_delivery_proto_rawDesc), len(file_webhook_v1_delivery_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -48,7 +48,9 @@ type Event struct {
 	//
 	//	*Event_DataJson
 	//	*Event_Data
-	Content       isEvent_Content `protobuf_oneof:"content"`
+	Content isEvent_Content `protobuf_oneof:"content"`
+	// Set for the event of a TestWebhook call: it goes to this webhook only, and no replay sends it again.
+	TestWebhookId int64 `protobuf:"varint,9,opt,name=test_webhook_id,json=testWebhookId,proto3" json:"test_webhook_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -150,6 +152,13 @@ func (x *Event) GetData() *structpb.Struct {
 	return nil
 }
 
+func (x *Event) GetTestWebhookId() int64 {
+	if x != nil {
+		return x.TestWebhookId
+	}
+	return 0
+}
+
 type isEvent_Content interface {
 	isEvent_Content()
 }
@@ -174,7 +183,7 @@ var File_webhook_v1_event_proto protoreflect.FileDescriptor
 const file_webhook_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"\x16webhook/v1/event.proto\x12\n" +
-	"webhook.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcd\x03\n" +
+	"webhook.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\x03\n" +
 	"\x05Event\x12\x1f\n" +
 	"\bevent_id\x18\x01 \x01(\tB\x04\xe2A\x01\x03R\aeventId\x12%\n" +
 	"\vcustomer_id\x18\x02 \x01(\x03B\x04\xe2A\x01\x02R\n" +
@@ -189,7 +198,8 @@ const file_webhook_v1_event_proto_rawDesc = "" +
 	"attributes\x18\x06 \x03(\v2!.webhook.v1.Event.AttributesEntryR\n" +
 	"attributes\x12\x1d\n" +
 	"\tdata_json\x18\a \x01(\tH\x00R\bdataJson\x12-\n" +
-	"\x04data\x18\b \x01(\v2\x17.google.protobuf.StructH\x00R\x04data\x1a=\n" +
+	"\x04data\x18\b \x01(\v2\x17.google.protobuf.StructH\x00R\x04data\x12,\n" +
+	"\x0ftest_webhook_id\x18\t \x01(\x03B\x04\xe2A\x01\x03R\rtestWebhookId\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +

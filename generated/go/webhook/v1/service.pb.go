@@ -28,6 +28,209 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How the service treats a receiver that fails. Values may be added.
+type BreakerState int32
+
+const (
+	// Not set. Never returned.
+	BreakerState_BREAKER_STATE_UNSPECIFIED BreakerState = 0
+	// Requests are sent.
+	BreakerState_BREAKER_STATE_CLOSED BreakerState = 1
+	// The receiver failed too often: nothing is sent until one request may probe it.
+	BreakerState_BREAKER_STATE_OPEN BreakerState = 2
+	// A few requests are sent, more with each answer.
+	BreakerState_BREAKER_STATE_HALF_OPEN BreakerState = 3
+)
+
+// Enum value maps for BreakerState.
+var (
+	BreakerState_name = map[int32]string{
+		0: "BREAKER_STATE_UNSPECIFIED",
+		1: "BREAKER_STATE_CLOSED",
+		2: "BREAKER_STATE_OPEN",
+		3: "BREAKER_STATE_HALF_OPEN",
+	}
+	BreakerState_value = map[string]int32{
+		"BREAKER_STATE_UNSPECIFIED": 0,
+		"BREAKER_STATE_CLOSED":      1,
+		"BREAKER_STATE_OPEN":        2,
+		"BREAKER_STATE_HALF_OPEN":   3,
+	}
+)
+
+func (x BreakerState) Enum() *BreakerState {
+	p := new(BreakerState)
+	*p = x
+	return p
+}
+
+func (x BreakerState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BreakerState) Descriptor() protoreflect.EnumDescriptor {
+	return file_webhook_v1_service_proto_enumTypes[0].Descriptor()
+}
+
+func (BreakerState) Type() protoreflect.EnumType {
+	return &file_webhook_v1_service_proto_enumTypes[0]
+}
+
+func (x BreakerState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BreakerState.Descriptor instead.
+func (BreakerState) EnumDescriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{0}
+}
+
+// Whether an event goes to a webhook, and why not. Values may be added.
+type MatchVerdict int32
+
+const (
+	// Not set. Never returned.
+	MatchVerdict_MATCH_VERDICT_UNSPECIFIED MatchVerdict = 0
+	// It matched: there is a delivery.
+	MatchVerdict_MATCH_VERDICT_MATCHED MatchVerdict = 1
+	// The webhook does not ask for this type.
+	MatchVerdict_MATCH_VERDICT_TYPE_NOT_SUBSCRIBED MatchVerdict = 2
+	// The webhook was created after the event was published.
+	MatchVerdict_MATCH_VERDICT_CREATED_LATER MatchVerdict = 3
+	// The webhook is disabled, and was when the event was published.
+	MatchVerdict_MATCH_VERDICT_DISABLED MatchVerdict = 4
+	// The webhook would match now, but did not when the event was published: it was changed or was disabled then.
+	MatchVerdict_MATCH_VERDICT_CHANGED_LATER MatchVerdict = 5
+	// The event is the test of another webhook.
+	MatchVerdict_MATCH_VERDICT_TEST_OF_ANOTHER MatchVerdict = 6
+)
+
+// Enum value maps for MatchVerdict.
+var (
+	MatchVerdict_name = map[int32]string{
+		0: "MATCH_VERDICT_UNSPECIFIED",
+		1: "MATCH_VERDICT_MATCHED",
+		2: "MATCH_VERDICT_TYPE_NOT_SUBSCRIBED",
+		3: "MATCH_VERDICT_CREATED_LATER",
+		4: "MATCH_VERDICT_DISABLED",
+		5: "MATCH_VERDICT_CHANGED_LATER",
+		6: "MATCH_VERDICT_TEST_OF_ANOTHER",
+	}
+	MatchVerdict_value = map[string]int32{
+		"MATCH_VERDICT_UNSPECIFIED":         0,
+		"MATCH_VERDICT_MATCHED":             1,
+		"MATCH_VERDICT_TYPE_NOT_SUBSCRIBED": 2,
+		"MATCH_VERDICT_CREATED_LATER":       3,
+		"MATCH_VERDICT_DISABLED":            4,
+		"MATCH_VERDICT_CHANGED_LATER":       5,
+		"MATCH_VERDICT_TEST_OF_ANOTHER":     6,
+	}
+)
+
+func (x MatchVerdict) Enum() *MatchVerdict {
+	p := new(MatchVerdict)
+	*p = x
+	return p
+}
+
+func (x MatchVerdict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MatchVerdict) Descriptor() protoreflect.EnumDescriptor {
+	return file_webhook_v1_service_proto_enumTypes[1].Descriptor()
+}
+
+func (MatchVerdict) Type() protoreflect.EnumType {
+	return &file_webhook_v1_service_proto_enumTypes[1]
+}
+
+func (x MatchVerdict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MatchVerdict.Descriptor instead.
+func (MatchVerdict) EnumDescriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{1}
+}
+
+// What a delivery waits for, or how it ended. Values may be added.
+type DeliveryStanding int32
+
+const (
+	// Not set: there is no delivery.
+	DeliveryStanding_DELIVERY_STANDING_UNSPECIFIED DeliveryStanding = 0
+	// It ended; the delivery's status says how.
+	DeliveryStanding_DELIVERY_STANDING_ENDED DeliveryStanding = 1
+	// Its next attempt is due at `until_time`.
+	DeliveryStanding_DELIVERY_STANDING_SCHEDULED DeliveryStanding = 2
+	// It waits for ResumeWebhook.
+	DeliveryStanding_DELIVERY_STANDING_PAUSED DeliveryStanding = 3
+	// The receiver failed too often: nothing is sent to it until `until_time`, then one request.
+	DeliveryStanding_DELIVERY_STANDING_BREAKER_OPEN DeliveryStanding = 4
+	// The receiver asked for it with Retry-After: nothing is sent to it until `until_time`.
+	DeliveryStanding_DELIVERY_STANDING_HELD DeliveryStanding = 5
+	// It is due and waits for the webhook's rate limit, or for the rate that the receiver's 429 answers allow.
+	DeliveryStanding_DELIVERY_STANDING_RATE_LIMITED DeliveryStanding = 6
+	// It is due and waits for one of the webhook's slots, or is being sent.
+	DeliveryStanding_DELIVERY_STANDING_WAITING_FOR_SLOT DeliveryStanding = 7
+	// Its webhook is deleted or disabled; it is about to be cancelled.
+	DeliveryStanding_DELIVERY_STANDING_ENDING DeliveryStanding = 8
+)
+
+// Enum value maps for DeliveryStanding.
+var (
+	DeliveryStanding_name = map[int32]string{
+		0: "DELIVERY_STANDING_UNSPECIFIED",
+		1: "DELIVERY_STANDING_ENDED",
+		2: "DELIVERY_STANDING_SCHEDULED",
+		3: "DELIVERY_STANDING_PAUSED",
+		4: "DELIVERY_STANDING_BREAKER_OPEN",
+		5: "DELIVERY_STANDING_HELD",
+		6: "DELIVERY_STANDING_RATE_LIMITED",
+		7: "DELIVERY_STANDING_WAITING_FOR_SLOT",
+		8: "DELIVERY_STANDING_ENDING",
+	}
+	DeliveryStanding_value = map[string]int32{
+		"DELIVERY_STANDING_UNSPECIFIED":      0,
+		"DELIVERY_STANDING_ENDED":            1,
+		"DELIVERY_STANDING_SCHEDULED":        2,
+		"DELIVERY_STANDING_PAUSED":           3,
+		"DELIVERY_STANDING_BREAKER_OPEN":     4,
+		"DELIVERY_STANDING_HELD":             5,
+		"DELIVERY_STANDING_RATE_LIMITED":     6,
+		"DELIVERY_STANDING_WAITING_FOR_SLOT": 7,
+		"DELIVERY_STANDING_ENDING":           8,
+	}
+)
+
+func (x DeliveryStanding) Enum() *DeliveryStanding {
+	p := new(DeliveryStanding)
+	*p = x
+	return p
+}
+
+func (x DeliveryStanding) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DeliveryStanding) Descriptor() protoreflect.EnumDescriptor {
+	return file_webhook_v1_service_proto_enumTypes[2].Descriptor()
+}
+
+func (DeliveryStanding) Type() protoreflect.EnumType {
+	return &file_webhook_v1_service_proto_enumTypes[2]
+}
+
+func (x DeliveryStanding) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DeliveryStanding.Descriptor instead.
+func (DeliveryStanding) EnumDescriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{2}
+}
+
 // Request of CreateWebhook.
 type CreateWebhookRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1068,7 +1271,11 @@ type ListDeliveriesRequest struct {
 	// Only deliveries with one of these statuses. Empty: all.
 	Statuses []DeliveryStatus `protobuf:"varint,6,rep,packed,name=statuses,proto3,enum=webhook.v1.DeliveryStatus" json:"statuses,omitempty"`
 	// Only deliveries of this event.
-	EventId       string `protobuf:"bytes,7,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	EventId string `protobuf:"bytes,7,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// Only deliveries of events that were stored at or after this time.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Only deliveries of events that were stored before this time.
+	EndTime       *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1152,10 +1359,25 @@ func (x *ListDeliveriesRequest) GetEventId() string {
 	return ""
 }
 
+func (x *ListDeliveriesRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *ListDeliveriesRequest) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
 // Response of ListDeliveries.
 type ListDeliveriesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The deliveries, newest event first.
+	// The deliveries, newest event first. With a filter that fits few, a page may hold fewer than asked for, or none,
+	// before the last.
 	Deliveries []*Delivery `protobuf:"bytes,1,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -1207,17 +1429,31 @@ func (x *ListDeliveriesResponse) GetNextPageToken() string {
 	return ""
 }
 
-// Request of ListDeliveryAttempts.
+// Request of ListDeliveryAttempts. All filters must hold.
 type ListDeliveryAttemptsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The customer of the delivery.
+	// The customer whose attempts are listed. 0 with a token for all customers: all.
 	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
 	// How many at the most: 0 gives 50, more than 1,000 gives 1,000.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before. The other fields must be as they were.
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// The delivery.
-	DeliveryId    string `protobuf:"bytes,4,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	// Only attempts of this delivery.
+	DeliveryId string `protobuf:"bytes,4,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	// Only attempts to one of these webhooks, at most 100. Empty: all.
+	WebhookIds []int64 `protobuf:"varint,5,rep,packed,name=webhook_ids,json=webhookIds,proto3" json:"webhook_ids,omitempty"`
+	// Only attempts of events of matching types: exact, `job.*` or `*`, at most 100. Empty: all.
+	EventTypes []string `protobuf:"bytes,6,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
+	// Only attempts after which the delivery had one of these statuses. Empty: all.
+	Statuses []DeliveryStatus `protobuf:"varint,7,rep,packed,name=statuses,proto3,enum=webhook.v1.DeliveryStatus" json:"statuses,omitempty"`
+	// Only attempts of this event.
+	EventId string `protobuf:"bytes,8,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// Only attempts with one of these outcomes. Empty: all.
+	Outcomes []AttemptOutcome `protobuf:"varint,9,rep,packed,name=outcomes,proto3,enum=webhook.v1.AttemptOutcome" json:"outcomes,omitempty"`
+	// Only attempts that ended at or after this time.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Only attempts that ended before this time.
+	EndTime       *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1280,10 +1516,60 @@ func (x *ListDeliveryAttemptsRequest) GetDeliveryId() string {
 	return ""
 }
 
+func (x *ListDeliveryAttemptsRequest) GetWebhookIds() []int64 {
+	if x != nil {
+		return x.WebhookIds
+	}
+	return nil
+}
+
+func (x *ListDeliveryAttemptsRequest) GetEventTypes() []string {
+	if x != nil {
+		return x.EventTypes
+	}
+	return nil
+}
+
+func (x *ListDeliveryAttemptsRequest) GetStatuses() []DeliveryStatus {
+	if x != nil {
+		return x.Statuses
+	}
+	return nil
+}
+
+func (x *ListDeliveryAttemptsRequest) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+func (x *ListDeliveryAttemptsRequest) GetOutcomes() []AttemptOutcome {
+	if x != nil {
+		return x.Outcomes
+	}
+	return nil
+}
+
+func (x *ListDeliveryAttemptsRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *ListDeliveryAttemptsRequest) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
 // Response of ListDeliveryAttempts.
 type ListDeliveryAttemptsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The attempts, newest first.
+	// The attempts, newest first. With a filter that fits few, a page may hold fewer than asked for, or none, before the
+	// last.
 	Attempts []*DeliveryAttempt `protobuf:"bytes,1,rep,name=attempts,proto3" json:"attempts,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -1568,12 +1854,1733 @@ func (x *WatchDeliveriesResponse) GetServerTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// Request of RotateWebhookSecret.
+type RotateWebhookSecretRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The customer that owns the webhook.
+	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// The webhook.
+	WebhookId int64 `protobuf:"varint,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	// The new secret, as in Webhook. Empty: the service makes one, and returns it.
+	Secret string `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
+	// For how long the old secret signs too, 0 s to 7 days; 0 s if it has leaked. Unset: 24 h.
+	Overlap *durationpb.Duration `protobuf:"bytes,4,opt,name=overlap,proto3" json:"overlap,omitempty"`
+	// Makes the call safe to repeat, as in CreateWebhook.
+	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateWebhookSecretRequest) Reset() {
+	*x = RotateWebhookSecretRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateWebhookSecretRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateWebhookSecretRequest) ProtoMessage() {}
+
+func (x *RotateWebhookSecretRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateWebhookSecretRequest.ProtoReflect.Descriptor instead.
+func (*RotateWebhookSecretRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RotateWebhookSecretRequest) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
+}
+
+func (x *RotateWebhookSecretRequest) GetWebhookId() int64 {
+	if x != nil {
+		return x.WebhookId
+	}
+	return 0
+}
+
+func (x *RotateWebhookSecretRequest) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *RotateWebhookSecretRequest) GetOverlap() *durationpb.Duration {
+	if x != nil {
+		return x.Overlap
+	}
+	return nil
+}
+
+func (x *RotateWebhookSecretRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// Request of TestWebhook.
+type TestWebhookRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The customer that owns the webhook.
+	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// The webhook.
+	WebhookId int64 `protobuf:"varint,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	// The type of the event that is sent. Any event type, registered or not. Empty: `webhook.test`.
+	EventType string `protobuf:"bytes,3,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
+	// Its data, as in Event. Empty: `{"test":true}`.
+	DataJson      string `protobuf:"bytes,4,opt,name=data_json,json=dataJson,proto3" json:"data_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestWebhookRequest) Reset() {
+	*x = TestWebhookRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestWebhookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestWebhookRequest) ProtoMessage() {}
+
+func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestWebhookRequest.ProtoReflect.Descriptor instead.
+func (*TestWebhookRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *TestWebhookRequest) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
+}
+
+func (x *TestWebhookRequest) GetWebhookId() int64 {
+	if x != nil {
+		return x.WebhookId
+	}
+	return 0
+}
+
+func (x *TestWebhookRequest) GetEventType() string {
+	if x != nil {
+		return x.EventType
+	}
+	return ""
+}
+
+func (x *TestWebhookRequest) GetDataJson() string {
+	if x != nil {
+		return x.DataJson
+	}
+	return ""
+}
+
+// Response of TestWebhook.
+type TestWebhookResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The delivery of the test event, with its one attempt.
+	Delivery      *Delivery `protobuf:"bytes,1,opt,name=delivery,proto3" json:"delivery,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestWebhookResponse) Reset() {
+	*x = TestWebhookResponse{}
+	mi := &file_webhook_v1_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestWebhookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestWebhookResponse) ProtoMessage() {}
+
+func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestWebhookResponse.ProtoReflect.Descriptor instead.
+func (*TestWebhookResponse) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *TestWebhookResponse) GetDelivery() *Delivery {
+	if x != nil {
+		return x.Delivery
+	}
+	return nil
+}
+
+// Request of GetWebhookStats.
+type GetWebhookStatsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The customer that owns the webhook.
+	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// The webhook.
+	WebhookId int64 `protobuf:"varint,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	// Attempts that ended at or after this time are counted. Unset: 24 h before end_time.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Attempts that ended before this time are counted. Unset: now. The window has at most 31 days.
+	EndTime       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWebhookStatsRequest) Reset() {
+	*x = GetWebhookStatsRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWebhookStatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWebhookStatsRequest) ProtoMessage() {}
+
+func (x *GetWebhookStatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWebhookStatsRequest.ProtoReflect.Descriptor instead.
+func (*GetWebhookStatsRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *GetWebhookStatsRequest) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
+}
+
+func (x *GetWebhookStatsRequest) GetWebhookId() int64 {
+	if x != nil {
+		return x.WebhookId
+	}
+	return 0
+}
+
+func (x *GetWebhookStatsRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *GetWebhookStatsRequest) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+// How many attempts ended in one way.
+type OutcomeCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How they ended.
+	Outcome AttemptOutcome `protobuf:"varint,1,opt,name=outcome,proto3,enum=webhook.v1.AttemptOutcome" json:"outcome,omitempty"`
+	// How many.
+	Count         int64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutcomeCount) Reset() {
+	*x = OutcomeCount{}
+	mi := &file_webhook_v1_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutcomeCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutcomeCount) ProtoMessage() {}
+
+func (x *OutcomeCount) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutcomeCount.ProtoReflect.Descriptor instead.
+func (*OutcomeCount) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *OutcomeCount) GetOutcome() AttemptOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return AttemptOutcome_ATTEMPT_OUTCOME_UNSPECIFIED
+}
+
+func (x *OutcomeCount) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// How many deliveries ended in one way.
+type EndingCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How they ended.
+	Status DeliveryStatus `protobuf:"varint,1,opt,name=status,proto3,enum=webhook.v1.DeliveryStatus" json:"status,omitempty"`
+	// How many.
+	Count         int64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndingCount) Reset() {
+	*x = EndingCount{}
+	mi := &file_webhook_v1_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndingCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndingCount) ProtoMessage() {}
+
+func (x *EndingCount) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndingCount.ProtoReflect.Descriptor instead.
+func (*EndingCount) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *EndingCount) GetStatus() DeliveryStatus {
+	if x != nil {
+		return x.Status
+	}
+	return DeliveryStatus_DELIVERY_STATUS_UNSPECIFIED
+}
+
+func (x *EndingCount) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// Response of GetWebhookStats.
+type GetWebhookStatsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The start of the window.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// The end of the window.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// The attempts of the window, tests not counted.
+	AttemptCount int64 `protobuf:"varint,3,opt,name=attempt_count,json=attemptCount,proto3" json:"attempt_count,omitempty"`
+	// The same by outcome; those that did not occur are left out.
+	Outcomes []*OutcomeCount `protobuf:"bytes,4,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	// The share of attempts that succeeded, 0 to 1. 0 when there were none.
+	SuccessRate float64 `protobuf:"fixed64,5,opt,name=success_rate,json=successRate,proto3" json:"success_rate,omitempty"`
+	// The deliveries that ended in the window; those that did not occur are left out.
+	Endings []*EndingCount `protobuf:"bytes,6,rep,name=endings,proto3" json:"endings,omitempty"`
+	// Half of the attempts of the window that were answered took no longer. Unset when there were none.
+	LatencyP50 *durationpb.Duration `protobuf:"bytes,7,opt,name=latency_p50,json=latencyP50,proto3" json:"latency_p50,omitempty"`
+	// The same for 95 of 100.
+	LatencyP95 *durationpb.Duration `protobuf:"bytes,8,opt,name=latency_p95,json=latencyP95,proto3" json:"latency_p95,omitempty"`
+	// The same for 99 of 100.
+	LatencyP99 *durationpb.Duration `protobuf:"bytes,9,opt,name=latency_p99,json=latencyP99,proto3" json:"latency_p99,omitempty"`
+	// Whether the window held more than the million attempts that are looked at; the numbers are those of the latest.
+	Truncated bool `protobuf:"varint,10,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	// Deliveries that are pending now. Counted up to 1,000,000.
+	PendingCount int64 `protobuf:"varint,11,opt,name=pending_count,json=pendingCount,proto3" json:"pending_count,omitempty"`
+	// How many of them are due.
+	DueCount int64 `protobuf:"varint,12,opt,name=due_count,json=dueCount,proto3" json:"due_count,omitempty"`
+	// How long the oldest of them has been due. Unset when none is.
+	OldestDueAge *durationpb.Duration `protobuf:"bytes,13,opt,name=oldest_due_age,json=oldestDueAge,proto3" json:"oldest_due_age,omitempty"`
+	// How the receiver is treated now.
+	BreakerState BreakerState `protobuf:"varint,14,opt,name=breaker_state,json=breakerState,proto3,enum=webhook.v1.BreakerState" json:"breaker_state,omitempty"`
+	// When one request may probe the receiver. Set only while the breaker is OPEN.
+	BreakerProbeTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=breaker_probe_time,json=breakerProbeTime,proto3" json:"breaker_probe_time,omitempty"`
+	// Until when nothing is sent because the receiver asked for it with Retry-After.
+	HoldUntilTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=hold_until_time,json=holdUntilTime,proto3" json:"hold_until_time,omitempty"`
+	// The first failure since the last success. Unset while the receiver is well.
+	FailingSinceTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=failing_since_time,json=failingSinceTime,proto3" json:"failing_since_time,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *GetWebhookStatsResponse) Reset() {
+	*x = GetWebhookStatsResponse{}
+	mi := &file_webhook_v1_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWebhookStatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWebhookStatsResponse) ProtoMessage() {}
+
+func (x *GetWebhookStatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWebhookStatsResponse.ProtoReflect.Descriptor instead.
+func (*GetWebhookStatsResponse) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *GetWebhookStatsResponse) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *GetWebhookStatsResponse) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *GetWebhookStatsResponse) GetAttemptCount() int64 {
+	if x != nil {
+		return x.AttemptCount
+	}
+	return 0
+}
+
+func (x *GetWebhookStatsResponse) GetOutcomes() []*OutcomeCount {
+	if x != nil {
+		return x.Outcomes
+	}
+	return nil
+}
+
+func (x *GetWebhookStatsResponse) GetSuccessRate() float64 {
+	if x != nil {
+		return x.SuccessRate
+	}
+	return 0
+}
+
+func (x *GetWebhookStatsResponse) GetEndings() []*EndingCount {
+	if x != nil {
+		return x.Endings
+	}
+	return nil
+}
+
+func (x *GetWebhookStatsResponse) GetLatencyP50() *durationpb.Duration {
+	if x != nil {
+		return x.LatencyP50
+	}
+	return nil
+}
+
+func (x *GetWebhookStatsResponse) GetLatencyP95() *durationpb.Duration {
+	if x != nil {
+		return x.LatencyP95
+	}
+	return nil
+}
+
+func (x *GetWebhookStatsResponse) GetLatencyP99() *durationpb.Duration {
+	if x != nil {
+		return x.LatencyP99
+	}
+	return nil
+}
+
+func (x *GetWebhookStatsResponse) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
+}
+
+func (x *GetWebhookStatsResponse) GetPendingCount() int64 {
+	if x != nil {
+		return x.PendingCount
+	}
+	return 0
+}
+
+func (x *GetWebhookStatsResponse) GetDueCount() int64 {
+	if x != nil {
+		return x.DueCount
+	}
+	return 0
+}
+
+func (x *GetWebhookStatsResponse) GetOldestDueAge() *durationpb.Duration {
+	if x != nil {
+		return x.OldestDueAge
+	}
+	return nil
+}
+
+func (x *GetWebhookStatsResponse) GetBreakerState() BreakerState {
+	if x != nil {
+		return x.BreakerState
+	}
+	return BreakerState_BREAKER_STATE_UNSPECIFIED
+}
+
+func (x *GetWebhookStatsResponse) GetBreakerProbeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BreakerProbeTime
+	}
+	return nil
+}
+
+func (x *GetWebhookStatsResponse) GetHoldUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.HoldUntilTime
+	}
+	return nil
+}
+
+func (x *GetWebhookStatsResponse) GetFailingSinceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FailingSinceTime
+	}
+	return nil
+}
+
+// Request of CreateEventType.
+type CreateEventTypeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event type to register.
+	EventType     *EventType `protobuf:"bytes,1,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateEventTypeRequest) Reset() {
+	*x = CreateEventTypeRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateEventTypeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateEventTypeRequest) ProtoMessage() {}
+
+func (x *CreateEventTypeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateEventTypeRequest.ProtoReflect.Descriptor instead.
+func (*CreateEventTypeRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *CreateEventTypeRequest) GetEventType() *EventType {
+	if x != nil {
+		return x.EventType
+	}
+	return nil
+}
+
+// Request of GetEventType.
+type GetEventTypeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event type.
+	EventType     string `protobuf:"bytes,1,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetEventTypeRequest) Reset() {
+	*x = GetEventTypeRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetEventTypeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetEventTypeRequest) ProtoMessage() {}
+
+func (x *GetEventTypeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetEventTypeRequest.ProtoReflect.Descriptor instead.
+func (*GetEventTypeRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *GetEventTypeRequest) GetEventType() string {
+	if x != nil {
+		return x.EventType
+	}
+	return ""
+}
+
+// Request of ListEventTypes.
+type ListEventTypesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many at the most: 0 gives 50, more than 1,000 gives 1,000.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before. The other fields must be as they were.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Whether archived types are listed too.
+	IncludeArchived bool `protobuf:"varint,3,opt,name=include_archived,json=includeArchived,proto3" json:"include_archived,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ListEventTypesRequest) Reset() {
+	*x = ListEventTypesRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventTypesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventTypesRequest) ProtoMessage() {}
+
+func (x *ListEventTypesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventTypesRequest.ProtoReflect.Descriptor instead.
+func (*ListEventTypesRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ListEventTypesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListEventTypesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListEventTypesRequest) GetIncludeArchived() bool {
+	if x != nil {
+		return x.IncludeArchived
+	}
+	return false
+}
+
+// Response of ListEventTypes.
+type ListEventTypesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event types, in the order of their names.
+	EventTypes []*EventType `protobuf:"bytes,1,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventTypesResponse) Reset() {
+	*x = ListEventTypesResponse{}
+	mi := &file_webhook_v1_service_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventTypesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventTypesResponse) ProtoMessage() {}
+
+func (x *ListEventTypesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventTypesResponse.ProtoReflect.Descriptor instead.
+func (*ListEventTypesResponse) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ListEventTypesResponse) GetEventTypes() []*EventType {
+	if x != nil {
+		return x.EventTypes
+	}
+	return nil
+}
+
+func (x *ListEventTypesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Request of UpdateEventType.
+type UpdateEventTypeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event type with its name and the new values. A non-empty etag must be the current one.
+	EventType *EventType `protobuf:"bytes,1,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
+	// Which fields change. Empty: every changeable field that is set in `event_type`. `*`: all changeable fields.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateEventTypeRequest) Reset() {
+	*x = UpdateEventTypeRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateEventTypeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateEventTypeRequest) ProtoMessage() {}
+
+func (x *UpdateEventTypeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateEventTypeRequest.ProtoReflect.Descriptor instead.
+func (*UpdateEventTypeRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *UpdateEventTypeRequest) GetEventType() *EventType {
+	if x != nil {
+		return x.EventType
+	}
+	return nil
+}
+
+func (x *UpdateEventTypeRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+// Request of ListEvents.
+type ListEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The customer whose events are listed. 0 with a token for all customers: all.
+	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// How many at the most: 0 gives 50, more than 1,000 gives 1,000.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before. The other fields must be as they were.
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only events of matching types: exact, `job.*` or `*`, at most 100. Empty: all.
+	EventTypes []string `protobuf:"bytes,4,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
+	// Only events that were stored at or after this time.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Only events that were stored before this time.
+	EndTime       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventsRequest) Reset() {
+	*x = ListEventsRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventsRequest) ProtoMessage() {}
+
+func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
+func (*ListEventsRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ListEventsRequest) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
+}
+
+func (x *ListEventsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListEventsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetEventTypes() []string {
+	if x != nil {
+		return x.EventTypes
+	}
+	return nil
+}
+
+func (x *ListEventsRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *ListEventsRequest) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+// Response of ListEvents.
+type ListEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The events with their data, newest first. A page of large events holds fewer than asked for; with a filter that fits
+	// few, it may hold none before the last.
+	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventsResponse) Reset() {
+	*x = ListEventsResponse{}
+	mi := &file_webhook_v1_service_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventsResponse) ProtoMessage() {}
+
+func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
+func (*ListEventsResponse) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ListEventsResponse) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *ListEventsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Request of ExplainEvent.
+type ExplainEventRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The customer of the event.
+	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// The event.
+	EventId       string `protobuf:"bytes,2,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainEventRequest) Reset() {
+	*x = ExplainEventRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainEventRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainEventRequest) ProtoMessage() {}
+
+func (x *ExplainEventRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainEventRequest.ProtoReflect.Descriptor instead.
+func (*ExplainEventRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ExplainEventRequest) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
+}
+
+func (x *ExplainEventRequest) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+// What an event means for one webhook.
+type WebhookExplanation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The webhook. It may be deleted if it has a delivery of the event.
+	WebhookId int64 `protobuf:"varint,1,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	// Its name.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Its status now; UNSPECIFIED if it is deleted.
+	Status WebhookStatus `protobuf:"varint,3,opt,name=status,proto3,enum=webhook.v1.WebhookStatus" json:"status,omitempty"`
+	// Whether the event goes to it, and why not.
+	Verdict MatchVerdict `protobuf:"varint,4,opt,name=verdict,proto3,enum=webhook.v1.MatchVerdict" json:"verdict,omitempty"`
+	// Where its delivery stands.
+	Standing DeliveryStanding `protobuf:"varint,5,opt,name=standing,proto3,enum=webhook.v1.DeliveryStanding" json:"standing,omitempty"`
+	// Until when it waits, as far as that is known.
+	UntilTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=until_time,json=untilTime,proto3" json:"until_time,omitempty"`
+	// All of it as a sentence.
+	Explanation string `protobuf:"bytes,7,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	// The delivery, if there is one.
+	Delivery      *Delivery `protobuf:"bytes,8,opt,name=delivery,proto3" json:"delivery,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebhookExplanation) Reset() {
+	*x = WebhookExplanation{}
+	mi := &file_webhook_v1_service_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookExplanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookExplanation) ProtoMessage() {}
+
+func (x *WebhookExplanation) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookExplanation.ProtoReflect.Descriptor instead.
+func (*WebhookExplanation) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *WebhookExplanation) GetWebhookId() int64 {
+	if x != nil {
+		return x.WebhookId
+	}
+	return 0
+}
+
+func (x *WebhookExplanation) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WebhookExplanation) GetStatus() WebhookStatus {
+	if x != nil {
+		return x.Status
+	}
+	return WebhookStatus_WEBHOOK_STATUS_UNSPECIFIED
+}
+
+func (x *WebhookExplanation) GetVerdict() MatchVerdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return MatchVerdict_MATCH_VERDICT_UNSPECIFIED
+}
+
+func (x *WebhookExplanation) GetStanding() DeliveryStanding {
+	if x != nil {
+		return x.Standing
+	}
+	return DeliveryStanding_DELIVERY_STANDING_UNSPECIFIED
+}
+
+func (x *WebhookExplanation) GetUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UntilTime
+	}
+	return nil
+}
+
+func (x *WebhookExplanation) GetExplanation() string {
+	if x != nil {
+		return x.Explanation
+	}
+	return ""
+}
+
+func (x *WebhookExplanation) GetDelivery() *Delivery {
+	if x != nil {
+		return x.Delivery
+	}
+	return nil
+}
+
+// Response of ExplainEvent.
+type ExplainEventResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event, without its data.
+	Event *Event `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	// One entry for each webhook of the customer, and for each deleted one that has a delivery of the event; the oldest
+	// webhook first.
+	Webhooks      []*WebhookExplanation `protobuf:"bytes,2,rep,name=webhooks,proto3" json:"webhooks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainEventResponse) Reset() {
+	*x = ExplainEventResponse{}
+	mi := &file_webhook_v1_service_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainEventResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainEventResponse) ProtoMessage() {}
+
+func (x *ExplainEventResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainEventResponse.ProtoReflect.Descriptor instead.
+func (*ExplainEventResponse) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ExplainEventResponse) GetEvent() *Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *ExplainEventResponse) GetWebhooks() []*WebhookExplanation {
+	if x != nil {
+		return x.Webhooks
+	}
+	return nil
+}
+
+// Request of RetryDelivery.
+type RetryDeliveryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The customer of the delivery.
+	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// The delivery.
+	DeliveryId string `protobuf:"bytes,2,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	// Makes the call safe to repeat: 1 to 128 printable ASCII characters, unique per customer among events and retries. The
+	// same id for the same delivery retries it once.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryDeliveryRequest) Reset() {
+	*x = RetryDeliveryRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryDeliveryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryDeliveryRequest) ProtoMessage() {}
+
+func (x *RetryDeliveryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryDeliveryRequest.ProtoReflect.Descriptor instead.
+func (*RetryDeliveryRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *RetryDeliveryRequest) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
+}
+
+func (x *RetryDeliveryRequest) GetDeliveryId() string {
+	if x != nil {
+		return x.DeliveryId
+	}
+	return ""
+}
+
+func (x *RetryDeliveryRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// Request of CancelDelivery.
+type CancelDeliveryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The customer of the delivery.
+	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// The delivery.
+	DeliveryId    string `protobuf:"bytes,2,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelDeliveryRequest) Reset() {
+	*x = CancelDeliveryRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelDeliveryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelDeliveryRequest) ProtoMessage() {}
+
+func (x *CancelDeliveryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelDeliveryRequest.ProtoReflect.Descriptor instead.
+func (*CancelDeliveryRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *CancelDeliveryRequest) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
+}
+
+func (x *CancelDeliveryRequest) GetDeliveryId() string {
+	if x != nil {
+		return x.DeliveryId
+	}
+	return ""
+}
+
+// Request of CreateReplay.
+type CreateReplayRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What to replay.
+	Replay *Replay `protobuf:"bytes,1,opt,name=replay,proto3" json:"replay,omitempty"`
+	// Only counts: `delivery_count` of the answer tells how many deliveries it would begin anew. Nothing is stored.
+	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Makes the call safe to repeat, as in CreateWebhook.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateReplayRequest) Reset() {
+	*x = CreateReplayRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateReplayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateReplayRequest) ProtoMessage() {}
+
+func (x *CreateReplayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateReplayRequest.ProtoReflect.Descriptor instead.
+func (*CreateReplayRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *CreateReplayRequest) GetReplay() *Replay {
+	if x != nil {
+		return x.Replay
+	}
+	return nil
+}
+
+func (x *CreateReplayRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *CreateReplayRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// Request of GetReplay.
+type GetReplayRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The customer of the replay.
+	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// The replay.
+	ReplayId      int64 `protobuf:"varint,2,opt,name=replay_id,json=replayId,proto3" json:"replay_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetReplayRequest) Reset() {
+	*x = GetReplayRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetReplayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetReplayRequest) ProtoMessage() {}
+
+func (x *GetReplayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetReplayRequest.ProtoReflect.Descriptor instead.
+func (*GetReplayRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *GetReplayRequest) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
+}
+
+func (x *GetReplayRequest) GetReplayId() int64 {
+	if x != nil {
+		return x.ReplayId
+	}
+	return 0
+}
+
+// Request of ListReplays.
+type ListReplaysRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The customer whose replays are listed. 0 with a token for all customers: all.
+	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// How many at the most: 0 gives 50, more than 1,000 gives 1,000.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before. The other fields must be as they were.
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only replays with one of these statuses. Empty: all.
+	Statuses      []ReplayStatus `protobuf:"varint,4,rep,packed,name=statuses,proto3,enum=webhook.v1.ReplayStatus" json:"statuses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReplaysRequest) Reset() {
+	*x = ListReplaysRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReplaysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReplaysRequest) ProtoMessage() {}
+
+func (x *ListReplaysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReplaysRequest.ProtoReflect.Descriptor instead.
+func (*ListReplaysRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ListReplaysRequest) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
+}
+
+func (x *ListReplaysRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListReplaysRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListReplaysRequest) GetStatuses() []ReplayStatus {
+	if x != nil {
+		return x.Statuses
+	}
+	return nil
+}
+
+// Response of ListReplays.
+type ListReplaysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The replays, newest first.
+	Replays []*Replay `protobuf:"bytes,1,rep,name=replays,proto3" json:"replays,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReplaysResponse) Reset() {
+	*x = ListReplaysResponse{}
+	mi := &file_webhook_v1_service_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReplaysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReplaysResponse) ProtoMessage() {}
+
+func (x *ListReplaysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReplaysResponse.ProtoReflect.Descriptor instead.
+func (*ListReplaysResponse) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ListReplaysResponse) GetReplays() []*Replay {
+	if x != nil {
+		return x.Replays
+	}
+	return nil
+}
+
+func (x *ListReplaysResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Request of CancelReplay.
+type CancelReplayRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The customer of the replay.
+	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// The replay.
+	ReplayId      int64 `protobuf:"varint,2,opt,name=replay_id,json=replayId,proto3" json:"replay_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelReplayRequest) Reset() {
+	*x = CancelReplayRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelReplayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelReplayRequest) ProtoMessage() {}
+
+func (x *CancelReplayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelReplayRequest.ProtoReflect.Descriptor instead.
+func (*CancelReplayRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *CancelReplayRequest) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
+}
+
+func (x *CancelReplayRequest) GetReplayId() int64 {
+	if x != nil {
+		return x.ReplayId
+	}
+	return 0
+}
+
+// Request of DeleteCustomerData.
+type DeleteCustomerDataRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The customer. Must be named, and positive.
+	CustomerId    int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteCustomerDataRequest) Reset() {
+	*x = DeleteCustomerDataRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteCustomerDataRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteCustomerDataRequest) ProtoMessage() {}
+
+func (x *DeleteCustomerDataRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteCustomerDataRequest.ProtoReflect.Descriptor instead.
+func (*DeleteCustomerDataRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *DeleteCustomerDataRequest) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
+}
+
+// Response of DeleteCustomerData.
+type DeleteCustomerDataResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether nothing of the customer is left.
+	Complete      bool `protobuf:"varint,1,opt,name=complete,proto3" json:"complete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteCustomerDataResponse) Reset() {
+	*x = DeleteCustomerDataResponse{}
+	mi := &file_webhook_v1_service_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteCustomerDataResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteCustomerDataResponse) ProtoMessage() {}
+
+func (x *DeleteCustomerDataResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteCustomerDataResponse.ProtoReflect.Descriptor instead.
+func (*DeleteCustomerDataResponse) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *DeleteCustomerDataResponse) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
 var File_webhook_v1_service_proto protoreflect.FileDescriptor
 
 const file_webhook_v1_service_proto_rawDesc = "" +
 	"\n" +
 	"\x18webhook/v1/service.proto\x12\n" +
-	"webhook.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19webhook/v1/delivery.proto\x1a\x16webhook/v1/event.proto\x1a\x18webhook/v1/webhook.proto\"j\n" +
+	"webhook.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19webhook/v1/delivery.proto\x1a\x16webhook/v1/event.proto\x1a\x1bwebhook/v1/event_type.proto\x1a\x17webhook/v1/replay.proto\x1a\x18webhook/v1/webhook.proto\"j\n" +
 	"\x14CreateWebhookRequest\x123\n" +
 	"\awebhook\x18\x01 \x01(\v2\x13.webhook.v1.WebhookB\x04\xe2A\x01\x02R\awebhook\x12\x1d\n" +
 	"\n" +
@@ -1649,7 +3656,7 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
 	"customerId\x12%\n" +
 	"\vdelivery_id\x18\x02 \x01(\tB\x04\xe2A\x01\x02R\n" +
-	"deliveryId\"\x89\x02\n" +
+	"deliveryId\"\xfb\x02\n" +
 	"\x15ListDeliveriesRequest\x12\x1f\n" +
 	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
 	"customerId\x12\x1b\n" +
@@ -1661,20 +3668,34 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\vevent_types\x18\x05 \x03(\tR\n" +
 	"eventTypes\x126\n" +
 	"\bstatuses\x18\x06 \x03(\x0e2\x1a.webhook.v1.DeliveryStatusR\bstatuses\x12\x19\n" +
-	"\bevent_id\x18\a \x01(\tR\aeventId\"v\n" +
+	"\bevent_id\x18\a \x01(\tR\aeventId\x129\n" +
+	"\n" +
+	"start_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"v\n" +
 	"\x16ListDeliveriesResponse\x124\n" +
 	"\n" +
 	"deliveries\x18\x01 \x03(\v2\x14.webhook.v1.DeliveryR\n" +
 	"deliveries\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa1\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xda\x03\n" +
 	"\x1bListDeliveryAttemptsRequest\x12\x1f\n" +
 	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
 	"customerId\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\x12%\n" +
-	"\vdelivery_id\x18\x04 \x01(\tB\x04\xe2A\x01\x02R\n" +
-	"deliveryId\"\x7f\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x12\x1f\n" +
+	"\vdelivery_id\x18\x04 \x01(\tR\n" +
+	"deliveryId\x12\x1f\n" +
+	"\vwebhook_ids\x18\x05 \x03(\x03R\n" +
+	"webhookIds\x12\x1f\n" +
+	"\vevent_types\x18\x06 \x03(\tR\n" +
+	"eventTypes\x126\n" +
+	"\bstatuses\x18\a \x03(\x0e2\x1a.webhook.v1.DeliveryStatusR\bstatuses\x12\x19\n" +
+	"\bevent_id\x18\b \x01(\tR\aeventId\x126\n" +
+	"\boutcomes\x18\t \x03(\x0e2\x1a.webhook.v1.AttemptOutcomeR\boutcomes\x129\n" +
+	"\n" +
+	"start_time\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\x7f\n" +
 	"\x1cListDeliveryAttemptsResponse\x127\n" +
 	"\battempts\x18\x01 \x03(\v2\x1b.webhook.v1.DeliveryAttemptR\battempts\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x96\x03\n" +
@@ -1700,7 +3721,178 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\x06cursor\x18\x02 \x01(\fR\x06cursor\x12+\n" +
 	"\x11snapshot_complete\x18\x03 \x01(\bR\x10snapshotComplete\x12;\n" +
 	"\vserver_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"serverTime2\xd8\f\n" +
+	"serverTime\"\xce\x01\n" +
+	"\x1aRotateWebhookSecretRequest\x12\x1f\n" +
+	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
+	"customerId\x12#\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\x03B\x04\xe2A\x01\x02R\twebhookId\x12\x16\n" +
+	"\x06secret\x18\x03 \x01(\tR\x06secret\x123\n" +
+	"\aoverlap\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\aoverlap\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tR\trequestId\"\x96\x01\n" +
+	"\x12TestWebhookRequest\x12\x1f\n" +
+	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
+	"customerId\x12#\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\x03B\x04\xe2A\x01\x02R\twebhookId\x12\x1d\n" +
+	"\n" +
+	"event_type\x18\x03 \x01(\tR\teventType\x12\x1b\n" +
+	"\tdata_json\x18\x04 \x01(\tR\bdataJson\"G\n" +
+	"\x13TestWebhookResponse\x120\n" +
+	"\bdelivery\x18\x01 \x01(\v2\x14.webhook.v1.DeliveryR\bdelivery\"\xd0\x01\n" +
+	"\x16GetWebhookStatsRequest\x12\x1f\n" +
+	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
+	"customerId\x12#\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\x03B\x04\xe2A\x01\x02R\twebhookId\x129\n" +
+	"\n" +
+	"start_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"Z\n" +
+	"\fOutcomeCount\x124\n" +
+	"\aoutcome\x18\x01 \x01(\x0e2\x1a.webhook.v1.AttemptOutcomeR\aoutcome\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\"W\n" +
+	"\vEndingCount\x122\n" +
+	"\x06status\x18\x01 \x01(\x0e2\x1a.webhook.v1.DeliveryStatusR\x06status\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\"\xa8\a\n" +
+	"\x17GetWebhookStatsResponse\x129\n" +
+	"\n" +
+	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12#\n" +
+	"\rattempt_count\x18\x03 \x01(\x03R\fattemptCount\x124\n" +
+	"\boutcomes\x18\x04 \x03(\v2\x18.webhook.v1.OutcomeCountR\boutcomes\x12!\n" +
+	"\fsuccess_rate\x18\x05 \x01(\x01R\vsuccessRate\x121\n" +
+	"\aendings\x18\x06 \x03(\v2\x17.webhook.v1.EndingCountR\aendings\x12:\n" +
+	"\vlatency_p50\x18\a \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"latencyP50\x12:\n" +
+	"\vlatency_p95\x18\b \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"latencyP95\x12:\n" +
+	"\vlatency_p99\x18\t \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"latencyP99\x12\x1c\n" +
+	"\ttruncated\x18\n" +
+	" \x01(\bR\ttruncated\x12#\n" +
+	"\rpending_count\x18\v \x01(\x03R\fpendingCount\x12\x1b\n" +
+	"\tdue_count\x18\f \x01(\x03R\bdueCount\x12?\n" +
+	"\x0eoldest_due_age\x18\r \x01(\v2\x19.google.protobuf.DurationR\foldestDueAge\x12=\n" +
+	"\rbreaker_state\x18\x0e \x01(\x0e2\x18.webhook.v1.BreakerStateR\fbreakerState\x12H\n" +
+	"\x12breaker_probe_time\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x10breakerProbeTime\x12B\n" +
+	"\x0fhold_until_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\rholdUntilTime\x12H\n" +
+	"\x12failing_since_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x10failingSinceTime\"T\n" +
+	"\x16CreateEventTypeRequest\x12:\n" +
+	"\n" +
+	"event_type\x18\x01 \x01(\v2\x15.webhook.v1.EventTypeB\x04\xe2A\x01\x02R\teventType\":\n" +
+	"\x13GetEventTypeRequest\x12#\n" +
+	"\n" +
+	"event_type\x18\x01 \x01(\tB\x04\xe2A\x01\x02R\teventType\"~\n" +
+	"\x15ListEventTypesRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12)\n" +
+	"\x10include_archived\x18\x03 \x01(\bR\x0fincludeArchived\"x\n" +
+	"\x16ListEventTypesResponse\x126\n" +
+	"\vevent_types\x18\x01 \x03(\v2\x15.webhook.v1.EventTypeR\n" +
+	"eventTypes\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x91\x01\n" +
+	"\x16UpdateEventTypeRequest\x12:\n" +
+	"\n" +
+	"event_type\x18\x01 \x01(\v2\x15.webhook.v1.EventTypeB\x04\xe2A\x01\x02R\teventType\x12;\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\"\x83\x02\n" +
+	"\x11ListEventsRequest\x12\x1f\n" +
+	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
+	"customerId\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x12\x1f\n" +
+	"\vevent_types\x18\x04 \x03(\tR\n" +
+	"eventTypes\x129\n" +
+	"\n" +
+	"start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"g\n" +
+	"\x12ListEventsResponse\x12)\n" +
+	"\x06events\x18\x01 \x03(\v2\x11.webhook.v1.EventR\x06events\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"W\n" +
+	"\x13ExplainEventRequest\x12\x1f\n" +
+	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
+	"customerId\x12\x1f\n" +
+	"\bevent_id\x18\x02 \x01(\tB\x04\xe2A\x01\x02R\aeventId\"\xf7\x02\n" +
+	"\x12WebhookExplanation\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x01 \x01(\x03R\twebhookId\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x121\n" +
+	"\x06status\x18\x03 \x01(\x0e2\x19.webhook.v1.WebhookStatusR\x06status\x122\n" +
+	"\averdict\x18\x04 \x01(\x0e2\x18.webhook.v1.MatchVerdictR\averdict\x128\n" +
+	"\bstanding\x18\x05 \x01(\x0e2\x1c.webhook.v1.DeliveryStandingR\bstanding\x129\n" +
+	"\n" +
+	"until_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tuntilTime\x12 \n" +
+	"\vexplanation\x18\a \x01(\tR\vexplanation\x120\n" +
+	"\bdelivery\x18\b \x01(\v2\x14.webhook.v1.DeliveryR\bdelivery\"{\n" +
+	"\x14ExplainEventResponse\x12'\n" +
+	"\x05event\x18\x01 \x01(\v2\x11.webhook.v1.EventR\x05event\x12:\n" +
+	"\bwebhooks\x18\x02 \x03(\v2\x1e.webhook.v1.WebhookExplanationR\bwebhooks\"}\n" +
+	"\x14RetryDeliveryRequest\x12\x1f\n" +
+	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
+	"customerId\x12%\n" +
+	"\vdelivery_id\x18\x02 \x01(\tB\x04\xe2A\x01\x02R\n" +
+	"deliveryId\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\"_\n" +
+	"\x15CancelDeliveryRequest\x12\x1f\n" +
+	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
+	"customerId\x12%\n" +
+	"\vdelivery_id\x18\x02 \x01(\tB\x04\xe2A\x01\x02R\n" +
+	"deliveryId\"\x7f\n" +
+	"\x13CreateReplayRequest\x120\n" +
+	"\x06replay\x18\x01 \x01(\v2\x12.webhook.v1.ReplayB\x04\xe2A\x01\x02R\x06replay\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\"V\n" +
+	"\x10GetReplayRequest\x12\x1f\n" +
+	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
+	"customerId\x12!\n" +
+	"\treplay_id\x18\x02 \x01(\x03B\x04\xe2A\x01\x02R\breplayId\"\xa7\x01\n" +
+	"\x12ListReplaysRequest\x12\x1f\n" +
+	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
+	"customerId\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x124\n" +
+	"\bstatuses\x18\x04 \x03(\x0e2\x18.webhook.v1.ReplayStatusR\bstatuses\"k\n" +
+	"\x13ListReplaysResponse\x12,\n" +
+	"\areplays\x18\x01 \x03(\v2\x12.webhook.v1.ReplayR\areplays\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"Y\n" +
+	"\x13CancelReplayRequest\x12\x1f\n" +
+	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
+	"customerId\x12!\n" +
+	"\treplay_id\x18\x02 \x01(\x03B\x04\xe2A\x01\x02R\breplayId\"B\n" +
+	"\x19DeleteCustomerDataRequest\x12%\n" +
+	"\vcustomer_id\x18\x01 \x01(\x03B\x04\xe2A\x01\x02R\n" +
+	"customerId\"8\n" +
+	"\x1aDeleteCustomerDataResponse\x12\x1a\n" +
+	"\bcomplete\x18\x01 \x01(\bR\bcomplete*|\n" +
+	"\fBreakerState\x12\x1d\n" +
+	"\x19BREAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14BREAKER_STATE_CLOSED\x10\x01\x12\x16\n" +
+	"\x12BREAKER_STATE_OPEN\x10\x02\x12\x1b\n" +
+	"\x17BREAKER_STATE_HALF_OPEN\x10\x03*\xf0\x01\n" +
+	"\fMatchVerdict\x12\x1d\n" +
+	"\x19MATCH_VERDICT_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15MATCH_VERDICT_MATCHED\x10\x01\x12%\n" +
+	"!MATCH_VERDICT_TYPE_NOT_SUBSCRIBED\x10\x02\x12\x1f\n" +
+	"\x1bMATCH_VERDICT_CREATED_LATER\x10\x03\x12\x1a\n" +
+	"\x16MATCH_VERDICT_DISABLED\x10\x04\x12\x1f\n" +
+	"\x1bMATCH_VERDICT_CHANGED_LATER\x10\x05\x12!\n" +
+	"\x1dMATCH_VERDICT_TEST_OF_ANOTHER\x10\x06*\xbb\x02\n" +
+	"\x10DeliveryStanding\x12!\n" +
+	"\x1dDELIVERY_STANDING_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17DELIVERY_STANDING_ENDED\x10\x01\x12\x1f\n" +
+	"\x1bDELIVERY_STANDING_SCHEDULED\x10\x02\x12\x1c\n" +
+	"\x18DELIVERY_STANDING_PAUSED\x10\x03\x12\"\n" +
+	"\x1eDELIVERY_STANDING_BREAKER_OPEN\x10\x04\x12\x1a\n" +
+	"\x16DELIVERY_STANDING_HELD\x10\x05\x12\"\n" +
+	"\x1eDELIVERY_STANDING_RATE_LIMITED\x10\x06\x12&\n" +
+	"\"DELIVERY_STANDING_WAITING_FOR_SLOT\x10\a\x12\x1c\n" +
+	"\x18DELIVERY_STANDING_ENDING\x10\b2\xc5\x1b\n" +
 	"\x0eWebhookService\x12e\n" +
 	"\rCreateWebhook\x12 .webhook.v1.CreateWebhookRequest\x1a\x13.webhook.v1.Webhook\"\x1d\x82\xd3\xe4\x93\x02\x17:\awebhook\"\f/v1/webhooks\x12c\n" +
 	"\n" +
@@ -1709,15 +3901,35 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\rUpdateWebhook\x12 .webhook.v1.UpdateWebhookRequest\x1a\x13.webhook.v1.Webhook\"2\x82\xd3\xe4\x93\x02,:\awebhook2!/v1/webhooks/{webhook.webhook_id}\x12l\n" +
 	"\rDeleteWebhook\x12 .webhook.v1.DeleteWebhookRequest\x1a\x16.google.protobuf.Empty\"!\x82\xd3\xe4\x93\x02\x1b*\x19/v1/webhooks/{webhook_id}\x12p\n" +
 	"\fPauseWebhook\x12\x1f.webhook.v1.PauseWebhookRequest\x1a\x13.webhook.v1.Webhook\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/webhooks/{webhook_id}:pause\x12s\n" +
-	"\rResumeWebhook\x12 .webhook.v1.ResumeWebhookRequest\x1a\x13.webhook.v1.Webhook\"+\x82\xd3\xe4\x93\x02%:\x01*\" /v1/webhooks/{webhook_id}:resume\x12h\n" +
+	"\rResumeWebhook\x12 .webhook.v1.ResumeWebhookRequest\x1a\x13.webhook.v1.Webhook\"+\x82\xd3\xe4\x93\x02%:\x01*\" /v1/webhooks/{webhook_id}:resume\x12\x85\x01\n" +
+	"\x13RotateWebhookSecret\x12&.webhook.v1.RotateWebhookSecretRequest\x1a\x13.webhook.v1.Webhook\"1\x82\xd3\xe4\x93\x02+:\x01*\"&/v1/webhooks/{webhook_id}:rotateSecret\x12y\n" +
+	"\vTestWebhook\x12\x1e.webhook.v1.TestWebhookRequest\x1a\x1f.webhook.v1.TestWebhookResponse\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/webhooks/{webhook_id}:test\x12\x83\x01\n" +
+	"\x0fGetWebhookStats\x12\".webhook.v1.GetWebhookStatsRequest\x1a#.webhook.v1.GetWebhookStatsResponse\"'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/webhooks/{webhook_id}/stats\x12p\n" +
+	"\x0fCreateEventType\x12\".webhook.v1.CreateEventTypeRequest\x1a\x15.webhook.v1.EventType\"\"\x82\xd3\xe4\x93\x02\x1c:\n" +
+	"event_type\"\x0e/v1/eventTypes\x12k\n" +
+	"\fGetEventType\x12\x1f.webhook.v1.GetEventTypeRequest\x1a\x15.webhook.v1.EventType\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/eventTypes/{event_type}\x12o\n" +
+	"\x0eListEventTypes\x12!.webhook.v1.ListEventTypesRequest\x1a\".webhook.v1.ListEventTypesResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/eventTypes\x12\x88\x01\n" +
+	"\x0fUpdateEventType\x12\".webhook.v1.UpdateEventTypeRequest\x1a\x15.webhook.v1.EventType\":\x82\xd3\xe4\x93\x024:\n" +
+	"event_type2&/v1/eventTypes/{event_type.event_type}\x12h\n" +
 	"\fPublishEvent\x12\x1f.webhook.v1.PublishEventRequest\x1a .webhook.v1.PublishEventResponse\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
 	"/v1/events\x12\x87\x01\n" +
 	"\x12BatchPublishEvents\x12%.webhook.v1.BatchPublishEventsRequest\x1a&.webhook.v1.BatchPublishEventsResponse\"\"\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/events:batchPublish\x12Y\n" +
-	"\bGetEvent\x12\x1b.webhook.v1.GetEventRequest\x1a\x11.webhook.v1.Event\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/events/{event_id}\x12i\n" +
+	"\bGetEvent\x12\x1b.webhook.v1.GetEventRequest\x1a\x11.webhook.v1.Event\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/events/{event_id}\x12_\n" +
+	"\n" +
+	"ListEvents\x12\x1d.webhook.v1.ListEventsRequest\x1a\x1e.webhook.v1.ListEventsResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/events\x12x\n" +
+	"\fExplainEvent\x12\x1f.webhook.v1.ExplainEventRequest\x1a .webhook.v1.ExplainEventResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/events/{event_id}:explain\x12i\n" +
 	"\vGetDelivery\x12\x1e.webhook.v1.GetDeliveryRequest\x1a\x14.webhook.v1.Delivery\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/deliveries/{delivery_id}\x12o\n" +
-	"\x0eListDeliveries\x12!.webhook.v1.ListDeliveriesRequest\x1a\".webhook.v1.ListDeliveriesResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/deliveries\x12\x98\x01\n" +
-	"\x14ListDeliveryAttempts\x12'.webhook.v1.ListDeliveryAttemptsRequest\x1a(.webhook.v1.ListDeliveryAttemptsResponse\"-\x82\xd3\xe4\x93\x02'\x12%/v1/deliveries/{delivery_id}/attempts\x12z\n" +
-	"\x0fWatchDeliveries\x12\".webhook.v1.WatchDeliveriesRequest\x1a#.webhook.v1.WatchDeliveriesResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/deliveries:watch0\x01BHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3"
+	"\x0eListDeliveries\x12!.webhook.v1.ListDeliveriesRequest\x1a\".webhook.v1.ListDeliveriesResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/deliveries\x12\xa8\x01\n" +
+	"\x14ListDeliveryAttempts\x12'.webhook.v1.ListDeliveryAttemptsRequest\x1a(.webhook.v1.ListDeliveryAttemptsResponse\"=\x82\xd3\xe4\x93\x027Z'\x12%/v1/deliveries/{delivery_id}/attempts\x12\f/v1/attempts\x12v\n" +
+	"\rRetryDelivery\x12 .webhook.v1.RetryDeliveryRequest\x1a\x14.webhook.v1.Delivery\"-\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/deliveries/{delivery_id}:retry\x12y\n" +
+	"\x0eCancelDelivery\x12!.webhook.v1.CancelDeliveryRequest\x1a\x14.webhook.v1.Delivery\".\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/deliveries/{delivery_id}:cancel\x12z\n" +
+	"\x0fWatchDeliveries\x12\".webhook.v1.WatchDeliveriesRequest\x1a#.webhook.v1.WatchDeliveriesResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/deliveries:watch0\x01\x12[\n" +
+	"\fCreateReplay\x12\x1f.webhook.v1.CreateReplayRequest\x1a\x12.webhook.v1.Replay\"\x16\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/v1/replays\x12^\n" +
+	"\tGetReplay\x12\x1c.webhook.v1.GetReplayRequest\x1a\x12.webhook.v1.Replay\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/replays/{replay_id}\x12c\n" +
+	"\vListReplays\x12\x1e.webhook.v1.ListReplaysRequest\x1a\x1f.webhook.v1.ListReplaysResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/replays\x12n\n" +
+	"\fCancelReplay\x12\x1f.webhook.v1.CancelReplayRequest\x1a\x12.webhook.v1.Replay\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/replays/{replay_id}:cancel\x12\x96\x01\n" +
+	"\x12DeleteCustomerData\x12%.webhook.v1.DeleteCustomerDataRequest\x1a&.webhook.v1.DeleteCustomerDataResponse\"1\x82\xd3\xe4\x93\x02+:\x01*\"&/v1/customers/{customer_id}:deleteDataBHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3"
 
 var (
 	file_webhook_v1_service_proto_rawDescOnce sync.Once
@@ -1731,96 +3943,203 @@ func file_webhook_v1_service_proto_rawDescGZIP() []byte {
 	return file_webhook_v1_service_proto_rawDescData
 }
 
-var file_webhook_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_webhook_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_webhook_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_webhook_v1_service_proto_goTypes = []any{
-	(*CreateWebhookRequest)(nil),         // 0: webhook.v1.CreateWebhookRequest
-	(*GetWebhookRequest)(nil),            // 1: webhook.v1.GetWebhookRequest
-	(*ListWebhooksRequest)(nil),          // 2: webhook.v1.ListWebhooksRequest
-	(*ListWebhooksResponse)(nil),         // 3: webhook.v1.ListWebhooksResponse
-	(*UpdateWebhookRequest)(nil),         // 4: webhook.v1.UpdateWebhookRequest
-	(*DeleteWebhookRequest)(nil),         // 5: webhook.v1.DeleteWebhookRequest
-	(*PauseWebhookRequest)(nil),          // 6: webhook.v1.PauseWebhookRequest
-	(*ResumeWebhookRequest)(nil),         // 7: webhook.v1.ResumeWebhookRequest
-	(*PublishEventRequest)(nil),          // 8: webhook.v1.PublishEventRequest
-	(*PublishEventResponse)(nil),         // 9: webhook.v1.PublishEventResponse
-	(*BatchPublishEventsRequest)(nil),    // 10: webhook.v1.BatchPublishEventsRequest
-	(*BatchPublishEventsResponse)(nil),   // 11: webhook.v1.BatchPublishEventsResponse
-	(*BatchPublishResult)(nil),           // 12: webhook.v1.BatchPublishResult
-	(*BatchPublishError)(nil),            // 13: webhook.v1.BatchPublishError
-	(*FieldViolation)(nil),               // 14: webhook.v1.FieldViolation
-	(*GetEventRequest)(nil),              // 15: webhook.v1.GetEventRequest
-	(*GetDeliveryRequest)(nil),           // 16: webhook.v1.GetDeliveryRequest
-	(*ListDeliveriesRequest)(nil),        // 17: webhook.v1.ListDeliveriesRequest
-	(*ListDeliveriesResponse)(nil),       // 18: webhook.v1.ListDeliveriesResponse
-	(*ListDeliveryAttemptsRequest)(nil),  // 19: webhook.v1.ListDeliveryAttemptsRequest
-	(*ListDeliveryAttemptsResponse)(nil), // 20: webhook.v1.ListDeliveryAttemptsResponse
-	(*WatchDeliveriesRequest)(nil),       // 21: webhook.v1.WatchDeliveriesRequest
-	(*WatchDeliveriesResponse)(nil),      // 22: webhook.v1.WatchDeliveriesResponse
-	(*Webhook)(nil),                      // 23: webhook.v1.Webhook
-	(WebhookStatus)(0),                   // 24: webhook.v1.WebhookStatus
-	(*fieldmaskpb.FieldMask)(nil),        // 25: google.protobuf.FieldMask
-	(*Event)(nil),                        // 26: webhook.v1.Event
-	(*timestamppb.Timestamp)(nil),        // 27: google.protobuf.Timestamp
-	(DeliveryStatus)(0),                  // 28: webhook.v1.DeliveryStatus
-	(*Delivery)(nil),                     // 29: webhook.v1.Delivery
-	(*DeliveryAttempt)(nil),              // 30: webhook.v1.DeliveryAttempt
-	(*durationpb.Duration)(nil),          // 31: google.protobuf.Duration
-	(*emptypb.Empty)(nil),                // 32: google.protobuf.Empty
+	(BreakerState)(0),                    // 0: webhook.v1.BreakerState
+	(MatchVerdict)(0),                    // 1: webhook.v1.MatchVerdict
+	(DeliveryStanding)(0),                // 2: webhook.v1.DeliveryStanding
+	(*CreateWebhookRequest)(nil),         // 3: webhook.v1.CreateWebhookRequest
+	(*GetWebhookRequest)(nil),            // 4: webhook.v1.GetWebhookRequest
+	(*ListWebhooksRequest)(nil),          // 5: webhook.v1.ListWebhooksRequest
+	(*ListWebhooksResponse)(nil),         // 6: webhook.v1.ListWebhooksResponse
+	(*UpdateWebhookRequest)(nil),         // 7: webhook.v1.UpdateWebhookRequest
+	(*DeleteWebhookRequest)(nil),         // 8: webhook.v1.DeleteWebhookRequest
+	(*PauseWebhookRequest)(nil),          // 9: webhook.v1.PauseWebhookRequest
+	(*ResumeWebhookRequest)(nil),         // 10: webhook.v1.ResumeWebhookRequest
+	(*PublishEventRequest)(nil),          // 11: webhook.v1.PublishEventRequest
+	(*PublishEventResponse)(nil),         // 12: webhook.v1.PublishEventResponse
+	(*BatchPublishEventsRequest)(nil),    // 13: webhook.v1.BatchPublishEventsRequest
+	(*BatchPublishEventsResponse)(nil),   // 14: webhook.v1.BatchPublishEventsResponse
+	(*BatchPublishResult)(nil),           // 15: webhook.v1.BatchPublishResult
+	(*BatchPublishError)(nil),            // 16: webhook.v1.BatchPublishError
+	(*FieldViolation)(nil),               // 17: webhook.v1.FieldViolation
+	(*GetEventRequest)(nil),              // 18: webhook.v1.GetEventRequest
+	(*GetDeliveryRequest)(nil),           // 19: webhook.v1.GetDeliveryRequest
+	(*ListDeliveriesRequest)(nil),        // 20: webhook.v1.ListDeliveriesRequest
+	(*ListDeliveriesResponse)(nil),       // 21: webhook.v1.ListDeliveriesResponse
+	(*ListDeliveryAttemptsRequest)(nil),  // 22: webhook.v1.ListDeliveryAttemptsRequest
+	(*ListDeliveryAttemptsResponse)(nil), // 23: webhook.v1.ListDeliveryAttemptsResponse
+	(*WatchDeliveriesRequest)(nil),       // 24: webhook.v1.WatchDeliveriesRequest
+	(*WatchDeliveriesResponse)(nil),      // 25: webhook.v1.WatchDeliveriesResponse
+	(*RotateWebhookSecretRequest)(nil),   // 26: webhook.v1.RotateWebhookSecretRequest
+	(*TestWebhookRequest)(nil),           // 27: webhook.v1.TestWebhookRequest
+	(*TestWebhookResponse)(nil),          // 28: webhook.v1.TestWebhookResponse
+	(*GetWebhookStatsRequest)(nil),       // 29: webhook.v1.GetWebhookStatsRequest
+	(*OutcomeCount)(nil),                 // 30: webhook.v1.OutcomeCount
+	(*EndingCount)(nil),                  // 31: webhook.v1.EndingCount
+	(*GetWebhookStatsResponse)(nil),      // 32: webhook.v1.GetWebhookStatsResponse
+	(*CreateEventTypeRequest)(nil),       // 33: webhook.v1.CreateEventTypeRequest
+	(*GetEventTypeRequest)(nil),          // 34: webhook.v1.GetEventTypeRequest
+	(*ListEventTypesRequest)(nil),        // 35: webhook.v1.ListEventTypesRequest
+	(*ListEventTypesResponse)(nil),       // 36: webhook.v1.ListEventTypesResponse
+	(*UpdateEventTypeRequest)(nil),       // 37: webhook.v1.UpdateEventTypeRequest
+	(*ListEventsRequest)(nil),            // 38: webhook.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),           // 39: webhook.v1.ListEventsResponse
+	(*ExplainEventRequest)(nil),          // 40: webhook.v1.ExplainEventRequest
+	(*WebhookExplanation)(nil),           // 41: webhook.v1.WebhookExplanation
+	(*ExplainEventResponse)(nil),         // 42: webhook.v1.ExplainEventResponse
+	(*RetryDeliveryRequest)(nil),         // 43: webhook.v1.RetryDeliveryRequest
+	(*CancelDeliveryRequest)(nil),        // 44: webhook.v1.CancelDeliveryRequest
+	(*CreateReplayRequest)(nil),          // 45: webhook.v1.CreateReplayRequest
+	(*GetReplayRequest)(nil),             // 46: webhook.v1.GetReplayRequest
+	(*ListReplaysRequest)(nil),           // 47: webhook.v1.ListReplaysRequest
+	(*ListReplaysResponse)(nil),          // 48: webhook.v1.ListReplaysResponse
+	(*CancelReplayRequest)(nil),          // 49: webhook.v1.CancelReplayRequest
+	(*DeleteCustomerDataRequest)(nil),    // 50: webhook.v1.DeleteCustomerDataRequest
+	(*DeleteCustomerDataResponse)(nil),   // 51: webhook.v1.DeleteCustomerDataResponse
+	(*Webhook)(nil),                      // 52: webhook.v1.Webhook
+	(WebhookStatus)(0),                   // 53: webhook.v1.WebhookStatus
+	(*fieldmaskpb.FieldMask)(nil),        // 54: google.protobuf.FieldMask
+	(*Event)(nil),                        // 55: webhook.v1.Event
+	(*timestamppb.Timestamp)(nil),        // 56: google.protobuf.Timestamp
+	(DeliveryStatus)(0),                  // 57: webhook.v1.DeliveryStatus
+	(*Delivery)(nil),                     // 58: webhook.v1.Delivery
+	(AttemptOutcome)(0),                  // 59: webhook.v1.AttemptOutcome
+	(*DeliveryAttempt)(nil),              // 60: webhook.v1.DeliveryAttempt
+	(*durationpb.Duration)(nil),          // 61: google.protobuf.Duration
+	(*EventType)(nil),                    // 62: webhook.v1.EventType
+	(*Replay)(nil),                       // 63: webhook.v1.Replay
+	(ReplayStatus)(0),                    // 64: webhook.v1.ReplayStatus
+	(*emptypb.Empty)(nil),                // 65: google.protobuf.Empty
 }
 var file_webhook_v1_service_proto_depIdxs = []int32{
-	23, // 0: webhook.v1.CreateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
-	24, // 1: webhook.v1.ListWebhooksRequest.statuses:type_name -> webhook.v1.WebhookStatus
-	23, // 2: webhook.v1.ListWebhooksResponse.webhooks:type_name -> webhook.v1.Webhook
-	23, // 3: webhook.v1.UpdateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
-	25, // 4: webhook.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
-	26, // 5: webhook.v1.PublishEventRequest.event:type_name -> webhook.v1.Event
-	27, // 6: webhook.v1.PublishEventResponse.create_time:type_name -> google.protobuf.Timestamp
-	8,  // 7: webhook.v1.BatchPublishEventsRequest.requests:type_name -> webhook.v1.PublishEventRequest
-	12, // 8: webhook.v1.BatchPublishEventsResponse.results:type_name -> webhook.v1.BatchPublishResult
-	9,  // 9: webhook.v1.BatchPublishResult.published:type_name -> webhook.v1.PublishEventResponse
-	13, // 10: webhook.v1.BatchPublishResult.error:type_name -> webhook.v1.BatchPublishError
-	14, // 11: webhook.v1.BatchPublishError.field_violations:type_name -> webhook.v1.FieldViolation
-	28, // 12: webhook.v1.ListDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	29, // 13: webhook.v1.ListDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
-	30, // 14: webhook.v1.ListDeliveryAttemptsResponse.attempts:type_name -> webhook.v1.DeliveryAttempt
-	28, // 15: webhook.v1.WatchDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	27, // 16: webhook.v1.WatchDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	31, // 17: webhook.v1.WatchDeliveriesRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	29, // 18: webhook.v1.WatchDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
-	27, // 19: webhook.v1.WatchDeliveriesResponse.server_time:type_name -> google.protobuf.Timestamp
-	0,  // 20: webhook.v1.WebhookService.CreateWebhook:input_type -> webhook.v1.CreateWebhookRequest
-	1,  // 21: webhook.v1.WebhookService.GetWebhook:input_type -> webhook.v1.GetWebhookRequest
-	2,  // 22: webhook.v1.WebhookService.ListWebhooks:input_type -> webhook.v1.ListWebhooksRequest
-	4,  // 23: webhook.v1.WebhookService.UpdateWebhook:input_type -> webhook.v1.UpdateWebhookRequest
-	5,  // 24: webhook.v1.WebhookService.DeleteWebhook:input_type -> webhook.v1.DeleteWebhookRequest
-	6,  // 25: webhook.v1.WebhookService.PauseWebhook:input_type -> webhook.v1.PauseWebhookRequest
-	7,  // 26: webhook.v1.WebhookService.ResumeWebhook:input_type -> webhook.v1.ResumeWebhookRequest
-	8,  // 27: webhook.v1.WebhookService.PublishEvent:input_type -> webhook.v1.PublishEventRequest
-	10, // 28: webhook.v1.WebhookService.BatchPublishEvents:input_type -> webhook.v1.BatchPublishEventsRequest
-	15, // 29: webhook.v1.WebhookService.GetEvent:input_type -> webhook.v1.GetEventRequest
-	16, // 30: webhook.v1.WebhookService.GetDelivery:input_type -> webhook.v1.GetDeliveryRequest
-	17, // 31: webhook.v1.WebhookService.ListDeliveries:input_type -> webhook.v1.ListDeliveriesRequest
-	19, // 32: webhook.v1.WebhookService.ListDeliveryAttempts:input_type -> webhook.v1.ListDeliveryAttemptsRequest
-	21, // 33: webhook.v1.WebhookService.WatchDeliveries:input_type -> webhook.v1.WatchDeliveriesRequest
-	23, // 34: webhook.v1.WebhookService.CreateWebhook:output_type -> webhook.v1.Webhook
-	23, // 35: webhook.v1.WebhookService.GetWebhook:output_type -> webhook.v1.Webhook
-	3,  // 36: webhook.v1.WebhookService.ListWebhooks:output_type -> webhook.v1.ListWebhooksResponse
-	23, // 37: webhook.v1.WebhookService.UpdateWebhook:output_type -> webhook.v1.Webhook
-	32, // 38: webhook.v1.WebhookService.DeleteWebhook:output_type -> google.protobuf.Empty
-	23, // 39: webhook.v1.WebhookService.PauseWebhook:output_type -> webhook.v1.Webhook
-	23, // 40: webhook.v1.WebhookService.ResumeWebhook:output_type -> webhook.v1.Webhook
-	9,  // 41: webhook.v1.WebhookService.PublishEvent:output_type -> webhook.v1.PublishEventResponse
-	11, // 42: webhook.v1.WebhookService.BatchPublishEvents:output_type -> webhook.v1.BatchPublishEventsResponse
-	26, // 43: webhook.v1.WebhookService.GetEvent:output_type -> webhook.v1.Event
-	29, // 44: webhook.v1.WebhookService.GetDelivery:output_type -> webhook.v1.Delivery
-	18, // 45: webhook.v1.WebhookService.ListDeliveries:output_type -> webhook.v1.ListDeliveriesResponse
-	20, // 46: webhook.v1.WebhookService.ListDeliveryAttempts:output_type -> webhook.v1.ListDeliveryAttemptsResponse
-	22, // 47: webhook.v1.WebhookService.WatchDeliveries:output_type -> webhook.v1.WatchDeliveriesResponse
-	34, // [34:48] is the sub-list for method output_type
-	20, // [20:34] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	52, // 0: webhook.v1.CreateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
+	53, // 1: webhook.v1.ListWebhooksRequest.statuses:type_name -> webhook.v1.WebhookStatus
+	52, // 2: webhook.v1.ListWebhooksResponse.webhooks:type_name -> webhook.v1.Webhook
+	52, // 3: webhook.v1.UpdateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
+	54, // 4: webhook.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
+	55, // 5: webhook.v1.PublishEventRequest.event:type_name -> webhook.v1.Event
+	56, // 6: webhook.v1.PublishEventResponse.create_time:type_name -> google.protobuf.Timestamp
+	11, // 7: webhook.v1.BatchPublishEventsRequest.requests:type_name -> webhook.v1.PublishEventRequest
+	15, // 8: webhook.v1.BatchPublishEventsResponse.results:type_name -> webhook.v1.BatchPublishResult
+	12, // 9: webhook.v1.BatchPublishResult.published:type_name -> webhook.v1.PublishEventResponse
+	16, // 10: webhook.v1.BatchPublishResult.error:type_name -> webhook.v1.BatchPublishError
+	17, // 11: webhook.v1.BatchPublishError.field_violations:type_name -> webhook.v1.FieldViolation
+	57, // 12: webhook.v1.ListDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	56, // 13: webhook.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	56, // 14: webhook.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
+	58, // 15: webhook.v1.ListDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
+	57, // 16: webhook.v1.ListDeliveryAttemptsRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	59, // 17: webhook.v1.ListDeliveryAttemptsRequest.outcomes:type_name -> webhook.v1.AttemptOutcome
+	56, // 18: webhook.v1.ListDeliveryAttemptsRequest.start_time:type_name -> google.protobuf.Timestamp
+	56, // 19: webhook.v1.ListDeliveryAttemptsRequest.end_time:type_name -> google.protobuf.Timestamp
+	60, // 20: webhook.v1.ListDeliveryAttemptsResponse.attempts:type_name -> webhook.v1.DeliveryAttempt
+	57, // 21: webhook.v1.WatchDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	56, // 22: webhook.v1.WatchDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	61, // 23: webhook.v1.WatchDeliveriesRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	58, // 24: webhook.v1.WatchDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
+	56, // 25: webhook.v1.WatchDeliveriesResponse.server_time:type_name -> google.protobuf.Timestamp
+	61, // 26: webhook.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
+	58, // 27: webhook.v1.TestWebhookResponse.delivery:type_name -> webhook.v1.Delivery
+	56, // 28: webhook.v1.GetWebhookStatsRequest.start_time:type_name -> google.protobuf.Timestamp
+	56, // 29: webhook.v1.GetWebhookStatsRequest.end_time:type_name -> google.protobuf.Timestamp
+	59, // 30: webhook.v1.OutcomeCount.outcome:type_name -> webhook.v1.AttemptOutcome
+	57, // 31: webhook.v1.EndingCount.status:type_name -> webhook.v1.DeliveryStatus
+	56, // 32: webhook.v1.GetWebhookStatsResponse.start_time:type_name -> google.protobuf.Timestamp
+	56, // 33: webhook.v1.GetWebhookStatsResponse.end_time:type_name -> google.protobuf.Timestamp
+	30, // 34: webhook.v1.GetWebhookStatsResponse.outcomes:type_name -> webhook.v1.OutcomeCount
+	31, // 35: webhook.v1.GetWebhookStatsResponse.endings:type_name -> webhook.v1.EndingCount
+	61, // 36: webhook.v1.GetWebhookStatsResponse.latency_p50:type_name -> google.protobuf.Duration
+	61, // 37: webhook.v1.GetWebhookStatsResponse.latency_p95:type_name -> google.protobuf.Duration
+	61, // 38: webhook.v1.GetWebhookStatsResponse.latency_p99:type_name -> google.protobuf.Duration
+	61, // 39: webhook.v1.GetWebhookStatsResponse.oldest_due_age:type_name -> google.protobuf.Duration
+	0,  // 40: webhook.v1.GetWebhookStatsResponse.breaker_state:type_name -> webhook.v1.BreakerState
+	56, // 41: webhook.v1.GetWebhookStatsResponse.breaker_probe_time:type_name -> google.protobuf.Timestamp
+	56, // 42: webhook.v1.GetWebhookStatsResponse.hold_until_time:type_name -> google.protobuf.Timestamp
+	56, // 43: webhook.v1.GetWebhookStatsResponse.failing_since_time:type_name -> google.protobuf.Timestamp
+	62, // 44: webhook.v1.CreateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
+	62, // 45: webhook.v1.ListEventTypesResponse.event_types:type_name -> webhook.v1.EventType
+	62, // 46: webhook.v1.UpdateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
+	54, // 47: webhook.v1.UpdateEventTypeRequest.update_mask:type_name -> google.protobuf.FieldMask
+	56, // 48: webhook.v1.ListEventsRequest.start_time:type_name -> google.protobuf.Timestamp
+	56, // 49: webhook.v1.ListEventsRequest.end_time:type_name -> google.protobuf.Timestamp
+	55, // 50: webhook.v1.ListEventsResponse.events:type_name -> webhook.v1.Event
+	53, // 51: webhook.v1.WebhookExplanation.status:type_name -> webhook.v1.WebhookStatus
+	1,  // 52: webhook.v1.WebhookExplanation.verdict:type_name -> webhook.v1.MatchVerdict
+	2,  // 53: webhook.v1.WebhookExplanation.standing:type_name -> webhook.v1.DeliveryStanding
+	56, // 54: webhook.v1.WebhookExplanation.until_time:type_name -> google.protobuf.Timestamp
+	58, // 55: webhook.v1.WebhookExplanation.delivery:type_name -> webhook.v1.Delivery
+	55, // 56: webhook.v1.ExplainEventResponse.event:type_name -> webhook.v1.Event
+	41, // 57: webhook.v1.ExplainEventResponse.webhooks:type_name -> webhook.v1.WebhookExplanation
+	63, // 58: webhook.v1.CreateReplayRequest.replay:type_name -> webhook.v1.Replay
+	64, // 59: webhook.v1.ListReplaysRequest.statuses:type_name -> webhook.v1.ReplayStatus
+	63, // 60: webhook.v1.ListReplaysResponse.replays:type_name -> webhook.v1.Replay
+	3,  // 61: webhook.v1.WebhookService.CreateWebhook:input_type -> webhook.v1.CreateWebhookRequest
+	4,  // 62: webhook.v1.WebhookService.GetWebhook:input_type -> webhook.v1.GetWebhookRequest
+	5,  // 63: webhook.v1.WebhookService.ListWebhooks:input_type -> webhook.v1.ListWebhooksRequest
+	7,  // 64: webhook.v1.WebhookService.UpdateWebhook:input_type -> webhook.v1.UpdateWebhookRequest
+	8,  // 65: webhook.v1.WebhookService.DeleteWebhook:input_type -> webhook.v1.DeleteWebhookRequest
+	9,  // 66: webhook.v1.WebhookService.PauseWebhook:input_type -> webhook.v1.PauseWebhookRequest
+	10, // 67: webhook.v1.WebhookService.ResumeWebhook:input_type -> webhook.v1.ResumeWebhookRequest
+	26, // 68: webhook.v1.WebhookService.RotateWebhookSecret:input_type -> webhook.v1.RotateWebhookSecretRequest
+	27, // 69: webhook.v1.WebhookService.TestWebhook:input_type -> webhook.v1.TestWebhookRequest
+	29, // 70: webhook.v1.WebhookService.GetWebhookStats:input_type -> webhook.v1.GetWebhookStatsRequest
+	33, // 71: webhook.v1.WebhookService.CreateEventType:input_type -> webhook.v1.CreateEventTypeRequest
+	34, // 72: webhook.v1.WebhookService.GetEventType:input_type -> webhook.v1.GetEventTypeRequest
+	35, // 73: webhook.v1.WebhookService.ListEventTypes:input_type -> webhook.v1.ListEventTypesRequest
+	37, // 74: webhook.v1.WebhookService.UpdateEventType:input_type -> webhook.v1.UpdateEventTypeRequest
+	11, // 75: webhook.v1.WebhookService.PublishEvent:input_type -> webhook.v1.PublishEventRequest
+	13, // 76: webhook.v1.WebhookService.BatchPublishEvents:input_type -> webhook.v1.BatchPublishEventsRequest
+	18, // 77: webhook.v1.WebhookService.GetEvent:input_type -> webhook.v1.GetEventRequest
+	38, // 78: webhook.v1.WebhookService.ListEvents:input_type -> webhook.v1.ListEventsRequest
+	40, // 79: webhook.v1.WebhookService.ExplainEvent:input_type -> webhook.v1.ExplainEventRequest
+	19, // 80: webhook.v1.WebhookService.GetDelivery:input_type -> webhook.v1.GetDeliveryRequest
+	20, // 81: webhook.v1.WebhookService.ListDeliveries:input_type -> webhook.v1.ListDeliveriesRequest
+	22, // 82: webhook.v1.WebhookService.ListDeliveryAttempts:input_type -> webhook.v1.ListDeliveryAttemptsRequest
+	43, // 83: webhook.v1.WebhookService.RetryDelivery:input_type -> webhook.v1.RetryDeliveryRequest
+	44, // 84: webhook.v1.WebhookService.CancelDelivery:input_type -> webhook.v1.CancelDeliveryRequest
+	24, // 85: webhook.v1.WebhookService.WatchDeliveries:input_type -> webhook.v1.WatchDeliveriesRequest
+	45, // 86: webhook.v1.WebhookService.CreateReplay:input_type -> webhook.v1.CreateReplayRequest
+	46, // 87: webhook.v1.WebhookService.GetReplay:input_type -> webhook.v1.GetReplayRequest
+	47, // 88: webhook.v1.WebhookService.ListReplays:input_type -> webhook.v1.ListReplaysRequest
+	49, // 89: webhook.v1.WebhookService.CancelReplay:input_type -> webhook.v1.CancelReplayRequest
+	50, // 90: webhook.v1.WebhookService.DeleteCustomerData:input_type -> webhook.v1.DeleteCustomerDataRequest
+	52, // 91: webhook.v1.WebhookService.CreateWebhook:output_type -> webhook.v1.Webhook
+	52, // 92: webhook.v1.WebhookService.GetWebhook:output_type -> webhook.v1.Webhook
+	6,  // 93: webhook.v1.WebhookService.ListWebhooks:output_type -> webhook.v1.ListWebhooksResponse
+	52, // 94: webhook.v1.WebhookService.UpdateWebhook:output_type -> webhook.v1.Webhook
+	65, // 95: webhook.v1.WebhookService.DeleteWebhook:output_type -> google.protobuf.Empty
+	52, // 96: webhook.v1.WebhookService.PauseWebhook:output_type -> webhook.v1.Webhook
+	52, // 97: webhook.v1.WebhookService.ResumeWebhook:output_type -> webhook.v1.Webhook
+	52, // 98: webhook.v1.WebhookService.RotateWebhookSecret:output_type -> webhook.v1.Webhook
+	28, // 99: webhook.v1.WebhookService.TestWebhook:output_type -> webhook.v1.TestWebhookResponse
+	32, // 100: webhook.v1.WebhookService.GetWebhookStats:output_type -> webhook.v1.GetWebhookStatsResponse
+	62, // 101: webhook.v1.WebhookService.CreateEventType:output_type -> webhook.v1.EventType
+	62, // 102: webhook.v1.WebhookService.GetEventType:output_type -> webhook.v1.EventType
+	36, // 103: webhook.v1.WebhookService.ListEventTypes:output_type -> webhook.v1.ListEventTypesResponse
+	62, // 104: webhook.v1.WebhookService.UpdateEventType:output_type -> webhook.v1.EventType
+	12, // 105: webhook.v1.WebhookService.PublishEvent:output_type -> webhook.v1.PublishEventResponse
+	14, // 106: webhook.v1.WebhookService.BatchPublishEvents:output_type -> webhook.v1.BatchPublishEventsResponse
+	55, // 107: webhook.v1.WebhookService.GetEvent:output_type -> webhook.v1.Event
+	39, // 108: webhook.v1.WebhookService.ListEvents:output_type -> webhook.v1.ListEventsResponse
+	42, // 109: webhook.v1.WebhookService.ExplainEvent:output_type -> webhook.v1.ExplainEventResponse
+	58, // 110: webhook.v1.WebhookService.GetDelivery:output_type -> webhook.v1.Delivery
+	21, // 111: webhook.v1.WebhookService.ListDeliveries:output_type -> webhook.v1.ListDeliveriesResponse
+	23, // 112: webhook.v1.WebhookService.ListDeliveryAttempts:output_type -> webhook.v1.ListDeliveryAttemptsResponse
+	58, // 113: webhook.v1.WebhookService.RetryDelivery:output_type -> webhook.v1.Delivery
+	58, // 114: webhook.v1.WebhookService.CancelDelivery:output_type -> webhook.v1.Delivery
+	25, // 115: webhook.v1.WebhookService.WatchDeliveries:output_type -> webhook.v1.WatchDeliveriesResponse
+	63, // 116: webhook.v1.WebhookService.CreateReplay:output_type -> webhook.v1.Replay
+	63, // 117: webhook.v1.WebhookService.GetReplay:output_type -> webhook.v1.Replay
+	48, // 118: webhook.v1.WebhookService.ListReplays:output_type -> webhook.v1.ListReplaysResponse
+	63, // 119: webhook.v1.WebhookService.CancelReplay:output_type -> webhook.v1.Replay
+	51, // 120: webhook.v1.WebhookService.DeleteCustomerData:output_type -> webhook.v1.DeleteCustomerDataResponse
+	91, // [91:121] is the sub-list for method output_type
+	61, // [61:91] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_webhook_v1_service_proto_init() }
@@ -1830,6 +4149,8 @@ func file_webhook_v1_service_proto_init() {
 	}
 	file_webhook_v1_delivery_proto_init()
 	file_webhook_v1_event_proto_init()
+	file_webhook_v1_event_type_proto_init()
+	file_webhook_v1_replay_proto_init()
 	file_webhook_v1_webhook_proto_init()
 	file_webhook_v1_service_proto_msgTypes[12].OneofWrappers = []any{
 		(*BatchPublishResult_Published)(nil),
@@ -1845,13 +4166,14 @@ func file_webhook_v1_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_webhook_v1_service_proto_rawDesc), len(file_webhook_v1_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   23,
+			NumEnums:      3,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_webhook_v1_service_proto_goTypes,
 		DependencyIndexes: file_webhook_v1_service_proto_depIdxs,
+		EnumInfos:         file_webhook_v1_service_proto_enumTypes,
 		MessageInfos:      file_webhook_v1_service_proto_msgTypes,
 	}.Build()
 	File_webhook_v1_service_proto = out.File

@@ -29,13 +29,29 @@ const (
 	WebhookService_DeleteWebhook_FullMethodName        = "/webhook.v1.WebhookService/DeleteWebhook"
 	WebhookService_PauseWebhook_FullMethodName         = "/webhook.v1.WebhookService/PauseWebhook"
 	WebhookService_ResumeWebhook_FullMethodName        = "/webhook.v1.WebhookService/ResumeWebhook"
+	WebhookService_RotateWebhookSecret_FullMethodName  = "/webhook.v1.WebhookService/RotateWebhookSecret"
+	WebhookService_TestWebhook_FullMethodName          = "/webhook.v1.WebhookService/TestWebhook"
+	WebhookService_GetWebhookStats_FullMethodName      = "/webhook.v1.WebhookService/GetWebhookStats"
+	WebhookService_CreateEventType_FullMethodName      = "/webhook.v1.WebhookService/CreateEventType"
+	WebhookService_GetEventType_FullMethodName         = "/webhook.v1.WebhookService/GetEventType"
+	WebhookService_ListEventTypes_FullMethodName       = "/webhook.v1.WebhookService/ListEventTypes"
+	WebhookService_UpdateEventType_FullMethodName      = "/webhook.v1.WebhookService/UpdateEventType"
 	WebhookService_PublishEvent_FullMethodName         = "/webhook.v1.WebhookService/PublishEvent"
 	WebhookService_BatchPublishEvents_FullMethodName   = "/webhook.v1.WebhookService/BatchPublishEvents"
 	WebhookService_GetEvent_FullMethodName             = "/webhook.v1.WebhookService/GetEvent"
+	WebhookService_ListEvents_FullMethodName           = "/webhook.v1.WebhookService/ListEvents"
+	WebhookService_ExplainEvent_FullMethodName         = "/webhook.v1.WebhookService/ExplainEvent"
 	WebhookService_GetDelivery_FullMethodName          = "/webhook.v1.WebhookService/GetDelivery"
 	WebhookService_ListDeliveries_FullMethodName       = "/webhook.v1.WebhookService/ListDeliveries"
 	WebhookService_ListDeliveryAttempts_FullMethodName = "/webhook.v1.WebhookService/ListDeliveryAttempts"
+	WebhookService_RetryDelivery_FullMethodName        = "/webhook.v1.WebhookService/RetryDelivery"
+	WebhookService_CancelDelivery_FullMethodName       = "/webhook.v1.WebhookService/CancelDelivery"
 	WebhookService_WatchDeliveries_FullMethodName      = "/webhook.v1.WebhookService/WatchDeliveries"
+	WebhookService_CreateReplay_FullMethodName         = "/webhook.v1.WebhookService/CreateReplay"
+	WebhookService_GetReplay_FullMethodName            = "/webhook.v1.WebhookService/GetReplay"
+	WebhookService_ListReplays_FullMethodName          = "/webhook.v1.WebhookService/ListReplays"
+	WebhookService_CancelReplay_FullMethodName         = "/webhook.v1.WebhookService/CancelReplay"
+	WebhookService_DeleteCustomerData_FullMethodName   = "/webhook.v1.WebhookService/DeleteCustomerData"
 )
 
 // WebhookServiceClient is the client API for WebhookService service.
@@ -64,21 +80,60 @@ type WebhookServiceClient interface {
 	// Makes a PAUSED or DISABLED webhook ACTIVE again; what is pending is delivered. One that was DISABLED starts with one
 	// request at a time and gets more as they are answered.
 	ResumeWebhook(ctx context.Context, in *ResumeWebhookRequest, opts ...grpc.CallOption) (*Webhook, error)
+	// Gives a webhook a new secret. For a time requests are signed with the old one as well, so that the receiver can change
+	// over without refusing any.
+	RotateWebhookSecret(ctx context.Context, in *RotateWebhookSecretRequest, opts ...grpc.CallOption) (*Webhook, error)
+	// Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
+	// not an error of the call. The attempt is in the history and the stream; it counts for nothing else.
+	TestWebhook(ctx context.Context, in *TestWebhookRequest, opts ...grpc.CallOption) (*TestWebhookResponse, error)
+	// Returns the numbers of one webhook: what came of its attempts in a window, and how it stands now.
+	GetWebhookStats(ctx context.Context, in *GetWebhookStatsRequest, opts ...grpc.CallOption) (*GetWebhookStatsResponse, error)
+	// Registers an event type. Takes a caller for all customers.
+	CreateEventType(ctx context.Context, in *CreateEventTypeRequest, opts ...grpc.CallOption) (*EventType, error)
+	// Returns one event type.
+	GetEventType(ctx context.Context, in *GetEventTypeRequest, opts ...grpc.CallOption) (*EventType, error)
+	// Lists event types, in the order of their names.
+	ListEventTypes(ctx context.Context, in *ListEventTypesRequest, opts ...grpc.CallOption) (*ListEventTypesResponse, error)
+	// Changes the fields that the mask names: description, json_schema, archived. Publishing uses the change within two
+	// seconds. Takes a caller for all customers.
+	UpdateEventType(ctx context.Context, in *UpdateEventTypeRequest, opts ...grpc.CallOption) (*EventType, error)
 	// Publishes one event. When the answer is OK, the event and its deliveries are on disk.
 	PublishEvent(ctx context.Context, in *PublishEventRequest, opts ...grpc.CallOption) (*PublishEventResponse, error)
 	// Publishes up to 500 events, of one customer or of many, each on its own: one that is refused stops no other.
 	BatchPublishEvents(ctx context.Context, in *BatchPublishEventsRequest, opts ...grpc.CallOption) (*BatchPublishEventsResponse, error)
 	// Returns one event with its data.
 	GetEvent(ctx context.Context, in *GetEventRequest, opts ...grpc.CallOption) (*Event, error)
+	// Lists events, newest first.
+	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
+	// Tells for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands.
+	ExplainEvent(ctx context.Context, in *ExplainEventRequest, opts ...grpc.CallOption) (*ExplainEventResponse, error)
 	// Returns one delivery.
 	GetDelivery(ctx context.Context, in *GetDeliveryRequest, opts ...grpc.CallOption) (*Delivery, error)
 	// Lists deliveries, newest first.
 	ListDeliveries(ctx context.Context, in *ListDeliveriesRequest, opts ...grpc.CallOption) (*ListDeliveriesResponse, error)
-	// Lists the attempts of one delivery, newest first.
+	// Lists attempts, newest first: those of one delivery, or all that fit a filter.
 	ListDeliveryAttempts(ctx context.Context, in *ListDeliveryAttemptsRequest, opts ...grpc.CallOption) (*ListDeliveryAttemptsResponse, error)
+	// Begins a delivery that has ended anew, with one attempt, as soon as its webhook takes one. Its event must still be kept,
+	// and its webhook be ACTIVE or PAUSED.
+	RetryDelivery(ctx context.Context, in *RetryDeliveryRequest, opts ...grpc.CallOption) (*Delivery, error)
+	// Ends a PENDING delivery as CANCELLED. A request that is under way is not broken off: if it succeeds, the delivery has
+	// succeeded.
+	CancelDelivery(ctx context.Context, in *CancelDeliveryRequest, opts ...grpc.CallOption) (*Delivery, error)
 	// Tells every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
 	// The first message comes at once; an empty message is a heartbeat.
 	WatchDeliveries(ctx context.Context, in *WatchDeliveriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchDeliveriesResponse], error)
+	// Starts a replay: past events are delivered once more. With dry_run it only counts them.
+	CreateReplay(ctx context.Context, in *CreateReplayRequest, opts ...grpc.CallOption) (*Replay, error)
+	// Returns one replay with its progress.
+	GetReplay(ctx context.Context, in *GetReplayRequest, opts ...grpc.CallOption) (*Replay, error)
+	// Lists replays, newest first.
+	ListReplays(ctx context.Context, in *ListReplaysRequest, opts ...grpc.CallOption) (*ListReplaysResponse, error)
+	// Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED.
+	CancelReplay(ctx context.Context, in *CancelReplayRequest, opts ...grpc.CallOption) (*Replay, error)
+	// Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
+	// for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there
+	// is much of it: repeat the call until `complete`.
+	DeleteCustomerData(ctx context.Context, in *DeleteCustomerDataRequest, opts ...grpc.CallOption) (*DeleteCustomerDataResponse, error)
 }
 
 type webhookServiceClient struct {
@@ -159,6 +214,76 @@ func (c *webhookServiceClient) ResumeWebhook(ctx context.Context, in *ResumeWebh
 	return out, nil
 }
 
+func (c *webhookServiceClient) RotateWebhookSecret(ctx context.Context, in *RotateWebhookSecretRequest, opts ...grpc.CallOption) (*Webhook, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Webhook)
+	err := c.cc.Invoke(ctx, WebhookService_RotateWebhookSecret_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) TestWebhook(ctx context.Context, in *TestWebhookRequest, opts ...grpc.CallOption) (*TestWebhookResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TestWebhookResponse)
+	err := c.cc.Invoke(ctx, WebhookService_TestWebhook_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) GetWebhookStats(ctx context.Context, in *GetWebhookStatsRequest, opts ...grpc.CallOption) (*GetWebhookStatsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetWebhookStatsResponse)
+	err := c.cc.Invoke(ctx, WebhookService_GetWebhookStats_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) CreateEventType(ctx context.Context, in *CreateEventTypeRequest, opts ...grpc.CallOption) (*EventType, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EventType)
+	err := c.cc.Invoke(ctx, WebhookService_CreateEventType_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) GetEventType(ctx context.Context, in *GetEventTypeRequest, opts ...grpc.CallOption) (*EventType, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EventType)
+	err := c.cc.Invoke(ctx, WebhookService_GetEventType_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) ListEventTypes(ctx context.Context, in *ListEventTypesRequest, opts ...grpc.CallOption) (*ListEventTypesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListEventTypesResponse)
+	err := c.cc.Invoke(ctx, WebhookService_ListEventTypes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) UpdateEventType(ctx context.Context, in *UpdateEventTypeRequest, opts ...grpc.CallOption) (*EventType, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EventType)
+	err := c.cc.Invoke(ctx, WebhookService_UpdateEventType_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *webhookServiceClient) PublishEvent(ctx context.Context, in *PublishEventRequest, opts ...grpc.CallOption) (*PublishEventResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PublishEventResponse)
@@ -183,6 +308,26 @@ func (c *webhookServiceClient) GetEvent(ctx context.Context, in *GetEventRequest
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Event)
 	err := c.cc.Invoke(ctx, WebhookService_GetEvent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListEventsResponse)
+	err := c.cc.Invoke(ctx, WebhookService_ListEvents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) ExplainEvent(ctx context.Context, in *ExplainEventRequest, opts ...grpc.CallOption) (*ExplainEventResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainEventResponse)
+	err := c.cc.Invoke(ctx, WebhookService_ExplainEvent_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -219,6 +364,26 @@ func (c *webhookServiceClient) ListDeliveryAttempts(ctx context.Context, in *Lis
 	return out, nil
 }
 
+func (c *webhookServiceClient) RetryDelivery(ctx context.Context, in *RetryDeliveryRequest, opts ...grpc.CallOption) (*Delivery, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Delivery)
+	err := c.cc.Invoke(ctx, WebhookService_RetryDelivery_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) CancelDelivery(ctx context.Context, in *CancelDeliveryRequest, opts ...grpc.CallOption) (*Delivery, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Delivery)
+	err := c.cc.Invoke(ctx, WebhookService_CancelDelivery_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *webhookServiceClient) WatchDeliveries(ctx context.Context, in *WatchDeliveriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchDeliveriesResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &WebhookService_ServiceDesc.Streams[0], WebhookService_WatchDeliveries_FullMethodName, cOpts...)
@@ -237,6 +402,56 @@ func (c *webhookServiceClient) WatchDeliveries(ctx context.Context, in *WatchDel
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type WebhookService_WatchDeliveriesClient = grpc.ServerStreamingClient[WatchDeliveriesResponse]
+
+func (c *webhookServiceClient) CreateReplay(ctx context.Context, in *CreateReplayRequest, opts ...grpc.CallOption) (*Replay, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Replay)
+	err := c.cc.Invoke(ctx, WebhookService_CreateReplay_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) GetReplay(ctx context.Context, in *GetReplayRequest, opts ...grpc.CallOption) (*Replay, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Replay)
+	err := c.cc.Invoke(ctx, WebhookService_GetReplay_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) ListReplays(ctx context.Context, in *ListReplaysRequest, opts ...grpc.CallOption) (*ListReplaysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListReplaysResponse)
+	err := c.cc.Invoke(ctx, WebhookService_ListReplays_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) CancelReplay(ctx context.Context, in *CancelReplayRequest, opts ...grpc.CallOption) (*Replay, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Replay)
+	err := c.cc.Invoke(ctx, WebhookService_CancelReplay_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) DeleteCustomerData(ctx context.Context, in *DeleteCustomerDataRequest, opts ...grpc.CallOption) (*DeleteCustomerDataResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteCustomerDataResponse)
+	err := c.cc.Invoke(ctx, WebhookService_DeleteCustomerData_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
 // WebhookServiceServer is the server API for WebhookService service.
 // All implementations must embed UnimplementedWebhookServiceServer
@@ -264,21 +479,60 @@ type WebhookServiceServer interface {
 	// Makes a PAUSED or DISABLED webhook ACTIVE again; what is pending is delivered. One that was DISABLED starts with one
 	// request at a time and gets more as they are answered.
 	ResumeWebhook(context.Context, *ResumeWebhookRequest) (*Webhook, error)
+	// Gives a webhook a new secret. For a time requests are signed with the old one as well, so that the receiver can change
+	// over without refusing any.
+	RotateWebhookSecret(context.Context, *RotateWebhookSecretRequest) (*Webhook, error)
+	// Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
+	// not an error of the call. The attempt is in the history and the stream; it counts for nothing else.
+	TestWebhook(context.Context, *TestWebhookRequest) (*TestWebhookResponse, error)
+	// Returns the numbers of one webhook: what came of its attempts in a window, and how it stands now.
+	GetWebhookStats(context.Context, *GetWebhookStatsRequest) (*GetWebhookStatsResponse, error)
+	// Registers an event type. Takes a caller for all customers.
+	CreateEventType(context.Context, *CreateEventTypeRequest) (*EventType, error)
+	// Returns one event type.
+	GetEventType(context.Context, *GetEventTypeRequest) (*EventType, error)
+	// Lists event types, in the order of their names.
+	ListEventTypes(context.Context, *ListEventTypesRequest) (*ListEventTypesResponse, error)
+	// Changes the fields that the mask names: description, json_schema, archived. Publishing uses the change within two
+	// seconds. Takes a caller for all customers.
+	UpdateEventType(context.Context, *UpdateEventTypeRequest) (*EventType, error)
 	// Publishes one event. When the answer is OK, the event and its deliveries are on disk.
 	PublishEvent(context.Context, *PublishEventRequest) (*PublishEventResponse, error)
 	// Publishes up to 500 events, of one customer or of many, each on its own: one that is refused stops no other.
 	BatchPublishEvents(context.Context, *BatchPublishEventsRequest) (*BatchPublishEventsResponse, error)
 	// Returns one event with its data.
 	GetEvent(context.Context, *GetEventRequest) (*Event, error)
+	// Lists events, newest first.
+	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
+	// Tells for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands.
+	ExplainEvent(context.Context, *ExplainEventRequest) (*ExplainEventResponse, error)
 	// Returns one delivery.
 	GetDelivery(context.Context, *GetDeliveryRequest) (*Delivery, error)
 	// Lists deliveries, newest first.
 	ListDeliveries(context.Context, *ListDeliveriesRequest) (*ListDeliveriesResponse, error)
-	// Lists the attempts of one delivery, newest first.
+	// Lists attempts, newest first: those of one delivery, or all that fit a filter.
 	ListDeliveryAttempts(context.Context, *ListDeliveryAttemptsRequest) (*ListDeliveryAttemptsResponse, error)
+	// Begins a delivery that has ended anew, with one attempt, as soon as its webhook takes one. Its event must still be kept,
+	// and its webhook be ACTIVE or PAUSED.
+	RetryDelivery(context.Context, *RetryDeliveryRequest) (*Delivery, error)
+	// Ends a PENDING delivery as CANCELLED. A request that is under way is not broken off: if it succeeds, the delivery has
+	// succeeded.
+	CancelDelivery(context.Context, *CancelDeliveryRequest) (*Delivery, error)
 	// Tells every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
 	// The first message comes at once; an empty message is a heartbeat.
 	WatchDeliveries(*WatchDeliveriesRequest, grpc.ServerStreamingServer[WatchDeliveriesResponse]) error
+	// Starts a replay: past events are delivered once more. With dry_run it only counts them.
+	CreateReplay(context.Context, *CreateReplayRequest) (*Replay, error)
+	// Returns one replay with its progress.
+	GetReplay(context.Context, *GetReplayRequest) (*Replay, error)
+	// Lists replays, newest first.
+	ListReplays(context.Context, *ListReplaysRequest) (*ListReplaysResponse, error)
+	// Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED.
+	CancelReplay(context.Context, *CancelReplayRequest) (*Replay, error)
+	// Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
+	// for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there
+	// is much of it: repeat the call until `complete`.
+	DeleteCustomerData(context.Context, *DeleteCustomerDataRequest) (*DeleteCustomerDataResponse, error)
 	mustEmbedUnimplementedWebhookServiceServer()
 }
 
@@ -310,6 +564,27 @@ func (UnimplementedWebhookServiceServer) PauseWebhook(context.Context, *PauseWeb
 func (UnimplementedWebhookServiceServer) ResumeWebhook(context.Context, *ResumeWebhookRequest) (*Webhook, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResumeWebhook not implemented")
 }
+func (UnimplementedWebhookServiceServer) RotateWebhookSecret(context.Context, *RotateWebhookSecretRequest) (*Webhook, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateWebhookSecret not implemented")
+}
+func (UnimplementedWebhookServiceServer) TestWebhook(context.Context, *TestWebhookRequest) (*TestWebhookResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TestWebhook not implemented")
+}
+func (UnimplementedWebhookServiceServer) GetWebhookStats(context.Context, *GetWebhookStatsRequest) (*GetWebhookStatsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetWebhookStats not implemented")
+}
+func (UnimplementedWebhookServiceServer) CreateEventType(context.Context, *CreateEventTypeRequest) (*EventType, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateEventType not implemented")
+}
+func (UnimplementedWebhookServiceServer) GetEventType(context.Context, *GetEventTypeRequest) (*EventType, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetEventType not implemented")
+}
+func (UnimplementedWebhookServiceServer) ListEventTypes(context.Context, *ListEventTypesRequest) (*ListEventTypesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListEventTypes not implemented")
+}
+func (UnimplementedWebhookServiceServer) UpdateEventType(context.Context, *UpdateEventTypeRequest) (*EventType, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateEventType not implemented")
+}
 func (UnimplementedWebhookServiceServer) PublishEvent(context.Context, *PublishEventRequest) (*PublishEventResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PublishEvent not implemented")
 }
@@ -318,6 +593,12 @@ func (UnimplementedWebhookServiceServer) BatchPublishEvents(context.Context, *Ba
 }
 func (UnimplementedWebhookServiceServer) GetEvent(context.Context, *GetEventRequest) (*Event, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetEvent not implemented")
+}
+func (UnimplementedWebhookServiceServer) ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListEvents not implemented")
+}
+func (UnimplementedWebhookServiceServer) ExplainEvent(context.Context, *ExplainEventRequest) (*ExplainEventResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainEvent not implemented")
 }
 func (UnimplementedWebhookServiceServer) GetDelivery(context.Context, *GetDeliveryRequest) (*Delivery, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetDelivery not implemented")
@@ -328,8 +609,29 @@ func (UnimplementedWebhookServiceServer) ListDeliveries(context.Context, *ListDe
 func (UnimplementedWebhookServiceServer) ListDeliveryAttempts(context.Context, *ListDeliveryAttemptsRequest) (*ListDeliveryAttemptsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDeliveryAttempts not implemented")
 }
+func (UnimplementedWebhookServiceServer) RetryDelivery(context.Context, *RetryDeliveryRequest) (*Delivery, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetryDelivery not implemented")
+}
+func (UnimplementedWebhookServiceServer) CancelDelivery(context.Context, *CancelDeliveryRequest) (*Delivery, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelDelivery not implemented")
+}
 func (UnimplementedWebhookServiceServer) WatchDeliveries(*WatchDeliveriesRequest, grpc.ServerStreamingServer[WatchDeliveriesResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchDeliveries not implemented")
+}
+func (UnimplementedWebhookServiceServer) CreateReplay(context.Context, *CreateReplayRequest) (*Replay, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateReplay not implemented")
+}
+func (UnimplementedWebhookServiceServer) GetReplay(context.Context, *GetReplayRequest) (*Replay, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetReplay not implemented")
+}
+func (UnimplementedWebhookServiceServer) ListReplays(context.Context, *ListReplaysRequest) (*ListReplaysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListReplays not implemented")
+}
+func (UnimplementedWebhookServiceServer) CancelReplay(context.Context, *CancelReplayRequest) (*Replay, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelReplay not implemented")
+}
+func (UnimplementedWebhookServiceServer) DeleteCustomerData(context.Context, *DeleteCustomerDataRequest) (*DeleteCustomerDataResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteCustomerData not implemented")
 }
 func (UnimplementedWebhookServiceServer) mustEmbedUnimplementedWebhookServiceServer() {}
 func (UnimplementedWebhookServiceServer) testEmbeddedByValue()                        {}
@@ -478,6 +780,132 @@ func _WebhookService_ResumeWebhook_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WebhookService_RotateWebhookSecret_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateWebhookSecretRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).RotateWebhookSecret(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_RotateWebhookSecret_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).RotateWebhookSecret(ctx, req.(*RotateWebhookSecretRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_TestWebhook_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TestWebhookRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).TestWebhook(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_TestWebhook_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).TestWebhook(ctx, req.(*TestWebhookRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_GetWebhookStats_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetWebhookStatsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).GetWebhookStats(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_GetWebhookStats_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).GetWebhookStats(ctx, req.(*GetWebhookStatsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_CreateEventType_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateEventTypeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).CreateEventType(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_CreateEventType_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).CreateEventType(ctx, req.(*CreateEventTypeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_GetEventType_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetEventTypeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).GetEventType(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_GetEventType_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).GetEventType(ctx, req.(*GetEventTypeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_ListEventTypes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListEventTypesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).ListEventTypes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_ListEventTypes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).ListEventTypes(ctx, req.(*ListEventTypesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_UpdateEventType_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateEventTypeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).UpdateEventType(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_UpdateEventType_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).UpdateEventType(ctx, req.(*UpdateEventTypeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WebhookService_PublishEvent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PublishEventRequest)
 	if err := dec(in); err != nil {
@@ -528,6 +956,42 @@ func _WebhookService_GetEvent_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(WebhookServiceServer).GetEvent(ctx, req.(*GetEventRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_ListEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListEventsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).ListEvents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_ListEvents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).ListEvents(ctx, req.(*ListEventsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_ExplainEvent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainEventRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).ExplainEvent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_ExplainEvent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).ExplainEvent(ctx, req.(*ExplainEventRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -586,6 +1050,42 @@ func _WebhookService_ListDeliveryAttempts_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WebhookService_RetryDelivery_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryDeliveryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).RetryDelivery(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_RetryDelivery_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).RetryDelivery(ctx, req.(*RetryDeliveryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_CancelDelivery_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelDeliveryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).CancelDelivery(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_CancelDelivery_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).CancelDelivery(ctx, req.(*CancelDeliveryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WebhookService_WatchDeliveries_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchDeliveriesRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -596,6 +1096,96 @@ func _WebhookService_WatchDeliveries_Handler(srv interface{}, stream grpc.Server
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type WebhookService_WatchDeliveriesServer = grpc.ServerStreamingServer[WatchDeliveriesResponse]
+
+func _WebhookService_CreateReplay_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateReplayRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).CreateReplay(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_CreateReplay_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).CreateReplay(ctx, req.(*CreateReplayRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_GetReplay_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetReplayRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).GetReplay(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_GetReplay_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).GetReplay(ctx, req.(*GetReplayRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_ListReplays_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListReplaysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).ListReplays(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_ListReplays_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).ListReplays(ctx, req.(*ListReplaysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_CancelReplay_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelReplayRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).CancelReplay(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_CancelReplay_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).CancelReplay(ctx, req.(*CancelReplayRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_DeleteCustomerData_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteCustomerDataRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).DeleteCustomerData(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_DeleteCustomerData_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).DeleteCustomerData(ctx, req.(*DeleteCustomerDataRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 // WebhookService_ServiceDesc is the grpc.ServiceDesc for WebhookService service.
 // It's only intended for direct use with grpc.RegisterService,
@@ -633,6 +1223,34 @@ var WebhookService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _WebhookService_ResumeWebhook_Handler,
 		},
 		{
+			MethodName: "RotateWebhookSecret",
+			Handler:    _WebhookService_RotateWebhookSecret_Handler,
+		},
+		{
+			MethodName: "TestWebhook",
+			Handler:    _WebhookService_TestWebhook_Handler,
+		},
+		{
+			MethodName: "GetWebhookStats",
+			Handler:    _WebhookService_GetWebhookStats_Handler,
+		},
+		{
+			MethodName: "CreateEventType",
+			Handler:    _WebhookService_CreateEventType_Handler,
+		},
+		{
+			MethodName: "GetEventType",
+			Handler:    _WebhookService_GetEventType_Handler,
+		},
+		{
+			MethodName: "ListEventTypes",
+			Handler:    _WebhookService_ListEventTypes_Handler,
+		},
+		{
+			MethodName: "UpdateEventType",
+			Handler:    _WebhookService_UpdateEventType_Handler,
+		},
+		{
 			MethodName: "PublishEvent",
 			Handler:    _WebhookService_PublishEvent_Handler,
 		},
@@ -645,6 +1263,14 @@ var WebhookService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _WebhookService_GetEvent_Handler,
 		},
 		{
+			MethodName: "ListEvents",
+			Handler:    _WebhookService_ListEvents_Handler,
+		},
+		{
+			MethodName: "ExplainEvent",
+			Handler:    _WebhookService_ExplainEvent_Handler,
+		},
+		{
 			MethodName: "GetDelivery",
 			Handler:    _WebhookService_GetDelivery_Handler,
 		},
@@ -655,6 +1281,34 @@ var WebhookService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListDeliveryAttempts",
 			Handler:    _WebhookService_ListDeliveryAttempts_Handler,
+		},
+		{
+			MethodName: "RetryDelivery",
+			Handler:    _WebhookService_RetryDelivery_Handler,
+		},
+		{
+			MethodName: "CancelDelivery",
+			Handler:    _WebhookService_CancelDelivery_Handler,
+		},
+		{
+			MethodName: "CreateReplay",
+			Handler:    _WebhookService_CreateReplay_Handler,
+		},
+		{
+			MethodName: "GetReplay",
+			Handler:    _WebhookService_GetReplay_Handler,
+		},
+		{
+			MethodName: "ListReplays",
+			Handler:    _WebhookService_ListReplays_Handler,
+		},
+		{
+			MethodName: "CancelReplay",
+			Handler:    _WebhookService_CancelReplay_Handler,
+		},
+		{
+			MethodName: "DeleteCustomerData",
+			Handler:    _WebhookService_DeleteCustomerData_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -143,18 +143,20 @@ type Webhook struct {
 	// Where deliveries are POSTed: an absolute https URL of at most 512 characters, to a public address.
 	Url string `protobuf:"bytes,4,opt,name=url,proto3" json:"url,omitempty"`
 	// What is delivered: 1 to 100 entries, each an exact event type (`job.completed`), a prefix (`job.*`, any depth
-	// below), or `*` for all.
+	// below), or `*` for all. An exact type must be registered (CreateEventType).
 	Events []string `protobuf:"bytes,5,rep,name=events,proto3" json:"events,omitempty"`
 	// Set by PauseWebhook, ResumeWebhook and the service. A new webhook is ACTIVE.
 	Status WebhookStatus `protobuf:"varint,6,opt,name=status,proto3,enum=webhook.v1.WebhookStatus" json:"status,omitempty"`
 	// Why the service disabled the webhook. Empty otherwise.
 	StatusReason string `protobuf:"bytes,7,opt,name=status_reason,json=statusReason,proto3" json:"status_reason,omitempty"`
 	// The signing secret. Give your own (24 to 64 characters of printable ASCII without spaces, or `whsec_` and base64 of 24 to 64
-	// bytes) or leave it empty and the service makes one. Returned only by the CreateWebhook call that made it
-	// (and its repetition with the same request_id), never by any other call.
+	// bytes) or leave it empty and the service makes one. Returned only by the CreateWebhook
+	// or RotateWebhookSecret call that made it (and its repetition with the same request_id), never by any other call.
 	Secret string `protobuf:"bytes,8,opt,name=secret,proto3" json:"secret,omitempty"`
 	// The last four characters of the secret, to tell secrets apart.
 	SecretHint string `protobuf:"bytes,9,opt,name=secret_hint,json=secretHint,proto3" json:"secret_hint,omitempty"`
+	// Until when requests are signed with the secret before as well. Unset when there is none, or no longer.
+	SecretOverlapEndTime *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=secret_overlap_end_time,json=secretOverlapEndTime,proto3" json:"secret_overlap_end_time,omitempty"`
 	// When to try again. Unset: 12 attempts over about 76 hours.
 	RetryPolicy *RetryPolicy `protobuf:"bytes,10,opt,name=retry_policy,json=retryPolicy,proto3" json:"retry_policy,omitempty"`
 	// How long one attempt may take up to the status line, 1 s to 30 s. Unset: 15 s.
@@ -273,6 +275,13 @@ func (x *Webhook) GetSecretHint() string {
 	return ""
 }
 
+func (x *Webhook) GetSecretOverlapEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SecretOverlapEndTime
+	}
+	return nil
+}
+
 func (x *Webhook) GetRetryPolicy() *RetryPolicy {
 	if x != nil {
 		return x.RetryPolicy
@@ -350,7 +359,7 @@ const file_webhook_v1_webhook_proto_rawDesc = "" +
 	"\x18webhook/v1/webhook.proto\x12\n" +
 	"webhook.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"@\n" +
 	"\vRetryPolicy\x121\n" +
-	"\x06delays\x18\x01 \x03(\v2\x19.google.protobuf.DurationR\x06delays\"\xbf\a\n" +
+	"\x06delays\x18\x01 \x03(\v2\x19.google.protobuf.DurationR\x06delays\"\x98\b\n" +
 	"\aWebhook\x12#\n" +
 	"\n" +
 	"webhook_id\x18\x01 \x01(\x03B\x04\xe2A\x01\x03R\twebhookId\x12&\n" +
@@ -363,7 +372,8 @@ const file_webhook_v1_webhook_proto_rawDesc = "" +
 	"\rstatus_reason\x18\a \x01(\tB\x04\xe2A\x01\x03R\fstatusReason\x12\x1c\n" +
 	"\x06secret\x18\b \x01(\tB\x04\xe2A\x01\x05R\x06secret\x12%\n" +
 	"\vsecret_hint\x18\t \x01(\tB\x04\xe2A\x01\x03R\n" +
-	"secretHint\x12:\n" +
+	"secretHint\x12W\n" +
+	"\x17secret_overlap_end_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\x14secretOverlapEndTime\x12:\n" +
 	"\fretry_policy\x18\n" +
 	" \x01(\v2\x17.webhook.v1.RetryPolicyR\vretryPolicy\x123\n" +
 	"\atimeout\x18\v \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\"\n" +
@@ -415,17 +425,18 @@ var file_webhook_v1_webhook_proto_goTypes = []any{
 var file_webhook_v1_webhook_proto_depIdxs = []int32{
 	5, // 0: webhook.v1.RetryPolicy.delays:type_name -> google.protobuf.Duration
 	0, // 1: webhook.v1.Webhook.status:type_name -> webhook.v1.WebhookStatus
-	1, // 2: webhook.v1.Webhook.retry_policy:type_name -> webhook.v1.RetryPolicy
-	5, // 3: webhook.v1.Webhook.timeout:type_name -> google.protobuf.Duration
-	3, // 4: webhook.v1.Webhook.headers:type_name -> webhook.v1.Webhook.HeadersEntry
-	4, // 5: webhook.v1.Webhook.labels:type_name -> webhook.v1.Webhook.LabelsEntry
-	6, // 6: webhook.v1.Webhook.create_time:type_name -> google.protobuf.Timestamp
-	6, // 7: webhook.v1.Webhook.update_time:type_name -> google.protobuf.Timestamp
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	6, // 2: webhook.v1.Webhook.secret_overlap_end_time:type_name -> google.protobuf.Timestamp
+	1, // 3: webhook.v1.Webhook.retry_policy:type_name -> webhook.v1.RetryPolicy
+	5, // 4: webhook.v1.Webhook.timeout:type_name -> google.protobuf.Duration
+	3, // 5: webhook.v1.Webhook.headers:type_name -> webhook.v1.Webhook.HeadersEntry
+	4, // 6: webhook.v1.Webhook.labels:type_name -> webhook.v1.Webhook.LabelsEntry
+	6, // 7: webhook.v1.Webhook.create_time:type_name -> google.protobuf.Timestamp
+	6, // 8: webhook.v1.Webhook.update_time:type_name -> google.protobuf.Timestamp
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_webhook_v1_webhook_proto_init() }

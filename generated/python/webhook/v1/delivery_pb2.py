@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19webhook/v1/delivery.proto\x12\nwebhook.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x02\n\x0f\x44\x65liveryAttempt\x12\x16\n\x0e\x61ttempt_number\x18\x01 \x01(\x05\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x07outcome\x18\x04 \x01(\x0e\x32\x1a.webhook.v1.AttemptOutcome\x12\x17\n\x0fresponse_status\x18\x05 \x01(\x05\x12\x15\n\rresponse_body\x18\x06 \x01(\x0c\x12\x15\n\rerror_message\x18\x07 \x01(\t\x12+\n\x07trigger\x18\x08 \x01(\x0e\x32\x1a.webhook.v1.AttemptTrigger\"\xfd\x02\n\x08\x44\x65livery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\x03\x12\x12\n\nwebhook_id\x18\x03 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12\x12\n\nevent_type\x18\x05 \x01(\t\x12*\n\x06status\x18\x06 \x01(\x0e\x32\x1a.webhook.v1.DeliveryStatus\x12\x15\n\rattempt_count\x18\x07 \x01(\x05\x12\x31\n\x0clast_attempt\x18\x08 \x01(\x0b\x32\x1b.webhook.v1.DeliveryAttempt\x12\x35\n\x11next_attempt_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xc5\x01\n\x0e\x44\x65liveryStatus\x12\x1f\n\x1b\x44\x45LIVERY_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x45LIVERY_STATUS_PENDING\x10\x01\x12\x1d\n\x19\x44\x45LIVERY_STATUS_SUCCEEDED\x10\x02\x12\x1a\n\x16\x44\x45LIVERY_STATUS_FAILED\x10\x03\x12\x1d\n\x19\x44\x45LIVERY_STATUS_CANCELLED\x10\x04\x12\x1b\n\x17\x44\x45LIVERY_STATUS_EXPIRED\x10\x05*\xb7\x02\n\x0e\x41ttemptOutcome\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41TTEMPT_OUTCOME_SUCCEEDED\x10\x01\x12\x1e\n\x1a\x41TTEMPT_OUTCOME_HTTP_ERROR\x10\x02\x12\x1b\n\x17\x41TTEMPT_OUTCOME_TIMEOUT\x10\x03\x12$\n ATTEMPT_OUTCOME_CONNECTION_ERROR\x10\x04\x12\x1d\n\x19\x41TTEMPT_OUTCOME_TLS_ERROR\x10\x05\x12\"\n\x1e\x41TTEMPT_OUTCOME_PROTOCOL_ERROR\x10\x06\x12\x1b\n\x17\x41TTEMPT_OUTCOME_BLOCKED\x10\x07\x12\"\n\x1e\x41TTEMPT_OUTCOME_INTERNAL_ERROR\x10\x08*P\n\x0e\x41ttemptTrigger\x12\x1f\n\x1b\x41TTEMPT_TRIGGER_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41TTEMPT_TRIGGER_SCHEDULED\x10\x01\x42HZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19webhook/v1/delivery.proto\x12\nwebhook.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x06\n\x0f\x44\x65liveryAttempt\x12\x16\n\x0e\x61ttempt_number\x18\x01 \x01(\x05\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x07outcome\x18\x04 \x01(\x0e\x32\x1a.webhook.v1.AttemptOutcome\x12\x17\n\x0fresponse_status\x18\x05 \x01(\x05\x12\x15\n\rresponse_body\x18\x06 \x01(\x0c\x12\x15\n\rerror_message\x18\x07 \x01(\t\x12+\n\x07trigger\x18\x08 \x01(\x0e\x32\x1a.webhook.v1.AttemptTrigger\x12H\n\x0frequest_headers\x18\t \x03(\x0b\x32/.webhook.v1.DeliveryAttempt.RequestHeadersEntry\x12\x15\n\rrequest_bytes\x18\n \x01(\x05\x12J\n\x10response_headers\x18\x0b \x03(\x0b\x32\x30.webhook.v1.DeliveryAttempt.ResponseHeadersEntry\x12\x15\n\rresponse_text\x18\x0c \x01(\t\x12\x13\n\x0b\x64\x65livery_id\x18\r \x01(\t\x12\x12\n\nwebhook_id\x18\x0e \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x0f \x01(\t\x12\x12\n\nevent_type\x18\x10 \x01(\t\x12\x33\n\x0f\x64\x65livery_status\x18\x11 \x01(\x0e\x32\x1a.webhook.v1.DeliveryStatus\x12\x35\n\x11next_attempt_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x35\n\x13RequestHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x36\n\x14ResponseHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbd\x03\n\x08\x44\x65livery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\x03\x12\x12\n\nwebhook_id\x18\x03 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12\x12\n\nevent_type\x18\x05 \x01(\t\x12*\n\x06status\x18\x06 \x01(\x0e\x32\x1a.webhook.v1.DeliveryStatus\x12\x15\n\rattempt_count\x18\x07 \x01(\x05\x12\x31\n\x0clast_attempt\x18\x08 \x01(\x0b\x32\x1b.webhook.v1.DeliveryAttempt\x12\x35\n\x11next_attempt_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07trigger\x18\x0c \x01(\x0e\x32\x1a.webhook.v1.AttemptTrigger\x12\x11\n\treplay_id\x18\r \x01(\x03*\xc5\x01\n\x0e\x44\x65liveryStatus\x12\x1f\n\x1b\x44\x45LIVERY_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x45LIVERY_STATUS_PENDING\x10\x01\x12\x1d\n\x19\x44\x45LIVERY_STATUS_SUCCEEDED\x10\x02\x12\x1a\n\x16\x44\x45LIVERY_STATUS_FAILED\x10\x03\x12\x1d\n\x19\x44\x45LIVERY_STATUS_CANCELLED\x10\x04\x12\x1b\n\x17\x44\x45LIVERY_STATUS_EXPIRED\x10\x05*\xb7\x02\n\x0e\x41ttemptOutcome\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41TTEMPT_OUTCOME_SUCCEEDED\x10\x01\x12\x1e\n\x1a\x41TTEMPT_OUTCOME_HTTP_ERROR\x10\x02\x12\x1b\n\x17\x41TTEMPT_OUTCOME_TIMEOUT\x10\x03\x12$\n ATTEMPT_OUTCOME_CONNECTION_ERROR\x10\x04\x12\x1d\n\x19\x41TTEMPT_OUTCOME_TLS_ERROR\x10\x05\x12\"\n\x1e\x41TTEMPT_OUTCOME_PROTOCOL_ERROR\x10\x06\x12\x1b\n\x17\x41TTEMPT_OUTCOME_BLOCKED\x10\x07\x12\"\n\x1e\x41TTEMPT_OUTCOME_INTERNAL_ERROR\x10\x08*\xa2\x01\n\x0e\x41ttemptTrigger\x12\x1f\n\x1b\x41TTEMPT_TRIGGER_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41TTEMPT_TRIGGER_SCHEDULED\x10\x01\x12\x1a\n\x16\x41TTEMPT_TRIGGER_MANUAL\x10\x02\x12\x1a\n\x16\x41TTEMPT_TRIGGER_REPLAY\x10\x03\x12\x18\n\x14\x41TTEMPT_TRIGGER_TEST\x10\x04\x42HZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,14 +34,22 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'webhook.v1.delivery_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'ZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1'
-  _globals['_DELIVERYSTATUS']._serialized_start=788
-  _globals['_DELIVERYSTATUS']._serialized_end=985
-  _globals['_ATTEMPTOUTCOME']._serialized_start=988
-  _globals['_ATTEMPTOUTCOME']._serialized_end=1299
-  _globals['_ATTEMPTTRIGGER']._serialized_start=1301
-  _globals['_ATTEMPTTRIGGER']._serialized_end=1381
+  _globals['_DELIVERYATTEMPT_REQUESTHEADERSENTRY']._loaded_options = None
+  _globals['_DELIVERYATTEMPT_REQUESTHEADERSENTRY']._serialized_options = b'8\001'
+  _globals['_DELIVERYATTEMPT_RESPONSEHEADERSENTRY']._loaded_options = None
+  _globals['_DELIVERYATTEMPT_RESPONSEHEADERSENTRY']._serialized_options = b'8\001'
+  _globals['_DELIVERYSTATUS']._serialized_start=1346
+  _globals['_DELIVERYSTATUS']._serialized_end=1543
+  _globals['_ATTEMPTOUTCOME']._serialized_start=1546
+  _globals['_ATTEMPTOUTCOME']._serialized_end=1857
+  _globals['_ATTEMPTTRIGGER']._serialized_start=1860
+  _globals['_ATTEMPTTRIGGER']._serialized_end=2022
   _globals['_DELIVERYATTEMPT']._serialized_start=107
-  _globals['_DELIVERYATTEMPT']._serialized_end=401
-  _globals['_DELIVERY']._serialized_start=404
-  _globals['_DELIVERY']._serialized_end=785
+  _globals['_DELIVERYATTEMPT']._serialized_end=895
+  _globals['_DELIVERYATTEMPT_REQUESTHEADERSENTRY']._serialized_start=786
+  _globals['_DELIVERYATTEMPT_REQUESTHEADERSENTRY']._serialized_end=839
+  _globals['_DELIVERYATTEMPT_RESPONSEHEADERSENTRY']._serialized_start=841
+  _globals['_DELIVERYATTEMPT_RESPONSEHEADERSENTRY']._serialized_end=895
+  _globals['_DELIVERY']._serialized_start=898
+  _globals['_DELIVERY']._serialized_end=1343
 # @@protoc_insertion_point(module_scope)

@@ -3,10 +3,12 @@
 isort:skip_file
 The Delivery resource: one event on its way to one webhook, and its attempts."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -30,13 +32,15 @@ class _DeliveryStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Delive
     DELIVERY_STATUS_PENDING: _DeliveryStatus.ValueType  # 1
     """Waiting for its first or next attempt."""
     DELIVERY_STATUS_SUCCEEDED: _DeliveryStatus.ValueType  # 2
-    """The receiver answered with a 2xx status. Final."""
+    """The receiver answered with a 2xx status. Final, unless RetryDelivery or a replay begins it anew."""
     DELIVERY_STATUS_FAILED: _DeliveryStatus.ValueType  # 3
-    """The last attempt of the schedule failed. Final."""
+    """The last attempt of the schedule failed. Final, unless RetryDelivery or a replay begins it anew."""
     DELIVERY_STATUS_CANCELLED: _DeliveryStatus.ValueType  # 4
-    """Ended without a further attempt: its webhook was deleted or disabled. Final."""
+    """Ended without a further attempt: its webhook was deleted or disabled, or CancelDelivery or CancelReplay was called.
+    Final, unless RetryDelivery or a replay begins it anew.
+    """
     DELIVERY_STATUS_EXPIRED: _DeliveryStatus.ValueType  # 5
-    """Ended because its event is not kept any more. Final."""
+    """Ended because its event is older than events are kept. Final."""
 
 class DeliveryStatus(_DeliveryStatus, metaclass=_DeliveryStatusEnumTypeWrapper):
     """Where a delivery stands. Values may be added."""
@@ -46,13 +50,15 @@ DELIVERY_STATUS_UNSPECIFIED: DeliveryStatus.ValueType  # 0
 DELIVERY_STATUS_PENDING: DeliveryStatus.ValueType  # 1
 """Waiting for its first or next attempt."""
 DELIVERY_STATUS_SUCCEEDED: DeliveryStatus.ValueType  # 2
-"""The receiver answered with a 2xx status. Final."""
+"""The receiver answered with a 2xx status. Final, unless RetryDelivery or a replay begins it anew."""
 DELIVERY_STATUS_FAILED: DeliveryStatus.ValueType  # 3
-"""The last attempt of the schedule failed. Final."""
+"""The last attempt of the schedule failed. Final, unless RetryDelivery or a replay begins it anew."""
 DELIVERY_STATUS_CANCELLED: DeliveryStatus.ValueType  # 4
-"""Ended without a further attempt: its webhook was deleted or disabled. Final."""
+"""Ended without a further attempt: its webhook was deleted or disabled, or CancelDelivery or CancelReplay was called.
+Final, unless RetryDelivery or a replay begins it anew.
+"""
 DELIVERY_STATUS_EXPIRED: DeliveryStatus.ValueType  # 5
-"""Ended because its event is not kept any more. Final."""
+"""Ended because its event is older than events are kept. Final."""
 Global___DeliveryStatus: _TypeAlias = DeliveryStatus  # noqa: Y015
 
 class _AttemptOutcome:
@@ -113,6 +119,12 @@ class _AttemptTriggerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attemp
     """Not set: no attempt was made."""
     ATTEMPT_TRIGGER_SCHEDULED: _AttemptTrigger.ValueType  # 1
     """The publication or the retry schedule."""
+    ATTEMPT_TRIGGER_MANUAL: _AttemptTrigger.ValueType  # 2
+    """RetryDelivery. One attempt, which is not repeated if it fails."""
+    ATTEMPT_TRIGGER_REPLAY: _AttemptTrigger.ValueType  # 3
+    """A replay. One attempt, which is not repeated if it fails."""
+    ATTEMPT_TRIGGER_TEST: _AttemptTrigger.ValueType  # 4
+    """TestWebhook. One attempt, which is not repeated if it fails."""
 
 class AttemptTrigger(_AttemptTrigger, metaclass=_AttemptTriggerEnumTypeWrapper):
     """What caused an attempt. Values may be added."""
@@ -121,6 +133,12 @@ ATTEMPT_TRIGGER_UNSPECIFIED: AttemptTrigger.ValueType  # 0
 """Not set: no attempt was made."""
 ATTEMPT_TRIGGER_SCHEDULED: AttemptTrigger.ValueType  # 1
 """The publication or the retry schedule."""
+ATTEMPT_TRIGGER_MANUAL: AttemptTrigger.ValueType  # 2
+"""RetryDelivery. One attempt, which is not repeated if it fails."""
+ATTEMPT_TRIGGER_REPLAY: AttemptTrigger.ValueType  # 3
+"""A replay. One attempt, which is not repeated if it fails."""
+ATTEMPT_TRIGGER_TEST: AttemptTrigger.ValueType  # 4
+"""TestWebhook. One attempt, which is not repeated if it fails."""
 Global___AttemptTrigger: _TypeAlias = AttemptTrigger  # noqa: Y015
 
 @_typing.final
@@ -128,6 +146,46 @@ class DeliveryAttempt(_message.Message):
     """One request to a receiver, and what came of it."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class RequestHeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class ResponseHeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     ATTEMPT_NUMBER_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
@@ -137,6 +195,16 @@ class DeliveryAttempt(_message.Message):
     RESPONSE_BODY_FIELD_NUMBER: _builtins.int
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
     TRIGGER_FIELD_NUMBER: _builtins.int
+    REQUEST_HEADERS_FIELD_NUMBER: _builtins.int
+    REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    RESPONSE_HEADERS_FIELD_NUMBER: _builtins.int
+    RESPONSE_TEXT_FIELD_NUMBER: _builtins.int
+    DELIVERY_ID_FIELD_NUMBER: _builtins.int
+    WEBHOOK_ID_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    DELIVERY_STATUS_FIELD_NUMBER: _builtins.int
+    NEXT_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
     attempt_number: _builtins.int
     """1 for the first."""
     outcome: Global___AttemptOutcome.ValueType
@@ -149,6 +217,22 @@ class DeliveryAttempt(_message.Message):
     """Why it failed: one sentence from a closed list, empty for a success."""
     trigger: Global___AttemptTrigger.ValueType
     """What caused it."""
+    request_bytes: _builtins.int
+    """The size of the body that was sent. 0 when it is no longer known."""
+    response_text: _builtins.str
+    """response_body as text: bytes that are not UTF-8, and control characters, are shown as `\\xNN`. Left out by
+    WatchDeliveries.
+    """
+    delivery_id: _builtins.str
+    """The delivery that it was made for."""
+    webhook_id: _builtins.int
+    """The webhook that it was made to."""
+    event_id: _builtins.str
+    """The event that it carried."""
+    event_type: _builtins.str
+    """The event's type."""
+    delivery_status: Global___DeliveryStatus.ValueType
+    """Where the delivery stood after it."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the request was started."""
@@ -156,6 +240,22 @@ class DeliveryAttempt(_message.Message):
     @_builtins.property
     def latency(self) -> _duration_pb2.Duration:
         """From the start to the status line, or to the failure."""
+
+    @_builtins.property
+    def request_headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The headers that were sent. Values that could give away a secret (signatures, the webhook's own headers) are
+        replaced by `…`.
+        """
+
+    @_builtins.property
+    def response_headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Of the answer: content-type, date, retry-after, server, x-request-id, as far as there were any; names in
+        lower case, values of at most 256 characters.
+        """
+
+    @_builtins.property
+    def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
+        """When the next attempt was due after it. Set only if delivery_status is PENDING."""
 
     def __init__(
         self,
@@ -168,10 +268,20 @@ class DeliveryAttempt(_message.Message):
         response_body: _builtins.bytes = ...,
         error_message: _builtins.str = ...,
         trigger: Global___AttemptTrigger.ValueType = ...,
+        request_headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        request_bytes: _builtins.int = ...,
+        response_headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        response_text: _builtins.str = ...,
+        delivery_id: _builtins.str = ...,
+        webhook_id: _builtins.int = ...,
+        event_id: _builtins.str = ...,
+        event_type: _builtins.str = ...,
+        delivery_status: Global___DeliveryStatus.ValueType = ...,
+        next_attempt_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["latency", b"latency", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["latency", b"latency", "next_attempt_time", b"next_attempt_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "error_message", b"error_message", "latency", b"latency", "outcome", b"outcome", "response_body", b"response_body", "response_status", b"response_status", "start_time", b"start_time", "trigger", b"trigger"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "delivery_id", b"delivery_id", "delivery_status", b"delivery_status", "error_message", b"error_message", "event_id", b"event_id", "event_type", b"event_type", "latency", b"latency", "next_attempt_time", b"next_attempt_time", "outcome", b"outcome", "request_bytes", b"request_bytes", "request_headers", b"request_headers", "response_body", b"response_body", "response_headers", b"response_headers", "response_status", b"response_status", "response_text", b"response_text", "start_time", b"start_time", "trigger", b"trigger", "webhook_id", b"webhook_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -194,6 +304,8 @@ class Delivery(_message.Message):
     NEXT_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    TRIGGER_FIELD_NUMBER: _builtins.int
+    REPLAY_ID_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.str
     """`dlv_`, the 26 characters of the event id, `_`, the webhook id."""
     customer_id: _builtins.int
@@ -208,9 +320,15 @@ class Delivery(_message.Message):
     """Where it stands."""
     attempt_count: _builtins.int
     """How many attempts were made."""
+    trigger: Global___AttemptTrigger.ValueType
+    """What caused its latest attempt, or causes the next while it is PENDING."""
+    replay_id: _builtins.int
+    """The replay that last began it anew, 0 for none."""
     @_builtins.property
     def last_attempt(self) -> Global___DeliveryAttempt:
-        """The latest attempt. Unset before the first, and when a delivery ended without one."""
+        """The latest attempt, if it is what changed the delivery last. Unset before the first, when a delivery ended without
+        one, and when RetryDelivery or a replay has begun it anew; ListDeliveryAttempts has them all.
+        """
 
     @_builtins.property
     def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
@@ -238,10 +356,12 @@ class Delivery(_message.Message):
         next_attempt_time: _timestamp_pb2.Timestamp | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        trigger: Global___AttemptTrigger.ValueType = ...,
+        replay_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_attempt", b"last_attempt", "next_attempt_time", b"next_attempt_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "create_time", b"create_time", "customer_id", b"customer_id", "delivery_id", b"delivery_id", "event_id", b"event_id", "event_type", b"event_type", "last_attempt", b"last_attempt", "next_attempt_time", b"next_attempt_time", "status", b"status", "update_time", b"update_time", "webhook_id", b"webhook_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "create_time", b"create_time", "customer_id", b"customer_id", "delivery_id", b"delivery_id", "event_id", b"event_id", "event_type", b"event_type", "last_attempt", b"last_attempt", "next_attempt_time", b"next_attempt_time", "replay_id", b"replay_id", "status", b"status", "trigger", b"trigger", "update_time", b"update_time", "webhook_id", b"webhook_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -56,6 +56,7 @@ class Event(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     DATA_JSON_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    TEST_WEBHOOK_ID_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """`evt_` and 26 characters. Assigned by the service; also the `webhook-id` header of every request."""
     customer_id: _builtins.int
@@ -64,6 +65,8 @@ class Event(_message.Message):
     """A registered event type, for example `job.completed`."""
     data_json: _builtins.str
     """JSON text of at most 256 KiB, nested at most 64 deep, kept, signed and sent byte for byte."""
+    test_webhook_id: _builtins.int
+    """Set for the event of a TestWebhook call: it goes to this webhook only, and no replay sends it again."""
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened, sent as `timestamp` in whole Unix seconds. Unset: when it was published."""
@@ -93,10 +96,11 @@ class Event(_message.Message):
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         data_json: _builtins.str = ...,
         data: _struct_pb2.Struct | None = ...,
+        test_webhook_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "create_time", b"create_time", "data", b"data", "data_json", b"data_json", "occur_time", b"occur_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "content", b"content", "create_time", b"create_time", "customer_id", b"customer_id", "data", b"data", "data_json", b"data_json", "event_id", b"event_id", "event_type", b"event_type", "occur_time", b"occur_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "content", b"content", "create_time", b"create_time", "customer_id", b"customer_id", "data", b"data", "data_json", b"data_json", "event_id", b"event_id", "event_type", b"event_type", "occur_time", b"occur_time", "test_webhook_id", b"test_webhook_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["data_json", "data"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015

@@ -10,8 +10,11 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from webhook.v1 import delivery_pb2 as _delivery_pb2
 from webhook.v1 import event_pb2 as _event_pb2
+from webhook.v1 import event_type_pb2 as _event_type_pb2
+from webhook.v1 import replay_pb2 as _replay_pb2
 from webhook.v1 import webhook_pb2 as _webhook_pb2
 import builtins as _builtins
 import sys
@@ -23,6 +26,122 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _BreakerState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BreakerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BreakerState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BREAKER_STATE_UNSPECIFIED: _BreakerState.ValueType  # 0
+    """Not set. Never returned."""
+    BREAKER_STATE_CLOSED: _BreakerState.ValueType  # 1
+    """Requests are sent."""
+    BREAKER_STATE_OPEN: _BreakerState.ValueType  # 2
+    """The receiver failed too often: nothing is sent until one request may probe it."""
+    BREAKER_STATE_HALF_OPEN: _BreakerState.ValueType  # 3
+    """A few requests are sent, more with each answer."""
+
+class BreakerState(_BreakerState, metaclass=_BreakerStateEnumTypeWrapper):
+    """How the service treats a receiver that fails. Values may be added."""
+
+BREAKER_STATE_UNSPECIFIED: BreakerState.ValueType  # 0
+"""Not set. Never returned."""
+BREAKER_STATE_CLOSED: BreakerState.ValueType  # 1
+"""Requests are sent."""
+BREAKER_STATE_OPEN: BreakerState.ValueType  # 2
+"""The receiver failed too often: nothing is sent until one request may probe it."""
+BREAKER_STATE_HALF_OPEN: BreakerState.ValueType  # 3
+"""A few requests are sent, more with each answer."""
+Global___BreakerState: _TypeAlias = BreakerState  # noqa: Y015
+
+class _MatchVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MatchVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MatchVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MATCH_VERDICT_UNSPECIFIED: _MatchVerdict.ValueType  # 0
+    """Not set. Never returned."""
+    MATCH_VERDICT_MATCHED: _MatchVerdict.ValueType  # 1
+    """It matched: there is a delivery."""
+    MATCH_VERDICT_TYPE_NOT_SUBSCRIBED: _MatchVerdict.ValueType  # 2
+    """The webhook does not ask for this type."""
+    MATCH_VERDICT_CREATED_LATER: _MatchVerdict.ValueType  # 3
+    """The webhook was created after the event was published."""
+    MATCH_VERDICT_DISABLED: _MatchVerdict.ValueType  # 4
+    """The webhook is disabled, and was when the event was published."""
+    MATCH_VERDICT_CHANGED_LATER: _MatchVerdict.ValueType  # 5
+    """The webhook would match now, but did not when the event was published: it was changed or was disabled then."""
+    MATCH_VERDICT_TEST_OF_ANOTHER: _MatchVerdict.ValueType  # 6
+    """The event is the test of another webhook."""
+
+class MatchVerdict(_MatchVerdict, metaclass=_MatchVerdictEnumTypeWrapper):
+    """Whether an event goes to a webhook, and why not. Values may be added."""
+
+MATCH_VERDICT_UNSPECIFIED: MatchVerdict.ValueType  # 0
+"""Not set. Never returned."""
+MATCH_VERDICT_MATCHED: MatchVerdict.ValueType  # 1
+"""It matched: there is a delivery."""
+MATCH_VERDICT_TYPE_NOT_SUBSCRIBED: MatchVerdict.ValueType  # 2
+"""The webhook does not ask for this type."""
+MATCH_VERDICT_CREATED_LATER: MatchVerdict.ValueType  # 3
+"""The webhook was created after the event was published."""
+MATCH_VERDICT_DISABLED: MatchVerdict.ValueType  # 4
+"""The webhook is disabled, and was when the event was published."""
+MATCH_VERDICT_CHANGED_LATER: MatchVerdict.ValueType  # 5
+"""The webhook would match now, but did not when the event was published: it was changed or was disabled then."""
+MATCH_VERDICT_TEST_OF_ANOTHER: MatchVerdict.ValueType  # 6
+"""The event is the test of another webhook."""
+Global___MatchVerdict: _TypeAlias = MatchVerdict  # noqa: Y015
+
+class _DeliveryStanding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeliveryStandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeliveryStanding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DELIVERY_STANDING_UNSPECIFIED: _DeliveryStanding.ValueType  # 0
+    """Not set: there is no delivery."""
+    DELIVERY_STANDING_ENDED: _DeliveryStanding.ValueType  # 1
+    """It ended; the delivery's status says how."""
+    DELIVERY_STANDING_SCHEDULED: _DeliveryStanding.ValueType  # 2
+    """Its next attempt is due at `until_time`."""
+    DELIVERY_STANDING_PAUSED: _DeliveryStanding.ValueType  # 3
+    """It waits for ResumeWebhook."""
+    DELIVERY_STANDING_BREAKER_OPEN: _DeliveryStanding.ValueType  # 4
+    """The receiver failed too often: nothing is sent to it until `until_time`, then one request."""
+    DELIVERY_STANDING_HELD: _DeliveryStanding.ValueType  # 5
+    """The receiver asked for it with Retry-After: nothing is sent to it until `until_time`."""
+    DELIVERY_STANDING_RATE_LIMITED: _DeliveryStanding.ValueType  # 6
+    """It is due and waits for the webhook's rate limit, or for the rate that the receiver's 429 answers allow."""
+    DELIVERY_STANDING_WAITING_FOR_SLOT: _DeliveryStanding.ValueType  # 7
+    """It is due and waits for one of the webhook's slots, or is being sent."""
+    DELIVERY_STANDING_ENDING: _DeliveryStanding.ValueType  # 8
+    """Its webhook is deleted or disabled; it is about to be cancelled."""
+
+class DeliveryStanding(_DeliveryStanding, metaclass=_DeliveryStandingEnumTypeWrapper):
+    """What a delivery waits for, or how it ended. Values may be added."""
+
+DELIVERY_STANDING_UNSPECIFIED: DeliveryStanding.ValueType  # 0
+"""Not set: there is no delivery."""
+DELIVERY_STANDING_ENDED: DeliveryStanding.ValueType  # 1
+"""It ended; the delivery's status says how."""
+DELIVERY_STANDING_SCHEDULED: DeliveryStanding.ValueType  # 2
+"""Its next attempt is due at `until_time`."""
+DELIVERY_STANDING_PAUSED: DeliveryStanding.ValueType  # 3
+"""It waits for ResumeWebhook."""
+DELIVERY_STANDING_BREAKER_OPEN: DeliveryStanding.ValueType  # 4
+"""The receiver failed too often: nothing is sent to it until `until_time`, then one request."""
+DELIVERY_STANDING_HELD: DeliveryStanding.ValueType  # 5
+"""The receiver asked for it with Retry-After: nothing is sent to it until `until_time`."""
+DELIVERY_STANDING_RATE_LIMITED: DeliveryStanding.ValueType  # 6
+"""It is due and waits for the webhook's rate limit, or for the rate that the receiver's 429 answers allow."""
+DELIVERY_STANDING_WAITING_FOR_SLOT: DeliveryStanding.ValueType  # 7
+"""It is due and waits for one of the webhook's slots, or is being sent."""
+DELIVERY_STANDING_ENDING: DeliveryStanding.ValueType  # 8
+"""Its webhook is deleted or disabled; it is about to be cancelled."""
+Global___DeliveryStanding: _TypeAlias = DeliveryStanding  # noqa: Y015
 
 @_typing.final
 class CreateWebhookRequest(_message.Message):
@@ -534,6 +653,8 @@ class ListDeliveriesRequest(_message.Message):
     EVENT_TYPES_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.int
     """The customer whose deliveries are listed. 0 with a token for all customers: all."""
     page_size: _builtins.int
@@ -554,6 +675,14 @@ class ListDeliveriesRequest(_message.Message):
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_delivery_pb2.DeliveryStatus.ValueType]:
         """Only deliveries with one of these statuses. Empty: all."""
 
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Only deliveries of events that were stored at or after this time."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Only deliveries of events that were stored before this time."""
+
     def __init__(
         self,
         *,
@@ -564,10 +693,12 @@ class ListDeliveriesRequest(_message.Message):
         event_types: _abc.Iterable[_builtins.str] | None = ...,
         statuses: _abc.Iterable[_delivery_pb2.DeliveryStatus.ValueType] | None = ...,
         event_id: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "event_id", b"event_id", "event_types", b"event_types", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "webhook_ids", b"webhook_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "end_time", b"end_time", "event_id", b"event_id", "event_types", b"event_types", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time", "statuses", b"statuses", "webhook_ids", b"webhook_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -585,7 +716,9 @@ class ListDeliveriesResponse(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[_delivery_pb2.Delivery]:
-        """The deliveries, newest event first."""
+        """The deliveries, newest event first. With a filter that fits few, a page may hold fewer than asked for, or none,
+        before the last.
+        """
 
     def __init__(
         self,
@@ -603,7 +736,7 @@ Global___ListDeliveriesResponse: _TypeAlias = ListDeliveriesResponse  # noqa: Y0
 
 @_typing.final
 class ListDeliveryAttemptsRequest(_message.Message):
-    """Request of ListDeliveryAttempts."""
+    """Request of ListDeliveryAttempts. All filters must hold."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -611,14 +744,47 @@ class ListDeliveryAttemptsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     DELIVERY_ID_FIELD_NUMBER: _builtins.int
+    WEBHOOK_IDS_FIELD_NUMBER: _builtins.int
+    EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    STATUSES_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.int
-    """The customer of the delivery."""
+    """The customer whose attempts are listed. 0 with a token for all customers: all."""
     page_size: _builtins.int
     """How many at the most: 0 gives 50, more than 1,000 gives 1,000."""
     page_token: _builtins.str
     """next_page_token of the page before. The other fields must be as they were."""
     delivery_id: _builtins.str
-    """The delivery."""
+    """Only attempts of this delivery."""
+    event_id: _builtins.str
+    """Only attempts of this event."""
+    @_builtins.property
+    def webhook_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Only attempts to one of these webhooks, at most 100. Empty: all."""
+
+    @_builtins.property
+    def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only attempts of events of matching types: exact, `job.*` or `*`, at most 100. Empty: all."""
+
+    @_builtins.property
+    def statuses(self) -> _containers.RepeatedScalarFieldContainer[_delivery_pb2.DeliveryStatus.ValueType]:
+        """Only attempts after which the delivery had one of these statuses. Empty: all."""
+
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedScalarFieldContainer[_delivery_pb2.AttemptOutcome.ValueType]:
+        """Only attempts with one of these outcomes. Empty: all."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Only attempts that ended at or after this time."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Only attempts that ended before this time."""
+
     def __init__(
         self,
         *,
@@ -626,10 +792,17 @@ class ListDeliveryAttemptsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         delivery_id: _builtins.str = ...,
+        webhook_ids: _abc.Iterable[_builtins.int] | None = ...,
+        event_types: _abc.Iterable[_builtins.str] | None = ...,
+        statuses: _abc.Iterable[_delivery_pb2.DeliveryStatus.ValueType] | None = ...,
+        event_id: _builtins.str = ...,
+        outcomes: _abc.Iterable[_delivery_pb2.AttemptOutcome.ValueType] | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "delivery_id", b"delivery_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "delivery_id", b"delivery_id", "end_time", b"end_time", "event_id", b"event_id", "event_types", b"event_types", "outcomes", b"outcomes", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time", "statuses", b"statuses", "webhook_ids", b"webhook_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -647,7 +820,9 @@ class ListDeliveryAttemptsResponse(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[_delivery_pb2.DeliveryAttempt]:
-        """The attempts, newest first."""
+        """The attempts, newest first. With a filter that fits few, a page may hold fewer than asked for, or none, before the
+        last.
+        """
 
     def __init__(
         self,
@@ -770,3 +945,873 @@ class WatchDeliveriesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchDeliveriesResponse: _TypeAlias = WatchDeliveriesResponse  # noqa: Y015
+
+@_typing.final
+class RotateWebhookSecretRequest(_message.Message):
+    """Request of RotateWebhookSecret."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    WEBHOOK_ID_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.int
+    """The customer that owns the webhook."""
+    webhook_id: _builtins.int
+    """The webhook."""
+    secret: _builtins.str
+    """The new secret, as in Webhook. Empty: the service makes one, and returns it."""
+    request_id: _builtins.str
+    """Makes the call safe to repeat, as in CreateWebhook."""
+    @_builtins.property
+    def overlap(self) -> _duration_pb2.Duration:
+        """For how long the old secret signs too, 0 s to 7 days; 0 s if it has leaked. Unset: 24 h."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.int = ...,
+        webhook_id: _builtins.int = ...,
+        secret: _builtins.str = ...,
+        overlap: _duration_pb2.Duration | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["overlap", b"overlap"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "overlap", b"overlap", "request_id", b"request_id", "secret", b"secret", "webhook_id", b"webhook_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateWebhookSecretRequest: _TypeAlias = RotateWebhookSecretRequest  # noqa: Y015
+
+@_typing.final
+class TestWebhookRequest(_message.Message):
+    """Request of TestWebhook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    WEBHOOK_ID_FIELD_NUMBER: _builtins.int
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    DATA_JSON_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.int
+    """The customer that owns the webhook."""
+    webhook_id: _builtins.int
+    """The webhook."""
+    event_type: _builtins.str
+    """The type of the event that is sent. Any event type, registered or not. Empty: `webhook.test`."""
+    data_json: _builtins.str
+    """Its data, as in Event. Empty: `{"test":true}`."""
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.int = ...,
+        webhook_id: _builtins.int = ...,
+        event_type: _builtins.str = ...,
+        data_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "data_json", b"data_json", "event_type", b"event_type", "webhook_id", b"webhook_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TestWebhookRequest: _TypeAlias = TestWebhookRequest  # noqa: Y015
+
+@_typing.final
+class TestWebhookResponse(_message.Message):
+    """Response of TestWebhook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELIVERY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def delivery(self) -> _delivery_pb2.Delivery:
+        """The delivery of the test event, with its one attempt."""
+
+    def __init__(
+        self,
+        *,
+        delivery: _delivery_pb2.Delivery | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TestWebhookResponse: _TypeAlias = TestWebhookResponse  # noqa: Y015
+
+@_typing.final
+class GetWebhookStatsRequest(_message.Message):
+    """Request of GetWebhookStats."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    WEBHOOK_ID_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.int
+    """The customer that owns the webhook."""
+    webhook_id: _builtins.int
+    """The webhook."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Attempts that ended at or after this time are counted. Unset: 24 h before end_time."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Attempts that ended before this time are counted. Unset: now. The window has at most 31 days."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.int = ...,
+        webhook_id: _builtins.int = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "end_time", b"end_time", "start_time", b"start_time", "webhook_id", b"webhook_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetWebhookStatsRequest: _TypeAlias = GetWebhookStatsRequest  # noqa: Y015
+
+@_typing.final
+class OutcomeCount(_message.Message):
+    """How many attempts ended in one way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    outcome: _delivery_pb2.AttemptOutcome.ValueType
+    """How they ended."""
+    count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        outcome: _delivery_pb2.AttemptOutcome.ValueType = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutcomeCount: _TypeAlias = OutcomeCount  # noqa: Y015
+
+@_typing.final
+class EndingCount(_message.Message):
+    """How many deliveries ended in one way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    status: _delivery_pb2.DeliveryStatus.ValueType
+    """How they ended."""
+    count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        status: _delivery_pb2.DeliveryStatus.ValueType = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndingCount: _TypeAlias = EndingCount  # noqa: Y015
+
+@_typing.final
+class GetWebhookStatsResponse(_message.Message):
+    """Response of GetWebhookStats."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    SUCCESS_RATE_FIELD_NUMBER: _builtins.int
+    ENDINGS_FIELD_NUMBER: _builtins.int
+    LATENCY_P50_FIELD_NUMBER: _builtins.int
+    LATENCY_P95_FIELD_NUMBER: _builtins.int
+    LATENCY_P99_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
+    PENDING_COUNT_FIELD_NUMBER: _builtins.int
+    DUE_COUNT_FIELD_NUMBER: _builtins.int
+    OLDEST_DUE_AGE_FIELD_NUMBER: _builtins.int
+    BREAKER_STATE_FIELD_NUMBER: _builtins.int
+    BREAKER_PROBE_TIME_FIELD_NUMBER: _builtins.int
+    HOLD_UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    FAILING_SINCE_TIME_FIELD_NUMBER: _builtins.int
+    attempt_count: _builtins.int
+    """The attempts of the window, tests not counted."""
+    success_rate: _builtins.float
+    """The share of attempts that succeeded, 0 to 1. 0 when there were none."""
+    truncated: _builtins.bool
+    """Whether the window held more than the million attempts that are looked at; the numbers are those of the latest."""
+    pending_count: _builtins.int
+    """Deliveries that are pending now. Counted up to 1,000,000."""
+    due_count: _builtins.int
+    """How many of them are due."""
+    breaker_state: Global___BreakerState.ValueType
+    """How the receiver is treated now."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """The start of the window."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """The end of the window."""
+
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutcomeCount]:
+        """The same by outcome; those that did not occur are left out."""
+
+    @_builtins.property
+    def endings(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndingCount]:
+        """The deliveries that ended in the window; those that did not occur are left out."""
+
+    @_builtins.property
+    def latency_p50(self) -> _duration_pb2.Duration:
+        """Half of the attempts of the window that were answered took no longer. Unset when there were none."""
+
+    @_builtins.property
+    def latency_p95(self) -> _duration_pb2.Duration:
+        """The same for 95 of 100."""
+
+    @_builtins.property
+    def latency_p99(self) -> _duration_pb2.Duration:
+        """The same for 99 of 100."""
+
+    @_builtins.property
+    def oldest_due_age(self) -> _duration_pb2.Duration:
+        """How long the oldest of them has been due. Unset when none is."""
+
+    @_builtins.property
+    def breaker_probe_time(self) -> _timestamp_pb2.Timestamp:
+        """When one request may probe the receiver. Set only while the breaker is OPEN."""
+
+    @_builtins.property
+    def hold_until_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when nothing is sent because the receiver asked for it with Retry-After."""
+
+    @_builtins.property
+    def failing_since_time(self) -> _timestamp_pb2.Timestamp:
+        """The first failure since the last success. Unset while the receiver is well."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        attempt_count: _builtins.int = ...,
+        outcomes: _abc.Iterable[Global___OutcomeCount] | None = ...,
+        success_rate: _builtins.float = ...,
+        endings: _abc.Iterable[Global___EndingCount] | None = ...,
+        latency_p50: _duration_pb2.Duration | None = ...,
+        latency_p95: _duration_pb2.Duration | None = ...,
+        latency_p99: _duration_pb2.Duration | None = ...,
+        truncated: _builtins.bool = ...,
+        pending_count: _builtins.int = ...,
+        due_count: _builtins.int = ...,
+        oldest_due_age: _duration_pb2.Duration | None = ...,
+        breaker_state: Global___BreakerState.ValueType = ...,
+        breaker_probe_time: _timestamp_pb2.Timestamp | None = ...,
+        hold_until_time: _timestamp_pb2.Timestamp | None = ...,
+        failing_since_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breaker_probe_time", b"breaker_probe_time", "end_time", b"end_time", "failing_since_time", b"failing_since_time", "hold_until_time", b"hold_until_time", "latency_p50", b"latency_p50", "latency_p95", b"latency_p95", "latency_p99", b"latency_p99", "oldest_due_age", b"oldest_due_age", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "breaker_probe_time", b"breaker_probe_time", "breaker_state", b"breaker_state", "due_count", b"due_count", "end_time", b"end_time", "endings", b"endings", "failing_since_time", b"failing_since_time", "hold_until_time", b"hold_until_time", "latency_p50", b"latency_p50", "latency_p95", b"latency_p95", "latency_p99", b"latency_p99", "oldest_due_age", b"oldest_due_age", "outcomes", b"outcomes", "pending_count", b"pending_count", "start_time", b"start_time", "success_rate", b"success_rate", "truncated", b"truncated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetWebhookStatsResponse: _TypeAlias = GetWebhookStatsResponse  # noqa: Y015
+
+@_typing.final
+class CreateEventTypeRequest(_message.Message):
+    """Request of CreateEventType."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event_type(self) -> _event_type_pb2.EventType:
+        """The event type to register."""
+
+    def __init__(
+        self,
+        *,
+        event_type: _event_type_pb2.EventType | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateEventTypeRequest: _TypeAlias = CreateEventTypeRequest  # noqa: Y015
+
+@_typing.final
+class GetEventTypeRequest(_message.Message):
+    """Request of GetEventType."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    event_type: _builtins.str
+    """The event type."""
+    def __init__(
+        self,
+        *,
+        event_type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEventTypeRequest: _TypeAlias = GetEventTypeRequest  # noqa: Y015
+
+@_typing.final
+class ListEventTypesRequest(_message.Message):
+    """Request of ListEventTypes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    INCLUDE_ARCHIVED_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """How many at the most: 0 gives 50, more than 1,000 gives 1,000."""
+    page_token: _builtins.str
+    """next_page_token of the page before. The other fields must be as they were."""
+    include_archived: _builtins.bool
+    """Whether archived types are listed too."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        include_archived: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_archived", b"include_archived", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEventTypesRequest: _TypeAlias = ListEventTypesRequest  # noqa: Y015
+
+@_typing.final
+class ListEventTypesResponse(_message.Message):
+    """Response of ListEventTypes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def event_types(self) -> _containers.RepeatedCompositeFieldContainer[_event_type_pb2.EventType]:
+        """The event types, in the order of their names."""
+
+    def __init__(
+        self,
+        *,
+        event_types: _abc.Iterable[_event_type_pb2.EventType] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_types", b"event_types", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEventTypesResponse: _TypeAlias = ListEventTypesResponse  # noqa: Y015
+
+@_typing.final
+class UpdateEventTypeRequest(_message.Message):
+    """Request of UpdateEventType."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event_type(self) -> _event_type_pb2.EventType:
+        """The event type with its name and the new values. A non-empty etag must be the current one."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which fields change. Empty: every changeable field that is set in `event_type`. `*`: all changeable fields."""
+
+    def __init__(
+        self,
+        *,
+        event_type: _event_type_pb2.EventType | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateEventTypeRequest: _TypeAlias = UpdateEventTypeRequest  # noqa: Y015
+
+@_typing.final
+class ListEventsRequest(_message.Message):
+    """Request of ListEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.int
+    """The customer whose events are listed. 0 with a token for all customers: all."""
+    page_size: _builtins.int
+    """How many at the most: 0 gives 50, more than 1,000 gives 1,000."""
+    page_token: _builtins.str
+    """next_page_token of the page before. The other fields must be as they were."""
+    @_builtins.property
+    def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only events of matching types: exact, `job.*` or `*`, at most 100. Empty: all."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Only events that were stored at or after this time."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Only events that were stored before this time."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        event_types: _abc.Iterable[_builtins.str] | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "end_time", b"end_time", "event_types", b"event_types", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEventsRequest: _TypeAlias = ListEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListEventsResponse(_message.Message):
+    """Response of ListEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
+        """The events with their data, newest first. A page of large events holds fewer than asked for; with a filter that fits
+        few, it may hold none before the last.
+        """
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[_event_pb2.Event] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEventsResponse: _TypeAlias = ListEventsResponse  # noqa: Y015
+
+@_typing.final
+class ExplainEventRequest(_message.Message):
+    """Request of ExplainEvent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.int
+    """The customer of the event."""
+    event_id: _builtins.str
+    """The event."""
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.int = ...,
+        event_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "event_id", b"event_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainEventRequest: _TypeAlias = ExplainEventRequest  # noqa: Y015
+
+@_typing.final
+class WebhookExplanation(_message.Message):
+    """What an event means for one webhook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEBHOOK_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
+    webhook_id: _builtins.int
+    """The webhook. It may be deleted if it has a delivery of the event."""
+    name: _builtins.str
+    """Its name."""
+    status: _webhook_pb2.WebhookStatus.ValueType
+    """Its status now; UNSPECIFIED if it is deleted."""
+    verdict: Global___MatchVerdict.ValueType
+    """Whether the event goes to it, and why not."""
+    standing: Global___DeliveryStanding.ValueType
+    """Where its delivery stands."""
+    explanation: _builtins.str
+    """All of it as a sentence."""
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when it waits, as far as that is known."""
+
+    @_builtins.property
+    def delivery(self) -> _delivery_pb2.Delivery:
+        """The delivery, if there is one."""
+
+    def __init__(
+        self,
+        *,
+        webhook_id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        status: _webhook_pb2.WebhookStatus.ValueType = ...,
+        verdict: Global___MatchVerdict.ValueType = ...,
+        standing: Global___DeliveryStanding.ValueType = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+        explanation: _builtins.str = ...,
+        delivery: _delivery_pb2.Delivery | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "until_time", b"until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "explanation", b"explanation", "name", b"name", "standing", b"standing", "status", b"status", "until_time", b"until_time", "verdict", b"verdict", "webhook_id", b"webhook_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WebhookExplanation: _TypeAlias = WebhookExplanation  # noqa: Y015
+
+@_typing.final
+class ExplainEventResponse(_message.Message):
+    """Response of ExplainEvent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    WEBHOOKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event(self) -> _event_pb2.Event:
+        """The event, without its data."""
+
+    @_builtins.property
+    def webhooks(self) -> _containers.RepeatedCompositeFieldContainer[Global___WebhookExplanation]:
+        """One entry for each webhook of the customer, and for each deleted one that has a delivery of the event; the oldest
+        webhook first.
+        """
+
+    def __init__(
+        self,
+        *,
+        event: _event_pb2.Event | None = ...,
+        webhooks: _abc.Iterable[Global___WebhookExplanation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "webhooks", b"webhooks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainEventResponse: _TypeAlias = ExplainEventResponse  # noqa: Y015
+
+@_typing.final
+class RetryDeliveryRequest(_message.Message):
+    """Request of RetryDelivery."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    DELIVERY_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.int
+    """The customer of the delivery."""
+    delivery_id: _builtins.str
+    """The delivery."""
+    request_id: _builtins.str
+    """Makes the call safe to repeat: 1 to 128 printable ASCII characters, unique per customer among events and retries. The
+    same id for the same delivery retries it once.
+    """
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.int = ...,
+        delivery_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "delivery_id", b"delivery_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryDeliveryRequest: _TypeAlias = RetryDeliveryRequest  # noqa: Y015
+
+@_typing.final
+class CancelDeliveryRequest(_message.Message):
+    """Request of CancelDelivery."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    DELIVERY_ID_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.int
+    """The customer of the delivery."""
+    delivery_id: _builtins.str
+    """The delivery."""
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.int = ...,
+        delivery_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "delivery_id", b"delivery_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelDeliveryRequest: _TypeAlias = CancelDeliveryRequest  # noqa: Y015
+
+@_typing.final
+class CreateReplayRequest(_message.Message):
+    """Request of CreateReplay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLAY_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    dry_run: _builtins.bool
+    """Only counts: `delivery_count` of the answer tells how many deliveries it would begin anew. Nothing is stored."""
+    request_id: _builtins.str
+    """Makes the call safe to repeat, as in CreateWebhook."""
+    @_builtins.property
+    def replay(self) -> _replay_pb2.Replay:
+        """What to replay."""
+
+    def __init__(
+        self,
+        *,
+        replay: _replay_pb2.Replay | None = ...,
+        dry_run: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["replay", b"replay"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "replay", b"replay", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateReplayRequest: _TypeAlias = CreateReplayRequest  # noqa: Y015
+
+@_typing.final
+class GetReplayRequest(_message.Message):
+    """Request of GetReplay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    REPLAY_ID_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.int
+    """The customer of the replay."""
+    replay_id: _builtins.int
+    """The replay."""
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.int = ...,
+        replay_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "replay_id", b"replay_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReplayRequest: _TypeAlias = GetReplayRequest  # noqa: Y015
+
+@_typing.final
+class ListReplaysRequest(_message.Message):
+    """Request of ListReplays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATUSES_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.int
+    """The customer whose replays are listed. 0 with a token for all customers: all."""
+    page_size: _builtins.int
+    """How many at the most: 0 gives 50, more than 1,000 gives 1,000."""
+    page_token: _builtins.str
+    """next_page_token of the page before. The other fields must be as they were."""
+    @_builtins.property
+    def statuses(self) -> _containers.RepeatedScalarFieldContainer[_replay_pb2.ReplayStatus.ValueType]:
+        """Only replays with one of these statuses. Empty: all."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        statuses: _abc.Iterable[_replay_pb2.ReplayStatus.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReplaysRequest: _TypeAlias = ListReplaysRequest  # noqa: Y015
+
+@_typing.final
+class ListReplaysResponse(_message.Message):
+    """Response of ListReplays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLAYS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def replays(self) -> _containers.RepeatedCompositeFieldContainer[_replay_pb2.Replay]:
+        """The replays, newest first."""
+
+    def __init__(
+        self,
+        *,
+        replays: _abc.Iterable[_replay_pb2.Replay] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "replays", b"replays"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReplaysResponse: _TypeAlias = ListReplaysResponse  # noqa: Y015
+
+@_typing.final
+class CancelReplayRequest(_message.Message):
+    """Request of CancelReplay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    REPLAY_ID_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.int
+    """The customer of the replay."""
+    replay_id: _builtins.int
+    """The replay."""
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.int = ...,
+        replay_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "replay_id", b"replay_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelReplayRequest: _TypeAlias = CancelReplayRequest  # noqa: Y015
+
+@_typing.final
+class DeleteCustomerDataRequest(_message.Message):
+    """Request of DeleteCustomerData."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.int
+    """The customer. Must be named, and positive."""
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteCustomerDataRequest: _TypeAlias = DeleteCustomerDataRequest  # noqa: Y015
+
+@_typing.final
+class DeleteCustomerDataResponse(_message.Message):
+    """Response of DeleteCustomerData."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    complete: _builtins.bool
+    """Whether nothing of the customer is left."""
+    def __init__(
+        self,
+        *,
+        complete: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteCustomerDataResponse: _TypeAlias = DeleteCustomerDataResponse  # noqa: Y015

@@ -6,6 +6,8 @@ import warnings
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from webhook.v1 import delivery_pb2 as webhook_dot_v1_dot_delivery__pb2
 from webhook.v1 import event_pb2 as webhook_dot_v1_dot_event__pb2
+from webhook.v1 import event_type_pb2 as webhook_dot_v1_dot_event__type__pb2
+from webhook.v1 import replay_pb2 as webhook_dot_v1_dot_replay__pb2
 from webhook.v1 import service_pb2 as webhook_dot_v1_dot_service__pb2
 from webhook.v1 import webhook_pb2 as webhook_dot_v1_dot_webhook__pb2
 
@@ -78,6 +80,41 @@ class WebhookServiceStub(object):
                 request_serializer=webhook_dot_v1_dot_service__pb2.ResumeWebhookRequest.SerializeToString,
                 response_deserializer=webhook_dot_v1_dot_webhook__pb2.Webhook.FromString,
                 _registered_method=True)
+        self.RotateWebhookSecret = channel.unary_unary(
+                '/webhook.v1.WebhookService/RotateWebhookSecret',
+                request_serializer=webhook_dot_v1_dot_service__pb2.RotateWebhookSecretRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_webhook__pb2.Webhook.FromString,
+                _registered_method=True)
+        self.TestWebhook = channel.unary_unary(
+                '/webhook.v1.WebhookService/TestWebhook',
+                request_serializer=webhook_dot_v1_dot_service__pb2.TestWebhookRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_service__pb2.TestWebhookResponse.FromString,
+                _registered_method=True)
+        self.GetWebhookStats = channel.unary_unary(
+                '/webhook.v1.WebhookService/GetWebhookStats',
+                request_serializer=webhook_dot_v1_dot_service__pb2.GetWebhookStatsRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_service__pb2.GetWebhookStatsResponse.FromString,
+                _registered_method=True)
+        self.CreateEventType = channel.unary_unary(
+                '/webhook.v1.WebhookService/CreateEventType',
+                request_serializer=webhook_dot_v1_dot_service__pb2.CreateEventTypeRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_event__type__pb2.EventType.FromString,
+                _registered_method=True)
+        self.GetEventType = channel.unary_unary(
+                '/webhook.v1.WebhookService/GetEventType',
+                request_serializer=webhook_dot_v1_dot_service__pb2.GetEventTypeRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_event__type__pb2.EventType.FromString,
+                _registered_method=True)
+        self.ListEventTypes = channel.unary_unary(
+                '/webhook.v1.WebhookService/ListEventTypes',
+                request_serializer=webhook_dot_v1_dot_service__pb2.ListEventTypesRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_service__pb2.ListEventTypesResponse.FromString,
+                _registered_method=True)
+        self.UpdateEventType = channel.unary_unary(
+                '/webhook.v1.WebhookService/UpdateEventType',
+                request_serializer=webhook_dot_v1_dot_service__pb2.UpdateEventTypeRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_event__type__pb2.EventType.FromString,
+                _registered_method=True)
         self.PublishEvent = channel.unary_unary(
                 '/webhook.v1.WebhookService/PublishEvent',
                 request_serializer=webhook_dot_v1_dot_service__pb2.PublishEventRequest.SerializeToString,
@@ -92,6 +129,16 @@ class WebhookServiceStub(object):
                 '/webhook.v1.WebhookService/GetEvent',
                 request_serializer=webhook_dot_v1_dot_service__pb2.GetEventRequest.SerializeToString,
                 response_deserializer=webhook_dot_v1_dot_event__pb2.Event.FromString,
+                _registered_method=True)
+        self.ListEvents = channel.unary_unary(
+                '/webhook.v1.WebhookService/ListEvents',
+                request_serializer=webhook_dot_v1_dot_service__pb2.ListEventsRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_service__pb2.ListEventsResponse.FromString,
+                _registered_method=True)
+        self.ExplainEvent = channel.unary_unary(
+                '/webhook.v1.WebhookService/ExplainEvent',
+                request_serializer=webhook_dot_v1_dot_service__pb2.ExplainEventRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_service__pb2.ExplainEventResponse.FromString,
                 _registered_method=True)
         self.GetDelivery = channel.unary_unary(
                 '/webhook.v1.WebhookService/GetDelivery',
@@ -108,10 +155,45 @@ class WebhookServiceStub(object):
                 request_serializer=webhook_dot_v1_dot_service__pb2.ListDeliveryAttemptsRequest.SerializeToString,
                 response_deserializer=webhook_dot_v1_dot_service__pb2.ListDeliveryAttemptsResponse.FromString,
                 _registered_method=True)
+        self.RetryDelivery = channel.unary_unary(
+                '/webhook.v1.WebhookService/RetryDelivery',
+                request_serializer=webhook_dot_v1_dot_service__pb2.RetryDeliveryRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_delivery__pb2.Delivery.FromString,
+                _registered_method=True)
+        self.CancelDelivery = channel.unary_unary(
+                '/webhook.v1.WebhookService/CancelDelivery',
+                request_serializer=webhook_dot_v1_dot_service__pb2.CancelDeliveryRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_delivery__pb2.Delivery.FromString,
+                _registered_method=True)
         self.WatchDeliveries = channel.unary_stream(
                 '/webhook.v1.WebhookService/WatchDeliveries',
                 request_serializer=webhook_dot_v1_dot_service__pb2.WatchDeliveriesRequest.SerializeToString,
                 response_deserializer=webhook_dot_v1_dot_service__pb2.WatchDeliveriesResponse.FromString,
+                _registered_method=True)
+        self.CreateReplay = channel.unary_unary(
+                '/webhook.v1.WebhookService/CreateReplay',
+                request_serializer=webhook_dot_v1_dot_service__pb2.CreateReplayRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_replay__pb2.Replay.FromString,
+                _registered_method=True)
+        self.GetReplay = channel.unary_unary(
+                '/webhook.v1.WebhookService/GetReplay',
+                request_serializer=webhook_dot_v1_dot_service__pb2.GetReplayRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_replay__pb2.Replay.FromString,
+                _registered_method=True)
+        self.ListReplays = channel.unary_unary(
+                '/webhook.v1.WebhookService/ListReplays',
+                request_serializer=webhook_dot_v1_dot_service__pb2.ListReplaysRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_service__pb2.ListReplaysResponse.FromString,
+                _registered_method=True)
+        self.CancelReplay = channel.unary_unary(
+                '/webhook.v1.WebhookService/CancelReplay',
+                request_serializer=webhook_dot_v1_dot_service__pb2.CancelReplayRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_replay__pb2.Replay.FromString,
+                _registered_method=True)
+        self.DeleteCustomerData = channel.unary_unary(
+                '/webhook.v1.WebhookService/DeleteCustomerData',
+                request_serializer=webhook_dot_v1_dot_service__pb2.DeleteCustomerDataRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_service__pb2.DeleteCustomerDataResponse.FromString,
                 _registered_method=True)
 
 
@@ -174,6 +256,58 @@ class WebhookServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateWebhookSecret(self, request, context):
+        """Gives a webhook a new secret. For a time requests are signed with the old one as well, so that the receiver can change
+        over without refusing any.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TestWebhook(self, request, context):
+        """Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
+        not an error of the call. The attempt is in the history and the stream; it counts for nothing else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetWebhookStats(self, request, context):
+        """Returns the numbers of one webhook: what came of its attempts in a window, and how it stands now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateEventType(self, request, context):
+        """Registers an event type. Takes a caller for all customers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEventType(self, request, context):
+        """Returns one event type.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEventTypes(self, request, context):
+        """Lists event types, in the order of their names.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateEventType(self, request, context):
+        """Changes the fields that the mask names: description, json_schema, archived. Publishing uses the change within two
+        seconds. Takes a caller for all customers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PublishEvent(self, request, context):
         """Publishes one event. When the answer is OK, the event and its deliveries are on disk.
         """
@@ -195,6 +329,20 @@ class WebhookServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEvents(self, request, context):
+        """Lists events, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainEvent(self, request, context):
+        """Tells for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetDelivery(self, request, context):
         """Returns one delivery.
         """
@@ -210,7 +358,23 @@ class WebhookServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListDeliveryAttempts(self, request, context):
-        """Lists the attempts of one delivery, newest first.
+        """Lists attempts, newest first: those of one delivery, or all that fit a filter.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryDelivery(self, request, context):
+        """Begins a delivery that has ended anew, with one attempt, as soon as its webhook takes one. Its event must still be kept,
+        and its webhook be ACTIVE or PAUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelDelivery(self, request, context):
+        """Ends a PENDING delivery as CANCELLED. A request that is under way is not broken off: if it succeeds, the delivery has
+        succeeded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -219,6 +383,43 @@ class WebhookServiceServicer(object):
     def WatchDeliveries(self, request, context):
         """Tells every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
         The first message comes at once; an empty message is a heartbeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateReplay(self, request, context):
+        """Starts a replay: past events are delivered once more. With dry_run it only counts them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReplay(self, request, context):
+        """Returns one replay with its progress.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReplays(self, request, context):
+        """Lists replays, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelReplay(self, request, context):
+        """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteCustomerData(self, request, context):
+        """Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
+        for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there
+        is much of it: repeat the call until `complete`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -262,6 +463,41 @@ def add_WebhookServiceServicer_to_server(servicer, server):
                     request_deserializer=webhook_dot_v1_dot_service__pb2.ResumeWebhookRequest.FromString,
                     response_serializer=webhook_dot_v1_dot_webhook__pb2.Webhook.SerializeToString,
             ),
+            'RotateWebhookSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateWebhookSecret,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.RotateWebhookSecretRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_webhook__pb2.Webhook.SerializeToString,
+            ),
+            'TestWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestWebhook,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.TestWebhookRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_service__pb2.TestWebhookResponse.SerializeToString,
+            ),
+            'GetWebhookStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWebhookStats,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.GetWebhookStatsRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_service__pb2.GetWebhookStatsResponse.SerializeToString,
+            ),
+            'CreateEventType': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateEventType,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.CreateEventTypeRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_event__type__pb2.EventType.SerializeToString,
+            ),
+            'GetEventType': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEventType,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.GetEventTypeRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_event__type__pb2.EventType.SerializeToString,
+            ),
+            'ListEventTypes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEventTypes,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.ListEventTypesRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_service__pb2.ListEventTypesResponse.SerializeToString,
+            ),
+            'UpdateEventType': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateEventType,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.UpdateEventTypeRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_event__type__pb2.EventType.SerializeToString,
+            ),
             'PublishEvent': grpc.unary_unary_rpc_method_handler(
                     servicer.PublishEvent,
                     request_deserializer=webhook_dot_v1_dot_service__pb2.PublishEventRequest.FromString,
@@ -276,6 +512,16 @@ def add_WebhookServiceServicer_to_server(servicer, server):
                     servicer.GetEvent,
                     request_deserializer=webhook_dot_v1_dot_service__pb2.GetEventRequest.FromString,
                     response_serializer=webhook_dot_v1_dot_event__pb2.Event.SerializeToString,
+            ),
+            'ListEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEvents,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.ListEventsRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_service__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'ExplainEvent': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainEvent,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.ExplainEventRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_service__pb2.ExplainEventResponse.SerializeToString,
             ),
             'GetDelivery': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDelivery,
@@ -292,10 +538,45 @@ def add_WebhookServiceServicer_to_server(servicer, server):
                     request_deserializer=webhook_dot_v1_dot_service__pb2.ListDeliveryAttemptsRequest.FromString,
                     response_serializer=webhook_dot_v1_dot_service__pb2.ListDeliveryAttemptsResponse.SerializeToString,
             ),
+            'RetryDelivery': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryDelivery,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.RetryDeliveryRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_delivery__pb2.Delivery.SerializeToString,
+            ),
+            'CancelDelivery': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelDelivery,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.CancelDeliveryRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_delivery__pb2.Delivery.SerializeToString,
+            ),
             'WatchDeliveries': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchDeliveries,
                     request_deserializer=webhook_dot_v1_dot_service__pb2.WatchDeliveriesRequest.FromString,
                     response_serializer=webhook_dot_v1_dot_service__pb2.WatchDeliveriesResponse.SerializeToString,
+            ),
+            'CreateReplay': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateReplay,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.CreateReplayRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_replay__pb2.Replay.SerializeToString,
+            ),
+            'GetReplay': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReplay,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.GetReplayRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_replay__pb2.Replay.SerializeToString,
+            ),
+            'ListReplays': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReplays,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.ListReplaysRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_service__pb2.ListReplaysResponse.SerializeToString,
+            ),
+            'CancelReplay': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelReplay,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.CancelReplayRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_replay__pb2.Replay.SerializeToString,
+            ),
+            'DeleteCustomerData': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteCustomerData,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.DeleteCustomerDataRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_service__pb2.DeleteCustomerDataResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -503,6 +784,195 @@ class WebhookService(object):
             _registered_method=True)
 
     @staticmethod
+    def RotateWebhookSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/RotateWebhookSecret',
+            webhook_dot_v1_dot_service__pb2.RotateWebhookSecretRequest.SerializeToString,
+            webhook_dot_v1_dot_webhook__pb2.Webhook.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TestWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/TestWebhook',
+            webhook_dot_v1_dot_service__pb2.TestWebhookRequest.SerializeToString,
+            webhook_dot_v1_dot_service__pb2.TestWebhookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWebhookStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/GetWebhookStats',
+            webhook_dot_v1_dot_service__pb2.GetWebhookStatsRequest.SerializeToString,
+            webhook_dot_v1_dot_service__pb2.GetWebhookStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateEventType(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/CreateEventType',
+            webhook_dot_v1_dot_service__pb2.CreateEventTypeRequest.SerializeToString,
+            webhook_dot_v1_dot_event__type__pb2.EventType.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEventType(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/GetEventType',
+            webhook_dot_v1_dot_service__pb2.GetEventTypeRequest.SerializeToString,
+            webhook_dot_v1_dot_event__type__pb2.EventType.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEventTypes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/ListEventTypes',
+            webhook_dot_v1_dot_service__pb2.ListEventTypesRequest.SerializeToString,
+            webhook_dot_v1_dot_service__pb2.ListEventTypesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateEventType(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/UpdateEventType',
+            webhook_dot_v1_dot_service__pb2.UpdateEventTypeRequest.SerializeToString,
+            webhook_dot_v1_dot_event__type__pb2.EventType.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def PublishEvent(request,
             target,
             options=(),
@@ -573,6 +1043,60 @@ class WebhookService(object):
             '/webhook.v1.WebhookService/GetEvent',
             webhook_dot_v1_dot_service__pb2.GetEventRequest.SerializeToString,
             webhook_dot_v1_dot_event__pb2.Event.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/ListEvents',
+            webhook_dot_v1_dot_service__pb2.ListEventsRequest.SerializeToString,
+            webhook_dot_v1_dot_service__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainEvent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/ExplainEvent',
+            webhook_dot_v1_dot_service__pb2.ExplainEventRequest.SerializeToString,
+            webhook_dot_v1_dot_service__pb2.ExplainEventResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -665,6 +1189,60 @@ class WebhookService(object):
             _registered_method=True)
 
     @staticmethod
+    def RetryDelivery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/RetryDelivery',
+            webhook_dot_v1_dot_service__pb2.RetryDeliveryRequest.SerializeToString,
+            webhook_dot_v1_dot_delivery__pb2.Delivery.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelDelivery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/CancelDelivery',
+            webhook_dot_v1_dot_service__pb2.CancelDeliveryRequest.SerializeToString,
+            webhook_dot_v1_dot_delivery__pb2.Delivery.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def WatchDeliveries(request,
             target,
             options=(),
@@ -681,6 +1259,141 @@ class WebhookService(object):
             '/webhook.v1.WebhookService/WatchDeliveries',
             webhook_dot_v1_dot_service__pb2.WatchDeliveriesRequest.SerializeToString,
             webhook_dot_v1_dot_service__pb2.WatchDeliveriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateReplay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/CreateReplay',
+            webhook_dot_v1_dot_service__pb2.CreateReplayRequest.SerializeToString,
+            webhook_dot_v1_dot_replay__pb2.Replay.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReplay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/GetReplay',
+            webhook_dot_v1_dot_service__pb2.GetReplayRequest.SerializeToString,
+            webhook_dot_v1_dot_replay__pb2.Replay.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReplays(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/ListReplays',
+            webhook_dot_v1_dot_service__pb2.ListReplaysRequest.SerializeToString,
+            webhook_dot_v1_dot_service__pb2.ListReplaysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelReplay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/CancelReplay',
+            webhook_dot_v1_dot_service__pb2.CancelReplayRequest.SerializeToString,
+            webhook_dot_v1_dot_replay__pb2.Replay.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCustomerData(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/DeleteCustomerData',
+            webhook_dot_v1_dot_service__pb2.DeleteCustomerDataRequest.SerializeToString,
+            webhook_dot_v1_dot_service__pb2.DeleteCustomerDataResponse.FromString,
             options,
             channel_credentials,
             insecure,

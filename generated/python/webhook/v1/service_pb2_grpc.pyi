@@ -8,6 +8,8 @@ from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from webhook.v1 import delivery_pb2 as _delivery_pb2
 from webhook.v1 import event_pb2 as _event_pb2
+from webhook.v1 import event_type_pb2 as _event_type_pb2
+from webhook.v1 import replay_pb2 as _replay_pb2
 from webhook.v1 import service_pb2 as _service_pb2
 from webhook.v1 import webhook_pb2 as _webhook_pb2
 import abc as _abc_1
@@ -60,21 +62,66 @@ class WebhookServiceStub:
     """Makes a PAUSED or DISABLED webhook ACTIVE again; what is pending is delivered. One that was DISABLED starts with one
     request at a time and gets more as they are answered.
     """
+    RotateWebhookSecret: _grpc.UnaryUnaryMultiCallable[_service_pb2.RotateWebhookSecretRequest, _webhook_pb2.Webhook]
+    """Gives a webhook a new secret. For a time requests are signed with the old one as well, so that the receiver can change
+    over without refusing any.
+    """
+    TestWebhook: _grpc.UnaryUnaryMultiCallable[_service_pb2.TestWebhookRequest, _service_pb2.TestWebhookResponse]
+    """Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
+    not an error of the call. The attempt is in the history and the stream; it counts for nothing else.
+    """
+    GetWebhookStats: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetWebhookStatsRequest, _service_pb2.GetWebhookStatsResponse]
+    """Returns the numbers of one webhook: what came of its attempts in a window, and how it stands now."""
+    CreateEventType: _grpc.UnaryUnaryMultiCallable[_service_pb2.CreateEventTypeRequest, _event_type_pb2.EventType]
+    """Registers an event type. Takes a caller for all customers."""
+    GetEventType: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetEventTypeRequest, _event_type_pb2.EventType]
+    """Returns one event type."""
+    ListEventTypes: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListEventTypesRequest, _service_pb2.ListEventTypesResponse]
+    """Lists event types, in the order of their names."""
+    UpdateEventType: _grpc.UnaryUnaryMultiCallable[_service_pb2.UpdateEventTypeRequest, _event_type_pb2.EventType]
+    """Changes the fields that the mask names: description, json_schema, archived. Publishing uses the change within two
+    seconds. Takes a caller for all customers.
+    """
     PublishEvent: _grpc.UnaryUnaryMultiCallable[_service_pb2.PublishEventRequest, _service_pb2.PublishEventResponse]
     """Publishes one event. When the answer is OK, the event and its deliveries are on disk."""
     BatchPublishEvents: _grpc.UnaryUnaryMultiCallable[_service_pb2.BatchPublishEventsRequest, _service_pb2.BatchPublishEventsResponse]
     """Publishes up to 500 events, of one customer or of many, each on its own: one that is refused stops no other."""
     GetEvent: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetEventRequest, _event_pb2.Event]
     """Returns one event with its data."""
+    ListEvents: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListEventsRequest, _service_pb2.ListEventsResponse]
+    """Lists events, newest first."""
+    ExplainEvent: _grpc.UnaryUnaryMultiCallable[_service_pb2.ExplainEventRequest, _service_pb2.ExplainEventResponse]
+    """Tells for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands."""
     GetDelivery: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetDeliveryRequest, _delivery_pb2.Delivery]
     """Returns one delivery."""
     ListDeliveries: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListDeliveriesRequest, _service_pb2.ListDeliveriesResponse]
     """Lists deliveries, newest first."""
     ListDeliveryAttempts: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListDeliveryAttemptsRequest, _service_pb2.ListDeliveryAttemptsResponse]
-    """Lists the attempts of one delivery, newest first."""
+    """Lists attempts, newest first: those of one delivery, or all that fit a filter."""
+    RetryDelivery: _grpc.UnaryUnaryMultiCallable[_service_pb2.RetryDeliveryRequest, _delivery_pb2.Delivery]
+    """Begins a delivery that has ended anew, with one attempt, as soon as its webhook takes one. Its event must still be kept,
+    and its webhook be ACTIVE or PAUSED.
+    """
+    CancelDelivery: _grpc.UnaryUnaryMultiCallable[_service_pb2.CancelDeliveryRequest, _delivery_pb2.Delivery]
+    """Ends a PENDING delivery as CANCELLED. A request that is under way is not broken off: if it succeeds, the delivery has
+    succeeded.
+    """
     WatchDeliveries: _grpc.UnaryStreamMultiCallable[_service_pb2.WatchDeliveriesRequest, _service_pb2.WatchDeliveriesResponse]
     """Tells every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
     The first message comes at once; an empty message is a heartbeat.
+    """
+    CreateReplay: _grpc.UnaryUnaryMultiCallable[_service_pb2.CreateReplayRequest, _replay_pb2.Replay]
+    """Starts a replay: past events are delivered once more. With dry_run it only counts them."""
+    GetReplay: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetReplayRequest, _replay_pb2.Replay]
+    """Returns one replay with its progress."""
+    ListReplays: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListReplaysRequest, _service_pb2.ListReplaysResponse]
+    """Lists replays, newest first."""
+    CancelReplay: _grpc.UnaryUnaryMultiCallable[_service_pb2.CancelReplayRequest, _replay_pb2.Replay]
+    """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED."""
+    DeleteCustomerData: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteCustomerDataRequest, _service_pb2.DeleteCustomerDataResponse]
+    """Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
+    for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there
+    is much of it: repeat the call until `complete`.
     """
 
 @_typing.type_check_only
@@ -105,21 +152,66 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     """Makes a PAUSED or DISABLED webhook ACTIVE again; what is pending is delivered. One that was DISABLED starts with one
     request at a time and gets more as they are answered.
     """
+    RotateWebhookSecret: _aio.UnaryUnaryMultiCallable[_service_pb2.RotateWebhookSecretRequest, _webhook_pb2.Webhook]  # type: ignore[assignment]
+    """Gives a webhook a new secret. For a time requests are signed with the old one as well, so that the receiver can change
+    over without refusing any.
+    """
+    TestWebhook: _aio.UnaryUnaryMultiCallable[_service_pb2.TestWebhookRequest, _service_pb2.TestWebhookResponse]  # type: ignore[assignment]
+    """Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
+    not an error of the call. The attempt is in the history and the stream; it counts for nothing else.
+    """
+    GetWebhookStats: _aio.UnaryUnaryMultiCallable[_service_pb2.GetWebhookStatsRequest, _service_pb2.GetWebhookStatsResponse]  # type: ignore[assignment]
+    """Returns the numbers of one webhook: what came of its attempts in a window, and how it stands now."""
+    CreateEventType: _aio.UnaryUnaryMultiCallable[_service_pb2.CreateEventTypeRequest, _event_type_pb2.EventType]  # type: ignore[assignment]
+    """Registers an event type. Takes a caller for all customers."""
+    GetEventType: _aio.UnaryUnaryMultiCallable[_service_pb2.GetEventTypeRequest, _event_type_pb2.EventType]  # type: ignore[assignment]
+    """Returns one event type."""
+    ListEventTypes: _aio.UnaryUnaryMultiCallable[_service_pb2.ListEventTypesRequest, _service_pb2.ListEventTypesResponse]  # type: ignore[assignment]
+    """Lists event types, in the order of their names."""
+    UpdateEventType: _aio.UnaryUnaryMultiCallable[_service_pb2.UpdateEventTypeRequest, _event_type_pb2.EventType]  # type: ignore[assignment]
+    """Changes the fields that the mask names: description, json_schema, archived. Publishing uses the change within two
+    seconds. Takes a caller for all customers.
+    """
     PublishEvent: _aio.UnaryUnaryMultiCallable[_service_pb2.PublishEventRequest, _service_pb2.PublishEventResponse]  # type: ignore[assignment]
     """Publishes one event. When the answer is OK, the event and its deliveries are on disk."""
     BatchPublishEvents: _aio.UnaryUnaryMultiCallable[_service_pb2.BatchPublishEventsRequest, _service_pb2.BatchPublishEventsResponse]  # type: ignore[assignment]
     """Publishes up to 500 events, of one customer or of many, each on its own: one that is refused stops no other."""
     GetEvent: _aio.UnaryUnaryMultiCallable[_service_pb2.GetEventRequest, _event_pb2.Event]  # type: ignore[assignment]
     """Returns one event with its data."""
+    ListEvents: _aio.UnaryUnaryMultiCallable[_service_pb2.ListEventsRequest, _service_pb2.ListEventsResponse]  # type: ignore[assignment]
+    """Lists events, newest first."""
+    ExplainEvent: _aio.UnaryUnaryMultiCallable[_service_pb2.ExplainEventRequest, _service_pb2.ExplainEventResponse]  # type: ignore[assignment]
+    """Tells for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands."""
     GetDelivery: _aio.UnaryUnaryMultiCallable[_service_pb2.GetDeliveryRequest, _delivery_pb2.Delivery]  # type: ignore[assignment]
     """Returns one delivery."""
     ListDeliveries: _aio.UnaryUnaryMultiCallable[_service_pb2.ListDeliveriesRequest, _service_pb2.ListDeliveriesResponse]  # type: ignore[assignment]
     """Lists deliveries, newest first."""
     ListDeliveryAttempts: _aio.UnaryUnaryMultiCallable[_service_pb2.ListDeliveryAttemptsRequest, _service_pb2.ListDeliveryAttemptsResponse]  # type: ignore[assignment]
-    """Lists the attempts of one delivery, newest first."""
+    """Lists attempts, newest first: those of one delivery, or all that fit a filter."""
+    RetryDelivery: _aio.UnaryUnaryMultiCallable[_service_pb2.RetryDeliveryRequest, _delivery_pb2.Delivery]  # type: ignore[assignment]
+    """Begins a delivery that has ended anew, with one attempt, as soon as its webhook takes one. Its event must still be kept,
+    and its webhook be ACTIVE or PAUSED.
+    """
+    CancelDelivery: _aio.UnaryUnaryMultiCallable[_service_pb2.CancelDeliveryRequest, _delivery_pb2.Delivery]  # type: ignore[assignment]
+    """Ends a PENDING delivery as CANCELLED. A request that is under way is not broken off: if it succeeds, the delivery has
+    succeeded.
+    """
     WatchDeliveries: _aio.UnaryStreamMultiCallable[_service_pb2.WatchDeliveriesRequest, _service_pb2.WatchDeliveriesResponse]  # type: ignore[assignment]
     """Tells every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
     The first message comes at once; an empty message is a heartbeat.
+    """
+    CreateReplay: _aio.UnaryUnaryMultiCallable[_service_pb2.CreateReplayRequest, _replay_pb2.Replay]  # type: ignore[assignment]
+    """Starts a replay: past events are delivered once more. With dry_run it only counts them."""
+    GetReplay: _aio.UnaryUnaryMultiCallable[_service_pb2.GetReplayRequest, _replay_pb2.Replay]  # type: ignore[assignment]
+    """Returns one replay with its progress."""
+    ListReplays: _aio.UnaryUnaryMultiCallable[_service_pb2.ListReplaysRequest, _service_pb2.ListReplaysResponse]  # type: ignore[assignment]
+    """Lists replays, newest first."""
+    CancelReplay: _aio.UnaryUnaryMultiCallable[_service_pb2.CancelReplayRequest, _replay_pb2.Replay]  # type: ignore[assignment]
+    """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED."""
+    DeleteCustomerData: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteCustomerDataRequest, _service_pb2.DeleteCustomerDataResponse]  # type: ignore[assignment]
+    """Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
+    for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there
+    is much of it: repeat the call until `complete`.
     """
 
 class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -191,6 +283,68 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def RotateWebhookSecret(
+        self,
+        request: _service_pb2.RotateWebhookSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhook_pb2.Webhook, _abc.Awaitable[_webhook_pb2.Webhook]]:
+        """Gives a webhook a new secret. For a time requests are signed with the old one as well, so that the receiver can change
+        over without refusing any.
+        """
+
+    @_abc_1.abstractmethod
+    def TestWebhook(
+        self,
+        request: _service_pb2.TestWebhookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.TestWebhookResponse, _abc.Awaitable[_service_pb2.TestWebhookResponse]]:
+        """Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
+        not an error of the call. The attempt is in the history and the stream; it counts for nothing else.
+        """
+
+    @_abc_1.abstractmethod
+    def GetWebhookStats(
+        self,
+        request: _service_pb2.GetWebhookStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.GetWebhookStatsResponse, _abc.Awaitable[_service_pb2.GetWebhookStatsResponse]]:
+        """Returns the numbers of one webhook: what came of its attempts in a window, and how it stands now."""
+
+    @_abc_1.abstractmethod
+    def CreateEventType(
+        self,
+        request: _service_pb2.CreateEventTypeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_type_pb2.EventType, _abc.Awaitable[_event_type_pb2.EventType]]:
+        """Registers an event type. Takes a caller for all customers."""
+
+    @_abc_1.abstractmethod
+    def GetEventType(
+        self,
+        request: _service_pb2.GetEventTypeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_type_pb2.EventType, _abc.Awaitable[_event_type_pb2.EventType]]:
+        """Returns one event type."""
+
+    @_abc_1.abstractmethod
+    def ListEventTypes(
+        self,
+        request: _service_pb2.ListEventTypesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListEventTypesResponse, _abc.Awaitable[_service_pb2.ListEventTypesResponse]]:
+        """Lists event types, in the order of their names."""
+
+    @_abc_1.abstractmethod
+    def UpdateEventType(
+        self,
+        request: _service_pb2.UpdateEventTypeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_type_pb2.EventType, _abc.Awaitable[_event_type_pb2.EventType]]:
+        """Changes the fields that the mask names: description, json_schema, archived. Publishing uses the change within two
+        seconds. Takes a caller for all customers.
+        """
+
+    @_abc_1.abstractmethod
     def PublishEvent(
         self,
         request: _service_pb2.PublishEventRequest,
@@ -215,6 +369,22 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns one event with its data."""
 
     @_abc_1.abstractmethod
+    def ListEvents(
+        self,
+        request: _service_pb2.ListEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListEventsResponse, _abc.Awaitable[_service_pb2.ListEventsResponse]]:
+        """Lists events, newest first."""
+
+    @_abc_1.abstractmethod
+    def ExplainEvent(
+        self,
+        request: _service_pb2.ExplainEventRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ExplainEventResponse, _abc.Awaitable[_service_pb2.ExplainEventResponse]]:
+        """Tells for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands."""
+
+    @_abc_1.abstractmethod
     def GetDelivery(
         self,
         request: _service_pb2.GetDeliveryRequest,
@@ -236,7 +406,27 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.ListDeliveryAttemptsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ListDeliveryAttemptsResponse, _abc.Awaitable[_service_pb2.ListDeliveryAttemptsResponse]]:
-        """Lists the attempts of one delivery, newest first."""
+        """Lists attempts, newest first: those of one delivery, or all that fit a filter."""
+
+    @_abc_1.abstractmethod
+    def RetryDelivery(
+        self,
+        request: _service_pb2.RetryDeliveryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_delivery_pb2.Delivery, _abc.Awaitable[_delivery_pb2.Delivery]]:
+        """Begins a delivery that has ended anew, with one attempt, as soon as its webhook takes one. Its event must still be kept,
+        and its webhook be ACTIVE or PAUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelDelivery(
+        self,
+        request: _service_pb2.CancelDeliveryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_delivery_pb2.Delivery, _abc.Awaitable[_delivery_pb2.Delivery]]:
+        """Ends a PENDING delivery as CANCELLED. A request that is under way is not broken off: if it succeeds, the delivery has
+        succeeded.
+        """
 
     @_abc_1.abstractmethod
     def WatchDeliveries(
@@ -246,6 +436,49 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_service_pb2.WatchDeliveriesResponse], _abc.AsyncIterator[_service_pb2.WatchDeliveriesResponse]]:
         """Tells every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
         The first message comes at once; an empty message is a heartbeat.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateReplay(
+        self,
+        request: _service_pb2.CreateReplayRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_replay_pb2.Replay, _abc.Awaitable[_replay_pb2.Replay]]:
+        """Starts a replay: past events are delivered once more. With dry_run it only counts them."""
+
+    @_abc_1.abstractmethod
+    def GetReplay(
+        self,
+        request: _service_pb2.GetReplayRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_replay_pb2.Replay, _abc.Awaitable[_replay_pb2.Replay]]:
+        """Returns one replay with its progress."""
+
+    @_abc_1.abstractmethod
+    def ListReplays(
+        self,
+        request: _service_pb2.ListReplaysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListReplaysResponse, _abc.Awaitable[_service_pb2.ListReplaysResponse]]:
+        """Lists replays, newest first."""
+
+    @_abc_1.abstractmethod
+    def CancelReplay(
+        self,
+        request: _service_pb2.CancelReplayRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_replay_pb2.Replay, _abc.Awaitable[_replay_pb2.Replay]]:
+        """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED."""
+
+    @_abc_1.abstractmethod
+    def DeleteCustomerData(
+        self,
+        request: _service_pb2.DeleteCustomerDataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.DeleteCustomerDataResponse, _abc.Awaitable[_service_pb2.DeleteCustomerDataResponse]]:
+        """Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
+        for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there
+        is much of it: repeat the call until `complete`.
         """
 
 def add_WebhookServiceServicer_to_server(servicer: WebhookServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

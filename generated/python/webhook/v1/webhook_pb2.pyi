@@ -134,6 +134,7 @@ class Webhook(_message.Message):
     STATUS_REASON_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
     SECRET_HINT_FIELD_NUMBER: _builtins.int
+    SECRET_OVERLAP_END_TIME_FIELD_NUMBER: _builtins.int
     RETRY_POLICY_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     MAX_IN_FLIGHT_FIELD_NUMBER: _builtins.int
@@ -158,8 +159,8 @@ class Webhook(_message.Message):
     """Why the service disabled the webhook. Empty otherwise."""
     secret: _builtins.str
     """The signing secret. Give your own (24 to 64 characters of printable ASCII without spaces, or `whsec_` and base64 of 24 to 64
-    bytes) or leave it empty and the service makes one. Returned only by the CreateWebhook call that made it
-    (and its repetition with the same request_id), never by any other call.
+    bytes) or leave it empty and the service makes one. Returned only by the CreateWebhook
+    or RotateWebhookSecret call that made it (and its repetition with the same request_id), never by any other call.
     """
     secret_hint: _builtins.str
     """The last four characters of the secret, to tell secrets apart."""
@@ -176,8 +177,12 @@ class Webhook(_message.Message):
     @_builtins.property
     def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What is delivered: 1 to 100 entries, each an exact event type (`job.completed`), a prefix (`job.*`, any depth
-        below), or `*` for all.
+        below), or `*` for all. An exact type must be registered (CreateEventType).
         """
+
+    @_builtins.property
+    def secret_overlap_end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when requests are signed with the secret before as well. Unset when there is none, or no longer."""
 
     @_builtins.property
     def retry_policy(self) -> Global___RetryPolicy:
@@ -215,6 +220,7 @@ class Webhook(_message.Message):
         status_reason: _builtins.str = ...,
         secret: _builtins.str = ...,
         secret_hint: _builtins.str = ...,
+        secret_overlap_end_time: _timestamp_pb2.Timestamp | None = ...,
         retry_policy: Global___RetryPolicy | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
         max_in_flight: _builtins.int = ...,
@@ -226,9 +232,9 @@ class Webhook(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "retry_policy", b"retry_policy", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "retry_policy", b"retry_policy", "secret_overlap_end_time", b"secret_overlap_end_time", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "customer_id", b"customer_id", "description", b"description", "etag", b"etag", "events", b"events", "headers", b"headers", "labels", b"labels", "max_in_flight", b"max_in_flight", "name", b"name", "rate_limit_per_second", b"rate_limit_per_second", "retry_policy", b"retry_policy", "secret", b"secret", "secret_hint", b"secret_hint", "status", b"status", "status_reason", b"status_reason", "timeout", b"timeout", "update_time", b"update_time", "url", b"url", "webhook_id", b"webhook_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "customer_id", b"customer_id", "description", b"description", "etag", b"etag", "events", b"events", "headers", b"headers", "labels", b"labels", "max_in_flight", b"max_in_flight", "name", b"name", "rate_limit_per_second", b"rate_limit_per_second", "retry_policy", b"retry_policy", "secret", b"secret", "secret_hint", b"secret_hint", "secret_overlap_end_time", b"secret_overlap_end_time", "status", b"status", "status_reason", b"status_reason", "timeout", b"timeout", "update_time", b"update_time", "url", b"url", "webhook_id", b"webhook_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

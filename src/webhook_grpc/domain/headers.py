@@ -1,0 +1,64 @@
+"""The headers of a request to a receiver: as they are sent, and as the history shows them.
+
+What was sent is not stored: it follows from the attempt. Values that could give away a secret are never shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from .ids import delivery_id_text, event_id_text
+from .signing import signature_headers
+
+HIDDEN: Final = "…"
+# Of an answer, these are kept: none of them carries a secret.
+RESPONSE_HEADERS_KEPT: Final = ("content-type", "date", "retry-after", "server", "x-request-id")
+RESPONSE_HEADER_CHARACTERS_MAX: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Which attempt a request belongs to. `attempt_number` counts from 1."""
+
+    event_id: UUID
+    webhook_id: int
+    event_type: str
+    attempt_number: int
+
+
+def request_headers(
+    envelope: Envelope, own: Mapping[str, str], secrets: Iterable[str], unix_seconds: int, body: bytes
+) -> dict[str, str]:
+    """What is sent: the webhook's own headers, ours, and the signatures with each secret, the newest first."""
+    event_id = event_id_text(envelope.event_id)
+    return {**own, **_fixed(envelope), **signature_headers(tuple(secrets), event_id, unix_seconds, body)}
+
+
+def shown_headers(envelope: Envelope, own_names: Iterable[str], unix_seconds: int) -> dict[str, str]:
+    """The same for people who look at the attempt later."""
+    return {
+        **dict.fromkeys(own_names, HIDDEN),
+        **_fixed(envelope),
+        "X-Webhook-Signature": HIDDEN,
+        "webhook-id": event_id_text(envelope.event_id),
+        "webhook-timestamp": str(unix_seconds),
+        "webhook-signature": HIDDEN,
+    }
+
+
+def kept_headers(received: Mapping[str, str]) -> dict[str, str]:
+    """Of an answer's headers those that the history keeps; `received` takes names in any case."""
+    return {name: received[name][:RESPONSE_HEADER_CHARACTERS_MAX] for name in RESPONSE_HEADERS_KEPT if name in received}
+
+
+def _fixed(envelope: Envelope) -> dict[str, str]:
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": "webhook-grpc/1",
+        "X-Webhook-Event": envelope.event_type,
+        "X-Webhook-Delivery": delivery_id_text(envelope.event_id, envelope.webhook_id),
+        "X-Webhook-Attempt": str(envelope.attempt_number),
+    }

@@ -1,0 +1,113 @@
+-- Runs before the code that needs it is deployed; processes of the version before run on with it. Builds indexes on events
+-- and attempts: on a large database publishing and settling wait for that.
+
+ALTER TABLE event_types
+    ADD COLUMN json_schema text,  -- what data must fit, NULL for anything
+    ADD COLUMN archived boolean NOT NULL DEFAULT false,
+    ADD COLUMN built_in boolean NOT NULL DEFAULT false,
+    ADD COLUMN version integer NOT NULL DEFAULT 1,
+    ADD COLUMN updated_at timestamptz NOT NULL DEFAULT now();
+UPDATE event_types SET built_in = true WHERE event_type IN (
+    'environment.created', 'environment.started', 'environment.stopped', 'job.completed', 'job.failed',
+    'alert.triggered', 'quota.exceeded'
+);
+
+-- While it lasts, requests are signed with the secret before as well.
+ALTER TABLE webhooks
+    ADD COLUMN previous_secret bytea,
+    ADD COLUMN previous_secret_until timestamptz,
+    ADD COLUMN rotation_request_id text,
+    ADD COLUMN rotation_fingerprint bigint;
+
+-- The event of a TestWebhook call goes to this webhook only.
+ALTER TABLE events ADD COLUMN test_webhook_id bigint;
+CREATE INDEX events_by_customer ON events (customer_id, event_id);
+
+-- What causes the next attempt: NULL for the publication or the schedule. Whatever else it is, there is one attempt only.
+ALTER TABLE deliveries ADD COLUMN trigger text, ADD COLUMN replay_id bigint;
+-- Empty but for what a replay has under way, which is little: see docs/decisions/0010-commands.md.
+CREATE INDEX deliveries_by_replay ON deliveries (replay_id) WHERE replay_id IS NOT NULL;
+
+-- `trigger` is written for endings and restarts too. A row whose customer's data was deleted has the status 'erased' and
+-- nothing else: its `seq` must not become a hole.
+ALTER TABLE attempts
+    ADD COLUMN replay_id bigint,
+    ADD COLUMN own_headers text,  -- names of the webhook's own headers that were sent, separated by spaces
+    ADD COLUMN response_headers text;  -- a JSON object of those that are kept, NULL for none
+CREATE INDEX attempts_by_time ON attempts (webhook_id, created_at, seq);
+CREATE INDEX attempts_by_ending ON attempts (webhook_id, status, event_created_at, event_id, seq)
+    WHERE status IN ('failed', 'cancelled', 'expired');
+CREATE INDEX attempts_by_replay ON attempts (replay_id, status) WHERE replay_id IS NOT NULL;
+
+CREATE INDEX idempotency_keys_by_time ON idempotency_keys (created_at);
+
+-- What callers have asked the owner of a shard to do with a delivery: it alone moves and ends them. A row goes in the
+-- statement that carries it out.
+CREATE TABLE commands (
+    shard smallint NOT NULL,
+    webhook_id bigint NOT NULL,
+    event_id uuid NOT NULL,
+    command text NOT NULL CHECK (command IN ('retry', 'replay', 'cancel', 'test')),
+    customer_id bigint NOT NULL,
+    replay_id bigint,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (shard, webhook_id, event_id, command)
+) WITH (
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0,
+    vacuum_truncate = off
+);
+CREATE INDEX commands_by_replay ON commands (replay_id) WHERE replay_id IS NOT NULL;
+
+CREATE TABLE replays (
+    replay_id bigserial PRIMARY KEY,
+    customer_id bigint NOT NULL,
+    webhook_ids bigint[] NOT NULL,  -- empty: all of the customer
+    event_types text[] NOT NULL,  -- empty: all
+    statuses text[] NOT NULL,
+    include_undelivered boolean NOT NULL,
+    start_time timestamptz NOT NULL,
+    end_time timestamptz NOT NULL,
+    status text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'completed', 'cancelled')),
+    position uuid NOT NULL,  -- the last event that was looked at
+    is_exhausted boolean NOT NULL DEFAULT false,  -- whether there is none after it
+    delivery_count bigint NOT NULL DEFAULT 0,
+    skipped_count bigint NOT NULL DEFAULT 0,
+    succeeded_count bigint NOT NULL DEFAULT 0,  -- these three once it has ended, before that they are in the log
+    failed_count bigint NOT NULL DEFAULT 0,
+    cancelled_count bigint NOT NULL DEFAULT 0,
+    request_id text,
+    request_fingerprint bigint,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz
+);
+CREATE INDEX replays_by_customer ON replays (customer_id, replay_id);
+CREATE INDEX replays_running ON replays (replay_id) WHERE status = 'running';
+CREATE UNIQUE INDEX replays_by_request ON replays (customer_id, request_id) WHERE request_id IS NOT NULL;
+
+-- Customers whose data is being deleted, or was.
+CREATE TABLE erasures (
+    customer_id bigint PRIMARY KEY,
+    requested_at timestamptz NOT NULL,
+    completed_at timestamptz
+);
+
+ALTER TABLE webhook_health
+    ADD COLUMN hold_until timestamptz,  -- nothing is sent before: the receiver asked for it
+    ADD COLUMN throttled_until timestamptz;  -- its 429 answers slow it down until then
+
+-- The payload is NULL once the event is older than events are kept.
+CREATE OR REPLACE VIEW webhook_logs AS
+SELECT
+    a.seq * 64 + a.shard AS id,
+    a.webhook_id,
+    a.event_type,
+    body_as_jsonb(e.body) AS payload,
+    a.response_status,
+    bytes_as_text(a.response_body) AS response_body,
+    (a.attempt_count - 1)::integer AS retry_count,
+    a.created_at
+FROM attempts a
+LEFT JOIN events e ON e.event_id = a.event_id
+WHERE a.outcome IS NOT NULL;
