@@ -14,6 +14,7 @@ import orjson
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
+from .api.actions import ActionMethods
 from .api.auth import Authenticator
 from .api.calls import CallLimits, Calls
 from .api.deliveries import DeliveryMethods
@@ -67,10 +68,12 @@ class App:
         self._listener = HintListener(
             options,
             on_due=self.engine.finder.wake,
+            on_commanded=self.engine.commands.wake,
             on_webhooks_changed=self.engine.webhooks.hint,
             on_logged=self._tail.hint,
         )
         self._hints.on_webhooks_changed = self.engine.webhooks.hint
+        self._hints.on_commanded = self.engine.commands.wake
         self._hints.on_logged = self._tail.hint
         self._publisher = Publisher(
             options,
@@ -102,6 +105,7 @@ class App:
                 settings.publish_rate_per_customer,
             ),
             DeliveryMethods(self.database),
+            ActionMethods(self.database, self._tail, self._hints, self._clock),
             WatchMethods(self.database, self._tail, self._clock, settings.stream_write_seconds_max),
         )
         self._server = Server(settings.grpc_address, methods, calls, reflection_enabled=settings.reflection)

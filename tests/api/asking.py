@@ -25,6 +25,7 @@ UNARY = tuple(method for method in METHODS if method not in STREAMS)
 OTHER_CUSTOMER = CUSTOMER + 1
 INT64_MAX = 2**63 - 1
 DATA_BYTES_MAX = 256 * 1024
+NOBODY_LISTENS = "https://127.0.0.1:1024/"  # so that a test of the webhook is over at once
 ABSENT_EVENT_ID = "evt_01jzzzzzzzzzzzzzzzzzzzzzzz"
 ABSENT_DELIVERY_ID = "dlv_01jzzzzzzzzzzzzzzzzzzzzzzz_1"
 
@@ -148,7 +149,7 @@ class World:
 
 async def furnish(service: Service) -> World:
     """Makes a World of CUSTOMER's, by the calls of an anonymous caller."""
-    webhook = await service.create_webhook("https://hooks.example.com/")
+    webhook = await service.create_webhook(NOBODY_LISTENS)
     await service.stub.PauseWebhook(
         service_pb2.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
     )
@@ -223,10 +224,19 @@ def valid_requests(world: World, customer_id: int = CUSTOMER) -> dict[str, Messa
         "GetDelivery": pb.GetDeliveryRequest(customer_id=customer_id, delivery_id=world.delivery_id),
         "ListDeliveries": pb.ListDeliveriesRequest(**listing, **filters),
         "ListDeliveryAttempts": pb.ListDeliveryAttemptsRequest(**listing, delivery_id=world.delivery_id),
+        "TestWebhook": pb.TestWebhookRequest(**one, event_type="job.completed", data_json="{}"),
+        "RetryDelivery": pb.RetryDeliveryRequest(  # refused: it is pending
+            customer_id=customer_id, delivery_id=world.delivery_id, request_id="again"
+        ),
+        "CancelDelivery": pb.CancelDeliveryRequest(customer_id=customer_id, delivery_id=world.delivery_id),
         "WatchDeliveries": pb.WatchDeliveriesRequest(
             customer_id=customer_id, **filters, snapshot=True, heartbeat_interval=Duration(seconds=5)
         ),
     }
+
+
+# The valid requests that are refused all the same, because of the state of the world.
+REFUSED = frozenset({"PauseWebhook", "RetryDelivery"})
 
 
 def set_customer(request: Any, value: int) -> None:

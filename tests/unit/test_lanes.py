@@ -132,14 +132,19 @@ def started_webhooks(lanes: Lanes, limit: int = 1000, now: float = NOW) -> list[
 
 def end(lanes: Lanes, lane: Lane, delivery: PendingDelivery, now: float = NOW) -> None:
     """The attempt ends and is settled."""
-    lanes.finished(lane, now)
+    lanes.finished(lane, delivery, now)
     lanes.settled(lane, delivery)
+
+
+def finish_one(lanes: Lanes, lane: Lane, now: float = NOW) -> None:
+    """The attempt that was started first ends; it is not settled."""
+    lanes.finished(lane, lane.held[next(iter(lane.hosts))], now)
 
 
 def fail(lanes: Lanes, lane: Lane, now: float = NOW, result: AttemptResult = TIMEOUT) -> None:
     """An attempt of the lane's ends like this."""
     flow_of(lane).ended(result, None, started_at=now, now=now, jitter=0.5)
-    lanes.finished(lane, now)
+    finish_one(lanes, lane, now)
 
 
 def open_breaker(lanes: Lanes, lane: Lane, now: float = NOW) -> list[PendingDelivery]:
@@ -228,7 +233,7 @@ def test_a_slot_is_free_when_the_attempt_ends_not_only_when_it_is_settled() -> N
     lanes = make_lanes()
     lane = add_lane(lanes, held=3, max_in_flight=1)
     assert len(start(lanes)) == 1
-    lanes.finished(lane, NOW)
+    finish_one(lanes, lane)
     assert len(start(lanes)) == 1
     assert lane.in_flight == 1
     assert len(lane.held) == 3
@@ -297,7 +302,7 @@ def test_a_delivery_is_held_once_until_it_is_settled() -> None:
     assert not lanes.hold(lane, delivery, NOW), "queued"
     assert start(lanes) == [(lane, delivery)]
     assert not lanes.hold(lane, delivery, NOW), "in flight"
-    lanes.finished(lane, NOW)
+    finish_one(lanes, lane)
     assert not lanes.hold(lane, delivery, NOW), "not settled yet"
     assert start(lanes) == []
     lanes.settled(lane, delivery)
@@ -329,7 +334,7 @@ def test_what_is_in_flight_takes_room_until_it_is_settled() -> None:
     lane = add_lane(lanes, held=3)
     [(_, delivery)] = start(lanes, 1)
     assert lanes.room(lane, NOW) == 0
-    lanes.finished(lane, NOW)
+    finish_one(lanes, lane)
     assert lanes.room(lane, NOW) == 0
     lanes.settled(lane, delivery)
     assert lanes.room(lane, NOW) == 1
@@ -384,7 +389,7 @@ def test_settling_gives_bytes_back_and_finishing_does_not() -> None:
     lanes = make_lanes(prefetch_bytes_max=200)
     add_lane(lanes, held=2)
     [(lane, delivery), _] = start(lanes)
-    lanes.finished(lane, NOW)
+    finish_one(lanes, lane)
     assert lanes.is_full
     lanes.settled(lane, delivery)
     assert not lanes.is_full
@@ -588,7 +593,7 @@ def test_a_closed_shard_starts_nothing_and_is_idle_when_all_is_settled() -> None
     assert lane.behind
     assert list(lane.held.values()) == [delivery]
     assert not lanes.is_idle(1)
-    lanes.finished(lane, NOW)
+    finish_one(lanes, lane)
     assert start(lanes) == []
     assert not lanes.is_idle(1), "its result is still to be settled"
     lanes.settled(lane, delivery)
@@ -1089,7 +1094,7 @@ def test_a_webhook_whose_receiver_asked_to_wait_is_not_sent_anything_for_so_long
     [(_, delivery)] = start(lanes, 1)
     assert lane.is_ready
     flow_of(lane).ended(OVERLOADED, 120, started_at=NOW, now=NOW, jitter=0.5)
-    lanes.finished(lane, NOW)
+    finish_one(lanes, lane)
     assert list(lane.held.values()) == [delivery]
     assert start(lanes) == []
     assert lanes.next_gate_at == NOW + 120
@@ -1228,7 +1233,7 @@ def test_what_is_published_while_a_backlog_drains_waits_for_one_of_it_at_the_mos
         while "f" not in sent:
             [turn] = start(lanes)
             sent += kinds([turn])
-            lanes.finished(lane, NOW)
+            finish_one(lanes, lane)
         assert sent in {"f", "bf"}
     assert len(lane.backlog) >= 80 - 1
 
@@ -1241,7 +1246,7 @@ def test_a_backlog_goes_on_however_much_is_published() -> None:
         for _ in range(3):
             lanes.hold(lane, make_delivery(is_fresh=True), NOW)
         sent += kinds(start(lanes))
-        lanes.finished(lane, NOW)
+        finish_one(lanes, lane)
     assert sent == "fb" * 10
 
 
@@ -1448,7 +1453,7 @@ class LanesMachine(RuleBasedStateMachine):
             self.flows[lane.webhook_id].ended(
                 result, asked_seconds, started_at=self.now - 0.1, now=self.now, jitter=0.5
             )
-        self.lanes.finished(lane, self.now)
+        self.lanes.finished(lane, delivery, self.now)
         self.unsettled.append((lane, delivery))
 
     def settle_one(self, index: int, *, is_done: bool) -> None:

@@ -221,6 +221,15 @@ def _read_data(message: event_pb2.Event, violations: list[Violation]) -> bytes:
         case _:
             violations.append(Violation("event.data_json", "either data_json or data must be set"))
             return b""
+    return _judged_data(data_json, field, violations)
+
+
+def read_data_json(text: str, field: str, violations: list[Violation]) -> bytes:
+    """Data as JSON text. What is wrong with it has a reason of its own when it is all that is wrong."""
+    return _judged_data(text.encode("utf-8"), field, violations)
+
+
+def _judged_data(data_json: bytes, field: str, violations: list[Violation]) -> bytes:
     if len(data_json) > envelope.DATA_BYTES_MAX:
         description = f"must have at most {envelope.DATA_BYTES_MAX} bytes, has {len(data_json)}"
         return _refuse_data(field, description, "DATA_TOO_LARGE", violations, limit=str(envelope.DATA_BYTES_MAX))

@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from webhook.v1 import service_pb2
 
+from .actions import ActionMethods
 from .calls import Calls
 from .deliveries import DeliveryMethods
 from .events import EventMethods
@@ -39,6 +40,7 @@ class Methods:
     webhooks: WebhookMethods
     events: EventMethods
     deliveries: DeliveryMethods
+    actions: ActionMethods
     watch: WatchMethods
 
 
@@ -85,7 +87,7 @@ class Server:
 def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
     """The method table: name, permission, request type, handler."""
     pb, unary = service_pb2, calls.unary
-    webhooks, events, deliveries = methods.webhooks, methods.events, methods.deliveries
+    webhooks, events, deliveries, actions = methods.webhooks, methods.events, methods.deliveries, methods.actions
     handlers = {
         "CreateWebhook": unary("CreateWebhook", "manage", pb.CreateWebhookRequest, webhooks.create),
         "GetWebhook": unary("GetWebhook", "read", pb.GetWebhookRequest, webhooks.get),
@@ -104,6 +106,9 @@ def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
         "ListDeliveryAttempts": unary(
             "ListDeliveryAttempts", "read", pb.ListDeliveryAttemptsRequest, deliveries.list_attempts
         ),
+        "TestWebhook": unary("TestWebhook", "manage", pb.TestWebhookRequest, actions.test),
+        "RetryDelivery": unary("RetryDelivery", "manage", pb.RetryDeliveryRequest, actions.retry),
+        "CancelDelivery": unary("CancelDelivery", "manage", pb.CancelDeliveryRequest, actions.cancel),
         "WatchDeliveries": calls.stream("WatchDeliveries", "read", pb.WatchDeliveriesRequest, methods.watch.watch),
     }
     return grpc.method_handlers_generic_handler(SERVICE, handlers)

@@ -161,7 +161,7 @@ class Dispatcher:
             else:
                 self._settler.add(settled)
         finally:
-            self._lanes.finished(lane, time.monotonic())
+            self._lanes.finished(lane, delivery, time.monotonic())
             self.start_soon()
 
     async def _settlement(self, lane: Lane, delivery: PendingDelivery) -> Settled | None:
@@ -252,10 +252,11 @@ class Dispatcher:
         for settled in batch:
             delivery = settled.delivery
             self._finder.settled(delivery, settled.settlement.retry_in_seconds)
-            lane = self._lane_of.pop(id(delivery))
-            self._lanes.settled(lane, delivery)
-            if lane.behind and self._lanes.is_low(lane, now):
-                self._finder.wake()
+            lane = self._lane_of.pop(id(delivery), None)  # none: it ended without having been started
+            if lane is not None:
+                self._lanes.settled(lane, delivery)
+                if self._lanes.is_hungry(lane, now):
+                    self._finder.wake()
             _log_attempt(settled)
         self.start_soon()
 

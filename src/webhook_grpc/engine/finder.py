@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from ..domain.errors import Unavailable
 from ..domain.ids import shard_of
-from ..domain.model import PendingDelivery, Webhook, WebhookStatus
+from ..domain.model import PendingDelivery, Trigger, Webhook, WebhookStatus
 from ..store import backlog
 from ..store.backlog import FetchRequest, FoundRow, PendingWebhook
 from ..store.clock import DatabaseClock
@@ -108,6 +109,10 @@ class Finder:
         if retry_in_seconds is not None and retry_in_seconds < _ALARM_SECONDS_MAX:
             at = time.monotonic() + retry_in_seconds + _ALARM_MARGIN_SECONDS
             self._lanes.set_alarm(delivery.webhook_id, at)
+
+    def cancelled(self, webhook_id: int, event_id: UUID) -> None:
+        """The database has ended this delivery, whichever attempt was next: the same holds for its rows."""
+        self._journal.add((webhook_id, event_id))
 
     def expect(self) -> Reading:
         """Rows are about to be made or read."""
@@ -204,10 +209,12 @@ class Finder:
         self._webhooks.forget_unused({lane.webhook_id for lane in self._lanes})
 
     def _is_wanted(self, lane: Lane, now: float) -> bool:
-        if not lane.may_send or not self._lanes.room(lane, now):
+        if not lane.may_send:
             return False
-        if lane.behind and self._lanes.is_low(lane, now):
+        if self._lanes.is_hungry(lane, now):
             return True
+        if not self._lanes.room(lane, now):
+            return False
         if lane.fresh_floor is not None and self._lanes.is_low(lane, now, fresh=True):
             return now - lane.looked_at > self._poll_seconds
         is_shared = self._ownership.live_count > 1
@@ -228,7 +235,7 @@ class Finder:
             self._journal.end(reading.mark)
         for lane in lanes:
             self._lanes.drop_if_unused(lane)
-        return taken > 0 and any(lane.behind and self._lanes.is_low(lane, now) for lane in lanes)
+        return taken > 0 and any(self._lanes.is_hungry(lane, now) for lane in lanes)
 
     def _requests(self, lane: Lane, now: float) -> list[FetchRequest]:
         """What to read of a lane: what waits longest, and beside a backlog what was not tried yet.
@@ -236,18 +243,25 @@ class Finder:
         From time to time without a floor, to find what became visible late.
         """
         lane.looked_at = now
-        lane.behind = False  # what comes from now on counts again
-        if lane.reached is None or lane.is_ending or now - lane.fully_looked_at > _FULL_LOOK_SECONDS:
-            lane.fully_looked_at = now
+        with_replays = self._lanes.is_low_on_replays(lane, now)
+        is_full_look = lane.reached is None or lane.is_ending or now - lane.fully_looked_at > _FULL_LOOK_SECONDS
+        if lane.reached is None or is_full_look or (with_replays and lane.replays_behind):
             floor = _BEGINNING
         else:
             floor = lane.reached - _LATE_COMMIT
-        room = len(lane.held) + self._lanes.room(lane, now)
+        lane.fully_looked_at = now if is_full_look else lane.fully_looked_at
+        lane.behind = False  # what comes from now on counts again
+        lane.replays_behind &= not with_replays
+        room = (
+            len(lane.held) + self._lanes.room(lane, now) + (self._lanes.replay_room(lane, now) if with_replays else 0)
+        )
         ahead_seconds = _CANCEL_AHEAD_SECONDS if lane.is_ending else 0.0
-        requests = [FetchRequest(lane.shard, lane.webhook_id, room, floor, ahead_seconds)]
+        requests = [FetchRequest(lane.shard, lane.webhook_id, room, floor, ahead_seconds, with_replays=with_replays)]
         if lane.fresh_floor is not None and (fresh_room := self._lanes.room(lane, now, fresh=True)):
             room = len(lane.held) + fresh_room
-            requests.append(FetchRequest(lane.shard, lane.webhook_id, room, lane.fresh_floor, is_fresh=True))
+            requests.append(
+                FetchRequest(lane.shard, lane.webhook_id, room, lane.fresh_floor, is_fresh=True, with_replays=False)
+            )
         return requests
 
     def _note_progress(self, requests: Sequence[tuple[Lane, FetchRequest]], rows: Sequence[FoundRow]) -> None:
@@ -280,7 +294,11 @@ class Finder:
                     continue
                 if self._take_in(delivery, reading):
                     taken += 1
-                elif not delivery.is_fresh and self._is_full(delivery.webhook_id):
+                elif (
+                    delivery.trigger is not Trigger.REPLAY
+                    and not delivery.is_fresh
+                    and self._is_full(delivery.webhook_id)
+                ):
                     refused.add(delivery.webhook_id)
         return taken
 
@@ -295,6 +313,8 @@ class Finder:
         if owned is None or owned.epoch != reading.epochs.get(shard):
             return False
         if self._journal.settled_since(delivery.key, reading.mark):
+            return False
+        if self._journal.settled_since((delivery.webhook_id, delivery.event_id), reading.mark):
             return False
         now = time.monotonic()
         lane = self._lanes.open(delivery.webhook_id, delivery.customer_id, shard, now)

@@ -42,18 +42,20 @@ FROM pending p JOIN webhooks w ON w.id = p.webhook_id
 """
 
 # The next `room` rows of each request, due at or after `floor` (which skips index entries of rows already gone) and at
-# most `ahead` seconds from now. `fresh`: only those not tried yet, to be sent beside a backlog.
+# most `ahead` seconds from now. `fresh`: only those not tried yet, to be sent beside a backlog; `replays`: those of
+# replays too, which must not stand before others when there is no room for them.
 FETCH: Final = """
 SELECT k.ord, d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger, d.trigger, d.replay_id
 FROM unnest(
     %(shard)b::smallint[], %(webhook_id)b::bigint[], %(room)b::integer[], %(floor)b::timestamptz[],
-    %(ahead)b::double precision[], %(fresh)b::boolean[]
-) WITH ORDINALITY AS k(shard, webhook_id, room, floor, ahead, fresh, ord)
+    %(ahead)b::double precision[], %(fresh)b::boolean[], %(replays)b::boolean[]
+) WITH ORDINALITY AS k(shard, webhook_id, room, floor, ahead, fresh, replays, ord)
 CROSS JOIN LATERAL (
     SELECT * FROM deliveries
     WHERE shard = k.shard AND webhook_id = k.webhook_id
         AND due_at >= k.floor AND due_at <= now() + k.ahead * interval '1 second'
-        AND (NOT k.fresh OR attempt = 0)
+        AND (NOT k.fresh OR (attempt = 0 AND trigger IS NULL))
+        AND (k.replays OR trigger IS DISTINCT FROM 'replay')
     ORDER BY due_at, event_id
     LIMIT k.room
 ) d
@@ -106,6 +108,7 @@ class FetchRequest:
     floor: datetime
     ahead_seconds: float = 0.0
     is_fresh: bool = False
+    with_replays: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,7 @@ async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) ->
             "floor": [request.floor for request in requests],
             "ahead": [request.ahead_seconds for request in requests],
             "fresh": [request.is_fresh for request in requests],
+            "replays": [request.with_replays for request in requests],
         },
     )
     found: list[FoundRow] = []
