@@ -19,8 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from webhook_grpc.domain.health import Flow, FlowPolicy
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.domain.model import AttemptResult, Outcome, PendingDelivery, Webhook, WebhookStatus
-from webhook_grpc.engine.lanes import Lane, LaneLimits, Lanes
+from webhook_grpc.domain.model import AttemptResult, Outcome, PendingDelivery, Trigger, Webhook, WebhookStatus
+from webhook_grpc.engine.lane import Lane
+from webhook_grpc.engine.lanes import LaneLimits, Lanes
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = 1000.0
@@ -74,7 +75,7 @@ def make_webhook(webhook_id: int = 1, customer_id: int = 1, **fields: Any) -> We
 
 
 def make_delivery(
-    webhook_id: int = 1, customer_id: int = 1, body: bytes = BODY, *, is_fresh: bool = False
+    webhook_id: int = 1, customer_id: int = 1, body: bytes = BODY, *, is_fresh: bool = False, is_replay: bool = False
 ) -> PendingDelivery:
     """A delivery of another event each time, due a second after the one before."""
     number = next(_numbers)
@@ -88,6 +89,7 @@ def make_delivery(
         event_create_time=START,
         body=body,
         is_fresh=is_fresh,
+        trigger=Trigger.REPLAY if is_replay else Trigger.SCHEDULED,
     )
 
 
@@ -1417,10 +1419,13 @@ class LanesMachine(RuleBasedStateMachine):
 
     def read_table(self, webhook_id: int) -> None:
         lane = self.lane(webhook_id)
-        lane.behind = False
+        lane.behind = lane.replays_behind = False
+        is_refused = False
         for delivery in self.table[webhook_id].values():
-            if delivery.event_id not in lane.held and not self.lanes.hold(lane, delivery, self.now):
-                break
+            is_replay = delivery.trigger is Trigger.REPLAY
+            if delivery.event_id not in lane.held and (is_replay or not is_refused):
+                is_held = self.lanes.hold(lane, delivery, self.now)
+                is_refused |= not is_held and not is_replay
         self.lanes.drop_if_unused(lane)
 
     def start_one(self) -> bool:
@@ -1442,6 +1447,7 @@ class LanesMachine(RuleBasedStateMachine):
         assert hosts.count(lane.host) <= HOST_CAP
         assert customers.count(lane.customer_id) <= CUSTOMER_CAP
         if webhook.status is WebhookStatus.ACTIVE:
+            assert delivery.trigger is not Trigger.REPLAY or lane.replays_in_flight <= max(1, LANE_CAP // 4)
             assert lane.in_flight <= flow.breaker.slots(LANE_CAP, self.now)
             assert self.now >= flow._hold_until
             assert flow._throttle.bucket.tokens >= -1e-6
@@ -1466,14 +1472,19 @@ class LanesMachine(RuleBasedStateMachine):
 
     # What can happen.
 
-    @rule(webhook_id=webhook_ids, fresh=st.booleans(), size=st.sampled_from([0, 100, 600, 40_000]))
-    def publish(self, webhook_id: int, size: int, *, fresh: bool) -> None:
+    @rule(
+        webhook_id=webhook_ids,
+        kind=st.sampled_from(["fresh", "backlog", "replay"]),
+        size=st.sampled_from([0, 100, 600, 40_000]),
+    )
+    def publish(self, webhook_id: int, size: int, kind: str) -> None:
         """Three at once, so that there is some competition."""
         for _ in range(3):
-            self.publish_one(webhook_id, size, fresh=fresh)
+            self.publish_one(webhook_id, size, kind)
 
-    def publish_one(self, webhook_id: int, size: int, *, fresh: bool) -> None:
-        delivery = make_delivery(webhook_id, webhook_id % 3, b"x" * size, is_fresh=fresh)
+    def publish_one(self, webhook_id: int, size: int, kind: str) -> None:
+        is_fresh, is_replay = kind == "fresh", kind == "replay"
+        delivery = make_delivery(webhook_id, webhook_id % 3, b"x" * size, is_fresh=is_fresh, is_replay=is_replay)
         self.table[webhook_id][delivery.event_id] = delivery
         if shard_of(webhook_id) not in self.closed:
             lane = self.lane(webhook_id)
@@ -1567,7 +1578,11 @@ class LanesMachine(RuleBasedStateMachine):
         for lane in everywhere:
             assert lane.held_bytes == sum(len(delivery.body) for delivery in lane.held.values())
             assert lane.fresh_count == sum(delivery.is_fresh for delivery in lane.held.values())
-            queued = [delivery.event_id for delivery in (*lane.fresh, *lane.backlog)]
+            assert lane.replay_count == sum(delivery.trigger is Trigger.REPLAY for delivery in lane.held.values())
+            assert lane.replays_in_flight == sum(
+                other is lane and delivery.trigger is Trigger.REPLAY for other, delivery, _ in self.in_flight
+            )
+            queued = [delivery.event_id for delivery in (*lane.fresh, *lane.backlog, *lane.replays)]
             sent = [delivery.event_id for other, delivery, *_ in (*self.in_flight, *self.unsettled) if other is lane]
             assert lane.in_flight == sum(other is lane for other, _, _ in self.in_flight)
             assert sorted(queued + sent) == sorted(lane.held), "each once, queued or sent"
@@ -1579,7 +1594,8 @@ class LanesMachine(RuleBasedStateMachine):
     def memory_is_bounded(self) -> None:
         for lane in self.lanes:
             assert lane.fresh_count <= PREFETCH or lane.is_ending or lane.webhook is None
-            assert len(lane.held) - lane.fresh_count <= PREFETCH or lane.is_ending
+            assert len(lane.held) - lane.fresh_count - lane.replay_count <= PREFETCH or lane.is_ending
+            assert lane.replay_count <= PREFETCH or lane.is_ending or lane.webhook is None
             if lane.shard in self.closed or not lane.may_send:
                 sent = [delivery for other, delivery, *_ in (*self.in_flight, *self.unsettled) if other is lane]
                 assert lane.shard in self.closed or len(lane.held) == len(sent)
@@ -1600,7 +1616,7 @@ class LanesMachine(RuleBasedStateMachine):
                 self.settle_one(0, is_done=True)
             for known in wanted:
                 lane = self.lane(known)
-                if lane.behind and self.lanes.room(lane, self.now):
+                if self.lanes.is_hungry(lane, self.now) or (lane.behind and self.lanes.room(lane, self.now)):
                     self.read_table(known)
             if not any(self.table[known] for known in wanted):
                 break

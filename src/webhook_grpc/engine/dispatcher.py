@@ -24,7 +24,8 @@ from .delivery import Deliverer, cancelled, expired
 from .faults import SenderFault
 from .finder import Finder
 from .flows import Flows
-from .lanes import ENDED, Lane, Lanes
+from .lane import ENDED, Lane
+from .lanes import Lanes
 from .ownership import Ownership
 from .settler import Settler
 from .webhook_cache import WebhookCache

@@ -27,7 +27,8 @@ from ..store.db import DatabaseOptions, LoopConnection
 from ..store.outbox import NewDeliveries
 from .flows import Flows
 from .journal import SettledJournal
-from .lanes import ENDED, Lane, Lanes
+from .lane import ENDED, Lane
+from .lanes import Lanes
 from .ownership import Ownership
 from .webhook_cache import WebhookCache
 

@@ -16,7 +16,7 @@ from ..domain.ids import shard_of
 from ..domain.model import Webhook, WebhookStatus
 from ..store import health as store
 from ..store.db import DatabaseOptions, LoopConnection
-from .lanes import ENDED
+from .lane import ENDED
 from .ownership import Ownership
 
 log = structlog.get_logger(__name__)

@@ -3,8 +3,7 @@
 One lane per webhook. A lane holds a bounded number of deliveries; the backlog stays in the table. Customers take turns,
 and the webhooks of a customer take turns among themselves, so that neither a customer with a million deliveries nor a
 webhook that hangs delays anybody else's. The turns are deficit round robin (Shreedhar and Varghese 1995): a large body
-takes as many turns of its customer as it costs. Within a lane, what was just published and what has waited alternate: a
-receiver that comes back with a backlog gets new events at once. Replays come last, in few slots.
+takes as many turns of its customer as it costs. Whose turn it is within a lane: lane.py.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -22,12 +20,9 @@ from ..domain.egress import host_of
 from ..domain.health import Flow
 from ..domain.ids import shard_of
 from ..domain.model import PendingDelivery, Trigger, Webhook, WebhookStatus
+from .lane import Lane
 
-ENDED: Final = frozenset({WebhookStatus.DELETED, WebhookStatus.DISABLED})
 _BYTES_PER_TURN: Final = 16_384
-_UNBOUNDED: Final = 1_000_000
-_SLOTS_PER_REPLAY: Final = 4  # replays have a quarter of a webhook's slots,
-_LIVE_PER_REPLAY: Final = 3  # and beside other work every fourth turn
 _REPLAYS_HELD_MAX: Final = 20
 
 
@@ -40,91 +35,6 @@ class LaneLimits:
     lane_bytes_max: int
     customer_in_flight_max: int
     host_in_flight_max: int
-
-
-@dataclass(slots=True)
-class Lane:
-    """The deliveries of one webhook that are in memory: queued, in flight, or sent and not settled yet."""
-
-    webhook_id: int
-    customer_id: int
-    shard: int
-    looked_at: float  # when the table was last read for it, in monotonic seconds
-    webhook: Webhook | None = None  # both unset until they are loaded
-    flow: Flow | None = None
-    host: str = ""
-    hosts: dict[UUID, str] = field(default_factory=dict[UUID, str])  # where each request in flight goes, by its event
-    backlog: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
-    fresh: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
-    replays: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
-    held: dict[UUID, PendingDelivery] = field(default_factory=dict[UUID, PendingDelivery])
-    held_bytes: int = 0
-    fresh_count: int = 0  # of those held
-    replay_count: int = 0  # of those held
-    in_flight: int = 0
-    replays_in_flight: int = 0
-    is_ready: bool = False
-    waits_for: str | None = None  # the host in whose queue it stands
-    gate_at: float = math.inf  # when it is to be looked at again because time will have made it ready
-    behind: bool = False  # the table may have due rows that are not held
-    replays_behind: bool = False  # the same for those of replays
-    reached: datetime | None = None  # the table was read up to this due time
-    fresh_floor: datetime | None = None  # while the table has a backlog: what is due from then on is fresh
-    fully_looked_at: float = -math.inf  # when it was last read without a floor
-    _fresh_is_next: bool = True
-    _live_in_a_row: int = 0
-
-    @property
-    def queue(self) -> deque[PendingDelivery]:
-        """The queue whose turn it is; an empty one if nothing may be started."""
-        live = self.fresh if self.fresh and (self._fresh_is_next or not self.backlog) else self.backlog
-        replay_is_next = not live or self._live_in_a_row >= _LIVE_PER_REPLAY
-        return self.replays if self.replays and replay_is_next and self._replay_has_slot else live
-
-    @property
-    def _replay_has_slot(self) -> bool:
-        slots = self.flow.in_flight_max if self.flow is not None else 1
-        return self.is_ending or self.replays_in_flight < max(1, slots // _SLOTS_PER_REPLAY)
-
-    def take(self) -> PendingDelivery:
-        """The next delivery. Half of the turns are those of what was just published; one in four may be a replay's."""
-        queue = self.queue
-        if queue is self.replays:
-            self._live_in_a_row = 0
-        else:
-            self._live_in_a_row += 1
-            self._fresh_is_next = queue is not self.fresh
-        return queue.popleft()
-
-    def withdraw(self, delivery: PendingDelivery) -> bool:
-        """Takes a delivery out of its queue. False: it is in none, because it was started."""
-        for queue in (self.fresh, self.backlog, self.replays):
-            if delivery in queue:
-                queue.remove(delivery)
-                return True
-        return False
-
-    @property
-    def is_ending(self) -> bool:
-        """Whether what is pending must be cancelled rather than sent."""
-        return self.webhook is not None and self.webhook.status in ENDED
-
-    @property
-    def may_send(self) -> bool:
-        """Whether the webhook takes deliveries now."""
-        return self.webhook is not None and self.webhook.status is not WebhookStatus.PAUSED
-
-    def wait_seconds(self, now: float) -> float:
-        """After how many seconds its next request may be started; infinite: when one has ended, or never."""
-        if self.flow is None or not self.may_send:
-            return math.inf
-        if self.is_ending:  # nothing is sent
-            return 0.0 if self.in_flight < self.flow.in_flight_max else math.inf
-        return self.flow.wait_seconds(self.in_flight, now)
-
-    def useful(self, now: float) -> int:
-        """How many deliveries are worth holding."""
-        return _UNBOUNDED if self.flow is None or self.is_ending else self.flow.useful(now)
 
 
 @dataclass(slots=True)
@@ -196,11 +106,14 @@ class Lanes:
         """How many more deliveries of replays the lane may hold: few, so that the others always find room."""
         if self.is_full or lane.held_bytes >= self._limits.lane_bytes_max:
             return 0 if lane.held else min(1, lane.useful(now))
-        return max(0, min(lane.useful(now), self._limits.prefetch_max, _REPLAYS_HELD_MAX) - lane.replay_count)
+        return max(0, self._replays_held_max(lane, now) - lane.replay_count)
 
     def is_low_on_replays(self, lane: Lane, now: float) -> bool:
         """Whether replays should be read from the table."""
-        return 2 * self.replay_room(lane, now) >= min(lane.useful(now), _REPLAYS_HELD_MAX)
+        return 2 * lane.replay_count <= self._replays_held_max(lane, now)
+
+    def _replays_held_max(self, lane: Lane, now: float) -> int:
+        return min(lane.useful(now), self._limits.prefetch_max, _REPLAYS_HELD_MAX)
 
     def is_low(self, lane: Lane, now: float, *, fresh: bool = False) -> bool:
         """Whether the lane should be filled from the table: not at each free place, but when half of them are free."""
