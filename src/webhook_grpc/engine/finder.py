@@ -181,8 +181,11 @@ class Finder:
         hinted, self._hinted = self._hinted & shards, set[int]()
         if not is_due and not hinted:
             return
-        for pending in await backlog.discover(self._connection, shards if is_due else hinted):
+        looked_at = shards if is_due else hinted
+        for pending in await backlog.discover(self._connection, looked_at):
             self._found_pending(pending, started_at)
+        for webhook_id, customer_id in await backlog.replaying(self._connection, looked_at):
+            self._found_replays(webhook_id, customer_id, started_at)
         if is_due:
             took_seconds = time.monotonic() - started_at
             pause_seconds = min(took_seconds / _DISCOVER_SHARE, _DISCOVER_PAUSE_SECONDS_MAX)
@@ -197,6 +200,12 @@ class Finder:
         lane = self._lanes.open(pending.webhook_id, pending.customer_id, shard_of(pending.webhook_id), now)
         if pending.event_id not in lane.held:
             lane.behind = True
+
+    def _found_replays(self, webhook_id: int, customer_id: int, now: float) -> None:
+        webhook = self._webhooks.get(webhook_id)
+        is_paused = webhook is not None and webhook.status is WebhookStatus.PAUSED
+        if shard_of(webhook_id) in self._ownership.owned and not is_paused:
+            self._lanes.open(webhook_id, customer_id, shard_of(webhook_id), now).replays_behind = True
 
     async def _load_webhooks(self) -> None:
         unknown = [lane.webhook_id for lane in self._lanes if lane.webhook is None]
@@ -227,6 +236,7 @@ class Finder:
         try:
             rows = await backlog.fetch(self._connection, [request for _, request in requests])
             self._note_progress(requests, rows)
+            rows += await self._fetch_replays(lanes, now)
             taken = await self._take_in_rows([row for row in rows if self._is_new(row)], reading)
         except BaseException:
             for lane in lanes:
@@ -244,26 +254,32 @@ class Finder:
         From time to time without a floor, to find what became visible late.
         """
         lane.looked_at = now
-        with_replays = self._lanes.is_low_on_replays(lane, now)
-        is_full_look = lane.reached is None or lane.is_ending or now - lane.fully_looked_at > _FULL_LOOK_SECONDS
-        if lane.reached is None or is_full_look or (with_replays and lane.replays_behind):
+        lane.behind = False  # what comes from now on counts again
+        if lane.reached is None or lane.is_ending or now - lane.fully_looked_at > _FULL_LOOK_SECONDS:
+            lane.fully_looked_at = now
             floor = _BEGINNING
         else:
             floor = lane.reached - _LATE_COMMIT
-        lane.fully_looked_at = now if is_full_look else lane.fully_looked_at
-        lane.behind = False  # what comes from now on counts again
-        lane.replays_behind &= not with_replays
-        room = (
-            len(lane.held) + self._lanes.room(lane, now) + (self._lanes.replay_room(lane, now) if with_replays else 0)
-        )
+        room = len(lane.held) + self._lanes.room(lane, now)
         ahead_seconds = _CANCEL_AHEAD_SECONDS if lane.is_ending else 0.0
-        requests = [FetchRequest(lane.shard, lane.webhook_id, room, floor, ahead_seconds, with_replays=with_replays)]
+        requests = [FetchRequest(lane.shard, lane.webhook_id, room, floor, ahead_seconds)]
         if lane.fresh_floor is not None and (fresh_room := self._lanes.room(lane, now, fresh=True)):
             room = len(lane.held) + fresh_room
-            requests.append(
-                FetchRequest(lane.shard, lane.webhook_id, room, lane.fresh_floor, is_fresh=True, with_replays=False)
-            )
+            requests.append(FetchRequest(lane.shard, lane.webhook_id, room, lane.fresh_floor, is_fresh=True))
         return requests
+
+    async def _fetch_replays(self, lanes: Sequence[Lane], now: float) -> list[FoundRow]:
+        """The replays of lanes that have some in the table and room for them."""
+        hungry = [lane for lane in lanes if lane.replays_behind and self._lanes.is_low_on_replays(lane, now)]
+        if not hungry:
+            return []
+        rooms = [
+            (lane.shard, lane.webhook_id, lane.replay_count + self._lanes.replay_room(lane, now)) for lane in hungry
+        ]
+        rows = await backlog.fetch_replays(self._connection, rooms)
+        for number, (lane, (_, _, room)) in enumerate(zip(hungry, rooms, strict=True)):
+            lane.replays_behind = sum(row.request == number for row in rows) >= room
+        return rows
 
     def _note_progress(self, requests: Sequence[tuple[Lane, FetchRequest]], rows: Sequence[FoundRow]) -> None:
         """How far each lane has been read, and whether the table holds more for it than there was room for."""
@@ -291,15 +307,12 @@ class Finder:
         taken, refused = 0, set[int]()
         for start in range(0, len(rows), _BODIES_PER_READ):
             for delivery in await backlog.with_bodies(self._connection, rows[start : start + _BODIES_PER_READ]):
-                if delivery.webhook_id in refused:
+                is_backlog = not delivery.is_fresh and delivery.trigger is not Trigger.REPLAY
+                if is_backlog and delivery.webhook_id in refused:
                     continue
                 if self._take_in(delivery, reading):
                     taken += 1
-                elif (
-                    delivery.trigger is not Trigger.REPLAY
-                    and not delivery.is_fresh
-                    and self._is_full(delivery.webhook_id)
-                ):
+                elif is_backlog and self._is_full(delivery.webhook_id):
                     refused.add(delivery.webhook_id)
         return taken
 

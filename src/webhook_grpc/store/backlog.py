@@ -13,7 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from ..domain.model import Danger, PendingDelivery, Trigger, WebhookStatus
-from .db import LoopConnection
+from .db import LoopConnection, Row
 from .ownership import OwnedShard
 
 # A loose index scan: it jumps from webhook to webhook, and sees the earliest row of each as it passes.
@@ -42,20 +42,37 @@ FROM pending p JOIN webhooks w ON w.id = p.webhook_id
 """
 
 # The next `room` rows of each request, due at or after `floor` (which skips index entries of rows already gone) and at
-# most `ahead` seconds from now. `fresh`: only those not tried yet, to be sent beside a backlog; `replays`: those of
-# replays too, which must not stand before others when there is no room for them.
+# most `ahead` seconds from now. `fresh`: only those not tried yet, to be sent beside a backlog. Without those of
+# replays, which must not stand before others.
 FETCH: Final = """
 SELECT k.ord, d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger, d.trigger, d.replay_id
 FROM unnest(
     %(shard)b::smallint[], %(webhook_id)b::bigint[], %(room)b::integer[], %(floor)b::timestamptz[],
-    %(ahead)b::double precision[], %(fresh)b::boolean[], %(replays)b::boolean[]
-) WITH ORDINALITY AS k(shard, webhook_id, room, floor, ahead, fresh, replays, ord)
+    %(ahead)b::double precision[], %(fresh)b::boolean[]
+) WITH ORDINALITY AS k(shard, webhook_id, room, floor, ahead, fresh, ord)
 CROSS JOIN LATERAL (
     SELECT * FROM deliveries
     WHERE shard = k.shard AND webhook_id = k.webhook_id
         AND due_at >= k.floor AND due_at <= now() + k.ahead * interval '1 second'
         AND (NOT k.fresh OR (attempt = 0 AND trigger IS NULL))
-        AND (k.replays OR trigger IS DISTINCT FROM 'replay')
+        AND trigger IS DISTINCT FROM 'replay'
+    ORDER BY due_at, event_id
+    LIMIT k.room
+) d
+"""
+
+# Replays have indexes of their own, which are nearly always empty.
+REPLAYING: Final = """
+SELECT DISTINCT webhook_id, customer_id FROM deliveries
+WHERE trigger = 'replay' AND shard = ANY(%(shards)b::smallint[]) AND due_at <= now()
+"""
+FETCH_REPLAYS: Final = """
+SELECT k.ord, d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger, d.trigger, d.replay_id
+FROM unnest(%(shard)b::smallint[], %(webhook_id)b::bigint[], %(room)b::integer[])
+    WITH ORDINALITY AS k(shard, webhook_id, room, ord)
+CROSS JOIN LATERAL (
+    SELECT * FROM deliveries
+    WHERE trigger = 'replay' AND shard = k.shard AND webhook_id = k.webhook_id AND due_at <= now()
     ORDER BY due_at, event_id
     LIMIT k.room
 ) d
@@ -108,7 +125,6 @@ class FetchRequest:
     floor: datetime
     ahead_seconds: float = 0.0
     is_fresh: bool = False
-    with_replays: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,20 +174,45 @@ async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) ->
             "floor": [request.floor for request in requests],
             "ahead": [request.ahead_seconds for request in requests],
             "fresh": [request.is_fresh for request in requests],
-            "replays": [request.with_replays for request in requests],
         },
     )
-    found: list[FoundRow] = []
-    for ord_, webhook_id, event_id, due_at, customer_id, attempt, danger, trigger, replay_id in rows:
-        number: int = ord_ - 1
-        is_fresh = requests[number].is_fresh
-        found.append(
-            FoundRow(
-                number, webhook_id, event_id, due_at, customer_id, attempt, Danger(danger), is_fresh,
-                _TRIGGERS.get(trigger, Trigger.SCHEDULED), replay_id,
-            )
-        )  # fmt: skip
-    return found
+    is_fresh = [request.is_fresh for request in requests]
+    return [_found(row, is_fresh=is_fresh[row[0] - 1]) for row in rows]
+
+
+async def replaying(connection: LoopConnection, shards: Collection[int]) -> list[tuple[int, int]]:
+    """The webhooks of these shards that something is replayed to, each with its customer."""
+    rows = await connection.rows(REPLAYING, {"shards": list(shards)})
+    return [(webhook_id, customer_id) for webhook_id, customer_id in rows]
+
+
+async def fetch_replays(connection: LoopConnection, rooms: Sequence[tuple[int, int, int]]) -> list[FoundRow]:
+    """The next rows that are replays, of each (shard, webhook, room)."""
+    rows = await connection.rows(
+        FETCH_REPLAYS,
+        {
+            "shard": [shard for shard, _, _ in rooms],
+            "webhook_id": [webhook_id for _, webhook_id, _ in rooms],
+            "room": [room for _, _, room in rooms],
+        },
+    )
+    return [_found(row, is_fresh=False) for row in rows]
+
+
+def _found(row: Row, *, is_fresh: bool) -> FoundRow:
+    ord_, webhook_id, event_id, due_at, customer_id, attempt, danger, trigger, replay_id = row
+    return FoundRow(
+        request=ord_ - 1,
+        webhook_id=webhook_id,
+        event_id=event_id,
+        due_at=due_at,
+        customer_id=customer_id,
+        attempt=attempt,
+        danger=Danger(danger),
+        is_fresh=is_fresh,
+        trigger=_TRIGGERS.get(trigger, Trigger.SCHEDULED),
+        replay_id=replay_id,
+    )
 
 
 async def with_bodies(connection: LoopConnection, rows: Sequence[FoundRow]) -> list[PendingDelivery]:

@@ -26,6 +26,7 @@ class Outbox:
             outbox.PUBLISH: writes(self._publish),
             backlog.DISCOVER: reads(self._discover),
             backlog.FETCH: reads(self._fetch),
+            backlog.REPLAYING: reads(lambda _, __: []),
             backlog.BODIES: reads(self._bodies),
             backlog.SET_DANGER: writes(self._set_danger),
         }

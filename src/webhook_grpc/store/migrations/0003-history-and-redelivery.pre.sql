@@ -25,8 +25,9 @@ CREATE INDEX events_by_customer ON events (customer_id, event_id);
 
 -- What causes the next attempt: NULL for the publication or the schedule. Whatever else it is, there is one attempt only.
 ALTER TABLE deliveries ADD COLUMN trigger text, ADD COLUMN replay_id bigint;
--- Empty but for what a replay has under way, which is little: see docs/decisions/0010-commands.md.
+-- Both empty but for what replays have under way, which is little: see docs/decisions/0010-commands.md.
 CREATE INDEX deliveries_by_replay ON deliveries (replay_id) WHERE replay_id IS NOT NULL;
+CREATE INDEX deliveries_replaying ON deliveries (shard, webhook_id, due_at, event_id) WHERE trigger = 'replay';
 
 -- `trigger` is written for endings and restarts too. A row whose customer's data was deleted has the status 'erased' and
 -- nothing else: its `seq` must not become a hole.
