@@ -7,7 +7,7 @@ else.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -176,8 +176,8 @@ async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) ->
             "fresh": [request.is_fresh for request in requests],
         },
     )
-    is_fresh = [request.is_fresh for request in requests]
-    return [_found(row, is_fresh=is_fresh[row[0] - 1]) for row in rows]
+    found = [_found(row) for row in rows]
+    return [replace(row, is_fresh=True) if requests[row.request].is_fresh else row for row in found]
 
 
 async def replaying(connection: LoopConnection, shards: Collection[int]) -> list[tuple[int, int]]:
@@ -196,10 +196,10 @@ async def fetch_replays(connection: LoopConnection, rooms: Sequence[tuple[int, i
             "room": [room for _, _, room in rooms],
         },
     )
-    return [_found(row, is_fresh=False) for row in rows]
+    return [_found(row) for row in rows]
 
 
-def _found(row: Row, *, is_fresh: bool) -> FoundRow:
+def _found(row: Row) -> FoundRow:
     ord_, webhook_id, event_id, due_at, customer_id, attempt, danger, trigger, replay_id = row
     return FoundRow(
         request=ord_ - 1,
@@ -209,7 +209,7 @@ def _found(row: Row, *, is_fresh: bool) -> FoundRow:
         customer_id=customer_id,
         attempt=attempt,
         danger=Danger(danger),
-        is_fresh=is_fresh,
+        is_fresh=False,
         trigger=_TRIGGERS.get(trigger, Trigger.SCHEDULED),
         replay_id=replay_id,
     )
