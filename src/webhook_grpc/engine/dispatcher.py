@@ -202,7 +202,7 @@ class Dispatcher:
         result = settled.result
         assert result is not None
         webhook_id = settled.delivery.webhook_id
-        state_before, was_ill = flow.breaker.state, flow.is_ill
+        state_before, memory_before = flow.breaker.state, flow.memory()
         reason = flow.ended(
             result,
             parse_retry_after(result.retry_after, self._clock.now()),
@@ -212,7 +212,7 @@ class Dispatcher:
         )
         if flow.breaker.state is not state_before:
             log.warning("breaker changed", webhook_id=webhook_id, state=flow.breaker.state.value)
-        if flow.is_ill or was_ill:
+        if flow.memory() != memory_before:
             self._flows.changed(webhook_id)
         return reason
 
@@ -229,7 +229,7 @@ class Dispatcher:
         seconds = random.uniform(*_FAULT_PAUSE_SECONDS)
         now = time.monotonic()
         if fault.is_local and lane.flow is not None:
-            lane.flow.hold(seconds, now)
+            lane.flow.pause(seconds, now)
         else:
             self._paused_until = now + seconds
         log.warning("attempts paused: a fault of this process", fault=str(fault), webhook_id=lane.webhook_id)

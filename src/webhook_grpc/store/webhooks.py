@@ -91,7 +91,8 @@ WITH reopened AS (
     INSERT INTO webhook_health (webhook_id, breaker)
     SELECT id, 'half_open' FROM reopened
     ON CONFLICT (webhook_id) DO UPDATE SET breaker = 'half_open', probe_at = NULL, probe_count = 0,
-        failing_since = NULL, failure_count = 0, blocked_count = 0, blocked_at = NULL, updated_at = now()
+        failing_since = NULL, failure_count = 0, blocked_count = 0, blocked_at = NULL, hold_until = NULL,
+        throttled_until = NULL, throttle_rate = NULL, throttle_ceiling = NULL, updated_at = now()
 )
 SELECT {_COLUMNS} FROM reopened
 """

@@ -96,7 +96,9 @@ CREATE TABLE erasures (
 
 ALTER TABLE webhook_health
     ADD COLUMN hold_until timestamptz,  -- nothing is sent before: the receiver asked for it
-    ADD COLUMN throttled_until timestamptz;  -- its 429 answers slow it down until then
+    ADD COLUMN throttled_until timestamptz,  -- its 429 answers slow it down until then
+    ADD COLUMN throttle_rate double precision,  -- requests a second that the last 429 has left it
+    ADD COLUMN throttle_ceiling double precision;  -- to which that grows back until then
 
 -- The payload is NULL once the event is older than events are kept.
 CREATE OR REPLACE VIEW webhook_logs AS
