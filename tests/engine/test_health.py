@@ -16,8 +16,10 @@ from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.health import Flow
-from webhook_grpc.domain.model import Webhook
+from webhook_grpc.domain.model import AttemptResult, Webhook
 from webhook_grpc.engine import flows, webhook_cache
+from webhook_grpc.engine.resolver import ResolverDown
+from webhook_grpc.engine.sender import Request, Sender
 from webhook_grpc.store import webhooks
 from webhook_grpc.store.db import Queries
 
@@ -323,16 +325,24 @@ async def test_the_row_of_a_hold_goes_when_it_is_over_though_nothing_more_is_sen
 
 
 async def test_a_fault_of_ours_is_not_taken_for_what_the_receiver_asked_for(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = await services.start(breaker_failures=1, breaker_probe_seconds_min=3600, breaker_probe_seconds_max=3600)
-    webhook = await service.create_webhook(receiver.on("/down", answer(500)))
+    service = await services.start()
+    webhook = await service.create_webhook(receiver.url())
+    send, is_faulty = Sender.send, asyncio.Event()
+
+    async def faulty(sender: Sender, request: Request) -> AttemptResult:
+        if not is_faulty.is_set():
+            is_faulty.set()
+            raise ResolverDown("no answer")
+        return await send(sender, request)
+
+    monkeypatch.setattr(Sender, "send", faulty)
     await service.publish()
+    await is_faulty.wait()
+    await until(lambda: flow_of(service, webhook).wait_seconds(0, time.monotonic()) > 0)
+    assert flow_of(service, webhook).save(time.monotonic()).hold_seconds == 0
     await receiver.wait_for(1)
-    await until(lambda: breaker_is(service, webhook, BreakerState.OPEN))
-    flow_of(service, webhook).pause(3600, time.monotonic())
-    await until(lambda: postgres.rows("SELECT count(*) FROM webhook_health") == [(1,)])
-    assert postgres.rows("SELECT breaker, hold_until FROM webhook_health") == [("open", None)]
 
 
 async def test_no_more_requests_are_in_flight_to_one_host_than_allowed_whoever_s_they_are(
