@@ -160,16 +160,20 @@ NONE: list[tuple[str, dict[str, Any], dict[str, Any], Verdict, str]] = [
         {},
         {},
         Verdict.CHANGED_LATER,
-        "The webhook would match now, but did not when the event was published: it was changed since, or was disabled "
-        "then; CreateReplay with include_undelivered delivers it all the same.",
+        (
+            "The webhook would match now, but did not when the event was published: it was changed since, or was disabled "
+            "then; CreateReplay with include_undelivered delivers it all the same."
+        ),
     ),
     (
         "it would match now, and is paused",
         {"status": WebhookStatus.PAUSED},
         {},
         Verdict.CHANGED_LATER,
-        "The webhook would match now, but did not when the event was published: it was changed since, or was disabled "
-        "then; CreateReplay with include_undelivered delivers it all the same.",
+        (
+            "The webhook would match now, but did not when the event was published: it was changed since, or was disabled "
+            "then; CreateReplay with include_undelivered delivers it all the same."
+        ),
     ),
     (
         "it was created in the same moment",
@@ -223,8 +227,10 @@ ENDED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
             "last_attempt": make_attempt(outcome=Outcome.SUCCEEDED, response_status=200),
             "trigger": Trigger.MANUAL,
         },
-        "Delivered at 2026-01-01T11:59:10Z: 13 attempts made, the last one answered with 200, begun anew by "
-        "RetryDelivery.",
+        (
+            "Delivered at 2026-01-01T11:59:10Z: 13 attempts made, the last one answered with 200, begun anew by "
+            "RetryDelivery."
+        ),
     ),
     (
         "failed",
@@ -260,8 +266,10 @@ ENDED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "cancelled by 410",
         {"status": WebhookStatus.DISABLED},
         {"status": DeliveryStatus.CANCELLED, "last_attempt": make_attempt(response_status=410)},
-        "Cancelled: 1 attempt made, answered with 410; the receiver answered 410 Gone, which disables a webhook; "
-        "ResumeWebhook and then RetryDelivery begin it anew.",
+        (
+            "Cancelled: 1 attempt made, answered with 410; the receiver answered 410 Gone, which disables a webhook; "
+            "ResumeWebhook and then RetryDelivery begin it anew."
+        ),
     ),
     (
         "cancelled and the webhook is deleted",
@@ -279,8 +287,10 @@ ENDED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "cancelled and the webhook is well",
         {},
         {"status": DeliveryStatus.CANCELLED, "attempt_count": 0, "last_attempt": None, "trigger": Trigger.REPLAY},
-        "Cancelled: no attempt made, begun anew by a replay; the webhook was disabled then, or CancelDelivery or "
-        "CancelReplay was called; RetryDelivery begins it anew.",
+        (
+            "Cancelled: no attempt made, begun anew by a replay; the webhook was disabled then, or CancelDelivery or "
+            "CancelReplay was called; RetryDelivery begins it anew."
+        ),
     ),
     (
         "a test",
@@ -342,8 +352,10 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         WELL,
         Standing.WAITING_FOR_SLOT,
         None,
-        "It is due and waits for one of the webhook's slots, or is being sent: 12 attempts made, begun anew by "
-        "RetryDelivery.",
+        (
+            "It is due and waits for one of the webhook's slots, or is being sent: 12 attempts made, begun anew by "
+            "RetryDelivery."
+        ),
     ),
     (
         "paused",
@@ -388,8 +400,10 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         opened(60, throttled_until=after(600)),
         Standing.BREAKER_OPEN,
         60,
-        "The receiver has failed too often: 1 attempt made, answered with 500; nothing is sent to it until "
-        "2026-01-01T12:01:00Z, then one request.",
+        (
+            "The receiver has failed too often: 1 attempt made, answered with 500; nothing is sent to it until "
+            "2026-01-01T12:01:00Z, then one request."
+        ),
     ),
     (
         "breaker open, due before the probe",
@@ -398,8 +412,10 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         opened(60),
         Standing.BREAKER_OPEN,
         60,
-        "The receiver has failed too often: 1 attempt made, answered with 500; nothing is sent to it until "
-        "2026-01-01T12:01:00Z, then one request.",
+        (
+            "The receiver has failed too often: 1 attempt made, answered with 500; nothing is sent to it until "
+            "2026-01-01T12:01:00Z, then one request."
+        ),
     ),
     (
         "breaker open, due after the probe",
@@ -417,8 +433,10 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         opened(-1),
         Standing.BREAKER_OPEN,
         None,
-        "The receiver has failed too often: 1 attempt made, answered with 500; one request is about to try it again, "
-        "or tries it now.",
+        (
+            "The receiver has failed too often: 1 attempt made, answered with 500; one request is about to try it again, "
+            "or tries it now."
+        ),
     ),
     (
         "breaker open, held for longer",
@@ -427,8 +445,10 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         opened(60, hold_until=after(90)),
         Standing.HELD,
         90,
-        "The receiver asked for it with Retry-After: 1 attempt made, answered with 500; nothing is sent to it until "
-        "2026-01-01T12:01:30Z.",
+        (
+            "The receiver asked for it with Retry-After: 1 attempt made, answered with 500; nothing is sent to it until "
+            "2026-01-01T12:01:30Z."
+        ),
     ),
     (
         "breaker open for longer than it is held",
@@ -437,8 +457,10 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         opened(90, hold_until=after(60)),
         Standing.BREAKER_OPEN,
         90,
-        "The receiver has failed too often: 1 attempt made, answered with 500; nothing is sent to it until "
-        "2026-01-01T12:01:30Z, then one request.",
+        (
+            "The receiver has failed too often: 1 attempt made, answered with 500; nothing is sent to it until "
+            "2026-01-01T12:01:30Z, then one request."
+        ),
     ),
     (
         "held",
@@ -447,8 +469,10 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         ReceiverHealth(hold_until=after(60), throttled_until=after(600)),
         Standing.HELD,
         60,
-        "The receiver asked for it with Retry-After: 1 attempt made, answered with 500; nothing is sent to it until "
-        "2026-01-01T12:01:00Z.",
+        (
+            "The receiver asked for it with Retry-After: 1 attempt made, answered with 500; nothing is sent to it until "
+            "2026-01-01T12:01:00Z."
+        ),
     ),
     (
         "due after the hold",
@@ -475,8 +499,10 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         ReceiverHealth(throttled_until=after(600)),
         Standing.RATE_LIMITED,
         None,
-        "It is due; the receiver answered 429: 1 attempt made, answered with 500; requests are sent more slowly until "
-        "2026-01-01T12:10:00Z.",
+        (
+            "It is due; the receiver answered 429: 1 attempt made, answered with 500; requests are sent more slowly until "
+            "2026-01-01T12:10:00Z."
+        ),
     ),
     (
         "no longer slowed down",
@@ -494,8 +520,10 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         WELL,
         Standing.RATE_LIMITED,
         None,
-        "It is due and waits for its turn, or is being sent: 1 attempt made, answered with 500; the webhook gets 5 "
-        "requests a second.",
+        (
+            "It is due and waits for its turn, or is being sent: 1 attempt made, answered with 500; the webhook gets 5 "
+            "requests a second."
+        ),
     ),
     (
         "half-open",
