@@ -19,7 +19,9 @@ from .api.auth import Authenticator
 from .api.calls import CallLimits, Calls
 from .api.deliveries import DeliveryMethods
 from .api.events import EventMethods
+from .api.explain import ExplainMethods
 from .api.server import Methods, Server
+from .api.stats import StatsMethods
 from .api.watch import WatchMethods
 from .api.webhooks import WebhookMethods
 from .domain.sealing import KEY_BYTES, Sealer
@@ -107,6 +109,8 @@ class App:
             DeliveryMethods(self.database),
             ActionMethods(self.database, self._tail, self._hints, self._clock),
             WatchMethods(self.database, self._tail, self._clock, settings.stream_write_seconds_max),
+            ExplainMethods(self.database),
+            StatsMethods(self.database, self._clock),
         )
         self._server = Server(settings.grpc_address, methods, calls, reflection_enabled=settings.reflection)
         self.port = 0

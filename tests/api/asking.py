@@ -229,6 +229,10 @@ def valid_requests(world: World, customer_id: int = CUSTOMER) -> dict[str, Messa
             customer_id=customer_id, delivery_id=world.delivery_id, request_id="again"
         ),
         "CancelDelivery": pb.CancelDeliveryRequest(customer_id=customer_id, delivery_id=world.delivery_id),
+        "ExplainEvent": pb.ExplainEventRequest(customer_id=customer_id, event_id=world.event_id),
+        "GetWebhookStats": pb.GetWebhookStatsRequest(
+            **one, start_time=Timestamp(seconds=1_700_000_000), end_time=Timestamp(seconds=1_702_000_000)
+        ),
         "WatchDeliveries": pb.WatchDeliveriesRequest(
             customer_id=customer_id, **filters, snapshot=True, heartbeat_interval=Duration(seconds=5)
         ),

@@ -50,6 +50,8 @@ PERMISSIONS: Final[dict[str, Permission]] = {
     "TestWebhook": "manage",
     "RetryDelivery": "manage",
     "CancelDelivery": "manage",
+    "ExplainEvent": "read",
+    "GetWebhookStats": "read",
     "WatchDeliveries": "read",
 }
 MAY_ASK_FOR_ALL: Final = ("ListWebhooks", "ListDeliveries", "WatchDeliveries")
@@ -275,7 +277,7 @@ async def test_a_token_of_one_customer_need_not_name_it(service: Service, method
 
     shown = str(response)
     assert f"customer_id: {OTHER_CUSTOMER}" not in shown
-    if method not in {"DeleteWebhook", "PublishEvent", "BatchPublishEvents", "ListDeliveryAttempts"}:
+    if method not in {"DeleteWebhook", "PublishEvent", "BatchPublishEvents", "ListDeliveryAttempts", "GetWebhookStats"}:
         assert f"customer_id: {CUSTOMER}" in shown
 
 

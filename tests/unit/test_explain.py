@@ -112,6 +112,10 @@ UNTRIED = make_delivery(attempt_count=0, last_attempt=None, next_attempt_time=af
 
 # --- why there is none -----------------------------------------------------------------------------------------------
 
+WOULD_MATCH = (
+    "The webhook would match now, but did not when the event was published: it was changed since, or was disabled "
+    "then; CreateReplay with include_undelivered delivers it all the same."
+)
 NONE: list[tuple[str, dict[str, Any], dict[str, Any], Verdict, str]] = [
     (
         "it asks for other types",
@@ -160,20 +164,14 @@ NONE: list[tuple[str, dict[str, Any], dict[str, Any], Verdict, str]] = [
         {},
         {},
         Verdict.CHANGED_LATER,
-        (
-            "The webhook would match now, but did not when the event was published: it was changed since, or was disabled "
-            "then; CreateReplay with include_undelivered delivers it all the same."
-        ),
+        WOULD_MATCH,
     ),
     (
         "it would match now, and is paused",
         {"status": WebhookStatus.PAUSED},
         {},
         Verdict.CHANGED_LATER,
-        (
-            "The webhook would match now, but did not when the event was published: it was changed since, or was disabled "
-            "then; CreateReplay with include_undelivered delivers it all the same."
-        ),
+        WOULD_MATCH,
     ),
     (
         "it was created in the same moment",
@@ -401,8 +399,8 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         Standing.BREAKER_OPEN,
         60,
         (
-            "The receiver has failed too often: 1 attempt made, answered with 500; nothing is sent to it until "
-            "2026-01-01T12:01:00Z, then one request."
+            "The receiver has failed too often: 1 attempt made, answered with 500; nothing is sent to it "
+            "until 2026-01-01T12:01:00Z, then one request."
         ),
     ),
     (
@@ -413,8 +411,8 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         Standing.BREAKER_OPEN,
         60,
         (
-            "The receiver has failed too often: 1 attempt made, answered with 500; nothing is sent to it until "
-            "2026-01-01T12:01:00Z, then one request."
+            "The receiver has failed too often: 1 attempt made, answered with 500; nothing is sent to it "
+            "until 2026-01-01T12:01:00Z, then one request."
         ),
     ),
     (
@@ -434,8 +432,8 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         Standing.BREAKER_OPEN,
         None,
         (
-            "The receiver has failed too often: 1 attempt made, answered with 500; one request is about to try it again, "
-            "or tries it now."
+            "The receiver has failed too often: 1 attempt made, answered with 500; one request is about to try it "
+            "again, or tries it now."
         ),
     ),
     (
@@ -446,8 +444,8 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         Standing.HELD,
         90,
         (
-            "The receiver asked for it with Retry-After: 1 attempt made, answered with 500; nothing is sent to it until "
-            "2026-01-01T12:01:30Z."
+            "The receiver asked for it with Retry-After: 1 attempt made, answered with 500; nothing is sent to it "
+            "until 2026-01-01T12:01:30Z."
         ),
     ),
     (
@@ -458,8 +456,8 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         Standing.BREAKER_OPEN,
         90,
         (
-            "The receiver has failed too often: 1 attempt made, answered with 500; nothing is sent to it until "
-            "2026-01-01T12:01:30Z, then one request."
+            "The receiver has failed too often: 1 attempt made, answered with 500; nothing is sent to it "
+            "until 2026-01-01T12:01:30Z, then one request."
         ),
     ),
     (
@@ -470,8 +468,8 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         Standing.HELD,
         60,
         (
-            "The receiver asked for it with Retry-After: 1 attempt made, answered with 500; nothing is sent to it until "
-            "2026-01-01T12:01:00Z."
+            "The receiver asked for it with Retry-After: 1 attempt made, answered with 500; nothing is sent to it "
+            "until 2026-01-01T12:01:00Z."
         ),
     ),
     (
@@ -500,8 +498,8 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         Standing.RATE_LIMITED,
         None,
         (
-            "It is due; the receiver answered 429: 1 attempt made, answered with 500; requests are sent more slowly until "
-            "2026-01-01T12:10:00Z."
+            "It is due; the receiver answered 429: 1 attempt made, answered with 500; requests are sent more slowly "
+            "until 2026-01-01T12:10:00Z."
         ),
     ),
     (

@@ -16,6 +16,8 @@ from .actions import ActionMethods
 from .calls import Calls
 from .deliveries import DeliveryMethods
 from .events import EventMethods
+from .explain import ExplainMethods
+from .stats import StatsMethods
 from .watch import WatchMethods
 from .webhooks import WebhookMethods
 
@@ -42,6 +44,8 @@ class Methods:
     deliveries: DeliveryMethods
     actions: ActionMethods
     watch: WatchMethods
+    explain: ExplainMethods
+    stats: StatsMethods
 
 
 class Server:
@@ -109,6 +113,8 @@ def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
         "TestWebhook": unary("TestWebhook", "manage", pb.TestWebhookRequest, actions.test),
         "RetryDelivery": unary("RetryDelivery", "manage", pb.RetryDeliveryRequest, actions.retry),
         "CancelDelivery": unary("CancelDelivery", "manage", pb.CancelDeliveryRequest, actions.cancel),
+        "ExplainEvent": unary("ExplainEvent", "read", pb.ExplainEventRequest, methods.explain.explain),
+        "GetWebhookStats": unary("GetWebhookStats", "read", pb.GetWebhookStatsRequest, methods.stats.get),
         "WatchDeliveries": calls.stream("WatchDeliveries", "read", pb.WatchDeliveriesRequest, methods.watch.watch),
     }
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
