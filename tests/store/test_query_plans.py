@@ -6,7 +6,7 @@ only if an index is missing.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -16,7 +16,7 @@ import pytest
 from tests.support.postgres import TestPostgres, query
 from tests.support.store import new_event, new_event_id, new_webhook, new_worker, succeeded
 from webhook_grpc.domain.model import PendingDelivery
-from webhook_grpc.store import backlog, feed, health, history, outbox, settlement
+from webhook_grpc.store import backlog, explain, feed, health, history, outbox, settlement, stats
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.ownership import OwnedShard
 
@@ -163,3 +163,38 @@ async def test_a_last_success_is_looked_for_at_the_end_of_a_shards_log_only(fill
 async def test_what_the_log_knows_of_a_delivery_is_found_by_its_webhook(filled: TestPostgres) -> None:
     parameters = {"webhook_id": [1], "event_id": [UUID(int=1)]}
     assert_indexed(scans(filled, backlog.LOGGED, parameters), "attempts")
+
+
+async def test_an_event_is_explained_without_reading_a_log(filled: TestPostgres) -> None:
+    now = datetime.now(UTC)
+    parameters = {
+        "customer_id": 42,
+        "event_id": new_event_id(),
+        "event_type": "job.completed",
+        "event_created_at": now,
+        "since": now,
+        "webhooks_max": explain.WEBHOOKS_MAX,
+        "deleted_max": explain.DELETED_MAX,
+    }
+    assert_indexed(scans(filled, explain.EXPLAIN, parameters), "webhooks", "attempts", "deliveries")
+
+
+async def test_attempts_are_counted_from_an_index_alone(filled: TestPostgres) -> None:
+    """Else a million of them would be read from as many pages."""
+    query(filled.url, "VACUUM attempts")
+    now = datetime.now(UTC)
+    parameters = {
+        "webhook_id": 1,
+        "start": now - timedelta(hours=24),
+        "end": now,
+        "rows_max": stats.ROWS_MAX,
+        "final": ["succeeded", "failed", "cancelled", "expired"],
+        "percentiles": list(stats.PERCENTILES),
+    }
+    found = scans(filled, stats.WINDOW, parameters)
+    assert {kind for kind, table in found if table == "attempts"} == {"Index Only Scan"}
+
+
+async def test_a_backlog_is_counted_from_its_index(filled: TestPostgres) -> None:
+    parameters = {"webhook_id": 1, "shard": 1, "rows_max": stats.ROWS_MAX}
+    assert_indexed(scans(filled, stats.NOW, parameters), "deliveries")
