@@ -63,7 +63,7 @@ def seconds_until(explanation: WebhookExplanation, event: Any) -> float:
     return explanation.until_time.ToDatetime().timestamp() - event.create_time.ToDatetime().timestamp()
 
 
-def one_webhook(webhook: webhook_pb2.Webhook) -> dict[str, int]:
+def one_webhook(webhook: webhook_pb2.Webhook) -> dict[str, Any]:
     return {"customer_id": webhook.customer_id, "webhook_id": webhook.webhook_id}
 
 

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -79,7 +80,7 @@ async def test_tests_and_other_webhooks_are_not_counted(database: Database, post
 async def test_what_has_no_outcome_is_no_attempt_but_may_be_an_ending(
     database: Database, postgres: TestPostgres
 ) -> None:
-    none = {"outcome": None, "latency_ms": None, "response_status": None}
+    none: dict[str, Any] = {"outcome": None, "latency_ms": None, "response_status": None}
     rows = [
         LogRow(at(1), status="cancelled", **none),
         LogRow(at(2), status="expired", trigger=None, **none),  # as versions before wrote it
@@ -112,8 +113,8 @@ async def test_a_percentile_is_the_smallest_latency_that_so_many_do_not_exceed(
 
 
 async def test_latencies_are_those_of_attempts_that_were_answered(database: Database, postgres: TestPostgres) -> None:
-    timeout = {"status": "pending", "outcome": "timeout", "response_status": None}
-    refused = {"status": "pending", "outcome": "http_error", "response_status": 404}
+    timeout: dict[str, Any] = {"status": "pending", "outcome": "timeout", "response_status": None}
+    refused: dict[str, Any] = {"status": "pending", "outcome": "http_error", "response_status": 404}
     write(postgres, [LogRow(at(1), latency_ms=15_000, **timeout)] * 50 + [LogRow(at(2), latency_ms=20, **refused)])
     numbers = await count(database)
     assert numbers.latencies_ms == {50: 20, 95: 20, 99: 20}

@@ -92,8 +92,8 @@ async def load(connection: LoopConnection, webhook_ids: Collection[int]) -> dict
 
 
 def _saved(breaker: BreakerState, rest: Sequence[Any]) -> SavedHealth:
-    *durations, hold, throttled, rate, ceiling = rest
-    return SavedHealth(breaker, *durations, hold, None if throttled is None else Slowdown(throttled, rate, ceiling))
+    *saved, throttled, rate, ceiling = rest
+    return SavedHealth(breaker, *saved, slowdown=None if throttled is None else Slowdown(throttled, rate, ceiling))
 
 
 async def succeeded_last(connection: LoopConnection, until: Mapping[int, tuple[int, int]]) -> set[int]:
