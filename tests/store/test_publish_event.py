@@ -30,10 +30,17 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
     max_leaves=10,
 )  # fmt: skip
-json_texts = st.builds(
-    lambda value, indent, escape: json.dumps(value, indent=indent, ensure_ascii=escape),
-    json_values, st.sampled_from([None, 1]), st.booleans(),
-)  # fmt: skip
+
+
+def _written(value: object, indent: int | None, *, escape: bool) -> str:
+    return json.dumps(value, indent=indent, ensure_ascii=escape)
+
+
+def _nested(text: str, depth: int, width: int) -> str:
+    return "[" + "[]," * width + "[" * (depth - 1) + f"{{{text}:[{text}]}}" + "]" * depth
+
+
+json_texts = st.builds(_written, json_values, st.sampled_from([None, 1]), escape=st.booleans())
 # What the rules about escapes, strings and nesting could stumble over.
 fragments = st.sampled_from(
     [
@@ -42,12 +49,7 @@ fragments = st.sampled_from(
     ]
 )
 string_texts = st.lists(fragments, max_size=12).map(lambda parts: f'"{"".join(parts)}"')
-nested_texts = st.builds(
-    lambda text, depth, width: (
-        "[" + "[],".join([""] * width) + "[" * (depth - 1) + f"{{{text}:[{text}]}}" + "]" * depth
-    ),
-    string_texts, st.integers(DATA_DEPTH_MAX - 4, DATA_DEPTH_MAX + 2), st.integers(1, 40),
-)  # fmt: skip
+nested_texts = st.builds(_nested, string_texts, st.integers(DATA_DEPTH_MAX - 4, DATA_DEPTH_MAX + 2), st.integers(0, 40))
 token_texts = st.lists(
     st.sampled_from([*"-+.eE01[]{},: \n\t\r\x0b", '"a"', "true", "null", "\xa0", "\ufeff"]), max_size=7
 ).map("".join)
