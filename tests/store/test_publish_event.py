@@ -101,6 +101,28 @@ def test_data_is_judged_and_rendered_as_by_the_api(app: Connection) -> None:
     same()
 
 
+SURROGATES = (
+    r"\ud83d\ude00 \uD83D\uDE00 \uDBFF\uDFFF \\ud83d\ude00 \ud83d\\\ude00 \\ud83d \\\ud83d \\\ud83d\ude00 \u005cud800 "
+    r"\uDe00\uD83d \ud83d\ud83d\ude00\ude00 \ud83d\ude00\ude00 \ud83d_\ude00 \ud7ff\ue000 \uD800 \udFFF \uDBFF \uDC00"
+)
+NESTED_64, NESTED_65 = "[" * 64 + "]" * 64, "[" * 65 + "]" * 65
+TRICKY = [
+    *(f'"{text}"' for text in SURROGATES.split()),
+    *(NESTED_64, NESTED_65, f"[[],{NESTED_64}]", f"[{'[],' * 1000}{{}}]", "[" * 2000 + "]" * 2000),
+    *('[{"a":' * 32 + "1" + "}]" * 32, '[{"a":' * 33 + "1" + "}]" * 33),
+    *(f'["{text}{"[" * 1000}"]' for text in ("", r"\"", r"\\\"", r"\\\\")),  # text, not nesting
+    *(f'["{text}","{"[" * 1000}"]' for text in (r"\"", r"\\", r"\\\"", "]")),
+    *(f'["{text}",{NESTED_64}]' for text in ("", r"\"", r"\\", r"\\\"", "]", r"\"]", r"\\]")),
+    *(f'["{text}",{NESTED_64[1:-1]}]' for text in ("[", r"\"[", r"\\[", "{", r"]\"")),
+    *("[1e400,-1E+131071]", " [] ", "\ufeff{}", "+1", "01", "-0", "1.", "-", "[1,]", "{} {}", '"\x7f"', '"\x1f"'),
+]
+
+
+@pytest.mark.parametrize("data", TRICKY, ids=lambda data: str(ascii(data))[:40])
+def test_tricky_data_is_judged_as_by_the_api(app: Connection, data: str) -> None:
+    assert (accepted(app, data) is not None) is (why_not_json(data.encode()) is None)
+
+
 def test_the_id_is_a_uuid_of_the_moment_at_which_it_was_published(app: Connection) -> None:
     before = datetime.now(UTC)
     event_ids = [publish_event(app) for _ in range(50)]
