@@ -20,6 +20,7 @@ from .api.calls import CallLimits, Calls
 from .api.deliveries import DeliveryMethods
 from .api.events import EventMethods
 from .api.explain import ExplainMethods
+from .api.secrets import SecretMethods
 from .api.server import Methods, Server
 from .api.stats import StatsMethods
 from .api.watch import WatchMethods
@@ -99,6 +100,7 @@ class App:
             WebhookMethods(
                 self.database, sealer, self._hints, settings.egress_policy, settings.webhooks_per_customer_max
             ),
+            SecretMethods(self.database, sealer, self._hints),
             EventMethods(
                 self.database,
                 self._publisher,

@@ -218,6 +218,9 @@ def valid_requests(world: World, customer_id: int = CUSTOMER) -> dict[str, Messa
         "DeleteWebhook": pb.DeleteWebhookRequest(**one),
         "PauseWebhook": pb.PauseWebhookRequest(**one),  # the one that is refused: it is paused
         "ResumeWebhook": pb.ResumeWebhookRequest(**one),
+        "RotateWebhookSecret": pb.RotateWebhookSecretRequest(
+            **one, secret=SECRET, overlap=Duration(seconds=3600), request_id="leaked"
+        ),
         "PublishEvent": publish,
         "BatchPublishEvents": pb.BatchPublishEventsRequest(customer_id=customer_id, requests=[publish]),
         "GetEvent": pb.GetEventRequest(customer_id=customer_id, event_id=world.event_id),

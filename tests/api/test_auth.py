@@ -41,6 +41,7 @@ PERMISSIONS: Final[dict[str, Permission]] = {
     "DeleteWebhook": "manage",
     "PauseWebhook": "manage",
     "ResumeWebhook": "manage",
+    "RotateWebhookSecret": "manage",
     "PublishEvent": "publish",
     "BatchPublishEvents": "publish",
     "GetEvent": "read",

@@ -17,6 +17,7 @@ from .calls import Calls
 from .deliveries import DeliveryMethods
 from .events import EventMethods
 from .explain import ExplainMethods
+from .secrets import SecretMethods
 from .stats import StatsMethods
 from .watch import WatchMethods
 from .webhooks import WebhookMethods
@@ -40,6 +41,7 @@ class Methods:
     """What serves the calls."""
 
     webhooks: WebhookMethods
+    secrets: SecretMethods
     events: EventMethods
     deliveries: DeliveryMethods
     actions: ActionMethods
@@ -100,6 +102,9 @@ def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
         "DeleteWebhook": unary("DeleteWebhook", "manage", pb.DeleteWebhookRequest, webhooks.delete),
         "PauseWebhook": unary("PauseWebhook", "manage", pb.PauseWebhookRequest, webhooks.pause),
         "ResumeWebhook": unary("ResumeWebhook", "manage", pb.ResumeWebhookRequest, webhooks.resume),
+        "RotateWebhookSecret": unary(
+            "RotateWebhookSecret", "manage", pb.RotateWebhookSecretRequest, methods.secrets.rotate
+        ),
         "PublishEvent": unary("PublishEvent", "publish", pb.PublishEventRequest, events.publish),
         "BatchPublishEvents": unary(
             "BatchPublishEvents", "publish", pb.BatchPublishEventsRequest, events.publish_batch

@@ -9,7 +9,7 @@ from typing import Final
 from google.protobuf.empty_pb2 import Empty
 from webhook.v1 import service_pb2, webhook_pb2
 
-from ..domain import signing, validation
+from ..domain import validation
 from ..domain.egress import EgressPolicy
 from ..domain.errors import InvalidArgument, Violation, field_invalid
 from ..domain.ids import INT64_MAX
@@ -21,6 +21,7 @@ from ..store.hints import Hints
 from . import convert
 from .calls import Call, refuse_if
 from .paging import PageToken, fitting, page_size
+from .secrets import new_secret
 
 # The fields that UpdateWebhook may change, each with the attribute of WebhookSpec that it sets.
 _CHANGEABLE: Final = {
@@ -36,8 +37,16 @@ _CHANGEABLE: Final = {
     "description": "description",
 }
 _FIELDS: Final = frozenset(webhook_pb2.Webhook.DESCRIPTOR.fields_by_name)
-_OUTPUT_ONLY: Final = ("webhook_id", "status", "status_reason", "secret_hint", "create_time", "update_time", "etag")
-_KEY_BYTES: Final = 32
+_OUTPUT_ONLY: Final = (
+    "webhook_id",
+    "status",
+    "status_reason",
+    "secret_hint",
+    "secret_overlap_end_time",
+    "create_time",
+    "update_time",
+    "etag",
+)
 
 
 class WebhookMethods:
@@ -64,7 +73,7 @@ class WebhookMethods:
         refuse_if(violations)
 
         webhook_id = await store.next_id(self._database)
-        secret = message.secret or signing.secret_from_key(os.urandom(_KEY_BYTES))
+        secret = message.secret or new_secret()
         new = store.NewWebhook(
             webhook_id=webhook_id,
             customer_id=customer_id,

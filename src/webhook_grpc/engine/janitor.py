@@ -1,4 +1,4 @@
-"""Keeps the partitions ahead of time."""
+"""Keeps the partitions ahead of time, and removes secrets that no longer sign."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import structlog
 from ..domain.errors import Unavailable
 from ..store.db import Database
 from ..store.partitions import ensure_partitions
+from ..store.secrets import forget_previous
 
 log = structlog.get_logger(__name__)
 
@@ -24,10 +25,11 @@ class Janitor:
         self._database = database
 
     async def run(self) -> None:
-        """Makes missing partitions every hour until it is cancelled."""
+        """Does so every hour until it is cancelled."""
         while True:
             try:
                 made = await ensure_partitions(self._database)
+                await forget_previous(self._database)
                 if made:
                     log.info("partitions made", names=made)
                 await asyncio.sleep(_INTERVAL_SECONDS)

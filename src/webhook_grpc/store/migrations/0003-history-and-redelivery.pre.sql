@@ -17,7 +17,7 @@ ALTER TABLE webhooks
     ADD COLUMN previous_secret bytea,
     ADD COLUMN previous_secret_until timestamptz,
     ADD COLUMN rotation_request_id text,
-    ADD COLUMN rotation_fingerprint bigint;
+    ADD COLUMN rotation_fingerprint bigint;  -- of the last rotation; NULL: the secret is the first
 
 -- The event of a TestWebhook call goes to this webhook only.
 ALTER TABLE events ADD COLUMN test_webhook_id bigint;
