@@ -245,12 +245,12 @@ async def until_signed(service: Service, receiver: Receiver, *secrets_in_use: st
         accepted = {secret for secret in (SECRET, OTHER_SECRET) if standard_accepts(secret, request)}
         return accepted == set(secrets_in_use)
 
-    while True:
-        count = len(receiver.requests)
-        await service.publish()
-        await receiver.wait_for(count + 1)
-        if signed():
-            return receiver.requests[seen:]
+    async with asyncio.timeout(20):
+        while not (len(receiver.requests) > seen and signed()):
+            count = len(receiver.requests)
+            await service.publish()
+            await receiver.wait_for(count + 1)
+    return receiver.requests[seen:]
 
 
 async def test_receivers_verify_throughout_a_rotation(

@@ -14,12 +14,15 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
+import orjson
+import psycopg
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from webhook.v1 import service_pb2
+from webhook.v1 import service_pb2, webhook_pb2
 
 from tests.support.process import ROOT, Process
-from tests.support.service import SECRET
+from tests.support.receiver import Receiver
+from tests.support.service import SECRET, ServiceFactory
 from webhook_grpc.domain.signing import signature_headers
 from webhook_grpc.settings import PREFIX, Settings
 
@@ -187,6 +190,54 @@ def test_the_programs_for_receivers_tell_genuine_from_forged(name: str) -> None:
     assert not scope["is_genuine"](SECRET, headers, body + b" ")
     assert not scope["is_genuine"]("whsec_" + "A" * 43 + "=", headers, body)
     assert not scope["is_genuine"](SECRET, {}, body)
+
+
+@pytest.mark.parametrize("name", ["standard", "body"])
+def test_the_program_for_a_change_of_the_secret_verifies_before_during_and_after(name: str) -> None:
+    scope: dict[str, Any] = {}
+    exec(blocks("docs/receiving.md", name) + blocks("docs/receiving.md", "rotated"), scope)  # noqa: S102
+    old, new, other = SECRET, "whsec_" + "A" * 43 + "=", "whsec_" + "B" * 43 + "="
+    for signing in ([old], [new, old], [new]):
+        headers = signature_headers(signing, "evt_1", int(time.time()), b"{}")
+        assert scope["is_genuine_with_any"]([new, old], headers, b"{}")
+        assert not scope["is_genuine_with_any"]([new, old], headers, b"[]")
+        assert not scope["is_genuine_with_any"]([other], headers, b"{}")
+
+
+async def test_rotating_with_grpcurl(playground: Playground) -> None:
+    url = "https://hooks.example.com/"
+    webhook = webhook_pb2.Webhook(customer_id=42, name="orders", url=url, events=["*"])
+    created = await playground.process.stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook))
+    command = blocks("docs/_part_rotate.md", "rotate").replace('"webhook_id": 1', f'"webhook_id": {created.webhook_id}')
+    answers = [await bash(playground.here(command)) for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert '"secret": "whsec_' in answers[0]
+    assert created.secret not in answers[0]
+    assert "secretOverlapEndTime" in answers[0]
+
+
+async def test_publishing_in_a_transaction(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = await services.start()
+    await service.create_webhook(receiver.url())
+    page, role = "docs/_part_publish_event.md", f"orders_app_{os.getpid()}"
+    with psycopg.connect(services.database_url, autocommit=True) as admin:
+        admin.execute("CREATE TABLE orders (order_id bigint PRIMARY KEY, status text NOT NULL)")
+        admin.execute(f"CREATE ROLE {role}; GRANT INSERT ON orders TO {role}".encode())
+        try:
+            admin.execute(blocks(page, "publish_event_grant").replace("orders_app", role).encode())
+            monkeypatch.setenv("DATABASE_URL", f"{services.database_url} options='-c role={role}'")
+            with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as application:
+                application.execute(blocks(page, "publish_event_sql").encode())
+            printed = await run(sys.executable, "-c", blocks(page, "publish_event_python"))
+            requests = await receiver.wait_for(2)
+        finally:
+            admin.execute(f"DROP TABLE orders; DROP OWNED BY {role}; DROP ROLE {role}".encode())
+    assert {orjson.loads(request.body)["data"]["order_id"] for request in requests} == {41, 42}
+    assert printed.strip() in {request.event_id for request in requests}
+    for request in requests:
+        request.verify(SECRET)
 
 
 async def test_the_commands_of_a_deployment(database_url: str) -> None:

@@ -1864,9 +1864,10 @@ type RotateWebhookSecretRequest struct {
 	WebhookId int64 `protobuf:"varint,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
 	// The new secret, as in Webhook. Empty: the service makes one, and returns it.
 	Secret string `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
-	// For how long the old secret signs too, 0 s to 7 days; 0 s if it has leaked. Unset: 24 h.
+	// For how long the old secret signs too, 0 s to 7 days; 0 s if it has leaked. Unset: 24 h. While an earlier rotation
+	// overlaps only 0 s is possible, which ends both old secrets at once; anything else is FAILED_PRECONDITION.
 	Overlap *durationpb.Duration `protobuf:"bytes,4,opt,name=overlap,proto3" json:"overlap,omitempty"`
-	// Makes the call safe to repeat, as in CreateWebhook.
+	// Makes the call safe to repeat, as in CreateWebhook. Each webhook remembers its last rotation.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -81,7 +81,8 @@ type WebhookServiceClient interface {
 	// request at a time and gets more as they are answered.
 	ResumeWebhook(ctx context.Context, in *ResumeWebhookRequest, opts ...grpc.CallOption) (*Webhook, error)
 	// Gives a webhook a new secret. For a time requests are signed with the old one as well, so that the receiver can change
-	// over without refusing any.
+	// over without refusing any: `webhook-signature` carries a signature of each, `X-Webhook-Signature` keeps to the old one
+	// until secret_overlap_end_time.
 	RotateWebhookSecret(ctx context.Context, in *RotateWebhookSecretRequest, opts ...grpc.CallOption) (*Webhook, error)
 	// Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
 	// not an error of the call. The attempt is in the history and the stream; it counts for nothing else.
@@ -480,7 +481,8 @@ type WebhookServiceServer interface {
 	// request at a time and gets more as they are answered.
 	ResumeWebhook(context.Context, *ResumeWebhookRequest) (*Webhook, error)
 	// Gives a webhook a new secret. For a time requests are signed with the old one as well, so that the receiver can change
-	// over without refusing any.
+	// over without refusing any: `webhook-signature` carries a signature of each, `X-Webhook-Signature` keeps to the old one
+	// until secret_overlap_end_time.
 	RotateWebhookSecret(context.Context, *RotateWebhookSecretRequest) (*Webhook, error)
 	// Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
 	// not an error of the call. The attempt is in the history and the stream; it counts for nothing else.

@@ -968,10 +968,12 @@ class RotateWebhookSecretRequest(_message.Message):
     secret: _builtins.str
     """The new secret, as in Webhook. Empty: the service makes one, and returns it."""
     request_id: _builtins.str
-    """Makes the call safe to repeat, as in CreateWebhook."""
+    """Makes the call safe to repeat, as in CreateWebhook. Each webhook remembers its last rotation."""
     @_builtins.property
     def overlap(self) -> _duration_pb2.Duration:
-        """For how long the old secret signs too, 0 s to 7 days; 0 s if it has leaked. Unset: 24 h."""
+        """For how long the old secret signs too, 0 s to 7 days; 0 s if it has leaked. Unset: 24 h. While an earlier rotation
+        overlaps only 0 s is possible, which ends both old secrets at once; anything else is FAILED_PRECONDITION.
+        """
 
     def __init__(
         self,

@@ -64,7 +64,8 @@ class WebhookServiceStub:
     """
     RotateWebhookSecret: _grpc.UnaryUnaryMultiCallable[_service_pb2.RotateWebhookSecretRequest, _webhook_pb2.Webhook]
     """Gives a webhook a new secret. For a time requests are signed with the old one as well, so that the receiver can change
-    over without refusing any.
+    over without refusing any: `webhook-signature` carries a signature of each, `X-Webhook-Signature` keeps to the old one
+    until secret_overlap_end_time.
     """
     TestWebhook: _grpc.UnaryUnaryMultiCallable[_service_pb2.TestWebhookRequest, _service_pb2.TestWebhookResponse]
     """Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
@@ -154,7 +155,8 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     """
     RotateWebhookSecret: _aio.UnaryUnaryMultiCallable[_service_pb2.RotateWebhookSecretRequest, _webhook_pb2.Webhook]  # type: ignore[assignment]
     """Gives a webhook a new secret. For a time requests are signed with the old one as well, so that the receiver can change
-    over without refusing any.
+    over without refusing any: `webhook-signature` carries a signature of each, `X-Webhook-Signature` keeps to the old one
+    until secret_overlap_end_time.
     """
     TestWebhook: _aio.UnaryUnaryMultiCallable[_service_pb2.TestWebhookRequest, _service_pb2.TestWebhookResponse]  # type: ignore[assignment]
     """Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
@@ -289,7 +291,8 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_webhook_pb2.Webhook, _abc.Awaitable[_webhook_pb2.Webhook]]:
         """Gives a webhook a new secret. For a time requests are signed with the old one as well, so that the receiver can change
-        over without refusing any.
+        over without refusing any: `webhook-signature` carries a signature of each, `X-Webhook-Signature` keeps to the old one
+        until secret_overlap_end_time.
         """
 
     @_abc_1.abstractmethod
