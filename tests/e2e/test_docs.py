@@ -185,7 +185,7 @@ def test_the_programs_for_receivers_tell_genuine_from_forged(name: str) -> None:
     scope: dict[str, Any] = {}
     exec(blocks("docs/receiving.md", name), scope)  # noqa: S102 - that is the test
     body = b'{"event":"job.completed"}'
-    headers = signature_headers(SECRET, "evt_1", int(time.time()), body)
+    headers = signature_headers([SECRET], "evt_1", int(time.time()), body)
     assert scope["is_genuine"](SECRET, headers, body)
     assert not scope["is_genuine"](SECRET, headers, body + b" ")
     assert not scope["is_genuine"]("whsec_" + "A" * 43 + "=", headers, body)
@@ -213,7 +213,7 @@ async def test_rotating_with_grpcurl(playground: Playground) -> None:
     assert answers[0] == answers[1]
     assert '"secret": "whsec_' in answers[0]
     assert created.secret not in answers[0]
-    assert "secretOverlapEndTime" in answers[0]
+    assert "secret_overlap_end_time" in answers[0]
 
 
 async def test_publishing_in_a_transaction(
