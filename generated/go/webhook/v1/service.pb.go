@@ -2280,8 +2280,8 @@ type GetWebhookStatsResponse struct {
 	BreakerProbeTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=breaker_probe_time,json=breakerProbeTime,proto3" json:"breaker_probe_time,omitempty"`
 	// Until when nothing is sent because the receiver asked for it with Retry-After. Unset when that is over.
 	HoldUntilTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=hold_until_time,json=holdUntilTime,proto3" json:"hold_until_time,omitempty"`
-	// The first failure since the last success. Unset while the receiver is well, and for the first minute of failures
-	// unless they have opened the breaker.
+	// The first failure since the last success. Unset while the receiver is well, and usually in the first minute of
+	// failures.
 	FailingSinceTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=failing_since_time,json=failingSinceTime,proto3" json:"failing_since_time,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache

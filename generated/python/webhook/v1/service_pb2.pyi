@@ -1227,8 +1227,8 @@ class GetWebhookStatsResponse(_message.Message):
 
     @_builtins.property
     def failing_since_time(self) -> _timestamp_pb2.Timestamp:
-        """The first failure since the last success. Unset while the receiver is well, and for the first minute of failures
-        unless they have opened the breaker.
+        """The first failure since the last success. Unset while the receiver is well, and usually in the first minute of
+        failures.
         """
 
     def __init__(
