@@ -2279,8 +2279,8 @@ type GetWebhookStatsResponse struct {
 	BreakerProbeTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=breaker_probe_time,json=breakerProbeTime,proto3" json:"breaker_probe_time,omitempty"`
 	// Until when nothing is sent because the receiver asked for it with Retry-After. Unset when that is over.
 	HoldUntilTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=hold_until_time,json=holdUntilTime,proto3" json:"hold_until_time,omitempty"`
-	// The first failure since the last success. Unset while the receiver is well, and for the first minute of failures
-	// unless they have opened the breaker.
+	// The first failure since the last success. Unset while the receiver is well, and usually in the first minute of
+	// failures.
 	FailingSinceTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=failing_since_time,json=failingSinceTime,proto3" json:"failing_since_time,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -3194,7 +3194,8 @@ type CreateReplayRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What to replay.
 	Replay *Replay `protobuf:"bytes,1,opt,name=replay,proto3" json:"replay,omitempty"`
-	// Only counts: `delivery_count` of the answer tells how many deliveries it would begin anew. Nothing is stored.
+	// Only counts: `delivery_count` of the answer tells how many deliveries it would begin anew, `progress_time` up to
+	// where it has counted. Nothing is stored, request_id is not looked at.
 	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	// Makes the call safe to repeat, as in CreateWebhook.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
