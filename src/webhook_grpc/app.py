@@ -20,6 +20,7 @@ from .api.calls import CallLimits, Calls
 from .api.deliveries import DeliveryMethods
 from .api.events import EventMethods
 from .api.explain import ExplainMethods
+from .api.replays import ReplayMethods
 from .api.secrets import SecretMethods
 from .api.server import Methods, Server
 from .api.stats import StatsMethods
@@ -113,6 +114,7 @@ class App:
             WatchMethods(self.database, self._tail, self._clock, settings.stream_write_seconds_max),
             ExplainMethods(self.database),
             StatsMethods(self.database, self._clock),
+            ReplayMethods(self.database, self._clock, self._hints, settings.replays_per_customer_max),
         )
         self._server = Server(settings.grpc_address, methods, calls, reflection_enabled=settings.reflection)
         self.port = 0

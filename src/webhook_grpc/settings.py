@@ -141,12 +141,18 @@ class Settings(BaseSettings):
     """Connections that are kept open for the next request, in one process. Each takes a file descriptor."""
     webhooks_per_customer_max: Annotated[int, Field(ge=1, le=1000)] = 100
     """How many webhooks a customer may have."""
+    replays_per_customer_max: Annotated[int, Field(ge=1, le=1000)] = 10
+    """How many replays of a customer may be running. Of those that have events to look at, the oldest goes on."""
+    replay_pending_max: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """How many deliveries that a replay has begun anew may wait to be sent, before it begins more."""
 
     # --- engine ----------------------------------------------------------------------------------------------------
     lease_seconds: Annotated[float, Field(ge=1, le=60)] = 4.0
     """How long a process that stopped renewing its lease keeps its shards. Renewed four times in that time."""
     poll_seconds: Annotated[float, Field(ge=0.02, le=10)] = 0.2
     """How often the outbox is looked at when no hint comes."""
+    replay_poll_seconds: Annotated[float, Field(ge=0.02, le=60)] = 0.25
+    """How often replays are attended to."""
     lane_prefetch_max: Annotated[int, Field(ge=1)] = 100
     """Deliveries of one webhook that are held in memory; the rest stays in the table."""
     prefetch_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000

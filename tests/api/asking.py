@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
-from webhook.v1 import delivery_pb2, event_pb2, service_pb2, webhook_pb2
+from webhook.v1 import delivery_pb2, event_pb2, replay_pb2, service_pb2, webhook_pb2
 
 from tests.support.service import CUSTOMER, SECRET, Service, error_details
 
@@ -140,11 +141,12 @@ async def all_of(many: Sequence[Awaitable[Item]], at_once: int = 50) -> list[Ite
 
 @dataclass(frozen=True)
 class World:
-    """What there is to ask for: a paused webhook and an event that waits for it."""
+    """What there is to ask for: a paused webhook, an event that waits for it, a replay that waits for it too."""
 
     webhook_id: int
     event_id: str
     delivery_id: str
+    replay_id: int = 1
 
 
 async def furnish(service: Service) -> World:
@@ -154,12 +156,13 @@ async def furnish(service: Service) -> World:
         service_pb2.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
     )
     published = await service.publish()
-    return world_of(webhook.webhook_id, published.event_id)
+    replay = await service.stub.CreateReplay(service_pb2.CreateReplayRequest(replay=full_replay(webhook.webhook_id)))
+    return world_of(webhook.webhook_id, published.event_id, replay.replay_id)
 
 
-def world_of(webhook_id: int, event_id: str) -> World:
-    """The World of a webhook and an event."""
-    return World(webhook_id, event_id, f"dlv_{event_id.removeprefix('evt_')}_{webhook_id}")
+def world_of(webhook_id: int, event_id: str, replay_id: int = 1) -> World:
+    """The World of a webhook, an event and a replay."""
+    return World(webhook_id, event_id, f"dlv_{event_id.removeprefix('evt_')}_{webhook_id}", replay_id)
 
 
 def full_webhook(**fields: Any) -> webhook_pb2.Webhook:
@@ -194,6 +197,22 @@ def full_event(**fields: Any) -> event_pb2.Event:
     if "data" not in values:
         values.setdefault("data_json", '{"job_id":"job-abc123"}')
     return event_pb2.Event(**values)
+
+
+def full_replay(webhook_id: int, **fields: Any) -> replay_pb2.Replay:
+    """A valid replay of the last day with every field that a caller may choose."""
+    now = int(time.time())
+    values: dict[str, Any] = {
+        "customer_id": CUSTOMER,
+        "webhook_ids": [webhook_id],
+        "event_types": ["job.*"],
+        "statuses": [delivery_pb2.DELIVERY_STATUS_FAILED],
+        "include_undelivered": True,
+        "start_time": Timestamp(seconds=now - 86_400),
+        "end_time": Timestamp(seconds=now),
+        **fields,
+    }
+    return replay_pb2.Replay(**values)
 
 
 def valid_requests(world: World, customer_id: int = CUSTOMER) -> dict[str, Message]:
@@ -236,6 +255,12 @@ def valid_requests(world: World, customer_id: int = CUSTOMER) -> dict[str, Messa
         "GetWebhookStats": pb.GetWebhookStatsRequest(
             **one, start_time=Timestamp(seconds=1_700_000_000), end_time=Timestamp(seconds=1_702_000_000)
         ),
+        "CreateReplay": pb.CreateReplayRequest(
+            replay=full_replay(world.webhook_id, customer_id=customer_id), request_id="again"
+        ),
+        "GetReplay": pb.GetReplayRequest(customer_id=customer_id, replay_id=world.replay_id),
+        "ListReplays": pb.ListReplaysRequest(**listing, statuses=[replay_pb2.REPLAY_STATUS_RUNNING]),
+        "CancelReplay": pb.CancelReplayRequest(customer_id=customer_id, replay_id=world.replay_id),
         "WatchDeliveries": pb.WatchDeliveriesRequest(
             customer_id=customer_id, **filters, snapshot=True, heartbeat_interval=Duration(seconds=5)
         ),
@@ -257,6 +282,8 @@ def _customer_holder(request: Any) -> Any:
             return request.webhook
         case service_pb2.PublishEventRequest():
             return request.event
+        case service_pb2.CreateReplayRequest():
+            return request.replay
         case _:
             return request
 

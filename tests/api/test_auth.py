@@ -18,6 +18,7 @@ from tests.api.asking import (
     ask,
     code_of,
     full_event,
+    full_replay,
     full_webhook,
     refusal,
     set_customer,
@@ -54,8 +55,12 @@ PERMISSIONS: Final[dict[str, Permission]] = {
     "ExplainEvent": "read",
     "GetWebhookStats": "read",
     "WatchDeliveries": "read",
+    "CreateReplay": "manage",
+    "GetReplay": "read",
+    "ListReplays": "read",
+    "CancelReplay": "manage",
 }
-MAY_ASK_FOR_ALL: Final = ("ListWebhooks", "ListDeliveries", "WatchDeliveries")
+MAY_ASK_FOR_ALL: Final = ("ListWebhooks", "ListDeliveries", "ListReplays", "WatchDeliveries")
 
 
 def token(
@@ -94,18 +99,20 @@ TOKENS: Final = (
 @pytest.fixture
 async def service(services: ServiceFactory) -> Service:
     """One that knows TOKENS."""
-    return await services.start(tokens=TOKENS)
+    return await services.start(tokens=TOKENS, replay_poll_seconds=60.0)  # replays stay as they are made
 
 
 async def furnish(service: Service, customer_id: int = CUSTOMER) -> World:
-    """A paused webhook and an event for it, made with the token for all customers."""
+    """A paused webhook, an event for it and a replay to it, made with the token for all customers."""
     create = pb.CreateWebhookRequest(webhook=full_webhook(customer_id=customer_id, url=NOBODY_LISTENS))
     webhook = await ask(service, "CreateWebhook", create, bearer("everybody"))
     pause = pb.PauseWebhookRequest(customer_id=customer_id, webhook_id=webhook.webhook_id)
     await ask(service, "PauseWebhook", pause, bearer("everybody"))
     publish = pb.PublishEventRequest(event=full_event(customer_id=customer_id))
     published = await ask(service, "PublishEvent", publish, bearer("everybody"))
-    return world_of(webhook.webhook_id, published.event_id)
+    replay = pb.CreateReplayRequest(replay=full_replay(webhook.webhook_id, customer_id=customer_id))
+    started = await ask(service, "CreateReplay", replay, bearer("everybody"))
+    return world_of(webhook.webhook_id, published.event_id, started.replay_id)
 
 
 def served(method: str) -> grpc.StatusCode:
@@ -230,7 +237,9 @@ async def test_a_token_of_another_customer_is_refused_whether_or_not_the_object_
     service: Service, method: str
 ) -> None:
     existing = valid_requests(await furnish(service))[method]
-    absent = valid_requests(World(2**62, "evt_01jzzzzzzzzzzzzzzzzzzzzzzz", f"dlv_01jzzzzzzzzzzzzzzzzzzzzzzz_{2**62}"))
+    absent = valid_requests(
+        World(2**62, "evt_01jzzzzzzzzzzzzzzzzzzzzzzz", f"dlv_01jzzzzzzzzzzzzzzzzzzzzzzz_{2**62}", 2**62)
+    )
 
     for request in (existing, absent[method]):
         if method == "BatchPublishEvents":
@@ -343,11 +352,12 @@ async def test_a_repetition_may_name_the_customer_that_was_implied(service: Serv
     for method, request in (
         ("PublishEvent", pb.PublishEventRequest(event=full_event(), request_id="same")),
         ("CreateWebhook", pb.CreateWebhookRequest(webhook=full_webhook(), request_id="same")),
+        ("CreateReplay", pb.CreateReplayRequest(replay=full_replay(1, webhook_ids=[]), request_id="same")),
     ):
         first = await ask(service, method, request, bearer("customer"))
         set_customer(request, 0)
         second = await ask(service, method, request, bearer("customer"))
-        for field in ("event_id", "webhook_id"):
+        for field in ("event_id", "webhook_id", "replay_id"):
             assert getattr(first, field, None) == getattr(second, field, None)
 
 

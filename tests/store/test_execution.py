@@ -198,6 +198,27 @@ async def test_a_pending_delivery_is_cancelled_wherever_it_stands(
     assert log(postgres)[-1] == ("cancelled", attempts, None, "scheduled")
 
 
+@pytest.mark.parametrize("replay_id", [7, 8])
+async def test_the_cancellation_of_a_replay_ends_only_what_that_replay_began(
+    owner: Owner, postgres: TestPostgres, replay_id: int
+) -> None:
+    delivery = await new_delivery(owner)
+    await owner.settle(failed(delivery))
+    await owner.ask(Kind.REPLAY, delivery)
+    postgres.rows("UPDATE commands SET replay_id = 7")
+    await owner.execute()
+    await owner.ask(Kind.CANCEL, delivery)
+    postgres.rows("UPDATE commands SET replay_id = %s", [replay_id])
+
+    await owner.execute()
+
+    assert len(outbox(postgres)) == (replay_id != 7)
+    assert postgres.rows("SELECT count(*) FROM commands") == [(0,)]
+    assert postgres.rows("SELECT count(*) FROM attempts WHERE replay_id = 7 AND status = 'cancelled'") == [
+        (int(replay_id == 7),)
+    ]
+
+
 async def test_what_has_ended_is_not_cancelled(owner: Owner, postgres: TestPostgres) -> None:
     delivery = await new_delivery(owner)
     await owner.settle(succeeded(delivery))

@@ -146,14 +146,18 @@ def read_webhook_statuses(values: Iterable[int], violations: list[Violation]) ->
     return _read_statuses(list(values), _WEBHOOK_STATUS_OF, violations)
 
 
-def read_delivery_statuses(values: Iterable[int], violations: list[Violation]) -> list[DeliveryStatus]:
+def read_delivery_statuses(
+    values: Iterable[int], violations: list[Violation], field: str = "statuses"
+) -> list[DeliveryStatus]:
     """A filter by the status of deliveries."""
-    return _read_statuses(list(values), _DELIVERY_STATUS_OF, violations)
+    return _read_statuses(list(values), _DELIVERY_STATUS_OF, violations, field)
 
 
-def _read_statuses(values: Sequence[int], known: Mapping[int, _Status], violations: list[Violation]) -> list[_Status]:
+def _read_statuses(
+    values: Sequence[int], known: Mapping[int, _Status], violations: list[Violation], field: str = "statuses"
+) -> list[_Status]:
     if any(value not in known for value in values):
-        violations.append(Violation("statuses", "must be values of the enum other than UNSPECIFIED"))
+        violations.append(Violation(field, "must be values of the enum other than UNSPECIFIED"))
     return list(dict.fromkeys(known[value] for value in values if value in known))
 
 

@@ -17,6 +17,7 @@ from .calls import Calls
 from .deliveries import DeliveryMethods
 from .events import EventMethods
 from .explain import ExplainMethods
+from .replays import ReplayMethods
 from .secrets import SecretMethods
 from .stats import StatsMethods
 from .watch import WatchMethods
@@ -48,6 +49,7 @@ class Methods:
     watch: WatchMethods
     explain: ExplainMethods
     stats: StatsMethods
+    replays: ReplayMethods
 
 
 class Server:
@@ -94,6 +96,7 @@ def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
     """The method table: name, permission, request type, handler."""
     pb, unary = service_pb2, calls.unary
     webhooks, events, deliveries, actions = methods.webhooks, methods.events, methods.deliveries, methods.actions
+    replays = methods.replays
     handlers = {
         "CreateWebhook": unary("CreateWebhook", "manage", pb.CreateWebhookRequest, webhooks.create),
         "GetWebhook": unary("GetWebhook", "read", pb.GetWebhookRequest, webhooks.get),
@@ -120,6 +123,10 @@ def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
         "CancelDelivery": unary("CancelDelivery", "manage", pb.CancelDeliveryRequest, actions.cancel),
         "ExplainEvent": unary("ExplainEvent", "read", pb.ExplainEventRequest, methods.explain.explain),
         "GetWebhookStats": unary("GetWebhookStats", "read", pb.GetWebhookStatsRequest, methods.stats.get),
+        "CreateReplay": unary("CreateReplay", "manage", pb.CreateReplayRequest, replays.create),
+        "GetReplay": unary("GetReplay", "read", pb.GetReplayRequest, replays.get),
+        "ListReplays": unary("ListReplays", "read", pb.ListReplaysRequest, replays.list),
+        "CancelReplay": unary("CancelReplay", "manage", pb.CancelReplayRequest, replays.cancel),
         "WatchDeliveries": calls.stream("WatchDeliveries", "read", pb.WatchDeliveriesRequest, methods.watch.watch),
     }
     return grpc.method_handlers_generic_handler(SERVICE, handlers)

@@ -27,6 +27,7 @@ from .flows import Flows
 from .janitor import Janitor
 from .lanes import LaneLimits, Lanes
 from .ownership import Ownership
+from .replays import Replays
 from .sender import Sender
 from .settler import Settler
 from .webhook_cache import WebhookCache
@@ -113,6 +114,8 @@ class Engine:
         self.commands.on_logged = hints.logged
         self._settler.on_executed = self.commands.executed
         self._settler.on_commands_dropped = self.commands.dropped
+        self._replays = Replays(options, self.ownership, settings.replay_poll_seconds, settings.replay_pending_max)
+        self._replays.on_commanded = hints.commanded
         self.finder.on_found = self.dispatcher.start_soon
         self.ownership.is_idle = self.lanes.is_idle
         self.ownership.on_gained = self._gained
@@ -135,6 +138,7 @@ class Engine:
             "flows": self.flows.run(),
             "careful mode": self._careful.run(),
             "commands": self.commands.run(),
+            "replays": self._replays.run(),
             "janitor": Janitor(self._database).run(),
         }
 
@@ -155,6 +159,7 @@ class Engine:
         await self._careful.close()
         await self.ownership.leave()
         await self.flows.close()
+        await self._replays.close()
         await self.finder.close()
         await self.commands.close()
         await self._settler.close()

@@ -18,7 +18,8 @@ from .ownership import OwnedShard
 from .settlement import fence_parameters, headers_as_json
 
 # A row of the outbox is found as decision 4 says. A command that does not fit how the delivery stands does nothing: a
-# restart of what is pending, a cancellation of what has ended, a restart for a webhook that was switched off.
+# restart of what is pending, a cancellation of what has ended, a restart for a webhook that was switched off. That a
+# replay was cancelled ends only what that replay began anew.
 EXECUTE: Final = """
 WITH own AS MATERIALIZED (
     SELECT s.shard, (%(last_seqs)b::bigint[])[array_position(%(shards)b::smallint[], s.shard)] AS last_seq
@@ -63,6 +64,7 @@ WITH own AS MATERIALIZED (
     DELETE FROM deliveries d USING standing s
     WHERE s.command = 'cancel' AND d.shard = s.shard AND d.webhook_id = s.webhook_id
         AND d.due_at = coalesce(s.next_due_at, s.event_created_at) AND d.event_id = s.event_id
+        AND (s.replay_id IS NULL OR d.replay_id = s.replay_id)
     RETURNING s.ord, d.trigger, d.replay_id
 ), restarted AS (
     INSERT INTO deliveries (shard, webhook_id, due_at, event_id, customer_id, attempt, trigger, replay_id)

@@ -3195,7 +3195,8 @@ type CreateReplayRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What to replay.
 	Replay *Replay `protobuf:"bytes,1,opt,name=replay,proto3" json:"replay,omitempty"`
-	// Only counts: `delivery_count` of the answer tells how many deliveries it would begin anew. Nothing is stored.
+	// Only counts: `delivery_count` of the answer tells how many deliveries it would begin anew, `progress_time` up to
+	// where it has counted. Nothing is stored, request_id is not looked at.
 	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	// Makes the call safe to repeat, as in CreateWebhook.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`

@@ -129,7 +129,8 @@ type WebhookServiceClient interface {
 	GetReplay(ctx context.Context, in *GetReplayRequest, opts ...grpc.CallOption) (*Replay, error)
 	// Lists replays, newest first.
 	ListReplays(ctx context.Context, in *ListReplaysRequest, opts ...grpc.CallOption) (*ListReplaysResponse, error)
-	// Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED.
+	// Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED, within a second or so; until then
+	// `pending_count` tells how many are left.
 	CancelReplay(ctx context.Context, in *CancelReplayRequest, opts ...grpc.CallOption) (*Replay, error)
 	// Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
 	// for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there
@@ -529,7 +530,8 @@ type WebhookServiceServer interface {
 	GetReplay(context.Context, *GetReplayRequest) (*Replay, error)
 	// Lists replays, newest first.
 	ListReplays(context.Context, *ListReplaysRequest) (*ListReplaysResponse, error)
-	// Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED.
+	// Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED, within a second or so; until then
+	// `pending_count` tells how many are left.
 	CancelReplay(context.Context, *CancelReplayRequest) (*Replay, error)
 	// Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
 	// for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there

@@ -1654,7 +1654,9 @@ class CreateReplayRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
-    """Only counts: `delivery_count` of the answer tells how many deliveries it would begin anew. Nothing is stored."""
+    """Only counts: `delivery_count` of the answer tells how many deliveries it would begin anew, `progress_time` up to
+    where it has counted. Nothing is stored, request_id is not looked at.
+    """
     request_id: _builtins.str
     """Makes the call safe to repeat, as in CreateWebhook."""
     @_builtins.property

@@ -411,7 +411,8 @@ class WebhookServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelReplay(self, request, context):
-        """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED.
+        """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED, within a second or so; until then
+        `pending_count` tells how many are left.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

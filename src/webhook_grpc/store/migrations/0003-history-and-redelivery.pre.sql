@@ -75,18 +75,20 @@ CREATE TABLE replays (
     status text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'completed', 'cancelled')),
     position uuid NOT NULL,  -- the last event that was looked at
     is_exhausted boolean NOT NULL DEFAULT false,  -- whether there is none after it
+    is_settled boolean NOT NULL DEFAULT false,  -- whether it has ended and nothing of it is waiting any more
     delivery_count bigint NOT NULL DEFAULT 0,
     skipped_count bigint NOT NULL DEFAULT 0,
-    succeeded_count bigint NOT NULL DEFAULT 0,  -- these three once it has ended, before that they are in the log
+    succeeded_count bigint NOT NULL DEFAULT 0,  -- these three once it is settled; what is in the log by then is not here
     failed_count bigint NOT NULL DEFAULT 0,
-    cancelled_count bigint NOT NULL DEFAULT 0,
+    cancelled_count bigint NOT NULL DEFAULT 0,  -- and before that, the commands that its cancellation dropped
     request_id text,
     request_fingerprint bigint,
     created_at timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz
 );
 CREATE INDEX replays_by_customer ON replays (customer_id, replay_id);
-CREATE INDEX replays_running ON replays (replay_id) WHERE status = 'running';
+-- Few rows: what the job looks at, and what counts against the customer's quota.
+CREATE INDEX replays_unsettled ON replays (customer_id, replay_id) WHERE NOT is_settled;
 CREATE UNIQUE INDEX replays_by_request ON replays (customer_id, request_id) WHERE request_id IS NOT NULL;
 
 -- Customers whose data is being deleted, or was.
