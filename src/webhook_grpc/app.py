@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from .api.auth import Authenticator
 from .api.calls import CallLimits, Calls
+from .api.customers import CustomerMethods
 from .api.deliveries import DeliveryMethods
 from .api.events import EventMethods
 from .api.server import Methods, Server
@@ -103,6 +104,7 @@ class App:
             ),
             DeliveryMethods(self.database),
             WatchMethods(self.database, self._tail, self._clock, settings.stream_write_seconds_max),
+            CustomerMethods(self.database, self._hints, settings.call_seconds_max),
         )
         self._server = Server(settings.grpc_address, methods, calls, reflection_enabled=settings.reflection)
         self.port = 0

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from webhook.v1 import service_pb2
 
 from .calls import Calls
+from .customers import CustomerMethods
 from .deliveries import DeliveryMethods
 from .events import EventMethods
 from .watch import WatchMethods
@@ -40,6 +41,7 @@ class Methods:
     events: EventMethods
     deliveries: DeliveryMethods
     watch: WatchMethods
+    customers: CustomerMethods
 
 
 class Server:
@@ -105,6 +107,9 @@ def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
             "ListDeliveryAttempts", "read", pb.ListDeliveryAttemptsRequest, deliveries.list_attempts
         ),
         "WatchDeliveries": calls.stream("WatchDeliveries", "read", pb.WatchDeliveriesRequest, methods.watch.watch),
+        "DeleteCustomerData": unary(
+            "DeleteCustomerData", "manage", pb.DeleteCustomerDataRequest, methods.customers.delete_data
+        ),
     }
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 

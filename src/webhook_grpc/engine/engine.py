@@ -23,8 +23,9 @@ from .delivery import Deliverer
 from .dispatcher import Dispatcher, DispatchLimits
 from .finder import Finder
 from .flows import Flows
-from .janitor import Janitor
+from .janitor import LEADER_SHARD, Janitor
 from .lanes import LaneLimits, Lanes
+from .overdue import Overdue
 from .ownership import Ownership
 from .sender import Sender
 from .settler import Settler
@@ -105,6 +106,20 @@ class Engine:
             self._settler,
             self._disable,
         )
+        self._overdue = Overdue(
+            options,
+            settings.retention_policy.events_days,
+            clock,
+            self.ownership,
+            self.dispatcher,
+            self._settler,
+        )
+        self._janitor = Janitor(
+            database,
+            settings.retention_policy,
+            is_leader=lambda: LEADER_SHARD in self.ownership.owned,
+            webhook_changed=hints.webhook_changed,
+        )
         self.finder.on_found = self.dispatcher.start_soon
         self.ownership.is_idle = self.lanes.is_idle
         self.ownership.on_gained = self._gained
@@ -126,7 +141,8 @@ class Engine:
             "webhook cache": self.webhooks.run(),
             "flows": self.flows.run(),
             "careful mode": self._careful.run(),
-            "janitor": Janitor(self._database).run(),
+            "overdue": self._overdue.run(),
+            "janitor": self._janitor.run(),
         }
 
     async def drain(self) -> None:
@@ -144,6 +160,7 @@ class Engine:
         await self._careful.close()
         await self.ownership.leave()
         await self.flows.close()
+        await self._overdue.close()
         await self.finder.close()
         await self._settler.close()
         await self.webhooks.close()

@@ -213,6 +213,20 @@ class Lanes:
         self._make_ready(lane, now)
         return True
 
+    def reserve(self, lane: Lane, delivery: PendingDelivery) -> bool:
+        """Takes in a delivery that is not to be sent, only settled: it takes no turn, and nobody sends it meanwhile.
+
+        False: it is held already.
+        """
+        if delivery.event_id in lane.held:
+            return False
+        lane.held[delivery.event_id] = delivery
+        lane.held_bytes += len(delivery.body)
+        self._held_bytes += len(delivery.body)
+        lane.fresh_count += delivery.is_fresh
+        self._busy_shards[lane.shard] = self._busy_shards.get(lane.shard, 0) + 1
+        return True
+
     # --- whose turn it is ------------------------------------------------------------------------------------------
 
     def next(self, now: float) -> tuple[Lane, PendingDelivery] | None:
@@ -261,8 +275,9 @@ class Lanes:
         self.drop_if_unused(lane)
 
     def drop_if_unused(self, lane: Lane) -> None:
-        """Forgets a lane that holds nothing and is not known to have anything in the table."""
-        if not lane.held and not lane.behind and self._lanes.get(lane.webhook_id) is lane:
+        """Forgets a lane that holds nothing and is not known to have anything in the table that may be sent."""
+        is_paused = lane.webhook is not None and not lane.may_send  # found again when it is not
+        if not lane.held and (is_paused or not lane.behind) and self._lanes.get(lane.webhook_id) is lane:
             del self._lanes[lane.webhook_id]
 
     # --- what time changes -----------------------------------------------------------------------------------------
