@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.past import Past
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import ServiceFactory
@@ -27,6 +28,15 @@ def database_url(postgres: TestPostgres) -> str:
     """A migrated database with nothing in it."""
     postgres.empty()
     return postgres.url
+
+
+@pytest.fixture
+async def past(database_url: str, postgres: TestPostgres) -> AsyncGenerator[Past]:
+    """Days that are long gone, with what is left of them. What a test leaves of them is removed."""
+    past = Past(postgres)
+    yield past
+    past.remove()
+    await past.restore()
 
 
 @pytest.fixture

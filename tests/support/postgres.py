@@ -92,3 +92,14 @@ def query(url: str, statement: LiteralString, params: Sequence[Any] | Mapping[st
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(statement, params or None)
         return cursor.fetchall() if cursor.description else []
+
+
+def dump(url: str) -> str:
+    """Every row of every table as text, bytes too: what a dump of the database would hold."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET bytea_output = 'escape'")
+        tables = connection.execute(
+            "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+        ).fetchall()
+        texts = [connection.execute(f"SELECT t::text FROM {table} t").fetchall() for (table,) in tables]  # noqa: S608
+    return "\n".join(text for rows in texts for (text,) in rows)

@@ -106,7 +106,7 @@ class Engine:
             self._settler,
             self._disable,
         )
-        self._overdue = Overdue(
+        self.overdue = Overdue(
             options,
             settings.retention_policy.events_days,
             clock,
@@ -114,7 +114,7 @@ class Engine:
             self.dispatcher,
             self._settler,
         )
-        self._janitor = Janitor(
+        self.janitor = Janitor(
             database,
             settings.retention_policy,
             is_leader=lambda: LEADER_SHARD in self.ownership.owned,
@@ -141,8 +141,8 @@ class Engine:
             "webhook cache": self.webhooks.run(),
             "flows": self.flows.run(),
             "careful mode": self._careful.run(),
-            "overdue": self._overdue.run(),
-            "janitor": self._janitor.run(),
+            "overdue": self.overdue.run(),
+            "janitor": self.janitor.run(),
         }
 
     async def drain(self) -> None:
@@ -160,7 +160,7 @@ class Engine:
         await self._careful.close()
         await self.ownership.leave()
         await self.flows.close()
-        await self._overdue.close()
+        await self.overdue.close()
         await self.finder.close()
         await self._settler.close()
         await self.webhooks.close()

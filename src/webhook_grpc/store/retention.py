@@ -32,6 +32,7 @@ ROWS_PER_BATCH: Final = 500
 ERASURE_DAYS: Final = 400  # tombstones outlive backups: who restores one must know whom to erase again
 
 _IN_USE: Final = frozenset({"55P03", "40P01"})  # somebody held a lock for too long; a deadlock was broken up
+_GONE: Final = "42P01"  # another process was quicker
 
 # A scan of the outbox, which is small beside what is about to be dropped; it ends at the first row that it finds.
 UNDELIVERED: Final = """
@@ -238,7 +239,8 @@ async def _ran(database: Database, statement: sql.Composed) -> bool:
         async with database.connection() as connection:
             await connection.execute(statement, prepare=False)
     except Unavailable as error:
-        if getattr(error.__cause__, "sqlstate", None) in _IN_USE:
-            return False
-        raise
+        sqlstate = getattr(error.__cause__, "sqlstate", None)
+        if sqlstate != _GONE and sqlstate not in _IN_USE:
+            raise
+        return sqlstate == _GONE
     return True
