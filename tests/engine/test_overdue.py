@@ -17,6 +17,8 @@ from webhook_grpc.domain.ids import delivery_id_text, event_id_text
 from webhook_grpc.engine import overdue
 from webhook_grpc.store import settlement
 
+pytestmark = pytest.mark.usefixtures("housekeeping_by_hand")
+
 EXPIRED = delivery_pb2.DELIVERY_STATUS_EXPIRED
 PENDING = delivery_pb2.DELIVERY_STATUS_PENDING
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
