@@ -9,6 +9,7 @@ from uuid import UUID
 
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import NewEvent, Published, WebhookStatus
+from webhook_grpc.store.partitions import first_id
 
 from .course import Course
 from .database.tables import EPOCH, OFF
@@ -59,7 +60,7 @@ class Happenings:
         events: list[NewEvent] = []
         for _ in range(count):
             self._course.event_count += 1
-            event_id = UUID(int=(int(self._loop.now * 1000) << 80) | (7 << 76) | self._course.event_count)
+            event_id = UUID(int=first_id(self._tables.now()).int | (7 << 76) | self._course.event_count)
             body = b'{"n":%d}' % self._course.event_count + b" " * self._random.choice((0, 0, 100, 40_000))
             events.append(NewEvent(event_id, customer_id, "job.completed", EPOCH, body, 0, {}, None, 0))
             if poison:
