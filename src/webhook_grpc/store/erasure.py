@@ -84,12 +84,12 @@ SELECT count(*) FROM blanked
 
 DELETE_EVENTS: Final = """
 WITH gone AS (
-    DELETE FROM events WHERE event_id IN (
+    DELETE FROM events WHERE event_id = ANY(ARRAY(
         SELECT event_id FROM events
         WHERE customer_id = %(customer_id)s AND event_id < %(event_bound)s AND created_at <= %(requested_at)s
         ORDER BY event_id
         LIMIT %(events)s
-    )
+    ))
     RETURNING 1
 )
 SELECT count(*) FROM gone
