@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.support.past import Past, noon
 from tests.support.postgres import TestPostgres
@@ -170,7 +171,7 @@ async def test_the_lock_is_waited_for_no_longer(database: Database, past: Past, 
     limits: list[str] = []
     ran = retention._ran  # pyright: ignore[reportPrivateUsage]
 
-    async def noting(database: Database, statement: psycopg.sql.Composed) -> bool:
+    async def noting(database: Database, statement: sql.Composed) -> bool:
         limits.append(statement.as_string(None))
         return await ran(database, statement)
 

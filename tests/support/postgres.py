@@ -99,7 +99,8 @@ def dump(url: str) -> str:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET bytea_output = 'escape'")
         tables = connection.execute(
-            "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
         ).fetchall()
-        texts = [connection.execute(f"SELECT t::text FROM {table} t").fetchall() for (table,) in tables]  # noqa: S608
+        read = sql.SQL("SELECT t::text FROM {} t")
+        texts = [connection.execute(read.format(sql.Identifier(table))).fetchall() for (table,) in tables]
     return "\n".join(text for rows in texts for (text,) in rows)
