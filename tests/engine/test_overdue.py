@@ -73,17 +73,16 @@ async def test_it_expires_whatever_keeps_it_from_being_sent(
     day = await past.day(40)
     webhook = await service.create_webhook(receiver.url())
     fields: dict[str, Any] = {}
+    event_id = past.event(day)
     if why == "an open breaker":
         postgres.rows(
             "INSERT INTO webhook_health (webhook_id, breaker, probe_at) VALUES (%s, 'open', now() + interval '1 hour')",
             [webhook.webhook_id],
         )
     else:
-        due_at = datetime.now(UTC) + timedelta(hours=1)
-        fields = {"due_at": due_at, "attempt": 2}
-    event_id = past.event(day)
-    if fields:
-        past.attempt(webhook.webhook_id, event_id, day, 2, status="pending", attempt_count=2, next_due_at=due_at)
+        fields = {"due_at": datetime.now(UTC) + timedelta(hours=1), "attempt": 2}
+        logged: dict[str, Any] = {"status": "pending", "attempt_count": 2, "next_due_at": fields["due_at"]}
+        past.attempt(webhook.webhook_id, event_id, day, 2, **logged)
         postgres.rows("UPDATE shards SET epoch = epoch + 1, last_seq = 2")  # its owner learns how far the log is
         await service.app.engine.ownership.beat()
 
