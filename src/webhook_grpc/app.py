@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from .api.actions import ActionMethods
 from .api.auth import Authenticator
 from .api.calls import CallLimits, Calls
+from .api.customers import CustomerMethods
 from .api.deliveries import DeliveryMethods
 from .api.events import EventMethods
 from .api.explain import ExplainMethods
@@ -115,6 +116,7 @@ class App:
             ExplainMethods(self.database),
             StatsMethods(self.database, self._clock),
             ReplayMethods(self.database, self._clock, self._hints, settings.replays_per_customer_max),
+            CustomerMethods(self.database, self._hints, settings.call_seconds_max),
         )
         self._server = Server(settings.grpc_address, methods, calls, reflection_enabled=settings.reflection)
         self.port = 0

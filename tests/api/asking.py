@@ -264,6 +264,7 @@ def valid_requests(world: World, customer_id: int = CUSTOMER) -> dict[str, Messa
         "WatchDeliveries": pb.WatchDeliveriesRequest(
             customer_id=customer_id, **filters, snapshot=True, heartbeat_interval=Duration(seconds=5)
         ),
+        "DeleteCustomerData": pb.DeleteCustomerDataRequest(customer_id=customer_id),
     }
 
 

@@ -59,8 +59,11 @@ PERMISSIONS: Final[dict[str, Permission]] = {
     "GetReplay": "read",
     "ListReplays": "read",
     "CancelReplay": "manage",
+    "DeleteCustomerData": "manage",
 }
 MAY_ASK_FOR_ALL: Final = ("ListWebhooks", "ListDeliveries", "ListReplays", "WatchDeliveries")
+TAKES_A_TOKEN_FOR_ALL: Final = ("DeleteCustomerData",)
+OF_ONE_CUSTOMER: Final = tuple(method for method in METHODS if method not in TAKES_A_TOKEN_FOR_ALL)
 
 
 def token(
@@ -91,6 +94,7 @@ TOKENS: Final = (
     token("expired", expires=NOW - timedelta(seconds=1)),
     token("not yet", expires=NOW + timedelta(hours=1)),
     *(token(f"only-{permission}", permissions=(permission,)) for permission in ALL),
+    *(token(f"only-{permission}-for-all", None, (permission,)) for permission in ALL),
     *(token(f"without-{permission}", permissions=tuple(p for p in ALL if p != permission)) for permission in ALL),
     token("nothing", permissions=()),
 )
@@ -226,7 +230,8 @@ async def test_a_method_needs_its_permission_and_no_other(service: Service, meth
         assert set(refused.details) == {"ErrorInfo"}
         refused = await refusal(ask(service, method, b"\xff", bearer(name)))
         assert refused.reason == "PERMISSION_MISSING", "nothing is parsed before"
-    assert await code_of(ask(service, method, request, bearer(f"only-{permission}"))) is served(method)
+    suffix = "-for-all" if method in TAKES_A_TOKEN_FOR_ALL else ""
+    assert await code_of(ask(service, method, request, bearer(f"only-{permission}{suffix}"))) is served(method)
 
 
 # --- for whom --------------------------------------------------------------------------------------------------------
@@ -271,7 +276,19 @@ async def test_a_refused_batch_publishes_nothing_for_the_other_customer(service:
         assert (await ask(service, "GetEvent", request, bearer("everybody"))).customer_id == CUSTOMER
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TAKES_A_TOKEN_FOR_ALL)
+async def test_what_concerns_a_customer_as_a_whole_takes_a_token_for_all_customers(
+    service: Service, method: str
+) -> None:
+    request = valid_requests(await furnish(service))[method]
+
+    refused = await refusal(ask(service, method, request, bearer("customer")))
+
+    assert refused.code is grpc.StatusCode.PERMISSION_DENIED
+    assert refused.reason == "CUSTOMER_NOT_ALLOWED"
+
+
+@pytest.mark.parametrize("method", OF_ONE_CUSTOMER)
 async def test_a_token_of_one_customer_need_not_name_it(service: Service, method: str) -> None:
     world = await furnish(service)
     await furnish(service, OTHER_CUSTOMER)

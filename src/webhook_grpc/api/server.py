@@ -14,6 +14,7 @@ from webhook.v1 import service_pb2
 
 from .actions import ActionMethods
 from .calls import Calls
+from .customers import CustomerMethods
 from .deliveries import DeliveryMethods
 from .events import EventMethods
 from .explain import ExplainMethods
@@ -50,6 +51,7 @@ class Methods:
     explain: ExplainMethods
     stats: StatsMethods
     replays: ReplayMethods
+    customers: CustomerMethods
 
 
 class Server:
@@ -128,6 +130,9 @@ def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
         "ListReplays": unary("ListReplays", "read", pb.ListReplaysRequest, replays.list),
         "CancelReplay": unary("CancelReplay", "manage", pb.CancelReplayRequest, replays.cancel),
         "WatchDeliveries": calls.stream("WatchDeliveries", "read", pb.WatchDeliveriesRequest, methods.watch.watch),
+        "DeleteCustomerData": unary(
+            "DeleteCustomerData", "manage", pb.DeleteCustomerDataRequest, methods.customers.delete_data
+        ),
     }
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
