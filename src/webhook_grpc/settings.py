@@ -141,6 +141,8 @@ class Settings(BaseSettings):
     """Connections that are kept open for the next request, in one process. Each takes a file descriptor."""
     webhooks_per_customer_max: Annotated[int, Field(ge=1, le=1000)] = 100
     """How many webhooks a customer may have."""
+    event_types_max: Annotated[int, Field(ge=7, le=10_000)] = 1000
+    """How many event types there may be. Each process holds their schemas in memory."""
 
     # --- engine ----------------------------------------------------------------------------------------------------
     lease_seconds: Annotated[float, Field(ge=1, le=60)] = 4.0

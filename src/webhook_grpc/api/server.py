@@ -14,6 +14,7 @@ from webhook.v1 import service_pb2
 
 from .calls import Calls
 from .deliveries import DeliveryMethods
+from .event_types import EventTypeMethods
 from .events import EventMethods
 from .watch import WatchMethods
 from .webhooks import WebhookMethods
@@ -37,6 +38,7 @@ class Methods:
     """What serves the calls."""
 
     webhooks: WebhookMethods
+    event_types: EventTypeMethods
     events: EventMethods
     deliveries: DeliveryMethods
     watch: WatchMethods
@@ -85,7 +87,8 @@ class Server:
 def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
     """The method table: name, permission, request type, handler."""
     pb, unary = service_pb2, calls.unary
-    webhooks, events, deliveries = methods.webhooks, methods.events, methods.deliveries
+    webhooks, event_types = methods.webhooks, methods.event_types
+    events, deliveries = methods.events, methods.deliveries
     handlers = {
         "CreateWebhook": unary("CreateWebhook", "manage", pb.CreateWebhookRequest, webhooks.create),
         "GetWebhook": unary("GetWebhook", "read", pb.GetWebhookRequest, webhooks.get),
@@ -94,6 +97,10 @@ def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
         "DeleteWebhook": unary("DeleteWebhook", "manage", pb.DeleteWebhookRequest, webhooks.delete),
         "PauseWebhook": unary("PauseWebhook", "manage", pb.PauseWebhookRequest, webhooks.pause),
         "ResumeWebhook": unary("ResumeWebhook", "manage", pb.ResumeWebhookRequest, webhooks.resume),
+        "CreateEventType": unary("CreateEventType", "manage", pb.CreateEventTypeRequest, event_types.create),
+        "GetEventType": unary("GetEventType", "read", pb.GetEventTypeRequest, event_types.get),
+        "ListEventTypes": unary("ListEventTypes", "read", pb.ListEventTypesRequest, event_types.list),
+        "UpdateEventType": unary("UpdateEventType", "manage", pb.UpdateEventTypeRequest, event_types.update),
         "PublishEvent": unary("PublishEvent", "publish", pb.PublishEventRequest, events.publish),
         "BatchPublishEvents": unary(
             "BatchPublishEvents", "publish", pb.BatchPublishEventsRequest, events.publish_batch
