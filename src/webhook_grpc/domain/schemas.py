@@ -20,6 +20,7 @@ integers: one beyond a double counts as the largest double. Of a key that stands
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, cast
@@ -38,6 +39,7 @@ ERRORS_MAX: Final = 20_000  # that one check may have to make
 VIOLATIONS_MAX: Final = 100
 DESCRIPTION_CHARACTERS_MAX: Final = 200
 
+_STEP: Final = re.compile(r'\[(?:"(.*?)"|([^"\]]*))\](?=[\[:])', re.DOTALL)  # of a path in the library's texts
 _MASK: Final = "the value"  # stands for it in descriptions: data does not belong into errors and logs
 
 
@@ -59,9 +61,9 @@ class Schema:
             return []
         if _values_at_most(data_json) * self._keywords_of_a_value > ERRORS_MAX:
             more = Violation(f"{field}#", "the data is too large to look for what else may be wrong")
-            return [*_told(self._first_error(data), field), more]
+            return [*_told(self._first_error(data), field, data), more]
         errors = list(self._validator.iter_errors(data))
-        told = _told(errors, field)
+        told = _told(errors, field, data)
         if len(errors) > len(told):
             told.append(Violation(f"{field}#", f"and {len(errors) - len(told)} more"))
         return told
@@ -77,7 +79,7 @@ class Schema:
 def compile_schema(text: str) -> Schema:
     """Raises BadSchema, with everything that is wrong as far as it can be told at once."""
     schema = _parsed(text)
-    _raise_if(_told(_META_SCHEMA.iter_errors(schema), ""))
+    _raise_if(_told(_META_SCHEMA.iter_errors(schema), "", schema))
     shape = Shape(schema)
     _raise_if([*shape.violations, *_pattern_violations(shape.patterns)])
     keywords_of_a_value = shape.keywords_of_a_value()
@@ -145,11 +147,33 @@ def _validator(schema: Subschema) -> jsonschema_rs.Validator:
 _META_SCHEMA: Final = _validator({"$ref": DRAFT})
 
 
-def _told(errors: Iterable[jsonschema_rs.ValidationError], field: str) -> list[Violation]:
+def _told(errors: Iterable[jsonschema_rs.ValidationError], field: str, data: Any) -> list[Violation]:
     return [
-        Violation(f"{field}#{pointer(error.instance_path)}", _cut(error.message))
-        for error in islice(errors, VIOLATIONS_MAX)
+        Violation(f"{field}#{_place(error, data)}", _cut(error.message)) for error in islice(errors, VIOLATIONS_MAX)
     ]
+
+
+def _place(error: jsonschema_rs.ValidationError, data: Any) -> str:
+    """Where in the data it is, as a JSON pointer.
+
+    The library's path leaves empty names out, and takes names like `01` for numbers; its text for people does not.
+    """
+    if _leads_somewhere(error.instance_path, data):
+        return pointer(error.instance_path)
+    _, _, place = error.verbose_message.rpartition("\n\nOn instance")
+    return "".join("/" + (name or index) for name, index in _STEP.findall(place))
+
+
+def _leads_somewhere(path: Iterable[str | int], data: Any) -> bool:
+    """Whether it can be followed, and past no empty name."""
+    for step in path:
+        container = cast("dict[str | int, Any] | list[Any]", data)
+        if isinstance(container, list) is not isinstance(step, int):
+            return False
+        if isinstance(container, dict) and ("" in container or step not in container):
+            return False
+        data = container[cast("int", step)]
+    return not (isinstance(data, dict) and "" in data)
 
 
 def _cut(text: str) -> str:
