@@ -78,14 +78,23 @@ async def test_a_name_is_taken_once(database: Database) -> None:
 
 
 async def test_the_quota_can_t_be_passed_together(database: Database) -> None:
-    """Seven are built in."""
-    created = await asyncio.gather(
-        *(store.create(database, f"order.n{number}", SPEC, 9) for number in range(4)), return_exceptions=True
-    )
+    """Seven are built in. Who comes second waits, and then sees what the first has committed."""
+    async with database.connection() as first, first.transaction():
+        await first.execute(store.LOCK)
+        second = asyncio.create_task(store.create(database, "order.second", SPEC, 8))
+        await until_one_waits(database)
+        await first.execute("INSERT INTO event_types (event_type, description) VALUES ('order.first', '')")
 
-    assert sum(isinstance(result, QuotaExceeded) for result in created) == 2
+    with pytest.raises(QuotaExceeded):
+        await second
     with pytest.raises(AlreadyExists):
-        await store.create(database, "job.completed", SPEC, 9)
+        await store.create(database, "job.completed", SPEC, 8)
+
+
+async def until_one_waits(database: Database) -> None:
+    async with asyncio.timeout(20):
+        while not await database.rows("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+            await asyncio.sleep(0.005)
 
 
 async def test_of_two_changes_of_the_same_version_one_wins(database: Database) -> None:

@@ -86,7 +86,7 @@ def compile_schema(text: str) -> Schema:
     try:
         validator = _validator(schema)
     except ValueError as error:
-        raise BadSchema([Violation("#", _cut(f"cannot be used: {error}"))]) from None
+        raise BadSchema([Violation("#", _cut(f"cannot be used: {str(error).splitlines()[0]}"))]) from None
     return Schema(validator, keywords_of_a_value)
 
 
@@ -132,10 +132,8 @@ def _is_usable(pattern: str) -> bool:
 
 
 def _validator(schema: Subschema) -> jsonschema_rs.Validator:
-    """`$id` goes: it could only make references lead elsewhere than to where they were followed here."""
-    plain = schema if isinstance(schema, bool) else {key: value for key, value in schema.items() if key != "$id"}
     return jsonschema_rs.Draft202012Validator(
-        plain,
+        schema if isinstance(schema, bool) else dict(schema),
         mask=_MASK,
         offline=True,
         pattern_options=jsonschema_rs.RegexOptions(
