@@ -17,7 +17,7 @@ from webhook.v1 import service_pb2 as pb
 
 from tests.api.asking import Refusal, code_of, full_event_type, pages, refusal
 from tests.support.service import CUSTOMER, Service, ServiceFactory
-from webhook_grpc.api import event_types as methods
+from webhook_grpc.domain.schemas import Schema, compile_schema
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
@@ -296,7 +296,7 @@ async def test_each_event_of_a_batch_is_checked_by_its_own_type(service: Service
     await create(service, json_schema=json.dumps(ORDER))
     await create(service, event_type="order.lost", json_schema="")
     await archive(service, "order.lost")
-    rows = [
+    rows: list[tuple[str, str, str, list[str]]] = [
         ("order.paid", '{"id":"a"}', "", []),
         ("order.paid", '{"id":1}', "DATA_SCHEMA_MISMATCH", ["event.data_json#/id"]),
         ("order.lost", "{}", "EVENT_TYPE_ARCHIVED", []),
@@ -409,10 +409,12 @@ async def test_a_schema_is_compiled_once_however_many_events_it_checks(
 ) -> None:
     await create(service, json_schema='{"properties":{"n":{"type":"integer"}}}')
     compiled: list[str] = []
-    compile_schema = methods.compile_schema
-    monkeypatch.setattr(
-        "webhook_grpc.store.event_types.compile_schema", lambda text: compiled.append(text) or compile_schema(text)
-    )
+
+    def counted(text: str) -> Schema:
+        compiled.append(text)
+        return compile_schema(text)
+
+    monkeypatch.setattr("webhook_grpc.store.event_types.compile_schema", counted)
 
     for _ in range(3):
         await service.publish_many(500, event_type="order.paid")
