@@ -175,8 +175,8 @@ class TypeRules:
 class EventTypes:
     """What holds for each event type, at most FRESH_SECONDS old, or less after a change through this process.
 
-    One look at the table at a time serves all callers (1,000 types: 5 ms, 2 ms of them on the loop); what is known costs
-    1 µs. While the database is away, it goes on to hold.
+    One look at the table at a time serves all callers (1,000 types: 5 ms, 2 ms of them on the loop); what is known
+    costs 1 µs. While the database is away, it goes on to hold.
     """
 
     def __init__(self, database: Queries) -> None:
