@@ -14,12 +14,18 @@ import orjson
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
+from .api.actions import ActionMethods
 from .api.auth import Authenticator
 from .api.calls import CallLimits, Calls
+from .api.customers import CustomerMethods
 from .api.deliveries import DeliveryMethods
 from .api.event_types import EventTypeMethods
 from .api.events import EventMethods
+from .api.explain import ExplainMethods
+from .api.replays import ReplayMethods
+from .api.secrets import SecretMethods
 from .api.server import Methods, Server
+from .api.stats import StatsMethods
 from .api.watch import WatchMethods
 from .api.webhooks import WebhookMethods
 from .domain.sealing import KEY_BYTES, Sealer
@@ -68,10 +74,12 @@ class App:
         self._listener = HintListener(
             options,
             on_due=self.engine.finder.wake,
+            on_commanded=self.engine.commands.wake,
             on_webhooks_changed=self.engine.webhooks.hint,
             on_logged=self._tail.hint,
         )
         self._hints.on_webhooks_changed = self.engine.webhooks.hint
+        self._hints.on_commanded = self.engine.commands.wake
         self._hints.on_logged = self._tail.hint
         self._publisher = Publisher(
             options,
@@ -101,6 +109,7 @@ class App:
                 settings.egress_policy,
                 settings.webhooks_per_customer_max,
             ),
+            SecretMethods(self.database, sealer, self._hints),
             EventTypeMethods(self.database, event_types, settings.event_types_max),
             EventMethods(
                 self.database,
@@ -110,7 +119,12 @@ class App:
                 settings.publish_rate_per_customer,
             ),
             DeliveryMethods(self.database),
+            ActionMethods(self.database, self._tail, self._hints, self._clock),
             WatchMethods(self.database, self._tail, self._clock, settings.stream_write_seconds_max),
+            ExplainMethods(self.database),
+            StatsMethods(self.database, self._clock),
+            ReplayMethods(self.database, self._clock, self._hints, settings.replays_per_customer_max),
+            CustomerMethods(self.database, self._hints, settings.call_seconds_max),
         )
         self._server = Server(settings.grpc_address, methods, calls, reflection_enabled=settings.reflection)
         self.port = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
-from webhook.v1 import delivery_pb2, event_pb2, event_type_pb2, service_pb2, webhook_pb2
+from webhook.v1 import delivery_pb2, event_pb2, event_type_pb2, replay_pb2, service_pb2, webhook_pb2
 
 from tests.support.service import CUSTOMER, SECRET, Service, error_details
 
@@ -28,6 +29,7 @@ FOR_ALL_CUSTOMERS_ONLY = ("CreateEventType", "UpdateEventType")
 OTHER_CUSTOMER = CUSTOMER + 1
 INT64_MAX = 2**63 - 1
 DATA_BYTES_MAX = 256 * 1024
+NOBODY_LISTENS = "https://127.0.0.1:1024/"  # so that a test of the webhook is over at once
 ABSENT_EVENT_ID = "evt_01jzzzzzzzzzzzzzzzzzzzzzzz"
 ABSENT_DELIVERY_ID = "dlv_01jzzzzzzzzzzzzzzzzzzzzzzz_1"
 
@@ -142,26 +144,28 @@ async def all_of(many: Sequence[Awaitable[Item]], at_once: int = 50) -> list[Ite
 
 @dataclass(frozen=True)
 class World:
-    """What there is to ask for: a paused webhook and an event that waits for it."""
+    """What there is to ask for: a paused webhook, an event that waits for it, a replay that waits for it too."""
 
     webhook_id: int
     event_id: str
     delivery_id: str
+    replay_id: int = 1
 
 
 async def furnish(service: Service) -> World:
     """Makes a World of CUSTOMER's, by the calls of an anonymous caller."""
-    webhook = await service.create_webhook("https://hooks.example.com/")
+    webhook = await service.create_webhook(NOBODY_LISTENS)
     await service.stub.PauseWebhook(
         service_pb2.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
     )
     published = await service.publish()
-    return world_of(webhook.webhook_id, published.event_id)
+    replay = await service.stub.CreateReplay(service_pb2.CreateReplayRequest(replay=full_replay(webhook.webhook_id)))
+    return world_of(webhook.webhook_id, published.event_id, replay.replay_id)
 
 
-def world_of(webhook_id: int, event_id: str) -> World:
-    """The World of a webhook and an event."""
-    return World(webhook_id, event_id, f"dlv_{event_id.removeprefix('evt_')}_{webhook_id}")
+def world_of(webhook_id: int, event_id: str, replay_id: int = 1) -> World:
+    """The World of a webhook, an event and a replay."""
+    return World(webhook_id, event_id, f"dlv_{event_id.removeprefix('evt_')}_{webhook_id}", replay_id)
 
 
 def full_webhook(**fields: Any) -> webhook_pb2.Webhook:
@@ -209,6 +213,22 @@ def full_event_type(**fields: Any) -> event_type_pb2.EventType:
     return event_type_pb2.EventType(**values)
 
 
+def full_replay(webhook_id: int, **fields: Any) -> replay_pb2.Replay:
+    """A valid replay of the last day with every field that a caller may choose."""
+    now = int(time.time())
+    values: dict[str, Any] = {
+        "customer_id": CUSTOMER,
+        "webhook_ids": [webhook_id],
+        "event_types": ["job.*"],
+        "statuses": [delivery_pb2.DELIVERY_STATUS_FAILED],
+        "include_undelivered": True,
+        "start_time": Timestamp(seconds=now - 86_400),
+        "end_time": Timestamp(seconds=now),
+        **fields,
+    }
+    return replay_pb2.Replay(**values)
+
+
 def valid_requests(world: World, customer_id: int = CUSTOMER) -> dict[str, Message]:
     """For every method a request that is served, with every field set that can be set without being refused."""
     pb = service_pb2
@@ -231,6 +251,9 @@ def valid_requests(world: World, customer_id: int = CUSTOMER) -> dict[str, Messa
         "DeleteWebhook": pb.DeleteWebhookRequest(**one),
         "PauseWebhook": pb.PauseWebhookRequest(**one),  # the one that is refused: it is paused
         "ResumeWebhook": pb.ResumeWebhookRequest(**one),
+        "RotateWebhookSecret": pb.RotateWebhookSecretRequest(
+            **one, secret=SECRET, overlap=Duration(seconds=3600), request_id="leaked"
+        ),
         "CreateEventType": pb.CreateEventTypeRequest(event_type=full_event_type()),
         "GetEventType": pb.GetEventTypeRequest(event_type="job.completed"),
         "ListEventTypes": pb.ListEventTypesRequest(page_size=10, include_archived=True),
@@ -244,10 +267,30 @@ def valid_requests(world: World, customer_id: int = CUSTOMER) -> dict[str, Messa
         "GetDelivery": pb.GetDeliveryRequest(customer_id=customer_id, delivery_id=world.delivery_id),
         "ListDeliveries": pb.ListDeliveriesRequest(**listing, **filters),
         "ListDeliveryAttempts": pb.ListDeliveryAttemptsRequest(**listing, delivery_id=world.delivery_id),
+        "TestWebhook": pb.TestWebhookRequest(**one, event_type="job.completed", data_json="{}"),
+        "RetryDelivery": pb.RetryDeliveryRequest(  # refused: it is pending
+            customer_id=customer_id, delivery_id=world.delivery_id, request_id="again"
+        ),
+        "CancelDelivery": pb.CancelDeliveryRequest(customer_id=customer_id, delivery_id=world.delivery_id),
+        "ExplainEvent": pb.ExplainEventRequest(customer_id=customer_id, event_id=world.event_id),
+        "GetWebhookStats": pb.GetWebhookStatsRequest(
+            **one, start_time=Timestamp(seconds=1_700_000_000), end_time=Timestamp(seconds=1_702_000_000)
+        ),
+        "CreateReplay": pb.CreateReplayRequest(
+            replay=full_replay(world.webhook_id, customer_id=customer_id), request_id="again"
+        ),
+        "GetReplay": pb.GetReplayRequest(customer_id=customer_id, replay_id=world.replay_id),
+        "ListReplays": pb.ListReplaysRequest(**listing, statuses=[replay_pb2.REPLAY_STATUS_RUNNING]),
+        "CancelReplay": pb.CancelReplayRequest(customer_id=customer_id, replay_id=world.replay_id),
         "WatchDeliveries": pb.WatchDeliveriesRequest(
             customer_id=customer_id, **filters, snapshot=True, heartbeat_interval=Duration(seconds=5)
         ),
+        "DeleteCustomerData": pb.DeleteCustomerDataRequest(customer_id=customer_id),
     }
+
+
+# The valid requests that are refused all the same, because of the state of the world.
+REFUSED = frozenset({"PauseWebhook", "RetryDelivery"})
 
 
 def set_customer(request: Any, value: int) -> None:
@@ -261,6 +304,8 @@ def _customer_holder(request: Any) -> Any:
             return request.webhook
         case service_pb2.PublishEventRequest():
             return request.event
+        case service_pb2.CreateReplayRequest():
+            return request.replay
         case _:
             return request
 

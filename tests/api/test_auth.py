@@ -12,12 +12,15 @@ from webhook.v1 import service_pb2 as pb
 from tests.api.asking import (
     FOR_ALL_CUSTOMERS_ONLY,
     METHODS,
+    NOBODY_LISTENS,
     OF_THE_PLATFORM,
     OTHER_CUSTOMER,
+    REFUSED,
     World,
     ask,
     code_of,
     full_event,
+    full_replay,
     full_webhook,
     refusal,
     set_customer,
@@ -41,6 +44,7 @@ PERMISSIONS: Final[dict[str, Permission]] = {
     "DeleteWebhook": "manage",
     "PauseWebhook": "manage",
     "ResumeWebhook": "manage",
+    "RotateWebhookSecret": "manage",
     "CreateEventType": "manage",
     "GetEventType": "read",
     "ListEventTypes": "read",
@@ -51,10 +55,22 @@ PERMISSIONS: Final[dict[str, Permission]] = {
     "GetDelivery": "read",
     "ListDeliveries": "read",
     "ListDeliveryAttempts": "read",
+    "TestWebhook": "manage",
+    "RetryDelivery": "manage",
+    "CancelDelivery": "manage",
+    "ExplainEvent": "read",
+    "GetWebhookStats": "read",
     "WatchDeliveries": "read",
+    "CreateReplay": "manage",
+    "GetReplay": "read",
+    "ListReplays": "read",
+    "CancelReplay": "manage",
+    "DeleteCustomerData": "manage",
 }
-MAY_ASK_FOR_ALL: Final = ("ListWebhooks", "ListDeliveries", "WatchDeliveries")
+MAY_ASK_FOR_ALL: Final = ("ListWebhooks", "ListDeliveries", "ListReplays", "WatchDeliveries")
+TAKES_A_TOKEN_FOR_ALL: Final = ("DeleteCustomerData", *FOR_ALL_CUSTOMERS_ONLY)
 OF_CUSTOMERS: Final = tuple(method for method in METHODS if method not in OF_THE_PLATFORM)
+OF_ONE_CUSTOMER: Final = tuple(method for method in OF_CUSTOMERS if method not in TAKES_A_TOKEN_FOR_ALL)
 
 
 def token(
@@ -85,32 +101,34 @@ TOKENS: Final = (
     token("expired", expires=NOW - timedelta(seconds=1)),
     token("not yet", expires=NOW + timedelta(hours=1)),
     *(token(f"only-{permission}", permissions=(permission,)) for permission in ALL),
+    *(token(f"only-{permission}-for-all", None, (permission,)) for permission in ALL),
     *(token(f"without-{permission}", permissions=tuple(p for p in ALL if p != permission)) for permission in ALL),
     token("nothing", permissions=()),
-    *(token(f"all-only-{permission}", None, permissions=(permission,)) for permission in ALL),
 )
 
 
 @pytest.fixture
 async def service(services: ServiceFactory) -> Service:
     """One that knows TOKENS."""
-    return await services.start(tokens=TOKENS)
+    return await services.start(tokens=TOKENS, replay_poll_seconds=60.0)  # replays stay as they are made
 
 
 async def furnish(service: Service, customer_id: int = CUSTOMER) -> World:
-    """A paused webhook and an event for it, made with the token for all customers."""
-    create = pb.CreateWebhookRequest(webhook=full_webhook(customer_id=customer_id))
+    """A paused webhook, an event for it and a replay to it, made with the token for all customers."""
+    create = pb.CreateWebhookRequest(webhook=full_webhook(customer_id=customer_id, url=NOBODY_LISTENS))
     webhook = await ask(service, "CreateWebhook", create, bearer("everybody"))
     pause = pb.PauseWebhookRequest(customer_id=customer_id, webhook_id=webhook.webhook_id)
     await ask(service, "PauseWebhook", pause, bearer("everybody"))
     publish = pb.PublishEventRequest(event=full_event(customer_id=customer_id))
     published = await ask(service, "PublishEvent", publish, bearer("everybody"))
-    return world_of(webhook.webhook_id, published.event_id)
+    replay = pb.CreateReplayRequest(replay=full_replay(webhook.webhook_id, customer_id=customer_id))
+    started = await ask(service, "CreateReplay", replay, bearer("everybody"))
+    return world_of(webhook.webhook_id, published.event_id, started.replay_id)
 
 
 def served(method: str) -> grpc.StatusCode:
-    """The status of the valid request: a paused webhook can't be paused."""
-    return grpc.StatusCode.FAILED_PRECONDITION if method == "PauseWebhook" else grpc.StatusCode.OK
+    """The status of the valid request."""
+    return grpc.StatusCode.FAILED_PRECONDITION if method in REFUSED else grpc.StatusCode.OK
 
 
 def test_every_method_of_the_service_has_its_row() -> None:
@@ -219,8 +237,8 @@ async def test_a_method_needs_its_permission_and_no_other(service: Service, meth
         assert set(refused.details) == {"ErrorInfo"}
         refused = await refusal(ask(service, method, b"\xff", bearer(name)))
         assert refused.reason == "PERMISSION_MISSING", "nothing is parsed before"
-    name = f"all-only-{permission}" if method in FOR_ALL_CUSTOMERS_ONLY else f"only-{permission}"
-    assert await code_of(ask(service, method, request, bearer(name))) is served(method)
+    suffix = "-for-all" if method in TAKES_A_TOKEN_FOR_ALL else ""
+    assert await code_of(ask(service, method, request, bearer(f"only-{permission}{suffix}"))) is served(method)
 
 
 # --- for whom --------------------------------------------------------------------------------------------------------
@@ -231,7 +249,9 @@ async def test_a_token_of_another_customer_is_refused_whether_or_not_the_object_
     service: Service, method: str
 ) -> None:
     existing = valid_requests(await furnish(service))[method]
-    absent = valid_requests(World(2**62, "evt_01jzzzzzzzzzzzzzzzzzzzzzzz", f"dlv_01jzzzzzzzzzzzzzzzzzzzzzzz_{2**62}"))
+    absent = valid_requests(
+        World(2**62, "evt_01jzzzzzzzzzzzzzzzzzzzzzzz", f"dlv_01jzzzzzzzzzzzzzzzzzzzzzzz_{2**62}", 2**62)
+    )
 
     for request in (existing, absent[method]):
         if method == "BatchPublishEvents":
@@ -263,7 +283,19 @@ async def test_a_refused_batch_publishes_nothing_for_the_other_customer(service:
         assert (await ask(service, "GetEvent", request, bearer("everybody"))).customer_id == CUSTOMER
 
 
-@pytest.mark.parametrize("method", OF_CUSTOMERS)
+@pytest.mark.parametrize("method", TAKES_A_TOKEN_FOR_ALL)
+async def test_what_concerns_a_customer_as_a_whole_takes_a_token_for_all_customers(
+    service: Service, method: str
+) -> None:
+    request = valid_requests(await furnish(service))[method]
+
+    refused = await refusal(ask(service, method, request, bearer("customer")))
+
+    assert refused.code is grpc.StatusCode.PERMISSION_DENIED
+    assert refused.reason == "CUSTOMER_NOT_ALLOWED"
+
+
+@pytest.mark.parametrize("method", OF_ONE_CUSTOMER)
 async def test_a_token_of_one_customer_need_not_name_it(service: Service, method: str) -> None:
     world = await furnish(service)
     await furnish(service, OTHER_CUSTOMER)
@@ -272,14 +304,14 @@ async def test_a_token_of_one_customer_need_not_name_it(service: Service, method
     if method == "BatchPublishEvents":
         request.requests[0].event.customer_id = 0
 
-    if method == "PauseWebhook":
-        assert (await refusal(ask(service, method, request, bearer("customer")))).reason == "WEBHOOK_STATUS"
+    if method in REFUSED:
+        assert (await refusal(ask(service, method, request, bearer("customer")))).reason.endswith("_STATUS")
         return
     response = await ask(service, method, request, bearer("customer"))
 
     shown = str(response)
     assert f"customer_id: {OTHER_CUSTOMER}" not in shown
-    if method not in {"DeleteWebhook", "PublishEvent", "BatchPublishEvents", "ListDeliveryAttempts"}:
+    if method not in {"DeleteWebhook", "PublishEvent", "BatchPublishEvents", "ListDeliveryAttempts", "GetWebhookStats"}:
         assert f"customer_id: {CUSTOMER}" in shown
 
 
@@ -361,11 +393,12 @@ async def test_a_repetition_may_name_the_customer_that_was_implied(service: Serv
     for method, request in (
         ("PublishEvent", pb.PublishEventRequest(event=full_event(), request_id="same")),
         ("CreateWebhook", pb.CreateWebhookRequest(webhook=full_webhook(), request_id="same")),
+        ("CreateReplay", pb.CreateReplayRequest(replay=full_replay(1, webhook_ids=[]), request_id="same")),
     ):
         first = await ask(service, method, request, bearer("customer"))
         set_customer(request, 0)
         second = await ask(service, method, request, bearer("customer"))
-        for field in ("event_id", "webhook_id"):
+        for field in ("event_id", "webhook_id", "replay_id"):
             assert getattr(first, field, None) == getattr(second, field, None)
 
 

@@ -41,6 +41,15 @@ CANCELLED = delivery_pb2.DELIVERY_STATUS_CANCELLED
 NEVER_AGAIN = (3600.0,)  # a retry schedule that leaves a delivery pending after its first attempt
 
 
+def as_told(delivery: delivery_pb2.Delivery) -> delivery_pb2.Delivery:
+    """The delivery without what the stream leaves out."""
+    bare = delivery_pb2.Delivery()
+    bare.CopyFrom(delivery)
+    bare.last_attempt.ClearField("response_text")
+    bare.last_attempt.ClearField("request_bytes")
+    return bare
+
+
 async def list_page(service: Service, **request: Any) -> ListDeliveriesResponse:
     values: dict[str, Any] = {"customer_id": CUSTOMER, **request}
     return await service.stub.ListDeliveries(ListDeliveriesRequest(**values))
@@ -95,6 +104,7 @@ async def test_a_delivery_before_its_first_attempt(services: ServiceFactory) -> 
         next_attempt_time=published.create_time,
         create_time=published.create_time,
         update_time=published.create_time,
+        trigger=delivery_pb2.ATTEMPT_TRIGGER_SCHEDULED,
     )
     assert not delivery.HasField("last_attempt")
     assert (await list_page(service)).deliveries == [delivery]
@@ -110,7 +120,7 @@ async def test_a_delivery_between_two_attempts(services: ServiceFactory, receive
 
     delivery = await service.delivery(told.delivery_id)
 
-    assert delivery == told
+    assert as_told(delivery) == told
     assert delivery.status == PENDING
     assert delivery.attempt_count == 1
     assert delivery.create_time == published.create_time
@@ -119,6 +129,7 @@ async def test_a_delivery_between_two_attempts(services: ServiceFactory, receive
     assert last.outcome == delivery_pb2.ATTEMPT_OUTCOME_HTTP_ERROR
     assert last.response_status == 500
     assert last.response_body == b"no luck"
+    assert last.response_text == "no luck"
     assert last.error_message
     assert last.trigger == delivery_pb2.ATTEMPT_TRIGGER_SCHEDULED
     assert last.HasField("latency")
@@ -145,7 +156,7 @@ async def test_a_delivery_after_its_end(
 
     delivery = await service.delivery(told.delivery_id)
 
-    assert delivery == told
+    assert as_told(delivery) == told
     assert delivery.status == status
     assert delivery.attempt_count == attempt_count
     assert delivery.last_attempt.attempt_number == attempt_count

@@ -14,12 +14,15 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
+import orjson
+import psycopg
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from webhook.v1 import service_pb2
+from webhook.v1 import service_pb2, webhook_pb2
 
 from tests.support.process import ROOT, Process
-from tests.support.service import SECRET
+from tests.support.receiver import Receiver
+from tests.support.service import SECRET, ServiceFactory
 from webhook_grpc.domain.signing import signature_headers
 from webhook_grpc.settings import PREFIX, Settings
 
@@ -182,11 +185,85 @@ def test_the_programs_for_receivers_tell_genuine_from_forged(name: str) -> None:
     scope: dict[str, Any] = {}
     exec(blocks("docs/receiving.md", name), scope)  # noqa: S102 - that is the test
     body = b'{"event":"job.completed"}'
-    headers = signature_headers(SECRET, "evt_1", int(time.time()), body)
+    headers = signature_headers([SECRET], "evt_1", int(time.time()), body)
     assert scope["is_genuine"](SECRET, headers, body)
     assert not scope["is_genuine"](SECRET, headers, body + b" ")
     assert not scope["is_genuine"]("whsec_" + "A" * 43 + "=", headers, body)
     assert not scope["is_genuine"](SECRET, {}, body)
+
+
+@pytest.mark.parametrize("name", ["standard", "body"])
+def test_the_program_for_a_change_of_the_secret_verifies_before_during_and_after(name: str) -> None:
+    scope: dict[str, Any] = {}
+    exec(blocks("docs/receiving.md", name) + blocks("docs/receiving.md", "rotated"), scope)  # noqa: S102
+    old, new, other = SECRET, "whsec_" + "A" * 43 + "=", "whsec_" + "B" * 43 + "="
+    for signing in ([old], [new, old], [new]):
+        headers = signature_headers(signing, "evt_1", int(time.time()), b"{}")
+        assert scope["is_genuine_with_any"]([new, old], headers, b"{}")
+        assert not scope["is_genuine_with_any"]([new, old], headers, b"[]")
+        assert not scope["is_genuine_with_any"]([other], headers, b"{}")
+
+
+async def test_the_tasks_with_grpcurl(playground: Playground) -> None:
+    create, publish, _ = walk(playground)
+    await bash(create + publish)
+    await until_settled(playground)
+
+    output = await bash(playground.here(blocks("docs/tasks.md", "tasks")))
+
+    for shown in (
+        '"next_attempt_time"|"response_text": "',  # find
+        '"verdict": "MATCH_VERDICT_MATCHED"',  # explain
+        '"success_rate": 1',  # numbers
+        '"trigger": "ATTEMPT_TRIGGER_TEST"',
+        '"trigger": "ATTEMPT_TRIGGER_MANUAL"',
+        '"status": "DELIVERY_STATUS_CANCELLED"',
+        '"delivery_count": "1"',  # dry run: what was cancelled
+        '"status": "REPLAY_STATUS_(RUNNING|COMPLETED)"',
+        'event.data#/amount',
+        '"archived": true',
+        '"secret": "whsec_',
+        '"secret_overlap_end_time"',
+        '"complete": true',
+    ):
+        assert re.search(shown, output), (shown, output)
+
+
+async def test_cancelling_a_replay_with_grpcurl(playground: Playground) -> None:
+    create, publish, _ = walk(playground)
+    await bash(create + publish)
+    await until_settled(playground)
+    names, cancel = blocks("docs/tasks.md", "tasks").split("\n\n")[0], blocks("docs/tasks.md", "cancel_replay")
+    start = """
+call PauseWebhook '{"customer_id": 1, "webhook_id": '$WEBHOOK'}'
+REPLAY_ID=$(call CreateReplay '{"replay": {"customer_id": 1, "start_time": "'$DAY_AGO'",
+  "statuses": ["DELIVERY_STATUS_SUCCEEDED"]}}' | grep -om1 '"replay_id": "[0-9]*"' | tr -dc 0-9)
+"""
+    assert '"status": "REPLAY_STATUS_CANCELLED"' in await bash(playground.here(names + start + cancel))
+
+
+async def test_publishing_in_a_transaction(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = await services.start()
+    await service.create_webhook(receiver.url())
+    page, role = "docs/sql.md", f"orders_app_{os.getpid()}"
+    with psycopg.connect(services.database_url, autocommit=True) as admin:
+        admin.execute("CREATE TABLE orders (order_id bigint PRIMARY KEY, status text NOT NULL)")
+        admin.execute(f"CREATE ROLE {role}; GRANT INSERT ON orders TO {role}".encode())
+        try:
+            admin.execute(blocks(page, "publish_event_grant").replace("orders_app", role).encode())
+            monkeypatch.setenv("DATABASE_URL", f"{services.database_url} options='-c role={role}'")
+            with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as application:
+                application.execute(blocks(page, "publish_event_sql").encode())
+            printed = await run(sys.executable, "-c", blocks(page, "publish_event_python"))
+            requests = await receiver.wait_for(2)
+        finally:
+            admin.execute(f"DROP TABLE orders; DROP OWNED BY {role}; DROP ROLE {role}".encode())
+    assert {orjson.loads(request.body)["data"]["order_id"] for request in requests} == {41, 42}
+    assert printed.strip() in {request.event_id for request in requests}
+    for request in requests:
+        request.verify(SECRET)
 
 
 async def test_the_commands_of_a_deployment(database_url: str) -> None:

@@ -18,6 +18,7 @@ from tests.support.receiver import Gate, Received, Receiver, answer, answers
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory, seconds
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import shard_of
+from webhook_grpc.domain.model import WebhookStatus
 from webhook_grpc.engine.faults import SenderFault
 from webhook_grpc.engine.sender import Sender
 from webhook_grpc.store import backlog, ownership, settlement
@@ -66,6 +67,7 @@ async def test_deleting_a_webhook_cancels_what_is_queued_and_what_waits_for_a_re
         await service.publish_many(10)
         await watch.until(lambda seen: len(seen) >= 10)  # each was tried once, and waits for an hour
         await pause(service, webhook.webhook_id)
+        await until_heard(service, webhook.webhook_id, WebhookStatus.PAUSED)
         await service.publish_many(10)
         await delete(service, webhook.webhook_id)
         cancelled = await watch.until_ended(20)
@@ -236,6 +238,13 @@ async def test_a_bug_in_an_attempt_fails_that_delivery_alone(
 
 
 # --- two processes --------------------------------------------------------------------------------------------------
+
+
+async def until_heard(service: Service, webhook_id: int, status: WebhookStatus) -> None:
+    """The engine hears of a change within a second, not at once."""
+    async with asyncio.timeout(20):
+        while (webhook := service.app.engine.webhooks.get(webhook_id)) is None or webhook.status is not status:
+            await asyncio.sleep(0.005)
 
 
 async def until_shared(first: Service, second: Service) -> None:

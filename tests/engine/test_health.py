@@ -16,8 +16,10 @@ from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.health import Flow
-from webhook_grpc.domain.model import Webhook
-from webhook_grpc.engine import webhook_cache
+from webhook_grpc.domain.model import AttemptResult, Webhook
+from webhook_grpc.engine import flows, webhook_cache
+from webhook_grpc.engine.resolver import ResolverDown
+from webhook_grpc.engine.sender import Request, Sender
 from webhook_grpc.store import webhooks
 from webhook_grpc.store.db import Queries
 
@@ -279,6 +281,68 @@ async def test_429_slows_the_webhook_and_its_retry_after_holds_for_all_its_deliv
     assert arrivals[1] - arrivals[0] >= 1.0
     assert arrivals[2] - arrivals[1] >= 0.9, "a webhook without a limit had one request a second, and has half of that"
     assert flow_of(service, webhook).breaker.state is BreakerState.CLOSED
+
+
+async def until_held(postgres: TestPostgres) -> None:
+    """Until the hold stands in the table, a second after it began at the latest."""
+    await until(
+        lambda: (
+            postgres.rows("SELECT count(*) FROM webhook_health WHERE hold_until > now() + interval '50 min'") == [(1,)]
+        )
+    )
+
+
+async def test_the_next_owner_honours_what_retry_after_asked_for(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    first = await services.start()
+    busy = await first.create_webhook(receiver.on("/busy", answer(503, Retry_After="3600")), max_in_flight=1)
+    await first.publish_many(5)
+    await until_held(postgres)
+    await services.stop_one(first)
+
+    second = await services.start()
+    await second.create_webhook(receiver.url("/up"))
+    await second.publish()
+    await receiver.wait_for(1, "/up")
+    await until(lambda: second.app.engine.flows.get(busy.webhook_id) is not None)
+    assert flow_of(second, busy).wait_seconds(0, time.monotonic()) > 3000
+    assert len(receiver.at("/busy")) == 1
+
+
+async def test_the_row_of_a_hold_goes_when_it_is_over_though_nothing_more_is_sent(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows, "SWEEP_SECONDS", 0.0)
+    service = await services.start(retry_delays_seconds=(86_400.0,))
+    await service.create_webhook(receiver.on("/busy", answer(429, Retry_After="3600")))
+    await service.publish()
+    await until_held(postgres)
+    await asyncio.sleep(2.5)  # it would go now
+    assert postgres.rows("SELECT count(*) FROM webhook_health") == [(1,)]
+    postgres.rows("UPDATE webhook_health SET hold_until = now(), throttled_until = now()")
+    await until(lambda: postgres.rows("SELECT count(*) FROM webhook_health") == [(0,)])
+
+
+async def test_a_fault_of_ours_is_not_taken_for_what_the_receiver_asked_for(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = await services.start()
+    webhook = await service.create_webhook(receiver.url())
+    send, is_faulty = Sender.send, asyncio.Event()
+
+    async def faulty(sender: Sender, request: Request) -> AttemptResult:
+        if not is_faulty.is_set():
+            is_faulty.set()
+            raise ResolverDown("no answer")
+        return await send(sender, request)
+
+    monkeypatch.setattr(Sender, "send", faulty)
+    await service.publish()
+    await is_faulty.wait()
+    await until(lambda: flow_of(service, webhook).wait_seconds(0, time.monotonic()) > 0)
+    assert flow_of(service, webhook).save(time.monotonic()).hold_seconds == 0
+    await receiver.wait_for(1)
 
 
 async def test_no_more_requests_are_in_flight_to_one_host_than_allowed_whoever_s_they_are(

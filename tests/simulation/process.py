@@ -81,6 +81,7 @@ class Process:
         self._listener = HintListener(
             options,
             on_due=self.engine.finder.wake,
+            on_commanded=self.engine.commands.wake,
             on_webhooks_changed=self.engine.webhooks.hint,
             on_logged=lambda: None,
         )

@@ -72,6 +72,7 @@ def settings_of(profile: Profile, seeded: random.Random) -> Settings:
         process_in_flight_max=200 if profile.prompt else choose((20, 200)),
         lease_seconds=60.0 if long else choose((3.0, 4.0, 8.0)),
         poll_seconds=10.0 if long else choose((0.2, 0.5, 1.0)),
+        replay_poll_seconds=60.0 if long else 1.0,
         lane_prefetch_max=100 if profile.prompt else choose((4, 20, 100)),
         prefetch_bytes_max=64_000_000 if profile.prompt else 1_000_000,
         drain_seconds=40.0 if profile.is_calm else choose((0.5, 40.0)),

@@ -9,7 +9,7 @@ from webhook_grpc.domain.egress import host_of
 from webhook_grpc.domain.ids import parse_delivery_id
 from webhook_grpc.domain.model import AttemptResult, Outcome, PendingDelivery, Webhook
 from webhook_grpc.engine.faults import SenderFault
-from webhook_grpc.engine.lanes import Lane
+from webhook_grpc.engine.lane import Lane
 from webhook_grpc.engine.sender import Request
 
 from .course import Course

@@ -21,7 +21,8 @@ import psycopg
 import structlog
 
 from webhook_grpc.domain.model import AttemptResult, PendingDelivery, WebhookStatus
-from webhook_grpc.engine.lanes import Lane, Lanes
+from webhook_grpc.engine.lane import Lane
+from webhook_grpc.engine.lanes import Lanes
 from webhook_grpc.engine.sender import Request
 
 from .course import Course

@@ -20,7 +20,7 @@ from uuid import UUID
 import psycopg
 from psycopg import errors
 
-from webhook_grpc.store import clock, hints, outbox, settlement
+from webhook_grpc.store import clock, hints, outbox, replaying, settlement
 
 from .database.health import Health
 from .database.outbox import Outbox
@@ -102,6 +102,7 @@ class World:
             **Settling(self.tables).statements(),
             **Webhooks(self.tables).statements(),
             **Health(self.tables).statements(),
+            replaying.UNSETTLED: reads(lambda _, __: []),  # nobody replays anything here
             hints.NOTIFY: writes(lambda params, _: self._notify(params)),
         }
 

@@ -10,12 +10,15 @@ from tests.support.postgres import TestPostgres
 from tests.support.store import new_event, new_webhook, new_worker, pending, publish, succeeded
 from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.health import SavedHealth
+from webhook_grpc.domain.throttle import Slowdown
 from webhook_grpc.store import health, ownership
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.settlement import settle
 
-ILL = SavedHealth(BreakerState.OPEN, 1800.0, 4, 7200.0, 33, 1, 60.0)
+ILL = SavedHealth(BreakerState.OPEN, 1800.0, 4, 7200.0, 33, 1, 60.0, 900.0, Slowdown(300.0, 2.5, 10.0))
 WELL_CLOSED = SavedHealth(BreakerState.CLOSED, 0.0, 0, 90.0, 5, 0, None)
+HELD = SavedHealth(BreakerState.CLOSED, 0.0, 0, None, 0, 0, None, 60.0)
+SLOWED = SavedHealth(BreakerState.CLOSED, 0.0, 0, None, 0, 0, None, 0.0, Slowdown(60.0, 0.5, 1.0))
 
 
 @pytest.fixture
@@ -36,6 +39,12 @@ async def test_what_is_saved_is_loaded_by_whoever_comes_next(connection: LoopCon
     assert loaded[1].failing_seconds == pytest.approx(7200, abs=30)
     assert loaded[1].blocked_seconds == pytest.approx(60, abs=30)
     assert (loaded[1].probe_count, loaded[1].failure_count, loaded[1].blocked_count) == (4, 33, 1)
+    assert loaded[1].hold_seconds == pytest.approx(900, abs=30)
+    slowdown = loaded[1].slowdown
+    assert slowdown is not None
+    assert slowdown.seconds == pytest.approx(300, abs=30)
+    assert (slowdown.rate, slowdown.ceiling) == (2.5, 10)
+    assert (loaded[2].hold_seconds, loaded[2].slowdown) == (0, None)
     assert (loaded[2].breaker, loaded[2].probe_in_seconds, loaded[2].blocked_seconds) == (BreakerState.CLOSED, 0, None)
 
 
@@ -55,6 +64,44 @@ async def test_only_the_owner_of_the_shard_may_write(connection: LoopConnection,
     loaded = await health.load(connection, [1, 2])
     assert loaded.keys() == {1}
     assert loaded[1].failure_count == 33
+
+
+async def test_what_is_over_when_it_is_loaded_is_not_loaded(
+    connection: LoopConnection, owner: UUID, postgres: TestPostgres
+) -> None:
+    await health.save(connection, owner, {1: ILL}, [])
+    postgres.rows("UPDATE webhook_health SET hold_until = now(), throttled_until = now() - interval '1 s'")
+    loaded = await health.load(connection, [1])
+    assert (loaded[1].hold_seconds, loaded[1].slowdown) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("saved", "is_removed"), [(HELD, True), (SLOWED, True), (ILL, False), (WELL_CLOSED, False)]
+)  # fmt: skip
+async def test_a_row_goes_when_all_it_says_is_over(
+    connection: LoopConnection, owner: UUID, postgres: TestPostgres, saved: SavedHealth, *, is_removed: bool
+) -> None:
+    await health.save(connection, owner, {1: saved, 2: HELD, 3: SLOWED}, [])
+    postgres.rows(
+        "UPDATE webhook_health SET hold_until = hold_until - interval '1 hour',"
+        " throttled_until = throttled_until - interval '1 hour' WHERE webhook_id = 1"
+    )
+    assert await health.forget_over(connection, new_worker()) == set(), "the owner's to remove"
+    assert await health.forget_over(connection, owner) == ({1} if is_removed else set())
+    assert (await health.load(connection, [1, 2, 3])).keys() == ({2, 3} if is_removed else {1, 2, 3})
+
+
+@pytest.mark.parametrize("ended", ["hold_until", "throttled_until"])
+async def test_a_row_stays_while_one_of_its_two_times_is_to_come(
+    connection: LoopConnection, owner: UUID, postgres: TestPostgres, ended: str
+) -> None:
+    both = SavedHealth(BreakerState.CLOSED, 0.0, 0, None, 0, 0, None, 60.0, SLOWED.slowdown)
+    await health.save(connection, owner, {1: both}, [])
+    if ended == "hold_until":
+        postgres.rows("UPDATE webhook_health SET hold_until = now() - interval '1 s'")
+    else:
+        postgres.rows("UPDATE webhook_health SET throttled_until = now() - interval '1 s'")
+    assert await health.forget_over(connection, owner) == set()
 
 
 @pytest.mark.parametrize(("failing_since", "is_well"), [("1 hour", True), ("-1 hour", False)])

@@ -6,7 +6,7 @@ only if an index is missing.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -16,7 +16,20 @@ import pytest
 from tests.support.postgres import TestPostgres, query
 from tests.support.store import new_event, new_event_id, new_webhook, new_worker, succeeded
 from webhook_grpc.domain.model import PendingDelivery
-from webhook_grpc.store import backlog, feed, health, history, outbox, settlement
+from webhook_grpc.store import (
+    backlog,
+    erasure,
+    explain,
+    feed,
+    health,
+    history,
+    outbox,
+    replaying,
+    replays,
+    retention,
+    settlement,
+    stats,
+)
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.ownership import OwnedShard
 
@@ -39,6 +52,19 @@ FILL: tuple[LiteralString, ...] = (
             || substr(replace(gen_random_uuid()::text, '-', ''), 13))::uuid, 42, 'job.completed', now(), now(), '', 0
     FROM generate_series(1, 5000)
     """,
+    """
+    INSERT INTO commands SELECT w % 64, w, gen_random_uuid(), 'replay', 42, w, now()
+    FROM generate_series(1, 200) w, generate_series(1, 20)
+    """,
+    """
+    INSERT INTO replays (customer_id, webhook_ids, event_types, statuses, include_undelivered, start_time, end_time,
+        position, status, is_exhausted, is_settled)
+    SELECT n / 10, '{}', '{}', '{}', false, now(), now(), gen_random_uuid(),
+        CASE WHEN n % 500 = 0 THEN 'running' ELSE 'completed' END, n % 500 <> 0, n % 500 <> 0
+    FROM generate_series(1, 5000) n
+    """,
+    "ANALYZE commands",
+    "ANALYZE replays",
     "ANALYZE events",
     "ANALYZE deliveries",
     "ANALYZE attempts",
@@ -163,3 +189,112 @@ async def test_a_last_success_is_looked_for_at_the_end_of_a_shards_log_only(fill
 async def test_what_the_log_knows_of_a_delivery_is_found_by_its_webhook(filled: TestPostgres) -> None:
     parameters = {"webhook_id": [1], "event_id": [UUID(int=1)]}
     assert_indexed(scans(filled, backlog.LOGGED, parameters), "attempts")
+
+
+async def test_an_event_is_explained_without_reading_a_log(filled: TestPostgres) -> None:
+    now = datetime.now(UTC)
+    parameters = {
+        "customer_id": 42,
+        "event_id": new_event_id(),
+        "event_type": "job.completed",
+        "event_created_at": now,
+        "since": now,
+        "webhooks_max": explain.WEBHOOKS_MAX,
+        "deleted_max": explain.DELETED_MAX,
+    }
+    assert_indexed(scans(filled, explain.EXPLAIN, parameters), "webhooks", "attempts", "deliveries")
+
+
+async def test_attempts_are_counted_from_an_index_alone(filled: TestPostgres) -> None:
+    """Else a million of them would be read from as many pages."""
+    query(filled.url, "VACUUM attempts")
+    now = datetime.now(UTC)
+    parameters = {
+        "webhook_id": 1,
+        "start": now - timedelta(hours=24),
+        "end": now,
+        "rows_max": stats.ROWS_MAX,
+        "final": ["succeeded", "failed", "cancelled", "expired"],
+        "percentiles": list(stats.PERCENTILES),
+    }
+    found = scans(filled, stats.WINDOW, parameters)
+    assert {kind for kind, table in found if table == "attempts"} == {"Index Only Scan"}
+
+
+async def test_a_backlog_is_counted_from_its_index(filled: TestPostgres) -> None:
+    parameters = {"webhook_id": 1, "shard": 1, "rows_max": stats.ROWS_MAX}
+    assert_indexed(scans(filled, stats.NOW, parameters), "deliveries")
+
+
+REPLAY: dict[str, Any] = {"customer_id": 42, "webhook_ids": None, "replay_id": 7, "shard_count": 64}
+
+
+async def test_the_replays_to_attend_to_and_what_waits_of_them_are_found_by_index(filled: TestPostgres) -> None:
+    parameters = {**REPLAY, "shards": list(range(64)), "after": 0, "limit": 100}
+    found = scans(filled, replaying.UNSETTLED, parameters)
+    assert_indexed(found, "replays", "commands", "deliveries")
+
+
+async def test_a_replay_goes_through_the_events_of_its_customer_in_their_order(filled: TestPostgres) -> None:
+    wanted = {"position": UUID(int=0), "end_position": UUID(int=2**128 - 1), "limit": 100}
+    assert_indexed(scans(filled, replaying.EVENTS, {**REPLAY, **wanted}), "events")
+
+
+async def test_a_replay_finds_where_each_delivery_stands_by_its_key(filled: TestPostgres) -> None:
+    event_ids = [new_event_id() for _ in range(100)]
+    parameters = {
+        **REPLAY,
+        "event_id": event_ids,
+        "created_at": [datetime.now(UTC)] * 100,
+        "patterns": ["job.completed job.* *"] * 100,
+        "statuses": ["failed"],
+        "include_undelivered": True,
+    }
+    assert_indexed(scans(filled, replaying.CHOOSE, parameters), "attempts", "deliveries", "webhooks")
+
+
+async def test_a_replay_goes_on_and_ends_by_its_keys(filled: TestPostgres) -> None:
+    parameters = {**REPLAY, "expected": UUID(int=0), "position": UUID(int=1), "is_exhausted": False}
+    chosen = {"webhook_id": [1], "event_id": [UUID(int=1)]}
+    assert_indexed(scans(filled, replaying.ADVANCE, {**parameters, **chosen}), "replays")
+    assert_indexed(scans(filled, replaying.SWEEP, REPLAY), "replays", "commands", "deliveries")
+    assert_indexed(scans(filled, replaying.FINISH, REPLAY), "replays", "commands", "deliveries", "attempts")
+
+
+async def test_the_numbers_of_replays_are_found_by_index(filled: TestPostgres) -> None:
+    assert_indexed(scans(filled, replays.GET, REPLAY), "replays", "commands", "deliveries", "attempts")
+    listing = {"customer_id": 42, "before": 2**62, "statuses": None, "limit": 50}
+    assert_indexed(scans(filled, replays.LIST, listing), "replays", "commands", "deliveries", "attempts")
+
+
+async def test_what_is_overdue_is_looked_for_shard_by_shard_and_only_among_old_events(filled: TestPostgres) -> None:
+    bound = UUID(int=1 << 80)
+    assert scans(filled, backlog.OVERDUE_EXIST, {"bound": bound}) == [], "no partition is that old"
+    parameters = {
+        "shard": 1,
+        "bound": bound,
+        "after_webhook": 0,
+        "after_due_at": datetime(2000, 1, 1, tzinfo=UTC),
+        "after_event": UUID(int=0),
+        "limit": 100,
+    }
+    assert_indexed(scans(filled, backlog.OVERDUE, parameters), "deliveries")
+
+
+async def test_how_far_a_log_reaches_is_kept_without_reading_it(filled: TestPostgres) -> None:
+    assert_indexed(scans(filled, retention.KEEP_SEQS, {"before": datetime(2100, 1, 1, tzinfo=UTC)}), "attempts")
+
+
+async def test_a_customer_is_erased_by_way_of_indexes(filled: TestPostgres) -> None:
+    parameters = {
+        "customer_id": 42,
+        "requested_at": datetime.now(UTC),
+        "event_bound": UUID(int=2**128 - 1),
+        "log_rows": 100,
+        "events": 100,
+        "keys": 100,
+    }
+    assert_indexed(scans(filled, erasure.BLANK_LOG, parameters), "attempts", "webhooks")
+    assert_indexed(scans(filled, erasure.DELETE_EVENTS, parameters), "events")
+    assert_indexed(scans(filled, erasure.PENDING, parameters), "deliveries", "webhooks")
+    assert_indexed(scans(filled, erasure.DELETE_WEBHOOKS, parameters), "deliveries", "attempts", "webhooks")

@@ -41,6 +41,7 @@ def test_settings(database_url: str, data_dir: Path, **overrides: Any) -> Settin
         "egress_allow_http": True,
         "egress_allow_cidrs": "127.0.0.0/8",
         "poll_seconds": 0.05,
+        "replay_poll_seconds": 0.05,
         "lease_seconds": 1.0,
         "retry_delays_seconds": (0.1, 0.1, 0.1),
         "overload_delay_seconds_min": 0.0,

@@ -20,6 +20,7 @@ from webhook_grpc.domain.health import (
     signal_of,
 )
 from webhook_grpc.domain.model import AttemptResult, DisableReason, Outcome
+from webhook_grpc.domain.throttle import Slowdown
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = 10_000_000.0
@@ -489,14 +490,14 @@ def test_it_keeps_its_limits_and_its_policy() -> None:
 
 def test_a_new_flow_has_nothing_to_remember() -> None:
     flow = make_flow()
-    assert not flow.is_ill
+    assert not flow.is_ill(NOW)
     assert flow.is_new(NOW)
 
 
 def test_one_that_has_only_seen_successes_has_not_either() -> None:
     flow = make_flow()
     end(flow, SUCCESS, count=1000)
-    assert not flow.is_ill
+    assert not flow.is_ill(NOW)
     assert flow.is_new(NOW)
 
 
@@ -504,30 +505,72 @@ def test_one_that_has_only_seen_successes_has_not_either() -> None:
 def test_a_failure_is_remembered_until_a_success(result: AttemptResult) -> None:
     flow = make_flow()
     end(flow, result)
-    assert flow.is_ill
+    assert flow.is_ill(NOW)
     assert not flow.is_new(NOW + DAY)
     end(flow, SUCCESS)
-    assert not flow.is_ill
+    assert not flow.is_ill(NOW)
     assert flow.is_new(NOW)
 
 
 def test_a_breaker_that_is_not_closed_is_remembered() -> None:
     flow = make_half_open()
     assert flow.record == FailureRecord()
-    assert flow.is_ill
+    assert flow.is_ill(NOW)
     end(flow, SUCCESS, count=20)
-    assert not flow.is_ill
+    assert not flow.is_ill(NOW)
 
 
-def test_a_hold_and_a_slowed_rate_keep_a_flow_but_are_not_for_the_next_owner() -> None:
-    held, slowed, limited = make_flow(), make_flow(), make_flow(rate=10)
+def test_a_hold_and_a_slowed_rate_are_for_the_next_owner_too_a_limit_and_a_fault_of_ours_are_not() -> None:
+    held, slowed, limited, paused = make_flow(), make_flow(), make_flow(rate=10), make_flow()
+    flows = (held, slowed, limited, paused)
     held.hold(60, NOW)
     end(slowed, OVERLOADED)
-    assert not held.is_ill
-    assert not slowed.is_ill
-    assert [flow.is_new(NOW) for flow in (held, slowed, limited)] == [False] * 3
-    assert [flow.is_new(NOW + 60) for flow in (held, slowed, limited)] == [True, False, True]
+    paused.pause(60, NOW)
+    assert [flow.is_ill(NOW) for flow in flows] == [True, True, False, False]
+    assert [flow.is_new(NOW) for flow in flows] == [False] * 4
+    assert [flow.is_ill(NOW + 60) for flow in flows] == [False, True, False, False]
+    assert [flow.is_new(NOW + 60) for flow in flows] == [True, False, True, True]
     assert slowed.is_new(NOW + 600)
+    assert not slowed.is_ill(NOW + 600)
+
+
+def test_a_pause_of_ours_is_waited_for_as_a_hold_is() -> None:
+    flow = make_flow()
+    flow.hold(5, NOW)
+    flow.pause(20, NOW)
+    assert flow.wait_seconds(0, NOW + 5) == 15
+    assert flow.useful(NOW + 19.9) == 0
+    assert flow.useful(NOW + 20) == UNBOUNDED
+    assert flow.save(NOW).hold_seconds == 5, "the receiver did not ask for more"
+
+
+@pytest.mark.parametrize("result", [TIMEOUT, REFUSED, BLOCKED, OVERLOADED, SUCCESS])
+def test_a_result_that_changes_nothing_of_what_is_saved_need_not_be_saved(result: AttemptResult) -> None:
+    well, failing = make_flow(), make_flow()
+    end(failing, REFUSED)
+    for flow in (well, failing):
+        before, memory = flow.save(NOW), flow.memory()
+        end(flow, result)
+        assert (flow.memory() == memory) is (flow.save(NOW) == before)
+
+
+def test_a_hold_is_something_new_to_save() -> None:
+    flow = make_flow()
+    memory = flow.memory()
+    end(flow, http(503), asked_seconds=10)
+    assert flow.memory() != memory
+    memory = flow.memory()
+    flow.hold(60, NOW)
+    assert flow.memory() != memory
+
+
+def test_what_was_learnt_of_a_webhook_that_is_switched_on_again_holds_it_no_more() -> None:
+    flow = make_flow(rate=100)
+    end(flow, OVERLOADED, asked_seconds=100)
+    flow.resumed()
+    assert flow.wait_seconds(0, NOW + 1) == 0
+    assert flow.save(NOW).hold_seconds == 0
+    assert flow.save(NOW).slowdown is None
 
 
 # --- across processes ------------------------------------------------------------------------------------------------
@@ -550,7 +593,30 @@ def test_health_is_saved_as_durations() -> None:
         failure_count=11,
         blocked_count=1,
         blocked_seconds=5.0,
+        hold_seconds=0.0,
+        slowdown=None,
     )
+
+
+def test_a_hold_and_a_slow_down_are_saved_as_what_is_left_of_them() -> None:
+    flow = make_flow(rate=100)
+    end(flow, OVERLOADED, asked_seconds=60)
+    saved = flow.save(NOW + 20)
+    assert saved.hold_seconds == 40
+    assert saved.slowdown == Slowdown(580, 50, 100)
+    assert flow.save(NOW + 60).hold_seconds == 0
+    assert flow.save(NOW + 600) == make_flow().save(NOW)
+
+
+def test_the_next_owner_honours_the_hold_and_goes_on_slowly() -> None:
+    flow = make_flow(rate=100)
+    end(flow, OVERLOADED, asked_seconds=60)
+    other, there = make_flow(rate=100, owned_since=5.0), 5.0
+    other.restore(flow.save(NOW + 20), there)
+    assert other.wait_seconds(0, there) == 40
+    for seconds in (40, 300, 500):
+        assert other.useful(there + seconds) == flow.useful(NOW + 20 + seconds) < 200
+    assert other.useful(there + 580) == 200
 
 
 def test_a_probe_that_is_due_is_saved_as_due_now() -> None:
@@ -600,18 +666,19 @@ def test_the_next_owner_goes_on_counting_days_and_blocked_addresses() -> None:
             st.sampled_from([SUCCESS, TIMEOUT, REFUSED, BLOCKED, OURS, OVERLOADED, http(500)]),
             st.floats(0, HOUR),
             st.floats(0, 1, exclude_max=True),
+            st.one_of(st.none(), st.floats(0, 2 * HOUR)),
         ),
         max_size=60,
     ),
     st.floats(0, 1e6),
 )
 def test_what_was_saved_is_saved_again_by_the_next_owner(
-    results: list[tuple[AttemptResult, float, float]], there: float
+    results: list[tuple[AttemptResult, float, float, float | None]], there: float
 ) -> None:
     flow, now = make_flow(), NOW
-    for result, pause, jitter in results:
+    for result, pause, jitter, asked_seconds in results:
         now += pause
-        flow.ended(result, None, started_at=now, now=now, jitter=jitter)
+        flow.ended(result, asked_seconds, started_at=now, now=now, jitter=jitter)
     saved = flow.save(now)
     other = make_flow()
     other.restore(saved, there)
@@ -621,4 +688,9 @@ def test_what_was_saved_is_saved_again_by_the_next_owner(
     assert again.probe_in_seconds == pytest.approx(saved.probe_in_seconds, abs=1e-6)
     assert again.failing_seconds == pytest.approx(saved.failing_seconds, abs=1e-6)
     assert again.blocked_seconds == pytest.approx(saved.blocked_seconds, abs=1e-6)
-    assert other.is_ill is flow.is_ill
+    assert again.hold_seconds == pytest.approx(saved.hold_seconds, abs=1e-6)
+    assert (again.slowdown is None) is (saved.slowdown is None)
+    if again.slowdown is not None and saved.slowdown is not None:
+        assert again.slowdown.seconds == pytest.approx(saved.slowdown.seconds, abs=1e-6)
+        assert (again.slowdown.rate, again.slowdown.ceiling) == (saved.slowdown.rate, saved.slowdown.ceiling)
+    assert other.is_ill(there) is flow.is_ill(now)

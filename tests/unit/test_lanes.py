@@ -19,8 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from webhook_grpc.domain.health import Flow, FlowPolicy
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.domain.model import AttemptResult, Outcome, PendingDelivery, Webhook, WebhookStatus
-from webhook_grpc.engine.lanes import Lane, LaneLimits, Lanes
+from webhook_grpc.domain.model import AttemptResult, Outcome, PendingDelivery, Trigger, Webhook, WebhookStatus
+from webhook_grpc.engine.lane import Lane
+from webhook_grpc.engine.lanes import LaneLimits, Lanes
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = 1000.0
@@ -74,7 +75,7 @@ def make_webhook(webhook_id: int = 1, customer_id: int = 1, **fields: Any) -> We
 
 
 def make_delivery(
-    webhook_id: int = 1, customer_id: int = 1, body: bytes = BODY, *, is_fresh: bool = False
+    webhook_id: int = 1, customer_id: int = 1, body: bytes = BODY, *, is_fresh: bool = False, is_replay: bool = False
 ) -> PendingDelivery:
     """A delivery of another event each time, due a second after the one before."""
     number = next(_numbers)
@@ -88,6 +89,7 @@ def make_delivery(
         event_create_time=START,
         body=body,
         is_fresh=is_fresh,
+        trigger=Trigger.REPLAY if is_replay else Trigger.SCHEDULED,
     )
 
 
@@ -132,14 +134,19 @@ def started_webhooks(lanes: Lanes, limit: int = 1000, now: float = NOW) -> list[
 
 def end(lanes: Lanes, lane: Lane, delivery: PendingDelivery, now: float = NOW) -> None:
     """The attempt ends and is settled."""
-    lanes.finished(lane, now)
+    lanes.finished(lane, delivery, now)
     lanes.settled(lane, delivery)
+
+
+def finish_one(lanes: Lanes, lane: Lane, now: float = NOW) -> None:
+    """The attempt that was started first ends; it is not settled."""
+    lanes.finished(lane, lane.held[next(iter(lane.hosts))], now)
 
 
 def fail(lanes: Lanes, lane: Lane, now: float = NOW, result: AttemptResult = TIMEOUT) -> None:
     """An attempt of the lane's ends like this."""
     flow_of(lane).ended(result, None, started_at=now, now=now, jitter=0.5)
-    lanes.finished(lane, now)
+    finish_one(lanes, lane, now)
 
 
 def open_breaker(lanes: Lanes, lane: Lane, now: float = NOW) -> list[PendingDelivery]:
@@ -228,7 +235,7 @@ def test_a_slot_is_free_when_the_attempt_ends_not_only_when_it_is_settled() -> N
     lanes = make_lanes()
     lane = add_lane(lanes, held=3, max_in_flight=1)
     assert len(start(lanes)) == 1
-    lanes.finished(lane, NOW)
+    finish_one(lanes, lane)
     assert len(start(lanes)) == 1
     assert lane.in_flight == 1
     assert len(lane.held) == 3
@@ -297,7 +304,7 @@ def test_a_delivery_is_held_once_until_it_is_settled() -> None:
     assert not lanes.hold(lane, delivery, NOW), "queued"
     assert start(lanes) == [(lane, delivery)]
     assert not lanes.hold(lane, delivery, NOW), "in flight"
-    lanes.finished(lane, NOW)
+    finish_one(lanes, lane)
     assert not lanes.hold(lane, delivery, NOW), "not settled yet"
     assert start(lanes) == []
     lanes.settled(lane, delivery)
@@ -329,7 +336,7 @@ def test_what_is_in_flight_takes_room_until_it_is_settled() -> None:
     lane = add_lane(lanes, held=3)
     [(_, delivery)] = start(lanes, 1)
     assert lanes.room(lane, NOW) == 0
-    lanes.finished(lane, NOW)
+    finish_one(lanes, lane)
     assert lanes.room(lane, NOW) == 0
     lanes.settled(lane, delivery)
     assert lanes.room(lane, NOW) == 1
@@ -384,7 +391,7 @@ def test_settling_gives_bytes_back_and_finishing_does_not() -> None:
     lanes = make_lanes(prefetch_bytes_max=200)
     add_lane(lanes, held=2)
     [(lane, delivery), _] = start(lanes)
-    lanes.finished(lane, NOW)
+    finish_one(lanes, lane)
     assert lanes.is_full
     lanes.settled(lane, delivery)
     assert not lanes.is_full
@@ -578,6 +585,43 @@ def test_what_a_status_means_for_a_lane(status: WebhookStatus, *, may_send: bool
 # --- shards ----------------------------------------------------------------------------------------------------------
 
 
+def test_what_is_only_to_be_settled_takes_no_turn_and_is_not_held_twice() -> None:
+    lanes = make_lanes()
+    lane = add_lane(lanes)
+    overdue = make_delivery(body=b"")
+
+    assert lanes.reserve(lane, overdue)
+    assert not lanes.reserve(lane, overdue)
+    assert not lanes.hold(lane, overdue, NOW)
+    assert start(lanes) == []
+    assert not lanes.is_idle(lane.shard), "the shard is given back when it is settled"
+    lanes.settled(lane, overdue)
+    assert lanes.is_idle(lane.shard)
+    assert lanes.get(lane.webhook_id) is None
+
+
+def test_what_is_held_is_not_taken_for_settling_only() -> None:
+    lanes = make_lanes()
+    lane = add_lane(lanes)
+    queued = make_delivery()
+    assert lanes.hold(lane, queued, NOW)
+    assert not lanes.reserve(lane, queued)
+    [(_, started)] = start(lanes)
+    assert not lanes.reserve(lane, started)
+
+
+def test_a_paused_lane_is_forgotten_when_what_was_to_be_settled_is() -> None:
+    """Known to have something in the table or not: it is found again when it is not paused any more."""
+    lanes = make_lanes()
+    lane = lanes.open(1, 1, shard_of(1), NOW)
+    overdue = make_delivery(body=b"")
+    assert lanes.reserve(lane, overdue)
+    change(lanes, make_webhook(status=WebhookStatus.PAUSED))
+    assert lanes.get(1) is lane
+    lanes.settled(lane, overdue)
+    assert lanes.get(1) is None
+
+
 def test_a_closed_shard_starts_nothing_and_is_idle_when_all_is_settled() -> None:
     lanes = make_lanes()
     add_lane(lanes, webhook_id=1, held=3)
@@ -588,7 +632,7 @@ def test_a_closed_shard_starts_nothing_and_is_idle_when_all_is_settled() -> None
     assert lane.behind
     assert list(lane.held.values()) == [delivery]
     assert not lanes.is_idle(1)
-    lanes.finished(lane, NOW)
+    finish_one(lanes, lane)
     assert start(lanes) == []
     assert not lanes.is_idle(1), "its result is still to be settled"
     lanes.settled(lane, delivery)
@@ -1089,7 +1133,7 @@ def test_a_webhook_whose_receiver_asked_to_wait_is_not_sent_anything_for_so_long
     [(_, delivery)] = start(lanes, 1)
     assert lane.is_ready
     flow_of(lane).ended(OVERLOADED, 120, started_at=NOW, now=NOW, jitter=0.5)
-    lanes.finished(lane, NOW)
+    finish_one(lanes, lane)
     assert list(lane.held.values()) == [delivery]
     assert start(lanes) == []
     assert lanes.next_gate_at == NOW + 120
@@ -1228,7 +1272,7 @@ def test_what_is_published_while_a_backlog_drains_waits_for_one_of_it_at_the_mos
         while "f" not in sent:
             [turn] = start(lanes)
             sent += kinds([turn])
-            lanes.finished(lane, NOW)
+            finish_one(lanes, lane)
         assert sent in {"f", "bf"}
     assert len(lane.backlog) >= 80 - 1
 
@@ -1241,7 +1285,7 @@ def test_a_backlog_goes_on_however_much_is_published() -> None:
         for _ in range(3):
             lanes.hold(lane, make_delivery(is_fresh=True), NOW)
         sent += kinds(start(lanes))
-        lanes.finished(lane, NOW)
+        finish_one(lanes, lane)
     assert sent == "fb" * 10
 
 
@@ -1412,10 +1456,13 @@ class LanesMachine(RuleBasedStateMachine):
 
     def read_table(self, webhook_id: int) -> None:
         lane = self.lane(webhook_id)
-        lane.behind = False
+        lane.behind = lane.replays_behind = False
+        is_refused = False
         for delivery in self.table[webhook_id].values():
-            if delivery.event_id not in lane.held and not self.lanes.hold(lane, delivery, self.now):
-                break
+            is_replay = delivery.trigger is Trigger.REPLAY
+            if delivery.event_id not in lane.held and (is_replay or not is_refused):
+                is_held = self.lanes.hold(lane, delivery, self.now)
+                is_refused |= not is_held and not is_replay
         self.lanes.drop_if_unused(lane)
 
     def start_one(self) -> bool:
@@ -1437,6 +1484,7 @@ class LanesMachine(RuleBasedStateMachine):
         assert hosts.count(lane.host) <= HOST_CAP
         assert customers.count(lane.customer_id) <= CUSTOMER_CAP
         if webhook.status is WebhookStatus.ACTIVE:
+            assert delivery.trigger is not Trigger.REPLAY or lane.replays_in_flight <= max(1, LANE_CAP // 4)
             assert lane.in_flight <= flow.breaker.slots(LANE_CAP, self.now)
             assert self.now >= flow._hold_until
             assert flow._throttle.bucket.tokens >= -1e-6
@@ -1448,7 +1496,7 @@ class LanesMachine(RuleBasedStateMachine):
             self.flows[lane.webhook_id].ended(
                 result, asked_seconds, started_at=self.now - 0.1, now=self.now, jitter=0.5
             )
-        self.lanes.finished(lane, self.now)
+        self.lanes.finished(lane, delivery, self.now)
         self.unsettled.append((lane, delivery))
 
     def settle_one(self, index: int, *, is_done: bool) -> None:
@@ -1461,14 +1509,19 @@ class LanesMachine(RuleBasedStateMachine):
 
     # What can happen.
 
-    @rule(webhook_id=webhook_ids, fresh=st.booleans(), size=st.sampled_from([0, 100, 600, 40_000]))
-    def publish(self, webhook_id: int, size: int, *, fresh: bool) -> None:
+    @rule(
+        webhook_id=webhook_ids,
+        kind=st.sampled_from(["fresh", "backlog", "replay"]),
+        size=st.sampled_from([0, 100, 600, 40_000]),
+    )
+    def publish(self, webhook_id: int, size: int, kind: str) -> None:
         """Three at once, so that there is some competition."""
         for _ in range(3):
-            self.publish_one(webhook_id, size, fresh=fresh)
+            self.publish_one(webhook_id, size, kind)
 
-    def publish_one(self, webhook_id: int, size: int, *, fresh: bool) -> None:
-        delivery = make_delivery(webhook_id, webhook_id % 3, b"x" * size, is_fresh=fresh)
+    def publish_one(self, webhook_id: int, size: int, kind: str) -> None:
+        is_fresh, is_replay = kind == "fresh", kind == "replay"
+        delivery = make_delivery(webhook_id, webhook_id % 3, b"x" * size, is_fresh=is_fresh, is_replay=is_replay)
         self.table[webhook_id][delivery.event_id] = delivery
         if shard_of(webhook_id) not in self.closed:
             lane = self.lane(webhook_id)
@@ -1562,7 +1615,11 @@ class LanesMachine(RuleBasedStateMachine):
         for lane in everywhere:
             assert lane.held_bytes == sum(len(delivery.body) for delivery in lane.held.values())
             assert lane.fresh_count == sum(delivery.is_fresh for delivery in lane.held.values())
-            queued = [delivery.event_id for delivery in (*lane.fresh, *lane.backlog)]
+            assert lane.replay_count == sum(delivery.trigger is Trigger.REPLAY for delivery in lane.held.values())
+            assert lane.replays_in_flight == sum(
+                other is lane and delivery.trigger is Trigger.REPLAY for other, delivery, _ in self.in_flight
+            )
+            queued = [delivery.event_id for delivery in (*lane.fresh, *lane.backlog, *lane.replays)]
             sent = [delivery.event_id for other, delivery, *_ in (*self.in_flight, *self.unsettled) if other is lane]
             assert lane.in_flight == sum(other is lane for other, _, _ in self.in_flight)
             assert sorted(queued + sent) == sorted(lane.held), "each once, queued or sent"
@@ -1574,7 +1631,8 @@ class LanesMachine(RuleBasedStateMachine):
     def memory_is_bounded(self) -> None:
         for lane in self.lanes:
             assert lane.fresh_count <= PREFETCH or lane.is_ending or lane.webhook is None
-            assert len(lane.held) - lane.fresh_count <= PREFETCH or lane.is_ending
+            assert len(lane.held) - lane.fresh_count - lane.replay_count <= PREFETCH or lane.is_ending
+            assert lane.replay_count <= PREFETCH or lane.is_ending or lane.webhook is None
             if lane.shard in self.closed or not lane.may_send:
                 sent = [delivery for other, delivery, *_ in (*self.in_flight, *self.unsettled) if other is lane]
                 assert lane.shard in self.closed or len(lane.held) == len(sent)
@@ -1595,7 +1653,7 @@ class LanesMachine(RuleBasedStateMachine):
                 self.settle_one(0, is_done=True)
             for known in wanted:
                 lane = self.lane(known)
-                if lane.behind and self.lanes.room(lane, self.now):
+                if self.lanes.is_hungry(lane, self.now) or (lane.behind and self.lanes.room(lane, self.now)):
                     self.read_table(known)
             if not any(self.table[known] for known in wanted):
                 break

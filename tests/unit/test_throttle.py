@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook_grpc.domain.throttle import Throttle
+from webhook_grpc.domain.throttle import Slowdown, Throttle
 
 NOW = 1000.0
 MINUTE = 60.0
@@ -285,6 +285,42 @@ def test_without_another_429_the_rate_only_grows(times: list[float]) -> None:
     throttle.overloaded(NOW, NOW)
     grown = [throttle.rate(NOW + time) or 0 for time in sorted(times)]
     assert grown == sorted(grown)
+
+
+# --- across processes ------------------------------------------------------------------------------------------------
+
+
+def test_one_that_is_not_slowed_down_has_nothing_to_hand_over() -> None:
+    throttle = rested(100)
+    assert throttle.slowdown(NOW) is None
+    throttle.overloaded(NOW, NOW)
+    assert throttle.slowdown(NOW + 599) == Slowdown(1, 50, 100)
+    assert throttle.slowdown(NOW + 600) is None
+
+
+@given(rates, st.lists(st.floats(0, 400), min_size=1, max_size=5), st.floats(0, 599), st.floats(0, 700))
+def test_whoever_takes_over_has_the_same_rate_at_every_moment(
+    own_rate: int, pauses: list[float], handed_over: float, later: float
+) -> None:
+    throttle, now = rested(own_rate), NOW
+    for pause in pauses:
+        now += pause
+        throttle.overloaded(now, now)
+    slowdown = throttle.slowdown(now + handed_over)
+    assert slowdown is not None
+    other, there = make_throttle(own_rate, owned_since=3.0), 3.0
+    other.slow_down(slowdown, there)
+    expected = throttle.rate(now + handed_over + later)
+    assert expected is not None
+    assert other.rate(there + later) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_slow_down_that_was_forgotten_is_over_and_the_webhooks_own_limit_stays() -> None:
+    throttle = rested(100)
+    throttle.overloaded(NOW, NOW)
+    throttle.forget()
+    assert throttle.rate(NOW) == 100
+    assert throttle.slowdown(NOW) is None
 
 
 # --- when it may be forgotten ----------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ class Caller:
             raise PermissionDenied("PERMISSION_MISSING", f"the token lacks the permission `{permission}`")
 
     def must_be_for_all_customers(self) -> None:
-        """Raises PermissionDenied for a caller of one customer."""
+        """Raises PermissionDenied for a caller that is bound to one customer."""
         if self.customer_id is not None:
             raise PermissionDenied("CUSTOMER_NOT_ALLOWED", "this takes a token for all customers")
 

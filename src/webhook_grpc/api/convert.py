@@ -147,14 +147,18 @@ def read_webhook_statuses(values: Iterable[int], violations: list[Violation]) ->
     return _read_statuses(list(values), _WEBHOOK_STATUS_OF, violations)
 
 
-def read_delivery_statuses(values: Iterable[int], violations: list[Violation]) -> list[DeliveryStatus]:
+def read_delivery_statuses(
+    values: Iterable[int], violations: list[Violation], field: str = "statuses"
+) -> list[DeliveryStatus]:
     """A filter by the status of deliveries."""
-    return _read_statuses(list(values), _DELIVERY_STATUS_OF, violations)
+    return _read_statuses(list(values), _DELIVERY_STATUS_OF, violations, field)
 
 
-def _read_statuses(values: Sequence[int], known: Mapping[int, _Status], violations: list[Violation]) -> list[_Status]:
+def _read_statuses(
+    values: Sequence[int], known: Mapping[int, _Status], violations: list[Violation], field: str = "statuses"
+) -> list[_Status]:
     if any(value not in known for value in values):
-        violations.append(Violation("statuses", "must be values of the enum other than UNSPECIFIED"))
+        violations.append(Violation(field, "must be values of the enum other than UNSPECIFIED"))
     return list(dict.fromkeys(known[value] for value in values if value in known))
 
 
@@ -222,6 +226,15 @@ def _read_data(message: event_pb2.Event, violations: list[Violation]) -> bytes:
         case _:
             violations.append(Violation("event.data_json", "either data_json or data must be set"))
             return b""
+    return _judged_data(data_json, field, violations)
+
+
+def read_data_json(text: str, field: str, violations: list[Violation]) -> bytes:
+    """Data as JSON text. What is wrong with it has a reason of its own when it is all that is wrong."""
+    return _judged_data(text.encode("utf-8"), field, violations)
+
+
+def _judged_data(data_json: bytes, field: str, violations: list[Violation]) -> bytes:
     if len(data_json) > envelope.DATA_BYTES_MAX:
         description = f"must have at most {envelope.DATA_BYTES_MAX} bytes, has {len(data_json)}"
         return _refuse_data(field, description, "DATA_TOO_LARGE", violations, limit=str(envelope.DATA_BYTES_MAX))
@@ -283,6 +296,8 @@ def webhook_message(webhook: Webhook, secret: str = "") -> webhook_pb2.Webhook:
         update_time=timestamp(webhook.update_time),
         etag=str(webhook.version),
     )
+    if webhook.previous_secret_until is not None:
+        message.secret_overlap_end_time.CopyFrom(timestamp(webhook.previous_secret_until))
     if webhook.retry_delays_seconds is not None:
         message.retry_policy.delays.extend(map(duration, webhook.retry_delays_seconds))
     if webhook.timeout_seconds is not None:

@@ -83,7 +83,7 @@ def read_filter(
 ) -> DeliveryFilter:
     """The filter that List and Watch share."""
     customer_id = call.customer_or_all(request.customer_id, "customer_id", violations)
-    violations += _webhook_id_violations(request.webhook_ids)
+    violations += webhook_id_violations(request.webhook_ids)
     violations += validation.pattern_violations("event_types", request.event_types)
     return DeliveryFilter(
         customer_id=customer_id,
@@ -94,12 +94,11 @@ def read_filter(
     )
 
 
-def _webhook_id_violations(webhook_ids: Sequence[int]) -> list[Violation]:
+def webhook_id_violations(webhook_ids: Sequence[int], field: str = "webhook_ids") -> list[Violation]:
+    """Everything that is wrong with a filter by webhooks."""
     if len(webhook_ids) > FILTER_IDS_MAX:
-        return [Violation("webhook_ids", f"must have at most {FILTER_IDS_MAX} entries, has {len(webhook_ids)}")]
-    return [
-        Violation(f"webhook_ids[{index}]", "must be positive") for index, value in enumerate(webhook_ids) if value <= 0
-    ]
+        return [Violation(field, f"must have at most {FILTER_IDS_MAX} entries, has {len(webhook_ids)}")]
+    return [Violation(f"{field}[{index}]", "must be positive") for index, value in enumerate(webhook_ids) if value <= 0]
 
 
 def _key_for_token(delivery: Delivery) -> tuple[int, bytes, int]:

@@ -12,10 +12,16 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from webhook.v1 import service_pb2
 
+from .actions import ActionMethods
 from .calls import Calls
+from .customers import CustomerMethods
 from .deliveries import DeliveryMethods
 from .event_types import EventTypeMethods
 from .events import EventMethods
+from .explain import ExplainMethods
+from .replays import ReplayMethods
+from .secrets import SecretMethods
+from .stats import StatsMethods
 from .watch import WatchMethods
 from .webhooks import WebhookMethods
 
@@ -38,10 +44,16 @@ class Methods:
     """What serves the calls."""
 
     webhooks: WebhookMethods
+    secrets: SecretMethods
     event_types: EventTypeMethods
     events: EventMethods
     deliveries: DeliveryMethods
+    actions: ActionMethods
     watch: WatchMethods
+    explain: ExplainMethods
+    stats: StatsMethods
+    replays: ReplayMethods
+    customers: CustomerMethods
 
 
 class Server:
@@ -87,8 +99,8 @@ class Server:
 def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
     """The method table: name, permission, request type, handler."""
     pb, unary = service_pb2, calls.unary
-    webhooks, event_types = methods.webhooks, methods.event_types
-    events, deliveries = methods.events, methods.deliveries
+    webhooks, events, deliveries, actions = methods.webhooks, methods.events, methods.deliveries, methods.actions
+    event_types, replays = methods.event_types, methods.replays
     handlers = {
         "CreateWebhook": unary("CreateWebhook", "manage", pb.CreateWebhookRequest, webhooks.create),
         "GetWebhook": unary("GetWebhook", "read", pb.GetWebhookRequest, webhooks.get),
@@ -97,6 +109,9 @@ def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
         "DeleteWebhook": unary("DeleteWebhook", "manage", pb.DeleteWebhookRequest, webhooks.delete),
         "PauseWebhook": unary("PauseWebhook", "manage", pb.PauseWebhookRequest, webhooks.pause),
         "ResumeWebhook": unary("ResumeWebhook", "manage", pb.ResumeWebhookRequest, webhooks.resume),
+        "RotateWebhookSecret": unary(
+            "RotateWebhookSecret", "manage", pb.RotateWebhookSecretRequest, methods.secrets.rotate
+        ),
         "CreateEventType": unary("CreateEventType", "manage", pb.CreateEventTypeRequest, event_types.create),
         "GetEventType": unary("GetEventType", "read", pb.GetEventTypeRequest, event_types.get),
         "ListEventTypes": unary("ListEventTypes", "read", pb.ListEventTypesRequest, event_types.list),
@@ -111,7 +126,19 @@ def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
         "ListDeliveryAttempts": unary(
             "ListDeliveryAttempts", "read", pb.ListDeliveryAttemptsRequest, deliveries.list_attempts
         ),
+        "TestWebhook": unary("TestWebhook", "manage", pb.TestWebhookRequest, actions.test),
+        "RetryDelivery": unary("RetryDelivery", "manage", pb.RetryDeliveryRequest, actions.retry),
+        "CancelDelivery": unary("CancelDelivery", "manage", pb.CancelDeliveryRequest, actions.cancel),
+        "ExplainEvent": unary("ExplainEvent", "read", pb.ExplainEventRequest, methods.explain.explain),
+        "GetWebhookStats": unary("GetWebhookStats", "read", pb.GetWebhookStatsRequest, methods.stats.get),
+        "CreateReplay": unary("CreateReplay", "manage", pb.CreateReplayRequest, replays.create),
+        "GetReplay": unary("GetReplay", "read", pb.GetReplayRequest, replays.get),
+        "ListReplays": unary("ListReplays", "read", pb.ListReplaysRequest, replays.list),
+        "CancelReplay": unary("CancelReplay", "manage", pb.CancelReplayRequest, replays.cancel),
         "WatchDeliveries": calls.stream("WatchDeliveries", "read", pb.WatchDeliveriesRequest, methods.watch.watch),
+        "DeleteCustomerData": unary(
+            "DeleteCustomerData", "manage", pb.DeleteCustomerDataRequest, methods.customers.delete_data
+        ),
     }
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 

@@ -10,7 +10,7 @@ from typing import Final
 from google.protobuf.empty_pb2 import Empty
 from webhook.v1 import service_pb2, webhook_pb2
 
-from ..domain import matching, signing, validation
+from ..domain import matching, validation
 from ..domain.egress import EgressPolicy
 from ..domain.errors import Violation
 from ..domain.ids import INT64_MAX
@@ -24,6 +24,7 @@ from . import convert
 from .calls import Call, refuse_if
 from .masks import Updatable
 from .paging import PageToken, fitting, page_size
+from .secrets import new_secret
 
 # The fields that UpdateWebhook may change, each with the attribute of WebhookSpec that it sets.
 _CHANGEABLE: Final = {
@@ -38,9 +39,17 @@ _CHANGEABLE: Final = {
     "labels": "labels",
     "description": "description",
 }
-_OUTPUT_ONLY: Final = ("webhook_id", "status", "status_reason", "secret_hint", "create_time", "update_time", "etag")
+_OUTPUT_ONLY: Final = (
+    "webhook_id",
+    "status",
+    "status_reason",
+    "secret_hint",
+    "secret_overlap_end_time",
+    "create_time",
+    "update_time",
+    "etag",
+)
 _UPDATABLE: Final = Updatable("webhook", "a webhook", _CHANGEABLE, _OUTPUT_ONLY, refused_when_set=("secret",))
-_KEY_BYTES: Final = 32
 
 
 class WebhookMethods:
@@ -74,7 +83,7 @@ class WebhookMethods:
         refuse_if(violations)
 
         webhook_id = await store.next_id(self._database)
-        secret = message.secret or signing.secret_from_key(os.urandom(_KEY_BYTES))
+        secret = message.secret or new_secret()
         new = store.NewWebhook(
             webhook_id=webhook_id,
             customer_id=customer_id,

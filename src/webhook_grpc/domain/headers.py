@@ -51,7 +51,7 @@ def shown_headers(envelope: Envelope, own_names: Iterable[str], unix_seconds: in
 
 def kept_headers(received: Mapping[str, str]) -> dict[str, str]:
     """Of an answer's headers those that the history keeps; `received` takes names in any case."""
-    return {name: received[name][:RESPONSE_HEADER_CHARACTERS_MAX] for name in RESPONSE_HEADERS_KEPT if name in received}
+    return {name: _printable(received[name]) for name in RESPONSE_HEADERS_KEPT if name in received}
 
 
 def _fixed(envelope: Envelope) -> dict[str, str]:
@@ -62,3 +62,9 @@ def _fixed(envelope: Envelope) -> dict[str, str]:
         "X-Webhook-Delivery": delivery_id_text(envelope.event_id, envelope.webhook_id),
         "X-Webhook-Attempt": str(envelope.attempt_number),
     }
+
+
+def _printable(value: str) -> str:
+    """A receiver may send any bytes, which HTTP clients pass on as lone surrogates; no text column takes those."""
+    text = value[:RESPONSE_HEADER_CHARACTERS_MAX].encode("ascii", "backslashreplace").decode("ascii")
+    return "".join(character if character.isprintable() else "?" for character in text)[:RESPONSE_HEADER_CHARACTERS_MAX]

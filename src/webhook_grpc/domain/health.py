@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum, auto
 from typing import Final
 
 from .breaker import Breaker, BreakerPolicy, BreakerState
 from .model import AttemptResult, DisableReason, Outcome
-from .throttle import Throttle
+from .throttle import Slowdown, Throttle
 
 HOUR: Final = 3600.0
 _COUNT_MAX: Final = 1_000_000
@@ -72,7 +73,7 @@ class FlowPolicy:
 
 @dataclass(frozen=True, slots=True)
 class SavedHealth:
-    """What outlives the process, as durations: `probe_in_seconds` from now on, the others until now."""
+    """What outlives the process, as durations: until now; the probe, the hold and the slow-down from now on."""
 
     breaker: BreakerState
     probe_in_seconds: float
@@ -81,6 +82,19 @@ class SavedHealth:
     failure_count: int
     blocked_count: int
     blocked_seconds: float | None
+    hold_seconds: float = 0.0
+    slowdown: Slowdown | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverHealth:
+    """How a receiver is treated, for people to see: what was last saved, in times of the database's clock."""
+
+    breaker: BreakerState = BreakerState.CLOSED
+    probe_time: datetime | None = None
+    failing_since: datetime | None = None
+    hold_until: datetime | None = None
+    throttled_until: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -122,7 +136,8 @@ class Flow:
         self.record = FailureRecord()
         self.in_flight_max = policy.in_flight_max
         self._throttle = Throttle.since(owned_since, policy.throttle_seconds)
-        self._hold_until = -math.inf
+        self._hold_until = -math.inf  # its receiver asked for it
+        self._pause_until = -math.inf  # a fault of ours
 
     def configure(self, in_flight_max: int | None, rate_per_second: float | None) -> None:
         """The webhook's own limits are these."""
@@ -133,8 +148,9 @@ class Flow:
 
     def wait_seconds(self, in_flight: int, now: float) -> float:
         """After how many seconds another request may be started: 0 for now, infinite until one has ended."""
-        if now < self._hold_until:
-            return self._hold_until - now
+        left_alone_until = max(self._hold_until, self._pause_until)
+        if now < left_alone_until:
+            return left_alone_until - now
         slots = self.breaker.slots(self.in_flight_max, now)
         if slots == 0:
             return self.breaker.probe_at - now
@@ -142,7 +158,7 @@ class Flow:
 
     def useful(self, now: float) -> int:
         """How many deliveries are worth holding in memory: none of a receiver that is left alone."""
-        if now < self._hold_until:
+        if now < max(self._hold_until, self._pause_until):
             return 0
         slots = self.breaker.slots(self.in_flight_max, now)
         if self.breaker.state is BreakerState.OPEN:
@@ -152,14 +168,20 @@ class Flow:
         by_breaker = math.inf if self.breaker.state is BreakerState.CLOSED else 2 * slots
         return int(min(by_rate, by_breaker, 1_000_000))
 
-    @property
-    def is_ill(self) -> bool:
+    def is_ill(self, now: float) -> bool:
         """Whether there is something that the next owner may have to know."""
-        return self.breaker.state is not BreakerState.CLOSED or self.record != FailureRecord()
+        is_failing = self.breaker.state is not BreakerState.CLOSED or self.record != FailureRecord()
+        return is_failing or now < self._hold_until or self._throttle.slowdown(now) is not None
 
     def is_new(self, now: float) -> bool:
         """Whether nothing would be lost if it were forgotten and made again."""
-        return not self.is_ill and now >= self._hold_until and self._throttle.is_idle(now)
+        return not self.is_ill(now) and now >= self._pause_until and self._throttle.is_idle(now)
+
+    def memory(self) -> tuple[object, ...]:
+        """All of which `save` tells; as long as it is the same, what was saved is still true."""
+        breaker, record = self.breaker, self.record
+        learnt = (breaker.state, breaker.probe_at, breaker.probe_count, self._hold_until, self._throttle.cut_at)
+        return *learnt, record.failing_since, record.failure_count, record.blocked_count, record.blocked_at
 
     # --- telling ---------------------------------------------------------------------------------------------------
 
@@ -184,13 +206,19 @@ class Flow:
         return self._recorded(signal, now)
 
     def hold(self, seconds: float, now: float) -> None:
-        """Nothing is started for so long."""
+        """Nothing is started for so long: the receiver asked for it."""
         self._hold_until = max(self._hold_until, now + seconds)
+
+    def pause(self, seconds: float, now: float) -> None:
+        """Nothing is started for so long, for a reason that is this process's own."""
+        self._pause_until = max(self._pause_until, now + seconds)
 
     def forget(self) -> None:
         """What was learnt does not matter any more."""
         self.record = FailureRecord()
         self.breaker = Breaker(self.policy.breaker)
+        self._hold_until = -math.inf
+        self._throttle.forget()
 
     def resumed(self) -> None:
         """Somebody switched the webhook on again: it starts anew, carefully."""
@@ -227,6 +255,8 @@ class Flow:
             failure_count=record.failure_count,
             blocked_count=record.blocked_count,
             blocked_seconds=None if record.blocked_at is None else now - record.blocked_at,
+            hold_seconds=max(0.0, self._hold_until - now),
+            slowdown=self._throttle.slowdown(now),
         )
 
     def restore(self, saved: SavedHealth, now: float) -> None:
@@ -240,3 +270,7 @@ class Flow:
             blocked_count=saved.blocked_count,
             blocked_at=None if saved.blocked_seconds is None else now - saved.blocked_seconds,
         )
+        if saved.hold_seconds > 0:
+            self.hold(saved.hold_seconds, now)
+        if saved.slowdown is not None:
+            self._throttle.slow_down(saved.slowdown, now)

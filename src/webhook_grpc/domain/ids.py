@@ -8,6 +8,7 @@ No id contains a dot: Standard Webhooks joins id, timestamp and body with dots b
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -18,6 +19,8 @@ _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUE_OF: Final = {character: value for value, character in enumerate(_ALPHABET)}
 _PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]  # ids are written often: two at a time
 _LENGTH: Final = 26
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_RANDOM_BITS: Final = 80  # of a UUIDv7, below its 48 bits of Unix milliseconds
 _EVENT_ID: Final = re.compile(rf"evt_([0-7][{_ALPHABET}]{{25}})")
 _DELIVERY_ID: Final = re.compile(rf"dlv_([0-7][{_ALPHABET}]{{25}})_([1-9][0-9]{{0,18}})")
 
@@ -49,6 +52,16 @@ def parse_delivery_id(text: str) -> tuple[UUID, int] | None:
     if match is None or int(match[2]) > INT64_MAX:
         return None
     return _decode(match[1]), int(match[2])
+
+
+def first_event_id(moment: datetime) -> UUID:
+    """The smallest id of events of this millisecond; before 1970 the smallest of all."""
+    return UUID(int=max(0, (moment - _EPOCH) // timedelta(milliseconds=1)) << _RANDOM_BITS)
+
+
+def event_id_time(event_id: UUID) -> datetime:
+    """When an event's id was made, to the millisecond."""
+    return _EPOCH + timedelta(milliseconds=event_id.int >> _RANDOM_BITS)
 
 
 def _encode(value: UUID) -> str:

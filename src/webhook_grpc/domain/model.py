@@ -114,7 +114,7 @@ class Webhook:
     version: int
     create_time: datetime
     update_time: datetime
-    sealed_previous_secret: bytes | None = field(default=None, repr=False)
+    sealed_previous_secret: bytes | None = field(default=None, repr=False)  # both unset when the overlap has ended
     previous_secret_until: datetime | None = None
 
     @property

@@ -20,6 +20,15 @@ _METERED_RATE_MIN: Final = 1.0
 _RATE_MIN: Final = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class Slowdown:
+    """What 429 answers have done to a rate: for how many seconds more, what it was cut to, what it grows back to."""
+
+    seconds: float
+    rate: float
+    ceiling: float
+
+
 @dataclass(slots=True)
 class Throttle:
     """Exact, because a webhook has one owner. A new owner begins with no tokens: a hand-over is no second burst."""
@@ -79,9 +88,30 @@ class Throttle:
         self._cut_at = now
         self.bucket = TokenBucket(self._rate_after_cut, 1.0, 0.0, now)
 
+    @property
+    def cut_at(self) -> float:
+        """When the rate was last cut; minus infinity if it never was."""
+        return self._cut_at
+
+    def slowdown(self, now: float) -> Slowdown | None:
+        """How it is slowed down, None if it is not."""
+        since_cut = now - self._cut_at
+        if since_cut >= self.recovery_seconds:
+            return None
+        return Slowdown(self.recovery_seconds - since_cut, self._rate_after_cut, self._ceiling)
+
+    def slow_down(self, slowdown: Slowdown, now: float) -> None:
+        """Goes on being slowed down as somebody else was."""
+        self._cut_at = now - max(0.0, self.recovery_seconds - slowdown.seconds)
+        self._rate_after_cut, self._ceiling = slowdown.rate, slowdown.ceiling
+
+    def forget(self) -> None:
+        """What was learnt from 429 answers does not matter any more."""
+        self._cut_at = -math.inf
+
     def is_idle(self, now: float) -> bool:
         """Whether nothing would be lost if it were forgotten and made again."""
-        return now - self._cut_at >= self.recovery_seconds and (self.own_rate is None or self.bucket.is_full(now))
+        return self.slowdown(now) is None and (self.own_rate is None or self.bucket.is_full(now))
 
     def _fill(self, rate: float, now: float) -> None:
         self.bucket.refill(now)  # at the rate until now

@@ -28,6 +28,8 @@ LABELS_MAX: Final = 20
 LABEL_KEY_CHARACTERS_MAX: Final = 63
 LABEL_VALUE_CHARACTERS_MAX: Final = 255
 REQUEST_ID_CHARACTERS_MAX: Final = 128
+SECRET_OVERLAP_SECONDS: Final = 86_400.0  # unless the caller says otherwise
+SECRET_OVERLAP_SECONDS_MAX: Final = 7 * 86_400.0
 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # a token of RFC 9110 §5.6.2
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e\t]{0,1024}")
@@ -87,10 +89,10 @@ def url_violation(url: str, policy: EgressPolicy) -> Violation | None:
     return Violation("webhook.url", reason) if reason else None
 
 
-def secret_violation(secret: str) -> Violation | None:
+def secret_violation(secret: str, field: str = "webhook.secret") -> Violation | None:
     """What is wrong with a customer's own secret; an empty one asks the service to make it."""
     problem = signing.why_bad_secret(secret) if secret else None
-    return Violation("webhook.secret", problem) if problem else None
+    return Violation(field, problem) if problem else None
 
 
 def pattern_violations(field: str, patterns: Sequence[str], *, required: bool = False) -> list[Violation]:

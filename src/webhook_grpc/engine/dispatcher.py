@@ -24,7 +24,8 @@ from .delivery import Deliverer, cancelled, expired
 from .faults import SenderFault
 from .finder import Finder
 from .flows import Flows
-from .lanes import ENDED, Lane, Lanes
+from .lane import ENDED, Lane
+from .lanes import Lanes
 from .ownership import Ownership
 from .settler import Settler
 from .webhook_cache import WebhookCache
@@ -161,7 +162,7 @@ class Dispatcher:
             else:
                 self._settler.add(settled)
         finally:
-            self._lanes.finished(lane, time.monotonic())
+            self._lanes.finished(lane, delivery, time.monotonic())
             self.start_soon()
 
     async def _settlement(self, lane: Lane, delivery: PendingDelivery) -> Settled | None:
@@ -201,7 +202,7 @@ class Dispatcher:
         result = settled.result
         assert result is not None
         webhook_id = settled.delivery.webhook_id
-        state_before, was_ill = flow.breaker.state, flow.is_ill
+        state_before, memory_before = flow.breaker.state, flow.memory()
         reason = flow.ended(
             result,
             parse_retry_after(result.retry_after, self._clock.now()),
@@ -211,7 +212,7 @@ class Dispatcher:
         )
         if flow.breaker.state is not state_before:
             log.warning("breaker changed", webhook_id=webhook_id, state=flow.breaker.state.value)
-        if flow.is_ill or was_ill:
+        if flow.memory() != memory_before:
             self._flows.changed(webhook_id)
         return reason
 
@@ -228,10 +229,23 @@ class Dispatcher:
         seconds = random.uniform(*_FAULT_PAUSE_SECONDS)
         now = time.monotonic()
         if fault.is_local and lane.flow is not None:
-            lane.flow.hold(seconds, now)
+            lane.flow.pause(seconds, now)
         else:
             self._paused_until = now + seconds
         log.warning("attempts paused: a fault of this process", fault=str(fault), webhook_id=lane.webhook_id)
+
+    def end(self, settled: Settled) -> bool:
+        """Settles what a delivery ended with without an attempt. False: it is held, and ends in its own time.
+
+        Its row may be an old one: then the database leaves the delivery as it is.
+        """
+        delivery = settled.delivery
+        lane = self._lanes.open(delivery.webhook_id, delivery.customer_id, delivery.shard, time.monotonic())
+        if not self._lanes.reserve(lane, delivery):
+            return False
+        self._lane_of[id(delivery)] = lane
+        self._settler.add(settled)
+        return True
 
     def dropped(self, batch: Sequence[Settled]) -> None:
         """These results can't be settled: their shards are somebody else's, who sends again."""
@@ -252,10 +266,11 @@ class Dispatcher:
         for settled in batch:
             delivery = settled.delivery
             self._finder.settled(delivery, settled.settlement.retry_in_seconds)
-            lane = self._lane_of.pop(id(delivery))
-            self._lanes.settled(lane, delivery)
-            if lane.behind and self._lanes.is_low(lane, now):
-                self._finder.wake()
+            lane = self._lane_of.pop(id(delivery), None)  # none: it ended without having been started
+            if lane is not None:
+                self._lanes.settled(lane, delivery)
+                if self._lanes.is_hungry(lane, now):
+                    self._finder.wake()
             _log_attempt(settled)
         self.start_soon()
 

@@ -19,13 +19,16 @@ from ..store.db import Database
 from ..store.hints import Hints
 from ..store.settlement import Settled
 from .careful import CarefulMode
+from .commands import Commands
 from .delivery import Deliverer
 from .dispatcher import Dispatcher, DispatchLimits
 from .finder import Finder
 from .flows import Flows
-from .janitor import Janitor
+from .janitor import LEADER_SHARD, Janitor
 from .lanes import LaneLimits, Lanes
+from .overdue import Overdue
 from .ownership import Ownership
+from .replays import Replays
 from .sender import Sender
 from .settler import Settler
 from .webhook_cache import WebhookCache
@@ -80,6 +83,14 @@ class Engine:
             connect_seconds_max=settings.connect_seconds_max,
             body_seconds_max=settings.response_body_seconds_max,
         )
+        deliverer = Deliverer(
+            self._sender,
+            sealer,
+            clock,
+            settings.egress_policy,
+            settings.retry_policy,
+            settings.attempt_timeout_seconds,
+        )
         self.dispatcher = Dispatcher(
             DispatchLimits(
                 settings.process_in_flight_max,
@@ -94,16 +105,31 @@ class Engine:
             self.webhooks,
             self.flows,
             self._careful,
-            Deliverer(
-                self._sender,
-                sealer,
-                clock,
-                settings.egress_policy,
-                settings.retry_policy,
-                settings.attempt_timeout_seconds,
-            ),
+            deliverer,
             self._settler,
             self._disable,
+        )
+        self.commands = Commands(options, settings.poll_seconds, self.ownership, self.lanes, deliverer, self._settler)
+        self.commands.on_restarted = self.finder.wake
+        self.commands.on_cancelled = self.finder.cancelled
+        self.commands.on_logged = hints.logged
+        self._settler.on_executed = self.commands.executed
+        self._settler.on_commands_dropped = self.commands.dropped
+        self._replays = Replays(options, self.ownership, settings.replay_poll_seconds, settings.replay_pending_max)
+        self._replays.on_commanded = hints.commanded
+        self.overdue = Overdue(
+            options,
+            settings.retention_policy.events_days,
+            clock,
+            self.ownership,
+            self.dispatcher,
+            self._settler,
+        )
+        self.janitor = Janitor(
+            database,
+            settings.retention_policy,
+            is_leader=lambda: LEADER_SHARD in self.ownership.owned,
+            webhook_changed=hints.webhook_changed,
         )
         self.finder.on_found = self.dispatcher.start_soon
         self.ownership.is_idle = self.lanes.is_idle
@@ -126,13 +152,18 @@ class Engine:
             "webhook cache": self.webhooks.run(),
             "flows": self.flows.run(),
             "careful mode": self._careful.run(),
-            "janitor": Janitor(self._database).run(),
+            "commands": self.commands.run(),
+            "replays": self._replays.run(),
+            "overdue": self.overdue.run(),
+            "janitor": self.janitor.run(),
         }
 
     async def drain(self) -> None:
         """Lets attempts in flight end, settles them and gives the shards back. The loops must still run."""
         await self.ownership.retire()
-        await self.dispatcher.drain(self._settings.drain_seconds)
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self.dispatcher.drain(self._settings.drain_seconds), name="drain attempts")
+            both.create_task(self.commands.drain(self._settings.drain_seconds), name="drain tests")
         try:
             async with asyncio.timeout(_SETTLE_SECONDS_AT_STOP):
                 await self._settler.drained()
@@ -144,7 +175,10 @@ class Engine:
         await self._careful.close()
         await self.ownership.leave()
         await self.flows.close()
+        await self._replays.close()
+        await self.overdue.close()
         await self.finder.close()
+        await self.commands.close()
         await self._settler.close()
         await self.webhooks.close()
         await self._sender.close()
@@ -160,11 +194,13 @@ class Engine:
         self.flows.gained(shards, time.monotonic())
         self.dispatcher.gained(shards)
         self.finder.gained(shards)
+        self.commands.wake()
 
     def _lost(self, shards: set[int]) -> None:
         self.lanes.forget_shards(shards)
         self.flows.forget_shards(shards)
         self._careful.forget_shards(shards)
+        self.commands.forget_shards(shards)
 
     def _webhook_changed(self, webhook: Webhook) -> None:
         self.finder.webhook_changed(webhook)

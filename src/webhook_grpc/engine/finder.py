@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from ..domain.errors import Unavailable
 from ..domain.ids import shard_of
-from ..domain.model import PendingDelivery, Webhook, WebhookStatus
+from ..domain.model import PendingDelivery, Trigger, Webhook, WebhookStatus
 from ..store import backlog
 from ..store.backlog import FetchRequest, FoundRow, PendingWebhook
 from ..store.clock import DatabaseClock
@@ -26,7 +27,8 @@ from ..store.db import DatabaseOptions, LoopConnection
 from ..store.outbox import NewDeliveries
 from .flows import Flows
 from .journal import SettledJournal
-from .lanes import ENDED, Lane, Lanes
+from .lane import ENDED, Lane
+from .lanes import Lanes
 from .ownership import Ownership
 from .webhook_cache import WebhookCache
 
@@ -109,6 +111,10 @@ class Finder:
             at = time.monotonic() + retry_in_seconds + _ALARM_MARGIN_SECONDS
             self._lanes.set_alarm(delivery.webhook_id, at)
 
+    def cancelled(self, webhook_id: int, event_id: UUID) -> None:
+        """The database has ended this delivery, whichever attempt was next: the same holds for its rows."""
+        self._journal.add((webhook_id, event_id))
+
     def expect(self) -> Reading:
         """Rows are about to be made or read."""
         return Reading(self._ownership.epochs(), self._ownership.sendable, self._journal.begin())
@@ -175,8 +181,11 @@ class Finder:
         hinted, self._hinted = self._hinted & shards, set[int]()
         if not is_due and not hinted:
             return
-        for pending in await backlog.discover(self._connection, shards if is_due else hinted):
+        looked_at = shards if is_due else hinted
+        for pending in await backlog.discover(self._connection, looked_at):
             self._found_pending(pending, started_at)
+        for webhook_id, customer_id in await backlog.replaying(self._connection, looked_at):
+            self._found_replays(webhook_id, customer_id, started_at)
         if is_due:
             took_seconds = time.monotonic() - started_at
             pause_seconds = min(took_seconds / _DISCOVER_SHARE, _DISCOVER_PAUSE_SECONDS_MAX)
@@ -192,6 +201,12 @@ class Finder:
         if pending.event_id not in lane.held:
             lane.behind = True
 
+    def _found_replays(self, webhook_id: int, customer_id: int, now: float) -> None:
+        webhook = self._webhooks.get(webhook_id)
+        is_paused = webhook is not None and webhook.status is WebhookStatus.PAUSED
+        if shard_of(webhook_id) in self._ownership.owned and not is_paused:
+            self._lanes.open(webhook_id, customer_id, shard_of(webhook_id), now).replays_behind = True
+
     async def _load_webhooks(self) -> None:
         unknown = [lane.webhook_id for lane in self._lanes if lane.webhook is None]
         await self._webhooks.load(unknown)
@@ -204,10 +219,12 @@ class Finder:
         self._webhooks.forget_unused({lane.webhook_id for lane in self._lanes})
 
     def _is_wanted(self, lane: Lane, now: float) -> bool:
-        if not lane.may_send or not self._lanes.room(lane, now):
+        if not lane.may_send:
             return False
-        if lane.behind and self._lanes.is_low(lane, now):
+        if self._lanes.is_hungry(lane, now):
             return True
+        if not self._lanes.room(lane, now):
+            return False
         if lane.fresh_floor is not None and self._lanes.is_low(lane, now, fresh=True):
             return now - lane.looked_at > self._poll_seconds
         is_shared = self._ownership.live_count > 1
@@ -219,6 +236,7 @@ class Finder:
         try:
             rows = await backlog.fetch(self._connection, [request for _, request in requests])
             self._note_progress(requests, rows)
+            rows += await self._fetch_replays(lanes, now)
             taken = await self._take_in_rows([row for row in rows if self._is_new(row)], reading)
         except BaseException:
             for lane in lanes:
@@ -228,7 +246,7 @@ class Finder:
             self._journal.end(reading.mark)
         for lane in lanes:
             self._lanes.drop_if_unused(lane)
-        return taken > 0 and any(lane.behind and self._lanes.is_low(lane, now) for lane in lanes)
+        return taken > 0 and any(self._lanes.is_hungry(lane, now) for lane in lanes)
 
     def _requests(self, lane: Lane, now: float) -> list[FetchRequest]:
         """What to read of a lane: what waits longest, and beside a backlog what was not tried yet.
@@ -249,6 +267,19 @@ class Finder:
             room = len(lane.held) + fresh_room
             requests.append(FetchRequest(lane.shard, lane.webhook_id, room, lane.fresh_floor, is_fresh=True))
         return requests
+
+    async def _fetch_replays(self, lanes: Sequence[Lane], now: float) -> list[FoundRow]:
+        """The replays of lanes that have some in the table and room for them."""
+        hungry = [lane for lane in lanes if lane.replays_behind and self._lanes.is_low_on_replays(lane, now)]
+        if not hungry:
+            return []
+        rooms = [
+            (lane.shard, lane.webhook_id, lane.replay_count + self._lanes.replay_room(lane, now)) for lane in hungry
+        ]
+        rows = await backlog.fetch_replays(self._connection, rooms)
+        for number, (lane, (_, _, room)) in enumerate(zip(hungry, rooms, strict=True)):
+            lane.replays_behind = sum(row.request == number for row in rows) >= room
+        return rows
 
     def _note_progress(self, requests: Sequence[tuple[Lane, FetchRequest]], rows: Sequence[FoundRow]) -> None:
         """How far each lane has been read, and whether the table holds more for it than there was room for."""
@@ -276,11 +307,12 @@ class Finder:
         taken, refused = 0, set[int]()
         for start in range(0, len(rows), _BODIES_PER_READ):
             for delivery in await backlog.with_bodies(self._connection, rows[start : start + _BODIES_PER_READ]):
-                if delivery.webhook_id in refused:
+                is_backlog = not delivery.is_fresh and delivery.trigger is not Trigger.REPLAY
+                if is_backlog and delivery.webhook_id in refused:
                     continue
                 if self._take_in(delivery, reading):
                     taken += 1
-                elif not delivery.is_fresh and self._is_full(delivery.webhook_id):
+                elif is_backlog and self._is_full(delivery.webhook_id):
                     refused.add(delivery.webhook_id)
         return taken
 
@@ -295,6 +327,8 @@ class Finder:
         if owned is None or owned.epoch != reading.epochs.get(shard):
             return False
         if self._journal.settled_since(delivery.key, reading.mark):
+            return False
+        if self._journal.settled_since((delivery.webhook_id, delivery.event_id), reading.mark):
             return False
         now = time.monotonic()
         lane = self._lanes.open(delivery.webhook_id, delivery.customer_id, shard, now)

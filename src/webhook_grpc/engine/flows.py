@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -16,13 +17,14 @@ from ..domain.ids import shard_of
 from ..domain.model import Webhook, WebhookStatus
 from ..store import health as store
 from ..store.db import DatabaseOptions, LoopConnection
-from .lanes import ENDED
+from .lane import ENDED
 from .ownership import Ownership
 
 log = structlog.get_logger(__name__)
 
 SAVE_SECONDS: Final = 1.0
 SAVE_MAX: Final = 1000  # webhooks in one statement
+SWEEP_SECONDS: Final = 10.0
 FLOWS_MAX: Final = 10_000
 _FAILING_SECONDS_MIN: Final = 60.0  # what fails for less is not worth a row
 
@@ -58,9 +60,10 @@ class Flows:
             flow = Flow(self._policy, self._owned_since[webhook.shard])
             if webhook.webhook_id in saved:
                 flow.restore(saved[webhook.webhook_id], now)
+                self._has_row.add(webhook.webhook_id)
                 if webhook.webhook_id in well_since:
                     flow.record = FailureRecord()
-                self._has_row.add(webhook.webhook_id)
+                    self.changed(webhook.webhook_id)
             self._flows[webhook.webhook_id] = flow
             self.configure(webhook)
 
@@ -82,7 +85,7 @@ class Flows:
         flow.configure(webhook.max_in_flight, webhook.rate_limit_per_second)
         if webhook.status in ENDED:
             self._ended.add(webhook.webhook_id)
-            if webhook.status is WebhookStatus.DELETED and flow.is_ill:
+            if webhook.status is WebhookStatus.DELETED and flow.is_ill(time.monotonic()):
                 flow.forget()
                 self.changed(webhook.webhook_id)
         elif webhook.webhook_id in self._ended:
@@ -110,16 +113,20 @@ class Flows:
         """Keeps to its bound by forgetting what can be made again, the longest known first."""
         surplus = len(self._flows) - FLOWS_MAX
         if surplus > 0:
-            in_use = set(used) | self._dirty.keys()
+            in_use = {*used, *self._dirty, *self._has_row}  # whose rows go first
             idle = [known for known, flow in self._flows.items() if known not in in_use and flow.is_new(now)]
             for webhook_id in idle[:surplus]:
                 self._forget(webhook_id)
 
     async def run(self) -> None:
         """Saves until it is cancelled."""
+        swept_at = time.monotonic()
         while True:
             await asyncio.sleep(SAVE_SECONDS)
             await self.save()
+            if time.monotonic() - swept_at >= SWEEP_SECONDS:
+                swept_at = time.monotonic()
+                await self.sweep()
 
     async def save(self) -> None:
         """Saves what has changed. What can't be saved now is saved later."""
@@ -142,6 +149,14 @@ class Flows:
             self._has_row.update(ill.keys() & self._flows.keys())
             self._has_row.difference_update(well)
 
+    async def sweep(self) -> None:
+        """Removes rows of which time has made nothing: holds and slow-downs that are over.
+
+        No result need come to tell us, and whoever wrote them may be gone.
+        """
+        with contextlib.suppress(Unavailable):  # the next time, then
+            self._has_row.difference_update(await store.forget_over(self._connection, self._ownership.worker))
+
     async def close(self) -> None:
         """Closes the connection."""
         await self._connection.close()
@@ -156,5 +171,7 @@ class Flows:
 def is_worth_saving(health: SavedHealth) -> bool:
     """Whether the next owner would do anything differently for knowing it."""
     if health.breaker is not BreakerState.CLOSED or health.blocked_count:
+        return True
+    if health.hold_seconds > 0 or health.slowdown is not None:
         return True
     return health.failing_seconds is not None and health.failing_seconds >= _FAILING_SECONDS_MIN

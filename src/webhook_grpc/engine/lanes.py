@@ -3,8 +3,7 @@
 One lane per webhook. A lane holds a bounded number of deliveries; the backlog stays in the table. Customers take turns,
 and the webhooks of a customer take turns among themselves, so that neither a customer with a million deliveries nor a
 webhook that hangs delays anybody else's. The turns are deficit round robin (Shreedhar and Varghese 1995): a large body
-takes as many turns of its customer as it costs. Within a lane, what was just published and what has waited alternate: a
-receiver that comes back with a backlog gets new events at once.
+takes as many turns of its customer as it costs. Whose turn it is within a lane: lane.py.
 """
 
 from __future__ import annotations
@@ -14,18 +13,17 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from ..domain.egress import host_of
 from ..domain.health import Flow
 from ..domain.ids import shard_of
-from ..domain.model import PendingDelivery, Webhook, WebhookStatus
+from ..domain.model import PendingDelivery, Trigger, Webhook, WebhookStatus
+from .lane import Lane
 
-ENDED: Final = frozenset({WebhookStatus.DELETED, WebhookStatus.DISABLED})
 _BYTES_PER_TURN: Final = 16_384
-_UNBOUNDED: Final = 1_000_000
+_REPLAYS_HELD_MAX: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,67 +35,6 @@ class LaneLimits:
     lane_bytes_max: int
     customer_in_flight_max: int
     host_in_flight_max: int
-
-
-@dataclass(slots=True)
-class Lane:
-    """The deliveries of one webhook that are in memory: queued, in flight, or sent and not settled yet."""
-
-    webhook_id: int
-    customer_id: int
-    shard: int
-    looked_at: float  # when the table was last read for it, in monotonic seconds
-    webhook: Webhook | None = None  # both unset until they are loaded
-    flow: Flow | None = None
-    host: str = ""
-    left_hosts: deque[str] = field(default_factory=deque[str])  # one for each request begun before the URL changed
-    backlog: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
-    fresh: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
-    held: dict[UUID, PendingDelivery] = field(default_factory=dict[UUID, PendingDelivery])
-    held_bytes: int = 0
-    fresh_count: int = 0  # of those held
-    in_flight: int = 0
-    is_ready: bool = False
-    waits_for: str | None = None  # the host in whose queue it stands
-    gate_at: float = math.inf  # when it is to be looked at again because time will have made it ready
-    behind: bool = False  # the table may have due rows that are not held
-    reached: datetime | None = None  # the table was read up to this due time
-    fresh_floor: datetime | None = None  # while the table has a backlog: what is due from then on is fresh
-    fully_looked_at: float = -math.inf  # when it was last read without a floor
-    _fresh_is_next: bool = True
-
-    @property
-    def queue(self) -> deque[PendingDelivery]:
-        """The queue whose turn it is."""
-        return self.fresh if self.fresh and (self._fresh_is_next or not self.backlog) else self.backlog
-
-    def take(self) -> PendingDelivery:
-        """The next delivery. Half of the turns are those of what was just published."""
-        queue = self.queue
-        self._fresh_is_next = queue is not self.fresh
-        return queue.popleft()
-
-    @property
-    def is_ending(self) -> bool:
-        """Whether what is pending must be cancelled rather than sent."""
-        return self.webhook is not None and self.webhook.status in ENDED
-
-    @property
-    def may_send(self) -> bool:
-        """Whether the webhook takes deliveries now."""
-        return self.webhook is not None and self.webhook.status is not WebhookStatus.PAUSED
-
-    def wait_seconds(self, now: float) -> float:
-        """After how many seconds its next request may be started; infinite: when one has ended, or never."""
-        if self.flow is None or not self.may_send:
-            return math.inf
-        if self.is_ending:  # nothing is sent
-            return 0.0 if self.in_flight < self.flow.in_flight_max else math.inf
-        return self.flow.wait_seconds(self.in_flight, now)
-
-    def useful(self, now: float) -> int:
-        """How many deliveries are worth holding."""
-        return _UNBOUNDED if self.flow is None or self.is_ending else self.flow.useful(now)
 
 
 @dataclass(slots=True)
@@ -129,6 +66,7 @@ class Lanes:
         self._gates: list[tuple[float, int]] = []
         self._busy_shards: dict[int, int] = {}
         self._closed_shards: set[int] = set()
+        self._barred: set[tuple[int, UUID]] = set()
         self._held_bytes = 0
         self.in_flight = 0
 
@@ -164,9 +102,28 @@ class Lanes:
             return 0 if lane.held else min(1, useful)
         return max(0, useful - _held_count(lane, fresh=fresh))
 
+    def replay_room(self, lane: Lane, now: float) -> int:
+        """How many more deliveries of replays the lane may hold: few, so that the others always find room."""
+        if self.is_full or lane.held_bytes >= self._limits.lane_bytes_max:
+            return 0 if lane.held else min(1, lane.useful(now))
+        return max(0, self._replays_held_max(lane, now) - lane.replay_count)
+
+    def is_low_on_replays(self, lane: Lane, now: float) -> bool:
+        """Whether replays should be read from the table."""
+        return 2 * lane.replay_count <= self._replays_held_max(lane, now)
+
+    def _replays_held_max(self, lane: Lane, now: float) -> int:
+        return min(lane.useful(now), self._limits.prefetch_max, _REPLAYS_HELD_MAX)
+
     def is_low(self, lane: Lane, now: float, *, fresh: bool = False) -> bool:
         """Whether the lane should be filled from the table: not at each free place, but when half of them are free."""
         return 2 * _held_count(lane, fresh=fresh) <= min(lane.useful(now), self._limits.prefetch_max)
+
+    def is_hungry(self, lane: Lane, now: float) -> bool:
+        """Whether the table may have something for the lane that it should be given."""
+        if lane.behind and self.room(lane, now) and self.is_low(lane, now):
+            return True
+        return lane.replays_behind and self.replay_room(lane, now) > 0 and self.is_low_on_replays(lane, now)
 
     # --- what is known of the table --------------------------------------------------------------------------------
 
@@ -195,22 +152,44 @@ class Lanes:
 
     def hold(self, lane: Lane, delivery: PendingDelivery, now: float) -> bool:
         """Takes in a delivery that is due. False: it is held already, or there is no room and it stays in the table."""
-        if delivery.event_id in lane.held:
+        if delivery.event_id in lane.held or (delivery.webhook_id, delivery.event_id) in self._barred:
             return False
-        if not self.room(lane, now, fresh=delivery.is_fresh) or not (lane.webhook is None or lane.may_send):
-            lane.behind = True
+        is_replay = delivery.trigger is Trigger.REPLAY
+        room = self.replay_room(lane, now) if is_replay else self.room(lane, now, fresh=delivery.is_fresh)
+        if not room or not (lane.webhook is None or lane.may_send):
+            lane.behind |= not is_replay
+            lane.replays_behind |= is_replay
             return False
         lane.held[delivery.event_id] = delivery
         lane.held_bytes += len(delivery.body)
         self._held_bytes += len(delivery.body)
-        if delivery.is_fresh:
+        if is_replay:
+            lane.replays.append(delivery)
+            lane.replay_count += 1
+        elif delivery.is_fresh:
             lane.fresh.append(delivery)
             lane.fresh_count += 1
         else:
             lane.backlog.append(delivery)
-        if not (delivery.is_fresh and lane.behind) and (lane.reached is None or delivery.due_at > lane.reached):
+        is_in_order = not is_replay and not (delivery.is_fresh and lane.behind)
+        if is_in_order and (lane.reached is None or delivery.due_at > lane.reached):
             lane.reached = delivery.due_at
         self._make_ready(lane, now)
+        return True
+
+    def reserve(self, lane: Lane, delivery: PendingDelivery) -> bool:
+        """Takes in a delivery that is not to be sent, only settled: it takes no turn, and nobody sends it meanwhile.
+
+        False: it is held already.
+        """
+        if delivery.event_id in lane.held:
+            return False
+        lane.held[delivery.event_id] = delivery
+        lane.held_bytes += len(delivery.body)
+        self._held_bytes += len(delivery.body)
+        lane.fresh_count += delivery.is_fresh
+        lane.replay_count += delivery.trigger is Trigger.REPLAY
+        self._busy_shards[lane.shard] = self._busy_shards.get(lane.shard, 0) + 1
         return True
 
     # --- whose turn it is ------------------------------------------------------------------------------------------
@@ -227,7 +206,7 @@ class Lanes:
                 self._wake_host(lane.host, now)  # whose slot it may have been given
             elif self._can_afford(customer, lane):
                 delivery = lane.take()
-                self._start(lane, customer, now)
+                self._start(lane, delivery, customer, now)
                 self._make_ready(lane, now)
                 self._take_turn(customer)
                 return lane, delivery
@@ -238,15 +217,16 @@ class Lanes:
             self._drop_if_unused(customer)
         return None
 
-    def finished(self, lane: Lane, now: float) -> None:
+    def finished(self, lane: Lane, delivery: PendingDelivery, now: float) -> None:
         """An attempt ended; its slot is free. The delivery is held until it is settled."""
         lane.in_flight -= 1
+        lane.replays_in_flight -= delivery.trigger is Trigger.REPLAY
         self.in_flight -= 1
         customer = self._customers[lane.customer_id]
         customer.in_flight -= 1
         if lane.queue and not lane.useful(now):  # what can't be sent for some time makes room for others
             self._empty(lane)
-        host = lane.left_hosts.popleft() if lane.left_hosts else lane.host
+        host = lane.hosts.pop(delivery.event_id)
         self._hosts[host].in_flight -= 1
         self._wake_host(host, now)
         self._make_ready(lane, now)
@@ -261,9 +241,29 @@ class Lanes:
         self.drop_if_unused(lane)
 
     def drop_if_unused(self, lane: Lane) -> None:
-        """Forgets a lane that holds nothing and is not known to have anything in the table."""
-        if not lane.held and not lane.behind and self._lanes.get(lane.webhook_id) is lane:
+        """Forgets a lane that holds nothing and is not known to have anything in the table that may be sent."""
+        is_paused = lane.webhook is not None and not lane.may_send  # found again when it is not
+        is_behind = lane.behind or lane.replays_behind
+        if not lane.held and (is_paused or not is_behind) and self._lanes.get(lane.webhook_id) is lane:
             del self._lanes[lane.webhook_id]
+
+    # --- cancellation ----------------------------------------------------------------------------------------------
+
+    def bar(self, webhook_id: int, event_id: UUID) -> bool:
+        """Keeps a delivery from being started until `unbar`. False: it was started, and is not settled yet."""
+        lane = self._lanes.get(webhook_id)
+        delivery = lane.held.get(event_id) if lane is not None else None
+        if lane is not None and delivery is not None:
+            if not lane.withdraw(delivery):
+                return False
+            del lane.held[event_id]
+            self._release(lane, delivery)
+        self._barred.add((webhook_id, event_id))
+        return True
+
+    def unbar(self, webhook_id: int, event_id: UUID) -> None:
+        """The delivery is cancelled, or is not going to be."""
+        self._barred.discard((webhook_id, event_id))
 
     # --- what time changes -----------------------------------------------------------------------------------------
 
@@ -293,7 +293,7 @@ class Lanes:
             return
         if lane.webhook is None or lane.webhook.status is not webhook.status:
             lane.behind = True
-        self._move(lane, host_of(webhook.url))
+        lane.host = host_of(webhook.url)  # its requests in flight count where they went
         lane.webhook, lane.flow = webhook, flow
         if not lane.may_send or not lane.useful(now):
             self._empty(lane)
@@ -364,20 +364,16 @@ class Lanes:
         if not customer.in_flight and not customer.ready:
             self._customers.pop(customer.customer_id, None)
 
-    def _start(self, lane: Lane, customer: _Customer, now: float) -> None:
+    def _start(self, lane: Lane, delivery: PendingDelivery, customer: _Customer, now: float) -> None:
         lane.in_flight += 1
+        lane.replays_in_flight += delivery.trigger is Trigger.REPLAY
+        lane.hosts[delivery.event_id] = lane.host
         customer.in_flight += 1
         self.in_flight += 1
         self._hosts.setdefault(lane.host, _Host()).in_flight += 1
         self._busy_shards[lane.shard] = self._busy_shards.get(lane.shard, 0) + 1
         if lane.flow is not None and not lane.is_ending:
             lane.flow.started(now)
-
-    def _move(self, lane: Lane, host: str) -> None:
-        """Its requests in flight still count where they went; which of them ends first is not told apart."""
-        if host != lane.host:
-            lane.left_hosts.extend([lane.host] * (lane.in_flight - len(lane.left_hosts)))
-            lane.host = host
 
     def _host_has_slot(self, lane: Lane) -> bool:
         host = self._hosts.get(lane.host)
@@ -409,11 +405,13 @@ class Lanes:
 
     def _empty(self, lane: Lane) -> None:
         """Puts queued deliveries back; their rows never left the table."""
-        for delivery in (*lane.fresh, *lane.backlog):
+        lane.replays_behind |= bool(lane.replays)
+        for delivery in (*lane.fresh, *lane.backlog, *lane.replays):
             del lane.held[delivery.event_id]
             self._release(lane, delivery)
         lane.fresh.clear()
         lane.backlog.clear()
+        lane.replays.clear()
         lane.behind = True
         lane.reached = lane.fresh_floor = None
 
@@ -421,7 +419,8 @@ class Lanes:
         self._held_bytes -= len(delivery.body)
         lane.held_bytes -= len(delivery.body)
         lane.fresh_count -= delivery.is_fresh
+        lane.replay_count -= delivery.trigger is Trigger.REPLAY
 
 
 def _held_count(lane: Lane, *, fresh: bool) -> int:
-    return lane.fresh_count if fresh else len(lane.held) - lane.fresh_count
+    return lane.fresh_count if fresh else len(lane.held) - lane.fresh_count - lane.replay_count

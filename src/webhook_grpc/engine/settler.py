@@ -1,7 +1,9 @@
-"""Settling in batches: the first result waits a few milliseconds for company; one statement is in flight at a time.
+"""Writing in batches what came of attempts, and carrying out commands: whatever changes deliveries and their log.
 
-A result is kept until the database has answered for it. While the database is away nothing is lost and nothing is sent
-twice: the batch is settled again, at a new epoch, and what had been committed is not changed a second time.
+The first result waits a few milliseconds for company; one statement is in flight at a time, because each goes on where
+the log of the one before ended. A result is kept until the database has answered for it. While the database is away
+nothing is lost and nothing is sent twice: the batch is written again, at a new epoch, and what had been committed is
+not changed a second time.
 """
 
 from __future__ import annotations
@@ -9,27 +11,42 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
 from ..domain.errors import Unavailable
 from ..domain.model import DeliveryStatus
 from ..domain.retry import Settlement
-from ..store import settlement as store
+from ..store import execution, settlement
+from ..store.commands import Command
 from ..store.db import DatabaseOptions, LoopConnection, StoreRefusal
+from ..store.execution import Executed
 from ..store.settlement import Settled
 from .ownership import Ownership
 
 log = structlog.get_logger(__name__)
+
+
+class Change(Protocol):
+    """What is written belongs to a shard."""
+
+    @property
+    def shard(self) -> int:
+        """Its shard."""
+        ...
+
+
+AnyChange = TypeVar("AnyChange", bound=Change)
 
 _BACKOFF_SECONDS_MIN: Final = 0.05
 _BACKOFF_SECONDS_MAX: Final = 2.0
 
 
 class Settler:
-    """Turns results into rows."""
+    """Turns results and commands into rows. The callbacks are told of every item once: written, or dropped."""
 
     def __init__(
         self,
@@ -46,7 +63,10 @@ class Settler:
         self._wait_seconds = wait_seconds
         self._on_settled = on_settled
         self._on_dropped = on_dropped
-        self._queue: deque[Settled] = deque()
+        self.on_executed: Callable[[Sequence[Command], Sequence[Executed]], None] = _ignore
+        self.on_commands_dropped: Callable[[Sequence[Command]], None] = _ignore
+        self._results: deque[Settled] = deque()
+        self._commands: deque[Command] = deque()
         self._arrived = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -55,17 +75,23 @@ class Settler:
         self._answered = asyncio.Condition()
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._results)
 
     def add(self, settled: Settled) -> None:
         """Takes in a result."""
-        self._queue.append(settled)
+        self._results.append(settled)
         self._added_count += 1
         self._empty.clear()
         self._arrived.set()
 
+    def add_command(self, command: Command) -> None:
+        """Takes in a command that is ready to be carried out."""
+        self._commands.append(command)
+        self._empty.clear()
+        self._arrived.set()
+
     async def drained(self) -> None:
-        """Waits until every result is settled."""
+        """Waits until everything is written."""
         await self._empty.wait()
 
     async def caught_up(self) -> None:
@@ -75,17 +101,15 @@ class Settler:
             await self._answered.wait_for(lambda: self._answered_count >= target)
 
     async def run(self) -> None:
-        """Settles until it is cancelled."""
+        """Writes until it is cancelled."""
         while True:
             await self._arrived.wait()
-            if len(self._queue) < self._batch_max:
+            if len(self._results) < self._batch_max:
                 await asyncio.sleep(self._wait_seconds)  # company
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_max))]
-            await self._settle(batch)
-            self._answered_count += len(batch)
-            async with self._answered:
-                self._answered.notify_all()
-            if not self._queue:
+            await self._write_results()
+            if self._commands:
+                await self._execute(self._taken(self._commands))
+            if not self._results and not self._commands:
                 self._arrived.clear()
                 self._empty.set()
 
@@ -93,31 +117,61 @@ class Settler:
         """Closes the connection."""
         await self._connection.close()
 
-    async def _settle(self, batch: list[Settled]) -> None:
-        """Returns when the database has answered for every delivery of the batch, or its shard is not ours."""
+    async def _write_results(self) -> None:
+        if batch := self._taken(self._results):
+            await self._settle(batch)
+            self._answered_count += len(batch)
+            async with self._answered:
+                self._answered.notify_all()
+
+    def _taken(self, queue: deque[AnyChange]) -> list[AnyChange]:
+        return [queue.popleft() for _ in range(min(len(queue), self._batch_max))]
+
+    # --- both ways -------------------------------------------------------------------------------------------------
+
+    async def _write(
+        self,
+        batch: list[AnyChange],
+        write: Callable[[list[AnyChange]], Awaitable[bool]],
+        on_dropped: Callable[[Sequence[AnyChange]], None],
+        apart: Callable[[list[AnyChange], StoreRefusal], Awaitable[None]],
+    ) -> None:
+        """Returns when the database has answered for every item of the batch, or its shard is not ours."""
         backoff_seconds = _BACKOFF_SECONDS_MIN
         is_in_doubt = False  # what the last statement did, and so how far the log reaches
-        while batch := self._still_ours(batch):
+        while batch := self._still_ours(batch, on_dropped):
             try:
                 if is_in_doubt:
-                    await self._ownership.readopt({settled.delivery.shard for settled in batch})
+                    await self._ownership.readopt({item.shard for item in batch})
                     is_in_doubt = False
-                elif await self._settled(batch):
+                elif await write(batch):
                     return
                 else:
                     await self._ownership.beat()  # a shard was lost: find out which
             except StoreRefusal as refusal:
-                await self._settle_apart(batch, refusal)
+                await apart(batch, refusal)
                 return
             except Unavailable:
                 is_in_doubt = True
-                log.warning("the database is away; results wait", count=len(batch) + len(self._queue))
+                log.warning("the database is away; results wait", count=len(batch) + len(self._results))
                 await asyncio.sleep(backoff_seconds * random.uniform(0.5, 1.0))
                 backoff_seconds = min(backoff_seconds * 2, _BACKOFF_SECONDS_MAX)
 
+    def _still_ours(self, batch: list[AnyChange], on_dropped: Callable[[Sequence[AnyChange]], None]) -> list[AnyChange]:
+        lost = [item for item in batch if item.shard not in self._ownership.owned]
+        if lost:
+            log.warning("results dropped with their shards; the new owner sends again", count=len(lost))
+            on_dropped(lost)
+        return [item for item in batch if item.shard in self._ownership.owned]
+
+    # --- results ---------------------------------------------------------------------------------------------------
+
+    async def _settle(self, batch: list[Settled]) -> None:
+        await self._write(batch, self._settled, self._on_dropped, self._settle_apart)
+
     async def _settled(self, batch: Sequence[Settled]) -> bool:
         owned = dict(self._ownership.owned)  # as it is now: a shard that is lost and regained meanwhile is another
-        answer = await store.settle(self._connection, self._ownership.worker, owned, batch)
+        answer = await settlement.settle(self._connection, self._ownership.worker, owned, batch)
         if not answer.ours:
             return False
         for shard, last_seq in answer.last_seqs.items():
@@ -126,13 +180,6 @@ class Settler:
             log.info("settled before", count=len(batch) - answer.changed_count)
         self._on_settled(batch)
         return True
-
-    def _still_ours(self, batch: list[Settled]) -> list[Settled]:
-        lost = [settled for settled in batch if settled.delivery.shard not in self._ownership.owned]
-        if lost:
-            log.warning("results dropped with their shards; the new owner sends again", count=len(lost))
-            self._on_dropped(lost)
-        return [settled for settled in batch if settled.delivery.shard in self._ownership.owned]
 
     async def _settle_apart(self, batch: list[Settled], refusal: StoreRefusal) -> None:
         """Postgres refused a value: finds the delivery at fault, and ends it alone.
@@ -150,3 +197,36 @@ class Settler:
             self._on_dropped(batch)
         else:
             await self._settle([Settled(settled.delivery, Settlement(DeliveryStatus.FAILED), None)])
+
+    # --- commands --------------------------------------------------------------------------------------------------
+
+    async def _execute(self, batch: list[Command]) -> None:
+        await self._write(batch, self._executed, self.on_commands_dropped, self._execute_apart)
+
+    async def _executed(self, batch: Sequence[Command]) -> bool:
+        owned = dict(self._ownership.owned)
+        answer = await execution.execute(self._connection, self._ownership.worker, owned, batch)
+        if not answer.ours:
+            return False
+        for executed in answer.executed:
+            owned[executed.shard].last_seq = max(owned[executed.shard].last_seq, executed.seq)
+        self.on_executed(batch, answer.executed)
+        return True
+
+    async def _execute_apart(self, batch: list[Command], refusal: StoreRefusal) -> None:
+        """The same for commands: of a test whose result Postgres refuses, only that it failed is kept."""
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            await self._execute(batch[:middle])
+            await self._execute(batch[middle:])
+            return
+        [command] = batch
+        log.error("command refused by the database", webhook_id=command.webhook_id, refusal=str(refusal))
+        if command.result is None:
+            self.on_commands_dropped(batch)
+        else:
+            await self._execute([replace(command, status=DeliveryStatus.FAILED, result=None)])
+
+
+def _ignore(*_: object) -> None:
+    pass

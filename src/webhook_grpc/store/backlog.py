@@ -7,13 +7,13 @@ else.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
 from ..domain.model import Danger, PendingDelivery, Trigger, WebhookStatus
-from .db import LoopConnection
+from .db import LoopConnection, Row
 from .ownership import OwnedShard
 
 # A loose index scan: it jumps from webhook to webhook, and sees the earliest row of each as it passes.
@@ -42,7 +42,8 @@ FROM pending p JOIN webhooks w ON w.id = p.webhook_id
 """
 
 # The next `room` rows of each request, due at or after `floor` (which skips index entries of rows already gone) and at
-# most `ahead` seconds from now. `fresh`: only those not tried yet, to be sent beside a backlog.
+# most `ahead` seconds from now. `fresh`: only those not tried yet, to be sent beside a backlog. Without those of
+# replays, which must not stand before others.
 FETCH: Final = """
 SELECT k.ord, d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger, d.trigger, d.replay_id
 FROM unnest(
@@ -53,7 +54,25 @@ CROSS JOIN LATERAL (
     SELECT * FROM deliveries
     WHERE shard = k.shard AND webhook_id = k.webhook_id
         AND due_at >= k.floor AND due_at <= now() + k.ahead * interval '1 second'
-        AND (NOT k.fresh OR attempt = 0)
+        AND (NOT k.fresh OR (attempt = 0 AND trigger IS NULL))
+        AND trigger IS DISTINCT FROM 'replay'
+    ORDER BY due_at, event_id
+    LIMIT k.room
+) d
+"""
+
+# Replays have indexes of their own, which are nearly always empty.
+REPLAYING: Final = """
+SELECT DISTINCT webhook_id, customer_id FROM deliveries
+WHERE trigger = 'replay' AND shard = ANY(%(shards)b::smallint[]) AND due_at <= now()
+"""
+FETCH_REPLAYS: Final = """
+SELECT k.ord, d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger, d.trigger, d.replay_id
+FROM unnest(%(shard)b::smallint[], %(webhook_id)b::bigint[], %(room)b::integer[])
+    WITH ORDINALITY AS k(shard, webhook_id, room, ord)
+CROSS JOIN LATERAL (
+    SELECT * FROM deliveries
+    WHERE trigger = 'replay' AND shard = k.shard AND webhook_id = k.webhook_id AND due_at <= now()
     ORDER BY due_at, event_id
     LIMIT k.room
 ) d
@@ -66,6 +85,25 @@ FROM events
 WHERE event_id >= %(first)b::uuid AND event_id <= %(last)b::uuid AND event_id = ANY(%(ids)b::uuid[])
 """
 
+# The same of what is not to be sent.
+TYPES: Final = """
+SELECT event_id, event_type, created_at, ''::bytea
+FROM events
+WHERE event_id >= %(first)b::uuid AND event_id <= %(last)b::uuid AND event_id = ANY(%(ids)b::uuid[])
+"""
+
+# Whether there are events from before an id, which are those that are not kept: seldom, and then not for long.
+OVERDUE_EXIST: Final = "SELECT EXISTS (SELECT 1 FROM events WHERE event_id < %(bound)b)"
+
+# The rows of a shard whose events are from before an id, due or not, in the order of the key from one on.
+OVERDUE: Final = """
+SELECT webhook_id, event_id, due_at, customer_id, attempt, danger, trigger, replay_id
+FROM deliveries
+WHERE shard = %(shard)b AND event_id < %(bound)b
+    AND (webhook_id, due_at, event_id) > (%(after_webhook)b, %(after_due_at)b, %(after_event)b)
+ORDER BY webhook_id, due_at, event_id
+LIMIT %(limit)b
+"""
 
 # Only while the shard is ours at our epoch. No lock: a mark that comes too late costs one attempt, no delivery.
 SET_DANGER: Final = """
@@ -93,6 +131,7 @@ CROSS JOIN LATERAL (
 _Known = tuple[str, datetime, bytes]  # an event's type, when it was stored, its body
 
 _TRIGGERS: Final = {trigger.value: trigger for trigger in Trigger}
+_BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _STATUSES: Final = {status.value: status for status in WebhookStatus}  # of what is not known yet, nothing is sent
 
 
@@ -157,26 +196,81 @@ async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) ->
             "fresh": [request.is_fresh for request in requests],
         },
     )
-    found: list[FoundRow] = []
-    for ord_, webhook_id, event_id, due_at, customer_id, attempt, danger, trigger, replay_id in rows:
-        number: int = ord_ - 1
-        is_fresh = requests[number].is_fresh
-        found.append(
-            FoundRow(
-                number, webhook_id, event_id, due_at, customer_id, attempt, Danger(danger), is_fresh,
-                _TRIGGERS.get(trigger, Trigger.SCHEDULED), replay_id,
-            )
-        )  # fmt: skip
-    return found
+    found = [_found(row) for row in rows]
+    return [replace(row, is_fresh=True) if requests[row.request].is_fresh else row for row in found]
 
 
-async def with_bodies(connection: LoopConnection, rows: Sequence[FoundRow]) -> list[PendingDelivery]:
-    """The rows with what is to be sent. The body of an event that is not kept any more is empty, which no body is."""
+async def replaying(connection: LoopConnection, shards: Collection[int]) -> list[tuple[int, int]]:
+    """The webhooks of these shards that something is replayed to, each with its customer."""
+    rows = await connection.rows(REPLAYING, {"shards": list(shards)})
+    return [(webhook_id, customer_id) for webhook_id, customer_id in rows]
+
+
+async def fetch_replays(connection: LoopConnection, rooms: Sequence[tuple[int, int, int]]) -> list[FoundRow]:
+    """The next rows that are replays, of each (shard, webhook, room)."""
+    rows = await connection.rows(
+        FETCH_REPLAYS,
+        {
+            "shard": [shard for shard, _, _ in rooms],
+            "webhook_id": [webhook_id for _, webhook_id, _ in rooms],
+            "room": [room for _, _, room in rooms],
+        },
+    )
+    return [_found(row) for row in rows]
+
+
+def _found(row: Row) -> FoundRow:
+    ord_, webhook_id, event_id, due_at, customer_id, attempt, danger, trigger, replay_id = row
+    return FoundRow(
+        request=ord_ - 1,
+        webhook_id=webhook_id,
+        event_id=event_id,
+        due_at=due_at,
+        customer_id=customer_id,
+        attempt=attempt,
+        danger=Danger(danger),
+        is_fresh=False,
+        trigger=_TRIGGERS.get(trigger, Trigger.SCHEDULED),
+        replay_id=replay_id,
+    )
+
+
+async def overdue_exist(connection: LoopConnection, bound: UUID) -> bool:
+    """Whether there are events from before an id. Raises Unavailable."""
+    [(exist,)] = await connection.rows(OVERDUE_EXIST, {"bound": bound})
+    return exist
+
+
+async def overdue(
+    connection: LoopConnection, shard: int, bound: UUID, after: FoundRow | None, limit: int
+) -> list[FoundRow]:
+    """The next rows of a shard, after one, whose events are from before an id. Raises Unavailable."""
+    rows = await connection.rows(
+        OVERDUE,
+        {
+            "shard": shard,
+            "bound": bound,
+            "after_webhook": after.webhook_id if after else 0,
+            "after_due_at": after.due_at if after else _BEGINNING,
+            "after_event": after.event_id if after else UUID(int=0),
+            "limit": limit,
+        },
+    )
+    return [_found((1, *row)) for row in rows]
+
+
+async def with_bodies(
+    connection: LoopConnection, rows: Sequence[FoundRow], *, to_send: bool = True
+) -> list[PendingDelivery]:
+    """The rows with what is to be sent. The body of an event that is not kept any more is empty, which no body is.
+
+    With `to_send` False all are, but their types and times are those of their events while there are any.
+    """
     event_ids = {row.event_id for row in rows}
     if not event_ids:
         return []
     parameters = {"ids": list(event_ids), "first": min(event_ids), "last": max(event_ids)}
-    found = await connection.rows(BODIES, parameters)
+    found = await connection.rows(BODIES if to_send else TYPES, parameters)
     events: dict[UUID, _Known] = {event_id: (event_type, at, body) for event_id, event_type, at, body in found}
     gone = {} if len(events) == len(event_ids) else await _logged(connection, rows, events)
     return [

@@ -6,19 +6,23 @@ behind what the owner knows, and is lost with a crash for as long; nothing but p
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
 from uuid import UUID
 
 from ..domain.breaker import BreakerState
 from ..domain.health import SavedHealth
+from ..domain.throttle import Slowdown
 from .db import LoopConnection
 
 LOAD: Final = """
 SELECT webhook_id, breaker,
     greatest(0, coalesce(extract(epoch FROM probe_at - now()), 0))::double precision, probe_count,
     extract(epoch FROM now() - failing_since)::double precision, failure_count, blocked_count,
-    extract(epoch FROM now() - blocked_at)::double precision
+    extract(epoch FROM now() - blocked_at)::double precision,
+    greatest(0, coalesce(extract(epoch FROM hold_until - now()), 0))::double precision,
+    CASE WHEN throttled_until > now() THEN extract(epoch FROM throttled_until - now())::double precision END,
+    throttle_rate, throttle_ceiling
 FROM webhook_health
 WHERE webhook_id = ANY(%(ids)b::bigint[])
 """
@@ -26,23 +30,31 @@ WHERE webhook_id = ANY(%(ids)b::bigint[])
 # Only by the owner: a process that comes back from a long pause knows less than whoever took over.
 SAVE: Final = """
 INSERT INTO webhook_health AS h (
-    webhook_id, breaker, probe_at, probe_count, failing_since, failure_count, blocked_count, blocked_at, updated_at
+    webhook_id, breaker, probe_at, probe_count, failing_since, failure_count, blocked_count, blocked_at, hold_until,
+    throttled_until, throttle_rate, throttle_ceiling, updated_at
 )
 SELECT t.webhook_id, t.breaker, now() + t.probe_in * interval '1 second', t.probe_count,
     now() - t.failing * interval '1 second', t.failure_count, t.blocked_count, now() - t.blocked * interval '1 second',
-    now()
+    now() + t.hold * interval '1 second', now() + t.throttled * interval '1 second', t.throttle_rate,
+    t.throttle_ceiling, now()
 FROM unnest(
     %(webhook_id)b::bigint[], %(breaker)b::text[], %(probe_in)b::double precision[], %(probe_count)b::integer[],
     %(failing)b::double precision[], %(failure_count)b::integer[], %(blocked_count)b::integer[],
-    %(blocked)b::double precision[]
-) AS t(webhook_id, breaker, probe_in, probe_count, failing, failure_count, blocked_count, blocked)
+    %(blocked)b::double precision[], %(hold)b::double precision[], %(throttled)b::double precision[],
+    %(throttle_rate)b::double precision[], %(throttle_ceiling)b::double precision[]
+) AS t(
+    webhook_id, breaker, probe_in, probe_count, failing, failure_count, blocked_count, blocked, hold, throttled,
+    throttle_rate, throttle_ceiling
+)
 JOIN shards s ON s.shard = t.webhook_id %% 64
 WHERE s.owner = %(worker)b::uuid
 ORDER BY t.webhook_id
 ON CONFLICT (webhook_id) DO UPDATE SET
     breaker = excluded.breaker, probe_at = excluded.probe_at, probe_count = excluded.probe_count,
     failing_since = excluded.failing_since, failure_count = excluded.failure_count,
-    blocked_count = excluded.blocked_count, blocked_at = excluded.blocked_at, updated_at = excluded.updated_at
+    blocked_count = excluded.blocked_count, blocked_at = excluded.blocked_at, hold_until = excluded.hold_until,
+    throttled_until = excluded.throttled_until, throttle_rate = excluded.throttle_rate,
+    throttle_ceiling = excluded.throttle_ceiling, updated_at = excluded.updated_at
 """
 
 FORGET: Final = """
@@ -50,6 +62,14 @@ DELETE FROM webhook_health h USING shards s
 WHERE h.webhook_id = ANY(%(ids)b::bigint[]) AND s.shard = h.webhook_id %% 64 AND s.owner = %(worker)b::uuid
 """
 
+# Rows in which only times are left, and those are over.
+FORGET_OVER: Final = """
+DELETE FROM webhook_health h USING shards s
+WHERE h.breaker = 'closed' AND h.failing_since IS NULL AND h.blocked_count = 0
+    AND coalesce(greatest(h.hold_until, h.throttled_until) <= now(), true)
+    AND s.shard = h.webhook_id %% 64 AND s.owner = %(worker)b::uuid
+RETURNING h.webhook_id
+"""
 
 # A success since the failures that were saved: its owner died before it could save that. Reads the end of the log only.
 SUCCEEDED_LAST: Final = """
@@ -68,7 +88,12 @@ LAST_ROWS: Final = 2000  # of a shard: more than are settled in the seconds betw
 async def load(connection: LoopConnection, webhook_ids: Collection[int]) -> dict[int, SavedHealth]:
     """The health of those webhooks that are not well. Raises Unavailable."""
     rows = await connection.rows(LOAD, {"ids": list(webhook_ids)})
-    return {webhook_id: SavedHealth(BreakerState(breaker), *rest) for webhook_id, breaker, *rest in rows}
+    return {webhook_id: _saved(BreakerState(breaker), rest) for webhook_id, breaker, *rest in rows}
+
+
+def _saved(breaker: BreakerState, rest: Sequence[Any]) -> SavedHealth:
+    *saved, throttled, rate, ceiling = rest
+    return SavedHealth(breaker, *saved, slowdown=None if throttled is None else Slowdown(throttled, rate, ceiling))
 
 
 async def succeeded_last(connection: LoopConnection, until: Mapping[int, tuple[int, int]]) -> set[int]:
@@ -88,6 +113,7 @@ async def save(
     """Saves the health of webhooks, and that others are well again. Raises Unavailable."""
     if health:
         saved = list(health.values())
+        slowdowns = [item.slowdown for item in saved]
         await connection.rows(
             SAVE,
             {
@@ -100,7 +126,16 @@ async def save(
                 "failure_count": [item.failure_count for item in saved],
                 "blocked_count": [item.blocked_count for item in saved],
                 "blocked": [item.blocked_seconds for item in saved],
+                "hold": [item.hold_seconds or None for item in saved],
+                "throttled": [slowdown and slowdown.seconds for slowdown in slowdowns],
+                "throttle_rate": [slowdown and slowdown.rate for slowdown in slowdowns],
+                "throttle_ceiling": [slowdown and slowdown.ceiling for slowdown in slowdowns],
             },
         )
     if well:
         await connection.rows(FORGET, {"worker": worker, "ids": list(well)})
+
+
+async def forget_over(connection: LoopConnection, worker: UUID) -> set[int]:
+    """Removes the rows of own webhooks of which time has made nothing; returns whose. Raises Unavailable."""
+    return {webhook_id for (webhook_id,) in await connection.rows(FORGET_OVER, {"worker": worker})}

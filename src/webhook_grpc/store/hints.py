@@ -26,6 +26,7 @@ NOTIFY: Final = "SELECT pg_notify('webhook_grpc', %s)"
 _SEND_INTERVAL_SECONDS: Final = 0.05
 _RECONNECT_SECONDS: Final = 1.0
 _DUE: Final = re.compile(r"d[0-9]{1,2}")  # words of other versions, or of anybody who may NOTIFY, are passed over
+_COMMANDED: Final = re.compile(r"c[0-9]{1,2}")
 _CHANGED: Final = re.compile(r"w[0-9]{1,19}")
 _IDS_MAX: Final = 300  # a payload has at most 7,999 bytes
 
@@ -36,11 +37,13 @@ class Hints:
     def __init__(self, options: DatabaseOptions) -> None:
         self._connection = LoopConnection(options, "hints")
         self._due_shards: set[int] = set()
+        self._commanded_shards: set[int] = set()
         self._changed_webhooks: set[int] = set()
         self._logged = False
         self._wanted = asyncio.Event()
         self._alone = True
         self.on_webhooks_changed: Callable[[set[int]], None] = _ignore
+        self.on_commanded: Callable[[set[int]], None] = _ignore
         self.on_logged: Callable[[], None] = _ignore
 
     def process_counted(self, live_count: int) -> None:
@@ -53,6 +56,14 @@ class Hints:
             self._due_shards.update(shards)
             if self._due_shards:
                 self._wanted.set()
+
+    def commanded(self, shards: Iterable[int]) -> None:
+        """Tells everybody that there are commands for the owners of these shards."""
+        named = set(shards)
+        self.on_commanded(named)
+        if not self._alone and named:
+            self._commanded_shards.update(named)
+            self._wanted.set()
 
     def webhook_changed(self, webhook_id: int) -> None:
         """Tells everybody that a webhook was changed."""
@@ -85,9 +96,11 @@ class Hints:
 
     def _take(self) -> str:
         words = [f"d{shard}" for shard in self._due_shards]
+        words += [f"c{shard}" for shard in self._commanded_shards]
         words += [f"w{webhook_id}" for webhook_id in list(self._changed_webhooks)[:_IDS_MAX]]
         words += ["l"] if self._logged else []
         self._due_shards.clear()
+        self._commanded_shards.clear()
         self._changed_webhooks.clear()
         self._logged = False
         return " ".join(words)
@@ -105,11 +118,13 @@ class HintListener:
         options: DatabaseOptions,
         *,
         on_due: Callable[[set[int]], None],
+        on_commanded: Callable[[set[int]], None],
         on_webhooks_changed: Callable[[set[int]], None],
         on_logged: Callable[[], None],
     ) -> None:
         self._options = options
         self._on_due = on_due
+        self._on_commanded = on_commanded
         self._on_webhooks_changed = on_webhooks_changed
         self._on_logged = on_logged
 
@@ -131,9 +146,12 @@ class HintListener:
     def _hear(self, payload: str) -> None:
         words = payload.split()
         shards = {int(word[1:]) for word in words if _DUE.fullmatch(word)}
+        commanded = {int(word[1:]) for word in words if _COMMANDED.fullmatch(word)}
         webhook_ids = {int(word[1:]) for word in words if _CHANGED.fullmatch(word)}
         if shards:
             self._on_due(shards)
+        if commanded:
+            self._on_commanded(commanded)
         if webhook_ids:
             self._on_webhooks_changed(webhook_ids)
         if "l" in words:

@@ -90,6 +90,11 @@ class Settled:
     own_headers: tuple[str, ...] = ()  # names of the webhook's own headers that were sent
 
     @property
+    def shard(self) -> int:
+        """The shard whose owner settles it."""
+        return self.delivery.shard
+
+    @property
     def is_interrupted(self) -> bool:
         """Whether a process died during the attempt: perhaps of it."""
         return self.result is not None and self.result.reason is FailureReason.INTERRUPTED
@@ -125,11 +130,7 @@ def _settle_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Seq
     deliveries = [item.delivery for item in batch]
     results = [item.result for item in batch]
     return {
-        "worker": worker,
-        "shards": list(owned),
-        "shard_count": len(owned),
-        "epochs": [shard.epoch for shard in owned.values()],
-        "last_seqs": [shard.last_seq for shard in owned.values()],
+        **fence_parameters(worker, owned),
         "shard": [delivery.shard for delivery in deliveries],
         "webhook_id": [delivery.webhook_id for delivery in deliveries],
         "due_at": [delivery.due_at for delivery in deliveries],
@@ -149,12 +150,24 @@ def _settle_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Seq
         "response_status": [result.response_status if result else None for result in results],
         "response_body": [(result.response_body or None) if result else None for result in results],
         "own_headers": [" ".join(item.own_headers) or None for item in batch],
-        "response_headers": [_json_or_none(result) for result in results],
+        "response_headers": [headers_as_json(result) for result in results],
         "danger": [Danger.SUSPECT if item.is_interrupted else Danger.NONE for item in batch],
     }
 
 
-def _json_or_none(result: AttemptResult | None) -> str | None:
+def fence_parameters(worker: UUID, owned: Mapping[int, OwnedShard]) -> dict[str, object]:
+    """Whose the shards must still be, and from where their log goes on."""
+    return {
+        "worker": worker,
+        "shards": list(owned),
+        "shard_count": len(owned),
+        "epochs": [shard.epoch for shard in owned.values()],
+        "last_seqs": [shard.last_seq for shard in owned.values()],
+    }
+
+
+def headers_as_json(result: AttemptResult | None) -> str | None:
+    """The headers of an answer that are kept, NULL for none."""
     if result is None or not result.response_headers:
         return None
     return orjson.dumps(dict(result.response_headers)).decode("utf-8")

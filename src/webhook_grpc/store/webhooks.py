@@ -14,10 +14,13 @@ from ..domain.model import Webhook, WebhookSpec, WebhookStatus
 from .db import Database, Queries, Row, run
 from .outbox import request_id_reused
 
-_COLUMNS: Final = """
+# Of a webhook's row, in the order of `webhook_of`. A secret that no longer signs is as good as gone.
+COLUMNS: Final = """
     id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays_seconds,
     timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,
-    updated_at, previous_secret, previous_secret_until
+    updated_at,
+    CASE WHEN previous_secret_until > now() THEN previous_secret END AS previous_secret,
+    CASE WHEN previous_secret_until > now() THEN previous_secret_until END AS previous_secret_until
 """
 
 NEXT_ID: Final = "SELECT nextval(pg_get_serial_sequence('webhooks', 'id'))"
@@ -38,21 +41,22 @@ WHERE (
     SELECT count(*) FROM webhooks WHERE customer_id = %(customer_id)s AND status <> 'deleted'
 ) < %(webhooks_max)s
 ON CONFLICT (customer_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
-RETURNING {_COLUMNS}
+RETURNING {COLUMNS}
 """
 
+# A secret that was rotated since is not the one that the call made.
 CREATED_BEFORE: Final = f"""
-SELECT secret_generated, request_fingerprint, {_COLUMNS}
+SELECT secret_generated AND rotation_fingerprint IS NULL, request_fingerprint, {COLUMNS}
 FROM webhooks WHERE customer_id = %(customer_id)s AND request_id = %(request_id)s
 """
 
 GET: Final = f"""
-SELECT {_COLUMNS} FROM webhooks
+SELECT {COLUMNS} FROM webhooks
 WHERE id = %(id)s AND (%(customer_id)s::bigint IS NULL OR customer_id = %(customer_id)s) AND status <> 'deleted'
 """
 
 LIST: Final = f"""
-SELECT {_COLUMNS} FROM webhooks
+SELECT {COLUMNS} FROM webhooks
 WHERE (%(customer_id)s::bigint IS NULL OR customer_id = %(customer_id)s)
     AND id < %(before)s
     AND status <> 'deleted'
@@ -70,7 +74,7 @@ UPDATE webhooks SET name = %(name)s, url = %(url)s, events = %(events)s,
     headers = %(headers)s::jsonb, labels = %(labels)s::jsonb, description = %(description)s,
     version = version + 1, updated_at = now()
 WHERE id = %(id)s AND version = %(version)s AND status <> 'deleted'
-RETURNING {_COLUMNS}
+RETURNING {COLUMNS}
 """
 
 # No row: it is gone, or in none of the statuses from which this change is possible.
@@ -78,7 +82,7 @@ SET_STATUS: Final = f"""
 UPDATE webhooks SET status = %(status)s, status_reason = %(reason)s, version = version + 1, updated_at = now()
 WHERE id = %(id)s AND status = ANY(%(from_statuses)s::text[])
     AND (%(version)s::integer IS NULL OR version = %(version)s)
-RETURNING {_COLUMNS}
+RETURNING {COLUMNS}
 """
 
 # Switches a disabled webhook on again, half-open, whatever was known of it.
@@ -86,20 +90,21 @@ REOPEN: Final = f"""
 WITH reopened AS (
     UPDATE webhooks SET status = 'active', status_reason = '', version = version + 1, updated_at = now()
     WHERE id = %(id)s AND status = 'disabled'
-    RETURNING {_COLUMNS}
+    RETURNING {COLUMNS}
 ), half_open AS (
     INSERT INTO webhook_health (webhook_id, breaker)
     SELECT id, 'half_open' FROM reopened
     ON CONFLICT (webhook_id) DO UPDATE SET breaker = 'half_open', probe_at = NULL, probe_count = 0,
-        failing_since = NULL, failure_count = 0, blocked_count = 0, blocked_at = NULL, updated_at = now()
+        failing_since = NULL, failure_count = 0, blocked_count = 0, blocked_at = NULL, hold_until = NULL,
+        throttled_until = NULL, throttle_rate = NULL, throttle_ceiling = NULL, updated_at = now()
 )
-SELECT {_COLUMNS} FROM reopened
+SELECT {COLUMNS} FROM reopened
 """
 
-BY_IDS: Final = f"SELECT {_COLUMNS} FROM webhooks WHERE id = ANY(%(ids)b::bigint[])"
+BY_IDS: Final = f"SELECT {COLUMNS} FROM webhooks WHERE id = ANY(%(ids)b::bigint[])"
 
 # Everything that was changed lately; the time is long enough for any statement to have become visible.
-CHANGED_LATELY: Final = f"SELECT {_COLUMNS} FROM webhooks WHERE updated_at > now() - interval '15 seconds'"
+CHANGED_LATELY: Final = f"SELECT {COLUMNS} FROM webhooks WHERE updated_at > now() - interval '15 seconds'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,7 @@ async def create(database: Database, new: NewWebhook, webhooks_max: int) -> Crea
     }
     rows = await _create_in_turn(database, parameters)
     if rows:
-        return Created(_webhook(rows[0]), new.secret_generated)
+        return Created(webhook_of(rows[0]), new.secret_generated)
     before = await created_before(database, new)
     if before is not None:
         return before
@@ -180,7 +185,7 @@ async def created_before(database: Database, new: NewWebhook) -> Created | None:
     secret_generated, fingerprint, *columns = rows[0]
     if fingerprint != new.fingerprint:
         raise request_id_reused(new.request_id)
-    webhook = _webhook(columns)
+    webhook = webhook_of(columns)
     if webhook.status is WebhookStatus.DELETED:
         raise NotFound("webhook", str(webhook.webhook_id))
     return Created(webhook, secret_generated)
@@ -191,7 +196,7 @@ async def get(database: Database, customer_id: int | None, webhook_id: int) -> W
     rows = await database.rows(GET, {"id": webhook_id, "customer_id": customer_id})
     if not rows:
         raise NotFound("webhook", str(webhook_id))
-    return _webhook(rows[0])
+    return webhook_of(rows[0])
 
 
 async def list_page(
@@ -204,7 +209,7 @@ async def list_page(
         "before": min(before, INT64_MAX),
         "limit": limit,
     }
-    return [_webhook(row) for row in await database.rows(LIST, parameters)]
+    return [webhook_of(row) for row in await database.rows(LIST, parameters)]
 
 
 async def update(database: Database, current: Webhook, spec: WebhookSpec) -> Webhook:
@@ -213,7 +218,7 @@ async def update(database: Database, current: Webhook, spec: WebhookSpec) -> Web
     rows = await database.rows(UPDATE, parameters)
     if not rows:
         raise etag_mismatch(await get(database, current.customer_id, current.webhook_id))
-    return _webhook(rows[0])
+    return webhook_of(rows[0])
 
 
 async def set_status(
@@ -240,7 +245,7 @@ async def set_status(
         },
     )
     if rows:
-        return _webhook(rows[0])
+        return webhook_of(rows[0])
     raise await _why_not_changed(database, current, from_statuses, version)
 
 
@@ -251,7 +256,7 @@ async def resume(database: Database, current: Webhook) -> Webhook:
     """
     reopened = await database.rows(REOPEN, {"id": current.webhook_id})
     if reopened:
-        return _webhook(reopened[0])
+        return webhook_of(reopened[0])
     return await set_status(database, current, WebhookStatus.ACTIVE, (WebhookStatus.PAUSED, WebhookStatus.DISABLED))
 
 
@@ -281,12 +286,12 @@ def etag_mismatch(now: Webhook) -> Conflict:
 
 async def by_ids(database: Queries, webhook_ids: Collection[int]) -> list[Webhook]:
     """Webhooks for the engine, deleted ones too. Raises Unavailable."""
-    return [_webhook(row) for row in await database.rows(BY_IDS, {"ids": list(webhook_ids)})]
+    return [webhook_of(row) for row in await database.rows(BY_IDS, {"ids": list(webhook_ids)})]
 
 
 async def changed_lately(database: Queries) -> list[Webhook]:
     """Every webhook that was changed in the last seconds, deleted ones too. Raises Unavailable."""
-    return [_webhook(row) for row in await database.rows(CHANGED_LATELY)]
+    return [webhook_of(row) for row in await database.rows(CHANGED_LATELY)]
 
 
 def _spec_parameters(spec: WebhookSpec) -> dict[str, object]:
@@ -304,7 +309,8 @@ def _spec_parameters(spec: WebhookSpec) -> dict[str, object]:
     }
 
 
-def _webhook(row: Sequence[Any]) -> Webhook:
+def webhook_of(row: Sequence[Any]) -> Webhook:
+    """A row of COLUMNS."""
     (
         webhook_id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays,
         timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,

@@ -22,6 +22,7 @@ class Health:
             health.LOAD: reads(self._load),
             health.SAVE: writes(self._save),
             health.FORGET: writes(self._forget),
+            health.FORGET_OVER: writes(self._forget_over),
             health.SUCCEEDED_LAST: reads(self._succeeded_last),
         }
 
@@ -32,16 +33,21 @@ class Health:
             if known is not None:
                 passed = (now - known["at"]).total_seconds()
                 failing, blocked = known.get("failing"), known.get("blocked")
+                throttled = (known.get("throttled") or 0.0) - passed
                 rows.append((
                     webhook_id, known["breaker"], max(0.0, (known.get("probe_in") or 0.0) - passed),
                     known.get("probe_count", 0), None if failing is None else failing + passed,
                     known.get("failure_count", 0), known.get("blocked_count", 0),
-                    None if blocked is None else blocked + passed,
+                    None if blocked is None else blocked + passed, max(0.0, (known.get("hold") or 0.0) - passed),
+                    throttled if throttled > 0 else None, known.get("throttle_rate"), known.get("throttle_ceiling"),
                 ))  # fmt: skip
         return rows
 
     def _save(self, params: Params, now: datetime) -> list[Row]:
-        names = ("breaker", "probe_in", "probe_count", "failing", "failure_count", "blocked_count", "blocked")
+        names = (
+            "breaker", "probe_in", "probe_count", "failing", "failure_count", "blocked_count", "blocked", "hold",
+            "throttled", "throttle_rate", "throttle_ceiling",
+        )  # fmt: skip
         for at, webhook_id in enumerate(params["webhook_id"]):
             if self.tables.shards[shard_of(webhook_id)].owner == params["worker"]:
                 self.tables.health[webhook_id] = {"at": now, **{name: params[name][at] for name in names}}
@@ -52,6 +58,18 @@ class Health:
             if self.tables.shards[shard_of(webhook_id)].owner == params["worker"]:
                 self.tables.health.pop(webhook_id, None)
         return []
+
+    def _forget_over(self, params: Params, now: datetime) -> list[Row]:
+        return [
+            (webhook_id,)
+            for webhook_id, known in list(self.tables.health.items())
+            if self.tables.shards[shard_of(webhook_id)].owner == params["worker"]
+            and known["breaker"] == "closed"
+            and known.get("failing") is None
+            and not known.get("blocked_count")
+            and max(known.get("hold") or 0.0, known.get("throttled") or 0.0) <= (now - known["at"]).total_seconds()
+            and self.tables.health.pop(webhook_id)
+        ]
 
     def _succeeded_last(self, params: Params, _: datetime) -> list[Row]:
         found: list[Row] = []

@@ -10,9 +10,9 @@ from typing import Any
 from psycopg import errors
 
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.store import settlement
+from webhook_grpc.store import commands, settlement
 
-from .tables import OFF, Logged, Params, Row, Statement, Tables, writes
+from .tables import OFF, Logged, Params, Row, Statement, Tables, reads, writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Settling:
     tables: Tables
 
     def statements(self) -> dict[str, Statement]:
-        return {settlement.SETTLE: writes(self._settle)}
+        return {settlement.SETTLE: writes(self._settle), commands.WAITING: reads(_no_rows)}
 
     def _settle(self, params: Params, began_at: datetime) -> list[Row]:
         owned = {
@@ -76,3 +76,8 @@ class Settling:
         if item["retry_in"] is None and item["status"] == "cancelled" and item["outcome"] is None:
             return self.tables.webhooks[item["webhook_id"]].status in OFF
         return True
+
+
+def _no_rows(_: Params, __: datetime) -> list[Row]:
+    """Nobody asks for anything."""
+    return []

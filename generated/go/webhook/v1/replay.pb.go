@@ -83,7 +83,10 @@ func (ReplayStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 // A job that goes through the events of a window, oldest first, and delivers those that fit once more: with the same
-// `webhook-id` and a new timestamp, one attempt each, paced below live traffic. It survives restarts of the service.
+// `webhook-id` and a new timestamp, one attempt each, paced below live traffic. It survives restarts of the service. While
+// the receivers of what it has begun anew are down, or their webhooks paused, it waits for them. Of a customer's replays
+// that have not been through their windows, the oldest goes on and the others wait for their turn. Events of TestWebhook
+// are not replayed.
 type Replay struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Assigned by the service, positive.
@@ -94,19 +97,21 @@ type Replay struct {
 	WebhookIds []int64 `protobuf:"varint,3,rep,packed,name=webhook_ids,json=webhookIds,proto3" json:"webhook_ids,omitempty"`
 	// Only events of matching types: exact, `job.*` or `*`, at most 100. Empty: all.
 	EventTypes []string `protobuf:"bytes,4,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
-	// Only deliveries with one of these statuses; PENDING cannot be replayed. Empty: FAILED, CANCELLED and EXPIRED, or
-	// none if include_undelivered is set.
+	// Only deliveries with one of these statuses, whether or not their webhook still asks for their type; PENDING cannot be
+	// replayed. Empty: FAILED, CANCELLED and EXPIRED, or none if include_undelivered is set.
 	Statuses []DeliveryStatus `protobuf:"varint,5,rep,packed,name=statuses,proto3,enum=webhook.v1.DeliveryStatus" json:"statuses,omitempty"`
 	// Whether events are sent too that have no delivery to a webhook that matches them now: nobody matched at the time, or
 	// the webhook was created later, subscribed to something else or was DISABLED.
 	IncludeUndelivered bool `protobuf:"varint,6,opt,name=include_undelivered,json=includeUndelivered,proto3" json:"include_undelivered,omitempty"`
-	// Only events that were stored at or after this time.
+	// Only events that were stored at or after this time. At most 31 days before end_time. What is older than events are
+	// kept is not found.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// Only events that were stored before this time. Unset: until the call.
+	// Only events that were stored before this time. Unset, or later than the call: the time of the call. Every event that
+	// was acknowledged before the call is then looked at.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Where it stands.
 	Status ReplayStatus `protobuf:"varint,9,opt,name=status,proto3,enum=webhook.v1.ReplayStatus" json:"status,omitempty"`
-	// How many deliveries it has begun anew so far; of a dry run, how many it would.
+	// How many deliveries it has chosen so far, the sum of the five counts below; of a dry run, how many it would choose.
 	DeliveryCount int64 `protobuf:"varint,10,opt,name=delivery_count,json=deliveryCount,proto3" json:"delivery_count,omitempty"`
 	// How many of them are waiting to be sent.
 	PendingCount int64 `protobuf:"varint,11,opt,name=pending_count,json=pendingCount,proto3" json:"pending_count,omitempty"`
@@ -114,12 +119,14 @@ type Replay struct {
 	SucceededCount int64 `protobuf:"varint,12,opt,name=succeeded_count,json=succeededCount,proto3" json:"succeeded_count,omitempty"`
 	// How many failed.
 	FailedCount int64 `protobuf:"varint,13,opt,name=failed_count,json=failedCount,proto3" json:"failed_count,omitempty"`
-	// How many were cancelled or expired before they were sent.
+	// How many were cancelled or expired before they were sent. Those that CancelReplay found not begun anew yet are
+	// counted, but stay as they were.
 	CancelledCount int64 `protobuf:"varint,14,opt,name=cancelled_count,json=cancelledCount,proto3" json:"cancelled_count,omitempty"`
 	// How many needed nothing by the time it was their turn: pending again for another reason, or the webhook was deleted
 	// or disabled.
 	SkippedCount int64 `protobuf:"varint,15,opt,name=skipped_count,json=skippedCount,proto3" json:"skipped_count,omitempty"`
-	// Up to which time of the window events have been looked at.
+	// Up to which time of the window events have been looked at; end_time when all have been. A dry run counts for about
+	// 10 s: if this is before end_time, there may be more.
 	ProgressTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=progress_time,json=progressTime,proto3" json:"progress_time,omitempty"`
 	// When it was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`

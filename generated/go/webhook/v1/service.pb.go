@@ -91,13 +91,13 @@ type MatchVerdict int32
 const (
 	// Not set. Never returned.
 	MatchVerdict_MATCH_VERDICT_UNSPECIFIED MatchVerdict = 0
-	// It matched: there is a delivery.
+	// It matched: there is a delivery, or it is this webhook's test and still under way.
 	MatchVerdict_MATCH_VERDICT_MATCHED MatchVerdict = 1
 	// The webhook does not ask for this type.
 	MatchVerdict_MATCH_VERDICT_TYPE_NOT_SUBSCRIBED MatchVerdict = 2
 	// The webhook was created after the event was published.
 	MatchVerdict_MATCH_VERDICT_CREATED_LATER MatchVerdict = 3
-	// The webhook is disabled, and was when the event was published.
+	// The webhook is disabled, and was when the event was published. It does ask for the type.
 	MatchVerdict_MATCH_VERDICT_DISABLED MatchVerdict = 4
 	// The webhook would match now, but did not when the event was published: it was changed or was disabled then.
 	MatchVerdict_MATCH_VERDICT_CHANGED_LATER MatchVerdict = 5
@@ -162,11 +162,12 @@ const (
 	DeliveryStanding_DELIVERY_STANDING_UNSPECIFIED DeliveryStanding = 0
 	// It ended; the delivery's status says how.
 	DeliveryStanding_DELIVERY_STANDING_ENDED DeliveryStanding = 1
-	// Its next attempt is due at `until_time`.
+	// Its next attempt is due at `until_time`, and nothing else is in its way until then.
 	DeliveryStanding_DELIVERY_STANDING_SCHEDULED DeliveryStanding = 2
 	// It waits for ResumeWebhook.
 	DeliveryStanding_DELIVERY_STANDING_PAUSED DeliveryStanding = 3
-	// The receiver failed too often: nothing is sent to it until `until_time`, then one request.
+	// The receiver failed too often: nothing is sent to it until `until_time`, then one request. Without a time: that
+	// request is about to be sent, or is under way.
 	DeliveryStanding_DELIVERY_STANDING_BREAKER_OPEN DeliveryStanding = 4
 	// The receiver asked for it with Retry-After: nothing is sent to it until `until_time`.
 	DeliveryStanding_DELIVERY_STANDING_HELD DeliveryStanding = 5
@@ -1863,9 +1864,10 @@ type RotateWebhookSecretRequest struct {
 	WebhookId int64 `protobuf:"varint,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
 	// The new secret, as in Webhook. Empty: the service makes one, and returns it.
 	Secret string `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
-	// For how long the old secret signs too, 0 s to 7 days; 0 s if it has leaked. Unset: 24 h.
+	// For how long the old secret signs too, 0 s to 7 days; 0 s if it has leaked. Unset: 24 h. While an earlier rotation
+	// overlaps only 0 s is possible, which ends both old secrets at once; anything else is FAILED_PRECONDITION.
 	Overlap *durationpb.Duration `protobuf:"bytes,4,opt,name=overlap,proto3" json:"overlap,omitempty"`
-	// Makes the call safe to repeat, as in CreateWebhook.
+	// Makes the call safe to repeat, as in CreateWebhook. Each webhook remembers its last rotation.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2064,7 +2066,8 @@ type GetWebhookStatsRequest struct {
 	WebhookId int64 `protobuf:"varint,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
 	// Attempts that ended at or after this time are counted. Unset: 24 h before end_time.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// Attempts that ended before this time are counted. Unset: now. The window has at most 31 days.
+	// Attempts that ended before this time are counted. Unset: now. After start_time, by 31 days at the most; it may be in
+	// the future.
 	EndTime       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2249,31 +2252,36 @@ type GetWebhookStatsResponse struct {
 	AttemptCount int64 `protobuf:"varint,3,opt,name=attempt_count,json=attemptCount,proto3" json:"attempt_count,omitempty"`
 	// The same by outcome; those that did not occur are left out.
 	Outcomes []*OutcomeCount `protobuf:"bytes,4,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
-	// The share of attempts that succeeded, 0 to 1. 0 when there were none.
+	// The share of attempt_count that succeeded, 0 to 1. 0 when there were none.
 	SuccessRate float64 `protobuf:"fixed64,5,opt,name=success_rate,json=successRate,proto3" json:"success_rate,omitempty"`
-	// The deliveries that ended in the window; those that did not occur are left out.
+	// The deliveries that ended in the window, tests not counted; what did not occur is left out. One that was begun anew
+	// and ended again counts again.
 	Endings []*EndingCount `protobuf:"bytes,6,rep,name=endings,proto3" json:"endings,omitempty"`
-	// Half of the attempts of the window that were answered took no longer. Unset when there were none.
+	// Half of the attempts of the window that were answered, with whatever status, took no longer from the start to the
+	// status line: the latency of one of them, in whole milliseconds. Unset when there were none.
 	LatencyP50 *durationpb.Duration `protobuf:"bytes,7,opt,name=latency_p50,json=latencyP50,proto3" json:"latency_p50,omitempty"`
 	// The same for 95 of 100.
 	LatencyP95 *durationpb.Duration `protobuf:"bytes,8,opt,name=latency_p95,json=latencyP95,proto3" json:"latency_p95,omitempty"`
 	// The same for 99 of 100.
 	LatencyP99 *durationpb.Duration `protobuf:"bytes,9,opt,name=latency_p99,json=latencyP99,proto3" json:"latency_p99,omitempty"`
-	// Whether the window held more than the million attempts that are looked at; the numbers are those of the latest.
+	// Whether the window held more than the 1,000,000 rows of the log that are looked at: one for each attempt and each
+	// ending without one. The numbers are those of the latest.
 	Truncated bool `protobuf:"varint,10,opt,name=truncated,proto3" json:"truncated,omitempty"`
-	// Deliveries that are pending now. Counted up to 1,000,000.
+	// Deliveries that are pending now, whatever the window. Counted up to 1,000,000, those that are due first.
 	PendingCount int64 `protobuf:"varint,11,opt,name=pending_count,json=pendingCount,proto3" json:"pending_count,omitempty"`
-	// How many of them are due.
+	// How many of them are due, though they may have to wait: for a slot, a probe, a limit or ResumeWebhook.
 	DueCount int64 `protobuf:"varint,12,opt,name=due_count,json=dueCount,proto3" json:"due_count,omitempty"`
 	// How long the oldest of them has been due. Unset when none is.
 	OldestDueAge *durationpb.Duration `protobuf:"bytes,13,opt,name=oldest_due_age,json=oldestDueAge,proto3" json:"oldest_due_age,omitempty"`
-	// How the receiver is treated now.
+	// How the receiver is treated now. This and the times below are known a second or two late.
 	BreakerState BreakerState `protobuf:"varint,14,opt,name=breaker_state,json=breakerState,proto3,enum=webhook.v1.BreakerState" json:"breaker_state,omitempty"`
-	// When one request may probe the receiver. Set only while the breaker is OPEN.
+	// When one request may probe the receiver. Set only while the breaker is OPEN; in the past if that request is about to
+	// be sent, is under way, or nothing is due that could be sent.
 	BreakerProbeTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=breaker_probe_time,json=breakerProbeTime,proto3" json:"breaker_probe_time,omitempty"`
-	// Until when nothing is sent because the receiver asked for it with Retry-After.
+	// Until when nothing is sent because the receiver asked for it with Retry-After. Unset when that is over.
 	HoldUntilTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=hold_until_time,json=holdUntilTime,proto3" json:"hold_until_time,omitempty"`
-	// The first failure since the last success. Unset while the receiver is well.
+	// The first failure since the last success. Unset while the receiver is well, and usually in the first minute of
+	// failures.
 	FailingSinceTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=failing_since_time,json=failingSinceTime,proto3" json:"failing_since_time,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -2909,11 +2917,12 @@ type WebhookExplanation struct {
 	Verdict MatchVerdict `protobuf:"varint,4,opt,name=verdict,proto3,enum=webhook.v1.MatchVerdict" json:"verdict,omitempty"`
 	// Where its delivery stands.
 	Standing DeliveryStanding `protobuf:"varint,5,opt,name=standing,proto3,enum=webhook.v1.DeliveryStanding" json:"standing,omitempty"`
-	// Until when it waits, as far as that is known.
+	// Until when it waits, as far as that is known. If several things are in its way, the last of them counts. What the
+	// receiver's answers have to do with it is known a second or two late.
 	UntilTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=until_time,json=untilTime,proto3" json:"until_time,omitempty"`
-	// All of it as a sentence.
+	// All of it as an English sentence, for people: its wording may change.
 	Explanation string `protobuf:"bytes,7,opt,name=explanation,proto3" json:"explanation,omitempty"`
-	// The delivery, if there is one.
+	// The delivery, if there is one. Its last_attempt has no bodies and no headers; GetDelivery returns them.
 	Delivery      *Delivery `protobuf:"bytes,8,opt,name=delivery,proto3" json:"delivery,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3010,8 +3019,8 @@ type ExplainEventResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event, without its data.
 	Event *Event `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
-	// One entry for each webhook of the customer, and for each deleted one that has a delivery of the event; the oldest
-	// webhook first.
+	// One entry for each webhook of the customer, and for each deleted one that has a delivery of the event (of very many
+	// deleted ones the newest 1,000 are looked at); the oldest webhook first.
 	Webhooks      []*WebhookExplanation `protobuf:"bytes,2,rep,name=webhooks,proto3" json:"webhooks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3186,7 +3195,8 @@ type CreateReplayRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What to replay.
 	Replay *Replay `protobuf:"bytes,1,opt,name=replay,proto3" json:"replay,omitempty"`
-	// Only counts: `delivery_count` of the answer tells how many deliveries it would begin anew. Nothing is stored.
+	// Only counts: `delivery_count` of the answer tells how many deliveries it would begin anew, `progress_time` up to
+	// where it has counted. Nothing is stored, request_id is not looked at.
 	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	// Makes the call safe to repeat, as in CreateWebhook.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`

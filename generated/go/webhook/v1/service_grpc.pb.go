@@ -81,7 +81,8 @@ type WebhookServiceClient interface {
 	// request at a time and gets more as they are answered.
 	ResumeWebhook(ctx context.Context, in *ResumeWebhookRequest, opts ...grpc.CallOption) (*Webhook, error)
 	// Gives a webhook a new secret. For a time requests are signed with the old one as well, so that the receiver can change
-	// over without refusing any.
+	// over without refusing any: `webhook-signature` carries a signature of each, `X-Webhook-Signature` keeps to the old one
+	// until secret_overlap_end_time.
 	RotateWebhookSecret(ctx context.Context, in *RotateWebhookSecretRequest, opts ...grpc.CallOption) (*Webhook, error)
 	// Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
 	// not an error of the call. The attempt is in the history and the stream; it counts for nothing else.
@@ -128,7 +129,8 @@ type WebhookServiceClient interface {
 	GetReplay(ctx context.Context, in *GetReplayRequest, opts ...grpc.CallOption) (*Replay, error)
 	// Lists replays, newest first.
 	ListReplays(ctx context.Context, in *ListReplaysRequest, opts ...grpc.CallOption) (*ListReplaysResponse, error)
-	// Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED.
+	// Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED, within a second or so; until then
+	// `pending_count` tells how many are left.
 	CancelReplay(ctx context.Context, in *CancelReplayRequest, opts ...grpc.CallOption) (*Replay, error)
 	// Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
 	// for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there
@@ -480,7 +482,8 @@ type WebhookServiceServer interface {
 	// request at a time and gets more as they are answered.
 	ResumeWebhook(context.Context, *ResumeWebhookRequest) (*Webhook, error)
 	// Gives a webhook a new secret. For a time requests are signed with the old one as well, so that the receiver can change
-	// over without refusing any.
+	// over without refusing any: `webhook-signature` carries a signature of each, `X-Webhook-Signature` keeps to the old one
+	// until secret_overlap_end_time.
 	RotateWebhookSecret(context.Context, *RotateWebhookSecretRequest) (*Webhook, error)
 	// Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
 	// not an error of the call. The attempt is in the history and the stream; it counts for nothing else.
@@ -527,7 +530,8 @@ type WebhookServiceServer interface {
 	GetReplay(context.Context, *GetReplayRequest) (*Replay, error)
 	// Lists replays, newest first.
 	ListReplays(context.Context, *ListReplaysRequest) (*ListReplaysResponse, error)
-	// Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED.
+	// Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED, within a second or so; until then
+	// `pending_count` tells how many are left.
 	CancelReplay(context.Context, *CancelReplayRequest) (*Replay, error)
 	// Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
 	// for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there

@@ -52,7 +52,10 @@ Global___ReplayStatus: _TypeAlias = ReplayStatus  # noqa: Y015
 @_typing.final
 class Replay(_message.Message):
     """A job that goes through the events of a window, oldest first, and delivers those that fit once more: with the same
-    `webhook-id` and a new timestamp, one attempt each, paced below live traffic. It survives restarts of the service.
+    `webhook-id` and a new timestamp, one attempt each, paced below live traffic. It survives restarts of the service. While
+    the receivers of what it has begun anew are down, or their webhooks paused, it waits for them. Of a customer's replays
+    that have not been through their windows, the oldest goes on and the others wait for their turn. Events of TestWebhook
+    are not replayed.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -86,7 +89,7 @@ class Replay(_message.Message):
     status: Global___ReplayStatus.ValueType
     """Where it stands."""
     delivery_count: _builtins.int
-    """How many deliveries it has begun anew so far; of a dry run, how many it would."""
+    """How many deliveries it has chosen so far, the sum of the five counts below; of a dry run, how many it would choose."""
     pending_count: _builtins.int
     """How many of them are waiting to be sent."""
     succeeded_count: _builtins.int
@@ -94,7 +97,9 @@ class Replay(_message.Message):
     failed_count: _builtins.int
     """How many failed."""
     cancelled_count: _builtins.int
-    """How many were cancelled or expired before they were sent."""
+    """How many were cancelled or expired before they were sent. Those that CancelReplay found not begun anew yet are
+    counted, but stay as they were.
+    """
     skipped_count: _builtins.int
     """How many needed nothing by the time it was their turn: pending again for another reason, or the webhook was deleted
     or disabled.
@@ -109,21 +114,27 @@ class Replay(_message.Message):
 
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_delivery_pb2.DeliveryStatus.ValueType]:
-        """Only deliveries with one of these statuses; PENDING cannot be replayed. Empty: FAILED, CANCELLED and EXPIRED, or
-        none if include_undelivered is set.
+        """Only deliveries with one of these statuses, whether or not their webhook still asks for their type; PENDING cannot be
+        replayed. Empty: FAILED, CANCELLED and EXPIRED, or none if include_undelivered is set.
         """
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """Only events that were stored at or after this time."""
+        """Only events that were stored at or after this time. At most 31 days before end_time. What is older than events are
+        kept is not found.
+        """
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Only events that were stored before this time. Unset: until the call."""
+        """Only events that were stored before this time. Unset, or later than the call: the time of the call. Every event that
+        was acknowledged before the call is then looked at.
+        """
 
     @_builtins.property
     def progress_time(self) -> _timestamp_pb2.Timestamp:
-        """Up to which time of the window events have been looked at."""
+        """Up to which time of the window events have been looked at; end_time when all have been. A dry run counts for about
+        10 s: if this is before end_time, there may be more.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

@@ -64,13 +64,13 @@ class _MatchVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MatchVer
     MATCH_VERDICT_UNSPECIFIED: _MatchVerdict.ValueType  # 0
     """Not set. Never returned."""
     MATCH_VERDICT_MATCHED: _MatchVerdict.ValueType  # 1
-    """It matched: there is a delivery."""
+    """It matched: there is a delivery, or it is this webhook's test and still under way."""
     MATCH_VERDICT_TYPE_NOT_SUBSCRIBED: _MatchVerdict.ValueType  # 2
     """The webhook does not ask for this type."""
     MATCH_VERDICT_CREATED_LATER: _MatchVerdict.ValueType  # 3
     """The webhook was created after the event was published."""
     MATCH_VERDICT_DISABLED: _MatchVerdict.ValueType  # 4
-    """The webhook is disabled, and was when the event was published."""
+    """The webhook is disabled, and was when the event was published. It does ask for the type."""
     MATCH_VERDICT_CHANGED_LATER: _MatchVerdict.ValueType  # 5
     """The webhook would match now, but did not when the event was published: it was changed or was disabled then."""
     MATCH_VERDICT_TEST_OF_ANOTHER: _MatchVerdict.ValueType  # 6
@@ -82,13 +82,13 @@ class MatchVerdict(_MatchVerdict, metaclass=_MatchVerdictEnumTypeWrapper):
 MATCH_VERDICT_UNSPECIFIED: MatchVerdict.ValueType  # 0
 """Not set. Never returned."""
 MATCH_VERDICT_MATCHED: MatchVerdict.ValueType  # 1
-"""It matched: there is a delivery."""
+"""It matched: there is a delivery, or it is this webhook's test and still under way."""
 MATCH_VERDICT_TYPE_NOT_SUBSCRIBED: MatchVerdict.ValueType  # 2
 """The webhook does not ask for this type."""
 MATCH_VERDICT_CREATED_LATER: MatchVerdict.ValueType  # 3
 """The webhook was created after the event was published."""
 MATCH_VERDICT_DISABLED: MatchVerdict.ValueType  # 4
-"""The webhook is disabled, and was when the event was published."""
+"""The webhook is disabled, and was when the event was published. It does ask for the type."""
 MATCH_VERDICT_CHANGED_LATER: MatchVerdict.ValueType  # 5
 """The webhook would match now, but did not when the event was published: it was changed or was disabled then."""
 MATCH_VERDICT_TEST_OF_ANOTHER: MatchVerdict.ValueType  # 6
@@ -106,11 +106,13 @@ class _DeliveryStandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deli
     DELIVERY_STANDING_ENDED: _DeliveryStanding.ValueType  # 1
     """It ended; the delivery's status says how."""
     DELIVERY_STANDING_SCHEDULED: _DeliveryStanding.ValueType  # 2
-    """Its next attempt is due at `until_time`."""
+    """Its next attempt is due at `until_time`, and nothing else is in its way until then."""
     DELIVERY_STANDING_PAUSED: _DeliveryStanding.ValueType  # 3
     """It waits for ResumeWebhook."""
     DELIVERY_STANDING_BREAKER_OPEN: _DeliveryStanding.ValueType  # 4
-    """The receiver failed too often: nothing is sent to it until `until_time`, then one request."""
+    """The receiver failed too often: nothing is sent to it until `until_time`, then one request. Without a time: that
+    request is about to be sent, or is under way.
+    """
     DELIVERY_STANDING_HELD: _DeliveryStanding.ValueType  # 5
     """The receiver asked for it with Retry-After: nothing is sent to it until `until_time`."""
     DELIVERY_STANDING_RATE_LIMITED: _DeliveryStanding.ValueType  # 6
@@ -128,11 +130,13 @@ DELIVERY_STANDING_UNSPECIFIED: DeliveryStanding.ValueType  # 0
 DELIVERY_STANDING_ENDED: DeliveryStanding.ValueType  # 1
 """It ended; the delivery's status says how."""
 DELIVERY_STANDING_SCHEDULED: DeliveryStanding.ValueType  # 2
-"""Its next attempt is due at `until_time`."""
+"""Its next attempt is due at `until_time`, and nothing else is in its way until then."""
 DELIVERY_STANDING_PAUSED: DeliveryStanding.ValueType  # 3
 """It waits for ResumeWebhook."""
 DELIVERY_STANDING_BREAKER_OPEN: DeliveryStanding.ValueType  # 4
-"""The receiver failed too often: nothing is sent to it until `until_time`, then one request."""
+"""The receiver failed too often: nothing is sent to it until `until_time`, then one request. Without a time: that
+request is about to be sent, or is under way.
+"""
 DELIVERY_STANDING_HELD: DeliveryStanding.ValueType  # 5
 """The receiver asked for it with Retry-After: nothing is sent to it until `until_time`."""
 DELIVERY_STANDING_RATE_LIMITED: DeliveryStanding.ValueType  # 6
@@ -964,10 +968,12 @@ class RotateWebhookSecretRequest(_message.Message):
     secret: _builtins.str
     """The new secret, as in Webhook. Empty: the service makes one, and returns it."""
     request_id: _builtins.str
-    """Makes the call safe to repeat, as in CreateWebhook."""
+    """Makes the call safe to repeat, as in CreateWebhook. Each webhook remembers its last rotation."""
     @_builtins.property
     def overlap(self) -> _duration_pb2.Duration:
-        """For how long the old secret signs too, 0 s to 7 days; 0 s if it has leaked. Unset: 24 h."""
+        """For how long the old secret signs too, 0 s to 7 days; 0 s if it has leaked. Unset: 24 h. While an earlier rotation
+        overlaps only 0 s is possible, which ends both old secrets at once; anything else is FAILED_PRECONDITION.
+        """
 
     def __init__(
         self,
@@ -1064,7 +1070,9 @@ class GetWebhookStatsRequest(_message.Message):
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Attempts that ended before this time are counted. Unset: now. The window has at most 31 days."""
+        """Attempts that ended before this time are counted. Unset: now. After start_time, by 31 days at the most; it may be in
+        the future.
+        """
 
     def __init__(
         self,
@@ -1160,15 +1168,17 @@ class GetWebhookStatsResponse(_message.Message):
     attempt_count: _builtins.int
     """The attempts of the window, tests not counted."""
     success_rate: _builtins.float
-    """The share of attempts that succeeded, 0 to 1. 0 when there were none."""
+    """The share of attempt_count that succeeded, 0 to 1. 0 when there were none."""
     truncated: _builtins.bool
-    """Whether the window held more than the million attempts that are looked at; the numbers are those of the latest."""
+    """Whether the window held more than the 1,000,000 rows of the log that are looked at: one for each attempt and each
+    ending without one. The numbers are those of the latest.
+    """
     pending_count: _builtins.int
-    """Deliveries that are pending now. Counted up to 1,000,000."""
+    """Deliveries that are pending now, whatever the window. Counted up to 1,000,000, those that are due first."""
     due_count: _builtins.int
-    """How many of them are due."""
+    """How many of them are due, though they may have to wait: for a slot, a probe, a limit or ResumeWebhook."""
     breaker_state: Global___BreakerState.ValueType
-    """How the receiver is treated now."""
+    """How the receiver is treated now. This and the times below are known a second or two late."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """The start of the window."""
@@ -1183,11 +1193,15 @@ class GetWebhookStatsResponse(_message.Message):
 
     @_builtins.property
     def endings(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndingCount]:
-        """The deliveries that ended in the window; those that did not occur are left out."""
+        """The deliveries that ended in the window, tests not counted; what did not occur is left out. One that was begun anew
+        and ended again counts again.
+        """
 
     @_builtins.property
     def latency_p50(self) -> _duration_pb2.Duration:
-        """Half of the attempts of the window that were answered took no longer. Unset when there were none."""
+        """Half of the attempts of the window that were answered, with whatever status, took no longer from the start to the
+        status line: the latency of one of them, in whole milliseconds. Unset when there were none.
+        """
 
     @_builtins.property
     def latency_p95(self) -> _duration_pb2.Duration:
@@ -1203,15 +1217,19 @@ class GetWebhookStatsResponse(_message.Message):
 
     @_builtins.property
     def breaker_probe_time(self) -> _timestamp_pb2.Timestamp:
-        """When one request may probe the receiver. Set only while the breaker is OPEN."""
+        """When one request may probe the receiver. Set only while the breaker is OPEN; in the past if that request is about to
+        be sent, is under way, or nothing is due that could be sent.
+        """
 
     @_builtins.property
     def hold_until_time(self) -> _timestamp_pb2.Timestamp:
-        """Until when nothing is sent because the receiver asked for it with Retry-After."""
+        """Until when nothing is sent because the receiver asked for it with Retry-After. Unset when that is over."""
 
     @_builtins.property
     def failing_since_time(self) -> _timestamp_pb2.Timestamp:
-        """The first failure since the last success. Unset while the receiver is well."""
+        """The first failure since the last success. Unset while the receiver is well, and usually in the first minute of
+        failures.
+        """
 
     def __init__(
         self,
@@ -1505,14 +1523,16 @@ class WebhookExplanation(_message.Message):
     standing: Global___DeliveryStanding.ValueType
     """Where its delivery stands."""
     explanation: _builtins.str
-    """All of it as a sentence."""
+    """All of it as an English sentence, for people: its wording may change."""
     @_builtins.property
     def until_time(self) -> _timestamp_pb2.Timestamp:
-        """Until when it waits, as far as that is known."""
+        """Until when it waits, as far as that is known. If several things are in its way, the last of them counts. What the
+        receiver's answers have to do with it is known a second or two late.
+        """
 
     @_builtins.property
     def delivery(self) -> _delivery_pb2.Delivery:
-        """The delivery, if there is one."""
+        """The delivery, if there is one. Its last_attempt has no bodies and no headers; GetDelivery returns them."""
 
     def __init__(
         self,
@@ -1548,8 +1568,8 @@ class ExplainEventResponse(_message.Message):
 
     @_builtins.property
     def webhooks(self) -> _containers.RepeatedCompositeFieldContainer[Global___WebhookExplanation]:
-        """One entry for each webhook of the customer, and for each deleted one that has a delivery of the event; the oldest
-        webhook first.
+        """One entry for each webhook of the customer, and for each deleted one that has a delivery of the event (of very many
+        deleted ones the newest 1,000 are looked at); the oldest webhook first.
         """
 
     def __init__(
@@ -1634,7 +1654,9 @@ class CreateReplayRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
-    """Only counts: `delivery_count` of the answer tells how many deliveries it would begin anew. Nothing is stored."""
+    """Only counts: `delivery_count` of the answer tells how many deliveries it would begin anew, `progress_time` up to
+    where it has counted. Nothing is stored, request_id is not looked at.
+    """
     request_id: _builtins.str
     """Makes the call safe to repeat, as in CreateWebhook."""
     @_builtins.property

@@ -258,7 +258,8 @@ class WebhookServiceServicer(object):
 
     def RotateWebhookSecret(self, request, context):
         """Gives a webhook a new secret. For a time requests are signed with the old one as well, so that the receiver can change
-        over without refusing any.
+        over without refusing any: `webhook-signature` carries a signature of each, `X-Webhook-Signature` keeps to the old one
+        until secret_overlap_end_time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -410,7 +411,8 @@ class WebhookServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelReplay(self, request, context):
-        """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED.
+        """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED, within a second or so; until then
+        `pending_count` tells how many are left.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -64,7 +64,8 @@ class WebhookServiceStub:
     """
     RotateWebhookSecret: _grpc.UnaryUnaryMultiCallable[_service_pb2.RotateWebhookSecretRequest, _webhook_pb2.Webhook]
     """Gives a webhook a new secret. For a time requests are signed with the old one as well, so that the receiver can change
-    over without refusing any.
+    over without refusing any: `webhook-signature` carries a signature of each, `X-Webhook-Signature` keeps to the old one
+    until secret_overlap_end_time.
     """
     TestWebhook: _grpc.UnaryUnaryMultiCallable[_service_pb2.TestWebhookRequest, _service_pb2.TestWebhookResponse]
     """Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
@@ -117,7 +118,9 @@ class WebhookServiceStub:
     ListReplays: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListReplaysRequest, _service_pb2.ListReplaysResponse]
     """Lists replays, newest first."""
     CancelReplay: _grpc.UnaryUnaryMultiCallable[_service_pb2.CancelReplayRequest, _replay_pb2.Replay]
-    """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED."""
+    """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED, within a second or so; until then
+    `pending_count` tells how many are left.
+    """
     DeleteCustomerData: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteCustomerDataRequest, _service_pb2.DeleteCustomerDataResponse]
     """Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
     for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there
@@ -154,7 +157,8 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     """
     RotateWebhookSecret: _aio.UnaryUnaryMultiCallable[_service_pb2.RotateWebhookSecretRequest, _webhook_pb2.Webhook]  # type: ignore[assignment]
     """Gives a webhook a new secret. For a time requests are signed with the old one as well, so that the receiver can change
-    over without refusing any.
+    over without refusing any: `webhook-signature` carries a signature of each, `X-Webhook-Signature` keeps to the old one
+    until secret_overlap_end_time.
     """
     TestWebhook: _aio.UnaryUnaryMultiCallable[_service_pb2.TestWebhookRequest, _service_pb2.TestWebhookResponse]  # type: ignore[assignment]
     """Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
@@ -207,7 +211,9 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     ListReplays: _aio.UnaryUnaryMultiCallable[_service_pb2.ListReplaysRequest, _service_pb2.ListReplaysResponse]  # type: ignore[assignment]
     """Lists replays, newest first."""
     CancelReplay: _aio.UnaryUnaryMultiCallable[_service_pb2.CancelReplayRequest, _replay_pb2.Replay]  # type: ignore[assignment]
-    """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED."""
+    """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED, within a second or so; until then
+    `pending_count` tells how many are left.
+    """
     DeleteCustomerData: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteCustomerDataRequest, _service_pb2.DeleteCustomerDataResponse]  # type: ignore[assignment]
     """Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
     for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there
@@ -289,7 +295,8 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_webhook_pb2.Webhook, _abc.Awaitable[_webhook_pb2.Webhook]]:
         """Gives a webhook a new secret. For a time requests are signed with the old one as well, so that the receiver can change
-        over without refusing any.
+        over without refusing any: `webhook-signature` carries a signature of each, `X-Webhook-Signature` keeps to the old one
+        until secret_overlap_end_time.
         """
 
     @_abc_1.abstractmethod
@@ -468,7 +475,9 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.CancelReplayRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_replay_pb2.Replay, _abc.Awaitable[_replay_pb2.Replay]]:
-        """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED."""
+        """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED, within a second or so; until then
+        `pending_count` tells how many are left.
+        """
 
     @_abc_1.abstractmethod
     def DeleteCustomerData(

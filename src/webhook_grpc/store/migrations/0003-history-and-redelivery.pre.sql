@@ -17,7 +17,7 @@ ALTER TABLE webhooks
     ADD COLUMN previous_secret bytea,
     ADD COLUMN previous_secret_until timestamptz,
     ADD COLUMN rotation_request_id text,
-    ADD COLUMN rotation_fingerprint bigint;
+    ADD COLUMN rotation_fingerprint bigint;  -- of the last rotation; NULL: the secret is the first
 
 -- The event of a TestWebhook call goes to this webhook only.
 ALTER TABLE events ADD COLUMN test_webhook_id bigint;
@@ -25,8 +25,9 @@ CREATE INDEX events_by_customer ON events (customer_id, event_id);
 
 -- What causes the next attempt: NULL for the publication or the schedule. Whatever else it is, there is one attempt only.
 ALTER TABLE deliveries ADD COLUMN trigger text, ADD COLUMN replay_id bigint;
--- Empty but for what a replay has under way, which is little: see docs/decisions/0010-commands.md.
+-- Both empty but for what replays have under way, which is little: see docs/decisions/0010-commands.md.
 CREATE INDEX deliveries_by_replay ON deliveries (replay_id) WHERE replay_id IS NOT NULL;
+CREATE INDEX deliveries_replaying ON deliveries (shard, webhook_id, due_at, event_id) WHERE trigger = 'replay';
 
 -- `trigger` is written for endings and restarts too. A row whose customer's data was deleted has the status 'erased' and
 -- nothing else: its `seq` must not become a hole.
@@ -34,7 +35,9 @@ ALTER TABLE attempts
     ADD COLUMN replay_id bigint,
     ADD COLUMN own_headers text,  -- names of the webhook's own headers that were sent, separated by spaces
     ADD COLUMN response_headers text;  -- a JSON object of those that are kept, NULL for none
-CREATE INDEX attempts_by_time ON attempts (webhook_id, created_at, seq);
+-- With all that GetWebhookStats counts, so that a million attempts are counted without reading their rows.
+CREATE INDEX attempts_by_time ON attempts (webhook_id, created_at, seq)
+    INCLUDE (status, outcome, trigger, latency_ms, response_status);
 CREATE INDEX attempts_by_ending ON attempts (webhook_id, status, event_created_at, event_id, seq)
     WHERE status IN ('failed', 'cancelled', 'expired');
 CREATE INDEX attempts_by_replay ON attempts (replay_id, status) WHERE replay_id IS NOT NULL;
@@ -72,18 +75,20 @@ CREATE TABLE replays (
     status text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'completed', 'cancelled')),
     position uuid NOT NULL,  -- the last event that was looked at
     is_exhausted boolean NOT NULL DEFAULT false,  -- whether there is none after it
+    is_settled boolean NOT NULL DEFAULT false,  -- whether it has ended and nothing of it is waiting any more
     delivery_count bigint NOT NULL DEFAULT 0,
     skipped_count bigint NOT NULL DEFAULT 0,
-    succeeded_count bigint NOT NULL DEFAULT 0,  -- these three once it has ended, before that they are in the log
+    succeeded_count bigint NOT NULL DEFAULT 0,  -- these three once it is settled; what is in the log by then is not here
     failed_count bigint NOT NULL DEFAULT 0,
-    cancelled_count bigint NOT NULL DEFAULT 0,
+    cancelled_count bigint NOT NULL DEFAULT 0,  -- and before that, the commands that its cancellation dropped
     request_id text,
     request_fingerprint bigint,
     created_at timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz
 );
 CREATE INDEX replays_by_customer ON replays (customer_id, replay_id);
-CREATE INDEX replays_running ON replays (replay_id) WHERE status = 'running';
+-- Few rows: what the job looks at, and what counts against the customer's quota.
+CREATE INDEX replays_unsettled ON replays (customer_id, replay_id) WHERE NOT is_settled;
 CREATE UNIQUE INDEX replays_by_request ON replays (customer_id, request_id) WHERE request_id IS NOT NULL;
 
 -- Customers whose data is being deleted, or was.
@@ -95,7 +100,9 @@ CREATE TABLE erasures (
 
 ALTER TABLE webhook_health
     ADD COLUMN hold_until timestamptz,  -- nothing is sent before: the receiver asked for it
-    ADD COLUMN throttled_until timestamptz;  -- its 429 answers slow it down until then
+    ADD COLUMN throttled_until timestamptz,  -- its 429 answers slow it down until then
+    ADD COLUMN throttle_rate double precision,  -- requests a second that the last 429 has left it
+    ADD COLUMN throttle_ceiling double precision;  -- to which that grows back until then
 
 -- The payload is NULL once the event is older than events are kept.
 CREATE OR REPLACE VIEW webhook_logs AS

@@ -1,0 +1,203 @@
+"""Acting on deliveries: test a webhook, retry or cancel a delivery.
+
+The owner of a delivery's shard does it, perhaps another process. A call leaves a command for it, and follows the log
+until it has been carried out; what it then answers is what the log says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+from uuid import UUID
+
+import uuid_utils
+from webhook.v1 import delivery_pb2, service_pb2
+
+from ..domain import envelope, matching
+from ..domain.errors import FailedPrecondition, NotFound, Unavailable, Violation
+from ..domain.ids import delivery_id_text, shard_of
+from ..domain.model import Delivery, DeliveryStatus, WebhookStatus
+from ..store import commands, history, webhooks
+from ..store.clock import DatabaseClock
+from ..store.commands import Kind, TestEvent
+from ..store.db import Database
+from ..store.hints import Hints
+from ..store.tail import Tail
+from . import convert
+from .calls import Call, refuse_if, server_stopping
+
+TEST_EVENT_TYPE: Final = "webhook.test"
+TEST_DATA: Final = b'{"test":true}'
+TEST_WAIT_SECONDS: Final = 25.0  # the engine gives a test 20 s
+ACT_WAIT_SECONDS: Final = 5.0
+_TAKE_SECONDS: Final = 1.0
+
+
+class ActionMethods:
+    """The calls that make something happen to a delivery."""
+
+    def __init__(self, database: Database, tail: Tail, hints: Hints, clock: DatabaseClock) -> None:
+        self._database = database
+        self._tail = tail
+        self._hints = hints
+        self._clock = clock
+
+    async def test(self, request: service_pb2.TestWebhookRequest, call: Call) -> service_pb2.TestWebhookResponse:
+        """Sends one request now, and returns what came of it."""
+        violations = list[Violation]()
+        customer_id = call.customer(request.customer_id, "customer_id", violations)
+        webhook_id = convert.read_id(request.webhook_id, "webhook_id", violations)
+        event_type = request.event_type or TEST_EVENT_TYPE
+        if not matching.is_event_type(event_type):
+            violations.append(Violation("event_type", "must be an event type like `job.completed`, or empty"))
+        data_json = TEST_DATA
+        if request.data_json:
+            data_json = convert.read_data_json(request.data_json, "data_json", violations)
+        refuse_if(violations)
+        await webhooks.get(self._database, customer_id, webhook_id)  # or NOT_FOUND
+        body, data_start = envelope.render_body(event_type, int(self._clock.unix_seconds()), data_json)
+        event_id = UUID(int=uuid_utils.uuid7(nanoseconds=int(self._clock.unix_seconds() * 1e9)).int)
+        event = TestEvent(event_id, customer_id, webhook_id, event_type, body, data_start)
+
+        async def ask() -> None:
+            await commands.insert_test(self._database, event)
+
+        delivery = await self._followed(customer_id, event_id, webhook_id, ask, _has_ended, TEST_WAIT_SECONDS)
+        if delivery is None or not _has_ended(delivery):
+            raise Unavailable("TEST_NOT_MADE", "no process of the service has made the test in time; try again")
+        return service_pb2.TestWebhookResponse(delivery=convert.delivery_message(delivery))
+
+    async def retry(self, request: service_pb2.RetryDeliveryRequest, call: Call) -> delivery_pb2.Delivery:
+        """Begins a delivery that has ended anew."""
+        violations = list[Violation]()
+        request_id = convert.read_request_id(request.request_id, violations)
+        customer_id, event_id, webhook_id = self._read(request, call, violations)
+        name = delivery_id_text(event_id, webhook_id)
+        fingerprint = convert.fingerprint(b"retry " + name.encode("ascii"))
+        before = await history.get_delivery(self._database, customer_id, event_id, webhook_id)
+        if request_id and await commands.was_asked_before(self._database, customer_id, request_id, fingerprint):
+            return convert.delivery_message(before)
+        await self._must_be_retryable(before)
+
+        async def ask() -> None:
+            if request_id is None:
+                await commands.insert(self._database, Kind.RETRY, customer_id, webhook_id, event_id)
+            else:
+                await commands.insert_once(
+                    self._database,
+                    Kind.RETRY,
+                    customer_id,
+                    webhook_id,
+                    event_id,
+                    request_id=request_id,
+                    fingerprint=fingerprint,
+                )
+
+        def is_begun(now: Delivery) -> bool:
+            return now.update_time > before.update_time
+
+        delivery = await self._followed(customer_id, event_id, webhook_id, ask, is_begun, ACT_WAIT_SECONDS)
+        return convert.delivery_message(delivery or before)
+
+    async def cancel(self, request: service_pb2.CancelDeliveryRequest, call: Call) -> delivery_pb2.Delivery:
+        """Ends a pending delivery."""
+        customer_id, event_id, webhook_id = self._read(request, call, list[Violation]())
+        before = await history.get_delivery(self._database, customer_id, event_id, webhook_id)
+        if _has_ended(before):
+            raise _wrong_status(before, "only a pending delivery can be cancelled")
+
+        async def ask() -> None:
+            await commands.insert(self._database, Kind.CANCEL, customer_id, webhook_id, event_id)
+
+        delivery = await self._followed(customer_id, event_id, webhook_id, ask, _has_ended, ACT_WAIT_SECONDS)
+        return convert.delivery_message(delivery or before)
+
+    def _read(
+        self,
+        request: service_pb2.RetryDeliveryRequest | service_pb2.CancelDeliveryRequest,
+        call: Call,
+        violations: list[Violation],
+    ) -> tuple[int, UUID, int]:
+        customer_id = call.customer(request.customer_id, "customer_id", violations)
+        event_id, webhook_id = convert.read_delivery_id(request.delivery_id, "delivery_id", violations)
+        refuse_if(violations)
+        return customer_id, event_id, webhook_id
+
+    async def _must_be_retryable(self, delivery: Delivery) -> None:
+        """Raises FailedPrecondition unless it has ended, and there is something to send and somebody to send it to."""
+        if not _has_ended(delivery):
+            raise _wrong_status(delivery, "it is pending already; wait for its next attempt, or cancel it first")
+        try:
+            event = await history.get_event(self._database, delivery.customer_id, delivery.event_id)
+        except NotFound:
+            raise FailedPrecondition(
+                "EVENT_EXPIRED",
+                "the event of this delivery is older than events are kept; publish it again",
+                f"delivery:{delivery_id_text(delivery.event_id, delivery.webhook_id)}",
+            ) from None
+        if event.test_webhook_id is not None:
+            raise _wrong_status(delivery, "the delivery of a test is not retried; call TestWebhook again")
+        [webhook] = await webhooks.by_ids(self._database, [delivery.webhook_id]) or [None]
+        status = webhook.status if webhook is not None else WebhookStatus.DELETED
+        if status not in {WebhookStatus.ACTIVE, WebhookStatus.PAUSED}:
+            raise FailedPrecondition(
+                "WEBHOOK_STATUS",
+                f"webhook {delivery.webhook_id} is {status.value}; resume it first"
+                if status is WebhookStatus.DISABLED
+                else f"webhook {delivery.webhook_id} is deleted",
+                f"webhook:{delivery.webhook_id}",
+                {"status": status.value},
+            )
+
+    async def _followed(
+        self,
+        customer_id: int,
+        event_id: UUID,
+        webhook_id: int,
+        ask: Callable[[], Awaitable[None]],
+        is_done: Callable[[Delivery], bool],
+        seconds: float,
+    ) -> Delivery | None:
+        """Leaves a command and follows the log until it is done, or for so long: then how the delivery stands."""
+        try:
+            async with asyncio.timeout(seconds):
+                is_asked = False
+                while True:
+                    async with self._tail.subscribe() as subscription:
+                        if not is_asked:
+                            await ask()
+                            self._hints.commanded({shard_of(webhook_id)})
+                            is_asked = True
+                        delivery = await self._standing(customer_id, event_id, webhook_id)
+                        while not subscription.overrun:  # then it is looked up, and followed again from there
+                            if delivery is not None and is_done(delivery):
+                                return delivery
+                            for change in await subscription.take(_TAKE_SECONDS):
+                                seen = change.delivery
+                                if seen.event_id == event_id and seen.webhook_id == webhook_id and is_done(seen):
+                                    return seen
+                            if subscription.closed:
+                                raise server_stopping()
+        except TimeoutError:
+            return await self._standing(customer_id, event_id, webhook_id)
+
+    async def _standing(self, customer_id: int, event_id: UUID, webhook_id: int) -> Delivery | None:
+        try:
+            return await history.get_delivery(self._database, customer_id, event_id, webhook_id)
+        except NotFound:  # a test that has not been made yet
+            return None
+
+
+def _has_ended(delivery: Delivery) -> bool:
+    return delivery.status is not DeliveryStatus.PENDING
+
+
+def _wrong_status(delivery: Delivery, what: str) -> FailedPrecondition:
+    name = delivery_id_text(delivery.event_id, delivery.webhook_id)
+    return FailedPrecondition(
+        "DELIVERY_STATUS",
+        f"delivery {name} is {delivery.status.value}; {what}",
+        f"delivery:{name}",
+        {"status": delivery.status.value},
+    )

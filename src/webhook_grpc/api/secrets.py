@@ -1,0 +1,81 @@
+"""Secrets of webhooks: give a webhook a new one."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from typing import Final
+
+from webhook.v1 import service_pb2, webhook_pb2
+
+from ..domain import signing, validation
+from ..domain.errors import Violation
+from ..domain.sealing import ENTROPY_BYTES, Sealer
+from ..store import secrets as store
+from ..store.db import Database
+from ..store.hints import Hints
+from ..store.outbox import request_id_reused
+from . import convert
+from .calls import Call, refuse_if
+
+KEY_BYTES: Final = 32
+
+
+class SecretMethods:
+    """The call that rotates secrets."""
+
+    def __init__(self, database: Database, sealer: Sealer, hints: Hints) -> None:
+        self._database = database
+        self._sealer = sealer
+        self._hints = hints
+
+    async def rotate(self, request: service_pb2.RotateWebhookSecretRequest, call: Call) -> webhook_pb2.Webhook:
+        """Replaces the secret; requests are signed with the old one too while the overlap lasts."""
+        violations = list[Violation]()
+        customer_id = call.customer(request.customer_id, "customer_id", violations)
+        webhook_id = convert.read_id(request.webhook_id, "webhook_id", violations)
+        if violation := validation.secret_violation(request.secret, "secret"):
+            violations.append(violation)
+        overlap_seconds = _read_overlap(request, violations)
+        request_id = convert.read_request_id(request.request_id, violations)
+        refuse_if(violations)
+
+        secret = request.secret or new_secret()
+        rotation = store.Rotation(
+            customer_id=customer_id,
+            webhook_id=webhook_id,
+            sealed_secret=self._sealer.seal(secret, customer_id, webhook_id, os.urandom(ENTROPY_BYTES)),
+            secret_hint=secret[-4:],
+            secret_generated=not request.secret,
+            overlap_seconds=overlap_seconds,
+            request_id=request_id,
+            fingerprint=convert.fingerprint(b"%d %r" % (not request.secret, overlap_seconds)),
+        )
+        rotated = await store.rotate(self._database, rotation)
+        if rotated.repeated:
+            secret = self._secret_before(rotated, request)
+        else:
+            self._hints.webhook_changed(webhook_id)
+        return convert.webhook_message(rotated.webhook, secret if rotated.secret_generated else "")
+
+    def _secret_before(self, rotated: store.Rotated, request: service_pb2.RotateWebhookSecretRequest) -> str:
+        """The secret of the first call. Its sealed form is compared, so that no digest of a secret need be stored."""
+        webhook = rotated.webhook
+        secret = self._sealer.open(webhook.sealed_secret, webhook.customer_id, webhook.webhook_id)
+        if request.secret and not hmac.compare_digest(secret.encode("utf-8"), request.secret.encode("utf-8")):
+            raise request_id_reused(request.request_id)
+        return secret
+
+
+def new_secret() -> str:
+    """A fresh secret in the form of Standard Webhooks."""
+    return signing.secret_from_key(os.urandom(KEY_BYTES))
+
+
+def _read_overlap(request: service_pb2.RotateWebhookSecretRequest, violations: list[Violation]) -> float:
+    if not request.HasField("overlap"):
+        return validation.SECRET_OVERLAP_SECONDS
+    seconds = convert.seconds_of(request.overlap)
+    if not 0 <= seconds <= validation.SECRET_OVERLAP_SECONDS_MAX:
+        violations.append(Violation("overlap", "must be 0 s to 7 days, or unset for 24 h"))
+    return seconds

@@ -1,0 +1,110 @@
+"""GetWebhookStats: the numbers of one webhook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from webhook.v1 import service_pb2
+
+from ..domain.breaker import BreakerState
+from ..domain.errors import Violation
+from ..domain.model import Outcome
+from ..store import stats as store
+from ..store import webhooks
+from ..store.clock import DatabaseClock
+from ..store.db import Database
+from ..store.stats import Backlog, WindowNumbers
+from . import convert
+from .calls import Call, refuse_if
+
+DEFAULT_WINDOW: Final = timedelta(hours=24)
+WINDOW_MAX: Final = timedelta(days=31)
+
+_BREAKER_STATES: Final = {
+    BreakerState.CLOSED: service_pb2.BREAKER_STATE_CLOSED,
+    BreakerState.OPEN: service_pb2.BREAKER_STATE_OPEN,
+    BreakerState.HALF_OPEN: service_pb2.BREAKER_STATE_HALF_OPEN,
+}
+
+
+class StatsMethods:
+    """The call that counts."""
+
+    def __init__(self, database: Database, clock: DatabaseClock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def get(self, request: service_pb2.GetWebhookStatsRequest, call: Call) -> service_pb2.GetWebhookStatsResponse:
+        """Returns the numbers of one webhook."""
+        violations = list[Violation]()
+        customer_id = call.customer(request.customer_id, "customer_id", violations)
+        webhook_id = convert.read_id(request.webhook_id, "webhook_id", violations)
+        start, end = _read_window(request, self._clock.now(), violations)
+        refuse_if(violations)
+        await webhooks.get(self._database, customer_id, webhook_id)  # or NOT_FOUND
+        backlog = await store.backlog(self._database, webhook_id)
+        end = end or backlog.read_time
+        start = start or end - DEFAULT_WINDOW
+        return _stats_message(start, end, await store.window(self._database, webhook_id, start, end), backlog)
+
+
+def _read_window(
+    request: service_pb2.GetWebhookStatsRequest, now: datetime, violations: list[Violation]
+) -> tuple[datetime | None, datetime | None]:
+    """The times as far as they are set."""
+    count = len(violations)
+    start = convert.read_time(request.start_time, "start_time", violations) if request.HasField("start_time") else None
+    end = convert.read_time(request.end_time, "end_time", violations) if request.HasField("end_time") else None
+    if start is not None and len(violations) == count:
+        length = (end or now) - start
+        if length <= timedelta(0):
+            violations.append(Violation("start_time", "must be before end_time, and in the past if that is not set"))
+        elif length > WINDOW_MAX:
+            violations.append(Violation("start_time", f"must be at most {WINDOW_MAX.days} days before end_time"))
+    return start, end
+
+
+def _stats_message(
+    start: datetime, end: datetime, numbers: WindowNumbers, backlog: Backlog
+) -> service_pb2.GetWebhookStatsResponse:
+    attempt_count, health = sum(numbers.outcomes.values()), backlog.health
+    succeeded_count = numbers.outcomes.get(Outcome.SUCCEEDED, 0)
+    is_held = health.hold_until is not None and health.hold_until > backlog.read_time
+    return service_pb2.GetWebhookStatsResponse(
+        start_time=convert.timestamp(start),
+        end_time=convert.timestamp(end),
+        attempt_count=attempt_count,
+        outcomes=[
+            service_pb2.OutcomeCount(outcome=convert.OUTCOMES[outcome], count=count)
+            for outcome, count in numbers.outcomes.items()
+        ],
+        success_rate=succeeded_count / attempt_count if attempt_count else 0.0,
+        endings=[
+            service_pb2.EndingCount(status=convert.DELIVERY_STATUSES[status], count=count)
+            for status, count in numbers.endings.items()
+        ],
+        latency_p50=_latency(numbers.latencies_ms, 50),
+        latency_p95=_latency(numbers.latencies_ms, 95),
+        latency_p99=_latency(numbers.latencies_ms, 99),
+        truncated=numbers.is_truncated,
+        pending_count=backlog.pending_count,
+        due_count=backlog.due_count,
+        oldest_due_age=None if backlog.oldest_due_seconds is None else convert.duration(backlog.oldest_due_seconds),
+        breaker_state=_BREAKER_STATES[health.breaker],
+        breaker_probe_time=_time(health.probe_time) if health.breaker is BreakerState.OPEN else None,
+        hold_until_time=_time(health.hold_until) if is_held else None,
+        failing_since_time=_time(health.failing_since),
+    )
+
+
+def _latency(latencies_ms: Mapping[int, int], percent: int) -> Duration | None:
+    milliseconds = latencies_ms.get(percent)
+    return None if milliseconds is None else convert.duration(milliseconds / 1000)
+
+
+def _time(moment: datetime | None) -> Timestamp | None:
+    return None if moment is None else convert.timestamp(moment)
