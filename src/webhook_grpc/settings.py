@@ -145,6 +145,8 @@ class Settings(BaseSettings):
     """How many replays of a customer may be running. Of those that have events to look at, the oldest goes on."""
     replay_pending_max: Annotated[int, Field(ge=1, le=10_000)] = 100
     """How many deliveries that a replay has begun anew may wait to be sent, before it begins more."""
+    event_types_max: Annotated[int, Field(ge=7, le=10_000)] = 1000
+    """How many event types there may be. Each process holds their schemas in memory."""
 
     # --- engine ----------------------------------------------------------------------------------------------------
     lease_seconds: Annotated[float, Field(ge=1, le=60)] = 4.0

@@ -10,8 +10,10 @@ import pytest
 from webhook.v1 import service_pb2 as pb
 
 from tests.api.asking import (
+    FOR_ALL_CUSTOMERS_ONLY,
     METHODS,
     NOBODY_LISTENS,
+    OF_THE_PLATFORM,
     OTHER_CUSTOMER,
     REFUSED,
     World,
@@ -43,6 +45,10 @@ PERMISSIONS: Final[dict[str, Permission]] = {
     "PauseWebhook": "manage",
     "ResumeWebhook": "manage",
     "RotateWebhookSecret": "manage",
+    "CreateEventType": "manage",
+    "GetEventType": "read",
+    "ListEventTypes": "read",
+    "UpdateEventType": "manage",
     "PublishEvent": "publish",
     "BatchPublishEvents": "publish",
     "GetEvent": "read",
@@ -62,8 +68,9 @@ PERMISSIONS: Final[dict[str, Permission]] = {
     "DeleteCustomerData": "manage",
 }
 MAY_ASK_FOR_ALL: Final = ("ListWebhooks", "ListDeliveries", "ListReplays", "WatchDeliveries")
-TAKES_A_TOKEN_FOR_ALL: Final = ("DeleteCustomerData",)
-OF_ONE_CUSTOMER: Final = tuple(method for method in METHODS if method not in TAKES_A_TOKEN_FOR_ALL)
+TAKES_A_TOKEN_FOR_ALL: Final = ("DeleteCustomerData", *FOR_ALL_CUSTOMERS_ONLY)
+OF_CUSTOMERS: Final = tuple(method for method in METHODS if method not in OF_THE_PLATFORM)
+OF_ONE_CUSTOMER: Final = tuple(method for method in OF_CUSTOMERS if method not in TAKES_A_TOKEN_FOR_ALL)
 
 
 def token(
@@ -237,7 +244,7 @@ async def test_a_method_needs_its_permission_and_no_other(service: Service, meth
 # --- for whom --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_CUSTOMERS)
 async def test_a_token_of_another_customer_is_refused_whether_or_not_the_object_exists(
     service: Service, method: str
 ) -> None:
@@ -323,14 +330,14 @@ async def test_a_token_of_one_customer_that_asks_for_all_gets_its_own(service: S
     assert f"customer_id: {OTHER_CUSTOMER}" in everybodys
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_CUSTOMERS)
 async def test_a_token_for_all_customers_serves_each(service: Service, method: str) -> None:
     for customer_id in (CUSTOMER, OTHER_CUSTOMER):
         request = valid_requests(await furnish(service, customer_id), customer_id)[method]
         assert await code_of(ask(service, method, request, bearer("everybody"))) is served(method)
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if method not in MAY_ASK_FOR_ALL])
+@pytest.mark.parametrize("method", [method for method in OF_CUSTOMERS if method not in MAY_ASK_FOR_ALL])
 async def test_a_token_for_all_customers_must_name_one(service: Service, method: str) -> None:
     request: Any = valid_requests(await furnish(service))[method]
     set_customer(request, 0)
@@ -345,6 +352,23 @@ async def test_a_token_for_all_customers_must_name_one(service: Service, method:
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.reason == "FIELD_INVALID"
     assert [field.rpartition(".")[2] for field in refused.fields] == ["customer_id"]
+
+
+@pytest.mark.parametrize("method", OF_THE_PLATFORM)
+async def test_what_belongs_to_the_platform_is_shown_to_everybody_and_changed_by_callers_for_all(
+    service: Service, method: str
+) -> None:
+    request = valid_requests(World(1, "evt_1", "dlv_1"))[method]
+
+    if method in FOR_ALL_CUSTOMERS_ONLY:
+        for refusable in (request, b""):
+            refused = await refusal(ask(service, method, refusable, bearer("customer")))
+            assert refused.code is grpc.StatusCode.PERMISSION_DENIED
+            assert refused.reason == "CUSTOMER_NOT_ALLOWED"
+            assert set(refused.details) == {"ErrorInfo"}
+    else:
+        assert await code_of(ask(service, method, request, bearer("customer"))) is grpc.StatusCode.OK
+    assert await code_of(ask(service, method, request, bearer("everybody"))) is grpc.StatusCode.OK
 
 
 async def test_a_page_token_of_one_customer_opens_nothing_to_another(service: Service) -> None:

@@ -183,6 +183,8 @@ def test_settings_can_not_be_changed_later() -> None:
         ("process_in_flight_max", "0", "greater than or equal to 1"),
         ("webhooks_per_customer_max", "0", "greater than or equal to 1"),
         ("webhooks_per_customer_max", "1001", "less than or equal to 1000"),
+        ("event_types_max", "6", "greater than or equal to 7"),
+        ("event_types_max", "10001", "less than or equal to 10000"),
         ("lease_seconds", "0.5", "greater than or equal to 1"),
         ("lease_seconds", "61", "less than or equal to 60"),
         ("poll_seconds", "0", "greater than or equal to 0.02"),
