@@ -12,7 +12,7 @@ from typing import Any, Final, LiteralString
 from uuid import UUID
 
 from ..domain.errors import NotFound
-from ..domain.ids import INT64_MAX
+from ..domain.ids import ID_TIME_SLACK, INT64_MAX
 from ..domain.matching import patterns_regex
 from ..domain.model import Attempt, DeliveryStatus, Outcome
 from .db import Database, Row
@@ -45,26 +45,36 @@ BY_TIME: Final = """
     ) a
 )"""
 
-# A delivery has few attempts, so they are sorted. For the planner's sake there are two forms: see
-# history.DELIVERY_OF_LOST_EVENT.
+# A delivery has few attempts: all are read by its key, and the planner is kept (OFFSET 0) from finding them by their
+# time. For its sake there are two forms, too: see history.DELIVERY_OF_LOST_EVENT.
 OF_EVENT: Final = """
 , found AS (
-    SELECT a.created_at, a.webhook_id, a.seq, a.shard, a.status, a.event_type, a.outcome,
-        octet_length(a.response_body) AS size
-    FROM wanted w JOIN attempts a ON a.webhook_id = w.id
-    WHERE a.event_id = %(event_id)b AND a.event_created_at = %(stored_from)b::timestamptz
-        AND a.created_at >= %(from_time)b::timestamptz AND a.created_at <= %(before_time)b::timestamptz
+    SELECT a.* FROM wanted w CROSS JOIN LATERAL (
+        SELECT a.created_at, a.webhook_id, a.seq, a.shard, a.status, a.event_type, a.outcome,
+            octet_length(a.response_body) AS size
+        FROM attempts a
+        WHERE a.webhook_id = w.id
+            AND a.event_id = %(event_id)b AND a.event_created_at = %(stored_from)b::timestamptz
+            AND a.created_at >= %(logged_from)b::timestamptz
+        OFFSET 0
+    ) a
+    WHERE a.created_at >= %(from_time)b::timestamptz
         AND (a.created_at, a.webhook_id, a.seq)
             < (%(before_time)b::timestamptz, %(before_webhook)b::bigint, %(before_seq)b::bigint)
 )"""
 OF_LOST_EVENT: Final = """
 , found AS (
-    SELECT a.created_at, a.webhook_id, a.seq, a.shard, a.status, a.event_type, a.outcome,
-        octet_length(a.response_body) AS size
-    FROM wanted w JOIN attempts a ON a.webhook_id = w.id
-    WHERE (a.event_id = %(event_id)b) IS TRUE
-        AND a.event_created_at >= %(stored_from)b::timestamptz AND a.event_created_at <= %(stored_until)b::timestamptz
-        AND a.created_at >= %(from_time)b::timestamptz AND a.created_at <= %(before_time)b::timestamptz
+    SELECT a.* FROM wanted w CROSS JOIN LATERAL (
+        SELECT a.created_at, a.webhook_id, a.seq, a.shard, a.status, a.event_type, a.outcome,
+            octet_length(a.response_body) AS size
+        FROM attempts a
+        WHERE a.webhook_id = w.id AND (a.event_id = %(event_id)b) IS TRUE
+            AND a.event_created_at >= %(stored_from)b::timestamptz
+            AND a.event_created_at <= %(stored_until)b::timestamptz
+            AND a.created_at >= %(logged_from)b::timestamptz
+        OFFSET 0
+    ) a
+    WHERE a.created_at >= %(from_time)b::timestamptz
         AND (a.created_at, a.webhook_id, a.seq)
             < (%(before_time)b::timestamptz, %(before_webhook)b::bigint, %(before_seq)b::bigint)
 )"""
@@ -148,14 +158,14 @@ async def list_attempts(
         before = min(before, AttemptKey(wanted.end_time, 0, 0))
     place: LiteralString = BY_TIME
     of_event = dict[str, Any]()
-    if wanted.event_id is not None:
+    if (event_id := wanted.event_id) is not None:
         try:
-            customer_id, stored_from, stored_until = await event_time(database, wanted.customer_id, wanted.event_id)
+            customer_id, stored_from, stored_until = await event_time(database, wanted.customer_id, event_id)
         except NotFound:
             return Page((), (), None)
         wanted = replace(wanted, customer_id=customer_id)
         place = OF_EVENT if stored_from == stored_until else OF_LOST_EVENT
-        of_event = {"event_id": wanted.event_id, "stored_from": stored_from, "stored_until": stored_until}
+        of_event = event_parameters(event_id, stored_from, stored_until)
     reader = _Reader(database, wanted, place, of_event)
     chosen, next_key = await fill_page(reader.read, before, bounds)
     rows = zip(await whole_rows(database, chosen), chosen, strict=True)
@@ -196,7 +206,7 @@ class _Reader:
 def step_parameters(
     wanted: AttemptFilter, before: AttemptKey, floor: datetime, per_webhook: int, step_rows: int
 ) -> dict[str, Any]:
-    """The parameters of a step's statement, but for those of OF_EVENT."""
+    """The parameters of a step's statement."""
     return {
         "customer_id": wanted.customer_id,
         "webhook_ids": list(wanted.webhook_ids),
@@ -210,6 +220,16 @@ def step_parameters(
         "per_webhook": per_webhook,
         "look_cost": LOOK_COST,
         "limit": step_rows,
+    }
+
+
+def event_parameters(event_id: UUID, stored_from: datetime, stored_until: datetime) -> dict[str, Any]:
+    """Those that OF_EVENT and OF_LOST_EVENT add."""
+    return {
+        "event_id": event_id,
+        "stored_from": stored_from,
+        "stored_until": stored_until,
+        "logged_from": stored_from - ID_TIME_SLACK,
     }
 
 

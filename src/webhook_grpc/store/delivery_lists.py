@@ -40,7 +40,9 @@ RETRIES_SORTED_MAX: Final = 20_000
 OUTBOX_SIZE: Final = """
 SELECT count(*), count(*) FILTER (WHERE is_retry) FROM (
     SELECT d.attempt > 0 OR d.trigger IS NOT NULL AS is_retry
-    FROM wanted w JOIN deliveries d ON d.shard = w.shard AND d.webhook_id = w.id
+    FROM wanted w CROSS JOIN LATERAL (
+        SELECT attempt, trigger FROM deliveries WHERE shard = w.shard AND webhook_id = w.id OFFSET 0
+    ) d
     LIMIT %(limit)b::integer
 ) o
 """

@@ -77,10 +77,14 @@ RETRIED: Final = """
     FROM (
         SELECT e.created_at AS event_created_at, d.event_id, d.webhook_id, d.customer_id
         FROM wanted w
-        JOIN deliveries d ON d.shard = w.shard AND d.webhook_id = w.id AND (d.attempt > 0 OR d.trigger IS NOT NULL)
+        CROSS JOIN LATERAL (
+            SELECT d.event_id, d.webhook_id, d.customer_id FROM deliveries d
+            WHERE d.shard = w.shard AND d.webhook_id = w.id AND (d.attempt > 0 OR d.trigger IS NOT NULL)
+                AND d.event_id BETWEEN %(earliest_id)b::uuid AND %(latest_id)b::uuid
+            OFFSET 0
+        ) d
         CROSS JOIN LATERAL (SELECT created_at FROM events WHERE event_id = d.event_id LIMIT 1) e
-        WHERE d.event_id BETWEEN %(earliest_id)b::uuid AND %(latest_id)b::uuid
-            AND (e.created_at, d.event_id, d.webhook_id)
+        WHERE (e.created_at, d.event_id, d.webhook_id)
                 < (%(before_time)b::timestamptz, %(before_event)b::uuid, %(before_webhook)b::bigint)
             AND e.created_at >= %(from_time)b::timestamptz
             AND (%(event_id)b::uuid IS NULL OR d.event_id = %(event_id)b)

@@ -30,19 +30,28 @@ WHERE event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR customer_i
 EVENT_TIME: Final = "SELECT customer_id, created_at FROM events WHERE event_id = %(event_id)b"
 
 # The columns of feed.READ, and the size of the request. A delivery that the log does not know stands in the outbox at
-# its event's created_at.
+# its event's created_at. LIMIT keeps the planner from joining the whole log of the webhook with one event.
 DELIVERY: Final = """
 SELECT a.event_id, a.webhook_id, a.customer_id, a.event_type, a.status, a.attempt_count, a.next_due_at,
     a.event_created_at, a.created_at, a.trigger, a.replay_id, a.outcome, a.started_at, a.latency_ms, a.response_status,
     a.response_body, a.reason, a.own_headers, a.response_headers, octet_length(e.body), a.seq
-FROM events e JOIN attempts a ON a.webhook_id = %(webhook_id)b AND a.event_created_at = e.created_at
-    AND a.event_id = e.event_id AND a.created_at >= %(stored_from)b::timestamptz
+FROM events e CROSS JOIN LATERAL (
+    SELECT * FROM attempts
+    WHERE webhook_id = %(webhook_id)b AND event_created_at = e.created_at AND event_id = e.event_id
+        AND created_at >= %(stored_from)b::timestamptz
+    ORDER BY event_created_at DESC, event_id DESC, seq DESC
+    LIMIT 1
+) a
 WHERE e.event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR e.customer_id = %(customer_id)b)
 UNION ALL
 SELECT e.event_id, d.webhook_id, e.customer_id, e.event_type, 'pending', 0, d.due_at,
     e.created_at, e.created_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, octet_length(e.body), 0
-FROM events e JOIN deliveries d ON d.shard = %(webhook_id)b %% 64 AND d.webhook_id = %(webhook_id)b
-    AND d.due_at = e.created_at AND d.event_id = e.event_id AND d.attempt = 0 AND d.trigger IS NULL
+FROM events e CROSS JOIN LATERAL (
+    SELECT * FROM deliveries
+    WHERE shard = %(webhook_id)b %% 64 AND webhook_id = %(webhook_id)b AND due_at = e.created_at
+        AND event_id = e.event_id AND attempt = 0 AND trigger IS NULL
+    LIMIT 1
+) d
 WHERE e.event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR e.customer_id = %(customer_id)b)
 ORDER BY seq DESC
 LIMIT 1
