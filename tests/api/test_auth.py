@@ -49,6 +49,7 @@ PERMISSIONS: Final[dict[str, Permission]] = {
     "GetDelivery": "read",
     "ListDeliveries": "read",
     "ListDeliveryAttempts": "read",
+    "ListEvents": "read",
     "TestWebhook": "manage",
     "RetryDelivery": "manage",
     "CancelDelivery": "manage",
@@ -61,7 +62,9 @@ PERMISSIONS: Final[dict[str, Permission]] = {
     "CancelReplay": "manage",
     "DeleteCustomerData": "manage",
 }
-MAY_ASK_FOR_ALL: Final = ("ListWebhooks", "ListDeliveries", "ListReplays", "WatchDeliveries")
+MAY_ASK_FOR_ALL: Final = (
+    "ListWebhooks", "ListEvents", "ListDeliveries", "ListDeliveryAttempts", "ListReplays", "WatchDeliveries",
+)  # fmt: skip
 TAKES_A_TOKEN_FOR_ALL: Final = ("DeleteCustomerData",)
 OF_ONE_CUSTOMER: Final = tuple(method for method in METHODS if method not in TAKES_A_TOKEN_FOR_ALL)
 

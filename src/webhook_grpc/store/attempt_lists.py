@@ -71,7 +71,6 @@ OF_LOST_EVENT: Final = """
         WHERE a.webhook_id = w.id AND (a.event_id = %(event_id)b) IS TRUE
             AND a.event_created_at >= %(stored_from)b::timestamptz
             AND a.event_created_at <= %(stored_until)b::timestamptz
-            AND a.created_at >= %(logged_from)b::timestamptz
         OFFSET 0
     ) a
     WHERE a.created_at >= %(from_time)b::timestamptz

@@ -213,7 +213,7 @@ def _found(row: Row) -> _Found:
         event_type=event_type,
         log_key=(shard, seq, at),
         size_bytes=ANSWER_SHOWN * (size or 0),
-        fits=fits,
+        fits=bool(fits),
         is_cut=is_cut,
     )
 

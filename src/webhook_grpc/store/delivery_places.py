@@ -54,7 +54,7 @@ ENDED: Final = """
 
 UNLOGGED: Final = """
     SELECT 'unlogged' AS source, d.due_at AS event_created_at, d.event_id, d.webhook_id, d.customer_id,
-        'pending' AS status, e.event_type, d.shard, 0::bigint AS seq, d.due_at AS created_at, 0 AS size
+        'pending' AS status, NULL::text AS event_type, d.shard, 0::bigint AS seq, d.due_at AS created_at, 0 AS size
     FROM wanted w CROSS JOIN LATERAL (
         SELECT d.shard, d.webhook_id, d.due_at, d.event_id, d.customer_id
         FROM deliveries d
@@ -67,7 +67,6 @@ UNLOGGED: Final = """
         ORDER BY d.due_at DESC, d.event_id DESC
         LIMIT %(per_webhook)b::integer
     ) d
-    JOIN events e ON e.event_id = d.event_id
 """
 
 # Bounded by RETRIES_SORTED_MAX before it is asked.
@@ -102,15 +101,16 @@ RETRIED: Final = """
 
 # The next of all, newest first: those that fit, and those at which the step ends, because it is full or because a
 # webhook was allowed no more (after that one its rows are missing). An ending that is not its delivery's last row has
-# no status: it is no place of it.
+# no status: it is no place of it. What waits for an event that is no longer kept has no type, and is about to end.
 FIRST_OF_ALL: Final = """)
-SELECT s.event_created_at, s.event_id, s.webhook_id, s.customer_id, s.event_type, s.shard, s.seq, s.created_at, s.size,
+SELECT s.event_created_at, s.event_id, s.webhook_id, s.customer_id, s.known_type, s.shard, s.seq, s.created_at, s.size,
     s.fits, s.is_cut, s.step_rows, s.rows_read
 FROM (
-    SELECT j.*, j.status_now = ANY(%(statuses)b::text[])
-        AND (%(type_regex)b::text IS NULL OR j.event_type ~ %(type_regex)b::text) AS fits
+    SELECT j.*, j.known_type IS NOT NULL AND j.status_now = ANY(%(statuses)b::text[])
+        AND (%(type_regex)b::text IS NULL OR j.known_type ~ %(type_regex)b::text) AS fits
     FROM (
         SELECT n.*,
+            coalesce(n.event_type, (SELECT e.event_type FROM events e WHERE e.event_id = n.event_id)) AS known_type,
             CASE WHEN n.source IN ('failed', 'cancelled', 'expired') AND EXISTS (
                 SELECT 1 FROM attempts later
                 WHERE later.webhook_id = n.webhook_id AND later.event_created_at = n.event_created_at

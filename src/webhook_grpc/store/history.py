@@ -58,7 +58,8 @@ LIMIT 1
 """
 
 # The same for an event that is no longer kept. The planner must not see the event's id next to the span of time:
-# Postgres 18 then thinks that it would skip through the index, finds that dear, and reads the webhook's whole log.
+# Postgres 18 then thinks that it would skip through the index, finds that dear, and reads the webhook's whole log. Nor
+# may it see that nothing is logged before its event is stored: it would read all that was logged since.
 DELIVERY_OF_LOST_EVENT: Final = """
 SELECT a.event_id, a.webhook_id, a.customer_id, a.event_type, a.status, a.attempt_count, a.next_due_at,
     a.event_created_at, a.created_at, a.trigger, a.replay_id, a.outcome, a.started_at, a.latency_ms, a.response_status,
@@ -66,7 +67,6 @@ SELECT a.event_id, a.webhook_id, a.customer_id, a.event_type, a.status, a.attemp
 FROM attempts a
 WHERE a.webhook_id = %(webhook_id)b AND (a.event_id = %(event_id)b) IS TRUE
     AND a.event_created_at >= %(stored_from)b::timestamptz AND a.event_created_at <= %(stored_until)b::timestamptz
-    AND a.created_at >= %(stored_from)b::timestamptz
     AND (%(customer_id)b::bigint IS NULL OR a.customer_id = %(customer_id)b)
     AND NOT EXISTS (SELECT 1 FROM events WHERE event_id = %(event_id)b)
 ORDER BY a.seq DESC
