@@ -20,7 +20,7 @@ from webhook_grpc.store.settlement import Settled, settle
 TYPES: Final = ("job.completed", "job.failed", "alert.triggered")
 FATES: Final = (
     "untried", "retry", "succeeded", "retried", "failed", "cancelled", "begun anew", "begun anew and succeeded",
-    "failed twice",
+    "failed twice", "cancelled and begun anew",
 )  # fmt: skip
 ALL: Final = PageBounds(1000, 10**9)
 
@@ -50,14 +50,15 @@ class Owner:
             case "retried":
                 await self._settle(to_retry(delivery, seconds=-1))
                 await self._settle(succeeded(await self._again(delivery)))
-            case "cancelled":
+            case "cancelled" | "cancelled and begun anew":
                 await self._cancel(delivery)
+                await self._begin_anew(delivery, fate)
             case _:
                 await self._settle(failed(delivery))
                 await self._begin_anew(delivery, fate)
 
     async def _begin_anew(self, delivery: PendingDelivery, fate: str) -> None:
-        if fate == "failed":
+        if fate in {"failed", "cancelled"}:
             return
         await commands.insert(self._database, Kind.RETRY, delivery.customer_id, delivery.webhook_id, delivery.event_id)
         waiting = await commands.waiting(self._connection, range(64), 100)
@@ -90,6 +91,13 @@ class Owner:
             self._shards[shard].last_seq = last_seq
 
 
+def is_logged(delivery: Delivery) -> bool:
+    """Whether the log knows it: it was tried, has ended or was begun anew."""
+    return delivery.status is not DeliveryStatus.PENDING or (
+        delivery.attempt_count > 0 or delivery.trigger is not Trigger.SCHEDULED
+    )
+
+
 def failed(delivery: PendingDelivery) -> Settled:
     """Its last attempt failed."""
     return Settled(delivery, Settlement(DeliveryStatus.FAILED), to_retry(delivery).result)
@@ -102,7 +110,7 @@ async def set_scene(database: Database, connection: LoopConnection) -> list[Deli
         await new_webhook(database, customer_id=CUSTOMER + number % 2)
     owner = Owner(database, connection)
     await owner.start()
-    fates = [fate for fate in FATES for _ in range(10)]
+    fates = [fate for fate in FATES for _ in range(9)]
     chance.shuffle(fates)
     for _ in range(15):
         events = [new_event(customer_id=CUSTOMER + n, event_type=chance.choice(TYPES)) for n in range(2)]

@@ -52,6 +52,7 @@ ENDED: Final = """
     ) f
 """
 
+# None of these is due later than its event was stored: so what waits for a retry in the future is not read.
 UNLOGGED: Final = """
     SELECT 'unlogged' AS source, d.due_at AS event_created_at, d.event_id, d.webhook_id, d.customer_id,
         'pending' AS status, NULL::text AS event_type, d.shard, 0::bigint AS seq, d.due_at AS created_at, 0 AS size
@@ -62,7 +63,7 @@ UNLOGGED: Final = """
             AND (d.due_at, d.event_id) <= (%(before_time)b::timestamptz, %(before_event)b::uuid)
             AND (d.due_at, d.event_id, d.webhook_id)
                 < (%(before_time)b::timestamptz, %(before_event)b::uuid, %(before_webhook)b::bigint)
-            AND d.due_at >= %(from_time)b::timestamptz
+            AND d.due_at >= %(from_time)b::timestamptz AND d.due_at <= now() + interval '10 minutes'
             AND (%(event_id)b::uuid IS NULL OR d.event_id = %(event_id)b)
         ORDER BY d.due_at DESC, d.event_id DESC
         LIMIT %(per_webhook)b::integer
