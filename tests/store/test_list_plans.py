@@ -37,7 +37,7 @@ FROM generate_series(1, 40) w, generate_series(1, 2000) n
 """
 BY_DELIVERY = "webhook_id_event_created_at_event_id_seq_idx"
 BY_ENDING = "webhook_id_status_event_created_at_event__idx"
-BY_TIME = "webhook_id_created_at_seq_idx"
+BY_TIME = "webhook_id_created_at_seq_status_outcome__idx"
 BY_CUSTOMER = "customer_id_event_id_idx"
 PRIMARY_KEY = "pkey"
 OUTBOX_KEY = "deliveries_pkey"
