@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import atexit
 import shutil
 import statistics
 import tempfile
@@ -214,13 +215,13 @@ def main() -> None:
         print("\n".join(asyncio.run(measure(arguments.url, arguments.runs))))
         return
     directory = Path(tempfile.mkdtemp(prefix="webhook-grpc-lists-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)  # after Postgres' own, which locks a file in it
     postgres = EmbeddedPostgres(directory)
     try:
         url = seeded_database(arguments.attempts, directory, postgres)
         print("\n".join(asyncio.run(measure(url, arguments.runs))))
     finally:
         postgres.stop()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":
