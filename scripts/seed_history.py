@@ -21,7 +21,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg import sql
 
-from webhook_grpc.store.partitions import first_id
+from webhook_grpc.domain.ids import first_event_id
 
 DAYS: Final = 30
 CUSTOMERS: Final = 200
@@ -193,7 +193,7 @@ def _seed_day(connection: Connection, day: date, events: int) -> None:
         "large_answer": random.Random(42).randbytes(16 * 1024),
     }
     bounds = {
-        "events": (str(first_id(day)), str(first_id(end.date()))),
+        "events": (str(first_event_id(start)), str(first_event_id(end))),
         "attempts": (start.isoformat(), end.isoformat()),
     }
     names = {table: sql.Identifier(f"{table}_{day:%Y%m%d}") for table in bounds}

@@ -18,7 +18,7 @@ import orjson
 import psycopg
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from webhook.v1 import service_pb2, webhook_pb2
+from webhook.v1 import service_pb2
 
 from tests.support.process import ROOT, Process
 from tests.support.receiver import Receiver
@@ -220,7 +220,7 @@ async def test_the_tasks_with_grpcurl(playground: Playground) -> None:
         '"status": "DELIVERY_STATUS_CANCELLED"',
         '"delivery_count": "1"',  # dry run: what was cancelled
         '"status": "REPLAY_STATUS_(RUNNING|COMPLETED)"',
-        'event.data#/amount',
+        "event.data#/amount",
         '"archived": true',
         '"secret": "whsec_',
         '"secret_overlap_end_time"',
