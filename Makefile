@@ -6,7 +6,7 @@ SOURCES := src tests examples scripts benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo run migrate test check format generate faults reliability bench bench-isolation clean
+.PHONY: help setup demo run migrate test check format generate faults reliability bench bench-isolation bench-lists clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -51,6 +51,9 @@ reliability: .venv/dev ## measure and write docs/reliability.md
 
 bench-isolation: .venv/dev ## measure what one customer's trouble does to the latency of others
 	@$(BIN)/python benchmarks/isolation.py
+
+bench-lists: .venv/demo ## seed ATTEMPTS=10000000 attempts in a throw-away database and measure every form of list
+	@$(BIN)/python -m benchmarks.lists --attempts $(or $(ATTEMPTS),10000000)
 
 clean: ## remove what the commands above made
 	rm -rf .venv generated/python/build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info generated/python/*.egg-info

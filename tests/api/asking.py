@@ -239,6 +239,7 @@ def valid_requests(world: World, customer_id: int = CUSTOMER) -> dict[str, Messa
         "statuses": [delivery_pb2.DELIVERY_STATUS_PENDING],
         "event_id": world.event_id,
     }
+    window: dict[str, Any] = {"start_time": Timestamp(seconds=1), "end_time": Timestamp(seconds=4_000_000_000)}
     one: dict[str, Any] = {"customer_id": customer_id, "webhook_id": world.webhook_id}
     publish = pb.PublishEventRequest(event=full_event(customer_id=customer_id), request_id="order-42-paid")
     return {
@@ -265,8 +266,15 @@ def valid_requests(world: World, customer_id: int = CUSTOMER) -> dict[str, Messa
         "BatchPublishEvents": pb.BatchPublishEventsRequest(customer_id=customer_id, requests=[publish]),
         "GetEvent": pb.GetEventRequest(customer_id=customer_id, event_id=world.event_id),
         "GetDelivery": pb.GetDeliveryRequest(customer_id=customer_id, delivery_id=world.delivery_id),
-        "ListDeliveries": pb.ListDeliveriesRequest(**listing, **filters),
-        "ListDeliveryAttempts": pb.ListDeliveryAttemptsRequest(**listing, delivery_id=world.delivery_id),
+        "ListDeliveries": pb.ListDeliveriesRequest(**listing, **filters, **window),
+        "ListDeliveryAttempts": pb.ListDeliveryAttemptsRequest(
+            **listing,
+            **filters,
+            **window,
+            delivery_id=world.delivery_id,
+            outcomes=[delivery_pb2.ATTEMPT_OUTCOME_TIMEOUT],
+        ),
+        "ListEvents": pb.ListEventsRequest(**listing, **window, event_types=["job.*"]),
         "TestWebhook": pb.TestWebhookRequest(**one, event_type="job.completed", data_json="{}"),
         "RetryDelivery": pb.RetryDeliveryRequest(  # refused: it is pending
             customer_id=customer_id, delivery_id=world.delivery_id, request_id="again"

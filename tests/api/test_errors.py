@@ -42,11 +42,20 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 UNSPECIFIED_WEBHOOK = webhook_pb2.WEBHOOK_STATUS_UNSPECIFIED
 UNSPECIFIED_DELIVERY = delivery_pb2.DELIVERY_STATUS_UNSPECIFIED
+UNSPECIFIED_OUTCOME = delivery_pb2.ATTEMPT_OUTCOME_UNSPECIFIED
 
-LISTS = ("ListWebhooks", "ListEventTypes", "ListDeliveries", "ListDeliveryAttempts")
+LISTS = ("ListWebhooks", "ListEventTypes", "ListEvents", "ListDeliveries", "ListDeliveryAttempts", "ListReplays")
+IN_WINDOWS = ("ListEvents", "ListDeliveries", "ListDeliveryAttempts")
 BY_WEBHOOK_ID = ("GetWebhook", "UpdateWebhook", "DeleteWebhook", "PauseWebhook", "ResumeWebhook")
 BY_CUSTOMER = tuple(method for method in METHODS if method not in {"BatchPublishEvents", *OF_THE_PLATFORM})
-BY_ANY_CUSTOMER = ("ListWebhooks", "ListDeliveries", "WatchDeliveries")
+BY_ANY_CUSTOMER = (
+    "ListWebhooks",
+    "ListEvents",
+    "ListDeliveries",
+    "ListDeliveryAttempts",
+    "ListReplays",
+    "WatchDeliveries",
+)
 
 Change = Callable[[Any], object]  # changes a valid request
 
@@ -82,6 +91,12 @@ def row(method: str, name: str, change: Change, *fields: str, reason: str = "FIE
 def events_row(name: str, change: Change, *fields: str, reason: str = "FIELD_INVALID") -> Any:
     """A row of PublishEvent."""
     return row("PublishEvent", name, change, *fields, reason=reason)
+
+
+def set_window(request: Any, start_seconds: int, end_seconds: int) -> None:
+    """Sets start_time and end_time."""
+    request.start_time.CopyFrom(Timestamp(seconds=start_seconds))
+    request.end_time.CopyFrom(Timestamp(seconds=end_seconds))
 
 
 def seconds(value: float) -> Duration:
@@ -137,7 +152,7 @@ ROWS = [
     ),
     *(
         row(method, "event_id", lambda r: setattr(r, "event_id", "evt_1"), "event_id")
-        for method in ("ListDeliveries", "WatchDeliveries")
+        for method in ("ListDeliveries", "ListDeliveryAttempts", "WatchDeliveries")
     ),
     *(
         row(method, "delivery_id", lambda r: setattr(r, "delivery_id", "dlv_1"), "delivery_id")
@@ -172,13 +187,37 @@ ROWS = [
     ),
     *(
         row(method, "statuses", lambda r, v=values: r.statuses.extend(v), "statuses")
-        for method in ("ListWebhooks", "ListDeliveries", "WatchDeliveries")
+        for method in ("ListWebhooks", "ListDeliveries", "ListDeliveryAttempts", "WatchDeliveries")
         for values in ([0], [99], [-1], [1, 2**31 - 1], [-(2**31)])
     ),
     *(
+        row("ListDeliveryAttempts", "outcomes", lambda r, v=values: r.outcomes.extend(v), "outcomes")
+        for values in ([0], [99], [-1], [1, 2**31 - 1])
+    ),
+    *(
         row(method, name, change, *fields)
-        for method in ("ListDeliveries", "WatchDeliveries")
+        for method in ("ListDeliveries", "ListDeliveryAttempts", "WatchDeliveries")
         for name, change, fields in FILTER_ROWS
+    ),
+    *(
+        row("ListEvents", name, change, *fields)
+        for name, change, fields in FILTER_ROWS
+        if "webhook_ids" not in str(fields)
+    ),
+    *(
+        row(method, f"{field} {value}", lambda r, f=field, v=value: getattr(r, f).CopyFrom(v), field)
+        for method in IN_WINDOWS
+        for field in ("start_time", "end_time")
+        for value in (Timestamp(seconds=-1), Timestamp(seconds=INT64_MAX), Timestamp(nanos=-1))
+    ),
+    *(
+        row(method, f"a window that ends {name}", lambda r, t=end: set_window(r, 1000, t), "end_time")
+        for method in IN_WINDOWS
+        for name, end in (("before it starts", 999), ("where it starts", 1000))
+    ),
+    *(
+        row(method, "a window of two invalid times", lambda r: set_window(r, -1, -2), "start_time", "end_time")
+        for method in IN_WINDOWS
     ),
     row(
         "ListDeliveries",
@@ -191,15 +230,38 @@ ROWS = [
                 event_types=["A"],
                 statuses=[UNSPECIFIED_DELIVERY],
                 event_id="x",
+                start_time=Timestamp(seconds=-1),
+                end_time=Timestamp(seconds=-1),
             )
         ),
         *("customer_id", "event_id", "event_types[1]", "page_size", "statuses", "webhook_ids[1]"),
+        *("start_time", "end_time"),
     ),
     row(
         "ListDeliveryAttempts",
         "everything",
-        lambda r: r.MergeFrom(pb.ListDeliveryAttemptsRequest(customer_id=-1, page_size=-1, delivery_id="x")),
-        *("customer_id", "delivery_id", "page_size"),
+        lambda r: r.MergeFrom(
+            pb.ListDeliveryAttemptsRequest(
+                customer_id=-1,
+                page_size=-1,
+                delivery_id="x",
+                webhook_ids=[0],
+                event_types=["A"],
+                statuses=[UNSPECIFIED_DELIVERY],
+                outcomes=[UNSPECIFIED_OUTCOME],
+                event_id="x",
+                start_time=Timestamp(seconds=-1),
+                end_time=Timestamp(seconds=-1),
+            )
+        ),
+        *("customer_id", "delivery_id", "page_size", "event_id", "event_types[1]", "statuses", "webhook_ids[1]"),
+        *("outcomes", "start_time", "end_time"),
+    ),
+    row(
+        "ListEvents",
+        "everything",
+        lambda r: r.MergeFrom(pb.ListEventsRequest(customer_id=-1, page_size=-1, event_types=["A"])),
+        *("customer_id", "event_types[1]", "page_size"),
     ),
     row(
         "ListWebhooks",

@@ -32,8 +32,8 @@ from webhook_grpc.api.paging import PageToken
 
 MESSAGE_BYTES_MAX = 5 * 1024 * 1024
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
-LISTS = ("ListWebhooks", "ListDeliveries", "ListDeliveryAttempts", "ListReplays", "ListEventTypes")
-BY_ANY_CUSTOMER = ("ListWebhooks", "ListDeliveries", "ListReplays", "ListEventTypes", "WatchDeliveries")
+LISTS = ("ListWebhooks", "ListEvents", "ListDeliveries", "ListDeliveryAttempts", "ListReplays", "ListEventTypes")
+BY_ANY_CUSTOMER = (*LISTS, "WatchDeliveries")
 
 REPLAYS_STAY: dict[str, Any] = {"replay_poll_seconds": 60.0}  # as they are made
 
@@ -63,7 +63,7 @@ async def test_the_largest_ids_are_served(service: Service) -> None:
 
     assert webhook.customer_id == INT64_MAX
     assert published.delivery_count == 1
-    for method in ("ListWebhooks", "ListDeliveries"):
+    for method in ("ListWebhooks", "ListEvents", "ListDeliveries"):
         request: Any = request_type(method)()
         request.customer_id = INT64_MAX
         assert str(INT64_MAX) in str(await ask(service, method, request))
@@ -105,6 +105,10 @@ def _token_of(request: Any) -> str:
         return PageToken(request, ">q16sq").after(1_700_000_000_000_000, b"\1" * 16, 7)
     if isinstance(request, pb.ListEventTypesRequest):
         return PageToken(request, "128s").after(b"job.completed")
+    if isinstance(request, pb.ListDeliveryAttemptsRequest):
+        return PageToken(request, ">qqq").after(1_700_000_000_000_000, 7, 7)
+    if isinstance(request, pb.ListEventsRequest):
+        return PageToken(request, ">16s").after(b"\1" * 16)
     return PageToken(request, ">q").after(7)
 
 

@@ -15,10 +15,12 @@ from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import WebhookError
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.model import Delivery, DeliveryStatus
-from webhook_grpc.store import backlog, feed, history
+from webhook_grpc.store import attempt_lists, backlog, delivery_lists, feed, history
+from webhook_grpc.store.attempt_lists import AttemptFilter, AttemptKey
 from webhook_grpc.store.backlog import FetchRequest
+from webhook_grpc.store.delivery_lists import DeliveryFilter, DeliveryKey
 from webhook_grpc.store.feed import Change
-from webhook_grpc.store.history import DeliveryFilter, DeliveryKey
+from webhook_grpc.store.pages import PageBounds
 
 from .model import SHARDS, LogRow, OutboxRow, Standing, StoreModel, is_match
 from .real import RealStore
@@ -152,29 +154,32 @@ class Looking(RuleBasedStateMachine):
             self.look_at_delivery(webhook_id, event_id, page_size)
 
     def look_at_delivery(self, webhook_id: int, event_id: UUID, page_size: int) -> None:
-        """Whether there is one or not."""
-        is_kept = event_id in self.model.kept
-        expected = self.model.standing((webhook_id, event_id)) if is_kept else None
+        """Whether there is one or not. What the log knows is found also when the event is no longer kept."""
+        expected = self.model.standing((webhook_id, event_id))
         look = history.get_delivery(self.store.database, None, event_id, webhook_id)
         if expected is None:
             assert self.error_of(look) == "NotFound"
         else:
             assert standing_of(self.run(look)) == expected
-        attempts = [row for row in self.model.rows_of((webhook_id, event_id)) if row.outcome and is_kept]
+        attempts = [row for row in self.model.rows_of((webhook_id, event_id)) if row.outcome]
         assert self._attempts(event_id, webhook_id, page_size) == [
-            (row.seq, row.attempt_count, row.outcome, row.start_time) for row in reversed(attempts)
+            (row.attempt_count, row.outcome, row.start_time)
+            for row in sorted(attempts, key=lambda row: (row.at, row.seq), reverse=True)
         ]
 
     def _attempts(
         self, event_id: UUID, webhook_id: int, page_size: int
-    ) -> list[tuple[int, int, str | None, datetime | None]]:
-        before, found = INT64_MAX, list[tuple[int, int, str | None, datetime | None]]()
-        while page := self.run(
-            history.list_attempts(self.store.database, None, event_id, webhook_id, before, page_size)
-        ):
-            assert page[0][0] < before, "the list does not go on"
-            found += [(seq, attempt.attempt_number, attempt.outcome.value, attempt.start_time) for seq, attempt in page]
-            before = page[-1][0]
+    ) -> list[tuple[int, str | None, datetime | None]]:
+        wanted = AttemptFilter(None, (webhook_id,), event_id=event_id)
+        before: AttemptKey | None = attempt_lists.FIRST
+        found: list[tuple[int, str | None, datetime | None]] = []
+        while before is not None:
+            page = self.run(
+                attempt_lists.list_attempts(self.store.database, wanted, before, PageBounds(page_size, 10**6))
+            )
+            assert all(key < before for key in page.keys), "the list does not go on"
+            found += [(attempt.attempt_number, attempt.outcome.value, attempt.start_time) for attempt in page.items]
+            before = page.next_key
         return found
 
     @rule(
@@ -205,16 +210,20 @@ class Looking(RuleBasedStateMachine):
             and (not webhook_ids or row.webhook_id in webhook_ids)
             and (not patterns or any(is_match(row.event_type, pattern) for pattern in patterns))
             and (not statuses or row.status in statuses)
-            and (event_id is None or (row.event_id == event_id and event_id in self.model.kept))
+            and (event_id is None or row.event_id == event_id)
         ]
 
     def _listed(self, wanted: DeliveryFilter, page_size: int) -> list[Standing]:
-        before, found = history.NEWEST, list[Standing]()
-        while page := self.run(history.list_deliveries(self.store.database, wanted, before, page_size)):
-            assert len(page) <= page_size
-            assert not found or standing_of(page[0]) < found[-1], "the list does not go on"
-            found += map(standing_of, page)
-            before = DeliveryKey(*found[-1][:3])
+        before: DeliveryKey | None = delivery_lists.FIRST
+        found: list[Standing] = []
+        while before is not None:
+            page = self.run(
+                delivery_lists.list_deliveries(self.store.database, wanted, before, PageBounds(page_size, 10**6))
+            )
+            assert len(page.items) <= page_size
+            assert not found or not page.items or standing_of(page.items[0]) < found[-1], "the list does not go on"
+            found += map(standing_of, page.items)
+            before = page.next_key
         return found
 
     # --- what is due -----------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from tests.support.store import new_event, new_webhook, pending
 from webhook_grpc.domain.model import NewEvent, Published, WebhookSpec
 from webhook_grpc.store import backlog, outbox, ownership, webhooks
 from webhook_grpc.store.backlog import FetchRequest
-from webhook_grpc.store.history import DeliveryFilter
+from webhook_grpc.store.delivery_lists import DeliveryFilter
 from webhook_grpc.store.outbox import PublishedBatch
 from webhook_grpc.store.ownership import OwnedShard
 

@@ -8,10 +8,11 @@ from tests.support.postgres import TestPostgres
 from tests.support.store import new_event, new_webhook, new_worker, pending, publish, to_retry
 from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.engine.delivery import expired
-from webhook_grpc.store import backlog, history, ownership
+from webhook_grpc.store import backlog, ownership
 from webhook_grpc.store.backlog import FetchRequest
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.history import DeliveryFilter
+from webhook_grpc.store.delivery_lists import FIRST, DeliveryFilter, list_deliveries
+from webhook_grpc.store.pages import PageBounds
 from webhook_grpc.store.settlement import settle
 
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
@@ -32,5 +33,6 @@ async def test_a_delivery_that_expires_while_it_waits_for_a_retry_is_listed_once
     [again] = await backlog.with_bodies(connection, rows)
     assert (again.body, again.attempt, again.event_type) == (b"", 1, "job.completed")
     await settle(connection, worker, shards, [expired(again)])
-    [listed] = await history.list_deliveries(database, DeliveryFilter(None), history.NEWEST, 10)
+    page = await list_deliveries(database, DeliveryFilter(None), FIRST, PageBounds(10, 10**6))
+    [listed] = page.items
     assert listed.status is DeliveryStatus.EXPIRED

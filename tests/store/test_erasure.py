@@ -26,8 +26,9 @@ from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.domain.retry import Settlement
 from webhook_grpc.store import erasure, feed, history, ownership
 from webhook_grpc.store.db import Database, LoopConnection
+from webhook_grpc.store.delivery_lists import FIRST, DeliveryFilter, list_deliveries
 from webhook_grpc.store.erasure import Erasure, Progress
-from webhook_grpc.store.history import DeliveryFilter
+from webhook_grpc.store.pages import PageBounds
 from webhook_grpc.store.settlement import Settled, settle
 
 OTHER = CUSTOMER + 1
@@ -163,7 +164,7 @@ async def test_the_log_keeps_its_numbers_and_times_and_nothing_else(
     assert [change.delivery.customer_id for change in admitted] == [OTHER] * 3
     assert feed.advanced(BEGINNING, changes) == (await feed.end_position(database))[0]
     assert postgres.rows("SELECT count(*) FROM webhook_logs") == [(3,)]
-    listed = await history.list_deliveries(database, DeliveryFilter(None), history.NEWEST, 10)
+    listed = (await list_deliveries(database, DeliveryFilter(None), FIRST, PageBounds(10, 10**6))).items
     assert {delivery.customer_id for delivery in listed} == {OTHER}
 
 

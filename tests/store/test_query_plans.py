@@ -145,26 +145,14 @@ async def test_where_the_log_ends_is_found_without_reading_it(filled: TestPostgr
     assert_indexed(scans(filled, feed.END, {}), "attempts")
 
 
-async def test_a_list_of_deliveries_is_read_in_the_order_of_an_index(filled: TestPostgres) -> None:
-    newest = history.NEWEST
-    parameters = {
-        "customer_id": 42,
-        "webhook_ids": None,
-        "statuses": None,
-        "type_regex": None,
-        "before_time": newest.create_time,
-        "before_event": newest.event_id,
-        "before_webhook": newest.webhook_id,
-        "from_time": datetime(2000, 1, 1, tzinfo=UTC),
-        "from_event": UUID(int=0),
-        "limit": 50,
-    }
-    assert_indexed(scans(filled, history.DELIVERIES, parameters), "attempts", "deliveries")
-
-
 async def test_a_delivery_is_found_by_its_key(filled: TestPostgres) -> None:
-    parameters = {"webhook_id": 1, "event_id": new_event_id(), "customer_id": 42}
+    parameters = history.delivery_parameters(42, new_event_id(), 1)
     assert_indexed(scans(filled, history.DELIVERY, parameters), "attempts", "deliveries", "events")
+
+
+async def test_a_delivery_of_an_event_that_is_gone_is_found_by_the_time_in_its_id(filled: TestPostgres) -> None:
+    parameters = history.delivery_parameters(42, new_event_id(), 1)
+    assert_indexed(scans(filled, history.DELIVERY_OF_LOST_EVENT, parameters), "attempts", "events")
 
 
 async def test_marking_finds_deliveries_by_their_key(filled: TestPostgres) -> None:

@@ -176,7 +176,7 @@ class ActionMethods:
                             for change in await subscription.take(_TAKE_SECONDS):
                                 seen = change.delivery
                                 if seen.event_id == event_id and seen.webhook_id == webhook_id and is_done(seen):
-                                    return seen
+                                    return await self._standing(customer_id, event_id, webhook_id) or seen
                             if subscription.closed:
                                 raise server_stopping()
         except TimeoutError:

@@ -35,7 +35,7 @@ from ..domain.model import (
     WebhookStatus,
 )
 
-_Status = TypeVar("_Status", WebhookStatus, DeliveryStatus)
+_Word = TypeVar("_Word", WebhookStatus, DeliveryStatus, Outcome)
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -75,6 +75,7 @@ _WEBHOOK_STATUS_OF: Final[Mapping[int, WebhookStatus]] = {number: status for sta
 _DELIVERY_STATUS_OF: Final[Mapping[int, DeliveryStatus]] = {
     number: status for status, number in DELIVERY_STATUSES.items()
 }
+_OUTCOME_OF: Final[Mapping[int, Outcome]] = {number: outcome for outcome, number in OUTCOMES.items()}
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -144,19 +145,24 @@ def read_request_id(request_id: str, violations: list[Violation], field: str = "
 
 def read_webhook_statuses(values: Iterable[int], violations: list[Violation]) -> list[WebhookStatus]:
     """A filter by the status of webhooks."""
-    return _read_statuses(list(values), _WEBHOOK_STATUS_OF, violations)
+    return _read_words("statuses", list(values), _WEBHOOK_STATUS_OF, violations)
 
 
 def read_delivery_statuses(
     values: Iterable[int], violations: list[Violation], field: str = "statuses"
 ) -> list[DeliveryStatus]:
     """A filter by the status of deliveries."""
-    return _read_statuses(list(values), _DELIVERY_STATUS_OF, violations, field)
+    return _read_words(field, list(values), _DELIVERY_STATUS_OF, violations)
 
 
-def _read_statuses(
-    values: Sequence[int], known: Mapping[int, _Status], violations: list[Violation], field: str = "statuses"
-) -> list[_Status]:
+def read_outcomes(values: Iterable[int], violations: list[Violation]) -> list[Outcome]:
+    """A filter by the outcome of attempts."""
+    return _read_words("outcomes", list(values), _OUTCOME_OF, violations)
+
+
+def _read_words(
+    field: str, values: Sequence[int], known: Mapping[int, _Word], violations: list[Violation]
+) -> list[_Word]:
     if any(value not in known for value in values):
         violations.append(Violation(field, "must be values of the enum other than UNSPECIFIED"))
     return list(dict.fromkeys(known[value] for value in values if value in known))

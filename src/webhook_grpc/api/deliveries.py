@@ -1,27 +1,26 @@
-"""Deliveries: one, a list, the attempts of one."""
+"""Deliveries: one, a list; their attempts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
 from webhook.v1 import delivery_pb2, service_pb2
 
-from ..domain import validation
 from ..domain.errors import Violation
-from ..domain.ids import INT64_MAX
-from ..domain.model import Delivery
-from ..store import history
+from ..store import attempt_lists, delivery_lists, history
+from ..store.attempt_lists import AttemptFilter, AttemptKey
 from ..store.db import Database
-from ..store.history import DeliveryFilter, DeliveryKey
+from ..store.delivery_lists import DeliveryKey
+from ..store.pages import PageBounds
 from . import convert
 from .calls import Call, refuse_if
-from .paging import PageToken, fitting, page_size, page_token_invalid
+from .filters import read_attempt_filter, read_delivery_filter
+from .paging import PAGE_BYTES_MAX, PageToken, fitting, micros_of, page_size, time_of
 
-FILTER_IDS_MAX: Final = 100
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DELIVERY_KEY: Final = ">q16sq"
+_ATTEMPT_KEY: Final = ">qqq"
 
 
 class DeliveryMethods:
@@ -39,79 +38,64 @@ class DeliveryMethods:
         return convert.delivery_message(await history.get_delivery(self._database, customer_id, event_id, webhook_id))
 
     async def list(self, request: service_pb2.ListDeliveriesRequest, call: Call) -> service_pb2.ListDeliveriesResponse:
-        """Lists deliveries, newest first."""
+        """Lists deliveries, newest event first."""
         violations = list[Violation]()
         size = page_size(request.page_size, violations)
-        wanted = read_filter(request, call, violations)
+        wanted = read_delivery_filter(request, call, violations)
         refuse_if(violations)
-        token = PageToken(request, ">q16sq")
+        token = PageToken(request, _DELIVERY_KEY)
         key = token.read()
-        before = _key_from_token(key) if key else history.NEWEST
-        found = await history.list_deliveries(self._database, wanted, before, size + 1)
-        deliveries = fitting([convert.delivery_message(delivery) for delivery in found[:size]])
-        is_last = len(deliveries) == len(found)
+        before = _delivery_key(*key) if key else delivery_lists.FIRST
+        page = await delivery_lists.list_deliveries(self._database, wanted, before, PageBounds(size, PAGE_BYTES_MAX))
+        deliveries = fitting([convert.delivery_message(delivery) for delivery in page.items])
+        after = page.key_after(len(deliveries))
+        key = after and (micros_of(after.create_time), after.event_id.bytes, after.webhook_id)
         return service_pb2.ListDeliveriesResponse(
-            deliveries=deliveries,
-            next_page_token="" if is_last else token.after(*_key_for_token(found[len(deliveries) - 1])),
+            deliveries=deliveries, next_page_token=token.after(*key) if key else ""
         )
 
     async def list_attempts(
         self, request: service_pb2.ListDeliveryAttemptsRequest, call: Call
     ) -> service_pb2.ListDeliveryAttemptsResponse:
-        """Lists the attempts of one delivery, newest first."""
+        """Lists attempts, newest first. Those of one delivery raise NotFound if there is no such delivery."""
         violations = list[Violation]()
-        customer_id = call.customer(request.customer_id, "customer_id", violations)
         size = page_size(request.page_size, violations)
-        event_id, webhook_id = convert.read_delivery_id(request.delivery_id, "delivery_id", violations)
+        wanted = read_attempt_filter(request, call, violations)
+        delivery = (
+            convert.read_delivery_id(request.delivery_id, "delivery_id", violations) if request.delivery_id else None
+        )
         refuse_if(violations)
-        token = PageToken(request, ">q")
+        token = PageToken(request, _ATTEMPT_KEY)
         key = token.read()
-        before_seq = int(key[0]) if key else INT64_MAX
-        await history.get_delivery(self._database, customer_id, event_id, webhook_id)  # or NOT_FOUND
-        found = await history.list_attempts(self._database, customer_id, event_id, webhook_id, before_seq, size + 1)
-        attempts = fitting([convert.attempt_message(attempt) for _, attempt in found[:size]])
+        before = _attempt_key(*key) if key else attempt_lists.FIRST
+        if delivery:
+            await history.get_delivery(self._database, wanted.customer_id, *delivery)  # or NOT_FOUND
+            wanted = _within_delivery(wanted, *delivery)
+            if wanted is None:
+                return service_pb2.ListDeliveryAttemptsResponse()
+        page = await attempt_lists.list_attempts(self._database, wanted, before, PageBounds(size, PAGE_BYTES_MAX))
+        attempts = fitting([convert.attempt_message(attempt) for attempt in page.items])
+        after = page.key_after(len(attempts))
+        key = after and (micros_of(after.end_time), after.webhook_id, after.seq)
         return service_pb2.ListDeliveryAttemptsResponse(
-            attempts=attempts,
-            next_page_token="" if len(attempts) == len(found) else token.after(found[len(attempts) - 1][0]),
+            attempts=attempts, next_page_token=token.after(*key) if key else ""
         )
 
 
-def read_filter(
-    request: service_pb2.ListDeliveriesRequest | service_pb2.WatchDeliveriesRequest,
-    call: Call,
-    violations: list[Violation],
-) -> DeliveryFilter:
-    """The filter that List and Watch share."""
-    customer_id = call.customer_or_all(request.customer_id, "customer_id", violations)
-    violations += webhook_id_violations(request.webhook_ids)
-    violations += validation.pattern_violations("event_types", request.event_types)
-    return DeliveryFilter(
-        customer_id=customer_id,
-        webhook_ids=tuple(dict.fromkeys(request.webhook_ids)),
-        event_types=tuple(request.event_types),
-        statuses=convert.read_delivery_statuses(request.statuses, violations),
-        event_id=convert.read_event_id(request.event_id, "event_id", violations) if request.event_id else None,
-    )
+def _within_delivery(wanted: AttemptFilter, event_id: UUID, webhook_id: int) -> AttemptFilter | None:
+    """The filter for one delivery, None if another part of it excludes that."""
+    if wanted.event_id not in {None, event_id} or (wanted.webhook_ids and webhook_id not in wanted.webhook_ids):
+        return None
+    return replace(wanted, event_id=event_id, webhook_ids=(webhook_id,))
 
 
-def webhook_id_violations(webhook_ids: Sequence[int], field: str = "webhook_ids") -> list[Violation]:
-    """Everything that is wrong with a filter by webhooks."""
-    if len(webhook_ids) > FILTER_IDS_MAX:
-        return [Violation(field, f"must have at most {FILTER_IDS_MAX} entries, has {len(webhook_ids)}")]
-    return [Violation(f"{field}[{index}]", "must be positive") for index, value in enumerate(webhook_ids) if value <= 0]
-
-
-def _key_for_token(delivery: Delivery) -> tuple[int, bytes, int]:
-    micros = (delivery.create_time - _EPOCH) // timedelta(microseconds=1)
-    return micros, delivery.event_id.bytes, delivery.webhook_id
-
-
-def _key_from_token(key: tuple[int | bytes, ...]) -> DeliveryKey:
-    micros, event_id, webhook_id = key
-    assert isinstance(micros, int)
+def _delivery_key(micros: int | bytes, event_id: int | bytes, webhook_id: int | bytes) -> DeliveryKey:
     assert isinstance(event_id, bytes)
     assert isinstance(webhook_id, int)
-    try:
-        return DeliveryKey(_EPOCH + timedelta(microseconds=micros), UUID(bytes=event_id), webhook_id)
-    except OverflowError:
-        raise page_token_invalid() from None
+    return DeliveryKey(time_of(micros), UUID(bytes=event_id), webhook_id)
+
+
+def _attempt_key(micros: int | bytes, webhook_id: int | bytes, seq: int | bytes) -> AttemptKey:
+    assert isinstance(webhook_id, int)
+    assert isinstance(seq, int)
+    return AttemptKey(time_of(micros), webhook_id, seq)

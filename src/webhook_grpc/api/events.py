@@ -1,4 +1,4 @@
-"""Events: publish one, publish many, look at one."""
+"""Events: publish one, publish many, look at one, list them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ from ..domain.errors import (
 from ..domain.ids import event_id_text
 from ..domain.limits import TokenBucket
 from ..domain.model import NewEvent, Published
-from ..store import history, outbox
+from ..store import event_lists, history, outbox
 from ..store.clock import DatabaseClock
 from ..store.db import Database
 from ..store.event_types import EventTypes, TypeRules, event_type_archived, event_type_unknown
+from ..store.pages import PageBounds
 from ..store.publisher import Publisher
 from . import convert
 from .calls import Call, refuse_if
 from .errors import code_of
+from .filters import read_event_filter
+from .paging import PAGE_BYTES_MAX, PageToken, fitting, page_size
 
 BATCH_MAX: Final = 500
 _READ_AT_ONCE: Final = 50
@@ -104,6 +107,20 @@ class EventMethods:
         event_id = convert.read_event_id(request.event_id, "event_id", violations)
         refuse_if(violations)
         return convert.event_message(await history.get_event(self._database, customer_id, event_id))
+
+    async def list(self, request: service_pb2.ListEventsRequest, call: Call) -> service_pb2.ListEventsResponse:
+        """Lists events, newest first."""
+        violations: list[Violation] = []
+        size = page_size(request.page_size, violations)
+        wanted = read_event_filter(request, call, violations)
+        refuse_if(violations)
+        token = PageToken(request, ">16s")
+        key = token.read()
+        before = _event_key(*key) if key else event_lists.FIRST
+        page = await event_lists.list_events(self._database, wanted, before, PageBounds(size, PAGE_BYTES_MAX))
+        events = fitting([convert.event_message(event) for event in page.items])
+        after = page.key_after(len(events))
+        return service_pb2.ListEventsResponse(events=events, next_page_token=token.after(after.bytes) if after else "")
 
     def _read(self, request: service_pb2.PublishEventRequest, default_customer_id: int, call: Call) -> NewEvent:
         violations = list[Violation]()
@@ -208,6 +225,11 @@ def _why_refused(event: NewEvent, content: str, rules: Mapping[str, TypeRules]) 
     if not violations:
         return None
     return InvalidArgument(violations, "DATA_SCHEMA_MISMATCH", {"event_type": event.event_type})
+
+
+def _event_key(event_id: int | bytes) -> UUID:
+    assert isinstance(event_id, bytes)
+    return UUID(bytes=event_id)
 
 
 def _published_message(published: Published) -> service_pb2.PublishEventResponse:

@@ -7,16 +7,19 @@ import binascii
 import hashlib
 import struct
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 from google.protobuf.message import Message
 
 from ..domain.errors import InvalidArgument, Violation, field_invalid
+from ..store.log_lists import NEWEST, OLDEST
 
 DEFAULT_PAGE_SIZE: Final = 50
 PAGE_SIZE_MAX: Final = 1000
 PAGE_BYTES_MAX: Final = 2_000_000  # clients accept 4 MiB by default
 _BINDING_BYTES: Final = 8
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 M = TypeVar("M", bound=Message)
 
@@ -70,6 +73,19 @@ class PageToken:
         """The token of the page after this key."""
         packed = self._binding + self._key.pack(*key)
         return base64.urlsafe_b64encode(packed).decode("ascii").rstrip("=")
+
+
+def micros_of(moment: datetime) -> int:
+    """A time as a part of a token's key."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def time_of(micros: int | bytes) -> datetime:
+    """The time in a token's key. Raises InvalidArgument for one at which nothing can have happened."""
+    assert isinstance(micros, int)
+    if not micros_of(OLDEST) <= micros <= micros_of(NEWEST):
+        raise page_token_invalid()
+    return _EPOCH + timedelta(microseconds=micros)
 
 
 def page_token_invalid() -> InvalidArgument:

@@ -22,7 +22,7 @@ from ..store.db import Database
 from ..store.hints import Hints
 from . import convert
 from .calls import Call, refuse_if
-from .deliveries import webhook_id_violations
+from .filters import webhook_id_violations
 from .paging import PageToken, fitting, page_size
 
 DRY_RUN_SECONDS_MAX: Final = 10.0

@@ -121,6 +121,7 @@ def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
             "BatchPublishEvents", "publish", pb.BatchPublishEventsRequest, events.publish_batch
         ),
         "GetEvent": unary("GetEvent", "read", pb.GetEventRequest, events.get),
+        "ListEvents": unary("ListEvents", "read", pb.ListEventsRequest, events.list),
         "GetDelivery": unary("GetDelivery", "read", pb.GetDeliveryRequest, deliveries.get),
         "ListDeliveries": unary("ListDeliveries", "read", pb.ListDeliveriesRequest, deliveries.list),
         "ListDeliveryAttempts": unary(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -20,15 +20,16 @@ from webhook.v1 import service_pb2
 from ..domain.cursor import Position, decode_cursor, encode_cursor
 from ..domain.errors import Violation, WatcherTooSlow, field_invalid
 from ..domain.model import Delivery, DeliveryStatus
-from ..store import feed, history
+from ..store import delivery_lists, feed
 from ..store.clock import DatabaseClock
 from ..store.db import Database
+from ..store.delivery_lists import DeliveryFilter, DeliveryKey
 from ..store.feed import Change
-from ..store.history import DeliveryFilter, DeliveryKey
+from ..store.pages import PageBounds
 from ..store.tail import Subscription, Tail
 from . import convert
 from .calls import Call, refuse_if, server_stopping
-from .deliveries import read_filter
+from .filters import read_delivery_filter
 
 HEARTBEAT_SECONDS: Final = 15.0
 HEARTBEAT_SECONDS_MIN: Final = 1.0
@@ -36,7 +37,7 @@ HEARTBEAT_SECONDS_MAX: Final = 60.0
 _MESSAGE_DELIVERIES_MAX: Final = 500
 _MESSAGE_BYTES_MAX: Final = 1_000_000  # clients accept 4 MiB by default
 _DELIVERY_BYTES: Final = 250  # about, without its response body
-_SNAPSHOT_PAGE: Final = 100  # with 16 KiB of response each, still below what clients accept
+_SNAPSHOT_PAGE: Final = PageBounds(_MESSAGE_DELIVERIES_MAX, _MESSAGE_BYTES_MAX)
 
 Write = Callable[[Message], Awaitable[None]]
 
@@ -53,7 +54,7 @@ class WatchMethods:
     async def watch(self, request: service_pb2.WatchDeliveriesRequest, call: Call, write: Write) -> None:
         """Serves one watcher until it leaves, does not keep up, or the server stops."""
         violations = list[Violation]()
-        wanted = read_filter(request, call, violations)
+        wanted = read_delivery_filter(request, call, violations)
         heartbeat_seconds = _read_heartbeat(request, violations)
         start_time = (
             convert.read_time(request.start_time, "start_time", violations) if request.HasField("start_time") else None
@@ -95,18 +96,14 @@ class WatchMethods:
 
     async def _snapshot(self, watcher: _Watcher) -> None:
         """Every pending delivery. The position was taken before, so nothing that happens meanwhile is missed."""
-        pending = DeliveryFilter(
-            watcher.wanted.customer_id,
-            watcher.wanted.webhook_ids,
-            watcher.wanted.event_types,
-            (DeliveryStatus.PENDING,),
-            watcher.wanted.event_id,
-        )
-        before = history.NEWEST
-        while page := await history.list_deliveries(self._database, pending, before, _SNAPSHOT_PAGE):
-            await watcher.send(page, None)
-            last = page[-1]
-            before = DeliveryKey(last.create_time, last.event_id, last.webhook_id)
+        pending = replace(watcher.wanted, statuses=(DeliveryStatus.PENDING,))
+        before: DeliveryKey | None = delivery_lists.FIRST
+        while before is not None:
+            page = await delivery_lists.list_deliveries(self._database, pending, before, _SNAPSHOT_PAGE)
+            if page.items:
+                await watcher.send(page.items, None)
+            await watcher.beat(None)  # with a narrow filter there may be nothing to say for long
+            before = page.next_key
 
     async def _catch_up(self, watcher: _Watcher, position: Position, subscription: Subscription) -> Position:
         """Reads the log from a position to where the subscription joined the live tail."""
@@ -142,7 +139,7 @@ class _Watcher:
             position = await self.tell(changes, position)
             await self.beat(position)
 
-    async def beat(self, position: Position) -> None:
+    async def beat(self, position: Position | None) -> None:
         """Sends an empty message if nothing was sent for long."""
         if time.monotonic() - self.written_at >= self.heartbeat_seconds:
             await self.send((), position)

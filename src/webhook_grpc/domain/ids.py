@@ -14,6 +14,8 @@ from uuid import UUID
 
 SHARD_COUNT: Final = 64
 INT64_MAX: Final = 2**63 - 1
+# By how much the time in an event's id may differ from the time at which the event was stored.
+ID_TIME_SLACK: Final = timedelta(minutes=10)
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUE_OF: Final = {character: value for value, character in enumerate(_ALPHABET)}
@@ -22,6 +24,7 @@ _LENGTH: Final = 26
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RANDOM_BITS: Final = 80  # of a UUIDv7, below its 48 bits of Unix milliseconds
 _EVENT_ID: Final = re.compile(rf"evt_([0-7][{_ALPHABET}]{{25}})")
+_TIME_MAX: Final = datetime(9998, 12, 31, tzinfo=UTC)
 _DELIVERY_ID: Final = re.compile(rf"dlv_([0-7][{_ALPHABET}]{{25}})_([1-9][0-9]{{0,18}})")
 
 
@@ -62,6 +65,22 @@ def first_event_id(moment: datetime) -> UUID:
 def event_id_time(event_id: UUID) -> datetime:
     """When an event's id was made, to the millisecond."""
     return _EPOCH + timedelta(milliseconds=event_id.int >> _RANDOM_BITS)
+
+
+def stored_between(event_id: UUID) -> tuple[datetime, datetime]:
+    """Between which times an event with this id was stored, if there is one."""
+    at = event_id_time(min(event_id, first_event_id(_TIME_MAX)))  # a caller may invent one of the year 10,000
+    return at - ID_TIME_SLACK, at + ID_TIME_SLACK
+
+
+def earliest_id(stored_at: datetime) -> UUID:
+    """No event that was stored at this time or later has a smaller id."""
+    return first_event_id(stored_at - ID_TIME_SLACK)
+
+
+def latest_id(stored_at: datetime) -> UUID:
+    """No event that was stored before this time has this id or a larger one."""
+    return first_event_id(stored_at + ID_TIME_SLACK)
 
 
 def _encode(value: UUID) -> str:

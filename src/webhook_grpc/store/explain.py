@@ -13,6 +13,7 @@ from ..domain.health import ReceiverHealth
 from ..domain.model import Delivery, Event, WebhookStatus
 from .db import Database
 from .feed import delivery_from_row
+from .history import with_request_bytes
 
 WEBHOOKS_MAX: Final = 1000  # more a customer can't have
 DELETED_MAX: Final = 1000  # of the deleted ones so many are looked at, the newest
@@ -85,17 +86,17 @@ async def read(database: Database, event: Event) -> list[Known]:
             "deleted_max": DELETED_MAX,
         },
     )
-    return [_known(row) for row in rows]
+    return [_known(row, len(event.body)) for row in rows]
 
 
-def _known(row: Sequence[Any]) -> Known:
+def _known(row: Sequence[Any], request_bytes: int) -> Known:
     read_time, webhook_id, name, status, events, rate_limit, created_at, *rest = row
     candidate = Candidate(webhook_id, name, WebhookStatus(status), events, rate_limit, created_at)
     health, delivery = rest[:5], rest[5:-1]
     return Known(
         candidate,
         receiver_health(health),
-        None if delivery[0] is None else delivery_from_row(tuple(delivery)),
+        None if delivery[0] is None else with_request_bytes(delivery_from_row(tuple(delivery)), request_bytes),
         read_time,
     )
 

@@ -251,7 +251,7 @@ type DeliveryAttempt struct {
 	// The headers that were sent. Values that could give away a secret (signatures, the webhook's own headers) are
 	// replaced by `…`.
 	RequestHeaders map[string]string `protobuf:"bytes,9,rep,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// The size of the body that was sent. 0 when it is no longer known.
+	// The size of the body that was sent. 0 when it is no longer known, and left out by WatchDeliveries.
 	RequestBytes int32 `protobuf:"varint,10,opt,name=request_bytes,json=requestBytes,proto3" json:"request_bytes,omitempty"`
 	// Of the answer: content-type, date, retry-after, server, x-request-id, as far as there were any; names in
 	// lower case, values of at most 256 characters.

@@ -1377,8 +1377,8 @@ func (x *ListDeliveriesRequest) GetEndTime() *timestamppb.Timestamp {
 // Response of ListDeliveries.
 type ListDeliveriesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The deliveries, newest event first. With a filter that fits few, a page may hold fewer than asked for, or none,
-	// before the last.
+	// The deliveries, newest event first. With a filter that fits few, or with long answers of receivers, a page may hold
+	// fewer than asked for, or none, before the last.
 	Deliveries []*Delivery `protobuf:"bytes,1,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -1439,7 +1439,7 @@ type ListDeliveryAttemptsRequest struct {
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before. The other fields must be as they were.
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Only attempts of this delivery.
+	// Only attempts of this delivery. NOT_FOUND if there is no such delivery.
 	DeliveryId string `protobuf:"bytes,4,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
 	// Only attempts to one of these webhooks, at most 100. Empty: all.
 	WebhookIds []int64 `protobuf:"varint,5,rep,packed,name=webhook_ids,json=webhookIds,proto3" json:"webhook_ids,omitempty"`
@@ -1569,8 +1569,8 @@ func (x *ListDeliveryAttemptsRequest) GetEndTime() *timestamppb.Timestamp {
 // Response of ListDeliveryAttempts.
 type ListDeliveryAttemptsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The attempts, newest first. With a filter that fits few, a page may hold fewer than asked for, or none, before the
-	// last.
+	// The attempts, newest first. With a filter that fits few, or with long answers of receivers, a page may hold fewer
+	// than asked for, or none, before the last.
 	Attempts []*DeliveryAttempt `protobuf:"bytes,1,rep,name=attempts,proto3" json:"attempts,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`

@@ -218,7 +218,7 @@ class DeliveryAttempt(_message.Message):
     trigger: Global___AttemptTrigger.ValueType
     """What caused it."""
     request_bytes: _builtins.int
-    """The size of the body that was sent. 0 when it is no longer known."""
+    """The size of the body that was sent. 0 when it is no longer known, and left out by WatchDeliveries."""
     response_text: _builtins.str
     """response_body as text: bytes that are not UTF-8, and control characters, are shown as `\\xNN`. Left out by
     WatchDeliveries.

@@ -720,8 +720,8 @@ class ListDeliveriesResponse(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[_delivery_pb2.Delivery]:
-        """The deliveries, newest event first. With a filter that fits few, a page may hold fewer than asked for, or none,
-        before the last.
+        """The deliveries, newest event first. With a filter that fits few, or with long answers of receivers, a page may hold
+        fewer than asked for, or none, before the last.
         """
 
     def __init__(
@@ -762,7 +762,7 @@ class ListDeliveryAttemptsRequest(_message.Message):
     page_token: _builtins.str
     """next_page_token of the page before. The other fields must be as they were."""
     delivery_id: _builtins.str
-    """Only attempts of this delivery."""
+    """Only attempts of this delivery. NOT_FOUND if there is no such delivery."""
     event_id: _builtins.str
     """Only attempts of this event."""
     @_builtins.property
@@ -824,8 +824,8 @@ class ListDeliveryAttemptsResponse(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[_delivery_pb2.DeliveryAttempt]:
-        """The attempts, newest first. With a filter that fits few, a page may hold fewer than asked for, or none, before the
-        last.
+        """The attempts, newest first. With a filter that fits few, or with long answers of receivers, a page may hold fewer
+        than asked for, or none, before the last.
         """
 
     def __init__(

@@ -1,0 +1,144 @@
+"""The places where a delivery may stand, as parts of one statement.
+
+The order is that of (event's created_at, event id, webhook id), newest first. Each place can be read in it, or is small
+enough to be sorted:
+
+- in the log, where its last row counts: `attempts_by_delivery`, or, for endings but success, `attempts_by_ending`;
+- in the outbox and not in the log: due_at is its event's created_at, so the outbox's key has the order;
+- in the outbox and in the log (retries, what was begun anew): sorted, if there are few; else found through the log.
+
+One statement reads them all, so that a delivery that moves from one to another is seen in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, LiteralString
+
+# The last row of each delivery.
+LOGGED: Final = """
+    SELECT f.* FROM wanted w CROSS JOIN LATERAL (
+        SELECT DISTINCT ON (a.event_created_at, a.event_id)
+            'logged' AS source, a.event_created_at, a.event_id, a.webhook_id, a.customer_id, a.status, a.event_type,
+            a.shard, a.seq, a.created_at, octet_length(a.response_body) AS size
+        FROM attempts a
+        WHERE a.webhook_id = w.id
+            AND (a.event_created_at, a.event_id) <= (%(before_time)b::timestamptz, %(before_event)b::uuid)
+            AND (a.event_created_at, a.event_id, a.webhook_id)
+                < (%(before_time)b::timestamptz, %(before_event)b::uuid, %(before_webhook)b::bigint)
+            AND a.event_created_at >= %(from_time)b::timestamptz
+            AND a.created_at >= %(logged_from)b::timestamptz
+            AND (%(event_id)b::uuid IS NULL OR a.event_id = %(event_id)b)
+        ORDER BY a.event_created_at DESC, a.event_id DESC, a.seq DESC
+        LIMIT %(per_webhook)b::integer
+    ) f
+"""
+
+# Every ending of a kind; whether the delivery was begun anew since is asked afterwards, for the rows of the step only.
+ENDED: Final = """
+    SELECT f.* FROM wanted w CROSS JOIN unnest(%(endings)b::text[]) s(status) CROSS JOIN LATERAL (
+        SELECT s.status AS source, a.event_created_at, a.event_id, a.webhook_id, a.customer_id, a.status, a.event_type,
+            a.shard, a.seq, a.created_at, octet_length(a.response_body) AS size
+        FROM attempts a
+        WHERE a.webhook_id = w.id AND a.status = s.status AND a.status IN ('failed', 'cancelled', 'expired')
+            AND (a.event_created_at, a.event_id) <= (%(before_time)b::timestamptz, %(before_event)b::uuid)
+            AND (a.event_created_at, a.event_id, a.webhook_id)
+                < (%(before_time)b::timestamptz, %(before_event)b::uuid, %(before_webhook)b::bigint)
+            AND a.event_created_at >= %(from_time)b::timestamptz
+            AND a.created_at >= %(logged_from)b::timestamptz
+            AND (%(event_id)b::uuid IS NULL OR a.event_id = %(event_id)b)
+        ORDER BY a.event_created_at DESC, a.event_id DESC, a.seq DESC
+        LIMIT %(per_webhook)b::integer
+    ) f
+"""
+
+# None of these is due later than its event was stored: so what waits for a retry in the future is not read.
+UNLOGGED: Final = """
+    SELECT 'unlogged' AS source, d.due_at AS event_created_at, d.event_id, d.webhook_id, d.customer_id,
+        'pending' AS status, NULL::text AS event_type, d.shard, 0::bigint AS seq, d.due_at AS created_at, 0 AS size
+    FROM wanted w CROSS JOIN LATERAL (
+        SELECT d.shard, d.webhook_id, d.due_at, d.event_id, d.customer_id
+        FROM deliveries d
+        WHERE d.shard = w.shard AND d.webhook_id = w.id AND d.attempt = 0 AND d.trigger IS NULL
+            AND (d.due_at, d.event_id) <= (%(before_time)b::timestamptz, %(before_event)b::uuid)
+            AND (d.due_at, d.event_id, d.webhook_id)
+                < (%(before_time)b::timestamptz, %(before_event)b::uuid, %(before_webhook)b::bigint)
+            AND d.due_at >= %(from_time)b::timestamptz AND d.due_at <= now() + interval '10 minutes'
+            AND (%(event_id)b::uuid IS NULL OR d.event_id = %(event_id)b)
+        ORDER BY d.due_at DESC, d.event_id DESC
+        LIMIT %(per_webhook)b::integer
+    ) d
+"""
+
+# Bounded by RETRIES_SORTED_MAX before it is asked.
+RETRIED: Final = """
+    SELECT 'retried' AS source, d.event_created_at, d.event_id, d.webhook_id, d.customer_id, a.status, a.event_type,
+        a.shard, a.seq, a.created_at, octet_length(a.response_body) AS size
+    FROM (
+        SELECT e.created_at AS event_created_at, d.event_id, d.webhook_id, d.customer_id
+        FROM wanted w
+        CROSS JOIN LATERAL (
+            SELECT d.event_id, d.webhook_id, d.customer_id FROM deliveries d
+            WHERE d.shard = w.shard AND d.webhook_id = w.id AND (d.attempt > 0 OR d.trigger IS NOT NULL)
+                AND d.event_id BETWEEN %(earliest_id)b::uuid AND %(latest_id)b::uuid
+            OFFSET 0
+        ) d
+        CROSS JOIN LATERAL (SELECT created_at FROM events WHERE event_id = d.event_id LIMIT 1) e
+        WHERE (e.created_at, d.event_id, d.webhook_id)
+                < (%(before_time)b::timestamptz, %(before_event)b::uuid, %(before_webhook)b::bigint)
+            AND e.created_at >= %(from_time)b::timestamptz
+            AND (%(event_id)b::uuid IS NULL OR d.event_id = %(event_id)b)
+        ORDER BY e.created_at DESC, d.event_id DESC, d.webhook_id DESC
+        LIMIT %(limit)b::integer
+    ) d
+    CROSS JOIN LATERAL (
+        SELECT * FROM attempts a
+        WHERE a.webhook_id = d.webhook_id AND a.event_created_at = d.event_created_at AND a.event_id = d.event_id
+            AND a.created_at >= %(logged_from)b::timestamptz
+        ORDER BY a.event_created_at DESC, a.event_id DESC, a.seq DESC
+        LIMIT 1
+    ) a
+"""
+
+# The next of all, newest first: those that fit, and those at which the step ends, because it is full or because a
+# webhook was allowed no more (after that one its rows are missing). An ending that is not its delivery's last row has
+# no status: it is no place of it. What waits for an event that is no longer kept has no type, and is about to end.
+FIRST_OF_ALL: Final = """)
+SELECT s.event_created_at, s.event_id, s.webhook_id, s.customer_id, s.known_type, s.shard, s.seq, s.created_at, s.size,
+    s.fits, s.is_cut, s.step_rows, s.rows_read
+FROM (
+    SELECT j.*, j.known_type IS NOT NULL AND j.status_now = ANY(%(statuses)b::text[])
+        AND (%(type_regex)b::text IS NULL OR j.known_type ~ %(type_regex)b::text) AS fits
+    FROM (
+        SELECT n.*,
+            coalesce(n.event_type, (SELECT e.event_type FROM events e WHERE e.event_id = n.event_id)) AS known_type,
+            CASE WHEN n.source IN ('failed', 'cancelled', 'expired') AND EXISTS (
+                SELECT 1 FROM attempts later
+                WHERE later.webhook_id = n.webhook_id AND later.event_created_at = n.event_created_at
+                    AND later.event_id = n.event_id AND later.seq > n.seq
+                    AND later.created_at >= n.created_at - interval '10 minutes'
+            ) THEN NULL ELSE n.status END AS status_now,
+            n.source <> 'retried' AND %(per_webhook)b::integer = row_number() OVER (
+                PARTITION BY n.source, n.webhook_id ORDER BY n.event_created_at DESC, n.event_id DESC, n.seq DESC
+            ) AS is_cut,
+            row_number() OVER (
+                ORDER BY n.event_created_at DESC, n.event_id DESC, n.webhook_id DESC, n.seq DESC
+            ) AS ord,
+            count(*) OVER () AS step_rows
+        FROM (
+            SELECT found.*, count(*) OVER () + %(look_cost)b::integer * (SELECT count(*) FROM wanted) AS rows_read
+            FROM found
+            ORDER BY event_created_at DESC, event_id DESC, webhook_id DESC, seq DESC
+            LIMIT %(limit)b::integer
+        ) n
+    ) j
+) s
+WHERE s.fits OR s.is_cut OR s.ord = s.step_rows
+ORDER BY s.ord
+"""
+
+
+def next_of(places: Sequence[LiteralString]) -> LiteralString:
+    """The statement of a step, from behind `wanted`."""
+    found: LiteralString = ", found AS (" + " UNION ALL ".join(places)
+    return found + FIRST_OF_ALL

@@ -1,0 +1,171 @@
+"""The statements of lists are answered from their indexes, in whatever way Postgres plans them.
+
+Explained with the parameters of one call, and as the plan that Postgres may choose once a statement is prepared, which
+must serve all. For each place: which index it is read by.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, LiteralString
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.store.test_query_plans import FILL
+from tests.support.postgres import TestPostgres, query
+from tests.support.store import new_event_id, new_webhook
+from webhook_grpc.domain.ids import stored_between
+from webhook_grpc.domain.model import DeliveryStatus
+from webhook_grpc.store import attempt_lists, delivery_lists, delivery_places, event_lists, history, log_lists
+from webhook_grpc.store.attempt_lists import AttemptFilter
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.delivery_lists import DeliveryFilter
+from webhook_grpc.store.event_lists import EventFilter
+
+NOW = datetime.now(UTC)
+MANY_ATTEMPTS: LiteralString = """
+INSERT INTO attempts (shard, seq, created_at, customer_id, webhook_id, event_id, event_type, event_created_at, status,
+    attempt_count, outcome, started_at, latency_ms, reason)
+SELECT w % 64, w * 100000 + n, now(), 42, w, gen_random_uuid(), 'job.completed', now() - n * interval '10 ms',
+    'succeeded', 1, 'succeeded', now(), 5, 'none'
+FROM generate_series(1, 40) w, generate_series(1, 2000) n
+"""
+BY_DELIVERY = "webhook_id_event_created_at_event_id_seq_idx"
+BY_ENDING = "webhook_id_status_event_created_at_event__idx"
+BY_TIME = "webhook_id_created_at_seq_status_outcome__idx"
+BY_CUSTOMER = "customer_id_event_id_idx"
+PRIMARY_KEY = "pkey"
+OUTBOX_KEY = "deliveries_pkey"
+AN_HOUR_AGO = UUID(int=new_event_id().int - (3_600_000 << 80))
+ONE = DeliveryFilter(None, webhook_ids=(1,))
+OWN = DeliveryFilter(42)
+ALL = DeliveryFilter(None)
+
+
+@pytest.fixture
+async def filled(database: Database, postgres: TestPostgres) -> TestPostgres:
+    await new_webhook(database)
+    for statement in (MANY_ATTEMPTS, *FILL):
+        query(postgres.url, statement)
+    return postgres
+
+
+def indexes(postgres: TestPostgres, statement: LiteralString, parameters: dict[str, Any], mode: str) -> set[str]:
+    """The indexes by which the large tables (today's partitions) are read; `sequential` where one is read without."""
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)b", statement)))
+    numbered: str = statement.replace("%%", "%")
+    for number, name in enumerate(names, 1):
+        numbered = numbered.replace(f"%({name})b", f"${number}")
+    values = sql.SQL(",").join(sql.Literal(parameters[name]) for name in names)
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("SET plan_cache_mode = {}").format(sql.SQL(mode)))  # pyright: ignore[reportArgumentType]
+        connection.execute(f"PREPARE listing AS {numbered}")  # pyright: ignore[reportArgumentType, reportCallIssue]
+        [(plan,)] = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) EXECUTE listing ({})").format(values)).fetchall()
+    today = f"{datetime.now(UTC):%y%m%d}"
+    found: set[str] = set()
+
+    def visit(node: dict[str, Any]) -> None:
+        table: str = node.get("Relation Name", "")
+        index: str = node.get("Index Name", "")
+        if index.startswith("deliveries") or today in index:
+            found.add(index.partition(f"{today}_")[2] or index)
+        elif node["Node Type"] == "Seq Scan" and (table == "deliveries" or table.endswith(today)):
+            found.add("sequential")
+        for child in node.get("Plans", ()):
+            visit(child)
+
+    visit(plan[0]["Plan"])
+    return found
+
+
+def deliveries_step(
+    wanted: DeliveryFilter, places: Sequence[LiteralString], days: float = 9000
+) -> tuple[LiteralString, dict[str, Any]]:
+    statement: LiteralString = log_lists.wanted_by(wanted.customer_id, wanted.webhook_ids)
+    parameters = delivery_lists.step_parameters(
+        wanted, delivery_lists.FIRST, NOW - timedelta(days=days), per_webhook=50, step_rows=50
+    )
+    return statement + delivery_places.next_of(places), {**parameters, "endings": ["failed", "expired"]}
+
+
+def attempts_step(wanted: AttemptFilter, place: LiteralString) -> tuple[LiteralString, dict[str, Any]]:
+    statement: LiteralString = log_lists.wanted_by(wanted.customer_id, wanted.webhook_ids)
+    parameters = attempt_lists.step_parameters(wanted, attempt_lists.FIRST, log_lists.OLDEST, 50, 50)
+    event_id = AN_HOUR_AGO
+    of_event = attempt_lists.event_parameters(event_id, *stored_between(event_id))
+    return statement + place + attempt_lists.FIRST_OF_ALL, {**parameters, **of_event}
+
+
+def events_step(wanted: EventFilter) -> tuple[LiteralString, dict[str, Any]]:
+    return event_lists.statement_for(wanted), event_lists.step_parameters(wanted, event_lists.FIRST, 50)
+
+
+KEYS: dict[str, Any] = {"shards": [1] * 50, "seqs": list(range(1000, 1050)), "times": [NOW] * 50}
+PLACES: dict[str, tuple[tuple[LiteralString, ...], set[str]]] = {
+    "logged": ((delivery_places.LOGGED,), {BY_DELIVERY, PRIMARY_KEY}),
+    "ended": ((delivery_places.ENDED,), {BY_ENDING, BY_DELIVERY, PRIMARY_KEY}),
+    "unlogged": ((delivery_places.UNLOGGED,), {OUTBOX_KEY, PRIMARY_KEY, BY_DELIVERY}),
+    "retried": ((delivery_places.RETRIED,), {OUTBOX_KEY, PRIMARY_KEY, BY_DELIVERY}),
+}
+ROWS: dict[str, tuple[tuple[LiteralString, dict[str, Any]], set[str]]] = {
+    **{
+        f"deliveries: {name}, {whose}": (deliveries_step(wanted, places), expected)
+        for name, (places, expected) in PLACES.items()
+        for whose, wanted in (("one webhook", ONE), ("a customer", OWN), ("all", ALL))
+    },
+    "deliveries: a window": (deliveries_step(OWN, PLACES["logged"][0], days=1), {BY_DELIVERY, PRIMARY_KEY}),
+    "deliveries: logged rows by their key": ((log_lists.LOGGED, KEYS), {PRIMARY_KEY}),
+    "attempts: one webhook": (attempts_step(AttemptFilter(None, (1,)), attempt_lists.BY_TIME), {BY_TIME}),
+    "attempts: a customer": (attempts_step(AttemptFilter(42), attempt_lists.BY_TIME), {BY_TIME}),
+    "attempts: all": (attempts_step(AttemptFilter(None), attempt_lists.BY_TIME), {BY_TIME}),
+    "attempts: an event": (attempts_step(AttemptFilter(42), attempt_lists.OF_EVENT), {BY_DELIVERY}),
+    "attempts: an event that is gone": (attempts_step(AttemptFilter(42), attempt_lists.OF_LOST_EVENT), {BY_DELIVERY}),
+    "events: a customer": (events_step(EventFilter(42)), {BY_CUSTOMER}),
+    "events: a customer, rare type": (events_step(EventFilter(42, ("never.seen",))), {BY_CUSTOMER}),
+    "events: all": (events_step(EventFilter(None)), {PRIMARY_KEY}),
+    "events: by their ids": ((event_lists.EVENTS, {"event_ids": [new_event_id()] * 50}), {PRIMARY_KEY}),
+    "GetDelivery": (
+        (history.DELIVERY, history.delivery_parameters(None, new_event_id(), 1)),
+        {PRIMARY_KEY, BY_DELIVERY, OUTBOX_KEY},
+    ),
+    "GetDelivery: of an event that is gone": (
+        (history.DELIVERY_OF_LOST_EVENT, history.delivery_parameters(None, AN_HOUR_AGO, 1)),
+        {PRIMARY_KEY, BY_DELIVERY},
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_each_place_is_read_by_its_index(filled: TestPostgres, mode: str) -> None:
+    wrong = {
+        name: found
+        for name, ((statement, parameters), expected) in ROWS.items()
+        if (found := indexes(filled, statement, parameters, mode)) != expected
+    }
+    assert wrong == {}
+
+
+async def test_a_window_skips_the_partitions_outside(filled: TestPostgres) -> None:
+    """Nothing is logged before its event is stored."""
+    for days, expected in ((0, 8), (9000, 9)):  # today and a week ahead; yesterday too
+        statement, parameters = deliveries_step(ONE, PLACES["logged"][0], days)
+        if days == 0:
+            parameters["logged_from"] = NOW
+        with psycopg.connect(filled.url) as connection:
+            [(plan,)] = connection.execute(
+                f"EXPLAIN (FORMAT JSON) {statement}",  # pyright: ignore[reportArgumentType]
+                parameters,
+            ).fetchall()
+        tables = set(re.findall(r"'Relation Name': '(attempts_\d+)'[^{}]*'Alias': 'a_", str(plan)))
+        assert len(tables) == expected
+
+
+def test_every_status_has_a_place() -> None:
+    """A status that is neither success nor pending must be in the index of endings."""
+    assert set(DeliveryStatus) - {DeliveryStatus.PENDING, DeliveryStatus.SUCCEEDED} == delivery_lists.ENDINGS
+    assert all(f"'{status.value}'" in delivery_places.ENDED for status in delivery_lists.ENDINGS)
