@@ -142,9 +142,9 @@ class Settings(BaseSettings):
     webhooks_per_customer_max: Annotated[int, Field(ge=1, le=1000)] = 100
     """How many webhooks a customer may have."""
     replays_per_customer_max: Annotated[int, Field(ge=1, le=1000)] = 10
-    """How many replays of a customer may be running. Of those that have events to look at, the oldest goes on."""
+    """How many replays of a customer may be running."""
     replay_pending_max: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """How many deliveries that a replay has begun anew may wait to be sent, before it begins more."""
+    """How many deliveries of one replay to one webhook may wait to be sent, before it begins more."""
 
     # --- engine ----------------------------------------------------------------------------------------------------
     lease_seconds: Annotated[float, Field(ge=1, le=60)] = 4.0
