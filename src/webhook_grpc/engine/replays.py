@@ -10,8 +10,9 @@ a receiver that lets nothing through holds up nothing but what is for itself.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -29,6 +30,15 @@ log = structlog.get_logger(__name__)
 
 _EVENTS_PER_LOOK: Final = 16_000  # of one replay, once for each webhook, before it is the others' turn
 _GROWTH: Final = 4  # of a batch of events after one that had less than wanted
+_REST_SECONDS_MAX: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """Until when a replay is not looked at, and how long that is."""
+
+    until: float
+    seconds: float
 
 
 class Replays:
@@ -40,6 +50,7 @@ class Replays:
         self._poll_seconds = poll_seconds
         self._pending_max = pending_max
         self._after = 0
+        self._rests = dict[int, _Rest]()  # of replays, each of whose webhooks has enough waiting
         self.on_commanded: Callable[[Collection[int]], None] = _ignore
 
     async def run(self) -> None:
@@ -69,18 +80,37 @@ class Replays:
                 log.exception("replay refused", replay_id=replay.replay_id)
         if len(replays) < replaying.REPLAYS_PER_LOOK:
             self._after = 0
+            self._forget_rests()
 
     async def _attend(self, replay: UnsettledReplay) -> None:
         if replay.status is ReplayStatus.RUNNING and not replay.is_exhausted:
-            turns = await replaying.turns(self._connection, replay, self._pending_max)
-            for turn in turns:
-                await self._advance(turn, _EVENTS_PER_LOOK // len(turns))
+            await self._take_turns(replay)
         elif not replay.is_waiting:
             status = await replaying.finish(self._connection, replay.replay_id)
             if status is not None:
                 log.info("replay ended", replay_id=replay.replay_id, customer_id=replay.spec.customer_id, status=status)
         elif replay.status is ReplayStatus.CANCELLED:
             self._commanded(await replaying.sweep(self._connection, replay.replay_id))
+
+    async def _take_turns(self, replay: UnsettledReplay) -> None:
+        """Goes on to those webhooks whose turn it is. If it is nobody's again and again, looking becomes rarer."""
+        now = time.monotonic()
+        rest = self._rests.get(replay.replay_id, _Rest(now, self._poll_seconds / 2))
+        if now < rest.until:
+            return
+        turns = await replaying.turns(self._connection, replay, self._pending_max)
+        if turns:
+            self._rests.pop(replay.replay_id, None)
+        else:
+            seconds = min(2 * rest.seconds, _REST_SECONDS_MAX)
+            self._rests[replay.replay_id] = _Rest(now + seconds, seconds)
+        for turn in turns:
+            await self._advance(turn, _EVENTS_PER_LOOK // len(turns))
+
+    def _forget_rests(self) -> None:
+        """Those that were long ago: the replay has ended, or is another process's by now."""
+        now = time.monotonic()
+        self._rests = {replay_id: rest for replay_id, rest in self._rests.items() if now < rest.until + rest.seconds}
 
     async def _advance(self, turn: Turn, events_left: int) -> None:
         """Chooses as many deliveries to a webhook as may wait, from as many events as may be looked at.
