@@ -152,7 +152,7 @@ class Settings(BaseSettings):
     poll_seconds: Annotated[float, Field(ge=0.02, le=10)] = 0.2
     """How often the outbox is looked at when no hint comes."""
     replay_poll_seconds: Annotated[float, Field(ge=0.02, le=60)] = 0.25
-    """How often replays are attended to."""
+    """How often replays are attended to. Those that can move nowhere, up to every 5 s."""
     lane_prefetch_max: Annotated[int, Field(ge=1)] = 100
     """Deliveries of one webhook that are held in memory; the rest stays in the table."""
     prefetch_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000

@@ -68,6 +68,18 @@ async def test_the_numbers_add_up_at_every_step_and_stay_when_it_has_ended(datab
     assert await replaying.unsettled(database, ALL_SHARDS, 0) == []
 
 
+async def test_a_replay_has_not_ended_while_a_webhook_is_left_though_nothing_waits(
+    database: Database, past: Past
+) -> None:
+    past.add_webhook()
+    past.add_webhook()
+    replay = await started(database, spec())
+    for turn in await turns(database, replay):
+        assert await replaying.finish(database, replay.replay_id) is None
+        await step(database, turn)
+    assert await replaying.finish(database, replay.replay_id) is ReplayStatus.COMPLETED
+
+
 async def test_cancelling_leaves_what_is_not_begun_and_cancels_what_is(database: Database, past: Past) -> None:
     past.add_webhook()
     events = [past.add_event(1000 - number) for number in range(6)]
