@@ -261,11 +261,13 @@ async def test_answers_that_are_lost_neither_stop_a_replay_nor_double_anything(
 
     monkeypatch.setattr(replaying, "advance", advance_and_lose)
     monkeypatch.setattr(replaying, "finish", finish_and_lose)
-    await service.create_webhook(receiver.url())
+    for path in ("/a", "/b"):
+        await service.create_webhook(receiver.url(path))
     started = await replay(service, include_undelivered=True)
-    await until(service, started.replay_id, status=COMPLETED, succeeded_count=20)
-    assert len(lost) > 3
-    assert sorted(request.event_id for request in receiver.requests) == sorted(event_ids)
+    await until(service, started.replay_id, status=COMPLETED, succeeded_count=40)
+    assert len(lost) > 6
+    for path in ("/a", "/b"):
+        assert sorted(request.event_id for request in receiver.at(path)) == sorted(event_ids)
 
 
 # --- cancelled -------------------------------------------------------------------------------------------------------

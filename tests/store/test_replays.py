@@ -211,6 +211,13 @@ async def test_a_customer_has_only_so_many_running(database: Database) -> None:
     await replays.create(database, spec(), None, None, 2)
 
 
+async def test_whoever_deletes_a_replay_deletes_where_it_stands(database: Database, past: Past) -> None:
+    past.add_webhook()
+    deleted, kept = await started(database, spec()), await started(database, spec())
+    await database.rows("DELETE FROM replays WHERE replay_id = %(id)s", {"id": deleted.replay_id})
+    assert past.postgres.rows("SELECT replay_id FROM replay_webhooks") == [(kept.replay_id,)]
+
+
 async def test_pages_of_replays_join_newest_first(database: Database) -> None:
     made = [await replays.create(database, spec(customer_id=CUSTOMER + n % 2), None, None, 10) for n in range(6)]
     await replays.cancel(database, CUSTOMER, made[2].replay_id)
