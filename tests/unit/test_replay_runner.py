@@ -138,10 +138,13 @@ async def test_a_replay_that_nobody_has_a_turn_of_is_looked_at_ever_more_rarely_
     assert pauses[-1] == 5.0
 
     looks.with_turns = {STUCK, LIVELY}
-    await looks.look(20)
     looks.at[STUCK].clear()
-    await looks.look(10)
-    assert len(looks.at[STUCK]) == 10, "as soon as somebody has a turn it is looked at as often as any"
+    await looks.look(21)
+    assert looks.at[STUCK][-1] == looks.now, "somebody has a turn"
+    looks.with_turns = {LIVELY}
+    looks.at[STUCK].clear()
+    await looks.look(2)
+    assert len(looks.at[STUCK]) == 2, "and it begins anew"
 
 
 async def test_rests_of_replays_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
