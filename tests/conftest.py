@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Generator
@@ -9,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.past import Past
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import ServiceFactory
+from webhook_grpc.engine.janitor import Janitor
+from webhook_grpc.engine.overdue import Overdue
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +31,26 @@ def database_url(postgres: TestPostgres) -> str:
     """A migrated database with nothing in it."""
     postgres.empty()
     return postgres.url
+
+
+@pytest.fixture
+async def past(database_url: str, postgres: TestPostgres) -> AsyncGenerator[Past]:
+    """Days that are long gone, with what is left of them. What a test leaves of them is removed."""
+    past = Past(postgres)
+    yield past
+    past.remove()
+    await past.restore()
+
+
+@pytest.fixture
+def housekeeping_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services drop, delete and expire nothing by themselves, only when a test asks for it."""
+
+    async def wait(_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Janitor, "run", wait)
+    monkeypatch.setattr(Overdue, "run", wait)
 
 
 @pytest.fixture

@@ -17,7 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 from .api.actions import ActionMethods
 from .api.auth import Authenticator
 from .api.calls import CallLimits, Calls
+from .api.customers import CustomerMethods
 from .api.deliveries import DeliveryMethods
+from .api.event_types import EventTypeMethods
 from .api.events import EventMethods
 from .api.explain import ExplainMethods
 from .api.replays import ReplayMethods
@@ -31,10 +33,10 @@ from .engine.engine import Engine
 from .settings import Settings, SettingsError, Token, decode_secret_key
 from .store.clock import DatabaseClock
 from .store.db import Database, DatabaseOptions
+from .store.event_types import EventTypes
 from .store.group_commit import GroupLimits
 from .store.hints import HintListener, Hints
 from .store.migrate import check_schema
-from .store.outbox import EventTypes
 from .store.partitions import ensure_partitions
 from .store.publisher import Publisher
 from .store.tail import Tail
@@ -97,15 +99,22 @@ class App:
             self._clock,
             CallLimits(settings.calls_max, settings.streams_max, settings.call_seconds_max),
         )
+        event_types = EventTypes(self.database)
         methods = Methods(
             WebhookMethods(
-                self.database, sealer, self._hints, settings.egress_policy, settings.webhooks_per_customer_max
+                self.database,
+                sealer,
+                self._hints,
+                event_types,
+                settings.egress_policy,
+                settings.webhooks_per_customer_max,
             ),
             SecretMethods(self.database, sealer, self._hints),
+            EventTypeMethods(self.database, event_types, settings.event_types_max),
             EventMethods(
                 self.database,
                 self._publisher,
-                EventTypes(self.database),
+                event_types,
                 self._clock,
                 settings.publish_rate_per_customer,
             ),
@@ -115,6 +124,7 @@ class App:
             ExplainMethods(self.database),
             StatsMethods(self.database, self._clock),
             ReplayMethods(self.database, self._clock, self._hints, settings.replays_per_customer_max),
+            CustomerMethods(self.database, self._hints, settings.call_seconds_max),
         )
         self._server = Server(settings.grpc_address, methods, calls, reflection_enabled=settings.reflection)
         self.port = 0

@@ -16,7 +16,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from .domain import breaker, egress, health, ramp, retry, sealing
+from .domain import breaker, egress, health, ramp, retention, retry, sealing
 from .domain.ids import INT64_MAX
 
 Permission = Literal["read", "publish", "manage"]
@@ -145,6 +145,8 @@ class Settings(BaseSettings):
     """How many replays of a customer may be running."""
     replay_pending_max: Annotated[int, Field(ge=1, le=10_000)] = 100
     """How many deliveries of one replay to one webhook may wait to be sent, before it begins more."""
+    event_types_max: Annotated[int, Field(ge=7, le=10_000)] = 1000
+    """How many event types there may be. Each process holds their schemas in memory."""
 
     # --- engine ----------------------------------------------------------------------------------------------------
     lease_seconds: Annotated[float, Field(ge=1, le=60)] = 4.0
@@ -168,6 +170,14 @@ class Settings(BaseSettings):
     response_body_bytes_max: Annotated[int, Field(ge=0, le=16_384)] = 16_384
     """How much of a receiver's answer is kept."""
 
+    # --- what is kept for how long ---------------------------------------------------------------------------------
+    events_retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    """For how many days events are kept at least. What is not delivered by then ends as EXPIRED."""
+    attempts_retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    """For how many days the log of deliveries is kept: history, and how far back a watcher may resume."""
+    idempotency_keys_retention_hours: Annotated[int, Field(ge=1, le=87_600)] = 168
+    """For how many hours a request_id is remembered."""
+
     # --- API -------------------------------------------------------------------------------------------------------
     publish_batch_max: Annotated[int, Field(ge=1, le=5000)] = 1000
     """Events in one statement."""
@@ -190,7 +200,7 @@ class Settings(BaseSettings):
 
     # --- database --------------------------------------------------------------------------------------------------
     database_pool_size: Annotated[int, Field(ge=1, le=1000)] = 8
-    """Connections for calls; the engine and publishing have eleven of their own."""
+    """Connections for calls; the engine and publishing have twelve of their own."""
     database_timeout_seconds: Annotated[float, Field(ge=0.1, le=300)] = 10.0
     """The deadline of one statement."""
 
@@ -272,6 +282,11 @@ class Settings(BaseSettings):
                 "WEBHOOK_GRPC_ADDRESS is reachable from other machines, so WEBHOOK_TOKENS or WEBHOOK_TOKENS_FILE is "
                 "needed (`webhook-grpc token` makes one), or WEBHOOK_ALLOW_ANONYMOUS=true"
             )
+        if self.attempts_retention_days < self.events_retention_days:
+            problems.append(
+                "WEBHOOK_ATTEMPTS_RETENTION_DAYS must be at least WEBHOOK_EVENTS_RETENTION_DAYS: how the deliveries of "
+                "an event stand, for its history and for replays, is in the log of attempts"
+            )
         if self.allow_anonymous and self.has_tokens:
             problems.append("WEBHOOK_ALLOW_ANONYMOUS=true and tokens exclude each other")
         if problems:
@@ -324,6 +339,13 @@ class Settings(BaseSettings):
             ),
             throttle_seconds=self.throttle_seconds,
             hold_seconds_max=self.hold_seconds_max,
+        )
+
+    @property
+    def retention_policy(self) -> retention.RetentionPolicy:
+        """What is kept for how long."""
+        return retention.RetentionPolicy(
+            self.events_retention_days, self.attempts_retention_days, self.idempotency_keys_retention_hours
         )
 
     @property

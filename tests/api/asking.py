@@ -15,7 +15,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
-from webhook.v1 import delivery_pb2, event_pb2, replay_pb2, service_pb2, webhook_pb2
+from webhook.v1 import delivery_pb2, event_pb2, event_type_pb2, replay_pb2, service_pb2, webhook_pb2
 
 from tests.support.service import CUSTOMER, SECRET, Service, error_details
 
@@ -23,6 +23,9 @@ SERVICE = service_pb2.DESCRIPTOR.services_by_name["WebhookService"]
 METHODS = tuple(SERVICE.methods_by_name)
 STREAMS = frozenset(method.name for method in SERVICE.methods if method.server_streaming)
 UNARY = tuple(method for method in METHODS if method not in STREAMS)
+# What belongs to the platform: no request names a customer, and only a caller for all customers may change it.
+OF_THE_PLATFORM = ("CreateEventType", "GetEventType", "ListEventTypes", "UpdateEventType")
+FOR_ALL_CUSTOMERS_ONLY = ("CreateEventType", "UpdateEventType")
 OTHER_CUSTOMER = CUSTOMER + 1
 INT64_MAX = 2**63 - 1
 DATA_BYTES_MAX = 256 * 1024
@@ -199,6 +202,17 @@ def full_event(**fields: Any) -> event_pb2.Event:
     return event_pb2.Event(**values)
 
 
+def full_event_type(**fields: Any) -> event_type_pb2.EventType:
+    """A valid event type with every field that a caller may choose, and a schema that all events of the tests fit."""
+    values: dict[str, Any] = {
+        "event_type": "order.paid",
+        "description": "An order was paid – at last.",
+        "json_schema": '{"type":"object"}',
+        **fields,
+    }
+    return event_type_pb2.EventType(**values)
+
+
 def full_replay(webhook_id: int, **fields: Any) -> replay_pb2.Replay:
     """A valid replay of the last day with every field that a caller may choose."""
     now = int(time.time())
@@ -240,6 +254,13 @@ def valid_requests(world: World, customer_id: int = CUSTOMER) -> dict[str, Messa
         "RotateWebhookSecret": pb.RotateWebhookSecretRequest(
             **one, secret=SECRET, overlap=Duration(seconds=3600), request_id="leaked"
         ),
+        "CreateEventType": pb.CreateEventTypeRequest(event_type=full_event_type()),
+        "GetEventType": pb.GetEventTypeRequest(event_type="job.completed"),
+        "ListEventTypes": pb.ListEventTypesRequest(page_size=10, include_archived=True),
+        "UpdateEventType": pb.UpdateEventTypeRequest(
+            event_type=full_event_type(event_type="job.completed"),
+            update_mask=FieldMask(paths=["description", "json_schema", "archived"]),
+        ),
         "PublishEvent": publish,
         "BatchPublishEvents": pb.BatchPublishEventsRequest(customer_id=customer_id, requests=[publish]),
         "GetEvent": pb.GetEventRequest(customer_id=customer_id, event_id=world.event_id),
@@ -264,6 +285,7 @@ def valid_requests(world: World, customer_id: int = CUSTOMER) -> dict[str, Messa
         "WatchDeliveries": pb.WatchDeliveriesRequest(
             customer_id=customer_id, **filters, snapshot=True, heartbeat_interval=Duration(seconds=5)
         ),
+        "DeleteCustomerData": pb.DeleteCustomerDataRequest(customer_id=customer_id),
     }
 
 

@@ -10,8 +10,10 @@ import pytest
 from webhook.v1 import service_pb2 as pb
 
 from tests.api.asking import (
+    FOR_ALL_CUSTOMERS_ONLY,
     METHODS,
     NOBODY_LISTENS,
+    OF_THE_PLATFORM,
     OTHER_CUSTOMER,
     REFUSED,
     World,
@@ -43,6 +45,10 @@ PERMISSIONS: Final[dict[str, Permission]] = {
     "PauseWebhook": "manage",
     "ResumeWebhook": "manage",
     "RotateWebhookSecret": "manage",
+    "CreateEventType": "manage",
+    "GetEventType": "read",
+    "ListEventTypes": "read",
+    "UpdateEventType": "manage",
     "PublishEvent": "publish",
     "BatchPublishEvents": "publish",
     "GetEvent": "read",
@@ -59,8 +65,12 @@ PERMISSIONS: Final[dict[str, Permission]] = {
     "GetReplay": "read",
     "ListReplays": "read",
     "CancelReplay": "manage",
+    "DeleteCustomerData": "manage",
 }
 MAY_ASK_FOR_ALL: Final = ("ListWebhooks", "ListDeliveries", "ListReplays", "WatchDeliveries")
+TAKES_A_TOKEN_FOR_ALL: Final = ("DeleteCustomerData", *FOR_ALL_CUSTOMERS_ONLY)
+OF_CUSTOMERS: Final = tuple(method for method in METHODS if method not in OF_THE_PLATFORM)
+OF_ONE_CUSTOMER: Final = tuple(method for method in OF_CUSTOMERS if method not in TAKES_A_TOKEN_FOR_ALL)
 
 
 def token(
@@ -91,6 +101,7 @@ TOKENS: Final = (
     token("expired", expires=NOW - timedelta(seconds=1)),
     token("not yet", expires=NOW + timedelta(hours=1)),
     *(token(f"only-{permission}", permissions=(permission,)) for permission in ALL),
+    *(token(f"only-{permission}-for-all", None, (permission,)) for permission in ALL),
     *(token(f"without-{permission}", permissions=tuple(p for p in ALL if p != permission)) for permission in ALL),
     token("nothing", permissions=()),
 )
@@ -226,13 +237,14 @@ async def test_a_method_needs_its_permission_and_no_other(service: Service, meth
         assert set(refused.details) == {"ErrorInfo"}
         refused = await refusal(ask(service, method, b"\xff", bearer(name)))
         assert refused.reason == "PERMISSION_MISSING", "nothing is parsed before"
-    assert await code_of(ask(service, method, request, bearer(f"only-{permission}"))) is served(method)
+    suffix = "-for-all" if method in TAKES_A_TOKEN_FOR_ALL else ""
+    assert await code_of(ask(service, method, request, bearer(f"only-{permission}{suffix}"))) is served(method)
 
 
 # --- for whom --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_CUSTOMERS)
 async def test_a_token_of_another_customer_is_refused_whether_or_not_the_object_exists(
     service: Service, method: str
 ) -> None:
@@ -271,7 +283,19 @@ async def test_a_refused_batch_publishes_nothing_for_the_other_customer(service:
         assert (await ask(service, "GetEvent", request, bearer("everybody"))).customer_id == CUSTOMER
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TAKES_A_TOKEN_FOR_ALL)
+async def test_what_concerns_a_customer_as_a_whole_takes_a_token_for_all_customers(
+    service: Service, method: str
+) -> None:
+    request = valid_requests(await furnish(service))[method]
+
+    refused = await refusal(ask(service, method, request, bearer("customer")))
+
+    assert refused.code is grpc.StatusCode.PERMISSION_DENIED
+    assert refused.reason == "CUSTOMER_NOT_ALLOWED"
+
+
+@pytest.mark.parametrize("method", OF_ONE_CUSTOMER)
 async def test_a_token_of_one_customer_need_not_name_it(service: Service, method: str) -> None:
     world = await furnish(service)
     await furnish(service, OTHER_CUSTOMER)
@@ -306,14 +330,14 @@ async def test_a_token_of_one_customer_that_asks_for_all_gets_its_own(service: S
     assert f"customer_id: {OTHER_CUSTOMER}" in everybodys
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_CUSTOMERS)
 async def test_a_token_for_all_customers_serves_each(service: Service, method: str) -> None:
     for customer_id in (CUSTOMER, OTHER_CUSTOMER):
         request = valid_requests(await furnish(service, customer_id), customer_id)[method]
         assert await code_of(ask(service, method, request, bearer("everybody"))) is served(method)
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if method not in MAY_ASK_FOR_ALL])
+@pytest.mark.parametrize("method", [method for method in OF_CUSTOMERS if method not in MAY_ASK_FOR_ALL])
 async def test_a_token_for_all_customers_must_name_one(service: Service, method: str) -> None:
     request: Any = valid_requests(await furnish(service))[method]
     set_customer(request, 0)
@@ -328,6 +352,23 @@ async def test_a_token_for_all_customers_must_name_one(service: Service, method:
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.reason == "FIELD_INVALID"
     assert [field.rpartition(".")[2] for field in refused.fields] == ["customer_id"]
+
+
+@pytest.mark.parametrize("method", OF_THE_PLATFORM)
+async def test_what_belongs_to_the_platform_is_shown_to_everybody_and_changed_by_callers_for_all(
+    service: Service, method: str
+) -> None:
+    request = valid_requests(World(1, "evt_1", "dlv_1"))[method]
+
+    if method in FOR_ALL_CUSTOMERS_ONLY:
+        for refusable in (request, b""):
+            refused = await refusal(ask(service, method, refusable, bearer("customer")))
+            assert refused.code is grpc.StatusCode.PERMISSION_DENIED
+            assert refused.reason == "CUSTOMER_NOT_ALLOWED"
+            assert set(refused.details) == {"ErrorInfo"}
+    else:
+        assert await code_of(ask(service, method, request, bearer("customer"))) is grpc.StatusCode.OK
+    assert await code_of(ask(service, method, request, bearer("everybody"))) is grpc.StatusCode.OK
 
 
 async def test_a_page_token_of_one_customer_opens_nothing_to_another(service: Service) -> None:

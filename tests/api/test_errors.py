@@ -23,6 +23,7 @@ from tests.api.asking import (
     ABSENT_EVENT_ID,
     INT64_MAX,
     METHODS,
+    OF_THE_PLATFORM,
     OTHER_CUSTOMER,
     World,
     ask,
@@ -42,9 +43,9 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
 UNSPECIFIED_WEBHOOK = webhook_pb2.WEBHOOK_STATUS_UNSPECIFIED
 UNSPECIFIED_DELIVERY = delivery_pb2.DELIVERY_STATUS_UNSPECIFIED
 
-LISTS = ("ListWebhooks", "ListDeliveries", "ListDeliveryAttempts")
+LISTS = ("ListWebhooks", "ListEventTypes", "ListDeliveries", "ListDeliveryAttempts")
 BY_WEBHOOK_ID = ("GetWebhook", "UpdateWebhook", "DeleteWebhook", "PauseWebhook", "ResumeWebhook")
-BY_CUSTOMER = tuple(method for method in METHODS if method != "BatchPublishEvents")
+BY_CUSTOMER = tuple(method for method in METHODS if method not in {"BatchPublishEvents", *OF_THE_PLATFORM})
 BY_ANY_CUSTOMER = ("ListWebhooks", "ListDeliveries", "WatchDeliveries")
 
 Change = Callable[[Any], object]  # changes a valid request
@@ -550,6 +551,7 @@ async def test_an_absent_webhook_is_not_found(asked: Asked, method: str, custome
         ("GetDelivery", "delivery_id", ABSENT_DELIVERY_ID, "DELIVERY_NOT_FOUND"),
         ("ListDeliveryAttempts", "delivery_id", ABSENT_DELIVERY_ID, "DELIVERY_NOT_FOUND"),
         ("GetDelivery", "delivery_id", ABSENT_DELIVERY_ID[:-1] + str(INT64_MAX), "DELIVERY_NOT_FOUND"),
+        ("GetEventType", "event_type", "job.exploded", "EVENT_TYPE_NOT_FOUND"),
     ],
 )
 async def test_what_is_absent_is_not_found(asked: Asked, method: str, field: str, value: str, reason: str) -> None:

@@ -99,7 +99,7 @@ async def test_an_event_goes_to_each_webhook_with_a_matching_pattern_once(servic
         await create_paused(service, events=events)
         for events in (["job.completed"], ["job.*"], ["*"], ["job.failed", "job.completed", "job.*", "*"])
     ]
-    for events in (["job.failed"], ["environment.*"], ["job.completed.*"], ["job"], ["quota.exceeded", "alert.*"]):
+    for events in (["job.failed"], ["environment.*"], ["job.completed.*"], ["jobs.*"], ["quota.exceeded", "alert.*"]):
         await create_paused(service, events=events)
     await create_paused(service, events=["*"], customer_id=OTHER_CUSTOMER)
 

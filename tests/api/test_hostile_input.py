@@ -32,8 +32,8 @@ from webhook_grpc.api.paging import PageToken
 
 MESSAGE_BYTES_MAX = 5 * 1024 * 1024
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
-LISTS = ("ListWebhooks", "ListDeliveries", "ListDeliveryAttempts", "ListReplays")
-BY_ANY_CUSTOMER = ("ListWebhooks", "ListDeliveries", "ListReplays", "WatchDeliveries")
+LISTS = ("ListWebhooks", "ListDeliveries", "ListDeliveryAttempts", "ListReplays", "ListEventTypes")
+BY_ANY_CUSTOMER = ("ListWebhooks", "ListDeliveries", "ListReplays", "ListEventTypes", "WatchDeliveries")
 
 REPLAYS_STAY: dict[str, Any] = {"replay_poll_seconds": 60.0}  # as they are made
 
@@ -103,6 +103,8 @@ def _token_of(request: Any) -> str:
     """What the service would return, also for a list too short to have a second page."""
     if isinstance(request, pb.ListDeliveriesRequest):
         return PageToken(request, ">q16sq").after(1_700_000_000_000_000, b"\1" * 16, 7)
+    if isinstance(request, pb.ListEventTypesRequest):
+        return PageToken(request, "128s").after(b"job.completed")
     return PageToken(request, ">q").after(7)
 
 
@@ -299,7 +301,7 @@ async def test_no_value_of_any_field_is_an_error_of_ours(services: ServiceFactor
 async def test_nul_in_any_text_that_the_service_reads_is_refused(service: Service, method: str) -> None:
     """Postgres can't store it. What the service assigns itself is not read."""
     world = await furnish(service)
-    not_read = ["status_reason", "secret_hint", "webhook.etag", "event.event_id", "requests."]
+    not_read = ["status_reason", "secret_hint", ".etag", "event.event_id", "requests."]
     if method == "UpdateWebhook":
         not_read.append("webhook.secret")  # `*` means what can be changed
     changes = [
@@ -313,7 +315,9 @@ async def test_nul_in_any_text_that_the_service_reads_is_refused(service: Servic
 
     for name, change in changes:
         request: Any = valid_requests(world)[method]
-        if isinstance(request, pb.UpdateWebhookRequest) and not name.startswith("update_mask"):
+        if isinstance(request, pb.UpdateWebhookRequest | pb.UpdateEventTypeRequest) and not name.startswith(
+            "update_mask"
+        ):
             request.update_mask.paths[:] = ["*"]
         change(request)
         assert await code_of(ask(service, method, request)) in codes, name

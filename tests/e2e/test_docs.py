@@ -18,7 +18,7 @@ import orjson
 import psycopg
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from webhook.v1 import service_pb2, webhook_pb2
+from webhook.v1 import service_pb2
 
 from tests.support.process import ROOT, Process
 from tests.support.receiver import Receiver
@@ -204,16 +204,42 @@ def test_the_program_for_a_change_of_the_secret_verifies_before_during_and_after
         assert not scope["is_genuine_with_any"]([other], headers, b"{}")
 
 
-async def test_rotating_with_grpcurl(playground: Playground) -> None:
-    url = "https://hooks.example.com/"
-    webhook = webhook_pb2.Webhook(customer_id=42, name="orders", url=url, events=["*"])
-    created = await playground.process.stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook))
-    command = blocks("docs/_part_rotate.md", "rotate").replace('"webhook_id": 1', f'"webhook_id": {created.webhook_id}')
-    answers = [await bash(playground.here(command)) for _ in range(2)]
-    assert answers[0] == answers[1]
-    assert '"secret": "whsec_' in answers[0]
-    assert created.secret not in answers[0]
-    assert "secret_overlap_end_time" in answers[0]
+async def test_the_tasks_with_grpcurl(playground: Playground) -> None:
+    create, publish, _ = walk(playground)
+    await bash(create + publish)
+    await until_settled(playground)
+
+    output = await bash(playground.here(blocks("docs/tasks.md", "tasks")))
+
+    for shown in (
+        '"next_attempt_time"|"response_text": "',  # find
+        '"verdict": "MATCH_VERDICT_MATCHED"',  # explain
+        '"success_rate": 1',  # numbers
+        '"trigger": "ATTEMPT_TRIGGER_TEST"',
+        '"trigger": "ATTEMPT_TRIGGER_MANUAL"',
+        '"status": "DELIVERY_STATUS_CANCELLED"',
+        '"delivery_count": "1"',  # dry run: what was cancelled
+        '"status": "REPLAY_STATUS_(RUNNING|COMPLETED)"',
+        "event.data#/amount",
+        '"archived": true',
+        '"secret": "whsec_',
+        '"secret_overlap_end_time"',
+        '"complete": true',
+    ):
+        assert re.search(shown, output), (shown, output)
+
+
+async def test_cancelling_a_replay_with_grpcurl(playground: Playground) -> None:
+    create, publish, _ = walk(playground)
+    await bash(create + publish)
+    await until_settled(playground)
+    names, cancel = blocks("docs/tasks.md", "tasks").split("\n\n")[0], blocks("docs/tasks.md", "cancel_replay")
+    start = """
+call PauseWebhook '{"customer_id": 1, "webhook_id": '$WEBHOOK'}'
+REPLAY_ID=$(call CreateReplay '{"replay": {"customer_id": 1, "start_time": "'$DAY_AGO'",
+  "statuses": ["DELIVERY_STATUS_SUCCEEDED"]}}' | grep -om1 '"replay_id": "[0-9]*"' | tr -dc 0-9)
+"""
+    assert '"status": "REPLAY_STATUS_CANCELLED"' in await bash(playground.here(names + start + cancel))
 
 
 async def test_publishing_in_a_transaction(
@@ -221,7 +247,7 @@ async def test_publishing_in_a_transaction(
 ) -> None:
     service = await services.start()
     await service.create_webhook(receiver.url())
-    page, role = "docs/_part_publish_event.md", f"orders_app_{os.getpid()}"
+    page, role = "docs/sql.md", f"orders_app_{os.getpid()}"
     with psycopg.connect(services.database_url, autocommit=True) as admin:
         admin.execute("CREATE TABLE orders (order_id bigint PRIMARY KEY, status text NOT NULL)")
         admin.execute(f"CREATE ROLE {role}; GRANT INSERT ON orders TO {role}".encode())

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import NewEvent, Published, WebhookStatus
+from webhook_grpc.store.partitions import first_id
 
 from .course import Course
 from .database.tables import EPOCH, OFF
 from .process import Process
 from .world import Weather
+
+_LONG_AGO: Final = timedelta(days=60)
 
 
 class Happenings:
@@ -59,7 +64,9 @@ class Happenings:
         events: list[NewEvent] = []
         for _ in range(count):
             self._course.event_count += 1
-            event_id = UUID(int=(int(self._loop.now * 1000) << 80) | (7 << 76) | self._course.event_count)
+            is_old = not poison and not self._profile.prompt and self._random.random() < 0.02  # and may expire any time
+            at = self._tables.now() - (_LONG_AGO if is_old else timedelta())
+            event_id = UUID(int=first_id(at).int | (7 << 76) | self._course.event_count)
             body = b'{"n":%d}' % self._course.event_count + b" " * self._random.choice((0, 0, 100, 40_000))
             events.append(NewEvent(event_id, customer_id, "job.completed", EPOCH, body, 0, {}, None, 0))
             if poison:

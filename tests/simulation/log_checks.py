@@ -8,10 +8,12 @@ from collections.abc import Collection
 from typing import Final
 from uuid import UUID
 
+from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import FailureReason, Outcome
+from webhook_grpc.store.partitions import first_id
 
 from .course import Course
-from .database.tables import OFF, Logged
+from .database.tables import EPOCH, OFF, Logged
 
 _RATE_SLACK: Final = 1e-3
 _CRASHES_MAX: Final = 60  # of a run with poison: it must be found out
@@ -45,7 +47,14 @@ class LogChecks:
             if row.attempt_count < min(schedules):
                 self._course.violated(f"{name} failed too early: {row}")
         if row.status == "expired":
-            self._course.violated(f"{name} expired")
+            if not self._is_old(row.event_id):
+                self._course.violated(f"{name} expired")
+            tenure = self._tables.shard(shard_of(row.webhook_id)).tenure
+            if any(sent.ended_at is None and sent.tenure == tenure for sent in attempts):
+                self._course.violated(f"{name} expired while it was being sent")
+
+    def _is_old(self, event_id: UUID) -> bool:
+        return event_id < first_id(EPOCH)
 
     def check_end(self) -> None:
         """Every delivery ended once, as its receiver deserved; rates were kept; nothing is left behind in memory."""
@@ -78,7 +87,7 @@ class LogChecks:
         if event_id in self._course.poison and last.status != "failed" and not was_off:
             self._course.violated(f"{name} is poison, and {last.status}")
         is_well = self._course.receivers[webhook_id].behaviour in {"well", "slow", "limited"} and not was_off
-        is_odd = event_id in self._course.poison | self._tables.refused
+        is_odd = event_id in self._course.poison | self._tables.refused or last.status == "expired"
         # whoever is in flight whenever a process dies, or freezes for as long, can't be told from what kills it
         cut = len(self._course.sent[webhook_id, event_id])
         may_be_interrupted = last.reason == FailureReason.INTERRUPTED.name.lower() and cut >= last.attempt_count - 1

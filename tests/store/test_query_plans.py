@@ -19,6 +19,7 @@ from webhook_grpc.domain.model import PendingDelivery
 from webhook_grpc.store import (
     backlog,
     choosing,
+    erasure,
     explain,
     feed,
     health,
@@ -26,6 +27,7 @@ from webhook_grpc.store import (
     outbox,
     replaying,
     replays,
+    retention,
     settlement,
     stats,
 )
@@ -284,3 +286,36 @@ async def test_the_numbers_of_replays_are_found_by_index(filled: TestPostgres) -
     assert_indexed(scans(filled, replays.GET, REPLAY), *tables)
     listing = {"customer_id": 42, "before": 2**62, "statuses": None, "limit": 50}
     assert_indexed(scans(filled, replays.LIST, listing), *tables)
+
+
+async def test_what_is_overdue_is_looked_for_shard_by_shard_and_only_among_old_events(filled: TestPostgres) -> None:
+    bound = UUID(int=1 << 80)
+    assert scans(filled, backlog.OVERDUE_EXIST, {"bound": bound}) == [], "no partition is that old"
+    parameters = {
+        "shard": 1,
+        "bound": bound,
+        "after_webhook": 0,
+        "after_due_at": datetime(2000, 1, 1, tzinfo=UTC),
+        "after_event": UUID(int=0),
+        "limit": 100,
+    }
+    assert_indexed(scans(filled, backlog.OVERDUE, parameters), "deliveries")
+
+
+async def test_how_far_a_log_reaches_is_kept_without_reading_it(filled: TestPostgres) -> None:
+    assert_indexed(scans(filled, retention.KEEP_SEQS, {"before": datetime(2100, 1, 1, tzinfo=UTC)}), "attempts")
+
+
+async def test_a_customer_is_erased_by_way_of_indexes(filled: TestPostgres) -> None:
+    parameters = {
+        "customer_id": 42,
+        "requested_at": datetime.now(UTC),
+        "event_bound": UUID(int=2**128 - 1),
+        "log_rows": 100,
+        "events": 100,
+        "keys": 100,
+    }
+    assert_indexed(scans(filled, erasure.BLANK_LOG, parameters), "attempts", "webhooks")
+    assert_indexed(scans(filled, erasure.DELETE_EVENTS, parameters), "events")
+    assert_indexed(scans(filled, erasure.PENDING, parameters), "deliveries", "webhooks")
+    assert_indexed(scans(filled, erasure.DELETE_WEBHOOKS, parameters), "deliveries", "attempts", "webhooks")

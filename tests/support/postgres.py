@@ -92,3 +92,15 @@ def query(url: str, statement: LiteralString, params: Sequence[Any] | Mapping[st
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(statement, params or None)
         return cursor.fetchall() if cursor.description else []
+
+
+def dump(url: str) -> str:
+    """Every row of every table as text, bytes too: what a dump of the database would hold."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET bytea_output = 'escape'")
+        tables = connection.execute(
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+        ).fetchall()
+        read = sql.SQL("SELECT t::text FROM {} t")
+        texts = [connection.execute(read.format(sql.Identifier(table))).fetchall() for (table,) in tables]
+    return "\n".join(text for rows in texts for (text,) in rows)

@@ -585,6 +585,43 @@ def test_what_a_status_means_for_a_lane(status: WebhookStatus, *, may_send: bool
 # --- shards ----------------------------------------------------------------------------------------------------------
 
 
+def test_what_is_only_to_be_settled_takes_no_turn_and_is_not_held_twice() -> None:
+    lanes = make_lanes()
+    lane = add_lane(lanes)
+    overdue = make_delivery(body=b"")
+
+    assert lanes.reserve(lane, overdue)
+    assert not lanes.reserve(lane, overdue)
+    assert not lanes.hold(lane, overdue, NOW)
+    assert start(lanes) == []
+    assert not lanes.is_idle(lane.shard), "the shard is given back when it is settled"
+    lanes.settled(lane, overdue)
+    assert lanes.is_idle(lane.shard)
+    assert lanes.get(lane.webhook_id) is None
+
+
+def test_what_is_held_is_not_taken_for_settling_only() -> None:
+    lanes = make_lanes()
+    lane = add_lane(lanes)
+    queued = make_delivery()
+    assert lanes.hold(lane, queued, NOW)
+    assert not lanes.reserve(lane, queued)
+    [(_, started)] = start(lanes)
+    assert not lanes.reserve(lane, started)
+
+
+def test_a_paused_lane_is_forgotten_when_what_was_to_be_settled_is() -> None:
+    """Known to have something in the table or not: it is found again when it is not paused any more."""
+    lanes = make_lanes()
+    lane = lanes.open(1, 1, shard_of(1), NOW)
+    overdue = make_delivery(body=b"")
+    assert lanes.reserve(lane, overdue)
+    change(lanes, make_webhook(status=WebhookStatus.PAUSED))
+    assert lanes.get(1) is lane
+    lanes.settled(lane, overdue)
+    assert lanes.get(1) is None
+
+
 def test_a_closed_shard_starts_nothing_and_is_idle_when_all_is_settled() -> None:
     lanes = make_lanes()
     add_lane(lanes, webhook_id=1, held=3)

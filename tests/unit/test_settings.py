@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from webhook_grpc.domain.egress import EgressPolicy
+from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.retry import RetryPolicy
 from webhook_grpc.settings import PREFIX, Settings, SettingsError, decode_secret_key, load_settings, unknown_variables
 
@@ -182,6 +183,8 @@ def test_settings_can_not_be_changed_later() -> None:
         ("process_in_flight_max", "0", "greater than or equal to 1"),
         ("webhooks_per_customer_max", "0", "greater than or equal to 1"),
         ("webhooks_per_customer_max", "1001", "less than or equal to 1000"),
+        ("event_types_max", "6", "greater than or equal to 7"),
+        ("event_types_max", "10001", "less than or equal to 10000"),
         ("lease_seconds", "0.5", "greater than or equal to 1"),
         ("lease_seconds", "61", "less than or equal to 60"),
         ("poll_seconds", "0", "greater than or equal to 0.02"),
@@ -406,3 +409,18 @@ def test_misspelt_variables_are_found() -> None:
         "MY_WEBHOOK_URL": "x",
     }
     assert unknown_variables(environment) == ["WEBHOOK_DATABSE_URL", "WEBHOOK_poll_seconds"]
+
+
+def test_the_log_is_kept_at_least_as_long_as_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, events_retention_days="7", attempts_retention_days="7")
+    assert settings.retention_policy == RetentionPolicy(7, 7, 168)
+    message = problem_with(monkeypatch, events_retention_days="8")
+    assert message.startswith("WEBHOOK_ATTEMPTS_RETENTION_DAYS must be at least WEBHOOK_EVENTS_RETENTION_DAYS: ")
+
+
+@pytest.mark.parametrize(
+    "name", ["events_retention_days", "attempts_retention_days", "idempotency_keys_retention_hours"]
+)
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "100000"])
+def test_nothing_is_kept_for_no_time_or_for_ever(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    assert name.upper() in problem_with(monkeypatch, **{name: value})

@@ -26,6 +26,11 @@ class Caller:
         if permission not in self.permissions:
             raise PermissionDenied("PERMISSION_MISSING", f"the token lacks the permission `{permission}`")
 
+    def must_be_for_all_customers(self) -> None:
+        """Raises PermissionDenied for a caller that is bound to one customer."""
+        if self.customer_id is not None:
+            raise PermissionDenied("CUSTOMER_NOT_ALLOWED", "this takes a token for all customers")
+
     def customer(self, requested: int, field: str, violations: list[Violation]) -> int:
         """The customer that a request is about: the named one or, for a token of one customer, that one.
 

@@ -14,7 +14,7 @@ import orjson
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
-from webhook.v1 import delivery_pb2, event_pb2, webhook_pb2
+from webhook.v1 import delivery_pb2, event_pb2, event_type_pb2, webhook_pb2
 
 from ..domain import envelope, matching, validation
 from ..domain.egress import EgressPolicy
@@ -26,6 +26,7 @@ from ..domain.model import (
     Delivery,
     DeliveryStatus,
     Event,
+    EventType,
     NewEvent,
     Outcome,
     Trigger,
@@ -302,6 +303,20 @@ def webhook_message(webhook: Webhook, secret: str = "") -> webhook_pb2.Webhook:
     if webhook.timeout_seconds is not None:
         message.timeout.CopyFrom(duration(webhook.timeout_seconds))
     return message
+
+
+def event_type_message(event_type: EventType) -> event_type_pb2.EventType:
+    """An event type as callers see it."""
+    return event_type_pb2.EventType(
+        event_type=event_type.event_type,
+        description=event_type.spec.description,
+        json_schema=event_type.spec.json_schema or "",
+        archived=event_type.spec.archived,
+        built_in=event_type.built_in,
+        create_time=timestamp(event_type.create_time),
+        update_time=timestamp(event_type.update_time),
+        etag=str(event_type.version),
+    )
 
 
 def event_message(event: Event) -> event_pb2.Event:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -12,7 +12,6 @@ import uuid_utils
 from webhook.v1 import event_pb2, service_pb2
 
 from ..domain.errors import (
-    FailedPrecondition,
     InvalidArgument,
     Overloaded,
     Violation,
@@ -22,10 +21,10 @@ from ..domain.errors import (
 from ..domain.ids import event_id_text
 from ..domain.limits import TokenBucket
 from ..domain.model import NewEvent, Published
-from ..store import history
+from ..store import history, outbox
 from ..store.clock import DatabaseClock
 from ..store.db import Database
-from ..store.outbox import EventTypes
+from ..store.event_types import EventTypes, TypeRules, event_type_archived, event_type_unknown
 from ..store.publisher import Publisher
 from . import convert
 from .calls import Call, refuse_if
@@ -33,6 +32,7 @@ from .errors import code_of
 
 BATCH_MAX: Final = 500
 _READ_AT_ONCE: Final = 50
+_BODY_BYTES_AT_ONCE: Final = 16 * 1024
 _BUCKETS_MAX: Final = 10_000
 
 
@@ -56,10 +56,10 @@ class EventMethods:
     async def publish(self, request: service_pb2.PublishEventRequest, call: Call) -> service_pb2.PublishEventResponse:
         """Publishes one event; returns when it is committed."""
         event = self._read(request, 0, call)
-        if await self._event_types.unknown({event.event_type}):
-            raise event_type_unknown(event.event_type)
-        self._rates.take(event.customer_id, 1)
-        [answer] = await self._publisher.publish([event])
+        [answer] = await self._judged_by_type([event], [request])
+        if isinstance(answer, NewEvent):
+            self._rates.take(event.customer_id, 1)
+            [answer] = await self._publisher.publish([answer])
         if isinstance(answer, Exception):
             raise answer
         return _published_message(answer)
@@ -82,19 +82,17 @@ class EventMethods:
         if not count:
             violations.append(Violation("requests", "must have at least one entry"))
         refuse_if(violations)
-        results: list[NewEvent | WebhookError] = []
+        results: list[NewEvent | Published | Exception] = []
         for index, item in enumerate(request.requests, 1):
             results.append(self._read_or_error(item, request.customer_id, call))
             if not index % _READ_AT_ONCE:
                 await asyncio.sleep(0)  # a large batch must not keep everybody else from the loop
-        await self._refuse_unknown_types(results)
+        results = await self._judged_by_type(results, request.requests)
         call.customer_id = request.customer_id or None
         good = [(index, result) for index, result in enumerate(results) if isinstance(result, NewEvent)]
         good = self._within_rates(good, results)
         answers = await self._publisher.publish([event for _, event in good]) if good else []
-        final: list[Published | Exception] = [
-            result if isinstance(result, Exception) else AssertionError("replaced below") for result in results
-        ]
+        final = [AssertionError("replaced below") if isinstance(result, NewEvent) else result for result in results]
         for (index, _), answer in zip(good, answers, strict=True):
             final[index] = answer
         return service_pb2.BatchPublishEventsResponse(results=map(_result_message, final))
@@ -125,15 +123,36 @@ class EventMethods:
         except WebhookError as error:
             return error
 
-    async def _refuse_unknown_types(self, results: list[NewEvent | WebhookError]) -> None:
-        types = {result.event_type for result in results if isinstance(result, NewEvent)}
-        unknown = await self._event_types.unknown(types)
-        for index, result in enumerate(results):
-            if isinstance(result, NewEvent) and result.event_type in unknown:
-                results[index] = event_type_unknown(result.event_type)
+    async def _judged_by_type(
+        self,
+        results: Sequence[NewEvent | Published | Exception],
+        requests: Sequence[service_pb2.PublishEventRequest],
+    ) -> list[NewEvent | Published | Exception]:
+        """Replaces events that their types refuse: by the error or, if they were published before, by that answer.
+
+        What was acknowledged once stays so, even if its type was archived or has become stricter since.
+        """
+        judged = list(results)
+        rules = await self._event_types.rules({event.event_type for event in results if isinstance(event, NewEvent)})
+        refused: dict[int, NewEvent] = {}
+        for index, (event, request) in enumerate(zip(results, requests, strict=True)):
+            if not isinstance(event, NewEvent):
+                continue
+            error = _why_refused(event, request.event.WhichOneof("content") or "", rules)
+            if error is not None:
+                judged[index] = error
+                if event.request_id is not None:
+                    refused[index] = event
+            if len(event.body) > _BODY_BYTES_AT_ONCE or not (index + 1) % _READ_AT_ONCE:
+                await asyncio.sleep(0)
+        if refused:
+            before = await outbox.published_before(self._database, list(refused.values()))
+            for index, answer in zip(refused, before, strict=True):
+                judged[index] = answer or judged[index]
+        return judged
 
     def _within_rates(
-        self, good: Sequence[tuple[int, NewEvent]], results: list[NewEvent | WebhookError]
+        self, good: Sequence[tuple[int, NewEvent]], results: list[NewEvent | Published | Exception]
     ) -> list[tuple[int, NewEvent]]:
         within: list[tuple[int, NewEvent]] = []
         for index, event in good:
@@ -174,13 +193,21 @@ class _CustomerRates:
             )
 
 
-def event_type_unknown(event_type: str) -> FailedPrecondition:
-    """The error for a type that is not registered."""
-    return FailedPrecondition(
-        "EVENT_TYPE_UNKNOWN",
-        f"event type `{event_type}` is not registered; docs/operations.md tells which are, and how to add one",
-        f"event_type:{event_type}",
-    )
+def _why_refused(event: NewEvent, content: str, rules: Mapping[str, TypeRules]) -> WebhookError | None:
+    """Whether the event's type refuses it. `content`: the field that its data came in."""
+    of_type = rules.get(event.event_type)
+    if of_type is None:
+        return event_type_unknown(event.event_type)
+    if of_type.archived:
+        return event_type_archived(event.event_type)
+    try:
+        schema = of_type.schema
+    except WebhookError as error:
+        return error
+    violations = schema.violations(event.data_json, f"event.{content}") if schema is not None else []
+    if not violations:
+        return None
+    return InvalidArgument(violations, "DATA_SCHEMA_MISMATCH", {"event_type": event.event_type})
 
 
 def _published_message(published: Published) -> service_pb2.PublishEventResponse:

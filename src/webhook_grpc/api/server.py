@@ -14,7 +14,9 @@ from webhook.v1 import service_pb2
 
 from .actions import ActionMethods
 from .calls import Calls
+from .customers import CustomerMethods
 from .deliveries import DeliveryMethods
+from .event_types import EventTypeMethods
 from .events import EventMethods
 from .explain import ExplainMethods
 from .replays import ReplayMethods
@@ -43,6 +45,7 @@ class Methods:
 
     webhooks: WebhookMethods
     secrets: SecretMethods
+    event_types: EventTypeMethods
     events: EventMethods
     deliveries: DeliveryMethods
     actions: ActionMethods
@@ -50,6 +53,7 @@ class Methods:
     explain: ExplainMethods
     stats: StatsMethods
     replays: ReplayMethods
+    customers: CustomerMethods
 
 
 class Server:
@@ -96,7 +100,7 @@ def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
     """The method table: name, permission, request type, handler."""
     pb, unary = service_pb2, calls.unary
     webhooks, events, deliveries, actions = methods.webhooks, methods.events, methods.deliveries, methods.actions
-    replays = methods.replays
+    event_types, replays = methods.event_types, methods.replays
     handlers = {
         "CreateWebhook": unary("CreateWebhook", "manage", pb.CreateWebhookRequest, webhooks.create),
         "GetWebhook": unary("GetWebhook", "read", pb.GetWebhookRequest, webhooks.get),
@@ -108,6 +112,10 @@ def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
         "RotateWebhookSecret": unary(
             "RotateWebhookSecret", "manage", pb.RotateWebhookSecretRequest, methods.secrets.rotate
         ),
+        "CreateEventType": unary("CreateEventType", "manage", pb.CreateEventTypeRequest, event_types.create),
+        "GetEventType": unary("GetEventType", "read", pb.GetEventTypeRequest, event_types.get),
+        "ListEventTypes": unary("ListEventTypes", "read", pb.ListEventTypesRequest, event_types.list),
+        "UpdateEventType": unary("UpdateEventType", "manage", pb.UpdateEventTypeRequest, event_types.update),
         "PublishEvent": unary("PublishEvent", "publish", pb.PublishEventRequest, events.publish),
         "BatchPublishEvents": unary(
             "BatchPublishEvents", "publish", pb.BatchPublishEventsRequest, events.publish_batch
@@ -128,6 +136,9 @@ def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
         "ListReplays": unary("ListReplays", "read", pb.ListReplaysRequest, replays.list),
         "CancelReplay": unary("CancelReplay", "manage", pb.CancelReplayRequest, replays.cancel),
         "WatchDeliveries": calls.stream("WatchDeliveries", "read", pb.WatchDeliveriesRequest, methods.watch.watch),
+        "DeleteCustomerData": unary(
+            "DeleteCustomerData", "manage", pb.DeleteCustomerDataRequest, methods.customers.delete_data
+        ),
     }
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 

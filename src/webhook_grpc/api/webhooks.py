@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
 from google.protobuf.empty_pb2 import Empty
 from webhook.v1 import service_pb2, webhook_pb2
 
-from ..domain import validation
+from ..domain import matching, validation
 from ..domain.egress import EgressPolicy
-from ..domain.errors import InvalidArgument, Violation, field_invalid
+from ..domain.errors import Violation
 from ..domain.ids import INT64_MAX
 from ..domain.model import Webhook, WebhookSpec, WebhookStatus
 from ..domain.sealing import ENTROPY_BYTES, Sealer
 from ..store import webhooks as store
 from ..store.db import Database
+from ..store.event_types import EventTypes, event_type_archived, event_type_unknown
 from ..store.hints import Hints
 from . import convert
 from .calls import Call, refuse_if
+from .masks import Updatable
 from .paging import PageToken, fitting, page_size
 from .secrets import new_secret
 
@@ -36,7 +39,6 @@ _CHANGEABLE: Final = {
     "labels": "labels",
     "description": "description",
 }
-_FIELDS: Final = frozenset(webhook_pb2.Webhook.DESCRIPTOR.fields_by_name)
 _OUTPUT_ONLY: Final = (
     "webhook_id",
     "status",
@@ -47,17 +49,25 @@ _OUTPUT_ONLY: Final = (
     "update_time",
     "etag",
 )
+_UPDATABLE: Final = Updatable("webhook", "a webhook", _CHANGEABLE, _OUTPUT_ONLY, refused_when_set=("secret",))
 
 
 class WebhookMethods:
     """The calls that manage webhooks."""
 
     def __init__(
-        self, database: Database, sealer: Sealer, hints: Hints, egress_policy: EgressPolicy, webhooks_max: int
+        self,
+        database: Database,
+        sealer: Sealer,
+        hints: Hints,
+        event_types: EventTypes,
+        egress_policy: EgressPolicy,
+        webhooks_max: int,
     ) -> None:
         self._database = database
         self._sealer = sealer
         self._hints = hints
+        self._event_types = event_types
         self._egress_policy = egress_policy
         self._webhooks_max = webhooks_max
 
@@ -84,7 +94,10 @@ class WebhookMethods:
             request_id=request_id,
             fingerprint=_fingerprint(message, customer_id) if request_id else None,
         )
-        created = await store.create(self._database, new, self._webhooks_max)
+        created = await store.created_before(self._database, new)
+        if created is None:
+            await self._refuse_unusable_types(spec.events)
+            created = await store.create(self._database, new, self._webhooks_max)
         return convert.webhook_message(created.webhook, self._secret_to_show(created))
 
     def _secret_to_show(self, created: store.Created) -> str:
@@ -121,11 +134,12 @@ class WebhookMethods:
         customer_id = call.customer(message.customer_id, "webhook.customer_id", violations)
         webhook_id = convert.read_id(message.webhook_id, "webhook.webhook_id", violations)
         refuse_if(violations)
-        fields = _fields_to_change(request)
+        fields = _UPDATABLE.fields_to_change(message, request.update_mask)
         current = await store.get(self._database, customer_id, webhook_id)
         if message.etag and message.etag != str(current.version):
             raise store.etag_mismatch(current)
         spec = self._changed_spec(current, message, fields)
+        await self._refuse_unusable_types(set(spec.events) - set(current.events))
         webhook = await store.update(self._database, current, spec)
         self._hints.webhook_changed(webhook_id)
         return convert.webhook_message(webhook)
@@ -140,6 +154,16 @@ class WebhookMethods:
             convert.read_url(message.url, self._egress_policy, violations)
         refuse_if(violations)
         return spec
+
+    async def _refuse_unusable_types(self, patterns: Collection[str]) -> None:
+        """Raises FailedPrecondition if an exact type among newly named patterns can't be subscribed to."""
+        types = sorted(filter(matching.is_event_type, patterns))
+        rules = await self._event_types.rules(types)
+        for event_type in types:
+            if event_type not in rules:
+                raise event_type_unknown(event_type)
+            if rules[event_type].archived:
+                raise event_type_archived(event_type)
 
     async def delete(self, request: service_pb2.DeleteWebhookRequest, call: Call) -> Empty:
         """Deletes a webhook; the owner of its deliveries cancels what is pending."""
@@ -189,29 +213,6 @@ class WebhookMethods:
 
 
 _NOT_DELETED: Final = (WebhookStatus.ACTIVE, WebhookStatus.PAUSED, WebhookStatus.DISABLED)
-
-
-def _fields_to_change(request: service_pb2.UpdateWebhookRequest) -> frozenset[str]:
-    """What the mask names (AIP-134): nothing means everything that is set, `*` everything that can be changed."""
-    paths = list(request.update_mask.paths)
-    if not paths:
-        paths = [field.name for field, _ in request.webhook.ListFields() if field.name in _CHANGEABLE]
-        paths += ["secret"] if request.webhook.secret else []
-    elif paths == ["*"]:
-        paths = list(_CHANGEABLE)
-    unknown = [path for path in paths if path not in _FIELDS]
-    if unknown:
-        raise InvalidArgument(
-            [Violation("update_mask", f"`{path}` is not a field of a webhook") for path in unknown],
-            "FIELD_MASK_INVALID",
-        )
-    paths = [path for path in paths if path not in _OUTPUT_ONLY]  # AIP-203: ignored
-    fixed = [path for path in paths if path not in _CHANGEABLE]
-    if fixed:
-        raise InvalidArgument([Violation(f"webhook.{path}", "cannot be changed") for path in fixed], "FIELD_IMMUTABLE")
-    if not paths:
-        raise field_invalid("update_mask", "names no field, and no field that can be changed is set in `webhook`")
-    return frozenset(paths)
 
 
 def _spec_of(webhook: Webhook) -> WebhookSpec:

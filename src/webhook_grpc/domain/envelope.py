@@ -5,8 +5,10 @@ The body is made once, when the event is published, and stored; every attempt si
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Final
+import sys
+from typing import Any, Final
 
 import orjson
 
@@ -37,6 +39,21 @@ def why_not_json(data_json: bytes) -> str | None:
     if _depth(data_json) > DATA_DEPTH_MAX:
         return f"is nested more than {DATA_DEPTH_MAX} levels deep"
     return None
+
+
+def parse(text: bytes) -> Any:
+    """Valid JSON as Python values. A number beyond a double is the largest double of its sign."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return orjson.loads(_NUMBER_OR_STRING.sub(_within_double, text))
+
+
+def _within_double(match: re.Match[bytes]) -> bytes:
+    token = match[0]
+    if token.startswith(b'"') or (len(token) < 300 and b"e" not in token.lower()):
+        return token
+    return repr(math.copysign(sys.float_info.max, float(token))).encode() if math.isinf(float(token)) else token
 
 
 def _parse_error(text: bytes) -> orjson.JSONDecodeError | None:

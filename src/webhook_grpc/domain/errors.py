@@ -29,9 +29,9 @@ class WebhookError(Exception):
         self.metadata: Mapping[str, str] = metadata or {}
 
 
-VIOLATIONS_CHARACTERS_MAX: Final = 3000
-MESSAGE_CHARACTERS_MAX: Final = 1000
-PART_CHARACTERS_MAX: Final = 300
+VIOLATIONS_BYTES_MAX: Final = 3000
+MESSAGE_BYTES_MAX: Final = 1000  # percent-encoded, as gRPC sends it
+PART_BYTES_MAX: Final = 300
 
 
 class InvalidArgument(WebhookError):
@@ -49,7 +49,7 @@ class InvalidArgument(WebhookError):
     ) -> None:
         self.violations = _bounded(violations)
         text = "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in self.violations)
-        super().__init__(reason, _cut(text, MESSAGE_CHARACTERS_MAX), metadata)
+        super().__init__(reason, _cut(text, MESSAGE_BYTES_MAX, bytes_each=3), metadata)
 
 
 class Unauthenticated(WebhookError):
@@ -124,18 +124,31 @@ class WatcherTooSlow(WebhookError):
 
 def _bounded(violations: Sequence[Violation]) -> tuple[Violation, ...]:
     kept: list[Violation] = []
-    room = VIOLATIONS_CHARACTERS_MAX
+    room = VIOLATIONS_BYTES_MAX
     for violation in violations:
-        cut = Violation(_cut(violation.field, PART_CHARACTERS_MAX), _cut(violation.description, PART_CHARACTERS_MAX))
-        room -= len(cut.field) + len(cut.description)
+        cut = Violation(_cut(violation.field, PART_BYTES_MAX), _cut(violation.description, PART_BYTES_MAX))
+        room -= _size_bytes(cut.field) + _size_bytes(cut.description)
         if kept and room < 0:
             return (*kept, Violation("", f"and {len(violations) - len(kept)} more"))
         kept.append(cut)
     return tuple(kept)
 
 
-def _cut(text: str, characters_max: int) -> str:
-    return text if len(text) <= characters_max else text[: characters_max - 1] + "…"
+def _cut(text: str, bytes_max: int, bytes_each: int = 1) -> str:
+    """As much of the text as fits. `bytes_each`: what a byte that is not printable ASCII becomes on its way."""
+    if _size_bytes(text, bytes_each) <= bytes_max:
+        return text
+    room, end = bytes_max - _size_bytes("…", bytes_each), 0
+    while (room := room - _size_bytes(text[end], bytes_each)) >= 0:
+        end += 1
+    return text[:end] + "…"
+
+
+def _size_bytes(text: str, bytes_each: int = 1) -> int:
+    if text.isascii() and text.isprintable():
+        return len(text)
+    encoded = text.encode("utf-8", "replace")
+    return len(encoded) + (bytes_each - 1) * sum(not 0x20 <= byte < 0x7F for byte in encoded)
 
 
 def field_invalid(field: str, description: str, reason: str = "FIELD_INVALID", **metadata: str) -> InvalidArgument:

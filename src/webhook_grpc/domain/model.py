@@ -140,6 +140,27 @@ class WebhookSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class EventTypeSpec:
+    """What a caller may choose about an event type. `json_schema` None: data may be anything."""
+
+    description: str
+    json_schema: str | None
+    archived: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """A kind of event."""
+
+    event_type: str
+    spec: EventTypeSpec
+    built_in: bool
+    version: int
+    create_time: datetime
+    update_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class NewEvent:
     """An event to publish, valid and complete. `body` is what every receiver will get, byte for byte."""
 
@@ -152,6 +173,11 @@ class NewEvent:
     attributes: Mapping[str, str]
     request_id: str | None
     fingerprint: int
+
+    @property
+    def data_json(self) -> bytes:
+        """What the producer gave, byte for byte."""
+        return self.body[self.data_start : -1]
 
 
 @dataclass(frozen=True, slots=True)

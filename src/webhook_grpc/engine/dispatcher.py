@@ -234,6 +234,19 @@ class Dispatcher:
             self._paused_until = now + seconds
         log.warning("attempts paused: a fault of this process", fault=str(fault), webhook_id=lane.webhook_id)
 
+    def end(self, settled: Settled) -> bool:
+        """Settles what a delivery ended with without an attempt. False: it is held, and ends in its own time.
+
+        Its row may be an old one: then the database leaves the delivery as it is.
+        """
+        delivery = settled.delivery
+        lane = self._lanes.open(delivery.webhook_id, delivery.customer_id, delivery.shard, time.monotonic())
+        if not self._lanes.reserve(lane, delivery):
+            return False
+        self._lane_of[id(delivery)] = lane
+        self._settler.add(settled)
+        return True
+
     def dropped(self, batch: Sequence[Settled]) -> None:
         """These results can't be settled: their shards are somebody else's, who sends again."""
         for settled in batch:

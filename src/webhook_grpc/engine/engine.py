@@ -24,8 +24,9 @@ from .delivery import Deliverer
 from .dispatcher import Dispatcher, DispatchLimits
 from .finder import Finder
 from .flows import Flows
-from .janitor import Janitor
+from .janitor import LEADER_SHARD, Janitor
 from .lanes import LaneLimits, Lanes
+from .overdue import Overdue
 from .ownership import Ownership
 from .replays import Replays
 from .sender import Sender
@@ -116,6 +117,20 @@ class Engine:
         self._settler.on_commands_dropped = self.commands.dropped
         self._replays = Replays(options, self.ownership, settings.replay_poll_seconds, settings.replay_pending_max)
         self._replays.on_commanded = hints.commanded
+        self.overdue = Overdue(
+            options,
+            settings.retention_policy.events_days,
+            clock,
+            self.ownership,
+            self.dispatcher,
+            self._settler,
+        )
+        self.janitor = Janitor(
+            database,
+            settings.retention_policy,
+            is_leader=lambda: LEADER_SHARD in self.ownership.owned,
+            webhook_changed=hints.webhook_changed,
+        )
         self.finder.on_found = self.dispatcher.start_soon
         self.ownership.is_idle = self.lanes.is_idle
         self.ownership.on_gained = self._gained
@@ -139,7 +154,8 @@ class Engine:
             "careful mode": self._careful.run(),
             "commands": self.commands.run(),
             "replays": self._replays.run(),
-            "janitor": Janitor(self._database).run(),
+            "overdue": self.overdue.run(),
+            "janitor": self.janitor.run(),
         }
 
     async def drain(self) -> None:
@@ -160,6 +176,7 @@ class Engine:
         await self.ownership.leave()
         await self.flows.close()
         await self._replays.close()
+        await self.overdue.close()
         await self.finder.close()
         await self.commands.close()
         await self._settler.close()

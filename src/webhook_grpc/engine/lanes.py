@@ -177,6 +177,21 @@ class Lanes:
         self._make_ready(lane, now)
         return True
 
+    def reserve(self, lane: Lane, delivery: PendingDelivery) -> bool:
+        """Takes in a delivery that is not to be sent, only settled: it takes no turn, and nobody sends it meanwhile.
+
+        False: it is held already.
+        """
+        if delivery.event_id in lane.held:
+            return False
+        lane.held[delivery.event_id] = delivery
+        lane.held_bytes += len(delivery.body)
+        self._held_bytes += len(delivery.body)
+        lane.fresh_count += delivery.is_fresh
+        lane.replay_count += delivery.trigger is Trigger.REPLAY
+        self._busy_shards[lane.shard] = self._busy_shards.get(lane.shard, 0) + 1
+        return True
+
     # --- whose turn it is ------------------------------------------------------------------------------------------
 
     def next(self, now: float) -> tuple[Lane, PendingDelivery] | None:
@@ -226,9 +241,10 @@ class Lanes:
         self.drop_if_unused(lane)
 
     def drop_if_unused(self, lane: Lane) -> None:
-        """Forgets a lane that holds nothing and is not known to have anything in the table."""
-        is_unused = not lane.held and not lane.behind and not lane.replays_behind
-        if is_unused and self._lanes.get(lane.webhook_id) is lane:
+        """Forgets a lane that holds nothing and is not known to have anything in the table that may be sent."""
+        is_paused = lane.webhook is not None and not lane.may_send  # found again when it is not
+        is_behind = lane.behind or lane.replays_behind
+        if not lane.held and (is_paused or not is_behind) and self._lanes.get(lane.webhook_id) is lane:
             del self._lanes[lane.webhook_id]
 
     # --- cancellation ----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -103,6 +103,25 @@ FROM events
 WHERE event_id >= %(first)b::uuid AND event_id <= %(last)b::uuid AND event_id = ANY(%(ids)b::uuid[])
 """
 
+# The same of what is not to be sent.
+TYPES: Final = """
+SELECT event_id, event_type, created_at, ''::bytea
+FROM events
+WHERE event_id >= %(first)b::uuid AND event_id <= %(last)b::uuid AND event_id = ANY(%(ids)b::uuid[])
+"""
+
+# Whether there are events from before an id, which are those that are not kept: seldom, and then not for long.
+OVERDUE_EXIST: Final = "SELECT EXISTS (SELECT 1 FROM events WHERE event_id < %(bound)b)"
+
+# The rows of a shard whose events are from before an id, due or not, in the order of the key from one on.
+OVERDUE: Final = """
+SELECT webhook_id, event_id, due_at, customer_id, attempt, danger, trigger, replay_id
+FROM deliveries
+WHERE shard = %(shard)b AND event_id < %(bound)b
+    AND (webhook_id, due_at, event_id) > (%(after_webhook)b, %(after_due_at)b, %(after_event)b)
+ORDER BY webhook_id, due_at, event_id
+LIMIT %(limit)b
+"""
 
 # Only while the shard is ours at our epoch. No lock: a mark that comes too late costs one attempt, no delivery.
 SET_DANGER: Final = """
@@ -130,6 +149,7 @@ CROSS JOIN LATERAL (
 _Known = tuple[str, datetime, bytes]  # an event's type, when it was stored, its body
 
 _TRIGGERS: Final = {trigger.value: trigger for trigger in Trigger}
+_BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _STATUSES: Final = {status.value: status for status in WebhookStatus}  # of what is not known yet, nothing is sent
 
 
@@ -233,13 +253,42 @@ def _found(row: Row) -> FoundRow:
     )
 
 
-async def with_bodies(connection: LoopConnection, rows: Sequence[FoundRow]) -> list[PendingDelivery]:
-    """The rows with what is to be sent. The body of an event that is not kept any more is empty, which no body is."""
+async def overdue_exist(connection: LoopConnection, bound: UUID) -> bool:
+    """Whether there are events from before an id. Raises Unavailable."""
+    [(exist,)] = await connection.rows(OVERDUE_EXIST, {"bound": bound})
+    return exist
+
+
+async def overdue(
+    connection: LoopConnection, shard: int, bound: UUID, after: FoundRow | None, limit: int
+) -> list[FoundRow]:
+    """The next rows of a shard, after one, whose events are from before an id. Raises Unavailable."""
+    rows = await connection.rows(
+        OVERDUE,
+        {
+            "shard": shard,
+            "bound": bound,
+            "after_webhook": after.webhook_id if after else 0,
+            "after_due_at": after.due_at if after else _BEGINNING,
+            "after_event": after.event_id if after else UUID(int=0),
+            "limit": limit,
+        },
+    )
+    return [_found((1, *row)) for row in rows]
+
+
+async def with_bodies(
+    connection: LoopConnection, rows: Sequence[FoundRow], *, to_send: bool = True
+) -> list[PendingDelivery]:
+    """The rows with what is to be sent. The body of an event that is not kept any more is empty, which no body is.
+
+    With `to_send` False all are, but their types and times are those of their events while there are any.
+    """
     event_ids = {row.event_id for row in rows}
     if not event_ids:
         return []
     parameters = {"ids": list(event_ids), "first": min(event_ids), "last": max(event_ids)}
-    found = await connection.rows(BODIES, parameters)
+    found = await connection.rows(BODIES if to_send else TYPES, parameters)
     events: dict[UUID, _Known] = {event_id: (event_type, at, body) for event_id, event_type, at, body in found}
     gone = {} if len(events) == len(event_ids) else await _logged(connection, rows, events)
     return [

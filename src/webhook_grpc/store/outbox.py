@@ -13,7 +13,7 @@ import orjson
 from ..domain.errors import AlreadyExists
 from ..domain.matching import patterns_matching
 from ..domain.model import NewEvent, Published
-from .db import Database, LoopConnection
+from .db import LoopConnection, Queries
 
 # Inserts keys, events and deliveries of a batch, or nothing of it. An event whose request id is taken (before, by a
 # concurrent statement, or earlier in the batch) comes back with no created_at. Keys go in sorted, so that concurrent
@@ -123,18 +123,24 @@ async def publish(
         answers.append(Published(event.event_id, delivery_count, False, create_time))
         new.append(NewDeliveries(event, create_time, own_webhook_ids or (), other_shards or ()))
     if repeated:
-        for index, answer in zip(repeated, await _published_before(connection, list(repeated.values())), strict=True):
+        before = await published_before(connection, list(repeated.values()))
+        for index, answer in zip(repeated, before, strict=True):
+            assert answer is not None
             answers[index] = answer
     return PublishedBatch(answers, new)
 
 
-async def _published_before(connection: LoopConnection, events: Sequence[NewEvent]) -> list[Published | Exception]:
+async def published_before(database: Queries, events: Sequence[NewEvent]) -> list[Published | Exception | None]:
+    """What the earlier calls with the request ids of these events were answered, None where there was none.
+
+    Raises Unavailable.
+    """
     parameters = {
         "customer_id": [event.customer_id for event in events],
         "request_id": [event.request_id for event in events],
     }
-    rows = {ord_ - 1: rest for ord_, *rest in await connection.rows(PUBLISHED_BEFORE, parameters)}
-    return [_repeated_answer(event, rows[index]) for index, event in enumerate(events)]
+    rows = {ord_ - 1: rest for ord_, *rest in await database.rows(PUBLISHED_BEFORE, parameters)}
+    return [_repeated_answer(event, rows[index]) if index in rows else None for index, event in enumerate(events)]
 
 
 def _repeated_answer(event: NewEvent, row: list[object]) -> Published | Exception:
@@ -175,20 +181,3 @@ def _publish_parameters(events: Sequence[NewEvent], own_shards: Collection[int])
 
 def _json_or_none(event: NewEvent) -> str | None:
     return orjson.dumps(dict(event.attributes)).decode("utf-8") if event.attributes else None
-
-
-KNOWN_EVENT_TYPES: Final = "SELECT event_type FROM event_types"
-
-
-class EventTypes:
-    """The registered event types, cached. A type is looked up again before it is called unknown."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._known: frozenset[str] = frozenset()
-
-    async def unknown(self, event_types: Collection[str]) -> set[str]:
-        """Those of the given types that are not registered. Raises Unavailable."""
-        if not self._known.issuperset(event_types):
-            self._known = frozenset(name for (name,) in await self._database.rows(KNOWN_EVENT_TYPES))
-        return set(event_types) - self._known

@@ -1,14 +1,21 @@
-"""Daily partitions of `events` (by the time in the id) and `attempts` (by time), made ahead of need."""
+"""Daily partitions of `events` (by the time in the id) and `attempts` (by time), made ahead of need.
+
+What drops them is retention.py. A partition's name is that of its table and its day: `events_20261124`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID
 
 from psycopg import AsyncConnection, sql
 
 from .db import Database, Row, run
+
+Table = Literal["events", "attempts"]
+TABLES: Final[tuple[Table, ...]] = ("events", "attempts")
 
 DAYS_BEHIND: Final = 1  # a clock a little behind, just after midnight
 DAYS_AHEAD: Final = 7
@@ -28,24 +35,68 @@ async def ensure_partitions(database: Database) -> list[str]:
 
     Raises Unavailable.
     """
+    today = await today_of(database)
+    return await make_partitions(
+        database, [today + timedelta(days=offset) for offset in range(-DAYS_BEHIND, DAYS_AHEAD + 1)]
+    )
+
+
+async def make_partitions(database: Database, days: Iterable[date]) -> list[str]:
+    """Makes the partitions of these days that are missing and returns their names. Raises Unavailable."""
+    wanted = list(days)
     async with database.connection() as connection, connection.transaction():
         await run(connection, LOCK_TIMEOUT, None)
         await run(connection, LOCK, None)
-        [(today,)] = await run(connection, TODAY, None)
-        days = [today + timedelta(days=offset) for offset in range(-DAYS_BEHIND, DAYS_AHEAD + 1)]
-        made = await _ensure(connection, "events", {day: (_first_id(day), _first_id(_next(day))) for day in days})
-        made += await _ensure(connection, "attempts", {day: (_start(day), _start(_next(day))) for day in days})
-        return made
+        return [name for table in TABLES for name in await _make(connection, table, wanted)]
 
 
-async def _ensure(
-    connection: AsyncConnection[Row], table: str, bounds: dict[date, tuple[UUID, UUID] | tuple[datetime, datetime]]
-) -> list[str]:
+async def partition_days(database: Database, table: Table) -> dict[date, str]:
+    """The days for which a table has partitions, oldest first, and their names. Raises Unavailable."""
+    names = [name for (name,) in await database.rows(EXISTING, (table,))]
+    return {day: name for name in sorted(names) if (day := day_of(table, name)) is not None}
+
+
+async def today_of(database: Database) -> date:
+    """The day that it is, in UTC, by the database's clock. Raises Unavailable."""
+    [(today,)] = await database.rows(TODAY)
+    return today
+
+
+def partition_name(table: Table, day: date) -> str:
+    """What the partition of a day is called."""
+    return f"{table}_{day:%Y%m%d}"
+
+
+def day_of(table: Table, name: str) -> date | None:
+    """The day of a partition by its name; None for a name that we do not give."""
+    try:
+        day = datetime.strptime(name.removeprefix(f"{table}_"), "%Y%m%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        return None
+    return day if name == partition_name(table, day) else None
+
+
+def next_day(day: date) -> date:
+    """The day after."""
+    return day + timedelta(days=1)
+
+
+def start_of(day: date) -> datetime:
+    """Its midnight, in UTC."""
+    return datetime.combine(day, time.min, UTC)
+
+
+def first_id(at: datetime) -> UUID:
+    """The smallest UUIDv7 of a moment: 48 bits of Unix milliseconds, then zeros."""
+    return UUID(int=int(at.timestamp() * 1000) << 80)
+
+
+async def _make(connection: AsyncConnection[Row], table: Table, days: Iterable[date]) -> list[str]:
     existing = {name for (name,) in await run(connection, EXISTING, (table,))}
-    missing = {f"{table}_{day:%Y%m%d}": day for day in bounds if f"{table}_{day:%Y%m%d}" not in existing}
+    missing = {name: day for day in days if (name := partition_name(table, day)) not in existing}
     for name, day in missing.items():
         # Made apart and attached: CREATE TABLE … PARTITION OF would lock the parent against everybody.
-        lower, upper = (sql.Literal(str(bound)) for bound in bounds[day])
+        lower, upper = (sql.Literal(str(_bound(table, bound))) for bound in (day, next_day(day)))
         names = {"name": sql.Identifier(name), "table": sql.Identifier(table), "lower": lower, "upper": upper}
         await connection.execute(sql.SQL("CREATE TABLE {name} (LIKE {table} INCLUDING ALL)").format(**names))
         attach = sql.SQL("ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({lower}) TO ({upper})")
@@ -53,14 +104,5 @@ async def _ensure(
     return list(missing)
 
 
-def _next(day: date) -> date:
-    return day + timedelta(days=1)
-
-
-def _start(day: date) -> datetime:
-    return datetime.combine(day, time.min, UTC)
-
-
-def _first_id(day: date) -> UUID:
-    """The smallest UUIDv7 of a day: 48 bits of Unix milliseconds, then zeros."""
-    return UUID(int=int(_start(day).timestamp() * 1000) << 80)
+def _bound(table: Table, day: date) -> UUID | datetime:
+    return first_id(start_of(day)) if table == "events" else start_of(day)

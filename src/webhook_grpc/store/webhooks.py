@@ -137,9 +137,6 @@ async def next_id(database: Database) -> int:
 
 async def create(database: Database, new: NewWebhook, webhooks_max: int) -> Created:
     """Raises QuotaExceeded, AlreadyExists (the request id was used for something else), StoreRefusal, Unavailable."""
-    before = await _created_before(database, new)
-    if before is not None:
-        return before
     parameters = {
         **_spec_parameters(new.spec),
         "id": new.webhook_id,
@@ -154,7 +151,7 @@ async def create(database: Database, new: NewWebhook, webhooks_max: int) -> Crea
     rows = await _create_in_turn(database, parameters)
     if rows:
         return Created(webhook_of(rows[0]), new.secret_generated)
-    before = await _created_before(database, new)
+    before = await created_before(database, new)
     if before is not None:
         return before
     raise QuotaExceeded(
@@ -175,7 +172,11 @@ async def _create_in_turn(database: Database, parameters: Mapping[str, object]) 
         return await run(connection, CREATE, parameters)
 
 
-async def _created_before(database: Database, new: NewWebhook) -> Created | None:
+async def created_before(database: Database, new: NewWebhook) -> Created | None:
+    """What an earlier call with the same request id created, if there was one.
+
+    Raises AlreadyExists (it was used for something else), NotFound (it was deleted since), Unavailable.
+    """
     if new.request_id is None:
         return None
     rows = await database.rows(CREATED_BEFORE, {"customer_id": new.customer_id, "request_id": new.request_id})

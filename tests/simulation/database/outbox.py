@@ -28,6 +28,9 @@ class Outbox:
             backlog.FETCH: reads(self._fetch),
             backlog.REPLAYING: reads(lambda _, __: []),
             backlog.BODIES: reads(self._bodies),
+            backlog.TYPES: reads(self._types),
+            backlog.OVERDUE_EXIST: reads(self._overdue_exist),
+            backlog.OVERDUE: reads(self._overdue),
             backlog.SET_DANGER: writes(self._set_danger),
         }
 
@@ -81,6 +84,26 @@ class Outbox:
     def _bodies(self, params: Params, _: datetime) -> list[Row]:
         return [
             (event_id, *self.tables.events[event_id]) for event_id in params["ids"] if event_id in self.tables.events
+        ]
+
+    def _types(self, params: Params, now: datetime) -> list[Row]:
+        return [(*rest, b"") for *rest, _ in self._bodies(params, now)]
+
+    def _overdue_exist(self, params: Params, _: datetime) -> list[Row]:
+        return [(any(event_id < params["bound"] for event_id in self.tables.events),)]
+
+    def _overdue(self, params: Params, _: datetime) -> list[Row]:
+        after = params["after_webhook"], params["after_due_at"], params["after_event"]
+        rows = [
+            row
+            for webhook_id in sorted(self.tables.deliveries)
+            if shard_of(webhook_id) == params["shard"]
+            for row in self.tables.rows_of(webhook_id)
+            if row.event_id < params["bound"] and (webhook_id, row.due_at, row.event_id) > after
+        ]
+        return [
+            (row.webhook_id, row.event_id, row.due_at, row.customer_id, row.attempt, row.danger, None, None)
+            for row in rows[: params["limit"]]
         ]
 
     def _set_danger(self, params: Params, _: datetime) -> list[Row]:

@@ -164,7 +164,8 @@ type isEvent_Content interface {
 }
 
 type Event_DataJson struct {
-	// JSON text of at most 256 KiB, nested at most 64 deep, kept, signed and sent byte for byte.
+	// JSON text of at most 256 KiB, nested at most 64 deep, kept, signed and sent byte for byte. If the event type has
+	// a schema, it must fit that; what does not is named by JSON pointers, such as `event.data_json#/lines/0/sku`.
 	DataJson string `protobuf:"bytes,7,opt,name=data_json,json=dataJson,proto3,oneof"`
 }
 

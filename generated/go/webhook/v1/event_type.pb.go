@@ -33,8 +33,10 @@ type EventType struct {
 	EventType string `protobuf:"bytes,1,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
 	// For people. Up to 1,024 characters.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
-	// A JSON Schema (draft 2020-12) of at most 64 KiB that the data of each published event must fit. References may lead
-	// only into the schema itself. Empty: data may be any JSON.
+	// A JSON Schema (draft 2020-12) of at most 64 KiB that the data of each published event must fit. Empty: data may be any
+	// JSON. References begin with `#`, so they lead only into the schema itself, and not in circles; at most 500 keywords
+	// may apply to one value; `$id` below the top and `$dynamicRef` are not supported. Patterns have no look-around and no
+	// back-reference, and must be small when compiled. `format` is not checked.
 	JsonSchema string `protobuf:"bytes,3,opt,name=json_schema,json=jsonSchema,proto3" json:"json_schema,omitempty"`
 	// Whether events of this type are refused, and new subscriptions to it too. A built-in type cannot be archived.
 	Archived bool `protobuf:"varint,4,opt,name=archived,proto3" json:"archived,omitempty"`

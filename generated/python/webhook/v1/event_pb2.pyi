@@ -64,7 +64,9 @@ class Event(_message.Message):
     event_type: _builtins.str
     """A registered event type, for example `job.completed`."""
     data_json: _builtins.str
-    """JSON text of at most 256 KiB, nested at most 64 deep, kept, signed and sent byte for byte."""
+    """JSON text of at most 256 KiB, nested at most 64 deep, kept, signed and sent byte for byte. If the event type has
+    a schema, it must fit that; what does not is named by JSON pointers, such as `event.data_json#/lines/0/sku`.
+    """
     test_webhook_id: _builtins.int
     """Set for the event of a TestWebhook call: it goes to this webhook only, and no replay sends it again."""
     @_builtins.property

@@ -38,8 +38,10 @@ class EventType(_message.Message):
     description: _builtins.str
     """For people. Up to 1,024 characters."""
     json_schema: _builtins.str
-    """A JSON Schema (draft 2020-12) of at most 64 KiB that the data of each published event must fit. References may lead
-    only into the schema itself. Empty: data may be any JSON.
+    """A JSON Schema (draft 2020-12) of at most 64 KiB that the data of each published event must fit. Empty: data may be any
+    JSON. References begin with `#`, so they lead only into the schema itself, and not in circles; at most 500 keywords
+    may apply to one value; `$id` below the top and `$dynamicRef` are not supported. Patterns have no look-around and no
+    back-reference, and must be small when compiled. `format` is not checked.
     """
     archived: _builtins.bool
     """Whether events of this type are refused, and new subscriptions to it too. A built-in type cannot be archived."""

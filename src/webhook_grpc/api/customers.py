@@ -1,0 +1,52 @@
+"""Customers: removing everything of one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from webhook.v1 import service_pb2
+
+from ..domain.errors import Violation
+from ..store import erasure
+from ..store.db import Database
+from ..store.erasure import Erasure, Progress
+from ..store.hints import Hints
+from .calls import Call, refuse_if
+
+_WORK_SECONDS_MAX: Final = 5.0  # then the answer is that it is not complete, and the rest goes in the background
+_WORK_SHARE_MAX: Final = 0.5  # of the time that a call may take
+_WAIT_SECONDS: Final = 0.05
+
+
+class CustomerMethods:
+    """The calls that concern a customer as a whole."""
+
+    def __init__(self, database: Database, hints: Hints, call_seconds_max: float) -> None:
+        self._database = database
+        self._hints = hints
+        self._work_seconds = min(_WORK_SECONDS_MAX, call_seconds_max * _WORK_SHARE_MAX)
+
+    async def delete_data(
+        self, request: service_pb2.DeleteCustomerDataRequest, call: Call
+    ) -> service_pb2.DeleteCustomerDataResponse:
+        """Removes everything of one customer. The customer's webhooks are deleted when it answers."""
+        violations = list[Violation]()
+        call.caller.must_be_for_all_customers()
+        customer_id = call.customer(request.customer_id, "customer_id", violations)
+        refuse_if(violations)
+        until = time.monotonic() + self._work_seconds
+        requested = await erasure.request(self._database, customer_id)
+        progress = Progress.MORE
+        while progress is not Progress.COMPLETE and time.monotonic() < until:
+            progress = await self._advance(requested)
+            if progress is Progress.WAITING:
+                await asyncio.sleep(_WAIT_SECONDS)
+        return service_pb2.DeleteCustomerDataResponse(complete=progress is Progress.COMPLETE)
+
+    async def _advance(self, requested: Erasure) -> Progress:
+        advance = await erasure.advance(self._database, requested)
+        for webhook_id in advance.deleted_webhook_ids:
+            self._hints.webhook_changed(webhook_id)
+        return advance.progress

@@ -1,0 +1,88 @@
+"""Ends what was not delivered while its event was kept: as EXPIRED, before the event is dropped.
+
+Whatever keeps it from being sent: a webhook that is paused, a breaker that is open, a due time that lies ahead. What is
+held in memory is left alone: it is being sent, or in a queue for it, and if that does not end it, the next look does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from ..domain.errors import Unavailable
+from ..domain.retention import first_day_kept
+from ..store import backlog
+from ..store.backlog import FoundRow
+from ..store.clock import DatabaseClock
+from ..store.db import DatabaseOptions, LoopConnection
+from ..store.partitions import first_id, start_of
+from .delivery import expired
+from .dispatcher import Dispatcher
+from .ownership import Ownership
+from .settler import Settler
+
+log = structlog.get_logger(__name__)
+
+_INTERVAL_SECONDS: Final = 60.0
+_BATCH_ROWS: Final = 500
+
+
+class Overdue:
+    """Looks at the outbox of this process's shards, but only while there are events that are not kept any more."""
+
+    def __init__(
+        self,
+        options: DatabaseOptions,
+        events_days: int,
+        clock: DatabaseClock,
+        ownership: Ownership,
+        dispatcher: Dispatcher,
+        settler: Settler,
+    ) -> None:
+        self._connection = LoopConnection(options, "overdue")
+        self._events_days = events_days
+        self._clock = clock
+        self._ownership = ownership
+        self._dispatcher = dispatcher
+        self._settler = settler
+
+    async def run(self) -> None:
+        """Looks from time to time until it is cancelled."""
+        while True:
+            try:
+                ended_count = await self.look()
+                if ended_count:
+                    log.warning("deliveries expired: not delivered while their events were kept", count=ended_count)
+            except Unavailable:
+                log.debug("not looked for what is overdue")
+            await asyncio.sleep(_INTERVAL_SECONDS)
+
+    async def look(self) -> int:
+        """Hands what is overdue in the shards of this process to the settler; how much. Raises Unavailable."""
+        bound = first_id(start_of(first_day_kept(self._clock.now().date(), self._events_days)))
+        if not await backlog.overdue_exist(self._connection, bound):
+            return 0
+        return sum([await self._look_at(shard, bound) for shard in sorted(self._ownership.sendable)])
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._connection.close()
+
+    async def _look_at(self, shard: int, bound: UUID) -> int:
+        count, after = 0, None
+        while rows := await backlog.overdue(self._connection, shard, bound, after, _BATCH_ROWS):
+            count += await self._end(shard, rows)
+            await self._settler.caught_up()
+            if len(rows) < _BATCH_ROWS:
+                break
+            after = rows[-1]
+        return count
+
+    async def _end(self, shard: int, rows: list[FoundRow]) -> int:
+        deliveries = await backlog.with_bodies(self._connection, rows, to_send=False)
+        if shard not in self._ownership.sendable:
+            return 0  # given up while this was read
+        return sum(self._dispatcher.end(expired(delivery)) for delivery in deliveries)
