@@ -142,9 +142,9 @@ class Settings(BaseSettings):
     webhooks_per_customer_max: Annotated[int, Field(ge=1, le=1000)] = 100
     """How many webhooks a customer may have."""
     replays_per_customer_max: Annotated[int, Field(ge=1, le=1000)] = 10
-    """How many replays of a customer may be running. Of those that have events to look at, the oldest goes on."""
+    """How many replays of a customer may be running."""
     replay_pending_max: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """How many deliveries that a replay has begun anew may wait to be sent, before it begins more."""
+    """How many deliveries of one replay to one webhook may wait to be sent, before it begins more."""
     event_types_max: Annotated[int, Field(ge=7, le=10_000)] = 1000
     """How many event types there may be. Each process holds their schemas in memory."""
 
@@ -154,7 +154,7 @@ class Settings(BaseSettings):
     poll_seconds: Annotated[float, Field(ge=0.02, le=10)] = 0.2
     """How often the outbox is looked at when no hint comes."""
     replay_poll_seconds: Annotated[float, Field(ge=0.02, le=60)] = 0.25
-    """How often replays are attended to."""
+    """How often replays are attended to. Those that can move nowhere, up to every 5 s."""
     lane_prefetch_max: Annotated[int, Field(ge=1)] = 100
     """Deliveries of one webhook that are held in memory; the rest stays in the table."""
     prefetch_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000

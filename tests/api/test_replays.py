@@ -181,7 +181,7 @@ async def test_a_dry_run_counts_what_a_replay_would_choose_and_stores_nothing(
 async def test_a_dry_run_whose_time_is_up_shows_how_far_it_counted(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhook_grpc.store.replaying.EVENTS_MAX", 5)
+    monkeypatch.setattr("webhook_grpc.store.choosing.PAIRS_MAX", 5)
     monkeypatch.setattr(api, "DRY_RUN_SECONDS_MAX", 0.0)
     await service.publish_many(20)
     await service.create_webhook("https://hooks.example.com/")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import pytest
@@ -16,8 +15,9 @@ from tests.support.receiver import Gate, Receiver, answer, answers
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory, ended
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.store import replaying
+from webhook_grpc.store.choosing import Choice
 from webhook_grpc.store.db import Queries
-from webhook_grpc.store.replaying import Choice, UnsettledReplay
+from webhook_grpc.store.replaying import Turn
 
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 FAILED = delivery_pb2.DELIVERY_STATUS_FAILED
@@ -56,6 +56,12 @@ async def until(service: Service, replay_id: int, **wanted: int) -> replay_pb2.R
             assert seen.delivery_count == seen.pending_count + ended_count + seen.skipped_count, seen
             if all(getattr(seen, name) == value for name, value in wanted.items()):
                 return seen
+            await asyncio.sleep(0.01)
+
+
+async def until_rows(postgres: TestPostgres, statement: LiteralString, wanted: list[tuple[Any, ...]]) -> None:
+    async with asyncio.timeout(20):
+        while postgres.rows(statement) != wanted:
             await asyncio.sleep(0.01)
 
 
@@ -134,9 +140,9 @@ async def test_what_was_deleted_by_the_time_it_is_its_turn_is_skipped(
     webhook = await service.create_webhook(receiver.url())
     advance, deleted = replaying.advance, asyncio.Event()
 
-    async def advance_late(database: Queries, unsettled: UnsettledReplay, choice: Choice) -> Collection[int] | None:
+    async def advance_late(database: Queries, turn: Turn, choice: Choice) -> int | None:
         await deleted.wait()
-        return await advance(database, unsettled, choice)
+        return await advance(database, turn, choice)
 
     monkeypatch.setattr(replaying, "advance", advance_late)
     started = await replay(service, include_undelivered=True)
@@ -152,7 +158,9 @@ async def test_what_was_deleted_by_the_time_it_is_its_turn_is_skipped(
 # --- pace ------------------------------------------------------------------------------------------------------------
 
 
-async def test_no_more_waits_than_may_and_everything_is_sent_once(services: ServiceFactory, receiver: Receiver) -> None:
+async def test_no_more_waits_for_a_webhook_than_may_and_everything_is_sent_once(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
     service = await services.start(replay_pending_max=6)
     event_ids = await service.publish_many(30)
     gate = Gate()
@@ -160,15 +168,47 @@ async def test_no_more_waits_than_may_and_everything_is_sent_once(services: Serv
         await service.create_webhook(receiver.on(path, gate), max_in_flight=20)
     started = await replay(service, include_undelivered=True)
     await receiver.wait_for(1)
-    held = await until(service, started.replay_id, pending_count=6)
+    held = await until(service, started.replay_id, pending_count=12)
     await asyncio.sleep(0.3)  # more would be chosen now
-    assert (await get(service, started.replay_id)).pending_count == 6
+    assert (await get(service, started.replay_id)).pending_count == 12
     assert held.status == RUNNING
     assert held.progress_time.ToNanoseconds() < held.end_time.ToNanoseconds()
     gate.opened.set()
     await until(service, started.replay_id, status=COMPLETED, succeeded_count=60)
     for path in ("/a", "/b"):
         assert sorted(request.event_id for request in receiver.at(path)) == sorted(event_ids)
+
+
+async def test_a_paused_webhook_and_a_dead_one_hold_up_neither_another_nor_a_later_replay(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await services.start(
+        replay_pending_max=4, breaker_failures=1, breaker_probe_seconds_min=3600, breaker_probe_seconds_max=3600
+    )
+    event_ids = await service.publish_many(20)
+    await paused_webhook(service, receiver)
+    await service.create_webhook(receiver.on("/dead", answer(503)))
+    await service.create_webhook(receiver.url("/healthy"))
+    first = await replay(service, include_undelivered=True)
+    seen = await until(service, first.replay_id, succeeded_count=20)
+    assert sorted(request.event_id for request in receiver.at("/healthy")) == sorted(event_ids)
+    later = await replay(service, include_undelivered=True, statuses=[SUCCEEDED])
+    await until(service, later.replay_id, succeeded_count=20)
+    assert len(receiver.at("/healthy")) == 40
+
+    await until_rows(postgres, "SELECT breaker FROM webhook_health WHERE breaker <> 'closed'", [("open",)])
+    assert len(receiver.at("/dead")) < 8, "it is still to be replayed to"
+    for started in (first, later):
+        seen = await get(service, started.replay_id)
+        assert (seen.status, seen.progress_time.ToNanoseconds() < seen.end_time.ToNanoseconds()) == (RUNNING, True)
+    waiting = """
+        SELECT max(count) FROM (
+            SELECT count(*) FROM (
+                SELECT replay_id, webhook_id FROM commands UNION ALL SELECT replay_id, webhook_id FROM deliveries
+            ) w GROUP BY replay_id, webhook_id
+        ) c
+    """
+    assert postgres.rows(waiting) == [(4,)]
 
 
 # --- nothing stops it, nothing doubles it ----------------------------------------------------------------------------
@@ -208,10 +248,10 @@ async def test_answers_that_are_lost_neither_stop_a_replay_nor_double_anything(
 ) -> None:
     service = await services.start(replay_pending_max=5)
     event_ids = await service.publish_many(20)
-    advance, finish, lost = replaying.advance, replaying.finish, list[UUID]()
+    advance, finish, lost = replaying.advance, replaying.finish, list[UUID | None]()
 
-    async def advance_and_lose(database: Queries, unsettled: UnsettledReplay, choice: Choice) -> Collection[int] | None:
-        await advance(database, unsettled, choice)
+    async def advance_and_lose(database: Queries, turn: Turn, choice: Choice) -> int | None:
+        await advance(database, turn, choice)
         lost.append(choice.position)
         raise Unavailable("STORAGE_UNAVAILABLE", "the answer was lost")
 
@@ -221,25 +261,13 @@ async def test_answers_that_are_lost_neither_stop_a_replay_nor_double_anything(
 
     monkeypatch.setattr(replaying, "advance", advance_and_lose)
     monkeypatch.setattr(replaying, "finish", finish_and_lose)
-    await service.create_webhook(receiver.url())
+    for path in ("/a", "/b"):
+        await service.create_webhook(receiver.url(path))
     started = await replay(service, include_undelivered=True)
-    await until(service, started.replay_id, status=COMPLETED, succeeded_count=20)
-    assert len(lost) > 3
-    assert sorted(request.event_id for request in receiver.requests) == sorted(event_ids)
-
-
-async def test_the_next_replay_of_a_customer_waits_for_its_turn(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start(replay_pending_max=2)
-    await service.publish_many(6)
-    webhook_id = await paused_webhook(service, receiver)
-    first = await replay(service, include_undelivered=True)
-    second = await replay(service, include_undelivered=True, statuses=[SUCCEEDED])
-    await until(service, first.replay_id, pending_count=2)
-    assert (await get(service, second.replay_id)).delivery_count == 0
-    await set_paused(service, webhook_id, paused=False)
-    await until(service, first.replay_id, status=COMPLETED, succeeded_count=6)
-    await until(service, second.replay_id, status=COMPLETED)
-    assert len(receiver.requests) >= 6
+    await until(service, started.replay_id, status=COMPLETED, succeeded_count=40)
+    assert len(lost) > 6
+    for path in ("/a", "/b"):
+        assert sorted(request.event_id for request in receiver.at(path)) == sorted(event_ids)
 
 
 # --- cancelled -------------------------------------------------------------------------------------------------------
@@ -305,6 +333,4 @@ async def test_what_the_process_that_cancelled_a_replay_left_undone_its_runner_d
     postgres.rows("UPDATE replays SET status = 'cancelled', finished_at = now()")
     done = await until(service, started.replay_id, pending_count=0)
     assert (done.delivery_count, done.cancelled_count) == (3, 3)
-    async with asyncio.timeout(20):
-        while postgres.rows("SELECT is_settled, cancelled_count FROM replays") != [(True, 3)]:
-            await asyncio.sleep(0.01)
+    await until_rows(postgres, "SELECT is_settled, cancelled_count FROM replays", [(True, 3)])

@@ -18,6 +18,7 @@ from tests.support.store import new_event, new_event_id, new_webhook, new_worker
 from webhook_grpc.domain.model import PendingDelivery
 from webhook_grpc.store import (
     backlog,
+    choosing,
     erasure,
     explain,
     feed,
@@ -58,11 +59,16 @@ FILL: tuple[LiteralString, ...] = (
     """,
     """
     INSERT INTO replays (customer_id, webhook_ids, event_types, statuses, include_undelivered, start_time, end_time,
-        position, status, is_exhausted, is_settled)
-    SELECT n / 10, '{}', '{}', '{}', false, now(), now(), gen_random_uuid(),
-        CASE WHEN n % 500 = 0 THEN 'running' ELSE 'completed' END, n % 500 <> 0, n % 500 <> 0
+        status, is_settled)
+    SELECT n / 10, '{}', '{}', '{}', false, now(), now(),
+        CASE WHEN n % 500 = 0 THEN 'running' ELSE 'completed' END, n % 500 <> 0
     FROM generate_series(1, 5000) n
     """,
+    """
+    INSERT INTO replay_webhooks SELECT r.replay_id, w, gen_random_uuid(), now()
+    FROM (SELECT replay_id FROM replays LIMIT 200) r, generate_series(1, 50) w
+    """,
+    "ANALYZE replay_webhooks",
     "ANALYZE commands",
     "ANALYZE replays",
     "ANALYZE events",
@@ -193,7 +199,7 @@ async def test_an_event_is_explained_without_reading_a_log(filled: TestPostgres)
     assert_indexed(scans(filled, explain.EXPLAIN, parameters), "webhooks", "attempts", "deliveries")
 
 
-async def test_attempts_are_counted_from_an_index_alone(filled: TestPostgres) -> None:
+async def test_attempts_are_counted_by_index(filled: TestPostgres) -> None:
     """Else a million of them would be read from as many pages."""
     query(filled.url, "VACUUM attempts")
     now = datetime.now(UTC)
@@ -214,45 +220,60 @@ async def test_a_backlog_is_counted_from_its_index(filled: TestPostgres) -> None
     assert_indexed(scans(filled, stats.NOW, parameters), "deliveries")
 
 
-REPLAY: dict[str, Any] = {"customer_id": 42, "webhook_ids": None, "replay_id": 7, "shard_count": 64}
+REPLAY: dict[str, Any] = {"customer_id": 42, "webhook_ids": [], "replay_id": 7, "shard_count": 64}
 
 
-async def test_the_replays_to_attend_to_and_what_waits_of_them_are_found_by_index(filled: TestPostgres) -> None:
+async def test_the_replays_to_attend_to_and_whether_something_waits_are_found_by_index(filled: TestPostgres) -> None:
     parameters = {**REPLAY, "shards": list(range(64)), "after": 0, "limit": 100}
     found = scans(filled, replaying.UNSETTLED, parameters)
-    assert_indexed(found, "replays", "commands", "deliveries")
+    assert_indexed(found, "replays", "replay_webhooks", "commands", "deliveries")
+
+
+async def test_what_waits_for_each_webhook_of_a_replay_is_counted_by_index(filled: TestPostgres) -> None:
+    found = scans(filled, replaying.TURNS, {**REPLAY, "pending_max": 100, "limit": 8})
+    assert_indexed(found, "replay_webhooks", "webhooks", "commands", "deliveries")
+
+
+async def test_the_webhooks_that_something_is_replayed_to_are_found_by_jumps(filled: TestPostgres) -> None:
+    assert_indexed(scans(filled, backlog.REPLAYING, {"shards": list(range(64))}), "deliveries")
+
+
+async def test_the_webhooks_of_a_new_replay_are_found_by_their_customer(filled: TestPostgres) -> None:
+    assert_indexed(scans(filled, choosing.WEBHOOKS, REPLAY), "webhooks")
 
 
 async def test_a_replay_goes_through_the_events_of_its_customer_in_their_order(filled: TestPostgres) -> None:
     wanted = {"position": UUID(int=0), "end_position": UUID(int=2**128 - 1), "limit": 100}
-    assert_indexed(scans(filled, replaying.EVENTS, {**REPLAY, **wanted}), "events")
+    assert_indexed(scans(filled, choosing.EVENTS, {**REPLAY, **wanted}), "events")
 
 
 async def test_a_replay_finds_where_each_delivery_stands_by_its_key(filled: TestPostgres) -> None:
     event_ids = [new_event_id() for _ in range(100)]
     parameters = {
         **REPLAY,
+        "webhook_ids": [1],
         "event_id": event_ids,
         "created_at": [datetime.now(UTC)] * 100,
         "patterns": ["job.completed job.* *"] * 100,
         "statuses": ["failed"],
         "include_undelivered": True,
     }
-    assert_indexed(scans(filled, replaying.CHOOSE, parameters), "attempts", "deliveries", "webhooks")
+    assert_indexed(scans(filled, choosing.CHOOSE, parameters), "attempts", "deliveries", "webhooks")
 
 
 async def test_a_replay_goes_on_and_ends_by_its_keys(filled: TestPostgres) -> None:
-    parameters = {**REPLAY, "expected": UUID(int=0), "position": UUID(int=1), "is_exhausted": False}
-    chosen = {"webhook_id": [1], "event_id": [UUID(int=1)]}
-    assert_indexed(scans(filled, replaying.ADVANCE, {**parameters, **chosen}), "replays")
+    step = {"webhook_id": 1, "expected": UUID(int=0), "position": UUID(int=1), "event_id": [UUID(int=1)]}
+    assert_indexed(scans(filled, replaying.ADVANCE, {**REPLAY, **step}), "replays", "replay_webhooks")
     assert_indexed(scans(filled, replaying.SWEEP, REPLAY), "replays", "commands", "deliveries")
-    assert_indexed(scans(filled, replaying.FINISH, REPLAY), "replays", "commands", "deliveries", "attempts")
+    tables = ("replays", "replay_webhooks", "commands", "deliveries", "attempts")
+    assert_indexed(scans(filled, replaying.FINISH, REPLAY), *tables)
 
 
 async def test_the_numbers_of_replays_are_found_by_index(filled: TestPostgres) -> None:
-    assert_indexed(scans(filled, replays.GET, REPLAY), "replays", "commands", "deliveries", "attempts")
+    tables = ("replays", "replay_webhooks", "commands", "deliveries", "attempts")
+    assert_indexed(scans(filled, replays.GET, REPLAY), *tables)
     listing = {"customer_id": 42, "before": 2**62, "statuses": None, "limit": 50}
-    assert_indexed(scans(filled, replays.LIST, listing), "replays", "commands", "deliveries", "attempts")
+    assert_indexed(scans(filled, replays.LIST, listing), *tables)
 
 
 async def test_what_is_overdue_is_looked_for_shard_by_shard_and_only_among_old_events(filled: TestPostgres) -> None:

@@ -1,29 +1,20 @@
-"""Replays: what they choose, that they choose it once, and that their numbers add up at every moment."""
+"""Replays as rows: their numbers add up at every moment, how they end, how they are made and found."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from datetime import UTC, datetime, timedelta
-from typing import Any
-from uuid import UUID
 
 import psycopg
 import pytest
 
 from tests.support.postgres import TestPostgres
-from tests.support.replays import ENDED, Past, spec
-from tests.support.store import CUSTOMER, new_event, new_webhook, publish
+from tests.support.replays import ALL_SHARDS, Past, run_through, spec, started, step, turns, unsettled
+from tests.support.store import CUSTOMER
 from webhook_grpc.domain.errors import AlreadyExists, FailedPrecondition, NotFound, QuotaExceeded
-from webhook_grpc.domain.model import DeliveryStatus, WebhookStatus
-from webhook_grpc.domain.replay import Replay, ReplaySpec, ReplayStatus
+from webhook_grpc.domain.replay import Replay, ReplayStatus
 from webhook_grpc.store import replaying, replays
-from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.replaying import Choice, UnsettledReplay
-
-ALL_SHARDS = range(64)
-TYPES = ("job.completed", "job.failed", "job.step.done", "alert.triggered")
-PATTERNS = ("*", "job.*", "job.step.*", "job.completed", "alert.*", "nothing.here")
+from webhook_grpc.store.db import Database
 
 
 @pytest.fixture
@@ -31,248 +22,9 @@ def past(database: Database, postgres: TestPostgres) -> Past:
     return Past(postgres, random.Random(5))
 
 
-def furnish(past: Past) -> None:
-    """Sixty events of two customers, with seven webhooks, and deliveries that stand anywhere or do not exist."""
-    chance = past.random
-    statuses = [*WebhookStatus, WebhookStatus.ACTIVE, WebhookStatus.ACTIVE]
-    for status in statuses:
-        past.add_webhook(status=status, patterns=chance.sample(PATTERNS, 2))
-    past.add_webhook(customer_id=CUSTOMER + 1)
-    for _ in range(60):
-        event = past.add_event(
-            chance.uniform(0, 3600),
-            CUSTOMER + (chance.random() < 0.1),
-            chance.choice(TYPES),
-            chance.choice([-3.0, 0.001, 0.5, 30.0]),
-            is_test=chance.random() < 0.1,
-        )
-        for webhook_id, (customer_id, _, _) in past.webhooks.items():
-            if customer_id == event.customer_id and chance.random() < 0.7:
-                history = chance.choice([["unlogged"], ["pending"], *([status] for status in ENDED)])
-                if history != ["unlogged"]:
-                    history = [*chance.choices(["pending", *ENDED], k=chance.randint(0, 2)), *history]
-                past.stands(event, webhook_id, *history)
-
-
-def random_spec(past: Past) -> ReplaySpec:
-    chance, now = past.random, datetime.now(UTC)
-    start_time = now - timedelta(seconds=chance.uniform(0, 4000))
-    return spec(
-        customer_id=chance.choice([CUSTOMER, CUSTOMER, CUSTOMER + 1, CUSTOMER + 2]),
-        webhook_ids=chance.sample(list(past.webhooks), chance.choice([0, 0, 1, 3])),
-        event_types=chance.sample(PATTERNS, chance.choice([0, 0, 1, 2])),
-        statuses=chance.sample([DeliveryStatus(status) for status in ENDED], chance.randint(0, 3)),
-        include_undelivered=chance.random() < 0.5,
-        start_time=start_time,
-        end_time=start_time + timedelta(seconds=chance.uniform(0, 4000)),
-    )
-
-
-async def started(database: Database, wanted: ReplaySpec, **fields: Any) -> UnsettledReplay:
-    """A new replay, as its runner sees it."""
-    replay = await replays.create(database, wanted, fields.get("request_id"), fields.get("fingerprint"), 10)
-    return await unsettled(database, replay.replay_id)
-
-
-async def unsettled(database: Database, replay_id: int) -> UnsettledReplay:
-    [found] = [r for r in await replaying.unsettled(database, ALL_SHARDS, 0) if r.replay_id == replay_id]
-    return found
-
-
-async def run_through(
-    database: Database, replay: UnsettledReplay, events_max: int = 500, room: int = 10**6
-) -> UnsettledReplay:
-    """Carries a replay on to the end of its window."""
-    while not replay.is_exhausted:
-        choice = (await replaying.choose(database, replay.spec, replay.position, events_max)).fitting(room)
-        assert await replaying.advance(database, replay, choice) is not None
-        replay = replaying.advanced(replay, choice)
-    return replay
-
-
 def adds_up(replay: Replay) -> bool:
     ended = replay.succeeded_count + replay.failed_count + replay.cancelled_count
     return replay.delivery_count == replay.pending_count + ended + replay.skipped_count
-
-
-# --- what is chosen --------------------------------------------------------------------------------------------------
-
-
-async def test_a_replay_chooses_exactly_what_the_model_chooses(database: Database, past: Past) -> None:
-    furnish(past)
-    sizes: set[int] = set()
-    for _ in range(120):
-        wanted, position, pairs = random_spec(past), None, list[tuple[UUID, int]]()
-        events_max = past.random.choice([1, 3, 20, 500])
-        position, is_exhausted = wanted.first_position, False
-        while not is_exhausted:
-            choice = await replaying.choose(database, wanted, position, events_max)
-            pairs += choice.pairs
-            position, is_exhausted = choice.position, choice.is_exhausted
-        assert pairs == past.chosen(wanted), wanted
-        counted = await replaying.count(database, wanted, 60)
-        assert (counted.delivery_count, counted.is_exhausted) == (len(pairs), True)
-        sizes.add(len(pairs))
-    assert len(sizes) > 10, "the replays differ"
-
-
-@pytest.mark.parametrize(("events_max", "room"), [(1, 1), (7, 3), (500, 1), (500, 10), (500, 1000)])
-async def test_however_small_the_steps_the_same_is_commanded(
-    database: Database, past: Past, events_max: int, room: int
-) -> None:
-    furnish(past)
-    wanted = spec(include_undelivered=True, statuses=(DeliveryStatus.FAILED, DeliveryStatus.SUCCEEDED))
-    replay = await run_through(database, await started(database, wanted), events_max, room)
-    expected = past.chosen(wanted)
-    assert len(expected) > 20
-    assert past.commanded() == sorted(expected)
-    assert replay.pending_count == len(expected)
-    found = await replays.get(database, CUSTOMER, replay.replay_id)
-    assert (found.delivery_count, found.pending_count, found.skipped_count) == (len(expected), len(expected), 0)
-    assert found.progress_time == found.spec.end_time
-    assert past.postgres.rows("SELECT DISTINCT replay_id, customer_id, shard = webhook_id % 64 FROM commands") == [
-        (replay.replay_id, CUSTOMER, True)
-    ]
-
-
-def test_a_choice_is_cut_between_events_and_never_to_nothing() -> None:
-    first, second, last = UUID(int=1), UUID(int=2), UUID(int=9)
-    choice = Choice([(first, 1), (first, 2), (second, 1)], last, is_exhausted=False)
-    assert choice.fitting(3) is choice
-    assert choice.fitting(2) == Choice([(first, 1), (first, 2)], first, is_exhausted=False)
-    assert choice.fitting(1) == Choice([(first, 1), (first, 2)], first, is_exhausted=False)
-    nothing = Choice([], last, is_exhausted=False)
-    assert nothing.fitting(1) is nothing
-
-
-async def test_events_that_nobody_matched_and_events_of_a_disabled_phase_are_sent_to_who_matches_now(
-    database: Database, connection: LoopConnection, past: Past
-) -> None:
-    await publish(connection, nobody := new_event())
-    webhook_id = await new_webhook(database)
-    await database.rows("UPDATE webhooks SET status = 'disabled'")
-    await publish(connection, disabled := new_event())
-    await database.rows("UPDATE webhooks SET status = 'active'")
-    await publish(connection, new_event())
-    replay = await started(database, spec(include_undelivered=True, statuses=()))
-    await run_through(database, replay)
-    assert past.commanded() == [(nobody.event_id, webhook_id), (disabled.event_id, webhook_id)]
-
-
-async def test_every_event_that_was_acknowledged_before_the_call_is_of_a_window_that_ends_with_it(
-    database: Database, connection: LoopConnection, past: Past
-) -> None:
-    await publish(connection, *(events := [new_event() for _ in range(20)]))
-    await new_webhook(database)
-    until_now = spec(include_undelivered=True).ending_by(await replays.now(database))
-    await publish(connection, new_event())
-    counted = await replaying.count(database, until_now, 60)
-    assert counted.delivery_count == len(events)
-
-
-async def test_a_count_whose_time_is_up_tells_how_far_it_came(
-    database: Database, past: Past, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(replaying, "EVENTS_MAX", 4)
-    past.add_webhook()
-    events = [past.add_event(1000 - number) for number in range(10)]
-    wanted = spec(include_undelivered=True)
-    counted = await replaying.count(database, wanted, 0)
-    assert (counted.delivery_count, counted.is_exhausted) == (4, False)
-    progress_time = wanted.progress_time(counted.position, is_exhausted=False)
-    assert abs(progress_time - events[3].create_time) < timedelta(seconds=0.1)
-    assert past.commanded() == []
-
-
-async def test_many_webhooks_make_batches_of_fewer_events(
-    database: Database, past: Past, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(replaying, "PAIRS_MAX", 10)
-    for _ in range(4):
-        past.add_webhook()
-    for number in range(5):
-        past.add_event(1000 - number)
-    wanted = spec(include_undelivered=True)
-    choice = await replaying.choose(database, wanted, wanted.first_position, 500)
-    assert len(choice.pairs) == 8
-
-
-# --- once ------------------------------------------------------------------------------------------------------------
-
-
-async def test_two_runners_and_a_runner_that_repeats_itself_choose_each_delivery_once(
-    database: Database, past: Past
-) -> None:
-    past.add_webhook()
-    for number in range(6):
-        past.add_event(1000 - number)
-    wanted = spec(include_undelivered=True)
-    replay = await started(database, wanted)
-    stale = await replaying.choose(database, wanted, replay.position, 4)
-    assert await replaying.advance(database, replay, stale)
-    past.carry_out()  # a command that is gone must not come again
-    past.end("failed")
-    assert await replaying.advance(database, replay, stale) is None, "its answer was lost, and it is repeated"
-    other = await replaying.choose(database, wanted, replay.position, 2)
-    assert await replaying.advance(database, replay, other) is None, "another runner stands where it began"
-    assert past.commanded() == []
-    replay = await run_through(database, await unsettled(database, replay.replay_id))
-    assert len(past.commanded()) == 2
-    past.carry_out()
-    past.end("succeeded")
-    assert await replaying.finish(database, replay.replay_id) is ReplayStatus.COMPLETED
-    found = await replays.get(database, CUSTOMER, replay.replay_id)
-    assert (found.delivery_count, found.failed_count, found.succeeded_count) == (6, 4, 2)
-
-
-async def test_runners_at_the_same_time_choose_each_delivery_once(database: Database, past: Past) -> None:
-    past.add_webhook()
-    for number in range(40):
-        past.add_event(1000 - number)
-    wanted = spec(include_undelivered=True)
-    begun = await started(database, wanted)
-
-    async def runner() -> None:
-        while not (replay := await unsettled(database, begun.replay_id)).is_exhausted:
-            choice = await replaying.choose(database, wanted, replay.position, 3)
-            await replaying.advance(database, replay, choice)
-
-    await asyncio.gather(*(runner() for _ in range(4)))
-    assert past.commanded() == past.chosen(wanted)
-    assert (await replays.get(database, CUSTOMER, begun.replay_id)).delivery_count == 40
-
-
-async def test_what_another_replay_is_about_to_begin_anew_is_skipped(database: Database, past: Past) -> None:
-    past.add_webhook()
-    past.add_event(1000)
-    wanted = spec(include_undelivered=True)
-    first, second = await started(database, wanted), await replays.create(database, wanted, None, None, 10)
-    await run_through(database, first)
-    await run_through(database, await unsettled(database, second.replay_id))
-    assert len(past.commanded()) == 1
-    found = await replays.get(database, CUSTOMER, second.replay_id)
-    assert (found.delivery_count, found.skipped_count, found.pending_count) == (1, 1, 0)
-    assert await replaying.finish(database, second.replay_id) is ReplayStatus.COMPLETED
-
-
-async def test_of_one_customer_only_the_oldest_that_has_events_left_is_attended_to(
-    database: Database, past: Past
-) -> None:
-    past.add_webhook()
-    past.add_event(1000)
-    wanted = spec(include_undelivered=True)
-    first, second = [await replays.create(database, wanted, None, None, 10) for _ in range(2)]
-    other = await replays.create(database, spec(customer_id=CUSTOMER + 1), None, None, 10)
-
-    async def attended_to() -> list[int]:
-        return [replay.replay_id for replay in await replaying.unsettled(database, ALL_SHARDS, 0)]
-
-    assert await attended_to() == [first.replay_id, other.replay_id]
-    await run_through(database, await unsettled(database, first.replay_id))
-    assert await attended_to() == [first.replay_id, second.replay_id, other.replay_id]
-    assert await replaying.unsettled(database, [first.replay_id % 64], first.replay_id) == []
-    shard = [second.replay_id % 64]
-    assert [replay.replay_id for replay in await replaying.unsettled(database, shard, 0)] == [second.replay_id]
 
 
 # --- numbers, and how it ends ----------------------------------------------------------------------------------------
@@ -316,12 +68,24 @@ async def test_the_numbers_add_up_at_every_step_and_stay_when_it_has_ended(datab
     assert await replaying.unsettled(database, ALL_SHARDS, 0) == []
 
 
+async def test_a_replay_has_not_ended_while_a_webhook_is_left_though_nothing_waits(
+    database: Database, past: Past
+) -> None:
+    past.add_webhook()
+    past.add_webhook()
+    replay = await started(database, spec())
+    for turn in await turns(database, replay):
+        assert await replaying.finish(database, replay.replay_id) is None
+        await step(database, turn)
+    assert await replaying.finish(database, replay.replay_id) is ReplayStatus.COMPLETED
+
+
 async def test_cancelling_leaves_what_is_not_begun_and_cancels_what_is(database: Database, past: Past) -> None:
     past.add_webhook()
     events = [past.add_event(1000 - number) for number in range(6)]
     replay = await started(database, spec(include_undelivered=True))
-    choice = await replaying.choose(database, replay.spec, replay.position, 5)
-    await replaying.advance(database, replay, choice)
+    [turn] = await turns(database, replay)
+    await step(database, turn, 5)
     past.carry_out(3)
     past.end("succeeded", 1)
     cancelled, shards = await replays.cancel(database, CUSTOMER, replay.replay_id)
@@ -362,7 +126,7 @@ async def test_a_command_that_is_carried_out_while_its_replay_is_cancelled_is_ca
     assert past.commanded("cancel") == [], "it came too late for this"
     assert await replaying.finish(database, replay.replay_id) is None
     left = await unsettled(database, replay.replay_id)
-    assert (left.status, left.pending_count) == (ReplayStatus.CANCELLED, 1)
+    assert (left.status, left.is_waiting) == (ReplayStatus.CANCELLED, True)
     assert await replaying.sweep(database, replay.replay_id) == [webhook_id % 64]
     assert past.commanded("cancel") == [(event.event_id, webhook_id)]
     past.carry_out()
@@ -373,15 +137,15 @@ async def test_what_is_chosen_while_a_replay_is_cancelled_is_dropped_too(databas
     webhook_id = past.add_webhook()
     event = past.add_event(1000)
     replay = await started(database, spec(include_undelivered=True))
+    [turn] = await turns(database, replay)
     with psycopg.connect(past.postgres.url) as runner:
         runner.execute(
             replaying.ADVANCE,
             {
                 "replay_id": replay.replay_id,
-                "expected": replay.position,
+                "webhook_id": webhook_id,
+                "expected": turn.position,
                 "position": event.event_id,
-                "is_exhausted": False,
-                "webhook_id": [webhook_id],
                 "event_id": [event.event_id],
                 "shard_count": 64,
             },
@@ -392,11 +156,8 @@ async def test_what_is_chosen_while_a_replay_is_cancelled_is_dropped_too(databas
     cancelled, _ = await cancelling
     assert (cancelled.delivery_count, cancelled.cancelled_count, cancelled.pending_count) == (1, 1, 0)
     assert past.commanded() == []
-    choice = await replaying.choose(database, replay.spec, event.event_id, 5)
-    moved = UnsettledReplay(
-        replay.replay_id, replay.spec, ReplayStatus.RUNNING, event.event_id, is_exhausted=False, pending_count=0
-    )
-    assert await replaying.advance(database, moved, choice) is None, "a cancelled one goes on no more"
+    [moved] = await turns(database, replay)
+    assert await step(database, moved) is None, "a cancelled one goes on no more"
 
 
 async def waits_for_a_lock(database: Database) -> None:
@@ -448,6 +209,13 @@ async def test_a_customer_has_only_so_many_running(database: Database) -> None:
     await replays.create(database, spec(customer_id=CUSTOMER + 1), None, None, 2)
     await replays.cancel(database, CUSTOMER, first.replay_id)
     await replays.create(database, spec(), None, None, 2)
+
+
+async def test_whoever_deletes_a_replay_deletes_where_it_stands(database: Database, past: Past) -> None:
+    past.add_webhook()
+    deleted, kept = await started(database, spec()), await started(database, spec())
+    await database.rows("DELETE FROM replays WHERE replay_id = %(id)s", {"id": deleted.replay_id})
+    assert past.postgres.rows("SELECT replay_id FROM replay_webhooks") == [(kept.replay_id,)]
 
 
 async def test_pages_of_replays_join_newest_first(database: Database) -> None:

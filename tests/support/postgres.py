@@ -18,7 +18,7 @@ from webhook_grpc.store.migrate import migrate
 
 TABLES = (
     "deliveries", "attempts", "events", "idempotency_keys", "webhooks", "webhook_health", "workers", "commands",
-    "replays", "erasures",
+    "replays", "replay_webhooks", "erasures",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""For tests of replays: events of any time, deliveries that stand anywhere, and somebody who stands in for owners."""
+"""For tests of replays: events of any time, deliveries that stand anywhere, who stands in for owners, and a runner."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from webhook_grpc.domain.ids import first_event_id
 from webhook_grpc.domain.matching import matches
 from webhook_grpc.domain.model import DeliveryStatus, WebhookStatus
 from webhook_grpc.domain.replay import DEFAULT_STATUSES, ReplaySpec
+from webhook_grpc.store import choosing, replaying, replays
+from webhook_grpc.store.choosing import Choice
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.replaying import Turn, UnsettledReplay
 
+ALL_SHARDS: Final = range(64)
 ENDED: Final = ("succeeded", "failed", "cancelled", "expired")
 
 
@@ -197,3 +202,40 @@ def _is_of_window(wanted: ReplaySpec, event: PastEvent) -> bool:
     if wanted.event_types and not matches(event.event_type, wanted.event_types):
         return False
     return wanted.start_time <= event.create_time < wanted.end_time
+
+
+async def started(database: Database, wanted: ReplaySpec) -> UnsettledReplay:
+    """A new replay, as its runner sees it."""
+    replay = await replays.create(database, wanted, None, None, 10)
+    return await unsettled(database, replay.replay_id)
+
+
+async def unsettled(database: Database, replay_id: int) -> UnsettledReplay:
+    """A replay that is attended to."""
+    [found] = [r for r in await replaying.unsettled(database, ALL_SHARDS, 0) if r.replay_id == replay_id]
+    return found
+
+
+async def turns(database: Database, replay: UnsettledReplay, pending_max: int = 10**6) -> list[Turn]:
+    """The webhooks whose turn it is."""
+    return await replaying.turns(database, replay, pending_max)
+
+
+async def step(database: Database, turn: Turn, events_max: int = 500, room: int = 10**6) -> int | None:
+    """What a runner does in a turn, once."""
+    choice = Choice([], None)
+    if turn.is_switched_on:
+        choice = await choosing.choose(database, turn.spec, [turn.webhook_id], turn.position, events_max)
+    return await replaying.advance(database, turn, choice.fitting(room))
+
+
+async def run_through(
+    database: Database, replay: UnsettledReplay, events_max: int = 500, room: int = 10**6
+) -> UnsettledReplay:
+    """Carries a replay on to the end of its window, to all of its webhooks."""
+    while found := await turns(database, replay):
+        for turn in found:
+            assert await step(database, turn, events_max, room) is not None
+    replay = await unsettled(database, replay.replay_id)
+    assert replay.is_exhausted
+    return replay

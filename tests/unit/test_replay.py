@@ -43,10 +43,10 @@ def test_an_id_made_some_minutes_before_or_after_its_event_was_stored_is_looked_
 
 def test_progress_never_leaves_the_window() -> None:
     wanted = spec(NOW - DAY, NOW)
-    assert wanted.progress_time(wanted.first_position, is_exhausted=False) == NOW - DAY
-    assert wanted.progress_time(first_event_id(NOW - DAY / 2), is_exhausted=False) == NOW - DAY / 2
-    assert wanted.progress_time(wanted.end_position, is_exhausted=False) == NOW
-    assert wanted.progress_time(wanted.first_position, is_exhausted=True) == NOW
+    assert wanted.progress_time(wanted.first_position) == NOW - DAY
+    assert wanted.progress_time(first_event_id(NOW - DAY / 2)) == NOW - DAY / 2
+    assert wanted.progress_time(wanted.end_position) == NOW
+    assert wanted.progress_time(None) == NOW
 
 
 def test_no_window_reaches_beyond_the_call() -> None:

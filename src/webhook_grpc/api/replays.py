@@ -15,7 +15,7 @@ from ..domain.errors import FailedPrecondition, NotFound, Violation
 from ..domain.ids import INT64_MAX
 from ..domain.model import DeliveryStatus, WebhookStatus
 from ..domain.replay import Replay, ReplaySpec, ReplayStatus
-from ..store import replaying, webhooks
+from ..store import choosing, webhooks
 from ..store import replays as store
 from ..store.clock import DatabaseClock
 from ..store.db import Database
@@ -84,11 +84,10 @@ class ReplayMethods:
                 )
 
     async def _dry_run(self, spec: ReplaySpec) -> replay_pb2.Replay:
-        count = await replaying.count(self._database, spec, DRY_RUN_SECONDS_MAX)
+        count = await choosing.count(self._database, spec, DRY_RUN_SECONDS_MAX)
         message = _spec_message(spec)
         message.delivery_count = count.delivery_count
-        progress_time = spec.progress_time(count.position, is_exhausted=count.is_exhausted)
-        message.progress_time.CopyFrom(convert.timestamp(progress_time))
+        message.progress_time.CopyFrom(convert.timestamp(spec.progress_time(count.position)))
         return message
 
     async def get(self, request: service_pb2.GetReplayRequest, call: Call) -> replay_pb2.Replay:

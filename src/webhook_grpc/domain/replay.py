@@ -60,9 +60,9 @@ class ReplaySpec:
         """After the id of every event that can be of the window."""
         return first_event_id(self.end_time + _ID_AHEAD_MAX)
 
-    def progress_time(self, position: UUID, *, is_exhausted: bool) -> datetime:
-        """Up to which time of the window events have been looked at, to the millisecond."""
-        if is_exhausted:
+    def progress_time(self, position: UUID | None) -> datetime:
+        """Up to which time of the window events have been looked at, to the millisecond; None: all have been."""
+        if position is None:
             return self.end_time
         return min(max(event_id_time(position), self.start_time), self.end_time)
 

@@ -1,30 +1,44 @@
 """Carries replays on: a little at a time, in the background, from wherever they stand.
 
-All that a replay is stands in its row, so it goes on in another process after a restart. It is run by the owner of the
-shard that its id falls into; that two run it for a moment harms nothing (`store/replaying.py`). It chooses the next
-deliveries only when half of what it may have waiting is through, so it is as fast as its receivers let what waits be
-sent, which is below live traffic (`engine/lanes.py`).
+All that a replay is stands in the database, so it goes on in another process after a restart. It is run by the owner of
+the shard that its id falls into; that two run it for a moment harms nothing (`store/replaying.py`). It goes on to each
+of its webhooks by itself, and chooses the next deliveries to one only when half of what may wait for that one is
+through. So it is as fast as the receiver lets what waits be sent, which is below live traffic (`engine/lanes.py`), and
+a receiver that lets nothing through holds up nothing but what is for itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
 from ..domain.errors import Unavailable
+from ..domain.ids import shard_of
 from ..domain.replay import ReplayStatus
-from ..store import replaying
+from ..store import choosing, replaying
+from ..store.choosing import Choice
 from ..store.db import DatabaseOptions, LoopConnection, StoreRefusal
-from ..store.replaying import UnsettledReplay
+from ..store.replaying import Turn, UnsettledReplay
 from .ownership import Ownership
 
 log = structlog.get_logger(__name__)
 
-_BATCHES_PER_LOOK: Final = 8  # of one replay, before it is the others' turn
+_EVENTS_PER_LOOK: Final = 16_000  # of one replay, once for each webhook, before it is the others' turn
 _GROWTH: Final = 4  # of a batch of events after one that had less than wanted
+_REST_SECONDS_MAX: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """Until when a replay is not looked at, and how long that is."""
+
+    until: float
+    seconds: float
 
 
 class Replays:
@@ -36,6 +50,7 @@ class Replays:
         self._poll_seconds = poll_seconds
         self._pending_max = pending_max
         self._after = 0
+        self._rests = dict[int, _Rest]()  # of replays, each of whose webhooks has enough waiting
         self.on_commanded: Callable[[Collection[int]], None] = _ignore
 
     async def run(self) -> None:
@@ -57,41 +72,69 @@ class Replays:
         if not shards:
             return
         replays = await replaying.unsettled(self._connection, shards, self._after)
-        self._after = replays[-1].replay_id if len(replays) == replaying.REPLAYS_PER_LOOK else 0
         for replay in replays:
+            self._after = replay.replay_id  # one that fails must not keep the others from their turn
             try:
                 await self._attend(replay)
             except StoreRefusal:  # a row that no code of ours writes must not stop the others
                 log.exception("replay refused", replay_id=replay.replay_id)
+        if len(replays) < replaying.REPLAYS_PER_LOOK:
+            self._after = 0
+            self._forget_rests()
 
     async def _attend(self, replay: UnsettledReplay) -> None:
         if replay.status is ReplayStatus.RUNNING and not replay.is_exhausted:
-            replay = await self._advance(replay)
-        elif replay.status is ReplayStatus.CANCELLED and replay.pending_count:
-            self._commanded(await replaying.sweep(self._connection, replay.replay_id))
-        if not replay.pending_count and (replay.is_exhausted or replay.status is ReplayStatus.CANCELLED):
+            await self._take_turns(replay)
+        elif not replay.is_waiting:
             status = await replaying.finish(self._connection, replay.replay_id)
             if status is not None:
                 log.info("replay ended", replay_id=replay.replay_id, customer_id=replay.spec.customer_id, status=status)
+        elif replay.status is ReplayStatus.CANCELLED:
+            self._commanded(await replaying.sweep(self._connection, replay.replay_id))
 
-    async def _advance(self, replay: UnsettledReplay) -> UnsettledReplay:
-        """Chooses as many deliveries as may wait, from as many events as may be looked at."""
-        if replay.pending_count > self._pending_max // 2:
-            return replay
+    async def _take_turns(self, replay: UnsettledReplay) -> None:
+        """Goes on to those webhooks whose turn it is. If it is nobody's again and again, looking becomes rarer."""
+        now = time.monotonic()
+        rest = self._rests.get(replay.replay_id, _Rest(now, self._poll_seconds / 2))
+        if now < rest.until:
+            return
+        turns = await replaying.turns(self._connection, replay, self._pending_max)
+        if turns:
+            self._rests.pop(replay.replay_id, None)
+        else:
+            seconds = min(2 * rest.seconds, _REST_SECONDS_MAX)
+            self._rests[replay.replay_id] = _Rest(now + seconds, seconds)
+        for turn in turns:
+            await self._advance(turn, _EVENTS_PER_LOOK // len(turns))
+
+    def _forget_rests(self) -> None:
+        """Those that were long ago: the replay has ended, or is another process's by now."""
+        now = time.monotonic()
+        self._rests = {replay_id: rest for replay_id, rest in self._rests.items() if now < rest.until + rest.seconds}
+
+    async def _advance(self, turn: Turn, events_left: int) -> None:
+        """Chooses as many deliveries to a webhook as may wait, from as many events as may be looked at.
+
+        With a webhook that was deleted or disabled the replay is through: its events are passed over.
+        """
         events_max = self._pending_max
-        for _ in range(_BATCHES_PER_LOOK):
-            room = self._pending_max - replay.pending_count
-            choice = await replaying.choose(self._connection, replay.spec, replay.position, events_max)
+        while events_left > 0:
+            room = self._pending_max - turn.pending_count
+            choice = Choice([], None)
+            if turn.is_switched_on:
+                wanted = min(events_max, events_left)
+                choice = await choosing.choose(self._connection, turn.spec, [turn.webhook_id], turn.position, wanted)
             choice = choice.fitting(room)
-            shards = await replaying.advance(self._connection, replay, choice)
-            if shards is None:  # another process carries it on, or it was cancelled
-                break
-            self._commanded(shards)
-            replay = replaying.advanced(replay, choice)
-            if replay.is_exhausted or replay.pending_count >= self._pending_max:
-                break
-            events_max = min(replaying.EVENTS_MAX, events_max * _GROWTH)
-        return replay
+            begun = await replaying.advance(self._connection, turn, choice)
+            if begun:
+                self._commanded([shard_of(turn.webhook_id)])
+            if begun is None or choice.position is None:  # the former: carried on by another process, or cancelled
+                return
+            turn = replace(turn, position=choice.position, pending_count=turn.pending_count + begun)
+            if turn.pending_count >= self._pending_max:
+                return
+            events_left -= events_max
+            events_max = min(choosing.PAIRS_MAX, events_max * _GROWTH)
 
     def _commanded(self, shards: Collection[int]) -> None:
         if shards:

@@ -61,10 +61,28 @@ CROSS JOIN LATERAL (
 ) d
 """
 
-# Replays have indexes of their own, which are nearly always empty.
+# Replays have indexes of their own, which are nearly always empty. This too jumps from webhook to webhook.
 REPLAYING: Final = """
-SELECT DISTINCT webhook_id, customer_id FROM deliveries
-WHERE trigger = 'replay' AND shard = ANY(%(shards)b::smallint[]) AND due_at <= now()
+WITH RECURSIVE replaying AS (
+    SELECT s.shard, d.webhook_id, d.customer_id, d.due_at
+    FROM unnest(%(shards)b::smallint[]) AS s(shard)
+    CROSS JOIN LATERAL (
+        SELECT webhook_id, customer_id, due_at FROM deliveries
+        WHERE trigger = 'replay' AND shard = s.shard
+        ORDER BY webhook_id, due_at, event_id
+        LIMIT 1
+    ) d
+    UNION ALL
+    SELECT r.shard, d.webhook_id, d.customer_id, d.due_at
+    FROM replaying r
+    CROSS JOIN LATERAL (
+        SELECT webhook_id, customer_id, due_at FROM deliveries
+        WHERE trigger = 'replay' AND shard = r.shard AND webhook_id > r.webhook_id
+        ORDER BY webhook_id, due_at, event_id
+        LIMIT 1
+    ) d
+)
+SELECT webhook_id, customer_id FROM replaying WHERE due_at <= now()
 """
 FETCH_REPLAYS: Final = """
 SELECT k.ord, d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger, d.trigger, d.replay_id

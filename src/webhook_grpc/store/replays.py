@@ -11,6 +11,7 @@ from ..domain.ids import INT64_MAX
 from ..domain.model import DeliveryStatus
 from ..domain.replay import Replay, ReplaySpec, ReplayStatus
 from . import clock
+from .choosing import WEBHOOKS
 from .db import Queries, Row
 from .outbox import request_id_reused
 from .replaying import sweep
@@ -18,8 +19,8 @@ from .replaying import sweep
 # Of what is not settled the counts are in the log and in what waits. All of one statement, so that they add up.
 _WITH_COUNTS: Final = """
 SELECT r.replay_id, r.customer_id, r.webhook_ids, r.event_types, r.statuses, r.include_undelivered, r.start_time,
-    r.end_time, r.status, r.position, r.is_exhausted, r.created_at, r.finished_at, r.delivery_count,
-    waiting.count, r.succeeded_count + ended.succeeded, r.failed_count + ended.failed,
+    r.end_time, r.status, CASE WHEN r.is_settled THEN r.position ELSE left_over.position END, r.created_at,
+    r.finished_at, r.delivery_count, waiting.count, r.succeeded_count + ended.succeeded, r.failed_count + ended.failed,
     r.cancelled_count + ended.cancelled, r.skipped_count
 FROM found r
 CROSS JOIN LATERAL (
@@ -33,6 +34,12 @@ CROSS JOIN LATERAL (
     FROM attempts a
     WHERE a.replay_id = r.replay_id AND NOT r.is_settled
 ) ended
+LEFT JOIN LATERAL (
+    SELECT w.position FROM replay_webhooks w
+    WHERE w.replay_id = r.replay_id AND NOT r.is_settled
+    ORDER BY w.position
+    LIMIT 1
+) left_over ON true
 ORDER BY r.replay_id DESC
 """
 
@@ -56,21 +63,28 @@ WITH found AS (
 """
 
 # No row: the request id is taken, or the customer has as many under way as it may have. Calls of the same moment may
-# pass that limit together: it bounds rows, and only one replay of a customer goes on at a time.
-CREATE: Final = """
-INSERT INTO replays (
-    customer_id, webhook_ids, event_types, statuses, include_undelivered, start_time, end_time, position, request_id,
-    request_fingerprint, created_at
+# pass that limit together: it bounds rows and work, and need not be exact.
+CREATE: Final = f"""
+WITH created AS (
+    INSERT INTO replays (
+        customer_id, webhook_ids, event_types, statuses, include_undelivered, start_time, end_time, request_id,
+        request_fingerprint, created_at
+    )
+    SELECT %(customer_id)b::bigint, %(webhook_ids)b::bigint[], %(event_types)b::text[], %(statuses)b::text[],
+        %(include_undelivered)b::boolean, %(start_time)b::timestamptz, %(end_time)b::timestamptz,
+        %(request_id)b::text, %(fingerprint)b::bigint, now()
+    FROM meta
+    WHERE (
+        SELECT count(*) FROM replays WHERE customer_id = %(customer_id)b AND status = 'running' AND NOT is_settled
+    ) < %(replays_max)b::integer
+    ON CONFLICT (customer_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
+    RETURNING replay_id
+), goes_to AS (
+    INSERT INTO replay_webhooks (replay_id, webhook_id, position, moved_at)
+    SELECT created.replay_id, w.id, %(position)b::uuid, now()
+    FROM created, ({WEBHOOKS}) w
 )
-SELECT %(customer_id)b::bigint, %(webhook_ids)b::bigint[], %(event_types)b::text[], %(statuses)b::text[],
-    %(include_undelivered)b::boolean, %(start_time)b::timestamptz, %(end_time)b::timestamptz, %(position)b::uuid,
-    %(request_id)b::text, %(fingerprint)b::bigint, now()
-FROM meta
-WHERE (
-    SELECT count(*) FROM replays WHERE customer_id = %(customer_id)b AND status = 'running' AND NOT is_settled
-) < %(replays_max)b::integer
-ON CONFLICT (customer_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
-RETURNING replay_id
+SELECT replay_id FROM created
 """
 
 CREATED_BEFORE: Final = """
@@ -185,7 +199,7 @@ async def cancel(database: Queries, customer_id: int, replay_id: int) -> tuple[R
 def _replay(row: Row) -> Replay:
     (
         replay_id, customer_id, webhook_ids, event_types, statuses, include_undelivered, start_time, end_time, status,
-        position, is_exhausted, created_at, finished_at, delivery_count, pending_count, succeeded_count, failed_count,
+        position, created_at, finished_at, delivery_count, pending_count, succeeded_count, failed_count,
         cancelled_count, skipped_count,
     ) = row  # fmt: skip
     spec = ReplaySpec(
@@ -196,7 +210,7 @@ def _replay(row: Row) -> Replay:
         replay_id=replay_id,
         spec=spec,
         status=ReplayStatus(status),
-        progress_time=spec.progress_time(position, is_exhausted=is_exhausted),
+        progress_time=spec.progress_time(position),
         create_time=created_at,
         finish_time=finished_at,
         delivery_count=delivery_count,

@@ -83,17 +83,18 @@ func (ReplayStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 // A job that goes through the events of a window, oldest first, and delivers those that fit once more: with the same
-// `webhook-id` and a new timestamp, one attempt each, paced below live traffic. It survives restarts of the service. While
-// the receivers of what it has begun anew are down, or their webhooks paused, it waits for them. Of a customer's replays
-// that have not been through their windows, the oldest goes on and the others wait for their turn. Events of TestWebhook
-// are not replayed.
+// `webhook-id` and a new timestamp, one attempt each, paced below live traffic. It survives restarts of the service. It
+// goes through the window for each of its webhooks by itself: while a receiver is down, or its webhook paused, it waits
+// for that one and goes on to the others. For a webhook that is deleted or disabled meanwhile it ends. Events of
+// TestWebhook are not replayed.
 type Replay struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Assigned by the service, positive.
 	ReplayId int64 `protobuf:"varint,1,opt,name=replay_id,json=replayId,proto3" json:"replay_id,omitempty"`
 	// The customer whose events are sent again. Positive.
 	CustomerId int64 `protobuf:"varint,2,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
-	// Only to these webhooks, at most 100. Empty: to all of the customer. None of them may be DISABLED.
+	// Only to these webhooks, at most 100. Empty: to all that the customer has at the time of the call and that are not
+	// DISABLED. None of those that are named may be.
 	WebhookIds []int64 `protobuf:"varint,3,rep,packed,name=webhook_ids,json=webhookIds,proto3" json:"webhook_ids,omitempty"`
 	// Only events of matching types: exact, `job.*` or `*`, at most 100. Empty: all.
 	EventTypes []string `protobuf:"bytes,4,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
@@ -125,8 +126,9 @@ type Replay struct {
 	// How many needed nothing by the time it was their turn: pending again for another reason, or the webhook was deleted
 	// or disabled.
 	SkippedCount int64 `protobuf:"varint,15,opt,name=skipped_count,json=skippedCount,proto3" json:"skipped_count,omitempty"`
-	// Up to which time of the window events have been looked at; end_time when all have been. A dry run counts for about
-	// 10 s: if this is before end_time, there may be more.
+	// Up to which time of the window events have been looked at for every webhook, whichever it has come least far with;
+	// end_time when all have been. A webhook that was deleted or disabled does not count any more. A dry run counts for
+	// about 10 s, and up to here for all webhooks: if this is before end_time, there may be more.
 	ProgressTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=progress_time,json=progressTime,proto3" json:"progress_time,omitempty"`
 	// When it was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`

@@ -52,10 +52,10 @@ Global___ReplayStatus: _TypeAlias = ReplayStatus  # noqa: Y015
 @_typing.final
 class Replay(_message.Message):
     """A job that goes through the events of a window, oldest first, and delivers those that fit once more: with the same
-    `webhook-id` and a new timestamp, one attempt each, paced below live traffic. It survives restarts of the service. While
-    the receivers of what it has begun anew are down, or their webhooks paused, it waits for them. Of a customer's replays
-    that have not been through their windows, the oldest goes on and the others wait for their turn. Events of TestWebhook
-    are not replayed.
+    `webhook-id` and a new timestamp, one attempt each, paced below live traffic. It survives restarts of the service. It
+    goes through the window for each of its webhooks by itself: while a receiver is down, or its webhook paused, it waits
+    for that one and goes on to the others. For a webhook that is deleted or disabled meanwhile it ends. Events of
+    TestWebhook are not replayed.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -106,7 +106,9 @@ class Replay(_message.Message):
     """
     @_builtins.property
     def webhook_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Only to these webhooks, at most 100. Empty: to all of the customer. None of them may be DISABLED."""
+        """Only to these webhooks, at most 100. Empty: to all that the customer has at the time of the call and that are not
+        DISABLED. None of those that are named may be.
+        """
 
     @_builtins.property
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -132,8 +134,9 @@ class Replay(_message.Message):
 
     @_builtins.property
     def progress_time(self) -> _timestamp_pb2.Timestamp:
-        """Up to which time of the window events have been looked at; end_time when all have been. A dry run counts for about
-        10 s: if this is before end_time, there may be more.
+        """Up to which time of the window events have been looked at for every webhook, whichever it has come least far with;
+        end_time when all have been. A webhook that was deleted or disabled does not count any more. A dry run counts for
+        about 10 s, and up to here for all webhooks: if this is before end_time, there may be more.
         """
 
     @_builtins.property

@@ -25,8 +25,8 @@ CREATE INDEX events_by_customer ON events (customer_id, event_id);
 
 -- What causes the next attempt: NULL for the publication or the schedule. Whatever else it is, there is one attempt only.
 ALTER TABLE deliveries ADD COLUMN trigger text, ADD COLUMN replay_id bigint;
--- Both empty but for what replays have under way, which is little: see docs/decisions/0010-commands.md.
-CREATE INDEX deliveries_by_replay ON deliveries (replay_id) WHERE replay_id IS NOT NULL;
+-- Both empty but for what replays have under way: see docs/decisions/0010-commands.md.
+CREATE INDEX deliveries_by_replay ON deliveries (replay_id, webhook_id) WHERE replay_id IS NOT NULL;
 CREATE INDEX deliveries_replaying ON deliveries (shard, webhook_id, due_at, event_id) WHERE trigger = 'replay';
 
 -- `trigger` is written for endings and restarts too. A row whose customer's data was deleted has the status 'erased' and
@@ -61,7 +61,7 @@ CREATE TABLE commands (
     autovacuum_vacuum_cost_delay = 0,
     vacuum_truncate = off
 );
-CREATE INDEX commands_by_replay ON commands (replay_id) WHERE replay_id IS NOT NULL;
+CREATE INDEX commands_by_replay ON commands (replay_id, webhook_id) WHERE replay_id IS NOT NULL;
 
 CREATE TABLE replays (
     replay_id bigserial PRIMARY KEY,
@@ -73,9 +73,8 @@ CREATE TABLE replays (
     start_time timestamptz NOT NULL,
     end_time timestamptz NOT NULL,
     status text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'completed', 'cancelled')),
-    position uuid NOT NULL,  -- the last event that was looked at
-    is_exhausted boolean NOT NULL DEFAULT false,  -- whether there is none after it
     is_settled boolean NOT NULL DEFAULT false,  -- whether it has ended and nothing of it is waiting any more
+    position uuid,  -- once it is settled: the last event that was looked at for all its webhooks; NULL: all were
     delivery_count bigint NOT NULL DEFAULT 0,
     skipped_count bigint NOT NULL DEFAULT 0,
     succeeded_count bigint NOT NULL DEFAULT 0,  -- these three once it is settled; what is in the log by then is not here
@@ -90,6 +89,20 @@ CREATE INDEX replays_by_customer ON replays (customer_id, replay_id);
 -- Few rows: what the job looks at, and what counts against the customer's quota.
 CREATE INDEX replays_unsettled ON replays (customer_id, replay_id) WHERE NOT is_settled;
 CREATE UNIQUE INDEX replays_by_request ON replays (customer_id, request_id) WHERE request_id IS NOT NULL;
+
+-- The webhooks of replays for which events are left to be looked at. Each goes on by itself.
+CREATE TABLE replay_webhooks (
+    replay_id bigint NOT NULL REFERENCES replays ON DELETE CASCADE,
+    webhook_id bigint NOT NULL,
+    position uuid NOT NULL,  -- the last event that was looked at
+    moved_at timestamptz NOT NULL,  -- who has waited longest for a turn is next
+    PRIMARY KEY (replay_id, webhook_id)
+) WITH (
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0,
+    vacuum_truncate = off
+);
 
 -- Customers whose data is being deleted, or was.
 CREATE TABLE erasures (
