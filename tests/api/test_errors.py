@@ -62,7 +62,12 @@ Change = Callable[[Any], object]  # changes a valid request
 
 def customer_path(method: str) -> str:
     """Its dotted path."""
-    prefix = {"CreateWebhook": "webhook.", "UpdateWebhook": "webhook.", "PublishEvent": "event."}.get(method, "")
+    prefix = {
+        "CreateWebhook": "webhook.",
+        "UpdateWebhook": "webhook.",
+        "PublishEvent": "event.",
+        "CreateReplay": "replay.",
+    }.get(method, "")
     return f"{prefix}customer_id"
 
 
