@@ -31,7 +31,9 @@ COUNT_LIVE: Final = "SELECT count(*) FROM workers WHERE lease_until > now() AND 
 
 OWNED: Final = "SELECT shard, epoch FROM shards WHERE owner = %(worker)s"
 
-# Takes at most so many shards that belong to nobody alive. The lease is looked at again inside the UPDATE.
+# Takes at most so many shards that belong to nobody alive. They are chosen at random, so that processes that start
+# together choose different ones, and locked in order, so that these can't deadlock. The lease is looked at again in the
+# UPDATE.
 TAKE: Final = """
 WITH candidates AS MATERIALIZED (
     SELECT s.shard, s.epoch, s.owner IS NOT NULL AS was_abandoned
@@ -39,11 +41,16 @@ WITH candidates AS MATERIALIZED (
     WHERE s.owner IS NULL OR w.worker_id IS NULL OR w.lease_until < now()
     ORDER BY random()
     LIMIT %(count)s
+), locked AS MATERIALIZED (
+    SELECT s.shard FROM shards s
+    WHERE s.shard = ANY(ARRAY(SELECT shard FROM candidates))
+    ORDER BY s.shard
+    FOR NO KEY UPDATE OF s
 )
 UPDATE shards s SET owner = %(worker)s, epoch = s.epoch + 1,
     abandoned_at = CASE WHEN c.was_abandoned THEN clock_timestamp() ELSE s.abandoned_at END
 FROM candidates c
-WHERE s.shard = c.shard AND s.epoch = c.epoch
+WHERE s.shard = c.shard AND s.epoch = c.epoch AND s.shard = ANY(ARRAY(SELECT shard FROM locked))
     AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.worker_id = s.owner AND w.lease_until >= now())
 RETURNING s.shard, s.epoch, s.abandoned_at
 """
