@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -12,10 +13,14 @@ from webhook_grpc.domain.ids import (
     INT64_MAX,
     SHARD_COUNT,
     delivery_id_text,
+    earliest_id,
     event_id_text,
+    first_event_id,
+    latest_id,
     parse_delivery_id,
     parse_event_id,
     shard_of,
+    stored_between,
 )
 
 EVENT_ID = UUID("0198c0de-0000-7000-8000-00000000002a")
@@ -134,3 +139,30 @@ def test_the_greatest_webhook_id_has_a_delivery_id() -> None:
 def test_webhooks_are_dealt_out_to_64_shards(webhook_id: int, shard: int) -> None:
     assert SHARD_COUNT == 64
     assert shard_of(webhook_id) == shard
+
+
+@given(
+    st.datetimes(datetime(1970, 2, 1), datetime(9998, 12, 30), timezones=st.just(UTC)),  # noqa: DTZ001 - UTC by `timezones`
+    st.floats(-599, 599),
+)
+def test_the_time_of_an_event_and_its_id_lead_to_each_other(stored_at: datetime, seconds_off: float) -> None:
+    """The clock of the process that makes the id may be a little off."""
+    event_id = first_event_id(stored_at + timedelta(seconds=seconds_off))
+    first, last = stored_between(event_id)
+    assert first <= stored_at <= last
+    assert earliest_id(stored_at) <= event_id
+    assert event_id < latest_id(stored_at + timedelta(microseconds=1))
+
+
+@given(uuids)
+def test_an_invented_id_leads_to_some_time(event_id: UUID) -> None:
+    """Its first 48 bits may mean the year 10,889, which Python's datetime lacks."""
+    first, last = stored_between(event_id)
+    assert first < last
+
+
+def test_all_of_time_has_ids() -> None:
+    assert earliest_id(datetime(1970, 1, 1, tzinfo=UTC)) == UUID(int=0)
+    assert earliest_id(datetime(1969, 1, 1, tzinfo=UTC)) == UUID(int=0)
+    assert latest_id(datetime(9999, 12, 31, tzinfo=UTC)) > EVENT_ID
+    stored_between(UUID(int=2**128 - 1))

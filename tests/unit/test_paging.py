@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from datetime import UTC, datetime
 
 import pytest
 from google.protobuf.message import Message
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from webhook.v1 import service_pb2, webhook_pb2
 
-from webhook_grpc.api.paging import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX, PageToken, page_size
+from webhook_grpc.api.paging import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX, PageToken, micros_of, page_size, time_of
 from webhook_grpc.domain.errors import InvalidArgument, Violation
 from webhook_grpc.domain.ids import INT64_MAX
 
@@ -136,3 +137,15 @@ def test_a_token_can_not_be_cut_off(key: int, length: int) -> None:
 def test_a_token_needs_no_escaping_in_a_url() -> None:
     tokens = [PageToken(webhooks_request(customer), ">q").after(-1) for customer in range(50)]
     assert not set("".join(tokens)) & set("+/=")
+
+
+@given(st.datetimes(datetime(2000, 1, 1), datetime(9999, 12, 30), timezones=st.just(UTC)))  # noqa: DTZ001 - UTC by `timezones`
+def test_a_token_keeps_a_time_to_the_microsecond(moment: datetime) -> None:
+    assert time_of(micros_of(moment)) == moment
+
+
+@pytest.mark.parametrize("micros", [-(2**63), -1, 0, 946_684_799_999_999, 253_402_300_800_000_001, 2**63 - 1])
+def test_a_time_at_which_nothing_can_have_happened_is_no_part_of_a_token(micros: int) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        time_of(micros)
+    assert caught.value.reason == "PAGE_TOKEN_INVALID"
