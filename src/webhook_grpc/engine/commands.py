@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -26,6 +26,7 @@ from ..store.db import DatabaseOptions, LoopConnection
 from ..store.execution import Executed
 from .delivery import Deliverer
 from .faults import SenderFault
+from .journal import SettledJournal
 from .lanes import Lanes
 from .ownership import Ownership
 from .settler import Settler
@@ -60,6 +61,7 @@ class Commands:
         self._deliverer = deliverer
         self._settler = settler
         self._taken: set[Key] = set()
+        self._journal = SettledJournal()
         self._tests: dict[int, asyncio.Task[None]] = {}  # one at a time for each webhook
         self._wake = asyncio.Event()
         self._stopping = False
@@ -106,6 +108,7 @@ class Commands:
         for command in batch:
             if command.kind is Kind.CANCEL:
                 self.on_cancelled(command.webhook_id, command.event_id)
+            self._journal.add(command.key)
             self._let_go(*command.key)
         for change in executed:
             log.info(
@@ -129,14 +132,26 @@ class Commands:
         shards = self._ownership.sendable
         if not shards or self._stopping:
             return
-        for command in await commands.waiting(self._connection, shards, _COMMANDS_PER_LOOK):
-            if command.key in self._taken or command.shard not in self._ownership.owned:
-                continue
-            if command.kind is Kind.TEST:
-                self._start_test(command)
-            elif command.kind is not Kind.CANCEL or self._lanes.bar(command.webhook_id, command.event_id):
-                self._taken.add(command.key)
-                self._settler.add_command(command)
+        epochs, mark = self._ownership.epochs(), self._journal.begin()
+        try:
+            for command in await commands.waiting(self._connection, shards, _COMMANDS_PER_LOOK):
+                if self._is_new(command, epochs, mark):
+                    self._take_up(command)
+        finally:
+            self._journal.end(mark)
+
+    def _is_new(self, command: Command, epochs: Mapping[int, int], mark: int) -> bool:
+        """Whether it is ours, and was not carried out while its row was on the way: a test would be sent once more."""
+        owned = self._ownership.owned.get(command.shard)
+        is_ours = owned is not None and owned.epoch == epochs.get(command.shard)
+        return is_ours and command.key not in self._taken and not self._journal.settled_since(command.key, mark)
+
+    def _take_up(self, command: Command) -> None:
+        if command.kind is Kind.TEST:
+            self._start_test(command)
+        elif command.kind is not Kind.CANCEL or self._lanes.bar(command.webhook_id, command.event_id):
+            self._taken.add(command.key)
+            self._settler.add_command(command)
 
     def _let_go(self, kind: Kind, webhook_id: int, event_id: UUID) -> None:
         self._taken.discard((kind, webhook_id, event_id))
