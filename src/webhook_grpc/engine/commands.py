@@ -93,6 +93,10 @@ class Commands:
         if self._tests:
             await asyncio.wait(self._tests.values(), timeout=seconds)
 
+    def is_idle(self, shard: int) -> bool:
+        """Whether no command of the shard is being carried out: a test would be made again by the next owner."""
+        return all(shard_of(webhook_id) != shard for _, webhook_id, _ in self._taken)
+
     async def close(self) -> None:
         """Closes the connection."""
         await self._connection.close()
@@ -142,9 +146,13 @@ class Commands:
 
     def _is_new(self, command: Command, epochs: Mapping[int, int], mark: int) -> bool:
         """Whether it is ours, and was not carried out while its row was on the way: a test would be sent once more."""
-        owned = self._ownership.owned.get(command.shard)
-        is_ours = owned is not None and owned.epoch == epochs.get(command.shard)
-        return is_ours and command.key not in self._taken and not self._journal.settled_since(command.key, mark)
+        is_settled = self._journal.settled_since(command.key, mark)
+        return self._is_ours(command, epochs) and command.key not in self._taken and not is_settled
+
+    def _is_ours(self, command: Command, epochs: Mapping[int, int]) -> bool:
+        """Whether its shard is ours, and was so without a break since the epochs were those."""
+        ownership = self._ownership
+        return command.shard in ownership.sendable and ownership.owned[command.shard].epoch == epochs.get(command.shard)
 
     def _take_up(self, command: Command) -> None:
         if command.kind is Kind.TEST:
@@ -175,7 +183,11 @@ class Commands:
     async def _test(self, command: Command) -> None:
         """Makes the one attempt of a test. If that is not possible here and now, its row stays for another look."""
         try:
-            self._settler.add_command(await self._tested(command))
+            tested = await self._tested(command)
+            if tested is None:
+                self._taken.discard(command.key)
+            else:
+                self._settler.add_command(tested)
         except (SenderFault, Unavailable) as error:
             log.warning("test not made", webhook_id=command.webhook_id, error=type(error).__name__)
             self._taken.discard(command.key)
@@ -186,14 +198,17 @@ class Commands:
             log.exception("test failed", webhook_id=command.webhook_id)
             self._settler.add_command(replace(command, status=DeliveryStatus.FAILED))
 
-    async def _tested(self, command: Command) -> Command:
-        """The command with what came of it. Raises SenderFault, Unavailable."""
+    async def _tested(self, command: Command) -> Command | None:
+        """The command with what came of it; None if somebody else may have to do it. Raises SenderFault, Unavailable."""
+        epochs = self._ownership.epochs()
         [webhook] = await webhooks.by_ids(self._connection, [command.webhook_id]) or [None]
         if webhook is None or webhook.status is WebhookStatus.DELETED:
             return replace(command, status=DeliveryStatus.CANCELLED)
         delivery = await self._delivery(command)
         if command.age_seconds > TEST_AGE_SECONDS_MAX or not delivery.body:
             return replace(command, status=DeliveryStatus.EXPIRED)
+        if not self._is_ours(command, epochs):
+            return None  # lost while this was read
         timeout_seconds = min(webhook.timeout_seconds or TEST_TIMEOUT_SECONDS_MAX, TEST_TIMEOUT_SECONDS_MAX)
         settled = await self._deliverer.attempt(delivery, replace(webhook, timeout_seconds=timeout_seconds))
         has_succeeded = settled.settlement.status is DeliveryStatus.SUCCEEDED
