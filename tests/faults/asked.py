@@ -15,12 +15,14 @@ _ARRIVAL_SECONDS = 1.0  # see resends.py
 def is_done_once(history: History) -> Iterator[Violation]:
     """What was asked for is done, once; what nobody asked for is not. A restart is followed by one attempt at most."""
     asked = Counter((ask.kind, ask.webhook_id, ask.event_id) for ask in history.asked)
-    restarts = Counter((row.webhook_id, row.event_id) for row in history.log if row.is_restart and _is_manual(row))
-    for (webhook_id, event_id), count in restarts.items():
+    rows = [row for row in history.log if row.is_restart]
+    anyhow = {(row.webhook_id, row.event_id) for row in rows}  # a retry of what is being replayed changes nothing
+    retries = Counter((row.webhook_id, row.event_id) for row in rows if row.trigger == "manual")
+    for (webhook_id, event_id), count in retries.items():
         if count > asked["retry", webhook_id, event_id]:
             yield Violation("commands", f"{event_id} to webhook {webhook_id} was retried {count} times, unasked")
     for ask in history.asked:
-        if ask.kind == "retry" and ask.status is not None and not restarts[ask.webhook_id, ask.event_id]:
+        if ask.kind == "retry" and ask.status is not None and (ask.webhook_id, ask.event_id) not in anyhow:
             yield Violation("commands", f"{ask} was answered, and the log knows of no retry")
         if ask.status == "cancelled" and not _cancelled(history, ask.webhook_id, ask.event_id):
             yield Violation("commands", f"{ask} was answered, and the log knows of no cancellation")
@@ -57,10 +59,6 @@ def may_be_cancelled(history: History, row: LogRow) -> bool:
 def restarted(history: History) -> set[tuple[int, str, int]]:
     """The attempts that were not the schedule's, by webhook, event and number."""
     return {(row.webhook_id, row.event_id, row.attempt_count + 1) for row in history.log if row.is_restart}
-
-
-def _is_manual(row: LogRow) -> bool:
-    return row.trigger == "manual"
 
 
 def _cancelled(history: History, webhook_id: int, event_id: str) -> bool:

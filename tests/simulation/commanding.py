@@ -127,10 +127,12 @@ class Commanding(Delivering):
             key = command.webhook_id, command.event_id
             if command.kind is Kind.TEST:
                 ready.append(self._tested(command, pick(answers, number)))
-            elif command.kind is not Kind.CANCEL or key not in sending:
-                ready.append(command)
-                if command.kind is Kind.CANCEL:
+            elif command.kind is Kind.CANCEL:
+                if key not in sending:
+                    ready.append(command)
                     worker.held.pop(key, None)
+            elif self.model.events[command.event_id].create_time != self.model.now:  # no clock stands still for so long
+                ready.append(command)
         return ready
 
     def _tested(self, command: Command, answer: str) -> Command:

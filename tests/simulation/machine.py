@@ -207,7 +207,8 @@ class StoreMachine(Commanding):
     @invariant()
     def everybody_sees_every_delivery_as_it_stands(self) -> None:
         standings = self.model.standings()
-        assert self._listed(DeliveryFilter(None), len(standings) // 2 or 1) == standings
+        listed = self._listed(DeliveryFilter(None), len(standings) // 2 or 1)
+        assert listed == standings, (set(listed) ^ set(standings), len(listed), len(standings))
 
     @invariant()
     def whatever_is_due_is_found(self) -> None:
