@@ -12,8 +12,9 @@ from webhook_grpc.store.partitions import first_id
 
 from .course import Course
 
-_AGAIN: Final = 0.2  # of asking is asked a second time: a little later, or at once by another caller
+_AGAIN: Final = 0.4  # of asking is asked a second time: a little later, or at once by another caller
 
+_KINDS: Final = ("retry", "retry", "cancel", "cancel due", "cancel due", "replay", "replay", "end replay", "test", "tests")
 Delivery = tuple[int, UUID]
 
 
@@ -24,11 +25,12 @@ class Asking:
         self._course = course
         self._random = course.random
         self._tables = course.tables
+        self._loop = course.loop
         self._replay_id = 0
 
     async def ask(self) -> None:
         """For one of all that may be asked for, or for several at once."""
-        kind = self._random.choice(("retry", "retry", "cancel", "cancel", "replay", "replay", "end replay", "test", "tests"))
+        kind = self._random.choice(_KINDS)
         match kind:
             case "retry":
                 for webhook_id, event_id in self._some(self._ended()):
@@ -36,6 +38,12 @@ class Asking:
             case "cancel":
                 for webhook_id, event_id in self._some(self._pending()):
                     self._command(webhook_id, event_id, "cancel")
+            case "cancel due":  # just when it is found in the table
+                rows = [row for of in self._tables.deliveries.values() for row in of.values()]
+                rows = sorted((r for r in rows if r.due_at > self._tables.now()), key=lambda r: (r.webhook_id, r.event_id))
+                for row in self._random.sample(rows, min(len(rows), 10)):
+                    seconds = (row.due_at - self._tables.now()).total_seconds() + self._random.uniform(-0.02, 0.04)
+                    self._command_later(max(0.0, seconds), row.webhook_id, row.event_id, "cancel")
             case "replay":
                 self._replay_id += 1
                 anything = sorted(self._tables.published | set(self._ended()))
@@ -59,13 +67,16 @@ class Asking:
         self._tables.ask((webhook_id, event_id, command), replay_id)
         self._hint(webhook_id)
         if command in {"retry", "cancel"} and self._random.random() < _AGAIN:
-            other = self._random.choice(("retry", "cancel"))
+            seconds = self._random.choice((0.0, self._random.uniform(0, 0.04), 0.1, 2.0))
+            self._command_later(seconds, webhook_id, event_id, self._random.choice(("retry", "cancel")))
 
-            async def ask_again() -> None:
-                self._tables.ask((webhook_id, event_id, other))
+    def _command_later(self, seconds: float, webhook_id: int, event_id: UUID, command: str) -> None:
+        async def ask() -> None:
+            if self._loop.now < self._course.faults_until:
+                self._tables.ask((webhook_id, event_id, command))
                 self._hint(webhook_id)
 
-            self._course.later(self._random.choice((0.0, 0.004, 0.1, 2.0)), ask_again)
+        self._course.later(seconds, ask)
 
     def _test(self) -> None:
         webhook = self._random.choice(list(self._tables.webhooks.values()))

@@ -51,7 +51,7 @@ class RequestChecks:
             return
         if is_ours and not was_sent_before and (row is None or row.attempt != sent.attempt - 1):
             self._course.violated(f"{name}, which is settled: {row}")
-        elif is_ours and row is not None and row.due_at > tables.now():
+        elif is_ours and row is not None and row.attempt == sent.attempt - 1 and row.due_at > tables.now():
             self._course.violated(f"{name} {row.due_at - tables.now()} before it is due")
         self._check_repetition(name, sent, row)
         self._check_off(name, sent, was_frozen=was_frozen)
