@@ -1,4 +1,4 @@
-"""What clients ask for beside the load, and what may come of it: retries, cancellations, a replay."""
+"""I15: what clients ask for beside the load, and what may come of it: retries, cancellations, a replay."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def is_done_once(history: History) -> Iterator[Violation]:
     retries = Counter((row.webhook_id, row.event_id) for row in rows if row.trigger == "manual")
     for (webhook_id, event_id), count in retries.items():
         if count > asked["retry", webhook_id, event_id]:
-            yield Violation("commands", f"{event_id} to webhook {webhook_id} was retried {count} times, unasked")
+            yield Violation("I15", f"{event_id} to webhook {webhook_id} was retried {count} times, unasked")
     for ask in history.asked:
         if ask.kind == "retry" and ask.status is not None and (ask.webhook_id, ask.event_id) not in anyhow:
-            yield Violation("commands", f"{ask} was answered, and the log knows of no retry")
+            yield Violation("I15", f"{ask} was answered, and the log knows of no retry")
         if ask.status == "cancelled" and not _cancelled(history, ask.webhook_id, ask.event_id):
-            yield Violation("commands", f"{ask} was answered, and the log knows of no cancellation")
+            yield Violation("I15", f"{ask} was answered, and the log knows of no cancellation")
     for row in history.log:
         if row.trigger == "replay" and not history.replays:
-            yield Violation("commands", f"{row} is of a replay, and there was none")
+            yield Violation("I15", f"{row} is of a replay, and there was none")
         if row.trigger != "scheduled" and row.status == "pending" and not row.is_restart:
-            yield Violation("commands", f"{row} is to be tried again, though it was restarted for one attempt")
+            yield Violation("I15", f"{row} is to be tried again, though it was restarted for one attempt")
 
 
 def cancelled_is_left_alone(history: History) -> Iterator[Violation]:
@@ -43,7 +43,7 @@ def cancelled_is_left_alone(history: History) -> Iterator[Violation]:
             continue
         if request.arrived_at > row.created_at + _ARRIVAL_SECONDS:
             late = request.arrived_at - row.created_at
-            yield Violation("commands", f"{row} was cancelled, and sent {late:.2f} s later")
+            yield Violation("I15", f"{row} was cancelled, and sent {late:.2f} s later")
 
 
 def may_be_cancelled(history: History, row: LogRow) -> bool:

@@ -19,7 +19,9 @@ from .scenario import Scenario
 _CALL_SECONDS = 8.0  # the service itself answers after five
 _PAUSE_SECONDS = 0.03
 _CUSTOMER = FLAKY_PLAN[0].customer_id
-_STATUSES = {value: name.removeprefix("DELIVERY_STATUS_").lower() for name, value in delivery_pb2.DeliveryStatus.items()}
+_STATUSES = {
+    value: name.removeprefix("DELIVERY_STATUS_").lower() for name, value in delivery_pb2.DeliveryStatus.items()
+}
 
 
 async def kill_while_asked(round_: Round) -> None:

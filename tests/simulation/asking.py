@@ -14,7 +14,18 @@ from .course import Course
 
 _AGAIN: Final = 0.4  # of asking is asked a second time: a little later, or at once by another caller
 
-_KINDS: Final = ("retry", "retry", "cancel", "cancel due", "cancel due", "replay", "replay", "end replay", "test", "tests")
+_KINDS: Final = (
+    "retry",
+    "retry",
+    "cancel",
+    "cancel due",
+    "cancel due",
+    "replay",
+    "replay",
+    "end replay",
+    "test",
+    "tests",
+)
 Delivery = tuple[int, UUID]
 
 
@@ -40,7 +51,9 @@ class Asking:
                     self._command(webhook_id, event_id, "cancel")
             case "cancel due":  # just when it is found in the table
                 rows = [row for of in self._tables.deliveries.values() for row in of.values()]
-                rows = sorted((r for r in rows if r.due_at > self._tables.now()), key=lambda r: (r.webhook_id, r.event_id))
+                rows = sorted(
+                    (r for r in rows if r.due_at > self._tables.now()), key=lambda r: (r.webhook_id, r.event_id)
+                )
                 for row in self._random.sample(rows, min(len(rows), 10)):
                     seconds = (row.due_at - self._tables.now()).total_seconds() + self._random.uniform(-0.02, 0.04)
                     self._command_later(max(0.0, seconds), row.webhook_id, row.event_id, "cancel")

@@ -64,8 +64,14 @@ class RequestChecks:
     def _check_repetition(self, name: str, sent: Sent, row: Pending | None) -> None:
         is_restarted = row is not None and row.trigger is not None
         for earlier in self._course.sent[sent.webhook.webhook_id, sent.delivery.event_id]:
-            is_uncounted = sent.delivery.event_id in self._tables.refused and is_restarted  # then it has the same number
-            if not is_uncounted and earlier.attempt >= sent.attempt and (earlier.tenure == sent.tenure or self._profile.is_calm):
+            is_uncounted = (
+                sent.delivery.event_id in self._tables.refused and is_restarted
+            )  # then it has the same number
+            if (
+                not is_uncounted
+                and earlier.attempt >= sent.attempt
+                and (earlier.tenure == sent.tenure or self._profile.is_calm)
+            ):
                 self._course.violated(f"{name} again, first at {earlier.started_at:.4f}")
             if not is_restarted and earlier.attempt == sent.attempt - 1 and earlier.retry_after is not None:
                 assert earlier.ended_at is not None

@@ -84,7 +84,8 @@ class Sending:
 
     def _note_full(self, sent: Sent) -> None:
         beside = sum(
-            s.webhook.webhook_id == sent.webhook.webhook_id and s.trigger is not Trigger.TEST for s in sent.process.active
+            s.webhook.webhook_id == sent.webhook.webhook_id and s.trigger is not Trigger.TEST
+            for s in sent.process.active
         )
         if beside >= (sent.webhook.max_in_flight or self._settings.webhook_in_flight_max):
             sent.process.full_at[sent.webhook.webhook_id] = self._loop.now
