@@ -272,7 +272,9 @@ BREAKS = {
     "I15: a retry happens twice": replace(
         RETRIED, log=(*RETRIED.log, replace(RESTARTED, seq=5, attempt_count=3), replace(RESENT, seq=6, attempt_count=4))
     ),
-    "I15: a retry was answered and is not in the log": replace(RETRIED, requests=(FIRST, SECOND), log=(FAILED, SUCCEEDED)),
+    "I15: a retry was answered and is not in the log": replace(
+        RETRIED, requests=(FIRST, SECOND), log=(FAILED, SUCCEEDED)
+    ),
     "I15: a retry has a schedule": replace(
         RETRIED, log=(*RETRIED.log[:3], replace(RESENT, status="pending", outcome="http_error", next_due_at=21.0))
     ),

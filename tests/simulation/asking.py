@@ -11,21 +11,11 @@ from webhook_grpc.domain.model import WebhookStatus
 from webhook_grpc.store.partitions import first_id
 
 from .course import Course
+from .database.tables import Pending
 
 _AGAIN: Final = 0.4  # of asking is asked a second time: a little later, or at once by another caller
+_SWEPT_LATE: Final = 0.05  # of deliveries are cancelled for a replay that they are not of
 
-_KINDS: Final = (
-    "retry",
-    "retry",
-    "cancel",
-    "cancel due",
-    "cancel due",
-    "replay",
-    "replay",
-    "end replay",
-    "test",
-    "tests",
-)
 Delivery = tuple[int, UUID]
 
 
@@ -41,40 +31,46 @@ class Asking:
 
     async def ask(self) -> None:
         """For one of all that may be asked for, or for several at once."""
-        kind = self._random.choice(_KINDS)
-        match kind:
-            case "retry":
-                for webhook_id, event_id in self._some(self._ended()):
-                    self._command(webhook_id, event_id, "retry")
-            case "cancel":
-                for webhook_id, event_id in self._some(self._pending()):
-                    self._command(webhook_id, event_id, "cancel")
-            case "cancel due":  # just when it is found in the table
-                rows = [row for of in self._tables.deliveries.values() for row in of.values()]
-                rows = sorted(
-                    (r for r in rows if r.due_at > self._tables.now()), key=lambda r: (r.webhook_id, r.event_id)
-                )
-                for row in self._random.sample(rows, min(len(rows), 10)):
-                    seconds = (row.due_at - self._tables.now()).total_seconds() + self._random.uniform(-0.02, 0.04)
-                    self._command_later(max(0.0, seconds), row.webhook_id, row.event_id, "cancel")
-            case "replay":
-                self._replay_id += 1
-                anything = sorted(self._tables.published | set(self._ended()))
-                for webhook_id, event_id in self._some(anything, 60):
-                    self._command(webhook_id, event_id, "replay", self._replay_id)
-            case "end replay":  # as the sweep does it: what waits goes, what was begun is cancelled
-                replay_id = self._random.randint(1, max(1, self._replay_id))
-                for key, asked in list(self._tables.commands.items()):
-                    if asked.replay_id == replay_id and key[2] == "replay":
-                        del self._tables.commands[key]
-                rows = [row for of in self._tables.deliveries.values() for row in of.values()]
-                for row in rows:
-                    is_its = row.replay_id == replay_id
-                    if is_its or (self._replay_id and self._random.random() < 0.05):  # it may have become another row
-                        self._command(row.webhook_id, row.event_id, "cancel", replay_id)
-            case _:
-                for _ in range(1 if kind == "test" else 5):
-                    self._test()
+        self._random.choice(
+            (
+                *(self._retry, self._cancel, self._cancel_what_is_due, self._replay) * 2,
+                *(self._end_replay, self._test, self._five_tests),
+            )
+        )()
+
+    def _retry(self) -> None:
+        for webhook_id, event_id in self._some(self._ended()):
+            self._command(webhook_id, event_id, "retry")
+
+    def _cancel(self) -> None:
+        for webhook_id, event_id in self._some([(row.webhook_id, row.event_id) for row in self._pending()]):
+            self._command(webhook_id, event_id, "cancel")
+
+    def _cancel_what_is_due(self) -> None:
+        """Just when it is found in the table."""
+        rows = [row for row in self._pending() if row.due_at > self._tables.now()]
+        for row in self._random.sample(rows, min(len(rows), 10)):
+            seconds = (row.due_at - self._tables.now()).total_seconds() + self._random.uniform(-0.02, 0.04)
+            self._command_later(max(0.0, seconds), row.webhook_id, row.event_id, "cancel")
+
+    def _replay(self) -> None:
+        self._replay_id += 1
+        for webhook_id, event_id in self._some(sorted(self._tables.published | set(self._ended())), 60):
+            self._command(webhook_id, event_id, "replay", self._replay_id)
+
+    def _end_replay(self) -> None:
+        """As the sweep does it: what waits goes, what was begun is cancelled. It may have become another row since."""
+        replay_id = self._random.randint(1, max(1, self._replay_id))
+        for key, asked in list(self._tables.commands.items()):
+            if asked.replay_id == replay_id and key[2] == "replay":
+                del self._tables.commands[key]
+        for row in self._pending():
+            if row.replay_id == replay_id or (self._replay_id and self._random.random() < _SWEPT_LATE):
+                self._command(row.webhook_id, row.event_id, "cancel", replay_id)
+
+    def _five_tests(self) -> None:
+        for _ in range(5):
+            self._test()
 
     def _command(self, webhook_id: int, event_id: UUID, command: str, replay_id: int | None = None) -> None:
         self._tables.ask((webhook_id, event_id, command), replay_id)
@@ -121,5 +117,6 @@ class Asking:
         }
         return sorted(key for key in ended if key[1] not in self._tables.deliveries[key[0]])
 
-    def _pending(self) -> list[Delivery]:
-        return sorted((row.webhook_id, row.event_id) for of in self._tables.deliveries.values() for row in of.values())
+    def _pending(self) -> list[Pending]:
+        rows = [row for of in self._tables.deliveries.values() for row in of.values()]
+        return sorted(rows, key=lambda row: (row.webhook_id, row.event_id))

@@ -112,7 +112,10 @@ class Commanding(Delivering):
     def carry_out_what_is_not_ours(self, which: int) -> None:
         """By whoever was owner once: nothing happens, and the commands wait."""
         worker_id, shard, owned = pick(self.ownerships[::-1], which)
-        waiting = [Command(kind, *key, 0, 0.0) for *key, kind in sorted(self.model.waiting({shard}))]
+        waiting = [
+            Command(kind, webhook_id, event_id, 0, 0.0)
+            for webhook_id, event_id, kind in sorted(self.model.waiting({shard}))
+        ]
         if waiting and self.model.shards[shard] != (worker_id, owned.epoch):
             batch = [replace(c, status=DeliveryStatus.FAILED) if c.kind is Kind.TEST else c for c in waiting]
             assert not self._execute(worker_id, self._truly_owned(worker_id) | {shard: owned}, batch).ours

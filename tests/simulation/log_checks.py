@@ -47,16 +47,18 @@ class LogChecks:
         is_off = webhook.status in OFF or row.response_status == 410
         if row.status == "cancelled" and not is_off and not row.by_command:
             self._course.violated(f"{name} was cancelled: {webhook.status}")
-        is_once = row.trigger != "scheduled"
-        if row.status == "failed" and not is_once and row.event_id not in self._tables.refused:
+        if row.status == "failed" and row.trigger == "scheduled" and row.event_id not in self._tables.refused:
             schedules = [len(self._course.delays_of(w)) + 1 for _, w in self._course.history[row.webhook_id]]
             if row.attempt_count < min(schedules):
                 self._course.violated(f"{name} failed too early: {row}")
         if row.status == "expired":
-            if not self._is_old(row):
-                self._course.violated(f"{name} expired")
-            if self._is_being_sent(row):
-                self._course.violated(f"{name} expired while it was being sent")
+            self._check_expired(name, row)
+
+    def _check_expired(self, name: str, row: Logged) -> None:
+        if not self._is_old(row):
+            self._course.violated(f"{name} expired")
+        if self._is_being_sent(row):
+            self._course.violated(f"{name} expired while it was being sent")
 
     def _check_command(self, row: Logged) -> None:
         """What was done is what was asked for."""

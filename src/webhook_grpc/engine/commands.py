@@ -199,7 +199,7 @@ class Commands:
             self._settler.add_command(replace(command, status=DeliveryStatus.FAILED))
 
     async def _tested(self, command: Command) -> Command | None:
-        """The command with what came of it; None if somebody else may have to do it. Raises SenderFault, Unavailable."""
+        """The command with what came of it; None if it is not ours any more. Raises SenderFault, Unavailable."""
         epochs = self._ownership.epochs()
         [webhook] = await webhooks.by_ids(self._connection, [command.webhook_id]) or [None]
         if webhook is None or webhook.status is WebhookStatus.DELETED:
