@@ -49,8 +49,8 @@ class Asking:
     def _cancel_what_is_due(self) -> None:
         """Just when it is found in the table."""
         rows = [row for row in self._pending() if row.due_at > self._tables.now()]
-        for row in self._random.sample(rows, min(len(rows), 10)):
-            seconds = (row.due_at - self._tables.now()).total_seconds() + self._random.uniform(-0.02, 0.04)
+        for row in self._random.sample(rows, min(len(rows), 40)):
+            seconds = (row.due_at - self._tables.now()).total_seconds() + self._random.uniform(0, 0.025)
             self._command_later(max(0.0, seconds), row.webhook_id, row.event_id, "cancel")
 
     def _replay(self) -> None:
