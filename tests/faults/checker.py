@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from . import poison, resends, streams, switches, timing
+from . import asked, poison, resends, streams, switches, timing, view
 from .history import ENDINGS, History, LogRow, Request
 from .violation import Violation
 
@@ -97,12 +97,13 @@ def attempts_rise(history: History) -> Iterator[Violation]:
     attempts_max = {endpoint.webhook_id: len(endpoint.delays_seconds) + 1 for endpoint in history.endpoints}
     for delivery, rows in _rows_by_delivery(history).items():
         numbers = [row.attempt_count for row in rows if row.outcome is not None]
+        scheduled = [row.attempt_count for row in rows if row.outcome is not None and row.trigger == "scheduled"]
         if any(later <= earlier for earlier, later in itertools.pairwise(numbers)):
             yield Violation("I4", f"{delivery}: attempts logged as {numbers}")
-        if numbers and max(numbers) > attempts_max.get(delivery[0], 0):
-            yield Violation("I4", f"{delivery}: {max(numbers)} attempts are more than its schedule has")
-        endings = [row.status in ENDINGS for row in rows]
-        if any(endings[:-1]):
+        if scheduled and max(scheduled) > attempts_max.get(delivery[0], 0):
+            yield Violation("I4", f"{delivery}: {max(scheduled)} attempts are more than its schedule has")
+        goes_on = [row.status in ENDINGS and not after.is_restart for row, after in itertools.pairwise(rows)]
+        if any(goes_on):
             yield Violation("I4", f"{delivery}: the log goes on after its ending: {[row.status for row in rows]}")
 
 
@@ -162,6 +163,9 @@ _INVARIANTS: Sequence[Callable[[History], Iterator[Violation]]] = (
     timing.watchers_are_prompt,
     switches.is_left_alone,
     switches.what_is_pending_is_cancelled,
+    asked.is_done_once,
+    asked.cancelled_is_left_alone,
+    view.shows_each_attempt,
     requests_are_genuine,
     streams.log_is_dense,
     nothing_is_stuck,

@@ -19,17 +19,24 @@ from webhook_grpc.domain.ids import event_id_text
 from webhook_grpc.store.embedded import EmbeddedPostgres
 from webhook_grpc.store.migrate import migrate
 
-from .history import LogRow, Pending
+from .history import LogRow, Pending, Shown
 
 CONNECTIONS_MAX = 60
 _TEMPLATE = "webhook_faults_template"
 
 LOG: LiteralString = """
 SELECT shard, seq, webhook_id, event_id, attempt_count, status, outcome, extract(epoch FROM created_at)::float8,
-    extract(epoch FROM event_created_at)::float8, extract(epoch FROM next_due_at)::float8, response_status, reason
+    extract(epoch FROM event_created_at)::float8, extract(epoch FROM next_due_at)::float8, response_status, reason,
+    trigger
 FROM attempts ORDER BY shard, seq, created_at
 """
+# `id` is seq * 64 + shard.
+SHOWN: LiteralString = """
+SELECT id % 64, id / 64, webhook_id, retry_count, response_status, event_type, payload->'data'->>'request'
+FROM webhook_logs
+"""
 PENDING: LiteralString = "SELECT webhook_id, event_id, attempt FROM deliveries ORDER BY webhook_id, due_at"
+UNDONE: LiteralString = "SELECT 1 FROM deliveries UNION ALL SELECT 1 FROM commands LIMIT 1"
 
 
 class DatabaseServer:
@@ -128,6 +135,11 @@ def log_rows(url: str) -> tuple[LogRow, ...]:
     )
 
 
+def shown_rows(url: str) -> tuple[Shown, ...]:
+    """What the view `webhook_logs` shows."""
+    return tuple(Shown(*row) for row in query(url, SHOWN))
+
+
 def pending_rows(url: str) -> tuple[Pending, ...]:
     """What remains to be delivered."""
     return tuple(
@@ -136,10 +148,10 @@ def pending_rows(url: str) -> tuple[Pending, ...]:
 
 
 async def until_nothing_is_pending(url: str, seconds: float) -> bool:
-    """Waits for an empty outbox, but not longer than this."""
+    """Waits until there is neither an outbox nor a command, but not longer than this."""
     try:
         async with asyncio.timeout(seconds):
-            while await asyncio.to_thread(query, url, "SELECT 1 FROM deliveries LIMIT 1"):
+            while await asyncio.to_thread(query, url, UNDONE):
                 await asyncio.sleep(0.05)
     except TimeoutError:
         return False

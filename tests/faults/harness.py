@@ -25,7 +25,7 @@ from .cluster import LEASE_SECONDS, Cluster
 from .database import DatabaseServer
 from .dns import NameServer
 from .endpoints import Endpoints
-from .history import Endpoint, Fault, History, Poison, Switch
+from .history import Asked, Endpoint, Fault, History, Poison, Switch
 from .proxy import Proxy
 from .scenario import Scenario
 from .violation import Violation
@@ -53,6 +53,8 @@ class Round:
         self.faults: list[Fault] = []
         self.switches: list[Switch] = []
         self.poison: Poison | None = None
+        self.asked: list[Asked] = []
+        self.has_replayed = False
         self.registered: list[Endpoint] = []
         self._seed = seed
         self._watching: list[asyncio.Task[None]] = []
@@ -208,6 +210,9 @@ class Round:
             vitals=self.cluster.vitals(),
             switches=tuple(self.switches),
             poison=self.poison,
+            asked=tuple(self.asked),
+            replays=self.has_replayed,
+            shown=await asyncio.to_thread(database.shown_rows, self.database_url),
         )
 
 

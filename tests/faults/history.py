@@ -71,6 +71,36 @@ class LogRow:
     next_due_at: float | None = None
     response_status: int | None = None
     reason: str | None = None
+    trigger: str = "scheduled"
+
+    @property
+    def is_restart(self) -> bool:
+        """Whether it says that the delivery was begun anew."""
+        return self.status == "pending" and self.outcome is None and self.trigger in {"manual", "replay"}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One row of the view `webhook_logs`, with the request id that its payload carries."""
+
+    shard: int
+    seq: int
+    webhook_id: int
+    retry_count: int
+    response_status: int | None
+    event_type: str
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call of RetryDelivery or CancelDelivery. `status` is that of its answer; None if there was no good one."""
+
+    kind: str
+    webhook_id: int
+    event_id: str
+    asked_at: float
+    status: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +202,9 @@ class History:
     vitals: tuple[Vitals, ...] = ()
     switches: tuple[Switch, ...] = ()  # in order
     poison: Poison | None = None
+    asked: tuple[Asked, ...] = ()
+    replays: bool = False  # whether a replay ran
+    shown: tuple[Shown, ...] | None = None
 
     @property
     def customer_of(self) -> Mapping[int, int]:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from . import asked
 from .history import Fault, History, Request
 from .violation import Violation
 
@@ -33,9 +34,11 @@ class Resend:
 def resends(history: History) -> list[Resend]:
     """Requests after a 2xx, and requests that bear an attempt number which had been used."""
     found: list[Resend] = []
+    restarted = asked.restarted(history)
     for requests in _by_delivery(history).values():
         for index, request in enumerate(requests):
-            earlier = _made_needless_by(request, requests[:index])
+            is_restarted = (request.webhook_id, request.event_id, request.attempt) in restarted
+            earlier = _made_needless_by(request, requests[:index], is_restarted=is_restarted)
             if earlier is not None:
                 found.append(Resend(request, earlier))
     return found
@@ -90,9 +93,9 @@ def in_flight_at_faults(history: History) -> int:
     )
 
 
-def _made_needless_by(request: Request, before: Sequence[Request]) -> Request | None:
-    """A 2xx that had been given, or else the latest request of the same number."""
-    succeeded = [earlier for earlier in before if 200 <= earlier.status <= 299]
+def _made_needless_by(request: Request, before: Sequence[Request], *, is_restarted: bool) -> Request | None:
+    """A 2xx that had been given, or else the latest request of the same number. Restarts come after a 2xx, too."""
+    succeeded = [earlier for earlier in before if 200 <= earlier.status <= 299 and not is_restarted]
     same = [earlier for earlier in before if earlier.attempt == request.attempt]
     return next(reversed(succeeded or same), None)
 

@@ -9,7 +9,7 @@ import asyncio
 import signal
 from collections.abc import Sequence
 
-from . import database_faults, environment_faults, poison_faults, webhook_faults
+from . import command_faults, database_faults, environment_faults, poison_faults, webhook_faults
 from .cluster import LEASE_SECONDS
 from .endpoints import DEFAULT_PLAN, FLAKY_PLAN, EndpointPlan
 from .faulty import POINTS
@@ -96,5 +96,6 @@ SCENARIOS: Sequence[Scenario] = (
     *environment_faults.SCENARIOS,
     *webhook_faults.SCENARIOS,
     *poison_faults.SCENARIOS,
+    *command_faults.SCENARIOS,
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 
+from . import asked
 from .history import History, LogRow, Publish, Switch
 from .violation import Violation
 
@@ -41,7 +42,8 @@ def what_is_pending_is_cancelled(history: History) -> Iterator[Violation]:
     for row in history.log:
         ended = [(switch, until) for switch, until in _periods(switches_of[row.webhook_id]) if switch.ends]
         if row.status == "cancelled":
-            if not any(switch.asked_at - _CLOCK_SECONDS <= row.created_at for switch, _ in ended):
+            is_off = any(switch.asked_at - _CLOCK_SECONDS <= row.created_at for switch, _ in ended)
+            if not is_off and not asked.may_be_cancelled(history, row):
                 yield Violation("I8", f"{_name(row)} was cancelled while the webhook was not switched off")
             continue
         for switch, until in ended:

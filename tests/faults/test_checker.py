@@ -8,6 +8,7 @@ import pytest
 
 from .checker import check
 from .history import (
+    Asked,
     Endpoint,
     Fault,
     History,
@@ -16,6 +17,7 @@ from .history import (
     Poison,
     Publish,
     Request,
+    Shown,
     Switch,
     Told,
     Vitals,
@@ -67,6 +69,25 @@ POISONED = replace(
     log=(INTERRUPTED,),
     watchers=(),
     poison=Poison(7, "r1", deaths=2),
+)
+
+# After it had succeeded it was retried, and the receiver got it again.
+RESTARTED = replace(
+    SUCCEEDED, seq=3, status="pending", outcome=None, created_at=20.0, next_due_at=20.0, trigger="manual"
+)
+RESENT = replace(SUCCEEDED, seq=4, attempt_count=3, created_at=20.3, trigger="manual")
+THIRD = replace(SECOND, attempt=3, arrived_at=20.1, ended_at=20.2)
+RETRIED = replace(
+    HEALTHY,
+    requests=(FIRST, SECOND, THIRD),
+    log=(FAILED, SUCCEEDED, RESTARTED, RESENT),
+    watchers=(),
+    asked=(Asked("retry", 7, "evt_1", 19.9, "pending"),),
+)
+ASKED_TO_CANCEL = replace(ENDED, switches=(), asked=(Asked("cancel", 7, "evt_1", 10.4, "cancelled"),))
+SHOWN = (
+    Shown(7, 1, 7, 0, 503, "job.completed", "r1"),
+    Shown(7, 2, 7, 1, 200, "job.completed", "r1"),
 )
 
 
@@ -127,6 +148,9 @@ HOLDS = {
     "I13: a change may come twice after a resume": replace(
         HEALTHY, watchers=(replace(WATCHER, told=(*TOLD, replace(TOLD[1], stream=1))),)
     ),
+    "I15: a retry after a 2xx": RETRIED,
+    "I15: a cancellation": ASKED_TO_CANCEL,
+    "I16: one row for each attempt": replace(HEALTHY, shown=SHOWN),
     "I14: what is near the baseline": replace(HEALTHY, vitals=(Vitals("p", (40, 90), (90 << 20, 120 << 20)),)),
 }
 
@@ -238,6 +262,32 @@ BREAKS = {
     "I14: descriptors leak": replace(HEALTHY, vitals=(Vitals("p", (40, 400), (90 << 20, 90 << 20)),)),
     "I14: memory leaks": replace(HEALTHY, vitals=(Vitals("p", (40, 40), (90 << 20, 900 << 20)),)),
     "I14: SIGTERM ends in an error": replace(HEALTHY, exit_statuses={"p": 1}),
+    "I3: a retry is sent twice": replace(
+        RETRIED, requests=(*RETRIED.requests, replace(THIRD, arrived_at=21.0, ended_at=21.1))
+    ),
+    "I4: a retry that counts from where it was": replace(
+        RETRIED, log=(*RETRIED.log[:3], replace(RESENT, attempt_count=2))
+    ),
+    "I15: nobody asked for the retry": replace(RETRIED, asked=()),
+    "I15: a retry happens twice": replace(
+        RETRIED, log=(*RETRIED.log, replace(RESTARTED, seq=5, attempt_count=3), replace(RESENT, seq=6, attempt_count=4))
+    ),
+    "I15: a retry was answered and is not in the log": replace(
+        RETRIED, requests=(FIRST, SECOND), log=(FAILED, SUCCEEDED)
+    ),
+    "I15: a retry has a schedule": replace(
+        RETRIED, log=(*RETRIED.log[:3], replace(RESENT, status="pending", outcome="http_error", next_due_at=21.0))
+    ),
+    "I15: a replay that was none": replace(RETRIED, log=(*RETRIED.log[:3], replace(RESENT, trigger="replay"))),
+    "I15: a cancellation was answered and is not in the log": replace(
+        HEALTHY, asked=(Asked("cancel", 7, "evt_1", 10.4, "cancelled"),)
+    ),
+    "I15: it is sent after it was cancelled": replace(ASKED_TO_CANCEL, requests=(FIRST, SECOND, THIRD)),
+    "I16: an attempt is not shown": replace(HEALTHY, shown=SHOWN[:1]),
+    "I16: an attempt is shown twice": replace(HEALTHY, shown=(*SHOWN, SHOWN[1])),
+    "I16: retry_count is that of another": replace(HEALTHY, shown=(SHOWN[0], replace(SHOWN[1], retry_count=2))),
+    "I16: another event's payload": replace(HEALTHY, shown=(SHOWN[0], replace(SHOWN[1], request_id="r2"))),
+    "I16: no payload": replace(HEALTHY, shown=(SHOWN[0], replace(SHOWN[1], request_id=None))),
 }  # fmt: skip
 
 
@@ -252,7 +302,7 @@ def test_breaks(name: str, history: History) -> None:
 
 
 def test_every_invariant_is_broken_here() -> None:
-    assert {name.split(":")[0] for name in BREAKS} == {f"I{n}" for n in range(1, 15)}
+    assert {name.split(":")[0] for name in BREAKS} == {f"I{n}" for n in range(1, 17)}
 
 
 def test_lost_and_duplicated_are_counted() -> None:

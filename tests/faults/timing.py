@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 
+from . import asked
 from .history import Endpoint, Fault, History, Request
 from .violation import Violation
 
@@ -23,11 +24,13 @@ def not_too_early(history: History) -> Iterator[Violation]:
     """
     rows = {(row.webhook_id, row.event_id, row.attempt_count): row for row in history.log if row.outcome is not None}
     answers = {(request.webhook_id, request.event_id, request.attempt): request for request in history.requests}
+    restarted = asked.restarted(history)
     delays = {endpoint.webhook_id: endpoint.delays_seconds for endpoint in history.endpoints}
     for request in history.requests:
         before = (request.webhook_id, request.event_id, request.attempt - 1)
         row, answer = rows.get(before), answers.get(before)
-        if row is None or row.next_due_at is None:
+        is_restarted = (request.webhook_id, request.event_id, request.attempt) in restarted
+        if row is None or row.next_due_at is None or is_restarted:
             continue
         early_seconds = row.next_due_at - request.arrived_at
         if early_seconds > _CLOCK_SECONDS:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Violation:
     """An invariant that did not hold. `count` is how many things it concerns."""
 
-    invariant: str  # as numbered in the reliability plan: I1 … I14; or "scenario", whose own assertion failed
+    invariant: str  # as numbered in the reliability plan or the module; or "scenario", whose own assertion failed
     sentence: str
     count: int = 1
 

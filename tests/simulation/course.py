@@ -28,6 +28,7 @@ class Course:
         self.world = World(self.loop, random.Random(seed + 1))
         self.world.on_wrong = self.violated
         self.tables = self.world.tables
+        self.tables.on_wrong = self.violated
         self.settings = settings_of(self.profile, self.random)
         self.violations: list[str] = []
         self.processes: list[Process] = []
@@ -36,6 +37,7 @@ class Course:
         self.sent: dict[tuple[int, UUID], list[Sent]] = defaultdict(list)
         self.history: dict[int, list[tuple[float, Webhook]]] = defaultdict(list)
         self.acknowledged: set[UUID] = set()
+        self.tests: set[UUID] = set()  # events of tests
         self.poison: set[UUID] = set()  # events that kill whoever sends them
         self.crash_count = self.request_count = self.event_count = 0
         self.lateness_max = 0.0

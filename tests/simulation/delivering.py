@@ -12,7 +12,15 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from webhook_grpc.domain.model import AttemptResult, DeliveryStatus, Outcome, PendingDelivery, Webhook, WebhookStatus
+from webhook_grpc.domain.model import (
+    AttemptResult,
+    DeliveryStatus,
+    Outcome,
+    PendingDelivery,
+    Trigger,
+    Webhook,
+    WebhookStatus,
+)
 from webhook_grpc.domain.retry import RetryPolicy, Settlement, decide
 from webhook_grpc.store import backlog, settlement, webhooks
 from webhook_grpc.store.backlog import FetchRequest
@@ -20,12 +28,13 @@ from webhook_grpc.store.ownership import OwnedShard
 from webhook_grpc.store.settlement import Settled
 
 from .looking import BEGINNING, FAR_AHEAD_SECONDS, USED_SHARDS, WHICH, pick
-from .model import OutboxRow, SettleAnswer
+from .model import SCHEDULED, OutboxRow, SettleAnswer
 from .owning import LATER, Owning, Worker, epochs_of, key_of
 from .real import RealStore
 
 ACTIVE, PAUSED, DISABLED, DELETED = WebhookStatus
 POLICY: Final = RetryPolicy((0.0, 30.0, 3600.0))
+ONCE: Final = RetryPolicy(())
 ATTEMPTS_MAX: Final = len(POLICY.delays_seconds) + 1
 RECEIVERS: Final[Mapping[str, tuple[Outcome, int | None, str | None]]] = {
     "ok": (Outcome.SUCCEEDED, 200, None),
@@ -191,6 +200,9 @@ class Delivering(Owning):
                 shard = webhook.webhook_id % 64
                 requests.append(FetchRequest(shard, webhook.webhook_id, room, BEGINNING, ahead_seconds))
         rows = self.run(backlog.fetch(self.store.connection, requests))
+        rows += self.run(
+            backlog.fetch_replays(self.store.connection, [(r.shard, r.webhook_id, room) for r in requests])
+        )
         deliveries = self.run(backlog.with_bodies(self.store.connection, rows))
         for delivery in sorted(deliveries, key=lambda delivery: delivery.webhook_id):
             event = self.model.events[delivery.event_id]
@@ -229,7 +241,8 @@ class Delivering(Owning):
         self.started[name] += 1
         assert self.started[name] <= 1 + self.excused[name], f"{name} was sent twice"
         result = self._result(answer)
-        return Settled(delivery, decide(result, delivery.attempt + 1, POLICY, now=self.model.now, jitter=0.5), result)
+        policy = POLICY if delivery.trigger is Trigger.SCHEDULED else ONCE
+        return Settled(delivery, decide(result, delivery.attempt + 1, policy, now=self.model.now, jitter=0.5), result)
 
     def _result(self, answer: str) -> AttemptResult:
         outcome, status, retry_after = RECEIVERS[answer]
@@ -260,9 +273,10 @@ class Delivering(Owning):
     def _made_up(self, row: OutboxRow, answer: str) -> Settled:
         """A result that nobody got, for a row as it is."""
         event = self.model.events[row.event_id]
+        cause = self.model.causes_pending.get((row.webhook_id, row.event_id), SCHEDULED)
         delivery = PendingDelivery(
             row.webhook_id, row.event_id, row.due_at, row.customer_id, row.attempt, event.event_type,
-            event.create_time, event.body,
+            event.create_time, event.body, trigger=Trigger(cause.trigger), replay_id=cause.replay_id,
         )  # fmt: skip
         result = self._result(answer)
         return Settled(

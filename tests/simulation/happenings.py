@@ -13,6 +13,7 @@ from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import NewEvent, Published, WebhookStatus
 from webhook_grpc.store.partitions import first_id
 
+from .asking import Asking
 from .course import Course
 from .database.tables import EPOCH, OFF
 from .process import Process
@@ -31,6 +32,7 @@ class Happenings:
         self._loop = course.loop
         self._random = course.random
         self._tables = course.tables
+        self._asking = Asking(course)
 
     async def go_on(self) -> None:
         """Until the activity of the profile is over."""
@@ -39,6 +41,7 @@ class Happenings:
         happenings: list[tuple[float, Callable[[], Awaitable[None]]]] = [
             (4.0, self._publish),
             (profile.changes, self._change_webhook),
+            (profile.asks, self._asking.ask),
             (profile.crashes, self._crash_one),
             (profile.freezes, self._freeze_one),
             (profile.weather, self._change_weather),

@@ -38,12 +38,17 @@ def _seq_is_dense(state: State) -> None:
 def _nothing_acknowledged_is_lost(
     state: State, log: Mapping[Key, list[LogRow]], matched: Mapping[UUID, frozenset[int]]
 ) -> None:
-    """I1: each delivery stands in the outbox, or has ended in the log: once, and not both."""
-    acknowledged = Counter((webhook_id, event_id) for event_id in matched for webhook_id in matched[event_id])
+    """I1: each delivery stands in the outbox, or has ended in the log: once after each restart, and not both."""
+    acknowledged = {(webhook_id, event_id) for event_id in matched for webhook_id in matched[event_id]}
     pending = Counter((row.webhook_id, row.event_id) for row in state.outbox)
-    ended = Counter(key for key, rows in log.items() for row in rows if row.status is not DeliveryStatus.PENDING)
-    assert pending + ended == acknowledged
-    assert all(rows[-1].status is not DeliveryStatus.PENDING for key, rows in log.items() if key in ended)
+    ended = {key for key, rows in log.items() if rows[-1].status is not DeliveryStatus.PENDING}
+    assert not [key for key, count in pending.items() if count > 1 or key in ended]
+    assert acknowledged <= pending.keys() | ended
+    assert log.keys() <= pending.keys() | ended
+    for key, rows in log.items():
+        for before, after in pairwise(rows):
+            is_over = before.status is not DeliveryStatus.PENDING
+            assert is_over == is_restart(after, before), f"{key}: {before}, {after}"
 
 
 def _attempts_count_upwards(log: Mapping[Key, list[LogRow]], attempts_max: int) -> None:
@@ -52,11 +57,21 @@ def _attempts_count_upwards(log: Mapping[Key, list[LogRow]], attempts_max: int) 
         attempts = [row for row in rows if row.outcome is not None]
         numbers = [row.attempt_count for row in attempts]
         assert numbers == list(range(1, len(numbers) + 1)), f"{key}: {numbers}"
-        assert len(numbers) <= attempts_max, f"{key}: {numbers}"
-        for before, after in pairwise(attempts):
+        restart_count = sum(is_restart(row) for row in rows)
+        assert len(numbers) <= attempts_max + restart_count, f"{key}: {numbers}"
+        for before, after in pairwise(rows):
+            if after.outcome is None:
+                continue
             assert before.next_due_at is not None, f"{key} was tried after it had ended"
             assert after.start_time is not None
             assert after.start_time >= before.next_due_at, f"{key} was tried too early"
+            assert not is_restart(before) or after.next_due_at is None, f"{key} was restarted for more than an attempt"
+
+
+def is_restart(row: LogRow, before: LogRow | None = None) -> bool:
+    """Whether it says that the delivery was restarted: pending, due at once, and no attempt was made."""
+    is_new = row.status is DeliveryStatus.PENDING and row.outcome is None and row.next_due_at == row.at
+    return is_new and (before is None or row.attempt_count == before.attempt_count)
 
 
 def _due_times_are_those_of_the_log(

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.domain.model import FailureReason, Outcome
+from webhook_grpc.domain.model import FailureReason, Outcome, Trigger
 from webhook_grpc.store.partitions import first_id
 
 from .course import Course
 from .database.tables import EPOCH, OFF, Logged
 
+_TEST_AGE_MAX: Final = timedelta(seconds=60)
 _RATE_SLACK: Final = 1e-3
 _CRASHES_MAX: Final = 60  # of a run with poison: it must be found out
 
@@ -29,6 +31,8 @@ class LogChecks:
 
     def check_row(self, row: Logged) -> None:
         """Called when the row is written."""
+        if row.by_command:
+            self._check_command(row)
         name = f"{row.webhook_id} {row.event_id} attempt {row.attempt_count}"
         attempts = self._course.sent[row.webhook_id, row.event_id]
         visible = [s for s in attempts if s.attempt == row.attempt_count and s.outcome is not None]
@@ -40,21 +44,41 @@ class LogChecks:
             self._course.violated(f"{name} was interrupted by nothing")
         if row.status == "succeeded" and not any(s.outcome is Outcome.SUCCEEDED for s in visible):
             self._course.violated(f"{name} succeeded without a 2xx")
-        if row.status == "cancelled" and webhook.status not in OFF and row.response_status != 410:
+        is_off = webhook.status in OFF or row.response_status == 410
+        if row.status == "cancelled" and not is_off and not row.by_command:
             self._course.violated(f"{name} was cancelled: {webhook.status}")
-        if row.status == "failed" and row.event_id not in self._tables.refused:
+        if row.status == "failed" and row.trigger == "scheduled" and row.event_id not in self._tables.refused:
             schedules = [len(self._course.delays_of(w)) + 1 for _, w in self._course.history[row.webhook_id]]
             if row.attempt_count < min(schedules):
                 self._course.violated(f"{name} failed too early: {row}")
         if row.status == "expired":
-            if not self._is_old(row.event_id):
-                self._course.violated(f"{name} expired")
-            tenure = self._tables.shard(shard_of(row.webhook_id)).tenure
-            if any(sent.ended_at is None and sent.tenure == tenure for sent in attempts):
-                self._course.violated(f"{name} expired while it was being sent")
+            self._check_expired(name, row)
 
-    def _is_old(self, event_id: UUID) -> bool:
-        return event_id < first_id(EPOCH)
+    def _check_expired(self, name: str, row: Logged) -> None:
+        if not self._is_old(row):
+            self._course.violated(f"{name} expired")
+        if self._is_being_sent(row):
+            self._course.violated(f"{name} expired while it was being sent")
+
+    def _check_command(self, row: Logged) -> None:
+        """What was done is what was asked for."""
+        name = f"{row.webhook_id} {row.event_id}"
+        restarts = ("retry", "replay") if row.status == "pending" else ()
+        asked = ("test",) if row.trigger == "test" else restarts or ("cancel",)
+        if not any(self._tables.asked[row.webhook_id, row.event_id, command] for command in asked):
+            self._course.violated(f"{name}: nobody asked for it: {row}")
+        if row.status == "cancelled" and row.trigger != "test" and self._is_being_sent(row):
+            self._course.violated(f"{name} cancelled while it was being sent")
+
+    def _is_being_sent(self, row: Logged) -> bool:
+        tenure = self._tables.shard(shard_of(row.webhook_id)).tenure
+        attempts = self._course.sent[row.webhook_id, row.event_id]
+        return any(sent.ended_at is None and sent.tenure == tenure and not sent.process.fate.dead for sent in attempts)
+
+    def _is_old(self, row: Logged) -> bool:
+        """Whether its event is not kept any more, or nobody waits for a test any more."""
+        is_late_test = row.trigger == "test" and row.at - self._tables.events[row.event_id][1] > _TEST_AGE_MAX
+        return is_late_test or row.event_id < first_id(EPOCH)
 
     def check_end(self) -> None:
         """Every delivery ended once, as its receiver deserved; rates were kept; nothing is left behind in memory."""
@@ -71,23 +95,59 @@ class LogChecks:
             if counts != list(range(1, len(counts) + 1)):
                 self._course.violated(f"{name}: attempts {counts}")
             most = max(len(self._course.delays_of(webhook)) + 1 for _, webhook in self._course.history[webhook_id])
-            if len(counts) > most:
-                self._course.violated(f"{name}: {len(counts)} attempts of at most {most}")
-            if last.status == "pending" or any(row.status != "pending" for row in rows[:-1]):
-                self._course.violated(f"{name} did not end once: {[row.status for row in rows]}")
+            self._check_parts(name, rows, most)
+            if event_id in self._course.tests:
+                continue
+            self._check_attempts_logged(name, rows)
             self._check_fate(name, webhook_id, event_id, last)
         self._check_acknowledged(by_delivery.keys())
+        self._check_tests(by_delivery)
         self._check_rates()
         self._check_leaks()
         if self._course.poison and self._course.crash_count > _CRASHES_MAX:
             self._course.violated(f"{self._course.crash_count} crashes")
 
+    def _check_parts(self, name: str, rows: Sequence[Logged], scheduled_most: int) -> None:
+        """A delivery is pending until it ends, and ends once; and once again after each restart, of one attempt."""
+        parts: list[list[Logged]] = [[]]
+        for row in rows:
+            if row.by_command and row.status == "pending":
+                parts.append([])
+            parts[-1].append(row)
+        key = rows[0].webhook_id, rows[0].event_id
+        asked_count = self._tables.asked[*key, "retry"] + self._tables.asked[*key, "replay"]
+        if len(parts) - 1 > asked_count:
+            self._course.violated(f"{name}: {len(parts) - 1} restarts, asked for {asked_count} times")
+        for part in parts:
+            if not part and key not in self._tables.published:
+                continue  # replayed to a webhook that did not get it at the time
+            statuses = [row.status for row in part]
+            if not part or statuses[-1] == "pending" or any(status != "pending" for status in statuses[:-1]):
+                self._course.violated(f"{name} did not end once: {statuses}")
+            elif part[0].by_command and part[0].status == "pending":
+                if len(part) != 2 or part[1].trigger != part[0].trigger:
+                    self._course.violated(f"{name} was restarted, and then: {part}")
+            elif len([row for row in part if row.outcome is not None]) > scheduled_most:
+                self._course.violated(f"{name}: {len(part)} attempts of at most {scheduled_most}")
+
+    def _check_attempts_logged(self, name: str, rows: Sequence[Logged]) -> None:
+        """Whatever else was done to a delivery: an attempt that was made is in the log, unless its shard was lost."""
+        key = rows[0].webhook_id, rows[0].event_id
+        if key[1] in self._tables.refused:
+            return
+        counted = {row.attempt_count for row in rows if row.outcome is not None}
+        tenure = self._tables.shard(shard_of(key[0])).tenure
+        for sent in self._course.sent[key]:
+            is_lost = sent.outcome is None or (sent.tenure != tenure and not self._profile.is_calm)
+            if sent.attempt not in counted and not is_lost:
+                self._course.violated(f"{name}: attempt {sent.attempt} was made, and is not in the log: {sent.outcome}")
+
     def _check_fate(self, name: str, webhook_id: int, event_id: UUID, last: Logged) -> None:
         was_off = any(webhook.status in OFF for _, webhook in self._course.history[webhook_id])
-        if event_id in self._course.poison and last.status != "failed" and not was_off:
+        if event_id in self._course.poison and last.status != "failed" and not was_off and not last.by_command:
             self._course.violated(f"{name} is poison, and {last.status}")
         is_well = self._course.receivers[webhook_id].behaviour in {"well", "slow", "limited"} and not was_off
-        is_odd = event_id in self._course.poison | self._tables.refused or last.status == "expired"
+        is_odd = event_id in self._course.poison | self._tables.refused or last.status == "expired" or last.by_command
         # whoever is in flight whenever a process dies, or freezes for as long, can't be told from what kills it
         cut = len(self._course.sent[webhook_id, event_id])
         may_be_interrupted = last.reason == FailureReason.INTERRUPTED.name.lower() and cut >= last.attempt_count - 1
@@ -101,10 +161,21 @@ class LogChecks:
         if lost := self._tables.published - set(ended):
             self._course.violated(f"{len(lost)} deliveries are gone, the first {min(lost)}")
 
+    def _check_tests(self, by_delivery: Mapping[tuple[int, UUID], Sequence[Logged]]) -> None:
+        """Each has its answer: one row, of its attempt if there was one and its process lived."""
+        for webhook_id, event_id, command in self._tables.asked:
+            if command != "test":
+                continue
+            rows = by_delivery.get((webhook_id, event_id), ())
+            if len(rows) != 1 or rows[0].trigger != "test" or rows[0].status == "pending":
+                self._course.violated(f"the test {webhook_id} {event_id}: {rows}")
+            else:
+                self._check_attempts_logged(f"the test {webhook_id} {event_id}", rows)
+
     def _check_rates(self) -> None:
         starts: dict[int, list[float]] = defaultdict(list)
         for (webhook_id, _), attempts in self._course.sent.items():
-            starts[webhook_id] += [sent.dispatched_at for sent in attempts]
+            starts[webhook_id] += [sent.dispatched_at for sent in attempts if sent.trigger is not Trigger.TEST]
         for webhook_id, times in starts.items():
             rate = self._tables.webhooks[webhook_id].rate_limit_per_second
             if rate is None:
@@ -129,6 +200,9 @@ class LogChecks:
                 if lanes[name]
             }
             left |= {name: dispatcher[name] for name in ("_attempts", "_lane_of", "_disabling") if dispatcher[name]}
+            left |= {"barred": lanes["_barred"]} if lanes["_barred"] else {}
+            commands = vars(process.engine.commands)
+            left |= {name: commands[name] for name in ("_taken", "_tests") if commands[name]}
             left |= {"busy": lanes["_busy_shards"]} if any(lanes["_busy_shards"].values()) else {}
             left |= {"unsettled": True} if len(vars(process.engine)["_settler"]) else {}
             left |= {"marked": True} if vars(vars(process.engine)["_careful"])["_marked"] else {}

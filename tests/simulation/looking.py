@@ -17,7 +17,7 @@ from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.model import Delivery, DeliveryStatus
 from webhook_grpc.store import attempt_lists, backlog, delivery_lists, feed, history
 from webhook_grpc.store.attempt_lists import AttemptFilter, AttemptKey
-from webhook_grpc.store.backlog import FetchRequest
+from webhook_grpc.store.backlog import FetchRequest, FoundRow
 from webhook_grpc.store.delivery_lists import DeliveryFilter, DeliveryKey
 from webhook_grpc.store.feed import Change
 from webhook_grpc.store.pages import PageBounds
@@ -242,9 +242,18 @@ class Looking(RuleBasedStateMachine):
         floor = pick(due_times, due) + timedelta(seconds=seconds)
         request = FetchRequest(webhook_id % 64, webhook_id, room, floor, ahead_seconds)
         assert self.fetched([request]) == self.model.fetch(webhook_id, room, floor, ahead_seconds)
+        replays = self.fetched_replays([(webhook_id % 64, webhook_id, room)])
+        assert replays == self.model.fetch_replays(webhook_id, room)
 
     def fetched(self, requests: Sequence[FetchRequest]) -> list[OutboxRow]:
         """The rows by webhook, in the order of the store."""
-        rows = self.run(backlog.fetch(self.store.connection, requests))
+        return self._by_webhook(self.run(backlog.fetch(self.store.connection, requests)))
+
+    def fetched_replays(self, rooms: Sequence[tuple[int, int, int]]) -> list[OutboxRow]:
+        """The same of what is replayed."""
+        return self._by_webhook(self.run(backlog.fetch_replays(self.store.connection, rooms)))
+
+    @staticmethod
+    def _by_webhook(rows: Iterable[FoundRow]) -> list[OutboxRow]:
         outbox = [OutboxRow(row.webhook_id, row.due_at, row.event_id, row.attempt, row.customer_id) for row in rows]
         return sorted(outbox, key=lambda row: row.webhook_id)

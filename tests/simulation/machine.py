@@ -20,7 +20,8 @@ from webhook_grpc.store.outbox import PublishedBatch
 from webhook_grpc.store.ownership import OwnedShard
 
 from . import invariants
-from .delivering import ACTIVE, ATTEMPTS_MAX, DELETED, DISABLED, PAUSED, Delivering
+from .commanding import Commanding
+from .delivering import ACTIVE, ATTEMPTS_MAX, DELETED, DISABLED, PAUSED
 from .looking import BEGINNING, CUSTOMERS, PATTERNS, TYPES, USED_SHARDS, WHICH, pick
 from .model import SHARDS, PublishAnswer
 from .owning import Worker, epochs_of, key_of
@@ -55,7 +56,7 @@ WISHES: Final = st.builds(
 )
 
 
-class StoreMachine(Delivering):
+class StoreMachine(Commanding):
     """The whole store."""
 
     def __init__(self, store: RealStore) -> None:
@@ -197,13 +198,17 @@ class StoreMachine(Delivering):
         assert real.keys == expected.keys
         assert real.outbox == expected.outbox
         assert real.log == expected.log
+        assert real.commands == expected.commands
+        assert real.causes_pending == expected.causes_pending
+        assert real.causes_logged == expected.causes_logged
         assert real.shards == expected.shards
         assert real.leases == expected.leases
 
     @invariant()
     def everybody_sees_every_delivery_as_it_stands(self) -> None:
         standings = self.model.standings()
-        assert self._listed(DeliveryFilter(None), len(standings) // 2 or 1) == standings
+        listed = self._listed(DeliveryFilter(None), len(standings) // 2 or 1)
+        assert listed == standings, (set(listed) ^ set(standings), len(listed), len(standings))
 
     @invariant()
     def whatever_is_due_is_found(self) -> None:
@@ -213,4 +218,8 @@ class StoreMachine(Delivering):
         assert len(seen) == len(set(seen))
         assert set(seen) == self.model.discover(SHARDS)
         requests = [FetchRequest(row.webhook_id % 64, row.webhook_id, 1000, BEGINNING, 0.0) for row in found]
-        assert self.fetched(requests) == sorted(r for r in self.model.pending.values() if r.due_at <= self.model.now)
+        due = {key: row for key, row in self.model.pending.items() if row.due_at <= self.model.now}
+        assert self.fetched(requests) == sorted(row for key, row in due.items() if not self.model.is_replay(key))
+        replays = self.run(backlog.replaying(self.store.connection, SHARDS))
+        rooms = [(webhook_id % 64, webhook_id, 1000) for webhook_id, _ in replays]
+        assert self.fetched_replays(rooms) == sorted(row for key, row in due.items() if self.model.is_replay(key))

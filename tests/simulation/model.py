@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from webhook_grpc.domain.model import DeliveryStatus, NewEvent, WebhookStatus
+from webhook_grpc.store.commands import Command, Kind
 from webhook_grpc.store.settlement import Settled
 
 Key = tuple[int, UUID]
@@ -88,6 +89,32 @@ class SettleAnswer(NamedTuple):
     last_seqs: dict[int, int]
 
 
+class Asked(NamedTuple):
+    """A row of the commands: the first three name it."""
+
+    webhook_id: int
+    event_id: UUID
+    kind: Kind
+    customer_id: int
+    replay_id: int | None
+
+
+class Cause(NamedTuple):
+    """What causes the next attempt of a delivery, or caused a row of its log."""
+
+    trigger: str
+    replay_id: int | None
+
+
+SCHEDULED: Final = Cause("scheduled", None)
+
+
+class ExecuteAnswer(NamedTuple):
+    ours: bool
+    changes: list[tuple[int, int, int, UUID, DeliveryStatus]]
+    """Shard, seq, webhook, event and where the delivery stands."""
+
+
 @dataclass
 class State:
     """All that the tables say."""
@@ -97,6 +124,9 @@ class State:
     keys: dict[tuple[int, str], tuple[UUID, int]] = field(default_factory=dict[tuple[int, str], tuple[UUID, int]])
     outbox: list[OutboxRow] = field(default_factory=list[OutboxRow])
     log: list[LogRow] = field(default_factory=list[LogRow])
+    commands: list[Asked] = field(default_factory=list[Asked])
+    causes_pending: dict[Key, Cause] = field(default_factory=dict[Key, Cause])  # of those that are not scheduled
+    causes_logged: dict[tuple[int, int], Cause] = field(default_factory=dict[tuple[int, int], Cause])
     shards: dict[int, tuple[UUID | None, int]] = field(default_factory=dict[int, tuple[UUID | None, int]])
     leases: dict[UUID, datetime] = field(default_factory=dict[UUID, datetime])
 
@@ -113,6 +143,9 @@ class StoreModel:
         self.keys: dict[tuple[int, str], tuple[UUID, int]] = {}
         self.pending: dict[Key, OutboxRow] = {}
         self.log: dict[int, list[LogRow]] = {shard: [] for shard in SHARDS}
+        self.commands: dict[tuple[int, UUID, Kind], Asked] = {}
+        self.causes_pending: dict[Key, Cause] = {}
+        self.causes_logged: dict[tuple[int, int], Cause] = {}
         self.shards: dict[int, tuple[UUID | None, int]] = dict.fromkeys(SHARDS, (None, 0))
         self.leases: dict[UUID, datetime] = {}
 
@@ -124,6 +157,9 @@ class StoreModel:
             keys=self.keys,
             outbox=sorted(self.pending.values()),
             log=[row for rows in self.log.values() for row in rows],
+            commands=sorted(self.commands.values()),
+            causes_pending=self.causes_pending,
+            causes_logged=self.causes_logged,
             shards=self.shards,
             leases=self.leases,
         )
@@ -189,7 +225,8 @@ class StoreModel:
         event_id, fingerprint = self.keys[event.customer_id, event.request_id or ""]
         if fingerprint != event.fingerprint:
             return None
-        count = len(self.matched[event_id]) if event_id in self.kept else 0  # of a dropped event nothing is known
+        known = {webhook_id for webhook_id, of in self.deliveries() if of == event_id}
+        count = len(known) if event_id in self.kept else 0  # of a dropped event nothing is known
         return PublishAnswer(event_id, count, True, self.events[event_id].create_time)
 
     def drop_event(self, event_id: UUID) -> None:
@@ -265,8 +302,21 @@ class StoreModel:
         """The next rows in order of their due times. None is due later than that."""
         until = self.now + timedelta(seconds=ahead_seconds)
         return sorted(
-            row for row in self.pending.values() if row.webhook_id == webhook_id and floor <= row.due_at <= until
+            row
+            for key, row in self.pending.items()
+            if row.webhook_id == webhook_id and floor <= row.due_at <= until and not self.is_replay(key)
         )[:room]
+
+    def fetch_replays(self, webhook_id: int, room: int) -> list[OutboxRow]:
+        """The same for replays, which are not among the others."""
+        return sorted(
+            row
+            for key, row in self.pending.items()
+            if row.webhook_id == webhook_id and row.due_at <= self.now and self.is_replay(key)
+        )[:room]
+
+    def is_replay(self, key: Key) -> bool:
+        return self.causes_pending.get(key, SCHEDULED).trigger == "replay"
 
     # --- settling --------------------------------------------------------------------------------------------------
 
@@ -288,6 +338,7 @@ class StoreModel:
         next_due_at = None if retry_in is None else self.now + timedelta(seconds=retry_in)
         if next_due_at is None:
             del self.pending[key]
+            self.causes_pending.pop(key, None)
         else:
             self.pending[key] = row._replace(due_at=next_due_at, attempt=attempt_count)
         shard = row.webhook_id % 64
@@ -306,8 +357,74 @@ class StoreModel:
             result.outcome.value if result else None,
             result.start_time if result else None,
         )
-        self.log[shard].append(logged)
+        self._log(logged, Cause(item.delivery.trigger.value, item.delivery.replay_id))
         return logged
+
+    def _log(self, row: LogRow, cause: Cause) -> None:
+        self.log[row.shard].append(row)
+        self.causes_logged[row.shard, row.seq] = cause
+
+    # --- commands --------------------------------------------------------------------------------------------------
+
+    def ask(self, kind: Kind, customer_id: int, key: Key, replay_id: int | None = None) -> None:
+        """Asking twice is asking once."""
+        self.commands.setdefault((*key, kind), Asked(*key, kind, customer_id, replay_id))
+
+    def waiting(self, shards: Collection[int]) -> set[tuple[int, UUID, Kind]]:
+        return {name for name in self.commands if name[0] % 64 in shards}
+
+    def execute(self, worker: UUID, epochs: Mapping[int, int], batch: Sequence[Command]) -> ExecuteAnswer:
+        """All of the batch that still waits, by where each delivery stood before; nothing if a shard is not ours."""
+        if any(self.shards[command.shard] != (worker, epochs[command.shard]) for command in batch):
+            return ExecuteAnswer(False, [])
+        taken = [
+            (command, asked, self.standing((command.webhook_id, command.event_id)))
+            for command in batch
+            if (asked := self.commands.pop((command.webhook_id, command.event_id, command.kind), None)) is not None
+        ]
+        changes, restarted = list[tuple[int, int, int, UUID, DeliveryStatus]](), set[Key]()
+        for command, asked, standing in taken:
+            row = self._execute_one(command, asked, standing, restarted)
+            if row is not None:
+                changes.append((row.shard, row.seq, row.webhook_id, row.event_id, row.status))
+        return ExecuteAnswer(True, changes)
+
+    def _execute_one(
+        self, command: Command, asked: Asked, standing: Standing | None, restarted: set[Key]
+    ) -> LogRow | None:
+        key = command.webhook_id, command.event_id
+        if command.event_id not in self.kept:
+            return None
+        is_pending = standing is not None and standing.status is DeliveryStatus.PENDING
+        attempt_count, next_due_at, result = standing.attempt_count if standing else 0, None, None
+        if command.kind is Kind.TEST:
+            if standing is not None or command.status is None:
+                return None
+            status, cause, result = command.status, Cause("test", None), command.result
+            attempt_count = int(result is not None)
+        elif command.kind is Kind.CANCEL:
+            cause = self.causes_pending.get(key, SCHEDULED)
+            if not is_pending or asked.replay_id not in {None, cause.replay_id}:
+                return None
+            status = DeliveryStatus.CANCELLED
+            del self.pending[key]
+            self.causes_pending.pop(key, None)
+        else:
+            if is_pending or key in restarted or self.webhooks[key[0]].status not in {ACTIVE, PAUSED}:
+                return None
+            restarted.add(key)
+            cause = Cause("manual" if command.kind is Kind.RETRY else "replay", asked.replay_id)
+            status, next_due_at = DeliveryStatus.PENDING, self.now
+            self.pending[key] = OutboxRow(key[0], self.now, key[1], attempt_count, asked.customer_id)
+            self.causes_pending[key] = cause
+        event, shard = self.events[command.event_id], command.shard
+        row = LogRow(
+            shard, len(self.log[shard]) + 1, self.now, asked.customer_id, key[0], key[1], event.event_type,
+            event.create_time, status, attempt_count, next_due_at, result.outcome.value if result else None,
+            result.start_time if result else None,
+        )  # fmt: skip
+        self._log(row, cause)
+        return row
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -334,8 +451,11 @@ class StoreModel:
 
     def standings(self) -> list[Standing]:
         """Every delivery, newest event first."""
-        keys = [(webhook_id, event_id) for event_id, matched in self.matched.items() for webhook_id in matched]
-        return sorted((found for key in keys if (found := self.standing(key)) is not None), reverse=True)
+        return sorted((found for key in self.deliveries() if (found := self.standing(key)) is not None), reverse=True)
+
+    def deliveries(self) -> set[Key]:
+        """Every delivery that there is or was."""
+        return self.pending.keys() | {(row.webhook_id, row.event_id) for rows in self.log.values() for row in rows}
 
 
 def is_match(event_type: str, pattern: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from webhook_grpc.domain.errors import Unavailable
-from webhook_grpc.domain.model import Outcome, PendingDelivery, Webhook
+from webhook_grpc.domain.model import Outcome, PendingDelivery, Trigger, Webhook
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.engine.engine import Engine
 from webhook_grpc.settings import Settings
@@ -40,6 +40,7 @@ class Sent:
     dispatched_at: float
     started_at: float
     host: str
+    trigger: Trigger = Trigger.SCHEDULED
     ended_at: float | None = None
     outcome: Outcome | None = None
     status: int | None = None
@@ -71,7 +72,7 @@ class Process:
         self.active: list[Sent] = []
         self.outages: dict[tuple[int, int], Outage] = defaultdict(Outage)
         self.full_at: dict[int, float] = defaultdict(float)  # when a webhook last had as many requests as it may
-        self.dispatched: dict[tuple[int, UUID, int], tuple[float, int]] = {}
+        self.dispatched: dict[tuple[int, UUID, int], tuple[float, int, Trigger]] = {}
         self.settings = settings
         options = DatabaseOptions("", 8, 5.0, 100, settings.database_timeout_seconds)
         database: Any = SimpleNamespace(options=options, rows=self._rows)

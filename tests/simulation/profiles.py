@@ -24,6 +24,7 @@ class Profile:
     weather: float = 0.0
     stops: float = 0.0
     changes: float = 1.0
+    asks: float = 2.0  # for retries, cancellations, tests and replays
     sender_faults: float = 0.0
     poison: int = 0
     prompt: bool = False  # whether lateness is checked: then nothing but the receivers may cause it

@@ -14,10 +14,11 @@ from psycopg.conninfo import make_conninfo
 from tests.support.postgres import TestPostgres
 from tests.support.store import options
 from webhook_grpc.domain.model import DeliveryStatus, WebhookStatus
+from webhook_grpc.store.commands import Kind
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.partitions import ensure_partitions
 
-from .model import EventRow, LogRow, OutboxRow, State, WebhookRow
+from .model import Asked, Cause, EventRow, LogRow, OutboxRow, State, WebhookRow
 
 T = TypeVar("T")
 
@@ -38,6 +39,11 @@ SELECT shard, seq, created_at, customer_id, webhook_id, event_id, event_type, ev
     next_due_at, outcome, started_at
 FROM attempts ORDER BY shard, seq
 """
+
+
+COMMANDS = "SELECT webhook_id, event_id, command, customer_id, replay_id FROM commands"
+CAUSES_PENDING = "SELECT webhook_id, event_id, trigger, replay_id FROM deliveries WHERE trigger IS NOT NULL"
+CAUSES_LOGGED = "SELECT shard, seq, trigger, replay_id FROM attempts"
 
 
 class RealStore:
@@ -104,6 +110,12 @@ class RealStore:
             },
             outbox=[OutboxRow(*row) for row in self.sql(OUTBOX)],
             log=[LogRow(*row)._replace(status=DeliveryStatus(row[8])) for row in self.sql(LOG)],
+            commands=sorted(
+                Asked(webhook_id, event_id, Kind(kind), *rest)
+                for webhook_id, event_id, kind, *rest in self.sql(COMMANDS)
+            ),
+            causes_pending={(row[0], row[1]): Cause(*row[2:]) for row in self.sql(CAUSES_PENDING)},
+            causes_logged={(row[0], row[1]): Cause(*row[2:]) for row in self.sql(CAUSES_LOGGED)},
             shards={row[0]: (row[1], row[2]) for row in self.sql("SELECT shard, owner, epoch FROM shards")},
             leases=cast("dict[UUID, datetime]", dict(self.sql("SELECT worker_id, lease_until FROM workers"))),
         )

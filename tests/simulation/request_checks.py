@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.domain.model import WebhookStatus
+from webhook_grpc.domain.model import Trigger, WebhookStatus
 
 from .course import Course
+from .database.tables import Pending
 from .process import Sent
 from .profiles import PROBE_SECONDS_MIN
 
@@ -42,22 +43,37 @@ class RequestChecks:
         row = tables.deliveries[webhook_id].get(event_id)
         before = self._course.sent[webhook_id, event_id]
         was_sent_before = any(s.attempt == sent.attempt and s.tenure != sent.tenure for s in before)  # and settled late
+        if sent.trigger is Trigger.TEST:
+            is_known = (webhook_id, event_id, "test") in tables.commands
+            if is_ours and not was_frozen and not was_sent_before and not is_known:
+                self._course.violated(f"{name}, a test that was carried out")
+            self._check_repetition(name, sent, row)
+            return
         if is_ours and not was_sent_before and (row is None or row.attempt != sent.attempt - 1):
             self._course.violated(f"{name}, which is settled: {row}")
-        elif is_ours and row is not None and row.due_at > tables.now():
+        elif is_ours and row is not None and row.attempt == sent.attempt - 1 and row.due_at > tables.now():
             self._course.violated(f"{name} {row.due_at - tables.now()} before it is due")
-        self._check_repetition(name, sent)
+        self._check_repetition(name, sent, row)
         self._check_off(name, sent, was_frozen=was_frozen)
         self._check_limits(name, sent)
         behaviour = self._course.receivers[webhook_id].behaviour
-        if self._profile.prompt and row is not None and behaviour in {"well", "flaky"}:
+        is_urgent = self._profile.prompt and sent.trigger is not Trigger.REPLAY
+        if is_urgent and row is not None and behaviour in {"well", "flaky"}:
             self._check_lateness(name, sent, (tables.now() - row.due_at).total_seconds())
 
-    def _check_repetition(self, name: str, sent: Sent) -> None:
+    def _check_repetition(self, name: str, sent: Sent, row: Pending | None) -> None:
+        is_restarted = row is not None and row.trigger is not None
         for earlier in self._course.sent[sent.webhook.webhook_id, sent.delivery.event_id]:
-            if earlier.attempt >= sent.attempt and (earlier.tenure == sent.tenure or self._profile.is_calm):
+            is_uncounted = (
+                sent.delivery.event_id in self._tables.refused and is_restarted
+            )  # then it has the same number
+            if (
+                not is_uncounted
+                and earlier.attempt >= sent.attempt
+                and (earlier.tenure == sent.tenure or self._profile.is_calm)
+            ):
                 self._course.violated(f"{name} again, first at {earlier.started_at:.4f}")
-            if earlier.attempt == sent.attempt - 1 and earlier.retry_after is not None:
+            if not is_restarted and earlier.attempt == sent.attempt - 1 and earlier.retry_after is not None:
                 assert earlier.ended_at is not None
                 logged = any(
                     row.event_id == sent.delivery.event_id
@@ -85,7 +101,8 @@ class RequestChecks:
 
     def _check_limits(self, name: str, sent: Sent) -> None:
         process, now, webhook_id = sent.process, self._loop.now, sent.webhook.webhook_id
-        beside = [s for s in process.active if s.webhook.webhook_id == webhook_id and s.tenure == sent.tenure]
+        active = [s for s in process.active if s.trigger is not Trigger.TEST]
+        beside = [s for s in active if s.webhook.webhook_id == webhook_id and s.tenure == sent.tenure]
         changes = self._course.history[webhook_id]
         lately = [
             w
@@ -95,14 +112,17 @@ class RequestChecks:
         most = max(w.max_in_flight or self._settings.webhook_in_flight_max for w in lately)
         if len(beside) >= most:
             self._course.violated(f"{name} beside {len(beside)} others, of at most {most}")
-        if sum(s.host == sent.host for s in process.active) >= self._settings.host_in_flight_max:
+        replays = [s for s in beside if s.trigger is Trigger.REPLAY]
+        if sent.trigger is Trigger.REPLAY and len(replays) >= max(1, most // 4):
+            self._course.violated(f"{name} beside {len(replays)} other replays, of {most} slots")
+        if sum(s.host == sent.host for s in active) >= self._settings.host_in_flight_max:
             self._course.violated(f"{name} beyond the cap of its host")
         if (
-            sum(s.webhook.customer_id == sent.webhook.customer_id for s in process.active)
+            sum(s.webhook.customer_id == sent.webhook.customer_id for s in active)
             >= self._settings.customer_in_flight_max
         ):
             self._course.violated(f"{name} beyond the cap of its customer")
-        if len(process.active) >= self._settings.process_in_flight_max:
+        if len(active) >= self._settings.process_in_flight_max:
             self._course.violated(f"{name} beyond the cap of its process")
         outage = process.outages[webhook_id, sent.tenure]
         if outage.open_at is not None and sent.dispatched_at > outage.open_at + _EPSILON:
@@ -124,6 +144,7 @@ class RequestChecks:
             for (webhook_id, _), all_of in self._course.sent.items()
             if webhook_id == sent.webhook.webhook_id
             for earlier in all_of
+            if earlier.trigger is not Trigger.TEST
         )
 
     def _check_lateness(self, name: str, sent: Sent, seconds: float) -> None:

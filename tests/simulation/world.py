@@ -20,8 +20,9 @@ from uuid import UUID
 import psycopg
 from psycopg import errors
 
-from webhook_grpc.store import clock, hints, outbox, replaying, settlement
+from webhook_grpc.store import clock, execution, hints, outbox, replaying, settlement
 
+from .database.commands import Commands
 from .database.health import Health
 from .database.outbox import Outbox
 from .database.ownership import Ownership
@@ -30,6 +31,7 @@ from .database.tables import Params, Row, Statement, Tables, reads, writes
 from .database.webhooks import Webhooks
 from .loop import SimulatedLoop
 
+_FENCED: Final = frozenset({settlement.SETTLE, execution.EXECUTE})
 _NOBODYS: Final = Context()  # what the world does is done whoever has died
 
 
@@ -100,6 +102,7 @@ class World:
             **Ownership(self.tables, self.random).statements(),
             **Outbox(self.tables).statements(),
             **Settling(self.tables).statements(),
+            **Commands(self.tables).statements(),
             **Webhooks(self.tables).statements(),
             **Health(self.tables).statements(),
             replaying.UNSETTLED: reads(lambda _, __: []),  # nobody replays anything here
@@ -129,11 +132,11 @@ class World:
 
     async def run(self, _: Any, statement: str, params: Any) -> list[Row]:
         """Stands for `db.run`."""
-        if statement is not settlement.SETTLE:
+        if statement not in _FENCED:
             return await self._run(statement, params)
         ours = {(params["worker"], *shard) for shard in zip(params["shards"], params["epochs"], strict=True)}
         if ours & self._in_doubt:
-            self.on_wrong(f"settled at an epoch at which an earlier statement is in doubt: {ours & self._in_doubt}")
+            self.on_wrong(f"written at an epoch at which an earlier statement is in doubt: {ours & self._in_doubt}")
         try:
             return await self._run(statement, params)
         except BaseException as error:

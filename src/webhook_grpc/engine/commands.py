@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -26,6 +26,7 @@ from ..store.db import DatabaseOptions, LoopConnection
 from ..store.execution import Executed
 from .delivery import Deliverer
 from .faults import SenderFault
+from .journal import SettledJournal
 from .lanes import Lanes
 from .ownership import Ownership
 from .settler import Settler
@@ -60,6 +61,7 @@ class Commands:
         self._deliverer = deliverer
         self._settler = settler
         self._taken: set[Key] = set()
+        self._journal = SettledJournal()
         self._tests: dict[int, asyncio.Task[None]] = {}  # one at a time for each webhook
         self._wake = asyncio.Event()
         self._stopping = False
@@ -91,6 +93,10 @@ class Commands:
         if self._tests:
             await asyncio.wait(self._tests.values(), timeout=seconds)
 
+    def is_idle(self, shard: int) -> bool:
+        """Whether no command of the shard is being carried out: a test would be made again by the next owner."""
+        return all(shard_of(webhook_id) != shard for _, webhook_id, _ in self._taken)
+
     async def close(self) -> None:
         """Closes the connection."""
         await self._connection.close()
@@ -106,6 +112,7 @@ class Commands:
         for command in batch:
             if command.kind is Kind.CANCEL:
                 self.on_cancelled(command.webhook_id, command.event_id)
+            self._journal.add(command.key)
             self._let_go(*command.key)
         for change in executed:
             log.info(
@@ -129,14 +136,30 @@ class Commands:
         shards = self._ownership.sendable
         if not shards or self._stopping:
             return
-        for command in await commands.waiting(self._connection, shards, _COMMANDS_PER_LOOK):
-            if command.key in self._taken or command.shard not in self._ownership.owned:
-                continue
-            if command.kind is Kind.TEST:
-                self._start_test(command)
-            elif command.kind is not Kind.CANCEL or self._lanes.bar(command.webhook_id, command.event_id):
-                self._taken.add(command.key)
-                self._settler.add_command(command)
+        epochs, mark = self._ownership.epochs(), self._journal.begin()
+        try:
+            for command in await commands.waiting(self._connection, shards, _COMMANDS_PER_LOOK):
+                if self._is_new(command, epochs, mark):
+                    self._take_up(command)
+        finally:
+            self._journal.end(mark)
+
+    def _is_new(self, command: Command, epochs: Mapping[int, int], mark: int) -> bool:
+        """Whether it is ours, and was not carried out while its row was on the way: a test would be sent once more."""
+        is_settled = self._journal.settled_since(command.key, mark)
+        return self._is_ours(command, epochs) and command.key not in self._taken and not is_settled
+
+    def _is_ours(self, command: Command, epochs: Mapping[int, int]) -> bool:
+        """Whether its shard is ours, and was so without a break since the epochs were those."""
+        ownership = self._ownership
+        return command.shard in ownership.sendable and ownership.owned[command.shard].epoch == epochs.get(command.shard)
+
+    def _take_up(self, command: Command) -> None:
+        if command.kind is Kind.TEST:
+            self._start_test(command)
+        elif command.kind is not Kind.CANCEL or self._lanes.bar(command.webhook_id, command.event_id):
+            self._taken.add(command.key)
+            self._settler.add_command(command)
 
     def _let_go(self, kind: Kind, webhook_id: int, event_id: UUID) -> None:
         self._taken.discard((kind, webhook_id, event_id))
@@ -160,7 +183,11 @@ class Commands:
     async def _test(self, command: Command) -> None:
         """Makes the one attempt of a test. If that is not possible here and now, its row stays for another look."""
         try:
-            self._settler.add_command(await self._tested(command))
+            tested = await self._tested(command)
+            if tested is None:
+                self._taken.discard(command.key)
+            else:
+                self._settler.add_command(tested)
         except (SenderFault, Unavailable) as error:
             log.warning("test not made", webhook_id=command.webhook_id, error=type(error).__name__)
             self._taken.discard(command.key)
@@ -171,14 +198,17 @@ class Commands:
             log.exception("test failed", webhook_id=command.webhook_id)
             self._settler.add_command(replace(command, status=DeliveryStatus.FAILED))
 
-    async def _tested(self, command: Command) -> Command:
-        """The command with what came of it. Raises SenderFault, Unavailable."""
+    async def _tested(self, command: Command) -> Command | None:
+        """The command with what came of it; None if it is not ours any more. Raises SenderFault, Unavailable."""
+        epochs = self._ownership.epochs()
         [webhook] = await webhooks.by_ids(self._connection, [command.webhook_id]) or [None]
         if webhook is None or webhook.status is WebhookStatus.DELETED:
             return replace(command, status=DeliveryStatus.CANCELLED)
         delivery = await self._delivery(command)
         if command.age_seconds > TEST_AGE_SECONDS_MAX or not delivery.body:
             return replace(command, status=DeliveryStatus.EXPIRED)
+        if not self._is_ours(command, epochs):
+            return None  # lost while this was read
         timeout_seconds = min(webhook.timeout_seconds or TEST_TIMEOUT_SECONDS_MAX, TEST_TIMEOUT_SECONDS_MAX)
         settled = await self._deliverer.attempt(delivery, replace(webhook, timeout_seconds=timeout_seconds))
         has_succeeded = settled.settlement.status is DeliveryStatus.SUCCEEDED

@@ -132,7 +132,7 @@ class Engine:
             webhook_changed=hints.webhook_changed,
         )
         self.finder.on_found = self.dispatcher.start_soon
-        self.ownership.is_idle = self.lanes.is_idle
+        self.ownership.is_idle = lambda shard: self.lanes.is_idle(shard) and self.commands.is_idle(shard)
         self.ownership.on_gained = self._gained
         self.ownership.before_release = self.flows.save
         self.ownership.on_leaving = self.lanes.close_shards

@@ -26,7 +26,8 @@ class Outbox:
             outbox.PUBLISH: writes(self._publish),
             backlog.DISCOVER: reads(self._discover),
             backlog.FETCH: reads(self._fetch),
-            backlog.REPLAYING: reads(lambda _, __: []),
+            backlog.REPLAYING: reads(self._replaying),
+            backlog.FETCH_REPLAYS: reads(self._fetch_replays),
             backlog.BODIES: reads(self._bodies),
             backlog.TYPES: reads(self._types),
             backlog.OVERDUE_EXIST: reads(self._overdue_exist),
@@ -73,12 +74,23 @@ class Outbox:
             rows = [
                 r
                 for r in self.tables.rows_of(webhook_id)
-                if floor <= r.due_at <= until and (not fresh or not r.attempt)
-            ]
-            found += [
-                (number, webhook_id, row.event_id, row.due_at, row.customer_id, row.attempt, row.danger, None, None)
-                for row in rows[:room]
-            ]
+                if floor <= r.due_at <= until and r.trigger != "replay"
+                and (not fresh or (not r.attempt and r.trigger is None))
+            ]  # fmt: skip
+            found += [(number, *_columns(row)) for row in rows[:room]]
+        return found
+
+    def _replaying(self, params: Params, now: datetime) -> list[Row]:
+        shards = set(params["shards"])
+        rows = [row for of in self.tables.deliveries.values() for row in of.values() if row.trigger == "replay"]
+        due = [row for row in rows if shard_of(row.webhook_id) in shards and row.due_at <= now]
+        return sorted({(row.webhook_id, row.customer_id) for row in due})
+
+    def _fetch_replays(self, params: Params, now: datetime) -> list[Row]:
+        found: list[Row] = []
+        for number, (webhook_id, room) in enumerate(zip(params["webhook_id"], params["room"], strict=True), start=1):
+            rows = [r for r in self.tables.rows_of(webhook_id) if r.trigger == "replay" and r.due_at <= now]
+            found += [(number, *_columns(row)) for row in rows[:room]]
         return found
 
     def _bodies(self, params: Params, _: datetime) -> list[Row]:
@@ -101,10 +113,7 @@ class Outbox:
             for row in self.tables.rows_of(webhook_id)
             if row.event_id < params["bound"] and (webhook_id, row.due_at, row.event_id) > after
         ]
-        return [
-            (row.webhook_id, row.event_id, row.due_at, row.customer_id, row.attempt, row.danger, None, None)
-            for row in rows[: params["limit"]]
-        ]
+        return [_columns(row) for row in rows[: params["limit"]]]
 
     def _set_danger(self, params: Params, _: datetime) -> list[Row]:
         changed: list[Row] = []
@@ -117,3 +126,9 @@ class Outbox:
                 row.danger = int(params["danger"])
                 changed.append((webhook_id, event_id))
         return changed
+
+
+def _columns(row: Pending) -> Row:
+    return (
+        row.webhook_id, row.event_id, row.due_at, row.customer_id, row.attempt, row.danger, row.trigger, row.replay_id
+    )  # fmt: skip

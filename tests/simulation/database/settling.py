@@ -10,9 +10,9 @@ from typing import Any
 from psycopg import errors
 
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.store import commands, settlement
+from webhook_grpc.store import settlement
 
-from .tables import OFF, Logged, Params, Row, Statement, Tables, reads, writes
+from .tables import OFF, Logged, Params, Row, Statement, Tables, writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +22,15 @@ class Settling:
     tables: Tables
 
     def statements(self) -> dict[str, Statement]:
-        return {settlement.SETTLE: writes(self._settle), commands.WAITING: reads(_no_rows)}
+        return {settlement.SETTLE: writes(self._settle)}
 
     def _settle(self, params: Params, began_at: datetime) -> list[Row]:
-        owned = {
-            number: last_seq
-            for number, epoch, last_seq in zip(params["shards"], params["epochs"], params["last_seqs"], strict=True)
-            if self.tables.shard(number).owner == params["worker"] and self.tables.shard(number).epoch == epoch
-        }
+        owned = owned_of(self.tables, params)
         if len(owned) < params["shard_count"]:
             return [(len(owned), None, None, 1)]
         names = (
             "shard", "webhook_id", "due_at", "event_id", "attempt", "status", "attempt_count", "retry_in", "outcome",
-            "reason", "response_status", "danger",
+            "reason", "response_status", "danger", "trigger",
         )  # fmt: skip
         items = [
             dict[str, Any](zip(names, item, strict=True))
@@ -53,7 +49,7 @@ class Settling:
             counts[shard] += 1
             row = Logged(
                 owned[shard] + counts[shard], began_at, webhook_id, event_id, item["status"], item["attempt_count"],
-                next_due_at, item["outcome"], item["reason"], item["response_status"],
+                next_due_at, item["outcome"], item["reason"], item["response_status"], item["trigger"],
             )  # fmt: skip
             logged.append(row)
             if next_due_at is None:
@@ -62,10 +58,7 @@ class Settling:
                 pending = self.tables.deliveries[webhook_id][event_id]
                 pending.due_at, pending.attempt = next_due_at, item["attempt_count"]
                 pending.danger = int(item["danger"])
-        for row in logged:
-            self.tables.log[shard_of(row.webhook_id)].append(row)
-            self.tables.note("logged", row.webhook_id, row.event_id, row.seq, row.status, row.attempt_count, row.reason)
-            self.tables.on_logged(row)
+        write_log(self.tables, logged)
         total = [(len(owned), None, None, 1)]
         return total + [(len(owned), shard, owned[shard] + count, count) for shard, count in counts.items()]
 
@@ -73,11 +66,26 @@ class Settling:
         row = self.tables.deliveries[item["webhook_id"]].get(item["event_id"])
         if row is None or row.due_at != item["due_at"] or row.attempt != item["attempt"]:
             return False
+        if item["trigger"] != (row.trigger or "scheduled"):
+            self.tables.on_wrong(f"settled as {item['trigger']}: {row}")
         if item["retry_in"] is None and item["status"] == "cancelled" and item["outcome"] is None:
             return self.tables.webhooks[item["webhook_id"]].status in OFF
         return True
 
 
-def _no_rows(_: Params, __: datetime) -> list[Row]:
-    """Nobody asks for anything."""
-    return []
+def owned_of(tables: Tables, params: Params) -> dict[int, int]:
+    """Which of the shards are still those of the caller, at its epochs, and how far it says that their logs reach."""
+    return {
+        number: last_seq
+        for number, epoch, last_seq in zip(params["shards"], params["epochs"], params["last_seqs"], strict=True)
+        if tables.shard(number).owner == params["worker"] and tables.shard(number).epoch == epoch
+    }
+
+
+def write_log(tables: Tables, rows: list[Logged]) -> None:
+    """Appends rows to the logs of their shards."""
+    for row in rows:
+        tables.log[shard_of(row.webhook_id)].append(row)
+        words = row.webhook_id, row.event_id, row.seq, row.status, row.attempt_count, row.reason, row.trigger
+        tables.note("logged", *words)
+        tables.on_logged(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -10,11 +10,12 @@ from typing import Any, Final
 from uuid import UUID
 
 from tests.simulation.loop import SimulatedLoop
-from webhook_grpc.domain.ids import SHARD_COUNT
+from webhook_grpc.domain.ids import SHARD_COUNT, shard_of
 from webhook_grpc.domain.model import Danger, Webhook, WebhookStatus
 
 Row = tuple[Any, ...]
 Params = Mapping[str, Any]
+CommandKey = tuple[int, UUID, str]  # the webhook, the event, what is asked for
 EPOCH: Final = datetime(2030, 1, 1, tzinfo=UTC)
 OFF: Final = frozenset({WebhookStatus.DISABLED, WebhookStatus.DELETED})
 
@@ -60,6 +61,8 @@ class Pending:
     customer_id: int
     attempt: int = 0
     danger: int = Danger.NONE
+    trigger: str | None = None
+    replay_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,17 @@ class Logged:
     outcome: str | None
     reason: str | None
     response_status: int | None
+    trigger: str = "scheduled"
+    by_command: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A row of the commands."""
+
+    customer_id: int
+    created_at: datetime
+    replay_id: int | None = None
 
 
 @dataclass(slots=True)
@@ -89,12 +103,16 @@ class Tables:
     deliveries: dict[int, dict[UUID, Pending]] = field(default_factory=lambda: defaultdict(dict))
     events: dict[UUID, tuple[str, datetime, bytes]] = field(default_factory=dict[UUID, tuple[str, datetime, bytes]])
     log: list[list[Logged]] = field(default_factory=lambda: list[list[Logged]]([] for _ in range(SHARD_COUNT)))
+    commands: dict[CommandKey, Asked] = field(default_factory=dict[CommandKey, Asked])
     health: dict[int, dict[str, Any]] = field(default_factory=dict[int, dict[str, Any]])
     published: set[tuple[int, UUID]] = field(default_factory=set[tuple[int, UUID]])
     refused: set[UUID] = field(default_factory=set[UUID])  # events whose results the database refuses
+    asked: Counter[CommandKey] = field(default_factory=Counter[CommandKey])  # how often, answered or not
+    skipped: Counter[int | None] = field(default_factory=Counter[int | None])  # of each replay
     trace: list[str] = field(default_factory=list[str])
     on_changed: Callable[[Webhook], None] = lambda _: None
     on_logged: Callable[[Logged], None] = lambda _: None
+    on_wrong: Callable[[str], None] = lambda _: None
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -117,7 +135,20 @@ class Tables:
 
     def pending_count(self) -> int:
         """How much is still to be done."""
-        return sum(map(len, self.deliveries.values()))
+        return sum(map(len, self.deliveries.values())) + len(self.commands)
+
+    def last_logged(self, webhook_id: int, event_id: UUID) -> Logged | None:
+        """Where a delivery stands, if the log knows it."""
+        rows = self.log[shard_of(webhook_id)]
+        return next((row for row in reversed(rows) if (row.webhook_id, row.event_id) == (webhook_id, event_id)), None)
+
+    def ask(self, key: CommandKey, replay_id: int | None = None) -> None:
+        """Inserts a command. Asking twice is asking once, until it is carried out."""
+        webhook_id, event_id, command = key
+        self.asked[key] += 1
+        customer_id = self.webhooks[webhook_id].customer_id
+        self.commands.setdefault(key, Asked(customer_id, self.now(), replay_id))
+        self.note("asked", command, webhook_id, event_id, replay_id)
 
     def change(self, webhook: Webhook) -> Webhook:
         """Commits a change."""
