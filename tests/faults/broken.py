@@ -181,7 +181,7 @@ ENGINES = {
 }
 
 
-def _whole_batch(_: Settler, batch: list[Any]) -> list[Any]:
+def _whole_batch(_: Settler, batch: list[Any], __: object) -> list[Any]:
     return batch
 
 

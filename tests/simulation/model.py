@@ -334,6 +334,9 @@ class StoreModel:
         if row is None or (row.due_at, row.attempt) != (item.delivery.due_at, item.delivery.attempt):
             return None
         retry_in, result = item.settlement.retry_in_seconds, item.result
+        is_off = self.webhooks[row.webhook_id].status in {WebhookStatus.DISABLED, WebhookStatus.DELETED}
+        if item.settlement.status is DeliveryStatus.CANCELLED and result is None and not is_off:
+            return None
         attempt_count = row.attempt + (result is not None)
         next_due_at = None if retry_in is None else self.now + timedelta(seconds=retry_in)
         if next_due_at is None:
