@@ -22,6 +22,7 @@ from tests.api.asking import ABSENT_DELIVERY_ID, OTHER_CUSTOMER, refusal
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Receiver, answer, answers
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory
+from webhook_grpc.domain.ids import shard_of
 
 PENDING = delivery_pb2.DELIVERY_STATUS_PENDING
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
@@ -456,3 +457,50 @@ async def test_all_that_is_wrong_with_a_request_is_named(services: ServiceFactor
     assert refused.fields == ["customer_id", "delivery_id", "request_id"]
     refused = await refusal(test_webhook(service, 1, data_json="NaN"))
     assert refused.reason == "DATA_NOT_JSON"
+
+
+# --- tests and their owners ------------------------------------------------------------------------------------------
+
+
+async def test_a_test_under_way_is_not_made_again_by_the_next_owner_of_its_shard(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    """A process joins while the receiver thinks: the shard is handed over when the test has ended."""
+    first = await services.start()
+    gate = Gate()
+    webhook = await first.create_webhook(receiver.on("/slow", gate))
+    call = asyncio.create_task(test_webhook(first, webhook.webhook_id))
+    await receiver.wait_for(1)
+    second = await services.start()
+    async with asyncio.timeout(20):
+        while len(second.app.engine.ownership.owned) < 31:
+            await asyncio.sleep(0.02)
+
+    gate.opened.set()
+
+    assert (await call).status == SUCCEEDED
+    async with asyncio.timeout(20):
+        while await waiting_commands(first):
+            await asyncio.sleep(0.02)
+    assert len(receiver.requests) == 1
+
+
+async def test_a_test_under_way_ends_before_its_process_stops(services: ServiceFactory, receiver: Receiver) -> None:
+    first, second = await services.start(), await services.start()
+    gate = Gate()
+    while True:
+        webhook = await first.create_webhook(receiver.on("/slow", gate))
+        if shard_of(webhook.webhook_id) in first.app.engine.ownership.owned:
+            break
+    call = asyncio.create_task(test_webhook(second, webhook.webhook_id))
+    await receiver.wait_for(1)
+
+    stop = asyncio.create_task(services.stop_one(first))
+    async with asyncio.timeout(20):
+        while len(second.app.engine.ownership.owned) < 63:
+            await asyncio.sleep(0.02)
+    gate.opened.set()
+
+    assert (await call).status == SUCCEEDED
+    await stop
+    assert len(receiver.requests) == 1

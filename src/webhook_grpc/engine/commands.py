@@ -95,6 +95,10 @@ class Commands:
         """Closes the connection."""
         await self._connection.close()
 
+    def is_idle(self, shard: int) -> bool:
+        """Whether nothing of the shard is being carried out. Else its next owner would make a test once more."""
+        return all(shard_of(webhook_id) != shard for _, webhook_id, _ in self._taken)
+
     def forget_shards(self, shards: Iterable[int]) -> None:
         """The shards are somebody else's, who finds their commands."""
         lost = set(shards)
@@ -129,8 +133,10 @@ class Commands:
         shards = self._ownership.sendable
         if not shards or self._stopping:
             return
-        for command in await commands.waiting(self._connection, shards, _COMMANDS_PER_LOOK):
-            if command.key in self._taken or command.shard not in self._ownership.owned:
+        found = await commands.waiting(self._connection, shards, _COMMANDS_PER_LOOK)
+        still_ours = self._ownership.sendable  # without those that are being given back since
+        for command in found:
+            if command.key in self._taken or command.shard not in still_ours:
                 continue
             if command.kind is Kind.TEST:
                 self._start_test(command)
