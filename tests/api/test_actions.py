@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import grpc
@@ -23,6 +24,8 @@ from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Receiver, answer, answers
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory
 from webhook_grpc.domain.ids import shard_of
+from webhook_grpc.engine.faults import SenderFault
+from webhook_grpc.engine.sender import Sender
 
 PENDING = delivery_pb2.DELIVERY_STATUS_PENDING
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
@@ -504,3 +507,25 @@ async def test_a_test_under_way_ends_before_its_process_stops(services: ServiceF
     assert (await call).status == SUCCEEDED
     await stop
     assert len(receiver.requests) == 1
+
+
+async def test_a_test_that_this_process_cannot_make_is_tried_again_after_a_pause(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one it would be tried again as fast as the database answers, for a minute."""
+    tries: list[float] = []
+    send = Sender.send
+
+    async def faulty(self: Sender, request: Any) -> Any:
+        tries.append(time.monotonic())
+        if len(tries) < 4:
+            raise SenderFault("EMFILE")
+        return await send(self, request)
+
+    monkeypatch.setattr(Sender, "send", faulty)
+    monkeypatch.setattr("webhook_grpc.engine.commands._FAULT_PAUSE_SECONDS", 0.1)
+    service = await services.start()
+    webhook = await service.create_webhook(receiver.url())
+
+    assert (await test_webhook(service, webhook.webhook_id)).status == SUCCEEDED
+    assert tries[-1] - tries[0] >= 0.3, "three pauses"

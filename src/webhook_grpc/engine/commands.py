@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 TEST_TIMEOUT_SECONDS_MAX: Final = 20.0  # so that its caller, who waits for it, hears of it in time
 TEST_AGE_SECONDS_MAX: Final = 60.0  # nobody waits for one that is older
 _TESTS_MAX: Final = 50  # at once
+_FAULT_PAUSE_SECONDS: Final = 1.0
 _COMMANDS_PER_LOOK: Final = 2500
 _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -169,7 +170,10 @@ class Commands:
             self._settler.add_command(await self._tested(command))
         except (SenderFault, Unavailable) as error:
             log.warning("test not made", webhook_id=command.webhook_id, error=type(error).__name__)
-            self._taken.discard(command.key)
+            try:
+                await asyncio.sleep(_FAULT_PAUSE_SECONDS)  # else it is tried as fast as the database answers
+            finally:
+                self._taken.discard(command.key)
         except asyncio.CancelledError:
             self._taken.discard(command.key)
             raise
