@@ -23,6 +23,7 @@ from tests.api.asking import ABSENT_DELIVERY_ID, OTHER_CUSTOMER, refusal
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Receiver, answer, answers
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory
+from webhook_grpc.api.actions import TESTS_WAITING_MAX
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.engine.faults import SenderFault
 from webhook_grpc.engine.sender import Sender
@@ -529,3 +530,41 @@ async def test_a_test_that_this_process_cannot_make_is_tried_again_after_a_pause
 
     assert (await test_webhook(service, webhook.webhook_id)).status == SUCCEEDED
     assert tries[-1] - tries[0] >= 0.3, "three pauses"
+
+
+async def test_tests_of_one_customer_leave_room_for_those_of_others(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhook_grpc.engine.commands._TESTS_MAX", 2)
+    monkeypatch.setattr("webhook_grpc.engine.commands._TESTS_PER_CUSTOMER_MAX", 1)
+    service = await services.start()
+    gate = Gate()
+    hanging = [await service.create_webhook(receiver.on("/slow", gate)) for _ in range(2)]
+    calls = [asyncio.create_task(test_webhook(service, webhook.webhook_id)) for webhook in hanging]
+    await receiver.wait_for(1)
+    while await waiting_commands(service) < 2:
+        await asyncio.sleep(0.01)
+
+    other = await service.create_webhook(receiver.url("/other"), customer_id=OTHER_CUSTOMER)
+    delivery = await test_webhook(service, other.webhook_id, customer_id=OTHER_CUSTOMER)
+
+    assert delivery.status == SUCCEEDED
+    gate.opened.set()
+    assert {(await call).status for call in calls} == {SUCCEEDED}
+
+
+async def test_calls_that_wait_for_a_customers_receiver_do_not_use_up_those_of_others(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    service = await services.start(calls_max=TESTS_WAITING_MAX + 5)
+    gate = Gate()
+    webhook = await service.create_webhook(receiver.on("/slow", gate))
+    tests = [asyncio.create_task(code(test_webhook(service, webhook.webhook_id))) for _ in range(TESTS_WAITING_MAX + 5)]
+    await receiver.wait_for(1)
+    refused, _ = await asyncio.wait(tests, return_when=asyncio.FIRST_COMPLETED)
+
+    assert {call.result() for call in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert (await service.publish(customer_id=OTHER_CUSTOMER)).event_id
+    gate.opened.set()
+    codes = [await call for call in tests]
+    assert codes.count(grpc.StatusCode.OK) == TESTS_WAITING_MAX

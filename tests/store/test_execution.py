@@ -342,3 +342,22 @@ def at(delivery: PendingDelivery, attempt: int, due_at: datetime) -> PendingDeli
 async def set_status(owner: Owner, webhook_id: int, status: WebhookStatus) -> Webhook:
     current = await webhooks.get(owner.database, CUSTOMER, webhook_id)
     return await webhooks.set_status(owner.database, current, status, (WebhookStatus.ACTIVE,))
+
+
+async def test_tests_that_wait_for_slow_receivers_stand_before_nothing_else(
+    owner: Owner, postgres: TestPostgres
+) -> None:
+    """As many of a webhook as anybody likes: only the next one is read, and what others ask for is read too."""
+    postgres.rows(
+        "INSERT INTO commands (shard, webhook_id, event_id, command, customer_id, created_at)"
+        " SELECT 0, 64, gen_random_uuid(), 'test', 1, now() FROM generate_series(1, 300) RETURNING 1"
+    )
+    delivery = await new_delivery(owner)
+    await owner.ask(Kind.CANCEL, delivery)
+
+    waiting = await owner.waiting()
+
+    assert sorted((command.kind, command.webhook_id) for command in waiting) == [
+        (Kind.CANCEL, delivery.webhook_id),
+        (Kind.TEST, 64),
+    ]
