@@ -60,7 +60,9 @@ class ActionMethods:
         refuse_if(violations)
         await webhooks.get(self._database, customer_id, webhook_id)  # or NOT_FOUND
         if self._testing[customer_id] >= TESTS_WAITING_MAX:
-            message = f"{TESTS_WAITING_MAX} tests of customer {customer_id} are waiting for answers already; retry later"
+            message = (
+                f"{TESTS_WAITING_MAX} tests of customer {customer_id} are waiting for answers already; retry later"
+            )
             raise Overloaded("TOO_MANY_TESTS", message, 1.0)
         self._testing[customer_id] += 1
         try:
