@@ -55,7 +55,8 @@ ORDER BY w.moved_at, w.webhook_id
 LIMIT %(limit)b::integer
 """
 
-# Nothing unless the replay stands where the step began. One that another replay is about to begin anew is skipped.
+# Nothing unless the replay stands where the step began. One that another replay is about to begin anew is skipped, and
+# asked for beforehand: an insert would wait for the owner that is carrying it out, which may wait for this replay's row.
 ADVANCE: Final = """
 WITH turn AS MATERIALIZED (
     SELECT r.replay_id, r.customer_id, w.webhook_id
@@ -70,6 +71,11 @@ WITH turn AS MATERIALIZED (
     SELECT t.webhook_id %% %(shard_count)b::integer, t.webhook_id, c.event_id, 'replay', t.customer_id, t.replay_id,
         c.at
     FROM chosen c, turn t
+    WHERE NOT EXISTS (
+        SELECT 1 FROM commands k
+        WHERE k.shard = t.webhook_id %% %(shard_count)b::integer AND k.webhook_id = t.webhook_id
+            AND k.event_id = c.event_id AND k.command = 'replay'
+    )
     ORDER BY c.event_id
     ON CONFLICT (shard, webhook_id, event_id, command) DO NOTHING
     RETURNING 1
