@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import grpc
@@ -22,6 +23,10 @@ from tests.api.asking import ABSENT_DELIVERY_ID, OTHER_CUSTOMER, refusal
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Receiver, answer, answers
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory
+from webhook_grpc.api.actions import TESTS_WAITING_MAX
+from webhook_grpc.domain.ids import shard_of
+from webhook_grpc.engine.faults import SenderFault
+from webhook_grpc.engine.sender import Sender
 
 PENDING = delivery_pb2.DELIVERY_STATUS_PENDING
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
@@ -456,3 +461,110 @@ async def test_all_that_is_wrong_with_a_request_is_named(services: ServiceFactor
     assert refused.fields == ["customer_id", "delivery_id", "request_id"]
     refused = await refusal(test_webhook(service, 1, data_json="NaN"))
     assert refused.reason == "DATA_NOT_JSON"
+
+
+# --- tests and their owners ------------------------------------------------------------------------------------------
+
+
+async def test_a_test_under_way_is_not_made_again_by_the_next_owner_of_its_shard(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    """A process joins while the receiver thinks: the shard is handed over when the test has ended."""
+    first = await services.start()
+    gate = Gate()
+    webhook = await first.create_webhook(receiver.on("/slow", gate))
+    call = asyncio.create_task(test_webhook(first, webhook.webhook_id))
+    await receiver.wait_for(1)
+    second = await services.start()
+    async with asyncio.timeout(20):
+        while len(second.app.engine.ownership.owned) < 31:
+            await asyncio.sleep(0.02)
+
+    gate.opened.set()
+
+    assert (await call).status == SUCCEEDED
+    async with asyncio.timeout(20):
+        while await waiting_commands(first):
+            await asyncio.sleep(0.02)
+    assert len(receiver.requests) == 1
+
+
+async def test_a_test_under_way_ends_before_its_process_stops(services: ServiceFactory, receiver: Receiver) -> None:
+    first, second = await services.start(), await services.start()
+    gate = Gate()
+    while True:
+        webhook = await first.create_webhook(receiver.on("/slow", gate))
+        if shard_of(webhook.webhook_id) in first.app.engine.ownership.owned:
+            break
+    call = asyncio.create_task(test_webhook(second, webhook.webhook_id))
+    await receiver.wait_for(1)
+
+    stop = asyncio.create_task(services.stop_one(first))
+    async with asyncio.timeout(20):
+        while len(second.app.engine.ownership.owned) < 63:
+            await asyncio.sleep(0.02)
+    gate.opened.set()
+
+    assert (await call).status == SUCCEEDED
+    await stop
+    assert len(receiver.requests) == 1
+
+
+async def test_a_test_that_this_process_cannot_make_is_tried_again_after_a_pause(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one it would be tried again as fast as the database answers, for a minute."""
+    tries: list[float] = []
+    send = Sender.send
+
+    async def faulty(self: Sender, request: Any) -> Any:
+        tries.append(time.monotonic())
+        if len(tries) < 4:
+            raise SenderFault("EMFILE")
+        return await send(self, request)
+
+    monkeypatch.setattr(Sender, "send", faulty)
+    monkeypatch.setattr("webhook_grpc.engine.commands._FAULT_PAUSE_SECONDS", 0.1)
+    service = await services.start()
+    webhook = await service.create_webhook(receiver.url())
+
+    assert (await test_webhook(service, webhook.webhook_id)).status == SUCCEEDED
+    assert tries[-1] - tries[0] >= 0.3, "three pauses"
+
+
+async def test_tests_of_one_customer_leave_room_for_those_of_others(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhook_grpc.engine.commands._TESTS_MAX", 2)
+    monkeypatch.setattr("webhook_grpc.engine.commands._TESTS_PER_CUSTOMER_MAX", 1)
+    service = await services.start()
+    gate = Gate()
+    hanging = [await service.create_webhook(receiver.on("/slow", gate)) for _ in range(2)]
+    calls = [asyncio.create_task(test_webhook(service, webhook.webhook_id)) for webhook in hanging]
+    await receiver.wait_for(1)
+    while await waiting_commands(service) < 2:
+        await asyncio.sleep(0.01)
+
+    other = await service.create_webhook(receiver.url("/other"), customer_id=OTHER_CUSTOMER)
+    delivery = await test_webhook(service, other.webhook_id, customer_id=OTHER_CUSTOMER)
+
+    assert delivery.status == SUCCEEDED
+    gate.opened.set()
+    assert {(await call).status for call in calls} == {SUCCEEDED}
+
+
+async def test_calls_that_wait_for_a_customers_receiver_do_not_use_up_those_of_others(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    service = await services.start(calls_max=TESTS_WAITING_MAX + 5)
+    gate = Gate()
+    webhook = await service.create_webhook(receiver.on("/slow", gate))
+    tests = [asyncio.create_task(code(test_webhook(service, webhook.webhook_id))) for _ in range(TESTS_WAITING_MAX + 5)]
+    await receiver.wait_for(1)
+    refused, _ = await asyncio.wait(tests, return_when=asyncio.FIRST_COMPLETED)
+
+    assert {call.result() for call in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert (await service.publish(customer_id=OTHER_CUSTOMER)).event_id
+    gate.opened.set()
+    codes = [await call for call in tests]
+    assert codes.count(grpc.StatusCode.OK) == TESTS_WAITING_MAX

@@ -316,3 +316,20 @@ async def test_webhooks_that_were_deleted_long_before_are_erased_with_their_hist
     await finish(database, running)
     assert CANARY not in dump(postgres.url)
     assert postgres.rows("SELECT seq, created_at FROM attempts") == [(1, noon(day) + timedelta(milliseconds=1))]
+
+
+async def test_what_an_open_transaction_brought_in_later_is_erased_by_the_next_call(
+    database: Database, postgres: TestPostgres
+) -> None:
+    """As docs/sql.md says. By then the webhook is gone, and nobody finds what waits for it."""
+    await new_webhook(database)
+    async with await psycopg.AsyncConnection.connect(postgres.url) as application:
+        await application.execute("SELECT publish_event(%s, 'job.completed', '{}')", [CUSTOMER])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(erasure, "LATE_SECONDS_MAX", 0)  # as ten minutes later
+            await finish(database, await erasure.request(database, CUSTOMER))
+
+    await finish(database, await erasure.request(database, CUSTOMER))
+
+    assert postgres.rows("SELECT event_id FROM events") == []
+    assert postgres.rows("SELECT event_id FROM deliveries") == []

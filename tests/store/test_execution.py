@@ -32,7 +32,9 @@ from webhook_grpc.domain.model import (
     WebhookStatus,
 )
 from webhook_grpc.domain.retry import Settlement
-from webhook_grpc.store import commands, execution, feed, history, ownership, settlement, webhooks
+from webhook_grpc.engine.delivery import expired
+from webhook_grpc.store import backlog, commands, execution, feed, history, ownership, settlement, webhooks
+from webhook_grpc.store.backlog import FetchRequest
 from webhook_grpc.store.commands import Command, Kind, TestEvent
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.execution import ExecuteAnswer
@@ -342,3 +344,42 @@ def at(delivery: PendingDelivery, attempt: int, due_at: datetime) -> PendingDeli
 async def set_status(owner: Owner, webhook_id: int, status: WebhookStatus) -> Webhook:
     current = await webhooks.get(owner.database, CUSTOMER, webhook_id)
     return await webhooks.set_status(owner.database, current, status, (WebhookStatus.ACTIVE,))
+
+
+async def test_tests_that_wait_for_slow_receivers_stand_before_nothing_else(
+    owner: Owner, postgres: TestPostgres
+) -> None:
+    """As many of a webhook as anybody likes: only the next one is read, and what others ask for is read too."""
+    postgres.rows(
+        "INSERT INTO commands (shard, webhook_id, event_id, command, customer_id, created_at)"
+        " SELECT 0, 64, gen_random_uuid(), 'test', 1, now() FROM generate_series(1, 300) RETURNING 1"
+    )
+    delivery = await new_delivery(owner)
+    await owner.ask(Kind.CANCEL, delivery)
+
+    waiting = await owner.waiting()
+
+    assert sorted((command.kind, command.webhook_id) for command in waiting) == [
+        (Kind.CANCEL, delivery.webhook_id),
+        (Kind.TEST, 64),
+    ]
+
+
+async def test_what_began_anew_without_ever_having_been_tried_expires_as_the_delivery_that_it_is(
+    owner: Owner, postgres: TestPostgres
+) -> None:
+    """Its event was dropped in between: what ends must be what the log has as pending."""
+    delivery = await new_delivery(owner)
+    await owner.ask(Kind.CANCEL, delivery)
+    await owner.execute()
+    await owner.ask(Kind.RETRY, delivery)
+    await owner.execute()
+    postgres.rows("DELETE FROM events")
+
+    request = FetchRequest(delivery.shard, delivery.webhook_id, 9, datetime(2000, 1, 1, tzinfo=UTC))
+    rows = await backlog.fetch(owner.connection, [request])
+    [found] = await backlog.with_bodies(owner.connection, rows)
+    await owner.settle(expired(found))
+
+    now = await standing(owner, delivery)
+    assert (now.status, now.event_type) == (DeliveryStatus.EXPIRED, delivery.event_type)

@@ -6,6 +6,7 @@ import asyncio
 import random
 from datetime import datetime
 
+import psycopg
 import pytest
 
 from tests.support.postgres import TestPostgres
@@ -204,3 +205,21 @@ async def test_all_replays_of_a_customer_are_attended_to_by_who_owns_their_shard
     assert await replaying.unsettled(database, [first.replay_id % 64], first.replay_id) == []
     shard = [second.replay_id % 64]
     assert [replay.replay_id for replay in await replaying.unsettled(database, shard, 0)] == [second.replay_id]
+
+
+async def test_a_step_does_not_wait_for_an_owner_that_carries_out_another_replays_command(
+    database: Database, past: Past
+) -> None:
+    """The owner may wait for this replay's row, to count what it skipped."""
+    past.add_webhook()
+    past.add_event(1000)
+    await run_through(database, await started(database, spec(include_undelivered=True)))
+    replay = await started(database, spec(include_undelivered=True))
+    [turn] = await turns(database, replay)
+    with psycopg.connect(past.postgres.url) as owner:
+        owner.execute("DELETE FROM commands")
+        async with asyncio.timeout(5):
+            assert await step(database, turn) == 0
+        owner.execute("UPDATE replays SET skipped_count = skipped_count")
+    after = await replays.get(database, CUSTOMER, replay.replay_id)
+    assert (after.delivery_count, after.skipped_count) == (1, 1)

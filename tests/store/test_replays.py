@@ -117,11 +117,10 @@ async def test_a_command_that_is_carried_out_while_its_replay_is_cancelled_is_ca
             " VALUES (%s %% 64, %s, now(), %s, %s, 0, 'replay', %s)",
             [webhook_id, webhook_id, event.event_id, CUSTOMER, replay.replay_id],
         )
-        cancelling = asyncio.create_task(replays.cancel(database, CUSTOMER, replay.replay_id))
-        await waits_for_a_lock(database)
+        async with asyncio.timeout(5):  # an owner that carries out others of its commands must not wait for it
+            cancelled, _ = await replays.cancel(database, CUSTOMER, replay.replay_id)
         assert await replaying.finish(database, replay.replay_id) is None
         owner.commit()
-    cancelled, _ = await cancelling
     assert (cancelled.pending_count, cancelled.cancelled_count) == (1, 0)
     assert past.commanded("cancel") == [], "it came too late for this"
     assert await replaying.finish(database, replay.replay_id) is None

@@ -22,6 +22,8 @@ from tests.support.store import (
     succeeded,
 )
 from webhook_grpc.domain.ids import shard_of
+from webhook_grpc.domain.retention import RetentionPolicy
+from webhook_grpc.engine.janitor import Janitor
 from webhook_grpc.store import feed, ownership, retention
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.partitions import day_of, partition_name
@@ -137,6 +139,21 @@ async def test_how_far_a_log_reached_is_never_set_back(database: Database, past:
     await drop_both(database)
 
     assert postgres.rows("SELECT last_seq FROM shards WHERE shard = %s", [shard_of(webhook_id)]) == [(9,)]
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_the_log_of_events_that_could_not_be_dropped_is_kept(
+    database: Database, past: Past, postgres: TestPostgres
+) -> None:
+    """Without it a replay with include_undelivered would send once more what has succeeded."""
+    day = await past.day(40)
+    janitor = Janitor(database, RetentionPolicy(30, 30, 168), lambda: True, lambda _: None)
+    async with await psycopg.AsyncConnection.connect(postgres.url) as reader:
+        await reader.execute("LOCK TABLE events IN ACCESS SHARE MODE")
+        await janitor.drop_partitions()
+        assert past.has(day) == BOTH
+    await janitor.drop_partitions()
+    assert past.has(day) == []
 
 
 @pytest.mark.usefixtures("hasty")

@@ -7,6 +7,7 @@ until it has been carried out; what it then answers is what the log says.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 from uuid import UUID
@@ -15,7 +16,7 @@ import uuid_utils
 from webhook.v1 import delivery_pb2, service_pb2
 
 from ..domain import envelope, matching
-from ..domain.errors import FailedPrecondition, NotFound, Unavailable, Violation
+from ..domain.errors import FailedPrecondition, NotFound, Overloaded, Unavailable, Violation
 from ..domain.ids import delivery_id_text, shard_of
 from ..domain.model import Delivery, DeliveryStatus, WebhookStatus
 from ..store import commands, history, webhooks
@@ -30,6 +31,7 @@ from .calls import Call, refuse_if, server_stopping
 TEST_EVENT_TYPE: Final = "webhook.test"
 TEST_DATA: Final = b'{"test":true}'
 TEST_WAIT_SECONDS: Final = 25.0  # the engine gives a test 20 s
+TESTS_WAITING_MAX: Final = 20  # calls of one customer: each of them waits for a receiver that may take long
 ACT_WAIT_SECONDS: Final = 5.0
 _TAKE_SECONDS: Final = 1.0
 
@@ -42,6 +44,7 @@ class ActionMethods:
         self._tail = tail
         self._hints = hints
         self._clock = clock
+        self._testing = Counter[int]()  # calls in progress, by customer
 
     async def test(self, request: service_pb2.TestWebhookRequest, call: Call) -> service_pb2.TestWebhookResponse:
         """Sends one request now, and returns what came of it."""
@@ -56,6 +59,22 @@ class ActionMethods:
             data_json = convert.read_data_json(request.data_json, "data_json", violations)
         refuse_if(violations)
         await webhooks.get(self._database, customer_id, webhook_id)  # or NOT_FOUND
+        if self._testing[customer_id] >= TESTS_WAITING_MAX:
+            message = (
+                f"{TESTS_WAITING_MAX} tests of customer {customer_id} are waiting for answers already; retry later"
+            )
+            raise Overloaded("TOO_MANY_TESTS", message, 1.0)
+        self._testing[customer_id] += 1
+        try:
+            return await self._test(customer_id, webhook_id, event_type, data_json)
+        finally:
+            self._testing[customer_id] -= 1
+            if not self._testing[customer_id]:
+                del self._testing[customer_id]
+
+    async def _test(
+        self, customer_id: int, webhook_id: int, event_type: str, data_json: bytes
+    ) -> service_pb2.TestWebhookResponse:
         body, data_start = envelope.render_body(event_type, int(self._clock.unix_seconds()), data_json)
         event_id = UUID(int=uuid_utils.uuid7(nanoseconds=int(self._clock.unix_seconds() * 1e9)).int)
         event = TestEvent(event_id, customer_id, webhook_id, event_type, body, data_start)

@@ -16,6 +16,7 @@ from .errors import Violation
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 KEYWORDS_MAX: Final = 10_000  # with every reference written out
 KEYWORDS_OF_A_VALUE_MAX: Final = 500
+STEPS_MAX: Final = 500_000  # of taking it apart, 0.5 s: a look for one name or index in one subschema
 IN_PLACE_DEPTH_MAX: Final = 100
 UNEVALUATED_DEPTH_MAX: Final = 3  # the cost doubles with each
 _PATTERN_WEIGHT: Final = 20  # in keywords; the price of a pattern that has many states
@@ -64,6 +65,7 @@ class Shape:
         self._subschemas: dict[str, Subschema] = {}  # by their places and anchors
         self._references: dict[str, str] = {}  # by their places
         self._keyword_count = 0
+        self._step_count = 0
         self._root = schema
         self._find(schema, "#")
         for place, reference in self._references.items():
@@ -129,6 +131,11 @@ class Shape:
             )
         if self._keyword_count > KEYWORDS_MAX:
             raise _bad(f"has more than {KEYWORDS_MAX} keywords when its references are written out")
+        self._step_count += len(here) * sum(
+            len(schema.get("properties", ())) + len(schema.get("prefixItems", ())) for schema, _ in here
+        )
+        if self._step_count > STEPS_MAX:
+            raise _bad("has too many names and items when its references are written out")
         return max([keywords, *(self._most_from(below, depth + 1) for below in _below(here))])
 
     def _gather(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -36,6 +37,8 @@ log = structlog.get_logger(__name__)
 TEST_TIMEOUT_SECONDS_MAX: Final = 20.0  # so that its caller, who waits for it, hears of it in time
 TEST_AGE_SECONDS_MAX: Final = 60.0  # nobody waits for one that is older
 _TESTS_MAX: Final = 50  # at once
+_TESTS_PER_CUSTOMER_MAX: Final = 10  # of these: a receiver may take 20 s, and others test theirs too
+_FAULT_PAUSE_SECONDS: Final = 1.0
 _COMMANDS_PER_LOOK: Final = 2500
 _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -63,6 +66,7 @@ class Commands:
         self._taken: set[Key] = set()
         self._journal = SettledJournal()
         self._tests: dict[int, asyncio.Task[None]] = {}  # one at a time for each webhook
+        self._testing = Counter[int]()  # how many of these each customer has
         self._wake = asyncio.Event()
         self._stopping = False
         self.on_restarted: Callable[[set[int]], None] = _ignore
@@ -171,13 +175,19 @@ class Commands:
     def _start_test(self, command: Command) -> None:
         if command.webhook_id in self._tests or len(self._tests) >= _TESTS_MAX:
             return  # it waits for its turn in the table
+        if self._testing[command.customer_id] >= _TESTS_PER_CUSTOMER_MAX:
+            return
+        self._testing[command.customer_id] += 1
         self._taken.add(command.key)
         task = asyncio.create_task(self._test(command), name=f"test {command.webhook_id}")
         self._tests[command.webhook_id] = task
-        task.add_done_callback(lambda _: self._test_ended(command.webhook_id))
+        task.add_done_callback(lambda _: self._test_ended(command))
 
-    def _test_ended(self, webhook_id: int) -> None:
-        self._tests.pop(webhook_id, None)
+    def _test_ended(self, command: Command) -> None:
+        self._tests.pop(command.webhook_id, None)
+        self._testing[command.customer_id] -= 1
+        if not self._testing[command.customer_id]:
+            del self._testing[command.customer_id]
         self._wake.set()
 
     async def _test(self, command: Command) -> None:
@@ -190,7 +200,10 @@ class Commands:
                 self._settler.add_command(tested)
         except (SenderFault, Unavailable) as error:
             log.warning("test not made", webhook_id=command.webhook_id, error=type(error).__name__)
-            self._taken.discard(command.key)
+            try:
+                await asyncio.sleep(_FAULT_PAUSE_SECONDS)  # else it is tried as fast as the database answers
+            finally:
+                self._taken.discard(command.key)
         except asyncio.CancelledError:
             self._taken.discard(command.key)
             raise

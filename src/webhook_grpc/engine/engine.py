@@ -132,7 +132,7 @@ class Engine:
             webhook_changed=hints.webhook_changed,
         )
         self.finder.on_found = self.dispatcher.start_soon
-        self.ownership.is_idle = lambda shard: self.lanes.is_idle(shard) and self.commands.is_idle(shard)
+        self.ownership.is_idle = self._is_idle
         self.ownership.on_gained = self._gained
         self.ownership.before_release = self.flows.save
         self.ownership.on_leaving = self.lanes.close_shards
@@ -195,6 +195,10 @@ class Engine:
         self.dispatcher.gained(shards)
         self.finder.gained(shards)
         self.commands.wake()
+
+    def _is_idle(self, shard: int) -> bool:
+        """Whether a shard can be given back: nothing that was begun for it is unsettled."""
+        return self.lanes.is_idle(shard) and self.commands.is_idle(shard)
 
     def _lost(self, shards: set[int]) -> None:
         self.lanes.forget_shards(shards)

@@ -103,7 +103,10 @@ class Janitor:
         return False
 
     async def drop_partitions(self) -> bool:
-        """Drops those that are older than they are kept."""
+        """Drops those that are older than they are kept: events first.
+
+        The log stays until all of these are gone: without it they would look undelivered, and be replayed as such.
+        """
         has_more = False
         for table in TABLES:
             result = await retention.drop_partitions(self._database, table, self._policy.days_of(table))
@@ -114,6 +117,8 @@ class Janitor:
                 log.warning("partitions not dropped: somebody reads them; tried again later", names=result.in_use)
             if result.undelivered:
                 log.warning("partitions not dropped: deliveries have not ended", names=result.undelivered)
+            if result.in_use or result.has_more:
+                break
         return has_more
 
     async def delete_keys(self) -> bool:

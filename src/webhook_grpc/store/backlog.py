@@ -311,11 +311,16 @@ async def with_bodies(
 async def _logged(
     connection: LoopConnection, rows: Sequence[FoundRow], events: Mapping[UUID, _Known]
 ) -> dict[tuple[int, UUID], _Known]:
-    """What the log knows of deliveries that were tried before their events went; their ending must agree with it."""
-    tried = [row for row in rows if row.attempt and row.event_id not in events]
-    if not tried:
+    """What the log knows of deliveries whose events went; their ending must agree with it.
+
+    It knows those that were tried, and those that somebody began anew.
+    """
+    known = [
+        row for row in rows if (row.attempt or row.trigger is not Trigger.SCHEDULED) and row.event_id not in events
+    ]
+    if not known:
         return {}
-    parameters = {"webhook_id": [row.webhook_id for row in tried], "event_id": [row.event_id for row in tried]}
+    parameters = {"webhook_id": [row.webhook_id for row in known], "event_id": [row.event_id for row in known]}
     found = await connection.rows(LOGGED, parameters)
     return {(webhook_id, event_id): (event_type, at, b"") for webhook_id, event_id, event_type, at in found}
 

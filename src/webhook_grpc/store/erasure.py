@@ -129,6 +129,13 @@ WITH gone AS (
 DELETE FROM webhook_health h USING gone WHERE h.webhook_id = gone.id
 """
 
+# What a transaction of an application brought in after the webhook was gone (docs/sql.md): it belongs to no webhook, so
+# nobody finds and ends it. Reads the whole outbox.
+DELETE_ORPHANS: Final = """
+DELETE FROM deliveries d
+WHERE d.customer_id = %(customer_id)s AND NOT EXISTS (SELECT 1 FROM webhooks w WHERE w.id = d.webhook_id)
+"""
+
 # No row: something is left, or it was asked for anew.
 COMPLETE: Final = """
 UPDATE erasures SET completed_at = now()
@@ -204,5 +211,6 @@ async def advance(database: Database, erasure: Erasure) -> Advance:
     if not is_quiet:
         return Advance(Progress.WAITING, deleted)
     await database.rows(DELETE_WEBHOOKS, parameters)
+    await database.rows(DELETE_ORPHANS, parameters)
     is_complete = bool(await database.rows(COMPLETE, parameters))
     return Advance(Progress.COMPLETE if is_complete else Progress.MORE, deleted)

@@ -55,7 +55,8 @@ ORDER BY w.moved_at, w.webhook_id
 LIMIT %(limit)b::integer
 """
 
-# Nothing unless the replay stands where the step began. One that another replay is about to begin anew is skipped.
+# Nothing unless the replay stands where the step began. One that another replay is about to begin anew is skipped, and
+# asked for beforehand: an insert would wait for the owner that is carrying it out, which may wait for this replay's row.
 ADVANCE: Final = """
 WITH turn AS MATERIALIZED (
     SELECT r.replay_id, r.customer_id, w.webhook_id
@@ -70,6 +71,11 @@ WITH turn AS MATERIALIZED (
     SELECT t.webhook_id %% %(shard_count)b::integer, t.webhook_id, c.event_id, 'replay', t.customer_id, t.replay_id,
         c.at
     FROM chosen c, turn t
+    WHERE NOT EXISTS (
+        SELECT 1 FROM commands k
+        WHERE k.shard = t.webhook_id %% %(shard_count)b::integer AND k.webhook_id = t.webhook_id
+            AND k.event_id = c.event_id AND k.command = 'replay'
+    )
     ORDER BY c.event_id
     ON CONFLICT (shard, webhook_id, event_id, command) DO NOTHING
     RETURNING 1
@@ -90,12 +96,17 @@ RETURNING (SELECT count(*) FROM commanded)
 
 # What a cancelled replay has not sent: what is not begun anew yet is left as it was, the rest its owners cancel. Run
 # again until nothing is left, because an owner may be about to begin something anew while this is run. A 'cancel' that
-# names a replay is for what that replay has begun, and for nothing that came after it.
+# names a replay is for what that replay has begun, and for nothing that came after it. What an owner is carrying out is
+# left to it: each would wait for rows of the other, and an owner that waits settles nothing.
 SWEEP: Final = """
-WITH dropped AS (
-    DELETE FROM commands c USING replays r
+WITH free AS MATERIALIZED (
+    SELECT c.shard, c.webhook_id, c.event_id, c.command
+    FROM replays r JOIN commands c ON c.replay_id = r.replay_id AND c.command = 'replay'
     WHERE r.replay_id = %(replay_id)b::bigint AND r.status = 'cancelled'
-        AND c.replay_id = r.replay_id AND c.command = 'replay'
+    FOR UPDATE OF c SKIP LOCKED
+), dropped AS (
+    DELETE FROM commands c USING free f
+    WHERE c.shard = f.shard AND c.webhook_id = f.webhook_id AND c.event_id = f.event_id AND c.command = f.command
     RETURNING c.shard
 ), cancelled AS (
     INSERT INTO commands (shard, webhook_id, event_id, command, customer_id, replay_id, created_at)
