@@ -262,8 +262,11 @@ class Lanes:
         return True
 
     def unbar(self, webhook_id: int, event_id: UUID) -> None:
-        """The delivery is cancelled, or is not going to be."""
+        """The delivery is cancelled, or is not going to be: then its row is to be read again."""
         self._barred.discard((webhook_id, event_id))
+        lane = self._lanes.get(webhook_id)
+        if lane is not None:
+            lane.behind = True
 
     # --- what time changes -----------------------------------------------------------------------------------------
 
