@@ -393,7 +393,8 @@ EXPENSIVE: list[Any] = [
     {"allOf": [{"allOf": [{"allOf": [{"unevaluatedItems": {}}], "unevaluatedItems": {}}], "unevaluatedItems": {}}],
      "unevaluatedItems": {}},
     {"patternProperties": {f"^{n}": {"patternProperties": {f"^{m}": {} for m in range(10)}} for n in range(10)}},
-    {"$defs": {"a": {"properties": {f"{n:x}": True for n in range(3000)}}}, "prefixItems": [{"$ref": "#/$defs/a"}] * 1500},
+    {"$defs": {"a": {"properties": {f"{n:x}": True for n in range(3000)}}},
+     "prefixItems": [{"$ref": "#/$defs/a"}] * 1500},
 ]  # fmt: skip
 
 
