@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.api.asking import OTHER_CUSTOMER, full_replay, pages, refusal
 from tests.support.postgres import TestPostgres
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.api import replays as api
+from webhook_grpc.store import choosing
 
 FAILED = delivery_pb2.DELIVERY_STATUS_FAILED
 DAY = 86_400
@@ -269,3 +271,24 @@ async def test_replays_are_listed_newest_first_by_status(service: Service) -> No
     refused = await refusal(page_of(page_token=first.next_page_token, statuses=[replay_pb2.REPLAY_STATUS_RUNNING]))
     assert refused.reason == "PAGE_TOKEN_INVALID"
     assert (await refusal(page_of(statuses=[0]))).fields == ["statuses"]
+
+
+async def test_dry_runs_leave_the_database_to_others(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One may go through 31 days for ten seconds; with as many at once as there are calls nobody else gets through."""
+    begun, end = asyncio.Event(), asyncio.Event()
+
+    async def count(*_: Any) -> choosing.Count:
+        begun.set()
+        await end.wait()
+        return choosing.Count(7, None)
+
+    monkeypatch.setattr(choosing, "count", count)
+    first = asyncio.create_task(create(service, dry_run=True))
+    await begun.wait()
+
+    refused = await refusal(create(service, dry_run=True))
+
+    assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_DRY_RUNS")
+    end.set()
+    assert (await first).delivery_count == 7
+    assert (await create(service, dry_run=True)).delivery_count == 7

@@ -32,7 +32,10 @@ async def test_a_published_event_reaches_the_receiver_signed_and_is_told_live(
     assert delivery.webhook_id == webhook.webhook_id
     assert delivery.attempt_count == 1
     assert delivery.last_attempt.response_body == b"ok"
-    assert await service.delivery(delivery.delivery_id) == delivery
+    shown = await service.delivery(delivery.delivery_id)
+    shown.last_attempt.ClearField("response_text")  # which the stream leaves out, as it does the size
+    shown.last_attempt.ClearField("request_bytes")
+    assert shown == delivery
 
 
 async def test_a_failing_receiver_is_tried_again_until_it_recovers(

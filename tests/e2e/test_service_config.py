@@ -83,7 +83,7 @@ def test_the_config_retries_what_is_safe_to_repeat_and_nothing_else() -> None:
 
     assert {name["service"] for name in names} == {SERVICE.full_name}
     assert len(names) == len({name["method"] for name in names})
-    reads = {name for name in METHODS if name.startswith(("Get", "List"))}
+    reads = {name for name in METHODS if name.startswith(("Get", "List", "Explain"))}
     assert {name["method"] for name in names} == reads | {"PublishEvent", "BatchPublishEvents"}
     assert {"WatchDeliveries"} == STREAMS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from uuid import UUID
 
@@ -21,9 +22,12 @@ from tests.support.store import (
     succeeded,
 )
 from webhook_grpc.domain.cursor import Position
+from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.model import DeliveryStatus
+from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.retry import Settlement
+from webhook_grpc.engine.janitor import Janitor
 from webhook_grpc.store import erasure, feed, history, ownership
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.delivery_lists import FIRST, DeliveryFilter, list_deliveries
@@ -333,3 +337,23 @@ async def test_what_an_open_transaction_brought_in_later_is_erased_by_the_next_c
 
     assert postgres.rows("SELECT event_id FROM events") == []
     assert postgres.rows("SELECT event_id FROM deliveries") == []
+
+
+async def test_a_customer_that_can_not_be_erased_holds_up_no_other(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await erasure.request(database, CUSTOMER)
+    await erasure.request(database, OTHER)
+    advance = erasure.advance
+
+    async def failing(database: Database, running: Erasure) -> erasure.Advance:
+        if running.customer_id == CUSTOMER:
+            raise Unavailable("STORAGE_UNAVAILABLE", "too slow")
+        return await advance(database, running)
+
+    monkeypatch.setattr(erasure, "advance", failing)
+    janitor = Janitor(database, RetentionPolicy(30, 30, 168), lambda: True, lambda _: None)
+    for _ in range(4):
+        with contextlib.suppress(Unavailable):
+            await janitor.erase_customers()
+    assert [left.customer_id for left in await erasure.running(database)] == [CUSTOMER]

@@ -11,7 +11,7 @@ from webhook.v1 import replay_pb2, service_pb2
 
 from ..domain import replay as domain
 from ..domain import validation
-from ..domain.errors import FailedPrecondition, NotFound, Violation
+from ..domain.errors import FailedPrecondition, NotFound, Overloaded, Violation
 from ..domain.ids import INT64_MAX
 from ..domain.model import DeliveryStatus, WebhookStatus
 from ..domain.replay import Replay, ReplaySpec, ReplayStatus
@@ -26,6 +26,7 @@ from .filters import webhook_id_violations
 from .paging import PageToken, fitting, page_size
 
 DRY_RUN_SECONDS_MAX: Final = 10.0
+DRY_RUNS_MAX: Final = 3  # at once, one of each customer: all that time they keep a connection of the pool busy
 
 REPLAY_STATUSES: Final = {
     ReplayStatus.RUNNING: replay_pb2.REPLAY_STATUS_RUNNING,
@@ -44,6 +45,7 @@ class ReplayMethods:
         self._clock = clock
         self._hints = hints
         self._replays_max = replays_max
+        self._counting = set[int]()  # customers whose dry runs are in progress
 
     async def create(self, request: service_pb2.CreateReplayRequest, call: Call) -> replay_pb2.Replay:
         """Starts a replay, or counts what it would choose."""
@@ -84,7 +86,15 @@ class ReplayMethods:
                 )
 
     async def _dry_run(self, spec: ReplaySpec) -> replay_pb2.Replay:
-        count = await choosing.count(self._database, spec, DRY_RUN_SECONDS_MAX)
+        if spec.customer_id in self._counting or len(self._counting) >= DRY_RUNS_MAX:
+            raise Overloaded(
+                "TOO_MANY_DRY_RUNS", "this server is counting for another dry run already; retry later", 5.0
+            )
+        self._counting.add(spec.customer_id)
+        try:
+            count = await choosing.count(self._database, spec, DRY_RUN_SECONDS_MAX)
+        finally:
+            self._counting.discard(spec.customer_id)
         message = _spec_message(spec)
         message.delivery_count = count.delivery_count
         message.progress_time.CopyFrom(convert.timestamp(spec.progress_time(count.position)))

@@ -70,6 +70,7 @@ class Janitor:
             Step("erase customers", _ERASE_SECONDS, self.erase_customers),
         )
         self._due_at: dict[str, float] = {}
+        self._erased_last = 0
 
     async def run(self) -> None:
         """Does what is due until it is cancelled."""
@@ -147,9 +148,15 @@ class Janitor:
         return _log_deleted("deleted webhooks purged", count, retention.ROWS_PER_BATCH)
 
     async def erase_customers(self) -> bool:
-        """Goes on with erasing customers: with each a little, so that none waits for another."""
+        """Goes on with erasing customers: with each a little, so that none waits for another.
+
+        If that fails with one, the next try begins behind it: what fails again and again must not hold up the others.
+        """
         has_more = False
-        for running in await erasure.running(self._database):
+        waiting = await erasure.running(self._database)
+        begin = next((n for n, one in enumerate(waiting, 1) if one.customer_id == self._erased_last), 0)
+        for running in (*waiting[begin:], *waiting[:begin]):
+            self._erased_last = running.customer_id
             advance = await erasure.advance(self._database, running)
             for webhook_id in advance.deleted_webhook_ids:
                 self._webhook_changed(webhook_id)

@@ -30,8 +30,8 @@ LIMIT %(limit)b::integer
 """
 
 # Decided by where the delivery stands: in the last row that the log has of it, else in the outbox at its event's
-# created_at, else there is none, and the webhook's patterns are asked. No attempt is older than its event, which spares
-# partitions.
+# created_at, else there is none, and the webhook's patterns are asked. No attempt is older than its event, but
+# for a clock set back; that spares partitions.
 CHOOSE: Final = """
 SELECT e.event_id, w.id
 FROM unnest(%(event_id)b::uuid[], %(created_at)b::timestamptz[], %(patterns)b::text[])
@@ -41,7 +41,7 @@ JOIN webhooks w ON w.customer_id = %(customer_id)b::bigint AND w.status IN ('act
 LEFT JOIN LATERAL (
     SELECT a.status FROM attempts a
     WHERE a.webhook_id = w.id AND a.event_created_at = e.created_at AND a.event_id = e.event_id
-        AND a.created_at >= e.created_at
+        AND a.created_at >= e.created_at - interval '10 minutes'
     ORDER BY a.seq DESC
     LIMIT 1
 ) logged ON true

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum, auto
 from typing import Final
 
+from ..domain.ids import ID_TIME_SLACK
 from .db import Database
 from .partitions import first_id
 
@@ -24,7 +25,6 @@ KEYS_PER_BATCH: Final = 5000
 RUNNING_MAX: Final = 100
 # Longer than any statement may take: one that began before the request may commit after it, with what the customer had.
 LATE_SECONDS_MAX: Final = 600
-_ID_SKEW: Final = timedelta(minutes=1)  # between the clock that an id was made by and the database's
 
 REQUEST: Final = """
 INSERT INTO erasures (customer_id, requested_at, completed_at) VALUES (%(customer_id)s, now(), NULL)
@@ -193,7 +193,7 @@ async def advance(database: Database, erasure: Erasure) -> Advance:
     parameters = {
         "customer_id": erasure.customer_id,
         "requested_at": erasure.requested_at,
-        "event_bound": first_id(erasure.requested_at + _ID_SKEW),
+        "event_bound": first_id(erasure.requested_at + ID_TIME_SLACK),
         "log_rows": LOG_ROWS_PER_BATCH,
         "events": EVENTS_PER_BATCH,
         "keys": KEYS_PER_BATCH,

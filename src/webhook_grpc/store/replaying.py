@@ -56,7 +56,7 @@ LIMIT %(limit)b::integer
 """
 
 # Nothing unless the replay stands where the step began. One that another replay is about to begin anew is skipped, and
-# asked for beforehand: an insert would wait for the owner that is carrying it out, which may wait for the replay's row.
+# asked for beforehand: an insert would wait for the owner that carries it out, who may wait for this replay's row.
 ADVANCE: Final = """
 WITH turn AS MATERIALIZED (
     SELECT r.replay_id, r.customer_id, w.webhook_id

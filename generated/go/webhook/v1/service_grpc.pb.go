@@ -85,7 +85,8 @@ type WebhookServiceClient interface {
 	// until secret_overlap_end_time.
 	RotateWebhookSecret(ctx context.Context, in *RotateWebhookSecretRequest, opts ...grpc.CallOption) (*Webhook, error)
 	// Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
-	// not an error of the call. The attempt is in the history and the stream; it counts for nothing else.
+	// not an error of the call. The attempt is in the history and the stream; it counts for nothing else. 20 calls of one
+	// customer may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
 	TestWebhook(ctx context.Context, in *TestWebhookRequest, opts ...grpc.CallOption) (*TestWebhookResponse, error)
 	// Returns the numbers of one webhook: what came of its attempts in a window, and how it stands now.
 	GetWebhookStats(ctx context.Context, in *GetWebhookStatsRequest, opts ...grpc.CallOption) (*GetWebhookStatsResponse, error)
@@ -123,7 +124,8 @@ type WebhookServiceClient interface {
 	// Tells every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
 	// The first message comes at once; an empty message is a heartbeat.
 	WatchDeliveries(ctx context.Context, in *WatchDeliveriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchDeliveriesResponse], error)
-	// Starts a replay: past events are delivered once more. With dry_run it only counts them.
+	// Starts a replay: past events are delivered once more. With dry_run it only counts them: one such call of a customer
+	// may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
 	CreateReplay(ctx context.Context, in *CreateReplayRequest, opts ...grpc.CallOption) (*Replay, error)
 	// Returns one replay with its progress.
 	GetReplay(ctx context.Context, in *GetReplayRequest, opts ...grpc.CallOption) (*Replay, error)
@@ -486,7 +488,8 @@ type WebhookServiceServer interface {
 	// until secret_overlap_end_time.
 	RotateWebhookSecret(context.Context, *RotateWebhookSecretRequest) (*Webhook, error)
 	// Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
-	// not an error of the call. The attempt is in the history and the stream; it counts for nothing else.
+	// not an error of the call. The attempt is in the history and the stream; it counts for nothing else. 20 calls of one
+	// customer may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
 	TestWebhook(context.Context, *TestWebhookRequest) (*TestWebhookResponse, error)
 	// Returns the numbers of one webhook: what came of its attempts in a window, and how it stands now.
 	GetWebhookStats(context.Context, *GetWebhookStatsRequest) (*GetWebhookStatsResponse, error)
@@ -524,7 +527,8 @@ type WebhookServiceServer interface {
 	// Tells every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
 	// The first message comes at once; an empty message is a heartbeat.
 	WatchDeliveries(*WatchDeliveriesRequest, grpc.ServerStreamingServer[WatchDeliveriesResponse]) error
-	// Starts a replay: past events are delivered once more. With dry_run it only counts them.
+	// Starts a replay: past events are delivered once more. With dry_run it only counts them: one such call of a customer
+	// may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
 	CreateReplay(context.Context, *CreateReplayRequest) (*Replay, error)
 	// Returns one replay with its progress.
 	GetReplay(context.Context, *GetReplayRequest) (*Replay, error)

@@ -267,7 +267,8 @@ class WebhookServiceServicer(object):
 
     def TestWebhook(self, request, context):
         """Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
-        not an error of the call. The attempt is in the history and the stream; it counts for nothing else.
+        not an error of the call. The attempt is in the history and the stream; it counts for nothing else. 20 calls of one
+        customer may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -390,7 +391,8 @@ class WebhookServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CreateReplay(self, request, context):
-        """Starts a replay: past events are delivered once more. With dry_run it only counts them.
+        """Starts a replay: past events are delivered once more. With dry_run it only counts them: one such call of a customer
+        may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -69,7 +69,8 @@ class WebhookServiceStub:
     """
     TestWebhook: _grpc.UnaryUnaryMultiCallable[_service_pb2.TestWebhookRequest, _service_pb2.TestWebhookResponse]
     """Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
-    not an error of the call. The attempt is in the history and the stream; it counts for nothing else.
+    not an error of the call. The attempt is in the history and the stream; it counts for nothing else. 20 calls of one
+    customer may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
     """
     GetWebhookStats: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetWebhookStatsRequest, _service_pb2.GetWebhookStatsResponse]
     """Returns the numbers of one webhook: what came of its attempts in a window, and how it stands now."""
@@ -112,7 +113,9 @@ class WebhookServiceStub:
     The first message comes at once; an empty message is a heartbeat.
     """
     CreateReplay: _grpc.UnaryUnaryMultiCallable[_service_pb2.CreateReplayRequest, _replay_pb2.Replay]
-    """Starts a replay: past events are delivered once more. With dry_run it only counts them."""
+    """Starts a replay: past events are delivered once more. With dry_run it only counts them: one such call of a customer
+    may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
+    """
     GetReplay: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetReplayRequest, _replay_pb2.Replay]
     """Returns one replay with its progress."""
     ListReplays: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListReplaysRequest, _service_pb2.ListReplaysResponse]
@@ -162,7 +165,8 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     """
     TestWebhook: _aio.UnaryUnaryMultiCallable[_service_pb2.TestWebhookRequest, _service_pb2.TestWebhookResponse]  # type: ignore[assignment]
     """Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
-    not an error of the call. The attempt is in the history and the stream; it counts for nothing else.
+    not an error of the call. The attempt is in the history and the stream; it counts for nothing else. 20 calls of one
+    customer may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
     """
     GetWebhookStats: _aio.UnaryUnaryMultiCallable[_service_pb2.GetWebhookStatsRequest, _service_pb2.GetWebhookStatsResponse]  # type: ignore[assignment]
     """Returns the numbers of one webhook: what came of its attempts in a window, and how it stands now."""
@@ -205,7 +209,9 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     The first message comes at once; an empty message is a heartbeat.
     """
     CreateReplay: _aio.UnaryUnaryMultiCallable[_service_pb2.CreateReplayRequest, _replay_pb2.Replay]  # type: ignore[assignment]
-    """Starts a replay: past events are delivered once more. With dry_run it only counts them."""
+    """Starts a replay: past events are delivered once more. With dry_run it only counts them: one such call of a customer
+    may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
+    """
     GetReplay: _aio.UnaryUnaryMultiCallable[_service_pb2.GetReplayRequest, _replay_pb2.Replay]  # type: ignore[assignment]
     """Returns one replay with its progress."""
     ListReplays: _aio.UnaryUnaryMultiCallable[_service_pb2.ListReplaysRequest, _service_pb2.ListReplaysResponse]  # type: ignore[assignment]
@@ -306,7 +312,8 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.TestWebhookResponse, _abc.Awaitable[_service_pb2.TestWebhookResponse]]:
         """Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
-        not an error of the call. The attempt is in the history and the stream; it counts for nothing else.
+        not an error of the call. The attempt is in the history and the stream; it counts for nothing else. 20 calls of one
+        customer may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
         """
 
     @_abc_1.abstractmethod
@@ -451,7 +458,9 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.CreateReplayRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_replay_pb2.Replay, _abc.Awaitable[_replay_pb2.Replay]]:
-        """Starts a replay: past events are delivered once more. With dry_run it only counts them."""
+        """Starts a replay: past events are delivered once more. With dry_run it only counts them: one such call of a customer
+        may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
+        """
 
     @_abc_1.abstractmethod
     def GetReplay(
