@@ -151,6 +151,7 @@ class EventMethods:
         """
         judged = list(results)
         rules = await self._event_types.rules({event.event_type for event in results if isinstance(event, NewEvent)})
+        are_checked = any(of_type.has_schema for of_type in rules.values())  # else this takes no time worth a turn
         refused: dict[int, NewEvent] = {}
         for index, (event, request) in enumerate(zip(results, requests, strict=True)):
             if not isinstance(event, NewEvent):
@@ -160,7 +161,7 @@ class EventMethods:
                 judged[index] = error
                 if event.request_id is not None:
                     refused[index] = event
-            if len(event.body) > _BODY_BYTES_AT_ONCE or not (index + 1) % _READ_AT_ONCE:
+            if are_checked and (len(event.body) > _BODY_BYTES_AT_ONCE or not (index + 1) % _READ_AT_ONCE):
                 await asyncio.sleep(0)
         if refused:
             before = await outbox.published_before(self._database, list(refused.values()))

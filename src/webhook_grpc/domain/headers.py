@@ -51,7 +51,12 @@ def shown_headers(envelope: Envelope, own_names: Iterable[str], unix_seconds: in
 
 def kept_headers(received: Mapping[str, str]) -> dict[str, str]:
     """Of an answer's headers those that the history keeps; `received` takes names in any case."""
-    return {name: _printable(received[name]) for name in RESPONSE_HEADERS_KEPT if name in received}
+    kept: dict[str, str] = {}
+    for name in RESPONSE_HEADERS_KEPT:
+        value = received.get(name)
+        if value is not None:
+            kept[name] = _printable(value)
+    return kept
 
 
 def _fixed(envelope: Envelope) -> dict[str, str]:
@@ -66,5 +71,7 @@ def _fixed(envelope: Envelope) -> dict[str, str]:
 
 def _printable(value: str) -> str:
     """A receiver may send any bytes, which HTTP clients pass on as lone surrogates; no text column takes those."""
+    if len(value) <= RESPONSE_HEADER_CHARACTERS_MAX and value.isascii() and value.isprintable():
+        return value  # as nearly all are
     text = value[:RESPONSE_HEADER_CHARACTERS_MAX].encode("ascii", "backslashreplace").decode("ascii")
     return "".join(character if character.isprintable() else "?" for character in text)[:RESPONSE_HEADER_CHARACTERS_MAX]

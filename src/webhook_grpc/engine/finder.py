@@ -76,6 +76,7 @@ class Finder:
         self._webhooks = webhooks
         self._flows = flows
         self._journal = SettledJournal()
+        self._has_cancelled = False  # else nothing need be looked up for it
         self._discover_at = 0.0
         self._hinted = set[int]()
         self._wake = asyncio.Event()
@@ -114,6 +115,7 @@ class Finder:
     def cancelled(self, webhook_id: int, event_id: UUID) -> None:
         """The database has ended this delivery, whichever attempt was next: the same holds for its rows."""
         self._journal.add((webhook_id, event_id))
+        self._has_cancelled = True
 
     def expect(self) -> Reading:
         """Rows are about to be made or read."""
@@ -328,7 +330,7 @@ class Finder:
             return False
         if self._journal.settled_since(delivery.key, reading.mark):
             return False
-        if self._journal.settled_since((delivery.webhook_id, delivery.event_id), reading.mark):
+        if self._has_cancelled and self._journal.settled_since((delivery.webhook_id, delivery.event_id), reading.mark):
             return False
         now = time.monotonic()
         lane = self._lanes.open(delivery.webhook_id, delivery.customer_id, shard, now)

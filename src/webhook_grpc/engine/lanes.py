@@ -121,7 +121,7 @@ class Lanes:
 
     def is_hungry(self, lane: Lane, now: float) -> bool:
         """Whether the table may have something for the lane that it should be given."""
-        if lane.behind and self.room(lane, now) and self.is_low(lane, now):
+        if lane.behind and self.is_low(lane, now) and self.room(lane, now):
             return True
         return lane.replays_behind and self.replay_room(lane, now) > 0 and self.is_low_on_replays(lane, now)
 

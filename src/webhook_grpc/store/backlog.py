@@ -7,7 +7,7 @@ else.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -214,8 +214,8 @@ async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) ->
             "fresh": [request.is_fresh for request in requests],
         },
     )
-    found = [_found(row) for row in rows]
-    return [replace(row, is_fresh=True) if requests[row.request].is_fresh else row for row in found]
+    fresh = [request.is_fresh for request in requests]
+    return [_found(row, fresh) for row in rows]
 
 
 async def replaying(connection: LoopConnection, shards: Collection[int]) -> list[tuple[int, int]]:
@@ -237,18 +237,20 @@ async def fetch_replays(connection: LoopConnection, rooms: Sequence[tuple[int, i
     return [_found(row) for row in rows]
 
 
-def _found(row: Row) -> FoundRow:
+def _found(row: Row, fresh: Sequence[bool] = ()) -> FoundRow:
+    """A row of FETCH. `fresh`: which requests asked for fresh ones; none of them if it is left out."""
     ord_, webhook_id, event_id, due_at, customer_id, attempt, danger, trigger, replay_id = row
+    number: int = ord_ - 1
     return FoundRow(
-        request=ord_ - 1,
+        request=number,
         webhook_id=webhook_id,
         event_id=event_id,
         due_at=due_at,
         customer_id=customer_id,
         attempt=attempt,
         danger=Danger(danger),
-        is_fresh=False,
-        trigger=_TRIGGERS.get(trigger, Trigger.SCHEDULED),
+        is_fresh=bool(fresh) and fresh[number],
+        trigger=Trigger.SCHEDULED if trigger is None else _TRIGGERS.get(trigger, Trigger.SCHEDULED),
         replay_id=replay_id,
     )
 

@@ -153,6 +153,11 @@ class TypeRules:
         """Another one after each change."""
         return self.version, self.updated_at
 
+    @property
+    def has_schema(self) -> bool:
+        """Whether data has to be checked, which takes time."""
+        return self._json_schema is not None
+
     @cached_property
     def schema(self) -> Schema | None:
         """What the data must fit, compiled when it is first needed. Raises FailedPrecondition if it can't be used.
