@@ -2,7 +2,7 @@
 --
 -- For applications that share this database: publish_event publishes in the application's own transaction. What that
 -- commits is delivered like any other event; what it rolls back never existed. It takes no lock that the service waits
--- for, and sends no NOTIFY (which would serialise commits): owners find the rows by looking. See docs/decisions/0014.
+-- for, and sends no NOTIFY (which would serialise commits): owners find the rows by looking. See docs/decisions/0013.
 --
 -- Text with backslashes stands in dollar quotes, which mean the same under every setting of the caller's session.
 
