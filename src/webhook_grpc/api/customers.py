@@ -17,7 +17,7 @@ from .calls import Call, refuse_if
 
 _WORK_SECONDS_MAX: Final = 5.0  # then the answer is that it is not complete, and the rest goes in the background
 _WORK_SHARE_MAX: Final = 0.5  # of the time that a call may take
-_WAIT_SECONDS: Final = 0.05
+_WAIT_SECONDS: Final = 0.05  # between looks at whether the owners have cancelled what was pending
 
 
 class CustomerMethods:

@@ -162,7 +162,7 @@ class EventMethods:
                 if event.request_id is not None:
                     refused[index] = event
             if are_checked and (len(event.body) > _BODY_BYTES_AT_ONCE or not (index + 1) % _READ_AT_ONCE):
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # a check of large data takes milliseconds: others get a turn
         if refused:
             before = await outbox.published_before(self._database, list(refused.values()))
             for index, answer in zip(refused, before, strict=True):
