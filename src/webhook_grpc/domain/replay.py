@@ -10,13 +10,11 @@ from typing import Final
 from uuid import UUID
 
 from .errors import Violation
-from .ids import event_id_time, first_event_id
+from .ids import earliest_id, event_id_time, latest_id
 from .matching import matches
 from .model import DeliveryStatus
 
 WINDOW_MAX: Final = timedelta(days=31)
-# Events are gone through in the order of their ids, which are made a little before they are stored.
-_ID_AHEAD_MAX: Final = timedelta(minutes=10)
 NO_END: Final = datetime(9998, 12, 31, tzinfo=UTC)  # later than any call
 DEFAULT_STATUSES: Final = (DeliveryStatus.FAILED, DeliveryStatus.CANCELLED, DeliveryStatus.EXPIRED)
 
@@ -53,12 +51,12 @@ class ReplaySpec:
     @property
     def first_position(self) -> UUID:
         """Before the id of every event that can be of the window."""
-        return UUID(int=max(0, first_event_id(self.start_time - _ID_AHEAD_MAX).int - 1))
+        return UUID(int=max(0, earliest_id(self.start_time).int - 1))
 
     @property
     def end_position(self) -> UUID:
         """After the id of every event that can be of the window."""
-        return first_event_id(self.end_time + _ID_AHEAD_MAX)
+        return latest_id(self.end_time)
 
     def progress_time(self, position: UUID | None) -> datetime:
         """Up to which time of the window events have been looked at, to the millisecond; None: all have been."""

@@ -15,9 +15,8 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Final
 
-from ..domain.ids import ID_TIME_SLACK
+from ..domain.ids import latest_id
 from .db import Database
-from .partitions import first_id
 
 LOG_ROWS_PER_BATCH: Final = 1000
 EVENTS_PER_BATCH: Final = 500  # each may have 256 KiB
@@ -193,7 +192,7 @@ async def advance(database: Database, erasure: Erasure) -> Advance:
     parameters = {
         "customer_id": erasure.customer_id,
         "requested_at": erasure.requested_at,
-        "event_bound": first_id(erasure.requested_at + ID_TIME_SLACK),
+        "event_bound": latest_id(erasure.requested_at),
         "log_rows": LOG_ROWS_PER_BATCH,
         "events": EVENTS_PER_BATCH,
         "keys": KEYS_PER_BATCH,
