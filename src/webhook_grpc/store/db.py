@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, LiteralString, Protocol
+from typing import Final, LiteralString, Protocol
 
 import psycopg
 import structlog
@@ -21,10 +22,12 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from ..domain.errors import Unavailable
+from . import session
+from .session import Pooling as Pooling  # noqa: PLC0414 - for whoever makes DatabaseOptions
+from .session import Row as Row  # noqa: PLC0414 - for whoever runs statements
 
 log = structlog.get_logger(__name__)
 
-Row = tuple[Any, ...]
 Params = Mapping[str, object] | Sequence[object] | None
 
 # Losing against a concurrent statement: the same statement may be run again.
@@ -47,20 +50,29 @@ class DatabaseOptions:
     pool_timeout_seconds: float
     pool_waiting_max: int
     statement_timeout_seconds: float
+    pooling: Pooling = Pooling.NONE
 
 
-def connection_arguments() -> dict[str, Any]:
-    """What every connection is opened with. A peer that vanished is noticed within about ten seconds."""
-    return {
-        "autocommit": True,
-        "connect_timeout": 5,
-        "keepalives": 1,
-        "keepalives_idle": 5,
-        "keepalives_interval": 2,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 10_000,
-        "application_name": "webhook-grpc",
-    }
+async def connect(options: DatabaseOptions, name: str) -> AsyncConnection[Row]:
+    """Opens a connection with our session settings. Raises psycopg.Error.
+
+    `name` says in pg_stat_activity whose it is.
+    """
+    connection: AsyncConnection[Row] = await AsyncConnection.connect(
+        options.conninfo, **session.connection_arguments(name, options.pooling)
+    )
+    try:
+        await _prepare(connection, options)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+async def _prepare(connection: AsyncConnection[Row], options: DatabaseOptions) -> None:
+    """Behind a transaction pooler nothing may be set: the next client of the session would have it."""
+    if options.pooling is not Pooling.TRANSACTION:
+        await session.set_session(connection, options.statement_timeout_seconds)
 
 
 @contextlib.contextmanager
@@ -104,7 +116,8 @@ class Database:
         self.options = options
         self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
             options.conninfo,
-            kwargs=connection_arguments(),
+            kwargs=session.connection_arguments("pool", options.pooling),
+            configure=functools.partial(_prepare, options=options),
             min_size=1,
             max_size=options.pool_size,
             timeout=options.pool_timeout_seconds,
@@ -119,7 +132,7 @@ class Database:
         """Connects. Raises Unavailable if the database can't be reached."""
         with translated_errors():
             async with asyncio.timeout(self.options.statement_timeout_seconds):
-                async with await AsyncConnection.connect(self.options.conninfo, **connection_arguments()):
+                async with await connect(self.options, "start"):
                     pass
         await self._pool.open()
 
@@ -182,7 +195,7 @@ class LoopConnection:
 
     async def _connected(self) -> AsyncConnection[Row]:
         if self._connection is None or self._connection.closed:
-            self._connection = await AsyncConnection.connect(self._options.conninfo, **connection_arguments())
+            self._connection = await connect(self._options, self._name)
             log.debug("connected", connection=self._name)
         return self._connection
 

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
-from psycopg import AsyncConnection
 
 from ..domain.errors import Unavailable
-from .db import DatabaseOptions, LoopConnection, connection_arguments, translated_errors
+from .db import DatabaseOptions, LoopConnection, connect, translated_errors
 
 log = structlog.get_logger(__name__)
 
@@ -133,9 +132,7 @@ class HintListener:
         while True:
             try:
                 with translated_errors():
-                    async with await AsyncConnection.connect(
-                        self._options.conninfo, **connection_arguments()
-                    ) as connection:
+                    async with await connect(self._options, "listen") as connection:
                         await connection.execute(LISTEN)
                         async for notification in connection.notifies():
                             self._hear(notification.payload)

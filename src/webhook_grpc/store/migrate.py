@@ -19,7 +19,7 @@ import yoyo
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import parse_uri
 
-from .db import Row, connection_arguments
+from .session import Row, connection_arguments
 
 _POST: Final = ".post"
 MIGRATIONS: Final = Path(__file__).with_name("migrations")

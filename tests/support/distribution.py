@@ -1,0 +1,138 @@
+"""The Postgres of the distribution (Debian's packages): JIT, its own defaults, the server that people have.
+
+Tests that need it, or another program of the distribution, are skipped where it is not installed. With `CI=true` that
+is a failure: `.ci/packages` lists what `.ci/run` installs.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, LiteralString
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+_BIN_FOLDERS: Final = "/usr/lib/postgresql"
+_START_SECONDS_MAX: Final = 60
+
+
+@functools.cache
+def bin_path() -> Path | None:
+    """The folder of the newest `initdb` and `postgres` of the distribution, 15 or newer; None if there is none."""
+    versions = [path for path in Path(_BIN_FOLDERS).glob("*") if path.name.isdigit() and int(path.name) >= 15]
+    found = [path / "bin" for path in versions if (path / "bin" / "initdb").exists()]
+    return max(found, key=lambda path: int(path.parent.name), default=None)
+
+
+def need(program: str) -> str:
+    """The path of a program. Skips the test where it is missing, but fails it where CI should have installed it."""
+    path = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/usr/bin")
+    return path or _missing(program)
+
+
+def need_faketime() -> str:
+    """The path of libfaketime, for LD_PRELOAD. Skips or fails as `need`."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    return str(found[0]) if found else _missing("libfaketime")
+
+
+def need_postgres() -> Path:
+    """The folder of the distribution's Postgres programs. Skips or fails as `need`."""
+    return bin_path() or Path(_missing("postgresql"))
+
+
+def _missing(package: str) -> str:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{package} is missing; .ci/packages should have brought it")
+    pytest.skip(f"needs Debian's package {package}")
+
+
+class DistributionPostgres:
+    """A cluster of the distribution's Postgres, made for a test: on loopback and on a socket, fsync off unless set."""
+
+    def __init__(self, settings: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None) -> None:
+        """Makes and starts it. `settings` go to postgresql.conf; `environment` to the server (LD_PRELOAD, say)."""
+        self._bin = need_postgres()
+        self._directory = Path(tempfile.mkdtemp(prefix="webhook-grpc-debian-"))
+        self._user = "postgres" if os.geteuid() == 0 else None  # Postgres does not run as root
+        self._role = self._user or pwd.getpwuid(os.geteuid()).pw_name
+        if self._user:
+            shutil.chown(self._directory, "postgres", "postgres")
+        self.data = self._directory / "data"
+        self.environment = dict(environment or {})
+        self.port = _free_port()
+        self._run("initdb", "-D", str(self.data), "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        self.configure({"fsync": "off", "max_connections": "100", **(settings or {})})
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """A connection string for its database `postgres`, as its superuser."""
+        return make_conninfo(host="127.0.0.1", port=self.port, user=self._role, dbname="postgres")
+
+    @property
+    def log(self) -> str:
+        """What the server has logged."""
+        return (self._directory / "log").read_text()
+
+    def configure(self, settings: Mapping[str, str]) -> None:
+        """Adds lines to postgresql.conf; the next start, or `pg_reload_conf()`, takes them up."""
+        with (self.data / "postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+
+    def start(self) -> None:
+        """Starts it and returns when it accepts connections."""
+        options = f"-p {self.port} -k {self._directory} -c listen_addresses=127.0.0.1"
+        log = str(self._directory / "log")
+        self._run(
+            "pg_ctl", "-D", str(self.data), "-l", log, "-o", options, "-w", "-t", str(_START_SECONDS_MAX), "start"
+        )
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stops it: `immediate` is a crash, without a checkpoint."""
+        self._run("pg_ctl", "-D", str(self.data), "-m", mode, "-w", "stop")
+
+    def remove(self) -> None:
+        """Stops it, whatever state it is in, and removes its folder."""
+        if (self.data / "postmaster.pid").exists():
+            self._run("pg_ctl", "-D", str(self.data), "-m", "immediate", "-w", "stop", check=False)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def new_database(self, name: str, options: LiteralString = "") -> str:
+        """Makes a database and returns its connection string."""
+        make = sql.Composed([sql.SQL("CREATE DATABASE "), sql.Identifier(name), sql.SQL(" "), sql.SQL(options)])
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(make)
+        return make_conninfo(self.url, dbname=name)
+
+    def _run(self, program: str, *arguments: str, check: bool = True) -> None:
+        done = subprocess.run(
+            [str(self._bin / program), *arguments],
+            check=False,
+            cwd="/",
+            env={**os.environ, "LC_ALL": "C.UTF-8", **self.environment},
+            user=self._user,
+            group=self._user,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # not a pipe: the server would inherit it and keep it open
+            stderr=subprocess.DEVNULL,
+        )
+        if check and done.returncode:
+            log = self._directory / "log"
+            raise AssertionError(f"{program} failed: {log.read_text()[-2000:] if log.exists() else done.returncode}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
