@@ -32,13 +32,14 @@ from .domain.sealing import KEY_BYTES, Sealer
 from .engine.engine import Engine
 from .settings import Settings, SettingsError, Token, decode_secret_key
 from .store.clock import DatabaseClock
-from .store.db import Database, DatabaseOptions
+from .store.db import Database, DatabaseOptions, Pooling
 from .store.event_types import EventTypes
 from .store.group_commit import GroupLimits
 from .store.hints import HintListener, Hints
 from .store.migrate import check_schema
 from .store.partitions import ensure_partitions
 from .store.publisher import Publisher
+from .store.server_checks import check_server
 from .store.tail import Tail
 
 log = structlog.get_logger(__name__)
@@ -64,6 +65,7 @@ class App:
             pool_timeout_seconds=settings.database_timeout_seconds,
             pool_waiting_max=settings.calls_max,
             statement_timeout_seconds=settings.database_timeout_seconds,
+            pooling=Pooling(settings.database_pooler),
         )
         self._clock = DatabaseClock()
         sealer = Sealer(secret_keys)
@@ -131,8 +133,15 @@ class App:
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Serves when it returns. Raises AddressInUse, or Unavailable if the database can't be reached."""
+        """Serves when it returns.
+
+        Raises AddressInUse, ServerRefused, or Unavailable if the database can't be reached.
+        """
         self.port = self._server.bind()
+        warnings = await check_server(self.database.options)
+        for warning in warnings:
+            log.warning("acknowledged events are not safe", problem=warning)
+        self._server.show_warnings(warnings)
         await self.database.open()
         await self._clock.synchronise(self.database)
         await ensure_partitions(self.database)

@@ -19,6 +19,7 @@ from .domain.errors import Unavailable
 from .settings import Settings, SettingsError, load_settings, unknown_variables
 from .store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from .store.migrate import DatabaseUnreachable, SchemaError, migrate
+from .store.server_checks import ServerRefused
 
 _EXAMPLE = """\
 webhook-grpc {version} serves gRPC on {address}
@@ -153,6 +154,7 @@ def _explained_failures() -> Generator[None]:
         _Failure,
         SettingsError,
         SchemaError,
+        ServerRefused,
         DatabaseUnreachable,
         EmbeddedPostgresError,
     ) as error:
