@@ -40,8 +40,8 @@ format: .venv/dev ## format code and protos
 generate: .venv/dev ## write generated/ from protos/
 	$(BIN)/python scripts/generate.py
 
-bench: .venv/demo ## measure publish and delivery rates on this machine
-	@$(BIN)/python benchmarks/throughput.py
+bench: .venv/dev ## measure rates and CPU time an event on the embedded Postgres, beside DATABASE=postgresql://… if given
+	@$(BIN)/python benchmarks/throughput.py $(if $(DATABASE),--database "$(DATABASE)") $(ARGS)
 
 faults: .venv/dev ## run every fault of tests/faults once, longer than `make test` does, and print a table
 	@$(BIN)/python -m tests.faults --seconds 15
