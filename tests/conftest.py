@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
@@ -16,6 +17,15 @@ from tests.support.receiver import Receiver
 from tests.support.service import ServiceFactory
 from webhook_grpc.engine.janitor import Janitor
 from webhook_grpc.engine.overdue import Overdue
+from webhook_grpc.logs import configure_logging
+from webhook_grpc.settings import Settings
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logging_of_the_service() -> None:
+    """Services that run inside the tests' process log as the real one does on a terminal."""
+    configure_logging(Settings.model_construct(log_format="console", log_level="info"))
+    structlog.configure(cache_logger_on_first_use=False)  # the simulation listens to what loggers say
 
 
 @pytest.fixture(scope="session")
