@@ -11,7 +11,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 FRAMES_MAX: Final = 20  # of each exception: half of them the first, half the last
 EXCEPTIONS_MAX: Final = 8  # with causes and the members of groups
@@ -84,7 +84,7 @@ def _related(error: BaseException | None) -> Iterator[tuple[str, BaseException]]
         elif one.__context__ is not None and not one.__suppress_context__:
             waiting.append(("while handling", one.__context__))
         if isinstance(one, BaseExceptionGroup):
-            members: tuple[BaseException, ...] = one.exceptions
+            members = cast("BaseExceptionGroup[BaseException]", one).exceptions
             waiting.extend(("with", member) for member in members[:EXCEPTIONS_MAX])
 
 

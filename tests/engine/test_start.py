@@ -109,7 +109,9 @@ async def test_a_start_that_fails_at_its_last_step_closes_what_it_had_opened(
     assert session.closed
     assert not [task.get_name() for task in app._loops if not task.done()]  # pyright: ignore[reportPrivateUsage]
     assert postgres.rows("SELECT count(*) FROM shards WHERE owner IS NOT NULL") == [(0,)]
-    ours = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'webhook%'"
+    ours = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'webhook%'"
+    )
     while postgres.rows(ours) != [(0,)]:  # Postgres needs a moment to see that they are closed
         await asyncio.sleep(0.01)
     with socket.create_server(("127.0.0.1", app.port)):

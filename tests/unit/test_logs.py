@@ -50,9 +50,9 @@ def deep(depth: int, secret: object) -> None:
 def hostile_failure() -> None:
     """Raises an exception that is large in every way."""
     secret = [Hostile()]
-    password = "hunter2" * 10  # noqa: F841 - what must not be shown
+    password = "hunter2" * 10  # must not be shown
     try:
-        deep(900, secret)
+        deep(900, [secret, password])
     except ValueError as error:
         raise ExceptionGroup("several", [error, KeyError(secret)] * 50) from error
 
@@ -106,7 +106,7 @@ def test_causes_are_shown_each_once_and_a_circle_of_them_ends() -> None:
 def test_a_long_chain_of_causes_is_cut() -> None:
     error: BaseException = ValueError("0")
     for number in range(1, 1000):
-        error, error.__cause__ = ValueError(str(number)), error  # noqa: PLW2901
+        error, error.__cause__ = ValueError(str(number)), error
     assert len(tracebacks.as_records(error)) == tracebacks.EXCEPTIONS_MAX
 
 
