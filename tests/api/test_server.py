@@ -26,6 +26,7 @@ from tests.api.asking import (
     refusal,
     valid_requests,
 )
+from tests.support import pace
 from tests.support.postgres import TestPostgres, query
 from tests.support.receiver import Gate, Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
@@ -49,7 +50,7 @@ async def check_health(service: Service, name: str) -> int:
         request_serializer=health.HealthCheckRequest.SerializeToString,
         response_deserializer=health.HealthCheckResponse.FromString,
     )
-    return (await check(health.HealthCheckRequest(service=name), timeout=10)).status
+    return (await check(health.HealthCheckRequest(service=name), timeout=pace.scaled(10))).status
 
 
 def watch_health(service: Service, name: str = "") -> Any:
@@ -58,7 +59,7 @@ def watch_health(service: Service, name: str = "") -> Any:
         "/grpc.health.v1.Health/Watch",
         request_serializer=health.HealthCheckRequest.SerializeToString,
         response_deserializer=health.HealthCheckResponse.FromString,
-    )(health.HealthCheckRequest(service=name), timeout=20)
+    )(health.HealthCheckRequest(service=name), timeout=pace.scaled(20))
 
 
 @pytest.mark.parametrize("name", ["", "webhook.v1.WebhookService"])
@@ -83,7 +84,7 @@ async def reflect(service: Service, reflection_name: str, **request: Any) -> Any
         f"/{reflection_name}/ServerReflectionInfo",
         request_serializer=reflection.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection.ServerReflectionResponse.FromString,
-    )(timeout=10)
+    )(timeout=pace.scaled(10))
     await call.write(reflection.ServerReflectionRequest(**request))
     response = await call.read()
     await call.done_writing()
@@ -373,7 +374,7 @@ async def test_a_caller_that_leaves_frees_its_place(services: ServiceFactory, mo
     call = asyncio.ensure_future(ask(service, "GetWebhook", valid_requests(world)["GetWebhook"]))
     await entered.wait()
     call.cancel()
-    async with asyncio.timeout(10):
+    async with pace.timeout(10):
         await left.wait()
     monkeypatch.setattr(webhooks, "get", get)
 
@@ -386,7 +387,7 @@ async def test_a_caller_that_leaves_frees_its_place(services: ServiceFactory, mo
 async def trailing_request_id(service: Service, request: bytes, *sent: str) -> str:
     channel: Any = service.channel
     call = channel.unary_unary("/webhook.v1.WebhookService/GetWebhook")(
-        request, metadata=[("x-request-id", value) for value in sent], timeout=10
+        request, metadata=[("x-request-id", value) for value in sent], timeout=pace.scaled(10)
     )
     await call.code()
     [found] = [value for key, value in await call.trailing_metadata() if key == "x-request-id"]
@@ -415,7 +416,7 @@ async def test_a_stream_has_a_request_id_too(services: ServiceFactory) -> None:
     service = await services.start()
     channel: Any = service.channel
     call = channel.unary_stream(f"/{SERVICE.full_name}/WatchDeliveries")(
-        b"\xff", metadata=[("x-request-id", "stream-1")], timeout=10
+        b"\xff", metadata=[("x-request-id", "stream-1")], timeout=pace.scaled(10)
     )
 
     assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT

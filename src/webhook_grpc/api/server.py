@@ -71,6 +71,7 @@ class Server:
         if reflection_enabled:
             _add_reflection(self._server, [SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME])
         self._address = address
+        self._is_started = False
 
     def bind(self) -> int:
         """Takes the address and returns its port. Raises AddressInUse."""
@@ -84,6 +85,7 @@ class Server:
     async def start(self) -> None:
         """Starts to serve."""
         await self.set_serving(True)
+        self._is_started = True
         await self._server.start()
 
     async def set_serving(self, serving: bool) -> None:
@@ -101,6 +103,13 @@ class Server:
         self._calls.stopping = True
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_seconds)
+
+    async def abandon(self) -> None:
+        """Gives the address back after a start of the process that failed. Calls that come meanwhile are refused."""
+        self._calls.stopping = True
+        if not self._is_started:
+            await self._server.start()  # gRPC closes only the sockets of a server that was started
+        await self._server.stop(0)
 
 
 _HealthServicer: Any = cast("Any", health).aio.HealthServicer  # its types lack the aio form
