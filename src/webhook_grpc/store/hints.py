@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from ..domain.errors import Unavailable
-from .db import DatabaseOptions, LoopConnection, connect, translated_errors
+from .db import DatabaseOptions, LoopConnection
 
 log = structlog.get_logger(__name__)
 
@@ -121,7 +121,7 @@ class HintListener:
         on_webhooks_changed: Callable[[set[int]], None],
         on_logged: Callable[[], None],
     ) -> None:
-        self._options = options
+        self._connection = LoopConnection(options, "listen")
         self._on_due = on_due
         self._on_commanded = on_commanded
         self._on_webhooks_changed = on_webhooks_changed
@@ -131,11 +131,7 @@ class HintListener:
         """Listens until it is cancelled."""
         while True:
             try:
-                with translated_errors():
-                    async with await connect(self._options, "listen") as connection:
-                        await connection.execute(LISTEN)
-                        async for notification in connection.notifies():
-                            self._hear(notification.payload)
+                await self._connection.listen(LISTEN, self._hear)
             except Unavailable:
                 log.debug("listener disconnected")
             await asyncio.sleep(_RECONNECT_SECONDS)  # polling serves meanwhile
