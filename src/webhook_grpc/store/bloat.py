@@ -29,7 +29,8 @@ async def vacuum_outbox(database: Database, dead_rows_max: int = DEAD_ROWS_MAX) 
     [(dead_rows,)] = await database.rows(DEAD_ROWS)
     if dead_rows <= dead_rows_max:
         return 0
-    connection = LoopConnection(replace(database.options, statement_timeout_seconds=VACUUM_SECONDS_MAX), "vacuum")
+    options = replace(database.options, statement_timeout_seconds=VACUUM_SECONDS_MAX, loops=[])
+    connection = LoopConnection(options, "vacuum")
     try:
         await connection.rows(VACUUM)
     finally:

@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from ..domain.errors import Unavailable
-from .db import DatabaseOptions, LoopConnection, Pooling, connect, translated_errors
+from .db import DatabaseOptions, LoopConnection, Pooling
 
 log = structlog.get_logger(__name__)
 
@@ -123,7 +123,8 @@ class HintListener:
         on_webhooks_changed: Callable[[set[int]], None],
         on_logged: Callable[[], None],
     ) -> None:
-        self._options = options
+        self._connection = LoopConnection(options, "listen")
+        self._is_deaf = options.pooling is Pooling.TRANSACTION
         self._on_due = on_due
         self._on_commanded = on_commanded
         self._on_webhooks_changed = on_webhooks_changed
@@ -131,15 +132,11 @@ class HintListener:
 
     async def run(self) -> None:
         """Listens until it is cancelled. Behind a pooler in transaction mode there is nothing to hear."""
-        if self._options.pooling is Pooling.TRANSACTION:
+        if self._is_deaf:
             await asyncio.Event().wait()
         while True:
             try:
-                with translated_errors():
-                    async with await connect(self._options, "listen") as connection:
-                        await connection.execute(LISTEN)
-                        async for notification in connection.notifies():
-                            self._hear(notification.payload)
+                await self._connection.listen(LISTEN, self._hear)
             except Unavailable:
                 log.debug("listener disconnected")
             await asyncio.sleep(_RECONNECT_SECONDS)  # polling serves meanwhile

@@ -15,7 +15,8 @@ from uuid import UUID
 from psycopg import AsyncConnection, sql
 
 from ..domain.errors import Unavailable
-from .db import RETRYABLE_SQLSTATES, Database, Row, run
+from .db import Database, Row, run
+from .failures import LOST_RACES
 
 Table = Literal["events", "attempts"]
 TABLES: Final[tuple[Table, ...]] = ("events", "attempts")
@@ -55,7 +56,7 @@ async def ensure_partitions_at_start(database: Database) -> None:
         try:
             await make_partitions(database, days)
         except Unavailable as error:
-            if getattr(error.__cause__, "sqlstate", None) not in RETRYABLE_SQLSTATES:
+            if getattr(error.__cause__, "sqlstate", None) not in LOST_RACES:
                 raise
             if loop.time() >= deadline:
                 raise Unavailable(
