@@ -94,9 +94,9 @@ class EmbeddedPostgres:
 def _with_its_user(get_server: Callable[[], Any], lock: Any) -> Any:
     """Returns the server's handle. As root, the library makes the user that Postgres runs as, if there is none yet.
 
-    It takes no lock for that. Of two processes that do it in the same second, the second one's `useradd` fails, or gives
-    the user another number after the first one has used it. So our processes do it one after the other; and beside
-    another program it is tried again.
+    It takes no lock for that. Of two processes that do it in the same second, the second one's `useradd` fails, or
+    gives the user another number after the first one has used it. So our processes do it one after the other; and
+    beside another program it is tried again.
     """
     is_locked = os.geteuid() == 0 and _is_acquired(lock)
     try:
