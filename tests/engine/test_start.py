@@ -23,6 +23,8 @@ from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.store import partitions
 from webhook_grpc.store.db import Database
 
+pytestmark = pytest.mark.fast
+
 
 @contextlib.asynccontextmanager
 async def another_making_partitions(postgres: TestPostgres) -> AsyncGenerator[None]:

@@ -8,7 +8,6 @@ import pytest
 
 from tests.long import FAULT_FIGURES, Part, Run, figures, parts
 
-
 FAULT_FIGURES_SAID = (
     "5 rounds, 100 events, 300 deliveries, 310 requests, 0 lost, 2 (9) duplicated (in flight), 0 gaps, "
     "1.0 s drained at most, 0.2 s late (99 %), 0 violations"
