@@ -28,9 +28,11 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Multiplies the time-out of each test by the pace."""
-    usual = float(config.getini("timeout"))
+    """Multiplies the time-out of each test by the pace, and marks the unit tests as fast."""
+    usual, unit = float(config.getini("timeout")), Path(__file__).parent / "unit"
     for item in items:
+        if item.path.is_relative_to(unit):
+            item.add_marker("fast")
         marker = item.get_closest_marker("timeout")
         seconds = float(marker.args[0]) if marker is not None else usual
         item.add_marker(pytest.mark.timeout(pace.scaled(seconds)), append=False)

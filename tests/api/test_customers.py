@@ -18,6 +18,8 @@ from tests.support.receiver import Gate, Received, Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.store import erasure
 
+pytestmark = pytest.mark.fast
+
 CANARY = "canary"
 
 

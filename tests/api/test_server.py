@@ -214,7 +214,7 @@ async def test_without_its_database_every_method_is_unavailable(
     url = postgres.create_database(name)
     await asyncio.to_thread(migrate, url)
     services.database_url = url
-    service = await services.start(database_timeout_seconds=0.5)
+    service = await services.start(database_timeout_seconds=pace.scaled(1.0))
     world = await furnish(service)
 
     postgres.drop_database(name)
@@ -256,7 +256,7 @@ async def test_after_its_connections_were_cut_the_service_goes_on(
 async def test_a_database_that_does_not_answer_is_unavailable_in_time(
     services: ServiceFactory, postgres: TestPostgres
 ) -> None:
-    service = await services.start(database_timeout_seconds=0.3)
+    service = await services.start(database_timeout_seconds=pace.scaled(0.5))
     world = await furnish(service)
 
     with psycopg.connect(postgres.url) as blocker:
@@ -345,7 +345,7 @@ async def test_more_calls_than_served_at_once_are_refused(
 async def test_a_call_ends_at_the_deadline_of_the_server(
     services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = await services.start(call_seconds_max=1.0)
+    service = await services.start(call_seconds_max=pace.scaled(1.0))
     world = await furnish(service)
 
     async def hang(*_: object) -> None:

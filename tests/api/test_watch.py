@@ -313,7 +313,7 @@ async def test_a_reader_that_falls_behind_catches_up_from_the_log(services: Serv
 async def test_a_reader_that_stops_reading_is_let_go_and_may_resume(
     services: ServiceFactory, receiver: Receiver
 ) -> None:
-    service = await services.start(stream_write_seconds_max=0.5)
+    service = await services.start(stream_write_seconds_max=pace.scaled(0.5))
     await service.create_webhook(receiver.on("/large", answer(200, "x" * 16_000)))
     options = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
     async with grpc.aio.insecure_channel(service.address, options=options) as channel:

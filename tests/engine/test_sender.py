@@ -147,7 +147,7 @@ async def test_a_receiver_that_hangs_is_a_timeout(sender: Sender, receiver: Rece
     result = await sender.send(request(receiver.on("/hang", gate), timeout_seconds=0.3))
     gate.opened.set()
     assert (result.outcome, result.response_status) == (Outcome.TIMEOUT, None)
-    assert asyncio.get_running_loop().time() - started_at < 2
+    assert asyncio.get_running_loop().time() - started_at < pace.scaled(2)
 
 
 async def drip(writer: asyncio.StreamWriter, piece: bytes) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.support import pace
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET_KEY, ServiceFactory, test_settings
@@ -21,6 +22,8 @@ from webhook_grpc.app import App
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.store import partitions
 from webhook_grpc.store.db import Database
+
+pytestmark = pytest.mark.fast
 
 
 @contextlib.asynccontextmanager
@@ -89,7 +92,7 @@ async def test_a_start_that_never_gets_the_lock_fails_with_a_sentence(
 ) -> None:
     async with another_making_partitions(postgres):
         with pytest.raises(Unavailable, match="something else in the database has held their locks all the time"):
-            await services.start(database_timeout_seconds=2.0)
+            await services.start(database_timeout_seconds=pace.scaled(2.0))
     await services.start()
 
 
