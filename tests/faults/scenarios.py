@@ -9,7 +9,7 @@ import asyncio
 import signal
 from collections.abc import Sequence
 
-from . import command_faults, database_faults, environment_faults, poison_faults, webhook_faults
+from . import command_faults, database_faults, environment_faults, jam_faults, poison_faults, webhook_faults
 from .cluster import LEASE_SECONDS
 from .endpoints import DEFAULT_PLAN, FLAKY_PLAN, EndpointPlan
 from .faulty import POINTS
@@ -93,6 +93,7 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario("SIGTERM", terminate),
     Scenario("SIGSTOP", pause_beyond_lease, plan=HELD_PLAN),
     *database_faults.SCENARIOS,
+    *jam_faults.SCENARIOS,
     *environment_faults.SCENARIOS,
     *webhook_faults.SCENARIOS,
     *poison_faults.SCENARIOS,
