@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from random import Random
@@ -92,7 +93,7 @@ class Crowd:
             return False
         if not all(result.HasField("published") for result in answer.results):
             return False
-        self.acknowledged_at.append(asyncio.get_running_loop().time())
+        self.acknowledged_at.append(time.time())
         self.request_ids += [one.request_id for one in request.requests]
         return True
 
