@@ -81,6 +81,7 @@ class App:
         self._hints.on_webhooks_changed = self.engine.webhooks.hint
         self._hints.on_commanded = self.engine.commands.wake
         self._hints.on_logged = self._tail.hint
+        self._clock.on_step(self._tail.clock_stepped)
         self._publisher = Publisher(
             options,
             GroupLimits(
@@ -92,6 +93,7 @@ class App:
             settings.webhooks_per_customer_max,
             self.engine.finder,
             self._hints,
+            self._make_partitions,
         )
         authenticator = Authenticator(load_tokens(settings), anonymous_allowed=settings.anonymous_allowed)
         calls = Calls(
@@ -172,6 +174,9 @@ class App:
         await self._tail.close_connection()
         await self.database.close()
         log.info("stopped")
+
+    async def _make_partitions(self) -> None:
+        await ensure_partitions(self.database)
 
     async def _watch_health(self) -> None:
         """SERVING exactly while the lease is renewed, which takes the database."""

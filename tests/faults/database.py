@@ -22,7 +22,7 @@ from webhook_grpc.store.migrate import migrate
 from .history import LogRow, Pending, Shown
 
 CONNECTIONS_MAX = 60
-_TEMPLATE = "webhook_faults_template"
+TEMPLATE = "webhook_faults_template"
 
 LOG: LiteralString = """
 SELECT shard, seq, webhook_id, event_id, attempt_count, status, outcome, extract(epoch FROM created_at)::float8,
@@ -57,7 +57,7 @@ class DatabaseServer:
         self.crash()
         self.start_again()
         query(self.url, "CREATE DATABASE webhook_faults_template")
-        migrate(make_conninfo(self.url, dbname=_TEMPLATE))
+        migrate(make_conninfo(self.url, dbname=TEMPLATE))
 
     def stop(self) -> None:
         """Stops it and removes its folder."""
@@ -79,7 +79,7 @@ class DatabaseServer:
         name = f"webhook_faults_{self._databases}"
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(_TEMPLATE))
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
             )
         return make_conninfo(self.url, dbname=name)
 

@@ -9,7 +9,7 @@ import asyncio
 import signal
 from collections.abc import Sequence
 
-from . import command_faults, database_faults, environment_faults, poison_faults, webhook_faults
+from . import clock_faults, command_faults, database_faults, environment_faults, poison_faults, webhook_faults
 from .cluster import LEASE_SECONDS
 from .endpoints import DEFAULT_PLAN, FLAKY_PLAN, EndpointPlan
 from .faulty import POINTS
@@ -97,5 +97,6 @@ SCENARIOS: Sequence[Scenario] = (
     *webhook_faults.SCENARIOS,
     *poison_faults.SCENARIOS,
     *command_faults.SCENARIOS,
+    *clock_faults.SCENARIOS,
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from psycopg import AsyncConnection, sql
 
+from ..domain.errors import Unavailable
 from .db import Database, Row, run
 
 Table = Literal["events", "attempts"]
@@ -28,6 +29,11 @@ EXISTING: Final = """
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass(%s)
 """
 TODAY: Final = "SELECT (now() AT TIME ZONE 'UTC')::date"
+
+
+def is_partition_missing(error: Unavailable) -> bool:
+    """Whether a statement failed, and did nothing, because there is no partition for what it wanted to store."""
+    return getattr(error.__cause__, "sqlstate", None) == "23514"
 
 
 async def ensure_partitions(database: Database) -> list[str]:
