@@ -29,6 +29,7 @@ from .endpoints import Endpoints
 from .history import Asked, Endpoint, Fault, History, Poison, Switch
 from .proxy import Proxy
 from .scenario import Scenario
+from .stepped import SteppedServer
 from .violation import Violation
 from .workload import Publisher, ResumingWatcher
 
@@ -143,7 +144,8 @@ class Round:
             drained_seconds = time.monotonic() - ended_at
             await self._until_told()
             assert not any(task.done() for task in self._watching), "a watcher has ended"
-            report = check(await self._history(drained_seconds if is_drained else None))
+            history = await self._history(drained_seconds if is_drained else None)
+            report = check(history, stepped=self.scenario.stepped)
             return replace(report, violations=(*failures, *report.violations))
 
     @contextlib.asynccontextmanager
@@ -182,6 +184,8 @@ class Round:
             await self.endpoints.stop()
             await self.proxy.stop()
             self.names.stop()
+            if isinstance(self.server, SteppedServer):
+                self.server.set_clock(0)
             self.server.drop_database(self.database_url)
 
     async def _until_told(self) -> None:
@@ -192,8 +196,12 @@ class Round:
             async with pace.timeout(self.scenario.told_seconds_max):
                 for watcher in self.watchers:
                     watcher.reading.set()
-                    count = sum(customer_of[row.webhook_id] == watcher.customer_id for row in log)
-                    while watcher.told_once < count:
+                    changes = {
+                        (row.webhook_id, row.event_id, row.attempt_count, row.status)
+                        for row in log
+                        if customer_of[row.webhook_id] == watcher.customer_id
+                    }
+                    while watcher.told_once < len(changes):
                         await asyncio.sleep(0.05)
 
     async def _history(self, drained_seconds: float | None) -> History:

@@ -11,7 +11,15 @@ from collections.abc import Sequence
 
 from tests.support import pace
 
-from . import command_faults, database_faults, environment_faults, jam_faults, poison_faults, webhook_faults
+from . import (
+    clock_faults,
+    command_faults,
+    database_faults,
+    environment_faults,
+    jam_faults,
+    poison_faults,
+    webhook_faults,
+)
 from .cluster import lease_seconds
 from .endpoints import DEFAULT_PLAN, FLAKY_PLAN, EndpointPlan
 from .faulty import POINTS
@@ -100,5 +108,6 @@ SCENARIOS: Sequence[Scenario] = (
     *webhook_faults.SCENARIOS,
     *poison_faults.SCENARIOS,
     *command_faults.SCENARIOS,
+    *clock_faults.SCENARIOS,
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -41,7 +41,11 @@ def server() -> Generator[DistributionPostgres]:
 def new_database(server: DistributionPostgres, request: pytest.FixtureRequest) -> NewDatabase:
     """Makes databases that are named after the test."""
     name = f"d{abs(hash(request.node.name))}"
-    return lambda options="": server.new_database(name, options)
+
+    def new(encoding: str = "UTF8") -> str:
+        return server.new_database(name, encoding)
+
+    return new
 
 
 def refused(url: str) -> str:
@@ -118,7 +122,7 @@ def test_a_read_only_role_is_one_sentence(new_database: NewDatabase) -> None:
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
 def test_an_encoding_that_cannot_hold_every_text_is_refused(encoding: str, new_database: NewDatabase) -> None:
-    url = new_database(f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    url = new_database(encoding)
     assert f"has the encoding {encoding}" in refused(url)
     with pytest.raises(UnsuitableServer, match="ENCODING 'UTF8'"):
         check_schema(url)

@@ -215,7 +215,7 @@ async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) ->
         },
     )
     fresh = [request.is_fresh for request in requests]
-    return [_found(row, fresh) for row in rows]
+    return [found_row(row, fresh) for row in rows]
 
 
 async def replaying(connection: LoopConnection, shards: Collection[int]) -> list[tuple[int, int]]:
@@ -234,11 +234,11 @@ async def fetch_replays(connection: LoopConnection, rooms: Sequence[tuple[int, i
             "room": [room for _, _, room in rooms],
         },
     )
-    return [_found(row) for row in rows]
+    return [found_row(row) for row in rows]
 
 
-def _found(row: Row, fresh: Sequence[bool] = ()) -> FoundRow:
-    """A row of FETCH. `fresh`: which requests asked for fresh ones; none of them if it is left out."""
+def found_row(row: Row, fresh: Sequence[bool] = ()) -> FoundRow:
+    """A row of the outbox as FETCH selects it. `fresh`: which requests asked for fresh ones; none if it is left out."""
     ord_, webhook_id, event_id, due_at, customer_id, attempt, danger, trigger, replay_id = row
     number: int = ord_ - 1
     return FoundRow(
@@ -253,6 +253,15 @@ def _found(row: Row, fresh: Sequence[bool] = ()) -> FoundRow:
         trigger=Trigger.SCHEDULED if trigger is None else _TRIGGERS.get(trigger, Trigger.SCHEDULED),
         replay_id=replay_id,
     )
+
+
+def row_key(after: FoundRow | None) -> dict[str, object]:
+    """The parameters of a statement that goes on behind a row, or begins with the first."""
+    return {
+        "after_webhook": after.webhook_id if after else 0,
+        "after_due_at": after.due_at if after else _BEGINNING,
+        "after_event": after.event_id if after else UUID(int=0),
+    }
 
 
 async def overdue_exist(connection: LoopConnection, bound: UUID) -> bool:
@@ -270,13 +279,11 @@ async def overdue(
         {
             "shard": shard,
             "bound": bound,
-            "after_webhook": after.webhook_id if after else 0,
-            "after_due_at": after.due_at if after else _BEGINNING,
-            "after_event": after.event_id if after else UUID(int=0),
+            **row_key(after),
             "limit": limit,
         },
     )
-    return [_found((1, *row)) for row in rows]
+    return [found_row((1, *row)) for row in rows]
 
 
 async def with_bodies(

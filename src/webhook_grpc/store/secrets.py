@@ -7,6 +7,7 @@ from typing import Final
 
 from ..domain.errors import FailedPrecondition
 from ..domain.model import Webhook
+from .clock import BELIEVED_NOW
 from .db import Database
 from .outbox import request_id_reused
 from .webhooks import COLUMNS, get, webhook_of
@@ -33,8 +34,9 @@ WHERE id = %(id)s AND customer_id = %(customer_id)s AND status <> 'deleted' AND 
 """
 
 # Nobody signs with these any more. Neither version nor updated_at: what callers and engines see does not change.
-FORGET_PREVIOUS: Final = """
-UPDATE webhooks SET previous_secret = NULL, previous_secret_until = NULL WHERE previous_secret_until <= now()
+FORGET_PREVIOUS: Final = f"""
+UPDATE webhooks SET previous_secret = NULL, previous_secret_until = NULL
+WHERE previous_secret_until <= {BELIEVED_NOW}
 """
 
 

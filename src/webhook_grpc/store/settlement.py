@@ -151,8 +151,15 @@ def _settle_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Seq
         "response_body": [(result.response_body or None) if result else None for result in results],
         "own_headers": [" ".join(item.own_headers) or None for item in batch],
         "response_headers": [headers_as_json(result) for result in results],
-        "danger": [Danger.SUSPECT if item.is_interrupted else Danger.NONE for item in batch],
+        "danger": [_danger_after(item) for item in batch],
     }
+
+
+def _danger_after(item: Settled) -> Danger:
+    """A delivery that is rescheduled without an attempt is as dangerous as it was."""
+    if item.result is None:
+        return item.delivery.danger
+    return Danger.SUSPECT if item.is_interrupted else Danger.NONE
 
 
 def fence_parameters(worker: UUID, owned: Mapping[int, OwnedShard]) -> dict[str, object]:
