@@ -25,6 +25,7 @@ from .settings import (
     unknown_variables,
 )
 from .store.conninfo import BadConninfo, checked
+from .store.db import TooFewConnections
 from .store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from .store.migrate import DatabaseUnreachable, SchemaError, migrate
 from .store.server_checks import UnsuitableServer
@@ -164,6 +165,7 @@ def _explained_failures() -> Generator[None]:
         BadConninfo,
         SchemaError,
         DatabaseUnreachable,
+        TooFewConnections,
         UnsuitableServer,
         EmbeddedPostgresError,
     ) as error:

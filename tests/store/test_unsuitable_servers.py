@@ -5,13 +5,15 @@ On the distribution's Postgres, whose defaults are those that people have. `migr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
+from typing import LiteralString, Protocol
 
 import pytest
 from click.testing import CliRunner
 from psycopg.conninfo import make_conninfo
 
 from tests.support.distribution import DistributionPostgres
+from tests.support.pgbouncer import PgBouncer
 from tests.support.postgres import query
 from webhook_grpc.cli import main
 from webhook_grpc.store.migrate import SchemaError, check_schema, migrate
@@ -19,7 +21,11 @@ from webhook_grpc.store.server_checks import UnsuitableServer
 
 pytestmark = pytest.mark.xdist_group("unsuitable servers")
 
-NewDatabase = Callable[..., str]
+
+class NewDatabase(Protocol):
+    """Makes a database and returns its connection string."""
+
+    def __call__(self, options: LiteralString = "") -> str: ...
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +47,11 @@ def server() -> Generator[DistributionPostgres]:
 def new_database(server: DistributionPostgres, request: pytest.FixtureRequest) -> NewDatabase:
     """Makes databases that are named after the test."""
     name = f"d{abs(hash(request.node.name))}"
-    return lambda options="": server.new_database(name, options)
+
+    def make(options: LiteralString = "") -> str:
+        return server.new_database(name, options)
+
+    return make
 
 
 def refused(url: str) -> str:
@@ -143,6 +153,21 @@ def test_only_the_database_has_to_be_right_for_migrate(
 ) -> None:
     monkeypatch.setenv("WEBHOOK_POLL_SECONDS", "often")
     assert "applied 0001" in migrated(new_database())
+
+
+def test_a_transaction_pooler_is_refused(new_database: NewDatabase, server: DistributionPostgres) -> None:
+    """Its sessions belong to everybody: our lock would go to another client, and our settings with it."""
+    url = new_database()
+    for mode in ("transaction", "session"):
+        pooler = PgBouncer(url, mode)
+        try:
+            if mode == "transaction":
+                assert "a pooler in transaction mode; migrate needs a session of its own" in refused(pooler.url)
+                assert query(server.url, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
+            else:
+                assert "applied 0001" in migrated(pooler.url)
+        finally:
+            pooler.stop()
 
 
 def test_a_standby_is_one_sentence(server: DistributionPostgres, new_database: NewDatabase) -> None:

@@ -25,12 +25,11 @@ from .conninfo import checked
 from .migration_files import Migration, migration_names, program_version, read_migrations
 from .migration_steps import Connection, NameTaken, StepBlocked, run_step
 from .server_checks import UnsuitableServer
-from .session import connection_arguments, set_session_sync
+from .session import Pooling, connection_arguments, set_session_sync
 
 LOCK_KEY: Final = int.from_bytes(hashlib.sha256(b"webhook-grpc migrate").digest()[:8], "big", signed=True)
 LOCK_SECONDS_MAX: Final = 3_600.0  # for another migrator, which may be building indexes
 _POLL_SECONDS_MAX: Final = 1.0
-_CHECK_SECONDS: Final = 10.0
 
 # Not `schema_migrations`: applications that share the database have a table of that name.
 CREATE_TABLE: Final = """
@@ -113,7 +112,11 @@ def migrate(conninfo: str, *, before_deployment: bool = False) -> list[str]:
     works with, or could not be changed.
     """
     with _connected(conninfo, "migrate") as connection:
-        _refuse_shared_session(connection, conninfo)
+        _refuse_shared_session(
+            connection,
+            conninfo,
+            "migrate needs a session of its own: run it with a WEBHOOK_DATABASE_URL that leads to Postgres itself",
+        )
         _check_server(connection)
         set_session_sync(connection, None)
         _read_applied(connection).refuse_newer()
@@ -128,9 +131,15 @@ def migrate(conninfo: str, *, before_deployment: bool = False) -> list[str]:
         return [m.name for m in missing if _apply(connection, m, applied)]
 
 
-def check_schema(conninfo: str) -> None:
-    """Raises BadConninfo, DatabaseUnreachable, UnsuitableServer, SchemaError unless this program can work there."""
+def check_schema(conninfo: str, pooling: Pooling = Pooling.NONE) -> None:
+    """Raises BadConninfo, DatabaseUnreachable, UnsuitableServer, SchemaError unless this program can work there.
+
+    Sets nothing; a pooler in transaction mode is refused unless it was declared.
+    """
     with _connected(conninfo, "start") as connection:
+        if pooling is not Pooling.TRANSACTION:
+            remedy = "set WEBHOOK_DATABASE_POOLER=transaction, or give the address of Postgres itself"
+            _refuse_shared_session(connection, conninfo, remedy)
         _check_server(connection)
         applied = _read_applied(connection)
         applied.refuse_newer()
@@ -149,7 +158,7 @@ def check_schema(conninfo: str) -> None:
 def _connected(conninfo: str, name: str) -> Generator[Connection]:
     conninfo = checked(conninfo)
     try:
-        connection = psycopg.connect(conninfo, **connection_arguments(name))
+        connection = psycopg.connect(conninfo, **connection_arguments(name, Pooling.TRANSACTION))
     except psycopg.Error as error:  # its first line names the place; `checked` has seen to it that no password does
         raise DatabaseUnreachable(f"the database cannot be reached: {str(error).splitlines()[0]}") from None
     try:
@@ -170,16 +179,13 @@ def _read_applied(connection: Connection) -> _Applied:
         return _Applied(connection)
 
 
-def _refuse_shared_session(connection: Connection, conninfo: str) -> None:
+def _refuse_shared_session(connection: Connection, conninfo: str, remedy: str) -> None:
     """Another client would have our lock and our settings, and we would have those of others."""
     if not server_checks.is_behind_pooler(connection):
         return
-    with _connected(conninfo, "migrate") as second:
+    with _connected(conninfo, "start") as second:
         if server_checks.is_session_shared(connection, second):
-            raise UnsuitableServer(
-                "a pooler in transaction mode stands between; migrate needs a session of its own: run it with a "
-                "WEBHOOK_DATABASE_URL that leads to Postgres itself"
-            )
+            raise UnsuitableServer(f"WEBHOOK_DATABASE_URL leads to a pooler in transaction mode; {remedy}")
 
 
 def _lock(connection: Connection) -> None:

@@ -6,8 +6,10 @@ from typing import Final
 
 from psycopg import Connection
 
+from .db import Queries
 from .session import Row
 
+DURABILITY: Final = "SELECT current_setting('fsync'), current_setting('full_page_writes')"
 READ_ONLY: Final = "SELECT current_setting('transaction_read_only') = 'on', pg_is_in_recovery(), current_user"
 
 SCHEMA: Final = "SELECT current_schema(), current_user, current_database()"
@@ -29,11 +31,24 @@ WHERE oid IN (to_regclass('events'), to_regclass('attempts')) AND NOT pg_has_rol
 
 BACKEND: Final = "SELECT pg_backend_pid()"
 
-_POOLER_ROUNDS: Final = 3
+_POOLER_ROUNDS: Final = 8
 
 
 class UnsuitableServer(Exception):
     """The server, the database or the role can't be used; the message says what to change."""
+
+
+async def durability_warnings(database: Queries) -> list[str]:
+    """Returns a sentence for each setting of the server with which a crash can lose what was acknowledged.
+
+    Raises Unavailable.
+    """
+    [(fsync, full_page_writes)] = await database.rows(DURABILITY)
+    warnings = {
+        "fsync=off: a crash of the machine can lose acknowledged events and damage the database": fsync,
+        "full_page_writes=off: a crash of the machine can damage the database": full_page_writes,
+    }
+    return [warning for warning, value in warnings.items() if value == "off"]
 
 
 def check_encoding(connection: Connection[Row]) -> None:
