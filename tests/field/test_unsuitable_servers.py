@@ -5,8 +5,7 @@ On the distribution's Postgres, whose defaults are those that people have. `migr
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import LiteralString, Protocol
+from typing import Protocol
 
 import pytest
 from click.testing import CliRunner
@@ -19,28 +18,24 @@ from webhook_grpc.cli import main
 from webhook_grpc.store.migrate import SchemaError, check_schema, migrate
 from webhook_grpc.store.server_checks import UnsuitableServer
 
-pytestmark = pytest.mark.xdist_group("unsuitable servers")
-
 
 class NewDatabase(Protocol):
     """Makes a database and returns its connection string."""
 
-    def __call__(self, options: LiteralString = "") -> str: ...
+    def __call__(self, encoding: str = "UTF8") -> str: ...
 
 
 @pytest.fixture(scope="module")
-def server() -> Generator[DistributionPostgres]:
-    """A cluster with roles that may do little."""
-    server = DistributionPostgres()
+def server(distribution: DistributionPostgres) -> DistributionPostgres:
+    """The cluster, with roles that may do little."""
     for statement in (
         "CREATE ROLE plain LOGIN",
         "CREATE ROLE other LOGIN",
         "CREATE ROLE reader LOGIN",
         "ALTER ROLE reader SET default_transaction_read_only = on",
     ):
-        query(server.url, statement)
-    yield server
-    server.remove()
+        query(distribution.url, statement)
+    return distribution
 
 
 @pytest.fixture
@@ -48,8 +43,8 @@ def new_database(server: DistributionPostgres, request: pytest.FixtureRequest) -
     """Makes databases that are named after the test."""
     name = f"d{abs(hash(request.node.name))}"
 
-    def make(options: LiteralString = "") -> str:
-        return server.new_database(name, options)
+    def make(encoding: str = "UTF8") -> str:
+        return server.new_database(name, encoding)
 
     return make
 
@@ -128,7 +123,7 @@ def test_a_read_only_role_is_one_sentence(new_database: NewDatabase) -> None:
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
 def test_an_encoding_that_cannot_hold_every_text_is_refused(encoding: str, new_database: NewDatabase) -> None:
-    url = new_database(f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    url = new_database(encoding)
     assert f"has the encoding {encoding}" in refused(url)
     with pytest.raises(UnsuitableServer, match="ENCODING 'UTF8'"):
         check_schema(url)
