@@ -5,6 +5,9 @@ On the distribution's Postgres, whose defaults are those that people have. `migr
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Protocol
 
 import pytest
@@ -17,6 +20,19 @@ from tests.support.postgres import query
 from webhook_grpc.cli import main
 from webhook_grpc.store.migrate import SchemaError, check_schema, migrate
 from webhook_grpc.store.server_checks import UnsuitableServer
+
+# What is imported late is imported here: that user may be unable to read where Python is.
+AS_NOBODY = """
+import os, pwd
+from webhook_grpc.cli import main
+os.setgroups([])
+os.setgid(12345)
+os.setuid(12345)
+try:
+    pwd.getpwuid(12345)
+except KeyError:
+    main(["migrate"])
+"""
 
 
 class NewDatabase(Protocol):
@@ -148,6 +164,18 @@ def test_only_the_database_has_to_be_right_for_migrate(
 ) -> None:
     monkeypatch.setenv("WEBHOOK_POLL_SECONDS", "often")
     assert "applied 0001" in migrated(new_database())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_user_without_a_name_may_migrate(new_database: NewDatabase) -> None:
+    """A container that runs under a free user id: no entry in passwd, no USER, no home."""
+    url = new_database()
+    environment = {"PATH": os.environ["PATH"], "WEBHOOK_DATABASE_URL": url}
+    done = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    check_schema(url)
 
 
 def test_a_transaction_pooler_is_refused(new_database: NewDatabase, server: DistributionPostgres) -> None:
