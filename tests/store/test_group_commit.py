@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
+from tests.support import pace
 from webhook_grpc.domain.errors import InvalidArgument, Overloaded, Unavailable
 from webhook_grpc.store import group_commit
 from webhook_grpc.store.db import StoreRefusal
@@ -249,7 +250,8 @@ async def test_a_statement_ends_when_the_last_of_its_callers_has_gone(
     await asyncio.sleep(0)
     flushes.gate.set()
     await _gone(first)
-    assert await second == ["answer 1"]
+    async with pace.timeout(10):
+        assert await second == ["answer 1"]
     assert flushes.batches == [[-4], [1]]
 
 
