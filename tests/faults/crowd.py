@@ -58,10 +58,14 @@ class Crowd:
                 caller.cancel()
             await asyncio.gather(*callers, return_exceptions=True)
             await asyncio.sleep(_CALM_SECONDS)
-            await asyncio.to_thread(query, self.round_.database_url, CLEAR)
+            await self.clear()
         parameters = {"request_ids": self.request_ids}
         [(stored,)] = await asyncio.to_thread(query, self.round_.database_url, STORED, parameters)
         assert stored == len(self.request_ids), f"{len(self.request_ids)} events acknowledged, {stored} stored"
+
+    async def clear(self) -> None:
+        """Deletes its deliveries."""
+        await asyncio.to_thread(query, self.round_.database_url, CLEAR)
 
     async def _make_webhooks(self) -> None:
         stub = self.round_.cluster.running[self.round_.one_running()].stub

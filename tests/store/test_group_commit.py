@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
+from tests.support import pace
 from webhook_grpc.domain.errors import InvalidArgument, Overloaded, Unavailable
 from webhook_grpc.store import group_commit
 from webhook_grpc.store.db import StoreRefusal
@@ -31,6 +32,8 @@ class Flushes:
     async def __call__(self, items: Sequence[int]) -> list[str | Exception]:
         self.batches.append(list(items))
         self.started.set()
+        if -4 in items:  # never ends by itself
+            await asyncio.Event().wait()
         await self.gate.wait()
         if -1 in items:
             raise StoreRefusal("22021")
@@ -241,14 +244,15 @@ def short_desertion(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_statement_ends_when_the_last_of_its_callers_has_gone(
     group: GroupCommit[int, str], flushes: Flushes
 ) -> None:
-    first = asyncio.create_task(group.submit([0]))
+    first = asyncio.create_task(group.submit([-4]))
     await flushes.started.wait()
     second = asyncio.create_task(group.submit([1]))
     await asyncio.sleep(0)
-    await _gone(first)  # its statement never ends by itself
     flushes.gate.set()
-    assert await second == ["answer 1"]
-    assert flushes.batches == [[0], [1]]
+    await _gone(first)
+    async with pace.timeout(10):
+        assert await second == ["answer 1"]
+    assert flushes.batches == [[-4], [1]]
 
 
 @pytest.mark.usefixtures("short_desertion")
