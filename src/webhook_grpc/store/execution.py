@@ -144,25 +144,8 @@ async def execute(
     Raises Unavailable: whether it was committed is not known. Then readopt the shards and execute the same batch again.
     """
     touched = sorted({command.shard for command in batch})
-    results = [command.result for command in batch]
     rows = await connection.rows(
-        EXECUTE,
-        {
-            **fence_parameters(worker, {shard: shards[shard] for shard in touched}),
-            "shard": [command.shard for command in batch],
-            "webhook_id": [command.webhook_id for command in batch],
-            "event_id": [command.event_id for command in batch],
-            "command": [command.kind.value for command in batch],
-            "status": [command.status.value if command.status else None for command in batch],
-            "outcome": [result.outcome.value if result else None for result in results],
-            "started_at": [result.start_time if result else None for result in results],
-            "latency_ms": [result.latency_ms if result else None for result in results],
-            "reason": [result.reason.name.lower() if result else None for result in results],
-            "response_status": [result.response_status if result else None for result in results],
-            "response_body": [(result.response_body or None) if result else None for result in results],
-            "own_headers": [" ".join(command.own_headers) or None for command in batch],
-            "response_headers": [headers_as_json(result) for result in results],
-        },
+        EXECUTE, _execute_parameters(worker, {shard: shards[shard] for shard in touched}, batch)
     )
     return ExecuteAnswer(
         ours=rows[0][0] == len(touched),
@@ -172,3 +155,23 @@ async def execute(
             if shard is not None
         ],
     )
+
+
+def _execute_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Sequence[Command]) -> dict[str, object]:
+    results = [command.result for command in batch]
+    return {
+        **fence_parameters(worker, owned),
+        "shard": [command.shard for command in batch],
+        "webhook_id": [command.webhook_id for command in batch],
+        "event_id": [command.event_id for command in batch],
+        "command": [command.kind.value for command in batch],
+        "status": [command.status.value if command.status else None for command in batch],
+        "outcome": [result.outcome.value if result else None for result in results],
+        "started_at": [result.start_time if result else None for result in results],
+        "latency_ms": [result.latency_ms if result else None for result in results],
+        "reason": [result.reason.name.lower() if result else None for result in results],
+        "response_status": [result.response_status if result else None for result in results],
+        "response_body": [(result.response_body or None) if result else None for result in results],
+        "own_headers": [" ".join(command.own_headers) or None for command in batch],
+        "response_headers": [headers_as_json(result) for result in results],
+    }
