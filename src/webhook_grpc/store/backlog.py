@@ -16,11 +16,12 @@ from ..domain.model import Danger, PendingDelivery, Trigger, WebhookStatus
 from .db import LoopConnection, Row
 from .ownership import OwnedShard
 
-# A loose index scan: it jumps from webhook to webhook, and sees the earliest row of each as it passes.
+# A loose index scan: it jumps from webhook to webhook, and sees the earliest row of each as it passes. How many shards
+# there are is hidden from the planner, which takes a hundred times as many rows for granted and would compile them.
 DISCOVER: Final = """
 WITH RECURSIVE pending AS (
     SELECT s.shard, d.webhook_id, d.due_at, d.event_id
-    FROM unnest(%(shards)b::smallint[]) AS s(shard)
+    FROM unnest((SELECT %(shards)b::smallint[])) AS s(shard)
     CROSS JOIN LATERAL (
         SELECT webhook_id, due_at, event_id FROM deliveries
         WHERE shard = s.shard
@@ -66,7 +67,7 @@ CROSS JOIN LATERAL (
 REPLAYING: Final = """
 WITH RECURSIVE replaying AS (
     SELECT s.shard, d.webhook_id, d.customer_id, d.due_at
-    FROM unnest(%(shards)b::smallint[]) AS s(shard)
+    FROM unnest((SELECT %(shards)b::smallint[])) AS s(shard)
     CROSS JOIN LATERAL (
         SELECT webhook_id, customer_id, due_at FROM deliveries
         WHERE trigger = 'replay' AND shard = s.shard

@@ -33,8 +33,7 @@ _EPOCH: Final = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
 
 # Where the log ends now.
 END: Final = """
-SELECT s.shard,
-    greatest(s.last_seq, (SELECT seq FROM attempts WHERE shard = s.shard ORDER BY seq DESC LIMIT 1)),
+SELECT s.shard, greatest(s.last_seq, (SELECT coalesce(max(a.seq), 0) FROM attempts a WHERE a.shard = s.shard)),
     clock_timestamp()
 FROM shards s
 ORDER BY s.shard
@@ -51,18 +50,28 @@ CROSS JOIN LATERAL (
 
 # The next rows of each shard after a position, up to another, oldest first. `since` only lets partitions be skipped.
 # The order by the running maximum of the time is that of `seq` in each shard, whatever the clock did, so that whatever
-# the limit cuts off is behind what it lets through. `seq` has no holes, so that of as many numbers from the first one
-# on there are as many rows: no plan can read the rest of the log.
+# the limit cuts off is behind what it lets through. `seq` has no holes, so the row after a position is the next number,
+# and a range of numbers holds as many rows: no plan can read the rest of the log. Beyond a hole (its rows were dropped)
+# the first row is looked for.
 READ: Final = """
 SELECT r.shard, r.seq, r.event_id, r.webhook_id, r.customer_id, r.event_type, r.status, r.attempt_count, r.next_due_at,
     r.event_created_at, r.created_at, r.trigger, r.replay_id, r.outcome, r.started_at, r.latency_ms, r.response_status,
     r.response_body, r.reason, r.own_headers, r.response_headers
 FROM unnest(%(shards)b::smallint[], %(after)b::bigint[], %(until)b::bigint[]) AS k(shard, after, until)
 CROSS JOIN LATERAL (
-    SELECT seq FROM attempts
-    WHERE shard = k.shard AND seq > k.after AND seq <= k.until AND created_at >= %(since)b
-    ORDER BY seq
-    LIMIT 1
+    SELECT coalesce(
+        (
+            SELECT seq FROM attempts
+            WHERE shard = k.shard AND seq = k.after + 1 AND seq <= k.until AND created_at >= %(since)b
+            LIMIT 1
+        ),
+        (
+            SELECT seq FROM attempts
+            WHERE shard = k.shard AND seq > k.after AND seq <= k.until AND created_at >= %(since)b
+            ORDER BY seq
+            LIMIT 1
+        )
+    ) AS seq
 ) first
 CROSS JOIN LATERAL (
     SELECT * FROM attempts

@@ -53,15 +53,14 @@ WITH input AS MATERIALIZED (
             AND events && string_to_array(k.patterns, ' ')
         OFFSET 0
     ) w
+), pairs AS MATERIALIZED (
+    SELECT m.shard, m.webhook_id, e.created_at, e.event_id, e.customer_id, true AS singleton
+    FROM new_events e
+    FULL JOIN matches m ON m.customer_id = e.customer_id AND m.event_type = e.event_type
 ), new_deliveries AS (
     INSERT INTO deliveries (shard, webhook_id, due_at, event_id, customer_id, attempt)
     SELECT p.shard, p.webhook_id, p.created_at, p.event_id, p.customer_id, 0::smallint
-    FROM (
-        SELECT m.shard, m.webhook_id, e.created_at, e.event_id, e.customer_id, true AS singleton
-        FROM new_events e
-        FULL JOIN matches m ON m.customer_id = e.customer_id AND m.event_type = e.event_type
-        OFFSET 0
-    ) p JOIN meta USING (singleton)
+    FROM pairs p JOIN meta USING (singleton)
     WHERE p.event_id IS NOT NULL AND p.webhook_id IS NOT NULL
     RETURNING shard, webhook_id, event_id
 )
