@@ -32,13 +32,14 @@ from .domain.sealing import KEY_BYTES, Sealer
 from .engine.engine import Engine
 from .settings import Settings, SettingsError, Token, decode_secret_key
 from .store.clock import DatabaseClock
-from .store.db import Database, DatabaseOptions
+from .store.db import Database, DatabaseOptions, Pooling
 from .store.event_types import EventTypes
 from .store.group_commit import GroupLimits
 from .store.hints import HintListener, Hints
 from .store.migrate import check_schema
-from .store.partitions import ensure_partitions
+from .store.partitions import ensure_partitions_at_start
 from .store.publisher import Publisher
+from .store.server_checks import check_server
 from .store.tail import Tail
 
 log = structlog.get_logger(__name__)
@@ -64,6 +65,7 @@ class App:
             pool_timeout_seconds=settings.database_timeout_seconds,
             pool_waiting_max=settings.calls_max,
             statement_timeout_seconds=settings.database_timeout_seconds,
+            pooling=Pooling(settings.database_pooler),
         )
         self._clock = DatabaseClock()
         sealer = Sealer(secret_keys)
@@ -131,11 +133,28 @@ class App:
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Serves when it returns. Raises AddressInUse, or Unavailable if the database can't be reached."""
+        """Serves when it returns; otherwise everything that it had opened is closed again.
+
+        Raises AddressInUse, GuardMissing, ServerRefused, or Unavailable if the database can't be reached.
+        """
+        async with contextlib.AsyncExitStack() as opened:
+            await self._start(opened)
+            opened.pop_all()
+        log.info("serving", address=self._settings.grpc_address, port=self.port)
+
+    async def _start(self, opened: contextlib.AsyncExitStack) -> None:
+        """Takes each step with what closes it, if a later one fails."""
         self.port = self._server.bind()
+        opened.push_async_callback(self._server.abandon)
+        warnings = await check_server(self.database.options)
+        for warning in warnings:
+            log.warning("acknowledged events are not safe", problem=warning)
+        self._server.show_warnings(warnings)
+        opened.push_async_callback(self.database.close)
         await self.database.open()
         await self._clock.synchronise(self.database)
-        await ensure_partitions(self.database)
+        await ensure_partitions_at_start(self.database)
+        opened.push_async_callback(self._end_loops)
         await self.engine.start()
         loops = {
             **self.engine.loops(),
@@ -147,7 +166,6 @@ class App:
         }
         self._loops = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
         await self._server.start()
-        log.info("serving", address=self._settings.grpc_address, port=self.port)
 
     async def failed(self) -> None:
         """Waits until a loop ends, which none should. Raises LoopEnded."""
@@ -163,6 +181,12 @@ class App:
         self._tail.close()
         await self._server.stop(_CALL_GRACE_SECONDS)
         await self.engine.drain()
+        await self._end_loops()
+        await self.database.close()
+        log.info("stopped")
+
+    async def _end_loops(self) -> None:
+        """Ends the loops, gives the shards back and closes the connections of both."""
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
@@ -170,8 +194,6 @@ class App:
         await self._publisher.close()
         await self._hints.close()
         await self._tail.close_connection()
-        await self.database.close()
-        log.info("stopped")
 
     async def _watch_health(self) -> None:
         """SERVING exactly while the lease is renewed, which takes the database."""

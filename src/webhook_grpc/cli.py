@@ -17,8 +17,10 @@ import orjson
 from . import __version__
 from .domain.errors import Unavailable
 from .settings import Settings, SettingsError, load_settings, unknown_variables
+from .store.db import TooFewConnections
 from .store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from .store.migrate import DatabaseUnreachable, SchemaError, migrate
+from .store.server_checks import ServerRefused
 
 _EXAMPLE = """\
 webhook-grpc {version} serves gRPC on {address}
@@ -153,7 +155,9 @@ def _explained_failures() -> Generator[None]:
         _Failure,
         SettingsError,
         SchemaError,
+        ServerRefused,
         DatabaseUnreachable,
+        TooFewConnections,
         EmbeddedPostgresError,
     ) as error:
         click.echo(f"webhook-grpc: {error}", err=True)

@@ -203,6 +203,8 @@ class Settings(BaseSettings):
     """Connections for calls; the engine and publishing have fourteen of their own."""
     database_timeout_seconds: Annotated[float, Field(ge=0.1, le=300)] = 10.0
     """The deadline of one statement."""
+    database_pooler: Literal["none", "session", "transaction"] = "none"
+    """What kind of pooler stands before Postgres. `transaction`: nothing rests on the session, hints become polling."""
 
     # --- logs ------------------------------------------------------------------------------------------------------
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import signal
@@ -15,6 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from webhook.v1 import service_pb2
 
+from tests.support import pace
 from tests.support.postgres import TestPostgres, query
 from tests.support.process import Process, run_cli
 from webhook_grpc.api.auth import token_hash
@@ -118,7 +118,7 @@ async def test_without_a_database_url_it_brings_its_own_and_says_what_to_try(tmp
     process = await Process.start(log, **settings)
     assert process.process.stdout is not None
     said = ""
-    async with asyncio.timeout(5):
+    async with pace.timeout(5):
         while "Ctrl-C" not in said:
             said += (await process.process.stdout.readline()).decode()
     assert said.count("grpcurl -plaintext") == 4
@@ -152,7 +152,7 @@ async def test_a_signal_ends_it_and_the_log_is_one_json_object_a_line(database_u
 async def test_ctrl_c_ends_it_too(database_url: str, tmp_path: Path) -> None:
     process = await Process.start(tmp_path / "log", WEBHOOK_DATABASE_URL=database_url)
     process.process.send_signal(signal.SIGINT)
-    async with asyncio.timeout(20):
+    async with pace.timeout(20):
         assert await process.process.wait() == 0
     assert "Traceback" not in (tmp_path / "log").read_text()
     await process.channel.close()

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from tests.support import pace
 from tests.support.postgres import query
 from webhook_grpc.domain.ids import event_id_text
 from webhook_grpc.store.embedded import EmbeddedPostgres
@@ -150,7 +151,7 @@ def pending_rows(url: str) -> tuple[Pending, ...]:
 async def until_nothing_is_pending(url: str, seconds: float) -> bool:
     """Waits until there is neither an outbox nor a command, but not longer than this."""
     try:
-        async with asyncio.timeout(seconds):
+        async with pace.timeout(seconds):
             while await asyncio.to_thread(query, url, UNDONE):
                 await asyncio.sleep(0.05)
     except TimeoutError:

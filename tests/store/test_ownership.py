@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.support.postgres import TestPostgres
 from tests.support.store import new_worker
 from webhook_grpc.store import ownership
 from webhook_grpc.store.db import Database, LoopConnection
+
+pytestmark = pytest.mark.fast
 
 EXPIRE = "UPDATE workers SET lease_until = now() - interval '1 second' WHERE worker_id = %s"
 
