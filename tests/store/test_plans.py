@@ -8,7 +8,6 @@ they say when a table was never analysed, when it was while it was new or draine
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,13 +22,14 @@ from tests.support.plans import Plan, explained
 from tests.support.postgres import TestPostgres
 from tests.support.store import new_event, new_event_id, options, succeeded, to_retry
 from webhook_grpc.domain.model import PendingDelivery
-from webhook_grpc.store import backlog, commands, execution, feed, outbox, ownership, settlement
+from webhook_grpc.store import backlog, commands, db, execution, feed, outbox, ownership, settlement
 from webhook_grpc.store.commands import Command, Kind
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.migrate import migrate
 from webhook_grpc.store.ownership import OwnedShard
 from webhook_grpc.store.partitions import ensure_partitions
 
+pytestmark = pytest.mark.xdist_group("plans")  # one process: what is filled is shared
 JIT_ABOVE_COST: Final = 100_000
 SIZES: Final = (1, 100, 1000)
 WEBHOOKS: Final = (1, 1_000, 100_000)
@@ -92,7 +92,7 @@ BELIEFS: Final[Mapping[str, tuple[LiteralString, ...]]] = {
     "analysed while drained": (
         """
         UPDATE pg_class SET reltuples = 0
-        WHERE oid IN (SELECT oid FROM ours) AND relname !~ '^(events|attempts)'  -- nothing is taken out of these
+        WHERE oid IN (SELECT oid FROM ours) AND relname ~ '^(deliveries|commands|idempotency_keys|workers)'
         """,
     ),
     "analysed while full": (),
@@ -118,7 +118,7 @@ class Filled:
 class Case:
     """A statement, its parameters for a batch, and how much it may touch for each of the batch and its results.
 
-    `once` is what it may touch besides, whatever the batch is.
+    `once` is what it may touch besides, whatever the batch is, and `pages_once` how many pages it may look at.
     """
 
     statement: str
@@ -126,6 +126,7 @@ class Case:
     rows_per_item: float
     buffers_per_item: float
     once: int = 100
+    pages_once: int = 500
     sizes: Sequence[int] = SIZES
 
 
@@ -213,25 +214,34 @@ def shards(filled: Filled, count: int) -> Mapping[str, object]:
     return {"shards": list(range(64)), "worker": WORKER, "limit": 100, "ttl": 10.0, "retiring": False}
 
 
+# In the pages: what was deleted a moment ago is still looked at once.
 CASES: Final[Mapping[str, Case]] = {
     "publish": Case(outbox.PUBLISH, published, 30, 60),
     "publish to one of a hundred": Case(outbox.PUBLISH, published_to_one_of_a_hundred, 30, 60, once=500),
     "settle": Case(settlement.SETTLE, settled, 40, 100),
     "execute": Case(execution.EXECUTE, executed, 60, 150),
     "mark": Case(backlog.SET_DANGER, marked, 20, 40),
-    "discover": Case(backlog.DISCOVER, shards, 0, 0, once=6_000, sizes=(1,)),
-    "fetch": Case(backlog.FETCH, fetched, 10, 20),
-    "replaying": Case(backlog.REPLAYING, shards, 0, 0, once=5_000, sizes=(1,)),
-    "fetch replays": Case(backlog.FETCH_REPLAYS, fetched, 10, 20),
+    "discover": Case(backlog.DISCOVER, shards, 0, 0, once=5_000, pages_once=30_000, sizes=(1,)),
+    "fetch": Case(backlog.FETCH, fetched, 10, 20, pages_once=5_000),
+    "replaying": Case(backlog.REPLAYING, shards, 0, 0, once=5_000, pages_once=5_000, sizes=(1,)),
+    "fetch replays": Case(backlog.FETCH_REPLAYS, fetched, 10, 20, pages_once=5_000),
     "bodies": Case(backlog.BODIES, bodies, 10, 20),
-    "read": Case(feed.READ, read, 20, 40, once=5_000),
-    "end": Case(feed.END, shards, 0, 0, once=5_000, sizes=(1,)),
+    "read": Case(feed.READ, read, 20, 40, once=5_000, pages_once=10_000),
+    "end": Case(feed.END, shards, 0, 0, once=5_000, pages_once=10_000, sizes=(1,)),
     "ask": Case(commands.INSERT, commanded, 20, 50, sizes=(1,)),
     "ask once": Case(commands.INSERT_ONCE, commanded, 20, 50, sizes=(1,)),
     "ask for a test": Case(commands.INSERT_TEST, commanded, 20, 50, sizes=(1,)),
     "heartbeat": Case(ownership.RENEW, shards, 10, 20, sizes=(1,)),
     "count processes": Case(ownership.COUNT_LIVE, shards, 0, 0, sizes=(1,)),
     "own": Case(ownership.OWNED, shards, 0, 0, once=200, sizes=(1,)),
+}
+# Behind a transaction pooler our sessions can't have `enable_bitmapscan = off`. There, if all the queue is of one
+# webhook and was analysed while it was drained, what is due of it is sorted for each look; see decision 19.
+SORTED_BEHIND_A_POOLER: Final = ("fetch", "fetch replays")
+# A pooler's session plans each time and has the server's defaults; our own may keep a plan.
+MODES: Final[Mapping[str, LiteralString]] = {
+    "custom plan, the server's settings": "SET plan_cache_mode = force_custom_plan; SET enable_bitmapscan = on",
+    "generic plan, our settings": "SET plan_cache_mode = force_generic_plan; SET enable_bitmapscan = off",
 }
 
 
@@ -303,14 +313,14 @@ def filled_at(url: str, webhook_count: int) -> Filled:
 def excess(case: Case, plan: Plan, count: int) -> str:
     """What a plan did too much, or nothing."""
     rows_max = case.once + case.rows_per_item * 2 * count
-    buffers_max = 5 * case.once + case.buffers_per_item * 2 * count
+    buffers_max = case.pages_once + case.buffers_per_item * 2 * count
     if plan.uses_jit:
         return "compiled by JIT"
     if plan.touched > rows_max:
         return f"touched {plan.touched:,.0f} rows, {rows_max:,.0f} at most; worst: {plan.worst()}"
     if plan.buffers > buffers_max:
         return f"looked at {plan.buffers:,} pages, {buffers_max:,.0f} at most"
-    return f"expected cost {plan.cost:,.0f}" if plan.cost > JIT_ABOVE_COST / 2 else ""
+    return f"expected cost {plan.cost:,.0f}" if plan.cost > JIT_ABOVE_COST else ""
 
 
 @pytest.mark.parametrize("webhook_count", WEBHOOKS)
@@ -320,7 +330,7 @@ async def test_no_belief_of_the_planner_makes_a_hot_statement_touch_more_than_it
 ) -> None:
     filled = await database_with(servers(server_name), webhook_count)
     failures = problems(filled)
-    assert not failures, json.dumps(failures, indent=1)
+    assert not failures, "\n".join(f"{name}: {problem}" for name, problem in failures.items())
 
 
 def problems(filled: Filled) -> dict[str, str]:
@@ -331,12 +341,60 @@ def problems(filled: Filled) -> dict[str, str]:
             connection.execute(OURS)
             for statement in statements:
                 connection.execute(statement)
-            for mode in ("force_custom_plan", "force_generic_plan"):
-                connection.execute(f"SET plan_cache_mode = {mode}")
+            for mode, settings in MODES.items():
+                connection.execute(settings)
                 for name, case in CASES.items():
-                    for count in case.sizes:
+                    is_excepted = (
+                        name in SORTED_BEHIND_A_POOLER
+                        and belief == "analysed while drained"
+                        and mode.startswith("custom")
+                        and filled.webhook_count == 1
+                    )
+                    for count in () if is_excepted else case.sizes:
                         plan = explained(connection, case.statement, case.parameters(filled, count))
                         if problem := excess(case, plan, count):
                             found[f"{name} of {count}, {belief}, {mode}"] = problem
             connection.rollback()
     return found
+
+
+async def test_the_distributions_server_compiles_and_our_connections_do_not(
+    servers: Callable[[str], Server],
+) -> None:
+    """A server that has no JIT would show nothing here."""
+    filled = await database_with(servers("distribution"), 1)
+    with psycopg.connect(filled.url) as connection:
+        [(available, jit)] = connection.execute("SELECT pg_jit_available(), current_setting('jit')").fetchall()
+    assert (available, jit) == (True, "on")
+    database = Database(options(filled.url))
+    await database.open()
+    loop = LoopConnection(database.options, "settle")
+    shown: LiteralString = (
+        "SELECT current_setting('jit'), current_setting('enable_bitmapscan'), current_setting('plan_cache_mode')"
+    )
+    assert await database.rows(shown) == [("off", "off", "auto")]
+    assert await loop.rows(shown) == [("off", "off", "force_custom_plan")]
+    await loop.close()
+    await database.close()
+
+
+async def test_a_loop_plans_for_the_queue_as_it_is_not_as_it_was(servers: Callable[[str], Server]) -> None:
+    """A plan that was made for a queue of a few rows, and kept, would read the whole queue for each of a batch."""
+    filled = await database_with(servers("embedded"), 1)
+    connection = await db.connect(options(filled.url), "settle")
+    batch = settled(filled, 100)
+    async with connection:
+        await connection.execute("BEGIN")
+        await connection.execute("CREATE TEMPORARY TABLE deliveries (LIKE deliveries INCLUDING ALL) ON COMMIT DROP")
+        await connection.execute("SET LOCAL search_path = pg_temp, public")
+        await connection.execute("INSERT INTO deliveries SELECT * FROM public.deliveries LIMIT 1")
+        await connection.execute("ANALYZE deliveries")
+        for _ in range(10):  # after five psycopg prepares it, after five more Postgres may keep a plan
+            await connection.execute(settlement.SETTLE, batch, prepare=True)
+        await connection.execute("INSERT INTO deliveries SELECT * FROM public.deliveries ON CONFLICT DO NOTHING")
+        reads = "SELECT coalesce(seq_tup_read, 0) FROM pg_stat_xact_user_tables WHERE relid = 'deliveries'::regclass"
+        [(before,)] = await (await connection.execute(reads)).fetchall()
+        await connection.execute(settlement.SETTLE, {**batch, "last_seqs": [2_000_000] * 64}, prepare=True)
+        [(after,)] = await (await connection.execute(reads)).fetchall()
+        await connection.execute("ROLLBACK")
+    assert after == before
