@@ -38,8 +38,9 @@ from .store.group_commit import GroupLimits
 from .store.hints import HintListener, Hints
 from .store.migrate import check_schema
 from .store.partitions import ensure_partitions_at_start
+from .store.poolers import check_sessions
 from .store.publisher import Publisher
-from .store.server_checks import check_server
+from .store.server_checks import durability_warnings
 from .store.tail import Tail
 
 log = structlog.get_logger(__name__)
@@ -135,7 +136,7 @@ class App:
     async def start(self) -> None:
         """Serves when it returns; otherwise everything that it had opened is closed again.
 
-        Raises AddressInUse, GuardMissing, ServerRefused, or Unavailable if the database can't be reached.
+        Raises AddressInUse, GuardMissing, UnsuitableServer, or Unavailable if the database can't be reached.
         """
         async with contextlib.AsyncExitStack() as opened:
             await self._start(opened)
@@ -146,12 +147,13 @@ class App:
         """Takes each step with what closes it, if a later one fails."""
         self.port = self._server.bind()
         opened.push_async_callback(self._server.abandon)
-        warnings = await check_server(self.database.options)
+        opened.push_async_callback(self.database.close)
+        await check_sessions(self.database.options)
+        await self.database.open()
+        warnings = await durability_warnings(self.database)
         for warning in warnings:
             log.warning("acknowledged events are not safe", problem=warning)
         self._server.show_warnings(warnings)
-        opened.push_async_callback(self.database.close)
-        await self.database.open()
         await self._clock.synchronise(self.database)
         await ensure_partitions_at_start(self.database)
         opened.push_async_callback(self._end_loops)
@@ -214,7 +216,7 @@ async def serve(
 
     Raises SchemaError, DatabaseUnreachable, Unavailable, AddressInUse at the start, and LoopEnded if the process broke.
     """
-    await asyncio.to_thread(check_schema, conninfo)
+    await asyncio.to_thread(check_schema, conninfo, Pooling(settings.database_pooler))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -19,7 +19,7 @@ from tests.support.postgres import TestPostgres, query
 from tests.support.process import Process, run_cli
 from webhook_grpc.api.auth import token_hash
 from webhook_grpc.settings import decode_secret_key
-from webhook_grpc.store.migrate import migration_names
+from webhook_grpc.store.migration_files import migration_names
 
 
 async def one_sentence(*arguments: str, **settings: str) -> str:
@@ -66,7 +66,7 @@ async def test_a_schema_that_does_not_fit_is_one_sentence(postgres: TestPostgres
     status, stdout, _ = await run_cli("migrate", WEBHOOK_DATABASE_URL=url)
     assert (status, stdout) == (0, "".join(f"applied {name}\n" for name in migration_names()))
     assert (await run_cli("migrate", WEBHOOK_DATABASE_URL=url))[:2] == (0, "nothing to do\n")
-    query(url, "INSERT INTO _yoyo_migration (migration_hash, migration_id) VALUES ('x', '9999-later')")
+    query(url, "INSERT INTO webhook_migrations VALUES ('9999-later.pre', 1, 1, 9999)")
     for command in ("serve", "migrate"):
         assert "run a newer version" in await one_sentence(command, WEBHOOK_DATABASE_URL=url)
     postgres.drop_database(f"webhook_test_cli_{worker_id}")

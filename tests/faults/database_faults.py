@@ -31,7 +31,7 @@ _PATIENCE_SECONDS = 20.0
 
 TERMINATE_SOME: LiteralString = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-WHERE datname = %(database)s AND application_name = 'webhook-grpc' AND (pid %% 10) < %(tenths)s
+WHERE datname = %(database)s AND application_name LIKE 'webhook-grpc%%' AND (pid %% 10) < %(tenths)s
 """
 TERMINATE_LISTENERS: LiteralString = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from tests.support import pace
 
-from . import command_faults, database_faults, environment_faults, poison_faults, webhook_faults
+from . import command_faults, database_faults, environment_faults, jam_faults, poison_faults, webhook_faults
 from .cluster import lease_seconds
 from .endpoints import DEFAULT_PLAN, FLAKY_PLAN, EndpointPlan
 from .faulty import POINTS
@@ -95,6 +95,7 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario("SIGTERM", terminate),
     Scenario("SIGSTOP", pause_beyond_lease, plan=HELD_PLAN),
     *database_faults.SCENARIOS,
+    *jam_faults.SCENARIOS,
     *environment_faults.SCENARIOS,
     *webhook_faults.SCENARIOS,
     *poison_faults.SCENARIOS,

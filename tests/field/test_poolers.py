@@ -19,7 +19,9 @@ from tests.support.postgres import query
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from tests.support.store import options
-from webhook_grpc.store.server_checks import ServerRefused, check_server
+from webhook_grpc.store.migrate import check_schema, migrate
+from webhook_grpc.store.poolers import check_sessions
+from webhook_grpc.store.server_checks import UnsuitableServer
 from webhook_grpc.store.session import Pooling
 
 Start = Callable[[str], ServiceFactory]
@@ -36,11 +38,13 @@ def pgbouncer(field: Field, mode: str) -> Generator[PgBouncer]:
         pooler.stop()
 
 
-async def check(url: str, pooling: Pooling) -> list[str]:
-    return await check_server(replace(options(url), pooling=pooling))
+async def check(url: str, pooling: Pooling) -> None:
+    """Looks at the server as the start does."""
+    await asyncio.to_thread(check_schema, url, pooling)
+    await check_sessions(replace(options(url), pooling=pooling))
 
 
-def run_lines(field: Field, refusal: ServerRefused) -> None:
+def run_lines(field: Field, refusal: UnsuitableServer) -> None:
     """Runs the statements that the refusal printed, as an operator would paste them."""
     lines = re.findall("^ALTER ROLE .*;$", str(refusal), re.MULTILINE)
     assert lines, refusal
@@ -85,14 +89,24 @@ async def settings_that_clients_left(url: str) -> set[str]:
 async def test_a_transaction_pooler_that_was_not_declared_is_noticed(field: Field) -> None:
     with pgbouncer(field, "transaction") as pooler:
         for pooling in (Pooling.NONE, Pooling.SESSION):
-            with pytest.raises(ServerRefused, match="set WEBHOOK_DATABASE_POOLER=transaction"):
+            with pytest.raises(UnsuitableServer, match="set WEBHOOK_DATABASE_POOLER=transaction"):
                 await check(pooler.url, pooling)
         assert await settings_that_clients_left(pooler.url) == set(), "looking sets nothing"
 
 
-async def test_a_server_without_a_pooler_needs_no_word_of_one(field: Field) -> None:
-    for pooling in Pooling:
+async def test_migrating_through_a_transaction_pooler_is_refused(field: Field) -> None:
+    with pgbouncer(field, "transaction") as pooler:
+        with pytest.raises(UnsuitableServer, match="migrate needs a session of its own"):
+            await asyncio.to_thread(migrate, pooler.url)
+
+
+async def test_where_a_transaction_pooler_is_declared_and_none_is_there_the_role_must_have_the_settings_too(
+    field: Field,
+) -> None:
+    for pooling in (Pooling.NONE, Pooling.SESSION):
         await check(field.url, pooling)
+    with pytest.raises(UnsuitableServer, match='SET "jit" = '):
+        await check(field.url, Pooling.TRANSACTION)
 
 
 async def test_a_session_pooler_works_without_a_word_of_it(
@@ -125,7 +139,7 @@ async def test_behind_a_transaction_pooler_a_role_with_the_wrong_settings_is_ref
     field.alter(jit="off")
     field.alter(**setting)
     with pgbouncer(field, "transaction") as pooler:
-        with pytest.raises(ServerRefused, match="run the following") as caught:
+        with pytest.raises(UnsuitableServer, match="run the following") as caught:
             await check(pooler.url, Pooling.TRANSACTION)
         assert f'SET "{next(iter(setting))}" = ' in str(caught.value)
         run_lines(field, caught.value)
@@ -137,7 +151,7 @@ async def test_what_another_client_set_in_a_shared_session_is_noticed(field: Fie
     field.alter(jit="off")
     with pgbouncer(field, "transaction") as pooler:
         query(pooler.url, "SET jit = on")
-        with pytest.raises(ServerRefused, match='SET "jit" = '):
+        with pytest.raises(UnsuitableServer, match='SET "jit" = '):
             await check(pooler.url, Pooling.TRANSACTION)
 
 

@@ -15,8 +15,9 @@ from tests.support.postgres import query
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, ServiceFactory
 from tests.support.store import options
-from webhook_grpc.store.db import connect
-from webhook_grpc.store.server_checks import ServerRefused, check_server
+from webhook_grpc.store.db import LoopConnection, connect
+from webhook_grpc.store.migrate import check_schema
+from webhook_grpc.store.server_checks import UnsuitableServer, durability_warnings
 from webhook_grpc.store.session import REQUIRED
 
 Start = Callable[[str], ServiceFactory]
@@ -112,16 +113,27 @@ async def test_what_was_acknowledged_outlives_a_crash_where_commits_are_asynchro
 # --- what is refused or warned of ------------------------------------------------------------------------------------
 
 
-async def test_a_server_that_may_lose_commits_is_warned_of(distribution: DistributionPostgres) -> None:
-    [warning] = await check_server(options(distribution.url))
-    assert warning.startswith("fsync=off: a crash of the machine can lose acknowledged events")
-    query(distribution.url, "ALTER SYSTEM SET fsync = on")
-    query(distribution.url, "SELECT pg_reload_conf()")
+async def warnings_of(url: str) -> list[str]:
+    connection = LoopConnection(options(url), "test")
     try:
-        assert await check_server(options(distribution.url)) == []
+        return await durability_warnings(connection)
     finally:
-        query(distribution.url, "ALTER SYSTEM RESET fsync")
-        query(distribution.url, "SELECT pg_reload_conf()")
+        await connection.close()
+
+
+async def test_a_server_that_may_lose_commits_is_warned_of(distribution: DistributionPostgres) -> None:
+    url = distribution.url
+    [warning] = await warnings_of(url)
+    assert warning.startswith("fsync=off: a crash of the machine can lose acknowledged events")
+    for setting in ("fsync = on", "full_page_writes = off"):
+        query(url, sql.SQL(f"ALTER SYSTEM SET {setting}").format())
+    query(url, "SELECT pg_reload_conf()")
+    try:
+        [warning] = await warnings_of(url)
+        assert warning.startswith("full_page_writes=off")
+    finally:
+        query(url, "ALTER SYSTEM RESET ALL")
+        query(url, "SELECT pg_reload_conf()")
 
 
 async def test_health_checks_carry_the_warning_in_their_details(field: Field, services_on: Start) -> None:
@@ -139,11 +151,11 @@ async def test_a_database_that_cannot_hold_every_text_is_refused(
     distribution: DistributionPostgres, encoding: str
 ) -> None:
     url = distribution.new_database(f"webhook_{encoding.lower()}", encoding)
-    with pytest.raises(ServerRefused, match=f"encoding {encoding}, which can't hold every text"):
-        await check_server(options(url))
+    with pytest.raises(UnsuitableServer, match=f"encoding {encoding}, which cannot hold every text"):
+        check_schema(url)
 
 
 async def test_a_read_only_role_is_refused(field: Field) -> None:
     field.alter(default_transaction_read_only="on")
-    with pytest.raises(ServerRefused, match="read-only"):
-        await check_server(options(field.url))
+    with pytest.raises(UnsuitableServer, match="read-only"):
+        check_schema(field.url)

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -45,11 +46,11 @@ class Process:
         self.stub = service_pb2_grpc.WebhookServiceStub(self.channel)
 
     @classmethod
-    async def start(cls, log: Path, **settings: str) -> Process:
-        """Starts it and returns when it serves."""
+    async def start(cls, log: Path, command: Sequence[str] = (str(CLI),), **settings: str) -> Process:
+        """Starts it and returns when it serves. `command`: of another version."""
         with log.open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
-                CLI, "serve", env=environment(**settings), stdout=asyncio.subprocess.PIPE, stderr=stderr
+                *command, "serve", env=environment(**settings), stdout=asyncio.subprocess.PIPE, stderr=stderr
             )
         assert process.stdout is not None
         async with pace.timeout(30):

@@ -79,7 +79,7 @@ ORDER BY i.ord
 
 # What is stored of these events. The count is what the log and the outbox still know.
 STORED: Final = """
-SELECT i.ord, e.created_at, (
+SELECT i.ord, e.event_id, e.created_at, (
     SELECT count(*) FROM webhooks w
     WHERE w.customer_id = e.customer_id AND (
         EXISTS (
@@ -188,9 +188,8 @@ async def _answers_of_stored(
     """
     rows = await connection.rows(STORED, {"event_id": [event.event_id for event in events]})
     found: dict[int, Published | Exception | None] = {}
-    for ord_, create_time, delivery_count in rows:
-        index: int = ord_ - 1
-        found[index] = Published(events[index].event_id, delivery_count, False, create_time)
+    for ord_, event_id, create_time, delivery_count in rows:
+        found[ord_ - 1] = Published(event_id, delivery_count, False, create_time)
     others = {index: event for index, event in enumerate(events) if index not in found}
     if others:
         found |= zip(others, await published_before(connection, list(others.values())), strict=True)

@@ -14,10 +14,11 @@ from typing import Final
 from uuid import UUID
 
 from .db import LoopConnection
+from .migration_files import program_version
 
 REGISTER: Final = """
-INSERT INTO workers (worker_id, lease_until)
-VALUES (%(worker)s, now() + %(ttl)s * interval '1 second')
+INSERT INTO workers (worker_id, lease_until, version)
+VALUES (%(worker)s, now() + %(ttl)s * interval '1 second', %(version)s)
 """
 
 # No row: the lease had run out.
@@ -97,7 +98,7 @@ class OwnedShard:
 
 async def register(connection: LoopConnection, worker: UUID, ttl_seconds: float) -> None:
     """Enters a new worker id, and clears away ids that died long ago."""
-    await connection.rows(REGISTER, {"worker": worker, "ttl": ttl_seconds})
+    await connection.rows(REGISTER, {"worker": worker, "ttl": ttl_seconds, "version": program_version()})
     await connection.rows(FORGET_DEAD)
 
 
