@@ -16,7 +16,7 @@ import structlog
 
 from ..domain.errors import Unavailable
 from ..domain.retention import RetentionPolicy
-from ..store import erasure, retention
+from ..store import erasure, retention, statistics
 from ..store.bloat import vacuum_outbox
 from ..store.clock import look_at_clock
 from ..store.db import Database
@@ -38,6 +38,7 @@ _SMALL_SECONDS: Final = 3600.0
 _VACUUM_SECONDS: Final = 120.0
 _ERASE_SECONDS: Final = 2.0
 _LOOK_AT_CLOCK_SECONDS: Final = 60.0
+_ANALYSE_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Janitor:
             Step("purge webhooks", _SMALL_SECONDS, self.purge_webhooks),
             Step("vacuum the outbox", _VACUUM_SECONDS, self.vacuum_outbox),
             Step("erase customers", _ERASE_SECONDS, self.erase_customers),
+            Step("analyse small tables", _ANALYSE_SECONDS, self.analyse_small_tables),
         )
         self._due_at: dict[str, float] = {}
         self._erased_last = 0
@@ -181,6 +183,13 @@ class Janitor:
         dead_rows = await vacuum_outbox(self._database)
         if dead_rows:
             log.warning("outbox vacuumed: autovacuum is off or behind", dead_rows=dead_rows)
+        return False
+
+    async def analyse_small_tables(self) -> bool:
+        """Tells Postgres how small they are: they change too little to be analysed by autovacuum."""
+        refused = await statistics.analyse_small_tables(self._database)
+        if refused:
+            log.warning("tables not analysed: their owner has to grant it, or to do it", tables=refused)
         return False
 
     async def erase_customers(self) -> bool:

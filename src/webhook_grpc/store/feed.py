@@ -51,15 +51,33 @@ CROSS JOIN LATERAL (
 # The next rows of each shard after a position, up to another, oldest first. `since` only lets partitions be skipped; if
 # a clock that stepped back makes it skip rows, there is a hole before the next one, and everything is read again.
 # The order by the running maximum of the time is that of `seq` in each shard, whatever the clock did, so that whatever
-# the limit cuts off is behind what it lets through.
+# the limit cuts off is behind what it lets through. `seq` has no holes, so the row after a position is the next number,
+# and a range of numbers holds as many rows: no plan can read the rest of the log. Beyond a hole (its rows were dropped)
+# the first row is looked for.
 READ: Final = """
 SELECT r.shard, r.seq, r.event_id, r.webhook_id, r.customer_id, r.event_type, r.status, r.attempt_count, r.next_due_at,
     r.event_created_at, r.created_at, r.trigger, r.replay_id, r.outcome, r.started_at, r.latency_ms, r.response_status,
     r.response_body, r.reason, r.own_headers, r.response_headers
 FROM unnest(%(shards)b::smallint[], %(after)b::bigint[], %(until)b::bigint[]) AS k(shard, after, until)
 CROSS JOIN LATERAL (
+    SELECT coalesce(
+        (
+            SELECT seq FROM attempts
+            WHERE shard = k.shard AND seq = k.after + 1 AND seq <= k.until AND created_at >= %(since)b
+            LIMIT 1
+        ),
+        (
+            SELECT seq FROM attempts
+            WHERE shard = k.shard AND seq > k.after AND seq <= k.until AND created_at >= %(since)b
+            ORDER BY seq
+            LIMIT 1
+        )
+    ) AS seq
+) first
+CROSS JOIN LATERAL (
     SELECT * FROM attempts
-    WHERE shard = k.shard AND seq > k.after AND seq <= k.until AND created_at >= %(since)b
+    WHERE shard = k.shard AND seq >= first.seq AND seq < first.seq + %(limit_per_shard)b::integer AND seq <= k.until
+        AND created_at >= %(since)b
     ORDER BY seq
     LIMIT %(limit_per_shard)b::integer
 ) r
