@@ -47,12 +47,12 @@ SETTINGS = {
 
 def lease_seconds() -> float:
     """Returns how long a lease is in this round, unless its scenario says otherwise."""
-    return pace.scaled(_LEASE_SECONDS)
+    return pace.lengthened(_LEASE_SECONDS)
 
 
 def statement_seconds() -> float:
     """Returns the deadline of a statement in this round."""
-    return pace.scaled(_STATEMENT_SECONDS)
+    return pace.lengthened(_STATEMENT_SECONDS)
 
 
 class Cluster:
@@ -61,7 +61,7 @@ class Cluster:
     def __init__(self, database_url: str, directory: Path, settings: Mapping[str, str]) -> None:
         wanted = {**SETTINGS, "WEBHOOK_DATABASE_URL": database_url, **settings}
         self._settings = {
-            name: str(pace.scaled(float(value))) if name in _SCALED else value for name, value in wanted.items()
+            name: str(pace.lengthened(float(value))) if name in _SCALED else value for name, value in wanted.items()
         }
         self._directory = directory
         self._started = 0

@@ -75,13 +75,14 @@ async def stall(round_: Round) -> None:
     That is before their deadline, so none of them fails: they only took long.
     """
     await _stall(
-        round_, round_.random.uniform(lease_seconds() + pace.scaled(0.4), statement_seconds() - pace.scaled(0.2))
+        round_,
+        round_.random.uniform(lease_seconds() + pace.lengthened(0.4), statement_seconds() - pace.lengthened(0.2)),
     )
 
 
 async def stall_beyond_deadline(round_: Round) -> None:
     """The same, but the statements were given up before they arrive."""
-    await _stall(round_, statement_seconds() + pace.scaled(round_.random.uniform(0.3, 1.0)))
+    await _stall(round_, statement_seconds() + pace.lengthened(round_.random.uniform(0.3, 1.0)))
 
 
 async def _stall(round_: Round, seconds: float) -> None:
@@ -96,7 +97,7 @@ async def _stall(round_: Round, seconds: float) -> None:
 async def stop_answering(round_: Round) -> None:
     """SIGSTOP to all of Postgres for longer than a lease, then SIGCONT: statements arrive, and nobody answers them."""
     await asyncio.sleep(round_.seconds / 3)
-    seconds = round_.random.uniform(lease_seconds() + pace.scaled(0.4), statement_seconds() + pace.scaled(1.0))
+    seconds = round_.random.uniform(lease_seconds() + pace.lengthened(0.4), statement_seconds() + pace.lengthened(1.0))
     calls: list[asyncio.Task[None]] = []
     with round_.outage("Postgres stopped"):
         await asyncio.to_thread(round_.server.stop_answering)

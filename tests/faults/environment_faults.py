@@ -109,7 +109,7 @@ async def slow_watcher(round_: Round) -> None:
         async with pace.timeout(30):
             while len(quick.told) < _ENOUGH_TOLD:
                 await asyncio.sleep(0.05)
-        await asyncio.sleep(pace.scaled(2 * _WRITE_SECONDS))
+        await asyncio.sleep(pace.lengthened(2 * _WRITE_SECONDS))
         slow.reading.set()
         async with pace.timeout(10):
             while not slow.refusals:
