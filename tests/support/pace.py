@@ -33,7 +33,7 @@ _START_TRIES: Final = 3
 _ROUNDS: Final = 1500
 
 _ratio: float | None = None
-_measured_at = 0.0
+_measured_at = -math.inf
 
 
 def ratio() -> float:
