@@ -23,9 +23,12 @@ def machine(monkeypatch: pytest.MonkeyPatch, cpu: float, start: float, cores: in
     def cpu_seconds(_: int = 0) -> float:
         return cpu * pace.CPU_REFERENCE_SECONDS
 
+    def affinity(_: int) -> set[int]:
+        return set(range(cores))
+
     monkeypatch.setattr(pace, "cpu_seconds", cpu_seconds)
     monkeypatch.setattr(pace, "start_seconds", lambda: start * pace.START_REFERENCE_SECONDS)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", affinity, raising=False)
 
 
 @pytest.mark.parametrize(
