@@ -76,7 +76,7 @@ async def descriptors(round_: Round) -> None:
             await asyncio.sleep(0.05)
     for number in range(len(_GREEDY_PLAN)):  # whoever sends has its connections to Postgres
         await round_.until_received(number, len(round_.endpoints.requests()) // len(_GREEDY_PLAN) + 5)
-    victim = round_.owner_of(0)
+    victim = await round_.owner_of(0)
     with round_.fault("few descriptors"):
         round_.cluster.limit_descriptors(victim, spare=0)
         slow = {"delay_seconds": 0.5}

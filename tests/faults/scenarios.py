@@ -65,7 +65,7 @@ async def pause_beyond_lease(round_: Round) -> None:
     Some requests are held while it stands still, and answered so that the returning process learns of it at once.
     """
     await asyncio.sleep(round_.seconds / 3)
-    victim = round_.owner_of(HELD)
+    victim = await round_.owner_of(HELD)
     with round_.fault("SIGSTOP", may_duplicate=True, may_overlap=True):
         round_.cluster.stop(victim)
         # what the victim sent before is answered now; what the new owner sends is held on

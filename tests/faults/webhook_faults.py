@@ -83,7 +83,7 @@ async def gone(round_: Round) -> None:
 async def kill_limited(round_: Round) -> None:
     """The process that keeps a webhook to its rate is killed, and another started, while more comes than it takes."""
     await asyncio.sleep(round_.seconds / 2)
-    victim = round_.owner_of(0)
+    victim = await round_.owner_of(0)
     with round_.fault("kill -9", may_duplicate=True):
         await round_.cluster.kill(victim)
     await round_.cluster.start()
