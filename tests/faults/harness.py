@@ -102,11 +102,17 @@ class Round:
         """Whether a process has said so in its log: whether the fault took effect."""
         return text in (self.directory / f"{name}.log").read_text()
 
-    def owner_of(self, number: int) -> str:
-        """The process that sends to the number-th endpoint now."""
+    async def owner_of(self, number: int) -> str:
+        """The process that sends to the number-th endpoint now; waits while there is none that says so in its log."""
         statement = "SELECT owner::text FROM shards WHERE shard = %s"
-        [(owner,)] = query(self.database_url, statement, [shard_of(self.registered[number].webhook_id)])
-        return next(name for name in self.cluster.running if self.logged(name, str(owner)))
+        shard = shard_of(self.registered[number].webhook_id)
+        async with pace.timeout(10):
+            while True:
+                [(owner,)] = query(self.database_url, statement, [shard])
+                for name in self.cluster.running:
+                    if owner is not None and self.logged(name, owner):
+                        return name
+                await asyncio.sleep(0.02)
 
     def one_running(self) -> str:
         """The name of a random process."""
@@ -215,8 +221,8 @@ class Round:
             faults=tuple(self.faults),
             drained_seconds=drained_seconds,
             drain_seconds_max=pace.scaled(self.scenario.drain_seconds_max),
-            attempt_seconds_max=max(plan.timeout_seconds for plan in self.scenario.plan) + pace.scaled(1.0),
-            pace=pace.ratio(),
+            attempt_seconds_max=max(plan.timeout_seconds for plan in self.scenario.plan) + pace.lengthened(1.0),
+            pace=pace.lengthened(1.0),
             exit_statuses=self.cluster.exit_statuses,
             vitals=self.cluster.vitals(),
             switches=tuple(self.switches),
