@@ -6,7 +6,7 @@ SOURCES := src tests examples scripts benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo run migrate test check format generate faults reliability bench bench-isolation bench-lists clean
+.PHONY: help setup demo run migrate test-fast test test-long check format generate faults reliability bench bench-isolation bench-lists clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -22,8 +22,14 @@ run: .venv/demo ## start the service on 127.0.0.1:50051 with the embedded databa
 migrate: .venv/demo ## bring the schema of WEBHOOK_DATABASE_URL up to date
 	@$(BIN)/webhook-grpc migrate
 
-test: .venv/dev ## run all tests
+test-fast: .venv/dev ## run the unit tests and a thin slice of the others: at most a minute
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m fast
+
+test: .venv/dev ## run all tests, every scenario in its short form
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-long: .venv/dev ## run everything in full, hours; goes on where the last call stopped, ends with a table
+	@$(BIN)/python -m tests.long
 
 check: .venv/dev ## lint, types, import contracts, protos, stubs
 	$(BIN)/ruff check $(SOURCES)
@@ -40,8 +46,8 @@ format: .venv/dev ## format code and protos
 generate: .venv/dev ## write generated/ from protos/
 	$(BIN)/python scripts/generate.py
 
-bench: .venv/demo ## measure publish and delivery rates on this machine
-	@$(BIN)/python benchmarks/throughput.py
+bench: .venv/dev ## measure rates and CPU time an event on the embedded Postgres, beside DATABASE=postgresql://… if given
+	@$(BIN)/python benchmarks/throughput.py $(if $(DATABASE),--database "$(DATABASE)") $(ARGS)
 
 faults: .venv/dev ## run every fault of tests/faults once, longer than `make test` does, and print a table
 	@$(BIN)/python -m tests.faults --seconds 15
@@ -56,7 +62,7 @@ bench-lists: .venv/demo ## seed ATTEMPTS=10000000 attempts in a throw-away datab
 	@$(BIN)/python -m benchmarks.lists --attempts $(or $(ATTEMPTS),10000000)
 
 clean: ## remove what the commands above made
-	rm -rf .venv generated/python/build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info generated/python/*.egg-info
+	rm -rf .venv .test-long generated/python/build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info generated/python/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:

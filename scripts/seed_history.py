@@ -162,6 +162,7 @@ def seed(url: str, attempts: int, say: Callable[[str], None]) -> None:
     """Fills the database. Takes about 25 s for each million attempts on two cores."""
     today = datetime.now(UTC).date()
     with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET jit = off")
         connection.execute("SET maintenance_work_mem = '512MB'")
         connection.execute("SET work_mem = '256MB'")
         connection.execute("SELECT setseed(0.42)")
@@ -171,11 +172,12 @@ def seed(url: str, attempts: int, say: Callable[[str], None]) -> None:
             say(f"seeded {day}")
 
 
-def seed_pending(url: str) -> None:
-    """Adds what waits today. The partition of today must exist."""
+def seed_pending(url: str, scale: float = 1.0) -> None:
+    """Adds what waits today, or a part of it. The partition of today must exist."""
     with psycopg.connect(url, autocommit=True) as connection:
         for webhook_id, customer_id, count, attempts in ((WITH_BACKLOG, 2, 100_000, 0), (WITH_RETRIES, 3, 20_000, 1)):
-            values = {"webhook_id": webhook_id, "customer_id": customer_id, "count": count, "attempts": attempts}
+            values: dict[str, Any] = {"webhook_id": webhook_id, "customer_id": customer_id, "attempts": attempts}
+            values["count"] = round(count * scale)
             connection.execute(PENDING, values)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("VACUUM (ANALYZE)")

@@ -9,13 +9,40 @@ from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import pytest
+import structlog
 
+from tests.support import pace
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import ServiceFactory
 from webhook_grpc.engine.janitor import Janitor
 from webhook_grpc.engine.overdue import Overdue
+from webhook_grpc.logs import configure_logging
+from webhook_grpc.settings import Settings
+
+
+def pytest_report_header() -> str:
+    """Says how slow this machine is; measured before the workers are started, who take it over."""
+    return f"pace: {pace.ratio():.2f} (deadlines are multiplied by it, see tests/support/pace.py)"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Multiplies the time-out of each test by the pace, and marks the unit tests as fast."""
+    usual, unit = float(config.getini("timeout")), Path(__file__).parent / "unit"
+    for item in items:
+        if item.path.is_relative_to(unit):
+            item.add_marker("fast")
+        marker = item.get_closest_marker("timeout")
+        seconds = float(marker.args[0]) if marker is not None else usual
+        item.add_marker(pytest.mark.timeout(pace.scaled(seconds)), append=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logging_of_the_service() -> None:
+    """Services that run inside the tests' process log as the real one does on a terminal."""
+    configure_logging(Settings.model_construct(log_format="console", log_level="info"))
+    structlog.configure(cache_logger_on_first_use=False)  # the simulation listens to what loggers say
 
 
 @pytest.fixture(scope="session")

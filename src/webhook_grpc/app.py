@@ -32,13 +32,15 @@ from .domain.sealing import KEY_BYTES, Sealer
 from .engine.engine import Engine
 from .settings import Settings, SettingsError, Token, decode_secret_key
 from .store.clock import DatabaseClock
-from .store.db import Database, DatabaseOptions
+from .store.db import Database, DatabaseOptions, Pooling
 from .store.event_types import EventTypes
 from .store.group_commit import GroupLimits
 from .store.hints import HintListener, Hints
 from .store.migrate import check_schema
-from .store.partitions import ensure_partitions
+from .store.partitions import ensure_partitions_at_start
+from .store.poolers import check_sessions
 from .store.publisher import Publisher
+from .store.server_checks import durability_warnings
 from .store.tail import Tail
 
 log = structlog.get_logger(__name__)
@@ -64,6 +66,7 @@ class App:
             pool_timeout_seconds=settings.database_timeout_seconds,
             pool_waiting_max=settings.calls_max,
             statement_timeout_seconds=settings.database_timeout_seconds,
+            pooling=Pooling(settings.database_pooler),
         )
         self._clock = DatabaseClock()
         sealer = Sealer(secret_keys)
@@ -133,11 +136,29 @@ class App:
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Serves when it returns. Raises AddressInUse, or Unavailable if the database can't be reached."""
+        """Serves when it returns; otherwise everything that it had opened is closed again.
+
+        Raises AddressInUse, GuardMissing, UnsuitableServer, or Unavailable if the database can't be reached.
+        """
+        async with contextlib.AsyncExitStack() as opened:
+            await self._start(opened)
+            opened.pop_all()
+        log.info("serving", address=self._settings.grpc_address, port=self.port)
+
+    async def _start(self, opened: contextlib.AsyncExitStack) -> None:
+        """Takes each step with what closes it, if a later one fails."""
         self.port = self._server.bind()
+        opened.push_async_callback(self._server.abandon)
+        opened.push_async_callback(self.database.close)
+        await check_sessions(self.database.options)
         await self.database.open()
+        warnings = await durability_warnings(self.database)
+        for warning in warnings:
+            log.warning("acknowledged events are not safe", problem=warning)
+        self._server.show_warnings(warnings)
         await self._clock.synchronise(self.database)
-        await ensure_partitions(self.database)
+        await ensure_partitions_at_start(self.database)
+        opened.push_async_callback(self._end_loops)
         await self.engine.start()
         loops = {
             **self.engine.loops(),
@@ -149,7 +170,6 @@ class App:
         }
         self._loops = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
         await self._server.start()
-        log.info("serving", address=self._settings.grpc_address, port=self.port)
 
     async def failed(self) -> None:
         """Waits until a loop ends, which none should. Raises LoopEnded."""
@@ -165,6 +185,12 @@ class App:
         self._tail.close()
         await self._server.stop(_CALL_GRACE_SECONDS)
         await self.engine.drain()
+        await self._end_loops()
+        await self.database.close()
+        log.info("stopped")
+
+    async def _end_loops(self) -> None:
+        """Ends the loops, gives the shards back and closes the connections of both."""
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
@@ -172,11 +198,9 @@ class App:
         await self._publisher.close()
         await self._hints.close()
         await self._tail.close_connection()
-        await self.database.close()
-        log.info("stopped")
 
     async def _make_partitions(self) -> None:
-        await ensure_partitions(self.database)
+        await ensure_partitions_at_start(self.database)
 
     async def _watch_health(self) -> None:
         """SERVING exactly while the lease is renewed, which takes the database."""
@@ -197,7 +221,7 @@ async def serve(
 
     Raises SchemaError, DatabaseUnreachable, Unavailable, AddressInUse at the start, and LoopEnded if the process broke.
     """
-    await asyncio.to_thread(check_schema, conninfo)
+    await asyncio.to_thread(check_schema, conninfo, Pooling(settings.database_pooler))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -16,9 +16,19 @@ import orjson
 
 from . import __version__
 from .domain.errors import Unavailable
-from .settings import Settings, SettingsError, load_settings, unknown_variables
+from .settings import (
+    DatabaseSettings,
+    Settings,
+    SettingsError,
+    load_database_settings,
+    load_settings,
+    unknown_variables,
+)
+from .store.conninfo import BadConninfo, checked
+from .store.db import TooFewConnections
 from .store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from .store.migrate import DatabaseUnreachable, SchemaError, migrate
+from .store.server_checks import UnsuitableServer
 
 _EXAMPLE = """\
 webhook-grpc {version} serves gRPC on {address}
@@ -103,7 +113,7 @@ def _shower(settings: Settings, is_embedded: bool) -> Callable[[int], None]:
 @click.option("--before-deployment", is_flag=True, help="Leave out what must wait until the old version is gone.")
 def migrate_command(before_deployment: bool) -> None:
     """Bring the database's schema up to date. Safe to repeat, and to run from several places at once."""
-    with _explained_failures(), _database(load_settings(), migrate_embedded=False) as (conninfo, _):
+    with _explained_failures(), _database(load_database_settings(), migrate_embedded=False) as (conninfo, _):
         names = migrate(conninfo, before_deployment=before_deployment)
         click.echo("\n".join(f"applied {name}" for name in names) or "nothing to do")
 
@@ -152,8 +162,11 @@ def _explained_failures() -> Generator[None]:
     except (
         _Failure,
         SettingsError,
+        BadConninfo,
         SchemaError,
         DatabaseUnreachable,
+        TooFewConnections,
+        UnsuitableServer,
         EmbeddedPostgresError,
     ) as error:
         click.echo(f"webhook-grpc: {error}", err=True)
@@ -166,10 +179,10 @@ def _explained_failures() -> Generator[None]:
 
 
 @contextmanager
-def _database(settings: Settings, migrate_embedded: bool = True) -> Generator[tuple[str, bool]]:
+def _database(settings: DatabaseSettings, migrate_embedded: bool = True) -> Generator[tuple[str, bool]]:
     """The connection string, and whether it is the embedded database, which is ours to migrate."""
     if settings.database_url is not None:
-        yield settings.database_url.get_secret_value(), False
+        yield checked(settings.database_url.get_secret_value()), False
         return
     embedded = EmbeddedPostgres(settings.data_dir)
     conninfo = embedded.start()

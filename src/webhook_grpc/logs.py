@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any
+from types import TracebackType
+from typing import Any, TextIO
 
 import orjson
 import structlog
 from structlog.typing import Processor
 
+from . import tracebacks
 from .settings import Settings
 
 
@@ -24,15 +26,14 @@ def configure_logging(settings: Settings) -> None:
     ]
     factory: Callable[..., Any]
     if is_json:
-        # no local variables of the frames: they could hold secrets
-        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         processors += [
-            structlog.processors.ExceptionRenderer(tracebacks),
+            structlog.processors.ExceptionRenderer(_as_records),
             structlog.processors.JSONRenderer(serializer=orjson.dumps),
         ]
         factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
     else:
-        processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+        colors = sys.stderr.isatty()
+        processors.append(structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=_write_text))
         factory = structlog.PrintLoggerFactory(sys.stderr)
     structlog.configure(
         processors=processors,
@@ -41,5 +42,25 @@ def configure_logging(settings: Settings) -> None:
         cache_logger_on_first_use=True,
     )
     # psycopg_pool and grpc use the standard library; their warnings are about reconnecting, which we report ourselves
-    logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format="%(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter("%(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.ERROR, handlers=[handler])
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+
+
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+class _Formatter(logging.Formatter):
+    """What asyncio says of a task that failed is bounded as well."""
+
+    def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802 - the standard library's name
+        return tracebacks.as_text(ei[1])
+
+
+def _as_records(exc_info: _ExcInfo) -> list[dict[str, Any]]:
+    return tracebacks.as_records(exc_info[1])
+
+
+def _write_text(stream: TextIO, exc_info: _ExcInfo) -> None:
+    stream.write("\n" + tracebacks.as_text(exc_info[1]))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from .domain import breaker, egress, health, ramp, retention, retry, sealing
 from .domain.ids import INT64_MAX
 
+_Kind = TypeVar("_Kind", bound=BaseSettings)
 Permission = Literal["read", "publish", "manage"]
 PREFIX: Final = "WEBHOOK_"
 
@@ -46,8 +47,8 @@ class Token(BaseModel):
         return value
 
 
-class Settings(BaseSettings):
-    """The settings of one process. Durations end in `_seconds`, sizes in `_bytes`, upper bounds in `_max`."""
+class DatabaseSettings(BaseSettings):
+    """Where the database is: all that `migrate` needs."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, validate_default=True
@@ -58,6 +59,25 @@ class Settings(BaseSettings):
     """A libpq connection string or URI, Postgres 15 or newer. Unset: the embedded Postgres in `data_dir`."""
     data_dir: Path = Field(default_factory=lambda: _default_data_dir(os.geteuid()))
     """Where the embedded Postgres and its secret key live."""
+
+    @field_validator("database_url", mode="before")
+    @classmethod
+    def _strip(cls, value: Any) -> Any:
+        """A secret that was made with `echo` has a line end."""
+        return value.strip() or None if isinstance(value, str) else value
+
+    @field_validator("data_dir", mode="after")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        try:
+            return value.expanduser().resolve()
+        except RuntimeError:  # a user without a home, as in containers; fatal only to the embedded database
+            return value
+
+
+class Settings(DatabaseSettings):
+    """The settings of one process. Durations end in `_seconds`, sizes in `_bytes`, upper bounds in `_max`."""
+
     grpc_address: str = "127.0.0.1:50051"
     """Where gRPC is served: host:port, [ipv6]:port. Port 0 takes a free one."""
     reflection: bool = True
@@ -203,6 +223,8 @@ class Settings(BaseSettings):
     """Connections for calls; the engine and publishing have fourteen of their own."""
     database_timeout_seconds: Annotated[float, Field(ge=0.1, le=300)] = 10.0
     """The deadline of one statement."""
+    database_pooler: Literal["none", "session", "transaction"] = "none"
+    """What kind of pooler stands before Postgres. `transaction`: nothing rests on the session, hints become polling."""
 
     # --- logs ------------------------------------------------------------------------------------------------------
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -224,14 +246,6 @@ class Settings(BaseSettings):
         if isinstance(parsed, dict):
             raise ValueError("must be a JSON list: put the entry into brackets")  # noqa: TRY004 - pydantic's own
         return parsed
-
-    @field_validator("data_dir", mode="after")
-    @classmethod
-    def _expand(cls, value: Path) -> Path:
-        try:
-            return value.expanduser().resolve()
-        except RuntimeError:  # a user without a home, as in containers; fatal only to the embedded database
-            return value
 
     @field_validator("grpc_address")
     @classmethod
@@ -366,8 +380,17 @@ def _default_data_dir(user_id: int) -> Path:
 
 def load_settings(**overrides: Any) -> Settings:
     """The settings from the environment. Raises SettingsError, which names everything that is wrong with them."""
+    return _loaded(Settings, overrides)
+
+
+def load_database_settings() -> DatabaseSettings:
+    """Where the database is, whatever else is set. Raises SettingsError."""
+    return _loaded(DatabaseSettings, {})
+
+
+def _loaded(kind: type[_Kind], overrides: Mapping[str, Any]) -> _Kind:
     try:
-        return Settings(**overrides)
+        return kind(**overrides)
     except ValidationError as error:
         problems = {_place(detail["loc"]): _problem(dict(detail)) for detail in error.errors()}
         raise SettingsError("; ".join(problems.values())) from None

@@ -20,6 +20,7 @@ from webhook.v1.service_pb2 import (
 )
 
 from tests.api.asking import ABSENT_DELIVERY_ID, OTHER_CUSTOMER, refusal
+from tests.support import pace
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Receiver, answer, answers
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory
@@ -476,14 +477,14 @@ async def test_a_test_under_way_is_not_made_again_by_the_next_owner_of_its_shard
     call = asyncio.create_task(test_webhook(first, webhook.webhook_id))
     await receiver.wait_for(1)
     second = await services.start()
-    async with asyncio.timeout(20):
+    async with pace.timeout(20):
         while len(second.app.engine.ownership.owned) < 31:
             await asyncio.sleep(0.02)
 
     gate.opened.set()
 
     assert (await call).status == SUCCEEDED
-    async with asyncio.timeout(20):
+    async with pace.timeout(20):
         while await waiting_commands(first):
             await asyncio.sleep(0.02)
     assert len(receiver.requests) == 1
@@ -500,7 +501,7 @@ async def test_a_test_under_way_ends_before_its_process_stops(services: ServiceF
     await receiver.wait_for(1)
 
     stop = asyncio.create_task(services.stop_one(first))
-    async with asyncio.timeout(20):
+    async with pace.timeout(20):
         while len(second.app.engine.ownership.owned) < 63:
             await asyncio.sleep(0.02)
     gate.opened.set()

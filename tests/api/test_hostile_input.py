@@ -27,6 +27,7 @@ from tests.api.asking import (
     request_type,
     valid_requests,
 )
+from tests.support import pace
 from tests.support.service import Service, ServiceFactory
 from webhook_grpc.api.paging import PageToken
 
@@ -194,7 +195,7 @@ async def test_a_message_is_measured_after_it_was_unpacked(service: Service) -> 
     """A few KiB of gzip must not become 64 MiB in our memory."""
     channel: Any = service.channel
     call = channel.unary_unary("/webhook.v1.WebhookService/ListWebhooks")(
-        padded(b"", 64 * 1024 * 1024), compression=grpc.Compression.Gzip, timeout=20
+        padded(b"", 64 * 1024 * 1024), compression=grpc.Compression.Gzip, timeout=pace.scaled(20)
     )
 
     assert await code_of(call) is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -203,7 +204,7 @@ async def test_a_message_is_measured_after_it_was_unpacked(service: Service) -> 
 async def test_a_method_that_does_not_exist_is_unimplemented(service: Service) -> None:
     channel: Any = service.channel
 
-    code = await code_of(channel.unary_unary("/webhook.v1.WebhookService/DropEverything")(b"", timeout=20))
+    code = await code_of(channel.unary_unary("/webhook.v1.WebhookService/DropEverything")(b"", timeout=pace.scaled(20)))
 
     assert code is grpc.StatusCode.UNIMPLEMENTED
 

@@ -26,6 +26,7 @@ from tests.api.asking import (
     refusal,
     valid_requests,
 )
+from tests.support import pace
 from tests.support.postgres import TestPostgres, query
 from tests.support.receiver import Gate, Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
@@ -49,7 +50,7 @@ async def check_health(service: Service, name: str) -> int:
         request_serializer=health.HealthCheckRequest.SerializeToString,
         response_deserializer=health.HealthCheckResponse.FromString,
     )
-    return (await check(health.HealthCheckRequest(service=name), timeout=10)).status
+    return (await check(health.HealthCheckRequest(service=name), timeout=pace.scaled(10))).status
 
 
 def watch_health(service: Service, name: str = "") -> Any:
@@ -58,7 +59,7 @@ def watch_health(service: Service, name: str = "") -> Any:
         "/grpc.health.v1.Health/Watch",
         request_serializer=health.HealthCheckRequest.SerializeToString,
         response_deserializer=health.HealthCheckResponse.FromString,
-    )(health.HealthCheckRequest(service=name), timeout=20)
+    )(health.HealthCheckRequest(service=name), timeout=pace.scaled(20))
 
 
 @pytest.mark.parametrize("name", ["", "webhook.v1.WebhookService"])
@@ -83,7 +84,7 @@ async def reflect(service: Service, reflection_name: str, **request: Any) -> Any
         f"/{reflection_name}/ServerReflectionInfo",
         request_serializer=reflection.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection.ServerReflectionResponse.FromString,
-    )(timeout=10)
+    )(timeout=pace.scaled(10))
     await call.write(reflection.ServerReflectionRequest(**request))
     response = await call.read()
     await call.done_writing()
@@ -213,7 +214,7 @@ async def test_without_its_database_every_method_is_unavailable(
     url = postgres.create_database(name)
     await asyncio.to_thread(migrate, url)
     services.database_url = url
-    service = await services.start(database_timeout_seconds=0.5)
+    service = await services.start(database_timeout_seconds=pace.scaled(1.0))
     world = await furnish(service)
 
     postgres.drop_database(name)
@@ -255,7 +256,7 @@ async def test_after_its_connections_were_cut_the_service_goes_on(
 async def test_a_database_that_does_not_answer_is_unavailable_in_time(
     services: ServiceFactory, postgres: TestPostgres
 ) -> None:
-    service = await services.start(database_timeout_seconds=0.3)
+    service = await services.start(database_timeout_seconds=pace.scaled(0.5))
     world = await furnish(service)
 
     with psycopg.connect(postgres.url) as blocker:
@@ -344,7 +345,7 @@ async def test_more_calls_than_served_at_once_are_refused(
 async def test_a_call_ends_at_the_deadline_of_the_server(
     services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = await services.start(call_seconds_max=1.0)
+    service = await services.start(call_seconds_max=pace.scaled(1.0))
     world = await furnish(service)
 
     async def hang(*_: object) -> None:
@@ -373,7 +374,7 @@ async def test_a_caller_that_leaves_frees_its_place(services: ServiceFactory, mo
     call = asyncio.ensure_future(ask(service, "GetWebhook", valid_requests(world)["GetWebhook"]))
     await entered.wait()
     call.cancel()
-    async with asyncio.timeout(10):
+    async with pace.timeout(10):
         await left.wait()
     monkeypatch.setattr(webhooks, "get", get)
 
@@ -386,7 +387,7 @@ async def test_a_caller_that_leaves_frees_its_place(services: ServiceFactory, mo
 async def trailing_request_id(service: Service, request: bytes, *sent: str) -> str:
     channel: Any = service.channel
     call = channel.unary_unary("/webhook.v1.WebhookService/GetWebhook")(
-        request, metadata=[("x-request-id", value) for value in sent], timeout=10
+        request, metadata=[("x-request-id", value) for value in sent], timeout=pace.scaled(10)
     )
     await call.code()
     [found] = [value for key, value in await call.trailing_metadata() if key == "x-request-id"]
@@ -415,7 +416,7 @@ async def test_a_stream_has_a_request_id_too(services: ServiceFactory) -> None:
     service = await services.start()
     channel: Any = service.channel
     call = channel.unary_stream(f"/{SERVICE.full_name}/WatchDeliveries")(
-        b"\xff", metadata=[("x-request-id", "stream-1")], timeout=10
+        b"\xff", metadata=[("x-request-id", "stream-1")], timeout=pace.scaled(10)
     )
 
     assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT

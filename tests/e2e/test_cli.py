@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import signal
@@ -15,11 +14,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from webhook.v1 import service_pb2
 
+from tests.support import pace
 from tests.support.postgres import TestPostgres, query
 from tests.support.process import Process, run_cli
 from webhook_grpc.api.auth import token_hash
 from webhook_grpc.settings import decode_secret_key
-from webhook_grpc.store.migrate import migration_names
+from webhook_grpc.store.migration_files import migration_names
 
 
 async def one_sentence(*arguments: str, **settings: str) -> str:
@@ -66,7 +66,7 @@ async def test_a_schema_that_does_not_fit_is_one_sentence(postgres: TestPostgres
     status, stdout, _ = await run_cli("migrate", WEBHOOK_DATABASE_URL=url)
     assert (status, stdout) == (0, "".join(f"applied {name}\n" for name in migration_names()))
     assert (await run_cli("migrate", WEBHOOK_DATABASE_URL=url))[:2] == (0, "nothing to do\n")
-    query(url, "INSERT INTO _yoyo_migration (migration_hash, migration_id) VALUES ('x', '9999-later')")
+    query(url, "INSERT INTO webhook_migrations VALUES ('9999-later.pre', 1, 1, 9999)")
     for command in ("serve", "migrate"):
         assert "run a newer version" in await one_sentence(command, WEBHOOK_DATABASE_URL=url)
     postgres.drop_database(f"webhook_test_cli_{worker_id}")
@@ -118,7 +118,7 @@ async def test_without_a_database_url_it_brings_its_own_and_says_what_to_try(tmp
     process = await Process.start(log, **settings)
     assert process.process.stdout is not None
     said = ""
-    async with asyncio.timeout(5):
+    async with pace.timeout(5):
         while "Ctrl-C" not in said:
             said += (await process.process.stdout.readline()).decode()
     assert said.count("grpcurl -plaintext") == 4
@@ -152,7 +152,7 @@ async def test_a_signal_ends_it_and_the_log_is_one_json_object_a_line(database_u
 async def test_ctrl_c_ends_it_too(database_url: str, tmp_path: Path) -> None:
     process = await Process.start(tmp_path / "log", WEBHOOK_DATABASE_URL=database_url)
     process.process.send_signal(signal.SIGINT)
-    async with asyncio.timeout(20):
+    async with pace.timeout(20):
         assert await process.process.wait() == 0
     assert "Traceback" not in (tmp_path / "log").read_text()
     await process.channel.close()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from webhook.v1 import delivery_pb2, service_pb2
 
 from tests.support.receiver import Receiver, answers
 from tests.support.service import CUSTOMER, SECRET, ServiceFactory
+
+pytestmark = pytest.mark.fast
 
 
 async def test_a_published_event_reaches_the_receiver_signed_and_is_told_live(

@@ -13,6 +13,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
 
+from tests.support import pace
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Received, Receiver, answer, answers
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory, seconds
@@ -242,13 +243,13 @@ async def test_a_bug_in_an_attempt_fails_that_delivery_alone(
 
 async def until_heard(service: Service, webhook_id: int, status: WebhookStatus) -> None:
     """The engine hears of a change within a second, not at once."""
-    async with asyncio.timeout(20):
+    async with pace.timeout(20):
         while (webhook := service.app.engine.webhooks.get(webhook_id)) is None or webhook.status is not status:
             await asyncio.sleep(0.005)
 
 
 async def until_shared(first: Service, second: Service) -> None:
-    async with asyncio.timeout(20):
+    async with pace.timeout(20):
         while not (len(first.app.engine.ownership.owned) == len(second.app.engine.ownership.owned) == 32):
             await asyncio.sleep(0.02)
 
@@ -269,8 +270,8 @@ async def test_two_processes_share_the_shards_and_each_others_streams(
 
 
 async def test_a_hint_wakes_the_owner_in_the_other_process(services: ServiceFactory, receiver: Receiver) -> None:
-    """With a poll interval of ten seconds only a hint can be that quick."""
-    first, second = await services.start(poll_seconds=10.0), await services.start(poll_seconds=10.0)
+    """With a poll interval of ten minutes only a hint can be that quick."""
+    first, second = await services.start(poll_seconds=600.0), await services.start(poll_seconds=600.0)
     await until_shared(first, second)
     theirs = 0
     while theirs < 3:
@@ -280,7 +281,7 @@ async def test_a_hint_wakes_the_owner_in_the_other_process(services: ServiceFact
         else:
             await delete(first, webhook.webhook_id)
     await first.publish_many(5)
-    await receiver.wait_for(15, seconds=5)
+    await receiver.wait_for(15)
 
 
 async def test_a_process_that_leaves_hands_over_without_loss_or_duplicate(
@@ -320,7 +321,7 @@ async def test_a_process_that_cannot_renew_its_lease_stops_sending_before_anothe
         return await renew(connection, worker, ttl_seconds, **options)
 
     monkeypatch.setattr(ownership, "renew", unreachable_for_first)
-    async with asyncio.timeout(10):
+    async with pace.timeout(10):
         while first.app.engine.ownership.may_send:
             await asyncio.sleep(0.02)
     await first.publish_many(10)  # publishing needs no lease
@@ -345,7 +346,7 @@ async def test_what_waits_in_memory_is_not_sent_without_a_lease(
         raise Unavailable("STORAGE_UNAVAILABLE", "cut off")
 
     monkeypatch.setattr(ownership, "renew", unreachable)
-    async with asyncio.timeout(10):
+    async with pace.timeout(10):
         while service.app.engine.ownership.may_send:
             await asyncio.sleep(0.02)
     gate.opened.set()
@@ -413,7 +414,7 @@ async def test_cut_connections_to_the_database_lose_and_double_nothing(
         )
     stopped.set()
     await publishing
-    async with asyncio.timeout(20):
+    async with pace.timeout(20):
         while postgres.rows("SELECT count(*) FROM deliveries") != [(0,)]:
             await asyncio.sleep(0.05)
     assert len(event_ids) == len(set(event_ids)) > 20
@@ -478,11 +479,12 @@ async def in_shards(service: Service, shards: set[int], url: str, **fields: Any)
 async def test_a_database_that_stalls_longer_than_the_lease_ends_no_loop(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    service = await services.start()
+    lease_seconds = pace.scaled(1.0)
+    service = await services.start(lease_seconds=lease_seconds)
     await service.create_webhook(receiver.url())
     async with await psycopg.AsyncConnection.connect(postgres.url) as blocker:
         await blocker.execute("LOCK TABLE shards IN ACCESS EXCLUSIVE MODE")
-        await asyncio.sleep(2)  # the stall
+        await asyncio.sleep(2 * lease_seconds)  # the stall
     await service.publish()
     await receiver.wait_for(1)
     assert not ended_loops(service)
@@ -504,7 +506,7 @@ async def test_a_registration_whose_answer_is_lost_ends_no_loop(
 
     monkeypatch.setattr(ownership, "register", lossy)
     postgres.rows("UPDATE workers SET lease_until = now() - interval '1 second'")
-    async with asyncio.timeout(10):
+    async with pace.timeout(10):
         while not lost:
             await asyncio.sleep(0.02)
     await service.publish()
@@ -532,7 +534,7 @@ async def test_what_a_newer_version_wrote_into_the_log_ends_no_stream(
     await service.create_webhook(receiver.url())
     await service.publish()
     await receiver.wait_for(1)
-    async with asyncio.timeout(10):
+    async with pace.timeout(10):
         while not postgres.rows("UPDATE attempts SET outcome = 'new', reason = 'new', trigger = 'new' RETURNING 1"):
             await asyncio.sleep(0.02)
     async with service.watching(start_time=Timestamp(seconds=1)) as watch:
@@ -605,7 +607,7 @@ async def test_a_process_that_drains_gives_idle_shards_to_others_at_once(
     services: ServiceFactory, receiver: Receiver
 ) -> None:
     """A request that hangs in one of its shards must not make the customers of all others wait."""
-    first, second = await services.start(drain_seconds=8.0), await services.start(drain_seconds=8.0)
+    first, second = [await services.start(drain_seconds=pace.scaled(8.0)) for _ in range(2)]
     await until_shared(first, second)
     gate, theirs = Gate(), set(first.app.engine.ownership.owned)
     await in_shards(first, theirs, receiver.on("/hang", gate), events=["job.*"])
@@ -690,7 +692,7 @@ async def test_a_change_that_was_missed_during_a_pause_of_the_process_is_made_up
             [webhook.webhook_id],
         )
         service.app.engine.webhooks._followed_at -= 60  # pyright: ignore[reportPrivateUsage]
-        async with asyncio.timeout(10):
+        async with pace.timeout(10):
             while service.app.engine.webhooks.get(webhook.webhook_id).status != "deleted":  # pyright: ignore[reportOptionalMemberAccess]
                 await asyncio.sleep(0.02)
         gate.opened.set()
@@ -740,7 +742,7 @@ async def test_a_row_that_was_read_before_its_delivery_was_settled_is_not_sent_a
         await watch.until_ended(1)
         monkeypatch.setattr(backlog, "fetch", late)
         await service.publish()
-        async with asyncio.timeout(20):
+        async with pace.timeout(20):
             await returned.wait()
         await service.publish()
         await receiver.wait_for(3)

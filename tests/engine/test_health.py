@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
 
+from tests.support import pace
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Received, Receiver, answer, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory
@@ -40,7 +41,7 @@ def breaker_is(service: Service, webhook: webhook_pb2.Webhook, state: BreakerSta
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     """Looks again and again: for states that give no signal."""
-    async with asyncio.timeout(seconds):
+    async with pace.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -10,6 +10,7 @@ from ipaddress import IPv4Network
 import aiodns
 import pytest
 
+from tests.support import pace
 from tests.support.names import AAAA, CNAME, NameServer, Query, Says, address_records, wire
 from tests.support.receiver import Receiver, answer
 from webhook_grpc.domain.egress import EgressPolicy
@@ -127,7 +128,7 @@ async def test_a_name_that_misbehaves_ends_in_a_typed_result_in_time(
     started_at = time.monotonic()
     result = await send(sender, receiver, "hooks.example.com")
     assert (result.outcome, result.reason) in ends
-    assert time.monotonic() - started_at < TIMEOUT_SECONDS + 1
+    assert time.monotonic() - started_at < TIMEOUT_SECONDS + pace.scaled(1)
     assert (await send(sender, receiver, "other.example.com")).outcome is Outcome.SUCCEEDED
 
 
@@ -155,10 +156,12 @@ async def test_a_hundred_silent_names_do_not_slow_down_a_good_one(
     for name in silent:
         names.on(name, lambda _: None)
     waiting = [asyncio.create_task(send(sender, receiver, name)) for name in silent]
-    await asyncio.sleep(0.1)  # until all are asked
+    async with pace.timeout(10):
+        while not set(names.asked) >= set(silent):
+            await asyncio.sleep(0.01)
     started_at = time.monotonic()
     assert (await send(sender, receiver, "good.example.com")).outcome is Outcome.SUCCEEDED
-    assert time.monotonic() - started_at < 1
+    assert time.monotonic() - started_at < pace.scaled(1)
     results = await asyncio.gather(*waiting)
     assert {(result.outcome, result.reason) for result in results} <= UNRESOLVED | TIMED_OUT
 
@@ -187,6 +190,6 @@ async def test_without_a_name_server_the_fault_is_ours_and_known_at_once(receive
     started_at = time.monotonic()
     with pytest.raises(ResolverDown):
         await send(sender, receiver, "hooks.example.com")
-    assert time.monotonic() - started_at < TIMEOUT_SECONDS
+    assert time.monotonic() - started_at < pace.scaled(TIMEOUT_SECONDS)
     await sender.close()
     await resolver.close()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
 
+from tests.support import pace
 from tests.support.past import Past, noon
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Receiver
@@ -175,7 +176,7 @@ async def test_each_process_ends_what_is_in_its_own_shards(
     services: ServiceFactory, receiver: Receiver, past: Past, postgres: TestPostgres
 ) -> None:
     first, second = await services.start(), await services.start()
-    async with asyncio.timeout(20):
+    async with pace.timeout(20):
         while {len(service.app.engine.ownership.sendable) for service in (first, second)} != {32}:
             await asyncio.sleep(0.02)
     day = await past.day(40)

@@ -10,6 +10,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import delivery_pb2, replay_pb2, service_pb2
 
+from tests.support import pace
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Receiver, answer, answers
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory, ended
@@ -49,7 +50,7 @@ async def cancel(service: Service, replay_id: int) -> replay_pb2.Replay:
 
 async def until(service: Service, replay_id: int, **wanted: int) -> replay_pb2.Replay:
     """Looks until the replay is as wanted; its numbers must add up at every look."""
-    async with asyncio.timeout(30):
+    async with pace.timeout(30):
         while True:
             seen = await get(service, replay_id)
             ended_count = seen.succeeded_count + seen.failed_count + seen.cancelled_count
@@ -60,7 +61,7 @@ async def until(service: Service, replay_id: int, **wanted: int) -> replay_pb2.R
 
 
 async def until_rows(postgres: TestPostgres, statement: LiteralString, wanted: list[tuple[Any, ...]]) -> None:
-    async with asyncio.timeout(20):
+    async with pace.timeout(20):
         while postgres.rows(statement) != wanted:
             await asyncio.sleep(0.01)
 
@@ -297,7 +298,7 @@ async def test_cancelling_ends_what_waits_and_nothing_more_is_sent(
 
 async def watch_until_begun(service: Service, replay_id: int) -> None:
     """Until the three that may wait are begun anew: a snapshot tells them with their replay."""
-    async with asyncio.timeout(20):
+    async with pace.timeout(20):
         while True:
             request = service_pb2.ListDeliveriesRequest(customer_id=CUSTOMER)
             found = (await service.stub.ListDeliveries(request)).deliveries

@@ -13,6 +13,7 @@ import pytest
 import trustme
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from tests.support import pace
 from tests.support.receiver import Gate, Receiver, answer
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
@@ -146,7 +147,7 @@ async def test_a_receiver_that_hangs_is_a_timeout(sender: Sender, receiver: Rece
     result = await sender.send(request(receiver.on("/hang", gate), timeout_seconds=0.3))
     gate.opened.set()
     assert (result.outcome, result.response_status) == (Outcome.TIMEOUT, None)
-    assert asyncio.get_running_loop().time() - started_at < 2
+    assert asyncio.get_running_loop().time() - started_at < pace.scaled(2)
 
 
 async def drip(writer: asyncio.StreamWriter, piece: bytes) -> None:
@@ -169,7 +170,7 @@ async def test_a_receiver_that_drips_is_cut_off(
     sender: Sender, raw_server: Callable[[Serve], Awaitable[str]], start: bytes, piece: bytes
 ) -> None:
     url = await raw_server(says(start, lambda _, writer: drip(writer, piece)))
-    async with asyncio.timeout(3):
+    async with pace.timeout(3):
         result = await sender.send(request(url, timeout_seconds=0.5))
     assert result.outcome in (Outcome.TIMEOUT, Outcome.PROTOCOL_ERROR)
 
@@ -179,7 +180,7 @@ async def test_trouble_with_the_body_does_not_undo_a_success(
 ) -> None:
     start = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nstart"
     url = await raw_server(says(start, lambda _, writer: drip(writer, b"x")))
-    async with asyncio.timeout(4):
+    async with pace.timeout(4):
         result = await sender.send(request(url, timeout_seconds=0.5))
     assert (result.outcome, result.response_status) == (Outcome.SUCCEEDED, 200)
     assert result.response_body.startswith(b"start")
@@ -204,7 +205,7 @@ async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
 async def test_a_flood_is_cut_off_after_the_first_bytes(
     sender: Sender, raw_server: Callable[[Serve], Awaitable[str]], head: bytes, outcome: Outcome
 ) -> None:
-    async with asyncio.timeout(4):
+    async with pace.timeout(4):
         result = await sender.send(request(await raw_server(says(head, flood))))
     assert result.outcome is outcome
     assert len(result.response_body) <= 16_384
@@ -216,7 +217,7 @@ async def test_a_flood_of_1xx_is_cut_off(sender: Sender, raw_server: Callable[[S
             writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000)
             await writer.drain()
 
-    async with asyncio.timeout(4):
+    async with pace.timeout(4):
         result = await sender.send(request(await raw_server(says(b"", serve))))
     assert result.outcome is Outcome.PROTOCOL_ERROR
 

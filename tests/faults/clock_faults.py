@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 
+from tests.support import pace
 from tests.support.postgres import query
 
-from .cluster import LEASE_SECONDS
+from .cluster import lease_seconds
 from .harness import Round
 from .scenario import Scenario
 from .stepped import SteppedServer
@@ -21,7 +22,6 @@ _DAY = 24 * _HOUR
 # Promised are two leases and a beat, 4.5 s. The rest is for a busy machine; without the promise it takes as long as the
 # clock was stepped by.
 _OWNED_SECONDS_MAX = 20.0
-_RENEWED_SECONDS = LEASE_SECONDS  # who has not renewed for so long is dead
 _LOAD_SECONDS = 0.7  # between two steps
 
 OWNERS = """
@@ -43,14 +43,15 @@ async def until_owned(round_: Round) -> float:
     started_at = time.monotonic()
     leases: dict[str, object] = {}
     renewed_at: dict[str, float] = {}
-    async with asyncio.timeout(_OWNED_SECONDS_MAX):
+    async with pace.timeout(_OWNED_SECONDS_MAX):
         while True:
             for worker, lease_until in await asyncio.to_thread(query, round_.database_url, RENEWED):
                 if worker in leases and leases[worker] != lease_until:
                     renewed_at[worker] = time.monotonic()
                 leases[worker] = lease_until
             [(_, owners)] = await asyncio.to_thread(query, round_.database_url, OWNERS)
-            alive = {worker for worker, at in renewed_at.items() if time.monotonic() - at < _RENEWED_SECONDS}
+            # who has not renewed for so long is dead
+            alive = {worker for worker, at in renewed_at.items() if time.monotonic() - at < lease_seconds()}
             if set(owners) <= alive:
                 return time.monotonic() - started_at
             await asyncio.sleep(0.1)
@@ -96,7 +97,7 @@ async def far_ahead(round_: Round) -> None:
     with round_.fault("kill -9", may_duplicate=True, may_overlap=True):
         await round_.cluster.kill(before)
         await until_owned(round_)
-    async with asyncio.timeout(_OWNED_SECONDS_MAX):
+    async with pace.timeout(_OWNED_SECONDS_MAX):
         while not round_.logged(newest, "clock is not believed"):
             await asyncio.sleep(0.1)
     await asyncio.sleep(1.0)  # the steps of its janitor come one after the other

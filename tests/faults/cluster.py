@@ -14,32 +14,55 @@ from typing import cast
 
 import psutil
 
+from tests.support import pace
 from tests.support.process import Process, environment
 
 from .endpoints import DELAYS_SECONDS
 from .history import Vitals
 from .nursery import first_line, nursery
 
-LEASE_SECONDS = 2.0
-STATEMENT_SECONDS = 3.0
+# In the reference's time, as all settings that end something: see `Cluster` and tests/support/pace.py.
+_LEASE_SECONDS = 2.0
+_STATEMENT_SECONDS = 3.0
+_SCALED = frozenset(
+    {
+        "WEBHOOK_LEASE_SECONDS",
+        "WEBHOOK_DATABASE_TIMEOUT_SECONDS",
+        "WEBHOOK_DRAIN_SECONDS",
+        "WEBHOOK_STREAM_WRITE_SECONDS_MAX",
+    }
+)
 
 SETTINGS = {
-    "WEBHOOK_LEASE_SECONDS": str(LEASE_SECONDS),
+    "WEBHOOK_LEASE_SECONDS": str(_LEASE_SECONDS),
     "WEBHOOK_POLL_SECONDS": "0.1",
     "WEBHOOK_RETRY_DELAYS_SECONDS": ",".join(map(str, DELAYS_SECONDS)),
     "WEBHOOK_OVERLOAD_DELAY_SECONDS_MIN": "0",
-    "WEBHOOK_DATABASE_TIMEOUT_SECONDS": str(STATEMENT_SECONDS),
+    "WEBHOOK_DATABASE_TIMEOUT_SECONDS": str(_STATEMENT_SECONDS),
     "WEBHOOK_LOG_LEVEL": "info",
     "WEBHOOK_LOG_FORMAT": "json",
     "WEBHOOK_DRAIN_SECONDS": "10",
 }
 
 
+def lease_seconds() -> float:
+    """Returns how long a lease is in this round, unless its scenario says otherwise."""
+    return pace.scaled(_LEASE_SECONDS)
+
+
+def statement_seconds() -> float:
+    """Returns the deadline of a statement in this round."""
+    return pace.scaled(_STATEMENT_SECONDS)
+
+
 class Cluster:
-    """Processes on one database; any may be dead at any moment."""
+    """Processes on one database; any may be dead at any moment. On a slow machine they have more time."""
 
     def __init__(self, database_url: str, directory: Path, settings: Mapping[str, str]) -> None:
-        self._settings = {**SETTINGS, "WEBHOOK_DATABASE_URL": database_url, **settings}
+        wanted = {**SETTINGS, "WEBHOOK_DATABASE_URL": database_url, **settings}
+        self._settings = {
+            name: str(pace.scaled(float(value))) if name in _SCALED else value for name, value in wanted.items()
+        }
         self._directory = directory
         self._started = 0
         self._before: dict[str, tuple[int, int]] = {}
@@ -53,7 +76,7 @@ class Cluster:
         name = f"process-{self._started}"
         stdout, stderr = self._directory / f"{name}.out", self._directory / f"{name}.log"
         process = nursery().fork("serve", environment(**{**self._settings, **faults}), stdout, stderr)
-        async with asyncio.timeout(30):
+        async with pace.timeout(30):
             line = await first_line(stdout, process)
         match = re.search(r"serves gRPC on (\S+)", line)
         assert match, f"{name} did not start: {line!r}; see {self._directory}"
@@ -73,7 +96,7 @@ class Cluster:
     async def until_dead(self, name: str, seconds: float) -> bool:
         """Waits until a process has ended by itself. False: it lives on."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with pace.timeout(seconds):
                 await self.running[name].process.wait()
             self._take_out(name)
             return True

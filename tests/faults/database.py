@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from tests.support import pace
 from tests.support.postgres import query
 from webhook_grpc.domain.ids import event_id_text
 from webhook_grpc.store.embedded import EmbeddedPostgres
@@ -68,6 +69,10 @@ class DatabaseServer:
         """Stops it without a checkpoint; connections are cut, what was not committed is gone."""
         self._control("-m", "immediate", "stop")
 
+    def stop_fast(self) -> None:
+        """Stops it as for a restart: a checkpoint, and connections are told of it."""
+        self._control("-m", "fast", "stop")
+
     def start_again(self) -> None:
         """Starts it after a crash: it recovers from its log."""
         server: Any = self._embedded._server  # pyright: ignore[reportPrivateUsage]
@@ -75,11 +80,18 @@ class DatabaseServer:
 
     def new_database(self) -> str:
         """A migrated database with nothing in it."""
+        return self._new_database(TEMPLATE)
+
+    def empty_database(self) -> str:
+        """A database without a schema."""
+        return self._new_database("template1")
+
+    def _new_database(self, template: str) -> str:
         self._databases += 1
         name = f"webhook_faults_{self._databases}"
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
             )
         return make_conninfo(self.url, dbname=name)
 
@@ -150,7 +162,7 @@ def pending_rows(url: str) -> tuple[Pending, ...]:
 async def until_nothing_is_pending(url: str, seconds: float) -> bool:
     """Waits until there is neither an outbox nor a command, but not longer than this."""
     try:
-        async with asyncio.timeout(seconds):
+        async with pace.timeout(seconds):
             while await asyncio.to_thread(query, url, UNDONE):
                 await asyncio.sleep(0.05)
     except TimeoutError:

@@ -16,10 +16,11 @@ import grpc
 import psycopg
 from webhook.v1 import service_pb2
 
+from tests.support import pace
 from tests.support.postgres import query
 from tests.support.service import error_details
 
-from .cluster import LEASE_SECONDS, STATEMENT_SECONDS
+from .cluster import lease_seconds, statement_seconds
 from .database import CONNECTIONS_MAX
 from .endpoints import DEFAULT_PLAN, FLAKY_PLAN
 from .harness import Round
@@ -30,7 +31,7 @@ _PATIENCE_SECONDS = 20.0
 
 TERMINATE_SOME: LiteralString = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-WHERE datname = %(database)s AND application_name = 'webhook-grpc' AND (pid %% 10) < %(tenths)s
+WHERE datname = %(database)s AND application_name LIKE 'webhook-grpc%%' AND (pid %% 10) < %(tenths)s
 """
 TERMINATE_LISTENERS: LiteralString = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -73,12 +74,14 @@ async def stall(round_: Round) -> None:
 
     That is before their deadline, so none of them fails: they only took long.
     """
-    await _stall(round_, round_.random.uniform(LEASE_SECONDS + 0.4, STATEMENT_SECONDS - 0.2))
+    await _stall(
+        round_, round_.random.uniform(lease_seconds() + pace.scaled(0.4), statement_seconds() - pace.scaled(0.2))
+    )
 
 
 async def stall_beyond_deadline(round_: Round) -> None:
     """The same, but the statements were given up before they arrive."""
-    await _stall(round_, STATEMENT_SECONDS + round_.random.uniform(0.3, 1.0))
+    await _stall(round_, statement_seconds() + pace.scaled(round_.random.uniform(0.3, 1.0)))
 
 
 async def _stall(round_: Round, seconds: float) -> None:
@@ -93,7 +96,7 @@ async def _stall(round_: Round, seconds: float) -> None:
 async def stop_answering(round_: Round) -> None:
     """SIGSTOP to all of Postgres for longer than a lease, then SIGCONT: statements arrive, and nobody answers them."""
     await asyncio.sleep(round_.seconds / 3)
-    seconds = round_.random.uniform(LEASE_SECONDS + 0.4, STATEMENT_SECONDS + 1.0)
+    seconds = round_.random.uniform(lease_seconds() + pace.scaled(0.4), statement_seconds() + pace.scaled(1.0))
     calls: list[asyncio.Task[None]] = []
     with round_.outage("Postgres stopped"):
         await asyncio.to_thread(round_.server.stop_answering)
@@ -110,7 +113,7 @@ async def _call(round_: Round, name: str) -> None:
     """Asks a process what it can't know now: it must say so, and in time, whatever the caller's patience."""
     stub, endpoint = round_.cluster.running[name].stub, round_.registered[0]
     request = service_pb2.GetWebhookRequest(customer_id=endpoint.customer_id, webhook_id=endpoint.webhook_id)
-    for seconds in (0.5, _PATIENCE_SECONDS):
+    for seconds in (0.5, pace.scaled(_PATIENCE_SECONDS)):
         asked_at = time.monotonic()
         said = "an answer"
         try:
@@ -121,9 +124,11 @@ async def _call(round_: Round, name: str) -> None:
                 said = error_details(error)["ErrorInfo"].reason
         took_seconds = time.monotonic() - asked_at
         # whoever is impatient has left before, whoever has patience is told why, or is answered afterwards
-        expected = {"STORAGE_UNAVAILABLE", "DEADLINE_EXCEEDED" if seconds < STATEMENT_SECONDS else "an answer"}
+        expected = {"STORAGE_UNAVAILABLE", "DEADLINE_EXCEEDED" if seconds < statement_seconds() else "an answer"}
         assert said in expected, f"{name} said {said} after {took_seconds:.1f} s of {seconds:g} s"
-        assert took_seconds < min(seconds, STATEMENT_SECONDS) + 1.5, f"{name}: {said} only after {took_seconds:.1f} s"
+        assert took_seconds < min(seconds, statement_seconds()) + pace.scaled(1.5), (
+            f"{name}: {said} only after {took_seconds:.1f} s"
+        )
 
 
 async def latency(round_: Round) -> None:

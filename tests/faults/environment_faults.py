@@ -6,6 +6,10 @@ Each concerns some; all others must not notice: their endpoints are planned as `
 from __future__ import annotations
 
 import asyncio
+from typing import LiteralString
+
+from tests.support import pace
+from tests.support.postgres import query
 
 from .dns import ZONE, Rcode
 from .endpoints import DEFAULT_PLAN, EndpointPlan
@@ -28,6 +32,13 @@ _GREEDY_PLAN = tuple(EndpointPlan(1, address=f"127.0.0.{number}", in_flight_max=
 _WRITE_SECONDS = 0.5
 _ENOUGH_TOLD = 350  # of 16 kB each: more than what lies between two ends of a stream
 _TALKATIVE_PLAN = tuple(EndpointPlan(1, {"body_bytes": 16_000}, f"127.0.0.{number}") for number in (1, 2, 3))
+
+
+# How many processes own shards, and by how many shards more than one their shares differ.
+SHARES: LiteralString = """
+SELECT count(*), greatest(max(count) - min(count) - 1, 0)
+FROM (SELECT count(*) FROM shards GROUP BY owner) AS shares(count)
+"""
 
 
 async def slow_names(round_: Round) -> None:
@@ -60,16 +71,22 @@ async def descriptors(round_: Round) -> None:
 
     Endpoints become slower at the same time, so that the connections which are open are not enough.
     """
-    await asyncio.sleep(1.0)  # the shards are shared out by then
+    async with pace.timeout(10):
+        while query(round_.database_url, SHARES) != [(len(round_.cluster.running), 0)]:
+            await asyncio.sleep(0.05)
+    for number in range(len(_GREEDY_PLAN)):  # whoever sends has its connections to Postgres
+        await round_.until_received(number, len(round_.endpoints.requests()) // len(_GREEDY_PLAN) + 5)
     victim = round_.owner_of(0)
     with round_.fault("few descriptors"):
         round_.cluster.limit_descriptors(victim, spare=0)
         slow = {"delay_seconds": 0.5}
         await round_.endpoints.behave({round_.path(number): slow for number in range(len(_GREEDY_PLAN))})
         await asyncio.sleep(round_.seconds)
+        async with pace.timeout(10):  # or it had enough of them
+            while not round_.logged(victim, "attempts paused"):
+                await asyncio.sleep(0.05)
         round_.cluster.limit_descriptors(victim, spare=None)
     await round_.endpoints.behave({round_.path(number): {} for number in range(len(_GREEDY_PLAN))})
-    assert round_.logged(victim, "attempts paused"), "it had enough of them"
 
 
 async def hang(round_: Round) -> None:
@@ -89,12 +106,12 @@ async def slow_watcher(round_: Round) -> None:
     quick.prompt = True
     with round_.fault("slow watcher"):
         slow.reading.clear()
-        async with asyncio.timeout(30):
+        async with pace.timeout(30):
             while len(quick.told) < _ENOUGH_TOLD:
                 await asyncio.sleep(0.05)
-        await asyncio.sleep(2 * _WRITE_SECONDS)
+        await asyncio.sleep(pace.scaled(2 * _WRITE_SECONDS))
         slow.reading.set()
-        async with asyncio.timeout(5):
+        async with pace.timeout(10):
             while not slow.refusals:
                 await asyncio.sleep(0.05)
     assert slow.refusals[0] == "WATCHER_TOO_SLOW", slow.refusals

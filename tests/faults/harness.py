@@ -16,12 +16,13 @@ from random import Random
 import grpc
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.support import pace
 from tests.support.postgres import query
 from webhook_grpc.domain.ids import shard_of
 
 from . import database, staff
 from .checker import Report, check
-from .cluster import LEASE_SECONDS, Cluster
+from .cluster import Cluster, lease_seconds
 from .database import DatabaseServer
 from .dns import NameServer
 from .endpoints import Endpoints
@@ -82,7 +83,7 @@ class Round:
         try:
             yield
         finally:
-            is_long = time.time() - started_at > LEASE_SECONDS / 2
+            is_long = time.time() - started_at > lease_seconds() / 2
             self.faults.append(Fault(kind, started_at, time.time(), is_long, is_long))
 
     @property
@@ -118,14 +119,15 @@ class Round:
     async def until_received(self, number: int, count: int, seconds: float = 10.0) -> None:
         """Waits until the number-th endpoint has *answered* so many requests."""
         webhook_id = self.registered[number].webhook_id
-        async with asyncio.timeout(seconds):
+        async with pace.timeout(seconds):
             while sum(request.webhook_id == webhook_id for request in self.endpoints.requests()) < count:
                 await asyncio.sleep(0.05)
 
     # --- the round -------------------------------------------------------------------------------------------------
 
     async def run(self) -> Report:
-        """Runs it and compares the histories."""
+        """Runs it and compares the histories. What time it needs is measured first: see tests/support/pace.py."""
+        pace.measure_again()
         async with self._running():
             tasks = [asyncio.create_task(publisher.run()) for publisher in self.publishers]
             failures: list[Violation] = []
@@ -169,7 +171,7 @@ class Round:
             self.publishers += staff.publishers(scenario, self.cluster, self._seed)
             self.watchers += staff.watchers(scenario, self.cluster, self._seed)
             self._watching += [asyncio.create_task(watcher.run()) for watcher in self.watchers]
-            async with asyncio.timeout(15):
+            async with pace.timeout(15):
                 for watcher in self.watchers:
                     await watcher.joined.wait()
             self.cluster.measure()
@@ -191,7 +193,7 @@ class Round:
         log = await asyncio.to_thread(database.log_rows, self.database_url)
         customer_of = {endpoint.webhook_id: endpoint.customer_id for endpoint in self.registered}
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.scenario.told_seconds_max):
+            async with pace.timeout(self.scenario.told_seconds_max):
                 for watcher in self.watchers:
                     watcher.reading.set()
                     changes = {
@@ -212,8 +214,9 @@ class Round:
             watchers=tuple(watcher.history() for watcher in self.watchers),
             faults=tuple(self.faults),
             drained_seconds=drained_seconds,
-            drain_seconds_max=self.scenario.drain_seconds_max,
-            attempt_seconds_max=max(plan.timeout_seconds for plan in self.scenario.plan) + 1.0,
+            drain_seconds_max=pace.scaled(self.scenario.drain_seconds_max),
+            attempt_seconds_max=max(plan.timeout_seconds for plan in self.scenario.plan) + pace.scaled(1.0),
+            pace=pace.ratio(),
             exit_statuses=self.cluster.exit_statuses,
             vitals=self.cluster.vitals(),
             switches=tuple(self.switches),

@@ -9,6 +9,8 @@ import struct
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from tests.support import pace
+
 _CHUNK_BYTES = 65_536
 
 
@@ -92,7 +94,7 @@ class Proxy:
         self._lost.clear()
         self._lose_on = statement
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with pace.timeout(seconds):
                 await self._lost.wait()
         self._lose_on = None
 

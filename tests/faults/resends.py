@@ -51,6 +51,7 @@ def only_after_faults(history: History) -> Iterator[Violation]:
     was settled before the fault is never sent again, however the process ended.
     """
     settled_at = _settled_at(history)
+    arrival_seconds = history.pace * _ARRIVAL_SECONDS
     spent: dict[tuple[int, str], set[Fault]] = defaultdict(set)
     for resend in resends(history):
         request, earlier = resend.request, resend.earlier
@@ -59,7 +60,9 @@ def only_after_faults(history: History) -> Iterator[Violation]:
         excuses = [
             fault
             for fault in history.faults
-            if fault.may_duplicate and _overlaps(fault, earlier.arrived_at, until) and fault not in spent[delivery]
+            if fault.may_duplicate
+            and _overlaps(fault, earlier.arrived_at, until, arrival_seconds)
+            and fault not in spent[delivery]
         ]
         if excuses:
             spent[delivery].add(excuses[0])
@@ -115,5 +118,5 @@ def _settled_at(history: History) -> dict[tuple[int, str, int], float]:
     }
 
 
-def _overlaps(fault: Fault, since: float, until: float, arrival_seconds: float = _ARRIVAL_SECONDS) -> bool:
+def _overlaps(fault: Fault, since: float, until: float, arrival_seconds: float) -> bool:
     return since <= fault.ended_at + arrival_seconds and until >= fault.started_at - _CLOCK_SECONDS

@@ -9,8 +9,18 @@ import asyncio
 import signal
 from collections.abc import Sequence
 
-from . import clock_faults, command_faults, database_faults, environment_faults, poison_faults, webhook_faults
-from .cluster import LEASE_SECONDS
+from tests.support import pace
+
+from . import (
+    clock_faults,
+    command_faults,
+    database_faults,
+    environment_faults,
+    jam_faults,
+    poison_faults,
+    webhook_faults,
+)
+from .cluster import lease_seconds
 from .endpoints import DEFAULT_PLAN, FLAKY_PLAN, EndpointPlan
 from .faulty import POINTS
 from .harness import Round
@@ -68,9 +78,9 @@ async def pause_beyond_lease(round_: Round) -> None:
         round_.cluster.stop(victim)
         # what the victim sent before is answered now; what the new owner sends is held on
         await round_.endpoints.behave({round_.path(HELD): HELD_BEHAVIOUR})
-        await asyncio.sleep(LEASE_SECONDS + 1.0)
+        await asyncio.sleep(lease_seconds() + pace.scaled(1.0))
         round_.cluster.go_on(victim)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(pace.scaled(0.5))
     await round_.endpoints.behave({round_.path(HELD): {}})
 
 
@@ -93,6 +103,7 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario("SIGTERM", terminate),
     Scenario("SIGSTOP", pause_beyond_lease, plan=HELD_PLAN),
     *database_faults.SCENARIOS,
+    *jam_faults.SCENARIOS,
     *environment_faults.SCENARIOS,
     *webhook_faults.SCENARIOS,
     *poison_faults.SCENARIOS,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 
 from google.protobuf.duration_pb2 import Duration
 from webhook.v1 import service_pb2, webhook_pb2
 
+from tests.support import pace
 from tests.support.process import Process
 from tests.support.service import SECRET
 
@@ -27,7 +29,8 @@ async def register(scenario: Scenario, endpoints: Endpoints, process: Process) -
     """Registers a webhook for each endpoint of the plan, in order."""
     registered: list[Endpoint] = []
     await endpoints.behave({path_of(number): plan.behaviour for number, plan in enumerate(scenario.plan)})
-    for number, plan in enumerate(scenario.plan):
+    for number, planned in enumerate(scenario.plan):
+        plan = _at_this_pace(planned)
         request = service_pb2.CreateWebhookRequest(webhook=_webhook(plan, endpoints, path_of(number)))
         created = await process.stub.CreateWebhook(request)
         endpoints.belongs(path_of(number), created.webhook_id)
@@ -64,6 +67,11 @@ def watchers(scenario: Scenario, cluster: Cluster, seed: int) -> Iterator[Resumi
             watcher = ResumingWatcher(name, customer_id, cluster, Random(f"{seed}-watcher-{name}"))
             watcher.reconnect_seconds, watcher.away_seconds = scenario.reconnect_seconds, scenario.away_seconds
             yield watcher
+
+
+def _at_this_pace(plan: EndpointPlan) -> EndpointPlan:
+    """On a slow machine less is published: a limit that is to be reached has to be lower."""
+    return plan if plan.rate_limit is None else replace(plan, rate_limit=max(1, round(plan.rate_limit / pace.ratio())))
 
 
 def _customers(scenario: Scenario) -> list[int]:

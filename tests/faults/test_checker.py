@@ -24,6 +24,8 @@ from .history import (
     Watcher,
 )
 
+pytestmark = pytest.mark.fast
+
 # One event to one webhook: the first attempt failed with 503 and Retry-After: 1, the second one succeeded.
 ENDPOINT = Endpoint(webhook_id=7, customer_id=1, in_flight_max=2, delays_seconds=(1.0, 1.0))
 PUBLISH = Publish(customer_id=1, request_id="r1", body_hash="b1", event_id="evt_1", delivery_count=1)

@@ -57,7 +57,7 @@ def in_flight_is_limited(history: History) -> Iterator[Violation]:
         by_webhook[request.webhook_id].append(request)
     overlapping = [fault for fault in history.faults if fault.may_overlap]
     for endpoint in history.endpoints:
-        excess = _excess(by_webhook[endpoint.webhook_id], endpoint, overlapping, history.attempt_seconds_max)
+        excess = _excess(by_webhook[endpoint.webhook_id], endpoint, overlapping, history)
         if excess is not None:
             at, count, allowed = excess
             yield Violation(
@@ -93,7 +93,7 @@ def others_are_prompt(history: History) -> Iterator[Violation]:
     """I7: the first attempts to webhooks that the fault does not concern are not late."""
     prompt = [endpoint.webhook_id for endpoint in history.endpoints if endpoint.prompt]
     late = lateness(history, prompt)
-    if late > _LATENESS_SECONDS_MAX:
+    if late > history.pace * _LATENESS_SECONDS_MAX:
         yield Violation("I7", f"first attempts to webhooks that nothing ails are {late:.2f} s late (99 of 100)")
 
 
@@ -105,7 +105,7 @@ def watchers_are_prompt(history: History) -> Iterator[Violation]:
             change.at - logged_at.get((change.webhook_id, change.event_id, change.attempt_count, change.status), 0.0)
             for change in watcher.told
         ]
-        if watcher.prompt and _percentile_99(late) > _LATENESS_SECONDS_MAX:
+        if watcher.prompt and _percentile_99(late) > history.pace * _LATENESS_SECONDS_MAX:
             yield Violation("I7", f"watcher {watcher.name} was told {_percentile_99(late):.2f} s late (99 of 100)")
 
 
@@ -125,17 +125,19 @@ def _percentile_99(values: list[float]) -> float:
 
 
 def _excess(
-    requests: list[Request], endpoint: Endpoint, overlapping: list[Fault], attempt_seconds_max: float
+    requests: list[Request], endpoint: Endpoint, overlapping: list[Fault], history: History
 ) -> tuple[float, int, int] | None:
     """The first moment at which too many requests were open: when, how many, how many may be."""
     changes: list[tuple[float, int]] = []
     for request in requests:
-        ended_at = request.ended_at if request.status else request.ended_at - _NOTICE_SECONDS
+        ended_at = request.ended_at if request.status else request.ended_at - history.pace * _NOTICE_SECONDS
         changes += [(request.arrived_at, 1), (max(request.arrived_at, ended_at), -1)]
     count = 0
     for at, change in sorted(changes):  # at the same moment ends come first
         count += change
-        owners = 1 + sum(fault.started_at <= at <= fault.ended_at + attempt_seconds_max for fault in overlapping)
+        owners = 1 + sum(
+            fault.started_at <= at <= fault.ended_at + history.attempt_seconds_max for fault in overlapping
+        )
         if count > endpoint.in_flight_max * owners:
             return at, count, endpoint.in_flight_max * owners
     return None

@@ -8,6 +8,7 @@ from typing import LiteralString
 
 from webhook.v1 import service_pb2, webhook_pb2
 
+from tests.support import pace
 from tests.support.postgres import query
 
 from .endpoints import EndpointPlan
@@ -32,7 +33,7 @@ async def switch_off(round_: Round) -> None:
     await round_.until_received(0, _ENOUGH)
     with round_.fault("paused"):
         await _switch(round_, 0, "paused")
-        await asyncio.sleep(_REACTION_SECONDS + _WATCHED_SECONDS)
+        await asyncio.sleep(pace.scaled(_REACTION_SECONDS + _WATCHED_SECONDS))
         assert _count(round_, PENDING_OF, webhook_id) > _ENOUGH, "nothing came while it was paused"
         resumed_at = time.time()
         await _switch(round_, 0, "resumed")
@@ -42,16 +43,14 @@ async def switch_off(round_: Round) -> None:
         for publish in publisher.history
         if publish.customer_id == 1 and publish.event_id is not None and publish.answered_at < resumed_at
     }
-    async with asyncio.timeout(10):
+    async with pace.timeout(10):
         while not kept <= _succeeded(round_, webhook_id):
             await asyncio.sleep(0.1)
     await round_.endpoints.behave({round_.path(0): {"delay_seconds": 0.4}})
-    async with asyncio.timeout(10):
-        while _count(round_, PENDING_OF, webhook_id) < 3 * _ENOUGH:
-            await asyncio.sleep(0.05)
+    await _until_pending(round_, webhook_id, 3 * _ENOUGH)
     with round_.fault("deleted"):
         await _switch(round_, 0, "deleted")
-        await asyncio.sleep(_REACTION_SECONDS + _WATCHED_SECONDS)
+        await asyncio.sleep(pace.scaled(_REACTION_SECONDS + _WATCHED_SECONDS))
     assert _count(round_, CANCELLED_OF, webhook_id) > _ENOUGH, "nothing was pending when it was deleted"
 
 
@@ -59,22 +58,24 @@ async def gone(round_: Round) -> None:
     """A receiver answers 410 under load: its webhook is disabled; it is resumed when the receiver is back."""
     webhook_id = round_.registered[0].webhook_id
     await round_.until_received(0, _ENOUGH)
+    await round_.endpoints.behave({round_.path(0): {"delay_seconds": 1.0}})  # two a second: less than any load
+    await _until_pending(round_, webhook_id, 2 * _ENOUGH)
     with round_.fault("receiver gone"):
         asked_at = time.time()
         await round_.endpoints.behave({round_.path(0): {"kind": "always", "status": 410}})
-        async with asyncio.timeout(5):
+        async with pace.timeout(10):
             while (webhook := await _webhook(round_, 0)).status != webhook_pb2.WEBHOOK_STATUS_DISABLED:
                 await asyncio.sleep(0.02)
         round_.switches.append(Switch(webhook_id, "disabled", asked_at, time.time()))
         assert webhook.status_reason, "it is not said why"
-        await asyncio.sleep(_REACTION_SECONDS + _WATCHED_SECONDS)
+        await asyncio.sleep(pace.scaled(_REACTION_SECONDS + _WATCHED_SECONDS))
         assert not _count(round_, PENDING_OF, webhook_id), "something is pending for it"
         assert _count(round_, CANCELLED_OF, webhook_id) > _ENOUGH, "hardly anything was pending"
         await round_.endpoints.behave({round_.path(0): {}})
     assert query(round_.database_url, ACTIVE) == [(len(round_.registered) - 1,)], "others were switched off"
     received = len(_succeeded(round_, webhook_id))
     await _switch(round_, 0, "resumed")
-    async with asyncio.timeout(10):
+    async with pace.timeout(10):
         while len(_succeeded(round_, webhook_id)) < received + _ENOUGH:
             await asyncio.sleep(0.1)
 
@@ -87,7 +88,9 @@ async def kill_limited(round_: Round) -> None:
         await round_.cluster.kill(victim)
     await round_.cluster.start()
     await asyncio.sleep(round_.seconds / 2)
-    assert _count(round_, PENDING_OF, round_.registered[0].webhook_id) > _RATE, "it was not at its limit"
+    limited = round_.registered[0]
+    assert limited.rate_limit is not None
+    await _until_pending(round_, limited.webhook_id, limited.rate_limit + 1)  # or it was not at its limit
 
 
 async def _switch(round_: Round, number: int, kind: str) -> None:
@@ -98,20 +101,26 @@ async def _switch(round_: Round, number: int, kind: str) -> None:
     match kind:
         case "paused":
             request = service_pb2.PauseWebhookRequest(customer_id=whose, webhook_id=which)
-            await stub.PauseWebhook(request, timeout=_CALL_SECONDS)
+            await stub.PauseWebhook(request, timeout=pace.scaled(_CALL_SECONDS))
         case "resumed":
             request = service_pb2.ResumeWebhookRequest(customer_id=whose, webhook_id=which)
-            await stub.ResumeWebhook(request, timeout=_CALL_SECONDS)
+            await stub.ResumeWebhook(request, timeout=pace.scaled(_CALL_SECONDS))
         case _:
             request = service_pb2.DeleteWebhookRequest(customer_id=whose, webhook_id=which)
-            await stub.DeleteWebhook(request, timeout=_CALL_SECONDS)
+            await stub.DeleteWebhook(request, timeout=pace.scaled(_CALL_SECONDS))
     round_.switches.append(Switch(which, kind, asked_at, time.time()))
+
+
+async def _until_pending(round_: Round, webhook_id: int, count: int) -> None:
+    async with pace.timeout(10):
+        while _count(round_, PENDING_OF, webhook_id) < count:
+            await asyncio.sleep(0.05)
 
 
 async def _webhook(round_: Round, number: int) -> webhook_pb2.Webhook:
     endpoint = round_.registered[number]
     request = service_pb2.GetWebhookRequest(customer_id=endpoint.customer_id, webhook_id=endpoint.webhook_id)
-    return await round_.cluster.any(round_.random).stub.GetWebhook(request, timeout=_CALL_SECONDS)
+    return await round_.cluster.any(round_.random).stub.GetWebhook(request, timeout=pace.scaled(_CALL_SECONDS))
 
 
 def _count(round_: Round, statement: LiteralString, webhook_id: int) -> int:

@@ -1,6 +1,7 @@
 """The engine under simulation: what it promises holds for every seed. A failure names its seed, which repeats it.
 
-`WEBHOOK_TEST_SEEDS=2000` runs so many random seeds, `WEBHOOK_TEST_SEED=123` that one.
+`WEBHOOK_TEST_SEEDS=2000` runs so many random seeds, or those from `WEBHOOK_TEST_FIRST_SEED` on; `WEBHOOK_TEST_SEED=123`
+that one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from .simulation import Simulation
 
 _SEEDS_PER_PROFILE = 2
 _SEED = os.environ.get("WEBHOOK_TEST_SEED")
+_FIRST = int(os.environ.get("WEBHOOK_TEST_FIRST_SEED", random.SystemRandom().randrange(2**40)))
 _COUNT = int(os.environ.get("WEBHOOK_TEST_SEEDS", "0"))
 
 
@@ -43,8 +45,8 @@ def test_a_seed_repeats_its_history_exactly() -> None:
 @pytest.mark.skipif(not _COUNT, reason="WEBHOOK_TEST_SEEDS says how many seeds to run")
 @pytest.mark.timeout(0)
 def test_what_is_promised_holds_for_many_seeds() -> None:
-    for _ in range(_COUNT):
-        run(random.SystemRandom().randrange(2**40))
+    for number in range(_COUNT):
+        run(_FIRST + number)
 
 
 @pytest.mark.skipif(_SEED is None, reason="WEBHOOK_TEST_SEED names a seed to repeat")

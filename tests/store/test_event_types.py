@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import pace
 from webhook_grpc.domain.errors import AlreadyExists, Conflict, FailedPrecondition, QuotaExceeded, Unavailable
 from webhook_grpc.domain.model import EventTypeSpec
 from webhook_grpc.store import event_types as store
@@ -92,7 +93,7 @@ async def test_the_quota_can_t_be_passed_together(database: Database) -> None:
 
 
 async def until_one_waits(database: Database) -> None:
-    async with asyncio.timeout(20):
+    async with pace.timeout(20):
         while not await database.rows("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
             await asyncio.sleep(0.005)
 

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+import pwd
 import shutil
-from collections.abc import Generator
+import socket
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any, LiteralString
 
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from tests.support.earlier import WITH_0004, checkout
 from tests.support.postgres import TestPostgres, query
-from webhook_grpc.store.migrate import (
-    MIGRATIONS,
-    DatabaseUnreachable,
-    SchemaError,
-    check_schema,
-    migrate,
-    migration_names,
-)
+from tests.support.schema import described
+from webhook_grpc.store import migration_files
+from webhook_grpc.store.migrate import DatabaseUnreachable, SchemaError, check_schema, migrate
+from webhook_grpc.store.migration_files import migration_names
+
+# Migrates the databases given with abb2400, and dies where a file is in the database and not yet recorded: of the first
+# database the first file, of the second database the second, and so on.
+DYING_YOYO = """
+import os, socket, sys
+from webhook_grpc.store.migrate import migrate
+for last, url in enumerate(sys.argv[1:], start=1):
+    if (pid := os.fork()) == 0:
+        names = iter(["host"] * (last - 1))
+        socket.getfqdn = lambda: next(names, None) or os._exit(9)
+        migrate(url)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+"""
 
 
 @pytest.fixture
@@ -27,6 +41,20 @@ def fresh_url(postgres: TestPostgres, worker_id: str) -> Generator[str]:
     name = f"webhook_test_fresh_{worker_id}"
     yield postgres.create_database(name)
     postgres.drop_database(name)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes the program one that has other files besides its own."""
+    path = tmp_path / "migrations"
+    shutil.copytree(migration_files.FOLDER, path)
+
+    def with_files(**files: str) -> None:
+        for name, text in files.items():
+            (path / f"{name[1:].replace('_', '-', 1).replace('_', '.')}.sql").write_text(text)
+        monkeypatch.setattr(migration_files, "FOLDER", path)
+
+    return with_files
 
 
 def test_migrating_makes_the_schema_and_again_changes_nothing(fresh_url: str) -> None:
@@ -41,31 +69,70 @@ async def test_two_migrators_at_once_apply_each_migration_once(fresh_url: str) -
     check_schema(fresh_url)
 
 
-def test_a_killed_migrator_leaves_no_lock_behind(fresh_url: str) -> None:
-    """yoyo's own lock is a row, which would stay; ours goes with the connection."""
+def test_no_lock_is_left_behind(fresh_url: str) -> None:
     migrate(fresh_url)
     assert query(fresh_url, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
-    assert query(fresh_url, "SELECT count(*) FROM yoyo_lock") == [(0,)]
+
+
+def test_neither_the_names_of_user_and_host_nor_a_name_server_are_needed(
+    fresh_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container with a free user id has no entry in passwd; a name server that is away costs seconds."""
+
+    def asked(*_: object) -> Any:
+        raise AssertionError("asked for a name")
+
+    for module, name in ((getpass, "getuser"), (pwd, "getpwuid"), (socket, "getfqdn"), (socket, "gethostname")):
+        monkeypatch.setattr(module, name, asked)
+    for name in ("USER", "LOGNAME", "USERNAME", "LNAME"):
+        monkeypatch.delenv(name, raising=False)
+    assert migrate(fresh_url) == migration_names()
+
+
+def test_what_yoyo_has_recorded_counts_and_its_table_stays(fresh_url: str) -> None:
+    with checkout(WITH_0004) as earlier:
+        earlier.run("import sys; from webhook_grpc.store.migrate import migrate; migrate(sys.argv[1])", fresh_url)
+        recorded: LiteralString = "SELECT * FROM _yoyo_migration ORDER BY migration_id"
+        before = query(fresh_url, recorded)
+        with pytest.raises(SchemaError, match=r"too old \(it lacks 0005"):
+            check_schema(fresh_url)
+        assert migrate(fresh_url) == migration_names()[4:]
+        check_schema(fresh_url)
+        assert query(fresh_url, recorded) == before
+        start = "import sys; from webhook_grpc.store.migrate import check_schema; check_schema(sys.argv[1])"
+        earlier.run(start, fresh_url)
+
+
+def test_what_yoyo_has_left_half_done_is_taken_over(fresh_url: str, postgres: TestPostgres, worker_id: str) -> None:
+    """F1: it died between the COMMIT of a file and the row that records it."""
+    migrate(fresh_url)
+    names = [f"webhook_test_dying_{number}_{worker_id}" for number in range(1, 5)]
+    urls = [postgres.create_database(name) for name in names]
+    with checkout(WITH_0004) as earlier:
+        earlier.run(DYING_YOYO, *urls)
+    for number, url in enumerate(urls, start=1):
+        assert query(url, "SELECT count(*) FROM _yoyo_migration") == [(number - 1,)]
+        assert migrate(url) == migration_names()[number:]
+        check_schema(url)
+        assert described(url) == described(fresh_url)
+        assert migrate(url) == []
+    for name in names:
+        postgres.drop_database(name)
 
 
 def test_a_schema_that_is_too_old_says_what_to_run(fresh_url: str) -> None:
     with pytest.raises(SchemaError, match=r"no schema yet.*webhook-grpc migrate"):
         check_schema(fresh_url)
-    migrate(fresh_url)
-    query(fresh_url, "INSERT INTO _yoyo_migration SELECT 'x', '9999-later.pre', now()")
-    with pytest.raises(SchemaError, match=r"too new"):
-        check_schema(fresh_url)
 
 
 def test_what_waits_for_the_old_version_to_go_is_not_needed_to_start(
-    fresh_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh_url: str, folder: Callable[..., None]
 ) -> None:
-    folder = tmp_path / "migrations"
-    shutil.copytree(MIGRATIONS, folder)
-    (folder / "0098-later.pre.sql").write_text("CREATE TABLE later_1 ();")
-    (folder / "0099-later.post.sql").write_text("DROP TABLE later_1;")
     migrate(fresh_url)
-    monkeypatch.setattr("webhook_grpc.store.migrate.MIGRATIONS", folder)
+    folder(
+        n0098_later_pre="-- works with: 5\nCREATE TABLE later_1 ();",
+        n0099_later_post="-- works with: 98\nDROP TABLE later_1;",
+    )
     with pytest.raises(SchemaError, match=r"too old \(it lacks 0098-later.pre\)"):
         check_schema(fresh_url)
     assert migrate(fresh_url, before_deployment=True) == ["0098-later.pre"]
@@ -74,12 +141,25 @@ def test_what_waits_for_the_old_version_to_go_is_not_needed_to_start(
     check_schema(fresh_url)
 
 
+def test_a_newer_schema_is_accepted_if_its_files_say_so(
+    fresh_url: str, folder: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = migration_files.program_version()
+    own = migration_files.FOLDER
+    folder(n0098_later_pre=f"-- works with: {version}\n-- step\nCREATE TABLE later_1 ();\n-- step\nFAIL;")
+    with pytest.raises(SchemaError, match="step 2 of 2 of 0098-later"):
+        migrate(fresh_url)
+    monkeypatch.setattr(migration_files, "FOLDER", own)
+    check_schema(fresh_url)  # in the middle of it
+    query(fresh_url, "UPDATE webhook_migrations SET steps_done = step_count WHERE name = '0098-later.pre'")
+    check_schema(fresh_url)
+    assert migrate(fresh_url) == []
+
+
 def test_a_schema_that_is_too_new_is_neither_used_nor_changed(fresh_url: str) -> None:
     migrate(fresh_url)
-    query(
-        fresh_url,
-        "INSERT INTO _yoyo_migration (migration_hash, migration_id, applied_at_utc) VALUES ('x', '9999-later', now())",
-    )
+    row = {"works_with": migration_files.program_version() + 1}
+    query(fresh_url, "INSERT INTO webhook_migrations VALUES ('9999-later.pre', 1, 2, %(works_with)s)", row)
     for function in (check_schema, migrate):
         with pytest.raises(SchemaError, match=r"too new.*9999-later"):
             function(fresh_url)
@@ -95,10 +175,13 @@ def test_an_unreachable_database_is_one_sentence_without_the_password() -> None:
 def test_the_schema_works_in_a_schema_of_its_own(fresh_url: str) -> None:
     """Names are relative to search_path, so that one database can hold many cells."""
     query(fresh_url, "CREATE SCHEMA cell_1")
-    url = make_conninfo(fresh_url, options="-c search_path=cell_1")
-    migrate(url)
-    check_schema(url)
+    query(fresh_url, "CREATE SCHEMA cell_2")
+    urls = [make_conninfo(fresh_url, options=f"-c search_path=cell_{number}") for number in (1, 2)]
+    for url in urls:
+        assert migrate(url) == migration_names()
+        check_schema(url)
     assert query(fresh_url, "SELECT count(*) FROM cell_1.shards") == [(64,)]
+    assert query(fresh_url, "SELECT count(*) FROM cell_2.shards") == [(64,)]
     assert query(fresh_url, "SELECT to_regclass('public.shards')") == [(None,)]
 
 

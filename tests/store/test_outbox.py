@@ -13,6 +13,8 @@ from webhook_grpc.domain.model import Published, WebhookStatus
 from webhook_grpc.store import outbox, webhooks
 from webhook_grpc.store.db import Database, LoopConnection, StoreRefusal
 
+pytestmark = pytest.mark.fast
+
 
 async def test_an_event_and_its_deliveries_are_on_disk_when_publish_returns(
     database: Database, connection: LoopConnection, postgres: TestPostgres

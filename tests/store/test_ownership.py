@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from tests.support.postgres import TestPostgres
 from tests.support.store import new_worker
 from webhook_grpc.store import ownership
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.ownership import Free, Live
+
+pytestmark = pytest.mark.fast
 
 EXPIRE = "UPDATE workers SET lease_until = now() - interval '1 second' WHERE worker_id = %s"
 

@@ -9,6 +9,7 @@ from datetime import datetime
 import psycopg
 import pytest
 
+from tests.support import pace
 from tests.support.postgres import TestPostgres
 from tests.support.replays import ALL_SHARDS, Past, run_through, spec, started, step, turns, unsettled
 from tests.support.store import CUSTOMER
@@ -218,7 +219,7 @@ async def test_a_step_does_not_wait_for_an_owner_that_carries_out_another_replay
     [turn] = await turns(database, replay)
     with psycopg.connect(past.postgres.url) as owner:
         owner.execute("DELETE FROM commands")
-        async with asyncio.timeout(5):
+        async with pace.timeout(5):
             assert await step(database, turn) == 0
         owner.execute("UPDATE replays SET skipped_count = skipped_count")
     after = await replays.get(database, CUSTOMER, replay.replay_id)

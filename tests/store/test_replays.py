@@ -8,6 +8,7 @@ import random
 import psycopg
 import pytest
 
+from tests.support import pace
 from tests.support.postgres import TestPostgres
 from tests.support.replays import ALL_SHARDS, Past, run_through, spec, started, step, turns, unsettled
 from tests.support.store import CUSTOMER
@@ -117,7 +118,7 @@ async def test_a_command_that_is_carried_out_while_its_replay_is_cancelled_is_ca
             " VALUES (%s %% 64, %s, now(), %s, %s, 0, 'replay', %s)",
             [webhook_id, webhook_id, event.event_id, CUSTOMER, replay.replay_id],
         )
-        async with asyncio.timeout(5):  # an owner that carries out others of its commands must not wait for it
+        async with pace.timeout(5):  # an owner that carries out others of its commands must not wait for it
             cancelled, _ = await replays.cancel(database, CUSTOMER, replay.replay_id)
         assert await replaying.finish(database, replay.replay_id) is None
         owner.commit()
@@ -160,7 +161,7 @@ async def test_what_is_chosen_while_a_replay_is_cancelled_is_dropped_too(databas
 
 
 async def waits_for_a_lock(database: Database) -> None:
-    async with asyncio.timeout(20):
+    async with pace.timeout(20):
         while await database.rows("SELECT count(*) FROM pg_locks WHERE NOT granted") == [(0,)]:
             await asyncio.sleep(0.005)
 

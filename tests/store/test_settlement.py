@@ -16,6 +16,8 @@ from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.ownership import OwnedShard
 from webhook_grpc.store.settlement import Settled, settle
 
+pytestmark = pytest.mark.fast
+
 LOG = "SELECT shard, seq, status, attempt_count, outcome, next_due_at FROM attempts ORDER BY shard, seq"
 
 

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, LiteralString
+from typing import Final
 
 import psycopg
 import pytest
@@ -70,7 +70,7 @@ class DistributionPostgres:
             shutil.chown(self._directory, "postgres", "postgres")
         self.data = self._directory / "data"
         self.environment = dict(environment or {})
-        self.port = _free_port()
+        self.port = free_port()
         self._run("initdb", "-D", str(self.data), "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
         self.configure({"fsync": "off", "max_connections": "100", **(settings or {})})
         self.start()
@@ -108,11 +108,11 @@ class DistributionPostgres:
             self._run("pg_ctl", "-D", str(self.data), "-m", "immediate", "-w", "stop", check=False)
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def new_database(self, name: str, options: LiteralString = "") -> str:
+    def new_database(self, name: str, encoding: str = "UTF8") -> str:
         """Makes a database and returns its connection string."""
-        make = sql.Composed([sql.SQL("CREATE DATABASE "), sql.Identifier(name), sql.SQL(" "), sql.SQL(options)])
+        make = sql.SQL("CREATE DATABASE {} ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(make)
+            connection.execute(make.format(sql.Identifier(name), sql.Literal(encoding)))
         return make_conninfo(self.url, dbname=name)
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> None:
@@ -132,7 +132,8 @@ class DistributionPostgres:
             raise AssertionError(f"{program} failed: {log.read_text()[-2000:] if log.exists() else done.returncode}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Returns a port of loopback that nobody uses at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -88,7 +88,9 @@ class TestPostgres:
         return query(self.url, statement, params)
 
 
-def query(url: str, statement: LiteralString, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
+def query(
+    url: str, statement: LiteralString | sql.Composed, params: Sequence[Any] | Mapping[str, Any] = ()
+) -> list[tuple[Any, ...]]:
     """Runs a statement in autocommit mode and returns its rows, if it gives any."""
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(statement, params or None)

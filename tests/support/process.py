@@ -8,11 +8,13 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
 from webhook.v1 import service_pb2_grpc
 
+from tests.support import pace
 from tests.support.service import SECRET_KEY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +30,7 @@ def environment(**overrides: str) -> dict[str, str]:
         "WEBHOOK_GRPC_ADDRESS": "127.0.0.1:0",
         "WEBHOOK_EGRESS_ALLOW_HTTP": "true",
         "WEBHOOK_EGRESS_ALLOW_CIDRS": "127.0.0.0/8",
-        "WEBHOOK_LEASE_SECONDS": "1.5",
+        "WEBHOOK_LEASE_SECONDS": str(pace.scaled(2.0)),
         "WEBHOOK_POLL_SECONDS": "0.1",
         **overrides,
     }
@@ -44,14 +46,14 @@ class Process:
         self.stub = service_pb2_grpc.WebhookServiceStub(self.channel)
 
     @classmethod
-    async def start(cls, log: Path, **settings: str) -> Process:
-        """Starts it and returns when it serves."""
+    async def start(cls, log: Path, command: Sequence[str] = (str(CLI),), **settings: str) -> Process:
+        """Starts it and returns when it serves. `command`: of another version."""
         with log.open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
-                CLI, "serve", env=environment(**settings), stdout=asyncio.subprocess.PIPE, stderr=stderr
+                *command, "serve", env=environment(**settings), stdout=asyncio.subprocess.PIPE, stderr=stderr
             )
         assert process.stdout is not None
-        async with asyncio.timeout(30):
+        async with pace.timeout(30):
             first_line = (await process.stdout.readline()).decode()
         match = re.search(r"serves gRPC on (\S+)", first_line)
         assert match, f"{first_line!r}; see {log}"
@@ -65,7 +67,7 @@ class Process:
     async def terminate(self) -> int:
         """SIGTERM; returns the exit status."""
         self.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with pace.timeout(30):
             status = await self.process.wait()
         await self.channel.close()
         return status
@@ -86,7 +88,7 @@ async def run_cli(*arguments: str, **settings: str) -> tuple[int, str, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(60):
+    async with pace.timeout(60):
         stdout, stderr = await process.communicate()
     assert process.returncode is not None
     return process.returncode, stdout.decode(), stderr.decode()

@@ -13,6 +13,8 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 from standardwebhooks.webhooks import Webhook as StandardWebhook
 
+from tests.support import pace
+
 Behaviour = Callable[["Received"], Awaitable[web.StreamResponse]]
 
 
@@ -107,7 +109,7 @@ class Receiver:
 
     async def wait_for(self, count: int, path: str | None = None, seconds: float = 20) -> list[Received]:
         """Waits until so many requests have come, to one path or to all."""
-        async with asyncio.timeout(seconds), self._changed:
+        async with pace.timeout(seconds), self._changed:
             await self._changed.wait_for(lambda: len(self._of(path)) >= count)
         return self._of(path)
 

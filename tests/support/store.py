@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import uuid_utils
 
+from tests.support import pace
 from webhook_grpc.domain.envelope import render_body
 from webhook_grpc.domain.model import (
     AttemptResult,
@@ -30,7 +31,7 @@ ALL_SHARDS = range(64)
 
 def options(conninfo: str) -> DatabaseOptions:
     """Options for a test's database."""
-    return DatabaseOptions(conninfo, 4, 5.0, 100, 5.0)
+    return DatabaseOptions(conninfo, 4, pace.scaled(10.0), 100, pace.scaled(10.0))
 
 
 def new_event_id() -> UUID:

@@ -25,6 +25,7 @@ from ..store.commands import Kind, TestEvent
 from ..store.db import Database
 from ..store.hints import Hints
 from ..store.tail import Tail
+from ..store.versions import refuse_beside_older
 from . import convert
 from .calls import Call, refuse_if, server_stopping
 
@@ -59,6 +60,7 @@ class ActionMethods:
             data_json = convert.read_data_json(request.data_json, "data_json", violations)
         refuse_if(violations)
         await webhooks.get(self._database, customer_id, webhook_id)  # or NOT_FOUND
+        await refuse_beside_older(self._database, "TestWebhook")  # one that owns the shard would never make the test
         if self._testing[customer_id] >= TESTS_WAITING_MAX:
             message = (
                 f"{TESTS_WAITING_MAX} tests of customer {customer_id} are waiting for answers already; retry later"

@@ -16,6 +16,7 @@ from ..domain.schemas import compile_schema
 from ..store import event_types as store
 from ..store.db import Database
 from ..store.event_types import EventTypes
+from ..store.versions import refuse_beside_older
 from . import convert
 from .calls import Call, refuse_if
 from .masks import Updatable
@@ -45,6 +46,8 @@ class EventTypeMethods:
         _read_name(message.event_type, "event_type.event_type", violations)
         spec = _read_spec(message, _UPDATABLE.changeable, violations)
         refuse_if(violations)
+        if spec.json_schema is not None:
+            await self._refuse_beside_older()
         created = await store.create(self._database, message.event_type, spec, self._event_types_max)
         self._event_types.changed()
         return convert.event_type_message(created)
@@ -92,9 +95,15 @@ class EventTypeMethods:
                 f"event type `{current.event_type}` is built in and can't be archived",
                 f"event_type:{current.event_type}",
             )
+        if spec.json_schema not in {None, current.spec.json_schema}:
+            await self._refuse_beside_older()
         updated = await store.update(self._database, current, spec)
         self._event_types.changed()
         return convert.event_type_message(updated)
+
+    async def _refuse_beside_older(self) -> None:
+        """An older process would publish what the schema forbids."""
+        await refuse_beside_older(self._database, "a json_schema")
 
 
 def _read_name(event_type: str, field: str, violations: list[Violation]) -> None:

@@ -15,6 +15,7 @@ from ..store import secrets as store
 from ..store.db import Database
 from ..store.hints import Hints
 from ..store.outbox import request_id_reused
+from ..store.versions import refuse_beside_older
 from . import convert
 from .calls import Call, refuse_if
 
@@ -39,6 +40,8 @@ class SecretMethods:
         overlap_seconds = _read_overlap(request, violations)
         request_id = convert.read_request_id(request.request_id, violations)
         refuse_if(violations)
+        if overlap_seconds:  # an older process would sign with the new secret only
+            await refuse_beside_older(self._database, "a rotation with an overlap")
 
         secret = request.secret or new_secret()
         rotation = store.Rotation(

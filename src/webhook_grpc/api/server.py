@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -30,6 +30,9 @@ RECEIVE_BYTES_MAX: Final = 5 * 1024 * 1024
 ERROR_DETAILS: Final = (
     error_details_pb2.DESCRIPTOR
 )  # registered, so that reflection describes them and grpcurl prints them
+
+# In the trailing metadata of health checks, one for each warning.
+_DETAIL_KEY: Final = "webhook-warning"
 
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -61,13 +64,14 @@ class Server:
 
     def __init__(self, address: str, methods: Methods, calls: Calls, *, reflection_enabled: bool) -> None:
         self._calls = calls
-        self._health: Any = cast("Any", health).aio.HealthServicer()  # its types lack the aio form
+        self._health: Any = _Health()
         self._server = grpc.aio.server(options=_options())
         self._server.add_generic_rpc_handlers([_service_handler(methods, calls)])
         cast("Any", health_pb2_grpc).add_HealthServicer_to_server(self._health, self._server)
         if reflection_enabled:
             _add_reflection(self._server, [SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME])
         self._address = address
+        self._is_started = False
 
     def bind(self) -> int:
         """Takes the address and returns its port. Raises AddressInUse."""
@@ -81,6 +85,7 @@ class Server:
     async def start(self) -> None:
         """Starts to serve."""
         await self.set_serving(True)
+        self._is_started = True
         await self._server.start()
 
     async def set_serving(self, serving: bool) -> None:
@@ -89,11 +94,36 @@ class Server:
         for name in ("", SERVICE):
             await self._health.set(name, status)
 
+    def show_warnings(self, warnings: Sequence[str]) -> None:
+        """Adds warnings for operators to the answers of health checks, as trailing metadata."""
+        self._health.details = tuple((_DETAIL_KEY, warning) for warning in warnings)
+
     async def stop(self, grace_seconds: float) -> None:
         """Refuses new calls, and gives those in progress a time to end."""
         self._calls.stopping = True
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_seconds)
+
+    async def abandon(self) -> None:
+        """Gives the address back after a start of the process that failed. Calls that come meanwhile are refused."""
+        self._calls.stopping = True
+        if not self._is_started:
+            await self._server.start()  # gRPC closes only the sockets of a server that was started
+        await self._server.stop(0)
+
+
+_HealthServicer: Any = cast("Any", health).aio.HealthServicer  # its types lack the aio form
+
+
+class _Health(_HealthServicer):
+    """Answers health checks, with details for people in the trailing metadata: grpcurl -v shows them."""
+
+    details: tuple[tuple[str, str], ...] = ()
+
+    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name of the RPC
+        """Answers one check."""
+        context.set_trailing_metadata(self.details)
+        return await _HealthServicer.Check(self, request, context)
 
 
 def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:

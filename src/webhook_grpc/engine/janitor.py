@@ -17,6 +17,7 @@ import structlog
 from ..domain.errors import Unavailable
 from ..domain.retention import RetentionPolicy
 from ..store import erasure, retention
+from ..store.bloat import vacuum_outbox
 from ..store.clock import look_at_clock
 from ..store.db import Database
 from ..store.erasure import Progress
@@ -34,6 +35,7 @@ _MAKE_SECONDS: Final = 3600.0
 _DROP_SECONDS: Final = 600.0
 _KEYS_SECONDS: Final = 60.0
 _SMALL_SECONDS: Final = 3600.0
+_VACUUM_SECONDS: Final = 120.0
 _ERASE_SECONDS: Final = 2.0
 _LOOK_AT_CLOCK_SECONDS: Final = 60.0
 
@@ -70,6 +72,7 @@ class Janitor:
             Step("delete tombstones", _SMALL_SECONDS, self.delete_tombstones),
             Step("forget secrets", _SMALL_SECONDS, self.forget_secrets),
             Step("purge webhooks", _SMALL_SECONDS, self.purge_webhooks),
+            Step("vacuum the outbox", _VACUUM_SECONDS, self.vacuum_outbox),
             Step("erase customers", _ERASE_SECONDS, self.erase_customers),
         )
         self._due_at: dict[str, float] = {}
@@ -172,6 +175,13 @@ class Janitor:
         """Removes what is left of webhooks that were deleted and have no history any more."""
         count = await retention.purge_webhooks(self._database, self._policy.attempts_days)
         return _log_deleted("deleted webhooks purged", count, retention.ROWS_PER_BATCH)
+
+    async def vacuum_outbox(self) -> bool:
+        """Removes deleted rows from the outbox where autovacuum does not."""
+        dead_rows = await vacuum_outbox(self._database)
+        if dead_rows:
+            log.warning("outbox vacuumed: autovacuum is off or behind", dead_rows=dead_rows)
+        return False
 
     async def erase_customers(self) -> bool:
         """Goes on with erasing customers: with each a little, so that none waits for another.

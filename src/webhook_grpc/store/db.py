@@ -2,8 +2,11 @@
 
 Two ways to reach it: a pool for requests, and one `LoopConnection` for each hot loop, so that no flood of requests can
 keep the engine from its connections. Both run single statements in autocommit mode under a deadline of the client's
-own: a server that hangs answers neither the statement nor its cancellation. (psycopg gives a cancellation up to ten
-seconds more, so a deadline of ten seconds ends within twenty.)
+own, because a server that hangs answers neither the statement nor its cancellation: a statement that is given up is
+ended in the background (`abandoning`), and the next one has another connection.
+
+A connection that ended while it rested is replaced before anything is sent (`liveness`). One that ends under a
+statement is replaced too, and the statement sent once more if that is harmless (`failures`).
 """
 
 from __future__ import annotations
@@ -12,8 +15,8 @@ import asyncio
 import contextlib
 import functools
 import random
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, LiteralString, Protocol
 
 import psycopg
@@ -22,7 +25,9 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from ..domain.errors import Unavailable
-from . import session
+from . import failures, liveness, session
+from .abandoning import Abandoned
+from .failures import Spell
 from .session import Pooling as Pooling  # noqa: PLC0414 - for whoever makes DatabaseOptions
 from .session import Row as Row  # noqa: PLC0414 - for whoever runs statements
 
@@ -30,20 +35,35 @@ log = structlog.get_logger(__name__)
 
 Params = Mapping[str, object] | Sequence[object] | None
 
-# Losing against a concurrent statement: the same statement may be run again.
-RETRYABLE_SQLSTATES: Final = frozenset({"40001", "40P01", "55P03"})
-_ATTEMPTS_MAX: Final = 3
+_TRIES_MAX: Final = 3
 # Refusals of this input, not of the moment: class 22 (data) and 23 (integrity), and statements beyond a limit.
 _INPUT_SQLSTATE_CLASSES: Final = ("22", "23", "54")
 
+# What the server lets this role and this database have at once. A superuser is bound by the last two only.
+CONNECTION_LIMITS: Final = """
+SELECT current_user,
+    (SELECT CASE WHEN rolsuper THEN -1 ELSE rolconnlimit END FROM pg_roles WHERE rolname = current_user),
+    (SELECT CASE WHEN r.rolsuper THEN -1 ELSE datconnlimit END
+        FROM pg_database, pg_roles r WHERE datname = current_database() AND r.rolname = current_user),
+    current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
+        - coalesce(current_setting('reserved_connections', true), '0')::integer
+"""
+
 
 class StoreRefusal(Exception):
-    """Postgres refused these values. Repeating the statement would not help."""
+    """Postgres refused these values (the text is the SQLSTATE). Repeating the statement would not help."""
+
+
+class TooFewConnections(Exception):
+    """The server does not let this process open as many connections as it needs; says how many these are."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseOptions:
-    """How to reach the database. Times are in seconds."""
+    """How to reach the database. Times are in seconds.
+
+    `loops` is the one list of the connections beside the pool: each LoopConnection enters itself.
+    """
 
     conninfo: str
     pool_size: int
@@ -51,6 +71,12 @@ class DatabaseOptions:
     pool_waiting_max: int
     statement_timeout_seconds: float
     pooling: Pooling = Pooling.NONE
+    loops: list[LoopConnection] = field(default_factory=list["LoopConnection"], compare=False)
+
+    @property
+    def connections_needed(self) -> int:
+        """How many connections one process opens at most."""
+        return self.pool_size + len(self.loops)
 
 
 async def connect(options: DatabaseOptions, name: str) -> AsyncConnection[Row]:
@@ -94,7 +120,7 @@ def translated_errors() -> Generator[None]:
 
 
 def is_refusal(error: psycopg.Error) -> bool:
-    """Whether Postgres refused the values. A missing partition (23514) is ours to mend, so it may pass."""
+    """Whether Postgres refused the values. A missing partition (23514) is ours to make, so it may pass."""
     if isinstance(error, psycopg.DataError):
         return True
     sqlstate = error.sqlstate or ""
@@ -114,6 +140,8 @@ class Database:
 
     def __init__(self, options: DatabaseOptions) -> None:
         self.options = options
+        self._spell = Spell("pool")
+        self._abandoned = Abandoned()
         self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
             options.conninfo,
             kwargs=session.connection_arguments("pool", options.pooling),
@@ -122,46 +150,102 @@ class Database:
             max_size=options.pool_size,
             timeout=options.pool_timeout_seconds,
             max_waiting=options.pool_waiting_max,
-            check=AsyncConnectionPool.check_connection,  # without it a restart leaves dead connections in the pool
+            check=liveness.check,  # without it a restart leaves dead connections in the pool
             reconnect_timeout=0,
             name="webhook-grpc",
             open=False,
         )
 
     async def open(self) -> None:
-        """Connects. Raises Unavailable if the database can't be reached."""
-        with translated_errors():
-            async with asyncio.timeout(self.options.statement_timeout_seconds):
-                async with await connect(self.options, "start"):
-                    pass
+        """Connects, the loops that exist by now too.
+
+        Raises Unavailable if the database can't be reached, and TooFewConnections.
+        """
+        try:
+            await self._compare_limits()
+            await self._open_loops()
+        except Unavailable as error:
+            if failures.sqlstate_of(error.__cause__) == failures.TOO_MANY_CONNECTIONS:
+                raise _too_few(self.options, failures.text_of(error.__cause__ or error)) from error
+            raise
         await self._pool.open()
 
     async def close(self) -> None:
-        """Closes every connection."""
+        """Closes every connection, the loops' too."""
+        await asyncio.gather(*(loop.close() for loop in self.options.loops))
+        await self._abandoned.ended()
         await self._pool.close(timeout=5)
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncGenerator[AsyncConnection[Row]]:
-        """A connection for as long as one statement may take, getting it included."""
-        with translated_errors():
+        """A connection for as long as one statement may take, getting it included.
+
+        For transactions. If the server hangs, psycopg gives the cancellation up to ten seconds more.
+        """
+        with self._spell.watched(), translated_errors():
             async with asyncio.timeout(self.options.statement_timeout_seconds), self._pool.connection() as connection:
                 yield connection
 
     async def rows(self, statement: LiteralString, params: Params = None) -> list[Row]:
-        """Runs one statement and returns its rows. Lost races are run again.
+        """Runs one statement and returns its rows. Lost races are run again, reads also after a lost connection.
 
         Raises Unavailable and StoreRefusal.
         """
-        for attempt in range(1, _ATTEMPTS_MAX + 1):
+        with self._spell.watched(), translated_errors():
+            work = self._rows(statement, params)
+            return await self._abandoned.within(self.options.statement_timeout_seconds, work)
+
+    async def _rows(self, statement: LiteralString, params: Params) -> list[Row]:
+        for number in range(1, _TRIES_MAX + 1):
             try:
-                async with self.connection() as connection:
-                    return await run(connection, statement, params)
-            except Unavailable as error:
-                cause = error.__cause__
-                if attempt == _ATTEMPTS_MAX or getattr(cause, "sqlstate", None) not in RETRYABLE_SQLSTATES:
+                async with self._pool.connection() as connection:
+                    return await self._run(connection, statement, params)
+            except psycopg.Error as error:
+                is_lost_race = error.sqlstate in failures.LOST_RACES
+                may_repeat = is_lost_race or failures.is_harmless_to_repeat(error, statement, is_idempotent=False)
+                if number == _TRIES_MAX or not may_repeat:
                     raise
-                await asyncio.sleep(random.uniform(0.01, 0.05) * attempt)  # let the winner finish
+                if is_lost_race:
+                    await asyncio.sleep(random.uniform(0.01, 0.05) * number)  # let the winner finish
         raise AssertionError("unreachable")
+
+    async def _run(self, connection: AsyncConnection[Row], statement: LiteralString, params: Params) -> list[Row]:
+        try:
+            return await run(connection, statement, params)
+        except psycopg.Error as error:
+            if error.sqlstate in failures.REFUSED_BY_SESSION:
+                await connection.close()  # the pool then makes another
+            raise
+
+    async def _compare_limits(self) -> None:
+        with translated_errors():
+            async with asyncio.timeout(self.options.statement_timeout_seconds):
+                async with await connect(self.options, "start") as connection:
+                    if self.options.pooling is Pooling.NONE:  # a pooler's clients are not the server's
+                        [limits] = await run(connection, CONNECTION_LIMITS, None)
+                        _refuse_too_few(self.options, *limits)
+
+    async def _open_loops(self) -> None:
+        opened = await asyncio.gather(*(loop.open() for loop in self.options.loops), return_exceptions=True)
+        for error in filter(None, opened):
+            await asyncio.gather(*(loop.close() for loop in self.options.loops))
+            raise error
+
+
+def _refuse_too_few(
+    options: DatabaseOptions, role: str, role_limit: int, database_limit: int, server_limit: int
+) -> None:
+    allowed = {f"role `{role}`": role_limit, "the database": database_limit, "the server": server_limit}
+    for who, limit in allowed.items():
+        if 0 <= limit < options.connections_needed:
+            raise _too_few(options, f"{who} allows {limit}")
+
+
+def _too_few(options: DatabaseOptions, why: str) -> TooFewConnections:
+    return TooFewConnections(
+        f"a process needs {options.connections_needed} connections to the database ({options.pool_size} for calls, "
+        f"WEBHOOK_DATABASE_POOL_SIZE, and {len(options.loops)} of its own), and can't have them: {why}"
+    )
 
 
 class LoopConnection:
@@ -172,35 +256,89 @@ class LoopConnection:
         self._name = name
         self._connection: AsyncConnection[Row] | None = None
         self._lock = asyncio.Lock()
+        self._spell = Spell(name)
+        self._abandoned = Abandoned()
+        options.loops.append(self)
 
-    async def rows(self, statement: LiteralString, params: Params = None) -> list[Row]:
-        """Runs one statement and returns its rows.
-
-        Raises StoreRefusal, or Unavailable: then whether it was committed is not known.
-        """
+    async def open(self) -> None:
+        """Connects, if it is not connected. Raises Unavailable."""
         async with self._lock:
             with translated_errors():
-                try:
-                    async with asyncio.timeout(self._options.statement_timeout_seconds):
-                        return await run(await self._connected(), statement, params)
-                except BaseException as error:
-                    if not (isinstance(error, psycopg.Error) and is_refusal(error)):
-                        await self._drop()
-                    raise
+                await self._abandoned.within(self._options.statement_timeout_seconds, self._open())
+
+    async def rows(self, statement: LiteralString, params: Params = None, *, is_idempotent: bool = False) -> list[Row]:
+        """Runs one statement and returns its rows. Reads are run again if the connection ends under them.
+
+        So are statements that are said to be idempotent: the same parameters must do nothing more the second time, also
+        if the first is still running. Raises StoreRefusal, or Unavailable: then whether it was committed is not known.
+        """
+        async with self._lock:
+            with self._spell.watched(), translated_errors():
+                work = self._rows(statement, params, is_idempotent=is_idempotent)
+                return await self._abandoned.within(self._options.statement_timeout_seconds, work)
+
+    async def listen(self, statement: LiteralString, hear: Callable[[str], None]) -> None:
+        """Runs LISTEN and hands over the payload of each notification. Raises Unavailable when the connection ends."""
+        async with self._lock:
+            with self._spell.watched(), translated_errors():
+                async with asyncio.timeout(self._options.statement_timeout_seconds):
+                    connection = await self._connected()
+                async with connection:
+                    await connection.execute(statement)
+                    async for notification in connection.notifies():
+                        hear(notification.payload)
 
     async def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection. Waits for what was abandoned, which takes a few seconds at most."""
         async with self._lock:
-            await self._drop()
+            await self._abandoned.ended()
+            await self._drop(self._taken())
+
+    async def _rows(self, statement: LiteralString, params: Params, *, is_idempotent: bool) -> list[Row]:
+        for number in range(1, _TRIES_MAX + 1):
+            connection = await self._connected()
+            try:
+                return await self._run(connection, statement, params)
+            except psycopg.Error as error:
+                may_repeat = failures.is_harmless_to_repeat(error, statement, is_idempotent=is_idempotent)
+                if number == _TRIES_MAX or not may_repeat:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _run(self, connection: AsyncConnection[Row], statement: LiteralString, params: Params) -> list[Row]:
+        """The connection is the statement's own while it runs: whatever becomes of it, the next one has another."""
+        try:
+            rows = await run(connection, statement, params)
+        except BaseException as error:
+            if isinstance(error, psycopg.Error) and is_refusal(error):
+                await self._give_back(connection)
+            else:
+                await self._drop(connection)
+            raise
+        await self._give_back(connection)
+        return rows
+
+    async def _open(self) -> None:
+        await self._give_back(await self._connected())
 
     async def _connected(self) -> AsyncConnection[Row]:
-        if self._connection is None or self._connection.closed:
-            self._connection = await connect(self._options, self._name)
-            log.debug("connected", connection=self._name)
-        return self._connection
+        connection = self._taken()
+        if connection is not None and liveness.is_alive(connection):
+            return connection
+        await self._drop(connection)
+        connection = await connect(self._options, self._name)
+        log.debug("connected", connection=self._name)
+        return connection
 
-    async def _drop(self) -> None:
+    def _taken(self) -> AsyncConnection[Row] | None:
         connection, self._connection = self._connection, None
+        return connection
+
+    async def _give_back(self, connection: AsyncConnection[Row]) -> None:
+        other, self._connection = self._connection, connection
+        await self._drop(other)
+
+    async def _drop(self, connection: AsyncConnection[Row] | None) -> None:
         if connection is not None:
             await connection.close()
 

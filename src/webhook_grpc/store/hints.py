@@ -2,6 +2,7 @@
 
 A NOTIFY in every commit would cost most of the throughput (it serialises commits), so hints are collected and sent at
 most about twenty times a second, and not at all while this process is alone. A lost hint costs one poll interval.
+Behind a pooler in transaction mode there are none.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 import structlog
 
 from ..domain.errors import Unavailable
-from .db import DatabaseOptions, LoopConnection, connect, translated_errors
+from .db import DatabaseOptions, LoopConnection, Pooling
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +36,7 @@ class Hints:
 
     def __init__(self, options: DatabaseOptions) -> None:
         self._connection = LoopConnection(options, "hints")
+        self._is_heard = options.pooling is not Pooling.TRANSACTION  # where nobody can LISTEN, everybody polls
         self._due_shards: set[int] = set()
         self._commanded_shards: set[int] = set()
         self._changed_webhooks: set[int] = set()
@@ -46,8 +48,8 @@ class Hints:
         self.on_logged: Callable[[], None] = _ignore
 
     def process_counted(self, live_count: int) -> None:
-        """How many processes there are. One alone needs no hints."""
-        self._alone = live_count <= 1
+        """Takes in how many processes there are. One alone needs no hints."""
+        self._alone = live_count <= 1 or not self._is_heard
 
     def deliveries_due(self, shards: Iterable[int]) -> None:
         """Tells the other owners that something became due in these shards."""
@@ -121,21 +123,20 @@ class HintListener:
         on_webhooks_changed: Callable[[set[int]], None],
         on_logged: Callable[[], None],
     ) -> None:
-        self._options = options
+        self._connection = LoopConnection(options, "listen")
+        self._is_deaf = options.pooling is Pooling.TRANSACTION
         self._on_due = on_due
         self._on_commanded = on_commanded
         self._on_webhooks_changed = on_webhooks_changed
         self._on_logged = on_logged
 
     async def run(self) -> None:
-        """Listens until it is cancelled."""
+        """Listens until it is cancelled. Behind a pooler in transaction mode there is nothing to hear."""
+        if self._is_deaf:
+            await asyncio.Event().wait()
         while True:
             try:
-                with translated_errors():
-                    async with await connect(self._options, "listen") as connection:
-                        await connection.execute(LISTEN)
-                        async for notification in connection.notifies():
-                            self._hear(notification.payload)
+                await self._connection.listen(LISTEN, self._hear)
             except Unavailable:
                 log.debug("listener disconnected")
             await asyncio.sleep(_RECONNECT_SECONDS)  # polling serves meanwhile

@@ -13,7 +13,7 @@ import orjson
 from ..domain.errors import AlreadyExists
 from ..domain.matching import patterns_matching
 from ..domain.model import NewEvent, Published
-from .db import LoopConnection, Queries
+from .db import LoopConnection, Queries, StoreRefusal
 
 # Inserts keys, events and deliveries of a batch, or nothing of it. An event whose request id is taken (before, by a
 # concurrent statement, or earlier in the batch) comes back with no created_at. Keys go in sorted, so that concurrent
@@ -66,6 +66,24 @@ LEFT JOIN (
 ORDER BY i.ord
 """
 
+# What is stored of these events. The count is what the log and the outbox still know.
+STORED: Final = """
+SELECT i.ord, e.event_id, e.created_at, (
+    SELECT count(*) FROM webhooks w
+    WHERE w.customer_id = e.customer_id AND (
+        EXISTS (
+            SELECT 1 FROM deliveries d
+            WHERE d.shard = w.shard AND d.webhook_id = w.id AND d.due_at = e.created_at AND d.event_id = e.event_id
+        ) OR EXISTS (
+            SELECT 1 FROM attempts a
+            WHERE a.webhook_id = w.id AND a.event_created_at = e.created_at AND a.event_id = e.event_id
+        )
+    )
+)
+FROM unnest(%(event_id)b::uuid[]) WITH ORDINALITY AS i(event_id, ord)
+JOIN events e ON e.event_id = i.event_id
+"""
+
 # What was published under these request ids. The count is what the log and the outbox still know.
 PUBLISHED_BEFORE: Final = """
 SELECT i.ord, k.event_id, k.fingerprint, coalesce(e.created_at, k.created_at), (
@@ -84,6 +102,9 @@ FROM unnest(%(customer_id)b::bigint[], %(request_id)b::text[]) WITH ORDINALITY A
 JOIN idempotency_keys k ON k.customer_id = i.customer_id AND k.request_id = i.request_id
 LEFT JOIN events e ON e.event_id = k.event_id
 """
+
+
+_TAKEN: Final = "23505"  # the key of an event is taken: nobody but we ourselves can have stored it
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +130,18 @@ async def publish(
 ) -> PublishedBatch:
     """Publishes a batch: all of it or, on an exception, nothing that is known of.
 
+    If the connection ends before the answer, the same statement is sent once more. That is harmless, also while the
+    first one still runs: it stores the same event ids, which are ours alone, so one of the two meets the keys of the
+    other, and what was stored is answered for as new.
+
     Raises StoreRefusal if any of the events can't be stored, Unavailable if it may not have been stored.
     """
-    rows = await connection.rows(PUBLISH, _publish_parameters(events, own_shards))
+    try:
+        rows = await connection.rows(PUBLISH, _publish_parameters(events, own_shards), is_idempotent=True)
+    except StoreRefusal as refusal:
+        if str(refusal) != _TAKEN:
+            raise
+        return PublishedBatch(await _answers_of_stored(connection, events, refusal), [])
     answers: list[Published | Exception] = []
     new: list[NewDeliveries] = []
     repeated: dict[int, NewEvent] = {}
@@ -130,8 +160,30 @@ async def publish(
     return PublishedBatch(answers, new)
 
 
+async def _answers_of_stored(
+    connection: LoopConnection, events: Sequence[NewEvent], refusal: StoreRefusal
+) -> list[Published | Exception]:
+    """The answers to a batch that was stored by the statement whose answer was lost.
+
+    Raises the refusal if it was not stored, or not by one statement; then its events are answered for one by one.
+    """
+    rows = await connection.rows(STORED, {"event_id": [event.event_id for event in events]})
+    found: dict[int, Published | Exception | None] = {}
+    for ord_, event_id, create_time, delivery_count in rows:
+        found[ord_ - 1] = Published(event_id, delivery_count, False, create_time)
+    others = {index: event for index, event in enumerate(events) if index not in found}
+    if others:
+        found |= zip(others, await published_before(connection, list(others.values())), strict=True)
+    answers = [answer for _, answer in sorted(found.items()) if answer is not None]
+    if not rows or len(answers) < len(events):
+        raise refusal
+    return answers
+
+
 async def published_before(database: Queries, events: Sequence[NewEvent]) -> list[Published | Exception | None]:
-    """What the earlier calls with the request ids of these events were answered, None where there was none.
+    """What the calls with the request ids of these events were answered, None where there was none.
+
+    An event that has its own id there is no repetition: it was stored by a statement whose answer was lost.
 
     Raises Unavailable.
     """
@@ -150,7 +202,7 @@ def _repeated_answer(event: NewEvent, row: list[object]) -> Published | Exceptio
     assert isinstance(delivery_count, int)
     if fingerprint != event.fingerprint:
         return request_id_reused(event.request_id or "")
-    return Published(event_id, delivery_count, True, create_time)
+    return Published(event_id, delivery_count, event_id != event.event_id, create_time)
 
 
 def request_id_reused(request_id: str) -> AlreadyExists:

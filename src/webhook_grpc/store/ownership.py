@@ -17,10 +17,11 @@ from typing import Final
 from uuid import UUID
 
 from .db import LoopConnection
+from .migration_files import program_version
 
 REGISTER: Final = """
-INSERT INTO workers (worker_id, lease_until, lease_seconds)
-VALUES (%(worker)s, now() + %(ttl)s * interval '1 second', %(ttl)s)
+INSERT INTO workers (worker_id, lease_until, lease_seconds, version)
+VALUES (%(worker)s, now() + %(ttl)s * interval '1 second', %(ttl)s, %(version)s)
 RETURNING lease_until
 """
 
@@ -142,7 +143,8 @@ class Free:
 
 async def register(connection: LoopConnection, worker: UUID, ttl_seconds: float) -> datetime:
     """Enters a new worker id and returns the database's time."""
-    [(lease_until,)] = await connection.rows(REGISTER, {"worker": worker, "ttl": ttl_seconds})
+    parameters = {"worker": worker, "ttl": ttl_seconds, "version": program_version()}
+    [(lease_until,)] = await connection.rows(REGISTER, parameters)
     return lease_until - timedelta(seconds=ttl_seconds)
 
 

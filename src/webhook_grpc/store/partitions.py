@@ -5,7 +5,9 @@ What drops them is retention.py. A partition's name is that of its table and its
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import random
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final, Literal
 from uuid import UUID
@@ -14,6 +16,7 @@ from psycopg import AsyncConnection, sql
 
 from ..domain.errors import Unavailable
 from .db import Database, Row, run
+from .failures import LOST_RACES
 
 Table = Literal["events", "attempts"]
 TABLES: Final[tuple[Table, ...]] = ("events", "attempts")
@@ -23,6 +26,7 @@ DAYS_AHEAD: Final = 7
 
 # Nobody may wait for us, so we wait for nobody for long; the next try comes soon enough, a week ahead of need.
 LOCK_TIMEOUT: Final = "SELECT set_config('lock_timeout', '300ms', true)"
+_PAUSE_SECONDS: Final = (0.05, 0.15)  # between two tries at the start
 # Two processes must not make the same partition at once; the lock ends with the transaction.
 LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('webhook-grpc partitions'))"
 EXISTING: Final = """
@@ -41,19 +45,48 @@ async def ensure_partitions(database: Database) -> list[str]:
 
     Raises Unavailable.
     """
-    today = await today_of(database)
-    return await make_partitions(
-        database, [today + timedelta(days=offset) for offset in range(-DAYS_BEHIND, DAYS_AHEAD + 1)]
-    )
+    return await make_partitions(database, await _days_wanted(database))
+
+
+async def ensure_partitions_at_start(database: Database) -> None:
+    """Returns when there is a partition for each day from yesterday to a week ahead.
+
+    Processes that start in the same second on a new database wait for the one that makes them, until the statement
+    deadline. Raises Unavailable.
+    """
+    days = await _days_wanted(database)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + database.options.statement_timeout_seconds
+    while True:
+        try:
+            await make_partitions(database, days)
+        except Unavailable as error:
+            if getattr(error.__cause__, "sqlstate", None) not in LOST_RACES:
+                raise
+            if loop.time() >= deadline:
+                raise Unavailable(
+                    "STORAGE_UNAVAILABLE",
+                    "the partitions of the next days could not be made: "
+                    "something else in the database has held their locks all the time; start again when it has ended",
+                ) from error.__cause__
+        else:
+            return
+        await asyncio.sleep(random.uniform(*_PAUSE_SECONDS))
 
 
 async def make_partitions(database: Database, days: Iterable[date]) -> list[str]:
-    """Makes the partitions of these days that are missing and returns their names. Raises Unavailable."""
+    """Makes the partitions of these days that are missing and returns their names. Locks nothing if there are all.
+
+    Raises Unavailable.
+    """
     wanted = list(days)
-    async with database.connection() as connection, connection.transaction():
-        await run(connection, LOCK_TIMEOUT, None)
-        await run(connection, LOCK, None)
-        return [name for table in TABLES for name in await _make(connection, table, wanted)]
+    async with database.connection() as connection:
+        if not any([await _missing(connection, table, wanted) for table in TABLES]):
+            return []
+        async with connection.transaction():
+            await run(connection, LOCK_TIMEOUT, None)
+            await run(connection, LOCK, None)
+            return [name for table in TABLES for name in await _make(connection, table, wanted)]
 
 
 async def partition_days(database: Database, table: Table) -> dict[date, str]:
@@ -97,9 +130,18 @@ def first_id(at: datetime) -> UUID:
     return UUID(int=int(at.timestamp() * 1000) << 80)
 
 
-async def _make(connection: AsyncConnection[Row], table: Table, days: Iterable[date]) -> list[str]:
+async def _days_wanted(database: Database) -> Sequence[date]:
+    today = await today_of(database)
+    return [today + timedelta(days=offset) for offset in range(-DAYS_BEHIND, DAYS_AHEAD + 1)]
+
+
+async def _missing(connection: AsyncConnection[Row], table: Table, days: Iterable[date]) -> dict[str, date]:
     existing = {name for (name,) in await run(connection, EXISTING, (table,))}
-    missing = {name: day for day in days if (name := partition_name(table, day)) not in existing}
+    return {name: day for day in days if (name := partition_name(table, day)) not in existing}
+
+
+async def _make(connection: AsyncConnection[Row], table: Table, days: Iterable[date]) -> list[str]:
+    missing = await _missing(connection, table, days)  # once more: whoever had the lock may have made them
     for name, day in missing.items():
         # Made apart and attached: CREATE TABLE … PARTITION OF would lock the parent against everybody.
         lower, upper = (sql.Literal(str(_bound(table, bound))) for bound in (day, next_day(day)))

@@ -26,6 +26,9 @@ class Pooling(StrEnum):
     TRANSACTION = "transaction"
 
 
+# What may stand for "an acknowledged event is on disk"; `remote_apply` is the stricter one.
+SYNCHRONOUS_COMMIT: Final = frozenset({"on", "remote_apply"})
+
 # Keeps a stricter synchronous_commit; pins search_path to the schema that holds our tables (of a new database: to the
 # one that they would be made in), with temporary tables last, which anybody may make.
 SET_SESSION: Final[LiteralString] = """
@@ -51,7 +54,6 @@ REQUIRED: Final[Mapping[str, str]] = {
     "array_nulls": "on",
     "bytea_output": "hex",
     "standard_conforming_strings": "on",
-    "client_encoding": "UTF8",
     "default_transaction_isolation": "read committed",  # a statement that waited for a lock must see what was committed
     "default_transaction_deferrable": "off",
     "idle_session_timeout": "0",
@@ -73,6 +75,7 @@ def connection_arguments(name: str = "", pooling: Pooling = Pooling.NONE) -> dic
         "keepalives_count": 3,
         "tcp_user_timeout": 10_000,
         "application_name": f"webhook-grpc {name}".strip(),
+        "client_encoding": "UTF8",  # in the start packet, so that it also holds behind a pooler
         **({"prepare_threshold": None} if pooling is Pooling.TRANSACTION else {}),
     }
 

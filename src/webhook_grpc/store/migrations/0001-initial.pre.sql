@@ -1,3 +1,4 @@
+-- works with: 1
 -- Runs before the code that needs it is deployed.
 --
 -- Three kinds of table: configuration (webhooks, event_types), what is still to be done (deliveries, rows are deleted when

@@ -1,14 +1,19 @@
+-- works with: 1
 -- Runs before the code that needs it is deployed; processes of the version before run on with it.
 
+-- step
 ALTER TABLE webhooks ADD COLUMN rate_limit_per_second integer;
 
+-- step
 -- 1: a process may have died of this delivery, so it is marked before it is sent; 2: marked. Written only after a crash.
 ALTER TABLE deliveries ADD COLUMN danger smallint NOT NULL DEFAULT 0;
 
+-- step
 -- When an owner was last found dead. What was due by then is marked before it is sent, also by owners after the next one:
 -- they may have been given the shard in order, before all of that was sent.
 ALTER TABLE shards ADD COLUMN abandoned_at timestamptz;
 
+-- step
 -- How the receivers of webhooks that are not well have answered lately, so that the next owner need not learn it anew.
 -- A webhook without a row is well. Written by the owner of its shard, a little behind: nothing may depend on it but pace.
 CREATE TABLE webhook_health (

@@ -1,3 +1,4 @@
+-- works with: 3
 -- Runs before the code that needs it is deployed; processes of the version before run on with it.
 --
 -- For applications that share this database: publish_event publishes in the application's own transaction. What that

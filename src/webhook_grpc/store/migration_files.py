@@ -1,0 +1,112 @@
+"""The files of migrations/: plain SQL, cut into steps that are applied one by one. CONTRIBUTING.md: how to write one.
+
+A file is named `NNNN-what-it-does.pre.sql`, or `.post.sql` if it must wait until no process of the old version runs.
+Its number is also the version of the program that brings it: programs know each other by the newest migration they
+have.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, LiteralString, cast
+
+FOLDER: Final = Path(__file__).with_name("migrations")
+POST: Final = ".post"
+
+_WORKS_WITH: Final = re.compile(r"^-- works with: ([0-9]+)$", re.MULTILINE)
+_STEP: Final = re.compile(r"^-- step(?:: (.*))?$", re.MULTILINE)
+_COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
+_INDEX: Final = re.compile(r"CREATE (UNIQUE )?INDEX (\w+) ON (\w+) (.+);", re.DOTALL)
+
+
+class Kind(StrEnum):
+    """How a step is run: in a transaction, with the row that records it, or so that it may be repeated."""
+
+    TRANSACTION = "transaction"
+    INDEX = "index"  # one CREATE INDEX, which is made CONCURRENTLY, on partitioned tables partition by partition
+    ALONE = "alone"  # one statement that may be repeated, ANALYZE for example
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is done at once."""
+
+    kind: Kind
+    sql: LiteralString
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index of a migration: `definition` is what follows the name of the table."""
+
+    name: str
+    table: str
+    definition: LiteralString
+    is_unique: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A file. Programs from version `works_with` on work while it is applied, and after."""
+
+    name: str
+    works_with: int
+    steps: tuple[Step, ...]
+
+    @property
+    def is_post(self) -> bool:
+        """Whether it must wait until no process of the old version runs any more."""
+        return self.name.endswith(POST)
+
+
+def migration_names() -> list[str]:
+    """The names of the files, in order."""
+    return sorted(path.stem for path in FOLDER.glob("*.sql"))
+
+
+def read_migrations() -> list[Migration]:
+    """The files, in order."""
+    return [parse(name, (FOLDER / f"{name}.sql").read_text(encoding="utf-8")) for name in migration_names()]
+
+
+def program_version() -> int:
+    """The version of this program for others that share its database: the number of its newest migration."""
+    return number_of(migration_names()[-1])
+
+
+def number_of(name: str) -> int:
+    """The number that a migration's name begins with."""
+    return int(name.partition("-")[0])
+
+
+def parse(name: str, text: str) -> Migration:
+    """Takes a file apart. Raises ValueError for one that is not written as it must be."""
+    works_with = _WORKS_WITH.search(text)
+    if works_with is None:
+        raise ValueError(f"{name} has no line `-- works with: NNNN`")
+    head, *parts = _STEP.split(text)
+    if not parts:
+        return Migration(name, int(works_with[1]), (_step(Kind.TRANSACTION, text),))
+    if _COMMENT.sub("", head).strip():
+        raise ValueError(f"{name} has SQL before its first `-- step`")
+    steps = [_step(Kind(kind or Kind.TRANSACTION), sql) for kind, sql in zip(parts[::2], parts[1::2], strict=True)]
+    return Migration(name, int(works_with[1]), tuple(steps))
+
+
+def index_of(step: Step) -> Index:
+    """What an index step makes. Raises ValueError unless it is one CREATE INDEX."""
+    found = _INDEX.fullmatch(_COMMENT.sub("", step.sql).strip())
+    if found is None:
+        raise ValueError(f"not one plain CREATE INDEX: {step.sql}")
+    unique, name, table, definition = found.groups()
+    return Index(name, table, cast("LiteralString", definition), is_unique=bool(unique))
+
+
+def _step(kind: Kind, sql: str) -> Step:
+    step = Step(kind, cast("LiteralString", sql.strip()))  # our own file
+    if kind is Kind.INDEX:
+        index_of(step)
+    return step

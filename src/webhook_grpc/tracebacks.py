@@ -1,0 +1,127 @@
+"""What a log says of an exception: bounded, without local variables, cheap enough for the event loop.
+
+Local variables could hold secrets, and showing them runs the `__repr__` of whatever they are, for as long as that
+takes: an attempt that failed was once rendered for longer than the lease. Source lines are left out too, for they are
+read from files.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Final, cast
+
+FRAMES_MAX: Final = 20  # of each exception: half of them the first, half the last
+EXCEPTIONS_MAX: Final = 8  # with causes and the members of groups
+MESSAGE_CHARACTERS_MAX: Final = 1000
+NAME_CHARACTERS_MAX: Final = 200  # of a file, a function or a class
+CHARACTERS_MAX: Final = 16_000  # of a whole traceback as text
+
+_FRAMES_WALKED_MAX: Final = 10_000  # then they are no longer counted
+_CUT: Final = "… (cut)"
+
+
+def as_records(error: BaseException | None) -> list[dict[str, Any]]:
+    """Returns the exception, its causes and members of groups as plain values, the exception itself first."""
+    return [
+        {
+            "exc_type": _shortened(type(one).__qualname__, NAME_CHARACTERS_MAX),
+            "exc_value": message_of(one),
+            "relation": relation,
+            "frames": frames,
+            "frames_left_out": left_out,
+        }
+        for relation, one in itertools.islice(_related(error), EXCEPTIONS_MAX)
+        for frames, left_out in [_frames(one.__traceback__)]
+    ]
+
+
+def as_text(error: BaseException | None) -> str:
+    """Returns the same for a terminal: at most CHARACTERS_MAX characters, the exception itself first."""
+    lines = itertools.chain.from_iterable(_lines(record) for record in as_records(error))
+    return _shortened("\n".join(lines), CHARACTERS_MAX)
+
+
+def message_of(error: BaseException) -> str:
+    """Returns the exception's message, at most MESSAGE_CHARACTERS_MAX characters of it.
+
+    Texts and numbers among its arguments are shown, of other arguments the type: their `__repr__` may take any time.
+    """
+    if type(error).__str__ in {BaseException.__str__, KeyError.__str__}:
+        said = ", ".join(map(_plain, error.args[:EXCEPTIONS_MAX]))
+    else:
+        try:
+            said = str(error)
+        except Exception as failure:  # noqa: BLE001 - whatever it raises, the log must say something
+            said = f"(no message: {type(failure).__name__})"
+    return _shortened(said, MESSAGE_CHARACTERS_MAX)
+
+
+def _plain(argument: object) -> str:
+    if isinstance(argument, str):
+        return argument[: MESSAGE_CHARACTERS_MAX + 1]
+    if argument is None or type(argument) in {bool, float}:
+        return repr(argument)
+    if type(argument) is int and argument.bit_length() <= 64:  # longer ones take long to write down
+        return repr(argument)
+    return f"<{type(argument).__name__}>"
+
+
+def _related(error: BaseException | None) -> Iterator[tuple[str, BaseException]]:
+    """The exception and what it came from, breadth first, each once."""
+    waiting = deque([("", error)] if error is not None else [])
+    seen = set[int]()
+    while waiting:
+        relation, one = waiting.popleft()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield relation, one
+        if one.__cause__ is not None:
+            waiting.append(("caused by", one.__cause__))
+        elif one.__context__ is not None and not one.__suppress_context__:
+            waiting.append(("while handling", one.__context__))
+        if isinstance(one, BaseExceptionGroup):
+            members = cast("BaseExceptionGroup[BaseException]", one).exceptions
+            waiting.extend(("with", member) for member in members[:EXCEPTIONS_MAX])
+
+
+def _frames(traceback: TracebackType | None) -> tuple[list[dict[str, Any]], int]:
+    """The first and the last frames of a traceback, and how many lie between them."""
+    walked = itertools.islice(_walk(traceback), _FRAMES_WALKED_MAX)
+    first = [_frame(entry) for entry in itertools.islice(walked, FRAMES_MAX // 2)]
+    last = deque[TracebackType](maxlen=FRAMES_MAX // 2)
+    count = 0
+    for entry in walked:
+        count += 1
+        last.append(entry)
+    return first + [_frame(entry) for entry in last], count - len(last)
+
+
+def _walk(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def _frame(entry: TracebackType) -> dict[str, Any]:
+    code = entry.tb_frame.f_code
+    return {
+        "filename": _shortened(code.co_filename, NAME_CHARACTERS_MAX),
+        "lineno": entry.tb_lineno,
+        "name": _shortened(code.co_name, NAME_CHARACTERS_MAX),
+    }
+
+
+def _lines(record: dict[str, Any]) -> Iterator[str]:
+    yield f"{record['relation']} {record['exc_type']}: {record['exc_value']}".strip()
+    for number, frame in enumerate(record["frames"]):
+        if number == FRAMES_MAX // 2 and record["frames_left_out"]:
+            yield f"  … {record['frames_left_out']} frames left out"
+        yield f"  {frame['filename']}:{frame['lineno']} in {frame['name']}"
+
+
+def _shortened(text: str, characters_max: int) -> str:
+    return text if len(text) <= characters_max else text[: characters_max - len(_CUT)] + _CUT

