@@ -28,7 +28,7 @@ test-fast: .venv/dev ## run the unit tests and a thin slice of the others: at mo
 test: .venv/dev ## run all tests, every scenario in its short form
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-test-long: .venv/dev ## run everything in full, hours; goes on where the last call stopped, ends with a table
+test-long: .venv/dev ## run everything in full, in hours; continues where the last call stopped, prints a table
 	@$(BIN)/python -m tests.long
 
 check: .venv/dev ## lint, types, import contracts, protos, stubs
