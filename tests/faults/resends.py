@@ -20,10 +20,14 @@ _CLOCK_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Resend:
-    """A request that came again, and the one that should have made it needless."""
+    """A request that came again, the one that should have made it needless, and the one just before it.
+
+    The last two differ if what was sent because of one fault was in flight during the next one.
+    """
 
     request: Request
     earlier: Request
+    latest: Request
 
     @property
     def after_success(self) -> bool:
@@ -40,7 +44,7 @@ def resends(history: History) -> list[Resend]:
             is_restarted = (request.webhook_id, request.event_id, request.attempt) in restarted
             earlier = _made_needless_by(request, requests[:index], is_restarted=is_restarted)
             if earlier is not None:
-                found.append(Resend(request, earlier))
+                found.append(Resend(request, earlier, requests[index - 1]))
     return found
 
 
@@ -56,12 +60,14 @@ def only_after_faults(history: History) -> Iterator[Violation]:
     for resend in resends(history):
         request, earlier = resend.request, resend.earlier
         delivery = (request.webhook_id, request.event_id)
-        until = settled_at.get((*delivery, earlier.attempt), math.inf)
+        in_flight = [
+            (one.arrived_at, settled_at.get((*delivery, one.attempt), math.inf)) for one in (earlier, resend.latest)
+        ]
         excuses = [
             fault
             for fault in history.faults
             if fault.may_duplicate
-            and _overlaps(fault, earlier.arrived_at, until, arrival_seconds)
+            and any(_overlaps(fault, since, until, arrival_seconds) for since, until in in_flight)
             and fault not in spent[delivery]
         ]
         if excuses:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,7 @@ WATCHER = Watcher("w", 1, TOLD)
 HEALTHY = History((ENDPOINT,), (PUBLISH,), (FIRST, SECOND), (FAILED, SUCCEEDED), watchers=(WATCHER,))
 AGAIN = replace(SECOND, arrived_at=13.0, ended_at=13.1)
 KILL = Fault("kill -9", 11.65, 11.65, may_duplicate=True)  # after the receiver's answer, before it was settled
+NO_ANSWER: dict[str, Any] = {"outcome": "internal_error", "response_status": None}
 UNKNOWN = replace(PUBLISH, event_id=None)
 CROWD = tuple(replace(FIRST, event_id=f"evt_x{n}", body_hash=f"x{n}", retry_after=None) for n in range(3))
 CROWD_PUBLISHED = tuple(replace(UNKNOWN, request_id=request.event_id, body_hash=request.body_hash) for request in CROWD)
@@ -114,6 +116,24 @@ HOLDS = {
     ),
     "I3: what a kill found in flight may come once more": replace(
         HEALTHY, requests=(FIRST, SECOND, AGAIN), log=(FAILED, replace(SUCCEEDED, created_at=13.2)), faults=(KILL,)
+    ),
+    "I3: what was sent once more because of a kill was in flight at the next one": replace(
+        HEALTHY,
+        endpoints=(replace(ENDPOINT, delays_seconds=(1.0, 1.0, 1.0)),),
+        requests=(
+            FIRST,
+            SECOND,
+            replace(AGAIN, attempt=3, status=0),
+            replace(AGAIN, attempt=4, arrived_at=15.0, ended_at=15.1),
+        ),
+        log=(
+            FAILED,
+            replace(FAILED, **NO_ANSWER, seq=2, attempt_count=2, created_at=12.5, next_due_at=12.6),
+            replace(FAILED, **NO_ANSWER, seq=3, attempt_count=3, created_at=14.0, next_due_at=14.1),
+            replace(SUCCEEDED, seq=4, attempt_count=4, created_at=15.2),
+        ),
+        watchers=(),
+        faults=(KILL, replace(KILL, started_at=13.05, ended_at=13.05)),
     ),
     "I4: a crash may count an attempt that nobody received": replace(
         HEALTHY,
