@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from psycopg.conninfo import make_conninfo
 from webhook.v1 import service_pb2
 
 from tests.support import pace
@@ -51,6 +52,21 @@ async def test_a_database_that_is_away_is_one_sentence_without_its_password() ->
     line = await one_sentence("serve", WEBHOOK_DATABASE_URL="postgresql://user:hunter2@127.0.0.1:1/db")
     assert "cannot be reached" in line
     assert "hunter2" not in line
+
+
+async def test_too_few_connections_are_one_sentence_that_says_how_many_are_needed(
+    database_url: str, postgres: TestPostgres
+) -> None:
+    postgres.rows("CREATE ROLE webhook_test_ten LOGIN CONNECTION LIMIT 10")
+    try:
+        postgres.rows("DO $$ BEGIN EXECUTE format('GRANT %I TO webhook_test_ten', current_user); END $$")
+        url = make_conninfo(database_url, user="webhook_test_ten")
+        line = await one_sentence("serve", WEBHOOK_DATABASE_URL=url, WEBHOOK_GRPC_ADDRESS="127.0.0.1:0")
+    finally:
+        postgres.rows("DROP ROLE webhook_test_ten")
+    assert "needs 22 connections" in line
+    assert "WEBHOOK_DATABASE_POOL_SIZE" in line
+    assert "role `webhook_test_ten` allows 10" in line
 
 
 async def test_a_taken_port_is_one_sentence(database_url: str) -> None:

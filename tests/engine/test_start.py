@@ -119,3 +119,23 @@ async def test_a_start_that_fails_at_its_last_step_closes_what_it_had_opened(
         await asyncio.sleep(0.01)
     with socket.create_server(("127.0.0.1", app.port)):
         pass  # nobody listens there any more
+
+
+async def test_a_process_that_serves_has_opened_every_connection_of_its_own(
+    database_url: str, postgres: TestPostgres, data_dir: Path
+) -> None:
+    """So too few of them are noticed at the start; what the start says it needs is what is opened."""
+    services = ServiceFactory(database_url, data_dir)
+    try:
+        service = await services.start()
+        opened = postgres.rows(
+            "SELECT application_name FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name LIKE 'webhook-grpc %'"
+        )
+    finally:
+        await services.stop()
+    names = [name.removeprefix("webhook-grpc ") for (name,) in opened]
+    own = [name for name in names if name != "pool"]
+    needed = service.app.database.options.connections_needed
+    assert len(own) == len(set(own)) == 14, "docs/operations.md says how many there are"
+    assert needed == len(own) + service.app.database.options.pool_size

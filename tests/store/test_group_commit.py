@@ -7,7 +7,9 @@ from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
-from webhook_grpc.domain.errors import InvalidArgument, Overloaded
+from tests.support import pace
+from webhook_grpc.domain.errors import InvalidArgument, Overloaded, Unavailable
+from webhook_grpc.store import group_commit
 from webhook_grpc.store.db import StoreRefusal
 from webhook_grpc.store.group_commit import GroupCommit, GroupLimits
 
@@ -30,11 +32,15 @@ class Flushes:
     async def __call__(self, items: Sequence[int]) -> list[str | Exception]:
         self.batches.append(list(items))
         self.started.set()
+        if -4 in items:  # never ends by itself
+            await asyncio.Event().wait()
         await self.gate.wait()
         if -1 in items:
             raise StoreRefusal("22021")
         if -2 in items:
             raise ConnectionError("gone")
+        if -3 in items:
+            raise Unavailable("STORAGE_UNAVAILABLE", "no answer") from TimeoutError()
         return [f"answer {item}" for item in items]
 
 
@@ -178,3 +184,115 @@ async def test_one_customer_may_not_take_all_the_room_that_there_is_to_wait(
     flushes.gate.set()
     answers = await asyncio.gather(*calls)
     assert len(answers) == 31
+
+
+# --- callers that have gone, and statements that time out ------------------------------------------------------------
+
+
+async def _gone(caller: asyncio.Task[list[str | Exception]]) -> None:
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+
+
+async def test_what_a_caller_that_has_gone_had_waiting_is_not_flushed(
+    group: GroupCommit[int, str], flushes: Flushes
+) -> None:
+    first = asyncio.create_task(group.submit([0]))
+    await flushes.started.wait()
+    callers = [asyncio.create_task(group.submit([number])) for number in (1, 2, 3)]
+    await asyncio.sleep(0)
+    await _gone(callers[1])
+    flushes.gate.set()
+    await asyncio.gather(first, callers[0], callers[2])
+    assert flushes.batches == [[0], [1, 3]]
+
+
+async def test_callers_that_have_gone_take_no_room(group: GroupCommit[int, str], flushes: Flushes) -> None:
+    """Otherwise the repetitions of a crowd would fill what may wait with what nobody waits for."""
+    first = asyncio.create_task(group.submit([0]))
+    await flushes.started.wait()
+    for _ in range(10):
+        waiting = [asyncio.create_task(group.submit([number] * 10)) for number in (1, 2, 3)]
+        await asyncio.sleep(0)
+        for caller in waiting:
+            await _gone(caller)
+    flushes.gate.set()
+    await first
+    assert await group.submit([4]) == ["answer 4"]
+    assert flushes.batches == [[0], [4]]
+
+
+async def test_when_all_have_gone_nothing_is_flushed(flushes: Flushes) -> None:
+    group = GroupCommit[int, str](flushes, lambda _: 1, weight, LIMITS)
+    caller = asyncio.create_task(group.submit([1]))
+    await asyncio.sleep(0)
+    await _gone(caller)
+    loop = asyncio.create_task(group.run())
+    flushes.gate.set()
+    assert await group.submit([2]) == ["answer 2"]
+    assert flushes.batches == [[2]]
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+
+
+@pytest.fixture
+def short_desertion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "_DESERTED_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("short_desertion")
+async def test_a_statement_ends_when_the_last_of_its_callers_has_gone(
+    group: GroupCommit[int, str], flushes: Flushes
+) -> None:
+    first = asyncio.create_task(group.submit([-4]))
+    await flushes.started.wait()
+    second = asyncio.create_task(group.submit([1]))
+    await asyncio.sleep(0)
+    flushes.gate.set()
+    await _gone(first)
+    async with pace.timeout(10):
+        assert await second == ["answer 1"]
+    assert flushes.batches == [[-4], [1]]
+
+
+@pytest.mark.usefixtures("short_desertion")
+async def test_a_statement_goes_on_as_long_as_one_of_its_callers_waits(
+    group: GroupCommit[int, str], flushes: Flushes
+) -> None:
+    lone = asyncio.create_task(group.submit([0]))
+    await flushes.started.wait()
+    callers = [asyncio.create_task(group.submit([number])) for number in (1, 2, 3)]
+    await asyncio.sleep(0)
+    flushes.started.clear()
+    flushes.gate.set()
+    await lone
+    flushes.gate.clear()
+    await flushes.started.wait()
+    for caller in callers[:2]:
+        await _gone(caller)
+    flushes.gate.set()
+    assert await callers[2] == ["answer 3"]
+
+
+async def test_the_next_statements_are_smaller_after_one_that_timed_out_and_grow_again(flushes: Flushes) -> None:
+    limits = GroupLimits(batch_count=100, batch_weight=10_000, waiting_count=10_000, waiting_bytes=10**6)
+    group = GroupCommit[int, str](flushes, lambda _: 1, lambda _: 1, limits)
+    loop = asyncio.create_task(group.run())
+    flushes.gate.set()
+    assert all(isinstance(answer, Unavailable) for answer in await group.submit([-3] * 100))
+    await group.submit(list(range(400)))
+    assert [len(batch) for batch in flushes.batches] == [100, 50, 100, 100, 100, 50]
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+
+
+async def test_a_lost_connection_does_not_make_statements_smaller(flushes: Flushes) -> None:
+    limits = GroupLimits(batch_count=100, batch_weight=10_000, waiting_count=10_000, waiting_bytes=10**6)
+    group = GroupCommit[int, str](flushes, lambda _: 1, lambda _: 1, limits)
+    loop = asyncio.create_task(group.run())
+    flushes.gate.set()
+    await group.submit([-2] * 100)
+    await group.submit(list(range(100)))
+    assert [len(batch) for batch in flushes.batches] == [100, 100]
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""How many items one statement may hold: half as many after each that timed out, twice as many after each answer.
+"""How many items one statement may hold: fewer after each that took too long, more after each that was quick.
 
 A statement that is too big for the moment times out, its callers repeat, and the next is bigger still: a smaller one
 ends that. Pure.
@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 COUNT_MIN: Final = 8  # items; fewer would not make a statement noticeably quicker
+QUICK_SECONDS: Final = 0.25  # a statement that took less may be followed by one twice as big
+SLOW_SECONDS: Final = 1.0  # one that took more is followed by one half as big, although it was answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,15 @@ class GroupSize:
         """Returns half of what the statement that timed out held: its bound may have been far away."""
         return replace(self, count=min(self.count_max, max(COUNT_MIN, min(self.count, sent_count) // 2)))
 
-    def after_answer(self) -> GroupSize:
-        """Returns twice the bound: ten answers lead from the least to any that is configured."""
+    def after_answer(self, sent_count: int, took_seconds: float) -> GroupSize:
+        """Returns twice the bound after a quick answer, so that ten lead from the least to any that is configured.
+
+        Half after a slow one; the same in between, which is where it comes to rest while the database is slow.
+        """
+        if took_seconds > SLOW_SECONDS:
+            return self.after_time_out(sent_count)
+        if took_seconds > QUICK_SECONDS:
+            return self
         return replace(self, count=min(self.count * 2, self.count_max))
 
     def share_of(self, amount: int) -> int:

@@ -12,6 +12,7 @@ of its callers has left, and after each that timed out the next one is smaller (
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -84,6 +85,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._size_of = size_of
         self._limits = limits
         self._size = GroupSize(limits.batch_count, limits.batch_count)
+        self._said = False  # that statements are given up
         self._key_of = key_of
         self._queues: dict[Hashable, _Queue[Item, Answer]] = {}  # in the order of their turns
         self._queued_count = 0
@@ -219,6 +221,7 @@ class GroupCommit(Generic[Item, Answer]):
         yield items[start:]
 
     async def _answers(self, items: Sequence[Item]) -> list[Answer | Exception]:
+        began_at = time.monotonic()
         try:
             answers = await self._flush(items)
         except StoreRefusal:
@@ -227,15 +230,18 @@ class GroupCommit(Generic[Item, Answer]):
             middle = len(items) // 2
             return await self._answers(items[:middle]) + await self._answers(items[middle:])
         except asyncio.CancelledError:
-            self._shrink(len(items), "all of its callers have left")
+            self._given_up(len(items), "all of its callers have left")
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
             if failures.timed_out(error):
-                self._shrink(len(items), "it took too long")
+                self._given_up(len(items), "it took too long")
             return [error] * len(items)
-        self._size = self._size.after_answer()
+        self._size = self._size.after_answer(len(items), time.monotonic() - began_at)
+        self._said = False
         return answers
 
-    def _shrink(self, count: int, why: str) -> None:
+    def _given_up(self, count: int, why: str) -> None:
         self._size = self._size.after_time_out(count)
-        log.warning("publishing statement given up", why=why, events=count, next_at_most=self._size.count)
+        if not self._said:  # once, until one is answered
+            self._said = True
+            log.warning("publishing statement given up; the next ones are smaller", why=why, events=count)
