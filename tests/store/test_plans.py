@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final, LiteralString
 from uuid import UUID
 
@@ -33,7 +34,8 @@ pytestmark = pytest.mark.xdist_group("plans")  # one process: what is filled is 
 JIT_ABOVE_COST: Final = 100_000
 SIZES: Final = (1, 100, 1000)
 WEBHOOKS: Final = (1, 1_000, 100_000)
-SERVERS: Final = ("embedded", "distribution")
+SERVERS: Final = ("embedded", "distribution", "16", "17")
+MORE_SERVERS: Final = Path(__file__).parents[2] / ".postgres"  # from `make more-postgres`
 WORKER: Final = UUID(int=7)
 OWNED: Final = {shard: OwnedShard(1, 1_000_000) for shard in range(64)}
 SOMEONE: Final = 1_000_000  # the customer of the first webhook, and of no other
@@ -134,23 +136,23 @@ def published(filled: Filled, count: int) -> Mapping[str, object]:
     """One event for each of many customers, or all for the only one."""
     last = max(1, filled.webhook_count - 100)
     events = [new_event(customer_id=SOMEONE + n % last, request_id=f"r{n}" if n % 2 else None) for n in range(count)]
-    return outbox._publish_parameters(events, [1])
+    return outbox._publish_parameters(events, [1])  # pyright: ignore[reportPrivateUsage]
 
 
 def published_to_one_of_a_hundred(filled: Filled, count: int) -> Mapping[str, object]:
     del filled
     events = [new_event(customer_id=BIG_CUSTOMER, event_type="job.type5") for _ in range(count)]
-    return outbox._publish_parameters(events, [1])
+    return outbox._publish_parameters(events, [1])  # pyright: ignore[reportPrivateUsage]
 
 
 def settled(filled: Filled, count: int) -> Mapping[str, object]:
     batch = [to_retry(item) if n % 3 else succeeded(item) for n, item in enumerate(filled.deliveries[:count])]
-    return settlement._settle_parameters(WORKER, {item.shard: OWNED[item.shard] for item in batch}, batch)
+    return settlement._settle_parameters(WORKER, {item.shard: OWNED[item.shard] for item in batch}, batch)  # pyright: ignore[reportPrivateUsage]
 
 
 def executed(filled: Filled, count: int) -> Mapping[str, object]:
     batch = filled.commands[:count]
-    return execution._execute_parameters(WORKER, {command.shard: OWNED[command.shard] for command in batch}, batch)
+    return execution._execute_parameters(WORKER, {command.shard: OWNED[command.shard] for command in batch}, batch)  # pyright: ignore[reportPrivateUsage]
 
 
 def marked(filled: Filled, count: int) -> Mapping[str, object]:
@@ -250,8 +252,15 @@ class Server:
     """A Postgres, and the databases that were filled on it so far."""
 
     make_database: Callable[[str], str]
-    is_distribution: bool
     filled: dict[int, Filled]
+
+
+def need_more_postgres(version: str) -> Path:
+    """The programs of a Postgres that is neither ours nor the distribution's."""
+    programs = MORE_SERVERS / "node_modules" / f"postgres-{version}" / "native" / "bin"
+    if not (programs / "initdb").exists():
+        pytest.skip(f"needs Postgres {version}: make more-postgres")
+    return programs
 
 
 @pytest.fixture(scope="module")
@@ -262,15 +271,16 @@ def servers(postgres: TestPostgres) -> Generator[Callable[[str], Server]]:
 
     def server(name: str) -> Server:
         if name not in started and name == "embedded":
-            started[name] = Server(postgres.create_database, is_distribution=False, filled={})
+            started[name] = Server(postgres.create_database, {})
         elif name not in started:
-            clusters.append(DistributionPostgres({"autovacuum": "off"}))
-            started[name] = Server(clusters[-1].new_database, is_distribution=True, filled={})
+            programs = None if name == "distribution" else need_more_postgres(name)
+            clusters.append(DistributionPostgres({"autovacuum": "off"}, programs=programs))
+            started[name] = Server(clusters[-1].new_database, {})
         return started[name]
 
     yield server
     for filled in started["embedded"].filled.values() if "embedded" in started else ():
-        postgres.drop_database(psycopg.conninfo.conninfo_to_dict(filled.url)["dbname"])  # pyright: ignore
+        postgres.drop_database(f"plans_{filled.webhook_count}")
     for cluster in clusters:
         cluster.remove()
 

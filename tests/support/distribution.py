@@ -60,9 +60,17 @@ def _missing(package: str) -> str:
 class DistributionPostgres:
     """A cluster of the distribution's Postgres, made for a test: on loopback and on a socket, fsync off unless set."""
 
-    def __init__(self, settings: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None) -> None:
-        """Makes and starts it. `settings` go to postgresql.conf; `environment` to the server (LD_PRELOAD, say)."""
-        self._bin = need_postgres()
+    def __init__(
+        self,
+        settings: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        programs: Path | None = None,
+    ) -> None:
+        """Makes and starts it. `settings` go to postgresql.conf; `environment` to the server (LD_PRELOAD, say).
+
+        `programs` is the folder of another Postgres' programs.
+        """
+        self._bin = programs or need_postgres()
         self._directory = Path(tempfile.mkdtemp(prefix="webhook-grpc-debian-"))
         self._user = "postgres" if os.geteuid() == 0 else None  # Postgres does not run as root
         self._role = self._user or pwd.getpwuid(os.geteuid()).pw_name

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, cast
 
 from pglast import ast, parse_sql
 from pglast.parser import ParseError
@@ -41,7 +41,7 @@ def _without_comments(text: str) -> str:
     return re.sub(r"^\s*--.*$", "", text, flags=re.MULTILINE).strip()
 
 
-def _parsed(statement: str) -> list[ast.Node]:
+def _parsed(statement: str) -> list[ast.Node | None]:
     """The statement with numbers for its parameters; `{…}` is a name, and a beginning is followed by `SELECT`."""
     numbered = re.sub(r"%\(\w+\)[bst]|%[bst](?!\w)", "$1", statement).replace("%%", "%")
     named = re.sub(r"\{(\w+)\}", r'"\1"', numbered)
@@ -51,9 +51,9 @@ def _parsed(statement: str) -> list[ast.Node]:
         return [raw.stmt for raw in parse_sql(named + " SELECT")]
 
 
-def _refusals(tree: ast.Node) -> Iterator[str]:
+def _refusals(tree: ast.Node | None) -> Iterator[str]:
     writes = [node for node in _below(tree) if isinstance(node, ast.InsertStmt | ast.UpdateStmt | ast.DeleteStmt)]
-    names = {node.ctename for node in _below(tree) if isinstance(node, ast.CommonTableExpr)}
+    names = {str(node.ctename) for node in _below(tree) if isinstance(node, ast.CommonTableExpr)}
     for write in writes:
         yield from _refusals_of_write(write, names)
     for node in _below(tree) if writes else ():
@@ -91,7 +91,7 @@ def _sources(select: ast.SelectStmt) -> set[str]:
         if isinstance(item, ast.JoinExpr):
             waiting += [item.larg, item.rarg]
         elif isinstance(item, ast.RangeVar):
-            found.add(item.relname)
+            found.add(str(item.relname))
     return found
 
 
@@ -102,17 +102,21 @@ def _calls(node: object, functions: frozenset[str]) -> bool:
 
 def _called(node: ast.Node) -> Iterator[str]:
     if isinstance(node, ast.FuncCall):
-        yield node.funcname[-1].sval
+        yield str(cast("Any", node.funcname)[-1].sval)
     if isinstance(node, ast.SQLValueFunction):
         yield "now"  # CURRENT_TIMESTAMP and its like
 
 
 def _below(node: object) -> Iterator[ast.Node]:
     """A node, or those of a list, and all below."""
-    if isinstance(node, tuple | list):
-        for item in node:
-            yield from _below(item)
-    elif isinstance(node, ast.Node):
+    if isinstance(node, ast.Node):
         yield node
-        for name in node.__slots__:
-            yield from _below(getattr(node, name, None))
+    for child in _children(node):
+        yield from _below(child)
+
+
+def _children(node: object) -> Iterable[object]:
+    if isinstance(node, tuple | list):
+        return cast("Iterable[object]", node)
+    names: Iterable[str] = cast("Any", node).__slots__ if isinstance(node, ast.Node) else ()
+    return [getattr(node, name, None) for name in names]

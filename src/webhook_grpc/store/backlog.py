@@ -125,8 +125,8 @@ ORDER BY webhook_id, due_at, event_id
 LIMIT %(limit)b
 """
 
-# Only while the shard is ours at our epoch. No lock: a mark that comes too late costs one attempt, no delivery. Rows are
-# looked up by their keys and marked by their places, as in SETTLE.
+# Only while the shard is ours at our epoch. No lock: a mark that comes too late costs one attempt, no delivery. Rows
+# are looked up by their keys and marked by their places, as in SETTLE.
 SET_DANGER: Final = """
 WITH own AS MATERIALIZED (
     SELECT s.shard FROM shards s

@@ -45,9 +45,8 @@ SELECT set_config('synchronous_commit',
     (SELECT count(set_config(name, value, false)) FROM unnest(%s::text[], %s::text[]) AS s(name, value))
 """
 
-# A plan that a loop made for a queue of ten rows must not be used when there are a million. What this costs is planning:
-# 0.1 to 0.6 ms a statement, 1.7 for the log, 11 for commands (docs/decisions/0019-plans.md); lists, which the pool
-# runs, would pay more.
+# A plan that a loop made for a queue of ten rows must not be used when there are a million. What this costs is time
+# for planning: docs/decisions/0019-plans.md. Lists, which the pool runs, would pay more.
 _LOOPS: Final = {"plan_cache_mode": "force_custom_plan"}
 POOL: Final = "pool"  # the name of connections that are not of a loop
 

@@ -20,9 +20,9 @@ from ..domain.retry import Settlement
 from .db import LoopConnection
 from .ownership import OwnedShard
 
-# Retry times come as seconds from now: only the database's clock decides when something is due. Every delivery is looked
-# up by its key, and deleted by its place, so that no belief about the size of the queue makes this read the queue; one
-# that is retried goes in again with its next time. See docs/decisions/0019-plans.md.
+# Retry times come as seconds from now: only the database's clock decides when something is due. Every delivery is
+# looked up by its key, and deleted by its place, so that no belief about the size of the queue makes this read the
+# queue; one that is retried goes in again with its next time. See docs/decisions/0019-plans.md.
 SETTLE: Final = """
 WITH own AS MATERIALIZED (
     SELECT s.shard

@@ -1,4 +1,4 @@
-"""What Postgres believes of the small tables. No statement depends on it; it spares surprises with those that people run.
+"""What Postgres believes of the small tables. Our statements do not depend on it; those that people write may.
 
 Autovacuum analyses a table when 50 rows and a tenth of it have changed, which tables of one row, or of 64, never do.
 """

@@ -1,0 +1,36 @@
+"""Postgres is told how small the small tables are, by whoever may."""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from tests.support.postgres import TestPostgres
+from tests.support.store import options
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.statistics import ANALYSE, analyse_small_tables
+
+NEVER = "UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE oid = 'meta'::regclass"
+BELIEVED = "SELECT reltuples FROM pg_class WHERE oid = 'meta'::regclass"
+ROLE = "webhook_test_reader"
+
+
+async def test_a_table_of_one_row_is_known_to_have_one(database: Database, postgres: TestPostgres) -> None:
+    postgres.rows(NEVER)
+    assert await analyse_small_tables(database) == []
+    assert postgres.rows(BELIEVED) == [(1.0,)]
+
+
+async def test_a_role_that_may_not_analyse_names_the_tables_and_goes_on(postgres: TestPostgres) -> None:
+    postgres.rows(NEVER)
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"DROP ROLE IF EXISTS {ROLE}")
+        connection.execute(f"CREATE ROLE {ROLE}")
+        try:
+            database = Database(options(make_conninfo(postgres.url, options=f"-c role={ROLE}")))
+            await database.open()
+            assert await analyse_small_tables(database) == list(ANALYSE)
+            await database.close()
+        finally:
+            connection.execute(f"DROP ROLE {ROLE}")
+    assert postgres.rows(BELIEVED) == [(-1.0,)]
