@@ -77,6 +77,10 @@ def _fill(url: str) -> None:
             add_partition(url, table, day)
 
 
+def _drop(url: str, table: str, day: int) -> None:
+    query(url, sql.SQL("DROP TABLE {}").format(sql.Identifier(f"{table}_202601{day:02}")))
+
+
 def _migrate_to(url: str, count: int) -> None:
     names = migration_names()[:count]
     with pytest.MonkeyPatch.context() as patch:
@@ -179,12 +183,14 @@ def test_partitions_that_come_and_go_while_an_index_is_built_are_right_too(
     urls: tuple[str, str], before_statements: Callable[[Before], None]
 ) -> None:
     _, url = urls
+    # All that lack the index go, and one comes that has it: then nothing is left that Postgres would look at.
     todo = {
-        'ON "events_20260101"': lambda: [add_partition(url, "events", 3), query(url, "DROP TABLE events_20260102")],
-        'ON "attempts_20260101"': lambda: [
-            query(url, "DROP TABLE attempts_20260101"),
-            add_partition(url, "attempts", 3),
-        ],
+        'ON "events_20260101"': lambda: (
+            _drop(url, "events", 1),
+            add_partition(url, "events", 3),
+            _drop(url, "events", 2),
+        ),
+        'ON "attempts_20260101"': lambda: (_drop(url, "attempts", 1), add_partition(url, "attempts", 3)),
     }
 
     def meddle(_: Connection, statement: str, __: str) -> None:
@@ -203,7 +209,7 @@ def test_partitions_that_come_and_go_while_an_index_is_built_are_right_too(
         """
         found = query(url, partitions, {"table": table})
         assert found == [(count,)] * len(found), table
-        assert len(found) >= 2
+        assert found
 
 
 def test_a_table_that_is_in_use_is_waited_for_in_short_turns(
@@ -213,11 +219,13 @@ def test_a_table_that_is_in_use_is_waited_for_in_short_turns(
     _, url = urls
     with psycopg.connect(url) as holder:
         holder.execute("SELECT 1 FROM webhooks")  # and goes on holding a lock that ALTER TABLE can't have
-        passed = list[int]()
+        passed, waits = list[int](), set[tuple[str]]()
         tries = 0
 
-        def note(_: Connection, statement: str, __: str) -> None:
+        def note(connection: Connection, statement: str, _: str) -> None:
             nonlocal tries
+            if "ALTER TABLE" in statement:
+                waits.update(connection.execute("SHOW lock_timeout").fetchall())
             tries += "ALTER TABLE webhooks ADD COLUMN rate_limit" in statement
             if tries == 4:
                 holder.rollback()
@@ -234,6 +242,7 @@ def test_a_table_that_is_in_use_is_waited_for_in_short_turns(
     check_schema(url)
     assert tries == 4
     assert passed
+    assert waits == {("200ms",)}  # as long as anybody waits behind it
 
 
 def test_a_table_that_is_never_let_go_is_one_sentence_and_costs_nothing(

@@ -185,8 +185,9 @@ def test_the_schema_works_in_a_schema_of_its_own(fresh_url: str) -> None:
     assert query(fresh_url, "SELECT to_regclass('public.shards')") == [(None,)]
 
 
-def test_the_seven_event_types_exist_from_the_start(postgres: TestPostgres) -> None:
-    assert sorted(name for (name,) in postgres.rows("SELECT event_type FROM event_types")) == [
+def test_the_seven_event_types_exist_from_the_start(fresh_url: str) -> None:
+    migrate(fresh_url)
+    assert sorted(name for (name,) in query(fresh_url, "SELECT event_type FROM event_types")) == [
         "alert.triggered",
         "environment.created",
         "environment.started",

@@ -20,12 +20,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import pace
 from tests.support.process import ROOT, environment
 
 # The last commits whose newest migration is the one named; abb2400 is the last that yoyo migrated.
 WITH_0001 = "7085029"
 WITH_0002 = "1542c2d"
 WITH_0004 = "abb2400"
+
+_MIGRATE_AND_RUN = """
+import os
+from webhook_grpc.cli import main
+from webhook_grpc.store.migrate import migrate
+migrate(os.environ["WEBHOOK_DATABASE_URL"])
+main()
+"""
 
 
 @dataclass(frozen=True)
@@ -41,8 +50,8 @@ class Earlier:
 
     @property
     def command(self) -> tuple[str, ...]:
-        """The command line of this version, with `python_path` as PYTHONPATH."""
-        return (sys.executable, "-m", "webhook_grpc")
+        """The command line of this version, with `python_path` as PYTHONPATH; it migrates the database first."""
+        return (sys.executable, "-c", _MIGRATE_AND_RUN)
 
     @property
     def migrations(self) -> Path:
@@ -56,7 +65,7 @@ class Earlier:
             env=environment(PYTHONPATH=self.python_path),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=pace.scaled(60),
             check=False,
         )
         assert done.returncode == 0, done.stderr
