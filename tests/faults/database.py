@@ -80,11 +80,18 @@ class DatabaseServer:
 
     def new_database(self) -> str:
         """A migrated database with nothing in it."""
+        return self._new_database(_TEMPLATE)
+
+    def empty_database(self) -> str:
+        """A database without a schema."""
+        return self._new_database("template1")
+
+    def _new_database(self, template: str) -> str:
         self._databases += 1
         name = f"webhook_faults_{self._databases}"
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(_TEMPLATE))
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
             )
         return make_conninfo(self.url, dbname=name)
 

@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 _URI: Final = re.compile(r"([a-z][a-z0-9+.:-]*)://(.*)", re.IGNORECASE | re.DOTALL)
 _SCHEMES: Final = ("postgresql", "postgres")
 _PORTS: Final = re.compile(r"(?:[0-9]{1,5})?(?:,(?:[0-9]{1,5})?)*")
-_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]*\]|[^\[\]:]*)(:[0-9]{0,5})?")
+_HOST: Final = re.compile(r"(\[[\w:.%]*\]|[^\[\]:]*)(:[0-9]{0,5})?")
 _BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 _EXAMPLE: Final = "postgresql://user:password@host:5432/database"
 

@@ -118,11 +118,11 @@ def migrate(conninfo: str, *, before_deployment: bool = False) -> list[str]:
             conninfo,
             "migrate needs a session of its own: run it with a WEBHOOK_DATABASE_URL that leads to Postgres itself",
         )
-        set_session_sync(connection, None)
         _check_server(connection)
-        _Applied(connection).refuse_newer()
+        set_session_sync(connection, None)
+        _read_applied(connection).refuse_newer()
         _lock(connection)
-        applied = _Applied(connection)
+        applied = _read_applied(connection)
         migrations = [m for m in read_migrations() if not (before_deployment and m.is_post)]
         missing = [m for m in migrations if m.name not in applied.complete]
         if missing and not applied.has_table:
@@ -142,8 +142,7 @@ def check_schema(conninfo: str, pooling: Pooling = Pooling.NONE) -> None:
             remedy = "set WEBHOOK_DATABASE_POOLER=transaction, or give the address of Postgres itself"
             _refuse_shared_session(connection, conninfo, remedy)
         _check_server(connection)
-        with _explained("reading which migrations were applied"):
-            applied = _Applied(connection)
+        applied = _read_applied(connection)
         applied.refuse_newer()
         if applied.is_empty:
             raise SchemaError("the database has no schema yet; run `webhook-grpc migrate` (or `make migrate`) first")
@@ -164,15 +163,21 @@ def _connected(conninfo: str, name: str) -> Generator[Connection]:
     except psycopg.Error as error:  # its first line names the place; `checked` has seen to it that no password does
         raise DatabaseUnreachable(f"the database cannot be reached: {str(error).splitlines()[0]}") from None
     try:
-        yield connection
+        with _explained("looking at the server"):
+            yield connection
     finally:
         connection.close()
 
 
 def _check_server(connection: Connection) -> None:
     server_checks.check_encoding(connection)
-    with _explained("looking at the server"):
-        server_checks.check_writable(connection)
+    server_checks.check_writable(connection)
+    server_checks.check_search_path(connection)
+
+
+def _read_applied(connection: Connection) -> _Applied:
+    with _explained("reading webhook_migrations and _yoyo_migration"):
+        return _Applied(connection)
 
 
 def _refuse_shared_session(connection: Connection, conninfo: str, remedy: str) -> None:
@@ -230,7 +235,9 @@ def _explained(doing: str) -> Generator[None]:
     try:
         yield
     except NameTaken as error:
-        raise SchemaError(f"{doing}: `{error}` exists already and is not ours; {_OWN_SCHEMA}") from None
+        raise SchemaError(
+            f"{doing}: `{error}` exists already: something of that name is not ours; {_OWN_SCHEMA}"
+        ) from None
     except StepBlocked:
         raise SchemaError(
             f"{doing}: other transactions hold its table and never let it go; end what has been open for long "
@@ -245,8 +252,10 @@ _OWN_SCHEMA: Final = "give webhook-grpc a database or a schema (search_path) of 
 
 def _sentence(error: psycopg.Error) -> str:
     said = (error.diag.message_primary or str(error)).splitlines()[0]
-    if isinstance(error, (errors.DuplicateTable, errors.DuplicateObject, errors.DuplicateFunction)):
-        return f"{said}, and is not ours; {_OWN_SCHEMA}"
+    if isinstance(
+        error, (errors.DuplicateTable, errors.DuplicateObject, errors.DuplicateFunction, errors.UndefinedColumn)
+    ):
+        return f"{said}: something of that name is not ours; {_OWN_SCHEMA}"
     if isinstance(error, errors.InsufficientPrivilege):
         return f"{said}; run it as the role that owns the schema and its tables"
     if error.sqlstate is None or error.sqlstate.startswith("57P"):

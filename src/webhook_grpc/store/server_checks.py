@@ -12,6 +12,8 @@ from .session import Row
 DURABILITY: Final = "SELECT current_setting('fsync'), current_setting('full_page_writes')"
 READ_ONLY: Final = "SELECT current_setting('transaction_read_only') = 'on', pg_is_in_recovery(), current_user"
 
+SCHEMA: Final = "SELECT current_schema(), current_user, current_database()"
+
 # The schema that holds our tables, or would: that of `meta`, else the first that exists in search_path.
 MAY_CREATE: Final = """
 SELECT s.name, current_user, current_database(), coalesce(has_schema_privilege(s.name, 'CREATE'), false)
@@ -74,11 +76,16 @@ def check_writable(connection: Connection[Row]) -> None:
         )
 
 
+def check_search_path(connection: Connection[Row]) -> None:
+    """Raises UnsuitableServer unless there is a schema to look in. To be called before the session has our settings."""
+    [(schema, role, database)] = connection.execute(SCHEMA).fetchall()
+    if schema is None:
+        raise UnsuitableServer(f"search_path of the role {role} names no schema that exists in the database {database}")
+
+
 def check_may_create(connection: Connection[Row]) -> None:
     """Raises UnsuitableServer if the role may make no tables: migrations need that, and so do daily partitions."""
     [(schema, role, database, may_create)] = connection.execute(MAY_CREATE).fetchall()
-    if schema is None:
-        raise UnsuitableServer(f"search_path of the role {role} names no schema that exists in the database {database}")
     if not may_create:
         raise UnsuitableServer(
             f"the role {role} may not make tables in the schema {schema} of the database {database}; as its owner, "

@@ -1,0 +1,160 @@
+"""Servers, databases and roles that can't be used: one sentence that says what to change, here and at the start.
+
+On the distribution's Postgres, whose defaults are those that people have. `migrate` has no secret keys: it needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+
+import pytest
+from click.testing import CliRunner
+from psycopg.conninfo import make_conninfo
+
+from tests.support.distribution import DistributionPostgres
+from tests.support.postgres import query
+from webhook_grpc.cli import main
+from webhook_grpc.store.migrate import SchemaError, check_schema, migrate
+from webhook_grpc.store.server_checks import UnsuitableServer
+
+pytestmark = pytest.mark.xdist_group("unsuitable servers")
+
+NewDatabase = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def server() -> Generator[DistributionPostgres]:
+    """A cluster with roles that may do little."""
+    server = DistributionPostgres()
+    for statement in (
+        "CREATE ROLE plain LOGIN",
+        "CREATE ROLE other LOGIN",
+        "CREATE ROLE reader LOGIN",
+        "ALTER ROLE reader SET default_transaction_read_only = on",
+    ):
+        query(server.url, statement)
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def new_database(server: DistributionPostgres, request: pytest.FixtureRequest) -> NewDatabase:
+    """Makes databases that are named after the test."""
+    name = f"d{abs(hash(request.node.name))}"
+    return lambda options="": server.new_database(name, options)
+
+
+def refused(url: str) -> str:
+    """Runs `migrate`, which must fail, and returns the one sentence that it says."""
+    environment = {"WEBHOOK_DATABASE_URL": url, "WEBHOOK_SECRET_KEYS": None, "WEBHOOK_SECRET_KEYS_FILE": None}
+    done = CliRunner().invoke(main, ["migrate"], env=environment)
+    assert isinstance(done.exception, SystemExit), done.exception
+    assert done.exit_code == 1
+    [line] = done.output.splitlines()
+    assert line.startswith("webhook-grpc: ")
+    return line
+
+
+def migrated(url: str) -> str:
+    """Runs `migrate`, which must succeed, and returns what it says."""
+    environment = {"WEBHOOK_DATABASE_URL": url, "WEBHOOK_SECRET_KEYS": None, "WEBHOOK_SECRET_KEYS_FILE": None}
+    done = CliRunner().invoke(main, ["migrate"], env=environment)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_role_that_may_not_create_is_shown_what_to_grant(new_database: NewDatabase) -> None:
+    url = new_database()
+    plain = make_conninfo(url, user="plain")
+    line = refused(plain)
+    _, _, grant = line.partition("run: ")
+    assert grant == 'GRANT CREATE ON SCHEMA "public" TO "plain"'
+    query(url, grant)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - that it works is the point
+    assert "applied 0001" in migrated(plain)
+    check_schema(plain)
+    with pytest.raises(UnsuitableServer, match=r"the role other may not make tables"):
+        query(url, "GRANT SELECT ON webhook_migrations TO other")
+        check_schema(make_conninfo(url, user="other"))
+    query(url, "GRANT CREATE ON SCHEMA public TO other")
+    with pytest.raises(UnsuitableServer, match=r"the table .* belongs to plain.*GRANT \"plain\" TO \"other\""):
+        check_schema(make_conninfo(url, user="other"))
+
+
+def test_a_role_that_may_not_read_our_table_is_one_sentence(new_database: NewDatabase) -> None:
+    url = new_database()
+    migrate(url)
+    with pytest.raises(SchemaError, match="permission denied for table webhook_migrations; run it as"):
+        check_schema(make_conninfo(url, user="plain"))
+
+
+@pytest.mark.parametrize(
+    ("taken", "said"),
+    [
+        ("CREATE TABLE meta (key text)", "meta"),
+        ("CREATE VIEW shards AS SELECT 1", "shards"),
+        ("CREATE TABLE theirs (n int); CREATE INDEX webhooks_by_customer ON theirs (n)", "webhooks_by_customer"),
+        ("CREATE TABLE theirs (n int); CREATE INDEX events_by_customer ON theirs (n)", "events_by_customer"),
+        ("CREATE FUNCTION event_id_text(uuid) RETURNS text LANGUAGE sql AS 'SELECT NULL'", "event_id_text"),
+        ("CREATE TABLE webhook_migrations (version bigint, dirty boolean)", "webhook_migrations"),
+        ("CREATE TABLE _yoyo_migration (n int)", "migration_id"),
+    ],
+)
+def test_a_name_that_is_taken_is_named(taken: str, said: str, new_database: NewDatabase) -> None:
+    url = new_database()
+    query(url, taken)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - a constant of this test
+    line = refused(url)
+    assert said in line
+    assert (
+        "SQLSTATE" in line or "is not ours; give webhook-grpc a database or a schema (search_path) of its own" in line
+    )
+
+
+def test_a_read_only_role_is_one_sentence(new_database: NewDatabase) -> None:
+    url = make_conninfo(new_database(), user="reader")
+    assert "transactions of the role reader are read-only" in refused(url)
+    with pytest.raises(UnsuitableServer, match="read-only"):
+        check_schema(url)
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_an_encoding_that_cannot_hold_every_text_is_refused(encoding: str, new_database: NewDatabase) -> None:
+    url = new_database(f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    assert f"has the encoding {encoding}" in refused(url)
+    with pytest.raises(UnsuitableServer, match="ENCODING 'UTF8'"):
+        check_schema(url)
+
+
+def test_a_search_path_to_nowhere_is_one_sentence(new_database: NewDatabase) -> None:
+    url = make_conninfo(new_database(), options="-c search_path=nowhere")
+    assert "names no schema that exists" in refused(url)
+
+
+def test_a_database_that_is_away_is_one_sentence(server: DistributionPostgres) -> None:
+    assert "cannot be reached" in refused(make_conninfo(server.url, port=1))
+    assert 'database "none" does not exist' in refused(make_conninfo(server.url, dbname="none"))
+
+
+def test_white_space_around_the_url_is_none_of_it(new_database: NewDatabase) -> None:
+    assert "applied 0001" in migrated(f" {new_database()}\n")
+
+
+def test_only_the_database_has_to_be_right_for_migrate(
+    new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBHOOK_POLL_SECONDS", "often")
+    assert "applied 0001" in migrated(new_database())
+
+
+def test_a_standby_is_one_sentence(server: DistributionPostgres, new_database: NewDatabase) -> None:
+    url = new_database()
+    server.stop()
+    (server.data / "standby.signal").touch()
+    server.start()
+    try:
+        assert "the server is a standby" in refused(url)
+        with pytest.raises(UnsuitableServer, match="connect to the primary"):
+            check_schema(url)
+    finally:
+        server.stop()
+        (server.data / "standby.signal").unlink()
+        server.start()
