@@ -8,8 +8,10 @@ import tempfile
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
+from hypothesis import HealthCheck
 
 from tests.support import pace
 from tests.support.past import Past
@@ -20,6 +22,10 @@ from webhook_grpc.engine.janitor import Janitor
 from webhook_grpc.engine.overdue import Overdue
 from webhook_grpc.logs import configure_logging
 from webhook_grpc.settings import Settings
+
+# Property tests have no deadline for each example and may take long to make one: the machine may be busy.
+hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_report_header() -> str:

@@ -37,7 +37,7 @@ from .store.event_types import EventTypes
 from .store.group_commit import GroupLimits
 from .store.hints import HintListener, Hints
 from .store.migrate import check_schema
-from .store.partitions import ensure_partitions_at_start
+from .store.partitions import ensure_partitions, ensure_partitions_at_start
 from .store.poolers import check_sessions
 from .store.publisher import Publisher
 from .store.server_checks import durability_warnings
@@ -84,6 +84,7 @@ class App:
         self._hints.on_webhooks_changed = self.engine.webhooks.hint
         self._hints.on_commanded = self.engine.commands.wake
         self._hints.on_logged = self._tail.hint
+        self._clock.on_step(self._tail.clock_stepped)
         self._publisher = Publisher(
             options,
             GroupLimits(
@@ -95,6 +96,7 @@ class App:
             settings.webhooks_per_customer_max,
             self.engine.finder,
             self._hints,
+            self._make_partitions,
         )
         authenticator = Authenticator(load_tokens(settings), anonymous_allowed=settings.anonymous_allowed)
         calls = Calls(
@@ -196,6 +198,9 @@ class App:
         await self._publisher.close()
         await self._hints.close()
         await self._tail.close_connection()
+
+    async def _make_partitions(self) -> None:
+        await ensure_partitions(self.database)
 
     async def _watch_health(self) -> None:
         """SERVING exactly while the lease is renewed, which takes the database."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -47,11 +48,28 @@ async def run(*command: str | Path, seconds: float = 60, status: int = 0, **envi
         env={**inherited, "PATH": f"{BIN}:{os.environ['PATH']}", **environment},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
     )
-    async with pace.timeout(seconds):
+    async with ended(process), pace.timeout(seconds):
         output = (await process.communicate())[0].decode()
     assert process.returncode == status, output
     return output
+
+
+@contextlib.asynccontextmanager
+async def ended(process: asyncio.subprocess.Process) -> AsyncGenerator[None]:
+    """Makes sure that a program and what it had started are gone after the block."""
+    try:
+        yield
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGTERM)  # so that a service stops its Postgres
+            with contextlib.suppress(TimeoutError):
+                async with pace.timeout(10):
+                    await process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
 
 
 def free_port() -> int:
@@ -329,12 +347,13 @@ async def test_make_run_serves_until_it_is_stopped(data_dir: Path) -> None:
     )
     assert process.stdout is not None
     said = ""
-    async with pace.timeout(60):
-        while "Ctrl-C" not in said:
-            line = (await process.stdout.readline()).decode()
-            assert line, said
-            said += line
-    os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the whole group
-    async with pace.timeout(30):
-        await process.wait()
+    async with ended(process):
+        async with pace.timeout(60):
+            while "Ctrl-C" not in said:
+                line = (await process.stdout.readline()).decode()
+                assert line, said
+                said += line
+        os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the whole group
+        async with pace.timeout(30):
+            await process.wait()
     assert not (data_dir / "postgres" / "postmaster.pid").exists()

@@ -479,7 +479,7 @@ async def in_shards(service: Service, shards: set[int], url: str, **fields: Any)
 async def test_a_database_that_stalls_longer_than_the_lease_ends_no_loop(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    lease_seconds = pace.scaled(1.0)
+    lease_seconds = pace.lengthened(1.0)
     service = await services.start(lease_seconds=lease_seconds)
     await service.create_webhook(receiver.url())
     async with await psycopg.AsyncConnection.connect(postgres.url) as blocker:

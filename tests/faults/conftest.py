@@ -7,12 +7,22 @@ from collections.abc import Generator
 import pytest
 
 from .database import DatabaseServer
+from .stepped import SteppedServer
 
 
 @pytest.fixture(scope="session")
 def server() -> Generator[DatabaseServer]:
     """A server of this suite's own."""
     server = DatabaseServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def stepped_server() -> Generator[SteppedServer]:
+    """One whose clock can be stepped."""
+    server = SteppedServer()
     server.start()
     yield server
     server.stop()

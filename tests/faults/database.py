@@ -23,7 +23,7 @@ from webhook_grpc.store.migrate import migrate
 from .history import LogRow, Pending, Shown
 
 CONNECTIONS_MAX = 60
-_TEMPLATE = "webhook_faults_template"
+TEMPLATE = "webhook_faults_template"
 
 LOG: LiteralString = """
 SELECT shard, seq, webhook_id, event_id, attempt_count, status, outcome, extract(epoch FROM created_at)::float8,
@@ -58,7 +58,7 @@ class DatabaseServer:
         self.crash()
         self.start_again()
         query(self.url, "CREATE DATABASE webhook_faults_template")
-        migrate(make_conninfo(self.url, dbname=_TEMPLATE))
+        migrate(make_conninfo(self.url, dbname=TEMPLATE))
 
     def stop(self) -> None:
         """Stops it and removes its folder."""
@@ -80,7 +80,7 @@ class DatabaseServer:
 
     def new_database(self) -> str:
         """A migrated database with nothing in it."""
-        return self._new_database(_TEMPLATE)
+        return self._new_database(TEMPLATE)
 
     def empty_database(self) -> str:
         """A database without a schema."""

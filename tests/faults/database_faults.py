@@ -20,7 +20,7 @@ from tests.support import pace
 from tests.support.postgres import query
 from tests.support.service import error_details
 
-from .cluster import lease_seconds, statement_seconds
+from .cluster import LEASE_SECONDS, STATEMENT_SECONDS, statement_seconds
 from .database import CONNECTIONS_MAX
 from .endpoints import DEFAULT_PLAN, FLAKY_PLAN
 from .harness import Round
@@ -74,21 +74,19 @@ async def stall(round_: Round) -> None:
 
     That is before their deadline, so none of them fails: they only took long.
     """
-    await _stall(
-        round_, round_.random.uniform(lease_seconds() + pace.scaled(0.4), statement_seconds() - pace.scaled(0.2))
-    )
+    await _stall(round_, round_.random.uniform(LEASE_SECONDS + 0.4, STATEMENT_SECONDS - 0.2))
 
 
 async def stall_beyond_deadline(round_: Round) -> None:
     """The same, but the statements were given up before they arrive."""
-    await _stall(round_, statement_seconds() + pace.scaled(round_.random.uniform(0.3, 1.0)))
+    await _stall(round_, STATEMENT_SECONDS + round_.random.uniform(0.3, 1.0))
 
 
 async def _stall(round_: Round, seconds: float) -> None:
     await asyncio.sleep(round_.seconds / 3)
     with round_.outage("network stalled"):
         round_.proxy.set(Toxic.BLACKHOLE)
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(pace.lengthened(seconds))
         round_.proxy.set(Toxic.NONE)
     await asyncio.sleep(1.0)
 
@@ -96,7 +94,7 @@ async def _stall(round_: Round, seconds: float) -> None:
 async def stop_answering(round_: Round) -> None:
     """SIGSTOP to all of Postgres for longer than a lease, then SIGCONT: statements arrive, and nobody answers them."""
     await asyncio.sleep(round_.seconds / 3)
-    seconds = round_.random.uniform(lease_seconds() + pace.scaled(0.4), statement_seconds() + pace.scaled(1.0))
+    seconds = pace.lengthened(round_.random.uniform(LEASE_SECONDS + 0.4, STATEMENT_SECONDS + 1.0))
     calls: list[asyncio.Task[None]] = []
     with round_.outage("Postgres stopped"):
         await asyncio.to_thread(round_.server.stop_answering)

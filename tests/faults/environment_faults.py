@@ -76,7 +76,7 @@ async def descriptors(round_: Round) -> None:
             await asyncio.sleep(0.05)
     for number in range(len(_GREEDY_PLAN)):  # whoever sends has its connections to Postgres
         await round_.until_received(number, len(round_.endpoints.requests()) // len(_GREEDY_PLAN) + 5)
-    victim = round_.owner_of(0)
+    victim = await round_.owner_of(0)
     with round_.fault("few descriptors"):
         round_.cluster.limit_descriptors(victim, spare=0)
         slow = {"delay_seconds": 0.5}
@@ -109,7 +109,7 @@ async def slow_watcher(round_: Round) -> None:
         async with pace.timeout(30):
             while len(quick.told) < _ENOUGH_TOLD:
                 await asyncio.sleep(0.05)
-        await asyncio.sleep(pace.scaled(2 * _WRITE_SECONDS))
+        await asyncio.sleep(pace.lengthened(2 * _WRITE_SECONDS))
         slow.reading.set()
         async with pace.timeout(10):
             while not slow.refusals:

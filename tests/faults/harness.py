@@ -29,6 +29,7 @@ from .endpoints import Endpoints
 from .history import Asked, Endpoint, Fault, History, Poison, Switch
 from .proxy import Proxy
 from .scenario import Scenario
+from .stepped import SteppedServer
 from .violation import Violation
 from .workload import Publisher, ResumingWatcher
 
@@ -101,11 +102,17 @@ class Round:
         """Whether a process has said so in its log: whether the fault took effect."""
         return text in (self.directory / f"{name}.log").read_text()
 
-    def owner_of(self, number: int) -> str:
-        """The process that sends to the number-th endpoint now."""
+    async def owner_of(self, number: int) -> str:
+        """The process that sends to the number-th endpoint now; waits while there is none that says so in its log."""
         statement = "SELECT owner::text FROM shards WHERE shard = %s"
-        [(owner,)] = query(self.database_url, statement, [shard_of(self.registered[number].webhook_id)])
-        return next(name for name in self.cluster.running if self.logged(name, str(owner)))
+        shard = shard_of(self.registered[number].webhook_id)
+        async with pace.timeout(10):
+            while True:
+                [(owner,)] = query(self.database_url, statement, [shard])
+                for name in self.cluster.running:
+                    if owner is not None and self.logged(name, owner):
+                        return name
+                await asyncio.sleep(0.02)
 
     def one_running(self) -> str:
         """The name of a random process."""
@@ -143,7 +150,8 @@ class Round:
             drained_seconds = time.monotonic() - ended_at
             await self._until_told()
             assert not any(task.done() for task in self._watching), "a watcher has ended"
-            report = check(await self._history(drained_seconds if is_drained else None))
+            history = await self._history(drained_seconds if is_drained else None)
+            report = check(history, stepped=self.scenario.stepped)
             return replace(report, violations=(*failures, *report.violations))
 
     @contextlib.asynccontextmanager
@@ -182,6 +190,8 @@ class Round:
             await self.endpoints.stop()
             await self.proxy.stop()
             self.names.stop()
+            if isinstance(self.server, SteppedServer):
+                self.server.set_clock(0)
             self.server.drop_database(self.database_url)
 
     async def _until_told(self) -> None:
@@ -192,8 +202,12 @@ class Round:
             async with pace.timeout(self.scenario.told_seconds_max):
                 for watcher in self.watchers:
                     watcher.reading.set()
-                    count = sum(customer_of[row.webhook_id] == watcher.customer_id for row in log)
-                    while watcher.told_once < count:
+                    changes = {
+                        (row.webhook_id, row.event_id, row.attempt_count, row.status)
+                        for row in log
+                        if customer_of[row.webhook_id] == watcher.customer_id
+                    }
+                    while watcher.told_once < len(changes):
                         await asyncio.sleep(0.05)
 
     async def _history(self, drained_seconds: float | None) -> History:
@@ -207,8 +221,8 @@ class Round:
             faults=tuple(self.faults),
             drained_seconds=drained_seconds,
             drain_seconds_max=pace.scaled(self.scenario.drain_seconds_max),
-            attempt_seconds_max=max(plan.timeout_seconds for plan in self.scenario.plan) + pace.scaled(1.0),
-            pace=pace.ratio(),
+            attempt_seconds_max=max(plan.timeout_seconds for plan in self.scenario.plan) + pace.lengthened(1.0),
+            pace=pace.lengthened(1.0),
             exit_statuses=self.cluster.exit_statuses,
             vitals=self.cluster.vitals(),
             switches=tuple(self.switches),

@@ -53,6 +53,7 @@ class Request:
     verified: bool
     body_hash: str
     retry_after: float | None = None
+    timely: bool = True  # signed just now, by the receiver's clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,7 @@ class FaultReceiver:
                     "status": status,
                     "retry_after": retry_after,
                     "verified": is_genuine(request.headers, body),
+                    "timely": is_timely(request.headers, body),
                     "body_hash": hashlib.sha256(body).hexdigest(),
                 }
             )
@@ -119,13 +121,20 @@ class FaultReceiver:
 
 
 def is_genuine(headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether both signatures are right: one computed here, one by an independent library."""
+    """Whether both signatures are right, whenever they were made: one computed here, one by an independent library."""
     expected = "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+    signed_at = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
+    standard = StandardWebhook(SECRET).sign(headers["webhook-id"], signed_at, body.decode())
+    return headers.get("X-Webhook-Signature") == expected and standard in headers["webhook-signature"].split()
+
+
+def is_timely(headers: Mapping[str, str], body: bytes) -> bool:
+    """Whether a receiver that follows the specification takes it: the same, and it was signed just now."""
     try:
         StandardWebhook(SECRET).verify(body, {name.lower(): value for name, value in headers.items()})
     except WebhookVerificationError:
         return False
-    return headers.get("X-Webhook-Signature") == expected
+    return True
 
 
 async def serve(path: Path) -> None:

@@ -34,3 +34,4 @@ class Scenario:
     drain_seconds_max: float = 10.0
     told_seconds_max: float = 5.0  # after that, until the watchers were told everything
     short_seconds: float = 2.5  # in pytest
+    stepped: bool = False  # needs a SteppedServer; the database's clock is no measure then

@@ -11,7 +11,15 @@ from collections.abc import Sequence
 
 from tests.support import pace
 
-from . import command_faults, database_faults, environment_faults, jam_faults, poison_faults, webhook_faults
+from . import (
+    clock_faults,
+    command_faults,
+    database_faults,
+    environment_faults,
+    jam_faults,
+    poison_faults,
+    webhook_faults,
+)
 from .cluster import lease_seconds
 from .endpoints import DEFAULT_PLAN, FLAKY_PLAN, EndpointPlan
 from .faulty import POINTS
@@ -65,14 +73,14 @@ async def pause_beyond_lease(round_: Round) -> None:
     Some requests are held while it stands still, and answered so that the returning process learns of it at once.
     """
     await asyncio.sleep(round_.seconds / 3)
-    victim = round_.owner_of(HELD)
+    victim = await round_.owner_of(HELD)
     with round_.fault("SIGSTOP", may_duplicate=True, may_overlap=True):
         round_.cluster.stop(victim)
         # what the victim sent before is answered now; what the new owner sends is held on
         await round_.endpoints.behave({round_.path(HELD): HELD_BEHAVIOUR})
-        await asyncio.sleep(lease_seconds() + pace.scaled(1.0))
+        await asyncio.sleep(lease_seconds() + pace.lengthened(1.0))
         round_.cluster.go_on(victim)
-        await asyncio.sleep(pace.scaled(0.5))
+        await asyncio.sleep(pace.lengthened(0.5))
     await round_.endpoints.behave({round_.path(HELD): {}})
 
 
@@ -100,5 +108,6 @@ SCENARIOS: Sequence[Scenario] = (
     *webhook_faults.SCENARIOS,
     *poison_faults.SCENARIOS,
     *command_faults.SCENARIOS,
+    *clock_faults.SCENARIOS,
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -44,14 +44,17 @@ def watchers_were_told_the_log(history: History) -> Iterator[Violation]:
 
 def _compared(watcher: Watcher, webhook_id: int, told: Sequence[Told], log: Sequence[LogRow]) -> Iterator[Violation]:
     where = f"watcher {watcher.name}, webhook {webhook_id}"
-    place: dict[Change, int] = {(row.event_id, row.attempt_count, row.status): index for index, row in enumerate(log)}
+    places: dict[Change, list[int]] = defaultdict(list)  # more than one: it was rescheduled
+    for number, row in enumerate(log):
+        places[row.event_id, row.attempt_count, row.status].append(number)
     expected, stream = 0, 0
     for change in told:
-        index = place.get((change.event_id, change.attempt_count, change.status))
-        if index is None:
+        found = places.get((change.event_id, change.attempt_count, change.status))
+        if found is None:
             yield Violation("I13", f"{where}: told what the log does not have: {change}")
             continue
         resumed, stream = change.stream != stream, change.stream
+        index = next((number for number in found if number >= expected), found[-1]) if not resumed else found[0]
         if index < expected and not resumed:
             yield Violation("I13", f"{where}: told again or out of order without a resume: {change}")
             continue

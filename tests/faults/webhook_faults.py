@@ -33,7 +33,7 @@ async def switch_off(round_: Round) -> None:
     await round_.until_received(0, _ENOUGH)
     with round_.fault("paused"):
         await _switch(round_, 0, "paused")
-        await asyncio.sleep(pace.scaled(_REACTION_SECONDS + _WATCHED_SECONDS))
+        await asyncio.sleep(pace.lengthened(_REACTION_SECONDS + _WATCHED_SECONDS))
         assert _count(round_, PENDING_OF, webhook_id) > _ENOUGH, "nothing came while it was paused"
         resumed_at = time.time()
         await _switch(round_, 0, "resumed")
@@ -50,7 +50,7 @@ async def switch_off(round_: Round) -> None:
     await _until_pending(round_, webhook_id, 3 * _ENOUGH)
     with round_.fault("deleted"):
         await _switch(round_, 0, "deleted")
-        await asyncio.sleep(pace.scaled(_REACTION_SECONDS + _WATCHED_SECONDS))
+        await asyncio.sleep(pace.lengthened(_REACTION_SECONDS + _WATCHED_SECONDS))
     assert _count(round_, CANCELLED_OF, webhook_id) > _ENOUGH, "nothing was pending when it was deleted"
 
 
@@ -68,7 +68,7 @@ async def gone(round_: Round) -> None:
                 await asyncio.sleep(0.02)
         round_.switches.append(Switch(webhook_id, "disabled", asked_at, time.time()))
         assert webhook.status_reason, "it is not said why"
-        await asyncio.sleep(pace.scaled(_REACTION_SECONDS + _WATCHED_SECONDS))
+        await asyncio.sleep(pace.lengthened(_REACTION_SECONDS + _WATCHED_SECONDS))
         assert not _count(round_, PENDING_OF, webhook_id), "something is pending for it"
         assert _count(round_, CANCELLED_OF, webhook_id) > _ENOUGH, "hardly anything was pending"
         await round_.endpoints.behave({round_.path(0): {}})
@@ -83,7 +83,7 @@ async def gone(round_: Round) -> None:
 async def kill_limited(round_: Round) -> None:
     """The process that keeps a webhook to its rate is killed, and another started, while more comes than it takes."""
     await asyncio.sleep(round_.seconds / 2)
-    victim = round_.owner_of(0)
+    victim = await round_.owner_of(0)
     with round_.fault("kill -9", may_duplicate=True):
         await round_.cluster.kill(victim)
     await round_.cluster.start()

@@ -148,6 +148,7 @@ class StoreModel:
         self.causes_logged: dict[tuple[int, int], Cause] = {}
         self.shards: dict[int, tuple[UUID | None, int]] = dict.fromkeys(SHARDS, (None, 0))
         self.leases: dict[UUID, datetime] = {}
+        self.lengths: dict[UUID, timedelta] = {}
 
     def state(self) -> State:
         """What the tables must say."""
@@ -236,12 +237,18 @@ class StoreModel:
     # --- ownership -------------------------------------------------------------------------------------------------
 
     def register(self, worker: UUID, ttl_seconds: float) -> None:
-        self.leases[worker] = self.now + timedelta(seconds=ttl_seconds)
-        self.leases = {w: until for w, until in self.leases.items() if until >= self.now - timedelta(days=1)}
+        self.lengths[worker] = timedelta(seconds=ttl_seconds)
+        self.leases[worker] = self.now + self.lengths[worker]
+        day = timedelta(days=1)
+        self.leases = {
+            w: until
+            for w, until in self.leases.items()
+            if self.now - day <= until <= self.now + 2 * self.lengths[w] + day
+        }
 
     def renew(self, worker: UUID, ttl_seconds: float) -> bool:
-        """Whether it was renewed: a lease that ran out never is."""
-        if not self.is_alive(worker):
+        """Whether it was renewed: a lease that ran out never is. One that ends too late is, by its own worker."""
+        if worker not in self.leases or self.leases[worker] <= self.now:
             return False
         self.leases[worker] = self.now + timedelta(seconds=ttl_seconds)
         return True
@@ -250,16 +257,12 @@ class StoreModel:
         self.leases.pop(worker, None)
 
     def is_alive(self, worker: UUID) -> bool:
-        """Whether its lease is still running."""
-        return worker in self.leases and self.leases[worker] > self.now
+        """Whether its lease is still running, and does not end later than it can."""
+        return worker in self.leases and self.now < self.leases[worker] <= self.now + 2 * self.lengths[worker]
 
     def takeable(self) -> set[int]:
         """The shards that belong to nobody alive."""
-        return {
-            shard
-            for shard, (owner, _) in self.shards.items()
-            if owner is None or owner not in self.leases or self.leases[owner] < self.now
-        }
+        return {shard for shard, (owner, _) in self.shards.items() if owner is None or not self.is_alive(owner)}
 
     def owned(self, worker: UUID) -> dict[int, int]:
         """The shards of a worker and their epochs."""

@@ -72,9 +72,9 @@ class Owning(Looking):
         self._register(worker.worker_id, TTL_SECONDS)
         self.workers.append(worker)
 
-    @rule(seconds=st.sampled_from([1, 30, 89, 90, 91, 3600, -2]))
+    @rule(seconds=st.sampled_from([1, 30, 89, 90, 91, 3600, -2, -91, -3600]))
     def time_passes(self, seconds: int) -> None:
-        """Or the clock is set back a little."""
+        """Or the clock is set back, a little or far."""
         self.was_clock_set_back |= seconds < 0
         self.model.now += timedelta(seconds=seconds)
         self.store.set_clock(self.model.now)
@@ -135,7 +135,8 @@ class Owning(Looking):
         return self.model.is_alive(worker.worker_id) and not self.model.takeable().isdisjoint(USED_SHARDS)
 
     def _register(self, worker: UUID, ttl_seconds: int) -> None:
-        self.run(ownership.register(self.store.connection, worker, ttl_seconds))
+        assert self.run(ownership.register(self.store.connection, worker, ttl_seconds)) == self.model.now
+        self.run(ownership.forget_dead(self.store.connection))
         self.model.register(worker, ttl_seconds)
 
     def _beat(self, worker: Worker) -> None:

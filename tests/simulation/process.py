@@ -88,7 +88,7 @@ class Process:
         )
         self.hints.on_webhooks_changed = self.engine.webhooks.hint
         limits = GroupLimits(100, 8_000_000, 20_000, 64_000_000)
-        self.publisher = Publisher(options, limits, 10, self.engine.finder, self.hints)
+        self.publisher = Publisher(options, limits, 10, self.engine.finder, self.hints, _every_partition_exists)
         self._loops: list[asyncio.Task[None]] = []
 
     async def _rows(self, statement: str, params: Any = None) -> list[Any]:
@@ -144,3 +144,7 @@ class Process:
         self.fate.dead = self.is_over = True
         self.is_serving = False
         self.active.clear()
+
+
+async def _every_partition_exists() -> None:
+    pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, LiteralString, Self, TypeVar, cast
 from uuid import UUID
@@ -15,7 +16,7 @@ from tests.support.postgres import TestPostgres
 from tests.support.store import options
 from webhook_grpc.domain.model import DeliveryStatus, WebhookStatus
 from webhook_grpc.store.commands import Kind
-from webhook_grpc.store.db import Database, LoopConnection
+from webhook_grpc.store.db import Database, LoopConnection, Pooling
 from webhook_grpc.store.partitions import ensure_partitions
 
 from .model import Asked, Cause, EventRow, LogRow, OutboxRow, State, WebhookRow
@@ -53,7 +54,8 @@ class RealStore:
         self._postgres = postgres
         self._runner = asyncio.Runner()
         url = make_conninfo(postgres.url, options=SEARCH_PATH)
-        self.database = Database(options(url))
+        # Our session settings would lead now() to pg_catalog again; behind such a pooler none are set.
+        self.database = Database(replace(options(url), pooling=Pooling.TRANSACTION))
         self.connection = LoopConnection(self.database.options, "simulation")
         self.second_connection = LoopConnection(self.database.options, "simulation 2")
 

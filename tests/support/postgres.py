@@ -80,6 +80,7 @@ class TestPostgres:
                 connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
             connection.execute("DELETE FROM event_types WHERE NOT built_in")
             connection.execute("UPDATE event_types SET json_schema = NULL, archived = false, version = 1")
+            connection.execute("UPDATE believed_time SET at = now(), doubted_seconds = 0")
             connection.execute("UPDATE shards SET owner = NULL, epoch = 0, last_seq = 0, abandoned_at = NULL")
 
     def rows(self, statement: LiteralString, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:

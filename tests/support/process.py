@@ -30,7 +30,7 @@ def environment(**overrides: str) -> dict[str, str]:
         "WEBHOOK_GRPC_ADDRESS": "127.0.0.1:0",
         "WEBHOOK_EGRESS_ALLOW_HTTP": "true",
         "WEBHOOK_EGRESS_ALLOW_CIDRS": "127.0.0.0/8",
-        "WEBHOOK_LEASE_SECONDS": str(pace.scaled(2.0)),
+        "WEBHOOK_LEASE_SECONDS": str(pace.lengthened(2.0)),
         "WEBHOOK_POLL_SECONDS": "0.1",
         **overrides,
     }

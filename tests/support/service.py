@@ -42,14 +42,14 @@ def test_settings(database_url: str, data_dir: Path, **overrides: Any) -> Settin
         "egress_allow_cidrs": "127.0.0.0/8",
         "poll_seconds": 0.05,
         "replay_poll_seconds": 0.05,
-        "lease_seconds": pace.scaled(2.0),
+        "lease_seconds": pace.lengthened(2.0),
         "retry_delays_seconds": (0.1, 0.1, 0.1),
         "overload_delay_seconds_min": 0.0,
         "breaker_failures": 1000,  # tests of receivers that fail are about something else; test_health.py sets its own
         "breaker_window_attempts_min": 10_000,
         "breaker_probe_seconds_min": 0.1,
         "breaker_probe_seconds_max": 0.5,
-        "drain_seconds": pace.scaled(2.0),
+        "drain_seconds": pace.lengthened(2.0),
         "database_timeout_seconds": pace.scaled(10.0),
     }
     return load_settings(**{**values, **overrides})

@@ -15,7 +15,15 @@ from pydantic import ValidationError
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.retry import RetryPolicy
-from webhook_grpc.settings import PREFIX, Settings, SettingsError, decode_secret_key, load_settings, unknown_variables
+from webhook_grpc.settings import (
+    PREFIX,
+    Settings,
+    SettingsError,
+    decode_secret_key,
+    load_database_settings,
+    load_settings,
+    unknown_variables,
+)
 
 HASH = "0123456789abcdef" * 4
 SECRET_KEY = base64.b64encode(bytes(range(32))).decode()
@@ -302,6 +310,22 @@ def test_no_secret_stands_in_the_settings_as_text(monkeypatch: pytest.MonkeyPatc
 
 
 # --- what does not go together ---------------------------------------------------------------------------------------
+
+
+def test_white_space_around_the_database_url_is_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that was made with `echo` has a line end."""
+    monkeypatch.setenv("WEBHOOK_DATABASE_URL", " postgresql://host/db\n")
+    url = load_database_settings().database_url
+    assert url is not None
+    assert url.get_secret_value() == "postgresql://host/db"
+    monkeypatch.setenv("WEBHOOK_DATABASE_URL", " \n")
+    assert load_database_settings().database_url is None
+
+
+def test_where_the_database_is_needs_no_other_setting_to_be_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBHOOK_DATABASE_URL", "postgresql://host/db")
+    monkeypatch.setenv("WEBHOOK_POLL_SECONDS", "often")
+    assert load_database_settings().database_url is not None
 
 
 def test_a_database_of_ones_own_needs_secret_keys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ the time that it is given; it knows no queue, no table and no clock. Times are m
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum, auto
 from typing import Final
@@ -260,9 +260,13 @@ class Flow:
         )
 
     def restore(self, saved: SavedHealth, now: float) -> None:
-        """Goes on from what the last owner has saved."""
+        """Goes on from what the last owner has saved.
+
+        Nothing lasts longer than it can: the database's clock, by which it was saved, may have stepped back since.
+        """
+        policy = self.policy
         self.breaker.state = saved.breaker
-        self.breaker.probe_at = now + saved.probe_in_seconds
+        self.breaker.probe_at = now + min(saved.probe_in_seconds, policy.breaker.probe_seconds_max)
         self.breaker.probe_count = saved.probe_count
         self.record = FailureRecord(
             failing_since=None if saved.failing_seconds is None else now - saved.failing_seconds,
@@ -271,6 +275,7 @@ class Flow:
             blocked_at=None if saved.blocked_seconds is None else now - saved.blocked_seconds,
         )
         if saved.hold_seconds > 0:
-            self.hold(saved.hold_seconds, now)
+            self.hold(min(saved.hold_seconds, policy.hold_seconds_max), now)
         if saved.slowdown is not None:
-            self._throttle.slow_down(saved.slowdown, now)
+            seconds = min(saved.slowdown.seconds, policy.throttle_seconds)
+            self._throttle.slow_down(replace(saved.slowdown, seconds=seconds), now)

@@ -29,6 +29,7 @@ from .lanes import LaneLimits, Lanes
 from .overdue import Overdue
 from .ownership import Ownership
 from .replays import Replays
+from .rescheduling import Rescheduling
 from .sender import Sender
 from .settler import Settler
 from .webhook_cache import WebhookCache
@@ -120,17 +121,18 @@ class Engine:
         self.overdue = Overdue(
             options,
             settings.retention_policy.events_days,
-            clock,
             self.ownership,
             self.dispatcher,
             self._settler,
         )
+        self.rescheduling = Rescheduling(options, self.ownership, self.dispatcher, self._settler)
         self.janitor = Janitor(
             database,
             settings.retention_policy,
             is_leader=lambda: LEADER_SHARD in self.ownership.owned,
             webhook_changed=hints.webhook_changed,
         )
+        clock.on_step(self._clock_stepped)
         self.finder.on_found = self.dispatcher.start_soon
         self.ownership.is_idle = self._is_idle
         self.ownership.on_gained = self._gained
@@ -155,6 +157,7 @@ class Engine:
             "commands": self.commands.run(),
             "replays": self._replays.run(),
             "overdue": self.overdue.run(),
+            "rescheduling": self.rescheduling.run(),
             "janitor": self.janitor.run(),
         }
 
@@ -177,6 +180,7 @@ class Engine:
         await self.flows.close()
         await self._replays.close()
         await self.overdue.close()
+        await self.rescheduling.close()
         await self.finder.close()
         await self.commands.close()
         await self._settler.close()
@@ -195,6 +199,15 @@ class Engine:
         self.dispatcher.gained(shards)
         self.finder.gained(shards)
         self.commands.wake()
+        self.rescheduling.look_through(shards)
+
+    def _clock_stepped(self) -> None:
+        """Forgets what is known in the database's old time. By how much it has stepped makes no difference."""
+        self.ownership.clock_stepped()
+        self.webhooks.clock_stepped()
+        self.finder.clock_stepped()
+        self.janitor.clock_stepped()
+        self.rescheduling.look_through(self.ownership.owned)
 
     def _is_idle(self, shard: int) -> bool:
         """Whether a shard can be given back: nothing that was begun for it is unsettled."""

@@ -93,6 +93,13 @@ class Finder:
                 lane.behind = True
         self._wake.set()
 
+    def clock_stepped(self) -> None:
+        """The database's clock has stepped: how far each lane was read, in its time, means nothing now."""
+        for lane in self._lanes:
+            lane.behind = True
+            lane.reached = lane.fresh_floor = None
+        self._wake.set()
+
     def gained(self, shards: set[int]) -> None:
         """The shards are ours now."""
         self._hinted |= shards

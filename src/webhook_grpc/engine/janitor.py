@@ -16,8 +16,9 @@ import structlog
 
 from ..domain.errors import Unavailable
 from ..domain.retention import RetentionPolicy
-from ..store import erasure, retention
+from ..store import erasure, retention, statistics
 from ..store.bloat import vacuum_outbox
+from ..store.clock import look_at_clock
 from ..store.db import Database
 from ..store.erasure import Progress
 from ..store.partitions import TABLES, ensure_partitions
@@ -36,6 +37,8 @@ _KEYS_SECONDS: Final = 60.0
 _SMALL_SECONDS: Final = 3600.0
 _VACUUM_SECONDS: Final = 120.0
 _ERASE_SECONDS: Final = 2.0
+_LOOK_AT_CLOCK_SECONDS: Final = 60.0
+_ANALYSE_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Janitor:
         self._is_leader = is_leader
         self._webhook_changed = webhook_changed
         self.steps: Sequence[Step] = (
+            Step("look at the clock", _LOOK_AT_CLOCK_SECONDS, self.look_at_clock),
             Step("make partitions", _MAKE_SECONDS, self.make_partitions),
             Step("drop partitions", _DROP_SECONDS, self.drop_partitions),
             Step("delete idempotency keys", _KEYS_SECONDS, self.delete_keys),
@@ -71,9 +75,11 @@ class Janitor:
             Step("purge webhooks", _SMALL_SECONDS, self.purge_webhooks),
             Step("vacuum the outbox", _VACUUM_SECONDS, self.vacuum_outbox),
             Step("erase customers", _ERASE_SECONDS, self.erase_customers),
+            Step("analyse small tables", _ANALYSE_SECONDS, self.analyse_small_tables),
         )
         self._due_at: dict[str, float] = {}
         self._erased_last = 0
+        self._looked_at_clock_at: float | None = None
 
     async def run(self) -> None:
         """Does what is due until it is cancelled."""
@@ -83,6 +89,11 @@ class Janitor:
                 if self._is_leader() and time.monotonic() >= self._due_at.get(step.name, 0.0):
                     pause_seconds = min(pause_seconds, await self._do(step))
             await asyncio.sleep(pause_seconds)
+
+    def clock_stepped(self) -> None:
+        """The database's clock has stepped: whether there is a partition for the day that it shows is not known."""
+        for step in (self.steps[0], self.steps[1]):
+            self._due_at.pop(step.name, None)
 
     async def _do(self, step: Step) -> float:
         """Does a step, and notes when it is due again; in how many seconds."""
@@ -98,6 +109,23 @@ class Janitor:
         return seconds
 
     # --- the steps -------------------------------------------------------------------------------------------------
+
+    async def look_at_clock(self) -> bool:
+        """Moves on the time up to which the clock is believed by those that delete by age."""
+        now = time.monotonic()
+        is_first_look = self._looked_at_clock_at is None
+        ran_seconds = 0.0 if self._looked_at_clock_at is None else now - self._looked_at_clock_at
+        self._looked_at_clock_at = now
+        before, after = await look_at_clock(self._database, min(ran_seconds, 2 * _LOOK_AT_CLOCK_SECONDS))
+        if after.is_doubted and (is_first_look or not before.is_doubted):
+            log.warning(
+                "the database's clock is not believed: nothing expires or is dropped by it for a day, unless it steps"
+                " back; right if the service was off until now",
+                believed_time=after.at.isoformat(),
+            )
+        elif before.is_doubted and not after.is_doubted:
+            log.warning("the database's clock is believed again", believed_time=after.at.isoformat())
+        return False
 
     async def make_partitions(self) -> bool:
         """Makes those of the next days."""
@@ -155,6 +183,13 @@ class Janitor:
         dead_rows = await vacuum_outbox(self._database)
         if dead_rows:
             log.warning("outbox vacuumed: autovacuum is off or behind", dead_rows=dead_rows)
+        return False
+
+    async def analyse_small_tables(self) -> bool:
+        """Tells Postgres how small they are: they change too little to be analysed by autovacuum."""
+        refused = await statistics.analyse_small_tables(self._database)
+        if refused:
+            log.warning("tables not analysed: their owner has to grant it, or to do it", tables=refused)
         return False
 
     async def erase_customers(self) -> bool:

@@ -14,9 +14,8 @@ import structlog
 
 from ..domain.errors import Unavailable
 from ..domain.retention import first_day_kept
-from ..store import backlog
+from ..store import backlog, clock
 from ..store.backlog import FoundRow
-from ..store.clock import DatabaseClock
 from ..store.db import DatabaseOptions, LoopConnection
 from ..store.partitions import first_id, start_of
 from .delivery import expired
@@ -37,14 +36,12 @@ class Overdue:
         self,
         options: DatabaseOptions,
         events_days: int,
-        clock: DatabaseClock,
         ownership: Ownership,
         dispatcher: Dispatcher,
         settler: Settler,
     ) -> None:
         self._connection = LoopConnection(options, "overdue")
         self._events_days = events_days
-        self._clock = clock
         self._ownership = ownership
         self._dispatcher = dispatcher
         self._settler = settler
@@ -62,7 +59,8 @@ class Overdue:
 
     async def look(self) -> int:
         """Hands what is overdue in the shards of this process to the settler; how much. Raises Unavailable."""
-        bound = first_id(start_of(first_day_kept(self._clock.now().date(), self._events_days)))
+        today = (await clock.believed_now(self._connection)).date()
+        bound = first_id(start_of(first_day_kept(today, self._events_days)))
         if not await backlog.overdue_exist(self._connection, bound):
             return 0
         return sum([await self._look_at(shard, bound) for shard in sorted(self._ownership.sendable)])

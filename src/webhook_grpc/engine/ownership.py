@@ -3,6 +3,10 @@
 A claim on a delivery is then an entry in a dict: no claim is written to the database for each one, and because a
 webhook has one owner, its limits are exact. The database decides who owns what; the process may only be more cautious.
 It stops sending when 0.8 of its lease has passed without a renewal, by its own monotonic clock.
+
+When the database's clock steps, every lease looks as if it had run out, or as if it were none. So whoever notices a
+step takes no shards for two beats, in which everybody alive renews. What then belongs to nobody for two beats of the
+slowest process is taken whatever the share is: a row that counts as a process but takes nothing must not let it lie.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -22,13 +27,15 @@ from ..domain.ids import SHARD_COUNT
 from ..store import ownership as store
 from ..store.clock import DatabaseClock
 from ..store.db import DatabaseOptions, LoopConnection
-from ..store.ownership import OwnedShard
+from ..store.ownership import Live, OwnedShard
 
 log = structlog.get_logger(__name__)
 
 RENEWALS_PER_LEASE: Final = 4
 _FENCE: Final = 0.8
 _PAUSE_SECONDS_MIN: Final = 0.05
+_BEATS_WAITED: Final = 2  # for the others, before more than the share is taken, and after the clock has stepped
+_BEATS_KEPT: Final = 16  # for which what was taken beyond the share is kept, while as many processes live as before
 
 
 class Ownership:
@@ -43,6 +50,9 @@ class Ownership:
         self._fence = 0.0
         self._leaving: set[int] = set()
         self._retiring = False
+        self._patient_until = 0.0  # the clock has stepped: the others are alive, and have not renewed yet
+        self._free_since: float | None = None  # since when there are shards that nobody takes
+        self._surplus = _Surplus()
         self.worker: UUID = uuid4()
         self.owned: dict[int, OwnedShard] = {}
         self.live_count = 1
@@ -78,6 +88,14 @@ class Ownership:
             # Counted from the beginning, so that slow statements make no beat late; and not in step with the others'.
             interval_seconds = self._lease_seconds / RENEWALS_PER_LEASE * random.uniform(0.85, 1.0)
             await asyncio.sleep(max(_PAUSE_SECONDS_MIN, began_at + interval_seconds - time.monotonic()))
+
+    def clock_stepped(self) -> None:
+        """The database's clock has stepped. What was abandoned "later than now" was abandoned before now."""
+        self._patient_until = time.monotonic() + _BEATS_WAITED * self._lease_seconds / RENEWALS_PER_LEASE
+        now = self._clock.now()
+        for owned in self.owned.values():
+            if owned.abandoned_at is not None:
+                owned.abandoned_at = min(owned.abandoned_at, now)
 
     async def beat(self) -> None:
         """Renews the lease and brings memory and database into agreement. Raises Unavailable."""
@@ -129,9 +147,12 @@ class Ownership:
             self._lose(set(self.owned))
             self._registered = False
         self.worker = uuid4()  # a new one for each try: the last may have been entered, and its answer lost
-        await store.register(self._connection, self.worker, self._lease_seconds)
+        asked_at = time.monotonic()
+        database_time = await store.register(self._connection, self.worker, self._lease_seconds)
+        self._clock.observe(database_time, asked_at, time.monotonic())
         self._registered = True
         self._fence = asked_at + _FENCE * self._lease_seconds
+        await store.forget_dead(self._connection)
 
     async def _reconcile(self) -> None:
         epochs = await store.owned_epochs(self._connection, self.worker)
@@ -142,16 +163,45 @@ class Ownership:
             await self._readopt(astray)
 
     async def _balance(self) -> None:
-        self.live_count = await store.count_live(self._connection)
+        live = await store.count_live(self._connection)
+        self.live_count = live.count
         self.on_counted(self.live_count)
-        share = 0 if self._retiring else math.ceil(SHARD_COUNT / max(1, self.live_count))
+        now = time.monotonic()
+        share = 0 if self._retiring else math.ceil(SHARD_COUNT / max(1, live.count)) + self._surplus.of(live.count, now)
         staying = self.owned.keys() - self._leaving
         if len(staying) > share:  # idle ones first: a busy one stands still until its last request has ended
             by_idleness = sorted(staying, key=lambda shard: (not self.is_idle(shard), shard))
             self._begin_leaving(set(by_idleness[: len(staying) - share]))
         await self._release_idle()
+        if self._retiring or now < self._patient_until:
+            return
         if len(self.owned) < share:
             self._gain(await store.take(self._connection, self.worker, share - len(self.owned)))
+        else:
+            await self._take_what_nobody_takes(live, now)
+
+    async def _take_what_nobody_takes(self, live: Live, now: float) -> None:
+        """Takes shards beyond the share once they have belonged to nobody for two beats of the slowest process."""
+        free = await store.count_free(self._connection)
+        if not free.count:
+            self._free_since = None
+            return
+        if self._free_since is None:
+            self._free_since = now
+        beat_seconds = max(live.lease_seconds_max, self._lease_seconds) / RENEWALS_PER_LEASE
+        if now - self._free_since < _BEATS_WAITED * beat_seconds:
+            return
+        self._free_since = None
+        log.warning(
+            "shards belong to nobody and nobody takes them: taken beyond the share of this process",
+            worker=str(self.worker),
+            count=free.count,
+            lease_too_far_ahead_count=free.ahead_count,
+            live_count=live.count,
+        )
+        taken = await store.take(self._connection, self.worker, free.count)
+        self._surplus = _Surplus(len(taken), live.count, now + _BEATS_KEPT * beat_seconds)
+        self._gain(taken)
 
     def _begin_leaving(self, shards: set[int]) -> None:
         self._leaving |= shards
@@ -190,6 +240,19 @@ class Ownership:
             self._leaving -= lost
             log.info("shards given up", worker=str(self.worker), count=len(lost), owned=len(self.owned))
             self.on_lost(lost)
+
+
+@dataclass(frozen=True, slots=True)
+class _Surplus:
+    """Shards that were taken beyond the share: kept for a while, or until another number of processes lives."""
+
+    count: int = 0
+    live_count: int = 0
+    until: float = 0.0
+
+    def of(self, live_count: int, now: float) -> int:
+        """How many shards more than its share the process may keep."""
+        return self.count if live_count == self.live_count and now < self.until else 0
 
 
 def _ignore(_: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
@@ -43,6 +44,11 @@ class WebhookCache:
     def hint(self, webhook_ids: Iterable[int]) -> None:
         """These webhooks were changed."""
         self._hinted.update(webhook_ids)
+        self._wake.set()
+
+    def clock_stepped(self) -> None:
+        """The database's clock has stepped: what was changed lately no longer looks so. Reads everything again."""
+        self._followed_at = -math.inf
         self._wake.set()
 
     def forget_unused(self, used: Collection[int]) -> None:

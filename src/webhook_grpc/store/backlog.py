@@ -16,11 +16,12 @@ from ..domain.model import Danger, PendingDelivery, Trigger, WebhookStatus
 from .db import LoopConnection, Row
 from .ownership import OwnedShard
 
-# A loose index scan: it jumps from webhook to webhook, and sees the earliest row of each as it passes.
+# A loose index scan: it jumps from webhook to webhook, and sees the earliest row of each as it passes. How many shards
+# there are is hidden from the planner, which takes a hundred times as many rows for granted and would compile them.
 DISCOVER: Final = """
 WITH RECURSIVE pending AS (
     SELECT s.shard, d.webhook_id, d.due_at, d.event_id
-    FROM unnest(%(shards)b::smallint[]) AS s(shard)
+    FROM unnest((SELECT %(shards)b::smallint[])) AS s(shard)
     CROSS JOIN LATERAL (
         SELECT webhook_id, due_at, event_id FROM deliveries
         WHERE shard = s.shard
@@ -38,7 +39,8 @@ WITH RECURSIVE pending AS (
     ) d
 )
 SELECT p.webhook_id, w.customer_id, w.status, p.event_id, p.due_at <= now()
-FROM pending p JOIN webhooks w ON w.id = p.webhook_id
+FROM pending p
+CROSS JOIN LATERAL (SELECT customer_id, status FROM webhooks WHERE id = p.webhook_id LIMIT 1) w
 """
 
 # The next `room` rows of each request, due at or after `floor` (which skips index entries of rows already gone) and at
@@ -65,7 +67,7 @@ CROSS JOIN LATERAL (
 REPLAYING: Final = """
 WITH RECURSIVE replaying AS (
     SELECT s.shard, d.webhook_id, d.customer_id, d.due_at
-    FROM unnest(%(shards)b::smallint[]) AS s(shard)
+    FROM unnest((SELECT %(shards)b::smallint[])) AS s(shard)
     CROSS JOIN LATERAL (
         SELECT webhook_id, customer_id, due_at FROM deliveries
         WHERE trigger = 'replay' AND shard = s.shard
@@ -123,17 +125,31 @@ ORDER BY webhook_id, due_at, event_id
 LIMIT %(limit)b
 """
 
-# Only while the shard is ours at our epoch. No lock: a mark that comes too late costs one attempt, no delivery.
+# Only while the shard is ours at our epoch. No lock: a mark that comes too late costs one attempt, no delivery. Rows are
+# looked up by their keys and marked by their places, as in SETTLE.
 SET_DANGER: Final = """
-UPDATE deliveries d SET danger = %(danger)b::smallint
-FROM unnest(
-    %(shard)b::smallint[], %(epoch)b::bigint[], %(webhook_id)b::bigint[], %(due_at)b::timestamptz[],
-    %(event_id)b::uuid[], %(attempt)b::smallint[]
-) AS k(shard, epoch, webhook_id, due_at, event_id, attempt)
-JOIN shards s ON s.shard = k.shard AND s.epoch = k.epoch AND s.owner = %(worker)b::uuid
-WHERE d.shard = k.shard AND d.webhook_id = k.webhook_id AND d.due_at = k.due_at AND d.event_id = k.event_id
-    AND d.attempt = k.attempt
-RETURNING d.webhook_id, d.event_id
+WITH own AS MATERIALIZED (
+    SELECT s.shard FROM shards s
+    WHERE s.shard = ANY(%(shard)b::smallint[])
+        AND s.owner = %(worker)b::uuid
+        AND s.epoch = (%(epoch)b::bigint[])[array_position(%(shard)b::smallint[], s.shard)]
+), found AS MATERIALIZED (
+    SELECT d.place
+    FROM unnest(
+        %(shard)b::smallint[], %(webhook_id)b::bigint[], %(due_at)b::timestamptz[], %(event_id)b::uuid[],
+        %(attempt)b::smallint[]
+    ) AS k(shard, webhook_id, due_at, event_id, attempt)
+    CROSS JOIN LATERAL (
+        SELECT ctid AS place FROM deliveries
+        WHERE shard = k.shard AND webhook_id = k.webhook_id AND due_at = k.due_at AND event_id = k.event_id
+            AND attempt = k.attempt
+        LIMIT 1
+    ) d
+    WHERE k.shard = ANY(ARRAY(SELECT shard FROM own))
+)
+UPDATE deliveries SET danger = %(danger)b::smallint
+WHERE ctid = ANY(ARRAY(SELECT place FROM found))
+RETURNING webhook_id, event_id
 """
 # Seldom needed: reads the log of one webhook.
 LOGGED: Final = """
@@ -215,7 +231,7 @@ async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) ->
         },
     )
     fresh = [request.is_fresh for request in requests]
-    return [_found(row, fresh) for row in rows]
+    return [found_row(row, fresh) for row in rows]
 
 
 async def replaying(connection: LoopConnection, shards: Collection[int]) -> list[tuple[int, int]]:
@@ -234,11 +250,11 @@ async def fetch_replays(connection: LoopConnection, rooms: Sequence[tuple[int, i
             "room": [room for _, _, room in rooms],
         },
     )
-    return [_found(row) for row in rows]
+    return [found_row(row) for row in rows]
 
 
-def _found(row: Row, fresh: Sequence[bool] = ()) -> FoundRow:
-    """A row of FETCH. `fresh`: which requests asked for fresh ones; none of them if it is left out."""
+def found_row(row: Row, fresh: Sequence[bool] = ()) -> FoundRow:
+    """A row of the outbox as FETCH selects it. `fresh`: which requests asked for fresh ones; none if it is left out."""
     ord_, webhook_id, event_id, due_at, customer_id, attempt, danger, trigger, replay_id = row
     number: int = ord_ - 1
     return FoundRow(
@@ -253,6 +269,15 @@ def _found(row: Row, fresh: Sequence[bool] = ()) -> FoundRow:
         trigger=Trigger.SCHEDULED if trigger is None else _TRIGGERS.get(trigger, Trigger.SCHEDULED),
         replay_id=replay_id,
     )
+
+
+def row_key(after: FoundRow | None) -> dict[str, object]:
+    """The parameters of a statement that goes on behind a row, or begins with the first."""
+    return {
+        "after_webhook": after.webhook_id if after else 0,
+        "after_due_at": after.due_at if after else _BEGINNING,
+        "after_event": after.event_id if after else UUID(int=0),
+    }
 
 
 async def overdue_exist(connection: LoopConnection, bound: UUID) -> bool:
@@ -270,13 +295,11 @@ async def overdue(
         {
             "shard": shard,
             "bound": bound,
-            "after_webhook": after.webhook_id if after else 0,
-            "after_due_at": after.due_at if after else _BEGINNING,
-            "after_event": after.event_id if after else UUID(int=0),
+            **row_key(after),
             "limit": limit,
         },
     )
-    return [_found((1, *row)) for row in rows]
+    return [found_row((1, *row)) for row in rows]
 
 
 async def with_bodies(

@@ -1,17 +1,36 @@
-"""The database's clock, carried between two looks at it by this machine's monotonic clock.
+"""The database's clock, carried between two looks at it by this machine's monotonic clock; and the believed time.
 
 All processes of a cell share the database, so its clock is the one that they agree on: for ids, for the time in
-signatures, for Retry-After dates. A jump of this machine's own wall clock changes nothing.
+signatures, for Retry-After dates. A jump of this machine's own wall clock changes nothing. The database's clock may
+step too (somebody sets it, or a standby whose clock is another takes over): that is noticed, logged and announced.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
-from .db import Database
+import structlog
+
+from ..domain.clock import BelievedTime, believe, step_seconds
+from .db import Database, Queries
+
+log = structlog.get_logger(__name__)
 
 NOW = "SELECT clock_timestamp()"
+
+# For whatever deletes by age: the time, but not when it is implausible. The hour is domain/clock.py's BELIEVED_AHEAD.
+BELIEVED_NOW: Final = "least(now(), (SELECT b.at + interval '1 hour' FROM believed_time b))"
+READ_BELIEVED: Final = f"SELECT {BELIEVED_NOW}"
+
+LOOK: Final = "SELECT now(), b.at, b.doubted_seconds FROM believed_time b"
+# Only if nobody else has written meanwhile: two who count the same seconds would doubt for half as long.
+BELIEVE: Final = """
+UPDATE believed_time SET at = %(at)s, doubted_seconds = %(doubted_seconds)s
+WHERE at = %(before)s AND doubted_seconds = %(doubted_before)s
+"""
 
 
 class DatabaseClock:
@@ -19,6 +38,12 @@ class DatabaseClock:
 
     def __init__(self) -> None:
         self._offset_seconds = time.time() - time.monotonic()
+        self._is_known = False  # until the database has answered: its first answer is no step
+        self._on_step: list[Callable[[], None]] = []
+
+    def on_step(self, listener: Callable[[], None]) -> None:
+        """Calls the listener after each step of the database's clock, when `now` has followed it."""
+        self._on_step.append(listener)
 
     def now(self) -> datetime:
         """The time by the database's clock."""
@@ -30,10 +55,38 @@ class DatabaseClock:
 
     def observe(self, database_time: datetime, asked_at: float, answered_at: float) -> None:
         """Takes in an answer of the database, given between two readings of the monotonic clock."""
-        self._offset_seconds = database_time.timestamp() - (asked_at + answered_at) / 2
+        found = database_time.timestamp()
+        stepped = step_seconds(asked_at + self._offset_seconds, answered_at + self._offset_seconds, found)
+        self._offset_seconds = found - (asked_at + answered_at) / 2
+        if self._is_known and stepped:
+            log.warning(
+                "the database's clock stepped", seconds=round(stepped, 3), database_time=database_time.isoformat()
+            )
+            for listener in self._on_step:
+                listener()
+        self._is_known = True
 
     async def synchronise(self, database: Database) -> None:
         """Asks the database. Raises Unavailable."""
         asked_at = time.monotonic()
         [(database_time,)] = await database.rows(NOW)
         self.observe(database_time, asked_at, time.monotonic())
+
+
+async def believed_now(database: Queries) -> datetime:
+    """Returns the time, or the latest that is believed if the clock is implausibly far ahead. Raises Unavailable."""
+    [(now,)] = await database.rows(READ_BELIEVED)
+    return now
+
+
+async def look_at_clock(database: Queries, ran_seconds: float) -> tuple[BelievedTime, BelievedTime]:
+    """Moves the believed time on, `ran_seconds` after the last call; returns what was believed before and is now.
+
+    Raises Unavailable.
+    """
+    [(now, *row)] = await database.rows(LOOK)
+    before = BelievedTime(*row)
+    after = believe(before, now, ran_seconds)
+    parameters = {"at": after.at, "doubted_seconds": after.doubted_seconds}
+    await database.rows(BELIEVE, {**parameters, "before": before.at, "doubted_before": before.doubted_seconds})
+    return before, after

@@ -17,22 +17,30 @@ from .db import Database, LoopConnection
 from .outbox import request_id_reused
 
 INSERT: Final = """
+WITH input AS MATERIALIZED (
+    SELECT %(shard)b::smallint AS shard, %(webhook_id)b::bigint AS webhook_id, %(event_id)b::uuid AS event_id,
+        %(command)b::text AS command, %(customer_id)b::bigint AS customer_id, now() AS at, true AS singleton
+)
 INSERT INTO commands (shard, webhook_id, event_id, command, customer_id, created_at)
-SELECT %(shard)b, %(webhook_id)b, %(event_id)b, %(command)b, %(customer_id)b, now() FROM meta
+SELECT shard, webhook_id, event_id, command, customer_id, at FROM input JOIN meta USING (singleton)
 ON CONFLICT (shard, webhook_id, event_id, command) DO NOTHING
 """
 
 # The key and the command, or neither. No row: the request id was used before.
 INSERT_ONCE: Final = """
-WITH new_key AS (
+WITH input AS MATERIALIZED (
+    SELECT %(shard)b::smallint AS shard, %(webhook_id)b::bigint AS webhook_id, %(event_id)b::uuid AS event_id,
+        %(command)b::text AS command, %(customer_id)b::bigint AS customer_id, %(request_id)b::text AS request_id,
+        %(fingerprint)b::bigint AS fingerprint, now() AS at, true AS singleton
+), new_key AS (
     INSERT INTO idempotency_keys (customer_id, request_id, event_id, fingerprint, created_at)
-    SELECT %(customer_id)b::bigint, %(request_id)b::text, %(event_id)b::uuid, %(fingerprint)b::bigint, now() FROM meta
+    SELECT customer_id, request_id, event_id, fingerprint, at FROM input JOIN meta USING (singleton)
     ON CONFLICT (customer_id, request_id) DO NOTHING
     RETURNING customer_id
 ), new_command AS (
     INSERT INTO commands (shard, webhook_id, event_id, command, customer_id, created_at)
-    SELECT %(shard)b::smallint, %(webhook_id)b::bigint, %(event_id)b::uuid, %(command)b::text, k.customer_id, now()
-    FROM new_key k, meta
+    SELECT i.shard, i.webhook_id, i.event_id, i.command, k.customer_id, i.at
+    FROM new_key k CROSS JOIN input i JOIN meta USING (singleton)
     ON CONFLICT (shard, webhook_id, event_id, command) DO NOTHING
 )
 SELECT 1 FROM new_key
@@ -43,16 +51,19 @@ SELECT fingerprint FROM idempotency_keys WHERE customer_id = %(customer_id)b AND
 
 # A test is an event for one webhook, and a command to send it; there is no row in the outbox.
 INSERT_TEST: Final = """
-WITH new_event AS (
+WITH input AS MATERIALIZED (
+    SELECT %(shard)b::smallint AS shard, %(webhook_id)b::bigint AS webhook_id, %(event_id)b::uuid AS event_id,
+        %(customer_id)b::bigint AS customer_id, %(event_type)b::text AS event_type, %(body)b::bytea AS body,
+        %(data_start)b::smallint AS data_start, now() AS at, true AS singleton
+), new_event AS (
     INSERT INTO events (
         event_id, customer_id, event_type, occurred_at, created_at, body, data_start, attributes, test_webhook_id
     )
-    SELECT %(event_id)b::uuid, %(customer_id)b::bigint, %(event_type)b::text, now(), now(), %(body)b::bytea,
-        %(data_start)b::smallint, NULL, %(webhook_id)b::bigint
-    FROM meta
+    SELECT event_id, customer_id, event_type, at, at, body, data_start, NULL, webhook_id
+    FROM input JOIN meta USING (singleton)
 )
 INSERT INTO commands (shard, webhook_id, event_id, command, customer_id, created_at)
-SELECT %(shard)b::smallint, %(webhook_id)b::bigint, %(event_id)b::uuid, 'test', %(customer_id)b::bigint, now() FROM meta
+SELECT shard, webhook_id, event_id, 'test', customer_id, at FROM input JOIN meta USING (singleton)
 """
 
 # The oldest of each shard are not first, but there are never many: they are carried out as fast as they come. Not so

@@ -144,7 +144,7 @@ class Database:
         self._abandoned = Abandoned()
         self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
             options.conninfo,
-            kwargs=session.connection_arguments("pool", options.pooling),
+            kwargs=session.connection_arguments(session.POOL, options.pooling),
             configure=functools.partial(_prepare, options=options),
             min_size=1,
             max_size=options.pool_size,

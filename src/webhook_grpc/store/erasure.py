@@ -37,8 +37,11 @@ SELECT customer_id, requested_at FROM erasures WHERE completed_at IS NULL ORDER 
 
 # Nothing is begun for the customer any more. Its owners see the webhooks within a second, and cancel what is pending.
 STOP: Final = """
-WITH ended AS (
-    UPDATE webhooks SET status = 'deleted', status_reason = '', version = version + 1, updated_at = now()
+WITH input AS MATERIALIZED (
+    SELECT now() AS at
+), ended AS (
+    UPDATE webhooks SET status = 'deleted', status_reason = '', version = version + 1, updated_at = input.at
+    FROM input
     WHERE customer_id = %(customer_id)s AND created_at <= %(requested_at)s AND status <> 'deleted'
     RETURNING id
 ), stopped AS (
@@ -137,7 +140,11 @@ WHERE d.customer_id = %(customer_id)s AND NOT EXISTS (SELECT 1 FROM webhooks w W
 
 # No row: something is left, or it was asked for anew.
 COMPLETE: Final = """
-UPDATE erasures SET completed_at = now()
+WITH input AS MATERIALIZED (
+    SELECT now() AS at
+)
+UPDATE erasures SET completed_at = input.at
+FROM input
 WHERE customer_id = %(customer_id)s AND requested_at = %(requested_at)s
     AND NOT EXISTS (SELECT 1 FROM webhooks WHERE customer_id = %(customer_id)s AND created_at <= %(requested_at)s)
     AND NOT EXISTS (SELECT 1 FROM replays WHERE customer_id = %(customer_id)s AND created_at <= %(requested_at)s)

@@ -31,11 +31,18 @@ LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('event types', 0))"
 
 # No row: the name is taken, or there are as many as there may be.
 CREATE: Final = f"""
-INSERT INTO event_types (event_type, description, json_schema, archived)
-SELECT %(event_type)s, %(description)s, %(json_schema)s, %(archived)s
-WHERE (SELECT count(*) FROM event_types) < %(event_types_max)s
-ON CONFLICT (event_type) DO NOTHING
-RETURNING {_COLUMNS}
+WITH input AS MATERIALIZED (
+    SELECT %(event_type)s::text AS event_type, %(description)s::text AS description,
+        %(json_schema)s::text AS json_schema, %(archived)s::boolean AS archived, now() AS at, true AS singleton,
+        (SELECT count(*) FROM event_types) AS event_type_count
+), created AS (
+    INSERT INTO event_types (event_type, description, json_schema, archived, created_at, updated_at)
+    SELECT event_type, description, json_schema, archived, at, at FROM input JOIN meta USING (singleton)
+    WHERE event_type_count < %(event_types_max)s::integer
+    ON CONFLICT (event_type) DO NOTHING
+    RETURNING {_COLUMNS}
+)
+SELECT {_COLUMNS} FROM created
 """
 
 GET: Final = f"SELECT {_COLUMNS} FROM event_types WHERE event_type = %(event_type)s"
@@ -50,8 +57,12 @@ LIMIT %(limit)s
 
 # No row: somebody else changed it first.
 UPDATE: Final = f"""
+WITH input AS MATERIALIZED (
+    SELECT now() AS at
+)
 UPDATE event_types SET description = %(description)s, json_schema = %(json_schema)s, archived = %(archived)s,
-    version = version + 1, updated_at = clock_timestamp()
+    version = version + 1, updated_at = input.at
+FROM input
 WHERE event_type = %(event_type)s AND version = %(version)s
 RETURNING {_COLUMNS}
 """

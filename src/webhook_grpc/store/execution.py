@@ -19,10 +19,11 @@ from .settlement import fence_parameters, headers_as_json
 
 # A row of the outbox is found as decision 4 says. A command that does not fit how the delivery stands does nothing: a
 # restart of what is pending, a cancellation of what has ended, a restart for a webhook that was switched off. That a
-# replay was cancelled ends only what that replay began anew.
+# replay was cancelled ends only what that replay began anew. Rows are looked up by their keys and deleted by their
+# places, as in SETTLE.
 EXECUTE: Final = """
 WITH own AS MATERIALIZED (
-    SELECT s.shard, (%(last_seqs)b::bigint[])[array_position(%(shards)b::smallint[], s.shard)] AS last_seq
+    SELECT s.shard
     FROM shards s
     WHERE s.shard = ANY(%(shards)b::smallint[])
         AND s.owner = %(worker)b::uuid
@@ -30,7 +31,8 @@ WITH own AS MATERIALIZED (
     ORDER BY s.shard
     FOR NO KEY UPDATE OF s
 ), asked AS MATERIALIZED (
-    SELECT t.*, now() AS at, %(shard_count)b::integer AS shard_count
+    SELECT t.*, now() AS at, true AS singleton, %(shard_count)b::integer AS shard_count,
+        (%(last_seqs)b::bigint[])[array_position(%(shards)b::smallint[], t.shard)] AS last_seq
     FROM unnest(
         %(shard)b::smallint[], %(webhook_id)b::bigint[], %(event_id)b::uuid[], %(command)b::text[], %(status)b::text[],
         %(outcome)b::text[], %(started_at)b::timestamptz[], %(latency_ms)b::integer[], %(reason)b::text[],
@@ -40,19 +42,32 @@ WITH own AS MATERIALIZED (
         shard, webhook_id, event_id, command, status, outcome, started_at, latency_ms, reason, response_status,
         response_body, own_headers, response_headers, ord
     )
-), taken AS (
-    DELETE FROM commands c USING asked a
+), found AS MATERIALIZED (
+    SELECT DISTINCT ON (c.place) a.*, c.*
+    FROM asked a
+    CROSS JOIN LATERAL (
+        SELECT ctid AS place, customer_id, replay_id FROM commands
+        WHERE shard = a.shard AND webhook_id = a.webhook_id AND event_id = a.event_id AND command = a.command
+        LIMIT 1
+    ) c
     WHERE (SELECT count(*) FROM own) = a.shard_count
-        AND c.shard = a.shard AND c.webhook_id = a.webhook_id AND c.event_id = a.event_id AND c.command = a.command
-    RETURNING c.customer_id, c.replay_id, a.*
+    ORDER BY c.place, a.ord
+), dropped AS (
+    DELETE FROM commands WHERE ctid = ANY(ARRAY(SELECT place FROM found))
+    RETURNING webhook_id, event_id, command
+), taken AS MATERIALIZED (
+    SELECT f.*, d.event_id IS NOT NULL AS was_dropped
+    FROM found f
+    FULL JOIN dropped d ON d.webhook_id = f.webhook_id AND d.event_id = f.event_id AND d.command = f.command
 ), standing AS MATERIALIZED (
-    SELECT t.*, e.created_at AS event_created_at, e.event_type, l.status AS last_status, l.next_due_at,
+    SELECT t.*, e.created_at AS event_created_at, e.event_type, l.status AS last_status,
         coalesce(l.attempt_count, 0::smallint) AS attempt_count, w.status AS webhook_status,
-        row_number() OVER (
+        d.place AS delivery_place, d.trigger AS delivery_trigger, d.replay_id AS delivery_replay_id,
+        t.command IN ('retry', 'replay') AND 1 = row_number() OVER (
             PARTITION BY t.webhook_id, t.event_id, t.command IN ('retry', 'replay') ORDER BY t.ord
-        ) AS rank
+        ) AS is_restart
     FROM taken t
-    JOIN webhooks w ON w.id = t.webhook_id
+    CROSS JOIN LATERAL (SELECT status FROM webhooks WHERE id = t.webhook_id LIMIT 1) w
     CROSS JOIN LATERAL (SELECT created_at, event_type FROM events WHERE event_id = t.event_id LIMIT 1) e
     LEFT JOIN LATERAL (
         SELECT status, attempt_count, next_due_at FROM attempts
@@ -60,56 +75,65 @@ WITH own AS MATERIALIZED (
         ORDER BY seq DESC
         LIMIT 1
     ) l ON true
+    LEFT JOIN LATERAL (
+        SELECT ctid AS place, trigger, replay_id FROM deliveries
+        WHERE shard = t.shard AND webhook_id = t.webhook_id AND due_at = coalesce(l.next_due_at, e.created_at)
+            AND event_id = t.event_id
+        LIMIT 1
+    ) d ON true
+    WHERE t.was_dropped
 ), cancelled AS (
-    DELETE FROM deliveries d USING standing s
-    WHERE s.command = 'cancel' AND d.shard = s.shard AND d.webhook_id = s.webhook_id
-        AND d.due_at = coalesce(s.next_due_at, s.event_created_at) AND d.event_id = s.event_id
-        AND (s.replay_id IS NULL OR d.replay_id = s.replay_id)
-    RETURNING s.ord, d.trigger, d.replay_id
+    DELETE FROM deliveries WHERE ctid = ANY(ARRAY(
+        SELECT delivery_place FROM standing
+        WHERE command = 'cancel' AND (replay_id IS NULL OR delivery_replay_id = replay_id)
+    ))
+    RETURNING webhook_id, event_id, 'cancel' AS command
 ), restarted AS (
     INSERT INTO deliveries (shard, webhook_id, due_at, event_id, customer_id, attempt, trigger, replay_id)
     SELECT s.shard, s.webhook_id, s.at, s.event_id, s.customer_id, s.attempt_count,
         CASE s.command WHEN 'retry' THEN 'manual' ELSE 'replay' END, s.replay_id
+    FROM standing s JOIN meta USING (singleton)
+    WHERE s.is_restart AND s.webhook_status IN ('active', 'paused') AND s.last_status IS DISTINCT FROM 'pending'
+        AND s.delivery_place IS NULL
+    RETURNING webhook_id, event_id, true AS is_restart, due_at, trigger, replay_id
+), carried_out AS MATERIALIZED (
+    SELECT s.*, c.event_id IS NOT NULL AS was_cancelled, r.due_at AS restarted_at, r.trigger AS restart_trigger
     FROM standing s
-    WHERE s.command IN ('retry', 'replay') AND s.rank = 1 AND s.webhook_status IN ('active', 'paused')
-        AND s.last_status IS DISTINCT FROM 'pending'
-        AND NOT EXISTS (
-            SELECT 1 FROM deliveries d
-            WHERE d.shard = s.shard AND d.webhook_id = s.webhook_id AND d.due_at = s.event_created_at
-                AND d.event_id = s.event_id
-        )
-    RETURNING webhook_id, event_id, due_at, trigger, replay_id
+    FULL JOIN cancelled c ON c.webhook_id = s.webhook_id AND c.event_id = s.event_id AND c.command = s.command
+    FULL JOIN restarted r ON r.webhook_id = s.webhook_id AND r.event_id = s.event_id AND r.is_restart = s.is_restart
 ), done AS (
-    SELECT s.ord, 'cancelled' AS status, s.attempt_count, NULL::timestamptz AS next_due_at,
-        coalesce(c.trigger, 'scheduled') AS trigger, c.replay_id
-    FROM cancelled c JOIN standing s ON s.ord = c.ord
+    SELECT o.*, 'cancelled' AS new_status, o.attempt_count AS new_attempt_count,
+        coalesce(o.delivery_trigger, 'scheduled') AS new_trigger, o.delivery_replay_id AS new_replay_id
+    FROM carried_out o
+    WHERE o.was_cancelled
     UNION ALL
-    SELECT s.ord, 'pending', s.attempt_count, r.due_at, r.trigger, r.replay_id
-    FROM restarted r JOIN standing s ON s.webhook_id = r.webhook_id AND s.event_id = r.event_id
-        AND s.command IN ('retry', 'replay') AND s.rank = 1
+    SELECT o.*, 'pending', o.attempt_count, o.restart_trigger, o.replay_id
+    FROM carried_out o
+    WHERE o.restarted_at IS NOT NULL
     UNION ALL
-    SELECT s.ord, s.status, (s.outcome IS NOT NULL)::integer::smallint, NULL, 'test', NULL
-    FROM standing s
-    WHERE s.command = 'test' AND s.last_status IS NULL
+    SELECT o.*, o.status, (o.outcome IS NOT NULL)::integer::smallint, 'test', NULL
+    FROM carried_out o
+    WHERE o.command = 'test' AND o.last_status IS NULL
+), skips AS MATERIALIZED (
+    SELECT t.replay_id, count(*) AS skipped FROM taken t
+    WHERE t.was_dropped AND t.command = 'replay' AND t.ord NOT IN (SELECT ord FROM done)
+    GROUP BY t.replay_id
 ), skipped AS (
-    UPDATE replays r SET skipped_count = r.skipped_count + n.skipped
-    FROM (
-        SELECT t.replay_id, count(*) AS skipped FROM taken t
-        WHERE t.command = 'replay' AND t.ord NOT IN (SELECT ord FROM done)
-        GROUP BY t.replay_id
-    ) n
-    WHERE r.replay_id = n.replay_id
+    UPDATE replays SET skipped_count = skipped_count + (
+        SELECT s.skipped FROM skips s WHERE s.replay_id = replays.replay_id
+    )
+    WHERE replay_id = ANY(ARRAY(SELECT replay_id FROM skips))
 ), logged AS (
     INSERT INTO attempts (
         shard, seq, created_at, customer_id, webhook_id, event_id, event_type, event_created_at, status, attempt_count,
         next_due_at, trigger, replay_id, outcome, started_at, latency_ms, reason, response_status, response_body,
         own_headers, response_headers
     )
-    SELECT s.shard, own.last_seq + row_number() OVER (PARTITION BY s.shard ORDER BY s.ord), s.at, s.customer_id,
-        s.webhook_id, s.event_id, s.event_type, s.event_created_at, d.status, d.attempt_count,
-        d.next_due_at, d.trigger, d.replay_id, s.outcome, s.started_at, s.latency_ms, s.reason, s.response_status,
-        s.response_body, s.own_headers, s.response_headers
-    FROM done d JOIN standing s ON s.ord = d.ord JOIN own ON own.shard = s.shard, meta
+    SELECT d.shard, d.last_seq + row_number() OVER (PARTITION BY d.shard ORDER BY d.ord), d.at, d.customer_id,
+        d.webhook_id, d.event_id, d.event_type, d.event_created_at, d.new_status, d.new_attempt_count,
+        d.restarted_at, d.new_trigger, d.new_replay_id, d.outcome, d.started_at, d.latency_ms, d.reason,
+        d.response_status, d.response_body, d.own_headers, d.response_headers
+    FROM done d JOIN meta USING (singleton)
     RETURNING shard, seq, webhook_id, event_id, status
 )
 SELECT (SELECT count(*) FROM own), l.shard, l.seq, l.webhook_id, l.event_id, l.status
@@ -144,25 +168,8 @@ async def execute(
     Raises Unavailable: whether it was committed is not known. Then readopt the shards and execute the same batch again.
     """
     touched = sorted({command.shard for command in batch})
-    results = [command.result for command in batch]
     rows = await connection.rows(
-        EXECUTE,
-        {
-            **fence_parameters(worker, {shard: shards[shard] for shard in touched}),
-            "shard": [command.shard for command in batch],
-            "webhook_id": [command.webhook_id for command in batch],
-            "event_id": [command.event_id for command in batch],
-            "command": [command.kind.value for command in batch],
-            "status": [command.status.value if command.status else None for command in batch],
-            "outcome": [result.outcome.value if result else None for result in results],
-            "started_at": [result.start_time if result else None for result in results],
-            "latency_ms": [result.latency_ms if result else None for result in results],
-            "reason": [result.reason.name.lower() if result else None for result in results],
-            "response_status": [result.response_status if result else None for result in results],
-            "response_body": [(result.response_body or None) if result else None for result in results],
-            "own_headers": [" ".join(command.own_headers) or None for command in batch],
-            "response_headers": [headers_as_json(result) for result in results],
-        },
+        EXECUTE, _execute_parameters(worker, {shard: shards[shard] for shard in touched}, batch)
     )
     return ExecuteAnswer(
         ours=rows[0][0] == len(touched),
@@ -172,3 +179,23 @@ async def execute(
             if shard is not None
         ],
     )
+
+
+def _execute_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Sequence[Command]) -> dict[str, object]:
+    results = [command.result for command in batch]
+    return {
+        **fence_parameters(worker, owned),
+        "shard": [command.shard for command in batch],
+        "webhook_id": [command.webhook_id for command in batch],
+        "event_id": [command.event_id for command in batch],
+        "command": [command.kind.value for command in batch],
+        "status": [command.status.value if command.status else None for command in batch],
+        "outcome": [result.outcome.value if result else None for result in results],
+        "started_at": [result.start_time if result else None for result in results],
+        "latency_ms": [result.latency_ms if result else None for result in results],
+        "reason": [result.reason.name.lower() if result else None for result in results],
+        "response_status": [result.response_status if result else None for result in results],
+        "response_body": [(result.response_body or None) if result else None for result in results],
+        "own_headers": [" ".join(command.own_headers) or None for command in batch],
+        "response_headers": [headers_as_json(result) for result in results],
+    }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -48,17 +48,36 @@ CROSS JOIN LATERAL (
 ) a
 """
 
-# The next rows of each shard after a position, up to another, oldest first. `since` only lets partitions be skipped.
+# The next rows of each shard after a position, up to another, oldest first. `since` only lets partitions be skipped; if
+# a clock that stepped back makes it skip rows, there is a hole before the next one, and everything is read again.
 # The order by the running maximum of the time is that of `seq` in each shard, whatever the clock did, so that whatever
-# the limit cuts off is behind what it lets through.
+# the limit cuts off is behind what it lets through. `seq` has no holes, so the row after a position is the next number,
+# and a range of numbers holds as many rows: no plan can read the rest of the log. Beyond a hole (its rows were dropped)
+# the first row is looked for.
 READ: Final = """
 SELECT r.shard, r.seq, r.event_id, r.webhook_id, r.customer_id, r.event_type, r.status, r.attempt_count, r.next_due_at,
     r.event_created_at, r.created_at, r.trigger, r.replay_id, r.outcome, r.started_at, r.latency_ms, r.response_status,
     r.response_body, r.reason, r.own_headers, r.response_headers
 FROM unnest(%(shards)b::smallint[], %(after)b::bigint[], %(until)b::bigint[]) AS k(shard, after, until)
 CROSS JOIN LATERAL (
+    SELECT coalesce(
+        (
+            SELECT seq FROM attempts
+            WHERE shard = k.shard AND seq = k.after + 1 AND seq <= k.until AND created_at >= %(since)b
+            LIMIT 1
+        ),
+        (
+            SELECT seq FROM attempts
+            WHERE shard = k.shard AND seq > k.after AND seq <= k.until AND created_at >= %(since)b
+            ORDER BY seq
+            LIMIT 1
+        )
+    ) AS seq
+) first
+CROSS JOIN LATERAL (
     SELECT * FROM attempts
-    WHERE shard = k.shard AND seq > k.after AND seq <= k.until AND created_at >= %(since)b
+    WHERE shard = k.shard AND seq >= first.seq AND seq < first.seq + %(limit_per_shard)b::integer AND seq <= k.until
+        AND created_at >= %(since)b
     ORDER BY seq
     LIMIT %(limit_per_shard)b::integer
 ) r
@@ -73,6 +92,18 @@ FROM unnest(%(shards)b::smallint[], %(seqs)b::bigint[]) AS k(shard, seq)
 LEFT JOIN LATERAL (
     SELECT created_at FROM attempts WHERE shard = k.shard AND seq >= k.seq ORDER BY seq LIMIT 1
 ) r ON true
+"""
+
+# The first row of each shard up to a `seq` that is of a later time. Few partitions are younger than a cursor is old.
+FIRST_LATER: Final = """
+SELECT k.shard, r.seq
+FROM unnest(%(shards)b::smallint[], %(until)b::bigint[]) AS k(shard, until)
+CROSS JOIN LATERAL (
+    SELECT seq FROM attempts
+    WHERE shard = k.shard AND seq <= k.until AND created_at >= %(later)b
+    ORDER BY seq
+    LIMIT 1
+) r
 """
 
 INCARNATION: Final = "SELECT log_incarnation FROM meta"
@@ -102,7 +133,9 @@ async def end_position(database: Queries) -> tuple[Position, datetime]:
 async def position_at(database: Database, start_time: datetime) -> Position:
     """The position before the first row at or after a time; if the log does not reach back so far, before its first.
 
-    In each shard time grows with `seq`, so it is found by bisection, all shards in step.
+    In each shard time grows with `seq`, so it is found by bisection, all shards in step. Where the database's clock was
+    set back it does not: then the position is before one of the rows at which the log passed that time, and before all
+    rows that are of a later day.
     """
     end, _ = await end_position(database)
     low = dict(enumerate(end))
@@ -119,6 +152,10 @@ async def position_at(database: Database, start_time: datetime) -> Position:
                 high[shard] = middle[shard]
             else:
                 low[shard] = middle[shard] + 1
+    later = datetime.combine(start_time.astimezone(UTC).date(), time.min, UTC) + timedelta(days=1)
+    parameters = {"shards": _ALL_SHARDS, "until": [low[shard] for shard in _ALL_SHARDS], "later": later}
+    for shard, seq in await database.rows(FIRST_LATER, parameters):
+        low[shard] = seq - 1
     return tuple(low[shard] for shard in _ALL_SHARDS)
 
 
@@ -158,19 +195,18 @@ async def read(
     behind = [shard for shard in _ALL_SHARDS if after[shard] < until[shard]]
     if not behind:
         return []
-    rows = await database.rows(
-        READ,
-        {
-            "shards": behind,
-            "after": [after[shard] for shard in behind],
-            "until": [until[shard] for shard in behind],
-            "since": since,
-            "limit": ROWS_MAX,
-            "limit_per_shard": ROWS_PER_SHARD_MAX,
-        },
-    )
-    changes = [_change(row) for row in rows]
-    _report_holes(after, changes)
+    parameters = {
+        "shards": behind,
+        "after": [after[shard] for shard in behind],
+        "until": [until[shard] for shard in behind],
+        "limit": ROWS_MAX,
+        "limit_per_shard": ROWS_PER_SHARD_MAX,
+    }
+    changes = [_change(row) for row in await database.rows(READ, {**parameters, "since": since})]
+    if since > _EPOCH and _holes(after, changes):  # rows that are older than they should be, by a clock that stepped
+        changes = [_change(row) for row in await database.rows(READ, {**parameters, "since": _EPOCH})]
+    for change, before in _holes(after, changes):
+        log.error("hole in the log", shard=change.shard, after=before, found=change.seq)
     return changes
 
 
@@ -182,12 +218,15 @@ def advanced(position: Position, changes: Sequence[Change]) -> Position:
     return tuple(seqs)
 
 
-def _report_holes(after: Position, changes: Sequence[Change]) -> None:
+def _holes(after: Position, changes: Sequence[Change]) -> list[tuple[Change, int]]:
+    """Each change that does not follow the one before it in its shard, and the `seq` of that one."""
     last: dict[int, int] = dict(enumerate(after))
+    holes: list[tuple[Change, int]] = []
     for change in changes:
         if change.seq != last[change.shard] + 1:
-            log.error("hole in the log", shard=change.shard, after=last[change.shard], found=change.seq)
+            holes.append((change, last[change.shard]))
         last[change.shard] = change.seq
+    return holes
 
 
 def _change(row: Row) -> Change:

@@ -29,26 +29,30 @@ WHERE webhook_id = ANY(%(ids)b::bigint[])
 
 # Only by the owner: a process that comes back from a long pause knows less than whoever took over.
 SAVE: Final = """
-INSERT INTO webhook_health AS h (
+WITH input AS MATERIALIZED (
+    SELECT t.*, now() AS at, now() + t.probe_in * interval '1 second' AS probe_at,
+        now() - t.failing * interval '1 second' AS failing_since,
+        now() - t.blocked * interval '1 second' AS blocked_at, now() + t.hold * interval '1 second' AS hold_until,
+        now() + t.throttled * interval '1 second' AS throttled_until, true AS singleton
+    FROM unnest(
+        %(webhook_id)b::bigint[], %(breaker)b::text[], %(probe_in)b::double precision[], %(probe_count)b::integer[],
+        %(failing)b::double precision[], %(failure_count)b::integer[], %(blocked_count)b::integer[],
+        %(blocked)b::double precision[], %(hold)b::double precision[], %(throttled)b::double precision[],
+        %(throttle_rate)b::double precision[], %(throttle_ceiling)b::double precision[]
+    ) AS t(
+        webhook_id, breaker, probe_in, probe_count, failing, failure_count, blocked_count, blocked, hold, throttled,
+        throttle_rate, throttle_ceiling
+    )
+    WHERE t.webhook_id %% 64 = ANY(ARRAY(SELECT shard FROM shards WHERE owner = %(worker)b::uuid))
+)
+INSERT INTO webhook_health (
     webhook_id, breaker, probe_at, probe_count, failing_since, failure_count, blocked_count, blocked_at, hold_until,
     throttled_until, throttle_rate, throttle_ceiling, updated_at
 )
-SELECT t.webhook_id, t.breaker, now() + t.probe_in * interval '1 second', t.probe_count,
-    now() - t.failing * interval '1 second', t.failure_count, t.blocked_count, now() - t.blocked * interval '1 second',
-    now() + t.hold * interval '1 second', now() + t.throttled * interval '1 second', t.throttle_rate,
-    t.throttle_ceiling, now()
-FROM unnest(
-    %(webhook_id)b::bigint[], %(breaker)b::text[], %(probe_in)b::double precision[], %(probe_count)b::integer[],
-    %(failing)b::double precision[], %(failure_count)b::integer[], %(blocked_count)b::integer[],
-    %(blocked)b::double precision[], %(hold)b::double precision[], %(throttled)b::double precision[],
-    %(throttle_rate)b::double precision[], %(throttle_ceiling)b::double precision[]
-) AS t(
-    webhook_id, breaker, probe_in, probe_count, failing, failure_count, blocked_count, blocked, hold, throttled,
-    throttle_rate, throttle_ceiling
-)
-JOIN shards s ON s.shard = t.webhook_id %% 64
-WHERE s.owner = %(worker)b::uuid
-ORDER BY t.webhook_id
+SELECT webhook_id, breaker, probe_at, probe_count, failing_since, failure_count, blocked_count, blocked_at, hold_until,
+    throttled_until, throttle_rate, throttle_ceiling, at
+FROM input JOIN meta USING (singleton)
+ORDER BY webhook_id
 ON CONFLICT (webhook_id) DO UPDATE SET
     breaker = excluded.breaker, probe_at = excluded.probe_at, probe_count = excluded.probe_count,
     failing_since = excluded.failing_since, failure_count = excluded.failure_count,
@@ -66,7 +70,7 @@ WHERE h.webhook_id = ANY(%(ids)b::bigint[]) AND s.shard = h.webhook_id %% 64 AND
 FORGET_OVER: Final = """
 DELETE FROM webhook_health h USING shards s
 WHERE h.breaker = 'closed' AND h.failing_since IS NULL AND h.blocked_count = 0
-    AND coalesce(greatest(h.hold_until, h.throttled_until) <= now(), true)
+    AND (h.hold_until IS NULL OR h.hold_until <= now()) AND (h.throttled_until IS NULL OR h.throttled_until <= now())
     AND s.shard = h.webhook_id %% 64 AND s.owner = %(worker)b::uuid
 RETURNING h.webhook_id
 """

@@ -30,7 +30,6 @@ from .session import Pooling, connection_arguments, set_session_sync
 LOCK_KEY: Final = int.from_bytes(hashlib.sha256(b"webhook-grpc migrate").digest()[:8], "big", signed=True)
 LOCK_SECONDS_MAX: Final = 3_600.0  # for another migrator, which may be building indexes
 _POLL_SECONDS_MAX: Final = 1.0
-_CHECK_SECONDS: Final = 10.0
 
 # Not `schema_migrations`: applications that share the database have a table of that name.
 CREATE_TABLE: Final = """

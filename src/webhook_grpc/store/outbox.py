@@ -17,10 +17,11 @@ from .db import LoopConnection, Queries, StoreRefusal
 
 # Inserts keys, events and deliveries of a batch, or nothing of it. An event whose request id is taken (before, by a
 # concurrent statement, or earlier in the batch) comes back with no created_at. Keys go in sorted, so that concurrent
-# batches can't deadlock.
+# batches can't deadlock. The webhooks of each customer and event type are looked up once. Why FULL JOIN, OFFSET 0 and
+# `singleton`: docs/decisions/0019-plans.md.
 PUBLISH: Final = """
 WITH input AS MATERIALIZED (
-    SELECT t.*, now() AS at
+    SELECT t.*, now() AS at, true AS singleton
     FROM unnest(
         %(customer_id)b::bigint[], %(event_id)b::uuid[], %(event_type)b::text[], %(occurred_at)b::timestamptz[],
         %(body)b::bytea[], %(data_start)b::smallint[], %(attributes)b::text[], %(patterns)b::text[],
@@ -32,7 +33,7 @@ WITH input AS MATERIALIZED (
 ), new_keys AS (
     INSERT INTO idempotency_keys (customer_id, request_id, event_id, fingerprint, created_at)
     SELECT customer_id, request_id, event_id, fingerprint, at
-    FROM input, meta
+    FROM input JOIN meta USING (singleton)
     WHERE request_id IS NOT NULL
     ORDER BY customer_id, request_id, ord
     ON CONFLICT (customer_id, request_id) DO NOTHING
@@ -40,23 +41,33 @@ WITH input AS MATERIALIZED (
 ), new_events AS (
     INSERT INTO events (event_id, customer_id, event_type, occurred_at, created_at, body, data_start, attributes)
     SELECT event_id, customer_id, event_type, occurred_at, at, body, data_start, attributes
-    FROM input, meta
+    FROM input JOIN meta USING (singleton)
     WHERE request_id IS NULL OR event_id IN (SELECT event_id FROM new_keys)
-    RETURNING event_id, customer_id, created_at
+    RETURNING event_id, customer_id, event_type, created_at
+), matches AS MATERIALIZED (
+    SELECT k.customer_id, k.event_type, w.shard, w.id AS webhook_id
+    FROM (SELECT DISTINCT customer_id, event_type, patterns FROM input) k
+    CROSS JOIN LATERAL (
+        SELECT shard, id FROM webhooks
+        WHERE customer_id = k.customer_id AND status IN ('active', 'paused')
+            AND events && string_to_array(k.patterns, ' ')
+        OFFSET 0
+    ) w
+), pairs AS MATERIALIZED (
+    SELECT m.shard, m.webhook_id, e.created_at, e.event_id, e.customer_id, true AS singleton
+    FROM new_events e
+    FULL JOIN matches m ON m.customer_id = e.customer_id AND m.event_type = e.event_type
 ), new_deliveries AS (
     INSERT INTO deliveries (shard, webhook_id, due_at, event_id, customer_id, attempt)
-    SELECT w.shard, w.id, e.created_at, e.event_id, e.customer_id, 0::smallint
-    FROM input i
-    JOIN new_events e ON e.event_id = i.event_id
-    JOIN webhooks w ON w.customer_id = e.customer_id
-        AND w.status IN ('active', 'paused')
-        AND w.events && string_to_array(i.patterns, ' ')
+    SELECT p.shard, p.webhook_id, p.created_at, p.event_id, p.customer_id, 0::smallint
+    FROM pairs p JOIN meta USING (singleton)
+    WHERE p.event_id IS NOT NULL AND p.webhook_id IS NOT NULL
     RETURNING shard, webhook_id, event_id
 )
 SELECT i.ord, e.created_at, coalesce(d.delivery_count, 0), d.own_webhook_ids, d.other_shards
 FROM input i
-LEFT JOIN new_events e ON e.event_id = i.event_id
-LEFT JOIN (
+FULL JOIN new_events e ON e.event_id = i.event_id
+FULL JOIN (
     SELECT event_id, count(*) AS delivery_count,
         array_agg(webhook_id) FILTER (WHERE shard = ANY(%(own_shards)b::smallint[])) AS own_webhook_ids,
         array_agg(DISTINCT shard) FILTER (WHERE shard <> ALL(%(own_shards)b::smallint[])) AS other_shards
@@ -88,19 +99,27 @@ JOIN events e ON e.event_id = i.event_id
 PUBLISHED_BEFORE: Final = """
 SELECT i.ord, k.event_id, k.fingerprint, coalesce(e.created_at, k.created_at), (
     SELECT count(*) FROM webhooks w
-    WHERE w.customer_id = e.customer_id AND (
-        EXISTS (
-            SELECT 1 FROM deliveries d
+    WHERE w.customer_id = e.customer_id AND coalesce(
+        (
+            SELECT true FROM deliveries d
             WHERE d.shard = w.shard AND d.webhook_id = w.id AND d.due_at = e.created_at AND d.event_id = e.event_id
-        ) OR EXISTS (
-            SELECT 1 FROM attempts a
+        ),
+        (
+            SELECT true FROM attempts a
             WHERE a.webhook_id = w.id AND a.event_created_at = e.created_at AND a.event_id = e.event_id
+            LIMIT 1
         )
     )
 )
 FROM unnest(%(customer_id)b::bigint[], %(request_id)b::text[]) WITH ORDINALITY AS i(customer_id, request_id, ord)
-JOIN idempotency_keys k ON k.customer_id = i.customer_id AND k.request_id = i.request_id
-LEFT JOIN events e ON e.event_id = k.event_id
+CROSS JOIN LATERAL (
+    SELECT event_id, fingerprint, created_at FROM idempotency_keys
+    WHERE customer_id = i.customer_id AND request_id = i.request_id
+    LIMIT 1
+) k
+LEFT JOIN LATERAL (
+    SELECT event_id, customer_id, created_at FROM events WHERE event_id = k.event_id LIMIT 1
+) e ON true
 """
 
 

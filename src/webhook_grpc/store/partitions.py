@@ -35,6 +35,11 @@ SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE 
 TODAY: Final = "SELECT (now() AT TIME ZONE 'UTC')::date"
 
 
+def is_partition_missing(error: Unavailable) -> bool:
+    """Whether a statement failed, and did nothing, because there is no partition for what it wanted to store."""
+    return getattr(error.__cause__, "sqlstate", None) == "23514"
+
+
 async def ensure_partitions(database: Database) -> list[str]:
     """Makes the partitions that are missing from yesterday to a week ahead and returns their names.
 

@@ -7,16 +7,22 @@ for the statement of somebody's batch.
 from __future__ import annotations
 
 import functools
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
+import structlog
+
+from ..domain.errors import Unavailable
 from ..domain.model import NewEvent, Published
 from . import outbox
 from .db import DatabaseOptions, LoopConnection
 from .group_commit import GroupCommit, GroupLimits
 from .hints import Hints
-from .outbox import NewDeliveries
+from .outbox import NewDeliveries, PublishedBatch
+from .partitions import is_partition_missing
+
+log = structlog.get_logger(__name__)
 
 _EVENT_BYTES: Final = 300  # an event besides its body, about
 _DELIVERY_BYTES: Final = 200  # a row of the outbox, about, with what it costs to insert it
@@ -66,8 +72,11 @@ class Publisher:
         fan_out_max: int,
         recipient: Recipient[Any],
         hints: Hints,
+        make_partitions: Callable[[], Awaitable[None]],
     ) -> None:
+        """`make_partitions` makes those of the days around now. Raises Unavailable."""
         self._recipient = recipient
+        self._make_partitions = make_partitions
         self._hints = hints
         self._fan_outs = _FanOuts(fan_out_max)
         self._few = self._way(options, "publish", limits)
@@ -102,13 +111,26 @@ class Publisher:
         expectation = self._recipient.expect()
         new: Sequence[NewDeliveries] = ()
         try:
-            batch = await outbox.publish(connection, events, expectation.shards)
+            batch = await self._publish(connection, events, expectation.shards)
             new = batch.new
         finally:
             self._recipient.receive(expectation, new)
         self._fan_outs.learn(events, batch.answers)
         self._hints.deliveries_due({shard for deliveries in new for shard in deliveries.other_shards})
         return batch.answers
+
+    async def _publish(
+        self, connection: LoopConnection, events: Sequence[NewEvent], own_shards: frozenset[int]
+    ) -> PublishedBatch:
+        """Publishes a batch. A partition is missing when the database's clock has stepped by days: then makes it."""
+        try:
+            return await outbox.publish(connection, events, own_shards)
+        except Unavailable as error:
+            if not is_partition_missing(error):
+                raise
+            log.warning("a partition is missing: the database's clock may have stepped")
+            await self._make_partitions()
+            return await outbox.publish(connection, events, own_shards)
 
 
 def _customer_of(event: NewEvent) -> int:

@@ -59,7 +59,7 @@ LIMIT %(limit)b::integer
 # asked for beforehand: an insert would wait for the owner that carries it out, who may wait for this replay's row.
 ADVANCE: Final = """
 WITH turn AS MATERIALIZED (
-    SELECT r.replay_id, r.customer_id, w.webhook_id
+    SELECT r.replay_id, r.customer_id, w.webhook_id, now() AS at
     FROM replays r JOIN replay_webhooks w ON w.replay_id = r.replay_id
     WHERE r.replay_id = %(replay_id)b::bigint AND r.status = 'running'
         AND w.webhook_id = %(webhook_id)b::bigint AND w.position = %(expected)b::uuid
@@ -80,7 +80,7 @@ WITH turn AS MATERIALIZED (
     ON CONFLICT (shard, webhook_id, event_id, command) DO NOTHING
     RETURNING 1
 ), moved AS (
-    UPDATE replay_webhooks w SET position = %(position)b::uuid, moved_at = now()
+    UPDATE replay_webhooks w SET position = %(position)b::uuid, moved_at = t.at
     FROM turn t
     WHERE w.replay_id = t.replay_id AND w.webhook_id = t.webhook_id AND %(position)b::uuid IS NOT NULL
 ), ended AS (
@@ -99,7 +99,11 @@ RETURNING (SELECT count(*) FROM commanded)
 # names a replay is for what that replay has begun, and for nothing that came after it. What an owner is carrying out is
 # left to it: each would wait for rows of the other, and an owner that waits settles nothing.
 SWEEP: Final = """
-WITH free AS MATERIALIZED (
+WITH begun AS MATERIALIZED (
+    SELECT d.shard, d.webhook_id, d.event_id, d.customer_id, d.replay_id, now() AS at, true AS singleton
+    FROM deliveries d JOIN replays r ON r.replay_id = d.replay_id
+    WHERE d.replay_id = %(replay_id)b AND r.status = 'cancelled'
+), free AS MATERIALIZED (
     SELECT c.shard, c.webhook_id, c.event_id, c.command
     FROM replays r JOIN commands c ON c.replay_id = r.replay_id AND c.command = 'replay'
     WHERE r.replay_id = %(replay_id)b::bigint AND r.status = 'cancelled'
@@ -110,9 +114,7 @@ WITH free AS MATERIALIZED (
     RETURNING c.shard
 ), cancelled AS (
     INSERT INTO commands (shard, webhook_id, event_id, command, customer_id, replay_id, created_at)
-    SELECT d.shard, d.webhook_id, d.event_id, 'cancel', d.customer_id, d.replay_id, now()
-    FROM deliveries d JOIN replays r ON r.replay_id = d.replay_id
-    WHERE d.replay_id = %(replay_id)b AND r.status = 'cancelled'
+    SELECT shard, webhook_id, event_id, 'cancel', customer_id, replay_id, at FROM begun JOIN meta USING (singleton)
     ON CONFLICT (shard, webhook_id, event_id, command) DO NOTHING
     RETURNING shard
 ), counted AS (
@@ -135,11 +137,11 @@ WITH settled AS (
             LIMIT 1
         ),
         status = CASE r.status WHEN 'running' THEN 'completed' ELSE r.status END,
-        finished_at = coalesce(r.finished_at, now())
+        finished_at = coalesce(r.finished_at, ended.at)
     FROM (
         SELECT count(*) FILTER (WHERE status = 'succeeded') AS succeeded,
             count(*) FILTER (WHERE status = 'failed') AS failed,
-            count(*) FILTER (WHERE status IN ('cancelled', 'expired')) AS cancelled
+            count(*) FILTER (WHERE status IN ('cancelled', 'expired')) AS cancelled, now() AS at
         FROM attempts WHERE replay_id = %(replay_id)b
     ) ended
     WHERE r.replay_id = %(replay_id)b AND NOT r.is_settled

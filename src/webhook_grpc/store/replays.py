@@ -65,24 +65,31 @@ WITH found AS (
 # No row: the request id is taken, or the customer has as many under way as it may have. Calls of the same moment may
 # pass that limit together: it bounds rows and work, and need not be exact.
 CREATE: Final = f"""
-WITH created AS (
+WITH input AS MATERIALIZED (
+    SELECT %(customer_id)b::bigint AS customer_id, %(webhook_ids)b::bigint[] AS webhook_ids,
+        %(event_types)b::text[] AS event_types, %(statuses)b::text[] AS statuses,
+        %(include_undelivered)b::boolean AS include_undelivered, %(start_time)b::timestamptz AS start_time,
+        %(end_time)b::timestamptz AS end_time, %(request_id)b::text AS request_id,
+        %(fingerprint)b::bigint AS fingerprint, %(position)b::uuid AS position, now() AS at, true AS singleton,
+        (
+            SELECT count(*) FROM replays
+            WHERE customer_id = %(customer_id)b::bigint AND status = 'running' AND NOT is_settled
+        ) AS replay_count
+), created AS (
     INSERT INTO replays (
         customer_id, webhook_ids, event_types, statuses, include_undelivered, start_time, end_time, request_id,
         request_fingerprint, created_at
     )
-    SELECT %(customer_id)b::bigint, %(webhook_ids)b::bigint[], %(event_types)b::text[], %(statuses)b::text[],
-        %(include_undelivered)b::boolean, %(start_time)b::timestamptz, %(end_time)b::timestamptz,
-        %(request_id)b::text, %(fingerprint)b::bigint, now()
-    FROM meta
-    WHERE (
-        SELECT count(*) FROM replays WHERE customer_id = %(customer_id)b AND status = 'running' AND NOT is_settled
-    ) < %(replays_max)b::integer
+    SELECT customer_id, webhook_ids, event_types, statuses, include_undelivered, start_time, end_time, request_id,
+        fingerprint, at
+    FROM input JOIN meta USING (singleton)
+    WHERE replay_count < %(replays_max)b::integer
     ON CONFLICT (customer_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
     RETURNING replay_id
 ), goes_to AS (
     INSERT INTO replay_webhooks (replay_id, webhook_id, position, moved_at)
-    SELECT created.replay_id, w.id, %(position)b::uuid, now()
-    FROM created, ({WEBHOOKS}) w
+    SELECT created.replay_id, w.id, i.position, i.at
+    FROM created CROSS JOIN input i JOIN meta USING (singleton) CROSS JOIN ({WEBHOOKS}) w
 )
 SELECT replay_id FROM created
 """
@@ -94,7 +101,11 @@ WHERE customer_id = %(customer_id)b::bigint AND request_id = %(request_id)b::tex
 
 # From here on it chooses nothing more: whoever has just chosen committed before this, or is refused after it.
 CANCEL: Final = """
-UPDATE replays SET status = 'cancelled', finished_at = now()
+WITH input AS MATERIALIZED (
+    SELECT now() AS at
+)
+UPDATE replays SET status = 'cancelled', finished_at = input.at
+FROM input
 WHERE replay_id = %(replay_id)b::bigint AND customer_id = %(customer_id)b::bigint AND status = 'running'
 RETURNING replay_id
 """

@@ -2,7 +2,8 @@
 
 Nothing undelivered is ever removed. A day goes only when no row of the outbox and no command refers to an event of it
 or of an earlier day: owners end what is overdue first (engine/overdue.py). Every function may be called by two
-processes at once, and be broken off anywhere: the next call goes on from what it finds.
+processes at once, and be broken off anywhere: the next call goes on from what it finds. All go by the believed time
+(domain/clock.py): a clock that jumps ahead deletes nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from psycopg import sql
 
 from ..domain.errors import Unavailable
 from ..domain.retention import first_day_kept
+from .clock import BELIEVED_NOW, believed_now
 from .db import Database
-from .partitions import Table, day_of, first_id, next_day, partition_days, start_of, today_of
+from .partitions import Table, day_of, first_id, next_day, partition_days, start_of
 
 # Detaching a partition locks its table against everybody: until the lock is granted, whatever comes later queues up
 # behind it. Two locks are waited for, the table's and the partition's, each at most so long; so nobody waits 100 ms.
@@ -77,11 +79,11 @@ WHERE parent.oid = to_regclass(%(table)s) AND c.relkind = 'r' AND NOT c.relispar
 ORDER BY c.relname
 """
 
-DELETE_KEYS: Final = """
+DELETE_KEYS: Final = f"""
 WITH gone AS (
     DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM idempotency_keys
-        WHERE created_at < now() - %(hours)s * interval '1 hour'
+        WHERE created_at < {BELIEVED_NOW} - %(hours)s * interval '1 hour'
         ORDER BY created_at
         LIMIT %(limit)s
     ))
@@ -90,11 +92,11 @@ WITH gone AS (
 SELECT count(*) FROM gone
 """
 
-DELETE_REPLAYS: Final = """
+DELETE_REPLAYS: Final = f"""
 WITH gone AS (
     DELETE FROM replays WHERE replay_id = ANY(ARRAY(
         SELECT replay_id FROM replays
-        WHERE status <> 'running' AND finished_at < now() - %(days)s * interval '1 day'
+        WHERE status <> 'running' AND finished_at < {BELIEVED_NOW} - %(days)s * interval '1 day'
         LIMIT %(limit)s
     ))
     RETURNING 1
@@ -102,14 +104,14 @@ WITH gone AS (
 SELECT count(*) FROM gone
 """
 
-DELETE_ERASURES: Final = """
+DELETE_ERASURES: Final = f"""
 WITH gone AS (
     DELETE FROM erasures WHERE customer_id = ANY(ARRAY(
         SELECT customer_id FROM erasures
-        WHERE completed_at < now() - %(days)s * interval '1 day'
+        WHERE completed_at < {BELIEVED_NOW} - %(days)s * interval '1 day'
         LIMIT %(limit)s
     ))
-    AND completed_at < now() - %(days)s * interval '1 day'
+    AND completed_at < {BELIEVED_NOW} - %(days)s * interval '1 day'
     RETURNING 1
 )
 SELECT count(*) FROM gone
@@ -117,11 +119,11 @@ SELECT count(*) FROM gone
 
 # A deleted webhook keeps its row while anything may refer to it. The age keeps it from a publication that still saw it
 # active and is not committed yet: nobody would find, and cancel, a row of the outbox that belongs to no webhook.
-PURGE_WEBHOOKS: Final = """
+PURGE_WEBHOOKS: Final = f"""
 WITH gone AS (
     DELETE FROM webhooks WHERE id = ANY(ARRAY(
         SELECT w.id FROM webhooks w
-        WHERE w.status = 'deleted' AND w.updated_at < now() - %(days)s * interval '1 day'
+        WHERE w.status = 'deleted' AND w.updated_at < {BELIEVED_NOW} - %(days)s * interval '1 day'
             AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.shard = w.shard AND d.webhook_id = w.id)
             AND NOT EXISTS (SELECT 1 FROM commands c WHERE c.shard = w.shard AND c.webhook_id = w.id)
             AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.webhook_id = w.id)
@@ -153,7 +155,7 @@ async def drop_partitions(database: Database, table: Table, days: int) -> Droppe
 
     Raises Unavailable.
     """
-    first_kept = first_day_kept(await today_of(database), days)
+    first_kept = first_day_kept((await believed_now(database)).date(), days)
     result = Dropped(dropped=await _drop_detached(database, table, first_kept))
     old = [(day, name) for day, name in (await partition_days(database, table)).items() if day < first_kept]
     for day, name in old[:DAYS_PER_CALL]:

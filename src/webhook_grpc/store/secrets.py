@@ -7,23 +7,29 @@ from typing import Final
 
 from ..domain.errors import FailedPrecondition
 from ..domain.model import Webhook
+from .clock import BELIEVED_NOW
 from .db import Database
 from .outbox import request_id_reused
-from .webhooks import COLUMNS, get, webhook_of
+from .webhooks import CHANGED_COLUMNS, COLUMNS, get, webhook_of
 
 # No row: the webhook is gone, this very call was carried out before, or an earlier rotation still overlaps.
 ROTATE: Final = f"""
-UPDATE webhooks SET
-    previous_secret = CASE WHEN %(overlap_seconds)s > 0 THEN secret END,
-    previous_secret_until =
-        CASE WHEN %(overlap_seconds)s > 0 THEN now() + %(overlap_seconds)s * interval '1 second' END,
-    secret = %(secret)b, secret_hint = %(secret_hint)s, secret_generated = %(secret_generated)s,
-    rotation_request_id = %(request_id)s, rotation_fingerprint = %(fingerprint)s::bigint,
-    version = version + 1, updated_at = now()
-WHERE id = %(id)s AND customer_id = %(customer_id)s AND status <> 'deleted'
-    AND (%(request_id)s::text IS NULL OR rotation_request_id IS DISTINCT FROM %(request_id)s)
-    AND (%(overlap_seconds)s = 0 OR previous_secret_until IS NULL OR previous_secret_until <= now())
-RETURNING {COLUMNS}
+WITH input AS MATERIALIZED (
+    SELECT now() AS at, now() + nullif(%(overlap_seconds)s::double precision, 0) * interval '1 second' AS overlap_until
+), changed AS (
+    UPDATE webhooks SET
+        previous_secret = CASE WHEN input.overlap_until IS NOT NULL THEN secret END,
+        previous_secret_until = input.overlap_until,
+        secret = %(secret)b, secret_hint = %(secret_hint)s, secret_generated = %(secret_generated)s,
+        rotation_request_id = %(request_id)s, rotation_fingerprint = %(fingerprint)s::bigint,
+        version = version + 1, updated_at = input.at
+    FROM input
+    WHERE id = %(id)s AND customer_id = %(customer_id)s AND status <> 'deleted'
+        AND (%(request_id)s::text IS NULL OR rotation_request_id IS DISTINCT FROM %(request_id)s)
+        AND (input.overlap_until IS NULL OR previous_secret_until IS NULL OR previous_secret_until <= input.at)
+    RETURNING webhooks.*, input.at
+)
+SELECT {CHANGED_COLUMNS} FROM changed
 """
 
 # The last rotation, if it was made by this request id.
@@ -33,8 +39,9 @@ WHERE id = %(id)s AND customer_id = %(customer_id)s AND status <> 'deleted' AND 
 """
 
 # Nobody signs with these any more. Neither version nor updated_at: what callers and engines see does not change.
-FORGET_PREVIOUS: Final = """
-UPDATE webhooks SET previous_secret = NULL, previous_secret_until = NULL WHERE previous_secret_until <= now()
+FORGET_PREVIOUS: Final = f"""
+UPDATE webhooks SET previous_secret = NULL, previous_secret_until = NULL
+WHERE previous_secret_until <= {BELIEVED_NOW}
 """
 
 

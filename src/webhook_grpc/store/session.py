@@ -45,9 +45,16 @@ SELECT set_config('synchronous_commit',
     (SELECT count(set_config(name, value, false)) FROM unnest(%s::text[], %s::text[]) AS s(name, value))
 """
 
+# A plan that a loop made for a queue of ten rows must not be used when there are a million. What this costs is planning:
+# 0.1 to 0.6 ms a statement, 1.7 for the log, 11 for commands (docs/decisions/0019-plans.md); lists, which the pool
+# runs, would pay more.
+_LOOPS: Final = {"plan_cache_mode": "force_custom_plan"}
+POOL: Final = "pool"  # the name of connections that are not of a loop
+
 # Everything else that must be as said here, whatever the role, the database or the cluster says.
 REQUIRED: Final[Mapping[str, str]] = {
     "jit": "off",  # compiling one of our statements takes longer than running it
+    "enable_bitmapscan": "off",  # would sort a whole backlog for its first rows, where the statistics call it empty
     "datestyle": "ISO, MDY",  # psycopg reads no other
     "intervalstyle": "postgres",
     "timezone": "UTC",
@@ -74,18 +81,25 @@ def connection_arguments(name: str = "", pooling: Pooling = Pooling.NONE) -> dic
         "keepalives_interval": 2,
         "keepalives_count": 3,
         "tcp_user_timeout": 10_000,
-        "application_name": f"webhook-grpc {name}".strip(),
+        "application_name": _application_name(name),
         "client_encoding": "UTF8",  # in the start packet, so that it also holds behind a pooler
         **({"prepare_threshold": None} if pooling is Pooling.TRANSACTION else {}),
     }
 
 
-def session_parameters(server_version: int, statement_timeout_seconds: float | None) -> tuple[list[str], list[str]]:
+def _application_name(name: str) -> str:
+    return f"webhook-grpc {name}".strip()
+
+
+def session_parameters(
+    server_version: int, statement_timeout_seconds: float | None, *, is_loop: bool = False
+) -> tuple[list[str], list[str]]:
     """Names and values for SET_SESSION. The timeouts end on the server what the client has given up on; None: never."""
     is_bounded = statement_timeout_seconds is not None
     timeout_ms = str(int((statement_timeout_seconds + _MARGIN_SECONDS) * 1000)) if is_bounded else "0"
     settings = {
         **REQUIRED,
+        **(_LOOPS if is_loop else {}),
         "statement_timeout": timeout_ms,
         "lock_timeout": timeout_ms,
         "idle_in_transaction_session_timeout": timeout_ms,
@@ -96,8 +110,12 @@ def session_parameters(server_version: int, statement_timeout_seconds: float | N
 
 async def set_session(connection: AsyncConnection[Row], statement_timeout_seconds: float | None) -> None:
     """Gives a new connection our settings. Raises psycopg.Error."""
+    info = connection.info
+    is_loop = info.get_parameters().get("application_name") != _application_name(POOL)
     await connection.execute(
-        SET_SESSION, session_parameters(connection.info.server_version, statement_timeout_seconds), prepare=False
+        SET_SESSION,
+        session_parameters(info.server_version, statement_timeout_seconds, is_loop=is_loop),
+        prepare=False,
     )
 
 

@@ -20,10 +20,12 @@ from ..domain.retry import Settlement
 from .db import LoopConnection
 from .ownership import OwnedShard
 
-# Retry times come as seconds from now: only the database's clock decides when something is due.
+# Retry times come as seconds from now: only the database's clock decides when something is due. Every delivery is looked
+# up by its key, and deleted by its place, so that no belief about the size of the queue makes this read the queue; one
+# that is retried goes in again with its next time. See docs/decisions/0019-plans.md.
 SETTLE: Final = """
 WITH own AS MATERIALIZED (
-    SELECT s.shard, (%(last_seqs)b::bigint[])[array_position(%(shards)b::smallint[], s.shard)] AS last_seq
+    SELECT s.shard
     FROM shards s
     WHERE s.shard = ANY(%(shards)b::smallint[])
         AND s.owner = %(worker)b::uuid
@@ -31,8 +33,10 @@ WITH own AS MATERIALIZED (
     ORDER BY s.shard
     FOR NO KEY UPDATE OF s
 ), settled AS MATERIALIZED (
-    SELECT t.*, now() + t.retry_in * interval '1 second' AS next_due_at, now() AS at, %(shard_count)b::integer AS
-    shard_count FROM unnest(
+    SELECT t.*, now() + t.retry_in * interval '1 second' AS next_due_at, now() AS at, true AS singleton,
+        %(shard_count)b::integer AS shard_count,
+        (%(last_seqs)b::bigint[])[array_position(%(shards)b::smallint[], t.shard)] AS last_seq
+    FROM unnest(
         %(shard)b::smallint[], %(webhook_id)b::bigint[], %(due_at)b::timestamptz[], %(event_id)b::uuid[],
         %(attempt)b::smallint[], %(event_type)b::text[], %(event_created_at)b::timestamptz[], %(status)b::text[],
         %(attempt_count)b::smallint[], %(retry_in)b::double precision[], %(outcome)b::text[], %(trigger)b::text[],
@@ -44,34 +48,48 @@ WITH own AS MATERIALIZED (
         outcome, trigger, started_at, latency_ms, reason, response_status, response_body, own_headers,
         response_headers, danger, replay_id, ord
     )
-), ended AS (
-    DELETE FROM deliveries d USING settled r
-    WHERE (SELECT count(*) FROM own) = r.shard_count AND r.retry_in IS NULL
-        AND d.shard = r.shard AND d.webhook_id = r.webhook_id AND d.due_at = r.due_at AND d.event_id = r.event_id
-        AND d.attempt = r.attempt
-        AND (r.status <> 'cancelled' OR r.outcome IS NOT NULL OR EXISTS (
-            SELECT 1 FROM webhooks w WHERE w.id = r.webhook_id AND w.status IN ('disabled', 'deleted')
+), found AS MATERIALIZED (
+    SELECT DISTINCT ON (d.place) r.*, d.*
+    FROM settled r
+    CROSS JOIN LATERAL (
+        SELECT ctid AS place, customer_id, trigger AS row_trigger, replay_id AS row_replay_id FROM deliveries
+        WHERE shard = r.shard AND webhook_id = r.webhook_id AND due_at = r.due_at AND event_id = r.event_id
+            AND attempt = r.attempt
+        LIMIT 1
+    ) d
+    WHERE (SELECT count(*) FROM own) = r.shard_count
+        AND (r.retry_in IS NOT NULL OR r.status <> 'cancelled' OR r.outcome IS NOT NULL OR (
+            SELECT w.status IN ('disabled', 'deleted') FROM webhooks w WHERE w.id = r.webhook_id
         ))
-    RETURNING d.customer_id, r.*
+    ORDER BY d.place, r.ord
+), taken AS (
+    DELETE FROM deliveries WHERE ctid = ANY(ARRAY(SELECT place FROM found))
+    RETURNING shard, webhook_id, due_at, event_id
+), changed AS MATERIALIZED (
+    SELECT f.*, t.event_id IS NOT NULL AS was_taken
+    FROM found f
+    FULL JOIN taken t ON t.shard = f.shard AND t.webhook_id = f.webhook_id AND t.due_at = f.due_at
+        AND t.event_id = f.event_id
 ), moved AS (
-    UPDATE deliveries d SET due_at = r.next_due_at, attempt = r.attempt_count, danger = r.danger FROM settled r
-    WHERE (SELECT count(*) FROM own) = r.shard_count AND r.retry_in IS NOT NULL
-        AND d.shard = r.shard AND d.webhook_id = r.webhook_id AND d.due_at = r.due_at AND d.event_id = r.event_id
-        AND d.attempt = r.attempt
-    RETURNING d.customer_id, r.*
-), changed AS (
-    SELECT * FROM ended UNION ALL SELECT * FROM moved
+    INSERT INTO deliveries (
+        shard, webhook_id, due_at, event_id, customer_id, attempt, danger, trigger, replay_id
+    )
+    SELECT c.shard, c.webhook_id, c.next_due_at, c.event_id, c.customer_id, c.attempt_count, c.danger, c.row_trigger,
+        c.row_replay_id
+    FROM changed c JOIN meta USING (singleton)
+    WHERE c.was_taken AND c.retry_in IS NOT NULL
 ), logged AS (
     INSERT INTO attempts (
         shard, seq, created_at, customer_id, webhook_id, event_id, event_type, event_created_at, status, attempt_count,
         next_due_at, trigger, replay_id, outcome, started_at, latency_ms, reason, response_status, response_body,
         own_headers, response_headers
     )
-    SELECT c.shard, own.last_seq + row_number() OVER (PARTITION BY c.shard ORDER BY c.ord), c.at, c.customer_id,
+    SELECT c.shard, c.last_seq + row_number() OVER (PARTITION BY c.shard ORDER BY c.ord), c.at, c.customer_id,
         c.webhook_id, c.event_id, c.event_type, c.event_created_at, c.status, c.attempt_count,
         c.next_due_at, c.trigger, c.replay_id, c.outcome, c.started_at, c.latency_ms, c.reason, c.response_status,
         c.response_body, c.own_headers, c.response_headers
-    FROM changed c JOIN own USING (shard), meta
+    FROM changed c JOIN meta USING (singleton)
+    WHERE c.was_taken
     RETURNING shard, seq
 )
 SELECT (SELECT count(*) FROM own), l.shard, max(l.seq), count(*)
@@ -151,8 +169,15 @@ def _settle_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Seq
         "response_body": [(result.response_body or None) if result else None for result in results],
         "own_headers": [" ".join(item.own_headers) or None for item in batch],
         "response_headers": [headers_as_json(result) for result in results],
-        "danger": [Danger.SUSPECT if item.is_interrupted else Danger.NONE for item in batch],
+        "danger": [_danger_after(item) for item in batch],
     }
+
+
+def _danger_after(item: Settled) -> Danger:
+    """A delivery that is rescheduled without an attempt is as dangerous as it was."""
+    if item.result is None:
+        return item.delivery.danger
+    return Danger.SUSPECT if item.is_interrupted else Danger.NONE
 
 
 def fence_parameters(worker: UUID, owned: Mapping[int, OwnedShard]) -> dict[str, object]:

@@ -24,7 +24,8 @@ from .feed import Change
 log = structlog.get_logger(__name__)
 
 _NO_END: Position = (INT64_MAX,) * SHARD_COUNT
-# How far before the newest row that was read a row not read yet may lie: statements that take long, clocks set back.
+# How far before the rows that were read last a row not read yet may lie: statements that take long, clocks set back.
+# A clock that is set back further is noticed; then nothing is skipped.
 _VISIBLE_WITHIN = timedelta(days=2)
 _START_OF_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -87,6 +88,11 @@ class Tail:
         """Something was written to the log: read it now rather than at the next poll."""
         self._hinted.set()
 
+    def clock_stepped(self) -> None:
+        """The database's clock has stepped: the next rows may be of any time."""
+        self._read_at = _START_OF_TIME
+        self._hinted.set()
+
     @contextlib.asynccontextmanager
     async def subscribe(self) -> AsyncGenerator[Subscription]:
         """Joins at the live end. Raises Unavailable."""
@@ -138,7 +144,7 @@ class Tail:
         if not changes:
             return False
         self._position = feed.advanced(position, changes)
-        self._read_at = max(self._read_at, changes[-1].delivery.update_time)
+        self._read_at = min(change.delivery.update_time for change in changes)
         for subscription in self._subscriptions:
             subscription.offer(changes, self._position)
         return True

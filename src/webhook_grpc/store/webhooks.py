@@ -14,13 +14,22 @@ from ..domain.model import Webhook, WebhookSpec, WebhookStatus
 from .db import Database, Queries, Row, run
 from .outbox import request_id_reused
 
-# Of a webhook's row, in the order of `webhook_of`. A secret that no longer signs is as good as gone.
-COLUMNS: Final = """
+_STORED: Final = """
     id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays_seconds,
     timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,
-    updated_at,
+    updated_at
+"""
+
+# Of a webhook's row, in the order of `webhook_of`. A secret that no longer signs is as good as gone.
+COLUMNS: Final = f"""{_STORED},
     CASE WHEN previous_secret_until > now() THEN previous_secret END AS previous_secret,
     CASE WHEN previous_secret_until > now() THEN previous_secret_until END AS previous_secret_until
+"""
+
+# The same of a row that the statement itself has changed, at the time `at`.
+CHANGED_COLUMNS: Final = f"""{_STORED},
+    CASE WHEN previous_secret_until > at THEN previous_secret END AS previous_secret,
+    CASE WHEN previous_secret_until > at THEN previous_secret_until END AS previous_secret_until
 """
 
 NEXT_ID: Final = "SELECT nextval(pg_get_serial_sequence('webhooks', 'id'))"
@@ -29,19 +38,33 @@ LOCK_CUSTOMER: Final = "SELECT pg_advisory_xact_lock(hashtextextended('webhooks 
 
 # No row: the request id is taken, or the customer has as many webhooks as it may have.
 CREATE: Final = f"""
-INSERT INTO webhooks (
-    id, customer_id, name, url, secret, secret_hint, secret_generated, events, retry_delays_seconds, timeout_seconds,
-    max_in_flight, rate_limit_per_second, headers, labels, description, request_id, request_fingerprint
+WITH input AS MATERIALIZED (
+    SELECT %(id)s::bigint AS id, %(customer_id)s::bigint AS customer_id, %(name)s::text AS name, %(url)s::text AS url,
+        %(secret)b::bytea AS secret, %(secret_hint)s::text AS secret_hint,
+        %(secret_generated)s::boolean AS secret_generated, %(events)s::text[] AS events,
+        %(retry_delays_seconds)s::double precision[] AS retry_delays_seconds,
+        %(timeout_seconds)s::double precision AS timeout_seconds, %(max_in_flight)s::integer AS max_in_flight,
+        %(rate_limit_per_second)s::integer AS rate_limit_per_second, %(headers)s::jsonb AS headers,
+        %(labels)s::jsonb AS labels, %(description)s::text AS description, %(request_id)s::text AS request_id,
+        %(request_fingerprint)s::bigint AS request_fingerprint, now() AS at, true AS singleton,
+        (
+            SELECT count(*) FROM webhooks WHERE customer_id = %(customer_id)s::bigint AND status <> 'deleted'
+        ) AS webhook_count
+), created AS (
+    INSERT INTO webhooks (
+        id, customer_id, name, url, secret, secret_hint, secret_generated, events, retry_delays_seconds,
+        timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, request_id,
+        request_fingerprint, created_at, updated_at
+    )
+    SELECT id, customer_id, name, url, secret, secret_hint, secret_generated, events, retry_delays_seconds,
+        timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, request_id,
+        request_fingerprint, at, at
+    FROM input JOIN meta USING (singleton)
+    WHERE webhook_count < %(webhooks_max)s::integer
+    ON CONFLICT (customer_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
+    RETURNING *
 )
-SELECT %(id)s, %(customer_id)s, %(name)s, %(url)s, %(secret)b, %(secret_hint)s, %(secret_generated)s, %(events)s,
-    %(retry_delays_seconds)s::double precision[], %(timeout_seconds)s::double precision, %(max_in_flight)s::integer,
-    %(rate_limit_per_second)s::integer, %(headers)s::jsonb, %(labels)s::jsonb, %(description)s, %(request_id)s,
-    %(request_fingerprint)s::bigint
-WHERE (
-    SELECT count(*) FROM webhooks WHERE customer_id = %(customer_id)s AND status <> 'deleted'
-) < %(webhooks_max)s
-ON CONFLICT (customer_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
-RETURNING {COLUMNS}
+SELECT {CHANGED_COLUMNS} FROM (SELECT *, updated_at AS at FROM created) changed
 """
 
 # A secret that was rotated since is not the one that the call made.
@@ -67,38 +90,53 @@ LIMIT %(limit)s
 
 # No row: it is gone, or somebody else changed it first.
 UPDATE: Final = f"""
-UPDATE webhooks SET name = %(name)s, url = %(url)s, events = %(events)s,
-    retry_delays_seconds = %(retry_delays_seconds)s::double precision[],
-    timeout_seconds = %(timeout_seconds)s::double precision, max_in_flight = %(max_in_flight)s::integer,
-    rate_limit_per_second = %(rate_limit_per_second)s::integer,
-    headers = %(headers)s::jsonb, labels = %(labels)s::jsonb, description = %(description)s,
-    version = version + 1, updated_at = now()
-WHERE id = %(id)s AND version = %(version)s AND status <> 'deleted'
-RETURNING {COLUMNS}
+WITH input AS MATERIALIZED (
+    SELECT now() AS at
+), changed AS (
+    UPDATE webhooks SET name = %(name)s, url = %(url)s, events = %(events)s,
+        retry_delays_seconds = %(retry_delays_seconds)s::double precision[],
+        timeout_seconds = %(timeout_seconds)s::double precision, max_in_flight = %(max_in_flight)s::integer,
+        rate_limit_per_second = %(rate_limit_per_second)s::integer,
+        headers = %(headers)s::jsonb, labels = %(labels)s::jsonb, description = %(description)s,
+        version = version + 1, updated_at = input.at
+    FROM input
+    WHERE id = %(id)s AND version = %(version)s AND status <> 'deleted'
+    RETURNING webhooks.*, input.at
+)
+SELECT {CHANGED_COLUMNS} FROM changed
 """
 
 # No row: it is gone, or in none of the statuses from which this change is possible.
 SET_STATUS: Final = f"""
-UPDATE webhooks SET status = %(status)s, status_reason = %(reason)s, version = version + 1, updated_at = now()
-WHERE id = %(id)s AND status = ANY(%(from_statuses)s::text[])
-    AND (%(version)s::integer IS NULL OR version = %(version)s)
-RETURNING {COLUMNS}
+WITH input AS MATERIALIZED (
+    SELECT now() AS at
+), changed AS (
+    UPDATE webhooks SET status = %(status)s, status_reason = %(reason)s, version = version + 1, updated_at = input.at
+    FROM input
+    WHERE id = %(id)s AND status = ANY(%(from_statuses)s::text[])
+        AND (%(version)s::integer IS NULL OR version = %(version)s)
+    RETURNING webhooks.*, input.at
+)
+SELECT {CHANGED_COLUMNS} FROM changed
 """
 
 # Switches a disabled webhook on again, half-open, whatever was known of it.
 REOPEN: Final = f"""
-WITH reopened AS (
-    UPDATE webhooks SET status = 'active', status_reason = '', version = version + 1, updated_at = now()
+WITH input AS MATERIALIZED (
+    SELECT now() AS at, true AS singleton
+), reopened AS (
+    UPDATE webhooks SET status = 'active', status_reason = '', version = version + 1, updated_at = input.at
+    FROM input
     WHERE id = %(id)s AND status = 'disabled'
-    RETURNING {COLUMNS}
+    RETURNING webhooks.*, input.at, input.singleton
 ), half_open AS (
-    INSERT INTO webhook_health (webhook_id, breaker)
-    SELECT id, 'half_open' FROM reopened
+    INSERT INTO webhook_health (webhook_id, breaker, updated_at)
+    SELECT id, 'half_open', at FROM reopened JOIN meta USING (singleton)
     ON CONFLICT (webhook_id) DO UPDATE SET breaker = 'half_open', probe_at = NULL, probe_count = 0,
         failing_since = NULL, failure_count = 0, blocked_count = 0, blocked_at = NULL, hold_until = NULL,
-        throttled_until = NULL, throttle_rate = NULL, throttle_ceiling = NULL, updated_at = now()
+        throttled_until = NULL, throttle_rate = NULL, throttle_ceiling = NULL, updated_at = excluded.updated_at
 )
-SELECT {COLUMNS} FROM reopened
+SELECT {CHANGED_COLUMNS} FROM reopened
 """
 
 BY_IDS: Final = f"SELECT {COLUMNS} FROM webhooks WHERE id = ANY(%(ids)b::bigint[])"

@@ -25,6 +25,7 @@ class Ownership:
             ownership.FORGET_DEAD: writes(self._forget_dead),
             ownership.RENEW: writes(self._renew),
             ownership.COUNT_LIVE: reads(self._count_live),
+            ownership.COUNT_FREE: reads(self._count_free),
             ownership.OWNED: reads(self._owned),
             ownership.TAKE: writes(self._take),
             ownership.READOPT: writes(self._readopt),
@@ -35,14 +36,14 @@ class Ownership:
 
     def _is_live(self, owner: UUID | None) -> bool:
         worker = self.tables.workers.get(owner) if owner is not None else None
-        return worker is not None and worker.lease_until >= self.tables.now()
+        return worker is not None and worker.is_valid(self.tables.now())
 
     def _register(self, params: Params, now: datetime) -> list[Row]:
-        self.tables.workers[params["worker"]] = Worker(now + timedelta(seconds=params["ttl"]))
-        return []
+        worker = self.tables.workers[params["worker"]] = Worker(now + timedelta(seconds=params["ttl"]), params["ttl"])
+        return [(worker.lease_until,)]
 
     def _forget_dead(self, _: Params, now: datetime) -> list[Row]:
-        for worker_id in [i for i, w in self.tables.workers.items() if w.lease_until < now - timedelta(days=1)]:
+        for worker_id in [i for i, w in self.tables.workers.items() if w.is_long_dead(now)]:
             del self.tables.workers[worker_id]
         return []
 
@@ -52,10 +53,16 @@ class Ownership:
             return []
         worker.lease_until = now + timedelta(seconds=params["ttl"])
         worker.retiring = params["retiring"]
-        return [(self.tables.now(),)]
+        return [(worker.lease_until,)]
 
     def _count_live(self, _: Params, now: datetime) -> list[Row]:
-        return [(sum(worker.lease_until > now and not worker.retiring for worker in self.tables.workers.values()),)]
+        live = [worker for worker in self.tables.workers.values() if worker.is_valid(now) and not worker.retiring]
+        return [(len(live), max((worker.lease_seconds for worker in live), default=None))]
+
+    def _count_free(self, _: Params, now: datetime) -> list[Row]:
+        free = [shard.owner for shard in self.tables.shards if not self._is_live(shard.owner)]
+        workers = [self.tables.workers.get(owner) for owner in free if owner is not None]
+        return [(len(free), sum(worker is not None and worker.lease_until > now for worker in workers))]
 
     def _owned(self, params: Params, _: datetime) -> list[Row]:
         return [
@@ -75,7 +82,7 @@ class Ownership:
             shard.epoch += 1
             shard.tenure += 1
             self.tables.note("taken", number, shard.epoch, was_abandoned)
-            rows.append((number, shard.epoch, shard.abandoned_at))
+            rows.append((number, shard.epoch, shard.abandoned_at, self.tables.now()))
         return rows
 
     def _readopt(self, params: Params, _: datetime) -> list[Row]:

@@ -48,7 +48,17 @@ class Shard:
 @dataclass(slots=True)
 class Worker:
     lease_until: datetime
+    lease_seconds: float
     retiring: bool = False
+
+    def is_valid(self, now: datetime) -> bool:
+        """Whether its lease runs, and does not end later than it can."""
+        return now < self.lease_until <= now + timedelta(seconds=2 * self.lease_seconds)
+
+    def is_long_dead(self, now: datetime) -> bool:
+        """Whether it is forgotten."""
+        day = timedelta(days=1)
+        return not now - day <= self.lease_until <= now + timedelta(seconds=2 * self.lease_seconds) + day
 
 
 @dataclass(slots=True)

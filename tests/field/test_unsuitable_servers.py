@@ -5,43 +5,64 @@ On the distribution's Postgres, whose defaults are those that people have. `migr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import os
+import subprocess
+import sys
+from typing import Protocol
 
 import pytest
 from click.testing import CliRunner
 from psycopg.conninfo import make_conninfo
 
 from tests.support.distribution import DistributionPostgres
+from tests.support.pgbouncer import PgBouncer
 from tests.support.postgres import query
 from webhook_grpc.cli import main
 from webhook_grpc.store.migrate import SchemaError, check_schema, migrate
 from webhook_grpc.store.server_checks import UnsuitableServer
 
-pytestmark = pytest.mark.xdist_group("unsuitable servers")
+# What is imported late is imported here: that user may be unable to read where Python is.
+AS_NOBODY = """
+import os, pwd
+from webhook_grpc.cli import main
+os.setgroups([])
+os.setgid(12345)
+os.setuid(12345)
+try:
+    pwd.getpwuid(12345)
+except KeyError:
+    main(["migrate"])
+"""
 
-NewDatabase = Callable[..., str]
+
+class NewDatabase(Protocol):
+    """Makes a database and returns its connection string."""
+
+    def __call__(self, encoding: str = "UTF8") -> str: ...
 
 
 @pytest.fixture(scope="module")
-def server() -> Generator[DistributionPostgres]:
-    """A cluster with roles that may do little."""
-    server = DistributionPostgres()
+def server(distribution: DistributionPostgres) -> DistributionPostgres:
+    """The cluster, with roles that may do little."""
     for statement in (
         "CREATE ROLE plain LOGIN",
         "CREATE ROLE other LOGIN",
         "CREATE ROLE reader LOGIN",
         "ALTER ROLE reader SET default_transaction_read_only = on",
     ):
-        query(server.url, statement)
-    yield server
-    server.remove()
+        query(distribution.url, statement)
+    return distribution
 
 
 @pytest.fixture
 def new_database(server: DistributionPostgres, request: pytest.FixtureRequest) -> NewDatabase:
     """Makes databases that are named after the test."""
     name = f"d{abs(hash(request.node.name))}"
-    return lambda options="": server.new_database(name, options)
+
+    def make(encoding: str = "UTF8") -> str:
+        return server.new_database(name, encoding)
+
+    return make
 
 
 def refused(url: str) -> str:
@@ -118,7 +139,7 @@ def test_a_read_only_role_is_one_sentence(new_database: NewDatabase) -> None:
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
 def test_an_encoding_that_cannot_hold_every_text_is_refused(encoding: str, new_database: NewDatabase) -> None:
-    url = new_database(f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    url = new_database(encoding)
     assert f"has the encoding {encoding}" in refused(url)
     with pytest.raises(UnsuitableServer, match="ENCODING 'UTF8'"):
         check_schema(url)
@@ -143,6 +164,33 @@ def test_only_the_database_has_to_be_right_for_migrate(
 ) -> None:
     monkeypatch.setenv("WEBHOOK_POLL_SECONDS", "often")
     assert "applied 0001" in migrated(new_database())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_user_without_a_name_may_migrate(new_database: NewDatabase) -> None:
+    """A container that runs under a free user id: no entry in passwd, no USER, no home."""
+    url = new_database()
+    environment = {"PATH": os.environ["PATH"], "WEBHOOK_DATABASE_URL": url}
+    done = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    check_schema(url)
+
+
+def test_a_transaction_pooler_is_refused(new_database: NewDatabase, server: DistributionPostgres) -> None:
+    """Its sessions belong to everybody: our lock would go to another client, and our settings with it."""
+    url = new_database()
+    for mode in ("transaction", "session"):
+        pooler = PgBouncer(url, mode)
+        try:
+            if mode == "transaction":
+                assert "a pooler in transaction mode; migrate needs a session of its own" in refused(pooler.url)
+                assert query(server.url, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
+            else:
+                assert "applied 0001" in migrated(pooler.url)
+        finally:
+            pooler.stop()
 
 
 def test_a_standby_is_one_sentence(server: DistributionPostgres, new_database: NewDatabase) -> None:

@@ -1,0 +1,73 @@
+"""What a statement touches: the plans of EXPLAIN (ANALYZE, BUFFERS), counted in rows and pages, never in time."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, LiteralString, cast
+
+import psycopg
+from psycopg import sql
+
+Node = dict[str, Any]
+_LOST: Final = ("Rows Removed by Filter", "Rows Removed by Join Filter", "Rows Removed by Index Recheck")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run of a statement."""
+
+    root: Node
+    uses_jit: bool
+
+    @property
+    def cost(self) -> float:
+        """What the planner expects; `jit_above_cost` is compared with this."""
+        return self.root["Total Cost"]
+
+    @property
+    def touched(self) -> float:
+        """Rows that any node returned, or read and dropped."""
+        return sum(_touched(node) for node in nodes(self.root))
+
+    @property
+    def buffers(self) -> int:
+        """Pages that were looked at, as often as they were."""
+        return self.root["Shared Hit Blocks"] + self.root["Shared Read Blocks"]
+
+    def worst(self) -> str:
+        """The node that touched most, for a message."""
+        node = max(nodes(self.root), key=_touched)
+        return json.dumps({name: value for name, value in node.items() if name != "Plans" and "Block" not in name})
+
+
+def nodes(node: Node) -> Iterator[Node]:
+    """A node of a plan and all below."""
+    yield node
+    for child in node.get("Plans", ()):
+        yield from nodes(child)
+
+
+def _touched(node: Node) -> float:
+    return node["Actual Loops"] * (node["Actual Rows"] + sum(node.get(name, 0) for name in _LOST))
+
+
+def explained(connection: psycopg.Connection[Any], statement: str, parameters: Mapping[str, object]) -> Plan:
+    """Runs a prepared statement and takes back what it did. Needs an open transaction.
+
+    Whether the plan is custom or generic is up to `plan_cache_mode`.
+    """
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)[bs]", statement)))
+    numbered = re.sub(r"%\((\w+)\)[bs]", lambda match: f"${names.index(match[1]) + 1}", statement).replace("%%", "%")
+    prepared = sql.SQL("PREPARE explained AS {}").format(sql.SQL(cast("LiteralString", numbered)))
+    values = sql.SQL(", ").join(sql.Literal(parameters[name]) for name in names)
+    arguments = sql.SQL("({})").format(values) if names else sql.SQL("")
+    connection.execute("SAVEPOINT before")
+    connection.execute(prepared)
+    explain = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE explained{}").format(arguments)
+    [([plan],)] = connection.execute(explain).fetchall()
+    connection.execute("ROLLBACK TO before")
+    connection.execute("DEALLOCATE explained")
+    return Plan(plan["Plan"], "JIT" in plan)

@@ -1,0 +1,118 @@
+"""Every statement of the store, read as Postgres reads it."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from pglast import ast, parse_sql
+from pglast.parser import ParseError
+
+from webhook_grpc import store
+
+_BEGINNINGS: Final = ("WITH", "SELECT", "INSERT", "UPDATE", "DELETE", "(")
+# Of our statements, those of which Postgres may give another value for each row or transaction.
+VOLATILE: Final = frozenset({
+    "clock_timestamp", "gen_random_uuid", "nextval", "random", "statement_timestamp", "timeofday", "uuidv7",
+})  # fmt: skip
+STABLE: Final = frozenset({"now", "transaction_timestamp"})
+
+
+def statements() -> dict[str, str]:
+    """The statements by `module.NAME`: constants of the store's modules that begin as one does."""
+    found: dict[str, str] = {}
+    for module_info in pkgutil.iter_modules(store.__path__):
+        module = importlib.import_module(f"{store.__name__}.{module_info.name}")
+        for name, value in vars(module).items():
+            if name.isupper() and isinstance(value, str) and _without_comments(value).startswith(_BEGINNINGS):
+                found[f"{module_info.name}.{name}"] = value
+    return found
+
+
+def refusals(statement: str) -> set[str]:
+    """The forms of a statement that Citus refuses, in words."""
+    return {refusal for tree in _parsed(statement) for refusal in _refusals(tree)}
+
+
+def _without_comments(text: str) -> str:
+    return re.sub(r"^\s*--.*$", "", text, flags=re.MULTILINE).strip()
+
+
+def _parsed(statement: str) -> list[ast.Node]:
+    """The statement with numbers for its parameters; `{…}` is a name, and a beginning is followed by `SELECT`."""
+    numbered = re.sub(r"%\(\w+\)[bst]|%[bst](?!\w)", "$1", statement).replace("%%", "%")
+    named = re.sub(r"\{(\w+)\}", r'"\1"', numbered)
+    try:
+        return [raw.stmt for raw in parse_sql(named)]
+    except ParseError:
+        return [raw.stmt for raw in parse_sql(named + " SELECT")]
+
+
+def _refusals(tree: ast.Node) -> Iterator[str]:
+    writes = [node for node in _below(tree) if isinstance(node, ast.InsertStmt | ast.UpdateStmt | ast.DeleteStmt)]
+    names = {node.ctename for node in _below(tree) if isinstance(node, ast.CommonTableExpr)}
+    for write in writes:
+        yield from _refusals_of_write(write, names)
+    for node in _below(tree) if writes else ():
+        if isinstance(node, ast.CaseExpr | ast.CoalesceExpr) and _calls(node, STABLE | VOLATILE):
+            yield f"{'CASE' if isinstance(node, ast.CaseExpr) else 'coalesce'} with a function of time or chance"
+
+
+def _refusals_of_write(write: ast.InsertStmt | ast.UpdateStmt | ast.DeleteStmt, names: set[str]) -> Iterator[str]:
+    if _calls(_returning(write), STABLE | VOLATILE):
+        yield "RETURNING with a function of time or chance"
+    if isinstance(write, ast.UpdateStmt):
+        if _calls(write.targetList, STABLE | VOLATILE):
+            yield "UPDATE … SET with a function of time or chance"
+        if _calls(write.whereClause, VOLATILE):
+            yield "UPDATE … WHERE with a volatile function"
+    if isinstance(write, ast.InsertStmt):
+        if _calls(write.onConflictClause, STABLE | VOLATILE):
+            yield "ON CONFLICT with a function of time or chance"
+        select = write.selectStmt
+        if isinstance(select, ast.SelectStmt) and not select.valuesLists and not _sources(select) & names:
+            yield "INSERT … SELECT that reads no CTE"
+
+
+def _returning(write: ast.InsertStmt | ast.UpdateStmt | ast.DeleteStmt) -> object:
+    """What RETURNING has; in a clause of its own from Postgres 18 on."""
+    return getattr(write, "returningClause", None) or getattr(write, "returningList", None)
+
+
+def _sources(select: ast.SelectStmt) -> set[str]:
+    """What stands in FROM itself, joins included, subqueries not."""
+    found: set[str] = set()
+    waiting: list[object] = list(select.fromClause or ())
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, ast.JoinExpr):
+            waiting += [item.larg, item.rarg]
+        elif isinstance(item, ast.RangeVar):
+            found.add(item.relname)
+    return found
+
+
+def _calls(node: object, functions: frozenset[str]) -> bool:
+    found = [name for item in _below(node) for name in _called(item)]
+    return not functions.isdisjoint(found)
+
+
+def _called(node: ast.Node) -> Iterator[str]:
+    if isinstance(node, ast.FuncCall):
+        yield node.funcname[-1].sval
+    if isinstance(node, ast.SQLValueFunction):
+        yield "now"  # CURRENT_TIMESTAMP and its like
+
+
+def _below(node: object) -> Iterator[ast.Node]:
+    """A node, or those of a list, and all below."""
+    if isinstance(node, tuple | list):
+        for item in node:
+            yield from _below(item)
+    elif isinstance(node, ast.Node):
+        yield node
+        for name in node.__slots__:
+            yield from _below(getattr(node, name, None))
