@@ -37,7 +37,7 @@ from .store.event_types import EventTypes
 from .store.group_commit import GroupLimits
 from .store.hints import HintListener, Hints
 from .store.migrate import check_schema
-from .store.partitions import ensure_partitions, ensure_partitions_at_start
+from .store.partitions import ensure_partitions_at_start
 from .store.poolers import check_sessions
 from .store.publisher import Publisher
 from .store.server_checks import durability_warnings
@@ -200,7 +200,7 @@ class App:
         await self._tail.close_connection()
 
     async def _make_partitions(self) -> None:
-        await ensure_partitions(self.database)
+        await ensure_partitions_at_start(self.database)
 
     async def _watch_health(self) -> None:
         """SERVING exactly while the lease is renewed, which takes the database."""

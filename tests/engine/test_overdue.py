@@ -188,3 +188,17 @@ async def test_each_process_ends_what_is_in_its_own_shards(
         await watch.until_ended(8)
     assert sum(counts) == 8
     assert postgres.rows("SELECT count(*) FROM deliveries") == [(0,)]
+
+
+async def test_nothing_expires_by_a_clock_that_jumped_ahead(
+    services: ServiceFactory, receiver: Receiver, past: Past, postgres: TestPostgres
+) -> None:
+    service = await services.start()
+    day = await past.day(40)
+    webhook = await paused_webhook(service, receiver.url())
+    past.delivery(webhook.webhook_id, past.event(day), day)
+    postgres.rows("UPDATE believed_time SET at = at - interval '40 days'")  # the same as 40 days more of now()
+    assert await service.app.engine.overdue.look() == 0
+    await service.app.engine.janitor.drop_partitions()
+    assert past.has(day) == ["events", "attempts"]
+    assert len(postgres.rows("SELECT * FROM deliveries")) == 1

@@ -17,6 +17,7 @@ from .database import DatabaseServer
 from .harness import run_round
 from .scenario import Scenario
 from .scenarios import BY_NAME, SCENARIOS
+from .stepped import SteppedServer
 
 _VIOLATIONS_SHOWN = 10
 _HEAD = (
@@ -30,17 +31,20 @@ def main() -> int:
     arguments = _arguments()
     chosen = [BY_NAME[name] for name in arguments.scenario] or SCENARIOS
     reports: dict[str, list[Report]] = {}
-    server = DatabaseServer()
-    server.start()
+    servers: dict[bool, DatabaseServer] = {}
     try:
         for number in range(arguments.rounds):
             for scenario in chosen:
                 seed = secrets.randbelow(2**32) if arguments.seed is None else arguments.seed + number
                 seconds = arguments.seconds or scenario.short_seconds
-                report = _round(scenario, server, seed, seconds)
+                if scenario.stepped not in servers:
+                    servers[scenario.stepped] = SteppedServer() if scenario.stepped else DatabaseServer()
+                    servers[scenario.stepped].start()
+                report = _round(scenario, servers[scenario.stepped], seed, seconds)
                 reports.setdefault(scenario.name, []).append(report)
     finally:
-        server.stop()
+        for server in servers.values():
+            server.stop()
     say("\n" + table(reports))
     if arguments.json is not None:
         plain = {name: [asdict(report) for report in rows] for name, rows in reports.items()}

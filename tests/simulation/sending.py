@@ -120,11 +120,11 @@ class Sending:
             outage.held_until = max(outage.held_until, now + sent.retry_after)
 
     def webhook_changed(self, webhook: Webhook) -> None:
-        """Whoever turns a webhook on again begins with its breaker closed."""
+        """Whoever turns a webhook on again begins with nothing known of its receiver."""
         changes = self._course.history[webhook.webhook_id]
         changes.append((self._loop.now, webhook))
         if len(changes) > 1 and changes[-2][1].status in OFF:
             for process in self._course.processes:
                 for key in process.outages:
                     if key[0] == webhook.webhook_id:
-                        process.outages[key] = Outage(held_until=process.outages[key].held_until)
+                        process.outages[key] = Outage()  # holds too, as REOPEN says

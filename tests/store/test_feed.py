@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.support.past import Past
 from tests.support.postgres import TestPostgres
 from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import CursorExpired, FailedPrecondition
@@ -187,3 +188,45 @@ async def test_every_subscriber_hears_that_the_server_stops(database: Database, 
         assert subscription.closed
     async with tail.subscribe() as late:
         assert late.closed
+
+
+# --- a clock that stepped ---------------------------------------------------------------------------------------------
+
+_DAY = 86_400.0
+
+
+@pytest.mark.parametrize("back_days", [1, 5], ids=["a day", "further than rows may become visible late"])
+async def test_the_tail_skips_nothing_when_the_clock_was_set_back(
+    tail: Tail, written: Log, past: Past, back_days: int
+) -> None:
+    """Rows that are older than those before them; then the clock is set right again."""
+    await past.day(back_days)
+    async with tail.subscribe() as subscription:
+        written.write(3)
+        assert keys(await subscription.take(10)) == [(3, 1)]
+        tail.clock_stepped()
+        written.write(3, 3, age=back_days * _DAY)
+        told = keys(await subscription.take(10))
+        tail.clock_stepped()
+        written.write(3)
+        while len(told) < 3:
+            told += keys(await subscription.take(10))
+        assert told == [(3, 2), (3, 3), (3, 4)]
+
+
+async def test_rows_that_are_too_old_to_be_expected_leave_no_hole(database: Database, written: Log, past: Past) -> None:
+    """The clock was set back and set right again before anybody noticed."""
+    await past.day(5)
+    written.write(3, age=0)
+    written.write(3, age=5 * _DAY)
+    written.write(3, age=0)
+    since = datetime.now(UTC) - timedelta(days=2)
+    assert keys(await feed.read(database, START, NO_END, since)) == [(3, 1), (3, 2), (3, 3)]
+
+
+async def test_the_position_of_a_time_misses_no_row_of_a_later_day(database: Database, written: Log) -> None:
+    """The clock was a day ahead for a row; a bisection that believes that time grows ends behind it."""
+    for age in (3600, -_DAY, 1800, 900):
+        written.write(3, age=age)
+    position = await feed.position_at(database, datetime.now(UTC) - timedelta(seconds=1000))
+    assert position[3] == 1

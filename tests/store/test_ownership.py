@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -10,6 +11,7 @@ from tests.support.postgres import TestPostgres
 from tests.support.store import new_worker
 from webhook_grpc.store import ownership
 from webhook_grpc.store.db import Database, LoopConnection
+from webhook_grpc.store.ownership import Free, Live
 
 pytestmark = pytest.mark.fast
 
@@ -87,3 +89,74 @@ async def test_a_process_that_lost_a_shard_cannot_release_it(
     await ownership.take(connection, second, 64)
     await ownership.release(connection, first, shards)
     assert len(await ownership.owned_epochs(connection, second)) == 64
+
+
+# --- when the database's clock has stepped back ----------------------------------------------------------------------
+
+AHEAD = "UPDATE workers SET lease_until = now() + interval '1 hour' WHERE worker_id = %s"
+
+
+async def test_a_lease_that_ends_later_than_it_can_is_not_counted_on(
+    connection: LoopConnection, postgres: TestPostgres
+) -> None:
+    dead, alive = new_worker(), new_worker()
+    await ownership.register(connection, dead, 4)
+    await ownership.take(connection, dead, 64)
+    postgres.rows(AHEAD, [dead])
+    await ownership.register(connection, alive, 4)
+    assert await ownership.count_live(connection) == Live(1, 4)
+    assert await ownership.count_free(connection) == Free(64, 64)
+    assert len(await ownership.take(connection, alive, 64)) == 64
+
+
+async def test_each_lease_is_judged_by_its_own_length(connection: LoopConnection, postgres: TestPostgres) -> None:
+    """A process may have a lease of a second beside one that has a lease of a minute."""
+    for seconds in (1, 60):
+        await ownership.register(connection, new_worker(), seconds)
+    assert await ownership.count_live(connection) == Live(2, 60)
+    postgres.rows("UPDATE workers SET lease_until = now() + interval '3 seconds'")
+    assert await ownership.count_live(connection) == Live(1, 60)
+
+
+async def test_a_process_of_the_version_before_has_the_longest_lease_that_there_is(
+    connection: LoopConnection, postgres: TestPostgres
+) -> None:
+    insert = "INSERT INTO workers (worker_id, lease_until) VALUES (%s, now() + interval '1 minute')"
+    postgres.rows(insert, [new_worker()])
+    assert await ownership.count_live(connection) == Live(1, 60)
+    postgres.rows("UPDATE workers SET lease_until = now() + interval '3 minutes'")
+    assert await ownership.count_live(connection) == Live(0, 0)
+
+
+async def test_a_process_that_is_alive_renews_its_lease_and_keeps_its_shards(
+    connection: LoopConnection, postgres: TestPostgres
+) -> None:
+    worker, other = new_worker(), new_worker()
+    await ownership.register(connection, worker, 4)
+    await ownership.register(connection, other, 4)
+    await ownership.take(connection, worker, 64)
+    postgres.rows(AHEAD, [worker])
+    [(now,)] = postgres.rows("SELECT now()")
+    renewed_at = await ownership.renew(connection, worker, 4)
+    assert renewed_at is not None
+    assert renewed_at - now < timedelta(minutes=1)
+    assert await ownership.take(connection, other, 64) == {}
+
+
+async def test_what_a_clock_that_was_far_ahead_has_left_is_forgotten(
+    connection: LoopConnection, postgres: TestPostgres
+) -> None:
+    await ownership.register(connection, new_worker(), 4)
+    postgres.rows("UPDATE workers SET lease_until = now() + interval '25 hours'")
+    await ownership.forget_dead(connection)
+    assert postgres.rows("SELECT * FROM workers") == []
+
+
+async def test_a_shard_was_never_abandoned_later_than_now(connection: LoopConnection, postgres: TestPostgres) -> None:
+    """Else every delivery would be marked before it is sent, for as long as the clock has stepped back by."""
+    worker = new_worker()
+    postgres.rows("UPDATE shards SET abandoned_at = now() + interval '1 day'")
+    await ownership.register(connection, worker, 4)
+    taken = await ownership.take(connection, worker, 64)
+    [(now,)] = postgres.rows("SELECT now()")
+    assert all(owned.abandoned_at is not None and owned.abandoned_at <= now for owned in taken.values())

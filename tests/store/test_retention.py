@@ -21,10 +21,12 @@ from tests.support.store import (
     publish,
     succeeded,
 )
+from webhook_grpc.domain.clock import DOUBT_SECONDS_MAX
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.engine.janitor import Janitor
 from webhook_grpc.store import feed, ownership, retention
+from webhook_grpc.store.clock import look_at_clock
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.partitions import day_of, partition_name
 from webhook_grpc.store.settlement import settle
@@ -338,3 +340,35 @@ async def test_whether_anything_is_undelivered_is_asked_of_the_whole_outbox(
     assert await drop_both(database) == []
     postgres.rows("DELETE FROM deliveries")
     assert len(await drop_both(database)) == 2
+
+
+# --- a clock that is implausible ------------------------------------------------------------------------------------
+
+JUMP = "UPDATE believed_time SET at = at - interval '40 days'"  # the same as 40 days more of now()
+
+
+async def test_a_clock_that_jumped_ahead_drops_no_day_and_no_key(
+    database: Database, connection: LoopConnection, past: Past, postgres: TestPostgres
+) -> None:
+    day = await past.day(35)
+    await publish(connection, new_event(request_id="kept"))
+    postgres.rows("UPDATE idempotency_keys SET created_at = created_at - interval '35 days'")
+    postgres.rows(JUMP)
+    assert await drop_both(database) == []
+    assert await retention.delete_keys(database, hours=168) == 0
+    await look_at_clock(database, 60)
+    assert await drop_both(database) == []
+    assert past.has(day) == BOTH
+
+
+async def test_what_the_service_was_off_for_is_dropped_when_it_has_run_for_a_day(
+    database: Database, past: Past, postgres: TestPostgres
+) -> None:
+    day = await past.day(35)
+    postgres.rows(JUMP)
+    before, after = await look_at_clock(database, 60)
+    assert (before.is_doubted, after.is_doubted) == (False, True)
+    before, after = await look_at_clock(database, DOUBT_SECONDS_MAX)
+    assert (before.is_doubted, after.is_doubted) == (True, False)
+    await drop_both(database)
+    assert past.has(day) == []

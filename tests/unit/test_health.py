@@ -694,3 +694,18 @@ def test_what_was_saved_is_saved_again_by_the_next_owner(
         assert again.slowdown.seconds == pytest.approx(saved.slowdown.seconds, abs=1e-6)
         assert (again.slowdown.rate, again.slowdown.ceiling) == (saved.slowdown.rate, saved.slowdown.ceiling)
     assert other.is_ill(there) is flow.is_ill(now)
+
+
+def test_what_was_saved_by_a_clock_that_was_ahead_lasts_no_longer_than_it_can() -> None:
+    """Else nothing is sent to a webhook for as long as the clock has stepped back by."""
+    flow, policy = Flow(FlowPolicy(), NOW), FlowPolicy()
+    flow.restore(
+        SavedHealth(BreakerState.OPEN, DAY, 3, -DAY, 5, 0, None, hold_seconds=DAY, slowdown=Slowdown(DAY, 1.0, 2.0)),
+        NOW,
+    )
+    saved = flow.save(NOW)
+    assert saved.probe_in_seconds == policy.breaker.probe_seconds_max
+    assert saved.hold_seconds == policy.hold_seconds_max
+    assert saved.failing_seconds == 0
+    assert saved.slowdown is not None
+    assert saved.slowdown.seconds <= policy.throttle_seconds

@@ -262,17 +262,18 @@ class Flow:
     def restore(self, saved: SavedHealth, now: float) -> None:
         """Goes on from what the last owner has saved.
 
-        Nothing lasts longer than it can: the database's clock, by which it was saved, may have stepped back since.
+        Nothing lasts longer than it can, and nothing began later than now: the database's clock, by which it was saved,
+        may have stepped back since.
         """
         policy = self.policy
         self.breaker.state = saved.breaker
         self.breaker.probe_at = now + min(saved.probe_in_seconds, policy.breaker.probe_seconds_max)
         self.breaker.probe_count = saved.probe_count
         self.record = FailureRecord(
-            failing_since=None if saved.failing_seconds is None else now - saved.failing_seconds,
+            failing_since=None if saved.failing_seconds is None else now - max(0.0, saved.failing_seconds),
             failure_count=saved.failure_count,
             blocked_count=saved.blocked_count,
-            blocked_at=None if saved.blocked_seconds is None else now - saved.blocked_seconds,
+            blocked_at=None if saved.blocked_seconds is None else now - max(0.0, saved.blocked_seconds),
         )
         if saved.hold_seconds > 0:
             self.hold(min(saved.hold_seconds, policy.hold_seconds_max), now)

@@ -13,13 +13,15 @@ from uuid import UUID
 from ..domain.breaker import BreakerState
 from ..domain.health import SavedHealth
 from ..domain.throttle import Slowdown
+from .clock import BELIEVED_NOW
 from .db import LoopConnection
 
-LOAD: Final = """
+# How long a webhook has been failing may switch it off, so that goes by the believed time.
+LOAD: Final = f"""
 SELECT webhook_id, breaker,
     greatest(0, coalesce(extract(epoch FROM probe_at - now()), 0))::double precision, probe_count,
-    extract(epoch FROM now() - failing_since)::double precision, failure_count, blocked_count,
-    extract(epoch FROM now() - blocked_at)::double precision,
+    extract(epoch FROM {BELIEVED_NOW} - failing_since)::double precision, failure_count, blocked_count,
+    extract(epoch FROM {BELIEVED_NOW} - blocked_at)::double precision,
     greatest(0, coalesce(extract(epoch FROM hold_until - now()), 0))::double precision,
     CASE WHEN throttled_until > now() THEN extract(epoch FROM throttled_until - now())::double precision END,
     throttle_rate, throttle_ceiling

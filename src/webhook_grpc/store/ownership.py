@@ -143,8 +143,8 @@ class Free:
 
 async def register(connection: LoopConnection, worker: UUID, ttl_seconds: float) -> datetime:
     """Enters a new worker id and returns the database's time."""
-    row = {"worker": worker, "ttl": ttl_seconds, "version": program_version()}
-    [(lease_until,)] = await connection.rows(REGISTER, row)
+    parameters = {"worker": worker, "ttl": ttl_seconds, "version": program_version()}
+    [(lease_until,)] = await connection.rows(REGISTER, parameters)
     return lease_until - timedelta(seconds=ttl_seconds)
 
 

@@ -1,0 +1,108 @@
+"""Who takes what: when the clock has stepped, and when something belongs to nobody."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from types import SimpleNamespace
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.postgres import TestPostgres
+from tests.support.store import new_worker, options
+from webhook_grpc.engine import ownership
+from webhook_grpc.engine.ownership import Ownership
+from webhook_grpc.store.clock import DatabaseClock
+
+LEASE_SECONDS = 60.0
+BEAT_SECONDS = LEASE_SECONDS / ownership.RENEWALS_PER_LEASE
+PHANTOM = "INSERT INTO workers (worker_id, lease_until, lease_seconds) VALUES (%s, now() + interval '1 minute', 60)"
+STEP_BACK = "UPDATE workers SET lease_until = lease_until + interval '1 hour'"  # the same as an hour less of now()
+TAKEN = "shards belong to nobody and nobody takes them: taken beyond the share of this process"
+
+
+@pytest.fixture
+def monotonic(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The monotonic clock of this machine, as the ownership sees it."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(ownership, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+@pytest.fixture
+async def owner(database_url: str, monotonic: SimpleNamespace) -> AsyncGenerator[Ownership]:
+    del monotonic
+    owner = Ownership(options(database_url), DatabaseClock(), LEASE_SECONDS)
+    owner.is_idle = lambda _: True
+    yield owner
+    await owner.leave()
+
+
+async def test_shards_that_nobody_takes_are_taken_beyond_the_share_after_two_beats_and_not_before(
+    owner: Ownership, postgres: TestPostgres, monotonic: SimpleNamespace
+) -> None:
+    """A row that counts as a process, and takes nothing."""
+    postgres.rows(PHANTOM, [new_worker()])
+    with capture_logs() as logs:
+        await owner.beat()
+        await owner.beat()
+        monotonic.now += 1.9 * BEAT_SECONDS
+        await owner.beat()
+        assert len(owner.owned) == 32
+        assert [line for line in logs if line["event"] == TAKEN] == []
+        monotonic.now += 0.2 * BEAT_SECONDS
+        await owner.beat()
+    assert len(owner.owned) == 64
+    [warning] = [line for line in logs if line["event"] == TAKEN]
+    assert (warning["count"], warning["live_count"]) == (32, 2)
+
+
+async def test_what_was_taken_beyond_the_share_is_given_to_a_process_that_comes(
+    owner: Ownership, postgres: TestPostgres, monotonic: SimpleNamespace
+) -> None:
+    await test_shards_that_nobody_takes_are_taken_beyond_the_share_after_two_beats_and_not_before(
+        owner, postgres, monotonic
+    )
+    await owner.beat()
+    assert len(owner.owned) == 64, "it does not give back what nobody takes"
+    postgres.rows(PHANTOM, [new_worker()])
+    await owner.beat()
+    assert len(owner.owned) == 22
+
+
+async def test_nobody_is_robbed_in_the_moment_in_which_the_clock_steps_back(
+    owner: Ownership, database_url: str, postgres: TestPostgres, monotonic: SimpleNamespace
+) -> None:
+    other = Ownership(options(database_url), DatabaseClock(), LEASE_SECONDS)
+    other.is_idle = lambda _: True
+    for _ in range(2):
+        await owner.beat()
+        await other.beat()
+    assert (len(owner.owned), len(other.owned)) == (32, 32)
+    epochs = other.epochs()
+
+    postgres.rows(STEP_BACK)
+    owner.clock_stepped()  # the first to renew notices it
+    await owner.beat()
+    await other.beat()
+    monotonic.now += 3 * BEAT_SECONDS
+    await owner.beat()
+
+    assert other.epochs() == epochs
+    assert (len(owner.owned), len(other.owned)) == (32, 32)
+    await other.leave()
+
+
+async def test_the_shards_of_one_that_died_are_taken_two_beats_after_the_clock_stepped_back(
+    owner: Ownership, postgres: TestPostgres, monotonic: SimpleNamespace
+) -> None:
+    dead = new_worker()
+    postgres.rows(PHANTOM, [dead])
+    postgres.rows("UPDATE shards SET owner = %s", [dead])
+    postgres.rows(STEP_BACK)
+    owner.clock_stepped()
+    await owner.beat()
+    assert owner.owned == {}
+    monotonic.now += 2 * BEAT_SECONDS
+    await owner.beat()
+    assert len(owner.owned) == 64

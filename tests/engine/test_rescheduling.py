@@ -1,0 +1,136 @@
+"""What was scheduled while the database's clock was ahead is brought back to its delay when it has stepped back."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from webhook.v1 import delivery_pb2, service_pb2
+
+from tests.support.past import Past
+from tests.support.postgres import TestPostgres
+from tests.support.receiver import Receiver, answer
+from tests.support.service import CUSTOMER, Service, ServiceFactory
+from webhook_grpc.domain.ids import parse_event_id, shard_of
+from webhook_grpc.engine import rescheduling
+
+pytestmark = pytest.mark.usefixtures("looks_by_hand")
+
+SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
+PENDING = delivery_pb2.DELIVERY_STATUS_PENDING
+# What stepping the clock back by a day does to everything that was written before.
+A_DAY_AHEAD = (
+    "UPDATE deliveries SET due_at = due_at + interval '1 day'",
+    "UPDATE events SET created_at = created_at + interval '1 day'",
+    """
+    UPDATE attempts SET created_at = created_at + interval '1 day', next_due_at = next_due_at + interval '1 day',
+        event_created_at = event_created_at + interval '1 day'
+    """,
+)
+DUE_IN = "SELECT extract(epoch FROM due_at - now())::float8, attempt FROM deliveries"
+NEXT = "SELECT next_due_at, attempt_count, outcome FROM attempts ORDER BY seq DESC LIMIT 1"
+
+
+@pytest.fixture
+def looks_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the look that something gave a reason for, and none some seconds after it."""
+    monkeypatch.setattr(rescheduling, "_LOOKS_AFTER_SECONDS", (0.0,))
+
+
+async def paused_with_one(service: Service, url: str) -> tuple[int, UUID]:
+    """A paused webhook with a delivery that waits in the table."""
+    webhook = await service.create_webhook(url)
+    await service.stub.PauseWebhook(
+        service_pb2.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
+    )
+    published = await service.publish()
+    event_id = parse_event_id(published.event_id)
+    assert event_id is not None
+    return webhook.webhook_id, event_id
+
+
+async def failed_once(service: Service) -> None:
+    """Publishes an event and returns when its delivery waits in the table for a retry, and is held no more."""
+    async with service.watching() as watch:
+        await service.publish()
+        await watch.until(lambda told: len(told) > 0 and told[-1].attempt_count == 1)
+    await service.app.engine._settler.drained()  # pyright: ignore[reportPrivateUsage]
+
+
+async def test_a_delivery_that_was_published_by_a_clock_a_day_ahead_is_sent_now(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await services.start()
+    webhook_id, _ = await paused_with_one(service, receiver.url())
+    for statement in A_DAY_AHEAD:
+        postgres.rows(statement)
+    async with service.watching() as watch:
+        assert await service.app.engine.rescheduling.look(shard_of(webhook_id)) == 1
+        [(due_in_seconds, _)] = postgres.rows(DUE_IN)
+        assert due_in_seconds <= 0
+        await service.stub.ResumeWebhook(service_pb2.ResumeWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id))
+        [ended] = await watch.until_ended()
+    assert ended.status == SUCCEEDED
+    assert ended.attempt_count == 1
+    assert await service.app.engine.rescheduling.look(shard_of(webhook_id)) == 0
+
+
+async def test_a_retry_that_was_scheduled_by_a_clock_a_day_ahead_has_its_delay_again(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await services.start(retry_delays_seconds=(600.0,))
+    webhook = await service.create_webhook(receiver.on("/down", answer(500)))
+    await failed_once(service)
+    for statement in A_DAY_AHEAD:
+        postgres.rows(statement)
+    assert await service.app.engine.rescheduling.look(shard_of(webhook.webhook_id)) == 1
+    [(due_in_seconds, attempt)] = postgres.rows(DUE_IN)
+    assert 0 < due_in_seconds < 1000
+    assert attempt == 1
+    [(next_due_at, attempt_count, outcome)] = postgres.rows(NEXT)
+    assert (attempt_count, outcome) == (1, None), "no attempt was made"
+    [(due_at,)] = postgres.rows("SELECT due_at FROM deliveries")
+    assert due_at == next_due_at, "every other statement finds the row by this"
+
+
+async def test_what_was_scheduled_by_the_clock_of_now_is_left_alone(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await services.start(retry_delays_seconds=(600.0,))
+    webhook = await service.create_webhook(receiver.on("/down", answer(500)))
+    await failed_once(service)
+    before = postgres.rows("SELECT * FROM deliveries")
+    assert await service.app.engine.rescheduling.look(shard_of(webhook.webhook_id)) == 0
+    assert postgres.rows("SELECT * FROM deliveries") == before
+
+
+async def test_it_is_looked_for_when_shards_are_gained_and_when_the_clock_has_stepped(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await services.start()
+    webhook_id, _ = await paused_with_one(service, receiver.url())
+    for statement in A_DAY_AHEAD:
+        postgres.rows(statement)
+    async with service.watching() as watch:
+        clock = service.app._clock  # pyright: ignore[reportPrivateUsage] - does what a beat does when now() has stepped
+        at = time.monotonic()
+        clock.observe(clock.now() - timedelta(days=1), at, at)
+        [delivery, *_] = await watch.until(lambda told: len(told) > 0)
+    assert (delivery.webhook_id, delivery.status) == (webhook_id, PENDING)
+
+
+@pytest.mark.usefixtures("past")
+async def test_publishing_makes_the_partition_of_a_day_that_has_none(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, past: Past
+) -> None:
+    """As when the database's clock jumps by more days than partitions are made ahead."""
+    service = await services.start()
+    await service.create_webhook(receiver.url())
+    [(name,)] = postgres.rows("SELECT 'events_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')")
+    postgres.rows(f"DROP TABLE {name}")  # pyright: ignore[reportArgumentType] # type: ignore[arg-type]
+    try:
+        assert (await service.publish()).event_id
+    finally:
+        await past.restore()
