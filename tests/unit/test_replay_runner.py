@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from tests.support import store
 from webhook_grpc.domain.replay import ReplaySpec, ReplayStatus
 from webhook_grpc.engine import replays as engine
 from webhook_grpc.engine.replays import Replays
@@ -31,7 +32,7 @@ class Looks:
         self.with_turns = {LIVELY}
         self.spec = ReplaySpec(42, (), (), (), include_undelivered=True, start_time=_DAY, end_time=_DAY)
         ownership: Any = SimpleNamespace(sendable=frozenset({0}))
-        options: Any = None  # nothing is connected
+        options = store.options("")  # nothing is connected
         self.replays = Replays(options, ownership, POLL_SECONDS, 100)
         monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(replaying, "unsettled", self._unsettled)

@@ -81,18 +81,22 @@ ORDER BY i.ord
 STORED: Final = """
 SELECT i.ord, e.event_id, e.created_at, (
     SELECT count(*) FROM webhooks w
-    WHERE w.customer_id = e.customer_id AND (
-        EXISTS (
-            SELECT 1 FROM deliveries d
+    WHERE w.customer_id = e.customer_id AND coalesce(
+        (
+            SELECT true FROM deliveries d
             WHERE d.shard = w.shard AND d.webhook_id = w.id AND d.due_at = e.created_at AND d.event_id = e.event_id
-        ) OR EXISTS (
-            SELECT 1 FROM attempts a
+        ),
+        (
+            SELECT true FROM attempts a
             WHERE a.webhook_id = w.id AND a.event_created_at = e.created_at AND a.event_id = e.event_id
+            LIMIT 1
         )
     )
 )
 FROM unnest(%(event_id)b::uuid[]) WITH ORDINALITY AS i(event_id, ord)
-JOIN events e ON e.event_id = i.event_id
+CROSS JOIN LATERAL (
+    SELECT event_id, customer_id, created_at FROM events WHERE event_id = i.event_id LIMIT 1
+) e
 """
 
 # What was published under these request ids. The count is what the log and the outbox still know.
@@ -121,7 +125,6 @@ LEFT JOIN LATERAL (
     SELECT event_id, customer_id, created_at FROM events WHERE event_id = k.event_id LIMIT 1
 ) e ON true
 """
-
 
 _TAKEN: Final = "23505"  # the key of an event is taken: nobody but we ourselves can have stored it
 
