@@ -112,6 +112,7 @@ class Simulation:
                 self._loop.patched_time(),
                 mock.patch.object(psycopg.AsyncConnection, "connect", connect),
                 mock.patch("webhook_grpc.store.db.run", run),
+                mock.patch("webhook_grpc.store.liveness.is_alive", _is_alive),  # it has no socket to look at
                 mock.patch(sender + "send", send),
                 mock.patch(sender + "open", _open),
                 mock.patch(sender + "close", nothing),
@@ -178,3 +179,7 @@ class Simulation:
 
 def _open(_: object) -> None:
     pass
+
+
+def _is_alive(connection: Any) -> bool:
+    return not connection.closed

@@ -88,17 +88,17 @@ async def connect(options: DatabaseOptions, name: str) -> AsyncConnection[Row]:
         options.conninfo, **session.connection_arguments(name, options.pooling)
     )
     try:
-        await _prepare(connection, options)
+        await _prepare(connection, options, is_loop=True)
     except BaseException:
         await connection.close()
         raise
     return connection
 
 
-async def _prepare(connection: AsyncConnection[Row], options: DatabaseOptions) -> None:
+async def _prepare(connection: AsyncConnection[Row], options: DatabaseOptions, *, is_loop: bool) -> None:
     """Behind a transaction pooler nothing may be set: the next client of the session would have it."""
     if options.pooling is not Pooling.TRANSACTION:
-        await session.set_session(connection, options.statement_timeout_seconds)
+        await session.set_session(connection, options.statement_timeout_seconds, is_loop=is_loop)
 
 
 @contextlib.contextmanager
@@ -144,8 +144,8 @@ class Database:
         self._abandoned = Abandoned()
         self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
             options.conninfo,
-            kwargs=session.connection_arguments(session.POOL, options.pooling),
-            configure=functools.partial(_prepare, options=options),
+            kwargs=session.connection_arguments("pool", options.pooling),
+            configure=functools.partial(_prepare, options=options, is_loop=False),
             min_size=1,
             max_size=options.pool_size,
             timeout=options.pool_timeout_seconds,

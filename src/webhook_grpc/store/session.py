@@ -48,7 +48,6 @@ SELECT set_config('synchronous_commit',
 # A plan that a loop made for a queue of ten rows must not be used when there are a million. What this costs is time
 # for planning: docs/decisions/0019-plans.md. Lists, which the pool runs, would pay more.
 _LOOPS: Final = {"plan_cache_mode": "force_custom_plan"}
-POOL: Final = "pool"  # the name of connections that are not of a loop
 
 # Everything else that must be as said here, whatever the role, the database or the cluster says.
 REQUIRED: Final[Mapping[str, str]] = {
@@ -80,14 +79,10 @@ def connection_arguments(name: str = "", pooling: Pooling = Pooling.NONE) -> dic
         "keepalives_interval": 2,
         "keepalives_count": 3,
         "tcp_user_timeout": 10_000,
-        "application_name": _application_name(name),
+        "application_name": f"webhook-grpc {name}".strip(),
         "client_encoding": "UTF8",  # in the start packet, so that it also holds behind a pooler
         **({"prepare_threshold": None} if pooling is Pooling.TRANSACTION else {}),
     }
-
-
-def _application_name(name: str) -> str:
-    return f"webhook-grpc {name}".strip()
 
 
 def session_parameters(
@@ -107,15 +102,13 @@ def session_parameters(
     return list(settings), list(settings.values())
 
 
-async def set_session(connection: AsyncConnection[Row], statement_timeout_seconds: float | None) -> None:
+async def set_session(
+    connection: AsyncConnection[Row], statement_timeout_seconds: float | None, *, is_loop: bool
+) -> None:
     """Gives a new connection our settings. Raises psycopg.Error."""
-    info = connection.info
-    is_loop = info.get_parameters().get("application_name") != _application_name(POOL)
-    await connection.execute(
-        SET_SESSION,
-        session_parameters(info.server_version, statement_timeout_seconds, is_loop=is_loop),
-        prepare=False,
-    )
+    version = connection.info.server_version
+    parameters = session_parameters(version, statement_timeout_seconds, is_loop=is_loop)
+    await connection.execute(SET_SESSION, parameters, prepare=False)
 
 
 def set_session_sync(connection: Connection[Row], statement_timeout_seconds: float | None) -> None:
