@@ -20,7 +20,7 @@ from uuid import UUID
 import psycopg
 from psycopg import errors
 
-from webhook_grpc.store import clock, execution, hints, outbox, replaying, settlement
+from webhook_grpc.store import clock, execution, hints, outbox, replaying, session, settlement
 
 from .database.commands import Commands
 from .database.health import Health
@@ -56,12 +56,15 @@ class _Connection:
 
     world: World
     closed: bool = False
+    info: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(server_version=150_000, get_parameters=dict[str, str])
+    )
 
     async def close(self) -> None:
         self.closed = True
 
-    async def execute(self, statement: str) -> None:
-        assert statement == hints.LISTEN
+    async def execute(self, statement: str, *_: object, **__: object) -> None:
+        assert statement in {hints.LISTEN, session.SET_SESSION}
         await asyncio.sleep(self.world.latency())
 
     async def notifies(self) -> AsyncGenerator[Any]:
