@@ -12,8 +12,6 @@ import pytest
 
 from tests.support.statements import refusals, statements
 
-# To be rewritten with the leases: then this goes.
-TEMPORARY: Final = frozenset({"ownership.RENEW", "ownership.TAKE"})
 REFUSED: Final = {
     "UPDATE … SET": (
         "UPDATE webhooks SET updated_at = now() WHERE id = 1",
@@ -70,8 +68,7 @@ ALLOWED: Final = (
 
 def test_every_statement_keeps_to_the_forms_that_citus_runs() -> None:
     found = {name: refused for name, statement in statements().items() if (refused := refusals(statement))}
-    assert {name: refused for name, refused in found.items() if name not in TEMPORARY} == {}
-    assert set(found) == TEMPORARY, "these are fine now: take them off the list"
+    assert found == {}
 
 
 def test_the_statements_are_found() -> None:

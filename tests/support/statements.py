@@ -22,12 +22,17 @@ STABLE: Final = frozenset({"now", "transaction_timestamp"})
 
 
 def statements() -> dict[str, str]:
-    """The statements by `module.NAME`: constants of the store's modules that begin as one does."""
+    """The statements by `module.NAME`: constants of the store's modules that begin as one does; `_NAME` is a part."""
     found: dict[str, str] = {}
     for module_info in pkgutil.iter_modules(store.__path__):
         module = importlib.import_module(f"{store.__name__}.{module_info.name}")
         for name, value in vars(module).items():
-            if name.isupper() and isinstance(value, str) and _without_comments(value).startswith(_BEGINNINGS):
+            if (
+                name.isupper()
+                and name[0] != "_"
+                and isinstance(value, str)
+                and _without_comments(value).startswith(_BEGINNINGS)
+            ):
                 found[f"{module_info.name}.{name}"] = value
     return found
 
