@@ -26,7 +26,7 @@ test-fast: .venv/dev ## run the unit tests and a thin slice of the others: at mo
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m fast
 
 test: .venv/dev ## run all tests, every scenario in its short form
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 test-distribution: .venv/dev ## run the store's tests on the distribution's Postgres, with its own settings (JIT)
 	@$(BIN)/python -m scripts.test_distribution

@@ -23,19 +23,10 @@ def main() -> int:
     server = DistributionPostgres()
     try:
         environment = {**os.environ, "WEBHOOK_TEST_DATABASE_URL": server.url}
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-n",
-            "2",
-            "--dist",
-            "loadgroup",
-            "tests/store",
-            *ELSEWHERE,
-            *sys.argv[1:],
-        ]
-        return subprocess.run(command, env=environment, check=False).returncode
+        pytest = [sys.executable, "-m", "pytest", "-n", "3", "--dist", "loadgroup"]
+        return subprocess.run(
+            [*pytest, "tests/store", *ELSEWHERE, *sys.argv[1:]], env=environment, check=False
+        ).returncode
     finally:
         server.remove()
 

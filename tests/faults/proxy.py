@@ -9,6 +9,8 @@ import struct
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from psycopg.conninfo import conninfo_to_dict
+
 from tests.support import pace
 
 _CHUNK_BYTES = 65_536
@@ -45,9 +47,9 @@ class Link:
 
 @dataclass
 class Proxy:
-    """Listens on a free port of 127.0.0.1 and forwards to a Unix socket."""
+    """Listens on a free port of 127.0.0.1 and forwards to a server: to a Unix socket, or to host:port."""
 
-    socket_path: str
+    address: str
     latency_seconds: float = 0.05
     port: int = 0
     toxic: Toxic = Toxic.NONE
@@ -57,6 +59,13 @@ class Proxy:
     _server: asyncio.Server | None = None
     _lose_on: bytes | None = None  # connections that run this
     _lost: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    def before(cls, url: str) -> Proxy:
+        """Returns a proxy before the server of a connection string."""
+        parts = conninfo_to_dict(url)
+        host, port = str(parts["host"]), parts.get("port") or 5432
+        return cls(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else f"{host}:{port}")
 
     async def start(self) -> None:
         """Listens."""
@@ -98,12 +107,18 @@ class Proxy:
                 await self._lost.wait()
         self._lose_on = None
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self.address.startswith("/"):
+            return await asyncio.open_unix_connection(self.address)
+        host, _, port = self.address.rpartition(":")
+        return await asyncio.open_connection(host, int(port))
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.toxic is Toxic.REFUSE:
             writer.transport.abort()
             return
         with contextlib.suppress(OSError):
-            server_reader, server_writer = await asyncio.open_unix_connection(self.socket_path)
+            server_reader, server_writer = await self._connect()
             link = Link(writer, server_writer)
             self._links.add(link)
             tasks = [

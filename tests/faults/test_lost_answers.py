@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 
 from tests.support import pace
 from tests.support.postgres import TestPostgres
@@ -28,8 +27,7 @@ async def test_a_thousand_events_without_a_request_id_are_each_stored_and_delive
     receiver: Receiver, database_url: str, postgres: TestPostgres, data_dir: Path
 ) -> None:
     """While the answers of publishing statements are thrown away, one for every few acknowledgements."""
-    parts = conninfo_to_dict(database_url)
-    proxy = Proxy(f"{parts['host']}/.s.PGSQL.{parts.get('port') or 5432}")
+    proxy = Proxy.before(database_url)
     await proxy.start()
     services = ServiceFactory(through(database_url, proxy.port), data_dir)
     acknowledged: list[str] = []

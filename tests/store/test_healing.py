@@ -8,7 +8,7 @@ from typing import Any, LiteralString
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
 from tests.faults.proxy import Proxy, Toxic
@@ -34,8 +34,7 @@ SHORT_SECONDS = 0.5
 
 @pytest.fixture
 async def proxy(postgres: TestPostgres) -> AsyncGenerator[Proxy]:
-    parts = conninfo_to_dict(postgres.url)
-    proxy = Proxy(f"{parts['host']}/.s.PGSQL.{parts.get('port') or 5432}")
+    proxy = Proxy.before(postgres.url)
     await proxy.start()
     yield proxy
     await proxy.stop()

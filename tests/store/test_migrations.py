@@ -69,9 +69,15 @@ async def test_two_migrators_at_once_apply_each_migration_once(fresh_url: str) -
     check_schema(fresh_url)
 
 
+ADVISORY_LOCKS: LiteralString = """
+SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+WHERE l.locktype = 'advisory' AND d.datname = current_database()
+"""
+
+
 def test_no_lock_is_left_behind(fresh_url: str) -> None:
     migrate(fresh_url)
-    assert query(fresh_url, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
+    assert query(fresh_url, ADVISORY_LOCKS) == [(0,)]
 
 
 def test_neither_the_names_of_user_and_host_nor_a_name_server_are_needed(

@@ -27,14 +27,13 @@ def statements() -> dict[str, str]:
     for module_info in pkgutil.iter_modules(store.__path__):
         module = importlib.import_module(f"{store.__name__}.{module_info.name}")
         for name, value in vars(module).items():
-            if (
-                name.isupper()
-                and name[0] != "_"
-                and isinstance(value, str)
-                and _without_comments(value).startswith(_BEGINNINGS)
-            ):
+            if name.isupper() and name[0] != "_" and _is_statement(value):
                 found[f"{module_info.name}.{name}"] = value
     return found
+
+
+def _is_statement(value: object) -> bool:
+    return isinstance(value, str) and _without_comments(value).startswith(_BEGINNINGS)
 
 
 def refusals(statement: str) -> set[str]:
