@@ -26,7 +26,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 DIRECTORY: Final = ROOT / ".test-long"
 
 FAULT_ROUNDS: Final = 5
-FAULT_SECONDS: Final = 15
+FAULT_SECONDS: Final = 30
 SIMULATION_PARTS: Final = 10
 SEEDS_PER_PART: Final = 200
 MODEL_EXAMPLES: Final = 2000
@@ -73,7 +73,13 @@ def parts() -> list[Part]:
     ]
     rounds = ("--rounds", str(FAULT_ROUNDS), "--seconds", str(FAULT_SECONDS), "--seed", "{seed}")
     return [
-        Part("suite", (*pytest, "-n", "2", "--dist", "loadgroup")),
+        Part("suite", (*pytest, "-n", "3", "--dist", "loadgroup")),
+        Part("distribution", ("-m", "scripts.test_distribution")),
+        Part(
+            "old data",
+            (*pytest, "-n", "0", "tests/field/test_old_data.py"),
+            {"WEBHOOK_TEST_OLD_DATA_SCALE": "1"},  # ten million attempts, about 20 GB
+        ),
         Part(
             "store model",
             (*pytest, "-n", "0", "tests/simulation/test_store_model.py"),

@@ -77,9 +77,8 @@ FULL JOIN (
 ORDER BY i.ord
 """
 
-# What is stored of these events. The count is what the log and the outbox still know.
-STORED: Final = """
-SELECT i.ord, e.event_id, e.created_at, (
+# To how many webhooks an event `e` went, as far as the log and the outbox still know.
+_DELIVERY_COUNT: Final = """(
     SELECT count(*) FROM webhooks w
     WHERE w.customer_id = e.customer_id AND coalesce(
         (
@@ -92,29 +91,20 @@ SELECT i.ord, e.event_id, e.created_at, (
             LIMIT 1
         )
     )
-)
+)"""
+
+# What is stored of these events.
+STORED: Final = f"""
+SELECT i.ord, e.event_id, e.created_at, {_DELIVERY_COUNT}
 FROM unnest(%(event_id)b::uuid[]) WITH ORDINALITY AS i(event_id, ord)
 CROSS JOIN LATERAL (
     SELECT event_id, customer_id, created_at FROM events WHERE event_id = i.event_id LIMIT 1
 ) e
 """
 
-# What was published under these request ids. The count is what the log and the outbox still know.
-PUBLISHED_BEFORE: Final = """
-SELECT i.ord, k.event_id, k.fingerprint, coalesce(e.created_at, k.created_at), (
-    SELECT count(*) FROM webhooks w
-    WHERE w.customer_id = e.customer_id AND coalesce(
-        (
-            SELECT true FROM deliveries d
-            WHERE d.shard = w.shard AND d.webhook_id = w.id AND d.due_at = e.created_at AND d.event_id = e.event_id
-        ),
-        (
-            SELECT true FROM attempts a
-            WHERE a.webhook_id = w.id AND a.event_created_at = e.created_at AND a.event_id = e.event_id
-            LIMIT 1
-        )
-    )
-)
+# What was published under these request ids.
+PUBLISHED_BEFORE: Final = f"""
+SELECT i.ord, k.event_id, k.fingerprint, coalesce(e.created_at, k.created_at), {_DELIVERY_COUNT}
 FROM unnest(%(customer_id)b::bigint[], %(request_id)b::text[]) WITH ORDINALITY AS i(customer_id, request_id, ord)
 CROSS JOIN LATERAL (
     SELECT event_id, fingerprint, created_at FROM idempotency_keys
