@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
@@ -46,7 +46,7 @@ class GroupLimits:
     waiting_bytes: int
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # each is itself: thousands may leave at once, and are not compared
 class _Waiting(Generic[Item, Answer]):
     items: Sequence[Item]
     weight: int
@@ -60,7 +60,7 @@ class _Waiting(Generic[Item, Answer]):
 class _Queue(Generic[Item, Answer]):
     """What waits of one key."""
 
-    waiting: deque[_Waiting[Item, Answer]] = field(default_factory=deque[Any])
+    waiting: OrderedDict[_Waiting[Item, Answer], None] = field(default_factory=OrderedDict[Any, None])
     count: int = 0
     size_bytes: int = 0
 
@@ -100,7 +100,7 @@ class GroupCommit(Generic[Item, Answer]):
             raise Overloaded("BACKLOG_FULL", "too many events are waiting to be stored; retry later", 1.0)
         waiting = _Waiting[Item, Answer](items, sum(map(self._weight_of, items)), size_bytes)
         queue = self._queues.setdefault(key, _Queue[Item, Answer]())
-        queue.waiting.append(waiting)
+        queue.waiting[waiting] = None
         self._count(queue, len(items), size_bytes)
         self._arrived.set()
         try:
@@ -114,7 +114,7 @@ class GroupCommit(Generic[Item, Answer]):
         queue = self._queues.get(key)
         if queue is None or waiting not in queue.waiting:
             return  # it is in a statement
-        queue.waiting.remove(waiting)
+        del queue.waiting[waiting]
         self._count(queue, -len(waiting.items), -waiting.size_bytes)
         if not queue.waiting:
             del self._queues[key]
@@ -155,12 +155,12 @@ class GroupCommit(Generic[Item, Answer]):
         count = weight = 0
         while self._queues:
             key, queue = next(iter(self._queues.items()))
-            head = queue.waiting[0]
+            head = next(iter(queue.waiting))
             count += len(head.items)
             weight += head.weight
             if group and (count > self._size.count or weight > self._weight_max):
                 break
-            group.append(queue.waiting.popleft())
+            group.append(queue.waiting.popitem(last=False)[0])
             self._count(queue, -len(head.items), -head.size_bytes)
             del self._queues[key]  # and to the end, if there is more
             if queue.waiting:
