@@ -410,8 +410,10 @@ async def test_cut_connections_to_the_database_lose_and_double_nothing(
                     await asyncio.sleep(0.01)
 
     publishing = asyncio.create_task(publish())
-    for _ in range(8):
-        await asyncio.sleep(0.15)  # the fault's own time
+    for number in range(1, 9):
+        async with pace.timeout(20):
+            while len(event_ids) < 3 * number:
+                await asyncio.sleep(0.01)
         postgres.rows(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
