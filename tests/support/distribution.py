@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import psycopg
 import pytest
@@ -37,24 +37,25 @@ def bin_path() -> Path | None:
 def need(program: str) -> str:
     """The path of a program. Skips the test where it is missing, but fails it where CI should have installed it."""
     path = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/usr/bin")
-    return path or _missing(program)
+    return path or missing(program, ".ci/packages")
 
 
 def need_faketime() -> str:
     """The path of libfaketime, for LD_PRELOAD. Skips or fails as `need`."""
     found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-    return str(found[0]) if found else _missing("libfaketime")
+    return str(found[0]) if found else missing("libfaketime", ".ci/packages")
 
 
 def need_postgres() -> Path:
     """The folder of the distribution's Postgres programs. Skips or fails as `need`."""
-    return bin_path() or Path(_missing("postgresql"))
+    return bin_path() or missing("Debian's postgresql", ".ci/packages")
 
 
-def _missing(package: str) -> str:
+def missing(what: str, remedy: str) -> NoReturn:
+    """Skips the test for want of something; fails it where `.ci/run` should have brought that."""
     if os.environ.get("CI") == "true":
-        pytest.fail(f"{package} is missing; .ci/packages should have brought it")
-    pytest.skip(f"needs Debian's package {package}")
+        pytest.fail(f"{what} is missing, which .ci/run should have brought: {remedy}")
+    pytest.skip(f"needs {what}: {remedy}")
 
 
 class DistributionPostgres:
