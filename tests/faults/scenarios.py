@@ -52,7 +52,7 @@ async def kill_at_points(round_: Round) -> None:
         name = await round_.cluster.start(WEBHOOK_TEST_FAULT=f"{point}:{passages}")
         if point == "before_release":
             round_.cluster.running[name].process.send_signal(signal.SIGTERM)
-        died = await round_.cluster.until_dead(name, 6)
+        died = await round_.cluster.until_dead(name, 20)
         round_.died(point)
         assert died, f"{name} lives; it should have died {point} for the {passages}th time"
 
