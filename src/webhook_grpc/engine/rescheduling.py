@@ -1,9 +1,9 @@
 """Brings back to its delay what was scheduled while the database's clock was ahead.
 
 When the clock steps back, a retry that was due in five seconds is due in an hour and five seconds, and an event that
-was published then is due in an hour, for their times were written by the clock of before. The rows can be told apart:
-they were written later than now. Each is given its whole delay again, from now on, by the settler, as a new row in the
-log. What is held in memory is left alone: it is being sent, or in a queue for it.
+was published then is due in an hour, for their times were written by the clock of before. Such rows were written later
+than now, which distinguishes them. Each is given its whole delay again, from now on, by the settler, as a new row in
+the log. What is held in memory is left alone: it is being sent, or in a queue for it.
 """
 
 from __future__ import annotations

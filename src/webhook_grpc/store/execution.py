@@ -19,7 +19,7 @@ from .settlement import fence_parameters, headers_as_json
 
 # A row of the outbox is found as decision 4 says. A command that does not fit how the delivery stands does nothing: a
 # restart of what is pending, a cancellation of what has ended, a restart for a webhook that was switched off. That a
-# replay was cancelled ends only what that replay began anew. Rows are looked up by their keys and deleted by their
+# replay was cancelled ends only what that replay had restarted. Rows are looked up by their keys and deleted by their
 # places, as in SETTLE.
 EXECUTE: Final = """
 WITH own AS MATERIALIZED (

@@ -99,7 +99,7 @@ def _missing(settings: Mapping[str, _Setting], deadline_seconds: float) -> dict[
 
 
 def _is_as_needed(name: str, value: str) -> bool:
-    if name == "datestyle":  # how days and months are told apart does not matter in ISO
+    if name == "datestyle":  # the order of day and month does not matter in ISO
         return value.startswith("ISO")
     return value == REQUIRED[name]
 
