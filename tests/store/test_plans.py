@@ -18,7 +18,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from tests.support.distribution import DistributionPostgres, missing
+from tests.support.distribution import DistributionPostgres
 from tests.support.plans import Plan, explained
 from tests.support.postgres import TestPostgres
 from tests.support.store import new_event, new_event_id, options, succeeded, to_retry
@@ -259,7 +259,8 @@ def need_more_postgres(version: str) -> Path:
     """The programs of a Postgres that is neither ours nor the distribution's."""
     programs = MORE_SERVERS / "node_modules" / f"postgres-{version}" / "native" / "bin"
     if not (programs / "initdb").exists():
-        missing(f"Postgres {version}", "make more-postgres")
+        # not a failure in CI: not every registry has them
+        pytest.skip(f"needs Postgres {version}: make more-postgres")
     return programs
 
 
