@@ -75,6 +75,21 @@ async def test_what_is_over_when_it_is_loaded_is_not_loaded(
     assert (loaded[1].hold_seconds, loaded[1].slowdown) == (0, None)
 
 
+async def test_what_a_clock_that_was_ahead_saved_lasts_no_longer_than_it_was_to(
+    connection: LoopConnection, owner: UUID, postgres: TestPostgres
+) -> None:
+    await health.save(connection, owner, {1: ILL}, [])
+    postgres.rows(
+        "UPDATE webhook_health SET updated_at = updated_at + a, probe_at = probe_at + a, hold_until = hold_until + a,"
+        " throttled_until = throttled_until + a FROM (SELECT interval '10 minutes' AS a) ahead"
+    )
+    loaded = await health.load(connection, [1])
+    slowdown = loaded[1].slowdown
+    assert slowdown is not None
+    found = (loaded[1].probe_in_seconds, loaded[1].hold_seconds, slowdown.seconds)
+    assert found == pytest.approx((1800, 900, 300), abs=30)
+
+
 @pytest.mark.parametrize(
     ("saved", "is_removed"), [(HELD, True), (SLOWED, True), (ILL, False), (WELL_CLOSED, False)]
 )  # fmt: skip

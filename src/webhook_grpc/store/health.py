@@ -16,14 +16,16 @@ from ..domain.throttle import Slowdown
 from .clock import BELIEVED_NOW
 from .db import LoopConnection
 
-# How long a webhook has been failing may switch it off, so that goes by the believed time.
+# How long a webhook has been failing may switch it off, so that goes by the believed time. A row that was saved later
+# than now was saved by a clock that was ahead: what is to come is then as far away as it was when it was saved.
+_SINCE: Final = "greatest(now(), updated_at)"
 LOAD: Final = f"""
 SELECT webhook_id, breaker,
-    greatest(0, coalesce(extract(epoch FROM probe_at - now()), 0))::double precision, probe_count,
+    greatest(0, coalesce(extract(epoch FROM probe_at - {_SINCE}), 0))::double precision, probe_count,
     extract(epoch FROM {BELIEVED_NOW} - failing_since)::double precision, failure_count, blocked_count,
     extract(epoch FROM {BELIEVED_NOW} - blocked_at)::double precision,
-    greatest(0, coalesce(extract(epoch FROM hold_until - now()), 0))::double precision,
-    CASE WHEN throttled_until > now() THEN extract(epoch FROM throttled_until - now())::double precision END,
+    greatest(0, coalesce(extract(epoch FROM hold_until - {_SINCE}), 0))::double precision,
+    CASE WHEN throttled_until > {_SINCE} THEN extract(epoch FROM throttled_until - {_SINCE})::double precision END,
     throttle_rate, throttle_ceiling
 FROM webhook_health
 WHERE webhook_id = ANY(%(ids)b::bigint[])
