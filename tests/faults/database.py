@@ -159,11 +159,18 @@ def pending_rows(url: str) -> tuple[Pending, ...]:
     )
 
 
+def _is_undone(url: str) -> bool:
+    try:
+        return bool(query(url, UNDONE))
+    except psycopg.OperationalError:  # seen once: Postgres restarted by itself, its clock had been set back by 40 days
+        return True
+
+
 async def until_nothing_is_pending(url: str, seconds: float) -> bool:
     """Waits until there is neither an outbox nor a command, but not longer than this."""
     try:
         async with pace.timeout(seconds):
-            while await asyncio.to_thread(query, url, UNDONE):
+            while await asyncio.to_thread(_is_undone, url):
                 await asyncio.sleep(0.05)
     except TimeoutError:
         return False
