@@ -97,9 +97,8 @@ class DatabaseServer:
 
     def drop_database(self, url: str) -> None:
         """Drops it, whoever is connected to it."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            name = sql.Identifier(str(conninfo_to_dict(url)["dbname"]))
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+        name = sql.Identifier(str(conninfo_to_dict(url)["dbname"]))
+        query(self.url, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
 
     def stop_answering(self) -> None:
         """SIGSTOP to all of its processes: connections stay open and new ones are made, but nobody answers."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, LiteralString
@@ -13,8 +15,12 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from tests.support import pace
 from webhook_grpc.store.embedded import EmbeddedPostgres
 from webhook_grpc.store.migrate import migrate
+
+_RECOVERS = re.compile("in recovery mode|not yet accepting connections")
+_RECOVERY_SECONDS_MAX = 20
 
 TABLES = (
     "deliveries", "attempts", "events", "idempotency_keys", "webhooks", "webhook_health", "workers", "commands",
@@ -91,10 +97,22 @@ class TestPostgres:
 def query(
     url: str, statement: LiteralString | sql.Composed, params: Sequence[Any] | Mapping[str, Any] = ()
 ) -> list[tuple[Any, ...]]:
-    """Runs a statement in autocommit mode and returns its rows, if it gives any."""
-    with psycopg.connect(url, autocommit=True) as connection:
+    """Runs a statement in autocommit mode and returns its rows, if it gives any. Waits for a server that recovers."""
+    with _connected(url) as connection:
         cursor = connection.execute(statement, params or None)
         return cursor.fetchall() if cursor.description else []
+
+
+def _connected(url: str) -> psycopg.Connection[tuple[Any, ...]]:
+    """Under libfaketime Postgres sometimes restarts by itself when its clock is set back."""
+    until = time.monotonic() + pace.scaled(_RECOVERY_SECONDS_MAX)
+    while True:
+        try:
+            return psycopg.connect(url, autocommit=True)
+        except psycopg.OperationalError as error:
+            if not _RECOVERS.search(str(error)) or time.monotonic() > until:
+                raise
+        time.sleep(0.05)
 
 
 def dump(url: str) -> str:
