@@ -70,7 +70,7 @@ class DatabaseServer:
         self._control("-m", "immediate", "stop")
 
     def stop_fast(self) -> None:
-        """Stops it as for a restart: a checkpoint, and connections are told of it."""
+        """Stops it as for a restart: a checkpoint, and each connection gets a last message."""
         self._control("-m", "fast", "stop")
 
     def start_again(self) -> None:

@@ -29,7 +29,7 @@ async def test_the_service_keeps_its_promises_when(scenario: Scenario, stepped_s
 
 
 async def keeps_its_promises(scenario: Scenario, server: DatabaseServer) -> None:
-    """Runs a round with a seed that a failure tells."""
+    """Runs a round with a seed that a failure reports."""
     seed = secrets.randbelow(2**32)
     report = await run_round(scenario, server, seed, scenario.short_seconds)
     shown = "\n".join(map(str, report.violations[:20]))

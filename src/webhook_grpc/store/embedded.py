@@ -106,7 +106,7 @@ def _with_its_user(get_server: Callable[[], Any], lock: Any) -> Any:
             except subprocess.CalledProcessError as error:
                 if error.cmd[0] != "useradd":
                     raise
-            time.sleep(random.uniform(*_USER_PAUSE_SECONDS))
+            time.sleep(random.uniform(*_USER_PAUSE_SECONDS))  # for the other useradd to end
         return get_server()
     finally:
         if is_locked:

@@ -194,7 +194,7 @@ def _lock(connection: Connection) -> None:
         [(is_ours,)] = connection.execute(TRY_LOCK, {"key": LOCK_KEY}).fetchall()
         if is_ours:
             return
-        time.sleep(pause_seconds * random.uniform(0.5, 1.0))
+        time.sleep(pause_seconds * random.uniform(0.5, 1.0))  # the lock has no signal to wait for
         pause_seconds = min(2 * pause_seconds, _POLL_SECONDS_MAX)
     raise SchemaError(f"another `webhook-grpc migrate` has been at work for {LOCK_SECONDS_MAX:.0f} s; try again later")
 

@@ -162,7 +162,7 @@ def _build_concurrently(connection: Connection, index: Index, name: str, table: 
             _limit_waiting(connection, INDEX_LOCK_MILLISECONDS, in_transaction=False)
             connection.execute(_create(index, name, table, "ON", concurrently=True))
         except _BUSY:  # what it has left is dropped in the next round
-            time.sleep(random.uniform(PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX))
+            time.sleep(random.uniform(PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX))  # not in step with what held the lock
     raise StepBlocked
 
 

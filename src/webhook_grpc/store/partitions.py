@@ -71,7 +71,7 @@ async def ensure_partitions_at_start(database: Database) -> None:
                 ) from error.__cause__
         else:
             return
-        await asyncio.sleep(random.uniform(*_PAUSE_SECONDS))
+        await asyncio.sleep(random.uniform(*_PAUSE_SECONDS))  # for whoever makes them now
 
 
 async def make_partitions(database: Database, days: Iterable[date]) -> list[str]:
