@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session", autouse=True)
 def logging_of_the_service() -> None:
     """Services that run inside the tests' process log as the real one does on a terminal."""
-    configure_logging(Settings.model_construct(log_format="console", log_level="info"))
+    configure_logging(Settings.model_construct(log_format="console", log_level="info", log_lines_waiting_max=10_000))
     structlog.configure(cache_logger_on_first_use=False)  # the simulation listens to what loggers say
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import secrets
@@ -55,6 +56,7 @@ def main() -> None:
 
     Settings come from environment variables that start with WEBHOOK_; docs/operations.md lists them.
     """
+    _open_closed_streams()
 
 
 @main.command()
@@ -65,9 +67,30 @@ def serve() -> None:
         _run(load_settings())
 
 
+def _open_closed_streams() -> None:
+    """Opens /dev/null for those of stdin, stdout and stderr that are closed.
+
+    Otherwise the next socket that is opened takes their number, and log lines are written into it.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    """Prints a line that the service can do without: whoever reads stdout or stderr may be away, or the disk full."""
+    try:
+        click.echo(text, err=err)
+    except OSError:
+        # what stays in the buffer would fail again when the process ends, and make its exit status 120
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2 if err else 1)
+
+
 def _warn_of_unknown_variables() -> None:
     for name in unknown_variables(os.environ):
-        click.echo(f"webhook-grpc: warning: {name} is not a setting", err=True)
+        _say(f"webhook-grpc: warning: {name} is not a setting", err=True)
 
 
 def _run(settings: Settings) -> None:
@@ -82,9 +105,8 @@ def _run(settings: Settings) -> None:
     from .engine.sender import GuardMissing
     from .logs import configure_logging
 
-    configure_logging(settings)
     _allow_many_descriptors()
-    with _database(settings) as (conninfo, is_embedded):
+    with contextlib.closing(configure_logging(settings)), _database(settings) as (conninfo, is_embedded):
         keys = load_secret_keys(settings, is_embedded)
         show = _shower(settings, is_embedded)
         try:
@@ -103,8 +125,7 @@ def _shower(settings: Settings, is_embedded: bool) -> Callable[[int], None]:
     def show(port: int) -> None:
         host = settings.grpc_address.rpartition(":")[0]
         database = f"embedded Postgres in {settings.data_dir}" if is_embedded else "WEBHOOK_DATABASE_URL"
-        text = _EXAMPLE.format(version=__version__, address=f"{host}:{port}", database=database)
-        click.echo(text)
+        _say(_EXAMPLE.format(version=__version__, address=f"{host}:{port}", database=database))
 
     return show
 
@@ -169,10 +190,10 @@ def _explained_failures() -> Generator[None]:
         UnsuitableServer,
         EmbeddedPostgresError,
     ) as error:
-        click.echo(f"webhook-grpc: {error}", err=True)
+        _say(f"webhook-grpc: {error}", err=True)
         sys.exit(1)
     except Unavailable as error:
-        click.echo(f"webhook-grpc: {error.message}", err=True)
+        _say(f"webhook-grpc: {error.message}", err=True)
         sys.exit(1)
     except asyncio.CancelledError:
         sys.exit(1)

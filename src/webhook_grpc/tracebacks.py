@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, cast
 
@@ -38,9 +38,9 @@ def as_records(error: BaseException | None) -> list[dict[str, Any]]:
     ]
 
 
-def as_text(error: BaseException | None) -> str:
-    """Returns the same for a terminal: at most CHARACTERS_MAX characters, the exception itself first."""
-    lines = itertools.chain.from_iterable(_lines(record) for record in as_records(error))
+def as_text(records: Iterable[dict[str, Any]]) -> str:
+    """Returns what as_records() returned as lines for a terminal: at most CHARACTERS_MAX characters."""
+    lines = itertools.chain.from_iterable(_lines(record) for record in records)
     return _shortened("\n".join(lines), CHARACTERS_MAX)
 
 
