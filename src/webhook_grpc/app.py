@@ -103,6 +103,7 @@ class App:
             authenticator,
             self._clock,
             CallLimits(settings.calls_max, settings.streams_max, settings.call_seconds_max),
+            settings.retention_policy,
         )
         event_types = EventTypes(self.database)
         methods = Methods(
