@@ -24,6 +24,7 @@ from .settings import (
     load_settings,
     unknown_variables,
 )
+from .stopping import Stop, StopSignals
 from .store.conninfo import BadConninfo, checked
 from .store.db import TooFewConnections
 from .store.embedded import EmbeddedPostgres, EmbeddedPostgresError
@@ -59,10 +60,14 @@ def main() -> None:
 
 @main.command()
 def serve() -> None:
-    """Run the service in the foreground until SIGTERM or Ctrl-C."""
-    with _explained_failures():
+    """Run the service in the foreground until SIGTERM, SIGHUP or Ctrl-C, which drain it."""
+    with StopSignals() as stop, _explained_failures():
         _warn_of_unknown_variables()
-        _run(load_settings())
+        try:
+            _run(load_settings(), stop)
+        except EmbeddedPostgresError:
+            if not stop.is_requested:  # Ctrl-C reaches initdb, too
+                raise
 
 
 def _warn_of_unknown_variables() -> None:
@@ -70,7 +75,7 @@ def _warn_of_unknown_variables() -> None:
         click.echo(f"webhook-grpc: warning: {name} is not a setting", err=True)
 
 
-def _run(settings: Settings) -> None:
+def _run(settings: Settings, stop: Stop) -> None:
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # we only ever fork to exec
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it has to say comes as exceptions too
     # imported late: the other commands need neither gRPC nor an event loop
@@ -88,7 +93,7 @@ def _run(settings: Settings) -> None:
         keys = load_secret_keys(settings, is_embedded)
         show = _shower(settings, is_embedded)
         try:
-            uvloop.run(serve_forever(settings, conninfo, keys, show))
+            uvloop.run(serve_forever(settings, conninfo, keys, stop, show))
         except (AddressInUse, GuardMissing, LoopEnded) as error:
             raise _Failure(str(error)) from error
 
