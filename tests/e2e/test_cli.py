@@ -136,8 +136,7 @@ def oddly_named(folder: Path) -> Path:
 async def test_without_a_database_url_it_brings_its_own_and_says_what_to_try(tmp_path: Path, data_dir: Path) -> None:
     """In a folder of any name: what is in it reaches neither a shell nor a URI."""
     log = tmp_path / "log"
-    data_dir.chmod(0o755)
-    data_dir /= '100%25 of=R&D\'s "data" $HOME `id` (1)'
+    data_dir = oddly_named(data_dir)
     settings = {"WEBHOOK_DATA_DIR": str(data_dir), "WEBHOOK_SECRET_KEYS": ""}
     process = await Process.start(log, **settings)
     assert process.process.stdout is not None
