@@ -58,8 +58,7 @@ def main() -> None:
 
 def _install_with_uv(target: str) -> str | None:
     """Returns None when all is installed, or why it is not."""
-    listed = subprocess.run([*PIP, "config", "list"], capture_output=True, text=True, check=False)
-    settings = for_uv(settings_of(listed.stdout), os.environ)
+    settings = for_uv(settings_of(_listed()), os.environ)
     if settings.unknown:
         return f"uv has no counterpart of pip's setting {', '.join(settings.unknown)}"
     uv = Path(sys.executable).with_name("uv")
@@ -67,6 +66,10 @@ def _install_with_uv(target: str) -> str | None:
         return "uv can't be had here"
     command = (uv, "pip", "install", "--python", sys.executable, *settings.arguments, "--editable", target)
     return "uv has failed" if _run(*command, **settings.variables) else None
+
+
+def _listed() -> str:
+    return subprocess.run([*PIP, "config", "list"], capture_output=True, text=True, check=False).stdout
 
 
 def settings_of(listed: str) -> dict[str, list[str]]:

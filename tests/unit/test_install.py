@@ -73,11 +73,8 @@ def test_pip_takes_over_with_a_word_where_uv_cannot(
     run = Commands(failing)
     monkeypatch.setattr(install, "_run", run)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))  # beside which there is no uv
-    monkeypatch.setattr(install, "PIP", (sys.executable, "-m", "pip"))
     monkeypatch.setattr(sys, "argv", ["install.py", "embedded,demo"])
-    listed = f"{setting and f'global.{setting}={str(tmp_path)!r}'}"
-    done = subprocess.CompletedProcess[str]([], 0, stdout=listed)
-    monkeypatch.setattr(install.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(install, "_listed", lambda: f"global.{setting}='/etc/ssl/me.pem'\n" if setting else "")
     with contextlib.suppress(SystemExit):
         install.main()
     assert run.run == commands
