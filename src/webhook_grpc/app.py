@@ -29,7 +29,7 @@ from .api.watch import WatchMethods
 from .api.webhooks import WebhookMethods
 from .domain.sealing import KEY_BYTES, Sealer
 from .engine.engine import Engine
-from .settings import Settings, SettingsError, Token, decode_secret_key
+from .settings import Settings, SettingsError, Token, decode_secret_key, problems_of
 from .stopping import Stop
 from .store.clock import DatabaseClock
 from .store.db import Database, DatabaseOptions, Pooling
@@ -269,13 +269,18 @@ async def _is_done_before(stopped: asyncio.Task[None], step: Coroutine[Any, Any,
 
 def load_tokens(settings: Settings) -> tuple[Token, ...]:
     """The configured tokens. Raises SettingsError."""
-    if settings.tokens_file is None:
+    path = settings.tokens_file
+    if path is None:
         return settings.tokens
     try:
-        parsed = orjson.loads(settings.tokens_file.read_bytes())
+        parsed = orjson.loads(path.read_bytes())
         return settings.tokens + TypeAdapter(tuple[Token, ...]).validate_python(parsed)
-    except (OSError, orjson.JSONDecodeError, ValidationError) as error:
-        raise SettingsError(f"WEBHOOK_TOKENS_FILE: cannot be read: {type(error).__name__}") from None
+    except OSError as error:
+        raise SettingsError(f"WEBHOOK_TOKENS_FILE: {path} cannot be read: {error.strerror or error}") from None
+    except orjson.JSONDecodeError as error:
+        raise SettingsError(f"WEBHOOK_TOKENS_FILE: {path} must hold a JSON list: {error}") from None
+    except ValidationError as error:
+        raise SettingsError(problems_of(error, f"WEBHOOK_TOKENS_FILE, {path}")) from None
 
 
 def load_secret_keys(settings: Settings, embedded: bool) -> list[bytes]:

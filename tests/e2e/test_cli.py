@@ -92,12 +92,6 @@ async def test_an_address_that_others_can_reach_needs_tokens() -> None:
     assert "webhook-grpc token" in line
 
 
-async def test_a_tokens_file_that_cannot_be_read_is_one_sentence(database_url: str, tmp_path: Path) -> None:
-    missing = tmp_path / "tokens.json"
-    line = await one_sentence("serve", WEBHOOK_DATABASE_URL=database_url, WEBHOOK_TOKENS_FILE=str(missing))
-    assert "WEBHOOK_TOKENS_FILE" in line
-
-
 async def test_made_keys_and_tokens_are_what_the_settings_take() -> None:
     _, key, _ = await run_cli("secret-key")
     assert len(decode_secret_key(key.strip())) == 32
