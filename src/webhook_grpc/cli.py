@@ -9,12 +9,14 @@ import secrets
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 import orjson
 
 from . import __version__
+from .banner import banner, grpcurl_path
 from .domain.errors import Unavailable
 from .settings import (
     DatabaseSettings,
@@ -30,23 +32,6 @@ from .store.db import TooFewConnections
 from .store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from .store.migrate import DatabaseUnreachable, SchemaError, migrate
 from .store.server_checks import UnsuitableServer
-
-_EXAMPLE = """\
-webhook-grpc {version} serves gRPC on {address}
-database: {database}
-
-Try it from another terminal; the README has a longer walk, with a receiver to try it on:
-
-  .venv/bin/grpcurl -plaintext {address} list webhook.v1.WebhookService
-  .venv/bin/grpcurl -plaintext -d '{{"webhook": {{"customer_id": 1, "name": "first",
-    "url": "https://hooks.your-domain.com/hook", "events": ["job.*"]}}}}' \\
-    {address} webhook.v1.WebhookService/CreateWebhook
-  .venv/bin/grpcurl -plaintext -d '{{"event": {{"customer_id": 1, "event_type": "job.completed",
-    "data": {{"job_id": "job-abc123"}}}}}}' {address} webhook.v1.WebhookService/PublishEvent
-  .venv/bin/grpcurl -plaintext -d '{{"customer_id": 1}}' {address} webhook.v1.WebhookService/WatchDeliveries
-
-Stop it with Ctrl-C.
-"""
 
 
 @click.group()
@@ -106,10 +91,8 @@ def _allow_many_descriptors() -> None:
 
 def _shower(settings: Settings, is_embedded: bool) -> Callable[[int], None]:
     def show(port: int) -> None:
-        host = settings.grpc_address.rpartition(":")[0]
         database = f"embedded Postgres in {settings.data_dir}" if is_embedded else "WEBHOOK_DATABASE_URL"
-        text = _EXAMPLE.format(version=__version__, address=f"{host}:{port}", database=database)
-        click.echo(text)
+        click.echo(banner(settings, port, database, grpcurl_path(Path(sys.executable))))
 
     return show
 
@@ -142,7 +125,10 @@ def secret_key() -> None:
     help="May be repeated; default all three.",
 )
 def token(name: str, customer_id: int | None, permissions: tuple[str, ...]) -> None:
-    """Make a token: prints it once, and the setting that admits it. Several entries are separated by commas."""
+    """Make a token: prints it once, and the setting that admits it, as it goes into .env or behind `export`.
+
+    The setting is one list: the entries of several tokens stand in it, separated by commas.
+    """
     from .api.auth import token_hash
 
     secret = "wk_" + secrets.token_urlsafe(32)

@@ -81,6 +81,13 @@ def test_a_directory_that_it_cannot_use_is_refused_with_a_sentence(data_dir: Pat
         EmbeddedPostgres(data_dir / name).start()
 
 
+def test_a_user_without_a_name_is_refused_with_a_sentence(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a free user id; initdb would refuse, without a word that reaches anybody."""
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    with pytest.raises(EmbeddedPostgresError, match="user id 54321 has none; set WEBHOOK_DATABASE_URL"):
+        EmbeddedPostgres(data_dir).start()
+
+
 class Library:
     """Makes a user as the library does; fails at first."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pwd
 import random
 import re
 import stat
@@ -124,6 +125,10 @@ def _refuse_unusable(directory: Path) -> None:
             f"there is no home directory for the embedded Postgres in {directory}; "
             "set WEBHOOK_DATA_DIR to a folder that may be written, or set WEBHOOK_DATABASE_URL"
         )
+    if not _has_name(os.geteuid()):
+        raise EmbeddedPostgresError(
+            f"the embedded Postgres needs a user with a name, and user id {os.geteuid()} has none; set WEBHOOK_DATABASE_URL"
+        )
     if re.search(r"[,\x00-\x1f]", str(directory)):  # to libpq a comma separates hosts
         raise EmbeddedPostgresError(
             f"the embedded Postgres needs a path without commas and control characters, not {str(directory)!r}"
@@ -136,6 +141,14 @@ def _refuse_unusable(directory: Path) -> None:
                 f"as root, the embedded Postgres runs as another user, who may not enter {parent}; "
                 "set WEBHOOK_DATA_DIR to a folder elsewhere"
             )
+
+
+def _has_name(user_id: int) -> bool:
+    try:
+        pwd.getpwuid(user_id)
+    except KeyError:
+        return False
+    return True
 
 
 def _is_alive(pid: int) -> bool:
