@@ -127,7 +127,8 @@ def _refuse_unusable(directory: Path) -> None:
         )
     if not _has_name(os.geteuid()):
         raise EmbeddedPostgresError(
-            f"the embedded Postgres needs a user with a name, and user id {os.geteuid()} has none; set WEBHOOK_DATABASE_URL"
+            f"the embedded Postgres needs a user with a name, and user id {os.geteuid()} has none; "
+            "set WEBHOOK_DATABASE_URL"
         )
     if re.search(r"[,\x00-\x1f]", str(directory)):  # to libpq a comma separates hosts
         raise EmbeddedPostgresError(
