@@ -21,7 +21,10 @@ SIGNALS_AT_BOTH_ENDS = """
 import atexit, os, signal, sys
 from webhook_grpc import cli
 first, last = (getattr(signal, name) for name in sys.argv[1:])
-atexit.register(os.kill, os.getpid(), last)
+def at_exit():
+    os.kill(os.getpid(), last)
+    assert all(signal.getsignal(each) is signal.SIG_IGN for each in (first, last)), "Python would put the default back"
+atexit.register(at_exit)
 cli._warn_of_unknown_variables = lambda: os.kill(os.getpid(), first)
 cli.main(["serve"])
 """

@@ -101,8 +101,9 @@ async def test_a_start_that_waits_is_left_when_the_process_is_to_stop(
     database_url: str, postgres: TestPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusals, stop = Refusals(monkeypatch), Stop()
+    settings = test_settings(database_url, tmp_path, database_timeout_seconds=300)  # for which it would wait
     async with another_making_partitions(postgres):
-        serving = asyncio.create_task(serve(test_settings(database_url, tmp_path), database_url, [SECRET_KEY], stop))
+        serving = asyncio.create_task(serve(settings, database_url, [SECRET_KEY], stop))
         await refusals.wait_for(1)
         stop.request()
         async with pace.timeout(20):
