@@ -19,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from scripts import install
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 STUBS: Final = ROOT / "generated" / "python"
 SERVICE_PARTS: Final = ("pyproject.toml", "README.md", "LICENSE", "src", "generated/python")  # the Dockerfile's, too
@@ -95,9 +97,9 @@ def _check_service(folder: Path) -> str:
             shutil.copytree(source, target, ignore=LEFT_OUT)
         else:
             shutil.copy(source, target)
-    venv.create(folder / "venv", with_pip=True)
+    venv.create(folder / "venv")
     python = folder / "venv" / "bin" / "python"
-    _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", folder / "clone")
+    _run(*install.PIP, "--python", python, "install", "--quiet", folder / "clone")
     _run(python.with_name("webhook-grpc"), "secret-key")
     return _run(python, "-I", "-c", SERVICE_PROGRAM)
 
@@ -105,7 +107,7 @@ def _check_service(folder: Path) -> str:
 def _build_wheel(folder: Path) -> Path:
     """From a copy without what earlier builds left, which would hide that a file is not shipped."""
     source = shutil.copytree(STUBS, folder / "source", ignore=LEFT_OUT)
-    _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", source)
+    _run(*install.PIP, "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", source)
     [wheel] = folder.glob("*.whl")
     return wheel
 
@@ -126,17 +128,23 @@ def _check_contents(wheel: Path) -> str:
 
 def _check_runtime(folder: Path, wheel: Path, pins: tuple[str, ...]) -> str:
     """Installs the wheel with a runtime into a fresh environment, and uses it there."""
-    venv.create(folder, with_pip=True)
+    venv.create(folder)
     python = folder / "bin" / "python"
-    _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, *pins)
-    _run(python, "-m", "pip", "check")
+    if (uv := install.uv()) is not None:  # which has these packages, or most of them
+        settings = install.settings_for_uv()
+        options = (*settings.arguments, "--python", python)
+        _run(uv, "pip", "install", "--quiet", *options, wheel, *pins, **settings.variables)
+        _run(uv, "pip", "check", "--quiet", "--python", python)
+    else:
+        _run(*install.PIP, "--python", python, "install", "--quiet", wheel, *pins)
+        _run(*install.PIP, "--python", python, "check")
     return _run(python, "-I", "-W", "error", "-c", PROGRAM)
 
 
-def _run(*command: str | Path) -> str:
+def _run(*command: str | Path, **variables: str) -> str:
     """Runs a command away from the repository, and returns what it printed; ends everything if it fails."""
     words = [str(part) for part in command]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | variables
     completed = subprocess.run(
         words, cwd=tempfile.gettempdir(), env=environment, capture_output=True, text=True, check=False
     )

@@ -58,14 +58,24 @@ def main() -> None:
 
 def _install_with_uv(target: str) -> str | None:
     """Returns None when all is installed, or why it is not."""
-    settings = for_uv(settings_of(_listed()), os.environ)
+    settings = settings_for_uv()
     if settings.unknown:
         return f"uv has no counterpart of pip's setting {', '.join(settings.unknown)}"
-    uv = Path(sys.executable).with_name("uv")
-    if not uv.exists() and _run(*PIP, "install", UV):
+    if uv() is None and _run(*PIP, "install", UV):
         return "uv can't be had here"
-    command = (uv, "pip", "install", "--python", sys.executable, *settings.arguments, "--editable", target)
+    command = (uv() or "uv", "pip", "install", "--python", sys.executable, *settings.arguments, "--editable", target)
     return "uv has failed" if _run(*command, **settings.variables) else None
+
+
+def uv() -> Path | None:
+    """The uv of this environment, if there is one."""
+    program = Path(sys.executable).with_name("uv")
+    return program if program.exists() else None
+
+
+def settings_for_uv() -> ForUv:
+    """What pip is configured to do on this machine, in uv's words."""
+    return for_uv(settings_of(_listed()), os.environ)
 
 
 def _listed() -> str:
