@@ -10,12 +10,14 @@ import secrets
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 import orjson
 
 from . import __version__
+from .banner import banner, grpcurl_path
 from .domain.errors import Unavailable
 from .settings import (
     DatabaseSettings,
@@ -25,28 +27,12 @@ from .settings import (
     load_settings,
     unknown_variables,
 )
+from .stopping import Stop, StopSignals
 from .store.conninfo import BadConninfo, checked
 from .store.db import TooFewConnections
 from .store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from .store.migrate import DatabaseUnreachable, SchemaError, migrate
 from .store.server_checks import UnsuitableServer
-
-_EXAMPLE = """\
-webhook-grpc {version} serves gRPC on {address}
-database: {database}
-
-Try it from another terminal; the README has a longer walk, with a receiver to try it on:
-
-  .venv/bin/grpcurl -plaintext {address} list webhook.v1.WebhookService
-  .venv/bin/grpcurl -plaintext -d '{{"webhook": {{"customer_id": 1, "name": "first",
-    "url": "https://hooks.your-domain.com/hook", "events": ["job.*"]}}}}' \\
-    {address} webhook.v1.WebhookService/CreateWebhook
-  .venv/bin/grpcurl -plaintext -d '{{"event": {{"customer_id": 1, "event_type": "job.completed",
-    "data": {{"job_id": "job-abc123"}}}}}}' {address} webhook.v1.WebhookService/PublishEvent
-  .venv/bin/grpcurl -plaintext -d '{{"customer_id": 1}}' {address} webhook.v1.WebhookService/WatchDeliveries
-
-Stop it with Ctrl-C.
-"""
 
 
 @click.group()
@@ -61,10 +47,14 @@ def main() -> None:
 
 @main.command()
 def serve() -> None:
-    """Run the service in the foreground until SIGTERM or Ctrl-C."""
-    with _explained_failures():
+    """Run the service in the foreground until SIGTERM, SIGHUP or Ctrl-C, which drain it."""
+    with StopSignals() as stop, _explained_failures():
         _warn_of_unknown_variables()
-        _run(load_settings())
+        try:
+            _run(load_settings(), stop)
+        except EmbeddedPostgresError:
+            if not stop.is_requested:  # Ctrl-C reaches initdb, too
+                raise
 
 
 def _open_closed_streams() -> None:
@@ -93,7 +83,7 @@ def _warn_of_unknown_variables() -> None:
         _say(f"webhook-grpc: warning: {name} is not a setting", err=True)
 
 
-def _run(settings: Settings) -> None:
+def _run(settings: Settings, stop: Stop) -> None:
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # we only ever fork to exec
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it has to say comes as exceptions too
     # imported late: the other commands need neither gRPC nor an event loop
@@ -110,7 +100,7 @@ def _run(settings: Settings) -> None:
         keys = load_secret_keys(settings, is_embedded)
         show = _shower(settings, is_embedded)
         try:
-            uvloop.run(serve_forever(settings, conninfo, keys, show))
+            uvloop.run(serve_forever(settings, conninfo, keys, stop, show))
         except (AddressInUse, GuardMissing, LoopEnded) as error:
             raise _Failure(str(error)) from error
 
@@ -123,9 +113,8 @@ def _allow_many_descriptors() -> None:
 
 def _shower(settings: Settings, is_embedded: bool) -> Callable[[int], None]:
     def show(port: int) -> None:
-        host = settings.grpc_address.rpartition(":")[0]
         database = f"embedded Postgres in {settings.data_dir}" if is_embedded else "WEBHOOK_DATABASE_URL"
-        _say(_EXAMPLE.format(version=__version__, address=f"{host}:{port}", database=database))
+        _say(banner(settings, port, database, grpcurl_path(Path(sys.executable))))
 
     return show
 
@@ -158,7 +147,10 @@ def secret_key() -> None:
     help="May be repeated; default all three.",
 )
 def token(name: str, customer_id: int | None, permissions: tuple[str, ...]) -> None:
-    """Make a token: prints it once, and the setting that admits it. Several entries are separated by commas."""
+    """Make a token: prints it once, and the setting that admits it, as it goes into .env or behind `export`.
+
+    The setting is one list: the entries of several tokens stand in it, separated by commas.
+    """
     from .api.auth import token_hash
 
     secret = "wk_" + secrets.token_urlsafe(32)

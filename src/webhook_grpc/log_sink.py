@@ -34,6 +34,8 @@ class LogSink:
         # Reentrant: a collection of garbage inside put() may log, on the same thread
         self._changed = threading.Condition(threading.RLock())
         self._closing = False
+        self._is_writing = False
+        self._hurry = threading.Event()  # somebody waits until all is written
         self._dropped = 0  # since the last line that says so
         self._cause = ""
         self._is_torn = False  # whether what was written last ends within a line
@@ -53,18 +55,26 @@ class LogSink:
                 return
             self._waiting.append(record)
             if len(self._waiting) == 1:
-                self._changed.notify()
+                self._changed.notify_all()
 
     def unusable(self, error: Exception) -> None:
         """Counts a record that could not be prepared as dropped."""
         with self._changed:
             self._count_dropped(1, f"a line could not be prepared: {type(error).__name__}")
 
+    def flush(self, seconds: float = FLUSH_SECONDS_MAX) -> None:
+        """Returns when what was left here before is written or counted as dropped, or after so many seconds."""
+        self._hurry.set()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting and not self._is_writing, seconds)
+        self._hurry.clear()
+
     def close(self, seconds: float = FLUSH_SECONDS_MAX) -> None:
         """Ends the thread when all is written, or returns after so many seconds without. May be repeated."""
+        self._hurry.set()
         with self._changed:
             self._closing = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join(seconds)
 
     def _count_dropped(self, count: int, cause: str) -> None:
@@ -74,15 +84,19 @@ class LogSink:
     def _run(self) -> None:
         while batch := self._take():
             self._write(list(self._lines(batch)))
-            if not self._closing:
-                time.sleep(_GATHER_SECONDS)
+            with self._changed:
+                self._is_writing = False
+                self._changed.notify_all()
+            self._hurry.wait(_GATHER_SECONDS)
 
     def _take(self) -> list[Record]:
         """Waits for records and returns the first of them; none when the sink is being closed and nothing waits."""
         with self._changed:
             while not self._waiting and not self._closing:
                 self._changed.wait()
-            return [self._waiting.popleft() for _ in range(min(_BATCH_MAX, len(self._waiting)))]
+            batch = [self._waiting.popleft() for _ in range(min(_BATCH_MAX, len(self._waiting)))]
+            self._is_writing = bool(batch)
+            return batch
 
     def _lines(self, batch: list[Record]) -> Iterator[bytes]:
         for record in batch:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .domain import breaker, egress, health, ramp, retention, retry, sealing
@@ -394,8 +395,7 @@ def _loaded(kind: type[_Kind], overrides: Mapping[str, Any]) -> _Kind:
     try:
         return kind(**overrides)
     except ValidationError as error:
-        problems = {_place(detail["loc"]): _problem(dict(detail)) for detail in error.errors()}
-        raise SettingsError("; ".join(problems.values())) from None
+        raise SettingsError(problems_of(error)) from None
 
 
 def decode_secret_key(text: str) -> bytes:
@@ -417,13 +417,51 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     )
 
 
-def _problem(detail: Mapping[str, Any]) -> str:
-    """One line for one problem, without the value, which may be a secret."""
-    where = _place(detail["loc"])
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    return f"{PREFIX}{where}: {message}" if where else message
+# pydantic's kinds of error that people meet, in words that say what to write. {…} are of the error's context.
+_WORDS: Final[Mapping[str, str]] = {
+    "bool_parsing": "must be true or false",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "missing": "is missing",
+    "extra_forbidden": "is not a known field",
+    "string_type": "must be text",
+    "string_too_short": "must have at least {min_length} character",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must have the form {pattern}",
+    "tuple_type": "must be a list",
+    "model_type": "must be an object with the fields of a token",
+}
 
 
-def _place(loc: tuple[int | str, ...]) -> str:
-    """The setting, and where in it."""
-    return ".".join(str(part) for part in loc if "[" not in str(part)).upper()
+def problems_of(error: ValidationError, setting: str = "") -> str:
+    """Everything that is wrong, each with its place, without the values, which may be secrets.
+
+    `setting` is the variable that all of it belongs to, where the error does not say that itself.
+    """
+    return "; ".join({_place(detail["loc"], setting): _problem(detail, setting) for detail in error.errors()}.values())
+
+
+def _problem(detail: ErrorDetails, setting: str) -> str:
+    where, words = _place(detail["loc"], setting), _WORDS.get(detail["type"])
+    context = {name: _number(value) for name, value in detail.get("ctx", {}).items()}
+    message = words.format(**context) if words else detail["msg"].removeprefix("Value error, ")
+    return f"{where}: {re.sub('^(Input|String) should ', 'must ', message)}" if where else message
+
+
+def _place(loc: tuple[int | str, ...], setting: str) -> str:
+    """The variable, and where in its value: `WEBHOOK_TOKENS, entry 2, sha256`."""
+    parts = [part for part in loc if "[" not in str(part)]
+    if not setting and parts:
+        setting = PREFIX + str(parts.pop(0)).upper()
+    return ", ".join([setting, *(f"entry {part + 1}" if isinstance(part, int) else part for part in parts)])
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

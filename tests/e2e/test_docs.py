@@ -169,6 +169,12 @@ async def test_watching_with_grpcurl(playground: Playground) -> None:
     assert '"cursor"' in watched
 
 
+async def test_describing_the_api(playground: Playground) -> None:
+    described = await bash(playground.here(blocks("docs/clients.md", "describe")))
+    assert "webhook.v1.WebhookService.PublishEvent is a method:" in described
+    assert "webhook.v1.WebhookService/WatchDeliveries" in described
+
+
 async def test_an_error_with_grpcurl_shows_its_details(playground: Playground) -> None:
     shown = await bash(f"{playground.here(blocks('README.md', 'error')).strip()} || true")
     assert "Code: FailedPrecondition" in shown
