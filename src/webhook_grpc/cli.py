@@ -20,6 +20,7 @@ from .settings import (
     DatabaseSettings,
     Settings,
     SettingsError,
+    decode_secret_key,
     load_database_settings,
     load_settings,
     unknown_variables,
@@ -79,6 +80,7 @@ def _run(settings: Settings) -> None:
     from .api.server import AddressInUse
     from .app import LoopEnded, load_secret_keys
     from .app import serve as serve_forever
+    from .engine.keys import KeysMissing
     from .engine.sender import GuardMissing
     from .logs import configure_logging
 
@@ -89,7 +91,7 @@ def _run(settings: Settings) -> None:
         show = _shower(settings, is_embedded)
         try:
             uvloop.run(serve_forever(settings, conninfo, keys, show))
-        except (AddressInUse, GuardMissing, LoopEnded) as error:
+        except (AddressInUse, GuardMissing, KeysMissing, LoopEnded) as error:
             raise _Failure(str(error)) from error
 
 
@@ -120,10 +122,13 @@ def migrate_command(before_deployment: bool) -> None:
 
 @main.command("secret-key")
 def secret_key() -> None:
-    """Print a new key for WEBHOOK_SECRET_KEYS."""
+    """Print a new key for WEBHOOK_SECRET_KEYS. Its id, by which messages name it, goes to stderr."""
     from .app import new_secret_key
+    from .domain.sealing import key_id_of, key_id_text
 
-    click.echo(new_secret_key())
+    key = new_secret_key()
+    click.echo(key)
+    click.echo(f"the id of this key is {key_id_text(key_id_of(decode_secret_key(key)))}", err=True)
 
 
 @main.command()
