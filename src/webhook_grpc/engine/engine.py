@@ -54,6 +54,7 @@ class Engine:
         self._hints = hints
         self.ownership = Ownership(options, clock, settings.lease_seconds, sealer.key_ids)
         self.ownership.on_counted = hints.process_counted
+        self._careful = CarefulMode(options, self.ownership)
         self.lanes = Lanes(
             LaneLimits(
                 settings.lane_prefetch_max,
@@ -61,7 +62,8 @@ class Engine:
                 settings.prefetch_bytes_max // _LANES_PER_MEMORY,
                 settings.customer_in_flight_max,
                 settings.host_in_flight_max,
-            )
+            ),
+            self._careful.is_suspect,
         )
         self._settler = Settler(
             options,
@@ -73,7 +75,6 @@ class Engine:
         )
         self.webhooks = WebhookCache(options, self._webhook_changed)
         self.flows = Flows(options, settings.flow_policy, self.ownership, KeyWatch(sealer, clock))
-        self._careful = CarefulMode(options, self.ownership)
         self.finder = Finder(
             options, settings.poll_seconds, clock, self.lanes, self.ownership, self.webhooks, self.flows
         )
