@@ -133,12 +133,36 @@ async def test_what_waited_through_a_crash_is_still_noted_after_an_orderly_hand_
     gate.opened.set()
 
 
-async def test_a_mark_that_is_found_counts_as_an_attempt_that_failed(
+def die_alone(postgres: TestPostgres, count: int) -> None:
+    """So many processes have died while they sent the only delivery alone."""
+    postgres.rows("UPDATE deliveries SET danger = 2")
+    postgres.rows(
+        """
+        INSERT INTO workers (worker_id, lease_until, isolated_webhook_id, isolated_event_id)
+        SELECT gen_random_uuid(), now() - n * interval '1 minute', webhook_id, event_id
+        FROM deliveries, generate_series(1, %s) n
+        """,
+        [count],
+    )
+
+
+async def test_a_mark_that_is_found_once_may_be_chance_and_costs_nothing(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    """A process has died while it sent this one alone: it backs off like any other failure, and stays suspect."""
+    await leave_pending(services, receiver.url("/innocent"), 1, postgres)
+    die_alone(postgres, 1)
+    service = await services.start()
+    async with service.watching(snapshot=True) as watch:
+        [ended] = await watch.until_ended()
+    assert (ended.status, ended.attempt_count) == (SUCCEEDED, 1)
+
+
+async def test_a_mark_that_is_found_again_counts_as_an_attempt_that_failed(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    """Two processes have died while they sent this one alone: it backs off like any failure, and stays suspect."""
     await leave_pending(services, receiver.url("/poison"), 1, postgres)
-    postgres.rows("UPDATE deliveries SET danger = 2")
+    die_alone(postgres, 2)
     service = await services.start(retry_delays_seconds=(0.5,))
     async with service.watching(snapshot=True) as watch:
         *_, interrupted, sent = await watch.until(lambda seen: len(ended_ones(seen)) == 1)

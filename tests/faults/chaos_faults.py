@@ -1,4 +1,4 @@
-"""Everything at once: a process is killed again and again while others are stopped, connections end and Postgres crashes."""
+"""Everything at once: processes are killed again and again, others stopped, connections end and Postgres crashes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def _crash(round_: Round) -> None:
 
 
 # A slow receiver always has requests in flight, so that each kill finds some of what is innocent.
-_PLAN = (*DEFAULT_PLAN, EndpointPlan(3, {"delay_seconds": 0.5}, "127.0.0.4"))
+_PLAN = (*DEFAULT_PLAN, EndpointPlan(3, {"delay_seconds": 0.5}, "127.0.0.4", in_flight_max=50))
 
 SCENARIOS = (
     Scenario(

@@ -14,7 +14,10 @@ Delivery = tuple[int, str]  # webhook id, event id
 
 
 def lost_attempts(history: History) -> Mapping[Delivery, int]:
-    """How many attempts each delivery has lost because processes died while it was sent. The poison lost none: it did it."""
+    """Returns how many attempts each delivery has lost because processes died while it was sent.
+
+    Without the poison, of which they died.
+    """
     guilty = {
         (history.poison.webhook_id, publish.event_id)
         for publish in history.publishes

@@ -24,7 +24,7 @@ HAS_FAILED: LiteralString = "SELECT 1 FROM attempts WHERE webhook_id = %s AND st
 async def poison(round_: Round) -> None:
     """Until the delivery has failed, or more processes have died of it than may."""
     endpoint = round_.registered[0]
-    deaths, deaths_max = 0, len(endpoint.delays_seconds) + 3
+    deaths, deaths_max = 0, len(endpoint.delays_seconds) + 4
     try:
         async with pace.timeout(_SECONDS_MAX):
             while deaths <= deaths_max and not query(round_.database_url, HAS_FAILED, [endpoint.webhook_id]):

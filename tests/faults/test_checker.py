@@ -217,9 +217,9 @@ BREAKS = {
     "I4: the log goes on after an ending": replace(
         HEALTHY, log=(replace(FAILED, status="failed"), SUCCEEDED), watchers=()
     ),
-    "I4: a poison ends too many processes": replace(POISONED, poison=Poison(7, "r1", deaths=4)),
+    "I4: a poison ends too many processes": replace(POISONED, poison=Poison(7, "r1", deaths=5)),
     "I17: an innocent delivery loses two attempts": replace(
-        POISONED, log=(replace(INTERRUPTED, status="pending"), replace(INTERRUPTED, seq=2, attempt_count=2)), poison=None
+        POISONED, log=(INTERRUPTED, replace(INTERRUPTED, seq=2, attempt_count=2)), poison=None
     ),
     "I4: a poison is delivered": replace(HEALTHY, poison=Poison(7, "r1", deaths=1)),
     "I4: a poison fails of something else": replace(POISONED, log=(replace(INTERRUPTED, reason="timeout"),)),

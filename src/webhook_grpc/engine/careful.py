@@ -4,9 +4,9 @@ Normally nothing is written before a request is sent. But after a process has di
 whatever was due in them by then is noted before it is sent (SUSPECT), and the note goes when its result is settled. A
 note that is found in the table is of a delivery that was in flight, with others, when the second process in a row died.
 Which of them it died of is not known, so nothing is counted: each is sent again alone, one at a time in a process, and
-under a mark (MARKED). Only of a delivery whose mark is found is it known that a process has died while it sent this one
-and no other suspect: that counts as an attempt that was interrupted, so that it backs off, and fails in the end. From
-then on it is sent alone each time.
+under a mark (MARKED). Of a delivery whose mark is found it is known that a process has died while it sent this one and
+no other suspect. That may be chance, once; when two have died so, it counts as an attempt that was interrupted, so that
+the delivery backs off, and fails in the end. From then on it is sent alone each time, and each death counts.
 
 Who may be sent alone, and when: `Lanes`.
 """
@@ -22,13 +22,14 @@ import structlog
 from ..domain.errors import Unavailable
 from ..domain.ids import shard_of
 from ..domain.model import Danger, PendingDelivery
-from ..store import backlog
+from ..store import backlog, suspects
 from ..store.db import DatabaseOptions, LoopConnection
 from ..store.group_commit import GroupCommit, GroupLimits
 from .ownership import Ownership
 
 log = structlog.get_logger(__name__)
 
+_DEATHS_MIN: Final = 2  # of processes that sent it alone
 _MARKS_PER_STATEMENT: Final = 500
 _MARKS_WAITING_MAX: Final = 100_000  # there are never more than requests in flight
 
@@ -53,10 +54,15 @@ class CarefulMode:
             return Danger.SUSPECT not in {self._written_as(delivery), self._unsure.get(delivery.key)}
         return delivery.danger is Danger.MARKED
 
-    def was_interrupted(self, delivery: PendingDelivery) -> bool:
-        """Whether a process died while it sent this, and no other suspect."""
+    async def has_killed(self, delivery: PendingDelivery) -> bool | None:
+        """Whether it is taken to have ended the processes that died while they sent it alone. None: not known now."""
         is_own = Danger.MARKED in {self._written_as(delivery), self._unsure.get(delivery.key)}
-        return delivery.danger is Danger.MARKED and not is_own
+        if delivery.danger is not Danger.MARKED or is_own:
+            return False
+        try:
+            return await suspects.deaths(self._connection, delivery) >= _DEATHS_MIN
+        except Unavailable:
+            return None
 
     def applies(self, delivery: PendingDelivery) -> bool:
         """Whether it has to be noted or marked before it is sent."""
@@ -118,6 +124,9 @@ class CarefulMode:
 
     async def _flush(self, marks: Sequence[_Mark]) -> list[bool | Exception]:
         self._unsure |= {delivery.key: danger for delivery, danger in marks}
+        for delivery, danger in marks:
+            if danger is Danger.MARKED:
+                await suspects.isolate(self._connection, self._ownership.worker, delivery)
         written = set[tuple[int, UUID]]()
         for danger in (Danger.SUSPECT, Danger.MARKED):
             written |= await self._write([delivery for delivery, wanted in marks if wanted is danger], danger)

@@ -13,3 +13,8 @@ CREATE INDEX webhooks_by_previous_key ON webhooks (substr(previous_secret, 1, 5)
 -- step
 -- The ids of the keys that the process has. NULL: it is of a version that does not say.
 ALTER TABLE workers ADD COLUMN secret_key_ids bigint[];
+
+-- step
+-- The delivery that the process has last sent alone, because it may be one that kills. The row outlives the process, so
+-- whoever comes next can count how many have died of it. See docs/decisions/0023-careful-mode-alone.md.
+ALTER TABLE workers ADD COLUMN isolated_webhook_id bigint, ADD COLUMN isolated_event_id uuid;
