@@ -92,12 +92,12 @@ async def test_suspects_are_sent_one_at_a_time_under_a_mark_and_lose_no_attempt(
 
     url = receiver.on("/alone", wait_for_permission)
     service = await services.start()
-    for _ in range(4):
+    for _ in range(3):
         webhook = await service.create_webhook(url, events=["alert.*"])
         named = service_pb2.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
         await service.stub.PauseWebhook(named)
     await service.create_webhook(receiver.url("/fresh"), events=["job.*"])
-    await service.publish(event_type="alert.triggered")
+    await service.publish_many(4, event_type="alert.triggered")
     await services.stop_one(service)
     postgres.rows("UPDATE deliveries SET danger = 1")
     postgres.rows("UPDATE webhooks SET status = 'active', version = version + 1, updated_at = now()")
@@ -105,14 +105,14 @@ async def test_suspects_are_sent_one_at_a_time_under_a_mark_and_lose_no_attempt(
 
     second = await services.start()
     async with second.watching(snapshot=True) as watch:
-        for count in range(1, 5):
+        for count in range(1, 13):
             await receiver.wait_for(count, "/alone")
             await second.publish()
             await receiver.wait_for(count, "/fresh")
             assert len(receiver.at("/alone")) == count, "the next one only when this one is settled"
             assert dangers(postgres).count(Danger.MARKED) == 1
             answers.release()
-        ended = await watch.until_ended(8)
+        ended = await watch.until_ended(24)
     assert {(delivery.status, delivery.attempt_count) for delivery in ended} == {(SUCCEEDED, 1)}
 
 

@@ -7,12 +7,12 @@ import asyncio
 from tests.support import pace
 from tests.support.postgres import query
 
-from .cluster import lease_seconds
 from .database_faults import TERMINATE_SOME
 from .endpoints import DEFAULT_PLAN, EndpointPlan
 from .harness import Round
 from .scenario import Scenario
 
+_LEASE_SECONDS = 1.0
 _KILL_SECONDS = 8.0
 _KILLS_MIN = 3  # in a round that is shorter than that
 
@@ -43,7 +43,7 @@ async def _stop_beyond_lease(round_: Round) -> None:
     victim = round_.one_running()
     with round_.fault("SIGSTOP", may_duplicate=True, may_overlap=True):
         round_.cluster.stop(victim)
-        await asyncio.sleep(lease_seconds() + pace.lengthened(0.5))
+        await asyncio.sleep(pace.lengthened(_LEASE_SECONDS + 0.5))
         round_.cluster.go_on(victim)
 
 
@@ -61,9 +61,9 @@ SCENARIOS = (
         "chaos",
         chaos,
         plan=_PLAN,
-        settings={"WEBHOOK_LEASE_SECONDS": "1"},
+        settings={"WEBHOOK_LEASE_SECONDS": str(_LEASE_SECONDS)},
         drain_seconds_max=30.0,
         told_seconds_max=10.0,
-        short_seconds=6.0,
+        short_seconds=3.0,
     ),
 )
