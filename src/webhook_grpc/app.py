@@ -29,6 +29,7 @@ from .api.watch import WatchMethods
 from .api.webhooks import WebhookMethods
 from .domain.sealing import KEY_BYTES, Sealer
 from .engine.engine import Engine
+from .engine.keys import check_keys
 from .loop_watch import LoopWatch
 from .settings import Settings, SettingsError, Token, decode_secret_key, problems_of
 from .stopping import Stop
@@ -70,7 +71,7 @@ class App:
             pooling=Pooling(settings.database_pooler),
         )
         self._clock = DatabaseClock()
-        sealer = Sealer(secret_keys)
+        self._sealer = sealer = Sealer(secret_keys)
         self.database = Database(options)
         self._hints = Hints(options)
         self.engine = Engine(settings, self.database, self._clock, sealer, self._hints)
@@ -140,7 +141,8 @@ class App:
     async def start(self) -> None:
         """Serves when it returns; otherwise everything that it had opened is closed again.
 
-        Raises AddressInUse, GuardMissing, UnsuitableServer, or Unavailable if the database can't be reached.
+        Raises AddressInUse, GuardMissing, UnsuitableServer, KeysMissing, and Unavailable if the database can't be
+        reached.
         """
         async with contextlib.AsyncExitStack() as opened:
             await self._start(opened)
@@ -158,6 +160,7 @@ class App:
         for warning in warnings:
             log.warning("acknowledged events are not safe", problem=warning)
         self._server.show_warnings(warnings)
+        await check_keys(self.database, self._sealer, self._settings.secret_keys_lost)
         await self._clock.synchronise(self.database)
         await ensure_partitions_at_start(self.database)
         opened.push_async_callback(self._end_loops)
@@ -226,7 +229,8 @@ async def serve(
 ) -> None:
     """Runs one process until it is asked to stop; also a start that is under way ends then, and leaves nothing open.
 
-    Raises SchemaError, DatabaseUnreachable, Unavailable, AddressInUse at the start, and LoopEnded if the process broke.
+    Raises SchemaError, DatabaseUnreachable, KeysMissing, Unavailable, AddressInUse at the start, and LoopEnded if the
+    process broke.
     """
     stopped = asyncio.create_task(stop.wait(), name="signal watch")
     try:

@@ -23,6 +23,7 @@ from .settings import (
     DatabaseSettings,
     Settings,
     SettingsError,
+    decode_secret_key,
     load_database_settings,
     load_settings,
     unknown_variables,
@@ -93,6 +94,7 @@ def _run(settings: Settings, stop: Stop) -> None:
     from .app import LoopEnded, load_secret_keys
     from .app import serve as serve_forever
     from .engine.connections import GuardMissing
+    from .engine.keys import KeysMissing
     from .logs import configure_logging
 
     _allow_many_descriptors()
@@ -101,7 +103,7 @@ def _run(settings: Settings, stop: Stop) -> None:
         show = _shower(settings, is_embedded)
         try:
             uvloop.run(serve_forever(settings, conninfo, keys, stop, show))
-        except (AddressInUse, GuardMissing, LoopEnded) as error:
+        except (AddressInUse, GuardMissing, KeysMissing, LoopEnded) as error:
             raise _Failure(str(error)) from error
 
 
@@ -130,10 +132,13 @@ def migrate_command(before_deployment: bool) -> None:
 
 @main.command("secret-key")
 def secret_key() -> None:
-    """Print a new key for WEBHOOK_SECRET_KEYS."""
+    """Print a new key for WEBHOOK_SECRET_KEYS. Its id, by which messages name it, goes to stderr."""
     from .app import new_secret_key
+    from .domain.sealing import key_id_of, key_id_text
 
-    click.echo(new_secret_key())
+    key = new_secret_key()
+    click.echo(key)
+    click.echo(f"the id of this key is {key_id_text(key_id_of(decode_secret_key(key)))}", err=True)
 
 
 @main.command()

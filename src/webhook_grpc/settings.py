@@ -96,6 +96,9 @@ class Settings(DatabaseSettings):
     Needed with `database_url`; the embedded database keeps one in `data_dir`."""
     secret_keys_file: Path | None = None
     """The same in a file, one a line."""
+    secret_keys_lost: Annotated[tuple[str, ...], NoDecode] = ()
+    """Ids of keys that nobody has any more, comma-separated: without them the service starts all the same, and
+    deliveries whose secrets are sealed with them wait until RotateWebhookSecret has given their webhooks others."""
 
     # --- where deliveries may go -----------------------------------------------------------------------------------
     egress_allow_http: bool = False
@@ -237,7 +240,7 @@ class Settings(DatabaseSettings):
     log_lines_waiting_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """How many lines may wait for stderr to take them; further ones are dropped and counted."""
 
-    @field_validator("retry_delays_seconds", "secret_keys", mode="before")
+    @field_validator("retry_delays_seconds", "secret_keys", "secret_keys_lost", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -385,7 +385,7 @@ ROWS = [
     *(
         webhook_row(f"secret {value[:8]!r}", "secret", secret=value)
         for value in (
-            *("short", "x" * 23, "x" * 65, "x y" * 10, "é" * 30, "\0" * 30, "whsec_", "whsec_AAAA", "whsec_!!!!"),
+            *(" ", "x" * 129, "x\n", " x", "\0" * 30, "whsec_", "whsec_AAAA", "whsec_!!!!", "v1,whsec_AAAA"),
             *("whsec_" + "A" * 400, "whsec_" + "é" * 40),
         )
     ),
@@ -414,7 +414,7 @@ ROWS = [
         max_in_flight=-1,
         name="",
         retry_policy=webhook_pb2.RetryPolicy(),
-        secret="short",
+        secret="v1,whsec_",
         timeout=Duration(),
         url="ftp://x",
     ),

@@ -21,8 +21,10 @@ from tests.support import pace
 from tests.support.postgres import TestPostgres, query
 from tests.support.process import ROOT, Process, run_cli
 from tests.support.receiver import Receiver
+from tests.support.service import SECRET_KEY, ServiceFactory
 from webhook_grpc.api.auth import token_hash
 from webhook_grpc.banner import URL
+from webhook_grpc.domain.sealing import key_id_of, key_id_text
 from webhook_grpc.settings import decode_secret_key
 from webhook_grpc.store.migration_files import migration_names
 
@@ -56,6 +58,25 @@ async def test_a_database_that_is_away_is_one_sentence_without_its_password() ->
     line = await one_sentence("serve", WEBHOOK_DATABASE_URL="postgresql://user:hunter2@127.0.0.1:1/db")
     assert "cannot be reached" in line
     assert "hunter2" not in line
+
+
+async def test_a_key_that_is_missing_is_one_sentence_with_its_id_and_what_to_do(
+    database_url: str, services: ServiceFactory
+) -> None:
+    service = await services.start()
+    await service.create_webhook("https://hooks.example.com/")
+    await services.stop_one(service)
+    status, key, stderr = await run_cli("secret-key")
+    assert status == 0
+    made = re.search(r"the id of this key is ([0-9a-f]{8})", stderr)
+    assert made is not None
+    assert decode_secret_key(key.strip())
+    status, stdout, stderr = await run_cli("serve", WEBHOOK_DATABASE_URL=database_url, WEBHOOK_SECRET_KEYS=key.strip())
+    assert (status, stdout) == (1, "")
+    [line] = [line for line in stderr.splitlines() if line.startswith("webhook-grpc: ")]  # after warnings of the log
+    assert "Traceback" not in stderr
+    missing = key_id_text(key_id_of(SECRET_KEY))
+    assert f"lacks the key {missing} (the secrets of 1 webhook are sealed with it): it has {made[1]}; add" in line
 
 
 async def test_too_few_connections_are_one_sentence_that_says_how_many_are_needed(

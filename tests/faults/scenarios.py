@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from tests.support import pace
 
 from . import (
+    chaos_faults,
     clock_faults,
     command_faults,
     database_faults,
@@ -110,5 +111,6 @@ SCENARIOS: Sequence[Scenario] = (
     *poison_faults.SCENARIOS,
     *command_faults.SCENARIOS,
     *clock_faults.SCENARIOS,
+    *chaos_faults.SCENARIOS,
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

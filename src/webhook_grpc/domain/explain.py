@@ -44,6 +44,7 @@ class Standing(StrEnum):
     RATE_LIMITED = "rate_limited"
     WAITING_FOR_SLOT = "waiting_for_slot"
     ENDING = "ending"
+    WAITING_FOR_KEY = "waiting_for_key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Candidate:
     events: Sequence[str]
     rate_limit_per_second: int | None
     create_time: datetime
+    missing_key: str | None = None  # the id of a key of its secrets that the process lacks which delivers to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,9 @@ def _what_it_waits_for(
         return Standing.ENDING, None, f"The webhook is {webhook.status.value}: {story}; it is about to be cancelled."
     if webhook.status is WebhookStatus.PAUSED:
         return Standing.PAUSED, None, f"The webhook is paused: {story}; it goes on with ResumeWebhook."
+    if webhook.missing_key is not None:
+        text = f"the webhook's secret is sealed with the key {webhook.missing_key}, which the process that sends lacks"
+        return Standing.WAITING_FOR_KEY, None, f"It waits for the operator: {story}; {text}."
     due_time = max(delivery.next_attempt_time or now, now)
     probe_time = health.probe_time if health.breaker is BreakerState.OPEN else None
     if probe_time is not None and probe_time > max(due_time, health.hold_until or now):

@@ -47,8 +47,8 @@ class Danger(IntEnum):
     """Whether a process may have died of a delivery. Only after a crash is anything but NONE written."""
 
     NONE = 0
-    SUSPECT = 1  # it is marked before it is sent
-    MARKED = 2  # it is being sent, or the process that sent it is dead
+    SUSPECT = 1  # it was sent with others when a process died, or may be: next time it is sent alone, under a mark
+    MARKED = 2  # it is being sent alone, or the process that did so is dead
 
 
 class Trigger(StrEnum):

@@ -14,9 +14,10 @@ from ..domain.egress import BlockReason, EgressPolicy, why_url_blocked
 from ..domain.headers import Envelope, request_headers
 from ..domain.model import AttemptResult, DeliveryStatus, FailureReason, Outcome, PendingDelivery, Trigger, Webhook
 from ..domain.retry import RetryPolicy, Settlement, again, decide
-from ..domain.sealing import Sealer, UnsealError
+from ..domain.sealing import KeyMissing, Sealer, UnsealError
 from ..store.clock import DatabaseClock
 from ..store.settlement import Settled
+from .keys import SecretKeyMissing
 from .sender import Request, Sender
 
 _ONCE: Final = RetryPolicy(delays_seconds=())  # of what somebody asked for by hand
@@ -78,6 +79,8 @@ class Deliverer:
         now = self._clock.now()
         try:
             secrets = self._secrets_of(webhook, now)
+        except KeyMissing as error:  # no attempt: nothing is known of the receiver, and another process may have it
+            raise SecretKeyMissing(str(error)) from None
         except UnsealError:
             return self._not_sent(Outcome.INTERNAL_ERROR, FailureReason.SECRET_UNREADABLE)
         envelope = Envelope(delivery.event_id, delivery.webhook_id, delivery.event_type, delivery.attempt + 1)

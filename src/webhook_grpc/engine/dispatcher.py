@@ -166,7 +166,7 @@ class Dispatcher:
             self.start_soon()
 
     async def _settlement(self, lane: Lane, delivery: PendingDelivery) -> Settled | None:
-        """What becomes of a delivery; None if it could not be marked, and is not sent."""
+        """What becomes of a delivery; None if it could not be marked, or looked up, and is not sent."""
         webhook, flow = lane.webhook, lane.flow
         assert webhook is not None  # a lane without them is never ready
         assert flow is not None
@@ -174,7 +174,10 @@ class Dispatcher:
             return cancelled(delivery)
         if not delivery.body:
             return expired(delivery)
-        if self._careful.was_interrupted(delivery):
+        has_killed = await self._careful.has_killed(delivery)
+        if has_killed is None:
+            return None
+        if has_killed:
             log.error("a process died during this attempt", delivery_id=_delivery_id(delivery))
             return self._deliverer.interrupted(delivery, webhook)
         if self._careful.applies(delivery):

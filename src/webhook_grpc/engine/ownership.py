@@ -15,7 +15,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID, uuid4
@@ -41,10 +41,13 @@ _BEATS_KEPT: Final = 16  # for which what was taken beyond the share is kept, wh
 class Ownership:
     """The shards of this process."""
 
-    def __init__(self, options: DatabaseOptions, clock: DatabaseClock, lease_seconds: float) -> None:
+    def __init__(
+        self, options: DatabaseOptions, clock: DatabaseClock, lease_seconds: float, secret_key_ids: Sequence[int] = ()
+    ) -> None:
         self._connection = LoopConnection(options, "ownership")
         self._clock = clock
         self._lease_seconds = lease_seconds
+        self._secret_key_ids = secret_key_ids
         self._lock = asyncio.Lock()
         self._registered = False
         self._fence = 0.0
@@ -148,7 +151,7 @@ class Ownership:
             self._registered = False
         self.worker = uuid4()  # a new one for each try: the last may have been entered, and its answer lost
         asked_at = time.monotonic()
-        database_time = await store.register(self._connection, self.worker, self._lease_seconds)
+        database_time = await store.register(self._connection, self.worker, self._lease_seconds, self._secret_key_ids)
         self._clock.observe(database_time, asked_at, time.monotonic())
         self._registered = True
         self._fence = asked_at + _FENCE * self._lease_seconds

@@ -177,6 +177,9 @@ const (
 	DeliveryStanding_DELIVERY_STANDING_WAITING_FOR_SLOT DeliveryStanding = 7
 	// Its webhook is deleted or disabled; it is about to be cancelled.
 	DeliveryStanding_DELIVERY_STANDING_ENDING DeliveryStanding = 8
+	// The process that delivers to the webhook lacks the key that the webhook's secret is sealed with, as during a change of
+	// keys. No attempt is counted; it goes on when the operator has added the key.
+	DeliveryStanding_DELIVERY_STANDING_WAITING_FOR_KEY DeliveryStanding = 9
 )
 
 // Enum value maps for DeliveryStanding.
@@ -191,6 +194,7 @@ var (
 		6: "DELIVERY_STANDING_RATE_LIMITED",
 		7: "DELIVERY_STANDING_WAITING_FOR_SLOT",
 		8: "DELIVERY_STANDING_ENDING",
+		9: "DELIVERY_STANDING_WAITING_FOR_KEY",
 	}
 	DeliveryStanding_value = map[string]int32{
 		"DELIVERY_STANDING_UNSPECIFIED":      0,
@@ -202,6 +206,7 @@ var (
 		"DELIVERY_STANDING_RATE_LIMITED":     6,
 		"DELIVERY_STANDING_WAITING_FOR_SLOT": 7,
 		"DELIVERY_STANDING_ENDING":           8,
+		"DELIVERY_STANDING_WAITING_FOR_KEY":  9,
 	}
 )
 
@@ -3919,7 +3924,7 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\x1bMATCH_VERDICT_CREATED_LATER\x10\x03\x12\x1a\n" +
 	"\x16MATCH_VERDICT_DISABLED\x10\x04\x12\x1f\n" +
 	"\x1bMATCH_VERDICT_CHANGED_LATER\x10\x05\x12!\n" +
-	"\x1dMATCH_VERDICT_TEST_OF_ANOTHER\x10\x06*\xbb\x02\n" +
+	"\x1dMATCH_VERDICT_TEST_OF_ANOTHER\x10\x06*\xe2\x02\n" +
 	"\x10DeliveryStanding\x12!\n" +
 	"\x1dDELIVERY_STANDING_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17DELIVERY_STANDING_ENDED\x10\x01\x12\x1f\n" +
@@ -3929,7 +3934,8 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\x16DELIVERY_STANDING_HELD\x10\x05\x12\"\n" +
 	"\x1eDELIVERY_STANDING_RATE_LIMITED\x10\x06\x12&\n" +
 	"\"DELIVERY_STANDING_WAITING_FOR_SLOT\x10\a\x12\x1c\n" +
-	"\x18DELIVERY_STANDING_ENDING\x10\b2\xc5\x1b\n" +
+	"\x18DELIVERY_STANDING_ENDING\x10\b\x12%\n" +
+	"!DELIVERY_STANDING_WAITING_FOR_KEY\x10\t2\xc5\x1b\n" +
 	"\x0eWebhookService\x12e\n" +
 	"\rCreateWebhook\x12 .webhook.v1.CreateWebhookRequest\x1a\x13.webhook.v1.Webhook\"\x1d\x82\xd3\xe4\x93\x02\x17:\awebhook\"\f/v1/webhooks\x12c\n" +
 	"\n" +

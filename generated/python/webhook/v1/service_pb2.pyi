@@ -121,6 +121,10 @@ class _DeliveryStandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deli
     """It is due and waits for one of the webhook's slots, or is being sent."""
     DELIVERY_STANDING_ENDING: _DeliveryStanding.ValueType  # 8
     """Its webhook is deleted or disabled; it is about to be cancelled."""
+    DELIVERY_STANDING_WAITING_FOR_KEY: _DeliveryStanding.ValueType  # 9
+    """The process that delivers to the webhook lacks the key that the webhook's secret is sealed with, as during a change of
+    keys. No attempt is counted; it goes on when the operator has added the key.
+    """
 
 class DeliveryStanding(_DeliveryStanding, metaclass=_DeliveryStandingEnumTypeWrapper):
     """What a delivery waits for, or how it ended. Values may be added."""
@@ -145,6 +149,10 @@ DELIVERY_STANDING_WAITING_FOR_SLOT: DeliveryStanding.ValueType  # 7
 """It is due and waits for one of the webhook's slots, or is being sent."""
 DELIVERY_STANDING_ENDING: DeliveryStanding.ValueType  # 8
 """Its webhook is deleted or disabled; it is about to be cancelled."""
+DELIVERY_STANDING_WAITING_FOR_KEY: DeliveryStanding.ValueType  # 9
+"""The process that delivers to the webhook lacks the key that the webhook's secret is sealed with, as during a change of
+keys. No attempt is counted; it goes on when the operator has added the key.
+"""
 Global___DeliveryStanding: _TypeAlias = DeliveryStanding  # noqa: Y015
 
 @_typing.final
