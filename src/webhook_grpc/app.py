@@ -28,8 +28,10 @@ from .api.server import Methods, Server
 from .api.stats import StatsMethods
 from .api.watch import WatchMethods
 from .api.webhooks import WebhookMethods
+from .domain.progress import Progress
 from .domain.sealing import KEY_BYTES, Sealer
 from .engine.engine import Engine
+from .engine.monitor import Monitor
 from .settings import Settings, SettingsError, Token, decode_secret_key
 from .store.clock import DatabaseClock
 from .store.db import Database, DatabaseOptions, Pooling
@@ -46,7 +48,6 @@ from .store.tail import Tail
 log = structlog.get_logger(__name__)
 
 _PUBLISH_WEIGHT_MAX: Final = 8_000_000  # bytes of bodies and rows in one statement, about
-_HEALTH_SECONDS: Final = 0.5
 _CALL_GRACE_SECONDS: Final = 5.0
 _TAIL_POLL_SECONDS: Final = 0.1
 
@@ -67,6 +68,7 @@ class App:
             pool_waiting_max=settings.calls_max,
             statement_timeout_seconds=settings.database_timeout_seconds,
             pooling=Pooling(settings.database_pooler),
+            progress=Progress(settings.stall_seconds),
         )
         self._clock = DatabaseClock()
         sealer = Sealer(secret_keys)
@@ -132,6 +134,9 @@ class App:
             CustomerMethods(self.database, self._hints, settings.call_seconds_max),
         )
         self._server = Server(settings.grpc_address, methods, calls, reflection_enabled=settings.reflection)
+        self._monitor = Monitor(
+            options.progress, self.engine.ownership, self.engine.stillness, self._server.set_serving
+        )
         self.port = 0
         self._loops: list[asyncio.Task[None]] = []
 
@@ -166,7 +171,7 @@ class App:
             "hints": self._hints.run(),
             "hint listener": self._listener.run(),
             "tail": self._tail.run(),
-            "health": self._watch_health(),
+            "monitor": self._monitor.run(),
         }
         self._loops = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
         await self._server.start()
@@ -180,7 +185,7 @@ class App:
     async def stop(self) -> None:
         """Drains: no new calls, watchers are let go, attempts in flight end and are settled, shards are given back."""
         log.info("stopping")
-        await self._server.set_serving(False)
+        await self._server.leave()
         await asyncio.sleep(self._settings.shutdown_delay_seconds)  # load balancers look away
         self._tail.close()
         await self._server.stop(_CALL_GRACE_SECONDS)
@@ -201,17 +206,6 @@ class App:
 
     async def _make_partitions(self) -> None:
         await ensure_partitions_at_start(self.database)
-
-    async def _watch_health(self) -> None:
-        """SERVING exactly while the lease is renewed, which takes the database."""
-        serving = True
-        while True:
-            await asyncio.sleep(_HEALTH_SECONDS)
-            renewed = self.engine.ownership.may_send
-            if serving is not renewed:
-                serving = renewed
-                await self._server.set_serving(serving)
-                log.warning("health changed", serving=serving)
 
 
 async def serve(

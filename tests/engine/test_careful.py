@@ -96,6 +96,7 @@ async def test_what_waited_through_a_crash_is_still_marked_after_an_orderly_hand
     gate.opened.set()
 
 
+@pytest.mark.symptom("died")
 async def test_a_mark_that_is_found_counts_as_an_attempt_that_failed(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:

@@ -19,8 +19,10 @@ import structlog
 from ..domain.errors import Unavailable
 from ..domain.ids import shard_of
 from ..domain.model import Danger, PendingDelivery
+from ..domain.progress import Service
 from ..store import backlog
 from ..store.db import DatabaseOptions, LoopConnection
+from ..store.failures import cause_of, watched
 from ..store.group_commit import GroupCommit, GroupLimits
 from .ownership import Ownership
 
@@ -38,6 +40,7 @@ class CarefulMode:
 
     def __init__(self, options: DatabaseOptions, ownership: Ownership) -> None:
         self._connection = LoopConnection(options, "careful")
+        self._marking = options.progress.work("mark what may be dangerous", Service.DELIVERY)
         self._ownership = ownership
         limits = GroupLimits(_MARKS_PER_STATEMENT, _MARKS_PER_STATEMENT, _MARKS_WAITING_MAX, _MARKS_WAITING_MAX)
         self._group = GroupCommit[PendingDelivery, bool](self._flush, _one, _one, limits)
@@ -95,17 +98,24 @@ class CarefulMode:
                 await backlog.set_danger(
                     self._connection, self._ownership.worker, self._ownership.owned, deliveries, Danger.SUSPECT
                 )
-        except Unavailable:
-            log.warning("marks not taken back; each costs its delivery an attempt", count=len(self._marked))
+        except Unavailable as error:
+            cause = cause_of(error)
+            log.warning(
+                "marks not taken back; each costs its delivery an attempt",
+                count=len(self._marked),
+                sqlstate=cause.sqlstate,
+                text=cause.text,
+            )
         await self._connection.close()
 
     async def _flush(self, deliveries: Sequence[PendingDelivery]) -> list[bool | Exception]:
         ownership = self._ownership
         keys = {delivery.key for delivery in deliveries}
         self._unsure |= keys
-        marked = await backlog.set_danger(
-            self._connection, ownership.worker, ownership.owned, deliveries, Danger.MARKED
-        )
+        with watched(self._marking):
+            marked = await backlog.set_danger(
+                self._connection, ownership.worker, ownership.owned, deliveries, Danger.MARKED
+            )
         self._unsure -= keys
         answers: list[bool | Exception] = []
         for delivery in deliveries:

@@ -42,6 +42,7 @@ class Lane:
     fresh_count: int = 0  # of those held
     replay_count: int = 0  # of those held
     in_flight: int = 0
+    started_count: int = 0
     replays_in_flight: int = 0
     is_ready: bool = False
     waits_for: str | None = None  # the host in whose queue it stands
