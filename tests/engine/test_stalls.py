@@ -17,12 +17,13 @@ import psycopg
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from webhook.v1 import event_pb2
 from webhook.v1 import service_pb2 as pb
 
 from tests.support import pace
-from tests.support.postgres import TestPostgres
+from tests.support.postgres import TestPostgres, query
 from tests.support.receiver import Gate, Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory, error_details
 from tests.support.store import new_worker
@@ -68,10 +69,15 @@ async def until_health_is(service: Service, name: str, status: Any) -> None:
     assert checked.status == SERVING, "the process lives, whatever the database does: a liveness probe must not kill it"
 
 
-async def until_said(lines: list[Line], **fields: str) -> None:
+async def until_said(lines: list[Line], work: str = "", **fields: str) -> None:
     async with pace.timeout(20):
-        while not any(fields.items() <= line.items() for line in lines):
+        while not any(names(line, work) and fields.items() <= line.items() for line in lines):
             await asyncio.sleep(0.02)
+
+
+def names(line: Line, work: str) -> bool:
+    """Whether a line is about this work, perhaps among others."""
+    return not work or work in str(line.get("work", "")).split(", ")
 
 
 async def publishes(service: Service) -> str:
@@ -169,10 +175,8 @@ async def test_a_lock_is_named_and_the_service_that_waits_for_it_does_not_serve(
     await until_health_is(service, lock.service, SERVING)
     if lock.work == "settle results":
         await until_said(symptoms, event="the database answers again")
-    [line, *_] = [line for line in symptoms if line.get("work") == lock.work and "text" in line]
+    [line] = [line for line in symptoms if names(line, lock.work) and "text" in line]
     assert (line["sqlstate"], line["text"]) == ("55P03", "canceling statement due to lock timeout")
-    again = [other for other in symptoms if other.get("work") == lock.work and other.get("sqlstate") == "55P03"]
-    assert again == [line], "once in a spell"
     changes = [line["serving"] for line in symptoms if line.get("service") == lock.service]
     assert changes == [False, True], "once at its beginning and once at its end"
 
@@ -232,13 +236,13 @@ async def test_a_grant_that_was_lost_is_named_in_postgres_words(
     limited_services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, table: str, symptoms: list[Line]
 ) -> None:
     service = await start(limited_services)
-    postgres.rows(f"REVOKE SELECT ON {table} FROM webhook_test_limited")  # pyright: ignore[reportArgumentType]
+    query(postgres.url, sql.SQL("REVOKE SELECT ON {} FROM webhook_test_limited").format(sql.Identifier(table)))
     await service.create_webhook(receiver.url())
     await publishes(service)
     await until_health_is(service, DELIVERY, NOT_SERVING)
-    postgres.rows(f"GRANT SELECT ON {table} TO webhook_test_limited")  # pyright: ignore[reportArgumentType]
+    query(postgres.url, sql.SQL("GRANT SELECT ON {} TO webhook_test_limited").format(sql.Identifier(table)))
     await until_health_is(service, DELIVERY, SERVING)
-    [line, *_] = [line for line in symptoms if line.get("work") == "look for what is due"]
+    [line, *_] = [line for line in symptoms if names(line, "look for what is due")]
     assert (line["sqlstate"], line["text"]) == ("42501", f"permission denied for table {table}")
     assert "hush" not in repr(symptoms)
 
@@ -293,7 +297,7 @@ async def test_a_full_disk_refuses_what_is_published_with_a_reason_of_its_own(
     assert details["RetryInfo"].retry_delay == Duration(seconds=10)
     code = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
     assert [(r.error.code, r.error.reason) for r in batch.results] == [(code, "DISK_FULL")] * 2
-    [line, *_] = [line for line in symptoms if line.get("work") == "publish"]
+    [line, *_] = [line for line in symptoms if names(line, "publish")]
     assert line["text"] == 'could not extend file "base/5/16384": No space left on device'
 
 

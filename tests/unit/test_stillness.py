@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from tests.unit.test_lanes import NOW, TIMEOUT, add_lane, change, make_lanes, make_webhook
 from webhook_grpc.domain.model import WebhookStatus
 from webhook_grpc.domain.progress import Progress, Service
+from webhook_grpc.engine.lane import Lane
 from webhook_grpc.engine.lanes import Lanes
 from webhook_grpc.engine.stillness import Stillness
 
@@ -21,11 +22,12 @@ class Looks:
     def __init__(self, lanes: Lanes) -> None:
         self.lanes, self.now, self.progress = lanes, NOW, Progress()
         self.is_full = False
-        dispatcher: Any = SimpleNamespace(
-            startable=lambda now: () if self.is_full else lanes.startable(now), why_not=lambda _: "no reason is known"
-        )
+        dispatcher: Any = SimpleNamespace(startable=self._startable, why_not=str)
         self._stillness = Stillness(self.progress, dispatcher)
         self.progress.advance(self.now)
+
+    def _startable(self, now: float) -> Iterable[Lane]:
+        return () if self.is_full else self.lanes.startable(now)
 
     def run(self, seconds: float) -> bool:
         """Returns whether something stood still at any of them."""

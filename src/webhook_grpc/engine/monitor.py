@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import structlog
@@ -47,8 +47,7 @@ class Monitor:
     async def look(self, now: float) -> None:
         """Looks once."""
         self._stillness.look(now)
-        for news in self._progress.advance(now):
-            _say(news)
+        _say(self._progress.advance(now))
         for service in Service:
             why = self._why_not(service)
             if self._serving[service] is bool(why):
@@ -76,16 +75,15 @@ def _words(work: Work) -> str:
     return f"{work.name}: {text}"
 
 
-def _say(news: News) -> None:
-    """An outage is a warning, its end is none."""
-    seconds = round(news.seconds, 1)
-    if news.cause is None:
-        log.info(news.message, work=news.work, seconds=seconds)
-    else:
-        log.warning(
-            news.message,
-            work=news.work,
-            sqlstate=news.cause.sqlstate,
-            text=news.cause.text,
-            last_success_seconds_ago=seconds,
-        )
+def _say(said: Iterable[News]) -> None:
+    """Leaves one line for all work that fails for the same cause, or succeeds again. An outage is a warning."""
+    alike: dict[tuple[str, str], list[News]] = {}
+    for news in said:
+        alike.setdefault((news.message, news.cause.key if news.cause else ""), []).append(news)
+    for group in alike.values():
+        work, seconds = ", ".join(news.work for news in group), round(max(news.seconds for news in group), 1)
+        message, cause = group[0].message, group[0].cause
+        if cause is None:
+            log.info(message, work=work, seconds=seconds)
+        else:
+            log.warning(message, work=work, sqlstate=cause.sqlstate, text=cause.text, last_success_seconds_ago=seconds)

@@ -30,6 +30,7 @@ _WRITE: Final = re.compile(
     re.IGNORECASE,
 )
 _TEXT_CHARACTERS_MAX: Final = 500
+_NUMBERS: Final = re.compile(r"[0-9]+")  # ports, process ids: they make no other cause
 # libpq gives the SQLSTATE of a refused connection to nobody, so its text has to say it (in English; others stay text).
 _TOO_MANY: Final = re.compile(r"too many (clients|connections)|connection slots are reserved")
 # What the operating system says where Postgres has no SQLSTATE for it: a quota, or an older version.
@@ -98,7 +99,8 @@ def cause_of(error: BaseException) -> Cause:
         return NO_ANSWER
     if isinstance(cause, WebhookError):
         return Cause(cause.message, kind=cause.reason)
-    return Cause(text_of(cause), sqlstate_of(cause), kind=type(cause).__name__)
+    text = text_of(cause)
+    return Cause(text, sqlstate_of(cause), kind=_NUMBERS.sub("", text))
 
 
 def is_disk_full(error: psycopg.Error) -> bool:
