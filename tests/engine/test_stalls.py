@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, LiteralString
 
 import grpc
@@ -26,13 +27,18 @@ from tests.support import pace
 from tests.support.postgres import TestPostgres, query
 from tests.support.receiver import Gate, Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory, error_details
-from tests.support.store import new_worker
+from tests.support.store import new_worker, options, succeeded
 from tests.support.symptoms import Line, recording
+from tests.unit.test_lanes import make_delivery
+from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.domain.progress import Progress
+from webhook_grpc.domain.progress import Service as Part
 from webhook_grpc.engine import janitor
 from webhook_grpc.engine.faults import SenderFault
 from webhook_grpc.engine.lanes import Lanes
 from webhook_grpc.engine.sender import Sender
-from webhook_grpc.store import bloat, ownership
+from webhook_grpc.engine.settler import Settler
+from webhook_grpc.store import bloat, ownership, settlement
 from webhook_grpc.store.db import Database
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -46,9 +52,8 @@ CREATE OR REPLACE FUNCTION test_disk_full() RETURNS trigger LANGUAGE plpgsql AS 
     RAISE EXCEPTION 'could not extend file "base/5/16384": No space left on device' USING ERRCODE = '53100';
 END $$
 """
-# A process that has half of the shards and dies: its lease runs out in a second.
-DEAD: LiteralString = """
-INSERT INTO workers (worker_id, lease_until, lease_seconds) VALUES (%s, now() + interval '1 second', 1)
+PHANTOM: LiteralString = """
+INSERT INTO workers (worker_id, lease_until, lease_seconds) VALUES (%s, now() + interval '5 seconds', 4)
 """
 ALARMS = ("health changed", "the database fails", "lease not renewed", "deliveries stand still", "shards have no owner")
 
@@ -318,6 +323,34 @@ def event() -> event_pb2.Event:
     return event_pb2.Event(customer_id=CUSTOMER, event_type="job.completed", data_json="{}")
 
 
+async def test_what_only_gets_ready_to_settle_again_and_again_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before each new try the shards move to another epoch, which may succeed each time."""
+    progress, tried = Progress(), asyncio.Queue[None]()
+
+    async def fail(*_: object) -> None:
+        progress.advance(float(tried.qsize()))  # a second later each time
+        tried.put_nowait(None)
+        if tried.qsize() == 15:
+            await asyncio.Event().wait()
+        raise Unavailable("STORAGE_UNAVAILABLE", "away")
+
+    async def succeed(_: object) -> None:
+        pass
+
+    monkeypatch.setattr(settlement, "settle", fail)
+    monkeypatch.setattr("webhook_grpc.engine.settler._BACKOFF_SECONDS_MAX", 0.001)
+    owner: Any = SimpleNamespace(owned={make_delivery().shard: None}, worker=new_worker(), readopt=succeed)
+    settler = Settler(replace(options(""), progress=progress), owner, 10, 0.0, lambda _: None, lambda _: None)
+    settler.add(succeeded(make_delivery()))
+    running = asyncio.create_task(settler.run())
+    async with pace.timeout(20):
+        while tried.qsize() < 15:
+            await asyncio.sleep(0.005)
+    assert [work.name for work in progress.stalled(Part.DELIVERY)] == ["settle results"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 # --- shards, and deliveries that nobody starts -----------------------------------------------------------------------
 
 
@@ -447,19 +480,18 @@ async def test_what_waits_for_a_good_reason_raises_no_alarm(
     assert not [line for line in lines if line["event"] in ALARMS]
 
 
-async def test_a_start_beside_others_and_a_crash_of_one_raise_no_alarm(
+async def test_shards_that_belong_to_nobody_for_some_beats_raise_no_alarm(
     services: ServiceFactory, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The shards of a process that died belong to nobody until its lease has run out and the next beat of another."""
+    """As after a crash: a process that counts and takes nothing has the share of the other for two beats."""
     with recording(monkeypatch) as lines:
-        survivor = await services.start(lease_seconds=1.0, stall_seconds=pace.lengthened(0.5))
-        postgres.rows(DEAD, [dead := new_worker()])
-        postgres.rows("UPDATE shards SET owner = %s WHERE shard < 32", [dead])
-        ownership_of_survivor = survivor.app.engine.ownership
+        service = await services.start(lease_seconds=1.0, stall_seconds=pace.lengthened(3.0))
+        owned = service.app.engine.ownership.owned
+        postgres.rows(PHANTOM, [new_worker()])
         async with pace.timeout(20):
-            while len(ownership_of_survivor.owned) == 64:
+            while len(owned) == 64:
                 await asyncio.sleep(0.02)
-            while len(ownership_of_survivor.owned) < 64:
+            while len(owned) < 64:
                 await asyncio.sleep(0.02)
         await services.stop()
     assert not [line for line in lines if line["event"] in ALARMS]
