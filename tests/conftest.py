@@ -18,6 +18,7 @@ from tests.support.past import Past
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import ServiceFactory
+from tests.support.symptoms import Line, recording, rows
 from webhook_grpc.engine.janitor import Janitor
 from webhook_grpc.engine.overdue import Overdue
 from webhook_grpc.log_sink import LogSink
@@ -68,6 +69,19 @@ def postgres(worker_id: str) -> Generator[TestPostgres]:
     server = TestPostgres.start(worker_id)
     yield server
     server.stop()
+
+
+@pytest.fixture(autouse=True)
+def symptoms(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Generator[list[Line] | None]:
+    """Holds a test to the lines that it says it produces; one that reads them from elsewhere appends them."""
+    names = [name for marker in request.node.iter_markers("symptom") for name in marker.args]
+    if not names:
+        yield None
+        return
+    with recording(monkeypatch) as lines:
+        yield lines
+    for name in names:
+        assert any(map(rows()[name].is_shown_by, lines)), f"no line such as {rows()[name]}"
 
 
 @pytest.fixture

@@ -27,9 +27,11 @@ from .api.server import Methods, Server
 from .api.stats import StatsMethods
 from .api.watch import WatchMethods
 from .api.webhooks import WebhookMethods
+from .domain.progress import Progress
 from .domain.sealing import KEY_BYTES, Sealer
 from .engine.engine import Engine
 from .engine.keys import check_keys
+from .engine.monitor import Monitor
 from .loop_watch import LoopWatch
 from .settings import Settings, SettingsError, Token, decode_secret_key, problems_of
 from .stopping import Stop
@@ -48,7 +50,6 @@ from .store.tail import Tail
 log = structlog.get_logger(__name__)
 
 _PUBLISH_WEIGHT_MAX: Final = 8_000_000  # bytes of bodies and rows in one statement, about
-_HEALTH_SECONDS: Final = 0.5
 _CALL_GRACE_SECONDS: Final = 5.0
 _TAIL_POLL_SECONDS: Final = 0.1
 
@@ -69,6 +70,7 @@ class App:
             pool_waiting_max=settings.calls_max,
             statement_timeout_seconds=settings.database_timeout_seconds,
             pooling=Pooling(settings.database_pooler),
+            progress=Progress(settings.stall_seconds),
         )
         self._clock = DatabaseClock()
         self._sealer = sealer = Sealer(secret_keys)
@@ -135,6 +137,9 @@ class App:
             CustomerMethods(self.database, self._hints, settings.call_seconds_max),
         )
         self._server = Server(settings.grpc_address, methods, calls, reflection_enabled=settings.reflection)
+        self._monitor = Monitor(
+            options.progress, self.engine.ownership, self.engine.stillness, self._server.set_serving
+        )
         self.port = 0
         self._loops: list[asyncio.Task[None]] = []
 
@@ -171,7 +176,7 @@ class App:
             "hints": self._hints.run(),
             "hint listener": self._listener.run(),
             "tail": self._tail.run(),
-            "health": self._watch_health(),
+            "monitor": self._monitor.run(),
             "loop watch": LoopWatch().run(),
         }
         self._loops = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
@@ -186,7 +191,7 @@ class App:
     async def stop(self) -> None:
         """Drains: no new calls, watchers are let go, attempts in flight end and are settled, shards are given back."""
         log.info("stopping")
-        await self._server.set_serving(False)
+        await self._server.leave()
         await asyncio.sleep(self._settings.shutdown_delay_seconds)  # load balancers look away
         self._tail.close()
         await self._server.stop(_CALL_GRACE_SECONDS)
@@ -207,17 +212,6 @@ class App:
 
     async def _make_partitions(self) -> None:
         await ensure_partitions_at_start(self.database)
-
-    async def _watch_health(self) -> None:
-        """SERVING exactly while the lease is renewed, which takes the database."""
-        serving = True
-        while True:
-            await asyncio.sleep(_HEALTH_SECONDS)
-            renewed = self.engine.ownership.may_send
-            if serving is not renewed:
-                serving = renewed
-                await self._server.set_serving(serving)
-                log.warning("health changed", serving=serving)
 
 
 async def serve(

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from .domain import breaker, egress, health, ramp, retention, retry, sealing
+from .domain import breaker, egress, health, progress, ramp, retention, retry, sealing
 from .domain.ids import INT64_MAX
 
 _Kind = TypeVar("_Kind", bound=BaseSettings)
@@ -190,6 +190,8 @@ class Settings(DatabaseSettings):
     """Results in one statement."""
     settle_wait_seconds: Annotated[float, Field(ge=0, le=1)] = 0.005
     """How long the first result waits for company."""
+    stall_seconds: Annotated[float, Field(ge=0.1, le=3600)] = progress.STALLED_SECONDS
+    """For how long something may fail or stand still before health says NOT_SERVING."""
     drain_seconds: Annotated[float, Field(ge=0, le=600)] = 20.0
     """How long requests in flight may finish after SIGTERM."""
     shutdown_delay_seconds: Annotated[float, Field(ge=0, le=300)] = 0.0

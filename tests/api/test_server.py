@@ -62,7 +62,7 @@ def watch_health(service: Service, name: str = "") -> Any:
     )(health.HealthCheckRequest(service=name), timeout=pace.scaled(20))
 
 
-@pytest.mark.parametrize("name", ["", "webhook.v1.WebhookService"])
+@pytest.mark.parametrize("name", ["", "webhook.v1.WebhookService", "webhook.v1.Delivery"])
 async def test_a_running_server_is_healthy(services: ServiceFactory, name: str) -> None:
     service = await services.start()
 

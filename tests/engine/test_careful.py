@@ -157,6 +157,7 @@ async def test_a_mark_that_is_found_once_may_be_chance_and_costs_nothing(
     assert (ended.status, ended.attempt_count) == (SUCCEEDED, 1)
 
 
+@pytest.mark.symptom("died")
 async def test_a_mark_that_is_found_again_counts_as_an_attempt_that_failed(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:

@@ -61,6 +61,7 @@ async def get(service: Service, webhook: webhook_pb2.Webhook) -> webhook_pb2.Web
 # --- breaker ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.symptom("breaker")
 async def test_a_receiver_that_is_down_is_left_alone_and_costs_its_deliveries_no_attempts(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
@@ -199,6 +200,7 @@ async def test_the_days_of_failures_go_on_in_the_next_process_unless_the_last_ha
     assert is_active is (ending == "crash after a success")
 
 
+@pytest.mark.symptom("disabled")
 async def test_an_address_that_stays_blocked_switches_its_webhook_off(
     services: ServiceFactory, postgres: TestPostgres
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +15,12 @@ from tests.support.past import Past
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, ServiceFactory
+from tests.support.store import options
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.engine import janitor
 from webhook_grpc.engine.janitor import LEADER_SHARD, Janitor, Step
+from webhook_grpc.store.db import Database
 
 POLICY = RetentionPolicy(events_days=30, attempts_days=40, idempotency_keys_hours=168)
 
@@ -46,7 +49,7 @@ class Counted:
 
 def make(*steps: Step, is_leader: Callable[[], bool] = lambda: True) -> Janitor:
     """One that does these steps only."""
-    database: Any = None
+    database: Any = SimpleNamespace(options=options(""))
     made = Janitor(database, POLICY, is_leader, lambda _: None)
     made.steps = steps
     return made
@@ -148,3 +151,12 @@ async def test_a_running_service_goes_on_with_an_erasure_that_nobody_waits_for(
         count = postgres.rows(f"SELECT count(*) FROM {table}")  # noqa: S608 # pyright: ignore[reportArgumentType]
         assert count == [(0,)]
     assert postgres.rows("SELECT DISTINCT status FROM attempts") == [("erased",)]
+
+
+@pytest.mark.symptom("disbelieved")
+async def test_a_clock_that_is_not_believed_is_said(database_url: str, postgres: TestPostgres) -> None:
+    postgres.rows("UPDATE believed_time SET at = at - interval '40 days'")  # the same as 40 days more of now()
+    database = Database(options(database_url))
+    await database.open()
+    await Janitor(database, POLICY, lambda: True, lambda _: None).look_at_clock()
+    await database.close()

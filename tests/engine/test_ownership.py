@@ -38,6 +38,7 @@ async def owner(database_url: str, monotonic: SimpleNamespace) -> AsyncGenerator
     await owner.leave()
 
 
+@pytest.mark.symptom("taken")
 async def test_shards_that_nobody_takes_are_taken_beyond_the_share_after_two_beats_and_not_before(
     owner: Ownership, postgres: TestPostgres, monotonic: SimpleNamespace
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import timedelta
 from uuid import UUID
@@ -9,10 +10,12 @@ from uuid import UUID
 import pytest
 from webhook.v1 import delivery_pb2, service_pb2
 
+from tests.support import pace
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory
+from tests.support.symptoms import Line
 from webhook_grpc.domain.ids import parse_event_id, shard_of
 from webhook_grpc.engine import rescheduling
 
@@ -106,8 +109,9 @@ async def test_what_was_scheduled_by_the_clock_of_now_is_left_alone(
     assert postgres.rows("SELECT * FROM deliveries") == before
 
 
+@pytest.mark.symptom("rescheduled")
 async def test_it_is_looked_for_when_shards_are_gained_and_when_the_clock_has_stepped(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, symptoms: list[Line]
 ) -> None:
     service = await services.start()
     webhook_id, _ = await paused_with_one(service, receiver.url())
@@ -119,9 +123,13 @@ async def test_it_is_looked_for_when_shards_are_gained_and_when_the_clock_has_st
         clock.observe(clock.now() - timedelta(days=1), at, at)
         [delivery, *_] = await watch.until(lambda told: len(told) > 0)
     assert (delivery.webhook_id, delivery.status) == (webhook_id, PENDING)
+    async with pace.timeout(20):
+        while not any("rescheduled" in line["event"] for line in symptoms):  # when all shards are looked through
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.usefixtures("past")
+@pytest.mark.symptom("partition")
 async def test_publishing_makes_the_partition_of_a_day_that_has_none(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, past: Past
 ) -> None:

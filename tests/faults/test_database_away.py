@@ -53,7 +53,7 @@ class Postgres:
 async def until_health_is(service: Service, status: Any) -> None:
     stub: Any = health_pb2_grpc.HealthStub(service.channel)  # its types lack the aio form
     async with pace.timeout(20):
-        async for update in stub.Watch(health_pb2.HealthCheckRequest()):
+        async for update in stub.Watch(health_pb2.HealthCheckRequest(service="webhook.v1.WebhookService")):
             if update.status == status:
                 return
 

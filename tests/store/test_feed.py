@@ -224,6 +224,14 @@ async def test_rows_that_are_too_old_to_be_expected_leave_no_hole(database: Data
     assert keys(await feed.read(database, START, NO_END, since)) == [(3, 1), (3, 2), (3, 3)]
 
 
+@pytest.mark.symptom("hole")
+async def test_a_hole_is_a_bug_and_said(database: Database, written: Log, postgres: TestPostgres) -> None:
+    for _ in range(3):
+        written.write(3)
+    postgres.rows("DELETE FROM attempts WHERE shard = 3 AND seq = 2")
+    assert keys(await feed.read(database, START, NO_END)) == [(3, 1), (3, 3)]
+
+
 async def test_the_position_of_a_time_misses_no_row_of_a_later_day(database: Database, written: Log) -> None:
     """The clock was a day ahead for a row; a bisection that believes that time grows ends behind it."""
     for age in (3600, -_DAY, 1800, 900):

@@ -274,6 +274,7 @@ async def test_a_statement_goes_on_as_long_as_one_of_its_callers_waits(
     assert await callers[2] == ["answer 3"]
 
 
+@pytest.mark.symptom("given up")
 async def test_the_next_statements_are_smaller_after_one_that_timed_out_and_grow_again(flushes: Flushes) -> None:
     limits = GroupLimits(batch_count=100, batch_weight=10_000, waiting_count=10_000, waiting_bytes=10**6)
     group = GroupCommit[int, str](flushes, lambda _: 1, lambda _: 1, limits)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
-from structlog.testing import capture_logs
 
 from tests.faults.proxy import Proxy, Toxic
 from tests.support.postgres import TestPostgres, query
 from tests.support.store import new_event, new_webhook, options, pending, publish
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import Published
+from webhook_grpc.domain.progress import Work
 from webhook_grpc.store import failures, outbox
 from webhook_grpc.store.db import Database, DatabaseOptions, LoopConnection, StoreRefusal, TooFewConnections
 
@@ -281,30 +281,34 @@ async def test_the_start_says_how_many_connections_are_needed_when_others_have_t
 
 async def test_the_log_says_once_in_postgres_own_words_why_the_database_fails(few: str) -> None:
     others = [await psycopg.AsyncConnection.connect(few) for _ in range(6)]
-    connection = LoopConnection(options(make_conninfo(few, password="hush")), "settle")
-    with capture_logs() as logs:
-        for _ in range(2):
-            assert not await _succeeds(connection)
-        with pytest.raises(Unavailable) as caught:
-            await connection.rows("SELECT 1")
-        for other in others:
-            await other.close()
-        await until(lambda: _succeeds(connection))
-    said: list[Any] = [line for line in logs if line["event"] in ("the database fails", "the database answers again")]
-    assert [(line["event"], line.get("sqlstate")) for line in said] == [
-        ("the database fails", failures.TOO_MANY_CONNECTIONS),
-        ("the database answers again", None),
+    opts = options(make_conninfo(few, password="hush"))
+    connection, work = LoopConnection(opts, "settle"), opts.progress.work("settle results")
+    for _ in range(2):
+        assert not await _succeeds(connection, work)
+    said = opts.progress.advance(0.0)
+    assert not await _succeeds(connection, work)
+    said += opts.progress.advance(1.0)
+    with pytest.raises(Unavailable) as caught:
+        await connection.rows("SELECT 1")
+    for other in others:
+        await other.close()
+    await until(lambda: _succeeds(connection, work))
+    for seconds in (2.0, 3.0, 4.0):
+        said += opts.progress.advance(seconds)
+    assert [(news.message, news.work, news.cause and news.cause.sqlstate) for news in said] == [
+        ("the database fails", "settle results", failures.TOO_MANY_CONNECTIONS),
+        ("the database answers again", "settle results", None),
     ]
-    assert 'too many connections for role "webhook_test_few"' in said[0]["text"]
-    assert said[0]["connection"] == "settle"
-    assert "hush" not in repr(logs)
+    assert 'too many connections for role "webhook_test_few"' in repr(said)
+    assert "hush" not in repr(said)
     assert "webhook_test_few" not in caught.value.message, "callers are not told"
     await connection.close()
 
 
-async def _succeeds(connection: LoopConnection) -> bool:
+async def _succeeds(connection: LoopConnection, work: Work) -> bool:
     try:
-        await connection.rows("SELECT 1")
+        with failures.watched(work):
+            await connection.rows("SELECT 1")
     except Unavailable:
         return False
     return True

@@ -27,6 +27,7 @@ def test_a_step_is_what_neither_drift_nor_a_slow_answer_explains(found: float, s
     assert step_seconds(1000.0, 1003.0, found) == stepped
 
 
+@pytest.mark.symptom("stepped")
 def test_a_step_is_announced_once_and_the_clock_follows_it() -> None:
     clock, steps = DatabaseClock(), list[datetime]()
     clock.on_step(lambda: steps.append(clock.now()))

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Generator, Mapping
-from typing import Any
+from collections.abc import Generator
 
 import pytest
 import structlog
 
 from tests.support import pace
+from tests.support.symptoms import Line
 from webhook_grpc.loop_watch import LoopWatch
 
 STANDS_STILL_SECONDS = 0.2
@@ -22,12 +22,12 @@ class Heard:
     """What was logged, which another thread may wait for."""
 
     def __init__(self) -> None:
-        self.lines: list[Mapping[str, Any]] = []
+        self.lines: list[Line] = []
         self._changed = threading.Condition()
 
-    def __call__(self, _: object, __: str, line: Mapping[str, Any]) -> Mapping[str, Any]:
+    def __call__(self, _: object, method: str, line: Line) -> Line:
         with self._changed:
-            self.lines.append(line)
+            self.lines.append({**line, "log_level": method})
             self._changed.notify_all()
         raise structlog.DropEvent
 
@@ -44,7 +44,10 @@ def heard() -> Generator[Heard]:
     structlog.configure(**config)
 
 
-async def test_a_loop_that_stands_still_is_reported_with_the_place_and_once_more_when_it_moves(heard: Heard) -> None:
+@pytest.mark.symptom("loop", "loop moves")
+async def test_a_loop_that_stands_still_is_reported_with_the_place_and_once_more_when_it_moves(
+    heard: Heard, symptoms: list[Line]
+) -> None:
     watch = asyncio.create_task(LoopWatch(STANDS_STILL_SECONDS).run())
     await asyncio.sleep(0)
 
@@ -57,6 +60,7 @@ async def test_a_loop_that_stands_still_is_reported_with_the_place_and_once_more
     with contextlib.suppress(asyncio.CancelledError):
         await watch
 
+    symptoms += heard.lines
     still, moving = heard.lines
     assert (still["event"], moving["event"]) == ("the event loop stands still", "the event loop moves again")
     assert "never_give_way" in [frame["name"] for frame in still["frames"]]

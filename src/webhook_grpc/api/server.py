@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from webhook.v1 import service_pb2
 
+from ..domain.progress import Service
 from .actions import ActionMethods
 from .calls import Calls
 from .customers import CustomerMethods
@@ -88,15 +89,18 @@ class Server:
 
     async def start(self) -> None:
         """Starts to serve."""
-        await self.set_serving(True)
+        for name in ("", *Service):
+            await self.set_serving(name, True)
         self._is_started = True
         await self._server.start()
 
-    async def set_serving(self, serving: bool) -> None:
-        """What health checks are told."""
-        status = _SERVING if serving else _NOT_SERVING
-        for name in ("", SERVICE):
-            await self._health.set(name, status)
+    async def set_serving(self, name: str, serving: bool) -> None:
+        """What health checks of a service are told. The one without a name serves for as long as the process does."""
+        await self._health.set(name, _SERVING if serving else _NOT_SERVING)
+
+    async def leave(self) -> None:
+        """Health checks hear NOT_SERVING from now on, whatever else is set. Calls are still served."""
+        await self._health.enter_graceful_shutdown()
 
     def show_warnings(self, warnings: Sequence[str]) -> None:
         """Adds warnings for operators to the answers of health checks, as trailing metadata."""
@@ -105,7 +109,7 @@ class Server:
     async def stop(self, grace_seconds: float) -> None:
         """Refuses new calls, and gives those in progress a time to end."""
         self._calls.stopping = True
-        await self._health.enter_graceful_shutdown()
+        await self.leave()
         await self._server.stop(grace_seconds)
 
     async def abandon(self) -> None:

@@ -120,6 +120,13 @@ class Unavailable(WebhookError):
         self.retry_seconds = retry_seconds
 
 
+class DiskFull(Unavailable):
+    """The database has no room left to store anything; somebody has to make room."""
+
+    def __init__(self) -> None:
+        super().__init__("DISK_FULL", "the database's disk is full: nothing can be stored until there is room", 10.0)
+
+
 class WatcherTooSlow(WebhookError):
     """The reader of a stream did not keep up; it may resume from its cursor."""
 

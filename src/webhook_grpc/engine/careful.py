@@ -22,8 +22,10 @@ import structlog
 from ..domain.errors import Unavailable
 from ..domain.ids import shard_of
 from ..domain.model import Danger, PendingDelivery
+from ..domain.progress import Service
 from ..store import backlog, suspects
 from ..store.db import DatabaseOptions, LoopConnection
+from ..store.failures import cause_of, watched
 from ..store.group_commit import GroupCommit, GroupLimits
 from .ownership import Ownership
 
@@ -42,6 +44,7 @@ class CarefulMode:
 
     def __init__(self, options: DatabaseOptions, ownership: Ownership) -> None:
         self._connection = LoopConnection(options, "careful")
+        self._marking = options.progress.work("mark what may be dangerous", Service.DELIVERY)
         self._ownership = ownership
         limits = GroupLimits(_MARKS_PER_STATEMENT, _MARKS_PER_STATEMENT, _MARKS_WAITING_MAX, _MARKS_WAITING_MAX)
         self._group = GroupCommit[_Mark, bool](self._flush, _one, _one, limits)
@@ -101,8 +104,14 @@ class CarefulMode:
         try:
             await self._take_back(Danger.SUSPECT, Danger.NONE)
             await self._take_back(Danger.MARKED, Danger.SUSPECT)
-        except Unavailable:
-            log.warning("marks not taken back; each costs its delivery an attempt", count=len(self._written))
+        except Unavailable as error:
+            cause = cause_of(error)
+            log.warning(
+                "marks not taken back; each costs its delivery an attempt",
+                count=len(self._written),
+                sqlstate=cause.sqlstate,
+                text=cause.text,
+            )
         await self._connection.close()
 
     async def _take_back(self, written: Danger, to: Danger) -> None:
@@ -124,12 +133,8 @@ class CarefulMode:
 
     async def _flush(self, marks: Sequence[_Mark]) -> list[bool | Exception]:
         self._unsure |= {delivery.key: danger for delivery, danger in marks}
-        for delivery, danger in marks:
-            if danger is Danger.MARKED:
-                await suspects.isolate(self._connection, self._ownership.worker, delivery)
-        written = set[tuple[int, UUID]]()
-        for danger in (Danger.SUSPECT, Danger.MARKED):
-            written |= await self._write([delivery for delivery, wanted in marks if wanted is danger], danger)
+        with watched(self._marking):
+            written = await self._write_all(marks)
         answers: list[bool | Exception] = []
         for delivery, danger in marks:
             self._unsure.pop(delivery.key, None)
@@ -138,6 +143,15 @@ class CarefulMode:
                 self._written[delivery.key] = delivery, danger
             answers.append(is_written)
         return answers
+
+    async def _write_all(self, marks: Sequence[_Mark]) -> set[tuple[int, UUID]]:
+        for delivery, danger in marks:
+            if danger is Danger.MARKED:
+                await suspects.isolate(self._connection, self._ownership.worker, delivery)
+        written = set[tuple[int, UUID]]()
+        for danger in (Danger.SUSPECT, Danger.MARKED):
+            written |= await self._write([delivery for delivery, wanted in marks if wanted is danger], danger)
+        return written
 
     async def _write(self, deliveries: Sequence[PendingDelivery], danger: Danger) -> set[tuple[int, UUID]]:
         if not deliveries:

@@ -20,11 +20,13 @@ import structlog
 from ..domain.errors import Unavailable
 from ..domain.ids import delivery_id_text, shard_of
 from ..domain.model import Danger, DeliveryStatus, PendingDelivery, Trigger, WebhookStatus
+from ..domain.progress import Service
 from ..store import backlog, commands, webhooks
 from ..store.backlog import FoundRow
 from ..store.commands import Command, Kind
 from ..store.db import DatabaseOptions, LoopConnection
 from ..store.execution import Executed
+from ..store.failures import cause_of, watched
 from .delivery import Deliverer
 from .faults import SenderFault
 from .journal import SettledJournal
@@ -58,6 +60,7 @@ class Commands:
         settler: Settler,
     ) -> None:
         self._connection = LoopConnection(options, "commands")
+        self._looking = options.progress.work("look for commands", Service.DELIVERY)
         self._poll_seconds = poll_seconds
         self._ownership = ownership
         self._lanes = lanes
@@ -81,7 +84,7 @@ class Commands:
         """Looks for commands until it is cancelled."""
         try:
             while True:
-                with contextlib.suppress(Unavailable):
+                with contextlib.suppress(Unavailable), watched(self._looking):
                     await self._look()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._poll_seconds):
@@ -199,7 +202,7 @@ class Commands:
             else:
                 self._settler.add_command(tested)
         except (SenderFault, Unavailable) as error:
-            log.warning("test not made", webhook_id=command.webhook_id, error=type(error).__name__)
+            log.warning("test not made", webhook_id=command.webhook_id, text=cause_of(error).text)
             try:
                 await asyncio.sleep(_FAULT_PAUSE_SECONDS)  # else it is tried as fast as the database answers
             finally:

@@ -6,15 +6,17 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
+from ..domain.breaker import BreakerState
 from ..domain.health import Flow
 from ..domain.ids import delivery_id_text
 from ..domain.model import DisableReason, PendingDelivery, Webhook
+from ..domain.progress import PAUSED, Cause, Progress, Service
 from ..domain.ramp import Ramp
 from ..domain.retry import parse_retry_after
 from ..store.clock import DatabaseClock
@@ -63,8 +65,10 @@ class Dispatcher:
         deliverer: Deliverer,
         settler: Settler,
         disable: Callable[[Webhook, DisableReason], Awaitable[bool]],
+        progress: Progress,
     ) -> None:
         self._limits = limits
+        self._sending = progress.work("send requests", Service.DELIVERY, words=PAUSED)
         self._clock = clock
         self._lanes = lanes
         self._ownership = ownership
@@ -121,9 +125,27 @@ class Dispatcher:
             and self._ownership.may_send
             and self._webhooks.is_current
             and now >= self._paused_until
-            and self._lanes.in_flight < self._ramp.limit(self._limits.in_flight_max, now)
-            and len(self._settler) < self._limits.unsettled_max
+            and not self._is_full(now)
         )
+
+    def _is_full(self, now: float) -> bool:
+        """Whether this process has as many requests in flight, or results to settle, as it may."""
+        is_busy = self._lanes.in_flight >= self._ramp.limit(self._limits.in_flight_max, now)
+        return is_busy or len(self._settler) >= self._limits.unsettled_max
+
+    def startable(self, now: float) -> Iterable[Lane]:
+        """The lanes of which something should be started now: none while there is a good reason to wait.
+
+        That the process is full is one, and passes when requests end; so is a lease that is not renewed.
+        """
+        may_wait = self._stopping or not self._ownership.may_send or self._is_full(now)
+        return () if may_wait else self._lanes.startable(now)
+
+    def why_not(self, now: float) -> str:
+        """Why nothing is started although something could be, for the log."""
+        if not self._webhooks.is_current:
+            return "changes of webhooks are not followed, so nothing is sent"
+        return "attempts are paused" if now < self._paused_until else "no reason is known"
 
     def _set_alarm(self, now: float) -> None:
         """Time alone may make something ready: a token, a probe, the next step of the ramp, the end of a pause."""
@@ -160,6 +182,8 @@ class Dispatcher:
             if settled is None:
                 self._let_go(delivery)
             else:
+                if settled.result is not None:
+                    self._sending.succeed()
                 self._settler.add(settled)
         finally:
             self._lanes.finished(lane, delivery, time.monotonic())
@@ -214,7 +238,8 @@ class Dispatcher:
             jitter=random.random(),
         )
         if flow.breaker.state is not state_before:
-            log.warning("breaker changed", webhook_id=webhook_id, state=flow.breaker.state.value)
+            say = log.info if flow.breaker.state is BreakerState.CLOSED else log.warning
+            say("breaker changed", webhook_id=webhook_id, state=flow.breaker.state.value)
         if flow.memory() != memory_before:
             self._flows.changed(webhook_id)
         return reason
@@ -235,7 +260,7 @@ class Dispatcher:
             lane.flow.pause(seconds, now)
         else:
             self._paused_until = now + seconds
-        log.warning("attempts paused: a fault of this process", fault=str(fault), webhook_id=lane.webhook_id)
+        self._sending.fail(Cause(str(fault)))
 
     def end(self, settled: Settled) -> bool:
         """Settles what a delivery ended with without an attempt. False: it is held, and ends in its own time.

@@ -33,6 +33,7 @@ from .replays import Replays
 from .rescheduling import Rescheduling
 from .sender import Sender
 from .settler import Settler
+from .stillness import Stillness
 from .webhook_cache import WebhookCache
 
 log = structlog.get_logger(__name__)
@@ -111,7 +112,9 @@ class Engine:
             deliverer,
             self._settler,
             self._disable,
+            options.progress,
         )
+        self.stillness = Stillness(options.progress, self.dispatcher)
         self.commands = Commands(options, settings.poll_seconds, self.ownership, self.lanes, deliverer, self._settler)
         self.commands.on_restarted = self.finder.wake
         self.commands.on_cancelled = self.finder.cancelled

@@ -20,10 +20,12 @@ from uuid import UUID
 from ..domain.errors import Unavailable
 from ..domain.ids import shard_of
 from ..domain.model import PendingDelivery, Trigger, Webhook, WebhookStatus
+from ..domain.progress import Service
 from ..store import backlog
 from ..store.backlog import FetchRequest, FoundRow, PendingWebhook
 from ..store.clock import DatabaseClock
 from ..store.db import DatabaseOptions, LoopConnection
+from ..store.failures import watched
 from ..store.outbox import NewDeliveries
 from .flows import Flows
 from .journal import SettledJournal
@@ -69,6 +71,7 @@ class Finder:
         flows: Flows,
     ) -> None:
         self._connection = LoopConnection(options, "backlog")
+        self._looking = options.progress.work("look for what is due", Service.DELIVERY)
         self._poll_seconds = poll_seconds
         self._clock = clock
         self._lanes = lanes
@@ -154,7 +157,8 @@ class Finder:
         """Looks for due deliveries until it is cancelled."""
         while True:
             try:
-                more = await self._look()
+                with watched(self._looking):
+                    more = await self._look()
             except Unavailable:
                 more = False
             self.on_found()
@@ -171,7 +175,9 @@ class Finder:
             return False
         self._hinted |= self._lanes.ring_alarms(time.monotonic())
         await self._discover(shards)
+        self._looking.begin()  # each step by itself: with a large backlog all together may take long
         await self._load_webhooks()
+        self._looking.begin()
         now = time.monotonic()
         wanted = sorted(
             (lane for lane in self._lanes if self._is_wanted(lane, now)),
@@ -315,6 +321,7 @@ class Finder:
         """How many of them are held now. A lane that refuses one gets none of those behind it, to keep their order."""
         taken, refused = 0, set[int]()
         for start in range(0, len(rows), _BODIES_PER_READ):
+            self._looking.begin()
             for delivery in await backlog.with_bodies(self._connection, rows[start : start + _BODIES_PER_READ]):
                 is_backlog = not delivery.is_fresh and delivery.trigger is not Trigger.REPLAY
                 if is_backlog and delivery.webhook_id in refused:

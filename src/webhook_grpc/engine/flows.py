@@ -15,8 +15,10 @@ from ..domain.errors import Unavailable
 from ..domain.health import FailureRecord, Flow, FlowPolicy, SavedHealth
 from ..domain.ids import shard_of
 from ..domain.model import Webhook, WebhookStatus
+from ..domain.progress import Service
 from ..store import health as store
 from ..store.db import DatabaseOptions, LoopConnection
+from ..store.failures import watched
 from .keys import KeyWatch
 from .lane import ENDED
 from .ownership import Ownership
@@ -35,6 +37,8 @@ class Flows:
 
     def __init__(self, options: DatabaseOptions, policy: FlowPolicy, ownership: Ownership, keys: KeyWatch) -> None:
         self._connection = LoopConnection(options, "health")
+        self._saving = options.progress.work("save health of webhooks", Service.DELIVERY)
+        self._sweeping = options.progress.work("sweep health of webhooks")
         self._policy = policy
         self._ownership = ownership
         self._keys = keys
@@ -143,7 +147,8 @@ class Flows:
         for known in list(self._dirty)[:SAVE_MAX]:
             del self._dirty[known]
         try:
-            await store.save(self._connection, self._ownership.worker, ill, well)
+            with watched(self._saving):
+                await store.save(self._connection, self._ownership.worker, ill, well)
         except BaseException as error:
             self._dirty.update(dict.fromkeys(batch))
             if not isinstance(error, Unavailable):
@@ -157,7 +162,7 @@ class Flows:
 
         No result need come to tell us, and whoever wrote them may be gone.
         """
-        with contextlib.suppress(Unavailable):  # the next time, then
+        with contextlib.suppress(Unavailable), watched(self._sweeping):  # the next time, then
             self._has_row.difference_update(await store.forget_over(self._connection, self._ownership.worker))
 
     async def close(self) -> None:

@@ -15,12 +15,14 @@ from typing import Final
 import structlog
 
 from ..domain.errors import Unavailable
+from ..domain.progress import HOUSEKEEPING, Work
 from ..domain.retention import RetentionPolicy
 from ..store import erasure, retention, statistics
 from ..store.bloat import vacuum_outbox
 from ..store.clock import look_at_clock
 from ..store.db import Database
 from ..store.erasure import Progress
+from ..store.failures import watched
 from ..store.partitions import TABLES, ensure_partitions
 from ..store.secrets import forget_previous
 
@@ -77,6 +79,7 @@ class Janitor:
             Step("erase customers", _ERASE_SECONDS, self.erase_customers),
             Step("analyse small tables", _ANALYSE_SECONDS, self.analyse_small_tables),
         )
+        self._works: dict[str, Work] = {}
         self._due_at: dict[str, float] = {}
         self._erased_last = 0
         self._looked_at_clock_at: float | None = None
@@ -98,7 +101,8 @@ class Janitor:
     async def _do(self, step: Step) -> float:
         """Does a step, and notes when it is due again; in how many seconds."""
         try:
-            has_more = await step.run()
+            with watched(self._work_of(step), is_timed=False):
+                has_more = await step.run()
             seconds = _BATCH_PAUSE_SECONDS if has_more else step.interval_seconds
         except Unavailable:
             seconds = min(step.interval_seconds, _RETRY_SECONDS)
@@ -107,6 +111,12 @@ class Janitor:
             seconds = max(step.interval_seconds, _RETRY_SECONDS)
         self._due_at[step.name] = time.monotonic() + seconds
         return seconds
+
+    def _work_of(self, step: Step) -> Work:
+        work = self._works.get(step.name)
+        if work is None:
+            work = self._works[step.name] = self._database.options.progress.work(step.name, words=HOUSEKEEPING)
+        return work
 
     # --- the steps -------------------------------------------------------------------------------------------------
 
@@ -124,7 +134,7 @@ class Janitor:
                 believed_time=after.at.isoformat(),
             )
         elif before.is_doubted and not after.is_doubted:
-            log.warning("the database's clock is believed again", believed_time=after.at.isoformat())
+            log.info("the database's clock is believed again", believed_time=after.at.isoformat())
         return False
 
     async def make_partitions(self) -> bool:

@@ -62,6 +62,7 @@ class Lane:
     suspects_held: set[UUID] = field(default_factory=set[UUID])  # apart from replays
     awaits_isolation: bool = False  # it stands among those that wait
     in_flight: int = 0
+    started_count: int = 0
     replays_in_flight: int = 0
     is_ready: bool = False
     waits_for: str | None = None  # the host in whose queue it stands

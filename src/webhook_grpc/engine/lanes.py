@@ -128,6 +128,14 @@ class Lanes:
             return True
         return lane.replays_behind and self.replay_room(lane, now) > 0 and self.is_low_on_replays(lane, now)
 
+    def startable(self, now: float) -> Iterator[Lane]:
+        """The lanes of which a delivery may be started now: as far as webhook, host and customer are concerned."""
+        for lane in self._lanes.values():
+            if (lane.fresh or lane.backlog or lane.replays) and self._may_start(lane, now):
+                customer = self._customers.get(lane.customer_id)
+                if customer is None or customer.in_flight < self._limits.customer_in_flight_max:
+                    yield lane
+
     # --- what is known of the table --------------------------------------------------------------------------------
 
     def open(self, webhook_id: int, customer_id: int, shard: int, now: float) -> Lane:
@@ -385,6 +393,7 @@ class Lanes:
 
     def _start(self, lane: Lane, delivery: PendingDelivery, customer: _Customer, now: float) -> None:
         lane.in_flight += 1
+        lane.started_count += 1
         lane.replays_in_flight += delivery.trigger is Trigger.REPLAY
         lane.hosts[delivery.event_id] = lane.host
         customer.in_flight += 1

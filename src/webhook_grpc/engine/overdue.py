@@ -7,16 +7,19 @@ held in memory is left alone: it is being sent, or in a queue for it, and if tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Final
 from uuid import UUID
 
 import structlog
 
 from ..domain.errors import Unavailable
+from ..domain.progress import HOUSEKEEPING
 from ..domain.retention import first_day_kept
 from ..store import backlog, clock
 from ..store.backlog import FoundRow
 from ..store.db import DatabaseOptions, LoopConnection
+from ..store.failures import watched
 from ..store.partitions import first_id, start_of
 from .delivery import expired
 from .dispatcher import Dispatcher
@@ -41,6 +44,7 @@ class Overdue:
         settler: Settler,
     ) -> None:
         self._connection = LoopConnection(options, "overdue")
+        self._looking = options.progress.work("end what is overdue", words=HOUSEKEEPING)
         self._events_days = events_days
         self._ownership = ownership
         self._dispatcher = dispatcher
@@ -49,12 +53,10 @@ class Overdue:
     async def run(self) -> None:
         """Looks from time to time until it is cancelled."""
         while True:
-            try:
+            with contextlib.suppress(Unavailable), watched(self._looking, is_timed=False):
                 ended_count = await self.look()
                 if ended_count:
                     log.warning("deliveries expired: not delivered while their events were kept", count=ended_count)
-            except Unavailable:
-                log.debug("not looked for what is overdue")
             await asyncio.sleep(_INTERVAL_SECONDS)
 
     async def look(self) -> int:

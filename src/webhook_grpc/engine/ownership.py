@@ -12,6 +12,7 @@ slowest process is taken whatever the share is: a row that counts as a process b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import time
@@ -24,10 +25,12 @@ import structlog
 
 from ..domain.errors import Unavailable
 from ..domain.ids import SHARD_COUNT
+from ..domain.progress import LEASE, SHARDS, Cause, Service
 from ..store import ownership as store
 from ..store.clock import DatabaseClock
 from ..store.db import DatabaseOptions, LoopConnection
-from ..store.ownership import Live, OwnedShard
+from ..store.failures import cause_of, watched
+from ..store.ownership import Free, Live, OwnedShard
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +38,7 @@ RENEWALS_PER_LEASE: Final = 4
 _FENCE: Final = 0.8
 _PAUSE_SECONDS_MIN: Final = 0.05
 _BEATS_WAITED: Final = 2  # for the others, before more than the share is taken, and after the clock has stepped
+_BEATS_TO_TAKE: Final = 2 * _BEATS_WAITED  # of one process, until what belongs to nobody has surely been taken
 _BEATS_KEPT: Final = 16  # for which what was taken beyond the share is kept, while as many processes live as before
 
 
@@ -48,6 +52,14 @@ class Ownership:
         self._clock = clock
         self._lease_seconds = lease_seconds
         self._secret_key_ids = secret_key_ids
+        self.renewing = options.progress.work("lease", Service.WEBHOOKS, Service.DELIVERY, words=LEASE)
+        self._having_owners = options.progress.work(
+            "shards",
+            Service.DELIVERY,
+            words=SHARDS,
+            patience_seconds=max(options.progress.stalled_seconds, _BEATS_TO_TAKE * lease_seconds / RENEWALS_PER_LEASE),
+            is_said_at_once=False,  # between two owners there is none for a moment
+        )
         self._lock = asyncio.Lock()
         self._registered = False
         self._fence = 0.0
@@ -84,10 +96,8 @@ class Ownership:
         """Renews the lease, takes and gives shards until it is cancelled."""
         while True:
             began_at = time.monotonic()
-            try:
+            with contextlib.suppress(Unavailable):  # the next beat tries again
                 await self.beat()
-            except Unavailable:
-                log.warning("lease not renewed", worker=str(self.worker), may_send=self.may_send)
             # Counted from the beginning, so that slow statements make no beat late; and not in step with the others'.
             interval_seconds = self._lease_seconds / RENEWALS_PER_LEASE * random.uniform(0.85, 1.0)
             await asyncio.sleep(max(_PAUSE_SECONDS_MIN, began_at + interval_seconds - time.monotonic()))
@@ -103,9 +113,10 @@ class Ownership:
     async def beat(self) -> None:
         """Renews the lease and brings memory and database into agreement. Raises Unavailable."""
         async with self._lock:
-            await self._renew()
-            await self._reconcile()
-            await self._balance()
+            with watched(self.renewing):
+                await self._renew()
+                await self._reconcile()
+                await self._balance()
 
     async def readopt(self, shards: Collection[int]) -> None:
         """After a statement of unknown outcome: moves its shards to a new epoch.
@@ -131,8 +142,13 @@ class Ownership:
                 await self.before_release()
                 await store.release(self._connection, self.worker, self.owned)
                 await store.unregister(self._connection, self.worker)
-            except Unavailable:
-                log.warning("could not release shards; the others take them when the lease runs out")
+            except Unavailable as error:
+                cause = cause_of(error)
+                log.warning(
+                    "could not release shards; the others take them when the lease runs out",
+                    sqlstate=cause.sqlstate,
+                    text=cause.text,
+                )
             self._lose(set(self.owned))
         await self._connection.close()
 
@@ -178,14 +194,22 @@ class Ownership:
         await self._release_idle()
         if self._retiring or now < self._patient_until:
             return
-        if len(self.owned) < share:
+        is_below_share = len(self.owned) < share
+        if is_below_share:
             self._gain(await store.take(self._connection, self.worker, share - len(self.owned)))
-        else:
-            await self._take_what_nobody_takes(live, now)
-
-    async def _take_what_nobody_takes(self, live: Live, now: float) -> None:
-        """Takes shards beyond the share once they have belonged to nobody for two beats of the slowest process."""
         free = await store.count_free(self._connection)
+        self._note_free(free)
+        if not is_below_share:
+            await self._take_what_nobody_takes(free, live, now)
+
+    def _note_free(self, free: Free) -> None:
+        if free.count:
+            self._having_owners.fail(Cause(f"{free.count} shards belong to nobody", kind="free"))
+        else:
+            self._having_owners.succeed()
+
+    async def _take_what_nobody_takes(self, free: Free, live: Live, now: float) -> None:
+        """Takes shards beyond the share once they have belonged to nobody for two beats of the slowest process."""
         if not free.count:
             self._free_since = None
             return

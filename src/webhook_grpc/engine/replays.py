@@ -10,6 +10,7 @@ a receiver that lets nothing through holds up nothing but what is for itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -19,10 +20,12 @@ import structlog
 
 from ..domain.errors import Unavailable
 from ..domain.ids import shard_of
+from ..domain.progress import Service
 from ..domain.replay import ReplayStatus
 from ..store import choosing, replaying
 from ..store.choosing import Choice
 from ..store.db import DatabaseOptions, LoopConnection, StoreRefusal
+from ..store.failures import watched
 from ..store.replaying import Turn, UnsettledReplay
 from .ownership import Ownership
 
@@ -46,6 +49,7 @@ class Replays:
 
     def __init__(self, options: DatabaseOptions, ownership: Ownership, poll_seconds: float, pending_max: int) -> None:
         self._connection = LoopConnection(options, "replays")
+        self._carrying_on = options.progress.work("carry on replays", Service.DELIVERY)
         self._ownership = ownership
         self._poll_seconds = poll_seconds
         self._pending_max = pending_max
@@ -57,10 +61,9 @@ class Replays:
         """Attends to replays until it is cancelled."""
         while True:
             await asyncio.sleep(self._poll_seconds)
-            try:
+            # Not timed: choosing among many events may take long. Each statement has its deadline.
+            with contextlib.suppress(Unavailable), watched(self._carrying_on, is_timed=False):
                 await self._look()
-            except Unavailable:
-                log.debug("replays not attended to; the next look tries again")
 
     async def close(self) -> None:
         """Closes the connection."""

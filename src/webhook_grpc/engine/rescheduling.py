@@ -17,9 +17,11 @@ import structlog
 
 from ..domain.errors import Unavailable
 from ..domain.model import DeliveryStatus
+from ..domain.progress import Service
 from ..domain.retry import Settlement
 from ..store import backlog, misdated
 from ..store.db import DatabaseOptions, LoopConnection
+from ..store.failures import watched
 from ..store.misdated import Misdated
 from ..store.settlement import Settled
 from .dispatcher import Dispatcher
@@ -41,6 +43,7 @@ class Rescheduling:
         self, options: DatabaseOptions, ownership: Ownership, dispatcher: Dispatcher, settler: Settler
     ) -> None:
         self._connection = LoopConnection(options, "rescheduling")
+        self._looking = options.progress.work("reschedule what a wrong clock scheduled", Service.DELIVERY)
         self._ownership = ownership
         self._dispatcher = dispatcher
         self._settler = settler
@@ -91,9 +94,9 @@ class Rescheduling:
                 self._looks.pop(shard, None)  # whoever has it now looks for itself
                 continue
             try:
-                count += await self.look(shard)
+                with watched(self._looking, is_timed=False):
+                    count += await self.look(shard)
             except Unavailable:
-                log.debug("not looked for what was scheduled by a clock that was ahead", shard=shard)
                 self._looks.setdefault(shard, []).append(time.monotonic() + _RETRY_SECONDS)
             self._done_with(shard)
         if count:

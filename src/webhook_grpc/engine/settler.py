@@ -19,11 +19,13 @@ import structlog
 
 from ..domain.errors import Unavailable
 from ..domain.model import DeliveryStatus
+from ..domain.progress import Service
 from ..domain.retry import Settlement
 from ..store import execution, settlement
 from ..store.commands import Command
 from ..store.db import DatabaseOptions, LoopConnection, StoreRefusal
 from ..store.execution import Executed
+from ..store.failures import cause_of
 from ..store.settlement import Settled
 from .ownership import Ownership
 
@@ -58,6 +60,7 @@ class Settler:
         on_dropped: Callable[[Sequence[Settled]], None],
     ) -> None:
         self._connection = LoopConnection(options, "settle")
+        self._settling = options.progress.work("settle results", Service.DELIVERY)
         self._ownership = ownership
         self._batch_max = batch_max
         self._wait_seconds = wait_seconds
@@ -140,22 +143,26 @@ class Settler:
         backoff_seconds = _BACKOFF_SECONDS_MIN
         is_in_doubt = False  # what the last statement did, and so how far the log reaches
         while batch := self._still_ours(batch, on_dropped):
+            self._settling.begin()
             try:
-                if is_in_doubt:
+                if is_in_doubt:  # this alone is no progress
                     await self._ownership.readopt({item.shard for item in batch})
                     is_in_doubt = False
                 elif await write(batch):
+                    self._settling.succeed()
                     return
                 else:
                     await self._ownership.beat()  # a shard was lost: find out which
             except StoreRefusal as refusal:
+                self._settling.succeed()
                 await apart(batch, refusal)
                 return
-            except Unavailable:
+            except Unavailable as error:
+                self._settling.fail(cause_of(error))
                 is_in_doubt = True
-                log.warning("the database is away; results wait", count=len(batch) + len(self._results))
                 await asyncio.sleep(backoff_seconds * random.uniform(0.5, 1.0))
                 backoff_seconds = min(backoff_seconds * 2, _BACKOFF_SECONDS_MAX)
+        self._settling.leave()
 
     def _still_ours(self, batch: list[AnyChange], on_dropped: Callable[[Sequence[AnyChange]], None]) -> list[AnyChange]:
         lost = [item for item in batch if item.shard not in self._ownership.owned]

@@ -11,8 +11,10 @@ from typing import Final
 
 from ..domain.errors import Unavailable
 from ..domain.model import Webhook
+from ..domain.progress import Service
 from ..store import webhooks as store
 from ..store.db import DatabaseOptions, LoopConnection
+from ..store.failures import watched
 
 REFRESH_SECONDS: Final = 0.5
 STALE_SECONDS: Final = 2.0
@@ -26,6 +28,7 @@ class WebhookCache:
 
     def __init__(self, options: DatabaseOptions, on_change: Callable[[Webhook], None]) -> None:
         self._connection = LoopConnection(options, "webhooks")
+        self._following = options.progress.work("follow webhooks", Service.DELIVERY)
         self._on_change = on_change
         self._webhooks: dict[int, Webhook] = {}
         self._hinted: set[int] = set()
@@ -71,7 +74,7 @@ class WebhookCache:
                 async with asyncio.timeout(REFRESH_SECONDS):
                     await self._wake.wait()
             self._wake.clear()
-            with contextlib.suppress(Unavailable):  # then the next time looks back further
+            with contextlib.suppress(Unavailable), watched(self._following):  # then the next time looks back further
                 await self._follow()
 
     async def close(self) -> None:

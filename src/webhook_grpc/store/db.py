@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import functools
 import random
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, LiteralString, Protocol
 
@@ -24,10 +24,11 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
-from ..domain.errors import Unavailable
+from ..domain.errors import DiskFull, Unavailable
+from ..domain.progress import Progress, Service
 from . import failures, liveness, session
 from .abandoning import Abandoned
-from .failures import Spell
+from .failures import StoreRefusal as StoreRefusal  # noqa: PLC0414 - for whoever runs statements
 from .session import Pooling as Pooling  # noqa: PLC0414 - for whoever makes DatabaseOptions
 from .session import Row as Row  # noqa: PLC0414 - for whoever runs statements
 
@@ -38,6 +39,7 @@ Params = Mapping[str, object] | Sequence[object] | None
 _TRIES_MAX: Final = 3
 # Refusals of this input, not of the moment: class 22 (data) and 23 (integrity), and statements beyond a limit.
 _INPUT_SQLSTATE_CLASSES: Final = ("22", "23", "54")
+_STATEMENT_SQLSTATE_CLASS: Final = "42"  # this statement may not be run, or its tables are not there
 
 # What the server lets this role and this database have at once. A superuser is bound by the last two only.
 CONNECTION_LIMITS: Final = """
@@ -50,10 +52,6 @@ SELECT current_user,
 """
 
 
-class StoreRefusal(Exception):
-    """Postgres refused these values (the text is the SQLSTATE). Repeating the statement would not help."""
-
-
 class TooFewConnections(Exception):
     """The server does not let this process open as many connections as it needs; says how many these are."""
 
@@ -62,7 +60,8 @@ class TooFewConnections(Exception):
 class DatabaseOptions:
     """How to reach the database. Times are in seconds.
 
-    `loops` is the one list of the connections beside the pool: each LoopConnection enters itself.
+    `loops` is the one list of the connections beside the pool: each LoopConnection enters itself. `progress` has the
+    work of each loop.
     """
 
     conninfo: str
@@ -72,6 +71,7 @@ class DatabaseOptions:
     statement_timeout_seconds: float
     pooling: Pooling = Pooling.NONE
     loops: list[LoopConnection] = field(default_factory=list["LoopConnection"], compare=False)
+    progress: Progress = field(default_factory=Progress, compare=False)
 
     @property
     def connections_needed(self) -> int:
@@ -105,7 +105,8 @@ async def _prepare(connection: AsyncConnection[Row], options: DatabaseOptions, *
 def translated_errors() -> Generator[None]:
     """Turns the driver's errors into ours, once, here.
 
-    Raises StoreRefusal for values that Postgres will never take and Unavailable for everything that may pass.
+    Raises StoreRefusal for values that Postgres will never take, and Unavailable (one kind of it is DiskFull) for
+    everything that may pass.
     """
     try:
         yield
@@ -116,6 +117,8 @@ def translated_errors() -> Generator[None]:
     except psycopg.Error as error:
         if is_refusal(error):
             raise StoreRefusal(error.sqlstate or type(error).__name__) from error
+        if failures.is_disk_full(error):
+            raise DiskFull from error
         raise Unavailable("STORAGE_UNAVAILABLE", "the database cannot be reached or is overloaded") from error
 
 
@@ -140,7 +143,8 @@ class Database:
 
     def __init__(self, options: DatabaseOptions) -> None:
         self.options = options
-        self._spell = Spell("pool")
+        self._calls = options.progress.work("calls", Service.WEBHOOKS)
+        self._some_calls = options.progress.work("some calls")
         self._abandoned = Abandoned()
         self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
             options.conninfo,
@@ -182,7 +186,7 @@ class Database:
 
         For transactions. If the server hangs, psycopg gives the cancellation up to ten seconds more.
         """
-        with self._spell.watched(), translated_errors():
+        with self._noted(failures.LOST_RACES), translated_errors():
             async with asyncio.timeout(self.options.statement_timeout_seconds), self._pool.connection() as connection:
                 yield connection
 
@@ -191,9 +195,26 @@ class Database:
 
         Raises Unavailable and StoreRefusal.
         """
-        with self._spell.watched(), translated_errors():
+        with self._noted(), translated_errors():
             work = self._rows(statement, params)
             return await self._abandoned.within(self.options.statement_timeout_seconds, work)
+
+    @contextlib.contextmanager
+    def _noted(self, expected: Collection[str] = ()) -> Generator[None]:
+        """Takes note of how statements end. What a caller expects, and deals with, is no failure of the database.
+
+        A grant that is missing concerns some calls only: then the service does not count as not serving.
+        """
+        try:
+            yield
+        except Unavailable as error:
+            cause = failures.cause_of(error)
+            if cause.sqlstate is None or cause.sqlstate not in expected:
+                is_of_some = (cause.sqlstate or "").startswith(_STATEMENT_SQLSTATE_CLASS)
+                (self._some_calls if is_of_some else self._calls).fail(cause)
+            raise
+        self._calls.succeed()
+        self._some_calls.succeed()
 
     async def _rows(self, statement: LiteralString, params: Params) -> list[Row]:
         for number in range(1, _TRIES_MAX + 1):
@@ -201,7 +222,7 @@ class Database:
                 async with self._pool.connection() as connection:
                     return await self._run(connection, statement, params)
             except psycopg.Error as error:
-                is_lost_race = error.sqlstate in failures.LOST_RACES
+                is_lost_race = error.sqlstate in failures.LOST_RACES - failures.GIVEN_UP
                 may_repeat = is_lost_race or failures.is_harmless_to_repeat(error, statement, is_idempotent=False)
                 if number == _TRIES_MAX or not may_repeat:
                     raise
@@ -256,7 +277,6 @@ class LoopConnection:
         self._name = name
         self._connection: AsyncConnection[Row] | None = None
         self._lock = asyncio.Lock()
-        self._spell = Spell(name)
         self._abandoned = Abandoned()
         options.loops.append(self)
 
@@ -273,18 +293,24 @@ class LoopConnection:
         if the first is still running. Raises StoreRefusal, or Unavailable: then whether it was committed is not known.
         """
         async with self._lock:
-            with self._spell.watched(), translated_errors():
+            with translated_errors():
                 work = self._rows(statement, params, is_idempotent=is_idempotent)
                 return await self._abandoned.within(self._options.statement_timeout_seconds, work)
 
-    async def listen(self, statement: LiteralString, hear: Callable[[str], None]) -> None:
-        """Runs LISTEN and hands over the payload of each notification. Raises Unavailable when the connection ends."""
+    async def listen(
+        self, statement: LiteralString, hear: Callable[[str], None], on_listening: Callable[[], None]
+    ) -> None:
+        """Runs LISTEN and hands over the payload of each notification. Raises Unavailable when the connection ends.
+
+        `on_listening` is called when nothing is missed from then on.
+        """
         async with self._lock:
-            with self._spell.watched(), translated_errors():
+            with translated_errors():
                 async with asyncio.timeout(self._options.statement_timeout_seconds):
                     connection = await self._connected()
                 async with connection:
                     await connection.execute(statement)
+                    on_listening()
                     async for notification in connection.notifies():
                         hear(notification.payload)
 

@@ -9,12 +9,10 @@ from collections.abc import Generator
 from typing import Final
 
 import psycopg
-import structlog
 from psycopg_pool import PoolTimeout, TooManyRequests
 
-from ..domain.errors import Unavailable
-
-log = structlog.get_logger(__name__)
+from ..domain.errors import Unavailable, WebhookError
+from ..domain.progress import NO_ANSWER, Cause, Work
 
 # Losing against a concurrent statement: the same statement may be run again.
 LOST_RACES: Final = frozenset({"40001", "40P01", "55P03"})
@@ -24,6 +22,7 @@ REFUSED_BY_SESSION: Final = frozenset({"25006", "0A000", "26000"})
 # Postgres gave the statement up: statement_timeout, a cancellation, lock_timeout.
 GIVEN_UP: Final = frozenset({"57014", "55P03"})
 TOO_MANY_CONNECTIONS: Final = "53300"
+DISK_FULL: Final = "53100"
 
 _READ: Final = re.compile(r"\s*(WITH|SELECT|VALUES|TABLE)\b", re.IGNORECASE)
 _WRITE: Final = re.compile(
@@ -31,8 +30,15 @@ _WRITE: Final = re.compile(
     re.IGNORECASE,
 )
 _TEXT_CHARACTERS_MAX: Final = 500
+_NUMBERS: Final = re.compile(r"[0-9]+")  # ports, process ids: they make no other cause
 # libpq gives the SQLSTATE of a refused connection to nobody, so its text has to say it (in English; others stay text).
 _TOO_MANY: Final = re.compile(r"too many (clients|connections)|connection slots are reserved")
+# What the operating system says where Postgres has no SQLSTATE for it: a quota, or an older version.
+_NO_ROOM: Final = re.compile(r"No space left on device|Disk quota exceeded")
+
+
+class StoreRefusal(Exception):
+    """Postgres refused these values (the text is the SQLSTATE). Repeating the statement would not help."""
 
 
 @functools.lru_cache(maxsize=1000)
@@ -83,34 +89,42 @@ def text_of(error: BaseException) -> str:
         text = "no answer in time"
     else:  # a driver's error may repeat what it was given
         text = type(error).__name__
-    return "; ".join(text.split("\n"))[:_TEXT_CHARACTERS_MAX]
+    return "; ".join(line.strip() for line in text.splitlines())[:_TEXT_CHARACTERS_MAX]
 
 
-class Spell:
-    """Says once why statements fail, again when that changes, and once that they succeed again."""
+def cause_of(error: BaseException) -> Cause:
+    """Returns why something failed, for the log: what stands behind an error of ours, if it is known."""
+    cause = error.__cause__ if isinstance(error, Unavailable) and error.__cause__ is not None else error
+    if timed_out(cause) and sqlstate_of(cause) is None:
+        return NO_ANSWER
+    if isinstance(cause, WebhookError):
+        return Cause(cause.message, kind=cause.reason)
+    text = text_of(cause)
+    return Cause(text, sqlstate_of(cause), kind=_NUMBERS.sub("", text))
 
-    def __init__(self, connection: str) -> None:
-        self._connection = connection
-        self._said: tuple[str | None, str] | None = None
 
-    @contextlib.contextmanager
-    def watched(self) -> Generator[None]:
-        """Looks at what comes of a statement. Nothing is known of one that was cancelled or refused."""
-        try:
-            yield
-        except Unavailable as error:
-            self._failed(error.__cause__ or error)
-            raise
-        self._succeeded()
+def is_disk_full(error: psycopg.Error) -> bool:
+    """Returns whether Postgres has no room left to write, on its disk or within its quota there."""
+    return error.sqlstate == DISK_FULL or bool(_NO_ROOM.search(error.diag.message_primary or ""))
 
-    def _failed(self, error: BaseException) -> None:
-        sqlstate, text = sqlstate_of(error), text_of(error)
-        kind = (sqlstate, "" if sqlstate else type(error).__name__)
-        if kind != self._said:
-            self._said = kind
-            log.warning("the database fails", connection=self._connection, sqlstate=sqlstate, text=text)
 
-    def _succeeded(self) -> None:
-        if self._said is not None:
-            self._said = None
-            log.info("the database answers again", connection=self._connection)
+@contextlib.contextmanager
+def watched(work: Work, *, is_timed: bool = True) -> Generator[None]:
+    """Reports to `work` what comes of a try. Nothing is known of one that was cancelled.
+
+    `is_timed`: whether a try that takes longer than the bound of a stall is one.
+    """
+    if is_timed:
+        work.begin()
+    try:
+        yield
+    except StoreRefusal:  # Postgres works, and does not take these values
+        work.succeed()
+        raise
+    except Exception as error:
+        work.fail(cause_of(error))
+        raise
+    except BaseException:
+        work.leave()
+        raise
+    work.succeed()

@@ -8,16 +8,15 @@ Behind a pooler in transaction mode there are none.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
-import structlog
-
 from ..domain.errors import Unavailable
+from ..domain.progress import Service
 from .db import DatabaseOptions, LoopConnection, Pooling
-
-log = structlog.get_logger(__name__)
+from .failures import cause_of, watched
 
 CHANNEL: Final = "webhook_grpc"
 LISTEN: Final = "LISTEN webhook_grpc"
@@ -36,6 +35,7 @@ class Hints:
 
     def __init__(self, options: DatabaseOptions) -> None:
         self._connection = LoopConnection(options, "hints")
+        self._sending = options.progress.work("send hints", Service.DELIVERY)
         self._is_heard = options.pooling is not Pooling.TRANSACTION  # where nobody can LISTEN, everybody polls
         self._due_shards: set[int] = set()
         self._commanded_shards: set[int] = set()
@@ -85,10 +85,8 @@ class Hints:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            try:
+            with contextlib.suppress(Unavailable), watched(self._sending):  # a hint that is lost costs a poll
                 await self._connection.rows(NOTIFY, (self._take(),))
-            except Unavailable:
-                log.debug("hint lost")
             await asyncio.sleep(_SEND_INTERVAL_SECONDS)  # the bound on how often
 
     async def close(self) -> None:
@@ -124,6 +122,7 @@ class HintListener:
         on_logged: Callable[[], None],
     ) -> None:
         self._connection = LoopConnection(options, "listen")
+        self._hearing = options.progress.work("hear hints", Service.DELIVERY)
         self._is_deaf = options.pooling is Pooling.TRANSACTION
         self._on_due = on_due
         self._on_commanded = on_commanded
@@ -135,10 +134,11 @@ class HintListener:
         if self._is_deaf:
             await asyncio.Event().wait()
         while True:
+            self._hearing.begin()
             try:
-                await self._connection.listen(LISTEN, self._hear)
-            except Unavailable:
-                log.debug("listener disconnected")
+                await self._connection.listen(LISTEN, self._hear, self._hearing.succeed)
+            except Unavailable as error:
+                self._hearing.fail(cause_of(error))
             await asyncio.sleep(_RECONNECT_SECONDS)  # polling serves meanwhile
 
     def _hear(self, payload: str) -> None:

@@ -15,8 +15,10 @@ import structlog
 
 from ..domain.errors import Unavailable
 from ..domain.model import NewEvent, Published
+from ..domain.progress import Service, Work
 from . import outbox
 from .db import DatabaseOptions, LoopConnection
+from .failures import watched
 from .group_commit import GroupCommit, GroupLimits
 from .hints import Hints
 from .outbox import NewDeliveries, PublishedBatch
@@ -101,17 +103,21 @@ class Publisher:
 
     def _way(self, options: DatabaseOptions, name: str, limits: GroupLimits) -> _Way:
         connection = LoopConnection(options, name)
-        flush = functools.partial(self._flush, connection)
+        work = options.progress.work(name, Service.WEBHOOKS)
+        flush = functools.partial(self._flush, connection, work)
         return _Way(connection, GroupCommit(flush, _size_bytes, self._weight, limits, _customer_of))
 
     def _weight(self, event: NewEvent) -> int:
         return _size_bytes(event) + _DELIVERY_BYTES * self._fan_outs.of(event.customer_id)
 
-    async def _flush(self, connection: LoopConnection, events: Sequence[NewEvent]) -> list[Published | Exception]:
+    async def _flush(
+        self, connection: LoopConnection, work: Work, events: Sequence[NewEvent]
+    ) -> list[Published | Exception]:
         expectation = self._recipient.expect()
         new: Sequence[NewDeliveries] = ()
         try:
-            batch = await self._publish(connection, events, expectation.shards)
+            with watched(work):
+                batch = await self._publish(connection, events, expectation.shards)
             new = batch.new
         finally:
             self._recipient.receive(expectation, new)

@@ -16,6 +16,7 @@ from psycopg import AsyncConnection, Connection
 Row = tuple[Any, ...]
 
 _MARGIN_SECONDS: Final = 1.0  # by which the server's deadline lies behind the client's, which knows who waits
+_LOCK_SHARE: Final = 0.9  # of the client's deadline: then Postgres says in its own words that it was a lock
 
 
 class Pooling(StrEnum):
@@ -88,14 +89,18 @@ def connection_arguments(name: str = "", pooling: Pooling = Pooling.NONE) -> dic
 def session_parameters(
     server_version: int, statement_timeout_seconds: float | None, *, is_loop: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Names and values for SET_SESSION. The timeouts end on the server what the client has given up on; None: never."""
+    """Names and values for SET_SESSION. The timeouts end on the server what the client has given up on; None: never.
+
+    Only what waits for a lock ends a little earlier than the client's deadline.
+    """
     is_bounded = statement_timeout_seconds is not None
     timeout_ms = str(int((statement_timeout_seconds + _MARGIN_SECONDS) * 1000)) if is_bounded else "0"
+    lock_timeout_ms = str(max(1, int(statement_timeout_seconds * _LOCK_SHARE * 1000))) if is_bounded else "0"
     settings = {
         **REQUIRED,
         **(_LOOPS if is_loop else {}),
         "statement_timeout": timeout_ms,
-        "lock_timeout": timeout_ms,
+        "lock_timeout": lock_timeout_ms,
         "idle_in_transaction_session_timeout": timeout_ms,
         **({"transaction_timeout": "0"} if server_version >= 170_000 else {}),
     }

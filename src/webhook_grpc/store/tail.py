@@ -12,16 +12,14 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
 
-import structlog
-
 from ..domain.cursor import Position
 from ..domain.errors import Unavailable
 from ..domain.ids import INT64_MAX, SHARD_COUNT
+from ..domain.progress import Service
 from . import feed
 from .db import DatabaseOptions, LoopConnection
+from .failures import watched
 from .feed import Change
-
-log = structlog.get_logger(__name__)
 
 _NO_END: Position = (INT64_MAX,) * SHARD_COUNT
 # How far before the rows that were read last a row not read yet may lie: statements that take long, clocks set back.
@@ -74,6 +72,7 @@ class Tail:
 
     def __init__(self, options: DatabaseOptions, poll_seconds: float, buffer_changes_max: int) -> None:
         self._connection = LoopConnection(options, "tail")
+        self._following = options.progress.work("follow the log", Service.WEBHOOKS)
         self._poll_seconds = poll_seconds
         self._buffer_changes_max = buffer_changes_max
         self._subscriptions: set[Subscription] = set()
@@ -125,7 +124,8 @@ class Tail:
                 self._position = None
                 continue
             try:
-                more = await self._read()
+                with watched(self._following):
+                    more = await self._read()
             except Unavailable:
                 more = False
             if not more:

@@ -1,0 +1,497 @@
+"""Nothing stalls in silence: whatever keeps the service from its work is in health and in the log, with its cause.
+
+Each fault is a real one: a lock, a grant, a limit, a full disk as Postgres reports it. What a test waits for is health.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Generator, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, LiteralString
+
+import grpc
+import psycopg
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from webhook.v1 import event_pb2
+from webhook.v1 import service_pb2 as pb
+
+from tests.support import pace
+from tests.support.postgres import TestPostgres, query
+from tests.support.receiver import Gate, Receiver, answer
+from tests.support.service import CUSTOMER, Service, ServiceFactory, error_details
+from tests.support.store import new_worker, options, succeeded
+from tests.support.symptoms import Line, recording
+from tests.unit.test_lanes import make_delivery
+from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.domain.progress import Progress
+from webhook_grpc.domain.progress import Service as Part
+from webhook_grpc.engine import janitor
+from webhook_grpc.engine.faults import SenderFault
+from webhook_grpc.engine.lanes import Lanes
+from webhook_grpc.engine.sender import Sender
+from webhook_grpc.engine.settler import Settler
+from webhook_grpc.store import bloat, ownership, settlement
+from webhook_grpc.store.db import Database
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+DELIVERY, WEBHOOKS, ALL = "webhook.v1.Delivery", "webhook.v1.WebhookService", ""
+BOUND_SECONDS = 0.3
+DEADLINE_SECONDS = 0.25  # of statements; as with the defaults, Postgres speaks before the bound is reached
+# Raises what Postgres raises when a file can't grow.
+DISK_FULL: LiteralString = """
+CREATE OR REPLACE FUNCTION test_disk_full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    RAISE EXCEPTION 'could not extend file "base/5/16384": No space left on device' USING ERRCODE = '53100';
+END $$
+"""
+PHANTOM: LiteralString = """
+INSERT INTO workers (worker_id, lease_until, lease_seconds) VALUES (%s, now() + interval '5 seconds', 4)
+"""
+ALARMS = ("health changed", "the database fails", "lease not renewed", "deliveries stand still", "shards have no owner")
+
+
+async def start(services: ServiceFactory, **overrides: Any) -> Service:
+    """Starts a service that finds out soon that something stands still."""
+    values = {"stall_seconds": pace.lengthened(BOUND_SECONDS), "database_timeout_seconds": pace.scaled(0.5)}
+    return await services.start(**{**values, **overrides})
+
+
+async def until_health_is(service: Service, name: str, status: Any) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(service.channel)  # its types lack the aio form
+    async with pace.timeout(20):
+        async for update in stub.Watch(health_pb2.HealthCheckRequest(service=name)):
+            if update.status == status:
+                break
+    checked = await stub.Check(health_pb2.HealthCheckRequest(service=ALL))
+    assert checked.status == SERVING, "the process lives, whatever the database does: a liveness probe must not kill it"
+
+
+async def until_said(lines: list[Line], work: str = "", **fields: str) -> None:
+    async with pace.timeout(20):
+        while not any(names(line, work) and fields.items() <= line.items() for line in lines):
+            await asyncio.sleep(0.02)
+
+
+def names(line: Line, work: str) -> bool:
+    """Whether a line is about this work, perhaps among others."""
+    return not work or work in str(line.get("work", "")).split(", ")
+
+
+async def publishes(service: Service) -> str:
+    """Publishes once; returns the reason of the refusal, if it was refused."""
+    try:
+        await service.publish()
+    except grpc.aio.AioRpcError as error:
+        return error_details(error)["ErrorInfo"].reason
+    return ""
+
+
+@contextlib.asynccontextmanager
+async def publishing(service: Service) -> AsyncGenerator[None]:
+    """Somebody publishes all the time."""
+
+    async def publish() -> None:
+        while True:
+            await publishes(service)
+            await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(publish())
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def locked(postgres: TestPostgres, lock: LiteralString) -> AsyncGenerator[None]:
+    """Somebody else holds a lock."""
+    async with await psycopg.AsyncConnection.connect(postgres.url) as connection:
+        await connection.execute(lock)
+        yield
+        await connection.rollback()
+
+
+# --- locks -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Lock:
+    """What is locked, which service can't do without it, and which of its work is named."""
+
+    statement: LiteralString
+    service: str
+    work: str
+
+
+LOCKS = [
+    pytest.param(
+        Lock("LOCK TABLE attempts IN ACCESS EXCLUSIVE MODE", DELIVERY, "settle results"),
+        marks=pytest.mark.symptom("settle", "health lost", "health regained", "recovered"),
+        id="attempts: results can't be settled",
+    ),
+    pytest.param(
+        Lock("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE", DELIVERY, "look for what is due"),
+        marks=pytest.mark.symptom("look", "lock"),
+        id="deliveries: nothing is found",
+    ),
+    pytest.param(
+        Lock("SELECT FROM shards FOR UPDATE", DELIVERY, "settle results"),
+        marks=pytest.mark.symptom("settle"),
+        id="rows of shards: results can't be settled",
+    ),
+    pytest.param(
+        Lock("LOCK TABLE events IN EXCLUSIVE MODE", WEBHOOKS, "publish"),
+        marks=pytest.mark.symptom("publish"),
+        id="events: nothing can be published",
+    ),
+    pytest.param(
+        Lock("LOCK TABLE webhooks IN ACCESS EXCLUSIVE MODE", DELIVERY, "follow webhooks"),
+        marks=pytest.mark.symptom("follow"),
+        id="webhooks: changes can't be followed",
+    ),
+    pytest.param(
+        Lock("LOCK TABLE workers IN ACCESS EXCLUSIVE MODE", DELIVERY, "lease"),
+        marks=pytest.mark.symptom("lease"),
+        id="workers: the lease is not renewed",
+    ),
+]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+async def test_a_lock_is_named_and_the_service_that_waits_for_it_does_not_serve(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, lock: Lock, symptoms: list[Line]
+) -> None:
+    service = await start(services, database_timeout_seconds=pace.lengthened(DEADLINE_SECONDS))
+    gate = Gate()
+    await service.create_webhook(receiver.on("/gate", gate))
+    await service.publish()
+    await receiver.wait_for(1)
+    async with locked(postgres, lock.statement), publishing(service):
+        gate.opened.set()
+        await until_said(symptoms, work=lock.work)
+        await until_health_is(service, lock.service, NOT_SERVING)
+    await until_health_is(service, lock.service, SERVING)
+    if lock.work == "settle results":
+        await until_said(symptoms, event="the database answers again")
+    [line] = [line for line in symptoms if names(line, lock.work) and "text" in line]
+    assert (line["sqlstate"], line["text"]) == ("55P03", "canceling statement due to lock timeout")
+    changes = [line["serving"] for line in symptoms if line.get("service") == lock.service]
+    assert changes == [False, True], "once at its beginning and once at its end"
+
+
+@pytest.mark.symptom("tail", "calls")
+async def test_a_watch_and_calls_that_stand_still_keep_the_service_from_serving(
+    services: ServiceFactory, postgres: TestPostgres, symptoms: list[Line]
+) -> None:
+    service = await start(services)
+    await service.create_webhook("http://127.0.0.1:9999/")
+    async with service.watching():
+        async with locked(postgres, "LOCK TABLE attempts, webhooks IN ACCESS EXCLUSIVE MODE"):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await service.stub.ListWebhooks(pb.ListWebhooksRequest(customer_id=CUSTOMER))
+            await until_health_is(service, WEBHOOKS, NOT_SERVING)
+            await until_said(symptoms, event="the database fails", work="calls")
+        await until_health_is(service, WEBHOOKS, SERVING)
+
+
+# --- grants and limits -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limited(postgres: TestPostgres) -> Iterator[str]:
+    """A role that owns nothing and was granted everything."""
+    end: LiteralString = "DROP OWNED BY webhook_test_limited; DROP ROLE webhook_test_limited"
+    if postgres.rows("SELECT FROM pg_roles WHERE rolname = 'webhook_test_limited'"):
+        postgres.rows(end)
+    postgres.rows(
+        """
+        CREATE ROLE webhook_test_limited LOGIN;
+        GRANT ALL ON ALL TABLES IN SCHEMA public TO webhook_test_limited;
+        GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO webhook_test_limited
+        """
+    )
+    yield make_conninfo(postgres.url, user="webhook_test_limited", password="hush")
+    postgres.rows(end)
+
+
+@pytest.fixture
+async def limited_services(
+    limited: str, database_url: str, postgres: TestPostgres, tmp_path: Path
+) -> AsyncGenerator[ServiceFactory]:
+    """Services of that role, on a database that has its partitions."""
+    first = ServiceFactory(database_url, tmp_path)
+    await first.start()
+    await first.stop()
+    postgres.rows("GRANT ALL ON ALL TABLES IN SCHEMA public TO webhook_test_limited")
+    factory = ServiceFactory(limited, tmp_path)
+    yield factory
+    await factory.stop()
+
+
+@pytest.mark.parametrize("table", ["deliveries", "webhook_health"])
+@pytest.mark.symptom("grant")
+async def test_a_grant_that_was_lost_is_named_in_postgres_words(
+    limited_services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, table: str, symptoms: list[Line]
+) -> None:
+    service = await start(limited_services)
+    query(postgres.url, sql.SQL("REVOKE SELECT ON {} FROM webhook_test_limited").format(sql.Identifier(table)))
+    await service.create_webhook(receiver.url())
+    await publishes(service)
+    await until_health_is(service, DELIVERY, NOT_SERVING)
+    query(postgres.url, sql.SQL("GRANT SELECT ON {} TO webhook_test_limited").format(sql.Identifier(table)))
+    await until_health_is(service, DELIVERY, SERVING)
+    [line, *_] = [line for line in symptoms if names(line, "look for what is due")]
+    assert (line["sqlstate"], line["text"]) == ("42501", f"permission denied for table {table}")
+    assert "hush" not in repr(symptoms)
+
+
+@pytest.mark.symptom("hints", "connections")
+async def test_a_process_that_hears_no_hints_says_why(
+    limited_services: ServiceFactory, postgres: TestPostgres, symptoms: list[Line]
+) -> None:
+    service = await start(limited_services)
+    postgres.rows("ALTER ROLE webhook_test_limited CONNECTION LIMIT 0")
+    postgres.rows(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'webhook-grpc listen'"
+    )
+    await until_health_is(service, DELIVERY, NOT_SERVING)
+    await until_said(symptoms, work="hear hints", sqlstate="53300")
+    postgres.rows("ALTER ROLE webhook_test_limited CONNECTION LIMIT -1")
+    await until_health_is(service, DELIVERY, SERVING)
+
+
+# --- a full disk -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def full_disk(postgres: TestPostgres, table: LiteralString) -> Generator[None]:
+    """Nothing can be added to a table, and Postgres says so as it does for a full disk."""
+    postgres.rows(DISK_FULL)
+    postgres.rows(f"CREATE TRIGGER test_full BEFORE INSERT ON {table} EXECUTE FUNCTION test_disk_full()")
+    try:
+        yield
+    finally:
+        postgres.rows(f"DROP TRIGGER test_full ON {table}; DROP FUNCTION test_disk_full")
+
+
+@pytest.mark.symptom("disk full")
+async def test_a_full_disk_refuses_what_is_published_with_a_reason_of_its_own(
+    services: ServiceFactory, postgres: TestPostgres, symptoms: list[Line]
+) -> None:
+    service = await start(services)
+    with full_disk(postgres, "events"):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.publish()
+        batch = await service.stub.BatchPublishEvents(
+            pb.BatchPublishEventsRequest(requests=[pb.PublishEventRequest(event=event()) for _ in range(2)])
+        )
+        async with publishing(service):
+            await until_health_is(service, WEBHOOKS, NOT_SERVING)
+    async with publishing(service):
+        await until_health_is(service, WEBHOOKS, SERVING)
+    details = error_details(caught.value)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert details["ErrorInfo"].reason == "DISK_FULL"
+    assert details["RetryInfo"].retry_delay == Duration(seconds=10)
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    assert [(r.error.code, r.error.reason) for r in batch.results] == [(code, "DISK_FULL")] * 2
+    [line, *_] = [line for line in symptoms if names(line, "publish")]
+    assert line["text"] == 'could not extend file "base/5/16384": No space left on device'
+
+
+async def test_results_wait_for_room_on_the_disk_and_are_not_lost(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    service = await start(services)
+    await service.create_webhook(receiver.url())
+    async with service.watching() as watch:
+        with full_disk(postgres, "attempts"):
+            await service.publish()
+            await until_health_is(service, DELIVERY, NOT_SERVING)
+        await watch.until_ended()
+    assert len(receiver.requests) == 1
+
+
+def event() -> event_pb2.Event:
+    return event_pb2.Event(customer_id=CUSTOMER, event_type="job.completed", data_json="{}")
+
+
+async def test_what_only_gets_ready_to_settle_again_and_again_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before each new try the shards move to another epoch, which may succeed each time."""
+    progress, tried = Progress(), asyncio.Queue[None]()
+
+    async def fail(*_: object) -> None:
+        progress.advance(float(tried.qsize()))  # a second later each time
+        tried.put_nowait(None)
+        if tried.qsize() == 15:
+            await asyncio.Event().wait()
+        raise Unavailable("STORAGE_UNAVAILABLE", "away")
+
+    async def succeed(_: object) -> None:
+        pass
+
+    monkeypatch.setattr(settlement, "settle", fail)
+    monkeypatch.setattr("webhook_grpc.engine.settler._BACKOFF_SECONDS_MAX", 0.001)
+    owner: Any = SimpleNamespace(owned={make_delivery().shard: None}, worker=new_worker(), readopt=succeed)
+    settler = Settler(replace(options(""), progress=progress), owner, 10, 0.0, lambda _: None, lambda _: None)
+    settler.add(succeeded(make_delivery()))
+    running = asyncio.create_task(settler.run())
+    async with pace.timeout(20):
+        while tried.qsize() < 15:
+            await asyncio.sleep(0.005)
+    assert [work.name for work in progress.stalled(Part.DELIVERY)] == ["settle results"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+# --- shards, and deliveries that nobody starts -----------------------------------------------------------------------
+
+
+@pytest.mark.symptom("shards")
+async def test_shards_that_nobody_owns_are_said(
+    services: ServiceFactory, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = await start(services, lease_seconds=1.0)
+    take, takes_nothing = ownership.take, True
+
+    async def broken(*arguments: Any) -> Any:
+        return {} if takes_nothing else await take(*arguments)
+
+    monkeypatch.setattr(ownership, "take", broken)
+    postgres.rows("UPDATE shards SET owner = %s WHERE shard < 5", [new_worker()])
+    await until_health_is(service, DELIVERY, NOT_SERVING)
+    takes_nothing = False
+    await until_health_is(service, DELIVERY, SERVING)
+
+
+@pytest.mark.symptom("still")
+async def test_deliveries_that_could_be_sent_and_are_not_are_said_whatever_the_reason(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, symptoms: list[Line]
+) -> None:
+    service = await start(services)
+    webhook = await service.create_webhook(receiver.url())
+    take, is_broken = Lanes.next, True
+    monkeypatch.setattr(Lanes, "next", lambda lanes, now: None if is_broken else take(lanes, now))  # pyright: ignore[reportUnknownArgumentType, reportUnknownLambdaType]
+    await service.publish()
+    await until_health_is(service, DELIVERY, NOT_SERVING)
+    is_broken = False
+    await service.publish()
+    await until_health_is(service, DELIVERY, SERVING)
+    [line] = [line for line in symptoms if line["event"] == "deliveries stand still"]
+    assert line["text"] == f"1 webhooks, {webhook.webhook_id} is one of them: no reason is known"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param("EMFILE", marks=pytest.mark.symptom("paused")),
+        pytest.param("resolver", marks=pytest.mark.symptom("resolver")),
+    ],
+)
+async def test_a_fault_of_the_process_that_lasts_is_said_once(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, fault: str, symptoms: list[Line]
+) -> None:
+    send, is_broken = Sender.send, True
+
+    async def faulty(self: Sender, request: Any) -> Any:
+        if is_broken:
+            raise SenderFault(fault)
+        return await send(self, request)
+
+    monkeypatch.setattr(Sender, "send", faulty)
+    monkeypatch.setattr("webhook_grpc.engine.dispatcher._FAULT_PAUSE_SECONDS", (0.02, 0.04))
+    service = await start(services)
+    await service.create_webhook(receiver.url())
+    await service.publish()
+    await until_health_is(service, DELIVERY, NOT_SERVING)
+    is_broken = False
+    await until_health_is(service, DELIVERY, SERVING)
+    assert len([line for line in symptoms if line["event"].startswith("attempts paused")]) == 1
+
+
+# --- housekeeping ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.symptom("housekeeping")
+async def test_housekeeping_that_fails_is_said_and_leaves_health_as_it_is(
+    services: ServiceFactory, postgres: TestPostgres, symptoms: list[Line]
+) -> None:
+    async with locked(postgres, "LOCK TABLE idempotency_keys IN ACCESS EXCLUSIVE MODE"):
+        await start(services)
+        await until_said(symptoms, event="housekeeping fails")
+    [line] = [line for line in symptoms if line["event"] == "housekeeping fails"]
+    assert (line["work"], line["sqlstate"]) == ("delete idempotency keys", "55P03")
+    assert not [line for line in symptoms if line["event"] == "health changed"]
+
+
+@pytest.mark.symptom("vacuum")
+async def test_a_vacuum_that_our_role_may_not_do_is_said(
+    limited_services: ServiceFactory, monkeypatch: pytest.MonkeyPatch, symptoms: list[Line]
+) -> None:
+    """Postgres skips the table with a warning that nobody reads."""
+
+    async def vacuum(database: Database) -> int:
+        return await bloat.vacuum_outbox(database, -1)
+
+    monkeypatch.setattr(janitor, "vacuum_outbox", vacuum)
+    await start(limited_services)
+    await until_said(symptoms, event="housekeeping fails")
+
+
+# --- no false alarms -------------------------------------------------------------------------------------------------
+
+
+async def test_what_waits_for_a_good_reason_raises_no_alarm(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Webhooks that are paused, limited, full, down or between two attempts; processes that come, share and go."""
+    gate, quick = Gate(), receiver.url("/quick")
+    with recording(monkeypatch) as lines:
+        bound_seconds = pace.lengthened(0.5)
+        overrides = {
+            "stall_seconds": bound_seconds,
+            "retry_delays_seconds": (60.0,),
+            "breaker_failures": 2,
+            "drain_seconds": 0.1,
+        }
+        first = await services.start(**overrides, breaker_probe_seconds_min=60, breaker_probe_seconds_max=60)
+        paused = await first.create_webhook(quick)
+        await first.stub.PauseWebhook(pb.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=paused.webhook_id))
+        await first.create_webhook(quick, rate_limit_per_second=1)
+        await first.create_webhook(receiver.on("/gate", gate), max_in_flight=1)
+        await first.create_webhook(receiver.on("/down", answer(500)), max_in_flight=1)
+        await first.create_webhook(quick)
+        await first.publish_many(20)
+        second = await services.start(**overrides)
+        await asyncio.sleep(1.5 * bound_seconds)  # time in which an alarm would come
+        await second.publish_many(5)
+        await services.stop_one(first)
+        await asyncio.sleep(1.5 * bound_seconds)
+        gate.opened.set()
+        await services.stop()
+    assert len(receiver.at("/quick")) >= 25
+    assert not [line for line in lines if line["event"] in ALARMS]
+
+
+async def test_shards_that_belong_to_nobody_for_some_beats_raise_no_alarm(
+    services: ServiceFactory, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a crash: a process that counts and takes nothing has the share of the other for two beats."""
+    with recording(monkeypatch) as lines:
+        service = await services.start(lease_seconds=1.0, stall_seconds=pace.lengthened(3.0))
+        owned = service.app.engine.ownership.owned
+        postgres.rows(PHANTOM, [new_worker()])
+        async with pace.timeout(20):
+            while len(owned) == 64:
+                await asyncio.sleep(0.02)
+            while len(owned) < 64:
+                await asyncio.sleep(0.02)
+        await services.stop()
+    assert not [line for line in lines if line["event"] in ALARMS]
