@@ -29,6 +29,7 @@ from .api.watch import WatchMethods
 from .api.webhooks import WebhookMethods
 from .domain.sealing import KEY_BYTES, Sealer
 from .engine.engine import Engine
+from .loop_watch import LoopWatch
 from .settings import Settings, SettingsError, Token, decode_secret_key, problems_of
 from .stopping import Stop
 from .store.clock import DatabaseClock
@@ -103,6 +104,7 @@ class App:
             authenticator,
             self._clock,
             CallLimits(settings.calls_max, settings.streams_max, settings.call_seconds_max),
+            settings.retention_policy,
         )
         event_types = EventTypes(self.database)
         methods = Methods(
@@ -167,6 +169,7 @@ class App:
             "hint listener": self._listener.run(),
             "tail": self._tail.run(),
             "health": self._watch_health(),
+            "loop watch": LoopWatch().run(),
         }
         self._loops = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
         await self._server.start()

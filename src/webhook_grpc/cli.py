@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import secrets
@@ -41,6 +42,7 @@ def main() -> None:
 
     Settings come from environment variables that start with WEBHOOK_; docs/operations.md lists them.
     """
+    _open_closed_streams()
 
 
 @main.command()
@@ -55,9 +57,30 @@ def serve() -> None:
                 raise
 
 
+def _open_closed_streams() -> None:
+    """Opens /dev/null for those of stdin, stdout and stderr that are closed.
+
+    Otherwise the next socket that is opened takes their number, and log lines are written into it.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    """Prints a line that the service can do without: whoever reads stdout or stderr may be away, or the disk full."""
+    try:
+        click.echo(text, err=err)
+    except OSError:
+        # what stays in the buffer would fail again when the process ends, and make its exit status 120
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2 if err else 1)
+
+
 def _warn_of_unknown_variables() -> None:
     for name in unknown_variables(os.environ):
-        click.echo(f"webhook-grpc: warning: {name} is not a setting", err=True)
+        _say(f"webhook-grpc: warning: {name} is not a setting", err=True)
 
 
 def _run(settings: Settings, stop: Stop) -> None:
@@ -72,9 +95,8 @@ def _run(settings: Settings, stop: Stop) -> None:
     from .engine.sender import GuardMissing
     from .logs import configure_logging
 
-    configure_logging(settings)
     _allow_many_descriptors()
-    with _database(settings) as (conninfo, is_embedded):
+    with contextlib.closing(configure_logging(settings)), _database(settings) as (conninfo, is_embedded):
         keys = load_secret_keys(settings, is_embedded)
         show = _shower(settings, is_embedded)
         try:
@@ -92,7 +114,7 @@ def _allow_many_descriptors() -> None:
 def _shower(settings: Settings, is_embedded: bool) -> Callable[[int], None]:
     def show(port: int) -> None:
         database = f"embedded Postgres in {settings.data_dir}" if is_embedded else "WEBHOOK_DATABASE_URL"
-        click.echo(banner(settings, port, database, grpcurl_path(Path(sys.executable))))
+        _say(banner(settings, port, database, grpcurl_path(Path(sys.executable))))
 
     return show
 
@@ -160,10 +182,10 @@ def _explained_failures() -> Generator[None]:
         UnsuitableServer,
         EmbeddedPostgresError,
     ) as error:
-        click.echo(f"webhook-grpc: {error}", err=True)
+        _say(f"webhook-grpc: {error}", err=True)
         sys.exit(1)
     except Unavailable as error:
-        click.echo(f"webhook-grpc: {error.message}", err=True)
+        _say(f"webhook-grpc: {error.message}", err=True)
         sys.exit(1)
     except asyncio.CancelledError:
         sys.exit(1)

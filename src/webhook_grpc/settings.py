@@ -231,6 +231,8 @@ class Settings(DatabaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto`: console on a terminal, otherwise one JSON object a line."""
+    log_lines_waiting_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """How many lines may wait for stderr to take them; further ones are dropped and counted."""
 
     @field_validator("retry_delays_seconds", "secret_keys", mode="before")
     @classmethod

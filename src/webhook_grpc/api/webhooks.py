@@ -49,7 +49,10 @@ _OUTPUT_ONLY: Final = (
     "update_time",
     "etag",
 )
-_UPDATABLE: Final = Updatable("webhook", "a webhook", _CHANGEABLE, _OUTPUT_ONLY, refused_when_set=("secret",))
+# The customer may stand in a mask, as in one that a gateway fills from the body of a PATCH: it was found to be equal.
+_UPDATABLE: Final = Updatable(
+    "webhook", "a webhook", _CHANGEABLE, (*_OUTPUT_ONLY, "customer_id"), refused_when_set=("secret",)
+)
 
 
 class WebhookMethods:

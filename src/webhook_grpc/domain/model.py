@@ -262,6 +262,7 @@ class Attempt:
 
     event_id: UUID
     webhook_id: int
+    customer_id: int
     event_type: str
     attempt_number: int
     start_time: datetime
