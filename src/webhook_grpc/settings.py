@@ -101,6 +101,9 @@ class Settings(DatabaseSettings):
     """Whether webhooks may use plain http."""
     egress_allow_cidrs: Annotated[tuple[egress.Network, ...], NoDecode] = ()
     """Comma-separated networks that may be called although they are internal."""
+    egress_allow_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated host names that webhooks may have although they are internal, and suffixes like
+    *.svc.cluster.local; they may lead to private addresses."""
     egress_deny_cidrs: Annotated[tuple[egress.Network, ...], NoDecode] = ()
     """Comma-separated networks that may not be called although they are public: your own."""
 
@@ -285,6 +288,15 @@ class Settings(DatabaseSettings):
             raise ValueError(f"must be networks like 10.1.0.0/16, separated by commas: {', '.join(problems)}")
         return tuple(networks)
 
+    @field_validator("egress_allow_hosts", mode="before")
+    @classmethod
+    def _hosts(cls, value: Any) -> Any:
+        parts = value.split(",") if isinstance(value, str) else map(str, value)
+        hosts = tuple(part.strip().removesuffix(".").lower() for part in parts if part.strip())
+        if problems := [f"{host} {why}" for host in hosts if (why := egress.why_bad_allowed_host(host))]:
+            raise ValueError(", ".join(problems))
+        return hosts
+
     @model_validator(mode="after")
     def _together(self) -> Self:
         problems: list[str] = []
@@ -331,7 +343,9 @@ class Settings(DatabaseSettings):
     @property
     def egress_policy(self) -> egress.EgressPolicy:
         """Where deliveries may go."""
-        return egress.EgressPolicy(self.egress_allow_http, self.egress_allow_cidrs, self.egress_deny_cidrs)
+        return egress.EgressPolicy(
+            self.egress_allow_http, self.egress_allow_cidrs, self.egress_deny_cidrs, self.egress_allow_hosts
+        )
 
     @property
     def flow_policy(self) -> health.FlowPolicy:

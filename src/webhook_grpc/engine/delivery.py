@@ -82,7 +82,9 @@ class Deliverer:
             return self._not_sent(Outcome.INTERNAL_ERROR, FailureReason.SECRET_UNREADABLE)
         envelope = Envelope(delivery.event_id, delivery.webhook_id, delivery.event_type, delivery.attempt + 1)
         headers = request_headers(envelope, webhook.headers, secrets, int(now.timestamp()), delivery.body)
-        return await self._sender.send(Request(webhook.url, headers, delivery.body, self._timeout_of(webhook), now))
+        timeout_seconds = self._timeout_of(webhook)
+        request = Request(webhook.url, headers, delivery.body, timeout_seconds, now, webhook.webhook_id)
+        return await self._sender.send(request)
 
     def _secrets_of(self, webhook: Webhook, now: datetime) -> list[str]:
         """The secrets that sign, the newest first. Raises UnsealError."""
