@@ -10,10 +10,13 @@ import time
 from collections.abc import AsyncGenerator
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from webhook.v1 import delivery_pb2, replay_pb2, service_pb2
 
 from tests.support import pace
 from tests.support.names import Leading
 from tests.support.raw import OK, RawServers, Serve, read_request, says, until_closed
+from tests.support.service import CUSTOMER, ServiceFactory
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
 from webhook_grpc.engine.connections import UNKEPT_SECONDS, UNKEPT_WEBHOOKS_MAX, Connections
@@ -22,6 +25,8 @@ from webhook_grpc.store.clock import DatabaseClock
 
 LOCAL = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
 GONE = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"
+PENDING = delivery_pb2.DELIVERY_STATUS_PENDING
+SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -147,9 +152,7 @@ async def test_more_bytes_than_the_answers_length_end_the_connection(
     assert (await send(sender, url)).response_status == 503
 
 
-async def test_a_connection_whose_request_timed_out_is_never_used_again(
-    sender: Sender, raw_server: RawServers
-) -> None:
+async def test_a_connection_whose_request_timed_out_is_never_used_again(sender: Sender, raw_server: RawServers) -> None:
     """Its answer may still come, and would be taken for the next one's."""
     closed = asyncio.Event()
 
@@ -247,9 +250,7 @@ async def test_both_requests_have_one_deadline(sender: Sender, raw_server: RawSe
     assert time.monotonic() - started_at < 0.5 + pace.scaled(2)
 
 
-async def test_nothing_is_kept_to_a_receiver_after_an_unexpected_close(
-    sender: Sender, raw_server: RawServers
-) -> None:
+async def test_nothing_is_kept_to_a_receiver_after_an_unexpected_close(sender: Sender, raw_server: RawServers) -> None:
     """Each further request would be sent twice as well."""
     url = await raw_server(by_connection(dies_at_the_second_request(close), always(OK)))
     for _ in range(4):
@@ -303,9 +304,7 @@ async def test_a_connection_is_not_used_longer_than_the_receiver_keeps_it(
     assert raw_server.connections == connections
 
 
-async def test_a_connection_is_not_used_beyond_its_number_of_requests(
-    sender: Sender, raw_server: RawServers
-) -> None:
+async def test_a_connection_is_not_used_beyond_its_number_of_requests(sender: Sender, raw_server: RawServers) -> None:
     sender.connections.requests_max = 2
     url = await raw_server(always(OK))
     for _ in range(5):
@@ -326,3 +325,37 @@ async def test_a_name_that_moves_is_followed_while_events_flow(raw_server: RawSe
     await sender.close()
     moved.close()
     assert raw_server.connections == 1
+
+
+async def test_retries_and_replays_to_a_server_that_closes_after_each_answer_all_succeed(
+    services: ServiceFactory, raw_server: RawServers
+) -> None:
+    """What somebody asked for by hand is sent once: a connection that died in between was its end."""
+
+    async def closes(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.0005)
+        writer.close()
+
+    service = await services.start()
+    await service.create_webhook(await raw_server(says(OK, closes)), max_in_flight=4)
+    async with service.watching() as watch:
+        await service.publish_many(100)
+        deliveries = await watch.until_ended(100, seconds=60)
+    assert {delivery.attempt_count for delivery in deliveries} == {1}
+    for delivery in deliveries[:10]:
+        retry = service_pb2.RetryDeliveryRequest(customer_id=CUSTOMER, delivery_id=delivery.delivery_id)
+        await service.stub.RetryDelivery(retry)
+    async with pace.timeout(60):
+        for delivery in deliveries[:10]:
+            while (found := await service.delivery(delivery.delivery_id)).status == PENDING:
+                await asyncio.sleep(0.02)
+            assert (found.status, found.attempt_count) == (SUCCEEDED, 2)
+    wanted = replay_pb2.Replay(
+        customer_id=CUSTOMER, start_time=Timestamp(seconds=int(time.time()) - 600), statuses=[SUCCEEDED]
+    )
+    started = await service.stub.CreateReplay(service_pb2.CreateReplayRequest(replay=wanted))
+    request = service_pb2.GetReplayRequest(customer_id=CUSTOMER, replay_id=started.replay_id)
+    async with pace.timeout(60):
+        while (found := await service.stub.GetReplay(request)).status != replay_pb2.REPLAY_STATUS_COMPLETED:
+            await asyncio.sleep(0.02)
+    assert (found.succeeded_count, found.failed_count) == (100, 0)

@@ -43,9 +43,10 @@ async def test_what_is_sent_is_what_was_asked_for_and_nothing_else(sender: Sende
         assert name not in received.headers
 
 
-async def test_the_path_of_the_url_is_sent_byte_for_byte(
-    sender: Sender, raw_server: RawServers
-) -> None:
+TARGETS = ["/a%2fb/%zz?sig=aB%2F_c-1", "/hook?", "/?", "/hook??", "/a?b=c?", "/a?b=%3F", "/a//b/../c?"]
+
+
+async def test_the_path_of_the_url_is_sent_byte_for_byte(sender: Sender, raw_server: RawServers) -> None:
     """Customers sign their URLs; quoting them anew would break the signature."""
     seen: list[bytes] = []
 
@@ -53,8 +54,10 @@ async def test_the_path_of_the_url_is_sent_byte_for_byte(
         seen.append((await read_request(reader)).split(b"\r\n")[0])
         writer.write(OK)
 
-    await sender.send(request(await raw_server(serve) + "a%2fb/%zz?sig=aB%2F_c-1"))
-    assert seen == [b"POST /a%2fb/%zz?sig=aB%2F_c-1 HTTP/1.1"]
+    url = await raw_server(serve)
+    for target in TARGETS:
+        await sender.send(request(url.removesuffix("/") + target))
+    assert seen == [b"POST %s HTTP/1.1" % target.encode() for target in TARGETS]
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
@@ -124,9 +127,7 @@ async def test_a_receiver_that_drips_is_cut_off(
     assert result.outcome in (Outcome.TIMEOUT, Outcome.PROTOCOL_ERROR)
 
 
-async def test_trouble_with_the_body_does_not_undo_a_success(
-    sender: Sender, raw_server: RawServers
-) -> None:
+async def test_trouble_with_the_body_does_not_undo_a_success(sender: Sender, raw_server: RawServers) -> None:
     start = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nstart"
     url = await raw_server(says(start, lambda _, writer: drip(writer, b"x")))
     async with pace.timeout(4):
@@ -291,9 +292,7 @@ async def test_a_name_that_changes_its_mind_is_blocked_the_second_time(receiver:
     assert len(receiver.requests) == 1
 
 
-async def test_a_server_that_does_not_speak_tls_is_a_tls_error(
-    sender: Sender, raw_server: RawServers
-) -> None:
+async def test_a_server_that_does_not_speak_tls_is_a_tls_error(sender: Sender, raw_server: RawServers) -> None:
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 

@@ -309,6 +309,19 @@ def test_no_secret_stands_in_the_settings_as_text(monkeypatch: pytest.MonkeyPatc
     assert SECRET_KEY not in f"{settings!r} {settings}"
 
 
+def test_hosts_that_may_be_called_are_names_and_suffixes(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, egress_allow_hosts=" Receiver., *.svc.cluster.local,,hooks.internal")
+    assert settings.egress_policy.allowed_hosts == ("receiver", "*.svc.cluster.local", "hooks.internal")
+
+
+def test_all_hosts_that_may_not_be_allowed_are_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = problem_with(monkeypatch, egress_allow_hosts="receiver,10.0.0.1,*.com")
+    assert message == (
+        "WEBHOOK_EGRESS_ALLOW_HOSTS: 10.0.0.1 must be a name: addresses belong into WEBHOOK_EGRESS_ALLOW_CIDRS, "
+        "*.com must not open a whole top-level domain"
+    )
+
+
 # --- what does not go together ---------------------------------------------------------------------------------------
 
 

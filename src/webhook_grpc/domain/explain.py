@@ -16,7 +16,7 @@ from typing import Final
 from .breaker import BreakerState
 from .health import ReceiverHealth
 from .matching import matches
-from .model import Delivery, DeliveryStatus, Event, Trigger, WebhookStatus
+from .model import Attempt, Delivery, DeliveryStatus, Event, Trigger, WebhookStatus
 
 _PATTERNS_SHOWN_MAX: Final = 3
 
@@ -186,9 +186,15 @@ def _story(delivery: Delivery) -> str:
         made += f", {the_last}" + (
             f"answered with {attempt.response_status}"
             if attempt.response_status
-            else f"without an answer ({attempt.outcome.value})"
+            else f"without an answer ({_why_unanswered(attempt)})"
         )
     return made + _BEGUN_BY.get(delivery.trigger, "")
+
+
+def _why_unanswered(attempt: Attempt) -> str:
+    """The outcome, and the sentence of the attempt as a part of ours."""
+    sentence = attempt.reason.value.rstrip(".")
+    return f"{attempt.outcome.value}: {sentence[:1].lower()}{sentence[1:]}" if sentence else attempt.outcome.value
 
 
 _BEGUN_BY: Final = {

@@ -11,8 +11,10 @@ Needs private hooks of aiohttp, which are checked at the start.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
+import ssl
 import time
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -27,13 +29,14 @@ from .faults import BlockedDestination
 from .heads import HeadReader, body_bytes, kept_seconds, with_one_length
 
 RAW_BYTES_MAX: Final = 65_536  # of one answer, heads and all
-INTERIM_ANSWERS_MAX: Final = 32  # 1xx before the answer; each costs as much as a head
+INTERIM_ANSWERS_MAX: Final = 100  # 1xx before the answer; each costs as much as a head
 KEEPALIVE_SECONDS: Final = 20.0  # idle
 CONNECTION_SECONDS_MAX: Final = 300.0  # so that a name that moves is followed
 CONNECTION_REQUESTS_MAX: Final = 1000
 UNKEPT_SECONDS: Final = 300.0  # after an unexpected close nothing is kept to a webhook
 UNKEPT_WEBHOOKS_MAX: Final = 10_000
 _MARGIN_SECONDS: Final = 1.0  # before the receiver's own end of a connection
+_END_SECONDS_MAX: Final = 0.5
 _CHUNKS_END: Final = b"\r\n\r\n"
 
 
@@ -93,6 +96,15 @@ class Exchange:
         """Whether nothing has arrived on a kept connection, so that it may have been dead already."""
         return self.handler is not None and self.used_kept_connection and self.handler.is_silent
 
+    async def tls_error(self) -> ssl.SSLError | None:
+        """What TLS says at the end of a connection that was lost, if it does; aiohttp may report a failed write."""
+        if self.handler is None or not self.url.lower().startswith("https:"):
+            return None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_SECONDS_MAX):  # the loop may say so only after a write has failed
+                await self.handler.lost.wait()
+        return self.handler.ended_by if isinstance(self.handler.ended_by, ssl.SSLError) else None
+
 
 _current: contextvars.ContextVar[Exchange] = contextvars.ContextVar("exchange")
 
@@ -123,6 +135,8 @@ class GuardedHandler(ResponseHandler):
         self._connections = connections
         self._made_at = self._usable_until = time.monotonic()
         self.request_count = 0
+        self.ended_by: BaseException | None = None
+        self.lost = asyncio.Event()
         self._raw_bytes = 0
         self._interim_count = 0
         self._head: HeadReader | None = None  # None: it has been read
@@ -189,9 +203,9 @@ class GuardedHandler(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._connections.open_count -= 1
+        self.ended_by = exc
+        self.lost.set()
         super().connection_lost(exc)
-        if self._exception is not None and self._exception.__cause__ is None:
-            self._exception.__cause__ = exc  # which aiohttp sets only where somebody waits already
 
     # --- its answer ------------------------------------------------------------------------------------------------
 

@@ -186,6 +186,14 @@ class Sender:
 
     async def _post(self, request: Request, exchange: Exchange) -> aiohttp.ClientResponse:
         begin(exchange)
+        try:
+            return await self._post_once(request)
+        except _CONNECTION_LOST as error:
+            if (tls_error := await exchange.tls_error()) is None:
+                raise
+            raise error from tls_error
+
+    async def _post_once(self, request: Request) -> aiohttp.ClientResponse:
         return await self._session.post(
             URL(request.url, encoded=True),  # as the customer gave it: re-quoting would break signed URLs
             data=request.body,
