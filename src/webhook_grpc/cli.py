@@ -102,7 +102,7 @@ def _run(settings: Settings) -> None:
     from .api.server import AddressInUse
     from .app import LoopEnded, load_secret_keys
     from .app import serve as serve_forever
-    from .engine.sender import GuardMissing
+    from .engine.connections import GuardMissing
     from .logs import configure_logging
 
     _allow_many_descriptors()

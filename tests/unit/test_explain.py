@@ -258,8 +258,10 @@ ENDED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
             (FailureReason.CERTIFICATE_SELF_SIGNED, "the receiver's TLS certificate is self-signed"),
             (
                 FailureReason.CERTIFICATE_UNKNOWN_AUTHORITY,
-                "the receiver's TLS certificate is from an authority that is not known here, or its chain is not "
-                "complete",
+                (
+                    "the receiver's TLS certificate is from an authority that is not known here, or its chain is not "
+                    "complete"
+                ),
             ),
             (
                 FailureReason.CERTIFICATE_NAME,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nX: y\r\n\r\n"
 @given(st.lists(st.integers(1, len(HEAD) - 1), max_size=5), st.sampled_from([b"", b"body", HEAD]))
 def test_a_head_is_found_in_whichever_pieces_it_comes(cuts: list[int], rest: bytes) -> None:
     reader, places = HeadReader(), sorted({0, len(HEAD), *cuts})
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in itertools.pairwise(places):
         assert reader.take() is None
         reader.feed(HEAD[start:end] + (rest if end == len(HEAD) else b""))
         assert reader.is_one

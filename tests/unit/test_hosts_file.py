@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -45,7 +44,7 @@ def test_what_has_changed_is_read_again(tmp_path: Path) -> None:
     path.write_text("10.0.0.1 a.example.com\n")
     assert hosts.addresses_of("a.example.com") == ["10.0.0.1"]
     other.write_text("10.0.0.2 a.example.com\n")
-    os.replace(other, path)  # as Kubernetes does
+    other.replace(path)  # as Kubernetes does
     assert hosts.addresses_of("a.example.com") == ["10.0.0.2"]
     path.unlink()
     assert not hosts.addresses_of("a.example.com")

@@ -22,7 +22,7 @@ from typing import Any, Final, cast
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
-from aiohttp.http import RawResponseMessage
+from yarl import URL
 
 from ..domain.egress import EgressPolicy, why_address_blocked
 from .faults import BlockedDestination
@@ -182,6 +182,7 @@ class GuardedHandler(ResponseHandler):
         super().set_response_params(**kwargs)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Looks at where the connection really leads."""
         super().connection_made(transport)
         self._connections.open_count += 1
         peer = transport.get_extra_info("peername")
@@ -202,6 +203,7 @@ class GuardedHandler(ResponseHandler):
         self.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        """Keeps why it ended."""
         self._connections.open_count -= 1
         self.ended_by = exc
         self.lost.set()
@@ -250,7 +252,7 @@ class GuardedHandler(ResponseHandler):
         super().data_received(with_one_length(head))
         if self._exception is not None or not self._buffer:
             return
-        message = cast(RawResponseMessage, self._buffer[-1][0][0])
+        message = self._buffer[-1][0][0]
         if 100 <= message.code <= 199 and message.code != 101:
             self._interim_count += 1
             if self._interim_count > INTERIM_ANSWERS_MAX:
@@ -312,7 +314,7 @@ class GuardedRequest(aiohttp.ClientRequest):
         """Sends the request. yarl drops a `?` at the end, which customers may have signed."""
         url = self.url
         if _current.get().url.endswith("?") and not url.raw_query_string:
-            self.url = cast(Any, _Target(url.raw_path_qs + "?"))
+            self.url = cast(URL, _Target(url.raw_path_qs + "?"))
         try:
             return await super().send(conn)
         finally:
