@@ -305,6 +305,8 @@ def _usable_until(now: float, said_seconds: float | None) -> float:
 class GuardedRequest(aiohttp.ClientRequest):
     """aiohttp's request, with connections of its webhook only, and the target of the request line as it was given."""
 
+    url: URL
+
     @property
     def connection_key(self) -> ConnectionKey:
         """What a kept connection must have in common; the place of the hash is free, because there are no proxies."""
