@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook_grpc.engine.heads import HeadReader, body_bytes, kept_seconds, with_one_length
+from webhook_grpc.engine.heads import HeadReader, body_bytes, is_whole, kept_seconds, with_one_length
 
 HEAD = b"HTTP/1.1 200 OK\r\nX: y\r\n\r\n"
 
@@ -87,3 +87,27 @@ def test_the_length_of_a_body(status: int, headers: dict[str, str], expected: in
 )
 def test_how_long_a_receiver_keeps_a_connection(value: str, expected: float | None) -> None:
     assert kept_seconds({"Keep-Alive": value} if value else {}) == expected
+
+
+WHOLE = [
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", True),
+    (b"HTTP/1.0 500\r\nX: y\r\ncontent-length:0\r\n\r\n", True),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no", False),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokx", False),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", False),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nok", False),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2\nX: y\n\nok\r\n\r\nok", False),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok", False),
+    (b"HTTP/1.1 200 OK\r\nX-Content-Length: 2\r\n\r\nok", False),
+    (b"HTTP/1.1 204 OK\r\nContent-Length: 2\r\n\r\nok", False),
+    (b"HTTP/1.1 304 OK\r\nContent-Length: 2\r\n\r\nok", False),
+    (b"HTTP/1.1 103 OK\r\nContent-Length: 2\r\n\r\nok", False),
+    (b"HTTP/1.1 200 OK\r\n\r\n", False),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2", False),
+    (b"", False),
+]
+
+
+@pytest.mark.parametrize(("data", "expected"), WHOLE)
+def test_what_is_exactly_one_plain_answer(data: bytes, *, expected: bool) -> None:
+    assert is_whole(data) is expected

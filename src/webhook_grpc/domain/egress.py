@@ -141,7 +141,8 @@ def policy_for(host: str, policy: EgressPolicy) -> EgressPolicy:
     Not to this machine, link-local addresses or cloud metadata: whoever can set addresses of the name would reach
     them. Those take an allowed network as well.
     """
-    return replace(policy, admits_private=True) if is_host_allowed(host, policy) else policy
+    is_allowed = bool(policy.allowed_hosts) and is_host_allowed(host, policy)
+    return replace(policy, admits_private=True) if is_allowed else policy
 
 
 def why_bad_allowed_host(text: str) -> str | None:

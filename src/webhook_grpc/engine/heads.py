@@ -15,6 +15,10 @@ _END_BYTES_MAX: Final = 4
 _BARE_CR: Final = re.compile(rb"\r[^\n]")
 _LENGTH: Final = re.compile(rb"^content-length:([^\r\n]*)\r?\n", re.IGNORECASE | re.MULTILINE)
 _KEEP_ALIVE: Final = re.compile(r"(?:^|[,;\s])timeout\s*=\s*([0-9]{1,9})(?![0-9])", re.IGNORECASE)
+_LINE_END: Final = b"\r\n"
+_LENGTH_FIELD: Final = b"\r\ncontent-length:"
+_CHUNKS_FIELD: Final = b"\r\ntransfer-encoding"
+_PLAIN: Final = re.compile(rb"http/1\.[01] (?:2(?!04)|3(?!04)|[45])[0-9][0-9][ \r]")
 _BODILESS: Final = frozenset({101, 204, 304})
 _DIGITS_MAX: Final = 18
 
@@ -55,6 +59,20 @@ class HeadReader:
     def _restart(self, rest: bytearray) -> None:
         self._bytes = rest
         self._searched = 0
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether the data is exactly one plain answer, as nearly all are: lines end in CRLF, one length, all its bytes."""
+    end = data.find(_LINE_END * 2)
+    head = data[: end + len(_LINE_END)].lower()
+    start = head.find(_LENGTH_FIELD)
+    if end < 0 or start < 0 or not _PLAIN.match(head) or head.count(b"\n") != head.count(_LINE_END):
+        return False
+    if head.count(_LENGTH_FIELD) > 1 or _CHUNKS_FIELD in head:
+        return False
+    start += len(_LENGTH_FIELD)
+    length = head[start : head.find(_LINE_END, start)].strip()
+    return length.isdigit() and len(length) <= _DIGITS_MAX and int(length) == len(data) - end - len(_LINE_END * 2)
 
 
 def with_one_length(head: bytes) -> bytes:
