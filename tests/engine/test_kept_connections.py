@@ -228,6 +228,25 @@ async def test_it_is_sent_once_more_and_not_twice(sender: Sender, raw_server: Ra
     assert raw_server.connections == 2
 
 
+async def test_it_is_sent_once_more_on_a_new_connection_not_on_another_kept_one(
+    sender: Sender, raw_server: RawServers
+) -> None:
+    """Which is most likely just as dead."""
+    both = asyncio.Barrier(2)
+
+    async def dies_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        await both.wait()
+        writer.write(OK)
+        await reader.readexactly(1)
+        writer.close()
+
+    url = await raw_server(by_connection(dies_late, dies_late, always(OK)))
+    await asyncio.gather(send(sender, url), send(sender, url))
+    assert (await send(sender, url)).outcome is Outcome.SUCCEEDED
+    assert raw_server.connections == 3
+
+
 async def test_a_new_connection_that_dies_is_a_failure_at_once(sender: Sender, raw_server: RawServers) -> None:
     result = await send(sender, await raw_server(says(b"", close)))
     assert (result.reason, raw_server.connections) == (FailureReason.DISCONNECTED, 1)

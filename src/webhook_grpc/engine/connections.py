@@ -82,7 +82,7 @@ class Exchange:
     """One request and its answer, as far as its connection has to know. `policy` is that of its host."""
 
     webhook_id: int
-    url: str
+    url: str = field(repr=False)
     policy: EgressPolicy
     wants_new: bool = False  # takes no kept connection, and ends those of its webhook
     handler: GuardedHandler | None = None
@@ -110,10 +110,9 @@ class Exchange:
 _current: contextvars.ContextVar[Exchange] = contextvars.ContextVar("exchange")
 
 
-def begin(exchange: Exchange) -> Exchange:
+def begin(exchange: Exchange) -> None:
     """Makes it the exchange of the requests that this task sends from now on."""
     _current.set(exchange)
-    return exchange
 
 
 def current_policy() -> EgressPolicy:
@@ -286,7 +285,7 @@ class GuardedHandler(ResponseHandler):
         messages = len(self._buffer)
         self._last_bytes = (self._last_bytes + data)[-len(_CHUNKS_END) :]
         super().data_received(data)
-        if self._exception is not None and self._payload is not None:
+        if self._exception is not None and self._payload is not None and not self._payload.is_eof():
             self._payload.set_exception(aiohttp.ClientPayloadError())  # whoever reads it need not wait for its end
         if len(self._buffer) > messages or (self._is_answered and self._last_bytes != _CHUNKS_END):
             self._end_unasked()
