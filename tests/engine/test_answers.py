@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -16,11 +17,12 @@ from webhook_grpc.engine.sender import HEADERS_MAX, Request, Sender
 from webhook_grpc.store.clock import DatabaseClock
 
 LOCAL = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
+CONTEXT = ssl.create_default_context()  # takes longer to make than most of these tests
 
 
 @pytest.fixture
 async def sender() -> AsyncGenerator[Sender]:
-    sender = Sender(LOCAL, DatabaseClock(), 16_384, body_seconds_max=0.2)
+    sender = Sender(LOCAL, DatabaseClock(), 16_384, ssl_context=CONTEXT, body_seconds_max=0.2)
     yield sender
     await sender.close()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
 import struct
 import time
 from collections.abc import AsyncGenerator
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from webhook.v1 import delivery_pb2, replay_pb2, service_pb2
+from webhook.v1 import delivery_pb2, replay_pb2, service_pb2, webhook_pb2
 
 from tests.support import pace
 from tests.support.names import Leading
@@ -28,11 +29,12 @@ GONE = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"
 PENDING = delivery_pb2.DELIVERY_STATUS_PENDING
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
+CONTEXT = ssl.create_default_context()  # takes longer to make than most of these tests
 
 
 @pytest.fixture
 async def sender() -> AsyncGenerator[Sender]:
-    sender = Sender(LOCAL, DatabaseClock(), 100)
+    sender = Sender(LOCAL, DatabaseClock(), 100, ssl_context=CONTEXT)
     yield sender
     await sender.close()
 
@@ -337,7 +339,8 @@ async def test_a_name_that_moves_is_followed_while_events_flow(raw_server: RawSe
     port = url.rstrip("/").rpartition(":")[2]
     moved = await asyncio.start_server(always(BUSY), "127.0.0.2", int(port))
     names = Leading(["127.0.0.1"], ["127.0.0.2"])
-    sender = Sender(LOCAL, DatabaseClock(), 100, resolver=names, connection_seconds_max=0.3)
+    sender = Sender(LOCAL, DatabaseClock(), 100, resolver=names, ssl_context=CONTEXT, connection_seconds_max=0.3)
+    sender.connections.requests_max = 1_000_000
     async with pace.timeout(20):
         while (await send(sender, f"http://hooks.example.com:{port}/")).response_status != 503:
             pass
@@ -378,3 +381,32 @@ async def test_retries_and_replays_to_a_server_that_closes_after_each_answer_all
         while (found := await service.stub.GetReplay(request)).status != replay_pb2.REPLAY_STATUS_COMPLETED:
             await asyncio.sleep(0.02)
     assert (found.succeeded_count, found.failed_count) == (100, 0)
+
+
+async def test_a_late_410_disables_no_webhook_of_another_customer(
+    services: ServiceFactory, raw_server: RawServers
+) -> None:
+    """Two customers' webhooks lead to one place, which answers the first one's request twice."""
+
+    is_shared = False
+
+    async def answers_twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal is_shared
+        await says(OK)(reader, writer)
+        await reader.readexactly(1)  # with one pool for all, the second customer's request
+        is_shared = True
+        writer.write(GONE)
+        await until_closed(reader, writer)
+
+    url = await raw_server(by_connection(answers_twice, always(OK)))
+    service = await services.start()
+    await service.create_webhook(url)
+    victim = await service.create_webhook(url, customer_id=CUSTOMER + 1)
+    for customer_id in (CUSTOMER, CUSTOMER + 1):
+        async with service.watching(customer_id=customer_id) as watch:
+            await service.publish(customer_id=customer_id)
+            [delivery] = await watch.until_ended()
+        assert delivery.status == SUCCEEDED
+    request = service_pb2.GetWebhookRequest(customer_id=CUSTOMER + 1, webhook_id=victim.webhook_id)
+    assert (await service.stub.GetWebhook(request)).status == webhook_pb2.WEBHOOK_STATUS_ACTIVE
+    assert (raw_server.connections, is_shared) == (2, False)
