@@ -387,7 +387,6 @@ async def test_a_late_410_disables_no_webhook_of_another_customer(
     services: ServiceFactory, raw_server: RawServers
 ) -> None:
     """Two customers' webhooks lead to one place, which answers the first one's request twice."""
-
     is_shared = False
 
     async def answers_twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
