@@ -99,10 +99,10 @@ def test_any_answer_in_between_begins_the_count_anew() -> None:
 @pytest.mark.parametrize(
     ("results", "state"),
     [
-        (("++++++-------+------"), BreakerState.CLOSED),  # 13 of 20
-        (("+++++-------+-------"), BreakerState.OPEN),  # 14 of 20: 70 %
-        (("++++-------+-------"), BreakerState.CLOSED),  # 14 of 19: too few to tell
-        (("+++---------+------"), BreakerState.CLOSED),  # 15 of 19
+        (("++++++" "-------" "+" "------"), BreakerState.CLOSED),  # 13 of 20
+        (("+++++" "-------" "+" "-------"), BreakerState.OPEN),  # 14 of 20: 70 %
+        (("++++" "-------" "+" "-------"), BreakerState.CLOSED),  # 14 of 19: too few to tell
+        (("+++" "---------" "+" "------"), BreakerState.CLOSED),  # 15 of 19
         ("+" * 7 + "-------" * 2, BreakerState.OPEN),  # ten in a row
         ("-+" * 500, BreakerState.CLOSED),  # half of them
         ("+--" * 500, BreakerState.CLOSED),  # two thirds
