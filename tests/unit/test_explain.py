@@ -69,6 +69,7 @@ def make_attempt(**fields: Any) -> Attempt:
     values: dict[str, Any] = {
         "event_id": EVENT_ID,
         "webhook_id": WEBHOOK_ID,
+        "customer_id": 42,
         "event_type": "job.completed",
         "attempt_number": 1,
         "start_time": after(-50),
