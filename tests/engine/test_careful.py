@@ -13,7 +13,9 @@ from tests.support.receiver import Gate, Received, Receiver
 from tests.support.service import CUSTOMER, ServiceFactory
 from tests.support.service import ended as ended_ones
 from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.domain.ids import event_id_text
 from webhook_grpc.domain.model import Danger, FailureReason
+from webhook_grpc.engine import dispatcher
 from webhook_grpc.store import backlog
 
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
@@ -80,10 +82,30 @@ async def test_what_was_due_at_a_crash_is_noted_before_it_is_sent(
     assert {(delivery.status, delivery.attempt_count) for delivery in ended} == {(SUCCEEDED, 1)}
 
 
+async def test_a_suspect_without_an_answer_does_not_hold_up_the_others(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A death would be put down to the one that had begun last."""
+    monkeypatch.setattr(dispatcher, "ALONE_SECONDS_MAX", 0.05)
+    gate = Gate()
+    await leave_pending(services, receiver.on("/hangs", gate), 3, postgres)
+    postgres.rows("UPDATE deliveries SET danger = 1")
+    service = await services.start()
+    async with service.watching(snapshot=True) as watch:
+        requests = await receiver.wait_for(3)
+        assert dangers(postgres) == [Danger.MARKED] * 3
+        [(event_id,)] = postgres.rows("SELECT isolated_event_id FROM workers")
+        assert event_id_text(event_id) == requests[-1].event_id
+        gate.opened.set()
+        ended = await watch.until_ended(3)
+    assert {(delivery.status, delivery.attempt_count) for delivery in ended} == {(SUCCEEDED, 1)}
+
+
 async def test_suspects_are_sent_one_at_a_time_under_a_mark_and_lose_no_attempt(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They were in flight together when the second process died. What is published meanwhile does not wait for them."""
+    monkeypatch.setattr(dispatcher, "ALONE_SECONDS_MAX", 600.0)  # on a machine of any speed
     answers = asyncio.Semaphore(0)
 
     async def wait_for_permission(_: Received) -> web.StreamResponse:

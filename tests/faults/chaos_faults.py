@@ -54,7 +54,7 @@ async def _crash(round_: Round) -> None:
 
 
 # A slow receiver always has requests in flight, so that each kill finds some of what is innocent.
-_PLAN = (*DEFAULT_PLAN, EndpointPlan(3, {"delay_seconds": 0.5}, "127.0.0.4", in_flight_max=50))
+_PLAN = (*DEFAULT_PLAN, EndpointPlan(3, {"delay_seconds": 0.25}, "127.0.0.4", in_flight_max=20))
 
 SCENARIOS = (
     Scenario(

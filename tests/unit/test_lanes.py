@@ -191,6 +191,19 @@ def test_of_all_suspects_one_is_sent_at_a_time_until_it_is_settled_and_the_other
         turns = start(lanes)
 
 
+def test_a_suspect_that_takes_long_lets_the_next_one_begin() -> None:
+    lanes = make_lanes()
+    lane = add_lane(lanes)
+    add_suspects(lanes, lane, 3)
+    [(_, first)] = start(lanes)
+    lanes.end_isolation(first)
+    [(_, second)] = start(lanes)
+    end(lanes, lane, first)
+    assert start(lanes) == [], "the second one has the right now"
+    end(lanes, lane, second)
+    assert len(start(lanes)) == 1
+
+
 def test_lanes_take_turns_with_their_suspects() -> None:
     lanes = make_lanes()
     for webhook_id in (1, 2, 3):

@@ -5,10 +5,12 @@ whatever was due in them by then is noted before it is sent (SUSPECT), and the n
 note that is found in the table is of a delivery that was in flight, with others, when the second process in a row died.
 Which of them it died of is not known, so nothing is counted: each is sent again alone, one at a time in a process, and
 under a mark (MARKED). Of a delivery whose mark is found it is known that a process has died while it sent this one and
-no other suspect. That may be chance, once; when two have died so, it counts as an attempt that was interrupted, so that
-the delivery backs off, and fails in the end. From then on it is sent alone each time, and each death counts.
+no other suspect since. That may be chance, once; when two have died so, it counts as an attempt that was interrupted,
+so that the delivery backs off, and fails in the end. From then on it is sent alone each time, and each death counts.
 
-Who may be sent alone, and when: `Lanes`.
+Who may be sent alone, and when: `Lanes`. After a second without an answer the next suspect may begin beside it; the one
+that had begun last is then what a death is put down to. What kills later than that takes more deaths until it is found:
+each time fewer suspects are left to begin after it.
 """
 
 from __future__ import annotations

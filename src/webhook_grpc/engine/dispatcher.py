@@ -15,7 +15,7 @@ import structlog
 from ..domain.breaker import BreakerState
 from ..domain.health import Flow
 from ..domain.ids import delivery_id_text
-from ..domain.model import DisableReason, PendingDelivery, Webhook
+from ..domain.model import Danger, DisableReason, PendingDelivery, Webhook
 from ..domain.progress import PAUSED, Cause, Progress, Service
 from ..domain.ramp import Ramp
 from ..domain.retry import parse_retry_after
@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 attempt_log = structlog.get_logger("webhook_grpc.attempt")
 
 _FAULT_PAUSE_SECONDS: Final = (1.0, 5.0)
+ALONE_SECONDS_MAX: Final = 1.0  # from when on the next suspect may be sent beside one that has no answer yet
 _STARTS_PER_TURN: Final = 8  # of the event loop: whoever becomes ready meanwhile need not wait for a flood
 
 
@@ -209,6 +210,8 @@ class Dispatcher:
             await self._settler.caught_up()  # what was answered before must not be lost, should the process die of this
             if not is_marked or not self._is_as_it_was(lane, webhook):
                 return None
+        if delivery.danger is not Danger.NONE:
+            asyncio.get_running_loop().call_later(ALONE_SECONDS_MAX, self._end_isolation, delivery)
         started_at = time.monotonic()
         settled = await self._deliverer.attempt(delivery, webhook)
         reason = self._learn(flow, settled, started_at)
@@ -218,6 +221,11 @@ class Dispatcher:
         if reason is not None and webhook.webhook_id not in self._disabling:
             await self._disable_failing(webhook, reason)
         return settled
+
+    def _end_isolation(self, delivery: PendingDelivery) -> None:
+        """A receiver that hangs must not hold up the suspects of all others; what kills mostly does so at once."""
+        self._lanes.end_isolation(delivery)
+        self.start_soon()
 
     def _is_as_it_was(self, lane: Lane, webhook: Webhook) -> bool:
         """Whether a delivery of the lane may still be sent after something was waited for."""

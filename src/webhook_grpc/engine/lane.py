@@ -24,16 +24,16 @@ _LIVE_PER_REPLAY: Final = 3
 
 @dataclass(slots=True)
 class Isolation:
-    """The right to send a suspect, which one delivery of this process has at a time, until it is settled.
+    """The right to begin to send a suspect, which one delivery of this process has at a time, until it is settled.
 
-    So the mark that is found after a death says of which delivery it was, and no other is taken for the guilty one.
+    So the last that a dead process had begun is what it died of, and no other is taken for the guilty one.
     """
 
     held_by: PendingDelivery | None = None
     waiting: deque[Lane] = field(default_factory=deque["Lane"])  # lanes with suspects, each once
 
     def give_back(self, delivery: PendingDelivery) -> None:
-        """The delivery is settled, or was let go."""
+        """The delivery is settled or was let go, or has been in flight for so long that the next one may begin."""
         if self.held_by is delivery:
             self.held_by = None
 

@@ -264,6 +264,10 @@ class Lanes:
             self._release(lane, delivery)
         self.drop_if_unused(lane)
 
+    def end_isolation(self, delivery: PendingDelivery) -> None:
+        """The delivery is in flight still, and the next suspect need not wait for it any more."""
+        self._isolation.give_back(delivery)
+
     def drop_if_unused(self, lane: Lane) -> None:
         """Forgets a lane that holds nothing and is not known to have anything in the table that may be sent."""
         is_paused = lane.webhook is not None and not lane.may_send  # found again when it is not
