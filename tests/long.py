@@ -27,6 +27,7 @@ DIRECTORY: Final = ROOT / ".test-long"
 
 FAULT_ROUNDS: Final = 5
 FAULT_SECONDS: Final = 30
+CHAOS_SECONDS: Final = 300
 SIMULATION_PARTS: Final = 10
 SEEDS_PER_PART: Final = 200
 MODEL_EXAMPLES: Final = 2000
@@ -89,6 +90,11 @@ def parts() -> list[Part]:
         *(
             Part(f"fault: {scenario.name}", ("-m", "tests.faults", "--scenario", scenario.name, *rounds))
             for scenario in SCENARIOS
+        ),
+        # five minutes of kills: what careful mode costs the innocent
+        Part(
+            "chaos of 5 minutes",
+            ("-m", "tests.faults", "--scenario", "chaos", "--seconds", str(CHAOS_SECONDS), "--seed", "{seed}"),
         ),
         Part("hostile receivers", ("-m", "tests.engine.hostile")),
     ]
@@ -168,7 +174,7 @@ def figures(output: str) -> str:
 
 FAULT_FIGURES: Final = (
     "fault", "rounds", "events", "deliveries", "requests", "lost", "duplicated (in flight)", "gaps", "drained at most",
-    "late (99 %)", "violations",
+    "late (99 %)", "lost to careful mode", "violations",
 )  # fmt: skip
 
 

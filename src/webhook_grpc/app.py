@@ -6,9 +6,8 @@ import asyncio
 import base64
 import contextlib
 import os
-import signal
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final
 
 import orjson
 import structlog
@@ -31,8 +30,11 @@ from .api.webhooks import WebhookMethods
 from .domain.progress import Progress
 from .domain.sealing import KEY_BYTES, Sealer
 from .engine.engine import Engine
+from .engine.keys import check_keys
 from .engine.monitor import Monitor
-from .settings import Settings, SettingsError, Token, decode_secret_key
+from .loop_watch import LoopWatch
+from .settings import Settings, SettingsError, Token, decode_secret_key, problems_of
+from .stopping import Stop
 from .store.clock import DatabaseClock
 from .store.db import Database, DatabaseOptions, Pooling
 from .store.event_types import EventTypes
@@ -71,7 +73,7 @@ class App:
             progress=Progress(settings.stall_seconds),
         )
         self._clock = DatabaseClock()
-        sealer = Sealer(secret_keys)
+        self._sealer = sealer = Sealer(secret_keys)
         self.database = Database(options)
         self._hints = Hints(options)
         self.engine = Engine(settings, self.database, self._clock, sealer, self._hints)
@@ -105,6 +107,7 @@ class App:
             authenticator,
             self._clock,
             CallLimits(settings.calls_max, settings.streams_max, settings.call_seconds_max),
+            settings.retention_policy,
         )
         event_types = EventTypes(self.database)
         methods = Methods(
@@ -143,7 +146,8 @@ class App:
     async def start(self) -> None:
         """Serves when it returns; otherwise everything that it had opened is closed again.
 
-        Raises AddressInUse, GuardMissing, UnsuitableServer, or Unavailable if the database can't be reached.
+        Raises AddressInUse, GuardMissing, UnsuitableServer, KeysMissing, and Unavailable if the database can't be
+        reached.
         """
         async with contextlib.AsyncExitStack() as opened:
             await self._start(opened)
@@ -161,6 +165,7 @@ class App:
         for warning in warnings:
             log.warning("acknowledged events are not safe", problem=warning)
         self._server.show_warnings(warnings)
+        await check_keys(self.database, self._sealer, self._settings.secret_keys_lost)
         await self._clock.synchronise(self.database)
         await ensure_partitions_at_start(self.database)
         opened.push_async_callback(self._end_loops)
@@ -172,6 +177,7 @@ class App:
             "hint listener": self._listener.run(),
             "tail": self._tail.run(),
             "monitor": self._monitor.run(),
+            "loop watch": LoopWatch().run(),
         }
         self._loops = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
         await self._server.start()
@@ -209,42 +215,73 @@ class App:
 
 
 async def serve(
-    settings: Settings, conninfo: str, secret_keys: Iterable[bytes], on_ready: Callable[[int], None] | None = None
+    settings: Settings,
+    conninfo: str,
+    secret_keys: Iterable[bytes],
+    stop: Stop,
+    on_ready: Callable[[int], None] | None = None,
 ) -> None:
-    """Runs one process until SIGTERM or SIGINT.
+    """Runs one process until it is asked to stop; also a start that is under way ends then, and leaves nothing open.
 
-    Raises SchemaError, DatabaseUnreachable, Unavailable, AddressInUse at the start, and LoopEnded if the process broke.
+    Raises SchemaError, DatabaseUnreachable, KeysMissing, Unavailable, AddressInUse at the start, and LoopEnded if the
+    process broke.
     """
-    await asyncio.to_thread(check_schema, conninfo, Pooling(settings.database_pooler))
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stopped = asyncio.create_task(stop.wait(), name="signal watch")
+    try:
+        await _run_until(stopped, settings, conninfo, secret_keys, on_ready)
+    finally:
+        stopped.cancel()
+
+
+async def _run_until(
+    stopped: asyncio.Task[None],
+    settings: Settings,
+    conninfo: str,
+    secret_keys: Iterable[bytes],
+    on_ready: Callable[[int], None] | None,
+) -> None:
+    checking = asyncio.to_thread(check_schema, conninfo, Pooling(settings.database_pooler))
+    if not await _is_done_before(stopped, checking):
+        return
     app = App(settings, conninfo, secret_keys)
-    await app.start()
+    if not await _is_done_before(stopped, app.start()):
+        return
     if on_ready is not None:
         on_ready(app.port)
-    failed = asyncio.create_task(app.failed(), name="failure watch")
-    stopped = asyncio.create_task(stop.wait(), name="signal watch")
-    await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if failed.done():
-        failed.result()
-    failed.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await failed
+    await _is_done_before(stopped, app.failed())
     await app.stop()
+
+
+async def _is_done_before(stopped: asyncio.Task[None], step: Coroutine[Any, Any, None]) -> bool:
+    """Whether a step ended before the process was asked to stop; if not, it is cancelled. Raises what it raises."""
+    task = asyncio.create_task(step, name="step")
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+            return True
+    finally:
+        task.cancel()
+    [error] = await asyncio.gather(task, return_exceptions=True)
+    if isinstance(error, Exception):
+        log.warning("stopped while it started, which failed", error=str(error))
+    return error is None
 
 
 def load_tokens(settings: Settings) -> tuple[Token, ...]:
     """The configured tokens. Raises SettingsError."""
-    if settings.tokens_file is None:
+    path = settings.tokens_file
+    if path is None:
         return settings.tokens
     try:
-        parsed = orjson.loads(settings.tokens_file.read_bytes())
+        parsed = orjson.loads(path.read_bytes())
         return settings.tokens + TypeAdapter(tuple[Token, ...]).validate_python(parsed)
-    except (OSError, orjson.JSONDecodeError, ValidationError) as error:
-        raise SettingsError(f"WEBHOOK_TOKENS_FILE: cannot be read: {type(error).__name__}") from None
+    except OSError as error:
+        raise SettingsError(f"WEBHOOK_TOKENS_FILE: {path} cannot be read: {error.strerror or error}") from None
+    except orjson.JSONDecodeError as error:
+        raise SettingsError(f"WEBHOOK_TOKENS_FILE: {path} must hold a JSON list: {error}") from None
+    except ValidationError as error:
+        raise SettingsError(problems_of(error, f"WEBHOOK_TOKENS_FILE, {path}")) from None
 
 
 def load_secret_keys(settings: Settings, embedded: bool) -> list[bytes]:

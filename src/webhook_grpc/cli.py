@@ -3,49 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import secrets
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 import orjson
 
 from . import __version__
+from .banner import banner, grpcurl_path
 from .domain.errors import Unavailable
 from .settings import (
     DatabaseSettings,
     Settings,
     SettingsError,
+    decode_secret_key,
     load_database_settings,
     load_settings,
     unknown_variables,
 )
+from .stopping import Stop, StopSignals
 from .store.conninfo import BadConninfo, checked
 from .store.db import TooFewConnections
 from .store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from .store.migrate import DatabaseUnreachable, SchemaError, migrate
 from .store.server_checks import UnsuitableServer
-
-_EXAMPLE = """\
-webhook-grpc {version} serves gRPC on {address}
-database: {database}
-
-Try it from another terminal; the README has a longer walk, with a receiver to try it on:
-
-  .venv/bin/grpcurl -plaintext {address} list webhook.v1.WebhookService
-  .venv/bin/grpcurl -plaintext -d '{{"webhook": {{"customer_id": 1, "name": "first",
-    "url": "https://hooks.your-domain.com/hook", "events": ["job.*"]}}}}' \\
-    {address} webhook.v1.WebhookService/CreateWebhook
-  .venv/bin/grpcurl -plaintext -d '{{"event": {{"customer_id": 1, "event_type": "job.completed",
-    "data": {{"job_id": "job-abc123"}}}}}}' {address} webhook.v1.WebhookService/PublishEvent
-  .venv/bin/grpcurl -plaintext -d '{{"customer_id": 1}}' {address} webhook.v1.WebhookService/WatchDeliveries
-
-Stop it with Ctrl-C.
-"""
 
 
 @click.group()
@@ -55,22 +43,48 @@ def main() -> None:
 
     Settings come from environment variables that start with WEBHOOK_; docs/operations.md lists them.
     """
+    _open_closed_streams()
 
 
 @main.command()
 def serve() -> None:
-    """Run the service in the foreground until SIGTERM or Ctrl-C."""
-    with _explained_failures():
+    """Run the service in the foreground until SIGTERM, SIGHUP or Ctrl-C, which drain it."""
+    with StopSignals() as stop, _explained_failures():
         _warn_of_unknown_variables()
-        _run(load_settings())
+        try:
+            _run(load_settings(), stop)
+        except EmbeddedPostgresError:
+            if not stop.is_requested:  # Ctrl-C reaches initdb, too
+                raise
+
+
+def _open_closed_streams() -> None:
+    """Opens /dev/null for those of stdin, stdout and stderr that are closed.
+
+    Otherwise the next socket that is opened takes their number, and log lines are written into it.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    """Prints a line that the service can do without: whoever reads stdout or stderr may be away, or the disk full."""
+    try:
+        click.echo(text, err=err)
+    except OSError:
+        # what stays in the buffer would fail again when the process ends, and make its exit status 120
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2 if err else 1)
 
 
 def _warn_of_unknown_variables() -> None:
     for name in unknown_variables(os.environ):
-        click.echo(f"webhook-grpc: warning: {name} is not a setting", err=True)
+        _say(f"webhook-grpc: warning: {name} is not a setting", err=True)
 
 
-def _run(settings: Settings) -> None:
+def _run(settings: Settings, stop: Stop) -> None:
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # we only ever fork to exec
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it has to say comes as exceptions too
     # imported late: the other commands need neither gRPC nor an event loop
@@ -79,17 +93,17 @@ def _run(settings: Settings) -> None:
     from .api.server import AddressInUse
     from .app import LoopEnded, load_secret_keys
     from .app import serve as serve_forever
-    from .engine.sender import GuardMissing
+    from .engine.connections import GuardMissing
+    from .engine.keys import KeysMissing
     from .logs import configure_logging
 
-    configure_logging(settings)
     _allow_many_descriptors()
-    with _database(settings) as (conninfo, is_embedded):
+    with contextlib.closing(configure_logging(settings)), _database(settings) as (conninfo, is_embedded):
         keys = load_secret_keys(settings, is_embedded)
         show = _shower(settings, is_embedded)
         try:
-            uvloop.run(serve_forever(settings, conninfo, keys, show))
-        except (AddressInUse, GuardMissing, LoopEnded) as error:
+            uvloop.run(serve_forever(settings, conninfo, keys, stop, show))
+        except (AddressInUse, GuardMissing, KeysMissing, LoopEnded) as error:
             raise _Failure(str(error)) from error
 
 
@@ -101,10 +115,8 @@ def _allow_many_descriptors() -> None:
 
 def _shower(settings: Settings, is_embedded: bool) -> Callable[[int], None]:
     def show(port: int) -> None:
-        host = settings.grpc_address.rpartition(":")[0]
         database = f"embedded Postgres in {settings.data_dir}" if is_embedded else "WEBHOOK_DATABASE_URL"
-        text = _EXAMPLE.format(version=__version__, address=f"{host}:{port}", database=database)
-        click.echo(text)
+        _say(banner(settings, port, database, grpcurl_path(Path(sys.executable))))
 
     return show
 
@@ -120,10 +132,13 @@ def migrate_command(before_deployment: bool) -> None:
 
 @main.command("secret-key")
 def secret_key() -> None:
-    """Print a new key for WEBHOOK_SECRET_KEYS."""
+    """Print a new key for WEBHOOK_SECRET_KEYS. Its id, by which messages name it, goes to stderr."""
     from .app import new_secret_key
+    from .domain.sealing import key_id_of, key_id_text
 
-    click.echo(new_secret_key())
+    key = new_secret_key()
+    click.echo(key)
+    click.echo(f"the id of this key is {key_id_text(key_id_of(decode_secret_key(key)))}", err=True)
 
 
 @main.command()
@@ -137,7 +152,10 @@ def secret_key() -> None:
     help="May be repeated; default all three.",
 )
 def token(name: str, customer_id: int | None, permissions: tuple[str, ...]) -> None:
-    """Make a token: prints it once, and the setting that admits it. Several entries are separated by commas."""
+    """Make a token: prints it once, and the setting that admits it, as it goes into .env or behind `export`.
+
+    The setting is one list: the entries of several tokens stand in it, separated by commas.
+    """
     from .api.auth import token_hash
 
     secret = "wk_" + secrets.token_urlsafe(32)
@@ -169,10 +187,10 @@ def _explained_failures() -> Generator[None]:
         UnsuitableServer,
         EmbeddedPostgresError,
     ) as error:
-        click.echo(f"webhook-grpc: {error}", err=True)
+        _say(f"webhook-grpc: {error}", err=True)
         sys.exit(1)
     except Unavailable as error:
-        click.echo(f"webhook-grpc: {error.message}", err=True)
+        _say(f"webhook-grpc: {error.message}", err=True)
         sys.exit(1)
     except asyncio.CancelledError:
         sys.exit(1)

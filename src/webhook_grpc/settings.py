@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .domain import breaker, egress, health, progress, ramp, retention, retry, sealing
@@ -95,12 +96,18 @@ class Settings(DatabaseSettings):
     Needed with `database_url`; the embedded database keeps one in `data_dir`."""
     secret_keys_file: Path | None = None
     """The same in a file, one a line."""
+    secret_keys_lost: Annotated[tuple[str, ...], NoDecode] = ()
+    """Ids of keys that nobody has any more, comma-separated: without them the service starts all the same, and
+    deliveries whose secrets are sealed with them wait until RotateWebhookSecret has given their webhooks others."""
 
     # --- where deliveries may go -----------------------------------------------------------------------------------
     egress_allow_http: bool = False
     """Whether webhooks may use plain http."""
     egress_allow_cidrs: Annotated[tuple[egress.Network, ...], NoDecode] = ()
     """Comma-separated networks that may be called although they are internal."""
+    egress_allow_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated host names that webhooks may have although they are internal, and suffixes like
+    *.svc.cluster.local; they may lead to private addresses."""
     egress_deny_cidrs: Annotated[tuple[egress.Network, ...], NoDecode] = ()
     """Comma-separated networks that may not be called although they are public: your own."""
 
@@ -232,8 +239,10 @@ class Settings(DatabaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto`: console on a terminal, otherwise one JSON object a line."""
+    log_lines_waiting_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """How many lines may wait for stderr to take them; further ones are dropped and counted."""
 
-    @field_validator("retry_delays_seconds", "secret_keys", mode="before")
+    @field_validator("retry_delays_seconds", "secret_keys", "secret_keys_lost", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -285,6 +294,15 @@ class Settings(DatabaseSettings):
             raise ValueError(f"must be networks like 10.1.0.0/16, separated by commas: {', '.join(problems)}")
         return tuple(networks)
 
+    @field_validator("egress_allow_hosts", mode="before")
+    @classmethod
+    def _hosts(cls, value: Any) -> Any:
+        parts = value.split(",") if isinstance(value, str) else map(str, value)
+        hosts = tuple(part.strip().removesuffix(".").lower() for part in parts if part.strip())
+        if problems := [f"{host} {why}" for host in hosts if (why := egress.why_bad_allowed_host(host))]:
+            raise ValueError(", ".join(problems))
+        return hosts
+
     @model_validator(mode="after")
     def _together(self) -> Self:
         problems: list[str] = []
@@ -331,7 +349,9 @@ class Settings(DatabaseSettings):
     @property
     def egress_policy(self) -> egress.EgressPolicy:
         """Where deliveries may go."""
-        return egress.EgressPolicy(self.egress_allow_http, self.egress_allow_cidrs, self.egress_deny_cidrs)
+        return egress.EgressPolicy(
+            self.egress_allow_http, self.egress_allow_cidrs, self.egress_deny_cidrs, self.egress_allow_hosts
+        )
 
     @property
     def flow_policy(self) -> health.FlowPolicy:
@@ -394,8 +414,7 @@ def _loaded(kind: type[_Kind], overrides: Mapping[str, Any]) -> _Kind:
     try:
         return kind(**overrides)
     except ValidationError as error:
-        problems = {_place(detail["loc"]): _problem(dict(detail)) for detail in error.errors()}
-        raise SettingsError("; ".join(problems.values())) from None
+        raise SettingsError(problems_of(error)) from None
 
 
 def decode_secret_key(text: str) -> bytes:
@@ -417,13 +436,51 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     )
 
 
-def _problem(detail: Mapping[str, Any]) -> str:
-    """One line for one problem, without the value, which may be a secret."""
-    where = _place(detail["loc"])
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    return f"{PREFIX}{where}: {message}" if where else message
+# pydantic's kinds of error that people meet, in words that say what to write. {…} are of the error's context.
+_WORDS: Final[Mapping[str, str]] = {
+    "bool_parsing": "must be true or false",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "missing": "is missing",
+    "extra_forbidden": "is not a known field",
+    "string_type": "must be text",
+    "string_too_short": "must have at least {min_length} character",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must have the form {pattern}",
+    "tuple_type": "must be a list",
+    "model_type": "must be an object with the fields of a token",
+}
 
 
-def _place(loc: tuple[int | str, ...]) -> str:
-    """The setting, and where in it."""
-    return ".".join(str(part) for part in loc if "[" not in str(part)).upper()
+def problems_of(error: ValidationError, setting: str = "") -> str:
+    """Everything that is wrong, each with its place, without the values, which may be secrets.
+
+    `setting` is the variable that all of it belongs to, where the error does not say that itself.
+    """
+    return "; ".join({_place(detail["loc"], setting): _problem(detail, setting) for detail in error.errors()}.values())
+
+
+def _problem(detail: ErrorDetails, setting: str) -> str:
+    where, words = _place(detail["loc"], setting), _WORDS.get(detail["type"])
+    context = {name: _number(value) for name, value in detail.get("ctx", {}).items()}
+    message = words.format(**context) if words else detail["msg"].removeprefix("Value error, ")
+    return f"{where}: {re.sub('^(Input|String) should ', 'must ', message)}" if where else message
+
+
+def _place(loc: tuple[int | str, ...], setting: str) -> str:
+    """The variable, and where in its value: `WEBHOOK_TOKENS, entry 2, sha256`."""
+    parts = [part for part in loc if "[" not in str(part)]
+    if not setting and parts:
+        setting = PREFIX + str(parts.pop(0)).upper()
+    return ", ".join([setting, *(f"entry {part + 1}" if isinstance(part, int) else part for part in parts)])
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

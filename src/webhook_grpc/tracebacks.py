@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator
-from types import TracebackType
+from collections.abc import Iterable, Iterator
+from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, cast
 
 FRAMES_MAX: Final = 20  # of each exception: half of them the first, half the last
@@ -18,6 +18,8 @@ EXCEPTIONS_MAX: Final = 8  # with causes and the members of groups
 MESSAGE_CHARACTERS_MAX: Final = 1000
 NAME_CHARACTERS_MAX: Final = 200  # of a file, a function or a class
 CHARACTERS_MAX: Final = 16_000  # of a whole traceback as text
+
+Place = tuple[CodeType, int]  # and the line in it
 
 _FRAMES_WALKED_MAX: Final = 10_000  # then they are no longer counted
 _CUT: Final = "… (cut)"
@@ -38,9 +40,9 @@ def as_records(error: BaseException | None) -> list[dict[str, Any]]:
     ]
 
 
-def as_text(error: BaseException | None) -> str:
-    """Returns the same for a terminal: at most CHARACTERS_MAX characters, the exception itself first."""
-    lines = itertools.chain.from_iterable(_lines(record) for record in as_records(error))
+def as_text(records: Iterable[dict[str, Any]]) -> str:
+    """Returns what as_records() returned as lines for a terminal: at most CHARACTERS_MAX characters."""
+    lines = itertools.chain.from_iterable(_lines(record) for record in records)
     return _shortened("\n".join(lines), CHARACTERS_MAX)
 
 
@@ -88,29 +90,43 @@ def _related(error: BaseException | None) -> Iterator[tuple[str, BaseException]]
             waiting.extend(("with", member) for member in members[:EXCEPTIONS_MAX])
 
 
+def frames_of(innermost: FrameType | None) -> tuple[list[dict[str, Any]], int]:
+    """Returns where a thread is, the innermost frame first: the first and the last frames, and how many are between."""
+    return _first_and_last(_outwards(innermost))
+
+
 def _frames(traceback: TracebackType | None) -> tuple[list[dict[str, Any]], int]:
     """The first and the last frames of a traceback, and how many lie between them."""
-    walked = itertools.islice(_walk(traceback), _FRAMES_WALKED_MAX)
-    first = [_frame(entry) for entry in itertools.islice(walked, FRAMES_MAX // 2)]
-    last = deque[TracebackType](maxlen=FRAMES_MAX // 2)
+    return _first_and_last(_inwards(traceback))
+
+
+def _first_and_last(places: Iterator[Place]) -> tuple[list[dict[str, Any]], int]:
+    walked = itertools.islice(places, _FRAMES_WALKED_MAX)
+    first = [_frame(*place) for place in itertools.islice(walked, FRAMES_MAX // 2)]
+    last = deque[Place](maxlen=FRAMES_MAX // 2)
     count = 0
-    for entry in walked:
+    for place in walked:
         count += 1
-        last.append(entry)
-    return first + [_frame(entry) for entry in last], count - len(last)
+        last.append(place)
+    return first + [_frame(*place) for place in last], count - len(last)
 
 
-def _walk(traceback: TracebackType | None) -> Iterator[TracebackType]:
+def _inwards(traceback: TracebackType | None) -> Iterator[Place]:
     while traceback is not None:
-        yield traceback
+        yield traceback.tb_frame.f_code, traceback.tb_lineno
         traceback = traceback.tb_next
 
 
-def _frame(entry: TracebackType) -> dict[str, Any]:
-    code = entry.tb_frame.f_code
+def _outwards(frame: FrameType | None) -> Iterator[Place]:
+    while frame is not None:
+        yield frame.f_code, frame.f_lineno
+        frame = frame.f_back
+
+
+def _frame(code: CodeType, lineno: int) -> dict[str, Any]:
     return {
         "filename": _shortened(code.co_filename, NAME_CHARACTERS_MAX),
-        "lineno": entry.tb_lineno,
+        "lineno": lineno,
         "name": _shortened(code.co_name, NAME_CHARACTERS_MAX),
     }
 

@@ -191,7 +191,7 @@ async def test_a_repetition_of_create_shows_no_secret_that_it_did_not_make(servi
 
 async def test_everything_that_is_wrong_is_named_at_once(service: Service) -> None:
     refused = await refusal(
-        rotate(service, 0, secret="short", overlap=Duration(seconds=7 * 86_400, nanos=1), request_id="é")
+        rotate(service, 0, secret="v1,whsec_", overlap=Duration(seconds=7 * 86_400, nanos=1), request_id="é")
     )
 
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -296,6 +296,41 @@ async def test_a_secret_that_leaked_signs_no_more(services: ServiceFactory, rece
     for request in (await until_signed(service, receiver, OTHER_SECRET))[:-1]:
         assert standard_accepts(SECRET, request), "in the moment before the engine knew"
     assert body_accepts(OTHER_SECRET, receiver.requests[-1])
+
+
+FREE_TEXTS = ("x", "your_secret_key", "x" * 128, "пароль 🎉", "🎉" * 128)
+
+
+async def test_free_text_of_1_to_128_characters_signs_what_a_receiver_verifies(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    """Given when the webhook is made, and by a rotation."""
+    service = await services.start()
+    expected = dict[str, str]()
+    for number, secret in enumerate(FREE_TEXTS):
+        await service.create_webhook(receiver.url(f"/created/{number}"), secret=secret)
+        rotated = await service.create_webhook(receiver.url(f"/rotated/{number}"))
+        answer = await rotate(service, rotated.webhook_id, secret=secret, overlap=NONE)
+        assert secret[-4:] == secret or answer.secret_hint != secret
+        expected |= {f"/created/{number}": secret, f"/rotated/{number}": secret}
+    await service.publish()
+    await receiver.wait_for(len(expected))
+    for path, secret in expected.items():
+        [request] = receiver.at(path)
+        request.verify(secret)
+
+
+async def test_a_secret_with_the_prefix_of_signatures_is_refused_with_what_to_do(service: Service) -> None:
+    webhook = await service.create_webhook("https://hooks.example.com/")
+    calls = (
+        service.create_webhook("https://hooks.example.com/", secret="v1," + SECRET),
+        rotate(service, webhook.webhook_id, secret="v1," + SECRET),
+    )
+    for call in calls:
+        refused = await refusal(call)
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "must begin with `whsec_`: leave out the `v1,` before it" in refused.message
+        assert SECRET not in refused.message
 
 
 async def test_an_overlap_ends_by_itself(services: ServiceFactory, receiver: Receiver) -> None:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
-import signal
 import socket
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from dotenv import dotenv_values
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from psycopg.conninfo import make_conninfo
 from webhook.v1 import service_pb2
 
 from tests.support import pace
 from tests.support.postgres import TestPostgres, query
-from tests.support.process import Process, run_cli
+from tests.support.process import ROOT, Process, run_cli
+from tests.support.receiver import Receiver
+from tests.support.service import SECRET_KEY, ServiceFactory
 from webhook_grpc.api.auth import token_hash
+from webhook_grpc.banner import URL
+from webhook_grpc.domain.sealing import key_id_of, key_id_text
 from webhook_grpc.settings import decode_secret_key
 from webhook_grpc.store.migration_files import migration_names
 
@@ -52,6 +58,25 @@ async def test_a_database_that_is_away_is_one_sentence_without_its_password() ->
     line = await one_sentence("serve", WEBHOOK_DATABASE_URL="postgresql://user:hunter2@127.0.0.1:1/db")
     assert "cannot be reached" in line
     assert "hunter2" not in line
+
+
+async def test_a_key_that_is_missing_is_one_sentence_with_its_id_and_what_to_do(
+    database_url: str, services: ServiceFactory
+) -> None:
+    service = await services.start()
+    await service.create_webhook("https://hooks.example.com/")
+    await services.stop_one(service)
+    status, key, stderr = await run_cli("secret-key")
+    assert status == 0
+    made = re.search(r"the id of this key is ([0-9a-f]{8})", stderr)
+    assert made is not None
+    assert decode_secret_key(key.strip())
+    status, stdout, stderr = await run_cli("serve", WEBHOOK_DATABASE_URL=database_url, WEBHOOK_SECRET_KEYS=key.strip())
+    assert (status, stdout) == (1, "")
+    [line] = [line for line in stderr.splitlines() if line.startswith("webhook-grpc: ")]  # after warnings of the log
+    assert "Traceback" not in stderr
+    missing = key_id_text(key_id_of(SECRET_KEY))
+    assert f"lacks the key {missing} (the secrets of 1 webhook are sealed with it): it has {made[1]}; add" in line
 
 
 async def test_too_few_connections_are_one_sentence_that_says_how_many_are_needed(
@@ -93,12 +118,6 @@ async def test_an_address_that_others_can_reach_needs_tokens() -> None:
     assert "webhook-grpc token" in line
 
 
-async def test_a_tokens_file_that_cannot_be_read_is_one_sentence(database_url: str, tmp_path: Path) -> None:
-    missing = tmp_path / "tokens.json"
-    line = await one_sentence("serve", WEBHOOK_DATABASE_URL=database_url, WEBHOOK_TOKENS_FILE=str(missing))
-    assert "WEBHOOK_TOKENS_FILE" in line
-
-
 async def test_made_keys_and_tokens_are_what_the_settings_take() -> None:
     _, key, _ = await run_cli("secret-key")
     assert len(decode_secret_key(key.strip())) == 32
@@ -113,23 +132,80 @@ async def test_made_keys_and_tokens_are_what_the_settings_take() -> None:
     }
 
 
-async def test_a_token_lets_its_holder_in_and_nobody_else(database_url: str, tmp_path: Path) -> None:
-    _, made, _ = await run_cli("token", "--name", "ci")
-    secret, setting = re.fullmatch(r"token: (\S+)\nWEBHOOK_TOKENS='(.*)'\n", made).groups()  # pyright: ignore[reportOptionalMemberAccess]
-    process = await Process.start(tmp_path / "log", WEBHOOK_DATABASE_URL=database_url, WEBHOOK_TOKENS=setting)
+async def test_what_the_commands_print_is_what_compose_takes_and_the_banner_works_with_it(
+    database_url: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    """The printed line stands in .env as it is; the commands of the banner are run as they are, but for the URL."""
+    token, line = (await run_cli("token", "--name", "ci"))[1].splitlines()
+    key = (await run_cli("secret-key"))[1]
+    compose = as_compose_would(tmp_path, f"POSTGRES_PASSWORD=any\nWEBHOOK_SECRET_KEYS={key}{line}\n")
+    assert compose["WEBHOOK_GRPC_ADDRESS"] == "0.0.0.0:50051"
+    own = {"WEBHOOK_GRPC_ADDRESS": "0.0.0.0:0", "WEBHOOK_DATABASE_URL": database_url}
+    process = await Process.start(tmp_path / "log", **{**compose, **own})
+    secret = token.removeprefix("token: ")
     try:
-        request = service_pb2.ListWebhooksRequest()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await process.stub.ListWebhooks(request)
+            await process.stub.ListWebhooks(service_pb2.ListWebhooksRequest())
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
-        await process.stub.ListWebhooks(request, metadata=(("authorization", f"Bearer {secret}"),))
+        *calls, watch = await commands_of_banner(process)
+        for call in calls:
+            status, said = await typed(call.replace(URL, receiver.url("/hook")), TOKEN=secret)
+            assert status == 0, said
+        await receiver.wait_for(1, "/hook")
+        _, said = await typed(watch.replace("-plaintext", "-plaintext -max-time 1"), TOKEN=secret)
+        assert '"cursor"' in said
     finally:
         await process.end()
     assert secret not in (tmp_path / "log").read_text()
 
 
+def as_compose_would(folder: Path, env: str) -> dict[str, str]:
+    """The environment of the service as compose.yaml makes it from a file .env."""
+    file = folder / ".env"
+    file.write_text(env)
+    known = dotenv_values(file)
+    block = re.search(r"environment: &environment\n(.*?)\n  init:", (ROOT / "compose.yaml").read_text(), re.DOTALL)
+    assert block
+    lines = re.findall(r"^    ([A-Z_]+): (.*)$", block[1], re.MULTILINE)
+    assert len(lines) == 5
+    return {name: re.sub(r"\$\{(\w+):\?[^}]*\}", lambda match: known[match[1]] or "", text) for name, text in lines}
+
+
+async def commands_of_banner(process: Process) -> list[str]:
+    """What it shows to try."""
+    assert process.process.stdout is not None
+    text = ""
+    async with pace.timeout(10):
+        while "Ctrl-C" not in text:
+            text += (await process.process.stdout.readline()).decode()
+    commands = re.findall(r"^  (\S*grpcurl .*(?:\n    .*)*)", text, re.MULTILINE)
+    assert len(commands) == 4
+    return commands
+
+
+async def typed(command: str, **environment: str) -> tuple[int | None, str]:
+    """Runs a command in bash, as a person would."""
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-c", command),
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with pace.timeout(30):
+        said, _ = await process.communicate()
+    return process.returncode, said.decode()
+
+
+def oddly_named(folder: Path) -> Path:
+    """A folder below this one, which the user of Postgres has to be able to enter."""
+    folder.chmod(0o755)
+    return folder / '100%25 of=R&D\'s "data" $HOME `id` (1)'
+
+
 async def test_without_a_database_url_it_brings_its_own_and_says_what_to_try(tmp_path: Path, data_dir: Path) -> None:
+    """In a folder of any name: what is in it reaches neither a shell nor a URI."""
     log = tmp_path / "log"
+    data_dir = oddly_named(data_dir)
     settings = {"WEBHOOK_DATA_DIR": str(data_dir), "WEBHOOK_SECRET_KEYS": ""}
     process = await Process.start(log, **settings)
     assert process.process.stdout is not None
@@ -163,12 +239,3 @@ async def test_a_signal_ends_it_and_the_log_is_one_json_object_a_line(database_u
     [rpc] = [record for record in records if record["event"] == "rpc"]
     assert {"method", "code", "duration_ms", "caller", "customer_id", "request_id"} <= rpc.keys()
     assert [record["event"] for record in records][-1] == "stopped"
-
-
-async def test_ctrl_c_ends_it_too(database_url: str, tmp_path: Path) -> None:
-    process = await Process.start(tmp_path / "log", WEBHOOK_DATABASE_URL=database_url)
-    process.process.send_signal(signal.SIGINT)
-    async with pace.timeout(20):
-        assert await process.process.wait() == 0
-    assert "Traceback" not in (tmp_path / "log").read_text()
-    await process.channel.close()

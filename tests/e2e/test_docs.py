@@ -169,6 +169,12 @@ async def test_watching_with_grpcurl(playground: Playground) -> None:
     assert '"cursor"' in watched
 
 
+async def test_describing_the_api(playground: Playground) -> None:
+    described = await bash(playground.here(blocks("docs/clients.md", "describe")))
+    assert "webhook.v1.WebhookService.PublishEvent is a method:" in described
+    assert "webhook.v1.WebhookService/WatchDeliveries" in described
+
+
 async def test_an_error_with_grpcurl_shows_its_details(playground: Playground) -> None:
     shown = await bash(f"{playground.here(blocks('README.md', 'error')).strip()} || true")
     assert "Code: FailedPrecondition" in shown
@@ -291,6 +297,10 @@ async def test_the_commands_of_a_deployment(database_url: str) -> None:
         f'WEBHOOK_DATABASE_URL="{database_url}"',
         blocks("docs/operations.md", "deploy"),
     )
+    printed = await run("bash", "-euo", "pipefail", "-c", blocks("docs/operations.md", "secret_key"))
+    key, words = printed.splitlines()[0], "the key from above"
+    assert words in commands
+    commands = commands.replace(words, key)
     commands = commands.replace("webhook-grpc serve", "timeout --preserve-status --signal TERM 4 webhook-grpc serve")
     output = await run("bash", "-euo", "pipefail", "-c", commands, WEBHOOK_GRPC_ADDRESS="127.0.0.1:0")
     assert "nothing to do" in output

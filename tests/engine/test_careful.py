@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from aiohttp import web
 from webhook.v1 import delivery_pb2, service_pb2
 
 from tests.support.postgres import TestPostgres
-from tests.support.receiver import Gate, Receiver
+from tests.support.receiver import Gate, Received, Receiver
 from tests.support.service import CUSTOMER, ServiceFactory
 from tests.support.service import ended as ended_ones
 from webhook_grpc.domain.errors import Unavailable
@@ -65,7 +66,7 @@ async def test_what_is_published_after_a_crash_is_not_marked(
     gate.opened.set()
 
 
-async def test_a_delivery_that_was_in_flight_at_a_crash_is_sent_under_a_mark(
+async def test_what_was_due_at_a_crash_is_noted_before_it_is_sent(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
     gate = Gate()
@@ -73,13 +74,49 @@ async def test_a_delivery_that_was_in_flight_at_a_crash_is_sent_under_a_mark(
     service = await services.start()
     async with service.watching() as watch:
         await receiver.wait_for(4)
-        assert dangers(postgres) == [Danger.MARKED] * 4
+        assert dangers(postgres) == [Danger.SUSPECT] * 4
         gate.opened.set()
         ended = await watch.until_ended(4)
     assert {(delivery.status, delivery.attempt_count) for delivery in ended} == {(SUCCEEDED, 1)}
 
 
-async def test_what_waited_through_a_crash_is_still_marked_after_an_orderly_hand_over(
+async def test_suspects_are_sent_one_at_a_time_under_a_mark_and_lose_no_attempt(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    """They were in flight together when the second process died. What is published meanwhile does not wait for them."""
+    answers = asyncio.Semaphore(0)
+
+    async def wait_for_permission(_: Received) -> web.StreamResponse:
+        await answers.acquire()
+        return web.Response()
+
+    url = receiver.on("/alone", wait_for_permission)
+    service = await services.start()
+    for _ in range(3):
+        webhook = await service.create_webhook(url, events=["alert.*"])
+        named = service_pb2.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
+        await service.stub.PauseWebhook(named)
+    await service.create_webhook(receiver.url("/fresh"), events=["job.*"])
+    await service.publish_many(4, event_type="alert.triggered")
+    await services.stop_one(service)
+    postgres.rows("UPDATE deliveries SET danger = 1")
+    postgres.rows("UPDATE webhooks SET status = 'active', version = version + 1, updated_at = now()")
+    abandon_shards(postgres)
+
+    second = await services.start()
+    async with second.watching(snapshot=True) as watch:
+        for count in range(1, 13):
+            await receiver.wait_for(count, "/alone")
+            await second.publish()
+            await receiver.wait_for(count, "/fresh")
+            assert len(receiver.at("/alone")) == count, "the next one only when this one is settled"
+            assert dangers(postgres).count(Danger.MARKED) == 1
+            answers.release()
+        ended = await watch.until_ended(24)
+    assert {(delivery.status, delivery.attempt_count) for delivery in ended} == {(SUCCEEDED, 1)}
+
+
+async def test_what_waited_through_a_crash_is_still_noted_after_an_orderly_hand_over(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
     """The owner in between may have given the shard away before it came to the delivery that kills."""
@@ -92,17 +129,41 @@ async def test_what_waited_through_a_crash_is_still_marked_after_an_orderly_hand
     assert postgres.rows("SELECT count(owner) FROM shards") == [(0,)]
     await services.start()
     await receiver.wait_for(2)
-    assert dangers(postgres) == [Danger.MARKED] * 2
+    assert dangers(postgres) == [Danger.SUSPECT] * 2
     gate.opened.set()
 
 
-@pytest.mark.symptom("died")
-async def test_a_mark_that_is_found_counts_as_an_attempt_that_failed(
+def die_alone(postgres: TestPostgres, count: int) -> None:
+    """So many processes have died while they sent the only delivery alone."""
+    postgres.rows("UPDATE deliveries SET danger = 2")
+    postgres.rows(
+        """
+        INSERT INTO workers (worker_id, lease_until, isolated_webhook_id, isolated_event_id)
+        SELECT gen_random_uuid(), now() - n * interval '1 minute', webhook_id, event_id
+        FROM deliveries, generate_series(1, %s) n
+        """,
+        [count],
+    )
+
+
+async def test_a_mark_that_is_found_once_may_be_chance_and_costs_nothing(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    """Its process has died twice with it in flight: it backs off like any other failure, and stays suspect."""
+    await leave_pending(services, receiver.url("/innocent"), 1, postgres)
+    die_alone(postgres, 1)
+    service = await services.start()
+    async with service.watching(snapshot=True) as watch:
+        [ended] = await watch.until_ended()
+    assert (ended.status, ended.attempt_count) == (SUCCEEDED, 1)
+
+
+@pytest.mark.symptom("died")
+async def test_a_mark_that_is_found_again_counts_as_an_attempt_that_failed(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    """Two processes have died while they sent this one alone: it backs off like any failure, and stays suspect."""
     await leave_pending(services, receiver.url("/poison"), 1, postgres)
-    postgres.rows("UPDATE deliveries SET danger = 2")
+    die_alone(postgres, 2)
     service = await services.start(retry_delays_seconds=(0.5,))
     async with service.watching(snapshot=True) as watch:
         *_, interrupted, sent = await watch.until(lambda seen: len(ended_ones(seen)) == 1)
@@ -116,13 +177,19 @@ async def test_a_mark_that_is_found_counts_as_an_attempt_that_failed(
 async def test_marks_are_taken_back_when_a_process_ends_in_order(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    """Whatever hangs when it is told to stop has not killed it."""
+    """Whatever hangs when it is told to stop has not killed it. What is sent alone stays one that is sent alone."""
     gate = Gate()
     await leave_pending(services, receiver.on("/gate", gate), 2, postgres)
     second = await services.start(drain_seconds=0.2)
     await receiver.wait_for(2)
-    assert dangers(postgres) == [Danger.MARKED] * 2
+    assert dangers(postgres) == [Danger.SUSPECT] * 2
     await services.stop_one(second)
+    assert dangers(postgres) == [Danger.NONE] * 2
+    postgres.rows("UPDATE deliveries SET danger = 1")
+    alone = await services.start(drain_seconds=0.2)
+    await receiver.wait_for(3)
+    assert dangers(postgres) == [Danger.SUSPECT, Danger.MARKED]
+    await services.stop_one(alone)
     assert dangers(postgres) == [Danger.SUSPECT] * 2
     gate.opened.set()
     third = await services.start()

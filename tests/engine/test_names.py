@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncGenerator
 from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import aiodns
 import pytest
@@ -15,6 +19,7 @@ from tests.support.names import AAAA, CNAME, NameServer, Query, Says, address_re
 from tests.support.receiver import Receiver, answer
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
+from webhook_grpc.engine.hosts_file import HostsFile
 from webhook_grpc.engine.resolver import RESOLVE_SECONDS, GuardedResolver, ResolverDown
 from webhook_grpc.engine.sender import Request, Sender
 from webhook_grpc.store.clock import DatabaseClock
@@ -36,15 +41,18 @@ async def names() -> AsyncGenerator[NameServer]:
     names.stop()
 
 
-def sender_asking(address: str) -> tuple[Sender, GuardedResolver]:
+def sender_asking(
+    address: str, policy: EgressPolicy = LOCAL, hosts_file: HostsFile | None = None
+) -> tuple[Sender, GuardedResolver]:
     """A sender whose resolver is the service's, but for the name server that it asks."""
     resolver = GuardedResolver(
-        LOCAL,
+        policy,
         aiodns.DNSResolver(
             nameservers=[address], timeout=RESOLVE_SECONDS, tries=2, domains=["svc.cluster.local"], ndots=5
         ),
+        hosts_file or HostsFile(Path("/nonexistent/hosts")),
     )
-    return Sender(LOCAL, DatabaseClock(), 100, resolver=resolver), resolver
+    return Sender(policy, DatabaseClock(), 100, resolver=resolver), resolver
 
 
 @pytest.fixture
@@ -191,5 +199,128 @@ async def test_without_a_name_server_the_fault_is_ours_and_known_at_once(receive
     with pytest.raises(ResolverDown):
         await send(sender, receiver, "hooks.example.com")
     assert time.monotonic() - started_at < pace.scaled(TIMEOUT_SECONDS)
+    await sender.close()
+    await resolver.close()
+
+
+# --- the hosts file --------------------------------------------------------------------------------------------------
+
+
+async def test_a_name_that_stands_only_in_the_hosts_file_resolves(
+    names: NameServer, receiver: Receiver, tmp_path: Path
+) -> None:
+    """Compose's `extra_hosts`, and `hostAliases`; the name server is not even asked."""
+    path = tmp_path / "hosts"
+    path.write_text("127.0.0.1 hooks.example.com\n")
+    names.on("hooks.example.com", lambda query: query.answer(code=3))
+    sender, resolver = sender_asking(names.address, hosts_file=HostsFile(path))
+    assert (await send(sender, receiver, "hooks.example.com")).outcome is Outcome.SUCCEEDED
+    assert "hooks.example.com" not in names.asked
+    path.write_text("127.0.0.1 other.example.com\n")
+    result = await send(sender, receiver, "hooks.example.com", timeout_seconds=5)
+    assert result.outcome is Outcome.SUCCEEDED  # on the kept connection
+    await sender.close()
+    await resolver.close()
+
+
+async def test_what_the_hosts_file_says_is_judged_as_any_other_address(
+    names: NameServer, receiver: Receiver, tmp_path: Path
+) -> None:
+    path = tmp_path / "hosts"
+    path.write_text("127.0.0.2 hooks.example.com\n")
+    sender, resolver = sender_asking(names.address, hosts_file=HostsFile(path))
+    assert (await send(sender, receiver, "hooks.example.com")).outcome is Outcome.BLOCKED
+    await sender.close()
+    await resolver.close()
+
+
+# --- several addresses -----------------------------------------------------------------------------------------------
+
+
+async def never_connected(sock: socket.socket, _: Any) -> None:
+    """What a dial to an address does behind which nothing is."""
+    sock.fileno()
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("first", ["refused", "dead"])
+async def test_when_the_first_address_is_dead_or_refused_the_second_is_dialled_in_the_same_attempt(
+    names: NameServer, receiver: Receiver, first: str
+) -> None:
+    names.on("hooks.example.com", says("127.0.0.77", "127.0.0.1"))
+    loopback = EgressPolicy(allow_http=True, allowed_networks=(IPv4Network("127.0.0.0/8"),))
+    sender, resolver = sender_asking(names.address, loopback)
+    loop = asyncio.get_running_loop()
+    really_connect = loop.sock_connect
+    dialled: list[str] = []
+
+    async def connect(sock: socket.socket, address: Any) -> None:
+        dialled.append(address[0])
+        if first == "dead" and address[0] == "127.0.0.77":
+            await never_connected(sock, address)
+        await really_connect(sock, address)
+
+    with patch.object(loop, "sock_connect", connect):
+        result = await send(sender, receiver, "hooks.example.com", timeout_seconds=pace.scaled(4))
+    assert result.outcome is Outcome.SUCCEEDED
+    assert dialled == ["127.0.0.77", "127.0.0.1"]
+    await sender.close()
+    await resolver.close()
+
+
+async def test_each_of_several_addresses_is_judged(names: NameServer, receiver: Receiver) -> None:
+    names.on("hooks.example.com", says("127.0.0.2", "10.0.0.1", "127.0.0.1", "169.254.169.254"))
+    sender, resolver = sender_asking(names.address)
+    assert (await send(sender, receiver, "hooks.example.com")).outcome is Outcome.SUCCEEDED
+    results = await resolver.resolve("hooks.example.com")
+    assert [result["host"] for result in results] == ["127.0.0.1"]
+    await sender.close()
+    await resolver.close()
+
+
+async def test_every_address_of_a_name_gets_its_turn(names: NameServer) -> None:
+    """If the first two were always taken, a name with two dead ones would be dead."""
+    texts = [f"127.0.0.{n}" for n in range(1, 6)]
+    loopback = EgressPolicy(allowed_networks=(IPv4Network("127.0.0.0/8"),))
+    names.on("hooks.example.com", says(*texts))
+    sender, resolver = sender_asking(names.address, loopback)
+    answers = [await resolver.resolve("hooks.example.com") for _ in range(200)]
+    assert {len(answer) for answer in answers} == {2}
+    assert {answer[0]["host"] for answer in answers} == {texts[0]}
+    assert {answer[1]["host"] for answer in answers} == set(texts[1:])
+    await sender.close()
+    await resolver.close()
+
+
+# --- names that the operator allows ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "is_dialled"),
+    [
+        ("svc.shop.svc.cluster.local", "10.1.2.3", True),
+        ("receiver", "172.18.0.5", True),
+        ("receiver", "127.0.0.1", False),
+        ("receiver", "169.254.169.254", False),
+        ("receiver", "100.100.100.200", False),
+        ("hooks.example.com", "10.1.2.3", False),
+    ],
+)
+async def test_only_a_name_that_the_operator_allows_may_lead_to_a_private_address_and_to_no_other(
+    names: NameServer, receiver: Receiver, host: str, address: str, *, is_dialled: bool
+) -> None:
+    policy = EgressPolicy(allow_http=True, allowed_hosts=("receiver", "*.svc.cluster.local"))
+    names.on(host, says(address))
+    sender, resolver = sender_asking(names.address, policy)
+    dialled: list[str] = []
+
+    async def refuse(_: socket.socket, address: Any) -> None:
+        dialled.append(address[0])
+        raise ConnectionRefusedError
+
+    with patch.object(asyncio.get_running_loop(), "sock_connect", refuse):
+        result = await send(sender, receiver, host)
+    assert dialled == ([address] if is_dialled else [])
+    assert result.outcome is (Outcome.CONNECTION_ERROR if is_dialled else Outcome.BLOCKED)
     await sender.close()
     await resolver.close()

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncGenerator
 
 import aiohttp
 import pytest
-import trustme
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from tests.support import pace
+from tests.support.names import Leading
+from tests.support.raw import OK, RawServers, read_request, says
 from tests.support.receiver import Gate, Receiver, answer
 from webhook_grpc.domain.egress import EgressPolicy
-from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
-from webhook_grpc.engine.sender import RAW_BYTES_MAX, Connections, GuardMissing, Request, Sender, install_guard
+from webhook_grpc.domain.model import FailureReason, Outcome
+from webhook_grpc.engine.connections import RAW_BYTES_MAX, Connections, GuardMissing, install_guard
+from webhook_grpc.engine.sender import Request, Sender
 from webhook_grpc.store.clock import DatabaseClock
 
 LOCAL = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @pytest.fixture
@@ -36,54 +33,6 @@ def request(url: str, timeout_seconds: float = 2.0) -> Request:
     return Request(url, {"X-Test": "yes"}, b'{"event":"job.completed"}', timeout_seconds)
 
 
-@pytest.fixture
-async def raw_server() -> AsyncGenerator[Callable[[Serve], Awaitable[str]]]:
-    """Starts servers that speak whatever a test wants."""
-    servers: list[asyncio.Server] = []
-    handlers: set[asyncio.Task[None]] = set()
-
-    async def start(serve: Serve) -> str:
-        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            handlers.add(task)
-            try:
-                await serve(reader, writer)
-            except (ConnectionError, asyncio.IncompleteReadError):
-                pass
-            finally:
-                handlers.discard(task)
-                writer.close()
-
-        server = await asyncio.start_server(handle, "127.0.0.1", 0)
-        servers.append(server)
-        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-
-    yield start
-    for server in servers:
-        server.close()
-    for task in list(handlers):
-        task.cancel()
-    await asyncio.gather(*handlers, return_exceptions=True)
-
-
-async def read_request(reader: asyncio.StreamReader) -> bytes:
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-    return head + await reader.readexactly(length)
-
-
-def says(response: bytes, then: Serve | None = None) -> Serve:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_request(reader)
-        writer.write(response)
-        await writer.drain()
-        if then is not None:
-            await then(reader, writer)
-
-    return serve
-
-
 async def test_what_is_sent_is_what_was_asked_for_and_nothing_else(sender: Sender, receiver: Receiver) -> None:
     result = await sender.send(request(receiver.url("/a%2fb/../c?x=%7b1%7d")))
     assert result.outcome is Outcome.SUCCEEDED
@@ -94,9 +43,10 @@ async def test_what_is_sent_is_what_was_asked_for_and_nothing_else(sender: Sende
         assert name not in received.headers
 
 
-async def test_the_path_of_the_url_is_sent_byte_for_byte(
-    sender: Sender, raw_server: Callable[[Serve], Awaitable[str]]
-) -> None:
+TARGETS = ["/a%2fb/%zz?sig=aB%2F_c-1", "/hook?", "/?", "/hook??", "/a?b=c?", "/a?b=%3F", "/a//b/../c?"]
+
+
+async def test_the_path_of_the_url_is_sent_byte_for_byte(sender: Sender, raw_server: RawServers) -> None:
     """Customers sign their URLs; quoting them anew would break the signature."""
     seen: list[bytes] = []
 
@@ -104,8 +54,10 @@ async def test_the_path_of_the_url_is_sent_byte_for_byte(
         seen.append((await read_request(reader)).split(b"\r\n")[0])
         writer.write(OK)
 
-    await sender.send(request(await raw_server(serve) + "a%2fb/%zz?sig=aB%2F_c-1"))
-    assert seen == [b"POST /a%2fb/%zz?sig=aB%2F_c-1 HTTP/1.1"]
+    url = await raw_server(serve)
+    for target in TARGETS:
+        await sender.send(request(url.removesuffix("/") + target))
+    assert seen == [b"POST %s HTTP/1.1" % target.encode() for target in TARGETS]
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
@@ -167,7 +119,7 @@ async def drip(writer: asyncio.StreamWriter, piece: bytes) -> None:
     ids=["status", "headers", "1xx"],
 )
 async def test_a_receiver_that_drips_is_cut_off(
-    sender: Sender, raw_server: Callable[[Serve], Awaitable[str]], start: bytes, piece: bytes
+    sender: Sender, raw_server: RawServers, start: bytes, piece: bytes
 ) -> None:
     url = await raw_server(says(start, lambda _, writer: drip(writer, piece)))
     async with pace.timeout(3):
@@ -175,9 +127,7 @@ async def test_a_receiver_that_drips_is_cut_off(
     assert result.outcome in (Outcome.TIMEOUT, Outcome.PROTOCOL_ERROR)
 
 
-async def test_trouble_with_the_body_does_not_undo_a_success(
-    sender: Sender, raw_server: Callable[[Serve], Awaitable[str]]
-) -> None:
+async def test_trouble_with_the_body_does_not_undo_a_success(sender: Sender, raw_server: RawServers) -> None:
     start = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nstart"
     url = await raw_server(says(start, lambda _, writer: drip(writer, b"x")))
     async with pace.timeout(4):
@@ -203,7 +153,7 @@ async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     ids=["body", "body to the end", "header", "status line"],
 )
 async def test_a_flood_is_cut_off_after_the_first_bytes(
-    sender: Sender, raw_server: Callable[[Serve], Awaitable[str]], head: bytes, outcome: Outcome
+    sender: Sender, raw_server: RawServers, head: bytes, outcome: Outcome
 ) -> None:
     async with pace.timeout(4):
         result = await sender.send(request(await raw_server(says(head, flood))))
@@ -211,7 +161,7 @@ async def test_a_flood_is_cut_off_after_the_first_bytes(
     assert len(result.response_body) <= 16_384
 
 
-async def test_a_flood_of_1xx_is_cut_off(sender: Sender, raw_server: Callable[[Serve], Awaitable[str]]) -> None:
+async def test_a_flood_of_1xx_is_cut_off(sender: Sender, raw_server: RawServers) -> None:
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000)
@@ -235,11 +185,15 @@ async def test_a_large_answer_is_cut_to_its_excerpt(sender: Sender, receiver: Re
         (b"HTTP/1.1 abc OK\r\n\r\n", Outcome.PROTOCOL_ERROR),
         (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", Outcome.PROTOCOL_ERROR),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", Outcome.PROTOCOL_ERROR),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            Outcome.PROTOCOL_ERROR,
+        ),
         (b"HTTP/1.1 500 NO\r\nContent-Length: 0\r\n\r\n", Outcome.HTTP_ERROR),
     ],
 )
 async def test_what_is_not_http_is_told_apart(
-    sender: Sender, raw_server: Callable[[Serve], Awaitable[str]], response: bytes, outcome: Outcome
+    sender: Sender, raw_server: RawServers, response: bytes, outcome: Outcome
 ) -> None:
     result = await sender.send(request(await raw_server(says(response))))
     assert result.outcome is outcome
@@ -257,7 +211,7 @@ async def test_a_refused_connection_is_a_connection_error(sender: Sender) -> Non
     ids=["200", "410", "junk"],
 )
 async def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_deliverys(
-    sender: Sender, raw_server: Callable[[Serve], Awaitable[str]], first: bytes
+    sender: Sender, raw_server: RawServers, first: bytes
 ) -> None:
     """A late 200 would be a lost event, a late 410 would switch off the webhook."""
     answered, sent_unasked = asyncio.Event(), asyncio.Event()
@@ -284,7 +238,7 @@ async def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_deliverys(
     assert (await sender.send(request(url))).response_status == 503
 
 
-async def test_connections_are_kept(sender: Sender, raw_server: Callable[[Serve], Awaitable[str]]) -> None:
+async def test_connections_are_kept(sender: Sender, raw_server: RawServers) -> None:
     connections = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -306,22 +260,6 @@ async def test_cookies_are_forgotten(sender: Sender, receiver: Receiver) -> None
     assert all("Cookie" not in received.headers for received in receiver.requests)
 
 
-class Names(AbstractResolver):
-    """A resolver that a customer controls: it says what they want, and changes its mind."""
-
-    def __init__(self, *answers: list[str]) -> None:
-        self._answers = list(answers)
-
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
-        addresses = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=2, proto=0, flags=0) for address in addresses
-        ]
-
-    async def close(self) -> None:
-        pass
-
-
 async def test_without_permission_no_socket_to_this_machine_is_opened(receiver: Receiver) -> None:
     """The resolver is bypassed by IP literals, so the guard is where sockets are made."""
     strict = Sender(EgressPolicy(allow_http=True), DatabaseClock(), 100)
@@ -336,7 +274,7 @@ async def test_without_permission_no_socket_to_this_machine_is_opened(receiver: 
 
 
 async def test_a_name_that_leads_inside_is_blocked_when_it_is_dialled(receiver: Receiver) -> None:
-    strict = Sender(EgressPolicy(allow_http=True), DatabaseClock(), 100, resolver=Names(["127.0.0.1"]))
+    strict = Sender(EgressPolicy(allow_http=True), DatabaseClock(), 100, resolver=Leading(["127.0.0.1"]))
     result = await strict.send(request(f"http://hooks.example.com:{receiver.port}/"))
     await strict.close()
     assert (result.outcome, result.reason) == (Outcome.BLOCKED, FailureReason.BLOCKED_DESTINATION)
@@ -345,7 +283,7 @@ async def test_a_name_that_leads_inside_is_blocked_when_it_is_dialled(receiver: 
 
 async def test_a_name_that_changes_its_mind_is_blocked_the_second_time(receiver: Receiver) -> None:
     allowed = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.1/32"),))
-    sender = Sender(allowed, DatabaseClock(), 100, resolver=Names(["127.0.0.1"], ["127.0.0.2"]))
+    sender = Sender(allowed, DatabaseClock(), 100, resolver=Leading(["127.0.0.1"], ["127.0.0.2"]))
     url = f"http://hooks.example.com:{receiver.port}/"
     receiver.on("/", answer(200, "ok", Connection="close"))
     first, second = await sender.send(request(url)), await sender.send(request(url))
@@ -354,44 +292,7 @@ async def test_a_name_that_changes_its_mind_is_blocked_the_second_time(receiver:
     assert len(receiver.requests) == 1
 
 
-async def tls_result(receiver_host: str, certificate_host: str, trusted: bool) -> AttemptResult:
-    """Sends one request to a TLS server that calls itself `certificate_host`."""
-    authority: Any = trustme.CA()  # its types need pyOpenSSL
-    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(certificate_host).configure_cert(server_context)
-    client_context = ssl.create_default_context()
-    if trusted:
-        authority.configure_trust(client_context)
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await says(OK)(reader, writer)
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context)
-    port = server.sockets[0].getsockname()[1]
-    sender = Sender(LOCAL, DatabaseClock(), 100, resolver=Names(["127.0.0.1"]), ssl_context=client_context)
-    try:
-        return await sender.send(request(f"https://{receiver_host}:{port}/"))
-    finally:
-        await sender.close()
-        server.close()
-
-
-async def test_a_valid_certificate_is_accepted() -> None:
-    assert (await tls_result("hooks.example.com", "hooks.example.com", trusted=True)).outcome is Outcome.SUCCEEDED
-
-
-@pytest.mark.parametrize(
-    ("certificate_host", "trusted"), [("other.example.com", True), ("hooks.example.com", False)], ids=["name", "trust"]
-)
-async def test_an_invalid_certificate_is_never_accepted(certificate_host: str, trusted: bool) -> None:
-    result = await tls_result("hooks.example.com", certificate_host, trusted)
-    assert (result.outcome, result.reason) == (Outcome.TLS_ERROR, FailureReason.CERTIFICATE)
-
-
-async def test_a_server_that_does_not_speak_tls_is_a_tls_error(
-    sender: Sender, raw_server: Callable[[Serve], Awaitable[str]]
-) -> None:
+async def test_a_server_that_does_not_speak_tls_is_a_tls_error(sender: Sender, raw_server: RawServers) -> None:
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
@@ -404,5 +305,5 @@ async def test_a_client_without_the_hook_of_the_guard_is_refused() -> None:
     connector = aiohttp.TCPConnector()
     connector._factory = lambda: None  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
     with pytest.raises(GuardMissing, match="egress guard"):
-        install_guard(connector, LOCAL, Connections(10))
+        install_guard(connector, Connections(10))
     await connector.close()

@@ -18,8 +18,9 @@ from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET_KEY, ServiceFactory, test_settings
 from tests.support.store import options
-from webhook_grpc.app import App
+from webhook_grpc.app import App, serve
 from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.stopping import Stop
 from webhook_grpc.store import partitions
 from webhook_grpc.store.db import Database
 
@@ -96,6 +97,29 @@ async def test_a_start_that_never_gets_the_lock_fails_with_a_sentence(
     await services.start()
 
 
+async def test_a_start_that_waits_is_left_when_the_process_is_to_stop(
+    database_url: str, postgres: TestPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals, stop = Refusals(monkeypatch), Stop()
+    settings = test_settings(database_url, tmp_path, database_timeout_seconds=300)  # for which it would wait
+    async with another_making_partitions(postgres):
+        serving = asyncio.create_task(serve(settings, database_url, [SECRET_KEY], stop))
+        await refusals.wait_for(1)
+        stop.request()
+        async with pace.timeout(20):
+            await serving
+    await until_none_of_ours_is_connected(postgres)
+
+
+async def test_a_process_that_is_to_stop_before_it_starts_starts_nothing(database_url: str, tmp_path: Path) -> None:
+    stop = Stop()
+    stop.request()
+    ready = list[int]()
+    async with pace.timeout(20):
+        await serve(test_settings(database_url, tmp_path), database_url, [SECRET_KEY], stop, ready.append)
+    assert not ready
+
+
 async def test_a_start_that_fails_at_its_last_step_closes_what_it_had_opened(
     database_url: str, postgres: TestPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,13 +136,19 @@ async def test_a_start_that_fails_at_its_last_step_closes_what_it_had_opened(
     assert session.closed
     assert not [task.get_name() for task in app._loops if not task.done()]  # pyright: ignore[reportPrivateUsage]
     assert postgres.rows("SELECT count(*) FROM shards WHERE owner IS NOT NULL") == [(0,)]
+    await until_none_of_ours_is_connected(postgres)
+    with socket.create_server(("127.0.0.1", app.port)):
+        pass  # nobody listens there any more
+
+
+async def until_none_of_ours_is_connected(postgres: TestPostgres) -> None:
+    """Postgres needs a moment to see that connections are closed."""
     ours = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'webhook%'"
     )
-    while postgres.rows(ours) != [(0,)]:  # Postgres needs a moment to see that they are closed
-        await asyncio.sleep(0.01)
-    with socket.create_server(("127.0.0.1", app.port)):
-        pass  # nobody listens there any more
+    async with pace.timeout(20):
+        while postgres.rows(ours) != [(0,)]:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_process_that_serves_has_opened_every_connection_of_its_own(

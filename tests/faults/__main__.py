@@ -22,7 +22,7 @@ from .stepped import SteppedServer
 _VIOLATIONS_SHOWN = 10
 _HEAD = (
     "fault", "rounds", "events", "deliveries", "requests", "lost", "duplicated (in flight at the fault)",
-    "gaps in the stream", "drained after, at most", "late (99 %)", "violations",
+    "gaps in the stream", "drained after, at most", "late (99 %)", "attempts lost to careful mode", "violations",
 )  # fmt: skip
 
 
@@ -84,7 +84,8 @@ def _round(scenario: Scenario, server: DatabaseServer, seed: int, seconds: float
     result = f"{len(report.violations)} VIOLATIONS" if report.violations else "ok"
     say(
         f"{scenario.name}: seed {seed}, {took_seconds:.1f} s, {report.events} events, {report.deliveries} deliveries, "
-        f"{report.requests} requests, {report.duplicated} duplicated of {report.in_flight} in flight: {result}"
+        f"{report.requests} requests, {report.duplicated} duplicated of {report.in_flight} in flight, "
+        f"{report.lost_to_careful_mode} attempts lost to careful mode: {result}"
     )
     for violation in report.violations[:_VIOLATIONS_SHOWN]:
         say(f"    {violation}")
@@ -104,6 +105,7 @@ def _line(name: str, rows: Sequence[Report]) -> list[str]:
         str(sum(report.gaps for report in rows)),
         "never" if None in drained else f"{max(filter(None, drained), default=0.0):.1f} s",
         f"{max(report.lateness_seconds for report in rows):.2f} s",
+        str(sum(report.lost_to_careful_mode for report in rows)),
         str(sum(len(report.violations) for report in rows)),
     ]
 

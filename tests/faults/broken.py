@@ -148,7 +148,7 @@ def deaf() -> None:
 def careless() -> None:
     """Does not mark what a process may have died of (I4)."""
     rewrap(CarefulMode, "applies", lambda _: _never)
-    rewrap(CarefulMode, "was_interrupted", lambda _: _never)
+    rewrap(CarefulMode, "has_killed", lambda _: _never_known)
 
 
 def reformats() -> None:
@@ -186,6 +186,10 @@ def _whole_batch(_: Settler, batch: list[Any], __: object) -> list[Any]:
 
 
 def _never(*_: object) -> bool:
+    return False
+
+
+async def _never_known(*_: object) -> bool:
     return False
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from . import asked, poison, resends, streams, switches, timing, view
+from . import asked, innocent, poison, resends, streams, switches, timing, view
 from .history import ENDINGS, History, LogRow, Request
 from .violation import Violation
 
@@ -32,6 +32,7 @@ class Report:
     gaps: int  # changes that a watcher was not told, and holes in the log
     drained_seconds: float | None
     lateness_seconds: float  # 99th percentile of the first attempt, over all webhooks
+    lost_to_careful_mode: int  # attempts of deliveries that killed nobody, counted because a process died
     violations: tuple[Violation, ...]
 
 
@@ -52,6 +53,7 @@ def check(history: History, *, stepped: bool = False) -> Report:
         gaps=sum(violation.count for violation in found if violation.invariant in {"I10", "I13"}),
         drained_seconds=history.drained_seconds,
         lateness_seconds=timing.lateness(history, [endpoint.webhook_id for endpoint in history.endpoints]),
+        lost_to_careful_mode=sum(innocent.lost_attempts(history).values()),
         violations=tuple(found),
     )
 
@@ -165,6 +167,7 @@ _INVARIANTS: Sequence[Callable[[History], Iterator[Violation]]] = (
     attempts_rise,
     timing.not_too_early,
     poison.fails_alone,
+    innocent.loses_one_attempt_at_most,
     timing.in_flight_is_limited,
     timing.rate_is_limited,
     timing.others_are_prompt,

@@ -9,11 +9,12 @@ from .violation import Violation
 
 
 def fails_alone(history: History) -> Iterator[Violation]:
-    """I4, I7: a poison delivery ends as failed, no more processes die of it than it has attempts and one, and only it
-    fails.
+    """I4, I7: a poison delivery ends as failed, no more processes die of it than it has attempts and three, and only
+    it fails.
 
-    The one more is the first: nothing is marked before a process has died, so nobody knows what that one died of. From
-    then on the delivery is marked before it is sent, and each death is found by the mark and counts as an attempt.
+    Of the first death nobody knows what it was: nothing is noted before a process has died. The second one says which
+    deliveries were in flight then, and from then on each of them is sent alone. The third may be chance; each that
+    follows is found by the mark, and counts as an attempt.
     """  # noqa: D205
     poison = history.poison
     if poison is None:
@@ -22,7 +23,7 @@ def fails_alone(history: History) -> Iterator[Violation]:
     delivery = f"poison {poison.request_id} to webhook {poison.webhook_id}"
     [endpoint] = [endpoint for endpoint in history.endpoints if endpoint.webhook_id == poison.webhook_id]
     attempts_max = len(endpoint.delays_seconds) + 1
-    if poison.deaths > attempts_max + 1:
+    if poison.deaths > attempts_max + 3:
         yield Violation(
             "I4", f"{poison.deaths} processes died of {delivery}, whose schedule has {attempts_max} attempts"
         )

@@ -24,7 +24,7 @@ HAS_FAILED: LiteralString = "SELECT 1 FROM attempts WHERE webhook_id = %s AND st
 async def poison(round_: Round) -> None:
     """Until the delivery has failed, or more processes have died of it than may."""
     endpoint = round_.registered[0]
-    deaths, deaths_max = 0, len(endpoint.delays_seconds) + 2
+    deaths, deaths_max = 0, len(endpoint.delays_seconds) + 4
     try:
         async with pace.timeout(_SECONDS_MAX):
             while deaths <= deaths_max and not query(round_.database_url, HAS_FAILED, [endpoint.webhook_id]):
@@ -52,13 +52,11 @@ async def _replace_dead(round_: Round) -> int:
     return len(dead)
 
 
-# Whoever is in flight when a process dies of the poison, and again when the next one does, loses an attempt, as the
-# poison itself does. So that this is not repeated until the schedule ends, the others do not keep step with it: they
-# have longer delays, and the webhook that has the poison sends one at a time.
+# Only the poison fails: those that are answered with 500 now and then have more attempts.
 _PATIENT = (1.0,) * 5
 _PLAN = (
-    EndpointPlan(1, in_flight_max=1),
-    EndpointPlan(1, address="127.0.0.2", own_delays_seconds=_PATIENT),
+    EndpointPlan(1),
+    EndpointPlan(1, address="127.0.0.2"),
     EndpointPlan(
         2, {"kind": "fails", "status": 500, "one_in": 5}, "127.0.0.3", in_flight_max=4, own_delays_seconds=_PATIENT
     ),

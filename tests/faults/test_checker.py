@@ -217,7 +217,10 @@ BREAKS = {
     "I4: the log goes on after an ending": replace(
         HEALTHY, log=(replace(FAILED, status="failed"), SUCCEEDED), watchers=()
     ),
-    "I4: a poison ends too many processes": replace(POISONED, poison=Poison(7, "r1", deaths=3)),
+    "I4: a poison ends too many processes": replace(POISONED, poison=Poison(7, "r1", deaths=5)),
+    "I17: an innocent delivery loses two attempts": replace(
+        POISONED, log=(INTERRUPTED, replace(INTERRUPTED, seq=2, attempt_count=2)), poison=None
+    ),
     "I4: a poison is delivered": replace(HEALTHY, poison=Poison(7, "r1", deaths=1)),
     "I4: a poison fails of something else": replace(POISONED, log=(replace(INTERRUPTED, reason="timeout"),)),
     "I5: before it was due": replace(HEALTHY, log=(replace(FAILED, next_due_at=11.9), SUCCEEDED)),
@@ -324,7 +327,7 @@ def test_breaks(name: str, history: History) -> None:
 
 
 def test_every_invariant_is_broken_here() -> None:
-    assert {name.split(":")[0] for name in BREAKS} == {f"I{n}" for n in range(1, 17)}
+    assert {name.split(":")[0] for name in BREAKS} == {f"I{n}" for n in range(1, 18)}
 
 
 def test_lost_and_duplicated_are_counted() -> None:

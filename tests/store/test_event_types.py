@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from webhook_grpc.domain.errors import AlreadyExists, Conflict, FailedPreconditi
 from webhook_grpc.domain.model import EventTypeSpec
 from webhook_grpc.store import event_types as store
 from webhook_grpc.store.db import Database, Params, Row
-from webhook_grpc.store.event_types import RULES, EventTypes
+from webhook_grpc.store.event_types import RULES, EventTypes, TypeRules
 
 SPEC = EventTypeSpec("An order was paid.", None, archived=False)
 STRICT = EventTypeSpec("", '{"type":"integer"}', archived=False)
@@ -29,6 +29,7 @@ class Table:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.is_away = False
+        self.at_the_end: Callable[[], object] = lambda: None
 
     async def rows(self, statement: Any, params: Params = None) -> list[Row]:
         assert statement is RULES
@@ -38,6 +39,7 @@ class Table:
         if self.is_away:
             raise Unavailable("STORAGE_UNAVAILABLE", "away")
         self.looks.append(rows)
+        self.at_the_end()
         return rows
 
 
@@ -177,6 +179,22 @@ async def test_a_type_created_while_a_look_is_under_way_is_known_after_it(
     assert set(await second) == {"order.paid"}
     assert set(await first) == {"job.completed"}
     assert len(table.looks) <= 2
+
+
+async def test_a_caller_that_comes_in_the_moment_in_which_a_look_ends_has_one_made(
+    types: EventTypes, table: Table
+) -> None:
+    """Once such a caller waited for the look that had ended, in a circle, and the process stood still for ever."""
+    late = list[asyncio.Task[Mapping[str, TypeRules]]]()
+
+    def arrive() -> None:  # its first step comes after the end of the look and before the callbacks of that
+        table.at_the_end = lambda: None
+        late.append(asyncio.create_task(types.rules(["never.registered"])))
+
+    table.at_the_end = arrive
+    assert "job.completed" in await types.rules(["job.completed"])
+    assert await late[0] == {}
+    assert len(table.looks) == 2
 
 
 async def test_a_change_through_this_process_holds_at_once(types: EventTypes, table: Table, database: Database) -> None:

@@ -132,6 +132,8 @@ ROWS: dict[str, tuple[tuple[LiteralString, dict[str, Any]], set[str]]] = {
     "attempts: an event that is gone": (attempts_step(AttemptFilter(42), attempt_lists.OF_LOST_EVENT), {BY_DELIVERY}),
     "events: a customer": (events_step(EventFilter(42)), {BY_CUSTOMER}),
     "events: a customer, rare type": (events_step(EventFilter(42, ("never.seen",))), {BY_CUSTOMER}),
+    "events: a customer, attributes": (events_step(EventFilter(42, attributes={"region": "eu"})), {BY_CUSTOMER}),
+    "events: a request": (events_step(EventFilter(42, request_id="order-1")), {PRIMARY_KEY}),
     "events: all": (events_step(EventFilter(None)), {PRIMARY_KEY}),
     "events: by their ids": ((event_lists.EVENTS, {"event_ids": [new_event_id()] * 50}), {PRIMARY_KEY}),
     "GetDelivery": (

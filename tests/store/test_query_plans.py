@@ -29,6 +29,7 @@ from webhook_grpc.store import (
     replaying,
     replays,
     retention,
+    secret_keys,
     settlement,
     stats,
 )
@@ -204,6 +205,12 @@ async def test_an_event_is_explained_without_reading_a_log(filled: TestPostgres)
         "deleted_max": explain.DELETED_MAX,
     }
     assert_indexed(scans(filled, explain.EXPLAIN, parameters), "webhooks", "attempts", "deliveries")
+
+
+async def test_the_keys_of_secrets_are_found_without_reading_all_webhooks(filled: TestPostgres) -> None:
+    """The looks at the webhooks that are sealed with a key, or were, jump through an index each."""
+    assert_indexed(scans(filled, secret_keys.IN_USE, {"limit": secret_keys.KEYS_MAX}), "webhooks")
+    assert_indexed(scans(filled, secret_keys.COUNT, {"head": bytes(5), "limit": secret_keys.COUNTED_MAX}), "webhooks")
 
 
 async def test_attempts_are_counted_by_index(filled: TestPostgres) -> None:

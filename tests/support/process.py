@@ -47,8 +47,8 @@ class Process:
 
     @classmethod
     async def start(cls, log: Path, command: Sequence[str] = (str(CLI),), **settings: str) -> Process:
-        """Starts it and returns when it serves. `command`: of another version."""
-        with log.open("ab") as stderr:
+        """Starts it and returns when it serves. `command`: of another version. `log`: a file, a pipe, a device."""
+        with log.open("ab", buffering=0) as stderr:
             process = await asyncio.create_subprocess_exec(
                 *command, "serve", env=environment(**settings), stdout=asyncio.subprocess.PIPE, stderr=stderr
             )

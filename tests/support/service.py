@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,9 +170,9 @@ class ServiceFactory:
         self._data_dir = data_dir
         self._running: list[Service] = []
 
-    async def start(self, **overrides: Any) -> Service:
-        """Starts one."""
-        app = App(test_settings(self.database_url, self._data_dir, **overrides), self.database_url, [SECRET_KEY])
+    async def start(self, keys: Sequence[bytes] = (SECRET_KEY,), /, **overrides: Any) -> Service:
+        """Starts one that has these secret keys."""
+        app = App(test_settings(self.database_url, self._data_dir, **overrides), self.database_url, keys)
         await app.start()
         service = Service(app)
         self._running.append(service)

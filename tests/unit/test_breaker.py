@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
+import math
+from dataclasses import dataclass, field
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,10 +104,10 @@ def test_any_answer_in_between_begins_the_count_anew() -> None:
 @pytest.mark.parametrize(
     ("results", "state"),
     [
-        (("++++++" "-------" "+" "------"), BreakerState.CLOSED),  # 13 of 20
-        (("+++++" "-------" "+" "-------"), BreakerState.OPEN),  # 14 of 20: 70 %
-        (("++++" "-------" "+" "-------"), BreakerState.CLOSED),  # 14 of 19: too few to tell
-        (("+++" "---------" "+" "------"), BreakerState.CLOSED),  # 15 of 19
+        (("++++++-------+------"), BreakerState.CLOSED),  # 13 of 20
+        (("+++++-------+-------"), BreakerState.OPEN),  # 14 of 20: 70 %
+        (("++++-------+-------"), BreakerState.CLOSED),  # 14 of 19: too few to tell
+        (("+++---------+------"), BreakerState.CLOSED),  # 15 of 19
         ("+" * 7 + "-------" * 2, BreakerState.OPEN),  # ten in a row
         ("-+" * 500, BreakerState.CLOSED),  # half of them
         ("+--" * 500, BreakerState.CLOSED),  # two thirds
@@ -226,19 +231,82 @@ def test_a_lower_limit_of_the_webhook_holds_while_it_is_half_open() -> None:
     assert breaker.slots(3, NOW) == 3
 
 
-def test_one_failure_opens_it_again_for_longer() -> None:
+def test_a_failure_among_answers_steps_down_and_the_next_answers_step_up_again() -> None:
     breaker = make_half_open()
-    answer(breaker, 3)
-    assert fail(breaker, now=NOW + 100) == [True]
+    answer(breaker, 10)
+    assert breaker.slots(LIMIT, NOW) == 4
+    assert fail(breaker) == [False]
+    assert (breaker.state, breaker.slots(LIMIT, NOW)) == (BreakerState.HALF_OPEN, 2)
+    answer(breaker)
+    assert breaker.slots(LIMIT, NOW) == 4
+
+
+def test_a_failure_costs_what_makes_the_share_of_a_closed_breaker_get_nowhere() -> None:
+    """At 70 % failures a closed breaker opens: seven failures cost what three answers bring."""
+    breaker = make_half_open()
+    answer(breaker, 8)
+    tell(breaker, "---+---+-+")  # seven to three
+    assert breaker.slots(LIMIT, NOW) == 2
+    answer(breaker, 1)
+    assert breaker.slots(LIMIT, NOW) == 2
+    answer(breaker, 1)
+    assert breaker.slots(LIMIT, NOW) == 4
+
+
+def test_three_failures_at_one_slot_open_it_again_for_as_long_as_its_answers_have_earned() -> None:
+    breaker = make_open()
+    for probes in (2, 3, 4):
+        assert fail(breaker, now=breaker.probe_at) == [True]
+        assert breaker.probe_count == probes
+    answer(breaker, 3, now=breaker.probe_at)  # the probe and two more
+    assert breaker.probe_count == 1
+    now = breaker.probe_at + 1
+    tell(breaker, "---", now=now)
+    assert breaker.state is BreakerState.HALF_OPEN, "the two answers pay for failures"
+    fail(breaker, 4, now=now)
     assert breaker.state is BreakerState.OPEN
-    assert breaker.probe_at == NOW + 100 + 60
+    assert breaker.probe_at == now + 60
+
+
+def test_a_receiver_that_fails_right_after_its_probe_was_answered_gets_three_requests() -> None:
+    breaker = make_half_open()
+    assert fail(breaker, 3, now=NOW + 100) == [False, False, True]
     assert breaker.slots(LIMIT, NOW + 100) == 0
+    assert breaker.probe_at == NOW + 100 + 30, "the answer has taken back one doubling"
+
+
+def test_ten_failures_in_a_row_open_it_whatever_it_had_climbed() -> None:
+    breaker = make_half_open()
+    answer(breaker, 34, limit=100)
+    assert breaker.slots(100, NOW) == 64
+    assert fail(breaker, 10) == [False] * 9 + [True]
+    assert breaker.slots(100, NOW) == 0
+
+
+def test_70_percent_of_20_open_it_as_they_open_a_closed_one() -> None:
+    breaker = make_half_open()
+    answer(breaker, 6, limit=100)
+    tell(breaker, "-------+------")  # 13 of 20
+    assert breaker.state is BreakerState.HALF_OPEN
+    fail(breaker)  # 14 of 21
+    assert breaker.state is BreakerState.HALF_OPEN
+    breaker = make_half_open()
+    answer(breaker, 5, limit=100)
+    tell(breaker, "-------+-------")  # 14 of 20
+    assert breaker.state is BreakerState.OPEN
+
+
+def test_failures_in_flight_when_it_opened_do_not_count_when_it_is_tried_again() -> None:
+    breaker = make_half_open()
+    assert [breaker.failed(NOW + 31, MIDDLE, started_at=NOW - 1) for _ in range(20)] == [False] * 20
+    assert breaker.slots(LIMIT, NOW + 31) == 1
+    assert breaker.state is BreakerState.HALF_OPEN
 
 
 def test_after_it_opened_again_it_begins_with_one_request() -> None:
     breaker = make_half_open()
     answer(breaker, 14)
-    fail(breaker, now=NOW + 100)
+    fail(breaker, 10, now=NOW + 100)
     answer(breaker, now=breaker.probe_at)
     assert breaker.slots(LIMIT, NOW) == 1
     answer(breaker, 4)
@@ -249,7 +317,7 @@ def test_after_it_opened_again_it_begins_with_one_request() -> None:
 
 def test_once_closed_the_past_is_forgotten() -> None:
     breaker = make_half_open()
-    fail(breaker, now=NOW + 100)
+    fail(breaker, 3, now=NOW + 100)
     answer(breaker, now=NOW + 160)
     answer(breaker, 20, now=NOW + 160)
     assert breaker.state is BreakerState.CLOSED
@@ -329,3 +397,90 @@ def test_whoever_answers_always_gets_its_full_limit_back(limit: int, failed_prob
         fail(breaker, now=now)
     answer(breaker, 1 + 5 * 7, limit, breaker.probe_at)
     assert breaker.slots(limit, now) == limit
+
+
+# --- receivers that answer some of what they get ---------------------------------------------------------------------
+
+DAY = 24 * HOUR
+RECEIVERS = 60
+
+
+@dataclass
+class Receiver:
+    """One that is down for ten requests, and then answers a share of them, each after 0.2 to 1 s. Always more waits."""
+
+    breaker: Breaker
+    share: float
+    random: Random
+    now: float = NOW
+    sent: int = 0
+    closed_after: float = math.inf  # seconds from the outage
+    in_flight: list[float] = field(default_factory=list[float])  # when each ends
+
+    def run(self, until: float) -> None:
+        """Sends what the breaker lets through, until then."""
+        while self.now < until:
+            while len(self.in_flight) < self.breaker.slots(LIMIT, self.now):
+                heapq.heappush(self.in_flight, self.now + self.random.uniform(0.2, 1.0))
+                self.sent += 1
+            if not self.in_flight:
+                self.now = self.breaker.probe_at
+                continue
+            self.now = heapq.heappop(self.in_flight)
+            self.end()
+
+    def end(self) -> None:
+        """One request ends."""
+        if self.random.random() < self.share:
+            self.breaker.answered(LIMIT, self.now)
+        else:
+            self.breaker.failed(self.now, self.random.random())
+        if self.breaker.state is BreakerState.CLOSED:
+            self.closed_after = min(self.closed_after, self.now - NOW)
+
+
+def receivers(share: float, seconds: float, *, until_closed: bool = True) -> list[Receiver]:
+    """Sixty after their outage, by seed; the seconds are counted from it."""
+    found = [Receiver(make_open(), share, Random(seed)) for seed in range(RECEIVERS)]
+    for receiver in found:
+        for step in range(1, 1 + math.ceil(seconds / MINUTE)):
+            if until_closed and receiver.closed_after < math.inf:
+                break
+            receiver.run(NOW + min(step * MINUTE, seconds))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("share", "half_of_them", "each"),
+    [(0.95, MINUTE, 5 * MINUTE), (0.9, MINUTE, 5 * MINUTE), (0.8, MINUTE, 10 * MINUTE), (0.7, MINUTE, 20 * MINUTE)],
+)
+def test_a_receiver_that_answers_most_of_its_requests_is_closed_again_within_minutes(
+    share: float, half_of_them: float, each: float
+) -> None:
+    seconds = sorted(receiver.closed_after for receiver in receivers(share, each))
+    assert seconds[RECEIVERS // 2] <= half_of_them
+    assert seconds[-1] <= each
+
+
+def test_a_receiver_that_answers_half_of_its_requests_is_closed_again_too() -> None:
+    """Probes that fail by chance put off the next one, so some take longer."""
+    seconds = sorted(receiver.closed_after for receiver in receivers(0.5, DAY))
+    assert seconds[RECEIVERS // 2] <= 5 * MINUTE
+    assert seconds[int(RECEIVERS * 0.9)] <= HOUR
+    assert seconds[-1] < DAY
+
+
+@pytest.mark.parametrize(("share", "requests_max"), [(0.0, 35), (0.1, 150)])
+def test_a_receiver_that_is_dead_gets_probes_and_nothing_else(share: float, requests_max: int) -> None:
+    """In a day: 7 while the time between them doubles, then one an hour, a fifth earlier or later."""
+    found = receivers(share, DAY)
+    assert all(receiver.closed_after == math.inf for receiver in found)
+    assert max(receiver.sent for receiver in found) <= requests_max
+
+
+def test_a_receiver_that_was_closed_again_gets_what_it_can_take() -> None:
+    """Which is ten at once, each for 0.6 s."""
+    for receiver in receivers(0.8, 10 * MINUTE)[:10]:
+        sent_before, closed_at = receiver.sent, receiver.now
+        receiver.run(closed_at + MINUTE)
+        assert receiver.sent - sent_before > 0.8 * 10 * MINUTE / 0.6

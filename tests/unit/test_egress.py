@@ -18,7 +18,10 @@ from webhook_grpc.domain.egress import (
     BlockReason,
     EgressPolicy,
     Network,
+    policy_for,
+    punycode_of,
     why_address_blocked,
+    why_bad_allowed_host,
     why_url_blocked,
 )
 
@@ -312,7 +315,7 @@ def test_a_url_may_have_512_characters() -> None:
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("https://exämple.com/", BlockReason.CHARACTERS),
+        ("https://exämple.com/", BlockReason.INTERNATIONAL),
         ("example.com/hook", BlockReason.NOT_ABSOLUTE),
         ("ftp://example.com/", BlockReason.SCHEME),
         ("http://example.com/", BlockReason.SCHEME),
@@ -524,3 +527,106 @@ def test_whatever_url_is_accepted_other_parsers_see_the_same_public_host(url: st
     if dialled is not None:
         assert parts.hostname == dialled, "an address has one spelling"
         assert why_address_blocked(dialled, STRICT) is None
+
+
+# --- names that the operator allows ----------------------------------------------------------------------------------
+
+ALLOWING = EgressPolicy(allow_http=True, allowed_hosts=("receiver", "hooks.internal", "*.svc.cluster.local"))
+
+
+@pytest.mark.parametrize(
+    ("host", "is_accepted"),
+    [
+        ("receiver", True),
+        ("RECEIVER", True),
+        ("receiver.", True),
+        ("receiver2", False),
+        ("a.receiver.internal", False),
+        ("hooks.internal", True),
+        ("other.internal", False),
+        ("shop.prod.svc.cluster.local", True),
+        ("shop.prod.svc.cluster.local.", True),
+        ("svc.cluster.local", False),
+        ("xsvc.cluster.local", False),
+        ("shop.svc.cluster.local.evil.local", False),
+        ("hooks.example.com", True),
+        ("127.0.0.1", False),
+        ("10.0.0.1", False),
+    ],
+)
+def test_an_internal_name_is_accepted_exactly_if_the_operator_allows_it(host: str, *, is_accepted: bool) -> None:
+    assert (why_url_blocked(f"http://{host}/", ALLOWING) is None) is is_accepted
+    if host != "hooks.example.com":
+        assert why_url_blocked(f"http://{host}/", HTTP_TOO) is not None
+
+
+PRIVATE = ["10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd00::1", "::ffff:10.1.2.3"]
+NEVER_BY_NAME = [
+    *("127.0.0.1", "::1", "169.254.169.254", "fe80::1", "0.0.0.0", "224.0.0.1", "168.63.129.16"),  # noqa: S104
+    *("192.0.0.192", "100.100.100.200", "fd00:ec2::254", "fd20:ce::254", "64:ff9b::a9fe:a9fe"),
+]
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_a_name_that_is_allowed_may_lead_to_a_private_address_and_others_may_not(address: str) -> None:
+    assert why_address_blocked(address, policy_for("receiver", ALLOWING)) is None
+    assert why_address_blocked(address, policy_for("hooks.example.com", ALLOWING)) is BlockReason.ADDRESS
+
+
+@pytest.mark.parametrize("address", NEVER_BY_NAME)
+def test_a_name_that_is_allowed_leads_to_metadata_and_this_machine_only_if_their_network_is_too(address: str) -> None:
+    assert why_address_blocked(address, policy_for("receiver", ALLOWING)) is BlockReason.ADDRESS
+    both = EgressPolicy(allowed_hosts=("receiver",), allowed_networks=(ip_network(address),))
+    assert why_address_blocked(address, policy_for("receiver", both)) is None
+
+
+def test_what_the_operator_denies_stays_denied_to_names_that_are_allowed() -> None:
+    policy = EgressPolicy(allowed_hosts=("receiver",), denied_networks=(IPv4Network("10.0.0.0/8"),))
+    assert why_address_blocked("10.1.2.3", policy_for("receiver", policy)) is BlockReason.ADDRESS
+
+
+@pytest.mark.parametrize("entry", ["receiver", "hooks.internal", "*.svc.cluster.local", "*.internal", "a_b", "*.b.com"])
+def test_what_may_be_allowed(entry: str) -> None:
+    assert why_bad_allowed_host(entry) is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("10.0.0.1", "WEBHOOK_EGRESS_ALLOW_CIDRS"),
+        ("::1", "WEBHOOK_EGRESS_ALLOW_CIDRS"),
+        ("0x7f", "WEBHOOK_EGRESS_ALLOW_CIDRS"),
+        ("https://receiver", "WEBHOOK_EGRESS_ALLOW_CIDRS"),
+        ("receiver/hook", "without scheme"),
+        ("*", "without scheme"),
+        ("*.", "without scheme"),
+        ("a.*.b", "without scheme"),
+        ("*.com", "top-level"),
+        ("b\u00fccher.internal", "xn--bcher-kva.internal"),
+        ("", "without scheme"),
+    ],
+)
+def test_what_may_not_be_allowed_is_said_in_a_sentence(entry: str, says: str) -> None:
+    assert says in (why_bad_allowed_host(entry) or "")
+
+
+# --- international names ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://b\u00fccher.example/hook", "xn--bcher-kva.example"),
+        ("https://B\u00dcCHER.example:8443", "xn--bcher-kva.example"),
+        ("https://stra\u00dfe.de/", "xn--strae-oqa.de"),  # IDNA 2003 made another name of it
+        ("https://\u4f8b\u3048.jp?x", "xn--r8jz45g.jp"),
+        ("https://example.com/b\u00fccher", None),
+        ("https://\uff11\uff12\uff17.0.0.1/", None),
+        ("https://user@b\u00fccher.example/", None),
+        ("https://\ud800.example/", None),
+        ("ftp://b\u00fccher.example/", None),
+    ],
+)
+def test_the_ascii_form_of_an_international_name(url: str, expected: str | None) -> None:
+    assert punycode_of(url) == expected
+    assert why_url_blocked(url, STRICT) is not None

@@ -69,6 +69,7 @@ def make_attempt(**fields: Any) -> Attempt:
     values: dict[str, Any] = {
         "event_id": EVENT_ID,
         "webhook_id": WEBHOOK_ID,
+        "customer_id": 1,
         "event_type": "job.completed",
         "attempt_number": 1,
         "start_time": after(-50),
@@ -87,7 +88,8 @@ def make_attempt(**fields: Any) -> Attempt:
 
 
 ANSWERED_500 = make_attempt()
-TIMED_OUT = make_attempt(outcome=Outcome.TIMEOUT, response_status=None)
+TIMED_OUT = make_attempt(outcome=Outcome.TIMEOUT, response_status=None, reason=FailureReason.TIMEOUT)
+TIMED_OUT_TEXT = "without an answer (timeout: the receiver did not answer within the webhook's timeout)"
 
 
 def make_delivery(**fields: Any) -> Delivery:
@@ -240,7 +242,37 @@ ENDED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "failed without an answer",
         {},
         {"status": DeliveryStatus.FAILED, "attempt_count": 12, "last_attempt": TIMED_OUT},
-        "Failed: 12 attempts made, the last one without an answer (timeout); RetryDelivery begins it anew.",
+        f"Failed: 12 attempts made, the last one {TIMED_OUT_TEXT}; RetryDelivery begins it anew.",
+    ),
+    *(
+        (
+            f"failed by its certificate: {reason.name}",
+            {},
+            {
+                "status": DeliveryStatus.FAILED,
+                "last_attempt": make_attempt(outcome=Outcome.TLS_ERROR, response_status=None, reason=reason),
+            },
+            f"Failed: 1 attempt made, without an answer (tls_error: {text}); RetryDelivery begins it anew.",
+        )
+        for reason, text in [
+            (FailureReason.CERTIFICATE_EXPIRED, "the receiver's TLS certificate has expired"),
+            (FailureReason.CERTIFICATE_SELF_SIGNED, "the receiver's TLS certificate is self-signed"),
+            (
+                FailureReason.CERTIFICATE_UNKNOWN_AUTHORITY,
+                (
+                    "the receiver's TLS certificate is from an authority that is not known here, or its chain is not "
+                    "complete"
+                ),
+            ),
+            (
+                FailureReason.CERTIFICATE_NAME,
+                "the receiver's TLS certificate is for another host name than the webhook's URL has",
+            ),
+            (
+                FailureReason.CLIENT_CERTIFICATE_WANTED,
+                "the receiver wants a TLS client certificate, which webhooks do not have",
+            ),
+        ]
     ),
     (
         "failed and the webhook is deleted",
@@ -341,7 +373,7 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         WELL,
         Standing.SCHEDULED,
         30,
-        "The next attempt is due at 2026-01-01T12:00:30Z: 3 attempts made, the last one without an answer (timeout).",
+        f"The next attempt is due at 2026-01-01T12:00:30Z: 3 attempts made, the last one {TIMED_OUT_TEXT}.",
     ),
     (
         "begun anew",

@@ -150,6 +150,20 @@ def test_a_rate_limit_makes_it_wait_for_the_next_token() -> None:
     assert flow.wait_seconds(10, NOW + 0.25) == math.inf, "time alone is not enough"
 
 
+def test_what_cannot_be_signed_waits_until_a_later_look_says_otherwise() -> None:
+    flow = make_flow()
+    flow.lock(math.inf, NOW)
+    assert flow.wait_seconds(0, NOW + DAY) == math.inf
+    assert flow.useful(NOW + DAY) == 0
+    assert not flow.is_new(NOW + DAY)
+    flow.lock(60, NOW)
+    assert flow.wait_seconds(0, NOW + 20) == 40
+    assert flow.wait_seconds(0, NOW + 60) == 0
+    flow.lock(0, NOW + 1)
+    assert flow.wait_seconds(0, NOW + 1) == 0
+    assert flow.is_new(NOW + 1)
+
+
 def test_an_open_breaker_waits_for_its_probe_and_then_for_its_result() -> None:
     flow = make_open()
     assert flow.wait_seconds(0, NOW) == 30
@@ -471,7 +485,9 @@ def test_a_webhook_that_is_switched_on_again_begins_with_one_request_and_a_clean
     assert flow.breaker.state is BreakerState.HALF_OPEN
     assert flow.wait_seconds(0, NOW + 2) == 0
     assert flow.wait_seconds(1, NOW + 2) == math.inf
-    end(flow, TIMEOUT, now=NOW + 2)
+    for _ in range(3):
+        assert flow.wait_seconds(0, NOW + 2) == 0
+        end(flow, TIMEOUT, now=NOW + 2)
     assert flow.wait_seconds(0, NOW + 2) == 30, "the first probe again"
 
 

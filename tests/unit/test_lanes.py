@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from webhook_grpc.domain.health import Flow, FlowPolicy
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.domain.model import AttemptResult, Outcome, PendingDelivery, Trigger, Webhook, WebhookStatus
+from webhook_grpc.domain.model import AttemptResult, Danger, Outcome, PendingDelivery, Trigger, Webhook, WebhookStatus
 from webhook_grpc.engine.lane import Lane
 from webhook_grpc.engine.lanes import LaneLimits, Lanes
 
@@ -75,7 +75,13 @@ def make_webhook(webhook_id: int = 1, customer_id: int = 1, **fields: Any) -> We
 
 
 def make_delivery(
-    webhook_id: int = 1, customer_id: int = 1, body: bytes = BODY, *, is_fresh: bool = False, is_replay: bool = False
+    webhook_id: int = 1,
+    customer_id: int = 1,
+    body: bytes = BODY,
+    *,
+    is_fresh: bool = False,
+    is_replay: bool = False,
+    danger: Danger = Danger.NONE,
 ) -> PendingDelivery:
     """A delivery of another event each time, due a second after the one before."""
     number = next(_numbers)
@@ -88,9 +94,17 @@ def make_delivery(
         event_type="job.completed",
         event_create_time=START,
         body=body,
+        danger=danger,
         is_fresh=is_fresh,
         trigger=Trigger.REPLAY if is_replay else Trigger.SCHEDULED,
     )
+
+
+def add_suspects(lanes: Lanes, lane: Lane, count: int, **fields: Any) -> list[PendingDelivery]:
+    """So many deliveries that a process may have died of."""
+    suspects = [make_delivery(lane.webhook_id, lane.customer_id, danger=Danger.SUSPECT, **fields) for _ in range(count)]
+    assert all(lanes.hold(lane, suspect, NOW) for suspect in suspects)
+    return suspects
 
 
 def change(lanes: Lanes, webhook: Webhook, now: float = NOW) -> None:
@@ -156,6 +170,100 @@ def open_breaker(lanes: Lanes, lane: Lane, now: float = NOW) -> list[PendingDeli
     for _ in turns:
         fail(lanes, lane, now)
     return [delivery for _, delivery in turns]
+
+
+# --- suspects --------------------------------------------------------------------------------------------------------
+
+
+def test_of_all_suspects_one_is_sent_at_a_time_until_it_is_settled_and_the_others_go_on() -> None:
+    lanes = make_lanes()
+    first, second = add_lane(lanes, 1, 1, held=2), add_lane(lanes, 2, 2, held=2)
+    suspects = [*add_suspects(lanes, first, 2), *add_suspects(lanes, second, 2)]
+    turns = start(lanes)
+    assert len(turns) == 5, "four that are none, and one"
+    for left in (3, 2, 1, 0):
+        [(lane, alone)] = [turn for turn in turns if turn[1].danger]
+        suspects.remove(alone)
+        assert len(suspects) == left
+        lanes.finished(lane, alone, NOW)
+        assert start(lanes) == [], "it is not settled yet"
+        lanes.settled(lane, alone)
+        turns = start(lanes)
+
+
+def test_lanes_take_turns_with_their_suspects() -> None:
+    lanes = make_lanes()
+    for webhook_id in (1, 2, 3):
+        add_suspects(lanes, add_lane(lanes, webhook_id, webhook_id), 2)
+    order = list[int]()
+    for _ in range(6):
+        [(lane, alone)] = start(lanes)
+        order.append(lane.webhook_id)
+        end(lanes, lane, alone)
+    assert sorted(order[:3]) == [1, 2, 3]
+    assert sorted(order[3:]) == [1, 2, 3]
+
+
+def test_a_suspect_that_may_not_be_sent_does_not_keep_others_waiting() -> None:
+    lanes = make_lanes()
+    held, free = add_lane(lanes, 1, 1), add_lane(lanes, 2, 2)
+    add_suspects(lanes, held, 1)
+    add_suspects(lanes, free, 1)
+    flow_of(held).hold(60, NOW)
+    [(lane, alone)] = start(lanes)
+    assert lane is free
+    assert start(lanes, now=NOW + 61) == [], "its time has come, and the other one is not settled"
+    end(lanes, free, alone, NOW + 61)
+    assert started_webhooks(lanes, now=NOW + 61) == [1]
+
+
+def test_suspects_take_no_room_of_what_comes_behind_them() -> None:
+    lanes = make_lanes()
+    lane = add_lane(lanes)
+    room = lanes.room(lane, NOW)
+    add_suspects(lanes, lane, 5)
+    add_suspects(lanes, lane, 5, is_fresh=True)
+    assert lanes.room(lane, NOW) == room
+    assert lanes.room(lane, NOW, fresh=True) == room
+    lanes.close_shards({lane.shard})
+    assert not lane.held
+    assert not lane.has_queued
+    assert lanes.room(lane, NOW) == room
+
+
+def test_a_replay_that_is_a_suspect_needs_a_slot_of_replays() -> None:
+    lanes = make_lanes()
+    lane = add_lane(lanes, max_in_flight=4)  # one of them for replays
+    for _ in range(2):
+        assert lanes.hold(lane, make_delivery(is_replay=True), NOW)
+    replays = start(lanes)
+    assert len(replays) == 1
+    add_suspects(lanes, lane, 1, is_replay=True)
+    assert start(lanes) == []
+    end(lanes, *replays[0])
+    [(_, alone)] = start(lanes)
+    assert alone.danger is Danger.SUSPECT
+    assert lane.replay_count == 2
+
+
+def test_a_suspect_whose_shard_was_lost_makes_way_for_the_next_one() -> None:
+    lanes = make_lanes()
+    lost = add_lane(lanes, 1, 1)
+    add_suspects(lanes, lost, 1)
+    [(lane, alone)] = start(lanes)
+    add_suspects(lanes, add_lane(lanes, 2, 2), 1)
+    lanes.forget_shards({1})
+    assert start(lanes) == []
+    end(lanes, lane, alone)
+    assert started_webhooks(lanes) == [2]
+
+
+def test_who_is_a_suspect_is_decided_by_whoever_knows_the_marks() -> None:
+    limits = LaneLimits(100, 1_000_000_000, 1_000_000_000, 100, 1000)
+    lanes = Lanes(limits, is_suspect=lambda delivery: delivery.webhook_id == 2)
+    add_suspects(lanes, add_lane(lanes, 1), 3)
+    add_suspects(lanes, add_lane(lanes, 2), 3)
+    assert sorted(started_webhooks(lanes)) == [1, 1, 1, 2]
 
 
 # --- fairness --------------------------------------------------------------------------------------------------------

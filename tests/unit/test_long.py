@@ -10,7 +10,7 @@ from tests.long import FAULT_FIGURES, Part, Run, figures, parts
 
 FAULT_FIGURES_SAID = (
     "5 rounds, 100 events, 300 deliveries, 310 requests, 0 lost, 2 (9) duplicated (in flight), 0 gaps, "
-    "1.0 s drained at most, 0.2 s late (99 %), 0 violations"
+    "1.0 s drained at most, 0.2 s late (99 %), 3 lost to careful mode, 0 violations"
 )
 
 
@@ -68,7 +68,9 @@ def test_a_part_that_is_interrupted_is_not_finished(tmp_path: Path, monkeypatch:
 def test_parts_have_names_of_their_own_and_every_fault_is_one() -> None:
     names = [part.name for part in parts()]
     assert len(names) == len(set(names))
-    assert {"suite", "store model", "simulation 1", "fault: kill -9", "hostile receivers"} <= set(names)
+    assert {"suite", "store model", "simulation 1", "fault: kill -9", "chaos of 5 minutes", "hostile receivers"} <= set(
+        names
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,8 @@ def test_parts_have_names_of_their_own_and_every_fault_is_one() -> None:
     [
         ("...\n======= 4286 passed, 3 skipped in 700.1s =======\n", "4286 passed, 3 skipped in 700.1s"),
         ("1 failed, 2 passed in 3s", "1 failed, 2 passed in 3s"),
-        ("| " + " | ".join(FAULT_FIGURES) + " |\n| kill -9 | 5 | 100 | 300 | 310 | 0 | 2 (9) | 0 | 1.0 s | 0.2 s | 0 |",
+        ("| " + " | ".join(FAULT_FIGURES) + " |\n"
+         "| kill -9 | 5 | 100 | 300 | 310 | 0 | 2 (9) | 0 | 1.0 s | 0.2 s | 3 | 0 |",
          FAULT_FIGURES_SAID),
         ("nothing", "no figures"),
     ],

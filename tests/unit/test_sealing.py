@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhook_grpc.domain.ids import INT64_MAX
-from webhook_grpc.domain.sealing import ENTROPY_BYTES, KEY_BYTES, Sealer, UnsealError
+from webhook_grpc.domain.sealing import (
+    ENTROPY_BYTES,
+    HEAD_BYTES,
+    KEY_BYTES,
+    KeyMissing,
+    Sealer,
+    UnsealError,
+    key_id_of,
+    sealed_with,
+)
 
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 KEY = bytes(range(KEY_BYTES))
@@ -94,16 +103,26 @@ def test_after_a_change_of_keys_the_new_one_seals_and_both_open() -> None:
 
     assert after.open(old, CUSTOMER, WEBHOOK) == SECRET
     assert later.open(new, CUSTOMER, WEBHOOK) == SECRET
-    with pytest.raises(UnsealError, match="a key that is not configured"):
+    with pytest.raises(KeyMissing, match=r"sealed with the key [0-9a-f]{8}, which is not configured"):
         before.open(new, CUSTOMER, WEBHOOK)
-    with pytest.raises(UnsealError, match="a key that is not configured"):
+    with pytest.raises(KeyMissing, match=r"sealed with the key [0-9a-f]{8}, which is not configured"):
         later.open(old, CUSTOMER, WEBHOOK)
 
 
 def test_a_later_form_is_told_from_a_change() -> None:
     sealed = b"\x02" + sealed_secret()[1:]
-    with pytest.raises(UnsealError, match="unknown form 2"):
+    with pytest.raises(UnsealError, match="unknown form"):
         Sealer([KEY]).open(sealed, CUSTOMER, WEBHOOK)
+
+
+@pytest.mark.parametrize("sealed", [b"", b"\x01\x02\x03", b"nonsense", b"\x02" + sealed_secret()[1:]])
+def test_of_what_has_no_known_form_no_key_is_known(sealed: bytes) -> None:
+    assert sealed_with(sealed) is None
+
+
+def test_the_head_of_a_sealed_secret_names_its_key() -> None:
+    assert sealed_with(sealed_secret()[:HEAD_BYTES]) == key_id_of(KEY)
+    assert Sealer([OTHER_KEY, KEY]).key_ids == (key_id_of(OTHER_KEY), key_id_of(KEY))
 
 
 def test_why_a_secret_does_not_open_tells_nothing_of_it() -> None:

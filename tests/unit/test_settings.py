@@ -12,6 +12,7 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
+from webhook_grpc.app import load_tokens
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.retry import RetryPolicy
@@ -159,63 +160,63 @@ def test_settings_can_not_be_changed_later() -> None:
         ("grpc_address", "::1:50051", "must be host:port"),
         ("grpc_address", "[::1]", "must be host:port"),
         ("grpc_address", "unix:/tmp/socket", "must be host:port"),
-        ("reflection", "perhaps", "valid boolean"),
+        ("reflection", "perhaps", "must be true or false"),
         ("tokens", "not json", "must be a JSON list"),
         ("tokens", "[", "must be a JSON list"),
         ("tokens", '{"name": "x"}', "put the entry into brackets"),
-        ("tokens", '"x"', "valid tuple"),
-        ("tokens", '["x"]', "valid dictionary"),
+        ("tokens", '"x"', "must be a list"),
+        ("tokens", '["x"]', "must be an object"),
         ("secret_keys", "not base64!", "must be base64"),
         ("secret_keys", "AAAA", "must be base64 of 32 bytes"),
         ("secret_keys", f"{SECRET_KEY},AAAA", "must be base64 of 32 bytes"),
         ("secret_keys", "é" * 44, "ASCII"),
-        ("egress_allow_http", "yes please", "valid boolean"),
+        ("egress_allow_http", "yes please", "must be true or false"),
         ("egress_allow_cidrs", "everything", "must be networks like"),
         ("egress_allow_cidrs", "10.0.0.0/33", "must be networks like"),
         ("egress_deny_cidrs", "10.0.0.1/8", "must be networks like"),
-        ("retry_delays_seconds", "soon", "valid number"),
+        ("retry_delays_seconds", "soon", "must be a number"),
         ("retry_delays_seconds", "5,-1", "at most 86400 seconds"),
         ("retry_delays_seconds", "0", "at most 86400 seconds"),
         ("retry_delays_seconds", "nan", "at most 86400 seconds"),
         ("retry_delays_seconds", "86401", "at most 86400 seconds"),
         ("retry_delays_seconds", ",".join(["1"] * 21), "at most 20 delays"),
-        ("overload_delay_seconds_min", "-1", "greater than or equal to 0"),
-        ("overload_delay_seconds_min", "3601", "less than or equal to 3600"),
-        ("attempt_timeout_seconds", "0.5", "greater than or equal to 1"),
-        ("attempt_timeout_seconds", "31", "less than or equal to 30"),
-        ("attempt_timeout_seconds", "nan", "than or equal to"),
-        ("webhook_in_flight_max", "0", "greater than or equal to 1"),
-        ("webhook_in_flight_max", "101", "less than or equal to 100"),
-        ("webhook_in_flight_max", "2.5", "valid integer"),
-        ("customer_in_flight_max", "0", "greater than or equal to 1"),
-        ("process_in_flight_max", "0", "greater than or equal to 1"),
-        ("webhooks_per_customer_max", "0", "greater than or equal to 1"),
-        ("webhooks_per_customer_max", "1001", "less than or equal to 1000"),
-        ("event_types_max", "6", "greater than or equal to 7"),
-        ("event_types_max", "10001", "less than or equal to 10000"),
-        ("lease_seconds", "0.5", "greater than or equal to 1"),
-        ("lease_seconds", "61", "less than or equal to 60"),
-        ("poll_seconds", "0", "greater than or equal to 0.02"),
-        ("poll_seconds", "11", "less than or equal to 10"),
-        ("poll_seconds", "inf", "less than or equal to 10"),
-        ("lane_prefetch_max", "0", "greater than or equal to 1"),
-        ("prefetch_bytes_max", "999999", "greater than or equal to 1000000"),
-        ("settle_batch_max", "5001", "less than or equal to 5000"),
-        ("settle_wait_seconds", "1.5", "less than or equal to 1"),
-        ("drain_seconds", "601", "less than or equal to 600"),
-        ("shutdown_delay_seconds", "301", "less than or equal to 300"),
-        ("response_body_bytes_max", "16385", "less than or equal to 16384"),
-        ("publish_batch_max", "5001", "less than or equal to 5000"),
-        ("publish_waiting_max", "499", "greater than or equal to 500"),
-        ("publish_waiting_bytes_max", "9999999", "greater than or equal to 10000000"),
-        ("publish_rate_per_customer", "-1", "greater than or equal to 0"),
-        ("calls_max", "0", "greater than or equal to 1"),
-        ("streams_max", "0", "greater than or equal to 1"),
-        ("stream_buffer_max", "99", "greater than or equal to 100"),
-        ("stream_write_seconds_max", "0", "greater than or equal to 0.1"),
-        ("call_seconds_max", "301", "less than or equal to 300"),
-        ("database_pool_size", "0", "greater than or equal to 1"),
-        ("database_timeout_seconds", "0", "greater than or equal to 0.1"),
+        ("overload_delay_seconds_min", "-1", "must be at least 0"),
+        ("overload_delay_seconds_min", "3601", "must be at most 3600"),
+        ("attempt_timeout_seconds", "0.5", "must be at least 1"),
+        ("attempt_timeout_seconds", "31", "must be at most 30"),
+        ("attempt_timeout_seconds", "nan", "must be at"),
+        ("webhook_in_flight_max", "0", "must be at least 1"),
+        ("webhook_in_flight_max", "101", "must be at most 100"),
+        ("webhook_in_flight_max", "2.5", "must be a whole number"),
+        ("customer_in_flight_max", "0", "must be at least 1"),
+        ("process_in_flight_max", "0", "must be at least 1"),
+        ("webhooks_per_customer_max", "0", "must be at least 1"),
+        ("webhooks_per_customer_max", "1001", "must be at most 1000"),
+        ("event_types_max", "6", "must be at least 7"),
+        ("event_types_max", "10001", "must be at most 10000"),
+        ("lease_seconds", "0.5", "must be at least 1"),
+        ("lease_seconds", "61", "must be at most 60"),
+        ("poll_seconds", "0", "must be at least 0.02"),
+        ("poll_seconds", "11", "must be at most 10"),
+        ("poll_seconds", "inf", "must be at most 10"),
+        ("lane_prefetch_max", "0", "must be at least 1"),
+        ("prefetch_bytes_max", "999999", "must be at least 1000000"),
+        ("settle_batch_max", "5001", "must be at most 5000"),
+        ("settle_wait_seconds", "1.5", "must be at most 1"),
+        ("drain_seconds", "601", "must be at most 600"),
+        ("shutdown_delay_seconds", "301", "must be at most 300"),
+        ("response_body_bytes_max", "16385", "must be at most 16384"),
+        ("publish_batch_max", "5001", "must be at most 5000"),
+        ("publish_waiting_max", "499", "must be at least 500"),
+        ("publish_waiting_bytes_max", "9999999", "must be at least 10000000"),
+        ("publish_rate_per_customer", "-1", "must be at least 0"),
+        ("calls_max", "0", "must be at least 1"),
+        ("streams_max", "0", "must be at least 1"),
+        ("stream_buffer_max", "99", "must be at least 100"),
+        ("stream_write_seconds_max", "0", "must be at least 0.1"),
+        ("call_seconds_max", "301", "must be at most 300"),
+        ("database_pool_size", "0", "must be at least 1"),
+        ("database_timeout_seconds", "0", "must be at least 0.1"),
         ("log_level", "loud", "'debug', 'info', 'warning' or 'error'"),
         ("log_format", "xml", "'auto', 'json' or 'console'"),
     ],
@@ -231,26 +232,29 @@ def test_a_bad_value_is_refused_by_its_name(
 @pytest.mark.parametrize(
     ("entry", "where"),
     [
-        ({"sha256": HASH}, "0.NAME"),
-        ({"name": "", "sha256": HASH}, "0.NAME"),
-        ({"name": "n" * 65, "sha256": HASH}, "0.NAME"),
-        ({"name": "x"}, "0.SHA256"),
-        ({"name": "x", "sha256": "canary-token"}, "0.SHA256"),  # the token instead of its hash
-        ({"name": "x", "sha256": HASH.upper()}, "0.SHA256"),
-        ({"name": "x", "sha256": HASH + "\n"}, "0.SHA256"),
-        ({"name": "x", "sha256": HASH, "customer_id": 0}, "0.CUSTOMER_ID"),
-        ({"name": "x", "sha256": HASH, "customer_id": 2**63}, "0.CUSTOMER_ID"),
-        ({"name": "x", "sha256": HASH, "permissions": ["write"]}, "0.PERMISSIONS.0"),
-        ({"name": "x", "sha256": HASH, "expires": "tomorrow"}, "0.EXPIRES"),
-        ({"name": "x", "sha256": HASH, "expires": "2027-01-31T00:00:00"}, "0.EXPIRES"),
-        ({"name": "x", "sha256": HASH, "costumer_id": 42}, "0.COSTUMER_ID"),  # misspelt it would mean all customers
+        ({"sha256": HASH}, "entry 1, name"),
+        ({"name": "", "sha256": HASH}, "entry 1, name"),
+        ({"name": "n" * 65, "sha256": HASH}, "entry 1, name"),
+        ({"name": "x"}, "entry 1, sha256"),
+        ({"name": "x", "sha256": "canary-token"}, "entry 1, sha256"),  # the token instead of its hash
+        ({"name": "x", "sha256": HASH.upper()}, "entry 1, sha256"),
+        ({"name": "x", "sha256": HASH + "\n"}, "entry 1, sha256"),
+        ({"name": "x", "sha256": HASH, "customer_id": 0}, "entry 1, customer_id"),
+        ({"name": "x", "sha256": HASH, "customer_id": 2**63}, "entry 1, customer_id"),
+        ({"name": "x", "sha256": HASH, "permissions": ["write"]}, "entry 1, permissions, entry 1"),
+        ({"name": "x", "sha256": HASH, "expires": "tomorrow"}, "entry 1, expires"),
+        ({"name": "x", "sha256": HASH, "expires": "2027-01-31T00:00:00"}, "entry 1, expires"),
+        (
+            {"name": "x", "sha256": HASH, "costumer_id": 42},
+            "entry 1, costumer_id",
+        ),  # misspelt it would mean all customers
     ],
 )
 def test_a_bad_token_is_refused_by_its_place(
     monkeypatch: pytest.MonkeyPatch, entry: dict[str, object], where: str
 ) -> None:
     message = problem_with(monkeypatch, tokens=tokens(entry))
-    assert message.startswith(f"WEBHOOK_TOKENS.{where}: ")
+    assert message.startswith(f"WEBHOOK_TOKENS, {where}: ")
     assert "canary" not in message
 
 
@@ -270,17 +274,17 @@ def test_everything_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatc
         "WEBHOOK_GRPC_ADDRESS",
         "WEBHOOK_LOG_LEVEL",
         "WEBHOOK_POLL_SECONDS",
-        "WEBHOOK_RETRY_DELAYS_SECONDS.1",
+        "WEBHOOK_RETRY_DELAYS_SECONDS, entry 2",
         "WEBHOOK_SECRET_KEYS",
-        "WEBHOOK_TOKENS.1.SHA256",
+        "WEBHOOK_TOKENS, entry 2, sha256",
     ]
 
 
 def test_everything_that_is_wrong_with_one_token_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     message = problem_with(monkeypatch, tokens=tokens({"name": "", "sha256": "z", "customer_id": -1}))
-    assert "WEBHOOK_TOKENS.0.NAME: " in message
-    assert "WEBHOOK_TOKENS.0.SHA256: " in message
-    assert "WEBHOOK_TOKENS.0.CUSTOMER_ID: " in message
+    assert "WEBHOOK_TOKENS, entry 1, name: " in message
+    assert "WEBHOOK_TOKENS, entry 1, sha256: " in message
+    assert "WEBHOOK_TOKENS, entry 1, customer_id: " in message
 
 
 @pytest.mark.parametrize(
@@ -307,6 +311,19 @@ def test_no_secret_stands_in_the_settings_as_text(monkeypatch: pytest.MonkeyPatc
     settings = load(monkeypatch, database_url=DATABASE_URL, secret_keys=SECRET_KEY)
     assert "canary" not in f"{settings!r} {settings}"
     assert SECRET_KEY not in f"{settings!r} {settings}"
+
+
+def test_hosts_that_may_be_called_are_names_and_suffixes(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, egress_allow_hosts=" Receiver., *.svc.cluster.local,,hooks.internal")
+    assert settings.egress_policy.allowed_hosts == ("receiver", "*.svc.cluster.local", "hooks.internal")
+
+
+def test_all_hosts_that_may_not_be_allowed_are_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = problem_with(monkeypatch, egress_allow_hosts="receiver,10.0.0.1,*.com")
+    assert message == (
+        "WEBHOOK_EGRESS_ALLOW_HOSTS: 10.0.0.1 must be a name: addresses belong into WEBHOOK_EGRESS_ALLOW_CIDRS, "
+        "*.com must not open a whole top-level domain"
+    )
 
 
 # --- what does not go together ---------------------------------------------------------------------------------------
@@ -448,3 +465,31 @@ def test_the_log_is_kept_at_least_as_long_as_the_events(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "100000"])
 def test_nothing_is_kept_for_no_time_or_for_ever(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     assert name.upper() in problem_with(monkeypatch, **{name: value})
+
+
+# --- the tokens' own file --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "{path} cannot be read: No such file or directory"),
+        ("[", "{path} must hold a JSON list: "),
+        ('{"name": "x"}', "{path}: must be a list"),
+        ('[{"name": "x", "sha256": "canary"}]', "{path}, entry 1, sha256: must have the form ^[0-9a-f]{{64}}$"),
+        ('[{"name": "x"}]', "{path}, entry 1, sha256: is missing"),
+    ],
+)
+def test_a_tokens_file_that_cannot_be_used_is_named_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None, problem: str
+) -> None:
+    path = tmp_path / "tokens.json"
+    if content is not None:
+        path.write_text(content)
+    settings = load(monkeypatch, tokens_file=str(path))
+    with pytest.raises(SettingsError) as raised:
+        load_tokens(settings)
+    said = str(raised.value)
+    assert said.startswith("WEBHOOK_TOKENS_FILE")
+    assert problem.format(path=path) in said
+    assert "canary" not in said

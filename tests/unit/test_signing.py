@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import math
 import time
 from typing import NamedTuple
@@ -16,6 +18,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from webhook_grpc.domain.signing import (
     KEY_BYTES_MAX,
     KEY_BYTES_MIN,
+    hint_of,
     secret_from_key,
     signature_headers,
     standard_key,
@@ -168,51 +171,85 @@ def test_whatever_key_and_body_an_independent_library_verifies_it(key: bytes, te
     StandardWebhook(secret).verify(text.encode(), headers, json_parse=False)
 
 
-@pytest.mark.parametrize(
-    "secret",
-    [
-        SECRET,
-        secret_from_key(bytes(KEY_BYTES_MIN)),
-        secret_from_key(bytes(KEY_BYTES_MAX)),
-        "x" * KEY_BYTES_MIN,
-        "x" * KEY_BYTES_MAX,
-        "!\"#$%&'()*+,-./0123456789:;<=>?@[\\]^_`{|}~",
-        "WHSEC_ is only text when it is not in lower case".replace(" ", "-"),
-    ],
-)
-def test_a_secret_holds_24_to_64_bytes(secret: str) -> None:
+FREE_TEXTS = {
+    "1 character": "x",
+    "the example of the specification": "your_secret_key",
+    "128 characters": "x" * 128,
+    "beyond ASCII": "пароль-ключ",
+    "128 characters of four bytes each": "🎉" * 128,
+    "spaces inside": "correct horse battery staple",
+    "every character of ASCII": "!\"#$%&'()*+,-./0123456789:;<=>?@[\\]^_`{|}~",
+    "another prefix": "WHSEC_ is only text when it is not in lower case",
+    "signature's prefix alone": "v1,x",
+}
+
+
+@pytest.mark.parametrize("secret", FREE_TEXTS.values(), ids=FREE_TEXTS.keys())
+def test_a_secret_in_free_text_verifies_with_an_independent_library_and_by_hand(secret: str) -> None:
     assert why_bad_secret(secret) is None
+    headers = signature_headers([secret], EVENT_ID, int(time.time()), b"{}")
+    in_base64 = base64.b64encode(secret.encode()).decode()  # what libraries take that know no other form
+    assert StandardWebhook(in_base64).verify(b"{}", headers) == {}
+    assert StandardWebhook(secret.encode()).verify(b"{}", headers) == {}
+    by_hand = hmac.new(secret.encode("utf-8"), b"{}", hashlib.sha256).hexdigest()
+    assert headers["X-Webhook-Signature"] == f"sha256={by_hand}"
+
+
+@pytest.mark.parametrize(
+    "secret", [SECRET, secret_from_key(bytes(KEY_BYTES_MIN)), secret_from_key(bytes(KEY_BYTES_MAX))]
+)
+def test_a_secret_in_base64_holds_24_to_64_bytes(secret: str) -> None:
+    assert why_bad_secret(secret) is None
+
+
+BASE64_BYTES = (
+    "must hold base64 of 24 to 64 bytes after `whsec_`, holds {}; another length is possible as free text, without "
+    "that prefix"
+)
+UNSEEN = "must have no control characters such as line breaks, and no white space at its beginning or end"
 
 
 @pytest.mark.parametrize(
     ("secret", "problem"),
     [
-        ("", "must hold 24 to 64 bytes, holds 0"),
-        ("whsec_", "must hold 24 to 64 bytes, holds 0"),
-        ("x" * 23, "must hold 24 to 64 bytes, holds 23"),
-        ("x" * 65, "must hold 24 to 64 bytes, holds 65"),
-        (secret_from_key(bytes(23)), "must hold 24 to 64 bytes, holds 23"),
-        (secret_from_key(bytes(65)), "must hold 24 to 64 bytes, holds 65"),
+        ("", "must have 1 to 128 characters, has 0"),
+        ("x" * 129, "must have 1 to 128 characters, has 129"),
+        ("whsec_", BASE64_BYTES.format(0)),
+        (secret_from_key(bytes(23)), BASE64_BYTES.format(23)),
+        (secret_from_key(bytes(65)), BASE64_BYTES.format(65)),
+        ("v1," + SECRET, "must begin with `whsec_`: leave out the `v1,` before it, which belongs to signatures"),
         ("whsec_" + "x" * 33, "must be base64 after `whsec_`"),
         ("whsec_" + "-_" * 16, "must be base64 after `whsec_`"),  # of the URL-safe alphabet
         (SECRET.rstrip("="), "must be base64 after `whsec_`"),
         (SECRET + "AAAA", "must be base64 after `whsec_`"),
-        ("x" * 30 + " ", "must consist of printable ASCII characters without spaces"),
-        ("x" * 30 + "\n", "must consist of printable ASCII characters without spaces"),
-        ("x" * 30 + "\x7f", "must consist of printable ASCII characters without spaces"),
-        ("x" * 30 + "é", "must consist of printable ASCII characters without spaces"),
-        ("x" * 30 + "\ud800", "must consist of printable ASCII characters without spaces"),
-        (SECRET + "\n", "must consist of printable ASCII characters without spaces"),
+        ("whsec_" + "é" * 32, "must be base64 after `whsec_`"),
+        (SECRET + "\n", "must be base64 after `whsec_`"),
+        (" ", UNSEEN),
+        ("your_secret_key ", UNSEEN),
+        ("your_secret_key\n", UNSEEN),
+        ("\u00a0your_secret_key", UNSEEN),
+        ("your\0secret", UNSEEN),
+        ("your\x7fsecret", UNSEEN),
+        ("your\ud800secret", UNSEEN),
     ],
 )
 def test_other_secrets_are_refused(secret: str, problem: str) -> None:
     assert why_bad_secret(secret) == problem
 
 
-@pytest.mark.parametrize("secret", [SECRET, "x" * 23, "whsec_" + "-_" * 16, "é" * 30])
+@pytest.mark.parametrize("secret", ["v1," + SECRET, "x" * 129, "whsec_" + "-_" * 16, "é" * 30 + "\n"])
 def test_why_a_secret_is_bad_does_not_tell_the_secret(secret: str) -> None:
-    problem = why_bad_secret(secret) or ""
-    assert secret.removeprefix("whsec_") not in problem
+    problem = why_bad_secret(secret)
+    assert problem is not None
+    assert secret.removeprefix("v1,").removeprefix("whsec_") not in problem
+
+
+@pytest.mark.parametrize(
+    ("secret", "hint"),
+    [(SECRET, "Hh8="), ("your_secret_key", "key"), ("x" * 128, "xxxx"), ("abcdefgh", "gh"), ("abcd", "d"), ("abc", "")],
+)
+def test_the_hint_of_a_short_secret_shows_a_quarter_of_it_at_most(secret: str, hint: str) -> None:
+    assert hint_of(secret) == hint
 
 
 def test_the_key_of_a_secret_in_free_text_is_its_characters() -> None:

@@ -166,8 +166,8 @@ def test_a_url_is_judged_by_the_operators_policy() -> None:
 
 def test_an_empty_secret_asks_for_one_and_a_bad_one_is_refused() -> None:
     assert secret_violation("") is None
-    assert secret_violation("x" * 24) is None
-    assert secret_violation("x" * 23) == Violation("webhook.secret", "must hold 24 to 64 bytes, holds 23")
+    assert secret_violation("your_secret_key") is None
+    assert secret_violation("x" * 129) == Violation("webhook.secret", "must have 1 to 128 characters, has 129")
 
 
 # --- events ----------------------------------------------------------------------------------------------------------

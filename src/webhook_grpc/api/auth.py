@@ -67,20 +67,25 @@ class Authenticator:
             return ANONYMOUS
         if not authorization:
             raise Unauthenticated("TOKEN_MISSING", "send a token as metadata `authorization: Bearer …`")
-        token = self._find(authorization)
+        if len(authorization) > 1:
+            raise Unauthenticated("TOKEN_INVALID", "more than one `authorization` was sent")
+        token = self._tokens.get(_hash_of_secret(authorization[0]))
         if token is None:
-            raise Unauthenticated("TOKEN_INVALID", "the token is not known, or more than one was sent")
+            raise Unauthenticated("TOKEN_INVALID", "the token is not known")
         if token.expires is not None and token.expires <= now:
             raise Unauthenticated("TOKEN_EXPIRED", f"the token `{token.name}` has expired; ask for a new one")
         return Caller(token.name, token.customer_id, frozenset(token.permissions))
 
-    def _find(self, authorization: Sequence[str | bytes]) -> Token | None:
-        value = authorization[0]
-        raw = value.encode("utf-8", "replace") if isinstance(value, str) else value
-        scheme, _, secret = raw.partition(b" ")
-        if len(authorization) != 1 or scheme.lower() != b"bearer" or not secret:
-            return None
-        return self._tokens.get(hashlib.sha256(secret.strip()).hexdigest())
+
+def _hash_of_secret(authorization: str | bytes) -> str:
+    """Returns the hash of what follows `Bearer` (RFC 6750). Raises Unauthenticated if nothing does."""
+    raw = authorization.encode("utf-8", "replace") if isinstance(authorization, str) else authorization
+    scheme, _, secret = raw.partition(b" ")
+    if scheme.lower() != b"bearer":
+        raise Unauthenticated("TOKEN_INVALID", "`authorization` must be `Bearer` and the token; it lacks `Bearer`")
+    if not secret.strip():
+        raise Unauthenticated("TOKEN_INVALID", "`authorization` must be `Bearer` and the token; it lacks the token")
+    return hashlib.sha256(secret.strip()).hexdigest()
 
 
 def token_hash(secret: str) -> str:

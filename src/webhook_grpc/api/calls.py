@@ -12,7 +12,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
@@ -20,11 +20,13 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
-from ..domain.errors import InvalidArgument, Overloaded, Unavailable, Violation, WebhookError, field_invalid
+from ..domain.errors import InvalidArgument, NotFound, Overloaded, Unavailable, Violation, WebhookError, field_invalid
+from ..domain.retention import RetentionPolicy, with_age
 from ..settings import Permission
 from ..store.clock import DatabaseClock
 from .auth import ANONYMOUS, Authenticator, Caller
 from .errors import DETAILS_KEY, code_of, details_of, status_details
+from .subjects import subjects_of
 
 rpc_log = structlog.get_logger("webhook_grpc.rpc")
 
@@ -43,6 +45,7 @@ class Call:
     request_id: str
     caller: Caller = ANONYMOUS
     customer_id: int | None = None
+    subjects: dict[str, str | int] = field(default_factory=dict[str, str | int])
 
     def customer(self, requested: int, field: str, violations: list[Violation]) -> int:
         """See Caller.customer."""
@@ -67,10 +70,13 @@ class CallLimits:
 class Calls:
     """Wraps handlers; counts what is in progress."""
 
-    def __init__(self, authenticator: Authenticator, clock: DatabaseClock, limits: CallLimits) -> None:
+    def __init__(
+        self, authenticator: Authenticator, clock: DatabaseClock, limits: CallLimits, retention: RetentionPolicy
+    ) -> None:
         self._authenticator = authenticator
         self._clock = clock
         self._limits = limits
+        self._retention = retention
         self._calls = 0
         self._streams = 0
         self.stopping = False
@@ -91,7 +97,9 @@ class Calls:
                 try:
                     request = self._request(raw, context, call, permission, request_type)
                     async with asyncio.timeout(self._limits.call_seconds_max):
-                        return (await handler(request, call)).SerializeToString()
+                        response = await handler(request, call)
+                    call.subjects |= subjects_of(response)
+                    return response.SerializeToString()
                 finally:
                     self._calls -= 1
 
@@ -141,9 +149,11 @@ class Calls:
         call.caller = self._authenticator.authenticate(authorization, self._clock.now())
         call.caller.must_have(permission)
         try:
-            return request_type.FromString(raw)
+            request = request_type.FromString(raw)
         except DecodeError:
             raise field_invalid("", "the request is not a valid protobuf message of its type") from None
+        call.subjects |= subjects_of(request)
+        return request
 
     async def _run(self, method: str, context: Context, body: Callable[[Call], Awaitable[Any]]) -> Any:
         """Runs a handler and turns whatever it raises into a status."""
@@ -154,6 +164,8 @@ class Calls:
             context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
             return await body(call)
         except WebhookError as error:
+            if isinstance(error, NotFound):
+                error = with_age(error, self._retention, self._clock.now())
             code, reason = code_of(error), error.reason
             await _abort(context, call, code, error.message, details_of(error))
         except TimeoutError:
@@ -207,4 +219,5 @@ def _log_call(call: Call, code: grpc.StatusCode, reason: str, seconds: float) ->
         caller=call.caller.name,
         customer_id=call.customer_id,
         request_id=call.request_id,
+        **call.subjects,
     )

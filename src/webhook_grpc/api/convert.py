@@ -227,6 +227,8 @@ def _read_data(message: event_pb2.Event, violations: list[Violation]) -> bytes:
                 data_json = orjson.dumps(
                     plain, option=orjson.OPT_SORT_KEYS
                 )  # a map has no order; a repetition needs one
+            except _InexactNumber as error:
+                return _refuse_data(field, str(error), "DATA_NUMBER_INEXACT", violations)
             except (ValueError, RecursionError):  # NaN or Infinity, or a Value with nothing in it
                 return _refuse_data(field, "has a value that JSON lacks", "DATA_NOT_JSON", violations)
         case _:
@@ -255,10 +257,19 @@ def _refuse_data(field: str, description: str, reason: str, violations: list[Vio
     return b""
 
 
+class _InexactNumber(Exception):
+    """A whole number is too large for a Struct, whose numbers are doubles: its last digits may have changed."""
+
+    def __init__(self) -> None:
+        super().__init__("has a whole number of 2^53 or more, which `data` cannot carry exactly; use data_json")
+
+
 def _plain(value: Any) -> Any:
-    """Whole numbers of a Struct as integers, as their author wrote them: `1`, not `1.0`."""
+    """Whole numbers of a Struct as integers, as their author wrote them: `1`, not `1.0`. Raises _InexactNumber."""
     match value:
-        case float() if value.is_integer() and abs(value) < 2**53:
+        case float() if value.is_integer():
+            if abs(value) >= 2**53:
+                raise _InexactNumber
             return int(value)
         case dict():
             return {key: _plain(item) for key, item in cast("dict[str, Any]", value).items()}
@@ -375,6 +386,7 @@ def attempt_message(attempt: Attempt, *, with_text: bool = True) -> delivery_pb2
         response_headers=attempt.response_headers,
         response_text=bytes_as_text(attempt.response_body) if with_text else "",
         delivery_id=delivery_id_text(attempt.event_id, attempt.webhook_id),
+        customer_id=attempt.customer_id,
         webhook_id=attempt.webhook_id,
         event_id=event_id_text(attempt.event_id),
         event_type=attempt.event_type,

@@ -61,11 +61,16 @@ def read_event_filter(request: service_pb2.ListEventsRequest, call: Call, violat
     """The filter of a list of events."""
     customer_id = call.customer_or_all(request.customer_id, "customer_id", violations)
     start_time, end_time = _read_window(request, violations)
+    if request.request_id and customer_id is None:
+        violations.append(Violation("customer_id", "must be set with request_id, which each customer has its own of"))
+    violations += validation.label_violations("attributes", request.attributes)
     return EventFilter(
         customer_id=customer_id,
         event_types=_read_patterns(request.event_types, violations),
         start_time=start_time,
         end_time=end_time,
+        request_id=convert.read_request_id(request.request_id, violations),
+        attributes=dict(request.attributes),
     )
 
 

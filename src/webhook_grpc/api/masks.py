@@ -38,7 +38,9 @@ class Updatable:
         ]
         if unknown:
             raise InvalidArgument(unknown, "FIELD_MASK_INVALID")
-        paths = [path for path in paths if path not in self.ignored]
+        set_fields = {field.name for field, _ in resource.ListFields()}
+        unchanged = {path for path in self.refused_when_set if path not in set_fields}
+        paths = [path for path in paths if path not in self.ignored and path not in unchanged]
         fixed = [
             Violation(f"{self.field}.{path}", "cannot be changed") for path in paths if path not in self.changeable
         ]

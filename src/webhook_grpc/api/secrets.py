@@ -9,8 +9,9 @@ from typing import Final
 from webhook.v1 import service_pb2, webhook_pb2
 
 from ..domain import signing, validation
-from ..domain.errors import Violation
-from ..domain.sealing import ENTROPY_BYTES, Sealer
+from ..domain.errors import Unavailable, Violation
+from ..domain.model import Webhook
+from ..domain.sealing import ENTROPY_BYTES, KeyMissing, Sealer
 from ..store import secrets as store
 from ..store.db import Database
 from ..store.hints import Hints
@@ -48,7 +49,7 @@ class SecretMethods:
             customer_id=customer_id,
             webhook_id=webhook_id,
             sealed_secret=self._sealer.seal(secret, customer_id, webhook_id, os.urandom(ENTROPY_BYTES)),
-            secret_hint=secret[-4:],
+            secret_hint=signing.hint_of(secret),
             secret_generated=not request.secret,
             overlap_seconds=overlap_seconds,
             request_id=request_id,
@@ -64,10 +65,22 @@ class SecretMethods:
     def _secret_before(self, rotated: store.Rotated, request: service_pb2.RotateWebhookSecretRequest) -> str:
         """The secret of the first call. Its sealed form is compared, so that no digest of a secret need be stored."""
         webhook = rotated.webhook
-        secret = self._sealer.open(webhook.sealed_secret, webhook.customer_id, webhook.webhook_id)
+        secret = opened(self._sealer, webhook)
         if request.secret and not hmac.compare_digest(secret.encode("utf-8"), request.secret.encode("utf-8")):
             raise request_id_reused(request.request_id)
         return secret
+
+
+def opened(sealer: Sealer, webhook: Webhook) -> str:
+    """Returns a webhook's secret. Raises Unavailable if this process lacks its key: another one may have it."""
+    try:
+        return sealer.open(webhook.sealed_secret, webhook.customer_id, webhook.webhook_id)
+    except KeyMissing as error:
+        raise Unavailable(
+            "SECRET_KEY_MISSING",
+            f"the secret of webhook {webhook.webhook_id} is {error} in this process; repeat the call, or let the "
+            "operator add the key",
+        ) from None
 
 
 def new_secret() -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import grpc
-from google.rpc import error_details_pb2
+from google.protobuf.descriptor import FileDescriptor
+from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 from webhook.v1 import service_pb2
 
 from ..domain.progress import Service
@@ -20,6 +20,8 @@ from .deliveries import DeliveryMethods
 from .event_types import EventTypeMethods
 from .events import EventMethods
 from .explain import ExplainMethods
+from .reflection import SERVICES as REFLECTION_SERVICES
+from .reflection import Catalogue, Reflection
 from .replays import ReplayMethods
 from .secrets import SecretMethods
 from .stats import StatsMethods
@@ -28,9 +30,10 @@ from .webhooks import WebhookMethods
 
 SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["WebhookService"].full_name
 RECEIVE_BYTES_MAX: Final = 5 * 1024 * 1024
-ERROR_DETAILS: Final = (
-    error_details_pb2.DESCRIPTOR
-)  # registered, so that reflection describes them and grpcurl prints them
+# What reflection describes: the services, and the details of errors, so that grpcurl prints them.
+DESCRIBED: Final = tuple(
+    cast("FileDescriptor", module.DESCRIPTOR) for module in (service_pb2, health_pb2, status_pb2, error_details_pb2)
+)
 
 # In the trailing metadata of health checks, one for each warning.
 _DETAIL_KEY: Final = "webhook-warning"
@@ -70,7 +73,8 @@ class Server:
         self._server.add_generic_rpc_handlers([_service_handler(methods, calls)])
         cast("Any", health_pb2_grpc).add_HealthServicer_to_server(self._health, self._server)
         if reflection_enabled:
-            _add_reflection(self._server, [SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME])
+            listed = (SERVICE, health.SERVICE_NAME, *REFLECTION_SERVICES)
+            self._server.add_generic_rpc_handlers(Reflection(Catalogue(listed, DESCRIBED)).handlers())
         self._address = address
         self._is_started = False
 
@@ -176,21 +180,6 @@ def _service_handler(methods: Methods, calls: Calls) -> grpc.GenericRpcHandler:
         ),
     }
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
-
-
-def _add_reflection(server: grpc.aio.Server, names: Iterable[str]) -> None:
-    """Reflection under v1alpha, which older grpcurl asks for, and under v1: the same messages, another name."""
-    names = [*names, "grpc.reflection.v1.ServerReflection"]
-    servicer: Any = cast("Any", reflection).aio.ReflectionServicer(names)  # its types lack the aio form
-    reflection.enable_server_reflection(names, server)
-    handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        reflection_pb2.ServerReflectionRequest.FromString,
-        reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
-    server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler("grpc.reflection.v1.ServerReflection", {"ServerReflectionInfo": handler})]
-    )
 
 
 def _options() -> list[tuple[str, int]]:

@@ -68,7 +68,7 @@ class WatchMethods:
             write,
             self._write_seconds_max,
         )
-        if request.HasField("cursor"):
+        if request.cursor:  # an empty one is none: what a client has that keeps the last cursor and has seen none yet
             position = await self._position_of(request.cursor, watcher.incarnation)
         elif start_time is not None:
             position = await feed.position_at(self._database, start_time)

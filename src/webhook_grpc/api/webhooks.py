@@ -10,7 +10,7 @@ from typing import Final
 from google.protobuf.empty_pb2 import Empty
 from webhook.v1 import service_pb2, webhook_pb2
 
-from ..domain import matching, validation
+from ..domain import matching, signing, validation
 from ..domain.egress import EgressPolicy
 from ..domain.errors import Violation
 from ..domain.ids import INT64_MAX
@@ -24,7 +24,7 @@ from . import convert
 from .calls import Call, refuse_if
 from .masks import Updatable
 from .paging import PageToken, fitting, page_size
-from .secrets import new_secret
+from .secrets import new_secret, opened
 
 # The fields that UpdateWebhook may change, each with the attribute of WebhookSpec that it sets.
 _CHANGEABLE: Final = {
@@ -49,7 +49,10 @@ _OUTPUT_ONLY: Final = (
     "update_time",
     "etag",
 )
-_UPDATABLE: Final = Updatable("webhook", "a webhook", _CHANGEABLE, _OUTPUT_ONLY, refused_when_set=("secret",))
+# The customer may stand in a mask, as in one that a gateway fills from the body of a PATCH: it was found to be equal.
+_UPDATABLE: Final = Updatable(
+    "webhook", "a webhook", _CHANGEABLE, (*_OUTPUT_ONLY, "customer_id"), refused_when_set=("secret",)
+)
 
 
 class WebhookMethods:
@@ -89,7 +92,7 @@ class WebhookMethods:
             customer_id=customer_id,
             spec=spec,
             sealed_secret=self._sealer.seal(secret, customer_id, webhook_id, os.urandom(ENTROPY_BYTES)),
-            secret_hint=secret[-4:],
+            secret_hint=signing.hint_of(secret),
             secret_generated=not message.secret,
             request_id=request_id,
             fingerprint=_fingerprint(message, customer_id) if request_id else None,
@@ -104,8 +107,7 @@ class WebhookMethods:
         """The secret that the service made: the answer may have been lost, so a repetition shows it again."""
         if not created.secret_generated:
             return ""
-        webhook = created.webhook
-        return self._sealer.open(webhook.sealed_secret, webhook.customer_id, webhook.webhook_id)
+        return opened(self._sealer, created.webhook)
 
     async def get(self, request: service_pb2.GetWebhookRequest, call: Call) -> webhook_pb2.Webhook:
         """Returns one webhook."""

@@ -4,6 +4,10 @@ Closed, all is well. It opens when the receiver looks down; while it is open eve
 time one delivery is sent as a probe, less and less often. When a probe is answered the breaker is half-open: one
 request at a time, then two, then four, until the webhook's own limit is reached and it is closed. So neither a receiver
 that hangs nor one that has just come back is buried in requests. Times are monotonic seconds of the caller's clock.
+
+Half-open it is judged by the same share as closed, or a receiver that answers four of five could never be closed: an
+answer is a step up of 1, a failure a step down of so much that a receiver which fails just as often as would open a
+closed breaker gets nowhere. See docs/decisions/0022-breaker-by-share.md.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from typing import Final
 from .window import Window
 
 _WINDOW_SLICES: Final = 10
+_ROUNDING: Final = 1e-6  # of a score, which is a sum of fractions
+_FAILURES_AT_ONE_SLOT: Final = 2  # in a row, and it is still tried with one request at a time; more than these open it
 
 
 class BreakerState(StrEnum):
@@ -46,10 +52,9 @@ class Breaker:
     policy: BreakerPolicy
     state: BreakerState = BreakerState.CLOSED
     probe_at: float = 0.0
-    probe_count: int = 0  # times that it opened since it was closed
+    probe_count: int = 0  # times that it opened since it was closed, less the answers since
     _opened_at: float = -math.inf
-    _allowed: int = 1
-    _successes: int = 0
+    _score: float = 0.0  # half-open: what answers have brought, less what failures have cost
     _consecutive: int = 0
     _attempts: Window = field(init=False)
     _failures: Window = field(init=False)
@@ -67,10 +72,12 @@ class Breaker:
 
     def answered(self, limit: int, now: float) -> None:
         """The receiver answered, well or ill: it is there."""
+        self._consecutive = 0
+        self._attempts.add(now)
         if self.state is BreakerState.CLOSED:
-            self._consecutive = 0
-            self._attempts.add(now)
-        elif self.state is BreakerState.OPEN:
+            return
+        self.probe_count = max(0, self.probe_count - 1)
+        if self.state is BreakerState.OPEN:
             self.half_open()
         else:
             self._step_up(limit)
@@ -84,7 +91,7 @@ class Breaker:
             return False
         if self.state is BreakerState.OPEN and now < self.probe_at:
             return False
-        if self.state is BreakerState.CLOSED and not self._looks_down(now):
+        if self.state is not BreakerState.OPEN and not self._looks_down(now) and not self._step_down():
             return False
         self._open(now, jitter)
         return True
@@ -92,8 +99,8 @@ class Breaker:
     def half_open(self) -> None:
         """Lets one request at a time through, and more when they are answered."""
         self.state = BreakerState.HALF_OPEN
-        self._allowed = 1
-        self._successes = 0
+        self._score = 0.0
+        self._forget()
 
     def _looks_down(self, now: float) -> bool:
         self._consecutive += 1
@@ -114,16 +121,26 @@ class Breaker:
         self._opened_at = now
         self.probe_count += 1
 
+    @property
+    def _allowed(self) -> int:
+        """One request at a time, and twice as many for each step that has been climbed."""
+        return 2 ** int(max(0.0, self._score + _ROUNDING) / self.policy.successes_per_step)
+
     def _step_up(self, limit: int) -> None:
-        self._successes += 1
-        if self._successes < self.policy.successes_per_step:
-            return
-        self._successes = 0
-        self._allowed *= 2
-        if self._allowed >= limit:
+        self._score += 1
+        if self._score + _ROUNDING >= self.policy.successes_per_step and self._allowed >= limit:
             self.state = BreakerState.CLOSED
             self.probe_count = 0
             self._forget()
+
+    def _step_down(self) -> bool:
+        """Takes back what a failure costs. True if too little is left to go on: it has failed at one slot as well."""
+        if self.state is BreakerState.CLOSED:
+            return False
+        share = self.policy.failure_share
+        cost = (1 - share) / share
+        self._score -= cost
+        return self._score + _ROUNDING < -_FAILURES_AT_ONE_SLOT * cost
 
     def _forget(self) -> None:
         self._consecutive = 0

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
+import idna
 from yarl import URL
 
 URL_CHARACTERS_MAX: Final = 512
@@ -57,6 +58,20 @@ _DENIED_IPV6: Final = tuple(
         "3fff::/20",
     )
 )
+# What a host name that the operator allows may lead to: private use, not this machine and not the link.
+_PRIVATE: Final[tuple[Network, ...]] = (
+    IPv4Network("10.0.0.0/8"),
+    IPv4Network("100.64.0.0/10"),
+    IPv4Network("172.16.0.0/12"),
+    IPv4Network("192.168.0.0/16"),
+    IPv6Network("fc00::/7"),
+)
+# Metadata of clouds that lies within private use; 169.254.169.254 does not.
+_METADATA: Final[tuple[Network, ...]] = (
+    IPv4Network("100.100.100.200/32"),  # Alibaba
+    IPv6Network("fd00:ec2::/32"),  # Amazon
+    IPv6Network("fd20:ce::254/128"),  # Google
+)
 _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 
 # Services that speak something else than HTTP but can be talked to through it.
@@ -75,6 +90,8 @@ _RESERVED_SUFFIXES: Final = frozenset(
 )
 _RAW: Final = re.compile(r"[\x21-\x7e]+")
 _AUTHORITY: Final = re.compile(r"(https?)://([^/?#]*)", re.IGNORECASE)
+_ANY_HOST: Final = re.compile(r"https?://([^/?#@:\s\\]{1,255})(?::[0-9]*)?(?:[/?#]|$)", re.IGNORECASE)
+_HOST_CHARACTERS_MAX: Final = 253
 _LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _IPV4: Final = re.compile(r"(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}")
@@ -83,6 +100,7 @@ _IPV4: Final = re.compile(r"(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}"
 class BlockReason(StrEnum):
     """Why a destination is refused, in words for the person who registers it."""
 
+    INTERNATIONAL = "must have its host name in ASCII (punycode)"
     CHARACTERS = "must consist of printable ASCII characters without spaces and backslashes"
     LENGTH = f"must have at most {URL_CHARACTERS_MAX} characters"
     NOT_ABSOLUTE = "must be an absolute URL like https://hooks.example.com/path"
@@ -90,18 +108,57 @@ class BlockReason(StrEnum):
     CREDENTIALS = "must not contain a user name or a password"
     FRAGMENT = "must not contain a fragment"
     HOST = "must have a valid host name"
-    INTERNAL_NAME = "must have a public host name (for this machine, its address, if the operator allows it)"
+    INTERNAL_NAME = "must have a public host name, or one that the operator allows (WEBHOOK_EGRESS_ALLOW_HOSTS)"
     PORT = "must use port 443 (80 for http), or one from 1024 that is not known for another protocol"
     ADDRESS = "must lead to a public address"
 
 
 @dataclass(frozen=True, slots=True)
 class EgressPolicy:
-    """The operator's exceptions. The defaults admit only https to public addresses."""
+    """The operator's exceptions. The defaults admit only https to public addresses.
+
+    `allowed_hosts` are names in lower case, or suffixes like `*.svc.cluster.local`; see `policy_for`.
+    """
 
     allow_http: bool = False
     allowed_networks: tuple[Network, ...] = ()
     denied_networks: tuple[Network, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    admits_private: bool = False
+
+
+def is_host_allowed(host: str, policy: EgressPolicy) -> bool:
+    """Whether the operator has named this host, exactly or by a suffix."""
+    name = host.removesuffix(".").lower()
+    return any(
+        name.endswith(allowed[1:]) if allowed.startswith("*.") else name == allowed for allowed in policy.allowed_hosts
+    )
+
+
+def policy_for(host: str, policy: EgressPolicy) -> EgressPolicy:
+    """The policy for the addresses of one host: a name that the operator allows may lead to private ones.
+
+    Not to this machine, link-local addresses or cloud metadata: whoever can set addresses of the name would reach
+    them. Those take an allowed network as well.
+    """
+    is_allowed = bool(policy.allowed_hosts) and is_host_allowed(host, policy)
+    return replace(policy, admits_private=True) if is_allowed else policy
+
+
+def why_bad_allowed_host(text: str) -> str | None:
+    """What is wrong with an entry of `allowed_hosts`, in lower case and without a dot at the end."""
+    name = text.removeprefix("*.")
+    labels = name.split(".")
+    if not name.isascii():
+        ascii_name = _in_punycode(name)
+        return f"must be in ASCII: {ascii_name}" if ascii_name else "must be in ASCII"
+    if _NUMERIC_LABEL.fullmatch(labels[-1]) or ":" in name:
+        return "must be a name: addresses belong into WEBHOOK_EGRESS_ALLOW_CIDRS"
+    if len(name) > _HOST_CHARACTERS_MAX or not all(_LABEL.fullmatch(label) for label in labels):
+        return "must be a host name without scheme and port, or a suffix like *.svc.cluster.local"
+    if text != name and len(labels) == 1 and name not in _RESERVED_SUFFIXES:
+        return "must not open a whole top-level domain"
+    return None
 
 
 def why_address_blocked(text: str, policy: EgressPolicy) -> BlockReason | None:
@@ -118,6 +175,8 @@ def why_address_blocked(text: str, policy: EgressPolicy) -> BlockReason | None:
         return BlockReason.ADDRESS
     if _is_in(address, policy.allowed_networks):
         return None
+    if policy.admits_private and _is_in(address, _PRIVATE) and not _is_in(address, _METADATA):
+        return None
     return BlockReason.ADDRESS if _is_special(address) else None
 
 
@@ -128,7 +187,7 @@ def why_url_blocked(raw: str, policy: EgressPolicy) -> BlockReason | None:
     such checks are passed by.
     """
     if not _RAW.fullmatch(raw) or "\\" in raw:
-        return BlockReason.CHARACTERS
+        return BlockReason.INTERNATIONAL if punycode_of(raw) else BlockReason.CHARACTERS
     if len(raw) > URL_CHARACTERS_MAX:
         return BlockReason.LENGTH
     match = _AUTHORITY.match(raw)
@@ -144,6 +203,20 @@ def why_url_blocked(raw: str, policy: EgressPolicy) -> BlockReason | None:
     if not authority or "%" in authority:
         return BlockReason.HOST
     return _why_authority_blocked(raw, scheme, authority, policy)
+
+
+def punycode_of(raw: str) -> str | None:
+    """The ASCII form of a URL's international host name (IDNA 2008); None if its host is no such name."""
+    match = _ANY_HOST.match(raw)
+    return None if match is None or match[1].isascii() else _in_punycode(match[1])
+
+
+def _in_punycode(name: str) -> str | None:
+    try:
+        encoded = idna.encode(name, uts46=True).decode("ascii")
+    except UnicodeError:  # idna's errors are ones
+        return None
+    return encoded if "xn--" in encoded else None  # full-width digits, say, become an address
 
 
 @functools.lru_cache(_HOSTS_MAX)
@@ -186,8 +259,10 @@ def _why_host_blocked(host: str, policy: EgressPolicy) -> BlockReason | None:
     labels = host.removesuffix(".").split(".")
     if _NUMERIC_LABEL.fullmatch(labels[-1]):  # WHATWG URL: such a host is an IPv4 address, or an attempt at one
         return why_address_blocked(host, policy) if _IPV4.fullmatch(host) else BlockReason.HOST
-    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+    if len(host) > _HOST_CHARACTERS_MAX or not all(_LABEL.fullmatch(label) for label in labels):
         return BlockReason.HOST
+    if is_host_allowed(host, policy):
+        return None
     if len(labels) == 1 or labels[-1].lower() in _RESERVED_SUFFIXES:
         return BlockReason.INTERNAL_NAME
     return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 
@@ -69,12 +70,13 @@ class FailedPrecondition(WebhookError):
 
 
 class NotFound(WebhookError):
-    """The object does not exist, or belongs to another customer."""
+    """The object does not exist, or belongs to another customer. `made_at`: when its id was made, if the id says so."""
 
-    def __init__(self, resource_type: str, resource_name: str) -> None:
-        super().__init__(f"{resource_type.upper()}_NOT_FOUND", f"{resource_type} {resource_name} does not exist")
+    def __init__(self, resource_type: str, resource_name: str, made_at: datetime | None = None, hint: str = "") -> None:
+        super().__init__(f"{resource_type.upper()}_NOT_FOUND", f"{resource_type} {resource_name} does not exist{hint}")
         self.resource_type = resource_type
         self.resource_name = resource_name
+        self.made_at = made_at
 
 
 class AlreadyExists(WebhookError):

@@ -16,7 +16,7 @@ from typing import Final
 from .breaker import BreakerState
 from .health import ReceiverHealth
 from .matching import matches
-from .model import Delivery, DeliveryStatus, Event, Trigger, WebhookStatus
+from .model import Attempt, Delivery, DeliveryStatus, Event, Trigger, WebhookStatus
 
 _PATTERNS_SHOWN_MAX: Final = 3
 
@@ -44,6 +44,7 @@ class Standing(StrEnum):
     RATE_LIMITED = "rate_limited"
     WAITING_FOR_SLOT = "waiting_for_slot"
     ENDING = "ending"
+    WAITING_FOR_KEY = "waiting_for_key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Candidate:
     events: Sequence[str]
     rate_limit_per_second: int | None
     create_time: datetime
+    missing_key: str | None = None  # the id of a key of its secrets that the process lacks which delivers to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,9 @@ def _what_it_waits_for(
         return Standing.ENDING, None, f"The webhook is {webhook.status.value}: {story}; it is about to be cancelled."
     if webhook.status is WebhookStatus.PAUSED:
         return Standing.PAUSED, None, f"The webhook is paused: {story}; it goes on with ResumeWebhook."
+    if webhook.missing_key is not None:
+        text = f"the webhook's secret is sealed with the key {webhook.missing_key}, which the process that sends lacks"
+        return Standing.WAITING_FOR_KEY, None, f"It waits for the operator: {story}; {text}."
     due_time = max(delivery.next_attempt_time or now, now)
     probe_time = health.probe_time if health.breaker is BreakerState.OPEN else None
     if probe_time is not None and probe_time > max(due_time, health.hold_until or now):
@@ -186,9 +191,15 @@ def _story(delivery: Delivery) -> str:
         made += f", {the_last}" + (
             f"answered with {attempt.response_status}"
             if attempt.response_status
-            else f"without an answer ({attempt.outcome.value})"
+            else f"without an answer ({_why_unanswered(attempt)})"
         )
     return made + _BEGUN_BY.get(delivery.trigger, "")
+
+
+def _why_unanswered(attempt: Attempt) -> str:
+    """The outcome, and the sentence of the attempt as a part of ours."""
+    sentence = attempt.reason.value.rstrip(".")
+    return f"{attempt.outcome.value}: {sentence[:1].lower()}{sentence[1:]}" if sentence else attempt.outcome.value
 
 
 _BEGUN_BY: Final = {

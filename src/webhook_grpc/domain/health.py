@@ -138,17 +138,22 @@ class Flow:
         self._throttle = Throttle.since(owned_since, policy.throttle_seconds)
         self._hold_until = -math.inf  # its receiver asked for it
         self._pause_until = -math.inf  # a fault of ours
+        self._locked_until = -math.inf  # nothing can be signed for it
 
     def configure(self, in_flight_max: int | None, rate_per_second: float | None) -> None:
         """The webhook's own limits are these."""
         self.in_flight_max = max(1, in_flight_max or self.policy.in_flight_max)
         self._throttle.own_rate = rate_per_second if rate_per_second and rate_per_second > 0 else None
 
+    def lock(self, seconds: float, now: float) -> None:
+        """Nothing is started for so long, which may be infinite, unless a later call says otherwise."""
+        self._locked_until = now + seconds if seconds > 0 else -math.inf
+
     # --- asking ----------------------------------------------------------------------------------------------------
 
     def wait_seconds(self, in_flight: int, now: float) -> float:
         """After how many seconds another request may be started: 0 for now, infinite until one has ended."""
-        left_alone_until = max(self._hold_until, self._pause_until)
+        left_alone_until = self._left_alone_until
         if now < left_alone_until:
             return left_alone_until - now
         slots = self.breaker.slots(self.in_flight_max, now)
@@ -158,7 +163,7 @@ class Flow:
 
     def useful(self, now: float) -> int:
         """How many deliveries are worth holding in memory: none of a receiver that is left alone."""
-        if now < max(self._hold_until, self._pause_until):
+        if now < self._left_alone_until:
             return 0
         slots = self.breaker.slots(self.in_flight_max, now)
         if self.breaker.state is BreakerState.OPEN:
@@ -168,6 +173,10 @@ class Flow:
         by_breaker = math.inf if self.breaker.state is BreakerState.CLOSED else 2 * slots
         return int(min(by_rate, by_breaker, 1_000_000))
 
+    @property
+    def _left_alone_until(self) -> float:
+        return max(self._hold_until, self._pause_until, self._locked_until)
+
     def is_ill(self, now: float) -> bool:
         """Whether there is something that the next owner may have to know."""
         is_failing = self.breaker.state is not BreakerState.CLOSED or self.record != FailureRecord()
@@ -175,7 +184,8 @@ class Flow:
 
     def is_new(self, now: float) -> bool:
         """Whether nothing would be lost if it were forgotten and made again."""
-        return not self.is_ill(now) and now >= self._pause_until and self._throttle.is_idle(now)
+        is_free = now >= max(self._pause_until, self._locked_until)
+        return not self.is_ill(now) and is_free and self._throttle.is_idle(now)
 
     def memory(self) -> tuple[object, ...]:
         """All of which `save` tells; as long as it is the same, what was saved is still true."""

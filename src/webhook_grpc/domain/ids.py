@@ -63,13 +63,14 @@ def first_event_id(moment: datetime) -> UUID:
 
 
 def event_id_time(event_id: UUID) -> datetime:
-    """When an event's id was made, to the millisecond."""
-    return _EPOCH + timedelta(milliseconds=event_id.int >> _RANDOM_BITS)
+    """When an event's id was made, to the millisecond; at most _TIME_MAX, for a caller may invent any."""
+    possible = min(event_id, first_event_id(_TIME_MAX))
+    return _EPOCH + timedelta(milliseconds=possible.int >> _RANDOM_BITS)
 
 
 def stored_between(event_id: UUID) -> tuple[datetime, datetime]:
     """Between which times an event with this id was stored, if there is one."""
-    at = event_id_time(min(event_id, first_event_id(_TIME_MAX)))  # a caller may invent one of the year 10,000
+    at = event_id_time(event_id)
     return at - ID_TIME_SLACK, at + ID_TIME_SLACK
 
 

@@ -47,8 +47,8 @@ class Danger(IntEnum):
     """Whether a process may have died of a delivery. Only after a crash is anything but NONE written."""
 
     NONE = 0
-    SUSPECT = 1  # it is marked before it is sent
-    MARKED = 2  # it is being sent, or the process that sent it is dead
+    SUSPECT = 1  # it was sent with others when a process died, or may be: next time it is sent alone, under a mark
+    MARKED = 2  # it is being sent alone, or the process that did so is dead
 
 
 class Trigger(StrEnum):
@@ -82,7 +82,14 @@ class FailureReason(StrEnum):
     NAME_NOT_RESOLVED = "The host name of the webhook's URL could not be resolved."
     CONNECTION_FAILED = "The connection to the receiver failed."
     DISCONNECTED = "The receiver closed the connection before it answered."
-    CERTIFICATE = "The receiver's TLS certificate is not valid for the host."
+    CERTIFICATE = "The receiver's TLS certificate was not accepted."
+    CERTIFICATE_EXPIRED = "The receiver's TLS certificate has expired."
+    CERTIFICATE_SELF_SIGNED = "The receiver's TLS certificate is self-signed."
+    CERTIFICATE_UNKNOWN_AUTHORITY = (
+        "The receiver's TLS certificate is from an authority that is not known here, or its chain is not complete."
+    )
+    CERTIFICATE_NAME = "The receiver's TLS certificate is for another host name than the webhook's URL has."
+    CLIENT_CERTIFICATE_WANTED = "The receiver wants a TLS client certificate, which webhooks do not have."
     TLS_HANDSHAKE = "The TLS handshake with the receiver failed."
     NOT_HTTP = "The receiver's answer was not valid HTTP or was beyond its limits."
     BLOCKED_DESTINATION = "The webhook's URL leads to an address that may not be called."
@@ -262,6 +269,7 @@ class Attempt:
 
     event_id: UUID
     webhook_id: int
+    customer_id: int
     event_type: str
     attempt_number: int
     start_time: datetime

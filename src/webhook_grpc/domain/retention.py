@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Literal
+
+from .errors import NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +25,15 @@ class RetentionPolicy:
 def first_day_kept(today: date, days: int) -> date:
     """The first day of which everything is kept. A day goes as a whole, when all of it is so many days old."""
     return today - timedelta(days=days)
+
+
+def with_age(error: NotFound, policy: RetentionPolicy, now: datetime) -> NotFound:
+    """Returns the error with a hint that the object may have been dropped, if its id is older than such are kept."""
+    if error.made_at is None:
+        return error
+    days = policy.days_of("events" if error.resource_type == "event" else "attempts")
+    age = now - error.made_at
+    if age <= timedelta(days=days):
+        return error
+    hint = f": its id is {age.days} days old, they are kept for {days}, so it may have been dropped"
+    return NotFound(error.resource_type, error.resource_name, error.made_at, hint)

@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 KEY_BYTES: Final = 32
 ENTROPY_BYTES: Final = 12 + KEY_BYTES + 12
 
+HEAD_BYTES: Final = 5  # of a sealed secret: with what, and in which form, it was sealed
+
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct(">BI")
 _NONCE: Final = 12
@@ -30,12 +32,25 @@ class UnsealError(Exception):
     """The sealed secret was changed, moved to another webhook, or sealed with a key that is not known here."""
 
 
+class KeyMissing(UnsealError):
+    """The secret is sealed with a key that is not known here. `key_id` names the key."""
+
+    def __init__(self, key_id: int) -> None:
+        super().__init__(f"sealed with the key {key_id_text(key_id)}, which is not configured")
+        self.key_id = key_id
+
+
 class Sealer:
     """Seals with the first of the operator's keys, opens with any of them."""
 
     def __init__(self, keys: Iterable[bytes]) -> None:
-        self._ciphers = {_key_id(key): AESGCM(key) for key in keys}
+        self._ciphers = {key_id_of(key): AESGCM(key) for key in keys}
         self._current = next(iter(self._ciphers))
+
+    @property
+    def key_ids(self) -> tuple[int, ...]:
+        """The ids of its keys, first the one that seals."""
+        return tuple(self._ciphers)
 
     def seal(self, secret: str, customer_id: int, webhook_id: int, entropy: bytes) -> bytes:
         """Seals a secret. `entropy` is ENTROPY_BYTES fresh random bytes, never used again."""
@@ -46,14 +61,13 @@ class Sealer:
         return head + wrap_nonce + wrapped + nonce + AESGCM(data_key).encrypt(nonce, secret.encode("utf-8"), bound_to)
 
     def open(self, sealed: bytes, customer_id: int, webhook_id: int) -> str:
-        """Opens a sealed secret. Raises UnsealError."""
-        try:
-            version, key_id = _HEAD.unpack_from(sealed)
-            cipher = self._ciphers[key_id]
-        except (struct.error, KeyError):
-            raise UnsealError("sealed with a key that is not configured") from None
-        if version != _VERSION:
-            raise UnsealError(f"sealed in an unknown form {version}")
+        """Opens a sealed secret. Raises KeyMissing, and UnsealError for one that was changed or moved."""
+        key_id = sealed_with(sealed)
+        if key_id is None:
+            raise UnsealError("sealed in an unknown form")
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            raise KeyMissing(key_id)
         bound_to = _bound_to(customer_id, webhook_id)
         wrap_at = _HEAD.size + _NONCE
         nonce_at = wrap_at + _WRAPPED
@@ -67,8 +81,21 @@ class Sealer:
             raise UnsealError("changed, or sealed for another webhook") from None
 
 
-def _key_id(key: bytes) -> int:
-    """Names a key without telling anything about it."""
+def sealed_with(sealed: bytes) -> int | None:
+    """Returns the id of the key that a secret is sealed with; None if its form is not known. Its head is enough."""
+    if len(sealed) < HEAD_BYTES:
+        return None
+    version, key_id = _HEAD.unpack_from(sealed)
+    return key_id if version == _VERSION else None
+
+
+def key_id_text(key_id: int) -> str:
+    """Returns a key's id as people see it."""
+    return f"{key_id:08x}"
+
+
+def key_id_of(key: bytes) -> int:
+    """Names a key without saying anything about it."""
     return int.from_bytes(hashlib.sha256(b"webhook-grpc key id" + key).digest()[:4], "big")
 
 

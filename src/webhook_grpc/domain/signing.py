@@ -10,15 +10,20 @@ id, time and body together.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
+import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the form of secrets, none itself
 KEY_BYTES_MIN: Final = 24
 KEY_BYTES_MAX: Final = 64
+FREE_TEXT_CHARACTERS_MAX: Final = 128
+HINT_CHARACTERS_MAX: Final = 4
+
+_VERSIONED_PREFIX: Final = "v1," + SECRET_PREFIX
+_HINT_SHARE: Final = 4  # of so many characters, one
 
 
 def secret_from_key(key: bytes) -> str:
@@ -27,20 +32,48 @@ def secret_from_key(key: bytes) -> str:
 
 
 def why_bad_secret(secret: str) -> str | None:
-    """What is wrong with a customer's own secret, or None."""
-    if not all(" " < character <= "~" for character in secret):
-        return "must consist of printable ASCII characters without spaces"
-    try:
-        key = standard_key(secret)
-    except binascii.Error:
-        return f"must be base64 after `{SECRET_PREFIX}`"
-    if not KEY_BYTES_MIN <= len(key) <= KEY_BYTES_MAX:
-        return f"must hold {KEY_BYTES_MIN} to {KEY_BYTES_MAX} bytes, holds {len(key)}"
+    """Returns what is wrong with a customer's own secret, or None.
+
+    Two forms: `whsec_` with base64 of 24 to 64 bytes, which is what Standard Webhooks wants of that form; and free text
+    of 1 to 128 characters. White space around it is a slip that nobody would see, and every signature would be wrong.
+    """
+    if secret.startswith(_VERSIONED_PREFIX):
+        return f"must begin with `{SECRET_PREFIX}`: leave out the `v1,` before it, which belongs to signatures"
+    if secret.startswith(SECRET_PREFIX):
+        return _why_bad_base64(secret)
+    if not 1 <= len(secret) <= FREE_TEXT_CHARACTERS_MAX:
+        return f"must have 1 to {FREE_TEXT_CHARACTERS_MAX} characters, has {len(secret)}"
+    if secret != secret.strip() or not all(map(_may_be_in_text, secret)):
+        return "must have no control characters such as line breaks, and no white space at its beginning or end"
     return None
 
 
+def _why_bad_base64(secret: str) -> str | None:
+    try:
+        key = standard_key(secret)
+    except ValueError:  # binascii.Error too
+        return f"must be base64 after `{SECRET_PREFIX}`"
+    if not KEY_BYTES_MIN <= len(key) <= KEY_BYTES_MAX:
+        return (
+            f"must hold base64 of {KEY_BYTES_MIN} to {KEY_BYTES_MAX} bytes after `{SECRET_PREFIX}`, holds {len(key)}; "
+            "another length is possible as free text, without that prefix"
+        )
+    return None
+
+
+def _may_be_in_text(character: str) -> bool:
+    """No control characters, and nothing that UTF-8 cannot carry."""
+    return unicodedata.category(character) not in {"Cc", "Cs"}
+
+
+def hint_of(secret: str) -> str:
+    """Returns the end of a secret, by which people can see which one it is: at most a quarter of it."""
+    shown = min(HINT_CHARACTERS_MAX, len(secret) // _HINT_SHARE)
+    return secret[len(secret) - shown :]
+
+
 def standard_key(secret: str) -> bytes:
-    """The Standard Webhooks key: the bytes behind `whsec_`, or the characters of a secret in free text.
+    """The Standard Webhooks key: the bytes behind `whsec_`, or the UTF-8 bytes of a secret in free text.
 
     Raises binascii.Error if what follows `whsec_` is not base64.
     """

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from . import matching, signing
-from .egress import EgressPolicy, why_url_blocked
+from .egress import BlockReason, EgressPolicy, punycode_of, why_url_blocked
 from .errors import Violation
 from .model import WebhookSpec
 
@@ -86,6 +86,8 @@ def webhook_violations(spec: WebhookSpec) -> list[Violation]:
 def url_violation(url: str, policy: EgressPolicy) -> Violation | None:
     """What is wrong with a webhook's URL."""
     reason = why_url_blocked(url, policy) if url else "must not be empty"
+    if reason is BlockReason.INTERNATIONAL:
+        return Violation("webhook.url", f"{reason}: use {punycode_of(url)}")
     return Violation("webhook.url", reason) if reason else None
 
 

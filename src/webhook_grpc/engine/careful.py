@@ -1,15 +1,18 @@
-"""Careful mode: a delivery that kills the process that sends it must not do so for ever.
+"""Careful mode: a delivery that kills the process that sends it must not do so for ever, nor cost others an attempt.
 
 Normally nothing is written before a request is sent. But after a process has died without giving its shards back,
-whatever was due in them by then is marked before it is sent, and the mark goes when its result is settled. A mark that
-is found in the table is of a delivery that was in flight when a process died, the second one in a row: it counts as an
-attempt that was interrupted, so that it backs off, and fails in the end, like any other.
+whatever was due in them by then is noted before it is sent (SUSPECT), and the note goes when its result is settled. A
+note that is found in the table is of a delivery that was in flight, with others, when the second process in a row died.
+Which of them it died of is not known, so nothing is counted: each is sent again alone, one at a time in a process, and
+under a mark (MARKED). Of a delivery whose mark is found it is known that a process has died while it sent this one and
+no other suspect. That may be chance, once; when two have died so, it counts as an attempt that was interrupted, so that
+the delivery backs off, and fails in the end. From then on it is sent alone each time, and each death counts.
+
+Who may be sent alone, and when: `Lanes`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Iterable, Sequence
 from typing import Final
 from uuid import UUID
@@ -20,7 +23,7 @@ from ..domain.errors import Unavailable
 from ..domain.ids import shard_of
 from ..domain.model import Danger, PendingDelivery
 from ..domain.progress import Service
-from ..store import backlog
+from ..store import backlog, suspects
 from ..store.db import DatabaseOptions, LoopConnection
 from ..store.failures import cause_of, watched
 from ..store.group_commit import GroupCommit, GroupLimits
@@ -28,103 +31,131 @@ from .ownership import Ownership
 
 log = structlog.get_logger(__name__)
 
+_DEATHS_MIN: Final = 2  # of processes that sent it alone
 _MARKS_PER_STATEMENT: Final = 500
-_SUSPECTS_SPREAD_SECONDS: Final = 2.0
 _MARKS_WAITING_MAX: Final = 100_000  # there are never more than requests in flight
 
 Key = tuple[int, UUID, int]
+_Mark = tuple[PendingDelivery, Danger]
 
 
 class CarefulMode:
-    """Knows which deliveries are to be marked, and which of the marks are this process's own."""
+    """Knows which deliveries are to be noted or marked, and which notes and marks are this process's own."""
 
     def __init__(self, options: DatabaseOptions, ownership: Ownership) -> None:
         self._connection = LoopConnection(options, "careful")
         self._marking = options.progress.work("mark what may be dangerous", Service.DELIVERY)
         self._ownership = ownership
         limits = GroupLimits(_MARKS_PER_STATEMENT, _MARKS_PER_STATEMENT, _MARKS_WAITING_MAX, _MARKS_WAITING_MAX)
-        self._group = GroupCommit[PendingDelivery, bool](self._flush, _one, _one, limits)
-        self._marked: dict[Key, PendingDelivery] = {}
-        self._unsure: set[Key] = set()  # the answer was lost: perhaps marked, by this process
+        self._group = GroupCommit[_Mark, bool](self._flush, _one, _one, limits)
+        self._written: dict[Key, _Mark] = {}
+        self._unsure: dict[Key, Danger] = {}  # the answer was lost: perhaps written, by this process
 
-    def was_interrupted(self, delivery: PendingDelivery) -> bool:
-        """Whether a process died while it sent this."""
-        key = delivery.key
-        return delivery.danger is Danger.MARKED and key not in self._marked and key not in self._unsure
+    def is_suspect(self, delivery: PendingDelivery) -> bool:
+        """Whether it has to be sent alone: a process may have died of it, other than this one."""
+        if delivery.danger is Danger.SUSPECT:
+            return Danger.SUSPECT not in {self._written_as(delivery), self._unsure.get(delivery.key)}
+        return delivery.danger is Danger.MARKED
+
+    async def has_killed(self, delivery: PendingDelivery) -> bool | None:
+        """Whether it is taken to have ended the processes that died while they sent it alone. None: not known now."""
+        is_own = Danger.MARKED in {self._written_as(delivery), self._unsure.get(delivery.key)}
+        if delivery.danger is not Danger.MARKED or is_own:
+            return False
+        try:
+            with watched(self._marking):
+                return await suspects.deaths(self._connection, delivery) >= _DEATHS_MIN
+        except Unavailable:
+            return None
 
     def applies(self, delivery: PendingDelivery) -> bool:
-        """Whether it has to be marked before it is sent."""
-        if delivery.key in self._marked:
-            return False
-        if delivery.danger is not Danger.NONE:
-            return True
-        owned = self._ownership.owned.get(delivery.shard)
-        return owned is not None and owned.abandoned_at is not None and delivery.due_at <= owned.abandoned_at
+        """Whether it has to be noted or marked before it is sent."""
+        wanted = self._wanted(delivery)
+        return wanted is not Danger.NONE and self._written_as(delivery) is not wanted
 
     async def mark(self, delivery: PendingDelivery) -> bool:
-        """Marks it. False: it is not known to be marked, and must not be sent.
-
-        Suspects come apart first: those that were in flight together when a process died are due together, and would be
-        in flight together again, so that the innocent would end with the guilty.
-        """
-        if delivery.danger is Danger.SUSPECT:
-            await asyncio.sleep(random.uniform(0, _SUSPECTS_SPREAD_SECONDS))
-        [answer] = await self._group.submit([delivery])
+        """Notes or marks it. False: it is not known to be written, and must not be sent."""
+        [answer] = await self._group.submit([(delivery, self._wanted(delivery))])
         return answer is True
 
     def settled(self, deliveries: Iterable[PendingDelivery]) -> None:
-        """Their marks went with their rows."""
-        if self._marked or self._unsure:
+        """What was written of them went with their rows."""
+        if self._written or self._unsure:
             for delivery in deliveries:
-                self._marked.pop(delivery.key, None)
-                self._unsure.discard(delivery.key)
+                self._written.pop(delivery.key, None)
+                self._unsure.pop(delivery.key, None)
 
     def forget_shards(self, shards: Iterable[int]) -> None:
         """The shards are somebody else's."""
         lost = set(shards)
-        for key in [key for key, delivery in self._marked.items() if delivery.shard in lost]:
-            del self._marked[key]
-        self._unsure = {key for key in self._unsure if shard_of(key[0]) not in lost}
+        for key in [key for key, (delivery, _) in self._written.items() if delivery.shard in lost]:
+            del self._written[key]
+        for key in [key for key in self._unsure if shard_of(key[0]) in lost]:
+            del self._unsure[key]
 
     async def run(self) -> None:
-        """Marks until it is cancelled."""
+        """Writes until it is cancelled."""
         await self._group.run()
 
     async def close(self) -> None:
-        """Takes back the marks of what was not settled: this process ends in order, and not of them."""
+        """Takes back what was written of deliveries that are not settled: this process ends in order, and not of them.
+
+        What was sent alone is sent alone again.
+        """
         try:
-            if self._marked:
-                deliveries = list(self._marked.values())
-                await backlog.set_danger(
-                    self._connection, self._ownership.worker, self._ownership.owned, deliveries, Danger.SUSPECT
-                )
+            await self._take_back(Danger.SUSPECT, Danger.NONE)
+            await self._take_back(Danger.MARKED, Danger.SUSPECT)
         except Unavailable as error:
             cause = cause_of(error)
             log.warning(
                 "marks not taken back; each costs its delivery an attempt",
-                count=len(self._marked),
+                count=len(self._written),
                 sqlstate=cause.sqlstate,
                 text=cause.text,
             )
         await self._connection.close()
 
-    async def _flush(self, deliveries: Sequence[PendingDelivery]) -> list[bool | Exception]:
-        ownership = self._ownership
-        keys = {delivery.key for delivery in deliveries}
-        self._unsure |= keys
+    async def _take_back(self, written: Danger, to: Danger) -> None:
+        deliveries = [delivery for delivery, danger in self._written.values() if danger is written]
+        if deliveries:
+            await backlog.set_danger(self._connection, self._ownership.worker, self._ownership.owned, deliveries, to)
+
+    def _wanted(self, delivery: PendingDelivery) -> Danger:
+        """What has to stand in its row while it is sent."""
+        if self.is_suspect(delivery):
+            return Danger.MARKED
+        owned = self._ownership.owned.get(delivery.shard)
+        was_abandoned = owned is not None and owned.abandoned_at is not None and delivery.due_at <= owned.abandoned_at
+        return Danger.SUSPECT if was_abandoned else Danger.NONE
+
+    def _written_as(self, delivery: PendingDelivery) -> Danger:
+        _, danger = self._written.get(delivery.key, (delivery, Danger.NONE))
+        return danger
+
+    async def _flush(self, marks: Sequence[_Mark]) -> list[bool | Exception]:
+        self._unsure |= {delivery.key: danger for delivery, danger in marks}
+        written = set[tuple[int, UUID]]()
         with watched(self._marking):
-            marked = await backlog.set_danger(
-                self._connection, ownership.worker, ownership.owned, deliveries, Danger.MARKED
-            )
-        self._unsure -= keys
+            for delivery, danger in marks:
+                if danger is Danger.MARKED:
+                    await suspects.isolate(self._connection, self._ownership.worker, delivery)
+            for danger in (Danger.SUSPECT, Danger.MARKED):
+                written |= await self._write([delivery for delivery, wanted in marks if wanted is danger], danger)
         answers: list[bool | Exception] = []
-        for delivery in deliveries:
-            is_marked = (delivery.webhook_id, delivery.event_id) in marked
-            if is_marked and delivery.shard in ownership.owned:
-                self._marked[delivery.key] = delivery
-            answers.append(is_marked)
+        for delivery, danger in marks:
+            self._unsure.pop(delivery.key, None)
+            is_written = (delivery.webhook_id, delivery.event_id) in written
+            if is_written and delivery.shard in self._ownership.owned:
+                self._written[delivery.key] = delivery, danger
+            answers.append(is_written)
         return answers
 
+    async def _write(self, deliveries: Sequence[PendingDelivery], danger: Danger) -> set[tuple[int, UUID]]:
+        if not deliveries:
+            return set()
+        ownership = self._ownership
+        return await backlog.set_danger(self._connection, ownership.worker, ownership.owned, deliveries, danger)
 
-def _one(_: PendingDelivery) -> int:
+
+def _one(_: _Mark) -> int:
     return 1

@@ -14,9 +14,10 @@ from ..domain.egress import BlockReason, EgressPolicy, why_url_blocked
 from ..domain.headers import Envelope, request_headers
 from ..domain.model import AttemptResult, DeliveryStatus, FailureReason, Outcome, PendingDelivery, Trigger, Webhook
 from ..domain.retry import RetryPolicy, Settlement, again, decide
-from ..domain.sealing import Sealer, UnsealError
+from ..domain.sealing import KeyMissing, Sealer, UnsealError
 from ..store.clock import DatabaseClock
 from ..store.settlement import Settled
+from .keys import SecretKeyMissing
 from .sender import Request, Sender
 
 _ONCE: Final = RetryPolicy(delays_seconds=())  # of what somebody asked for by hand
@@ -78,11 +79,15 @@ class Deliverer:
         now = self._clock.now()
         try:
             secrets = self._secrets_of(webhook, now)
+        except KeyMissing as error:  # no attempt: nothing is known of the receiver, and another process may have it
+            raise SecretKeyMissing(str(error)) from None
         except UnsealError:
             return self._not_sent(Outcome.INTERNAL_ERROR, FailureReason.SECRET_UNREADABLE)
         envelope = Envelope(delivery.event_id, delivery.webhook_id, delivery.event_type, delivery.attempt + 1)
         headers = request_headers(envelope, webhook.headers, secrets, int(now.timestamp()), delivery.body)
-        return await self._sender.send(Request(webhook.url, headers, delivery.body, self._timeout_of(webhook), now))
+        timeout_seconds = self._timeout_of(webhook)
+        request = Request(webhook.url, headers, delivery.body, timeout_seconds, now, webhook.webhook_id)
+        return await self._sender.send(request)
 
     def _secrets_of(self, webhook: Webhook, now: datetime) -> list[str]:
         """The secrets that sign, the newest first. Raises UnsealError."""

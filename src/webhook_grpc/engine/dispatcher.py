@@ -26,6 +26,7 @@ from .delivery import Deliverer, cancelled, expired
 from .faults import SenderFault
 from .finder import Finder
 from .flows import Flows
+from .keys import SecretKeyMissing
 from .lane import ENDED, Lane
 from .lanes import Lanes
 from .ownership import Ownership
@@ -190,7 +191,7 @@ class Dispatcher:
             self.start_soon()
 
     async def _settlement(self, lane: Lane, delivery: PendingDelivery) -> Settled | None:
-        """What becomes of a delivery; None if it could not be marked, and is not sent."""
+        """What becomes of a delivery; None if it could not be marked, or looked up, and is not sent."""
         webhook, flow = lane.webhook, lane.flow
         assert webhook is not None  # a lane without them is never ready
         assert flow is not None
@@ -198,7 +199,10 @@ class Dispatcher:
             return cancelled(delivery)
         if not delivery.body:
             return expired(delivery)
-        if self._careful.was_interrupted(delivery):
+        has_killed = await self._careful.has_killed(delivery)
+        if has_killed is None:
+            return None
+        if has_killed:
             log.error("a process died during this attempt", delivery_id=_delivery_id(delivery))
             return self._deliverer.interrupted(delivery, webhook)
         if self._careful.applies(delivery):
@@ -257,7 +261,8 @@ class Dispatcher:
             lane.flow.pause(seconds, now)
         else:
             self._paused_until = now + seconds
-        self._sending.fail(Cause(str(fault)))
+        if not isinstance(fault, SecretKeyMissing):  # which keeps this webhook waiting, and is said where it is found
+            self._sending.fail(Cause(str(fault)))
 
     def end(self, settled: Settled) -> bool:
         """Settles what a delivery ended with without an attempt. False: it is held, and ends in its own time.

@@ -25,6 +25,7 @@ from .dispatcher import Dispatcher, DispatchLimits
 from .finder import Finder
 from .flows import Flows
 from .janitor import LEADER_SHARD, Janitor
+from .keys import KeyWatch
 from .lanes import LaneLimits, Lanes
 from .overdue import Overdue
 from .ownership import Ownership
@@ -52,8 +53,9 @@ class Engine:
         self._settings = settings
         self._database = database
         self._hints = hints
-        self.ownership = Ownership(options, clock, settings.lease_seconds)
+        self.ownership = Ownership(options, clock, settings.lease_seconds, sealer.key_ids)
         self.ownership.on_counted = hints.process_counted
+        self._careful = CarefulMode(options, self.ownership)
         self.lanes = Lanes(
             LaneLimits(
                 settings.lane_prefetch_max,
@@ -61,7 +63,8 @@ class Engine:
                 settings.prefetch_bytes_max // _LANES_PER_MEMORY,
                 settings.customer_in_flight_max,
                 settings.host_in_flight_max,
-            )
+            ),
+            self._careful.is_suspect,
         )
         self._settler = Settler(
             options,
@@ -72,8 +75,7 @@ class Engine:
             on_dropped=self._dropped,
         )
         self.webhooks = WebhookCache(options, self._webhook_changed)
-        self.flows = Flows(options, settings.flow_policy, self.ownership)
-        self._careful = CarefulMode(options, self.ownership)
+        self.flows = Flows(options, settings.flow_policy, self.ownership, KeyWatch(sealer, clock))
         self.finder = Finder(
             options, settings.poll_seconds, clock, self.lanes, self.ownership, self.webhooks, self.flows
         )

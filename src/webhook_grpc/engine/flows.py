@@ -19,6 +19,7 @@ from ..domain.progress import Service
 from ..store import health as store
 from ..store.db import DatabaseOptions, LoopConnection
 from ..store.failures import watched
+from .keys import KeyWatch
 from .lane import ENDED
 from .ownership import Ownership
 
@@ -34,12 +35,13 @@ _FAILING_SECONDS_MIN: Final = 60.0  # what fails for less is not worth a row
 class Flows:
     """A webhook's flow lives as long as there is something to remember, while its shard is ours."""
 
-    def __init__(self, options: DatabaseOptions, policy: FlowPolicy, ownership: Ownership) -> None:
+    def __init__(self, options: DatabaseOptions, policy: FlowPolicy, ownership: Ownership, keys: KeyWatch) -> None:
         self._connection = LoopConnection(options, "health")
         self._saving = options.progress.work("save health of webhooks", Service.DELIVERY)
         self._sweeping = options.progress.work("sweep health of webhooks")
         self._policy = policy
         self._ownership = ownership
+        self._keys = keys
         self._flows: dict[int, Flow] = {}
         self._owned_since: dict[int, float] = {}
         self._ended: set[int] = set()
@@ -87,6 +89,7 @@ class Flows:
         if flow is None:
             return
         flow.configure(webhook.max_in_flight, webhook.rate_limit_per_second)
+        flow.lock(self._keys.wait_seconds(webhook), time.monotonic())
         if webhook.status in ENDED:
             self._ended.add(webhook.webhook_id)
             if webhook.status is WebhookStatus.DELETED and flow.is_ill(time.monotonic()):
@@ -168,6 +171,7 @@ class Flows:
 
     def _forget(self, webhook_id: int) -> None:
         self._flows.pop(webhook_id, None)
+        self._keys.forget(webhook_id)
         self._dirty.pop(webhook_id, None)
         self._ended.discard(webhook_id)
         self._has_row.discard(webhook_id)

@@ -14,12 +14,28 @@ from typing import Final
 from uuid import UUID
 
 from ..domain.health import Flow
-from ..domain.model import PendingDelivery, Webhook, WebhookStatus
+from ..domain.model import PendingDelivery, Trigger, Webhook, WebhookStatus
 
 ENDED: Final = frozenset({WebhookStatus.DELETED, WebhookStatus.DISABLED})
 _UNBOUNDED: Final = 1_000_000
 _SLOTS_PER_REPLAY: Final = 4
 _LIVE_PER_REPLAY: Final = 3
+
+
+@dataclass(slots=True)
+class Isolation:
+    """The right to send a suspect, which one delivery of this process has at a time, until it is settled.
+
+    So the mark that is found after a death says of which delivery it was, and no other is taken for the guilty one.
+    """
+
+    held_by: PendingDelivery | None = None
+    waiting: deque[Lane] = field(default_factory=deque["Lane"])  # lanes with suspects, each once
+
+    def give_back(self, delivery: PendingDelivery) -> None:
+        """The delivery is settled, or was let go."""
+        if self.held_by is delivery:
+            self.held_by = None
 
 
 @dataclass(slots=True)
@@ -30,6 +46,7 @@ class Lane:
     customer_id: int
     shard: int
     looked_at: float  # when the table was last read for it, in monotonic seconds
+    isolation: Isolation = field(default_factory=Isolation, repr=False)  # that of the process
     webhook: Webhook | None = None  # both unset until they are loaded
     flow: Flow | None = None
     host: str = ""
@@ -37,10 +54,13 @@ class Lane:
     backlog: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
     fresh: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
     replays: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
+    suspects: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])  # each is sent alone
     held: dict[UUID, PendingDelivery] = field(default_factory=dict[UUID, PendingDelivery])
     held_bytes: int = 0
     fresh_count: int = 0  # of those held
     replay_count: int = 0  # of those held
+    suspects_held: set[UUID] = field(default_factory=set[UUID])  # apart from replays
+    awaits_isolation: bool = False  # it stands among those that wait
     in_flight: int = 0
     started_count: int = 0
     replays_in_flight: int = 0
@@ -58,9 +78,23 @@ class Lane:
     @property
     def queue(self) -> deque[PendingDelivery]:
         """The queue whose turn it is; an empty one if nothing may be started."""
+        if self._may_isolate:
+            return self.suspects
         live = self.fresh if self.fresh and (self._fresh_is_next or not self.backlog) else self.backlog
         replay_is_next = not live or self._live_in_a_row >= _LIVE_PER_REPLAY
         return self.replays if self.replays and replay_is_next and self._replay_has_slot else live
+
+    @property
+    def _may_isolate(self) -> bool:
+        """Whether its first suspect may be sent now. Before the others: it is among what has waited longest."""
+        if not self.suspects or self.isolation.held_by is not None:
+            return False
+        return self.suspects[0].trigger is not Trigger.REPLAY or self._replay_has_slot
+
+    @property
+    def has_queued(self) -> bool:
+        """Whether anything is queued, whether or not it may be started."""
+        return bool(self.fresh or self.backlog or self.replays or self.suspects)
 
     @property
     def _replay_has_slot(self) -> bool:
@@ -70,7 +104,9 @@ class Lane:
     def take(self) -> PendingDelivery:
         """The next delivery. Half of the turns are those of what was just published; one in four may be a replay's."""
         queue = self.queue
-        if queue is self.replays:
+        if queue is self.suspects:
+            self.isolation.held_by = queue[0]
+        elif queue is self.replays:
             self._live_in_a_row = 0
         else:
             self._live_in_a_row += 1
@@ -79,7 +115,7 @@ class Lane:
 
     def withdraw(self, delivery: PendingDelivery) -> bool:
         """Takes a delivery out of its queue. False: it is in none, because it was started."""
-        for queue in (self.fresh, self.backlog, self.replays):
+        for queue in (self.fresh, self.backlog, self.replays, self.suspects):
             if delivery in queue:
                 queue.remove(delivery)
                 return True

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -19,11 +19,12 @@ from uuid import UUID
 from ..domain.egress import host_of
 from ..domain.health import Flow
 from ..domain.ids import shard_of
-from ..domain.model import PendingDelivery, Trigger, Webhook, WebhookStatus
-from .lane import Lane
+from ..domain.model import Danger, PendingDelivery, Trigger, Webhook, WebhookStatus
+from .lane import Isolation, Lane
 
 _BYTES_PER_TURN: Final = 16_384
 _REPLAYS_HELD_MAX: Final = 20
+_SUSPECTS_WOKEN_MAX: Final = 8  # lanes that are looked at, each time that the right to send a suspect is free
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,10 @@ class _Host:
 class Lanes:
     """All lanes of this process. `now` is in monotonic seconds."""
 
-    def __init__(self, limits: LaneLimits) -> None:
+    def __init__(self, limits: LaneLimits, is_suspect: Callable[[PendingDelivery], bool] | None = None) -> None:
         self._limits = limits
+        self._is_suspect = is_suspect or _is_dangerous
+        self._isolation = Isolation()
         self._lanes: dict[int, Lane] = {}
         self._customers: dict[int, _Customer] = {}
         self._turns: deque[_Customer] = deque()
@@ -126,9 +129,12 @@ class Lanes:
         return lane.replays_behind and self.replay_room(lane, now) > 0 and self.is_low_on_replays(lane, now)
 
     def startable(self, now: float) -> Iterator[Lane]:
-        """The lanes of which a delivery may be started now: as far as webhook, host and customer are concerned."""
+        """The lanes of which a delivery may be started now: as far as webhook, host and customer are concerned.
+
+        Suspects, which are sent one at a time in the whole process, are passed over.
+        """
         for lane in self._lanes.values():
-            if (lane.fresh or lane.backlog or lane.replays) and self._may_start(lane, now):
+            if lane.has_queued and lane.queue is not lane.suspects and self._may_start(lane, now):
                 customer = self._customers.get(lane.customer_id)
                 if customer is None or customer.in_flight < self._limits.customer_in_flight_max:
                     yield lane
@@ -139,7 +145,7 @@ class Lanes:
         """The lane of a webhook, new if needed."""
         lane = self._lanes.get(webhook_id)
         if lane is None:
-            lane = self._lanes[webhook_id] = Lane(webhook_id, customer_id, shard, now)
+            lane = self._lanes[webhook_id] = Lane(webhook_id, customer_id, shard, now, self._isolation)
         return lane
 
     def set_alarm(self, webhook_id: int, at: float) -> None:
@@ -171,9 +177,11 @@ class Lanes:
         lane.held[delivery.event_id] = delivery
         lane.held_bytes += len(delivery.body)
         self._held_bytes += len(delivery.body)
-        if is_replay:
+        lane.replay_count += is_replay
+        if self._is_suspect(delivery):
+            self._await_isolation(lane, delivery)
+        elif is_replay:
             lane.replays.append(delivery)
-            lane.replay_count += 1
         elif delivery.is_fresh:
             lane.fresh.append(delivery)
             lane.fresh_count += 1
@@ -184,6 +192,15 @@ class Lanes:
             lane.reached = delivery.due_at
         self._make_ready(lane, now)
         return True
+
+    def _await_isolation(self, lane: Lane, delivery: PendingDelivery) -> None:
+        """Suspects stand in a queue of their own, and take no room: what comes behind them need not wait for them."""
+        lane.suspects.append(delivery)
+        if delivery.trigger is not Trigger.REPLAY:
+            lane.suspects_held.add(delivery.event_id)
+        if not lane.awaits_isolation:
+            lane.awaits_isolation = True
+            self._isolation.waiting.append(lane)
 
     def reserve(self, lane: Lane, delivery: PendingDelivery) -> bool:
         """Takes in a delivery that is not to be sent, only settled: it takes no turn, and nobody sends it meanwhile.
@@ -204,6 +221,7 @@ class Lanes:
 
     def next(self, now: float) -> tuple[Lane, PendingDelivery] | None:
         """The next delivery to send, now in flight, or None while there is nothing that may be sent."""
+        self._wake_suspects(now)
         while self._turns or self._wake_owed(now):
             customer = self._turns.popleft()
             customer.in_turn = False
@@ -232,7 +250,7 @@ class Lanes:
         self.in_flight -= 1
         customer = self._customers[lane.customer_id]
         customer.in_flight -= 1
-        if lane.queue and not lane.useful(now):  # what can't be sent for some time makes room for others
+        if lane.has_queued and not lane.useful(now):  # what can't be sent for some time makes room for others
             self._empty(lane)
         host = lane.hosts.pop(delivery.event_id)
         self._hosts[host].in_flight -= 1
@@ -244,6 +262,7 @@ class Lanes:
     def settled(self, lane: Lane, delivery: PendingDelivery) -> None:
         """A delivery that was sent is settled, or was given up: it is not held any more."""
         self._busy_shards[lane.shard] -= 1
+        self._isolation.give_back(delivery)
         if lane.held.pop(delivery.event_id, None) is not None:
             self._release(lane, delivery)
         self.drop_if_unused(lane)
@@ -409,6 +428,21 @@ class Lanes:
         if not host.in_flight and not host.waiting:
             self._hosts.pop(name, None)
 
+    def _wake_suspects(self, now: float) -> None:
+        """Lets a lane with suspects take part in the turns, if none is being sent. They are looked at in turns too."""
+        waiting = self._isolation.waiting
+        if self._isolation.held_by is not None:
+            return
+        for _ in range(min(len(waiting), _SUSPECTS_WOKEN_MAX)):
+            lane = waiting.popleft()
+            if not lane.suspects:
+                lane.awaits_isolation = False
+                continue
+            waiting.append(lane)
+            self._make_ready(lane, now)
+            if lane.is_ready:
+                return
+
     def _wake_owed(self, now: float) -> bool:
         """When nobody has a turn, no slot stays unused while others wait for it. True if somebody has a turn now."""
         while self._owed and not self._turns:
@@ -417,22 +451,31 @@ class Lanes:
 
     def _empty(self, lane: Lane) -> None:
         """Puts queued deliveries back; their rows never left the table."""
-        lane.replays_behind |= bool(lane.replays)
-        for delivery in (*lane.fresh, *lane.backlog, *lane.replays):
+        lane.replays_behind |= lane.replay_count > 0
+        for delivery in (*lane.fresh, *lane.backlog, *lane.replays, *lane.suspects):
             del lane.held[delivery.event_id]
             self._release(lane, delivery)
         lane.fresh.clear()
         lane.backlog.clear()
         lane.replays.clear()
+        lane.suspects.clear()
         lane.behind = True
         lane.reached = lane.fresh_floor = None
 
     def _release(self, lane: Lane, delivery: PendingDelivery) -> None:
         self._held_bytes -= len(delivery.body)
         lane.held_bytes -= len(delivery.body)
-        lane.fresh_count -= delivery.is_fresh
         lane.replay_count -= delivery.trigger is Trigger.REPLAY
+        if delivery.event_id in lane.suspects_held:
+            lane.suspects_held.remove(delivery.event_id)
+        else:
+            lane.fresh_count -= delivery.is_fresh
+
+
+def _is_dangerous(delivery: PendingDelivery) -> bool:
+    return delivery.danger is not Danger.NONE
 
 
 def _held_count(lane: Lane, *, fresh: bool) -> int:
-    return lane.fresh_count if fresh else len(lane.held) - lane.fresh_count - lane.replay_count
+    others = lane.fresh_count + lane.replay_count + len(lane.suspects_held)
+    return lane.fresh_count if fresh else len(lane.held) - others

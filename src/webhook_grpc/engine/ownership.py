@@ -16,7 +16,7 @@ import contextlib
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID, uuid4
@@ -45,7 +45,9 @@ _BEATS_KEPT: Final = 16  # for which what was taken beyond the share is kept, wh
 class Ownership:
     """The shards of this process."""
 
-    def __init__(self, options: DatabaseOptions, clock: DatabaseClock, lease_seconds: float) -> None:
+    def __init__(
+        self, options: DatabaseOptions, clock: DatabaseClock, lease_seconds: float, secret_key_ids: Sequence[int] = ()
+    ) -> None:
         self._connection = LoopConnection(options, "ownership")
         self._clock = clock
         self._lease_seconds = lease_seconds
@@ -57,6 +59,7 @@ class Ownership:
             patience_seconds=max(options.progress.stalled_seconds, _BEATS_TO_TAKE * lease_seconds / RENEWALS_PER_LEASE),
             is_said_at_once=False,  # between two owners there is none for a moment
         )
+        self._secret_key_ids = secret_key_ids
         self._lock = asyncio.Lock()
         self._registered = False
         self._fence = 0.0
@@ -164,7 +167,7 @@ class Ownership:
             self._registered = False
         self.worker = uuid4()  # a new one for each try: the last may have been entered, and its answer lost
         asked_at = time.monotonic()
-        database_time = await store.register(self._connection, self.worker, self._lease_seconds)
+        database_time = await store.register(self._connection, self.worker, self._lease_seconds, self._secret_key_ids)
         self._clock.observe(database_time, asked_at, time.monotonic())
         self._registered = True
         self._fence = asked_at + _FENCE * self._lease_seconds

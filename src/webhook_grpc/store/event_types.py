@@ -230,15 +230,11 @@ class EventTypes:
     async def _know_since(self, moment: float) -> None:
         """Returns when what is known was looked up at that moment or later. Raises Unavailable."""
         while self._looked_at < moment:
-            if self._look is None:
+            # One that has ended counts as none: waiting for it gives way to nobody, and its callbacks would never run
+            if self._look is None or self._look.done():
                 self._look = asyncio.create_task(self._look_up(), name="event types")
-                self._look.add_done_callback(self._look_ended)
+                self._look.add_done_callback(_take_exception)
             await asyncio.shield(self._look)  # a caller that gives up must not take the answer from the others
-
-    def _look_ended(self, look: asyncio.Task[None]) -> None:
-        self._look = None
-        if not look.cancelled():
-            look.exception()  # its callers have got it, if there are any left
 
     async def _look_up(self) -> None:
         began_at = time.monotonic()
@@ -251,6 +247,12 @@ class EventTypes:
         rows = await self._database.rows(RULES, parameters)
         self._rules = {row[0]: _rules(row, known.get(row[0])) for row in rows}
         self._looked_at = began_at
+
+
+def _take_exception(look: asyncio.Task[None]) -> None:
+    """Marks the exception of a look as seen: its callers have got it, if there are any left."""
+    if not look.cancelled():
+        look.exception()
 
 
 def _rules(row: Row, known: TypeRules | None) -> TypeRules:

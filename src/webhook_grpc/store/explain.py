@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -11,6 +11,7 @@ from ..domain.breaker import BreakerState
 from ..domain.explain import Candidate
 from ..domain.health import ReceiverHealth
 from ..domain.model import Delivery, Event, WebhookStatus
+from ..domain.sealing import key_id_text, sealed_with
 from .db import Database
 from .feed import delivery_from_row
 from .history import with_request_bytes
@@ -33,10 +34,13 @@ WITH live AS (
     WHERE customer_id = %(customer_id)b AND status = 'deleted' AND updated_at >= %(since)b::timestamptz
     ORDER BY id DESC LIMIT %(deleted_max)b::integer
 )
-SELECT now(), w.id, w.name, w.status, w.events, w.rate_limit_per_second, w.created_at,
+SELECT now(), w.id, w.name, w.status, w.events, w.rate_limit_per_second, w.created_at, substr(w.secret, 1, 5),
+    CASE WHEN w.previous_secret_until > now() THEN substr(w.previous_secret, 1, 5) END, k.secret_key_ids,
     h.breaker, h.probe_at, h.failing_since, h.hold_until, h.throttled_until, d.*
 FROM (SELECT * FROM live UNION ALL SELECT * FROM deleted) w
 LEFT JOIN webhook_health h ON h.webhook_id = w.id
+LEFT JOIN shards s ON s.shard = w.shard
+LEFT JOIN workers k ON k.worker_id = s.owner
 LEFT JOIN LATERAL (
     SELECT a.event_id, a.webhook_id, a.customer_id, a.event_type, a.status, a.attempt_count, a.next_due_at,
         a.event_created_at, a.created_at, a.trigger, a.replay_id, a.outcome, a.started_at, a.latency_ms,
@@ -90,8 +94,9 @@ async def read(database: Database, event: Event) -> list[Known]:
 
 
 def _known(row: Sequence[Any], request_bytes: int) -> Known:
-    read_time, webhook_id, name, status, events, rate_limit, created_at, *rest = row
-    candidate = Candidate(webhook_id, name, WebhookStatus(status), events, rate_limit, created_at)
+    read_time, webhook_id, name, status, events, rate_limit, created_at, head, previous_head, key_ids, *rest = row
+    missing_key = _missing_key((head, previous_head), key_ids)
+    candidate = Candidate(webhook_id, name, WebhookStatus(status), events, rate_limit, created_at, missing_key)
     health, delivery = rest[:5], rest[5:-1]
     return Known(
         candidate,
@@ -99,6 +104,13 @@ def _known(row: Sequence[Any], request_bytes: int) -> Known:
         None if delivery[0] is None else with_request_bytes(delivery_from_row(tuple(delivery)), request_bytes),
         read_time,
     )
+
+
+def _missing_key(heads: Sequence[bytes | None], key_ids: Collection[int] | None) -> str | None:
+    """The id of a key that the owner of the webhook's shard lacks. None too if it is of a version that does not say."""
+    used = [sealed_with(bytes(head)) for head in heads if head is not None]
+    missing = [key_id for key_id in used if key_id is not None and key_ids is not None and key_id not in key_ids]
+    return key_id_text(missing[0]) if missing else None
 
 
 def receiver_health(columns: Sequence[Any]) -> ReceiverHealth:

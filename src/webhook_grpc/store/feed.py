@@ -255,13 +255,14 @@ def delivery_from_row(row: Row) -> Delivery:
 
 def attempt_from_row(row: Sequence[Any]) -> Attempt | None:
     """The attempt of a row, or None if it tells of an ending or a beginning without one."""
-    event_id, webhook_id, _, event_type, status, attempt_count, next_due_at, _, _, trigger, _, *rest = row
+    event_id, webhook_id, customer_id, event_type, status, attempt_count, next_due_at, _, _, trigger, _, *rest = row
     outcome, started_at, latency_ms, response_status, response_body, reason, own_headers, response_headers = rest
     if outcome is None:
         return None
     return Attempt(
         event_id=event_id,
         webhook_id=webhook_id,
+        customer_id=customer_id,
         event_type=event_type,
         attempt_number=attempt_count,
         start_time=started_at,

@@ -16,7 +16,7 @@ from uuid import UUID
 import orjson
 
 from ..domain.errors import NotFound
-from ..domain.ids import delivery_id_text, event_id_text, stored_between
+from ..domain.ids import delivery_id_text, event_id_text, event_id_time, stored_between
 from ..domain.model import Attempt, Delivery, Event
 from .db import Database, Row
 from .feed import attempt_from_row, delivery_from_row
@@ -78,7 +78,7 @@ async def get_event(database: Database, customer_id: int | None, event_id: UUID)
     """Raises NotFound, Unavailable."""
     rows = await database.rows(EVENT, {"event_id": event_id, "customer_id": customer_id})
     if not rows:
-        raise NotFound("event", event_id_text(event_id))
+        raise NotFound("event", event_id_text(event_id), event_id_time(event_id))
     return event_from_row(rows[0])
 
 
@@ -103,7 +103,7 @@ async def get_delivery(database: Database, customer_id: int | None, event_id: UU
     parameters = delivery_parameters(customer_id, event_id, webhook_id)
     rows = await database.rows(DELIVERY, parameters) or await database.rows(DELIVERY_OF_LOST_EVENT, parameters)
     if not rows:
-        raise NotFound("delivery", delivery_id_text(event_id, webhook_id))
+        raise NotFound("delivery", delivery_id_text(event_id, webhook_id), event_id_time(event_id))
     *row, request_bytes, _ = rows[0]
     return with_request_bytes(delivery_from_row(tuple(row)), request_bytes)
 

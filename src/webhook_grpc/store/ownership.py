@@ -10,7 +10,7 @@ and says nothing about now: nobody counts on it, and its shards may be taken. Se
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -20,8 +20,8 @@ from .db import LoopConnection
 from .migration_files import program_version
 
 REGISTER: Final = """
-INSERT INTO workers (worker_id, lease_until, lease_seconds, version)
-VALUES (%(worker)s, now() + %(ttl)s * interval '1 second', %(ttl)s, %(version)s)
+INSERT INTO workers (worker_id, lease_until, lease_seconds, version, secret_key_ids)
+VALUES (%(worker)s, now() + %(ttl)s * interval '1 second', %(ttl)s, %(version)s, %(secret_key_ids)b::bigint[])
 RETURNING lease_until
 """
 
@@ -141,9 +141,16 @@ class Free:
     ahead_count: int
 
 
-async def register(connection: LoopConnection, worker: UUID, ttl_seconds: float) -> datetime:
-    """Enters a new worker id and returns the database's time."""
-    parameters = {"worker": worker, "ttl": ttl_seconds, "version": program_version()}
+async def register(
+    connection: LoopConnection, worker: UUID, ttl_seconds: float, secret_key_ids: Sequence[int] = ()
+) -> datetime:
+    """Enters a new worker id, with the keys that its process has, and returns the database's time."""
+    parameters = {
+        "worker": worker,
+        "ttl": ttl_seconds,
+        "version": program_version(),
+        "secret_key_ids": list(secret_key_ids),
+    }
     [(lease_until,)] = await connection.rows(REGISTER, parameters)
     return lease_until - timedelta(seconds=ttl_seconds)
 

@@ -61,6 +61,23 @@ def self_signed() -> ssl.SSLContext:
 
 
 @functools.cache
+def with_private_root() -> ssl.SSLContext:
+    """A certificate for the host, with its authority's own in the chain, as a company's servers send it."""
+    other: Any = trustme.CA()
+    issued = other.issue_cert(HOST)
+    return _context_from_pem(issued.private_key_and_cert_chain_pem.bytes() + other.cert_pem.bytes())
+
+
+@functools.cache
+def wanting_one_of_the_client() -> ssl.SSLContext:
+    """A certificate for the host, by the authority; the client must show one too."""
+    context = _context_of(authority().issue_cert(HOST))
+    authority().configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+@functools.cache
 def huge_chain() -> ssl.SSLContext:
     """The right certificate with a megabyte of others behind it."""
     issued = authority().issue_cert(HOST)

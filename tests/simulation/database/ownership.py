@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from webhook_grpc.store import ownership
+from webhook_grpc.store import ownership, suspects
 
 from .tables import Params, Row, Statement, Tables, Worker, reads, writes
 
@@ -32,6 +32,8 @@ class Ownership:
             ownership.LAST_SEQS: reads(self._last_seqs),
             ownership.RELEASE: writes(self._release),
             ownership.UNREGISTER: writes(self._unregister),
+            suspects.ISOLATE: writes(self._isolate),
+            suspects.DEATHS: reads(self._deaths),
         }
 
     def _is_live(self, owner: UUID | None) -> bool:
@@ -114,6 +116,15 @@ class Ownership:
                 shard.last_seq = max(shard.last_seq, last_seq)
                 self.tables.note("released", number, epoch)
         return []
+
+    def _isolate(self, params: Params, _: datetime) -> list[Row]:
+        if (worker := self.tables.workers.get(params["worker"])) is not None:
+            worker.isolated = params["webhook_id"], params["event_id"]
+        return []
+
+    def _deaths(self, params: Params, now: datetime) -> list[Row]:
+        named = params["webhook_id"], params["event_id"]
+        return [(sum(w.isolated == named and w.lease_until < now for w in self.tables.workers.values()),)]
 
     def _unregister(self, params: Params, _: datetime) -> list[Row]:
         self.tables.workers.pop(params["worker"], None)

@@ -50,6 +50,7 @@ class Worker:
     lease_until: datetime
     lease_seconds: float
     retiring: bool = False
+    isolated: tuple[int, UUID] | None = None
 
     def is_valid(self, now: datetime) -> bool:
         """Whether its lease runs, and does not end later than it can."""

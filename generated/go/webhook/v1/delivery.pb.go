@@ -256,7 +256,7 @@ type DeliveryAttempt struct {
 	// Of the answer: content-type, date, retry-after, server, x-request-id, as far as there were any; names in
 	// lower case, values of at most 256 characters.
 	ResponseHeaders map[string]string `protobuf:"bytes,11,rep,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// response_body as text: bytes that are not UTF-8, and control characters, are shown as `\xNN`. Left out by
+	// response_body as text: bytes that are not UTF-8, and control characters, are shown in hexadecimal. Left out by
 	// WatchDeliveries.
 	ResponseText string `protobuf:"bytes,12,opt,name=response_text,json=responseText,proto3" json:"response_text,omitempty"`
 	// The delivery that it was made for.
@@ -271,8 +271,10 @@ type DeliveryAttempt struct {
 	DeliveryStatus DeliveryStatus `protobuf:"varint,17,opt,name=delivery_status,json=deliveryStatus,proto3,enum=webhook.v1.DeliveryStatus" json:"delivery_status,omitempty"`
 	// When the next attempt was due after it. Set only if delivery_status is PENDING.
 	NextAttemptTime *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=next_attempt_time,json=nextAttemptTime,proto3" json:"next_attempt_time,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The customer of the delivery.
+	CustomerId    int64 `protobuf:"varint,19,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeliveryAttempt) Reset() {
@@ -429,6 +431,13 @@ func (x *DeliveryAttempt) GetNextAttemptTime() *timestamppb.Timestamp {
 		return x.NextAttemptTime
 	}
 	return nil
+}
+
+func (x *DeliveryAttempt) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
 }
 
 // One event on its way to one webhook.
@@ -591,7 +600,7 @@ var File_webhook_v1_delivery_proto protoreflect.FileDescriptor
 const file_webhook_v1_delivery_proto_rawDesc = "" +
 	"\n" +
 	"\x19webhook/v1/delivery.proto\x12\n" +
-	"webhook.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\b\n" +
+	"webhook.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb7\b\n" +
 	"\x0fDeliveryAttempt\x12%\n" +
 	"\x0eattempt_number\x18\x01 \x01(\x05R\rattemptNumber\x129\n" +
 	"\n" +
@@ -615,7 +624,9 @@ const file_webhook_v1_delivery_proto_rawDesc = "" +
 	"\n" +
 	"event_type\x18\x10 \x01(\tR\teventType\x12C\n" +
 	"\x0fdelivery_status\x18\x11 \x01(\x0e2\x1a.webhook.v1.DeliveryStatusR\x0edeliveryStatus\x12F\n" +
-	"\x11next_attempt_time\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\x1aA\n" +
+	"\x11next_attempt_time\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\x12\x1f\n" +
+	"\vcustomer_id\x18\x13 \x01(\x03R\n" +
+	"customerId\x1aA\n" +
 	"\x13RequestHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aB\n" +

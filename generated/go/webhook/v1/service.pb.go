@@ -177,6 +177,9 @@ const (
 	DeliveryStanding_DELIVERY_STANDING_WAITING_FOR_SLOT DeliveryStanding = 7
 	// Its webhook is deleted or disabled; it is about to be cancelled.
 	DeliveryStanding_DELIVERY_STANDING_ENDING DeliveryStanding = 8
+	// The process that delivers to the webhook lacks the key that the webhook's secret is sealed with, as during a change of
+	// keys. No attempt is counted; it goes on when the operator has added the key.
+	DeliveryStanding_DELIVERY_STANDING_WAITING_FOR_KEY DeliveryStanding = 9
 )
 
 // Enum value maps for DeliveryStanding.
@@ -191,6 +194,7 @@ var (
 		6: "DELIVERY_STANDING_RATE_LIMITED",
 		7: "DELIVERY_STANDING_WAITING_FOR_SLOT",
 		8: "DELIVERY_STANDING_ENDING",
+		9: "DELIVERY_STANDING_WAITING_FOR_KEY",
 	}
 	DeliveryStanding_value = map[string]int32{
 		"DELIVERY_STANDING_UNSPECIFIED":      0,
@@ -202,6 +206,7 @@ var (
 		"DELIVERY_STANDING_RATE_LIMITED":     6,
 		"DELIVERY_STANDING_WAITING_FOR_SLOT": 7,
 		"DELIVERY_STANDING_ENDING":           8,
+		"DELIVERY_STANDING_WAITING_FOR_KEY":  9,
 	}
 )
 
@@ -2716,7 +2721,12 @@ type ListEventsRequest struct {
 	// Only events that were stored at or after this time.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// Only events that were stored before this time.
-	EndTime       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// Only the event that was published with this request_id, as long as that is remembered. Needs customer_id, unless the
+	// token is for one customer.
+	RequestId string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Only events that have all of these attributes with these values.
+	Attributes    map[string]string `protobuf:"bytes,8,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2789,6 +2799,20 @@ func (x *ListEventsRequest) GetStartTime() *timestamppb.Timestamp {
 func (x *ListEventsRequest) GetEndTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.EndTime
+	}
+	return nil
+}
+
+func (x *ListEventsRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetAttributes() map[string]string {
+	if x != nil {
+		return x.Attributes
 	}
 	return nil
 }
@@ -3807,7 +3831,7 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\n" +
 	"event_type\x18\x01 \x01(\v2\x15.webhook.v1.EventTypeB\x04\xe2A\x01\x02R\teventType\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
-	"updateMask\"\x83\x02\n" +
+	"updateMask\"\xb0\x03\n" +
 	"\x11ListEventsRequest\x12\x1f\n" +
 	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
 	"customerId\x12\x1b\n" +
@@ -3818,7 +3842,15 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"eventTypes\x129\n" +
 	"\n" +
 	"start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
-	"\bend_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"g\n" +
+	"\bend_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\a \x01(\tR\trequestId\x12M\n" +
+	"\n" +
+	"attributes\x18\b \x03(\v2-.webhook.v1.ListEventsRequest.AttributesEntryR\n" +
+	"attributes\x1a=\n" +
+	"\x0fAttributesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"g\n" +
 	"\x12ListEventsResponse\x12)\n" +
 	"\x06events\x18\x01 \x03(\v2\x11.webhook.v1.EventR\x06events\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"W\n" +
@@ -3892,7 +3924,7 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\x1bMATCH_VERDICT_CREATED_LATER\x10\x03\x12\x1a\n" +
 	"\x16MATCH_VERDICT_DISABLED\x10\x04\x12\x1f\n" +
 	"\x1bMATCH_VERDICT_CHANGED_LATER\x10\x05\x12!\n" +
-	"\x1dMATCH_VERDICT_TEST_OF_ANOTHER\x10\x06*\xbb\x02\n" +
+	"\x1dMATCH_VERDICT_TEST_OF_ANOTHER\x10\x06*\xe2\x02\n" +
 	"\x10DeliveryStanding\x12!\n" +
 	"\x1dDELIVERY_STANDING_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17DELIVERY_STANDING_ENDED\x10\x01\x12\x1f\n" +
@@ -3902,7 +3934,8 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\x16DELIVERY_STANDING_HELD\x10\x05\x12\"\n" +
 	"\x1eDELIVERY_STANDING_RATE_LIMITED\x10\x06\x12&\n" +
 	"\"DELIVERY_STANDING_WAITING_FOR_SLOT\x10\a\x12\x1c\n" +
-	"\x18DELIVERY_STANDING_ENDING\x10\b2\xc5\x1b\n" +
+	"\x18DELIVERY_STANDING_ENDING\x10\b\x12%\n" +
+	"!DELIVERY_STANDING_WAITING_FOR_KEY\x10\t2\xc5\x1b\n" +
 	"\x0eWebhookService\x12e\n" +
 	"\rCreateWebhook\x12 .webhook.v1.CreateWebhookRequest\x1a\x13.webhook.v1.Webhook\"\x1d\x82\xd3\xe4\x93\x02\x17:\awebhook\"\f/v1/webhooks\x12c\n" +
 	"\n" +
@@ -3954,7 +3987,7 @@ func file_webhook_v1_service_proto_rawDescGZIP() []byte {
 }
 
 var file_webhook_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_webhook_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_webhook_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_webhook_v1_service_proto_goTypes = []any{
 	(BreakerState)(0),                    // 0: webhook.v1.BreakerState
 	(MatchVerdict)(0),                    // 1: webhook.v1.MatchVerdict
@@ -4008,148 +4041,150 @@ var file_webhook_v1_service_proto_goTypes = []any{
 	(*CancelReplayRequest)(nil),          // 49: webhook.v1.CancelReplayRequest
 	(*DeleteCustomerDataRequest)(nil),    // 50: webhook.v1.DeleteCustomerDataRequest
 	(*DeleteCustomerDataResponse)(nil),   // 51: webhook.v1.DeleteCustomerDataResponse
-	(*Webhook)(nil),                      // 52: webhook.v1.Webhook
-	(WebhookStatus)(0),                   // 53: webhook.v1.WebhookStatus
-	(*fieldmaskpb.FieldMask)(nil),        // 54: google.protobuf.FieldMask
-	(*Event)(nil),                        // 55: webhook.v1.Event
-	(*timestamppb.Timestamp)(nil),        // 56: google.protobuf.Timestamp
-	(DeliveryStatus)(0),                  // 57: webhook.v1.DeliveryStatus
-	(*Delivery)(nil),                     // 58: webhook.v1.Delivery
-	(AttemptOutcome)(0),                  // 59: webhook.v1.AttemptOutcome
-	(*DeliveryAttempt)(nil),              // 60: webhook.v1.DeliveryAttempt
-	(*durationpb.Duration)(nil),          // 61: google.protobuf.Duration
-	(*EventType)(nil),                    // 62: webhook.v1.EventType
-	(*Replay)(nil),                       // 63: webhook.v1.Replay
-	(ReplayStatus)(0),                    // 64: webhook.v1.ReplayStatus
-	(*emptypb.Empty)(nil),                // 65: google.protobuf.Empty
+	nil,                                  // 52: webhook.v1.ListEventsRequest.AttributesEntry
+	(*Webhook)(nil),                      // 53: webhook.v1.Webhook
+	(WebhookStatus)(0),                   // 54: webhook.v1.WebhookStatus
+	(*fieldmaskpb.FieldMask)(nil),        // 55: google.protobuf.FieldMask
+	(*Event)(nil),                        // 56: webhook.v1.Event
+	(*timestamppb.Timestamp)(nil),        // 57: google.protobuf.Timestamp
+	(DeliveryStatus)(0),                  // 58: webhook.v1.DeliveryStatus
+	(*Delivery)(nil),                     // 59: webhook.v1.Delivery
+	(AttemptOutcome)(0),                  // 60: webhook.v1.AttemptOutcome
+	(*DeliveryAttempt)(nil),              // 61: webhook.v1.DeliveryAttempt
+	(*durationpb.Duration)(nil),          // 62: google.protobuf.Duration
+	(*EventType)(nil),                    // 63: webhook.v1.EventType
+	(*Replay)(nil),                       // 64: webhook.v1.Replay
+	(ReplayStatus)(0),                    // 65: webhook.v1.ReplayStatus
+	(*emptypb.Empty)(nil),                // 66: google.protobuf.Empty
 }
 var file_webhook_v1_service_proto_depIdxs = []int32{
-	52, // 0: webhook.v1.CreateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
-	53, // 1: webhook.v1.ListWebhooksRequest.statuses:type_name -> webhook.v1.WebhookStatus
-	52, // 2: webhook.v1.ListWebhooksResponse.webhooks:type_name -> webhook.v1.Webhook
-	52, // 3: webhook.v1.UpdateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
-	54, // 4: webhook.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
-	55, // 5: webhook.v1.PublishEventRequest.event:type_name -> webhook.v1.Event
-	56, // 6: webhook.v1.PublishEventResponse.create_time:type_name -> google.protobuf.Timestamp
+	53, // 0: webhook.v1.CreateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
+	54, // 1: webhook.v1.ListWebhooksRequest.statuses:type_name -> webhook.v1.WebhookStatus
+	53, // 2: webhook.v1.ListWebhooksResponse.webhooks:type_name -> webhook.v1.Webhook
+	53, // 3: webhook.v1.UpdateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
+	55, // 4: webhook.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
+	56, // 5: webhook.v1.PublishEventRequest.event:type_name -> webhook.v1.Event
+	57, // 6: webhook.v1.PublishEventResponse.create_time:type_name -> google.protobuf.Timestamp
 	11, // 7: webhook.v1.BatchPublishEventsRequest.requests:type_name -> webhook.v1.PublishEventRequest
 	15, // 8: webhook.v1.BatchPublishEventsResponse.results:type_name -> webhook.v1.BatchPublishResult
 	12, // 9: webhook.v1.BatchPublishResult.published:type_name -> webhook.v1.PublishEventResponse
 	16, // 10: webhook.v1.BatchPublishResult.error:type_name -> webhook.v1.BatchPublishError
 	17, // 11: webhook.v1.BatchPublishError.field_violations:type_name -> webhook.v1.FieldViolation
-	57, // 12: webhook.v1.ListDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	56, // 13: webhook.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	56, // 14: webhook.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
-	58, // 15: webhook.v1.ListDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
-	57, // 16: webhook.v1.ListDeliveryAttemptsRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	59, // 17: webhook.v1.ListDeliveryAttemptsRequest.outcomes:type_name -> webhook.v1.AttemptOutcome
-	56, // 18: webhook.v1.ListDeliveryAttemptsRequest.start_time:type_name -> google.protobuf.Timestamp
-	56, // 19: webhook.v1.ListDeliveryAttemptsRequest.end_time:type_name -> google.protobuf.Timestamp
-	60, // 20: webhook.v1.ListDeliveryAttemptsResponse.attempts:type_name -> webhook.v1.DeliveryAttempt
-	57, // 21: webhook.v1.WatchDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	56, // 22: webhook.v1.WatchDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	61, // 23: webhook.v1.WatchDeliveriesRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	58, // 24: webhook.v1.WatchDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
-	56, // 25: webhook.v1.WatchDeliveriesResponse.server_time:type_name -> google.protobuf.Timestamp
-	61, // 26: webhook.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
-	58, // 27: webhook.v1.TestWebhookResponse.delivery:type_name -> webhook.v1.Delivery
-	56, // 28: webhook.v1.GetWebhookStatsRequest.start_time:type_name -> google.protobuf.Timestamp
-	56, // 29: webhook.v1.GetWebhookStatsRequest.end_time:type_name -> google.protobuf.Timestamp
-	59, // 30: webhook.v1.OutcomeCount.outcome:type_name -> webhook.v1.AttemptOutcome
-	57, // 31: webhook.v1.EndingCount.status:type_name -> webhook.v1.DeliveryStatus
-	56, // 32: webhook.v1.GetWebhookStatsResponse.start_time:type_name -> google.protobuf.Timestamp
-	56, // 33: webhook.v1.GetWebhookStatsResponse.end_time:type_name -> google.protobuf.Timestamp
+	58, // 12: webhook.v1.ListDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	57, // 13: webhook.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	57, // 14: webhook.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
+	59, // 15: webhook.v1.ListDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
+	58, // 16: webhook.v1.ListDeliveryAttemptsRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	60, // 17: webhook.v1.ListDeliveryAttemptsRequest.outcomes:type_name -> webhook.v1.AttemptOutcome
+	57, // 18: webhook.v1.ListDeliveryAttemptsRequest.start_time:type_name -> google.protobuf.Timestamp
+	57, // 19: webhook.v1.ListDeliveryAttemptsRequest.end_time:type_name -> google.protobuf.Timestamp
+	61, // 20: webhook.v1.ListDeliveryAttemptsResponse.attempts:type_name -> webhook.v1.DeliveryAttempt
+	58, // 21: webhook.v1.WatchDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	57, // 22: webhook.v1.WatchDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	62, // 23: webhook.v1.WatchDeliveriesRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	59, // 24: webhook.v1.WatchDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
+	57, // 25: webhook.v1.WatchDeliveriesResponse.server_time:type_name -> google.protobuf.Timestamp
+	62, // 26: webhook.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
+	59, // 27: webhook.v1.TestWebhookResponse.delivery:type_name -> webhook.v1.Delivery
+	57, // 28: webhook.v1.GetWebhookStatsRequest.start_time:type_name -> google.protobuf.Timestamp
+	57, // 29: webhook.v1.GetWebhookStatsRequest.end_time:type_name -> google.protobuf.Timestamp
+	60, // 30: webhook.v1.OutcomeCount.outcome:type_name -> webhook.v1.AttemptOutcome
+	58, // 31: webhook.v1.EndingCount.status:type_name -> webhook.v1.DeliveryStatus
+	57, // 32: webhook.v1.GetWebhookStatsResponse.start_time:type_name -> google.protobuf.Timestamp
+	57, // 33: webhook.v1.GetWebhookStatsResponse.end_time:type_name -> google.protobuf.Timestamp
 	30, // 34: webhook.v1.GetWebhookStatsResponse.outcomes:type_name -> webhook.v1.OutcomeCount
 	31, // 35: webhook.v1.GetWebhookStatsResponse.endings:type_name -> webhook.v1.EndingCount
-	61, // 36: webhook.v1.GetWebhookStatsResponse.latency_p50:type_name -> google.protobuf.Duration
-	61, // 37: webhook.v1.GetWebhookStatsResponse.latency_p95:type_name -> google.protobuf.Duration
-	61, // 38: webhook.v1.GetWebhookStatsResponse.latency_p99:type_name -> google.protobuf.Duration
-	61, // 39: webhook.v1.GetWebhookStatsResponse.oldest_due_age:type_name -> google.protobuf.Duration
+	62, // 36: webhook.v1.GetWebhookStatsResponse.latency_p50:type_name -> google.protobuf.Duration
+	62, // 37: webhook.v1.GetWebhookStatsResponse.latency_p95:type_name -> google.protobuf.Duration
+	62, // 38: webhook.v1.GetWebhookStatsResponse.latency_p99:type_name -> google.protobuf.Duration
+	62, // 39: webhook.v1.GetWebhookStatsResponse.oldest_due_age:type_name -> google.protobuf.Duration
 	0,  // 40: webhook.v1.GetWebhookStatsResponse.breaker_state:type_name -> webhook.v1.BreakerState
-	56, // 41: webhook.v1.GetWebhookStatsResponse.breaker_probe_time:type_name -> google.protobuf.Timestamp
-	56, // 42: webhook.v1.GetWebhookStatsResponse.hold_until_time:type_name -> google.protobuf.Timestamp
-	56, // 43: webhook.v1.GetWebhookStatsResponse.failing_since_time:type_name -> google.protobuf.Timestamp
-	62, // 44: webhook.v1.CreateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
-	62, // 45: webhook.v1.ListEventTypesResponse.event_types:type_name -> webhook.v1.EventType
-	62, // 46: webhook.v1.UpdateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
-	54, // 47: webhook.v1.UpdateEventTypeRequest.update_mask:type_name -> google.protobuf.FieldMask
-	56, // 48: webhook.v1.ListEventsRequest.start_time:type_name -> google.protobuf.Timestamp
-	56, // 49: webhook.v1.ListEventsRequest.end_time:type_name -> google.protobuf.Timestamp
-	55, // 50: webhook.v1.ListEventsResponse.events:type_name -> webhook.v1.Event
-	53, // 51: webhook.v1.WebhookExplanation.status:type_name -> webhook.v1.WebhookStatus
-	1,  // 52: webhook.v1.WebhookExplanation.verdict:type_name -> webhook.v1.MatchVerdict
-	2,  // 53: webhook.v1.WebhookExplanation.standing:type_name -> webhook.v1.DeliveryStanding
-	56, // 54: webhook.v1.WebhookExplanation.until_time:type_name -> google.protobuf.Timestamp
-	58, // 55: webhook.v1.WebhookExplanation.delivery:type_name -> webhook.v1.Delivery
-	55, // 56: webhook.v1.ExplainEventResponse.event:type_name -> webhook.v1.Event
-	41, // 57: webhook.v1.ExplainEventResponse.webhooks:type_name -> webhook.v1.WebhookExplanation
-	63, // 58: webhook.v1.CreateReplayRequest.replay:type_name -> webhook.v1.Replay
-	64, // 59: webhook.v1.ListReplaysRequest.statuses:type_name -> webhook.v1.ReplayStatus
-	63, // 60: webhook.v1.ListReplaysResponse.replays:type_name -> webhook.v1.Replay
-	3,  // 61: webhook.v1.WebhookService.CreateWebhook:input_type -> webhook.v1.CreateWebhookRequest
-	4,  // 62: webhook.v1.WebhookService.GetWebhook:input_type -> webhook.v1.GetWebhookRequest
-	5,  // 63: webhook.v1.WebhookService.ListWebhooks:input_type -> webhook.v1.ListWebhooksRequest
-	7,  // 64: webhook.v1.WebhookService.UpdateWebhook:input_type -> webhook.v1.UpdateWebhookRequest
-	8,  // 65: webhook.v1.WebhookService.DeleteWebhook:input_type -> webhook.v1.DeleteWebhookRequest
-	9,  // 66: webhook.v1.WebhookService.PauseWebhook:input_type -> webhook.v1.PauseWebhookRequest
-	10, // 67: webhook.v1.WebhookService.ResumeWebhook:input_type -> webhook.v1.ResumeWebhookRequest
-	26, // 68: webhook.v1.WebhookService.RotateWebhookSecret:input_type -> webhook.v1.RotateWebhookSecretRequest
-	27, // 69: webhook.v1.WebhookService.TestWebhook:input_type -> webhook.v1.TestWebhookRequest
-	29, // 70: webhook.v1.WebhookService.GetWebhookStats:input_type -> webhook.v1.GetWebhookStatsRequest
-	33, // 71: webhook.v1.WebhookService.CreateEventType:input_type -> webhook.v1.CreateEventTypeRequest
-	34, // 72: webhook.v1.WebhookService.GetEventType:input_type -> webhook.v1.GetEventTypeRequest
-	35, // 73: webhook.v1.WebhookService.ListEventTypes:input_type -> webhook.v1.ListEventTypesRequest
-	37, // 74: webhook.v1.WebhookService.UpdateEventType:input_type -> webhook.v1.UpdateEventTypeRequest
-	11, // 75: webhook.v1.WebhookService.PublishEvent:input_type -> webhook.v1.PublishEventRequest
-	13, // 76: webhook.v1.WebhookService.BatchPublishEvents:input_type -> webhook.v1.BatchPublishEventsRequest
-	18, // 77: webhook.v1.WebhookService.GetEvent:input_type -> webhook.v1.GetEventRequest
-	38, // 78: webhook.v1.WebhookService.ListEvents:input_type -> webhook.v1.ListEventsRequest
-	40, // 79: webhook.v1.WebhookService.ExplainEvent:input_type -> webhook.v1.ExplainEventRequest
-	19, // 80: webhook.v1.WebhookService.GetDelivery:input_type -> webhook.v1.GetDeliveryRequest
-	20, // 81: webhook.v1.WebhookService.ListDeliveries:input_type -> webhook.v1.ListDeliveriesRequest
-	22, // 82: webhook.v1.WebhookService.ListDeliveryAttempts:input_type -> webhook.v1.ListDeliveryAttemptsRequest
-	43, // 83: webhook.v1.WebhookService.RetryDelivery:input_type -> webhook.v1.RetryDeliveryRequest
-	44, // 84: webhook.v1.WebhookService.CancelDelivery:input_type -> webhook.v1.CancelDeliveryRequest
-	24, // 85: webhook.v1.WebhookService.WatchDeliveries:input_type -> webhook.v1.WatchDeliveriesRequest
-	45, // 86: webhook.v1.WebhookService.CreateReplay:input_type -> webhook.v1.CreateReplayRequest
-	46, // 87: webhook.v1.WebhookService.GetReplay:input_type -> webhook.v1.GetReplayRequest
-	47, // 88: webhook.v1.WebhookService.ListReplays:input_type -> webhook.v1.ListReplaysRequest
-	49, // 89: webhook.v1.WebhookService.CancelReplay:input_type -> webhook.v1.CancelReplayRequest
-	50, // 90: webhook.v1.WebhookService.DeleteCustomerData:input_type -> webhook.v1.DeleteCustomerDataRequest
-	52, // 91: webhook.v1.WebhookService.CreateWebhook:output_type -> webhook.v1.Webhook
-	52, // 92: webhook.v1.WebhookService.GetWebhook:output_type -> webhook.v1.Webhook
-	6,  // 93: webhook.v1.WebhookService.ListWebhooks:output_type -> webhook.v1.ListWebhooksResponse
-	52, // 94: webhook.v1.WebhookService.UpdateWebhook:output_type -> webhook.v1.Webhook
-	65, // 95: webhook.v1.WebhookService.DeleteWebhook:output_type -> google.protobuf.Empty
-	52, // 96: webhook.v1.WebhookService.PauseWebhook:output_type -> webhook.v1.Webhook
-	52, // 97: webhook.v1.WebhookService.ResumeWebhook:output_type -> webhook.v1.Webhook
-	52, // 98: webhook.v1.WebhookService.RotateWebhookSecret:output_type -> webhook.v1.Webhook
-	28, // 99: webhook.v1.WebhookService.TestWebhook:output_type -> webhook.v1.TestWebhookResponse
-	32, // 100: webhook.v1.WebhookService.GetWebhookStats:output_type -> webhook.v1.GetWebhookStatsResponse
-	62, // 101: webhook.v1.WebhookService.CreateEventType:output_type -> webhook.v1.EventType
-	62, // 102: webhook.v1.WebhookService.GetEventType:output_type -> webhook.v1.EventType
-	36, // 103: webhook.v1.WebhookService.ListEventTypes:output_type -> webhook.v1.ListEventTypesResponse
-	62, // 104: webhook.v1.WebhookService.UpdateEventType:output_type -> webhook.v1.EventType
-	12, // 105: webhook.v1.WebhookService.PublishEvent:output_type -> webhook.v1.PublishEventResponse
-	14, // 106: webhook.v1.WebhookService.BatchPublishEvents:output_type -> webhook.v1.BatchPublishEventsResponse
-	55, // 107: webhook.v1.WebhookService.GetEvent:output_type -> webhook.v1.Event
-	39, // 108: webhook.v1.WebhookService.ListEvents:output_type -> webhook.v1.ListEventsResponse
-	42, // 109: webhook.v1.WebhookService.ExplainEvent:output_type -> webhook.v1.ExplainEventResponse
-	58, // 110: webhook.v1.WebhookService.GetDelivery:output_type -> webhook.v1.Delivery
-	21, // 111: webhook.v1.WebhookService.ListDeliveries:output_type -> webhook.v1.ListDeliveriesResponse
-	23, // 112: webhook.v1.WebhookService.ListDeliveryAttempts:output_type -> webhook.v1.ListDeliveryAttemptsResponse
-	58, // 113: webhook.v1.WebhookService.RetryDelivery:output_type -> webhook.v1.Delivery
-	58, // 114: webhook.v1.WebhookService.CancelDelivery:output_type -> webhook.v1.Delivery
-	25, // 115: webhook.v1.WebhookService.WatchDeliveries:output_type -> webhook.v1.WatchDeliveriesResponse
-	63, // 116: webhook.v1.WebhookService.CreateReplay:output_type -> webhook.v1.Replay
-	63, // 117: webhook.v1.WebhookService.GetReplay:output_type -> webhook.v1.Replay
-	48, // 118: webhook.v1.WebhookService.ListReplays:output_type -> webhook.v1.ListReplaysResponse
-	63, // 119: webhook.v1.WebhookService.CancelReplay:output_type -> webhook.v1.Replay
-	51, // 120: webhook.v1.WebhookService.DeleteCustomerData:output_type -> webhook.v1.DeleteCustomerDataResponse
-	91, // [91:121] is the sub-list for method output_type
-	61, // [61:91] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	57, // 41: webhook.v1.GetWebhookStatsResponse.breaker_probe_time:type_name -> google.protobuf.Timestamp
+	57, // 42: webhook.v1.GetWebhookStatsResponse.hold_until_time:type_name -> google.protobuf.Timestamp
+	57, // 43: webhook.v1.GetWebhookStatsResponse.failing_since_time:type_name -> google.protobuf.Timestamp
+	63, // 44: webhook.v1.CreateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
+	63, // 45: webhook.v1.ListEventTypesResponse.event_types:type_name -> webhook.v1.EventType
+	63, // 46: webhook.v1.UpdateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
+	55, // 47: webhook.v1.UpdateEventTypeRequest.update_mask:type_name -> google.protobuf.FieldMask
+	57, // 48: webhook.v1.ListEventsRequest.start_time:type_name -> google.protobuf.Timestamp
+	57, // 49: webhook.v1.ListEventsRequest.end_time:type_name -> google.protobuf.Timestamp
+	52, // 50: webhook.v1.ListEventsRequest.attributes:type_name -> webhook.v1.ListEventsRequest.AttributesEntry
+	56, // 51: webhook.v1.ListEventsResponse.events:type_name -> webhook.v1.Event
+	54, // 52: webhook.v1.WebhookExplanation.status:type_name -> webhook.v1.WebhookStatus
+	1,  // 53: webhook.v1.WebhookExplanation.verdict:type_name -> webhook.v1.MatchVerdict
+	2,  // 54: webhook.v1.WebhookExplanation.standing:type_name -> webhook.v1.DeliveryStanding
+	57, // 55: webhook.v1.WebhookExplanation.until_time:type_name -> google.protobuf.Timestamp
+	59, // 56: webhook.v1.WebhookExplanation.delivery:type_name -> webhook.v1.Delivery
+	56, // 57: webhook.v1.ExplainEventResponse.event:type_name -> webhook.v1.Event
+	41, // 58: webhook.v1.ExplainEventResponse.webhooks:type_name -> webhook.v1.WebhookExplanation
+	64, // 59: webhook.v1.CreateReplayRequest.replay:type_name -> webhook.v1.Replay
+	65, // 60: webhook.v1.ListReplaysRequest.statuses:type_name -> webhook.v1.ReplayStatus
+	64, // 61: webhook.v1.ListReplaysResponse.replays:type_name -> webhook.v1.Replay
+	3,  // 62: webhook.v1.WebhookService.CreateWebhook:input_type -> webhook.v1.CreateWebhookRequest
+	4,  // 63: webhook.v1.WebhookService.GetWebhook:input_type -> webhook.v1.GetWebhookRequest
+	5,  // 64: webhook.v1.WebhookService.ListWebhooks:input_type -> webhook.v1.ListWebhooksRequest
+	7,  // 65: webhook.v1.WebhookService.UpdateWebhook:input_type -> webhook.v1.UpdateWebhookRequest
+	8,  // 66: webhook.v1.WebhookService.DeleteWebhook:input_type -> webhook.v1.DeleteWebhookRequest
+	9,  // 67: webhook.v1.WebhookService.PauseWebhook:input_type -> webhook.v1.PauseWebhookRequest
+	10, // 68: webhook.v1.WebhookService.ResumeWebhook:input_type -> webhook.v1.ResumeWebhookRequest
+	26, // 69: webhook.v1.WebhookService.RotateWebhookSecret:input_type -> webhook.v1.RotateWebhookSecretRequest
+	27, // 70: webhook.v1.WebhookService.TestWebhook:input_type -> webhook.v1.TestWebhookRequest
+	29, // 71: webhook.v1.WebhookService.GetWebhookStats:input_type -> webhook.v1.GetWebhookStatsRequest
+	33, // 72: webhook.v1.WebhookService.CreateEventType:input_type -> webhook.v1.CreateEventTypeRequest
+	34, // 73: webhook.v1.WebhookService.GetEventType:input_type -> webhook.v1.GetEventTypeRequest
+	35, // 74: webhook.v1.WebhookService.ListEventTypes:input_type -> webhook.v1.ListEventTypesRequest
+	37, // 75: webhook.v1.WebhookService.UpdateEventType:input_type -> webhook.v1.UpdateEventTypeRequest
+	11, // 76: webhook.v1.WebhookService.PublishEvent:input_type -> webhook.v1.PublishEventRequest
+	13, // 77: webhook.v1.WebhookService.BatchPublishEvents:input_type -> webhook.v1.BatchPublishEventsRequest
+	18, // 78: webhook.v1.WebhookService.GetEvent:input_type -> webhook.v1.GetEventRequest
+	38, // 79: webhook.v1.WebhookService.ListEvents:input_type -> webhook.v1.ListEventsRequest
+	40, // 80: webhook.v1.WebhookService.ExplainEvent:input_type -> webhook.v1.ExplainEventRequest
+	19, // 81: webhook.v1.WebhookService.GetDelivery:input_type -> webhook.v1.GetDeliveryRequest
+	20, // 82: webhook.v1.WebhookService.ListDeliveries:input_type -> webhook.v1.ListDeliveriesRequest
+	22, // 83: webhook.v1.WebhookService.ListDeliveryAttempts:input_type -> webhook.v1.ListDeliveryAttemptsRequest
+	43, // 84: webhook.v1.WebhookService.RetryDelivery:input_type -> webhook.v1.RetryDeliveryRequest
+	44, // 85: webhook.v1.WebhookService.CancelDelivery:input_type -> webhook.v1.CancelDeliveryRequest
+	24, // 86: webhook.v1.WebhookService.WatchDeliveries:input_type -> webhook.v1.WatchDeliveriesRequest
+	45, // 87: webhook.v1.WebhookService.CreateReplay:input_type -> webhook.v1.CreateReplayRequest
+	46, // 88: webhook.v1.WebhookService.GetReplay:input_type -> webhook.v1.GetReplayRequest
+	47, // 89: webhook.v1.WebhookService.ListReplays:input_type -> webhook.v1.ListReplaysRequest
+	49, // 90: webhook.v1.WebhookService.CancelReplay:input_type -> webhook.v1.CancelReplayRequest
+	50, // 91: webhook.v1.WebhookService.DeleteCustomerData:input_type -> webhook.v1.DeleteCustomerDataRequest
+	53, // 92: webhook.v1.WebhookService.CreateWebhook:output_type -> webhook.v1.Webhook
+	53, // 93: webhook.v1.WebhookService.GetWebhook:output_type -> webhook.v1.Webhook
+	6,  // 94: webhook.v1.WebhookService.ListWebhooks:output_type -> webhook.v1.ListWebhooksResponse
+	53, // 95: webhook.v1.WebhookService.UpdateWebhook:output_type -> webhook.v1.Webhook
+	66, // 96: webhook.v1.WebhookService.DeleteWebhook:output_type -> google.protobuf.Empty
+	53, // 97: webhook.v1.WebhookService.PauseWebhook:output_type -> webhook.v1.Webhook
+	53, // 98: webhook.v1.WebhookService.ResumeWebhook:output_type -> webhook.v1.Webhook
+	53, // 99: webhook.v1.WebhookService.RotateWebhookSecret:output_type -> webhook.v1.Webhook
+	28, // 100: webhook.v1.WebhookService.TestWebhook:output_type -> webhook.v1.TestWebhookResponse
+	32, // 101: webhook.v1.WebhookService.GetWebhookStats:output_type -> webhook.v1.GetWebhookStatsResponse
+	63, // 102: webhook.v1.WebhookService.CreateEventType:output_type -> webhook.v1.EventType
+	63, // 103: webhook.v1.WebhookService.GetEventType:output_type -> webhook.v1.EventType
+	36, // 104: webhook.v1.WebhookService.ListEventTypes:output_type -> webhook.v1.ListEventTypesResponse
+	63, // 105: webhook.v1.WebhookService.UpdateEventType:output_type -> webhook.v1.EventType
+	12, // 106: webhook.v1.WebhookService.PublishEvent:output_type -> webhook.v1.PublishEventResponse
+	14, // 107: webhook.v1.WebhookService.BatchPublishEvents:output_type -> webhook.v1.BatchPublishEventsResponse
+	56, // 108: webhook.v1.WebhookService.GetEvent:output_type -> webhook.v1.Event
+	39, // 109: webhook.v1.WebhookService.ListEvents:output_type -> webhook.v1.ListEventsResponse
+	42, // 110: webhook.v1.WebhookService.ExplainEvent:output_type -> webhook.v1.ExplainEventResponse
+	59, // 111: webhook.v1.WebhookService.GetDelivery:output_type -> webhook.v1.Delivery
+	21, // 112: webhook.v1.WebhookService.ListDeliveries:output_type -> webhook.v1.ListDeliveriesResponse
+	23, // 113: webhook.v1.WebhookService.ListDeliveryAttempts:output_type -> webhook.v1.ListDeliveryAttemptsResponse
+	59, // 114: webhook.v1.WebhookService.RetryDelivery:output_type -> webhook.v1.Delivery
+	59, // 115: webhook.v1.WebhookService.CancelDelivery:output_type -> webhook.v1.Delivery
+	25, // 116: webhook.v1.WebhookService.WatchDeliveries:output_type -> webhook.v1.WatchDeliveriesResponse
+	64, // 117: webhook.v1.WebhookService.CreateReplay:output_type -> webhook.v1.Replay
+	64, // 118: webhook.v1.WebhookService.GetReplay:output_type -> webhook.v1.Replay
+	48, // 119: webhook.v1.WebhookService.ListReplays:output_type -> webhook.v1.ListReplaysResponse
+	64, // 120: webhook.v1.WebhookService.CancelReplay:output_type -> webhook.v1.Replay
+	51, // 121: webhook.v1.WebhookService.DeleteCustomerData:output_type -> webhook.v1.DeleteCustomerDataResponse
+	92, // [92:122] is the sub-list for method output_type
+	62, // [62:92] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_webhook_v1_service_proto_init() }
@@ -4177,7 +4212,7 @@ func file_webhook_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_webhook_v1_service_proto_rawDesc), len(file_webhook_v1_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   49,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

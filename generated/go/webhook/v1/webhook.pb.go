@@ -149,11 +149,13 @@ type Webhook struct {
 	Status WebhookStatus `protobuf:"varint,6,opt,name=status,proto3,enum=webhook.v1.WebhookStatus" json:"status,omitempty"`
 	// Why the service disabled the webhook. Empty otherwise.
 	StatusReason string `protobuf:"bytes,7,opt,name=status_reason,json=statusReason,proto3" json:"status_reason,omitempty"`
-	// The signing secret. Give your own (24 to 64 characters of printable ASCII without spaces, or `whsec_` and base64 of 24 to 64
-	// bytes) or leave it empty and the service makes one. Returned only by the CreateWebhook
-	// or RotateWebhookSecret call that made it (and its repetition with the same request_id), never by any other call.
+	// The signing secret. Leave it empty and the service makes one, in the form of Standard Webhooks: `whsec_` and base64.
+	// Or give your own: `whsec_` and base64 of 24 to 64 bytes, or free text of 1 to 128 characters, whose UTF-8 bytes are
+	// then the key. Free text has no control characters and no white space around it; use 24 random bytes or more, because
+	// whoever has seen one request can try out short ones. Returned only by the CreateWebhook or RotateWebhookSecret call
+	// that made it (and its repetition with the same request_id), never by any other call.
 	Secret string `protobuf:"bytes,8,opt,name=secret,proto3" json:"secret,omitempty"`
-	// The last four characters of the secret, to tell secrets apart.
+	// The end of the secret, to see which one it is: four characters, and at most a quarter of it.
 	SecretHint string `protobuf:"bytes,9,opt,name=secret_hint,json=secretHint,proto3" json:"secret_hint,omitempty"`
 	// Until when requests are signed with the secret before as well. Unset when there is none, or no longer.
 	SecretOverlapEndTime *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=secret_overlap_end_time,json=secretOverlapEndTime,proto3" json:"secret_overlap_end_time,omitempty"`

@@ -205,6 +205,7 @@ class DeliveryAttempt(_message.Message):
     EVENT_TYPE_FIELD_NUMBER: _builtins.int
     DELIVERY_STATUS_FIELD_NUMBER: _builtins.int
     NEXT_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     attempt_number: _builtins.int
     """1 for the first."""
     outcome: Global___AttemptOutcome.ValueType
@@ -220,7 +221,7 @@ class DeliveryAttempt(_message.Message):
     request_bytes: _builtins.int
     """The size of the body that was sent. 0 when it is no longer known, and left out by WatchDeliveries."""
     response_text: _builtins.str
-    """response_body as text: bytes that are not UTF-8, and control characters, are shown as `\\xNN`. Left out by
+    """response_body as text: bytes that are not UTF-8, and control characters, are shown in hexadecimal. Left out by
     WatchDeliveries.
     """
     delivery_id: _builtins.str
@@ -233,6 +234,8 @@ class DeliveryAttempt(_message.Message):
     """The event's type."""
     delivery_status: Global___DeliveryStatus.ValueType
     """Where the delivery stood after it."""
+    customer_id: _builtins.int
+    """The customer of the delivery."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the request was started."""
@@ -278,10 +281,11 @@ class DeliveryAttempt(_message.Message):
         event_type: _builtins.str = ...,
         delivery_status: Global___DeliveryStatus.ValueType = ...,
         next_attempt_time: _timestamp_pb2.Timestamp | None = ...,
+        customer_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["latency", b"latency", "next_attempt_time", b"next_attempt_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "delivery_id", b"delivery_id", "delivery_status", b"delivery_status", "error_message", b"error_message", "event_id", b"event_id", "event_type", b"event_type", "latency", b"latency", "next_attempt_time", b"next_attempt_time", "outcome", b"outcome", "request_bytes", b"request_bytes", "request_headers", b"request_headers", "response_body", b"response_body", "response_headers", b"response_headers", "response_status", b"response_status", "response_text", b"response_text", "start_time", b"start_time", "trigger", b"trigger", "webhook_id", b"webhook_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "customer_id", b"customer_id", "delivery_id", b"delivery_id", "delivery_status", b"delivery_status", "error_message", b"error_message", "event_id", b"event_id", "event_type", b"event_type", "latency", b"latency", "next_attempt_time", b"next_attempt_time", "outcome", b"outcome", "request_bytes", b"request_bytes", "request_headers", b"request_headers", "response_body", b"response_body", "response_headers", b"response_headers", "response_status", b"response_status", "response_text", b"response_text", "start_time", b"start_time", "trigger", b"trigger", "webhook_id", b"webhook_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -121,6 +121,10 @@ class _DeliveryStandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deli
     """It is due and waits for one of the webhook's slots, or is being sent."""
     DELIVERY_STANDING_ENDING: _DeliveryStanding.ValueType  # 8
     """Its webhook is deleted or disabled; it is about to be cancelled."""
+    DELIVERY_STANDING_WAITING_FOR_KEY: _DeliveryStanding.ValueType  # 9
+    """The process that delivers to the webhook lacks the key that the webhook's secret is sealed with, as during a change of
+    keys. No attempt is counted; it goes on when the operator has added the key.
+    """
 
 class DeliveryStanding(_DeliveryStanding, metaclass=_DeliveryStandingEnumTypeWrapper):
     """What a delivery waits for, or how it ended. Values may be added."""
@@ -145,6 +149,10 @@ DELIVERY_STANDING_WAITING_FOR_SLOT: DeliveryStanding.ValueType  # 7
 """It is due and waits for one of the webhook's slots, or is being sent."""
 DELIVERY_STANDING_ENDING: DeliveryStanding.ValueType  # 8
 """Its webhook is deleted or disabled; it is about to be cancelled."""
+DELIVERY_STANDING_WAITING_FOR_KEY: DeliveryStanding.ValueType  # 9
+"""The process that delivers to the webhook lacks the key that the webhook's secret is sealed with, as during a change of
+keys. No attempt is counted; it goes on when the operator has added the key.
+"""
 Global___DeliveryStanding: _TypeAlias = DeliveryStanding  # noqa: Y015
 
 @_typing.final
@@ -1400,18 +1408,44 @@ class ListEventsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     EVENT_TYPES_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.int
     """The customer whose events are listed. 0 with a token for all customers: all."""
     page_size: _builtins.int
     """How many at the most: 0 gives 50, more than 1,000 gives 1,000."""
     page_token: _builtins.str
     """next_page_token of the page before. The other fields must be as they were."""
+    request_id: _builtins.str
+    """Only the event that was published with this request_id, as long as that is remembered. Needs customer_id, unless the
+    token is for one customer.
+    """
     @_builtins.property
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only events of matching types: exact, `job.*` or `*`, at most 100. Empty: all."""
@@ -1424,6 +1458,10 @@ class ListEventsRequest(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """Only events that were stored before this time."""
 
+    @_builtins.property
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only events that have all of these attributes with these values."""
+
     def __init__(
         self,
         *,
@@ -1433,10 +1471,12 @@ class ListEventsRequest(_message.Message):
         event_types: _abc.Iterable[_builtins.str] | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        request_id: _builtins.str = ...,
+        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "end_time", b"end_time", "event_types", b"event_types", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "customer_id", b"customer_id", "end_time", b"end_time", "event_types", b"event_types", "page_size", b"page_size", "page_token", b"page_token", "request_id", b"request_id", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

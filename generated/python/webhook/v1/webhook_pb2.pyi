@@ -158,12 +158,14 @@ class Webhook(_message.Message):
     status_reason: _builtins.str
     """Why the service disabled the webhook. Empty otherwise."""
     secret: _builtins.str
-    """The signing secret. Give your own (24 to 64 characters of printable ASCII without spaces, or `whsec_` and base64 of 24 to 64
-    bytes) or leave it empty and the service makes one. Returned only by the CreateWebhook
-    or RotateWebhookSecret call that made it (and its repetition with the same request_id), never by any other call.
+    """The signing secret. Leave it empty and the service makes one, in the form of Standard Webhooks: `whsec_` and base64.
+    Or give your own: `whsec_` and base64 of 24 to 64 bytes, or free text of 1 to 128 characters, whose UTF-8 bytes are
+    then the key. Free text has no control characters and no white space around it; use 24 random bytes or more, because
+    whoever has seen one request can try out short ones. Returned only by the CreateWebhook or RotateWebhookSecret call
+    that made it (and its repetition with the same request_id), never by any other call.
     """
     secret_hint: _builtins.str
-    """The last four characters of the secret, to tell secrets apart."""
+    """The end of the secret, to see which one it is: four characters, and at most a quarter of it."""
     max_in_flight: _builtins.int
     """How many requests may be in flight to this webhook at once, 1 to 100. 0: 10."""
     rate_limit_per_second: _builtins.int

@@ -1,7 +1,8 @@
-"""Checks that generated/python is a package of its own: typed, and usable without the server.
+"""Checks the two packages of this clone: the service with its stubs, and generated/python, the stubs alone.
 
-Builds its wheel, then installs it into two fresh environments, with the oldest supported runtime and with the newest
-that its requirements allow, and uses it there. Needs pip's index. `--keep` leaves the folder.
+The service is installed with `pip install .` into a fresh environment, and used there. The stubs' wheel is typed and
+installed into two, with the oldest supported runtime and with the newest that its requirements allow. All at once, in
+environments of their own. Needs pip's index. `--keep` leaves the folder.
 """
 
 from __future__ import annotations
@@ -14,16 +15,37 @@ import sys
 import tempfile
 import venv
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from scripts import install
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 STUBS: Final = ROOT / "generated" / "python"
+SERVICE_PARTS: Final = ("pyproject.toml", "README.md", "LICENSE", "src", "generated/python")  # the Dockerfile's, too
 RUNTIMES: Final = {
     "oldest": ("grpcio==1.74.0", "protobuf==6.31.1"),
     "newest": ("grpcio", "protobuf"),  # in a fresh environment pip takes the newest that fit
 }
 LEFT_OUT: Final = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
+
+# Run in an environment that has the service and what it requires.
+SERVICE_PROGRAM: Final = """
+from importlib.metadata import metadata, requires
+from importlib.resources import files
+
+import webhook.v1.service_pb2 as stubs
+import webhook_grpc.app
+
+assert "site-packages" in stubs.__file__ and "site-packages" in webhook_grpc.app.__file__
+assert (files("webhook.v1") / "py.typed").is_file() and (files("webhook.v1") / "service_pb2.pyi").is_file()
+assert list((files("webhook_grpc") / "store" / "migrations").iterdir())
+assert metadata("webhook-grpc")["License-Expression"] == "Apache-2.0"
+ours = [name for name in requires("webhook-grpc") if name.startswith("webhook-grpc")]
+assert not ours, f"{ours} would be looked for on a registry"
+print("works, with the stubs, from one wheel")
+"""
 
 # Run in an environment that has nothing but the stubs and what they require.
 PROGRAM: Final = """
@@ -44,27 +66,48 @@ print(f"works with grpcio {version('grpcio')}, protobuf {version('protobuf')}; w
 
 
 def main() -> None:
-    """Builds, looks into the wheel, and tries each runtime."""
+    """Builds, looks into the wheels, and tries each runtime."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the temporary folder for a look")
     keep: bool = parser.parse_args().keep
-    folder = Path(tempfile.mkdtemp(prefix="check-stubs-"))
+    folder = Path(tempfile.mkdtemp(prefix="check-packages-"))
     try:
-        wheel = _build_wheel(folder)
-        print(f"stubs: wheel: {_check_contents(wheel)}", flush=True)
-        for name, pins in RUNTIMES.items():
-            print(f"stubs: {name}: {_check_runtime(folder / name, wheel, pins)}", flush=True)
+        with ThreadPoolExecutor() as pool:
+            checks = {"service: pip install .": pool.submit(_check_service, folder / "service")}
+            wheel = _build_wheel(folder)
+            print(f"stubs: wheel: {_check_contents(wheel)}", flush=True)
+            for name, pins in RUNTIMES.items():
+                checks[f"stubs: {name}"] = pool.submit(_check_runtime, folder / name, wheel, pins)
+        for name, check in checks.items():
+            print(f"{name}: {check.result()}", flush=True)
     finally:
         if keep:
-            print(f"stubs: left in {folder}")
+            print(f"left in {folder}")
         else:
             shutil.rmtree(folder)
+
+
+def _check_service(folder: Path) -> str:
+    """From a copy, without what this clone's environment and earlier builds left."""
+    for part in SERVICE_PARTS:
+        target = folder / "clone" / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=LEFT_OUT)
+        else:
+            shutil.copy(source, target)
+    venv.create(folder / "venv")
+    python = folder / "venv" / "bin" / "python"
+    _run(*install.PIP, "--python", python, "install", "--quiet", folder / "clone")
+    _run(python.with_name("webhook-grpc"), "secret-key")
+    return _run(python, "-I", "-c", SERVICE_PROGRAM)
 
 
 def _build_wheel(folder: Path) -> Path:
     """From a copy without what earlier builds left, which would hide that a file is not shipped."""
     source = shutil.copytree(STUBS, folder / "source", ignore=LEFT_OUT)
-    _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", source)
+    _run(*install.PIP, "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", source)
     [wheel] = folder.glob("*.whl")
     return wheel
 
@@ -85,23 +128,29 @@ def _check_contents(wheel: Path) -> str:
 
 def _check_runtime(folder: Path, wheel: Path, pins: tuple[str, ...]) -> str:
     """Installs the wheel with a runtime into a fresh environment, and uses it there."""
-    venv.create(folder, with_pip=True)
+    venv.create(folder)
     python = folder / "bin" / "python"
-    _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, *pins)
-    _run(python, "-m", "pip", "check")
+    if (uv := install.uv()) is not None:  # which has these packages, or most of them
+        settings = install.settings_for_uv()
+        options = (*settings.arguments, "--python", python)
+        _run(uv, "pip", "install", "--quiet", *options, wheel, *pins, **settings.variables)
+        _run(uv, "pip", "check", "--quiet", "--python", python)
+    else:
+        _run(*install.PIP, "--python", python, "install", "--quiet", wheel, *pins)
+        _run(*install.PIP, "--python", python, "check")
     return _run(python, "-I", "-W", "error", "-c", PROGRAM)
 
 
-def _run(*command: str | Path) -> str:
+def _run(*command: str | Path, **variables: str) -> str:
     """Runs a command away from the repository, and returns what it printed; ends everything if it fails."""
     words = [str(part) for part in command]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | variables
     completed = subprocess.run(
         words, cwd=tempfile.gettempdir(), env=environment, capture_output=True, text=True, check=False
     )
     if completed.returncode:
         print(completed.stdout + completed.stderr, file=sys.stderr)
-        sys.exit(f"stubs: FAILED: {' '.join(words[:4])} …")
+        sys.exit(f"FAILED: {' '.join(words[:4])} …")
     return completed.stdout.strip()
 
 

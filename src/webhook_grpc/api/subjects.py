@@ -1,0 +1,43 @@
+"""What a call is about, for its line in the log: the ids that its request and its response carry."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+_NAMES: Final = frozenset({"webhook_id", "event_id", "delivery_id", "replay_id"})
+_SHOWN: Final = re.compile(r"[A-Za-z0-9_]{1,64}")  # every id of ours; what else a caller sends does not belong in a log
+
+Path = tuple[str, ...]
+
+
+def subjects_of(message: Message) -> dict[str, str | int]:
+    """Returns the ids that are set in a request or a response, or in a resource that it holds."""
+    found = dict[str, str | int]()
+    for path in _paths(message.DESCRIPTOR):
+        value: Any = functools.reduce(getattr, path, message)
+        if value and (isinstance(value, int) or _SHOWN.fullmatch(value)):
+            found.setdefault(path[-1], value)
+    return found
+
+
+@functools.cache
+def _paths(descriptor: Descriptor) -> tuple[Path, ...]:
+    """Where the ids are, those of the message itself first."""
+    own, nested = list[Path](), list[Path]()
+    for field in _single_fields(descriptor):
+        if field.name in _NAMES:
+            own.append((field.name,))
+        elif field.message_type is not None:
+            names = (inner.name for inner in _single_fields(field.message_type) if inner.name in _NAMES)
+            nested += [(field.name, name) for name in names]
+    return (*own, *nested)
+
+
+def _single_fields(descriptor: Descriptor) -> Iterator[FieldDescriptor]:
+    return (field for field in descriptor.fields if not field.is_repeated)

@@ -1,0 +1,155 @@
+"""Where log lines wait for stderr: a bounded queue and a thread of its own.
+
+A log line never changes an answer. Whoever logs only leaves a record here: nobody waits for a pipe that is not read,
+and no failure of writing (the reader is away, the disk full, the descriptor closed) reaches a call or a loop of the
+service. What could not be written is counted, and the count is written once lines can be written again.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+Record = dict[str, Any]
+
+WRITE_BYTES_MAX: Final = select.PIPE_BUF  # so many are written whole (POSIX): lines of two processes do not mix
+FLUSH_SECONDS_MAX: Final = 2.0  # how long the end of the process waits for a pipe that nobody reads
+_BATCH_MAX: Final = 256  # lines rendered at once
+_GATHER_SECONDS: Final = 0.01  # a batch each, not a line each: waking the thread costs more than the line
+
+
+class LogSink:
+    """Writes records to a descriptor, in order, in a thread that is started here and ends with close()."""
+
+    def __init__(self, descriptor: int, render: Callable[[Record], bytes], lines_waiting_max: int) -> None:
+        self._descriptor = descriptor
+        self._render = render
+        self._lines_waiting_max = lines_waiting_max
+        self._waiting = deque[Record]()
+        # Reentrant: a collection of garbage inside put() may log, on the same thread
+        self._changed = threading.Condition(threading.RLock())
+        self._closing = False
+        self._is_writing = False
+        self._hurry = threading.Event()  # somebody waits until all is written
+        self._dropped = 0  # since the last line that says so
+        self._cause = ""
+        self._is_torn = False  # whether what was written last ends within a line
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)  # may hang in a write for ever
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """How many lines were dropped since a line said so."""
+        return self._dropped
+
+    def put(self, record: Record) -> None:
+        """Leaves a record to be written, or counts it as dropped if too many wait. Never waits itself, never fails."""
+        with self._changed:
+            if len(self._waiting) >= self._lines_waiting_max:
+                self._count_dropped(1, f"{self._lines_waiting_max} lines were waiting to be written")
+                return
+            self._waiting.append(record)
+            if len(self._waiting) == 1:
+                self._changed.notify_all()
+
+    def unusable(self, error: Exception) -> None:
+        """Counts a record that could not be prepared as dropped."""
+        with self._changed:
+            self._count_dropped(1, f"a line could not be prepared: {type(error).__name__}")
+
+    def flush(self, seconds: float = FLUSH_SECONDS_MAX) -> None:
+        """Returns when what was left here before is written or counted as dropped, or after so many seconds."""
+        self._hurry.set()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting and not self._is_writing, seconds)
+        self._hurry.clear()
+
+    def close(self, seconds: float = FLUSH_SECONDS_MAX) -> None:
+        """Ends the thread when all is written, or returns after so many seconds without. May be repeated."""
+        self._hurry.set()
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(seconds)
+
+    def _count_dropped(self, count: int, cause: str) -> None:
+        self._dropped += count
+        self._cause = cause
+
+    def _run(self) -> None:
+        while batch := self._take():
+            self._write(list(self._lines(batch)))
+            with self._changed:
+                self._is_writing = False
+                self._changed.notify_all()
+            self._hurry.wait(_GATHER_SECONDS)
+
+    def _take(self) -> list[Record]:
+        """Waits for records and returns the first of them; none when the sink is being closed and nothing waits."""
+        with self._changed:
+            while not self._waiting and not self._closing:
+                self._changed.wait()
+            batch = [self._waiting.popleft() for _ in range(min(_BATCH_MAX, len(self._waiting)))]
+            self._is_writing = bool(batch)
+            return batch
+
+    def _lines(self, batch: list[Record]) -> Iterator[bytes]:
+        for record in batch:
+            try:
+                yield self._render(record)
+            except Exception as error:  # noqa: BLE001 - whatever a value of the record does, the next line is written
+                self.unusable(error)
+
+    def _write(self, lines: list[bytes]) -> None:
+        """Writes the lines, or counts those that could not be."""
+        written = 0
+        try:
+            self._write_count_of_dropped()
+            while written < len(lines):
+                end = _end_of_chunk(lines, written)
+                self._write_whole(b"".join(lines[written:end]))
+                written = end
+        except OSError as error:
+            with self._changed:
+                self._count_dropped(len(lines) - written, f"could not be written: {error.strerror}")
+
+    def _write_count_of_dropped(self) -> None:
+        count = self._dropped
+        if count:
+            self._write_whole(self._render(dropped_record(count, self._cause)))
+            with self._changed:
+                self._dropped -= count
+
+    def _write_whole(self, data: bytes) -> None:
+        if self._is_torn:
+            data = b"\n" + data
+        while data:
+            try:
+                written = os.write(self._descriptor, data)
+            except BlockingIOError:  # whoever gave us the descriptor made it non-blocking
+                poll = select.poll()
+                poll.register(self._descriptor, select.POLLOUT)
+                poll.poll()
+                continue
+            self._is_torn = data[written - 1 : written] != b"\n"
+            data = data[written:]
+
+
+def dropped_record(count: int, cause: str) -> Record:
+    """Returns the line that says how many lines were dropped, and why the latest of them was."""
+    timestamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return {"event": "log lines dropped", "level": "warning", "timestamp": timestamp, "count": count, "cause": cause}
+
+
+def _end_of_chunk(lines: list[bytes], start: int) -> int:
+    """Returns the end of what is written at once: WRITE_BYTES_MAX, or a single line that is longer."""
+    end, size = start + 1, len(lines[start])
+    while end < len(lines) and size + len(lines[end]) <= WRITE_BYTES_MAX:
+        size += len(lines[end])
+        end += 1
+    return end

@@ -1,0 +1,74 @@
+"""SIGTERM, SIGINT and SIGHUP of `serve`, from its first line to its last: the process drains and ends with status 0.
+
+A signal never interrupts what is being done and never ends the process by itself, so a second one changes nothing. It
+is noted, and whoever waits is woken; between the steps of a start somebody looks. An event loop's own handlers would
+not do: they come with the loop and go with it, and before and after a signal would kill, or be lost as PID 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncGenerator
+from types import FrameType, TracebackType
+from typing import Final
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Stop:
+    """Whether the process was asked to stop."""
+
+    def __init__(self) -> None:
+        self.is_requested = False
+        self._waiting: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+
+    def request(self) -> None:
+        """Asks for it. Safe in a signal handler, and more than once."""
+        self.is_requested = True
+        if self._waiting is not None:
+            loop, event = self._waiting
+            loop.call_soon_threadsafe(event.set)
+
+    async def wait(self) -> None:
+        """Returns when it was asked for. One task at a time may wait."""
+        async with self._event() as event:
+            if not self.is_requested:
+                await event.wait()
+
+    @contextlib.asynccontextmanager
+    async def _event(self) -> AsyncGenerator[asyncio.Event]:
+        event = asyncio.Event()
+        self._waiting = (asyncio.get_running_loop(), event)
+        try:
+            yield event
+        finally:
+            self._waiting = None
+
+
+class StopSignals:
+    """Notes the signals from when the block begins. After its end they are ignored: the process is about to end.
+
+    SIGHUP stays ignored where it was (`nohup`).
+    """
+
+    def __init__(self) -> None:
+        self.stop = Stop()
+        self._numbers: list[signal.Signals] = []
+
+    def __enter__(self) -> Stop:
+        """Takes the signals over; only the main thread can."""
+        hangup_is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._numbers = [each for each in STOP_SIGNALS if not (each is signal.SIGHUP and hangup_is_ignored)]
+        for number in self._numbers:
+            signal.signal(number, self._note)
+        return self.stop
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Python puts back the default, which kills, for handlers that are still set while it finalises."""
+        for number in self._numbers:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _note(self, _: int, __: FrameType | None) -> None:
+        self.stop.request()

