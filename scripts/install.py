@@ -1,7 +1,7 @@
 """Installs this clone with some of its extras into the environment whose Python runs this: `install.py embedded,demo`.
 
 With uv, which fetches many packages at once; pip fetches uv first. What pip is configured to do holds for uv as well:
-indexes, certificates, proxies (uv reads no pip.conf). Where uv can't be had, can't be told the same or fails, pip
+indexes, certificates, proxies (uv reads no pip.conf). Where uv can't be had, can't do the same or fails, pip
 installs. Both show their progress.
 """
 
@@ -93,7 +93,7 @@ def settings_of(listed: str) -> dict[str, list[str]]:
 
 
 def for_uv(settings: Mapping[str, Sequence[str]], environment: Mapping[str, str]) -> ForUv:
-    """Translates. What the environment tells uv itself stays as it is."""
+    """Translates. Variables that are set for uv itself stay as they are."""
     translated = ForUv()
     for name, values in settings.items():
         if name in ARGUMENTS:

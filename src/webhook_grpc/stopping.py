@@ -25,14 +25,14 @@ class Stop:
         self._waiting: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
 
     def request(self) -> None:
-        """Asks for it. Safe in a signal handler, and more than once."""
+        """Requests it. Safe in a signal handler, and more than once."""
         self.is_requested = True
         if self._waiting is not None:
             loop, event = self._waiting
             loop.call_soon_threadsafe(event.set)
 
     async def wait(self) -> None:
-        """Returns when it was asked for. One task at a time may wait."""
+        """Returns when it was requested. One task at a time may wait."""
         async with self._event() as event:
             if not self.is_requested:
                 await event.wait()

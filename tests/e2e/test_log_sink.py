@@ -18,6 +18,7 @@ from tests.support import pace
 from tests.support.process import CLI, Process
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, SECRET
+from tests.support.symptoms import Line
 
 LINES_WAITING_MAX = 20
 CALLS = 60
@@ -75,8 +76,9 @@ async def test_calls_answer_and_events_are_delivered_when_stderr_cannot_be_writt
         assert len(receiver.requests) == 5, "what was sent is settled, not sent again"
 
 
+@pytest.mark.symptom("lines dropped")
 async def test_a_pipe_that_nobody_reads_holds_up_nothing_and_what_was_dropped_is_said_when_it_is_read(
-    database_url: str, receiver: Receiver, tmp_path: Path
+    database_url: str, receiver: Receiver, tmp_path: Path, symptoms: list[Line]
 ) -> None:
     pipe = tmp_path / "log"
     os.mkfifo(pipe)
@@ -99,6 +101,7 @@ async def test_a_pipe_that_nobody_reads_holds_up_nothing_and_what_was_dropped_is
         assert await process.terminate() == 0
         records = await lines
 
+    symptoms += [{**record, "log_level": record["level"]} for record in records]
     [dropped] = [record for record in records if record["event"] == "log lines dropped"]
     assert dropped["level"] == "warning"
     assert dropped["cause"] == f"{LINES_WAITING_MAX} lines were waiting to be written"

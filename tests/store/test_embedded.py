@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -86,6 +87,30 @@ def test_a_user_without_a_name_is_refused_with_a_sentence(data_dir: Path, monkey
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
     with pytest.raises(EmbeddedPostgresError, match="user id 54321 has none; set WEBHOOK_DATABASE_URL"):
         EmbeddedPostgres(data_dir).start()
+
+
+@pytest.mark.parametrize("statuses", [["starting", "starting", "ready"], ["stopping", None, "ready"]])
+def test_a_server_that_was_left_behind_is_awaited_until_it_is_ready(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, statuses: list[str | None]
+) -> None:
+    """Its recovery goes on although the process that started it was killed. One that is ending is started again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
+        from webhook_grpc.store.embedded_server import EmbeddedServer, new_server
+    server, starts, left = new_server(data_dir / "postgres"), list[None](), statuses.copy()
+
+    def look(_: object) -> object:
+        status = left.pop(0)
+        return status and SimpleNamespace(status=status)
+
+    def start(_: object) -> None:
+        starts.append(None)
+
+    monkeypatch.setattr(EmbeddedServer, "_running", look)
+    monkeypatch.setattr(EmbeddedServer, "_start_postgres", start)
+    server.ensure_postgres_running()
+    assert not left
+    assert len(starts) == statuses.count(None)
 
 
 class Library:

