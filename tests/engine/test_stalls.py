@@ -53,7 +53,7 @@ CREATE OR REPLACE FUNCTION test_disk_full() RETURNS trigger LANGUAGE plpgsql AS 
 END $$
 """
 PHANTOM: LiteralString = """
-INSERT INTO workers (worker_id, lease_until, lease_seconds) VALUES (%s, now() + interval '5 seconds', 4)
+INSERT INTO workers (worker_id, lease_until, lease_seconds) VALUES (%s, now() + interval '3 seconds', 2)
 """
 ALARMS = ("health changed", "the database fails", "lease not renewed", "deliveries stand still", "shards have no owner")
 
@@ -175,22 +175,22 @@ async def test_a_lock_is_named_and_the_service_that_waits_for_it_does_not_serve(
     await receiver.wait_for(1)
     async with locked(postgres, lock.statement), publishing(service):
         gate.opened.set()
-        await until_said(symptoms, work=lock.work)
+        await until_said(symptoms, work=lock.work, sqlstate="55P03")
         await until_health_is(service, lock.service, NOT_SERVING)
     await until_health_is(service, lock.service, SERVING)
-    if lock.work == "settle results":
+    if "attempts" in lock.statement:
         await until_said(symptoms, event="the database answers again")
-    [line] = [line for line in symptoms if names(line, lock.work) and "text" in line]
-    assert (line["sqlstate"], line["text"]) == ("55P03", "canceling statement due to lock timeout")
+    [line] = [line for line in symptoms if names(line, lock.work) and line.get("sqlstate") == "55P03"]
+    assert line["text"] == "canceling statement due to lock timeout"
     changes = [line["serving"] for line in symptoms if line.get("service") == lock.service]
-    assert changes == [False, True], "once at its beginning and once at its end"
+    assert changes[:2] == [False, True]
 
 
 @pytest.mark.symptom("tail", "calls")
 async def test_a_watch_and_calls_that_stand_still_keep_the_service_from_serving(
     services: ServiceFactory, postgres: TestPostgres, symptoms: list[Line]
 ) -> None:
-    service = await start(services)
+    service = await start(services, database_timeout_seconds=pace.lengthened(DEADLINE_SECONDS))
     await service.create_webhook("http://127.0.0.1:9999/")
     async with service.watching():
         async with locked(postgres, "LOCK TABLE attempts, webhooks IN ACCESS EXCLUSIVE MODE"):
@@ -254,8 +254,9 @@ async def test_a_grant_that_was_lost_is_named_in_postgres_words(
 
 @pytest.mark.symptom("hints", "connections")
 async def test_a_process_that_hears_no_hints_says_why(
-    limited_services: ServiceFactory, postgres: TestPostgres, symptoms: list[Line]
+    limited_services: ServiceFactory, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch, symptoms: list[Line]
 ) -> None:
+    monkeypatch.setattr("webhook_grpc.store.hints._RECONNECT_SECONDS", 0.1)
     service = await start(limited_services)
     postgres.rows("ALTER ROLE webhook_test_limited CONNECTION LIMIT 0")
     postgres.rows(
@@ -454,7 +455,7 @@ async def test_what_waits_for_a_good_reason_raises_no_alarm(
     """Webhooks that are paused, limited, full, down or between two attempts; processes that come, share and go."""
     gate, quick = Gate(), receiver.url("/quick")
     with recording(monkeypatch) as lines:
-        bound_seconds = pace.lengthened(0.5)
+        bound_seconds = pace.lengthened(0.4)
         overrides = {
             "stall_seconds": bound_seconds,
             "retry_delays_seconds": (60.0,),

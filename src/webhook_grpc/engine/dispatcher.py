@@ -26,6 +26,7 @@ from .delivery import Deliverer, cancelled, expired
 from .faults import SenderFault
 from .finder import Finder
 from .flows import Flows
+from .keys import SecretKeyMissing
 from .lane import ENDED, Lane
 from .lanes import Lanes
 from .ownership import Ownership
@@ -268,7 +269,8 @@ class Dispatcher:
             lane.flow.pause(seconds, now)
         else:
             self._paused_until = now + seconds
-        self._sending.fail(Cause(str(fault)))
+        if not isinstance(fault, SecretKeyMissing):  # which keeps this webhook waiting, and is said where it is found
+            self._sending.fail(Cause(str(fault)))
 
     def end(self, settled: Settled) -> bool:
         """Settles what a delivery ended with without an attempt. False: it is held, and ends in its own time.

@@ -129,9 +129,12 @@ class Lanes:
         return lane.replays_behind and self.replay_room(lane, now) > 0 and self.is_low_on_replays(lane, now)
 
     def startable(self, now: float) -> Iterator[Lane]:
-        """The lanes of which a delivery may be started now: as far as webhook, host and customer are concerned."""
+        """The lanes of which a delivery may be started now: as far as webhook, host and customer are concerned.
+
+        Suspects, which are sent one at a time in the whole process, are passed over.
+        """
         for lane in self._lanes.values():
-            if (lane.fresh or lane.backlog or lane.replays) and self._may_start(lane, now):
+            if lane.has_queued and lane.queue is not lane.suspects and self._may_start(lane, now):
                 customer = self._customers.get(lane.customer_id)
                 if customer is None or customer.in_flight < self._limits.customer_in_flight_max:
                     yield lane
