@@ -194,6 +194,7 @@ async def test_while_keys_are_changed_what_the_owner_cannot_sign_waits_and_costs
     [line] = lines(logs, WAITS)
     assert (line["key_id"], line["webhook_id"], line["log_level"]) == (NEW_ID, webhook.webhook_id, "error")
     assert not [line for line in logs if line.get("outcome") == "internal_error"]
+    assert not lines(logs, "attempts paused: a fault of this process"), "nothing was begun that could not be signed"
     assert whole.webhook_id != webhook.webhook_id
 
 
