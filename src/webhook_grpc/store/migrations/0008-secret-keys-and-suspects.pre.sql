@@ -1,7 +1,7 @@
 -- works with: 4
 -- Runs before the code that needs it is deployed; processes of the version before run on with it, and may be restarted.
 --
--- With which keys secrets are sealed, and who has those keys. See docs/decisions/0029-secret-keys.md.
+-- With which keys secrets are sealed, and who has those keys. See docs/decisions/0028-secret-keys.md.
 
 -- step: index
 -- The first five bytes of a sealed secret name its key. So the keys in use are found however many webhooks there are.
