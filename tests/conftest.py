@@ -16,6 +16,7 @@ from hypothesis import HealthCheck
 from tests.support import pace
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
+from tests.support.process import end_what_is_left
 from tests.support.receiver import Receiver
 from tests.support.service import ServiceFactory
 from tests.support.symptoms import Line, recording, rows
@@ -69,6 +70,13 @@ def postgres(worker_id: str) -> Generator[TestPostgres]:
     server = TestPostgres.start(worker_id)
     yield server
     server.stop()
+
+
+@pytest.fixture(autouse=True)
+def processes_of_the_test() -> Generator[None]:
+    """A process that a failed test has left would disturb the tests that follow."""
+    yield
+    end_what_is_left()
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from webhook.v1 import service_pb2
 from tests.support import pace
 from tests.support.distribution import need
 from tests.support.postgres import TestPostgres
-from tests.support.process import CLI, Process, environment, run_cli
+from tests.support.process import CLI, Process, run, run_cli
 
 # Asked to stop by the first thing that `serve` does, and once more by the last thing that Python does for it.
 SIGNALS_AT_BOTH_ENDS = """
@@ -44,15 +44,8 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become s
 
 
 async def test_signals_at_the_first_and_at_the_last_moment_end_it_well(database_url: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", SIGNALS_AT_BOTH_ENDS, "SIGHUP", "SIGTERM"),
-        env=environment(WEBHOOK_DATABASE_URL=database_url),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with pace.timeout(30):
-        said, _ = await process.communicate()
-    assert (process.returncode, said) == (0, b"")
+    program = (sys.executable, "-c", SIGNALS_AT_BOTH_ENDS, "SIGHUP", "SIGTERM")
+    assert await run(*program, settings={"WEBHOOK_DATABASE_URL": database_url}) == (0, "", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
@@ -76,6 +69,8 @@ async def test_the_strictest_container_will_do(database_url: str, tmp_path: Path
     """PID 1, a read-only file system, a user without a name and a home: it serves, and a signal drains it."""
     for program in ("unshare", "setpriv"):
         need(program)
+    if (await run(*CONTAINER, "true", settings={}))[0] != 0:
+        pytest.skip("this machine makes no name spaces")
     log = tmp_path / "log"
     process = await Process.start(log, (*CONTAINER, *NOBODY, str(CLI)), WEBHOOK_DATABASE_URL=database_url)
     try:
@@ -99,19 +94,12 @@ def is_empty(folder: Path) -> bool:
 
 @only_root
 async def test_a_user_without_a_home_gets_one_sentence_if_there_is_no_database(tmp_path: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(need("setpriv"), *NOBODY[1:], CLI, "serve"),
-        cwd=tmp_path,
-        env=environment(WEBHOOK_SECRET_KEYS=""),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with pace.timeout(30):
-        said, _ = await process.communicate()
-    assert process.returncode == 1
-    assert b"there is no home directory" in said
-    assert b"set WEBHOOK_DATA_DIR" in said
-    assert said.count(b"\n") == 1, said
+    command = (need("setpriv"), *NOBODY[1:], str(CLI), "serve")
+    status, _, said = await run(*command, cwd=tmp_path, settings={"WEBHOOK_SECRET_KEYS": ""})
+    assert status == 1
+    assert "there is no home directory" in said
+    assert "set WEBHOOK_DATA_DIR" in said
+    assert said.count("\n") == 1, said
     assert is_empty(tmp_path)
 
 

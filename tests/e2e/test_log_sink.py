@@ -97,9 +97,13 @@ async def test_a_pipe_that_nobody_reads_holds_up_nothing_and_what_was_dropped_is
         await publish(process, 1)
         await receiver.wait_for(1)
 
-        lines = asyncio.create_task(asyncio.to_thread(read_until_end, reader))
+        records = list[dict[str, Any]]()
+        lines = asyncio.create_task(asyncio.to_thread(read_until_end, reader, records))
+        async with pace.timeout(20):
+            while not any(record["event"] == "log lines dropped" for record in records):
+                await asyncio.sleep(0.01)  # then there is room for the lines that follow
         assert await process.terminate() == 0
-        records = await lines
+        await lines
 
     symptoms += [{**record, "log_level": record["level"]} for record in records]
     [dropped] = [record for record in records if record["event"] == "log lines dropped"]
@@ -122,7 +126,9 @@ def fill(pipe: Path) -> None:
     os.close(writer)
 
 
-def read_until_end(reader: int) -> list[dict[str, Any]]:
+def read_until_end(reader: int, records: list[dict[str, Any]]) -> None:
     os.set_blocking(reader, True)
     with os.fdopen(reader, "rb") as lines:
-        return [json.loads(line) for line in lines if line.strip()]
+        for line in lines:
+            if line.strip():
+                records.append(json.loads(line))  # noqa: PERF401 - each is awaited

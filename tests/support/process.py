@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import grpc
 from webhook.v1 import service_pb2_grpc
@@ -36,8 +38,15 @@ def environment(**overrides: str) -> dict[str, str]:
     }
 
 
+def hear_signals() -> None:
+    """Puts back the default in a child: whoever runs the tests may ignore SIGHUP (`nohup`), which children inherit."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Process:
     """One `webhook-grpc serve`."""
+
+    started: ClassVar[list[asyncio.subprocess.Process]] = []
 
     def __init__(self, process: asyncio.subprocess.Process, address: str) -> None:
         self.process = process
@@ -50,8 +59,13 @@ class Process:
         """Starts it and returns when it serves. `command`: of another version. `log`: a file, a pipe, a device."""
         with log.open("ab", buffering=0) as stderr:
             process = await asyncio.create_subprocess_exec(
-                *command, "serve", env=environment(**settings), stdout=asyncio.subprocess.PIPE, stderr=stderr
+                *(*command, "serve"),
+                env=environment(**settings),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+                preexec_fn=hear_signals,
             )
+        cls.started.append(process)
         assert process.stdout is not None
         async with pace.timeout(30):
             first_line = (await process.stdout.readline()).decode()
@@ -79,15 +93,31 @@ class Process:
         await self.channel.close()
 
 
+def end_what_is_left() -> None:
+    """Kills what a test that failed has left running: it would take shards in the tests that follow."""
+    for process in Process.started:
+        with contextlib.suppress(ProcessLookupError):
+            if process.returncode is None:
+                os.kill(process.pid, signal.SIGKILL)
+    Process.started.clear()
+
+
 async def run_cli(*arguments: str, **settings: str) -> tuple[int, str, str]:
+    """Runs a command of ours to its end: exit status, stdout, stderr."""
+    return await run(str(CLI), *arguments, settings=settings)
+
+
+async def run(*command: str, settings: Mapping[str, str], cwd: Path | None = None) -> tuple[int, str, str]:
     """Runs a command to its end: exit status, stdout, stderr."""
     process = await asyncio.create_subprocess_exec(
-        CLI,
-        *arguments,
+        *command,
+        cwd=cwd,
         env=environment(**settings),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        preexec_fn=hear_signals,
     )
+    Process.started.append(process)
     async with pace.timeout(60):
         stdout, stderr = await process.communicate()
     assert process.returncode is not None
