@@ -34,7 +34,7 @@ from .engine.keys import check_keys
 from .engine.monitor import Monitor
 from .loop_watch import LoopWatch
 from .settings import Settings, SettingsError, Token, decode_secret_key, problems_of
-from .stopping import Stop
+from .stopping import Stop, in_daemon_thread
 from .store.clock import DatabaseClock
 from .store.db import Database, DatabaseOptions, Pooling
 from .store.event_types import EventTypes
@@ -240,7 +240,7 @@ async def _run_until(
     secret_keys: Iterable[bytes],
     on_ready: Callable[[int], None] | None,
 ) -> None:
-    checking = asyncio.to_thread(check_schema, conninfo, Pooling(settings.database_pooler))
+    checking = in_daemon_thread(check_schema, conninfo, Pooling(settings.database_pooler))
     if not await _is_done_before(stopped, checking):
         return
     app = App(settings, conninfo, secret_keys)
@@ -264,7 +264,7 @@ async def _is_done_before(stopped: asyncio.Task[None], step: Coroutine[Any, Any,
         task.cancel()
     [error] = await asyncio.gather(task, return_exceptions=True)
     if isinstance(error, Exception):
-        log.warning("stopped while it started, which failed", error=str(error))
+        log.warning("stopped while a step failed", error=str(error))
     return error is None
 
 

@@ -25,7 +25,8 @@ Try it from another terminal; the README has a longer walk, with a receiver to t
     {target} webhook.v1.WebhookService/CreateWebhook
   {call} -d '{{"event": {{"customer_id": 1, "event_type": "job.completed",
     "data": {{"job_id": "job-abc123"}}}}}}' {target} webhook.v1.WebhookService/PublishEvent
-  {call} -d '{{"customer_id": 1}}' {target} webhook.v1.WebhookService/WatchDeliveries
+  {call} -d '{{"customer_id": 1, "start_time": "2026-01-01T00:00:00Z"}}' {target} \
+    webhook.v1.WebhookService/WatchDeliveries
 
 Stop it with Ctrl-C.
 """
@@ -35,7 +36,9 @@ def banner(settings: Settings, port: int, database: str, grpcurl: str) -> str:
     """Returns the text. `grpcurl` is what to type for it; `database` says in words where the data is."""
     host = settings.grpc_address.rpartition(":")[0]
     call, notes = f"{grpcurl} -plaintext", [f"Replace {URL} by the address of a receiver of yours."]
-    if not settings.anonymous_allowed:
+    if settings.anonymous_allowed:
+        notes.append("No tokens are configured: whoever reaches this address may do everything.")
+    else:
         call += ' -H "authorization: Bearer $TOKEN"'
         notes.append(
             "First `export TOKEN=wk_…`, with a token that `webhook-grpc token` has made, for all customers or 1."

@@ -8,10 +8,11 @@ import os
 import resource
 import secrets
 import sys
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import orjson
@@ -34,6 +35,8 @@ from .store.db import TooFewConnections
 from .store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from .store.migrate import DatabaseUnreachable, SchemaError, migrate
 from .store.server_checks import UnsuitableServer
+
+_SAY_SECONDS_MAX: Final = 0.1  # the event loop waits for the first lines on stdout
 
 
 @click.group()
@@ -71,12 +74,26 @@ def _open_closed_streams() -> None:
 
 
 def _say(text: str, *, err: bool = False) -> None:
-    """Prints a line that the service can do without: whoever reads stdout or stderr may be away, or the disk full."""
+    """Prints lines that the service can do without: whoever reads stdout or stderr may be away, and the disk full.
+
+    Waits a moment at most, for nobody may read the pipe. Past Python's buffers, which would be flushed once more at the
+    end of the process.
+    """
+    stream, data = sys.stderr if err else sys.stdout, f"{text}\n".encode("utf-8", "backslashreplace")
     try:
+        descriptor = stream.fileno()
+    except (AttributeError, OSError):  # closed, or not of this process: tests read what is said
         click.echo(text, err=err)
-    except OSError:
-        # what stays in the buffer would fail again when the process ends, and make its exit status 120
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2 if err else 1)
+        return
+    writing = threading.Thread(target=_write, args=(descriptor, data), name="say", daemon=True)
+    writing.start()
+    writing.join(_SAY_SECONDS_MAX)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        while data:
+            data = data[os.write(descriptor, data) :]
 
 
 def _warn_of_unknown_variables() -> None:
@@ -152,7 +169,9 @@ def secret_key() -> None:
     help="May be repeated; default all three.",
 )
 def token(name: str, customer_id: int | None, permissions: tuple[str, ...]) -> None:
-    """Make a token: prints it once, and the setting that admits it, as it goes into .env or behind `export`.
+    """Make a token: prints it once, and the setting that admits it, for `export` or for compose's .env.
+
+    `serve` reads its environment, and no file but those that settings name.
 
     The setting is one list: the entries of several tokens stand in it, separated by commas.
     """

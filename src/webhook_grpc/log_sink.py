@@ -70,12 +70,13 @@ class LogSink:
         self._hurry.clear()
 
     def close(self, seconds: float = FLUSH_SECONDS_MAX) -> None:
-        """Ends the thread when all is written, or returns after so many seconds without. May be repeated."""
+        """Ends the thread when all is written, or returns after so many seconds without. Waits only the first time."""
         self._hurry.set()
         with self._changed:
-            self._closing = True
+            is_first, self._closing = not self._closing, True
             self._changed.notify_all()
-        self._thread.join(seconds)
+        if is_first:
+            self._thread.join(seconds)
 
     def _count_dropped(self, count: int, cause: str) -> None:
         self._dropped += count

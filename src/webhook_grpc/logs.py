@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -42,7 +43,11 @@ def configure_logging(settings: Settings) -> LogSink:
     # psycopg_pool and grpc use the standard library; their warnings are about reconnecting, which we report ourselves
     logging.basicConfig(level=logging.ERROR, handlers=[_SinkHandler(sink)])
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
-    sys.unraisablehook = _report_unraisable  # the usual one writes to stderr itself, and waits for it
+    # The usual ones write to stderr themselves, and wait for it
+    sys.unraisablehook = _report_unraisable
+    threading.excepthook = _report_of_thread
+    logging.captureWarnings(capture=True)
+    logging.getLogger("py.warnings").setLevel(logging.WARNING)
     return sink
 
 
@@ -117,6 +122,11 @@ def _of_library(record: logging.LogRecord) -> Record:
 def _report_unraisable(unraisable: Any) -> None:  # sys.UnraisableHookArgs exists for type checkers only
     where = type(unraisable.object).__name__ if unraisable.object is not None else ""
     structlog.get_logger(__name__).error("exception ignored", where=where, exc_info=unraisable.exc_value)
+
+
+def _report_of_thread(failed: threading.ExceptHookArgs) -> None:
+    name = failed.thread.name if failed.thread is not None else ""
+    structlog.get_logger(__name__).error("a thread ended with an exception", thread=name, exc_info=failed.exc_value)
 
 
 def _render_json(record: Record) -> bytes:

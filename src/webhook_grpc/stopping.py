@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncGenerator
+import threading
+from collections.abc import AsyncGenerator, Callable
 from types import FrameType, TracebackType
-from typing import Final
+from typing import Final, TypeVar, cast
+
+Result = TypeVar("Result")
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -45,6 +48,35 @@ class Stop:
             yield event
         finally:
             self._waiting = None
+
+
+async def in_daemon_thread(function: Callable[..., Result], *arguments: object) -> Result:
+    """Returns what a function that blocks returns.
+
+    Unlike asyncio.to_thread(): if whoever waits is cancelled, the end of the process does not wait for the function.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Result] = loop.create_future()
+
+    def answer(result: Result | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast("Result", result))
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = function(*arguments)
+        except BaseException as error:  # noqa: BLE001 - handed on to whoever waits
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(answer, result, failure)
+
+    threading.Thread(target=run, name=function.__name__, daemon=True).start()
+    return await future
 
 
 class StopSignals:

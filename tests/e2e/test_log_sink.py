@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,11 +16,12 @@ from webhook.v1 import event_pb2, webhook_pb2
 from webhook.v1.service_pb2 import CreateWebhookRequest, ListEventTypesRequest, PublishEventRequest
 
 from tests.support import pace
-from tests.support.process import CLI, Process
+from tests.support.process import CLI, Process, environment
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, SECRET
 from tests.support.symptoms import Line
 
+SERVING = re.compile(r'"port":(\d+),"event":"serving"')
 LINES_WAITING_MAX = 20
 CALLS = 60
 
@@ -112,6 +114,31 @@ async def test_a_pipe_that_nobody_reads_holds_up_nothing_and_what_was_dropped_is
     assert dropped["count"] + len(records) > CALLS, "each line was written or counted"
     assert len(records) <= CALLS, "there was no room for all"
     assert records[-1]["event"] == "stopped"
+
+
+async def test_a_stdout_that_nobody_reads_holds_up_neither_the_start_nor_what_follows(
+    database_url: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    pipe, log = tmp_path / "out", tmp_path / "log"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    fill(pipe)
+    with pipe.open("wb", buffering=0) as stdout, log.open("wb") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            *(CLI, "serve"),
+            env=environment(WEBHOOK_DATABASE_URL=database_url, WEBHOOK_LOG_FORMAT="json"),
+            stdout=stdout,
+            stderr=stderr,
+        )
+    async with pace.timeout(30):
+        while (serving := SERVING.search(log.read_text())) is None:
+            await asyncio.sleep(0.01)  # a file gives no signal
+    async with ended_afterwards(Process(process, f"127.0.0.1:{serving[1]}")) as started:
+        await create_webhook(started, receiver.url())
+        await publish(started, 1)
+        await receiver.wait_for(1)
+        assert await started.terminate() == 0
+    os.close(reader)
 
 
 def fill(pipe: Path) -> None:

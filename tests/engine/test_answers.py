@@ -48,6 +48,8 @@ ODD_ENDINGS = {
     "chunks that do not end": (head(200, CHUNKED), b"1\r\nx\r\n"),
     "a trailer that is none": (head(200, CHUNKED), b"1\r\nx\r\n0\r\nno colon\r\n\r\n"),
     "fewer bytes than the length": (head(200, "Content-Length: 9"), b"x"),
+    "more than the length, and a bare CR in the body": (head(200, "Content-Length: 3"), b"a\rbEXTRA"),
+    "a chunk without a size, and a bare CR": (head(200, CHUNKED), b"zz\r\nx\ry\r\n0\r\n\r\n"),
 }
 
 

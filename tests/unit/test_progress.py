@@ -52,6 +52,16 @@ def failing(clock: Clock, work: Work, seconds: float, cause: Cause = LOCKED) -> 
     return said
 
 
+def test_a_single_failure_that_nobody_repeats_is_no_stall() -> None:
+    """A call fails while Postgres fails over, and for a while nobody calls."""
+    clock = Clock()
+    work = clock.work()
+    failing(clock, work, 1)
+    for _ in range(40):
+        clock.run(1)
+        assert clock.is_serving
+
+
 def test_a_service_stops_to_serve_when_its_work_has_failed_for_ten_seconds_and_not_before() -> None:
     clock = Clock()
     work = clock.work()

@@ -22,8 +22,8 @@ class Looks:
     def __init__(self, lanes: Lanes) -> None:
         self.lanes, self.now, self.progress = lanes, NOW, Progress()
         self.is_full = False
-        dispatcher: Any = SimpleNamespace(startable=self._startable, why_not=str)
-        self._stillness = Stillness(self.progress, dispatcher)
+        self._dispatcher: Any = SimpleNamespace(startable=self._startable, why_not=str, started_count=0)
+        self._stillness = Stillness(self.progress, self._dispatcher)
         self.progress.advance(self.now)
 
     def _startable(self, now: float) -> Iterable[Lane]:
@@ -34,6 +34,7 @@ class Looks:
         is_still = False
         for _ in range(int(2 * seconds)):
             self.now += 0.5
+            self._dispatcher.started_count = self.lanes.started_count
             self._stillness.look(self.now)
             self.progress.advance(self.now)
             is_still |= bool(self.progress.stalled(Service.DELIVERY))
@@ -61,8 +62,18 @@ def test_one_webhook_that_stands_still_is_found_beside_others_that_move() -> Non
     still = False
     for _ in range(12):
         moving.started_count += 1
+        looks.lanes.started_count += 1
         still |= looks.run(1)
     assert still
+
+
+def test_many_webhooks_that_take_turns_slowly_do_not_stand_still() -> None:
+    looks = Looks(make_lanes())
+    for number in range(40):
+        add_lane(looks.lanes, number, held=1)
+    for _ in range(35):
+        start_one(looks)
+        assert not looks.run(1)
 
 
 def test_a_backlog_that_moves_slowly_does_not_stand_still() -> None:

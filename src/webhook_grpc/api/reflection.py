@@ -25,6 +25,7 @@ REQUEST_BYTES_MAX: Final = 4096
 REQUESTS_MAX: Final = 10_000
 STREAMS_MAX: Final = 100
 IDLE_SECONDS_MAX: Final = 60.0
+STREAM_SECONDS_MAX: Final = 600.0  # no tool needs so long, and streams take no token
 
 SERVICES: Final = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
@@ -94,8 +95,9 @@ class Reflection:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
         self._streams += 1
         try:
-            await self._answer_all(context)
-        except _Ended:
+            async with asyncio.timeout(STREAM_SECONDS_MAX):
+                await self._answer_all(context)
+        except (_Ended, TimeoutError):
             pass
         finally:
             self._streams -= 1

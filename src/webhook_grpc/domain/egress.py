@@ -71,6 +71,10 @@ _METADATA: Final[tuple[Network, ...]] = (
     IPv4Network("100.100.100.200/32"),  # Alibaba
     IPv6Network("fd00:ec2::/32"),  # Amazon
     IPv6Network("fd20:ce::254/128"),  # Google
+    IPv6Network("fd00:c1::/32"),  # Oracle
+    IPv6Network("fd00:42::42/128"),  # Scaleway
+    IPv6Network("fd00:a9fe:a9fe::/48"),  # Linode
+    IPv6Network("fd00:100::/32"),  # Alibaba
 )
 _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 
@@ -175,8 +179,8 @@ def why_address_blocked(text: str, policy: EgressPolicy) -> BlockReason | None:
         return BlockReason.ADDRESS
     if _is_in(address, policy.allowed_networks):
         return None
-    if policy.admits_private and _is_in(address, _PRIVATE) and not _is_in(address, _METADATA):
-        return None
+    if policy.admits_private and _is_in(address, _PRIVATE):
+        return BlockReason.ADDRESS if _is_in(address, _METADATA) or _is_isatap(address) else None
     return BlockReason.ADDRESS if _is_special(address) else None
 
 
@@ -287,4 +291,9 @@ def _is_special(address: Address) -> bool:
         return _is_in(address, _DENIED_IPV4)
     if address not in _GLOBAL_IPV6 or _is_in(address, _DENIED_IPV6):
         return True
-    return int(address) >> 32 & 0xFFFFFFFF in _ISATAP
+    return _is_isatap(address)
+
+
+def _is_isatap(address: Address) -> bool:
+    """Whether an IPv6 address carries an IPv4 address, whatever network it seems to be of (RFC 5214)."""
+    return isinstance(address, IPv6Address) and int(address) >> 32 & 0xFFFFFFFF in _ISATAP

@@ -142,8 +142,12 @@ class Work:
 
     @property
     def is_stalled(self) -> bool:
-        """Whether it has failed for as long as is borne, and was tried lately."""
-        if self._failing_since is None or self._time.now - self._failing_since < self._patience_seconds:
+        """Whether it was seen to fail for as long as is borne, and was tried lately.
+
+        A single failure that nobody has repeated is none: what few ask for may be well again since.
+        """
+        seen_until = self._time.now if self._begun_at is not None else self._failed_at
+        if self._failing_since is None or seen_until - self._failing_since < self._patience_seconds:
             return False
         return self._begun_at is not None or self._time.now - self._failed_at < self._tries_kept_seconds
 

@@ -65,7 +65,8 @@ class CarefulMode:
         if delivery.danger is not Danger.MARKED or is_own:
             return False
         try:
-            return await suspects.deaths(self._connection, delivery) >= _DEATHS_MIN
+            with watched(self._marking):
+                return await suspects.deaths(self._connection, delivery) >= _DEATHS_MIN
         except Unavailable:
             return None
 
@@ -109,7 +110,7 @@ class CarefulMode:
         except Unavailable as error:
             cause = cause_of(error)
             log.warning(
-                "marks not taken back; each costs its delivery an attempt",
+                "marks not taken back: this end counts as a death of their deliveries",
                 count=len(self._written),
                 sqlstate=cause.sqlstate,
                 text=cause.text,

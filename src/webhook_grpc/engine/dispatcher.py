@@ -143,6 +143,11 @@ class Dispatcher:
         may_wait = self._stopping or not self._ownership.may_send or self._is_full(now)
         return () if may_wait else self._lanes.startable(now)
 
+    @property
+    def started_count(self) -> int:
+        """How many requests were started, of all webhooks."""
+        return self._lanes.started_count
+
     def why_not(self, now: float) -> str:
         """Why nothing is started although something could be, for the log."""
         if not self._webhooks.is_current:

@@ -142,19 +142,19 @@ class Flows:
         batch = [known for known in list(self._dirty)[:SAVE_MAX] if known in self._flows]
         now = time.monotonic()
         health = {known: self._flows[known].save(now) for known in batch}
-        ill = {known: saved for known, saved in health.items() if is_worth_saving(saved)}
-        well = [known for known in batch if known not in ill and known in self._has_row]
+        failing = {known: saved for known, saved in health.items() if is_worth_saving(saved)}
+        well = [known for known in batch if known not in failing and known in self._has_row]
         for known in list(self._dirty)[:SAVE_MAX]:
             del self._dirty[known]
         try:
             with watched(self._saving):
-                await store.save(self._connection, self._ownership.worker, ill, well)
+                await store.save(self._connection, self._ownership.worker, failing, well)
         except BaseException as error:
             self._dirty.update(dict.fromkeys(batch))
             if not isinstance(error, Unavailable):
                 raise
         else:
-            self._has_row.update(ill.keys() & self._flows.keys())
+            self._has_row.update(failing.keys() & self._flows.keys())
             self._has_row.difference_update(well)
 
     async def sweep(self) -> None:

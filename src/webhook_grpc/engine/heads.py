@@ -37,12 +37,15 @@ class HeadReader:
     @property
     def is_one(self) -> bool:
         """Whether what was fed can be the start of a head."""
-        is_started = self._bytes.startswith(_START[: len(self._bytes)])
-        return is_started and _BARE_CR.search(self._bytes, max(0, self._searched - 1)) is None
+        if not self._bytes.startswith(_START[: len(self._bytes)]):
+            return False
+        end = self._end()
+        stop = end.end() if end else len(self._bytes)  # what follows the head may hold any bytes
+        return _BARE_CR.search(self._bytes, max(0, self._searched - 1), stop) is None
 
     def take(self) -> bytes | None:
         """Returns the head when its end has come, and keeps what follows."""
-        end = _END.search(self._bytes, max(0, self._searched - _END_BYTES_MAX))
+        end = self._end()
         if end is None:
             self._searched = len(self._bytes)
             return None
@@ -55,6 +58,9 @@ class HeadReader:
         rest = bytes(self._bytes)
         self._restart(bytearray())
         return rest
+
+    def _end(self) -> re.Match[bytes] | None:
+        return _END.search(self._bytes, max(0, self._searched - _END_BYTES_MAX))
 
     def _restart(self, rest: bytearray) -> None:
         self._bytes = rest

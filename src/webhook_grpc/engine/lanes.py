@@ -72,6 +72,7 @@ class Lanes:
         self._barred: set[tuple[int, UUID]] = set()
         self._held_bytes = 0
         self.in_flight = 0
+        self.started_count = 0
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -401,6 +402,7 @@ class Lanes:
     def _start(self, lane: Lane, delivery: PendingDelivery, customer: _Customer, now: float) -> None:
         lane.in_flight += 1
         lane.started_count += 1
+        self.started_count += 1
         lane.replays_in_flight += delivery.trigger is Trigger.REPLAY
         lane.hosts[delivery.event_id] = lane.host
         customer.in_flight += 1

@@ -6,8 +6,27 @@ customer or for room in this process does not count: that is as it should be.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Final
+
 from ..domain.progress import DELIVERIES, Cause, Progress, Service
 from .dispatcher import Dispatcher
+
+_TURNS_BORNE: Final = 4  # webhooks take turns: with very many of them the last waits for all others
+
+
+@dataclass(frozen=True, slots=True)
+class _Still:
+    """Since when a webhook could have been sent something, and how things stood then."""
+
+    started_count: int  # of the webhook
+    since: float
+    all_started_count: int
+    startable_count: int
+
+    def waits_its_turn(self, all_started_count: int) -> bool:
+        """Whether others were sent something since, and not yet many times each."""
+        return 0 < all_started_count - self.all_started_count <= _TURNS_BORNE * self.startable_count
 
 
 class Stillness:
@@ -17,17 +36,23 @@ class Stillness:
         self._progress = progress
         self._dispatcher = dispatcher
         self._moving = progress.work("send what is due", Service.DELIVERY, words=DELIVERIES, patience_seconds=0.0)
-        self._still: dict[int, tuple[int, float]] = {}  # of a webhook: starts so far, and since when there are no more
+        self._still: dict[int, _Still] = {}
 
     def look(self, now: float) -> None:
         """Takes in what could be started now, in monotonic seconds."""
-        at, before = self._progress.now, self._still
+        at, before, total = self._progress.now, self._still, self._dispatcher.started_count
+        startable = list(self._dispatcher.startable(now))
         self._still = {}
-        for lane in self._dispatcher.startable(now):
-            started_count, since = before.get(lane.webhook_id, (-1, at))
-            is_still = started_count == lane.started_count
-            self._still[lane.webhook_id] = (lane.started_count, since if is_still else at)
-        still = [known for known, (_, since) in self._still.items() if at - since >= self._progress.stalled_seconds]
+        for lane in startable:
+            known = before.get(lane.webhook_id)
+            if known is None or known.started_count != lane.started_count:
+                known = _Still(lane.started_count, at, total, len(startable))
+            self._still[lane.webhook_id] = known
+        still = [
+            webhook_id
+            for webhook_id, known in self._still.items()
+            if at - known.since >= self._progress.stalled_seconds and not known.waits_its_turn(total)
+        ]
         if not still:
             self._moving.succeed()
             return

@@ -181,12 +181,13 @@ class Database:
         await self._pool.close(timeout=5)
 
     @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncGenerator[AsyncConnection[Row]]:
+    async def connection(self, expected: Collection[str] = ()) -> AsyncGenerator[AsyncConnection[Row]]:
         """A connection for as long as one statement may take, getting it included.
 
-        For transactions. If the server hangs, psycopg gives the cancellation up to ten seconds more.
+        For transactions. `expected`: SQLSTATEs that the caller deals with. If the server hangs, psycopg gives the
+        cancellation up to ten seconds more.
         """
-        with self._noted(failures.LOST_RACES), translated_errors():
+        with self._noted(expected), translated_errors():
             async with asyncio.timeout(self.options.statement_timeout_seconds), self._pool.connection() as connection:
                 yield connection
 

@@ -80,7 +80,7 @@ async def make_partitions(database: Database, days: Iterable[date]) -> list[str]
     Raises Unavailable.
     """
     wanted = list(days)
-    async with database.connection() as connection:
+    async with database.connection(LOST_RACES) as connection:
         if not any([await _missing(connection, table, wanted) for table in TABLES]):
             return []
         async with connection.transaction():

@@ -20,6 +20,7 @@ from ..domain.errors import Unavailable
 from ..domain.retention import first_day_kept
 from .clock import BELIEVED_NOW, believed_now
 from .db import Database
+from .failures import LOST_RACES
 from .partitions import Table, day_of, first_id, next_day, partition_days, start_of
 
 # Detaching a partition locks its table against everybody: until the lock is granted, whatever comes later queues up
@@ -238,7 +239,7 @@ async def _drop(database: Database, name: str) -> bool:
 async def _ran(database: Database, statement: sql.Composed) -> bool:
     """Runs several statements as one message. False: somebody held a lock for too long. Raises Unavailable."""
     try:
-        async with database.connection() as connection:
+        async with database.connection(LOST_RACES) as connection:
             await connection.execute(statement, prepare=False)
     except Unavailable as error:
         sqlstate = getattr(error.__cause__, "sqlstate", None)
