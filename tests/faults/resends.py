@@ -16,6 +16,7 @@ from .violation import Violation
 # the time at which its statement began, so what is settled before a fault begins bears an earlier one.
 _ARRIVAL_SECONDS = 1.0
 _CLOCK_SECONDS = 0.02
+_GONE = 410
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class Resend:
     def after_success(self) -> bool:
         """Whether the receiver had answered 2xx: what a customer calls a duplicate."""
         return 200 <= self.earlier.status <= 299
+
+    @property
+    def is_second_question(self) -> bool:
+        """Whether a 410 was made sure of: one that came on a kept connection is believed when a new one repeats it."""
+        return self.latest.status == _GONE and self.latest.attempt == self.request.attempt
 
 
 def resends(history: History) -> list[Resend]:
@@ -57,9 +63,13 @@ def only_after_faults(history: History) -> Iterator[Violation]:
     settled_at = _settled_at(history)
     arrival_seconds = history.pace * _ARRIVAL_SECONDS
     spent: dict[tuple[int, str], set[Fault]] = defaultdict(set)
+    asked_twice = set[tuple[int, str, int]]()
     for resend in resends(history):
         request, earlier = resend.request, resend.earlier
         delivery = (request.webhook_id, request.event_id)
+        if resend.is_second_question and (*delivery, request.attempt) not in asked_twice:
+            asked_twice.add((*delivery, request.attempt))
+            continue
         in_flight = [
             (one.arrived_at, settled_at.get((*delivery, one.attempt), math.inf)) for one in (earlier, resend.latest)
         ]

@@ -37,7 +37,7 @@ CONNECTION_REQUESTS_MAX: Final = 1000
 UNKEPT_SECONDS: Final = 300.0  # after an unexpected close nothing is kept to a webhook
 UNKEPT_WEBHOOKS_MAX: Final = 10_000
 _MARGIN_SECONDS: Final = 1.0  # before the receiver's own end of a connection
-_END_SECONDS_MAX: Final = 0.5
+_END_SECONDS_MAX: Final = 2.0
 _CHUNKS_END: Final = b"\r\n\r\n"
 
 
