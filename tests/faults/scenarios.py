@@ -48,9 +48,9 @@ async def kill_at_points(round_: Round) -> None:
     points = sorted(POINTS)
     round_.random.shuffle(points)
     for point in points:
-        # shards are taken and given back once a beat, on a slow machine all in the first; the other points are passed
+        # shards are taken at the start and then once a beat, on a slow machine all at once; the other points are passed
         # all the time: with each statement, of which a slow machine makes fewer and larger ones
-        passages = 1 if point in {"after_take", "before_release"} else round_.random.randint(2, 12)
+        passages = {"after_take": 2, "before_release": 1}.get(point, round_.random.randint(2, 12))
         name = await round_.cluster.start(WEBHOOK_TEST_FAULT=f"{point}:{passages}")
         if point == "before_release":
             round_.cluster.running[name].process.send_signal(signal.SIGTERM)

@@ -11,12 +11,12 @@ KEYS_MAX: Final = 100  # that are looked at; more are not in use at once
 COUNTED_MAX: Final = 10_000  # webhooks of one key
 
 # One secret for each way in which a sealed secret begins: jumps from key to key in the index, however many webhooks
-# there are. Of the secrets that were replaced lately there are few.
+# there are. Of the secrets that were replaced lately there are few. IS TRUE as in the index, see migration 0008.
 IN_USE: Final = """
 WITH RECURSIVE sealed AS (
     (
         SELECT substr(secret, 1, 5) AS head, id, customer_id, secret FROM webhooks
-        WHERE status <> 'deleted'
+        WHERE (status <> 'deleted') IS TRUE
         ORDER BY substr(secret, 1, 5), id
         LIMIT 1
     )
@@ -25,7 +25,7 @@ WITH RECURSIVE sealed AS (
     FROM sealed s
     CROSS JOIN LATERAL (
         SELECT substr(secret, 1, 5) AS head, id, customer_id, secret FROM webhooks
-        WHERE status <> 'deleted' AND substr(secret, 1, 5) > s.head
+        WHERE (status <> 'deleted') IS TRUE AND substr(secret, 1, 5) > s.head
         ORDER BY substr(secret, 1, 5), id
         LIMIT 1
     ) next
@@ -43,7 +43,7 @@ COUNT: Final = """
 SELECT count(*) FROM (
     (
         SELECT id FROM webhooks
-        WHERE status <> 'deleted' AND substr(secret, 1, 5) = %(head)b::bytea
+        WHERE (status <> 'deleted') IS TRUE AND substr(secret, 1, 5) = %(head)b::bytea
         ORDER BY substr(secret, 1, 5), id
         LIMIT %(limit)b::integer
     )

@@ -5,7 +5,9 @@
 
 -- step: index
 -- The first five bytes of a sealed secret name its key. So the keys in use are found however many webhooks there are.
-CREATE INDEX webhooks_by_key ON webhooks (substr(secret, 1, 5), id) WHERE status <> 'deleted';
+-- IS TRUE: no other statement implies that. With stale statistics the planner otherwise reads all of this index where it
+-- should look up a customer (publishing looked at twice as many pages).
+CREATE INDEX webhooks_by_key ON webhooks (substr(secret, 1, 5), id) WHERE (status <> 'deleted') IS TRUE;
 
 -- step: index
 CREATE INDEX webhooks_by_previous_key ON webhooks (substr(previous_secret, 1, 5), id) WHERE previous_secret IS NOT NULL;
