@@ -1,4 +1,4 @@
-"""Clients that do the natural thing are right, and whoever does not is told what would be."""
+"""Clients that do the natural thing are right; others get an answer that says what the right thing is."""
 
 from __future__ import annotations
 

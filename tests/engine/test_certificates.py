@@ -1,4 +1,4 @@
-"""Certificates that are not accepted, of real TLS servers: customers are told what is wrong with theirs."""
+"""Certificates that are not accepted, of real TLS servers: the failure says what is wrong with each."""
 
 from __future__ import annotations
 

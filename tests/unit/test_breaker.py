@@ -106,7 +106,7 @@ def test_any_answer_in_between_begins_the_count_anew() -> None:
     [
         (("++++++-------+------"), BreakerState.CLOSED),  # 13 of 20
         (("+++++-------+-------"), BreakerState.OPEN),  # 14 of 20: 70 %
-        (("++++-------+-------"), BreakerState.CLOSED),  # 14 of 19: too few to tell
+        (("++++-------+-------"), BreakerState.CLOSED),  # 14 of 19: too few attempts for a verdict
         (("+++---------+------"), BreakerState.CLOSED),  # 15 of 19
         ("+" * 7 + "-------" * 2, BreakerState.OPEN),  # ten in a row
         ("-+" * 500, BreakerState.CLOSED),  # half of them

@@ -36,11 +36,11 @@ _EOF: Final = cast("Any", grpc.aio).EOF  # its types lack it
 
 
 class _Ended(Exception):
-    """The stream has ended: the client has nothing more to ask, or has not asked for too long."""
+    """The stream has ended: the client has no more requests, or has sent none for too long."""
 
 
 class Catalogue:
-    """The files that can be asked for, by their name, their symbols and their extensions."""
+    """The files that a client can get, by their name, their symbols and their extensions."""
 
     def __init__(self, services: Iterable[str], files: Iterable[FileDescriptor]) -> None:
         """Takes the names of the services to list, and files that describe them. Files that those need come along."""

@@ -144,7 +144,7 @@ class Work:
     def is_stalled(self) -> bool:
         """Whether it was seen to fail for as long as is borne, and was tried lately.
 
-        A single failure that nobody has repeated is none: what few ask for may be well again since.
+        A single failure that nobody has repeated is no stall: what is seldom tried may work again since.
         """
         seen_until = self._time.now if self._begun_at is not None else self._failed_at
         if self._failing_since is None or seen_until - self._failing_since < self._patience_seconds:

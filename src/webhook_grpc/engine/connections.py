@@ -66,7 +66,7 @@ class Connections:
         return self.open_count - self.in_use >= self.idle_max
 
     def closed_unexpectedly(self, webhook_id: int, now: float) -> None:
-        """Notes that a receiver has closed a connection that a request had just gone out on."""
+        """Notes that a receiver has closed a connection on which a request had just been sent."""
         self._unkept.pop(webhook_id, None)
         self._unkept[webhook_id] = now + UNKEPT_SECONDS
         while len(self._unkept) > UNKEPT_WEBHOOKS_MAX:
@@ -281,7 +281,7 @@ class GuardedHandler(ResponseHandler):
             self._end_unasked()
 
     def _take_open_body(self, data: bytes) -> None:
-        """Chunks, or bytes until the end. More than a whole last chunk is the start of what nobody asked for."""
+        """Chunks, or bytes until the end. More than a whole last chunk is the start of an answer to no request."""
         messages = len(self._buffer)
         self._last_bytes = (self._last_bytes + data)[-len(_CHUNKS_END) :]
         super().data_received(data)
@@ -342,5 +342,5 @@ def install_guard(connector: aiohttp.TCPConnector, connections: Connections) -> 
             f"aiohttp {aiohttp.__version__} lacks the hook of the egress guard; install the pinned version"
         )
     guarded = functools.partial(GuardedHandler, loop=asyncio.get_running_loop(), connections=connections)
-    # checked above
-    connector._factory = guarded  # noqa: SLF001 # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    # The private hook that was checked above; aiohttp has no public one
+    connector._factory = guarded  # noqa: SLF001 # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue] - above
