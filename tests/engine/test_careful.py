@@ -199,7 +199,7 @@ async def test_a_mark_that_is_found_again_counts_as_an_attempt_that_failed(
 async def test_marks_are_taken_back_when_a_process_ends_in_order(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    """A delivery that hangs while its process stops has not killed that. One that was sent alone is sent alone again."""
+    """A delivery that hangs while its process stops has not killed that. One sent alone is sent alone again."""
     gate = Gate()
     await leave_pending(services, receiver.on("/gate", gate), 2, postgres)
     second = await services.start(drain_seconds=0.2)

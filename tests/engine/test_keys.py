@@ -68,6 +68,13 @@ async def balanced(*services: Service) -> None:
     await until(is_balanced, "shares of equal size")
 
 
+async def old_and_new(services: ServiceFactory) -> tuple[Service, Service]:
+    """Two processes while the key is changed, which share the shards."""
+    old, new = await services.start(), await services.start([NEW_KEY, SECRET_KEY])
+    await balanced(old, new)
+    return old, new
+
+
 # --- at the start ----------------------------------------------------------------------------------------------------
 
 
@@ -170,9 +177,7 @@ async def test_while_keys_are_changed_what_the_owner_cannot_sign_waits_and_costs
     services: ServiceFactory, receiver: Receiver
 ) -> None:
     with capture_logs() as logs:
-        old = await services.start()
-        new = await services.start([NEW_KEY, SECRET_KEY])
-        await balanced(old, new)
+        old, new = await old_and_new(services)
         webhook = await create_at(old, new, receiver.url("/hook"))
         whole = await old.create_webhook(receiver.url("/whole"), events=["job.*"])
         event = await new.publish(event_type="alert.triggered")
@@ -203,9 +208,7 @@ async def test_the_log_says_when_a_webhook_waits_for_a_key_no_more(
     services: ServiceFactory, receiver: Receiver
 ) -> None:
     with capture_logs() as logs:
-        old = await services.start()
-        new = await services.start([NEW_KEY, SECRET_KEY])
-        await balanced(old, new)
+        old, new = await old_and_new(services)
         webhook = await create_at(old, new, receiver.url("/hook"))
         await old.publish(event_type="alert.triggered")
         await until(lambda: lines(logs, WAITS), WAITS)

@@ -10,7 +10,7 @@ import pytest
 from tests.support import pace
 from webhook_grpc.domain.errors import InvalidArgument, Overloaded, Unavailable
 from webhook_grpc.store import group_commit
-from webhook_grpc.store.db import StoreRefusal
+from webhook_grpc.store.failures import StoreRefusal
 from webhook_grpc.store.group_commit import GroupCommit, GroupLimits
 
 LIMITS = GroupLimits(batch_count=10, batch_weight=1000, waiting_count=30, waiting_bytes=3000)

@@ -17,7 +17,8 @@ from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import Published
 from webhook_grpc.domain.progress import Work
 from webhook_grpc.store import failures, outbox
-from webhook_grpc.store.db import Database, DatabaseOptions, LoopConnection, StoreRefusal, TooFewConnections
+from webhook_grpc.store.db import Database, DatabaseOptions, LoopConnection, TooFewConnections
+from webhook_grpc.store.failures import StoreRefusal
 
 TERMINATE: LiteralString = """
 SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity

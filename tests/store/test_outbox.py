@@ -11,7 +11,8 @@ from tests.support.store import CUSTOMER, new_event, new_webhook, options, pendi
 from webhook_grpc.domain.errors import AlreadyExists, Unavailable
 from webhook_grpc.domain.model import Published, WebhookStatus
 from webhook_grpc.store import outbox, webhooks
-from webhook_grpc.store.db import Database, LoopConnection, StoreRefusal
+from webhook_grpc.store.db import Database, LoopConnection
+from webhook_grpc.store.failures import StoreRefusal
 
 pytestmark = pytest.mark.fast
 

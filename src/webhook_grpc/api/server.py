@@ -95,7 +95,7 @@ class Server:
         await self._server.start()
 
     async def set_serving(self, name: str, serving: bool) -> None:
-        """Sets what health checks of a service return. The one without a name serves for as long as the process does."""
+        """Sets what health checks of a service return. The one without a name serves as long as the process."""
         await self._health.set(name, _SERVING if serving else _NOT_SERVING)
 
     async def leave(self) -> None:

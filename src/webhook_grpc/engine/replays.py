@@ -24,8 +24,8 @@ from ..domain.progress import Service
 from ..domain.replay import ReplayStatus
 from ..store import choosing, replaying
 from ..store.choosing import Choice
-from ..store.db import DatabaseOptions, LoopConnection, StoreRefusal
-from ..store.failures import watched
+from ..store.db import DatabaseOptions, LoopConnection
+from ..store.failures import StoreRefusal, watched
 from ..store.replaying import Turn, UnsettledReplay
 from .ownership import Ownership
 

@@ -23,9 +23,9 @@ from ..domain.progress import Service
 from ..domain.retry import Settlement
 from ..store import execution, settlement
 from ..store.commands import Command
-from ..store.db import DatabaseOptions, LoopConnection, StoreRefusal
+from ..store.db import DatabaseOptions, LoopConnection
 from ..store.execution import Executed
-from ..store.failures import cause_of
+from ..store.failures import StoreRefusal, cause_of
 from ..store.settlement import Settled
 from .ownership import Ownership
 

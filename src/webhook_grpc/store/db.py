@@ -28,7 +28,7 @@ from ..domain.errors import DiskFull, Unavailable
 from ..domain.progress import Progress, Service
 from . import failures, liveness, session
 from .abandoning import Abandoned
-from .failures import StoreRefusal as StoreRefusal  # noqa: PLC0414 - for whoever runs statements
+from .failures import StoreRefusal
 from .session import Pooling as Pooling  # noqa: PLC0414 - for whoever makes DatabaseOptions
 from .session import Row as Row  # noqa: PLC0414 - for whoever runs statements
 

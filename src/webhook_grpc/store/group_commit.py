@@ -23,7 +23,7 @@ import structlog
 from ..domain.errors import Overloaded, field_invalid
 from ..domain.group_size import GroupSize
 from . import failures
-from .db import StoreRefusal
+from .failures import StoreRefusal
 
 log = structlog.get_logger(__name__)
 

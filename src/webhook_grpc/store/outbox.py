@@ -13,7 +13,8 @@ import orjson
 from ..domain.errors import AlreadyExists
 from ..domain.matching import patterns_matching
 from ..domain.model import NewEvent, Published
-from .db import LoopConnection, Queries, StoreRefusal
+from .db import LoopConnection, Queries
+from .failures import StoreRefusal
 
 # Inserts keys, events and deliveries of a batch, or nothing of it. An event whose request id is taken (before, by a
 # concurrent statement, or earlier in the batch) comes back with no created_at. Keys go in sorted, so that concurrent
