@@ -7,7 +7,6 @@ import pwd
 import shutil
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,9 +93,8 @@ def test_a_server_that_was_left_behind_is_awaited_until_it_is_ready(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, statuses: list[str | None]
 ) -> None:
     """Its recovery goes on although the process that started it was killed. One that is ending is started again."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
-        from webhook_grpc.store.embedded_server import EmbeddedServer, new_server
+    from webhook_grpc.store.embedded_server import EmbeddedServer, new_server
+
     server, starts, left = new_server(data_dir / "postgres"), list[None](), statuses.copy()
 
     def look(_: object) -> object:
@@ -140,9 +138,7 @@ def test_making_the_user_is_tried_again_but_not_for_ever(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, command: str, failures: int, calls: int, sentence: str
 ) -> None:
     library = Library(command, failures)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
-        monkeypatch.setattr("webhook_grpc.store.embedded_server.new_server", library)
+    monkeypatch.setattr("webhook_grpc.store.embedded_server.new_server", library)
     monkeypatch.setattr(embedded, "_USER_PAUSE_SECONDS", (0.0, 0.0))
     with pytest.raises(EmbeddedPostgresError, match=sentence):
         EmbeddedPostgres(data_dir).start()

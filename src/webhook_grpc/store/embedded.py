@@ -11,7 +11,6 @@ import re
 import stat
 import subprocess
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -43,11 +42,9 @@ class EmbeddedPostgres:
     def start(self) -> str:
         """Returns the connection string. Raises EmbeddedPostgresError."""
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set, which is usual for servers
-                import fasteners  # noqa: PLC0415 - comes with the optional dependency
+            import fasteners  # noqa: PLC0415 - comes with the optional dependency
 
-                from .embedded_server import new_server  # noqa: PLC0415 - needs the optional dependency
+            from .embedded_server import new_server  # noqa: PLC0415 - needs the optional dependency
         except ImportError:
             raise EmbeddedPostgresError(
                 "no WEBHOOK_DATABASE_URL is set and the embedded Postgres is not installed; "

