@@ -23,16 +23,18 @@ from typing import Any
 import psycopg
 from scripts import seed_history as seeded
 
+from webhook_grpc.domain.filters import AttemptFilter, DeliveryFilter, EventFilter
 from webhook_grpc.domain.model import DeliveryStatus, Outcome
-from webhook_grpc.store import attempt_lists, delivery_lists, event_lists, history
-from webhook_grpc.store.attempt_lists import AttemptFilter, AttemptKey
 from webhook_grpc.store.db import Database, DatabaseOptions
-from webhook_grpc.store.delivery_lists import DeliveryFilter, DeliveryKey
-from webhook_grpc.store.embedded import EmbeddedPostgres
-from webhook_grpc.store.event_lists import EventFilter
-from webhook_grpc.store.migrate import migrate
-from webhook_grpc.store.pages import PageBounds
-from webhook_grpc.store.partitions import ensure_partitions
+from webhook_grpc.store.lists import attempts as attempt_lists
+from webhook_grpc.store.lists import deliveries, events
+from webhook_grpc.store.lists.attempts import AttemptKey
+from webhook_grpc.store.lists.deliveries import DeliveryKey
+from webhook_grpc.store.lists.pages import PageBounds
+from webhook_grpc.store.log import lookup
+from webhook_grpc.store.schema.embedded import EmbeddedPostgres
+from webhook_grpc.store.schema.migrate import migrate
+from webhook_grpc.store.schema.partitions import ensure_partitions
 
 ATTEMPTS = 10_000_000
 RUNS = 20
@@ -62,9 +64,9 @@ class Forms:
 
     def _deliveries(self, before: datetime | None = None, items: int = PAGE, **wanted: Any) -> Ask:
         values: dict[str, Any] = {"customer_id": None, **wanted}
-        key = DeliveryKey(before, delivery_lists.FIRST.event_id, 0) if before else delivery_lists.FIRST
+        key = DeliveryKey(before, deliveries.FIRST.event_id, 0) if before else deliveries.FIRST
         bounds = PageBounds(items, BYTES)
-        return lambda: delivery_lists.list_deliveries(self._database, DeliveryFilter(**values), key, bounds)
+        return lambda: deliveries.list_deliveries(self._database, DeliveryFilter(**values), key, bounds)
 
     def _attempts(self, before: datetime | None = None, items: int = PAGE, **wanted: Any) -> Ask:
         values: dict[str, Any] = {"customer_id": None, **wanted}
@@ -75,7 +77,7 @@ class Forms:
     def _events(self, items: int = PAGE, **wanted: Any) -> Ask:
         values: dict[str, Any] = {"customer_id": None, **wanted}
         bounds = PageBounds(items, BYTES)
-        return lambda: event_lists.list_events(self._database, EventFilter(**values), event_lists.FIRST, bounds)
+        return lambda: events.list_events(self._database, EventFilter(**values), events.FIRST, bounds)
 
     async def all(self) -> list[Form]:
         """The forms, with what they need to know looked up."""
@@ -84,20 +86,18 @@ class Forms:
         failed: dict[str, Any] = {"statuses": (DeliveryStatus.FAILED,)}
         pending: dict[str, Any] = {"statuses": (DeliveryStatus.PENDING,)}
         rare: dict[str, Any] = {"event_types": (seeded.RARE_TYPE,)}
-        before = DeliveryKey(self._deep, delivery_lists.FIRST.event_id, 0)
-        page = await delivery_lists.list_deliveries(
-            self._database, DeliveryFilter(1, (1,)), before, PageBounds(1, BYTES)
-        )
+        before = DeliveryKey(self._deep, deliveries.FIRST.event_id, 0)
+        page = await deliveries.list_deliveries(self._database, DeliveryFilter(1, (1,)), before, PageBounds(1, BYTES))
         [logged] = page.items
-        page = await delivery_lists.list_deliveries(
-            self._database, DeliveryFilter(2, (6,), statuses=(DeliveryStatus.PENDING,)), delivery_lists.FIRST,
+        page = await deliveries.list_deliveries(
+            self._database, DeliveryFilter(2, (6,), statuses=(DeliveryStatus.PENDING,)), deliveries.FIRST,
             PageBounds(1, BYTES),
         )  # fmt: skip
         [waiting] = page.items
         one: dict[str, Any] = {"webhook_ids": (logged.webhook_id,), "event_id": logged.event_id}
 
         def get(customer_id: int, event_id: Any, webhook_id: int) -> Ask:
-            return lambda: history.get_delivery(self._database, customer_id, event_id, webhook_id)
+            return lambda: lookup.get_delivery(self._database, customer_id, event_id, webhook_id)
 
         return [
             Form("GetDelivery: ended", get(1, logged.event_id, logged.webhook_id)),

@@ -40,7 +40,7 @@ import webhook_grpc.app
 
 assert "site-packages" in stubs.__file__ and "site-packages" in webhook_grpc.app.__file__
 assert (files("webhook.v1") / "py.typed").is_file() and (files("webhook.v1") / "service_pb2.pyi").is_file()
-assert list((files("webhook_grpc") / "store" / "migrations").iterdir())
+assert list((files("webhook_grpc") / "store" / "schema" / "migrations").iterdir())
 assert metadata("webhook-grpc")["License-Expression"] == "Apache-2.0"
 ours = [name for name in requires("webhook-grpc") if name.startswith("webhook-grpc")]
 assert not ours, f"{ours} would be looked for on a registry"

@@ -13,17 +13,17 @@ import pytest
 import structlog
 from hypothesis import HealthCheck
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
 from tests.support.process import end_what_is_left
 from tests.support.receiver import Receiver
 from tests.support.service import ServiceFactory
 from tests.support.symptoms import Line, recording, rows
-from webhook_grpc.engine.janitor import Janitor
-from webhook_grpc.engine.overdue import Overdue
-from webhook_grpc.log_sink import LogSink
-from webhook_grpc.logs import configure_logging
+from webhook_grpc.engine.duties.expiry import Expiry
+from webhook_grpc.engine.duties.janitor import Janitor
+from webhook_grpc.process.log_sink import LogSink
+from webhook_grpc.process.logs import configure_logging
 from webhook_grpc.settings import Settings
 
 # Property tests have no deadline for each example and may take long to make one: the machine may be busy.
@@ -33,18 +33,18 @@ hypothesis.settings.load_profile("any machine")
 
 def pytest_report_header() -> str:
     """Says how slow this machine is; measured before the workers are started, who take it over."""
-    return f"pace: {pace.ratio():.2f} (deadlines are multiplied by it, see tests/support/pace.py)"
+    return f"slowness: {slowness.ratio():.2f} (deadlines are multiplied by it, see tests/support/slowness.py)"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Multiplies the time-out of each test by the pace, and marks the unit tests as fast."""
+    """Multiplies the time-out of each test by the slowness, and marks the unit tests as fast."""
     usual, unit = float(config.getini("timeout")), Path(__file__).parent / "unit"
     for item in items:
         if item.path.is_relative_to(unit):
             item.add_marker("fast")
         marker = item.get_closest_marker("timeout")
         seconds = float(marker.args[0]) if marker is not None else usual
-        item.add_marker(pytest.mark.timeout(pace.scaled(seconds)), append=False)
+        item.add_marker(pytest.mark.timeout(slowness.scaled(seconds)), append=False)
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +116,7 @@ def housekeeping_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Janitor, "run", wait)
-    monkeypatch.setattr(Overdue, "run", wait)
+    monkeypatch.setattr(Expiry, "run", wait)
 
 
 @pytest.fixture

@@ -13,39 +13,40 @@ import orjson
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from .api.actions import ActionMethods
-from .api.auth import Authenticator
-from .api.calls import CallLimits, Calls
-from .api.customers import CustomerMethods
-from .api.deliveries import DeliveryMethods
-from .api.event_types import EventTypeMethods
-from .api.events import EventMethods
-from .api.explain import ExplainMethods
-from .api.replays import ReplayMethods
-from .api.secrets import SecretMethods
-from .api.server import Methods, Server
-from .api.stats import StatsMethods
-from .api.watch import WatchMethods
-from .api.webhooks import WebhookMethods
-from .domain.progress import Progress
-from .domain.sealing import KEY_BYTES, Sealer
-from .engine.engine import Engine
-from .engine.keys import check_keys
-from .engine.monitor import Monitor
-from .loop_watch import LoopWatch
+from webhook_grpc.api.actions import ActionMethods
+from webhook_grpc.api.customers import CustomerMethods
+from webhook_grpc.api.deliveries import DeliveryMethods
+from webhook_grpc.api.event_types import EventTypeMethods
+from webhook_grpc.api.events import EventMethods
+from webhook_grpc.api.explain import ExplainMethods
+from webhook_grpc.api.replays import ReplayMethods
+from webhook_grpc.api.secrets import SecretMethods
+from webhook_grpc.api.stats import StatsMethods
+from webhook_grpc.api.watch import WatchMethods
+from webhook_grpc.api.webhooks import WebhookMethods
+from webhook_grpc.domain.progress import Progress
+from webhook_grpc.domain.sealing import KEY_BYTES, Sealer
+from webhook_grpc.engine.engine import Engine
+from webhook_grpc.engine.health.monitor import Monitor
+from webhook_grpc.engine.receivers.keys import check_keys
+from webhook_grpc.hub.group_commit import GroupLimits
+from webhook_grpc.hub.hints import HintListener, Hints
+from webhook_grpc.hub.publisher import Publisher
+from webhook_grpc.hub.tail import Tail
+from webhook_grpc.hub.type_rules import EventTypes
+from webhook_grpc.process.loop_watch import LoopWatch
+from webhook_grpc.process.stopping import Stop, in_daemon_thread
+from webhook_grpc.server.auth import Authenticator
+from webhook_grpc.server.calls import CallLimits, Calls
+from webhook_grpc.server.grpc.server import Methods, Server
+from webhook_grpc.store.clock import DatabaseClock
+from webhook_grpc.store.connection.poolers import check_sessions
+from webhook_grpc.store.connection.server_checks import durability_warnings
+from webhook_grpc.store.db import Database, DatabaseOptions, Pooling
+from webhook_grpc.store.schema.migrate import check_schema
+from webhook_grpc.store.schema.partitions import ensure_partitions_at_start
+
 from .settings import Settings, SettingsError, Token, decode_secret_key, problems_of
-from .stopping import Stop, in_daemon_thread
-from .store.clock import DatabaseClock
-from .store.db import Database, DatabaseOptions, Pooling
-from .store.event_types import EventTypes
-from .store.group_commit import GroupLimits
-from .store.hints import HintListener, Hints
-from .store.migrate import check_schema
-from .store.partitions import ensure_partitions_at_start
-from .store.poolers import check_sessions
-from .store.publisher import Publisher
-from .store.server_checks import durability_warnings
-from .store.tail import Tail
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +81,7 @@ class App:
         self._tail = Tail(options, _TAIL_POLL_SECONDS, settings.stream_buffer_max)
         self._listener = HintListener(
             options,
-            on_due=self.engine.finder.wake,
+            on_due=self.engine.fetcher.wake,
             on_commanded=self.engine.commands.wake,
             on_webhooks_changed=self.engine.webhooks.hint,
             on_logged=self._tail.hint,
@@ -98,7 +99,7 @@ class App:
                 settings.publish_waiting_bytes_max,
             ),
             settings.webhooks_per_customer_max,
-            self.engine.finder,
+            self.engine.fetcher,
             self._hints,
             self._make_partitions,
         )

@@ -17,9 +17,16 @@ from typing import Any, Final
 import click
 import orjson
 
+from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.process.banner import banner, grpcurl_path
+from webhook_grpc.process.stopping import Stop, StopSignals
+from webhook_grpc.store.connection.conninfo import BadConninfo, checked
+from webhook_grpc.store.connection.server_checks import UnsuitableServer
+from webhook_grpc.store.db import TooFewConnections
+from webhook_grpc.store.schema.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from webhook_grpc.store.schema.migrate import DatabaseUnreachable, SchemaError, migrate
+
 from . import __version__
-from .banner import banner, grpcurl_path
-from .domain.errors import Unavailable
 from .settings import (
     DatabaseSettings,
     Settings,
@@ -29,12 +36,6 @@ from .settings import (
     load_settings,
     unknown_variables,
 )
-from .stopping import Stop, StopSignals
-from .store.conninfo import BadConninfo, checked
-from .store.db import TooFewConnections
-from .store.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from .store.migrate import DatabaseUnreachable, SchemaError, migrate
-from .store.server_checks import UnsuitableServer
 
 _SAY_SECONDS_MAX: Final = 0.1  # the event loop waits for the first lines on stdout
 
@@ -107,12 +108,13 @@ def _run(settings: Settings, stop: Stop) -> None:
     # imported late: the other commands need neither gRPC nor an event loop
     import uvloop
 
-    from .api.server import AddressInUse
+    from webhook_grpc.engine.http.connections import GuardMissing
+    from webhook_grpc.engine.receivers.keys import KeysMissing
+    from webhook_grpc.process.logs import configure_logging
+    from webhook_grpc.server.grpc.server import AddressInUse
+
     from .app import LoopEnded, load_secret_keys
     from .app import serve as serve_forever
-    from .engine.connections import GuardMissing
-    from .engine.keys import KeysMissing
-    from .logs import configure_logging
 
     _allow_many_descriptors()
     with contextlib.closing(configure_logging(settings)), _database(settings) as (conninfo, is_embedded):
@@ -150,8 +152,9 @@ def migrate_command(before_deployment: bool) -> None:
 @main.command("secret-key")
 def secret_key() -> None:
     """Print a new key for WEBHOOK_SECRET_KEYS. Its id, by which messages name it, goes to stderr."""
+    from webhook_grpc.domain.sealing import key_id_of, key_id_text
+
     from .app import new_secret_key
-    from .domain.sealing import key_id_of, key_id_text
 
     key = new_secret_key()
     click.echo(key)
@@ -175,7 +178,7 @@ def token(name: str, customer_id: int | None, permissions: tuple[str, ...]) -> N
 
     The setting is one list: the entries of several tokens stand in it, separated by commas.
     """
-    from .api.auth import token_hash
+    from webhook_grpc.server.auth import token_hash
 
     secret = "wk_" + secrets.token_urlsafe(32)
     entry: dict[str, Any] = {"name": name, "sha256": token_hash(secret)}

@@ -17,11 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from .domain import breaker, egress, health, progress, ramp, retention, retry, sealing
-from .domain.ids import INT64_MAX
+from webhook_grpc.domain import breaker, egress, pace, progress, ramp, retention, retry, sealing
+from webhook_grpc.domain.access import Permission
+from webhook_grpc.domain.ids import INT64_MAX
 
 _Kind = TypeVar("_Kind", bound=BaseSettings)
-Permission = Literal["read", "publish", "manage"]
 PREFIX: Final = "WEBHOOK_"
 
 
@@ -354,9 +354,9 @@ class Settings(DatabaseSettings):
         )
 
     @property
-    def flow_policy(self) -> health.FlowPolicy:
+    def pace_policy(self) -> pace.PacePolicy:
         """When, how fast and how many requests are sent to a webhook."""
-        return health.FlowPolicy(
+        return pace.PacePolicy(
             in_flight_max=self.webhook_in_flight_max,
             breaker=breaker.BreakerPolicy(
                 consecutive_failures=self.breaker_failures,
@@ -367,7 +367,7 @@ class Settings(DatabaseSettings):
                 probe_seconds_max=self.breaker_probe_seconds_max,
                 successes_per_step=self.breaker_successes_per_step,
             ),
-            disable=health.DisablePolicy(
+            disable=pace.DisablePolicy(
                 failing_seconds=self.disable_after_seconds,
                 failures_min=self.disable_failures_min,
                 blocked_count=self.blocked_disable_after,

@@ -17,7 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import delivery_pb2, event_pb2, event_type_pb2, replay_pb2, service_pb2, webhook_pb2
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.service import CUSTOMER, SECRET, Service, error_details
 
 SERVICE = service_pb2.DESCRIPTOR.services_by_name["WebhookService"]
@@ -105,9 +105,9 @@ async def ask(service: Service, method: str, request: Message | bytes, metadata:
     channel: Any = service.channel
     if method not in STREAMS:
         return await channel.unary_unary(path, response_deserializer=parse)(
-            raw, metadata=metadata, timeout=pace.scaled(20)
+            raw, metadata=metadata, timeout=slowness.scaled(20)
         )
-    call = channel.unary_stream(path, response_deserializer=parse)(raw, metadata=metadata, timeout=pace.scaled(20))
+    call = channel.unary_stream(path, response_deserializer=parse)(raw, metadata=metadata, timeout=slowness.scaled(20))
     try:
         return await call.read()
     finally:
@@ -129,7 +129,7 @@ async def pages(
 
 async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     """Asks again and again: for what only the database can tell, such as who waits for a lock."""
-    async with pace.timeout(seconds):
+    async with slowness.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
 

@@ -20,14 +20,14 @@ from webhook.v1.service_pb2 import (
 )
 
 from tests.api.asking import ABSENT_DELIVERY_ID, OTHER_CUSTOMER, refusal
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Receiver, answer, answers
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory
 from webhook_grpc.api.actions import TESTS_WAITING_MAX
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.engine.faults import SenderFault
-from webhook_grpc.engine.sender import Sender
+from webhook_grpc.engine.http.faults import SenderFault
+from webhook_grpc.engine.http.sender import Sender
 
 PENDING = delivery_pb2.DELIVERY_STATUS_PENDING
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
@@ -480,14 +480,14 @@ async def test_a_test_under_way_is_not_made_again_by_the_next_owner_of_its_shard
     call = asyncio.create_task(test_webhook(first, webhook.webhook_id))
     await receiver.wait_for(1)
     second = await services.start()
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while len(second.app.engine.ownership.owned) < 31:
             await asyncio.sleep(0.02)
 
     gate.opened.set()
 
     assert (await call).status == SUCCEEDED
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while await waiting_commands(first):
             await asyncio.sleep(0.02)
     assert len(receiver.requests) == 1
@@ -504,7 +504,7 @@ async def test_a_test_under_way_ends_before_its_process_stops(services: ServiceF
     await receiver.wait_for(1)
 
     stop = asyncio.create_task(services.stop_one(first))
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while len(second.app.engine.ownership.owned) < 63:
             await asyncio.sleep(0.02)
     gate.opened.set()
@@ -528,7 +528,7 @@ async def test_a_test_that_this_process_cannot_make_is_tried_again_after_a_pause
         return await send(self, request)
 
     monkeypatch.setattr(Sender, "send", faulty)
-    monkeypatch.setattr("webhook_grpc.engine.commands._FAULT_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr("webhook_grpc.engine.duties.commands._FAULT_PAUSE_SECONDS", 0.1)
     service = await services.start()
     webhook = await service.create_webhook(receiver.url())
 
@@ -539,8 +539,8 @@ async def test_a_test_that_this_process_cannot_make_is_tried_again_after_a_pause
 async def test_tests_of_one_customer_leave_room_for_those_of_others(
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhook_grpc.engine.commands._TESTS_MAX", 2)
-    monkeypatch.setattr("webhook_grpc.engine.commands._TESTS_PER_CUSTOMER_MAX", 1)
+    monkeypatch.setattr("webhook_grpc.engine.duties.commands._TESTS_MAX", 2)
+    monkeypatch.setattr("webhook_grpc.engine.duties.commands._TESTS_PER_CUSTOMER_MAX", 1)
     service = await services.start()
     gate = Gate()
     hanging = [await service.create_webhook(receiver.on("/slow", gate)) for _ in range(2)]

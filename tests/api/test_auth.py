@@ -28,8 +28,8 @@ from tests.api.asking import (
     world_of,
 )
 from tests.support.service import CUSTOMER, Service, ServiceFactory
-from webhook_grpc.api.auth import Authenticator, token_hash
 from webhook_grpc.domain.errors import Unauthenticated
+from webhook_grpc.server.auth import Authenticator, token_hash
 from webhook_grpc.settings import Permission, Token
 
 ALL: Final[tuple[Permission, ...]] = ("read", "publish", "manage")

@@ -12,11 +12,11 @@ from webhook.v1 import service_pb2 as pb
 
 from tests.api.asking import OTHER_CUSTOMER, refusal
 from tests.api.test_auth import TOKENS, bearer
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import TestPostgres, dump
 from tests.support.receiver import Gate, Received, Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory
-from webhook_grpc.store import erasure
+from webhook_grpc.store.upkeep import erasure
 
 pytestmark = pytest.mark.fast
 
@@ -30,7 +30,7 @@ async def delete_data(service: Service, customer_id: int = CUSTOMER) -> bool:
 
 async def erase(service: Service, customer_id: int = CUSTOMER) -> None:
     """Calls until it is complete."""
-    async with pace.timeout(30):
+    async with slowness.timeout(30):
         while not await delete_data(service, customer_id):
             pass
 
@@ -184,7 +184,7 @@ async def test_the_call_stops_after_a_while_and_the_rest_goes_on(
     await service.publish_many(20)
     await receiver.wait_for(20)
     await delete_data(service)
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while postgres.rows("SELECT completed_at IS NOT NULL FROM erasures") != [(True,)]:
             await asyncio.sleep(0.02)
     assert postgres.rows("SELECT count(*) FROM events") == [(0,)]

@@ -32,7 +32,7 @@ from tests.api.asking import (
     refusal,
     world_of,
 )
-from tests.support import pace
+from tests.support import slowness
 from tests.support.receiver import Receiver, answer, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 
@@ -136,7 +136,7 @@ async def test_a_delivery_between_two_attempts(services: ServiceFactory, receive
     assert last.trigger == delivery_pb2.ATTEMPT_TRIGGER_SCHEDULED
     assert last.HasField("latency")
     # the process carries the database's clock to within a round trip
-    slack = timedelta(seconds=pace.scaled(0.5))
+    slack = timedelta(seconds=slowness.scaled(0.5))
     started_at = last.start_time.ToDatetime()
     assert published.create_time.ToDatetime() - slack <= started_at <= delivery.update_time.ToDatetime() + slack
     delay = (delivery.next_attempt_time.ToDatetime() - delivery.update_time.ToDatetime()).total_seconds()

@@ -16,7 +16,7 @@ from webhook.v1 import event_pb2, event_type_pb2, webhook_pb2
 from webhook.v1 import service_pb2 as pb
 
 from tests.api.asking import Refusal, code_of, full_event_type, pages, refusal
-from tests.support import pace
+from tests.support import slowness
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.domain.schemas import Schema, compile_schema
 
@@ -264,7 +264,7 @@ async def test_another_process_follows_a_change_within_two_seconds(services: Ser
     await there.publish(event_type="order.paid")
     await archive(here)
 
-    async with pace.timeout(20):  # two seconds, if the machine is not busy
+    async with slowness.timeout(20):  # two seconds, if the machine is not busy
         while await code_of(there.publish(event_type="order.paid")) is grpc.StatusCode.OK:
             await asyncio.sleep(0.05)
 
@@ -415,7 +415,7 @@ async def test_a_schema_is_compiled_once_however_many_events_it_checks(
         compiled.append(text)
         return compile_schema(text)
 
-    monkeypatch.setattr("webhook_grpc.store.event_types.compile_schema", counted)
+    monkeypatch.setattr("webhook_grpc.hub.type_rules.compile_schema", counted)
 
     for _ in range(3):
         await service.publish_many(500, event_type="order.paid")

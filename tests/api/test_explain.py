@@ -13,7 +13,7 @@ from webhook.v1 import service_pb2, webhook_pb2
 from webhook.v1.service_pb2 import ExplainEventRequest, WebhookExplanation
 
 from tests.api.asking import ABSENT_EVENT_ID, OTHER_CUSTOMER, refusal
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Received, Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory
@@ -42,7 +42,7 @@ async def explained_once(
     """What an event means for the only webhook, once it is that: health is saved a second behind."""
     seen: Any = None
     try:
-        async with pace.timeout(20):
+        async with slowness.timeout(20):
             while True:
                 [seen] = await explained(service, event_id)
                 if enough(seen):

@@ -27,9 +27,9 @@ from tests.api.asking import (
     request_type,
     valid_requests,
 )
-from tests.support import pace
+from tests.support import slowness
 from tests.support.service import Service, ServiceFactory
-from webhook_grpc.api.paging import PageToken
+from webhook_grpc.api.messages.paging import PageToken
 
 MESSAGE_BYTES_MAX = 5 * 1024 * 1024
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -195,7 +195,7 @@ async def test_a_message_is_measured_after_it_was_unpacked(service: Service) -> 
     """A few KiB of gzip must not become 64 MiB in our memory."""
     channel: Any = service.channel
     call = channel.unary_unary("/webhook.v1.WebhookService/ListWebhooks")(
-        padded(b"", 64 * 1024 * 1024), compression=grpc.Compression.Gzip, timeout=pace.scaled(20)
+        padded(b"", 64 * 1024 * 1024), compression=grpc.Compression.Gzip, timeout=slowness.scaled(20)
     )
 
     assert await code_of(call) is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -204,7 +204,9 @@ async def test_a_message_is_measured_after_it_was_unpacked(service: Service) -> 
 async def test_a_method_that_does_not_exist_is_unimplemented(service: Service) -> None:
     channel: Any = service.channel
 
-    code = await code_of(channel.unary_unary("/webhook.v1.WebhookService/DropEverything")(b"", timeout=pace.scaled(20)))
+    code = await code_of(
+        channel.unary_unary("/webhook.v1.WebhookService/DropEverything")(b"", timeout=slowness.scaled(20))
+    )
 
     assert code is grpc.StatusCode.UNIMPLEMENTED
 

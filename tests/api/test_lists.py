@@ -26,7 +26,7 @@ from tests.api.asking import ABSENT_DELIVERY_ID, ABSENT_EVENT_ID, OTHER_CUSTOMER
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Received, Receiver, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory
-from webhook_grpc.store import pages as store_pages
+from webhook_grpc.store.lists import pages as store_pages
 
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 FAILED = delivery_pb2.DELIVERY_STATUS_FAILED

@@ -14,7 +14,7 @@ from webhook.v1 import event_type_pb2, service_pb2
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory, error_details
-from webhook_grpc.store.migration_files import program_version
+from webhook_grpc.store.schema.migration_files import program_version
 
 # As a process registers that knows nothing of versions, or knows an earlier one.
 REGISTER: LiteralString = """

@@ -15,11 +15,11 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2
 
 from tests.api.asking import METHODS
-from tests.support import pace
+from tests.support import slowness
 from tests.support.distribution import missing
 from tests.support.service import Service, ServiceFactory
-from webhook_grpc.api import reflection
-from webhook_grpc.api.server import SERVICE
+from webhook_grpc.server.grpc import reflection
+from webhook_grpc.server.grpc.server import SERVICE
 
 pb: Any = reflection_pb2
 BIN = Path(sys.executable).parent
@@ -30,7 +30,7 @@ def opened(service: Service, name: str = V1) -> Any:
     """A stream of requests."""
     channel: Any = service.channel
     return channel.stream_stream(f"/{name}/ServerReflectionInfo", None, pb.ServerReflectionResponse.FromString)(
-        timeout=pace.scaled(20)
+        timeout=slowness.scaled(20)
     )
 
 
@@ -49,7 +49,7 @@ async def run(*command: str | Path) -> tuple[int | None, str]:
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    async with pace.timeout(30):
+    async with slowness.timeout(30):
         output, _ = await process.communicate()
     return process.returncode, output.decode()
 

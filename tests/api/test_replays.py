@@ -15,7 +15,7 @@ from tests.api.asking import OTHER_CUSTOMER, full_replay, pages, refusal
 from tests.support.postgres import TestPostgres
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.api import replays as api
-from webhook_grpc.store import choosing
+from webhook_grpc.store.replays import selection
 
 FAILED = delivery_pb2.DELIVERY_STATUS_FAILED
 DAY = 86_400
@@ -183,7 +183,7 @@ async def test_a_dry_run_counts_what_a_replay_would_choose_and_stores_nothing(
 async def test_a_dry_run_whose_time_is_up_shows_how_far_it_counted(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhook_grpc.store.choosing.PAIRS_MAX", 5)
+    monkeypatch.setattr("webhook_grpc.store.replays.selection.PAIRS_MAX", 5)
     monkeypatch.setattr(api, "DRY_RUN_SECONDS_MAX", 0.0)
     await service.publish_many(20)
     await service.create_webhook("https://hooks.example.com/")
@@ -277,12 +277,12 @@ async def test_dry_runs_leave_the_database_to_others(service: Service, monkeypat
     """One may go through 31 days for ten seconds; with as many at once as there are calls nobody else gets through."""
     begun, end = asyncio.Event(), asyncio.Event()
 
-    async def count(*_: Any) -> choosing.Count:
+    async def count(*_: Any) -> selection.Count:
         begun.set()
         await end.wait()
-        return choosing.Count(7, None)
+        return selection.Count(7, None)
 
-    monkeypatch.setattr(choosing, "count", count)
+    monkeypatch.setattr(selection, "count", count)
     first = asyncio.create_task(create(service, dry_run=True))
     await begun.wait()
 

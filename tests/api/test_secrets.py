@@ -15,12 +15,12 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from webhook.v1 import service_pb2, webhook_pb2
 
 from tests.api.asking import full_webhook, refusal
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Received, Receiver
 from tests.support.service import CUSTOMER, SECRET, SECRET_KEY, Service, ServiceFactory
 from webhook_grpc.domain.sealing import Sealer
-from webhook_grpc.store import secrets
+from webhook_grpc.store.registry import secrets
 
 OTHER_SECRET = "whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="
 PLAIN_SECRET = "a secret in free text!!!!".replace(" ", "-")
@@ -246,7 +246,7 @@ async def until_signed(service: Service, receiver: Receiver, *secrets_in_use: st
         accepted = {secret for secret in (SECRET, OTHER_SECRET) if standard_accepts(secret, request)}
         return accepted == set(secrets_in_use)
 
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while not (len(receiver.requests) > seen and signed()):
             count = len(receiver.requests)
             await service.publish()

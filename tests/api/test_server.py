@@ -26,13 +26,16 @@ from tests.api.asking import (
     refusal,
     valid_requests,
 )
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import TestPostgres, query
 from tests.support.receiver import Gate, Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
-from webhook_grpc.api.server import AddressInUse
-from webhook_grpc.store import delivery_lists, history, outbox, webhooks
-from webhook_grpc.store.migrate import migrate
+from webhook_grpc.server.grpc.server import AddressInUse
+from webhook_grpc.store.lists import deliveries
+from webhook_grpc.store.log import lookup
+from webhook_grpc.store.outbox import publishing
+from webhook_grpc.store.registry import webhooks
+from webhook_grpc.store.schema.migrate import migrate
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 health: Any = health_pb2
@@ -50,7 +53,7 @@ async def check_health(service: Service, name: str) -> int:
         request_serializer=health.HealthCheckRequest.SerializeToString,
         response_deserializer=health.HealthCheckResponse.FromString,
     )
-    return (await check(health.HealthCheckRequest(service=name), timeout=pace.scaled(10))).status
+    return (await check(health.HealthCheckRequest(service=name), timeout=slowness.scaled(10))).status
 
 
 def watch_health(service: Service, name: str = "") -> Any:
@@ -59,7 +62,7 @@ def watch_health(service: Service, name: str = "") -> Any:
         "/grpc.health.v1.Health/Watch",
         request_serializer=health.HealthCheckRequest.SerializeToString,
         response_deserializer=health.HealthCheckResponse.FromString,
-    )(health.HealthCheckRequest(service=name), timeout=pace.scaled(20))
+    )(health.HealthCheckRequest(service=name), timeout=slowness.scaled(20))
 
 
 @pytest.mark.parametrize("name", ["", "webhook.v1.WebhookService", "webhook.v1.Delivery"])
@@ -84,7 +87,7 @@ async def reflect(service: Service, reflection_name: str, **request: Any) -> Any
         f"/{reflection_name}/ServerReflectionInfo",
         request_serializer=reflection.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection.ServerReflectionResponse.FromString,
-    )(timeout=pace.scaled(10))
+    )(timeout=slowness.scaled(10))
     await call.write(reflection.ServerReflectionRequest(**request))
     response = await call.read()
     await call.done_writing()
@@ -166,9 +169,9 @@ async def test_an_unhandled_exception_does_not_tell_its_text(
         raise RuntimeError("secret dsn")
 
     monkeypatch.setattr(webhooks, "get", fail)
-    monkeypatch.setattr(delivery_lists, "list_deliveries", fail)
+    monkeypatch.setattr(deliveries, "list_deliveries", fail)
     for name in ("get_event", "get_delivery"):
-        monkeypatch.setattr(history, name, fail)
+        monkeypatch.setattr(lookup, name, fail)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await ask(service, method, request, [("x-request-id", "find-me")])
 
@@ -187,12 +190,12 @@ async def test_an_unhandled_exception_in_publishing_does_not_tell_its_text(
 ) -> None:
     """It happens in the loop that publishes for all, which must survive it."""
     service = await services.start()
-    healthy = outbox.publish
+    healthy = publishing.publish
 
     async def fail(*_: object) -> None:
         raise RuntimeError("secret dsn")
 
-    monkeypatch.setattr(outbox, "publish", fail)
+    monkeypatch.setattr(publishing, "publish", fail)
     for call in (
         service.publish(),
         service.stub.BatchPublishEvents(
@@ -202,7 +205,7 @@ async def test_an_unhandled_exception_in_publishing_does_not_tell_its_text(
         refused = await refusal(call)
         assert refused.code is grpc.StatusCode.INTERNAL
         assert "secret dsn" not in refused.message
-    monkeypatch.setattr(outbox, "publish", healthy)
+    monkeypatch.setattr(publishing, "publish", healthy)
 
     assert (await service.publish()).event_id
 
@@ -214,7 +217,7 @@ async def test_without_its_database_every_method_is_unavailable(
     url = postgres.create_database(name)
     await asyncio.to_thread(migrate, url)
     services.database_url = url
-    service = await services.start(database_timeout_seconds=pace.scaled(1.0))
+    service = await services.start(database_timeout_seconds=slowness.scaled(1.0))
     world = await furnish(service)
 
     postgres.drop_database(name)
@@ -256,7 +259,7 @@ async def test_after_its_connections_were_cut_the_service_goes_on(
 async def test_a_database_that_does_not_answer_is_unavailable_in_time(
     services: ServiceFactory, postgres: TestPostgres
 ) -> None:
-    service = await services.start(database_timeout_seconds=pace.scaled(0.5))
+    service = await services.start(database_timeout_seconds=slowness.scaled(0.5))
     world = await furnish(service)
 
     with psycopg.connect(postgres.url) as blocker:
@@ -345,7 +348,7 @@ async def test_more_calls_than_served_at_once_are_refused(
 async def test_a_call_ends_at_the_deadline_of_the_server(
     services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = await services.start(call_seconds_max=pace.scaled(1.0))
+    service = await services.start(call_seconds_max=slowness.scaled(1.0))
     world = await furnish(service)
 
     async def hang(*_: object) -> None:
@@ -374,7 +377,7 @@ async def test_a_caller_that_leaves_frees_its_place(services: ServiceFactory, mo
     call = asyncio.ensure_future(ask(service, "GetWebhook", valid_requests(world)["GetWebhook"]))
     await entered.wait()
     call.cancel()
-    async with pace.timeout(10):
+    async with slowness.timeout(10):
         await left.wait()
     monkeypatch.setattr(webhooks, "get", get)
 
@@ -387,7 +390,7 @@ async def test_a_caller_that_leaves_frees_its_place(services: ServiceFactory, mo
 async def trailing_request_id(service: Service, request: bytes, *sent: str) -> str:
     channel: Any = service.channel
     call = channel.unary_unary("/webhook.v1.WebhookService/GetWebhook")(
-        request, metadata=[("x-request-id", value) for value in sent], timeout=pace.scaled(10)
+        request, metadata=[("x-request-id", value) for value in sent], timeout=slowness.scaled(10)
     )
     await call.code()
     [found] = [value for key, value in await call.trailing_metadata() if key == "x-request-id"]
@@ -416,7 +419,7 @@ async def test_a_stream_has_a_request_id_too(services: ServiceFactory) -> None:
     service = await services.start()
     channel: Any = service.channel
     call = channel.unary_stream(f"/{SERVICE.full_name}/WatchDeliveries")(
-        b"\xff", metadata=[("x-request-id", "stream-1")], timeout=pace.scaled(10)
+        b"\xff", metadata=[("x-request-id", "stream-1")], timeout=slowness.scaled(10)
     )
 
     assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT

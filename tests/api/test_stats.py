@@ -13,7 +13,7 @@ from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
 from webhook.v1.service_pb2 import GetWebhookStatsRequest, GetWebhookStatsResponse
 
 from tests.api.asking import NOBODY_LISTENS, OTHER_CUSTOMER, refusal
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver, answer, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory
@@ -35,7 +35,7 @@ async def stats_once(
     service: Service, webhook: webhook_pb2.Webhook, enough: Callable[[GetWebhookStatsResponse], bool]
 ) -> GetWebhookStatsResponse:
     """The numbers once they are that: health is saved a second behind."""
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while not enough(seen := await stats(service, webhook)):
             await asyncio.sleep(0.02)
     return seen

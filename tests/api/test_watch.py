@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import delivery_pb2, service_pb2, service_pb2_grpc
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Receiver, answer, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory, Watch, error_details, seconds
@@ -125,7 +125,7 @@ async def test_a_watcher_that_resumes_from_each_cursor_sees_everything_once(
         publishing = asyncio.create_task(service.publish_many(100))
         pieces: list[delivery_pb2.Delivery] = []
         while len(pieces) < 400:  # 3 attempts and 1 attempt of each event
-            async with pace.timeout(20):
+            async with slowness.timeout(20):
                 call = service.stub.WatchDeliveries(
                     service_pb2.WatchDeliveriesRequest(customer_id=CUSTOMER, cursor=cursor)
                 )
@@ -313,7 +313,7 @@ async def test_a_reader_that_falls_behind_catches_up_from_the_log(services: Serv
 async def test_a_reader_that_stops_reading_is_let_go_and_may_resume(
     services: ServiceFactory, receiver: Receiver
 ) -> None:
-    service = await services.start(stream_write_seconds_max=pace.scaled(0.5))
+    service = await services.start(stream_write_seconds_max=slowness.scaled(0.5))
     await service.create_webhook(receiver.on("/large", answer(200, "x" * 16_000)))
     options = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
     async with grpc.aio.insecure_channel(service.address, options=options) as channel:
@@ -358,7 +358,7 @@ async def test_streams_have_a_bound_and_a_place_that_is_left_is_free(services: S
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert error_details(error)["ErrorInfo"].reason == "TOO_MANY_STREAMS"
             assert "RetryInfo" in error_details(error)
-        async with pace.timeout(10):
+        async with slowness.timeout(10):
             while True:
                 try:
                     async with service.watching():

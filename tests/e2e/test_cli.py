@@ -17,16 +17,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from psycopg.conninfo import make_conninfo
 from webhook.v1 import service_pb2
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import TestPostgres, query
 from tests.support.process import ROOT, Process, run_cli
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET_KEY, ServiceFactory
-from webhook_grpc.api.auth import token_hash
-from webhook_grpc.banner import URL
 from webhook_grpc.domain.sealing import key_id_of, key_id_text
+from webhook_grpc.process.banner import URL
+from webhook_grpc.server.auth import token_hash
 from webhook_grpc.settings import decode_secret_key
-from webhook_grpc.store.migration_files import migration_names
+from webhook_grpc.store.schema.migration_files import migration_names
 
 
 async def one_sentence(*arguments: str, **settings: str) -> str:
@@ -175,7 +175,7 @@ async def commands_of_banner(process: Process) -> list[str]:
     """What it shows to try."""
     assert process.process.stdout is not None
     text = ""
-    async with pace.timeout(10):
+    async with slowness.timeout(10):
         while "Ctrl-C" not in text:
             text += (await process.process.stdout.readline()).decode()
     commands = re.findall(r"^  (\S*grpcurl .*(?:\n    .*)*)", text, re.MULTILINE)
@@ -191,7 +191,7 @@ async def typed(command: str, **environment: str) -> tuple[int | None, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with pace.timeout(30):
+    async with slowness.timeout(30):
         said, _ = await process.communicate()
     return process.returncode, said.decode()
 
@@ -210,7 +210,7 @@ async def test_without_a_database_url_it_brings_its_own_and_says_what_to_try(tmp
     process = await Process.start(log, **settings)
     assert process.process.stdout is not None
     said = ""
-    async with pace.timeout(5):
+    async with slowness.timeout(5):
         while "Ctrl-C" not in said:
             said += (await process.process.stdout.readline()).decode()
     assert said.count("grpcurl -plaintext") == 4

@@ -21,7 +21,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import service_pb2
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.process import ROOT, Process
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET, ServiceFactory
@@ -50,7 +50,7 @@ async def run(*command: str | Path, seconds: float = 60, status: int = 0, **envi
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
-    async with ended(process), pace.timeout(seconds):
+    async with ended(process), slowness.timeout(seconds):
         output = (await process.communicate())[0].decode()
     assert process.returncode == status, output
     return output
@@ -65,7 +65,7 @@ async def ended(process: asyncio.subprocess.Process) -> AsyncGenerator[None]:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGTERM)  # so that a service stops its Postgres
             with contextlib.suppress(TimeoutError):
-                async with pace.timeout(10):
+                async with slowness.timeout(10):
                     await process.wait()
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -95,7 +95,7 @@ class Playground:
     async def next_request(self) -> str:
         """What the receiver prints for its next request."""
         assert self.receiver.stdout is not None
-        async with pace.timeout(20):
+        async with slowness.timeout(20):
             while "evt_" not in (line := (await self.receiver.stdout.readline()).decode()):
                 assert line, "the receiver ended"
         return line
@@ -110,7 +110,7 @@ async def playground(database_url: str, tmp_path: Path) -> AsyncGenerator[Playgr
     )
     try:
         assert receiver.stdout is not None
-        async with pace.timeout(20):
+        async with slowness.timeout(20):
             await receiver.stdout.readline()  # it says that it runs
         yield Playground(process, receiver, port)
     finally:  # whatever is left of it would take part in the tests that follow
@@ -152,7 +152,7 @@ async def until_settled(playground: Playground) -> None:
     """Watches until the delivery has ended: the receiver knows a moment earlier than the database."""
     request = service_pb2.WatchDeliveriesRequest(customer_id=1, start_time=Timestamp(seconds=0))
     call = playground.process.stub.WatchDeliveries(request)
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         async for message in call:
             if message.deliveries:
                 break
@@ -358,12 +358,12 @@ async def test_make_run_serves_until_it_is_stopped(data_dir: Path) -> None:
     assert process.stdout is not None
     said = ""
     async with ended(process):
-        async with pace.timeout(60):
+        async with slowness.timeout(60):
             while "Ctrl-C" not in said:
                 line = (await process.stdout.readline()).decode()
                 assert line, said
                 said += line
         os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the whole group
-        async with pace.timeout(30):
+        async with slowness.timeout(30):
             await process.wait()
     assert not (data_dir / "postgres" / "postmaster.pid").exists()

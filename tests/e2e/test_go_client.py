@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.receiver import Receiver, answer, answers
 from tests.support.service import ServiceFactory
 
@@ -40,7 +40,7 @@ async def run(*command: str | Path, seconds: float) -> Ended:
         *command, cwd=EXAMPLE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
-        async with pace.timeout(seconds):
+        async with slowness.timeout(seconds):
             stdout, stderr = await process.communicate()
     finally:
         if process.returncode is None:

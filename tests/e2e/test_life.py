@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from webhook.v1 import service_pb2
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.distribution import need
 from tests.support.postgres import TestPostgres
 from tests.support.process import CLI, Process, run, run_cli
@@ -55,7 +55,7 @@ async def test_hanging_up_or_ctrl_c_drains_and_further_signals_change_nothing(
     log = tmp_path / "log"
     process = await Process.start(log, WEBHOOK_DATABASE_URL=database_url, WEBHOOK_SHUTDOWN_DELAY_SECONDS="0.2")
     process.process.send_signal(number)
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while '"stopping"' not in log.read_text():
             await asyncio.sleep(0.01)  # a file gives no signal
     process.process.send_signal(number)
@@ -76,7 +76,7 @@ async def test_the_strictest_container_will_do(database_url: str, tmp_path: Path
     try:
         await process.stub.ListWebhooks(service_pb2.ListWebhooksRequest())
         os.kill(first_child(process.process.pid), signal.SIGTERM)
-        async with pace.timeout(20):
+        async with slowness.timeout(20):
             assert await process.process.wait() == 0
         assert '"stopped"' in log.read_text().splitlines()[-1]
     finally:

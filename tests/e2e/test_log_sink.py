@@ -15,7 +15,7 @@ import pytest
 from webhook.v1 import event_pb2, webhook_pb2
 from webhook.v1.service_pb2 import CreateWebhookRequest, ListEventTypesRequest, PublishEventRequest
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.process import CLI, Process, environment
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, SECRET
@@ -38,12 +38,12 @@ async def ended_afterwards(process: Process) -> AsyncGenerator[Process]:
 
 async def publish(process: Process, number: int) -> None:
     event = event_pb2.Event(customer_id=CUSTOMER, event_type="job.completed", data_json=f'{{"n":{number}}}')
-    await process.stub.PublishEvent(PublishEventRequest(event=event), timeout=pace.scaled(10))
+    await process.stub.PublishEvent(PublishEventRequest(event=event), timeout=slowness.scaled(10))
 
 
 async def create_webhook(process: Process, url: str) -> None:
     webhook = webhook_pb2.Webhook(customer_id=CUSTOMER, name="hook", url=url, events=["job.*"], secret=SECRET)
-    await process.stub.CreateWebhook(CreateWebhookRequest(webhook=webhook), timeout=pace.scaled(10))
+    await process.stub.CreateWebhook(CreateWebhookRequest(webhook=webhook), timeout=slowness.scaled(10))
 
 
 async def without_reader(log: Path, **settings: str) -> Process:
@@ -95,13 +95,13 @@ async def test_a_pipe_that_nobody_reads_holds_up_nothing_and_what_was_dropped_is
     async with ended_afterwards(process):
         await create_webhook(process, receiver.url())
         for _ in range(CALLS):
-            await process.stub.ListEventTypes(ListEventTypesRequest(), timeout=pace.scaled(10))
+            await process.stub.ListEventTypes(ListEventTypesRequest(), timeout=slowness.scaled(10))
         await publish(process, 1)
         await receiver.wait_for(1)
 
         records = list[dict[str, Any]]()
         lines = asyncio.create_task(asyncio.to_thread(read_until_end, reader, records))
-        async with pace.timeout(20):
+        async with slowness.timeout(20):
             while not any(record["event"] == "log lines dropped" for record in records):
                 await asyncio.sleep(0.01)  # then there is room for the lines that follow
         assert await process.terminate() == 0
@@ -130,7 +130,7 @@ async def test_a_stdout_that_nobody_reads_holds_up_neither_the_start_nor_what_fo
             stdout=stdout,
             stderr=stderr,
         )
-    async with pace.timeout(30):
+    async with slowness.timeout(30):
         while (serving := SERVING.search(log.read_text())) is None:
             await asyncio.sleep(0.01)  # a file gives no signal
     async with ended_afterwards(Process(process, f"127.0.0.1:{serving[1]}")) as started:

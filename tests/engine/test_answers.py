@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.raw import RawServers, says, says_in_turn, until_closed
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
-from webhook_grpc.engine.connections import INTERIM_ANSWERS_MAX, RAW_BYTES_MAX
-from webhook_grpc.engine.sender import HEADERS_MAX, Request, Sender
+from webhook_grpc.engine.http.connections import INTERIM_ANSWERS_MAX, RAW_BYTES_MAX
+from webhook_grpc.engine.http.sender import HEADERS_MAX, Request, Sender
 from webhook_grpc.store.clock import DatabaseClock
 
 LOCAL = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
@@ -28,7 +28,7 @@ async def sender() -> AsyncGenerator[Sender]:
 
 
 async def send(sender: Sender, url: str) -> AttemptResult:
-    return await sender.send(Request(url, {}, b"{}", pace.scaled(5)))
+    return await sender.send(Request(url, {}, b"{}", slowness.scaled(5)))
 
 
 def head(status: int, *fields: str) -> bytes:

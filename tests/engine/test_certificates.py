@@ -14,12 +14,12 @@ import uvloop
 
 from tests.engine.hostile import certificates
 from tests.engine.hostile.peer import Peer
-from tests.support import pace
+from tests.support import slowness
 from tests.support.names import Leading
 from tests.support.raw import OK
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
-from webhook_grpc.engine.sender import Request, Sender
+from webhook_grpc.engine.http.sender import Request, Sender
 from webhook_grpc.store.clock import DatabaseClock
 
 LOCAL = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
@@ -32,7 +32,7 @@ async def send_to(context: ssl.SSLContext) -> AttemptResult:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         serving = asyncio.get_running_loop().run_in_executor(None, serve_one, listener, context)
-        result = await sender.send(Request(f"https://{certificates.HOST}:{port}/", {}, b"{}", pace.scaled(5)))
+        result = await sender.send(Request(f"https://{certificates.HOST}:{port}/", {}, b"{}", slowness.scaled(5)))
         await serving
     await sender.close()
     return result
@@ -44,10 +44,10 @@ def serve_one(listener: socket.socket, context: ssl.SSLContext) -> None:
     What the client sends meanwhile is read to its end: a socket that is closed with unread bytes resets the connection,
     and the alert is lost with it.
     """
-    listener.settimeout(pace.scaled(5))
+    listener.settimeout(slowness.scaled(5))
     connection = listener.accept()[0]
     with connection.dup() as raw:  # TLS that fails closes the other one
-        raw.settimeout(pace.scaled(5))
+        raw.settimeout(slowness.scaled(5))
         peer = Peer(connection)
         with contextlib.suppress(OSError):
             peer.start_tls(context)

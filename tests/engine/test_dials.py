@@ -29,9 +29,9 @@ from tests.support.receiver import Receiver
 from tests.unit.test_egress import HOSTS_REFUSED, PARSER_TRICKS_REFUSED
 from webhook_grpc.domain.egress import EgressPolicy, why_address_blocked, why_url_blocked
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
-from webhook_grpc.engine.resolver import GuardedResolver
-from webhook_grpc.engine.sender import Request, Sender
-from webhook_grpc.engine.sockets import OwnedSocket
+from webhook_grpc.engine.http.resolver import GuardedResolver
+from webhook_grpc.engine.http.sender import Request, Sender
+from webhook_grpc.engine.http.sockets import OwnedSocket
 from webhook_grpc.store.clock import DatabaseClock
 
 POLICY: Final = EgressPolicy(allow_http=True)

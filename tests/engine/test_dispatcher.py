@@ -13,16 +13,16 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Received, Receiver, answer, answers
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory, seconds
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import WebhookStatus
-from webhook_grpc.engine.faults import SenderFault
-from webhook_grpc.engine.sender import Sender
-from webhook_grpc.store import backlog, ownership, settlement
+from webhook_grpc.engine.http.faults import SenderFault
+from webhook_grpc.engine.http.sender import Sender
+from webhook_grpc.store.outbox import due, ownership, settlement
 
 FAILED = delivery_pb2.DELIVERY_STATUS_FAILED
 CANCELLED = delivery_pb2.DELIVERY_STATUS_CANCELLED
@@ -243,13 +243,13 @@ async def test_a_bug_in_an_attempt_fails_that_delivery_alone(
 
 async def until_heard(service: Service, webhook_id: int, status: WebhookStatus) -> None:
     """The engine hears of a change within a second, not at once."""
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while (webhook := service.app.engine.webhooks.get(webhook_id)) is None or webhook.status is not status:
             await asyncio.sleep(0.005)
 
 
 async def until_shared(first: Service, second: Service) -> None:
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while not (len(first.app.engine.ownership.owned) == len(second.app.engine.ownership.owned) == 32):
             await asyncio.sleep(0.02)
 
@@ -275,7 +275,7 @@ async def test_a_hint_wakes_the_owner_in_the_other_process(
     """With a poll interval of an hour only a hint can be that quick."""
     first, second = await services.start(poll_seconds=10.0), await services.start(poll_seconds=10.0)
     for service in (first, second):
-        monkeypatch.setattr(service.app.engine.finder, "_poll_seconds", 3600.0)  # more than can be set
+        monkeypatch.setattr(service.app.engine.fetcher, "_poll_seconds", 3600.0)  # more than can be set
     await until_shared(first, second)
     theirs = 0
     while theirs < 3:
@@ -325,7 +325,7 @@ async def test_a_process_that_cannot_renew_its_lease_stops_sending_before_anothe
         return await renew(connection, worker, ttl_seconds, **options)
 
     monkeypatch.setattr(ownership, "renew", unreachable_for_first)
-    async with pace.timeout(10):
+    async with slowness.timeout(10):
         while first.app.engine.ownership.may_send:
             await asyncio.sleep(0.02)
     await first.publish_many(10)  # publishing needs no lease
@@ -350,7 +350,7 @@ async def test_what_waits_in_memory_is_not_sent_without_a_lease(
         raise Unavailable("STORAGE_UNAVAILABLE", "cut off")
 
     monkeypatch.setattr(ownership, "renew", unreachable)
-    async with pace.timeout(10):
+    async with slowness.timeout(10):
         while service.app.engine.ownership.may_send:
             await asyncio.sleep(0.02)
     gate.opened.set()
@@ -411,7 +411,7 @@ async def test_cut_connections_to_the_database_lose_and_double_nothing(
 
     publishing = asyncio.create_task(publish())
     for number in range(1, 9):
-        async with pace.timeout(20):
+        async with slowness.timeout(20):
             while len(event_ids) < 3 * number:
                 await asyncio.sleep(0.01)
         postgres.rows(
@@ -420,7 +420,7 @@ async def test_cut_connections_to_the_database_lose_and_double_nothing(
         )
     stopped.set()
     await publishing
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while postgres.rows("SELECT count(*) FROM deliveries") != [(0,)]:
             await asyncio.sleep(0.05)
     assert len(event_ids) == len(set(event_ids)) > 20
@@ -485,7 +485,7 @@ async def in_shards(service: Service, shards: set[int], url: str, **fields: Any)
 async def test_a_database_that_stalls_longer_than_the_lease_ends_no_loop(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    lease_seconds = pace.lengthened(1.0)
+    lease_seconds = slowness.lengthened(1.0)
     service = await services.start(lease_seconds=lease_seconds)
     await service.create_webhook(receiver.url())
     async with await psycopg.AsyncConnection.connect(postgres.url) as blocker:
@@ -513,7 +513,7 @@ async def test_a_registration_whose_answer_is_lost_ends_no_loop(
 
     monkeypatch.setattr(ownership, "register", lossy)
     postgres.rows("UPDATE workers SET lease_until = now() - interval '1 second'")
-    async with pace.timeout(10):
+    async with slowness.timeout(10):
         while not lost:
             await asyncio.sleep(0.02)
     await service.publish()
@@ -541,7 +541,7 @@ async def test_what_a_newer_version_wrote_into_the_log_ends_no_stream(
     await service.create_webhook(receiver.url())
     await service.publish()
     await receiver.wait_for(1)
-    async with pace.timeout(10):
+    async with slowness.timeout(10):
         while not postgres.rows("UPDATE attempts SET outcome = 'new', reason = 'new', trigger = 'new' RETURNING 1"):
             await asyncio.sleep(0.02)
     async with service.watching(start_time=Timestamp(seconds=1)) as watch:
@@ -584,8 +584,8 @@ async def test_lanes_that_wait_longest_are_read_first(
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many others hang, and are looked at again and again."""
-    monkeypatch.setattr("webhook_grpc.engine.finder._LANES_PER_LOOK", 2)
-    monkeypatch.setattr("webhook_grpc.engine.finder._FULL_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("webhook_grpc.engine.queue.fetcher._LANES_PER_LOOK", 2)
+    monkeypatch.setattr("webhook_grpc.engine.queue.fetcher._FULL_LOOK_SECONDS", 0.0)
     service = await services.start()
     gate = Gate()
     for number in range(30):
@@ -614,7 +614,7 @@ async def test_a_process_that_drains_gives_idle_shards_to_others_at_once(
     services: ServiceFactory, receiver: Receiver
 ) -> None:
     """A request that hangs in one of its shards must not make the customers of all others wait."""
-    first, second = [await services.start(drain_seconds=pace.scaled(8.0)) for _ in range(2)]
+    first, second = [await services.start(drain_seconds=slowness.scaled(8.0)) for _ in range(2)]
     await until_shared(first, second)
     gate, theirs = Gate(), set(first.app.engine.ownership.owned)
     await in_shards(first, theirs, receiver.on("/hang", gate), events=["job.*"])
@@ -699,7 +699,7 @@ async def test_a_change_that_was_missed_during_a_pause_of_the_process_is_made_up
             [webhook.webhook_id],
         )
         service.app.engine.webhooks._followed_at -= 60  # pyright: ignore[reportPrivateUsage]
-        async with pace.timeout(10):
+        async with slowness.timeout(10):
             while service.app.engine.webhooks.get(webhook.webhook_id).status != "deleted":  # pyright: ignore[reportOptionalMemberAccess]
                 await asyncio.sleep(0.02)
         gate.opened.set()
@@ -727,8 +727,8 @@ async def test_a_row_that_was_read_before_its_delivery_was_settled_is_not_sent_a
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer of a read comes late: the delivery has been sent and settled meanwhile, and forgotten."""
-    monkeypatch.setattr("webhook_grpc.engine.finder._FULL_LOOK_SECONDS", 0.0)
-    gate, returned, fetch = Gate(), asyncio.Event(), backlog.fetch
+    monkeypatch.setattr("webhook_grpc.engine.queue.fetcher._FULL_LOOK_SECONDS", 0.0)
+    gate, returned, fetch = Gate(), asyncio.Event(), due.fetch
 
     async def behave(received: Received) -> web.StreamResponse:
         return await gate(received) if received.number == 1 else web.Response()
@@ -747,9 +747,9 @@ async def test_a_row_that_was_read_before_its_delivery_was_settled_is_not_sent_a
     async with service.watching() as watch:
         await service.publish()
         await watch.until_ended(1)
-        monkeypatch.setattr(backlog, "fetch", late)
+        monkeypatch.setattr(due, "fetch", late)
         await service.publish()
-        async with pace.timeout(20):
+        async with slowness.timeout(20):
             await returned.wait()
         await service.publish()
         await receiver.wait_for(3)
@@ -760,7 +760,7 @@ async def test_a_row_that_was_read_before_its_delivery_was_settled_is_not_sent_a
 async def test_what_is_published_while_its_lane_is_being_read_waits_for_no_later_look(
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, reading, fetch = Gate(), asyncio.Event(), backlog.fetch
+    gate, reading, fetch = Gate(), asyncio.Event(), due.fetch
 
     async def behave(received: Received) -> web.StreamResponse:
         if received.number == 0:
@@ -777,7 +777,7 @@ async def test_what_is_published_while_its_lane_is_being_read_waits_for_no_later
     await service.create_webhook(receiver.on("/x", behave))
     await service.publish()
     await receiver.wait_for(1)
-    monkeypatch.setattr(backlog, "fetch", slow)
+    monkeypatch.setattr(due, "fetch", slow)
     await service.publish()  # answered with 500; its retry makes the lane be read
     await receiver.wait_for(2)
     reading.clear()

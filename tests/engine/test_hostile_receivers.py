@@ -14,7 +14,7 @@ import uvloop
 from tests.engine.hostile.catalogue import CATALOGUE, RETRY_AFTERS, SECRET, Ending, Hostile
 from tests.engine.hostile.farm import Farm, running_farm
 from tests.engine.hostile.measure import BODY_BYTES_MAX, Measured, measure, trusting
-from tests.support import pace
+from tests.support import slowness
 from webhook_grpc.domain.model import Outcome
 from webhook_grpc.domain.retry import RETRY_AFTER_SECONDS_MAX, RetryPolicy, decide, parse_retry_after
 
@@ -45,10 +45,10 @@ def test_a_hostile_receiver_harms_only_its_own_deliveries(
     result = measured.result
     assert Ending(result.outcome, result.reason, result.response_status) in hostile.ends
     assert_nothing_but_a_body_is_shown(measured)
-    assert measured.seconds < pace.scaled(hostile.seconds_max)
-    assert measured.cpu_seconds < pace.scaled(hostile.cpu_seconds_max)
+    assert measured.seconds < slowness.scaled(hostile.seconds_max)
+    assert measured.cpu_seconds < slowness.scaled(hostile.cpu_seconds_max)
     assert measured.memory_bytes < hostile.memory_bytes_max
-    assert measured.longest_stall_seconds < pace.scaled(STALL_SECONDS_MAX)
+    assert measured.longest_stall_seconds < slowness.scaled(STALL_SECONDS_MAX)
     assert (measured.good.outcome, measured.good.response_body) == (Outcome.SUCCEEDED, measured.good_body)
     assert not measured.sockets_left, "a receiver must not be able to use up our file descriptors"
 

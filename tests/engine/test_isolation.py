@@ -10,7 +10,7 @@ import asyncio
 from aiohttp import web
 from webhook.v1 import service_pb2
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Received, Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory
@@ -112,7 +112,7 @@ async def test_a_receiver_that_comes_back_gets_new_events_beside_its_backlog(
     new = await service.publish_many(30)
     published_at = len(receiver.requests)
     arrived: list[int] = []
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while len(arrived) < 30:
             await receiver.wait_for(len(receiver.requests) + 1)
             ids = [request.event_id for request in receiver.requests]
@@ -134,7 +134,7 @@ async def test_new_events_of_another_process_do_not_wait_behind_the_backlog(
     [stranger] = [service for service in both if webhook.webhook_id % 64 not in service.app.engine.ownership.owned]
     [new] = await stranger.publish_many(1)
     published_at = len(receiver.requests)
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while new not in (ids := [request.event_id for request in receiver.requests]):
             await receiver.wait_for(len(receiver.requests) + 1)
     assert ids.index(new) - published_at <= 300

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
@@ -18,8 +18,8 @@ from tests.support.service import CUSTOMER, ServiceFactory
 from tests.support.store import options
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.retention import RetentionPolicy
-from webhook_grpc.engine import janitor
-from webhook_grpc.engine.janitor import LEADER_SHARD, Janitor, Step
+from webhook_grpc.engine.duties import janitor
+from webhook_grpc.engine.duties.janitor import LEADER_SHARD, Janitor, Step
 from webhook_grpc.store.db import Database
 
 POLICY = RetentionPolicy(events_days=30, attempts_days=40, idempotency_keys_hours=168)
@@ -43,7 +43,7 @@ class Counted:
         return answer
 
     async def reached(self, count: int) -> None:
-        async with pace.timeout(20), self._changed:
+        async with slowness.timeout(20), self._changed:
             await self._changed.wait_for(lambda: self.count >= count)
 
 
@@ -114,7 +114,7 @@ async def test_one_of_many_processes_is_the_leader_and_another_when_it_is_gone(s
     def leaders() -> list[bool]:
         return [LEADER_SHARD in service.app.engine.ownership.owned for service in (first, second)]
 
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while sum(leaders()) != 1 or len(first.app.engine.ownership.owned) != 32:
             await asyncio.sleep(0.02)
         leader, heir = (first, second) if leaders()[0] else (second, first)
@@ -129,7 +129,7 @@ async def test_a_running_service_drops_what_is_too_old_by_itself(
     day = await past.day(40)
     past.event(day)
     await services.start(events_retention_days=39, attempts_retention_days=41)
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while past.has(day) != ["attempts"]:
             await asyncio.sleep(0.02)
     assert postgres.rows("SELECT count(*) FROM events") == [(0,)]
@@ -144,7 +144,7 @@ async def test_a_running_service_goes_on_with_an_erasure_that_nobody_waits_for(
     await service.publish()
     await receiver.wait_for(1)
     postgres.rows("INSERT INTO erasures VALUES (%s, now(), NULL)", [CUSTOMER])
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while postgres.rows("SELECT completed_at IS NOT NULL FROM erasures") != [(True,)]:
             await asyncio.sleep(0.02)
     for table in ("webhooks", "events"):

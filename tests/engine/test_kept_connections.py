@@ -14,14 +14,14 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import delivery_pb2, replay_pb2, service_pb2, webhook_pb2
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.names import Leading
 from tests.support.raw import OK, RawServers, Serve, read_request, says, until_closed
 from tests.support.service import CUSTOMER, ServiceFactory
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
-from webhook_grpc.engine.connections import UNKEPT_SECONDS, UNKEPT_WEBHOOKS_MAX, Connections
-from webhook_grpc.engine.sender import Request, Sender
+from webhook_grpc.engine.http.connections import UNKEPT_SECONDS, UNKEPT_WEBHOOKS_MAX, Connections
+from webhook_grpc.engine.http.sender import Request, Sender
 from webhook_grpc.store.clock import DatabaseClock
 
 LOCAL = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
@@ -40,7 +40,7 @@ async def sender() -> AsyncGenerator[Sender]:
 
 
 async def send(sender: Sender, url: str, webhook_id: int = 1, timeout_seconds: float = 5.0) -> AttemptResult:
-    request = Request(url, {}, b"{}", pace.scaled(timeout_seconds), webhook_id=webhook_id)
+    request = Request(url, {}, b"{}", slowness.scaled(timeout_seconds), webhook_id=webhook_id)
     return await sender.send(request)
 
 
@@ -121,7 +121,7 @@ async def test_bytes_on_an_idle_connection_end_it(sender: Sender, raw_server: Ra
     url = await raw_server(by_connection(answers_unasked, always(BUSY)))
     await send(sender, url)
     answered.set()
-    async with pace.timeout(10):
+    async with slowness.timeout(10):
         await closed.wait()
     assert (await send(sender, url)).response_status == 503
 
@@ -149,7 +149,7 @@ async def test_more_bytes_than_the_answers_length_end_the_connection(
 
     url = await raw_server(by_connection(says_more, always(BUSY)))
     assert (await send(sender, url)).outcome is Outcome.SUCCEEDED
-    async with pace.timeout(10):
+    async with slowness.timeout(10):
         await closed.wait()
     assert (await send(sender, url)).response_status == 503
 
@@ -168,7 +168,7 @@ async def test_a_connection_whose_request_timed_out_is_never_used_again(sender: 
     await send(sender, url)
     request = Request(url, {}, b"{}", 0.2, webhook_id=1)
     assert (await sender.send(request)).outcome is Outcome.TIMEOUT
-    async with pace.timeout(10):
+    async with slowness.timeout(10):
         await closed.wait()
     assert (await send(sender, url)).response_status == 503
 
@@ -268,7 +268,7 @@ async def test_both_requests_have_one_deadline(sender: Sender, raw_server: RawSe
     started_at = time.monotonic()
     result = await sender.send(Request(url, {}, b"{}", 0.5, webhook_id=1))
     assert (result.outcome, raw_server.connections) == (Outcome.TIMEOUT, 2)
-    assert time.monotonic() - started_at < 0.5 + pace.scaled(2)
+    assert time.monotonic() - started_at < 0.5 + slowness.scaled(2)
 
 
 async def test_nothing_is_kept_to_a_receiver_after_an_unexpected_close(sender: Sender, raw_server: RawServers) -> None:
@@ -341,7 +341,7 @@ async def test_a_name_that_moves_is_followed_while_events_flow(raw_server: RawSe
     names = Leading(["127.0.0.1"], ["127.0.0.2"])
     sender = Sender(LOCAL, DatabaseClock(), 100, resolver=names, ssl_context=CONTEXT, connection_seconds_max=0.3)
     sender.connections.requests_max = 1_000_000
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while (await send(sender, f"http://hooks.example.com:{port}/")).response_status != 503:
             pass
     await sender.close()
@@ -367,7 +367,7 @@ async def test_retries_and_replays_to_a_server_that_closes_after_each_answer_all
     names = [delivery.delivery_id for delivery in deliveries]
     retries = [service_pb2.RetryDeliveryRequest(customer_id=CUSTOMER, delivery_id=name) for name in names]
     await asyncio.gather(*map(service.stub.RetryDelivery, retries))
-    async with pace.timeout(60):
+    async with slowness.timeout(60):
         for delivery in deliveries:
             while (found := await service.delivery(delivery.delivery_id)).status == PENDING:
                 await asyncio.sleep(0.02)
@@ -377,7 +377,7 @@ async def test_retries_and_replays_to_a_server_that_closes_after_each_answer_all
     )
     started = await service.stub.CreateReplay(service_pb2.CreateReplayRequest(replay=wanted))
     request = service_pb2.GetReplayRequest(customer_id=CUSTOMER, replay_id=started.replay_id)
-    async with pace.timeout(60):
+    async with slowness.timeout(60):
         while (found := await service.stub.GetReplay(request)).status != replay_pb2.REPLAY_STATUS_COMPLETED:
             await asyncio.sleep(0.02)
     assert (found.succeeded_count, found.failed_count) == (100, 0)

@@ -13,13 +13,13 @@ from structlog.testing import capture_logs
 from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
 
 from tests.api.asking import refusal
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, SECRET, SECRET_KEY, Service, ServiceFactory
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.sealing import key_id_of, key_id_text
-from webhook_grpc.engine.keys import KeysMissing
+from webhook_grpc.engine.receivers.keys import KeysMissing
 
 NEW_KEY = bytes(reversed(range(32)))
 NEW_ID = key_id_text(key_id_of(NEW_KEY))
@@ -33,7 +33,7 @@ WAITING_FOR_KEY = service_pb2.DELIVERY_STANDING_WAITING_FOR_KEY
 async def until(condition: Callable[[], object], what: str) -> None:
     """Waits for something that no signal reports."""
     try:
-        async with pace.timeout(20):
+        async with slowness.timeout(20):
             while not condition():
                 await asyncio.sleep(0.02)
     except TimeoutError:
@@ -245,7 +245,7 @@ async def test_what_an_old_secret_signs_waits_only_until_that_has_gone(
     named = service_pb2.RotateWebhookSecretRequest(customer_id=CUSTOMER, webhook_id=webhook_id)
     await second.stub.RotateWebhookSecret(named)
     await services.stop_one(second)
-    until_time = datetime.now(UTC) + timedelta(seconds=pace.lengthened(1.5))
+    until_time = datetime.now(UTC) + timedelta(seconds=slowness.lengthened(1.5))
     postgres.rows("UPDATE webhooks SET previous_secret_until = %s", [until_time])
 
     third = await services.start([NEW_KEY], secret_keys_lost=(OLD_ID,))

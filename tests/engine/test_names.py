@@ -14,14 +14,14 @@ from unittest.mock import patch
 import aiodns
 import pytest
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.names import AAAA, CNAME, NameServer, Query, Says, address_records, wire
 from tests.support.receiver import Receiver, answer
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
-from webhook_grpc.engine.hosts_file import HostsFile
-from webhook_grpc.engine.resolver import RESOLVE_SECONDS, GuardedResolver, ResolverDown
-from webhook_grpc.engine.sender import Request, Sender
+from webhook_grpc.engine.http.hosts_file import HostsFile
+from webhook_grpc.engine.http.resolver import RESOLVE_SECONDS, GuardedResolver, ResolverDown
+from webhook_grpc.engine.http.sender import Request, Sender
 from webhook_grpc.store.clock import DatabaseClock
 
 LOCAL = EgressPolicy(allow_http=True, allowed_networks=(IPv4Network("127.0.0.1/32"),))
@@ -136,7 +136,7 @@ async def test_a_name_that_misbehaves_ends_in_a_typed_result_in_time(
     started_at = time.monotonic()
     result = await send(sender, receiver, "hooks.example.com")
     assert (result.outcome, result.reason) in ends
-    assert time.monotonic() - started_at < TIMEOUT_SECONDS + pace.scaled(1)
+    assert time.monotonic() - started_at < TIMEOUT_SECONDS + slowness.scaled(1)
     assert (await send(sender, receiver, "other.example.com")).outcome is Outcome.SUCCEEDED
 
 
@@ -164,12 +164,12 @@ async def test_a_hundred_silent_names_do_not_slow_down_a_good_one(
     for name in silent:
         names.on(name, lambda _: None)
     waiting = [asyncio.create_task(send(sender, receiver, name)) for name in silent]
-    async with pace.timeout(10):
+    async with slowness.timeout(10):
         while not set(names.asked) >= set(silent):
             await asyncio.sleep(0.01)
     started_at = time.monotonic()
     assert (await send(sender, receiver, "good.example.com")).outcome is Outcome.SUCCEEDED
-    assert time.monotonic() - started_at < pace.scaled(1)
+    assert time.monotonic() - started_at < slowness.scaled(1)
     results = await asyncio.gather(*waiting)
     assert {(result.outcome, result.reason) for result in results} <= UNRESOLVED | TIMED_OUT
 
@@ -198,7 +198,7 @@ async def test_without_a_name_server_the_fault_is_ours_and_known_at_once(receive
     started_at = time.monotonic()
     with pytest.raises(ResolverDown):
         await send(sender, receiver, "hooks.example.com")
-    assert time.monotonic() - started_at < pace.scaled(TIMEOUT_SECONDS)
+    assert time.monotonic() - started_at < slowness.scaled(TIMEOUT_SECONDS)
     await sender.close()
     await resolver.close()
 
@@ -261,7 +261,7 @@ async def test_when_the_first_address_is_dead_or_refused_the_second_is_dialled_i
         await really_connect(sock, address)
 
     with patch.object(loop, "sock_connect", connect):
-        result = await send(sender, receiver, "hooks.example.com", timeout_seconds=pace.scaled(4))
+        result = await send(sender, receiver, "hooks.example.com", timeout_seconds=slowness.scaled(4))
     assert result.outcome is Outcome.SUCCEEDED
     assert dialled == ["127.0.0.77", "127.0.0.1"]
     await sender.close()

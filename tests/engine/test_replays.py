@@ -10,15 +10,15 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import delivery_pb2, replay_pb2, service_pb2
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Receiver, answer, answers
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory, ended
 from webhook_grpc.domain.errors import Unavailable
-from webhook_grpc.store import replaying
-from webhook_grpc.store.choosing import Choice
 from webhook_grpc.store.db import Queries
-from webhook_grpc.store.replaying import Turn
+from webhook_grpc.store.replays import progress
+from webhook_grpc.store.replays.progress import Turn
+from webhook_grpc.store.replays.selection import Choice
 
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 FAILED = delivery_pb2.DELIVERY_STATUS_FAILED
@@ -50,7 +50,7 @@ async def cancel(service: Service, replay_id: int) -> replay_pb2.Replay:
 
 async def until(service: Service, replay_id: int, **wanted: int) -> replay_pb2.Replay:
     """Looks until the replay is as wanted; its numbers must add up at every look."""
-    async with pace.timeout(30):
+    async with slowness.timeout(30):
         while True:
             seen = await get(service, replay_id)
             ended_count = seen.succeeded_count + seen.failed_count + seen.cancelled_count
@@ -61,7 +61,7 @@ async def until(service: Service, replay_id: int, **wanted: int) -> replay_pb2.R
 
 
 async def until_rows(postgres: TestPostgres, statement: LiteralString, wanted: list[tuple[Any, ...]]) -> None:
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while postgres.rows(statement) != wanted:
             await asyncio.sleep(0.01)
 
@@ -139,13 +139,13 @@ async def test_what_was_deleted_by_the_time_it_is_its_turn_is_skipped(
     service = await services.start()
     await service.publish_many(4)
     webhook = await service.create_webhook(receiver.url())
-    advance, deleted = replaying.advance, asyncio.Event()
+    advance, deleted = progress.advance, asyncio.Event()
 
     async def advance_late(database: Queries, turn: Turn, choice: Choice) -> int | None:
         await deleted.wait()
         return await advance(database, turn, choice)
 
-    monkeypatch.setattr(replaying, "advance", advance_late)
+    monkeypatch.setattr(progress, "advance", advance_late)
     started = await replay(service, include_undelivered=True)
     await service.stub.DeleteWebhook(
         service_pb2.DeleteWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
@@ -249,7 +249,7 @@ async def test_answers_that_are_lost_neither_stop_a_replay_nor_double_anything(
 ) -> None:
     service = await services.start(replay_pending_max=5)
     event_ids = await service.publish_many(20)
-    advance, finish, lost = replaying.advance, replaying.finish, list[UUID | None]()
+    advance, finish, lost = progress.advance, progress.finish, list[UUID | None]()
 
     async def advance_and_lose(database: Queries, turn: Turn, choice: Choice) -> int | None:
         await advance(database, turn, choice)
@@ -260,8 +260,8 @@ async def test_answers_that_are_lost_neither_stop_a_replay_nor_double_anything(
         await finish(database, replay_id)
         raise Unavailable("STORAGE_UNAVAILABLE", "the answer was lost")
 
-    monkeypatch.setattr(replaying, "advance", advance_and_lose)
-    monkeypatch.setattr(replaying, "finish", finish_and_lose)
+    monkeypatch.setattr(progress, "advance", advance_and_lose)
+    monkeypatch.setattr(progress, "finish", finish_and_lose)
     for path in ("/a", "/b"):
         await service.create_webhook(receiver.url(path))
     started = await replay(service, include_undelivered=True)
@@ -298,7 +298,7 @@ async def test_cancelling_ends_what_waits_and_nothing_more_is_sent(
 
 async def watch_until_begun(service: Service, replay_id: int) -> None:
     """Until the three that may wait are begun anew: a snapshot tells them with their replay."""
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while True:
             request = service_pb2.ListDeliveriesRequest(customer_id=CUSTOMER)
             found = (await service.stub.ListDeliveries(request)).deliveries

@@ -10,14 +10,14 @@ from uuid import UUID
 import pytest
 from webhook.v1 import delivery_pb2, service_pb2
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from tests.support.symptoms import Line
 from webhook_grpc.domain.ids import parse_event_id, shard_of
-from webhook_grpc.engine import rescheduling
+from webhook_grpc.engine.duties import rescheduling
 
 pytestmark = pytest.mark.usefixtures("looks_by_hand")
 
@@ -123,7 +123,7 @@ async def test_it_is_looked_for_when_shards_are_gained_and_when_the_clock_has_st
         clock.observe(clock.now() - timedelta(days=1), at, at)
         [delivery, *_] = await watch.until(lambda told: len(told) > 0)
     assert (delivery.webhook_id, delivery.status) == (webhook_id, PENDING)
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while not any("rescheduled" in line["event"] for line in symptoms):  # when all shards are looked through
             await asyncio.sleep(0.01)
 

@@ -9,14 +9,14 @@ from collections.abc import AsyncGenerator
 import aiohttp
 import pytest
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.names import Leading
 from tests.support.raw import OK, RawServers, read_request, says
 from tests.support.receiver import Gate, Receiver, answer
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import FailureReason, Outcome
-from webhook_grpc.engine.connections import RAW_BYTES_MAX, Connections, GuardMissing, install_guard
-from webhook_grpc.engine.sender import Request, Sender
+from webhook_grpc.engine.http.connections import RAW_BYTES_MAX, Connections, GuardMissing, install_guard
+from webhook_grpc.engine.http.sender import Request, Sender
 from webhook_grpc.store.clock import DatabaseClock
 
 LOCAL = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
@@ -99,7 +99,7 @@ async def test_a_receiver_that_hangs_is_a_timeout(sender: Sender, receiver: Rece
     result = await sender.send(request(receiver.on("/hang", gate), timeout_seconds=0.3))
     gate.opened.set()
     assert (result.outcome, result.response_status) == (Outcome.TIMEOUT, None)
-    assert asyncio.get_running_loop().time() - started_at < pace.scaled(2)
+    assert asyncio.get_running_loop().time() - started_at < slowness.scaled(2)
 
 
 async def drip(writer: asyncio.StreamWriter, piece: bytes) -> None:
@@ -122,7 +122,7 @@ async def test_a_receiver_that_drips_is_cut_off(
     sender: Sender, raw_server: RawServers, start: bytes, piece: bytes
 ) -> None:
     url = await raw_server(says(start, lambda _, writer: drip(writer, piece)))
-    async with pace.timeout(3):
+    async with slowness.timeout(3):
         result = await sender.send(request(url, timeout_seconds=0.5))
     assert result.outcome in (Outcome.TIMEOUT, Outcome.PROTOCOL_ERROR)
 
@@ -130,7 +130,7 @@ async def test_a_receiver_that_drips_is_cut_off(
 async def test_trouble_with_the_body_does_not_undo_a_success(sender: Sender, raw_server: RawServers) -> None:
     start = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nstart"
     url = await raw_server(says(start, lambda _, writer: drip(writer, b"x")))
-    async with pace.timeout(4):
+    async with slowness.timeout(4):
         result = await sender.send(request(url, timeout_seconds=0.5))
     assert (result.outcome, result.response_status) == (Outcome.SUCCEEDED, 200)
     assert result.response_body.startswith(b"start")
@@ -155,7 +155,7 @@ async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
 async def test_a_flood_is_cut_off_after_the_first_bytes(
     sender: Sender, raw_server: RawServers, head: bytes, outcome: Outcome
 ) -> None:
-    async with pace.timeout(4):
+    async with slowness.timeout(4):
         result = await sender.send(request(await raw_server(says(head, flood))))
     assert result.outcome is outcome
     assert len(result.response_body) <= 16_384
@@ -167,7 +167,7 @@ async def test_a_flood_of_1xx_is_cut_off(sender: Sender, raw_server: RawServers)
             writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000)
             await writer.drain()
 
-    async with pace.timeout(4):
+    async with slowness.timeout(4):
         result = await sender.send(request(await raw_server(says(b"", serve))))
     assert result.outcome is Outcome.PROTOCOL_ERROR
 

@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from tests.support.receiver import Receiver
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import Outcome
-from webhook_grpc.engine.sender import Request, Sender
+from webhook_grpc.engine.http.sender import Request, Sender
 from webhook_grpc.store.clock import DatabaseClock
 
 LOCAL = EgressPolicy(allow_http=True, allowed_networks=(IPv4Network("127.0.0.0/8"),))

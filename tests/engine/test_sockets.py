@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from webhook_grpc.engine.sockets import OwnedSocket
+from webhook_grpc.engine.http.sockets import OwnedSocket
 
 
 def make() -> OwnedSocket:

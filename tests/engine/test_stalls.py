@@ -23,7 +23,7 @@ from psycopg.conninfo import make_conninfo
 from webhook.v1 import event_pb2
 from webhook.v1 import service_pb2 as pb
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import TestPostgres, query
 from tests.support.receiver import Gate, Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory, error_details
@@ -33,13 +33,14 @@ from tests.unit.test_lanes import make_delivery
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.progress import Progress
 from webhook_grpc.domain.progress import Service as Part
-from webhook_grpc.engine import janitor
-from webhook_grpc.engine.faults import SenderFault
-from webhook_grpc.engine.lanes import Lanes
-from webhook_grpc.engine.sender import Sender
+from webhook_grpc.engine.duties import janitor
+from webhook_grpc.engine.http.faults import SenderFault
+from webhook_grpc.engine.http.sender import Sender
+from webhook_grpc.engine.queue.lanes import Lanes
 from webhook_grpc.engine.settler import Settler
-from webhook_grpc.store import bloat, ownership, settlement
 from webhook_grpc.store.db import Database
+from webhook_grpc.store.outbox import ownership, settlement
+from webhook_grpc.store.upkeep import bloat
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -60,13 +61,13 @@ ALARMS = ("health changed", "the database fails", "lease not renewed", "deliveri
 
 async def start(services: ServiceFactory, **overrides: Any) -> Service:
     """Starts a service that finds out soon that something stands still."""
-    values = {"stall_seconds": pace.lengthened(BOUND_SECONDS), "database_timeout_seconds": pace.scaled(0.5)}
+    values = {"stall_seconds": slowness.lengthened(BOUND_SECONDS), "database_timeout_seconds": slowness.scaled(0.5)}
     return await services.start(**{**values, **overrides})
 
 
 async def until_health_is(service: Service, name: str, status: Any) -> None:
     stub: Any = health_pb2_grpc.HealthStub(service.channel)  # its types lack the aio form
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         async for update in stub.Watch(health_pb2.HealthCheckRequest(service=name)):
             if update.status == status:
                 break
@@ -75,7 +76,7 @@ async def until_health_is(service: Service, name: str, status: Any) -> None:
 
 
 async def until_said(lines: list[Line], work: str = "", **fields: str) -> None:
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while not any(names(line, work) and fields.items() <= line.items() for line in lines):
             await asyncio.sleep(0.02)
 
@@ -168,7 +169,7 @@ LOCKS = [
 async def test_a_lock_is_named_and_the_service_that_waits_for_it_does_not_serve(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, lock: Lock, symptoms: list[Line]
 ) -> None:
-    service = await start(services, database_timeout_seconds=pace.lengthened(DEADLINE_SECONDS))
+    service = await start(services, database_timeout_seconds=slowness.lengthened(DEADLINE_SECONDS))
     gate = Gate()
     await service.create_webhook(receiver.on("/gate", gate))
     await service.publish()
@@ -190,7 +191,7 @@ async def test_a_lock_is_named_and_the_service_that_waits_for_it_does_not_serve(
 async def test_a_watch_and_calls_that_stand_still_keep_the_service_from_serving(
     services: ServiceFactory, postgres: TestPostgres, symptoms: list[Line]
 ) -> None:
-    service = await start(services, database_timeout_seconds=pace.lengthened(DEADLINE_SECONDS))
+    service = await start(services, database_timeout_seconds=slowness.lengthened(DEADLINE_SECONDS))
     await service.create_webhook("http://127.0.0.1:9999/")
     async with service.watching():
         async with locked(postgres, "LOCK TABLE attempts, webhooks IN ACCESS EXCLUSIVE MODE"):
@@ -256,7 +257,7 @@ async def test_a_grant_that_was_lost_is_named_in_postgres_words(
 async def test_a_process_that_hears_no_hints_says_why(
     limited_services: ServiceFactory, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch, symptoms: list[Line]
 ) -> None:
-    monkeypatch.setattr("webhook_grpc.store.hints._RECONNECT_SECONDS", 0.1)
+    monkeypatch.setattr("webhook_grpc.hub.hints._RECONNECT_SECONDS", 0.1)
     service = await start(limited_services)
     postgres.rows("ALTER ROLE webhook_test_limited CONNECTION LIMIT 0")
     postgres.rows(
@@ -344,7 +345,7 @@ async def test_what_only_gets_ready_to_settle_again_and_again_stands_still(monke
     settler = Settler(replace(options(""), progress=progress), owner, 10, 0.0, lambda _: None, lambda _: None)
     settler.add(succeeded(make_delivery()))
     running = asyncio.create_task(settler.run())
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while tried.qsize() < 15:
             await asyncio.sleep(0.005)
     assert [work.name for work in progress.stalled(Part.DELIVERY)] == ["settle results"]
@@ -455,7 +456,7 @@ async def test_what_waits_for_a_good_reason_raises_no_alarm(
     """Webhooks that are paused, limited, full, down or between two attempts; processes that come, share and go."""
     gate, quick = Gate(), receiver.url("/quick")
     with recording(monkeypatch) as lines:
-        bound_seconds = pace.lengthened(0.4)
+        bound_seconds = slowness.lengthened(0.4)
         overrides = {
             "stall_seconds": bound_seconds,
             "retry_delays_seconds": (60.0,),
@@ -486,10 +487,10 @@ async def test_shards_that_belong_to_nobody_for_some_beats_raise_no_alarm(
 ) -> None:
     """As after a crash: a process that counts and takes nothing has the share of the other for two beats."""
     with recording(monkeypatch) as lines:
-        service = await services.start(lease_seconds=1.0, stall_seconds=pace.lengthened(3.0))
+        service = await services.start(lease_seconds=1.0, stall_seconds=slowness.lengthened(3.0))
         owned = service.app.engine.ownership.owned
         postgres.rows(PHANTOM, [new_worker()])
-        async with pace.timeout(20):
+        async with slowness.timeout(20):
             while len(owned) == 64:
                 await asyncio.sleep(0.02)
             while len(owned) < 64:

@@ -13,16 +13,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET_KEY, ServiceFactory, test_settings
 from tests.support.store import options
 from webhook_grpc.app import App, serve
 from webhook_grpc.domain.errors import Unavailable
-from webhook_grpc.stopping import Stop
-from webhook_grpc.store import partitions
+from webhook_grpc.process.stopping import Stop
 from webhook_grpc.store.db import Database
+from webhook_grpc.store.schema import partitions
 
 pytestmark = pytest.mark.fast
 
@@ -93,7 +93,7 @@ async def test_a_start_that_never_gets_the_lock_fails_with_a_sentence(
 ) -> None:
     async with another_making_partitions(postgres):
         with pytest.raises(Unavailable, match="something else in the database has held their locks all the time"):
-            await services.start(database_timeout_seconds=pace.scaled(2.0))
+            await services.start(database_timeout_seconds=slowness.scaled(2.0))
     await services.start()
 
 
@@ -106,7 +106,7 @@ async def test_a_start_that_waits_is_left_when_the_process_is_to_stop(
         serving = asyncio.create_task(serve(settings, database_url, [SECRET_KEY], stop))
         await refusals.wait_for(1)
         stop.request()
-        async with pace.timeout(20):
+        async with slowness.timeout(20):
             await serving
     await until_none_of_ours_is_connected(postgres)
 
@@ -115,7 +115,7 @@ async def test_a_process_that_is_to_stop_before_it_starts_starts_nothing(databas
     stop = Stop()
     stop.request()
     ready = list[int]()
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         await serve(test_settings(database_url, tmp_path), database_url, [SECRET_KEY], stop, ready.append)
     assert not ready
 
@@ -146,7 +146,7 @@ async def until_none_of_ours_is_connected(postgres: TestPostgres) -> None:
     ours = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'webhook%'"
     )
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while postgres.rows(ours) != [(0,)]:
             await asyncio.sleep(0.01)
 

@@ -41,7 +41,7 @@ def cancelled_is_left_alone(history: History) -> Iterator[Violation]:
         row = last.get((request.webhook_id, request.event_id))
         if row is None or row.status != "cancelled" or (row.webhook_id, row.event_id) not in asked:
             continue
-        if request.arrived_at > row.created_at + history.pace * _ARRIVAL_SECONDS:
+        if request.arrived_at > row.created_at + history.slowness * _ARRIVAL_SECONDS:
             late = request.arrived_at - row.created_at
             yield Violation("I15", f"{row} was cancelled, and sent {late:.2f} s later")
 

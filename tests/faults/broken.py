@@ -13,15 +13,15 @@ from typing import Any
 
 from webhook_grpc.api.watch import WatchMethods
 from webhook_grpc.domain.model import AttemptResult, Outcome, Published, Webhook
-from webhook_grpc.engine.careful import CarefulMode
-from webhook_grpc.engine.delivery import Deliverer
-from webhook_grpc.engine.journal import SettledJournal
+from webhook_grpc.engine.attempt import Deliverer
 from webhook_grpc.engine.ownership import Ownership
+from webhook_grpc.engine.poison import PoisonGuard
+from webhook_grpc.engine.queue.stale_rows import StaleRows
+from webhook_grpc.engine.receivers.webhooks import WebhookCache
 from webhook_grpc.engine.settler import Settler
-from webhook_grpc.engine.webhook_cache import WebhookCache
-from webhook_grpc.store import backlog, settlement
-from webhook_grpc.store.ownership import OwnedShard
-from webhook_grpc.store.publisher import Publisher
+from webhook_grpc.hub.publisher import Publisher
+from webhook_grpc.store.outbox import due, settlement
+from webhook_grpc.store.outbox.ownership import OwnedShard
 
 from .patching import reword, rewrap
 
@@ -84,9 +84,9 @@ def acknowledge_before_commit() -> None:
     rewrap(Publisher, "publish", from_memory)
 
 
-def no_journal() -> None:
+def no_stale_rows() -> None:
     """Does not remember what was settled while its row was being read (I3, without any fault)."""
-    rewrap(SettledJournal, "settled_since", lambda _: _never)
+    rewrap(StaleRows, "settled_since", lambda _: _never)
 
 
 def skip_catch_up() -> None:
@@ -103,7 +103,7 @@ def skip_catch_up() -> None:
 
 def impatient() -> None:
     """Takes rows a second before they are due (I5)."""
-    reword(backlog, "FETCH", "now() + k.ahead *", "now() + (k.ahead + 1) *")
+    reword(due, "FETCH", "now() + k.ahead *", "now() + (k.ahead + 1) *")
 
 
 def no_limit() -> None:
@@ -147,8 +147,8 @@ def deaf() -> None:
 
 def careless() -> None:
     """Does not mark what a process may have died of (I4)."""
-    rewrap(CarefulMode, "applies", lambda _: _never)
-    rewrap(CarefulMode, "has_killed", lambda _: _never_known)
+    rewrap(PoisonGuard, "applies", lambda _: _never)
+    rewrap(PoisonGuard, "has_killed", lambda _: _never_known)
 
 
 def reformats() -> None:
@@ -169,7 +169,7 @@ ENGINES = {
         no_fence,
         settle_before_send,
         acknowledge_before_commit,
-        no_journal,
+        no_stale_rows,
         skip_catch_up,
         impatient,
         no_limit,

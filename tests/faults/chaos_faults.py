@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import query
 
 from .database_faults import TERMINATE_SOME
@@ -43,7 +43,7 @@ async def _stop_beyond_lease(round_: Round) -> None:
     victim = round_.one_running()
     with round_.fault("SIGSTOP", may_duplicate=True, may_overlap=True):
         round_.cluster.stop(victim)
-        await asyncio.sleep(pace.lengthened(_LEASE_SECONDS + 0.5))
+        await asyncio.sleep(slowness.lengthened(_LEASE_SECONDS + 0.5))
         round_.cluster.go_on(victim)
 
 

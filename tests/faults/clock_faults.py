@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import query
 
 from .cluster import lease_seconds
@@ -43,7 +43,7 @@ async def until_owned(round_: Round) -> float:
     started_at = time.monotonic()
     leases: dict[str, object] = {}
     renewed_at: dict[str, float] = {}
-    async with pace.timeout(_OWNED_SECONDS_MAX):
+    async with slowness.timeout(_OWNED_SECONDS_MAX):
         while True:
             for worker, lease_until in await asyncio.to_thread(query, round_.database_url, RENEWED):
                 if worker in leases and leases[worker] != lease_until:
@@ -97,7 +97,7 @@ async def far_ahead(round_: Round) -> None:
     with round_.fault("kill -9", may_duplicate=True, may_overlap=True):
         await round_.cluster.kill(before)
         await until_owned(round_)
-    async with pace.timeout(_OWNED_SECONDS_MAX):
+    async with slowness.timeout(_OWNED_SECONDS_MAX):
         while not round_.logged(newest, "clock is not believed"):
             await asyncio.sleep(0.1)
     await asyncio.sleep(1.0)  # the steps of its janitor come one after the other

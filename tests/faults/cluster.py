@@ -14,14 +14,14 @@ from typing import cast
 
 import psutil
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.process import Process, environment
 
 from .endpoints import DELAYS_SECONDS
 from .history import Vitals
 from .nursery import first_line, nursery
 
-# Lengthened on a slow machine, as all settings that end something: see `Cluster` and tests/support/pace.py.
+# Lengthened on a slow machine, as all settings that end something: see `Cluster` and tests/support/slowness.py.
 LEASE_SECONDS = 2.0
 STATEMENT_SECONDS = 3.0
 _SCALED = frozenset(
@@ -47,12 +47,12 @@ SETTINGS = {
 
 def lease_seconds() -> float:
     """Returns how long a lease is in this round, unless its scenario says otherwise."""
-    return pace.lengthened(LEASE_SECONDS)
+    return slowness.lengthened(LEASE_SECONDS)
 
 
 def statement_seconds() -> float:
     """Returns the deadline of a statement in this round."""
-    return pace.lengthened(STATEMENT_SECONDS)
+    return slowness.lengthened(STATEMENT_SECONDS)
 
 
 class Cluster:
@@ -61,7 +61,7 @@ class Cluster:
     def __init__(self, database_url: str, directory: Path, settings: Mapping[str, str]) -> None:
         wanted = {**SETTINGS, "WEBHOOK_DATABASE_URL": database_url, **settings}
         self._settings = {
-            name: str(pace.lengthened(float(value))) if name in _SCALED else value for name, value in wanted.items()
+            name: str(slowness.lengthened(float(value))) if name in _SCALED else value for name, value in wanted.items()
         }
         self._directory = directory
         self._started = 0
@@ -76,7 +76,7 @@ class Cluster:
         name = f"process-{self._started}"
         stdout, stderr = self._directory / f"{name}.out", self._directory / f"{name}.log"
         process = nursery().fork("serve", environment(**{**self._settings, **faults}), stdout, stderr)
-        async with pace.timeout(30):
+        async with slowness.timeout(30):
             line = await first_line(stdout, process)
         match = re.search(r"serves gRPC on (\S+)", line)
         assert match, f"{name} did not start: {line!r}; see {self._directory}"
@@ -96,7 +96,7 @@ class Cluster:
     async def until_dead(self, name: str, seconds: float) -> bool:
         """Waits until a process has ended by itself. False: it lives on."""
         with contextlib.suppress(TimeoutError):
-            async with pace.timeout(seconds):
+            async with slowness.timeout(seconds):
                 await self.running[name].process.wait()
             self._take_out(name)
             return True

@@ -10,7 +10,7 @@ from random import Random
 import grpc
 from webhook.v1 import delivery_pb2, replay_pb2, service_pb2
 
-from tests.support import pace
+from tests.support import slowness
 from webhook_grpc.domain.ids import delivery_id_text, parse_event_id
 
 from .endpoints import FLAKY_PLAN
@@ -38,7 +38,7 @@ async def kill_while_asked(round_: Round) -> None:
             await round_.cluster.kill(victim)
         await round_.cluster.start()
     with contextlib.suppress(TimeoutError):
-        async with pace.timeout(20):
+        async with slowness.timeout(20):
             while not _was_cancelled(round_) or not _was_retried(round_):
                 await asyncio.sleep(_PAUSE_SECONDS)
     stopped.set()
@@ -86,10 +86,10 @@ async def _call(round_: Round, random: Random, asked: Asked, customer_id: int) -
     try:
         if asked.kind == "retry":
             retry = service_pb2.RetryDeliveryRequest(customer_id=customer_id, delivery_id=delivery_id)
-            delivery = await stub.RetryDelivery(retry, timeout=pace.scaled(_CALL_SECONDS))
+            delivery = await stub.RetryDelivery(retry, timeout=slowness.scaled(_CALL_SECONDS))
         else:
             cancel = service_pb2.CancelDeliveryRequest(customer_id=customer_id, delivery_id=delivery_id)
-            delivery = await stub.CancelDelivery(cancel, timeout=pace.scaled(_CALL_SECONDS))
+            delivery = await stub.CancelDelivery(cancel, timeout=slowness.scaled(_CALL_SECONDS))
     except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
         return None
     return _STATUSES[delivery.status]
@@ -103,15 +103,15 @@ async def _replay(round_: Round) -> None:
     replay.start_time.FromSeconds(int(time.time()) - 3600)
     create = service_pb2.CreateReplayRequest(replay=replay, request_id="replay")
     random = Random(0)
-    async with pace.timeout(30):
+    async with slowness.timeout(30):
         while True:
             try:
                 stub = round_.cluster.any(random).stub
-                replay = await stub.CreateReplay(create, timeout=pace.scaled(_CALL_SECONDS))
+                replay = await stub.CreateReplay(create, timeout=slowness.scaled(_CALL_SECONDS))
                 if replay.status == replay_pb2.REPLAY_STATUS_COMPLETED and not replay.pending_count:
                     break
                 get = service_pb2.GetReplayRequest(customer_id=_CUSTOMER, replay_id=replay.replay_id)
-                replay = await stub.GetReplay(get, timeout=pace.scaled(_CALL_SECONDS))
+                replay = await stub.GetReplay(get, timeout=slowness.scaled(_CALL_SECONDS))
                 if replay.status == replay_pb2.REPLAY_STATUS_COMPLETED:
                     break
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):

@@ -14,11 +14,11 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import query
 from webhook_grpc.domain.ids import event_id_text
-from webhook_grpc.store.embedded import EmbeddedPostgres
-from webhook_grpc.store.migrate import migrate
+from webhook_grpc.store.schema.embedded import EmbeddedPostgres
+from webhook_grpc.store.schema.migrate import migrate
 
 from .history import LogRow, Pending, Shown
 
@@ -168,7 +168,7 @@ def _is_undone(url: str) -> bool:
 async def until_nothing_is_pending(url: str, seconds: float) -> bool:
     """Waits until there is neither an outbox nor a command, but not longer than this."""
     try:
-        async with pace.timeout(seconds):
+        async with slowness.timeout(seconds):
             while await asyncio.to_thread(_is_undone, url):
                 await asyncio.sleep(0.05)
     except TimeoutError:

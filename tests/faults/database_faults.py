@@ -16,7 +16,7 @@ import grpc
 import psycopg
 from webhook.v1 import service_pb2
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import query
 from tests.support.service import error_details
 
@@ -86,7 +86,7 @@ async def _stall(round_: Round, seconds: float) -> None:
     await asyncio.sleep(round_.seconds / 3)
     with round_.outage("network stalled"):
         round_.proxy.set(Toxic.BLACKHOLE)
-        await asyncio.sleep(pace.lengthened(seconds))
+        await asyncio.sleep(slowness.lengthened(seconds))
         round_.proxy.set(Toxic.NONE)
     await asyncio.sleep(1.0)
 
@@ -94,7 +94,7 @@ async def _stall(round_: Round, seconds: float) -> None:
 async def stop_answering(round_: Round) -> None:
     """SIGSTOP to all of Postgres for longer than a lease, then SIGCONT: statements arrive, and nobody answers them."""
     await asyncio.sleep(round_.seconds / 3)
-    seconds = pace.lengthened(round_.random.uniform(LEASE_SECONDS + 0.4, STATEMENT_SECONDS + 1.0))
+    seconds = slowness.lengthened(round_.random.uniform(LEASE_SECONDS + 0.4, STATEMENT_SECONDS + 1.0))
     calls: list[asyncio.Task[None]] = []
     with round_.outage("Postgres stopped"):
         await asyncio.to_thread(round_.server.stop_answering)
@@ -111,7 +111,7 @@ async def _call(round_: Round, name: str) -> None:
     """Asks a process what it can't know now: it must say so, and in time, whatever the caller's patience."""
     stub, endpoint = round_.cluster.running[name].stub, round_.registered[0]
     request = service_pb2.GetWebhookRequest(customer_id=endpoint.customer_id, webhook_id=endpoint.webhook_id)
-    for seconds in (0.5, pace.scaled(_PATIENCE_SECONDS)):
+    for seconds in (0.5, slowness.scaled(_PATIENCE_SECONDS)):
         asked_at = time.monotonic()
         said = "an answer"
         try:
@@ -124,7 +124,7 @@ async def _call(round_: Round, name: str) -> None:
         # whoever is impatient has left before, whoever has patience is told why, or is answered afterwards
         expected = {"STORAGE_UNAVAILABLE", "DEADLINE_EXCEEDED" if seconds < statement_seconds() else "an answer"}
         assert said in expected, f"{name} said {said} after {took_seconds:.1f} s of {seconds:g} s"
-        assert took_seconds < min(seconds, statement_seconds()) + pace.scaled(1.5), (
+        assert took_seconds < min(seconds, statement_seconds()) + slowness.scaled(1.5), (
             f"{name}: {said} only after {took_seconds:.1f} s"
         )
 

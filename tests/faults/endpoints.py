@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.support import pace
+from tests.support import slowness
 
 from .history import Request
 from .nursery import Child, first_line, nursery
@@ -68,14 +68,14 @@ class Endpoints:
         """Returns when it listens."""
         stdout, stderr = self._file.with_suffix(".out"), self._file.with_suffix(".log")
         self._process = nursery().fork("receive", {**os.environ, "RECEIVER_FILE": str(self._file)}, stdout, stderr)
-        async with pace.timeout(30):
+        async with slowness.timeout(30):
             self.ports = json.loads(await first_line(stdout, self._process))
 
     async def stop(self) -> None:
         """SIGTERM."""
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
-            async with pace.timeout(10):
+            async with slowness.timeout(10):
                 await self._process.wait()
 
     async def behave(self, behaviours: Mapping[str, Behaviour]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import LiteralString
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import query
 
 from .dns import ZONE, Rcode
@@ -71,7 +71,7 @@ async def descriptors(round_: Round) -> None:
 
     Endpoints become slower at the same time, so that the connections which are open are not enough.
     """
-    async with pace.timeout(10):
+    async with slowness.timeout(10):
         while query(round_.database_url, SHARES) != [(len(round_.cluster.running), 0)]:
             await asyncio.sleep(0.05)
     for number in range(len(_GREEDY_PLAN)):  # whoever sends has its connections to Postgres
@@ -82,7 +82,7 @@ async def descriptors(round_: Round) -> None:
         slow = {"delay_seconds": 0.5}
         await round_.endpoints.behave({round_.path(number): slow for number in range(len(_GREEDY_PLAN))})
         await asyncio.sleep(round_.seconds)
-        async with pace.timeout(10):  # or it had enough of them
+        async with slowness.timeout(10):  # or it had enough of them
             while not round_.logged(victim, "attempts paused"):
                 await asyncio.sleep(0.05)
         round_.cluster.limit_descriptors(victim, spare=None)
@@ -106,12 +106,12 @@ async def slow_watcher(round_: Round) -> None:
     quick.prompt = True
     with round_.fault("slow watcher"):
         slow.reading.clear()
-        async with pace.timeout(30):
+        async with slowness.timeout(30):
             while len(quick.told) < _ENOUGH_TOLD:
                 await asyncio.sleep(0.05)
-        await asyncio.sleep(pace.lengthened(2 * _WRITE_SECONDS))
+        await asyncio.sleep(slowness.lengthened(2 * _WRITE_SECONDS))
         slow.reading.set()
-        async with pace.timeout(10):
+        async with slowness.timeout(10):
             while not slow.refusals:
                 await asyncio.sleep(0.05)
     assert slow.refusals[0] == "WATCHER_TOO_SLOW", slow.refusals

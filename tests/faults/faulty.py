@@ -24,8 +24,8 @@ import aiodns
 from tests.faults import broken
 from tests.faults.patching import rewrap
 from webhook_grpc import cli
-from webhook_grpc.engine.sender import Sender
-from webhook_grpc.store import backlog, outbox, ownership, settlement
+from webhook_grpc.engine.http.sender import Sender
+from webhook_grpc.store.outbox import due, ownership, publishing, settlement
 
 KILLED = 137  # what a shell says of a process that was killed by SIGKILL
 
@@ -90,12 +90,12 @@ def after_settle_commit(death: DeathAt) -> None:
 
 def before_publish_commit(death: DeathAt) -> None:
     """A batch of events was accepted, nothing of it is stored."""
-    death.before(outbox, "publish")
+    death.before(publishing, "publish")
 
 
 def after_publish_commit(death: DeathAt) -> None:
     """The batch is stored, nobody was answered."""
-    death.after(outbox, "publish")
+    death.after(publishing, "publish")
 
 
 def after_take(death: DeathAt) -> None:
@@ -152,8 +152,8 @@ def slow_reads(seconds: float) -> None:
 
         return make
 
-    rewrap(backlog, "with_bodies", late(seconds))
-    rewrap(outbox, "publish", late(seconds / 2))
+    rewrap(due, "with_bodies", late(seconds))
+    rewrap(publishing, "publish", late(seconds / 2))
 
 
 def slow_look(seconds: float) -> None:
@@ -172,7 +172,7 @@ def slow_look(seconds: float) -> None:
 
         return call
 
-    rewrap(backlog, "discover", once_late)
+    rewrap(due, "discover", once_late)
 
 
 def ask_names_of(port: int) -> None:

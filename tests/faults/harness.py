@@ -16,7 +16,7 @@ from random import Random
 import grpc
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import query
 from webhook_grpc.domain.ids import shard_of
 
@@ -106,7 +106,7 @@ class Round:
         """The process that sends to the number-th endpoint now; waits while there is none that says so in its log."""
         statement = "SELECT owner::text FROM shards WHERE shard = %s"
         shard = shard_of(self.registered[number].webhook_id)
-        async with pace.timeout(10):
+        async with slowness.timeout(10):
             while True:
                 [(owner,)] = query(self.database_url, statement, [shard])
                 for name in self.cluster.running:
@@ -125,15 +125,15 @@ class Round:
     async def until_received(self, number: int, count: int, seconds: float = 10.0) -> None:
         """Waits until the number-th endpoint has *answered* so many requests."""
         webhook_id = self.registered[number].webhook_id
-        async with pace.timeout(seconds):
+        async with slowness.timeout(seconds):
             while sum(request.webhook_id == webhook_id for request in self.endpoints.requests()) < count:
                 await asyncio.sleep(0.05)
 
     # --- the round -------------------------------------------------------------------------------------------------
 
     async def run(self) -> Report:
-        """Runs it and compares the histories. What time it needs is measured first: see tests/support/pace.py."""
-        pace.measure_again()
+        """Runs it and compares the histories. What time it needs is measured first: see tests/support/slowness.py."""
+        slowness.measure_again()
         async with self._running():
             tasks = [asyncio.create_task(publisher.run()) for publisher in self.publishers]
             failures: list[Violation] = []
@@ -177,7 +177,7 @@ class Round:
             self.publishers += staff.publishers(scenario, self.cluster, self._seed)
             self.watchers += staff.watchers(scenario, self.cluster, self._seed)
             self._watching += [asyncio.create_task(watcher.run()) for watcher in self.watchers]
-            async with pace.timeout(15):
+            async with slowness.timeout(15):
                 for watcher in self.watchers:
                     await watcher.joined.wait()
             self.cluster.measure()
@@ -199,7 +199,7 @@ class Round:
         log = await asyncio.to_thread(database.log_rows, self.database_url)
         customer_of = {endpoint.webhook_id: endpoint.customer_id for endpoint in self.registered}
         with contextlib.suppress(TimeoutError):
-            async with pace.timeout(self.scenario.told_seconds_max):
+            async with slowness.timeout(self.scenario.told_seconds_max):
                 for watcher in self.watchers:
                     watcher.reading.set()
                     changes = {
@@ -220,9 +220,9 @@ class Round:
             watchers=tuple(watcher.history() for watcher in self.watchers),
             faults=tuple(self.faults),
             drained_seconds=drained_seconds,
-            drain_seconds_max=pace.scaled(self.scenario.drain_seconds_max),
-            attempt_seconds_max=max(plan.timeout_seconds for plan in self.scenario.plan) + pace.lengthened(1.0),
-            pace=pace.lengthened(1.0),
+            drain_seconds_max=slowness.scaled(self.scenario.drain_seconds_max),
+            attempt_seconds_max=max(plan.timeout_seconds for plan in self.scenario.plan) + slowness.lengthened(1.0),
+            slowness=slowness.lengthened(1.0),
             exit_statuses=self.cluster.exit_statuses,
             vitals=self.cluster.vitals(),
             switches=tuple(self.switches),

@@ -206,7 +206,7 @@ class History:
     asked: tuple[Asked, ...] = ()
     replays: bool = False  # whether a replay ran
     shown: tuple[Shown, ...] | None = None
-    pace: float = 1.0  # by how much the machine was slow: tolerances for what takes time are multiplied by it
+    slowness: float = 1.0  # by how much the machine was slow: tolerances for what takes time are multiplied by it
 
     @property
     def customer_of(self) -> Mapping[int, int]:

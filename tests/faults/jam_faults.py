@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 from webhook.v1 import event_pb2, event_type_pb2, service_pb2
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import query
 from tests.support.process import Process
 
@@ -79,7 +79,7 @@ async def restart(round_: Round) -> None:
 async def until_back(round_: Round, crowd: Crowd, fault: str) -> None:
     """Fails unless the crowd and the others get acknowledgements soon after now."""
     ended_at = time.time()
-    allowed_seconds = pace.scaled(_BACK_SECONDS)
+    allowed_seconds = slowness.scaled(_BACK_SECONDS)
 
     def others() -> list[float]:
         answered = [publisher.history[-1].answered_at for publisher in round_.publishers if publisher.history]

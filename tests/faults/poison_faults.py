@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import LiteralString
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import query
 
 from .endpoints import EndpointPlan
@@ -26,7 +26,7 @@ async def poison(round_: Round) -> None:
     endpoint = round_.registered[0]
     deaths, deaths_max = 0, len(endpoint.delays_seconds) + 4
     try:
-        async with pace.timeout(_SECONDS_MAX):
+        async with slowness.timeout(_SECONDS_MAX):
             while deaths <= deaths_max and not query(round_.database_url, HAS_FAILED, [endpoint.webhook_id]):
                 deaths += await _replace_dead(round_)
                 await asyncio.sleep(0.02)

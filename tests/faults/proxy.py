@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.support import pace
+from tests.support import slowness
 
 _CHUNK_BYTES = 65_536
 
@@ -103,7 +103,7 @@ class Proxy:
         self._lost.clear()
         self._lose_on = statement
         with contextlib.suppress(TimeoutError):
-            async with pace.timeout(seconds):
+            async with slowness.timeout(seconds):
                 await self._lost.wait()
         self._lose_on = None
 

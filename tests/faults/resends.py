@@ -61,7 +61,7 @@ def only_after_faults(history: History) -> Iterator[Violation]:
     was settled before the fault is never sent again, however the process ended.
     """
     settled_at = _settled_at(history)
-    arrival_seconds = history.pace * _ARRIVAL_SECONDS
+    arrival_seconds = history.slowness * _ARRIVAL_SECONDS
     spent: dict[tuple[int, str], set[Fault]] = defaultdict(set)
     asked_twice = set[tuple[int, str, int]]()
     for resend in resends(history):

@@ -9,7 +9,7 @@ import asyncio
 import signal
 from collections.abc import Sequence
 
-from tests.support import pace
+from tests.support import slowness
 
 from . import (
     chaos_faults,
@@ -80,9 +80,9 @@ async def pause_beyond_lease(round_: Round) -> None:
         round_.cluster.stop(victim)
         # what the victim sent before is answered now; what the new owner sends is held on
         await round_.endpoints.behave({round_.path(HELD): HELD_BEHAVIOUR})
-        await asyncio.sleep(lease_seconds() + pace.lengthened(1.0))
+        await asyncio.sleep(lease_seconds() + slowness.lengthened(1.0))
         round_.cluster.go_on(victim)
-        await asyncio.sleep(pace.lengthened(0.5))
+        await asyncio.sleep(slowness.lengthened(0.5))
     await round_.endpoints.behave({round_.path(HELD): {}})
 
 

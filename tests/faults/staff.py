@@ -9,7 +9,7 @@ from random import Random
 from google.protobuf.duration_pb2 import Duration
 from webhook.v1 import service_pb2, webhook_pb2
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.process import Process
 from tests.support.service import SECRET
 
@@ -71,7 +71,9 @@ def watchers(scenario: Scenario, cluster: Cluster, seed: int) -> Iterator[Resumi
 
 def _at_this_pace(plan: EndpointPlan) -> EndpointPlan:
     """On a slow machine less is published: a limit that is to be reached has to be lower."""
-    return plan if plan.rate_limit is None else replace(plan, rate_limit=max(1, round(plan.rate_limit / pace.ratio())))
+    return (
+        plan if plan.rate_limit is None else replace(plan, rate_limit=max(1, round(plan.rate_limit / slowness.ratio())))
+    )
 
 
 def _customers(scenario: Scenario) -> list[int]:

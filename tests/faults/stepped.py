@@ -8,8 +8,8 @@ from tests.support.distribution import DistributionPostgres, need_faketime
 from tests.support.postgres import query
 from tests.support.store import options
 from webhook_grpc.store.db import Database
-from webhook_grpc.store.migrate import migrate
-from webhook_grpc.store.partitions import ensure_partitions
+from webhook_grpc.store.schema.migrate import migrate
+from webhook_grpc.store.schema.partitions import ensure_partitions
 
 from .database import CONNECTIONS_MAX, TEMPLATE, DatabaseServer
 

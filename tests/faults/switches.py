@@ -19,7 +19,7 @@ def is_left_alone(history: History) -> Iterator[Violation]:
     """I8: from a second after a webhook was paused, deleted or disabled, no attempt starts until it is resumed."""
     for webhook_id, switches in _by_webhook(history).items():
         for switch, until in _periods(switches):
-            since = switch.answered_at + history.pace * _REACTION_SECONDS
+            since = switch.answered_at + history.slowness * _REACTION_SECONDS
             late = [
                 request.arrived_at
                 for request in history.requests
@@ -47,7 +47,7 @@ def what_is_pending_is_cancelled(history: History) -> Iterator[Violation]:
                 yield Violation("I8", f"{_name(row)} was cancelled while the webhook was not switched off")
             continue
         for switch, until in ended:
-            since = switch.answered_at + history.pace * _REACTION_SECONDS + history.attempt_seconds_max
+            since = switch.answered_at + history.slowness * _REACTION_SECONDS + history.attempt_seconds_max
             if since < row.created_at < until:
                 yield Violation("I8", f"{_name(row)} became {row.status} long after its webhook was {switch.kind}")
 

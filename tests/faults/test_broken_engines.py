@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support import pace
+from tests.support import slowness
 
 from .broken import ENGINES
 from .database import DatabaseServer
@@ -29,7 +29,7 @@ _LIMITED = replace(_QUIET, plan=(EndpointPlan(1, address="127.0.0.2", rate_limit
 CASES = (
     ("acknowledge_before_commit", "I1", BY_NAME["kill -9"]),
     ("settle_before_send", "I2", _QUIET),
-    ("no_journal", "I3", BY_NAME["slow reads"]),
+    ("no_stale_rows", "I3", BY_NAME["slow reads"]),
     ("careless", "I4", BY_NAME["poison"]),
     ("impatient", "I5", _QUIET),
     ("no_limit", "I6", _QUIET),
@@ -47,7 +47,7 @@ async def test_the_checker_finds(name: str, invariant: str, scenario: Scenario, 
     scenario = replace(scenario, first={**scenario.first, **broken}, others={**scenario.others, **broken})
     scenario = replace(scenario, told_seconds_max=1.0)  # who is told nothing need not be waited for
     found: set[str] = set()
-    for seed in range(round(pace.scaled(3))):  # on a slow machine a short round may not get far enough
+    for seed in range(round(slowness.scaled(3))):  # on a slow machine a short round may not get far enough
         report = await run_round(scenario, server, seed=seed, seconds=1.5)
         found |= {violation.invariant for violation in report.violations}
         if invariant in found:

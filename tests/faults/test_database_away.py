@@ -12,12 +12,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import query
 from tests.support.receiver import Gate, Receiver
 from tests.support.service import Service, ServiceFactory, error_details
-from webhook_grpc.store.embedded import EmbeddedPostgres
-from webhook_grpc.store.migrate import migrate
+from webhook_grpc.store.schema.embedded import EmbeddedPostgres
+from webhook_grpc.store.schema.migrate import migrate
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -52,7 +52,7 @@ class Postgres:
 
 async def until_health_is(service: Service, status: Any) -> None:
     stub: Any = health_pb2_grpc.HealthStub(service.channel)  # its types lack the aio form
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         async for update in stub.Watch(health_pb2.HealthCheckRequest(service="webhook.v1.WebhookService")):
             if update.status == status:
                 return
@@ -82,7 +82,7 @@ async def test_a_crash_of_postgres_loses_nothing_and_is_told(receiver: Receiver,
         await asyncio.to_thread(postgres.start_again)
         await until_health_is(service, SERVING)
         event_ids.append((await service.publish()).event_id)
-        async with pace.timeout(30):
+        async with slowness.timeout(30):
             while query(postgres.url, "SELECT count(*) FROM deliveries") != [(0,)]:
                 await asyncio.sleep(0.05)
         received = Counter((request.path, request.event_id) for request in receiver.requests)

@@ -15,9 +15,9 @@ import pytest
 from tests.support.earlier import WITH_0004, checkout
 from tests.support.process import environment
 from tests.support.receiver import Receiver
-from webhook_grpc.store.migrate import check_schema, migrate
-from webhook_grpc.store.migration_files import read_migrations
-from webhook_grpc.store.migration_steps import run_step
+from webhook_grpc.store.schema.migrate import check_schema, migrate
+from webhook_grpc.store.schema.migration_files import read_migrations
+from webhook_grpc.store.schema.migration_steps import run_step
 
 from .database import DatabaseServer
 
@@ -103,7 +103,7 @@ async def test_the_version_before_restarts_after_each_step(
                 restart()
                 restarts += 1
 
-            monkeypatch.setattr("webhook_grpc.store.migrate.run_step", run_and_restart)
+            monkeypatch.setattr("webhook_grpc.store.schema.migrate.run_step", run_and_restart)
             applied = await asyncio.to_thread(migrate, url)
     assert applied
     assert restarts == sum(len(migration.steps) for migration in read_migrations() if migration.name in applied)

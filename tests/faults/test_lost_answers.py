@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import ServiceFactory
@@ -58,7 +58,7 @@ async def test_a_thousand_events_without_a_request_id_are_each_stored_and_delive
         await asyncio.gather(losing, return_exceptions=True)
         assert proxy.lost_answers >= _LOST_MIN
         assert postgres.rows("SELECT count(*) FROM events") == [(len(set(acknowledged)),)]
-        async with pace.timeout(60):
+        async with slowness.timeout(60):
             while postgres.rows("SELECT count(*) FROM deliveries") != [(0,)]:
                 await asyncio.sleep(0.05)
         received = Counter(request.event_id for request in receiver.requests)

@@ -16,14 +16,14 @@ import grpc
 import pytest
 from webhook.v1 import event_pb2, service_pb2, webhook_pb2
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.earlier import WITH_0001, WITH_0002, WITH_0004, Earlier, checkout
 from tests.support.postgres import query
 from tests.support.process import Process
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET, ServiceFactory
-from webhook_grpc.store.migrate import check_schema, migrate
-from webhook_grpc.store.migration_files import migration_names
+from webhook_grpc.store.schema.migrate import check_schema, migrate
+from webhook_grpc.store.schema.migration_files import migration_names
 
 from .database import DatabaseServer
 
@@ -113,7 +113,7 @@ async def test_migrating_beside_the_version_before(
         finally:
             await process.end()
     assert not load.failed, load.failed[0]
-    assert max(load.seconds) < pace.scaled(STALL_SECONDS_MAX) + 2 * usual_seconds
+    assert max(load.seconds) < slowness.scaled(STALL_SECONDS_MAX) + 2 * usual_seconds
     assert query(url, DEADLOCKS) == [(0,)]
     assert "died during this attempt" not in (tmp_path / "log").read_text()
     await _deliver_the_rest(url, tmp_path, receiver, load)
@@ -140,7 +140,7 @@ async def _deliver_the_rest(url: str, directory: Path, receiver: Receiver, load:
     services = ServiceFactory(url, directory)
     await services.start()
     try:
-        async with pace.timeout(60):
+        async with slowness.timeout(60):
             for number in range(WEBHOOKS):
                 while not load.acknowledged <= {request.event_id for request in receiver.at(f"/{number}")}:
                     await asyncio.sleep(0.05)

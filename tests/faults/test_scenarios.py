@@ -6,7 +6,7 @@ import secrets
 
 import pytest
 
-from tests.support import pace
+from tests.support import slowness
 
 from .database import DatabaseServer
 from .harness import run_round
@@ -34,4 +34,4 @@ async def keeps_its_promises(scenario: Scenario, server: DatabaseServer) -> None
     report = await run_round(scenario, server, seed, scenario.short_seconds)
     shown = "\n".join(map(str, report.violations[:20]))
     assert not report.violations, f"--scenario {scenario.name!r} --seed {seed}:\n{shown}"
-    assert report.events > 20 / pace.ratio(), f"hardly any load: {report}"
+    assert report.events > 20 / slowness.ratio(), f"hardly any load: {report}"

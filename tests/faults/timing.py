@@ -93,7 +93,7 @@ def others_are_prompt(history: History) -> Iterator[Violation]:
     """I7: the first attempts to webhooks that the fault does not concern are not late."""
     prompt = [endpoint.webhook_id for endpoint in history.endpoints if endpoint.prompt]
     late = lateness(history, prompt)
-    if late > history.pace * _LATENESS_SECONDS_MAX:
+    if late > history.slowness * _LATENESS_SECONDS_MAX:
         yield Violation("I7", f"first attempts to webhooks that nothing ails are {late:.2f} s late (99 of 100)")
 
 
@@ -105,7 +105,7 @@ def watchers_are_prompt(history: History) -> Iterator[Violation]:
             change.at - logged_at.get((change.webhook_id, change.event_id, change.attempt_count, change.status), 0.0)
             for change in watcher.told
         ]
-        if watcher.prompt and _percentile_99(late) > history.pace * _LATENESS_SECONDS_MAX:
+        if watcher.prompt and _percentile_99(late) > history.slowness * _LATENESS_SECONDS_MAX:
             yield Violation("I7", f"watcher {watcher.name} was told {_percentile_99(late):.2f} s late (99 of 100)")
 
 
@@ -130,7 +130,7 @@ def _excess(
     """The first moment at which too many requests were open: when, how many, how many may be."""
     changes: list[tuple[float, int]] = []
     for request in requests:
-        ended_at = request.ended_at if request.status else request.ended_at - history.pace * _NOTICE_SECONDS
+        ended_at = request.ended_at if request.status else request.ended_at - history.slowness * _NOTICE_SECONDS
         changes += [(request.arrived_at, 1), (max(request.arrived_at, ended_at), -1)]
     count = 0
     for at, change in sorted(changes):  # at the same moment ends come first

@@ -8,7 +8,7 @@ from typing import LiteralString
 
 from webhook.v1 import service_pb2, webhook_pb2
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import query
 
 from .endpoints import EndpointPlan
@@ -33,7 +33,7 @@ async def switch_off(round_: Round) -> None:
     await round_.until_received(0, _ENOUGH)
     with round_.fault("paused"):
         await _switch(round_, 0, "paused")
-        await asyncio.sleep(pace.lengthened(_REACTION_SECONDS + _WATCHED_SECONDS))
+        await asyncio.sleep(slowness.lengthened(_REACTION_SECONDS + _WATCHED_SECONDS))
         assert _count(round_, PENDING_OF, webhook_id) > _ENOUGH, "nothing came while it was paused"
         resumed_at = time.time()
         await _switch(round_, 0, "resumed")
@@ -43,15 +43,15 @@ async def switch_off(round_: Round) -> None:
         for publish in publisher.history
         if publish.customer_id == 1 and publish.event_id is not None and publish.answered_at < resumed_at
     }
-    async with pace.timeout(10):
+    async with slowness.timeout(10):
         while not kept <= _succeeded(round_, webhook_id):
             await asyncio.sleep(0.1)
-    slow = {"delay_seconds": min(4.0, pace.scaled(0.4))}  # slower than the load, which is less on a slow machine
+    slow = {"delay_seconds": min(4.0, slowness.scaled(0.4))}  # slower than the load, which is less on a slow machine
     await round_.endpoints.behave({round_.path(0): slow})
     await _until_pending(round_, webhook_id, 3 * _ENOUGH)
     with round_.fault("deleted"):
         await _switch(round_, 0, "deleted")
-        await asyncio.sleep(pace.lengthened(_REACTION_SECONDS + _WATCHED_SECONDS))
+        await asyncio.sleep(slowness.lengthened(_REACTION_SECONDS + _WATCHED_SECONDS))
     assert _count(round_, CANCELLED_OF, webhook_id) > _ENOUGH, "nothing was pending when it was deleted"
 
 
@@ -64,19 +64,19 @@ async def gone(round_: Round) -> None:
     with round_.fault("receiver gone"):
         asked_at = time.time()
         await round_.endpoints.behave({round_.path(0): {"kind": "always", "status": 410}})
-        async with pace.timeout(10):
+        async with slowness.timeout(10):
             while (webhook := await _webhook(round_, 0)).status != webhook_pb2.WEBHOOK_STATUS_DISABLED:
                 await asyncio.sleep(0.02)
         round_.switches.append(Switch(webhook_id, "disabled", asked_at, time.time()))
         assert webhook.status_reason, "it is not said why"
-        await asyncio.sleep(pace.lengthened(_REACTION_SECONDS + _WATCHED_SECONDS))
+        await asyncio.sleep(slowness.lengthened(_REACTION_SECONDS + _WATCHED_SECONDS))
         assert not _count(round_, PENDING_OF, webhook_id), "something is pending for it"
         assert _count(round_, CANCELLED_OF, webhook_id) > _ENOUGH, "hardly anything was pending"
         await round_.endpoints.behave({round_.path(0): {}})
     assert query(round_.database_url, ACTIVE) == [(len(round_.registered) - 1,)], "others were switched off"
     received = len(_succeeded(round_, webhook_id))
     await _switch(round_, 0, "resumed")
-    async with pace.timeout(10):
+    async with slowness.timeout(10):
         while len(_succeeded(round_, webhook_id)) < received + _ENOUGH:
             await asyncio.sleep(0.1)
 
@@ -102,18 +102,18 @@ async def _switch(round_: Round, number: int, kind: str) -> None:
     match kind:
         case "paused":
             request = service_pb2.PauseWebhookRequest(customer_id=whose, webhook_id=which)
-            await stub.PauseWebhook(request, timeout=pace.scaled(_CALL_SECONDS))
+            await stub.PauseWebhook(request, timeout=slowness.scaled(_CALL_SECONDS))
         case "resumed":
             request = service_pb2.ResumeWebhookRequest(customer_id=whose, webhook_id=which)
-            await stub.ResumeWebhook(request, timeout=pace.scaled(_CALL_SECONDS))
+            await stub.ResumeWebhook(request, timeout=slowness.scaled(_CALL_SECONDS))
         case _:
             request = service_pb2.DeleteWebhookRequest(customer_id=whose, webhook_id=which)
-            await stub.DeleteWebhook(request, timeout=pace.scaled(_CALL_SECONDS))
+            await stub.DeleteWebhook(request, timeout=slowness.scaled(_CALL_SECONDS))
     round_.switches.append(Switch(which, kind, asked_at, time.time()))
 
 
 async def _until_pending(round_: Round, webhook_id: int, count: int) -> None:
-    async with pace.timeout(10):
+    async with slowness.timeout(10):
         while _count(round_, PENDING_OF, webhook_id) < count:
             await asyncio.sleep(0.05)
 
@@ -121,7 +121,7 @@ async def _until_pending(round_: Round, webhook_id: int, count: int) -> None:
 async def _webhook(round_: Round, number: int) -> webhook_pb2.Webhook:
     endpoint = round_.registered[number]
     request = service_pb2.GetWebhookRequest(customer_id=endpoint.customer_id, webhook_id=endpoint.webhook_id)
-    return await round_.cluster.any(round_.random).stub.GetWebhook(request, timeout=pace.scaled(_CALL_SECONDS))
+    return await round_.cluster.any(round_.random).stub.GetWebhook(request, timeout=slowness.scaled(_CALL_SECONDS))
 
 
 def _count(round_: Round, statement: LiteralString, webhook_id: int) -> int:

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import delivery_pb2, event_pb2, service_pb2
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.service import error_details
 from webhook_grpc.domain.ids import parse_delivery_id
 
@@ -61,7 +61,7 @@ class Publisher:
         while True:
             stub = self.cluster.any(self.random).stub
             try:
-                answer = await stub.PublishEvent(request, timeout=pace.scaled(_PUBLISH_SECONDS_MAX))
+                answer = await stub.PublishEvent(request, timeout=slowness.scaled(_PUBLISH_SECONDS_MAX))
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 self.history.append(Publish(self.customer_id, request_id, body_hash, None, asked_at=asked_at))
             else:
@@ -82,7 +82,7 @@ class Publisher:
                 return
             if self.stopped.is_set():
                 now = asyncio.get_running_loop().time()
-                until = until or now + pace.scaled(self.last_seconds)
+                until = until or now + slowness.scaled(self.last_seconds)
                 if now > until:
                     return
             await asyncio.sleep(_PAUSE_SECONDS)  # as a client would: the process may be dead
@@ -116,7 +116,7 @@ class ResumingWatcher:
                 request.cursor = cursor
             stream, call = self.streams, self.cluster.any(self.random).stub.WatchDeliveries(request)
             try:
-                async with pace.timeout(self.reconnect_seconds):
+                async with slowness.timeout(self.reconnect_seconds):
                     async for message in call:
                         self.told += [_told(stream, delivery) for delivery in message.deliveries]
                         cursor = message.cursor

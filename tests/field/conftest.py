@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from tests.support.distribution import DistributionPostgres
 from tests.support.postgres import query
 from tests.support.service import ServiceFactory
-from webhook_grpc.store.migrate import migrate
+from webhook_grpc.store.schema.migrate import migrate
 
 _NUMBERS = itertools.count(1)
 

@@ -25,12 +25,14 @@ from tests.support.distribution import DistributionPostgres
 from tests.support.postgres import query
 from tests.support.store import new_event, options, pending, succeeded
 from webhook_grpc.domain.ids import SHARD_COUNT
-from webhook_grpc.store import backlog, bloat, feed, outbox, ownership, retention, settlement
-from webhook_grpc.store.backlog import FetchRequest
 from webhook_grpc.store.db import Database, LoopConnection, Params, Row
-from webhook_grpc.store.migrate import migrate
-from webhook_grpc.store.ownership import OwnedShard
-from webhook_grpc.store.partitions import ensure_partitions
+from webhook_grpc.store.log import feed
+from webhook_grpc.store.outbox import due, ownership, publishing, settlement
+from webhook_grpc.store.outbox.due import FetchRequest
+from webhook_grpc.store.outbox.ownership import OwnedShard
+from webhook_grpc.store.schema.migrate import migrate
+from webhook_grpc.store.schema.partitions import ensure_partitions
+from webhook_grpc.store.upkeep import bloat, retention
 
 SCALE: Final = float(os.environ.get("WEBHOOK_TEST_OLD_DATA_SCALE", "0.05"))
 ATTEMPTS: Final = round(10_000_000 * SCALE)
@@ -118,9 +120,9 @@ def hot(counting: Counting) -> list[tuple[str, Callable[[], Awaitable[Any]]]]:
     connection = cast("LoopConnection", counting)
     shards = list(range(SHARD_COUNT))
 
-    async def publish() -> outbox.PublishedBatch:
+    async def publish() -> publishing.PublishedBatch:
         events = [new_event(customer_id=1 + n % 200, request_id=uuid4().hex) for n in range(100)]
-        return await outbox.publish(connection, events, shards)
+        return await publishing.publish(connection, events, shards)
 
     async def settle() -> None:
         batch = [succeeded(delivery) for delivery in pending(await publish())]
@@ -135,7 +137,7 @@ def hot(counting: Counting) -> list[tuple[str, Callable[[], Awaitable[Any]]]]:
     async def fetch() -> None:
         now = datetime.now(UTC)
         requests = [FetchRequest(w % SHARD_COUNT, w, 10, now.replace(year=now.year - 1)) for w in range(1, 101)]
-        assert await backlog.fetch(connection, requests)
+        assert await due.fetch(connection, requests)
 
     async def read() -> None:
         end, _ = await feed.end_position(counting)
@@ -145,7 +147,7 @@ def hot(counting: Counting) -> list[tuple[str, Callable[[], Awaitable[Any]]]]:
     return [
         ("publish", publish),
         ("settle", settle),
-        ("discover", lambda: backlog.discover(connection, shards)),
+        ("discover", lambda: due.discover(connection, shards)),
         ("fetch", fetch),
         ("where the log ends", lambda: feed.end_position(counting)),
         ("the stream, near its end", read),

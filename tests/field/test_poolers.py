@@ -19,10 +19,10 @@ from tests.support.postgres import query
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from tests.support.store import options
-from webhook_grpc.store.migrate import check_schema, migrate
-from webhook_grpc.store.poolers import check_sessions
-from webhook_grpc.store.server_checks import UnsuitableServer
-from webhook_grpc.store.session import Pooling
+from webhook_grpc.store.connection.poolers import check_sessions
+from webhook_grpc.store.connection.server_checks import UnsuitableServer
+from webhook_grpc.store.connection.session import Pooling
+from webhook_grpc.store.schema.migrate import check_schema, migrate
 
 Start = Callable[[str], ServiceFactory]
 

@@ -15,10 +15,10 @@ from tests.support.postgres import query
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, ServiceFactory
 from tests.support.store import options
+from webhook_grpc.store.connection.server_checks import UnsuitableServer, durability_warnings
+from webhook_grpc.store.connection.session import REQUIRED
 from webhook_grpc.store.db import LoopConnection, connect
-from webhook_grpc.store.migrate import check_schema
-from webhook_grpc.store.server_checks import UnsuitableServer, durability_warnings
-from webhook_grpc.store.session import REQUIRED
+from webhook_grpc.store.schema.migrate import check_schema
 
 Start = Callable[[str], ServiceFactory]
 

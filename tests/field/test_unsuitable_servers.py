@@ -18,8 +18,8 @@ from tests.support.distribution import DistributionPostgres
 from tests.support.pgbouncer import PgBouncer
 from tests.support.postgres import query
 from webhook_grpc.cli import main
-from webhook_grpc.store.migrate import SchemaError, check_schema, migrate
-from webhook_grpc.store.server_checks import UnsuitableServer
+from webhook_grpc.store.connection.server_checks import UnsuitableServer
+from webhook_grpc.store.schema.migrate import SchemaError, check_schema, migrate
 
 # What is imported late is imported here: that user may be unable to read where Python is.
 AS_NOBODY = """

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import WebhookStatus
-from webhook_grpc.store.partitions import first_id
+from webhook_grpc.store.schema.partitions import first_id
 
 from .course import Course
 from .database.tables import Pending

@@ -10,10 +10,10 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
+from webhook_grpc.domain.command import Command, Kind, TestEvent
 from webhook_grpc.domain.model import DeliveryStatus, WebhookStatus
-from webhook_grpc.store import commands, execution
-from webhook_grpc.store.commands import Command, Kind, TestEvent
-from webhook_grpc.store.ownership import OwnedShard
+from webhook_grpc.store.outbox import commands, execution
+from webhook_grpc.store.outbox.ownership import OwnedShard
 
 from .delivering import ANSWERS, COUNT, RECEIVERS, Delivering
 from .looking import WHICH, pick
@@ -121,7 +121,7 @@ class Commanding(Delivering):
             assert not self._execute(worker_id, self._truly_owned(worker_id) | {shard: owned}, batch).ours
 
     def _ready(self, worker: Worker, answers: Sequence[str]) -> list[Command]:
-        """As engine/commands.py: what is being cancelled is not held any more."""
+        """As engine/duties/commands.py: what is being cancelled is not held any more."""
         found = self.run(commands.waiting(self.store.connection, set(worker.shards), 100))
         assert {(c.webhook_id, c.event_id, c.kind) for c in found} == self.model.waiting(worker.shards)
         sending = {(item.delivery.webhook_id, item.delivery.event_id) for item in worker.results}

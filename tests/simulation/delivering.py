@@ -21,11 +21,12 @@ from webhook_grpc.domain.model import (
     Webhook,
     WebhookStatus,
 )
-from webhook_grpc.domain.retry import RetryPolicy, Settlement, decide
-from webhook_grpc.store import backlog, settlement, webhooks
-from webhook_grpc.store.backlog import FetchRequest
-from webhook_grpc.store.ownership import OwnedShard
-from webhook_grpc.store.settlement import Settled
+from webhook_grpc.domain.retry import Decision, RetryPolicy, decide
+from webhook_grpc.domain.settlement import Settlement
+from webhook_grpc.store.outbox import due, settlement
+from webhook_grpc.store.outbox.due import FetchRequest
+from webhook_grpc.store.outbox.ownership import OwnedShard
+from webhook_grpc.store.registry import webhooks
 
 from .looking import BEGINNING, FAR_AHEAD_SECONDS, USED_SHARDS, WHICH, pick
 from .model import SCHEDULED, OutboxRow, SettleAnswer
@@ -55,7 +56,7 @@ class Delivering(Owning):
     def __init__(self, store: RealStore) -> None:
         super().__init__(store)
         self.started: Counter[tuple[tuple[int, UUID], int]] = Counter()
-        self.batches: list[tuple[UUID, list[Settled]]] = []  # settled before
+        self.batches: list[tuple[UUID, list[Settlement]]] = []  # settled before
 
     # --- as it should be -------------------------------------------------------------------------------------------
 
@@ -85,9 +86,9 @@ class Delivering(Owning):
         worker = self._busy_worker(which, answers)
         batch = worker.results[skip % max(1, len(worker.results)) :][:count]
         if batch and is_refused:
-            failed = Settlement(DeliveryStatus.FAILED)
+            failed = Decision(DeliveryStatus.FAILED)
             worker.results = [item for item in worker.results if item not in batch]
-            batch = [Settled(item.delivery, failed, None) for item in batch]
+            batch = [Settlement(item.delivery, failed, None) for item in batch]
             worker.results += batch
         if batch:
             self._settle_as(worker, batch)
@@ -193,17 +194,15 @@ class Delivering(Owning):
     def _look_for_due(self, worker: Worker, room: int) -> None:
         """I8: a webhook that is paused is left alone, and what an ended one has is fetched to be cancelled."""
         requests: list[FetchRequest] = []
-        for webhook in self.run(backlog.discover(self.store.connection, worker.shards)):
+        for webhook in self.run(due.discover(self.store.connection, worker.shards)):
             is_ended = webhook.status in {DISABLED, DELETED}
             if webhook.status is not PAUSED and (webhook.is_due or is_ended):
                 ahead_seconds = FAR_AHEAD_SECONDS if is_ended else 0.0
                 shard = webhook.webhook_id % 64
                 requests.append(FetchRequest(shard, webhook.webhook_id, room, BEGINNING, ahead_seconds))
-        rows = self.run(backlog.fetch(self.store.connection, requests))
-        rows += self.run(
-            backlog.fetch_replays(self.store.connection, [(r.shard, r.webhook_id, room) for r in requests])
-        )
-        deliveries = self.run(backlog.with_bodies(self.store.connection, rows))
+        rows = self.run(due.fetch(self.store.connection, requests))
+        rows += self.run(due.fetch_replays(self.store.connection, [(r.shard, r.webhook_id, room) for r in requests]))
+        deliveries = self.run(due.with_bodies(self.store.connection, rows))
         for delivery in sorted(deliveries, key=lambda delivery: delivery.webhook_id):
             event = self.model.events[delivery.event_id]
             assert delivery.body == (event.body if delivery.event_id in self.model.kept else b"")
@@ -220,13 +219,13 @@ class Delivering(Owning):
             del worker.held[key_of(delivery)]
             worker.results.append(self._attempted(delivery, webhook, pick(answers, number)))
 
-    def _attempted(self, delivery: PendingDelivery, webhook: Webhook, answer: str) -> Settled:
+    def _attempted(self, delivery: PendingDelivery, webhook: Webhook, answer: str) -> Settlement:
         if webhook.status is not ACTIVE:
-            return Settled(delivery, Settlement(DeliveryStatus.CANCELLED), None)
+            return Settlement(delivery, Decision(DeliveryStatus.CANCELLED), None)
         if not delivery.body:
-            return Settled(delivery, Settlement(DeliveryStatus.EXPIRED), None)
+            return Settlement(delivery, Decision(DeliveryStatus.EXPIRED), None)
         settled = self._sent(delivery, answer)
-        if settled.settlement.disables_webhook:
+        if settled.decision.disables_webhook:
             change = webhooks.set_status(
                 self.store.database, webhook, DISABLED, (ACTIVE, PAUSED), version=webhook.version
             )
@@ -234,7 +233,7 @@ class Delivering(Owning):
             self.model.change_webhook(webhook.webhook_id, webhook.version, (ACTIVE, PAUSED), status=DISABLED)
         return settled
 
-    def _sent(self, delivery: PendingDelivery, answer: str) -> Settled:
+    def _sent(self, delivery: PendingDelivery, answer: str) -> Settlement:
         """I3: nothing is sent twice, but for what was in flight when its worker crashed or lost the shard."""
         assert self.model.webhooks[delivery.webhook_id].status is ACTIVE, "I8: it was ended or paused before"
         name = key_of(delivery), delivery.attempt
@@ -242,7 +241,9 @@ class Delivering(Owning):
         assert self.started[name] <= 1 + self.excused[name], f"{name} was sent twice"
         result = self._result(answer)
         policy = POLICY if delivery.trigger is Trigger.SCHEDULED else ONCE
-        return Settled(delivery, decide(result, delivery.attempt + 1, policy, now=self.model.now, jitter=0.5), result)
+        return Settlement(
+            delivery, decide(result, delivery.attempt + 1, policy, now=self.model.now, jitter=0.5), result
+        )
 
     def _result(self, answer: str) -> AttemptResult:
         outcome, status, retry_after = RECEIVERS[answer]
@@ -250,7 +251,7 @@ class Delivering(Owning):
             outcome, self.model.now, 5, response_status=status, response_body=b"said", retry_after=retry_after
         )
 
-    def _settle_as(self, worker: Worker, batch: list[Settled]) -> None:
+    def _settle_as(self, worker: Worker, batch: list[Settlement]) -> None:
         answer = self._settle(worker.worker_id, worker.shards, batch)
         if answer.ours:
             for shard, last_seq in answer.last_seqs.items():
@@ -258,7 +259,7 @@ class Delivering(Owning):
             worker.results = [item for item in worker.results if item not in batch]
             self.batches.append((worker.worker_id, batch))
 
-    def _settle(self, worker_id: UUID, shards: Mapping[int, OwnedShard], batch: Sequence[Settled]) -> SettleAnswer:
+    def _settle(self, worker_id: UUID, shards: Mapping[int, OwnedShard], batch: Sequence[Settlement]) -> SettleAnswer:
         expected = self.model.settle(worker_id, epochs_of(shards), batch)
         answer = self.run(settlement.settle(self.store.connection, worker_id, shards, batch))
         assert SettleAnswer(answer.ours, answer.changed_count, dict(answer.last_seqs)) == expected
@@ -270,7 +271,7 @@ class Delivering(Owning):
         owned = self.model.owned(worker_id)
         return {shard: OwnedShard(epoch, len(self.model.log[shard])) for shard, epoch in owned.items()}
 
-    def _made_up(self, row: OutboxRow, answer: str) -> Settled:
+    def _made_up(self, row: OutboxRow, answer: str) -> Settlement:
         """A result that nobody got, for a row as it is."""
         event = self.model.events[row.event_id]
         cause = self.model.causes_pending.get((row.webhook_id, row.event_id), SCHEDULED)
@@ -279,6 +280,6 @@ class Delivering(Owning):
             event.create_time, event.body, trigger=Trigger(cause.trigger), replay_id=cause.replay_id,
         )  # fmt: skip
         result = self._result(answer)
-        return Settled(
+        return Settlement(
             delivery, decide(result, max(1, row.attempt + 1), POLICY, now=self.model.now, jitter=0.5), result
         )

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import NewEvent, Published, WebhookStatus
-from webhook_grpc.store.partitions import first_id
+from webhook_grpc.store.schema.partitions import first_id
 
 from .asking import Asking
 from .course import Course

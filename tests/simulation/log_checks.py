@@ -11,7 +11,7 @@ from uuid import UUID
 
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import FailureReason, Outcome, Trigger
-from webhook_grpc.store.partitions import first_id
+from webhook_grpc.store.schema.partitions import first_id
 
 from .course import Course
 from .database.tables import EPOCH, OFF, Logged
@@ -205,6 +205,6 @@ class LogChecks:
             left |= {name: commands[name] for name in ("_taken", "_tests") if commands[name]}
             left |= {"busy": lanes["_busy_shards"]} if any(lanes["_busy_shards"].values()) else {}
             left |= {"unsettled": True} if len(vars(process.engine)["_settler"]) else {}
-            left |= {"marked": True} if vars(vars(process.engine)["_careful"])["_written"] else {}
+            left |= {"marked": True} if vars(vars(process.engine)["_poison"])["_written"] else {}
             if left:
                 self._course.violated(f"{process.name} keeps {left}")

@@ -13,14 +13,18 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from tests.support.store import CUSTOMER
 from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import WebhookError
+from webhook_grpc.domain.filters import AttemptFilter, DeliveryFilter
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.model import Delivery, DeliveryStatus
-from webhook_grpc.store import attempt_lists, backlog, delivery_lists, feed, history
-from webhook_grpc.store.attempt_lists import AttemptFilter, AttemptKey
-from webhook_grpc.store.backlog import FetchRequest, FoundRow
-from webhook_grpc.store.delivery_lists import DeliveryFilter, DeliveryKey
-from webhook_grpc.store.feed import Change
-from webhook_grpc.store.pages import PageBounds
+from webhook_grpc.store.lists import attempts as attempt_lists
+from webhook_grpc.store.lists import deliveries
+from webhook_grpc.store.lists.attempts import AttemptKey
+from webhook_grpc.store.lists.deliveries import DeliveryKey
+from webhook_grpc.store.lists.pages import PageBounds
+from webhook_grpc.store.log import feed, lookup
+from webhook_grpc.store.log.feed import Change
+from webhook_grpc.store.outbox import due as due_rows
+from webhook_grpc.store.outbox.due import FetchRequest, FoundRow
 
 from .model import SHARDS, LogRow, OutboxRow, Standing, StoreModel, is_match
 from .real import RealStore
@@ -148,7 +152,7 @@ class Looking(RuleBasedStateMachine):
         event = self.model.events[event_id]
         for customer_id in (None, *CUSTOMERS):
             is_found = is_kept and customer_id in {None, event.customer_id}
-            error = self.error_of(history.get_event(self.store.database, customer_id, event_id))
+            error = self.error_of(lookup.get_event(self.store.database, customer_id, event_id))
             assert error == (None if is_found else "NotFound")
         for webhook_id in self.model.webhooks:
             self.look_at_delivery(webhook_id, event_id, page_size)
@@ -156,7 +160,7 @@ class Looking(RuleBasedStateMachine):
     def look_at_delivery(self, webhook_id: int, event_id: UUID, page_size: int) -> None:
         """Whether there is one or not. What the log knows is found also when the event is no longer kept."""
         expected = self.model.standing((webhook_id, event_id))
-        look = history.get_delivery(self.store.database, None, event_id, webhook_id)
+        look = lookup.get_delivery(self.store.database, None, event_id, webhook_id)
         if expected is None:
             assert self.error_of(look) == "NotFound"
         else:
@@ -214,11 +218,11 @@ class Looking(RuleBasedStateMachine):
         ]
 
     def _listed(self, wanted: DeliveryFilter, page_size: int) -> list[Standing]:
-        before: DeliveryKey | None = delivery_lists.FIRST
+        before: DeliveryKey | None = deliveries.FIRST
         found: list[Standing] = []
         while before is not None:
             page = self.run(
-                delivery_lists.list_deliveries(self.store.database, wanted, before, PageBounds(page_size, 10**6))
+                deliveries.list_deliveries(self.store.database, wanted, before, PageBounds(page_size, 10**6))
             )
             assert len(page.items) <= page_size
             assert not found or not page.items or standing_of(page.items[0]) < found[-1], "the list does not go on"
@@ -247,11 +251,11 @@ class Looking(RuleBasedStateMachine):
 
     def fetched(self, requests: Sequence[FetchRequest]) -> list[OutboxRow]:
         """The rows by webhook, in the order of the store."""
-        return self._by_webhook(self.run(backlog.fetch(self.store.connection, requests)))
+        return self._by_webhook(self.run(due_rows.fetch(self.store.connection, requests)))
 
     def fetched_replays(self, rooms: Sequence[tuple[int, int, int]]) -> list[OutboxRow]:
         """The same of what is replayed."""
-        return self._by_webhook(self.run(backlog.fetch_replays(self.store.connection, rooms)))
+        return self._by_webhook(self.run(due_rows.fetch_replays(self.store.connection, rooms)))
 
     @staticmethod
     def _by_webhook(rows: Iterable[FoundRow]) -> list[OutboxRow]:

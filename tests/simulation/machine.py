@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from tests.support.store import new_event, new_webhook, pending
+from webhook_grpc.domain.filters import DeliveryFilter
 from webhook_grpc.domain.model import NewEvent, Published, WebhookSpec
-from webhook_grpc.store import backlog, outbox, ownership, webhooks
-from webhook_grpc.store.backlog import FetchRequest
-from webhook_grpc.store.delivery_lists import DeliveryFilter
-from webhook_grpc.store.outbox import PublishedBatch
-from webhook_grpc.store.ownership import OwnedShard
+from webhook_grpc.store.outbox import due as due_rows
+from webhook_grpc.store.outbox import ownership, publishing
+from webhook_grpc.store.outbox.due import FetchRequest
+from webhook_grpc.store.outbox.ownership import OwnedShard
+from webhook_grpc.store.outbox.publishing import PublishedBatch
+from webhook_grpc.store.registry import webhooks
 
 from . import invariants
 from .commanding import Commanding
@@ -125,7 +127,7 @@ class StoreMachine(Commanding):
         worker = pick([None, *self.workers], which)
         own_shards = set(worker.shards) if worker else set[int]()
         events = [self._event(wish) for wish in wishes]
-        batch = self.run(outbox.publish(self.store.connection, events, own_shards))
+        batch = self.run(publishing.publish(self.store.connection, events, own_shards))
         self._published(events, batch, own_shards)
         if worker and self.model.is_alive(worker.worker_id):
             worker.held |= dict(sorted((key_of(delivery), delivery) for delivery in pending(batch)))
@@ -139,7 +141,7 @@ class StoreMachine(Commanding):
         async def both() -> list[PublishedBatch]:
             connections = self.store.connection, self.store.second_connection
             return await asyncio.gather(
-                *(outbox.publish(c, [e], SHARDS) for c, e in zip(connections, (first, second), strict=True))
+                *(publishing.publish(c, [e], SHARDS) for c, e in zip(connections, (first, second), strict=True))
             )
 
         calls = list(zip((first, second), self.run(both()), strict=True))
@@ -213,13 +215,13 @@ class StoreMachine(Commanding):
     @invariant()
     def whatever_is_due_is_found(self) -> None:
         """I11: no row is stuck, whoever had it. I5: none is found before its time."""
-        found = self.run(backlog.discover(self.store.connection, SHARDS))
+        found = self.run(due_rows.discover(self.store.connection, SHARDS))
         seen = [(row.webhook_id, row.customer_id, row.status, row.event_id, row.is_due) for row in found]
         assert len(seen) == len(set(seen))
         assert set(seen) == self.model.discover(SHARDS)
         requests = [FetchRequest(row.webhook_id % 64, row.webhook_id, 1000, BEGINNING, 0.0) for row in found]
         due = {key: row for key, row in self.model.pending.items() if row.due_at <= self.model.now}
         assert self.fetched(requests) == sorted(row for key, row in due.items() if not self.model.is_replay(key))
-        replays = self.run(backlog.replaying(self.store.connection, SHARDS))
+        replays = self.run(due_rows.replaying(self.store.connection, SHARDS))
         rooms = [(webhook_id % 64, webhook_id, 1000) for webhook_id, _ in replays]
         assert self.fetched_replays(rooms) == sorted(row for key, row in due.items() if self.model.is_replay(key))

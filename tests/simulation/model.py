@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
 
+from webhook_grpc.domain.command import Command, Kind
 from webhook_grpc.domain.model import DeliveryStatus, NewEvent, WebhookStatus
-from webhook_grpc.store.commands import Command, Kind
-from webhook_grpc.store.settlement import Settled
+from webhook_grpc.domain.settlement import Settlement
 
 Key = tuple[int, UUID]
 """Names a delivery: webhook and event."""
@@ -323,7 +323,7 @@ class StoreModel:
 
     # --- settling --------------------------------------------------------------------------------------------------
 
-    def settle(self, worker: UUID, epochs: Mapping[int, int], batch: Sequence[Settled]) -> SettleAnswer:
+    def settle(self, worker: UUID, epochs: Mapping[int, int], batch: Sequence[Settlement]) -> SettleAnswer:
         """All of the batch that is still as it was sent; nothing, if a single shard is not the worker's any more."""
         touched = {item.delivery.webhook_id % 64 for item in batch}
         if any(self.shards[shard] != (worker, epochs[shard]) for shard in touched):
@@ -331,14 +331,14 @@ class StoreModel:
         changed = [row for row in map(self._settle_one, batch) if row is not None]
         return SettleAnswer(True, len(changed), {row.shard: len(self.log[row.shard]) for row in changed})
 
-    def _settle_one(self, item: Settled) -> LogRow | None:
+    def _settle_one(self, item: Settlement) -> LogRow | None:
         key = item.delivery.webhook_id, item.delivery.event_id
         row = self.pending.get(key)
         if row is None or (row.due_at, row.attempt) != (item.delivery.due_at, item.delivery.attempt):
             return None
-        retry_in, result = item.settlement.retry_in_seconds, item.result
+        retry_in, result = item.decision.retry_in_seconds, item.result
         is_off = self.webhooks[row.webhook_id].status in {WebhookStatus.DISABLED, WebhookStatus.DELETED}
-        if item.settlement.status is DeliveryStatus.CANCELLED and result is None and not is_off:
+        if item.decision.status is DeliveryStatus.CANCELLED and result is None and not is_off:
             return None
         attempt_count = row.attempt + (result is not None)
         next_due_at = None if retry_in is None else self.now + timedelta(seconds=retry_in)
@@ -357,7 +357,7 @@ class StoreModel:
             row.event_id,
             item.delivery.event_type,
             self.events[row.event_id].create_time,
-            item.settlement.status,
+            item.decision.status,
             attempt_count,
             next_due_at,
             result.outcome.value if result else None,

@@ -14,9 +14,9 @@ from hypothesis.stateful import precondition, rule
 
 from tests.support.store import new_worker
 from webhook_grpc.domain.model import PendingDelivery
-from webhook_grpc.store import ownership
-from webhook_grpc.store.ownership import OwnedShard
-from webhook_grpc.store.settlement import Settled
+from webhook_grpc.domain.settlement import Settlement
+from webhook_grpc.store.outbox import ownership
+from webhook_grpc.store.outbox.ownership import OwnedShard
 
 from .looking import USED_SHARDS, WHICH, Looking, pick
 from .model import SHARDS, Key
@@ -37,7 +37,7 @@ class Worker:
     worker_id: UUID
     shards: dict[int, OwnedShard] = field(default_factory=dict[int, OwnedShard])
     held: dict[Key, PendingDelivery] = field(default_factory=dict[Key, PendingDelivery])
-    results: list[Settled] = field(default_factory=list[Settled])
+    results: list[Settlement] = field(default_factory=list[Settlement])
 
     def claims(self, key: Key) -> bool:
         """Whether the delivery is held, being sent, or sent and not settled."""
@@ -202,6 +202,6 @@ class Owning(Looking):
         worker.held = {key: held for key, held in worker.held.items() if held.shard not in shards}
         worker.shards = {shard: owned for shard, owned in worker.shards.items() if shard not in shards}
 
-    def _excuse(self, lost: Iterable[Settled]) -> None:
+    def _excuse(self, lost: Iterable[Settlement]) -> None:
         """What was in flight then may be sent again."""
         self.excused.update((key_of(item.delivery), item.delivery.attempt) for item in lost)

@@ -15,12 +15,12 @@ from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import Outcome, PendingDelivery, Trigger, Webhook
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.engine.engine import Engine
+from webhook_grpc.hub.group_commit import GroupLimits
+from webhook_grpc.hub.hints import HintListener, Hints
+from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.settings import Settings
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import DatabaseOptions, translated_errors
-from webhook_grpc.store.group_commit import GroupLimits
-from webhook_grpc.store.hints import HintListener, Hints
-from webhook_grpc.store.publisher import Publisher
 
 from .loop import FATE, Fate
 from .world import World
@@ -81,14 +81,14 @@ class Process:
         self.engine = Engine(settings, database, self._clock, Sealer([KEY]), self.hints)
         self._listener = HintListener(
             options,
-            on_due=self.engine.finder.wake,
+            on_due=self.engine.fetcher.wake,
             on_commanded=self.engine.commands.wake,
             on_webhooks_changed=self.engine.webhooks.hint,
             on_logged=lambda: None,
         )
         self.hints.on_webhooks_changed = self.engine.webhooks.hint
         limits = GroupLimits(100, 8_000_000, 20_000, 64_000_000)
-        self.publisher = Publisher(options, limits, 10, self.engine.finder, self.hints, _every_partition_exists)
+        self.publisher = Publisher(options, limits, 10, self.engine.fetcher, self.hints, _every_partition_exists)
         self._loops: list[asyncio.Task[None]] = []
 
     async def _rows(self, statement: str, params: Any = None) -> list[Any]:

@@ -14,10 +14,10 @@ from psycopg.conninfo import make_conninfo
 
 from tests.support.postgres import TestPostgres
 from tests.support.store import options
+from webhook_grpc.domain.command import Kind
 from webhook_grpc.domain.model import DeliveryStatus, WebhookStatus
-from webhook_grpc.store.commands import Kind
 from webhook_grpc.store.db import Database, LoopConnection, Pooling
-from webhook_grpc.store.partitions import ensure_partitions
+from webhook_grpc.store.schema.partitions import ensure_partitions
 
 from .model import Asked, Cause, EventRow, LogRow, OutboxRow, State, WebhookRow
 

@@ -8,9 +8,9 @@ from typing import Final
 from webhook_grpc.domain.egress import host_of
 from webhook_grpc.domain.ids import parse_delivery_id, shard_of
 from webhook_grpc.domain.model import AttemptResult, Outcome, PendingDelivery, Trigger, Webhook
-from webhook_grpc.engine.faults import SenderFault
-from webhook_grpc.engine.lane import Lane
-from webhook_grpc.engine.sender import Request
+from webhook_grpc.engine.http.faults import SenderFault
+from webhook_grpc.engine.http.sender import Request
+from webhook_grpc.engine.queue.lane import Lane
 
 from .course import Course
 from .database.tables import EPOCH, OFF

@@ -21,9 +21,9 @@ import psycopg
 import structlog
 
 from webhook_grpc.domain.model import AttemptResult, PendingDelivery, WebhookStatus
-from webhook_grpc.engine.lane import Lane
-from webhook_grpc.engine.lanes import Lanes
-from webhook_grpc.engine.sender import Request
+from webhook_grpc.engine.http.sender import Request
+from webhook_grpc.engine.queue.lane import Lane
+from webhook_grpc.engine.queue.lanes import Lanes
 
 from .course import Course
 from .customers import make_webhooks
@@ -102,7 +102,7 @@ class Simulation:
         def new_uuid() -> UUID:
             return UUID(int=uuids.getrandbits(128), version=4)
 
-        sender = "webhook_grpc.engine.sender.Sender."
+        sender = "webhook_grpc.engine.http.sender.Sender."
         shim = SimpleNamespace(Random=lambda: random.Random(uuids.random()))
         state, config = random.getstate(), structlog.get_config()
         random.seed(self.seed)
@@ -112,16 +112,18 @@ class Simulation:
                 self._loop.patched_time(),
                 mock.patch.object(psycopg.AsyncConnection, "connect", connect),
                 mock.patch("webhook_grpc.store.db.run", run),
-                mock.patch("webhook_grpc.store.liveness.is_alive", _is_alive),  # it has no socket to look at
+                mock.patch("webhook_grpc.store.connection.liveness.is_alive", _is_alive),  # it has no socket to look at
                 mock.patch(sender + "send", send),
                 mock.patch(sender + "open", _open),
                 mock.patch(sender + "close", nothing),
                 mock.patch("webhook_grpc.engine.ownership.uuid4", new_uuid),
-                mock.patch("webhook_grpc.engine.delivery.random", shim),
+                mock.patch("webhook_grpc.engine.attempt.random", shim),
                 mock.patch.object(Lanes, "next", next_observed),
-                mock.patch("webhook_grpc.engine.webhook_cache.REFRESH_SECONDS", 10.0 if self.profile.long else 0.5),
-                mock.patch("webhook_grpc.engine.webhook_cache.STALE_SECONDS", 40.0 if self.profile.long else 2.0),
-                mock.patch("webhook_grpc.engine.flows.SAVE_SECONDS", 10.0 if self.profile.long else 1.0),
+                mock.patch(
+                    "webhook_grpc.engine.receivers.webhooks.REFRESH_SECONDS", 10.0 if self.profile.long else 0.5
+                ),
+                mock.patch("webhook_grpc.engine.receivers.webhooks.STALE_SECONDS", 40.0 if self.profile.long else 2.0),
+                mock.patch("webhook_grpc.engine.receivers.paces.SAVE_SECONDS", 10.0 if self.profile.long else 1.0),
             ):
                 self._loop.set_exception_handler(self._exception)
                 yield

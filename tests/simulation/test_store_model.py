@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.support.postgres import TestPostgres
-from webhook_grpc.store import feed
+from webhook_grpc.store.log import feed
 
 from .machine import StoreMachine
 from .real import RealStore

@@ -20,7 +20,11 @@ from uuid import UUID
 import psycopg
 from psycopg import errors
 
-from webhook_grpc.store import clock, execution, hints, outbox, replaying, session, settlement
+from webhook_grpc.hub import hints
+from webhook_grpc.store import clock
+from webhook_grpc.store.connection import session
+from webhook_grpc.store.outbox import execution, publishing, settlement
+from webhook_grpc.store.replays import progress
 
 from .database.commands import Commands
 from .database.health import Health
@@ -106,7 +110,7 @@ class World:
             **Commands(self.tables).statements(),
             **Webhooks(self.tables).statements(),
             **Health(self.tables).statements(),
-            replaying.UNSETTLED: reads(lambda _, __: []),  # nobody replays anything here
+            progress.UNSETTLED: reads(lambda _, __: []),  # nobody replays anything here
             hints.NOTIFY: writes(lambda params, _: self._notify(params)),
         }
 
@@ -182,7 +186,7 @@ class World:
             self.loop.call_later(back, _answer, answered, rows, None, is_lost, context=_NOBODYS)
             return
         working = self.random.expovariate(1000.0)
-        if statement is outbox.PUBLISH and self.random.random() < self.weather.late_commit:
+        if statement is publishing.PUBLISH and self.random.random() < self.weather.late_commit:
             working += self.random.uniform(0, 5.0)
         self.loop.call_later(
             working, self._commit, statement, params, self.tables.now(), back, is_lost, answered, context=_NOBODYS

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.store import options
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.partitions import ensure_partitions
+from webhook_grpc.store.schema.partitions import ensure_partitions
 
 
 @pytest.fixture

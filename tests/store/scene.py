@@ -8,14 +8,17 @@ from dataclasses import replace
 from typing import Final
 
 from tests.support.store import CUSTOMER, new_event, new_webhook, new_worker, pending, publish, succeeded, to_retry
+from webhook_grpc.domain.command import Kind
+from webhook_grpc.domain.filters import DeliveryFilter
 from webhook_grpc.domain.model import Delivery, DeliveryStatus, PendingDelivery, Trigger
-from webhook_grpc.domain.retry import Settlement
-from webhook_grpc.store import commands, delivery_lists, execution, ownership
-from webhook_grpc.store.commands import Kind
+from webhook_grpc.domain.retry import Decision
+from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.delivery_lists import DeliveryFilter, DeliveryKey, list_deliveries
-from webhook_grpc.store.pages import PageBounds
-from webhook_grpc.store.settlement import Settled, settle
+from webhook_grpc.store.lists import deliveries
+from webhook_grpc.store.lists.deliveries import DeliveryKey, list_deliveries
+from webhook_grpc.store.lists.pages import PageBounds
+from webhook_grpc.store.outbox import commands, execution, ownership
+from webhook_grpc.store.outbox.settlement import settle
 
 TYPES: Final = ("job.completed", "job.failed", "alert.triggered")
 FATES: Final = (
@@ -82,9 +85,9 @@ class Owner:
         for status in ("disabled", "active"):
             await self._database.rows("UPDATE webhooks SET status = %s WHERE id = %s", (status, delivery.webhook_id))
             if status == "disabled":
-                await self._settle(Settled(delivery, Settlement(DeliveryStatus.CANCELLED), None))
+                await self._settle(Settlement(delivery, Decision(DeliveryStatus.CANCELLED), None))
 
-    async def _settle(self, *batch: Settled) -> None:
+    async def _settle(self, *batch: Settlement) -> None:
         answer = await settle(self._connection, self._worker, self._shards, batch)
         assert answer.changed_count == len(batch)
         for shard, last_seq in answer.last_seqs.items():
@@ -98,9 +101,9 @@ def is_logged(delivery: Delivery) -> bool:
     )
 
 
-def failed(delivery: PendingDelivery) -> Settled:
+def failed(delivery: PendingDelivery) -> Settlement:
     """Its last attempt failed."""
-    return Settled(delivery, Settlement(DeliveryStatus.FAILED), to_retry(delivery).result)
+    return Settlement(delivery, Decision(DeliveryStatus.FAILED), to_retry(delivery).result)
 
 
 async def set_scene(database: Database, connection: LoopConnection) -> list[Delivery]:
@@ -117,7 +120,7 @@ async def set_scene(database: Database, connection: LoopConnection) -> list[Deli
         for delivery in pending(await publish(connection, *events)):
             await owner.meet(delivery, fates.pop())
     assert not fates
-    page = await list_deliveries(database, DeliveryFilter(None), delivery_lists.FIRST, ALL)
+    page = await list_deliveries(database, DeliveryFilter(None), deliveries.FIRST, ALL)
     return list(page.items)
 
 
@@ -125,7 +128,7 @@ async def listed(
     database: Database, wanted: DeliveryFilter, page_size: int = 1000, before: DeliveryKey | None = None
 ) -> Sequence[Delivery]:
     """All deliveries of a list, in pages."""
-    before = before or delivery_lists.FIRST
+    before = before or deliveries.FIRST
     found: list[Delivery] = []
     while before is not None:
         page = await list_deliveries(database, wanted, before, PageBounds(page_size, 10**9))

@@ -13,12 +13,14 @@ import pytest
 from tests.store.scene import set_scene
 from tests.support.postgres import TestPostgres
 from tests.support.store import CUSTOMER
+from webhook_grpc.domain.filters import AttemptFilter
 from webhook_grpc.domain.matching import matches
 from webhook_grpc.domain.model import Attempt, Delivery, DeliveryStatus, Outcome
-from webhook_grpc.store import attempt_lists, log_lists, pages
-from webhook_grpc.store.attempt_lists import AttemptFilter, AttemptKey, list_attempts
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.pages import PageBounds
+from webhook_grpc.store.lists import attempts as attempt_lists
+from webhook_grpc.store.lists import merged, pages
+from webhook_grpc.store.lists.attempts import AttemptKey, list_attempts
+from webhook_grpc.store.lists.pages import PageBounds
 
 EVERYTHING = AttemptFilter(None)
 
@@ -150,8 +152,8 @@ async def test_attempts_outlive_their_event(
 async def test_a_list_merged_from_short_lists_of_each_webhook_is_complete(
     database: Database, deliveries: list[Delivery], postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_lists, "_ROWS_PER_WEBHOOK_MAX", 2)
-    monkeypatch.setattr(log_lists, "_ROWS_PER_WEBHOOK_OF_ALL_MIN", 1)
+    monkeypatch.setattr(merged, "_ROWS_PER_WEBHOOK_MAX", 2)
+    monkeypatch.setattr(merged, "_ROWS_PER_WEBHOOK_OF_ALL_MIN", 1)
     rows = logged(postgres)
     for wanted in (EVERYTHING, AttemptFilter(CUSTOMER), AttemptFilter(None, outcomes=(Outcome.SUCCEEDED,))):
         expected = keys_of([row for row in rows if admits(wanted, row)])

@@ -6,14 +6,15 @@ from datetime import UTC, datetime
 
 from tests.support.postgres import TestPostgres
 from tests.support.store import new_event, new_webhook, new_worker, pending, publish, to_retry
+from webhook_grpc.domain.filters import DeliveryFilter
 from webhook_grpc.domain.model import DeliveryStatus
-from webhook_grpc.engine.delivery import expired
-from webhook_grpc.store import backlog, ownership
-from webhook_grpc.store.backlog import FetchRequest
+from webhook_grpc.engine.attempt import expired
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.delivery_lists import FIRST, DeliveryFilter, list_deliveries
-from webhook_grpc.store.pages import PageBounds
-from webhook_grpc.store.settlement import settle
+from webhook_grpc.store.lists.deliveries import FIRST, list_deliveries
+from webhook_grpc.store.lists.pages import PageBounds
+from webhook_grpc.store.outbox import due, ownership
+from webhook_grpc.store.outbox.due import FetchRequest
+from webhook_grpc.store.outbox.settlement import settle
 
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -29,8 +30,8 @@ async def test_a_delivery_that_expires_while_it_waits_for_a_retry_is_listed_once
     answer = await settle(connection, worker, shards, [to_retry(delivery, seconds=0)])
     shards[delivery.shard].last_seq = answer.last_seqs[delivery.shard]
     postgres.rows("DELETE FROM events")  # as dropping a partition does
-    rows = await backlog.fetch(connection, [FetchRequest(delivery.shard, delivery.webhook_id, 9, BEGINNING)])
-    [again] = await backlog.with_bodies(connection, rows)
+    rows = await due.fetch(connection, [FetchRequest(delivery.shard, delivery.webhook_id, 9, BEGINNING)])
+    [again] = await due.with_bodies(connection, rows)
     assert (again.body, again.attempt, again.event_type) == (b"", 1, "job.completed")
     await settle(connection, worker, shards, [expired(again)])
     page = await list_deliveries(database, DeliveryFilter(None), FIRST, PageBounds(10, 10**6))

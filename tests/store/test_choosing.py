@@ -13,9 +13,9 @@ from tests.support.replays import ENDED, Past, run_through, spec, started
 from tests.support.store import CUSTOMER, new_event, new_webhook, publish
 from webhook_grpc.domain.model import DeliveryStatus, WebhookStatus
 from webhook_grpc.domain.replay import ReplaySpec
-from webhook_grpc.store import choosing, replays
-from webhook_grpc.store.choosing import Choice, Count
 from webhook_grpc.store.db import Database, LoopConnection
+from webhook_grpc.store.replays import rows, selection
+from webhook_grpc.store.replays.selection import Choice, Count
 
 TYPES = ("job.completed", "job.failed", "job.step.done", "alert.triggered")
 PATTERNS = ("*", "job.*", "job.step.*", "job.completed", "alert.*", "nothing.here")
@@ -72,9 +72,9 @@ async def test_a_replay_chooses_exactly_what_the_model_chooses(database: Databas
         await run_through(database, replay, past.random.choice([4, 20, 500]), past.random.choice([2, 1000]))
         expected = past.chosen(wanted)
         assert past.commanded() == sorted(expected), wanted
-        found = await replays.get(database, wanted.customer_id, replay.replay_id)
+        found = await rows.get(database, wanted.customer_id, replay.replay_id)
         assert (found.delivery_count, found.skipped_count) == (len(expected), 0)
-        assert await choosing.count(database, wanted, 60) == Count(len(expected), None)
+        assert await selection.count(database, wanted, 60) == Count(len(expected), None)
         sizes.add(len(expected))
         past.postgres.rows("DELETE FROM commands")
         past.postgres.rows("DELETE FROM replays")
@@ -91,7 +91,7 @@ async def test_however_small_the_steps_the_same_is_commanded(
     expected = past.chosen(wanted)
     assert len(expected) > 20
     assert past.commanded() == sorted(expected)
-    found = await replays.get(database, CUSTOMER, replay.replay_id)
+    found = await rows.get(database, CUSTOMER, replay.replay_id)
     assert (found.delivery_count, found.pending_count, found.skipped_count) == (len(expected), len(expected), 0)
     assert found.progress_time == found.spec.end_time
     assert past.postgres.rows("SELECT DISTINCT replay_id, customer_id, shard = webhook_id % 64 FROM commands") == [
@@ -127,19 +127,19 @@ async def test_every_event_that_was_acknowledged_before_the_call_is_of_a_window_
 ) -> None:
     await publish(connection, *(events := [new_event() for _ in range(20)]))
     await new_webhook(database)
-    until_now = spec(include_undelivered=True).ending_by(await replays.now(database))
+    until_now = spec(include_undelivered=True).ending_by(await rows.now(database))
     await publish(connection, new_event())
-    assert await choosing.count(database, until_now, 60) == Count(len(events), None)
+    assert await selection.count(database, until_now, 60) == Count(len(events), None)
 
 
 async def test_a_count_whose_time_is_up_tells_how_far_it_came(
     database: Database, past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choosing, "PAIRS_MAX", 8)
+    monkeypatch.setattr(selection, "PAIRS_MAX", 8)
     past.add_webhook()
     past.add_webhook()
     events = [past.add_event(1000 - number) for number in range(10)]
-    counted = await choosing.count(database, spec(include_undelivered=True), 0)
+    counted = await selection.count(database, spec(include_undelivered=True), 0)
     assert counted == Count(8, events[3].event_id), "all of the first four events, to both"
     assert past.commanded() == []
 
@@ -147,10 +147,10 @@ async def test_a_count_whose_time_is_up_tells_how_far_it_came(
 async def test_many_webhooks_make_batches_of_fewer_events(
     database: Database, past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choosing, "PAIRS_MAX", 10)
+    monkeypatch.setattr(selection, "PAIRS_MAX", 10)
     webhook_ids = [past.add_webhook() for _ in range(4)]
     for number in range(5):
         past.add_event(1000 - number)
     wanted = spec(include_undelivered=True)
-    choice = await choosing.choose(database, wanted, webhook_ids, wanted.first_position, 500)
+    choice = await selection.choose(database, wanted, webhook_ids, wanted.first_position, 500)
     assert len(choice.pairs) == 8

@@ -72,7 +72,15 @@ def test_every_statement_keeps_to_the_forms_that_citus_runs() -> None:
 
 
 def test_the_statements_are_found() -> None:
-    known = {"outbox.PUBLISH", "settlement.SETTLE", "webhooks.CREATE", "health.SAVE", "commands.WAITING", "feed.END"}
+    known = {
+        "store.outbox.publishing.PUBLISH",
+        "store.outbox.settlement.SETTLE",
+        "store.outbox.commands.WAITING",
+        "store.registry.webhooks.CREATE",
+        "store.log.feed.END",
+        "store.clock.NOW",
+        "hub.hints.NOTIFY",
+    }
     assert known <= set(statements())
 
 

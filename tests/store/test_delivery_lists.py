@@ -11,11 +11,13 @@ import pytest
 from tests.store.scene import ALL, Owner, is_logged, listed, set_scene
 from tests.support.postgres import TestPostgres
 from tests.support.store import CUSTOMER, new_event, new_webhook, pending, publish
+from webhook_grpc.domain.filters import DeliveryFilter
 from webhook_grpc.domain.model import Delivery, DeliveryStatus
-from webhook_grpc.store import delivery_lists, log_lists, pages
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.delivery_lists import DeliveryFilter, DeliveryKey, list_deliveries
-from webhook_grpc.store.pages import PageBounds
+from webhook_grpc.store.lists import deliveries as delivery_lists
+from webhook_grpc.store.lists import merged, pages
+from webhook_grpc.store.lists.deliveries import DeliveryKey, list_deliveries
+from webhook_grpc.store.lists.pages import PageBounds
 
 EVERYTHING = DeliveryFilter(None)
 ENDED = (DeliveryStatus.FAILED, DeliveryStatus.CANCELLED, DeliveryStatus.EXPIRED)
@@ -81,8 +83,8 @@ async def test_a_list_merged_from_short_lists_of_each_webhook_is_complete(
     database: Database, deliveries: list[Delivery], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the rows of one webhook end, what follows from the others must wait."""
-    monkeypatch.setattr(log_lists, "_ROWS_PER_WEBHOOK_MAX", 2)
-    monkeypatch.setattr(log_lists, "_ROWS_PER_WEBHOOK_OF_ALL_MIN", 1)
+    monkeypatch.setattr(merged, "_ROWS_PER_WEBHOOK_MAX", 2)
+    monkeypatch.setattr(merged, "_ROWS_PER_WEBHOOK_OF_ALL_MIN", 1)
     for wanted in (
         EVERYTHING,
         DeliveryFilter(CUSTOMER),

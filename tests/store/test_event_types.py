@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.support import pace
+from tests.support import slowness
 from webhook_grpc.domain.errors import AlreadyExists, Conflict, FailedPrecondition, QuotaExceeded, Unavailable
 from webhook_grpc.domain.model import EventTypeSpec
-from webhook_grpc.store import event_types as store
+from webhook_grpc.hub import type_rules
+from webhook_grpc.hub.type_rules import EventTypes, TypeRules
 from webhook_grpc.store.db import Database, Params, Row
-from webhook_grpc.store.event_types import RULES, EventTypes, TypeRules
+from webhook_grpc.store.registry import event_types as store
+from webhook_grpc.store.registry.event_types import RULES
 
 SPEC = EventTypeSpec("An order was paid.", None, archived=False)
 STRICT = EventTypeSpec("", '{"type":"integer"}', archived=False)
@@ -54,7 +56,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             now[0] += 1e-6  # no two looks at the same moment
             return now[0]
 
-    monkeypatch.setattr(store, "time", Time)
+    monkeypatch.setattr(type_rules, "time", Time)
     return now
 
 
@@ -95,7 +97,7 @@ async def test_the_quota_can_t_be_passed_together(database: Database) -> None:
 
 
 async def until_one_waits(database: Database) -> None:
-    async with pace.timeout(20):
+    async with slowness.timeout(20):
         while not await database.rows("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
             await asyncio.sleep(0.005)
 
@@ -281,7 +283,7 @@ async def test_all_who_wait_for_a_look_share_its_failure(types: EventTypes, tabl
 async def test_a_database_that_hangs_does_not_hold_up_what_is_known(
     types: EventTypes, table: Table, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(type_rules, "_WAIT_SECONDS", 0.01)
     await types.rules({"job.completed"})
     table.may_answer.clear()
     clock[0] += 2

@@ -21,6 +21,7 @@ from tests.support.store import (
     succeeded,
     to_retry,
 )
+from webhook_grpc.domain.command import Command, Kind, TestEvent
 from webhook_grpc.domain.errors import AlreadyExists
 from webhook_grpc.domain.model import (
     AttemptResult,
@@ -31,14 +32,16 @@ from webhook_grpc.domain.model import (
     Webhook,
     WebhookStatus,
 )
-from webhook_grpc.domain.retry import Settlement
-from webhook_grpc.engine.delivery import expired
-from webhook_grpc.store import backlog, commands, execution, feed, history, ownership, settlement, webhooks
-from webhook_grpc.store.backlog import FetchRequest
-from webhook_grpc.store.commands import Command, Kind, TestEvent
+from webhook_grpc.domain.retry import Decision
+from webhook_grpc.domain.settlement import Settlement
+from webhook_grpc.engine.attempt import expired
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.execution import ExecuteAnswer
-from webhook_grpc.store.ownership import OwnedShard
+from webhook_grpc.store.log import feed, lookup
+from webhook_grpc.store.outbox import commands, due, execution, ownership, settlement
+from webhook_grpc.store.outbox.due import FetchRequest
+from webhook_grpc.store.outbox.execution import ExecuteAnswer
+from webhook_grpc.store.outbox.ownership import OwnedShard
+from webhook_grpc.store.registry import webhooks
 
 
 class Owner:
@@ -63,7 +66,7 @@ class Owner:
             self.shards[done.shard].last_seq = max(self.shards[done.shard].last_seq, done.seq)
         return answer
 
-    async def settle(self, *batch: settlement.Settled) -> None:
+    async def settle(self, *batch: Settlement) -> None:
         answer = await settlement.settle(self.connection, self.worker, self.shards, batch)
         assert answer.ours
         assert answer.changed_count == len(batch)
@@ -88,7 +91,7 @@ async def new_delivery(owner: Owner, **webhook: Any) -> PendingDelivery:
 
 
 async def standing(owner: Owner, delivery: PendingDelivery) -> Delivery:
-    return await history.get_delivery(owner.database, CUSTOMER, delivery.event_id, delivery.webhook_id)
+    return await lookup.get_delivery(owner.database, CUSTOMER, delivery.event_id, delivery.webhook_id)
 
 
 def outbox(postgres: TestPostgres) -> list[tuple[Any, ...]]:
@@ -179,7 +182,7 @@ async def test_an_event_that_nobody_got_begins_with_no_attempt_made(owner: Owner
     assert log(postgres) == [("pending", 0, None, "replay")]
     [(_, _, attempt, trigger, due_at)] = outbox(postgres)
     assert (attempt, trigger) == (0, "replay")
-    now = await history.get_delivery(owner.database, CUSTOMER, event.event_id, webhook_id)
+    now = await lookup.get_delivery(owner.database, CUSTOMER, event.event_id, webhook_id)
     assert (now.status, now.attempt_count, now.next_attempt_time) == (DeliveryStatus.PENDING, 0, due_at)
 
 
@@ -293,7 +296,7 @@ async def test_the_result_of_a_test_is_logged_once_and_leaves_no_delivery_behind
 
     assert log(postgres) == [("succeeded", 1, "succeeded", "test")]
     assert outbox(postgres) == []
-    now = await history.get_delivery(owner.database, CUSTOMER, event.event_id, webhook_id)
+    now = await lookup.get_delivery(owner.database, CUSTOMER, event.event_id, webhook_id)
     assert now.last_attempt is not None
     assert now.last_attempt.own_headers == ("X-Own",)
     assert now.last_attempt.response_headers == {"server": "x"}
@@ -321,10 +324,10 @@ async def test_a_request_id_asks_once_and_is_not_taken_for_something_else(owner:
         await ask(2)
 
 
-def failed(delivery: PendingDelivery) -> settlement.Settled:
+def failed(delivery: PendingDelivery) -> Settlement:
     """The last attempt of the schedule was answered with 500."""
     result = AttemptResult(Outcome.HTTP_ERROR, datetime.now(UTC), 5, response_status=500)
-    return settlement.Settled(delivery, Settlement(DeliveryStatus.FAILED), result)
+    return Settlement(delivery, Decision(DeliveryStatus.FAILED), result)
 
 
 def at(delivery: PendingDelivery, attempt: int, due_at: datetime) -> PendingDelivery:
@@ -377,8 +380,8 @@ async def test_what_began_anew_without_ever_having_been_tried_expires_as_the_del
     postgres.rows("DELETE FROM events")
 
     request = FetchRequest(delivery.shard, delivery.webhook_id, 9, datetime(2000, 1, 1, tzinfo=UTC))
-    rows = await backlog.fetch(owner.connection, [request])
-    [found] = await backlog.with_bodies(owner.connection, rows)
+    rows = await due.fetch(owner.connection, [request])
+    [found] = await due.with_bodies(owner.connection, rows)
     await owner.settle(expired(found))
 
     now = await standing(owner, delivery)

@@ -20,13 +20,15 @@ from tests.support.store import (
     to_retry,
 )
 from webhook_grpc.domain.breaker import BreakerState
-from webhook_grpc.domain.health import ReceiverHealth, SavedHealth
 from webhook_grpc.domain.model import DeliveryStatus, Event, PendingDelivery, Trigger, WebhookStatus
+from webhook_grpc.domain.pace import ReceiverHealth, SavedHealth
+from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.domain.throttle import Slowdown
-from webhook_grpc.store import explain, health, history, ownership
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.ownership import OwnedShard
-from webhook_grpc.store.settlement import Settled, settle
+from webhook_grpc.store.log import explain, lookup
+from webhook_grpc.store.outbox import ownership, paces
+from webhook_grpc.store.outbox.ownership import OwnedShard
+from webhook_grpc.store.outbox.settlement import settle
 
 
 class Owner:
@@ -37,7 +39,7 @@ class Owner:
         self.worker = worker
         self.shards = shards
 
-    async def settle(self, settled: Settled) -> None:
+    async def settle(self, settled: Settlement) -> None:
         answer = await settle(self.connection, self.worker, self.shards, [settled])
         assert answer.changed_count == 1
         shard = settled.delivery.shard
@@ -54,7 +56,7 @@ async def owner(connection: LoopConnection) -> Owner:
 async def published(database: Database, connection: LoopConnection) -> tuple[Event, dict[int, PendingDelivery]]:
     """An event of CUSTOMER's and its deliveries by webhook."""
     deliveries = pending(await publish(connection, new_event()))
-    event = await history.get_event(database, CUSTOMER, deliveries[0].event_id)
+    event = await lookup.get_event(database, CUSTOMER, deliveries[0].event_id)
     return event, {delivery.webhook_id: delivery for delivery in deliveries}
 
 
@@ -93,7 +95,7 @@ async def test_a_delivery_is_as_the_history_shows_it_but_for_bodies_and_headers(
     await owner.settle(to_retry(deliveries[webhook_ids[2]]))
 
     for known in await explain.read(database, event):
-        alone = await history.get_delivery(database, CUSTOMER, event.event_id, known.webhook.webhook_id)
+        alone = await lookup.get_delivery(database, CUSTOMER, event.event_id, known.webhook.webhook_id)
         if alone.last_attempt is not None:
             alone = replace(alone, last_attempt=replace(alone.last_attempt, response_body=b""))
         assert known.delivery == alone
@@ -139,7 +141,7 @@ async def test_a_deleted_webhook_is_told_only_if_it_has_a_delivery(
 async def test_the_health_is_that_which_was_saved(database: Database, connection: LoopConnection, owner: Owner) -> None:
     ill, well = await new_webhook(database), await new_webhook(database)
     saved = SavedHealth(BreakerState.OPEN, 1800.0, 4, 7200.0, 33, 1, 60.0, 900.0, Slowdown(300.0, 2.5, 10.0))
-    await health.save(connection, owner.worker, {ill: saved}, [])
+    await paces.save(connection, owner.worker, {ill: saved}, [])
     event, _ = await published(database, connection)
 
     known = {one.webhook.webhook_id: one for one in await explain.read(database, event)}
@@ -159,7 +161,7 @@ async def test_a_customer_without_webhooks_has_nothing_to_explain(
     database: Database, connection: LoopConnection
 ) -> None:
     await publish(connection, event := new_event())
-    assert await explain.read(database, await history.get_event(database, CUSTOMER, event.event_id)) == []
+    assert await explain.read(database, await lookup.get_event(database, CUSTOMER, event.event_id)) == []
 
 
 async def test_so_many_are_told_and_no_more(

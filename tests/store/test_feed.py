@@ -14,9 +14,9 @@ from tests.support.postgres import TestPostgres
 from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import CursorExpired, FailedPrecondition
 from webhook_grpc.domain.ids import INT64_MAX
-from webhook_grpc.store import feed
+from webhook_grpc.hub.tail import Tail
 from webhook_grpc.store.db import Database
-from webhook_grpc.store.tail import Tail
+from webhook_grpc.store.log import feed
 
 START: Position = (0,) * 64
 NO_END: Position = (INT64_MAX,) * 64

@@ -7,11 +7,11 @@ from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
-from tests.support import pace
+from tests.support import slowness
 from webhook_grpc.domain.errors import InvalidArgument, Overloaded, Unavailable
-from webhook_grpc.store import group_commit
-from webhook_grpc.store.failures import StoreRefusal
-from webhook_grpc.store.group_commit import GroupCommit, GroupLimits
+from webhook_grpc.hub import group_commit
+from webhook_grpc.hub.group_commit import GroupCommit, GroupLimits
+from webhook_grpc.store.connection.failures import StoreRefusal
 
 LIMITS = GroupLimits(batch_count=10, batch_weight=1000, waiting_count=30, waiting_bytes=3000)
 
@@ -250,7 +250,7 @@ async def test_a_statement_ends_when_the_last_of_its_callers_has_gone(
     await asyncio.sleep(0)
     flushes.gate.set()
     await _gone(first)
-    async with pace.timeout(10):
+    async with slowness.timeout(10):
         assert await second == ["answer 1"]
     assert flushes.batches == [[-4], [1]]
 

@@ -16,9 +16,10 @@ from tests.support.store import new_event, new_webhook, options, pending, publis
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import Published
 from webhook_grpc.domain.progress import Work
-from webhook_grpc.store import failures, outbox
+from webhook_grpc.store.connection import failures
+from webhook_grpc.store.connection.failures import StoreRefusal
 from webhook_grpc.store.db import Database, DatabaseOptions, LoopConnection, TooFewConnections
-from webhook_grpc.store.failures import StoreRefusal
+from webhook_grpc.store.outbox import publishing
 
 TERMINATE: LiteralString = """
 SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
@@ -201,7 +202,7 @@ async def test_what_was_delivered_meanwhile_counts_in_a_late_answer(
 
 async def test_values_that_are_refused_are_still_refused(connection: LoopConnection) -> None:
     with pytest.raises(StoreRefusal, match="22021"):
-        await outbox.publish(connection, [new_event(request_id="\x00")], [])
+        await publishing.publish(connection, [new_event(request_id="\x00")], [])
 
 
 async def _are_waiting(postgres: TestPostgres, count: int) -> bool:

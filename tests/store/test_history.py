@@ -9,8 +9,8 @@ from tests.support.postgres import TestPostgres
 from tests.support.store import CUSTOMER, new_event, new_event_id, new_webhook, publish
 from webhook_grpc.domain.errors import NotFound
 from webhook_grpc.domain.model import Delivery
-from webhook_grpc.store import history
 from webhook_grpc.store.db import Database, LoopConnection
+from webhook_grpc.store.log import lookup
 
 
 @pytest.fixture
@@ -20,10 +20,10 @@ async def deliveries(database: Database, connection: LoopConnection) -> list[Del
 
 async def test_a_delivery_alone_is_as_it_stands_in_the_list(database: Database, deliveries: list[Delivery]) -> None:
     for listed in deliveries:
-        alone = await history.get_delivery(database, listed.customer_id, listed.event_id, listed.webhook_id)
+        alone = await lookup.get_delivery(database, listed.customer_id, listed.event_id, listed.webhook_id)
         assert alone == listed
         with pytest.raises(NotFound):
-            await history.get_delivery(database, 999, listed.event_id, listed.webhook_id)
+            await lookup.get_delivery(database, 999, listed.event_id, listed.webhook_id)
 
 
 async def test_what_the_log_knows_of_a_delivery_outlives_its_event(
@@ -33,24 +33,24 @@ async def test_what_the_log_knows_of_a_delivery_outlives_its_event(
     postgres.rows("DELETE FROM events")
 
     for listed in deliveries:
-        look = history.get_delivery(database, listed.customer_id, listed.event_id, listed.webhook_id)
+        look = lookup.get_delivery(database, listed.customer_id, listed.event_id, listed.webhook_id)
         if not is_logged(listed):
             with pytest.raises(NotFound):
                 await look
             continue
         found = await look
-        assert history.with_request_bytes(found, None) == history.with_request_bytes(listed, None)
+        assert lookup.with_request_bytes(found, None) == lookup.with_request_bytes(listed, None)
         if found.last_attempt:
             assert found.last_attempt.request_bytes is None, "not known any more"
         with pytest.raises(NotFound):
-            await history.get_delivery(database, 999, listed.event_id, listed.webhook_id)
+            await lookup.get_delivery(database, 999, listed.event_id, listed.webhook_id)
 
 
 async def test_an_attempt_tells_how_large_its_request_was(database: Database, deliveries: list[Delivery]) -> None:
     tried = [delivery for delivery in deliveries if delivery.last_attempt]
     assert tried
     for delivery in tried:
-        event = await history.get_event(database, delivery.customer_id, delivery.event_id)
+        event = await lookup.get_event(database, delivery.customer_id, delivery.event_id)
         assert delivery.last_attempt
         assert delivery.last_attempt.request_bytes == len(event.body)
 
@@ -62,4 +62,4 @@ async def test_an_event_without_deliveries_has_none(database: Database, connecti
 
     for event_id in (event.event_id, new_event_id()):
         with pytest.raises(NotFound):
-            await history.get_delivery(database, CUSTOMER, event_id, webhook_id)
+            await lookup.get_delivery(database, CUSTOMER, event_id, webhook_id)

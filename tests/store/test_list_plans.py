@@ -19,13 +19,12 @@ from psycopg import sql
 from tests.store.test_query_plans import FILL
 from tests.support.postgres import TestPostgres, query
 from tests.support.store import new_event_id, new_webhook
+from webhook_grpc.domain.filters import AttemptFilter, DeliveryFilter, EventFilter
 from webhook_grpc.domain.ids import stored_between
 from webhook_grpc.domain.model import DeliveryStatus
-from webhook_grpc.store import attempt_lists, delivery_lists, delivery_places, event_lists, history, log_lists
-from webhook_grpc.store.attempt_lists import AttemptFilter
 from webhook_grpc.store.db import Database
-from webhook_grpc.store.delivery_lists import DeliveryFilter
-from webhook_grpc.store.event_lists import EventFilter
+from webhook_grpc.store.lists import attempts, deliveries, delivery_sources, events, merged
+from webhook_grpc.store.log import lookup
 
 NOW = datetime.now(UTC)
 MANY_ATTEMPTS: LiteralString = """
@@ -91,31 +90,31 @@ def indexes(postgres: TestPostgres, statement: LiteralString, parameters: dict[s
 def deliveries_step(
     wanted: DeliveryFilter, places: Sequence[LiteralString], days: float = 9000
 ) -> tuple[LiteralString, dict[str, Any]]:
-    statement: LiteralString = log_lists.wanted_by(wanted.customer_id, wanted.webhook_ids)
-    parameters = delivery_lists.step_parameters(
-        wanted, delivery_lists.FIRST, NOW - timedelta(days=days), per_webhook=50, step_rows=50
+    statement: LiteralString = merged.wanted_by(wanted.customer_id, wanted.webhook_ids)
+    parameters = deliveries.step_parameters(
+        wanted, deliveries.FIRST, NOW - timedelta(days=days), per_webhook=50, step_rows=50
     )
-    return statement + delivery_places.next_of(places), {**parameters, "endings": ["failed", "expired"]}
+    return statement + delivery_sources.next_of(places), {**parameters, "endings": ["failed", "expired"]}
 
 
 def attempts_step(wanted: AttemptFilter, place: LiteralString) -> tuple[LiteralString, dict[str, Any]]:
-    statement: LiteralString = log_lists.wanted_by(wanted.customer_id, wanted.webhook_ids)
-    parameters = attempt_lists.step_parameters(wanted, attempt_lists.FIRST, log_lists.OLDEST, 50, 50)
+    statement: LiteralString = merged.wanted_by(wanted.customer_id, wanted.webhook_ids)
+    parameters = attempts.step_parameters(wanted, attempts.FIRST, merged.OLDEST, 50, 50)
     event_id = AN_HOUR_AGO
-    of_event = attempt_lists.event_parameters(event_id, *stored_between(event_id))
-    return statement + place + attempt_lists.FIRST_OF_ALL, {**parameters, **of_event}
+    of_event = attempts.event_parameters(event_id, *stored_between(event_id))
+    return statement + place + attempts.FIRST_OF_ALL, {**parameters, **of_event}
 
 
 def events_step(wanted: EventFilter) -> tuple[LiteralString, dict[str, Any]]:
-    return event_lists.statement_for(wanted), event_lists.step_parameters(wanted, event_lists.FIRST, 50)
+    return events.statement_for(wanted), events.step_parameters(wanted, events.FIRST, 50)
 
 
 KEYS: dict[str, Any] = {"shards": [1] * 50, "seqs": list(range(1000, 1050)), "times": [NOW] * 50}
 PLACES: dict[str, tuple[tuple[LiteralString, ...], set[str]]] = {
-    "logged": ((delivery_places.LOGGED,), {BY_DELIVERY, PRIMARY_KEY}),
-    "ended": ((delivery_places.ENDED,), {BY_ENDING, BY_DELIVERY, PRIMARY_KEY}),
-    "unlogged": ((delivery_places.UNLOGGED,), {OUTBOX_KEY, PRIMARY_KEY, BY_DELIVERY}),
-    "retried": ((delivery_places.RETRIED,), {OUTBOX_KEY, PRIMARY_KEY, BY_DELIVERY}),
+    "logged": ((delivery_sources.LOGGED,), {BY_DELIVERY, PRIMARY_KEY}),
+    "ended": ((delivery_sources.ENDED,), {BY_ENDING, BY_DELIVERY, PRIMARY_KEY}),
+    "unlogged": ((delivery_sources.UNLOGGED,), {OUTBOX_KEY, PRIMARY_KEY, BY_DELIVERY}),
+    "retried": ((delivery_sources.RETRIED,), {OUTBOX_KEY, PRIMARY_KEY, BY_DELIVERY}),
 }
 ROWS: dict[str, tuple[tuple[LiteralString, dict[str, Any]], set[str]]] = {
     **{
@@ -124,24 +123,24 @@ ROWS: dict[str, tuple[tuple[LiteralString, dict[str, Any]], set[str]]] = {
         for whose, wanted in (("one webhook", ONE), ("a customer", OWN), ("all", ALL))
     },
     "deliveries: a window": (deliveries_step(OWN, PLACES["logged"][0], days=1), {BY_DELIVERY, PRIMARY_KEY}),
-    "deliveries: logged rows by their key": ((log_lists.LOGGED, KEYS), {PRIMARY_KEY}),
-    "attempts: one webhook": (attempts_step(AttemptFilter(None, (1,)), attempt_lists.BY_TIME), {BY_TIME}),
-    "attempts: a customer": (attempts_step(AttemptFilter(42), attempt_lists.BY_TIME), {BY_TIME}),
-    "attempts: all": (attempts_step(AttemptFilter(None), attempt_lists.BY_TIME), {BY_TIME}),
-    "attempts: an event": (attempts_step(AttemptFilter(42), attempt_lists.OF_EVENT), {BY_DELIVERY}),
-    "attempts: an event that is gone": (attempts_step(AttemptFilter(42), attempt_lists.OF_LOST_EVENT), {BY_DELIVERY}),
+    "deliveries: logged rows by their key": ((merged.LOGGED, KEYS), {PRIMARY_KEY}),
+    "attempts: one webhook": (attempts_step(AttemptFilter(None, (1,)), attempts.BY_TIME), {BY_TIME}),
+    "attempts: a customer": (attempts_step(AttemptFilter(42), attempts.BY_TIME), {BY_TIME}),
+    "attempts: all": (attempts_step(AttemptFilter(None), attempts.BY_TIME), {BY_TIME}),
+    "attempts: an event": (attempts_step(AttemptFilter(42), attempts.OF_EVENT), {BY_DELIVERY}),
+    "attempts: an event that is gone": (attempts_step(AttemptFilter(42), attempts.OF_LOST_EVENT), {BY_DELIVERY}),
     "events: a customer": (events_step(EventFilter(42)), {BY_CUSTOMER}),
     "events: a customer, rare type": (events_step(EventFilter(42, ("never.seen",))), {BY_CUSTOMER}),
     "events: a customer, attributes": (events_step(EventFilter(42, attributes={"region": "eu"})), {BY_CUSTOMER}),
     "events: a request": (events_step(EventFilter(42, request_id="order-1")), {PRIMARY_KEY}),
     "events: all": (events_step(EventFilter(None)), {PRIMARY_KEY}),
-    "events: by their ids": ((event_lists.EVENTS, {"event_ids": [new_event_id()] * 50}), {PRIMARY_KEY}),
+    "events: by their ids": ((events.EVENTS, {"event_ids": [new_event_id()] * 50}), {PRIMARY_KEY}),
     "GetDelivery": (
-        (history.DELIVERY, history.delivery_parameters(None, new_event_id(), 1)),
+        (lookup.DELIVERY, lookup.delivery_parameters(None, new_event_id(), 1)),
         {PRIMARY_KEY, BY_DELIVERY, OUTBOX_KEY},
     ),
     "GetDelivery: of an event that is gone": (
-        (history.DELIVERY_OF_LOST_EVENT, history.delivery_parameters(None, AN_HOUR_AGO, 1)),
+        (lookup.DELIVERY_OF_LOST_EVENT, lookup.delivery_parameters(None, AN_HOUR_AGO, 1)),
         {PRIMARY_KEY, BY_DELIVERY},
     ),
 }
@@ -174,5 +173,5 @@ async def test_a_window_skips_the_partitions_outside(filled: TestPostgres) -> No
 
 def test_every_status_has_a_place() -> None:
     """A status that is neither success nor pending must be in the index of endings."""
-    assert set(DeliveryStatus) - {DeliveryStatus.PENDING, DeliveryStatus.SUCCEEDED} == delivery_lists.ENDINGS
-    assert all(f"'{status.value}'" in delivery_places.ENDED for status in delivery_lists.ENDINGS)
+    assert set(DeliveryStatus) - {DeliveryStatus.PENDING, DeliveryStatus.SUCCEEDED} == deliveries.ENDINGS
+    assert all(f"'{status.value}'" in delivery_sources.ENDED for status in deliveries.ENDINGS)

@@ -16,9 +16,9 @@ from psycopg.pq import TransactionStatus
 
 from tests.support.postgres import TestPostgres, query
 from tests.support.schema import INVALID, add_partition, described
-from webhook_grpc.store import migration_files, migration_steps
-from webhook_grpc.store.migrate import TRY_LOCK, SchemaError, check_schema, migrate
-from webhook_grpc.store.migration_files import migration_names
+from webhook_grpc.store.schema import migration_files, migration_steps
+from webhook_grpc.store.schema.migrate import TRY_LOCK, SchemaError, check_schema, migrate
+from webhook_grpc.store.schema.migration_files import migration_names
 
 Connection = psycopg.Connection[Any]
 Before = Callable[[Connection, str, str], None]
@@ -168,7 +168,7 @@ def test_kill_9_while_an_index_is_built(urls: tuple[str, str]) -> None:
     migrate(undisturbed)
     with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as other:
         holder.execute("LOCK TABLE idempotency_keys IN ROW EXCLUSIVE MODE")
-        script = "import sys; from webhook_grpc.store.migrate import migrate; migrate(sys.argv[1])"
+        script = "import sys; from webhook_grpc.store.schema.migrate import migrate; migrate(sys.argv[1])"
         process = subprocess.Popen([sys.executable, "-c", script, url])
         while not other.execute(WAITING).fetchall():
             assert process.poll() is None

@@ -15,13 +15,13 @@ from typing import Any, LiteralString
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.earlier import WITH_0004, checkout
 from tests.support.postgres import TestPostgres, query
 from tests.support.schema import described
-from webhook_grpc.store import migration_files
-from webhook_grpc.store.migrate import DatabaseUnreachable, SchemaError, check_schema, migrate
-from webhook_grpc.store.migration_files import migration_names
+from webhook_grpc.store.schema import migration_files
+from webhook_grpc.store.schema.migrate import DatabaseUnreachable, SchemaError, check_schema, migrate
+from webhook_grpc.store.schema.migration_files import migration_names
 
 # Migrates the databases given with abb2400, and dies where a file is in the database and not yet recorded: of the first
 # database the first file, of the second database the second, and so on.
@@ -79,7 +79,7 @@ WHERE l.locktype = 'advisory' AND d.datname = current_database()
 
 def test_no_lock_is_left_behind(fresh_url: str) -> None:
     migrate(fresh_url)
-    ends_at = time.monotonic() + pace.scaled(10)
+    ends_at = time.monotonic() + slowness.scaled(10)
     while query(fresh_url, ADVISORY_LOCKS) != [(0,)]:  # the server ends a session a moment after its client has
         assert time.monotonic() < ends_at
         time.sleep(0.01)

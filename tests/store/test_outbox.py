@@ -10,9 +10,10 @@ from tests.support.postgres import TestPostgres
 from tests.support.store import CUSTOMER, new_event, new_webhook, options, pending, publish
 from webhook_grpc.domain.errors import AlreadyExists, Unavailable
 from webhook_grpc.domain.model import Published, WebhookStatus
-from webhook_grpc.store import outbox, webhooks
+from webhook_grpc.store.connection.failures import StoreRefusal
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.failures import StoreRefusal
+from webhook_grpc.store.outbox import publishing
+from webhook_grpc.store.registry import webhooks
 
 pytestmark = pytest.mark.fast
 
@@ -37,7 +38,7 @@ async def test_deliveries_of_other_owners_are_told_only_as_shards(
     database: Database, connection: LoopConnection
 ) -> None:
     own, other = await new_webhook(database), await new_webhook(database)
-    batch = await outbox.publish(connection, [new_event()], [own % 64])
+    batch = await publishing.publish(connection, [new_event()], [own % 64])
     assert list(batch.new[0].own_webhook_ids) == [own]
     assert list(batch.new[0].other_shards) == [other % 64]
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.postgres import TestPostgres
 from tests.support.store import new_worker
-from webhook_grpc.store import ownership
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.ownership import Free, Live
+from webhook_grpc.store.outbox import ownership
+from webhook_grpc.store.outbox.ownership import Free, Live
 
 pytestmark = pytest.mark.fast
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from webhook_grpc.store import pages
-from webhook_grpc.store.pages import Page, PageBounds, Step, fill_page
+from webhook_grpc.store.lists import pages
+from webhook_grpc.store.lists.pages import Page, PageBounds, Step, fill_page
 
 
 @dataclass(frozen=True)

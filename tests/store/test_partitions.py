@@ -9,7 +9,7 @@ import psycopg
 from tests.support.postgres import TestPostgres
 from tests.support.store import new_event, publish
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.partitions import DAYS_AHEAD, DAYS_BEHIND, ensure_partitions
+from webhook_grpc.store.schema.partitions import DAYS_AHEAD, DAYS_BEHIND, ensure_partitions
 
 PARTITIONS = (
     "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent IN ('events'::regclass, 'attempts'::regclass)"

@@ -22,13 +22,15 @@ from tests.support.distribution import DistributionPostgres
 from tests.support.plans import Plan, explained
 from tests.support.postgres import TestPostgres
 from tests.support.store import new_event, new_event_id, options, succeeded, to_retry
+from webhook_grpc.domain.command import Command, Kind
 from webhook_grpc.domain.model import PendingDelivery
-from webhook_grpc.store import backlog, commands, db, execution, feed, outbox, ownership, settlement
-from webhook_grpc.store.commands import Command, Kind
+from webhook_grpc.store import db
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.migrate import migrate
-from webhook_grpc.store.ownership import OwnedShard
-from webhook_grpc.store.partitions import ensure_partitions
+from webhook_grpc.store.log import feed
+from webhook_grpc.store.outbox import commands, danger, due, execution, ownership, publishing, settlement
+from webhook_grpc.store.outbox.ownership import OwnedShard
+from webhook_grpc.store.schema.migrate import migrate
+from webhook_grpc.store.schema.partitions import ensure_partitions
 
 pytestmark = pytest.mark.xdist_group("plans")  # one process: what is filled is shared
 JIT_ABOVE_COST: Final = 100_000
@@ -136,13 +138,13 @@ def published(filled: Filled, count: int) -> Mapping[str, object]:
     """One event for each of many customers, or all for the only one."""
     last = max(1, filled.webhook_count - 100)
     events = [new_event(customer_id=SOMEONE + n % last, request_id=f"r{n}" if n % 2 else None) for n in range(count)]
-    return outbox._publish_parameters(events, [1])  # pyright: ignore[reportPrivateUsage]
+    return publishing._publish_parameters(events, [1])  # pyright: ignore[reportPrivateUsage]
 
 
 def published_to_one_of_a_hundred(filled: Filled, count: int) -> Mapping[str, object]:
     del filled
     events = [new_event(customer_id=BIG_CUSTOMER, event_type="job.type5") for _ in range(count)]
-    return outbox._publish_parameters(events, [1])  # pyright: ignore[reportPrivateUsage]
+    return publishing._publish_parameters(events, [1])  # pyright: ignore[reportPrivateUsage]
 
 
 def settled(filled: Filled, count: int) -> Mapping[str, object]:
@@ -218,16 +220,16 @@ def shards(filled: Filled, count: int) -> Mapping[str, object]:
 
 # In the pages: what was deleted a moment ago is still looked at once.
 CASES: Final[Mapping[str, Case]] = {
-    "publish": Case(outbox.PUBLISH, published, 30, 60),
-    "publish to one of a hundred": Case(outbox.PUBLISH, published_to_one_of_a_hundred, 30, 60, once=500),
+    "publish": Case(publishing.PUBLISH, published, 30, 60),
+    "publish to one of a hundred": Case(publishing.PUBLISH, published_to_one_of_a_hundred, 30, 60, once=500),
     "settle": Case(settlement.SETTLE, settled, 40, 100),
     "execute": Case(execution.EXECUTE, executed, 60, 150),
-    "mark": Case(backlog.SET_DANGER, marked, 20, 40),
-    "discover": Case(backlog.DISCOVER, shards, 0, 0, once=5_000, pages_once=30_000, sizes=(1,)),
-    "fetch": Case(backlog.FETCH, fetched, 10, 20, pages_once=5_000),
-    "replaying": Case(backlog.REPLAYING, shards, 0, 0, once=5_000, pages_once=5_000, sizes=(1,)),
-    "fetch replays": Case(backlog.FETCH_REPLAYS, fetched, 10, 20, pages_once=5_000),
-    "bodies": Case(backlog.BODIES, bodies, 10, 20),
+    "mark": Case(danger.SET_DANGER, marked, 20, 40),
+    "discover": Case(due.DISCOVER, shards, 0, 0, once=5_000, pages_once=30_000, sizes=(1,)),
+    "fetch": Case(due.FETCH, fetched, 10, 20, pages_once=5_000),
+    "replaying": Case(due.REPLAYING, shards, 0, 0, once=5_000, pages_once=5_000, sizes=(1,)),
+    "fetch replays": Case(due.FETCH_REPLAYS, fetched, 10, 20, pages_once=5_000),
+    "bodies": Case(due.BODIES, bodies, 10, 20),
     "read": Case(feed.READ, read, 20, 40, once=5_000, pages_once=10_000),
     "end": Case(feed.END, shards, 0, 0, once=5_000, pages_once=10_000, sizes=(1,)),
     "ask": Case(commands.INSERT, commanded, 20, 50, sizes=(1,)),

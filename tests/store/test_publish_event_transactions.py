@@ -27,11 +27,12 @@ from tests.support.store import (
     succeeded,
 )
 from webhook_grpc.domain.model import Published, WebhookStatus
-from webhook_grpc.store import ownership, webhooks
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.migrate import migrate
-from webhook_grpc.store.partitions import ensure_partitions
-from webhook_grpc.store.settlement import settle
+from webhook_grpc.store.outbox import ownership
+from webhook_grpc.store.outbox.settlement import settle
+from webhook_grpc.store.registry import webhooks
+from webhook_grpc.store.schema.migrate import migrate
+from webhook_grpc.store.schema.partitions import ensure_partitions
 
 WAITING: LiteralString = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
 COUNTS: LiteralString = """

@@ -17,24 +17,13 @@ import pytest
 from tests.support.postgres import TestPostgres, query
 from tests.support.store import new_event, new_event_id, new_webhook, new_worker, succeeded
 from webhook_grpc.domain.model import PendingDelivery
-from webhook_grpc.store import (
-    backlog,
-    choosing,
-    erasure,
-    explain,
-    feed,
-    health,
-    history,
-    outbox,
-    replaying,
-    replays,
-    retention,
-    secret_keys,
-    settlement,
-    stats,
-)
 from webhook_grpc.store.db import Database
-from webhook_grpc.store.ownership import OwnedShard
+from webhook_grpc.store.log import explain, feed, lookup, stats
+from webhook_grpc.store.outbox import danger, due, expiry, paces, publishing, settlement
+from webhook_grpc.store.outbox.ownership import OwnedShard
+from webhook_grpc.store.registry import secret_keys
+from webhook_grpc.store.replays import progress, rows, selection
+from webhook_grpc.store.upkeep import erasure, retention
 
 FILL: tuple[LiteralString, ...] = (
     """
@@ -120,18 +109,18 @@ def assert_indexed(found: list[tuple[str, str]], *tables: str) -> None:
 
 
 async def test_discover_jumps_through_the_index(filled: TestPostgres) -> None:
-    assert_indexed(scans(filled, backlog.DISCOVER, {"shards": list(range(64))}), "deliveries")
+    assert_indexed(scans(filled, due.DISCOVER, {"shards": list(range(64))}), "deliveries")
 
 
 async def test_fetch_reads_only_the_next_rows_of_each_webhook(filled: TestPostgres) -> None:
     now = datetime.now(UTC)
     parameters = {"shard": [1], "webhook_id": [1], "room": [10], "floor": [now], "ahead": [0.0], "fresh": [False]}
-    assert_indexed(scans(filled, backlog.FETCH, parameters), "deliveries")
+    assert_indexed(scans(filled, due.FETCH, parameters), "deliveries")
 
 
 async def test_publish_finds_webhooks_by_customer(filled: TestPostgres) -> None:
-    parameters = outbox._publish_parameters([new_event()], [])  # pyright: ignore[reportPrivateUsage]
-    assert_indexed(scans(filled, outbox.PUBLISH, parameters), "webhooks")
+    parameters = publishing._publish_parameters([new_event()], [])  # pyright: ignore[reportPrivateUsage]
+    assert_indexed(scans(filled, publishing.PUBLISH, parameters), "webhooks")
 
 
 async def test_settle_finds_deliveries_by_their_key(filled: TestPostgres) -> None:
@@ -160,13 +149,13 @@ async def test_where_the_log_ends_is_found_without_reading_it(filled: TestPostgr
 
 
 async def test_a_delivery_is_found_by_its_key(filled: TestPostgres) -> None:
-    parameters = history.delivery_parameters(42, new_event_id(), 1)
-    assert_indexed(scans(filled, history.DELIVERY, parameters), "attempts", "deliveries", "events")
+    parameters = lookup.delivery_parameters(42, new_event_id(), 1)
+    assert_indexed(scans(filled, lookup.DELIVERY, parameters), "attempts", "deliveries", "events")
 
 
 async def test_a_delivery_of_an_event_that_is_gone_is_found_by_the_time_in_its_id(filled: TestPostgres) -> None:
-    parameters = history.delivery_parameters(42, new_event_id(), 1)
-    assert_indexed(scans(filled, history.DELIVERY_OF_LOST_EVENT, parameters), "attempts", "events")
+    parameters = lookup.delivery_parameters(42, new_event_id(), 1)
+    assert_indexed(scans(filled, lookup.DELIVERY_OF_LOST_EVENT, parameters), "attempts", "events")
 
 
 async def test_marking_finds_deliveries_by_their_key(filled: TestPostgres) -> None:
@@ -180,17 +169,17 @@ async def test_marking_finds_deliveries_by_their_key(filled: TestPostgres) -> No
         "event_id": [UUID(int=1)],
         "attempt": [0],
     }
-    assert_indexed(scans(filled, backlog.SET_DANGER, parameters), "deliveries")
+    assert_indexed(scans(filled, danger.SET_DANGER, parameters), "deliveries")
 
 
 async def test_a_last_success_is_looked_for_at_the_end_of_a_shards_log_only(filled: TestPostgres) -> None:
     parameters = {"webhook_id": [1], "shard": [1], "until": [1050], "reach": 2000}
-    assert_indexed(scans(filled, health.SUCCEEDED_LAST, parameters), "attempts")
+    assert_indexed(scans(filled, paces.SUCCEEDED_LAST, parameters), "attempts")
 
 
 async def test_what_the_log_knows_of_a_delivery_is_found_by_its_webhook(filled: TestPostgres) -> None:
     parameters = {"webhook_id": [1], "event_id": [UUID(int=1)]}
-    assert_indexed(scans(filled, backlog.LOGGED, parameters), "attempts")
+    assert_indexed(scans(filled, due.LOGGED, parameters), "attempts")
 
 
 async def test_an_event_is_explained_without_reading_a_log(filled: TestPostgres) -> None:
@@ -243,26 +232,26 @@ REPLAY: dict[str, Any] = {"customer_id": 42, "webhook_ids": [], "replay_id": 7, 
 
 async def test_the_replays_to_attend_to_and_whether_something_waits_are_found_by_index(filled: TestPostgres) -> None:
     parameters = {**REPLAY, "shards": list(range(64)), "after": 0, "limit": 100}
-    found = scans(filled, replaying.UNSETTLED, parameters)
+    found = scans(filled, progress.UNSETTLED, parameters)
     assert_indexed(found, "replays", "replay_webhooks", "commands", "deliveries")
 
 
 async def test_what_waits_for_each_webhook_of_a_replay_is_counted_by_index(filled: TestPostgres) -> None:
-    found = scans(filled, replaying.TURNS, {**REPLAY, "pending_max": 100, "limit": 8})
+    found = scans(filled, progress.TURNS, {**REPLAY, "pending_max": 100, "limit": 8})
     assert_indexed(found, "replay_webhooks", "webhooks", "commands", "deliveries")
 
 
 async def test_the_webhooks_that_something_is_replayed_to_are_found_by_jumps(filled: TestPostgres) -> None:
-    assert_indexed(scans(filled, backlog.REPLAYING, {"shards": list(range(64))}), "deliveries")
+    assert_indexed(scans(filled, due.REPLAYING, {"shards": list(range(64))}), "deliveries")
 
 
 async def test_the_webhooks_of_a_new_replay_are_found_by_their_customer(filled: TestPostgres) -> None:
-    assert_indexed(scans(filled, choosing.WEBHOOKS, REPLAY), "webhooks")
+    assert_indexed(scans(filled, selection.WEBHOOKS, REPLAY), "webhooks")
 
 
 async def test_a_replay_goes_through_the_events_of_its_customer_in_their_order(filled: TestPostgres) -> None:
     wanted = {"position": UUID(int=0), "end_position": UUID(int=2**128 - 1), "limit": 100}
-    assert_indexed(scans(filled, choosing.EVENTS, {**REPLAY, **wanted}), "events")
+    assert_indexed(scans(filled, selection.EVENTS, {**REPLAY, **wanted}), "events")
 
 
 async def test_a_replay_finds_where_each_delivery_stands_by_its_key(filled: TestPostgres) -> None:
@@ -276,27 +265,27 @@ async def test_a_replay_finds_where_each_delivery_stands_by_its_key(filled: Test
         "statuses": ["failed"],
         "include_undelivered": True,
     }
-    assert_indexed(scans(filled, choosing.CHOOSE, parameters), "attempts", "deliveries", "webhooks")
+    assert_indexed(scans(filled, selection.CHOOSE, parameters), "attempts", "deliveries", "webhooks")
 
 
 async def test_a_replay_goes_on_and_ends_by_its_keys(filled: TestPostgres) -> None:
     step = {"webhook_id": 1, "expected": UUID(int=0), "position": UUID(int=1), "event_id": [UUID(int=1)]}
-    assert_indexed(scans(filled, replaying.ADVANCE, {**REPLAY, **step}), "replays", "replay_webhooks")
-    assert_indexed(scans(filled, replaying.SWEEP, REPLAY), "replays", "commands", "deliveries")
+    assert_indexed(scans(filled, progress.ADVANCE, {**REPLAY, **step}), "replays", "replay_webhooks")
+    assert_indexed(scans(filled, progress.SWEEP, REPLAY), "replays", "commands", "deliveries")
     tables = ("replays", "replay_webhooks", "commands", "deliveries", "attempts")
-    assert_indexed(scans(filled, replaying.FINISH, REPLAY), *tables)
+    assert_indexed(scans(filled, progress.FINISH, REPLAY), *tables)
 
 
 async def test_the_numbers_of_replays_are_found_by_index(filled: TestPostgres) -> None:
     tables = ("replays", "replay_webhooks", "commands", "deliveries", "attempts")
-    assert_indexed(scans(filled, replays.GET, REPLAY), *tables)
+    assert_indexed(scans(filled, rows.GET, REPLAY), *tables)
     listing = {"customer_id": 42, "before": 2**62, "statuses": None, "limit": 50}
-    assert_indexed(scans(filled, replays.LIST, listing), *tables)
+    assert_indexed(scans(filled, rows.LIST, listing), *tables)
 
 
 async def test_what_is_overdue_is_looked_for_shard_by_shard_and_only_among_old_events(filled: TestPostgres) -> None:
     bound = UUID(int=1 << 80)
-    assert scans(filled, backlog.OVERDUE_EXIST, {"bound": bound}) == [], "no partition is that old"
+    assert scans(filled, expiry.OVERDUE_EXIST, {"bound": bound}) == [], "no partition is that old"
     parameters = {
         "shard": 1,
         "bound": bound,
@@ -305,7 +294,7 @@ async def test_what_is_overdue_is_looked_for_shard_by_shard_and_only_among_old_e
         "after_event": UUID(int=0),
         "limit": 100,
     }
-    assert_indexed(scans(filled, backlog.OVERDUE, parameters), "deliveries")
+    assert_indexed(scans(filled, expiry.OVERDUE, parameters), "deliveries")
 
 
 async def test_how_far_a_log_reaches_is_kept_without_reading_it(filled: TestPostgres) -> None:

@@ -9,15 +9,15 @@ from datetime import datetime
 import psycopg
 import pytest
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.replays import ALL_SHARDS, Past, run_through, spec, started, step, turns, unsettled
 from tests.support.store import CUSTOMER
 from webhook_grpc.domain.model import WebhookStatus
 from webhook_grpc.domain.replay import ReplayStatus
-from webhook_grpc.store import choosing, replaying, replays
-from webhook_grpc.store.choosing import Count
 from webhook_grpc.store.db import Database
+from webhook_grpc.store.replays import progress, rows, selection
+from webhook_grpc.store.replays.selection import Count
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def test_a_webhook_of_which_enough_waits_has_no_turn_and_the_others_go_on(
 async def test_of_many_webhooks_those_that_have_waited_longest_are_next(
     database: Database, past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replaying, "TURNS_PER_LOOK", 2)
+    monkeypatch.setattr(progress, "TURNS_PER_LOOK", 2)
     webhook_ids = [past.add_webhook() for _ in range(5)]
     for number in range(9):
         past.add_event(1000 - number)
@@ -73,7 +73,7 @@ async def test_progress_is_that_of_the_webhook_that_has_come_least_far(database:
     replay = await started(database, spec(include_undelivered=True))
 
     async def progress_time() -> datetime:
-        return (await replays.get(database, CUSTOMER, replay.replay_id)).progress_time
+        return (await rows.get(database, CUSTOMER, replay.replay_id)).progress_time
 
     turn_of = {turn.webhook_id: turn for turn in await turns(database, replay)}
     await step(database, turn_of[slow], 3)
@@ -85,9 +85,9 @@ async def test_progress_is_that_of_the_webhook_that_has_come_least_far(database:
     assert await step(database, turn_of[gone]) == 0
     slow_time = replay.spec.progress_time(events[2].event_id)
     assert await progress_time() == slow_time, "nobody waits for what was deleted"
-    cancelled, _ = await replays.cancel(database, CUSTOMER, replay.replay_id)
+    cancelled, _ = await rows.cancel(database, CUSTOMER, replay.replay_id)
     assert cancelled.progress_time == slow_time
-    assert await replaying.finish(database, replay.replay_id) is ReplayStatus.CANCELLED
+    assert await progress.finish(database, replay.replay_id) is ReplayStatus.CANCELLED
     assert await progress_time() == slow_time
     assert past.postgres.rows("SELECT count(*) FROM replay_webhooks") == [(0,)]
 
@@ -123,10 +123,10 @@ async def test_a_replay_is_for_the_webhooks_that_there_were_when_it_was_made(dat
 async def test_a_replay_for_nobody_is_through_at_once(database: Database) -> None:
     replay = await started(database, spec())
     assert (replay.is_exhausted, replay.is_waiting) == (True, False)
-    assert await replaying.finish(database, replay.replay_id) is ReplayStatus.COMPLETED
-    found = await replays.get(database, CUSTOMER, replay.replay_id)
+    assert await progress.finish(database, replay.replay_id) is ReplayStatus.COMPLETED
+    found = await rows.get(database, CUSTOMER, replay.replay_id)
     assert found.progress_time == found.spec.end_time
-    assert await choosing.count(database, spec(), 60) == Count(0, None)
+    assert await selection.count(database, spec(), 60) == Count(0, None)
 
 
 # --- once ------------------------------------------------------------------------------------------------------------
@@ -141,11 +141,11 @@ async def test_two_runners_and_a_runner_that_repeats_itself_choose_each_delivery
     wanted = spec(include_undelivered=True)
     replay = await started(database, wanted)
     [turn] = await turns(database, replay)
-    stale = await choosing.choose(database, wanted, [webhook_id], turn.position, 4)
-    assert await replaying.advance(database, turn, stale) == 4
+    stale = await selection.choose(database, wanted, [webhook_id], turn.position, 4)
+    assert await progress.advance(database, turn, stale) == 4
     past.carry_out()  # a command that is gone must not come again
     past.end("failed")
-    assert await replaying.advance(database, turn, stale) is None, "its answer was lost, and it is repeated"
+    assert await progress.advance(database, turn, stale) is None, "its answer was lost, and it is repeated"
     assert await step(database, turn, 2) is None, "another runner stands where it began"
     assert past.commanded() == []
     [last] = await turns(database, replay)
@@ -154,8 +154,8 @@ async def test_two_runners_and_a_runner_that_repeats_itself_choose_each_delivery
     assert len(past.commanded()) == 2
     past.carry_out()
     past.end("succeeded")
-    assert await replaying.finish(database, replay.replay_id) is ReplayStatus.COMPLETED
-    found = await replays.get(database, CUSTOMER, replay.replay_id)
+    assert await progress.finish(database, replay.replay_id) is ReplayStatus.COMPLETED
+    found = await rows.get(database, CUSTOMER, replay.replay_id)
     assert (found.delivery_count, found.failed_count, found.succeeded_count) == (6, 4, 2)
 
 
@@ -174,20 +174,20 @@ async def test_runners_at_the_same_time_choose_each_delivery_once(database: Data
 
     await asyncio.gather(*(runner() for _ in range(4)))
     assert past.commanded() == past.chosen(wanted)
-    assert (await replays.get(database, CUSTOMER, begun.replay_id)).delivery_count == 80
+    assert (await rows.get(database, CUSTOMER, begun.replay_id)).delivery_count == 80
 
 
 async def test_what_another_replay_is_about_to_begin_anew_is_skipped(database: Database, past: Past) -> None:
     past.add_webhook()
     past.add_event(1000)
     wanted = spec(include_undelivered=True)
-    first, second = await started(database, wanted), await replays.create(database, wanted, None, None, 10)
+    first, second = await started(database, wanted), await rows.create(database, wanted, None, None, 10)
     await run_through(database, first)
     await run_through(database, await unsettled(database, second.replay_id))
     assert len(past.commanded()) == 1
-    found = await replays.get(database, CUSTOMER, second.replay_id)
+    found = await rows.get(database, CUSTOMER, second.replay_id)
     assert (found.delivery_count, found.skipped_count, found.pending_count) == (1, 1, 0)
-    assert await replaying.finish(database, second.replay_id) is ReplayStatus.COMPLETED
+    assert await progress.finish(database, second.replay_id) is ReplayStatus.COMPLETED
 
 
 async def test_all_replays_of_a_customer_are_attended_to_by_who_owns_their_shards(
@@ -196,16 +196,16 @@ async def test_all_replays_of_a_customer_are_attended_to_by_who_owns_their_shard
     past.add_webhook()
     past.add_event(1000)
     wanted = spec(include_undelivered=True)
-    first, second = [await replays.create(database, wanted, None, None, 10) for _ in range(2)]
-    other = await replays.create(database, spec(customer_id=CUSTOMER + 1), None, None, 10)
+    first, second = [await rows.create(database, wanted, None, None, 10) for _ in range(2)]
+    other = await rows.create(database, spec(customer_id=CUSTOMER + 1), None, None, 10)
 
     async def attended_to() -> list[int]:
-        return [replay.replay_id for replay in await replaying.unsettled(database, ALL_SHARDS, 0)]
+        return [replay.replay_id for replay in await progress.unsettled(database, ALL_SHARDS, 0)]
 
     assert await attended_to() == [first.replay_id, second.replay_id, other.replay_id]
-    assert await replaying.unsettled(database, [first.replay_id % 64], first.replay_id) == []
+    assert await progress.unsettled(database, [first.replay_id % 64], first.replay_id) == []
     shard = [second.replay_id % 64]
-    assert [replay.replay_id for replay in await replaying.unsettled(database, shard, 0)] == [second.replay_id]
+    assert [replay.replay_id for replay in await progress.unsettled(database, shard, 0)] == [second.replay_id]
 
 
 async def test_a_step_does_not_wait_for_an_owner_that_carries_out_another_replays_command(
@@ -219,8 +219,8 @@ async def test_a_step_does_not_wait_for_an_owner_that_carries_out_another_replay
     [turn] = await turns(database, replay)
     with psycopg.connect(past.postgres.url) as owner:
         owner.execute("DELETE FROM commands")
-        async with pace.timeout(5):
+        async with slowness.timeout(5):
             assert await step(database, turn) == 0
         owner.execute("UPDATE replays SET skipped_count = skipped_count")
-    after = await replays.get(database, CUSTOMER, replay.replay_id)
+    after = await rows.get(database, CUSTOMER, replay.replay_id)
     assert (after.delivery_count, after.skipped_count) == (1, 1)

@@ -24,12 +24,14 @@ from tests.support.store import (
 from webhook_grpc.domain.clock import DOUBT_SECONDS_MAX
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.retention import RetentionPolicy
-from webhook_grpc.engine.janitor import Janitor
-from webhook_grpc.store import feed, ownership, retention
+from webhook_grpc.engine.duties.janitor import Janitor
 from webhook_grpc.store.clock import look_at_clock
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.partitions import day_of, partition_name
-from webhook_grpc.store.settlement import settle
+from webhook_grpc.store.log import feed
+from webhook_grpc.store.outbox import ownership
+from webhook_grpc.store.outbox.settlement import settle
+from webhook_grpc.store.schema.partitions import day_of, partition_name
+from webhook_grpc.store.upkeep import retention
 
 BOTH = ["events", "attempts"]
 

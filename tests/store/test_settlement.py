@@ -10,11 +10,12 @@ import pytest
 from tests.support.postgres import TestPostgres
 from tests.support.store import new_event, new_webhook, new_worker, pending, publish, succeeded, to_retry
 from webhook_grpc.domain.model import DeliveryStatus, PendingDelivery
-from webhook_grpc.domain.retry import Settlement
-from webhook_grpc.store import ownership
+from webhook_grpc.domain.retry import Decision
+from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.ownership import OwnedShard
-from webhook_grpc.store.settlement import Settled, settle
+from webhook_grpc.store.outbox import ownership
+from webhook_grpc.store.outbox.ownership import OwnedShard
+from webhook_grpc.store.outbox.settlement import settle
 
 pytestmark = pytest.mark.fast
 
@@ -29,7 +30,7 @@ class Owner:
         self.shards = shards
         self._connection = connection
 
-    async def settle(self, *batch: Settled) -> bool:
+    async def settle(self, *batch: Settlement) -> bool:
         answer = await settle(self._connection, self.worker, self.shards, batch)
         for shard, last_seq in answer.last_seqs.items():
             self.shards[shard].last_seq = last_seq
@@ -149,7 +150,7 @@ async def test_a_cancelled_delivery_ends_without_an_attempt(
     owner: Owner, deliveries: list[PendingDelivery], postgres: TestPostgres
 ) -> None:
     postgres.rows("UPDATE webhooks SET status = 'disabled'")
-    assert await owner.settle(Settled(deliveries[0], Settlement(DeliveryStatus.CANCELLED), None))
+    assert await owner.settle(Settlement(deliveries[0], Decision(DeliveryStatus.CANCELLED), None))
     [row] = postgres.rows(LOG)
     assert row[2:] == ("cancelled", 0, None, None)
 
@@ -158,7 +159,7 @@ async def test_what_was_published_since_a_webhook_was_switched_on_again_is_not_c
     owner: Owner, deliveries: list[PendingDelivery], postgres: TestPostgres
 ) -> None:
     """By a process that still remembers it as disabled."""
-    assert await owner.settle(Settled(deliveries[0], Settlement(DeliveryStatus.CANCELLED), None))
+    assert await owner.settle(Settlement(deliveries[0], Decision(DeliveryStatus.CANCELLED), None))
     assert postgres.rows(LOG) == []
     assert postgres.rows("SELECT count(*) FROM deliveries") == [(len(deliveries),)]
 
@@ -167,7 +168,7 @@ async def test_webhook_logs_shows_attempts_with_exactly_the_specified_columns(
     owner: Owner, deliveries: list[PendingDelivery], postgres: TestPostgres
 ) -> None:
     postgres.rows("UPDATE webhooks SET status = 'disabled'")
-    await owner.settle(to_retry(deliveries[0]), Settled(deliveries[1], Settlement(DeliveryStatus.CANCELLED), None))
+    await owner.settle(to_retry(deliveries[0]), Settlement(deliveries[1], Decision(DeliveryStatus.CANCELLED), None))
     columns = postgres.rows(
         "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute"
         " WHERE attrelid = 'webhook_logs'::regclass AND attnum > 0 ORDER BY attnum"

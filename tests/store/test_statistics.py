@@ -8,7 +8,7 @@ from psycopg.conninfo import make_conninfo
 from tests.support.postgres import TestPostgres
 from tests.support.store import options
 from webhook_grpc.store.db import Database
-from webhook_grpc.store.statistics import ANALYSE, analyse_small_tables
+from webhook_grpc.store.upkeep.statistics import ANALYSE, analyse_small_tables
 
 NEVER = "UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE oid = 'meta'::regclass"
 BELIEVED = "SELECT reltuples FROM pg_class WHERE oid = 'meta'::regclass"

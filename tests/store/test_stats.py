@@ -14,11 +14,12 @@ import pytest
 from tests.support.postgres import TestPostgres
 from tests.support.store import new_worker
 from webhook_grpc.domain.breaker import BreakerState
-from webhook_grpc.domain.health import ReceiverHealth, SavedHealth
 from webhook_grpc.domain.model import DeliveryStatus, Outcome
-from webhook_grpc.store import health, ownership, stats
+from webhook_grpc.domain.pace import ReceiverHealth, SavedHealth
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.stats import WindowNumbers
+from webhook_grpc.store.log import stats
+from webhook_grpc.store.log.stats import WindowNumbers
+from webhook_grpc.store.outbox import ownership, paces
 
 WEBHOOK_ID = 7
 START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
@@ -223,7 +224,7 @@ async def test_health_is_what_was_saved_and_well_without_a_row(database: Databas
     await ownership.register(connection, worker, 60)
     await ownership.take(connection, worker, 64)
     saved = SavedHealth(BreakerState.OPEN, 1800.0, 4, 7200.0, 33, 0, None, 900.0)
-    await health.save(connection, worker, {WEBHOOK_ID: saved}, [])
+    await paces.save(connection, worker, {WEBHOOK_ID: saved}, [])
     found = await stats.backlog(database, WEBHOOK_ID)
     assert found.health.breaker is BreakerState.OPEN
     assert found.health.probe_time is not None

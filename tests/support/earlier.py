@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.process import ROOT, environment
 
 # The last commits whose newest migration is the one named; abb2400 is the last that yoyo migrated.
@@ -65,7 +65,7 @@ class Earlier:
             env=environment(PYTHONPATH=self.python_path),
             capture_output=True,
             text=True,
-            timeout=pace.scaled(60),
+            timeout=slowness.scaled(60),
             check=False,
         )
         assert done.returncode == 0, done.stderr

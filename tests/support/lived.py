@@ -8,7 +8,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg import sql
 
-from webhook_grpc.store.partitions import Table, first_id, next_day, partition_name, start_of
+from webhook_grpc.store.schema.partitions import Table, first_id, next_day, partition_name, start_of
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

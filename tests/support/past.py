@@ -14,7 +14,7 @@ from tests.support.store import CUSTOMER, options
 from webhook_grpc.domain.envelope import render_body
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.store.db import Database
-from webhook_grpc.store.partitions import TABLES, ensure_partitions, first_id, make_partitions, partition_name
+from webhook_grpc.store.schema.partitions import TABLES, ensure_partitions, first_id, make_partitions, partition_name
 
 PARTITIONS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = to_regclass(%s) ORDER BY 1"
 

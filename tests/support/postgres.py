@@ -15,9 +15,9 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from tests.support import pace
-from webhook_grpc.store.embedded import EmbeddedPostgres
-from webhook_grpc.store.migrate import migrate
+from tests.support import slowness
+from webhook_grpc.store.schema.embedded import EmbeddedPostgres
+from webhook_grpc.store.schema.migrate import migrate
 
 _RECOVERS = re.compile("in recovery mode|not yet accepting connections")
 _RECOVERY_SECONDS_MAX = 20
@@ -105,7 +105,7 @@ def query(
 
 def _connected(url: str) -> psycopg.Connection[tuple[Any, ...]]:
     """Under libfaketime Postgres sometimes restarts by itself when its clock is set back."""
-    until = time.monotonic() + pace.scaled(_RECOVERY_SECONDS_MAX)
+    until = time.monotonic() + slowness.scaled(_RECOVERY_SECONDS_MAX)
     while True:
         try:
             return psycopg.connect(url, autocommit=True)

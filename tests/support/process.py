@@ -16,7 +16,7 @@ from typing import ClassVar
 import grpc
 from webhook.v1 import service_pb2_grpc
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.service import SECRET_KEY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ def environment(**overrides: str) -> dict[str, str]:
         "WEBHOOK_GRPC_ADDRESS": "127.0.0.1:0",
         "WEBHOOK_EGRESS_ALLOW_HTTP": "true",
         "WEBHOOK_EGRESS_ALLOW_CIDRS": "127.0.0.0/8",
-        "WEBHOOK_LEASE_SECONDS": str(pace.lengthened(2.0)),
+        "WEBHOOK_LEASE_SECONDS": str(slowness.lengthened(2.0)),
         "WEBHOOK_POLL_SECONDS": "0.1",
         **overrides,
     }
@@ -67,7 +67,7 @@ class Process:
             )
         cls.started.append(process)
         assert process.stdout is not None
-        async with pace.timeout(30):
+        async with slowness.timeout(30):
             first_line = (await process.stdout.readline()).decode()
         match = re.search(r"serves gRPC on (\S+)", first_line)
         assert match, f"{first_line!r}; see {log}"
@@ -81,7 +81,7 @@ class Process:
     async def terminate(self) -> int:
         """SIGTERM; returns the exit status."""
         self.process.send_signal(signal.SIGTERM)
-        async with pace.timeout(30):
+        async with slowness.timeout(30):
             status = await self.process.wait()
         await self.channel.close()
         return status
@@ -118,7 +118,7 @@ async def run(*command: str, settings: Mapping[str, str], cwd: Path | None = Non
         preexec_fn=hear_signals,
     )
     Process.started.append(process)
-    async with pace.timeout(60):
+    async with slowness.timeout(60):
         stdout, stderr = await process.communicate()
     assert process.returncode is not None
     return process.returncode, stdout.decode(), stderr.decode()

@@ -14,7 +14,7 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 from standardwebhooks.webhooks import Webhook as StandardWebhook
 
-from tests.support import pace
+from tests.support import slowness
 
 Behaviour = Callable[["Received"], Awaitable[web.StreamResponse]]
 
@@ -111,7 +111,7 @@ class Receiver:
 
     async def wait_for(self, count: int, path: str | None = None, seconds: float = 20) -> list[Received]:
         """Waits until so many requests have come, to one path or to all."""
-        async with pace.timeout(seconds), self._changed:
+        async with slowness.timeout(seconds), self._changed:
             await self._changed.wait_for(lambda: len(self._of(path)) >= count)
         return self._of(path)
 

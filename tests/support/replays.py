@@ -15,10 +15,11 @@ from webhook_grpc.domain.ids import first_event_id
 from webhook_grpc.domain.matching import matches
 from webhook_grpc.domain.model import DeliveryStatus, WebhookStatus
 from webhook_grpc.domain.replay import DEFAULT_STATUSES, ReplaySpec
-from webhook_grpc.store import choosing, replaying, replays
-from webhook_grpc.store.choosing import Choice
 from webhook_grpc.store.db import Database
-from webhook_grpc.store.replaying import Turn, UnsettledReplay
+from webhook_grpc.store.replays import progress, selection
+from webhook_grpc.store.replays import rows as replays
+from webhook_grpc.store.replays.progress import Turn, UnsettledReplay
+from webhook_grpc.store.replays.selection import Choice
 
 ALL_SHARDS: Final = range(64)
 ENDED: Final = ("succeeded", "failed", "cancelled", "expired")
@@ -153,7 +154,7 @@ class Past:
         return wanted.include_undelivered and matches(event.event_type, patterns)
 
     def carry_out(self, count: int | None = None) -> None:
-        """Stands in for the owners: carries out commands, as `store/commands.py` does, one after the other."""
+        """Stands in for the owners: carries out commands, as `store/outbox/commands.py` does, one after the other."""
         commands = self.postgres.rows(
             "SELECT webhook_id, event_id, command, replay_id FROM commands ORDER BY created_at, webhook_id, event_id"
         )
@@ -212,21 +213,21 @@ async def started(database: Database, wanted: ReplaySpec) -> UnsettledReplay:
 
 async def unsettled(database: Database, replay_id: int) -> UnsettledReplay:
     """A replay that is attended to."""
-    [found] = [r for r in await replaying.unsettled(database, ALL_SHARDS, 0) if r.replay_id == replay_id]
+    [found] = [r for r in await progress.unsettled(database, ALL_SHARDS, 0) if r.replay_id == replay_id]
     return found
 
 
 async def turns(database: Database, replay: UnsettledReplay, pending_max: int = 10**6) -> list[Turn]:
     """The webhooks whose turn it is."""
-    return await replaying.turns(database, replay, pending_max)
+    return await progress.turns(database, replay, pending_max)
 
 
 async def step(database: Database, turn: Turn, events_max: int = 500, room: int = 10**6) -> int | None:
     """What a runner does in a turn, once."""
     choice = Choice([], None)
     if turn.is_switched_on:
-        choice = await choosing.choose(database, turn.spec, [turn.webhook_id], turn.position, events_max)
-    return await replaying.advance(database, turn, choice.fitting(room))
+        choice = await selection.choose(database, turn.spec, [turn.webhook_id], turn.position, events_max)
+    return await progress.advance(database, turn, choice.fitting(room))
 
 
 async def run_through(

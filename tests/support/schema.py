@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from tests.support.postgres import query
-from webhook_grpc.store.partitions import first_id
+from webhook_grpc.store.schema.partitions import first_id
 
 _COLUMNS: LiteralString = """
 SELECT table_name, ordinal_position, column_name, data_type, column_default, is_nullable, generation_expression

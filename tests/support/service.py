@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from webhook.v1 import delivery_pb2, event_pb2, service_pb2, service_pb2_grpc, webhook_pb2
 
-from tests.support import pace
+from tests.support import slowness
 from webhook_grpc.app import App
 from webhook_grpc.settings import Settings, load_settings
 
@@ -42,15 +42,15 @@ def test_settings(database_url: str, data_dir: Path, **overrides: Any) -> Settin
         "egress_allow_cidrs": "127.0.0.0/8",
         "poll_seconds": 0.05,
         "replay_poll_seconds": 0.05,
-        "lease_seconds": pace.lengthened(2.0),
+        "lease_seconds": slowness.lengthened(2.0),
         "retry_delays_seconds": (0.1, 0.1, 0.1),
         "overload_delay_seconds_min": 0.0,
         "breaker_failures": 1000,  # tests of receivers that fail are about something else; test_health.py sets its own
         "breaker_window_attempts_min": 10_000,
         "breaker_probe_seconds_min": 0.1,
         "breaker_probe_seconds_max": 0.5,
-        "drain_seconds": pace.lengthened(2.0),
-        "database_timeout_seconds": pace.scaled(10.0),
+        "drain_seconds": slowness.lengthened(2.0),
+        "database_timeout_seconds": slowness.scaled(10.0),
     }
     return load_settings(**{**values, **overrides})
 
@@ -135,7 +135,7 @@ class Watch:
 
     async def next_message(self, seconds: float = 20) -> service_pb2.WatchDeliveriesResponse:
         """The next message of the stream."""
-        async with pace.timeout(seconds):
+        async with slowness.timeout(seconds):
             message = await self.call.read()
         assert isinstance(message, service_pb2.WatchDeliveriesResponse), "the stream ended"
         self.cursor = message.cursor
@@ -146,7 +146,7 @@ class Watch:
         self, enough: Callable[[list[delivery_pb2.Delivery]], bool], seconds: float = 20
     ) -> list[delivery_pb2.Delivery]:
         """Reads until what has been told is enough."""
-        async with pace.timeout(seconds):
+        async with slowness.timeout(seconds):
             while not enough(self.deliveries):
                 await self.next_message(seconds)
         return self.deliveries

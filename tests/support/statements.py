@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from pglast import ast, parse_sql
 from pglast.parser import ParseError
 
-from webhook_grpc import store
+from webhook_grpc import hub, store
 
 _BEGINNINGS: Final = ("WITH", "SELECT", "INSERT", "UPDATE", "DELETE", "(")
 # Of our statements, those of which Postgres may give another value for each row or transaction.
@@ -22,13 +22,13 @@ STABLE: Final = frozenset({"now", "transaction_timestamp"})
 
 
 def statements() -> dict[str, str]:
-    """The statements by `module.NAME`: constants of the store's modules that begin as one does; `_NAME` is a part."""
+    """The statements by `room.module.NAME`: constants of modules that begin as one does; `_NAME` is a part."""
     found: dict[str, str] = {}
-    for module_info in pkgutil.iter_modules(store.__path__):
-        module = importlib.import_module(f"{store.__name__}.{module_info.name}")
-        for name, value in vars(module).items():
-            if name.isupper() and name[0] != "_" and _is_statement(value):
-                found[f"{module_info.name}.{name}"] = value
+    for room in (store, hub):
+        for module_info in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+            for name, value in vars(importlib.import_module(module_info.name)).items():
+                if name.isupper() and name[0] != "_" and _is_statement(value):
+                    found[f"{module_info.name.removeprefix('webhook_grpc.')}.{name}"] = value
     return found
 
 

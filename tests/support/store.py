@@ -9,21 +9,15 @@ from uuid import UUID, uuid4
 
 import uuid_utils
 
-from tests.support import pace
+from tests.support import slowness
 from webhook_grpc.domain.envelope import render_body
-from webhook_grpc.domain.model import (
-    AttemptResult,
-    DeliveryStatus,
-    NewEvent,
-    Outcome,
-    PendingDelivery,
-    WebhookSpec,
-)
-from webhook_grpc.domain.retry import Settlement
-from webhook_grpc.store import outbox, webhooks
+from webhook_grpc.domain.model import AttemptResult, DeliveryStatus, NewEvent, Outcome, PendingDelivery, WebhookSpec
+from webhook_grpc.domain.retry import Decision
+from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.store.db import Database, DatabaseOptions, LoopConnection
-from webhook_grpc.store.outbox import PublishedBatch
-from webhook_grpc.store.settlement import Settled
+from webhook_grpc.store.outbox import publishing
+from webhook_grpc.store.outbox.publishing import PublishedBatch
+from webhook_grpc.store.registry import webhooks
 
 CUSTOMER = 42
 ALL_SHARDS = range(64)
@@ -31,7 +25,7 @@ ALL_SHARDS = range(64)
 
 def options(conninfo: str) -> DatabaseOptions:
     """Options for a test's database."""
-    return DatabaseOptions(conninfo, 4, pace.scaled(10.0), 100, pace.scaled(10.0))
+    return DatabaseOptions(conninfo, 4, slowness.scaled(10.0), 100, slowness.scaled(10.0))
 
 
 def new_event_id() -> UUID:
@@ -69,7 +63,7 @@ async def new_webhook(database: Database, **fields: Any) -> int:
 
 async def publish(connection: LoopConnection, *events: NewEvent) -> PublishedBatch:
     """Publishes as the owner of all shards."""
-    return await outbox.publish(connection, events, ALL_SHARDS)
+    return await publishing.publish(connection, events, ALL_SHARDS)
 
 
 def pending(batch: PublishedBatch) -> list[PendingDelivery]:
@@ -90,16 +84,16 @@ def pending(batch: PublishedBatch) -> list[PendingDelivery]:
     ]
 
 
-def succeeded(delivery: PendingDelivery) -> Settled:
+def succeeded(delivery: PendingDelivery) -> Settlement:
     """An attempt that was answered with 200."""
     result = AttemptResult(Outcome.SUCCEEDED, datetime.now(UTC), 5, response_status=200, response_body=b"ok")
-    return Settled(delivery, Settlement(DeliveryStatus.SUCCEEDED), result)
+    return Settlement(delivery, Decision(DeliveryStatus.SUCCEEDED), result)
 
 
-def to_retry(delivery: PendingDelivery, seconds: float = 60) -> Settled:
+def to_retry(delivery: PendingDelivery, seconds: float = 60) -> Settlement:
     """An attempt that was answered with 500."""
     result = AttemptResult(Outcome.HTTP_ERROR, datetime.now(UTC), 5, response_status=500, response_body=b"no")
-    return Settled(delivery, Settlement(DeliveryStatus.PENDING, seconds), result)
+    return Settlement(delivery, Decision(DeliveryStatus.PENDING, seconds), result)
 
 
 def new_worker() -> UUID:

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from webhook_grpc.api.auth import ANONYMOUS, Authenticator, Caller, token_hash
+from webhook_grpc.domain.access import ANONYMOUS, Caller
 from webhook_grpc.domain.errors import PermissionDenied, Unauthenticated, Violation
+from webhook_grpc.server.auth import Authenticator, token_hash
 from webhook_grpc.settings import Permission, Token
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from webhook_grpc.banner import banner, grpcurl_path
+from webhook_grpc.process.banner import banner, grpcurl_path
 from webhook_grpc.settings import Settings, Token
 
 

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from webhook_grpc.cli import main
-from webhook_grpc.store.conninfo import BadConninfo, checked
-from webhook_grpc.store.migrate import DatabaseUnreachable, check_schema
+from webhook_grpc.store.connection.conninfo import BadConninfo, checked
+from webhook_grpc.store.schema.migrate import DatabaseUnreachable, check_schema
 
 PLACE = "127.0.0.1:1/db"
 HALVES = ("hunter2", "kumquat9")

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.explain import Candidate, Standing, Verdict, explain
-from webhook_grpc.domain.health import ReceiverHealth
 from webhook_grpc.domain.model import (
     Attempt,
     Delivery,
@@ -24,6 +23,7 @@ from webhook_grpc.domain.model import (
     Trigger,
     WebhookStatus,
 )
+from webhook_grpc.domain.pace import ReceiverHealth
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 EVENT_ID = UUID(int=1)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook_grpc.engine.heads import HeadReader, body_bytes, is_whole, kept_seconds, with_one_length
+from webhook_grpc.engine.http.heads import HeadReader, body_bytes, is_whole, kept_seconds, with_one_length
 
 HEAD = b"HTTP/1.1 200 OK\r\nX: y\r\n\r\n"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from webhook_grpc.engine.hosts_file import BYTES_MAX, HostsFile
+from webhook_grpc.engine.http.hosts_file import BYTES_MAX, HostsFile
 
 TEXT = """
 # 10.0.0.9 commented.example.com

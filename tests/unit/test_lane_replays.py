@@ -15,8 +15,8 @@ from tests.unit.test_lanes import (
     start,
 )
 from webhook_grpc.domain.model import PendingDelivery, Trigger, WebhookStatus
-from webhook_grpc.engine.lane import Lane
-from webhook_grpc.engine.lanes import Lanes
+from webhook_grpc.engine.queue.lane import Lane
+from webhook_grpc.engine.queue.lanes import Lanes
 
 
 def hold(lanes: Lanes, lane: Lane, count: int, **kind: Any) -> list[PendingDelivery]:

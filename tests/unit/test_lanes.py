@@ -17,16 +17,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from webhook_grpc.domain.health import Flow, FlowPolicy
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import AttemptResult, Danger, Outcome, PendingDelivery, Trigger, Webhook, WebhookStatus
-from webhook_grpc.engine.lane import Lane
-from webhook_grpc.engine.lanes import LaneLimits, Lanes
+from webhook_grpc.domain.pace import Pace, PacePolicy
+from webhook_grpc.engine.queue.lane import Lane
+from webhook_grpc.engine.queue.lanes import LaneLimits, Lanes
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = 1000.0
 BODY = b"x" * 100
-POLICY = FlowPolicy(in_flight_max=100)
+POLICY = PacePolicy(in_flight_max=100)
 SUCCESS = AttemptResult(Outcome.SUCCEEDED, START, 5, response_status=200)
 TIMEOUT = AttemptResult(Outcome.TIMEOUT, START, 5)
 OVERLOADED = AttemptResult(Outcome.HTTP_ERROR, START, 5, response_status=429)
@@ -108,11 +108,11 @@ def add_suspects(lanes: Lanes, lane: Lane, count: int, **fields: Any) -> list[Pe
 
 
 def change(lanes: Lanes, webhook: Webhook, now: float = NOW) -> None:
-    """The webhook is so from now on: told to its flow, which is made if it is new, and to the lanes."""
+    """The webhook is so from now on: told to its pace, which is made if it is new, and to the lanes."""
     lane = lanes.get(webhook.webhook_id)
-    flow = Flow(POLICY, now) if lane is None or lane.flow is None else lane.flow
-    flow.configure(webhook.max_in_flight, webhook.rate_limit_per_second)
-    lanes.configure(webhook, flow, now)
+    pace = Pace(POLICY, now) if lane is None or lane.pace is None else lane.pace
+    pace.configure(webhook.max_in_flight, webhook.rate_limit_per_second)
+    lanes.configure(webhook, pace, now)
 
 
 def add_lane(
@@ -127,10 +127,10 @@ def add_lane(
     return lane
 
 
-def flow_of(lane: Lane) -> Flow:
-    """The flow of a lane that knows its webhook."""
-    assert lane.flow is not None
-    return lane.flow
+def flow_of(lane: Lane) -> Pace:
+    """The pace of a lane that knows its webhook."""
+    assert lane.pace is not None
+    return lane.pace
 
 
 def start(lanes: Lanes, limit: int = 1000, now: float = NOW) -> list[tuple[Lane, PendingDelivery]]:
@@ -345,7 +345,7 @@ def test_the_deliveries_of_a_webhook_start_in_the_order_in_which_they_came() -> 
 def test_a_webhook_has_its_own_cap_or_the_default(own: int | None, default: int, in_flight: int) -> None:
     lanes = make_lanes()
     lane = lanes.open(1, 1, shard_of(1), NOW)
-    lanes.configure(make_webhook(), Flow(FlowPolicy(in_flight_max=default), NOW), NOW)
+    lanes.configure(make_webhook(), Pace(PacePolicy(in_flight_max=default), NOW), NOW)
     change(lanes, make_webhook(max_in_flight=own))
     for _ in range(7):
         lanes.hold(lane, make_delivery(), NOW)
@@ -1330,18 +1330,18 @@ def test_what_is_only_to_be_cancelled_waits_for_nothing(status: WebhookStatus) -
     """Nothing is sent, so neither rate nor breaker nor hold matter."""
     lanes = make_lanes()
     lane = add_lane(lanes, held=2, max_in_flight=10, rate_limit_per_second=1)
-    flow = flow_of(lane)
+    pace = flow_of(lane)
     break_off(lanes, lane)
-    flow.hold(600, NOW)
+    pace.hold(600, NOW)
     change(lanes, make_webhook(status=status, max_in_flight=10, rate_limit_per_second=1))
     while lanes.hold(lane, make_delivery(), NOW):
         pass
     assert len(lane.held) == 100
     assert len(start(lanes)) == 10, "at once, but not more than at other times"
-    assert flow._throttle._starts.total(NOW) == 0, "nothing was started"
+    assert pace._throttle._starts.total(NOW) == 0, "nothing was started"
 
 
-class RoundedFlow(Flow):
+class RoundedFlow(Pace):
     """One whose waiting time is lost when it is added to the time: 1e-9 s are less than half a step of the clock."""
 
     asked = 0
@@ -1357,8 +1357,8 @@ def test_a_wait_that_is_shorter_than_the_clock_can_tell_is_waited_for_once() -> 
     """As after 12 days: (missing / rate) is added to 1e6, and what rounding takes away is missing again."""
     lanes = make_lanes()
     lane = lanes.open(1, 1, 1, 1e8)
-    flow = RoundedFlow(POLICY, 1e8)
-    lanes.configure(make_webhook(), flow, 1e8)
+    pace = RoundedFlow(POLICY, 1e8)
+    lanes.configure(make_webhook(), pace, 1e8)
     lanes.hold(lane, make_delivery(), 1e8)
     lanes.open_gates(1e8)
     assert lanes.next_gate_at > 1e8
@@ -1554,7 +1554,7 @@ class LanesMachine(RuleBasedStateMachine):
             )
             for known in WEBHOOKS
         }
-        self.flows = {known: Flow(POLICY, NOW) for known in WEBHOOKS}
+        self.paces = {known: Pace(POLICY, NOW) for known in WEBHOOKS}
         self.closed: set[int] = set()
         self.in_flight: list[tuple[Lane, PendingDelivery, str]] = []  # with the host at which it counts
         self.unsettled: list[tuple[Lane, PendingDelivery]] = []
@@ -1571,9 +1571,9 @@ class LanesMachine(RuleBasedStateMachine):
 
     def tell(self, webhook: Webhook) -> None:
         self.webhooks[webhook.webhook_id] = webhook
-        flow = self.flows[webhook.webhook_id]
-        flow.configure(webhook.max_in_flight, webhook.rate_limit_per_second)
-        self.lanes.configure(webhook, flow, self.now)
+        pace = self.paces[webhook.webhook_id]
+        pace.configure(webhook.max_in_flight, webhook.rate_limit_per_second)
+        self.lanes.configure(webhook, pace, self.now)
 
     def read_table(self, webhook_id: int) -> None:
         lane = self.lane(webhook_id)
@@ -1599,22 +1599,22 @@ class LanesMachine(RuleBasedStateMachine):
         assert all(delivery is not other for _, other in self.unsettled), "it was sent"
         assert self.lanes.get(lane.webhook_id) is lane
         self.in_flight.append((lane, delivery, held_hosts[lane.webhook_id]))
-        webhook, flow = self.webhooks[lane.webhook_id], self.flows[lane.webhook_id]
+        webhook, pace = self.webhooks[lane.webhook_id], self.paces[lane.webhook_id]
         hosts = [host for _, _, host in self.in_flight]
         customers = [lane.customer_id for lane, _, _ in self.in_flight]
         assert hosts.count(lane.host) <= HOST_CAP
         assert customers.count(lane.customer_id) <= CUSTOMER_CAP
         if webhook.status is WebhookStatus.ACTIVE:
             assert delivery.trigger is not Trigger.REPLAY or lane.replays_in_flight <= max(1, LANE_CAP // 4)
-            assert lane.in_flight <= flow.breaker.slots(LANE_CAP, self.now)
-            assert self.now >= flow._hold_until
-            assert flow._throttle.bucket.tokens >= -1e-6
+            assert lane.in_flight <= pace.breaker.slots(LANE_CAP, self.now)
+            assert self.now >= pace._hold_until
+            assert pace._throttle.bucket.tokens >= -1e-6
         return True
 
     def end_one(self, index: int, result: AttemptResult, asked_seconds: float | None = None) -> None:
         lane, delivery, _ = self.in_flight.pop(index % len(self.in_flight))
         if not lane.is_ending:
-            self.flows[lane.webhook_id].ended(
+            self.paces[lane.webhook_id].ended(
                 result, asked_seconds, started_at=self.now - 0.1, now=self.now, jitter=0.5
             )
         self.lanes.finished(lane, delivery, self.now)
@@ -1672,9 +1672,9 @@ class LanesMachine(RuleBasedStateMachine):
 
     @rule(webhook_id=webhook_ids)
     def break_down(self, webhook_id: int) -> None:
-        flow = self.flows[webhook_id]
+        pace = self.paces[webhook_id]
         for _ in range(10):
-            flow.ended(TIMEOUT, None, started_at=self.now, now=self.now, jitter=0.5)
+            pace.ended(TIMEOUT, None, started_at=self.now, now=self.now, jitter=0.5)
 
     @rule(
         webhook_id=webhook_ids,
@@ -1707,7 +1707,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.lanes.forget_shards({shard})
         self.closed.discard(shard)
         self.table[shard] = {key: item for key, item in self.table[shard].items() if not self.was_sent(item)}
-        self.flows[shard] = Flow(POLICY, self.now)
+        self.paces[shard] = Pace(POLICY, self.now)
         self.tell(self.webhooks[shard])
 
     def was_sent(self, delivery: PendingDelivery) -> bool:

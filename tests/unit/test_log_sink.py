@@ -11,8 +11,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.support import pace
-from webhook_grpc.log_sink import WRITE_BYTES_MAX, LogSink, Record
+from tests.support import slowness
+from webhook_grpc.process.log_sink import WRITE_BYTES_MAX, LogSink, Record
 
 
 def render(record: Record) -> bytes:
@@ -28,7 +28,7 @@ def full() -> Generator[int]:
 
 
 def until_dropped(sink: LogSink, count: int) -> None:
-    ends_at = time.monotonic() + pace.scaled(10)
+    ends_at = time.monotonic() + slowness.scaled(10)
     while sink.dropped < count:
         assert time.monotonic() < ends_at, f"{sink.dropped} of {count} dropped"
         time.sleep(0.001)

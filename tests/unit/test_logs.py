@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from webhook_grpc import tracebacks
+from webhook_grpc.process import tracebacks
 
 FORMATS = ("json", "console")
 
@@ -18,7 +18,7 @@ PROGRAM = """
 import asyncio, sys
 import structlog
 from tests.unit.test_logs import hostile_failure
-from webhook_grpc.logs import configure_logging
+from webhook_grpc.process.logs import configure_logging
 from webhook_grpc.settings import Settings
 
 configure_logging(Settings.model_construct(log_format=sys.argv[1], log_level="info", log_lines_waiting_max=100))

@@ -11,9 +11,9 @@ from collections.abc import Generator
 import pytest
 import structlog
 
-from tests.support import pace
+from tests.support import slowness
 from tests.support.symptoms import Line
-from webhook_grpc.loop_watch import LoopWatch
+from webhook_grpc.process.loop_watch import LoopWatch
 
 STANDS_STILL_SECONDS = 0.2
 
@@ -33,7 +33,7 @@ class Heard:
 
     def wait_for(self, count: int) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.lines) >= count, pace.scaled(20))
+            assert self._changed.wait_for(lambda: len(self.lines) >= count, slowness.scaled(20))
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ async def test_a_loop_that_stands_still_is_reported_with_the_place_and_once_more
 
 
 async def test_a_loop_that_moves_is_not_reported(heard: Heard) -> None:
-    watch = asyncio.create_task(LoopWatch(pace.scaled(STANDS_STILL_SECONDS) * 5).run())
-    ends_at = time.monotonic() + pace.scaled(STANDS_STILL_SECONDS) * 10
+    watch = asyncio.create_task(LoopWatch(slowness.scaled(STANDS_STILL_SECONDS) * 5).run())
+    ends_at = time.monotonic() + slowness.scaled(STANDS_STILL_SECONDS) * 10
     while time.monotonic() < ends_at:
         await asyncio.sleep(0.01)
     watch.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from webhook_grpc.store.migration_files import (
+from webhook_grpc.store.schema.migration_files import (
     Index,
     Kind,
     index_of,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from webhook.v1 import service_pb2, webhook_pb2
 
-from webhook_grpc.api.paging import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX, PageToken, micros_of, page_size, time_of
+from webhook_grpc.api.messages.paging import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX, PageToken, micros_of, page_size, time_of
 from webhook_grpc.domain.errors import InvalidArgument, Violation
 from webhook_grpc.domain.ids import INT64_MAX
 

@@ -13,11 +13,11 @@ import pytest
 
 from tests.support import store
 from webhook_grpc.domain.replay import ReplaySpec, ReplayStatus
-from webhook_grpc.engine import replays as engine
-from webhook_grpc.engine.replays import Replays
-from webhook_grpc.store import choosing, replaying
-from webhook_grpc.store.choosing import Choice
-from webhook_grpc.store.replaying import Turn, UnsettledReplay
+from webhook_grpc.engine.duties import replays as engine
+from webhook_grpc.engine.duties.replays import Replays
+from webhook_grpc.store.replays import progress, selection
+from webhook_grpc.store.replays.progress import Turn, UnsettledReplay
+from webhook_grpc.store.replays.selection import Choice
 
 POLL_SECONDS = 0.25
 STUCK, LIVELY = 1, 2
@@ -35,9 +35,9 @@ class Looks:
         options = store.options("")  # nothing is connected
         self.replays = Replays(options, ownership, POLL_SECONDS, 100)
         monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: self.now))
-        monkeypatch.setattr(replaying, "unsettled", self._unsettled)
-        monkeypatch.setattr(replaying, "turns", self._turns)
-        monkeypatch.setattr(replaying, "advance", self._advance)
+        monkeypatch.setattr(progress, "unsettled", self._unsettled)
+        monkeypatch.setattr(progress, "turns", self._turns)
+        monkeypatch.setattr(progress, "advance", self._advance)
 
     async def look(self, count: int) -> None:
         for _ in range(count):
@@ -74,8 +74,8 @@ class OneTurn:
         self.chosen: list[int] = []
         self.shards: list[int] = []
         self.looks.replays.on_commanded = self.shards.extend
-        monkeypatch.setattr(choosing, "choose", self._choose)
-        monkeypatch.setattr(replaying, "advance", self._advance)
+        monkeypatch.setattr(selection, "choose", self._choose)
+        monkeypatch.setattr(progress, "advance", self._advance)
 
     async def take(self, events_max: int) -> None:
         await self.looks.replays._advance(self.turn, events_max)  # pyright: ignore[reportPrivateUsage]
@@ -120,7 +120,7 @@ async def test_what_another_process_has_carried_on_is_left_to_it(monkeypatch: py
     async def advance(*_: object) -> None:
         pass
 
-    monkeypatch.setattr(replaying, "advance", advance)
+    monkeypatch.setattr(progress, "advance", advance)
     await one.take(16_000)
     assert one.batches == [100]
     assert one.shards == []

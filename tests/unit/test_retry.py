@@ -13,8 +13,8 @@ from webhook_grpc.domain.retry import (
     AGAIN_SECONDS,
     DEFAULT_DELAYS_SECONDS,
     OVERLOAD_DELAY_SECONDS_MIN,
+    Decision,
     RetryPolicy,
-    Settlement,
     again,
     decide,
     parse_retry_after,
@@ -79,20 +79,20 @@ def test_an_attempt_that_failed_is_repeated_after(attempt_number: int, delay: ti
 @pytest.mark.parametrize("attempt_number", [12, 13])
 def test_the_delivery_fails_with_its_twelfth_attempt(attempt_number: int) -> None:
     settlement = decide(http_error(500), attempt_number, DEFAULT, now=NOW, jitter=0.5)
-    assert settlement == Settlement(DeliveryStatus.FAILED)
+    assert settlement == Decision(DeliveryStatus.FAILED)
 
 
 @pytest.mark.parametrize("retry_after", ["1", "3600"])
 def test_a_receiver_can_not_ask_for_more_attempts_than_there_are(retry_after: str) -> None:
     settlement = decide(http_error(503, retry_after), 12, DEFAULT, now=NOW, jitter=0.5)
-    assert settlement == Settlement(DeliveryStatus.FAILED)
+    assert settlement == Decision(DeliveryStatus.FAILED)
 
 
 def test_a_webhooks_own_schedule_takes_the_place_of_the_default() -> None:
     own = RetryPolicy((7.0, 9.0))
     assert delay_after(http_error(500), 1, own) == 7
     assert delay_after(http_error(500), 2, own) == 9
-    assert decide(http_error(500), 3, own, now=NOW, jitter=0.5) == Settlement(DeliveryStatus.FAILED)
+    assert decide(http_error(500), 3, own, now=NOW, jitter=0.5) == Decision(DeliveryStatus.FAILED)
 
 
 @given(default_attempts, jitters)
@@ -112,14 +112,14 @@ def test_jitter_spreads_the_attempts_over_the_whole_range() -> None:
 
 def test_success_ends_the_delivery() -> None:
     result = AttemptResult(Outcome.SUCCEEDED, NOW, 5, response_status=204, retry_after="60")
-    assert decide(result, 1, DEFAULT, now=NOW, jitter=0.5) == Settlement(DeliveryStatus.SUCCEEDED)
-    assert decide(result, 12, DEFAULT, now=NOW, jitter=0.5) == Settlement(DeliveryStatus.SUCCEEDED)
+    assert decide(result, 1, DEFAULT, now=NOW, jitter=0.5) == Decision(DeliveryStatus.SUCCEEDED)
+    assert decide(result, 12, DEFAULT, now=NOW, jitter=0.5) == Decision(DeliveryStatus.SUCCEEDED)
 
 
 @pytest.mark.parametrize("attempt_number", [1, 11, 12])
 def test_a_410_disables_the_webhook_and_ends_the_delivery(attempt_number: int) -> None:
     settlement = decide(http_error(410, "60"), attempt_number, DEFAULT, now=NOW, jitter=0.5)
-    assert settlement == Settlement(DeliveryStatus.CANCELLED, disables_webhook=True)
+    assert settlement == Decision(DeliveryStatus.CANCELLED, disables_webhook=True)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_410_disables_the_webhook_and_ends_the_delivery(attempt_number: int) -
 )
 def test_any_other_status_is_repeated_on_the_normal_schedule(status: int) -> None:
     settlement = decide(http_error(status), 1, DEFAULT, now=NOW, jitter=0.5)
-    assert settlement == Settlement(DeliveryStatus.PENDING, 5.0)
+    assert settlement == Decision(DeliveryStatus.PENDING, 5.0)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_any_other_status_is_repeated_on_the_normal_schedule(status: int) -> Non
     ],
 )
 def test_an_attempt_without_an_answer_is_repeated_on_the_normal_schedule(outcome: Outcome) -> None:
-    assert decide(ended(outcome), 1, DEFAULT, now=NOW, jitter=0.5) == Settlement(DeliveryStatus.PENDING, 5.0)
+    assert decide(ended(outcome), 1, DEFAULT, now=NOW, jitter=0.5) == Decision(DeliveryStatus.PENDING, 5.0)
 
 
 OVERLOADED = [http_error(429), http_error(502), http_error(503), http_error(504), ended(Outcome.TIMEOUT)]

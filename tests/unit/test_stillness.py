@@ -11,9 +11,9 @@ import pytest
 from tests.unit.test_lanes import NOW, TIMEOUT, add_lane, change, make_lanes, make_webhook
 from webhook_grpc.domain.model import WebhookStatus
 from webhook_grpc.domain.progress import Progress, Service
-from webhook_grpc.engine.lane import Lane
-from webhook_grpc.engine.lanes import Lanes
-from webhook_grpc.engine.stillness import Stillness
+from webhook_grpc.engine.health.stillness import Stillness
+from webhook_grpc.engine.queue.lane import Lane
+from webhook_grpc.engine.queue.lanes import Lanes
 
 
 class Looks:
@@ -95,10 +95,10 @@ def test_a_process_that_was_stopped_for_an_hour_has_not_stood_still() -> None:
 def test_a_webhook_whose_rate_lets_one_through_each_twenty_seconds_does_not_stand_still() -> None:
     looks = Looks(make_lanes())
     lane = add_lane(looks.lanes, held=3)
-    assert lane.flow is not None
+    assert lane.pace is not None
     for _ in range(3):
         start_one(looks)
-        lane.flow.pause(20, looks.now)
+        lane.pace.pause(20, looks.now)
         assert not looks.run(20)
 
 
@@ -109,8 +109,8 @@ def paused(looks: Looks) -> None:
 
 def asked_to_wait(looks: Looks) -> None:
     lane = add_lane(looks.lanes, held=3)
-    assert lane.flow is not None
-    lane.flow.hold(100, looks.now)
+    assert lane.pace is not None
+    lane.pace.hold(100, looks.now)
 
 
 def full(looks: Looks) -> None:
@@ -120,10 +120,10 @@ def full(looks: Looks) -> None:
 
 def behind_an_open_breaker(looks: Looks) -> None:
     lane = add_lane(looks.lanes, held=3)
-    assert lane.flow is not None
+    assert lane.pace is not None
     for _ in range(20):
-        lane.flow.started(looks.now)
-        lane.flow.ended(TIMEOUT, None, started_at=looks.now, now=looks.now, jitter=0.5)
+        lane.pace.started(looks.now)
+        lane.pace.ended(TIMEOUT, None, started_at=looks.now, now=looks.now, jitter=0.5)
 
 
 def of_a_customer_that_has_enough_in_flight(looks: Looks) -> None:

@@ -1,1 +1,1 @@
-"""The gRPC door: requests become calls of the store, domain values become messages, errors become statuses."""
+"""What each call does, whatever the door: messages in, messages out. Knows the store and the hub, and no transport."""

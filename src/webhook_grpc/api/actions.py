@@ -15,19 +15,22 @@ from uuid import UUID
 import uuid_utils
 from webhook.v1 import delivery_pb2, service_pb2
 
-from ..domain import envelope, matching
-from ..domain.errors import FailedPrecondition, NotFound, Overloaded, Unavailable, Violation
-from ..domain.ids import delivery_id_text, shard_of
-from ..domain.model import Delivery, DeliveryStatus, WebhookStatus
-from ..store import commands, history, webhooks
-from ..store.clock import DatabaseClock
-from ..store.commands import Kind, TestEvent
-from ..store.db import Database
-from ..store.hints import Hints
-from ..store.tail import Tail
-from ..store.versions import refuse_beside_older
-from . import convert
-from .calls import Call, refuse_if, server_stopping
+from webhook_grpc.api.messages import reading, writing
+from webhook_grpc.domain import envelope, matching
+from webhook_grpc.domain.command import Kind, TestEvent
+from webhook_grpc.domain.errors import FailedPrecondition, NotFound, Overloaded, Unavailable, Violation
+from webhook_grpc.domain.ids import delivery_id_text, shard_of
+from webhook_grpc.domain.model import Delivery, DeliveryStatus, WebhookStatus
+from webhook_grpc.hub.hints import Hints
+from webhook_grpc.hub.tail import Tail
+from webhook_grpc.store.clock import DatabaseClock
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.log import lookup
+from webhook_grpc.store.outbox import commands
+from webhook_grpc.store.registry import webhooks
+from webhook_grpc.store.schema.versions import refuse_beside_older
+
+from .call import Call, refuse_if, server_stopping
 
 TEST_EVENT_TYPE: Final = "webhook.test"
 TEST_DATA: Final = b'{"test":true}'
@@ -51,13 +54,13 @@ class ActionMethods:
         """Sends one request now, and returns what came of it."""
         violations = list[Violation]()
         customer_id = call.customer(request.customer_id, "customer_id", violations)
-        webhook_id = convert.read_id(request.webhook_id, "webhook_id", violations)
+        webhook_id = reading.read_id(request.webhook_id, "webhook_id", violations)
         event_type = request.event_type or TEST_EVENT_TYPE
         if not matching.is_event_type(event_type):
             violations.append(Violation("event_type", "must be an event type like `job.completed`, or empty"))
         data_json = TEST_DATA
         if request.data_json:
-            data_json = convert.read_data_json(request.data_json, "data_json", violations)
+            data_json = reading.read_data_json(request.data_json, "data_json", violations)
         refuse_if(violations)
         await webhooks.get(self._database, customer_id, webhook_id)  # or NOT_FOUND
         await refuse_beside_older(self._database, "TestWebhook")  # one that owns the shard would never make the test
@@ -87,18 +90,18 @@ class ActionMethods:
         delivery = await self._followed(customer_id, event_id, webhook_id, ask, _has_ended, TEST_WAIT_SECONDS)
         if delivery is None or not _has_ended(delivery):
             raise Unavailable("TEST_NOT_MADE", "no process of the service has made the test in time; try again")
-        return service_pb2.TestWebhookResponse(delivery=convert.delivery_message(delivery))
+        return service_pb2.TestWebhookResponse(delivery=writing.delivery_message(delivery))
 
     async def retry(self, request: service_pb2.RetryDeliveryRequest, call: Call) -> delivery_pb2.Delivery:
         """Begins a delivery that has ended anew."""
         violations = list[Violation]()
-        request_id = convert.read_request_id(request.request_id, violations)
+        request_id = reading.read_request_id(request.request_id, violations)
         customer_id, event_id, webhook_id = self._read(request, call, violations)
         name = delivery_id_text(event_id, webhook_id)
-        fingerprint = convert.fingerprint(b"retry " + name.encode("ascii"))
-        before = await history.get_delivery(self._database, customer_id, event_id, webhook_id)
+        fingerprint = reading.fingerprint(b"retry " + name.encode("ascii"))
+        before = await lookup.get_delivery(self._database, customer_id, event_id, webhook_id)
         if request_id and await commands.was_asked_before(self._database, customer_id, request_id, fingerprint):
-            return convert.delivery_message(before)
+            return writing.delivery_message(before)
         await self._must_be_retryable(before)
 
         async def ask() -> None:
@@ -119,12 +122,12 @@ class ActionMethods:
             return now.update_time > before.update_time
 
         delivery = await self._followed(customer_id, event_id, webhook_id, ask, is_begun, ACT_WAIT_SECONDS)
-        return convert.delivery_message(delivery or before)
+        return writing.delivery_message(delivery or before)
 
     async def cancel(self, request: service_pb2.CancelDeliveryRequest, call: Call) -> delivery_pb2.Delivery:
         """Ends a pending delivery."""
         customer_id, event_id, webhook_id = self._read(request, call, list[Violation]())
-        before = await history.get_delivery(self._database, customer_id, event_id, webhook_id)
+        before = await lookup.get_delivery(self._database, customer_id, event_id, webhook_id)
         if _has_ended(before):
             raise _wrong_status(before, "only a pending delivery can be cancelled")
 
@@ -132,7 +135,7 @@ class ActionMethods:
             await commands.insert(self._database, Kind.CANCEL, customer_id, webhook_id, event_id)
 
         delivery = await self._followed(customer_id, event_id, webhook_id, ask, _has_ended, ACT_WAIT_SECONDS)
-        return convert.delivery_message(delivery or before)
+        return writing.delivery_message(delivery or before)
 
     def _read(
         self,
@@ -141,7 +144,7 @@ class ActionMethods:
         violations: list[Violation],
     ) -> tuple[int, UUID, int]:
         customer_id = call.customer(request.customer_id, "customer_id", violations)
-        event_id, webhook_id = convert.read_delivery_id(request.delivery_id, "delivery_id", violations)
+        event_id, webhook_id = reading.read_delivery_id(request.delivery_id, "delivery_id", violations)
         refuse_if(violations)
         return customer_id, event_id, webhook_id
 
@@ -150,7 +153,7 @@ class ActionMethods:
         if not _has_ended(delivery):
             raise _wrong_status(delivery, "it is pending already; wait for its next attempt, or cancel it first")
         try:
-            event = await history.get_event(self._database, delivery.customer_id, delivery.event_id)
+            event = await lookup.get_event(self._database, delivery.customer_id, delivery.event_id)
         except NotFound:
             raise FailedPrecondition(
                 "EVENT_EXPIRED",
@@ -205,7 +208,7 @@ class ActionMethods:
 
     async def _standing(self, customer_id: int, event_id: UUID, webhook_id: int) -> Delivery | None:
         try:
-            return await history.get_delivery(self._database, customer_id, event_id, webhook_id)
+            return await lookup.get_delivery(self._database, customer_id, event_id, webhook_id)
         except NotFound:  # a test that has not been made yet
             return None
 

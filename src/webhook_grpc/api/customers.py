@@ -8,12 +8,13 @@ from typing import Final
 
 from webhook.v1 import service_pb2
 
-from ..domain.errors import Violation
-from ..store import erasure
-from ..store.db import Database
-from ..store.erasure import Erasure, Progress
-from ..store.hints import Hints
-from .calls import Call, refuse_if
+from webhook_grpc.domain.errors import Violation
+from webhook_grpc.hub.hints import Hints
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.upkeep import erasure
+from webhook_grpc.store.upkeep.erasure import Erasure, Progress
+
+from .call import Call, refuse_if
 
 _WORK_SECONDS_MAX: Final = 5.0  # then the answer is that it is not complete, and the rest goes in the background
 _WORK_SHARE_MAX: Final = 0.5  # of the time that a call may take

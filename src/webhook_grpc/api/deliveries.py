@@ -8,16 +8,20 @@ from uuid import UUID
 
 from webhook.v1 import delivery_pb2, service_pb2
 
-from ..domain.errors import Violation
-from ..store import attempt_lists, delivery_lists, history
-from ..store.attempt_lists import AttemptFilter, AttemptKey
-from ..store.db import Database
-from ..store.delivery_lists import DeliveryKey
-from ..store.pages import PageBounds
-from . import convert
-from .calls import Call, refuse_if
-from .filters import read_attempt_filter, read_delivery_filter
-from .paging import PAGE_BYTES_MAX, PageToken, fitting, micros_of, page_size, time_of
+from webhook_grpc.api.messages import reading, writing
+from webhook_grpc.api.messages.filters import read_attempt_filter, read_delivery_filter
+from webhook_grpc.api.messages.paging import PAGE_BYTES_MAX, PageToken, fitting, micros_of, page_size, time_of
+from webhook_grpc.domain.errors import Violation
+from webhook_grpc.domain.filters import AttemptFilter
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.lists import attempts as attempt_lists
+from webhook_grpc.store.lists import deliveries as delivery_lists
+from webhook_grpc.store.lists.attempts import AttemptKey
+from webhook_grpc.store.lists.deliveries import DeliveryKey
+from webhook_grpc.store.lists.pages import PageBounds
+from webhook_grpc.store.log import lookup
+
+from .call import Call, refuse_if
 
 _DELIVERY_KEY: Final = ">q16sq"
 _ATTEMPT_KEY: Final = ">qqq"
@@ -33,9 +37,9 @@ class DeliveryMethods:
         """Returns one delivery."""
         violations = list[Violation]()
         customer_id = call.customer(request.customer_id, "customer_id", violations)
-        event_id, webhook_id = convert.read_delivery_id(request.delivery_id, "delivery_id", violations)
+        event_id, webhook_id = reading.read_delivery_id(request.delivery_id, "delivery_id", violations)
         refuse_if(violations)
-        return convert.delivery_message(await history.get_delivery(self._database, customer_id, event_id, webhook_id))
+        return writing.delivery_message(await lookup.get_delivery(self._database, customer_id, event_id, webhook_id))
 
     async def list(self, request: service_pb2.ListDeliveriesRequest, call: Call) -> service_pb2.ListDeliveriesResponse:
         """Lists deliveries, newest event first."""
@@ -47,7 +51,7 @@ class DeliveryMethods:
         key = token.read()
         before = _delivery_key(*key) if key else delivery_lists.FIRST
         page = await delivery_lists.list_deliveries(self._database, wanted, before, PageBounds(size, PAGE_BYTES_MAX))
-        deliveries = fitting([convert.delivery_message(delivery) for delivery in page.items])
+        deliveries = fitting([writing.delivery_message(delivery) for delivery in page.items])
         after = page.key_after(len(deliveries))
         key = after and (micros_of(after.create_time), after.event_id.bytes, after.webhook_id)
         return service_pb2.ListDeliveriesResponse(
@@ -62,19 +66,19 @@ class DeliveryMethods:
         size = page_size(request.page_size, violations)
         wanted = read_attempt_filter(request, call, violations)
         delivery = (
-            convert.read_delivery_id(request.delivery_id, "delivery_id", violations) if request.delivery_id else None
+            reading.read_delivery_id(request.delivery_id, "delivery_id", violations) if request.delivery_id else None
         )
         refuse_if(violations)
         token = PageToken(request, _ATTEMPT_KEY)
         key = token.read()
         before = _attempt_key(*key) if key else attempt_lists.FIRST
         if delivery:
-            await history.get_delivery(self._database, wanted.customer_id, *delivery)  # or NOT_FOUND
+            await lookup.get_delivery(self._database, wanted.customer_id, *delivery)  # or NOT_FOUND
             wanted = _within_delivery(wanted, *delivery)
             if wanted is None:
                 return service_pb2.ListDeliveryAttemptsResponse()
         page = await attempt_lists.list_attempts(self._database, wanted, before, PageBounds(size, PAGE_BYTES_MAX))
-        attempts = fitting([convert.attempt_message(attempt) for attempt in page.items])
+        attempts = fitting([writing.attempt_message(attempt) for attempt in page.items])
         after = page.key_after(len(attempts))
         key = after and (micros_of(after.end_time), after.webhook_id, after.seq)
         return service_pb2.ListDeliveryAttemptsResponse(

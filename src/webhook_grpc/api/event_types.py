@@ -8,19 +8,20 @@ from typing import Final
 
 from webhook.v1 import event_type_pb2, service_pb2
 
-from ..domain import matching, validation
-from ..domain.errors import FailedPrecondition, Violation
-from ..domain.model import EventTypeSpec
-from ..domain.schema_shape import BadSchema
-from ..domain.schemas import compile_schema
-from ..store import event_types as store
-from ..store.db import Database
-from ..store.event_types import EventTypes
-from ..store.versions import refuse_beside_older
-from . import convert
-from .calls import Call, refuse_if
-from .masks import Updatable
-from .paging import PageToken, fitting, page_size, page_token_invalid
+from webhook_grpc.api.messages import writing
+from webhook_grpc.api.messages.masks import Updatable
+from webhook_grpc.api.messages.paging import PageToken, fitting, page_size, page_token_invalid
+from webhook_grpc.domain import matching, validation
+from webhook_grpc.domain.errors import FailedPrecondition, Violation
+from webhook_grpc.domain.model import EventTypeSpec
+from webhook_grpc.domain.schema_shape import BadSchema
+from webhook_grpc.domain.schemas import compile_schema
+from webhook_grpc.hub.type_rules import EventTypes
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.registry import event_types as store
+from webhook_grpc.store.schema.versions import refuse_beside_older
+
+from .call import Call, refuse_if
 
 _UPDATABLE: Final = Updatable(
     field="event_type",
@@ -50,7 +51,7 @@ class EventTypeMethods:
             await self._refuse_beside_older()
         created = await store.create(self._database, message.event_type, spec, self._event_types_max)
         self._event_types.changed()
-        return convert.event_type_message(created)
+        return writing.event_type_message(created)
 
     async def get(self, request: service_pb2.GetEventTypeRequest, call: Call) -> event_type_pb2.EventType:
         """Returns one event type."""
@@ -58,7 +59,7 @@ class EventTypeMethods:
         violations = list[Violation]()
         _read_name(request.event_type, "event_type", violations)
         refuse_if(violations)
-        return convert.event_type_message(await store.get(self._database, request.event_type))
+        return writing.event_type_message(await store.get(self._database, request.event_type))
 
     async def list(self, request: service_pb2.ListEventTypesRequest, call: Call) -> service_pb2.ListEventTypesResponse:
         """Lists event types, in the order of their names."""
@@ -70,7 +71,7 @@ class EventTypeMethods:
         found = await store.list_page(
             self._database, include_archived=request.include_archived, after=_name_from_token(token), limit=size + 1
         )
-        listed = fitting([convert.event_type_message(event_type) for event_type in found[:size]])
+        listed = fitting([writing.event_type_message(event_type) for event_type in found[:size]])
         return service_pb2.ListEventTypesResponse(
             event_types=listed,
             next_page_token="" if len(listed) == len(found) else token.after(listed[-1].event_type.encode("ascii")),
@@ -99,7 +100,7 @@ class EventTypeMethods:
             await self._refuse_beside_older()
         updated = await store.update(self._database, current, spec)
         self._event_types.changed()
-        return convert.event_type_message(updated)
+        return writing.event_type_message(updated)
 
     async def _refuse_beside_older(self) -> None:
         """An older process would publish what the schema forbids."""

@@ -11,27 +11,25 @@ from uuid import UUID
 import uuid_utils
 from webhook.v1 import event_pb2, service_pb2
 
-from ..domain.errors import (
-    InvalidArgument,
-    Overloaded,
-    Violation,
-    WebhookError,
-    field_invalid,
-)
-from ..domain.ids import event_id_text
-from ..domain.limits import TokenBucket
-from ..domain.model import NewEvent, Published
-from ..store import event_lists, history, outbox
-from ..store.clock import DatabaseClock
-from ..store.db import Database
-from ..store.event_types import EventTypes, TypeRules, event_type_archived, event_type_unknown
-from ..store.pages import PageBounds
-from ..store.publisher import Publisher
-from . import convert
-from .calls import Call, refuse_if
-from .errors import code_of
-from .filters import read_event_filter
-from .paging import PAGE_BYTES_MAX, PageToken, fitting, page_size
+from webhook_grpc.api.messages import reading, times, writing
+from webhook_grpc.api.messages.filters import read_event_filter
+from webhook_grpc.api.messages.paging import PAGE_BYTES_MAX, PageToken, fitting, page_size
+from webhook_grpc.domain.errors import InvalidArgument, Overloaded, Violation, WebhookError, field_invalid
+from webhook_grpc.domain.ids import event_id_text
+from webhook_grpc.domain.limits import TokenBucket
+from webhook_grpc.domain.model import NewEvent, Published
+from webhook_grpc.hub.publisher import Publisher
+from webhook_grpc.hub.type_rules import EventTypes, TypeRules
+from webhook_grpc.store.clock import DatabaseClock
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.lists import events as event_lists
+from webhook_grpc.store.lists.pages import PageBounds
+from webhook_grpc.store.log import lookup
+from webhook_grpc.store.outbox import publishing
+from webhook_grpc.store.registry.event_types import event_type_archived, event_type_unknown
+
+from .call import Call, refuse_if
+from .codes import code_of
 
 BATCH_MAX: Final = 500
 _READ_AT_ONCE: Final = 50
@@ -104,9 +102,9 @@ class EventMethods:
         """Returns one event."""
         violations = list[Violation]()
         customer_id = call.customer(request.customer_id, "customer_id", violations)
-        event_id = convert.read_event_id(request.event_id, "event_id", violations)
+        event_id = reading.read_event_id(request.event_id, "event_id", violations)
         refuse_if(violations)
-        return convert.event_message(await history.get_event(self._database, customer_id, event_id))
+        return writing.event_message(await lookup.get_event(self._database, customer_id, event_id))
 
     async def list(self, request: service_pb2.ListEventsRequest, call: Call) -> service_pb2.ListEventsResponse:
         """Lists events, newest first."""
@@ -118,7 +116,7 @@ class EventMethods:
         key = token.read()
         before = _event_key(*key) if key else event_lists.FIRST
         page = await event_lists.list_events(self._database, wanted, before, PageBounds(size, PAGE_BYTES_MAX))
-        events = fitting([convert.event_message(event) for event in page.items])
+        events = fitting([writing.event_message(event) for event in page.items])
         after = page.key_after(len(events))
         return service_pb2.ListEventsResponse(events=events, next_page_token=token.after(after.bytes) if after else "")
 
@@ -126,9 +124,9 @@ class EventMethods:
         violations = list[Violation]()
         named = request.event.customer_id or default_customer_id
         customer_id = call.customer(named, "event.customer_id", violations)
-        request_id = convert.read_request_id(request.request_id, violations)
+        request_id = reading.read_request_id(request.request_id, violations)
         event_id = self._new_id()
-        event = convert.read_event(request.event, customer_id, request_id, event_id, self._clock.now(), violations)
+        event = reading.read_event(request.event, customer_id, request_id, event_id, self._clock.now(), violations)
         refuse_if(violations)
         return event
 
@@ -164,7 +162,7 @@ class EventMethods:
             if are_checked and (len(event.body) > _BODY_BYTES_AT_ONCE or not (index + 1) % _READ_AT_ONCE):
                 await asyncio.sleep(0)  # a check of large data takes milliseconds: others get a turn
         if refused:
-            before = await outbox.published_before(self._database, list(refused.values()))
+            before = await publishing.published_before(self._database, list(refused.values()))
             for index, answer in zip(refused, before, strict=True):
                 judged[index] = answer or judged[index]
         return judged
@@ -238,7 +236,7 @@ def _published_message(published: Published) -> service_pb2.PublishEventResponse
         event_id=event_id_text(published.event_id),
         delivery_count=published.delivery_count,
         duplicate=published.duplicate,
-        create_time=convert.timestamp(published.create_time),
+        create_time=times.timestamp(published.create_time),
     )
 
 
@@ -250,7 +248,7 @@ def _result_message(answer: Published | Exception) -> service_pb2.BatchPublishRe
             violations = answer.violations if isinstance(answer, InvalidArgument) else ()
             return service_pb2.BatchPublishResult(
                 error=service_pb2.BatchPublishError(
-                    code=code_of(answer).value[0],
+                    code=code_of(answer),
                     reason=answer.reason,
                     message=answer.message,
                     field_violations=[

@@ -6,14 +6,15 @@ from typing import Final
 
 from webhook.v1 import service_pb2, webhook_pb2
 
-from ..domain.errors import Violation
-from ..domain.explain import Standing, Verdict, explain
-from ..domain.model import Event
-from ..store import explain as store
-from ..store import history
-from ..store.db import Database
-from . import convert
-from .calls import Call, refuse_if
+from webhook_grpc.api.messages import reading, times, words, writing
+from webhook_grpc.domain.errors import Violation
+from webhook_grpc.domain.explain import Standing, Verdict, explain
+from webhook_grpc.domain.model import Event
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.log import explain as store
+from webhook_grpc.store.log import lookup
+
+from .call import Call, refuse_if
 
 _VERDICTS: Final = {
     Verdict.MATCHED: service_pb2.MATCH_VERDICT_MATCHED,
@@ -47,11 +48,11 @@ class ExplainMethods:
         """Tells for each webhook of the customer whether an event goes to it, and where its delivery stands."""
         violations = list[Violation]()
         customer_id = call.customer(request.customer_id, "customer_id", violations)
-        event_id = convert.read_event_id(request.event_id, "event_id", violations)
+        event_id = reading.read_event_id(request.event_id, "event_id", violations)
         refuse_if(violations)
-        event = await history.get_event(self._database, customer_id, event_id)
+        event = await lookup.get_event(self._database, customer_id, event_id)
         known = await store.read(self._database, event)
-        message = convert.event_message(event)
+        message = writing.event_message(event)
         message.ClearField("data_json")
         return service_pb2.ExplainEventResponse(
             event=message, webhooks=[_explanation_message(one, event) for one in known]
@@ -64,14 +65,14 @@ def _explanation_message(known: store.Known, event: Event) -> service_pb2.Webhoo
     message = service_pb2.WebhookExplanation(
         webhook_id=webhook.webhook_id,
         name=webhook.name,
-        status=convert.WEBHOOK_STATUSES.get(webhook.status, webhook_pb2.WEBHOOK_STATUS_UNSPECIFIED),
+        status=words.WEBHOOK_STATUSES.get(webhook.status, webhook_pb2.WEBHOOK_STATUS_UNSPECIFIED),
         verdict=_VERDICTS[explained.verdict],
         standing=_STANDINGS[explained.standing],
-        until_time=convert.timestamp(explained.until_time) if explained.until_time else None,
+        until_time=times.timestamp(explained.until_time) if explained.until_time else None,
         explanation=explained.text,
     )
     if delivery is not None:
-        message.delivery.CopyFrom(convert.delivery_message(delivery, with_text=False))
+        message.delivery.CopyFrom(writing.delivery_message(delivery, with_text=False))
         if delivery.last_attempt is not None:
             message.delivery.last_attempt.ClearField("request_headers")
     return message

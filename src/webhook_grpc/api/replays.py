@@ -9,21 +9,23 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import replay_pb2, service_pb2
 
-from ..domain import replay as domain
-from ..domain import validation
-from ..domain.errors import FailedPrecondition, NotFound, Overloaded, Violation
-from ..domain.ids import INT64_MAX
-from ..domain.model import DeliveryStatus, WebhookStatus
-from ..domain.replay import Replay, ReplaySpec, ReplayStatus
-from ..store import choosing, webhooks
-from ..store import replays as store
-from ..store.clock import DatabaseClock
-from ..store.db import Database
-from ..store.hints import Hints
-from . import convert
-from .calls import Call, refuse_if
-from .filters import webhook_id_violations
-from .paging import PageToken, fitting, page_size
+from webhook_grpc.api.messages import reading, times, words
+from webhook_grpc.api.messages.filters import webhook_id_violations
+from webhook_grpc.api.messages.paging import PageToken, fitting, page_size
+from webhook_grpc.domain import replay as domain
+from webhook_grpc.domain import validation
+from webhook_grpc.domain.errors import FailedPrecondition, NotFound, Overloaded, Violation
+from webhook_grpc.domain.ids import INT64_MAX
+from webhook_grpc.domain.model import DeliveryStatus, WebhookStatus
+from webhook_grpc.domain.replay import Replay, ReplaySpec, ReplayStatus
+from webhook_grpc.hub.hints import Hints
+from webhook_grpc.store.clock import DatabaseClock
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.registry import webhooks
+from webhook_grpc.store.replays import rows as store
+from webhook_grpc.store.replays import selection
+
+from .call import Call, refuse_if
 
 DRY_RUN_SECONDS_MAX: Final = 10.0
 DRY_RUNS_MAX: Final = 3  # at once, one of each customer: all that time they keep a connection of the pool busy
@@ -51,7 +53,7 @@ class ReplayMethods:
         """Starts a replay, or counts what it would choose."""
         message, violations = request.replay, list[Violation]()
         customer_id = call.customer(message.customer_id, "replay.customer_id", violations)
-        request_id = convert.read_request_id(request.request_id, violations)
+        request_id = reading.read_request_id(request.request_id, violations)
         spec = _read_spec(message, customer_id, self._clock.now(), violations)
         refuse_if(violations)
         if request.dry_run:
@@ -92,12 +94,12 @@ class ReplayMethods:
             )
         self._counting.add(spec.customer_id)
         try:
-            count = await choosing.count(self._database, spec, DRY_RUN_SECONDS_MAX)
+            count = await selection.count(self._database, spec, DRY_RUN_SECONDS_MAX)
         finally:
             self._counting.discard(spec.customer_id)
         message = _spec_message(spec)
         message.delivery_count = count.delivery_count
-        message.progress_time.CopyFrom(convert.timestamp(spec.progress_time(count.position)))
+        message.progress_time.CopyFrom(times.timestamp(spec.progress_time(count.position)))
         return message
 
     async def get(self, request: service_pb2.GetReplayRequest, call: Call) -> replay_pb2.Replay:
@@ -133,7 +135,7 @@ class ReplayMethods:
 def _named(request: service_pb2.GetReplayRequest | service_pb2.CancelReplayRequest, call: Call) -> tuple[int, int]:
     violations = list[Violation]()
     customer_id = call.customer(request.customer_id, "customer_id", violations)
-    replay_id = convert.read_id(request.replay_id, "replay_id", violations)
+    replay_id = reading.read_id(request.replay_id, "replay_id", violations)
     refuse_if(violations)
     return customer_id, replay_id
 
@@ -145,7 +147,7 @@ def _read_spec(message: replay_pb2.Replay, customer_id: int, now: datetime, viol
     """What the caller chose, with the defaults for what was left out."""
     violations += webhook_id_violations(message.webhook_ids, "replay.webhook_ids")
     violations += validation.pattern_violations("replay.event_types", message.event_types)
-    statuses = convert.read_delivery_statuses(message.statuses, violations, "replay.statuses")
+    statuses = words.read_delivery_statuses(message.statuses, violations, "replay.statuses")
     if DeliveryStatus.PENDING in statuses:
         violations.append(Violation("replay.statuses", "must not hold PENDING: what is pending is sent anyway"))
     start_time = _read_time(message, "start_time", violations)
@@ -167,7 +169,7 @@ def _read_time(message: replay_pb2.Replay, field: str, violations: list[Violatio
     if not message.HasField(field):  # pyright: ignore[reportArgumentType] - one of two names
         return None
     value: Timestamp = getattr(message, field)
-    return convert.read_time(value, f"replay.{field}", violations)
+    return times.read_time(value, f"replay.{field}", violations)
 
 
 def _read_statuses(values: Sequence[int], violations: list[Violation]) -> list[ReplayStatus]:
@@ -184,7 +186,7 @@ def _fingerprint(message: replay_pb2.Replay, customer_id: int) -> int:
         if field not in _CHOSEN:
             chosen.ClearField(field)  # pyright: ignore[reportArgumentType] - a name of the descriptor's
     chosen.customer_id = customer_id
-    return convert.fingerprint(chosen.SerializeToString(deterministic=True))
+    return reading.fingerprint(chosen.SerializeToString(deterministic=True))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -201,10 +203,10 @@ def replay_message(replay: Replay) -> replay_pb2.Replay:
     message.failed_count = replay.failed_count
     message.cancelled_count = replay.cancelled_count
     message.skipped_count = replay.skipped_count
-    message.progress_time.CopyFrom(convert.timestamp(replay.progress_time))
-    message.create_time.CopyFrom(convert.timestamp(replay.create_time))
+    message.progress_time.CopyFrom(times.timestamp(replay.progress_time))
+    message.create_time.CopyFrom(times.timestamp(replay.create_time))
     if replay.finish_time is not None:
-        message.finish_time.CopyFrom(convert.timestamp(replay.finish_time))
+        message.finish_time.CopyFrom(times.timestamp(replay.finish_time))
     return message
 
 
@@ -213,8 +215,8 @@ def _spec_message(spec: ReplaySpec) -> replay_pb2.Replay:
         customer_id=spec.customer_id,
         webhook_ids=spec.webhook_ids,
         event_types=spec.event_types,
-        statuses=[convert.DELIVERY_STATUSES[status] for status in spec.statuses],
+        statuses=[words.DELIVERY_STATUSES[status] for status in spec.statuses],
         include_undelivered=spec.include_undelivered,
-        start_time=convert.timestamp(spec.start_time),
-        end_time=convert.timestamp(spec.end_time),
+        start_time=times.timestamp(spec.start_time),
+        end_time=times.timestamp(spec.end_time),
     )

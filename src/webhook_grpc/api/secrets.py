@@ -8,17 +8,18 @@ from typing import Final
 
 from webhook.v1 import service_pb2, webhook_pb2
 
-from ..domain import signing, validation
-from ..domain.errors import Unavailable, Violation
-from ..domain.model import Webhook
-from ..domain.sealing import ENTROPY_BYTES, KeyMissing, Sealer
-from ..store import secrets as store
-from ..store.db import Database
-from ..store.hints import Hints
-from ..store.outbox import request_id_reused
-from ..store.versions import refuse_beside_older
-from . import convert
-from .calls import Call, refuse_if
+from webhook_grpc.api.messages import reading, times, writing
+from webhook_grpc.domain import signing, validation
+from webhook_grpc.domain.errors import Unavailable, Violation
+from webhook_grpc.domain.model import Webhook
+from webhook_grpc.domain.sealing import ENTROPY_BYTES, KeyMissing, Sealer
+from webhook_grpc.hub.hints import Hints
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.outbox.publishing import request_id_reused
+from webhook_grpc.store.registry import secrets as store
+from webhook_grpc.store.schema.versions import refuse_beside_older
+
+from .call import Call, refuse_if
 
 KEY_BYTES: Final = 32
 
@@ -35,11 +36,11 @@ class SecretMethods:
         """Replaces the secret; requests are signed with the old one too while the overlap lasts."""
         violations = list[Violation]()
         customer_id = call.customer(request.customer_id, "customer_id", violations)
-        webhook_id = convert.read_id(request.webhook_id, "webhook_id", violations)
+        webhook_id = reading.read_id(request.webhook_id, "webhook_id", violations)
         if violation := validation.secret_violation(request.secret, "secret"):
             violations.append(violation)
         overlap_seconds = _read_overlap(request, violations)
-        request_id = convert.read_request_id(request.request_id, violations)
+        request_id = reading.read_request_id(request.request_id, violations)
         refuse_if(violations)
         if overlap_seconds:  # an older process would sign with the new secret only
             await refuse_beside_older(self._database, "a rotation with an overlap")
@@ -53,14 +54,14 @@ class SecretMethods:
             secret_generated=not request.secret,
             overlap_seconds=overlap_seconds,
             request_id=request_id,
-            fingerprint=convert.fingerprint(b"%d %r" % (not request.secret, overlap_seconds)),
+            fingerprint=reading.fingerprint(b"%d %r" % (not request.secret, overlap_seconds)),
         )
         rotated = await store.rotate(self._database, rotation)
         if rotated.repeated:
             secret = self._secret_before(rotated, request)
         else:
             self._hints.webhook_changed(webhook_id)
-        return convert.webhook_message(rotated.webhook, secret if rotated.secret_generated else "")
+        return writing.webhook_message(rotated.webhook, secret if rotated.secret_generated else "")
 
     def _secret_before(self, rotated: store.Rotated, request: service_pb2.RotateWebhookSecretRequest) -> str:
         """The secret of the first call. Its sealed form is compared, so that no digest of a secret need be stored."""
@@ -91,7 +92,7 @@ def new_secret() -> str:
 def _read_overlap(request: service_pb2.RotateWebhookSecretRequest, violations: list[Violation]) -> float:
     if not request.HasField("overlap"):
         return validation.SECRET_OVERLAP_SECONDS
-    seconds = convert.seconds_of(request.overlap)
+    seconds = times.seconds_of(request.overlap)
     if not 0 <= seconds <= validation.SECRET_OVERLAP_SECONDS_MAX:
         violations.append(Violation("overlap", "must be 0 s to 7 days, or unset for 24 h"))
     return seconds

@@ -10,16 +10,17 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import service_pb2
 
-from ..domain.breaker import BreakerState
-from ..domain.errors import Violation
-from ..domain.model import Outcome
-from ..store import stats as store
-from ..store import webhooks
-from ..store.clock import DatabaseClock
-from ..store.db import Database
-from ..store.stats import Backlog, WindowNumbers
-from . import convert
-from .calls import Call, refuse_if
+from webhook_grpc.api.messages import reading, times, words
+from webhook_grpc.domain.breaker import BreakerState
+from webhook_grpc.domain.errors import Violation
+from webhook_grpc.domain.model import Outcome
+from webhook_grpc.store.clock import DatabaseClock
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.log import stats as store
+from webhook_grpc.store.log.stats import Backlog, WindowNumbers
+from webhook_grpc.store.registry import webhooks
+
+from .call import Call, refuse_if
 
 DEFAULT_WINDOW: Final = timedelta(hours=24)
 WINDOW_MAX: Final = timedelta(days=31)
@@ -42,7 +43,7 @@ class StatsMethods:
         """Returns the numbers of one webhook."""
         violations = list[Violation]()
         customer_id = call.customer(request.customer_id, "customer_id", violations)
-        webhook_id = convert.read_id(request.webhook_id, "webhook_id", violations)
+        webhook_id = reading.read_id(request.webhook_id, "webhook_id", violations)
         start, end = _read_window(request, self._clock.now(), violations)
         refuse_if(violations)
         await webhooks.get(self._database, customer_id, webhook_id)  # or NOT_FOUND
@@ -57,8 +58,8 @@ def _read_window(
 ) -> tuple[datetime | None, datetime | None]:
     """The times as far as they are set."""
     count = len(violations)
-    start = convert.read_time(request.start_time, "start_time", violations) if request.HasField("start_time") else None
-    end = convert.read_time(request.end_time, "end_time", violations) if request.HasField("end_time") else None
+    start = times.read_time(request.start_time, "start_time", violations) if request.HasField("start_time") else None
+    end = times.read_time(request.end_time, "end_time", violations) if request.HasField("end_time") else None
     if start is not None and len(violations) == count:
         length = (end or now) - start
         if length <= timedelta(0):
@@ -75,16 +76,16 @@ def _stats_message(
     succeeded_count = numbers.outcomes.get(Outcome.SUCCEEDED, 0)
     is_held = health.hold_until is not None and health.hold_until > backlog.read_time
     return service_pb2.GetWebhookStatsResponse(
-        start_time=convert.timestamp(start),
-        end_time=convert.timestamp(end),
+        start_time=times.timestamp(start),
+        end_time=times.timestamp(end),
         attempt_count=attempt_count,
         outcomes=[
-            service_pb2.OutcomeCount(outcome=convert.OUTCOMES[outcome], count=count)
+            service_pb2.OutcomeCount(outcome=words.OUTCOMES[outcome], count=count)
             for outcome, count in numbers.outcomes.items()
         ],
         success_rate=succeeded_count / attempt_count if attempt_count else 0.0,
         endings=[
-            service_pb2.EndingCount(status=convert.DELIVERY_STATUSES[status], count=count)
+            service_pb2.EndingCount(status=words.DELIVERY_STATUSES[status], count=count)
             for status, count in numbers.endings.items()
         ],
         latency_p50=_latency(numbers.latencies_ms, 50),
@@ -93,7 +94,7 @@ def _stats_message(
         truncated=numbers.is_truncated,
         pending_count=backlog.pending_count,
         due_count=backlog.due_count,
-        oldest_due_age=None if backlog.oldest_due_seconds is None else convert.duration(backlog.oldest_due_seconds),
+        oldest_due_age=None if backlog.oldest_due_seconds is None else times.duration(backlog.oldest_due_seconds),
         breaker_state=_BREAKER_STATES[health.breaker],
         breaker_probe_time=_time(health.probe_time) if health.breaker is BreakerState.OPEN else None,
         hold_until_time=_time(health.hold_until) if is_held else None,
@@ -103,8 +104,8 @@ def _stats_message(
 
 def _latency(latencies_ms: Mapping[int, int], percent: int) -> Duration | None:
     milliseconds = latencies_ms.get(percent)
-    return None if milliseconds is None else convert.duration(milliseconds / 1000)
+    return None if milliseconds is None else times.duration(milliseconds / 1000)
 
 
 def _time(moment: datetime | None) -> Timestamp | None:
-    return None if moment is None else convert.timestamp(moment)
+    return None if moment is None else times.timestamp(moment)

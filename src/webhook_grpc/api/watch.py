@@ -17,19 +17,22 @@ from uuid import UUID
 from google.protobuf.message import Message
 from webhook.v1 import service_pb2
 
-from ..domain.cursor import Position, decode_cursor, encode_cursor
-from ..domain.errors import Violation, WatcherTooSlow, field_invalid
-from ..domain.model import Delivery, DeliveryStatus
-from ..store import delivery_lists, feed
-from ..store.clock import DatabaseClock
-from ..store.db import Database
-from ..store.delivery_lists import DeliveryFilter, DeliveryKey
-from ..store.feed import Change
-from ..store.pages import PageBounds
-from ..store.tail import Subscription, Tail
-from . import convert
-from .calls import Call, refuse_if, server_stopping
-from .filters import read_delivery_filter
+from webhook_grpc.api.messages import times, writing
+from webhook_grpc.api.messages.filters import read_delivery_filter
+from webhook_grpc.domain.cursor import Position, decode_cursor, encode_cursor
+from webhook_grpc.domain.errors import Violation, WatcherTooSlow, field_invalid
+from webhook_grpc.domain.filters import DeliveryFilter
+from webhook_grpc.domain.model import Delivery, DeliveryStatus
+from webhook_grpc.hub.tail import Subscription, Tail
+from webhook_grpc.store.clock import DatabaseClock
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.lists import deliveries as delivery_lists
+from webhook_grpc.store.lists.deliveries import DeliveryKey
+from webhook_grpc.store.lists.pages import PageBounds
+from webhook_grpc.store.log import feed
+from webhook_grpc.store.log.feed import Change
+
+from .call import Call, refuse_if, server_stopping
 
 HEARTBEAT_SECONDS: Final = 15.0
 HEARTBEAT_SECONDS_MIN: Final = 1.0
@@ -57,7 +60,7 @@ class WatchMethods:
         wanted = read_delivery_filter(request, call, violations)
         heartbeat_seconds = _read_heartbeat(request, violations)
         start_time = (
-            convert.read_time(request.start_time, "start_time", violations) if request.HasField("start_time") else None
+            times.read_time(request.start_time, "start_time", violations) if request.HasField("start_time") else None
         )
         refuse_if(violations)
         watcher = _Watcher(
@@ -172,10 +175,10 @@ class _Watcher:
     ) -> None:
         """Writes one message. Raises WatcherTooSlow if the client does not take it in time."""
         message = service_pb2.WatchDeliveriesResponse(
-            deliveries=[convert.delivery_message(delivery, with_text=False) for delivery in deliveries],
+            deliveries=[writing.delivery_message(delivery, with_text=False) for delivery in deliveries],
             cursor=encode_cursor(self.incarnation, position) if position is not None else b"",
             snapshot_complete=snapshot_complete,
-            server_time=convert.timestamp(self.clock.now()),
+            server_time=times.timestamp(self.clock.now()),
         )
         try:
             async with asyncio.timeout(self.write_seconds_max):
@@ -194,7 +197,7 @@ def _size_bytes(delivery: Delivery) -> int:
 def _read_heartbeat(request: service_pb2.WatchDeliveriesRequest, violations: list[Violation]) -> float:
     if not request.HasField("heartbeat_interval"):
         return HEARTBEAT_SECONDS
-    seconds = convert.seconds_of(request.heartbeat_interval)
+    seconds = times.seconds_of(request.heartbeat_interval)
     if not HEARTBEAT_SECONDS_MIN <= seconds <= HEARTBEAT_SECONDS_MAX:
         violations.append(
             Violation("heartbeat_interval", f"must be {HEARTBEAT_SECONDS_MIN:g} s to {HEARTBEAT_SECONDS_MAX:g} s")

@@ -10,20 +10,22 @@ from typing import Final
 from google.protobuf.empty_pb2 import Empty
 from webhook.v1 import service_pb2, webhook_pb2
 
-from ..domain import matching, signing, validation
-from ..domain.egress import EgressPolicy
-from ..domain.errors import Violation
-from ..domain.ids import INT64_MAX
-from ..domain.model import Webhook, WebhookSpec, WebhookStatus
-from ..domain.sealing import ENTROPY_BYTES, Sealer
-from ..store import webhooks as store
-from ..store.db import Database
-from ..store.event_types import EventTypes, event_type_archived, event_type_unknown
-from ..store.hints import Hints
-from . import convert
-from .calls import Call, refuse_if
-from .masks import Updatable
-from .paging import PageToken, fitting, page_size
+from webhook_grpc.api.messages import reading, words, writing
+from webhook_grpc.api.messages.masks import Updatable
+from webhook_grpc.api.messages.paging import PageToken, fitting, page_size
+from webhook_grpc.domain import matching, signing, validation
+from webhook_grpc.domain.egress import EgressPolicy
+from webhook_grpc.domain.errors import Violation
+from webhook_grpc.domain.ids import INT64_MAX
+from webhook_grpc.domain.model import Webhook, WebhookSpec, WebhookStatus
+from webhook_grpc.domain.sealing import ENTROPY_BYTES, Sealer
+from webhook_grpc.hub.hints import Hints
+from webhook_grpc.hub.type_rules import EventTypes
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.registry import webhooks as store
+from webhook_grpc.store.registry.event_types import event_type_archived, event_type_unknown
+
+from .call import Call, refuse_if
 from .secrets import new_secret, opened
 
 # The fields that UpdateWebhook may change, each with the attribute of WebhookSpec that it sets.
@@ -78,11 +80,11 @@ class WebhookMethods:
         """Registers a webhook, and shows the secret if the service made it."""
         message, violations = request.webhook, list[Violation]()
         customer_id = call.customer(message.customer_id, "webhook.customer_id", violations)
-        request_id = convert.read_request_id(request.request_id, violations)
-        spec = convert.webhook_spec(message, violations)
+        request_id = reading.read_request_id(request.request_id, violations)
+        spec = reading.webhook_spec(message, violations)
         if violation := validation.secret_violation(message.secret):
             violations.append(violation)
-        convert.read_url(message.url, self._egress_policy, violations)
+        reading.read_url(message.url, self._egress_policy, violations)
         refuse_if(violations)
 
         webhook_id = await store.next_id(self._database)
@@ -101,7 +103,7 @@ class WebhookMethods:
         if created is None:
             await self._refuse_unusable_types(spec.events)
             created = await store.create(self._database, new, self._webhooks_max)
-        return convert.webhook_message(created.webhook, self._secret_to_show(created))
+        return writing.webhook_message(created.webhook, self._secret_to_show(created))
 
     def _secret_to_show(self, created: store.Created) -> str:
         """The secret that the service made: the answer may have been lost, so a repetition shows it again."""
@@ -111,20 +113,20 @@ class WebhookMethods:
 
     async def get(self, request: service_pb2.GetWebhookRequest, call: Call) -> webhook_pb2.Webhook:
         """Returns one webhook."""
-        return convert.webhook_message(await self._named(request, call))
+        return writing.webhook_message(await self._named(request, call))
 
     async def list(self, request: service_pb2.ListWebhooksRequest, call: Call) -> service_pb2.ListWebhooksResponse:
         """Lists webhooks, newest first."""
         violations = list[Violation]()
         customer_id = call.customer_or_all(request.customer_id, "customer_id", violations)
         size = page_size(request.page_size, violations)
-        statuses = convert.read_webhook_statuses(request.statuses, violations)
+        statuses = words.read_webhook_statuses(request.statuses, violations)
         refuse_if(violations)
         token = PageToken(request, ">q")
         key = token.read()
         before = int(key[0]) if key else INT64_MAX
         found = await store.list_page(self._database, customer_id, statuses, before, size + 1)
-        webhooks = fitting([convert.webhook_message(webhook) for webhook in found[:size]])
+        webhooks = fitting([writing.webhook_message(webhook) for webhook in found[:size]])
         return service_pb2.ListWebhooksResponse(
             webhooks=webhooks,
             next_page_token="" if len(webhooks) == len(found) else token.after(webhooks[-1].webhook_id),
@@ -134,7 +136,7 @@ class WebhookMethods:
         """Changes the fields that the mask names."""
         message, violations = request.webhook, list[Violation]()
         customer_id = call.customer(message.customer_id, "webhook.customer_id", violations)
-        webhook_id = convert.read_id(message.webhook_id, "webhook.webhook_id", violations)
+        webhook_id = reading.read_id(message.webhook_id, "webhook.webhook_id", violations)
         refuse_if(violations)
         fields = _UPDATABLE.fields_to_change(message, request.update_mask)
         current = await store.get(self._database, customer_id, webhook_id)
@@ -144,16 +146,16 @@ class WebhookMethods:
         await self._refuse_unusable_types(set(spec.events) - set(current.events))
         webhook = await store.update(self._database, current, spec)
         self._hints.webhook_changed(webhook_id)
-        return convert.webhook_message(webhook)
+        return writing.webhook_message(webhook)
 
     def _changed_spec(self, current: Webhook, message: webhook_pb2.Webhook, fields: frozenset[str]) -> WebhookSpec:
         violations = list[Violation]()
-        given = convert.webhook_spec(message, list[Violation]())
+        given = reading.webhook_spec(message, list[Violation]())
         changes = {_CHANGEABLE[field]: getattr(given, _CHANGEABLE[field]) for field in fields}
         spec = replace(_spec_of(current), **changes)
         violations += validation.webhook_violations(spec)
         if "url" in fields:
-            convert.read_url(message.url, self._egress_policy, violations)
+            reading.read_url(message.url, self._egress_policy, violations)
         refuse_if(violations)
         return spec
 
@@ -186,7 +188,7 @@ class WebhookMethods:
         webhook = await self._named(request, call)
         resumed = await store.resume(self._database, webhook)
         self._hints.webhook_changed(resumed.webhook_id)
-        return convert.webhook_message(resumed)
+        return writing.webhook_message(resumed)
 
     async def _set_status(
         self,
@@ -197,7 +199,7 @@ class WebhookMethods:
     ) -> webhook_pb2.Webhook:
         changed = await store.set_status(self._database, webhook, status, from_statuses, version=version)
         self._hints.webhook_changed(changed.webhook_id)
-        return convert.webhook_message(changed) if status is not WebhookStatus.DELETED else webhook_pb2.Webhook()
+        return writing.webhook_message(changed) if status is not WebhookStatus.DELETED else webhook_pb2.Webhook()
 
     async def _named(
         self,
@@ -209,7 +211,7 @@ class WebhookMethods:
     ) -> Webhook:
         violations = list[Violation]()
         customer_id = call.customer(request.customer_id, "customer_id", violations)
-        webhook_id = convert.read_id(request.webhook_id, "webhook_id", violations)
+        webhook_id = reading.read_id(request.webhook_id, "webhook_id", violations)
         refuse_if(violations)
         return await store.get(self._database, customer_id, webhook_id)
 
@@ -228,4 +230,4 @@ def _fingerprint(message: webhook_pb2.Webhook, customer_id: int) -> int:
     for field in _OUTPUT_ONLY:
         chosen.ClearField(field)
     chosen.customer_id = customer_id
-    return convert.fingerprint(chosen.SerializeToString(deterministic=True))
+    return reading.fingerprint(chosen.SerializeToString(deterministic=True))

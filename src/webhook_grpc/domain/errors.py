@@ -1,7 +1,7 @@
 """Every way in which the service says no, as one exception tree.
 
 An error carries a `reason` (upper snake case, stable, for programs), a message that says what to do (for people), and
-metadata. The gRPC status of each class stands in one table, `api/errors.py`.
+metadata. The gRPC status of each class stands in one table, `server/grpc/status.py`.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from enum import StrEnum
 from typing import Final
 
 from .breaker import BreakerState
-from .health import ReceiverHealth
 from .matching import matches
 from .model import Attempt, Delivery, DeliveryStatus, Event, Trigger, WebhookStatus
+from .pace import ReceiverHealth
 
 _PATTERNS_SHOWN_MAX: Final = 3
 

@@ -19,6 +19,11 @@ class WebhookStatus(StrEnum):
     DISABLED = "disabled"
     DELETED = "deleted"
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is sent to the webhook any more: what is pending of it is cancelled."""
+        return self in {WebhookStatus.DELETED, WebhookStatus.DISABLED}
+
 
 class DeliveryStatus(StrEnum):
     """Where a delivery stands. All but PENDING are final."""

@@ -50,7 +50,7 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
+class Decision:
     """What an attempt does to its delivery. `retry_in_seconds` is set exactly while it stays PENDING."""
 
     status: DeliveryStatus
@@ -60,7 +60,7 @@ class Settlement:
 
 def decide(
     result: AttemptResult, attempt_number: int, policy: RetryPolicy, *, now: datetime, jitter: float
-) -> Settlement:
+) -> Decision:
     """Decides after attempt `attempt_number` (from 1). `jitter` is uniform in [0, 1).
 
     A 2xx succeeds. 410 disables the webhook and ends the delivery. Anything else is tried again until the schedule is
@@ -68,20 +68,20 @@ def decide(
     Retry-After, which is bounded by what is left of the schedule.
     """
     if result.outcome is Outcome.SUCCEEDED:
-        return Settlement(DeliveryStatus.SUCCEEDED)
+        return Decision(DeliveryStatus.SUCCEEDED)
     if result.response_status == _GONE:
-        return Settlement(DeliveryStatus.CANCELLED, disables_webhook=True)
+        return Decision(DeliveryStatus.CANCELLED, disables_webhook=True)
     left = policy.delays_seconds[attempt_number - 1 :]
     if not left:
-        return Settlement(DeliveryStatus.FAILED)
-    return Settlement(DeliveryStatus.PENDING, _delay_seconds(result, left, policy, now, jitter))
+        return Decision(DeliveryStatus.FAILED)
+    return Decision(DeliveryStatus.PENDING, _delay_seconds(result, left, policy, now, jitter))
 
 
-def again(attempt_number: int, policy: RetryPolicy) -> Settlement:
+def again(attempt_number: int, policy: RetryPolicy) -> Decision:
     """Decides after an attempt whose result was meant for a webhook that is another by now: soon again, if at all."""
     if attempt_number > len(policy.delays_seconds):
-        return Settlement(DeliveryStatus.FAILED)
-    return Settlement(DeliveryStatus.PENDING, AGAIN_SECONDS)
+        return Decision(DeliveryStatus.FAILED)
+    return Decision(DeliveryStatus.PENDING, AGAIN_SECONDS)
 
 
 def _delay_seconds(

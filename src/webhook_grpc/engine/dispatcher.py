@@ -12,26 +12,27 @@ from typing import Final
 
 import structlog
 
-from ..domain.breaker import BreakerState
-from ..domain.health import Flow
-from ..domain.ids import delivery_id_text
-from ..domain.model import Danger, DisableReason, PendingDelivery, Webhook
-from ..domain.progress import PAUSED, Cause, Progress, Service
-from ..domain.ramp import Ramp
-from ..domain.retry import parse_retry_after
-from ..store.clock import DatabaseClock
-from ..store.settlement import Settled
-from .careful import CarefulMode
-from .delivery import Deliverer, cancelled, expired
-from .faults import SenderFault
-from .finder import Finder
-from .flows import Flows
-from .keys import SecretKeyMissing
-from .lane import ENDED, Lane
-from .lanes import Lanes
+from webhook_grpc.domain.breaker import BreakerState
+from webhook_grpc.domain.ids import delivery_id_text
+from webhook_grpc.domain.model import Danger, DisableReason, PendingDelivery, Webhook
+from webhook_grpc.domain.pace import Pace
+from webhook_grpc.domain.progress import PAUSED, Cause, Progress, Service
+from webhook_grpc.domain.ramp import Ramp
+from webhook_grpc.domain.retry import parse_retry_after
+from webhook_grpc.domain.settlement import Settlement
+from webhook_grpc.engine.http.faults import SenderFault
+from webhook_grpc.engine.queue.fetcher import Fetcher
+from webhook_grpc.engine.queue.lane import Lane
+from webhook_grpc.engine.queue.lanes import Lanes
+from webhook_grpc.engine.receivers.keys import SecretKeyMissing
+from webhook_grpc.engine.receivers.paces import Paces
+from webhook_grpc.engine.receivers.webhooks import WebhookCache
+from webhook_grpc.store.clock import DatabaseClock
+
+from .attempt import Deliverer, cancelled, expired
 from .ownership import Ownership
+from .poison import PoisonGuard
 from .settler import Settler
-from .webhook_cache import WebhookCache
 
 log = structlog.get_logger(__name__)
 attempt_log = structlog.get_logger("webhook_grpc.attempt")
@@ -60,10 +61,10 @@ class Dispatcher:
         clock: DatabaseClock,
         lanes: Lanes,
         ownership: Ownership,
-        finder: Finder,
+        fetcher: Fetcher,
         webhooks: WebhookCache,
-        flows: Flows,
-        careful: CarefulMode,
+        paces: Paces,
+        poison: PoisonGuard,
         deliverer: Deliverer,
         settler: Settler,
         disable: Callable[[Webhook, DisableReason], Awaitable[bool]],
@@ -74,10 +75,10 @@ class Dispatcher:
         self._clock = clock
         self._lanes = lanes
         self._ownership = ownership
-        self._finder = finder
+        self._fetcher = fetcher
         self._webhooks = webhooks
-        self._flows = flows
-        self._careful = careful
+        self._paces = paces
+        self._poison = poison
         self._deliverer = deliverer
         self._settler = settler
         self._disable = disable
@@ -109,7 +110,7 @@ class Dispatcher:
         self._starting = False
         now = time.monotonic()
         if self._lanes.open_gates(now):
-            self._finder.wake()
+            self._fetcher.wake()
         for _ in range(_STARTS_PER_TURN):
             if not self._may_start(now) or (turn := self._lanes.next(now)) is None:
                 self._set_alarm(now)
@@ -196,23 +197,23 @@ class Dispatcher:
             self._lanes.finished(lane, delivery, time.monotonic())
             self.start_soon()
 
-    async def _settlement(self, lane: Lane, delivery: PendingDelivery) -> Settled | None:
+    async def _settlement(self, lane: Lane, delivery: PendingDelivery) -> Settlement | None:
         """What becomes of a delivery; None if it could not be marked, or looked up, and is not sent."""
-        webhook, flow = lane.webhook, lane.flow
+        webhook, pace = lane.webhook, lane.pace
         assert webhook is not None  # a lane without them is never ready
-        assert flow is not None
-        if webhook.status in ENDED:
+        assert pace is not None
+        if webhook.status.has_ended:
             return cancelled(delivery)
         if not delivery.body:
             return expired(delivery)
-        has_killed = await self._careful.has_killed(delivery)
+        has_killed = await self._poison.has_killed(delivery)
         if has_killed is None:
             return None
         if has_killed:
             log.error("a process died during this attempt", delivery_id=_delivery_id(delivery))
             return self._deliverer.interrupted(delivery, webhook)
-        if self._careful.applies(delivery):
-            is_marked = await self._careful.mark(delivery)
+        if self._poison.applies(delivery):
+            is_marked = await self._poison.mark(delivery)
             await self._settler.caught_up()  # what was answered before must not be lost, should the process die of this
             if not is_marked or not self._is_as_it_was(lane, webhook):
                 return None
@@ -220,8 +221,8 @@ class Dispatcher:
             asyncio.get_running_loop().call_later(ALONE_SECONDS_MAX, self._end_isolation, delivery)
         started_at = time.monotonic()
         settled = await self._deliverer.attempt(delivery, webhook)
-        reason = self._learn(flow, settled, started_at)
-        if settled.settlement.disables_webhook:
+        reason = self._learn(pace, settled, started_at)
+        if settled.decision.disables_webhook:
             is_disabled = await self._disable(webhook, DisableReason.GONE)
             return settled if is_disabled else self._deliverer.again(settled, webhook)
         if reason is not None and webhook.webhook_id not in self._disabling:
@@ -238,24 +239,24 @@ class Dispatcher:
         is_ours = self._ownership.may_send and self._lanes.get(lane.webhook_id) is lane
         return is_ours and lane.webhook is webhook
 
-    def _learn(self, flow: Flow, settled: Settled, started_at: float) -> DisableReason | None:
-        """Tells the webhook's flow how its receiver answered. A reason if the webhook should be disabled."""
+    def _learn(self, pace: Pace, settled: Settlement, started_at: float) -> DisableReason | None:
+        """Tells the webhook's pace how its receiver answered. A reason if the webhook should be disabled."""
         result = settled.result
         assert result is not None
         webhook_id = settled.delivery.webhook_id
-        state_before, memory_before = flow.breaker.state, flow.memory()
-        reason = flow.ended(
+        state_before, memory_before = pace.breaker.state, pace.memory()
+        reason = pace.ended(
             result,
             parse_retry_after(result.retry_after, self._clock.now()),
             started_at=started_at,
             now=time.monotonic(),
             jitter=random.random(),
         )
-        if flow.breaker.state is not state_before:
-            say = log.info if flow.breaker.state is BreakerState.CLOSED else log.warning
-            say("breaker changed", webhook_id=webhook_id, state=flow.breaker.state.value)
-        if flow.memory() != memory_before:
-            self._flows.changed(webhook_id)
+        if pace.breaker.state is not state_before:
+            say = log.info if pace.breaker.state is BreakerState.CLOSED else log.warning
+            say("breaker changed", webhook_id=webhook_id, state=pace.breaker.state.value)
+        if pace.memory() != memory_before:
+            self._paces.changed(webhook_id)
         return reason
 
     async def _disable_failing(self, webhook: Webhook, reason: DisableReason) -> None:
@@ -270,14 +271,14 @@ class Dispatcher:
         """A fault of our own: for a moment nothing is sent, by this process or, if no other is concerned, this lane."""
         seconds = random.uniform(*_FAULT_PAUSE_SECONDS)
         now = time.monotonic()
-        if fault.is_local and lane.flow is not None:
-            lane.flow.pause(seconds, now)
+        if fault.is_local and lane.pace is not None:
+            lane.pace.pause(seconds, now)
         else:
             self._paused_until = now + seconds
         if not isinstance(fault, SecretKeyMissing):  # which keeps this webhook waiting, and is said where it is found
             self._sending.fail(Cause(str(fault)))
 
-    def end(self, settled: Settled) -> bool:
+    def end(self, settled: Settlement) -> bool:
         """Settles what a delivery ended with without an attempt. False: it is held, and ends in its own time.
 
         Its row may be an old one: then the database leaves the delivery as it is.
@@ -290,7 +291,7 @@ class Dispatcher:
         self._settler.add(settled)
         return True
 
-    def dropped(self, batch: Sequence[Settled]) -> None:
+    def dropped(self, batch: Sequence[Settlement]) -> None:
         """These results can't be settled: their shards are somebody else's, who sends again."""
         for settled in batch:
             self._let_go(settled.delivery)
@@ -302,18 +303,18 @@ class Dispatcher:
         lane.reached = None
         self._lanes.settled(lane, delivery)
 
-    def settled(self, batch: Sequence[Settled]) -> None:
+    def settled(self, batch: Sequence[Settlement]) -> None:
         """The database has answered for these deliveries."""
         now = time.monotonic()
-        self._careful.settled(settled.delivery for settled in batch)
+        self._poison.settled(settled.delivery for settled in batch)
         for settled in batch:
             delivery = settled.delivery
-            self._finder.settled(delivery, settled.settlement.retry_in_seconds)
+            self._fetcher.settled(delivery, settled.decision.retry_in_seconds)
             lane = self._lane_of.pop(id(delivery), None)  # none: it ended without having been started
             if lane is not None:
                 self._lanes.settled(lane, delivery)
                 if self._lanes.is_hungry(lane, now):
-                    self._finder.wake()
+                    self._fetcher.wake()
             _log_attempt(settled)
         self.start_soon()
 
@@ -332,9 +333,9 @@ def _delivery_id(delivery: PendingDelivery) -> str:
     return delivery_id_text(delivery.event_id, delivery.webhook_id)
 
 
-def _log_attempt(settled: Settled) -> None:
+def _log_attempt(settled: Settlement) -> None:
     """The one line that an attempt leaves in the log. Never a URL, a header or a body."""
-    delivery, result, settlement = settled.delivery, settled.result, settled.settlement
+    delivery, result, settlement = settled.delivery, settled.result, settled.decision
     attempt_log.info(
         "attempt",
         delivery_id=_delivery_id(delivery),

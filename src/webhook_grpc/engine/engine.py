@@ -9,32 +9,33 @@ from typing import Any, Final
 
 import structlog
 
-from ..domain.errors import Conflict, Unavailable, WebhookError
-from ..domain.model import DisableReason, Webhook, WebhookStatus
-from ..domain.sealing import Sealer
-from ..settings import Settings
-from ..store import webhooks
-from ..store.clock import DatabaseClock
-from ..store.db import Database
-from ..store.hints import Hints
-from ..store.settlement import Settled
-from .careful import CarefulMode
-from .commands import Commands
-from .delivery import Deliverer
+from webhook_grpc.domain.errors import Conflict, Unavailable, WebhookError
+from webhook_grpc.domain.model import DisableReason, Webhook, WebhookStatus
+from webhook_grpc.domain.sealing import Sealer
+from webhook_grpc.domain.settlement import Settlement
+from webhook_grpc.engine.duties.commands import Commands
+from webhook_grpc.engine.duties.expiry import Expiry
+from webhook_grpc.engine.duties.janitor import LEADER_SHARD, Janitor
+from webhook_grpc.engine.duties.replays import Replays
+from webhook_grpc.engine.duties.rescheduling import Rescheduling
+from webhook_grpc.engine.health.stillness import Stillness
+from webhook_grpc.engine.http.sender import Sender
+from webhook_grpc.engine.queue.fetcher import Fetcher
+from webhook_grpc.engine.queue.lanes import LaneLimits, Lanes
+from webhook_grpc.engine.receivers.keys import KeyWatch
+from webhook_grpc.engine.receivers.paces import Paces
+from webhook_grpc.engine.receivers.webhooks import WebhookCache
+from webhook_grpc.hub.hints import Hints
+from webhook_grpc.settings import Settings
+from webhook_grpc.store.clock import DatabaseClock
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.registry import webhooks
+
+from .attempt import Deliverer
 from .dispatcher import Dispatcher, DispatchLimits
-from .finder import Finder
-from .flows import Flows
-from .janitor import LEADER_SHARD, Janitor
-from .keys import KeyWatch
-from .lanes import LaneLimits, Lanes
-from .overdue import Overdue
 from .ownership import Ownership
-from .replays import Replays
-from .rescheduling import Rescheduling
-from .sender import Sender
+from .poison import PoisonGuard
 from .settler import Settler
-from .stillness import Stillness
-from .webhook_cache import WebhookCache
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +45,7 @@ _SETTLE_SECONDS_AT_STOP: Final = 10.0
 
 
 class Engine:
-    """Delivers what is in the outbox. `finder` is where published events are handed over."""
+    """Delivers what is in the outbox. `fetcher` is where published events are handed over."""
 
     def __init__(
         self, settings: Settings, database: Database, clock: DatabaseClock, sealer: Sealer, hints: Hints
@@ -55,7 +56,7 @@ class Engine:
         self._hints = hints
         self.ownership = Ownership(options, clock, settings.lease_seconds, sealer.key_ids)
         self.ownership.on_counted = hints.process_counted
-        self._careful = CarefulMode(options, self.ownership)
+        self._poison = PoisonGuard(options, self.ownership)
         self.lanes = Lanes(
             LaneLimits(
                 settings.lane_prefetch_max,
@@ -64,7 +65,7 @@ class Engine:
                 settings.customer_in_flight_max,
                 settings.host_in_flight_max,
             ),
-            self._careful.is_suspect,
+            self._poison.is_suspect,
         )
         self._settler = Settler(
             options,
@@ -75,9 +76,9 @@ class Engine:
             on_dropped=self._dropped,
         )
         self.webhooks = WebhookCache(options, self._webhook_changed)
-        self.flows = Flows(options, settings.flow_policy, self.ownership, KeyWatch(sealer, clock))
-        self.finder = Finder(
-            options, settings.poll_seconds, clock, self.lanes, self.ownership, self.webhooks, self.flows
+        self.paces = Paces(options, settings.pace_policy, self.ownership, KeyWatch(sealer, clock))
+        self.fetcher = Fetcher(
+            options, settings.poll_seconds, clock, self.lanes, self.ownership, self.webhooks, self.paces
         )
         self._sender = Sender(
             settings.egress_policy,
@@ -105,10 +106,10 @@ class Engine:
             clock,
             self.lanes,
             self.ownership,
-            self.finder,
+            self.fetcher,
             self.webhooks,
-            self.flows,
-            self._careful,
+            self.paces,
+            self._poison,
             deliverer,
             self._settler,
             self._disable,
@@ -116,14 +117,14 @@ class Engine:
         )
         self.stillness = Stillness(options.progress, self.dispatcher)
         self.commands = Commands(options, settings.poll_seconds, self.ownership, self.lanes, deliverer, self._settler)
-        self.commands.on_restarted = self.finder.wake
-        self.commands.on_cancelled = self.finder.cancelled
+        self.commands.on_restarted = self.fetcher.wake
+        self.commands.on_cancelled = self.fetcher.cancelled
         self.commands.on_logged = hints.logged
         self._settler.on_executed = self.commands.executed
         self._settler.on_commands_dropped = self.commands.dropped
         self._replays = Replays(options, self.ownership, settings.replay_poll_seconds, settings.replay_pending_max)
         self._replays.on_commanded = hints.commanded
-        self.overdue = Overdue(
+        self.expiry = Expiry(
             options,
             settings.retention_policy.events_days,
             self.ownership,
@@ -138,10 +139,10 @@ class Engine:
             webhook_changed=hints.webhook_changed,
         )
         clock.on_step(self._clock_stepped)
-        self.finder.on_found = self.dispatcher.start_soon
+        self.fetcher.on_found = self.dispatcher.start_soon
         self.ownership.is_idle = self._is_idle
         self.ownership.on_gained = self._gained
-        self.ownership.before_release = self.flows.save
+        self.ownership.before_release = self.paces.save
         self.ownership.on_leaving = self.lanes.close_shards
         self.ownership.on_lost = self._lost
 
@@ -154,14 +155,14 @@ class Engine:
         """What has to run while the engine works, by name. None of it ends by itself."""
         return {
             "ownership": self.ownership.run(),
-            "finder": self.finder.run(),
+            "fetcher": self.fetcher.run(),
             "settler": self._settler.run(),
             "webhook cache": self.webhooks.run(),
-            "flows": self.flows.run(),
-            "careful mode": self._careful.run(),
+            "paces": self.paces.run(),
+            "poison guard": self._poison.run(),
             "commands": self.commands.run(),
             "replays": self._replays.run(),
-            "overdue": self.overdue.run(),
+            "expiry": self.expiry.run(),
             "rescheduling": self.rescheduling.run(),
             "janitor": self.janitor.run(),
         }
@@ -180,29 +181,29 @@ class Engine:
 
     async def close(self) -> None:
         """Gives the shards back and closes all connections. The loops have ended."""
-        await self._careful.close()
+        await self._poison.close()
         await self.ownership.leave()
-        await self.flows.close()
+        await self.paces.close()
         await self._replays.close()
-        await self.overdue.close()
+        await self.expiry.close()
         await self.rescheduling.close()
-        await self.finder.close()
+        await self.fetcher.close()
         await self.commands.close()
         await self._settler.close()
         await self.webhooks.close()
         await self._sender.close()
 
-    def _settled(self, batch: Sequence[Settled]) -> None:
+    def _settled(self, batch: Sequence[Settlement]) -> None:
         self.dispatcher.settled(batch)
         self._hints.logged()
 
-    def _dropped(self, batch: Sequence[Settled]) -> None:
+    def _dropped(self, batch: Sequence[Settlement]) -> None:
         self.dispatcher.dropped(batch)
 
     def _gained(self, shards: set[int]) -> None:
-        self.flows.gained(shards, time.monotonic())
+        self.paces.gained(shards, time.monotonic())
         self.dispatcher.gained(shards)
-        self.finder.gained(shards)
+        self.fetcher.gained(shards)
         self.commands.wake()
         self.rescheduling.look_through(shards)
 
@@ -210,7 +211,7 @@ class Engine:
         """Forgets what is known in the database's old time. By how much it has stepped makes no difference."""
         self.ownership.clock_stepped()
         self.webhooks.clock_stepped()
-        self.finder.clock_stepped()
+        self.fetcher.clock_stepped()
         self.janitor.clock_stepped()
         self.rescheduling.look_through(self.ownership.owned)
 
@@ -220,12 +221,12 @@ class Engine:
 
     def _lost(self, shards: set[int]) -> None:
         self.lanes.forget_shards(shards)
-        self.flows.forget_shards(shards)
-        self._careful.forget_shards(shards)
+        self.paces.forget_shards(shards)
+        self._poison.forget_shards(shards)
         self.commands.forget_shards(shards)
 
     def _webhook_changed(self, webhook: Webhook) -> None:
-        self.finder.webhook_changed(webhook)
+        self.fetcher.webhook_changed(webhook)
         self.dispatcher.start_soon()
 
     async def _disable(self, webhook: Webhook, reason: DisableReason) -> bool:

@@ -23,14 +23,14 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from ..domain.errors import Unavailable
-from ..domain.ids import SHARD_COUNT
-from ..domain.progress import LEASE, SHARDS, Cause, Service
-from ..store import ownership as store
-from ..store.clock import DatabaseClock
-from ..store.db import DatabaseOptions, LoopConnection
-from ..store.failures import cause_of, watched
-from ..store.ownership import Free, Live, OwnedShard
+from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.domain.ids import SHARD_COUNT
+from webhook_grpc.domain.progress import LEASE, SHARDS, Cause, Service
+from webhook_grpc.store.clock import DatabaseClock
+from webhook_grpc.store.connection.failures import cause_of, watched
+from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.outbox import ownership as store
+from webhook_grpc.store.outbox.ownership import Free, Live, OwnedShard
 
 log = structlog.get_logger(__name__)
 

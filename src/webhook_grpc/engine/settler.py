@@ -17,16 +17,17 @@ from typing import Final, Protocol, TypeVar
 
 import structlog
 
-from ..domain.errors import Unavailable
-from ..domain.model import DeliveryStatus
-from ..domain.progress import Service
-from ..domain.retry import Settlement
-from ..store import execution, settlement
-from ..store.commands import Command
-from ..store.db import DatabaseOptions, LoopConnection
-from ..store.execution import Executed
-from ..store.failures import StoreRefusal, cause_of
-from ..store.settlement import Settled
+from webhook_grpc.domain.command import Command
+from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.domain.model import DeliveryStatus
+from webhook_grpc.domain.progress import Service
+from webhook_grpc.domain.retry import Decision
+from webhook_grpc.domain.settlement import Settlement
+from webhook_grpc.store.connection.failures import StoreRefusal, cause_of
+from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.outbox import execution, settlement
+from webhook_grpc.store.outbox.execution import Executed
+
 from .ownership import Ownership
 
 log = structlog.get_logger(__name__)
@@ -56,8 +57,8 @@ class Settler:
         ownership: Ownership,
         batch_max: int,
         wait_seconds: float,
-        on_settled: Callable[[Sequence[Settled]], None],
-        on_dropped: Callable[[Sequence[Settled]], None],
+        on_settled: Callable[[Sequence[Settlement]], None],
+        on_dropped: Callable[[Sequence[Settlement]], None],
     ) -> None:
         self._connection = LoopConnection(options, "settle")
         self._settling = options.progress.work("settle results", Service.DELIVERY)
@@ -68,7 +69,7 @@ class Settler:
         self._on_dropped = on_dropped
         self.on_executed: Callable[[Sequence[Command], Sequence[Executed]], None] = _ignore
         self.on_commands_dropped: Callable[[Sequence[Command]], None] = _ignore
-        self._results: deque[Settled] = deque()
+        self._results: deque[Settlement] = deque()
         self._commands: deque[Command] = deque()
         self._arrived = asyncio.Event()
         self._empty = asyncio.Event()
@@ -80,7 +81,7 @@ class Settler:
     def __len__(self) -> int:
         return len(self._results)
 
-    def add(self, settled: Settled) -> None:
+    def add(self, settled: Settlement) -> None:
         """Takes in a result."""
         self._results.append(settled)
         self._added_count += 1
@@ -173,10 +174,10 @@ class Settler:
 
     # --- results ---------------------------------------------------------------------------------------------------
 
-    async def _settle(self, batch: list[Settled]) -> None:
+    async def _settle(self, batch: list[Settlement]) -> None:
         await self._write(batch, self._settled, self._on_dropped, self._settle_apart)
 
-    async def _settled(self, batch: Sequence[Settled]) -> bool:
+    async def _settled(self, batch: Sequence[Settlement]) -> bool:
         owned = dict(self._ownership.owned)  # as it is now: a shard that is lost and regained meanwhile is another
         answer = await settlement.settle(self._connection, self._ownership.worker, owned, batch)
         if not answer.ours:
@@ -188,7 +189,7 @@ class Settler:
         self._on_settled(batch)
         return True
 
-    async def _settle_apart(self, batch: list[Settled], refusal: StoreRefusal) -> None:
+    async def _settle_apart(self, batch: list[Settlement], refusal: StoreRefusal) -> None:
         """Postgres refused a value: finds the delivery at fault, and ends it alone.
 
         Left as it is it would be sent again and again.
@@ -203,7 +204,7 @@ class Settler:
         if settled.result is None:
             self._on_dropped(batch)
         else:
-            await self._settle([Settled(settled.delivery, Settlement(DeliveryStatus.FAILED), None)])
+            await self._settle([Settlement(settled.delivery, Decision(DeliveryStatus.FAILED), None)])
 
     # --- commands --------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ from typing import Final
 
 import structlog
 
-from ..domain.clock import BelievedTime, believe, step_seconds
+from webhook_grpc.domain.clock import BelievedTime, believe, step_seconds
+
 from .db import Database, Queries
 
 log = structlog.get_logger(__name__)

@@ -24,13 +24,15 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
-from ..domain.errors import DiskFull, Unavailable
-from ..domain.progress import Progress, Service
-from . import failures, liveness, session
-from .abandoning import Abandoned
-from .failures import StoreRefusal
-from .session import Pooling as Pooling  # noqa: PLC0414 - for whoever makes DatabaseOptions
-from .session import Row as Row  # noqa: PLC0414 - for whoever runs statements
+from webhook_grpc.domain.errors import DiskFull, Unavailable
+from webhook_grpc.domain.progress import Progress, Service
+from webhook_grpc.store.connection import failures, liveness, session
+from webhook_grpc.store.connection.abandoning import Abandoned
+from webhook_grpc.store.connection.failures import StoreRefusal
+from webhook_grpc.store.connection.session import (
+    Pooling,
+    Row,
+)
 
 log = structlog.get_logger(__name__)
 

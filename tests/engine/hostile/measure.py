@@ -14,10 +14,10 @@ from typing import Final
 import psutil
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from tests.support import pace
+from tests.support import slowness
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult
-from webhook_grpc.engine.sender import Request, Sender
+from webhook_grpc.engine.http.sender import Request, Sender
 from webhook_grpc.store.clock import DatabaseClock
 
 from .catalogue import Hostile
@@ -102,7 +102,7 @@ async def measure(farm: Farm, hostile: Hostile, ssl_context: ssl.SSLContext) -> 
                 await asyncio.sleep(0.2)  # for what is not asked for to arrive
             started_at = time.monotonic()
             url = farm.url(hostile, f"/{number}")
-            results.append(await sender.send(Request(url, {"X-Test": "yes"}, body, pace.scaled(TIMEOUT_SECONDS))))
+            results.append(await sender.send(Request(url, {"X-Test": "yes"}, body, slowness.scaled(TIMEOUT_SECONDS))))
             seconds.append(time.monotonic() - started_at)
         cpu_seconds = time.process_time() - cpu_started_at
         good = await sender.send(Request(farm.good_url, {}, body[:1000], 10.0))
@@ -121,7 +121,7 @@ async def measure(farm: Farm, hostile: Hostile, ssl_context: ssl.SSLContext) -> 
 
 async def _sockets_left(port: int) -> int:
     """How many of our connections to the receiver are open, once those that are about to close have closed."""
-    process, until = psutil.Process(), time.monotonic() + pace.scaled(_SOCKETS_GONE_SECONDS)
+    process, until = psutil.Process(), time.monotonic() + slowness.scaled(_SOCKETS_GONE_SECONDS)
     while True:
         left = sum(
             bool(connection.raddr) and connection.raddr.port == port

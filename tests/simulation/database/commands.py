@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg import errors
 
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.store import commands, execution
+from webhook_grpc.store.outbox import commands, execution
 
 from .settling import owned_of, write_log
 from .tables import OFF, Asked, Logged, Params, Pending, Row, Statement, Tables, reads, writes

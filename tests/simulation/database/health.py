@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.store import health
+from webhook_grpc.store.outbox import paces
 
 from .tables import Params, Row, Statement, Tables, reads, writes
 
@@ -19,11 +19,11 @@ class Health:
 
     def statements(self) -> dict[str, Statement]:
         return {
-            health.LOAD: reads(self._load),
-            health.SAVE: writes(self._save),
-            health.FORGET: writes(self._forget),
-            health.FORGET_OVER: writes(self._forget_over),
-            health.SUCCEEDED_LAST: reads(self._succeeded_last),
+            paces.LOAD: reads(self._load),
+            paces.SAVE: writes(self._save),
+            paces.FORGET: writes(self._forget),
+            paces.FORGET_OVER: writes(self._forget_over),
+            paces.SUCCEEDED_LAST: reads(self._succeeded_last),
         }
 
     def _load(self, params: Params, now: datetime) -> list[Row]:

@@ -8,7 +8,9 @@ from typing import Final
 
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import WebhookStatus
-from webhook_grpc.store import backlog, clock, misdated, outbox
+from webhook_grpc.store import clock
+from webhook_grpc.store.outbox import danger, expiry, misdated, publishing
+from webhook_grpc.store.outbox import due as due_rows
 
 from .tables import Params, Pending, Row, Statement, Tables, reads, writes
 
@@ -23,17 +25,17 @@ class Outbox:
 
     def statements(self) -> dict[str, Statement]:
         return {
-            outbox.PUBLISH: writes(self._publish),
-            backlog.DISCOVER: reads(self._discover),
-            backlog.FETCH: reads(self._fetch),
-            backlog.REPLAYING: reads(self._replaying),
-            backlog.FETCH_REPLAYS: reads(self._fetch_replays),
-            backlog.BODIES: reads(self._bodies),
-            backlog.TYPES: reads(self._types),
+            publishing.PUBLISH: writes(self._publish),
+            due_rows.DISCOVER: reads(self._discover),
+            due_rows.FETCH: reads(self._fetch),
+            due_rows.REPLAYING: reads(self._replaying),
+            due_rows.FETCH_REPLAYS: reads(self._fetch_replays),
+            due_rows.BODIES: reads(self._bodies),
+            due_rows.TYPES: reads(self._types),
             clock.READ_BELIEVED: reads(lambda _, now: [(now,)]),
-            backlog.OVERDUE_EXIST: reads(self._overdue_exist),
-            backlog.OVERDUE: reads(self._overdue),
-            backlog.SET_DANGER: writes(self._set_danger),
+            expiry.OVERDUE_EXIST: reads(self._overdue_exist),
+            expiry.OVERDUE: reads(self._overdue),
+            danger.SET_DANGER: writes(self._set_danger),
             misdated.MAY_EXIST: reads(self._nothing_is_misdated),
         }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from webhook_grpc.store import ownership, suspects
+from webhook_grpc.store.outbox import ownership, suspects
 
 from .tables import Params, Row, Statement, Tables, Worker, reads, writes
 

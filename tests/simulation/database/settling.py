@@ -10,14 +10,14 @@ from typing import Any
 from psycopg import errors
 
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.store import settlement
+from webhook_grpc.store.outbox import settlement
 
 from .tables import OFF, Logged, Params, Row, Statement, Tables, writes
 
 
 @dataclass(frozen=True, slots=True)
 class Settling:
-    """The statement of `store.settlement`: all of a batch, or nothing if a shard is not owned or a value refused."""
+    """The statement of `store.decision`: all of a batch, or nothing if a shard is not owned or a value refused."""
 
     tables: Tables
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from webhook_grpc.domain.model import Webhook, WebhookStatus
-from webhook_grpc.store import webhooks
+from webhook_grpc.store.registry import webhooks
 
 from .tables import Params, Row, Statement, Tables, reads, writes
 

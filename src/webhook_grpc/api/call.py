@@ -1,0 +1,44 @@
+"""One call in progress, as the methods see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from webhook_grpc.domain.access import ANONYMOUS, Caller
+from webhook_grpc.domain.errors import (
+    InvalidArgument,
+    Unavailable,
+    Violation,
+)
+
+
+@dataclass(slots=True)
+class Call:
+    """One call in progress: who makes it, and how it is named in the log."""
+
+    method: str
+    request_id: str
+    caller: Caller = ANONYMOUS
+    customer_id: int | None = None
+    subjects: dict[str, str | int] = field(default_factory=dict[str, str | int])
+
+    def customer(self, requested: int, field: str, violations: list[Violation]) -> int:
+        """See Caller.customer."""
+        self.customer_id = self.caller.customer(requested, field, violations)
+        return self.customer_id
+
+    def customer_or_all(self, requested: int, field: str, violations: list[Violation]) -> int | None:
+        """See Caller.customer_or_all."""
+        self.customer_id = self.caller.customer_or_all(requested, field, violations)
+        return self.customer_id
+
+
+def server_stopping() -> Unavailable:
+    """The error of calls that meet a server that is being stopped."""
+    return Unavailable("SERVER_STOPPING", "this server is being stopped; call again to reach another", 0.1)
+
+
+def refuse_if(violations: list[Violation]) -> None:
+    """Raises InvalidArgument with all violations, if there are any."""
+    if violations:
+        raise InvalidArgument(violations)

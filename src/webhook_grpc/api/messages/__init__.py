@@ -1,0 +1,1 @@
+"""Between messages and domain values: reading, writing, and what many messages share."""

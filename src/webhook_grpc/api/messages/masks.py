@@ -1,0 +1,53 @@
+"""Update masks (AIP-134): which fields of a resource an Update call changes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+
+from webhook_grpc.domain.errors import InvalidArgument, Violation, field_invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Updatable:
+    """Of a resource: how requests and people call it, what may change, and what is not read at all (AIP-203)."""
+
+    field: str
+    name: str
+    changeable: Collection[str]
+    ignored: Collection[str]
+    refused_when_set: Collection[str] = ()  # cannot be changed, and must not seem to be when no mask is given
+
+    def fields_to_change(self, resource: Message, mask: FieldMask) -> frozenset[str]:
+        """What the mask names: nothing means everything that is set, `*` everything that can be changed.
+
+        Raises InvalidArgument.
+        """
+        paths = list(mask.paths)
+        if not paths:
+            read = (*self.changeable, *self.refused_when_set)
+            paths = [field.name for field, _ in resource.ListFields() if field.name in read]
+        elif paths == ["*"]:
+            paths = list(self.changeable)
+        known = resource.DESCRIPTOR.fields_by_name
+        unknown = [
+            Violation("update_mask", f"`{path}` is not a field of {self.name}") for path in paths if path not in known
+        ]
+        if unknown:
+            raise InvalidArgument(unknown, "FIELD_MASK_INVALID")
+        set_fields = {field.name for field, _ in resource.ListFields()}
+        unchanged = {path for path in self.refused_when_set if path not in set_fields}
+        paths = [path for path in paths if path not in self.ignored and path not in unchanged]
+        fixed = [
+            Violation(f"{self.field}.{path}", "cannot be changed") for path in paths if path not in self.changeable
+        ]
+        if fixed:
+            raise InvalidArgument(fixed, "FIELD_IMMUTABLE")
+        if not paths:
+            raise field_invalid(
+                "update_mask", f"names no field, and no field that can be changed is set in `{self.field}`"
+            )
+        return frozenset(paths)

@@ -1,0 +1,97 @@
+"""Page tokens (AIP-158): where a list goes on, bound to the list's other arguments."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import struct
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+
+from google.protobuf.message import Message
+
+from webhook_grpc.domain.errors import InvalidArgument, Violation, field_invalid
+from webhook_grpc.store.lists.merged import NEWEST, OLDEST
+
+DEFAULT_PAGE_SIZE: Final = 50
+PAGE_SIZE_MAX: Final = 1000
+PAGE_BYTES_MAX: Final = 2_000_000  # clients accept 4 MiB by default
+_BINDING_BYTES: Final = 8
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+M = TypeVar("M", bound=Message)
+
+
+def page_size(requested: int, violations: list[Violation]) -> int:
+    """How many to return: 0 means the default, too many means the maximum."""
+    if requested < 0:
+        violations.append(Violation("page_size", "must not be negative"))
+    return min(requested, PAGE_SIZE_MAX) or DEFAULT_PAGE_SIZE
+
+
+def fitting(messages: Sequence[M]) -> list[M]:
+    """The first messages that fit into an answer, at least one. AIP-158 allows a page to be shorter than asked for."""
+    fits: list[M] = []
+    room = PAGE_BYTES_MAX
+    for message in messages:
+        room -= message.ByteSize()
+        if fits and room < 0:
+            break
+        fits.append(message)
+    return fits
+
+
+class PageToken:
+    """Makes and reads the tokens of one list request."""
+
+    def __init__(self, request: Message, key_format: str) -> None:
+        """`request` must have the fields page_token and page_size, which don't count as arguments."""
+        self._key = struct.Struct(key_format)
+        self._text: str = getattr(request, "page_token")  # noqa: B009 - a field of every list request, not of Message
+        arguments = type(request)()
+        arguments.CopyFrom(request)
+        arguments.ClearField("page_token")
+        arguments.ClearField("page_size")
+        named = request.DESCRIPTOR.full_name.encode() + arguments.SerializeToString(deterministic=True)
+        self._binding = hashlib.sha256(named).digest()[:_BINDING_BYTES]
+
+    def read(self) -> tuple[int | bytes, ...] | None:
+        """The key after which the list goes on, or None for its first page. Raises InvalidArgument."""
+        if not self._text:
+            return None
+        try:
+            packed = base64.b64decode(self._text + "=" * (-len(self._text) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            raise page_token_invalid() from None
+        if len(packed) != _BINDING_BYTES + self._key.size or packed[:_BINDING_BYTES] != self._binding:
+            raise page_token_invalid()
+        return self._key.unpack(packed[_BINDING_BYTES:])
+
+    def after(self, *key: int | bytes) -> str:
+        """The token of the page after this key."""
+        packed = self._binding + self._key.pack(*key)
+        return base64.urlsafe_b64encode(packed).decode("ascii").rstrip("=")
+
+
+def micros_of(moment: datetime) -> int:
+    """A time as a part of a token's key."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def time_of(micros: int | bytes) -> datetime:
+    """The time in a token's key. Raises InvalidArgument for one at which nothing can have happened."""
+    assert isinstance(micros, int)
+    if not micros_of(OLDEST) <= micros <= micros_of(NEWEST):
+        raise page_token_invalid()
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def page_token_invalid() -> InvalidArgument:
+    """The error for a token that was not made for this list."""
+    return field_invalid(
+        "page_token",
+        "is not one that this list returned with the same arguments; start again without it",
+        "PAGE_TOKEN_INVALID",
+    )

@@ -1,0 +1,131 @@
+"""Writing messages from domain values. This can't fail."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from webhook.v1 import delivery_pb2, event_pb2, event_type_pb2, webhook_pb2
+
+from webhook_grpc.domain.headers import Envelope, shown_headers
+from webhook_grpc.domain.ids import delivery_id_text, event_id_text
+from webhook_grpc.domain.model import (
+    Attempt,
+    Delivery,
+    Event,
+    EventType,
+    Webhook,
+)
+
+from .times import duration, timestamp
+from .words import DELIVERY_STATUSES, OUTCOMES, TRIGGERS, WEBHOOK_STATUSES
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
+
+
+def webhook_message(webhook: Webhook, secret: str = "") -> webhook_pb2.Webhook:
+    """A webhook as callers see it."""
+    message = webhook_pb2.Webhook(
+        webhook_id=webhook.webhook_id,
+        customer_id=webhook.customer_id,
+        name=webhook.name,
+        url=webhook.url,
+        events=webhook.events,
+        status=WEBHOOK_STATUSES[webhook.status],
+        status_reason=webhook.status_reason,
+        secret=secret,
+        secret_hint=webhook.secret_hint,
+        max_in_flight=webhook.max_in_flight or 0,
+        rate_limit_per_second=webhook.rate_limit_per_second or 0,
+        headers=webhook.headers,
+        labels=webhook.labels,
+        description=webhook.description,
+        create_time=timestamp(webhook.create_time),
+        update_time=timestamp(webhook.update_time),
+        etag=str(webhook.version),
+    )
+    if webhook.previous_secret_until is not None:
+        message.secret_overlap_end_time.CopyFrom(timestamp(webhook.previous_secret_until))
+    if webhook.retry_delays_seconds is not None:
+        message.retry_policy.delays.extend(map(duration, webhook.retry_delays_seconds))
+    if webhook.timeout_seconds is not None:
+        message.timeout.CopyFrom(duration(webhook.timeout_seconds))
+    return message
+
+
+def event_type_message(event_type: EventType) -> event_type_pb2.EventType:
+    """An event type as callers see it."""
+    return event_type_pb2.EventType(
+        event_type=event_type.event_type,
+        description=event_type.spec.description,
+        json_schema=event_type.spec.json_schema or "",
+        archived=event_type.spec.archived,
+        built_in=event_type.built_in,
+        create_time=timestamp(event_type.create_time),
+        update_time=timestamp(event_type.update_time),
+        etag=str(event_type.version),
+    )
+
+
+def event_message(event: Event) -> event_pb2.Event:
+    """An event as callers see it."""
+    return event_pb2.Event(
+        event_id=event_id_text(event.event_id),
+        customer_id=event.customer_id,
+        event_type=event.event_type,
+        occur_time=timestamp(event.occur_time),
+        create_time=timestamp(event.create_time),
+        attributes=event.attributes,
+        data_json=event.data_json.decode("utf-8"),
+        test_webhook_id=event.test_webhook_id or 0,
+    )
+
+
+def delivery_message(delivery: Delivery, *, with_text: bool = True) -> delivery_pb2.Delivery:
+    """A delivery as callers see it; `with_text`: with the response as text too."""
+    return delivery_pb2.Delivery(
+        delivery_id=delivery_id_text(delivery.event_id, delivery.webhook_id),
+        customer_id=delivery.customer_id,
+        webhook_id=delivery.webhook_id,
+        event_id=event_id_text(delivery.event_id),
+        event_type=delivery.event_type,
+        status=DELIVERY_STATUSES[delivery.status],
+        attempt_count=delivery.attempt_count,
+        last_attempt=attempt_message(delivery.last_attempt, with_text=with_text) if delivery.last_attempt else None,
+        next_attempt_time=timestamp(delivery.next_attempt_time) if delivery.next_attempt_time else None,
+        create_time=timestamp(delivery.create_time),
+        update_time=timestamp(delivery.update_time),
+        trigger=TRIGGERS[delivery.trigger],
+        replay_id=delivery.replay_id or 0,
+    )
+
+
+def attempt_message(attempt: Attempt, *, with_text: bool = True) -> delivery_pb2.DeliveryAttempt:
+    """An attempt as callers see it."""
+    envelope = Envelope(attempt.event_id, attempt.webhook_id, attempt.event_type, attempt.attempt_number)
+    return delivery_pb2.DeliveryAttempt(
+        attempt_number=attempt.attempt_number,
+        start_time=timestamp(attempt.start_time),
+        latency=duration(attempt.latency_ms / 1000),
+        outcome=OUTCOMES[attempt.outcome],
+        response_status=attempt.response_status or 0,
+        response_body=attempt.response_body,
+        error_message=attempt.reason.value,
+        trigger=TRIGGERS[attempt.trigger],
+        request_headers=shown_headers(envelope, attempt.own_headers, int(attempt.start_time.timestamp())),
+        request_bytes=attempt.request_bytes or 0,
+        response_headers=attempt.response_headers,
+        response_text=bytes_as_text(attempt.response_body) if with_text else "",
+        delivery_id=delivery_id_text(attempt.event_id, attempt.webhook_id),
+        customer_id=attempt.customer_id,
+        webhook_id=attempt.webhook_id,
+        event_id=event_id_text(attempt.event_id),
+        event_type=attempt.event_type,
+        delivery_status=DELIVERY_STATUSES[attempt.delivery_status],
+        next_attempt_time=timestamp(attempt.next_attempt_time) if attempt.next_attempt_time else None,
+    )
+
+
+def bytes_as_text(received: bytes) -> str:
+    r"""What a receiver answered, as text that is safe to show: what is not UTF-8, and control characters, as `\xNN`."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", received.decode("utf-8", "backslashreplace"))

@@ -1,0 +1,53 @@
+"""Who calls, and what they may do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import PermissionDenied, Violation
+
+Permission = Literal["read", "publish", "manage"]
+
+_ALL: frozenset[Permission] = frozenset({"read", "publish", "manage"})
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated caller. `customer_id` None: of all customers."""
+
+    name: str
+    customer_id: int | None
+    permissions: frozenset[Permission]
+
+    def must_have(self, permission: Permission) -> None:
+        """Raises PermissionDenied unless the caller has it."""
+        if permission not in self.permissions:
+            raise PermissionDenied("PERMISSION_MISSING", f"the token lacks the permission `{permission}`")
+
+    def must_be_for_all_customers(self) -> None:
+        """Raises PermissionDenied for a caller that is bound to one customer."""
+        if self.customer_id is not None:
+            raise PermissionDenied("CUSTOMER_NOT_ALLOWED", "this takes a token for all customers")
+
+    def customer(self, requested: int, field: str, violations: list[Violation]) -> int:
+        """The customer that a request is about: the named one or, for a token of one customer, that one.
+
+        Raises PermissionDenied for somebody else's; adds a violation where none is named and none is implied.
+        """
+        if requested < 0:
+            violations.append(Violation(field, "must be positive"))
+        elif requested == 0 and self.customer_id is None:
+            violations.append(Violation(field, "must be set: the caller is not bound to one customer"))
+        elif requested and self.customer_id is not None and requested != self.customer_id:
+            raise PermissionDenied("CUSTOMER_NOT_ALLOWED", f"the token is not for customer {requested}")
+        return requested or self.customer_id or 0
+
+    def customer_or_all(self, requested: int, field: str, violations: list[Violation]) -> int | None:
+        """The same where all customers may be asked for: None means all of them."""
+        if requested == 0 and self.customer_id is None:
+            return None
+        return self.customer(requested, field, violations)
+
+
+ANONYMOUS = Caller("anonymous", None, _ALL)

@@ -1,0 +1,148 @@
+"""Carries replays on: a little at a time, in the background, from wherever they stand.
+
+All that a replay is stands in the database, so it goes on in another process after a restart. It is run by the owner of
+the shard that its id falls into; that two run it for a moment harms nothing (`store/replays/progress.py`). It goes on
+to each of its webhooks by itself, and chooses the next deliveries to one only when half of what may wait for that one
+is through. So it is as fast as the receiver lets what waits be sent, which is below live traffic
+(`engine/queue/lanes.py`), and a receiver that lets nothing through holds up nothing but what is for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.domain.ids import shard_of
+from webhook_grpc.domain.progress import Service
+from webhook_grpc.domain.replay import ReplayStatus
+from webhook_grpc.engine.ownership import Ownership
+from webhook_grpc.store.connection.failures import StoreRefusal, watched
+from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.replays import progress, selection
+from webhook_grpc.store.replays.progress import Turn, UnsettledReplay
+from webhook_grpc.store.replays.selection import Choice
+
+log = structlog.get_logger(__name__)
+
+_EVENTS_PER_LOOK: Final = 16_000  # of one replay, once for each webhook, before it is the others' turn
+_GROWTH: Final = 4  # of a batch of events after one that had less than wanted
+_REST_SECONDS_MAX: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """Until when a replay is not looked at, and how long that is."""
+
+    until: float
+    seconds: float
+
+
+class Replays:
+    """The replays of this process's shards. `on_commanded` is called with shards whose owners have something to do."""
+
+    def __init__(self, options: DatabaseOptions, ownership: Ownership, poll_seconds: float, pending_max: int) -> None:
+        self._connection = LoopConnection(options, "replays")
+        self._carrying_on = options.progress.work("carry on replays", Service.DELIVERY)
+        self._ownership = ownership
+        self._poll_seconds = poll_seconds
+        self._pending_max = pending_max
+        self._after = 0
+        self._rests = dict[int, _Rest]()  # of replays, each of whose webhooks has enough waiting
+        self.on_commanded: Callable[[Collection[int]], None] = _ignore
+
+    async def run(self) -> None:
+        """Attends to replays until it is cancelled."""
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            # Not timed: choosing among many events may take long. Each statement has its deadline.
+            with contextlib.suppress(Unavailable), watched(self._carrying_on, is_timed=False):
+                await self._look()
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._connection.close()
+
+    async def _look(self) -> None:
+        """Attends to the next replays, beginning anew after the last."""
+        shards = self._ownership.sendable
+        if not shards:
+            return
+        replays = await progress.unsettled(self._connection, shards, self._after)
+        for replay in replays:
+            self._after = replay.replay_id  # one that fails must not keep the others from their turn
+            try:
+                await self._attend(replay)
+            except StoreRefusal:  # a row that no code of ours writes must not stop the others
+                log.exception("replay refused", replay_id=replay.replay_id)
+        if len(replays) < progress.REPLAYS_PER_LOOK:
+            self._after = 0
+            self._forget_rests()
+
+    async def _attend(self, replay: UnsettledReplay) -> None:
+        if replay.status is ReplayStatus.RUNNING and not replay.is_exhausted:
+            await self._take_turns(replay)
+        elif not replay.is_waiting:
+            status = await progress.finish(self._connection, replay.replay_id)
+            if status is not None:
+                log.info("replay ended", replay_id=replay.replay_id, customer_id=replay.spec.customer_id, status=status)
+        elif replay.status is ReplayStatus.CANCELLED:
+            self._commanded(await progress.sweep(self._connection, replay.replay_id))
+
+    async def _take_turns(self, replay: UnsettledReplay) -> None:
+        """Goes on to those webhooks whose turn it is. If it is nobody's again and again, looking becomes rarer."""
+        now = time.monotonic()
+        rest = self._rests.get(replay.replay_id, _Rest(now, self._poll_seconds / 2))
+        if now < rest.until:
+            return
+        turns = await progress.turns(self._connection, replay, self._pending_max)
+        if turns:
+            self._rests.pop(replay.replay_id, None)
+        else:
+            seconds = min(2 * rest.seconds, _REST_SECONDS_MAX)
+            self._rests[replay.replay_id] = _Rest(now + seconds, seconds)
+        for turn in turns:
+            await self._advance(turn, _EVENTS_PER_LOOK // len(turns))
+
+    def _forget_rests(self) -> None:
+        """Those that were long ago: the replay has ended, or is another process's by now."""
+        now = time.monotonic()
+        self._rests = {replay_id: rest for replay_id, rest in self._rests.items() if now < rest.until + rest.seconds}
+
+    async def _advance(self, turn: Turn, events_left: int) -> None:
+        """Chooses as many deliveries to a webhook as may wait, from as many events as may be looked at.
+
+        With a webhook that was deleted or disabled the replay is through: its events are passed over.
+        """
+        events_max = self._pending_max
+        while events_left > 0:
+            room = self._pending_max - turn.pending_count
+            choice = Choice([], None)
+            if turn.is_switched_on:
+                wanted = min(events_max, events_left)
+                choice = await selection.choose(self._connection, turn.spec, [turn.webhook_id], turn.position, wanted)
+            choice = choice.fitting(room)
+            begun = await progress.advance(self._connection, turn, choice)
+            if begun:
+                self._commanded([shard_of(turn.webhook_id)])
+            if begun is None or choice.position is None:  # the former: carried on by another process, or cancelled
+                return
+            turn = replace(turn, position=choice.position, pending_count=turn.pending_count + begun)
+            if turn.pending_count >= self._pending_max:
+                return
+            events_left -= events_max
+            events_max = min(selection.PAIRS_MAX, events_max * _GROWTH)
+
+    def _commanded(self, shards: Collection[int]) -> None:
+        if shards:
+            self.on_commanded(shards)
+
+
+def _ignore(_: Collection[int]) -> None:
+    pass

@@ -1,0 +1,143 @@
+"""One lane: the deliveries of one webhook that are in memory, and which of them is next.
+
+What was just published and what has waited alternate: a receiver that comes back with a backlog gets new events at
+once. Replays come last: every fourth turn beside other work, and in a quarter of the webhook's slots.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from webhook_grpc.domain.model import PendingDelivery, Trigger, Webhook, WebhookStatus
+from webhook_grpc.domain.pace import Pace
+
+_UNBOUNDED: Final = 1_000_000
+_SLOTS_PER_REPLAY: Final = 4
+_LIVE_PER_REPLAY: Final = 3
+
+
+@dataclass(slots=True)
+class Isolation:
+    """The right to begin to send a suspect, which one delivery of this process has at a time, until it is settled.
+
+    So the last that a dead process had begun is what it died of, and no other is taken for the guilty one.
+    """
+
+    held_by: PendingDelivery | None = None
+    waiting: deque[Lane] = field(default_factory=deque["Lane"])  # lanes with suspects, each once
+
+    def give_back(self, delivery: PendingDelivery) -> None:
+        """The delivery is settled or was let go, or has been in flight for so long that the next one may begin."""
+        if self.held_by is delivery:
+            self.held_by = None
+
+
+@dataclass(slots=True)
+class Lane:
+    """The deliveries of one webhook that are in memory: queued, in flight, or sent and not settled yet."""
+
+    webhook_id: int
+    customer_id: int
+    shard: int
+    looked_at: float  # when the table was last read for it, in monotonic seconds
+    isolation: Isolation = field(default_factory=Isolation, repr=False)  # that of the process
+    webhook: Webhook | None = None  # both unset until they are loaded
+    pace: Pace | None = None
+    host: str = ""
+    hosts: dict[UUID, str] = field(default_factory=dict[UUID, str])  # where each request in flight goes, by its event
+    backlog: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
+    fresh: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
+    replays: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
+    suspects: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])  # each is sent alone
+    held: dict[UUID, PendingDelivery] = field(default_factory=dict[UUID, PendingDelivery])
+    held_bytes: int = 0
+    fresh_count: int = 0  # of those held
+    replay_count: int = 0  # of those held
+    suspects_held: set[UUID] = field(default_factory=set[UUID])  # apart from replays
+    awaits_isolation: bool = False  # it stands among those that wait
+    in_flight: int = 0
+    started_count: int = 0
+    replays_in_flight: int = 0
+    is_ready: bool = False
+    waits_for: str | None = None  # the host in whose queue it stands
+    gate_at: float = math.inf  # when it is to be looked at again because time will have made it ready
+    behind: bool = False  # the table may have due rows that are not held
+    replays_behind: bool = False  # the same for those of replays
+    reached: datetime | None = None  # the table was read up to this due time
+    fresh_floor: datetime | None = None  # while the table has a backlog: what is due from then on is fresh
+    fully_looked_at: float = -math.inf  # when it was last read without a floor
+    _fresh_is_next: bool = True
+    _live_in_a_row: int = 0
+
+    @property
+    def queue(self) -> deque[PendingDelivery]:
+        """The queue whose turn it is; an empty one if nothing may be started."""
+        if self._may_isolate:
+            return self.suspects
+        live = self.fresh if self.fresh and (self._fresh_is_next or not self.backlog) else self.backlog
+        replay_is_next = not live or self._live_in_a_row >= _LIVE_PER_REPLAY
+        return self.replays if self.replays and replay_is_next and self._replay_has_slot else live
+
+    @property
+    def _may_isolate(self) -> bool:
+        """Whether its first suspect may be sent now. Before the others: it is among what has waited longest."""
+        if not self.suspects or self.isolation.held_by is not None:
+            return False
+        return self.suspects[0].trigger is not Trigger.REPLAY or self._replay_has_slot
+
+    @property
+    def has_queued(self) -> bool:
+        """Whether anything is queued, whether or not it may be started."""
+        return bool(self.fresh or self.backlog or self.replays or self.suspects)
+
+    @property
+    def _replay_has_slot(self) -> bool:
+        slots = self.pace.in_flight_max if self.pace is not None else 1
+        return self.is_ending or self.replays_in_flight < max(1, slots // _SLOTS_PER_REPLAY)
+
+    def take(self) -> PendingDelivery:
+        """The next delivery. Half of the turns are those of what was just published; one in four may be a replay's."""
+        queue = self.queue
+        if queue is self.suspects:
+            self.isolation.held_by = queue[0]
+        elif queue is self.replays:
+            self._live_in_a_row = 0
+        else:
+            self._live_in_a_row += 1
+            self._fresh_is_next = queue is not self.fresh
+        return queue.popleft()
+
+    def withdraw(self, delivery: PendingDelivery) -> bool:
+        """Takes a delivery out of its queue. False: it is in none, because it was started."""
+        for queue in (self.fresh, self.backlog, self.replays, self.suspects):
+            if delivery in queue:
+                queue.remove(delivery)
+                return True
+        return False
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether what is pending must be cancelled rather than sent."""
+        return self.webhook is not None and self.webhook.status.has_ended
+
+    @property
+    def may_send(self) -> bool:
+        """Whether the webhook takes deliveries now."""
+        return self.webhook is not None and self.webhook.status is not WebhookStatus.PAUSED
+
+    def wait_seconds(self, now: float) -> float:
+        """After how many seconds its next request may be started; infinite: when one has ended, or never."""
+        if self.pace is None or not self.may_send:
+            return math.inf
+        if self.is_ending:  # nothing is sent
+            return 0.0 if self.in_flight < self.pace.in_flight_max else math.inf
+        return self.pace.wait_seconds(self.in_flight, now)
+
+    def useful(self, now: float) -> int:
+        """How many deliveries are worth holding."""
+        return _UNBOUNDED if self.pace is None or self.is_ending else self.pace.useful(now)

@@ -1,0 +1,488 @@
+"""What this process holds of the outbox, and whose turn it is. Plain data: no I/O, no clock of its own.
+
+One lane per webhook. A lane holds a bounded number of deliveries; the backlog stays in the table. Customers take turns,
+and the webhooks of a customer take turns among themselves, so that neither a customer with a million deliveries nor a
+webhook that hangs delays anybody else's. The turns are deficit round robin (Shreedhar and Varghese 1995): a large body
+takes as many turns of its customer as it costs. Whose turn it is within a lane: lane.py.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from webhook_grpc.domain.egress import host_of
+from webhook_grpc.domain.ids import shard_of
+from webhook_grpc.domain.model import Danger, PendingDelivery, Trigger, Webhook, WebhookStatus
+from webhook_grpc.domain.pace import Pace
+
+from .lane import Isolation, Lane
+
+_BYTES_PER_TURN: Final = 16_384
+_REPLAYS_HELD_MAX: Final = 20
+_SUSPECTS_WOKEN_MAX: Final = 8  # lanes that are looked at, each time that the right to send a suspect is free
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLimits:
+    """Bounds of what is held in memory and in flight."""
+
+    prefetch_max: int
+    prefetch_bytes_max: int
+    lane_bytes_max: int
+    customer_in_flight_max: int
+    host_in_flight_max: int
+
+
+@dataclass(slots=True)
+class _Customer:
+    customer_id: int
+    ready: deque[Lane] = field(default_factory=deque[Lane])
+    in_flight: int = 0
+    deficit: int = 0
+    in_turn: bool = False
+
+
+@dataclass(slots=True)
+class _Host:
+    in_flight: int = 0
+    waiting: deque[Lane] = field(default_factory=deque[Lane])
+
+
+class Lanes:
+    """All lanes of this process. `now` is in monotonic seconds."""
+
+    def __init__(self, limits: LaneLimits, is_suspect: Callable[[PendingDelivery], bool] | None = None) -> None:
+        self._limits = limits
+        self._is_suspect = is_suspect or _is_dangerous
+        self._isolation = Isolation()
+        self._lanes: dict[int, Lane] = {}
+        self._customers: dict[int, _Customer] = {}
+        self._turns: deque[_Customer] = deque()
+        self._hosts: dict[str, _Host] = {}
+        self._owed: set[str] = set()  # hosts that may have a free slot and lanes that wait for one
+        self._alarms: list[tuple[float, int]] = []
+        self._gates: list[tuple[float, int]] = []
+        self._busy_shards: dict[int, int] = {}
+        self._closed_shards: set[int] = set()
+        self._barred: set[tuple[int, UUID]] = set()
+        self._held_bytes = 0
+        self.in_flight = 0
+        self.started_count = 0
+
+    # --- looking ---------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(self._lanes.values())
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def get(self, webhook_id: int) -> Lane | None:
+        """The lane of a webhook, if there is one."""
+        return self._lanes.get(webhook_id)
+
+    def is_idle(self, shard: int) -> bool:
+        """Whether nothing of the shard is in flight or unsettled."""
+        return not self._busy_shards.get(shard)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no lane may hold more."""
+        return self._held_bytes >= self._limits.prefetch_bytes_max
+
+    def room(self, lane: Lane, now: float, *, fresh: bool = False) -> int:
+        """How many more deliveries the lane may hold: from the table, or just published.
+
+        A lane with large bodies gets no more than its share of the memory; and when all of it is used, every lane may
+        still hold one, so that nobody stands still because of others.
+        """
+        useful = min(lane.useful(now), self._limits.prefetch_max)
+        if self.is_full or lane.held_bytes >= self._limits.lane_bytes_max:
+            return 0 if lane.held else min(1, useful)
+        return max(0, useful - _held_count(lane, fresh=fresh))
+
+    def replay_room(self, lane: Lane, now: float) -> int:
+        """How many more deliveries of replays the lane may hold: few, so that the others always find room."""
+        if self.is_full or lane.held_bytes >= self._limits.lane_bytes_max:
+            return 0 if lane.held else min(1, lane.useful(now))
+        return max(0, self._replays_held_max(lane, now) - lane.replay_count)
+
+    def is_low_on_replays(self, lane: Lane, now: float) -> bool:
+        """Whether replays should be read from the table."""
+        return 2 * lane.replay_count <= self._replays_held_max(lane, now)
+
+    def _replays_held_max(self, lane: Lane, now: float) -> int:
+        return min(lane.useful(now), self._limits.prefetch_max, _REPLAYS_HELD_MAX)
+
+    def is_low(self, lane: Lane, now: float, *, fresh: bool = False) -> bool:
+        """Whether the lane should be filled from the table: not at each free place, but when half of them are free."""
+        return 2 * _held_count(lane, fresh=fresh) <= min(lane.useful(now), self._limits.prefetch_max)
+
+    def is_hungry(self, lane: Lane, now: float) -> bool:
+        """Whether the table may have something for the lane that it should be given."""
+        if lane.behind and self.is_low(lane, now) and self.room(lane, now):
+            return True
+        return lane.replays_behind and self.replay_room(lane, now) > 0 and self.is_low_on_replays(lane, now)
+
+    def startable(self, now: float) -> Iterator[Lane]:
+        """The lanes of which a delivery may be started now: as far as webhook, host and customer are concerned.
+
+        Suspects, which are sent one at a time in the whole process, are passed over.
+        """
+        for lane in self._lanes.values():
+            if lane.has_queued and lane.queue is not lane.suspects and self._may_start(lane, now):
+                customer = self._customers.get(lane.customer_id)
+                if customer is None or customer.in_flight < self._limits.customer_in_flight_max:
+                    yield lane
+
+    # --- what is known of the table --------------------------------------------------------------------------------
+
+    def open(self, webhook_id: int, customer_id: int, shard: int, now: float) -> Lane:
+        """The lane of a webhook, new if needed."""
+        lane = self._lanes.get(webhook_id)
+        if lane is None:
+            lane = self._lanes[webhook_id] = Lane(webhook_id, customer_id, shard, now, self._isolation)
+        return lane
+
+    def set_alarm(self, webhook_id: int, at: float) -> None:
+        """The table will have a due row of this webhook then."""
+        heapq.heappush(self._alarms, (at, webhook_id))
+
+    def ring_alarms(self, now: float) -> set[int]:
+        """Marks the lanes whose time has come. Returns the shards of those that have no lane at the moment."""
+        shards = set[int]()
+        while self._alarms and self._alarms[0][0] <= now:
+            _, webhook_id = heapq.heappop(self._alarms)
+            lane = self._lanes.get(webhook_id)
+            if lane is not None:
+                lane.behind = True
+            else:
+                shards.add(shard_of(webhook_id))
+        return shards
+
+    def hold(self, lane: Lane, delivery: PendingDelivery, now: float) -> bool:
+        """Takes in a delivery that is due. False: it is held already, or there is no room and it stays in the table."""
+        if delivery.event_id in lane.held or (delivery.webhook_id, delivery.event_id) in self._barred:
+            return False
+        is_replay = delivery.trigger is Trigger.REPLAY
+        room = self.replay_room(lane, now) if is_replay else self.room(lane, now, fresh=delivery.is_fresh)
+        if not room or not (lane.webhook is None or lane.may_send):
+            lane.behind |= not is_replay
+            lane.replays_behind |= is_replay
+            return False
+        lane.held[delivery.event_id] = delivery
+        lane.held_bytes += len(delivery.body)
+        self._held_bytes += len(delivery.body)
+        lane.replay_count += is_replay
+        if self._is_suspect(delivery):
+            self._await_isolation(lane, delivery)
+        elif is_replay:
+            lane.replays.append(delivery)
+        elif delivery.is_fresh:
+            lane.fresh.append(delivery)
+            lane.fresh_count += 1
+        else:
+            lane.backlog.append(delivery)
+        is_in_order = not is_replay and not (delivery.is_fresh and lane.behind)
+        if is_in_order and (lane.reached is None or delivery.due_at > lane.reached):
+            lane.reached = delivery.due_at
+        self._make_ready(lane, now)
+        return True
+
+    def _await_isolation(self, lane: Lane, delivery: PendingDelivery) -> None:
+        """Suspects stand in a queue of their own, and take no room: what comes behind them need not wait for them."""
+        lane.suspects.append(delivery)
+        if delivery.trigger is not Trigger.REPLAY:
+            lane.suspects_held.add(delivery.event_id)
+        if not lane.awaits_isolation:
+            lane.awaits_isolation = True
+            self._isolation.waiting.append(lane)
+
+    def reserve(self, lane: Lane, delivery: PendingDelivery) -> bool:
+        """Takes in a delivery that is not to be sent, only settled: it takes no turn, and nobody sends it meanwhile.
+
+        False: it is held already.
+        """
+        if delivery.event_id in lane.held:
+            return False
+        lane.held[delivery.event_id] = delivery
+        lane.held_bytes += len(delivery.body)
+        self._held_bytes += len(delivery.body)
+        lane.fresh_count += delivery.is_fresh
+        lane.replay_count += delivery.trigger is Trigger.REPLAY
+        self._busy_shards[lane.shard] = self._busy_shards.get(lane.shard, 0) + 1
+        return True
+
+    # --- whose turn it is ------------------------------------------------------------------------------------------
+
+    def next(self, now: float) -> tuple[Lane, PendingDelivery] | None:
+        """The next delivery to send, now in flight, or None while there is nothing that may be sent."""
+        self._wake_suspects(now)
+        while self._turns or self._wake_owed(now):
+            customer = self._turns.popleft()
+            customer.in_turn = False
+            lane = customer.ready.popleft()
+            lane.is_ready = False
+            if not self._may_start(lane, now):
+                self._make_ready(lane, now)  # which notes what it has to wait for
+                self._wake_host(lane.host, now)  # whose slot it may have been given
+            elif self._can_afford(customer, lane):
+                delivery = lane.take()
+                self._start(lane, delivery, customer, now)
+                self._make_ready(lane, now)
+                self._take_turn(customer)
+                return lane, delivery
+            else:
+                customer.ready.appendleft(lane)
+                lane.is_ready = True
+            self._take_turn(customer)
+            self._drop_if_unused(customer)
+        return None
+
+    def finished(self, lane: Lane, delivery: PendingDelivery, now: float) -> None:
+        """An attempt ended; its slot is free. The delivery is held until it is settled."""
+        lane.in_flight -= 1
+        lane.replays_in_flight -= delivery.trigger is Trigger.REPLAY
+        self.in_flight -= 1
+        customer = self._customers[lane.customer_id]
+        customer.in_flight -= 1
+        if lane.has_queued and not lane.useful(now):  # what can't be sent for some time makes room for others
+            self._empty(lane)
+        host = lane.hosts.pop(delivery.event_id)
+        self._hosts[host].in_flight -= 1
+        self._wake_host(host, now)
+        self._make_ready(lane, now)
+        self._take_turn(customer)
+        self._drop_if_unused(customer)
+
+    def settled(self, lane: Lane, delivery: PendingDelivery) -> None:
+        """A delivery that was sent is settled, or was given up: it is not held any more."""
+        self._busy_shards[lane.shard] -= 1
+        self._isolation.give_back(delivery)
+        if lane.held.pop(delivery.event_id, None) is not None:
+            self._release(lane, delivery)
+        self.drop_if_unused(lane)
+
+    def end_isolation(self, delivery: PendingDelivery) -> None:
+        """The delivery is in flight still, and the next suspect need not wait for it any more."""
+        self._isolation.give_back(delivery)
+
+    def drop_if_unused(self, lane: Lane) -> None:
+        """Forgets a lane that holds nothing and is not known to have anything in the table that may be sent."""
+        is_paused = lane.webhook is not None and not lane.may_send  # found again when it is not
+        is_behind = lane.behind or lane.replays_behind
+        if not lane.held and (is_paused or not is_behind) and self._lanes.get(lane.webhook_id) is lane:
+            del self._lanes[lane.webhook_id]
+
+    # --- cancellation ----------------------------------------------------------------------------------------------
+
+    def bar(self, webhook_id: int, event_id: UUID) -> bool:
+        """Keeps a delivery from being started until `unbar`. False: it was started, and is not settled yet."""
+        lane = self._lanes.get(webhook_id)
+        delivery = lane.held.get(event_id) if lane is not None else None
+        if lane is not None and delivery is not None:
+            if not lane.withdraw(delivery):
+                return False
+            del lane.held[event_id]
+            self._release(lane, delivery)
+        self._barred.add((webhook_id, event_id))
+        return True
+
+    def unbar(self, webhook_id: int, event_id: UUID) -> None:
+        """The delivery is cancelled, or is not going to be: then its row is to be read again."""
+        self._barred.discard((webhook_id, event_id))
+        lane = self._lanes.get(webhook_id)
+        if lane is not None:
+            lane.behind = True
+
+    # --- what time changes -----------------------------------------------------------------------------------------
+
+    @property
+    def next_gate_at(self) -> float:
+        """When `open_gates` should be called next."""
+        return self._gates[0][0] if self._gates else math.inf
+
+    def open_gates(self, now: float) -> bool:
+        """Makes lanes ready whose time has come. True if one of them has to be filled from the table first."""
+        is_hungry = False
+        while self._gates and self._gates[0][0] <= now:
+            at, webhook_id = heapq.heappop(self._gates)
+            lane = self._lanes.get(webhook_id)
+            if lane is not None and lane.gate_at == at:
+                lane.gate_at = math.inf
+                self._make_ready(lane, now)
+                is_hungry |= lane.behind and not lane.queue
+        return is_hungry
+
+    # --- changes from outside --------------------------------------------------------------------------------------
+
+    def configure(self, webhook: Webhook, pace: Pace, now: float) -> None:
+        """The webhook is as it is now. What can't be sent while it is paused goes back to the table."""
+        lane = self._lanes.get(webhook.webhook_id)
+        if lane is None:
+            return
+        if lane.webhook is None or lane.webhook.status is not webhook.status:
+            lane.behind = True
+        lane.host = host_of(webhook.url)  # its requests in flight count where they went
+        lane.webhook, lane.pace = webhook, pace
+        if not lane.may_send or not lane.useful(now):
+            self._empty(lane)
+        if lane.webhook.status is WebhookStatus.PAUSED and not lane.held:
+            del self._lanes[lane.webhook_id]  # found again when it is not
+        self._make_ready(lane, now)
+
+    def close_shards(self, shards: Iterable[int]) -> None:
+        """Nothing of these shards is started any more; what is in flight may end and be settled."""
+        self._closed_shards.update(shards)
+        for lane in list(self._lanes.values()):
+            if lane.shard in self._closed_shards:
+                self._empty(lane)
+
+    def forget_shards(self, shards: Iterable[int]) -> None:
+        """The shards are somebody else's. Attempts in flight go on, but nothing here waits for them."""
+        lost = set(shards)
+        self._closed_shards -= lost
+        for lane in [lane for lane in self._lanes.values() if lane.shard in lost]:
+            self._empty(lane)
+            del self._lanes[lane.webhook_id]
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _may_start(self, lane: Lane, now: float) -> bool:
+        return self._has_work(lane) and lane.wait_seconds(now) == 0 and self._host_has_slot(lane)
+
+    def _has_work(self, lane: Lane) -> bool:
+        return bool(lane.queue) and lane.may_send and lane.shard not in self._closed_shards
+
+    def _make_ready(self, lane: Lane, now: float) -> None:
+        """Lets a lane take part in the turns, or notes what it waits for."""
+        if lane.is_ready or not (self._has_work(lane) or lane.behind):
+            return
+        seconds = lane.wait_seconds(now)
+        if 0 < seconds < math.inf:
+            self._set_gate(lane, max(now + seconds, math.nextafter(now, math.inf)))
+        elif seconds == 0 and self._has_work(lane):
+            if self._host_has_slot(lane):
+                lane.is_ready = True
+                customer = self._customers.setdefault(lane.customer_id, _Customer(lane.customer_id))
+                customer.ready.append(lane)
+                self._take_turn(customer)
+            elif lane.waits_for != lane.host:
+                lane.waits_for = lane.host
+                self._hosts[lane.host].waiting.append(lane)
+
+    def _set_gate(self, lane: Lane, at: float) -> None:
+        if at < lane.gate_at:
+            lane.gate_at = at
+            heapq.heappush(self._gates, (at, lane.webhook_id))
+
+    def _can_afford(self, customer: _Customer, lane: Lane) -> bool:
+        customer.deficit += 1
+        cost = 1 + len(lane.queue[0].body) // _BYTES_PER_TURN
+        if customer.deficit < cost:
+            return False
+        customer.deficit -= cost
+        return True
+
+    def _take_turn(self, customer: _Customer) -> None:
+        has_slot = customer.in_flight < self._limits.customer_in_flight_max
+        if customer.ready and has_slot and not customer.in_turn:
+            customer.in_turn = True
+            self._turns.append(customer)
+
+    def _drop_if_unused(self, customer: _Customer) -> None:
+        if not customer.in_flight and not customer.ready:
+            self._customers.pop(customer.customer_id, None)
+
+    def _start(self, lane: Lane, delivery: PendingDelivery, customer: _Customer, now: float) -> None:
+        lane.in_flight += 1
+        lane.started_count += 1
+        self.started_count += 1
+        lane.replays_in_flight += delivery.trigger is Trigger.REPLAY
+        lane.hosts[delivery.event_id] = lane.host
+        customer.in_flight += 1
+        self.in_flight += 1
+        self._hosts.setdefault(lane.host, _Host()).in_flight += 1
+        self._busy_shards[lane.shard] = self._busy_shards.get(lane.shard, 0) + 1
+        if lane.pace is not None and not lane.is_ending:
+            lane.pace.started(now)
+
+    def _host_has_slot(self, lane: Lane) -> bool:
+        host = self._hosts.get(lane.host)
+        return host is None or host.in_flight < self._limits.host_in_flight_max
+
+    def _wake_host(self, name: str, now: float) -> None:
+        """Makes lanes ready for which the host has slots; who has waited longest is first."""
+        host = self._hosts.get(name)
+        if host is None:
+            return
+        free = self._limits.host_in_flight_max - host.in_flight
+        while host.waiting and free > 0:
+            lane = host.waiting.popleft()
+            if lane.waits_for != name:
+                continue  # it has moved
+            lane.waits_for = None
+            self._make_ready(lane, now)
+            free -= lane.is_ready and lane.host == name
+        if host.waiting and host.in_flight < self._limits.host_in_flight_max:
+            self._owed.add(name)  # the slot may turn out not to be used by whom it was given to
+        if not host.in_flight and not host.waiting:
+            self._hosts.pop(name, None)
+
+    def _wake_suspects(self, now: float) -> None:
+        """Lets a lane with suspects take part in the turns, if none is being sent. They are looked at in turns too."""
+        waiting = self._isolation.waiting
+        if self._isolation.held_by is not None:
+            return
+        for _ in range(min(len(waiting), _SUSPECTS_WOKEN_MAX)):
+            lane = waiting.popleft()
+            if not lane.suspects:
+                lane.awaits_isolation = False
+                continue
+            waiting.append(lane)
+            self._make_ready(lane, now)
+            if lane.is_ready:
+                return
+
+    def _wake_owed(self, now: float) -> bool:
+        """When nobody has a turn, no slot stays unused while others wait for it. True if somebody has a turn now."""
+        while self._owed and not self._turns:
+            self._wake_host(self._owed.pop(), now)
+        return bool(self._turns)
+
+    def _empty(self, lane: Lane) -> None:
+        """Puts queued deliveries back; their rows never left the table."""
+        lane.replays_behind |= lane.replay_count > 0
+        for delivery in (*lane.fresh, *lane.backlog, *lane.replays, *lane.suspects):
+            del lane.held[delivery.event_id]
+            self._release(lane, delivery)
+        lane.fresh.clear()
+        lane.backlog.clear()
+        lane.replays.clear()
+        lane.suspects.clear()
+        lane.behind = True
+        lane.reached = lane.fresh_floor = None
+
+    def _release(self, lane: Lane, delivery: PendingDelivery) -> None:
+        self._held_bytes -= len(delivery.body)
+        lane.held_bytes -= len(delivery.body)
+        lane.replay_count -= delivery.trigger is Trigger.REPLAY
+        if delivery.event_id in lane.suspects_held:
+            lane.suspects_held.remove(delivery.event_id)
+        else:
+            lane.fresh_count -= delivery.is_fresh
+
+
+def _is_dangerous(delivery: PendingDelivery) -> bool:
+    return delivery.danger is not Danger.NONE
+
+
+def _held_count(lane: Lane, *, fresh: bool) -> int:
+    others = lane.fresh_count + lane.replay_count + len(lane.suspects_held)
+    return lane.fresh_count if fresh else len(lane.held) - others

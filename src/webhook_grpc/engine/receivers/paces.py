@@ -1,0 +1,186 @@
+"""The paces of all webhooks that this process works for: loaded when they are first needed, saved a little behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import structlog
+
+from webhook_grpc.domain.breaker import BreakerState
+from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.domain.ids import shard_of
+from webhook_grpc.domain.model import Webhook, WebhookStatus
+from webhook_grpc.domain.pace import FailureRecord, Pace, PacePolicy, SavedHealth
+from webhook_grpc.domain.progress import Service
+from webhook_grpc.engine.ownership import Ownership
+from webhook_grpc.store.connection.failures import watched
+from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.outbox import paces as store
+
+from .keys import KeyWatch
+
+log = structlog.get_logger(__name__)
+
+SAVE_SECONDS: Final = 1.0
+SAVE_MAX: Final = 1000  # webhooks in one statement
+SWEEP_SECONDS: Final = 10.0
+FLOWS_MAX: Final = 10_000
+_FAILING_SECONDS_MIN: Final = 60.0  # what fails for less is not worth a row
+
+
+class Paces:
+    """A webhook's pace lives as long as there is something to remember, while its shard is ours."""
+
+    def __init__(self, options: DatabaseOptions, policy: PacePolicy, ownership: Ownership, keys: KeyWatch) -> None:
+        self._connection = LoopConnection(options, "health")
+        self._saving = options.progress.work("save health of webhooks", Service.DELIVERY)
+        self._sweeping = options.progress.work("sweep health of webhooks")
+        self._policy = policy
+        self._ownership = ownership
+        self._keys = keys
+        self._paces: dict[int, Pace] = {}
+        self._owned_since: dict[int, float] = {}
+        self._ended: set[int] = set()
+        self._has_row: set[int] = set()
+        self._dirty: dict[int, None] = {}  # in order
+
+    def get(self, webhook_id: int) -> Pace | None:
+        """The pace of a webhook, if it is loaded."""
+        return self._paces.get(webhook_id)
+
+    async def load(self, webhooks: Sequence[Webhook]) -> None:
+        """Loads those that are not loaded. Raises Unavailable."""
+        unknown = [webhook for webhook in webhooks if webhook.webhook_id not in self._paces]
+        if not unknown:
+            return
+        saved = await store.load(self._connection, [webhook.webhook_id for webhook in unknown])
+        well_since = await self._well_since([webhook for webhook in unknown if webhook.webhook_id in saved])
+        now = time.monotonic()
+        for webhook in unknown:
+            if webhook.shard not in self._owned_since:
+                continue  # given up while this was read
+            pace = Pace(self._policy, self._owned_since[webhook.shard])
+            if webhook.webhook_id in saved:
+                pace.restore(saved[webhook.webhook_id], now)
+                self._has_row.add(webhook.webhook_id)
+                if webhook.webhook_id in well_since:
+                    pace.record = FailureRecord()
+                    self.changed(webhook.webhook_id)
+            self._paces[webhook.webhook_id] = pace
+            self.configure(webhook)
+
+    async def _well_since(self, webhooks: Sequence[Webhook]) -> set[int]:
+        """Those that had a success which their last owner did not live to save."""
+        owned = self._ownership.owned
+        until = {
+            webhook.webhook_id: (webhook.shard, owned[webhook.shard].taken_seq)
+            for webhook in webhooks
+            if webhook.shard in owned
+        }
+        return await store.succeeded_last(self._connection, until) if until else set()
+
+    def configure(self, webhook: Webhook) -> None:
+        """The webhook is as it is now. One that was disabled and is so no longer begins anew, half-open."""
+        pace = self._paces.get(webhook.webhook_id)
+        if pace is None:
+            return
+        pace.configure(webhook.max_in_flight, webhook.rate_limit_per_second)
+        pace.lock(self._keys.wait_seconds(webhook), time.monotonic())
+        if webhook.status.has_ended:
+            self._ended.add(webhook.webhook_id)
+            if webhook.status is WebhookStatus.DELETED and pace.is_ill(time.monotonic()):
+                pace.forget()
+                self.changed(webhook.webhook_id)
+        elif webhook.webhook_id in self._ended:
+            self._ended.discard(webhook.webhook_id)
+            pace.resumed()
+            self.changed(webhook.webhook_id)
+
+    def changed(self, webhook_id: int) -> None:
+        """There may be something new to save."""
+        self._dirty[webhook_id] = None
+
+    def gained(self, shards: Iterable[int], now: float) -> None:
+        """The shards are ours since now: their rate limits begin with no tokens."""
+        self._owned_since.update(dict.fromkeys(shards, now))
+
+    def forget_shards(self, shards: Iterable[int]) -> None:
+        """The shards are somebody else's, who has what was saved."""
+        lost = set(shards)
+        for shard in lost:
+            self._owned_since.pop(shard, None)
+        for webhook_id in [known for known in self._paces if shard_of(known) in lost]:
+            self._forget(webhook_id)
+
+    def forget_unused(self, used: Iterable[int], now: float) -> None:
+        """Keeps to its bound by forgetting what can be made again, the longest known first."""
+        surplus = len(self._paces) - FLOWS_MAX
+        if surplus > 0:
+            in_use = {*used, *self._dirty, *self._has_row}  # whose rows go first
+            idle = [known for known, pace in self._paces.items() if known not in in_use and pace.is_new(now)]
+            for webhook_id in idle[:surplus]:
+                self._forget(webhook_id)
+
+    async def run(self) -> None:
+        """Saves until it is cancelled."""
+        swept_at = time.monotonic()
+        while True:
+            await asyncio.sleep(SAVE_SECONDS)
+            await self.save()
+            if time.monotonic() - swept_at >= SWEEP_SECONDS:
+                swept_at = time.monotonic()
+                await self.sweep()
+
+    async def save(self) -> None:
+        """Saves what has changed. What can't be saved now is saved later."""
+        if not self._dirty:
+            return
+        batch = [known for known in list(self._dirty)[:SAVE_MAX] if known in self._paces]
+        now = time.monotonic()
+        health = {known: self._paces[known].save(now) for known in batch}
+        failing = {known: saved for known, saved in health.items() if is_worth_saving(saved)}
+        well = [known for known in batch if known not in failing and known in self._has_row]
+        for known in list(self._dirty)[:SAVE_MAX]:
+            del self._dirty[known]
+        try:
+            with watched(self._saving):
+                await store.save(self._connection, self._ownership.worker, failing, well)
+        except BaseException as error:
+            self._dirty.update(dict.fromkeys(batch))
+            if not isinstance(error, Unavailable):
+                raise
+        else:
+            self._has_row.update(failing.keys() & self._paces.keys())
+            self._has_row.difference_update(well)
+
+    async def sweep(self) -> None:
+        """Removes rows of which time has made nothing: holds and slow-downs that are over.
+
+        No result need come to tell us, and whoever wrote them may be gone.
+        """
+        with contextlib.suppress(Unavailable), watched(self._sweeping):  # the next time, then
+            self._has_row.difference_update(await store.forget_over(self._connection, self._ownership.worker))
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._connection.close()
+
+    def _forget(self, webhook_id: int) -> None:
+        self._paces.pop(webhook_id, None)
+        self._keys.forget(webhook_id)
+        self._dirty.pop(webhook_id, None)
+        self._ended.discard(webhook_id)
+        self._has_row.discard(webhook_id)
+
+
+def is_worth_saving(health: SavedHealth) -> bool:
+    """Whether the next owner would do anything differently for knowing it."""
+    if health.breaker is not BreakerState.CLOSED or health.blocked_count:
+        return True
+    if health.hold_seconds > 0 or health.slowdown is not None:
+        return True
+    return health.failing_seconds is not None and health.failing_seconds >= _FAILING_SECONDS_MIN

@@ -1,0 +1,174 @@
+"""PublishEvent's way into the outbox: group commit, then the new deliveries go straight to whoever will send them.
+
+Few events and many go separate ways, each with a connection of its own: an event that was published alone does not wait
+for the statement of somebody's batch.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+import structlog
+
+from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.domain.model import NewEvent, Published
+from webhook_grpc.domain.progress import Service, Work
+from webhook_grpc.store.connection.failures import watched
+from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.outbox import publishing
+from webhook_grpc.store.outbox.publishing import NewDeliveries, PublishedBatch
+from webhook_grpc.store.schema.partitions import is_partition_missing
+
+from .group_commit import GroupCommit, GroupLimits
+from .hints import Hints
+
+log = structlog.get_logger(__name__)
+
+_EVENT_BYTES: Final = 300  # an event besides its body, about
+_DELIVERY_BYTES: Final = 200  # a row of the outbox, about, with what it costs to insert it
+_CUSTOMERS_MAX: Final = 10_000
+_FEW: Final = 10  # events in a call
+
+
+class Expectation(Protocol):
+    """What a recipient remembers between the start of a statement and its answer."""
+
+    @property
+    def shards(self) -> frozenset[int]:
+        """The shards whose new deliveries it wants one by one."""
+        ...
+
+
+Expected = TypeVar("Expected", bound=Expectation)
+
+
+class Recipient(Protocol[Expected]):
+    """The engine as publishing sees it."""
+
+    def expect(self) -> Expected:
+        """Called before a publishing statement starts."""
+        ...
+
+    def receive(self, expectation: Expected, new: Sequence[NewDeliveries]) -> None:
+        """Called with what the statement made, and with nothing if it failed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One statement at a time, on a connection of its own."""
+
+    connection: LoopConnection
+    group: GroupCommit[NewEvent, Published]
+
+
+class Publisher:
+    """Stores events for concurrent callers, many in one statement."""
+
+    def __init__(
+        self,
+        options: DatabaseOptions,
+        limits: GroupLimits,
+        fan_out_max: int,
+        recipient: Recipient[Any],
+        hints: Hints,
+        make_partitions: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`make_partitions` makes those of the days around now. Raises Unavailable."""
+        self._recipient = recipient
+        self._make_partitions = make_partitions
+        self._hints = hints
+        self._fan_outs = _FanOuts(fan_out_max)
+        self._few = self._way(options, "publish", limits)
+        self._many = self._way(options, "publish batches", limits)
+
+    async def publish(self, events: Sequence[NewEvent]) -> list[Published | Exception]:
+        """Returns when the events are committed: an answer for each, or the exception that it was refused with.
+
+        Raises Overloaded if too many are waiting.
+        """
+        way = self._few if len(events) <= _FEW else self._many
+        return await way.group.submit(events)
+
+    def loops(self) -> Mapping[str, Coroutine[Any, Any, None]]:
+        """What has to run, by name. None of it ends by itself."""
+        return {"publisher": self._few.group.run(), "publisher of batches": self._many.group.run()}
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._few.connection.close()
+        await self._many.connection.close()
+
+    def _way(self, options: DatabaseOptions, name: str, limits: GroupLimits) -> _Way:
+        connection = LoopConnection(options, name)
+        work = options.progress.work(name, Service.WEBHOOKS)
+        flush = functools.partial(self._flush, connection, work)
+        return _Way(connection, GroupCommit(flush, _size_bytes, self._weight, limits, _customer_of))
+
+    def _weight(self, event: NewEvent) -> int:
+        return _size_bytes(event) + _DELIVERY_BYTES * self._fan_outs.of(event.customer_id)
+
+    async def _flush(
+        self, connection: LoopConnection, work: Work, events: Sequence[NewEvent]
+    ) -> list[Published | Exception]:
+        expectation = self._recipient.expect()
+        new: Sequence[NewDeliveries] = ()
+        try:
+            with watched(work):
+                batch = await self._publish(connection, events, expectation.shards)
+            new = batch.new
+        finally:
+            self._recipient.receive(expectation, new)
+        self._fan_outs.learn(events, batch.answers)
+        self._hints.deliveries_due({shard for deliveries in new for shard in deliveries.other_shards})
+        return batch.answers
+
+    async def _publish(
+        self, connection: LoopConnection, events: Sequence[NewEvent], own_shards: frozenset[int]
+    ) -> PublishedBatch:
+        """Publishes a batch. A partition is missing when the database's clock has stepped by days: then makes it."""
+        try:
+            return await publishing.publish(connection, events, own_shards)
+        except Unavailable as error:
+            if not is_partition_missing(error):
+                raise
+            log.warning("a partition is missing: the database's clock may have stepped")
+            await self._make_partitions()
+            return await publishing.publish(connection, events, own_shards)
+
+
+def _customer_of(event: NewEvent) -> int:
+    return event.customer_id
+
+
+def _size_bytes(event: NewEvent) -> int:
+    return len(event.body) + _EVENT_BYTES
+
+
+class _FanOuts:
+    """To how many webhooks each customer's events lately went, so that a statement can be kept to a size.
+
+    A customer that is not known is taken to have as many as it may: its first statements are smaller than they could
+    be.
+    """
+
+    def __init__(self, fan_out_max: int) -> None:
+        self._fan_out_max = fan_out_max
+        self._fan_outs: dict[int, int] = {}
+
+    def of(self, customer_id: int) -> int:
+        """The expected fan-out of an event."""
+        return self._fan_outs.get(customer_id, self._fan_out_max)
+
+    def learn(self, events: Sequence[NewEvent], answers: Sequence[Published | Exception]) -> None:
+        """Takes in what became of events; the largest of a batch counts."""
+        seen: dict[int, int] = {}
+        for event, answer in zip(events, answers, strict=True):
+            if isinstance(answer, Published):
+                seen[event.customer_id] = max(answer.delivery_count, seen.get(event.customer_id, 0))
+        self._fan_outs.update(seen)
+        while len(self._fan_outs) > _CUSTOMERS_MAX:
+            del self._fan_outs[next(iter(self._fan_outs))]

@@ -1,0 +1,156 @@
+"""The live end of the log, read once per process for all its watchers.
+
+A watcher that joins gets everything after the position at which it joined. Each has a bounded buffer; one that does not
+keep up loses the buffer, not the log: it reads what it missed from the table and joins again. It slows nobody else, and
+holds no connection while it waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from webhook_grpc.domain.cursor import Position
+from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.domain.ids import INT64_MAX, SHARD_COUNT
+from webhook_grpc.domain.progress import Service
+from webhook_grpc.store.connection.failures import watched
+from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.log import feed
+from webhook_grpc.store.log.feed import Change
+
+_NO_END: Position = (INT64_MAX,) * SHARD_COUNT
+# How far before the rows that were read last a row not read yet may lie: statements that take long, clocks set back.
+# A clock that is set back further is noticed; then nothing is skipped.
+_VISIBLE_WITHIN = timedelta(days=2)
+_START_OF_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class Subscription:
+    """One watcher's place at the live end."""
+
+    def __init__(self, position: Position, buffer_changes_max: int) -> None:
+        self.joined_at = position
+        self.position = position
+        self.overrun = False
+        self.closed = False
+        self._buffer: list[Change] = []
+        self._buffer_changes_max = buffer_changes_max
+        self._arrived = asyncio.Event()
+
+    def offer(self, changes: Sequence[Change], position: Position) -> None:
+        """Adds changes, or marks the subscription as overrun. Never waits."""
+        if self.overrun:
+            return
+        if len(self._buffer) + len(changes) > self._buffer_changes_max:
+            self.overrun = True
+            self._buffer.clear()
+        else:
+            self._buffer.extend(changes)
+            self.position = position
+        self._arrived.set()
+
+    def close(self) -> None:
+        """The server is being stopped."""
+        self.closed = True
+        self._arrived.set()
+
+    async def take(self, timeout_seconds: float) -> list[Change]:
+        """What has arrived, waiting up to a time for it; empty after that time, or when overrun or closed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await self._arrived.wait()
+        self._arrived.clear()
+        taken, self._buffer = self._buffer, []
+        return taken
+
+
+class Tail:
+    """Follows the log while anybody watches."""
+
+    def __init__(self, options: DatabaseOptions, poll_seconds: float, buffer_changes_max: int) -> None:
+        self._connection = LoopConnection(options, "tail")
+        self._following = options.progress.work("follow the log", Service.WEBHOOKS)
+        self._poll_seconds = poll_seconds
+        self._buffer_changes_max = buffer_changes_max
+        self._subscriptions: set[Subscription] = set()
+        self._position: Position | None = None
+        self._read_at = _START_OF_TIME
+        self._watched = asyncio.Event()
+        self._hinted = asyncio.Event()
+        self._starting = asyncio.Lock()
+        self._closed = False
+
+    def hint(self) -> None:
+        """Something was written to the log: read it now rather than at the next poll."""
+        self._hinted.set()
+
+    def clock_stepped(self) -> None:
+        """The database's clock has stepped: the next rows may be of any time."""
+        self._read_at = _START_OF_TIME
+        self._hinted.set()
+
+    @contextlib.asynccontextmanager
+    async def subscribe(self) -> AsyncGenerator[Subscription]:
+        """Joins at the live end. Raises Unavailable."""
+        subscription = Subscription(await self._current_position(), self._buffer_changes_max)
+        if self._closed:
+            subscription.close()
+        self._subscriptions.add(subscription)
+        self._watched.set()
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+
+    def close(self) -> None:
+        """Ends every subscription, and those still to come."""
+        self._closed = True
+        for subscription in self._subscriptions:
+            subscription.close()
+
+    async def close_connection(self) -> None:
+        """Closes the connection."""
+        await self._connection.close()
+
+    async def run(self) -> None:
+        """Reads until it is cancelled. While nobody watches it sleeps."""
+        while True:
+            await self._watched.wait()
+            if not self._subscriptions:
+                self._watched.clear()
+                self._position = None
+                continue
+            try:
+                with watched(self._following):
+                    more = await self._read()
+            except Unavailable:
+                more = False
+            if not more:
+                await self._pause()
+
+    async def _current_position(self) -> Position:
+        async with self._starting:
+            if self._position is None:
+                position, self._read_at = await feed.end_position(self._connection)
+                self._position = position
+            return self._position
+
+    async def _read(self) -> bool:
+        position = await self._current_position()
+        changes = await feed.read(self._connection, position, _NO_END, self._read_at - _VISIBLE_WITHIN)
+        if not changes:
+            return False
+        self._position = feed.advanced(position, changes)
+        self._read_at = min(change.delivery.update_time for change in changes)
+        for subscription in self._subscriptions:
+            subscription.offer(changes, self._position)
+        return True
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._poll_seconds):
+                await self._hinted.wait()
+        self._hinted.clear()

@@ -1,0 +1,63 @@
+"""What `serve` prints when it serves: the address, the database, and commands that work where they are shown."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from pathlib import Path
+from typing import Final
+
+from webhook_grpc import __version__
+from webhook_grpc.settings import Settings
+
+URL: Final = "https://receiver.example/hook"  # a name that will never exist (RFC 2606): it has to be replaced
+EVERY_ADDRESS: Final = ("0.0.0.0", "[::]")  # noqa: S104 - what a server may listen on, and nobody can dial
+
+_TEXT: Final = """\
+webhook-grpc {version} serves gRPC on {address}
+database: {database}
+
+Try it from another terminal; the README has a longer walk, with a receiver to try it on.
+{notes}
+  {call} {target} list webhook.v1.WebhookService
+  {call} -d '{{"webhook": {{"customer_id": 1, "name": "first",
+    "url": "{url}", "events": ["job.*"]}}}}' \\
+    {target} webhook.v1.WebhookService/CreateWebhook
+  {call} -d '{{"event": {{"customer_id": 1, "event_type": "job.completed",
+    "data": {{"job_id": "job-abc123"}}}}}}' {target} webhook.v1.WebhookService/PublishEvent
+  {call} -d '{{"customer_id": 1, "start_time": "2026-01-01T00:00:00Z"}}' {target} \
+    webhook.v1.WebhookService/WatchDeliveries
+
+Stop it with Ctrl-C.
+"""
+
+
+def banner(settings: Settings, port: int, database: str, grpcurl: str) -> str:
+    """Returns the text. `grpcurl` is what to type for it; `database` says in words where the data is."""
+    host = settings.grpc_address.rpartition(":")[0]
+    call, notes = f"{grpcurl} -plaintext", [f"Replace {URL} by the address of a receiver of yours."]
+    if settings.anonymous_allowed:
+        notes.append("No tokens are configured: whoever reaches this address may do everything.")
+    else:
+        call += ' -H "authorization: Bearer $TOKEN"'
+        notes.append(
+            "First `export TOKEN=wk_…`, with a token that `webhook-grpc token` has made, for all customers or 1."
+        )
+    if not settings.reflection:
+        call += " -protoset generated/descriptors/webhook_v1.binpb"
+        notes.append("Reflection is off, so run them in the clone, where the API's description is.")
+    target = f"{'127.0.0.1' if host in EVERY_ADDRESS else host}:{port}"
+    return _TEXT.format(
+        version=__version__, address=f"{host}:{port}", database=database, notes="".join(f"{note}\n" for note in notes),
+        call=call, target=target, url=URL,
+    )  # fmt: skip
+
+
+def grpcurl_path(python: Path) -> str:
+    """Returns what to type for grpcurl in this folder: the one beside this Python if it is there, or its name."""
+    program = python.with_name("grpcurl")
+    if not program.exists():
+        return "grpcurl"
+    with contextlib.suppress(ValueError, OSError):  # it lies elsewhere, or the folder was removed
+        program = program.relative_to(Path.cwd())
+    return shlex.quote(str(program))

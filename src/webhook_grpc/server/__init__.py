@@ -1,0 +1,1 @@
+"""The doors: what happens around every call, and what speaks a transport."""

@@ -1,0 +1,1 @@
+"""The gRPC door. The only place that imports grpc."""

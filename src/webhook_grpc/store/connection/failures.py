@@ -1,0 +1,130 @@
+"""What the errors of Postgres and of the driver mean: what was done, what may be repeated, what the log says."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Generator
+from typing import Final
+
+import psycopg
+from psycopg_pool import PoolTimeout, TooManyRequests
+
+from webhook_grpc.domain.errors import Unavailable, WebhookError
+from webhook_grpc.domain.progress import NO_ANSWER, Cause, Work
+
+# Losing against a concurrent statement: the same statement may be run again.
+LOST_RACES: Final = frozenset({"40001", "40P01", "55P03"})
+# Refused before anything was done, and by this session only: another one may take the same statement. A server that
+# became a standby (25006), a plan or a statement prepared before the tables changed (0A000, 26000).
+REFUSED_BY_SESSION: Final = frozenset({"25006", "0A000", "26000"})
+# Postgres gave the statement up: statement_timeout, a cancellation, lock_timeout.
+GIVEN_UP: Final = frozenset({"57014", "55P03"})
+TOO_MANY_CONNECTIONS: Final = "53300"
+DISK_FULL: Final = "53100"
+
+_READ: Final = re.compile(r"\s*(WITH|SELECT|VALUES|TABLE)\b", re.IGNORECASE)
+_WRITE: Final = re.compile(
+    r"\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|LISTEN|SET|nextval|setval|set_config|pg_notify|publish_event|\w*advisory\w*)\b",
+    re.IGNORECASE,
+)
+_TEXT_CHARACTERS_MAX: Final = 500
+_NUMBERS: Final = re.compile(r"[0-9]+")  # ports, process ids: they make no other cause
+# libpq gives the SQLSTATE of a refused connection to nobody, so its text has to say it (in English; others stay text).
+_TOO_MANY: Final = re.compile(r"too many (clients|connections)|connection slots are reserved")
+# What the operating system says where Postgres has no SQLSTATE for it: a quota, or an older version.
+_NO_ROOM: Final = re.compile(r"No space left on device|Disk quota exceeded")
+
+
+class StoreRefusal(Exception):
+    """Postgres refused these values (the text is the SQLSTATE). Repeating the statement would not help."""
+
+
+@functools.lru_cache(maxsize=1000)
+def is_read(statement: str) -> bool:
+    """Returns whether a statement only reads, so that running it twice is harmless. In doubt it is no read."""
+    return bool(_READ.match(statement)) and not _WRITE.search(statement)
+
+
+def is_harmless_to_repeat(error: psycopg.Error, statement: str, *, is_idempotent: bool) -> bool:
+    """Returns whether a statement that failed so may be sent once more, on another connection.
+
+    Either the answer says that nothing was done, or the connection ended, so that nobody knows, and it does not matter.
+    """
+    if error.sqlstate in REFUSED_BY_SESSION:
+        return True
+    return _has_ended(error) and (is_idempotent or is_read(statement))
+
+
+def _has_ended(error: psycopg.Error) -> bool:
+    """Returns whether the connection ended: Postgres' last words (57P01, say), or none."""
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError)
+    return error.diag.severity_nonlocalized in {"FATAL", "PANIC"}
+
+
+def timed_out(error: BaseException) -> bool:
+    """Returns whether a statement was given up because it took too long, by us or by Postgres."""
+    cause = error.__cause__ if isinstance(error, Unavailable) else error
+    return isinstance(cause, TimeoutError | PoolTimeout) or sqlstate_of(cause) in GIVEN_UP
+
+
+def sqlstate_of(error: BaseException | None) -> str | None:
+    """Returns the SQLSTATE of an error of Postgres, if it has one."""
+    if not isinstance(error, psycopg.Error):
+        return None
+    if error.sqlstate is None and _TOO_MANY.search(str(error)):
+        return TOO_MANY_CONNECTIONS
+    return error.sqlstate
+
+
+def text_of(error: BaseException) -> str:
+    """Returns Postgres' own words, for the log: no values of a statement, and nothing of a connection string."""
+    if isinstance(error, psycopg.Error) and error.sqlstate is not None:
+        text = error.diag.message_primary or type(error).__name__
+    elif isinstance(error, psycopg.OperationalError | PoolTimeout | TooManyRequests):
+        text = str(error)
+    elif isinstance(error, TimeoutError):
+        text = "no answer in time"
+    else:  # a driver's error may repeat what it was given
+        text = type(error).__name__
+    return "; ".join(line.strip() for line in text.splitlines())[:_TEXT_CHARACTERS_MAX]
+
+
+def cause_of(error: BaseException) -> Cause:
+    """Returns why something failed, for the log: what stands behind an error of ours, if it is known."""
+    cause = error.__cause__ if isinstance(error, Unavailable) and error.__cause__ is not None else error
+    if timed_out(cause) and sqlstate_of(cause) is None:
+        return NO_ANSWER
+    if isinstance(cause, WebhookError):
+        return Cause(cause.message, kind=cause.reason)
+    text = text_of(cause)
+    return Cause(text, sqlstate_of(cause), kind=_NUMBERS.sub("", text))
+
+
+def is_disk_full(error: psycopg.Error) -> bool:
+    """Returns whether Postgres has no room left to write, on its disk or within its quota there."""
+    return error.sqlstate == DISK_FULL or bool(_NO_ROOM.search(error.diag.message_primary or ""))
+
+
+@contextlib.contextmanager
+def watched(work: Work, *, is_timed: bool = True) -> Generator[None]:
+    """Reports to `work` what comes of a try. Nothing is known of one that was cancelled.
+
+    `is_timed`: whether a try that takes longer than the bound of a stall is one.
+    """
+    if is_timed:
+        work.begin()
+    try:
+        yield
+    except StoreRefusal:  # Postgres works, and does not take these values
+        work.succeed()
+        raise
+    except Exception as error:
+        work.fail(cause_of(error))
+        raise
+    except BaseException:
+        work.leave()
+        raise
+    work.succeed()

@@ -1,0 +1,132 @@
+"""Behind a pooler in transaction mode: each session must have our settings from the role or the database.
+
+Such a pooler gives each transaction some session of its pool. So nothing may be set there (the next client would have
+it) and nothing rests on the session; what would be wrong is refused at the start, with the statements to run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, LiteralString
+
+from psycopg import AsyncConnection, sql
+
+from webhook_grpc.store.db import DatabaseOptions, translated_errors
+
+from .server_checks import UnsuitableServer
+from .session import REQUIRED, SYNCHRONOUS_COMMIT, Pooling, Row, connection_arguments
+
+# One statement, so one backend: what it calls `meta`, and its settings. The pause lets several run at once, so
+# that they need several backends.
+BACKEND_SETTINGS: Final[LiteralString] = """
+SELECT current_user::text, current_database()::text, to_regclass('meta')::text, lower(s.name), s.setting, s.reset_val
+FROM (SELECT pg_sleep(0.1) OFFSET 0) AS pause, pg_settings s
+WHERE lower(s.name) = ANY(%s::text[])
+"""
+
+_BACKENDS_READ: Final = 8  # at the same time
+_SECONDS_MAX: Final = 20.0  # of looking at them
+
+# Behind a transaction pooler: what must be so, as far as it can break a promise or our reading of answers.
+_NEEDED: Final = (
+    "jit", "datestyle", "intervalstyle", "array_nulls", "bytea_output", "standard_conforming_strings",
+    "default_transaction_isolation",
+)  # fmt: skip
+_DEADLINES: Final = (
+    "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout",
+)  # fmt: skip
+# PgBouncer keeps these for each client, so what another client sets is not ours to fear.
+_KEPT_BY_THE_POOLER: Final = frozenset({"datestyle", "standard_conforming_strings"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """One setting of one backend: its value, and the one that the role, the database or the server gives it."""
+
+    value: str
+    given: str
+
+
+async def check_sessions(options: DatabaseOptions) -> None:
+    """Returns if every session that the pooler may give us is as we need it, or if there is no such pooler.
+
+    Raises UnsuitableServer, whose message has the statements to run, and Unavailable.
+    """
+    if options.pooling is not Pooling.TRANSACTION:
+        return
+    with translated_errors():
+        async with asyncio.timeout(_SECONDS_MAX), _connections(options, _BACKENDS_READ) as connections:
+            parameters = [[*_NEEDED, *_DEADLINES, "synchronous_commit"]]
+            looks = (_rows(connection, BACKEND_SETTINGS, parameters) for connection in connections)
+            _judge(await asyncio.gather(*looks), options.statement_timeout_seconds)
+
+
+def _judge(sessions: Sequence[Sequence[Row]], deadline_seconds: float) -> None:
+    missing: dict[str, str] = {}
+    for rows in sessions:
+        settings = {name: _Setting(value, given) for *_, name, value, given in rows}
+        missing |= _missing(settings, deadline_seconds)
+    role, database, *_ = sessions[0][0]
+    if missing:
+        lines = [_alter(role, database, name, value) for name, value in missing.items()]
+        raise UnsuitableServer(
+            "behind a pooler in transaction mode each session must have our settings from the role or the database; "
+            "run the following, let the pooler make new connections (PgBouncer: RECONNECT), and start again:\n"
+            + "\n".join(lines)
+        )
+    if len({table for rows in sessions for _, _, table, *_ in rows}) > 1:
+        raise UnsuitableServer("the sessions of the pooler have different search_paths; set one for the role")
+
+
+def _missing(settings: Mapping[str, _Setting], deadline_seconds: float) -> dict[str, str]:
+    """The settings of a backend that are not as we need them, and what they should be."""
+    missing = {
+        name: REQUIRED[name]
+        for name in _NEEDED
+        if not _is_as_needed(name, settings[name].value)
+        or (name not in _KEPT_BY_THE_POOLER and not _is_as_needed(name, settings[name].given))
+    }
+    commit = settings["synchronous_commit"]
+    if not {commit.value, commit.given} <= SYNCHRONOUS_COMMIT:
+        missing["synchronous_commit"] = "on"
+    deadline_ms = deadline_seconds * 1000
+    for name in _DEADLINES:
+        if name in settings and any(0 < int(ms) < deadline_ms for ms in (settings[name].value, settings[name].given)):
+            missing[name] = "0"
+    return missing
+
+
+def _is_as_needed(name: str, value: str) -> bool:
+    if name == "datestyle":  # the order of day and month does not matter in ISO
+        return value.startswith("ISO")
+    return value == REQUIRED[name]
+
+
+def _alter(role: str, database: str, name: str, value: str) -> str:
+    statement = sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} = {};").format(
+        sql.Identifier(role), sql.Identifier(database), sql.Identifier(name), sql.Literal(value)
+    )
+    return statement.as_string()
+
+
+@contextlib.asynccontextmanager
+async def _connections(options: DatabaseOptions, count: int) -> AsyncGenerator[Sequence[AsyncConnection[Row]]]:
+    """So many connections at once, in which nothing was set."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(await _connect(options)) for _ in range(count)]
+
+
+async def _connect(options: DatabaseOptions) -> AsyncConnection[Row]:
+    return await AsyncConnection.connect(
+        options.conninfo,
+        **connection_arguments("start", Pooling.TRANSACTION),  # prepares nothing, whatever is there
+    )
+
+
+async def _rows(
+    connection: AsyncConnection[Row], statement: LiteralString, params: Sequence[object] | None = None
+) -> list[Row]:
+    return await (await connection.execute(statement, params)).fetchall()

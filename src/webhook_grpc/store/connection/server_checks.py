@@ -1,0 +1,121 @@
+"""What a server, a database and a role must be for the service to work there. A check that fails is one sentence."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from psycopg import Connection
+
+from webhook_grpc.store.db import Queries
+
+from .session import Row
+
+DURABILITY: Final = "SELECT current_setting('fsync'), current_setting('full_page_writes')"
+READ_ONLY: Final = "SELECT current_setting('transaction_read_only') = 'on', pg_is_in_recovery(), current_user"
+
+SCHEMA: Final = "SELECT current_schema(), current_user, current_database()"
+
+# The schema that holds our tables, or would: that of `meta`, else the first that exists in search_path.
+MAY_CREATE: Final = """
+SELECT s.name, current_user, current_database(), coalesce(has_schema_privilege(s.name, 'CREATE'), false)
+FROM (
+    SELECT coalesce((
+        SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('meta')
+    ), current_schema()) AS name
+) s
+"""
+
+NOT_OURS: Final = """
+SELECT relname, pg_get_userbyid(relowner), current_user FROM pg_class
+WHERE oid IN (to_regclass('events'), to_regclass('attempts')) AND NOT pg_has_role(relowner, 'USAGE')
+"""
+
+BACKEND: Final = "SELECT pg_backend_pid()"
+
+_POOLER_ROUNDS: Final = 8
+
+
+class UnsuitableServer(Exception):
+    """The server, the database or the role can't be used; the message says what to change."""
+
+
+async def durability_warnings(database: Queries) -> list[str]:
+    """Returns a sentence for each setting of the server with which a crash can lose what was acknowledged.
+
+    Raises Unavailable.
+    """
+    [(fsync, full_page_writes)] = await database.rows(DURABILITY)
+    warnings = {
+        "fsync=off: a crash of the machine can lose acknowledged events and damage the database": fsync,
+        "full_page_writes=off: a crash of the machine can damage the database": full_page_writes,
+    }
+    return [warning for warning, value in warnings.items() if value == "off"]
+
+
+def check_encoding(connection: Connection[Row]) -> None:
+    """Raises UnsuitableServer unless the database holds every text: JSON, names and headers are Unicode."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise UnsuitableServer(
+            f"the database {connection.info.dbname} has the encoding {encoding}, which cannot hold every text; make "
+            "one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
+def check_writable(connection: Connection[Row]) -> None:
+    """Raises UnsuitableServer on a standby, and where every transaction is read-only."""
+    [(is_read_only, is_standby, role)] = connection.execute(READ_ONLY).fetchall()
+    if is_standby:
+        raise UnsuitableServer(
+            "the server is a standby, which is read-only; connect to the primary (with several hosts: "
+            "target_session_attrs=read-write)"
+        )
+    if is_read_only:
+        raise UnsuitableServer(
+            f"transactions of the role {role} are read-only here; see default_transaction_read_only of the role, the "
+            "database and the server"
+        )
+
+
+def check_search_path(connection: Connection[Row]) -> None:
+    """Raises UnsuitableServer unless there is a schema to look in. To be called before the session has our settings."""
+    [(schema, role, database)] = connection.execute(SCHEMA).fetchall()
+    if schema is None:
+        raise UnsuitableServer(f"search_path of the role {role} names no schema that exists in the database {database}")
+
+
+def check_may_create(connection: Connection[Row]) -> None:
+    """Raises UnsuitableServer if the role may make no tables: migrations need that, and so do daily partitions."""
+    [(schema, role, database, may_create)] = connection.execute(MAY_CREATE).fetchall()
+    if not may_create:
+        raise UnsuitableServer(
+            f"the role {role} may not make tables in the schema {schema} of the database {database}; as its owner, "
+            f'run: GRANT CREATE ON SCHEMA "{schema}" TO "{role}"'
+        )
+
+
+def check_owns_tables(connection: Connection[Row]) -> None:
+    """Raises UnsuitableServer unless the role is the owner of our tables, or a member of it: partitions need that."""
+    for table, owner, role in connection.execute(NOT_OURS):
+        raise UnsuitableServer(
+            f"the table {table} belongs to {owner}, and the role {role}, which has to make partitions, is no member of "
+            f'it; connect as {owner}, or run: GRANT "{owner}" TO "{role}"'
+        )
+
+
+def is_behind_pooler(connection: Connection[Row]) -> bool:
+    """Whether the process that answers is another one than the one that was greeted: a pooler stands between."""
+    [(backend,)] = connection.execute(BACKEND).fetchall()
+    return backend != connection.info.backend_pid
+
+
+def is_session_shared(first: Connection[Row], second: Connection[Row]) -> bool:
+    """Whether statements of two connections were seen in one session, as a transaction pooler runs them.
+
+    False proves nothing while other clients keep the pooler busy.
+    """
+    seen: tuple[set[int], set[int]] = (set(), set())
+    for _ in range(_POOLER_ROUNDS):
+        for connection, backends in zip((first, second), seen, strict=True):
+            backends.update(backend for (backend,) in connection.execute(BACKEND))
+    return any(len(backends) > 1 for backends in seen) or bool(seen[0] & seen[1])

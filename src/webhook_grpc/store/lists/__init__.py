@@ -1,0 +1,1 @@
+"""Lists of events, deliveries and attempts, page by page."""

@@ -1,0 +1,1 @@
+"""The log of attempts: its rows, the live feed, and what is looked up or counted in it."""

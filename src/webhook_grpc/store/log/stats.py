@@ -1,0 +1,138 @@
+"""The numbers of one webhook: what came of its attempts in a window, and how it stands now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from webhook_grpc.domain.ids import shard_of
+from webhook_grpc.domain.model import DeliveryStatus, Outcome
+from webhook_grpc.domain.pace import ReceiverHealth
+from webhook_grpc.store.db import Database
+
+from .explain import receiver_health
+
+ROWS_MAX: Final = 1_000_000  # of the log, and of the outbox
+PERCENTILES: Final = (50, 95, 99)
+_FINAL: Final = tuple(status for status in DeliveryStatus if status is not DeliveryStatus.PENDING)
+
+# Reads the newest rows of the window from an index that has every column asked for, and groups them at once: what is
+# counted is how often each combination occurs, and a percentile is the smallest latency that so many are not above. If
+# it stopped at the limit, one look at the index tells whether the window goes on: rows of a webhook have one shard, so
+# their `seq` tells them apart where their times do not.
+WINDOW: Final = """
+WITH looked_at AS (
+    SELECT outcome, status, trigger, CASE WHEN response_status IS NOT NULL THEN latency_ms END AS latency_ms, seq,
+        created_at
+    FROM attempts
+    WHERE webhook_id = %(webhook_id)b AND created_at >= %(start)b AND created_at < %(end)b
+    ORDER BY created_at DESC, seq DESC
+    LIMIT %(rows_max)b::integer
+), combinations AS MATERIALIZED (
+    SELECT outcome, status, trigger IS NOT DISTINCT FROM 'test' AS is_test, latency_ms, count(*) AS times,
+        min(seq) AS first_seq, min(created_at) AS first_at
+    FROM looked_at
+    GROUP BY outcome, status, trigger IS NOT DISTINCT FROM 'test', latency_ms
+), counted AS (
+    SELECT * FROM combinations WHERE NOT is_test
+), latencies AS (
+    SELECT latency_ms, sum(sum(times)) OVER (ORDER BY latency_ms) AS up_to, sum(sum(times)) OVER () AS total
+    FROM counted
+    WHERE latency_ms IS NOT NULL
+    GROUP BY latency_ms
+), cut AS (
+    SELECT 1 AS found
+    FROM (
+        SELECT min(first_seq) AS first_seq, min(first_at) AS first_at FROM combinations
+        HAVING sum(times) >= %(rows_max)b::integer
+    ) c
+    JOIN attempts a ON a.webhook_id = %(webhook_id)b AND a.created_at >= %(start)b AND a.created_at <= c.first_at
+        AND a.seq < c.first_seq
+    LIMIT 1
+)
+SELECT 'outcome', outcome, sum(times)::bigint FROM counted WHERE outcome IS NOT NULL GROUP BY outcome
+UNION ALL
+SELECT 'ending', status, sum(times)::bigint FROM counted WHERE status = ANY(%(final)b::text[]) GROUP BY status
+UNION ALL
+SELECT 'latency', p.percent::text, min(l.latency_ms)
+FROM unnest(%(percentiles)b::integer[]) AS p(percent) JOIN latencies l ON l.up_to * 100 >= l.total * p.percent
+GROUP BY p.percent
+UNION ALL
+SELECT 'truncated', '', found FROM cut
+"""
+
+# What is pending, that which is due first, and what was last saved of the receiver's health.
+NOW: Final = """
+SELECT now(), b.pending_count, b.due_count, extract(epoch FROM now() - b.oldest_due_at)::double precision,
+    h.breaker, h.probe_at, h.failing_since, h.hold_until, h.throttled_until
+FROM (
+    SELECT count(*) AS pending_count, count(*) FILTER (WHERE due_at <= now()) AS due_count,
+        min(due_at) FILTER (WHERE due_at <= now()) AS oldest_due_at
+    FROM (
+        SELECT due_at FROM deliveries
+        WHERE shard = %(shard)b::smallint AND webhook_id = %(webhook_id)b
+        ORDER BY due_at
+        LIMIT %(rows_max)b::integer
+    ) d
+) b
+LEFT JOIN webhook_health h ON h.webhook_id = %(webhook_id)b
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowNumbers:
+    """What came of the attempts in a window, those of tests not counted. What did not occur is not in the mappings.
+
+    `latencies_ms`: for each of PERCENTILES the smallest latency, of an attempt that was answered, that so many of a
+    hundred did not exceed. `is_truncated`: the window held more than ROWS_MAX rows, and the oldest are left out.
+    """
+
+    outcomes: Mapping[Outcome, int]
+    endings: Mapping[DeliveryStatus, int]
+    latencies_ms: Mapping[int, int]
+    is_truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How a webhook stands at a moment of the database's clock. Counted up to ROWS_MAX."""
+
+    read_time: datetime
+    pending_count: int
+    due_count: int
+    oldest_due_seconds: float | None  # None: nothing is due
+    health: ReceiverHealth
+
+
+async def window(database: Database, webhook_id: int, start: datetime, end: datetime) -> WindowNumbers:
+    """The numbers from `start` to before `end`. Raises Unavailable."""
+    rows = await database.rows(
+        WINDOW,
+        {
+            "webhook_id": webhook_id,
+            "start": start,
+            "end": end,
+            "rows_max": ROWS_MAX,
+            "final": [status.value for status in _FINAL],
+            "percentiles": list(PERCENTILES),
+        },
+    )
+    found: dict[str, dict[str, int]] = {"outcome": {}, "ending": {}, "latency": {}, "truncated": {}}
+    for kind, word, number in rows:
+        found[kind][word] = number
+    outcomes, endings, latencies = found["outcome"], found["ending"], found["latency"]
+    return WindowNumbers(
+        outcomes={outcome: outcomes[outcome] for outcome in Outcome if outcome in outcomes},
+        endings={status: endings[status] for status in _FINAL if status in endings},
+        latencies_ms={percent: latencies[str(percent)] for percent in PERCENTILES if str(percent) in latencies},
+        is_truncated=bool(found["truncated"]),
+    )
+
+
+async def backlog(database: Database, webhook_id: int) -> Backlog:
+    """How the webhook stands now. Raises Unavailable."""
+    [row] = await database.rows(NOW, {"webhook_id": webhook_id, "shard": shard_of(webhook_id), "rows_max": ROWS_MAX})
+    read_time, pending_count, due_count, oldest_due_seconds, *health = row
+    return Backlog(read_time, pending_count, due_count, oldest_due_seconds, receiver_health(health))

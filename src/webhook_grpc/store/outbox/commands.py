@@ -1,0 +1,166 @@
+"""Commands: what callers ask the owner of a shard to do with a delivery, because it alone moves and ends them.
+
+A caller's process inserts a row; the owner finds it, and carries it out and deletes it in one statement (execution.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+from uuid import UUID
+
+from webhook_grpc.domain.command import Command, Kind, TestEvent
+from webhook_grpc.domain.ids import shard_of
+from webhook_grpc.store.db import Database, LoopConnection
+
+from .publishing import request_id_reused
+
+INSERT: Final = """
+WITH input AS MATERIALIZED (
+    SELECT %(shard)b::smallint AS shard, %(webhook_id)b::bigint AS webhook_id, %(event_id)b::uuid AS event_id,
+        %(command)b::text AS command, %(customer_id)b::bigint AS customer_id, now() AS at, true AS singleton
+)
+INSERT INTO commands (shard, webhook_id, event_id, command, customer_id, created_at)
+SELECT shard, webhook_id, event_id, command, customer_id, at FROM input JOIN meta USING (singleton)
+ON CONFLICT (shard, webhook_id, event_id, command) DO NOTHING
+"""
+
+# The key and the command, or neither. No row: the request id was used before.
+INSERT_ONCE: Final = """
+WITH input AS MATERIALIZED (
+    SELECT %(shard)b::smallint AS shard, %(webhook_id)b::bigint AS webhook_id, %(event_id)b::uuid AS event_id,
+        %(command)b::text AS command, %(customer_id)b::bigint AS customer_id, %(request_id)b::text AS request_id,
+        %(fingerprint)b::bigint AS fingerprint, now() AS at, true AS singleton
+), new_key AS (
+    INSERT INTO idempotency_keys (customer_id, request_id, event_id, fingerprint, created_at)
+    SELECT customer_id, request_id, event_id, fingerprint, at FROM input JOIN meta USING (singleton)
+    ON CONFLICT (customer_id, request_id) DO NOTHING
+    RETURNING customer_id
+), new_command AS (
+    INSERT INTO commands (shard, webhook_id, event_id, command, customer_id, created_at)
+    SELECT i.shard, i.webhook_id, i.event_id, i.command, k.customer_id, i.at
+    FROM new_key k CROSS JOIN input i JOIN meta USING (singleton)
+    ON CONFLICT (shard, webhook_id, event_id, command) DO NOTHING
+)
+SELECT 1 FROM new_key
+"""
+FINGERPRINT: Final = """
+SELECT fingerprint FROM idempotency_keys WHERE customer_id = %(customer_id)b AND request_id = %(request_id)b
+"""
+
+# A test is an event for one webhook, and a command to send it; there is no row in the outbox.
+INSERT_TEST: Final = """
+WITH input AS MATERIALIZED (
+    SELECT %(shard)b::smallint AS shard, %(webhook_id)b::bigint AS webhook_id, %(event_id)b::uuid AS event_id,
+        %(customer_id)b::bigint AS customer_id, %(event_type)b::text AS event_type, %(body)b::bytea AS body,
+        %(data_start)b::smallint AS data_start, now() AS at, true AS singleton
+), new_event AS (
+    INSERT INTO events (
+        event_id, customer_id, event_type, occurred_at, created_at, body, data_start, attributes, test_webhook_id
+    )
+    SELECT event_id, customer_id, event_type, at, at, body, data_start, NULL, webhook_id
+    FROM input JOIN meta USING (singleton)
+)
+INSERT INTO commands (shard, webhook_id, event_id, command, customer_id, created_at)
+SELECT shard, webhook_id, event_id, 'test', customer_id, at FROM input JOIN meta USING (singleton)
+"""
+
+# The oldest of each shard are not first, but there are never many: they are carried out as fast as they come. Not so
+# tests, which wait for receivers: of each webhook only the next one counts, and they stand before nothing else.
+WAITING: Final = """
+(
+    SELECT webhook_id, event_id, command, customer_id, extract(epoch FROM now() - created_at)::double precision
+    FROM commands
+    WHERE shard = ANY(%(shards)b::smallint[]) AND command <> 'test'
+    ORDER BY shard, webhook_id, event_id, command
+    LIMIT %(limit)b::integer
+) UNION ALL (
+    SELECT webhook_id, event_id, command, customer_id, extract(epoch FROM now() - created_at)::double precision
+    FROM (
+        SELECT DISTINCT ON (shard, webhook_id) * FROM commands
+        WHERE shard = ANY(%(shards)b::smallint[]) AND command = 'test'
+        ORDER BY shard, webhook_id, event_id
+    ) next
+    ORDER BY created_at
+    LIMIT %(limit)b::integer
+)
+"""
+
+
+async def insert(database: Database, kind: Kind, customer_id: int, webhook_id: int, event_id: UUID) -> None:
+    """Asks for something; asking twice is asking once. Raises Unavailable."""
+    await database.rows(INSERT, _row(kind, customer_id, webhook_id, event_id))
+
+
+async def insert_once(
+    database: Database,
+    kind: Kind,
+    customer_id: int,
+    webhook_id: int,
+    event_id: UUID,
+    *,
+    request_id: str,
+    fingerprint: int,
+) -> bool:
+    """The same under a request id. False: it was asked for before.
+
+    Raises AlreadyExists (the request id was used for something else), Unavailable.
+    """
+    parameters = {
+        **_row(kind, customer_id, webhook_id, event_id),
+        "request_id": request_id,
+        "fingerprint": fingerprint,
+    }
+    if await database.rows(INSERT_ONCE, parameters):
+        return True
+    await was_asked_before(database, customer_id, request_id, fingerprint)
+    return False
+
+
+async def was_asked_before(database: Database, customer_id: int, request_id: str, fingerprint: int) -> bool:
+    """Whether a request id was used for the same before. Raises AlreadyExists if for another, Unavailable."""
+    rows = await database.rows(FINGERPRINT, {"customer_id": customer_id, "request_id": request_id})
+    if not rows:
+        return False
+    if rows[0][0] != fingerprint:
+        raise request_id_reused(request_id)
+    return True
+
+
+async def insert_test(database: Database, event: TestEvent) -> None:
+    """Asks for a test. Raises Unavailable."""
+    await database.rows(
+        INSERT_TEST,
+        {
+            "shard": shard_of(event.webhook_id),
+            "webhook_id": event.webhook_id,
+            "event_id": event.event_id,
+            "customer_id": event.customer_id,
+            "event_type": event.event_type,
+            "body": event.body,
+            "data_start": event.data_start,
+        },
+    )
+
+
+async def waiting(connection: LoopConnection, shards: Collection[int], limit: int) -> list[Command]:
+    """Commands that wait for the owner of these shards. Raises Unavailable."""
+    rows = await connection.rows(WAITING, {"shards": list(shards), "limit": limit})
+    return [
+        Command(_KINDS[kind], webhook_id, event_id, customer_id, age_seconds)
+        for webhook_id, event_id, kind, customer_id, age_seconds in rows
+        if kind in _KINDS  # else a newer version's; somebody who knows it will own the shard
+    ]
+
+
+def _row(kind: Kind, customer_id: int, webhook_id: int, event_id: UUID) -> dict[str, object]:
+    return {
+        "shard": shard_of(webhook_id),
+        "webhook_id": webhook_id,
+        "event_id": event_id,
+        "command": kind.value,
+        "customer_id": customer_id,
+    }
+
+
+_KINDS: Final = {kind.value: kind for kind in Kind}

@@ -1,0 +1,289 @@
+"""What is due: which webhooks have something pending, and the next rows of each.
+
+Both read per webhook. In one queue by due time, 200,000 due rows of one dead endpoint would stand before everybody
+else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+from webhook_grpc.domain.model import Danger, PendingDelivery, Trigger, WebhookStatus
+from webhook_grpc.store.db import LoopConnection, Row
+
+# A loose index scan: it jumps from webhook to webhook, and sees the earliest row of each as it passes. How many shards
+# there are is hidden from the planner, which takes a hundred times as many rows for granted and would compile them.
+DISCOVER: Final = """
+WITH RECURSIVE pending AS (
+    SELECT s.shard, d.webhook_id, d.due_at, d.event_id
+    FROM unnest((SELECT %(shards)b::smallint[])) AS s(shard)
+    CROSS JOIN LATERAL (
+        SELECT webhook_id, due_at, event_id FROM deliveries
+        WHERE shard = s.shard
+        ORDER BY webhook_id, due_at, event_id
+        LIMIT 1
+    ) d
+    UNION ALL
+    SELECT p.shard, d.webhook_id, d.due_at, d.event_id
+    FROM pending p
+    CROSS JOIN LATERAL (
+        SELECT webhook_id, due_at, event_id FROM deliveries
+        WHERE shard = p.shard AND webhook_id > p.webhook_id
+        ORDER BY webhook_id, due_at, event_id
+        LIMIT 1
+    ) d
+)
+SELECT p.webhook_id, w.customer_id, w.status, p.event_id, p.due_at <= now()
+FROM pending p
+CROSS JOIN LATERAL (SELECT customer_id, status FROM webhooks WHERE id = p.webhook_id LIMIT 1) w
+"""
+
+# The next `room` rows of each request, due at or after `floor` (which skips index entries of rows already gone) and at
+# most `ahead` seconds from now. `fresh`: only those not tried yet, to be sent beside a backlog. Without those of
+# replays, which must not stand before others.
+FETCH: Final = """
+SELECT k.ord, d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger, d.trigger, d.replay_id
+FROM unnest(
+    %(shard)b::smallint[], %(webhook_id)b::bigint[], %(room)b::integer[], %(floor)b::timestamptz[],
+    %(ahead)b::double precision[], %(fresh)b::boolean[]
+) WITH ORDINALITY AS k(shard, webhook_id, room, floor, ahead, fresh, ord)
+CROSS JOIN LATERAL (
+    SELECT * FROM deliveries
+    WHERE shard = k.shard AND webhook_id = k.webhook_id
+        AND due_at >= k.floor AND due_at <= now() + k.ahead * interval '1 second'
+        AND (NOT k.fresh OR (attempt = 0 AND trigger IS NULL))
+        AND trigger IS DISTINCT FROM 'replay'
+    ORDER BY due_at, event_id
+    LIMIT k.room
+) d
+"""
+
+# Replays have indexes of their own, which are nearly always empty. This too jumps from webhook to webhook.
+REPLAYING: Final = """
+WITH RECURSIVE replaying AS (
+    SELECT s.shard, d.webhook_id, d.customer_id, d.due_at
+    FROM unnest((SELECT %(shards)b::smallint[])) AS s(shard)
+    CROSS JOIN LATERAL (
+        SELECT webhook_id, customer_id, due_at FROM deliveries
+        WHERE trigger = 'replay' AND shard = s.shard
+        ORDER BY webhook_id, due_at, event_id
+        LIMIT 1
+    ) d
+    UNION ALL
+    SELECT r.shard, d.webhook_id, d.customer_id, d.due_at
+    FROM replaying r
+    CROSS JOIN LATERAL (
+        SELECT webhook_id, customer_id, due_at FROM deliveries
+        WHERE trigger = 'replay' AND shard = r.shard AND webhook_id > r.webhook_id
+        ORDER BY webhook_id, due_at, event_id
+        LIMIT 1
+    ) d
+)
+SELECT webhook_id, customer_id FROM replaying WHERE due_at <= now()
+"""
+FETCH_REPLAYS: Final = """
+SELECT k.ord, d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger, d.trigger, d.replay_id
+FROM unnest(%(shard)b::smallint[], %(webhook_id)b::bigint[], %(room)b::integer[])
+    WITH ORDINALITY AS k(shard, webhook_id, room, ord)
+CROSS JOIN LATERAL (
+    SELECT * FROM deliveries
+    WHERE trigger = 'replay' AND shard = k.shard AND webhook_id = k.webhook_id AND due_at <= now()
+    ORDER BY due_at, event_id
+    LIMIT k.room
+) d
+"""
+
+# The bounds let the planner skip partitions, which it cannot do for an array.
+BODIES: Final = """
+SELECT event_id, event_type, created_at, body
+FROM events
+WHERE event_id >= %(first)b::uuid AND event_id <= %(last)b::uuid AND event_id = ANY(%(ids)b::uuid[])
+"""
+
+# The same of what is not to be sent.
+TYPES: Final = """
+SELECT event_id, event_type, created_at, ''::bytea
+FROM events
+WHERE event_id >= %(first)b::uuid AND event_id <= %(last)b::uuid AND event_id = ANY(%(ids)b::uuid[])
+"""
+
+
+# Seldom needed: reads the log of one webhook.
+LOGGED: Final = """
+SELECT k.webhook_id, k.event_id, a.event_type, a.event_created_at
+FROM unnest(%(webhook_id)b::bigint[], %(event_id)b::uuid[]) AS k(webhook_id, event_id)
+CROSS JOIN LATERAL (
+    SELECT event_type, event_created_at FROM attempts
+    WHERE webhook_id = k.webhook_id AND event_id = k.event_id
+    LIMIT 1
+) a
+"""
+
+_Known = tuple[str, datetime, bytes]  # an event's type, when it was stored, its body
+
+_TRIGGERS: Final = {trigger.value: trigger for trigger in Trigger}
+_BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_STATUSES: Final = {status.value: status for status in WebhookStatus}  # of what is not known yet, nothing is sent
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """How many rows to read of one webhook, from which due time on, and how far ahead of their time."""
+
+    shard: int
+    webhook_id: int
+    room: int
+    floor: datetime
+    ahead_seconds: float = 0.0
+    is_fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PendingWebhook:
+    """A webhook with something pending: the event of its earliest row, and whether that is due."""
+
+    webhook_id: int
+    customer_id: int
+    status: WebhookStatus
+    event_id: UUID
+    is_due: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRow:
+    """A due row of the outbox, and which request found it. `attempt` counts the attempts already made."""
+
+    request: int
+    webhook_id: int
+    event_id: UUID
+    due_at: datetime
+    customer_id: int
+    attempt: int
+    danger: Danger
+    is_fresh: bool
+    trigger: Trigger
+    replay_id: int | None
+
+
+async def discover(connection: LoopConnection, shards: Collection[int]) -> list[PendingWebhook]:
+    """The webhooks of these shards with anything pending."""
+    rows = await connection.rows(DISCOVER, {"shards": list(shards)})
+    return [
+        PendingWebhook(webhook_id, customer_id, _STATUSES.get(status, WebhookStatus.PAUSED), event_id, is_due)
+        for webhook_id, customer_id, status, event_id, is_due in rows
+    ]
+
+
+async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) -> list[FoundRow]:
+    """The next rows of each request, in order of their due times. A row may be found by two requests."""
+    rows = await connection.rows(
+        FETCH,
+        {
+            "shard": [request.shard for request in requests],
+            "webhook_id": [request.webhook_id for request in requests],
+            "room": [request.room for request in requests],
+            "floor": [request.floor for request in requests],
+            "ahead": [request.ahead_seconds for request in requests],
+            "fresh": [request.is_fresh for request in requests],
+        },
+    )
+    fresh = [request.is_fresh for request in requests]
+    return [found_row(row, fresh) for row in rows]
+
+
+async def replaying(connection: LoopConnection, shards: Collection[int]) -> list[tuple[int, int]]:
+    """The webhooks of these shards that something is replayed to, each with its customer."""
+    rows = await connection.rows(REPLAYING, {"shards": list(shards)})
+    return [(webhook_id, customer_id) for webhook_id, customer_id in rows]
+
+
+async def fetch_replays(connection: LoopConnection, rooms: Sequence[tuple[int, int, int]]) -> list[FoundRow]:
+    """The next rows that are replays, of each (shard, webhook, room)."""
+    rows = await connection.rows(
+        FETCH_REPLAYS,
+        {
+            "shard": [shard for shard, _, _ in rooms],
+            "webhook_id": [webhook_id for _, webhook_id, _ in rooms],
+            "room": [room for _, _, room in rooms],
+        },
+    )
+    return [found_row(row) for row in rows]
+
+
+def found_row(row: Row, fresh: Sequence[bool] = ()) -> FoundRow:
+    """A row of the outbox as FETCH selects it. `fresh`: which requests asked for fresh ones; none if it is left out."""
+    ord_, webhook_id, event_id, due_at, customer_id, attempt, danger, trigger, replay_id = row
+    number: int = ord_ - 1
+    return FoundRow(
+        request=number,
+        webhook_id=webhook_id,
+        event_id=event_id,
+        due_at=due_at,
+        customer_id=customer_id,
+        attempt=attempt,
+        danger=Danger(danger),
+        is_fresh=bool(fresh) and fresh[number],
+        trigger=Trigger.SCHEDULED if trigger is None else _TRIGGERS.get(trigger, Trigger.SCHEDULED),
+        replay_id=replay_id,
+    )
+
+
+def row_key(after: FoundRow | None) -> dict[str, object]:
+    """The parameters of a statement that goes on behind a row, or begins with the first."""
+    return {
+        "after_webhook": after.webhook_id if after else 0,
+        "after_due_at": after.due_at if after else _BEGINNING,
+        "after_event": after.event_id if after else UUID(int=0),
+    }
+
+
+async def with_bodies(
+    connection: LoopConnection, rows: Sequence[FoundRow], *, to_send: bool = True
+) -> list[PendingDelivery]:
+    """The rows with what is to be sent. The body of an event that is not kept any more is empty, which no body is.
+
+    With `to_send` False all are, but their types and times are those of their events while there are any.
+    """
+    event_ids = {row.event_id for row in rows}
+    if not event_ids:
+        return []
+    parameters = {"ids": list(event_ids), "first": min(event_ids), "last": max(event_ids)}
+    found = await connection.rows(BODIES if to_send else TYPES, parameters)
+    events: dict[UUID, _Known] = {event_id: (event_type, at, body) for event_id, event_type, at, body in found}
+    gone = {} if len(events) == len(event_ids) else await _logged(connection, rows, events)
+    return [
+        PendingDelivery(
+            row.webhook_id,
+            row.event_id,
+            row.due_at,
+            row.customer_id,
+            row.attempt,
+            *(events.get(row.event_id) or gone.get((row.webhook_id, row.event_id), ("unknown", row.due_at, b""))),
+            row.danger,
+            row.is_fresh,
+            row.trigger,
+            row.replay_id,
+        )
+        for row in rows
+    ]
+
+
+async def _logged(
+    connection: LoopConnection, rows: Sequence[FoundRow], events: Mapping[UUID, _Known]
+) -> dict[tuple[int, UUID], _Known]:
+    """What the log knows of deliveries whose events went; their ending must agree with it.
+
+    It knows those that were tried, and those that somebody began anew.
+    """
+    known = [
+        row for row in rows if (row.attempt or row.trigger is not Trigger.SCHEDULED) and row.event_id not in events
+    ]
+    if not known:
+        return {}
+    parameters = {"webhook_id": [row.webhook_id for row in known], "event_id": [row.event_id for row in known]}
+    found = await connection.rows(LOGGED, parameters)
+    return {(webhook_id, event_id): (event_type, at, b"") for webhook_id, event_id, event_type, at in found}

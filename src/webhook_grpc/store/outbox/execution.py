@@ -1,0 +1,203 @@
+"""Carrying out commands: restarts, cancellations and tests of deliveries, many in one statement.
+
+Fenced like settling, and never at the same time by one process, because both write the log. A command goes with its
+effect, so it is carried out once, or not at all because by then there was nothing to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from webhook_grpc.domain.command import Command
+from webhook_grpc.domain.model import DeliveryStatus
+from webhook_grpc.store.db import LoopConnection
+
+from .fence import fence_parameters
+from .ownership import OwnedShard
+from .settlement import headers_as_json
+
+# A row of the outbox is found as decision 4 says. A command that does not fit how the delivery stands does nothing: a
+# restart of what is pending, a cancellation of what has ended, a restart for a webhook that was switched off. That a
+# replay was cancelled ends only what that replay had restarted. Rows are looked up by their keys and deleted by their
+# places, as in SETTLE.
+EXECUTE: Final = """
+WITH own AS MATERIALIZED (
+    SELECT s.shard
+    FROM shards s
+    WHERE s.shard = ANY(%(shards)b::smallint[])
+        AND s.owner = %(worker)b::uuid
+        AND s.epoch = (%(epochs)b::bigint[])[array_position(%(shards)b::smallint[], s.shard)]
+    ORDER BY s.shard
+    FOR NO KEY UPDATE OF s
+), asked AS MATERIALIZED (
+    SELECT t.*, now() AS at, true AS singleton, %(shard_count)b::integer AS shard_count,
+        (%(last_seqs)b::bigint[])[array_position(%(shards)b::smallint[], t.shard)] AS last_seq
+    FROM unnest(
+        %(shard)b::smallint[], %(webhook_id)b::bigint[], %(event_id)b::uuid[], %(command)b::text[], %(status)b::text[],
+        %(outcome)b::text[], %(started_at)b::timestamptz[], %(latency_ms)b::integer[], %(reason)b::text[],
+        %(response_status)b::integer[], %(response_body)b::bytea[], %(own_headers)b::text[],
+        %(response_headers)b::text[]
+    ) WITH ORDINALITY AS t(
+        shard, webhook_id, event_id, command, status, outcome, started_at, latency_ms, reason, response_status,
+        response_body, own_headers, response_headers, ord
+    )
+), found AS MATERIALIZED (
+    SELECT DISTINCT ON (c.place) a.*, c.*
+    FROM asked a
+    CROSS JOIN LATERAL (
+        SELECT ctid AS place, customer_id, replay_id FROM commands
+        WHERE shard = a.shard AND webhook_id = a.webhook_id AND event_id = a.event_id AND command = a.command
+        LIMIT 1
+    ) c
+    WHERE (SELECT count(*) FROM own) = a.shard_count
+    ORDER BY c.place, a.ord
+), dropped AS (
+    DELETE FROM commands WHERE ctid = ANY(ARRAY(SELECT place FROM found))
+    RETURNING webhook_id, event_id, command
+), taken AS MATERIALIZED (
+    SELECT f.*, d.event_id IS NOT NULL AS was_dropped
+    FROM found f
+    FULL JOIN dropped d ON d.webhook_id = f.webhook_id AND d.event_id = f.event_id AND d.command = f.command
+), standing AS MATERIALIZED (
+    SELECT t.*, e.created_at AS event_created_at, e.event_type, l.status AS last_status,
+        coalesce(l.attempt_count, 0::smallint) AS attempt_count, w.status AS webhook_status,
+        d.place AS delivery_place, d.trigger AS delivery_trigger, d.replay_id AS delivery_replay_id,
+        t.command IN ('retry', 'replay') AND 1 = row_number() OVER (
+            PARTITION BY t.webhook_id, t.event_id, t.command IN ('retry', 'replay') ORDER BY t.ord
+        ) AS is_restart
+    FROM taken t
+    CROSS JOIN LATERAL (SELECT status FROM webhooks WHERE id = t.webhook_id LIMIT 1) w
+    CROSS JOIN LATERAL (SELECT created_at, event_type FROM events WHERE event_id = t.event_id LIMIT 1) e
+    LEFT JOIN LATERAL (
+        SELECT status, attempt_count, next_due_at FROM attempts
+        WHERE webhook_id = t.webhook_id AND event_created_at = e.created_at AND event_id = t.event_id
+        ORDER BY seq DESC
+        LIMIT 1
+    ) l ON true
+    LEFT JOIN LATERAL (
+        SELECT ctid AS place, trigger, replay_id FROM deliveries
+        WHERE shard = t.shard AND webhook_id = t.webhook_id AND due_at = coalesce(l.next_due_at, e.created_at)
+            AND event_id = t.event_id
+        LIMIT 1
+    ) d ON true
+    WHERE t.was_dropped
+), cancelled AS (
+    DELETE FROM deliveries WHERE ctid = ANY(ARRAY(
+        SELECT delivery_place FROM standing
+        WHERE command = 'cancel' AND (replay_id IS NULL OR delivery_replay_id = replay_id)
+    ))
+    RETURNING webhook_id, event_id, 'cancel' AS command
+), restarted AS (
+    INSERT INTO deliveries (shard, webhook_id, due_at, event_id, customer_id, attempt, trigger, replay_id)
+    SELECT s.shard, s.webhook_id, s.at, s.event_id, s.customer_id, s.attempt_count,
+        CASE s.command WHEN 'retry' THEN 'manual' ELSE 'replay' END, s.replay_id
+    FROM standing s JOIN meta USING (singleton)
+    WHERE s.is_restart AND s.webhook_status IN ('active', 'paused') AND s.last_status IS DISTINCT FROM 'pending'
+        AND s.delivery_place IS NULL
+    RETURNING webhook_id, event_id, true AS is_restart, due_at, trigger, replay_id
+), carried_out AS MATERIALIZED (
+    SELECT s.*, c.event_id IS NOT NULL AS was_cancelled, r.due_at AS restarted_at, r.trigger AS restart_trigger
+    FROM standing s
+    FULL JOIN cancelled c ON c.webhook_id = s.webhook_id AND c.event_id = s.event_id AND c.command = s.command
+    FULL JOIN restarted r ON r.webhook_id = s.webhook_id AND r.event_id = s.event_id AND r.is_restart = s.is_restart
+), done AS (
+    SELECT o.*, 'cancelled' AS new_status, o.attempt_count AS new_attempt_count,
+        coalesce(o.delivery_trigger, 'scheduled') AS new_trigger, o.delivery_replay_id AS new_replay_id
+    FROM carried_out o
+    WHERE o.was_cancelled
+    UNION ALL
+    SELECT o.*, 'pending', o.attempt_count, o.restart_trigger, o.replay_id
+    FROM carried_out o
+    WHERE o.restarted_at IS NOT NULL
+    UNION ALL
+    SELECT o.*, o.status, (o.outcome IS NOT NULL)::integer::smallint, 'test', NULL
+    FROM carried_out o
+    WHERE o.command = 'test' AND o.last_status IS NULL
+), skips AS MATERIALIZED (
+    SELECT t.replay_id, count(*) AS skipped FROM taken t
+    WHERE t.was_dropped AND t.command = 'replay' AND t.ord NOT IN (SELECT ord FROM done)
+    GROUP BY t.replay_id
+), skipped AS (
+    UPDATE replays SET skipped_count = skipped_count + (
+        SELECT s.skipped FROM skips s WHERE s.replay_id = replays.replay_id
+    )
+    WHERE replay_id = ANY(ARRAY(SELECT replay_id FROM skips))
+), logged AS (
+    INSERT INTO attempts (
+        shard, seq, created_at, customer_id, webhook_id, event_id, event_type, event_created_at, status, attempt_count,
+        next_due_at, trigger, replay_id, outcome, started_at, latency_ms, reason, response_status, response_body,
+        own_headers, response_headers
+    )
+    SELECT d.shard, d.last_seq + row_number() OVER (PARTITION BY d.shard ORDER BY d.ord), d.at, d.customer_id,
+        d.webhook_id, d.event_id, d.event_type, d.event_created_at, d.new_status, d.new_attempt_count,
+        d.restarted_at, d.new_trigger, d.new_replay_id, d.outcome, d.started_at, d.latency_ms, d.reason,
+        d.response_status, d.response_body, d.own_headers, d.response_headers
+    FROM done d JOIN meta USING (singleton)
+    RETURNING shard, seq, webhook_id, event_id, status
+)
+SELECT (SELECT count(*) FROM own), l.shard, l.seq, l.webhook_id, l.event_id, l.status
+FROM (SELECT * FROM logged UNION ALL SELECT NULL, NULL, NULL, NULL, NULL) l
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """One command that changed something: where the delivery stands now."""
+
+    shard: int
+    seq: int
+    webhook_id: int
+    event_id: UUID
+    status: DeliveryStatus
+
+
+@dataclass(frozen=True, slots=True)
+class ExecuteAnswer:
+    """Whether the batch was still ours to carry out, and what it changed."""
+
+    ours: bool
+    executed: Sequence[Executed]
+
+
+async def execute(
+    connection: LoopConnection, worker: UUID, shards: Mapping[int, OwnedShard], batch: Sequence[Command]
+) -> ExecuteAnswer:
+    """Carries out a batch. Not ours: nothing was changed.
+
+    Raises Unavailable: whether it was committed is not known. Then readopt the shards and execute the same batch again.
+    """
+    touched = sorted({command.shard for command in batch})
+    rows = await connection.rows(
+        EXECUTE, _execute_parameters(worker, {shard: shards[shard] for shard in touched}, batch)
+    )
+    return ExecuteAnswer(
+        ours=rows[0][0] == len(touched),
+        executed=[
+            Executed(shard, seq, webhook_id, event_id, DeliveryStatus(status))
+            for _, shard, seq, webhook_id, event_id, status in rows
+            if shard is not None
+        ],
+    )
+
+
+def _execute_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Sequence[Command]) -> dict[str, object]:
+    results = [command.result for command in batch]
+    return {
+        **fence_parameters(worker, owned),
+        "shard": [command.shard for command in batch],
+        "webhook_id": [command.webhook_id for command in batch],
+        "event_id": [command.event_id for command in batch],
+        "command": [command.kind.value for command in batch],
+        "status": [command.status.value if command.status else None for command in batch],
+        "outcome": [result.outcome.value if result else None for result in results],
+        "started_at": [result.start_time if result else None for result in results],
+        "latency_ms": [result.latency_ms if result else None for result in results],
+        "reason": [result.reason.name.lower() if result else None for result in results],
+        "response_status": [result.response_status if result else None for result in results],
+        "response_body": [(result.response_body or None) if result else None for result in results],
+        "own_headers": [" ".join(command.own_headers) or None for command in batch],
+        "response_headers": [headers_as_json(result) for result in results],
+    }

@@ -1,0 +1,45 @@
+"""Deliveries that have not ended when their event is about to be dropped."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from webhook_grpc.store.db import LoopConnection
+
+# Whether there are events from before an id, which are those that are not kept: seldom, and then not for long.
+from .due import FoundRow, found_row, row_key
+
+OVERDUE_EXIST: Final = "SELECT EXISTS (SELECT 1 FROM events WHERE event_id < %(bound)b)"
+
+# The rows of a shard whose events are from before an id, due or not, in the order of the key from one on.
+OVERDUE: Final = """
+SELECT webhook_id, event_id, due_at, customer_id, attempt, danger, trigger, replay_id
+FROM deliveries
+WHERE shard = %(shard)b AND event_id < %(bound)b
+    AND (webhook_id, due_at, event_id) > (%(after_webhook)b, %(after_due_at)b, %(after_event)b)
+ORDER BY webhook_id, due_at, event_id
+LIMIT %(limit)b
+"""
+
+
+async def overdue_exist(connection: LoopConnection, bound: UUID) -> bool:
+    """Whether there are events from before an id. Raises Unavailable."""
+    [(exist,)] = await connection.rows(OVERDUE_EXIST, {"bound": bound})
+    return exist
+
+
+async def overdue(
+    connection: LoopConnection, shard: int, bound: UUID, after: FoundRow | None, limit: int
+) -> list[FoundRow]:
+    """The next rows of a shard, after one, whose events are from before an id. Raises Unavailable."""
+    rows = await connection.rows(
+        OVERDUE,
+        {
+            "shard": shard,
+            "bound": bound,
+            **row_key(after),
+            "limit": limit,
+        },
+    )
+    return [found_row((1, *row)) for row in rows]

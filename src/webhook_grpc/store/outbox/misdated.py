@@ -1,0 +1,98 @@
+"""What was scheduled by a clock that was ahead of that of now: rows of the outbox that were written "later than now".
+
+A row is due when its last row in the log says (0001-initial.pre.sql), and that was written when the delay began. Of a
+delivery that the log does not know, the event's `created_at` is both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from webhook_grpc.store.db import LoopConnection
+
+from .due import FoundRow, found_row, row_key
+
+# By how much a time may lie ahead of now() without the clock having stepped: statements read it when they begin.
+_AHEAD: Final = "now() + interval '1 second'"
+
+# Whether anything of a shard may have been written later than now: an event that was not tried yet, or a row in the
+# log of a webhook with something pending. Jumps from webhook to webhook; looks only into partitions from today on.
+MAY_EXIST: Final = f"""
+WITH RECURSIVE pending AS (
+    (SELECT webhook_id FROM deliveries WHERE shard = %(shard)b ORDER BY webhook_id LIMIT 1)
+    UNION ALL
+    SELECT d.webhook_id
+    FROM pending p
+    CROSS JOIN LATERAL (
+        SELECT webhook_id FROM deliveries WHERE shard = %(shard)b AND webhook_id > p.webhook_id
+        ORDER BY webhook_id LIMIT 1
+    ) d
+)
+SELECT EXISTS (
+    SELECT 1 FROM pending p
+    WHERE EXISTS (SELECT 1 FROM attempts a WHERE a.webhook_id = p.webhook_id AND a.created_at > {_AHEAD})
+        OR EXISTS (
+            SELECT 1 FROM deliveries d
+            WHERE d.shard = %(shard)b AND d.webhook_id = p.webhook_id AND d.due_at > {_AHEAD}
+                AND d.attempt = 0 AND d.trigger IS NULL
+        )
+)
+"""
+
+# The next rows of a shard that are due later than now, in the order of the key from one on, each with the seconds of
+# its delay, or NULL if it was scheduled by the clock of now. Both lookups are by key.
+PAGE: Final = f"""
+SELECT d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger, d.trigger, d.replay_id,
+    extract(epoch FROM d.due_at - coalesce(
+        l.created_at, CASE WHEN e.created_at = d.due_at THEN e.created_at END
+    ))::double precision
+FROM (
+    SELECT * FROM deliveries
+    WHERE shard = %(shard)b AND due_at > {_AHEAD}
+        AND (webhook_id, due_at, event_id) > (%(after_webhook)b, %(after_due_at)b, %(after_event)b)
+    ORDER BY webhook_id, due_at, event_id
+    LIMIT %(limit)b
+) d
+LEFT JOIN LATERAL (SELECT created_at FROM events WHERE event_id = d.event_id LIMIT 1) e ON true
+LEFT JOIN LATERAL (
+    SELECT created_at FROM attempts a
+    WHERE a.webhook_id = d.webhook_id AND a.event_created_at = e.created_at AND a.event_id = d.event_id
+        AND a.created_at > {_AHEAD} AND a.next_due_at = d.due_at
+    ORDER BY seq DESC
+    LIMIT 1
+) l ON true
+ORDER BY d.webhook_id, d.due_at, d.event_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Misdated:
+    """A row of the outbox that was scheduled later than now, and the delay that it was given, in seconds."""
+
+    row: FoundRow
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What is misdated among the next rows, and the last row that was looked at; None if those were all."""
+
+    misdated: list[Misdated]
+    last: FoundRow | None
+
+
+async def may_exist(connection: LoopConnection, shard: int) -> bool:
+    """Whether it is worth looking through a shard. Raises Unavailable."""
+    [(exist,)] = await connection.rows(MAY_EXIST, {"shard": shard})
+    return exist
+
+
+async def page(connection: LoopConnection, shard: int, after: FoundRow | None, limit: int) -> Page:
+    """Looks at the next `limit` rows of a shard, after one, that are due later than now. Raises Unavailable."""
+    rows = await connection.rows(PAGE, {"shard": shard, **row_key(after), "limit": limit})
+    found = [(found_row((1, *row)), delay_seconds) for *row, delay_seconds in rows]
+    return Page(
+        [Misdated(row, max(0.0, delay_seconds)) for row, delay_seconds in found if delay_seconds is not None],
+        found[-1][0] if len(found) == limit else None,
+    )

@@ -1,0 +1,226 @@
+"""Which process may send and settle which shard.
+
+A process lives by its lease (`workers`); a shard belongs to the process in its `owner` at its `epoch`. Only the
+database's clock decides whether a lease has run out. An expired worker id is never revived: its process takes a new one
+and owns nothing until it has taken shards again.
+
+That clock may step back. A lease that ends later than any renewal could have made it end was written before the step,
+and says nothing about now: nobody counts on it, and its shards may be taken. See docs/decisions/0017-clocks.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from webhook_grpc.store.db import LoopConnection
+from webhook_grpc.store.schema.migration_files import program_version
+
+REGISTER: Final = """
+INSERT INTO workers (worker_id, lease_until, lease_seconds, version, secret_key_ids)
+VALUES (%(worker)s, now() + %(ttl)s * interval '1 second', %(ttl)s, %(version)s, %(secret_key_ids)b::bigint[])
+RETURNING lease_until
+"""
+
+# No row: the lease had run out. A lease that ends too late, because the clock stepped back, is renewed by its own
+# process: that is how it becomes one to count on again. If its shards were taken meanwhile, OWNED says so.
+RENEW: Final = """
+WITH clock AS MATERIALIZED (SELECT now() AS at)
+UPDATE workers w SET lease_until = c.at + %(ttl)s * interval '1 second', retiring = %(retiring)s
+FROM clock c
+WHERE w.worker_id = %(worker)s AND w.lease_until > c.at
+RETURNING w.lease_until
+"""
+
+# Whether a lease is to be counted on. It was written as its length from then, so one that ends later than twice
+# its length from now was written before the clock stepped back. Lengths differ between processes.
+_IS_VALID_NOW: Final = "(w.lease_until > now() AND w.lease_until <= now() + 2 * w.lease_seconds * interval '1 second')"
+_IS_VALID_AT: Final = "(w.lease_until > c.at AND w.lease_until <= c.at + 2 * w.lease_seconds * interval '1 second')"
+
+# How many share the work, and how long the longest of their leases is.
+COUNT_LIVE: Final = f"""
+SELECT count(*), max(w.lease_seconds) FROM workers w WHERE {_IS_VALID_NOW} AND NOT w.retiring
+"""
+
+# The shards that belong to nobody alive: how many there are, and of how many of them the owner's lease ends too late.
+COUNT_FREE: Final = f"""
+SELECT count(*), count(*) FILTER (WHERE w.lease_until > now())
+FROM shards s LEFT JOIN workers w ON w.worker_id = s.owner
+WHERE s.owner IS NULL OR w.worker_id IS NULL OR NOT {_IS_VALID_NOW}
+"""
+
+OWNED: Final = "SELECT shard, epoch FROM shards WHERE owner = %(worker)s"
+
+# Takes at most so many shards that belong to nobody alive. They are chosen at random, so that processes that start
+# together choose different ones, and locked in order, so that these can't deadlock. The lease is looked at again in the
+# UPDATE.
+TAKE: Final = f"""
+WITH candidates AS MATERIALIZED (
+    SELECT s.shard, s.epoch, s.owner IS NOT NULL AS was_abandoned, now() AS at
+    FROM shards s LEFT JOIN workers w ON w.worker_id = s.owner
+    WHERE s.owner IS NULL OR w.worker_id IS NULL OR NOT {_IS_VALID_NOW}
+    ORDER BY random()
+    LIMIT %(count)s
+), locked AS MATERIALIZED (
+    SELECT s.shard FROM shards s
+    WHERE s.shard = ANY(ARRAY(SELECT shard FROM candidates))
+    ORDER BY s.shard
+    FOR NO KEY UPDATE OF s
+)
+UPDATE shards s SET owner = %(worker)s, epoch = s.epoch + 1,
+    abandoned_at = CASE WHEN c.was_abandoned THEN c.at ELSE s.abandoned_at END
+FROM candidates c
+WHERE s.shard = c.shard AND s.epoch = c.epoch AND s.shard = ANY(ARRAY(SELECT shard FROM locked))
+    AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.worker_id = s.owner AND {_IS_VALID_AT})
+RETURNING s.shard, s.epoch, s.abandoned_at, c.at
+"""
+
+# Own shards at a new epoch: statements of the old one that are still on their way can't do anything any more.
+READOPT: Final = """
+UPDATE shards SET epoch = epoch + 1
+WHERE owner = %(worker)s AND shard = ANY(%(shards)s::smallint[])
+RETURNING shard, epoch
+"""
+
+# To be run after the shards were taken, in a statement of its own: only then are all of the old owner's commits
+# visible.
+LAST_SEQS: Final = """
+SELECT s.shard, greatest(s.last_seq, (SELECT coalesce(max(a.seq), 0) FROM attempts a WHERE a.shard = s.shard))
+FROM shards s
+WHERE s.shard = ANY(%(shards)s::smallint[])
+"""
+
+RELEASE: Final = """
+UPDATE shards s SET owner = NULL, last_seq = greatest(s.last_seq, r.last_seq)
+FROM unnest(%(shards)s::smallint[], %(epochs)s::bigint[], %(last_seqs)s::bigint[]) AS r(shard, epoch, last_seq)
+WHERE s.shard = r.shard AND s.epoch = r.epoch AND s.owner = %(worker)s
+"""
+
+UNREGISTER: Final = "DELETE FROM workers WHERE worker_id = %(worker)s"
+
+# Also those whose leases a clock that was far ahead has left. A process that is alive has renewed its own since then,
+# or finds that it has none and registers again.
+FORGET_DEAD: Final = """
+DELETE FROM workers
+WHERE lease_until < now() - interval '1 day'
+    OR lease_until > now() + 2 * lease_seconds * interval '1 second' + interval '1 day'
+"""
+
+
+@dataclass(slots=True)
+class OwnedShard:
+    """A shard of ours: at which epoch, and up to which `seq` its log is written.
+
+    If an owner did not give it back, `abandoned_at` is when it was found: whatever was due by then may have been in
+    flight when that process ended, or have ended it. It never lies in the future: if the database's clock has stepped
+    back since, it is when the shard was taken here.
+    """
+
+    epoch: int
+    last_seq: int
+    abandoned_at: datetime | None = None
+    taken_seq: int = 0  # how far its log reached when it was taken
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The processes that share the work: how many they are, and the longest of their leases in seconds (0: none)."""
+
+    count: int
+    lease_seconds_max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """The shards that belong to nobody alive: how many, and how many of them because a lease ends too late."""
+
+    count: int
+    ahead_count: int
+
+
+async def register(
+    connection: LoopConnection, worker: UUID, ttl_seconds: float, secret_key_ids: Sequence[int] = ()
+) -> datetime:
+    """Enters a new worker id, with the keys that its process has, and returns the database's time."""
+    parameters = {
+        "worker": worker,
+        "ttl": ttl_seconds,
+        "version": program_version(),
+        "secret_key_ids": list(secret_key_ids),
+    }
+    [(lease_until,)] = await connection.rows(REGISTER, parameters)
+    return lease_until - timedelta(seconds=ttl_seconds)
+
+
+async def forget_dead(connection: LoopConnection) -> None:
+    """Clears away ids that died long ago."""
+    await connection.rows(FORGET_DEAD)
+
+
+async def renew(
+    connection: LoopConnection, worker: UUID, ttl_seconds: float, *, retiring: bool = False
+) -> datetime | None:
+    """Renews the lease and returns the database's time, or None if it had run out."""
+    rows = await connection.rows(RENEW, {"worker": worker, "ttl": ttl_seconds, "retiring": retiring})
+    return rows[0][0] - timedelta(seconds=ttl_seconds) if rows else None
+
+
+async def count_live(connection: LoopConnection) -> Live:
+    """Returns how many processes share the work; those that are leaving don't."""
+    [(count, lease_seconds_max)] = await connection.rows(COUNT_LIVE)
+    return Live(count, lease_seconds_max or 0.0)
+
+
+async def count_free(connection: LoopConnection) -> Free:
+    """Returns how many shards belong to nobody alive."""
+    [row] = await connection.rows(COUNT_FREE)
+    return Free(*row)
+
+
+async def owned_epochs(connection: LoopConnection, worker: UUID) -> dict[int, int]:
+    """The epochs of the shards that the database calls ours."""
+    return dict(await connection.rows(OWNED, {"worker": worker}))  # pyright: ignore[reportArgumentType] - rows of two
+
+
+async def take(connection: LoopConnection, worker: UUID, count: int) -> dict[int, OwnedShard]:
+    """Takes up to `count` shards of nobody alive."""
+    rows = await connection.rows(TAKE, {"worker": worker, "count": count})
+    taken = await _with_last_seqs(connection, {shard: epoch for shard, epoch, _, _ in rows})
+    for shard, _, abandoned_at, at in rows:
+        taken[shard].abandoned_at = None if abandoned_at is None else min(abandoned_at, at)
+        taken[shard].taken_seq = taken[shard].last_seq
+    return taken
+
+
+async def readopt(connection: LoopConnection, worker: UUID, shards: Collection[int]) -> dict[int, OwnedShard]:
+    """Moves own shards to their next epoch; those missing from the answer are no longer ours."""
+    rows = await connection.rows(READOPT, {"worker": worker, "shards": list(shards)})
+    return await _with_last_seqs(connection, dict(rows))
+
+
+async def release(connection: LoopConnection, worker: UUID, shards: dict[int, OwnedShard]) -> None:
+    """Gives shards back, so that another process can take them at once."""
+    await connection.rows(
+        RELEASE,
+        {
+            "worker": worker,
+            "shards": list(shards),
+            "epochs": [owned.epoch for owned in shards.values()],
+            "last_seqs": [owned.last_seq for owned in shards.values()],
+        },
+    )
+
+
+async def unregister(connection: LoopConnection, worker: UUID) -> None:
+    """Removes the worker id."""
+    await connection.rows(UNREGISTER, {"worker": worker})
+
+
+async def _with_last_seqs(connection: LoopConnection, epochs: dict[int, int]) -> dict[int, OwnedShard]:
+    if not epochs:
+        return {}
+    last_seqs = await connection.rows(LAST_SEQS, {"shards": list(epochs)})
+    return {shard: OwnedShard(epochs[shard], last_seq) for shard, last_seq in last_seqs}

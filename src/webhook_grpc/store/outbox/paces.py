@@ -1,0 +1,149 @@
+"""The health of webhooks as rows: what the next owner of a shard should know of its receivers.
+
+It goes in and comes out as durations, so that only the database's clock decides what is when. It lags a second or two
+behind what the owner knows, and is lost with a crash for as long; nothing but pace depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from webhook_grpc.domain.breaker import BreakerState
+from webhook_grpc.domain.pace import SavedHealth
+from webhook_grpc.domain.throttle import Slowdown
+from webhook_grpc.store.clock import BELIEVED_NOW
+from webhook_grpc.store.db import LoopConnection
+
+# How long a webhook has been failing may switch it off, so that goes by the believed time. A row that was saved later
+# than now was saved by a clock that was ahead: what is to come is then as far away as it was when it was saved.
+_SINCE: Final = "greatest(now(), updated_at)"
+LOAD: Final = f"""
+SELECT webhook_id, breaker,
+    greatest(0, coalesce(extract(epoch FROM probe_at - {_SINCE}), 0))::double precision, probe_count,
+    extract(epoch FROM {BELIEVED_NOW} - failing_since)::double precision, failure_count, blocked_count,
+    extract(epoch FROM {BELIEVED_NOW} - blocked_at)::double precision,
+    greatest(0, coalesce(extract(epoch FROM hold_until - {_SINCE}), 0))::double precision,
+    CASE WHEN throttled_until > {_SINCE} THEN extract(epoch FROM throttled_until - {_SINCE})::double precision END,
+    throttle_rate, throttle_ceiling
+FROM webhook_health
+WHERE webhook_id = ANY(%(ids)b::bigint[])
+"""
+
+# Only by the owner: a process that comes back from a long pause knows less than whoever took over.
+SAVE: Final = """
+WITH input AS MATERIALIZED (
+    SELECT t.*, now() AS at, now() + t.probe_in * interval '1 second' AS probe_at,
+        now() - t.failing * interval '1 second' AS failing_since,
+        now() - t.blocked * interval '1 second' AS blocked_at, now() + t.hold * interval '1 second' AS hold_until,
+        now() + t.throttled * interval '1 second' AS throttled_until, true AS singleton
+    FROM unnest(
+        %(webhook_id)b::bigint[], %(breaker)b::text[], %(probe_in)b::double precision[], %(probe_count)b::integer[],
+        %(failing)b::double precision[], %(failure_count)b::integer[], %(blocked_count)b::integer[],
+        %(blocked)b::double precision[], %(hold)b::double precision[], %(throttled)b::double precision[],
+        %(throttle_rate)b::double precision[], %(throttle_ceiling)b::double precision[]
+    ) AS t(
+        webhook_id, breaker, probe_in, probe_count, failing, failure_count, blocked_count, blocked, hold, throttled,
+        throttle_rate, throttle_ceiling
+    )
+    WHERE t.webhook_id %% 64 = ANY(ARRAY(SELECT shard FROM shards WHERE owner = %(worker)b::uuid))
+)
+INSERT INTO webhook_health (
+    webhook_id, breaker, probe_at, probe_count, failing_since, failure_count, blocked_count, blocked_at, hold_until,
+    throttled_until, throttle_rate, throttle_ceiling, updated_at
+)
+SELECT webhook_id, breaker, probe_at, probe_count, failing_since, failure_count, blocked_count, blocked_at, hold_until,
+    throttled_until, throttle_rate, throttle_ceiling, at
+FROM input JOIN meta USING (singleton)
+ORDER BY webhook_id
+ON CONFLICT (webhook_id) DO UPDATE SET
+    breaker = excluded.breaker, probe_at = excluded.probe_at, probe_count = excluded.probe_count,
+    failing_since = excluded.failing_since, failure_count = excluded.failure_count,
+    blocked_count = excluded.blocked_count, blocked_at = excluded.blocked_at, hold_until = excluded.hold_until,
+    throttled_until = excluded.throttled_until, throttle_rate = excluded.throttle_rate,
+    throttle_ceiling = excluded.throttle_ceiling, updated_at = excluded.updated_at
+"""
+
+FORGET: Final = """
+DELETE FROM webhook_health h USING shards s
+WHERE h.webhook_id = ANY(%(ids)b::bigint[]) AND s.shard = h.webhook_id %% 64 AND s.owner = %(worker)b::uuid
+"""
+
+# Rows in which only times are left, and those are over.
+FORGET_OVER: Final = """
+DELETE FROM webhook_health h USING shards s
+WHERE h.breaker = 'closed' AND h.failing_since IS NULL AND h.blocked_count = 0
+    AND (h.hold_until IS NULL OR h.hold_until <= now()) AND (h.throttled_until IS NULL OR h.throttled_until <= now())
+    AND s.shard = h.webhook_id %% 64 AND s.owner = %(worker)b::uuid
+RETURNING h.webhook_id
+"""
+
+# A success since the failures that were saved: its owner died before it could save that. Reads the end of the log only.
+SUCCEEDED_LAST: Final = """
+SELECT k.webhook_id
+FROM unnest(%(webhook_id)b::bigint[], %(shard)b::smallint[], %(until)b::bigint[]) AS k(webhook_id, shard, until)
+JOIN webhook_health h ON h.webhook_id = k.webhook_id
+WHERE EXISTS (
+    SELECT 1 FROM attempts a
+    WHERE a.shard = k.shard AND a.seq > k.until - %(reach)b::bigint AND a.seq <= k.until
+        AND a.webhook_id = k.webhook_id AND a.outcome = 'succeeded' AND a.created_at > h.failing_since
+)
+"""
+LAST_ROWS: Final = 2000  # of a shard: more than are settled in the seconds between two saves
+
+
+async def load(connection: LoopConnection, webhook_ids: Collection[int]) -> dict[int, SavedHealth]:
+    """The health of those webhooks that are not well. Raises Unavailable."""
+    rows = await connection.rows(LOAD, {"ids": list(webhook_ids)})
+    return {webhook_id: _saved(BreakerState(breaker), rest) for webhook_id, breaker, *rest in rows}
+
+
+def _saved(breaker: BreakerState, rest: Sequence[Any]) -> SavedHealth:
+    *saved, throttled, rate, ceiling = rest
+    return SavedHealth(breaker, *saved, slowdown=None if throttled is None else Slowdown(throttled, rate, ceiling))
+
+
+async def succeeded_last(connection: LoopConnection, until: Mapping[int, tuple[int, int]]) -> set[int]:
+    """Which webhooks had a success since they were saved as failing, up to a (shard, seq) each. Raises Unavailable."""
+    parameters = {
+        "webhook_id": list(until),
+        "shard": [shard for shard, _ in until.values()],
+        "until": [seq for _, seq in until.values()],
+        "reach": LAST_ROWS,
+    }
+    return {webhook_id for (webhook_id,) in await connection.rows(SUCCEEDED_LAST, parameters)}
+
+
+async def save(
+    connection: LoopConnection, worker: UUID, health: Mapping[int, SavedHealth], well: Collection[int]
+) -> None:
+    """Saves the health of webhooks, and that others are well again. Raises Unavailable."""
+    if health:
+        saved = list(health.values())
+        slowdowns = [item.slowdown for item in saved]
+        await connection.rows(
+            SAVE,
+            {
+                "worker": worker,
+                "webhook_id": list(health),
+                "breaker": [item.breaker.value for item in saved],
+                "probe_in": [item.probe_in_seconds if item.breaker is BreakerState.OPEN else None for item in saved],
+                "probe_count": [item.probe_count for item in saved],
+                "failing": [item.failing_seconds for item in saved],
+                "failure_count": [item.failure_count for item in saved],
+                "blocked_count": [item.blocked_count for item in saved],
+                "blocked": [item.blocked_seconds for item in saved],
+                "hold": [item.hold_seconds or None for item in saved],
+                "throttled": [slowdown and slowdown.seconds for slowdown in slowdowns],
+                "throttle_rate": [slowdown and slowdown.rate for slowdown in slowdowns],
+                "throttle_ceiling": [slowdown and slowdown.ceiling for slowdown in slowdowns],
+            },
+        )
+    if well:
+        await connection.rows(FORGET, {"worker": worker, "ids": list(well)})
+
+
+async def forget_over(connection: LoopConnection, worker: UUID) -> set[int]:
+    """Removes the rows of own webhooks of which time has made nothing; returns whose. Raises Unavailable."""
+    return {webhook_id for (webhook_id,) in await connection.rows(FORGET_OVER, {"worker": worker})}

@@ -1,0 +1,248 @@
+"""Publishing: an acknowledged event and its deliveries are on disk, made by one statement for many events."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import orjson
+
+from webhook_grpc.domain.errors import AlreadyExists
+from webhook_grpc.domain.matching import patterns_matching
+from webhook_grpc.domain.model import NewEvent, Published
+from webhook_grpc.store.connection.failures import StoreRefusal
+from webhook_grpc.store.db import LoopConnection, Queries
+
+# Inserts keys, events and deliveries of a batch, or nothing of it. An event whose request id is taken (before, by a
+# concurrent statement, or earlier in the batch) comes back with no created_at. Keys go in sorted, so that concurrent
+# batches can't deadlock. The webhooks of each customer and event type are looked up once. Why FULL JOIN, OFFSET 0 and
+# `singleton`: docs/decisions/0019-plans.md.
+PUBLISH: Final = """
+WITH input AS MATERIALIZED (
+    SELECT t.*, now() AS at, true AS singleton
+    FROM unnest(
+        %(customer_id)b::bigint[], %(event_id)b::uuid[], %(event_type)b::text[], %(occurred_at)b::timestamptz[],
+        %(body)b::bytea[], %(data_start)b::smallint[], %(attributes)b::text[], %(patterns)b::text[],
+        %(request_id)b::text[], %(fingerprint)b::bigint[]
+    ) WITH ORDINALITY AS t(
+        customer_id, event_id, event_type, occurred_at, body, data_start, attributes, patterns, request_id,
+        fingerprint, ord
+    )
+), new_keys AS (
+    INSERT INTO idempotency_keys (customer_id, request_id, event_id, fingerprint, created_at)
+    SELECT customer_id, request_id, event_id, fingerprint, at
+    FROM input JOIN meta USING (singleton)
+    WHERE request_id IS NOT NULL
+    ORDER BY customer_id, request_id, ord
+    ON CONFLICT (customer_id, request_id) DO NOTHING
+    RETURNING event_id
+), new_events AS (
+    INSERT INTO events (event_id, customer_id, event_type, occurred_at, created_at, body, data_start, attributes)
+    SELECT event_id, customer_id, event_type, occurred_at, at, body, data_start, attributes
+    FROM input JOIN meta USING (singleton)
+    WHERE request_id IS NULL OR event_id IN (SELECT event_id FROM new_keys)
+    RETURNING event_id, customer_id, event_type, created_at
+), matches AS MATERIALIZED (
+    SELECT k.customer_id, k.event_type, w.shard, w.id AS webhook_id
+    FROM (SELECT DISTINCT customer_id, event_type, patterns FROM input) k
+    CROSS JOIN LATERAL (
+        SELECT shard, id FROM webhooks
+        WHERE customer_id = k.customer_id AND status IN ('active', 'paused')
+            AND events && string_to_array(k.patterns, ' ')
+        OFFSET 0
+    ) w
+), pairs AS MATERIALIZED (
+    SELECT m.shard, m.webhook_id, e.created_at, e.event_id, e.customer_id, true AS singleton
+    FROM new_events e
+    FULL JOIN matches m ON m.customer_id = e.customer_id AND m.event_type = e.event_type
+), new_deliveries AS (
+    INSERT INTO deliveries (shard, webhook_id, due_at, event_id, customer_id, attempt)
+    SELECT p.shard, p.webhook_id, p.created_at, p.event_id, p.customer_id, 0::smallint
+    FROM pairs p JOIN meta USING (singleton)
+    WHERE p.event_id IS NOT NULL AND p.webhook_id IS NOT NULL
+    RETURNING shard, webhook_id, event_id
+)
+SELECT i.ord, e.created_at, coalesce(d.delivery_count, 0), d.own_webhook_ids, d.other_shards
+FROM input i
+FULL JOIN new_events e ON e.event_id = i.event_id
+FULL JOIN (
+    SELECT event_id, count(*) AS delivery_count,
+        array_agg(webhook_id) FILTER (WHERE shard = ANY(%(own_shards)b::smallint[])) AS own_webhook_ids,
+        array_agg(DISTINCT shard) FILTER (WHERE shard <> ALL(%(own_shards)b::smallint[])) AS other_shards
+    FROM new_deliveries
+    GROUP BY event_id
+) d ON d.event_id = i.event_id
+ORDER BY i.ord
+"""
+
+# To how many webhooks an event `e` went, as far as the log and the outbox still know.
+_DELIVERY_COUNT: Final = """(
+    SELECT count(*) FROM webhooks w
+    WHERE w.customer_id = e.customer_id AND coalesce(
+        (
+            SELECT true FROM deliveries d
+            WHERE d.shard = w.shard AND d.webhook_id = w.id AND d.due_at = e.created_at AND d.event_id = e.event_id
+        ),
+        (
+            SELECT true FROM attempts a
+            WHERE a.webhook_id = w.id AND a.event_created_at = e.created_at AND a.event_id = e.event_id
+            LIMIT 1
+        )
+    )
+)"""
+
+# What is stored of these events.
+STORED: Final = f"""
+SELECT i.ord, e.event_id, e.created_at, {_DELIVERY_COUNT}
+FROM unnest(%(event_id)b::uuid[]) WITH ORDINALITY AS i(event_id, ord)
+CROSS JOIN LATERAL (
+    SELECT event_id, customer_id, created_at FROM events WHERE event_id = i.event_id LIMIT 1
+) e
+"""
+
+# What was published under these request ids.
+PUBLISHED_BEFORE: Final = f"""
+SELECT i.ord, k.event_id, k.fingerprint, coalesce(e.created_at, k.created_at), {_DELIVERY_COUNT}
+FROM unnest(%(customer_id)b::bigint[], %(request_id)b::text[]) WITH ORDINALITY AS i(customer_id, request_id, ord)
+CROSS JOIN LATERAL (
+    SELECT event_id, fingerprint, created_at FROM idempotency_keys
+    WHERE customer_id = i.customer_id AND request_id = i.request_id
+    LIMIT 1
+) k
+LEFT JOIN LATERAL (
+    SELECT event_id, customer_id, created_at FROM events WHERE event_id = k.event_id LIMIT 1
+) e ON true
+"""
+
+_TAKEN: Final = "23505"  # the key of an event is taken: nobody but we ourselves can have stored it
+
+
+@dataclass(frozen=True, slots=True)
+class NewDeliveries:
+    """Which deliveries an event got: those of the caller's own shards one by one, of the others only the shards."""
+
+    event: NewEvent
+    create_time: datetime
+    own_webhook_ids: Sequence[int]
+    other_shards: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedBatch:
+    """One answer for each event, in order; an exception where the event was refused."""
+
+    answers: list[Published | Exception]
+    new: list[NewDeliveries]
+
+
+async def publish(
+    connection: LoopConnection, events: Sequence[NewEvent], own_shards: Collection[int]
+) -> PublishedBatch:
+    """Publishes a batch: all of it or, on an exception, nothing that is known of.
+
+    If the connection ends before the answer, the same statement is sent once more. That is harmless, also while the
+    first one still runs: it stores the same event ids, which are ours alone, so one of the two meets the keys of the
+    other, and what was stored is answered for as new.
+
+    Raises StoreRefusal if any of the events can't be stored, Unavailable if it may not have been stored.
+    """
+    try:
+        rows = await connection.rows(PUBLISH, _publish_parameters(events, own_shards), is_idempotent=True)
+    except StoreRefusal as refusal:
+        if str(refusal) != _TAKEN:
+            raise
+        return PublishedBatch(await _answers_of_stored(connection, events, refusal), [])
+    answers: list[Published | Exception] = []
+    new: list[NewDeliveries] = []
+    repeated: dict[int, NewEvent] = {}
+    for event, (ord_, create_time, delivery_count, own_webhook_ids, other_shards) in zip(events, rows, strict=True):
+        if create_time is None:
+            repeated[ord_ - 1] = event
+            answers.append(AssertionError("replaced below"))
+            continue
+        answers.append(Published(event.event_id, delivery_count, False, create_time))
+        new.append(NewDeliveries(event, create_time, own_webhook_ids or (), other_shards or ()))
+    if repeated:
+        before = await published_before(connection, list(repeated.values()))
+        for index, answer in zip(repeated, before, strict=True):
+            assert answer is not None
+            answers[index] = answer
+    return PublishedBatch(answers, new)
+
+
+async def _answers_of_stored(
+    connection: LoopConnection, events: Sequence[NewEvent], refusal: StoreRefusal
+) -> list[Published | Exception]:
+    """The answers to a batch that was stored by the statement whose answer was lost.
+
+    Raises the refusal if it was not stored, or not by one statement; then its events are answered for one by one.
+    """
+    rows = await connection.rows(STORED, {"event_id": [event.event_id for event in events]})
+    found: dict[int, Published | Exception | None] = {}
+    for ord_, event_id, create_time, delivery_count in rows:
+        found[ord_ - 1] = Published(event_id, delivery_count, False, create_time)
+    others = {index: event for index, event in enumerate(events) if index not in found}
+    if others:
+        found |= zip(others, await published_before(connection, list(others.values())), strict=True)
+    answers = [answer for _, answer in sorted(found.items()) if answer is not None]
+    if not rows or len(answers) < len(events):
+        raise refusal
+    return answers
+
+
+async def published_before(database: Queries, events: Sequence[NewEvent]) -> list[Published | Exception | None]:
+    """What the calls with the request ids of these events were answered, None where there was none.
+
+    An event that has its own id there is no repetition: it was stored by a statement whose answer was lost.
+
+    Raises Unavailable.
+    """
+    parameters = {
+        "customer_id": [event.customer_id for event in events],
+        "request_id": [event.request_id for event in events],
+    }
+    rows = {ord_ - 1: rest for ord_, *rest in await database.rows(PUBLISHED_BEFORE, parameters)}
+    return [_repeated_answer(event, rows[index]) if index in rows else None for index, event in enumerate(events)]
+
+
+def _repeated_answer(event: NewEvent, row: list[object]) -> Published | Exception:
+    event_id, fingerprint, create_time, delivery_count = row
+    assert isinstance(event_id, UUID)
+    assert isinstance(create_time, datetime)
+    assert isinstance(delivery_count, int)
+    if fingerprint != event.fingerprint:
+        return request_id_reused(event.request_id or "")
+    return Published(event_id, delivery_count, event_id != event.event_id, create_time)
+
+
+def request_id_reused(request_id: str) -> AlreadyExists:
+    """The error for a request id that was used for something else before."""
+    return AlreadyExists(
+        "REQUEST_ID_REUSED",
+        "request_id was used before for a different request; give every request its own",
+        "request_id",
+        request_id,
+    )
+
+
+def _publish_parameters(events: Sequence[NewEvent], own_shards: Collection[int]) -> dict[str, object]:
+    return {
+        "customer_id": [event.customer_id for event in events],
+        "event_id": [event.event_id for event in events],
+        "event_type": [event.event_type for event in events],
+        "occurred_at": [event.occur_time for event in events],
+        "body": [event.body for event in events],
+        "data_start": [event.data_start for event in events],
+        "attributes": [_json_or_none(event) for event in events],
+        "patterns": [" ".join(patterns_matching(event.event_type)) for event in events],
+        "request_id": [event.request_id for event in events],
+        "fingerprint": [event.fingerprint for event in events],
+        "own_shards": list(own_shards),
+    }
+
+
+def _json_or_none(event: NewEvent) -> str | None:
+    return orjson.dumps(dict(event.attributes)).decode("utf-8") if event.attributes else None

@@ -1,0 +1,169 @@
+"""Settling: what attempts did to their deliveries, for many deliveries in one statement.
+
+The statement does all of it or nothing, and only while every shard of the batch is still ours at the epoch at which the
+batch was made; the row locks that it takes for that are held to its commit, so that the order of `seq` is the order of
+commits. A delivery that is not as it was when it was sent is left alone, which makes a repeated batch harmless. One is
+cancelled only while its webhook is disabled or deleted in the database, whatever a process still remembers of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+import orjson
+
+from webhook_grpc.domain.model import AttemptResult, Danger
+from webhook_grpc.domain.settlement import Settlement
+from webhook_grpc.store.db import LoopConnection
+
+from .fence import fence_parameters
+from .ownership import OwnedShard
+
+# Retry times come as seconds from now: only the database's clock decides when something is due. Every delivery is
+# looked up by its key, and deleted by its place, so that no belief about the size of the queue makes this read the
+# queue; one that is retried goes in again with its next time. See docs/decisions/0019-plans.md.
+SETTLE: Final = """
+WITH own AS MATERIALIZED (
+    SELECT s.shard
+    FROM shards s
+    WHERE s.shard = ANY(%(shards)b::smallint[])
+        AND s.owner = %(worker)b::uuid
+        AND s.epoch = (%(epochs)b::bigint[])[array_position(%(shards)b::smallint[], s.shard)]
+    ORDER BY s.shard
+    FOR NO KEY UPDATE OF s
+), settled AS MATERIALIZED (
+    SELECT t.*, now() + t.retry_in * interval '1 second' AS next_due_at, now() AS at, true AS singleton,
+        %(shard_count)b::integer AS shard_count,
+        (%(last_seqs)b::bigint[])[array_position(%(shards)b::smallint[], t.shard)] AS last_seq
+    FROM unnest(
+        %(shard)b::smallint[], %(webhook_id)b::bigint[], %(due_at)b::timestamptz[], %(event_id)b::uuid[],
+        %(attempt)b::smallint[], %(event_type)b::text[], %(event_created_at)b::timestamptz[], %(status)b::text[],
+        %(attempt_count)b::smallint[], %(retry_in)b::double precision[], %(outcome)b::text[], %(trigger)b::text[],
+        %(started_at)b::timestamptz[], %(latency_ms)b::integer[], %(reason)b::text[],
+        %(response_status)b::integer[], %(response_body)b::bytea[], %(own_headers)b::text[],
+        %(response_headers)b::text[], %(danger)b::smallint[], %(replay_id)b::bigint[]
+    ) WITH ORDINALITY AS t(
+        shard, webhook_id, due_at, event_id, attempt, event_type, event_created_at, status, attempt_count, retry_in,
+        outcome, trigger, started_at, latency_ms, reason, response_status, response_body, own_headers,
+        response_headers, danger, replay_id, ord
+    )
+), found AS MATERIALIZED (
+    SELECT DISTINCT ON (d.place) r.*, d.*
+    FROM settled r
+    CROSS JOIN LATERAL (
+        SELECT ctid AS place, customer_id, trigger AS row_trigger, replay_id AS row_replay_id FROM deliveries
+        WHERE shard = r.shard AND webhook_id = r.webhook_id AND due_at = r.due_at AND event_id = r.event_id
+            AND attempt = r.attempt
+        LIMIT 1
+    ) d
+    WHERE (SELECT count(*) FROM own) = r.shard_count
+        AND (r.retry_in IS NOT NULL OR r.status <> 'cancelled' OR r.outcome IS NOT NULL OR (
+            SELECT w.status IN ('disabled', 'deleted') FROM webhooks w WHERE w.id = r.webhook_id
+        ))
+    ORDER BY d.place, r.ord
+), taken AS (
+    DELETE FROM deliveries WHERE ctid = ANY(ARRAY(SELECT place FROM found))
+    RETURNING shard, webhook_id, due_at, event_id
+), changed AS MATERIALIZED (
+    SELECT f.*, t.event_id IS NOT NULL AS was_taken
+    FROM found f
+    FULL JOIN taken t ON t.shard = f.shard AND t.webhook_id = f.webhook_id AND t.due_at = f.due_at
+        AND t.event_id = f.event_id
+), moved AS (
+    INSERT INTO deliveries (
+        shard, webhook_id, due_at, event_id, customer_id, attempt, danger, trigger, replay_id
+    )
+    SELECT c.shard, c.webhook_id, c.next_due_at, c.event_id, c.customer_id, c.attempt_count, c.danger, c.row_trigger,
+        c.row_replay_id
+    FROM changed c JOIN meta USING (singleton)
+    WHERE c.was_taken AND c.retry_in IS NOT NULL
+), logged AS (
+    INSERT INTO attempts (
+        shard, seq, created_at, customer_id, webhook_id, event_id, event_type, event_created_at, status, attempt_count,
+        next_due_at, trigger, replay_id, outcome, started_at, latency_ms, reason, response_status, response_body,
+        own_headers, response_headers
+    )
+    SELECT c.shard, c.last_seq + row_number() OVER (PARTITION BY c.shard ORDER BY c.ord), c.at, c.customer_id,
+        c.webhook_id, c.event_id, c.event_type, c.event_created_at, c.status, c.attempt_count,
+        c.next_due_at, c.trigger, c.replay_id, c.outcome, c.started_at, c.latency_ms, c.reason, c.response_status,
+        c.response_body, c.own_headers, c.response_headers
+    FROM changed c JOIN meta USING (singleton)
+    WHERE c.was_taken
+    RETURNING shard, seq
+)
+SELECT (SELECT count(*) FROM own), l.shard, max(l.seq), count(*)
+FROM (SELECT shard, seq FROM logged UNION ALL SELECT NULL, NULL) l
+GROUP BY l.shard
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SettleAnswer:
+    """Whether the batch was still ours to settle, and how far it wrote the log of each shard."""
+
+    ours: bool
+    last_seqs: Mapping[int, int]
+    changed_count: int
+
+
+async def settle(
+    connection: LoopConnection, worker: UUID, shards: Mapping[int, OwnedShard], batch: Sequence[Settlement]
+) -> SettleAnswer:
+    """Settles a batch. Not ours: nothing was changed.
+
+    Raises Unavailable: whether it was committed is not known. Then readopt the shards and settle the same batch again;
+    what was committed is not changed twice.
+    """
+    touched = sorted({item.delivery.shard for item in batch})
+    rows = await connection.rows(SETTLE, _settle_parameters(worker, {shard: shards[shard] for shard in touched}, batch))
+    return SettleAnswer(
+        ours=rows[0][0] == len(touched),
+        last_seqs={shard: last_seq for _, shard, last_seq, _ in rows if shard is not None},
+        changed_count=sum(count for _, shard, _, count in rows if shard is not None),
+    )
+
+
+def _settle_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Sequence[Settlement]) -> dict[str, object]:
+    deliveries = [item.delivery for item in batch]
+    results = [item.result for item in batch]
+    return {
+        **fence_parameters(worker, owned),
+        "shard": [delivery.shard for delivery in deliveries],
+        "webhook_id": [delivery.webhook_id for delivery in deliveries],
+        "due_at": [delivery.due_at for delivery in deliveries],
+        "event_id": [delivery.event_id for delivery in deliveries],
+        "attempt": [delivery.attempt for delivery in deliveries],
+        "event_type": [delivery.event_type for delivery in deliveries],
+        "event_created_at": [delivery.event_create_time for delivery in deliveries],
+        "status": [item.decision.status.value for item in batch],
+        "attempt_count": [item.delivery.attempt + (item.result is not None) for item in batch],
+        "retry_in": [item.decision.retry_in_seconds for item in batch],
+        "outcome": [result.outcome.value if result else None for result in results],
+        "trigger": [delivery.trigger.value for delivery in deliveries],
+        "replay_id": [delivery.replay_id for delivery in deliveries],
+        "started_at": [result.start_time if result else None for result in results],
+        "latency_ms": [result.latency_ms if result else None for result in results],
+        "reason": [result.reason.name.lower() if result else None for result in results],
+        "response_status": [result.response_status if result else None for result in results],
+        "response_body": [(result.response_body or None) if result else None for result in results],
+        "own_headers": [" ".join(item.own_headers) or None for item in batch],
+        "response_headers": [headers_as_json(result) for result in results],
+        "danger": [_danger_after(item) for item in batch],
+    }
+
+
+def _danger_after(item: Settlement) -> Danger:
+    """A delivery that is rescheduled without an attempt is as dangerous as it was."""
+    if item.result is None:
+        return item.delivery.danger
+    return Danger.SUSPECT if item.is_interrupted else Danger.NONE
+
+
+def headers_as_json(result: AttemptResult | None) -> str | None:
+    """The headers of an answer that are kept, NULL for none."""
+    if result is None or not result.response_headers:
+        return None
+    return orjson.dumps(dict(result.response_headers)).decode("utf-8")

@@ -1,0 +1,35 @@
+"""Which delivery a process sends alone: it stands in the process's own row, which outlives the process by a day."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from webhook_grpc.domain.model import PendingDelivery
+from webhook_grpc.store.db import LoopConnection
+
+ISOLATE: Final = """
+UPDATE workers SET isolated_webhook_id = %(webhook_id)b, isolated_event_id = %(event_id)b
+WHERE worker_id = %(worker)b
+"""
+
+# A process that lives again after its lease ran out does so under another id.
+DEATHS: Final = """
+SELECT count(*) FROM workers
+WHERE isolated_webhook_id = %(webhook_id)b AND isolated_event_id = %(event_id)b AND lease_until < now()
+"""
+
+
+async def isolate(connection: LoopConnection, worker: UUID, delivery: PendingDelivery) -> None:
+    """Writes down that the process is about to send this delivery alone. Raises Unavailable."""
+    await connection.rows(ISOLATE, {"worker": worker, **_named(delivery)})
+
+
+async def deaths(connection: LoopConnection, delivery: PendingDelivery) -> int:
+    """Returns how many processes have died lately while the last that they sent alone was this. Raises Unavailable."""
+    [(count,)] = await connection.rows(DEATHS, _named(delivery))
+    return count
+
+
+def _named(delivery: PendingDelivery) -> dict[str, object]:
+    return {"webhook_id": delivery.webhook_id, "event_id": delivery.event_id}

@@ -1,0 +1,1 @@
+"""What customers and the platform register: webhooks, their secrets, event types."""

@@ -1,0 +1,127 @@
+"""Rotating a webhook's secret. One earlier secret is kept, for as long as requests are to be signed with it as well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from webhook_grpc.domain.errors import FailedPrecondition
+from webhook_grpc.domain.model import Webhook
+from webhook_grpc.store.clock import BELIEVED_NOW
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.outbox.publishing import request_id_reused
+
+from .webhooks import CHANGED_COLUMNS, COLUMNS, get, webhook_of
+
+# No row: the webhook is gone, this very call was carried out before, or an earlier rotation still overlaps.
+ROTATE: Final = f"""
+WITH input AS MATERIALIZED (
+    SELECT now() AS at, now() + nullif(%(overlap_seconds)s::double precision, 0) * interval '1 second' AS overlap_until
+), changed AS (
+    UPDATE webhooks SET
+        previous_secret = CASE WHEN input.overlap_until IS NOT NULL THEN secret END,
+        previous_secret_until = input.overlap_until,
+        secret = %(secret)b, secret_hint = %(secret_hint)s, secret_generated = %(secret_generated)s,
+        rotation_request_id = %(request_id)s, rotation_fingerprint = %(fingerprint)s::bigint,
+        version = version + 1, updated_at = input.at
+    FROM input
+    WHERE id = %(id)s AND customer_id = %(customer_id)s AND status <> 'deleted'
+        AND (%(request_id)s::text IS NULL OR rotation_request_id IS DISTINCT FROM %(request_id)s)
+        AND (input.overlap_until IS NULL OR previous_secret_until IS NULL OR previous_secret_until <= input.at)
+    RETURNING webhooks.*, input.at
+)
+SELECT {CHANGED_COLUMNS} FROM changed
+"""
+
+# The last rotation, if it was made by this request id.
+ROTATED_BEFORE: Final = f"""
+SELECT secret_generated, rotation_fingerprint, {COLUMNS} FROM webhooks
+WHERE id = %(id)s AND customer_id = %(customer_id)s AND status <> 'deleted' AND rotation_request_id = %(request_id)s
+"""
+
+# Nobody signs with these any more. Neither version nor updated_at: what callers and engines see does not change.
+FORGET_PREVIOUS: Final = f"""
+UPDATE webhooks SET previous_secret = NULL, previous_secret_until = NULL
+WHERE previous_secret_until <= {BELIEVED_NOW}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A new secret for a webhook, sealed for it. `fingerprint`: of what the caller asked for, besides the secret."""
+
+    customer_id: int
+    webhook_id: int
+    sealed_secret: bytes
+    secret_hint: str
+    secret_generated: bool
+    overlap_seconds: float
+    request_id: str | None
+    fingerprint: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """A webhook with its new secret, made by this call or by an earlier one with the same request id."""
+
+    webhook: Webhook
+    secret_generated: bool
+    repeated: bool
+
+
+async def rotate(database: Database, rotation: Rotation) -> Rotated:
+    """Replaces the secret. If the caller chose it, who calls has to compare that of a repetition.
+
+    Raises NotFound, AlreadyExists (the request id was used for something else), FailedPrecondition (an earlier rotation
+    still overlaps), Unavailable.
+    """
+    before = await _rotated_before(database, rotation)
+    if before is not None:
+        return before
+    parameters = {
+        "id": rotation.webhook_id,
+        "customer_id": rotation.customer_id,
+        "secret": rotation.sealed_secret,
+        "secret_hint": rotation.secret_hint,
+        "secret_generated": rotation.secret_generated,
+        "overlap_seconds": rotation.overlap_seconds,
+        "request_id": rotation.request_id,
+        "fingerprint": rotation.fingerprint,
+    }
+    rows = await database.rows(ROTATE, parameters)
+    if rows:
+        return Rotated(webhook_of(rows[0]), rotation.secret_generated, repeated=False)
+    before = await _rotated_before(database, rotation)  # at the same time
+    if before is not None:
+        return before
+    raise _overlapping(await get(database, rotation.customer_id, rotation.webhook_id))
+
+
+async def forget_previous(database: Database) -> None:
+    """Removes the secrets whose overlap has ended. Raises Unavailable."""
+    await database.rows(FORGET_PREVIOUS)
+
+
+async def _rotated_before(database: Database, rotation: Rotation) -> Rotated | None:
+    if rotation.request_id is None:
+        return None
+    key = {"id": rotation.webhook_id, "customer_id": rotation.customer_id, "request_id": rotation.request_id}
+    rows = await database.rows(ROTATED_BEFORE, key)
+    if not rows:
+        return None
+    secret_generated, fingerprint, *columns = rows[0]
+    if fingerprint != rotation.fingerprint:
+        raise request_id_reused(rotation.request_id)
+    return Rotated(webhook_of(columns), secret_generated, repeated=True)
+
+
+def _overlapping(webhook: Webhook) -> FailedPrecondition:
+    """Of two old secrets one would have to go, and whichever receivers still check it would fail."""
+    until = webhook.previous_secret_until
+    end_time = until.isoformat(timespec="milliseconds") if until else "a moment ago"
+    return FailedPrecondition(
+        "SECRET_OVERLAP",
+        f"requests to webhook {webhook.webhook_id} are signed with the secret before as well, until {end_time}; rotate "
+        "after that, or with an overlap of 0 s, which ends both old secrets at once",
+        f"webhook:{webhook.webhook_id}",
+    )

@@ -1,0 +1,379 @@
+"""Webhooks as rows. A deleted one keeps its row, for its history and so that what was pending is still cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from webhook_grpc.domain.errors import Conflict, FailedPrecondition, NotFound, QuotaExceeded
+from webhook_grpc.domain.ids import INT64_MAX
+from webhook_grpc.domain.model import Webhook, WebhookSpec, WebhookStatus
+from webhook_grpc.store.db import Database, Queries, Row, run
+from webhook_grpc.store.outbox.publishing import request_id_reused
+
+_STORED: Final = """
+    id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays_seconds,
+    timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,
+    updated_at
+"""
+
+# Of a webhook's row, in the order of `webhook_of`. A secret that no longer signs is as good as gone.
+COLUMNS: Final = f"""{_STORED},
+    CASE WHEN previous_secret_until > now() THEN previous_secret END AS previous_secret,
+    CASE WHEN previous_secret_until > now() THEN previous_secret_until END AS previous_secret_until
+"""
+
+# The same of a row that the statement itself has changed, at the time `at`.
+CHANGED_COLUMNS: Final = f"""{_STORED},
+    CASE WHEN previous_secret_until > at THEN previous_secret END AS previous_secret,
+    CASE WHEN previous_secret_until > at THEN previous_secret_until END AS previous_secret_until
+"""
+
+NEXT_ID: Final = "SELECT nextval(pg_get_serial_sequence('webhooks', 'id'))"
+
+LOCK_CUSTOMER: Final = "SELECT pg_advisory_xact_lock(hashtextextended('webhooks of ' || %(customer_id)s::bigint, 0))"
+
+# No row: the request id is taken, or the customer has as many webhooks as it may have.
+CREATE: Final = f"""
+WITH input AS MATERIALIZED (
+    SELECT %(id)s::bigint AS id, %(customer_id)s::bigint AS customer_id, %(name)s::text AS name, %(url)s::text AS url,
+        %(secret)b::bytea AS secret, %(secret_hint)s::text AS secret_hint,
+        %(secret_generated)s::boolean AS secret_generated, %(events)s::text[] AS events,
+        %(retry_delays_seconds)s::double precision[] AS retry_delays_seconds,
+        %(timeout_seconds)s::double precision AS timeout_seconds, %(max_in_flight)s::integer AS max_in_flight,
+        %(rate_limit_per_second)s::integer AS rate_limit_per_second, %(headers)s::jsonb AS headers,
+        %(labels)s::jsonb AS labels, %(description)s::text AS description, %(request_id)s::text AS request_id,
+        %(request_fingerprint)s::bigint AS request_fingerprint, now() AS at, true AS singleton,
+        (
+            SELECT count(*) FROM webhooks WHERE customer_id = %(customer_id)s::bigint AND status <> 'deleted'
+        ) AS webhook_count
+), created AS (
+    INSERT INTO webhooks (
+        id, customer_id, name, url, secret, secret_hint, secret_generated, events, retry_delays_seconds,
+        timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, request_id,
+        request_fingerprint, created_at, updated_at
+    )
+    SELECT id, customer_id, name, url, secret, secret_hint, secret_generated, events, retry_delays_seconds,
+        timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, request_id,
+        request_fingerprint, at, at
+    FROM input JOIN meta USING (singleton)
+    WHERE webhook_count < %(webhooks_max)s::integer
+    ON CONFLICT (customer_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
+    RETURNING *
+)
+SELECT {CHANGED_COLUMNS} FROM (SELECT *, updated_at AS at FROM created) changed
+"""
+
+# A secret that was rotated since is not the one that the call made.
+CREATED_BEFORE: Final = f"""
+SELECT secret_generated AND rotation_fingerprint IS NULL, request_fingerprint, {COLUMNS}
+FROM webhooks WHERE customer_id = %(customer_id)s AND request_id = %(request_id)s
+"""
+
+GET: Final = f"""
+SELECT {COLUMNS} FROM webhooks
+WHERE id = %(id)s AND (%(customer_id)s::bigint IS NULL OR customer_id = %(customer_id)s) AND status <> 'deleted'
+"""
+
+LIST: Final = f"""
+SELECT {COLUMNS} FROM webhooks
+WHERE (%(customer_id)s::bigint IS NULL OR customer_id = %(customer_id)s)
+    AND id < %(before)s
+    AND status <> 'deleted'
+    AND (%(statuses)s::text[] IS NULL OR status = ANY(%(statuses)s::text[]))
+ORDER BY id DESC
+LIMIT %(limit)s
+"""
+
+# No row: it is gone, or somebody else changed it first.
+UPDATE: Final = f"""
+WITH input AS MATERIALIZED (
+    SELECT now() AS at
+), changed AS (
+    UPDATE webhooks SET name = %(name)s, url = %(url)s, events = %(events)s,
+        retry_delays_seconds = %(retry_delays_seconds)s::double precision[],
+        timeout_seconds = %(timeout_seconds)s::double precision, max_in_flight = %(max_in_flight)s::integer,
+        rate_limit_per_second = %(rate_limit_per_second)s::integer,
+        headers = %(headers)s::jsonb, labels = %(labels)s::jsonb, description = %(description)s,
+        version = version + 1, updated_at = input.at
+    FROM input
+    WHERE id = %(id)s AND version = %(version)s AND status <> 'deleted'
+    RETURNING webhooks.*, input.at
+)
+SELECT {CHANGED_COLUMNS} FROM changed
+"""
+
+# No row: it is gone, or in none of the statuses from which this change is possible.
+SET_STATUS: Final = f"""
+WITH input AS MATERIALIZED (
+    SELECT now() AS at
+), changed AS (
+    UPDATE webhooks SET status = %(status)s, status_reason = %(reason)s, version = version + 1, updated_at = input.at
+    FROM input
+    WHERE id = %(id)s AND status = ANY(%(from_statuses)s::text[])
+        AND (%(version)s::integer IS NULL OR version = %(version)s)
+    RETURNING webhooks.*, input.at
+)
+SELECT {CHANGED_COLUMNS} FROM changed
+"""
+
+# Switches a disabled webhook on again, half-open, whatever was known of it.
+REOPEN: Final = f"""
+WITH input AS MATERIALIZED (
+    SELECT now() AS at, true AS singleton
+), reopened AS (
+    UPDATE webhooks SET status = 'active', status_reason = '', version = version + 1, updated_at = input.at
+    FROM input
+    WHERE id = %(id)s AND status = 'disabled'
+    RETURNING webhooks.*, input.at, input.singleton
+), half_open AS (
+    INSERT INTO webhook_health (webhook_id, breaker, updated_at)
+    SELECT id, 'half_open', at FROM reopened JOIN meta USING (singleton)
+    ON CONFLICT (webhook_id) DO UPDATE SET breaker = 'half_open', probe_at = NULL, probe_count = 0,
+        failing_since = NULL, failure_count = 0, blocked_count = 0, blocked_at = NULL, hold_until = NULL,
+        throttled_until = NULL, throttle_rate = NULL, throttle_ceiling = NULL, updated_at = excluded.updated_at
+)
+SELECT {CHANGED_COLUMNS} FROM reopened
+"""
+
+BY_IDS: Final = f"SELECT {COLUMNS} FROM webhooks WHERE id = ANY(%(ids)b::bigint[])"
+
+# Everything that was changed lately; the time is long enough for any statement to have become visible.
+CHANGED_LATELY: Final = f"SELECT {COLUMNS} FROM webhooks WHERE updated_at > now() - interval '15 seconds'"
+
+
+@dataclass(frozen=True, slots=True)
+class NewWebhook:
+    """A webhook to create; its id was taken before, because its secret is sealed for it."""
+
+    webhook_id: int
+    customer_id: int
+    spec: WebhookSpec
+    sealed_secret: bytes
+    secret_hint: str
+    secret_generated: bool
+    request_id: str | None
+    fingerprint: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A created webhook, now or by an earlier call with the same request id."""
+
+    webhook: Webhook
+    secret_generated: bool
+
+
+async def next_id(database: Database) -> int:
+    """An id that no webhook has had."""
+    [(webhook_id,)] = await database.rows(NEXT_ID)
+    return webhook_id
+
+
+async def create(database: Database, new: NewWebhook, webhooks_max: int) -> Created:
+    """Raises QuotaExceeded, AlreadyExists (the request id was used for something else), StoreRefusal, Unavailable."""
+    parameters = {
+        **_spec_parameters(new.spec),
+        "id": new.webhook_id,
+        "customer_id": new.customer_id,
+        "secret": new.sealed_secret,
+        "secret_hint": new.secret_hint,
+        "secret_generated": new.secret_generated,
+        "request_id": new.request_id,
+        "request_fingerprint": new.fingerprint,
+        "webhooks_max": webhooks_max,
+    }
+    rows = await _create_in_turn(database, parameters)
+    if rows:
+        return Created(webhook_of(rows[0]), new.secret_generated)
+    before = await created_before(database, new)
+    if before is not None:
+        return before
+    raise QuotaExceeded(
+        "WEBHOOK_QUOTA",
+        f"a customer may have at most {webhooks_max} webhooks; delete one first",
+        f"customer:{new.customer_id}",
+    )
+
+
+async def _create_in_turn(database: Database, parameters: Mapping[str, object]) -> list[Row]:
+    """Creates while no other call creates for the same customer, so that the quota can't be passed together.
+
+    The lock is a statement of its own, because a statement does not see what was committed while it waited. Not a hot
+    path, and apart from making partitions the only transaction that spans a round trip.
+    """
+    async with database.connection() as connection, connection.transaction():
+        await run(connection, LOCK_CUSTOMER, parameters)
+        return await run(connection, CREATE, parameters)
+
+
+async def created_before(database: Database, new: NewWebhook) -> Created | None:
+    """What an earlier call with the same request id created, if there was one.
+
+    Raises AlreadyExists (it was used for something else), NotFound (it was deleted since), Unavailable.
+    """
+    if new.request_id is None:
+        return None
+    rows = await database.rows(CREATED_BEFORE, {"customer_id": new.customer_id, "request_id": new.request_id})
+    if not rows:
+        return None
+    secret_generated, fingerprint, *columns = rows[0]
+    if fingerprint != new.fingerprint:
+        raise request_id_reused(new.request_id)
+    webhook = webhook_of(columns)
+    if webhook.status is WebhookStatus.DELETED:
+        raise NotFound("webhook", str(webhook.webhook_id))
+    return Created(webhook, secret_generated)
+
+
+async def get(database: Database, customer_id: int | None, webhook_id: int) -> Webhook:
+    """Raises NotFound, Unavailable."""
+    rows = await database.rows(GET, {"id": webhook_id, "customer_id": customer_id})
+    if not rows:
+        raise NotFound("webhook", str(webhook_id))
+    return webhook_of(rows[0])
+
+
+async def list_page(
+    database: Database, customer_id: int | None, statuses: Sequence[WebhookStatus], before: int, limit: int
+) -> list[Webhook]:
+    """The next webhooks with an id below `before`, newest first. Raises Unavailable."""
+    parameters = {
+        "customer_id": customer_id,
+        "statuses": [status.value for status in statuses] or None,
+        "before": min(before, INT64_MAX),
+        "limit": limit,
+    }
+    return [webhook_of(row) for row in await database.rows(LIST, parameters)]
+
+
+async def update(database: Database, current: Webhook, spec: WebhookSpec) -> Webhook:
+    """Replaces what the caller may choose, if it is still as it was read. Raises Conflict, NotFound, Unavailable."""
+    parameters = {**_spec_parameters(spec), "id": current.webhook_id, "version": current.version}
+    rows = await database.rows(UPDATE, parameters)
+    if not rows:
+        raise etag_mismatch(await get(database, current.customer_id, current.webhook_id))
+    return webhook_of(rows[0])
+
+
+async def set_status(
+    database: Database,
+    current: Webhook,
+    status: WebhookStatus,
+    from_statuses: Collection[WebhookStatus],
+    *,
+    reason: str = "",
+    version: int | None = None,
+) -> Webhook:
+    """Changes the status, only from the given ones and, if given, only at that version.
+
+    Raises FailedPrecondition, Conflict, NotFound, Unavailable.
+    """
+    rows = await database.rows(
+        SET_STATUS,
+        {
+            "id": current.webhook_id,
+            "status": status.value,
+            "reason": reason,
+            "from_statuses": [from_status.value for from_status in from_statuses],
+            "version": version,
+        },
+    )
+    if rows:
+        return webhook_of(rows[0])
+    raise await _why_not_changed(database, current, from_statuses, version)
+
+
+async def resume(database: Database, current: Webhook) -> Webhook:
+    """Makes a paused or disabled webhook active; a disabled one begins half-open.
+
+    Raises FailedPrecondition, NotFound, Unavailable.
+    """
+    reopened = await database.rows(REOPEN, {"id": current.webhook_id})
+    if reopened:
+        return webhook_of(reopened[0])
+    return await set_status(database, current, WebhookStatus.ACTIVE, (WebhookStatus.PAUSED, WebhookStatus.DISABLED))
+
+
+async def _why_not_changed(
+    database: Database, current: Webhook, from_statuses: Collection[WebhookStatus], version: int | None
+) -> Conflict | FailedPrecondition:
+    now = await get(database, current.customer_id, current.webhook_id)
+    if version is not None and now.version != version and now.status in from_statuses:
+        return etag_mismatch(now)
+    return FailedPrecondition(
+        "WEBHOOK_STATUS",
+        f"webhook {now.webhook_id} is {now.status.value}; this is possible only when it is "
+        + " or ".join(from_status.value for from_status in from_statuses),
+        f"webhook:{now.webhook_id}",
+        {"status": now.status.value},
+    )
+
+
+def etag_mismatch(now: Webhook) -> Conflict:
+    """The error for a webhook that is no longer as the caller saw it."""
+    return Conflict(
+        "ETAG_MISMATCH",
+        f"webhook {now.webhook_id} was changed since you read it; read it again and repeat the change",
+        {"current_etag": str(now.version)},
+    )
+
+
+async def by_ids(database: Queries, webhook_ids: Collection[int]) -> list[Webhook]:
+    """Webhooks for the engine, deleted ones too. Raises Unavailable."""
+    return [webhook_of(row) for row in await database.rows(BY_IDS, {"ids": list(webhook_ids)})]
+
+
+async def changed_lately(database: Queries) -> list[Webhook]:
+    """Every webhook that was changed in the last seconds, deleted ones too. Raises Unavailable."""
+    return [webhook_of(row) for row in await database.rows(CHANGED_LATELY)]
+
+
+def _spec_parameters(spec: WebhookSpec) -> dict[str, object]:
+    return {
+        "name": spec.name,
+        "url": spec.url,
+        "events": list(spec.events),
+        "retry_delays_seconds": None if spec.retry_delays_seconds is None else list(spec.retry_delays_seconds),
+        "timeout_seconds": spec.timeout_seconds,
+        "max_in_flight": spec.max_in_flight,
+        "rate_limit_per_second": spec.rate_limit_per_second,
+        "headers": orjson.dumps(dict(spec.headers)).decode("utf-8"),
+        "labels": orjson.dumps(dict(spec.labels)).decode("utf-8"),
+        "description": spec.description,
+    }
+
+
+def webhook_of(row: Sequence[Any]) -> Webhook:
+    """A row of COLUMNS."""
+    (
+        webhook_id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays,
+        timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,
+        updated_at, previous_secret, previous_secret_until,
+    ) = row  # fmt: skip
+    return Webhook(
+        webhook_id=webhook_id,
+        customer_id=customer_id,
+        name=name,
+        url=url,
+        sealed_secret=bytes(secret),
+        secret_hint=secret_hint,
+        events=tuple(events),
+        status=WebhookStatus(status),
+        status_reason=status_reason,
+        retry_delays_seconds=None if retry_delays is None else tuple(retry_delays),
+        timeout_seconds=timeout_seconds,
+        max_in_flight=max_in_flight,
+        rate_limit_per_second=rate_limit_per_second,
+        headers=headers,
+        labels=labels,
+        description=description,
+        version=version,
+        create_time=created_at,
+        update_time=updated_at,
+        sealed_previous_secret=None if previous_secret is None else bytes(previous_secret),
+        previous_secret_until=previous_secret_until,
+    )

@@ -1,0 +1,1 @@
+"""Replays: their rows, which deliveries they choose, how they go on and end."""

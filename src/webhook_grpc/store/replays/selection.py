@@ -1,0 +1,131 @@
+"""Which deliveries a replay chooses: it goes through the customer's events, and sees where each delivery stands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from webhook_grpc.domain.matching import patterns_matching
+from webhook_grpc.domain.replay import ReplaySpec
+from webhook_grpc.store.db import Queries, Row
+
+PAIRS_MAX: Final = 2000  # of an event and a webhook whose delivery is looked up for a batch
+
+# To whom it goes: all that are named, or all that the customer has.
+WEBHOOKS: Final = """
+SELECT id FROM webhooks
+WHERE customer_id = %(customer_id)b::bigint AND status IN ('active', 'paused')
+    AND (%(webhook_ids)b::bigint[] = '{}' OR id = ANY(%(webhook_ids)b::bigint[]))
+"""
+
+EVENTS: Final = """
+SELECT event_id, event_type, created_at, test_webhook_id IS NOT NULL
+FROM events
+WHERE customer_id = %(customer_id)b::bigint AND event_id > %(position)b::uuid AND event_id < %(end_position)b::uuid
+ORDER BY event_id
+LIMIT %(limit)b::integer
+"""
+
+# Decided by where the delivery stands: in the last row that the log has of it, else in the outbox at its event's
+# created_at, else there is none, and the webhook's patterns are asked. No attempt is older than its event, but
+# for a clock set back; that spares partitions.
+CHOOSE: Final = """
+SELECT e.event_id, w.id
+FROM unnest(%(event_id)b::uuid[], %(created_at)b::timestamptz[], %(patterns)b::text[])
+    WITH ORDINALITY AS e(event_id, created_at, patterns, ord)
+JOIN webhooks w ON w.customer_id = %(customer_id)b::bigint AND w.status IN ('active', 'paused')
+    AND w.id = ANY(%(webhook_ids)b::bigint[])
+LEFT JOIN LATERAL (
+    SELECT a.status FROM attempts a
+    WHERE a.webhook_id = w.id AND a.event_created_at = e.created_at AND a.event_id = e.event_id
+        AND a.created_at >= e.created_at - interval '10 minutes'
+    ORDER BY a.seq DESC
+    LIMIT 1
+) logged ON true
+LEFT JOIN LATERAL (
+    SELECT 'pending' AS status FROM deliveries d
+    WHERE logged.status IS NULL
+        AND d.shard = w.shard AND d.webhook_id = w.id AND d.due_at = e.created_at AND d.event_id = e.event_id
+    LIMIT 1
+) unlogged ON true
+WHERE CASE
+    WHEN logged.status IS NOT NULL THEN logged.status = ANY(%(statuses)b::text[])
+    WHEN unlogged.status IS NOT NULL THEN false
+    ELSE %(include_undelivered)b::boolean AND w.events && string_to_array(e.patterns, ' ')
+END
+ORDER BY e.ord, w.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a batch has chosen, (event, webhook) in the order of events, and the last event that it looked at."""
+
+    pairs: Sequence[tuple[UUID, int]]
+    position: UUID | None  # None: there was none left
+
+    def fitting(self, room: int) -> Choice:
+        """The part of a choice for one webhook that has so many deliveries at most. `room` is positive."""
+        kept = self.pairs[:room]
+        return self if len(kept) == len(self.pairs) else Choice(kept, kept[-1][0])
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How much a replay would choose, and up to where that was counted; None: to the end of its window."""
+
+    delivery_count: int
+    position: UUID | None
+
+
+async def choose(
+    database: Queries, spec: ReplaySpec, webhook_ids: Sequence[int], position: UUID, events_max: int
+) -> Choice:
+    """What the next events have for these webhooks: at most so many, and fewer for many webhooks. Raises Unavailable.
+
+    A webhook that was deleted or disabled gets nothing.
+    """
+    limit = max(1, min(events_max, PAIRS_MAX // max(1, len(webhook_ids))))
+    bounds = {"position": position, "end_position": spec.end_position, "limit": limit}
+    events = await database.rows(EVENTS, {"customer_id": spec.customer_id, **bounds})
+    admitted = [
+        (event_id, event_type, created_at)
+        for event_id, event_type, created_at, is_test in events
+        if not is_test and spec.admits(event_type, created_at)
+    ]
+    pairs: list[Row] = []
+    if admitted:
+        parameters = {
+            "customer_id": spec.customer_id,
+            "webhook_ids": list(webhook_ids),
+            "event_id": [event_id for event_id, _, _ in admitted],
+            "created_at": [created_at for _, _, created_at in admitted],
+            "patterns": [" ".join(patterns_matching(event_type)) for _, event_type, _ in admitted],
+            "statuses": [status.value for status in spec.statuses],
+            "include_undelivered": spec.include_undelivered,
+        }
+        pairs = await database.rows(CHOOSE, parameters)
+    return Choice([(event_id, webhook_id) for event_id, webhook_id in pairs], events[-1][0] if events else None)
+
+
+async def count(database: Queries, spec: ReplaySpec, seconds: float) -> Count:
+    """How much a replay that is made now would choose. It ends with the batch in which the time is up.
+
+    It goes through the events once, for all webhooks together: up to where it came everything is counted. Raises
+    Unavailable.
+    """
+    until = time.monotonic() + seconds
+    wanted = {"customer_id": spec.customer_id, "webhook_ids": list(spec.webhook_ids)}
+    webhook_ids = [webhook_id for (webhook_id,) in await database.rows(WEBHOOKS, wanted)]
+    position: UUID | None = spec.first_position if webhook_ids else None
+    delivery_count = 0
+    while position is not None:
+        choice = await choose(database, spec, webhook_ids, position, PAIRS_MAX)
+        position = choice.position
+        delivery_count += len(choice.pairs)
+        if time.monotonic() >= until:
+            break
+    return Count(delivery_count, position)

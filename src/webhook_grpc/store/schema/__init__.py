@@ -1,0 +1,1 @@
+"""The schema and where it lives: migrations, partitions, the embedded server."""

@@ -1,0 +1,263 @@
+"""The schema: plain SQL files, applied forward only, step by step, beside live traffic.
+
+The row that records a step is written in the transaction of the step, or after a step that may be repeated. So a
+migrator may die at any statement, and the next one goes on. One at a time: it holds an advisory lock, which ends with
+its connection. A server never changes a real database on its own: it says what to run. See docs/decisions/0016.
+
+Until 0004 yoyo-migrations did this, with `_yoyo_migration` as its table. What that has recorded counts, and the table
+stays as it is: processes of that time look at it when they start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+import psycopg
+from psycopg import errors
+
+from webhook_grpc.store.connection import server_checks
+from webhook_grpc.store.connection.conninfo import checked
+from webhook_grpc.store.connection.server_checks import UnsuitableServer
+from webhook_grpc.store.connection.session import Pooling, connection_arguments, set_session_sync
+
+from .migration_files import Migration, migration_names, program_version, read_migrations
+from .migration_steps import Connection, NameTaken, StepBlocked, run_step
+
+LOCK_KEY: Final = int.from_bytes(hashlib.sha256(b"webhook-grpc migrate").digest()[:8], "big", signed=True)
+LOCK_SECONDS_MAX: Final = 3_600.0  # for another migrator, which may be building indexes
+_POLL_SECONDS_MAX: Final = 1.0
+
+# Not `schema_migrations`: applications that share the database have a table of that name.
+CREATE_TABLE: Final = """
+CREATE TABLE webhook_migrations (
+    name text PRIMARY KEY,
+    steps_done integer NOT NULL,
+    step_count integer NOT NULL,
+    works_with integer NOT NULL,  -- programs from this version on work while it is applied, and after
+    applied_at timestamptz NOT NULL DEFAULT now()  -- the first step
+)
+"""
+RECORD: Final = """
+INSERT INTO webhook_migrations (name, steps_done, step_count, works_with)
+VALUES (%(name)s, %(steps_done)s, %(step_count)s, %(works_with)s)
+ON CONFLICT (name) DO UPDATE SET steps_done = excluded.steps_done
+"""
+RECORDED: Final = "SELECT name, steps_done, step_count, works_with FROM webhook_migrations"
+RECORDED_BEFORE: Final = "SELECT migration_id FROM _yoyo_migration WHERE migration_id = ANY(%(names)s)"
+EXISTS: Final = "SELECT to_regclass(%(name)s) IS NOT NULL OR to_regproc(%(name)s) IS NOT NULL"
+# Not pg_advisory_lock: who waits in it has a snapshot, for which CREATE INDEX CONCURRENTLY would wait.
+TRY_LOCK: Final = "SELECT pg_try_advisory_lock(%(key)s)"
+
+# What the last statements of yoyo's files made. yoyo ran each file in a transaction, and recorded it in another one: a
+# file that is in the database, but not in its table, was left so by a migrator that died in between.
+MADE_BY_YOYO: Final[Mapping[str, str]] = {
+    "0001-initial.pre": "webhook_logs",
+    "0002-webhook-health.pre": "webhook_health",
+    "0003-history-and-redelivery.pre": "erasures",
+    "0004-publish-event.pre": "publish_event",
+}
+
+
+class SchemaError(Exception):
+    """The database's schema is not the one that this program needs, or could not be brought there."""
+
+
+class DatabaseUnreachable(Exception):
+    """No connection to the database could be opened."""
+
+
+class _Applied:
+    """What is in the database: how many steps of each migration, of those that are known here and of others."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.steps_done: dict[str, int] = {}
+        self.complete: set[str] = set()
+        self.works_with: dict[str, int] = {}
+        self.has_table = _exists(connection, "webhook_migrations")
+        self.has_yoyo = _exists(connection, "_yoyo_migration")
+        if self.has_yoyo:
+            names = list(MADE_BY_YOYO)
+            self.complete.update(name for (name,) in connection.execute(RECORDED_BEFORE, {"names": names}))
+        if self.has_table:
+            for name, steps_done, step_count, works_with in connection.execute(RECORDED):
+                self.steps_done[name] = steps_done
+                self.works_with[name] = works_with
+                if steps_done == step_count:
+                    self.complete.add(name)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.complete and not self.steps_done
+
+    def refuse_newer(self) -> None:
+        """Raises SchemaError if this program would do wrong with what newer ones have added."""
+        known, version = migration_names(), program_version()
+        unknown = sorted(name for name, oldest in self.works_with.items() if name not in known and oldest > version)
+        if unknown:
+            raise SchemaError(
+                f"the database's schema is too new (it has {', '.join(unknown)}); run a newer version of webhook-grpc"
+            )
+
+
+def migrate(conninfo: str, *, before_deployment: bool = False) -> list[str]:
+    """Applies what is missing and returns its names. Safe to run from several places at once, beside live traffic.
+
+    `before_deployment` leaves out what has to wait until no process of the old version runs any more (`.post`).
+
+    Raises BadConninfo, DatabaseUnreachable, UnsuitableServer, and SchemaError if the schema is newer than this program
+    works with, or could not be changed.
+    """
+    with _connected(conninfo, "migrate") as connection:
+        _refuse_shared_session(
+            connection,
+            conninfo,
+            "migrate needs a session of its own: run it with a WEBHOOK_DATABASE_URL that leads to Postgres itself",
+        )
+        _check_server(connection)
+        set_session_sync(connection, None)
+        _read_applied(connection).refuse_newer()
+        _lock(connection)
+        applied = _read_applied(connection)
+        migrations = [m for m in read_migrations() if not (before_deployment and m.is_post)]
+        missing = [m for m in migrations if m.name not in applied.complete]
+        if missing and not applied.has_table:
+            server_checks.check_may_create(connection)
+            with _explained("making the table webhook_migrations"):
+                connection.execute(CREATE_TABLE)
+        return [m.name for m in missing if _apply(connection, m, applied)]
+
+
+def check_schema(conninfo: str, pooling: Pooling = Pooling.NONE) -> None:
+    """Raises BadConninfo, DatabaseUnreachable, UnsuitableServer, SchemaError unless this program can work there.
+
+    Sets nothing; a pooler in transaction mode is refused unless it was declared.
+    """
+    with _connected(conninfo, "start") as connection:
+        if pooling is not Pooling.TRANSACTION:
+            remedy = "set WEBHOOK_DATABASE_POOLER=transaction, or give the address of Postgres itself"
+            _refuse_shared_session(connection, conninfo, remedy)
+        _check_server(connection)
+        applied = _read_applied(connection)
+        applied.refuse_newer()
+        if applied.is_empty:
+            raise SchemaError("the database has no schema yet; run `webhook-grpc migrate` (or `make migrate`) first")
+        needed = [m.name for m in read_migrations() if not m.is_post]
+        if missing := [name for name in needed if name not in applied.complete]:
+            raise SchemaError(
+                f"the database's schema is too old (it lacks {', '.join(missing)}); run `webhook-grpc migrate` first"
+            )
+        server_checks.check_may_create(connection)
+        server_checks.check_owns_tables(connection)
+
+
+@contextmanager
+def _connected(conninfo: str, name: str) -> Generator[Connection]:
+    conninfo = checked(conninfo)
+    try:
+        connection = psycopg.connect(conninfo, **connection_arguments(name, Pooling.TRANSACTION))
+    except psycopg.Error as error:  # its first line names the place; `checked` has seen to it that no password does
+        raise DatabaseUnreachable(f"the database cannot be reached: {str(error).splitlines()[0]}") from None
+    try:
+        with _explained("looking at the server"):
+            yield connection
+    finally:
+        connection.close()
+
+
+def _check_server(connection: Connection) -> None:
+    server_checks.check_encoding(connection)
+    server_checks.check_writable(connection)
+    server_checks.check_search_path(connection)
+
+
+def _read_applied(connection: Connection) -> _Applied:
+    with _explained("reading webhook_migrations and _yoyo_migration"):
+        return _Applied(connection)
+
+
+def _refuse_shared_session(connection: Connection, conninfo: str, remedy: str) -> None:
+    """Another client would have our lock and our settings, and we would have those of others."""
+    if not server_checks.is_behind_pooler(connection):
+        return
+    with _connected(conninfo, "start") as second:
+        if server_checks.is_session_shared(connection, second):
+            raise UnsuitableServer(f"WEBHOOK_DATABASE_URL leads to a pooler in transaction mode; {remedy}")
+
+
+def _lock(connection: Connection) -> None:
+    deadline, pause_seconds = time.monotonic() + LOCK_SECONDS_MAX, 0.01
+    while time.monotonic() < deadline:
+        [(is_ours,)] = connection.execute(TRY_LOCK, {"key": LOCK_KEY}).fetchall()
+        if is_ours:
+            return
+        time.sleep(pause_seconds * random.uniform(0.5, 1.0))  # the lock has no signal to wait for
+        pause_seconds = min(2 * pause_seconds, _POLL_SECONDS_MAX)
+    raise SchemaError(f"another `webhook-grpc migrate` has been at work for {LOCK_SECONDS_MAX:.0f} s; try again later")
+
+
+def _apply(connection: Connection, migration: Migration, applied: _Applied) -> bool:
+    """Applies the steps that are left, in order. False if yoyo had done that, and only had not recorded it."""
+    steps_done = applied.steps_done.get(migration.name, 0)
+    made = MADE_BY_YOYO.get(migration.name)
+    count = len(migration.steps)
+    if applied.has_yoyo and made is not None and not steps_done and _exists(connection, made):
+        _record(connection, migration, count)
+        return False
+    for number, step in enumerate(migration.steps[steps_done:], start=steps_done + 1):
+        with _explained(f"step {number} of {count} of {migration.name}"):
+            run_step(connection, step, lambda number=number: _record(connection, migration, number))
+    return True
+
+
+def _record(connection: Connection, migration: Migration, steps_done: int) -> None:
+    row = {
+        "name": migration.name,
+        "steps_done": steps_done,
+        "step_count": len(migration.steps),
+        "works_with": migration.works_with,
+    }
+    connection.execute(RECORD, row)
+
+
+def _exists(connection: Connection, name: str) -> bool:
+    [(exists,)] = connection.execute(EXISTS, {"name": name}).fetchall()
+    return bool(exists)
+
+
+@contextmanager
+def _explained(doing: str) -> Generator[None]:
+    """Turns what a person can change into one sentence. The next `migrate` goes on where this one stopped."""
+    try:
+        yield
+    except NameTaken as error:
+        raise SchemaError(
+            f"{doing}: `{error}` exists already: something of that name is not ours; {_OWN_SCHEMA}"
+        ) from None
+    except StepBlocked:
+        raise SchemaError(
+            f"{doing}: other transactions hold its table and never let it go; end what has been open for long "
+            "(pg_stat_activity, pg_prepared_xacts), and run `webhook-grpc migrate` again, which goes on there"
+        ) from None
+    except psycopg.Error as error:
+        raise SchemaError(f"{doing} failed: {_sentence(error)}") from error
+
+
+_OWN_SCHEMA: Final = "give webhook-grpc a database or a schema (search_path) of its own"
+
+
+def _sentence(error: psycopg.Error) -> str:
+    said = (error.diag.message_primary or str(error)).splitlines()[0]
+    if isinstance(
+        error, (errors.DuplicateTable, errors.DuplicateObject, errors.DuplicateFunction, errors.UndefinedColumn)
+    ):
+        return f"{said}: something of that name is not ours; {_OWN_SCHEMA}"
+    if isinstance(error, errors.InsufficientPrivilege):
+        return f"{said}; run it as the role that owns the schema and its tables"
+    if error.sqlstate is None or error.sqlstate.startswith("57P"):
+        return f"the connection to the database was lost ({said}); run `webhook-grpc migrate` again"
+    return f"{said} (SQLSTATE {error.sqlstate})"

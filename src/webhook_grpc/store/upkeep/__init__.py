@@ -1,0 +1,1 @@
+"""What is deleted by age or by demand, and what keeps tables small and statistics right."""

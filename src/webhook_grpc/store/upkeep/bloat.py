@@ -1,0 +1,44 @@
+"""Keeping the outbox small where autovacuum does not come: it is switched off, or far behind.
+
+A delivery's row is deleted when it ends. Until a vacuum, looking for what is due steps over what was deleted: after
+50,000 deliveries it read 52,000 pages instead of 2,000.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.store.db import Database, LoopConnection
+
+# The table's own threshold for autovacuum is 5,000: whoever leaves ten times as many has left it to us.
+DEAD_ROWS_MAX: Final = 50_000
+VACUUM_SECONDS_MAX: Final = 600.0
+
+# VACUUM skips the table of another owner with a warning that nobody reads, so this asks first.
+DEAD_ROWS: Final = """
+SELECT coalesce(pg_stat_get_dead_tuples(c.oid), 0), pg_has_role(c.relowner, 'USAGE')
+    OR pg_has_role((SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()), 'USAGE')
+FROM pg_class c WHERE c.oid = to_regclass('deliveries')
+"""
+VACUUM: Final = "VACUUM (ANALYZE, SKIP_LOCKED) deliveries"
+
+
+async def vacuum_outbox(database: Database, dead_rows_max: int = DEAD_ROWS_MAX) -> int:
+    """Vacuums the outbox if it holds more deleted rows than that; returns how many it held, 0 if nothing was done.
+
+    Takes no lock that publishing or settling waits for. Raises Unavailable.
+    """
+    [(dead_rows, may_vacuum)] = await database.rows(DEAD_ROWS)
+    if dead_rows <= dead_rows_max:
+        return 0
+    if not may_vacuum:
+        raise Unavailable("NOT_OWNER", f"{dead_rows} deleted rows; only the owner of deliveries may vacuum them")
+    options = replace(database.options, statement_timeout_seconds=VACUUM_SECONDS_MAX, loops=[])
+    connection = LoopConnection(options, "vacuum")
+    try:
+        await connection.rows(VACUUM)
+    finally:
+        await connection.close()
+    return dead_rows

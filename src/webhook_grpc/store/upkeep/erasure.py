@@ -1,0 +1,222 @@
+"""Erasing a customer: everything that it had when that was asked for, and nothing that comes after.
+
+Bounded statements, each of which finds for itself what is left, so that it does not matter who runs them, how often, or
+where the last one was broken off. First the customer's webhooks are deleted and their owners cancel what is pending;
+only then is the rest removed, the webhooks last, because by them the log is found.
+
+The log has no holes: a row of it is not deleted but blanked. What is left names its shard, its `seq` and its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
+from typing import Final
+
+from webhook_grpc.domain.ids import latest_id
+from webhook_grpc.store.db import Database
+
+LOG_ROWS_PER_BATCH: Final = 1000
+EVENTS_PER_BATCH: Final = 500  # each may have 256 KiB
+KEYS_PER_BATCH: Final = 5000
+RUNNING_MAX: Final = 100
+# Longer than any statement may take: one that began before the request may commit after it, with what the customer had.
+LATE_SECONDS_MAX: Final = 600
+
+REQUEST: Final = """
+INSERT INTO erasures (customer_id, requested_at, completed_at) VALUES (%(customer_id)s, now(), NULL)
+ON CONFLICT (customer_id) DO UPDATE SET requested_at = excluded.requested_at, completed_at = NULL
+RETURNING requested_at
+"""
+
+RUNNING: Final = """
+SELECT customer_id, requested_at FROM erasures WHERE completed_at IS NULL ORDER BY requested_at LIMIT %(limit)s
+"""
+
+# Nothing is begun for the customer any more. Its owners see the webhooks within a second, and cancel what is pending.
+STOP: Final = """
+WITH input AS MATERIALIZED (
+    SELECT now() AS at
+), ended AS (
+    UPDATE webhooks SET status = 'deleted', status_reason = '', version = version + 1, updated_at = input.at
+    FROM input
+    WHERE customer_id = %(customer_id)s AND created_at <= %(requested_at)s AND status <> 'deleted'
+    RETURNING id
+), stopped AS (
+    DELETE FROM replays WHERE customer_id = %(customer_id)s AND created_at <= %(requested_at)s
+), withdrawn AS (
+    DELETE FROM commands c USING webhooks w
+    WHERE w.customer_id = %(customer_id)s AND w.created_at <= %(requested_at)s
+        AND c.shard = w.shard AND c.webhook_id = w.id
+)
+SELECT id FROM ended
+"""
+
+PENDING: Final = """
+SELECT EXISTS (
+    SELECT 1 FROM webhooks w
+    WHERE w.customer_id = %(customer_id)s AND w.created_at <= %(requested_at)s AND (
+        EXISTS (SELECT 1 FROM deliveries d WHERE d.shard = w.shard AND d.webhook_id = w.id)
+        OR EXISTS (SELECT 1 FROM commands c WHERE c.shard = w.shard AND c.webhook_id = w.id)
+    )
+)
+"""
+
+# The condition on the webhook is there twice: when two run at once, the second finds rows blanked by the first.
+BLANK_LOG: Final = """
+WITH old AS MATERIALIZED (
+    SELECT a.* FROM webhooks w CROSS JOIN LATERAL (
+        SELECT shard, seq, created_at, webhook_id FROM attempts WHERE webhook_id = w.id LIMIT %(log_rows)s
+    ) a
+    WHERE w.customer_id = %(customer_id)s AND w.created_at <= %(requested_at)s
+    LIMIT %(log_rows)s
+), blanked AS (
+    UPDATE attempts a SET customer_id = 0, webhook_id = 0, event_id = '00000000-0000-0000-0000-000000000000',
+        event_type = '', event_created_at = a.created_at, status = 'erased', attempt_count = 0, next_due_at = NULL,
+        outcome = NULL, trigger = NULL, started_at = NULL, latency_ms = NULL, reason = NULL, response_status = NULL,
+        response_body = NULL, replay_id = NULL, own_headers = NULL, response_headers = NULL
+    FROM old
+    WHERE a.shard = old.shard AND a.seq = old.seq AND a.created_at = old.created_at AND a.webhook_id = old.webhook_id
+    RETURNING 1
+)
+SELECT count(*) FROM blanked
+"""
+
+DELETE_EVENTS: Final = """
+WITH gone AS (
+    DELETE FROM events WHERE event_id = ANY(ARRAY(
+        SELECT event_id FROM events
+        WHERE customer_id = %(customer_id)s AND event_id < %(event_bound)s AND created_at <= %(requested_at)s
+        ORDER BY event_id
+        LIMIT %(events)s
+    ))
+    RETURNING 1
+)
+SELECT count(*) FROM gone
+"""
+
+DELETE_KEYS: Final = """
+WITH gone AS (
+    DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM idempotency_keys
+        WHERE customer_id = %(customer_id)s AND created_at <= %(requested_at)s
+        LIMIT %(keys)s
+    ))
+    RETURNING 1
+)
+SELECT count(*) FROM gone
+"""
+
+# Whether whatever began before the request has ended. now() is when a transaction began, and so is xact_start; those of
+# other users than ours are not shown.
+IS_QUIET: Final = """
+SELECT now() > %(requested_at)s + %(late_seconds)s * interval '1 second' OR NOT EXISTS (
+    SELECT 1 FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+        AND xact_start <= %(requested_at)s
+)
+"""
+
+DELETE_WEBHOOKS: Final = """
+WITH gone AS (
+    DELETE FROM webhooks w
+    WHERE w.customer_id = %(customer_id)s AND w.created_at <= %(requested_at)s AND w.status = 'deleted'
+        AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.shard = w.shard AND d.webhook_id = w.id)
+        AND NOT EXISTS (SELECT 1 FROM commands c WHERE c.shard = w.shard AND c.webhook_id = w.id)
+        AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.webhook_id = w.id)
+    RETURNING w.id
+)
+DELETE FROM webhook_health h USING gone WHERE h.webhook_id = gone.id
+"""
+
+# What a transaction of an application brought in after the webhook was gone (docs/sql.md): it belongs to no webhook, so
+# nobody finds and ends it. Reads the whole outbox.
+DELETE_ORPHANS: Final = """
+DELETE FROM deliveries d
+WHERE d.customer_id = %(customer_id)s AND NOT EXISTS (SELECT 1 FROM webhooks w WHERE w.id = d.webhook_id)
+"""
+
+# No row: something is left, or it was asked for anew.
+COMPLETE: Final = """
+WITH input AS MATERIALIZED (
+    SELECT now() AS at
+)
+UPDATE erasures SET completed_at = input.at
+FROM input
+WHERE customer_id = %(customer_id)s AND requested_at = %(requested_at)s
+    AND NOT EXISTS (SELECT 1 FROM webhooks WHERE customer_id = %(customer_id)s AND created_at <= %(requested_at)s)
+    AND NOT EXISTS (SELECT 1 FROM replays WHERE customer_id = %(customer_id)s AND created_at <= %(requested_at)s)
+    AND NOT EXISTS (
+        SELECT 1 FROM events
+        WHERE customer_id = %(customer_id)s AND event_id < %(event_bound)s AND created_at <= %(requested_at)s
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM idempotency_keys WHERE customer_id = %(customer_id)s AND created_at <= %(requested_at)s
+    )
+RETURNING completed_at
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """A request to erase a customer. What the customer gets afterwards is kept."""
+
+    customer_id: int
+    requested_at: datetime
+
+
+class Progress(Enum):
+    """How far an erasure is."""
+
+    WAITING = auto()  # for owners to cancel what is pending, or for statements to end
+    MORE = auto()
+    COMPLETE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What one step did. The webhooks that it deleted have to be told to their owners."""
+
+    progress: Progress
+    deleted_webhook_ids: Sequence[int]
+
+
+async def request(database: Database, customer_id: int) -> Erasure:
+    """Asks for the erasure of a customer, anew if it was asked for before. Raises Unavailable."""
+    [(requested_at,)] = await database.rows(REQUEST, {"customer_id": customer_id})
+    return Erasure(customer_id, requested_at)
+
+
+async def running(database: Database) -> list[Erasure]:
+    """The erasures that are not complete, the oldest first, up to RUNNING_MAX. Raises Unavailable."""
+    return [Erasure(*row) for row in await database.rows(RUNNING, {"limit": RUNNING_MAX})]
+
+
+async def advance(database: Database, erasure: Erasure) -> Advance:
+    """Does a bounded part of what is left. Raises Unavailable."""
+    parameters = {
+        "customer_id": erasure.customer_id,
+        "requested_at": erasure.requested_at,
+        "event_bound": latest_id(erasure.requested_at),
+        "log_rows": LOG_ROWS_PER_BATCH,
+        "events": EVENTS_PER_BATCH,
+        "keys": KEYS_PER_BATCH,
+        "late_seconds": LATE_SECONDS_MAX,
+    }
+    deleted = [webhook_id for (webhook_id,) in await database.rows(STOP, parameters)]
+    [(is_pending,)] = await database.rows(PENDING, parameters)
+    if is_pending:
+        return Advance(Progress.WAITING, deleted)
+    for statement in (BLANK_LOG, DELETE_EVENTS, DELETE_KEYS):
+        [(count,)] = await database.rows(statement, parameters)
+        if count:
+            return Advance(Progress.MORE, deleted)
+    [(is_quiet,)] = await database.rows(IS_QUIET, parameters)
+    if not is_quiet:
+        return Advance(Progress.WAITING, deleted)
+    await database.rows(DELETE_WEBHOOKS, parameters)
+    await database.rows(DELETE_ORPHANS, parameters)
+    is_complete = bool(await database.rows(COMPLETE, parameters))
+    return Advance(Progress.COMPLETE if is_complete else Progress.MORE, deleted)
