@@ -85,7 +85,8 @@ class Breaker:
     def failed(self, now: float, jitter: float, *, started_at: float = math.inf) -> bool:
         """Takes in a failure as of a receiver that is down, and returns whether the breaker opened.
 
-        `jitter` is uniform in [0, 1). A request that was started before the breaker opened says nothing about the time since.
+        `jitter` is uniform in [0, 1). A request that was started before the breaker opened says nothing about the time
+        since.
         """
         if self.state is not BreakerState.CLOSED and started_at < self._opened_at:
             return False

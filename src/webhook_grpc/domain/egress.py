@@ -166,7 +166,7 @@ def why_bad_allowed_host(text: str) -> str | None:
 
 
 def why_address_blocked(text: str, policy: EgressPolicy) -> BlockReason | None:
-    """Returns the verdict on an address that is about to be dialled. The operator's denials win over his permissions."""
+    """Returns the verdict on an address that is about to be dialled. The operator's denials win over permissions."""
     try:
         address = ip_address(text)
     except ValueError:

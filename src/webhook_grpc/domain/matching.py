@@ -19,7 +19,7 @@ _PATTERN: Final = re.compile(rf"\*|{_SEGMENT}(?:\.{_SEGMENT})*(?:\.\*)?")
 
 
 def is_event_type(text: str) -> bool:
-    """Returns whether the text is formed as an event type: lower-case segments joined by dots, at most 128 characters."""
+    """Returns whether the text is formed as an event type: lower-case segments and dots, at most 128 characters."""
     return len(text) <= TYPE_LENGTH_MAX and _TYPE.fullmatch(text) is not None
 
 
