@@ -182,7 +182,7 @@ def _held(schema: Mapping[str, Any], keyword: str) -> Iterator[tuple[Sequence[st
 
 
 def _below(here: _Here) -> Iterator[Iterator[_Applied]]:
-    """Returns for each kind of value directly below one what applies to it. Every name is taken to fit every pattern."""
+    """Returns for each kind of value below one what applies to it. Every name is taken to fit every pattern."""
     names = dict.fromkeys(name for schema, _ in here for name in schema.get("properties", ()))
     for name in [*names, None]:
         yield (applied for schema, followed in here for applied in _of_property(schema, followed, name))

@@ -128,7 +128,7 @@ def retry_violations(delays_seconds: Sequence[float] | None) -> list[Violation]:
 
 
 def header_violations(headers: Mapping[str, str]) -> list[Violation]:
-    """Returns everything that is wrong with a webhook's own headers. Those of HTTP and of the signatures are refused."""
+    """Returns everything that is wrong with a webhook's own headers. Those of HTTP and the signatures are refused."""
     field = "webhook.headers"
     found: list[Violation] = []
     if len(headers) > HEADERS_MAX:
