@@ -1,0 +1,177 @@
+"""The HTTP server: routes of all methods, problem documents for everything else, and bounds for whoever connects."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import weakref
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+from webhook.v1 import service_pb2
+
+from webhook_grpc.api.methods import METHODS, Method
+
+from webhook_grpc.server.calls import Calls
+
+from .exchange import BODY_BYTES_MAX, UnaryExchange
+from .live import StreamExchange
+from .problem import CONTENT_TYPE
+from .routes import Route, routes_of
+
+HEAD_BYTES_MAX: Final = 8190  # of the request line, and of one header
+KEEPALIVE_SECONDS: Final = 75.0
+HEAD_SECONDS_MAX: Final = 10.0  # from the connection to the first whole request head
+_BACKLOG: Final = 1024
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """Bounds of the door."""
+
+    connections_max: int
+    read_seconds_max: float  # from the head of a request to the end of its body
+
+
+class HttpAddressInUse(Exception):
+    """The address can't be served: it is taken, or it is not one of this machine's."""
+
+
+class HttpServer:
+    """Serves the methods of the API on one port."""
+
+    def __init__(self, host: str, port: int, calls: Calls, limits: HttpLimits) -> None:
+        self._host = host
+        self._port = port
+        self._calls = calls
+        self._limits = limits
+        self._app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[self._as_problem])
+        methods = {method.name: method for method in METHODS}
+        for route in routes_of(service_pb2.DESCRIPTOR.services_by_name["WebhookService"]):
+            self._app.router.add_route(route.verb, route.pattern, self._handler(methods[route.method], route))
+        self._app.router.add_get("/", _where_to_look)
+        self._runner = web.AppRunner(
+            self._app,
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            max_line_size=HEAD_BYTES_MAX,
+            max_field_size=HEAD_BYTES_MAX,
+            handler_cancellation=True,
+        )
+        self._socket: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+        self._open = weakref.WeakSet[Any]()
+        self._served = weakref.WeakSet[Any]()
+
+    def bind(self) -> int:
+        """Takes the address and returns its port. Raises HttpAddressInUse."""
+        try:
+            self._socket = socket.create_server(
+                (self._host, self._port), family=_family(self._host), backlog=_BACKLOG, dualstack_ipv6=False
+            )
+        except OSError as error:
+            raise HttpAddressInUse(f"cannot listen on {self._host}:{self._port} for HTTP: {error.strerror}") from None
+        return int(self._socket.getsockname()[1])
+
+    async def start(self) -> None:
+        """Starts to serve."""
+        await self._runner.setup()
+        self._server = await asyncio.get_running_loop().create_server(self._protocol, sock=self._socket)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Takes no more connections, and gives calls in progress a time to end."""
+        if self._server is not None:
+            self._server.close()
+        elif self._socket is not None:
+            self._socket.close()
+        self._runner.shutdown_timeout = grace_seconds  # pyright: ignore[reportAttributeAccessIssue]
+        await self._runner.cleanup()
+
+    # --- connections -----------------------------------------------------------------------------------------------
+
+    def _protocol(self) -> Any:
+        server: Any = self._runner.server
+        protocol = server()
+        loop = asyncio.get_running_loop()
+        if len(self._open) >= self._limits.connections_max:
+            loop.call_soon(_drop, protocol)
+        self._open.add(protocol)
+        loop.call_later(HEAD_SECONDS_MAX, self._drop_if_silent, protocol)
+        return protocol
+
+    def _drop_if_silent(self, protocol: Any) -> None:
+        """Closes a connection on which no request has come in time."""
+        if protocol not in self._served:
+            _drop(protocol)
+
+    # --- calls -----------------------------------------------------------------------------------------------------
+
+    def _handler(self, method: Method[Any, Any], route: Route) -> _Handler:
+        async def unary(request: web.Request) -> web.StreamResponse:
+            exchange = UnaryExchange(request, route, self._limits.read_seconds_max)
+            error = await self._calls.serve(method, exchange)
+            return exchange.answer() if error is None else exchange.problem(error)
+
+        async def stream(request: web.Request) -> web.StreamResponse:
+            exchange = StreamExchange(request, route, self._limits.read_seconds_max)
+            return await exchange.end(await self._calls.serve(method, exchange))
+
+        return stream if method.streams else unary
+
+    @web.middleware
+    async def _as_problem(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Answers what no route takes with a problem document as well."""
+        self._served.add(request.protocol)
+        try:
+            return await handler(request)
+        except web.HTTPException as refused:
+            return _problem_of(refused)
+
+
+def _problem_of(refused: web.HTTPException) -> web.Response:
+    reason = {404: "PATH_UNKNOWN", 405: "METHOD_NOT_ALLOWED"}.get(refused.status, "REQUEST_REFUSED")
+    document = {
+        "type": "about:blank",
+        "title": refused.reason,
+        "status": refused.status,
+        "detail": _DETAILS.get(refused.status, refused.reason),
+        "reason": reason,
+    }
+    headers = {"Content-Type": CONTENT_TYPE}
+    if isinstance(refused, web.HTTPMethodNotAllowed):
+        headers["Allow"] = ",".join(sorted(refused.allowed_methods))
+    return web.Response(status=refused.status, body=orjson.dumps(document), headers=headers)
+
+
+async def _where_to_look(_: web.Request) -> web.Response:
+    return web.Response(text=_INDEX)
+
+
+def _drop(protocol: Any) -> None:
+    transport = protocol.transport
+    if transport is not None:
+        transport.abort()
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+_DETAILS: Final = {
+    404: "there is nothing at this path; /api/openapi.json lists all that there is",
+    405: "this path takes other methods: see Allow",
+}
+_INDEX: Final = """webhook-grpc
+
+/api/webhooks            webhooks
+/api/events              events
+/api/deliveries          deliveries
+/api/deliveries:watch    the live stream, as server-sent events
+/api/openapi.json        all of the API
+/metrics /healthz /readyz
+"""
