@@ -59,7 +59,7 @@ def read_json(text: str, message: Message, path: str) -> ReadJson:
 
 
 def read_parameters(pairs: Iterable[tuple[str, str]], message: Message, violations: list[Violation]) -> None:
-    """Sets fields by dotted paths: `webhook_id`, `webhook.webhook_id`, `attributes.region`; repeated ones add up."""
+    """Sets fields by paths: `webhook_id`, `webhook.webhook_id`, `attributes[region]`; repeated ones add up."""
     seen = set[str]()
     for path, text in pairs:
         try:
@@ -69,7 +69,7 @@ def read_parameters(pairs: Iterable[tuple[str, str]], message: Message, violatio
 
 
 def _set_by_path(message: Message, path: str, text: str, seen: set[str]) -> None:
-    *parents, name = path.split(".")
+    *parents, name = path.replace("[", ".").removesuffix("]").split(".")
     for number, parent in enumerate(parents):
         field = message.DESCRIPTOR.fields_by_name.get(parent)
         if field is None or field.message_type is None:

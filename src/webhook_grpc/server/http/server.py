@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -65,8 +64,7 @@ class HttpServer:
         )
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
-        self._open = weakref.WeakSet[Any]()
-        self._served = weakref.WeakSet[Any]()
+        self._silent = set[Any]()  # connections on which no request has come yet
 
     def bind(self) -> int:
         """Takes the address and returns its port. Raises HttpAddressInUse."""
@@ -98,15 +96,16 @@ class HttpServer:
         server: Any = self._runner.server
         protocol = server()
         loop = asyncio.get_running_loop()
-        if len(self._open) >= self._limits.connections_max:
+        if len(server.connections) >= self._limits.connections_max:
             loop.call_soon(_drop, protocol)
-        self._open.add(protocol)
+        self._silent.add(protocol)
         loop.call_later(HEAD_SECONDS_MAX, self._drop_if_silent, protocol)
         return protocol
 
     def _drop_if_silent(self, protocol: Any) -> None:
         """Closes a connection on which no request has come in time."""
-        if protocol not in self._served:
+        if protocol in self._silent:
+            self._silent.remove(protocol)
             _drop(protocol)
 
     # --- calls -----------------------------------------------------------------------------------------------------
@@ -126,7 +125,7 @@ class HttpServer:
     @web.middleware
     async def _as_problem(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Answers what no route takes with a problem document as well."""
-        self._served.add(request.protocol)
+        self._silent.discard(request.protocol)
         try:
             return await handler(request)
         except web.HTTPException as refused:
