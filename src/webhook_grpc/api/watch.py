@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
-from google.protobuf.message import Message
 from webhook.v1 import service_pb2
 
 from webhook_grpc.api.messages import times, writing
@@ -42,7 +41,7 @@ _MESSAGE_BYTES_MAX: Final = 1_000_000  # clients accept 4 MiB by default
 _DELIVERY_BYTES: Final = 250  # about, without its response body
 _SNAPSHOT_PAGE: Final = PageBounds(_MESSAGE_DELIVERIES_MAX, _MESSAGE_BYTES_MAX)
 
-Write = Callable[[Message], Awaitable[None]]
+Write = Callable[[service_pb2.WatchDeliveriesResponse], Awaitable[None]]
 
 
 class WatchMethods:
