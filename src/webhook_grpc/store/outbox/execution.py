@@ -14,25 +14,16 @@ from uuid import UUID
 from webhook_grpc.domain.command import Command
 from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.store.db import LoopConnection
+from webhook_grpc.store.log.rows import LOG_INSERT_COLUMNS, attempt_parameters
 
-from .fence import fence_parameters
+from .fence import FENCE, fence_parameters
 from .ownership import OwnedShard
-from .settlement import headers_as_json
 
 # A row of the outbox is found as decision 4 says. A command that does not fit how the delivery stands does nothing: a
 # restart of what is pending, a cancellation of what has ended, a restart for a webhook that was switched off. That a
 # replay was cancelled ends only what that replay had restarted. Rows are looked up by their keys and deleted by their
 # places, as in SETTLE.
-EXECUTE: Final = """
-WITH own AS MATERIALIZED (
-    SELECT s.shard
-    FROM shards s
-    WHERE s.shard = ANY(%(shards)b::smallint[])
-        AND s.owner = %(worker)b::uuid
-        AND s.epoch = (%(epochs)b::bigint[])[array_position(%(shards)b::smallint[], s.shard)]
-    ORDER BY s.shard
-    FOR NO KEY UPDATE OF s
-), asked AS MATERIALIZED (
+EXECUTE: Final = f"""{FENCE}, asked AS MATERIALIZED (
     SELECT t.*, now() AS at, true AS singleton, %(shard_count)b::integer AS shard_count,
         (%(last_seqs)b::bigint[])[array_position(%(shards)b::smallint[], t.shard)] AS last_seq
     FROM unnest(
@@ -127,9 +118,7 @@ WITH own AS MATERIALIZED (
     WHERE replay_id = ANY(ARRAY(SELECT replay_id FROM skips))
 ), logged AS (
     INSERT INTO attempts (
-        shard, seq, created_at, customer_id, webhook_id, event_id, event_type, event_created_at, status, attempt_count,
-        next_due_at, trigger, replay_id, outcome, started_at, latency_ms, reason, response_status, response_body,
-        own_headers, response_headers
+        {LOG_INSERT_COLUMNS}
     )
     SELECT d.shard, d.last_seq + row_number() OVER (PARTITION BY d.shard ORDER BY d.ord), d.at, d.customer_id,
         d.webhook_id, d.event_id, d.event_type, d.event_created_at, d.new_status, d.new_attempt_count,
@@ -184,7 +173,6 @@ async def execute(
 
 
 def _execute_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Sequence[Command]) -> dict[str, object]:
-    results = [command.result for command in batch]
     return {
         **fence_parameters(worker, owned),
         "shard": [command.shard for command in batch],
@@ -192,12 +180,5 @@ def _execute_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Se
         "event_id": [command.event_id for command in batch],
         "command": [command.kind.value for command in batch],
         "status": [command.status.value if command.status else None for command in batch],
-        "outcome": [result.outcome.value if result else None for result in results],
-        "started_at": [result.start_time if result else None for result in results],
-        "latency_ms": [result.latency_ms if result else None for result in results],
-        "reason": [result.reason.name.lower() if result else None for result in results],
-        "response_status": [result.response_status if result else None for result in results],
-        "response_body": [(result.response_body or None) if result else None for result in results],
-        "own_headers": [" ".join(command.own_headers) or None for command in batch],
-        "response_headers": [headers_as_json(result) for result in results],
+        **attempt_parameters((command.result, command.own_headers) for command in batch),
     }
