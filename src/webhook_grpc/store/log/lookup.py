@@ -17,6 +17,7 @@ import orjson
 from webhook_grpc.domain.errors import NotFound
 from webhook_grpc.domain.ids import delivery_id_text, event_id_text, event_id_time, stored_between
 from webhook_grpc.domain.model import Delivery, Event
+from webhook_grpc.store import literals
 from webhook_grpc.store.db import Database, Row
 
 from .rows import LogRow, delivery_from_row, log_columns, unlogged_columns
@@ -46,7 +47,7 @@ SELECT e.event_id, d.webhook_id, e.customer_id, e.event_type, {unlogged_columns(
     octet_length(e.body), 0
 FROM events e CROSS JOIN LATERAL (
     SELECT * FROM deliveries
-    WHERE shard = %(webhook_id)b %% 64 AND webhook_id = %(webhook_id)b AND due_at = e.created_at
+    WHERE shard = %(webhook_id)b %% {literals.SHARD_COUNT} AND webhook_id = %(webhook_id)b AND due_at = e.created_at
         AND event_id = e.event_id AND attempt = 0 AND trigger IS NULL
     LIMIT 1
 ) d
