@@ -29,7 +29,7 @@ from webhook_grpc.store.lists import deliveries as delivery_lists
 from webhook_grpc.store.lists.deliveries import DeliveryKey
 from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.log import feed
-from webhook_grpc.store.log.feed import Change
+from webhook_grpc.store.log.rows import Change
 
 from .call import Call, refuse_if, server_stopping
 
