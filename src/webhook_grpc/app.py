@@ -7,6 +7,7 @@ import base64
 import contextlib
 import os
 from collections.abc import Callable, Coroutine, Iterable
+from random import Random
 from typing import Any, Final
 
 import orjson
@@ -27,10 +28,11 @@ from webhook_grpc.api.webhooks import WebhookMethods
 from webhook_grpc.domain.progress import Progress
 from webhook_grpc.domain.sealing import KEY_BYTES, Sealer
 from webhook_grpc.engine.engine import Engine
-from webhook_grpc.engine.health.monitor import Monitor
 from webhook_grpc.engine.receivers.keys import check_keys
+from webhook_grpc.engine.shards import Shards
+from webhook_grpc.hub.connections import make_connections
 from webhook_grpc.hub.group_commit import GroupLimits
-from webhook_grpc.hub.hints import HintListener, Hints
+from webhook_grpc.hub.hints import Hints, Topic
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.tail import Tail
 from webhook_grpc.hub.type_rules import EventTypes
@@ -64,6 +66,7 @@ class App:
 
     def __init__(self, settings: Settings, conninfo: str, secret_keys: Iterable[bytes]) -> None:
         self._settings = settings
+        random = Random()  # the only one of a process: a run can be repeated where it is seeded
         options = DatabaseOptions(
             conninfo=conninfo,
             pool_size=settings.database_pool_size,
@@ -76,22 +79,16 @@ class App:
         self._clock = DatabaseClock()
         self._sealer = sealer = Sealer(secret_keys)
         self.database = Database(options)
-        self._hints = Hints(options)
-        self.engine = Engine(settings, self.database, self._clock, sealer, self._hints)
-        self._tail = Tail(options, _TAIL_POLL_SECONDS, settings.stream_buffer_max)
-        self._listener = HintListener(
-            options,
-            on_due=self.engine.fetcher.wake,
-            on_commanded=self.engine.commands.wake,
-            on_webhooks_changed=self.engine.webhooks.hint,
-            on_logged=self._tail.hint,
-        )
-        self._hints.on_webhooks_changed = self.engine.webhooks.hint
-        self._hints.on_commanded = self.engine.commands.wake
-        self._hints.on_logged = self._tail.hint
+        connections = make_connections(options)
+        shards = Shards()
+        self._hints = Hints(connections.commands, connections.listen, shards.is_alone, options.pooling)
+        self.engine = Engine(settings, self.database, connections, self._clock, sealer, shards, self._hints, random)
+        self._tail = Tail(connections.tail, _TAIL_POLL_SECONDS, settings.stream_buffer_max)
+        self._hints.subscribe(Topic.LOG, lambda _: self._tail.hint())
         self._clock.on_step(self._tail.clock_stepped)
         self._publisher = Publisher(
-            options,
+            connections.publish,
+            connections.publish_batches,
             GroupLimits(
                 settings.publish_batch_max,
                 _PUBLISH_WEIGHT_MAX,
@@ -99,7 +96,7 @@ class App:
                 settings.publish_waiting_bytes_max,
             ),
             settings.webhooks_per_customer_max,
-            self.engine.fetcher,
+            self.engine.recipient,
             self._hints,
             self._make_partitions,
         )
@@ -138,9 +135,7 @@ class App:
             CustomerMethods(self.database, self._hints, settings.call_seconds_max),
         )
         self._server = Server(settings.grpc_address, methods, calls, reflection_enabled=settings.reflection)
-        self._monitor = Monitor(
-            options.progress, self.engine.ownership, self.engine.stillness, self._server.set_serving
-        )
+        self._monitor = self.engine.monitor(self._server.set_serving)
         self.port = 0
         self._loops: list[asyncio.Task[None]] = []
 
@@ -174,8 +169,7 @@ class App:
         loops = {
             **self.engine.loops(),
             **self._publisher.loops(),
-            "hints": self._hints.run(),
-            "hint listener": self._listener.run(),
+            **self._hints.loops(),
             "tail": self._tail.run(),
             "monitor": self._monitor.run(),
             "loop watch": LoopWatch().run(),
@@ -202,14 +196,11 @@ class App:
         log.info("stopped")
 
     async def _end_loops(self) -> None:
-        """Ends the loops, gives the shards back and closes the connections of both."""
+        """Ends the loops and releases the shards. The connections are closed with the database."""
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self.engine.close()
-        await self._publisher.close()
-        await self._hints.close()
-        await self._tail.close_connection()
 
     async def _make_partitions(self) -> None:
         await ensure_partitions_at_start(self.database)

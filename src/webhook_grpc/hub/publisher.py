@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 import structlog
@@ -17,7 +16,7 @@ from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import NewEvent, Published
 from webhook_grpc.domain.progress import Service, Work
 from webhook_grpc.store.connection.failures import watched
-from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import publishing
 from webhook_grpc.store.outbox.publishing import NewDeliveries, PublishedBatch
 from webhook_grpc.store.schema.partitions import is_partition_missing
@@ -57,56 +56,43 @@ class Recipient(Protocol[Expected]):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """One statement at a time, on a connection of its own."""
-
-    connection: LoopConnection
-    group: GroupCommit[NewEvent, Published]
-
-
 class Publisher:
     """Stores events for concurrent callers, many in one statement."""
 
     def __init__(
         self,
-        options: DatabaseOptions,
+        single: LoopConnection,
+        batches: LoopConnection,
         limits: GroupLimits,
         fan_out_max: int,
         recipient: Recipient[Any],
         hints: Hints,
         make_partitions: Callable[[], Awaitable[None]],
     ) -> None:
-        """`make_partitions` makes those of the days around now. Raises Unavailable."""
+        """`make_partitions` makes the partitions of the days around now. Raises Unavailable."""
         self._recipient = recipient
         self._make_partitions = make_partitions
         self._hints = hints
         self._fan_outs = _FanOuts(fan_out_max)
-        self._few = self._way(options, "publish", limits)
-        self._many = self._way(options, "publish batches", limits)
+        self._few = self._group(single, "publish", limits)
+        self._many = self._group(batches, "publish batches", limits)
 
     async def publish(self, events: Sequence[NewEvent]) -> list[Published | Exception]:
         """Returns when the events are committed: an answer for each, or the exception that it was refused with.
 
         Raises Overloaded if too many are waiting.
         """
-        way = self._few if len(events) <= _FEW else self._many
-        return await way.group.submit(events)
+        group = self._few if len(events) <= _FEW else self._many
+        return await group.submit(events)
 
     def loops(self) -> Mapping[str, Coroutine[Any, Any, None]]:
-        """What has to run, by name. None of it ends by itself."""
-        return {"publisher": self._few.group.run(), "publisher of batches": self._many.group.run()}
+        """Returns what has to run, by name. No loop ends by itself."""
+        return {"publisher": self._few.run(), "publisher of batches": self._many.run()}
 
-    async def close(self) -> None:
-        """Closes the connections."""
-        await self._few.connection.close()
-        await self._many.connection.close()
-
-    def _way(self, options: DatabaseOptions, name: str, limits: GroupLimits) -> _Way:
-        connection = LoopConnection(options, name)
-        work = options.progress.work(name, Service.WEBHOOKS)
+    def _group(self, connection: LoopConnection, name: str, limits: GroupLimits) -> GroupCommit[NewEvent, Published]:
+        work = connection.progress.work(name, Service.WEBHOOKS)
         flush = functools.partial(self._flush, connection, work)
-        return _Way(connection, GroupCommit(flush, _size_bytes, self._weight, limits, _customer_of))
+        return GroupCommit(flush, _size_bytes, self._weight, limits, _customer_of)
 
     def _weight(self, event: NewEvent) -> int:
         return _size_bytes(event) + _DELIVERY_BYTES * self._fan_outs.of(event.customer_id)

@@ -57,7 +57,7 @@ class Monitor:
     def _why_not(self, service: Service) -> list[str]:
         """What keeps a service from serving; nothing if it serves."""
         stalled = self._progress.stalled(service)
-        if not stalled and not self._ownership.may_send:
+        if not stalled and not self._ownership.shards.may_send:
             stalled = [self._ownership.renewing]
         return [_words(work) for work in stalled]
 
