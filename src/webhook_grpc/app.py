@@ -1,4 +1,4 @@
-"""The composition root: settings → database → engine → API; what starts when, what stops when."""
+"""The composition root: makes everything from the settings up, starts it in order and stops it in order."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _TAIL_POLL_SECONDS: Final = 0.1
 
 
 class LoopEnded(Exception):
-    """A loop that should run for ever has ended; the process can't go on."""
+    """A loop that should run for ever has ended; the process can't continue."""
 
 
 class App:
@@ -66,7 +66,7 @@ class App:
 
     def __init__(self, settings: Settings, conninfo: str, secret_keys: Iterable[bytes]) -> None:
         self._settings = settings
-        random = Random()  # the only one of a process: a run can be repeated where it is seeded
+        random = Random()  # the only one of a process: where it has a seed, a run can be repeated
         options = DatabaseOptions(
             conninfo=conninfo,
             pool_size=settings.database_pool_size,
@@ -75,6 +75,7 @@ class App:
             statement_timeout_seconds=settings.database_timeout_seconds,
             pooling=Pooling(settings.database_pooler),
             progress=Progress(settings.stall_seconds),
+            random=random,
         )
         self._clock = DatabaseClock()
         self._sealer = sealer = Sealer(secret_keys)
@@ -140,7 +141,7 @@ class App:
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Serves when it returns; otherwise everything that it had opened is closed again.
+        """Starts to serve. If that fails, everything that was opened is closed again.
 
         Raises AddressInUse, GuardMissing, UnsuitableServer, KeysMissing, and Unavailable if the database can't be
         reached.
@@ -151,7 +152,7 @@ class App:
         log.info("serving", address=self._settings.grpc_address, port=self.port)
 
     async def _start(self, opened: contextlib.AsyncExitStack) -> None:
-        """Takes each step with what closes it, if a later one fails."""
+        """Takes each step together with what undoes it if a later step fails."""
         self.port = self._server.bind()
         opened.push_async_callback(self._server.abandon)
         opened.push_async_callback(self.database.close)
@@ -184,7 +185,7 @@ class App:
         raise LoopEnded(f"the loop `{task.get_name()}` ended") from task.exception()
 
     async def stop(self) -> None:
-        """Drains: no new calls, watchers are let go, attempts in flight end and are settled, shards are given back."""
+        """Drains: takes no new calls, ends the watches, lets attempts in flight end, settles them, releases the shards."""
         log.info("stopping")
         await self._server.leave()
         await asyncio.sleep(self._settings.shutdown_delay_seconds)  # load balancers look away
@@ -213,7 +214,7 @@ async def serve(
     stop: Stop,
     on_ready: Callable[[int], None] | None = None,
 ) -> None:
-    """Runs one process until it is asked to stop; also a start that is under way ends then, and leaves nothing open.
+    """Runs one process until it is asked to stop. A start that is under way then ends too, and leaves nothing open.
 
     Raises SchemaError, DatabaseUnreachable, KeysMissing, Unavailable, AddressInUse at the start, and LoopEnded if the
     process broke.
@@ -245,7 +246,7 @@ async def _run_until(
 
 
 async def _is_done_before(stopped: asyncio.Task[None], step: Coroutine[Any, Any, None]) -> bool:
-    """Whether a step ended before the process was asked to stop; if not, it is cancelled. Raises what it raises."""
+    """Returns whether a step ended before the process was asked to stop; if not, cancels it. Raises what it raises."""
     task = asyncio.create_task(step, name="step")
     try:
         await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -261,7 +262,7 @@ async def _is_done_before(stopped: asyncio.Task[None], step: Coroutine[Any, Any,
 
 
 def load_tokens(settings: Settings) -> tuple[Token, ...]:
-    """The configured tokens. Raises SettingsError."""
+    """Returns the configured tokens. Raises SettingsError."""
     path = settings.tokens_file
     if path is None:
         return settings.tokens
@@ -277,7 +278,10 @@ def load_tokens(settings: Settings) -> tuple[Token, ...]:
 
 
 def load_secret_keys(settings: Settings, embedded: bool) -> list[bytes]:
-    """The keys that webhook secrets are sealed with; the embedded database has its own. Raises SettingsError."""
+    """Returns the keys that webhook secrets are sealed with. Raises SettingsError.
+
+    With the embedded database a key is made at the first start, unless one is configured.
+    """
     texts = [key.get_secret_value() for key in settings.secret_keys]
     path = settings.secret_keys_file
     if embedded and not texts and path is None:
@@ -297,5 +301,5 @@ def load_secret_keys(settings: Settings, embedded: bool) -> list[bytes]:
 
 
 def new_secret_key() -> str:
-    """A fresh key in the form of the settings."""
+    """Returns a new key in the form of the settings."""
     return base64.b64encode(os.urandom(KEY_BYTES)).decode("ascii")

@@ -1,7 +1,7 @@
-"""PublishEvent's way into the outbox: group commit, then the new deliveries go straight to whoever will send them.
+"""Stores the events of PublishEvent by group commit, then hands the new deliveries straight to the engine.
 
-Few events and many go separate ways, each with a connection of its own: an event that was published alone does not wait
-for the statement of somebody's batch.
+Calls with few events and calls with many have a group each, and a connection each: an event that was published alone
+does not wait for the statement of a large batch.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _FEW: Final = 10  # events in a call
 
 
 class Expectation(Protocol):
-    """What a recipient remembers between the start of a statement and its answer."""
+    """What a recipient remembers from the start of a statement to its answer."""
 
     @property
     def shards(self) -> frozenset[int]:
-        """The shards whose new deliveries it wants one by one."""
+        """Returns the shards whose new deliveries it wants one by one."""
         ...
 
 
@@ -48,11 +48,11 @@ class Recipient(Protocol[Expected]):
     """The engine as publishing sees it."""
 
     def expect(self) -> Expected:
-        """Called before a publishing statement starts."""
+        """Begins to expect new deliveries, before a publishing statement starts."""
         ...
 
     def receive(self, expectation: Expected, new: Sequence[NewDeliveries]) -> None:
-        """Called with what the statement made, and with nothing if it failed."""
+        """Takes in what the statement made, and nothing if it failed."""
         ...
 
 
@@ -115,7 +115,7 @@ class Publisher:
     async def _publish(
         self, connection: LoopConnection, events: Sequence[NewEvent], own_shards: frozenset[int]
     ) -> PublishedBatch:
-        """Publishes a batch. A partition is missing when the database's clock has stepped by days: then makes it."""
+        """Publishes a batch. Makes a partition that is missing, because the database's clock has stepped by days."""
         try:
             return await publishing.publish(connection, events, own_shards)
         except Unavailable as error:
@@ -135,10 +135,10 @@ def _size_bytes(event: NewEvent) -> int:
 
 
 class _FanOuts:
-    """To how many webhooks each customer's events lately went, so that a statement can be kept to a size.
+    """To how many webhooks each customer's events lately went, so that the size of a statement can be limited.
 
-    A customer that is not known is taken to have as many as it may: its first statements are smaller than they could
-    be.
+    For a customer that is not known the largest possible number is assumed: its first statements are smaller than they
+    need to be.
     """
 
     def __init__(self, fan_out_max: int) -> None:
@@ -146,11 +146,11 @@ class _FanOuts:
         self._fan_outs: dict[int, int] = {}
 
     def of(self, customer_id: int) -> int:
-        """The expected fan-out of an event."""
+        """Returns to how many webhooks an event is expected to go."""
         return self._fan_outs.get(customer_id, self._fan_out_max)
 
     def learn(self, events: Sequence[NewEvent], answers: Sequence[Published | Exception]) -> None:
-        """Takes in what became of events; the largest of a batch counts."""
+        """Takes in to how many webhooks events went; the largest number of a batch counts."""
         seen: dict[int, int] = {}
         for event, answer in zip(events, answers, strict=True):
             if isinstance(answer, Published):
