@@ -38,7 +38,7 @@ from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.http.sender import Sender
 from webhook_grpc.engine.queue.lanes import Lanes
 from webhook_grpc.engine.settler import Settler
-from webhook_grpc.store.db import Database
+from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.outbox import ownership, settlement
 from webhook_grpc.store.upkeep import bloat
 
@@ -341,8 +341,10 @@ async def test_what_only_gets_ready_to_settle_again_and_again_stands_still(monke
 
     monkeypatch.setattr(settlement, "settle", fail)
     monkeypatch.setattr("webhook_grpc.engine.settler._BACKOFF_SECONDS_MAX", 0.001)
-    owner: Any = SimpleNamespace(owned={make_delivery().shard: None}, worker=new_worker(), readopt=succeed)
-    settler = Settler(replace(options(""), progress=progress), owner, 10, 0.0, lambda _: None, lambda _: None)
+    shards = SimpleNamespace(owned={make_delivery().shard: None}, worker=new_worker())
+    owner: Any = SimpleNamespace(shards=shards, readopt=succeed)
+    connection = LoopConnection(replace(options(""), progress=progress), "settle")
+    settler = Settler(connection, owner, 10, 0.0, lambda _: None, lambda _: None)
     settler.add(succeeded(make_delivery()))
     running = asyncio.create_task(settler.run())
     async with slowness.timeout(20):
@@ -456,7 +458,7 @@ async def test_what_waits_for_a_good_reason_raises_no_alarm(
     """Webhooks that are paused, limited, full, down or between two attempts; processes that come, share and go."""
     gate, quick = Gate(), receiver.url("/quick")
     with recording(monkeypatch) as lines:
-        bound_seconds = slowness.lengthened(0.4)
+        bound_seconds = slowness.lengthened(0.8)
         overrides = {
             "stall_seconds": bound_seconds,
             "retry_delays_seconds": (60.0,),
@@ -488,7 +490,7 @@ async def test_shards_that_belong_to_nobody_for_some_beats_raise_no_alarm(
     """As after a crash: a process that counts and takes nothing has the share of the other for two beats."""
     with recording(monkeypatch) as lines:
         service = await services.start(lease_seconds=1.0, stall_seconds=slowness.lengthened(3.0))
-        owned = service.app.engine.ownership.owned
+        owned = service.app.engine.shards.owned
         postgres.rows(PHANTOM, [new_worker()])
         async with slowness.timeout(20):
             while len(owned) == 64:

@@ -22,7 +22,7 @@ from webhook_grpc.store.lists.attempts import AttemptKey
 from webhook_grpc.store.lists.deliveries import DeliveryKey
 from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.log import feed, lookup
-from webhook_grpc.store.log.feed import Change
+from webhook_grpc.store.log.rows import Change
 from webhook_grpc.store.outbox import due as due_rows
 from webhook_grpc.store.outbox.due import FetchRequest, FoundRow
 

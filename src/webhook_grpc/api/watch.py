@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
-from google.protobuf.message import Message
 from webhook.v1 import service_pb2
 
 from webhook_grpc.api.messages import times, writing
@@ -30,7 +29,7 @@ from webhook_grpc.store.lists import deliveries as delivery_lists
 from webhook_grpc.store.lists.deliveries import DeliveryKey
 from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.log import feed
-from webhook_grpc.store.log.feed import Change
+from webhook_grpc.store.log.rows import Change
 
 from .call import Call, refuse_if, server_stopping
 
@@ -42,7 +41,7 @@ _MESSAGE_BYTES_MAX: Final = 1_000_000  # clients accept 4 MiB by default
 _DELIVERY_BYTES: Final = 250  # about, without its response body
 _SNAPSHOT_PAGE: Final = PageBounds(_MESSAGE_DELIVERIES_MAX, _MESSAGE_BYTES_MAX)
 
-Write = Callable[[Message], Awaitable[None]]
+Write = Callable[[service_pb2.WatchDeliveriesResponse], Awaitable[None]]
 
 
 class WatchMethods:

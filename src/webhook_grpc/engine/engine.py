@@ -1,14 +1,15 @@
-"""The engine as one thing: its parts, wired together, started and stopped in order."""
+"""The engine as one thing: makes its parts from the bottom up, starts and stops them in order."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from random import Random
 from typing import Any, Final
 
 import structlog
 
+from webhook_grpc.domain.command import Command
 from webhook_grpc.domain.errors import Conflict, Unavailable, WebhookError
 from webhook_grpc.domain.model import DisableReason, Webhook, WebhookStatus
 from webhook_grpc.domain.sealing import Sealer
@@ -18,6 +19,8 @@ from webhook_grpc.engine.duties.expiry import Expiry
 from webhook_grpc.engine.duties.janitor import LEADER_SHARD, Janitor
 from webhook_grpc.engine.duties.replays import Replays
 from webhook_grpc.engine.duties.rescheduling import Rescheduling
+from webhook_grpc.engine.duties.webhook_tests import WebhookTests
+from webhook_grpc.engine.health.monitor import Monitor
 from webhook_grpc.engine.health.stillness import Stillness
 from webhook_grpc.engine.http.sender import Sender
 from webhook_grpc.engine.queue.fetcher import Fetcher
@@ -25,17 +28,22 @@ from webhook_grpc.engine.queue.lanes import LaneLimits, Lanes
 from webhook_grpc.engine.receivers.keys import KeyWatch
 from webhook_grpc.engine.receivers.paces import Paces
 from webhook_grpc.engine.receivers.webhooks import WebhookCache
-from webhook_grpc.hub.hints import Hints
+from webhook_grpc.hub.connections import Connections
+from webhook_grpc.hub.hints import Hints, Topic
+from webhook_grpc.hub.publisher import Recipient
 from webhook_grpc.settings import Settings
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import Database
+from webhook_grpc.store.outbox.execution import Executed
 from webhook_grpc.store.registry import webhooks
 
 from .attempt import Deliverer
 from .dispatcher import Dispatcher, DispatchLimits
+from .holders import Holders
 from .ownership import Ownership
 from .poison import PoisonGuard
 from .settler import Settler
+from .shards import Shards
 
 log = structlog.get_logger(__name__)
 
@@ -45,18 +53,27 @@ _SETTLE_SECONDS_AT_STOP: Final = 10.0
 
 
 class Engine:
-    """Delivers what is in the outbox. `fetcher` is where published events are handed over."""
+    """Delivers what is in the outbox. Whoever stands outside uses the methods; the fields are for tests."""
 
     def __init__(
-        self, settings: Settings, database: Database, clock: DatabaseClock, sealer: Sealer, hints: Hints
+        self,
+        settings: Settings,
+        database: Database,
+        connections: Connections,
+        clock: DatabaseClock,
+        sealer: Sealer,
+        shards: Shards,
+        hints: Hints,
+        random: Random,
     ) -> None:
-        options = database.options
+        progress = database.options.progress
         self._settings = settings
         self._database = database
+        self._clock = clock
         self._hints = hints
-        self.ownership = Ownership(options, clock, settings.lease_seconds, sealer.key_ids)
-        self.ownership.on_counted = hints.process_counted
-        self._poison = PoisonGuard(options, self.ownership)
+        self.shards = shards
+        self.ownership = Ownership(connections.ownership, shards, clock, random, settings.lease_seconds, sealer.key_ids)
+        self._poison = PoisonGuard(connections.health, shards)
         self.lanes = Lanes(
             LaneLimits(
                 settings.lane_prefetch_max,
@@ -68,17 +85,17 @@ class Engine:
             self._poison.is_suspect,
         )
         self._settler = Settler(
-            options,
+            connections.settle,
             self.ownership,
             settings.settle_batch_max,
             settings.settle_wait_seconds,
             on_settled=self._settled,
             on_dropped=self._dropped,
         )
-        self.webhooks = WebhookCache(options, self._webhook_changed)
-        self.paces = Paces(options, settings.pace_policy, self.ownership, KeyWatch(sealer, clock))
+        self.webhooks = WebhookCache(connections.webhooks, self._webhook_changed)
+        self.paces = Paces(connections.health, settings.pace_policy, shards, KeyWatch(sealer, clock))
         self.fetcher = Fetcher(
-            options, settings.poll_seconds, clock, self.lanes, self.ownership, self.webhooks, self.paces
+            connections.backlog, settings.poll_seconds, clock, self.lanes, shards, self.webhooks, self.paces
         )
         self._sender = Sender(
             settings.egress_policy,
@@ -105,7 +122,7 @@ class Engine:
             ),
             clock,
             self.lanes,
-            self.ownership,
+            shards,
             self.fetcher,
             self.webhooks,
             self.paces,
@@ -113,38 +130,56 @@ class Engine:
             deliverer,
             self._settler,
             self._disable,
-            options.progress,
+            progress,
         )
-        self.stillness = Stillness(options.progress, self.dispatcher)
-        self.commands = Commands(options, settings.poll_seconds, self.ownership, self.lanes, deliverer, self._settler)
-        self.commands.on_restarted = self.fetcher.wake
-        self.commands.on_cancelled = self.fetcher.cancelled
-        self.commands.on_logged = hints.logged
-        self._settler.on_executed = self.commands.executed
-        self._settler.on_commands_dropped = self.commands.dropped
-        self._replays = Replays(options, self.ownership, settings.replay_poll_seconds, settings.replay_pending_max)
-        self._replays.on_commanded = hints.commanded
-        self.expiry = Expiry(
-            options,
-            settings.retention_policy.events_days,
-            self.ownership,
-            self.dispatcher,
+        self.commands = Commands(
+            connections.commands,
+            settings.poll_seconds,
+            shards,
+            self.lanes,
+            self.fetcher,
+            WebhookTests(connections.commands, shards, deliverer),
             self._settler,
         )
-        self.rescheduling = Rescheduling(options, self.ownership, self.dispatcher, self._settler)
+        self._settler.on_executed = self._executed
+        self._settler.on_commands_dropped = self.commands.dropped
+        self.fetcher.on_found = self.dispatcher.start_soon
+        self._replays = Replays(
+            connections.background, shards, hints, settings.replay_poll_seconds, settings.replay_pending_max
+        )
+        self.expiry = Expiry(
+            connections.background, settings.retention_policy.events_days, shards, self.dispatcher, self._settler
+        )
+        self.rescheduling = Rescheduling(connections.background, shards, self.dispatcher, self._settler)
         self.janitor = Janitor(
             database,
             settings.retention_policy,
-            is_leader=lambda: LEADER_SHARD in self.ownership.owned,
+            is_leader=lambda: LEADER_SHARD in shards.owned,
             webhook_changed=hints.webhook_changed,
         )
-        clock.on_step(self._clock_stepped)
-        self.fetcher.on_found = self.dispatcher.start_soon
-        self.ownership.is_idle = self._is_idle
-        self.ownership.on_gained = self._gained
-        self.ownership.before_release = self.paces.save
-        self.ownership.on_leaving = self.lanes.close_shards
-        self.ownership.on_lost = self._lost
+        self._register()
+
+    def _register(self) -> None:
+        """Registers every part that has to hear of something that happens below it, or in other processes."""
+        self.ownership.register(
+            Holders(
+                self.lanes, self.paces, self._poison, self.dispatcher, self.fetcher, self.commands, self.rescheduling
+            )
+        )
+        self._clock.on_step(self._clock_stepped)
+        self._hints.subscribe(Topic.DUE, self._due)
+        self._hints.subscribe(Topic.COMMANDED, self.commands.commanded)
+        self._hints.subscribe(Topic.WEBHOOKS, self.webhooks.hint)
+
+    @property
+    def recipient(self) -> Recipient[Any]:
+        """Returns who takes in what was just published in this process."""
+        return self.fetcher
+
+    def monitor(self, set_serving: Callable[[str, bool], Awaitable[None]]) -> Monitor:
+        """Returns what watches the loops, and calls `set_serving` with a service when its health changes."""
+        progress = self._database.options.progress
+        return Monitor(progress, self.ownership, Stillness(progress, self.dispatcher), set_serving)
 
     async def start(self) -> None:
         """Takes the first shards, so that what is published right away is sent at once. Raises Unavailable."""
@@ -180,17 +215,9 @@ class Engine:
             log.warning("results not settled; their deliveries are sent again", count=len(self._settler))
 
     async def close(self) -> None:
-        """Gives the shards back and closes all connections. The loops have ended."""
+        """Releases the shards and closes the connections to receivers. The loops have ended."""
         await self._poison.close()
         await self.ownership.leave()
-        await self.paces.close()
-        await self._replays.close()
-        await self.expiry.close()
-        await self.rescheduling.close()
-        await self.fetcher.close()
-        await self.commands.close()
-        await self._settler.close()
-        await self.webhooks.close()
         await self._sender.close()
 
     def _settled(self, batch: Sequence[Settlement]) -> None:
@@ -200,12 +227,16 @@ class Engine:
     def _dropped(self, batch: Sequence[Settlement]) -> None:
         self.dispatcher.dropped(batch)
 
-    def _gained(self, shards: set[int]) -> None:
-        self.paces.gained(shards, time.monotonic())
-        self.dispatcher.gained(shards)
-        self.fetcher.gained(shards)
-        self.commands.wake()
-        self.rescheduling.look_through(shards)
+    def _executed(self, batch: Sequence[Command], executed: Sequence[Executed]) -> None:
+        self.commands.executed(batch, executed)
+        if executed:
+            self._hints.logged()
+
+    def _due(self, due: set[int]) -> None:
+        """Looks for what became due in shards of ours; what concerns the others costs no look."""
+        ours = due & self.shards.owned.keys()
+        if ours:
+            self.fetcher.wake(ours)
 
     def _clock_stepped(self) -> None:
         """Forgets what is known in the database's old time. By how much it has stepped makes no difference."""
@@ -213,26 +244,16 @@ class Engine:
         self.webhooks.clock_stepped()
         self.fetcher.clock_stepped()
         self.janitor.clock_stepped()
-        self.rescheduling.look_through(self.ownership.owned)
-
-    def _is_idle(self, shard: int) -> bool:
-        """Whether a shard can be given back: nothing that was begun for it is unsettled."""
-        return self.lanes.is_idle(shard) and self.commands.is_idle(shard)
-
-    def _lost(self, shards: set[int]) -> None:
-        self.lanes.forget_shards(shards)
-        self.paces.forget_shards(shards)
-        self._poison.forget_shards(shards)
-        self.commands.forget_shards(shards)
+        self.rescheduling.look_through(self.shards.owned)
 
     def _webhook_changed(self, webhook: Webhook) -> None:
         self.fetcher.webhook_changed(webhook)
         self.dispatcher.start_soon()
 
     async def _disable(self, webhook: Webhook, reason: DisableReason) -> bool:
-        """Switches off a webhook because of what its receiver said, or long did not say.
+        """Disables a webhook because of its receiver's answers, or because there were none for long.
 
-        False if it is no longer the webhook of which that was true: its URL may have been mended meanwhile.
+        Returns False if the webhook was changed since that was found: its URL may have been corrected meanwhile.
         """
         try:
             await webhooks.set_status(

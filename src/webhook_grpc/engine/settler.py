@@ -24,7 +24,7 @@ from webhook_grpc.domain.progress import Service
 from webhook_grpc.domain.retry import Decision
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.store.connection.failures import StoreRefusal, cause_of
-from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import execution, settlement
 from webhook_grpc.store.outbox.execution import Executed
 
@@ -53,15 +53,15 @@ class Settler:
 
     def __init__(
         self,
-        options: DatabaseOptions,
+        connection: LoopConnection,
         ownership: Ownership,
         batch_max: int,
         wait_seconds: float,
         on_settled: Callable[[Sequence[Settlement]], None],
         on_dropped: Callable[[Sequence[Settlement]], None],
     ) -> None:
-        self._connection = LoopConnection(options, "settle")
-        self._settling = options.progress.work("settle results", Service.DELIVERY)
+        self._connection = connection
+        self._settling = connection.progress.work("settle results", Service.DELIVERY)
         self._ownership = ownership
         self._batch_max = batch_max
         self._wait_seconds = wait_seconds
@@ -117,10 +117,6 @@ class Settler:
                 self._arrived.clear()
                 self._empty.set()
 
-    async def close(self) -> None:
-        """Closes the connection."""
-        await self._connection.close()
-
     async def _write_results(self) -> None:
         if batch := self._taken(self._results):
             await self._settle(batch)
@@ -166,11 +162,11 @@ class Settler:
         self._settling.leave()
 
     def _still_ours(self, batch: list[AnyChange], on_dropped: Callable[[Sequence[AnyChange]], None]) -> list[AnyChange]:
-        lost = [item for item in batch if item.shard not in self._ownership.owned]
+        lost = [item for item in batch if item.shard not in self._ownership.shards.owned]
         if lost:
             log.warning("results dropped with their shards; the new owner sends again", count=len(lost))
             on_dropped(lost)
-        return [item for item in batch if item.shard in self._ownership.owned]
+        return [item for item in batch if item.shard in self._ownership.shards.owned]
 
     # --- results ---------------------------------------------------------------------------------------------------
 
@@ -178,8 +174,10 @@ class Settler:
         await self._write(batch, self._settled, self._on_dropped, self._settle_apart)
 
     async def _settled(self, batch: Sequence[Settlement]) -> bool:
-        owned = dict(self._ownership.owned)  # as it is now: a shard that is lost and regained meanwhile is another
-        answer = await settlement.settle(self._connection, self._ownership.worker, owned, batch)
+        owned = dict(
+            self._ownership.shards.owned
+        )  # as it is now: a shard that is lost and regained meanwhile is another
+        answer = await settlement.settle(self._connection, self._ownership.shards.worker, owned, batch)
         if not answer.ours:
             return False
         for shard, last_seq in answer.last_seqs.items():
@@ -212,8 +210,8 @@ class Settler:
         await self._write(batch, self._executed, self.on_commands_dropped, self._execute_apart)
 
     async def _executed(self, batch: Sequence[Command]) -> bool:
-        owned = dict(self._ownership.owned)
-        answer = await execution.execute(self._connection, self._ownership.worker, owned, batch)
+        owned = dict(self._ownership.shards.owned)
+        answer = await execution.execute(self._connection, self._ownership.shards.worker, owned, batch)
         if not answer.ours:
             return False
         for executed in answer.executed:

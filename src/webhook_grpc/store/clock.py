@@ -16,14 +16,15 @@ import structlog
 
 from webhook_grpc.domain.clock import BelievedTime, believe, step_seconds
 
+from . import literals
 from .db import Database, Queries
 
 log = structlog.get_logger(__name__)
 
 NOW = "SELECT clock_timestamp()"
 
-# For whatever deletes by age: the time, but not when it is implausible. The hour is domain/clock.py's BELIEVED_AHEAD.
-BELIEVED_NOW: Final = "least(now(), (SELECT b.at + interval '1 hour' FROM believed_time b))"
+# For whatever deletes by age: the time, but not when it is implausible.
+BELIEVED_NOW: Final = f"least(now(), (SELECT b.at + {literals.BELIEVED_AHEAD} FROM believed_time b))"
 READ_BELIEVED: Final = f"SELECT {BELIEVED_NOW}"
 
 LOOK: Final = "SELECT now(), b.at, b.doubted_seconds FROM believed_time b"
@@ -85,8 +86,8 @@ async def look_at_clock(database: Queries, ran_seconds: float) -> tuple[Believed
 
     Raises Unavailable.
     """
-    [(now, *row)] = await database.rows(LOOK)
-    before = BelievedTime(*row)
+    [(now, believed_at, doubted_seconds)] = await database.rows(LOOK)
+    before = BelievedTime(at=believed_at, doubted_seconds=doubted_seconds)
     after = believe(before, now, ran_seconds)
     parameters = {"at": after.at, "doubted_seconds": after.doubted_seconds}
     await database.rows(BELIEVE, {**parameters, "before": before.at, "doubted_before": before.doubted_seconds})

@@ -21,12 +21,12 @@ from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import PendingDelivery, Trigger, Webhook, WebhookStatus
 from webhook_grpc.domain.progress import Service
-from webhook_grpc.engine.ownership import Ownership
 from webhook_grpc.engine.receivers.paces import Paces
 from webhook_grpc.engine.receivers.webhooks import WebhookCache
+from webhook_grpc.engine.shards import Shards
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.connection.failures import watched
-from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import due
 from webhook_grpc.store.outbox.due import FetchRequest, FoundRow, PendingWebhook
 from webhook_grpc.store.outbox.publishing import NewDeliveries
@@ -63,20 +63,20 @@ class Fetcher:
 
     def __init__(
         self,
-        options: DatabaseOptions,
+        connection: LoopConnection,
         poll_seconds: float,
         clock: DatabaseClock,
         lanes: Lanes,
-        ownership: Ownership,
+        shards: Shards,
         webhooks: WebhookCache,
         paces: Paces,
     ) -> None:
-        self._connection = LoopConnection(options, "backlog")
-        self._looking = options.progress.work("look for what is due", Service.DELIVERY)
+        self._connection = connection
+        self._looking = connection.progress.work("look for what is due", Service.DELIVERY)
         self._poll_seconds = poll_seconds
         self._clock = clock
         self._lanes = lanes
-        self._ownership = ownership
+        self._shards = shards
         self._webhooks = webhooks
         self._paces = paces
         self._stale_rows = StaleRows()
@@ -130,7 +130,7 @@ class Fetcher:
 
     def expect(self) -> Reading:
         """Rows are about to be made or read."""
-        return Reading(self._ownership.epochs(), self._ownership.sendable, self._stale_rows.begin())
+        return Reading(self._shards.epochs(), self._shards.sendable, self._stale_rows.begin())
 
     def receive(self, expectation: Reading, new: Sequence[NewDeliveries]) -> None:
         """Takes in what was just published here, straight from memory."""
@@ -171,7 +171,7 @@ class Fetcher:
 
     async def _look(self) -> bool:
         """One look at the table. True if it should be followed by another at once."""
-        shards = self._ownership.sendable
+        shards = self._shards.sendable
         if not shards:
             return False
         self._hinted |= self._lanes.ring_alarms(time.monotonic())
@@ -209,7 +209,7 @@ class Fetcher:
 
     def _found_pending(self, pending: PendingWebhook, now: float) -> None:
         """Marks the lane of a webhook whose earliest row is one that is not held."""
-        if shard_of(pending.webhook_id) not in self._ownership.owned:
+        if shard_of(pending.webhook_id) not in self._shards.owned:
             return  # given up while this was read
         if pending.status is WebhookStatus.PAUSED or not (pending.is_due or pending.status.has_ended):
             return
@@ -220,7 +220,7 @@ class Fetcher:
     def _found_replays(self, webhook_id: int, customer_id: int, now: float) -> None:
         webhook = self._webhooks.get(webhook_id)
         is_paused = webhook is not None and webhook.status is WebhookStatus.PAUSED
-        if shard_of(webhook_id) in self._ownership.owned and not is_paused:
+        if shard_of(webhook_id) in self._shards.owned and not is_paused:
             self._lanes.open(webhook_id, customer_id, shard_of(webhook_id), now).replays_behind = True
 
     async def _load_webhooks(self) -> None:
@@ -243,7 +243,7 @@ class Fetcher:
             return False
         if lane.fresh_floor is not None and self._lanes.is_low(lane, now, fresh=True):
             return now - lane.looked_at > self._poll_seconds
-        is_shared = self._ownership.live_count > 1
+        is_shared = self._shards.live_count > 1
         return now - lane.looked_at > (_SHARED_LOOK_SECONDS if is_shared else _FULL_LOOK_SECONDS)
 
     async def _fetch(self, lanes: Sequence[Lane], now: float) -> bool:
@@ -340,7 +340,7 @@ class Fetcher:
     def _take_in(self, delivery: PendingDelivery, reading: Reading) -> bool:
         """Holds a delivery, unless it is somebody else's by now or was settled while its row was on the way."""
         shard = delivery.shard
-        owned = self._ownership.owned.get(shard)
+        owned = self._shards.owned.get(shard)
         if owned is None or owned.epoch != reading.epochs.get(shard):
             return False
         if self._stale_rows.settled_since(delivery.key, reading.mark):
@@ -364,10 +364,6 @@ class Fetcher:
         pace = self._paces.get(webhook.webhook_id)
         if pace is not None:
             self._lanes.configure(webhook, pace, time.monotonic())
-
-    async def close(self) -> None:
-        """Closes the connection."""
-        await self._connection.close()
 
 
 def _ignore() -> None:

@@ -17,7 +17,8 @@ from webhook_grpc.domain.ids import ID_TIME_SLACK, INT64_MAX
 from webhook_grpc.domain.matching import patterns_regex
 from webhook_grpc.domain.model import Attempt, DeliveryStatus, Outcome
 from webhook_grpc.store.db import Database, Row
-from webhook_grpc.store.log.lookup import event_time, sized_attempt
+from webhook_grpc.store.log.lookup import event_time
+from webhook_grpc.store.log.rows import attempt_from_row
 
 from .merged import (
     ANSWER_SHOWN,
@@ -151,8 +152,12 @@ async def list_attempts(
         of_event = event_parameters(event_id, stored_from, stored_until)
     reader = _Reader(database, wanted, place, of_event)
     chosen, next_key = await fill_page(reader.read, before, bounds)
-    rows = zip(await whole_rows(database, chosen), chosen, strict=True)
-    kept = [(attempt, found.key) for row, found in rows if row is not None and (attempt := sized_attempt(row))]
+    logged = zip(await whole_rows(database, chosen), chosen, strict=True)
+    kept = [
+        (attempt, found.key)
+        for sized, found in logged
+        if sized is not None and (attempt := attempt_from_row(sized.row, sized.request_bytes))
+    ]
     return Page([attempt for attempt, _ in kept], [key for _, key in kept], next_key)
 
 

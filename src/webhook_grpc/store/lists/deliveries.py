@@ -17,8 +17,8 @@ from webhook_grpc.domain.ids import ID_TIME_SLACK, INT64_MAX, earliest_id, lates
 from webhook_grpc.domain.matching import patterns_regex
 from webhook_grpc.domain.model import Delivery, DeliveryStatus
 from webhook_grpc.store.db import Database, Row
-from webhook_grpc.store.log.feed import delivery_from_row
-from webhook_grpc.store.log.lookup import event_time, with_request_bytes
+from webhook_grpc.store.log.lookup import event_time
+from webhook_grpc.store.log.rows import delivery_from_row
 
 from .delivery_sources import ENDED, LOGGED, RETRIED, UNLOGGED, next_of
 from .merged import (
@@ -27,6 +27,7 @@ from .merged import (
     NEWEST,
     OLDEST,
     LookBack,
+    SizedRow,
     rows_per_webhook,
     until_cut,
     wanted_by,
@@ -191,8 +192,8 @@ def _found(row: Row) -> _Found:
     )
 
 
-def _logged(row: Row | None) -> Delivery | None:
-    return None if row is None else with_request_bytes(delivery_from_row(row[:-1]), row[-1])
+def _logged(sized: SizedRow | None) -> Delivery | None:
+    return None if sized is None else delivery_from_row(sized.row, sized.request_bytes)
 
 
 def _unlogged(found: _Found) -> Delivery:

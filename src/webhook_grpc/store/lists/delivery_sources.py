@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, LiteralString
 
+from webhook_grpc.store import literals
+
 # The last row of each delivery.
 LOGGED: Final = """
     SELECT f.* FROM wanted w CROSS JOIN LATERAL (
@@ -53,7 +55,7 @@ ENDED: Final = """
 """
 
 # None of these is due later than its event was stored: so what waits for a retry in the future is not read.
-UNLOGGED: Final = """
+UNLOGGED: Final = f"""
     SELECT 'unlogged' AS source, d.due_at AS event_created_at, d.event_id, d.webhook_id, d.customer_id,
         'pending' AS status, NULL::text AS event_type, d.shard, 0::bigint AS seq, d.due_at AS created_at, 0 AS size
     FROM wanted w CROSS JOIN LATERAL (
@@ -63,7 +65,7 @@ UNLOGGED: Final = """
             AND (d.due_at, d.event_id) <= (%(before_time)b::timestamptz, %(before_event)b::uuid)
             AND (d.due_at, d.event_id, d.webhook_id)
                 < (%(before_time)b::timestamptz, %(before_event)b::uuid, %(before_webhook)b::bigint)
-            AND d.due_at >= %(from_time)b::timestamptz AND d.due_at <= now() + interval '10 minutes'
+            AND d.due_at >= %(from_time)b::timestamptz AND d.due_at <= now() + {literals.CLOCK_SLACK}
             AND (%(event_id)b::uuid IS NULL OR d.event_id = %(event_id)b)
         ORDER BY d.due_at DESC, d.event_id DESC
         LIMIT %(per_webhook)b::integer
@@ -103,7 +105,7 @@ RETRIED: Final = """
 # The next of all, newest first: those that fit, and those at which the step ends, because it is full or because a
 # webhook was allowed no more (after that one its rows are missing). An ending that is not its delivery's last row has
 # no status: it is no place of it. What waits for an event that is no longer kept has no type, and is about to end.
-FIRST_OF_ALL: Final = """)
+FIRST_OF_ALL: Final = f""")
 SELECT s.event_created_at, s.event_id, s.webhook_id, s.customer_id, s.known_type, s.shard, s.seq, s.created_at, s.size,
     s.fits, s.is_cut, s.step_rows, s.rows_read
 FROM (
@@ -116,7 +118,7 @@ FROM (
                 SELECT 1 FROM attempts later
                 WHERE later.webhook_id = n.webhook_id AND later.event_created_at = n.event_created_at
                     AND later.event_id = n.event_id AND later.seq > n.seq
-                    AND later.created_at >= n.created_at - interval '10 minutes'
+                    AND later.created_at >= n.created_at - {literals.CLOCK_SLACK}
             ) THEN NULL ELSE n.status END AS status_now,
             n.source <> 'retried' AND %(per_webhook)b::integer = row_number() OVER (
                 PARTITION BY n.source, n.webhook_id ORDER BY n.event_created_at DESC, n.event_id DESC, n.seq DESC

@@ -7,10 +7,12 @@ of rows of each; where a webhook's rows end for that reason, the step ends too.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, LiteralString, Protocol, TypeVar
 
-from webhook_grpc.store.db import Database, Row
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.log.rows import LogRow, log_columns
 
 OLDEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 NEWEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
@@ -40,10 +42,8 @@ WITH wanted AS MATERIALIZED (
 
 # Rows of the log by their key, in the order of the keys: the columns of feed.READ from event_id on, the size of the
 # request, and the last part of the key.
-LOGGED: Final = """
-SELECT a.event_id, a.webhook_id, a.customer_id, a.event_type, a.status, a.attempt_count, a.next_due_at,
-    a.event_created_at, a.created_at, a.trigger, a.replay_id, a.outcome, a.started_at, a.latency_ms, a.response_status,
-    a.response_body, a.reason, a.own_headers, a.response_headers,
+LOGGED: Final = f"""
+SELECT {log_columns("a")},
     (SELECT octet_length(e.body) FROM events e WHERE e.event_id = a.event_id), k.ord
 FROM unnest(%(shards)b::smallint[], %(seqs)b::bigint[], %(times)b::timestamptz[])
     WITH ORDINALITY AS k(shard, seq, created_at, ord)
@@ -71,7 +71,15 @@ class InLog(Protocol):
         ...
 
 
-FoundRow = TypeVar("FoundRow", bound=Merged)
+AnyMerged = TypeVar("AnyMerged", bound=Merged)
+
+
+@dataclass(frozen=True, slots=True)
+class SizedRow:
+    """A row of the log and the size of the request, None if the event is deleted."""
+
+    row: LogRow
+    request_bytes: int | None
 
 
 def wanted_by(customer_id: int | None, webhook_ids: Sequence[int]) -> LiteralString:
@@ -113,7 +121,7 @@ class LookBack:
         self._spans = self._spans[1:]
 
 
-def until_cut(found: Sequence[FoundRow]) -> tuple[Sequence[FoundRow], bool]:
+def until_cut(found: Sequence[AnyMerged]) -> tuple[Sequence[AnyMerged], bool]:
     """The rows up to the first at which a webhook was allowed no more, and whether there is one."""
     for number, row in enumerate(found, 1):
         if row.is_cut:
@@ -121,8 +129,8 @@ def until_cut(found: Sequence[FoundRow]) -> tuple[Sequence[FoundRow], bool]:
     return found, False
 
 
-async def whole_rows(database: Database, found: Sequence[InLog]) -> list[Row | None]:
-    """The rows of the log, in order, as LOGGED has them; None where a row was dropped meanwhile."""
+async def whole_rows(database: Database, found: Sequence[InLog]) -> list[SizedRow | None]:
+    """Returns the rows of the log, in the order of `found`; None where a row was deleted meanwhile."""
     if not found:
         return []
     keys = [row.log_key for row in found]
@@ -131,5 +139,7 @@ async def whole_rows(database: Database, found: Sequence[InLog]) -> list[Row | N
         "seqs": [seq for _, seq, _ in keys],
         "times": [at for _, _, at in keys],
     }
-    rows = {row[-1]: row[:-1] for row in await database.rows(LOGGED, parameters)}
+    rows: dict[int, SizedRow] = {}
+    for *columns, request_bytes, ord_ in await database.rows(LOGGED, parameters):
+        rows[ord_] = SizedRow(LogRow._make(columns), request_bytes)
     return [rows.get(number) for number in range(1, len(keys) + 1)]

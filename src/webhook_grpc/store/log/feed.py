@@ -6,25 +6,21 @@ and is reported as one; it is never waited for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
-from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Final
 from uuid import UUID
 
-import orjson
 import structlog
 
 from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import CursorExpired, FailedPrecondition
 from webhook_grpc.domain.ids import SHARD_COUNT
-from webhook_grpc.domain.model import Attempt, Delivery, DeliveryStatus, FailureReason, Outcome, Trigger
-from webhook_grpc.store.db import Database, Queries, Row
+from webhook_grpc.store.db import Database, Queries
+
+from .rows import Change, change_from_row, log_columns
 
 log = structlog.get_logger(__name__)
-
-Word = TypeVar("Word", bound=StrEnum)
 
 ROWS_PER_SHARD_MAX: Final = 500
 ROWS_MAX: Final = 2000  # each may carry 16 KiB of response
@@ -54,10 +50,8 @@ CROSS JOIN LATERAL (
 # the limit cuts off is behind what it lets through. `seq` has no holes, so the row after a position is the next number,
 # and a range of numbers holds as many rows: no plan can read the rest of the log. Beyond a hole (its rows were dropped)
 # the first row is looked for.
-READ: Final = """
-SELECT r.shard, r.seq, r.event_id, r.webhook_id, r.customer_id, r.event_type, r.status, r.attempt_count, r.next_due_at,
-    r.event_created_at, r.created_at, r.trigger, r.replay_id, r.outcome, r.started_at, r.latency_ms, r.response_status,
-    r.response_body, r.reason, r.own_headers, r.response_headers
+READ: Final = f"""
+SELECT r.shard, r.seq, {log_columns("r")}
 FROM unnest(%(shards)b::smallint[], %(after)b::bigint[], %(until)b::bigint[]) AS k(shard, after, until)
 CROSS JOIN LATERAL (
     SELECT coalesce(
@@ -107,15 +101,6 @@ CROSS JOIN LATERAL (
 """
 
 INCARNATION: Final = "SELECT log_incarnation FROM meta"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One row of the log: the delivery as it stood then."""
-
-    shard: int
-    seq: int
-    delivery: Delivery
 
 
 async def incarnation(database: Database) -> UUID:
@@ -202,9 +187,9 @@ async def read(
         "limit": ROWS_MAX,
         "limit_per_shard": ROWS_PER_SHARD_MAX,
     }
-    changes = [_change(row) for row in await database.rows(READ, {**parameters, "since": since})]
+    changes = [change_from_row(row) for row in await database.rows(READ, {**parameters, "since": since})]
     if since > _EPOCH and _holes(after, changes):  # rows that are older than they should be, by a clock that stepped
-        changes = [_change(row) for row in await database.rows(READ, {**parameters, "since": _EPOCH})]
+        changes = [change_from_row(row) for row in await database.rows(READ, {**parameters, "since": _EPOCH})]
     for change, before in _holes(after, changes):
         log.error("hole in the log", shard=change.shard, after=before, found=change.seq)
     return changes
@@ -227,64 +212,3 @@ def _holes(after: Position, changes: Sequence[Change]) -> list[tuple[Change, int
             holes.append((change, last[change.shard]))
         last[change.shard] = change.seq
     return holes
-
-
-def _change(row: Row) -> Change:
-    return Change(row[0], row[1], delivery_from_row(row[2:]))
-
-
-def delivery_from_row(row: Row) -> Delivery:
-    """A row of the log as a delivery. The columns stand in the order of READ, from event_id on."""
-    event_id, webhook_id, customer_id, event_type, status, attempt_count, next_due_at, event_created_at, at, *rest = row
-    trigger, replay_id, *_ = rest
-    return Delivery(
-        event_id=event_id,
-        webhook_id=webhook_id,
-        customer_id=customer_id,
-        event_type=event_type,
-        status=_known(DeliveryStatus, status, DeliveryStatus.PENDING),
-        attempt_count=attempt_count,
-        last_attempt=attempt_from_row(row),
-        next_attempt_time=next_due_at,
-        create_time=event_created_at,
-        update_time=at,
-        trigger=_known(Trigger, trigger, Trigger.SCHEDULED),
-        replay_id=replay_id,
-    )
-
-
-def attempt_from_row(row: Sequence[Any]) -> Attempt | None:
-    """The attempt of a row, or None if it tells of an ending or a beginning without one."""
-    event_id, webhook_id, customer_id, event_type, status, attempt_count, next_due_at, _, _, trigger, _, *rest = row
-    outcome, started_at, latency_ms, response_status, response_body, reason, own_headers, response_headers = rest
-    if outcome is None:
-        return None
-    return Attempt(
-        event_id=event_id,
-        webhook_id=webhook_id,
-        customer_id=customer_id,
-        event_type=event_type,
-        attempt_number=attempt_count,
-        start_time=started_at,
-        latency_ms=latency_ms,
-        outcome=_known(Outcome, outcome, Outcome.INTERNAL_ERROR),
-        response_status=response_status,
-        response_body=response_body or b"",
-        reason=_REASONS.get(reason, FailureReason.NONE),
-        trigger=_known(Trigger, trigger, Trigger.SCHEDULED),
-        own_headers=tuple(own_headers.split()) if own_headers else (),
-        response_headers=orjson.loads(response_headers) if response_headers else {},
-        delivery_status=_known(DeliveryStatus, status, DeliveryStatus.PENDING),
-        next_attempt_time=next_due_at,
-    )
-
-
-def _known(kind: type[Word], value: str | None, otherwise: Word) -> Word:
-    """A word of the log; none, or one that a newer version wrote, is taken for `otherwise`."""
-    try:
-        return kind(value or otherwise)
-    except ValueError:
-        return otherwise
-
-
-_REASONS: Final[Mapping[str, FailureReason]] = {reason.name.lower(): reason for reason in FailureReason}

@@ -8,7 +8,6 @@ to look.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -17,10 +16,11 @@ import orjson
 
 from webhook_grpc.domain.errors import NotFound
 from webhook_grpc.domain.ids import delivery_id_text, event_id_text, event_id_time, stored_between
-from webhook_grpc.domain.model import Attempt, Delivery, Event
+from webhook_grpc.domain.model import Delivery, Event
+from webhook_grpc.store import literals
 from webhook_grpc.store.db import Database, Row
 
-from .feed import attempt_from_row, delivery_from_row
+from .rows import LogRow, delivery_from_row, log_columns, unlogged_columns
 
 EVENT: Final = """
 SELECT event_id, customer_id, event_type, occurred_at, created_at, body, data_start, attributes, test_webhook_id
@@ -32,10 +32,8 @@ EVENT_TIME: Final = "SELECT customer_id, created_at FROM events WHERE event_id =
 
 # The columns of feed.READ, and the size of the request. A delivery that the log does not know stands in the outbox at
 # its event's created_at. LIMIT keeps the planner from joining the whole log of the webhook with one event.
-DELIVERY: Final = """
-SELECT a.event_id, a.webhook_id, a.customer_id, a.event_type, a.status, a.attempt_count, a.next_due_at,
-    a.event_created_at, a.created_at, a.trigger, a.replay_id, a.outcome, a.started_at, a.latency_ms, a.response_status,
-    a.response_body, a.reason, a.own_headers, a.response_headers, octet_length(e.body), a.seq
+DELIVERY: Final = f"""
+SELECT {log_columns("a")}, octet_length(e.body), a.seq
 FROM events e CROSS JOIN LATERAL (
     SELECT * FROM attempts
     WHERE webhook_id = %(webhook_id)b AND event_created_at = e.created_at AND event_id = e.event_id
@@ -45,11 +43,11 @@ FROM events e CROSS JOIN LATERAL (
 ) a
 WHERE e.event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR e.customer_id = %(customer_id)b)
 UNION ALL
-SELECT e.event_id, d.webhook_id, e.customer_id, e.event_type, 'pending', 0, d.due_at,
-    e.created_at, e.created_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, octet_length(e.body), 0
+SELECT e.event_id, d.webhook_id, e.customer_id, e.event_type, {unlogged_columns("d.due_at", "e.created_at")},
+    octet_length(e.body), 0
 FROM events e CROSS JOIN LATERAL (
     SELECT * FROM deliveries
-    WHERE shard = %(webhook_id)b %% 64 AND webhook_id = %(webhook_id)b AND due_at = e.created_at
+    WHERE shard = %(webhook_id)b %% {literals.SHARD_COUNT} AND webhook_id = %(webhook_id)b AND due_at = e.created_at
         AND event_id = e.event_id AND attempt = 0 AND trigger IS NULL
     LIMIT 1
 ) d
@@ -61,10 +59,8 @@ LIMIT 1
 # The same for an event that is no longer kept. The planner must not see the event's id next to the span of time:
 # Postgres 18 then thinks that it would skip through the index, finds that dear, and reads the webhook's whole log. Nor
 # may it see that nothing is logged before its event is stored: it would read all that was logged since.
-DELIVERY_OF_LOST_EVENT: Final = """
-SELECT a.event_id, a.webhook_id, a.customer_id, a.event_type, a.status, a.attempt_count, a.next_due_at,
-    a.event_created_at, a.created_at, a.trigger, a.replay_id, a.outcome, a.started_at, a.latency_ms, a.response_status,
-    a.response_body, a.reason, a.own_headers, a.response_headers, NULL, a.seq
+DELIVERY_OF_LOST_EVENT: Final = f"""
+SELECT {log_columns("a")}, NULL, a.seq
 FROM attempts a
 WHERE a.webhook_id = %(webhook_id)b AND (a.event_id = %(event_id)b) IS TRUE
     AND a.event_created_at >= %(stored_from)b::timestamptz AND a.event_created_at <= %(stored_until)b::timestamptz
@@ -105,8 +101,8 @@ async def get_delivery(database: Database, customer_id: int | None, event_id: UU
     rows = await database.rows(DELIVERY, parameters) or await database.rows(DELIVERY_OF_LOST_EVENT, parameters)
     if not rows:
         raise NotFound("delivery", delivery_id_text(event_id, webhook_id), event_id_time(event_id))
-    *row, request_bytes, _ = rows[0]
-    return with_request_bytes(delivery_from_row(tuple(row)), request_bytes)
+    *columns, request_bytes, _ = rows[0]
+    return delivery_from_row(LogRow._make(columns), request_bytes)
 
 
 async def event_time(
@@ -135,19 +131,6 @@ def delivery_parameters(customer_id: int | None, event_id: UUID, webhook_id: int
         "stored_from": stored_from,
         "stored_until": stored_until,
     }
-
-
-def with_request_bytes(delivery: Delivery, request_bytes: int | None) -> Delivery:
-    """The delivery with the size of its latest request."""
-    if delivery.last_attempt is None:
-        return delivery
-    return replace(delivery, last_attempt=replace(delivery.last_attempt, request_bytes=request_bytes))
-
-
-def sized_attempt(row: Row) -> Attempt | None:
-    """The attempt of a row whose last column is the size of the request, or None if it tells of none."""
-    attempt = attempt_from_row(row[:-1])
-    return attempt and replace(attempt, request_bytes=row[-1])
 
 
 def _attributes(text: str | None) -> Mapping[str, str]:

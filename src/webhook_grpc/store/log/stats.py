@@ -12,7 +12,7 @@ from webhook_grpc.domain.model import DeliveryStatus, Outcome
 from webhook_grpc.domain.pace import ReceiverHealth
 from webhook_grpc.store.db import Database
 
-from .explain import receiver_health
+from .receiver_health import HEALTH_COLUMNS, receiver_health
 
 ROWS_MAX: Final = 1_000_000  # of the log, and of the outbox
 PERCENTILES: Final = (50, 95, 99)
@@ -64,9 +64,9 @@ SELECT 'truncated', '', found FROM cut
 """
 
 # What is pending, that which is due first, and what was last saved of the receiver's health.
-NOW: Final = """
+NOW: Final = f"""
 SELECT now(), b.pending_count, b.due_count, extract(epoch FROM now() - b.oldest_due_at)::double precision,
-    h.breaker, h.probe_at, h.failing_since, h.hold_until, h.throttled_until
+    {HEALTH_COLUMNS}
 FROM (
     SELECT count(*) AS pending_count, count(*) FILTER (WHERE due_at <= now()) AS due_count,
         min(due_at) FILTER (WHERE due_at <= now()) AS oldest_due_at
@@ -135,4 +135,11 @@ async def backlog(database: Database, webhook_id: int) -> Backlog:
     """How the webhook stands now. Raises Unavailable."""
     [row] = await database.rows(NOW, {"webhook_id": webhook_id, "shard": shard_of(webhook_id), "rows_max": ROWS_MAX})
     read_time, pending_count, due_count, oldest_due_seconds, *health = row
-    return Backlog(read_time, pending_count, due_count, oldest_due_seconds, receiver_health(health))
+    breaker, probe_at, failing_since, hold_until, throttled_until = health
+    return Backlog(
+        read_time=read_time,
+        pending_count=pending_count,
+        due_count=due_count,
+        oldest_due_seconds=oldest_due_seconds,
+        health=receiver_health(breaker, probe_at, failing_since, hold_until, throttled_until),
+    )

@@ -173,7 +173,13 @@ async def discover(connection: LoopConnection, shards: Collection[int]) -> list[
     """The webhooks of these shards with anything pending."""
     rows = await connection.rows(DISCOVER, {"shards": list(shards)})
     return [
-        PendingWebhook(webhook_id, customer_id, _STATUSES.get(status, WebhookStatus.PAUSED), event_id, is_due)
+        PendingWebhook(
+            webhook_id=webhook_id,
+            customer_id=customer_id,
+            status=_STATUSES.get(status, WebhookStatus.PAUSED),
+            event_id=event_id,
+            is_due=is_due,
+        )
         for webhook_id, customer_id, status, event_id, is_due in rows
     ]
 

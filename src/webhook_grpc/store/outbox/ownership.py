@@ -171,13 +171,13 @@ async def renew(
 async def count_live(connection: LoopConnection) -> Live:
     """Returns how many processes share the work; those that are leaving don't."""
     [(count, lease_seconds_max)] = await connection.rows(COUNT_LIVE)
-    return Live(count, lease_seconds_max or 0.0)
+    return Live(count=count, lease_seconds_max=lease_seconds_max or 0.0)
 
 
 async def count_free(connection: LoopConnection) -> Free:
     """Returns how many shards belong to nobody alive."""
-    [row] = await connection.rows(COUNT_FREE)
-    return Free(*row)
+    [(count, ahead_count)] = await connection.rows(COUNT_FREE)
+    return Free(count=count, ahead_count=ahead_count)
 
 
 async def owned_epochs(connection: LoopConnection, worker: UUID) -> dict[int, int]:

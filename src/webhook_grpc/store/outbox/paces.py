@@ -13,6 +13,7 @@ from uuid import UUID
 from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.pace import SavedHealth
 from webhook_grpc.domain.throttle import Slowdown
+from webhook_grpc.store import literals
 from webhook_grpc.store.clock import BELIEVED_NOW
 from webhook_grpc.store.db import LoopConnection
 
@@ -32,7 +33,7 @@ WHERE webhook_id = ANY(%(ids)b::bigint[])
 """
 
 # Only by the owner: a process that comes back from a long pause knows less than whoever took over.
-SAVE: Final = """
+SAVE: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT t.*, now() AS at, now() + t.probe_in * interval '1 second' AS probe_at,
         now() - t.failing * interval '1 second' AS failing_since,
@@ -47,7 +48,7 @@ WITH input AS MATERIALIZED (
         webhook_id, breaker, probe_in, probe_count, failing, failure_count, blocked_count, blocked, hold, throttled,
         throttle_rate, throttle_ceiling
     )
-    WHERE t.webhook_id %% 64 = ANY(ARRAY(SELECT shard FROM shards WHERE owner = %(worker)b::uuid))
+    WHERE t.webhook_id %% {literals.SHARD_COUNT} = ANY(ARRAY(SELECT shard FROM shards WHERE owner = %(worker)b::uuid))
 )
 INSERT INTO webhook_health (
     webhook_id, breaker, probe_at, probe_count, failing_since, failure_count, blocked_count, blocked_at, hold_until,
@@ -65,17 +66,18 @@ ON CONFLICT (webhook_id) DO UPDATE SET
     throttle_ceiling = excluded.throttle_ceiling, updated_at = excluded.updated_at
 """
 
-FORGET: Final = """
+FORGET: Final = f"""
 DELETE FROM webhook_health h USING shards s
-WHERE h.webhook_id = ANY(%(ids)b::bigint[]) AND s.shard = h.webhook_id %% 64 AND s.owner = %(worker)b::uuid
+WHERE h.webhook_id = ANY(%(ids)b::bigint[]) AND s.shard = h.webhook_id %% {literals.SHARD_COUNT}
+    AND s.owner = %(worker)b::uuid
 """
 
 # Rows in which only times are left, and those are over.
-FORGET_OVER: Final = """
+FORGET_OVER: Final = f"""
 DELETE FROM webhook_health h USING shards s
 WHERE h.breaker = 'closed' AND h.failing_since IS NULL AND h.blocked_count = 0
     AND (h.hold_until IS NULL OR h.hold_until <= now()) AND (h.throttled_until IS NULL OR h.throttled_until <= now())
-    AND s.shard = h.webhook_id %% 64 AND s.owner = %(worker)b::uuid
+    AND s.shard = h.webhook_id %% {literals.SHARD_COUNT} AND s.owner = %(worker)b::uuid
 RETURNING h.webhook_id
 """
 
@@ -96,12 +98,29 @@ LAST_ROWS: Final = 2000  # of a shard: more than are settled in the seconds betw
 async def load(connection: LoopConnection, webhook_ids: Collection[int]) -> dict[int, SavedHealth]:
     """The health of those webhooks that are not well. Raises Unavailable."""
     rows = await connection.rows(LOAD, {"ids": list(webhook_ids)})
-    return {webhook_id: _saved(BreakerState(breaker), rest) for webhook_id, breaker, *rest in rows}
+    return {webhook_id: _saved(columns) for webhook_id, *columns in rows}
 
 
-def _saved(breaker: BreakerState, rest: Sequence[Any]) -> SavedHealth:
-    *saved, throttled, rate, ceiling = rest
-    return SavedHealth(breaker, *saved, slowdown=None if throttled is None else Slowdown(throttled, rate, ceiling))
+def _saved(columns: Sequence[Any]) -> SavedHealth:
+    """Returns what a row of LOAD says, from `breaker` on."""
+    (
+        breaker, probe_in_seconds, probe_count, failing_seconds, failure_count, blocked_count, blocked_seconds,
+        hold_seconds, throttled_seconds, throttle_rate, throttle_ceiling,
+    ) = columns  # fmt: skip
+    slowdown = None
+    if throttled_seconds is not None:
+        slowdown = Slowdown(seconds=throttled_seconds, rate=throttle_rate, ceiling=throttle_ceiling)
+    return SavedHealth(
+        breaker=BreakerState(breaker),
+        probe_in_seconds=probe_in_seconds,
+        probe_count=probe_count,
+        failing_seconds=failing_seconds,
+        failure_count=failure_count,
+        blocked_count=blocked_count,
+        blocked_seconds=blocked_seconds,
+        hold_seconds=hold_seconds,
+        slowdown=slowdown,
+    )
 
 
 async def succeeded_last(connection: LoopConnection, until: Mapping[int, tuple[int, int]]) -> set[int]:

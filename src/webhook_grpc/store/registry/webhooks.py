@@ -11,6 +11,7 @@ import orjson
 from webhook_grpc.domain.errors import Conflict, FailedPrecondition, NotFound, QuotaExceeded
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.model import Webhook, WebhookSpec, WebhookStatus
+from webhook_grpc.store import literals
 from webhook_grpc.store.db import Database, Queries, Row, run
 from webhook_grpc.store.outbox.publishing import request_id_reused
 
@@ -141,8 +142,9 @@ SELECT {CHANGED_COLUMNS} FROM reopened
 
 BY_IDS: Final = f"SELECT {COLUMNS} FROM webhooks WHERE id = ANY(%(ids)b::bigint[])"
 
-# Everything that was changed lately; the time is long enough for any statement to have become visible.
-CHANGED_LATELY: Final = f"SELECT {COLUMNS} FROM webhooks WHERE updated_at > now() - interval '15 seconds'"
+# Who has called `changed_lately` within so many seconds has missed nothing; after a longer pause, read all `by_ids`.
+LOOK_BACK_SECONDS: Final = 10.0
+CHANGED_LATELY: Final = f"SELECT {COLUMNS} FROM webhooks WHERE updated_at > now() - {literals.CHANGED_LATELY}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +327,12 @@ def etag_mismatch(now: Webhook) -> Conflict:
 async def by_ids(database: Queries, webhook_ids: Collection[int]) -> list[Webhook]:
     """Webhooks for the engine, deleted ones too. Raises Unavailable."""
     return [webhook_of(row) for row in await database.rows(BY_IDS, {"ids": list(webhook_ids)})]
+
+
+async def find(database: Queries, webhook_id: int) -> Webhook | None:
+    """Returns a webhook, also a deleted one, of whichever customer; None if there is none. Raises Unavailable."""
+    found = await by_ids(database, [webhook_id])
+    return found[0] if found else None
 
 
 async def changed_lately(database: Queries) -> list[Webhook]:

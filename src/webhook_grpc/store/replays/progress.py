@@ -15,19 +15,17 @@ from typing import Final
 from uuid import UUID
 
 from webhook_grpc.domain.ids import SHARD_COUNT
-from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.domain.replay import ReplaySpec, ReplayStatus
 from webhook_grpc.store.db import Queries, Row
 
-from .selection import Choice
+from .selection import SPEC_COLUMNS, Choice, spec_from_columns
 
 REPLAYS_PER_LOOK: Final = 100
 TURNS_PER_LOOK: Final = 8  # of the webhooks of one replay
 
 # What has to be attended to in these shards.
-UNSETTLED: Final = """
-SELECT r.replay_id, r.customer_id, r.webhook_ids, r.event_types, r.statuses, r.include_undelivered, r.start_time,
-    r.end_time, r.status,
+UNSETTLED: Final = f"""
+SELECT r.replay_id, {SPEC_COLUMNS}, r.status,
     NOT EXISTS (SELECT 1 FROM replay_webhooks w WHERE w.replay_id = r.replay_id),
     EXISTS (SELECT 1 FROM commands c WHERE c.replay_id = r.replay_id AND c.command = 'replay')
         OR EXISTS (SELECT 1 FROM deliveries d WHERE d.replay_id = r.replay_id)
@@ -192,7 +190,17 @@ async def turns(database: Queries, replay: UnsettledReplay, pending_max: int) ->
     Enough is more than half of `pending_max`. Raises Unavailable.
     """
     parameters = {"replay_id": replay.replay_id, "pending_max": pending_max, "limit": TURNS_PER_LOOK}
-    return [Turn(replay.replay_id, replay.spec, *row) for row in await database.rows(TURNS, parameters)]
+    return [
+        Turn(
+            replay_id=replay.replay_id,
+            spec=replay.spec,
+            webhook_id=webhook_id,
+            position=position,
+            is_switched_on=is_switched_on,
+            pending_count=pending_count,
+        )
+        for webhook_id, position, is_switched_on, pending_count in await database.rows(TURNS, parameters)
+    ]
 
 
 async def advance(database: Queries, turn: Turn, choice: Choice) -> int | None:
@@ -229,10 +237,11 @@ async def finish(database: Queries, replay_id: int) -> ReplayStatus | None:
 
 
 def _unsettled(row: Row) -> UnsettledReplay:
-    replay_id, customer_id, webhook_ids, event_types, statuses, include_undelivered, start_time, end_time, *rest = row
-    status, is_exhausted, is_waiting = rest
-    spec = ReplaySpec(
-        customer_id, webhook_ids, event_types, tuple(map(DeliveryStatus, statuses)), include_undelivered, start_time,
-        end_time,
-    )  # fmt: skip
-    return UnsettledReplay(replay_id, spec, ReplayStatus(status), is_exhausted, is_waiting)
+    replay_id, *spec_columns, status, is_exhausted, is_waiting = row
+    return UnsettledReplay(
+        replay_id=replay_id,
+        spec=spec_from_columns(spec_columns),
+        status=ReplayStatus(status),
+        is_exhausted=is_exhausted,
+        is_waiting=is_waiting,
+    )

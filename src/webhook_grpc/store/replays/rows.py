@@ -8,20 +8,19 @@ from typing import Final
 
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, QuotaExceeded
 from webhook_grpc.domain.ids import INT64_MAX
-from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.domain.replay import Replay, ReplaySpec, ReplayStatus
 from webhook_grpc.store import clock
 from webhook_grpc.store.db import Queries, Row
 from webhook_grpc.store.outbox.publishing import request_id_reused
 
 from .progress import sweep
-from .selection import WEBHOOKS
+from .selection import SPEC_COLUMNS, WEBHOOKS, spec_from_columns
 
 # Of what is not settled the counts are in the log and in what waits. All of one statement, so that they add up.
-_WITH_COUNTS: Final = """
-SELECT r.replay_id, r.customer_id, r.webhook_ids, r.event_types, r.statuses, r.include_undelivered, r.start_time,
-    r.end_time, r.status, CASE WHEN r.is_settled THEN r.position ELSE left_over.position END, r.created_at,
-    r.finished_at, r.delivery_count, waiting.count, r.succeeded_count + ended.succeeded, r.failed_count + ended.failed,
+_WITH_COUNTS: Final = f"""
+SELECT r.replay_id, {SPEC_COLUMNS}, r.status,
+    CASE WHEN r.is_settled THEN r.position ELSE left_over.position END, r.created_at, r.finished_at,
+    r.delivery_count, waiting.count, r.succeeded_count + ended.succeeded, r.failed_count + ended.failed,
     r.cancelled_count + ended.cancelled, r.skipped_count
 FROM found r
 CROSS JOIN LATERAL (
@@ -210,14 +209,10 @@ async def cancel(database: Queries, customer_id: int, replay_id: int) -> tuple[R
 
 def _replay(row: Row) -> Replay:
     (
-        replay_id, customer_id, webhook_ids, event_types, statuses, include_undelivered, start_time, end_time, status,
-        position, created_at, finished_at, delivery_count, pending_count, succeeded_count, failed_count,
-        cancelled_count, skipped_count,
+        replay_id, *spec_columns, status, position, created_at, finished_at, delivery_count, pending_count,
+        succeeded_count, failed_count, cancelled_count, skipped_count,
     ) = row  # fmt: skip
-    spec = ReplaySpec(
-        customer_id, webhook_ids, event_types, tuple(map(DeliveryStatus, statuses)), include_undelivered, start_time,
-        end_time,
-    )  # fmt: skip
+    spec = spec_from_columns(spec_columns)
     return Replay(
         replay_id=replay_id,
         spec=spec,

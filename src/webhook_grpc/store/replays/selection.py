@@ -5,14 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from webhook_grpc.domain.matching import patterns_matching
+from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.domain.replay import ReplaySpec
+from webhook_grpc.store import literals
 from webhook_grpc.store.db import Queries, Row
 
 PAIRS_MAX: Final = 2000  # of an event and a webhook whose delivery is looked up for a batch
+
+# What was chosen of a row `r` of replays, in the order of `spec_from_columns`.
+SPEC_COLUMNS: Final = """r.customer_id, r.webhook_ids, r.event_types, r.statuses, r.include_undelivered, r.start_time,
+    r.end_time"""
 
 # To whom it goes: all that are named, or all that the customer has.
 WEBHOOKS: Final = """
@@ -32,7 +38,7 @@ LIMIT %(limit)b::integer
 # Decided by where the delivery stands: in the last row that the log has of it, else in the outbox at its event's
 # created_at, else there is none, and the webhook's patterns are asked. No attempt is older than its event, but
 # for a clock set back; that spares partitions.
-CHOOSE: Final = """
+CHOOSE: Final = f"""
 SELECT e.event_id, w.id
 FROM unnest(%(event_id)b::uuid[], %(created_at)b::timestamptz[], %(patterns)b::text[])
     WITH ORDINALITY AS e(event_id, created_at, patterns, ord)
@@ -41,7 +47,7 @@ JOIN webhooks w ON w.customer_id = %(customer_id)b::bigint AND w.status IN ('act
 LEFT JOIN LATERAL (
     SELECT a.status FROM attempts a
     WHERE a.webhook_id = w.id AND a.event_created_at = e.created_at AND a.event_id = e.event_id
-        AND a.created_at >= e.created_at - interval '10 minutes'
+        AND a.created_at >= e.created_at - {literals.CLOCK_SLACK}
     ORDER BY a.seq DESC
     LIMIT 1
 ) logged ON true
@@ -79,6 +85,20 @@ class Count:
 
     delivery_count: int
     position: UUID | None
+
+
+def spec_from_columns(columns: Sequence[Any]) -> ReplaySpec:
+    """Returns what the SPEC_COLUMNS of a replay say."""
+    customer_id, webhook_ids, event_types, statuses, include_undelivered, start_time, end_time = columns
+    return ReplaySpec(
+        customer_id=customer_id,
+        webhook_ids=webhook_ids,
+        event_types=event_types,
+        statuses=tuple(map(DeliveryStatus, statuses)),
+        include_undelivered=include_undelivered,
+        start_time=start_time,
+        end_time=end_time,
+    )
 
 
 async def choose(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from webhook_grpc.domain.errors import FailedPrecondition
+from webhook_grpc.store import literals
 from webhook_grpc.store.db import Database
 
 from .migration_files import number_of
@@ -16,10 +17,9 @@ from .migration_files import number_of
 # The versions that do right: both secrets sign while a rotation overlaps, tests are sent, schemas are checked.
 WITH_VERSIONS: Final = number_of("0005-worker-version.pre")
 
-# No lease lasts longer than 60 s (WEBHOOK_LEASE_SECONDS): one that ends later is of a clock that was wrong.
-LIVE_BEFORE: Final = """
+LIVE_BEFORE: Final = f"""
 SELECT count(*) FROM workers
-WHERE lease_until > now() AND lease_until < now() + interval '2 minutes' AND coalesce(version, 0) < %(version)s
+WHERE lease_until > now() AND lease_until < now() + {literals.LEASE_MAX_TWICE} AND coalesce(version, 0) < %(version)s
 """
 
 

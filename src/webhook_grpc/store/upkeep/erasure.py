@@ -191,7 +191,8 @@ async def request(database: Database, customer_id: int) -> Erasure:
 
 async def running(database: Database) -> list[Erasure]:
     """The erasures that are not complete, the oldest first, up to RUNNING_MAX. Raises Unavailable."""
-    return [Erasure(*row) for row in await database.rows(RUNNING, {"limit": RUNNING_MAX})]
+    rows = await database.rows(RUNNING, {"limit": RUNNING_MAX})
+    return [Erasure(customer_id=customer_id, requested_at=requested_at) for customer_id, requested_at in rows]
 
 
 async def advance(database: Database, erasure: Erasure) -> Advance:

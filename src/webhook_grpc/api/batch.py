@@ -1,0 +1,121 @@
+"""The events of one call: what becomes of each, so that one that is refused holds back no other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from webhook_grpc.domain.errors import InvalidArgument, Overloaded, WebhookError
+from webhook_grpc.domain.model import NewEvent, Published
+from webhook_grpc.hub.publisher import Publisher
+from webhook_grpc.hub.type_rules import EventTypes, TypeRules
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.outbox import publishing
+from webhook_grpc.store.registry.event_types import event_type_archived, event_type_unknown
+
+from .rates import CustomerRates
+
+EVENTS_AT_ONCE: Final = 50
+_BODY_BYTES_AT_ONCE: Final = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An event that nothing speaks against yet. `content`: the field of the request that its data came in."""
+
+    event: NewEvent
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An event that is published, now or by an earlier call with its request id."""
+
+    published: Published
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An event that is not published, and why. An error that is no WebhookError is a bug."""
+
+    error: Exception
+
+
+Fate = Accepted | Answered | Refused
+
+
+class Batch:
+    """The events of one call, each at its place, from Accepted to Answered or Refused."""
+
+    def __init__(self, fates: Iterable[Accepted | Refused]) -> None:
+        self._fates: list[Fate] = list(fates)
+
+    async def judge(self, event_types: EventTypes, database: Database) -> None:
+        """Refuses the events that their types refuse, but for those that were published before.
+
+        What was acknowledged once stays so, even if its type was archived or has become stricter since. Raises
+        Unavailable.
+        """
+        accepted = self._accepted()
+        rules = await event_types.rules({one.event.event_type for one in accepted.values()})
+        are_checked = any(of_type.has_schema for of_type in rules.values())  # else this takes no time worth a turn
+        repeatable: dict[int, NewEvent] = {}
+        for index, one in accepted.items():
+            error = _why_refused(one, rules)
+            if error is not None:
+                self._fates[index] = Refused(error)
+                if one.event.request_id is not None:
+                    repeatable[index] = one.event
+            if are_checked and (len(one.event.body) > _BODY_BYTES_AT_ONCE or not (index + 1) % EVENTS_AT_ONCE):
+                await asyncio.sleep(0)  # a check of large data takes milliseconds: others get a turn
+        if repeatable:
+            answers = await publishing.published_before(database, list(repeatable.values()))
+            for index, answer in zip(repeatable, answers, strict=True):
+                if answer is not None:
+                    self._fates[index] = _fate(answer)
+
+    def rate(self, rates: CustomerRates) -> None:
+        """Refuses the events of customers that publish too fast."""
+        for index, one in self._accepted().items():
+            try:
+                rates.take(one.event.customer_id)
+            except Overloaded as error:
+                self._fates[index] = Refused(error)
+
+    async def publish(self, publisher: Publisher) -> Sequence[Answered | Refused]:
+        """Publishes the events that are still accepted; returns what became of each when they are committed.
+
+        Raises Overloaded if too many wait.
+        """
+        accepted = self._accepted()
+        answers = await publisher.publish([one.event for one in accepted.values()]) if accepted else []
+        ended = {index: _fate(answer) for index, answer in zip(accepted, answers, strict=True)}
+        ended |= {index: fate for index, fate in enumerate(self._fates) if not isinstance(fate, Accepted)}
+        return [ended[index] for index in range(len(self._fates))]
+
+    def _accepted(self) -> dict[int, Accepted]:
+        return {index: fate for index, fate in enumerate(self._fates) if isinstance(fate, Accepted)}
+
+
+def _fate(answer: Published | Exception) -> Answered | Refused:
+    return Answered(answer) if isinstance(answer, Published) else Refused(answer)
+
+
+def _why_refused(one: Accepted, rules: Mapping[str, TypeRules]) -> WebhookError | None:
+    """Returns why the type of an event refuses it, None if it does not."""
+    event_type = one.event.event_type
+    of_type = rules.get(event_type)
+    if of_type is None:
+        return event_type_unknown(event_type)
+    if of_type.archived:
+        return event_type_archived(event_type)
+    try:
+        schema = of_type.schema
+    except WebhookError as error:
+        return error
+    violations = schema.violations(one.event.data_json, f"event.{one.content}") if schema is not None else []
+    if not violations:
+        return None
+    return InvalidArgument(violations, "DATA_SCHEMA_MISMATCH", {"event_type": event_type})
