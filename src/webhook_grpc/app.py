@@ -30,6 +30,8 @@ from webhook_grpc.process.stopping import Stop, in_daemon_thread
 from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.server.calls import CallLimits, Calls
 from webhook_grpc.server.grpc.server import Server
+from webhook_grpc.server.http.server import HttpAddressInUse, HttpServer
+from webhook_grpc.server.readiness import Readiness
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.connection.poolers import check_sessions
 from webhook_grpc.store.connection.server_checks import durability_warnings
@@ -93,31 +95,39 @@ class App:
         methods = Methods(settings, self.database, self._clock, sealer, self._publisher, self._hints, self._tail)
         calls = Calls(
             methods,
-            Authenticator(load_tokens(settings), anonymous_allowed=settings.anonymous_allowed),
+            Authenticator(
+                load_tokens(settings),
+                anonymous_allowed=settings.anonymous_allowed,
+                default_customer_id=settings.default_customer,
+            ),
             self._clock,
             CallLimits(settings.calls_max, settings.streams_max, settings.call_seconds_max),
             settings.retention_policy,
         )
         self._server = Server(settings.grpc_address, calls, reflection_enabled=settings.reflection)
-        self._monitor = self.engine.monitor(self._server.set_serving)
+        self._readiness = Readiness([self._server.set_serving])
+        self._http = HttpServer(settings, calls, self._readiness, methods) if settings.http_address else None
+        self._monitor = self.engine.monitor(self._readiness.set_serving)
         self.port = 0
+        self.http_port: int | None = None  # none: there is no HTTP
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Starts to serve. If that fails, everything that was opened is closed again.
 
-        Raises AddressInUse, GuardMissing, UnsuitableServer, KeysMissing, and Unavailable if the database can't be
-        reached.
+        Raises AddressInUse, HttpAddressInUse, GuardMissing, UnsuitableServer, KeysMissing, and Unavailable if the
+        database can't be reached.
         """
         async with contextlib.AsyncExitStack() as opened:
             await self._start(opened)
             opened.pop_all()
-        log.info("serving", address=self._settings.grpc_address, port=self.port)
+        log.info("serving", address=self._settings.grpc_address, port=self.port, http_port=self.http_port)
 
     async def _start(self, opened: contextlib.AsyncExitStack) -> None:
         """Takes each step together with what undoes it if a later step fails."""
         self.port = self._server.bind()
         opened.push_async_callback(self._server.abandon)
+        self._bind_http(opened)
         opened.push_async_callback(self.database.close)
         await check_sessions(self.database.options)
         await self.database.open()
@@ -140,6 +150,22 @@ class App:
         }
         self._loops = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
         await self._server.start()
+        if self._http is not None:
+            await self._http.start()
+
+    def _bind_http(self, opened: contextlib.AsyncExitStack) -> None:
+        """Takes the address for HTTP. If it is the default, and taken, the service starts without HTTP."""
+        if self._http is None:
+            return
+        try:
+            self.http_port = self._http.bind()
+        except HttpAddressInUse as error:
+            if self._settings.is_http_address_chosen:
+                raise
+            log.warning("no HTTP", problem=str(error))
+            self._http = None
+        else:
+            opened.push_async_callback(self._http.stop, 0)
 
     async def failed(self) -> None:
         """Waits until a loop ends, which none should. Raises LoopEnded."""
@@ -151,8 +177,11 @@ class App:
         """Drains: takes no new calls, ends watches, lets attempts in flight end, settles them, releases the shards."""
         log.info("stopping")
         await self._server.leave()
+        self._readiness.leave()
         await asyncio.sleep(self._settings.shutdown_delay_seconds)  # load balancers look away
         self._tail.close()
+        if self._http is not None:
+            await self._http.stop(_CALL_GRACE_SECONDS)
         await self._server.stop(_CALL_GRACE_SECONDS)
         await self.engine.drain()
         await self._end_loops()

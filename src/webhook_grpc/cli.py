@@ -112,6 +112,7 @@ def _run(settings: Settings, stop: Stop) -> None:
     from webhook_grpc.engine.receivers.keys import KeysMissing
     from webhook_grpc.process.logs import configure_logging
     from webhook_grpc.server.grpc.server import AddressInUse
+    from webhook_grpc.server.http.server import HttpAddressInUse
 
     from .app import LoopEnded, load_secret_keys
     from .app import serve as serve_forever
@@ -122,7 +123,7 @@ def _run(settings: Settings, stop: Stop) -> None:
         show = _shower(settings, is_embedded)
         try:
             uvloop.run(serve_forever(settings, conninfo, keys, stop, show))
-        except (AddressInUse, GuardMissing, KeysMissing, LoopEnded) as error:
+        except (AddressInUse, HttpAddressInUse, GuardMissing, KeysMissing, LoopEnded) as error:
             raise _Failure(str(error)) from error
 
 

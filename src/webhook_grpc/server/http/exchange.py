@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import orjson
 from aiohttp import web
@@ -100,11 +100,11 @@ class Exchange:
         fields = message.DESCRIPTOR.fields_by_name
         key = self._request.headers.get("Idempotency-Key", "").strip('"')
         if key and "request_id" in fields and not _get(message, "request_id"):
-            setattr(message, "request_id", key)
+            cast("Any", message).request_id = key
         etag = self._request.headers.get("If-Match", "").removeprefix("W/").strip('"')
         holder = _with_etag(message, self._route.body)
         if etag and etag != "*" and holder is not None and not _get(holder, "etag"):
-            setattr(holder, "etag", etag)
+            holder.etag = etag
 
     def _complete_mask(self, message: Message, names: Sequence[str]) -> None:
         """Without a mask, PATCH changes the members that the body has."""

@@ -7,9 +7,8 @@ registered are its webhooks: what receivers get.
 from __future__ import annotations
 
 import functools
-import importlib.resources
-import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, cast
 
 import orjson
@@ -29,6 +28,7 @@ from .writing import RAW_JSON as RAW_OUTPUT
 from .writing import is_map
 
 JSON: Final = "application/json"
+SCHEMAS_BYTES_MAX: Final = 4 * 1024 * 1024  # of event types, all together; further types are listed without theirs
 
 Schema = dict[str, Any]
 
@@ -53,7 +53,12 @@ _FORMATS: Final[Mapping[int, Schema]] = {
 
 def document(event_types: Iterable[EventType]) -> bytes:
     """Returns the document as JSON, with the event types as they are now."""
-    return orjson.dumps({**_static_part(), "webhooks": {one.event_type: _webhook(one) for one in event_types}})
+    webhooks, room = dict[str, Schema](), SCHEMAS_BYTES_MAX
+    for one in event_types:
+        schema = one.spec.json_schema or ""
+        room -= len(schema)
+        webhooks[one.event_type] = _webhook(one, schema if room >= 0 else "")
+    return orjson.dumps({**_static_part(), "webhooks": webhooks})
 
 
 @functools.cache
@@ -99,7 +104,7 @@ def _operation(route: Route, schemas: dict[str, Schema]) -> Schema:
 def _body(route: Route, schemas: dict[str, Schema]) -> Schema:
     request = _SERVICE.methods_by_name[route.method].input_type
     if route.body != "*":
-        schema = _reference(request.fields_by_name[route.body].message_type, schemas)
+        schema = _reference(cast("Descriptor", request.fields_by_name[route.body].message_type), schemas)
         return schema if route.verb != "PATCH" else {"$ref": _partial(request.fields_by_name[route.body], schemas)}
     left_out = set(route.variables)
     return _object(request, [field for field in request.fields if field.name not in left_out], schemas)
@@ -214,12 +219,13 @@ def _behaviour(field: FieldDescriptor) -> Schema:
 
 
 def _behaviours(field: FieldDescriptor) -> Any:
-    return field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+    return field.GetOptions().Extensions[cast("Any", field_behavior_pb2).field_behavior]
 
 
 @functools.cache
 def _comments() -> Mapping[str, str]:
-    return json.loads((importlib.resources.files("webhook.v1") / "comments.json").read_text("utf-8"))
+    """Returns the comments of the protos by full name: Python's descriptors carry none."""
+    return orjson.loads(Path(service_pb2.__file__).with_name("comments.json").read_bytes())
 
 
 def _comment(full_name: str) -> str:
@@ -229,14 +235,14 @@ def _comment(full_name: str) -> str:
 # --- what receivers get ----------------------------------------------------------------------------------------------
 
 
-def _webhook(event_type: EventType) -> Schema:
+def _webhook(event_type: EventType, schema: str) -> Schema:
     spec = event_type.spec
     body = {
         "type": "object",
         "properties": {
             "event": {"const": event_type.event_type},
             "timestamp": {"type": "integer", "description": "When it happened, in Unix seconds."},
-            "data": orjson.Fragment(spec.json_schema) if spec.json_schema else {},
+            "data": orjson.Fragment(schema) if schema else {},
         },
         "required": ["event", "timestamp", "data"],
     }

@@ -7,23 +7,24 @@ what will be signed and sent.
 from __future__ import annotations
 
 import json
+import json.decoder
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from json.decoder import scanstring
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from webhook_grpc.domain.errors import Violation
 
-from .words import BadValue, is_single_value, read_text, read_value
+from .words import BadValue, field_of, is_single_value, read_text, read_value
 from .writing import is_map
 
 DEPTH_MAX: Final = 100  # of what is read as a plain value; the domain bounds data further
 RAW_JSON: Final = {"webhook.v1.Event.data": "data_json"}  # fields whose JSON is kept as text, and where
 
+_scan_text: Any = cast("Any", json.decoder).scanstring  # its types lack both of these
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
@@ -71,7 +72,7 @@ def read_parameters(pairs: Iterable[tuple[str, str]], message: Message, violatio
 def _set_by_path(message: Message, path: str, text: str, seen: set[str]) -> None:
     *parents, name = path.replace("[", ".").removesuffix("]").split(".")
     for number, parent in enumerate(parents):
-        field = message.DESCRIPTOR.fields_by_name.get(parent)
+        field = field_of(message, parent)
         if field is None or field.message_type is None:
             raise BadValue("is not a parameter of this call")
         if is_map(field) and number == len(parents) - 1:
@@ -80,7 +81,7 @@ def _set_by_path(message: Message, path: str, text: str, seen: set[str]) -> None
         if field.is_repeated or is_single_value(field.message_type.full_name):
             raise BadValue("is not a parameter of this call")
         message = getattr(message, parent)
-    field = message.DESCRIPTOR.fields_by_name.get(name)
+    field = field_of(message, name)
     if field is None or (field.message_type is not None and not is_single_value(field.message_type.full_name)):
         raise BadValue("is not a parameter of this call")
     if field.is_repeated:
@@ -104,7 +105,7 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._scan: Any = json.JSONDecoder(parse_constant=_refuse_constant).scan_once
+        self._scan: Any = cast("Any", json.JSONDecoder(parse_constant=_refuse_constant)).scan_once
         self.violations: list[Violation] = []
 
     def read_object(self, at: int, message: Message, path: str, seen: set[str]) -> int:
@@ -127,7 +128,7 @@ class _Reader:
             at = _skip(self._text, self._past(",", at))
 
     def _read_member(self, at: int, message: Message, name: str, path: str) -> int:
-        field = message.DESCRIPTOR.fields_by_name.get(name)
+        field = field_of(message, name)
         if field is None:
             return self._wrong(at, path, "is not a field of this request")
         if field.full_name in RAW_JSON:
@@ -184,8 +185,8 @@ class _Reader:
         value, end = self._scan(self._text, at)
         if not isinstance(value, dict):
             return self._wrong(at, path, "must be an object")
-        for key, text in value.items():  # pyright: ignore[reportUnknownVariableType] - whatever the JSON has
-            if isinstance(text, str) and _is_utf8(text) and _is_utf8(str(key)):
+        for key, text in cast("dict[str, object]", value).items():
+            if isinstance(text, str) and _is_utf8(text) and _is_utf8(key):
                 target[key] = text
             else:
                 self.violations.append(Violation(f"{path}.{key}", "must be text"))
@@ -197,8 +198,8 @@ class _Reader:
         return end
 
     def _name(self, at: int) -> tuple[str, int]:
-        name, at = scanstring(self._text, self._past('"', at), True)
-        return name, _skip(self._text, self._past(":", _skip(self._text, at)))
+        name, at = _scan_text(self._text, self._past('"', at), True)
+        return str(name), _skip(self._text, self._past(":", _skip(self._text, at)))
 
     def _past(self, what: str, at: int) -> int:
         if self._text[at : at + 1] != what:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 from google.api import annotations_pb2
 from google.api.http_pb2 import HttpRule
@@ -42,7 +42,7 @@ def routes_of(service: ServiceDescriptor) -> list[Route]:
 
 
 def _routes_of(method: MethodDescriptor) -> Iterator[Route]:
-    rule = method.GetOptions().Extensions[annotations_pb2.http]
+    rule: HttpRule = method.GetOptions().Extensions[cast("Any", annotations_pb2).http]
     for binding in (rule, *rule.additional_bindings):
         verb, path = _verb_and_path(method, binding)
         for prefix in PREFIXES:

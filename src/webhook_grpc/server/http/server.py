@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 from aiohttp import web
 from webhook.v1 import service_pb2
 
-from webhook_grpc.api.methods import METHODS, Method
-
+from webhook_grpc.api.methods import METHODS, Method, Methods
 from webhook_grpc.server.calls import Calls
+from webhook_grpc.server.readiness import Readiness
+from webhook_grpc.settings import Settings
 
+from .cors import Cors
 from .exchange import BODY_BYTES_MAX, UnaryExchange
 from .live import StreamExchange
+from .operations import Operations
 from .problem import CONTENT_TYPE
 from .routes import Route, routes_of
 
@@ -29,14 +31,6 @@ _BACKLOG: Final = 1024
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@dataclass(frozen=True, slots=True)
-class HttpLimits:
-    """Bounds of the door."""
-
-    connections_max: int
-    read_seconds_max: float  # from the head of a request to the end of its body
-
-
 class HttpAddressInUse(Exception):
     """The address can't be served: it is taken, or it is not one of this machine's."""
 
@@ -44,16 +38,19 @@ class HttpAddressInUse(Exception):
 class HttpServer:
     """Serves the methods of the API on one port."""
 
-    def __init__(self, host: str, port: int, calls: Calls, limits: HttpLimits) -> None:
-        self._host = host
-        self._port = port
+    def __init__(self, settings: Settings, calls: Calls, readiness: Readiness, methods: Methods) -> None:
+        self._host, _, port = settings.http_address.rpartition(":")
+        self._port = int(port)
+        self._connections_max = settings.http_connections_max
+        self._read_seconds_max = settings.http_read_seconds_max
         self._calls = calls
-        self._limits = limits
+        self._cors = Cors(settings.http_allow_origins)
         self._app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[self._as_problem])
-        methods = {method.name: method for method in METHODS}
+        self._app.on_response_prepare.append(self._cors.complete)
+        by_name = {method.name: method for method in METHODS}
         for route in routes_of(service_pb2.DESCRIPTOR.services_by_name["WebhookService"]):
-            self._app.router.add_route(route.verb, route.pattern, self._handler(methods[route.method], route))
-        self._app.router.add_get("/", _where_to_look)
+            self._app.router.add_route(route.verb, route.pattern, self._handler(by_name[route.method], route))
+        self._app.router.add_routes(Operations(readiness, methods, calls).routes())
         self._runner = web.AppRunner(
             self._app,
             access_log=None,
@@ -70,7 +67,7 @@ class HttpServer:
         """Takes the address and returns its port. Raises HttpAddressInUse."""
         try:
             self._socket = socket.create_server(
-                (self._host, self._port), family=_family(self._host), backlog=_BACKLOG, dualstack_ipv6=False
+                (self._host.strip("[]"), self._port), family=_family(self._host), backlog=_BACKLOG, dualstack_ipv6=False
             )
         except OSError as error:
             raise HttpAddressInUse(f"cannot listen on {self._host}:{self._port} for HTTP: {error.strerror}") from None
@@ -96,7 +93,7 @@ class HttpServer:
         server: Any = self._runner.server
         protocol = server()
         loop = asyncio.get_running_loop()
-        if len(server.connections) >= self._limits.connections_max:
+        if len(server.connections) >= self._connections_max:
             loop.call_soon(_drop, protocol)
         self._silent.add(protocol)
         loop.call_later(HEAD_SECONDS_MAX, self._drop_if_silent, protocol)
@@ -112,12 +109,12 @@ class HttpServer:
 
     def _handler(self, method: Method[Any, Any], route: Route) -> _Handler:
         async def unary(request: web.Request) -> web.StreamResponse:
-            exchange = UnaryExchange(request, route, self._limits.read_seconds_max)
+            exchange = UnaryExchange(request, route, self._read_seconds_max)
             error = await self._calls.serve(method, exchange)
             return exchange.answer() if error is None else exchange.problem(error)
 
         async def stream(request: web.Request) -> web.StreamResponse:
-            exchange = StreamExchange(request, route, self._limits.read_seconds_max)
+            exchange = StreamExchange(request, route, self._read_seconds_max)
             return await exchange.end(await self._calls.serve(method, exchange))
 
         return stream if method.streams else unary
@@ -126,6 +123,9 @@ class HttpServer:
     async def _as_problem(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Answers what no route takes with a problem document as well."""
         self._silent.discard(request.protocol)
+        preflight = self._cors.preflight(request)
+        if preflight is not None:
+            return preflight
         try:
             return await handler(request)
         except web.HTTPException as refused:
@@ -147,10 +147,6 @@ def _problem_of(refused: web.HTTPException) -> web.Response:
     return web.Response(status=refused.status, body=orjson.dumps(document), headers=headers)
 
 
-async def _where_to_look(_: web.Request) -> web.Response:
-    return web.Response(text=_INDEX)
-
-
 def _drop(protocol: Any) -> None:
     transport = protocol.transport
     if transport is not None:
@@ -165,12 +161,3 @@ _DETAILS: Final = {
     404: "there is nothing at this path; /api/openapi.json lists all that there is",
     405: "this path takes other methods: see Allow",
 }
-_INDEX: Final = """webhook-grpc
-
-/api/webhooks            webhooks
-/api/events              events
-/api/deliveries          deliveries
-/api/deliveries:watch    the live stream, as server-sent events
-/api/openapi.json        all of the API
-/metrics /healthz /readyz
-"""

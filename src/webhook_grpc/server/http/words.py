@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
@@ -30,6 +30,7 @@ _UNSPECIFIED: Final = "unspecified"
 _WHOLE: Final = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 _DURATION: Final = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,9}))?s", re.ASCII)
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_TIME_WANTED: Final = "must be an RFC 3339 time like `2026-01-31T12:00:00Z`"
 _BOUNDS: Final[Mapping[int, tuple[int, int]]] = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
@@ -95,13 +96,13 @@ def _fraction(nanos: int) -> str:
 def read_time(value: object) -> Timestamp:
     """Reads an RFC 3339 time with a zone. Raises BadValue."""
     found = _TIME.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise BadValue(_TIME_WANTED)
+    zone = "+00:00" if found[4] in "Zz" else found[4]
     try:
-        if found is None:
-            raise ValueError
-        zone = "+00:00" if found[4] in "Zz" else found[4]
         whole = datetime.fromisoformat(f"{found[1]}T{found[2]}{zone}") - _EPOCH
     except (ValueError, OverflowError):
-        raise BadValue("must be an RFC 3339 time like `2026-01-31T12:00:00Z`") from None
+        raise BadValue(_TIME_WANTED) from None
     return Timestamp(seconds=whole // timedelta(seconds=1), nanos=int(f"{found[3] or '':0<9}"))
 
 
@@ -112,6 +113,14 @@ def read_duration(value: object) -> Duration:
         raise BadValue("must be a duration in seconds like `15s` or `0.5s`")
     sign = -1 if found[1] else 1
     return Duration(seconds=sign * int(found[2]), nanos=sign * int(f"{found[3] or '':0<9}"))
+
+
+# --- fields ----------------------------------------------------------------------------------------------------------
+
+
+def field_of(message: Message, name: str) -> FieldDescriptor | None:
+    """Returns the field of a message that has this name."""
+    return cast("FieldDescriptor | None", message.DESCRIPTOR.fields_by_name.get(name))
 
 
 # --- all values ------------------------------------------------------------------------------------------------------
