@@ -47,7 +47,7 @@ Fate = Accepted | Answered | Refused
 
 
 class Batch:
-    """The events of one call, each at its place, from Accepted to Answered or Refused."""
+    """The events of one call, in their order. Each is Accepted at first, and Answered or Refused in the end."""
 
     def __init__(self, fates: Iterable[Accepted | Refused]) -> None:
         self._fates: list[Fate] = list(fates)
@@ -104,7 +104,7 @@ def _fate(answer: Published | Exception) -> Answered | Refused:
 
 
 def _why_refused(one: Accepted, rules: Mapping[str, TypeRules]) -> WebhookError | None:
-    """Returns why the type of an event refuses it, None if it does not."""
+    """Returns why the type of an event refuses it, None if the type does not."""
     event_type = one.event.event_type
     of_type = rules.get(event_type)
     if of_type is None:
