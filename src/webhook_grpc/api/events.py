@@ -25,10 +25,9 @@ from webhook_grpc.store.lists import events as event_lists
 from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.log import lookup
 
-from .batch import EVENTS_AT_ONCE, Accepted, Answered, Batch, Refused
+from .batch import EVENTS_AT_ONCE, Accepted, Answered, Batch, CustomerRates, Refused
 from .call import Call, refuse_if
 from .codes import code_of
-from .rates import CustomerRates
 
 BATCH_MAX: Final = 500
 # Of an error in the response of a batch. 500 of them fit into the 4 MiB that clients accept, and an event is refused in
