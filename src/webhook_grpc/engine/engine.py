@@ -12,7 +12,6 @@ import structlog
 from webhook_grpc.domain.errors import Conflict, Unavailable, WebhookError
 from webhook_grpc.domain.model import DisableReason, Webhook, WebhookStatus
 from webhook_grpc.domain.sealing import Sealer
-from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.engine.duties.commands import Commands
 from webhook_grpc.engine.duties.expiry import Expiry
 from webhook_grpc.engine.duties.janitor import LEADER_SHARD, Janitor
@@ -35,7 +34,7 @@ from .attempt import Deliverer
 from .dispatcher import Dispatcher, DispatchLimits
 from .ownership import Ownership
 from .poison import PoisonGuard
-from .settler import Settler
+from .settler import EndedTurn, Settler
 
 log = structlog.get_logger(__name__)
 
@@ -193,11 +192,11 @@ class Engine:
         await self.webhooks.close()
         await self._sender.close()
 
-    def _settled(self, batch: Sequence[Settlement]) -> None:
+    def _settled(self, batch: Sequence[EndedTurn]) -> None:
         self.dispatcher.settled(batch)
         self._hints.logged()
 
-    def _dropped(self, batch: Sequence[Settlement]) -> None:
+    def _dropped(self, batch: Sequence[EndedTurn]) -> None:
         self.dispatcher.dropped(batch)
 
     def _gained(self, shards: set[int]) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
 import structlog
@@ -23,6 +23,7 @@ from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.domain.progress import Service
 from webhook_grpc.domain.retry import Decision
 from webhook_grpc.domain.settlement import Settlement
+from webhook_grpc.engine.queue.lane import Turn
 from webhook_grpc.store.connection.failures import StoreRefusal, cause_of
 from webhook_grpc.store.db import DatabaseOptions, LoopConnection
 from webhook_grpc.store.outbox import execution, settlement
@@ -42,6 +43,19 @@ class Change(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class EndedTurn:
+    """A turn and what became of its delivery."""
+
+    turn: Turn
+    settlement: Settlement
+
+    @property
+    def shard(self) -> int:
+        """The shard whose owner settles it."""
+        return self.settlement.shard
+
+
 AnyChange = TypeVar("AnyChange", bound=Change)
 
 _BACKOFF_SECONDS_MIN: Final = 0.05
@@ -57,8 +71,8 @@ class Settler:
         ownership: Ownership,
         batch_max: int,
         wait_seconds: float,
-        on_settled: Callable[[Sequence[Settlement]], None],
-        on_dropped: Callable[[Sequence[Settlement]], None],
+        on_settled: Callable[[Sequence[EndedTurn]], None],
+        on_dropped: Callable[[Sequence[EndedTurn]], None],
     ) -> None:
         self._connection = LoopConnection(options, "settle")
         self._settling = options.progress.work("settle results", Service.DELIVERY)
@@ -69,7 +83,7 @@ class Settler:
         self._on_dropped = on_dropped
         self.on_executed: Callable[[Sequence[Command], Sequence[Executed]], None] = _ignore
         self.on_commands_dropped: Callable[[Sequence[Command]], None] = _ignore
-        self._results: deque[Settlement] = deque()
+        self._results: deque[EndedTurn] = deque()
         self._commands: deque[Command] = deque()
         self._arrived = asyncio.Event()
         self._empty = asyncio.Event()
@@ -81,9 +95,9 @@ class Settler:
     def __len__(self) -> int:
         return len(self._results)
 
-    def add(self, settled: Settlement) -> None:
+    def add(self, ended: EndedTurn) -> None:
         """Takes in a result."""
-        self._results.append(settled)
+        self._results.append(ended)
         self._added_count += 1
         self._empty.clear()
         self._arrived.set()
@@ -174,12 +188,14 @@ class Settler:
 
     # --- results ---------------------------------------------------------------------------------------------------
 
-    async def _settle(self, batch: list[Settlement]) -> None:
+    async def _settle(self, batch: list[EndedTurn]) -> None:
         await self._write(batch, self._settled, self._on_dropped, self._settle_apart)
 
-    async def _settled(self, batch: Sequence[Settlement]) -> bool:
+    async def _settled(self, batch: Sequence[EndedTurn]) -> bool:
         owned = dict(self._ownership.owned)  # as it is now: a shard that is lost and regained meanwhile is another
-        answer = await settlement.settle(self._connection, self._ownership.worker, owned, batch)
+        answer = await settlement.settle(
+            self._connection, self._ownership.worker, owned, [ended.settlement for ended in batch]
+        )
         if not answer.ours:
             return False
         for shard, last_seq in answer.last_seqs.items():
@@ -189,7 +205,7 @@ class Settler:
         self._on_settled(batch)
         return True
 
-    async def _settle_apart(self, batch: list[Settlement], refusal: StoreRefusal) -> None:
+    async def _settle_apart(self, batch: list[EndedTurn], refusal: StoreRefusal) -> None:
         """Postgres refused a value: finds the delivery at fault, and ends it alone.
 
         Left as it is it would be sent again and again.
@@ -199,12 +215,14 @@ class Settler:
             await self._settle(batch[:middle])
             await self._settle(batch[middle:])
             return
-        [settled] = batch
-        log.error("result refused by the database", webhook_id=settled.delivery.webhook_id, refusal=str(refusal))
-        if settled.result is None:
+        [ended] = batch
+        delivery = ended.settlement.delivery
+        log.error("result refused by the database", webhook_id=delivery.webhook_id, refusal=str(refusal))
+        if ended.settlement.result is None:
             self._on_dropped(batch)
         else:
-            await self._settle([Settlement(settled.delivery, Decision(DeliveryStatus.FAILED), None)])
+            failed = Settlement(delivery, Decision(DeliveryStatus.FAILED), None)
+            await self._settle([EndedTurn(ended.turn, failed)])
 
     # --- commands --------------------------------------------------------------------------------------------------
 
