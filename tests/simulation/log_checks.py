@@ -204,7 +204,7 @@ class LogChecks:
             commands = vars(process.engine.commands)
             left |= {name: commands[name] for name in ("_taken", "_tests") if commands[name]}
             left |= {"busy": lanes["_busy_shards"]} if any(lanes["_busy_shards"].values()) else {}
-            left |= {"unsettled": True} if len(vars(process.engine)["_settler"]) else {}
+            left |= {"unsettled": True} if vars(process.engine)["_unsettled"].results.unanswered_count else {}
             left |= {"marked": True} if vars(vars(process.engine)["_poison"])["_written"] else {}
             if left:
                 self._course.violated(f"{process.name} keeps {left}")

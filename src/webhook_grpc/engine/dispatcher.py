@@ -32,7 +32,7 @@ from webhook_grpc.store.clock import DatabaseClock
 from .attempt import Deliverer, cancelled, expired
 from .ownership import Ownership
 from .poison import PoisonGuard
-from .settler import EndedTurn, Settler
+from .unsettled import EndedTurn, FencedQueue
 
 log = structlog.get_logger(__name__)
 attempt_log = structlog.get_logger("webhook_grpc.attempt")
@@ -66,7 +66,7 @@ class Dispatcher:
         paces: Paces,
         poison: PoisonGuard,
         deliverer: Deliverer,
-        settler: Settler,
+        results: FencedQueue[EndedTurn],
         disable: Callable[[Webhook, DisableReason], Awaitable[bool]],
         progress: Progress,
     ) -> None:
@@ -80,7 +80,7 @@ class Dispatcher:
         self._paces = paces
         self._poison = poison
         self._deliverer = deliverer
-        self._settler = settler
+        self._results = results
         self._disable = disable
         self._attempts: set[asyncio.Task[None]] = set()
         self._disabling: set[int] = set()
@@ -129,7 +129,7 @@ class Dispatcher:
     def _is_full(self, now: float) -> bool:
         """Whether this process has as many requests in flight, or results to settle, as it may."""
         is_busy = self._lanes.in_flight >= self._ramp.limit(self._limits.in_flight_max, now)
-        return is_busy or len(self._settler) >= self._limits.unsettled_max
+        return is_busy or len(self._results) >= self._limits.unsettled_max
 
     def startable(self, now: float) -> Iterable[Lane]:
         """The lanes of which something should be started now: none while there is a good reason to wait.
@@ -184,7 +184,7 @@ class Dispatcher:
             if settlement is None:
                 self._lanes.put_back(turn)
             else:
-                self._settler.add(EndedTurn(turn, settlement))
+                self._results.add(EndedTurn(turn, settlement))
             self._lanes.finished(turn, time.monotonic())
             self.start_soon()
 
@@ -206,7 +206,7 @@ class Dispatcher:
             return self._deliverer.interrupted(delivery, webhook)
         if self._poison.applies(delivery):
             is_marked = await self._poison.mark(delivery)
-            await self._settler.caught_up()  # what was answered before must not be lost, should the process die of this
+            await self._results.caught_up()  # what was answered before must not be lost, should the process die of this
             if not is_marked or not self._is_as_it_was(lane, webhook):
                 return None
         if delivery.danger is not Danger.NONE:
@@ -280,15 +280,15 @@ class Dispatcher:
         turn = self._lanes.reserve(lane, delivery)
         if turn is None:
             return False
-        self._settler.add(EndedTurn(turn, settlement))
+        self._results.add(EndedTurn(turn, settlement))
         return True
 
-    def dropped(self, batch: Sequence[EndedTurn]) -> None:
+    def put_back(self, batch: Sequence[EndedTurn]) -> None:
         """Gives up results that can't be settled: their shards are somebody else's, who sends again."""
         for ended in batch:
             self._lanes.put_back(ended.turn)
 
-    def settled(self, batch: Sequence[EndedTurn]) -> None:
+    def note_settled(self, batch: Sequence[EndedTurn]) -> None:
         """Takes in that the database has answered for these deliveries."""
         now = time.monotonic()
         self._poison.settled(ended.settlement.delivery for ended in batch)

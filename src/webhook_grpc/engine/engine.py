@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
+from random import Random
 from typing import Any, Final
 
 import structlog
@@ -27,14 +28,15 @@ from webhook_grpc.engine.receivers.webhooks import WebhookCache
 from webhook_grpc.hub.hints import Hints
 from webhook_grpc.settings import Settings
 from webhook_grpc.store.clock import DatabaseClock
-from webhook_grpc.store.db import Database
+from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.registry import webhooks
 
 from .attempt import Deliverer
 from .dispatcher import Dispatcher, DispatchLimits
 from .ownership import Ownership
 from .poison import PoisonGuard
-from .settler import EndedTurn, Settler
+from .settler import SettleLimits, Settler
+from .unsettled import EndedTurn, Unsettled
 
 log = structlog.get_logger(__name__)
 
@@ -66,14 +68,7 @@ class Engine:
             ),
             self._poison.is_suspect,
         )
-        self._settler = Settler(
-            options,
-            self.ownership,
-            settings.settle_batch_max,
-            settings.settle_wait_seconds,
-            on_settled=self._settled,
-            on_dropped=self._dropped,
-        )
+        self._unsettled = Unsettled()
         self.webhooks = WebhookCache(options, self._webhook_changed)
         self.paces = Paces(options, settings.pace_policy, self.ownership, KeyWatch(sealer, clock))
         self.fetcher = Fetcher(
@@ -110,17 +105,27 @@ class Engine:
             self.paces,
             self._poison,
             deliverer,
-            self._settler,
+            self._unsettled.results,
             self._disable,
             options.progress,
         )
         self.stillness = Stillness(options.progress, self.dispatcher)
-        self.commands = Commands(options, settings.poll_seconds, self.ownership, self.lanes, deliverer, self._settler)
+        self.commands = Commands(
+            options, settings.poll_seconds, self.ownership, self.lanes, deliverer, self._unsettled.commands
+        )
         self.commands.on_restarted = self.fetcher.wake
         self.commands.on_cancelled = self.fetcher.cancelled
         self.commands.on_logged = hints.logged
-        self._settler.on_executed = self.commands.executed
-        self._settler.on_commands_dropped = self.commands.dropped
+        self._settle_connection = LoopConnection(options, "settle")
+        self._settler = Settler(
+            self._settle_connection,
+            self.ownership,
+            self._unsettled,
+            SettleLimits(settings.settle_batch_max, settings.settle_wait_seconds),
+            Random(),
+            self,
+            self.commands,
+        )
         self._replays = Replays(options, self.ownership, settings.replay_poll_seconds, settings.replay_pending_max)
         self._replays.on_commanded = hints.commanded
         self.expiry = Expiry(
@@ -128,9 +133,9 @@ class Engine:
             settings.retention_policy.events_days,
             self.ownership,
             self.dispatcher,
-            self._settler,
+            self._unsettled.results,
         )
-        self.rescheduling = Rescheduling(options, self.ownership, self.dispatcher, self._settler)
+        self.rescheduling = Rescheduling(options, self.ownership, self.dispatcher, self._unsettled.results)
         self.janitor = Janitor(
             database,
             settings.retention_policy,
@@ -174,9 +179,11 @@ class Engine:
             both.create_task(self.commands.drain(self._settings.drain_seconds), name="drain tests")
         try:
             async with asyncio.timeout(_SETTLE_SECONDS_AT_STOP):
-                await self._settler.drained()
+                await self._unsettled.drained()
         except TimeoutError:
-            log.warning("results not settled; their deliveries are sent again", count=len(self._settler))
+            log.warning(
+                "results not settled; their deliveries are sent again", count=self._unsettled.results.unanswered_count
+            )
 
     async def close(self) -> None:
         """Gives the shards back and closes all connections. The loops have ended."""
@@ -188,16 +195,18 @@ class Engine:
         await self.rescheduling.close()
         await self.fetcher.close()
         await self.commands.close()
-        await self._settler.close()
+        await self._settle_connection.close()
         await self.webhooks.close()
         await self._sender.close()
 
-    def _settled(self, batch: Sequence[EndedTurn]) -> None:
-        self.dispatcher.settled(batch)
+    def note_settled(self, batch: Sequence[EndedTurn]) -> None:
+        """Called by the settler when the database has answered for these results."""
+        self.dispatcher.note_settled(batch)
         self._hints.logged()
 
-    def _dropped(self, batch: Sequence[EndedTurn]) -> None:
-        self.dispatcher.dropped(batch)
+    def put_back(self, batch: Sequence[EndedTurn]) -> None:
+        """Called by the settler with results whose shards are lost."""
+        self.dispatcher.put_back(batch)
 
     def _gained(self, shards: set[int]) -> None:
         self.paces.gained(shards, time.monotonic())

@@ -16,7 +16,7 @@ import contextlib
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID, uuid4
@@ -125,6 +125,14 @@ class Ownership:
         """
         async with self._lock:
             await self._readopt(set(shards) & self.owned.keys())
+
+    def log_reached(self, owned: Mapping[int, OwnedShard], last_seqs: Mapping[int, int]) -> None:
+        """Notes how far the log of each shard reaches, after a statement that was fenced by these.
+
+        A shard that was lost and gained meanwhile is another `OwnedShard`, which the statement says nothing about.
+        """
+        for shard, last_seq in last_seqs.items():
+            owned[shard].last_seq = max(owned[shard].last_seq, last_seq)
 
     async def retire(self) -> None:
         """Takes no more shards, and gives each back as soon as it is idle. The loop must still run."""

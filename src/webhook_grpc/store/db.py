@@ -283,6 +283,11 @@ class LoopConnection:
         self._abandoned = Abandoned()
         options.loops.append(self)
 
+    @property
+    def progress(self) -> Progress:
+        """Where the work that uses the connection is entered."""
+        return self._options.progress
+
     async def open(self) -> None:
         """Connects, if it is not connected. Raises Unavailable."""
         async with self._lock:

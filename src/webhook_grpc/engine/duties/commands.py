@@ -27,7 +27,7 @@ from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.ownership import Ownership
 from webhook_grpc.engine.queue.lanes import Lanes
 from webhook_grpc.engine.queue.stale_rows import StaleRows
-from webhook_grpc.engine.settler import Settler
+from webhook_grpc.engine.unsettled import FencedQueue
 from webhook_grpc.store.connection.failures import cause_of, watched
 from webhook_grpc.store.db import DatabaseOptions, LoopConnection
 from webhook_grpc.store.outbox import commands, due
@@ -58,7 +58,7 @@ class Commands:
         ownership: Ownership,
         lanes: Lanes,
         deliverer: Deliverer,
-        settler: Settler,
+        unsettled: FencedQueue[Command],
     ) -> None:
         self._connection = LoopConnection(options, "commands")
         self._looking = options.progress.work("look for commands", Service.DELIVERY)
@@ -66,7 +66,7 @@ class Commands:
         self._ownership = ownership
         self._lanes = lanes
         self._deliverer = deliverer
-        self._settler = settler
+        self._unsettled = unsettled
         self._taken: set[Key] = set()
         self._stale_rows = StaleRows()
         self._tests: dict[int, asyncio.Task[None]] = {}  # one at a time for each webhook
@@ -167,7 +167,7 @@ class Commands:
             self._start_test(command)
         elif command.kind is not Kind.CANCEL or self._lanes.bar(command.webhook_id, command.event_id):
             self._taken.add(command.key)
-            self._settler.add_command(command)
+            self._unsettled.add(command)
 
     def _let_go(self, kind: Kind, webhook_id: int, event_id: UUID) -> None:
         self._taken.discard((kind, webhook_id, event_id))
@@ -201,7 +201,7 @@ class Commands:
             if tested is None:
                 self._taken.discard(command.key)
             else:
-                self._settler.add_command(tested)
+                self._unsettled.add(tested)
         except (SenderFault, Unavailable) as error:
             log.warning("test not made", webhook_id=command.webhook_id, text=cause_of(error).text)
             try:
@@ -213,7 +213,7 @@ class Commands:
             raise
         except Exception:  # a bug must not leave the caller without an answer, nor try for ever
             log.exception("test failed", webhook_id=command.webhook_id)
-            self._settler.add_command(replace(command, status=DeliveryStatus.FAILED))
+            self._unsettled.add(replace(command, status=DeliveryStatus.FAILED))
 
     async def _tested(self, command: Command) -> Command | None:
         """The command with what came of it; None if it is not ours any more. Raises SenderFault, Unavailable."""
