@@ -20,7 +20,7 @@ from webhook_grpc.engine.duties.rescheduling import Rescheduling
 from webhook_grpc.engine.duties.webhook_tests import WebhookTests
 from webhook_grpc.engine.health.monitor import Monitor
 from webhook_grpc.engine.health.stillness import Stillness
-from webhook_grpc.engine.http.sender import Sender
+from webhook_grpc.engine.http.sender import Sender, SendLimits
 from webhook_grpc.engine.queue.fetcher import Fetcher
 from webhook_grpc.engine.queue.lanes import LaneLimits, Lanes
 from webhook_grpc.engine.receivers.keys import KeyWatch
@@ -89,10 +89,12 @@ class Engine:
         self._sender = Sender(
             settings.egress_policy,
             clock,
-            settings.response_body_bytes_max,
-            settings.idle_connections_max,
-            connect_seconds_max=settings.connect_seconds_max,
-            body_seconds_max=settings.response_body_seconds_max,
+            SendLimits(
+                settings.response_body_bytes_max,
+                settings.idle_connections_max,
+                settings.connect_seconds_max,
+                settings.response_body_seconds_max,
+            ),
         )
         deliverer = Deliverer(
             self._sender,
