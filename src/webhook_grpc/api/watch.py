@@ -98,7 +98,7 @@ class WatchMethods:
     async def _snapshot(self, watcher: _Watcher) -> None:
         """Sends every pending delivery. The position was taken before, so nothing that happens meanwhile is missed."""
         pending = replace(watcher.wanted, statuses=(DeliveryStatus.PENDING,))
-        before: DeliveryKey | None = delivery_lists.FIRST
+        before: DeliveryKey | None = delivery_lists.DELIVERIES_START
         while before is not None:
             page = await delivery_lists.list_deliveries(self._database, pending, before, _SNAPSHOT_PAGE)
             if page.items:
