@@ -174,7 +174,7 @@ class App:
         raise LoopEnded(f"the loop `{task.get_name()}` ended") from task.exception()
 
     async def stop(self) -> None:
-        """Drains: takes no new calls, ends watches, lets attempts in flight end, settles them, releases the shards."""
+        """Drains: refuses new calls, ends watches, lets attempts in flight end, settles them, releases the shards."""
         log.info("stopping")
         await self._server.leave()
         self._readiness.leave()

@@ -33,11 +33,30 @@ def monotonic(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return clock
 
 
+class Idle:
+    """Holds nothing of any shard."""
+
+    def gained(self, shards: set[int]) -> None:
+        pass
+
+    def leaving(self, shards: set[int]) -> None:
+        pass
+
+    def lost(self, shards: set[int]) -> None:
+        pass
+
+    def is_idle(self, shard: int) -> bool:
+        return True
+
+    async def before_release(self) -> None:
+        pass
+
+
 @contextlib.asynccontextmanager
 async def owner_in(database_url: str) -> AsyncGenerator[Ownership]:
-    """One to which nobody listens: its shards are always idle."""
+    """One whose shards are always idle."""
     connection = LoopConnection(options(database_url), "ownership")
-    owner = Ownership(connection, Shards(), DatabaseClock(), Random(), LEASE_SECONDS)
+    owner = Ownership(connection, Shards(), Idle(), DatabaseClock(), Random(), LEASE_SECONDS)
     yield owner
     await owner.leave()
     await connection.close()

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any, LiteralString
 
@@ -36,8 +37,10 @@ from webhook_grpc.domain.progress import Service as Part
 from webhook_grpc.engine.duties import janitor
 from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.http.sender import Sender
+from webhook_grpc.engine.queue.lane import Lane, Turn
 from webhook_grpc.engine.queue.lanes import Lanes
-from webhook_grpc.engine.settler import Settler
+from webhook_grpc.engine.settler import SettleLimits, Settler
+from webhook_grpc.engine.unsettled import EndedTurn, Unsettled
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.outbox import ownership, settlement
 from webhook_grpc.store.upkeep import bloat
@@ -344,8 +347,10 @@ async def test_what_only_gets_ready_to_settle_again_and_again_stands_still(monke
     shards = SimpleNamespace(owned={make_delivery().shard: None}, worker=new_worker())
     owner: Any = SimpleNamespace(shards=shards, readopt=succeed)
     connection = LoopConnection(replace(options(""), progress=progress), "settle")
-    settler = Settler(connection, owner, 10, 0.0, lambda _: None, lambda _: None)
-    settler.add(succeeded(make_delivery()))
+    lane, delivery, unsettled = Lane(1, 1, make_delivery().shard, 0.0), make_delivery(), Unsettled()
+    nobody: Any = None
+    settler = Settler(connection, owner, unsettled, SettleLimits(10, 0.0), Random(), nobody, nobody)
+    unsettled.results.add(EndedTurn(Turn(lane, delivery, host=None), succeeded(delivery)))
     running = asyncio.create_task(settler.run())
     async with slowness.timeout(20):
         while tried.qsize() < 15:

@@ -175,7 +175,7 @@ class Looking(RuleBasedStateMachine):
         self, event_id: UUID, webhook_id: int, page_size: int
     ) -> list[tuple[int, str | None, datetime | None]]:
         wanted = AttemptFilter(None, (webhook_id,), event_id=event_id)
-        before: AttemptKey | None = attempt_lists.FIRST
+        before: AttemptKey | None = attempt_lists.ATTEMPTS_START
         found: list[tuple[int, str | None, datetime | None]] = []
         while before is not None:
             page = self.run(
@@ -218,7 +218,7 @@ class Looking(RuleBasedStateMachine):
         ]
 
     def _listed(self, wanted: DeliveryFilter, page_size: int) -> list[Standing]:
-        before: DeliveryKey | None = deliveries.FIRST
+        before: DeliveryKey | None = deliveries.DELIVERIES_START
         found: list[Standing] = []
         while before is not None:
             page = self.run(

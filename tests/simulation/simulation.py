@@ -19,9 +19,9 @@ from unittest import mock
 import psycopg
 import structlog
 
-from webhook_grpc.domain.model import AttemptResult, PendingDelivery, WebhookStatus
+from webhook_grpc.domain.model import AttemptResult, WebhookStatus
 from webhook_grpc.engine.http.sender import Request
-from webhook_grpc.engine.queue.lane import Lane
+from webhook_grpc.engine.queue.lane import Turn
 from webhook_grpc.engine.queue.lanes import Lanes
 
 from .course import Course
@@ -92,10 +92,10 @@ class Simulation:
         async def nothing(_: object) -> None:
             pass
 
-        def next_observed(lanes: Lanes, now: float) -> tuple[Lane, PendingDelivery] | None:
+        def next_observed(lanes: Lanes, now: float) -> Turn | None:
             turn = next_lane(lanes, now)
             if turn is not None:
-                sending.dispatched(*turn)
+                sending.dispatched(turn)
             return turn
 
         sender = "webhook_grpc.engine.http.sender.Sender."

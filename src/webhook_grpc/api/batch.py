@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from webhook_grpc.domain.errors import InvalidArgument, Overloaded, WebhookError
+from webhook_grpc.domain.limits import TokenBucket
 from webhook_grpc.domain.model import NewEvent, Published
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.type_rules import EventTypes, TypeRules
@@ -15,10 +17,10 @@ from webhook_grpc.store.db import Database
 from webhook_grpc.store.outbox import publishing
 from webhook_grpc.store.registry.event_types import event_type_archived, event_type_unknown
 
-from .rates import CustomerRates
-
+# How many events, or how large a body, are read or checked before other calls get a turn.
 EVENTS_AT_ONCE: Final = 50
 _BODY_BYTES_AT_ONCE: Final = 16 * 1024
+_BUCKETS_MAX: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ Fate = Accepted | Answered | Refused
 
 
 class Batch:
-    """The events of one call, each at its place, from Accepted to Answered or Refused."""
+    """The events of one call, in their order. Each is Accepted at first, and Answered or Refused in the end."""
 
     def __init__(self, fates: Iterable[Accepted | Refused]) -> None:
         self._fates: list[Fate] = list(fates)
@@ -99,12 +101,37 @@ class Batch:
         return {index: fate for index, fate in enumerate(self._fates) if isinstance(fate, Accepted)}
 
 
+class CustomerRates:
+    """A token bucket for each of the customers that published last."""
+
+    def __init__(self, rate_per_second: float) -> None:
+        """`rate_per_second` 0 means no limit."""
+        self._rate_per_second = rate_per_second
+        self._buckets: dict[int, TokenBucket] = {}
+
+    def take(self, customer_id: int) -> None:
+        """Counts one event. Raises Overloaded if the customer publishes too fast."""
+        if not self._rate_per_second:
+            return
+        now = time.monotonic()
+        bucket = self._buckets.pop(customer_id, None) or TokenBucket.full(self._rate_per_second, now)
+        self._buckets[customer_id] = bucket  # the one used last stands last
+        if len(self._buckets) > _BUCKETS_MAX:
+            del self._buckets[next(iter(self._buckets))]
+        if wait_seconds := bucket.take(1, now):
+            raise Overloaded(
+                "RATE_LIMITED",
+                f"customer {customer_id} publishes more than {self._rate_per_second:g} events a second; retry later",
+                wait_seconds,
+            )
+
+
 def _fate(answer: Published | Exception) -> Answered | Refused:
     return Answered(answer) if isinstance(answer, Published) else Refused(answer)
 
 
 def _why_refused(one: Accepted, rules: Mapping[str, TypeRules]) -> WebhookError | None:
-    """Returns why the type of an event refuses it, None if it does not."""
+    """Returns why the type of an event refuses it, None if the type does not."""
     event_type = one.event.event_type
     of_type = rules.get(event_type)
     if of_type is None:

@@ -25,10 +25,9 @@ from webhook_grpc.store.lists import events as event_lists
 from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.log import lookup
 
-from .batch import EVENTS_AT_ONCE, Accepted, Answered, Batch, Refused
+from .batch import EVENTS_AT_ONCE, Accepted, Answered, Batch, CustomerRates, Refused
 from .call import Call, refuse_if
 from .codes import code_of
-from .rates import CustomerRates
 
 BATCH_MAX: Final = 500
 # Of an error in the response of a batch. 500 of them fit into the 4 MiB that clients accept, and an event is refused in
@@ -95,7 +94,7 @@ class EventMethods:
         refuse_if(violations)
         token = PageToken(request, ">16s")
         key = token.read()
-        before = _event_key(*key) if key else event_lists.FIRST
+        before = _event_key(*key) if key else event_lists.EVENTS_START
         page = await event_lists.list_events(self._database, wanted, before, PageBounds(size, PAGE_BYTES_MAX))
         events = fitting([writing.event_message(event) for event in page.items])
         after = page.key_after(len(events))

@@ -22,7 +22,7 @@ from webhook_grpc.domain.retry import parse_retry_after
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.queue.fetcher import Fetcher
-from webhook_grpc.engine.queue.lane import Lane
+from webhook_grpc.engine.queue.lane import Lane, Turn
 from webhook_grpc.engine.queue.lanes import Lanes
 from webhook_grpc.engine.receivers.keys import SecretKeyMissing
 from webhook_grpc.engine.receivers.paces import Paces
@@ -31,8 +31,8 @@ from webhook_grpc.store.clock import DatabaseClock
 
 from .attempt import Deliverer, cancelled, expired
 from .poison import PoisonGuard
-from .settler import Settler
 from .shards import Shards
+from .unsettled import EndedTurn, FencedQueue
 
 log = structlog.get_logger(__name__)
 attempt_log = structlog.get_logger("webhook_grpc.attempt")
@@ -66,7 +66,7 @@ class Dispatcher:
         paces: Paces,
         poison: PoisonGuard,
         deliverer: Deliverer,
-        settler: Settler,
+        results: FencedQueue[EndedTurn],
         disable: Callable[[Webhook, DisableReason], Awaitable[bool]],
         progress: Progress,
     ) -> None:
@@ -80,12 +80,9 @@ class Dispatcher:
         self._paces = paces
         self._poison = poison
         self._deliverer = deliverer
-        self._settler = settler
+        self._results = results
         self._disable = disable
         self._attempts: set[asyncio.Task[None]] = set()
-        # The lane of each delivery that is being sent, or is sent and not settled; by the identity of the object,
-        # because after a shard was lost and regained there may be two of the same name.
-        self._lane_of: dict[int, Lane] = {}
         self._disabling: set[int] = set()
         self._paused_until = 0.0
         self._ramp = Ramp(0.0)
@@ -115,9 +112,7 @@ class Dispatcher:
             if not self._may_start(now) or (turn := self._lanes.next(now)) is None:
                 self._set_alarm(now)
                 return
-            lane, delivery = turn
-            self._lane_of[id(delivery)] = lane
-            task = asyncio.create_task(self._attempt(lane, delivery), name=f"attempt {delivery.webhook_id}")
+            task = asyncio.create_task(self._attempt(turn), name=f"attempt {turn.delivery.webhook_id}")
             self._attempts.add(task)
             task.add_done_callback(self._attempts.discard)
         self.start_soon()
@@ -134,7 +129,7 @@ class Dispatcher:
     def _is_full(self, now: float) -> bool:
         """Whether this process has as many requests in flight, or results to settle, as it may."""
         is_busy = self._lanes.in_flight >= self._ramp.limit(self._limits.in_flight_max, now)
-        return is_busy or len(self._settler) >= self._limits.unsettled_max
+        return is_busy or len(self._results) >= self._limits.unsettled_max
 
     def startable(self, now: float) -> Iterable[Lane]:
         """The lanes of which something should be started now: none while there is a good reason to wait.
@@ -173,32 +168,29 @@ class Dispatcher:
         self._alarm = None
         self.start_soon()
 
-    async def _attempt(self, lane: Lane, delivery: PendingDelivery) -> None:
-        """One delivery from its lane to the settler. Whatever happens, its slot becomes free."""
+    async def _attempt(self, turn: Turn) -> None:
+        """Brings one delivery from its lane to the settler. Whatever happens, its slot becomes free."""
+        settlement: Settlement | None = None
         try:
-            settled = await self._settlement(lane, delivery)
+            settlement = await self._settlement(turn)
+            if settlement is not None and settlement.result is not None:
+                self._sending.succeed()
         except SenderFault as fault:
-            self._pause(lane, fault)
-            self._let_go(delivery)
-        except asyncio.CancelledError:
-            self._let_go(delivery)
-            raise
+            self._pause(turn.lane, fault)
         except Exception:  # a bug must not stop the lane: the delivery backs off, and fails alone in the end
-            log.exception("attempt failed", delivery_id=_delivery_id(delivery))
-            self._settler.add(self._deliverer.failed(delivery))
-        else:
-            if settled is None:
-                self._let_go(delivery)
-            else:
-                if settled.result is not None:
-                    self._sending.succeed()
-                self._settler.add(settled)
+            log.exception("attempt failed", delivery_id=_delivery_id(turn.delivery))
+            settlement = self._deliverer.failed(turn.delivery)
         finally:
-            self._lanes.finished(lane, delivery, time.monotonic())
+            if settlement is None:
+                self._lanes.put_back(turn)
+            else:
+                self._results.add(EndedTurn(turn, settlement))
+            self._lanes.finished(turn, time.monotonic())
             self.start_soon()
 
-    async def _settlement(self, lane: Lane, delivery: PendingDelivery) -> Settlement | None:
-        """What becomes of a delivery; None if it could not be marked, or looked up, and is not sent."""
+    async def _settlement(self, turn: Turn) -> Settlement | None:
+        """Returns what becomes of a delivery; None if it could not be marked, or looked up, and is not sent."""
+        lane, delivery = turn.lane, turn.delivery
         webhook, pace = lane.webhook, lane.pace
         assert webhook is not None  # a lane without them is never ready
         assert pace is not None
@@ -214,11 +206,11 @@ class Dispatcher:
             return self._deliverer.interrupted(delivery, webhook)
         if self._poison.applies(delivery):
             is_marked = await self._poison.mark(delivery)
-            await self._settler.caught_up()  # what was answered before must not be lost, should the process die of this
+            await self._results.caught_up()  # what was answered before must not be lost, should the process die of this
             if not is_marked or not self._is_as_it_was(lane, webhook):
                 return None
         if delivery.danger is not Danger.NONE:
-            asyncio.get_running_loop().call_later(ALONE_SECONDS_MAX, self._end_isolation, delivery)
+            asyncio.get_running_loop().call_later(ALONE_SECONDS_MAX, self._end_isolation, turn)
         started_at = time.monotonic()
         settled = await self._deliverer.attempt(delivery, webhook)
         reason = self._learn(pace, settled, started_at)
@@ -229,9 +221,9 @@ class Dispatcher:
             await self._disable_failing(webhook, reason)
         return settled
 
-    def _end_isolation(self, delivery: PendingDelivery) -> None:
+    def _end_isolation(self, turn: Turn) -> None:
         """A receiver that hangs must not hold up the suspects of all others; what kills mostly does so at once."""
-        self._lanes.end_isolation(delivery)
+        self._lanes.end_isolation(turn)
         self.start_soon()
 
     def _is_as_it_was(self, lane: Lane, webhook: Webhook) -> bool:
@@ -278,44 +270,34 @@ class Dispatcher:
         if not isinstance(fault, SecretKeyMissing):  # which keeps this webhook waiting, and is said where it is found
             self._sending.fail(Cause(str(fault)))
 
-    def end(self, settled: Settlement) -> bool:
+    def end(self, settlement: Settlement) -> bool:
         """Settles what a delivery ended with without an attempt. False: it is held, and ends in its own time.
 
         Its row may be an old one: then the database leaves the delivery as it is.
         """
-        delivery = settled.delivery
+        delivery = settlement.delivery
         lane = self._lanes.open(delivery.webhook_id, delivery.customer_id, delivery.shard, time.monotonic())
-        if not self._lanes.reserve(lane, delivery):
+        turn = self._lanes.reserve(lane, delivery)
+        if turn is None:
             return False
-        self._lane_of[id(delivery)] = lane
-        self._settler.add(settled)
+        self._results.add(EndedTurn(turn, settlement))
         return True
 
-    def dropped(self, batch: Sequence[Settlement]) -> None:
-        """These results can't be settled: their shards are somebody else's, who sends again."""
-        for settled in batch:
-            self._let_go(settled.delivery)
+    def put_back(self, batch: Sequence[EndedTurn]) -> None:
+        """Gives up results that can't be settled: their shards are somebody else's, who sends again."""
+        for ended in batch:
+            self._lanes.put_back(ended.turn)
 
-    def _let_go(self, delivery: PendingDelivery) -> None:
-        """The delivery is not held any more. Its row is as it was, and will be found again by whoever owns it."""
-        lane = self._lane_of.pop(id(delivery))
-        lane.behind = True
-        lane.reached = None
-        self._lanes.settled(lane, delivery)
-
-    def settled(self, batch: Sequence[Settlement]) -> None:
-        """The database has answered for these deliveries."""
+    def note_settled(self, batch: Sequence[EndedTurn]) -> None:
+        """Takes in that the database has answered for these deliveries."""
         now = time.monotonic()
-        self._poison.settled(settled.delivery for settled in batch)
-        for settled in batch:
-            delivery = settled.delivery
-            self._fetcher.settled(delivery, settled.decision.retry_in_seconds)
-            lane = self._lane_of.pop(id(delivery), None)  # none: it ended without having been started
-            if lane is not None:
-                self._lanes.settled(lane, delivery)
-                if self._lanes.is_hungry(lane, now):
-                    self._fetcher.wake()
-            _log_attempt(settled)
+        self._poison.settled(ended.settlement.delivery for ended in batch)
+        for ended in batch:
+            self._fetcher.settled(ended.settlement.delivery, ended.settlement.decision.retry_in_seconds)
+            self._lanes.release(ended.turn)
+            if self._lanes.is_hungry(ended.turn.lane, now):
+                self._fetcher.wake()
+            _log_attempt(ended.settlement)
         self.start_soon()
 
     async def drain(self, seconds: float) -> None:

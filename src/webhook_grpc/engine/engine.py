@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from random import Random
 from typing import Any, Final
 
 import structlog
 
-from webhook_grpc.domain.command import Command
 from webhook_grpc.domain.errors import Conflict, Unavailable, WebhookError
 from webhook_grpc.domain.model import DisableReason, Webhook, WebhookStatus
 from webhook_grpc.domain.sealing import Sealer
-from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.engine.duties.commands import Commands
 from webhook_grpc.engine.duties.expiry import Expiry
 from webhook_grpc.engine.duties.janitor import LEADER_SHARD, Janitor
@@ -22,7 +20,7 @@ from webhook_grpc.engine.duties.rescheduling import Rescheduling
 from webhook_grpc.engine.duties.webhook_tests import WebhookTests
 from webhook_grpc.engine.health.monitor import Monitor
 from webhook_grpc.engine.health.stillness import Stillness
-from webhook_grpc.engine.http.sender import Sender
+from webhook_grpc.engine.http.sender import Sender, SendLimits
 from webhook_grpc.engine.queue.fetcher import Fetcher
 from webhook_grpc.engine.queue.lanes import LaneLimits, Lanes
 from webhook_grpc.engine.receivers.keys import KeyWatch
@@ -34,16 +32,16 @@ from webhook_grpc.hub.publisher import Recipient
 from webhook_grpc.settings import Settings
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import Database
-from webhook_grpc.store.outbox.execution import Executed
 from webhook_grpc.store.registry import webhooks
 
+from . import listeners
 from .attempt import Deliverer
 from .dispatcher import Dispatcher, DispatchLimits
-from .holders import Holders
 from .ownership import Ownership
 from .poison import PoisonGuard
-from .settler import Settler
+from .settler import SettleLimits, Settler
 from .shards import Shards
+from .unsettled import Unsettled
 
 log = structlog.get_logger(__name__)
 
@@ -69,10 +67,8 @@ class Engine:
         progress = database.options.progress
         self._settings = settings
         self._database = database
-        self._clock = clock
         self._hints = hints
         self.shards = shards
-        self.ownership = Ownership(connections.ownership, shards, clock, random, settings.lease_seconds, sealer.key_ids)
         self._poison = PoisonGuard(connections.health, shards)
         self.lanes = Lanes(
             LaneLimits(
@@ -84,14 +80,7 @@ class Engine:
             ),
             self._poison.is_suspect,
         )
-        self._settler = Settler(
-            connections.settle,
-            self.ownership,
-            settings.settle_batch_max,
-            settings.settle_wait_seconds,
-            on_settled=self._settled,
-            on_dropped=self._dropped,
-        )
+        self._unsettled = Unsettled()
         self.webhooks = WebhookCache(connections.webhooks, self._webhook_changed)
         self.paces = Paces(connections.health, settings.pace_policy, shards, KeyWatch(sealer, clock))
         self.fetcher = Fetcher(
@@ -100,10 +89,12 @@ class Engine:
         self._sender = Sender(
             settings.egress_policy,
             clock,
-            settings.response_body_bytes_max,
-            settings.idle_connections_max,
-            connect_seconds_max=settings.connect_seconds_max,
-            body_seconds_max=settings.response_body_seconds_max,
+            SendLimits(
+                settings.response_body_bytes_max,
+                settings.idle_connections_max,
+                settings.connect_seconds_max,
+                settings.response_body_seconds_max,
+            ),
         )
         deliverer = Deliverer(
             self._sender,
@@ -128,7 +119,7 @@ class Engine:
             self.paces,
             self._poison,
             deliverer,
-            self._settler,
+            self._unsettled.results,
             self._disable,
             progress,
         )
@@ -139,37 +130,50 @@ class Engine:
             self.lanes,
             self.fetcher,
             WebhookTests(connections.commands, shards, deliverer),
-            self._settler,
+            self._unsettled.commands,
         )
-        self._settler.on_executed = self._executed
-        self._settler.on_commands_dropped = self.commands.dropped
         self.fetcher.on_found = self.dispatcher.start_soon
         self._replays = Replays(
             connections.background, shards, hints, settings.replay_poll_seconds, settings.replay_pending_max
         )
         self.expiry = Expiry(
-            connections.background, settings.retention_policy.events_days, shards, self.dispatcher, self._settler
+            connections.background,
+            settings.retention_policy.events_days,
+            shards,
+            self.dispatcher,
+            self._unsettled.results,
         )
-        self.rescheduling = Rescheduling(connections.background, shards, self.dispatcher, self._settler)
+        self.rescheduling = Rescheduling(connections.background, shards, self.dispatcher, self._unsettled.results)
+        self.ownership = Ownership(
+            connections.ownership,
+            shards,
+            listeners.OfShards(
+                self.lanes, self.paces, self._poison, self.fetcher, self.dispatcher, self.commands, self.rescheduling
+            ),
+            clock,
+            random,
+            settings.lease_seconds,
+            sealer.key_ids,
+        )
+        self._settler = Settler(
+            connections.settle,
+            self.ownership,
+            self._unsettled,
+            SettleLimits(settings.settle_batch_max, settings.settle_wait_seconds),
+            random,
+            listeners.OfResults(self.dispatcher, hints),
+            listeners.OfCommands(self.commands, hints),
+        )
         self.janitor = Janitor(
             database,
             settings.retention_policy,
             is_leader=lambda: LEADER_SHARD in shards.owned,
             webhook_changed=hints.webhook_changed,
         )
-        self._register()
-
-    def _register(self) -> None:
-        """Registers every part that has to hear of something that happens below it, or in other processes."""
-        self.ownership.register(
-            Holders(
-                self.lanes, self.paces, self._poison, self.dispatcher, self.fetcher, self.commands, self.rescheduling
-            )
-        )
-        self._clock.on_step(self._clock_stepped)
-        self._hints.subscribe(Topic.DUE, self._due)
-        self._hints.subscribe(Topic.COMMANDED, self.commands.commanded)
-        self._hints.subscribe(Topic.WEBHOOKS, self.webhooks.hint)
+        clock.on_step(self._clock_stepped)
+        hints.subscribe(Topic.DUE, self._due)
+        hints.subscribe(Topic.COMMANDED, self.commands.commanded)
+        hints.subscribe(Topic.WEBHOOKS, self.webhooks.hint)
 
     @property
     def recipient(self) -> Recipient[Any]:
@@ -210,27 +214,17 @@ class Engine:
             both.create_task(self.commands.drain(self._settings.drain_seconds), name="drain tests")
         try:
             async with asyncio.timeout(_SETTLE_SECONDS_AT_STOP):
-                await self._settler.drained()
+                await self._unsettled.drained()
         except TimeoutError:
-            log.warning("results not settled; their deliveries are sent again", count=len(self._settler))
+            log.warning(
+                "results not settled; their deliveries are sent again", count=self._unsettled.results.unanswered_count
+            )
 
     async def close(self) -> None:
         """Releases the shards and closes the connections to receivers. The loops have ended."""
         await self._poison.close()
         await self.ownership.leave()
         await self._sender.close()
-
-    def _settled(self, batch: Sequence[Settlement]) -> None:
-        self.dispatcher.settled(batch)
-        self._hints.logged()
-
-    def _dropped(self, batch: Sequence[Settlement]) -> None:
-        self.dispatcher.dropped(batch)
-
-    def _executed(self, batch: Sequence[Command], executed: Sequence[Executed]) -> None:
-        self.commands.executed(batch, executed)
-        if executed:
-            self._hints.logged()
 
     def _due(self, due: set[int]) -> None:
         """Looks for what became due in shards of ours; what concerns the others costs no look."""

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
@@ -45,7 +45,7 @@ _BEATS_KEPT: Final = 16  # for which what was taken beyond the share is kept, wh
 
 
 class ShardListener(Protocol):
-    """Whoever holds something of a shard: hears what happens to the shard, and says when it can be released.
+    """Hears what happens to the shards of this process, and decides when one can be released.
 
     Every method is called under the lock of `Ownership`: none may call back into it.
     """
@@ -78,6 +78,7 @@ class Ownership:
         self,
         connection: LoopConnection,
         shards: Shards,
+        listener: ShardListener,
         clock: DatabaseClock,
         random: Random,
         lease_seconds: float,
@@ -86,6 +87,7 @@ class Ownership:
         progress = connection.progress
         self._connection = connection
         self.shards = shards
+        self._listener = listener
         self._clock = clock
         self._random = random
         self._lease_seconds = lease_seconds
@@ -99,16 +101,11 @@ class Ownership:
             is_said_at_once=False,  # between two owners there is none for a moment
         )
         self._lock = asyncio.Lock()
-        self._listeners: list[ShardListener] = []
         self._registered = False
         self._retiring = False
         self._patient_until = 0.0  # the clock has stepped: the others are alive, and have not renewed yet
         self._free_since: float | None = None  # since when there are shards that nobody takes
         self._surplus = _Surplus()
-
-    def register(self, listener: ShardListener) -> None:
-        """Adds a listener. To be called before the first beat."""
-        self._listeners.append(listener)
 
     async def run(self) -> None:
         """Renews the lease, takes and releases shards until the task is cancelled."""
@@ -148,6 +145,14 @@ class Ownership:
         async with self._lock:
             await self._readopt(set(shards) & self.shards.owned.keys())
 
+    def log_reached(self, fenced_by: Mapping[int, OwnedShard], last_seqs: Mapping[int, int]) -> None:
+        """Notes how far the log of each shard reaches, after a statement that was fenced by these.
+
+        A shard that was lost and gained meanwhile is another `OwnedShard`, of which the statement says nothing.
+        """
+        for shard, last_seq in last_seqs.items():
+            fenced_by[shard].last_seq = max(fenced_by[shard].last_seq, last_seq)
+
     async def retire(self) -> None:
         """Takes no more shards, and releases each as soon as it is idle. The loop must still run."""
         self._retiring = True
@@ -161,7 +166,7 @@ class Ownership:
         async with self._lock:
             self.shards.send_until = 0.0
             try:
-                await self._before_release()
+                await self._listener.before_release()
                 await store.release(self._connection, self.shards.worker, self.shards.owned)
                 await store.unregister(self._connection, self.shards.worker)
             except Unavailable as error:
@@ -210,7 +215,7 @@ class Ownership:
         share = 0 if self._retiring else math.ceil(SHARD_COUNT / max(1, live.count)) + self._surplus.of(live.count, now)
         staying = self.shards.owned.keys() - self.shards.leaving
         if len(staying) > share:  # idle shards first: a busy one sends nothing until its last request has ended
-            by_idleness = sorted(staying, key=lambda shard: (not self._is_idle(shard), shard))
+            by_idleness = sorted(staying, key=lambda shard: (not self._listener.is_idle(shard), shard))
             self._begin_leaving(set(by_idleness[: len(staying) - share]))
         await self._release_idle()
         if self._retiring or now < self._patient_until:
@@ -251,22 +256,14 @@ class Ownership:
         self._surplus = _Surplus(len(taken), live.count, now + _BEATS_KEPT * beat_seconds)
         self._gain(taken)
 
-    def _is_idle(self, shard: int) -> bool:
-        return all(listener.is_idle(shard) for listener in self._listeners)
-
-    async def _before_release(self) -> None:
-        for listener in self._listeners:
-            await listener.before_release()
-
     def _begin_leaving(self, shards: set[int]) -> None:
         self.shards.leaving |= shards
-        for listener in self._listeners:
-            listener.leaving(shards)
+        self._listener.leaving(shards)
 
     async def _release_idle(self) -> None:
-        idle = {shard: self.shards.owned[shard] for shard in self.shards.leaving if self._is_idle(shard)}
+        idle = {shard: self.shards.owned[shard] for shard in self.shards.leaving if self._listener.is_idle(shard)}
         if idle:
-            await self._before_release()
+            await self._listener.before_release()
             await store.release(self._connection, self.shards.worker, idle)
             self._lose(set(idle))
 
@@ -286,8 +283,7 @@ class Ownership:
         if shards:
             self.shards.owned.update(shards)
             self._log("shards gained", len(shards))
-            for listener in self._listeners:
-                listener.gained(set(shards))
+            self._listener.gained(set(shards))
 
     def _lose(self, shards: set[int]) -> None:
         lost = shards & self.shards.owned.keys()
@@ -296,8 +292,7 @@ class Ownership:
                 del self.shards.owned[shard]
             self.shards.leaving -= lost
             self._log("shards given up", len(lost))
-            for listener in self._listeners:
-                listener.lost(lost)
+            self._listener.lost(lost)
 
     def _log(self, what: str, count: int) -> None:
         log.info(what, worker=str(self.shards.worker), count=count, owned=len(self.shards.owned))

@@ -16,11 +16,7 @@ _NO_WORKER = UUID(int=0)
 
 
 class Shards:
-    """The shards of this process. Every part reads this object, and only `Ownership` changes it.
-
-    One field has another writer: the settler alone moves `last_seq` of an `OwnedShard` on, because only the settler
-    writes the log.
-    """
+    """The shards of this process. Every part reads this object, and only `Ownership` changes it."""
 
     def __init__(self) -> None:
         self.worker = _NO_WORKER

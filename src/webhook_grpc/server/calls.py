@@ -9,10 +9,9 @@ parsed before its caller is known.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 from uuid import uuid4
@@ -132,8 +131,7 @@ class Calls:
 
         if self._stopping:
             raise server_stopping()
-        places = self._streams if method.streams else self._calls
-        with places.taken():
+        with self._streams if method.streams else self._calls:
             call.caller = self._authenticator.authenticate(exchange.header(AUTHORIZATION_KEY), self._clock.now())
             call.caller.must_have(method.permission)
             request = await exchange.read(method.request_type)
@@ -156,7 +154,7 @@ class Calls:
 
 
 class _Places:
-    """Bounds how many calls of a kind are in progress."""
+    """Bounds how many calls of a kind are in progress: a call holds a place by `with`."""
 
     def __init__(self, limit: int, reason: str, what: str) -> None:
         self._limit = limit
@@ -164,17 +162,15 @@ class _Places:
         self._what = what
         self._in_progress = 0
 
-    @contextlib.contextmanager
-    def taken(self) -> Generator[None]:
-        """Holds a place. Raises Overloaded if all are taken."""
+    def __enter__(self) -> None:
+        """Raises Overloaded if all places are taken."""
         if self._in_progress >= self._limit:
             message = f"this server is serving {self._limit} {self._what} already; retry later"
             raise Overloaded(self._reason, message, 1.0)
         self._in_progress += 1
-        try:
-            yield
-        finally:
-            self._in_progress -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self._in_progress -= 1
 
 
 def _request_id(exchange: Exchange) -> str:

@@ -21,15 +21,15 @@ from .db import Database, Queries
 
 log = structlog.get_logger(__name__)
 
-NOW = "SELECT clock_timestamp()"
+SELECT_DATABASE_TIME = "SELECT clock_timestamp()"
 
 # For whatever deletes by age: the time, but not when it is implausible.
 BELIEVED_NOW: Final = f"least(now(), (SELECT b.at + {literals.BELIEVED_AHEAD} FROM believed_time b))"
-READ_BELIEVED: Final = f"SELECT {BELIEVED_NOW}"
+SELECT_BELIEVED_TIME: Final = f"SELECT {BELIEVED_NOW}"
 
-LOOK: Final = "SELECT now(), b.at, b.doubted_seconds FROM believed_time b"
+SELECT_CLOCKS: Final = "SELECT now(), b.at, b.doubted_seconds FROM believed_time b"
 # Only if nobody else has written meanwhile: two who count the same seconds would doubt for half as long.
-BELIEVE: Final = """
+UPDATE_BELIEVED_TIME: Final = """
 UPDATE believed_time SET at = %(at)s, doubted_seconds = %(doubted_seconds)s
 WHERE at = %(before)s AND doubted_seconds = %(doubted_before)s
 """
@@ -71,13 +71,13 @@ class DatabaseClock:
     async def synchronise(self, database: Database) -> None:
         """Asks the database. Raises Unavailable."""
         asked_at = time.monotonic()
-        [(database_time,)] = await database.rows(NOW)
+        [(database_time,)] = await database.rows(SELECT_DATABASE_TIME)
         self.observe(database_time, asked_at, time.monotonic())
 
 
 async def believed_now(database: Queries) -> datetime:
     """Returns the time, or the latest that is believed if the clock is implausibly far ahead. Raises Unavailable."""
-    [(now,)] = await database.rows(READ_BELIEVED)
+    [(now,)] = await database.rows(SELECT_BELIEVED_TIME)
     return now
 
 
@@ -86,9 +86,11 @@ async def look_at_clock(database: Queries, ran_seconds: float) -> tuple[Believed
 
     Raises Unavailable.
     """
-    [(now, believed_at, doubted_seconds)] = await database.rows(LOOK)
+    [(now, believed_at, doubted_seconds)] = await database.rows(SELECT_CLOCKS)
     before = BelievedTime(at=believed_at, doubted_seconds=doubted_seconds)
     after = believe(before, now, ran_seconds)
     parameters = {"at": after.at, "doubted_seconds": after.doubted_seconds}
-    await database.rows(BELIEVE, {**parameters, "before": before.at, "doubted_before": before.doubted_seconds})
+    await database.rows(
+        UPDATE_BELIEVED_TIME, {**parameters, "before": before.at, "doubted_before": before.doubted_seconds}
+    )
     return before, after

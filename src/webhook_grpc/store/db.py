@@ -44,7 +44,7 @@ _INPUT_SQLSTATE_CLASSES: Final = ("22", "23", "54")
 _STATEMENT_SQLSTATE_CLASS: Final = "42"  # this statement may not be run, or its tables are not there
 
 # What the server lets this role and this database have at once. A superuser is bound by the last two only.
-CONNECTION_LIMITS: Final = """
+SELECT_CONNECTION_LIMITS: Final = """
 SELECT current_user,
     (SELECT CASE WHEN rolsuper THEN -1 ELSE rolconnlimit END FROM pg_roles WHERE rolname = current_user),
     (SELECT CASE WHEN r.rolsuper THEN -1 ELSE datconnlimit END
@@ -247,7 +247,7 @@ class Database:
             async with asyncio.timeout(self.options.statement_timeout_seconds):
                 async with await connect(self.options, "start") as connection:
                     if self.options.pooling is Pooling.NONE:  # a pooler's clients are not the server's
-                        [limits] = await run(connection, CONNECTION_LIMITS, None)
+                        [limits] = await run(connection, SELECT_CONNECTION_LIMITS, None)
                         _refuse_too_few(self.options, *limits)
 
     async def _open_loops(self) -> None:

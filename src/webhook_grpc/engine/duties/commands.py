@@ -22,8 +22,8 @@ from webhook_grpc.domain.progress import Service
 from webhook_grpc.engine.queue.fetcher import Fetcher
 from webhook_grpc.engine.queue.lanes import Lanes
 from webhook_grpc.engine.queue.stale_rows import StaleRows
-from webhook_grpc.engine.settler import Settler
 from webhook_grpc.engine.shards import Shards
+from webhook_grpc.engine.unsettled import FencedQueue
 from webhook_grpc.store.connection.failures import watched
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import commands
@@ -49,7 +49,7 @@ class Commands:
         lanes: Lanes,
         fetcher: Fetcher,
         tests: WebhookTests,
-        settler: Settler,
+        unsettled: FencedQueue[Command],
     ) -> None:
         self._connection = connection
         self._looking = connection.progress.work("look for commands", Service.DELIVERY)
@@ -58,7 +58,7 @@ class Commands:
         self._lanes = lanes
         self._fetcher = fetcher
         self._tests = tests
-        self._settler = settler
+        self._unsettled = unsettled
         self._taken: set[Key] = set()
         self._stale_rows = StaleRows()
         self._testing: set[asyncio.Task[None]] = set()
@@ -154,7 +154,7 @@ class Commands:
                 task.add_done_callback(self._testing.discard)
         elif command.kind is not Kind.CANCEL or self._lanes.bar(command.webhook_id, command.event_id):
             self._taken.add(command.key)
-            self._settler.add_command(command)
+            self._unsettled.add(command)
 
     async def _test(self, command: Command) -> None:
         tested = None
@@ -164,7 +164,7 @@ class Commands:
             if tested is None:  # the next owner makes it, or the next look does
                 self._taken.discard(command.key)
             else:
-                self._settler.add_command(tested)
+                self._unsettled.add(tested)
             self.wake()
 
     def _release(self, kind: Kind, webhook_id: int, event_id: UUID) -> None:

@@ -19,8 +19,8 @@ from webhook_grpc.domain.progress import HOUSEKEEPING
 from webhook_grpc.domain.retention import first_day_kept
 from webhook_grpc.engine.attempt import expired
 from webhook_grpc.engine.dispatcher import Dispatcher
-from webhook_grpc.engine.settler import Settler
 from webhook_grpc.engine.shards import Shards
+from webhook_grpc.engine.unsettled import EndedTurn, FencedQueue
 from webhook_grpc.store import clock
 from webhook_grpc.store.connection.failures import watched
 from webhook_grpc.store.db import LoopConnection
@@ -43,14 +43,14 @@ class Expiry:
         events_days: int,
         shards: Shards,
         dispatcher: Dispatcher,
-        settler: Settler,
+        results: FencedQueue[EndedTurn],
     ) -> None:
         self._connection = connection
         self._looking = connection.progress.work("end what is overdue", words=HOUSEKEEPING)
         self._events_days = events_days
         self._shards = shards
         self._dispatcher = dispatcher
-        self._settler = settler
+        self._results = results
 
     async def run(self) -> None:
         """Looks from time to time until the task is cancelled."""
@@ -73,7 +73,7 @@ class Expiry:
         count, after = 0, None
         while rows := await expiry.overdue(self._connection, shard, bound, after, _BATCH_ROWS):
             count += await self._end(shard, rows)
-            await self._settler.caught_up()
+            await self._results.caught_up()
             if len(rows) < _BATCH_ROWS:
                 break
             after = rows[-1]

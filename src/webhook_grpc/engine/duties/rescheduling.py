@@ -21,8 +21,8 @@ from webhook_grpc.domain.progress import Service
 from webhook_grpc.domain.retry import Decision
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.engine.dispatcher import Dispatcher
-from webhook_grpc.engine.settler import Settler
 from webhook_grpc.engine.shards import Shards
+from webhook_grpc.engine.unsettled import EndedTurn, FencedQueue
 from webhook_grpc.store.connection.failures import watched
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import due, misdated
@@ -39,12 +39,14 @@ _LOOKS_AFTER_SECONDS: Final = (0.0, 5.0, 60.0)
 class Rescheduling:
     """Looks through the shards of this process when it has gained them, and when the clock has stepped."""
 
-    def __init__(self, connection: LoopConnection, shards: Shards, dispatcher: Dispatcher, settler: Settler) -> None:
+    def __init__(
+        self, connection: LoopConnection, shards: Shards, dispatcher: Dispatcher, results: FencedQueue[EndedTurn]
+    ) -> None:
         self._connection = connection
         self._looking = connection.progress.work("reschedule what a wrong clock scheduled", Service.DELIVERY)
         self._shards = shards
         self._dispatcher = dispatcher
-        self._settler = settler
+        self._results = results
         self._looks: dict[int, list[float]] = {}  # of each shard: when to look through it, monotonic, the next one last
         self._wake = asyncio.Event()
 
@@ -74,7 +76,7 @@ class Rescheduling:
         while shard in self._shards.sendable:
             page = await misdated.page(self._connection, shard, after, _BATCH_ROWS)
             count += await self._reschedule(shard, page.misdated)
-            await self._settler.caught_up()
+            await self._results.caught_up()
             if page.last is None:
                 break
             after = page.last

@@ -28,13 +28,25 @@ class Isolation:
     So the last that a dead process had begun is what it died of, and no other is taken for the guilty one.
     """
 
-    held_by: PendingDelivery | None = None
+    held_by: Turn | None = None
     waiting: deque[Lane] = field(default_factory=deque["Lane"])  # lanes with suspects, each once
 
-    def give_back(self, delivery: PendingDelivery) -> None:
-        """The delivery is settled or was let go, or has been in flight for so long that the next one may begin."""
-        if self.held_by is delivery:
+    def give_back(self, turn: Turn) -> None:
+        """Lets the next suspect begin, if this turn has the right: it is settled, or has been in flight for long."""
+        if self.held_by is turn:
             self.held_by = None
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """One delivery on its way through the engine: from its lane, through an attempt if there is one, to the settler.
+
+    A turn is equal only to itself: after a shard was lost and gained again there may be two turns of one delivery.
+    """
+
+    lane: Lane
+    delivery: PendingDelivery
+    host: str | None  # in whose slot its request is in flight; None: nothing is sent, the delivery is only settled
 
 
 @dataclass(slots=True)
@@ -49,7 +61,6 @@ class Lane:
     webhook: Webhook | None = None  # both unset until they are loaded
     pace: Pace | None = None
     host: str = ""
-    hosts: dict[UUID, str] = field(default_factory=dict[UUID, str])  # where each request in flight goes, by its event
     backlog: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
     fresh: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
     replays: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
@@ -100,17 +111,22 @@ class Lane:
         slots = self.pace.in_flight_max if self.pace is not None else 1
         return self.is_ending or self.replays_in_flight < max(1, slots // _SLOTS_PER_REPLAY)
 
-    def take(self) -> PendingDelivery:
-        """The next delivery. Half of the turns are those of what was just published; one in four may be a replay's."""
+    def take(self) -> Turn:
+        """Takes the next delivery out of its queue.
+
+        Half of the turns are those of what was just published; one in four may be a replay's.
+        """
         queue = self.queue
+        turn = Turn(self, queue[0], self.host)
         if queue is self.suspects:
-            self.isolation.held_by = queue[0]
+            self.isolation.held_by = turn
         elif queue is self.replays:
             self._live_in_a_row = 0
         else:
             self._live_in_a_row += 1
             self._fresh_is_next = queue is not self.fresh
-        return queue.popleft()
+        queue.popleft()
+        return turn
 
     def withdraw(self, delivery: PendingDelivery) -> bool:
         """Takes a delivery out of its queue. False: it is in none, because it was started."""

@@ -21,7 +21,7 @@ from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import Danger, PendingDelivery, Trigger, Webhook, WebhookStatus
 from webhook_grpc.domain.pace import Pace
 
-from .lane import Isolation, Lane
+from .lane import Isolation, Lane, Turn
 
 _BYTES_PER_TURN: Final = 16_384
 _REPLAYS_HELD_MAX: Final = 20
@@ -204,25 +204,28 @@ class Lanes:
             lane.awaits_isolation = True
             self._isolation.waiting.append(lane)
 
-    def reserve(self, lane: Lane, delivery: PendingDelivery) -> bool:
-        """Takes in a delivery that is not to be sent, only settled: it takes no turn, and nobody sends it meanwhile.
+    def reserve(self, lane: Lane, delivery: PendingDelivery) -> Turn | None:
+        """Takes in a delivery that is only to be settled, so that nobody sends it meanwhile. None: it is held already.
 
-        False: it is held already.
+        Its turn takes no slot, and ends with `release`.
         """
         if delivery.event_id in lane.held:
-            return False
+            return None
         lane.held[delivery.event_id] = delivery
         lane.held_bytes += len(delivery.body)
         self._held_bytes += len(delivery.body)
         lane.fresh_count += delivery.is_fresh
         lane.replay_count += delivery.trigger is Trigger.REPLAY
         self._busy_shards[lane.shard] = self._busy_shards.get(lane.shard, 0) + 1
-        return True
+        return Turn(lane, delivery, host=None)
 
     # --- whose turn it is ------------------------------------------------------------------------------------------
 
-    def next(self, now: float) -> tuple[Lane, PendingDelivery] | None:
-        """The next delivery to send, now in flight, or None while there is nothing that may be sent."""
+    def next(self, now: float) -> Turn | None:
+        """Returns the next turn, its delivery now in flight, or None while there is nothing that may be sent.
+
+        It ends in two steps: `finished` when the attempt has ended, `release` when that is settled.
+        """
         self._wake_suspects(now)
         while self._turns or self._wake_owed(now):
             customer = self._turns.popleft()
@@ -233,11 +236,11 @@ class Lanes:
                 self._make_ready(lane, now)  # which notes what it has to wait for
                 self._wake_host(lane.host, now)  # whose slot it may have been given
             elif self._can_afford(customer, lane):
-                delivery = lane.take()
-                self._start(lane, delivery, customer, now)
+                turn = lane.take()
+                self._start(turn, customer, now)
                 self._make_ready(lane, now)
                 self._take_turn(customer)
-                return lane, delivery
+                return turn
             else:
                 customer.ready.appendleft(lane)
                 lane.is_ready = True
@@ -245,33 +248,41 @@ class Lanes:
             self._drop_if_unused(customer)
         return None
 
-    def finished(self, lane: Lane, delivery: PendingDelivery, now: float) -> None:
-        """An attempt ended; its slot is free. The delivery is held until it is settled."""
+    def finished(self, turn: Turn, now: float) -> None:
+        """Frees the slot of an attempt that has ended. The delivery is held until `release`."""
+        assert turn.host is not None  # it came from `next`
+        lane = turn.lane
         lane.in_flight -= 1
-        lane.replays_in_flight -= delivery.trigger is Trigger.REPLAY
+        lane.replays_in_flight -= turn.delivery.trigger is Trigger.REPLAY
         self.in_flight -= 1
         customer = self._customers[lane.customer_id]
         customer.in_flight -= 1
         if lane.has_queued and not lane.useful(now):  # what can't be sent for some time makes room for others
             self._empty(lane)
-        host = lane.hosts.pop(delivery.event_id)
-        self._hosts[host].in_flight -= 1
-        self._wake_host(host, now)
+        self._hosts[turn.host].in_flight -= 1
+        self._wake_host(turn.host, now)
         self._make_ready(lane, now)
         self._take_turn(customer)
         self._drop_if_unused(customer)
 
-    def settled(self, lane: Lane, delivery: PendingDelivery) -> None:
-        """A delivery that was sent is settled, or was given up: it is not held any more."""
+    def release(self, turn: Turn) -> None:
+        """Ends a turn: its delivery is settled, and not held any more."""
+        lane, delivery = turn.lane, turn.delivery
         self._busy_shards[lane.shard] -= 1
-        self._isolation.give_back(delivery)
+        self._isolation.give_back(turn)
         if lane.held.pop(delivery.event_id, None) is not None:
-            self._release(lane, delivery)
+            self._subtract(lane, delivery)
         self.drop_if_unused(lane)
 
-    def end_isolation(self, delivery: PendingDelivery) -> None:
-        """The delivery is in flight still, and the next suspect need not wait for it any more."""
-        self._isolation.give_back(delivery)
+    def put_back(self, turn: Turn) -> None:
+        """Ends a turn that changed nothing: the delivery's row is as it was, and is read again by its owner."""
+        turn.lane.behind = True
+        turn.lane.reached = None
+        self.release(turn)
+
+    def end_isolation(self, turn: Turn) -> None:
+        """Lets the next suspect begin although the delivery of this turn is still in flight."""
+        self._isolation.give_back(turn)
 
     def drop_if_unused(self, lane: Lane) -> None:
         """Forgets a lane that holds nothing and is not known to have anything in the table that may be sent."""
@@ -290,7 +301,7 @@ class Lanes:
             if not lane.withdraw(delivery):
                 return False
             del lane.held[event_id]
-            self._release(lane, delivery)
+            self._subtract(lane, delivery)
         self._barred.add((webhook_id, event_id))
         return True
 
@@ -400,12 +411,12 @@ class Lanes:
         if not customer.in_flight and not customer.ready:
             self._customers.pop(customer.customer_id, None)
 
-    def _start(self, lane: Lane, delivery: PendingDelivery, customer: _Customer, now: float) -> None:
+    def _start(self, turn: Turn, customer: _Customer, now: float) -> None:
+        lane = turn.lane
         lane.in_flight += 1
         lane.started_count += 1
         self.started_count += 1
-        lane.replays_in_flight += delivery.trigger is Trigger.REPLAY
-        lane.hosts[delivery.event_id] = lane.host
+        lane.replays_in_flight += turn.delivery.trigger is Trigger.REPLAY
         customer.in_flight += 1
         self.in_flight += 1
         self._hosts.setdefault(lane.host, _Host()).in_flight += 1
@@ -461,7 +472,7 @@ class Lanes:
         lane.replays_behind |= lane.replay_count > 0
         for delivery in (*lane.fresh, *lane.backlog, *lane.replays, *lane.suspects):
             del lane.held[delivery.event_id]
-            self._release(lane, delivery)
+            self._subtract(lane, delivery)
         lane.fresh.clear()
         lane.backlog.clear()
         lane.replays.clear()
@@ -469,7 +480,7 @@ class Lanes:
         lane.behind = True
         lane.reached = lane.fresh_floor = None
 
-    def _release(self, lane: Lane, delivery: PendingDelivery) -> None:
+    def _subtract(self, lane: Lane, delivery: PendingDelivery) -> None:
         self._held_bytes -= len(delivery.body)
         lane.held_bytes -= len(delivery.body)
         lane.replay_count -= delivery.trigger is Trigger.REPLAY

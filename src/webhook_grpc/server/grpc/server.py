@@ -26,15 +26,15 @@ DESCRIBED: Final = tuple(
     cast("FileDescriptor", module.DESCRIPTOR) for module in (service_pb2, health_pb2, status_pb2, error_details_pb2)
 )
 
-# In the trailing metadata of health checks, one for each warning.
-_DETAIL_KEY: Final = "webhook-warning"
+# In the trailing metadata of health checks, once for each warning.
+_WARNING_KEY: Final = "webhook-warning"
 
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class AddressInUse(Exception):
-    """The address can't be served: it is taken, or it is not one of this machine's."""
+    """The address can't be served: it is taken, or it is not an address of this machine."""
 
 
 class Server:
@@ -70,25 +70,25 @@ class Server:
         await self._server.start()
 
     async def set_serving(self, name: str, serving: bool) -> None:
-        """Sets what health checks of a service return. The one without a name serves as long as the process."""
+        """Sets what health checks of a service return. The service without a name is SERVING as long as the process."""
         await self._health.set(name, _SERVING if serving else _NOT_SERVING)
 
     async def leave(self) -> None:
-        """Health checks hear NOT_SERVING from now on, whatever else is set. Calls are still served."""
+        """Answers all health checks with NOT_SERVING from now on, whatever is set later. Calls are still served."""
         await self._health.enter_graceful_shutdown()
 
     def show_warnings(self, warnings: Sequence[str]) -> None:
         """Adds warnings for operators to the answers of health checks, as trailing metadata."""
-        self._health.details = tuple((_DETAIL_KEY, warning) for warning in warnings)
+        self._health.show(warnings)
 
     async def stop(self, grace_seconds: float) -> None:
-        """Refuses new calls, and gives those in progress a time to end."""
+        """Refuses new calls, and ends those in progress after so many seconds."""
         self._calls.stop()
         await self.leave()
         await self._server.stop(grace_seconds)
 
     async def abandon(self) -> None:
-        """Gives the address back after a start of the process that failed. Calls that come meanwhile are refused."""
+        """Releases the address when the start of the process has failed. Calls that come meanwhile are refused."""
         self._calls.stop()
         if not self._is_started:
             await self._server.start()  # gRPC closes only the sockets of a server that was started
@@ -99,13 +99,19 @@ _HealthServicer: Any = cast("Any", health).aio.HealthServicer  # its types lack 
 
 
 class _Health(_HealthServicer):
-    """Answers health checks, with details for people in the trailing metadata: grpcurl -v shows them."""
+    """Answers health checks, with warnings for people in the trailing metadata: grpcurl -v shows them."""
 
-    details: tuple[tuple[str, str], ...] = ()
+    def __init__(self) -> None:
+        _HealthServicer.__init__(self)
+        self._warnings: tuple[tuple[str, str], ...] = ()
+
+    def show(self, warnings: Sequence[str]) -> None:
+        """Adds these warnings to all answers from now on."""
+        self._warnings = tuple((_WARNING_KEY, warning) for warning in warnings)
 
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name of the RPC
         """Answers one check."""
-        context.set_trailing_metadata(self.details)
+        context.set_trailing_metadata(self._warnings)
         return await _HealthServicer.Check(self, request, context)
 
 

@@ -21,7 +21,7 @@ from .session import REQUIRED, SYNCHRONOUS_COMMIT, Pooling, Row, connection_argu
 
 # One statement, so one backend: what it calls `meta`, and its settings. The pause lets several run at once, so
 # that they need several backends.
-BACKEND_SETTINGS: Final[LiteralString] = """
+SELECT_BACKEND_SETTINGS: Final[LiteralString] = """
 SELECT current_user::text, current_database()::text, to_regclass('meta')::text, lower(s.name), s.setting, s.reset_val
 FROM (SELECT pg_sleep(0.1) OFFSET 0) AS pause, pg_settings s
 WHERE lower(s.name) = ANY(%s::text[])
@@ -60,7 +60,7 @@ async def check_sessions(options: DatabaseOptions) -> None:
     with translated_errors():
         async with asyncio.timeout(_SECONDS_MAX), _connections(options, _BACKENDS_READ) as connections:
             parameters = [[*_NEEDED, *_DEADLINES, "synchronous_commit"]]
-            looks = (_rows(connection, BACKEND_SETTINGS, parameters) for connection in connections)
+            looks = (_rows(connection, SELECT_BACKEND_SETTINGS, parameters) for connection in connections)
             _judge(await asyncio.gather(*looks), options.statement_timeout_seconds)
 
 

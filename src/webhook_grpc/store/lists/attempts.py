@@ -33,7 +33,7 @@ from .merged import (
 )
 from .pages import Page, PageBounds, Step, fill_page
 
-BY_TIME: Final = """
+FIND_BY_TIME: Final = """
 , found AS (
     SELECT a.* FROM wanted w CROSS JOIN LATERAL (
         SELECT a.created_at, a.webhook_id, a.seq, a.shard, a.status, a.event_type, a.outcome,
@@ -50,7 +50,7 @@ BY_TIME: Final = """
 
 # A delivery has few attempts: all are read by its key, and the planner is kept (OFFSET 0) from finding them by their
 # time. For its sake there are two forms, too: see history.DELIVERY_OF_LOST_EVENT.
-OF_EVENT: Final = """
+FIND_BY_EVENT: Final = """
 , found AS (
     SELECT a.* FROM wanted w CROSS JOIN LATERAL (
         SELECT a.created_at, a.webhook_id, a.seq, a.shard, a.status, a.event_type, a.outcome,
@@ -65,7 +65,7 @@ OF_EVENT: Final = """
         AND (a.created_at, a.webhook_id, a.seq)
             < (%(before_time)b::timestamptz, %(before_webhook)b::bigint, %(before_seq)b::bigint)
 )"""
-OF_LOST_EVENT: Final = """
+FIND_BY_DELETED_EVENT: Final = """
 , found AS (
     SELECT a.* FROM wanted w CROSS JOIN LATERAL (
         SELECT a.created_at, a.webhook_id, a.seq, a.shard, a.status, a.event_type, a.outcome,
@@ -83,7 +83,7 @@ OF_LOST_EVENT: Final = """
 
 # As delivery_places.FIRST_OF_ALL. Rows without an outcome tell of no attempt. They are read too: there may be very many
 # of them, which must count as read.
-FIRST_OF_ALL: Final = """
+SELECT_NEXT_ATTEMPTS: Final = """
 SELECT s.created_at, s.webhook_id, s.seq, s.shard, s.size, s.fits, s.is_cut, s.step_rows, s.rows_read
 FROM (
     SELECT n.*,
@@ -115,11 +115,11 @@ class AttemptKey:
     seq: int
 
 
-FIRST: Final = AttemptKey(NEWEST, INT64_MAX, INT64_MAX)
+ATTEMPTS_START: Final = AttemptKey(NEWEST, INT64_MAX, INT64_MAX)
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _FoundAttempt:
     """A row of a step."""
 
     key: AttemptKey
@@ -140,7 +140,7 @@ async def list_attempts(
     """The next attempts after a key, newest first. Raises Unavailable."""
     if wanted.end_time is not None:
         before = min(before, AttemptKey(wanted.end_time, 0, 0))
-    place: LiteralString = BY_TIME
+    place: LiteralString = FIND_BY_TIME
     of_event = dict[str, Any]()
     if (event_id := wanted.event_id) is not None:
         try:
@@ -148,7 +148,7 @@ async def list_attempts(
         except NotFound:
             return Page((), (), None)
         wanted = replace(wanted, customer_id=customer_id)
-        place = OF_EVENT if stored_from == stored_until else OF_LOST_EVENT
+        place = FIND_BY_EVENT if stored_from == stored_until else FIND_BY_DELETED_EVENT
         of_event = event_parameters(event_id, stored_from, stored_until)
     reader = _Reader(database, wanted, place, of_event)
     chosen, next_key = await fill_page(reader.read, before, bounds)
@@ -169,14 +169,16 @@ class _Reader:
     ) -> None:
         self._database = database
         self._wanted = wanted
-        self._statement: LiteralString = wanted_by(wanted.customer_id, wanted.webhook_ids) + place + FIRST_OF_ALL
+        self._statement: LiteralString = (
+            wanted_by(wanted.customer_id, wanted.webhook_ids) + place + SELECT_NEXT_ATTEMPTS
+        )
         self._of_event = of_event
         start = wanted.start_time or OLDEST
         self._look_back = (
             LookBack(start, ()) if of_event else LookBack.over(wanted.customer_id, wanted.webhook_ids, start)
         )
 
-    async def read(self, before: AttemptKey, step_rows: int) -> Step[AttemptKey, _Found]:
+    async def read(self, before: AttemptKey, step_rows: int) -> Step[AttemptKey, _FoundAttempt]:
         """The next attempts after a key."""
         floor = self._look_back.floor(before.end_time)
         per_webhook = rows_per_webhook(self._wanted.customer_id, self._wanted.webhook_ids, step_rows)
@@ -221,6 +223,6 @@ def event_parameters(event_id: UUID, stored_from: datetime, stored_until: dateti
     }
 
 
-def _found(row: Row) -> _Found:
+def _found(row: Row) -> _FoundAttempt:
     at, webhook_id, seq, shard, size, fits, is_cut, _, _ = row
-    return _Found(AttemptKey(at, webhook_id, seq), shard, ANSWER_SHOWN * (size or 0), fits, is_cut)
+    return _FoundAttempt(AttemptKey(at, webhook_id, seq), shard, ANSWER_SHOWN * (size or 0), fits, is_cut)

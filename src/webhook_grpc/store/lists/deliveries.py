@@ -20,7 +20,13 @@ from webhook_grpc.store.db import Database, Row
 from webhook_grpc.store.log.lookup import event_time
 from webhook_grpc.store.log.rows import delivery_from_row
 
-from .delivery_sources import ENDED, LOGGED, RETRIED, UNLOGGED, next_of
+from .delivery_sources import (
+    SELECT_ENDED_DELIVERIES,
+    SELECT_LOGGED_DELIVERIES,
+    SELECT_RETRIED_DELIVERIES,
+    SELECT_UNLOGGED_DELIVERIES,
+    next_of,
+)
 from .merged import (
     ANSWER_SHOWN,
     LOOK_COST,
@@ -40,7 +46,7 @@ OUTBOX_ROWS_SCANNED_MAX: Final = 100_000
 RETRIES_SORTED_MAX: Final = 20_000
 
 # How much a statement with RETRIED would have to scan, and to sort.
-OUTBOX_SIZE: Final = """
+SELECT_OUTBOX_SIZE: Final = """
 SELECT count(*), count(*) FILTER (WHERE is_retry) FROM (
     SELECT d.attempt > 0 OR d.trigger IS NOT NULL AS is_retry
     FROM wanted w CROSS JOIN LATERAL (
@@ -61,11 +67,11 @@ class DeliveryKey:
 
 
 _NO_EVENT: Final = UUID(int=0)
-FIRST: Final = DeliveryKey(NEWEST, UUID(int=2**128 - 1), INT64_MAX)
+DELIVERIES_START: Final = DeliveryKey(NEWEST, UUID(int=2**128 - 1), INT64_MAX)
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _FoundDelivery:
     """A row of a step."""
 
     key: DeliveryKey
@@ -114,10 +120,14 @@ async def _places_of(database: Database, wanted: DeliveryFilter) -> tuple[Litera
     """Where deliveries of the wanted statuses stand."""
     statuses = set(wanted.statuses or DeliveryStatus)
     if DeliveryStatus.SUCCEEDED in statuses:
-        return (LOGGED, UNLOGGED) if DeliveryStatus.PENDING in statuses else (LOGGED,)
+        return (
+            (SELECT_LOGGED_DELIVERIES, SELECT_UNLOGGED_DELIVERIES)
+            if DeliveryStatus.PENDING in statuses
+            else (SELECT_LOGGED_DELIVERIES,)
+        )
     if DeliveryStatus.PENDING not in statuses:
-        return (ENDED,)
-    statement = wanted_by(wanted.customer_id, wanted.webhook_ids) + OUTBOX_SIZE
+        return (SELECT_ENDED_DELIVERIES,)
+    statement = wanted_by(wanted.customer_id, wanted.webhook_ids) + SELECT_OUTBOX_SIZE
     parameters = {
         "customer_id": wanted.customer_id,
         "webhook_ids": list(wanted.webhook_ids),
@@ -125,8 +135,12 @@ async def _places_of(database: Database, wanted: DeliveryFilter) -> tuple[Litera
     }
     [(row_count, retry_count)] = await database.rows(statement, parameters)
     if row_count > OUTBOX_ROWS_SCANNED_MAX or retry_count > RETRIES_SORTED_MAX:
-        return (LOGGED, UNLOGGED)
-    return (ENDED, UNLOGGED, RETRIED) if statuses & ENDINGS else (UNLOGGED, RETRIED)
+        return (SELECT_LOGGED_DELIVERIES, SELECT_UNLOGGED_DELIVERIES)
+    return (
+        (SELECT_ENDED_DELIVERIES, SELECT_UNLOGGED_DELIVERIES, SELECT_RETRIED_DELIVERIES)
+        if statuses & ENDINGS
+        else (SELECT_UNLOGGED_DELIVERIES, SELECT_RETRIED_DELIVERIES)
+    )
 
 
 class _Reader:
@@ -140,7 +154,7 @@ class _Reader:
         self._statement: LiteralString = wanted_by(wanted.customer_id, wanted.webhook_ids) + next_of(places)
         self._look_back = look_back
 
-    async def read(self, before: DeliveryKey, step_rows: int) -> Step[DeliveryKey, _Found]:
+    async def read(self, before: DeliveryKey, step_rows: int) -> Step[DeliveryKey, _FoundDelivery]:
         """The next deliveries after a key, whatever their type."""
         floor = self._look_back.floor(before.create_time)
         per_webhook = rows_per_webhook(self._wanted.customer_id, self._wanted.webhook_ids, step_rows)
@@ -179,9 +193,9 @@ def step_parameters(
     }
 
 
-def _found(row: Row) -> _Found:
+def _found(row: Row) -> _FoundDelivery:
     create_time, event_id, webhook_id, customer_id, event_type, shard, seq, at, size, fits, is_cut, _, _ = row
-    return _Found(
+    return _FoundDelivery(
         key=DeliveryKey(create_time, event_id, webhook_id),
         customer_id=customer_id,
         event_type=event_type,
@@ -196,7 +210,7 @@ def _logged(sized: SizedRow | None) -> Delivery | None:
     return None if sized is None else delivery_from_row(sized.row, sized.request_bytes)
 
 
-def _unlogged(found: _Found) -> Delivery:
+def _unlogged(found: _FoundDelivery) -> Delivery:
     """A delivery that the log does not know: nothing has happened to it since its event was stored."""
     return Delivery(
         event_id=found.key.event_id,

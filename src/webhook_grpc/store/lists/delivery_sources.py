@@ -18,7 +18,7 @@ from typing import Final, LiteralString
 from webhook_grpc.store import literals
 
 # The last row of each delivery.
-LOGGED: Final = """
+SELECT_LOGGED_DELIVERIES: Final = """
     SELECT f.* FROM wanted w CROSS JOIN LATERAL (
         SELECT DISTINCT ON (a.event_created_at, a.event_id)
             'logged' AS source, a.event_created_at, a.event_id, a.webhook_id, a.customer_id, a.status, a.event_type,
@@ -37,7 +37,7 @@ LOGGED: Final = """
 """
 
 # Every ending of a kind; whether the delivery was begun anew since is asked afterwards, for the rows of the step only.
-ENDED: Final = """
+SELECT_ENDED_DELIVERIES: Final = """
     SELECT f.* FROM wanted w CROSS JOIN unnest(%(endings)b::text[]) s(status) CROSS JOIN LATERAL (
         SELECT s.status AS source, a.event_created_at, a.event_id, a.webhook_id, a.customer_id, a.status, a.event_type,
             a.shard, a.seq, a.created_at, octet_length(a.response_body) AS size
@@ -55,7 +55,7 @@ ENDED: Final = """
 """
 
 # None of these is due later than its event was stored: so what waits for a retry in the future is not read.
-UNLOGGED: Final = f"""
+SELECT_UNLOGGED_DELIVERIES: Final = f"""
     SELECT 'unlogged' AS source, d.due_at AS event_created_at, d.event_id, d.webhook_id, d.customer_id,
         'pending' AS status, NULL::text AS event_type, d.shard, 0::bigint AS seq, d.due_at AS created_at, 0 AS size
     FROM wanted w CROSS JOIN LATERAL (
@@ -73,7 +73,7 @@ UNLOGGED: Final = f"""
 """
 
 # Bounded by RETRIES_SORTED_MAX before it is asked.
-RETRIED: Final = """
+SELECT_RETRIED_DELIVERIES: Final = """
     SELECT 'retried' AS source, d.event_created_at, d.event_id, d.webhook_id, d.customer_id, a.status, a.event_type,
         a.shard, a.seq, a.created_at, octet_length(a.response_body) AS size
     FROM (
@@ -105,7 +105,7 @@ RETRIED: Final = """
 # The next of all, newest first: those that fit, and those at which the step ends, because it is full or because a
 # webhook was allowed no more (after that one its rows are missing). An ending that is not its delivery's last row has
 # no status: it is no place of it. What waits for an event that is no longer kept has no type, and is about to end.
-FIRST_OF_ALL: Final = f""")
+SELECT_NEXT_DELIVERIES: Final = f""")
 SELECT s.event_created_at, s.event_id, s.webhook_id, s.customer_id, s.known_type, s.shard, s.seq, s.created_at, s.size,
     s.fits, s.is_cut, s.step_rows, s.rows_read
 FROM (
@@ -143,4 +143,4 @@ ORDER BY s.ord
 def next_of(places: Sequence[LiteralString]) -> LiteralString:
     """The statement of a step, from behind `wanted`."""
     found: LiteralString = ", found AS (" + " UNION ALL ".join(places)
-    return found + FIRST_OF_ALL
+    return found + SELECT_NEXT_DELIVERIES

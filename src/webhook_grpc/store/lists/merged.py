@@ -42,7 +42,7 @@ WITH wanted AS MATERIALIZED (
 
 # Rows of the log by their key, in the order of the keys: the columns of feed.READ from event_id on, the size of the
 # request, and the last part of the key.
-LOGGED: Final = f"""
+SELECT_LOG_ROWS: Final = f"""
 SELECT {log_columns("a")},
     (SELECT octet_length(e.body) FROM events e WHERE e.event_id = a.event_id), k.ord
 FROM unnest(%(shards)b::smallint[], %(seqs)b::bigint[], %(times)b::timestamptz[])
@@ -140,6 +140,6 @@ async def whole_rows(database: Database, found: Sequence[InLog]) -> list[SizedRo
         "times": [at for _, _, at in keys],
     }
     rows: dict[int, SizedRow] = {}
-    for *columns, request_bytes, ord_ in await database.rows(LOGGED, parameters):
+    for *columns, request_bytes, ord_ in await database.rows(SELECT_LOG_ROWS, parameters):
         rows[ord_] = SizedRow(LogRow._make(columns), request_bytes)
     return [rows.get(number) for number in range(1, len(keys) + 1)]

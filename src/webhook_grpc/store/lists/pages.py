@@ -20,7 +20,7 @@ Key_co = TypeVar("Key_co", covariant=True)
 Item = TypeVar("Item")
 
 
-class Candidate(Protocol[Key_co]):
+class StepRow(Protocol[Key_co]):
     """A row of a step: one that belongs to the list, or the one at which the step ends; without what is large of it."""
 
     @property
@@ -39,14 +39,14 @@ class Candidate(Protocol[Key_co]):
         ...
 
 
-Row = TypeVar("Row", bound=Candidate[Any])
+AnyStepRow = TypeVar("AnyStepRow", bound=StepRow[Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Step(Generic[Key, Row]):
+class Step(Generic[Key, AnyStepRow]):
     """The next rows of a list, at the most one of which does not fit. `rows_read` were read to find them."""
 
-    rows: Sequence[Row]
+    rows: Sequence[AnyStepRow]
     rows_read: int
     next_key: Key | None  # after which the list goes on; None: these were the last
 
@@ -73,15 +73,15 @@ class PageBounds:
 
 
 async def fill_page(
-    read: Callable[[Key, int], Awaitable[Step[Key, Row]]],
+    read: Callable[[Key, int], Awaitable[Step[Key, AnyStepRow]]],
     before: Key,
     bounds: PageBounds,
-) -> tuple[list[Row], Key | None]:
+) -> tuple[list[AnyStepRow], Key | None]:
     """The rows of one page, and after which key the list goes on, None if that was all.
 
     `read` returns the step after a key, of about so many rows.
     """
-    chosen: list[Row] = []
+    chosen: list[AnyStepRow] = []
     room_bytes = bounds.bytes_max
     rows_read = 0
     step_rows = bounds.items_max + 1  # one more tells whether there is a next page

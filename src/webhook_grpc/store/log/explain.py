@@ -24,7 +24,7 @@ _CLOCK_SLACK: Final = timedelta(hours=1)
 # A delivery stands where history.DELIVERY finds it: in its last row of the log, else in the outbox at its event's
 # created_at. Of a webhook that was deleted before the event there is none. `since` only lets partitions be skipped.
 # Responses and headers are not read: a thousand webhooks must fit into an answer.
-EXPLAIN: Final = f"""
+SELECT_WEBHOOKS_OF_EVENT: Final = f"""
 WITH live AS (
     SELECT * FROM webhooks
     WHERE customer_id = %(customer_id)b AND status <> 'deleted'
@@ -75,7 +75,7 @@ async def read(database: Database, event: Event) -> list[Known]:
     Deliveries come without bodies and headers. Raises Unavailable.
     """
     rows = await database.rows(
-        EXPLAIN,
+        SELECT_WEBHOOKS_OF_EVENT,
         {
             "customer_id": event.customer_id,
             "event_id": event.event_id,

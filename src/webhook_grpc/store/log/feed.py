@@ -28,7 +28,7 @@ _ALL_SHARDS: Final = list(range(SHARD_COUNT))
 _EPOCH: Final = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
 
 # Where the log ends now.
-END: Final = """
+SELECT_LOG_ENDS: Final = """
 SELECT s.shard, greatest(s.last_seq, (SELECT coalesce(max(a.seq), 0) FROM attempts a WHERE a.shard = s.shard)),
     clock_timestamp()
 FROM shards s
@@ -36,7 +36,7 @@ ORDER BY s.shard
 """
 
 # Where the log begins: the oldest row that is still kept of each shard.
-BEGINNING: Final = """
+SELECT_LOG_BEGINNINGS: Final = """
 SELECT s.shard, a.seq, a.created_at
 FROM shards s
 CROSS JOIN LATERAL (
@@ -50,7 +50,7 @@ CROSS JOIN LATERAL (
 # the limit cuts off is behind what it lets through. `seq` has no holes, so the row after a position is the next number,
 # and a range of numbers holds as many rows: no plan can read the rest of the log. Beyond a hole (its rows were dropped)
 # the first row is looked for.
-READ: Final = f"""
+SELECT_CHANGES: Final = f"""
 SELECT r.shard, r.seq, {log_columns("r")}
 FROM unnest(%(shards)b::smallint[], %(after)b::bigint[], %(until)b::bigint[]) AS k(shard, after, until)
 CROSS JOIN LATERAL (
@@ -80,7 +80,7 @@ LIMIT %(limit)b::integer
 """
 
 # The time of the first row at or after a `seq`, for many shards at once.
-TIMES_AT: Final = """
+SELECT_TIMES_AT: Final = """
 SELECT k.shard, r.created_at
 FROM unnest(%(shards)b::smallint[], %(seqs)b::bigint[]) AS k(shard, seq)
 LEFT JOIN LATERAL (
@@ -89,7 +89,7 @@ LEFT JOIN LATERAL (
 """
 
 # The first row of each shard up to a `seq` that is of a later time. Few partitions are younger than a cursor is old.
-FIRST_LATER: Final = """
+SELECT_FIRST_LATER: Final = """
 SELECT k.shard, r.seq
 FROM unnest(%(shards)b::smallint[], %(until)b::bigint[]) AS k(shard, until)
 CROSS JOIN LATERAL (
@@ -100,18 +100,18 @@ CROSS JOIN LATERAL (
 ) r
 """
 
-INCARNATION: Final = "SELECT log_incarnation FROM meta"
+SELECT_INCARNATION: Final = "SELECT log_incarnation FROM meta"
 
 
 async def incarnation(database: Database) -> UUID:
     """Names this log; a restored database has another."""
-    [(value,)] = await database.rows(INCARNATION)
+    [(value,)] = await database.rows(SELECT_INCARNATION)
     return value
 
 
 async def end_position(database: Queries) -> tuple[Position, datetime]:
     """The position after the newest row, and the database's time."""
-    rows = await database.rows(END)
+    rows = await database.rows(SELECT_LOG_ENDS)
     return tuple(last_seq for _, last_seq, _ in rows), rows[0][2]
 
 
@@ -124,13 +124,13 @@ async def position_at(database: Database, start_time: datetime) -> Position:
     """
     end, _ = await end_position(database)
     low = dict(enumerate(end))
-    for shard, first_seq, _ in await database.rows(BEGINNING):
+    for shard, first_seq, _ in await database.rows(SELECT_LOG_BEGINNINGS):
         low[shard] = first_seq - 1
     high = dict(enumerate(end))
     while open_shards := [shard for shard in _ALL_SHARDS if low[shard] < high[shard]]:
         middle = {shard: (low[shard] + high[shard]) // 2 for shard in open_shards}
         rows = await database.rows(
-            TIMES_AT, {"shards": open_shards, "seqs": [middle[shard] + 1 for shard in open_shards]}
+            SELECT_TIMES_AT, {"shards": open_shards, "seqs": [middle[shard] + 1 for shard in open_shards]}
         )
         for shard, created_at in rows:
             if created_at is None or created_at >= start_time:
@@ -139,7 +139,7 @@ async def position_at(database: Database, start_time: datetime) -> Position:
                 low[shard] = middle[shard] + 1
     later = datetime.combine(start_time.astimezone(UTC).date(), time.min, UTC) + timedelta(days=1)
     parameters = {"shards": _ALL_SHARDS, "until": [low[shard] for shard in _ALL_SHARDS], "later": later}
-    for shard, seq in await database.rows(FIRST_LATER, parameters):
+    for shard, seq in await database.rows(SELECT_FIRST_LATER, parameters):
         low[shard] = seq - 1
     return tuple(low[shard] for shard in _ALL_SHARDS)
 
@@ -149,7 +149,7 @@ async def check_position(database: Database, position: Position) -> None:
     end, _ = await end_position(database)
     if any(seen > last for seen, last in zip(position, end, strict=True)):
         raise cursor_of_other_log()
-    kept = {shard: (seq, created_at) for shard, seq, created_at in await database.rows(BEGINNING)}
+    kept = {shard: (seq, created_at) for shard, seq, created_at in await database.rows(SELECT_LOG_BEGINNINGS)}
     for shard in _ALL_SHARDS:
         first_seq = kept[shard][0] if shard in kept else end[shard] + 1
         if position[shard] + 1 < first_seq:
@@ -187,9 +187,9 @@ async def read(
         "limit": ROWS_MAX,
         "limit_per_shard": ROWS_PER_SHARD_MAX,
     }
-    changes = [change_from_row(row) for row in await database.rows(READ, {**parameters, "since": since})]
+    changes = [change_from_row(row) for row in await database.rows(SELECT_CHANGES, {**parameters, "since": since})]
     if since > _EPOCH and _holes(after, changes):  # rows that are older than they should be, by a clock that stepped
-        changes = [change_from_row(row) for row in await database.rows(READ, {**parameters, "since": _EPOCH})]
+        changes = [change_from_row(row) for row in await database.rows(SELECT_CHANGES, {**parameters, "since": _EPOCH})]
     for change, before in _holes(after, changes):
         log.error("hole in the log", shard=change.shard, after=before, found=change.seq)
     return changes

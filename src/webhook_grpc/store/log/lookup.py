@@ -22,17 +22,17 @@ from webhook_grpc.store.db import Database, Row
 
 from .rows import LogRow, delivery_from_row, log_columns, unlogged_columns
 
-EVENT: Final = """
+SELECT_EVENT: Final = """
 SELECT event_id, customer_id, event_type, occurred_at, created_at, body, data_start, attributes, test_webhook_id
 FROM events
 WHERE event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR customer_id = %(customer_id)b)
 """
 
-EVENT_TIME: Final = "SELECT customer_id, created_at FROM events WHERE event_id = %(event_id)b"
+SELECT_EVENT_TIME: Final = "SELECT customer_id, created_at FROM events WHERE event_id = %(event_id)b"
 
 # The columns of feed.READ, and the size of the request. A delivery that the log does not know stands in the outbox at
 # its event's created_at. LIMIT keeps the planner from joining the whole log of the webhook with one event.
-DELIVERY: Final = f"""
+SELECT_DELIVERY: Final = f"""
 SELECT {log_columns("a")}, octet_length(e.body), a.seq
 FROM events e CROSS JOIN LATERAL (
     SELECT * FROM attempts
@@ -59,7 +59,7 @@ LIMIT 1
 # The same for an event that is no longer kept. The planner must not see the event's id next to the span of time:
 # Postgres 18 then thinks that it would skip through the index, finds that dear, and reads the webhook's whole log. Nor
 # may it see that nothing is logged before its event is stored: it would read all that was logged since.
-DELIVERY_OF_LOST_EVENT: Final = f"""
+SELECT_DELIVERY_OF_DELETED_EVENT: Final = f"""
 SELECT {log_columns("a")}, NULL, a.seq
 FROM attempts a
 WHERE a.webhook_id = %(webhook_id)b AND (a.event_id = %(event_id)b) IS TRUE
@@ -73,7 +73,7 @@ LIMIT 1
 
 async def get_event(database: Database, customer_id: int | None, event_id: UUID) -> Event:
     """Raises NotFound, Unavailable."""
-    rows = await database.rows(EVENT, {"event_id": event_id, "customer_id": customer_id})
+    rows = await database.rows(SELECT_EVENT, {"event_id": event_id, "customer_id": customer_id})
     if not rows:
         raise NotFound("event", event_id_text(event_id), event_id_time(event_id))
     return event_from_row(rows[0])
@@ -98,7 +98,9 @@ def event_from_row(row: Row) -> Event:
 async def get_delivery(database: Database, customer_id: int | None, event_id: UUID, webhook_id: int) -> Delivery:
     """Raises NotFound, Unavailable."""
     parameters = delivery_parameters(customer_id, event_id, webhook_id)
-    rows = await database.rows(DELIVERY, parameters) or await database.rows(DELIVERY_OF_LOST_EVENT, parameters)
+    rows = await database.rows(SELECT_DELIVERY, parameters) or await database.rows(
+        SELECT_DELIVERY_OF_DELETED_EVENT, parameters
+    )
     if not rows:
         raise NotFound("delivery", delivery_id_text(event_id, webhook_id), event_id_time(event_id))
     *columns, request_bytes, _ = rows[0]
@@ -112,7 +114,7 @@ async def event_time(
 
     Raises NotFound if it is another customer's, Unavailable.
     """
-    rows = await database.rows(EVENT_TIME, {"event_id": event_id})
+    rows = await database.rows(SELECT_EVENT_TIME, {"event_id": event_id})
     if not rows:
         return customer_id, *stored_between(event_id)
     [(owner_id, created_at)] = rows

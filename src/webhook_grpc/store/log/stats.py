@@ -22,7 +22,7 @@ _FINAL: Final = tuple(status for status in DeliveryStatus if status is not Deliv
 # counted is how often each combination occurs, and a percentile is the smallest latency that so many are not above. If
 # it stopped at the limit, one look at the index tells whether the window goes on: rows of a webhook have one shard, so
 # their `seq` tells them apart where their times do not.
-WINDOW: Final = """
+SELECT_WINDOW_NUMBERS: Final = """
 WITH looked_at AS (
     SELECT outcome, status, trigger, CASE WHEN response_status IS NOT NULL THEN latency_ms END AS latency_ms, seq,
         created_at
@@ -64,7 +64,7 @@ SELECT 'truncated', '', found FROM cut
 """
 
 # What is pending, that which is due first, and what was last saved of the receiver's health.
-NOW: Final = f"""
+SELECT_BACKLOG: Final = f"""
 SELECT now(), b.pending_count, b.due_count, extract(epoch FROM now() - b.oldest_due_at)::double precision,
     {HEALTH_COLUMNS}
 FROM (
@@ -109,7 +109,7 @@ class Backlog:
 async def window(database: Database, webhook_id: int, start: datetime, end: datetime) -> WindowNumbers:
     """The numbers from `start` to before `end`. Raises Unavailable."""
     rows = await database.rows(
-        WINDOW,
+        SELECT_WINDOW_NUMBERS,
         {
             "webhook_id": webhook_id,
             "start": start,
@@ -133,7 +133,9 @@ async def window(database: Database, webhook_id: int, start: datetime, end: date
 
 async def backlog(database: Database, webhook_id: int) -> Backlog:
     """How the webhook stands now. Raises Unavailable."""
-    [row] = await database.rows(NOW, {"webhook_id": webhook_id, "shard": shard_of(webhook_id), "rows_max": ROWS_MAX})
+    [row] = await database.rows(
+        SELECT_BACKLOG, {"webhook_id": webhook_id, "shard": shard_of(webhook_id), "rows_max": ROWS_MAX}
+    )
     read_time, pending_count, due_count, oldest_due_seconds, *health = row
     breaker, probe_at, failing_since, hold_until, throttled_until = health
     return Backlog(

@@ -15,7 +15,7 @@ from webhook_grpc.store.db import Database, LoopConnection
 
 from .publishing import request_id_reused
 
-INSERT: Final = """
+INSERT_COMMAND: Final = """
 WITH input AS MATERIALIZED (
     SELECT %(shard)b::smallint AS shard, %(webhook_id)b::bigint AS webhook_id, %(event_id)b::uuid AS event_id,
         %(command)b::text AS command, %(customer_id)b::bigint AS customer_id, now() AS at, true AS singleton
@@ -26,7 +26,7 @@ ON CONFLICT (shard, webhook_id, event_id, command) DO NOTHING
 """
 
 # The key and the command, or neither. No row: the request id was used before.
-INSERT_ONCE: Final = """
+INSERT_COMMAND_ONCE: Final = """
 WITH input AS MATERIALIZED (
     SELECT %(shard)b::smallint AS shard, %(webhook_id)b::bigint AS webhook_id, %(event_id)b::uuid AS event_id,
         %(command)b::text AS command, %(customer_id)b::bigint AS customer_id, %(request_id)b::text AS request_id,
@@ -44,7 +44,7 @@ WITH input AS MATERIALIZED (
 )
 SELECT 1 FROM new_key
 """
-FINGERPRINT: Final = """
+SELECT_FINGERPRINT: Final = """
 SELECT fingerprint FROM idempotency_keys WHERE customer_id = %(customer_id)b AND request_id = %(request_id)b
 """
 
@@ -67,7 +67,7 @@ SELECT shard, webhook_id, event_id, 'test', customer_id, at FROM input JOIN meta
 
 # The oldest of each shard are not first, but there are never many: they are carried out as fast as they come. Not so
 # tests, which wait for receivers: of each webhook only the next one counts, and they stand before nothing else.
-WAITING: Final = """
+SELECT_WAITING_COMMANDS: Final = """
 (
     SELECT webhook_id, event_id, command, customer_id, extract(epoch FROM now() - created_at)::double precision
     FROM commands
@@ -89,7 +89,7 @@ WAITING: Final = """
 
 async def insert(database: Database, kind: Kind, customer_id: int, webhook_id: int, event_id: UUID) -> None:
     """Asks for something; asking twice is asking once. Raises Unavailable."""
-    await database.rows(INSERT, _row(kind, customer_id, webhook_id, event_id))
+    await database.rows(INSERT_COMMAND, _row(kind, customer_id, webhook_id, event_id))
 
 
 async def insert_once(
@@ -111,7 +111,7 @@ async def insert_once(
         "request_id": request_id,
         "fingerprint": fingerprint,
     }
-    if await database.rows(INSERT_ONCE, parameters):
+    if await database.rows(INSERT_COMMAND_ONCE, parameters):
         return True
     await was_asked_before(database, customer_id, request_id, fingerprint)
     return False
@@ -119,7 +119,7 @@ async def insert_once(
 
 async def was_asked_before(database: Database, customer_id: int, request_id: str, fingerprint: int) -> bool:
     """Whether a request id was used for the same before. Raises AlreadyExists if for another, Unavailable."""
-    rows = await database.rows(FINGERPRINT, {"customer_id": customer_id, "request_id": request_id})
+    rows = await database.rows(SELECT_FINGERPRINT, {"customer_id": customer_id, "request_id": request_id})
     if not rows:
         return False
     if rows[0][0] != fingerprint:
@@ -145,7 +145,7 @@ async def insert_test(database: Database, event: TestEvent) -> None:
 
 async def waiting(connection: LoopConnection, shards: Collection[int], limit: int) -> list[Command]:
     """Commands that wait for the owner of these shards. Raises Unavailable."""
-    rows = await connection.rows(WAITING, {"shards": list(shards), "limit": limit})
+    rows = await connection.rows(SELECT_WAITING_COMMANDS, {"shards": list(shards), "limit": limit})
     return [
         Command(_KINDS[kind], webhook_id, event_id, customer_id, age_seconds)
         for webhook_id, event_id, kind, customer_id, age_seconds in rows

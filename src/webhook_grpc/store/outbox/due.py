@@ -17,7 +17,7 @@ from webhook_grpc.store.db import LoopConnection, Row
 
 # A loose index scan: it jumps from webhook to webhook, and sees the earliest row of each as it passes. How many shards
 # there are is hidden from the planner, which takes a hundred times as many rows for granted and would compile them.
-DISCOVER: Final = """
+SELECT_PENDING_WEBHOOKS: Final = """
 WITH RECURSIVE pending AS (
     SELECT s.shard, d.webhook_id, d.due_at, d.event_id
     FROM unnest((SELECT %(shards)b::smallint[])) AS s(shard)
@@ -45,7 +45,7 @@ CROSS JOIN LATERAL (SELECT customer_id, status FROM webhooks WHERE id = p.webhoo
 # The next `room` rows of each request, due at or after `floor` (which skips index entries of rows already gone) and at
 # most `ahead` seconds from now. `fresh`: only those not tried yet, to be sent beside a backlog. Without those of
 # replays, which must not stand before others.
-FETCH: Final = """
+SELECT_DUE_ROWS: Final = """
 SELECT k.ord, d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger, d.trigger, d.replay_id
 FROM unnest(
     %(shard)b::smallint[], %(webhook_id)b::bigint[], %(room)b::integer[], %(floor)b::timestamptz[],
@@ -63,7 +63,7 @@ CROSS JOIN LATERAL (
 """
 
 # Replays have indexes of their own, which are nearly always empty. This too jumps from webhook to webhook.
-REPLAYING: Final = """
+SELECT_REPLAYING_WEBHOOKS: Final = """
 WITH RECURSIVE replaying AS (
     SELECT s.shard, d.webhook_id, d.customer_id, d.due_at
     FROM unnest((SELECT %(shards)b::smallint[])) AS s(shard)
@@ -85,7 +85,7 @@ WITH RECURSIVE replaying AS (
 )
 SELECT webhook_id, customer_id FROM replaying WHERE due_at <= now()
 """
-FETCH_REPLAYS: Final = """
+SELECT_DUE_REPLAYS: Final = """
 SELECT k.ord, d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger, d.trigger, d.replay_id
 FROM unnest(%(shard)b::smallint[], %(webhook_id)b::bigint[], %(room)b::integer[])
     WITH ORDINALITY AS k(shard, webhook_id, room, ord)
@@ -98,14 +98,14 @@ CROSS JOIN LATERAL (
 """
 
 # The bounds let the planner skip partitions, which it cannot do for an array.
-BODIES: Final = """
+SELECT_BODIES: Final = """
 SELECT event_id, event_type, created_at, body
 FROM events
 WHERE event_id >= %(first)b::uuid AND event_id <= %(last)b::uuid AND event_id = ANY(%(ids)b::uuid[])
 """
 
 # The same of what is not to be sent.
-TYPES: Final = """
+SELECT_TYPES: Final = """
 SELECT event_id, event_type, created_at, ''::bytea
 FROM events
 WHERE event_id >= %(first)b::uuid AND event_id <= %(last)b::uuid AND event_id = ANY(%(ids)b::uuid[])
@@ -113,7 +113,7 @@ WHERE event_id >= %(first)b::uuid AND event_id <= %(last)b::uuid AND event_id = 
 
 
 # Seldom needed: reads the log of one webhook.
-LOGGED: Final = """
+SELECT_LOGGED_TYPES: Final = """
 SELECT k.webhook_id, k.event_id, a.event_type, a.event_created_at
 FROM unnest(%(webhook_id)b::bigint[], %(event_id)b::uuid[]) AS k(webhook_id, event_id)
 CROSS JOIN LATERAL (
@@ -171,7 +171,7 @@ class FoundRow:
 
 async def discover(connection: LoopConnection, shards: Collection[int]) -> list[PendingWebhook]:
     """The webhooks of these shards with anything pending."""
-    rows = await connection.rows(DISCOVER, {"shards": list(shards)})
+    rows = await connection.rows(SELECT_PENDING_WEBHOOKS, {"shards": list(shards)})
     return [
         PendingWebhook(
             webhook_id=webhook_id,
@@ -187,7 +187,7 @@ async def discover(connection: LoopConnection, shards: Collection[int]) -> list[
 async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) -> list[FoundRow]:
     """The next rows of each request, in order of their due times. A row may be found by two requests."""
     rows = await connection.rows(
-        FETCH,
+        SELECT_DUE_ROWS,
         {
             "shard": [request.shard for request in requests],
             "webhook_id": [request.webhook_id for request in requests],
@@ -203,14 +203,14 @@ async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) ->
 
 async def replaying(connection: LoopConnection, shards: Collection[int]) -> list[tuple[int, int]]:
     """The webhooks of these shards that something is replayed to, each with its customer."""
-    rows = await connection.rows(REPLAYING, {"shards": list(shards)})
+    rows = await connection.rows(SELECT_REPLAYING_WEBHOOKS, {"shards": list(shards)})
     return [(webhook_id, customer_id) for webhook_id, customer_id in rows]
 
 
 async def fetch_replays(connection: LoopConnection, rooms: Sequence[tuple[int, int, int]]) -> list[FoundRow]:
     """The next rows that are replays, of each (shard, webhook, room)."""
     rows = await connection.rows(
-        FETCH_REPLAYS,
+        SELECT_DUE_REPLAYS,
         {
             "shard": [shard for shard, _, _ in rooms],
             "webhook_id": [webhook_id for _, webhook_id, _ in rooms],
@@ -258,7 +258,7 @@ async def with_bodies(
     if not event_ids:
         return []
     parameters = {"ids": list(event_ids), "first": min(event_ids), "last": max(event_ids)}
-    found = await connection.rows(BODIES if to_send else TYPES, parameters)
+    found = await connection.rows(SELECT_BODIES if to_send else SELECT_TYPES, parameters)
     events: dict[UUID, _Known] = {event_id: (event_type, at, body) for event_id, event_type, at, body in found}
     gone = {} if len(events) == len(event_ids) else await _logged(connection, rows, events)
     return [
@@ -291,5 +291,5 @@ async def _logged(
     if not known:
         return {}
     parameters = {"webhook_id": [row.webhook_id for row in known], "event_id": [row.event_id for row in known]}
-    found = await connection.rows(LOGGED, parameters)
+    found = await connection.rows(SELECT_LOGGED_TYPES, parameters)
     return {(webhook_id, event_id): (event_type, at, b"") for webhook_id, event_id, event_type, at in found}

@@ -10,10 +10,10 @@ from webhook_grpc.store.db import LoopConnection
 # Whether there are events from before an id, which are those that are not kept: seldom, and then not for long.
 from .due import FoundRow, found_row, row_key
 
-OVERDUE_EXIST: Final = "SELECT EXISTS (SELECT 1 FROM events WHERE event_id < %(bound)b)"
+SELECT_OVERDUE_EXIST: Final = "SELECT EXISTS (SELECT 1 FROM events WHERE event_id < %(bound)b)"
 
 # The rows of a shard whose events are from before an id, due or not, in the order of the key from one on.
-OVERDUE: Final = """
+SELECT_OVERDUE_ROWS: Final = """
 SELECT webhook_id, event_id, due_at, customer_id, attempt, danger, trigger, replay_id
 FROM deliveries
 WHERE shard = %(shard)b AND event_id < %(bound)b
@@ -25,7 +25,7 @@ LIMIT %(limit)b
 
 async def overdue_exist(connection: LoopConnection, bound: UUID) -> bool:
     """Whether there are events from before an id. Raises Unavailable."""
-    [(exist,)] = await connection.rows(OVERDUE_EXIST, {"bound": bound})
+    [(exist,)] = await connection.rows(SELECT_OVERDUE_EXIST, {"bound": bound})
     return exist
 
 
@@ -34,7 +34,7 @@ async def overdue(
 ) -> list[FoundRow]:
     """The next rows of a shard, after one, whose events are from before an id. Raises Unavailable."""
     rows = await connection.rows(
-        OVERDUE,
+        SELECT_OVERDUE_ROWS,
         {
             "shard": shard,
             "bound": bound,

@@ -18,7 +18,7 @@ _AHEAD: Final = "now() + interval '1 second'"
 
 # Whether anything of a shard may have been written later than now: an event that was not tried yet, or a row in the
 # log of a webhook with something pending. Jumps from webhook to webhook; looks only into partitions from today on.
-MAY_EXIST: Final = f"""
+SELECT_MISDATED_MAY_EXIST: Final = f"""
 WITH RECURSIVE pending AS (
     (SELECT webhook_id FROM deliveries WHERE shard = %(shard)b ORDER BY webhook_id LIMIT 1)
     UNION ALL
@@ -42,7 +42,7 @@ SELECT EXISTS (
 
 # The next rows of a shard that are due later than now, in the order of the key from one on, each with the seconds of
 # its delay, or NULL if it was scheduled by the clock of now. Both lookups are by key.
-PAGE: Final = f"""
+SELECT_ROWS_DUE_LATER: Final = f"""
 SELECT d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger, d.trigger, d.replay_id,
     extract(epoch FROM d.due_at - coalesce(
         l.created_at, CASE WHEN e.created_at = d.due_at THEN e.created_at END
@@ -75,7 +75,7 @@ class Misdated:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class MisdatedPage:
     """What is misdated among the next rows, and the last row that was looked at; None if those were all."""
 
     misdated: list[Misdated]
@@ -84,15 +84,15 @@ class Page:
 
 async def may_exist(connection: LoopConnection, shard: int) -> bool:
     """Whether it is worth looking through a shard. Raises Unavailable."""
-    [(exist,)] = await connection.rows(MAY_EXIST, {"shard": shard})
+    [(exist,)] = await connection.rows(SELECT_MISDATED_MAY_EXIST, {"shard": shard})
     return exist
 
 
-async def page(connection: LoopConnection, shard: int, after: FoundRow | None, limit: int) -> Page:
+async def page(connection: LoopConnection, shard: int, after: FoundRow | None, limit: int) -> MisdatedPage:
     """Looks at the next `limit` rows of a shard, after one, that are due later than now. Raises Unavailable."""
-    rows = await connection.rows(PAGE, {"shard": shard, **row_key(after), "limit": limit})
+    rows = await connection.rows(SELECT_ROWS_DUE_LATER, {"shard": shard, **row_key(after), "limit": limit})
     found = [(found_row((1, *row)), delay_seconds) for *row, delay_seconds in rows]
-    return Page(
+    return MisdatedPage(
         [Misdated(row, max(0.0, delay_seconds)) for row, delay_seconds in found if delay_seconds is not None],
         found[-1][0] if len(found) == limit else None,
     )

@@ -19,7 +19,7 @@ from uuid import UUID
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.schema.migration_files import program_version
 
-REGISTER: Final = """
+INSERT_WORKER: Final = """
 INSERT INTO workers (worker_id, lease_until, lease_seconds, version, secret_key_ids)
 VALUES (%(worker)s, now() + %(ttl)s * interval '1 second', %(ttl)s, %(version)s, %(secret_key_ids)b::bigint[])
 RETURNING lease_until
@@ -27,7 +27,7 @@ RETURNING lease_until
 
 # No row: the lease had run out. A lease that ends too late, because the clock stepped back, is renewed by its own
 # process: that is how it becomes one to count on again. If its shards were taken meanwhile, OWNED says so.
-RENEW: Final = """
+RENEW_LEASE: Final = """
 WITH clock AS MATERIALIZED (SELECT now() AS at)
 UPDATE workers w SET lease_until = c.at + %(ttl)s * interval '1 second', retiring = %(retiring)s
 FROM clock c
@@ -41,23 +41,23 @@ _IS_VALID_NOW: Final = "(w.lease_until > now() AND w.lease_until <= now() + 2 * 
 _IS_VALID_AT: Final = "(w.lease_until > c.at AND w.lease_until <= c.at + 2 * w.lease_seconds * interval '1 second')"
 
 # How many share the work, and how long the longest of their leases is.
-COUNT_LIVE: Final = f"""
+COUNT_LIVE_WORKERS: Final = f"""
 SELECT count(*), max(w.lease_seconds) FROM workers w WHERE {_IS_VALID_NOW} AND NOT w.retiring
 """
 
 # The shards that belong to nobody alive: how many there are, and of how many of them the owner's lease ends too late.
-COUNT_FREE: Final = f"""
+COUNT_FREE_SHARDS: Final = f"""
 SELECT count(*), count(*) FILTER (WHERE w.lease_until > now())
 FROM shards s LEFT JOIN workers w ON w.worker_id = s.owner
 WHERE s.owner IS NULL OR w.worker_id IS NULL OR NOT {_IS_VALID_NOW}
 """
 
-OWNED: Final = "SELECT shard, epoch FROM shards WHERE owner = %(worker)s"
+SELECT_OWNED_SHARDS: Final = "SELECT shard, epoch FROM shards WHERE owner = %(worker)s"
 
 # Takes at most so many shards that belong to nobody alive. They are chosen at random, so that processes that start
 # together choose different ones, and locked in order, so that these can't deadlock. The lease is looked at again in the
 # UPDATE.
-TAKE: Final = f"""
+TAKE_SHARDS: Final = f"""
 WITH candidates AS MATERIALIZED (
     SELECT s.shard, s.epoch, s.owner IS NOT NULL AS was_abandoned, now() AS at
     FROM shards s LEFT JOIN workers w ON w.worker_id = s.owner
@@ -79,7 +79,7 @@ RETURNING s.shard, s.epoch, s.abandoned_at, c.at
 """
 
 # Own shards at a new epoch: statements of the old one that are still on their way can't do anything any more.
-READOPT: Final = """
+READOPT_SHARDS: Final = """
 UPDATE shards SET epoch = epoch + 1
 WHERE owner = %(worker)s AND shard = ANY(%(shards)s::smallint[])
 RETURNING shard, epoch
@@ -87,23 +87,23 @@ RETURNING shard, epoch
 
 # To be run after the shards were taken, in a statement of its own: only then are all of the old owner's commits
 # visible.
-LAST_SEQS: Final = """
+SELECT_LAST_SEQS: Final = """
 SELECT s.shard, greatest(s.last_seq, (SELECT coalesce(max(a.seq), 0) FROM attempts a WHERE a.shard = s.shard))
 FROM shards s
 WHERE s.shard = ANY(%(shards)s::smallint[])
 """
 
-RELEASE: Final = """
+RELEASE_SHARDS: Final = """
 UPDATE shards s SET owner = NULL, last_seq = greatest(s.last_seq, r.last_seq)
 FROM unnest(%(shards)s::smallint[], %(epochs)s::bigint[], %(last_seqs)s::bigint[]) AS r(shard, epoch, last_seq)
 WHERE s.shard = r.shard AND s.epoch = r.epoch AND s.owner = %(worker)s
 """
 
-UNREGISTER: Final = "DELETE FROM workers WHERE worker_id = %(worker)s"
+DELETE_WORKER: Final = "DELETE FROM workers WHERE worker_id = %(worker)s"
 
 # Also those whose leases a clock that was far ahead has left. A process that is alive has renewed its own since then,
 # or finds that it has none and registers again.
-FORGET_DEAD: Final = """
+DELETE_DEAD_WORKERS: Final = """
 DELETE FROM workers
 WHERE lease_until < now() - interval '1 day'
     OR lease_until > now() + 2 * lease_seconds * interval '1 second' + interval '1 day'
@@ -151,43 +151,43 @@ async def register(
         "version": program_version(),
         "secret_key_ids": list(secret_key_ids),
     }
-    [(lease_until,)] = await connection.rows(REGISTER, parameters)
+    [(lease_until,)] = await connection.rows(INSERT_WORKER, parameters)
     return lease_until - timedelta(seconds=ttl_seconds)
 
 
 async def forget_dead(connection: LoopConnection) -> None:
     """Clears away ids that died long ago."""
-    await connection.rows(FORGET_DEAD)
+    await connection.rows(DELETE_DEAD_WORKERS)
 
 
 async def renew(
     connection: LoopConnection, worker: UUID, ttl_seconds: float, *, retiring: bool = False
 ) -> datetime | None:
     """Renews the lease and returns the database's time, or None if it had run out."""
-    rows = await connection.rows(RENEW, {"worker": worker, "ttl": ttl_seconds, "retiring": retiring})
+    rows = await connection.rows(RENEW_LEASE, {"worker": worker, "ttl": ttl_seconds, "retiring": retiring})
     return rows[0][0] - timedelta(seconds=ttl_seconds) if rows else None
 
 
 async def count_live(connection: LoopConnection) -> Live:
     """Returns how many processes share the work; those that are leaving don't."""
-    [(count, lease_seconds_max)] = await connection.rows(COUNT_LIVE)
+    [(count, lease_seconds_max)] = await connection.rows(COUNT_LIVE_WORKERS)
     return Live(count=count, lease_seconds_max=lease_seconds_max or 0.0)
 
 
 async def count_free(connection: LoopConnection) -> Free:
     """Returns how many shards belong to nobody alive."""
-    [(count, ahead_count)] = await connection.rows(COUNT_FREE)
+    [(count, ahead_count)] = await connection.rows(COUNT_FREE_SHARDS)
     return Free(count=count, ahead_count=ahead_count)
 
 
 async def owned_epochs(connection: LoopConnection, worker: UUID) -> dict[int, int]:
     """The epochs of the shards that the database calls ours."""
-    return dict(await connection.rows(OWNED, {"worker": worker}))  # pyright: ignore[reportArgumentType] - rows of two
+    return dict(await connection.rows(SELECT_OWNED_SHARDS, {"worker": worker}))  # pyright: ignore[reportArgumentType] - rows of two
 
 
 async def take(connection: LoopConnection, worker: UUID, count: int) -> dict[int, OwnedShard]:
     """Takes up to `count` shards of nobody alive."""
-    rows = await connection.rows(TAKE, {"worker": worker, "count": count})
+    rows = await connection.rows(TAKE_SHARDS, {"worker": worker, "count": count})
     taken = await _with_last_seqs(connection, {shard: epoch for shard, epoch, _, _ in rows})
     for shard, _, abandoned_at, at in rows:
         taken[shard].abandoned_at = None if abandoned_at is None else min(abandoned_at, at)
@@ -197,14 +197,14 @@ async def take(connection: LoopConnection, worker: UUID, count: int) -> dict[int
 
 async def readopt(connection: LoopConnection, worker: UUID, shards: Collection[int]) -> dict[int, OwnedShard]:
     """Moves own shards to their next epoch; those missing from the answer are no longer ours."""
-    rows = await connection.rows(READOPT, {"worker": worker, "shards": list(shards)})
+    rows = await connection.rows(READOPT_SHARDS, {"worker": worker, "shards": list(shards)})
     return await _with_last_seqs(connection, dict(rows))
 
 
 async def release(connection: LoopConnection, worker: UUID, shards: dict[int, OwnedShard]) -> None:
     """Gives shards back, so that another process can take them at once."""
     await connection.rows(
-        RELEASE,
+        RELEASE_SHARDS,
         {
             "worker": worker,
             "shards": list(shards),
@@ -216,11 +216,11 @@ async def release(connection: LoopConnection, worker: UUID, shards: dict[int, Ow
 
 async def unregister(connection: LoopConnection, worker: UUID) -> None:
     """Removes the worker id."""
-    await connection.rows(UNREGISTER, {"worker": worker})
+    await connection.rows(DELETE_WORKER, {"worker": worker})
 
 
 async def _with_last_seqs(connection: LoopConnection, epochs: dict[int, int]) -> dict[int, OwnedShard]:
     if not epochs:
         return {}
-    last_seqs = await connection.rows(LAST_SEQS, {"shards": list(epochs)})
+    last_seqs = await connection.rows(SELECT_LAST_SEQS, {"shards": list(epochs)})
     return {shard: OwnedShard(epochs[shard], last_seq) for shard, last_seq in last_seqs}

@@ -20,7 +20,7 @@ from webhook_grpc.store.db import LoopConnection
 # How long a webhook has been failing may switch it off, so that goes by the believed time. A row that was saved later
 # than now was saved by a clock that was ahead: what is to come is then as far away as it was when it was saved.
 _SINCE: Final = "greatest(now(), updated_at)"
-LOAD: Final = f"""
+SELECT_HEALTH: Final = f"""
 SELECT webhook_id, breaker,
     greatest(0, coalesce(extract(epoch FROM probe_at - {_SINCE}), 0))::double precision, probe_count,
     extract(epoch FROM {BELIEVED_NOW} - failing_since)::double precision, failure_count, blocked_count,
@@ -33,7 +33,7 @@ WHERE webhook_id = ANY(%(ids)b::bigint[])
 """
 
 # Only by the owner: a process that comes back from a long pause knows less than whoever took over.
-SAVE: Final = f"""
+SAVE_HEALTH: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT t.*, now() AS at, now() + t.probe_in * interval '1 second' AS probe_at,
         now() - t.failing * interval '1 second' AS failing_since,
@@ -66,14 +66,14 @@ ON CONFLICT (webhook_id) DO UPDATE SET
     throttle_ceiling = excluded.throttle_ceiling, updated_at = excluded.updated_at
 """
 
-FORGET: Final = f"""
+DELETE_HEALTH: Final = f"""
 DELETE FROM webhook_health h USING shards s
 WHERE h.webhook_id = ANY(%(ids)b::bigint[]) AND s.shard = h.webhook_id %% {literals.SHARD_COUNT}
     AND s.owner = %(worker)b::uuid
 """
 
 # Rows in which only times are left, and those are over.
-FORGET_OVER: Final = f"""
+DELETE_OVER_HEALTH: Final = f"""
 DELETE FROM webhook_health h USING shards s
 WHERE h.breaker = 'closed' AND h.failing_since IS NULL AND h.blocked_count = 0
     AND (h.hold_until IS NULL OR h.hold_until <= now()) AND (h.throttled_until IS NULL OR h.throttled_until <= now())
@@ -82,7 +82,7 @@ RETURNING h.webhook_id
 """
 
 # A success since the failures that were saved: its owner died before it could save that. Reads the end of the log only.
-SUCCEEDED_LAST: Final = """
+SELECT_SUCCEEDED_LAST: Final = """
 SELECT k.webhook_id
 FROM unnest(%(webhook_id)b::bigint[], %(shard)b::smallint[], %(until)b::bigint[]) AS k(webhook_id, shard, until)
 JOIN webhook_health h ON h.webhook_id = k.webhook_id
@@ -97,7 +97,7 @@ LAST_ROWS: Final = 2000  # of a shard: more than are settled in the seconds betw
 
 async def load(connection: LoopConnection, webhook_ids: Collection[int]) -> dict[int, SavedHealth]:
     """The health of those webhooks that are not well. Raises Unavailable."""
-    rows = await connection.rows(LOAD, {"ids": list(webhook_ids)})
+    rows = await connection.rows(SELECT_HEALTH, {"ids": list(webhook_ids)})
     return {webhook_id: _saved(columns) for webhook_id, *columns in rows}
 
 
@@ -131,7 +131,7 @@ async def succeeded_last(connection: LoopConnection, until: Mapping[int, tuple[i
         "until": [seq for _, seq in until.values()],
         "reach": LAST_ROWS,
     }
-    return {webhook_id for (webhook_id,) in await connection.rows(SUCCEEDED_LAST, parameters)}
+    return {webhook_id for (webhook_id,) in await connection.rows(SELECT_SUCCEEDED_LAST, parameters)}
 
 
 async def save(
@@ -142,7 +142,7 @@ async def save(
         saved = list(health.values())
         slowdowns = [item.slowdown for item in saved]
         await connection.rows(
-            SAVE,
+            SAVE_HEALTH,
             {
                 "worker": worker,
                 "webhook_id": list(health),
@@ -160,9 +160,9 @@ async def save(
             },
         )
     if well:
-        await connection.rows(FORGET, {"worker": worker, "ids": list(well)})
+        await connection.rows(DELETE_HEALTH, {"worker": worker, "ids": list(well)})
 
 
 async def forget_over(connection: LoopConnection, worker: UUID) -> set[int]:
     """Removes the rows of own webhooks of which time has made nothing; returns whose. Raises Unavailable."""
-    return {webhook_id for (webhook_id,) in await connection.rows(FORGET_OVER, {"worker": worker})}
+    return {webhook_id for (webhook_id,) in await connection.rows(DELETE_OVER_HEALTH, {"worker": worker})}

@@ -95,7 +95,7 @@ _DELIVERY_COUNT: Final = """(
 )"""
 
 # What is stored of these events.
-STORED: Final = f"""
+SELECT_STORED_EVENTS: Final = f"""
 SELECT i.ord, e.event_id, e.created_at, {_DELIVERY_COUNT}
 FROM unnest(%(event_id)b::uuid[]) WITH ORDINALITY AS i(event_id, ord)
 CROSS JOIN LATERAL (
@@ -104,7 +104,7 @@ CROSS JOIN LATERAL (
 """
 
 # What was published under these request ids.
-PUBLISHED_BEFORE: Final = f"""
+SELECT_PUBLISHED_BEFORE: Final = f"""
 SELECT i.ord, k.event_id, k.fingerprint, coalesce(e.created_at, k.created_at), {_DELIVERY_COUNT}
 FROM unnest(%(customer_id)b::bigint[], %(request_id)b::text[]) WITH ORDINALITY AS i(customer_id, request_id, ord)
 CROSS JOIN LATERAL (
@@ -180,7 +180,7 @@ async def _answers_of_stored(
 
     Raises the refusal if it was not stored, or not by one statement; then its events are answered for one by one.
     """
-    rows = await connection.rows(STORED, {"event_id": [event.event_id for event in events]})
+    rows = await connection.rows(SELECT_STORED_EVENTS, {"event_id": [event.event_id for event in events]})
     found: dict[int, Published | Exception | None] = {}
     for ord_, event_id, create_time, delivery_count in rows:
         found[ord_ - 1] = Published(event_id, delivery_count, False, create_time)
@@ -204,7 +204,7 @@ async def published_before(database: Queries, events: Sequence[NewEvent]) -> lis
         "customer_id": [event.customer_id for event in events],
         "request_id": [event.request_id for event in events],
     }
-    rows = {ord_ - 1: rest for ord_, *rest in await database.rows(PUBLISHED_BEFORE, parameters)}
+    rows = {ord_ - 1: rest for ord_, *rest in await database.rows(SELECT_PUBLISHED_BEFORE, parameters)}
     return [_repeated_answer(event, rows[index]) if index in rows else None for index, event in enumerate(events)]
 
 

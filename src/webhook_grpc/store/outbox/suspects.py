@@ -8,13 +8,13 @@ from uuid import UUID
 from webhook_grpc.domain.model import PendingDelivery
 from webhook_grpc.store.db import LoopConnection
 
-ISOLATE: Final = """
+SET_ISOLATED_DELIVERY: Final = """
 UPDATE workers SET isolated_webhook_id = %(webhook_id)b, isolated_event_id = %(event_id)b
 WHERE worker_id = %(worker)b
 """
 
 # A process that lives again after its lease ran out does so under another id.
-DEATHS: Final = """
+COUNT_DEATHS: Final = """
 SELECT count(*) FROM workers
 WHERE isolated_webhook_id = %(webhook_id)b AND isolated_event_id = %(event_id)b AND lease_until < now()
 """
@@ -22,12 +22,12 @@ WHERE isolated_webhook_id = %(webhook_id)b AND isolated_event_id = %(event_id)b 
 
 async def isolate(connection: LoopConnection, worker: UUID, delivery: PendingDelivery) -> None:
     """Writes down that the process is about to send this delivery alone. Raises Unavailable."""
-    await connection.rows(ISOLATE, {"worker": worker, **_named(delivery)})
+    await connection.rows(SET_ISOLATED_DELIVERY, {"worker": worker, **_named(delivery)})
 
 
 async def deaths(connection: LoopConnection, delivery: PendingDelivery) -> int:
     """Returns how many processes have died lately while the last that they sent alone was this. Raises Unavailable."""
-    [(count,)] = await connection.rows(DEATHS, _named(delivery))
+    [(count,)] = await connection.rows(COUNT_DEATHS, _named(delivery))
     return count
 
 

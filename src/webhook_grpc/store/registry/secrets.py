@@ -14,7 +14,7 @@ from webhook_grpc.store.outbox.publishing import request_id_reused
 from .webhooks import CHANGED_COLUMNS, COLUMNS, get, webhook_of
 
 # No row: the webhook is gone, this very call was carried out before, or an earlier rotation still overlaps.
-ROTATE: Final = f"""
+ROTATE_SECRET: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT now() AS at, now() + nullif(%(overlap_seconds)s::double precision, 0) * interval '1 second' AS overlap_until
 ), changed AS (
@@ -34,13 +34,13 @@ SELECT {CHANGED_COLUMNS} FROM changed
 """
 
 # The last rotation, if it was made by this request id.
-ROTATED_BEFORE: Final = f"""
+SELECT_ROTATED_BEFORE: Final = f"""
 SELECT secret_generated, rotation_fingerprint, {COLUMNS} FROM webhooks
 WHERE id = %(id)s AND customer_id = %(customer_id)s AND status <> 'deleted' AND rotation_request_id = %(request_id)s
 """
 
 # Nobody signs with these any more. Neither version nor updated_at: what callers and engines see does not change.
-FORGET_PREVIOUS: Final = f"""
+FORGET_PREVIOUS_SECRETS: Final = f"""
 UPDATE webhooks SET previous_secret = NULL, previous_secret_until = NULL
 WHERE previous_secret_until <= {BELIEVED_NOW}
 """
@@ -88,7 +88,7 @@ async def rotate(database: Database, rotation: Rotation) -> Rotated:
         "request_id": rotation.request_id,
         "fingerprint": rotation.fingerprint,
     }
-    rows = await database.rows(ROTATE, parameters)
+    rows = await database.rows(ROTATE_SECRET, parameters)
     if rows:
         return Rotated(webhook_of(rows[0]), rotation.secret_generated, repeated=False)
     before = await _rotated_before(database, rotation)  # at the same time
@@ -99,14 +99,14 @@ async def rotate(database: Database, rotation: Rotation) -> Rotated:
 
 async def forget_previous(database: Database) -> None:
     """Removes the secrets whose overlap has ended. Raises Unavailable."""
-    await database.rows(FORGET_PREVIOUS)
+    await database.rows(FORGET_PREVIOUS_SECRETS)
 
 
 async def _rotated_before(database: Database, rotation: Rotation) -> Rotated | None:
     if rotation.request_id is None:
         return None
     key = {"id": rotation.webhook_id, "customer_id": rotation.customer_id, "request_id": rotation.request_id}
-    rows = await database.rows(ROTATED_BEFORE, key)
+    rows = await database.rows(SELECT_ROTATED_BEFORE, key)
     if not rows:
         return None
     secret_generated, fingerprint, *columns = rows[0]

@@ -33,12 +33,12 @@ CHANGED_COLUMNS: Final = f"""{_STORED},
     CASE WHEN previous_secret_until > at THEN previous_secret_until END AS previous_secret_until
 """
 
-NEXT_ID: Final = "SELECT nextval(pg_get_serial_sequence('webhooks', 'id'))"
+SELECT_NEXT_ID: Final = "SELECT nextval(pg_get_serial_sequence('webhooks', 'id'))"
 
 LOCK_CUSTOMER: Final = "SELECT pg_advisory_xact_lock(hashtextextended('webhooks of ' || %(customer_id)s::bigint, 0))"
 
 # No row: the request id is taken, or the customer has as many webhooks as it may have.
-CREATE: Final = f"""
+INSERT_WEBHOOK: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT %(id)s::bigint AS id, %(customer_id)s::bigint AS customer_id, %(name)s::text AS name, %(url)s::text AS url,
         %(secret)b::bytea AS secret, %(secret_hint)s::text AS secret_hint,
@@ -69,17 +69,17 @@ SELECT {CHANGED_COLUMNS} FROM (SELECT *, updated_at AS at FROM created) changed
 """
 
 # A secret that was rotated since is not the one that the call made.
-CREATED_BEFORE: Final = f"""
+SELECT_CREATED_WEBHOOK: Final = f"""
 SELECT secret_generated AND rotation_fingerprint IS NULL, request_fingerprint, {COLUMNS}
 FROM webhooks WHERE customer_id = %(customer_id)s AND request_id = %(request_id)s
 """
 
-GET: Final = f"""
+SELECT_WEBHOOK: Final = f"""
 SELECT {COLUMNS} FROM webhooks
 WHERE id = %(id)s AND (%(customer_id)s::bigint IS NULL OR customer_id = %(customer_id)s) AND status <> 'deleted'
 """
 
-LIST: Final = f"""
+SELECT_WEBHOOKS: Final = f"""
 SELECT {COLUMNS} FROM webhooks
 WHERE (%(customer_id)s::bigint IS NULL OR customer_id = %(customer_id)s)
     AND id < %(before)s
@@ -90,7 +90,7 @@ LIMIT %(limit)s
 """
 
 # No row: it is gone, or somebody else changed it first.
-UPDATE: Final = f"""
+UPDATE_WEBHOOK: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT now() AS at
 ), changed AS (
@@ -108,7 +108,7 @@ SELECT {CHANGED_COLUMNS} FROM changed
 """
 
 # No row: it is gone, or in none of the statuses from which this change is possible.
-SET_STATUS: Final = f"""
+SET_WEBHOOK_STATUS: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT now() AS at
 ), changed AS (
@@ -122,7 +122,7 @@ SELECT {CHANGED_COLUMNS} FROM changed
 """
 
 # Switches a disabled webhook on again, half-open, whatever was known of it.
-REOPEN: Final = f"""
+REOPEN_WEBHOOK: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT now() AS at, true AS singleton
 ), reopened AS (
@@ -140,11 +140,11 @@ WITH input AS MATERIALIZED (
 SELECT {CHANGED_COLUMNS} FROM reopened
 """
 
-BY_IDS: Final = f"SELECT {COLUMNS} FROM webhooks WHERE id = ANY(%(ids)b::bigint[])"
+SELECT_WEBHOOKS_BY_ID: Final = f"SELECT {COLUMNS} FROM webhooks WHERE id = ANY(%(ids)b::bigint[])"
 
 # Who has called `changed_lately` within so many seconds has missed nothing; after a longer pause, read all `by_ids`.
 LOOK_BACK_SECONDS: Final = 10.0
-CHANGED_LATELY: Final = f"SELECT {COLUMNS} FROM webhooks WHERE updated_at > now() - {literals.CHANGED_LATELY}"
+SELECT_CHANGED_WEBHOOKS: Final = f"SELECT {COLUMNS} FROM webhooks WHERE updated_at > now() - {literals.CHANGED_LATELY}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class Created:
 
 async def next_id(database: Database) -> int:
     """An id that no webhook has had."""
-    [(webhook_id,)] = await database.rows(NEXT_ID)
+    [(webhook_id,)] = await database.rows(SELECT_NEXT_ID)
     return webhook_id
 
 
@@ -209,7 +209,7 @@ async def _create_in_turn(database: Database, parameters: Mapping[str, object]) 
     """
     async with database.connection() as connection, connection.transaction():
         await run(connection, LOCK_CUSTOMER, parameters)
-        return await run(connection, CREATE, parameters)
+        return await run(connection, INSERT_WEBHOOK, parameters)
 
 
 async def created_before(database: Database, new: NewWebhook) -> Created | None:
@@ -219,7 +219,7 @@ async def created_before(database: Database, new: NewWebhook) -> Created | None:
     """
     if new.request_id is None:
         return None
-    rows = await database.rows(CREATED_BEFORE, {"customer_id": new.customer_id, "request_id": new.request_id})
+    rows = await database.rows(SELECT_CREATED_WEBHOOK, {"customer_id": new.customer_id, "request_id": new.request_id})
     if not rows:
         return None
     secret_generated, fingerprint, *columns = rows[0]
@@ -233,7 +233,7 @@ async def created_before(database: Database, new: NewWebhook) -> Created | None:
 
 async def get(database: Database, customer_id: int | None, webhook_id: int) -> Webhook:
     """Raises NotFound, Unavailable."""
-    rows = await database.rows(GET, {"id": webhook_id, "customer_id": customer_id})
+    rows = await database.rows(SELECT_WEBHOOK, {"id": webhook_id, "customer_id": customer_id})
     if not rows:
         raise NotFound("webhook", str(webhook_id))
     return webhook_of(rows[0])
@@ -249,13 +249,13 @@ async def list_page(
         "before": min(before, INT64_MAX),
         "limit": limit,
     }
-    return [webhook_of(row) for row in await database.rows(LIST, parameters)]
+    return [webhook_of(row) for row in await database.rows(SELECT_WEBHOOKS, parameters)]
 
 
 async def update(database: Database, current: Webhook, spec: WebhookSpec) -> Webhook:
     """Replaces what the caller may choose, if it is still as it was read. Raises Conflict, NotFound, Unavailable."""
     parameters = {**_spec_parameters(spec), "id": current.webhook_id, "version": current.version}
-    rows = await database.rows(UPDATE, parameters)
+    rows = await database.rows(UPDATE_WEBHOOK, parameters)
     if not rows:
         raise etag_mismatch(await get(database, current.customer_id, current.webhook_id))
     return webhook_of(rows[0])
@@ -275,7 +275,7 @@ async def set_status(
     Raises FailedPrecondition, Conflict, NotFound, Unavailable.
     """
     rows = await database.rows(
-        SET_STATUS,
+        SET_WEBHOOK_STATUS,
         {
             "id": current.webhook_id,
             "status": status.value,
@@ -294,7 +294,7 @@ async def resume(database: Database, current: Webhook) -> Webhook:
 
     Raises FailedPrecondition, NotFound, Unavailable.
     """
-    reopened = await database.rows(REOPEN, {"id": current.webhook_id})
+    reopened = await database.rows(REOPEN_WEBHOOK, {"id": current.webhook_id})
     if reopened:
         return webhook_of(reopened[0])
     return await set_status(database, current, WebhookStatus.ACTIVE, (WebhookStatus.PAUSED, WebhookStatus.DISABLED))
@@ -326,7 +326,7 @@ def etag_mismatch(now: Webhook) -> Conflict:
 
 async def by_ids(database: Queries, webhook_ids: Collection[int]) -> list[Webhook]:
     """Webhooks for the engine, deleted ones too. Raises Unavailable."""
-    return [webhook_of(row) for row in await database.rows(BY_IDS, {"ids": list(webhook_ids)})]
+    return [webhook_of(row) for row in await database.rows(SELECT_WEBHOOKS_BY_ID, {"ids": list(webhook_ids)})]
 
 
 async def find(database: Queries, webhook_id: int) -> Webhook | None:
@@ -337,7 +337,7 @@ async def find(database: Queries, webhook_id: int) -> Webhook | None:
 
 async def changed_lately(database: Queries) -> list[Webhook]:
     """Every webhook that was changed in the last seconds, deleted ones too. Raises Unavailable."""
-    return [webhook_of(row) for row in await database.rows(CHANGED_LATELY)]
+    return [webhook_of(row) for row in await database.rows(SELECT_CHANGED_WEBHOOKS)]
 
 
 def _spec_parameters(spec: WebhookSpec) -> dict[str, object]:

@@ -24,7 +24,7 @@ REPLAYS_PER_LOOK: Final = 100
 TURNS_PER_LOOK: Final = 8  # of the webhooks of one replay
 
 # What has to be attended to in these shards.
-UNSETTLED: Final = f"""
+SELECT_UNSETTLED_REPLAYS: Final = f"""
 SELECT r.replay_id, {SPEC_COLUMNS}, r.status,
     NOT EXISTS (SELECT 1 FROM replay_webhooks w WHERE w.replay_id = r.replay_id),
     EXISTS (SELECT 1 FROM commands c WHERE c.replay_id = r.replay_id AND c.command = 'replay')
@@ -37,7 +37,7 @@ LIMIT %(limit)b::integer
 """
 
 # The webhooks that may have more waiting. Those that have enough are passed over and hold up nobody.
-TURNS: Final = """
+SELECT_WEBHOOKS_WITH_ROOM: Final = """
 SELECT w.webhook_id, w.position, coalesce(h.status IN ('active', 'paused'), false), waiting.count
 FROM replay_webhooks w
 LEFT JOIN webhooks h ON h.id = w.webhook_id
@@ -56,7 +56,7 @@ LIMIT %(limit)b::integer
 
 # Nothing unless the replay stands where the step began. One that another replay is about to begin anew is skipped, and
 # asked for beforehand: an insert would wait for the owner that carries it out, who may wait for this replay's row.
-ADVANCE: Final = """
+ADVANCE_REPLAY: Final = """
 WITH turn AS MATERIALIZED (
     SELECT r.replay_id, r.customer_id, w.webhook_id, now() AS at
     FROM replays r JOIN replay_webhooks w ON w.replay_id = r.replay_id
@@ -97,7 +97,7 @@ RETURNING (SELECT count(*) FROM commanded)
 # again until nothing is left, because an owner may be about to begin something anew while this is run. A 'cancel' that
 # names a replay is for what that replay has begun, and for nothing that came after it. What an owner is carrying out is
 # left to it: each would wait for rows of the other, and an owner that waits settles nothing.
-SWEEP: Final = """
+SWEEP_REPLAY: Final = """
 WITH begun AS MATERIALIZED (
     SELECT d.shard, d.webhook_id, d.event_id, d.customer_id, d.replay_id, now() AS at, true AS singleton
     FROM deliveries d JOIN replays r ON r.replay_id = d.replay_id
@@ -125,7 +125,7 @@ SELECT DISTINCT shard FROM cancelled
 
 # A command becomes a row of the outbox in one statement, and that a row of the log: so once there is neither of the
 # first two, everything is in the log. Nothing of a cancelled one moves any more.
-FINISH: Final = """
+FINISH_REPLAY: Final = """
 WITH settled AS (
     UPDATE replays r SET is_settled = true, succeeded_count = ended.succeeded, failed_count = ended.failed,
         cancelled_count = r.cancelled_count + ended.cancelled,
@@ -167,7 +167,7 @@ class UnsettledReplay:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ReplayWebhook:
     """A webhook of a replay that may have more deliveries waiting, and where the replay stands with it."""
 
     replay_id: int
@@ -181,17 +181,17 @@ class Turn:
 async def unsettled(database: Queries, shards: Collection[int], after: int) -> list[UnsettledReplay]:
     """The next replays of these shards, by id, at most REPLAYS_PER_LOOK. Raises Unavailable."""
     parameters = {"shards": list(shards), "shard_count": SHARD_COUNT, "after": after, "limit": REPLAYS_PER_LOOK}
-    return [_unsettled(row) for row in await database.rows(UNSETTLED, parameters)]
+    return [_unsettled(row) for row in await database.rows(SELECT_UNSETTLED_REPLAYS, parameters)]
 
 
-async def turns(database: Queries, replay: UnsettledReplay, pending_max: int) -> list[Turn]:
+async def turns(database: Queries, replay: UnsettledReplay, pending_max: int) -> list[ReplayWebhook]:
     """The webhooks that have waited longest, at most TURNS_PER_LOOK, without those of which enough waits.
 
     Enough is more than half of `pending_max`. Raises Unavailable.
     """
     parameters = {"replay_id": replay.replay_id, "pending_max": pending_max, "limit": TURNS_PER_LOOK}
     return [
-        Turn(
+        ReplayWebhook(
             replay_id=replay.replay_id,
             spec=replay.spec,
             webhook_id=webhook_id,
@@ -199,17 +199,19 @@ async def turns(database: Queries, replay: UnsettledReplay, pending_max: int) ->
             is_switched_on=is_switched_on,
             pending_count=pending_count,
         )
-        for webhook_id, position, is_switched_on, pending_count in await database.rows(TURNS, parameters)
+        for webhook_id, position, is_switched_on, pending_count in await database.rows(
+            SELECT_WEBHOOKS_WITH_ROOM, parameters
+        )
     ]
 
 
-async def advance(database: Queries, turn: Turn, choice: Choice) -> int | None:
+async def advance(database: Queries, turn: ReplayWebhook, choice: Choice) -> int | None:
     """Writes what a step has chosen; returns how many deliveries the webhook's owner has to begin anew.
 
     None: the replay stands elsewhere by now, and nothing was written. Raises Unavailable: whether it was is not known.
     """
     rows = await database.rows(
-        ADVANCE,
+        ADVANCE_REPLAY,
         {
             "replay_id": turn.replay_id,
             "webhook_id": turn.webhook_id,
@@ -227,12 +229,12 @@ async def sweep(database: Queries, replay_id: int) -> Collection[int]:
 
     Does nothing for another replay. Raises Unavailable.
     """
-    return [shard for (shard,) in await database.rows(SWEEP, {"replay_id": replay_id})]
+    return [shard for (shard,) in await database.rows(SWEEP_REPLAY, {"replay_id": replay_id})]
 
 
 async def finish(database: Queries, replay_id: int) -> ReplayStatus | None:
     """Settles a replay of which nothing is under way any more; None if something is, or it was. Raises Unavailable."""
-    rows = await database.rows(FINISH, {"replay_id": replay_id})
+    rows = await database.rows(FINISH_REPLAY, {"replay_id": replay_id})
     return ReplayStatus(rows[0][0]) if rows else None
 
 

@@ -14,7 +14,7 @@ from webhook_grpc.store.db import Queries, Row
 from webhook_grpc.store.outbox.publishing import request_id_reused
 
 from .progress import sweep
-from .selection import SPEC_COLUMNS, WEBHOOKS, spec_from_columns
+from .selection import SELECT_CHOSEN_WEBHOOKS, SPEC_COLUMNS, spec_from_columns
 
 # Of what is not settled the counts are in the log and in what waits. All of one statement, so that they add up.
 _WITH_COUNTS: Final = f"""
@@ -43,14 +43,14 @@ LEFT JOIN LATERAL (
 ORDER BY r.replay_id DESC
 """
 
-GET: Final = f"""
+SELECT_REPLAY: Final = f"""
 WITH found AS (
     SELECT * FROM replays WHERE replay_id = %(replay_id)b::bigint AND customer_id = %(customer_id)b::bigint
 )
 {_WITH_COUNTS}
 """
 
-LIST: Final = f"""
+SELECT_REPLAYS: Final = f"""
 WITH found AS (
     SELECT * FROM replays
     WHERE (%(customer_id)b::bigint IS NULL OR customer_id = %(customer_id)b)
@@ -64,7 +64,7 @@ WITH found AS (
 
 # No row: the request id is taken, or the customer has as many under way as it may have. Calls of the same moment may
 # pass that limit together: it bounds rows and work, and need not be exact.
-CREATE: Final = f"""
+INSERT_REPLAY: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT %(customer_id)b::bigint AS customer_id, %(webhook_ids)b::bigint[] AS webhook_ids,
         %(event_types)b::text[] AS event_types, %(statuses)b::text[] AS statuses,
@@ -89,18 +89,18 @@ WITH input AS MATERIALIZED (
 ), goes_to AS (
     INSERT INTO replay_webhooks (replay_id, webhook_id, position, moved_at)
     SELECT created.replay_id, w.id, i.position, i.at
-    FROM created CROSS JOIN input i JOIN meta USING (singleton) CROSS JOIN ({WEBHOOKS}) w
+    FROM created CROSS JOIN input i JOIN meta USING (singleton) CROSS JOIN ({SELECT_CHOSEN_WEBHOOKS}) w
 )
 SELECT replay_id FROM created
 """
 
-CREATED_BEFORE: Final = """
+SELECT_CREATED_REPLAY: Final = """
 SELECT replay_id, request_fingerprint FROM replays
 WHERE customer_id = %(customer_id)b::bigint AND request_id = %(request_id)b::text
 """
 
 # From here on it chooses nothing more: whoever has just chosen committed before this, or is refused after it.
-CANCEL: Final = """
+CANCEL_REPLAY: Final = """
 WITH input AS MATERIALIZED (
     SELECT now() AS at
 )
@@ -113,7 +113,7 @@ RETURNING replay_id
 
 async def now(database: Queries) -> datetime:
     """The database's time: after that of everything acknowledged so far. Raises Unavailable."""
-    [(at,)] = await database.rows(clock.NOW)
+    [(at,)] = await database.rows(clock.SELECT_DATABASE_TIME)
     return at
 
 
@@ -126,7 +126,7 @@ async def created_before(
     """
     if request_id is None:
         return None
-    rows = await database.rows(CREATED_BEFORE, {"customer_id": customer_id, "request_id": request_id})
+    rows = await database.rows(SELECT_CREATED_REPLAY, {"customer_id": customer_id, "request_id": request_id})
     if not rows:
         return None
     [(replay_id, known_fingerprint)] = rows
@@ -140,7 +140,7 @@ async def create(
 ) -> Replay:
     """Starts one. Raises QuotaExceeded, AlreadyExists (the request id was used for something else), Unavailable."""
     rows = await database.rows(
-        CREATE,
+        INSERT_REPLAY,
         {
             "customer_id": spec.customer_id,
             "webhook_ids": list(spec.webhook_ids),
@@ -169,7 +169,7 @@ async def create(
 
 async def get(database: Queries, customer_id: int, replay_id: int) -> Replay:
     """Raises NotFound, Unavailable."""
-    rows = await database.rows(GET, {"customer_id": customer_id, "replay_id": replay_id})
+    rows = await database.rows(SELECT_REPLAY, {"customer_id": customer_id, "replay_id": replay_id})
     if not rows:
         raise NotFound("replay", str(replay_id))
     return _replay(rows[0])
@@ -185,7 +185,7 @@ async def list_page(
         "before": min(before, INT64_MAX),
         "limit": limit,
     }
-    return [_replay(row) for row in await database.rows(LIST, parameters)]
+    return [_replay(row) for row in await database.rows(SELECT_REPLAYS, parameters)]
 
 
 async def cancel(database: Queries, customer_id: int, replay_id: int) -> tuple[Replay, Collection[int]]:
@@ -195,7 +195,7 @@ async def cancel(database: Queries, customer_id: int, replay_id: int) -> tuple[R
     Raises FailedPrecondition, NotFound, Unavailable.
     """
     parameters = {"customer_id": customer_id, "replay_id": replay_id}
-    if not await database.rows(CANCEL, parameters):
+    if not await database.rows(CANCEL_REPLAY, parameters):
         current = await get(database, customer_id, replay_id)
         raise FailedPrecondition(
             "REPLAY_STATUS",

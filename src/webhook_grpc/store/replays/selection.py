@@ -21,13 +21,13 @@ SPEC_COLUMNS: Final = """r.customer_id, r.webhook_ids, r.event_types, r.statuses
     r.end_time"""
 
 # To whom it goes: all that are named, or all that the customer has.
-WEBHOOKS: Final = """
+SELECT_CHOSEN_WEBHOOKS: Final = """
 SELECT id FROM webhooks
 WHERE customer_id = %(customer_id)b::bigint AND status IN ('active', 'paused')
     AND (%(webhook_ids)b::bigint[] = '{}' OR id = ANY(%(webhook_ids)b::bigint[]))
 """
 
-EVENTS: Final = """
+SELECT_NEXT_EVENTS_OF_REPLAY: Final = """
 SELECT event_id, event_type, created_at, test_webhook_id IS NOT NULL
 FROM events
 WHERE customer_id = %(customer_id)b::bigint AND event_id > %(position)b::uuid AND event_id < %(end_position)b::uuid
@@ -38,7 +38,7 @@ LIMIT %(limit)b::integer
 # Decided by where the delivery stands: in the last row that the log has of it, else in the outbox at its event's
 # created_at, else there is none, and the webhook's patterns are asked. No attempt is older than its event, but
 # for a clock set back; that spares partitions.
-CHOOSE: Final = f"""
+CHOOSE_DELIVERIES: Final = f"""
 SELECT e.event_id, w.id
 FROM unnest(%(event_id)b::uuid[], %(created_at)b::timestamptz[], %(patterns)b::text[])
     WITH ORDINALITY AS e(event_id, created_at, patterns, ord)
@@ -110,7 +110,7 @@ async def choose(
     """
     limit = max(1, min(events_max, PAIRS_MAX // max(1, len(webhook_ids))))
     bounds = {"position": position, "end_position": spec.end_position, "limit": limit}
-    events = await database.rows(EVENTS, {"customer_id": spec.customer_id, **bounds})
+    events = await database.rows(SELECT_NEXT_EVENTS_OF_REPLAY, {"customer_id": spec.customer_id, **bounds})
     admitted = [
         (event_id, event_type, created_at)
         for event_id, event_type, created_at, is_test in events
@@ -127,7 +127,7 @@ async def choose(
             "statuses": [status.value for status in spec.statuses],
             "include_undelivered": spec.include_undelivered,
         }
-        pairs = await database.rows(CHOOSE, parameters)
+        pairs = await database.rows(CHOOSE_DELIVERIES, parameters)
     return Choice([(event_id, webhook_id) for event_id, webhook_id in pairs], events[-1][0] if events else None)
 
 
@@ -139,7 +139,7 @@ async def count(database: Queries, spec: ReplaySpec, seconds: float) -> Count:
     """
     until = time.monotonic() + seconds
     wanted = {"customer_id": spec.customer_id, "webhook_ids": list(spec.webhook_ids)}
-    webhook_ids = [webhook_id for (webhook_id,) in await database.rows(WEBHOOKS, wanted)]
+    webhook_ids = [webhook_id for (webhook_id,) in await database.rows(SELECT_CHOSEN_WEBHOOKS, wanted)]
     position: UUID | None = spec.first_position if webhook_ids else None
     delivery_count = 0
     while position is not None:

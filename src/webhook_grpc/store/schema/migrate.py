@@ -33,7 +33,7 @@ LOCK_SECONDS_MAX: Final = 3_600.0  # for another migrator, which may be building
 _POLL_SECONDS_MAX: Final = 1.0
 
 # Not `schema_migrations`: applications that share the database have a table of that name.
-CREATE_TABLE: Final = """
+CREATE_MIGRATIONS_TABLE: Final = """
 CREATE TABLE webhook_migrations (
     name text PRIMARY KEY,
     steps_done integer NOT NULL,
@@ -42,14 +42,14 @@ CREATE TABLE webhook_migrations (
     applied_at timestamptz NOT NULL DEFAULT now()  -- the first step
 )
 """
-RECORD: Final = """
+RECORD_STEPS: Final = """
 INSERT INTO webhook_migrations (name, steps_done, step_count, works_with)
 VALUES (%(name)s, %(steps_done)s, %(step_count)s, %(works_with)s)
 ON CONFLICT (name) DO UPDATE SET steps_done = excluded.steps_done
 """
-RECORDED: Final = "SELECT name, steps_done, step_count, works_with FROM webhook_migrations"
-RECORDED_BEFORE: Final = "SELECT migration_id FROM _yoyo_migration WHERE migration_id = ANY(%(names)s)"
-EXISTS: Final = "SELECT to_regclass(%(name)s) IS NOT NULL OR to_regproc(%(name)s) IS NOT NULL"
+SELECT_RECORDED: Final = "SELECT name, steps_done, step_count, works_with FROM webhook_migrations"
+SELECT_RECORDED_BY_YOYO: Final = "SELECT migration_id FROM _yoyo_migration WHERE migration_id = ANY(%(names)s)"
+SELECT_EXISTS: Final = "SELECT to_regclass(%(name)s) IS NOT NULL OR to_regproc(%(name)s) IS NOT NULL"
 # Not pg_advisory_lock: who waits in it has a snapshot, for which CREATE INDEX CONCURRENTLY would wait.
 TRY_LOCK: Final = "SELECT pg_try_advisory_lock(%(key)s)"
 
@@ -82,9 +82,9 @@ class _Applied:
         self.has_yoyo = _exists(connection, "_yoyo_migration")
         if self.has_yoyo:
             names = list(MADE_BY_YOYO)
-            self.complete.update(name for (name,) in connection.execute(RECORDED_BEFORE, {"names": names}))
+            self.complete.update(name for (name,) in connection.execute(SELECT_RECORDED_BY_YOYO, {"names": names}))
         if self.has_table:
-            for name, steps_done, step_count, works_with in connection.execute(RECORDED):
+            for name, steps_done, step_count, works_with in connection.execute(SELECT_RECORDED):
                 self.steps_done[name] = steps_done
                 self.works_with[name] = works_with
                 if steps_done == step_count:
@@ -128,7 +128,7 @@ def migrate(conninfo: str, *, before_deployment: bool = False) -> list[str]:
         if missing and not applied.has_table:
             server_checks.check_may_create(connection)
             with _explained("making the table webhook_migrations"):
-                connection.execute(CREATE_TABLE)
+                connection.execute(CREATE_MIGRATIONS_TABLE)
         return [m.name for m in missing if _apply(connection, m, applied)]
 
 
@@ -221,11 +221,11 @@ def _record(connection: Connection, migration: Migration, steps_done: int) -> No
         "step_count": len(migration.steps),
         "works_with": migration.works_with,
     }
-    connection.execute(RECORD, row)
+    connection.execute(RECORD_STEPS, row)
 
 
 def _exists(connection: Connection, name: str) -> bool:
-    [(exists,)] = connection.execute(EXISTS, {"name": name}).fetchall()
+    [(exists,)] = connection.execute(SELECT_EXISTS, {"name": name}).fetchall()
     return bool(exists)
 
 

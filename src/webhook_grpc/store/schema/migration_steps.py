@@ -35,12 +35,12 @@ INDEX_ROUNDS_MAX: Final = 20  # partitions may come and go while it works
 SET_LOCK_TIMEOUT: Final = "SELECT set_config('lock_timeout', %(milliseconds)s, %(in_transaction)s)"
 
 # Whether it is of this table, and can be used.
-INDEX_STATE: Final = """
+SELECT_INDEX_STATE: Final = """
 SELECT i.indrelid = to_regclass(%(table)s), i.indisvalid FROM pg_index i WHERE i.indexrelid = to_regclass(%(index)s)
 """
-IS_PARTITIONED: Final = "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%(table)s)"
+SELECT_IS_PARTITIONED: Final = "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%(table)s)"
 # The oldest first. The index of a partition that counts is the one that is attached to the parent's.
-PARTITIONS_WITHOUT: Final = """
+SELECT_PARTITIONS_WITHOUT_INDEX: Final = """
 SELECT c.relname FROM pg_inherits p JOIN pg_class c ON c.oid = p.inhrelid
 WHERE p.inhparent = to_regclass(%(table)s) AND NOT EXISTS (
     SELECT 1 FROM pg_index i JOIN pg_inherits a ON a.inhrelid = i.indexrelid
@@ -121,7 +121,7 @@ def _limit_waiting(connection: Connection, milliseconds: int, *, in_transaction:
 
 
 def _build_index(connection: Connection, index: Index) -> None:
-    [(is_partitioned,)] = connection.execute(IS_PARTITIONED, {"table": index.table}).fetchall() or [(False,)]
+    [(is_partitioned,)] = connection.execute(SELECT_IS_PARTITIONED, {"table": index.table}).fetchall() or [(False,)]
     if not is_partitioned:
         _build_concurrently(connection, index, index.name, index.table)
         return
@@ -168,13 +168,13 @@ def _build_concurrently(connection: Connection, index: Index, name: str, table: 
 
 
 def _partitions_without(connection: Connection, index: Index) -> list[str]:
-    found = connection.execute(PARTITIONS_WITHOUT, {"table": index.table, "index": index.name})
+    found = connection.execute(SELECT_PARTITIONS_WITHOUT_INDEX, {"table": index.table, "index": index.name})
     return [name for (name,) in found]
 
 
 def _state(connection: Connection, name: str, table: str) -> bool | None:
     """Whether the index is valid; None if there is none. Raises NameTaken if it is one of another table."""
-    row = connection.execute(INDEX_STATE, {"index": name, "table": table}).fetchone()
+    row = connection.execute(SELECT_INDEX_STATE, {"index": name, "table": table}).fetchone()
     if row is None:
         return None
     is_of_table, is_valid = row

@@ -24,14 +24,14 @@ DAYS_BEHIND: Final = 1  # a clock a little behind, just after midnight
 DAYS_AHEAD: Final = 7
 
 # Nobody may wait for us, so we wait for nobody for long; the next try comes soon enough, a week ahead of need.
-LOCK_TIMEOUT: Final = "SELECT set_config('lock_timeout', '300ms', true)"
+SET_SHORT_LOCK_TIMEOUT: Final = "SELECT set_config('lock_timeout', '300ms', true)"
 _PAUSE_SECONDS: Final = (0.05, 0.15)  # between two tries at the start
 # Two processes must not make the same partition at once; the lock ends with the transaction.
-LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('webhook-grpc partitions'))"
-EXISTING: Final = """
+LOCK_PARTITIONS: Final = "SELECT pg_advisory_xact_lock(hashtext('webhook-grpc partitions'))"
+SELECT_PARTITIONS: Final = """
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass(%s)
 """
-TODAY: Final = "SELECT (now() AT TIME ZONE 'UTC')::date"
+SELECT_TODAY: Final = "SELECT (now() AT TIME ZONE 'UTC')::date"
 
 
 def is_partition_missing(error: Unavailable) -> bool:
@@ -83,20 +83,20 @@ async def make_partitions(database: Database, days: Iterable[date]) -> list[str]
         if not any([await _missing(connection, table, wanted) for table in TABLES]):
             return []
         async with connection.transaction():
-            await run(connection, LOCK_TIMEOUT, None)
-            await run(connection, LOCK, None)
+            await run(connection, SET_SHORT_LOCK_TIMEOUT, None)
+            await run(connection, LOCK_PARTITIONS, None)
             return [name for table in TABLES for name in await _make(connection, table, wanted)]
 
 
 async def partition_days(database: Database, table: Table) -> dict[date, str]:
     """The days for which a table has partitions, oldest first, and their names. Raises Unavailable."""
-    names = [name for (name,) in await database.rows(EXISTING, (table,))]
+    names = [name for (name,) in await database.rows(SELECT_PARTITIONS, (table,))]
     return {day: name for name in sorted(names) if (day := day_of(table, name)) is not None}
 
 
 async def today_of(database: Database) -> date:
     """The day that it is, in UTC, by the database's clock. Raises Unavailable."""
-    [(today,)] = await database.rows(TODAY)
+    [(today,)] = await database.rows(SELECT_TODAY)
     return today
 
 
@@ -135,7 +135,7 @@ async def _days_wanted(database: Database) -> Sequence[date]:
 
 
 async def _missing(connection: AsyncConnection[Row], table: Table, days: Iterable[date]) -> dict[str, date]:
-    existing = {name for (name,) in await run(connection, EXISTING, (table,))}
+    existing = {name for (name,) in await run(connection, SELECT_PARTITIONS, (table,))}
     return {name: day for day in days if (name := partition_name(table, day)) not in existing}
 
 

@@ -17,7 +17,7 @@ from .migration_files import number_of
 # The versions that do right: both secrets sign while a rotation overlaps, tests are sent, schemas are checked.
 WITH_VERSIONS: Final = number_of("0005-worker-version.pre")
 
-LIVE_BEFORE: Final = f"""
+COUNT_OLDER_PROCESSES: Final = f"""
 SELECT count(*) FROM workers
 WHERE lease_until > now() AND lease_until < now() + {literals.LEASE_MAX_TWICE} AND coalesce(version, 0) < %(version)s
 """
@@ -25,7 +25,7 @@ WHERE lease_until > now() AND lease_until < now() + {literals.LEASE_MAX_TWICE} A
 
 async def refuse_beside_older(database: Database, feature: str, version: int = WITH_VERSIONS) -> None:
     """Raises FailedPrecondition while a process that is older than `version` lives, and Unavailable."""
-    [(count,)] = await database.rows(LIVE_BEFORE, {"version": version})
+    [(count,)] = await database.rows(COUNT_OLDER_PROCESSES, {"version": version})
     if count:
         raise FailedPrecondition(
             "OLD_PROCESSES_RUNNING",

@@ -17,12 +17,12 @@ DEAD_ROWS_MAX: Final = 50_000
 VACUUM_SECONDS_MAX: Final = 600.0
 
 # VACUUM skips the table of another owner with a warning that nobody reads, so this asks first.
-DEAD_ROWS: Final = """
+COUNT_DEAD_ROWS: Final = """
 SELECT coalesce(pg_stat_get_dead_tuples(c.oid), 0), pg_has_role(c.relowner, 'USAGE')
     OR pg_has_role((SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()), 'USAGE')
 FROM pg_class c WHERE c.oid = to_regclass('deliveries')
 """
-VACUUM: Final = "VACUUM (ANALYZE, SKIP_LOCKED) deliveries"
+VACUUM_OUTBOX: Final = "VACUUM (ANALYZE, SKIP_LOCKED) deliveries"
 
 
 async def vacuum_outbox(database: Database, dead_rows_max: int = DEAD_ROWS_MAX) -> int:
@@ -30,7 +30,7 @@ async def vacuum_outbox(database: Database, dead_rows_max: int = DEAD_ROWS_MAX) 
 
     Takes no lock that publishing or settling waits for. Raises Unavailable.
     """
-    [(dead_rows, may_vacuum)] = await database.rows(DEAD_ROWS)
+    [(dead_rows, may_vacuum)] = await database.rows(COUNT_DEAD_ROWS)
     if dead_rows <= dead_rows_max:
         return 0
     if not may_vacuum:
@@ -38,7 +38,7 @@ async def vacuum_outbox(database: Database, dead_rows_max: int = DEAD_ROWS_MAX) 
     options = replace(database.options, statement_timeout_seconds=VACUUM_SECONDS_MAX, loops=[])
     connection = LoopConnection(options, "vacuum")
     try:
-        await connection.rows(VACUUM)
+        await connection.rows(VACUUM_OUTBOX)
     finally:
         await connection.close()
     return dead_rows

@@ -25,18 +25,18 @@ RUNNING_MAX: Final = 100
 # Longer than any statement may take: one that began before the request may commit after it, with what the customer had.
 LATE_SECONDS_MAX: Final = 600
 
-REQUEST: Final = """
+REQUEST_ERASURE: Final = """
 INSERT INTO erasures (customer_id, requested_at, completed_at) VALUES (%(customer_id)s, now(), NULL)
 ON CONFLICT (customer_id) DO UPDATE SET requested_at = excluded.requested_at, completed_at = NULL
 RETURNING requested_at
 """
 
-RUNNING: Final = """
+SELECT_RUNNING_ERASURES: Final = """
 SELECT customer_id, requested_at FROM erasures WHERE completed_at IS NULL ORDER BY requested_at LIMIT %(limit)s
 """
 
 # Nothing is begun for the customer any more. Its owners see the webhooks within a second, and cancel what is pending.
-STOP: Final = """
+STOP_CUSTOMER: Final = """
 WITH input AS MATERIALIZED (
     SELECT now() AS at
 ), ended AS (
@@ -54,7 +54,7 @@ WITH input AS MATERIALIZED (
 SELECT id FROM ended
 """
 
-PENDING: Final = """
+SELECT_IS_PENDING: Final = """
 SELECT EXISTS (
     SELECT 1 FROM webhooks w
     WHERE w.customer_id = %(customer_id)s AND w.created_at <= %(requested_at)s AND (
@@ -84,7 +84,7 @@ WITH old AS MATERIALIZED (
 SELECT count(*) FROM blanked
 """
 
-DELETE_EVENTS: Final = """
+DELETE_EVENTS_OF_CUSTOMER: Final = """
 WITH gone AS (
     DELETE FROM events WHERE event_id = ANY(ARRAY(
         SELECT event_id FROM events
@@ -97,7 +97,7 @@ WITH gone AS (
 SELECT count(*) FROM gone
 """
 
-DELETE_KEYS: Final = """
+DELETE_KEYS_OF_CUSTOMER: Final = """
 WITH gone AS (
     DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM idempotency_keys
@@ -111,7 +111,7 @@ SELECT count(*) FROM gone
 
 # Whether whatever began before the request has ended. now() is when a transaction began, and so is xact_start; those of
 # other users than ours are not shown.
-IS_QUIET: Final = """
+SELECT_IS_QUIET: Final = """
 SELECT now() > %(requested_at)s + %(late_seconds)s * interval '1 second' OR NOT EXISTS (
     SELECT 1 FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
@@ -119,7 +119,7 @@ SELECT now() > %(requested_at)s + %(late_seconds)s * interval '1 second' OR NOT 
 )
 """
 
-DELETE_WEBHOOKS: Final = """
+DELETE_WEBHOOKS_OF_CUSTOMER: Final = """
 WITH gone AS (
     DELETE FROM webhooks w
     WHERE w.customer_id = %(customer_id)s AND w.created_at <= %(requested_at)s AND w.status = 'deleted'
@@ -133,13 +133,13 @@ DELETE FROM webhook_health h USING gone WHERE h.webhook_id = gone.id
 
 # What a transaction of an application brought in after the webhook was gone (docs/sql.md): it belongs to no webhook, so
 # nobody finds and ends it. Reads the whole outbox.
-DELETE_ORPHANS: Final = """
+DELETE_DELIVERIES_WITHOUT_WEBHOOK: Final = """
 DELETE FROM deliveries d
 WHERE d.customer_id = %(customer_id)s AND NOT EXISTS (SELECT 1 FROM webhooks w WHERE w.id = d.webhook_id)
 """
 
 # No row: something is left, or it was asked for anew.
-COMPLETE: Final = """
+COMPLETE_ERASURE: Final = """
 WITH input AS MATERIALIZED (
     SELECT now() AS at
 )
@@ -167,7 +167,7 @@ class Erasure:
     requested_at: datetime
 
 
-class Progress(Enum):
+class ErasureProgress(Enum):
     """How far an erasure is."""
 
     WAITING = auto()  # for owners to cancel what is pending, or for statements to end
@@ -179,19 +179,19 @@ class Progress(Enum):
 class Advance:
     """What one step did. The webhooks that it deleted have to be told to their owners."""
 
-    progress: Progress
+    progress: ErasureProgress
     deleted_webhook_ids: Sequence[int]
 
 
 async def request(database: Database, customer_id: int) -> Erasure:
     """Asks for the erasure of a customer, anew if it was asked for before. Raises Unavailable."""
-    [(requested_at,)] = await database.rows(REQUEST, {"customer_id": customer_id})
+    [(requested_at,)] = await database.rows(REQUEST_ERASURE, {"customer_id": customer_id})
     return Erasure(customer_id, requested_at)
 
 
 async def running(database: Database) -> list[Erasure]:
     """The erasures that are not complete, the oldest first, up to RUNNING_MAX. Raises Unavailable."""
-    rows = await database.rows(RUNNING, {"limit": RUNNING_MAX})
+    rows = await database.rows(SELECT_RUNNING_ERASURES, {"limit": RUNNING_MAX})
     return [Erasure(customer_id=customer_id, requested_at=requested_at) for customer_id, requested_at in rows]
 
 
@@ -206,18 +206,18 @@ async def advance(database: Database, erasure: Erasure) -> Advance:
         "keys": KEYS_PER_BATCH,
         "late_seconds": LATE_SECONDS_MAX,
     }
-    deleted = [webhook_id for (webhook_id,) in await database.rows(STOP, parameters)]
-    [(is_pending,)] = await database.rows(PENDING, parameters)
+    deleted = [webhook_id for (webhook_id,) in await database.rows(STOP_CUSTOMER, parameters)]
+    [(is_pending,)] = await database.rows(SELECT_IS_PENDING, parameters)
     if is_pending:
-        return Advance(Progress.WAITING, deleted)
-    for statement in (BLANK_LOG, DELETE_EVENTS, DELETE_KEYS):
+        return Advance(ErasureProgress.WAITING, deleted)
+    for statement in (BLANK_LOG, DELETE_EVENTS_OF_CUSTOMER, DELETE_KEYS_OF_CUSTOMER):
         [(count,)] = await database.rows(statement, parameters)
         if count:
-            return Advance(Progress.MORE, deleted)
-    [(is_quiet,)] = await database.rows(IS_QUIET, parameters)
+            return Advance(ErasureProgress.MORE, deleted)
+    [(is_quiet,)] = await database.rows(SELECT_IS_QUIET, parameters)
     if not is_quiet:
-        return Advance(Progress.WAITING, deleted)
-    await database.rows(DELETE_WEBHOOKS, parameters)
-    await database.rows(DELETE_ORPHANS, parameters)
-    is_complete = bool(await database.rows(COMPLETE, parameters))
-    return Advance(Progress.COMPLETE if is_complete else Progress.MORE, deleted)
+        return Advance(ErasureProgress.WAITING, deleted)
+    await database.rows(DELETE_WEBHOOKS_OF_CUSTOMER, parameters)
+    await database.rows(DELETE_DELIVERIES_WITHOUT_WEBHOOK, parameters)
+    is_complete = bool(await database.rows(COMPLETE_ERASURE, parameters))
+    return Advance(ErasureProgress.COMPLETE if is_complete else ErasureProgress.MORE, deleted)

@@ -37,7 +37,7 @@ _IN_USE: Final = frozenset({"55P03", "40P01"})  # somebody held a lock for too l
 _GONE: Final = "42P01"  # another process was quicker
 
 # A scan of the outbox, which is small beside what is about to be dropped; it ends at the first row that it finds.
-UNDELIVERED: Final = """
+SELECT_UNDELIVERED_EXIST: Final = """
 SELECT EXISTS (SELECT 1 FROM deliveries WHERE event_id < %(bound)b)
     OR EXISTS (SELECT 1 FROM commands WHERE event_id < %(bound)b)
 """
@@ -45,7 +45,7 @@ SELECT EXISTS (SELECT 1 FROM deliveries WHERE event_id < %(bound)b)
 # How far the log of each shard reached, before the rows that say so go: else a quiet shard's seq would begin again. In
 # a statement of its own and in the order in which settling locks shards: in one transaction with the detaching, a
 # settling could hold the table and wait for the shard while we hold the shard and wait for the table.
-KEEP_SEQS: Final = """
+KEEP_LAST_SEQS: Final = """
 WITH newest AS MATERIALIZED (
     SELECT s.shard, (
         SELECT max(a.seq) FROM attempts a WHERE a.shard = s.shard AND a.created_at < %(before)b
@@ -62,24 +62,24 @@ UPDATE shards s SET last_seq = greatest(s.last_seq, b.seq) FROM behind b WHERE s
 
 # One message and so one transaction, committed by the server itself: a client that is stopped between the two
 # statements holds no lock.
-DETACH: Final = """
+DETACH_PARTITION: Final = """
 SELECT set_config('lock_timeout', {timeout}, true);
 ALTER TABLE {table} DETACH PARTITION {partition}
 """
-DROP: Final = """
+DROP_PARTITION: Final = """
 SELECT set_config('lock_timeout', {timeout}, true);
 DROP TABLE IF EXISTS {partition}
 """
 
 # Detached, and then the process ended: tables that are named like our partitions and are none.
-DETACHED: Final = """
+SELECT_DETACHED_PARTITIONS: Final = """
 SELECT c.relname FROM pg_class c JOIN pg_class parent ON parent.relnamespace = c.relnamespace
 WHERE parent.oid = to_regclass(%(table)s) AND c.relkind = 'r' AND NOT c.relispartition
     AND c.relname ~ ('^' || %(table)s || '_[0-9]{8}$')
 ORDER BY c.relname
 """
 
-DELETE_KEYS: Final = f"""
+DELETE_OLD_KEYS: Final = f"""
 WITH gone AS (
     DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM idempotency_keys
@@ -92,7 +92,7 @@ WITH gone AS (
 SELECT count(*) FROM gone
 """
 
-DELETE_REPLAYS: Final = f"""
+DELETE_OLD_REPLAYS: Final = f"""
 WITH gone AS (
     DELETE FROM replays WHERE replay_id = ANY(ARRAY(
         SELECT replay_id FROM replays
@@ -104,7 +104,7 @@ WITH gone AS (
 SELECT count(*) FROM gone
 """
 
-DELETE_ERASURES: Final = f"""
+DELETE_OLD_ERASURES: Final = f"""
 WITH gone AS (
     DELETE FROM erasures WHERE customer_id = ANY(ARRAY(
         SELECT customer_id FROM erasures
@@ -135,7 +135,7 @@ SELECT count(*) FROM gone
 """
 
 # What an owner saved of a webhook's receiver after the webhook was gone.
-DELETE_HEALTH: Final = """
+DELETE_HEALTH_WITHOUT_WEBHOOK: Final = """
 DELETE FROM webhook_health h WHERE NOT EXISTS (SELECT 1 FROM webhooks w WHERE w.id = h.webhook_id)
 """
 
@@ -163,7 +163,7 @@ async def drop_partitions(database: Database, table: Table, days: int) -> Droppe
             result.undelivered += [later for later_day, later in old if later_day >= day]
             return result
         if table == "attempts":
-            await database.rows(KEEP_SEQS, {"before": start_of(next_day(day))})
+            await database.rows(KEEP_LAST_SEQS, {"before": start_of(next_day(day))})
         if not await _detach(database, table, name):
             result.in_use.append(name)
             return result  # whoever reads this one reads the table
@@ -175,25 +175,25 @@ async def drop_partitions(database: Database, table: Table, days: int) -> Droppe
 
 async def is_undelivered(database: Database, before: date) -> bool:
     """Whether any delivery of an event from before a day has not ended. Raises Unavailable."""
-    [(exists,)] = await database.rows(UNDELIVERED, {"bound": first_id(start_of(before))})
+    [(exists,)] = await database.rows(SELECT_UNDELIVERED_EXIST, {"bound": first_id(start_of(before))})
     return exists
 
 
 async def delete_keys(database: Database, hours: int) -> int:
     """Deletes a batch of idempotency keys that are older; how many. Raises Unavailable."""
-    [(count,)] = await database.rows(DELETE_KEYS, {"hours": hours, "limit": KEYS_PER_BATCH})
+    [(count,)] = await database.rows(DELETE_OLD_KEYS, {"hours": hours, "limit": KEYS_PER_BATCH})
     return count
 
 
 async def delete_replays(database: Database, days: int) -> int:
     """Deletes a batch of replays that ended longer ago; how many. Raises Unavailable."""
-    [(count,)] = await database.rows(DELETE_REPLAYS, {"days": days, "limit": ROWS_PER_BATCH})
+    [(count,)] = await database.rows(DELETE_OLD_REPLAYS, {"days": days, "limit": ROWS_PER_BATCH})
     return count
 
 
 async def delete_erasures(database: Database) -> int:
     """Deletes a batch of tombstones that nobody needs any more; how many. Raises Unavailable."""
-    [(count,)] = await database.rows(DELETE_ERASURES, {"days": ERASURE_DAYS, "limit": ROWS_PER_BATCH})
+    [(count,)] = await database.rows(DELETE_OLD_ERASURES, {"days": ERASURE_DAYS, "limit": ROWS_PER_BATCH})
     return count
 
 
@@ -203,13 +203,13 @@ async def purge_webhooks(database: Database, days: int) -> int:
     The number of days must be that of the log's, so that nobody finds a webhook's history without its webhook.
     """
     [(count,)] = await database.rows(PURGE_WEBHOOKS, {"days": days, "limit": ROWS_PER_BATCH})
-    await database.rows(DELETE_HEALTH)
+    await database.rows(DELETE_HEALTH_WITHOUT_WEBHOOK)
     return count
 
 
 async def _drop_detached(database: Database, table: Table, first_kept: date) -> list[str]:
     dropped: list[str] = []
-    for (name,) in await database.rows(DETACHED, {"table": table}):
+    for (name,) in await database.rows(SELECT_DETACHED_PARTITIONS, {"table": table}):
         day = day_of(table, name)
         if day is not None and day < first_kept and await _drop(database, name):
             dropped.append(name)
@@ -218,7 +218,7 @@ async def _drop_detached(database: Database, table: Table, first_kept: date) -> 
 
 async def _detach(database: Database, table: Table, name: str) -> bool:
     """Whether the partition is one no longer. It gives up rather than make others wait."""
-    statement = sql.SQL(DETACH).format(
+    statement = sql.SQL(DETACH_PARTITION).format(
         timeout=sql.Literal(f"{DETACH_LOCK_TIMEOUT_MS}ms"), table=sql.Identifier(table), partition=sql.Identifier(name)
     )
     for attempt in range(DETACH_TRIES):
@@ -231,7 +231,9 @@ async def _detach(database: Database, table: Table, name: str) -> bool:
 
 async def _drop(database: Database, name: str) -> bool:
     """Whether the table is gone. It may be large: its files go after the commit, and nobody waits for that."""
-    statement = sql.SQL(DROP).format(timeout=sql.Literal(f"{DROP_LOCK_TIMEOUT_MS}ms"), partition=sql.Identifier(name))
+    statement = sql.SQL(DROP_PARTITION).format(
+        timeout=sql.Literal(f"{DROP_LOCK_TIMEOUT_MS}ms"), partition=sql.Identifier(name)
+    )
     return await _ran(database, statement)
 
 

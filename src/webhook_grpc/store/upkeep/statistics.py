@@ -21,7 +21,7 @@ ANALYSE: Final[Mapping[str, LiteralString]] = {
 }
 
 # ANALYZE skips the table of another owner with a warning that nobody reads, so this asks first.
-MAY_ANALYSE: Final = """
+SELECT_MAY_ANALYSE: Final = """
 SELECT c.relname FROM pg_class c
 WHERE c.oid = ANY(SELECT to_regclass(t) FROM unnest(%(tables)s::text[]) t) AND (
     pg_has_role(c.relowner, 'USAGE')
@@ -32,7 +32,7 @@ WHERE c.oid = ANY(SELECT to_regclass(t) FROM unnest(%(tables)s::text[]) t) AND (
 
 async def analyse_small_tables(database: Database) -> list[str]:
     """Analyses the small tables and returns those that our role may not analyse. Raises Unavailable."""
-    may = {table for (table,) in await database.rows(MAY_ANALYSE, {"tables": list(ANALYSE)})}
+    may = {table for (table,) in await database.rows(SELECT_MAY_ANALYSE, {"tables": list(ANALYSE)})}
     for table in ANALYSE:
         if table in may:
             await database.rows(ANALYSE[table])
