@@ -81,7 +81,7 @@ class App:
         self._tail = Tail(options, _TAIL_POLL_SECONDS, settings.stream_buffer_max)
         self._listener = HintListener(
             options,
-            on_due=self.engine.fetcher.wake,
+            on_due=self.engine.due_hints.wake,
             on_commanded=self.engine.commands.wake,
             on_webhooks_changed=self.engine.webhooks.hint,
             on_logged=self._tail.hint,
@@ -99,7 +99,7 @@ class App:
                 settings.publish_waiting_bytes_max,
             ),
             settings.webhooks_per_customer_max,
-            self.engine.fetcher,
+            self.engine.intake,
             self._hints,
             self._make_partitions,
         )

@@ -81,14 +81,14 @@ class Process:
         self.engine = Engine(settings, database, self._clock, Sealer([KEY]), self.hints)
         self._listener = HintListener(
             options,
-            on_due=self.engine.fetcher.wake,
+            on_due=self.engine.due_hints.wake,
             on_commanded=self.engine.commands.wake,
             on_webhooks_changed=self.engine.webhooks.hint,
             on_logged=lambda: None,
         )
         self.hints.on_webhooks_changed = self.engine.webhooks.hint
         limits = GroupLimits(100, 8_000_000, 20_000, 64_000_000)
-        self.publisher = Publisher(options, limits, 10, self.engine.fetcher, self.hints, _every_partition_exists)
+        self.publisher = Publisher(options, limits, 10, self.engine.intake, self.hints, _every_partition_exists)
         self._loops: list[asyncio.Task[None]] = []
 
     async def _rows(self, statement: str, params: Any = None) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from random import Random
 from typing import Any, Final
 
@@ -20,8 +20,11 @@ from webhook_grpc.engine.duties.replays import Replays
 from webhook_grpc.engine.duties.rescheduling import Rescheduling
 from webhook_grpc.engine.health.stillness import Stillness
 from webhook_grpc.engine.http.sender import Sender
+from webhook_grpc.engine.queue.due_hints import DueHints
 from webhook_grpc.engine.queue.fetcher import Fetcher
+from webhook_grpc.engine.queue.intake import Intake
 from webhook_grpc.engine.queue.lanes import LaneLimits, Lanes
+from webhook_grpc.engine.queue.stale_rows import StaleRows
 from webhook_grpc.engine.receivers.keys import KeyWatch
 from webhook_grpc.engine.receivers.paces import Paces
 from webhook_grpc.engine.receivers.webhooks import WebhookCache
@@ -35,8 +38,9 @@ from .attempt import Deliverer
 from .dispatcher import Dispatcher, DispatchLimits
 from .ownership import Ownership
 from .poison import PoisonGuard
+from .settled_turns import SettledTurns
 from .settler import SettleLimits, Settler
-from .unsettled import EndedTurn, Unsettled
+from .unsettled import Unsettled
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +50,7 @@ _SETTLE_SECONDS_AT_STOP: Final = 10.0
 
 
 class Engine:
-    """Delivers what is in the outbox. `fetcher` is where published events are handed over."""
+    """Delivers what is in the outbox. `intake` is where published events are handed over."""
 
     def __init__(
         self, settings: Settings, database: Database, clock: DatabaseClock, sealer: Sealer, hints: Hints
@@ -71,9 +75,8 @@ class Engine:
         self._unsettled = Unsettled()
         self.webhooks = WebhookCache(options, self._webhook_changed)
         self.paces = Paces(options, settings.pace_policy, self.ownership, KeyWatch(sealer, clock))
-        self.fetcher = Fetcher(
-            options, settings.poll_seconds, clock, self.lanes, self.ownership, self.webhooks, self.paces
-        )
+        self.due_hints = DueHints(self.lanes)
+        stale_rows = StaleRows()
         self._sender = Sender(
             settings.egress_policy,
             clock,
@@ -100,7 +103,7 @@ class Engine:
             clock,
             self.lanes,
             self.ownership,
-            self.fetcher,
+            self.due_hints,
             self.webhooks,
             self.paces,
             self._poison,
@@ -109,12 +112,25 @@ class Engine:
             self._disable,
             options.progress,
         )
+        self.intake = Intake(
+            self.ownership, self.lanes, self.webhooks, self.paces, stale_rows, self.due_hints, self.dispatcher
+        )
+        self._fetch_connection = LoopConnection(options, "backlog")
+        self.fetcher = Fetcher(
+            self._fetch_connection,
+            settings.poll_seconds,
+            clock,
+            self.ownership,
+            self.lanes,
+            self.intake,
+            self.due_hints,
+        )
         self.stillness = Stillness(options.progress, self.dispatcher)
         self.commands = Commands(
             options, settings.poll_seconds, self.ownership, self.lanes, deliverer, self._unsettled.commands
         )
-        self.commands.on_restarted = self.fetcher.wake
-        self.commands.on_cancelled = self.fetcher.cancelled
+        self.commands.on_restarted = self.due_hints.wake
+        self.commands.on_cancelled = self.intake.note_cancelled
         self.commands.on_logged = hints.logged
         self._settle_connection = LoopConnection(options, "settle")
         self._settler = Settler(
@@ -123,7 +139,7 @@ class Engine:
             self._unsettled,
             SettleLimits(settings.settle_batch_max, settings.settle_wait_seconds),
             Random(),
-            self,
+            SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints.logged),
             self.commands,
         )
         self._replays = Replays(options, self.ownership, settings.replay_poll_seconds, settings.replay_pending_max)
@@ -143,7 +159,6 @@ class Engine:
             webhook_changed=hints.webhook_changed,
         )
         clock.on_step(self._clock_stepped)
-        self.fetcher.on_found = self.dispatcher.start_soon
         self.ownership.is_idle = self._is_idle
         self.ownership.on_gained = self._gained
         self.ownership.before_release = self.paces.save
@@ -193,25 +208,16 @@ class Engine:
         await self._replays.close()
         await self.expiry.close()
         await self.rescheduling.close()
-        await self.fetcher.close()
+        await self._fetch_connection.close()
         await self.commands.close()
         await self._settle_connection.close()
         await self.webhooks.close()
         await self._sender.close()
 
-    def note_settled(self, batch: Sequence[EndedTurn]) -> None:
-        """Called by the settler when the database has answered for these results."""
-        self.dispatcher.note_settled(batch)
-        self._hints.logged()
-
-    def put_back(self, batch: Sequence[EndedTurn]) -> None:
-        """Called by the settler with results whose shards are lost."""
-        self.dispatcher.put_back(batch)
-
     def _gained(self, shards: set[int]) -> None:
         self.paces.gained(shards, time.monotonic())
         self.dispatcher.gained(shards)
-        self.fetcher.gained(shards)
+        self.due_hints.discover(shards)
         self.commands.wake()
         self.rescheduling.look_through(shards)
 
@@ -234,8 +240,7 @@ class Engine:
         self.commands.forget_shards(shards)
 
     def _webhook_changed(self, webhook: Webhook) -> None:
-        self.fetcher.webhook_changed(webhook)
-        self.dispatcher.start_soon()
+        self.intake.webhook_changed(webhook)
 
     async def _disable(self, webhook: Webhook, reason: DisableReason) -> bool:
         """Switches off a webhook because of what its receiver said, or long did not say.
