@@ -345,7 +345,8 @@ async def test_what_only_gets_ready_to_settle_again_and_again_stands_still(monke
 
     monkeypatch.setattr(settlement, "settle", fail)
     monkeypatch.setattr("webhook_grpc.engine.settler._BACKOFF_SECONDS_MAX", 0.001)
-    owner: Any = SimpleNamespace(owned={make_delivery().shard: None}, worker=new_worker(), readopt=succeed)
+    shards = SimpleNamespace(owned={make_delivery().shard: None}, worker=new_worker())
+    owner: Any = SimpleNamespace(shards=shards, readopt=succeed)
     connection = LoopConnection(replace(options(""), progress=progress), "settle")
     lane, delivery, unsettled = Lane(1, 1, 1, Reading(1, 1, 0.0)), make_delivery(), Unsettled()
     nobody: Any = None
@@ -495,7 +496,7 @@ async def test_shards_that_belong_to_nobody_for_some_beats_raise_no_alarm(
     """As after a crash: a process that counts and takes nothing has the share of the other for two beats."""
     with recording(monkeypatch) as lines:
         service = await services.start(lease_seconds=1.0, stall_seconds=slowness.lengthened(3.0))
-        owned = service.app.engine.ownership.owned
+        owned = service.app.engine.shards.owned
         postgres.rows(PHANTOM, [new_worker()])
         async with slowness.timeout(20):
             while len(owned) == 64:

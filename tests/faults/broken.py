@@ -36,7 +36,8 @@ def no_fence() -> None:
 
     def lose_but_remember(lose: Any) -> Any:
         def losing(self: Any, shards: set[int]) -> None:
-            remembered.update({shard: self.owned[shard] for shard in shards & self.owned.keys()})
+            owned = self.shards.owned
+            remembered.update({shard: owned[shard] for shard in shards & owned.keys()})
             lose(self, shards)
 
         return losing

@@ -202,7 +202,7 @@ class LogChecks:
             left |= {name: dispatcher[name] for name in ("_attempts", "_disabling") if dispatcher[name]}
             left |= {"barred": lanes["_barred"]} if lanes["_barred"] else {}
             commands = vars(process.engine.commands)
-            left |= {name: commands[name] for name in ("_taken", "_tests") if commands[name]}
+            left |= {name: commands[name] for name in ("_taken", "_testing") if commands[name]}
             left |= {"busy": lanes["_busy_shards"]} if any(lanes["_busy_shards"].values()) else {}
             left |= {"unsettled": True} if vars(process.engine)["_unsettled"].results.unanswered_count else {}
             left |= {"marked": True} if vars(vars(process.engine)["_poison"])["_written"] else {}

@@ -15,7 +15,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final
 from unittest import mock
-from uuid import UUID
 
 import psycopg
 import structlog
@@ -99,9 +98,6 @@ class Simulation:
                 sending.dispatched(turn)
             return turn
 
-        def new_uuid() -> UUID:
-            return UUID(int=uuids.getrandbits(128), version=4)
-
         sender = "webhook_grpc.engine.http.sender.Sender."
         shim = SimpleNamespace(Random=lambda: random.Random(uuids.random()))
         state, config = random.getstate(), structlog.get_config()
@@ -116,7 +112,6 @@ class Simulation:
                 mock.patch(sender + "send", send),
                 mock.patch(sender + "open", _open),
                 mock.patch(sender + "close", nothing),
-                mock.patch("webhook_grpc.engine.ownership.uuid4", new_uuid),
                 mock.patch("webhook_grpc.engine.attempt.random", shim),
                 mock.patch.object(Lanes, "next", next_observed),
                 mock.patch(

@@ -30,8 +30,8 @@ from webhook_grpc.engine.receivers.webhooks import WebhookCache
 from webhook_grpc.store.clock import DatabaseClock
 
 from .attempt import Deliverer, cancelled, expired
-from .ownership import Ownership
 from .poison import PoisonGuard
+from .shards import Shards
 from .unsettled import EndedTurn, FencedQueue
 
 log = structlog.get_logger(__name__)
@@ -59,7 +59,7 @@ class Dispatcher:
         limits: DispatchLimits,
         clock: DatabaseClock,
         lanes: Lanes,
-        ownership: Ownership,
+        shards: Shards,
         due_hints: DueHints,
         webhooks: WebhookCache,
         paces: Paces,
@@ -73,7 +73,7 @@ class Dispatcher:
         self._sending = progress.work("send requests", Service.DELIVERY, words=PAUSED)
         self._clock = clock
         self._lanes = lanes
-        self._ownership = ownership
+        self._shards = shards
         self._due_hints = due_hints
         self._webhooks = webhooks
         self._paces = paces
@@ -92,7 +92,7 @@ class Dispatcher:
 
     def gained(self, shards: set[int]) -> None:
         """The shards are ours now. Whoever had none begins slowly."""
-        if len(self._ownership.owned) == len(shards):
+        if len(self._shards.owned) == len(shards):
             self._ramp = Ramp(time.monotonic(), self._limits.ramp_in_flight, self._limits.ramp_doubling_seconds)
 
     def start_soon(self) -> None:
@@ -119,7 +119,7 @@ class Dispatcher:
     def _may_start(self, now: float) -> bool:
         return (
             not self._stopping
-            and self._ownership.may_send
+            and self._shards.may_send
             and self._webhooks.is_current
             and now >= self._paused_until
             and not self._is_full(now)
@@ -135,7 +135,7 @@ class Dispatcher:
 
         That the process is full is one, and passes when requests end; so is a lease that is not renewed.
         """
-        may_wait = self._stopping or not self._ownership.may_send or self._is_full(now)
+        may_wait = self._stopping or not self._shards.may_send or self._is_full(now)
         return () if may_wait else self._lanes.startable(now)
 
     @property
@@ -227,7 +227,7 @@ class Dispatcher:
 
     def _is_as_it_was(self, lane: Lane, webhook: Webhook) -> bool:
         """Whether a delivery of the lane may still be sent after something was waited for."""
-        is_ours = self._ownership.may_send and self._lanes.get(lane.webhook_id) is lane
+        is_ours = self._shards.may_send and self._lanes.get(lane.webhook_id) is lane
         return is_ours and lane.webhook is webhook
 
     def _learn(self, pace: Pace, settled: Settlement, started_at: float) -> DisableReason | None:

@@ -27,11 +27,11 @@ from webhook_grpc.domain.model import Danger, PendingDelivery
 from webhook_grpc.domain.progress import Service
 from webhook_grpc.hub.group_commit import GroupCommit, GroupLimits
 from webhook_grpc.store.connection.failures import cause_of, watched
-from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import danger as danger_rows
 from webhook_grpc.store.outbox import suspects
 
-from .ownership import Ownership
+from .shards import Shards
 
 log = structlog.get_logger(__name__)
 
@@ -46,10 +46,10 @@ _Mark = tuple[PendingDelivery, Danger]
 class PoisonGuard:
     """Knows which deliveries are to be noted or marked, and which notes and marks are this process's own."""
 
-    def __init__(self, options: DatabaseOptions, ownership: Ownership) -> None:
-        self._connection = LoopConnection(options, "poison")
-        self._marking = options.progress.work("mark what may be dangerous", Service.DELIVERY)
-        self._ownership = ownership
+    def __init__(self, connection: LoopConnection, shards: Shards) -> None:
+        self._connection = connection
+        self._marking = connection.progress.work("mark what may be dangerous", Service.DELIVERY)
+        self._shards = shards
         limits = GroupLimits(_MARKS_PER_STATEMENT, _MARKS_PER_STATEMENT, _MARKS_WAITING_MAX, _MARKS_WAITING_MAX)
         self._group = GroupCommit[_Mark, bool](self._flush, _one, _one, limits)
         self._written: dict[Key, _Mark] = {}
@@ -117,20 +117,17 @@ class PoisonGuard:
                 sqlstate=cause.sqlstate,
                 text=cause.text,
             )
-        await self._connection.close()
 
     async def _take_back(self, written: Danger, to: Danger) -> None:
         deliveries = [delivery for delivery, danger in self._written.values() if danger is written]
         if deliveries:
-            await danger_rows.set_danger(
-                self._connection, self._ownership.worker, self._ownership.owned, deliveries, to
-            )
+            await danger_rows.set_danger(self._connection, self._shards.worker, self._shards.owned, deliveries, to)
 
     def _wanted(self, delivery: PendingDelivery) -> Danger:
         """What has to stand in its row while it is sent."""
         if self.is_suspect(delivery):
             return Danger.MARKED
-        owned = self._ownership.owned.get(delivery.shard)
+        owned = self._shards.owned.get(delivery.shard)
         was_abandoned = owned is not None and owned.abandoned_at is not None and delivery.due_at <= owned.abandoned_at
         return Danger.SUSPECT if was_abandoned else Danger.NONE
 
@@ -146,7 +143,7 @@ class PoisonGuard:
         for delivery, danger in marks:
             self._unsure.pop(delivery.key, None)
             is_written = (delivery.webhook_id, delivery.event_id) in written
-            if is_written and delivery.shard in self._ownership.owned:
+            if is_written and delivery.shard in self._shards.owned:
                 self._written[delivery.key] = delivery, danger
             answers.append(is_written)
         return answers
@@ -154,7 +151,7 @@ class PoisonGuard:
     async def _write_all(self, marks: Sequence[_Mark]) -> set[tuple[int, UUID]]:
         for delivery, danger in marks:
             if danger is Danger.MARKED:
-                await suspects.isolate(self._connection, self._ownership.worker, delivery)
+                await suspects.isolate(self._connection, self._shards.worker, delivery)
         written = set[tuple[int, UUID]]()
         for danger in (Danger.SUSPECT, Danger.MARKED):
             written |= await self._write([delivery for delivery, wanted in marks if wanted is danger], danger)
@@ -163,8 +160,8 @@ class PoisonGuard:
     async def _write(self, deliveries: Sequence[PendingDelivery], danger: Danger) -> set[tuple[int, UUID]]:
         if not deliveries:
             return set()
-        ownership = self._ownership
-        return await danger_rows.set_danger(self._connection, ownership.worker, ownership.owned, deliveries, danger)
+        shards = self._shards
+        return await danger_rows.set_danger(self._connection, shards.worker, shards.owned, deliveries, danger)
 
 
 def _one(_: _Mark) -> int:

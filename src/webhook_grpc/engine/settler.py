@@ -167,11 +167,11 @@ class Settler:
             await self._write([instead], statement)
 
     def _still_ours(self, batch: list[AnyChange], statement: Statement[AnyChange]) -> list[AnyChange]:
-        lost = [change for change in batch if change.shard not in self._ownership.owned]
+        lost = [change for change in batch if change.shard not in self._ownership.shards.owned]
         if lost:
             log.warning("results dropped with their shards; the new owner sends again", count=len(lost))
             statement.drop(lost)
-        return [change for change in batch if change.shard in self._ownership.owned]
+        return [change for change in batch if change.shard in self._ownership.shards.owned]
 
 
 class _Settle:
@@ -183,9 +183,9 @@ class _Settle:
         self._listener = listener
 
     async def write(self, batch: Sequence[EndedTurn]) -> bool:
-        owned = dict(self._ownership.owned)  # as it is now: a shard that is lost and gained meanwhile is another
+        owned = dict(self._ownership.shards.owned)  # as it is now: a shard that is lost and gained meanwhile is another
         settlements = [ended.settlement for ended in batch]
-        answer = await settlement.settle(self._connection, self._ownership.worker, owned, settlements)
+        answer = await settlement.settle(self._connection, self._ownership.shards.worker, owned, settlements)
         if not answer.ours:
             return False
         self._ownership.log_reached(owned, answer.last_seqs)
@@ -215,8 +215,8 @@ class _Execute:
         self._listener = listener
 
     async def write(self, batch: Sequence[Command]) -> bool:
-        owned = dict(self._ownership.owned)
-        answer = await execution.execute(self._connection, self._ownership.worker, owned, batch)
+        owned = dict(self._ownership.shards.owned)
+        answer = await execution.execute(self._connection, self._ownership.shards.worker, owned, batch)
         if not answer.ours:
             return False
         for executed in answer.executed:

@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import random
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Final, LiteralString, Protocol
 
 import psycopg
@@ -63,7 +63,7 @@ class DatabaseOptions:
     """How to reach the database. Times are in seconds.
 
     `loops` is the one list of the connections beside the pool: each LoopConnection enters itself. `progress` has the
-    work of each loop.
+    work of each loop. `random` is the process's own, for pauses that are not in step with those of others.
     """
 
     conninfo: str
@@ -74,6 +74,7 @@ class DatabaseOptions:
     pooling: Pooling = Pooling.NONE
     loops: list[LoopConnection] = field(default_factory=list["LoopConnection"], compare=False)
     progress: Progress = field(default_factory=Progress, compare=False)
+    random: Random = field(default_factory=Random, compare=False)
 
     @property
     def connections_needed(self) -> int:
@@ -230,7 +231,7 @@ class Database:
                 if number == _TRIES_MAX or not may_repeat:
                     raise
                 if is_lost_race:
-                    await asyncio.sleep(random.uniform(0.01, 0.05) * number)  # let the winner finish
+                    await asyncio.sleep(self.options.random.uniform(0.01, 0.05) * number)  # let the winner finish
         raise AssertionError("unreachable")
 
     async def _run(self, connection: AsyncConnection[Row], statement: LiteralString, params: Params) -> list[Row]:
@@ -285,7 +286,7 @@ class LoopConnection:
 
     @property
     def progress(self) -> Progress:
-        """Where the work that uses the connection is entered."""
+        """Returns where the loop of this connection reports to."""
         return self._options.progress
 
     async def open(self) -> None:

@@ -15,7 +15,7 @@ from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import Trigger, WebhookStatus
 from webhook_grpc.domain.progress import Service
-from webhook_grpc.engine.ownership import Ownership
+from webhook_grpc.engine.shards import Shards
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.connection.failures import watched
 from webhook_grpc.store.db import LoopConnection
@@ -41,7 +41,7 @@ class Fetcher:
         connection: LoopConnection,
         poll_seconds: float,
         clock: DatabaseClock,
-        ownership: Ownership,
+        shards: Shards,
         lanes: Lanes,
         intake: Intake,
         due_hints: DueHints,
@@ -50,7 +50,7 @@ class Fetcher:
         self._looking = connection.progress.work("look for what is due", Service.DELIVERY)
         self._poll_seconds = poll_seconds
         self._clock = clock
-        self._ownership = ownership
+        self._shards = shards
         self._lanes = lanes
         self._intake = intake
         self._due_hints = due_hints
@@ -77,7 +77,7 @@ class Fetcher:
 
     async def _look(self) -> bool:
         """Looks at the table once. True: another look should follow at once."""
-        shards = self._ownership.sendable
+        shards = self._shards.sendable
         if not shards:
             return False
         hinted = self._due_hints.take() | self._lanes.ring_alarms(time.monotonic())
@@ -116,7 +116,7 @@ class Fetcher:
 
     def _found_pending(self, pending: PendingWebhook, now: float) -> None:
         """Opens the lane of a webhook whose earliest row is not held."""
-        if shard_of(pending.webhook_id) not in self._ownership.owned:
+        if shard_of(pending.webhook_id) not in self._shards.owned:
             return  # given up while this was read
         if pending.status is WebhookStatus.PAUSED or not (pending.is_due or pending.status.has_ended):
             return
@@ -127,7 +127,7 @@ class Fetcher:
     def _found_replays(self, webhook_id: int, customer_id: int, now: float) -> None:
         webhook = self._intake.get_webhook(webhook_id)
         is_paused = webhook is not None and webhook.status is WebhookStatus.PAUSED
-        if shard_of(webhook_id) in self._ownership.owned and not is_paused:
+        if shard_of(webhook_id) in self._shards.owned and not is_paused:
             self._lanes.open(webhook_id, customer_id, shard_of(webhook_id), now).reading.note_due_replays()
 
     # --- what they have --------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ class Fetcher:
             now,
             self._poll_seconds,
             is_low_on_fresh=self._lanes.is_low(lane, now, fresh=True),
-            is_shared=self._ownership.live_count > 1,
+            is_shared=self._shards.live_count > 1,
         )
 
     async def _fetch(self, lanes: Sequence[Lane], now: float) -> bool:

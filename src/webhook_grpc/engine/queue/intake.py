@@ -12,9 +12,9 @@ from typing import Protocol
 from uuid import UUID
 
 from webhook_grpc.domain.model import PendingDelivery, Webhook
-from webhook_grpc.engine.ownership import Ownership
 from webhook_grpc.engine.receivers.paces import Paces
 from webhook_grpc.engine.receivers.webhooks import WebhookCache
+from webhook_grpc.engine.shards import Shards
 from webhook_grpc.store.outbox.publishing import NewDeliveries
 
 from .due_hints import DueHints
@@ -44,7 +44,7 @@ class Intake:
 
     def __init__(
         self,
-        ownership: Ownership,
+        shards: Shards,
         lanes: Lanes,
         webhooks: WebhookCache,
         paces: Paces,
@@ -52,7 +52,7 @@ class Intake:
         due_hints: DueHints,
         starter: Starter,
     ) -> None:
-        self._ownership = ownership
+        self._shards = shards
         self._lanes = lanes
         self._webhooks = webhooks
         self._paces = paces
@@ -65,7 +65,7 @@ class Intake:
 
     def expect(self) -> Expectation:
         """Returns what has to be remembered from before a statement that makes or reads rows; `done` ends it."""
-        return Expectation(self._ownership.epochs(), self._ownership.sendable, self._stale_rows.begin())
+        return Expectation(self._shards.epochs(), self._shards.sendable, self._stale_rows.begin())
 
     def receive(self, expectation: Expectation, new: Sequence[NewDeliveries]) -> None:
         """Takes in what was just published here, straight from memory. Ends the expectation."""
@@ -102,7 +102,7 @@ class Intake:
 
         False: it is not held, or was held before.
         """
-        owned = self._ownership.owned.get(delivery.shard)
+        owned = self._shards.owned.get(delivery.shard)
         if owned is None or owned.epoch != expectation.epochs.get(delivery.shard):
             return False
         if self._is_stale(delivery, expectation):

@@ -13,7 +13,7 @@ from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import Webhook
 from webhook_grpc.domain.progress import Service
 from webhook_grpc.store.connection.failures import watched
-from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.registry import webhooks as store
 
 REFRESH_SECONDS: Final = 0.5
@@ -26,9 +26,9 @@ _LOOK_BACK_SECONDS: Final = 10.0
 class WebhookCache:
     """Loads webhooks when they are first needed and follows their changes: by hints, by polling at the latest."""
 
-    def __init__(self, options: DatabaseOptions, on_change: Callable[[Webhook], None]) -> None:
-        self._connection = LoopConnection(options, "webhooks")
-        self._following = options.progress.work("follow webhooks", Service.DELIVERY)
+    def __init__(self, connection: LoopConnection, on_change: Callable[[Webhook], None]) -> None:
+        self._connection = connection
+        self._following = connection.progress.work("follow webhooks", Service.DELIVERY)
         self._on_change = on_change
         self._webhooks: dict[int, Webhook] = {}
         self._hinted: set[int] = set()
@@ -76,10 +76,6 @@ class WebhookCache:
             self._wake.clear()
             with contextlib.suppress(Unavailable), watched(self._following):  # then the next time looks back further
                 await self._follow()
-
-    async def close(self) -> None:
-        """Closes the connection."""
-        await self._connection.close()
 
     async def _follow(self) -> None:
         hinted, self._hinted = self._hinted & self._webhooks.keys(), set()
