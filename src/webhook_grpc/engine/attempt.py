@@ -27,13 +27,13 @@ from webhook_grpc.domain.retry import Decision, RetryPolicy, again, decide
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.http.sender import Request, Sender
+from webhook_grpc.engine.queue.lane import Turn
 from webhook_grpc.engine.receivers.keys import SecretKeyMissing
 from webhook_grpc.engine.receivers.receiver import Receiver
 from webhook_grpc.engine.receivers.receivers import Receivers
 from webhook_grpc.store.clock import DatabaseClock
 
 from .poison import Admission, PoisonGuard
-from .queue.lane import Turn
 from .request_signer import RequestSigner
 
 log = structlog.get_logger(__name__)

@@ -73,6 +73,7 @@ class Lanes:
         self._closed_shards: set[int] = set()
         self._barred: set[tuple[int, UUID]] = set()
         self._held_bytes = 0
+        # Any part may read these two; only this class writes them.
         self.in_flight = 0
         self.started_count = 0
 
