@@ -1,1 +1,1 @@
-"""The log of what happened: its rows, reading it on from a position, and what is looked up or counted in it."""
+"""The log of what happened to deliveries: its rows, reading it on from a position, and what calls look up or count."""
