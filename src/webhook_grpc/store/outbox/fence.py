@@ -36,7 +36,7 @@ WITH own AS MATERIALIZED ({shards_still_owned("shards", "epochs")}
 
 
 def fence_parameters(worker: UUID, owned: Mapping[int, OwnedShard]) -> dict[str, object]:
-    """Returns the parameters of FENCE, and with them how many shards there are and up to which `seq` each is logged."""
+    """Returns the parameters of FENCE, the number of the shards, and the last `seq` of each."""
     return {
         "worker": worker,
         "shards": list(owned),
