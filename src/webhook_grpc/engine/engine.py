@@ -166,7 +166,7 @@ class Engine:
             self._unsettled,
             SettleLimits(settings.settle_batch_max, settings.settle_wait_seconds),
             random,
-            SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints.logged),
+            SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints),
             listeners.OfCommands(self.commands, self.intake, self.due_hints, hints),
         )
         self.janitor = Janitor(

@@ -79,9 +79,9 @@ class OfCommands:
         self._hints = hints
 
     def executed(self, batch: Sequence[Command], executed: Sequence[Executed]) -> None:
-        """Frees these commands, looks for what they have made due, and reports that the log grew."""
+        """Frees these commands, lets the fetcher look for what they restarted, and reports that the log grew."""
         for command in batch:
-            if command.kind is Kind.CANCEL:
+            if command.kind is Kind.CANCEL:  # before the delivery may be read again
                 self._intake.note_cancelled(command.webhook_id, command.event_id)
         self._commands.executed(batch, executed)
         restarted = {change.shard for change in executed if change.status is DeliveryStatus.PENDING}

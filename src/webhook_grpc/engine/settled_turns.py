@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
 
 from webhook_grpc.domain.ids import delivery_id_text
 from webhook_grpc.domain.settlement import Settlement
+from webhook_grpc.hub.hints import Hints
 
 from .poison import PoisonGuard
 from .queue.due_hints import DueHints
@@ -25,7 +26,7 @@ _ALARM_MARGIN_SECONDS: Final = 0.02
 
 
 class SettledTurns:
-    """Ends turns. `log_grew` is called when the database's log has new rows."""
+    """Ends turns: the listener of `Settler` for results."""
 
     def __init__(
         self,
@@ -34,14 +35,14 @@ class SettledTurns:
         poison: PoisonGuard,
         due_hints: DueHints,
         starter: Starter,
-        log_grew: Callable[[], None],
+        hints: Hints,
     ) -> None:
         self._lanes = lanes
         self._stale_rows = stale_rows
         self._poison = poison
         self._due_hints = due_hints
         self._starter = starter
-        self._log_grew = log_grew
+        self._hints = hints
 
     def note_settled(self, batch: Sequence[EndedTurn]) -> None:
         """Ends turns for whose results the database has answered."""
@@ -55,7 +56,7 @@ class SettledTurns:
                 self._due_hints.wake()
             _log_attempt(ended.settlement)
         self._starter.start_soon()
-        self._log_grew()
+        self._hints.logged()
 
     def put_back(self, batch: Sequence[EndedTurn]) -> None:
         """Ends turns whose results are not written: another process owns their shards now, and sends again."""
