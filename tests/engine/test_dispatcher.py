@@ -585,7 +585,7 @@ async def test_lanes_that_wait_longest_are_read_first(
 ) -> None:
     """However many others hang, and are looked at again and again."""
     monkeypatch.setattr("webhook_grpc.engine.queue.fetcher._LANES_PER_LOOK", 2)
-    monkeypatch.setattr("webhook_grpc.engine.queue.fetcher._FULL_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("webhook_grpc.engine.queue.reading.FULL_LOOK_SECONDS", 0.0)
     service = await services.start()
     gate = Gate()
     for number in range(30):
@@ -727,7 +727,7 @@ async def test_a_row_that_was_read_before_its_delivery_was_settled_is_not_sent_a
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer of a read comes late: the delivery has been sent and settled meanwhile, and forgotten."""
-    monkeypatch.setattr("webhook_grpc.engine.queue.fetcher._FULL_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("webhook_grpc.engine.queue.reading.FULL_LOOK_SECONDS", 0.0)
     gate, returned, fetch = Gate(), asyncio.Event(), due.fetch
 
     async def behave(received: Received) -> web.StreamResponse:

@@ -39,6 +39,7 @@ from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.http.sender import Sender
 from webhook_grpc.engine.queue.lane import Lane, Turn
 from webhook_grpc.engine.queue.lanes import Lanes
+from webhook_grpc.engine.queue.reading import Reading
 from webhook_grpc.engine.settler import SettleLimits, Settler
 from webhook_grpc.engine.unsettled import EndedTurn, Unsettled
 from webhook_grpc.store.db import Database, LoopConnection
@@ -347,7 +348,7 @@ async def test_what_only_gets_ready_to_settle_again_and_again_stands_still(monke
     shards = SimpleNamespace(owned={make_delivery().shard: None}, worker=new_worker())
     owner: Any = SimpleNamespace(shards=shards, readopt=succeed)
     connection = LoopConnection(replace(options(""), progress=progress), "settle")
-    lane, delivery, unsettled = Lane(1, 1, make_delivery().shard, 0.0), make_delivery(), Unsettled()
+    lane, delivery, unsettled = Lane(1, 1, 1, Reading(1, 1, 0.0)), make_delivery(), Unsettled()
     nobody: Any = None
     settler = Settler(connection, owner, unsettled, SettleLimits(10, 0.0), Random(), nobody, nobody)
     unsettled.results.add(EndedTurn(Turn(lane, delivery, host=None), succeeded(delivery)))

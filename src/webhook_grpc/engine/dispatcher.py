@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,7 @@ from webhook_grpc.domain.ramp import Ramp
 from webhook_grpc.domain.retry import parse_retry_after
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.engine.http.faults import SenderFault
-from webhook_grpc.engine.queue.fetcher import Fetcher
+from webhook_grpc.engine.queue.due_hints import DueHints
 from webhook_grpc.engine.queue.lane import Lane, Turn
 from webhook_grpc.engine.queue.lanes import Lanes
 from webhook_grpc.engine.receivers.keys import SecretKeyMissing
@@ -35,7 +35,6 @@ from .shards import Shards
 from .unsettled import EndedTurn, FencedQueue
 
 log = structlog.get_logger(__name__)
-attempt_log = structlog.get_logger("webhook_grpc.attempt")
 
 _FAULT_PAUSE_SECONDS: Final = (1.0, 5.0)
 ALONE_SECONDS_MAX: Final = 1.0  # from when on the next suspect may be sent beside one that has no answer yet
@@ -61,7 +60,7 @@ class Dispatcher:
         clock: DatabaseClock,
         lanes: Lanes,
         shards: Shards,
-        fetcher: Fetcher,
+        due_hints: DueHints,
         webhooks: WebhookCache,
         paces: Paces,
         poison: PoisonGuard,
@@ -75,7 +74,7 @@ class Dispatcher:
         self._clock = clock
         self._lanes = lanes
         self._shards = shards
-        self._fetcher = fetcher
+        self._due_hints = due_hints
         self._webhooks = webhooks
         self._paces = paces
         self._poison = poison
@@ -107,7 +106,7 @@ class Dispatcher:
         self._starting = False
         now = time.monotonic()
         if self._lanes.open_gates(now):
-            self._fetcher.wake()
+            self._due_hints.wake()
         for _ in range(_STARTS_PER_TURN):
             if not self._may_start(now) or (turn := self._lanes.next(now)) is None:
                 self._set_alarm(now)
@@ -283,23 +282,6 @@ class Dispatcher:
         self._results.add(EndedTurn(turn, settlement))
         return True
 
-    def put_back(self, batch: Sequence[EndedTurn]) -> None:
-        """Gives up results that can't be settled: their shards are somebody else's, who sends again."""
-        for ended in batch:
-            self._lanes.put_back(ended.turn)
-
-    def note_settled(self, batch: Sequence[EndedTurn]) -> None:
-        """Takes in that the database has answered for these deliveries."""
-        now = time.monotonic()
-        self._poison.settled(ended.settlement.delivery for ended in batch)
-        for ended in batch:
-            self._fetcher.settled(ended.settlement.delivery, ended.settlement.decision.retry_in_seconds)
-            self._lanes.release(ended.turn)
-            if self._lanes.is_hungry(ended.turn.lane, now):
-                self._fetcher.wake()
-            _log_attempt(ended.settlement)
-        self.start_soon()
-
     async def drain(self, seconds: float) -> None:
         """Starts nothing more and waits for what is in flight, but not longer than this; the rest is sent again."""
         self._stopping = True
@@ -313,21 +295,3 @@ class Dispatcher:
 
 def _delivery_id(delivery: PendingDelivery) -> str:
     return delivery_id_text(delivery.event_id, delivery.webhook_id)
-
-
-def _log_attempt(settled: Settlement) -> None:
-    """The one line that an attempt leaves in the log. Never a URL, a header or a body."""
-    delivery, result, settlement = settled.delivery, settled.result, settled.decision
-    attempt_log.info(
-        "attempt",
-        delivery_id=_delivery_id(delivery),
-        customer_id=delivery.customer_id,
-        webhook_id=delivery.webhook_id,
-        event_type=delivery.event_type,
-        attempt_number=delivery.attempt + (result is not None),
-        outcome=result.outcome.value if result else None,
-        response_status=result.response_status if result else None,
-        latency_ms=result.latency_ms if result else None,
-        status=settlement.status.value,
-        retry_in_seconds=None if settlement.retry_in_seconds is None else round(settlement.retry_in_seconds, 3),
-    )

@@ -21,8 +21,11 @@ from webhook_grpc.engine.duties.webhook_tests import WebhookTests
 from webhook_grpc.engine.health.monitor import Monitor
 from webhook_grpc.engine.health.stillness import Stillness
 from webhook_grpc.engine.http.sender import Sender, SendLimits
+from webhook_grpc.engine.queue.due_hints import DueHints
 from webhook_grpc.engine.queue.fetcher import Fetcher
+from webhook_grpc.engine.queue.intake import Intake
 from webhook_grpc.engine.queue.lanes import LaneLimits, Lanes
+from webhook_grpc.engine.queue.stale_rows import StaleRows
 from webhook_grpc.engine.receivers.keys import KeyWatch
 from webhook_grpc.engine.receivers.paces import Paces
 from webhook_grpc.engine.receivers.webhooks import WebhookCache
@@ -39,6 +42,7 @@ from .attempt import Deliverer
 from .dispatcher import Dispatcher, DispatchLimits
 from .ownership import Ownership
 from .poison import PoisonGuard
+from .settled_turns import SettledTurns
 from .settler import SettleLimits, Settler
 from .shards import Shards
 from .unsettled import Unsettled
@@ -83,9 +87,8 @@ class Engine:
         self._unsettled = Unsettled()
         self.webhooks = WebhookCache(connections.webhooks, self._webhook_changed)
         self.paces = Paces(connections.health, settings.pace_policy, shards, KeyWatch(sealer, clock))
-        self.fetcher = Fetcher(
-            connections.backlog, settings.poll_seconds, clock, self.lanes, shards, self.webhooks, self.paces
-        )
+        self.due_hints = DueHints(self.lanes)
+        stale_rows = StaleRows()
         self._sender = Sender(
             settings.egress_policy,
             clock,
@@ -114,7 +117,7 @@ class Engine:
             clock,
             self.lanes,
             shards,
-            self.fetcher,
+            self.due_hints,
             self.webhooks,
             self.paces,
             self._poison,
@@ -123,16 +126,18 @@ class Engine:
             self._disable,
             progress,
         )
+        self.intake = Intake(shards, self.lanes, self.webhooks, self.paces, stale_rows, self.due_hints, self.dispatcher)
+        self.fetcher = Fetcher(
+            connections.backlog, settings.poll_seconds, clock, shards, self.lanes, self.intake, self.due_hints
+        )
         self.commands = Commands(
             connections.commands,
             settings.poll_seconds,
             shards,
             self.lanes,
-            self.fetcher,
             WebhookTests(connections.commands, shards, deliverer),
             self._unsettled.commands,
         )
-        self.fetcher.on_found = self.dispatcher.start_soon
         self._replays = Replays(
             connections.background, shards, hints, settings.replay_poll_seconds, settings.replay_pending_max
         )
@@ -148,7 +153,7 @@ class Engine:
             connections.ownership,
             shards,
             listeners.OfShards(
-                self.lanes, self.paces, self._poison, self.fetcher, self.dispatcher, self.commands, self.rescheduling
+                self.lanes, self.paces, self._poison, self.due_hints, self.dispatcher, self.commands, self.rescheduling
             ),
             clock,
             random,
@@ -161,8 +166,8 @@ class Engine:
             self._unsettled,
             SettleLimits(settings.settle_batch_max, settings.settle_wait_seconds),
             random,
-            listeners.OfResults(self.dispatcher, hints),
-            listeners.OfCommands(self.commands, hints),
+            SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints),
+            listeners.OfCommands(self.commands, self.intake, self.due_hints, hints),
         )
         self.janitor = Janitor(
             database,
@@ -178,7 +183,7 @@ class Engine:
     @property
     def recipient(self) -> Recipient[Any]:
         """Returns who takes in what was just published in this process."""
-        return self.fetcher
+        return self.intake
 
     def monitor(self, set_serving: Callable[[str, bool], Awaitable[None]]) -> Monitor:
         """Returns what watches the loops, and calls `set_serving` with a service when its health changes."""
@@ -230,7 +235,7 @@ class Engine:
         """Looks for what became due in shards of ours; what concerns the others costs no look."""
         ours = due & self.shards.owned.keys()
         if ours:
-            self.fetcher.wake(ours)
+            self.due_hints.wake(ours)
 
     def _clock_stepped(self) -> None:
         """Forgets what is known in the database's old time. By how much it has stepped makes no difference."""
@@ -241,8 +246,7 @@ class Engine:
         self.rescheduling.look_through(self.shards.owned)
 
     def _webhook_changed(self, webhook: Webhook) -> None:
-        self.fetcher.webhook_changed(webhook)
-        self.dispatcher.start_soon()
+        self.intake.webhook_changed(webhook)
 
     async def _disable(self, webhook: Webhook, reason: DisableReason) -> bool:
         """Disables a webhook because of its receiver's answers, or because there were none for long.

@@ -82,8 +82,8 @@ class PoisonGuard:
         [answer] = await self._group.submit([(delivery, self._wanted(delivery))])
         return answer is True
 
-    def settled(self, deliveries: Iterable[PendingDelivery]) -> None:
-        """What was written of them went with their rows."""
+    def forget_written(self, deliveries: Iterable[PendingDelivery]) -> None:
+        """Forgets what was written of these deliveries: it was deleted with their rows."""
         if self._written or self._unsure:
             for delivery in deliveries:
                 self._written.pop(delivery.key, None)

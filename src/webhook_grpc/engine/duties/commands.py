@@ -17,9 +17,7 @@ import structlog
 from webhook_grpc.domain.command import Command, Kind
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import delivery_id_text, shard_of
-from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.domain.progress import Service
-from webhook_grpc.engine.queue.fetcher import Fetcher
 from webhook_grpc.engine.queue.lanes import Lanes
 from webhook_grpc.engine.queue.stale_rows import StaleRows
 from webhook_grpc.engine.shards import Shards
@@ -47,7 +45,6 @@ class Commands:
         poll_seconds: float,
         shards: Shards,
         lanes: Lanes,
-        fetcher: Fetcher,
         tests: WebhookTests,
         unsettled: FencedQueue[Command],
     ) -> None:
@@ -56,7 +53,6 @@ class Commands:
         self._poll_seconds = poll_seconds
         self._shards = shards
         self._lanes = lanes
-        self._fetcher = fetcher
         self._tests = tests
         self._unsettled = unsettled
         self._taken: set[Key] = set()
@@ -104,8 +100,6 @@ class Commands:
     def executed(self, batch: Sequence[Command], executed: Sequence[Executed]) -> None:
         """Takes in that the database has answered for these commands, and which of them changed something."""
         for command in batch:
-            if command.kind is Kind.CANCEL:
-                self._fetcher.cancelled(command.webhook_id, command.event_id)
             self._stale_rows.add(command.key)
             self._release(*command.key)
         for change in executed:
@@ -114,9 +108,6 @@ class Commands:
                 delivery_id=delivery_id_text(change.event_id, change.webhook_id),
                 status=change.status.value,
             )
-        restarted = {change.shard for change in executed if change.status is DeliveryStatus.PENDING}
-        if restarted:
-            self._fetcher.wake(restarted)
         self.wake()
 
     def dropped(self, batch: Sequence[Command]) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from webhook_grpc.domain.model import PendingDelivery, Trigger, Webhook, WebhookStatus
 from webhook_grpc.domain.pace import Pace
+
+from .reading import Reading
 
 _UNBOUNDED: Final = 1_000_000
 _SLOTS_PER_REPLAY: Final = 4
@@ -51,12 +52,15 @@ class Turn:
 
 @dataclass(slots=True)
 class Lane:
-    """The deliveries of one webhook that are in memory: queued, in flight, or sent and not settled yet."""
+    """The deliveries of one webhook that are in memory: queued, in flight, or sent and not settled yet.
+
+    Every part may read the fields; only `Lanes` and the methods below write them. `reading` has methods of its own.
+    """
 
     webhook_id: int
     customer_id: int
     shard: int
-    looked_at: float  # when the table was last read for it, in monotonic seconds
+    reading: Reading  # of the table
     isolation: Isolation = field(default_factory=Isolation, repr=False)  # that of the process
     webhook: Webhook | None = None  # both unset until they are loaded
     pace: Pace | None = None
@@ -77,11 +81,6 @@ class Lane:
     is_ready: bool = False
     waits_for: str | None = None  # the host in whose queue it stands
     gate_at: float = math.inf  # when it is to be looked at again because time will have made it ready
-    behind: bool = False  # the table may have due rows that are not held
-    replays_behind: bool = False  # the same for those of replays
-    reached: datetime | None = None  # the table was read up to this due time
-    fresh_floor: datetime | None = None  # while the table has a backlog: what is due from then on is fresh
-    fully_looked_at: float = -math.inf  # when it was last read without a floor
     _fresh_is_next: bool = True
     _live_in_a_row: int = 0
 

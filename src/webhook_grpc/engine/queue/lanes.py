@@ -22,6 +22,7 @@ from webhook_grpc.domain.model import Danger, PendingDelivery, Trigger, Webhook,
 from webhook_grpc.domain.pace import Pace
 
 from .lane import Isolation, Lane, Turn
+from .reading import Reading
 
 _BYTES_PER_TURN: Final = 16_384
 _REPLAYS_HELD_MAX: Final = 20
@@ -126,9 +127,9 @@ class Lanes:
 
     def is_hungry(self, lane: Lane, now: float) -> bool:
         """Whether the table may have something for the lane that it should be given."""
-        if lane.behind and self.is_low(lane, now) and self.room(lane, now):
+        if lane.reading.behind and self.is_low(lane, now) and self.room(lane, now):
             return True
-        return lane.replays_behind and self.replay_room(lane, now) > 0 and self.is_low_on_replays(lane, now)
+        return lane.reading.replays_behind and self.replay_room(lane, now) > 0 and self.is_low_on_replays(lane, now)
 
     def startable(self, now: float) -> Iterator[Lane]:
         """The lanes of which a delivery may be started now: as far as webhook, host and customer are concerned.
@@ -147,7 +148,8 @@ class Lanes:
         """The lane of a webhook, new if needed."""
         lane = self._lanes.get(webhook_id)
         if lane is None:
-            lane = self._lanes[webhook_id] = Lane(webhook_id, customer_id, shard, now, self._isolation)
+            reading = Reading(shard, webhook_id, now)
+            lane = self._lanes[webhook_id] = Lane(webhook_id, customer_id, shard, reading, self._isolation)
         return lane
 
     def set_alarm(self, webhook_id: int, at: float) -> None:
@@ -161,7 +163,7 @@ class Lanes:
             _, webhook_id = heapq.heappop(self._alarms)
             lane = self._lanes.get(webhook_id)
             if lane is not None:
-                lane.behind = True
+                lane.reading.note_due()
             else:
                 shards.add(shard_of(webhook_id))
         return shards
@@ -173,8 +175,7 @@ class Lanes:
         is_replay = delivery.trigger is Trigger.REPLAY
         room = self.replay_room(lane, now) if is_replay else self.room(lane, now, fresh=delivery.is_fresh)
         if not room or not (lane.webhook is None or lane.may_send):
-            lane.behind |= not is_replay
-            lane.replays_behind |= is_replay
+            lane.reading.refused(delivery)
             return False
         lane.held[delivery.event_id] = delivery
         lane.held_bytes += len(delivery.body)
@@ -189,9 +190,7 @@ class Lanes:
             lane.fresh_count += 1
         else:
             lane.backlog.append(delivery)
-        is_in_order = not is_replay and not (delivery.is_fresh and lane.behind)
-        if is_in_order and (lane.reached is None or delivery.due_at > lane.reached):
-            lane.reached = delivery.due_at
+        lane.reading.held(delivery)
         self._make_ready(lane, now)
         return True
 
@@ -276,8 +275,7 @@ class Lanes:
 
     def put_back(self, turn: Turn) -> None:
         """Ends a turn that changed nothing: the delivery's row is as it was, and is read again by its owner."""
-        turn.lane.behind = True
-        turn.lane.reached = None
+        turn.lane.reading.missed()
         self.release(turn)
 
     def end_isolation(self, turn: Turn) -> None:
@@ -287,8 +285,7 @@ class Lanes:
     def drop_if_unused(self, lane: Lane) -> None:
         """Forgets a lane that holds nothing and is not known to have anything in the table that may be sent."""
         is_paused = lane.webhook is not None and not lane.may_send  # found again when it is not
-        is_behind = lane.behind or lane.replays_behind
-        if not lane.held and (is_paused or not is_behind) and self._lanes.get(lane.webhook_id) is lane:
+        if not lane.held and (is_paused or not lane.reading.has_more) and self._lanes.get(lane.webhook_id) is lane:
             del self._lanes[lane.webhook_id]
 
     # --- cancellation ----------------------------------------------------------------------------------------------
@@ -310,7 +307,7 @@ class Lanes:
         self._barred.discard((webhook_id, event_id))
         lane = self._lanes.get(webhook_id)
         if lane is not None:
-            lane.behind = True
+            lane.reading.note_due()
 
     # --- what time changes -----------------------------------------------------------------------------------------
 
@@ -328,7 +325,7 @@ class Lanes:
             if lane is not None and lane.gate_at == at:
                 lane.gate_at = math.inf
                 self._make_ready(lane, now)
-                is_hungry |= lane.behind and not lane.queue
+                is_hungry |= lane.reading.behind and not lane.queue
         return is_hungry
 
     # --- changes from outside --------------------------------------------------------------------------------------
@@ -339,7 +336,7 @@ class Lanes:
         if lane is None:
             return
         if lane.webhook is None or lane.webhook.status is not webhook.status:
-            lane.behind = True
+            lane.reading.note_due()
         lane.host = host_of(webhook.url)  # its requests in flight count where they went
         lane.webhook, lane.pace = webhook, pace
         if not lane.may_send or not lane.useful(now):
@@ -373,7 +370,7 @@ class Lanes:
 
     def _make_ready(self, lane: Lane, now: float) -> None:
         """Lets a lane take part in the turns, or notes what it waits for."""
-        if lane.is_ready or not (self._has_work(lane) or lane.behind):
+        if lane.is_ready or not (self._has_work(lane) or lane.reading.behind):
             return
         seconds = lane.wait_seconds(now)
         if 0 < seconds < math.inf:
@@ -469,7 +466,8 @@ class Lanes:
 
     def _empty(self, lane: Lane) -> None:
         """Puts queued deliveries back; their rows never left the table."""
-        lane.replays_behind |= lane.replay_count > 0
+        if lane.replay_count:
+            lane.reading.note_due_replays()
         for delivery in (*lane.fresh, *lane.backlog, *lane.replays, *lane.suspects):
             del lane.held[delivery.event_id]
             self._subtract(lane, delivery)
@@ -477,8 +475,7 @@ class Lanes:
         lane.backlog.clear()
         lane.replays.clear()
         lane.suspects.clear()
-        lane.behind = True
-        lane.reached = lane.fresh_floor = None
+        lane.reading.start_over()
 
     def _subtract(self, lane: Lane, delivery: PendingDelivery) -> None:
         self._held_bytes -= len(delivery.body)
