@@ -231,7 +231,7 @@ class Database:
                 if number == _TRIES_MAX or not may_repeat:
                     raise
                 if is_lost_race:
-                    await asyncio.sleep(self.options.random.uniform(0.01, 0.05) * number)  # so that the winner can finish
+                    await asyncio.sleep(self.options.random.uniform(0.01, 0.05) * number)  # so the winner can finish
         raise AssertionError("unreachable")
 
     async def _run(self, connection: AsyncConnection[Row], statement: LiteralString, params: Params) -> list[Row]:
