@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 
 ALONE_SECONDS_MAX: Final = 1.0  # after that the next suspect may be sent beside one that has no answer yet
 _FAULT_PAUSE_SECONDS: Final = (1.0, 5.0)
-_ONCE: Final = RetryPolicy(delays_seconds=())  # for what somebody asked for by hand
+_ONCE: Final = RetryPolicy(delays_seconds=())  # for replays and tests, which somebody has started by hand
 
 
 class AttemptPipeline:

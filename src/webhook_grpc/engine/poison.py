@@ -120,7 +120,7 @@ class PoisonGuard:
         except Unavailable as error:
             cause = cause_of(error)
             log.warning(
-                "marks not taken back: this end counts as a death of their deliveries",
+                "dangers not taken back: this end counts as a death of their deliveries",
                 count=len(self._written),
                 sqlstate=cause.sqlstate,
                 text=cause.text,
