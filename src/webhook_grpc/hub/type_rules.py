@@ -28,7 +28,7 @@ class TypeRules:
     """What holds for an event type."""
 
     def __init__(self, row: Row) -> None:
-        """From a row of RULES that has the schema."""
+        """From a row of SELECT_TYPE_RULES that has the schema."""
         self.event_type: str
         self.archived: bool
         self.version: int

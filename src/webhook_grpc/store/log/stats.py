@@ -14,7 +14,7 @@ from webhook_grpc.store.db import Database
 
 from .receiver_health import HEALTH_COLUMNS, receiver_health
 
-ROWS_MAX: Final = 1_000_000  # of the log, and of the outbox
+COUNTED_ROWS_MAX: Final = 1_000_000  # of the log, and of the outbox
 PERCENTILES: Final = (50, 95, 99)
 _FINAL: Final = tuple(status for status in DeliveryStatus if status is not DeliveryStatus.PENDING)
 
@@ -114,7 +114,7 @@ async def window(database: Database, webhook_id: int, start: datetime, end: date
             "webhook_id": webhook_id,
             "start": start,
             "end": end,
-            "rows_max": ROWS_MAX,
+            "rows_max": COUNTED_ROWS_MAX,
             "final": [status.value for status in _FINAL],
             "percentiles": list(PERCENTILES),
         },
@@ -134,7 +134,7 @@ async def window(database: Database, webhook_id: int, start: datetime, end: date
 async def backlog(database: Database, webhook_id: int) -> Backlog:
     """Returns what is pending for the webhook now. Raises Unavailable."""
     [row] = await database.rows(
-        SELECT_BACKLOG, {"webhook_id": webhook_id, "shard": shard_of(webhook_id), "rows_max": ROWS_MAX}
+        SELECT_BACKLOG, {"webhook_id": webhook_id, "shard": shard_of(webhook_id), "rows_max": COUNTED_ROWS_MAX}
     )
     read_time, pending_count, due_count, oldest_due_seconds, *health = row
     breaker, probe_at, failing_since, hold_until, throttled_until = health
