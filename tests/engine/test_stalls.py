@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any, LiteralString
 
@@ -36,9 +37,12 @@ from webhook_grpc.domain.progress import Service as Part
 from webhook_grpc.engine.duties import janitor
 from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.http.sender import Sender
+from webhook_grpc.engine.queue.lane import Lane, Turn
 from webhook_grpc.engine.queue.lanes import Lanes
-from webhook_grpc.engine.settler import Settler
-from webhook_grpc.store.db import Database
+from webhook_grpc.engine.queue.reading import Reading
+from webhook_grpc.engine.settler import SettleLimits, Settler
+from webhook_grpc.engine.unsettled import EndedTurn, Unsettled
+from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.outbox import ownership, settlement
 from webhook_grpc.store.upkeep import bloat
 
@@ -341,9 +345,13 @@ async def test_what_only_gets_ready_to_settle_again_and_again_stands_still(monke
 
     monkeypatch.setattr(settlement, "settle", fail)
     monkeypatch.setattr("webhook_grpc.engine.settler._BACKOFF_SECONDS_MAX", 0.001)
-    owner: Any = SimpleNamespace(owned={make_delivery().shard: None}, worker=new_worker(), readopt=succeed)
-    settler = Settler(replace(options(""), progress=progress), owner, 10, 0.0, lambda _: None, lambda _: None)
-    settler.add(succeeded(make_delivery()))
+    shards = SimpleNamespace(owned={make_delivery().shard: None}, worker=new_worker())
+    owner: Any = SimpleNamespace(shards=shards, readopt=succeed)
+    connection = LoopConnection(replace(options(""), progress=progress), "settle")
+    lane, delivery, unsettled = Lane(1, 1, 1, Reading(1, 1, 0.0)), make_delivery(), Unsettled()
+    nobody: Any = None
+    settler = Settler(connection, owner, unsettled, SettleLimits(10, 0.0), Random(), nobody, nobody)
+    unsettled.results.add(EndedTurn(Turn(lane, delivery, host=None), succeeded(delivery)))
     running = asyncio.create_task(settler.run())
     async with slowness.timeout(20):
         while tried.qsize() < 15:
@@ -408,7 +416,7 @@ async def test_a_fault_of_the_process_that_lasts_is_said_once(
         return await send(self, request)
 
     monkeypatch.setattr(Sender, "send", faulty)
-    monkeypatch.setattr("webhook_grpc.engine.dispatcher._FAULT_PAUSE_SECONDS", (0.02, 0.04))
+    monkeypatch.setattr("webhook_grpc.engine.attempt._FAULT_PAUSE_SECONDS", (0.02, 0.04))
     service = await start(services)
     await service.create_webhook(receiver.url())
     await service.publish()
@@ -456,7 +464,7 @@ async def test_what_waits_for_a_good_reason_raises_no_alarm(
     """Webhooks that are paused, limited, full, down or between two attempts; processes that come, share and go."""
     gate, quick = Gate(), receiver.url("/quick")
     with recording(monkeypatch) as lines:
-        bound_seconds = slowness.lengthened(0.4)
+        bound_seconds = slowness.lengthened(0.8)
         overrides = {
             "stall_seconds": bound_seconds,
             "retry_delays_seconds": (60.0,),
@@ -488,7 +496,7 @@ async def test_shards_that_belong_to_nobody_for_some_beats_raise_no_alarm(
     """As after a crash: a process that counts and takes nothing has the share of the other for two beats."""
     with recording(monkeypatch) as lines:
         service = await services.start(lease_seconds=1.0, stall_seconds=slowness.lengthened(3.0))
-        owned = service.app.engine.ownership.owned
+        owned = service.app.engine.shards.owned
         postgres.rows(PHANTOM, [new_worker()])
         async with slowness.timeout(20):
             while len(owned) == 64:

@@ -119,6 +119,10 @@ class World:
         """The history, a line for each thing that happened: the same seed has the same."""
         return self.tables.trace
 
+    def fork_random(self) -> random.Random:
+        """Returns the source of chance of one more process."""
+        return random.Random(self.random.random())
+
     def latency(self) -> float:
         """Half a round trip."""
         return 0.0002 + self.random.expovariate(400.0)

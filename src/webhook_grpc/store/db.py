@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import random
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Final, LiteralString, Protocol
 
 import psycopg
@@ -63,7 +63,7 @@ class DatabaseOptions:
     """How to reach the database. Times are in seconds.
 
     `loops` lists every connection beside the pool: each LoopConnection adds itself. `progress` has the work of each
-    loop.
+    loop. `random` belongs to the process: pauses that it varies are not in step with those of other processes.
     """
 
     conninfo: str
@@ -74,6 +74,7 @@ class DatabaseOptions:
     pooling: Pooling = Pooling.NONE
     loops: list[LoopConnection] = field(default_factory=list["LoopConnection"], compare=False)
     progress: Progress = field(default_factory=Progress, compare=False)
+    random: Random = field(default_factory=Random, compare=False)
 
     @property
     def connections_needed(self) -> int:
@@ -230,7 +231,7 @@ class Database:
                 if number == _TRIES_MAX or not may_repeat:
                     raise
                 if is_lost_race:
-                    await asyncio.sleep(random.uniform(0.01, 0.05) * number)  # so that the winner can finish
+                    await asyncio.sleep(self.options.random.uniform(0.01, 0.05) * number)  # so the winner can finish
         raise AssertionError("unreachable")
 
     async def _run(self, connection: AsyncConnection[Row], statement: LiteralString, params: Params) -> list[Row]:
@@ -282,6 +283,11 @@ class LoopConnection:
         self._lock = asyncio.Lock()
         self._abandoned = Abandoned()
         options.loops.append(self)
+
+    @property
+    def progress(self) -> Progress:
+        """Returns where the loop of this connection reports to."""
+        return self._options.progress
 
     async def open(self) -> None:
         """Connects, if it is not connected. Raises Unavailable."""

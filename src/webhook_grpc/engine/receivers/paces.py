@@ -16,9 +16,9 @@ from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import Webhook, WebhookStatus
 from webhook_grpc.domain.pace import FailureRecord, Pace, PacePolicy, SavedHealth
 from webhook_grpc.domain.progress import Service
-from webhook_grpc.engine.ownership import Ownership
+from webhook_grpc.engine.shards import Shards
 from webhook_grpc.store.connection.failures import watched
-from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import paces as store
 
 from .keys import KeyWatch
@@ -28,19 +28,18 @@ log = structlog.get_logger(__name__)
 SAVE_SECONDS: Final = 1.0
 SAVE_MAX: Final = 1000  # webhooks in one statement
 SWEEP_SECONDS: Final = 10.0
-FLOWS_MAX: Final = 10_000
 _FAILING_SECONDS_MIN: Final = 60.0  # what fails for less is not worth a row
 
 
 class Paces:
     """A webhook's pace lives as long as there is something to remember, while its shard is ours."""
 
-    def __init__(self, options: DatabaseOptions, policy: PacePolicy, ownership: Ownership, keys: KeyWatch) -> None:
-        self._connection = LoopConnection(options, "health")
-        self._saving = options.progress.work("save health of webhooks", Service.DELIVERY)
-        self._sweeping = options.progress.work("sweep health of webhooks")
+    def __init__(self, connection: LoopConnection, policy: PacePolicy, shards: Shards, keys: KeyWatch) -> None:
+        self._connection = connection
+        self._saving = connection.progress.work("save health of webhooks", Service.DELIVERY)
+        self._sweeping = connection.progress.work("sweep health of webhooks")
         self._policy = policy
-        self._ownership = ownership
+        self._shards = shards
         self._keys = keys
         self._paces: dict[int, Pace] = {}
         self._owned_since: dict[int, float] = {}
@@ -75,7 +74,7 @@ class Paces:
 
     async def _well_since(self, webhooks: Sequence[Webhook]) -> set[int]:
         """Those that had a success which their last owner did not live to save."""
-        owned = self._ownership.owned
+        owned = self._shards.owned
         until = {
             webhook.webhook_id: (webhook.shard, owned[webhook.shard].taken_seq)
             for webhook in webhooks
@@ -114,16 +113,13 @@ class Paces:
         for shard in lost:
             self._owned_since.pop(shard, None)
         for webhook_id in [known for known in self._paces if shard_of(known) in lost]:
-            self._forget(webhook_id)
+            self.forget(webhook_id)
 
-    def forget_unused(self, used: Iterable[int], now: float) -> None:
-        """Keeps to its bound by forgetting what can be made again, the longest known first."""
-        surplus = len(self._paces) - FLOWS_MAX
-        if surplus > 0:
-            in_use = {*used, *self._dirty, *self._has_row}  # whose rows go first
-            idle = [known for known, pace in self._paces.items() if known not in in_use and pace.is_new(now)]
-            for webhook_id in idle[:surplus]:
-                self._forget(webhook_id)
+    def may_forget(self, webhook_id: int, now: float) -> bool:
+        """Returns whether nothing is lost if the pace is forgotten: it can be made again, and has no row to delete."""
+        pace = self._paces.get(webhook_id)
+        is_saved = webhook_id not in self._dirty and webhook_id not in self._has_row
+        return pace is None or (is_saved and pace.is_new(now))
 
     async def run(self) -> None:
         """Saves until it is cancelled."""
@@ -148,7 +144,7 @@ class Paces:
             del self._dirty[known]
         try:
             with watched(self._saving):
-                await store.save(self._connection, self._ownership.worker, failing, well)
+                await store.save(self._connection, self._shards.worker, failing, well)
         except BaseException as error:
             self._dirty.update(dict.fromkeys(batch))
             if not isinstance(error, Unavailable):
@@ -163,13 +159,10 @@ class Paces:
         No result need come to tell us, and whoever wrote them may be gone.
         """
         with contextlib.suppress(Unavailable), watched(self._sweeping):  # the next time, then
-            self._has_row.difference_update(await store.forget_over(self._connection, self._ownership.worker))
+            self._has_row.difference_update(await store.forget_over(self._connection, self._shards.worker))
 
-    async def close(self) -> None:
-        """Closes the connection."""
-        await self._connection.close()
-
-    def _forget(self, webhook_id: int) -> None:
+    def forget(self, webhook_id: int) -> None:
+        """Forgets the pace of a webhook."""
         self._paces.pop(webhook_id, None)
         self._keys.forget(webhook_id)
         self._dirty.pop(webhook_id, None)

@@ -6,7 +6,6 @@ upkeep/retention.py drops them. A partition's name is that of its table and its 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final, Literal
@@ -71,7 +70,7 @@ async def ensure_partitions_at_start(database: Database) -> None:
                 ) from error.__cause__
         else:
             return
-        await asyncio.sleep(random.uniform(*_PAUSE_SECONDS))  # for the process that makes them now
+        await asyncio.sleep(database.options.random.uniform(*_PAUSE_SECONDS))  # for the process that makes them now
 
 
 async def make_partitions(database: Database, days: Iterable[date]) -> list[str]:

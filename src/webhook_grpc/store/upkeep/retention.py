@@ -9,7 +9,6 @@ time (domain/clock.py): a clock that jumps ahead deletes nothing.
 from __future__ import annotations
 
 import asyncio
-import random
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
@@ -224,7 +223,7 @@ async def _detach(database: Database, table: Table, name: str) -> bool:
     )
     for attempt in range(DETACH_TRIES):
         if attempt:
-            await asyncio.sleep(random.uniform(*DETACH_PAUSE_SECONDS))
+            await asyncio.sleep(database.options.random.uniform(*DETACH_PAUSE_SECONDS))
         if await _ran(database, statement):
             return True
     return False
