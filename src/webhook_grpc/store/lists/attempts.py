@@ -32,7 +32,7 @@ from .merged import (
     wanted_by,
     whole_rows,
 )
-from .pages import Page, PageBounds, Step, fill_page
+from .pages import ListStep, Page, PageBounds, fill_page
 
 FIND_BY_TIME: Final = """
 , found AS (
@@ -151,7 +151,7 @@ async def list_attempts(
         wanted = replace(wanted, customer_id=customer_id)
         place = FIND_BY_EVENT if stored_from == stored_until else FIND_BY_DELETED_EVENT
         of_event = event_parameters(event_id, stored_from, stored_until)
-    reader = _Reader(database, wanted, place, of_event)
+    reader = _AttemptsReader(database, wanted, place, of_event)
     chosen, next_key = await fill_page(reader.read, before, bounds)
     logged = zip(await whole_rows(database, chosen), chosen, strict=True)
     kept = [
@@ -162,7 +162,7 @@ async def list_attempts(
     return Page([attempt for attempt, _ in kept], [key for _, key in kept], next_key)
 
 
-class _Reader:
+class _AttemptsReader:
     """Reads a list of attempts step by step."""
 
     def __init__(
@@ -179,7 +179,7 @@ class _Reader:
             LookBack(start, ()) if of_event else LookBack.over(wanted.customer_id, wanted.webhook_ids, start)
         )
 
-    async def read(self, before: AttemptKey, step_rows: int) -> Step[AttemptKey, _FoundAttempt]:
+    async def read(self, before: AttemptKey, step_rows: int) -> ListStep[AttemptKey, _FoundAttempt]:
         """Returns the next step after a key. Raises Unavailable."""
         floor = self._look_back.floor(before.end_time)
         per_webhook = rows_per_webhook(self._wanted.customer_id, self._wanted.webhook_ids, step_rows)
@@ -188,10 +188,10 @@ class _Reader:
         found, is_cut = until_cut([_found(row) for row in rows])
         *_, found_count, rows_read = rows[0] if rows else (0, 0)
         if is_cut or found_count == step_rows:
-            return Step(found, rows_read, found[-1].key)
+            return ListStep(found, rows_read, found[-1].key)
         is_last = floor <= self._look_back.start
         self._look_back.widen()
-        return Step(found, rows_read, None if is_last else AttemptKey(floor, 0, 0))
+        return ListStep(found, rows_read, None if is_last else AttemptKey(floor, 0, 0))
 
 
 def step_parameters(

@@ -30,7 +30,7 @@ from .merged import (
     wanted_by,
     whole_rows,
 )
-from .pages import Page, PageBounds, Step, fill_page
+from .pages import ListStep, Page, PageBounds, fill_page
 
 ENDINGS: Final = frozenset({DeliveryStatus.FAILED, DeliveryStatus.CANCELLED, DeliveryStatus.EXPIRED})
 OUTBOX_ROWS_SCANNED_MAX: Final = 100_000
@@ -94,7 +94,7 @@ async def list_deliveries(
         before = min(before, DeliveryKey(last, event_id, INT64_MAX))
     if end is not None:
         before = min(before, DeliveryKey(end, _NO_EVENT, 0))
-    reader = _Reader(
+    reader = _DeliveriesReader(
         database,
         wanted,
         await _sources_of(database, wanted),
@@ -129,7 +129,7 @@ async def _sources_of(database: Database, wanted: DeliveryFilter) -> tuple[Liter
     return (sources.SELECT_ENDED_DELIVERIES, *pending) if statuses & ENDINGS else pending
 
 
-class _Reader:
+class _DeliveriesReader:
     """Reads a list of deliveries step by step."""
 
     def __init__(
@@ -140,7 +140,7 @@ class _Reader:
         self._statement: LiteralString = wanted_by(wanted.customer_id, wanted.webhook_ids) + sources.next_of(parts)
         self._look_back = look_back
 
-    async def read(self, before: DeliveryKey, step_rows: int) -> Step[DeliveryKey, _FoundDelivery]:
+    async def read(self, before: DeliveryKey, step_rows: int) -> ListStep[DeliveryKey, _FoundDelivery]:
         """Returns the next step after a key. Raises Unavailable."""
         floor = self._look_back.floor(before.create_time)
         per_webhook = rows_per_webhook(self._wanted.customer_id, self._wanted.webhook_ids, step_rows)
@@ -149,10 +149,10 @@ class _Reader:
         found, is_cut = until_cut([_found(row) for row in rows])
         *_, found_count, rows_read = rows[0] if rows else (0, 0)
         if is_cut or found_count == step_rows:
-            return Step(found, rows_read, found[-1].key)
+            return ListStep(found, rows_read, found[-1].key)
         is_last = floor <= self._look_back.start
         self._look_back.widen()
-        return Step(found, rows_read, None if is_last else DeliveryKey(floor, _NO_EVENT, 0))
+        return ListStep(found, rows_read, None if is_last else DeliveryKey(floor, _NO_EVENT, 0))
 
 
 def step_parameters(

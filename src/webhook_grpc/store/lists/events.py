@@ -16,7 +16,7 @@ from webhook_grpc.store.db import Database, Row
 from webhook_grpc.store.log.lookup import event_from_row
 
 from .merged import NEWEST, OLDEST
-from .pages import Page, PageBounds, Step, fill_page
+from .pages import ListStep, Page, PageBounds, fill_page
 
 EVENTS_START: Final = UUID(int=2**128 - 1)
 _EVENTS_END: Final = UUID(int=0)
@@ -97,11 +97,11 @@ async def list_events(database: Database, wanted: EventFilter, before: UUID, bou
     if wanted.end_time is not None:
         before = min(before, latest_id(wanted.end_time))
 
-    async def read(before: UUID, step_rows: int) -> Step[UUID, _FoundEvent]:
+    async def read(before: UUID, step_rows: int) -> ListStep[UUID, _FoundEvent]:
         rows = await database.rows(statement, step_parameters(wanted, before, step_rows))
         found = [_FoundEvent(event_id, size, fits) for event_id, size, fits, _ in rows]
         found_count = rows[0][-1] if rows else 0
-        return Step(found, found_count, found[-1].key if found_count == step_rows else None)
+        return ListStep(found, found_count, found[-1].key if found_count == step_rows else None)
 
     chosen, next_key = await fill_page(read, before, bounds)
     rows: list[Row] = []

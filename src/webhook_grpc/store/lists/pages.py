@@ -15,16 +15,16 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 STEP_ROWS_MAX: Final = 5_000
 ROWS_READ_MAX: Final = 100_000  # for one page; about a quarter of a second
 
-Key = TypeVar("Key")
-Key_co = TypeVar("Key_co", covariant=True)
-Item = TypeVar("Item")
+ListKey = TypeVar("ListKey")
+ListKey_co = TypeVar("ListKey_co", covariant=True)
+ListItem = TypeVar("ListItem")
 
 
-class StepRow(Protocol[Key_co]):
+class StepRow(Protocol[ListKey_co]):
     """A narrow row of a step: one that fits the filter, or the one at which the step ends."""
 
     @property
-    def key(self) -> Key_co:
+    def key(self) -> ListKey_co:
         """Returns the row's place in the list."""
         ...
 
@@ -43,23 +43,23 @@ AnyStepRow = TypeVar("AnyStepRow", bound=StepRow[Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Step(Generic[Key, AnyStepRow]):
+class ListStep(Generic[ListKey, AnyStepRow]):
     """The next rows of a list; at most one of them does not fit. `rows_read` were read to find them."""
 
     rows: Sequence[AnyStepRow]
     rows_read: int
-    next_key: Key | None  # the list goes on after it; None: these were the last rows
+    next_key: ListKey | None  # the list goes on after it; None: these were the last rows
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[Key, Item]):
+class Page(Generic[ListKey, ListItem]):
     """The items of a page, and the key of each."""
 
-    items: Sequence[Item]
-    keys: Sequence[Key]
-    next_key: Key | None  # the list goes on after it; None on the last page
+    items: Sequence[ListItem]
+    keys: Sequence[ListKey]
+    next_key: ListKey | None  # the list goes on after it; None on the last page
 
-    def key_after(self, count: int) -> Key | None:
+    def key_after(self, count: int) -> ListKey | None:
         """Returns the key after which the list goes on if only the first `count` items are used."""
         return self.next_key if count == len(self.items) else self.keys[count - 1]
 
@@ -73,10 +73,10 @@ class PageBounds:
 
 
 async def fill_page(
-    read: Callable[[Key, int], Awaitable[Step[Key, AnyStepRow]]],
-    before: Key,
+    read: Callable[[ListKey, int], Awaitable[ListStep[ListKey, AnyStepRow]]],
+    before: ListKey,
     bounds: PageBounds,
-) -> tuple[list[AnyStepRow], Key | None]:
+) -> tuple[list[AnyStepRow], ListKey | None]:
     """Returns the rows of one page, and the key after which the list goes on, None if it ends here.
 
     `read` returns the step after a key; its second argument says how many rows it may have.

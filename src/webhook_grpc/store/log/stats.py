@@ -14,7 +14,7 @@ from webhook_grpc.store.db import Database
 
 from .receiver_health import HEALTH_COLUMNS, receiver_health
 
-ROWS_MAX: Final = 1_000_000  # of the log, and of the outbox
+COUNTED_ROWS_MAX: Final = 1_000_000  # of the log, and of the outbox
 PERCENTILES: Final = (50, 95, 99)
 _FINAL: Final = tuple(status for status in DeliveryStatus if status is not DeliveryStatus.PENDING)
 
@@ -86,7 +86,7 @@ class WindowNumbers:
     """The results of the attempts in a window, without tests. What did not occur is not in the mappings.
 
     `latencies_ms`: for each of PERCENTILES the smallest latency that so many percent of the answered attempts did not
-    exceed. `is_truncated`: the window has more than ROWS_MAX rows, and the oldest are left out.
+    exceed. `is_truncated`: the window has more than COUNTED_ROWS_MAX rows, and the oldest are left out.
     """
 
     outcomes: Mapping[Outcome, int]
@@ -97,7 +97,7 @@ class WindowNumbers:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What is pending for a webhook at `read_time` by the database's clock. Counted up to ROWS_MAX."""
+    """What is pending for a webhook at `read_time` by the database's clock. Counted up to COUNTED_ROWS_MAX."""
 
     read_time: datetime
     pending_count: int
@@ -114,7 +114,7 @@ async def window(database: Database, webhook_id: int, start: datetime, end: date
             "webhook_id": webhook_id,
             "start": start,
             "end": end,
-            "rows_max": ROWS_MAX,
+            "rows_max": COUNTED_ROWS_MAX,
             "final": [status.value for status in _FINAL],
             "percentiles": list(PERCENTILES),
         },
@@ -134,7 +134,7 @@ async def window(database: Database, webhook_id: int, start: datetime, end: date
 async def backlog(database: Database, webhook_id: int) -> Backlog:
     """Returns what is pending for the webhook now. Raises Unavailable."""
     [row] = await database.rows(
-        SELECT_BACKLOG, {"webhook_id": webhook_id, "shard": shard_of(webhook_id), "rows_max": ROWS_MAX}
+        SELECT_BACKLOG, {"webhook_id": webhook_id, "shard": shard_of(webhook_id), "rows_max": COUNTED_ROWS_MAX}
     )
     read_time, pending_count, due_count, oldest_due_seconds, *health = row
     breaker, probe_at, failing_since, hold_until, throttled_until = health

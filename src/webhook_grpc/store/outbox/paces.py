@@ -73,7 +73,7 @@ WHERE h.webhook_id = ANY(%(ids)b::bigint[]) AND s.shard = h.webhook_id %% {liter
 """
 
 # Deletes rows that only hold times, if these are over.
-DELETE_OVER_HEALTH: Final = f"""
+DELETE_EXPIRED_HEALTH: Final = f"""
 DELETE FROM webhook_health h USING shards s
 WHERE h.breaker = 'closed' AND h.failing_since IS NULL AND h.blocked_count = 0
     AND (h.hold_until IS NULL OR h.hold_until <= now()) AND (h.throttled_until IS NULL OR h.throttled_until <= now())
@@ -169,4 +169,4 @@ async def save(
 
 async def forget_over(connection: LoopConnection, worker: UUID) -> set[int]:
     """Deletes rows of own webhooks that say nothing any more; returns these webhooks. Raises Unavailable."""
-    return {webhook_id for (webhook_id,) in await connection.rows(DELETE_OVER_HEALTH, {"worker": worker})}
+    return {webhook_id for (webhook_id,) in await connection.rows(DELETE_EXPIRED_HEALTH, {"worker": worker})}

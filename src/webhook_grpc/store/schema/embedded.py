@@ -29,7 +29,7 @@ class EmbeddedPostgresError(Exception):
 
 
 class EmbeddedPostgres:
-    """Starts Postgres in a directory, or uses the one that already runs there. The last process that stops it ends it.
+    """Starts Postgres in a directory, or uses the one that already runs there. The last process that leaves ends it.
 
     A process that is killed leaves Postgres running; the next start finds it.
     """

@@ -21,7 +21,7 @@ _COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
 _INDEX: Final = re.compile(r"CREATE (UNIQUE )?INDEX (\w+) ON (\w+) (.+);", re.DOTALL)
 
 
-class Kind(StrEnum):
+class StepKind(StrEnum):
     """How a step is run: in one transaction with the row that records it, or so that it may be repeated."""
 
     TRANSACTION = "transaction"
@@ -30,10 +30,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class MigrationStep:
     """A part of a migration that is applied at once."""
 
-    kind: Kind
+    kind: StepKind
     sql: LiteralString
 
 
@@ -53,7 +53,7 @@ class Migration:
 
     name: str
     works_with: int
-    steps: tuple[Step, ...]
+    steps: tuple[MigrationStep, ...]
 
     @property
     def is_post(self) -> bool:
@@ -88,14 +88,16 @@ def parse(name: str, text: str) -> Migration:
         raise ValueError(f"{name} has no line `-- works with: NNNN`")
     head, *parts = _STEP.split(text)
     if not parts:
-        return Migration(name, int(works_with[1]), (_step(Kind.TRANSACTION, text),))
+        return Migration(name, int(works_with[1]), (_step(StepKind.TRANSACTION, text),))
     if _COMMENT.sub("", head).strip():
         raise ValueError(f"{name} has SQL before its first `-- step`")
-    steps = [_step(Kind(kind or Kind.TRANSACTION), sql) for kind, sql in zip(parts[::2], parts[1::2], strict=True)]
+    steps = [
+        _step(StepKind(kind or StepKind.TRANSACTION), sql) for kind, sql in zip(parts[::2], parts[1::2], strict=True)
+    ]
     return Migration(name, int(works_with[1]), tuple(steps))
 
 
-def index_of(step: Step) -> Index:
+def index_of(step: MigrationStep) -> Index:
     """Returns what an index step makes. Raises ValueError unless the step is one CREATE INDEX."""
     found = _INDEX.fullmatch(_COMMENT.sub("", step.sql).strip())
     if found is None:
@@ -104,8 +106,8 @@ def index_of(step: Step) -> Index:
     return Index(name, table, cast("LiteralString", definition), is_unique=bool(unique))
 
 
-def _step(kind: Kind, sql: str) -> Step:
-    step = Step(kind, cast("LiteralString", sql.strip()))  # our own file
-    if kind is Kind.INDEX:
+def _step(kind: StepKind, sql: str) -> MigrationStep:
+    step = MigrationStep(kind, cast("LiteralString", sql.strip()))  # our own file
+    if kind is StepKind.INDEX:
         index_of(step)
     return step

@@ -19,7 +19,7 @@ from psycopg import errors, sql
 
 from webhook_grpc.store.connection.session import Row
 
-from .migration_files import Index, Kind, Step, index_of
+from .migration_files import Index, MigrationStep, StepKind, index_of
 
 LOCK_MILLISECONDS: Final = 200
 # Postgres cancels an autovacuum for which another statement has waited as long as deadlock_timeout, which is 1 s.
@@ -63,15 +63,15 @@ class NameTaken(Exception):
     """Something that is not ours has a name that the step needs."""
 
 
-def run_step(connection: Connection, step: Step, record: Callable[[], None]) -> None:
+def run_step(connection: Connection, step: MigrationStep, record: Callable[[], None]) -> None:
     """Runs a step and records it: in one transaction if the step can, else so that both may be repeated.
 
     Raises StepBlocked, NameTaken, psycopg.Error.
     """
-    if step.kind is Kind.TRANSACTION:
+    if step.kind is StepKind.TRANSACTION:
         _in_transaction(connection, step.sql, record)
         return
-    if step.kind is Kind.INDEX:
+    if step.kind is StepKind.INDEX:
         _build_index(connection, index_of(step))
     else:
         _alone(connection, step.sql)
