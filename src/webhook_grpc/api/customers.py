@@ -12,7 +12,7 @@ from webhook_grpc.domain.errors import Violation
 from webhook_grpc.hub.hints import Hints
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.upkeep import erasure
-from webhook_grpc.store.upkeep.erasure import Erasure, Progress
+from webhook_grpc.store.upkeep.erasure import Erasure, ErasureProgress
 
 from .call import Call, refuse_if
 
@@ -39,14 +39,14 @@ class CustomerMethods:
         refuse_if(violations)
         until = time.monotonic() + self._work_seconds
         requested = await erasure.request(self._database, customer_id)
-        progress = Progress.MORE
-        while progress is not Progress.COMPLETE and time.monotonic() < until:
+        progress = ErasureProgress.MORE
+        while progress is not ErasureProgress.COMPLETE and time.monotonic() < until:
             progress = await self._advance(requested)
-            if progress is Progress.WAITING:
+            if progress is ErasureProgress.WAITING:
                 await asyncio.sleep(_WAIT_SECONDS)
-        return service_pb2.DeleteCustomerDataResponse(complete=progress is Progress.COMPLETE)
+        return service_pb2.DeleteCustomerDataResponse(complete=progress is ErasureProgress.COMPLETE)
 
-    async def _advance(self, requested: Erasure) -> Progress:
+    async def _advance(self, requested: Erasure) -> ErasureProgress:
         advance = await erasure.advance(self._database, requested)
         for webhook_id in advance.deleted_webhook_ids:
             self._hints.webhook_changed(webhook_id)

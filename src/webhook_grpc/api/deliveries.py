@@ -49,7 +49,7 @@ class DeliveryMethods:
         refuse_if(violations)
         token = PageToken(request, _DELIVERY_KEY)
         key = token.read()
-        before = _delivery_key(*key) if key else delivery_lists.FIRST
+        before = _delivery_key(*key) if key else delivery_lists.DELIVERIES_START
         page = await delivery_lists.list_deliveries(self._database, wanted, before, PageBounds(size, PAGE_BYTES_MAX))
         deliveries = fitting([writing.delivery_message(delivery) for delivery in page.items])
         after = page.key_after(len(deliveries))
@@ -71,7 +71,7 @@ class DeliveryMethods:
         refuse_if(violations)
         token = PageToken(request, _ATTEMPT_KEY)
         key = token.read()
-        before = _attempt_key(*key) if key else attempt_lists.FIRST
+        before = _attempt_key(*key) if key else attempt_lists.ATTEMPTS_START
         if delivery:
             await lookup.get_delivery(self._database, wanted.customer_id, *delivery)  # or NOT_FOUND
             wanted = _within_delivery(wanted, *delivery)

@@ -114,7 +114,7 @@ class EventMethods:
         refuse_if(violations)
         token = PageToken(request, ">16s")
         key = token.read()
-        before = _event_key(*key) if key else event_lists.FIRST
+        before = _event_key(*key) if key else event_lists.EVENTS_START
         page = await event_lists.list_events(self._database, wanted, before, PageBounds(size, PAGE_BYTES_MAX))
         events = fitting([writing.event_message(event) for event in page.items])
         after = page.key_after(len(events))

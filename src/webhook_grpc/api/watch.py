@@ -30,7 +30,7 @@ from webhook_grpc.store.lists import deliveries as delivery_lists
 from webhook_grpc.store.lists.deliveries import DeliveryKey
 from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.log import feed
-from webhook_grpc.store.log.feed import Change
+from webhook_grpc.store.log.rows import Change
 
 from .call import Call, refuse_if, server_stopping
 
@@ -100,7 +100,7 @@ class WatchMethods:
     async def _snapshot(self, watcher: _Watcher) -> None:
         """Every pending delivery. The position was taken before, so nothing that happens meanwhile is missed."""
         pending = replace(watcher.wanted, statuses=(DeliveryStatus.PENDING,))
-        before: DeliveryKey | None = delivery_lists.FIRST
+        before: DeliveryKey | None = delivery_lists.DELIVERIES_START
         while before is not None:
             page = await delivery_lists.list_deliveries(self._database, pending, before, _SNAPSHOT_PAGE)
             if page.items:

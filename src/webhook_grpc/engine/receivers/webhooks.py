@@ -19,8 +19,6 @@ from webhook_grpc.store.registry import webhooks as store
 REFRESH_SECONDS: Final = 0.5
 STALE_SECONDS: Final = 2.0
 WEBHOOKS_MAX: Final = 10_000
-# What `changed_lately` looks back, less what a look may take: after a longer pause everything is read again.
-_LOOK_BACK_SECONDS: Final = 10.0
 
 
 class WebhookCache:
@@ -82,7 +80,7 @@ class WebhookCache:
         if hinted:
             self._take_in(await store.by_ids(self._connection, hinted))
         started_at = time.monotonic()
-        if started_at - self._followed_at > _LOOK_BACK_SECONDS:
+        if started_at - self._followed_at > store.LOOK_BACK_SECONDS:
             self._take_in(await store.by_ids(self._connection, list(self._webhooks)))
         else:
             self._take_in(await store.changed_lately(self._connection))
