@@ -1,4 +1,4 @@
-"""Deliveries: one, a list; their attempts."""
+"""Deliveries: get one, list them, list their attempts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ATTEMPT_KEY: Final = ">qqq"
 
 
 class DeliveryMethods:
-    """The calls that look at deliveries."""
+    """The calls that read deliveries."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -61,7 +61,7 @@ class DeliveryMethods:
     async def list_attempts(
         self, request: service_pb2.ListDeliveryAttemptsRequest, call: Call
     ) -> service_pb2.ListDeliveryAttemptsResponse:
-        """Lists attempts, newest first. Those of one delivery raise NotFound if there is no such delivery."""
+        """Lists attempts, newest first. Raises NotFound if the request names a delivery that does not exist."""
         violations = list[Violation]()
         size = page_size(request.page_size, violations)
         wanted = read_attempt_filter(request, call, violations)
@@ -87,7 +87,7 @@ class DeliveryMethods:
 
 
 def _within_delivery(wanted: AttemptFilter, event_id: UUID, webhook_id: int) -> AttemptFilter | None:
-    """The filter for one delivery, None if another part of it excludes that."""
+    """Returns the filter narrowed to one delivery, None if another part of the filter excludes that delivery."""
     if wanted.event_id not in {None, event_id} or (wanted.webhook_ids and webhook_id not in wanted.webhook_ids):
         return None
     return replace(wanted, event_id=event_id, webhook_ids=(webhook_id,))

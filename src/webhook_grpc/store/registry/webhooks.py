@@ -329,6 +329,12 @@ async def by_ids(database: Queries, webhook_ids: Collection[int]) -> list[Webhoo
     return [webhook_of(row) for row in await database.rows(SELECT_WEBHOOKS_BY_ID, {"ids": list(webhook_ids)})]
 
 
+async def find(database: Queries, webhook_id: int) -> Webhook | None:
+    """Returns a webhook, also a deleted one, of whichever customer; None if there is none. Raises Unavailable."""
+    found = await by_ids(database, [webhook_id])
+    return found[0] if found else None
+
+
 async def changed_lately(database: Queries) -> list[Webhook]:
     """Returns every webhook that was changed lately, deleted ones too. Raises Unavailable."""
     return [webhook_of(row) for row in await database.rows(SELECT_CHANGED_WEBHOOKS)]
