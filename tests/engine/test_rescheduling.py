@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -42,6 +43,15 @@ def looks_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rescheduling, "_LOOKS_AFTER_SECONDS", (0.0,))
 
 
+async def started(services: ServiceFactory, **settings: Any) -> Service:
+    """Starts a service, and returns when its own look at the shards that it gained is over: the test looks itself."""
+    service = await services.start(**settings)
+    async with slowness.timeout(20):
+        while service.app.engine.rescheduling._looks:  # pyright: ignore[reportPrivateUsage]
+            await asyncio.sleep(0.01)
+    return service
+
+
 async def paused_with_one(service: Service, url: str) -> tuple[int, UUID]:
     """A paused webhook with a delivery that waits in the table."""
     webhook = await service.create_webhook(url)
@@ -65,7 +75,7 @@ async def failed_once(service: Service) -> None:
 async def test_a_delivery_that_was_published_by_a_clock_a_day_ahead_is_sent_now(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    service = await services.start()
+    service = await started(services)
     webhook_id, _ = await paused_with_one(service, receiver.url())
     for statement in A_DAY_AHEAD:
         postgres.rows(statement)
@@ -83,7 +93,7 @@ async def test_a_delivery_that_was_published_by_a_clock_a_day_ahead_is_sent_now(
 async def test_a_retry_that_was_scheduled_by_a_clock_a_day_ahead_has_its_delay_again(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    service = await services.start(retry_delays_seconds=(600.0,))
+    service = await started(services, retry_delays_seconds=(600.0,))
     webhook = await service.create_webhook(receiver.on("/down", answer(500)))
     await failed_once(service)
     for statement in A_DAY_AHEAD:
@@ -101,7 +111,7 @@ async def test_a_retry_that_was_scheduled_by_a_clock_a_day_ahead_has_its_delay_a
 async def test_what_was_scheduled_by_the_clock_of_now_is_left_alone(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    service = await services.start(retry_delays_seconds=(600.0,))
+    service = await started(services, retry_delays_seconds=(600.0,))
     webhook = await service.create_webhook(receiver.on("/down", answer(500)))
     await failed_once(service)
     before = postgres.rows("SELECT * FROM deliveries")
@@ -113,7 +123,7 @@ async def test_what_was_scheduled_by_the_clock_of_now_is_left_alone(
 async def test_it_is_looked_for_when_shards_are_gained_and_when_the_clock_has_stepped(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, symptoms: list[Line]
 ) -> None:
-    service = await services.start()
+    service = await started(services)
     webhook_id, _ = await paused_with_one(service, receiver.url())
     for statement in A_DAY_AHEAD:
         postgres.rows(statement)

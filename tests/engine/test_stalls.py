@@ -493,7 +493,7 @@ async def test_what_waits_for_a_good_reason_raises_no_alarm(
     """Webhooks that are paused, limited, full, down or between two attempts; processes that come, share and go."""
     gate, quick = Gate(), receiver.url("/quick")
     with recording(monkeypatch) as lines:
-        bound_seconds = slowness.lengthened(0.4)
+        bound_seconds = slowness.lengthened(0.8)
         overrides = {
             "stall_seconds": bound_seconds,
             "retry_delays_seconds": (60.0,),
