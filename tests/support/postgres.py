@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -27,19 +28,21 @@ TABLES = (
     "replays", "replay_webhooks", "erasures",
 )  # fmt: skip
 # One message, and so one transaction.
-EMPTY: Final[LiteralString] = ";".join((
-    *(f"DELETE FROM {table}" for table in TABLES),  # noqa: S608 - constants
+FORGET: Final[LiteralString] = ";".join((
+    *(f"DELETE FROM {table}" for table in TABLES if table != "workers"),  # noqa: S608 - constants
     "DELETE FROM event_types WHERE NOT built_in",
     """
     UPDATE event_types SET json_schema = NULL, archived = false, version = 1
     WHERE json_schema IS NOT NULL OR archived OR version <> 1
     """,
-    "UPDATE believed_time SET at = now(), doubted_seconds = 0",
-    """
-    UPDATE shards SET owner = NULL, epoch = 0, last_seq = 0, abandoned_at = NULL
-    WHERE (owner, epoch, last_seq, abandoned_at) IS DISTINCT FROM (NULL, 0, 0, NULL)
-    """,
 ))  # fmt: skip
+RESET: Final[LiteralString] = """
+DELETE FROM workers;
+UPDATE believed_time SET at = now(), doubted_seconds = 0;
+UPDATE shards SET owner = NULL, epoch = 0, last_seq = 0, abandoned_at = NULL
+WHERE (owner, epoch, last_seq, abandoned_at) IS DISTINCT FROM (NULL, 0, 0, NULL);
+"""
+_TRIES_MAX = 5
 
 
 class TestPostgres:
@@ -98,7 +101,15 @@ class TestPostgres:
 
     def empty(self) -> None:
         """Removes what a test left."""
-        self.rows(EMPTY)
+        self.rows(f"{FORGET};{RESET}")
+
+    def forget(self) -> None:
+        """Removes what callers made, below a service that goes on running with its shards, and may be in the way."""
+        for _ in range(_TRIES_MAX - 1):
+            with contextlib.suppress(psycopg.errors.DeadlockDetected):
+                self.rows(FORGET)
+                return
+        self.rows(FORGET)
 
     def rows(self, statement: LiteralString, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Runs a statement of a test's own, on a connection that is kept: it must not change the session."""
