@@ -272,6 +272,7 @@ async def test_a_hint_wakes_the_owner_in_the_other_process(
     await receiver.wait_for(15)
 
 
+@pytest.mark.slow
 async def test_a_process_that_leaves_hands_over_without_loss_or_duplicate(
     services: ServiceFactory, receiver: Receiver
 ) -> None:
@@ -293,6 +294,7 @@ async def test_a_process_that_leaves_hands_over_without_loss_or_duplicate(
     assert received == {(f"/{number}", event_id): 1 for number in range(8) for event_id in event_ids}
 
 
+@pytest.mark.slow(3)
 async def test_a_process_that_cannot_renew_its_lease_stops_sending_before_another_takes_over(
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,6 +323,7 @@ async def test_a_process_that_cannot_renew_its_lease_stops_sending_before_anothe
     assert second.app.engine.ownership.owned.keys() == set(range(64))
 
 
+@pytest.mark.slow
 async def test_what_waits_in_memory_is_not_sent_without_a_lease(
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -613,6 +616,7 @@ async def test_a_process_that_drains_gives_idle_shards_to_others_at_once(
     await stopping
 
 
+@pytest.mark.slow
 async def test_shards_that_are_handed_over_are_idle_ones_if_there_are_enough(
     services: ServiceFactory, receiver: Receiver
 ) -> None:

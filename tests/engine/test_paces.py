@@ -234,6 +234,7 @@ async def test_a_webhook_that_is_switched_on_again_starts_with_one_request_at_a_
 # --- how fast --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_rate_limit_is_kept_also_while_the_webhook_changes_hands(
     services: ServiceFactory, receiver: Receiver
 ) -> None:
@@ -257,6 +258,7 @@ async def test_a_rate_limit_is_kept_also_while_the_webhook_changes_hands(
     assert arrivals[-1] - arrivals[0] >= (count - rate) / rate * 0.95
 
 
+@pytest.mark.slow(4)
 async def test_429_slows_the_webhook_and_its_retry_after_holds_for_all_its_deliveries(
     services: ServiceFactory, receiver: Receiver
 ) -> None:
@@ -284,6 +286,7 @@ async def until_held(postgres: TestPostgres) -> None:
     )
 
 
+@pytest.mark.slow(3)
 async def test_the_next_owner_honours_what_retry_after_asked_for(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:

@@ -450,6 +450,7 @@ async def test_a_vacuum_that_our_role_may_not_do_is_said(
 # --- no false alarms -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(5)
 async def test_what_waits_for_a_good_reason_raises_no_alarm(
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
