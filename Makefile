@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := src tests examples scripts benchmarks
+# Images of containers often set it. Each process would then compile all sources and libraries again: that was half of
+# the CPU time of a start, of each worker of pytest and of each service that a test starts.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -22,10 +25,10 @@ migrate: .venv/demo ## bring the schema of WEBHOOK_DATABASE_URL up to date
 	@$(BIN)/webhook-grpc migrate
 
 test-fast: .venv/dev ## run the unit tests and a thin slice of the others: at most a minute
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m fast
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "fast and not slow"
 
 test: .venv/dev ## run all tests, every scenario in its short form
-	@$(BIN)/python -m pytest -n 3 --dist loadgroup
+	@$(BIN)/python -m pytest -n auto --dist loadgroup
 
 test-distribution: .venv/dev ## run the store's tests on the distribution's Postgres, with its own settings (JIT)
 	@$(BIN)/python -m scripts.test_distribution

@@ -23,7 +23,7 @@ def main() -> int:
     server = DistributionPostgres()
     try:
         environment = {**os.environ, "WEBHOOK_TEST_DATABASE_URL": server.url}
-        pytest = [sys.executable, "-m", "pytest", "-n", "3", "--dist", "loadgroup"]
+        pytest = [sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadgroup"]
         return subprocess.run(
             [*pytest, "tests/store", *ELSEWHERE, *sys.argv[1:]], env=environment, check=False
         ).returncode

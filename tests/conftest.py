@@ -13,7 +13,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck
 
-from tests.support import slowness
+from tests.support import durations, slowness
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
 from tests.support.process import end_what_is_left
@@ -36,15 +36,30 @@ def pytest_report_header() -> str:
     return f"slowness: {slowness.ratio():.2f} (deadlines are multiplied by it, see tests/support/slowness.py)"
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Returns the number of processes that `-n auto` starts."""
+    return durations.workers()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Multiplies the time-out of each test by the slowness, and marks the unit tests as fast."""
+    """Puts the longest tests first, multiplies time-outs by the slowness, and marks the unit tests as fast."""
     usual, unit = float(config.getini("timeout")), Path(__file__).parent / "unit"
+    items.sort(key=durations.slow_seconds, reverse=True)  # a long one that is started last runs alone at the end
     for item in items:
         if item.path.is_relative_to(unit):
             item.add_marker("fast")
         marker = item.get_closest_marker("timeout")
         seconds = float(marker.args[0]) if marker is not None else usual
         item.add_marker(pytest.mark.timeout(slowness.scaled(seconds)), append=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Names the tests that are slow and not marked so."""
+    found = durations.unmarked(terminalreporter, int(config.getoption("numprocesses", None) or 1))
+    if found:
+        terminalreporter.section(f"slow, but without the mark `slow`: see {durations.__name__}")
+        for seconds, name in found:
+            terminalreporter.write_line(f"{seconds:.2f}s {name}")
 
 
 @pytest.fixture(scope="session")

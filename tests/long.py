@@ -74,7 +74,7 @@ def parts() -> list[Part]:
     ]
     rounds = ("--rounds", str(FAULT_ROUNDS), "--seconds", str(FAULT_SECONDS), "--seed", "{seed}")
     return [
-        Part("suite", (*pytest, "-n", "3", "--dist", "loadgroup")),
+        Part("suite", (*pytest, "-n", "auto", "--dist", "loadgroup")),
         Part("distribution", ("-m", "scripts.test_distribution")),
         Part(
             "old data",

@@ -14,17 +14,7 @@ import orjson
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from webhook_grpc.api.actions import ActionMethods
-from webhook_grpc.api.customers import CustomerMethods
-from webhook_grpc.api.deliveries import DeliveryMethods
-from webhook_grpc.api.event_types import EventTypeMethods
-from webhook_grpc.api.events import EventMethods
-from webhook_grpc.api.explain import ExplainMethods
-from webhook_grpc.api.replays import ReplayMethods
-from webhook_grpc.api.secrets import SecretMethods
-from webhook_grpc.api.stats import StatsMethods
-from webhook_grpc.api.watch import WatchMethods
-from webhook_grpc.api.webhooks import WebhookMethods
+from webhook_grpc.api.methods import Methods
 from webhook_grpc.domain.progress import Progress
 from webhook_grpc.domain.sealing import KEY_BYTES, Sealer
 from webhook_grpc.engine.engine import Engine
@@ -35,12 +25,11 @@ from webhook_grpc.hub.group_commit import GroupLimits
 from webhook_grpc.hub.hints import Hints, Topic
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.tail import Tail
-from webhook_grpc.hub.type_rules import EventTypes
 from webhook_grpc.process.loop_watch import LoopWatch
 from webhook_grpc.process.stopping import Stop, in_daemon_thread
 from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.server.calls import CallLimits, Calls
-from webhook_grpc.server.grpc.server import Methods, Server
+from webhook_grpc.server.grpc.server import Server
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.connection.poolers import check_sessions
 from webhook_grpc.store.connection.server_checks import durability_warnings
@@ -101,41 +90,15 @@ class App:
             self._hints,
             self._make_partitions,
         )
-        authenticator = Authenticator(load_tokens(settings), anonymous_allowed=settings.anonymous_allowed)
+        methods = Methods(settings, self.database, self._clock, sealer, self._publisher, self._hints, self._tail)
         calls = Calls(
-            authenticator,
+            methods,
+            Authenticator(load_tokens(settings), anonymous_allowed=settings.anonymous_allowed),
             self._clock,
             CallLimits(settings.calls_max, settings.streams_max, settings.call_seconds_max),
             settings.retention_policy,
         )
-        event_types = EventTypes(self.database)
-        methods = Methods(
-            WebhookMethods(
-                self.database,
-                sealer,
-                self._hints,
-                event_types,
-                settings.egress_policy,
-                settings.webhooks_per_customer_max,
-            ),
-            SecretMethods(self.database, sealer, self._hints),
-            EventTypeMethods(self.database, event_types, settings.event_types_max),
-            EventMethods(
-                self.database,
-                self._publisher,
-                event_types,
-                self._clock,
-                settings.publish_rate_per_customer,
-            ),
-            DeliveryMethods(self.database),
-            ActionMethods(self.database, self._tail, self._hints, self._clock),
-            WatchMethods(self.database, self._tail, self._clock, settings.stream_write_seconds_max),
-            ExplainMethods(self.database),
-            StatsMethods(self.database, self._clock),
-            ReplayMethods(self.database, self._clock, self._hints, settings.replays_per_customer_max),
-            CustomerMethods(self.database, self._hints, settings.call_seconds_max),
-        )
-        self._server = Server(settings.grpc_address, methods, calls, reflection_enabled=settings.reflection)
+        self._server = Server(settings.grpc_address, calls, reflection_enabled=settings.reflection)
         self._monitor = self.engine.monitor(self._server.set_serving)
         self.port = 0
         self._loops: list[asyncio.Task[None]] = []

@@ -141,7 +141,9 @@ def _shower(settings: Settings, is_embedded: bool) -> Callable[[int], None]:
 
 
 @main.command("migrate")
-@click.option("--before-deployment", is_flag=True, help="Leave out what must wait until the old version is gone.")
+@click.option(
+    "--before-deployment", is_flag=True, help="Leave out what must wait until no process of the old version runs."
+)
 def migrate_command(before_deployment: bool) -> None:
     """Bring the database's schema up to date. Safe to repeat, and to run from several places at once."""
     with _explained_failures(), _database(load_database_settings(), migrate_embedded=False) as (conninfo, _):
@@ -191,12 +193,12 @@ def token(name: str, customer_id: int | None, permissions: tuple[str, ...]) -> N
 
 
 class _Failure(Exception):
-    """Something that a person can mend, in one sentence."""
+    """Something that a person can fix, in one sentence."""
 
 
 @contextmanager
 def _explained_failures() -> Generator[None]:
-    """One sentence instead of a traceback for everything that a person can mend."""
+    """Prints one sentence instead of a traceback for everything that a person can fix."""
     try:
         yield
     except (
@@ -220,7 +222,7 @@ def _explained_failures() -> Generator[None]:
 
 @contextmanager
 def _database(settings: DatabaseSettings, migrate_embedded: bool = True) -> Generator[tuple[str, bool]]:
-    """The connection string, and whether it is the embedded database, which is ours to migrate."""
+    """Returns the connection string, and whether it is the embedded database, which `serve` migrates by itself."""
     if settings.database_url is not None:
         yield checked(settings.database_url.get_secret_value()), False
         return

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
-from webhook.v1 import delivery_pb2, service_pb2
+from webhook.v1 import delivery_pb2
 
 from tests.support import slowness
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver, answer
-from tests.support.service import CUSTOMER, Service, ServiceFactory
+from tests.support.service import Service, ServiceFactory
 from tests.support.symptoms import Line
 from webhook_grpc.domain.ids import parse_event_id, shard_of
 from webhook_grpc.engine.duties import rescheduling
@@ -42,12 +43,19 @@ def looks_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rescheduling, "_LOOKS_AFTER_SECONDS", (0.0,))
 
 
+async def started(services: ServiceFactory, **settings: Any) -> Service:
+    """Starts a service, and returns when its own look at the shards that it gained is over: the test looks itself."""
+    service = await services.start(**settings)
+    async with slowness.timeout(20):
+        while service.app.engine.rescheduling._looks:  # pyright: ignore[reportPrivateUsage]
+            await asyncio.sleep(0.01)
+    return service
+
+
 async def paused_with_one(service: Service, url: str) -> tuple[int, UUID]:
     """A paused webhook with a delivery that waits in the table."""
     webhook = await service.create_webhook(url)
-    await service.stub.PauseWebhook(
-        service_pb2.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
-    )
+    await service.pause_webhook(webhook.webhook_id)
     published = await service.publish()
     event_id = parse_event_id(published.event_id)
     assert event_id is not None
@@ -65,7 +73,7 @@ async def failed_once(service: Service) -> None:
 async def test_a_delivery_that_was_published_by_a_clock_a_day_ahead_is_sent_now(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    service = await services.start()
+    service = await started(services)
     webhook_id, _ = await paused_with_one(service, receiver.url())
     for statement in A_DAY_AHEAD:
         postgres.rows(statement)
@@ -73,7 +81,7 @@ async def test_a_delivery_that_was_published_by_a_clock_a_day_ahead_is_sent_now(
         assert await service.app.engine.rescheduling.look(shard_of(webhook_id)) == 1
         [(due_in_seconds, _)] = postgres.rows(DUE_IN)
         assert due_in_seconds <= 0
-        await service.stub.ResumeWebhook(service_pb2.ResumeWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id))
+        await service.resume_webhook(webhook_id)
         [ended] = await watch.until_ended()
     assert ended.status == SUCCEEDED
     assert ended.attempt_count == 1
@@ -83,7 +91,7 @@ async def test_a_delivery_that_was_published_by_a_clock_a_day_ahead_is_sent_now(
 async def test_a_retry_that_was_scheduled_by_a_clock_a_day_ahead_has_its_delay_again(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    service = await services.start(retry_delays_seconds=(600.0,))
+    service = await started(services, retry_delays_seconds=(600.0,))
     webhook = await service.create_webhook(receiver.on("/down", answer(500)))
     await failed_once(service)
     for statement in A_DAY_AHEAD:
@@ -101,7 +109,7 @@ async def test_a_retry_that_was_scheduled_by_a_clock_a_day_ahead_has_its_delay_a
 async def test_what_was_scheduled_by_the_clock_of_now_is_left_alone(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    service = await services.start(retry_delays_seconds=(600.0,))
+    service = await started(services, retry_delays_seconds=(600.0,))
     webhook = await service.create_webhook(receiver.on("/down", answer(500)))
     await failed_once(service)
     before = postgres.rows("SELECT * FROM deliveries")
@@ -113,7 +121,7 @@ async def test_what_was_scheduled_by_the_clock_of_now_is_left_alone(
 async def test_it_is_looked_for_when_shards_are_gained_and_when_the_clock_has_stepped(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, symptoms: list[Line]
 ) -> None:
-    service = await services.start()
+    service = await started(services)
     webhook_id, _ = await paused_with_one(service, receiver.url())
     for statement in A_DAY_AHEAD:
         postgres.rows(statement)

@@ -60,6 +60,7 @@ END $$
 PHANTOM: LiteralString = """
 INSERT INTO workers (worker_id, lease_until, lease_seconds) VALUES (%s, now() + interval '3 seconds', 2)
 """
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = %s"
 ALARMS = ("health changed", "the database fails", "lease not renewed", "deliveries stand still", "shards have no owner")
 
 
@@ -204,6 +205,34 @@ async def test_a_watch_and_calls_that_stand_still_keep_the_service_from_serving(
             await until_health_is(service, WEBHOOKS, NOT_SERVING)
             await until_said(symptoms, event="the database fails", work="calls")
         await until_health_is(service, WEBHOOKS, SERVING)
+
+
+LOCKED = [
+    pytest.param("LOCK TABLE replay_webhooks IN ACCESS EXCLUSIVE MODE", "background", id="replays"),
+    pytest.param("LOCK TABLE webhook_health IN ACCESS EXCLUSIVE MODE", "health", id="health of webhooks"),
+]
+
+
+@pytest.mark.parametrize(("lock", "connection"), LOCKED)
+async def test_parts_that_share_a_connection_hold_up_nobody_else_while_one_waits_for_a_lock(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, lock: LiteralString, connection: str
+) -> None:
+    """Publishing, sending, settling, commands and the lease go on, for longer than the lease."""
+    service = await services.start(lease_seconds=slowness.lengthened(1.0), database_timeout_seconds=60.0)
+    busy = await service.create_webhook(receiver.on("/busy", answer(429)))
+    await service.publish()  # then there is health to be saved
+    await receiver.wait_for(1)
+    async with locked(postgres, lock):
+        await service.publish()
+        async with slowness.timeout(20):
+            while not postgres.rows(WAITING, [f"webhook-grpc {connection}"]):
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(slowness.lengthened(1.5))  # the lease would have run out
+        async with slowness.timeout(20):
+            request = pb.TestWebhookRequest(customer_id=CUSTOMER, webhook_id=busy.webhook_id)
+            tested = await service.stub.TestWebhook(request)
+        assert tested.delivery.last_attempt.response_status == 429
+        assert service.app.engine.shards.may_send
 
 
 # --- grants and limits -----------------------------------------------------------------------------------------------
@@ -458,13 +487,14 @@ async def test_a_vacuum_that_our_role_may_not_do_is_said(
 # --- no false alarms -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(5)
 async def test_what_waits_for_a_good_reason_raises_no_alarm(
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Webhooks that are paused, limited, full, down or between two attempts; processes that come, share and go."""
     gate, quick = Gate(), receiver.url("/quick")
     with recording(monkeypatch) as lines:
-        bound_seconds = slowness.lengthened(0.4)
+        bound_seconds = slowness.lengthened(0.8)
         overrides = {
             "stall_seconds": bound_seconds,
             "retry_delays_seconds": (60.0,),
@@ -473,7 +503,7 @@ async def test_what_waits_for_a_good_reason_raises_no_alarm(
         }
         first = await services.start(**overrides, breaker_probe_seconds_min=60, breaker_probe_seconds_max=60)
         paused = await first.create_webhook(quick)
-        await first.stub.PauseWebhook(pb.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=paused.webhook_id))
+        await first.pause_webhook(paused.webhook_id)
         await first.create_webhook(quick, rate_limit_per_second=1)
         await first.create_webhook(receiver.on("/gate", gate), max_in_flight=1)
         await first.create_webhook(receiver.on("/down", answer(500)), max_in_flight=1)

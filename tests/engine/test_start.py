@@ -39,7 +39,7 @@ async def another_making_partitions(postgres: TestPostgres) -> AsyncGenerator[No
     [(name,)] = postgres.rows("SELECT max(relname) FROM pg_class WHERE relname ~ '^events_[0-9]+$'")
     postgres.rows(f"DROP TABLE {name}")  # pyright: ignore[reportArgumentType] - a name from the catalogue
     async with await psycopg.AsyncConnection.connect(postgres.url) as connection:
-        await connection.execute(partitions.LOCK)
+        await connection.execute(partitions.LOCK_PARTITIONS)
         yield
 
 
@@ -86,10 +86,11 @@ async def test_a_start_waits_for_no_lock_if_no_partition_is_missing(
     service = await services.start()
     await services.stop_one(service)
     with psycopg.connect(postgres.url) as connection:
-        connection.execute(partitions.LOCK)
+        connection.execute(partitions.LOCK_PARTITIONS)
         await services.start()
 
 
+@pytest.mark.slow(3)
 async def test_a_start_that_never_gets_the_lock_fails_with_a_sentence(
     services: ServiceFactory, postgres: TestPostgres
 ) -> None:

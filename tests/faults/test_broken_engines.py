@@ -11,11 +11,12 @@ from tests.support import slowness
 from .broken import ENGINES
 from .database import DatabaseServer
 from .endpoints import EndpointPlan
+from .groups import group
 from .harness import run_round
 from .scenario import Scenario
 from .scenarios import BY_NAME
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.slow(8), pytest.mark.timeout(120)]
 
 _SLOW_PLAN = (
     EndpointPlan(1, {"delay_seconds": 0.2}, "127.0.0.2", in_flight_max=2),
@@ -41,7 +42,10 @@ CASES = (
 )
 
 
-@pytest.mark.parametrize(("name", "invariant", "scenario"), CASES, ids=[name for name, _, _ in CASES])
+@pytest.mark.parametrize(
+    ("name", "invariant", "scenario"),
+    [pytest.param(*case, id=case[0], marks=group(number)) for number, case in enumerate(CASES)],
+)
 async def test_the_checker_finds(name: str, invariant: str, scenario: Scenario, server: DatabaseServer) -> None:
     broken = {"WEBHOOK_TEST_BROKEN": name}
     scenario = replace(scenario, first={**scenario.first, **broken}, others={**scenario.others, **broken})

@@ -20,8 +20,9 @@ from webhook_grpc.store.schema.migration_files import read_migrations
 from webhook_grpc.store.schema.migration_steps import run_step
 
 from .database import DatabaseServer
+from .groups import group
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.slow, group(2)]
 
 MIGRATE = "import sys; from webhook_grpc.store.migrate import migrate; migrate(sys.argv[1])"
 # For each line: starts the service as `serve` does, publishes an event, waits until it is delivered, and stops.

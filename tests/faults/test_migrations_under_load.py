@@ -26,8 +26,9 @@ from webhook_grpc.store.schema.migrate import check_schema, migrate
 from webhook_grpc.store.schema.migration_files import migration_names
 
 from .database import DatabaseServer
+from .groups import group
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.slow, group(1)]
 
 WEBHOOKS = 4
 PUBLISHERS = 6

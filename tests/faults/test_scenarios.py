@@ -9,21 +9,26 @@ import pytest
 from tests.support import slowness
 
 from .database import DatabaseServer
+from .groups import STEPPED, group
 from .harness import run_round
 from .scenario import Scenario
 from .scenarios import SCENARIOS
 from .stepped import SteppedServer
 
-# One xdist worker runs all of them: they share a Postgres, and each takes the machine for itself.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.slow(8), pytest.mark.timeout(120)]
+_USUAL = [one for one in SCENARIOS if not one.stepped]
+_STEPPED = [one for one in SCENARIOS if one.stepped]
 
 
-@pytest.mark.parametrize("scenario", [one for one in SCENARIOS if not one.stepped], ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize(
+    "scenario", [pytest.param(one, id=one.name, marks=group(number)) for number, one in enumerate(_USUAL)]
+)
 async def test_the_service_keeps_its_promises_under(scenario: Scenario, server: DatabaseServer) -> None:
     await keeps_its_promises(scenario, server)
 
 
-@pytest.mark.parametrize("scenario", [one for one in SCENARIOS if one.stepped], ids=lambda scenario: scenario.name)
+@STEPPED
+@pytest.mark.parametrize("scenario", _STEPPED, ids=lambda scenario: scenario.name)
 async def test_the_service_keeps_its_promises_when(scenario: Scenario, stepped_server: SteppedServer) -> None:
     await keeps_its_promises(scenario, stepped_server)
 

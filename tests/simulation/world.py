@@ -103,14 +103,14 @@ class World:
     def __post_init__(self) -> None:
         self.tables = Tables(self.loop)
         self._statements = {
-            clock.NOW: reads(lambda _, now: [(now,)]),
+            clock.SELECT_DATABASE_TIME: reads(lambda _, now: [(now,)]),
             **Ownership(self.tables, self.random).statements(),
             **Outbox(self.tables).statements(),
             **Settling(self.tables).statements(),
             **Commands(self.tables).statements(),
             **Webhooks(self.tables).statements(),
             **Health(self.tables).statements(),
-            progress.UNSETTLED: reads(lambda _, __: []),  # nobody replays anything here
+            progress.SELECT_UNSETTLED_REPLAYS: reads(lambda _, __: []),  # nobody replays anything here
             hints.NOTIFY: writes(lambda params, _: self._notify(params)),
         }
 

@@ -43,7 +43,7 @@ async def listed(
     database: Database, wanted: AttemptFilter, page_size: int = 1000
 ) -> tuple[Sequence[AttemptKey], Sequence[Attempt]]:
     """All attempts of a list, in pages."""
-    before: AttemptKey | None = attempt_lists.FIRST
+    before: AttemptKey | None = attempt_lists.ATTEMPTS_START
     keys: list[AttemptKey] = []
     found: list[Attempt] = []
     while before is not None:
@@ -99,6 +99,7 @@ async def test_every_attempt_is_listed_once_newest_first(
     ]
 
 
+@pytest.mark.slow(3)
 async def test_all_filters_hold(database: Database, deliveries: list[Delivery], postgres: TestPostgres) -> None:
     chance = random.Random(5)
     rows = logged(postgres)
@@ -149,6 +150,7 @@ async def test_attempts_outlive_their_event(
         assert (await listed(database, AttemptFilter(999, event_id=delivery.event_id)))[0] == []
 
 
+@pytest.mark.slow
 async def test_a_list_merged_from_short_lists_of_each_webhook_is_complete(
     database: Database, deliveries: list[Delivery], postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +169,7 @@ async def test_a_rare_outcome_ends_a_page_early_instead_of_reading_everything(
     monkeypatch.setattr(pages, "ROWS_READ_MAX", 10)
     monkeypatch.setattr(pages, "STEP_ROWS_MAX", 5)
     wanted = AttemptFilter(CUSTOMER, outcomes=(Outcome.TLS_ERROR,))
-    page = await list_attempts(database, wanted, attempt_lists.FIRST, PageBounds(3, 10**6))
+    page = await list_attempts(database, wanted, attempt_lists.ATTEMPTS_START, PageBounds(3, 10**6))
 
     assert page.items == []
     assert page.next_key is not None

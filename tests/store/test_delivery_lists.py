@@ -51,6 +51,7 @@ async def test_pages_join_without_gap_or_overlap(
     assert await listed(database, EVERYTHING, page_size) == deliveries
 
 
+@pytest.mark.slow(3)
 @pytest.mark.parametrize("many_retries", [False, True])
 async def test_the_filters_of_sql_and_of_the_stream_agree(
     database: Database, deliveries: list[Delivery], monkeypatch: pytest.MonkeyPatch, many_retries: bool
@@ -79,6 +80,7 @@ async def test_the_filters_of_sql_and_of_the_stream_agree(
         assert await listed(database, wanted, chance.randint(1, 9)) == expected, wanted
 
 
+@pytest.mark.slow
 async def test_a_list_merged_from_short_lists_of_each_webhook_is_complete(
     database: Database, deliveries: list[Delivery], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +98,7 @@ async def test_a_list_merged_from_short_lists_of_each_webhook_is_complete(
             assert await listed(database, wanted, page_size) == [d for d in deliveries if wanted.admits(d)], wanted
 
 
+@pytest.mark.slow
 async def test_what_is_old_is_found_however_far_back_a_step_looks(
     database: Database, connection: LoopConnection, postgres: TestPostgres
 ) -> None:
@@ -129,7 +132,7 @@ async def test_a_page_that_would_read_too_much_ends_early_and_says_where_it_goes
     monkeypatch.setattr(pages, "ROWS_READ_MAX", 10)
     monkeypatch.setattr(pages, "STEP_ROWS_MAX", 5)
     wanted = DeliveryFilter(CUSTOMER, event_types=("nothing.here",))
-    before: DeliveryKey | None = delivery_lists.FIRST
+    before: DeliveryKey | None = delivery_lists.DELIVERIES_START
     empty_pages = 0
     while before is not None:
         page = await list_deliveries(database, wanted, before, PageBounds(4, 10**6))
@@ -145,7 +148,7 @@ async def test_a_page_that_would_read_too_much_ends_early_and_says_where_it_goes
 
 async def test_a_page_ends_before_it_is_too_large(database: Database, deliveries: list[Delivery]) -> None:
     found: list[Delivery] = []
-    before: DeliveryKey | None = delivery_lists.FIRST
+    before: DeliveryKey | None = delivery_lists.DELIVERIES_START
     sizes: list[int] = []
     while before is not None:
         page = await list_deliveries(database, EVERYTHING, before, PageBounds(1000, 8))  # answers of two bytes
@@ -188,5 +191,5 @@ async def test_a_delivery_that_moves_is_seen_in_one_place(database: Database, co
     assert found.status is DeliveryStatus.PENDING
     assert found.attempt_count == 1
     assert not await listed(database, DeliveryFilter(CUSTOMER, statuses=(DeliveryStatus.FAILED,)))
-    [found] = (await list_deliveries(database, DeliveryFilter(CUSTOMER), delivery_lists.FIRST, ALL)).items
+    [found] = (await list_deliveries(database, DeliveryFilter(CUSTOMER), delivery_lists.DELIVERIES_START, ALL)).items
     assert found.status is DeliveryStatus.PENDING

@@ -225,19 +225,19 @@ CASES: Final[Mapping[str, Case]] = {
     "settle": Case(settlement.SETTLE, settled, 40, 100),
     "execute": Case(execution.EXECUTE, executed, 60, 150),
     "mark": Case(danger.SET_DANGER, marked, 20, 40),
-    "discover": Case(due.DISCOVER, shards, 0, 0, once=5_000, pages_once=30_000, sizes=(1,)),
-    "fetch": Case(due.FETCH, fetched, 10, 20, pages_once=5_000),
-    "replaying": Case(due.REPLAYING, shards, 0, 0, once=5_000, pages_once=5_000, sizes=(1,)),
-    "fetch replays": Case(due.FETCH_REPLAYS, fetched, 10, 20, pages_once=5_000),
-    "bodies": Case(due.BODIES, bodies, 10, 20),
-    "read": Case(feed.READ, read, 20, 40, once=5_000, pages_once=10_000),
-    "end": Case(feed.END, shards, 0, 0, once=5_000, pages_once=10_000, sizes=(1,)),
-    "ask": Case(commands.INSERT, commanded, 20, 50, sizes=(1,)),
-    "ask once": Case(commands.INSERT_ONCE, commanded, 20, 50, sizes=(1,)),
+    "discover": Case(due.SELECT_PENDING_WEBHOOKS, shards, 0, 0, once=5_000, pages_once=30_000, sizes=(1,)),
+    "fetch": Case(due.SELECT_DUE_ROWS, fetched, 10, 20, pages_once=5_000),
+    "replaying": Case(due.SELECT_REPLAYING_WEBHOOKS, shards, 0, 0, once=5_000, pages_once=5_000, sizes=(1,)),
+    "fetch replays": Case(due.SELECT_DUE_REPLAYS, fetched, 10, 20, pages_once=5_000),
+    "bodies": Case(due.SELECT_BODIES, bodies, 10, 20),
+    "read": Case(feed.SELECT_CHANGES, read, 20, 40, once=5_000, pages_once=10_000),
+    "end": Case(feed.SELECT_LOG_ENDS, shards, 0, 0, once=5_000, pages_once=10_000, sizes=(1,)),
+    "ask": Case(commands.INSERT_COMMAND, commanded, 20, 50, sizes=(1,)),
+    "ask once": Case(commands.INSERT_COMMAND_ONCE, commanded, 20, 50, sizes=(1,)),
     "ask for a test": Case(commands.INSERT_TEST, commanded, 20, 50, sizes=(1,)),
-    "heartbeat": Case(ownership.RENEW, shards, 10, 20, sizes=(1,)),
-    "count processes": Case(ownership.COUNT_LIVE, shards, 0, 0, sizes=(1,)),
-    "own": Case(ownership.OWNED, shards, 0, 0, once=200, sizes=(1,)),
+    "heartbeat": Case(ownership.RENEW_LEASE, shards, 10, 20, sizes=(1,)),
+    "count processes": Case(ownership.COUNT_LIVE_WORKERS, shards, 0, 0, sizes=(1,)),
+    "own": Case(ownership.SELECT_OWNED_SHARDS, shards, 0, 0, once=200, sizes=(1,)),
 }
 # Behind a transaction pooler our sessions can't have `enable_bitmapscan = off`. There, if all the queue is of one
 # webhook and was analysed while it was drained, what is due of it is sorted for each look; see decision 19.
@@ -336,6 +336,7 @@ def excess(case: Case, plan: Plan, count: int) -> str:
     return f"expected cost {plan.cost:,.0f}" if plan.cost > JIT_ABOVE_COST else ""
 
 
+@pytest.mark.slow(4)
 @pytest.mark.parametrize("webhook_count", WEBHOOKS)
 @pytest.mark.parametrize("server_name", SERVERS)
 async def test_no_belief_of_the_planner_makes_a_hot_statement_touch_more_than_its_batch(

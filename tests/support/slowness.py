@@ -71,6 +71,11 @@ def timeout(seconds: float | None) -> asyncio.Timeout:
     return asyncio.timeout(None if seconds is None else scaled(seconds))
 
 
+def cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def cpu_seconds(units: int = _UNITS) -> float:
     """Returns how long a unit of work takes now, beside whatever else runs."""
     return _timed(lambda: [_work() for _ in range(units)]) / units
@@ -90,8 +95,7 @@ def _session_ratio() -> float:
 
 
 def _bounded(slower: float) -> float:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(RATIO_MAX, max(1.0, slower * max(1.0, CORES_REFERENCE / cores)))
+    return min(RATIO_MAX, max(1.0, slower * max(1.0, CORES_REFERENCE / cores())))
 
 
 def _timed(work: Callable[[], object]) -> float:

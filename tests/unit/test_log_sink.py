@@ -112,14 +112,30 @@ def test_lines_are_never_mixed_with_those_of_another_process_that_writes_to_the_
     assert WRITE_BYTES_MAX == 4096
 
 
-def test_closing_does_not_wait_for_a_pipe_that_nobody_reads() -> None:
+def full_pipe() -> tuple[int, int]:
+    """Returns the two ends of a pipe that takes nothing more until somebody reads."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     try:
         while True:
             os.write(writer, b"x" * 4096)
     except BlockingIOError:
-        pass
+        return reader, writer
+
+
+def test_exceptions_that_wait_take_no_more_memory_than_as_many_lines() -> None:
+    reader, writer = full_pipe()
+    sink = LogSink(writer, render, 100)
+    for number in range(1000):
+        sink.put({"n": number, "exception": []})
+    assert sink.dropped >= 1000 - 100 // 20 - 256  # those that the thread has already taken
+    os.close(reader)
+    sink.close()
+    os.close(writer)
+
+
+def test_closing_does_not_wait_for_a_pipe_that_nobody_reads() -> None:
+    reader, writer = full_pipe()
     sink = LogSink(writer, render, 10)
     sink.put({"n": 1})
     sink.close(0.01)

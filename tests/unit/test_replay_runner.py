@@ -17,7 +17,7 @@ from webhook_grpc.engine.duties import replays as engine
 from webhook_grpc.engine.duties.replays import Replays
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.replays import progress, selection
-from webhook_grpc.store.replays.progress import Turn, UnsettledReplay
+from webhook_grpc.store.replays.progress import ReplayWebhook, UnsettledReplay
 from webhook_grpc.store.replays.selection import Choice
 
 POLL_SECONDS = 0.25
@@ -39,7 +39,7 @@ class Looks:
         self.replays = Replays(connection, shards, hints, POLL_SECONDS, 100)
         monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(progress, "unsettled", self._unsettled)
-        monkeypatch.setattr(progress, "turns", self._turns)
+        monkeypatch.setattr(progress, "webhooks_with_room", self._turns)
         monkeypatch.setattr(progress, "advance", self._advance)
 
     async def look(self, count: int) -> None:
@@ -53,12 +53,12 @@ class Looks:
             for replay_id in self.at
         ]
 
-    async def _turns(self, _: object, replay: UnsettledReplay, pending_max: int) -> list[Turn]:
+    async def _turns(self, _: object, replay: UnsettledReplay, pending_max: int) -> list[ReplayWebhook]:
         self.at[replay.replay_id].append(self.now)
         is_turn = replay.replay_id in self.with_turns
-        return [Turn(replay.replay_id, self.spec, 1, UUID(int=0), False, pending_max)] * is_turn
+        return [ReplayWebhook(replay.replay_id, self.spec, 1, UUID(int=0), False, pending_max)] * is_turn
 
-    async def _advance(self, _: object, __: Turn, choice: Choice) -> int:
+    async def _advance(self, _: object, __: ReplayWebhook, choice: Choice) -> int:
         assert choice == Choice([], None), "the webhook is switched off"
         return 0
 
@@ -71,7 +71,7 @@ class OneTurn:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, pending_count: int, nth: int) -> None:
         self.looks = Looks(monkeypatch)
-        self.turn = Turn(1, self.looks.spec, 7, UUID(int=0), is_switched_on=True, pending_count=pending_count)
+        self.turn = ReplayWebhook(1, self.looks.spec, 7, UUID(int=0), is_switched_on=True, pending_count=pending_count)
         self.nth = nth
         self.batches: list[int] = []
         self.chosen: list[int] = []
@@ -89,7 +89,7 @@ class OneTurn:
         looked_at = range(position.int + 1, position.int + 1 + events_max)
         return Choice([(UUID(int=n), 7) for n in looked_at if n % self.nth == 0], UUID(int=looked_at[-1]))
 
-    async def _advance(self, _: object, turn: Turn, choice: Choice) -> int:
+    async def _advance(self, _: object, turn: ReplayWebhook, choice: Choice) -> int:
         assert turn.position.int == sum(self.batches[:-1])
         self.chosen.append(len(choice.pairs))
         return len(choice.pairs)

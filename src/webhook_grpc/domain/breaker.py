@@ -47,7 +47,7 @@ class BreakerPolicy:
 
 @dataclass(slots=True)
 class Breaker:
-    """The state of one webhook. Whoever sends asks `slots` and tells `answered` and `failed`."""
+    """The state of one webhook. The sender reads `slots` and reports each result with `answered` or `failed`."""
 
     policy: BreakerPolicy
     state: BreakerState = BreakerState.CLOSED
@@ -63,7 +63,7 @@ class Breaker:
         self._forget()
 
     def slots(self, limit: int, now: float) -> int:
-        """How many requests may be in flight now, of the `limit` that the webhook allows."""
+        """Returns how many requests may be in flight now, of the `limit` that the webhook allows."""
         if self.state is BreakerState.CLOSED:
             return limit
         if self.state is BreakerState.HALF_OPEN:
@@ -71,7 +71,7 @@ class Breaker:
         return 1 if now >= self.probe_at else 0
 
     def answered(self, limit: int, now: float) -> None:
-        """The receiver answered, well or ill: it is there."""
+        """Takes in that the receiver answered, with whatever status: it is there."""
         self._consecutive = 0
         self._attempts.add(now)
         if self.state is BreakerState.CLOSED:
@@ -83,9 +83,10 @@ class Breaker:
             self._step_up(limit)
 
     def failed(self, now: float, jitter: float, *, started_at: float = math.inf) -> bool:
-        """The receiver failed as one does that is down. True if the breaker opened. `jitter` is uniform in [0, 1).
+        """Takes in a failure as of a receiver that is down, and returns whether the breaker opened.
 
-        A request that was started before it opened says nothing about the time since.
+        `jitter` is uniform in [0, 1). A request that was started before the breaker opened says nothing about the time
+        since.
         """
         if self.state is not BreakerState.CLOSED and started_at < self._opened_at:
             return False

@@ -1,6 +1,6 @@
 """The position of a reader in the log of attempts: for each shard, the last `seq` it has seen.
 
-`seq` is dense in each shard and given in commit order, so a position tells exactly what a reader has seen and what not,
+`seq` is dense in each shard and given in commit order, so a position says exactly what a reader has seen and what not,
 across processes. A restored database gets a new incarnation; a position of the old one means nothing there.
 """
 
@@ -24,7 +24,7 @@ Position = tuple[int, ...]
 
 
 def encode_cursor(incarnation: UUID, position: Position) -> bytes:
-    """The opaque form that clients keep."""
+    """Returns the opaque form that clients keep."""
     packed = bytearray(_HEAD.pack(_VERSION, incarnation.bytes))
     for seq in position:
         rest = seq
@@ -36,7 +36,7 @@ def encode_cursor(incarnation: UUID, position: Position) -> bytes:
 
 
 def decode_cursor(cursor: bytes) -> tuple[UUID, Position] | None:
-    """The incarnation and the position, or None if these bytes were not made by encode_cursor."""
+    """Returns the incarnation and the position, or None if these bytes were not made by encode_cursor."""
     if not _HEAD.size + SHARD_COUNT + _CHECK.size <= len(cursor) <= CURSOR_BYTES_MAX:
         return None
     packed = cursor[: -_CHECK.size]

@@ -132,7 +132,7 @@ class EgressPolicy:
 
 
 def is_host_allowed(host: str, policy: EgressPolicy) -> bool:
-    """Whether the operator has named this host, exactly or by a suffix."""
+    """Returns whether the operator has named this host, exactly or by a suffix."""
     name = host.removesuffix(".").lower()
     return any(
         name.endswith(allowed[1:]) if allowed.startswith("*.") else name == allowed for allowed in policy.allowed_hosts
@@ -140,7 +140,7 @@ def is_host_allowed(host: str, policy: EgressPolicy) -> bool:
 
 
 def policy_for(host: str, policy: EgressPolicy) -> EgressPolicy:
-    """The policy for the addresses of one host: a name that the operator allows may lead to private ones.
+    """Returns the policy for the addresses of one host: a name that the operator allows may lead to private ones.
 
     Not to this machine, link-local addresses or cloud metadata: whoever can set addresses of the name would reach
     them. Those take an allowed network as well.
@@ -150,7 +150,7 @@ def policy_for(host: str, policy: EgressPolicy) -> EgressPolicy:
 
 
 def why_bad_allowed_host(text: str) -> str | None:
-    """What is wrong with an entry of `allowed_hosts`, in lower case and without a dot at the end."""
+    """Returns what is wrong with an entry of `allowed_hosts`, in lower case and without a dot at the end."""
     name = text.removeprefix("*.")
     labels = name.split(".")
     if not name.isascii():
@@ -166,7 +166,7 @@ def why_bad_allowed_host(text: str) -> str | None:
 
 
 def why_address_blocked(text: str, policy: EgressPolicy) -> BlockReason | None:
-    """The verdict on an address about to be dialled. The operator's denials win over the operator's permissions."""
+    """Returns the verdict on an address that is about to be dialled. The operator's denials win over permissions."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -185,7 +185,7 @@ def why_address_blocked(text: str, policy: EgressPolicy) -> BlockReason | None:
 
 
 def why_url_blocked(raw: str, policy: EgressPolicy) -> BlockReason | None:
-    """The verdict on a URL as text. None: it may be registered, and dialled if its address may.
+    """Returns the verdict on a URL as text. None: it may be registered, and dialled if its address may.
 
     The host is cut out of the text and must be what the HTTP client's own parser sees: two parsers that differ are how
     such checks are passed by.
@@ -210,7 +210,7 @@ def why_url_blocked(raw: str, policy: EgressPolicy) -> BlockReason | None:
 
 
 def punycode_of(raw: str) -> str | None:
-    """The ASCII form of a URL's international host name (IDNA 2008); None if its host is no such name."""
+    """Returns the ASCII form of a URL's international host name (IDNA 2008); None if its host is no such name."""
     match = _ANY_HOST.match(raw)
     return None if match is None or match[1].isascii() else _in_punycode(match[1])
 
@@ -225,7 +225,7 @@ def _in_punycode(name: str) -> str | None:
 
 @functools.lru_cache(_HOSTS_MAX)
 def host_of(url: str) -> str:
-    """The host of a URL, so that all webhooks that lead to one can be bounded together; empty if there is none."""
+    """Returns the host of a URL, by which webhooks that lead to one host are bounded together; empty if it has none."""
     try:
         return (URL(url, encoded=True).host or "").rstrip(".").lower()
     except ValueError:

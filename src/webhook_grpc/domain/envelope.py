@@ -20,7 +20,7 @@ _STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 
 def render_body(event_type: str, occur_time_unix_seconds: int, data_json: bytes) -> tuple[bytes, int]:
-    """The request body, and where `data_json` starts in it; it ends one byte before the end.
+    """Returns the request body, and where `data_json` starts in it; `data_json` ends one byte before the body's end.
 
     The event type consists of characters that JSON need not escape (`matching.is_event_type`).
     """
@@ -29,7 +29,7 @@ def render_body(event_type: str, occur_time_unix_seconds: int, data_json: bytes)
 
 
 def why_not_json(data_json: bytes) -> str | None:
-    """What is wrong with the text as JSON (RFC 8259), or None. The caller has bounded its size."""
+    """Returns what is wrong with the text as JSON (RFC 8259), or None. The caller has bounded its size."""
     error = _parse_error(data_json)
     if error is not None and "infinity" in error.msg:  # a number beyond a double is JSON, if not for orjson
         error = _parse_error(_NUMBER_OR_STRING.sub(_without_number, data_json))
@@ -42,7 +42,7 @@ def why_not_json(data_json: bytes) -> str | None:
 
 
 def parse(text: bytes) -> Any:
-    """Valid JSON as Python values. A number beyond a double is the largest double of its sign."""
+    """Returns valid JSON as Python values. A number beyond a double is the largest double of its sign."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:

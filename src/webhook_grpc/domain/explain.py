@@ -183,7 +183,7 @@ def _why_due(
 
 
 def _story(delivery: Delivery) -> str:
-    """What was done so far: how many attempts, how the last ended, and whether somebody began it anew."""
+    """What was done so far: how many attempts, how the last ended, and whether somebody restarted the delivery."""
     count, attempt = delivery.attempt_count, delivery.last_attempt
     made = {0: "no attempt made", 1: "1 attempt made"}.get(count, f"{count} attempts made")
     if attempt is not None:

@@ -32,13 +32,13 @@ class Envelope:
 def request_headers(
     envelope: Envelope, own: Mapping[str, str], secrets: Iterable[str], unix_seconds: int, body: bytes
 ) -> dict[str, str]:
-    """What is sent: the webhook's own headers, ours, and the signatures with each secret, the newest first."""
+    """Returns what is sent: the webhook's own headers, ours, and the signatures with each secret, the newest first."""
     event_id = event_id_text(envelope.event_id)
     return {**own, **_fixed(envelope), **signature_headers(tuple(secrets), event_id, unix_seconds, body)}
 
 
 def shown_headers(envelope: Envelope, own_names: Iterable[str], unix_seconds: int) -> dict[str, str]:
-    """The same for people who look at the attempt later."""
+    """Returns the same for people who look at the attempt later."""
     return {
         **dict.fromkeys(own_names, HIDDEN),
         **_fixed(envelope),
@@ -50,7 +50,7 @@ def shown_headers(envelope: Envelope, own_names: Iterable[str], unix_seconds: in
 
 
 def kept_headers(received: Mapping[str, str]) -> dict[str, str]:
-    """Of an answer's headers those that the history keeps; `received` takes names in any case."""
+    """Returns those of an answer's headers that the history keeps; `received` takes names in any case."""
     kept: dict[str, str] = {}
     for name in RESPONSE_HEADERS_KEPT:
         value = received.get(name)

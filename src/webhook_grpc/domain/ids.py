@@ -29,28 +29,28 @@ _DELIVERY_ID: Final = re.compile(rf"dlv_([0-7][{_ALPHABET}]{{25}})_([1-9][0-9]{{
 
 
 def shard_of(webhook_id: int) -> int:
-    """The shard that owns a webhook's deliveries; the generated column `webhooks.shard` says the same."""
+    """Returns the shard that owns a webhook's deliveries; the generated column `webhooks.shard` says the same."""
     return webhook_id % SHARD_COUNT
 
 
 def event_id_text(event_id: UUID) -> str:
-    """`evt_…` for a stored event id."""
+    """Returns `evt_…` for a stored event id."""
     return "evt_" + _encode(event_id)
 
 
 def delivery_id_text(event_id: UUID, webhook_id: int) -> str:
-    """`dlv_…_<webhook id>` for a stored delivery."""
+    """Returns `dlv_…_<webhook id>` for a stored delivery."""
     return f"dlv_{_encode(event_id)}_{webhook_id}"
 
 
 def parse_event_id(text: str) -> UUID | None:
-    """The stored id, or None if the text is not an event id in its one canonical form."""
+    """Returns the stored id, or None if the text is not an event id in its one canonical form."""
     match = _EVENT_ID.fullmatch(text)
     return _decode(match[1]) if match else None
 
 
 def parse_delivery_id(text: str) -> tuple[UUID, int] | None:
-    """The stored event id and the webhook id, or None if the text is not a delivery id in its one canonical form."""
+    """Returns the stored event id and the webhook id, or None if the text is not a delivery id in canonical form."""
     match = _DELIVERY_ID.fullmatch(text)
     if match is None or int(match[2]) > INT64_MAX:
         return None
@@ -58,29 +58,29 @@ def parse_delivery_id(text: str) -> tuple[UUID, int] | None:
 
 
 def first_event_id(moment: datetime) -> UUID:
-    """The smallest id of events of this millisecond; before 1970 the smallest of all."""
+    """Returns the smallest id of events of this millisecond; before 1970 the smallest of all."""
     return UUID(int=max(0, (moment - _EPOCH) // timedelta(milliseconds=1)) << _RANDOM_BITS)
 
 
 def event_id_time(event_id: UUID) -> datetime:
-    """When an event's id was made, to the millisecond; at most _TIME_MAX, for a caller may invent any."""
+    """Returns when an event's id was made, to the millisecond; at most _TIME_MAX, because callers may invent ids."""
     possible = min(event_id, first_event_id(_TIME_MAX))
     return _EPOCH + timedelta(milliseconds=possible.int >> _RANDOM_BITS)
 
 
 def stored_between(event_id: UUID) -> tuple[datetime, datetime]:
-    """Between which times an event with this id was stored, if there is one."""
+    """Returns between which times an event with this id was stored, if there is one."""
     at = event_id_time(event_id)
     return at - ID_TIME_SLACK, at + ID_TIME_SLACK
 
 
 def earliest_id(stored_at: datetime) -> UUID:
-    """No event that was stored at this time or later has a smaller id."""
+    """Returns an id such that no event that was stored at this time or later has a smaller one."""
     return first_event_id(stored_at - ID_TIME_SLACK)
 
 
 def latest_id(stored_at: datetime) -> UUID:
-    """No event that was stored before this time has this id or a larger one."""
+    """Returns an id such that no event that was stored before this time has that id or a larger one."""
     return first_event_id(stored_at + ID_TIME_SLACK)
 
 

@@ -16,12 +16,12 @@ class TokenBucket:
 
     @classmethod
     def full(cls, rate_per_second: float, now: float) -> TokenBucket:
-        """A bucket that admits one second's worth at once."""
+        """Returns a bucket that admits one second's worth at once."""
         burst = max(1.0, rate_per_second)
         return cls(rate_per_second, burst, burst, now)
 
     def take(self, count: int, now: float) -> float:
-        """Takes `count` tokens and returns 0, or takes none and returns after how many seconds to ask again.
+        """Takes `count` tokens and returns 0, or takes none and returns after how many seconds to try again.
 
         A full bucket admits any count, going into debt, so that a batch larger than the burst is possible.
         """
@@ -38,6 +38,6 @@ class TokenBucket:
         self.refilled_at = now
 
     def is_full(self, now: float) -> bool:
-        """Whether it is as good as a new one."""
+        """Returns whether the bucket is as good as a new one."""
         self.refill(now)
         return self.tokens >= self.burst

@@ -19,28 +19,28 @@ _PATTERN: Final = re.compile(rf"\*|{_SEGMENT}(?:\.{_SEGMENT})*(?:\.\*)?")
 
 
 def is_event_type(text: str) -> bool:
-    """Whether the text has the form of an event type: lower-case segments joined by dots, at most 128 characters."""
+    """Returns whether the text is formed as an event type: lower-case segments and dots, at most 128 characters."""
     return len(text) <= TYPE_LENGTH_MAX and _TYPE.fullmatch(text) is not None
 
 
 def is_pattern(text: str) -> bool:
-    """Whether the text is an event type, a prefix or `*`."""
+    """Returns whether the text is an event type, a prefix or `*`."""
     return len(text) <= TYPE_LENGTH_MAX and _PATTERN.fullmatch(text) is not None
 
 
 def patterns_matching(event_type: str) -> list[str]:
-    """Every pattern that the event type matches: itself, each prefix of it, and `*`."""
+    """Returns every pattern that the event type matches: itself, each prefix of it, and `*`."""
     segments = event_type.split(".")
     prefixes = [".".join(segments[:depth]) + ".*" for depth in range(len(segments) - 1, 0, -1)]
     return [event_type, *prefixes, "*"]
 
 
 def matches(event_type: str, patterns: Iterable[str]) -> bool:
-    """Whether the event type matches any of the patterns."""
+    """Returns whether the event type matches any of the patterns."""
     return not set(patterns).isdisjoint(patterns_matching(event_type))
 
 
 def patterns_regex(patterns: Iterable[str]) -> str:
-    """The same question as a regular expression, in the syntax that Python and Postgres share, for filters in SQL."""
+    """Returns the same test as a regular expression that Python and Postgres read alike, for filters in SQL."""
     alternatives = (re.escape(pattern).replace(r"\.\*", r"\..+").replace(r"\*", ".+") for pattern in patterns)
     return f"^({'|'.join(alternatives)})$"

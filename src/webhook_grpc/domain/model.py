@@ -74,7 +74,7 @@ class DisableReason(StrEnum):
 
 
 class FailureReason(StrEnum):
-    """Why an attempt failed: the closed list from which customers are told, never an exception's text.
+    """Why an attempt failed: the closed list that customers may read, never an exception's text.
 
     An exception can carry an internal address, another service's banner or a URL's secrets; these can not.
     """

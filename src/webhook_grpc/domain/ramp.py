@@ -1,6 +1,6 @@
 """How many requests a process may have in flight in its first seconds: few, and twice as many at each step.
 
-A fleet that is restarted with a backlog would else begin with everything at once: its connections, its statements, its
+A fleet that is restarted with a backlog would otherwise start everything at once: its connections, its statements, its
 customers' receivers.
 """
 
@@ -22,11 +22,11 @@ class Ramp:
     doubling_seconds: float = DOUBLING_SECONDS
 
     def limit(self, limit: int, now: float) -> int:
-        """How much of the limit may be used."""
+        """Returns how much of the limit may be used."""
         return min(limit, self.first * 2 ** self._steps(now))
 
     def next_step_at(self, limit: int, now: float) -> float | None:
-        """When more may be used, None if all may be."""
+        """Returns when more may be used, None if all may be."""
         if self.limit(limit, now) >= limit:
             return None
         return self.began_at + (self._steps(now) + 1) * self.doubling_seconds

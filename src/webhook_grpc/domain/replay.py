@@ -40,22 +40,22 @@ class ReplaySpec:
     end_time: datetime  # exclusive
 
     def admits(self, event_type: str, create_time: datetime) -> bool:
-        """Whether an event is of the window and of the types."""
+        """Returns whether an event is in the window and of the types."""
         is_of_window = self.start_time <= create_time < self.end_time
         return is_of_window and (not self.event_types or matches(event_type, self.event_types))
 
     def ending_by(self, moment: datetime) -> ReplaySpec:
-        """The same with a window that ends at this moment at the latest."""
+        """Returns the same spec with a window that ends at this moment at the latest."""
         return replace(self, end_time=min(self.end_time, moment))
 
     @property
     def first_position(self) -> UUID:
-        """Before the id of every event that can be of the window."""
+        """Returns an id before that of every event that can be in the window."""
         return UUID(int=max(0, earliest_id(self.start_time).int - 1))
 
     @property
     def end_position(self) -> UUID:
-        """After the id of every event that can be of the window."""
+        """Returns an id after that of every event that can be in the window."""
         return latest_id(self.end_time)
 
     def progress_time(self, position: UUID | None) -> datetime:
@@ -84,7 +84,7 @@ class Replay:
 
 
 def window_violations(start_time: datetime | None, end_time: datetime | None, now: datetime) -> list[Violation]:
-    """Everything that is wrong with a window; without an end, or with one to come, it ends now."""
+    """Returns everything that is wrong with a window; without an end, or with one to come, it ends now."""
     if start_time is None:
         return [Violation("replay.start_time", "must be set")]
     end_time = min(end_time or now, now)

@@ -11,24 +11,24 @@ from .errors import NotFound
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicy:
-    """For how long what is kept. The log must be kept as long as the events, because it tells how they stand."""
+    """For how long what is kept. The log must be kept as long as the events, because it holds their results."""
 
     events_days: int
     attempts_days: int
     idempotency_keys_hours: int
 
     def days_of(self, table: Literal["events", "attempts"]) -> int:
-        """For how many days the rows of a table are kept at least."""
+        """Returns for how many days at least the rows of a table are kept."""
         return self.events_days if table == "events" else self.attempts_days
 
 
 def first_day_kept(today: date, days: int) -> date:
-    """The first day of which everything is kept. A day goes as a whole, when all of it is so many days old."""
+    """Returns the first day of which everything is kept. A day is dropped as a whole, once all of it is that old."""
     return today - timedelta(days=days)
 
 
 def with_age(error: NotFound, policy: RetentionPolicy, now: datetime) -> NotFound:
-    """Returns the error with a hint that the object may have been dropped, if its id is older than such are kept."""
+    """Returns the error, with a hint that the object may have been dropped if its id is older than such are kept."""
     if error.made_at is None:
         return error
     days = policy.days_of("events" if error.resource_type == "event" else "attempts")

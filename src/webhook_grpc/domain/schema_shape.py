@@ -52,7 +52,7 @@ class BadSchema(ValueError):
 
 
 def pointer(path: Iterable[str | int]) -> str:
-    """A JSON pointer (RFC 6901): `/a~1b/0`; empty for the whole."""
+    """Returns a JSON pointer (RFC 6901): `/a~1b/0`; empty for the whole."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
@@ -75,7 +75,7 @@ class Shape:
                 self._refuse(place, "must lead to a subschema or an anchor, for example below `#/$defs`")
 
     def keywords_of_a_value(self) -> int:
-        """How many keywords may apply to one value. Raises BadSchema if there are too many, or if it is recursive."""
+        """Returns how many keywords may apply to one value. Raises BadSchema if too many may, or if it is recursive."""
         return self._most_from([(self._root, frozenset[str]())], 1)
 
     def _refuse(self, place: str, description: str) -> None:
@@ -114,7 +114,7 @@ class Shape:
     # --- what applies together ---------------------------------------------------------------------------------------
 
     def _most_from(self, applied: Iterable[_Applied], depth: int) -> int:
-        """The most keywords of one value, of this one to which all these apply and of those below it."""
+        """Returns the most keywords of one value, of this one to which all these apply and of those below it."""
         if depth > envelope.DATA_DEPTH_MAX + 1:
             return 0  # no data is nested deeper
         here: _Here = []
@@ -141,7 +141,7 @@ class Shape:
     def _gather(
         self, schema: Subschema, followed: frozenset[str], here: _Here, depth: int, unevaluated_depth: int
     ) -> None:
-        """Adds what applies to a value if this does."""
+        """Adds what applies to a value to which this schema applies."""
         if schema is True:
             return
         if schema is False:
@@ -168,7 +168,7 @@ def _bad(description: str) -> BadSchema:
 
 
 def _held(schema: Mapping[str, Any], keyword: str) -> Iterator[tuple[Sequence[str | int], Subschema]]:
-    """The subschemas that stand below a keyword, each with its path from there."""
+    """Returns the subschemas below a keyword, each with its path from there."""
     value = schema.get(keyword)
     if keyword in _MAPS:
         for name, item in cast("dict[str, Any]", value or {}).items():
@@ -182,7 +182,7 @@ def _held(schema: Mapping[str, Any], keyword: str) -> Iterator[tuple[Sequence[st
 
 
 def _below(here: _Here) -> Iterator[Iterator[_Applied]]:
-    """For each kind of value directly below one, what applies to it. Every name is taken to match every pattern."""
+    """Returns for each kind of value below one what applies to it. Every name is taken to fit every pattern."""
     names = dict.fromkeys(name for schema, _ in here for name in schema.get("properties", ()))
     for name in [*names, None]:
         yield (applied for schema, followed in here for applied in _of_property(schema, followed, name))
@@ -214,7 +214,7 @@ def _of_item(schema: Mapping[str, Any], followed: frozenset[str], index: int) ->
 
 
 def _keyword_count(schema: Mapping[str, Any]) -> int:
-    """With how much a value is compared, about; at least as much as can be wrong with it."""
+    """Returns about how many comparisons a value takes; at least as many as there can be violations."""
     names = [schema.get("required", ()), *schema.get("dependentRequired", {}).values()]
     patterns = len(schema.get("patternProperties", ())) + ("pattern" in schema)
     composites = sum(map(_composite_weight, [*schema.get("enum", ()), schema.get("const")]))
@@ -222,7 +222,7 @@ def _keyword_count(schema: Mapping[str, Any]) -> int:
 
 
 def _composite_weight(value: object) -> int:
-    """Of an expected value: none for a scalar, else more the more there is in it."""
+    """Returns the weight of an expected value: 0 for a scalar, otherwise more the more the value holds."""
     if not isinstance(value, dict | list):
         return 0
     items = cast("Iterable[object]", value.values() if isinstance(value, dict) else value)

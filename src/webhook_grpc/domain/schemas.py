@@ -5,14 +5,14 @@ must end soon and take little memory. The library (jsonschema-rs) promises neith
 
 - it is small, and small too when every reference is written out (`Shape`): a check then costs at most
   keywords that apply to one value times values;
-- its references stay inside (`#…`): nothing is ever fetched, and the library is told so as well;
+- its references stay inside (`#…`): nothing is ever fetched, and the library is configured so as well;
 - its patterns are for an engine that does not backtrack, and of a bounded size.
 
 Measured on one core of two: 256 bytes of ordinary data 0.03 ms, 256 KiB of it 3 ms, parsing included; of what an
 operator can do to himself, 256 KiB against a `oneOf` of 120 branches 2.6 s, against a pattern with 200 states at once
 5 s. The library holds the GIL all the while, so a thread would help nobody. It makes all errors of a check at once
 (4 µs and 1.3 KB each), so they are listed only where there can't be more than ERRORS_MAX, which takes 20 ms; otherwise
-the first is told.
+only the first is named.
 
 `format` is an annotation, as the draft has it by default, and is not checked. Numbers are taken as doubles or 64-bit
 integers: one beyond a double counts as the largest double. Of a key that stands twice the last counts.
@@ -51,9 +51,9 @@ class Schema:
         self._keywords_of_a_value = keywords_of_a_value
 
     def violations(self, data_json: bytes, field: str = "event.data_json") -> list[Violation]:
-        """What is wrong with the data (valid JSON), in the schema's order; nothing if it fits.
+        """Returns what is wrong with the data (valid JSON), in the schema's order; nothing if it fits.
 
-        The fields are `field`, `#` and the JSON pointer (RFC 6901) of the value. The first VIOLATIONS_MAX are told; of
+        The fields are `field`, `#` and the JSON pointer (RFC 6901) of the value. The first VIOLATIONS_MAX are named; of
         data with very many values, the first alone.
         """
         data = envelope.parse(data_json)
@@ -61,12 +61,12 @@ class Schema:
             return []
         if _values_at_most(data_json) * self._keywords_of_a_value > ERRORS_MAX:
             more = Violation(f"{field}#", "the data is too large to look for what else may be wrong")
-            return [*_told(self._first_error(data), field, data), more]
+            return [*_named(self._first_error(data), field, data), more]
         errors = list(self._validator.iter_errors(data))
-        told = _told(errors, field, data)
-        if len(errors) > len(told):
-            told.append(Violation(f"{field}#", f"and {len(errors) - len(told)} more"))
-        return told
+        named = _named(errors, field, data)
+        if len(errors) > len(named):
+            named.append(Violation(f"{field}#", f"and {len(errors) - len(named)} more"))
+        return named
 
     def _first_error(self, data: Any) -> list[jsonschema_rs.ValidationError]:
         try:
@@ -77,9 +77,9 @@ class Schema:
 
 
 def compile_schema(text: str) -> Schema:
-    """Raises BadSchema, with everything that is wrong as far as it can be told at once."""
+    """Compiles a schema. Raises BadSchema, with everything that is wrong as far as one pass can find it."""
     schema = _parsed(text)
-    _raise_if(_told(_META_SCHEMA.iter_errors(schema), "", schema))
+    _raise_if(_named(_META_SCHEMA.iter_errors(schema), "", schema))
     shape = Shape(schema)
     _raise_if([*shape.violations, *_pattern_violations(shape.patterns)])
     keywords_of_a_value = shape.keywords_of_a_value()
@@ -145,14 +145,14 @@ def _validator(schema: Subschema) -> jsonschema_rs.Validator:
 _META_SCHEMA: Final = _validator({"$ref": DRAFT})
 
 
-def _told(errors: Iterable[jsonschema_rs.ValidationError], field: str, data: Any) -> list[Violation]:
+def _named(errors: Iterable[jsonschema_rs.ValidationError], field: str, data: Any) -> list[Violation]:
     return [
         Violation(f"{field}#{_place(error, data)}", _cut(error.message)) for error in islice(errors, VIOLATIONS_MAX)
     ]
 
 
 def _place(error: jsonschema_rs.ValidationError, data: Any) -> str:
-    """Where in the data it is, as a JSON pointer.
+    """Returns where in the data the error is, as a JSON pointer.
 
     The library's path leaves empty names out, and takes names like `01` for numbers; its text for people does not.
     """
@@ -163,7 +163,7 @@ def _place(error: jsonschema_rs.ValidationError, data: Any) -> str:
 
 
 def _leads_somewhere(path: Iterable[str | int], data: Any) -> bool:
-    """Whether it can be followed, and past no empty name."""
+    """Returns whether the path can be followed, and past no empty name."""
     for step in path:
         container = cast("dict[str | int, Any] | list[Any]", data)
         if isinstance(container, list) is not isinstance(step, int):
@@ -179,5 +179,5 @@ def _cut(text: str) -> str:
 
 
 def _values_at_most(data_json: bytes) -> int:
-    """At least as many as there are values: each but the first follows one of these."""
+    """Returns an upper bound of the count of values: each but the first follows one of these characters."""
     return 1 + data_json.count(b",") + data_json.count(b"[") + data_json.count(b"{")

@@ -49,7 +49,7 @@ class Sealer:
 
     @property
     def key_ids(self) -> tuple[int, ...]:
-        """The ids of its keys, first the one that seals."""
+        """Returns the ids of its keys, first the one that seals."""
         return tuple(self._ciphers)
 
     def seal(self, secret: str, customer_id: int, webhook_id: int, entropy: bytes) -> bytes:

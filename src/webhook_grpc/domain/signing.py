@@ -27,7 +27,7 @@ _HINT_SHARE: Final = 4  # of so many characters, one
 
 
 def secret_from_key(key: bytes) -> str:
-    """The text form of a Standard Webhooks key."""
+    """Returns the text form of a Standard Webhooks key."""
     return SECRET_PREFIX + base64.b64encode(key).decode("ascii")
 
 
@@ -73,7 +73,7 @@ def hint_of(secret: str) -> str:
 
 
 def standard_key(secret: str) -> bytes:
-    """The Standard Webhooks key: the bytes behind `whsec_`, or the UTF-8 bytes of a secret in free text.
+    """Returns the Standard Webhooks key: the bytes behind `whsec_`, or the UTF-8 bytes of a secret in free text.
 
     Raises binascii.Error if what follows `whsec_` is not base64.
     """
@@ -85,10 +85,10 @@ def standard_key(secret: str) -> bytes:
 def signature_headers(
     secrets: Sequence[str], event_id: str, timestamp_unix_seconds: int, body: bytes
 ) -> dict[str, str]:
-    """The headers that let a receiver verify one attempt. The id stays the same on every attempt, the time does not.
+    """Returns the headers that let a receiver verify one attempt. The id is the same on every attempt, the time is not.
 
     Of several secrets, the newest first, `webhook-signature` carries a signature each; `X-Webhook-Signature` has room
-    for one only, and keeps to the oldest until it has gone.
+    for one only: that of the oldest secret, as long as it signs.
     """
     body_hmac = hmac.new(secrets[-1].encode("utf-8"), body, hashlib.sha256).hexdigest()
     signed = b"%s.%d.%s" % (event_id.encode("ascii"), timestamp_unix_seconds, body)

@@ -43,11 +43,11 @@ class Throttle:
 
     @classmethod
     def since(cls, owned_since: float, recovery_seconds: float) -> Throttle:
-        """The throttle of a webhook that this process has owned since then."""
+        """Returns the throttle of a webhook that this process has owned since then."""
         return cls(recovery_seconds, TokenBucket(1.0, 1.0, 0.0, owned_since))
 
     def rate(self, now: float) -> float | None:
-        """Requests a second that may be started now, None if there is no limit."""
+        """Returns how many requests a second may be started now, None if there is no limit."""
         since_cut = now - self._cut_at
         if since_cut >= self.recovery_seconds:
             return self.own_rate
@@ -56,7 +56,7 @@ class Throttle:
         return slowed if self.own_rate is None else min(slowed, self.own_rate)
 
     def wait_seconds(self, now: float) -> float:
-        """After how many seconds the next request may be started; 0: now."""
+        """Returns after how many seconds the next request may be started; 0: now."""
         rate = self.rate(now)
         if rate is None:
             return 0.0
@@ -65,7 +65,7 @@ class Throttle:
         return missing / rate if missing > 1e-9 else 0.0
 
     def started(self, now: float) -> None:
-        """A request was started."""
+        """Takes in that a request was started."""
         self._starts.add(now)
         rate = self.rate(now)
         if rate is not None:
@@ -73,7 +73,7 @@ class Throttle:
             self.bucket.tokens -= 1.0
 
     def overloaded(self, started_at: float, now: float) -> None:
-        """A request that was started then was answered with 429.
+        """Takes in that a request that was started at `started_at` was answered with 429.
 
         What was started before the last cut says nothing about the rate since: a volley of answers is one cut.
         """
@@ -94,23 +94,23 @@ class Throttle:
         return self._cut_at
 
     def slowdown(self, now: float) -> Slowdown | None:
-        """How it is slowed down, None if it is not."""
+        """Returns how the webhook is slowed down, None if it is not."""
         since_cut = now - self._cut_at
         if since_cut >= self.recovery_seconds:
             return None
         return Slowdown(self.recovery_seconds - since_cut, self._rate_after_cut, self._ceiling)
 
     def slow_down(self, slowdown: Slowdown, now: float) -> None:
-        """Goes on being slowed down as somebody else was."""
+        """Goes on with the slow-down that another process has saved."""
         self._cut_at = now - max(0.0, self.recovery_seconds - slowdown.seconds)
         self._rate_after_cut, self._ceiling = slowdown.rate, slowdown.ceiling
 
     def forget(self) -> None:
-        """What was learnt from 429 answers does not matter any more."""
+        """Forgets what was learnt from 429 answers."""
         self._cut_at = -math.inf
 
     def is_idle(self, now: float) -> bool:
-        """Whether nothing would be lost if it were forgotten and made again."""
+        """Returns whether nothing would be lost if the throttle were dropped and made again."""
         return self.slowdown(now) is None and (self.own_rate is None or self.bucket.is_full(now))
 
     def _fill(self, rate: float, now: float) -> None:

@@ -42,7 +42,7 @@ _REQUEST_ID: Final = re.compile(r"[\x20-\x7e]+")
 
 
 def text_problem(text: str, characters_max: int, *, required: bool = False) -> str | None:
-    """What is wrong with a text for people. Postgres can't store NUL, UTF-8 can't carry a lone surrogate."""
+    """Returns what is wrong with a text for people. Postgres can't store NUL, UTF-8 can't carry a lone surrogate."""
     if required and not text.strip():
         return "must not be empty"
     if len(text) > characters_max:
@@ -53,14 +53,14 @@ def text_problem(text: str, characters_max: int, *, required: bool = False) -> s
 
 
 def request_id_problem(request_id: str) -> str | None:
-    """What is wrong with a non-empty request id."""
+    """Returns what is wrong with a non-empty request id."""
     if len(request_id) > REQUEST_ID_CHARACTERS_MAX or not _REQUEST_ID.fullmatch(request_id):
         return f"must be 1 to {REQUEST_ID_CHARACTERS_MAX} printable ASCII characters"
     return None
 
 
 def webhook_violations(spec: WebhookSpec) -> list[Violation]:
-    """Everything that is wrong with what a caller chose about a webhook, except its URL."""
+    """Returns everything that is wrong with what a caller chose about a webhook, except its URL."""
     found = [
         Violation("webhook.name", problem)
         for problem in [text_problem(spec.name, NAME_CHARACTERS_MAX, required=True)]
@@ -84,7 +84,7 @@ def webhook_violations(spec: WebhookSpec) -> list[Violation]:
 
 
 def url_violation(url: str, policy: EgressPolicy) -> Violation | None:
-    """What is wrong with a webhook's URL."""
+    """Returns what is wrong with a webhook's URL."""
     reason = why_url_blocked(url, policy) if url else "must not be empty"
     if reason is BlockReason.INTERNATIONAL:
         return Violation("webhook.url", f"{reason}: use {punycode_of(url)}")
@@ -92,13 +92,13 @@ def url_violation(url: str, policy: EgressPolicy) -> Violation | None:
 
 
 def secret_violation(secret: str, field: str = "webhook.secret") -> Violation | None:
-    """What is wrong with a customer's own secret; an empty one asks the service to make it."""
+    """Returns what is wrong with a customer's own secret; when it is empty the service makes one."""
     problem = signing.why_bad_secret(secret) if secret else None
     return Violation(field, problem) if problem else None
 
 
 def pattern_violations(field: str, patterns: Sequence[str], *, required: bool = False) -> list[Violation]:
-    """Everything that is wrong with a list of event type patterns."""
+    """Returns everything that is wrong with a list of event type patterns."""
     if required and not patterns:
         return [Violation(field, "must name at least one event type, a prefix like `job.*`, or `*`")]
     if len(patterns) > PATTERNS_MAX:
@@ -111,7 +111,7 @@ def pattern_violations(field: str, patterns: Sequence[str], *, required: bool = 
 
 
 def retry_violations(delays_seconds: Sequence[float] | None) -> list[Violation]:
-    """Everything that is wrong with a webhook's own retry schedule."""
+    """Returns everything that is wrong with a webhook's own retry schedule."""
     field = "webhook.retry_policy.delays"
     if delays_seconds is None:
         return []
@@ -128,7 +128,7 @@ def retry_violations(delays_seconds: Sequence[float] | None) -> list[Violation]:
 
 
 def header_violations(headers: Mapping[str, str]) -> list[Violation]:
-    """Everything that is wrong with a webhook's own headers. What HTTP or the signatures rely on is not theirs."""
+    """Returns everything that is wrong with a webhook's own headers. Those of HTTP and the signatures are refused."""
     field = "webhook.headers"
     found: list[Violation] = []
     if len(headers) > HEADERS_MAX:
@@ -152,7 +152,7 @@ def _is_reserved_header(name: str) -> bool:
 
 
 def label_violations(field: str, labels: Mapping[str, str]) -> list[Violation]:
-    """Everything that is wrong with labels or attributes."""
+    """Returns everything that is wrong with labels or attributes."""
     if len(labels) > LABELS_MAX:
         return [Violation(field, f"must have at most {LABELS_MAX} entries, has {len(labels)}")]
     return [Violation(field, problem) for problem in _label_problems(labels.items()) if problem]

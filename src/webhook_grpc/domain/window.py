@@ -14,12 +14,12 @@ class Window:
         self._newest = 0  # the number of the slice that was counted in last
 
     def add(self, now: float) -> None:
-        """It happened."""
+        """Counts one more, now."""
         self._advance(now)
         self._counts[self._newest % len(self._counts)] += 1
 
     def total(self, now: float) -> int:
-        """How often it happened."""
+        """Returns the count of the last `seconds`."""
         self._advance(now)
         return sum(self._counts)
 

@@ -19,7 +19,7 @@ from webhook_grpc.domain.progress import Service
 from webhook_grpc.store.connection.failures import watched
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.log import feed
-from webhook_grpc.store.log.feed import Change
+from webhook_grpc.store.log.rows import Change
 
 _NO_END: Position = (INT64_MAX,) * SHARD_COUNT
 # How far before the rows that were read last a row not read yet may lie: statements that take long, clocks set back.

@@ -27,7 +27,7 @@ class TypeRules:
     """What holds for an event type."""
 
     def __init__(self, row: Row) -> None:
-        """Takes a row of RULES that has the schema."""
+        """Takes a row of SELECT_TYPE_RULES that has the schema."""
         self.event_type: str
         self.archived: bool
         self.version: int

@@ -20,6 +20,7 @@ Record = dict[str, Any]
 WRITE_BYTES_MAX: Final = select.PIPE_BUF  # so many are written whole (POSIX): lines of two processes do not mix
 FLUSH_SECONDS_MAX: Final = 2.0  # how long the end of the process waits for a pipe that nobody reads
 _BATCH_MAX: Final = 256  # lines rendered at once
+_EXCEPTION_LINES: Final = 20  # so many lines a record with an exception counts as: about the memory that it takes
 _GATHER_SECONDS: Final = 0.01  # a batch each, not a line each: waking the thread costs more than the line
 
 
@@ -31,6 +32,7 @@ class LogSink:
         self._render = render
         self._lines_waiting_max = lines_waiting_max
         self._waiting = deque[Record]()
+        self._waiting_lines = 0
         # Reentrant: a collection of garbage inside put() may log, on the same thread
         self._changed = threading.Condition(threading.RLock())
         self._closing = False
@@ -50,10 +52,11 @@ class LogSink:
     def put(self, record: Record) -> None:
         """Leaves a record to be written, or counts it as dropped if too many wait. Never waits itself, never fails."""
         with self._changed:
-            if len(self._waiting) >= self._lines_waiting_max:
+            if self._waiting_lines >= self._lines_waiting_max:
                 self._count_dropped(1, f"{self._lines_waiting_max} lines were waiting to be written")
                 return
             self._waiting.append(record)
+            self._waiting_lines += _line_count(record)
             if len(self._waiting) == 1:
                 self._changed.notify_all()
 
@@ -96,6 +99,7 @@ class LogSink:
             while not self._waiting and not self._closing:
                 self._changed.wait()
             batch = [self._waiting.popleft() for _ in range(min(_BATCH_MAX, len(self._waiting)))]
+            self._waiting_lines -= sum(map(_line_count, batch))
             self._is_writing = bool(batch)
             return batch
 
@@ -145,6 +149,11 @@ def dropped_record(count: int, cause: str) -> Record:
     """Returns the line that says how many lines were dropped, and why the latest of them was."""
     timestamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return {"event": "log lines dropped", "level": "warning", "timestamp": timestamp, "count": count, "cause": cause}
+
+
+def _line_count(record: Record) -> int:
+    """Returns as how many waiting lines a record counts."""
+    return _EXCEPTION_LINES if "exception" in record else 1
 
 
 def _end_of_chunk(lines: list[bytes], start: int) -> int:

@@ -1,4 +1,4 @@
-"""Says in the log when the event loop stands still, and where: nothing else of the process could.
+"""Reports in the log when the event loop stands still, and where: nothing else in the process could.
 
 A call that never gives way, in our code or a library's, silences everything: health, calls, deliveries. Health checks
 go unanswered, the lease ends and another process takes over; these lines say why.

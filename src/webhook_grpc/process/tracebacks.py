@@ -1,4 +1,4 @@
-"""What a log says of an exception: bounded, without local variables, cheap enough for the event loop.
+"""What a log line holds of an exception: bounded, without local variables, cheap enough for the event loop.
 
 Local variables could hold secrets, and showing them runs the `__repr__` of whatever they are, for as long as that
 takes: an attempt that failed was once rendered for longer than the lease. Source lines are left out too, for they are

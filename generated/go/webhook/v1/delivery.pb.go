@@ -33,12 +33,12 @@ const (
 	DeliveryStatus_DELIVERY_STATUS_UNSPECIFIED DeliveryStatus = 0
 	// Waiting for its first or next attempt.
 	DeliveryStatus_DELIVERY_STATUS_PENDING DeliveryStatus = 1
-	// The receiver answered with a 2xx status. Final, unless RetryDelivery or a replay begins it anew.
+	// The receiver answered with a 2xx status. Final, unless RetryDelivery or a replay sends it again.
 	DeliveryStatus_DELIVERY_STATUS_SUCCEEDED DeliveryStatus = 2
-	// The last attempt of the schedule failed. Final, unless RetryDelivery or a replay begins it anew.
+	// The last attempt of the schedule failed. Final, unless RetryDelivery or a replay sends it again.
 	DeliveryStatus_DELIVERY_STATUS_FAILED DeliveryStatus = 3
 	// Ended without a further attempt: its webhook was deleted or disabled, or CancelDelivery or CancelReplay was called.
-	// Final, unless RetryDelivery or a replay begins it anew.
+	// Final, unless RetryDelivery or a replay sends it again.
 	DeliveryStatus_DELIVERY_STATUS_CANCELLED DeliveryStatus = 4
 	// Ended because its event is older than events are kept. Final.
 	DeliveryStatus_DELIVERY_STATUS_EXPIRED DeliveryStatus = 5
@@ -107,7 +107,7 @@ const (
 	AttemptOutcome_ATTEMPT_OUTCOME_CONNECTION_ERROR AttemptOutcome = 4
 	// The certificate was not valid for the host, or the TLS handshake failed.
 	AttemptOutcome_ATTEMPT_OUTCOME_TLS_ERROR AttemptOutcome = 5
-	// What came back was not HTTP, or beyond its limits.
+	// The answer was not HTTP, or larger than allowed.
 	AttemptOutcome_ATTEMPT_OUTCOME_PROTOCOL_ERROR AttemptOutcome = 6
 	// The URL or the address behind it is not one that the service may call.
 	AttemptOutcome_ATTEMPT_OUTCOME_BLOCKED AttemptOutcome = 7
@@ -457,18 +457,18 @@ type Delivery struct {
 	Status DeliveryStatus `protobuf:"varint,6,opt,name=status,proto3,enum=webhook.v1.DeliveryStatus" json:"status,omitempty"`
 	// How many attempts were made.
 	AttemptCount int32 `protobuf:"varint,7,opt,name=attempt_count,json=attemptCount,proto3" json:"attempt_count,omitempty"`
-	// The latest attempt, if it is what changed the delivery last. Unset before the first, when a delivery ended without
-	// one, and when RetryDelivery or a replay has begun it anew; ListDeliveryAttempts has them all.
+	// The latest attempt, if that was the latest change of the delivery. Unset before the first, when a delivery ended
+	// without one, and when RetryDelivery or a replay has restarted it; ListDeliveryAttempts has them all.
 	LastAttempt *DeliveryAttempt `protobuf:"bytes,8,opt,name=last_attempt,json=lastAttempt,proto3" json:"last_attempt,omitempty"`
 	// When the next attempt is due. Set only while PENDING.
 	NextAttemptTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=next_attempt_time,json=nextAttemptTime,proto3" json:"next_attempt_time,omitempty"`
 	// When its event was stored.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When it last changed.
+	// When it was last changed.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// What caused its latest attempt, or causes the next while it is PENDING.
 	Trigger AttemptTrigger `protobuf:"varint,12,opt,name=trigger,proto3,enum=webhook.v1.AttemptTrigger" json:"trigger,omitempty"`
-	// The replay that last began it anew, 0 for none.
+	// The replay that restarted it last, 0 for none.
 	ReplayId      int64 `protobuf:"varint,13,opt,name=replay_id,json=replayId,proto3" json:"replay_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

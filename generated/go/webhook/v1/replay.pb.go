@@ -31,9 +31,9 @@ type ReplayStatus int32
 const (
 	// Not set. Never returned, but by a dry run.
 	ReplayStatus_REPLAY_STATUS_UNSPECIFIED ReplayStatus = 0
-	// It goes through its window, or what it began anew is not all sent yet.
+	// It goes through its window, or some of the deliveries that it restarted are not sent yet.
 	ReplayStatus_REPLAY_STATUS_RUNNING ReplayStatus = 1
-	// Everything that it began anew has ended. Final.
+	// All deliveries that it restarted have ended. Final.
 	ReplayStatus_REPLAY_STATUS_COMPLETED ReplayStatus = 2
 	// CancelReplay was called; what was not sent by then was cancelled. Final.
 	ReplayStatus_REPLAY_STATUS_CANCELLED ReplayStatus = 3
@@ -85,7 +85,7 @@ func (ReplayStatus) EnumDescriptor() ([]byte, []int) {
 // A job that goes through the events of a window, oldest first, and delivers those that fit once more: with the same
 // `webhook-id` and a new timestamp, one attempt each, paced below live traffic. It survives restarts of the service. It
 // goes through the window for each of its webhooks by itself: while a receiver is down, or its webhook paused, it waits
-// for that one and goes on to the others. For a webhook that is deleted or disabled meanwhile it ends. Events of
+// for that one and goes on with the others. For a webhook that is deleted or disabled meanwhile, the replay ends. Events of
 // TestWebhook are not replayed.
 type Replay struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -98,8 +98,8 @@ type Replay struct {
 	WebhookIds []int64 `protobuf:"varint,3,rep,packed,name=webhook_ids,json=webhookIds,proto3" json:"webhook_ids,omitempty"`
 	// Only events of matching types: exact, `job.*` or `*`, at most 100. Empty: all.
 	EventTypes []string `protobuf:"bytes,4,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
-	// Only deliveries with one of these statuses, whether or not their webhook still asks for their type; PENDING cannot be
-	// replayed. Empty: FAILED, CANCELLED and EXPIRED, or none if include_undelivered is set.
+	// Only deliveries with one of these statuses, whether or not their webhook still subscribes to their type; PENDING
+	// cannot be replayed. Empty: FAILED, CANCELLED and EXPIRED, or none if include_undelivered is set.
 	Statuses []DeliveryStatus `protobuf:"varint,5,rep,packed,name=statuses,proto3,enum=webhook.v1.DeliveryStatus" json:"statuses,omitempty"`
 	// Whether events are sent too that have no delivery to a webhook that matches them now: nobody matched at the time, or
 	// the webhook was created later, subscribed to something else or was DISABLED.
@@ -120,15 +120,15 @@ type Replay struct {
 	SucceededCount int64 `protobuf:"varint,12,opt,name=succeeded_count,json=succeededCount,proto3" json:"succeeded_count,omitempty"`
 	// How many failed.
 	FailedCount int64 `protobuf:"varint,13,opt,name=failed_count,json=failedCount,proto3" json:"failed_count,omitempty"`
-	// How many were cancelled or expired before they were sent. Those that CancelReplay found not begun anew yet are
-	// counted, but stay as they were.
+	// How many were cancelled or expired before they were sent. Those that were not restarted yet when CancelReplay was
+	// called are counted, but stay as they were.
 	CancelledCount int64 `protobuf:"varint,14,opt,name=cancelled_count,json=cancelledCount,proto3" json:"cancelled_count,omitempty"`
 	// How many needed nothing by the time it was their turn: pending again for another reason, or the webhook was deleted
 	// or disabled.
 	SkippedCount int64 `protobuf:"varint,15,opt,name=skipped_count,json=skippedCount,proto3" json:"skipped_count,omitempty"`
-	// Up to which time of the window events have been looked at for every webhook, whichever it has come least far with;
-	// end_time when all have been. A webhook that was deleted or disabled does not count any more. A dry run counts for
-	// about 10 s, and up to here for all webhooks: if this is before end_time, there may be more.
+	// Up to this time of the window all events have been looked at for every webhook; end_time when the window is done. A
+	// webhook that was deleted or disabled does not count any more. A dry run counts for about 10 s, up to this time for all
+	// webhooks: if this is before end_time, there may be more.
 	ProgressTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=progress_time,json=progressTime,proto3" json:"progress_time,omitempty"`
 	// When it was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`

@@ -91,13 +91,13 @@ type MatchVerdict int32
 const (
 	// Not set. Never returned.
 	MatchVerdict_MATCH_VERDICT_UNSPECIFIED MatchVerdict = 0
-	// It matched: there is a delivery, or it is this webhook's test and still under way.
+	// It matched: there is a delivery, or it is this webhook's test, which is still in progress.
 	MatchVerdict_MATCH_VERDICT_MATCHED MatchVerdict = 1
-	// The webhook does not ask for this type.
+	// The webhook does not subscribe to this type.
 	MatchVerdict_MATCH_VERDICT_TYPE_NOT_SUBSCRIBED MatchVerdict = 2
 	// The webhook was created after the event was published.
 	MatchVerdict_MATCH_VERDICT_CREATED_LATER MatchVerdict = 3
-	// The webhook is disabled, and was when the event was published. It does ask for the type.
+	// The webhook is disabled, and was when the event was published. It subscribes to the type.
 	MatchVerdict_MATCH_VERDICT_DISABLED MatchVerdict = 4
 	// The webhook would match now, but did not when the event was published: it was changed or was disabled then.
 	MatchVerdict_MATCH_VERDICT_CHANGED_LATER MatchVerdict = 5
@@ -167,9 +167,9 @@ const (
 	// It waits for ResumeWebhook.
 	DeliveryStanding_DELIVERY_STANDING_PAUSED DeliveryStanding = 3
 	// The receiver failed too often: nothing is sent to it until `until_time`, then one request. Without a time: that
-	// request is about to be sent, or is under way.
+	// request is about to be sent, or is in flight.
 	DeliveryStanding_DELIVERY_STANDING_BREAKER_OPEN DeliveryStanding = 4
-	// The receiver asked for it with Retry-After: nothing is sent to it until `until_time`.
+	// The receiver sent a Retry-After: nothing is sent to it until `until_time`.
 	DeliveryStanding_DELIVERY_STANDING_HELD DeliveryStanding = 5
 	// It is due and waits for the webhook's rate limit, or for the rate that the receiver's 429 answers allow.
 	DeliveryStanding_DELIVERY_STANDING_RATE_LIMITED DeliveryStanding = 6
@@ -767,7 +767,7 @@ type PublishEventResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id of the event.
 	EventId string `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
-	// To how many webhooks it goes. 0: nobody listens. Not told again for a duplicate whose count is no longer known.
+	// To how many webhooks it goes. 0: no webhook subscribes to it. 0 also for a duplicate whose count is no longer known.
 	DeliveryCount int32 `protobuf:"varint,2,opt,name=delivery_count,json=deliveryCount,proto3" json:"delivery_count,omitempty"`
 	// Whether an earlier call with this request_id had published it already.
 	Duplicate bool `protobuf:"varint,3,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
@@ -936,7 +936,7 @@ func (x *BatchPublishEventsResponse) GetResults() []*BatchPublishResult {
 	return nil
 }
 
-// What became of one request of a batch.
+// The result of one request of a batch.
 type BatchPublishResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Exactly one of the two.
@@ -1383,7 +1383,7 @@ func (x *ListDeliveriesRequest) GetEndTime() *timestamppb.Timestamp {
 type ListDeliveriesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The deliveries, newest event first. With a filter that fits few, or with long answers of receivers, a page may hold
-	// fewer than asked for, or none, before the last.
+	// fewer than page_size, or none, before the last.
 	Deliveries []*Delivery `protobuf:"bytes,1,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -1575,7 +1575,7 @@ func (x *ListDeliveryAttemptsRequest) GetEndTime() *timestamppb.Timestamp {
 type ListDeliveryAttemptsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The attempts, newest first. With a filter that fits few, or with long answers of receivers, a page may hold fewer
-	// than asked for, or none, before the last.
+	// than page_size, or none, before the last.
 	Attempts []*DeliveryAttempt `protobuf:"bytes,1,rep,name=attempts,proto3" json:"attempts,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -2259,7 +2259,7 @@ type GetWebhookStatsResponse struct {
 	Outcomes []*OutcomeCount `protobuf:"bytes,4,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
 	// The share of attempt_count that succeeded, 0 to 1. 0 when there were none.
 	SuccessRate float64 `protobuf:"fixed64,5,opt,name=success_rate,json=successRate,proto3" json:"success_rate,omitempty"`
-	// The deliveries that ended in the window, tests not counted; what did not occur is left out. One that was begun anew
+	// The deliveries that ended in the window, tests not counted; what did not occur is left out. One that was restarted
 	// and ended again counts again.
 	Endings []*EndingCount `protobuf:"bytes,6,rep,name=endings,proto3" json:"endings,omitempty"`
 	// Half of the attempts of the window that were answered, with whatever status, took no longer from the start to the
@@ -2281,11 +2281,11 @@ type GetWebhookStatsResponse struct {
 	// How the receiver is treated now. This and the times below are known a second or two late.
 	BreakerState BreakerState `protobuf:"varint,14,opt,name=breaker_state,json=breakerState,proto3,enum=webhook.v1.BreakerState" json:"breaker_state,omitempty"`
 	// When one request may probe the receiver. Set only while the breaker is OPEN; in the past if that request is about to
-	// be sent, is under way, or nothing is due that could be sent.
+	// be sent, is in flight, or nothing is due that could be sent.
 	BreakerProbeTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=breaker_probe_time,json=breakerProbeTime,proto3" json:"breaker_probe_time,omitempty"`
-	// Until when nothing is sent because the receiver asked for it with Retry-After. Unset when that is over.
+	// Until when nothing is sent because the receiver sent a Retry-After. Unset when that time is over.
 	HoldUntilTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=hold_until_time,json=holdUntilTime,proto3" json:"hold_until_time,omitempty"`
-	// The first failure since the last success. Unset while the receiver is well, and usually in the first minute of
+	// The first failure since the last success. Unset while the receiver succeeds, and usually in the first minute of
 	// failures.
 	FailingSinceTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=failing_since_time,json=failingSinceTime,proto3" json:"failing_since_time,omitempty"`
 	unknownFields    protoimpl.UnknownFields
@@ -2820,8 +2820,8 @@ func (x *ListEventsRequest) GetAttributes() map[string]string {
 // Response of ListEvents.
 type ListEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The events with their data, newest first. A page of large events holds fewer than asked for; with a filter that fits
-	// few, it may hold none before the last.
+	// The events with their data, newest first. A page of large events holds fewer than page_size; with a filter that
+	// fits few, it may hold none before the last.
 	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -2942,7 +2942,7 @@ type WebhookExplanation struct {
 	// Where its delivery stands.
 	Standing DeliveryStanding `protobuf:"varint,5,opt,name=standing,proto3,enum=webhook.v1.DeliveryStanding" json:"standing,omitempty"`
 	// Until when it waits, as far as that is known. If several things are in its way, the last of them counts. What the
-	// receiver's answers have to do with it is known a second or two late.
+	// receiver's answers change here is known a second or two late.
 	UntilTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=until_time,json=untilTime,proto3" json:"until_time,omitempty"`
 	// All of it as an English sentence, for people: its wording may change.
 	Explanation string `protobuf:"bytes,7,opt,name=explanation,proto3" json:"explanation,omitempty"`
@@ -3219,8 +3219,8 @@ type CreateReplayRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What to replay.
 	Replay *Replay `protobuf:"bytes,1,opt,name=replay,proto3" json:"replay,omitempty"`
-	// Only counts: `delivery_count` of the answer tells how many deliveries it would begin anew, `progress_time` up to
-	// where it has counted. Nothing is stored, request_id is not looked at.
+	// Only counts: `delivery_count` of the answer says how many deliveries it would restart, `progress_time` up to where it
+	// has counted. Nothing is stored, request_id is not looked at.
 	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	// Makes the call safe to repeat, as in CreateWebhook.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`

@@ -84,9 +84,9 @@ type WebhookServiceClient interface {
 	// over without refusing any: `webhook-signature` carries a signature of each, `X-Webhook-Signature` keeps to the old one
 	// until secret_overlap_end_time.
 	RotateWebhookSecret(ctx context.Context, in *RotateWebhookSecretRequest, opts ...grpc.CallOption) (*Webhook, error)
-	// Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
+	// Sends one signed request to a webhook now, whatever its status, and returns the result. A receiver that fails is
 	// not an error of the call. The attempt is in the history and the stream; it counts for nothing else. 20 calls of one
-	// customer may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
+	// customer may be in progress, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
 	TestWebhook(ctx context.Context, in *TestWebhookRequest, opts ...grpc.CallOption) (*TestWebhookResponse, error)
 	// Returns the numbers of one webhook: what came of its attempts in a window, and how it stands now.
 	GetWebhookStats(ctx context.Context, in *GetWebhookStatsRequest, opts ...grpc.CallOption) (*GetWebhookStatsResponse, error)
@@ -107,7 +107,7 @@ type WebhookServiceClient interface {
 	GetEvent(ctx context.Context, in *GetEventRequest, opts ...grpc.CallOption) (*Event, error)
 	// Lists events, newest first.
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
-	// Tells for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands.
+	// Explains for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands.
 	ExplainEvent(ctx context.Context, in *ExplainEventRequest, opts ...grpc.CallOption) (*ExplainEventResponse, error)
 	// Returns one delivery.
 	GetDelivery(ctx context.Context, in *GetDeliveryRequest, opts ...grpc.CallOption) (*Delivery, error)
@@ -115,24 +115,24 @@ type WebhookServiceClient interface {
 	ListDeliveries(ctx context.Context, in *ListDeliveriesRequest, opts ...grpc.CallOption) (*ListDeliveriesResponse, error)
 	// Lists attempts, newest first: those of one delivery, or all that fit a filter.
 	ListDeliveryAttempts(ctx context.Context, in *ListDeliveryAttemptsRequest, opts ...grpc.CallOption) (*ListDeliveryAttemptsResponse, error)
-	// Begins a delivery that has ended anew, with one attempt, as soon as its webhook takes one. Its event must still be kept,
-	// and its webhook be ACTIVE or PAUSED.
+	// Restarts a delivery that has ended: one attempt, as soon as its webhook allows one. Its event must still be kept, and
+	// its webhook be ACTIVE or PAUSED.
 	RetryDelivery(ctx context.Context, in *RetryDeliveryRequest, opts ...grpc.CallOption) (*Delivery, error)
-	// Ends a PENDING delivery as CANCELLED. A request that is under way is not broken off: if it succeeds, the delivery has
+	// Ends a PENDING delivery as CANCELLED. A request that is in flight is not broken off: if it succeeds, the delivery has
 	// succeeded.
 	CancelDelivery(ctx context.Context, in *CancelDeliveryRequest, opts ...grpc.CallOption) (*Delivery, error)
-	// Tells every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
+	// Streams every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
 	// The first message comes at once; an empty message is a heartbeat.
 	WatchDeliveries(ctx context.Context, in *WatchDeliveriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchDeliveriesResponse], error)
 	// Starts a replay: past events are delivered once more. With dry_run it only counts them: one such call of a customer
-	// may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
+	// may be in progress, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
 	CreateReplay(ctx context.Context, in *CreateReplayRequest, opts ...grpc.CallOption) (*Replay, error)
 	// Returns one replay with its progress.
 	GetReplay(ctx context.Context, in *GetReplayRequest, opts ...grpc.CallOption) (*Replay, error)
 	// Lists replays, newest first.
 	ListReplays(ctx context.Context, in *ListReplaysRequest, opts ...grpc.CallOption) (*ListReplaysResponse, error)
-	// Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED, within a second or so; until then
-	// `pending_count` tells how many are left.
+	// Ends a RUNNING replay. Deliveries that it restarted and that are not sent yet end as CANCELLED, within about a second;
+	// until then `pending_count` says how many are left.
 	CancelReplay(ctx context.Context, in *CancelReplayRequest, opts ...grpc.CallOption) (*Replay, error)
 	// Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
 	// for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there
@@ -487,9 +487,9 @@ type WebhookServiceServer interface {
 	// over without refusing any: `webhook-signature` carries a signature of each, `X-Webhook-Signature` keeps to the old one
 	// until secret_overlap_end_time.
 	RotateWebhookSecret(context.Context, *RotateWebhookSecretRequest) (*Webhook, error)
-	// Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
+	// Sends one signed request to a webhook now, whatever its status, and returns the result. A receiver that fails is
 	// not an error of the call. The attempt is in the history and the stream; it counts for nothing else. 20 calls of one
-	// customer may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
+	// customer may be in progress, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
 	TestWebhook(context.Context, *TestWebhookRequest) (*TestWebhookResponse, error)
 	// Returns the numbers of one webhook: what came of its attempts in a window, and how it stands now.
 	GetWebhookStats(context.Context, *GetWebhookStatsRequest) (*GetWebhookStatsResponse, error)
@@ -510,7 +510,7 @@ type WebhookServiceServer interface {
 	GetEvent(context.Context, *GetEventRequest) (*Event, error)
 	// Lists events, newest first.
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
-	// Tells for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands.
+	// Explains for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands.
 	ExplainEvent(context.Context, *ExplainEventRequest) (*ExplainEventResponse, error)
 	// Returns one delivery.
 	GetDelivery(context.Context, *GetDeliveryRequest) (*Delivery, error)
@@ -518,24 +518,24 @@ type WebhookServiceServer interface {
 	ListDeliveries(context.Context, *ListDeliveriesRequest) (*ListDeliveriesResponse, error)
 	// Lists attempts, newest first: those of one delivery, or all that fit a filter.
 	ListDeliveryAttempts(context.Context, *ListDeliveryAttemptsRequest) (*ListDeliveryAttemptsResponse, error)
-	// Begins a delivery that has ended anew, with one attempt, as soon as its webhook takes one. Its event must still be kept,
-	// and its webhook be ACTIVE or PAUSED.
+	// Restarts a delivery that has ended: one attempt, as soon as its webhook allows one. Its event must still be kept, and
+	// its webhook be ACTIVE or PAUSED.
 	RetryDelivery(context.Context, *RetryDeliveryRequest) (*Delivery, error)
-	// Ends a PENDING delivery as CANCELLED. A request that is under way is not broken off: if it succeeds, the delivery has
+	// Ends a PENDING delivery as CANCELLED. A request that is in flight is not broken off: if it succeeds, the delivery has
 	// succeeded.
 	CancelDelivery(context.Context, *CancelDeliveryRequest) (*Delivery, error)
-	// Tells every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
+	// Streams every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
 	// The first message comes at once; an empty message is a heartbeat.
 	WatchDeliveries(*WatchDeliveriesRequest, grpc.ServerStreamingServer[WatchDeliveriesResponse]) error
 	// Starts a replay: past events are delivered once more. With dry_run it only counts them: one such call of a customer
-	// may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
+	// may be in progress, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
 	CreateReplay(context.Context, *CreateReplayRequest) (*Replay, error)
 	// Returns one replay with its progress.
 	GetReplay(context.Context, *GetReplayRequest) (*Replay, error)
 	// Lists replays, newest first.
 	ListReplays(context.Context, *ListReplaysRequest) (*ListReplaysResponse, error)
-	// Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED, within a second or so; until then
-	// `pending_count` tells how many are left.
+	// Ends a RUNNING replay. Deliveries that it restarted and that are not sent yet end as CANCELLED, within about a second;
+	// until then `pending_count` says how many are left.
 	CancelReplay(context.Context, *CancelReplayRequest) (*Replay, error)
 	// Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
 	// for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there

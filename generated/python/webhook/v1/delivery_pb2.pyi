@@ -32,12 +32,12 @@ class _DeliveryStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Delive
     DELIVERY_STATUS_PENDING: _DeliveryStatus.ValueType  # 1
     """Waiting for its first or next attempt."""
     DELIVERY_STATUS_SUCCEEDED: _DeliveryStatus.ValueType  # 2
-    """The receiver answered with a 2xx status. Final, unless RetryDelivery or a replay begins it anew."""
+    """The receiver answered with a 2xx status. Final, unless RetryDelivery or a replay sends it again."""
     DELIVERY_STATUS_FAILED: _DeliveryStatus.ValueType  # 3
-    """The last attempt of the schedule failed. Final, unless RetryDelivery or a replay begins it anew."""
+    """The last attempt of the schedule failed. Final, unless RetryDelivery or a replay sends it again."""
     DELIVERY_STATUS_CANCELLED: _DeliveryStatus.ValueType  # 4
     """Ended without a further attempt: its webhook was deleted or disabled, or CancelDelivery or CancelReplay was called.
-    Final, unless RetryDelivery or a replay begins it anew.
+    Final, unless RetryDelivery or a replay sends it again.
     """
     DELIVERY_STATUS_EXPIRED: _DeliveryStatus.ValueType  # 5
     """Ended because its event is older than events are kept. Final."""
@@ -50,12 +50,12 @@ DELIVERY_STATUS_UNSPECIFIED: DeliveryStatus.ValueType  # 0
 DELIVERY_STATUS_PENDING: DeliveryStatus.ValueType  # 1
 """Waiting for its first or next attempt."""
 DELIVERY_STATUS_SUCCEEDED: DeliveryStatus.ValueType  # 2
-"""The receiver answered with a 2xx status. Final, unless RetryDelivery or a replay begins it anew."""
+"""The receiver answered with a 2xx status. Final, unless RetryDelivery or a replay sends it again."""
 DELIVERY_STATUS_FAILED: DeliveryStatus.ValueType  # 3
-"""The last attempt of the schedule failed. Final, unless RetryDelivery or a replay begins it anew."""
+"""The last attempt of the schedule failed. Final, unless RetryDelivery or a replay sends it again."""
 DELIVERY_STATUS_CANCELLED: DeliveryStatus.ValueType  # 4
 """Ended without a further attempt: its webhook was deleted or disabled, or CancelDelivery or CancelReplay was called.
-Final, unless RetryDelivery or a replay begins it anew.
+Final, unless RetryDelivery or a replay sends it again.
 """
 DELIVERY_STATUS_EXPIRED: DeliveryStatus.ValueType  # 5
 """Ended because its event is older than events are kept. Final."""
@@ -80,7 +80,7 @@ class _AttemptOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attemp
     ATTEMPT_OUTCOME_TLS_ERROR: _AttemptOutcome.ValueType  # 5
     """The certificate was not valid for the host, or the TLS handshake failed."""
     ATTEMPT_OUTCOME_PROTOCOL_ERROR: _AttemptOutcome.ValueType  # 6
-    """What came back was not HTTP, or beyond its limits."""
+    """The answer was not HTTP, or larger than allowed."""
     ATTEMPT_OUTCOME_BLOCKED: _AttemptOutcome.ValueType  # 7
     """The URL or the address behind it is not one that the service may call."""
     ATTEMPT_OUTCOME_INTERNAL_ERROR: _AttemptOutcome.ValueType  # 8
@@ -102,7 +102,7 @@ ATTEMPT_OUTCOME_CONNECTION_ERROR: AttemptOutcome.ValueType  # 4
 ATTEMPT_OUTCOME_TLS_ERROR: AttemptOutcome.ValueType  # 5
 """The certificate was not valid for the host, or the TLS handshake failed."""
 ATTEMPT_OUTCOME_PROTOCOL_ERROR: AttemptOutcome.ValueType  # 6
-"""What came back was not HTTP, or beyond its limits."""
+"""The answer was not HTTP, or larger than allowed."""
 ATTEMPT_OUTCOME_BLOCKED: AttemptOutcome.ValueType  # 7
 """The URL or the address behind it is not one that the service may call."""
 ATTEMPT_OUTCOME_INTERNAL_ERROR: AttemptOutcome.ValueType  # 8
@@ -327,11 +327,11 @@ class Delivery(_message.Message):
     trigger: Global___AttemptTrigger.ValueType
     """What caused its latest attempt, or causes the next while it is PENDING."""
     replay_id: _builtins.int
-    """The replay that last began it anew, 0 for none."""
+    """The replay that restarted it last, 0 for none."""
     @_builtins.property
     def last_attempt(self) -> Global___DeliveryAttempt:
-        """The latest attempt, if it is what changed the delivery last. Unset before the first, when a delivery ended without
-        one, and when RetryDelivery or a replay has begun it anew; ListDeliveryAttempts has them all.
+        """The latest attempt, if that was the latest change of the delivery. Unset before the first, when a delivery ended
+        without one, and when RetryDelivery or a replay has restarted it; ListDeliveryAttempts has them all.
         """
 
     @_builtins.property
@@ -344,7 +344,7 @@ class Delivery(_message.Message):
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When it last changed."""
+        """When it was last changed."""
 
     def __init__(
         self,

@@ -30,9 +30,9 @@ class _ReplayStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReplaySt
     REPLAY_STATUS_UNSPECIFIED: _ReplayStatus.ValueType  # 0
     """Not set. Never returned, but by a dry run."""
     REPLAY_STATUS_RUNNING: _ReplayStatus.ValueType  # 1
-    """It goes through its window, or what it began anew is not all sent yet."""
+    """It goes through its window, or some of the deliveries that it restarted are not sent yet."""
     REPLAY_STATUS_COMPLETED: _ReplayStatus.ValueType  # 2
-    """Everything that it began anew has ended. Final."""
+    """All deliveries that it restarted have ended. Final."""
     REPLAY_STATUS_CANCELLED: _ReplayStatus.ValueType  # 3
     """CancelReplay was called; what was not sent by then was cancelled. Final."""
 
@@ -42,9 +42,9 @@ class ReplayStatus(_ReplayStatus, metaclass=_ReplayStatusEnumTypeWrapper):
 REPLAY_STATUS_UNSPECIFIED: ReplayStatus.ValueType  # 0
 """Not set. Never returned, but by a dry run."""
 REPLAY_STATUS_RUNNING: ReplayStatus.ValueType  # 1
-"""It goes through its window, or what it began anew is not all sent yet."""
+"""It goes through its window, or some of the deliveries that it restarted are not sent yet."""
 REPLAY_STATUS_COMPLETED: ReplayStatus.ValueType  # 2
-"""Everything that it began anew has ended. Final."""
+"""All deliveries that it restarted have ended. Final."""
 REPLAY_STATUS_CANCELLED: ReplayStatus.ValueType  # 3
 """CancelReplay was called; what was not sent by then was cancelled. Final."""
 Global___ReplayStatus: _TypeAlias = ReplayStatus  # noqa: Y015
@@ -54,7 +54,7 @@ class Replay(_message.Message):
     """A job that goes through the events of a window, oldest first, and delivers those that fit once more: with the same
     `webhook-id` and a new timestamp, one attempt each, paced below live traffic. It survives restarts of the service. It
     goes through the window for each of its webhooks by itself: while a receiver is down, or its webhook paused, it waits
-    for that one and goes on to the others. For a webhook that is deleted or disabled meanwhile it ends. Events of
+    for that one and goes on with the others. For a webhook that is deleted or disabled meanwhile, the replay ends. Events of
     TestWebhook are not replayed.
     """
 
@@ -97,8 +97,8 @@ class Replay(_message.Message):
     failed_count: _builtins.int
     """How many failed."""
     cancelled_count: _builtins.int
-    """How many were cancelled or expired before they were sent. Those that CancelReplay found not begun anew yet are
-    counted, but stay as they were.
+    """How many were cancelled or expired before they were sent. Those that were not restarted yet when CancelReplay was
+    called are counted, but stay as they were.
     """
     skipped_count: _builtins.int
     """How many needed nothing by the time it was their turn: pending again for another reason, or the webhook was deleted
@@ -116,8 +116,8 @@ class Replay(_message.Message):
 
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_delivery_pb2.DeliveryStatus.ValueType]:
-        """Only deliveries with one of these statuses, whether or not their webhook still asks for their type; PENDING cannot be
-        replayed. Empty: FAILED, CANCELLED and EXPIRED, or none if include_undelivered is set.
+        """Only deliveries with one of these statuses, whether or not their webhook still subscribes to their type; PENDING
+        cannot be replayed. Empty: FAILED, CANCELLED and EXPIRED, or none if include_undelivered is set.
         """
 
     @_builtins.property
@@ -134,9 +134,9 @@ class Replay(_message.Message):
 
     @_builtins.property
     def progress_time(self) -> _timestamp_pb2.Timestamp:
-        """Up to which time of the window events have been looked at for every webhook, whichever it has come least far with;
-        end_time when all have been. A webhook that was deleted or disabled does not count any more. A dry run counts for
-        about 10 s, and up to here for all webhooks: if this is before end_time, there may be more.
+        """Up to this time of the window all events have been looked at for every webhook; end_time when the window is done. A
+        webhook that was deleted or disabled does not count any more. A dry run counts for about 10 s, up to this time for all
+        webhooks: if this is before end_time, there may be more.
         """
 
     @_builtins.property

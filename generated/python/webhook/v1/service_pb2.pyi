@@ -64,13 +64,13 @@ class _MatchVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MatchVer
     MATCH_VERDICT_UNSPECIFIED: _MatchVerdict.ValueType  # 0
     """Not set. Never returned."""
     MATCH_VERDICT_MATCHED: _MatchVerdict.ValueType  # 1
-    """It matched: there is a delivery, or it is this webhook's test and still under way."""
+    """It matched: there is a delivery, or it is this webhook's test, which is still in progress."""
     MATCH_VERDICT_TYPE_NOT_SUBSCRIBED: _MatchVerdict.ValueType  # 2
-    """The webhook does not ask for this type."""
+    """The webhook does not subscribe to this type."""
     MATCH_VERDICT_CREATED_LATER: _MatchVerdict.ValueType  # 3
     """The webhook was created after the event was published."""
     MATCH_VERDICT_DISABLED: _MatchVerdict.ValueType  # 4
-    """The webhook is disabled, and was when the event was published. It does ask for the type."""
+    """The webhook is disabled, and was when the event was published. It subscribes to the type."""
     MATCH_VERDICT_CHANGED_LATER: _MatchVerdict.ValueType  # 5
     """The webhook would match now, but did not when the event was published: it was changed or was disabled then."""
     MATCH_VERDICT_TEST_OF_ANOTHER: _MatchVerdict.ValueType  # 6
@@ -82,13 +82,13 @@ class MatchVerdict(_MatchVerdict, metaclass=_MatchVerdictEnumTypeWrapper):
 MATCH_VERDICT_UNSPECIFIED: MatchVerdict.ValueType  # 0
 """Not set. Never returned."""
 MATCH_VERDICT_MATCHED: MatchVerdict.ValueType  # 1
-"""It matched: there is a delivery, or it is this webhook's test and still under way."""
+"""It matched: there is a delivery, or it is this webhook's test, which is still in progress."""
 MATCH_VERDICT_TYPE_NOT_SUBSCRIBED: MatchVerdict.ValueType  # 2
-"""The webhook does not ask for this type."""
+"""The webhook does not subscribe to this type."""
 MATCH_VERDICT_CREATED_LATER: MatchVerdict.ValueType  # 3
 """The webhook was created after the event was published."""
 MATCH_VERDICT_DISABLED: MatchVerdict.ValueType  # 4
-"""The webhook is disabled, and was when the event was published. It does ask for the type."""
+"""The webhook is disabled, and was when the event was published. It subscribes to the type."""
 MATCH_VERDICT_CHANGED_LATER: MatchVerdict.ValueType  # 5
 """The webhook would match now, but did not when the event was published: it was changed or was disabled then."""
 MATCH_VERDICT_TEST_OF_ANOTHER: MatchVerdict.ValueType  # 6
@@ -111,10 +111,10 @@ class _DeliveryStandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deli
     """It waits for ResumeWebhook."""
     DELIVERY_STANDING_BREAKER_OPEN: _DeliveryStanding.ValueType  # 4
     """The receiver failed too often: nothing is sent to it until `until_time`, then one request. Without a time: that
-    request is about to be sent, or is under way.
+    request is about to be sent, or is in flight.
     """
     DELIVERY_STANDING_HELD: _DeliveryStanding.ValueType  # 5
-    """The receiver asked for it with Retry-After: nothing is sent to it until `until_time`."""
+    """The receiver sent a Retry-After: nothing is sent to it until `until_time`."""
     DELIVERY_STANDING_RATE_LIMITED: _DeliveryStanding.ValueType  # 6
     """It is due and waits for the webhook's rate limit, or for the rate that the receiver's 429 answers allow."""
     DELIVERY_STANDING_WAITING_FOR_SLOT: _DeliveryStanding.ValueType  # 7
@@ -139,10 +139,10 @@ DELIVERY_STANDING_PAUSED: DeliveryStanding.ValueType  # 3
 """It waits for ResumeWebhook."""
 DELIVERY_STANDING_BREAKER_OPEN: DeliveryStanding.ValueType  # 4
 """The receiver failed too often: nothing is sent to it until `until_time`, then one request. Without a time: that
-request is about to be sent, or is under way.
+request is about to be sent, or is in flight.
 """
 DELIVERY_STANDING_HELD: DeliveryStanding.ValueType  # 5
-"""The receiver asked for it with Retry-After: nothing is sent to it until `until_time`."""
+"""The receiver sent a Retry-After: nothing is sent to it until `until_time`."""
 DELIVERY_STANDING_RATE_LIMITED: DeliveryStanding.ValueType  # 6
 """It is due and waits for the webhook's rate limit, or for the rate that the receiver's 429 answers allow."""
 DELIVERY_STANDING_WAITING_FOR_SLOT: DeliveryStanding.ValueType  # 7
@@ -431,7 +431,7 @@ class PublishEventResponse(_message.Message):
     event_id: _builtins.str
     """The id of the event."""
     delivery_count: _builtins.int
-    """To how many webhooks it goes. 0: nobody listens. Not told again for a duplicate whose count is no longer known."""
+    """To how many webhooks it goes. 0: no webhook subscribes to it. 0 also for a duplicate whose count is no longer known."""
     duplicate: _builtins.bool
     """Whether an earlier call with this request_id had published it already."""
     @_builtins.property
@@ -508,7 +508,7 @@ Global___BatchPublishEventsResponse: _TypeAlias = BatchPublishEventsResponse  # 
 
 @_typing.final
 class BatchPublishResult(_message.Message):
-    """What became of one request of a batch."""
+    """The result of one request of a batch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -729,7 +729,7 @@ class ListDeliveriesResponse(_message.Message):
     @_builtins.property
     def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[_delivery_pb2.Delivery]:
         """The deliveries, newest event first. With a filter that fits few, or with long answers of receivers, a page may hold
-        fewer than asked for, or none, before the last.
+        fewer than page_size, or none, before the last.
         """
 
     def __init__(
@@ -833,7 +833,7 @@ class ListDeliveryAttemptsResponse(_message.Message):
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[_delivery_pb2.DeliveryAttempt]:
         """The attempts, newest first. With a filter that fits few, or with long answers of receivers, a page may hold fewer
-        than asked for, or none, before the last.
+        than page_size, or none, before the last.
         """
 
     def __init__(
@@ -1201,7 +1201,7 @@ class GetWebhookStatsResponse(_message.Message):
 
     @_builtins.property
     def endings(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndingCount]:
-        """The deliveries that ended in the window, tests not counted; what did not occur is left out. One that was begun anew
+        """The deliveries that ended in the window, tests not counted; what did not occur is left out. One that was restarted
         and ended again counts again.
         """
 
@@ -1226,16 +1226,16 @@ class GetWebhookStatsResponse(_message.Message):
     @_builtins.property
     def breaker_probe_time(self) -> _timestamp_pb2.Timestamp:
         """When one request may probe the receiver. Set only while the breaker is OPEN; in the past if that request is about to
-        be sent, is under way, or nothing is due that could be sent.
+        be sent, is in flight, or nothing is due that could be sent.
         """
 
     @_builtins.property
     def hold_until_time(self) -> _timestamp_pb2.Timestamp:
-        """Until when nothing is sent because the receiver asked for it with Retry-After. Unset when that is over."""
+        """Until when nothing is sent because the receiver sent a Retry-After. Unset when that time is over."""
 
     @_builtins.property
     def failing_since_time(self) -> _timestamp_pb2.Timestamp:
-        """The first failure since the last success. Unset while the receiver is well, and usually in the first minute of
+        """The first failure since the last success. Unset while the receiver succeeds, and usually in the first minute of
         failures.
         """
 
@@ -1494,8 +1494,8 @@ class ListEventsResponse(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
-        """The events with their data, newest first. A page of large events holds fewer than asked for; with a filter that fits
-        few, it may hold none before the last.
+        """The events with their data, newest first. A page of large events holds fewer than page_size; with a filter that
+        fits few, it may hold none before the last.
         """
 
     def __init__(
@@ -1567,7 +1567,7 @@ class WebhookExplanation(_message.Message):
     @_builtins.property
     def until_time(self) -> _timestamp_pb2.Timestamp:
         """Until when it waits, as far as that is known. If several things are in its way, the last of them counts. What the
-        receiver's answers have to do with it is known a second or two late.
+        receiver's answers change here is known a second or two late.
         """
 
     @_builtins.property
@@ -1694,8 +1694,8 @@ class CreateReplayRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
-    """Only counts: `delivery_count` of the answer tells how many deliveries it would begin anew, `progress_time` up to
-    where it has counted. Nothing is stored, request_id is not looked at.
+    """Only counts: `delivery_count` of the answer says how many deliveries it would restart, `progress_time` up to where it
+    has counted. Nothing is stored, request_id is not looked at.
     """
     request_id: _builtins.str
     """Makes the call safe to repeat, as in CreateWebhook."""

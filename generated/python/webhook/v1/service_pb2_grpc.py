@@ -266,9 +266,9 @@ class WebhookServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def TestWebhook(self, request, context):
-        """Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
+        """Sends one signed request to a webhook now, whatever its status, and returns the result. A receiver that fails is
         not an error of the call. The attempt is in the history and the stream; it counts for nothing else. 20 calls of one
-        customer may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
+        customer may be in progress, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -339,7 +339,7 @@ class WebhookServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ExplainEvent(self, request, context):
-        """Tells for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands.
+        """Explains for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -367,15 +367,15 @@ class WebhookServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RetryDelivery(self, request, context):
-        """Begins a delivery that has ended anew, with one attempt, as soon as its webhook takes one. Its event must still be kept,
-        and its webhook be ACTIVE or PAUSED.
+        """Restarts a delivery that has ended: one attempt, as soon as its webhook allows one. Its event must still be kept, and
+        its webhook be ACTIVE or PAUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelDelivery(self, request, context):
-        """Ends a PENDING delivery as CANCELLED. A request that is under way is not broken off: if it succeeds, the delivery has
+        """Ends a PENDING delivery as CANCELLED. A request that is in flight is not broken off: if it succeeds, the delivery has
         succeeded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -383,7 +383,7 @@ class WebhookServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchDeliveries(self, request, context):
-        """Tells every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
+        """Streams every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
         The first message comes at once; an empty message is a heartbeat.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -392,7 +392,7 @@ class WebhookServiceServicer(object):
 
     def CreateReplay(self, request, context):
         """Starts a replay: past events are delivered once more. With dry_run it only counts them: one such call of a customer
-        may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
+        may be in progress, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -413,8 +413,8 @@ class WebhookServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelReplay(self, request, context):
-        """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED, within a second or so; until then
-        `pending_count` tells how many are left.
+        """Ends a RUNNING replay. Deliveries that it restarted and that are not sent yet end as CANCELLED, within about a second;
+        until then `pending_count` says how many are left.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -68,9 +68,9 @@ class WebhookServiceStub:
     until secret_overlap_end_time.
     """
     TestWebhook: _grpc.UnaryUnaryMultiCallable[_service_pb2.TestWebhookRequest, _service_pb2.TestWebhookResponse]
-    """Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
+    """Sends one signed request to a webhook now, whatever its status, and returns the result. A receiver that fails is
     not an error of the call. The attempt is in the history and the stream; it counts for nothing else. 20 calls of one
-    customer may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
+    customer may be in progress, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
     """
     GetWebhookStats: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetWebhookStatsRequest, _service_pb2.GetWebhookStatsResponse]
     """Returns the numbers of one webhook: what came of its attempts in a window, and how it stands now."""
@@ -93,7 +93,7 @@ class WebhookServiceStub:
     ListEvents: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListEventsRequest, _service_pb2.ListEventsResponse]
     """Lists events, newest first."""
     ExplainEvent: _grpc.UnaryUnaryMultiCallable[_service_pb2.ExplainEventRequest, _service_pb2.ExplainEventResponse]
-    """Tells for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands."""
+    """Explains for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands."""
     GetDelivery: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetDeliveryRequest, _delivery_pb2.Delivery]
     """Returns one delivery."""
     ListDeliveries: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListDeliveriesRequest, _service_pb2.ListDeliveriesResponse]
@@ -101,28 +101,28 @@ class WebhookServiceStub:
     ListDeliveryAttempts: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListDeliveryAttemptsRequest, _service_pb2.ListDeliveryAttemptsResponse]
     """Lists attempts, newest first: those of one delivery, or all that fit a filter."""
     RetryDelivery: _grpc.UnaryUnaryMultiCallable[_service_pb2.RetryDeliveryRequest, _delivery_pb2.Delivery]
-    """Begins a delivery that has ended anew, with one attempt, as soon as its webhook takes one. Its event must still be kept,
-    and its webhook be ACTIVE or PAUSED.
+    """Restarts a delivery that has ended: one attempt, as soon as its webhook allows one. Its event must still be kept, and
+    its webhook be ACTIVE or PAUSED.
     """
     CancelDelivery: _grpc.UnaryUnaryMultiCallable[_service_pb2.CancelDeliveryRequest, _delivery_pb2.Delivery]
-    """Ends a PENDING delivery as CANCELLED. A request that is under way is not broken off: if it succeeds, the delivery has
+    """Ends a PENDING delivery as CANCELLED. A request that is in flight is not broken off: if it succeeds, the delivery has
     succeeded.
     """
     WatchDeliveries: _grpc.UnaryStreamMultiCallable[_service_pb2.WatchDeliveriesRequest, _service_pb2.WatchDeliveriesResponse]
-    """Tells every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
+    """Streams every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
     The first message comes at once; an empty message is a heartbeat.
     """
     CreateReplay: _grpc.UnaryUnaryMultiCallable[_service_pb2.CreateReplayRequest, _replay_pb2.Replay]
     """Starts a replay: past events are delivered once more. With dry_run it only counts them: one such call of a customer
-    may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
+    may be in progress, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
     """
     GetReplay: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetReplayRequest, _replay_pb2.Replay]
     """Returns one replay with its progress."""
     ListReplays: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListReplaysRequest, _service_pb2.ListReplaysResponse]
     """Lists replays, newest first."""
     CancelReplay: _grpc.UnaryUnaryMultiCallable[_service_pb2.CancelReplayRequest, _replay_pb2.Replay]
-    """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED, within a second or so; until then
-    `pending_count` tells how many are left.
+    """Ends a RUNNING replay. Deliveries that it restarted and that are not sent yet end as CANCELLED, within about a second;
+    until then `pending_count` says how many are left.
     """
     DeleteCustomerData: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteCustomerDataRequest, _service_pb2.DeleteCustomerDataResponse]
     """Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
@@ -164,9 +164,9 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     until secret_overlap_end_time.
     """
     TestWebhook: _aio.UnaryUnaryMultiCallable[_service_pb2.TestWebhookRequest, _service_pb2.TestWebhookResponse]  # type: ignore[assignment]
-    """Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
+    """Sends one signed request to a webhook now, whatever its status, and returns the result. A receiver that fails is
     not an error of the call. The attempt is in the history and the stream; it counts for nothing else. 20 calls of one
-    customer may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
+    customer may be in progress, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
     """
     GetWebhookStats: _aio.UnaryUnaryMultiCallable[_service_pb2.GetWebhookStatsRequest, _service_pb2.GetWebhookStatsResponse]  # type: ignore[assignment]
     """Returns the numbers of one webhook: what came of its attempts in a window, and how it stands now."""
@@ -189,7 +189,7 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     ListEvents: _aio.UnaryUnaryMultiCallable[_service_pb2.ListEventsRequest, _service_pb2.ListEventsResponse]  # type: ignore[assignment]
     """Lists events, newest first."""
     ExplainEvent: _aio.UnaryUnaryMultiCallable[_service_pb2.ExplainEventRequest, _service_pb2.ExplainEventResponse]  # type: ignore[assignment]
-    """Tells for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands."""
+    """Explains for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands."""
     GetDelivery: _aio.UnaryUnaryMultiCallable[_service_pb2.GetDeliveryRequest, _delivery_pb2.Delivery]  # type: ignore[assignment]
     """Returns one delivery."""
     ListDeliveries: _aio.UnaryUnaryMultiCallable[_service_pb2.ListDeliveriesRequest, _service_pb2.ListDeliveriesResponse]  # type: ignore[assignment]
@@ -197,28 +197,28 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     ListDeliveryAttempts: _aio.UnaryUnaryMultiCallable[_service_pb2.ListDeliveryAttemptsRequest, _service_pb2.ListDeliveryAttemptsResponse]  # type: ignore[assignment]
     """Lists attempts, newest first: those of one delivery, or all that fit a filter."""
     RetryDelivery: _aio.UnaryUnaryMultiCallable[_service_pb2.RetryDeliveryRequest, _delivery_pb2.Delivery]  # type: ignore[assignment]
-    """Begins a delivery that has ended anew, with one attempt, as soon as its webhook takes one. Its event must still be kept,
-    and its webhook be ACTIVE or PAUSED.
+    """Restarts a delivery that has ended: one attempt, as soon as its webhook allows one. Its event must still be kept, and
+    its webhook be ACTIVE or PAUSED.
     """
     CancelDelivery: _aio.UnaryUnaryMultiCallable[_service_pb2.CancelDeliveryRequest, _delivery_pb2.Delivery]  # type: ignore[assignment]
-    """Ends a PENDING delivery as CANCELLED. A request that is under way is not broken off: if it succeeds, the delivery has
+    """Ends a PENDING delivery as CANCELLED. A request that is in flight is not broken off: if it succeeds, the delivery has
     succeeded.
     """
     WatchDeliveries: _aio.UnaryStreamMultiCallable[_service_pb2.WatchDeliveriesRequest, _service_pb2.WatchDeliveriesResponse]  # type: ignore[assignment]
-    """Tells every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
+    """Streams every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
     The first message comes at once; an empty message is a heartbeat.
     """
     CreateReplay: _aio.UnaryUnaryMultiCallable[_service_pb2.CreateReplayRequest, _replay_pb2.Replay]  # type: ignore[assignment]
     """Starts a replay: past events are delivered once more. With dry_run it only counts them: one such call of a customer
-    may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
+    may be in progress, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
     """
     GetReplay: _aio.UnaryUnaryMultiCallable[_service_pb2.GetReplayRequest, _replay_pb2.Replay]  # type: ignore[assignment]
     """Returns one replay with its progress."""
     ListReplays: _aio.UnaryUnaryMultiCallable[_service_pb2.ListReplaysRequest, _service_pb2.ListReplaysResponse]  # type: ignore[assignment]
     """Lists replays, newest first."""
     CancelReplay: _aio.UnaryUnaryMultiCallable[_service_pb2.CancelReplayRequest, _replay_pb2.Replay]  # type: ignore[assignment]
-    """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED, within a second or so; until then
-    `pending_count` tells how many are left.
+    """Ends a RUNNING replay. Deliveries that it restarted and that are not sent yet end as CANCELLED, within about a second;
+    until then `pending_count` says how many are left.
     """
     DeleteCustomerData: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteCustomerDataRequest, _service_pb2.DeleteCustomerDataResponse]  # type: ignore[assignment]
     """Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
@@ -311,9 +311,9 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.TestWebhookRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.TestWebhookResponse, _abc.Awaitable[_service_pb2.TestWebhookResponse]]:
-        """Sends one signed request to a webhook now, whatever its status, and returns what came of it. A receiver that fails is
+        """Sends one signed request to a webhook now, whatever its status, and returns the result. A receiver that fails is
         not an error of the call. The attempt is in the history and the stream; it counts for nothing else. 20 calls of one
-        customer may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
+        customer may be in progress, more are RESOURCE_EXHAUSTED (TOO_MANY_TESTS).
         """
 
     @_abc_1.abstractmethod
@@ -396,7 +396,7 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.ExplainEventRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ExplainEventResponse, _abc.Awaitable[_service_pb2.ExplainEventResponse]]:
-        """Tells for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands."""
+        """Explains for each webhook of the customer whether an event goes to it, or why not, and where its delivery stands."""
 
     @_abc_1.abstractmethod
     def GetDelivery(
@@ -428,8 +428,8 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.RetryDeliveryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_delivery_pb2.Delivery, _abc.Awaitable[_delivery_pb2.Delivery]]:
-        """Begins a delivery that has ended anew, with one attempt, as soon as its webhook takes one. Its event must still be kept,
-        and its webhook be ACTIVE or PAUSED.
+        """Restarts a delivery that has ended: one attempt, as soon as its webhook allows one. Its event must still be kept, and
+        its webhook be ACTIVE or PAUSED.
         """
 
     @_abc_1.abstractmethod
@@ -438,7 +438,7 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.CancelDeliveryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_delivery_pb2.Delivery, _abc.Awaitable[_delivery_pb2.Delivery]]:
-        """Ends a PENDING delivery as CANCELLED. A request that is under way is not broken off: if it succeeds, the delivery has
+        """Ends a PENDING delivery as CANCELLED. A request that is in flight is not broken off: if it succeeds, the delivery has
         succeeded.
         """
 
@@ -448,7 +448,7 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.WatchDeliveriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_service_pb2.WatchDeliveriesResponse], _abc.AsyncIterator[_service_pb2.WatchDeliveriesResponse]]:
-        """Tells every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
+        """Streams every attempt and every ending of a delivery, live, in order per webhook, resumable by cursor without a gap.
         The first message comes at once; an empty message is a heartbeat.
         """
 
@@ -459,7 +459,7 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_replay_pb2.Replay, _abc.Awaitable[_replay_pb2.Replay]]:
         """Starts a replay: past events are delivered once more. With dry_run it only counts them: one such call of a customer
-        may be under way, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
+        may be in progress, more are RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS).
         """
 
     @_abc_1.abstractmethod
@@ -484,8 +484,8 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.CancelReplayRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_replay_pb2.Replay, _abc.Awaitable[_replay_pb2.Replay]]:
-        """Ends a RUNNING replay. What it has begun anew and is not sent yet ends as CANCELLED, within a second or so; until then
-        `pending_count` tells how many are left.
+        """Ends a RUNNING replay. Deliveries that it restarted and that are not sent yet end as CANCELLED, within about a second;
+        until then `pending_count` says how many are left.
         """
 
     @_abc_1.abstractmethod

@@ -24,7 +24,7 @@ from webhook_grpc.store.registry.secrets import forget_previous
 from webhook_grpc.store.schema.partitions import TABLES, ensure_partitions
 from webhook_grpc.store.upkeep import erasure, retention, statistics
 from webhook_grpc.store.upkeep.bloat import vacuum_outbox
-from webhook_grpc.store.upkeep.erasure import Progress
+from webhook_grpc.store.upkeep.erasure import ErasureProgress
 
 log = structlog.get_logger(__name__)
 
@@ -215,8 +215,8 @@ class Janitor:
             advance = await erasure.advance(self._database, running)
             for webhook_id in advance.deleted_webhook_ids:
                 self._webhook_changed(webhook_id)
-            has_more |= advance.progress is Progress.MORE
-            if advance.progress is Progress.COMPLETE:
+            has_more |= advance.progress is ErasureProgress.MORE
+            if advance.progress is ErasureProgress.COMPLETE:
                 log.info("customer erased", customer_id=running.customer_id)
         return has_more
 

@@ -26,7 +26,7 @@ from webhook_grpc.hub.hints import Hints
 from webhook_grpc.store.connection.failures import StoreRefusal, watched
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.replays import progress, selection
-from webhook_grpc.store.replays.progress import Turn, UnsettledReplay
+from webhook_grpc.store.replays.progress import ReplayWebhook, UnsettledReplay
 from webhook_grpc.store.replays.selection import Choice
 
 log = structlog.get_logger(__name__)
@@ -99,7 +99,7 @@ class Replays:
         rest = self._rests.get(replay.replay_id, _Rest(now, self._poll_seconds / 2))
         if now < rest.until:
             return
-        turns = await progress.turns(self._connection, replay, self._pending_max)
+        turns = await progress.webhooks_with_room(self._connection, replay, self._pending_max)
         if turns:
             self._rests.pop(replay.replay_id, None)
         else:
@@ -113,7 +113,7 @@ class Replays:
         now = time.monotonic()
         self._rests = {replay_id: rest for replay_id, rest in self._rests.items() if now < rest.until + rest.seconds}
 
-    async def _advance(self, turn: Turn, events_left: int) -> None:
+    async def _advance(self, turn: ReplayWebhook, events_left: int) -> None:
         """Chooses as many deliveries to a webhook as may wait, from as many events as may be looked at.
 
         For a webhook that was deleted or disabled the replay has nothing more to do: its events are passed over.

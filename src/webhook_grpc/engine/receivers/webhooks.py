@@ -18,8 +18,6 @@ from webhook_grpc.store.registry import webhooks as store
 
 REFRESH_SECONDS: Final = 0.5
 STALE_SECONDS: Final = 2.0
-# What `changed_lately` looks back, less what a look may take: after a longer pause everything is read again.
-_LOOK_BACK_SECONDS: Final = 10.0
 
 
 class WebhookListener(Protocol):
@@ -91,7 +89,7 @@ class WebhookCache:
         if hinted:
             self._notify(listener, await store.by_ids(self._connection, hinted))
         started_at = time.monotonic()
-        if started_at - self._followed_at > _LOOK_BACK_SECONDS:
+        if started_at - self._followed_at > store.LOOK_BACK_SECONDS:
             self._notify(listener, await store.by_ids(self._connection, list(self._webhooks)))
         else:
             self._notify(listener, await store.changed_lately(self._connection))
