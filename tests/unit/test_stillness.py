@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_lanes import NOW, TIMEOUT, add_lane, change, pace_of, make_lanes, make_webhook
+from tests.unit.test_lanes import NOW, TIMEOUT, add_lane, change, make_lanes, make_webhook, pace_of
 from webhook_grpc.domain.model import WebhookStatus
 from webhook_grpc.domain.progress import Progress, Service
 from webhook_grpc.engine.health.stillness import Stillness
