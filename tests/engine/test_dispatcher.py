@@ -193,7 +193,7 @@ async def test_a_fault_of_our_own_costs_the_customer_no_attempt(
         return await send(self, request)
 
     monkeypatch.setattr(Sender, "send", faulty)
-    monkeypatch.setattr("webhook_grpc.engine.dispatcher._FAULT_PAUSE_SECONDS", (0.05, 0.1))
+    monkeypatch.setattr("webhook_grpc.engine.attempt._FAULT_PAUSE_SECONDS", (0.05, 0.1))
     service = await services.start()
     await service.create_webhook(receiver.url())
     async with service.watching() as watch:
@@ -244,7 +244,7 @@ async def test_a_bug_in_an_attempt_fails_that_delivery_alone(
 async def until_heard(service: Service, webhook_id: int, status: WebhookStatus) -> None:
     """The engine hears of a change within a second, not at once."""
     async with slowness.timeout(20):
-        while (webhook := service.app.engine.webhooks.get(webhook_id)) is None or webhook.status is not status:
+        while (known := service.app.engine.receivers.get(webhook_id)) is None or known.webhook.status is not status:
             await asyncio.sleep(0.005)
 
 
@@ -698,9 +698,9 @@ async def test_a_change_that_was_missed_during_a_pause_of_the_process_is_made_up
             " WHERE id = %s",
             [webhook.webhook_id],
         )
-        service.app.engine.webhooks._followed_at -= 60  # pyright: ignore[reportPrivateUsage]
+        service.app.engine.receivers._webhooks._followed_at -= 60  # pyright: ignore[reportPrivateUsage]
         async with slowness.timeout(10):
-            while service.app.engine.webhooks.get(webhook.webhook_id).status != "deleted":  # pyright: ignore[reportOptionalMemberAccess]
+            while service.app.engine.receivers.get(webhook.webhook_id).webhook.status != "deleted":  # pyright: ignore[reportOptionalMemberAccess]
                 await asyncio.sleep(0.02)
         gate.opened.set()
         await watch.until_ended(5)

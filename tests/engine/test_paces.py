@@ -30,14 +30,14 @@ SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 
 
 def flow_of(service: Service, webhook: webhook_pb2.Webhook) -> Pace:
-    pace = service.app.engine.paces.get(webhook.webhook_id)
-    assert pace is not None
-    return pace
+    found = service.app.engine.receivers.get(webhook.webhook_id)
+    assert found is not None
+    return found.pace
 
 
 def breaker_is(service: Service, webhook: webhook_pb2.Webhook, state: BreakerState) -> bool:
-    pace = service.app.engine.paces.get(webhook.webhook_id)
-    return pace is not None and pace.breaker.state is state
+    found = service.app.engine.receivers.get(webhook.webhook_id)
+    return found is not None and found.pace.breaker.state is state
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -309,7 +309,7 @@ async def test_the_next_owner_honours_what_retry_after_asked_for(
     await second.create_webhook(receiver.url("/up"))
     await second.publish()
     await receiver.wait_for(1, "/up")
-    await until(lambda: second.app.engine.paces.get(busy.webhook_id) is not None)
+    await until(lambda: second.app.engine.receivers.get(busy.webhook_id) is not None)
     assert flow_of(second, busy).wait_seconds(0, time.monotonic()) > 3000
     assert len(receiver.at("/busy")) == 1
 
@@ -382,7 +382,7 @@ async def test_nothing_is_started_while_changes_of_webhooks_cannot_be_followed(
         return await changed_lately(database)
 
     monkeypatch.setattr(webhooks, "changed_lately", away)
-    await until(lambda: not service.app.engine.webhooks.is_current)
+    await until(lambda: not service.app.engine.receivers.is_current)
     await service.publish_many(5)
     await asyncio.sleep(0.3)  # they would come now
     assert len(receiver.requests) == 1

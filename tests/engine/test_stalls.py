@@ -445,7 +445,7 @@ async def test_a_fault_of_the_process_that_lasts_is_said_once(
         return await send(self, request)
 
     monkeypatch.setattr(Sender, "send", faulty)
-    monkeypatch.setattr("webhook_grpc.engine.dispatcher._FAULT_PAUSE_SECONDS", (0.02, 0.04))
+    monkeypatch.setattr("webhook_grpc.engine.attempt._FAULT_PAUSE_SECONDS", (0.02, 0.04))
     service = await start(services)
     await service.create_webhook(receiver.url())
     await service.publish()

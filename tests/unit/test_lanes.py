@@ -22,6 +22,7 @@ from webhook_grpc.domain.model import AttemptResult, Danger, Outcome, PendingDel
 from webhook_grpc.domain.pace import Pace, PacePolicy
 from webhook_grpc.engine.queue.lane import Lane, Turn
 from webhook_grpc.engine.queue.lanes import LaneLimits, Lanes
+from webhook_grpc.engine.receivers.receiver import Receiver
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = 1000.0
@@ -110,9 +111,9 @@ def add_suspects(lanes: Lanes, lane: Lane, count: int, **fields: Any) -> list[Pe
 def change(lanes: Lanes, webhook: Webhook, now: float = NOW) -> None:
     """The webhook is so from now on: told to its pace, which is made if it is new, and to the lanes."""
     lane = lanes.get(webhook.webhook_id)
-    pace = Pace(POLICY, now) if lane is None or lane.pace is None else lane.pace
+    pace = Pace(POLICY, now) if lane is None or lane.receiver is None else lane.receiver.pace
     pace.configure(webhook.max_in_flight, webhook.rate_limit_per_second)
-    lanes.configure(webhook, pace, now)
+    lanes.configure(Receiver(webhook, pace), now)
 
 
 def add_lane(
@@ -129,8 +130,8 @@ def add_lane(
 
 def flow_of(lane: Lane) -> Pace:
     """The pace of a lane that knows its webhook."""
-    assert lane.pace is not None
-    return lane.pace
+    assert lane.receiver is not None
+    return lane.receiver.pace
 
 
 def start(lanes: Lanes, limit: int = 1000, now: float = NOW) -> list[Turn]:
@@ -340,7 +341,7 @@ def test_the_deliveries_of_a_webhook_start_in_the_order_in_which_they_came() -> 
 def test_a_webhook_has_its_own_cap_or_the_default(own: int | None, default: int, in_flight: int) -> None:
     lanes = make_lanes()
     lane = lanes.open(1, 1, shard_of(1), NOW)
-    lanes.configure(make_webhook(), Pace(PacePolicy(in_flight_max=default), NOW), NOW)
+    lanes.configure(Receiver(make_webhook(), Pace(PacePolicy(in_flight_max=default), NOW)), NOW)
     change(lanes, make_webhook(max_in_flight=own))
     for _ in range(7):
         lanes.hold(lane, make_delivery(), NOW)
@@ -667,8 +668,8 @@ def test_a_change_that_leaves_the_status_alone_disturbs_nothing() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes, held=3)
     change(lanes, make_webhook(url="https://example.org/", version=2))
-    assert lane.webhook is not None
-    assert lane.webhook.version == 2
+    assert lane.receiver is not None
+    assert lane.receiver.webhook.version == 2
     assert not lane.reading.behind
     assert started_webhooks(lanes) == [1, 1, 1]
 
@@ -1355,7 +1356,7 @@ def test_a_wait_that_is_shorter_than_the_clock_can_tell_is_waited_for_once() -> 
     lanes = make_lanes()
     lane = lanes.open(1, 1, 1, 1e8)
     pace = RoundedFlow(POLICY, 1e8)
-    lanes.configure(make_webhook(), pace, 1e8)
+    lanes.configure(Receiver(make_webhook(), pace), 1e8)
     lanes.hold(lane, make_delivery(), 1e8)
     lanes.open_gates(1e8)
     assert lanes.next_gate_at > 1e8
@@ -1571,7 +1572,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.webhooks[webhook.webhook_id] = webhook
         pace = self.paces[webhook.webhook_id]
         pace.configure(webhook.max_in_flight, webhook.rate_limit_per_second)
-        self.lanes.configure(webhook, pace, self.now)
+        self.lanes.configure(Receiver(webhook, pace), self.now)
 
     def read_table(self, webhook_id: int) -> None:
         lane = self.lane(webhook_id)
@@ -1751,9 +1752,9 @@ class LanesMachine(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self) -> None:
         for lane in self.lanes:
-            assert lane.fresh_count <= PREFETCH or lane.is_ending or lane.webhook is None
+            assert lane.fresh_count <= PREFETCH or lane.is_ending or lane.receiver is None
             assert len(lane.held) - lane.fresh_count - lane.replay_count <= PREFETCH or lane.is_ending
-            assert lane.replay_count <= PREFETCH or lane.is_ending or lane.webhook is None
+            assert lane.replay_count <= PREFETCH or lane.is_ending or lane.receiver is None
             if lane.shard in self.closed or not lane.may_send:
                 sent = [turn for turn in (*self.in_flight, *self.unsettled) if turn.lane is lane]
                 assert lane.shard in self.closed or len(lane.held) == len(sent)

@@ -28,6 +28,7 @@ from webhook_grpc.engine.queue.lanes import LaneLimits, Lanes
 from webhook_grpc.engine.queue.stale_rows import StaleRows
 from webhook_grpc.engine.receivers.keys import KeyWatch
 from webhook_grpc.engine.receivers.paces import Paces
+from webhook_grpc.engine.receivers.receivers import Receivers
 from webhook_grpc.engine.receivers.webhooks import WebhookCache
 from webhook_grpc.hub.connections import Connections
 from webhook_grpc.hub.hints import Hints, Topic
@@ -38,10 +39,11 @@ from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry import webhooks
 
 from . import listeners
-from .attempt import Deliverer
+from .attempt import Attempter, AttemptPipeline
 from .dispatcher import Dispatcher, DispatchLimits
 from .ownership import Ownership
 from .poison import PoisonGuard
+from .request_signer import RequestSigner
 from .settled_turns import SettledTurns
 from .settler import SettleLimits, Settler
 from .shards import Shards
@@ -73,7 +75,8 @@ class Engine:
         self._database = database
         self._hints = hints
         self.shards = shards
-        self._poison = PoisonGuard(connections.health, shards)
+        self._unsettled = Unsettled()
+        self._poison = PoisonGuard(connections.health, shards, self._unsettled.results)
         self.lanes = Lanes(
             LaneLimits(
                 settings.lane_prefetch_max,
@@ -84,9 +87,12 @@ class Engine:
             ),
             self._poison.is_suspect,
         )
-        self._unsettled = Unsettled()
-        self.webhooks = WebhookCache(connections.webhooks, self._webhook_changed)
-        self.paces = Paces(connections.health, settings.pace_policy, shards, KeyWatch(sealer, clock))
+        self.receivers = Receivers(
+            WebhookCache(connections.webhooks),
+            Paces(connections.health, settings.pace_policy, shards, KeyWatch(sealer, clock)),
+            clock,
+            random,
+        )
         self.due_hints = DueHints(self.lanes)
         stale_rows = StaleRows()
         self._sender = Sender(
@@ -99,14 +105,8 @@ class Engine:
                 settings.response_body_seconds_max,
             ),
         )
-        deliverer = Deliverer(
-            self._sender,
-            sealer,
-            clock,
-            settings.egress_policy,
-            settings.retry_policy,
-            settings.attempt_timeout_seconds,
-        )
+        signer = RequestSigner(sealer, settings.egress_policy, settings.attempt_timeout_seconds, clock)
+        attempter = Attempter(signer, self._sender, settings.retry_policy, clock, random)
         self.dispatcher = Dispatcher(
             DispatchLimits(
                 settings.process_in_flight_max,
@@ -114,19 +114,14 @@ class Engine:
                 settings.ramp_in_flight,
                 settings.ramp_doubling_seconds,
             ),
-            clock,
-            self.lanes,
             shards,
-            self.due_hints,
-            self.webhooks,
-            self.paces,
-            self._poison,
-            deliverer,
+            self.lanes,
+            self.receivers,
+            AttemptPipeline(attempter, self._poison, self.receivers, self._disable, progress, random),
             self._unsettled.results,
-            self._disable,
-            progress,
+            self.due_hints,
         )
-        self.intake = Intake(shards, self.lanes, self.webhooks, self.paces, stale_rows, self.due_hints, self.dispatcher)
+        self.intake = Intake(shards, self.lanes, self.receivers, stale_rows, self.due_hints, self.dispatcher)
         self.fetcher = Fetcher(
             connections.backlog, settings.poll_seconds, clock, shards, self.lanes, self.intake, self.due_hints
         )
@@ -135,7 +130,7 @@ class Engine:
             settings.poll_seconds,
             shards,
             self.lanes,
-            WebhookTests(connections.commands, shards, deliverer),
+            WebhookTests(connections.commands, shards, attempter),
             self._unsettled.commands,
         )
         self._replays = Replays(
@@ -153,7 +148,13 @@ class Engine:
             connections.ownership,
             shards,
             listeners.OfShards(
-                self.lanes, self.paces, self._poison, self.due_hints, self.dispatcher, self.commands, self.rescheduling
+                self.lanes,
+                self.receivers,
+                self._poison,
+                self.due_hints,
+                self.dispatcher,
+                self.commands,
+                self.rescheduling,
             ),
             clock,
             random,
@@ -178,7 +179,7 @@ class Engine:
         clock.on_step(self._clock_stepped)
         hints.subscribe(Topic.DUE, self._due)
         hints.subscribe(Topic.COMMANDED, self.commands.commanded)
-        hints.subscribe(Topic.WEBHOOKS, self.webhooks.hint)
+        hints.subscribe(Topic.WEBHOOKS, self.receivers.hint)
 
     @property
     def recipient(self) -> Recipient[Any]:
@@ -201,8 +202,8 @@ class Engine:
             "ownership": self.ownership.run(),
             "fetcher": self.fetcher.run(),
             "settler": self._settler.run(),
-            "webhook cache": self.webhooks.run(),
-            "paces": self.paces.run(),
+            "webhooks": self.receivers.follow(self.intake),
+            "paces": self.receivers.save_and_sweep(),
             "poison guard": self._poison.run(),
             "commands": self.commands.run(),
             "replays": self._replays.run(),
@@ -240,13 +241,10 @@ class Engine:
     def _clock_stepped(self) -> None:
         """Forgets what is known in the database's old time. By how much it has stepped makes no difference."""
         self.ownership.clock_stepped()
-        self.webhooks.clock_stepped()
+        self.receivers.clock_stepped()
         self.fetcher.clock_stepped()
         self.janitor.clock_stepped()
         self.rescheduling.look_through(self.shards.owned)
-
-    def _webhook_changed(self, webhook: Webhook) -> None:
-        self.intake.webhook_changed(webhook)
 
     async def _disable(self, webhook: Webhook, reason: DisableReason) -> bool:
         """Disables a webhook because of its receiver's answers, or because there were none for long.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from webhook_grpc.domain.command import Command, Kind
@@ -12,7 +11,7 @@ from webhook_grpc.engine.duties.rescheduling import Rescheduling
 from webhook_grpc.engine.queue.due_hints import DueHints
 from webhook_grpc.engine.queue.intake import Intake
 from webhook_grpc.engine.queue.lanes import Lanes
-from webhook_grpc.engine.receivers.paces import Paces
+from webhook_grpc.engine.receivers.receivers import Receivers
 from webhook_grpc.hub.hints import Hints
 from webhook_grpc.store.outbox.execution import Executed
 
@@ -26,7 +25,7 @@ class OfShards:
     def __init__(
         self,
         lanes: Lanes,
-        paces: Paces,
+        receivers: Receivers,
         poison: PoisonGuard,
         due_hints: DueHints,
         dispatcher: Dispatcher,
@@ -34,7 +33,7 @@ class OfShards:
         rescheduling: Rescheduling,
     ) -> None:
         self._lanes = lanes
-        self._paces = paces
+        self._receivers = receivers
         self._poison = poison
         self._due_hints = due_hints
         self._dispatcher = dispatcher
@@ -43,7 +42,7 @@ class OfShards:
 
     def gained(self, shards: set[int]) -> None:
         """Begins work for these shards: paces first, because rate limits count from now."""
-        self._paces.gained(shards, time.monotonic())
+        self._receivers.gained(shards)
         self._dispatcher.gained(shards)
         self._due_hints.discover(shards)
         self._commands.wake()
@@ -56,7 +55,7 @@ class OfShards:
     def lost(self, shards: set[int]) -> None:
         """Forgets everything about these shards."""
         self._lanes.forget_shards(shards)
-        self._paces.forget_shards(shards)
+        self._receivers.forget_shards(shards)
         self._poison.forget_shards(shards)
         self._commands.forget_shards(shards)
 
@@ -66,7 +65,7 @@ class OfShards:
 
     async def before_release(self) -> None:
         """Saves the health of webhooks for the next owner."""
-        await self._paces.save()
+        await self._receivers.save()
 
 
 class OfCommands:

@@ -83,7 +83,7 @@ class Fetcher:
         hinted = self._due_hints.take() | self._lanes.ring_alarms(time.monotonic())
         await self._discover(shards, shards & hinted)
         self._looking.begin()  # each step by itself: with a large backlog all together may take long
-        await self._intake.load_webhooks()
+        await self._intake.load_receivers()
         self._looking.begin()
         now = time.monotonic()
         wanted = sorted(
@@ -125,9 +125,7 @@ class Fetcher:
             lane.reading.note_due()
 
     def _found_replays(self, webhook_id: int, customer_id: int, now: float) -> None:
-        webhook = self._intake.get_webhook(webhook_id)
-        is_paused = webhook is not None and webhook.status is WebhookStatus.PAUSED
-        if shard_of(webhook_id) in self._shards.owned and not is_paused:
+        if shard_of(webhook_id) in self._shards.owned and not self._intake.is_paused(webhook_id):
             self._lanes.open(webhook_id, customer_id, shard_of(webhook_id), now).reading.note_due_replays()
 
     # --- what they have --------------------------------------------------------------------------------------------

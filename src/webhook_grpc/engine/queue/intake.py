@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from webhook_grpc.domain.model import PendingDelivery, Webhook
-from webhook_grpc.engine.receivers.paces import Paces
-from webhook_grpc.engine.receivers.webhooks import WebhookCache
+from webhook_grpc.domain.model import PendingDelivery, Webhook, WebhookStatus
+from webhook_grpc.engine.receivers.receiver import Receiver
+from webhook_grpc.engine.receivers.receivers import Receivers
 from webhook_grpc.engine.shards import Shards
 from webhook_grpc.store.outbox.publishing import NewDeliveries
 
@@ -40,22 +40,20 @@ class Expectation:
 
 
 class Intake:
-    """Fills the lanes with deliveries of shards that are ours, and gives each lane its webhook."""
+    """Fills the lanes with deliveries of shards that are ours, and gives each lane its receiver."""
 
     def __init__(
         self,
         shards: Shards,
         lanes: Lanes,
-        webhooks: WebhookCache,
-        paces: Paces,
+        receivers: Receivers,
         stale_rows: StaleRows,
         due_hints: DueHints,
         starter: Starter,
     ) -> None:
         self._shards = shards
         self._lanes = lanes
-        self._webhooks = webhooks
-        self._paces = paces
+        self._receivers = receivers
         self._stale_rows = stale_rows
         self._has_cancelled = False  # else nothing need be looked up for it
         self._due_hints = due_hints
@@ -109,11 +107,11 @@ class Intake:
             return False
         now = time.monotonic()
         lane = self._lanes.open(delivery.webhook_id, delivery.customer_id, delivery.shard, now)
-        if lane.webhook is None:
-            webhook = self._webhooks.get(delivery.webhook_id)
-            if webhook is not None:
-                self._configure_lane(webhook)
-            if lane.webhook is None:
+        if lane.receiver is None:
+            receiver = self._receivers.get(delivery.webhook_id)
+            if receiver is not None:
+                self._give(receiver)
+            else:
                 self._due_hints.discover()
         return self._lanes.hold(lane, delivery, now)
 
@@ -128,37 +126,30 @@ class Intake:
         event = delivery.webhook_id, delivery.event_id
         return self._has_cancelled and self._stale_rows.settled_since(event, expectation.read)
 
-    # --- webhooks --------------------------------------------------------------------------------------------------
+    # --- receivers -------------------------------------------------------------------------------------------------
 
-    async def load_webhooks(self) -> None:
-        """Loads the webhooks of lanes that have none, with their paces. Raises Unavailable."""
-        unknown = [lane.webhook_id for lane in self._lanes if lane.webhook is None]
-        await self._webhooks.load(unknown)
-        await self._paces.load([webhook for known in unknown if (webhook := self._webhooks.get(known)) is not None])
-        for known in unknown:
-            webhook = self._webhooks.get(known)  # which may have changed while its pace was loaded
-            if webhook is not None:
-                self._paces.configure(webhook)
-                self._configure_lane(webhook)
-        self._webhooks.forget_unused({lane.webhook_id for lane in self._lanes})
-
-    def get_webhook(self, webhook_id: int) -> Webhook | None:
-        """Returns the webhook, if it is loaded."""
-        return self._webhooks.get(webhook_id)
+    async def load_receivers(self) -> None:
+        """Gives lanes their receivers that have none, from the database if need be. Raises Unavailable."""
+        unknown = [lane.webhook_id for lane in self._lanes if lane.receiver is None]
+        for receiver in await self._receivers.load(unknown):
+            self._give(receiver)
 
     def webhook_changed(self, webhook: Webhook) -> None:
         """Gives the lane of a webhook what is new of it."""
-        self._paces.configure(webhook)
-        self._configure_lane(webhook)
+        receiver = self._receivers.configure(webhook)
+        if receiver is not None:  # else its lane waits until it is loaded
+            self._give(receiver)
         self._due_hints.discover([webhook.shard])  # what is pending of a webhook that was paused has no lane
         self.start_soon()
 
-    def forget_unused(self, now: float) -> None:
-        """Forgets paces that no lane uses, beyond their bound."""
-        self._paces.forget_unused((lane.webhook_id for lane in self._lanes), now)
+    def is_paused(self, webhook_id: int) -> bool:
+        """Returns whether a webhook is known to be paused."""
+        receiver = self._receivers.get(webhook_id)
+        return receiver is not None and receiver.webhook.status is WebhookStatus.PAUSED
 
-    def _configure_lane(self, webhook: Webhook) -> None:
-        """A lane whose pace is not loaded waits for that."""
-        pace = self._paces.get(webhook.webhook_id)
-        if pace is not None:
-            self._lanes.configure(webhook, pace, time.monotonic())
+    def forget_unused(self, now: float) -> None:
+        """Forgets receivers that no lane uses, beyond their bound."""
+        self._receivers.forget_unused({lane.webhook_id for lane in self._lanes}, now)
+
+    def _give(self, receiver: Receiver) -> None:
+        self._lanes.configure(receiver, time.monotonic())

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from webhook_grpc.domain.model import PendingDelivery, Trigger, Webhook, WebhookStatus
-from webhook_grpc.domain.pace import Pace
+from webhook_grpc.domain.model import PendingDelivery, Trigger, WebhookStatus
+from webhook_grpc.engine.receivers.receiver import Receiver
 
 from .reading import Reading
 
@@ -62,8 +62,8 @@ class Lane:
     shard: int
     reading: Reading  # of the table
     isolation: Isolation = field(default_factory=Isolation, repr=False)  # that of the process
-    webhook: Webhook | None = None  # both unset until they are loaded
-    pace: Pace | None = None
+    receiver: Receiver | None = None  # unset until it is loaded
+    is_known: bool = True  # to `Lanes`, until it forgets the lane
     host: str = ""
     backlog: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
     fresh: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
@@ -107,7 +107,7 @@ class Lane:
 
     @property
     def _replay_has_slot(self) -> bool:
-        slots = self.pace.in_flight_max if self.pace is not None else 1
+        slots = self.receiver.pace.in_flight_max if self.receiver is not None else 1
         return self.is_ending or self.replays_in_flight < max(1, slots // _SLOTS_PER_REPLAY)
 
     def take(self) -> Turn:
@@ -138,21 +138,21 @@ class Lane:
     @property
     def is_ending(self) -> bool:
         """Whether what is pending must be cancelled rather than sent."""
-        return self.webhook is not None and self.webhook.status.has_ended
+        return self.receiver is not None and self.receiver.webhook.status.has_ended
 
     @property
     def may_send(self) -> bool:
         """Whether the webhook takes deliveries now."""
-        return self.webhook is not None and self.webhook.status is not WebhookStatus.PAUSED
+        return self.receiver is not None and self.receiver.webhook.status is not WebhookStatus.PAUSED
 
     def wait_seconds(self, now: float) -> float:
         """After how many seconds its next request may be started; infinite: when one has ended, or never."""
-        if self.pace is None or not self.may_send:
+        if self.receiver is None or not self.may_send:
             return math.inf
         if self.is_ending:  # nothing is sent
-            return 0.0 if self.in_flight < self.pace.in_flight_max else math.inf
-        return self.pace.wait_seconds(self.in_flight, now)
+            return 0.0 if self.in_flight < self.receiver.pace.in_flight_max else math.inf
+        return self.receiver.pace.wait_seconds(self.in_flight, now)
 
     def useful(self, now: float) -> int:
         """How many deliveries are worth holding."""
-        return _UNBOUNDED if self.pace is None or self.is_ending else self.pace.useful(now)
+        return _UNBOUNDED if self.receiver is None or self.is_ending else self.receiver.pace.useful(now)

@@ -18,8 +18,8 @@ from uuid import UUID
 
 from webhook_grpc.domain.egress import host_of
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.domain.model import Danger, PendingDelivery, Trigger, Webhook, WebhookStatus
-from webhook_grpc.domain.pace import Pace
+from webhook_grpc.domain.model import Danger, PendingDelivery, Trigger, WebhookStatus
+from webhook_grpc.engine.receivers.receiver import Receiver
 
 from .lane import Isolation, Lane, Turn
 from .reading import Reading
@@ -174,7 +174,7 @@ class Lanes:
             return False
         is_replay = delivery.trigger is Trigger.REPLAY
         room = self.replay_room(lane, now) if is_replay else self.room(lane, now, fresh=delivery.is_fresh)
-        if not room or not (lane.webhook is None or lane.may_send):
+        if not room or not (lane.receiver is None or lane.may_send):
             lane.reading.refused(delivery)
             return False
         lane.held[delivery.event_id] = delivery
@@ -284,9 +284,9 @@ class Lanes:
 
     def drop_if_unused(self, lane: Lane) -> None:
         """Forgets a lane that holds nothing and is not known to have anything in the table that may be sent."""
-        is_paused = lane.webhook is not None and not lane.may_send  # found again when it is not
-        if not lane.held and (is_paused or not lane.reading.has_more) and self._lanes.get(lane.webhook_id) is lane:
-            del self._lanes[lane.webhook_id]
+        is_paused = lane.receiver is not None and not lane.may_send  # found again when it is not
+        if not lane.held and (is_paused or not lane.reading.has_more) and lane.is_known:
+            self._forget(lane)
 
     # --- cancellation ----------------------------------------------------------------------------------------------
 
@@ -330,19 +330,20 @@ class Lanes:
 
     # --- changes from outside --------------------------------------------------------------------------------------
 
-    def configure(self, webhook: Webhook, pace: Pace, now: float) -> None:
-        """The webhook is as it is now. What can't be sent while it is paused goes back to the table."""
+    def configure(self, receiver: Receiver, now: float) -> None:
+        """Gives a lane its receiver, or what has changed of it. What can't be sent now goes back to the table."""
+        webhook = receiver.webhook
         lane = self._lanes.get(webhook.webhook_id)
         if lane is None:
             return
-        if lane.webhook is None or lane.webhook.status is not webhook.status:
+        if lane.receiver is None or lane.receiver.webhook.status is not webhook.status:
             lane.reading.note_due()
         lane.host = host_of(webhook.url)  # its requests in flight count where they went
-        lane.webhook, lane.pace = webhook, pace
+        lane.receiver = receiver
         if not lane.may_send or not lane.useful(now):
             self._empty(lane)
-        if lane.webhook.status is WebhookStatus.PAUSED and not lane.held:
-            del self._lanes[lane.webhook_id]  # found again when it is not
+        if webhook.status is WebhookStatus.PAUSED and not lane.held:
+            self._forget(lane)  # found again when it is not
         self._make_ready(lane, now)
 
     def close_shards(self, shards: Iterable[int]) -> None:
@@ -358,7 +359,11 @@ class Lanes:
         self._closed_shards -= lost
         for lane in [lane for lane in self._lanes.values() if lane.shard in lost]:
             self._empty(lane)
-            del self._lanes[lane.webhook_id]
+            self._forget(lane)
+
+    def _forget(self, lane: Lane) -> None:
+        del self._lanes[lane.webhook_id]
+        lane.is_known = False
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -418,8 +423,8 @@ class Lanes:
         self.in_flight += 1
         self._hosts.setdefault(lane.host, _Host()).in_flight += 1
         self._busy_shards[lane.shard] = self._busy_shards.get(lane.shard, 0) + 1
-        if lane.pace is not None and not lane.is_ending:
-            lane.pace.started(now)
+        if lane.receiver is not None and not lane.is_ending:
+            lane.receiver.pace.started(now)
 
     def _host_has_slot(self, lane: Lane) -> bool:
         host = self._hosts.get(lane.host)

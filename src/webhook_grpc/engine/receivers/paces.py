@@ -28,7 +28,6 @@ log = structlog.get_logger(__name__)
 SAVE_SECONDS: Final = 1.0
 SAVE_MAX: Final = 1000  # webhooks in one statement
 SWEEP_SECONDS: Final = 10.0
-FLOWS_MAX: Final = 10_000
 _FAILING_SECONDS_MIN: Final = 60.0  # what fails for less is not worth a row
 
 
@@ -114,16 +113,13 @@ class Paces:
         for shard in lost:
             self._owned_since.pop(shard, None)
         for webhook_id in [known for known in self._paces if shard_of(known) in lost]:
-            self._forget(webhook_id)
+            self.forget(webhook_id)
 
-    def forget_unused(self, used: Iterable[int], now: float) -> None:
-        """Keeps to its bound by forgetting what can be made again, the longest known first."""
-        surplus = len(self._paces) - FLOWS_MAX
-        if surplus > 0:
-            in_use = {*used, *self._dirty, *self._has_row}  # whose rows go first
-            idle = [known for known, pace in self._paces.items() if known not in in_use and pace.is_new(now)]
-            for webhook_id in idle[:surplus]:
-                self._forget(webhook_id)
+    def may_forget(self, webhook_id: int, now: float) -> bool:
+        """Returns whether nothing is lost if the pace is forgotten: it can be made again, and has no row to delete."""
+        pace = self._paces.get(webhook_id)
+        is_saved = webhook_id not in self._dirty and webhook_id not in self._has_row
+        return pace is None or (is_saved and pace.is_new(now))
 
     async def run(self) -> None:
         """Saves until it is cancelled."""
@@ -165,7 +161,8 @@ class Paces:
         with contextlib.suppress(Unavailable), watched(self._sweeping):  # the next time, then
             self._has_row.difference_update(await store.forget_over(self._connection, self._shards.worker))
 
-    def _forget(self, webhook_id: int) -> None:
+    def forget(self, webhook_id: int) -> None:
+        """Forgets the pace of a webhook."""
         self._paces.pop(webhook_id, None)
         self._keys.forget(webhook_id)
         self._dirty.pop(webhook_id, None)
