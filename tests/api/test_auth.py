@@ -34,6 +34,7 @@ from webhook_grpc.domain.errors import Unauthenticated
 from webhook_grpc.server.auth import Authenticator, token_hash
 from webhook_grpc.settings import Permission, Token
 
+pytestmark = pytest.mark.fast
 ON_ONE_LOOP: Final = pytest.mark.asyncio(loop_scope="module")
 ALL: Final[tuple[Permission, ...]] = ("read", "publish", "manage")
 NOW: Final = datetime.now(UTC)

@@ -37,7 +37,7 @@ from tests.api.asking import (
 from tests.support.postgres import TestPostgres
 from tests.support.service import CUSTOMER, Service, ServiceFactory, error_details
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 UNSPECIFIED_WEBHOOK = webhook_pb2.WEBHOOK_STATUS_UNSPECIFIED

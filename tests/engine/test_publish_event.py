@@ -6,12 +6,12 @@ import json
 import math
 
 import pytest
-from webhook.v1 import delivery_pb2, service_pb2
+from webhook.v1 import delivery_pb2
 
 from tests.api.asking import until
 from tests.support.application import application, publish_event, stored_id
 from tests.support.receiver import Gate, Received, Receiver, answers
-from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory
+from tests.support.service import SECRET, Service, ServiceFactory
 from webhook_grpc.domain.ids import delivery_id_text, shard_of
 from webhook_grpc.engine.queue import reading
 
@@ -59,7 +59,7 @@ async def test_what_is_committed_is_delivered_once_and_what_is_rolled_back_never
 
 
 async def assert_is_as_published(service: Service, request: Received) -> None:
-    event = await service.stub.GetEvent(service_pb2.GetEventRequest(customer_id=CUSTOMER, event_id=request.event_id))
+    event = await service.event(request.event_id)
     assert request.body == b'{"event":"job.completed","timestamp":%d,"data":%s}' % (
         event.occur_time.seconds,
         event.data_json.encode(),
@@ -118,9 +118,7 @@ async def test_a_webhook_that_was_deleted_before_the_commit_is_not_called(
     async with service.watching() as watch:
         with application(services.database_url) as app:
             event_id = publish_event(app)
-            await service.stub.DeleteWebhook(
-                service_pb2.DeleteWebhookRequest(customer_id=CUSTOMER, webhook_id=deleted.webhook_id)
-            )
+            await service.delete_webhook(deleted.webhook_id)
             app.commit()
         ended = await watch.until_ended(2)
 

@@ -487,6 +487,7 @@ async def test_a_vacuum_that_our_role_may_not_do_is_said(
 # --- no false alarms -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(5)
 async def test_what_waits_for_a_good_reason_raises_no_alarm(
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -502,7 +503,7 @@ async def test_what_waits_for_a_good_reason_raises_no_alarm(
         }
         first = await services.start(**overrides, breaker_probe_seconds_min=60, breaker_probe_seconds_max=60)
         paused = await first.create_webhook(quick)
-        await first.stub.PauseWebhook(pb.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=paused.webhook_id))
+        await first.pause_webhook(paused.webhook_id)
         await first.create_webhook(quick, rate_limit_per_second=1)
         await first.create_webhook(receiver.on("/gate", gate), max_in_flight=1)
         await first.create_webhook(receiver.on("/down", answer(500)), max_in_flight=1)

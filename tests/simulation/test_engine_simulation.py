@@ -27,7 +27,13 @@ def run(seed: int, profile: Profile | None = None) -> Simulation:
     return simulation
 
 
-@pytest.mark.parametrize("number", range(len(PROFILES)), ids=[f"{n}-{p.name}" for n, p in enumerate(PROFILES)])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(number, id=f"{number}-{profile.name}", marks=pytest.mark.slow(30 if profile.long else 5))
+        for number, profile in enumerate(PROFILES)
+    ],
+)
 def test_what_is_promised_holds_whatever_happens(number: int) -> None:
     profile = PROFILES[number]
     for seed in range(1 if profile.long else _SEEDS_PER_PROFILE):
@@ -35,6 +41,7 @@ def test_what_is_promised_holds_whatever_happens(number: int) -> None:
         assert simulation.request_count
 
 
+@pytest.mark.slow(5)
 def test_a_seed_repeats_its_history_exactly() -> None:
     chaos = next(profile for profile in PROFILES if profile.name == "chaos")
     first, second = Simulation(5, chaos).run(), Simulation(5, chaos).run()

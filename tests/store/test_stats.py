@@ -136,6 +136,7 @@ def counted(rows: list[LogRow], start: datetime, end: datetime) -> WindowNumbers
     )
 
 
+@pytest.mark.slow
 async def test_the_numbers_are_those_that_python_counts(database: Database, postgres: TestPostgres) -> None:
     chance = random.Random(3)
     rows = [

@@ -128,7 +128,7 @@ def add_lane(
     return lane
 
 
-def flow_of(lane: Lane) -> Pace:
+def pace_of(lane: Lane) -> Pace:
     """The pace of a lane that knows its webhook."""
     assert lane.receiver is not None
     return lane.receiver.pace
@@ -155,7 +155,7 @@ def end(lanes: Lanes, turn: Turn, now: float = NOW) -> None:
 
 def fail(lanes: Lanes, turn: Turn, now: float = NOW, result: AttemptResult = TIMEOUT) -> None:
     """The attempt ends like this; it is not settled."""
-    flow_of(turn.lane).ended(result, None, started_at=now, now=now, jitter=0.5)
+    pace_of(turn.lane).ended(result, None, started_at=now, now=now, jitter=0.5)
     lanes.finished(turn, now)
 
 
@@ -218,7 +218,7 @@ def test_a_suspect_that_may_not_be_sent_does_not_keep_others_waiting() -> None:
     held, free = add_lane(lanes, 1, 1), add_lane(lanes, 2, 2)
     add_suspects(lanes, held, 1)
     add_suspects(lanes, free, 1)
-    flow_of(held).hold(60, NOW)
+    pace_of(held).hold(60, NOW)
     [alone] = start(lanes)
     assert alone.lane is free
     assert start(lanes, now=NOW + 61) == [], "its time has come, and the other one is not settled"
@@ -994,17 +994,17 @@ def lose_shard(lanes: Lanes, lane: Lane) -> None:
 
 def limit_rate(lanes: Lanes, lane: Lane) -> None:
     change(lanes, make_webhook(lane.webhook_id, lane.customer_id, url=SHARED, rate_limit_per_second=1))
-    flow_of(lane).started(NOW)
+    pace_of(lane).started(NOW)
 
 
 def hold_back(lanes: Lanes, lane: Lane) -> None:
     """Its receiver asked for that with a Retry-After."""
-    flow_of(lane).hold(60, NOW)
+    pace_of(lane).hold(60, NOW)
 
 
 def break_off(lanes: Lanes, lane: Lane) -> None:
     for _ in range(10):
-        flow_of(lane).ended(TIMEOUT, None, started_at=NOW, now=NOW, jitter=0.5)
+        pace_of(lane).ended(TIMEOUT, None, started_at=NOW, now=NOW, jitter=0.5)
 
 
 SPOILERS = [pause, close_shard, lose_shard, limit_rate, hold_back, break_off]
@@ -1183,7 +1183,7 @@ def test_gates_open_in_the_order_of_their_times() -> None:
     lanes = make_lanes()
     for webhook_id, seconds in ((1, 3), (2, 1), (3, 2)):
         lane = add_lane(lanes, webhook_id)
-        flow_of(lane).hold(seconds, NOW)
+        pace_of(lane).hold(seconds, NOW)
         lane.reading.behind = True
         change(lanes, make_webhook(webhook_id))
     assert lanes.next_gate_at == NOW + 1
@@ -1251,7 +1251,7 @@ def test_a_webhook_whose_receiver_asked_to_wait_is_not_sent_anything_for_so_long
     lane = add_lane(lanes, held=5)
     [turn] = start(lanes, 1)
     assert lane.is_ready
-    flow_of(lane).ended(OVERLOADED, 120, started_at=NOW, now=NOW, jitter=0.5)
+    pace_of(lane).ended(OVERLOADED, 120, started_at=NOW, now=NOW, jitter=0.5)
     lanes.finished(turn, NOW)
     assert list(lane.held.values()) == [turn.delivery]
     assert start(lanes) == []
@@ -1286,12 +1286,12 @@ def test_a_gate_of_a_lane_that_did_not_need_to_wait_does_nothing() -> None:
 def test_a_gate_of_a_lane_that_was_lost_does_not_open_its_successor() -> None:
     lanes = make_lanes()
     old = add_lane(lanes)
-    flow_of(old).hold(10, NOW)
+    pace_of(old).hold(10, NOW)
     old.reading.behind = True
     change(lanes, make_webhook())
     lanes.forget_shards({1})
     new = add_lane(lanes)
-    flow_of(new).hold(20, NOW)
+    pace_of(new).hold(20, NOW)
     new.reading.behind = True
     change(lanes, make_webhook())
     assert not lanes.open_gates(NOW + 10)
@@ -1311,10 +1311,10 @@ def test_a_lane_is_gated_once_however_often_it_is_looked_at() -> None:
 def test_an_earlier_time_moves_the_gate_and_the_later_one_does_nothing() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes, held=1)
-    flow_of(lane).hold(60, NOW)
+    pace_of(lane).hold(60, NOW)
     assert start(lanes) == []
     assert lanes.next_gate_at == NOW + 60
-    flow_of(lane)._hold_until = NOW + 5
+    pace_of(lane)._hold_until = NOW + 5
     change(lanes, make_webhook())
     assert lanes.next_gate_at == NOW + 5
     assert lanes.open_gates(NOW + 5)
@@ -1328,7 +1328,7 @@ def test_what_is_only_to_be_cancelled_waits_for_nothing(status: WebhookStatus) -
     """Nothing is sent, so neither rate nor breaker nor hold matter."""
     lanes = make_lanes()
     lane = add_lane(lanes, held=2, max_in_flight=10, rate_limit_per_second=1)
-    pace = flow_of(lane)
+    pace = pace_of(lane)
     break_off(lanes, lane)
     pace.hold(600, NOW)
     change(lanes, make_webhook(status=status, max_in_flight=10, rate_limit_per_second=1))
@@ -1339,7 +1339,7 @@ def test_what_is_only_to_be_cancelled_waits_for_nothing(status: WebhookStatus) -
     assert pace._throttle._starts.total(NOW) == 0, "nothing was started"
 
 
-class RoundedFlow(Pace):
+class RoundedPace(Pace):
     """One whose waiting time is lost when it is added to the time: 1e-9 s are less than half a step of the clock."""
 
     asked = 0
@@ -1355,7 +1355,7 @@ def test_a_wait_that_is_shorter_than_the_clock_can_tell_is_waited_for_once() -> 
     """As after 12 days: (missing / rate) is added to 1e6, and what rounding takes away is missing again."""
     lanes = make_lanes()
     lane = lanes.open(1, 1, 1, 1e8)
-    pace = RoundedFlow(POLICY, 1e8)
+    pace = RoundedPace(POLICY, 1e8)
     lanes.configure(Receiver(make_webhook(), pace), 1e8)
     lanes.hold(lane, make_delivery(), 1e8)
     lanes.open_gates(1e8)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_lanes import NOW, TIMEOUT, add_lane, change, flow_of, make_lanes, make_webhook
+from tests.unit.test_lanes import NOW, TIMEOUT, add_lane, change, make_lanes, make_webhook, pace_of
 from webhook_grpc.domain.model import WebhookStatus
 from webhook_grpc.domain.progress import Progress, Service
 from webhook_grpc.engine.health.stillness import Stillness
@@ -97,7 +97,7 @@ def test_a_webhook_whose_rate_lets_one_through_each_twenty_seconds_does_not_stan
     lane = add_lane(looks.lanes, held=3)
     for _ in range(3):
         start_one(looks)
-        flow_of(lane).pause(20, looks.now)
+        pace_of(lane).pause(20, looks.now)
         assert not looks.run(20)
 
 
@@ -108,7 +108,7 @@ def paused(looks: Looks) -> None:
 
 def asked_to_wait(looks: Looks) -> None:
     lane = add_lane(looks.lanes, held=3)
-    flow_of(lane).hold(100, looks.now)
+    pace_of(lane).hold(100, looks.now)
 
 
 def full(looks: Looks) -> None:
@@ -119,8 +119,8 @@ def full(looks: Looks) -> None:
 def behind_an_open_breaker(looks: Looks) -> None:
     lane = add_lane(looks.lanes, held=3)
     for _ in range(20):
-        flow_of(lane).started(looks.now)
-        flow_of(lane).ended(TIMEOUT, None, started_at=looks.now, now=looks.now, jitter=0.5)
+        pace_of(lane).started(looks.now)
+        pace_of(lane).ended(TIMEOUT, None, started_at=looks.now, now=looks.now, jitter=0.5)
 
 
 def of_a_customer_that_has_enough_in_flight(looks: Looks) -> None:

@@ -27,20 +27,20 @@ from webhook_grpc.domain.retry import Decision, RetryPolicy, again, decide
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.http.sender import Request, Sender
+from webhook_grpc.engine.queue.lane import Turn
 from webhook_grpc.engine.receivers.keys import SecretKeyMissing
 from webhook_grpc.engine.receivers.receiver import Receiver
 from webhook_grpc.engine.receivers.receivers import Receivers
 from webhook_grpc.store.clock import DatabaseClock
 
 from .poison import Admission, PoisonGuard
-from .queue.lane import Turn
 from .request_signer import RequestSigner
 
 log = structlog.get_logger(__name__)
 
 ALONE_SECONDS_MAX: Final = 1.0  # after that the next suspect may be sent beside one that has no answer yet
 _FAULT_PAUSE_SECONDS: Final = (1.0, 5.0)
-_ONCE: Final = RetryPolicy(delays_seconds=())  # for what somebody asked for by hand
+_ONCE: Final = RetryPolicy(delays_seconds=())  # for replays and tests, which somebody has started by hand
 
 
 class AttemptPipeline:

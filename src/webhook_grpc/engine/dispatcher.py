@@ -1,4 +1,4 @@
-"""The heart of the engine: starts attempts as the lanes take turns, and hands their results to be settled."""
+"""Starts attempts as the lanes take turns, within the limits of the process, and hands on what came of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class DispatchLimits:
 
 
 class Dispatcher:
-    """Owns the attempts in flight."""
+    """Owns the slots of the process and the tasks of attempts in flight."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Dispatcher:
         self._stopping = False
 
     def gained(self, shards: set[int]) -> None:
-        """The shards are ours now. Whoever had none begins slowly."""
+        """Begins slowly, if these are the first shards of this process."""
         if len(self._shards.owned) == len(shards):
             self._ramp = Ramp(time.monotonic(), self._limits.ramp_in_flight, self._limits.ramp_doubling_seconds)
 
@@ -72,7 +72,7 @@ class Dispatcher:
             asyncio.get_running_loop().call_soon(self._start_attempts)
 
     def _start_attempts(self) -> None:
-        """Starts some of what may be started now. The only place where attempts begin."""
+        """Starts some of what may be started now. Attempts begin only here."""
         self._starting = False
         now = time.monotonic()
         if self._lanes.open_gates(now):
@@ -101,7 +101,7 @@ class Dispatcher:
         return is_busy or len(self._results) >= self._limits.unsettled_max
 
     def startable(self, now: float) -> Iterable[Lane]:
-        """The lanes of which something should be started now: none while there is a good reason to wait.
+        """Returns the lanes of which something should be started now: none while there is a good reason to wait.
 
         That the process is full is one, and passes when requests end; so is a lease that is not renewed.
         """
@@ -114,13 +114,13 @@ class Dispatcher:
         return self._lanes.started_count
 
     def why_not(self, now: float) -> str:
-        """Why nothing is started although something could be, for the log."""
+        """Returns why nothing is started although something could be, for the log."""
         if not self._receivers.is_current:
             return "changes of webhooks are not followed, so nothing is sent"
         return "attempts are paused" if now < self._attempts.paused_until else "no reason is known"
 
     def _set_alarm(self, now: float) -> None:
-        """Time alone may make something ready: a token, a probe, the next step of the ramp, the end of a pause."""
+        """Sets a timer for when time alone may make something ready: a token, a probe, a step of the ramp, a pause."""
         at = min(
             self._lanes.next_gate_at,
             self._ramp.next_step_at(self._limits.in_flight_max, now) or math.inf,

@@ -27,14 +27,14 @@ from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import Danger, PendingDelivery, PendingKey
 from webhook_grpc.domain.progress import Service
+from webhook_grpc.engine.queue.lane import Turn
+from webhook_grpc.engine.receivers.receiver import Receiver
 from webhook_grpc.hub.group_commit import GroupCommit, GroupLimits
 from webhook_grpc.store.connection.failures import cause_of, watched
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import danger as danger_rows
 from webhook_grpc.store.outbox import suspects
 
-from .queue.lane import Turn
-from .receivers.receiver import Receiver
 from .shards import Shards
 from .unsettled import EndedTurn, FencedQueue
 
@@ -120,7 +120,7 @@ class PoisonGuard:
         except Unavailable as error:
             cause = cause_of(error)
             log.warning(
-                "marks not taken back: this end counts as a death of their deliveries",
+                "dangers not taken back: this end counts as a death of their deliveries",
                 count=len(self._written),
                 sqlstate=cause.sqlstate,
                 text=cause.text,

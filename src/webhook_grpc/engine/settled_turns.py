@@ -10,13 +10,13 @@ import structlog
 
 from webhook_grpc.domain.ids import delivery_id_text
 from webhook_grpc.domain.settlement import Settlement
+from webhook_grpc.engine.queue.due_hints import DueHints
+from webhook_grpc.engine.queue.intake import Starter
+from webhook_grpc.engine.queue.lanes import Lanes
+from webhook_grpc.engine.queue.stale_rows import StaleRows
 from webhook_grpc.hub.hints import Hints
 
 from .poison import PoisonGuard
-from .queue.due_hints import DueHints
-from .queue.intake import Starter
-from .queue.lanes import Lanes
-from .queue.stale_rows import StaleRows
 from .unsettled import EndedTurn
 
 attempt_log = structlog.get_logger("webhook_grpc.attempt")

@@ -63,7 +63,7 @@ class DatabaseOptions:
     """How to reach the database. Times are in seconds.
 
     `loops` lists every connection beside the pool: each LoopConnection adds itself. `progress` has the work of each
-    loop. `random` is the process's own, for pauses that are not in step with those of other processes.
+    loop. `random` belongs to the process: pauses that it varies are not in step with those of other processes.
     """
 
     conninfo: str
@@ -231,8 +231,7 @@ class Database:
                 if number == _TRIES_MAX or not may_repeat:
                     raise
                 if is_lost_race:
-                    # so that the winner can finish
-                    await asyncio.sleep(self.options.random.uniform(0.01, 0.05) * number)
+                    await asyncio.sleep(self.options.random.uniform(0.01, 0.05) * number)  # so the winner can finish
         raise AssertionError("unreachable")
 
     async def _run(self, connection: AsyncConnection[Row], statement: LiteralString, params: Params) -> list[Row]:

@@ -119,21 +119,21 @@ class Commands:
         shards = self._shards.sendable
         if not shards or self._stopping:
             return
-        epochs, mark = self._shards.epochs(), self._stale_rows.begin()
+        epochs, read = self._shards.epochs(), self._stale_rows.begin()
         try:
             for command in await commands.waiting(self._connection, shards, _COMMANDS_PER_LOOK):
-                if self._is_new(command, epochs, mark):
+                if self._is_new(command, epochs, read):
                     self._take_up(command, tests)
         finally:
-            self._stale_rows.end(mark)
+            self._stale_rows.end(read)
 
-    def _is_new(self, command: Command, epochs: Mapping[int, int], mark: int) -> bool:
+    def _is_new(self, command: Command, epochs: Mapping[int, int], read: int) -> bool:
         """Returns whether the command is ours and was not carried out while its row was on the way.
 
         Else a test would be sent once more.
         """
         is_ours = self._shards.is_sendable_since(command.shard, epochs)
-        is_settled = self._stale_rows.settled_since(command.key, mark)
+        is_settled = self._stale_rows.settled_since(command.key, read)
         return is_ours and command.key not in self._taken and not is_settled
 
     def _take_up(self, command: Command, tests: asyncio.TaskGroup) -> None:

@@ -133,6 +133,7 @@ class Intake:
         unknown = [lane.webhook_id for lane in self._lanes if lane.receiver is None]
         for receiver in await self._receivers.load(unknown):
             self._give(receiver)
+            self._due_hints.discover([receiver.webhook.shard])  # this look may have no place for the lane
 
     def webhook_changed(self, webhook: Webhook) -> None:
         """Gives the lane of a webhook what is new of it."""

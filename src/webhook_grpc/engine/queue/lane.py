@@ -26,7 +26,7 @@ _LIVE_PER_REPLAY: Final = 3
 class Isolation:
     """The right to begin to send a suspect, which one delivery of this process has at a time, until it is settled.
 
-    So the last that a dead process had begun is what it died of, and no other is taken for the guilty one.
+    So the suspect that a dead process began last is the one that it died of, and no other is blamed.
     """
 
     held_by: Turn | None = None
@@ -146,7 +146,7 @@ class Lane:
         return self.receiver is not None and self.receiver.webhook.status is not WebhookStatus.PAUSED
 
     def wait_seconds(self, now: float) -> float:
-        """After how many seconds its next request may be started; infinite: when one has ended, or never."""
+        """Returns after how many seconds its next request may be started; infinite: when one has ended, or never."""
         if self.receiver is None or not self.may_send:
             return math.inf
         if self.is_ending:  # nothing is sent
@@ -154,5 +154,5 @@ class Lane:
         return self.receiver.pace.wait_seconds(self.in_flight, now)
 
     def useful(self, now: float) -> int:
-        """How many deliveries are worth holding."""
+        """Returns how many deliveries are worth holding."""
         return _UNBOUNDED if self.receiver is None or self.is_ending else self.receiver.pace.useful(now)

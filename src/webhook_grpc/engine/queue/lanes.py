@@ -73,6 +73,7 @@ class Lanes:
         self._closed_shards: set[int] = set()
         self._barred: set[tuple[int, UUID]] = set()
         self._held_bytes = 0
+        # Any part may read these two; only this class writes them.
         self.in_flight = 0
         self.started_count = 0
 
@@ -85,11 +86,11 @@ class Lanes:
         return len(self._lanes)
 
     def get(self, webhook_id: int) -> Lane | None:
-        """The lane of a webhook, if there is one."""
+        """Returns the lane of a webhook, if there is one."""
         return self._lanes.get(webhook_id)
 
     def is_idle(self, shard: int) -> bool:
-        """Whether nothing of the shard is in flight or unsettled."""
+        """Returns whether nothing of the shard is in flight or unsettled."""
         return not self._busy_shards.get(shard)
 
     @property
@@ -98,7 +99,7 @@ class Lanes:
         return self._held_bytes >= self._limits.prefetch_bytes_max
 
     def room(self, lane: Lane, now: float, *, fresh: bool = False) -> int:
-        """How many more deliveries the lane may hold: from the table, or just published.
+        """Returns how many more deliveries the lane may hold: from the table, or just published.
 
         A lane with large bodies gets no more than its share of the memory; and when all of it is used, every lane may
         still hold one, so that nobody stands still because of others.
@@ -109,30 +110,30 @@ class Lanes:
         return max(0, useful - _held_count(lane, fresh=fresh))
 
     def replay_room(self, lane: Lane, now: float) -> int:
-        """How many more deliveries of replays the lane may hold: few, so that the others always find room."""
+        """Returns how many more deliveries of replays the lane may hold: few, so that others always find room."""
         if self.is_full or lane.held_bytes >= self._limits.lane_bytes_max:
             return 0 if lane.held else min(1, lane.useful(now))
         return max(0, self._replays_held_max(lane, now) - lane.replay_count)
 
     def is_low_on_replays(self, lane: Lane, now: float) -> bool:
-        """Whether replays should be read from the table."""
+        """Returns whether replays should be read from the table."""
         return 2 * lane.replay_count <= self._replays_held_max(lane, now)
 
     def _replays_held_max(self, lane: Lane, now: float) -> int:
         return min(lane.useful(now), self._limits.prefetch_max, _REPLAYS_HELD_MAX)
 
     def is_low(self, lane: Lane, now: float, *, fresh: bool = False) -> bool:
-        """Whether the lane should be filled from the table: not at each free place, but when half of them are free."""
+        """Returns whether to fill the lane from the table: not at each free place, but when half of them are free."""
         return 2 * _held_count(lane, fresh=fresh) <= min(lane.useful(now), self._limits.prefetch_max)
 
     def is_hungry(self, lane: Lane, now: float) -> bool:
-        """Whether the table may have something for the lane that it should be given."""
+        """Returns whether the table may have something that the lane should be given now."""
         if lane.reading.behind and self.is_low(lane, now) and self.room(lane, now):
             return True
         return lane.reading.replays_behind and self.replay_room(lane, now) > 0 and self.is_low_on_replays(lane, now)
 
     def startable(self, now: float) -> Iterator[Lane]:
-        """The lanes of which a delivery may be started now: as far as webhook, host and customer are concerned.
+        """Yields the lanes of which a delivery may be started now, as far as webhook, host and customer are concerned.
 
         Suspects, which are sent one at a time in the whole process, are passed over.
         """
@@ -145,7 +146,7 @@ class Lanes:
     # --- what is known of the table --------------------------------------------------------------------------------
 
     def open(self, webhook_id: int, customer_id: int, shard: int, now: float) -> Lane:
-        """The lane of a webhook, new if needed."""
+        """Returns the lane of a webhook, a new one if there is none."""
         lane = self._lanes.get(webhook_id)
         if lane is None:
             reading = Reading(shard, webhook_id, now)
@@ -153,11 +154,11 @@ class Lanes:
         return lane
 
     def set_alarm(self, webhook_id: int, at: float) -> None:
-        """The table will have a due row of this webhook then."""
+        """Notes when the table will have a due row of this webhook, for `ring_alarms`."""
         heapq.heappush(self._alarms, (at, webhook_id))
 
     def ring_alarms(self, now: float) -> set[int]:
-        """Marks the lanes whose time has come. Returns the shards of those that have no lane at the moment."""
+        """Notes a due row for each alarm whose time has come. Returns the shards of the webhooks that have no lane."""
         shards = set[int]()
         while self._alarms and self._alarms[0][0] <= now:
             _, webhook_id = heapq.heappop(self._alarms)
@@ -169,7 +170,7 @@ class Lanes:
         return shards
 
     def hold(self, lane: Lane, delivery: PendingDelivery, now: float) -> bool:
-        """Takes in a delivery that is due. False: it is held already, or there is no room and it stays in the table."""
+        """Takes in a delivery that is due. False: it is held already, is barred, or there is no room for it."""
         if delivery.event_id in lane.held or (delivery.webhook_id, delivery.event_id) in self._barred:
             return False
         is_replay = delivery.trigger is Trigger.REPLAY
@@ -195,7 +196,7 @@ class Lanes:
         return True
 
     def _await_isolation(self, lane: Lane, delivery: PendingDelivery) -> None:
-        """Suspects stand in a queue of their own, and take no room: what comes behind them need not wait for them."""
+        """Queues a suspect. Suspects take no room, so that deliveries behind them need not wait for them."""
         lane.suspects.append(delivery)
         if delivery.trigger is not Trigger.REPLAY:
             lane.suspects_held.add(delivery.event_id)
@@ -303,7 +304,7 @@ class Lanes:
         return True
 
     def unbar(self, webhook_id: int, event_id: UUID) -> None:
-        """The delivery is cancelled, or is not going to be: then its row is to be read again."""
+        """Lets a delivery be read again, if the database still has its row: it was cancelled, or will not be."""
         self._barred.discard((webhook_id, event_id))
         lane = self._lanes.get(webhook_id)
         if lane is not None:
@@ -347,14 +348,14 @@ class Lanes:
         self._make_ready(lane, now)
 
     def close_shards(self, shards: Iterable[int]) -> None:
-        """Nothing of these shards is started any more; what is in flight may end and be settled."""
+        """Starts nothing more of these shards. What is in flight may end and be settled."""
         self._closed_shards.update(shards)
         for lane in list(self._lanes.values()):
             if lane.shard in self._closed_shards:
                 self._empty(lane)
 
     def forget_shards(self, shards: Iterable[int]) -> None:
-        """The shards are somebody else's. Attempts in flight go on, but nothing here waits for them."""
+        """Forgets shards that another process owns now. Attempts in flight go on, but nothing here waits for them."""
         lost = set(shards)
         self._closed_shards -= lost
         for lane in [lane for lane in self._lanes.values() if lane.shard in lost]:
@@ -431,7 +432,7 @@ class Lanes:
         return host is None or host.in_flight < self._limits.host_in_flight_max
 
     def _wake_host(self, name: str, now: float) -> None:
-        """Makes lanes ready for which the host has slots; who has waited longest is first."""
+        """Makes lanes ready for which the host has slots, first those that have waited longest."""
         host = self._hosts.get(name)
         if host is None:
             return
@@ -449,7 +450,7 @@ class Lanes:
             self._hosts.pop(name, None)
 
     def _wake_suspects(self, now: float) -> None:
-        """Lets a lane with suspects take part in the turns, if none is being sent. They are looked at in turns too."""
+        """Lets a lane with suspects take part in the turns, unless a suspect is being sent."""
         waiting = self._isolation.waiting
         if self._isolation.held_by is not None:
             return
@@ -464,7 +465,7 @@ class Lanes:
                 return
 
     def _wake_owed(self, now: float) -> bool:
-        """When nobody has a turn, no slot stays unused while others wait for it. True if somebody has a turn now."""
+        """While nobody has a turn, gives free slots to lanes that wait. Returns whether somebody has a turn now."""
         while self._owed and not self._turns:
             self._wake_host(self._owed.pop(), now)
         return bool(self._turns)

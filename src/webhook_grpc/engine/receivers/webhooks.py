@@ -1,4 +1,4 @@
-"""The webhooks that the engine works for, as they are in the database to within a second while it answers."""
+"""The webhooks that the engine works for, at most a second older than in the database while it answers."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class WindowNumbers:
     """The results of the attempts in a window, without tests. What did not occur is not in the mappings.
 
     `latencies_ms`: for each of PERCENTILES the smallest latency that so many percent of the answered attempts did not
-    exceed. `is_truncated`: the window has more than ROWS_MAX rows, and the oldest are left out.
+    exceed. `is_truncated`: the window has more than COUNTED_ROWS_MAX rows, and the oldest are left out.
     """
 
     outcomes: Mapping[Outcome, int]
@@ -97,7 +97,7 @@ class WindowNumbers:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What is pending for a webhook at `read_time` by the database's clock. Counted up to ROWS_MAX."""
+    """What is pending for a webhook at `read_time` by the database's clock. Counted up to COUNTED_ROWS_MAX."""
 
     read_time: datetime
     pending_count: int

@@ -263,20 +263,29 @@ async def with_bodies(
     events: dict[UUID, _EventFacts] = {event_id: (event_type, at, body) for event_id, event_type, at, body in found}
     logged = {} if len(events) == len(event_ids) else await _logged(connection, rows, events)
     return [
-        PendingDelivery(
-            row.webhook_id,
-            row.event_id,
-            row.due_at,
-            row.customer_id,
-            row.attempt,
+        _with_event(
+            row,
             *(events.get(row.event_id) or logged.get((row.webhook_id, row.event_id), ("unknown", row.due_at, b""))),
-            row.danger,
-            row.is_fresh,
-            row.trigger,
-            row.replay_id,
         )
         for row in rows
     ]
+
+
+def _with_event(row: FoundRow, event_type: str, event_create_time: datetime, body: bytes) -> PendingDelivery:
+    return PendingDelivery(
+        webhook_id=row.webhook_id,
+        event_id=row.event_id,
+        due_at=row.due_at,
+        customer_id=row.customer_id,
+        attempt=row.attempt,
+        event_type=event_type,
+        event_create_time=event_create_time,
+        body=body,
+        danger=row.danger,
+        is_fresh=row.is_fresh,
+        trigger=row.trigger,
+        replay_id=row.replay_id,
+    )
 
 
 async def _logged(

@@ -1,7 +1,7 @@
 """The fence: a statement of an owner changes deliveries only while their shards are still its own, at the same epochs.
 
-A process that lost a shard, or took it again, has statements on their way that were made before. They find other
-epochs, and do nothing.
+A process that lost a shard, or gave it a new epoch, may have older statements on their way. These find another owner or
+epoch, and do nothing.
 """
 
 from __future__ import annotations
