@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections import Counter
 from collections.abc import Generator, MutableMapping
 from dataclasses import replace
@@ -97,8 +96,7 @@ class Simulation:
             return turn
 
         sender = "webhook_grpc.engine.http.sender.Sender."
-        state, config = random.getstate(), structlog.get_config()
-        random.seed(self.seed)
+        config = structlog.get_config()
         structlog.configure(processors=[self._heard])
         try:
             with (
@@ -119,7 +117,6 @@ class Simulation:
                 self._loop.set_exception_handler(self._exception)
                 yield
         finally:
-            random.setstate(state)
             structlog.configure(**config)
 
     def _exception(self, _: object, context: dict[str, Any]) -> None:
