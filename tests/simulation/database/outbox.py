@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from psycopg import errors
+import psycopg
 
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import WebhookStatus
@@ -28,7 +28,7 @@ class Outbox:
     def statements(self) -> dict[str, Statement]:
         return {
             publishing.PUBLISH: writes(self._publish),
-            publishing.SELECT_STORED_EVENTS: reads(self._stored_events),
+            publishing.SELECT_STORED_EVENTS: reads(self._stored),
             due_rows.SELECT_PENDING_WEBHOOKS: reads(self._discover),
             due_rows.SELECT_DUE_ROWS: reads(self._fetch),
             due_rows.SELECT_REPLAYING_WEBHOOKS: reads(self._replaying),
@@ -46,7 +46,7 @@ class Outbox:
         own, rows = set(params["own_shards"]), list[Row]()
         columns = (params["customer_id"], params["event_id"], params["event_type"], params["body"])
         if not self.tables.events.keys().isdisjoint(params["event_id"]):
-            raise errors.UniqueViolation  # the same statement was sent before, and its answer was lost
+            raise psycopg.errors.UniqueViolation("sent once more, and the first one has stored them")
         for number, (customer_id, event_id, event_type, body) in enumerate(zip(*columns, strict=True), start=1):
             self.tables.events[event_id] = (event_type, began_at, body)
             matched = [
@@ -63,12 +63,13 @@ class Outbox:
             rows.append((number, began_at, len(matched), ours, others))
         return rows
 
-    def _stored_events(self, params: Params, _: datetime) -> list[Row]:
-        return [
-            (number, event_id, self.tables.events[event_id][1], 0)
-            for number, event_id in enumerate(params["event_id"], start=1)
-            if event_id in self.tables.events
-        ]
+    def _stored(self, params: Params, _: datetime) -> list[Row]:
+        rows = list[Row]()
+        for number, event_id in enumerate(params["event_id"], start=1):
+            if event_id in self.tables.events:
+                count = sum(published == event_id for _, published in self.tables.published)
+                rows.append((number, event_id, self.tables.events[event_id][1], count))
+        return rows
 
     def _discover(self, params: Params, now: datetime) -> list[Row]:
         shards, found = set(params["shards"]), list[Row]()
