@@ -64,20 +64,20 @@ class Forms:
 
     def _deliveries(self, before: datetime | None = None, items: int = PAGE, **wanted: Any) -> Ask:
         values: dict[str, Any] = {"customer_id": None, **wanted}
-        key = DeliveryKey(before, deliveries.FIRST.event_id, 0) if before else deliveries.FIRST
+        key = DeliveryKey(before, deliveries.DELIVERIES_START.event_id, 0) if before else deliveries.DELIVERIES_START
         bounds = PageBounds(items, BYTES)
         return lambda: deliveries.list_deliveries(self._database, DeliveryFilter(**values), key, bounds)
 
     def _attempts(self, before: datetime | None = None, items: int = PAGE, **wanted: Any) -> Ask:
         values: dict[str, Any] = {"customer_id": None, **wanted}
-        key = AttemptKey(before, 0, 0) if before else attempt_lists.FIRST
+        key = AttemptKey(before, 0, 0) if before else attempt_lists.ATTEMPTS_START
         bounds = PageBounds(items, BYTES)
         return lambda: attempt_lists.list_attempts(self._database, AttemptFilter(**values), key, bounds)
 
     def _events(self, items: int = PAGE, **wanted: Any) -> Ask:
         values: dict[str, Any] = {"customer_id": None, **wanted}
         bounds = PageBounds(items, BYTES)
-        return lambda: events.list_events(self._database, EventFilter(**values), events.FIRST, bounds)
+        return lambda: events.list_events(self._database, EventFilter(**values), events.EVENTS_START, bounds)
 
     async def all(self) -> list[Form]:
         """The forms, with what they need to know looked up."""
@@ -86,11 +86,11 @@ class Forms:
         failed: dict[str, Any] = {"statuses": (DeliveryStatus.FAILED,)}
         pending: dict[str, Any] = {"statuses": (DeliveryStatus.PENDING,)}
         rare: dict[str, Any] = {"event_types": (seeded.RARE_TYPE,)}
-        before = DeliveryKey(self._deep, deliveries.FIRST.event_id, 0)
+        before = DeliveryKey(self._deep, deliveries.DELIVERIES_START.event_id, 0)
         page = await deliveries.list_deliveries(self._database, DeliveryFilter(1, (1,)), before, PageBounds(1, BYTES))
         [logged] = page.items
         page = await deliveries.list_deliveries(
-            self._database, DeliveryFilter(2, (6,), statuses=(DeliveryStatus.PENDING,)), deliveries.FIRST,
+            self._database, DeliveryFilter(2, (6,), statuses=(DeliveryStatus.PENDING,)), deliveries.DELIVERIES_START,
             PageBounds(1, BYTES),
         )  # fmt: skip
         [waiting] = page.items

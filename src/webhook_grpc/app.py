@@ -1,4 +1,4 @@
-"""The composition root: settings → database → engine → API; what starts when, what stops when."""
+"""The composition root: makes everything from the settings up, starts it in order and stops it in order."""
 
 from __future__ import annotations
 
@@ -7,38 +7,29 @@ import base64
 import contextlib
 import os
 from collections.abc import Callable, Coroutine, Iterable
+from random import Random
 from typing import Any, Final
 
 import orjson
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from webhook_grpc.api.actions import ActionMethods
-from webhook_grpc.api.customers import CustomerMethods
-from webhook_grpc.api.deliveries import DeliveryMethods
-from webhook_grpc.api.event_types import EventTypeMethods
-from webhook_grpc.api.events import EventMethods
-from webhook_grpc.api.explain import ExplainMethods
-from webhook_grpc.api.replays import ReplayMethods
-from webhook_grpc.api.secrets import SecretMethods
-from webhook_grpc.api.stats import StatsMethods
-from webhook_grpc.api.watch import WatchMethods
-from webhook_grpc.api.webhooks import WebhookMethods
+from webhook_grpc.api.methods import Methods
 from webhook_grpc.domain.progress import Progress
 from webhook_grpc.domain.sealing import KEY_BYTES, Sealer
 from webhook_grpc.engine.engine import Engine
-from webhook_grpc.engine.health.monitor import Monitor
 from webhook_grpc.engine.receivers.keys import check_keys
+from webhook_grpc.engine.shards import Shards
+from webhook_grpc.hub.connections import make_connections
 from webhook_grpc.hub.group_commit import GroupLimits
-from webhook_grpc.hub.hints import HintListener, Hints
+from webhook_grpc.hub.hints import Hints, Topic
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.tail import Tail
-from webhook_grpc.hub.type_rules import EventTypes
 from webhook_grpc.process.loop_watch import LoopWatch
 from webhook_grpc.process.stopping import Stop, in_daemon_thread
 from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.server.calls import CallLimits, Calls
-from webhook_grpc.server.grpc.server import Methods, Server
+from webhook_grpc.server.grpc.server import Server
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.connection.poolers import check_sessions
 from webhook_grpc.store.connection.server_checks import durability_warnings
@@ -56,7 +47,7 @@ _TAIL_POLL_SECONDS: Final = 0.1
 
 
 class LoopEnded(Exception):
-    """A loop that should run for ever has ended; the process can't go on."""
+    """A loop that should run for ever has ended; the process can't continue."""
 
 
 class App:
@@ -64,6 +55,7 @@ class App:
 
     def __init__(self, settings: Settings, conninfo: str, secret_keys: Iterable[bytes]) -> None:
         self._settings = settings
+        random = Random()  # the only one of a process: where it has a seed, a run can be repeated
         options = DatabaseOptions(
             conninfo=conninfo,
             pool_size=settings.database_pool_size,
@@ -72,26 +64,21 @@ class App:
             statement_timeout_seconds=settings.database_timeout_seconds,
             pooling=Pooling(settings.database_pooler),
             progress=Progress(settings.stall_seconds),
+            random=random,
         )
         self._clock = DatabaseClock()
         self._sealer = sealer = Sealer(secret_keys)
         self.database = Database(options)
-        self._hints = Hints(options)
-        self.engine = Engine(settings, self.database, self._clock, sealer, self._hints)
-        self._tail = Tail(options, _TAIL_POLL_SECONDS, settings.stream_buffer_max)
-        self._listener = HintListener(
-            options,
-            on_due=self.engine.fetcher.wake,
-            on_commanded=self.engine.commands.wake,
-            on_webhooks_changed=self.engine.webhooks.hint,
-            on_logged=self._tail.hint,
-        )
-        self._hints.on_webhooks_changed = self.engine.webhooks.hint
-        self._hints.on_commanded = self.engine.commands.wake
-        self._hints.on_logged = self._tail.hint
+        connections = make_connections(options)
+        shards = Shards()
+        self._hints = Hints(connections.commands, connections.listen, shards.is_alone, options.pooling)
+        self.engine = Engine(settings, self.database, connections, self._clock, sealer, shards, self._hints, random)
+        self._tail = Tail(connections.tail, _TAIL_POLL_SECONDS, settings.stream_buffer_max)
+        self._hints.subscribe(Topic.LOG, lambda _: self._tail.hint())
         self._clock.on_step(self._tail.clock_stepped)
         self._publisher = Publisher(
-            options,
+            connections.publish,
+            connections.publish_batches,
             GroupLimits(
                 settings.publish_batch_max,
                 _PUBLISH_WEIGHT_MAX,
@@ -99,53 +86,25 @@ class App:
                 settings.publish_waiting_bytes_max,
             ),
             settings.webhooks_per_customer_max,
-            self.engine.fetcher,
+            self.engine.recipient,
             self._hints,
             self._make_partitions,
         )
-        authenticator = Authenticator(load_tokens(settings), anonymous_allowed=settings.anonymous_allowed)
+        methods = Methods(settings, self.database, self._clock, sealer, self._publisher, self._hints, self._tail)
         calls = Calls(
-            authenticator,
+            methods,
+            Authenticator(load_tokens(settings), anonymous_allowed=settings.anonymous_allowed),
             self._clock,
             CallLimits(settings.calls_max, settings.streams_max, settings.call_seconds_max),
             settings.retention_policy,
         )
-        event_types = EventTypes(self.database)
-        methods = Methods(
-            WebhookMethods(
-                self.database,
-                sealer,
-                self._hints,
-                event_types,
-                settings.egress_policy,
-                settings.webhooks_per_customer_max,
-            ),
-            SecretMethods(self.database, sealer, self._hints),
-            EventTypeMethods(self.database, event_types, settings.event_types_max),
-            EventMethods(
-                self.database,
-                self._publisher,
-                event_types,
-                self._clock,
-                settings.publish_rate_per_customer,
-            ),
-            DeliveryMethods(self.database),
-            ActionMethods(self.database, self._tail, self._hints, self._clock),
-            WatchMethods(self.database, self._tail, self._clock, settings.stream_write_seconds_max),
-            ExplainMethods(self.database),
-            StatsMethods(self.database, self._clock),
-            ReplayMethods(self.database, self._clock, self._hints, settings.replays_per_customer_max),
-            CustomerMethods(self.database, self._hints, settings.call_seconds_max),
-        )
-        self._server = Server(settings.grpc_address, methods, calls, reflection_enabled=settings.reflection)
-        self._monitor = Monitor(
-            options.progress, self.engine.ownership, self.engine.stillness, self._server.set_serving
-        )
+        self._server = Server(settings.grpc_address, calls, reflection_enabled=settings.reflection)
+        self._monitor = self.engine.monitor(self._server.set_serving)
         self.port = 0
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Serves when it returns; otherwise everything that it had opened is closed again.
+        """Starts to serve. If that fails, everything that was opened is closed again.
 
         Raises AddressInUse, GuardMissing, UnsuitableServer, KeysMissing, and Unavailable if the database can't be
         reached.
@@ -156,7 +115,7 @@ class App:
         log.info("serving", address=self._settings.grpc_address, port=self.port)
 
     async def _start(self, opened: contextlib.AsyncExitStack) -> None:
-        """Takes each step with what closes it, if a later one fails."""
+        """Takes each step together with what undoes it if a later step fails."""
         self.port = self._server.bind()
         opened.push_async_callback(self._server.abandon)
         opened.push_async_callback(self.database.close)
@@ -174,8 +133,7 @@ class App:
         loops = {
             **self.engine.loops(),
             **self._publisher.loops(),
-            "hints": self._hints.run(),
-            "hint listener": self._listener.run(),
+            **self._hints.loops(),
             "tail": self._tail.run(),
             "monitor": self._monitor.run(),
             "loop watch": LoopWatch().run(),
@@ -190,7 +148,7 @@ class App:
         raise LoopEnded(f"the loop `{task.get_name()}` ended") from task.exception()
 
     async def stop(self) -> None:
-        """Drains: no new calls, watchers are let go, attempts in flight end and are settled, shards are given back."""
+        """Drains: refuses new calls, ends watches, lets attempts in flight end, settles them, releases the shards."""
         log.info("stopping")
         await self._server.leave()
         await asyncio.sleep(self._settings.shutdown_delay_seconds)  # load balancers look away
@@ -202,14 +160,11 @@ class App:
         log.info("stopped")
 
     async def _end_loops(self) -> None:
-        """Ends the loops, gives the shards back and closes the connections of both."""
+        """Ends the loops and releases the shards. The connections are closed with the database."""
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self.engine.close()
-        await self._publisher.close()
-        await self._hints.close()
-        await self._tail.close_connection()
 
     async def _make_partitions(self) -> None:
         await ensure_partitions_at_start(self.database)
@@ -222,7 +177,7 @@ async def serve(
     stop: Stop,
     on_ready: Callable[[int], None] | None = None,
 ) -> None:
-    """Runs one process until it is asked to stop; also a start that is under way ends then, and leaves nothing open.
+    """Runs one process until it is asked to stop. A start that is under way then ends too, and leaves nothing open.
 
     Raises SchemaError, DatabaseUnreachable, KeysMissing, Unavailable, AddressInUse at the start, and LoopEnded if the
     process broke.
@@ -254,7 +209,7 @@ async def _run_until(
 
 
 async def _is_done_before(stopped: asyncio.Task[None], step: Coroutine[Any, Any, None]) -> bool:
-    """Whether a step ended before the process was asked to stop; if not, it is cancelled. Raises what it raises."""
+    """Returns whether a step ended before the process was asked to stop; if not, cancels it. Raises what it raises."""
     task = asyncio.create_task(step, name="step")
     try:
         await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -270,7 +225,7 @@ async def _is_done_before(stopped: asyncio.Task[None], step: Coroutine[Any, Any,
 
 
 def load_tokens(settings: Settings) -> tuple[Token, ...]:
-    """The configured tokens. Raises SettingsError."""
+    """Returns the configured tokens. Raises SettingsError."""
     path = settings.tokens_file
     if path is None:
         return settings.tokens
@@ -286,7 +241,10 @@ def load_tokens(settings: Settings) -> tuple[Token, ...]:
 
 
 def load_secret_keys(settings: Settings, embedded: bool) -> list[bytes]:
-    """The keys that webhook secrets are sealed with; the embedded database has its own. Raises SettingsError."""
+    """Returns the keys that webhook secrets are sealed with. Raises SettingsError.
+
+    With the embedded database a key is made at the first start, unless one is configured.
+    """
     texts = [key.get_secret_value() for key in settings.secret_keys]
     path = settings.secret_keys_file
     if embedded and not texts and path is None:
@@ -306,5 +264,5 @@ def load_secret_keys(settings: Settings, embedded: bool) -> list[bytes]:
 
 
 def new_secret_key() -> str:
-    """A fresh key in the form of the settings."""
+    """Returns a new key in the form of the settings."""
     return base64.b64encode(os.urandom(KEY_BYTES)).decode("ascii")

@@ -229,7 +229,7 @@ class Settings(DatabaseSettings):
 
     # --- database --------------------------------------------------------------------------------------------------
     database_pool_size: Annotated[int, Field(ge=1, le=1000)] = 8
-    """Connections for calls; the engine and publishing have fifteen of their own."""
+    """Connections for calls and housekeeping; each process has eleven more (hub/connections.py)."""
     database_timeout_seconds: Annotated[float, Field(ge=0.1, le=300)] = 10.0
     """The deadline of one statement."""
     database_pooler: Literal["none", "session", "transaction"] = "none"

@@ -472,7 +472,7 @@ async def test_a_test_under_way_is_not_made_again_by_the_next_owner_of_its_shard
     await receiver.wait_for(1)
     second = await services.start()
     async with slowness.timeout(20):
-        while len(second.app.engine.ownership.owned) < 31:
+        while len(second.app.engine.shards.owned) < 31:
             await asyncio.sleep(0.02)
 
     gate.opened.set()
@@ -489,14 +489,14 @@ async def test_a_test_under_way_ends_before_its_process_stops(services: ServiceF
     gate = Gate()
     while True:
         webhook = await first.create_webhook(receiver.on("/slow", gate))
-        if shard_of(webhook.webhook_id) in first.app.engine.ownership.owned:
+        if shard_of(webhook.webhook_id) in first.app.engine.shards.owned:
             break
     call = asyncio.create_task(test_webhook(second, webhook.webhook_id))
     await receiver.wait_for(1)
 
     stop = asyncio.create_task(services.stop_one(first))
     async with slowness.timeout(20):
-        while len(second.app.engine.ownership.owned) < 63:
+        while len(second.app.engine.shards.owned) < 63:
             await asyncio.sleep(0.02)
     gate.opened.set()
 
@@ -519,7 +519,7 @@ async def test_a_test_that_this_process_cannot_make_is_tried_again_after_a_pause
         return await send(self, request)
 
     monkeypatch.setattr(Sender, "send", faulty)
-    monkeypatch.setattr("webhook_grpc.engine.duties.commands._FAULT_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr("webhook_grpc.engine.duties.webhook_tests._FAULT_PAUSE_SECONDS", 0.1)
     service = await services.start()
     webhook = await service.create_webhook(receiver.url())
 
@@ -530,8 +530,8 @@ async def test_a_test_that_this_process_cannot_make_is_tried_again_after_a_pause
 async def test_tests_of_one_customer_leave_room_for_those_of_others(
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhook_grpc.engine.duties.commands._TESTS_MAX", 2)
-    monkeypatch.setattr("webhook_grpc.engine.duties.commands._TESTS_PER_CUSTOMER_MAX", 1)
+    monkeypatch.setattr("webhook_grpc.engine.duties.webhook_tests._TESTS_MAX", 2)
+    monkeypatch.setattr("webhook_grpc.engine.duties.webhook_tests._TESTS_PER_CUSTOMER_MAX", 1)
     service = await services.start()
     gate = Gate()
     hanging = [await service.create_webhook(receiver.on("/slow", gate)) for _ in range(2)]

@@ -429,14 +429,12 @@ async def test_a_stream_has_a_request_id_too(services: ServiceFactory) -> None:
 # --- stopping --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_server_that_is_being_stopped_says_so_to_every_call(
-    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_server_that_is_being_stopped_says_so_to_every_call(services: ServiceFactory) -> None:
     """The moment between the server's refusal of new calls and the end of the connection, held open."""
     service = await services.start()
     world = await furnish(service)
     server: Any = service.app._server  # pyright: ignore[reportPrivateUsage]
-    monkeypatch.setattr(server._calls, "stopping", True)
+    server._calls.stop()
 
     refusals = await all_of(
         [refusal(ask(service, method, request)) for method, request in valid_requests(world).items()]

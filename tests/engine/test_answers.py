@@ -13,7 +13,7 @@ from tests.support.raw import RawServers, says, says_in_turn, until_closed
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
 from webhook_grpc.engine.http.connections import INTERIM_ANSWERS_MAX, RAW_BYTES_MAX
-from webhook_grpc.engine.http.sender import HEADERS_MAX, Request, Sender
+from webhook_grpc.engine.http.sender import HEADERS_MAX, Request, Sender, SendLimits
 from webhook_grpc.store.clock import DatabaseClock
 
 LOCAL = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
@@ -22,7 +22,7 @@ CONTEXT = ssl.create_default_context()  # takes longer to make than most of thes
 
 @pytest.fixture
 async def sender() -> AsyncGenerator[Sender]:
-    sender = Sender(LOCAL, DatabaseClock(), 16_384, ssl_context=CONTEXT, body_seconds_max=0.2)
+    sender = Sender(LOCAL, DatabaseClock(), SendLimits(16_384, body_seconds_max=0.2), ssl_context=CONTEXT)
     yield sender
     await sender.close()
 

@@ -19,7 +19,7 @@ from tests.support.dns import Leading
 from tests.support.raw import OK
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
-from webhook_grpc.engine.http.sender import Request, Sender
+from webhook_grpc.engine.http.sender import Request, Sender, SendLimits
 from webhook_grpc.store.clock import DatabaseClock
 
 LOCAL = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
@@ -28,7 +28,7 @@ LOCAL = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("1
 async def send_to(context: ssl.SSLContext) -> AttemptResult:
     client = ssl.create_default_context()
     certificates.authority().configure_trust(client)
-    sender = Sender(LOCAL, DatabaseClock(), 100, resolver=Leading(["127.0.0.1"]), ssl_context=client)
+    sender = Sender(LOCAL, DatabaseClock(), SendLimits(100), resolver=Leading(["127.0.0.1"]), ssl_context=client)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         serving = asyncio.get_running_loop().run_in_executor(None, serve_one, listener, context)

@@ -177,7 +177,7 @@ async def test_a_fault_of_our_own_costs_the_customer_no_attempt(
         return await send(self, request)
 
     monkeypatch.setattr(Sender, "send", faulty)
-    monkeypatch.setattr("webhook_grpc.engine.dispatcher._FAULT_PAUSE_SECONDS", (0.05, 0.1))
+    monkeypatch.setattr("webhook_grpc.engine.attempt._FAULT_PAUSE_SECONDS", (0.05, 0.1))
     service = await services.start()
     await service.create_webhook(receiver.url())
     async with service.watching() as watch:
@@ -228,13 +228,13 @@ async def test_a_bug_in_an_attempt_fails_that_delivery_alone(
 async def until_heard(service: Service, webhook_id: int, status: WebhookStatus) -> None:
     """The engine hears of a change within a second, not at once."""
     async with slowness.timeout(20):
-        while (webhook := service.app.engine.webhooks.get(webhook_id)) is None or webhook.status is not status:
+        while (known := service.app.engine.receivers.get(webhook_id)) is None or known.webhook.status is not status:
             await asyncio.sleep(0.005)
 
 
 async def until_shared(first: Service, second: Service) -> None:
     async with slowness.timeout(20):
-        while not (len(first.app.engine.ownership.owned) == len(second.app.engine.ownership.owned) == 32):
+        while not (len(first.app.engine.shards.owned) == len(second.app.engine.shards.owned) == 32):
             await asyncio.sleep(0.02)
 
 
@@ -264,7 +264,7 @@ async def test_a_hint_wakes_the_owner_in_the_other_process(
     theirs = 0
     while theirs < 3:
         webhook = await first.create_webhook(receiver.url(f"/{theirs}"))
-        if shard_of(webhook.webhook_id) in second.app.engine.ownership.owned:
+        if shard_of(webhook.webhook_id) in second.app.engine.shards.owned:
             theirs += 1
         else:
             await first.delete_webhook(webhook.webhook_id)
@@ -289,7 +289,7 @@ async def test_a_process_that_leaves_hands_over_without_loss_or_duplicate(
     await receiver.wait_for(50)
     await services.stop_one(first)
     await receiver.wait_for(800)
-    assert second.app.engine.ownership.owned.keys() == set(range(64))
+    assert second.app.engine.shards.owned.keys() == set(range(64))
     received = Counter((request.path, request.event_id) for request in receiver.requests)
     assert received == {(f"/{number}", event_id): 1 for number in range(8) for event_id in event_ids}
 
@@ -302,7 +302,7 @@ async def test_a_process_that_cannot_renew_its_lease_stops_sending_before_anothe
     first = await services.start()
     for number in range(4):
         await first.create_webhook(receiver.url(f"/{number}"))
-    cut_off = first.app.engine.ownership.worker
+    cut_off = first.app.engine.shards.worker
     renew = ownership.renew
 
     async def unreachable_for_first(connection: Any, worker: Any, ttl_seconds: float, **options: Any) -> Any:
@@ -312,7 +312,7 @@ async def test_a_process_that_cannot_renew_its_lease_stops_sending_before_anothe
 
     monkeypatch.setattr(ownership, "renew", unreachable_for_first)
     async with slowness.timeout(10):
-        while first.app.engine.ownership.may_send:
+        while first.app.engine.shards.may_send:
             await asyncio.sleep(0.02)
     await first.publish_many(10)  # publishing needs no lease
     second = await services.start()
@@ -320,7 +320,7 @@ async def test_a_process_that_cannot_renew_its_lease_stops_sending_before_anothe
         await watch.until_ended(1)
     await receiver.wait_for(40)
     assert len(receiver.requests) == 40
-    assert second.app.engine.ownership.owned.keys() == set(range(64))
+    assert second.app.engine.shards.owned.keys() == set(range(64))
 
 
 @pytest.mark.slow
@@ -338,7 +338,7 @@ async def test_what_waits_in_memory_is_not_sent_without_a_lease(
 
     monkeypatch.setattr(ownership, "renew", unreachable)
     async with slowness.timeout(10):
-        while service.app.engine.ownership.may_send:
+        while service.app.engine.shards.may_send:
             await asyncio.sleep(0.02)
     gate.opened.set()
     await asyncio.sleep(0.3)  # a failure would show itself now
@@ -572,7 +572,7 @@ async def test_lanes_that_wait_longest_are_read_first(
 ) -> None:
     """However many others hang, and are looked at again and again."""
     monkeypatch.setattr("webhook_grpc.engine.queue.fetcher._LANES_PER_LOOK", 2)
-    monkeypatch.setattr("webhook_grpc.engine.queue.fetcher._FULL_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("webhook_grpc.engine.queue.reading.FULL_LOOK_SECONDS", 0.0)
     service = await services.start()
     gate = Gate()
     for number in range(30):
@@ -603,7 +603,7 @@ async def test_a_process_that_drains_gives_idle_shards_to_others_at_once(
     """A request that hangs in one of its shards must not make the customers of all others wait."""
     first, second = [await services.start(drain_seconds=slowness.scaled(8.0)) for _ in range(2)]
     await until_shared(first, second)
-    gate, theirs = Gate(), set(first.app.engine.ownership.owned)
+    gate, theirs = Gate(), set(first.app.engine.shards.owned)
     await in_shards(first, theirs, receiver.on("/hang", gate), events=["job.*"])
     await in_shards(first, theirs, receiver.url("/ok"), customer_id=CUSTOMER + 1, events=["alert.*"])
     await first.publish()
@@ -628,7 +628,7 @@ async def test_shards_that_are_handed_over_are_idle_ones_if_there_are_enough(
     await receiver.wait_for(1, "/hang")
     second = await services.start()
     await until_shared(first, second)
-    assert shard in first.app.engine.ownership.owned
+    assert shard in first.app.engine.shards.owned
     await first.publish(customer_id=CUSTOMER + 1, event_type="alert.triggered")
     await receiver.wait_for(1, "/ok", seconds=4)
     gate.opened.set()
@@ -686,9 +686,9 @@ async def test_a_change_that_was_missed_during_a_pause_of_the_process_is_made_up
             " WHERE id = %s",
             [webhook.webhook_id],
         )
-        service.app.engine.webhooks._followed_at -= 60  # pyright: ignore[reportPrivateUsage]
+        service.app.engine.receivers._webhooks._followed_at -= 60  # pyright: ignore[reportPrivateUsage]
         async with slowness.timeout(10):
-            while service.app.engine.webhooks.get(webhook.webhook_id).status != "deleted":  # pyright: ignore[reportOptionalMemberAccess]
+            while service.app.engine.receivers.get(webhook.webhook_id).webhook.status != "deleted":  # pyright: ignore[reportOptionalMemberAccess]
                 await asyncio.sleep(0.02)
         gate.opened.set()
         await watch.until_ended(5)
@@ -715,7 +715,7 @@ async def test_a_row_that_was_read_before_its_delivery_was_settled_is_not_sent_a
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer of a read comes late: the delivery has been sent and settled meanwhile, and forgotten."""
-    monkeypatch.setattr("webhook_grpc.engine.queue.fetcher._FULL_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("webhook_grpc.engine.queue.reading.FULL_LOOK_SECONDS", 0.0)
     gate, returned, fetch = Gate(), asyncio.Event(), due.fetch
 
     async def behave(received: Received) -> web.StreamResponse:

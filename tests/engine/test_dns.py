@@ -21,7 +21,7 @@ from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
 from webhook_grpc.engine.http.hosts_file import HostsFile
 from webhook_grpc.engine.http.resolver import RESOLVE_SECONDS, GuardedResolver, ResolverDown
-from webhook_grpc.engine.http.sender import Request, Sender
+from webhook_grpc.engine.http.sender import Request, Sender, SendLimits
 from webhook_grpc.store.clock import DatabaseClock
 
 LOCAL = EgressPolicy(allow_http=True, allowed_networks=(IPv4Network("127.0.0.1/32"),))
@@ -52,7 +52,7 @@ def sender_asking(
         ),
         hosts_file or HostsFile(Path("/nonexistent/hosts")),
     )
-    return Sender(policy, DatabaseClock(), 100, resolver=resolver), resolver
+    return Sender(policy, DatabaseClock(), SendLimits(100), resolver=resolver), resolver
 
 
 @pytest.fixture

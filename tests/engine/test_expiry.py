@@ -169,7 +169,7 @@ async def test_each_process_ends_what_is_in_its_own_shards(
 ) -> None:
     first, second = await services.start(), await services.start()
     async with slowness.timeout(20):
-        while {len(service.app.engine.ownership.sendable) for service in (first, second)} != {32}:
+        while {len(service.app.engine.shards.sendable) for service in (first, second)} != {32}:
             await asyncio.sleep(0.02)
     day = await past.day(40)
     webhooks = [await paused_webhook(first, receiver.url()) for _ in range(8)]

@@ -133,7 +133,7 @@ async def test_new_events_of_another_process_do_not_wait_behind_the_backlog(
     await pause_and_fill(owner, webhook.webhook_id, 1000)
     await receiver.wait_for(50)
     both = (owner, publisher)
-    [stranger] = [service for service in both if webhook.webhook_id % 64 not in service.app.engine.ownership.owned]
+    [stranger] = [service for service in both if webhook.webhook_id % 64 not in service.app.engine.shards.owned]
     [new] = await stranger.publish_many(1)
     published_at = len(receiver.requests)
     async with slowness.timeout(20):

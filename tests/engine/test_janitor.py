@@ -112,14 +112,14 @@ async def test_one_of_many_processes_is_the_leader_and_another_when_it_is_gone(s
     first, second = await services.start(), await services.start()
 
     def leaders() -> list[bool]:
-        return [LEADER_SHARD in service.app.engine.ownership.owned for service in (first, second)]
+        return [LEADER_SHARD in service.app.engine.shards.owned for service in (first, second)]
 
     async with slowness.timeout(20):
-        while sum(leaders()) != 1 or len(first.app.engine.ownership.owned) != 32:
+        while sum(leaders()) != 1 or len(first.app.engine.shards.owned) != 32:
             await asyncio.sleep(0.02)
         leader, heir = (first, second) if leaders()[0] else (second, first)
         await services.stop_one(leader)
-        while LEADER_SHARD not in heir.app.engine.ownership.owned:
+        while LEADER_SHARD not in heir.app.engine.shards.owned:
             await asyncio.sleep(0.02)
 
 

@@ -21,7 +21,7 @@ from tests.support.service import CUSTOMER, ServiceFactory
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
 from webhook_grpc.engine.http.connections import UNKEPT_SECONDS, UNKEPT_WEBHOOKS_MAX, Connections
-from webhook_grpc.engine.http.sender import Request, Sender
+from webhook_grpc.engine.http.sender import Request, Sender, SendLimits
 from webhook_grpc.store.clock import DatabaseClock
 
 LOCAL = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
@@ -34,7 +34,7 @@ CONTEXT = ssl.create_default_context()  # takes longer to make than most of thes
 
 @pytest.fixture
 async def sender() -> AsyncGenerator[Sender]:
-    sender = Sender(LOCAL, DatabaseClock(), 100, ssl_context=CONTEXT)
+    sender = Sender(LOCAL, DatabaseClock(), SendLimits(100), ssl_context=CONTEXT)
     yield sender
     await sender.close()
 
@@ -339,7 +339,9 @@ async def test_a_name_that_moves_is_followed_while_events_flow(raw_server: RawSe
     port = url.rstrip("/").rpartition(":")[2]
     moved = await asyncio.start_server(always(BUSY), "127.0.0.2", int(port))
     names = Leading(["127.0.0.1"], ["127.0.0.2"])
-    sender = Sender(LOCAL, DatabaseClock(), 100, resolver=names, ssl_context=CONTEXT, connection_seconds_max=0.3)
+    sender = Sender(
+        LOCAL, DatabaseClock(), SendLimits(100, connection_seconds_max=0.3), resolver=names, ssl_context=CONTEXT
+    )
     sender.connections.requests_max = 1_000_000
     async with slowness.timeout(20):
         while (await send(sender, f"http://hooks.example.com:{port}/")).response_status != 503:

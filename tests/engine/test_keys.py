@@ -55,7 +55,7 @@ async def create_at(owner: Service, creator: Service, url: str) -> webhook_pb2.W
     """A webhook that one process has created and another one delivers to; the only one for alerts."""
     while True:
         webhook = await creator.create_webhook(url, events=["alert.*"])
-        if shard_of(webhook.webhook_id) in owner.app.engine.ownership.owned:
+        if shard_of(webhook.webhook_id) in owner.app.engine.shards.owned:
             return webhook
         named = service_pb2.DeleteWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
         await creator.stub.DeleteWebhook(named)
@@ -63,7 +63,7 @@ async def create_at(owner: Service, creator: Service, url: str) -> webhook_pb2.W
 
 async def balanced(*services: Service) -> None:
     def is_balanced() -> bool:
-        return all(len(service.app.engine.ownership.owned) == 64 // len(services) for service in services)
+        return all(len(service.app.engine.shards.owned) == 64 // len(services) for service in services)
 
     await until(is_balanced, "shares of equal size")
 

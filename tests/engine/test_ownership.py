@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator
+from random import Random
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +14,9 @@ from tests.support.postgres import TestPostgres
 from tests.support.store import new_worker, options
 from webhook_grpc.engine import ownership
 from webhook_grpc.engine.ownership import Ownership
+from webhook_grpc.engine.shards import Shards
 from webhook_grpc.store.clock import DatabaseClock
+from webhook_grpc.store.db import LoopConnection
 
 LEASE_SECONDS = 60.0
 BEAT_SECONDS = LEASE_SECONDS / ownership.RENEWALS_PER_LEASE
@@ -29,13 +33,40 @@ def monotonic(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return clock
 
 
+class Idle:
+    """Holds nothing of any shard."""
+
+    def gained(self, shards: set[int]) -> None:
+        pass
+
+    def leaving(self, shards: set[int]) -> None:
+        pass
+
+    def lost(self, shards: set[int]) -> None:
+        pass
+
+    def is_idle(self, shard: int) -> bool:
+        return True
+
+    async def before_release(self) -> None:
+        pass
+
+
+@contextlib.asynccontextmanager
+async def owner_in(database_url: str) -> AsyncGenerator[Ownership]:
+    """One whose shards are always idle."""
+    connection = LoopConnection(options(database_url), "ownership")
+    owner = Ownership(connection, Shards(), Idle(), DatabaseClock(), Random(), LEASE_SECONDS)
+    yield owner
+    await owner.leave()
+    await connection.close()
+
+
 @pytest.fixture
 async def owner(database_url: str, monotonic: SimpleNamespace) -> AsyncGenerator[Ownership]:
     del monotonic
-    owner = Ownership(options(database_url), DatabaseClock(), LEASE_SECONDS)
-    owner.is_idle = lambda _: True
-    yield owner
-    await owner.leave()
+    async with owner_in(database_url) as owner:
+        yield owner
 
 
 @pytest.mark.symptom("taken")
@@ -49,11 +80,11 @@ async def test_shards_that_nobody_takes_are_taken_beyond_the_share_after_two_bea
         await owner.beat()
         monotonic.now += 1.9 * BEAT_SECONDS
         await owner.beat()
-        assert len(owner.owned) == 32
+        assert len(owner.shards.owned) == 32
         assert [line for line in logs if line["event"] == TAKEN] == []
         monotonic.now += 0.2 * BEAT_SECONDS
         await owner.beat()
-    assert len(owner.owned) == 64
+    assert len(owner.shards.owned) == 64
     [warning] = [line for line in logs if line["event"] == TAKEN]
     assert (warning["count"], warning["live_count"]) == (32, 2)
 
@@ -65,33 +96,31 @@ async def test_what_was_taken_beyond_the_share_is_given_to_a_process_that_comes(
         owner, postgres, monotonic
     )
     await owner.beat()
-    assert len(owner.owned) == 64, "it does not give back what nobody takes"
+    assert len(owner.shards.owned) == 64, "it does not give back what nobody takes"
     postgres.rows(PHANTOM, [new_worker()])
     await owner.beat()
-    assert len(owner.owned) == 22
+    assert len(owner.shards.owned) == 22
 
 
 async def test_nobody_is_robbed_in_the_moment_in_which_the_clock_steps_back(
     owner: Ownership, database_url: str, postgres: TestPostgres, monotonic: SimpleNamespace
 ) -> None:
-    other = Ownership(options(database_url), DatabaseClock(), LEASE_SECONDS)
-    other.is_idle = lambda _: True
-    for _ in range(2):
+    async with owner_in(database_url) as other:
+        for _ in range(2):
+            await owner.beat()
+            await other.beat()
+        assert (len(owner.shards.owned), len(other.shards.owned)) == (32, 32)
+        epochs = other.shards.epochs()
+
+        postgres.rows(STEP_BACK)
+        owner.clock_stepped()  # the first to renew notices it
         await owner.beat()
         await other.beat()
-    assert (len(owner.owned), len(other.owned)) == (32, 32)
-    epochs = other.epochs()
+        monotonic.now += 3 * BEAT_SECONDS
+        await owner.beat()
 
-    postgres.rows(STEP_BACK)
-    owner.clock_stepped()  # the first to renew notices it
-    await owner.beat()
-    await other.beat()
-    monotonic.now += 3 * BEAT_SECONDS
-    await owner.beat()
-
-    assert other.epochs() == epochs
-    assert (len(owner.owned), len(other.owned)) == (32, 32)
-    await other.leave()
+        assert other.shards.epochs() == epochs
+        assert (len(owner.shards.owned), len(other.shards.owned)) == (32, 32)
 
 
 async def test_the_shards_of_one_that_died_are_taken_two_beats_after_the_clock_stepped_back(
@@ -103,7 +132,7 @@ async def test_the_shards_of_one_that_died_are_taken_two_beats_after_the_clock_s
     postgres.rows(STEP_BACK)
     owner.clock_stepped()
     await owner.beat()
-    assert owner.owned == {}
+    assert owner.shards.owned == {}
     monotonic.now += 2 * BEAT_SECONDS
     await owner.beat()
-    assert len(owner.owned) == 64
+    assert len(owner.shards.owned) == 64

@@ -29,15 +29,15 @@ CANCELLED = delivery_pb2.DELIVERY_STATUS_CANCELLED
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 
 
-def flow_of(service: Service, webhook: webhook_pb2.Webhook) -> Pace:
-    pace = service.app.engine.paces.get(webhook.webhook_id)
-    assert pace is not None
-    return pace
+def pace_of(service: Service, webhook: webhook_pb2.Webhook) -> Pace:
+    found = service.app.engine.receivers.get(webhook.webhook_id)
+    assert found is not None
+    return found.pace
 
 
 def breaker_is(service: Service, webhook: webhook_pb2.Webhook, state: BreakerState) -> bool:
-    pace = service.app.engine.paces.get(webhook.webhook_id)
-    return pace is not None and pace.breaker.state is state
+    found = service.app.engine.receivers.get(webhook.webhook_id)
+    return found is not None and found.pace.breaker.state is state
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -274,7 +274,7 @@ async def test_429_slows_the_webhook_and_its_retry_after_holds_for_all_its_deliv
     await receiver.wait_for(4)
     assert arrivals[1] - arrivals[0] >= 1.0
     assert arrivals[2] - arrivals[1] >= 0.9, "a webhook without a limit had one request a second, and has half of that"
-    assert flow_of(service, webhook).breaker.state is BreakerState.CLOSED
+    assert pace_of(service, webhook).breaker.state is BreakerState.CLOSED
 
 
 async def until_held(postgres: TestPostgres) -> None:
@@ -300,8 +300,8 @@ async def test_the_next_owner_honours_what_retry_after_asked_for(
     await second.create_webhook(receiver.url("/up"))
     await second.publish()
     await receiver.wait_for(1, "/up")
-    await until(lambda: second.app.engine.paces.get(busy.webhook_id) is not None)
-    assert flow_of(second, busy).wait_seconds(0, time.monotonic()) > 3000
+    await until(lambda: second.app.engine.receivers.get(busy.webhook_id) is not None)
+    assert pace_of(second, busy).wait_seconds(0, time.monotonic()) > 3000
     assert len(receiver.at("/busy")) == 1
 
 
@@ -335,8 +335,8 @@ async def test_a_fault_of_ours_is_not_taken_for_what_the_receiver_asked_for(
     monkeypatch.setattr(Sender, "send", faulty)
     await service.publish()
     await is_faulty.wait()
-    await until(lambda: flow_of(service, webhook).wait_seconds(0, time.monotonic()) > 0)
-    assert flow_of(service, webhook).save(time.monotonic()).hold_seconds == 0
+    await until(lambda: pace_of(service, webhook).wait_seconds(0, time.monotonic()) > 0)
+    assert pace_of(service, webhook).save(time.monotonic()).hold_seconds == 0
     await receiver.wait_for(1)
 
 
@@ -373,7 +373,7 @@ async def test_nothing_is_started_while_changes_of_webhooks_cannot_be_followed(
         return await changed_lately(database)
 
     monkeypatch.setattr(webhooks, "changed_lately", away)
-    await until(lambda: not service.app.engine.webhooks.is_current)
+    await until(lambda: not service.app.engine.receivers.is_current)
     await service.publish_many(5)
     await asyncio.sleep(0.3)  # they would come now
     assert len(receiver.requests) == 1

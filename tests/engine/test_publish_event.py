@@ -13,7 +13,7 @@ from tests.support.application import application, publish_event, stored_id
 from tests.support.receiver import Gate, Received, Receiver, answers
 from tests.support.service import SECRET, Service, ServiceFactory
 from webhook_grpc.domain.ids import delivery_id_text, shard_of
-from webhook_grpc.engine.queue import fetcher
+from webhook_grpc.engine.queue import reading
 
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 CANCELLED = delivery_pb2.DELIVERY_STATUS_CANCELLED
@@ -84,7 +84,7 @@ async def test_an_event_whose_transaction_was_open_for_longer_than_is_looked_bac
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Later events of the webhook were read meanwhile: its row lies behind what is usually looked at."""
-    monkeypatch.setattr(fetcher, "_FULL_LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(reading, "FULL_LOOK_SECONDS", 0.5)
     gate = Gate()
     service = await services.start()
     webhook = await service.create_webhook(receiver.on("/hook", gate))
@@ -95,10 +95,10 @@ async def test_an_event_whose_transaction_was_open_for_longer_than_is_looked_bac
         async with service.watching() as watch:
             later = await service.publish()
             await receiver.wait_for(1)
-            service.app.engine.fetcher.wake([shard_of(webhook.webhook_id)])
+            service.app.engine.due_hints.wake([shard_of(webhook.webhook_id)])
             lane = service.app.engine.fetcher._lanes.get(webhook.webhook_id)  # pyright: ignore[reportPrivateUsage]
             assert lane is not None
-            await until(lambda: lane.fully_looked_at > -math.inf)
+            await until(lambda: lane.reading.fully_looked_at > -math.inf)
             app.commit()
             await receiver.wait_for(2)
             gate.opened.set()

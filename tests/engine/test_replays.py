@@ -17,7 +17,7 @@ from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory, end
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.store.db import Queries
 from webhook_grpc.store.replays import progress
-from webhook_grpc.store.replays.progress import Turn
+from webhook_grpc.store.replays.progress import ReplayWebhook
 from webhook_grpc.store.replays.selection import Choice
 
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
@@ -133,7 +133,7 @@ async def test_what_was_deleted_by_the_time_it_is_its_turn_is_skipped(
     webhook = await service.create_webhook(receiver.url())
     advance, deleted = progress.advance, asyncio.Event()
 
-    async def advance_late(database: Queries, turn: Turn, choice: Choice) -> int | None:
+    async def advance_late(database: Queries, turn: ReplayWebhook, choice: Choice) -> int | None:
         await deleted.wait()
         return await advance(database, turn, choice)
 
@@ -241,7 +241,7 @@ async def test_answers_that_are_lost_neither_stop_a_replay_nor_double_anything(
     event_ids = await service.publish_many(20)
     advance, finish, lost = progress.advance, progress.finish, list[UUID | None]()
 
-    async def advance_and_lose(database: Queries, turn: Turn, choice: Choice) -> int | None:
+    async def advance_and_lose(database: Queries, turn: ReplayWebhook, choice: Choice) -> int | None:
         await advance(database, turn, choice)
         lost.append(choice.position)
         raise Unavailable("STORAGE_UNAVAILABLE", "the answer was lost")

@@ -67,7 +67,7 @@ async def failed_once(service: Service) -> None:
     async with service.watching() as watch:
         await service.publish()
         await watch.until(lambda told: len(told) > 0 and told[-1].attempt_count == 1)
-    await service.app.engine._settler.drained()  # pyright: ignore[reportPrivateUsage]
+    await service.app.engine._unsettled.drained()  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_a_delivery_that_was_published_by_a_clock_a_day_ahead_is_sent_now(

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any, LiteralString
 
@@ -36,9 +37,12 @@ from webhook_grpc.domain.progress import Service as Part
 from webhook_grpc.engine.duties import janitor
 from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.http.sender import Sender
+from webhook_grpc.engine.queue.lane import Lane, Turn
 from webhook_grpc.engine.queue.lanes import Lanes
-from webhook_grpc.engine.settler import Settler
-from webhook_grpc.store.db import Database
+from webhook_grpc.engine.queue.reading import Reading
+from webhook_grpc.engine.settler import SettleLimits, Settler
+from webhook_grpc.engine.unsettled import EndedTurn, Unsettled
+from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.outbox import ownership, settlement
 from webhook_grpc.store.upkeep import bloat
 
@@ -56,6 +60,7 @@ END $$
 PHANTOM: LiteralString = """
 INSERT INTO workers (worker_id, lease_until, lease_seconds) VALUES (%s, now() + interval '3 seconds', 2)
 """
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = %s"
 ALARMS = ("health changed", "the database fails", "lease not renewed", "deliveries stand still", "shards have no owner")
 
 
@@ -202,6 +207,34 @@ async def test_a_watch_and_calls_that_stand_still_keep_the_service_from_serving(
         await until_health_is(service, WEBHOOKS, SERVING)
 
 
+LOCKED = [
+    pytest.param("LOCK TABLE replay_webhooks IN ACCESS EXCLUSIVE MODE", "background", id="replays"),
+    pytest.param("LOCK TABLE webhook_health IN ACCESS EXCLUSIVE MODE", "health", id="health of webhooks"),
+]
+
+
+@pytest.mark.parametrize(("lock", "connection"), LOCKED)
+async def test_parts_that_share_a_connection_hold_up_nobody_else_while_one_waits_for_a_lock(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, lock: LiteralString, connection: str
+) -> None:
+    """Publishing, sending, settling, commands and the lease go on, for longer than the lease."""
+    service = await services.start(lease_seconds=slowness.lengthened(1.0), database_timeout_seconds=60.0)
+    busy = await service.create_webhook(receiver.on("/busy", answer(429)))
+    await service.publish()  # then there is health to be saved
+    await receiver.wait_for(1)
+    async with locked(postgres, lock):
+        await service.publish()
+        async with slowness.timeout(20):
+            while not postgres.rows(WAITING, [f"webhook-grpc {connection}"]):
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(slowness.lengthened(1.5))  # the lease would have run out
+        async with slowness.timeout(20):
+            request = pb.TestWebhookRequest(customer_id=CUSTOMER, webhook_id=busy.webhook_id)
+            tested = await service.stub.TestWebhook(request)
+        assert tested.delivery.last_attempt.response_status == 429
+        assert service.app.engine.shards.may_send
+
+
 # --- grants and limits -----------------------------------------------------------------------------------------------
 
 
@@ -341,9 +374,13 @@ async def test_what_only_gets_ready_to_settle_again_and_again_stands_still(monke
 
     monkeypatch.setattr(settlement, "settle", fail)
     monkeypatch.setattr("webhook_grpc.engine.settler._BACKOFF_SECONDS_MAX", 0.001)
-    owner: Any = SimpleNamespace(owned={make_delivery().shard: None}, worker=new_worker(), readopt=succeed)
-    settler = Settler(replace(options(""), progress=progress), owner, 10, 0.0, lambda _: None, lambda _: None)
-    settler.add(succeeded(make_delivery()))
+    shards = SimpleNamespace(owned={make_delivery().shard: None}, worker=new_worker())
+    owner: Any = SimpleNamespace(shards=shards, readopt=succeed)
+    connection = LoopConnection(replace(options(""), progress=progress), "settle")
+    lane, delivery, unsettled = Lane(1, 1, 1, Reading(1, 1, 0.0)), make_delivery(), Unsettled()
+    nobody: Any = None
+    settler = Settler(connection, owner, unsettled, SettleLimits(10, 0.0), Random(), nobody, nobody)
+    unsettled.results.add(EndedTurn(Turn(lane, delivery, host=None), succeeded(delivery)))
     running = asyncio.create_task(settler.run())
     async with slowness.timeout(20):
         while tried.qsize() < 15:
@@ -408,7 +445,7 @@ async def test_a_fault_of_the_process_that_lasts_is_said_once(
         return await send(self, request)
 
     monkeypatch.setattr(Sender, "send", faulty)
-    monkeypatch.setattr("webhook_grpc.engine.dispatcher._FAULT_PAUSE_SECONDS", (0.02, 0.04))
+    monkeypatch.setattr("webhook_grpc.engine.attempt._FAULT_PAUSE_SECONDS", (0.02, 0.04))
     service = await start(services)
     await service.create_webhook(receiver.url())
     await service.publish()
@@ -489,7 +526,7 @@ async def test_shards_that_belong_to_nobody_for_some_beats_raise_no_alarm(
     """As after a crash: a process that counts and takes nothing has the share of the other for two beats."""
     with recording(monkeypatch) as lines:
         service = await services.start(lease_seconds=1.0, stall_seconds=slowness.lengthened(3.0))
-        owned = service.app.engine.ownership.owned
+        owned = service.app.engine.shards.owned
         postgres.rows(PHANTOM, [new_worker()])
         async with slowness.timeout(20):
             while len(owned) == 64:

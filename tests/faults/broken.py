@@ -13,9 +13,9 @@ from typing import Any
 
 from webhook_grpc.api.watch import WatchMethods
 from webhook_grpc.domain.model import AttemptResult, Outcome, Published, Webhook
-from webhook_grpc.engine.attempt import Deliverer
+from webhook_grpc.engine.attempt import Attempter
 from webhook_grpc.engine.ownership import Ownership
-from webhook_grpc.engine.poison import PoisonGuard
+from webhook_grpc.engine.poison import Admission, PoisonGuard
 from webhook_grpc.engine.queue.stale_rows import StaleRows
 from webhook_grpc.engine.receivers.webhooks import WebhookCache
 from webhook_grpc.engine.settler import Settler
@@ -36,7 +36,8 @@ def no_fence() -> None:
 
     def lose_but_remember(lose: Any) -> Any:
         def losing(self: Any, shards: set[int]) -> None:
-            remembered.update({shard: self.owned[shard] for shard in shards & self.owned.keys()})
+            owned = self.shards.owned
+            remembered.update({shard: owned[shard] for shard in shards & owned.keys()})
             lose(self, shards)
 
         return losing
@@ -63,7 +64,7 @@ def settle_before_send() -> None:
 
         return attempt
 
-    rewrap(Deliverer, "attempt", attempt_too_late)
+    rewrap(Attempter, "attempt", attempt_too_late)
 
 
 def acknowledge_before_commit() -> None:
@@ -136,9 +137,8 @@ def deaf() -> None:
     """Goes on sending to a webhook as it was when it was first needed (I8)."""
 
     def only_new(take_in: Any) -> Any:
-        def taking_in(self: Any, webhooks: Any, *, new: bool = False) -> None:
-            if new:
-                take_in(self, webhooks, new=True)
+        def taking_in(self: Any, webhooks: Any, *, new: bool = False) -> list[Webhook]:
+            return take_in(self, webhooks, new=True) if new else []
 
         return taking_in
 
@@ -147,8 +147,7 @@ def deaf() -> None:
 
 def careless() -> None:
     """Does not mark what a process may have died of (I4)."""
-    rewrap(PoisonGuard, "applies", lambda _: _never)
-    rewrap(PoisonGuard, "has_killed", lambda _: _never_known)
+    rewrap(PoisonGuard, "admit", lambda _: _always_free)
 
 
 def reformats() -> None:
@@ -160,7 +159,7 @@ def reformats() -> None:
 
         return sending
 
-    rewrap(Deliverer, "_send", of_reformatted)
+    rewrap(Attempter, "_send", of_reformatted)
 
 
 ENGINES = {
@@ -189,8 +188,8 @@ def _never(*_: object) -> bool:
     return False
 
 
-async def _never_known(*_: object) -> bool:
-    return False
+async def _always_free(*_: object) -> Admission:
+    return Admission.FREE
 
 
 def _later(work: Coroutine[Any, Any, Any]) -> None:

@@ -151,8 +151,8 @@ def hot(counting: Counting) -> list[tuple[str, Callable[[], Awaitable[Any]]]]:
         ("fetch", fetch),
         ("where the log ends", lambda: feed.end_position(counting)),
         ("the stream, near its end", read),
-        ("where logs reach", lambda: counting.rows(ownership.LAST_SEQS, {"shards": shards})),
-        ("keep how far logs reach", lambda: counting.rows(retention.KEEP_SEQS, {"before": datetime.now(UTC)})),
+        ("where logs reach", lambda: counting.rows(ownership.SELECT_LAST_SEQS, {"shards": shards})),
+        ("keep how far logs reach", lambda: counting.rows(retention.KEEP_LAST_SEQS, {"before": datetime.now(UTC)})),
     ]
 
 

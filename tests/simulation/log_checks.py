@@ -199,12 +199,13 @@ class LogChecks:
                 for name in ("in_flight", "_hosts", "_customers", "_turns", "_held_bytes")
                 if lanes[name]
             }
-            left |= {name: dispatcher[name] for name in ("_attempts", "_lane_of", "_disabling") if dispatcher[name]}
+            left |= {"attempts": dispatcher["_tasks"]} if dispatcher["_tasks"] else {}
+            left |= {"disabling": True} if vars(dispatcher["_attempts"])["_disabling"] else {}
             left |= {"barred": lanes["_barred"]} if lanes["_barred"] else {}
             commands = vars(process.engine.commands)
-            left |= {name: commands[name] for name in ("_taken", "_tests") if commands[name]}
+            left |= {name: commands[name] for name in ("_taken", "_testing") if commands[name]}
             left |= {"busy": lanes["_busy_shards"]} if any(lanes["_busy_shards"].values()) else {}
-            left |= {"unsettled": True} if len(vars(process.engine)["_settler"]) else {}
+            left |= {"unsettled": True} if vars(process.engine)["_unsettled"].results.unanswered_count else {}
             left |= {"marked": True} if vars(vars(process.engine)["_poison"])["_written"] else {}
             if left:
                 self._course.violated(f"{process.name} keeps {left}")

@@ -22,7 +22,7 @@ from webhook_grpc.store.lists.attempts import AttemptKey
 from webhook_grpc.store.lists.deliveries import DeliveryKey
 from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.log import feed, lookup
-from webhook_grpc.store.log.feed import Change
+from webhook_grpc.store.log.rows import Change
 from webhook_grpc.store.outbox import due as due_rows
 from webhook_grpc.store.outbox.due import FetchRequest, FoundRow
 
@@ -175,7 +175,7 @@ class Looking(RuleBasedStateMachine):
         self, event_id: UUID, webhook_id: int, page_size: int
     ) -> list[tuple[int, str | None, datetime | None]]:
         wanted = AttemptFilter(None, (webhook_id,), event_id=event_id)
-        before: AttemptKey | None = attempt_lists.FIRST
+        before: AttemptKey | None = attempt_lists.ATTEMPTS_START
         found: list[tuple[int, str | None, datetime | None]] = []
         while before is not None:
             page = self.run(
@@ -218,7 +218,7 @@ class Looking(RuleBasedStateMachine):
         ]
 
     def _listed(self, wanted: DeliveryFilter, page_size: int) -> list[Standing]:
-        before: DeliveryKey | None = deliveries.FIRST
+        before: DeliveryKey | None = deliveries.DELIVERIES_START
         found: list[Standing] = []
         while before is not None:
             page = self.run(

@@ -15,8 +15,10 @@ from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import Outcome, PendingDelivery, Trigger, Webhook
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.engine.engine import Engine
+from webhook_grpc.engine.shards import Shards
+from webhook_grpc.hub.connections import make_connections
 from webhook_grpc.hub.group_commit import GroupLimits
-from webhook_grpc.hub.hints import HintListener, Hints
+from webhook_grpc.hub.hints import Hints
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.settings import Settings
 from webhook_grpc.store.clock import DatabaseClock
@@ -77,18 +79,21 @@ class Process:
         options = DatabaseOptions("", 8, 5.0, 100, settings.database_timeout_seconds)
         database: Any = SimpleNamespace(options=options, rows=self._rows)
         self._clock, self._database = DatabaseClock(), database
-        self.hints = Hints(options)
-        self.engine = Engine(settings, database, self._clock, Sealer([KEY]), self.hints)
-        self._listener = HintListener(
-            options,
-            on_due=self.engine.fetcher.wake,
-            on_commanded=self.engine.commands.wake,
-            on_webhooks_changed=self.engine.webhooks.hint,
-            on_logged=lambda: None,
+        connections, shards = make_connections(options), Shards()
+        self.hints = Hints(connections.commands, connections.listen, shards.is_alone, options.pooling)
+        self.engine = Engine(
+            settings, database, connections, self._clock, Sealer([KEY]), shards, self.hints, world.fork_random()
         )
-        self.hints.on_webhooks_changed = self.engine.webhooks.hint
         limits = GroupLimits(100, 8_000_000, 20_000, 64_000_000)
-        self.publisher = Publisher(options, limits, 10, self.engine.fetcher, self.hints, _every_partition_exists)
+        self.publisher = Publisher(
+            connections.publish,
+            connections.publish_batches,
+            limits,
+            10,
+            self.engine.recipient,
+            self.hints,
+            _every_partition_exists,
+        )
         self._loops: list[asyncio.Task[None]] = []
 
     async def _rows(self, statement: str, params: Any = None) -> list[Any]:
@@ -110,8 +115,7 @@ class Process:
         loops = {
             **self.engine.loops(),
             **self.publisher.loops(),
-            "hints": self.hints.run(),
-            "hint listener": self._listener.run(),
+            **self.hints.loops(),
         }
         loops.pop("janitor").close()
         for name, loop in loops.items():
@@ -133,8 +137,6 @@ class Process:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self.engine.close()
-        await self.publisher.close()
-        await self.hints.close()
         self.is_over = True
         self._world.tables.note("stopped", self.name)
 

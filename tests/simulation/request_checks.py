@@ -33,12 +33,12 @@ class RequestChecks:
         process, tables = sent.process, self._tables
         was_frozen = process.thawed_at >= sent.dispatched_at
         shard = tables.shards[shard_of(webhook_id)]
-        worker = tables.workers.get(process.engine.ownership.worker)
-        is_ours = shard.owner == process.engine.ownership.worker and shard.tenure == sent.tenure
+        worker = tables.workers.get(process.engine.shards.worker)
+        is_ours = shard.owner == process.engine.shards.worker and shard.tenure == sent.tenure
         if not was_frozen:
             if worker is None or worker.lease_until < tables.now() or not is_ours:
                 self._course.violated(f"{name}, whose shard is not its own")
-            elif not process.engine.ownership.may_send:
+            elif not process.engine.shards.may_send:
                 self._course.violated(f"{name} after its fence")
         row = tables.deliveries[webhook_id].get(event_id)
         before = self._course.sent[webhook_id, event_id]

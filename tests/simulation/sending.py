@@ -10,7 +10,7 @@ from webhook_grpc.domain.ids import parse_delivery_id, shard_of
 from webhook_grpc.domain.model import AttemptResult, Outcome, PendingDelivery, Trigger, Webhook
 from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.http.sender import Request
-from webhook_grpc.engine.queue.lane import Lane
+from webhook_grpc.engine.queue.lane import Turn
 
 from .course import Course
 from .database.tables import EPOCH, OFF
@@ -36,11 +36,11 @@ class Sending:
         self._random = course.random
         self._tables = course.tables
 
-    def dispatched(self, lane: Lane, delivery: PendingDelivery) -> None:
+    def dispatched(self, turn: Turn) -> None:
         """The engine has decided to send this now."""
-        process, now = self._course.here(), self._loop.now
+        process, now, delivery = self._course.here(), self._loop.now, turn.delivery
         key = (delivery.webhook_id, delivery.event_id, delivery.attempt)
-        process.dispatched[key] = (now, self._tables.shards[lane.shard].tenure, delivery.trigger)
+        process.dispatched[key] = (now, self._tables.shards[turn.lane.shard].tenure, delivery.trigger)
 
     async def send(self, request: Request) -> AttemptResult:
         """Stands for `Sender.send`: the request, its way, and what its receiver does."""

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections import Counter
 from collections.abc import Generator, MutableMapping
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any, Final
 from unittest import mock
-from uuid import UUID
 
 import psycopg
 import structlog
 
-from webhook_grpc.domain.model import AttemptResult, PendingDelivery, WebhookStatus
+from webhook_grpc.domain.model import AttemptResult, WebhookStatus
 from webhook_grpc.engine.http.sender import Request
-from webhook_grpc.engine.queue.lane import Lane
+from webhook_grpc.engine.queue.lane import Turn
 from webhook_grpc.engine.queue.lanes import Lanes
 
 from .course import Course
@@ -79,7 +76,6 @@ class Simulation:
     @contextlib.contextmanager
     def _patched(self) -> Generator[None]:
         world, sending, next_lane = self.world, self._sending, Lanes.next
-        uuids = random.Random(self.seed + 2)
 
         async def connect(*_: object, **__: object) -> Any:
             return await world.connect()
@@ -93,19 +89,14 @@ class Simulation:
         async def nothing(_: object) -> None:
             pass
 
-        def next_observed(lanes: Lanes, now: float) -> tuple[Lane, PendingDelivery] | None:
+        def next_observed(lanes: Lanes, now: float) -> Turn | None:
             turn = next_lane(lanes, now)
             if turn is not None:
-                sending.dispatched(*turn)
+                sending.dispatched(turn)
             return turn
 
-        def new_uuid() -> UUID:
-            return UUID(int=uuids.getrandbits(128), version=4)
-
         sender = "webhook_grpc.engine.http.sender.Sender."
-        shim = SimpleNamespace(Random=lambda: random.Random(uuids.random()))
-        state, config = random.getstate(), structlog.get_config()
-        random.seed(self.seed)
+        config = structlog.get_config()
         structlog.configure(processors=[self._heard])
         try:
             with (
@@ -116,8 +107,6 @@ class Simulation:
                 mock.patch(sender + "send", send),
                 mock.patch(sender + "open", _open),
                 mock.patch(sender + "close", nothing),
-                mock.patch("webhook_grpc.engine.ownership.uuid4", new_uuid),
-                mock.patch("webhook_grpc.engine.attempt.random", shim),
                 mock.patch.object(Lanes, "next", next_observed),
                 mock.patch(
                     "webhook_grpc.engine.receivers.webhooks.REFRESH_SECONDS", 10.0 if self.profile.long else 0.5
@@ -128,7 +117,6 @@ class Simulation:
                 self._loop.set_exception_handler(self._exception)
                 yield
         finally:
-            random.setstate(state)
             structlog.configure(**config)
 
     def _exception(self, _: object, context: dict[str, Any]) -> None:

@@ -103,14 +103,14 @@ class World:
     def __post_init__(self) -> None:
         self.tables = Tables(self.loop)
         self._statements = {
-            clock.NOW: reads(lambda _, now: [(now,)]),
+            clock.SELECT_DATABASE_TIME: reads(lambda _, now: [(now,)]),
             **Ownership(self.tables, self.random).statements(),
             **Outbox(self.tables).statements(),
             **Settling(self.tables).statements(),
             **Commands(self.tables).statements(),
             **Webhooks(self.tables).statements(),
             **Health(self.tables).statements(),
-            progress.UNSETTLED: reads(lambda _, __: []),  # nobody replays anything here
+            progress.SELECT_UNSETTLED_REPLAYS: reads(lambda _, __: []),  # nobody replays anything here
             hints.NOTIFY: writes(lambda params, _: self._notify(params)),
         }
 
@@ -118,6 +118,10 @@ class World:
     def trace(self) -> list[str]:
         """The history, a line for each thing that happened: the same seed has the same."""
         return self.tables.trace
+
+    def fork_random(self) -> random.Random:
+        """Returns the source of chance of one more process."""
+        return random.Random(self.random.random())
 
     def latency(self) -> float:
         """Half a round trip."""

@@ -120,7 +120,7 @@ async def set_scene(database: Database, connection: LoopConnection) -> list[Deli
         for delivery in pending(await publish(connection, *events)):
             await owner.meet(delivery, fates.pop())
     assert not fates
-    page = await list_deliveries(database, DeliveryFilter(None), deliveries.FIRST, ALL)
+    page = await list_deliveries(database, DeliveryFilter(None), deliveries.DELIVERIES_START, ALL)
     return list(page.items)
 
 
@@ -128,7 +128,7 @@ async def listed(
     database: Database, wanted: DeliveryFilter, page_size: int = 1000, before: DeliveryKey | None = None
 ) -> Sequence[Delivery]:
     """All deliveries of a list, in pages."""
-    before = before or deliveries.FIRST
+    before = before or deliveries.DELIVERIES_START
     found: list[Delivery] = []
     while before is not None:
         page = await list_deliveries(database, wanted, before, PageBounds(page_size, 10**9))

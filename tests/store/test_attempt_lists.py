@@ -43,7 +43,7 @@ async def listed(
     database: Database, wanted: AttemptFilter, page_size: int = 1000
 ) -> tuple[Sequence[AttemptKey], Sequence[Attempt]]:
     """All attempts of a list, in pages."""
-    before: AttemptKey | None = attempt_lists.FIRST
+    before: AttemptKey | None = attempt_lists.ATTEMPTS_START
     keys: list[AttemptKey] = []
     found: list[Attempt] = []
     while before is not None:
@@ -169,7 +169,7 @@ async def test_a_rare_outcome_ends_a_page_early_instead_of_reading_everything(
     monkeypatch.setattr(pages, "ROWS_READ_MAX", 10)
     monkeypatch.setattr(pages, "STEP_ROWS_MAX", 5)
     wanted = AttemptFilter(CUSTOMER, outcomes=(Outcome.TLS_ERROR,))
-    page = await list_attempts(database, wanted, attempt_lists.FIRST, PageBounds(3, 10**6))
+    page = await list_attempts(database, wanted, attempt_lists.ATTEMPTS_START, PageBounds(3, 10**6))
 
     assert page.items == []
     assert page.next_key is not None

@@ -10,7 +10,7 @@ from webhook_grpc.domain.filters import DeliveryFilter
 from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.engine.attempt import expired
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.lists.deliveries import FIRST, list_deliveries
+from webhook_grpc.store.lists.deliveries import DELIVERIES_START, list_deliveries
 from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.outbox import due, ownership
 from webhook_grpc.store.outbox.due import FetchRequest
@@ -34,6 +34,6 @@ async def test_a_delivery_that_expires_while_it_waits_for_a_retry_is_listed_once
     [again] = await due.with_bodies(connection, rows)
     assert (again.body, again.attempt, again.event_type) == (b"", 1, "job.completed")
     await settle(connection, worker, shards, [expired(again)])
-    page = await list_deliveries(database, DeliveryFilter(None), FIRST, PageBounds(10, 10**6))
+    page = await list_deliveries(database, DeliveryFilter(None), DELIVERIES_START, PageBounds(10, 10**6))
     [listed] = page.items
     assert listed.status is DeliveryStatus.EXPIRED

@@ -75,10 +75,10 @@ def test_the_statements_are_found() -> None:
     known = {
         "store.outbox.publishing.PUBLISH",
         "store.outbox.settlement.SETTLE",
-        "store.outbox.commands.WAITING",
-        "store.registry.webhooks.CREATE",
-        "store.log.feed.END",
-        "store.clock.NOW",
+        "store.outbox.commands.SELECT_WAITING_COMMANDS",
+        "store.registry.webhooks.INSERT_WEBHOOK",
+        "store.log.feed.SELECT_LOG_ENDS",
+        "store.clock.SELECT_DATABASE_TIME",
         "hub.hints.NOTIFY",
     }
     assert known <= set(statements())

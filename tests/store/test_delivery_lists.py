@@ -132,7 +132,7 @@ async def test_a_page_that_would_read_too_much_ends_early_and_says_where_it_goes
     monkeypatch.setattr(pages, "ROWS_READ_MAX", 10)
     monkeypatch.setattr(pages, "STEP_ROWS_MAX", 5)
     wanted = DeliveryFilter(CUSTOMER, event_types=("nothing.here",))
-    before: DeliveryKey | None = delivery_lists.FIRST
+    before: DeliveryKey | None = delivery_lists.DELIVERIES_START
     empty_pages = 0
     while before is not None:
         page = await list_deliveries(database, wanted, before, PageBounds(4, 10**6))
@@ -148,7 +148,7 @@ async def test_a_page_that_would_read_too_much_ends_early_and_says_where_it_goes
 
 async def test_a_page_ends_before_it_is_too_large(database: Database, deliveries: list[Delivery]) -> None:
     found: list[Delivery] = []
-    before: DeliveryKey | None = delivery_lists.FIRST
+    before: DeliveryKey | None = delivery_lists.DELIVERIES_START
     sizes: list[int] = []
     while before is not None:
         page = await list_deliveries(database, EVERYTHING, before, PageBounds(1000, 8))  # answers of two bytes
@@ -191,5 +191,5 @@ async def test_a_delivery_that_moves_is_seen_in_one_place(database: Database, co
     assert found.status is DeliveryStatus.PENDING
     assert found.attempt_count == 1
     assert not await listed(database, DeliveryFilter(CUSTOMER, statuses=(DeliveryStatus.FAILED,)))
-    [found] = (await list_deliveries(database, DeliveryFilter(CUSTOMER), delivery_lists.FIRST, ALL)).items
+    [found] = (await list_deliveries(database, DeliveryFilter(CUSTOMER), delivery_lists.DELIVERIES_START, ALL)).items
     assert found.status is DeliveryStatus.PENDING

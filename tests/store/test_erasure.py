@@ -31,13 +31,13 @@ from webhook_grpc.domain.retry import Decision
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.engine.duties.janitor import Janitor
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.lists.deliveries import FIRST, list_deliveries
+from webhook_grpc.store.lists.deliveries import DELIVERIES_START, list_deliveries
 from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.log import feed, lookup
 from webhook_grpc.store.outbox import ownership
 from webhook_grpc.store.outbox.settlement import settle
 from webhook_grpc.store.upkeep import erasure
-from webhook_grpc.store.upkeep.erasure import Erasure, Progress
+from webhook_grpc.store.upkeep.erasure import Erasure, ErasureProgress
 
 OTHER = CUSTOMER + 1
 CANARY = "canary"
@@ -71,7 +71,7 @@ async def owner(connection: LoopConnection) -> Owner:
 async def finish(database: Database, running: Erasure, rounds: int = 100) -> None:
     """Advances until it is complete."""
     for _ in range(rounds):
-        if (await erasure.advance(database, running)).progress is Progress.COMPLETE:
+        if (await erasure.advance(database, running)).progress is ErasureProgress.COMPLETE:
             return
     raise AssertionError("not complete")
 
@@ -172,7 +172,7 @@ async def test_the_log_keeps_its_numbers_and_times_and_nothing_else(
     assert [change.delivery.customer_id for change in admitted] == [OTHER] * 3
     assert feed.advanced(BEGINNING, changes) == (await feed.end_position(database))[0]
     assert postgres.rows("SELECT count(*) FROM webhook_logs") == [(3,)]
-    listed = (await list_deliveries(database, DeliveryFilter(None), FIRST, PageBounds(10, 10**6))).items
+    listed = (await list_deliveries(database, DeliveryFilter(None), DELIVERIES_START, PageBounds(10, 10**6))).items
     assert {delivery.customer_id for delivery in listed} == {OTHER}
 
 
@@ -189,10 +189,10 @@ async def test_what_is_pending_is_waited_for_and_its_ending_is_erased_too(
     running = await erasure.request(database, CUSTOMER)
 
     advance = await erasure.advance(database, running)
-    assert (advance.progress, advance.deleted_webhook_ids) == (Progress.WAITING, [webhook_id])
+    assert (advance.progress, advance.deleted_webhook_ids) == (ErasureProgress.WAITING, [webhook_id])
     await owner.settle(Settlement(waiting, Decision(DeliveryStatus.CANCELLED), None))
     advance = await erasure.advance(database, running)
-    assert (advance.progress, advance.deleted_webhook_ids) == (Progress.WAITING, [])
+    assert (advance.progress, advance.deleted_webhook_ids) == (ErasureProgress.WAITING, [])
     assert postgres.rows("SELECT count(*) FROM events") == [(2,)], "nothing is removed before"
     await owner.settle(succeeded(in_flight))
     await finish(database, running)
@@ -236,11 +236,11 @@ async def test_what_a_statement_that_began_before_commits_is_waited_for(
     async with await psycopg.AsyncConnection.connect(postgres.url) as late:
         await late.execute("SELECT now()")
         running = await erasure.request(database, CUSTOMER)
-        assert (await erasure.advance(database, running)).progress is Progress.WAITING
+        assert (await erasure.advance(database, running)).progress is ErasureProgress.WAITING
         await late.execute(
             "INSERT INTO idempotency_keys VALUES (%s, %s, gen_random_uuid(), 1, now())", (CUSTOMER, CANARY)
         )
-        assert (await erasure.advance(database, running)).progress is Progress.WAITING
+        assert (await erasure.advance(database, running)).progress is ErasureProgress.WAITING
     await finish(database, running)
     assert CANARY not in dump(postgres.url)
 
@@ -251,9 +251,9 @@ async def test_a_transaction_that_never_ends_is_not_waited_for_for_ever(
     async with await psycopg.AsyncConnection.connect(postgres.url) as late:
         await late.execute("SELECT now()")
         running = await erasure.request(database, CUSTOMER)
-        assert (await erasure.advance(database, running)).progress is Progress.WAITING
+        assert (await erasure.advance(database, running)).progress is ErasureProgress.WAITING
         monkeypatch.setattr(erasure, "LATE_SECONDS_MAX", -1)
-        assert (await erasure.advance(database, running)).progress is Progress.COMPLETE
+        assert (await erasure.advance(database, running)).progress is ErasureProgress.COMPLETE
 
 
 async def test_what_comes_after_the_request_is_kept_until_it_is_asked_for_anew(
@@ -282,7 +282,7 @@ async def test_an_erasure_that_was_asked_for_anew_is_not_completed_by_the_first(
 ) -> None:
     first = await erasure.request(database, CUSTOMER)
     second = await erasure.request(database, CUSTOMER)
-    assert (await erasure.advance(database, first)).progress is Progress.MORE
+    assert (await erasure.advance(database, first)).progress is ErasureProgress.MORE
     assert await erasure.running(database) == [second]
     await finish(database, second)
     assert await erasure.running(database) == []

@@ -42,7 +42,7 @@ async def events(database: Database, connection: LoopConnection, postgres: TestP
 
 
 async def listed(database: Database, wanted: EventFilter, page_size: int = 1000) -> Sequence[Event]:
-    before: UUID | None = event_lists.FIRST
+    before: UUID | None = event_lists.EVENTS_START
     found: list[Event] = []
     while before is not None:
         page = await list_events(database, wanted, before, PageBounds(page_size, 10**9))
@@ -89,7 +89,7 @@ async def test_a_page_holds_no_more_bytes_than_it_may(database: Database, connec
     for event in large:
         await publish(connection, event)
     sizes: list[int] = []
-    before: UUID | None = event_lists.FIRST
+    before: UUID | None = event_lists.EVENTS_START
     while before is not None:
         page = await list_events(database, EventFilter(CUSTOMER), before, PageBounds(1000, 500_000))
         sizes.append(len(page.items))
@@ -103,7 +103,7 @@ async def test_a_rare_type_ends_a_page_early_instead_of_reading_everything(
     monkeypatch.setattr(pages, "ROWS_READ_MAX", 10)
     monkeypatch.setattr(pages, "STEP_ROWS_MAX", 5)
     wanted = EventFilter(None, ("never.seen",))
-    page = await list_events(database, wanted, event_lists.FIRST, PageBounds(3, 10**6))
+    page = await list_events(database, wanted, event_lists.EVENTS_START, PageBounds(3, 10**6))
 
     assert page.items == []
     assert page.next_key is not None

@@ -11,11 +11,11 @@ import pytest
 from tests.support import slowness
 from webhook_grpc.domain.errors import AlreadyExists, Conflict, FailedPrecondition, QuotaExceeded, Unavailable
 from webhook_grpc.domain.model import EventTypeSpec
-from webhook_grpc.hub import type_rules
+from webhook_grpc.hub import fresh, type_rules
 from webhook_grpc.hub.type_rules import EventTypes, TypeRules
 from webhook_grpc.store.db import Database, Params, Row
 from webhook_grpc.store.registry import event_types as store
-from webhook_grpc.store.registry.event_types import RULES
+from webhook_grpc.store.registry.event_types import SELECT_TYPE_RULES
 
 SPEC = EventTypeSpec("An order was paid.", None, archived=False)
 STRICT = EventTypeSpec("", '{"type":"integer"}', archived=False)
@@ -34,7 +34,7 @@ class Table:
         self.at_the_end: Callable[[], object] = lambda: None
 
     async def rows(self, statement: Any, params: Params = None) -> list[Row]:
-        assert statement is RULES
+        assert statement is SELECT_TYPE_RULES
         self.began.release()
         rows = await self._database.rows(statement, params)
         await self.may_answer.wait()
@@ -57,6 +57,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             return now[0]
 
     monkeypatch.setattr(type_rules, "time", Time)
+    monkeypatch.setattr(fresh, "time", Time)
     return now
 
 
@@ -85,7 +86,7 @@ async def test_a_name_is_taken_once(database: Database) -> None:
 async def test_the_quota_can_t_be_passed_together(database: Database) -> None:
     """Seven are built in. Who comes second waits, and then sees what the first has committed."""
     async with database.connection() as first, first.transaction():
-        await first.execute(store.LOCK)
+        await first.execute(store.LOCK_EVENT_TYPES)
         second = asyncio.create_task(store.create(database, "order.second", SPEC, 8))
         await until_one_waits(database)
         await first.execute("INSERT INTO event_types (event_type, description) VALUES ('order.first', '')")
@@ -283,7 +284,7 @@ async def test_all_who_wait_for_a_look_share_its_failure(types: EventTypes, tabl
 async def test_a_database_that_hangs_does_not_hold_up_what_is_known(
     types: EventTypes, table: Table, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type_rules, "_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(fresh, "_WAIT_SECONDS", 0.01)
     await types.rules({"job.completed"})
     table.may_answer.clear()
     clock[0] += 2

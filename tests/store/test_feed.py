@@ -15,7 +15,7 @@ from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import CursorExpired, FailedPrecondition
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.hub.tail import Tail
-from webhook_grpc.store.db import Database
+from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.log import feed
 
 START: Position = (0,) * 64
@@ -52,12 +52,13 @@ def written(postgres: TestPostgres) -> Log:
 
 @pytest.fixture
 async def tail(database: Database) -> AsyncGenerator[Tail]:
-    tail = Tail(database.options, poll_seconds=0.02, buffer_changes_max=100)
+    connection = LoopConnection(database.options, "tail")
+    tail = Tail(connection, poll_seconds=0.02, buffer_changes_max=100)
     loop = asyncio.create_task(tail.run())
     yield tail
     loop.cancel()
     await asyncio.gather(loop, return_exceptions=True)
-    await tail.close_connection()
+    await connection.close()
 
 
 def keys(changes: list[feed.Change]) -> list[tuple[int, int]]:

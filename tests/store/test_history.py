@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.store.scene import is_logged, set_scene
@@ -39,7 +41,7 @@ async def test_what_the_log_knows_of_a_delivery_outlives_its_event(
                 await look
             continue
         found = await look
-        assert lookup.with_request_bytes(found, None) == lookup.with_request_bytes(listed, None)
+        assert found == without_request_bytes(listed)
         if found.last_attempt:
             assert found.last_attempt.request_bytes is None, "not known any more"
         with pytest.raises(NotFound):
@@ -63,3 +65,9 @@ async def test_an_event_without_deliveries_has_none(database: Database, connecti
     for event_id in (event.event_id, new_event_id()):
         with pytest.raises(NotFound):
             await lookup.get_delivery(database, CUSTOMER, event_id, webhook_id)
+
+
+def without_request_bytes(delivery: Delivery) -> Delivery:
+    """The delivery as it is when the size of its latest request is not known any more."""
+    attempt = delivery.last_attempt
+    return replace(delivery, last_attempt=attempt and replace(attempt, request_bytes=None))

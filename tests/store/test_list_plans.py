@@ -92,29 +92,29 @@ def deliveries_step(
 ) -> tuple[LiteralString, dict[str, Any]]:
     statement: LiteralString = merged.wanted_by(wanted.customer_id, wanted.webhook_ids)
     parameters = deliveries.step_parameters(
-        wanted, deliveries.FIRST, NOW - timedelta(days=days), per_webhook=50, step_rows=50
+        wanted, deliveries.DELIVERIES_START, NOW - timedelta(days=days), per_webhook=50, step_rows=50
     )
     return statement + delivery_sources.next_of(places), {**parameters, "endings": ["failed", "expired"]}
 
 
 def attempts_step(wanted: AttemptFilter, place: LiteralString) -> tuple[LiteralString, dict[str, Any]]:
     statement: LiteralString = merged.wanted_by(wanted.customer_id, wanted.webhook_ids)
-    parameters = attempts.step_parameters(wanted, attempts.FIRST, merged.OLDEST, 50, 50)
+    parameters = attempts.step_parameters(wanted, attempts.ATTEMPTS_START, merged.OLDEST, 50, 50)
     event_id = AN_HOUR_AGO
     of_event = attempts.event_parameters(event_id, *stored_between(event_id))
-    return statement + place + attempts.FIRST_OF_ALL, {**parameters, **of_event}
+    return statement + place + attempts.SELECT_NEXT_ATTEMPTS, {**parameters, **of_event}
 
 
 def events_step(wanted: EventFilter) -> tuple[LiteralString, dict[str, Any]]:
-    return events.statement_for(wanted), events.step_parameters(wanted, events.FIRST, 50)
+    return events.statement_for(wanted), events.step_parameters(wanted, events.EVENTS_START, 50)
 
 
 KEYS: dict[str, Any] = {"shards": [1] * 50, "seqs": list(range(1000, 1050)), "times": [NOW] * 50}
 PLACES: dict[str, tuple[tuple[LiteralString, ...], set[str]]] = {
-    "logged": ((delivery_sources.LOGGED,), {BY_DELIVERY, PRIMARY_KEY}),
-    "ended": ((delivery_sources.ENDED,), {BY_ENDING, BY_DELIVERY, PRIMARY_KEY}),
-    "unlogged": ((delivery_sources.UNLOGGED,), {OUTBOX_KEY, PRIMARY_KEY, BY_DELIVERY}),
-    "retried": ((delivery_sources.RETRIED,), {OUTBOX_KEY, PRIMARY_KEY, BY_DELIVERY}),
+    "logged": ((delivery_sources.SELECT_LOGGED_DELIVERIES,), {BY_DELIVERY, PRIMARY_KEY}),
+    "ended": ((delivery_sources.SELECT_ENDED_DELIVERIES,), {BY_ENDING, BY_DELIVERY, PRIMARY_KEY}),
+    "unlogged": ((delivery_sources.SELECT_UNLOGGED_DELIVERIES,), {OUTBOX_KEY, PRIMARY_KEY, BY_DELIVERY}),
+    "retried": ((delivery_sources.SELECT_RETRIED_DELIVERIES,), {OUTBOX_KEY, PRIMARY_KEY, BY_DELIVERY}),
 }
 ROWS: dict[str, tuple[tuple[LiteralString, dict[str, Any]], set[str]]] = {
     **{
@@ -123,24 +123,27 @@ ROWS: dict[str, tuple[tuple[LiteralString, dict[str, Any]], set[str]]] = {
         for whose, wanted in (("one webhook", ONE), ("a customer", OWN), ("all", ALL))
     },
     "deliveries: a window": (deliveries_step(OWN, PLACES["logged"][0], days=1), {BY_DELIVERY, PRIMARY_KEY}),
-    "deliveries: logged rows by their key": ((merged.LOGGED, KEYS), {PRIMARY_KEY}),
-    "attempts: one webhook": (attempts_step(AttemptFilter(None, (1,)), attempts.BY_TIME), {BY_TIME}),
-    "attempts: a customer": (attempts_step(AttemptFilter(42), attempts.BY_TIME), {BY_TIME}),
-    "attempts: all": (attempts_step(AttemptFilter(None), attempts.BY_TIME), {BY_TIME}),
-    "attempts: an event": (attempts_step(AttemptFilter(42), attempts.OF_EVENT), {BY_DELIVERY}),
-    "attempts: an event that is gone": (attempts_step(AttemptFilter(42), attempts.OF_LOST_EVENT), {BY_DELIVERY}),
+    "deliveries: logged rows by their key": ((merged.SELECT_LOG_ROWS, KEYS), {PRIMARY_KEY}),
+    "attempts: one webhook": (attempts_step(AttemptFilter(None, (1,)), attempts.FIND_BY_TIME), {BY_TIME}),
+    "attempts: a customer": (attempts_step(AttemptFilter(42), attempts.FIND_BY_TIME), {BY_TIME}),
+    "attempts: all": (attempts_step(AttemptFilter(None), attempts.FIND_BY_TIME), {BY_TIME}),
+    "attempts: an event": (attempts_step(AttemptFilter(42), attempts.FIND_BY_EVENT), {BY_DELIVERY}),
+    "attempts: an event that is gone": (
+        attempts_step(AttemptFilter(42), attempts.FIND_BY_DELETED_EVENT),
+        {BY_DELIVERY},
+    ),
     "events: a customer": (events_step(EventFilter(42)), {BY_CUSTOMER}),
     "events: a customer, rare type": (events_step(EventFilter(42, ("never.seen",))), {BY_CUSTOMER}),
     "events: a customer, attributes": (events_step(EventFilter(42, attributes={"region": "eu"})), {BY_CUSTOMER}),
     "events: a request": (events_step(EventFilter(42, request_id="order-1")), {PRIMARY_KEY}),
     "events: all": (events_step(EventFilter(None)), {PRIMARY_KEY}),
-    "events: by their ids": ((events.EVENTS, {"event_ids": [new_event_id()] * 50}), {PRIMARY_KEY}),
+    "events: by their ids": ((events.SELECT_WHOLE_EVENTS, {"event_ids": [new_event_id()] * 50}), {PRIMARY_KEY}),
     "GetDelivery": (
-        (lookup.DELIVERY, lookup.delivery_parameters(None, new_event_id(), 1)),
+        (lookup.SELECT_DELIVERY, lookup.delivery_parameters(None, new_event_id(), 1)),
         {PRIMARY_KEY, BY_DELIVERY, OUTBOX_KEY},
     ),
     "GetDelivery: of an event that is gone": (
-        (lookup.DELIVERY_OF_LOST_EVENT, lookup.delivery_parameters(None, AN_HOUR_AGO, 1)),
+        (lookup.SELECT_DELIVERY_OF_DELETED_EVENT, lookup.delivery_parameters(None, AN_HOUR_AGO, 1)),
         {PRIMARY_KEY, BY_DELIVERY},
     ),
 }
@@ -174,4 +177,4 @@ async def test_a_window_skips_the_partitions_outside(filled: TestPostgres) -> No
 def test_every_status_has_a_place() -> None:
     """A status that is neither success nor pending must be in the index of endings."""
     assert set(DeliveryStatus) - {DeliveryStatus.PENDING, DeliveryStatus.SUCCEEDED} == deliveries.ENDINGS
-    assert all(f"'{status.value}'" in delivery_sources.ENDED for status in deliveries.ENDINGS)
+    assert all(f"'{status.value}'" in delivery_sources.SELECT_ENDED_DELIVERIES for status in deliveries.ENDINGS)

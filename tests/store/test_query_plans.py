@@ -128,13 +128,13 @@ def assert_indexed(found: list[tuple[str, str]], *tables: str) -> None:
 
 
 async def test_discover_jumps_through_the_index(filled: TestPostgres) -> None:
-    assert_indexed(scans(filled, due.DISCOVER, {"shards": list(range(64))}), "deliveries")
+    assert_indexed(scans(filled, due.SELECT_PENDING_WEBHOOKS, {"shards": list(range(64))}), "deliveries")
 
 
 async def test_fetch_reads_only_the_next_rows_of_each_webhook(filled: TestPostgres) -> None:
     now = datetime.now(UTC)
     parameters = {"shard": [1], "webhook_id": [1], "room": [10], "floor": [now], "ahead": [0.0], "fresh": [False]}
-    assert_indexed(scans(filled, due.FETCH, parameters), "deliveries")
+    assert_indexed(scans(filled, due.SELECT_DUE_ROWS, parameters), "deliveries")
 
 
 async def test_publish_finds_webhooks_by_customer(filled: TestPostgres) -> None:
@@ -160,21 +160,21 @@ async def test_the_stream_reads_on_from_its_position(filled: TestPostgres) -> No
         "limit": 100,
         "limit_per_shard": 100,
     }
-    assert_indexed(scans(filled, feed.READ, parameters), "attempts")
+    assert_indexed(scans(filled, feed.SELECT_CHANGES, parameters), "attempts")
 
 
 async def test_where_the_log_ends_is_found_without_reading_it(filled: TestPostgres) -> None:
-    assert_indexed(scans(filled, feed.END, {}), "attempts")
+    assert_indexed(scans(filled, feed.SELECT_LOG_ENDS, {}), "attempts")
 
 
 async def test_a_delivery_is_found_by_its_key(filled: TestPostgres) -> None:
     parameters = lookup.delivery_parameters(42, new_event_id(), 1)
-    assert_indexed(scans(filled, lookup.DELIVERY, parameters), "attempts", "deliveries", "events")
+    assert_indexed(scans(filled, lookup.SELECT_DELIVERY, parameters), "attempts", "deliveries", "events")
 
 
 async def test_a_delivery_of_an_event_that_is_gone_is_found_by_the_time_in_its_id(filled: TestPostgres) -> None:
     parameters = lookup.delivery_parameters(42, new_event_id(), 1)
-    assert_indexed(scans(filled, lookup.DELIVERY_OF_LOST_EVENT, parameters), "attempts", "events")
+    assert_indexed(scans(filled, lookup.SELECT_DELIVERY_OF_DELETED_EVENT, parameters), "attempts", "events")
 
 
 async def test_marking_finds_deliveries_by_their_key(filled: TestPostgres) -> None:
@@ -193,12 +193,12 @@ async def test_marking_finds_deliveries_by_their_key(filled: TestPostgres) -> No
 
 async def test_a_last_success_is_looked_for_at_the_end_of_a_shards_log_only(filled: TestPostgres) -> None:
     parameters = {"webhook_id": [1], "shard": [1], "until": [1050], "reach": 2000}
-    assert_indexed(scans(filled, paces.SUCCEEDED_LAST, parameters), "attempts")
+    assert_indexed(scans(filled, paces.SELECT_SUCCEEDED_LAST, parameters), "attempts")
 
 
 async def test_what_the_log_knows_of_a_delivery_is_found_by_its_webhook(filled: TestPostgres) -> None:
     parameters = {"webhook_id": [1], "event_id": [UUID(int=1)]}
-    assert_indexed(scans(filled, due.LOGGED, parameters), "attempts")
+    assert_indexed(scans(filled, due.SELECT_LOGGED_TYPES, parameters), "attempts")
 
 
 async def test_an_event_is_explained_without_reading_a_log(filled: TestPostgres) -> None:
@@ -212,13 +212,16 @@ async def test_an_event_is_explained_without_reading_a_log(filled: TestPostgres)
         "webhooks_max": explain.WEBHOOKS_MAX,
         "deleted_max": explain.DELETED_MAX,
     }
-    assert_indexed(scans(filled, explain.EXPLAIN, parameters), "webhooks", "attempts", "deliveries")
+    assert_indexed(scans(filled, explain.SELECT_WEBHOOKS_OF_EVENT, parameters), "webhooks", "attempts", "deliveries")
 
 
 async def test_the_keys_of_secrets_are_found_without_reading_all_webhooks(filled: TestPostgres) -> None:
     """The looks at the webhooks that are sealed with a key, or were, jump through an index each."""
-    assert_indexed(scans(filled, secret_keys.IN_USE, {"limit": secret_keys.KEYS_MAX}), "webhooks")
-    assert_indexed(scans(filled, secret_keys.COUNT, {"head": bytes(5), "limit": secret_keys.COUNTED_MAX}), "webhooks")
+    assert_indexed(scans(filled, secret_keys.SELECT_KEYS_IN_USE, {"limit": secret_keys.KEYS_MAX}), "webhooks")
+    assert_indexed(
+        scans(filled, secret_keys.COUNT_WEBHOOKS_OF_KEY, {"head": bytes(5), "limit": secret_keys.COUNTED_MAX}),
+        "webhooks",
+    )
 
 
 async def test_attempts_are_counted_by_index(filled: TestPostgres) -> None:
@@ -233,17 +236,17 @@ async def test_attempts_are_counted_by_index(filled: TestPostgres) -> None:
         "webhook_id": 1,
         "start": now - timedelta(hours=24),
         "end": now,
-        "rows_max": stats.ROWS_MAX,
+        "rows_max": stats.COUNTED_ROWS_MAX,
         "final": ["succeeded", "failed", "cancelled", "expired"],
         "percentiles": list(stats.PERCENTILES),
     }
-    found = scans(filled, stats.WINDOW, parameters)
+    found = scans(filled, stats.SELECT_WINDOW_NUMBERS, parameters)
     assert {kind for kind, table in found if table == "attempts"} == {"Index Only Scan"}
 
 
 async def test_a_backlog_is_counted_from_its_index(filled: TestPostgres) -> None:
-    parameters = {"webhook_id": 1, "shard": 1, "rows_max": stats.ROWS_MAX}
-    assert_indexed(scans(filled, stats.NOW, parameters), "deliveries")
+    parameters = {"webhook_id": 1, "shard": 1, "rows_max": stats.COUNTED_ROWS_MAX}
+    assert_indexed(scans(filled, stats.SELECT_BACKLOG, parameters), "deliveries")
 
 
 REPLAY: dict[str, Any] = {"customer_id": 42, "webhook_ids": [], "replay_id": 7, "shard_count": 64}
@@ -251,26 +254,26 @@ REPLAY: dict[str, Any] = {"customer_id": 42, "webhook_ids": [], "replay_id": 7, 
 
 async def test_the_replays_to_attend_to_and_whether_something_waits_are_found_by_index(filled: TestPostgres) -> None:
     parameters = {**REPLAY, "shards": list(range(64)), "after": 0, "limit": 100}
-    found = scans(filled, progress.UNSETTLED, parameters)
+    found = scans(filled, progress.SELECT_UNSETTLED_REPLAYS, parameters)
     assert_indexed(found, "replays", "replay_webhooks", "commands", "deliveries")
 
 
 async def test_what_waits_for_each_webhook_of_a_replay_is_counted_by_index(filled: TestPostgres) -> None:
-    found = scans(filled, progress.TURNS, {**REPLAY, "pending_max": 100, "limit": 8})
+    found = scans(filled, progress.SELECT_WEBHOOKS_WITH_ROOM, {**REPLAY, "pending_max": 100, "limit": 8})
     assert_indexed(found, "replay_webhooks", "webhooks", "commands", "deliveries")
 
 
 async def test_the_webhooks_that_something_is_replayed_to_are_found_by_jumps(filled: TestPostgres) -> None:
-    assert_indexed(scans(filled, due.REPLAYING, {"shards": list(range(64))}), "deliveries")
+    assert_indexed(scans(filled, due.SELECT_REPLAYING_WEBHOOKS, {"shards": list(range(64))}), "deliveries")
 
 
 async def test_the_webhooks_of_a_new_replay_are_found_by_their_customer(filled: TestPostgres) -> None:
-    assert_indexed(scans(filled, selection.WEBHOOKS, REPLAY), "webhooks")
+    assert_indexed(scans(filled, selection.SELECT_CHOSEN_WEBHOOKS, REPLAY), "webhooks")
 
 
 async def test_a_replay_goes_through_the_events_of_its_customer_in_their_order(filled: TestPostgres) -> None:
     wanted = {"position": UUID(int=0), "end_position": UUID(int=2**128 - 1), "limit": 100}
-    assert_indexed(scans(filled, selection.EVENTS, {**REPLAY, **wanted}), "events")
+    assert_indexed(scans(filled, selection.SELECT_NEXT_EVENTS_OF_REPLAY, {**REPLAY, **wanted}), "events")
 
 
 async def test_a_replay_finds_where_each_delivery_stands_by_its_key(filled: TestPostgres) -> None:
@@ -284,27 +287,27 @@ async def test_a_replay_finds_where_each_delivery_stands_by_its_key(filled: Test
         "statuses": ["failed"],
         "include_undelivered": True,
     }
-    assert_indexed(scans(filled, selection.CHOOSE, parameters), "attempts", "deliveries", "webhooks")
+    assert_indexed(scans(filled, selection.CHOOSE_DELIVERIES, parameters), "attempts", "deliveries", "webhooks")
 
 
 async def test_a_replay_goes_on_and_ends_by_its_keys(filled: TestPostgres) -> None:
     step = {"webhook_id": 1, "expected": UUID(int=0), "position": UUID(int=1), "event_id": [UUID(int=1)]}
-    assert_indexed(scans(filled, progress.ADVANCE, {**REPLAY, **step}), "replays", "replay_webhooks")
-    assert_indexed(scans(filled, progress.SWEEP, REPLAY), "replays", "commands", "deliveries")
+    assert_indexed(scans(filled, progress.ADVANCE_REPLAY, {**REPLAY, **step}), "replays", "replay_webhooks")
+    assert_indexed(scans(filled, progress.SWEEP_REPLAY, REPLAY), "replays", "commands", "deliveries")
     tables = ("replays", "replay_webhooks", "commands", "deliveries", "attempts")
-    assert_indexed(scans(filled, progress.FINISH, REPLAY), *tables)
+    assert_indexed(scans(filled, progress.FINISH_REPLAY, REPLAY), *tables)
 
 
 async def test_the_numbers_of_replays_are_found_by_index(filled: TestPostgres) -> None:
     tables = ("replays", "replay_webhooks", "commands", "deliveries", "attempts")
-    assert_indexed(scans(filled, rows.GET, REPLAY), *tables)
+    assert_indexed(scans(filled, rows.SELECT_REPLAY, REPLAY), *tables)
     listing = {"customer_id": 42, "before": 2**62, "statuses": None, "limit": 50}
-    assert_indexed(scans(filled, rows.LIST, listing), *tables)
+    assert_indexed(scans(filled, rows.SELECT_REPLAYS, listing), *tables)
 
 
 async def test_what_is_overdue_is_looked_for_shard_by_shard_and_only_among_old_events(filled: TestPostgres) -> None:
     bound = UUID(int=1 << 80)
-    assert scans(filled, expiry.OVERDUE_EXIST, {"bound": bound}) == [], "no partition is that old"
+    assert scans(filled, expiry.SELECT_OVERDUE_EXIST, {"bound": bound}) == [], "no partition is that old"
     parameters = {
         "shard": 1,
         "bound": bound,
@@ -313,11 +316,11 @@ async def test_what_is_overdue_is_looked_for_shard_by_shard_and_only_among_old_e
         "after_event": UUID(int=0),
         "limit": 100,
     }
-    assert_indexed(scans(filled, expiry.OVERDUE, parameters), "deliveries")
+    assert_indexed(scans(filled, expiry.SELECT_OVERDUE_ROWS, parameters), "deliveries")
 
 
 async def test_how_far_a_log_reaches_is_kept_without_reading_it(filled: TestPostgres) -> None:
-    assert_indexed(scans(filled, retention.KEEP_SEQS, {"before": datetime(2100, 1, 1, tzinfo=UTC)}), "attempts")
+    assert_indexed(scans(filled, retention.KEEP_LAST_SEQS, {"before": datetime(2100, 1, 1, tzinfo=UTC)}), "attempts")
 
 
 async def test_a_customer_is_erased_by_way_of_indexes(filled: TestPostgres) -> None:
@@ -330,6 +333,6 @@ async def test_a_customer_is_erased_by_way_of_indexes(filled: TestPostgres) -> N
         "keys": 100,
     }
     assert_indexed(scans(filled, erasure.BLANK_LOG, parameters), "attempts", "webhooks")
-    assert_indexed(scans(filled, erasure.DELETE_EVENTS, parameters), "events")
-    assert_indexed(scans(filled, erasure.PENDING, parameters), "deliveries", "webhooks")
-    assert_indexed(scans(filled, erasure.DELETE_WEBHOOKS, parameters), "deliveries", "attempts", "webhooks")
+    assert_indexed(scans(filled, erasure.DELETE_EVENTS_OF_CUSTOMER, parameters), "events")
+    assert_indexed(scans(filled, erasure.SELECT_IS_PENDING, parameters), "deliveries", "webhooks")
+    assert_indexed(scans(filled, erasure.DELETE_WEBHOOKS_OF_CUSTOMER, parameters), "deliveries", "attempts", "webhooks")

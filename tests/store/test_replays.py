@@ -140,7 +140,7 @@ async def test_what_is_chosen_while_a_replay_is_cancelled_is_dropped_too(databas
     [turn] = await turns(database, replay)
     with psycopg.connect(past.postgres.url) as runner:
         runner.execute(
-            progress.ADVANCE,
+            progress.ADVANCE_REPLAY,
             {
                 "replay_id": replay.replay_id,
                 "webhook_id": webhook_id,

@@ -18,7 +18,7 @@ from webhook_grpc.domain.replay import DEFAULT_STATUSES, ReplaySpec
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.replays import progress, selection
 from webhook_grpc.store.replays import rows as replays
-from webhook_grpc.store.replays.progress import Turn, UnsettledReplay
+from webhook_grpc.store.replays.progress import ReplayWebhook, UnsettledReplay
 from webhook_grpc.store.replays.selection import Choice
 
 ALL_SHARDS: Final = range(64)
@@ -217,12 +217,12 @@ async def unsettled(database: Database, replay_id: int) -> UnsettledReplay:
     return found
 
 
-async def turns(database: Database, replay: UnsettledReplay, pending_max: int = 10**6) -> list[Turn]:
+async def turns(database: Database, replay: UnsettledReplay, pending_max: int = 10**6) -> list[ReplayWebhook]:
     """The webhooks whose turn it is."""
-    return await progress.turns(database, replay, pending_max)
+    return await progress.webhooks_with_room(database, replay, pending_max)
 
 
-async def step(database: Database, turn: Turn, events_max: int = 500, room: int = 10**6) -> int | None:
+async def step(database: Database, turn: ReplayWebhook, events_max: int = 500, room: int = 10**6) -> int | None:
     """What a runner does in a turn, once."""
     choice = Choice([], None)
     if turn.is_switched_on:

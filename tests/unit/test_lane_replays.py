@@ -33,10 +33,11 @@ def order(lanes: Lanes, lane: Lane, count: int) -> str:
         turns = start(lanes, 1)
         if not turns:
             break
-        [(_, delivery)] = turns
+        [turn] = turns
+        delivery = turn.delivery
         is_replay = delivery.trigger is Trigger.REPLAY
         kinds += "r" if is_replay else "f" if delivery.is_fresh else "b"
-        end(lanes, lane, delivery)
+        end(lanes, turn)
     return kinds
 
 
@@ -64,10 +65,11 @@ def test_replays_alone_use_a_quarter_of_the_slots() -> None:
     lane = add_lane(lanes, max_in_flight=8)
     replays = hold(lanes, lane, 5, is_replay=True)
 
-    assert [delivery for _, delivery in start(lanes)] == replays[:2]
+    turns = start(lanes)
+    assert [turn.delivery for turn in turns] == replays[:2]
     assert start(lanes) == []
-    end(lanes, lane, replays[0])
-    assert [delivery for _, delivery in start(lanes)] == replays[2:3], "and go on as slots become free"
+    end(lanes, turns[0])
+    assert [turn.delivery for turn in start(lanes)] == replays[2:3], "and go on as slots become free"
 
 
 def test_a_webhook_with_one_slot_is_replayed_too() -> None:
@@ -86,7 +88,7 @@ def test_replays_that_have_their_slots_do_not_stop_others() -> None:
 
     live = hold(lanes, lane, 4)
 
-    assert [delivery for _, delivery in start(lanes)] == live[:3]
+    assert [turn.delivery for turn in start(lanes)] == live[:3]
 
 
 def test_however_many_replays_there_are_others_find_room() -> None:
@@ -97,23 +99,23 @@ def test_however_many_replays_there_are_others_find_room() -> None:
         held += 1
 
     assert held == 20
-    assert lane.replays_behind
-    assert not lane.behind, "the others are not behind because of that"
+    assert lane.reading.replays_behind
+    assert not lane.reading.behind, "the others are not behind because of that"
     assert lanes.room(lane, NOW) == 100
     assert not lanes.is_hungry(lane, NOW)
-    for _, delivery in start(lanes):
-        end(lanes, lane, delivery)
+    for turn in start(lanes):
+        end(lanes, turn)
     assert lanes.is_hungry(lane, NOW), "there is room again"
 
 
 def test_a_replay_does_not_move_the_mark_up_to_which_the_table_was_read() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes, held=1)
-    reached = lane.reached
+    reached = lane.reading.reached
 
     hold(lanes, lane, 1, is_replay=True)
 
-    assert lane.reached == reached
+    assert lane.reading.reached == reached
 
 
 def test_replays_of_a_webhook_that_is_switched_off_are_all_let_through_to_be_cancelled() -> None:
@@ -123,7 +125,7 @@ def test_replays_of_a_webhook_that_is_switched_off_are_all_let_through_to_be_can
 
     change(lanes, make_webhook(status=WebhookStatus.DISABLED, max_in_flight=4))
 
-    assert lane.replays_behind or lane.replays
+    assert lane.reading.replays_behind or lane.replays
     hold(lanes, lane, 4 - len(lane.replays), is_replay=True)
     assert len(start(lanes)) == 4
 
@@ -136,7 +138,7 @@ def test_a_queued_delivery_that_is_barred_is_not_started() -> None:
     assert lanes.bar(1, first.event_id)
 
     assert not lanes.hold(lane, first, NOW), "its row may be read again meanwhile"
-    assert [delivery for _, delivery in start(lanes)] == [second]
+    assert [turn.delivery for turn in start(lanes)] == [second]
     lanes.unbar(1, first.event_id)
     assert lanes.hold(lane, first, NOW)
 
@@ -145,12 +147,12 @@ def test_a_delivery_that_was_started_cannot_be_barred_until_it_is_settled() -> N
     lanes = make_lanes()
     lane = add_lane(lanes)
     [delivery] = hold(lanes, lane, 1)
-    start(lanes)
+    [turn] = start(lanes)
 
     assert not lanes.bar(1, delivery.event_id)
-    lanes.finished(lane, delivery, NOW)
+    lanes.finished(turn, NOW)
     assert not lanes.bar(1, delivery.event_id), "the result is on its way"
-    lanes.settled(lane, delivery)
+    lanes.release(turn)
     assert lanes.bar(1, delivery.event_id)
 
 

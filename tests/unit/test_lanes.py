@@ -20,8 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import AttemptResult, Danger, Outcome, PendingDelivery, Trigger, Webhook, WebhookStatus
 from webhook_grpc.domain.pace import Pace, PacePolicy
-from webhook_grpc.engine.queue.lane import Lane
+from webhook_grpc.engine.queue.lane import Lane, Turn
 from webhook_grpc.engine.queue.lanes import LaneLimits, Lanes
+from webhook_grpc.engine.receivers.receiver import Receiver
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = 1000.0
@@ -110,9 +111,9 @@ def add_suspects(lanes: Lanes, lane: Lane, count: int, **fields: Any) -> list[Pe
 def change(lanes: Lanes, webhook: Webhook, now: float = NOW) -> None:
     """The webhook is so from now on: told to its pace, which is made if it is new, and to the lanes."""
     lane = lanes.get(webhook.webhook_id)
-    pace = Pace(POLICY, now) if lane is None or lane.pace is None else lane.pace
+    pace = Pace(POLICY, now) if lane is None or lane.receiver is None else lane.receiver.pace
     pace.configure(webhook.max_in_flight, webhook.rate_limit_per_second)
-    lanes.configure(webhook, pace, now)
+    lanes.configure(Receiver(webhook, pace), now)
 
 
 def add_lane(
@@ -121,21 +122,21 @@ def add_lane(
     """A lane that knows its webhook and holds so many deliveries."""
     lane = lanes.open(webhook_id, customer_id, shard_of(webhook_id), NOW)
     change(lanes, make_webhook(webhook_id, customer_id, **fields))
-    lane.behind = False  # as after a look at the table
+    lane.reading.behind = False  # as after a look at the table
     for _ in range(held):
         assert lanes.hold(lane, make_delivery(webhook_id, customer_id, body), NOW)
     return lane
 
 
-def flow_of(lane: Lane) -> Pace:
+def pace_of(lane: Lane) -> Pace:
     """The pace of a lane that knows its webhook."""
-    assert lane.pace is not None
-    return lane.pace
+    assert lane.receiver is not None
+    return lane.receiver.pace
 
 
-def start(lanes: Lanes, limit: int = 1000, now: float = NOW) -> list[tuple[Lane, PendingDelivery]]:
+def start(lanes: Lanes, limit: int = 1000, now: float = NOW) -> list[Turn]:
     """Starts whatever may be started, at most so many."""
-    started: list[tuple[Lane, PendingDelivery]] = []
+    started: list[Turn] = []
     while len(started) < limit and (turn := lanes.next(now)) is not None:
         started.append(turn)
     return started
@@ -143,33 +144,28 @@ def start(lanes: Lanes, limit: int = 1000, now: float = NOW) -> list[tuple[Lane,
 
 def started_webhooks(lanes: Lanes, limit: int = 1000, now: float = NOW) -> list[int]:
     """The webhooks in the order in which they get their turns."""
-    return [lane.webhook_id for lane, _ in start(lanes, limit, now)]
+    return [turn.lane.webhook_id for turn in start(lanes, limit, now)]
 
 
-def end(lanes: Lanes, lane: Lane, delivery: PendingDelivery, now: float = NOW) -> None:
+def end(lanes: Lanes, turn: Turn, now: float = NOW) -> None:
     """The attempt ends and is settled."""
-    lanes.finished(lane, delivery, now)
-    lanes.settled(lane, delivery)
+    lanes.finished(turn, now)
+    lanes.release(turn)
 
 
-def finish_one(lanes: Lanes, lane: Lane, now: float = NOW) -> None:
-    """The attempt that was started first ends; it is not settled."""
-    lanes.finished(lane, lane.held[next(iter(lane.hosts))], now)
+def fail(lanes: Lanes, turn: Turn, now: float = NOW, result: AttemptResult = TIMEOUT) -> None:
+    """The attempt ends like this; it is not settled."""
+    pace_of(turn.lane).ended(result, None, started_at=now, now=now, jitter=0.5)
+    lanes.finished(turn, now)
 
 
-def fail(lanes: Lanes, lane: Lane, now: float = NOW, result: AttemptResult = TIMEOUT) -> None:
-    """An attempt of the lane's ends like this."""
-    flow_of(lane).ended(result, None, started_at=now, now=now, jitter=0.5)
-    finish_one(lanes, lane, now)
-
-
-def open_breaker(lanes: Lanes, lane: Lane, now: float = NOW) -> list[PendingDelivery]:
+def open_breaker(lanes: Lanes, lane: Lane, now: float = NOW) -> list[Turn]:
     """Ten attempts of the lane's fail, so that its breaker opens; the probe is 30 s later."""
     turns = start(lanes, 10, now)
-    assert [turn[0] for turn in turns] == [lane] * 10
-    for _ in turns:
-        fail(lanes, lane, now)
-    return [delivery for _, delivery in turns]
+    assert [turn.lane for turn in turns] == [lane] * 10
+    for turn in turns:
+        fail(lanes, turn, now)
+    return turns
 
 
 # --- suspects --------------------------------------------------------------------------------------------------------
@@ -182,12 +178,12 @@ def test_of_all_suspects_one_is_sent_at_a_time_until_it_is_settled_and_the_other
     turns = start(lanes)
     assert len(turns) == 5, "four that are none, and one"
     for left in (3, 2, 1, 0):
-        [(lane, alone)] = [turn for turn in turns if turn[1].danger]
-        suspects.remove(alone)
+        [alone] = [turn for turn in turns if turn.delivery.danger]
+        suspects.remove(alone.delivery)
         assert len(suspects) == left
-        lanes.finished(lane, alone, NOW)
+        lanes.finished(alone, NOW)
         assert start(lanes) == [], "it is not settled yet"
-        lanes.settled(lane, alone)
+        lanes.release(alone)
         turns = start(lanes)
 
 
@@ -195,12 +191,12 @@ def test_a_suspect_that_takes_long_lets_the_next_one_begin() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes)
     add_suspects(lanes, lane, 3)
-    [(_, first)] = start(lanes)
+    [first] = start(lanes)
     lanes.end_isolation(first)
-    [(_, second)] = start(lanes)
-    end(lanes, lane, first)
+    [second] = start(lanes)
+    end(lanes, first)
     assert start(lanes) == [], "the second one has the right now"
-    end(lanes, lane, second)
+    end(lanes, second)
     assert len(start(lanes)) == 1
 
 
@@ -210,9 +206,9 @@ def test_lanes_take_turns_with_their_suspects() -> None:
         add_suspects(lanes, add_lane(lanes, webhook_id, webhook_id), 2)
     order = list[int]()
     for _ in range(6):
-        [(lane, alone)] = start(lanes)
-        order.append(lane.webhook_id)
-        end(lanes, lane, alone)
+        [alone] = start(lanes)
+        order.append(alone.lane.webhook_id)
+        end(lanes, alone)
     assert sorted(order[:3]) == [1, 2, 3]
     assert sorted(order[3:]) == [1, 2, 3]
 
@@ -222,11 +218,11 @@ def test_a_suspect_that_may_not_be_sent_does_not_keep_others_waiting() -> None:
     held, free = add_lane(lanes, 1, 1), add_lane(lanes, 2, 2)
     add_suspects(lanes, held, 1)
     add_suspects(lanes, free, 1)
-    flow_of(held).hold(60, NOW)
-    [(lane, alone)] = start(lanes)
-    assert lane is free
+    pace_of(held).hold(60, NOW)
+    [alone] = start(lanes)
+    assert alone.lane is free
     assert start(lanes, now=NOW + 61) == [], "its time has come, and the other one is not settled"
-    end(lanes, free, alone, NOW + 61)
+    end(lanes, alone, NOW + 61)
     assert started_webhooks(lanes, now=NOW + 61) == [1]
 
 
@@ -253,9 +249,9 @@ def test_a_replay_that_is_a_suspect_needs_a_slot_of_replays() -> None:
     assert len(replays) == 1
     add_suspects(lanes, lane, 1, is_replay=True)
     assert start(lanes) == []
-    end(lanes, *replays[0])
-    [(_, alone)] = start(lanes)
-    assert alone.danger is Danger.SUSPECT
+    end(lanes, replays[0])
+    [alone] = start(lanes)
+    assert alone.delivery.danger is Danger.SUSPECT
     assert lane.replay_count == 2
 
 
@@ -263,11 +259,11 @@ def test_a_suspect_whose_shard_was_lost_makes_way_for_the_next_one() -> None:
     lanes = make_lanes()
     lost = add_lane(lanes, 1, 1)
     add_suspects(lanes, lost, 1)
-    [(lane, alone)] = start(lanes)
+    [alone] = start(lanes)
     add_suspects(lanes, add_lane(lanes, 2, 2), 1)
     lanes.forget_shards({1})
     assert start(lanes) == []
-    end(lanes, lane, alone)
+    end(lanes, alone)
     assert started_webhooks(lanes) == [2]
 
 
@@ -318,14 +314,14 @@ def test_a_webhook_that_hangs_delays_nobody_else() -> None:
     healthy = add_lane(lanes, webhook_id=2, held=10, max_in_flight=2)
 
     in_flight = start(lanes)
-    assert [lane.webhook_id for lane, _ in in_flight] == [1, 2, 1, 2]
+    assert [turn.lane.webhook_id for turn in in_flight] == [1, 2, 1, 2]
     delivered = 0
     for _ in range(4):  # the attempts of webhook 1 never end
-        for lane, delivery in [turn for turn in in_flight if turn[0] is healthy]:
-            end(lanes, lane, delivery)
+        for turn in [turn for turn in in_flight if turn.lane is healthy]:
+            end(lanes, turn)
             delivered += 1
         in_flight = start(lanes)
-        assert {lane.webhook_id for lane, _ in in_flight} == {2}
+        assert {turn.lane.webhook_id for turn in in_flight} == {2}
     assert delivered == 8
 
 
@@ -335,7 +331,7 @@ def test_the_deliveries_of_a_webhook_start_in_the_order_in_which_they_came() -> 
     deliveries = [make_delivery() for _ in range(5)]
     for delivery in deliveries:
         lanes.hold(lane, delivery, NOW)
-    assert [delivery for _, delivery in start(lanes)] == deliveries
+    assert [turn.delivery for turn in start(lanes)] == deliveries
 
 
 # --- caps ------------------------------------------------------------------------------------------------------------
@@ -345,7 +341,7 @@ def test_the_deliveries_of_a_webhook_start_in_the_order_in_which_they_came() -> 
 def test_a_webhook_has_its_own_cap_or_the_default(own: int | None, default: int, in_flight: int) -> None:
     lanes = make_lanes()
     lane = lanes.open(1, 1, shard_of(1), NOW)
-    lanes.configure(make_webhook(), Pace(PacePolicy(in_flight_max=default), NOW), NOW)
+    lanes.configure(Receiver(make_webhook(), Pace(PacePolicy(in_flight_max=default), NOW)), NOW)
     change(lanes, make_webhook(max_in_flight=own))
     for _ in range(7):
         lanes.hold(lane, make_delivery(), NOW)
@@ -355,8 +351,8 @@ def test_a_webhook_has_its_own_cap_or_the_default(own: int | None, default: int,
 def test_a_slot_is_free_when_the_attempt_ends_not_only_when_it_is_settled() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes, held=3, max_in_flight=1)
-    assert len(start(lanes)) == 1
-    finish_one(lanes, lane)
+    [turn] = start(lanes)
+    lanes.finished(turn, NOW)
     assert len(start(lanes)) == 1
     assert lane.in_flight == 1
     assert len(lane.held) == 3
@@ -369,10 +365,10 @@ def test_the_webhooks_of_a_customer_share_its_cap_and_take_turns_at_its_free_slo
     add_lane(lanes, webhook_id=3, customer_id=2, held=5)
 
     first = start(lanes)
-    assert [lane.webhook_id for lane, _ in first] == [1, 3, 2, 3, 1, 3]
+    assert [turn.lane.webhook_id for turn in first] == [1, 3, 2, 3, 1, 3]
     order: list[int] = []
-    for lane, delivery in [turn for turn in first if turn[0].customer_id == 1]:
-        end(lanes, lane, delivery)
+    for turn in [turn for turn in first if turn.lane.customer_id == 1]:
+        end(lanes, turn)
         order += started_webhooks(lanes)
     assert order == [2, 1, 2]
 
@@ -387,13 +383,13 @@ def test_a_cap_that_is_raised_takes_effect_at_once() -> None:
 
 def test_a_cap_that_is_lowered_lets_attempts_end_and_starts_no_others_until_they_have() -> None:
     lanes = make_lanes()
-    lane = add_lane(lanes, held=9, max_in_flight=4)
+    add_lane(lanes, held=9, max_in_flight=4)
     in_flight = start(lanes)
     change(lanes, make_webhook(max_in_flight=2))
-    for _, delivery in in_flight[:2]:
-        end(lanes, lane, delivery)
+    for turn in in_flight[:2]:
+        end(lanes, turn)
         assert start(lanes) == []
-    end(lanes, lane, in_flight[2][1])
+    end(lanes, in_flight[2])
     assert len(start(lanes)) == 1
 
 
@@ -404,9 +400,9 @@ def test_everything_held_is_started_in_the_end() -> None:
         add_lane(lanes, webhook_id, customer_id=webhook_id % 3, held=10, max_in_flight=2, url=url)
     delivered: list[PendingDelivery] = []
     while in_flight := start(lanes):
-        for lane, delivery in in_flight:
-            end(lanes, lane, delivery)
-            delivered.append(delivery)
+        for turn in in_flight:
+            end(lanes, turn)
+            delivered.append(turn.delivery)
     assert len(delivered) == len({delivery.event_id for delivery in delivered}) == 80
     assert lanes.in_flight == 0
     assert len(lanes) == 0
@@ -418,19 +414,20 @@ def test_everything_held_is_started_in_the_end() -> None:
 def test_a_delivery_is_held_once_until_it_is_settled() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes)
-    lane.behind = True  # keeps the lane
+    lane.reading.behind = True  # keeps the lane
     delivery = make_delivery()
 
     assert lanes.hold(lane, delivery, NOW)
     assert not lanes.hold(lane, delivery, NOW), "queued"
-    assert start(lanes) == [(lane, delivery)]
+    [turn] = start(lanes)
+    assert turn.delivery is delivery
     assert not lanes.hold(lane, delivery, NOW), "in flight"
-    finish_one(lanes, lane)
+    lanes.finished(turn, NOW)
     assert not lanes.hold(lane, delivery, NOW), "not settled yet"
     assert start(lanes) == []
-    lanes.settled(lane, delivery)
+    lanes.release(turn)
     assert lanes.hold(lane, delivery, NOW), "its next attempt"
-    assert start(lanes) == [(lane, delivery)]
+    assert [turn.delivery for turn in start(lanes)] == [delivery]
 
 
 def test_finding_a_delivery_again_does_not_mean_that_the_table_has_more() -> None:
@@ -439,27 +436,27 @@ def test_finding_a_delivery_again_does_not_mean_that_the_table_has_more() -> Non
     delivery = make_delivery()
     lanes.hold(lane, delivery, NOW)
     lanes.hold(lane, delivery, NOW)
-    assert not lane.behind
+    assert not lane.reading.behind
 
 
 def test_a_full_lane_leaves_the_rest_in_the_table_and_remembers_that_there_is_more() -> None:
     lanes = make_lanes(prefetch_max=3)
     lane = add_lane(lanes, held=3)
     assert lanes.room(lane, NOW) == 0
-    assert not lane.behind
+    assert not lane.reading.behind
     assert not lanes.hold(lane, make_delivery(), NOW)
-    assert lane.behind
+    assert lane.reading.behind
     assert len(lane.held) == 3
 
 
 def test_what_is_in_flight_takes_room_until_it_is_settled() -> None:
     lanes = make_lanes(prefetch_max=3)
     lane = add_lane(lanes, held=3)
-    [(_, delivery)] = start(lanes, 1)
+    [turn] = start(lanes, 1)
     assert lanes.room(lane, NOW) == 0
-    finish_one(lanes, lane)
+    lanes.finished(turn, NOW)
     assert lanes.room(lane, NOW) == 0
-    lanes.settled(lane, delivery)
+    lanes.release(turn)
     assert lanes.room(lane, NOW) == 1
 
 
@@ -486,8 +483,8 @@ def test_the_bodies_that_are_held_are_bounded_over_all_lanes() -> None:
     assert lanes.is_full
     assert lanes.room(one, NOW) == lanes.room(other, NOW) == 0
     assert not lanes.hold(other, make_delivery(2, body=b""), NOW)
-    assert other.behind
-    assert not one.behind
+    assert other.reading.behind
+    assert not one.reading.behind
 
 
 def test_a_lane_with_large_bodies_gets_no_more_than_its_share() -> None:
@@ -510,11 +507,11 @@ def test_when_all_memory_is_used_every_lane_may_still_hold_one() -> None:
 
 def test_settling_gives_bytes_back_and_finishing_does_not() -> None:
     lanes = make_lanes(prefetch_bytes_max=200)
-    add_lane(lanes, held=2)
-    [(lane, delivery), _] = start(lanes)
-    finish_one(lanes, lane)
+    lane = add_lane(lanes, held=2)
+    [turn, _] = start(lanes)
+    lanes.finished(turn, NOW)
     assert lanes.is_full
-    lanes.settled(lane, delivery)
+    lanes.release(turn)
     assert not lanes.is_full
     assert lanes.hold(lane, make_delivery(), NOW)
 
@@ -522,17 +519,17 @@ def test_settling_gives_bytes_back_and_finishing_does_not() -> None:
 def test_a_lane_knows_up_to_which_due_time_the_table_was_read() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes)
-    assert lane.reached is None
+    assert lane.reading.reached is None
     deliveries = [make_delivery() for _ in range(3)]
     for delivery in deliveries:
         lanes.hold(lane, delivery, NOW)
-        assert lane.reached == delivery.due_at
+        assert lane.reading.reached == delivery.due_at
 
     started = start(lanes)
-    end(lanes, *started[0])
-    assert lane.reached == deliveries[2].due_at, "what is settled was read"
+    end(lanes, started[0])
+    assert lane.reading.reached == deliveries[2].due_at, "what is settled was read"
     lanes.hold(lane, deliveries[0], NOW)
-    assert lane.reached == deliveries[2].due_at, "an earlier one does not take it back"
+    assert lane.reading.reached == deliveries[2].due_at, "an earlier one does not take it back"
 
 
 def test_what_was_just_published_says_nothing_about_a_table_that_has_more() -> None:
@@ -540,22 +537,22 @@ def test_what_was_just_published_says_nothing_about_a_table_that_has_more() -> N
     lane = add_lane(lanes)
     old, new, newer = make_delivery(), make_delivery(is_fresh=True), make_delivery(is_fresh=True)
     lanes.hold(lane, old, NOW)
-    lane.behind = True
+    lane.reading.behind = True
     lanes.hold(lane, new, NOW)
-    assert lane.reached == old.due_at, "between the two there is a backlog"
-    lane.behind = False
+    assert lane.reading.reached == old.due_at, "between the two there is a backlog"
+    lane.reading.behind = False
     lanes.hold(lane, newer, NOW)
-    assert lane.reached == newer.due_at
+    assert lane.reading.reached == newer.due_at
 
 
 def test_a_lane_that_was_emptied_is_read_from_the_beginning() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes, held=3)
-    lane.fresh_floor = START
+    lane.reading.fresh_floor = START
     change(lanes, make_webhook(status=WebhookStatus.PAUSED))
-    assert lane.reached is None
-    assert lane.fresh_floor is None
-    assert lane.behind
+    assert lane.reading.reached is None
+    assert lane.reading.fresh_floor is None
+    assert lane.reading.behind
 
 
 # --- when a lane goes ------------------------------------------------------------------------------------------------
@@ -565,14 +562,14 @@ def test_a_lane_with_nothing_in_it_is_forgotten_unless_the_table_may_have_more()
     lanes = make_lanes()
     add_lane(lanes, webhook_id=1, held=1)
     behind = add_lane(lanes, webhook_id=2, held=1)
-    behind.behind = True
-    for lane, delivery in start(lanes):
-        end(lanes, lane, delivery)
+    behind.reading.behind = True
+    for turn in start(lanes):
+        end(lanes, turn)
     assert list(lanes) == [behind]
     assert lanes.get(1) is None
     assert lanes.get(2) is behind
 
-    behind.behind = False
+    behind.reading.behind = False
     lanes.drop_if_unused(behind)
     assert len(lanes) == 0
 
@@ -580,7 +577,7 @@ def test_a_lane_with_nothing_in_it_is_forgotten_unless_the_table_may_have_more()
 def test_a_lane_is_not_forgotten_while_it_holds_anything() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes, held=2)
-    end(lanes, *start(lanes, 1)[0])
+    end(lanes, start(lanes, 1)[0])
     lanes.drop_if_unused(lane)
     assert lanes.get(1) is lane
 
@@ -591,8 +588,8 @@ def test_nothing_is_left_of_customers_that_came_and_went() -> None:
     sizes: list[int] = []
     for number in range(100):
         url = f"https://host{number}.example.com/"
-        lane = add_lane(lanes, webhook_id=1, customer_id=1000 + number, held=1, url=url)
-        end(lanes, lane, start(lanes)[0][1])
+        add_lane(lanes, webhook_id=1, customer_id=1000 + number, held=1, url=url)
+        end(lanes, start(lanes)[0])
         add_lane(lanes, webhook_id=1, customer_id=2000 + number, held=1)
         lanes.forget_shards({1})
         assert start(lanes) == []
@@ -623,7 +620,7 @@ def test_a_lane_that_learns_its_webhook_looks_at_the_table() -> None:
     lanes = make_lanes()
     lane = lanes.open(1, 1, shard_of(1), NOW)
     change(lanes, make_webhook())
-    assert lane.behind
+    assert lane.reading.behind
 
 
 def test_a_webhook_without_a_lane_gets_none_by_being_changed() -> None:
@@ -635,15 +632,15 @@ def test_a_webhook_without_a_lane_gets_none_by_being_changed() -> None:
 def test_a_paused_webhook_hands_its_queue_back_to_the_table() -> None:
     lanes = make_lanes(prefetch_bytes_max=300)
     lane = add_lane(lanes, held=3)
-    [(_, delivery)] = start(lanes, 1)
+    [turn] = start(lanes, 1)
     change(lanes, make_webhook(status=WebhookStatus.PAUSED))
 
     assert start(lanes) == []
-    assert list(lane.held.values()) == [delivery], "what is in flight goes on"
-    assert lane.behind
+    assert list(lane.held.values()) == [turn.delivery], "what is in flight goes on"
+    assert lane.reading.behind
     assert not lanes.is_full
     assert not lanes.hold(lane, make_delivery(), NOW)
-    end(lanes, lane, delivery)
+    end(lanes, turn)
     assert start(lanes) == []
 
 
@@ -656,7 +653,7 @@ def test_a_resumed_webhook_goes_on_from_the_table() -> None:
 
     lane = add_lane(lanes)
     assert all(lanes.hold(lane, delivery, NOW) for delivery in handed_back)
-    assert [delivery for _, delivery in start(lanes)] == handed_back
+    assert [turn.delivery for turn in start(lanes)] == handed_back
 
 
 def test_a_paused_webhook_does_not_take_its_customers_turn() -> None:
@@ -671,9 +668,9 @@ def test_a_change_that_leaves_the_status_alone_disturbs_nothing() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes, held=3)
     change(lanes, make_webhook(url="https://example.org/", version=2))
-    assert lane.webhook is not None
-    assert lane.webhook.version == 2
-    assert not lane.behind
+    assert lane.receiver is not None
+    assert lane.receiver.webhook.version == 2
+    assert not lane.reading.behind
     assert started_webhooks(lanes) == [1, 1, 1]
 
 
@@ -684,7 +681,7 @@ def test_an_ended_webhook_hands_out_its_deliveries_to_be_cancelled(status: Webho
     assert not lane.is_ending
     change(lanes, make_webhook(status=status))
     assert lane.is_ending
-    assert lane.behind, "the rest of them is in the table"
+    assert lane.reading.behind, "the rest of them is in the table"
     assert lanes.hold(lane, make_delivery(), NOW)
     assert started_webhooks(lanes) == [1, 1, 1]
 
@@ -711,12 +708,13 @@ def test_what_is_only_to_be_settled_takes_no_turn_and_is_not_held_twice() -> Non
     lane = add_lane(lanes)
     overdue = make_delivery(body=b"")
 
-    assert lanes.reserve(lane, overdue)
+    turn = lanes.reserve(lane, overdue)
+    assert turn is not None
     assert not lanes.reserve(lane, overdue)
     assert not lanes.hold(lane, overdue, NOW)
     assert start(lanes) == []
     assert not lanes.is_idle(lane.shard), "the shard is given back when it is settled"
-    lanes.settled(lane, overdue)
+    lanes.release(turn)
     assert lanes.is_idle(lane.shard)
     assert lanes.get(lane.webhook_id) is None
 
@@ -727,8 +725,8 @@ def test_what_is_held_is_not_taken_for_settling_only() -> None:
     queued = make_delivery()
     assert lanes.hold(lane, queued, NOW)
     assert not lanes.reserve(lane, queued)
-    [(_, started)] = start(lanes)
-    assert not lanes.reserve(lane, started)
+    [started] = start(lanes)
+    assert not lanes.reserve(lane, started.delivery)
 
 
 def test_a_paused_lane_is_forgotten_when_what_was_to_be_settled_is() -> None:
@@ -736,27 +734,28 @@ def test_a_paused_lane_is_forgotten_when_what_was_to_be_settled_is() -> None:
     lanes = make_lanes()
     lane = lanes.open(1, 1, shard_of(1), NOW)
     overdue = make_delivery(body=b"")
-    assert lanes.reserve(lane, overdue)
+    turn = lanes.reserve(lane, overdue)
+    assert turn is not None
     change(lanes, make_webhook(status=WebhookStatus.PAUSED))
     assert lanes.get(1) is lane
-    lanes.settled(lane, overdue)
+    lanes.release(turn)
     assert lanes.get(1) is None
 
 
 def test_a_closed_shard_starts_nothing_and_is_idle_when_all_is_settled() -> None:
     lanes = make_lanes()
-    add_lane(lanes, webhook_id=1, held=3)
-    [(lane, delivery)] = start(lanes, 1)
+    lane = add_lane(lanes, webhook_id=1, held=3)
+    [turn] = start(lanes, 1)
     lanes.close_shards({1})
 
     assert start(lanes) == []
-    assert lane.behind
-    assert list(lane.held.values()) == [delivery]
+    assert lane.reading.behind
+    assert list(lane.held.values()) == [turn.delivery]
     assert not lanes.is_idle(1)
-    finish_one(lanes, lane)
+    lanes.finished(turn, NOW)
     assert start(lanes) == []
     assert not lanes.is_idle(1), "its result is still to be settled"
-    lanes.settled(lane, delivery)
+    lanes.release(turn)
     assert lanes.is_idle(1)
 
 
@@ -795,10 +794,10 @@ def test_forgotten_shards_leave_nothing_behind() -> None:
 def test_an_attempt_in_flight_of_a_forgotten_shard_ends_without_harm() -> None:
     lanes = make_lanes(prefetch_bytes_max=200)
     add_lane(lanes, webhook_id=1, held=2)
-    [(lane, delivery)] = start(lanes, 1)
+    [turn] = start(lanes, 1)
     lanes.forget_shards({1})
     assert lanes.in_flight == 1
-    end(lanes, lane, delivery)
+    end(lanes, turn)
     assert lanes.in_flight == 0
     assert lanes.is_idle(1)
     assert not lanes.is_full
@@ -808,14 +807,14 @@ def test_an_attempt_in_flight_of_a_forgotten_shard_ends_without_harm() -> None:
 def test_a_shard_that_comes_back_begins_anew_and_the_old_attempt_leaves_it_alone() -> None:
     lanes = make_lanes()
     add_lane(lanes, webhook_id=1, held=1)
-    [(old_lane, old_delivery)] = start(lanes)
+    [old] = start(lanes)
     lanes.close_shards({1})
     lanes.forget_shards({1})
 
     new_lane = add_lane(lanes, webhook_id=1, held=1)
-    assert new_lane is not old_lane
+    assert new_lane is not old.lane
     assert started_webhooks(lanes) == [1], "it is open again"
-    end(lanes, old_lane, old_delivery)
+    end(lanes, old)
     assert lanes.get(1) is new_lane
     assert len(new_lane.held) == 1
     assert not lanes.is_idle(1)
@@ -824,11 +823,11 @@ def test_a_shard_that_comes_back_begins_anew_and_the_old_attempt_leaves_it_alone
 def test_an_old_attempt_counts_against_its_customers_cap_until_it_ends() -> None:
     lanes = make_lanes(customer_in_flight_max=1)
     add_lane(lanes, webhook_id=1, held=1)
-    [(lane, delivery)] = start(lanes)
+    [turn] = start(lanes)
     lanes.forget_shards({1})
     add_lane(lanes, webhook_id=1, held=1)
     assert start(lanes) == []
-    end(lanes, lane, delivery)
+    end(lanes, turn)
     assert started_webhooks(lanes) == [1]
 
 
@@ -840,9 +839,9 @@ def test_an_alarm_makes_a_lane_look_at_the_table_when_its_time_has_come() -> Non
     lane = add_lane(lanes)
     lanes.set_alarm(1, NOW + 5)
     lanes.ring_alarms(NOW + 4.999)
-    assert not lane.behind
+    assert not lane.reading.behind
     lanes.ring_alarms(NOW + 5)
-    assert lane.behind
+    assert lane.reading.behind
 
 
 def test_an_alarm_rings_once() -> None:
@@ -850,9 +849,9 @@ def test_an_alarm_rings_once() -> None:
     lane = add_lane(lanes)
     lanes.set_alarm(1, NOW)
     lanes.ring_alarms(NOW)
-    lane.behind = False
+    lane.reading.behind = False
     lanes.ring_alarms(NOW + 3600)
-    assert not lane.behind
+    assert not lane.reading.behind
 
 
 def test_alarms_ring_in_the_order_of_their_times_whatever_the_order_in_which_they_were_set() -> None:
@@ -862,7 +861,7 @@ def test_alarms_ring_in_the_order_of_their_times_whatever_the_order_in_which_the
     lanes.set_alarm(1, NOW + 1)
     lanes.set_alarm(2, NOW + 2)
     lanes.ring_alarms(NOW + 2.5)
-    assert (first.behind, second.behind, third.behind) == (True, True, False)
+    assert (first.reading.behind, second.reading.behind, third.reading.behind) == (True, True, False)
 
 
 def test_an_alarm_of_a_lane_that_is_gone_is_ignored() -> None:
@@ -872,7 +871,7 @@ def test_an_alarm_of_a_lane_that_is_gone_is_ignored() -> None:
     lanes.set_alarm(2, NOW)
     lanes.ring_alarms(NOW)
     assert lanes.get(1) is None
-    assert lane.behind
+    assert lane.reading.behind
 
 
 # --- hosts -----------------------------------------------------------------------------------------------------------
@@ -888,7 +887,7 @@ def add_waiting(lanes: Lanes, *webhook_ids: int) -> list[Lane]:
     return added
 
 
-def take_host(lanes: Lanes, webhook_id: int = 1) -> tuple[Lane, PendingDelivery]:
+def take_host(lanes: Lanes, webhook_id: int = 1) -> Turn:
     """A request that takes the only slot of the shared host."""
     add_lane(lanes, webhook_id, customer_id=webhook_id, held=1, url=SHARED)
     [turn] = start(lanes)
@@ -925,24 +924,23 @@ def test_a_host_that_hangs_delays_no_other() -> None:
         add_lane(lanes, webhook_id, held=10, url=SHARED)
     other = add_lane(lanes, webhook_id=4, held=10, url=OTHER)
     in_flight = start(lanes)
-    assert [lane.webhook_id for lane, _ in in_flight] == [1, 2, 4, 4]
+    assert [turn.lane.webhook_id for turn in in_flight] == [1, 2, 4, 4]
     for _ in range(4):  # the attempts at the shared host never end
-        for lane, delivery in [turn for turn in in_flight if turn[0] is other]:
-            end(lanes, lane, delivery)
+        for turn in [turn for turn in in_flight if turn.lane is other]:
+            end(lanes, turn)
         in_flight = start(lanes)
-        assert [lane.webhook_id for lane, _ in in_flight] == [4, 4]
+        assert [turn.lane.webhook_id for turn in in_flight] == [4, 4]
 
 
 def test_who_has_waited_longest_for_a_host_is_first() -> None:
     lanes = make_lanes(host_in_flight_max=1)
-    turn = take_host(lanes)
+    turns = [take_host(lanes)]
     add_waiting(lanes, 5, 3, 4, 2)
     order: list[int] = []
-    while turn:
-        end(lanes, *turn)
+    while turns:
+        end(lanes, turns[0])
         turns = start(lanes)
-        order += [lane.webhook_id for lane, _ in turns]
-        turn = turns[0] if turns else None
+        order += [turn.lane.webhook_id for turn in turns]
     assert order == [5, 3, 4, 2]
 
 
@@ -953,9 +951,9 @@ def test_lanes_with_backlogs_take_turns_at_a_hosts_slot() -> None:
     [turn] = start(lanes)
     order: list[int] = []
     for _ in range(8):
-        end(lanes, *turn)
+        end(lanes, turn)
         [turn] = start(lanes)
-        order.append(turn[0].webhook_id)
+        order.append(turn.lane.webhook_id)
     assert order in ([1, 2, 3, 1, 2, 3, 1, 2], [2, 3, 1, 2, 3, 1, 2, 3])
 
 
@@ -965,7 +963,7 @@ def test_several_slots_wake_several() -> None:
     turns = start(lanes)
     add_waiting(lanes, 2, 3, 4, 5)
     for turn in turns:
-        end(lanes, *turn)
+        end(lanes, turn)
     assert started_webhooks(lanes) == [2, 3, 4]
 
 
@@ -977,7 +975,7 @@ def test_a_lane_waits_for_a_host_once_however_often_it_is_looked_at() -> None:
         lanes.hold(lane, make_delivery(2, 2), NOW)
         change(lanes, make_webhook(2, 2, url=SHARED))
     assert list(lanes._hosts[lane.host].waiting) == [lane]
-    end(lanes, *turn)
+    end(lanes, turn)
     assert started_webhooks(lanes) == [2]
 
 
@@ -996,17 +994,17 @@ def lose_shard(lanes: Lanes, lane: Lane) -> None:
 
 def limit_rate(lanes: Lanes, lane: Lane) -> None:
     change(lanes, make_webhook(lane.webhook_id, lane.customer_id, url=SHARED, rate_limit_per_second=1))
-    flow_of(lane).started(NOW)
+    pace_of(lane).started(NOW)
 
 
 def hold_back(lanes: Lanes, lane: Lane) -> None:
     """Its receiver asked for that with a Retry-After."""
-    flow_of(lane).hold(60, NOW)
+    pace_of(lane).hold(60, NOW)
 
 
 def break_off(lanes: Lanes, lane: Lane) -> None:
     for _ in range(10):
-        flow_of(lane).ended(TIMEOUT, None, started_at=NOW, now=NOW, jitter=0.5)
+        pace_of(lane).ended(TIMEOUT, None, started_at=NOW, now=NOW, jitter=0.5)
 
 
 SPOILERS = [pause, close_shard, lose_shard, limit_rate, hold_back, break_off]
@@ -1020,7 +1018,7 @@ def test_a_lane_that_can_not_use_a_hosts_slot_any_more_does_not_keep_it_from_oth
     turn = take_host(lanes)
     spoilt, _ = add_waiting(lanes, 2, 3)
     spoil(lanes, spoilt)
-    end(lanes, *turn)
+    end(lanes, turn)
     assert started_webhooks(lanes) == [3]
 
 
@@ -1031,11 +1029,11 @@ def test_not_even_if_that_happens_when_it_has_been_given_the_slot_already(
     lanes = make_lanes(host_in_flight_max=1)
     turn = take_host(lanes)
     spoilt, *_ = add_waiting(lanes, 2, 3, 4)
-    end(lanes, *turn)
+    end(lanes, turn)
     spoil(lanes, spoilt)
     [turn] = start(lanes)
-    assert turn[0].webhook_id == 3
-    end(lanes, *turn)
+    assert turn.lane.webhook_id == 3
+    end(lanes, turn)
     assert started_webhooks(lanes) == [4]
 
 
@@ -1045,10 +1043,10 @@ def test_many_of_them_do_not_either(spoil: Callable[[Lanes, Lane], None]) -> Non
     add_lane(lanes, webhook_id=1, customer_id=1, held=2, url=SHARED)
     turns = start(lanes)
     *spoilt, _, _ = add_waiting(lanes, *range(2, 12))
-    end(lanes, *turns[0])
+    end(lanes, turns[0])
     for lane in spoilt:
         spoil(lanes, lane)
-    end(lanes, *turns[1])
+    end(lanes, turns[1])
     assert started_webhooks(lanes) == [10, 11]
 
 
@@ -1057,12 +1055,12 @@ def test_a_lane_that_was_held_back_comes_again_when_its_time_has_come() -> None:
     turn = take_host(lanes)
     held_back, _ = add_waiting(lanes, 2, 3)
     hold_back(lanes, held_back)
-    end(lanes, *turn)
+    end(lanes, turn)
     [turn] = start(lanes)
     assert lanes.next_gate_at == NOW + 60
     lanes.open_gates(NOW + 60)
     assert start(lanes, now=NOW + 60) == [], "the host has no slot now"
-    end(lanes, *turn, NOW + 61)
+    end(lanes, turn, NOW + 61)
     assert started_webhooks(lanes, now=NOW + 61) == [2]
 
 
@@ -1088,7 +1086,7 @@ def test_what_is_in_flight_when_the_url_changes_counts_at_the_old_host_until_it_
     turn = take_host(lanes)
     change(lanes, make_webhook(1, 1, url=OTHER))
     add_waiting(lanes, 2)
-    end(lanes, *turn)
+    end(lanes, turn)
     assert started_webhooks(lanes) == [2]
     add_lane(lanes, webhook_id=1, customer_id=1, held=1, url=OTHER)
     assert started_webhooks(lanes) == [1]
@@ -1100,7 +1098,7 @@ def test_when_the_last_request_to_the_old_host_has_ended_a_backlog_goes_on_at_th
     [turn] = start(lanes)
     change(lanes, make_webhook(max_in_flight=1, url=OTHER))
     add_waiting(lanes, 2)
-    end(lanes, *turn)
+    end(lanes, turn)
     assert sorted(started_webhooks(lanes)) == [1, 2]
     assert lane.host == "other.example.com"
 
@@ -1112,7 +1110,7 @@ def test_a_customer_at_its_cap_does_not_keep_a_hosts_slot_from_another_customer(
     add_lane(lanes, webhook_id=2, customer_id=2, held=1, url=SHARED)
     assert started_webhooks(lanes) == [9]
     add_waiting(lanes, 3)
-    end(lanes, *turn)
+    end(lanes, turn)
     assert started_webhooks(lanes) == [3]
 
 
@@ -1120,7 +1118,7 @@ def test_a_lane_that_moves_to_another_host_leaves_its_slot_to_those_who_wait() -
     lanes = make_lanes(host_in_flight_max=1)
     turn = take_host(lanes)
     add_waiting(lanes, 2, 3)
-    end(lanes, *turn)
+    end(lanes, turn)
     change(lanes, make_webhook(2, 2, url=OTHER))
     assert started_webhooks(lanes) == [2, 3]
 
@@ -1133,7 +1131,7 @@ def test_a_lane_that_has_moved_while_it_waited_takes_no_slot_of_the_old_host() -
     add_waiting(lanes, 3)
     change(lanes, make_webhook(2, 2, url=OTHER))
     assert started_webhooks(lanes) == [2], "and is ready for its next, when its customer has a slot"
-    end(lanes, *turn)
+    end(lanes, turn)
     assert started_webhooks(lanes) == [3]
 
 
@@ -1144,7 +1142,7 @@ def test_a_lane_that_moves_from_a_full_host_to_another_waits_for_the_new_one() -
     add_lane(lanes, webhook_id=3, customer_id=3, held=1, url=OTHER)
     [turn] = start(lanes)
     change(lanes, make_webhook(2, 2, url=OTHER))
-    end(lanes, *turn)
+    end(lanes, turn)
     assert started_webhooks(lanes) == [2]
 
 
@@ -1185,8 +1183,8 @@ def test_gates_open_in_the_order_of_their_times() -> None:
     lanes = make_lanes()
     for webhook_id, seconds in ((1, 3), (2, 1), (3, 2)):
         lane = add_lane(lanes, webhook_id)
-        flow_of(lane).hold(seconds, NOW)
-        lane.behind = True
+        pace_of(lane).hold(seconds, NOW)
+        lane.reading.behind = True
         change(lanes, make_webhook(webhook_id))
     assert lanes.next_gate_at == NOW + 1
     assert lanes.open_gates(NOW + 2)
@@ -1198,14 +1196,14 @@ def test_when_a_breaker_opens_what_is_queued_goes_back_and_nothing_is_held() -> 
     lane = add_lane(lanes, held=20, max_in_flight=10)
     sent = open_breaker(lanes, lane)
 
-    assert list(lane.held.values()) == sent, "what was sent is not settled yet"
-    assert lane.behind
-    assert lane.reached is None
+    assert list(lane.held.values()) == [turn.delivery for turn in sent], "what was sent is not settled yet"
+    assert lane.reading.behind
+    assert lane.reading.reached is None
     assert lanes.room(lane, NOW) == 0
     assert not lanes.hold(lane, make_delivery(), NOW)
     assert not lanes.hold(lane, make_delivery(is_fresh=True), NOW)
-    for delivery in sent:
-        lanes.settled(lane, delivery)
+    for turn in sent:
+        lanes.release(turn)
     assert not lane.held
     assert lanes._held_bytes == lane.held_bytes == 0
     assert lanes.get(1) is lane, "the table has more"
@@ -1215,8 +1213,8 @@ def test_when_a_breaker_opens_what_is_queued_goes_back_and_nothing_is_held() -> 
 def test_an_open_breaker_starts_one_delivery_when_its_probe_is_due_and_not_before() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes, held=20, max_in_flight=10)
-    for delivery in open_breaker(lanes, lane):
-        lanes.settled(lane, delivery)
+    for turn in open_breaker(lanes, lane):
+        lanes.release(turn)
 
     assert start(lanes) == []
     assert lanes.next_gate_at == NOW + 30
@@ -1226,24 +1224,24 @@ def test_an_open_breaker_starts_one_delivery_when_its_probe_is_due_and_not_befor
     assert lanes.room(lane, NOW + 30) == 1
     assert lanes.hold(lane, make_delivery(), NOW + 30)
     assert not lanes.hold(lane, make_delivery(), NOW + 30)
-    assert len(start(lanes, now=NOW + 30)) == 1
-    fail(lanes, lane, NOW + 40)
+    [probe] = start(lanes, now=NOW + 30)
+    fail(lanes, probe, NOW + 40)
     assert lanes.next_gate_at == NOW + 40 + 60
 
 
 def test_a_half_open_breaker_lets_one_and_then_two_through() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes, held=10, max_in_flight=10)
-    for delivery in open_breaker(lanes, lane):
-        lanes.settled(lane, delivery)
+    for turn in open_breaker(lanes, lane):
+        lanes.release(turn)
     now = NOW + 30
     lanes.hold(lane, make_delivery(), now)
     for slots in [1, 1, 1, 1, 1, 1, 2]:  # the probe, five that are answered
         turns = start(lanes, now=now)
         assert len(turns) == slots
-        for _, delivery in turns:
-            fail(lanes, lane, now, SUCCESS)
-            lanes.settled(lane, delivery)
+        for turn in turns:
+            fail(lanes, turn, now, SUCCESS)
+            lanes.release(turn)
         while lanes.hold(lane, make_delivery(), now):
             pass
 
@@ -1251,11 +1249,11 @@ def test_a_half_open_breaker_lets_one_and_then_two_through() -> None:
 def test_a_webhook_whose_receiver_asked_to_wait_is_not_sent_anything_for_so_long() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes, held=5)
-    [(_, delivery)] = start(lanes, 1)
+    [turn] = start(lanes, 1)
     assert lane.is_ready
-    flow_of(lane).ended(OVERLOADED, 120, started_at=NOW, now=NOW, jitter=0.5)
-    finish_one(lanes, lane)
-    assert list(lane.held.values()) == [delivery]
+    pace_of(lane).ended(OVERLOADED, 120, started_at=NOW, now=NOW, jitter=0.5)
+    lanes.finished(turn, NOW)
+    assert list(lane.held.values()) == [turn.delivery]
     assert start(lanes) == []
     assert lanes.next_gate_at == NOW + 120
     assert lanes.open_gates(NOW + 120)
@@ -1267,7 +1265,7 @@ def test_a_lane_that_holds_what_it_needs_is_not_hungry_though_the_table_has_more
     lanes = make_lanes()
     lane = add_lane(lanes, held=1, rate_limit_per_second=1)
     assert start(lanes) == []
-    lane.behind = True
+    lane.reading.behind = True
     assert not lanes.open_gates(NOW + 1)
     assert started_webhooks(lanes, now=NOW + 1) == [1]
 
@@ -1277,7 +1275,7 @@ def test_a_gate_of_a_lane_that_did_not_need_to_wait_does_nothing() -> None:
     lane = add_lane(lanes, held=1, rate_limit_per_second=1)
     assert start(lanes) == []
     change(lanes, make_webhook())
-    end(lanes, *start(lanes)[0])
+    end(lanes, start(lanes)[0])
     assert lanes.get(1) is None
     assert not lanes.open_gates(NOW + 1)
     assert start(lanes, now=NOW + 1) == []
@@ -1288,13 +1286,13 @@ def test_a_gate_of_a_lane_that_did_not_need_to_wait_does_nothing() -> None:
 def test_a_gate_of_a_lane_that_was_lost_does_not_open_its_successor() -> None:
     lanes = make_lanes()
     old = add_lane(lanes)
-    flow_of(old).hold(10, NOW)
-    old.behind = True
+    pace_of(old).hold(10, NOW)
+    old.reading.behind = True
     change(lanes, make_webhook())
     lanes.forget_shards({1})
     new = add_lane(lanes)
-    flow_of(new).hold(20, NOW)
-    new.behind = True
+    pace_of(new).hold(20, NOW)
+    new.reading.behind = True
     change(lanes, make_webhook())
     assert not lanes.open_gates(NOW + 10)
     assert lanes.next_gate_at == NOW + 20
@@ -1313,14 +1311,14 @@ def test_a_lane_is_gated_once_however_often_it_is_looked_at() -> None:
 def test_an_earlier_time_moves_the_gate_and_the_later_one_does_nothing() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes, held=1)
-    flow_of(lane).hold(60, NOW)
+    pace_of(lane).hold(60, NOW)
     assert start(lanes) == []
     assert lanes.next_gate_at == NOW + 60
-    flow_of(lane)._hold_until = NOW + 5
+    pace_of(lane)._hold_until = NOW + 5
     change(lanes, make_webhook())
     assert lanes.next_gate_at == NOW + 5
     assert lanes.open_gates(NOW + 5)
-    lane.behind = False
+    lane.reading.behind = False
     assert not lanes.open_gates(NOW + 60)
     assert lanes.next_gate_at == math.inf
 
@@ -1330,7 +1328,7 @@ def test_what_is_only_to_be_cancelled_waits_for_nothing(status: WebhookStatus) -
     """Nothing is sent, so neither rate nor breaker nor hold matter."""
     lanes = make_lanes()
     lane = add_lane(lanes, held=2, max_in_flight=10, rate_limit_per_second=1)
-    pace = flow_of(lane)
+    pace = pace_of(lane)
     break_off(lanes, lane)
     pace.hold(600, NOW)
     change(lanes, make_webhook(status=status, max_in_flight=10, rate_limit_per_second=1))
@@ -1341,7 +1339,7 @@ def test_what_is_only_to_be_cancelled_waits_for_nothing(status: WebhookStatus) -
     assert pace._throttle._starts.total(NOW) == 0, "nothing was started"
 
 
-class RoundedFlow(Pace):
+class RoundedPace(Pace):
     """One whose waiting time is lost when it is added to the time: 1e-9 s are less than half a step of the clock."""
 
     asked = 0
@@ -1357,8 +1355,8 @@ def test_a_wait_that_is_shorter_than_the_clock_can_tell_is_waited_for_once() -> 
     """As after 12 days: (missing / rate) is added to 1e6, and what rounding takes away is missing again."""
     lanes = make_lanes()
     lane = lanes.open(1, 1, 1, 1e8)
-    pace = RoundedFlow(POLICY, 1e8)
-    lanes.configure(make_webhook(), pace, 1e8)
+    pace = RoundedPace(POLICY, 1e8)
+    lanes.configure(Receiver(make_webhook(), pace), 1e8)
     lanes.hold(lane, make_delivery(), 1e8)
     lanes.open_gates(1e8)
     assert lanes.next_gate_at > 1e8
@@ -1367,9 +1365,9 @@ def test_a_wait_that_is_shorter_than_the_clock_can_tell_is_waited_for_once() -> 
 # --- what was just published beside a backlog ------------------------------------------------------------------------
 
 
-def kinds(turns: list[tuple[Lane, PendingDelivery]]) -> str:
+def kinds(turns: list[Turn]) -> str:
     """The deliveries by kind: fresh or backlog."""
-    return "".join("f" if delivery.is_fresh else "b" for _, delivery in turns)
+    return "".join("f" if turn.delivery.is_fresh else "b" for turn in turns)
 
 
 @pytest.mark.parametrize(
@@ -1393,7 +1391,7 @@ def test_what_is_published_while_a_backlog_drains_waits_for_one_of_it_at_the_mos
         while "f" not in sent:
             [turn] = start(lanes)
             sent += kinds([turn])
-            finish_one(lanes, lane)
+            lanes.finished(turn, NOW)
         assert sent in {"f", "bf"}
     assert len(lane.backlog) >= 80 - 1
 
@@ -1405,8 +1403,9 @@ def test_a_backlog_goes_on_however_much_is_published() -> None:
     for _ in range(20):
         for _ in range(3):
             lanes.hold(lane, make_delivery(is_fresh=True), NOW)
-        sent += kinds(start(lanes))
-        finish_one(lanes, lane)
+        [turn] = start(lanes)
+        sent += kinds([turn])
+        lanes.finished(turn, NOW)
     assert sent == "fb" * 10
 
 
@@ -1417,7 +1416,7 @@ def test_both_keep_their_order() -> None:
         lanes.hold(lane, make_delivery(is_fresh=number % 3 == 0), NOW)
     turns = start(lanes)
     for is_fresh in (True, False):
-        due = [delivery.due_at for _, delivery in turns if delivery.is_fresh is is_fresh]
+        due = [turn.delivery.due_at for turn in turns if turn.delivery.is_fresh is is_fresh]
         assert due == sorted(due)
 
 
@@ -1440,9 +1439,9 @@ def test_the_room_of_what_was_published_is_given_back_when_it_is_settled() -> No
     lane = add_lane(lanes, held=1)
     assert lanes.hold(lane, make_delivery(is_fresh=True), NOW)
     assert not lanes.hold(lane, make_delivery(is_fresh=True), NOW)
-    [(_, delivery)] = start(lanes, 1)
-    assert delivery.is_fresh
-    end(lanes, lane, delivery)
+    [turn] = start(lanes, 1)
+    assert turn.delivery.is_fresh
+    end(lanes, turn)
     assert lane.fresh_count == 0
     assert lanes.room(lane, NOW, fresh=True) == 1
     assert lanes.room(lane, NOW) == 0
@@ -1556,8 +1555,8 @@ class LanesMachine(RuleBasedStateMachine):
         }
         self.paces = {known: Pace(POLICY, NOW) for known in WEBHOOKS}
         self.closed: set[int] = set()
-        self.in_flight: list[tuple[Lane, PendingDelivery, str]] = []  # with the host at which it counts
-        self.unsettled: list[tuple[Lane, PendingDelivery]] = []
+        self.in_flight: list[Turn] = []
+        self.unsettled: list[Turn] = []
 
     # What the rest of the engine does.
 
@@ -1573,11 +1572,11 @@ class LanesMachine(RuleBasedStateMachine):
         self.webhooks[webhook.webhook_id] = webhook
         pace = self.paces[webhook.webhook_id]
         pace.configure(webhook.max_in_flight, webhook.rate_limit_per_second)
-        self.lanes.configure(webhook, pace, self.now)
+        self.lanes.configure(Receiver(webhook, pace), self.now)
 
     def read_table(self, webhook_id: int) -> None:
         lane = self.lane(webhook_id)
-        lane.behind = lane.replays_behind = False
+        lane.reading.behind = lane.reading.replays_behind = False
         is_refused = False
         for delivery in self.table[webhook_id].values():
             is_replay = delivery.trigger is Trigger.REPLAY
@@ -1587,21 +1586,22 @@ class LanesMachine(RuleBasedStateMachine):
         self.lanes.drop_if_unused(lane)
 
     def start_one(self) -> bool:
-        held_hosts = {lane.webhook_id: lane.host for lane in self.lanes}
+        hosts_before = {lane.webhook_id: lane.host for lane in self.lanes}
         turn = self.lanes.next(self.now)
         if turn is None:
             return False
-        lane, delivery = turn
+        lane, delivery = turn.lane, turn.delivery
         assert lane.shard not in self.closed
         assert lane.may_send
         assert delivery.event_id in self.table[lane.webhook_id]
-        assert all(delivery is not other for _, other, _ in self.in_flight), "it is being sent"
-        assert all(delivery is not other for _, other in self.unsettled), "it was sent"
+        assert all(delivery is not other.delivery for other in self.in_flight), "it is being sent"
+        assert all(delivery is not other.delivery for other in self.unsettled), "it was sent"
         assert self.lanes.get(lane.webhook_id) is lane
-        self.in_flight.append((lane, delivery, held_hosts[lane.webhook_id]))
+        assert turn.host == hosts_before[lane.webhook_id]
+        self.in_flight.append(turn)
         webhook, pace = self.webhooks[lane.webhook_id], self.paces[lane.webhook_id]
-        hosts = [host for _, _, host in self.in_flight]
-        customers = [lane.customer_id for lane, _, _ in self.in_flight]
+        hosts = [other.host for other in self.in_flight]
+        customers = [other.lane.customer_id for other in self.in_flight]
         assert hosts.count(lane.host) <= HOST_CAP
         assert customers.count(lane.customer_id) <= CUSTOMER_CAP
         if webhook.status is WebhookStatus.ACTIVE:
@@ -1612,21 +1612,22 @@ class LanesMachine(RuleBasedStateMachine):
         return True
 
     def end_one(self, index: int, result: AttemptResult, asked_seconds: float | None = None) -> None:
-        lane, delivery, _ = self.in_flight.pop(index % len(self.in_flight))
+        turn = self.in_flight.pop(index % len(self.in_flight))
+        lane = turn.lane
         if not lane.is_ending:
             self.paces[lane.webhook_id].ended(
                 result, asked_seconds, started_at=self.now - 0.1, now=self.now, jitter=0.5
             )
-        self.lanes.finished(lane, delivery, self.now)
-        self.unsettled.append((lane, delivery))
+        self.lanes.finished(turn, self.now)
+        self.unsettled.append(turn)
 
     def settle_one(self, index: int, *, is_done: bool) -> None:
-        lane, delivery = self.unsettled.pop(index % len(self.unsettled))
+        turn = self.unsettled.pop(index % len(self.unsettled))
         if is_done:
-            self.table[delivery.webhook_id].pop(delivery.event_id, None)
+            self.table[turn.delivery.webhook_id].pop(turn.delivery.event_id, None)
         else:
-            lane.behind = True
-        self.lanes.settled(lane, delivery)
+            turn.lane.reading.behind = True
+        self.lanes.release(turn)
 
     # What can happen.
 
@@ -1711,8 +1712,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.tell(self.webhooks[shard])
 
     def was_sent(self, delivery: PendingDelivery) -> bool:
-        sent = [item for _, item, _ in self.in_flight] + [item for _, item in self.unsettled]
-        return any(item is delivery for item in sent)
+        return any(turn.delivery is delivery for turn in (*self.in_flight, *self.unsettled))
 
     @rule(seconds=st.sampled_from([0.001, 0.05, 0.3, 1.0, 31.0, 700.0]))
     def pass_time(self, seconds: float) -> None:
@@ -1729,8 +1729,9 @@ class LanesMachine(RuleBasedStateMachine):
         assert sum(host.in_flight for host in lanes._hosts.values()) == len(self.in_flight)
         assert all(customer.in_flight >= 0 for customer in lanes._customers.values())
         for name, host in lanes._hosts.items():
-            assert host.in_flight == sum(counted == name for _, _, counted in self.in_flight)
-        gone = [lane for lane, *_ in (*self.in_flight, *self.unsettled) if lanes.get(lane.webhook_id) is not lane]
+            assert host.in_flight == sum(turn.host == name for turn in self.in_flight)
+        turns = [*self.in_flight, *self.unsettled]
+        gone = [turn.lane for turn in turns if lanes.get(turn.lane.webhook_id) is not turn.lane]
         everywhere = {id(lane): lane for lane in (*lanes, *gone)}.values()
         assert lanes._held_bytes == sum(lane.held_bytes for lane in everywhere)
         for lane in everywhere:
@@ -1738,24 +1739,24 @@ class LanesMachine(RuleBasedStateMachine):
             assert lane.fresh_count == sum(delivery.is_fresh for delivery in lane.held.values())
             assert lane.replay_count == sum(delivery.trigger is Trigger.REPLAY for delivery in lane.held.values())
             assert lane.replays_in_flight == sum(
-                other is lane and delivery.trigger is Trigger.REPLAY for other, delivery, _ in self.in_flight
+                turn.lane is lane and turn.delivery.trigger is Trigger.REPLAY for turn in self.in_flight
             )
             queued = [delivery.event_id for delivery in (*lane.fresh, *lane.backlog, *lane.replays)]
-            sent = [delivery.event_id for other, delivery, *_ in (*self.in_flight, *self.unsettled) if other is lane]
-            assert lane.in_flight == sum(other is lane for other, _, _ in self.in_flight)
+            sent = [turn.delivery.event_id for turn in turns if turn.lane is lane]
+            assert lane.in_flight == sum(turn.lane is lane for turn in self.in_flight)
             assert sorted(queued + sent) == sorted(lane.held), "each once, queued or sent"
         for shard in WEBHOOKS:
-            is_busy = any(lane.shard == shard for lane, *_ in (*self.in_flight, *self.unsettled))
+            is_busy = any(turn.lane.shard == shard for turn in turns)
             assert lanes.is_idle(shard) is not is_busy
 
     @invariant()
     def memory_is_bounded(self) -> None:
         for lane in self.lanes:
-            assert lane.fresh_count <= PREFETCH or lane.is_ending or lane.webhook is None
+            assert lane.fresh_count <= PREFETCH or lane.is_ending or lane.receiver is None
             assert len(lane.held) - lane.fresh_count - lane.replay_count <= PREFETCH or lane.is_ending
-            assert lane.replay_count <= PREFETCH or lane.is_ending or lane.webhook is None
+            assert lane.replay_count <= PREFETCH or lane.is_ending or lane.receiver is None
             if lane.shard in self.closed or not lane.may_send:
-                sent = [delivery for other, delivery, *_ in (*self.in_flight, *self.unsettled) if other is lane]
+                sent = [turn for turn in (*self.in_flight, *self.unsettled) if turn.lane is lane]
                 assert lane.shard in self.closed or len(lane.held) == len(sent)
 
     @invariant()
@@ -1774,7 +1775,7 @@ class LanesMachine(RuleBasedStateMachine):
                 self.settle_one(0, is_done=True)
             for known in wanted:
                 lane = self.lane(known)
-                if self.lanes.is_hungry(lane, self.now) or (lane.behind and self.lanes.room(lane, self.now)):
+                if self.lanes.is_hungry(lane, self.now) or (lane.reading.behind and self.lanes.room(lane, self.now)):
                     self.read_table(known)
             if not any(self.table[known] for known in wanted):
                 break

@@ -15,8 +15,9 @@ from tests.support import store
 from webhook_grpc.domain.replay import ReplaySpec, ReplayStatus
 from webhook_grpc.engine.duties import replays as engine
 from webhook_grpc.engine.duties.replays import Replays
+from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.replays import progress, selection
-from webhook_grpc.store.replays.progress import Turn, UnsettledReplay
+from webhook_grpc.store.replays.progress import ReplayWebhook, UnsettledReplay
 from webhook_grpc.store.replays.selection import Choice
 
 POLL_SECONDS = 0.25
@@ -31,12 +32,14 @@ class Looks:
         self.at: dict[int, list[float]] = {STUCK: [], LIVELY: []}
         self.with_turns = {LIVELY}
         self.spec = ReplaySpec(42, (), (), (), include_undelivered=True, start_time=_DAY, end_time=_DAY)
-        ownership: Any = SimpleNamespace(sendable=frozenset({0}))
-        options = store.options("")  # nothing is connected
-        self.replays = Replays(options, ownership, POLL_SECONDS, 100)
+        shards: Any = SimpleNamespace(sendable=frozenset({0}))
+        self.commanded: list[int] = []
+        hints: Any = SimpleNamespace(commanded=self.commanded.extend)
+        connection = LoopConnection(store.options(""), "replays")  # nothing is connected
+        self.replays = Replays(connection, shards, hints, POLL_SECONDS, 100)
         monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(progress, "unsettled", self._unsettled)
-        monkeypatch.setattr(progress, "turns", self._turns)
+        monkeypatch.setattr(progress, "webhooks_with_room", self._turns)
         monkeypatch.setattr(progress, "advance", self._advance)
 
     async def look(self, count: int) -> None:
@@ -50,12 +53,12 @@ class Looks:
             for replay_id in self.at
         ]
 
-    async def _turns(self, _: object, replay: UnsettledReplay, pending_max: int) -> list[Turn]:
+    async def _turns(self, _: object, replay: UnsettledReplay, pending_max: int) -> list[ReplayWebhook]:
         self.at[replay.replay_id].append(self.now)
         is_turn = replay.replay_id in self.with_turns
-        return [Turn(replay.replay_id, self.spec, 1, UUID(int=0), False, pending_max)] * is_turn
+        return [ReplayWebhook(replay.replay_id, self.spec, 1, UUID(int=0), False, pending_max)] * is_turn
 
-    async def _advance(self, _: object, __: Turn, choice: Choice) -> int:
+    async def _advance(self, _: object, __: ReplayWebhook, choice: Choice) -> int:
         assert choice == Choice([], None), "the webhook is switched off"
         return 0
 
@@ -68,12 +71,10 @@ class OneTurn:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, pending_count: int, nth: int) -> None:
         self.looks = Looks(monkeypatch)
-        self.turn = Turn(1, self.looks.spec, 7, UUID(int=0), is_switched_on=True, pending_count=pending_count)
+        self.turn = ReplayWebhook(1, self.looks.spec, 7, UUID(int=0), is_switched_on=True, pending_count=pending_count)
         self.nth = nth
         self.batches: list[int] = []
         self.chosen: list[int] = []
-        self.shards: list[int] = []
-        self.looks.replays.on_commanded = self.shards.extend
         monkeypatch.setattr(selection, "choose", self._choose)
         monkeypatch.setattr(progress, "advance", self._advance)
 
@@ -88,7 +89,7 @@ class OneTurn:
         looked_at = range(position.int + 1, position.int + 1 + events_max)
         return Choice([(UUID(int=n), 7) for n in looked_at if n % self.nth == 0], UUID(int=looked_at[-1]))
 
-    async def _advance(self, _: object, turn: Turn, choice: Choice) -> int:
+    async def _advance(self, _: object, turn: ReplayWebhook, choice: Choice) -> int:
         assert turn.position.int == sum(self.batches[:-1])
         self.chosen.append(len(choice.pairs))
         return len(choice.pairs)
@@ -101,7 +102,7 @@ async def test_no_more_is_chosen_than_may_wait_with_what_waits_already(
     one = OneTurn(monkeypatch, pending_count, nth=1)
     await one.take(16_000)
     assert one.chosen == [100 - pending_count]
-    assert one.shards == [7]
+    assert one.looks.commanded == [7]
 
 
 async def test_batches_grow_while_little_fits_and_a_turn_ends_with_its_share_of_events(
@@ -111,7 +112,7 @@ async def test_batches_grow_while_little_fits_and_a_turn_ends_with_its_share_of_
     await one.take(7500)
     assert one.batches == [100, 400, 1600, 2000, 2000, 1400]
     assert one.chosen == [0, 0, 0, 0, 1, 0]
-    assert one.shards == [7]
+    assert one.looks.commanded == [7]
 
 
 async def test_what_another_process_has_carried_on_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +124,7 @@ async def test_what_another_process_has_carried_on_is_left_to_it(monkeypatch: py
     monkeypatch.setattr(progress, "advance", advance)
     await one.take(16_000)
     assert one.batches == [100]
-    assert one.shards == []
+    assert one.looks.commanded == []
 
 
 async def test_a_replay_that_nobody_has_a_turn_of_is_looked_at_ever_more_rarely_and_another_always(

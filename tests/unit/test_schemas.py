@@ -19,6 +19,7 @@ from webhook_grpc.domain import schemas
 from webhook_grpc.domain.errors import InvalidArgument
 from webhook_grpc.domain.schema_shape import KEYWORDS_OF_A_VALUE_MAX, BadSchema, pointer
 from webhook_grpc.domain.schemas import ERRORS_MAX, SCHEMA_BYTES_MAX, VIOLATIONS_MAX, Schema, compile_schema
+from webhook_grpc.server.grpc.status import BOUNDS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 DATA_BYTES_MAX = 256 * 1024
@@ -161,8 +162,9 @@ def test_an_error_of_any_data_fits_into_an_answer() -> None:
 
     error = InvalidArgument(violations)
 
-    assert sum(len((v.field + v.description).encode()) for v in error.violations) < 3100
-    assert len(error.message.encode()) <= 1000
+    assert len(error.violations) == 50
+    assert sum(len((v.field + v.description).encode()) for v in BOUNDS.violations(error)) < 3100
+    assert len(BOUNDS.message(error).encode()) <= 1000
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------

@@ -1,14 +1,14 @@
 """Acting on deliveries: test a webhook, retry or cancel a delivery.
 
-The owner of a delivery's shard does it, perhaps another process. A call leaves a command for it, and follows the log
-until it has been carried out; what it then answers is what the log says.
+The owner of the delivery's shard, perhaps another process, carries that out. A call leaves a command for the owner,
+follows the log until the command has its effect, and returns the delivery as the log has it.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Generator
 from typing import Final
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from webhook_grpc.api.messages import reading, writing
 from webhook_grpc.domain import envelope, matching
 from webhook_grpc.domain.command import Kind, TestEvent
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, Overloaded, Unavailable, Violation
-from webhook_grpc.domain.ids import delivery_id_text, shard_of
+from webhook_grpc.domain.ids import delivery_id_text
 from webhook_grpc.domain.model import Delivery, DeliveryStatus, WebhookStatus
 from webhook_grpc.hub.hints import Hints
 from webhook_grpc.hub.tail import Tail
@@ -30,14 +30,14 @@ from webhook_grpc.store.outbox import commands
 from webhook_grpc.store.registry import webhooks
 from webhook_grpc.store.schema.versions import refuse_beside_older
 
-from .call import Call, refuse_if, server_stopping
+from .call import Call, refuse_if
+from .following import DeliveryName, Follower
 
 TEST_EVENT_TYPE: Final = "webhook.test"
 TEST_DATA: Final = b'{"test":true}'
 TEST_WAIT_SECONDS: Final = 25.0  # the engine gives a test 20 s
 TESTS_WAITING_MAX: Final = 20  # calls of one customer: each of them waits for a receiver that may take long
 ACT_WAIT_SECONDS: Final = 5.0
-_TAKE_SECONDS: Final = 1.0
 
 
 class ActionMethods:
@@ -45,13 +45,12 @@ class ActionMethods:
 
     def __init__(self, database: Database, tail: Tail, hints: Hints, clock: DatabaseClock) -> None:
         self._database = database
-        self._tail = tail
-        self._hints = hints
+        self._follower = Follower(database, tail, hints)
         self._clock = clock
         self._testing = Counter[int]()  # calls in progress, by customer
 
     async def test(self, request: service_pb2.TestWebhookRequest, call: Call) -> service_pb2.TestWebhookResponse:
-        """Sends one request now, and returns what came of it."""
+        """Sends one request now, and returns its delivery when the receiver has answered or the attempt has failed."""
         violations = list[Violation]()
         customer_id = call.customer(request.customer_id, "customer_id", violations)
         webhook_id = reading.read_id(request.webhook_id, "webhook_id", violations)
@@ -64,6 +63,12 @@ class ActionMethods:
         refuse_if(violations)
         await webhooks.get(self._database, customer_id, webhook_id)  # or NOT_FOUND
         await refuse_beside_older(self._database, "TestWebhook")  # one that owns the shard would never make the test
+        with self._one_of_the_tests(customer_id):
+            return await self._test(customer_id, webhook_id, event_type, data_json)
+
+    @contextlib.contextmanager
+    def _one_of_the_tests(self, customer_id: int) -> Generator[None]:
+        """Counts a test while it is in progress. Raises Overloaded if the customer has too many."""
         if self._testing[customer_id] >= TESTS_WAITING_MAX:
             message = (
                 f"{TESTS_WAITING_MAX} tests of customer {customer_id} are waiting for answers already; retry later"
@@ -71,7 +76,7 @@ class ActionMethods:
             raise Overloaded("TOO_MANY_TESTS", message, 1.0)
         self._testing[customer_id] += 1
         try:
-            return await self._test(customer_id, webhook_id, event_type, data_json)
+            yield
         finally:
             self._testing[customer_id] -= 1
             if not self._testing[customer_id]:
@@ -84,72 +89,57 @@ class ActionMethods:
         event_id = UUID(int=uuid_utils.uuid7(nanoseconds=int(self._clock.unix_seconds() * 1e9)).int)
         event = TestEvent(event_id, customer_id, webhook_id, event_type, body, data_start)
 
-        async def ask() -> None:
+        async def leave() -> None:
             await commands.insert_test(self._database, event)
 
-        delivery = await self._followed(customer_id, event_id, webhook_id, ask, _has_ended, TEST_WAIT_SECONDS)
+        name = DeliveryName(customer_id, event_id, webhook_id)
+        delivery = await self._follower.carried_out(name, leave, _has_ended, TEST_WAIT_SECONDS)
         if delivery is None or not _has_ended(delivery):
             raise Unavailable("TEST_NOT_MADE", "no process of the service has made the test in time; try again")
         return service_pb2.TestWebhookResponse(delivery=writing.delivery_message(delivery))
 
     async def retry(self, request: service_pb2.RetryDeliveryRequest, call: Call) -> delivery_pb2.Delivery:
-        """Begins a delivery that has ended anew."""
+        """Restarts a delivery that has ended."""
         violations = list[Violation]()
         request_id = reading.read_request_id(request.request_id, violations)
-        customer_id, event_id, webhook_id = self._read(request, call, violations)
-        name = delivery_id_text(event_id, webhook_id)
-        fingerprint = reading.fingerprint(b"retry " + name.encode("ascii"))
-        before = await lookup.get_delivery(self._database, customer_id, event_id, webhook_id)
-        if request_id and await commands.was_asked_before(self._database, customer_id, request_id, fingerprint):
+        name = _read_name(request, call, violations)
+        fingerprint = reading.fingerprint(b"retry " + name.text.encode("ascii"))
+        before = await self._get(name)
+        if request_id and await commands.was_asked_before(self._database, name.customer_id, request_id, fingerprint):
             return writing.delivery_message(before)
         await self._must_be_retryable(before)
 
-        async def ask() -> None:
+        async def leave() -> None:
+            of_delivery = (Kind.RETRY, name.customer_id, name.webhook_id, name.event_id)
             if request_id is None:
-                await commands.insert(self._database, Kind.RETRY, customer_id, webhook_id, event_id)
+                await commands.insert(self._database, *of_delivery)
             else:
-                await commands.insert_once(
-                    self._database,
-                    Kind.RETRY,
-                    customer_id,
-                    webhook_id,
-                    event_id,
-                    request_id=request_id,
-                    fingerprint=fingerprint,
-                )
+                await commands.insert_once(self._database, *of_delivery, request_id=request_id, fingerprint=fingerprint)
 
-        def is_begun(now: Delivery) -> bool:
+        def is_restarted(now: Delivery) -> bool:
             return now.update_time > before.update_time
 
-        delivery = await self._followed(customer_id, event_id, webhook_id, ask, is_begun, ACT_WAIT_SECONDS)
+        delivery = await self._follower.carried_out(name, leave, is_restarted, ACT_WAIT_SECONDS)
         return writing.delivery_message(delivery or before)
 
     async def cancel(self, request: service_pb2.CancelDeliveryRequest, call: Call) -> delivery_pb2.Delivery:
         """Ends a pending delivery."""
-        customer_id, event_id, webhook_id = self._read(request, call, list[Violation]())
-        before = await lookup.get_delivery(self._database, customer_id, event_id, webhook_id)
+        name = _read_name(request, call, list[Violation]())
+        before = await self._get(name)
         if _has_ended(before):
             raise _wrong_status(before, "only a pending delivery can be cancelled")
 
-        async def ask() -> None:
-            await commands.insert(self._database, Kind.CANCEL, customer_id, webhook_id, event_id)
+        async def leave() -> None:
+            await commands.insert(self._database, Kind.CANCEL, name.customer_id, name.webhook_id, name.event_id)
 
-        delivery = await self._followed(customer_id, event_id, webhook_id, ask, _has_ended, ACT_WAIT_SECONDS)
+        delivery = await self._follower.carried_out(name, leave, _has_ended, ACT_WAIT_SECONDS)
         return writing.delivery_message(delivery or before)
 
-    def _read(
-        self,
-        request: service_pb2.RetryDeliveryRequest | service_pb2.CancelDeliveryRequest,
-        call: Call,
-        violations: list[Violation],
-    ) -> tuple[int, UUID, int]:
-        customer_id = call.customer(request.customer_id, "customer_id", violations)
-        event_id, webhook_id = reading.read_delivery_id(request.delivery_id, "delivery_id", violations)
-        refuse_if(violations)
-        return customer_id, event_id, webhook_id
+    async def _get(self, name: DeliveryName) -> Delivery:
+        return await lookup.get_delivery(self._database, name.customer_id, name.event_id, name.webhook_id)
 
     async def _must_be_retryable(self, delivery: Delivery) -> None:
-        """Raises FailedPrecondition unless it has ended, and there is something to send and somebody to send it to."""
+        """Raises FailedPrecondition unless the delivery has ended, has an event and a webhook that takes deliveries."""
         if not _has_ended(delivery):
             raise _wrong_status(delivery, "it is pending already; wait for its next attempt, or cancel it first")
         try:
@@ -162,7 +152,7 @@ class ActionMethods:
             ) from None
         if event.test_webhook_id is not None:
             raise _wrong_status(delivery, "the delivery of a test is not retried; call TestWebhook again")
-        [webhook] = await webhooks.by_ids(self._database, [delivery.webhook_id]) or [None]
+        webhook = await webhooks.find(self._database, delivery.webhook_id)
         status = webhook.status if webhook is not None else WebhookStatus.DELETED
         if status not in {WebhookStatus.ACTIVE, WebhookStatus.PAUSED}:
             raise FailedPrecondition(
@@ -174,43 +164,17 @@ class ActionMethods:
                 {"status": status.value},
             )
 
-    async def _followed(
-        self,
-        customer_id: int,
-        event_id: UUID,
-        webhook_id: int,
-        ask: Callable[[], Awaitable[None]],
-        is_done: Callable[[Delivery], bool],
-        seconds: float,
-    ) -> Delivery | None:
-        """Leaves a command and follows the log until it is done, or for so long: then how the delivery stands."""
-        try:
-            async with asyncio.timeout(seconds):
-                is_asked = False
-                while True:
-                    async with self._tail.subscribe() as subscription:
-                        if not is_asked:
-                            await ask()
-                            self._hints.commanded({shard_of(webhook_id)})
-                            is_asked = True
-                        delivery = await self._standing(customer_id, event_id, webhook_id)
-                        while not subscription.overrun:  # then it is looked up, and followed again from there
-                            if delivery is not None and is_done(delivery):
-                                return delivery
-                            for change in await subscription.take(_TAKE_SECONDS):
-                                seen = change.delivery
-                                if seen.event_id == event_id and seen.webhook_id == webhook_id and is_done(seen):
-                                    return await self._standing(customer_id, event_id, webhook_id) or seen
-                            if subscription.closed:
-                                raise server_stopping()
-        except TimeoutError:
-            return await self._standing(customer_id, event_id, webhook_id)
 
-    async def _standing(self, customer_id: int, event_id: UUID, webhook_id: int) -> Delivery | None:
-        try:
-            return await lookup.get_delivery(self._database, customer_id, event_id, webhook_id)
-        except NotFound:  # a test that has not been made yet
-            return None
+def _read_name(
+    request: service_pb2.RetryDeliveryRequest | service_pb2.CancelDeliveryRequest,
+    call: Call,
+    violations: list[Violation],
+) -> DeliveryName:
+    """Returns which delivery a request names. Raises InvalidArgument, also for the violations found before."""
+    customer_id = call.customer(request.customer_id, "customer_id", violations)
+    event_id, webhook_id = reading.read_delivery_id(request.delivery_id, "delivery_id", violations)
+    refuse_if(violations)
+    return DeliveryName(customer_id, event_id, webhook_id)
 
 
 def _has_ended(delivery: Delivery) -> bool:

@@ -1,4 +1,4 @@
-"""One call in progress, as the methods see it."""
+"""One call in progress, as the methods see it, and what all methods do with requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from webhook_grpc.domain.errors import (
 
 @dataclass(slots=True)
 class Call:
-    """One call in progress: who makes it, and how it is named in the log."""
+    """Who makes the call, and what the log says of it.
+
+    The pipeline (server/calls.py) sets `caller` and `subjects`, the ids that the call is about, by the names of their
+    fields. Methods set `customer_id`.
+    """
 
     method: str
     request_id: str
@@ -23,18 +27,18 @@ class Call:
     subjects: dict[str, str | int] = field(default_factory=dict[str, str | int])
 
     def customer(self, requested: int, field: str, violations: list[Violation]) -> int:
-        """See Caller.customer."""
+        """Returns the customer that a request is about, and notes it for the log; see Caller.customer."""
         self.customer_id = self.caller.customer(requested, field, violations)
         return self.customer_id
 
     def customer_or_all(self, requested: int, field: str, violations: list[Violation]) -> int | None:
-        """See Caller.customer_or_all."""
+        """Returns the customer that a request is about, None for all, and notes it; see Caller.customer_or_all."""
         self.customer_id = self.caller.customer_or_all(requested, field, violations)
         return self.customer_id
 
 
 def server_stopping() -> Unavailable:
-    """The error of calls that meet a server that is being stopped."""
+    """Returns the error of calls to a server that is being stopped."""
     return Unavailable("SERVER_STOPPING", "this server is being stopped; call again to reach another", 0.1)
 
 

@@ -44,6 +44,8 @@ CODES: Final[dict[type[errors.WebhookError], Code]] = {
     errors.Unavailable: Code.UNAVAILABLE,
     errors.DiskFull: Code.RESOURCE_EXHAUSTED,
     errors.WatcherTooSlow: Code.ABORTED,
+    errors.DeadlineExceeded: Code.DEADLINE_EXCEEDED,
+    errors.InternalError: Code.INTERNAL,
 }
 
 

@@ -1,4 +1,4 @@
-"""Customers: removing everything of one."""
+"""Customers: delete everything of one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from webhook_grpc.domain.errors import Violation
 from webhook_grpc.hub.hints import Hints
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.upkeep import erasure
-from webhook_grpc.store.upkeep.erasure import Erasure, Progress
+from webhook_grpc.store.upkeep.erasure import Erasure, ErasureProgress
 
 from .call import Call, refuse_if
 
-_WORK_SECONDS_MAX: Final = 5.0  # then the answer is that it is not complete, and the rest goes in the background
+_WORK_SECONDS_MAX: Final = 5.0  # then the response says that it is not complete, and the janitor does the rest
 _WORK_SHARE_MAX: Final = 0.5  # of the time that a call may take
-_WAIT_SECONDS: Final = 0.05  # between looks at whether the owners have cancelled what was pending
+_WAIT_SECONDS: Final = 0.05  # before it looks again whether the owners have cancelled the pending deliveries
 
 
 class CustomerMethods:
@@ -32,21 +32,21 @@ class CustomerMethods:
     async def delete_data(
         self, request: service_pb2.DeleteCustomerDataRequest, call: Call
     ) -> service_pb2.DeleteCustomerDataResponse:
-        """Removes everything of one customer. The customer's webhooks are deleted when it answers."""
+        """Deletes everything of one customer. When this returns, at least the customer's webhooks are deleted."""
         violations = list[Violation]()
         call.caller.must_be_for_all_customers()
         customer_id = call.customer(request.customer_id, "customer_id", violations)
         refuse_if(violations)
         until = time.monotonic() + self._work_seconds
         requested = await erasure.request(self._database, customer_id)
-        progress = Progress.MORE
-        while progress is not Progress.COMPLETE and time.monotonic() < until:
+        progress = ErasureProgress.MORE
+        while progress is not ErasureProgress.COMPLETE and time.monotonic() < until:
             progress = await self._advance(requested)
-            if progress is Progress.WAITING:
+            if progress is ErasureProgress.WAITING:
                 await asyncio.sleep(_WAIT_SECONDS)
-        return service_pb2.DeleteCustomerDataResponse(complete=progress is Progress.COMPLETE)
+        return service_pb2.DeleteCustomerDataResponse(complete=progress is ErasureProgress.COMPLETE)
 
-    async def _advance(self, requested: Erasure) -> Progress:
+    async def _advance(self, requested: Erasure) -> ErasureProgress:
         advance = await erasure.advance(self._database, requested)
         for webhook_id in advance.deleted_webhook_ids:
             self._hints.webhook_changed(webhook_id)

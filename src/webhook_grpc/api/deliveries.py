@@ -1,4 +1,4 @@
-"""Deliveries: one, a list; their attempts."""
+"""Deliveries: get one, list them, list their attempts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ATTEMPT_KEY: Final = ">qqq"
 
 
 class DeliveryMethods:
-    """The calls that look at deliveries."""
+    """The calls that read deliveries."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -49,7 +49,7 @@ class DeliveryMethods:
         refuse_if(violations)
         token = PageToken(request, _DELIVERY_KEY)
         key = token.read()
-        before = _delivery_key(*key) if key else delivery_lists.FIRST
+        before = _delivery_key(*key) if key else delivery_lists.DELIVERIES_START
         page = await delivery_lists.list_deliveries(self._database, wanted, before, PageBounds(size, PAGE_BYTES_MAX))
         deliveries = fitting([writing.delivery_message(delivery) for delivery in page.items])
         after = page.key_after(len(deliveries))
@@ -61,7 +61,7 @@ class DeliveryMethods:
     async def list_attempts(
         self, request: service_pb2.ListDeliveryAttemptsRequest, call: Call
     ) -> service_pb2.ListDeliveryAttemptsResponse:
-        """Lists attempts, newest first. Those of one delivery raise NotFound if there is no such delivery."""
+        """Lists attempts, newest first. Raises NotFound if the request names a delivery that does not exist."""
         violations = list[Violation]()
         size = page_size(request.page_size, violations)
         wanted = read_attempt_filter(request, call, violations)
@@ -71,7 +71,7 @@ class DeliveryMethods:
         refuse_if(violations)
         token = PageToken(request, _ATTEMPT_KEY)
         key = token.read()
-        before = _attempt_key(*key) if key else attempt_lists.FIRST
+        before = _attempt_key(*key) if key else attempt_lists.ATTEMPTS_START
         if delivery:
             await lookup.get_delivery(self._database, wanted.customer_id, *delivery)  # or NOT_FOUND
             wanted = _within_delivery(wanted, *delivery)
@@ -87,7 +87,7 @@ class DeliveryMethods:
 
 
 def _within_delivery(wanted: AttemptFilter, event_id: UUID, webhook_id: int) -> AttemptFilter | None:
-    """The filter for one delivery, None if another part of it excludes that."""
+    """Returns the filter narrowed to one delivery, None if another part of the filter excludes that delivery."""
     if wanted.event_id not in {None, event_id} or (wanted.webhook_ids and webhook_id not in wanted.webhook_ids):
         return None
     return replace(wanted, event_id=event_id, webhook_ids=(webhook_id,))

@@ -103,7 +103,7 @@ class EventTypeMethods:
         return writing.event_type_message(updated)
 
     async def _refuse_beside_older(self) -> None:
-        """An older process would publish what the schema forbids."""
+        """Raises FailedPrecondition beside an older process, which would publish what the schema forbids."""
         await refuse_beside_older(self._database, "a json_schema")
 
 
@@ -115,7 +115,7 @@ def _read_name(event_type: str, field: str, violations: list[Violation]) -> None
 def _read_spec(
     message: event_type_pb2.EventType, fields: Collection[str], violations: list[Violation]
 ) -> EventTypeSpec:
-    """What the caller chose; only the given fields are judged."""
+    """Returns what the caller chose; adds violations of the given fields only."""
     if "description" in fields and (
         problem := validation.text_problem(message.description, validation.DESCRIPTION_CHARACTERS_MAX)
     ):

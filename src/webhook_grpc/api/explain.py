@@ -1,4 +1,4 @@
-"""ExplainEvent: where an event went, and why not elsewhere."""
+"""ExplainEvent: which webhooks an event goes to, and why not to the others."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ExplainMethods:
         self._database = database
 
     async def explain(self, request: service_pb2.ExplainEventRequest, call: Call) -> service_pb2.ExplainEventResponse:
-        """Tells for each webhook of the customer whether an event goes to it, and where its delivery stands."""
+        """Returns for each webhook of the customer whether an event goes to it, and the state of its delivery."""
         violations = list[Violation]()
         customer_id = call.customer(request.customer_id, "customer_id", violations)
         event_id = reading.read_event_id(request.event_id, "event_id", violations)

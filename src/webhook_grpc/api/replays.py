@@ -1,4 +1,4 @@
-"""Replays: start, look, list, cancel."""
+"""Replays: create, get, list, cancel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from webhook_grpc.store.replays import selection
 from .call import Call, refuse_if
 
 DRY_RUN_SECONDS_MAX: Final = 10.0
-DRY_RUNS_MAX: Final = 3  # at once, one of each customer: all that time they keep a connection of the pool busy
+DRY_RUNS_MAX: Final = 3  # at once, one of each customer: each holds a connection of the pool as long as it runs
 
 REPLAY_STATUSES: Final = {
     ReplayStatus.RUNNING: replay_pb2.REPLAY_STATUS_RUNNING,
@@ -40,7 +40,7 @@ _CHOSEN: Final = ("webhook_ids", "event_types", "statuses", "include_undelivered
 
 
 class ReplayMethods:
-    """The calls that start replays, follow and cancel them."""
+    """The calls that start, read and cancel replays."""
 
     def __init__(self, database: Database, clock: DatabaseClock, hints: Hints, replays_max: int) -> None:
         self._database = database
@@ -50,7 +50,7 @@ class ReplayMethods:
         self._counting = set[int]()  # customers whose dry runs are in progress
 
     async def create(self, request: service_pb2.CreateReplayRequest, call: Call) -> replay_pb2.Replay:
-        """Starts a replay, or counts what it would choose."""
+        """Starts a replay; a dry run only counts the deliveries that it would send again."""
         message, violations = request.replay, list[Violation]()
         customer_id = call.customer(message.customer_id, "replay.customer_id", violations)
         request_id = reading.read_request_id(request.request_id, violations)
@@ -68,11 +68,11 @@ class ReplayMethods:
         return replay_message(await store.create(self._database, spec, request_id, fingerprint, self._replays_max))
 
     async def _until_now(self, spec: ReplaySpec) -> ReplaySpec:
-        """The window ends now at the latest, by the clock by which events are stored."""
+        """Returns the spec with a window that ends now at the latest, by the database's clock, which dates events."""
         return spec.ending_by(await store.now(self._database))
 
     async def _check_webhooks(self, spec: ReplaySpec) -> None:
-        """Raises NotFound, FailedPrecondition."""
+        """Raises NotFound for a webhook that the customer does not have, FailedPrecondition for a disabled one."""
         found = await webhooks.by_ids(self._database, spec.webhook_ids) if spec.webhook_ids else []
         status_of = {webhook.webhook_id: webhook.status for webhook in found if webhook.customer_id == spec.customer_id}
         for webhook_id in spec.webhook_ids:
@@ -125,7 +125,7 @@ class ReplayMethods:
         )
 
     async def cancel(self, request: service_pb2.CancelReplayRequest, call: Call) -> replay_pb2.Replay:
-        """Ends a running replay; the owners of its deliveries cancel what is not sent yet."""
+        """Ends a running replay; the owners of its deliveries cancel those that are not sent yet."""
         customer_id, replay_id = _named(request, call)
         replay, shards = await store.cancel(self._database, customer_id, replay_id)
         self._hints.commanded(shards)
@@ -144,7 +144,7 @@ def _named(request: service_pb2.GetReplayRequest | service_pb2.CancelReplayReque
 
 
 def _read_spec(message: replay_pb2.Replay, customer_id: int, now: datetime, violations: list[Violation]) -> ReplaySpec:
-    """What the caller chose, with the defaults for what was left out."""
+    """Returns what the caller chose, with defaults for the fields that are not set."""
     violations += webhook_id_violations(message.webhook_ids, "replay.webhook_ids")
     violations += validation.pattern_violations("replay.event_types", message.event_types)
     statuses = words.read_delivery_statuses(message.statuses, violations, "replay.statuses")
@@ -179,7 +179,7 @@ def _read_statuses(values: Sequence[int], violations: list[Violation]) -> list[R
 
 
 def _fingerprint(message: replay_pb2.Replay, customer_id: int) -> int:
-    """Of what the caller chose: whether the customer was named or implied makes no difference."""
+    """Returns a digest of what the caller chose. Whether the customer was named or implied makes no difference."""
     chosen = replay_pb2.Replay()
     chosen.CopyFrom(message)
     for field in message.DESCRIPTOR.fields_by_name:
@@ -193,7 +193,7 @@ def _fingerprint(message: replay_pb2.Replay, customer_id: int) -> int:
 
 
 def replay_message(replay: Replay) -> replay_pb2.Replay:
-    """A replay as callers see it."""
+    """Returns a replay as callers see it."""
     message = _spec_message(replay.spec)
     message.replay_id = replay.replay_id
     message.status = REPLAY_STATUSES[replay.status]

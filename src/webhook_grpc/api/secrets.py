@@ -1,4 +1,4 @@
-"""Secrets of webhooks: give a webhook a new one."""
+"""Secrets of webhooks: replace the secret of one, and how secrets are made and opened."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SecretMethods:
         self._hints = hints
 
     async def rotate(self, request: service_pb2.RotateWebhookSecretRequest, call: Call) -> webhook_pb2.Webhook:
-        """Replaces the secret; requests are signed with the old one too while the overlap lasts."""
+        """Replaces the secret; until the overlap ends, requests are signed with the old secret too."""
         violations = list[Violation]()
         customer_id = call.customer(request.customer_id, "customer_id", violations)
         webhook_id = reading.read_id(request.webhook_id, "webhook_id", violations)
@@ -64,7 +64,10 @@ class SecretMethods:
         return writing.webhook_message(rotated.webhook, secret if rotated.secret_generated else "")
 
     def _secret_before(self, rotated: store.Rotated, request: service_pb2.RotateWebhookSecretRequest) -> str:
-        """The secret of the first call. Its sealed form is compared, so that no digest of a secret need be stored."""
+        """Returns the secret that the first call set. Raises AlreadyExists if this call brings another one.
+
+        The opened secret is compared, so that no digest of a secret has to be stored.
+        """
         webhook = rotated.webhook
         secret = opened(self._sealer, webhook)
         if request.secret and not hmac.compare_digest(secret.encode("utf-8"), request.secret.encode("utf-8")):
@@ -85,7 +88,7 @@ def opened(sealer: Sealer, webhook: Webhook) -> str:
 
 
 def new_secret() -> str:
-    """A fresh secret in the form of Standard Webhooks."""
+    """Returns a random secret in the form of Standard Webhooks."""
     return signing.secret_from_key(os.urandom(KEY_BYTES))
 
 

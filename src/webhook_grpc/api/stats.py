@@ -1,4 +1,4 @@
-"""GetWebhookStats: the numbers of one webhook."""
+"""GetWebhookStats: counts, latencies and backlog of one webhook."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _BREAKER_STATES: Final = {
 
 
 class StatsMethods:
-    """The call that counts."""
+    """The call that counts what happened with a webhook."""
 
     def __init__(self, database: Database, clock: DatabaseClock) -> None:
         self._database = database
         self._clock = clock
 
     async def get(self, request: service_pb2.GetWebhookStatsRequest, call: Call) -> service_pb2.GetWebhookStatsResponse:
-        """Returns the numbers of one webhook."""
+        """Returns the counts of a window of time, and the backlog of now."""
         violations = list[Violation]()
         customer_id = call.customer(request.customer_id, "customer_id", violations)
         webhook_id = reading.read_id(request.webhook_id, "webhook_id", violations)
@@ -56,7 +56,7 @@ class StatsMethods:
 def _read_window(
     request: service_pb2.GetWebhookStatsRequest, now: datetime, violations: list[Violation]
 ) -> tuple[datetime | None, datetime | None]:
-    """The times as far as they are set."""
+    """Returns start and end of the window, None where not set."""
     count = len(violations)
     start = times.read_time(request.start_time, "start_time", violations) if request.HasField("start_time") else None
     end = times.read_time(request.end_time, "end_time", violations) if request.HasField("end_time") else None

@@ -1,8 +1,8 @@
 """WatchDeliveries: every attempt and every ending, live, in order per webhook, resumable from a cursor without a gap.
 
-A watcher is a position in the log that moves forward. It catches up from the table to where the live tail stands, then
-follows the tail; if its buffer there overruns because its client reads too slowly, it catches up again. It holds no
-connection while it waits or writes.
+A watcher is a position in the log that moves forward. The watcher reads the table up to where the live tail is, then
+follows the tail. If its buffer at the tail overruns because its client reads too slowly, it reads the table again. It
+holds no connection while it waits or writes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
-from google.protobuf.message import Message
 from webhook.v1 import service_pb2
 
 from webhook_grpc.api.messages import times, writing
@@ -30,7 +29,7 @@ from webhook_grpc.store.lists import deliveries as delivery_lists
 from webhook_grpc.store.lists.deliveries import DeliveryKey
 from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.log import feed
-from webhook_grpc.store.log.feed import Change
+from webhook_grpc.store.log.rows import Change
 
 from .call import Call, refuse_if, server_stopping
 
@@ -42,11 +41,11 @@ _MESSAGE_BYTES_MAX: Final = 1_000_000  # clients accept 4 MiB by default
 _DELIVERY_BYTES: Final = 250  # about, without its response body
 _SNAPSHOT_PAGE: Final = PageBounds(_MESSAGE_DELIVERIES_MAX, _MESSAGE_BYTES_MAX)
 
-Write = Callable[[Message], Awaitable[None]]
+Write = Callable[[service_pb2.WatchDeliveriesResponse], Awaitable[None]]
 
 
 class WatchMethods:
-    """The live stream."""
+    """The call that streams what happens to deliveries."""
 
     def __init__(self, database: Database, tail: Tail, clock: DatabaseClock, write_seconds_max: float) -> None:
         self._database = database
@@ -71,7 +70,7 @@ class WatchMethods:
             write,
             self._write_seconds_max,
         )
-        if request.cursor:  # an empty one is none: what a client has that keeps the last cursor and has seen none yet
+        if request.cursor:  # an empty one is none: a client that keeps the last cursor has seen none yet
             position = await self._position_of(request.cursor, watcher.incarnation)
         elif start_time is not None:
             position = await feed.position_at(self._database, start_time)
@@ -79,9 +78,8 @@ class WatchMethods:
             position, _ = await feed.end_position(self._database)
             if request.snapshot:
                 await self._snapshot(watcher)
-        await watcher.send(
-            (), position, snapshot_complete=request.snapshot
-        )  # at once: an idle stream must not look dead
+        # At once: an idle stream must not look dead.
+        await watcher.send((), position, snapshot_complete=request.snapshot)
         while True:
             async with self._tail.subscribe() as subscription:
                 position = await self._catch_up(watcher, position, subscription)
@@ -98,22 +96,22 @@ class WatchMethods:
         return position
 
     async def _snapshot(self, watcher: _Watcher) -> None:
-        """Every pending delivery. The position was taken before, so nothing that happens meanwhile is missed."""
+        """Sends every pending delivery. The position was taken before, so nothing that happens meanwhile is missed."""
         pending = replace(watcher.wanted, statuses=(DeliveryStatus.PENDING,))
-        before: DeliveryKey | None = delivery_lists.FIRST
+        before: DeliveryKey | None = delivery_lists.DELIVERIES_START
         while before is not None:
             page = await delivery_lists.list_deliveries(self._database, pending, before, _SNAPSHOT_PAGE)
             if page.items:
                 await watcher.send(page.items, None)
-            await watcher.beat(None)  # with a narrow filter there may be nothing to say for long
+            await watcher.beat(None)  # a narrow filter may leave nothing to send for long
             before = page.next_key
 
     async def _catch_up(self, watcher: _Watcher, position: Position, subscription: Subscription) -> Position:
         """Reads the log from a position to where the subscription joined the live tail."""
         until = subscription.joined_at
         while changes := await feed.read(self._database, position, until):
-            position = await watcher.tell(changes, position)
-            await watcher.beat(position)  # with a narrow filter there may be nothing else to say for long
+            position = await watcher.send_wanted(changes, position)
+            await watcher.beat(position)  # a narrow filter may leave nothing to send for long
             if subscription.closed:
                 raise server_stopping()
         return position
@@ -132,26 +130,26 @@ class _Watcher:
     written_at: float = 0.0
 
     async def follow(self, subscription: Subscription, position: Position) -> Position:
-        """Follows the live tail. Returns when the buffer overran: the position up to which the client was told."""
+        """Follows the live tail until the buffer overruns; returns the position up to which everything was sent."""
         while True:
             changes = await subscription.take(self.written_at + self.heartbeat_seconds - time.monotonic())
             if subscription.closed:
                 raise server_stopping()
             if subscription.overrun:
                 return position
-            position = await self.tell(changes, position)
+            position = await self.send_wanted(changes, position)
             await self.beat(position)
 
     async def beat(self, position: Position | None) -> None:
-        """Sends an empty message if nothing was sent for long."""
+        """Sends an empty message if nothing was sent for as long as the heartbeat."""
         if time.monotonic() - self.written_at >= self.heartbeat_seconds:
             await self.send((), position)
 
-    async def tell(self, changes: Sequence[Change], position: Position) -> Position:
-        """Sends what the client wants of some changes, and returns the position after all of them.
+    async def send_wanted(self, changes: Sequence[Change], position: Position) -> Position:
+        """Sends those of some changes that the client wants; returns the position after all of them.
 
-        Changes up to the position were told before: the live tail may be a little behind a position that was read, or
-        that a client brought from another process.
+        Changes up to the given position were sent before and are skipped: the live tail may be a little behind a
+        position that was read, or that a client has from another process.
         """
         seqs = list(position)
         chunk: list[Delivery] = []

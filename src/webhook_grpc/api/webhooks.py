@@ -51,7 +51,8 @@ _OUTPUT_ONLY: Final = (
     "update_time",
     "etag",
 )
-# The customer may stand in a mask, as in one that a gateway fills from the body of a PATCH: it was found to be equal.
+# A mask may name the customer: a gateway makes such masks of the body of a PATCH. That changes nothing, because
+# the webhook was looked up by its customer.
 _UPDATABLE: Final = Updatable(
     "webhook", "a webhook", _CHANGEABLE, (*_OUTPUT_ONLY, "customer_id"), refused_when_set=("secret",)
 )
@@ -77,7 +78,7 @@ class WebhookMethods:
         self._webhooks_max = webhooks_max
 
     async def create(self, request: service_pb2.CreateWebhookRequest, call: Call) -> webhook_pb2.Webhook:
-        """Registers a webhook, and shows the secret if the service made it."""
+        """Registers a webhook; the response has the secret if the service made it."""
         message, violations = request.webhook, list[Violation]()
         customer_id = call.customer(message.customer_id, "webhook.customer_id", violations)
         request_id = reading.read_request_id(request.request_id, violations)
@@ -106,7 +107,10 @@ class WebhookMethods:
         return writing.webhook_message(created.webhook, self._secret_to_show(created))
 
     def _secret_to_show(self, created: store.Created) -> str:
-        """The secret that the service made: the answer may have been lost, so a repetition shows it again."""
+        """Returns the secret if the service made it, else nothing.
+
+        A repeated call gets the secret too, because the response to the first call may have been lost.
+        """
         if not created.secret_generated:
             return ""
         return opened(self._sealer, created.webhook)
@@ -160,7 +164,7 @@ class WebhookMethods:
         return spec
 
     async def _refuse_unusable_types(self, patterns: Collection[str]) -> None:
-        """Raises FailedPrecondition if an exact type among newly named patterns can't be subscribed to."""
+        """Raises FailedPrecondition if one of these patterns is an exact type that is unknown or archived."""
         types = sorted(filter(matching.is_event_type, patterns))
         rules = await self._event_types.rules(types)
         for event_type in types:
@@ -170,7 +174,7 @@ class WebhookMethods:
                 raise event_type_archived(event_type)
 
     async def delete(self, request: service_pb2.DeleteWebhookRequest, call: Call) -> Empty:
-        """Deletes a webhook; the owner of its deliveries cancels what is pending."""
+        """Deletes a webhook; the owner of its shard cancels the pending deliveries."""
         webhook = await self._named(request, call)
         if request.etag and request.etag != str(webhook.version):
             raise store.etag_mismatch(webhook)
@@ -179,12 +183,12 @@ class WebhookMethods:
         return Empty()
 
     async def pause(self, request: service_pb2.PauseWebhookRequest, call: Call) -> webhook_pb2.Webhook:
-        """Stops delivering."""
+        """Stops deliveries to a webhook; they stay pending."""
         webhook = await self._named(request, call)
         return await self._set_status(webhook, WebhookStatus.PAUSED, (WebhookStatus.ACTIVE,))
 
     async def resume(self, request: service_pb2.ResumeWebhookRequest, call: Call) -> webhook_pb2.Webhook:
-        """Delivers again."""
+        """Starts deliveries to a webhook again."""
         webhook = await self._named(request, call)
         resumed = await store.resume(self._database, webhook)
         self._hints.webhook_changed(resumed.webhook_id)
@@ -224,7 +228,7 @@ def _spec_of(webhook: Webhook) -> WebhookSpec:
 
 
 def _fingerprint(message: webhook_pb2.Webhook, customer_id: int) -> int:
-    """Of what the caller chose: whether the customer was named or implied makes no difference."""
+    """Returns a digest of what the caller chose. Whether the customer was named or implied makes no difference."""
     chosen = webhook_pb2.Webhook()
     chosen.CopyFrom(message)
     for field in _OUTPUT_ONLY:

@@ -14,26 +14,26 @@ _ALL: frozenset[Permission] = frozenset({"read", "publish", "manage"})
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated caller. `customer_id` None: of all customers."""
+    """An authenticated caller. `customer_id` None: the caller acts for all customers."""
 
     name: str
     customer_id: int | None
     permissions: frozenset[Permission]
 
     def must_have(self, permission: Permission) -> None:
-        """Raises PermissionDenied unless the caller has it."""
+        """Raises PermissionDenied unless the caller has this permission."""
         if permission not in self.permissions:
             raise PermissionDenied("PERMISSION_MISSING", f"the token lacks the permission `{permission}`")
 
     def must_be_for_all_customers(self) -> None:
-        """Raises PermissionDenied for a caller that is bound to one customer."""
+        """Raises PermissionDenied if the caller is bound to one customer."""
         if self.customer_id is not None:
             raise PermissionDenied("CUSTOMER_NOT_ALLOWED", "this takes a token for all customers")
 
     def customer(self, requested: int, field: str, violations: list[Violation]) -> int:
-        """The customer that a request is about: the named one or, for a token of one customer, that one.
+        """Returns the customer that a request is about: the one it names, else the one the caller is bound to.
 
-        Raises PermissionDenied for somebody else's; adds a violation where none is named and none is implied.
+        Adds a violation if there is neither. Raises PermissionDenied if the caller is bound to another customer.
         """
         if requested < 0:
             violations.append(Violation(field, "must be positive"))
@@ -44,7 +44,7 @@ class Caller:
         return requested or self.customer_id or 0
 
     def customer_or_all(self, requested: int, field: str, violations: list[Violation]) -> int | None:
-        """The same where all customers may be asked for: None means all of them."""
+        """Returns the same, but None, which means all customers, where the request names none and the caller may."""
         if requested == 0 and self.customer_id is None:
             return None
         return self.customer(requested, field, violations)

@@ -1,20 +1,20 @@
-"""Every way in which the service says no, as one exception tree.
+"""Every way in which the service refuses a request, as one exception tree.
 
 An error carries a `reason` (upper snake case, stable, for programs), a message that says what to do (for people), and
-metadata. The gRPC status of each class stands in one table, `server/grpc/status.py`.
+metadata. `api/codes.py` names the canonical code of each class. How much of an error fits into an answer is a matter of
+the door that sends it: `error_bounds.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One field at fault: its dotted path and what is wrong with it."""
+    """One field that is wrong: its dotted path and what is wrong with it."""
 
     field: str
     description: str
@@ -26,21 +26,16 @@ class WebhookError(Exception):
     def __init__(self, reason: str, message: str, metadata: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.reason = reason
-        self.message = message
         self.metadata: Mapping[str, str] = metadata or {}
 
-
-VIOLATIONS_BYTES_MAX: Final = 3000
-MESSAGE_BYTES_MAX: Final = 1000  # percent-encoded, as gRPC sends it
-PART_BYTES_MAX: Final = 300
+    @property
+    def message(self) -> str:
+        """What is wrong and what to do about it, for people."""
+        return str(self)
 
 
 class InvalidArgument(WebhookError):
-    """The request is malformed; it lists everything that is wrong with it.
-
-    So much of it, at least, as fits into an answer: gRPC clients drop trailing metadata beyond 8 KiB at random and
-    beyond 16 KiB always, and the caller would be told something else altogether.
-    """
+    """The request is malformed. The error lists everything that is wrong with it, however much that is."""
 
     def __init__(
         self,
@@ -48,9 +43,12 @@ class InvalidArgument(WebhookError):
         reason: str = "FIELD_INVALID",
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        self.violations = _bounded(violations)
-        text = "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in self.violations)
-        super().__init__(reason, _cut(text, MESSAGE_BYTES_MAX, bytes_each=3), metadata)
+        super().__init__(reason, "", metadata)
+        self.violations = tuple(violations)
+
+    def __str__(self) -> str:
+        """Returns one sentence of all violations; made when it is needed, because there may be very many."""
+        return sentence_of(self.violations)
 
 
 class Unauthenticated(WebhookError):
@@ -70,7 +68,7 @@ class FailedPrecondition(WebhookError):
 
 
 class NotFound(WebhookError):
-    """The object does not exist, or belongs to another customer. `made_at`: when its id was made, if the id says so."""
+    """The object does not exist, or belongs to another customer. `made_at`: the time in its id, if the id has one."""
 
     def __init__(self, resource_type: str, resource_name: str, made_at: datetime | None = None, hint: str = "") -> None:
         super().__init__(f"{resource_type.upper()}_NOT_FOUND", f"{resource_type} {resource_name} does not exist{hint}")
@@ -121,7 +119,7 @@ class Unavailable(WebhookError):
 
 
 class DiskFull(Unavailable):
-    """The database has no room left to store anything; somebody has to make room."""
+    """The database's disk is full: calls succeed again when the operator has made room."""
 
     def __init__(self) -> None:
         super().__init__("DISK_FULL", "the database's disk is full: nothing can be stored until there is room", 10.0)
@@ -131,35 +129,25 @@ class WatcherTooSlow(WebhookError):
     """The reader of a stream did not keep up; it may resume from its cursor."""
 
 
-def _bounded(violations: Sequence[Violation]) -> tuple[Violation, ...]:
-    kept: list[Violation] = []
-    room = VIOLATIONS_BYTES_MAX
-    for violation in violations:
-        cut = Violation(_cut(violation.field, PART_BYTES_MAX), _cut(violation.description, PART_BYTES_MAX))
-        room -= _size_bytes(cut.field) + _size_bytes(cut.description)
-        if kept and room < 0:
-            return (*kept, Violation("", f"and {len(violations) - len(kept)} more"))
-        kept.append(cut)
-    return tuple(kept)
+class DeadlineExceeded(WebhookError):
+    """The call took longer than the server allows."""
+
+    def __init__(self) -> None:
+        super().__init__("DEADLINE_EXCEEDED", "the call took longer than the server allows")
 
 
-def _cut(text: str, bytes_max: int, bytes_each: int = 1) -> str:
-    """As much of the text as fits. `bytes_each`: what a byte that is not printable ASCII becomes on its way."""
-    if _size_bytes(text, bytes_each) <= bytes_max:
-        return text
-    room, end = bytes_max - _size_bytes("…", bytes_each), 0
-    while (room := room - _size_bytes(text[end], bytes_each)) >= 0:
-        end += 1
-    return text[:end] + "…"
+class InternalError(WebhookError):
+    """The service has a bug. What happened stands in the log, under the id of the call."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__("INTERNAL", f"internal error; give this request id to the operator: {request_id}")
 
 
-def _size_bytes(text: str, bytes_each: int = 1) -> int:
-    if text.isascii() and text.isprintable():
-        return len(text)
-    encoded = text.encode("utf-8", "replace")
-    return len(encoded) + (bytes_each - 1) * sum(not 0x20 <= byte < 0x7F for byte in encoded)
+def sentence_of(violations: Iterable[Violation]) -> str:
+    """Returns the text that lists violations."""
+    return "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in violations)
 
 
 def field_invalid(field: str, description: str, reason: str = "FIELD_INVALID", **metadata: str) -> InvalidArgument:
-    """InvalidArgument for a single field."""
+    """Returns the InvalidArgument of a single field."""
     return InvalidArgument([Violation(field, description)], reason, metadata)

@@ -1,10 +1,10 @@
-"""The engine as one thing: its parts, wired together, started and stopped in order."""
+"""The engine as one thing: makes its parts from the bottom up, starts and stops them in order."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from random import Random
 from typing import Any, Final
 
 import structlog
@@ -12,30 +12,42 @@ import structlog
 from webhook_grpc.domain.errors import Conflict, Unavailable, WebhookError
 from webhook_grpc.domain.model import DisableReason, Webhook, WebhookStatus
 from webhook_grpc.domain.sealing import Sealer
-from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.engine.duties.commands import Commands
 from webhook_grpc.engine.duties.expiry import Expiry
 from webhook_grpc.engine.duties.janitor import LEADER_SHARD, Janitor
 from webhook_grpc.engine.duties.replays import Replays
 from webhook_grpc.engine.duties.rescheduling import Rescheduling
+from webhook_grpc.engine.duties.webhook_tests import WebhookTests
+from webhook_grpc.engine.health.monitor import Monitor
 from webhook_grpc.engine.health.stillness import Stillness
-from webhook_grpc.engine.http.sender import Sender
+from webhook_grpc.engine.http.sender import Sender, SendLimits
+from webhook_grpc.engine.queue.due_hints import DueHints
 from webhook_grpc.engine.queue.fetcher import Fetcher
+from webhook_grpc.engine.queue.intake import Intake
 from webhook_grpc.engine.queue.lanes import LaneLimits, Lanes
+from webhook_grpc.engine.queue.stale_rows import StaleRows
 from webhook_grpc.engine.receivers.keys import KeyWatch
 from webhook_grpc.engine.receivers.paces import Paces
+from webhook_grpc.engine.receivers.receivers import Receivers
 from webhook_grpc.engine.receivers.webhooks import WebhookCache
-from webhook_grpc.hub.hints import Hints
+from webhook_grpc.hub.connections import Connections
+from webhook_grpc.hub.hints import Hints, Topic
+from webhook_grpc.hub.publisher import Recipient
 from webhook_grpc.settings import Settings
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry import webhooks
 
-from .attempt import Deliverer
+from . import listeners
+from .attempt import Attempter, AttemptPipeline
 from .dispatcher import Dispatcher, DispatchLimits
 from .ownership import Ownership
 from .poison import PoisonGuard
-from .settler import Settler
+from .request_signer import RequestSigner
+from .settled_turns import SettledTurns
+from .settler import SettleLimits, Settler
+from .shards import Shards
+from .unsettled import Unsettled
 
 log = structlog.get_logger(__name__)
 
@@ -45,18 +57,26 @@ _SETTLE_SECONDS_AT_STOP: Final = 10.0
 
 
 class Engine:
-    """Delivers what is in the outbox. `fetcher` is where published events are handed over."""
+    """Delivers what is in the outbox. Whoever stands outside uses the methods; the fields are for tests."""
 
     def __init__(
-        self, settings: Settings, database: Database, clock: DatabaseClock, sealer: Sealer, hints: Hints
+        self,
+        settings: Settings,
+        database: Database,
+        connections: Connections,
+        clock: DatabaseClock,
+        sealer: Sealer,
+        shards: Shards,
+        hints: Hints,
+        random: Random,
     ) -> None:
-        options = database.options
+        progress = database.options.progress
         self._settings = settings
         self._database = database
         self._hints = hints
-        self.ownership = Ownership(options, clock, settings.lease_seconds, sealer.key_ids)
-        self.ownership.on_counted = hints.process_counted
-        self._poison = PoisonGuard(options, self.ownership)
+        self.shards = shards
+        self._unsettled = Unsettled()
+        self._poison = PoisonGuard(connections.health, shards, self._unsettled.results)
         self.lanes = Lanes(
             LaneLimits(
                 settings.lane_prefetch_max,
@@ -67,35 +87,26 @@ class Engine:
             ),
             self._poison.is_suspect,
         )
-        self._settler = Settler(
-            options,
-            self.ownership,
-            settings.settle_batch_max,
-            settings.settle_wait_seconds,
-            on_settled=self._settled,
-            on_dropped=self._dropped,
+        self.receivers = Receivers(
+            WebhookCache(connections.webhooks),
+            Paces(connections.health, settings.pace_policy, shards, KeyWatch(sealer, clock)),
+            clock,
+            random,
         )
-        self.webhooks = WebhookCache(options, self._webhook_changed)
-        self.paces = Paces(options, settings.pace_policy, self.ownership, KeyWatch(sealer, clock))
-        self.fetcher = Fetcher(
-            options, settings.poll_seconds, clock, self.lanes, self.ownership, self.webhooks, self.paces
-        )
+        self.due_hints = DueHints(self.lanes)
+        stale_rows = StaleRows()
         self._sender = Sender(
             settings.egress_policy,
             clock,
-            settings.response_body_bytes_max,
-            settings.idle_connections_max,
-            connect_seconds_max=settings.connect_seconds_max,
-            body_seconds_max=settings.response_body_seconds_max,
+            SendLimits(
+                settings.response_body_bytes_max,
+                settings.idle_connections_max,
+                settings.connect_seconds_max,
+                settings.response_body_seconds_max,
+            ),
         )
-        deliverer = Deliverer(
-            self._sender,
-            sealer,
-            clock,
-            settings.egress_policy,
-            settings.retry_policy,
-            settings.attempt_timeout_seconds,
-        )
+        signer = RequestSigner(sealer, settings.egress_policy, settings.attempt_timeout_seconds, clock)
+        attempter = Attempter(signer, self._sender, settings.retry_policy, clock, random)
         self.dispatcher = Dispatcher(
             DispatchLimits(
                 settings.process_in_flight_max,
@@ -103,48 +114,82 @@ class Engine:
                 settings.ramp_in_flight,
                 settings.ramp_doubling_seconds,
             ),
-            clock,
+            shards,
             self.lanes,
-            self.ownership,
-            self.fetcher,
-            self.webhooks,
-            self.paces,
-            self._poison,
-            deliverer,
-            self._settler,
-            self._disable,
-            options.progress,
+            self.receivers,
+            AttemptPipeline(attempter, self._poison, self.receivers, self._disable, progress, random),
+            self._unsettled.results,
+            self.due_hints,
         )
-        self.stillness = Stillness(options.progress, self.dispatcher)
-        self.commands = Commands(options, settings.poll_seconds, self.ownership, self.lanes, deliverer, self._settler)
-        self.commands.on_restarted = self.fetcher.wake
-        self.commands.on_cancelled = self.fetcher.cancelled
-        self.commands.on_logged = hints.logged
-        self._settler.on_executed = self.commands.executed
-        self._settler.on_commands_dropped = self.commands.dropped
-        self._replays = Replays(options, self.ownership, settings.replay_poll_seconds, settings.replay_pending_max)
-        self._replays.on_commanded = hints.commanded
+        self.intake = Intake(shards, self.lanes, self.receivers, stale_rows, self.due_hints, self.dispatcher)
+        self.fetcher = Fetcher(
+            connections.backlog, settings.poll_seconds, clock, shards, self.lanes, self.intake, self.due_hints
+        )
+        self.commands = Commands(
+            connections.commands,
+            settings.poll_seconds,
+            shards,
+            self.lanes,
+            WebhookTests(connections.commands, shards, attempter),
+            self._unsettled.commands,
+        )
+        self._replays = Replays(
+            connections.background, shards, hints, settings.replay_poll_seconds, settings.replay_pending_max
+        )
         self.expiry = Expiry(
-            options,
+            connections.background,
             settings.retention_policy.events_days,
-            self.ownership,
+            shards,
             self.dispatcher,
-            self._settler,
+            self._unsettled.results,
         )
-        self.rescheduling = Rescheduling(options, self.ownership, self.dispatcher, self._settler)
+        self.rescheduling = Rescheduling(connections.background, shards, self.dispatcher, self._unsettled.results)
+        self.ownership = Ownership(
+            connections.ownership,
+            shards,
+            listeners.OfShards(
+                self.lanes,
+                self.receivers,
+                self._poison,
+                self.due_hints,
+                self.dispatcher,
+                self.commands,
+                self.rescheduling,
+            ),
+            clock,
+            random,
+            settings.lease_seconds,
+            sealer.key_ids,
+        )
+        self._settler = Settler(
+            connections.settle,
+            self.ownership,
+            self._unsettled,
+            SettleLimits(settings.settle_batch_max, settings.settle_wait_seconds),
+            random,
+            SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints),
+            listeners.OfCommands(self.commands, self.intake, self.due_hints, hints),
+        )
         self.janitor = Janitor(
             database,
             settings.retention_policy,
-            is_leader=lambda: LEADER_SHARD in self.ownership.owned,
+            is_leader=lambda: LEADER_SHARD in shards.owned,
             webhook_changed=hints.webhook_changed,
         )
         clock.on_step(self._clock_stepped)
-        self.fetcher.on_found = self.dispatcher.start_soon
-        self.ownership.is_idle = self._is_idle
-        self.ownership.on_gained = self._gained
-        self.ownership.before_release = self.paces.save
-        self.ownership.on_leaving = self.lanes.close_shards
-        self.ownership.on_lost = self._lost
+        hints.subscribe(Topic.DUE, self._due)
+        hints.subscribe(Topic.COMMANDED, self.commands.commanded)
+        hints.subscribe(Topic.WEBHOOKS, self.receivers.hint)
+
+    @property
+    def recipient(self) -> Recipient[Any]:
+        """Returns who takes in what was just published in this process."""
+        return self.intake
+
+    def monitor(self, set_serving: Callable[[str, bool], Awaitable[None]]) -> Monitor:
+        """Returns what watches the loops, and calls `set_serving` with a service when its health changes."""
+        progress = self._database.options.progress
+        return Monitor(progress, self.ownership, Stillness(progress, self.dispatcher), set_serving)
 
     async def start(self) -> None:
         """Takes the first shards, so that what is published right away is sent at once. Raises Unavailable."""
@@ -157,8 +202,8 @@ class Engine:
             "ownership": self.ownership.run(),
             "fetcher": self.fetcher.run(),
             "settler": self._settler.run(),
-            "webhook cache": self.webhooks.run(),
-            "paces": self.paces.run(),
+            "webhooks": self.receivers.follow(self.intake),
+            "paces": self.receivers.save_and_sweep(),
             "poison guard": self._poison.run(),
             "commands": self.commands.run(),
             "replays": self._replays.run(),
@@ -175,64 +220,36 @@ class Engine:
             both.create_task(self.commands.drain(self._settings.drain_seconds), name="drain tests")
         try:
             async with asyncio.timeout(_SETTLE_SECONDS_AT_STOP):
-                await self._settler.drained()
+                await self._unsettled.drained()
         except TimeoutError:
-            log.warning("results not settled; their deliveries are sent again", count=len(self._settler))
+            log.warning(
+                "results not settled; their deliveries are sent again", count=self._unsettled.results.unanswered_count
+            )
 
     async def close(self) -> None:
-        """Gives the shards back and closes all connections. The loops have ended."""
+        """Releases the shards and closes the connections to receivers. The loops have ended."""
         await self._poison.close()
         await self.ownership.leave()
-        await self.paces.close()
-        await self._replays.close()
-        await self.expiry.close()
-        await self.rescheduling.close()
-        await self.fetcher.close()
-        await self.commands.close()
-        await self._settler.close()
-        await self.webhooks.close()
         await self._sender.close()
 
-    def _settled(self, batch: Sequence[Settlement]) -> None:
-        self.dispatcher.settled(batch)
-        self._hints.logged()
-
-    def _dropped(self, batch: Sequence[Settlement]) -> None:
-        self.dispatcher.dropped(batch)
-
-    def _gained(self, shards: set[int]) -> None:
-        self.paces.gained(shards, time.monotonic())
-        self.dispatcher.gained(shards)
-        self.fetcher.gained(shards)
-        self.commands.wake()
-        self.rescheduling.look_through(shards)
+    def _due(self, due: set[int]) -> None:
+        """Looks for what became due in shards of ours; what concerns the others costs no look."""
+        ours = due & self.shards.owned.keys()
+        if ours:
+            self.due_hints.wake(ours)
 
     def _clock_stepped(self) -> None:
         """Forgets what is known in the database's old time. By how much it has stepped makes no difference."""
         self.ownership.clock_stepped()
-        self.webhooks.clock_stepped()
+        self.receivers.clock_stepped()
         self.fetcher.clock_stepped()
         self.janitor.clock_stepped()
-        self.rescheduling.look_through(self.ownership.owned)
-
-    def _is_idle(self, shard: int) -> bool:
-        """Whether a shard can be given back: nothing that was begun for it is unsettled."""
-        return self.lanes.is_idle(shard) and self.commands.is_idle(shard)
-
-    def _lost(self, shards: set[int]) -> None:
-        self.lanes.forget_shards(shards)
-        self.paces.forget_shards(shards)
-        self._poison.forget_shards(shards)
-        self.commands.forget_shards(shards)
-
-    def _webhook_changed(self, webhook: Webhook) -> None:
-        self.fetcher.webhook_changed(webhook)
-        self.dispatcher.start_soon()
+        self.rescheduling.look_through(self.shards.owned)
 
     async def _disable(self, webhook: Webhook, reason: DisableReason) -> bool:
-        """Switches off a webhook because of what its receiver said, or long did not say.
+        """Disables a webhook because of its receiver's answers, or because there were none for long.
 
-        False if it is no longer the webhook of which that was true: its URL may have been mended meanwhile.
+        Returns False if the webhook was changed since that was found: its URL may have been corrected meanwhile.
         """
         try:
             await webhooks.set_status(

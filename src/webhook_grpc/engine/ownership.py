@@ -1,12 +1,12 @@
-"""Which shards this process may send and settle for, and until when.
+"""Keeps the shards of this process: renews the lease, takes shards and releases them.
 
-A claim on a delivery is then an entry in a dict: no claim is written to the database for each one, and because a
-webhook has one owner, its limits are exact. The database decides who owns what; the process may only be more cautious.
-It stops sending when 0.8 of its lease has passed without a renewal, by its own monotonic clock.
+The database decides who owns what; the process may only be more cautious. It stops sending when 0.8 of its lease has
+passed without a renewal, by its own monotonic clock.
 
-When the database's clock steps, every lease looks as if it had run out, or as if it were none. So whoever notices a
-step takes no shards for two beats, in which everybody alive renews. What then belongs to nobody for two beats of the
-slowest process is taken whatever the share is: a row that counts as a process but takes nothing must not let it lie.
+When the database's clock steps, every lease looks as if it had run out, or as if there were none. So a process that
+notices a step takes no shards for two beats, in which every process alive renews. Shards that then belong to nobody for
+two beats of the slowest process are taken whatever the share is: a row that counts as a process but takes nothing must
+not leave them without an owner.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
-from uuid import UUID, uuid4
+from random import Random
+from typing import Final, Protocol
+from uuid import UUID
 
 import structlog
 
@@ -28,9 +28,11 @@ from webhook_grpc.domain.ids import SHARD_COUNT
 from webhook_grpc.domain.progress import LEASE, SHARDS, Cause, Service
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.connection.failures import cause_of, watched
-from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import ownership as store
 from webhook_grpc.store.outbox.ownership import Free, Live, OwnedShard
+
+from .shards import Shards
 
 log = structlog.get_logger(__name__)
 
@@ -42,71 +44,87 @@ _BEATS_TO_TAKE: Final = 2 * _BEATS_WAITED  # of one process, until what belongs 
 _BEATS_KEPT: Final = 16  # for which what was taken beyond the share is kept, while as many processes live as before
 
 
+class ShardListener(Protocol):
+    """Hears what happens to the shards of this process, and decides when one can be released.
+
+    Every method is called under the lock of `Ownership`: none may call back into it.
+    """
+
+    def gained(self, shards: set[int]) -> None:
+        """Begins work for these shards: they are ours now."""
+        ...
+
+    def leaving(self, shards: set[int]) -> None:
+        """Starts nothing new for these shards: they are released as soon as they are idle."""
+        ...
+
+    def lost(self, shards: set[int]) -> None:
+        """Forgets these shards: another process owns them now, or will."""
+        ...
+
+    def is_idle(self, shard: int) -> bool:
+        """Returns whether the shard can be released: nothing that was started for it is unsettled."""
+        ...
+
+    async def before_release(self) -> None:
+        """Saves what the next owner of a shard needs to know."""
+        ...
+
+
 class Ownership:
-    """The shards of this process."""
+    """Renews the lease of this process and changes its `Shards`."""
 
     def __init__(
-        self, options: DatabaseOptions, clock: DatabaseClock, lease_seconds: float, secret_key_ids: Sequence[int] = ()
+        self,
+        connection: LoopConnection,
+        shards: Shards,
+        listener: ShardListener,
+        clock: DatabaseClock,
+        random: Random,
+        lease_seconds: float,
+        secret_key_ids: Sequence[int] = (),
     ) -> None:
-        self._connection = LoopConnection(options, "ownership")
+        progress = connection.progress
+        self._connection = connection
+        self.shards = shards
+        self._listener = listener
         self._clock = clock
+        self._random = random
         self._lease_seconds = lease_seconds
         self._secret_key_ids = secret_key_ids
-        self.renewing = options.progress.work("lease", Service.WEBHOOKS, Service.DELIVERY, words=LEASE)
-        self._having_owners = options.progress.work(
+        self.renewing = progress.work("lease", Service.WEBHOOKS, Service.DELIVERY, words=LEASE)
+        self._having_owners = progress.work(
             "shards",
             Service.DELIVERY,
             words=SHARDS,
-            patience_seconds=max(options.progress.stalled_seconds, _BEATS_TO_TAKE * lease_seconds / RENEWALS_PER_LEASE),
+            patience_seconds=max(progress.stalled_seconds, _BEATS_TO_TAKE * lease_seconds / RENEWALS_PER_LEASE),
             is_said_at_once=False,  # between two owners there is none for a moment
         )
         self._lock = asyncio.Lock()
         self._registered = False
-        self._fence = 0.0
-        self._leaving: set[int] = set()
         self._retiring = False
         self._patient_until = 0.0  # the clock has stepped: the others are alive, and have not renewed yet
         self._free_since: float | None = None  # since when there are shards that nobody takes
         self._surplus = _Surplus()
-        self.worker: UUID = uuid4()
-        self.owned: dict[int, OwnedShard] = {}
-        self.live_count = 1
-        self.on_gained: Callable[[set[int]], None] = _ignore
-        self.on_lost: Callable[[set[int]], None] = _ignore
-        self.on_leaving: Callable[[set[int]], None] = _ignore
-        self.before_release: Callable[[], Awaitable[None]] = _nothing
-        self.on_counted: Callable[[int], None] = _ignore
-        self.is_idle: Callable[[int], bool] = bool  # replaced by the dispatcher before the first beat
-
-    @property
-    def may_send(self) -> bool:
-        """Whether the lease is fresh enough to start attempts."""
-        return time.monotonic() < self._fence
-
-    @property
-    def sendable(self) -> frozenset[int]:
-        """The shards for which attempts may be started."""
-        return frozenset(self.owned.keys() - self._leaving) if self.may_send else frozenset()
-
-    def epochs(self) -> dict[int, int]:
-        """The epoch of each shard of ours. A shard whose epoch changed may have been somebody else's in between."""
-        return {shard: owned.epoch for shard, owned in self.owned.items()}
 
     async def run(self) -> None:
-        """Renews the lease, takes and gives shards until it is cancelled."""
+        """Renews the lease, takes and releases shards until the task is cancelled."""
         while True:
             began_at = time.monotonic()
             with contextlib.suppress(Unavailable):  # the next beat tries again
                 await self.beat()
             # Counted from the beginning, so that slow statements make no beat late; and not in step with the others'.
-            interval_seconds = self._lease_seconds / RENEWALS_PER_LEASE * random.uniform(0.85, 1.0)
+            interval_seconds = self._lease_seconds / RENEWALS_PER_LEASE * self._random.uniform(0.85, 1.0)
             await asyncio.sleep(max(_PAUSE_SECONDS_MIN, began_at + interval_seconds - time.monotonic()))
 
     def clock_stepped(self) -> None:
-        """The database's clock has stepped. What was abandoned "later than now" was abandoned before now."""
+        """Waits for the others to renew, after a step of the database's clock.
+
+        A shard that was abandoned "later than now" was abandoned before now.
+        """
         self._patient_until = time.monotonic() + _BEATS_WAITED * self._lease_seconds / RENEWALS_PER_LEASE
         now = self._clock.now()
-        for owned in self.owned.values():
+        for owned in self.shards.owned.values():
             if owned.abandoned_at is not None:
                 owned.abandoned_at = min(owned.abandoned_at, now)
 
@@ -119,15 +137,24 @@ class Ownership:
                 await self._balance()
 
     async def readopt(self, shards: Collection[int]) -> None:
-        """After a statement of unknown outcome: moves its shards to a new epoch.
+        """Moves the shards of a statement of unknown outcome to a new epoch.
 
-        There the statement can do nothing any more; how far the logs reach is learnt afresh. Raises Unavailable.
+        At the new epoch the old statement can do nothing any more; how far the logs reach is read again. Raises
+        Unavailable.
         """
         async with self._lock:
-            await self._readopt(set(shards) & self.owned.keys())
+            await self._readopt(set(shards) & self.shards.owned.keys())
+
+    def log_reached(self, fenced_by: Mapping[int, OwnedShard], last_seqs: Mapping[int, int]) -> None:
+        """Notes how far the log of each shard reaches, after a statement that was fenced by these.
+
+        A shard that was lost and gained meanwhile is another `OwnedShard`, of which the statement says nothing.
+        """
+        for shard, last_seq in last_seqs.items():
+            fenced_by[shard].last_seq = max(fenced_by[shard].last_seq, last_seq)
 
     async def retire(self) -> None:
-        """Takes no more shards, and gives each back as soon as it is idle. The loop must still run."""
+        """Takes no more shards, and releases each as soon as it is idle. The loop must still run."""
         self._retiring = True
         try:
             await self.beat()
@@ -135,13 +162,13 @@ class Ownership:
             log.warning("shards not given back yet; the next beat tries again")
 
     async def leave(self) -> None:
-        """Gives everything back, so that the others need not wait for the lease to run out."""
+        """Releases every shard, so that the others need not wait for the lease to run out."""
         async with self._lock:
-            self._fence = 0.0
+            self.shards.send_until = 0.0
             try:
-                await self.before_release()
-                await store.release(self._connection, self.worker, self.owned)
-                await store.unregister(self._connection, self.worker)
+                await self._listener.before_release()
+                await store.release(self._connection, self.shards.worker, self.shards.owned)
+                await store.unregister(self._connection, self.shards.worker)
             except Unavailable as error:
                 cause = cause_of(error)
                 log.warning(
@@ -149,54 +176,53 @@ class Ownership:
                     sqlstate=cause.sqlstate,
                     text=cause.text,
                 )
-            self._lose(set(self.owned))
-        await self._connection.close()
+            self._lose(set(self.shards.owned))
 
     async def _renew(self) -> None:
         asked_at = time.monotonic()
         if self._registered:
             database_time = await store.renew(
-                self._connection, self.worker, self._lease_seconds, retiring=self._retiring
+                self._connection, self.shards.worker, self._lease_seconds, retiring=self._retiring
             )
             if database_time is not None:
                 self._clock.observe(database_time, asked_at, time.monotonic())
-                self._fence = asked_at + _FENCE * self._lease_seconds
+                self.shards.send_until = asked_at + _FENCE * self._lease_seconds
                 return
-            log.warning("lease ran out", worker=str(self.worker))
-            self._lose(set(self.owned))
+            log.warning("lease ran out", worker=str(self.shards.worker))
+            self._lose(set(self.shards.owned))
             self._registered = False
-        self.worker = uuid4()  # a new one for each try: the last may have been entered, and its answer lost
+        # A new one for each try: the last one may have been entered, and the answer lost.
+        worker = self.shards.worker = UUID(int=self._random.getrandbits(128), version=4)
         asked_at = time.monotonic()
-        database_time = await store.register(self._connection, self.worker, self._lease_seconds, self._secret_key_ids)
+        database_time = await store.register(self._connection, worker, self._lease_seconds, self._secret_key_ids)
         self._clock.observe(database_time, asked_at, time.monotonic())
         self._registered = True
-        self._fence = asked_at + _FENCE * self._lease_seconds
+        self.shards.send_until = asked_at + _FENCE * self._lease_seconds
         await store.forget_dead(self._connection)
 
     async def _reconcile(self) -> None:
-        epochs = await store.owned_epochs(self._connection, self.worker)
-        self._lose(self.owned.keys() - epochs.keys())
-        known = self.epochs()
+        epochs = await store.owned_epochs(self._connection, self.shards.worker)
+        self._lose(self.shards.owned.keys() - epochs.keys())
+        known = self.shards.epochs()
         astray = {shard for shard, epoch in epochs.items() if known.get(shard) != epoch}
         if astray:
             await self._readopt(astray)
 
     async def _balance(self) -> None:
         live = await store.count_live(self._connection)
-        self.live_count = live.count
-        self.on_counted(self.live_count)
+        self.shards.live_count = live.count
         now = time.monotonic()
         share = 0 if self._retiring else math.ceil(SHARD_COUNT / max(1, live.count)) + self._surplus.of(live.count, now)
-        staying = self.owned.keys() - self._leaving
-        if len(staying) > share:  # idle ones first: a busy one stands still until its last request has ended
-            by_idleness = sorted(staying, key=lambda shard: (not self.is_idle(shard), shard))
+        staying = self.shards.owned.keys() - self.shards.leaving
+        if len(staying) > share:  # idle shards first: a busy one sends nothing until its last request has ended
+            by_idleness = sorted(staying, key=lambda shard: (not self._listener.is_idle(shard), shard))
             self._begin_leaving(set(by_idleness[: len(staying) - share]))
         await self._release_idle()
         if self._retiring or now < self._patient_until:
             return
-        is_below_share = len(self.owned) < share
+        is_below_share = len(self.shards.owned) < share
         if is_below_share:
-            self._gain(await store.take(self._connection, self.worker, share - len(self.owned)))
+            self._gain(await store.take(self._connection, self.shards.worker, share - len(self.shards.owned)))
         free = await store.count_free(self._connection)
         self._note_free(free)
         if not is_below_share:
@@ -221,70 +247,65 @@ class Ownership:
         self._free_since = None
         log.warning(
             "shards belong to nobody and nobody takes them: taken beyond the share of this process",
-            worker=str(self.worker),
+            worker=str(self.shards.worker),
             count=free.count,
             lease_too_far_ahead_count=free.ahead_count,
             live_count=live.count,
         )
-        taken = await store.take(self._connection, self.worker, free.count)
+        taken = await store.take(self._connection, self.shards.worker, free.count)
         self._surplus = _Surplus(len(taken), live.count, now + _BEATS_KEPT * beat_seconds)
         self._gain(taken)
 
     def _begin_leaving(self, shards: set[int]) -> None:
-        self._leaving |= shards
-        self.on_leaving(shards)
+        self.shards.leaving |= shards
+        self._listener.leaving(shards)
 
     async def _release_idle(self) -> None:
-        idle = {shard: self.owned[shard] for shard in self._leaving if self.is_idle(shard)}
+        idle = {shard: self.shards.owned[shard] for shard in self.shards.leaving if self._listener.is_idle(shard)}
         if idle:
-            await self.before_release()
-            await store.release(self._connection, self.worker, idle)
+            await self._listener.before_release()
+            await store.release(self._connection, self.shards.worker, idle)
             self._lose(set(idle))
 
     async def _readopt(self, shards: set[int]) -> None:
-        readopted = await store.readopt(self._connection, self.worker, shards) if shards else {}
-        new = readopted.keys() - self.owned.keys()
+        readopted = await store.readopt(self._connection, self.shards.worker, shards) if shards else {}
+        new = readopted.keys() - self.shards.owned.keys()
         for shard, owned in readopted.items():
-            known = self.owned.get(shard)  # one that is new here was taken by a statement whose answer was lost
+            known = self.shards.owned.get(shard)  # None: it was taken by a statement whose answer was lost
             owned.abandoned_at = self._clock.now() if known is None else known.abandoned_at
             owned.taken_seq = owned.last_seq if known is None else known.taken_seq
         self._lose(shards - readopted.keys())
-        self.owned.update(readopted)
+        self.shards.owned.update(readopted)
         if new:
             self._gain({shard: readopted[shard] for shard in new})
 
     def _gain(self, shards: dict[int, OwnedShard]) -> None:
         if shards:
-            self.owned.update(shards)
-            log.info("shards gained", worker=str(self.worker), count=len(shards), owned=len(self.owned))
-            self.on_gained(set(shards))
+            self.shards.owned.update(shards)
+            self._log("shards gained", len(shards))
+            self._listener.gained(set(shards))
 
     def _lose(self, shards: set[int]) -> None:
-        lost = shards & self.owned.keys()
+        lost = shards & self.shards.owned.keys()
         if lost:
             for shard in lost:
-                del self.owned[shard]
-            self._leaving -= lost
-            log.info("shards given up", worker=str(self.worker), count=len(lost), owned=len(self.owned))
-            self.on_lost(lost)
+                del self.shards.owned[shard]
+            self.shards.leaving -= lost
+            self._log("shards given up", len(lost))
+            self._listener.lost(lost)
+
+    def _log(self, what: str, count: int) -> None:
+        log.info(what, worker=str(self.shards.worker), count=count, owned=len(self.shards.owned))
 
 
 @dataclass(frozen=True, slots=True)
 class _Surplus:
-    """Shards that were taken beyond the share: kept for a while, or until another number of processes lives."""
+    """Shards that were taken beyond the share: kept for a while, or until the number of live processes changes."""
 
     count: int = 0
     live_count: int = 0
     until: float = 0.0
 
     def of(self, live_count: int, now: float) -> int:
-        """How many shards more than its share the process may keep."""
+        """Returns how many shards more than its share the process may keep."""
         return self.count if live_count == self.live_count and now < self.until else 0
-
-
-def _ignore(_: object) -> None:
-    pass
-
-
-async def _nothing() -> None:
-    pass

@@ -1,19 +1,18 @@
-"""Writing in batches what came of attempts, and carrying out commands: whatever changes deliveries and their log.
+"""Writes results and commands in batches: all that changes deliveries and their log.
 
-The first result waits a few milliseconds for company; one statement is in flight at a time, because each goes on where
-the log of the one before ended. A result is kept until the database has answered for it. While the database is away
-nothing is lost and nothing is sent twice: the batch is written again, at a new epoch, and what had been committed is
-not changed a second time.
+The first change waits a few milliseconds for others to share its statement. One statement runs at a time, because each
+goes on where the log of the one before ended. A change is kept until the database has answered for it. While the
+database is away nothing is lost and nothing is sent twice: the batch is written again, at a new epoch, and what had
+been committed is not changed a second time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
-from typing import Final, Protocol, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Final, Protocol
 
 import structlog
 
@@ -24,217 +23,211 @@ from webhook_grpc.domain.progress import Service
 from webhook_grpc.domain.retry import Decision
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.store.connection.failures import StoreRefusal, cause_of
-from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import execution, settlement
 from webhook_grpc.store.outbox.execution import Executed
 
 from .ownership import Ownership
+from .unsettled import AnyChange, EndedTurn, FencedQueue, Unsettled
 
 log = structlog.get_logger(__name__)
-
-
-class Change(Protocol):
-    """What is written belongs to a shard."""
-
-    @property
-    def shard(self) -> int:
-        """Its shard."""
-        ...
-
-
-AnyChange = TypeVar("AnyChange", bound=Change)
 
 _BACKOFF_SECONDS_MIN: Final = 0.05
 _BACKOFF_SECONDS_MAX: Final = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class SettleLimits:
+    """How many changes one statement writes at most, and for how long the first one waits for others."""
+
+    batch_max: int
+    wait_seconds: float
+
+
+class ResultListener(Protocol):
+    """Hears of every result once."""
+
+    def note_settled(self, batch: Sequence[EndedTurn]) -> None:
+        """Called when the database has answered for these results."""
+        ...
+
+    def put_back(self, batch: Sequence[EndedTurn]) -> None:
+        """Called with results that are not written, because another process owns their shards now."""
+        ...
+
+
+class CommandListener(Protocol):
+    """Hears of every command once."""
+
+    def executed(self, batch: Sequence[Command], executed: Sequence[Executed]) -> None:
+        """Called when the database has answered for these commands; `executed` are those that changed something."""
+        ...
+
+    def dropped(self, batch: Sequence[Command]) -> None:
+        """Called with commands that are not carried out, because another process owns their shards now."""
+        ...
+
+
+class Statement(Protocol[AnyChange]):
+    """The statement that writes changes of one kind, and those who hear of its answers."""
+
+    async def write(self, batch: Sequence[AnyChange]) -> bool:
+        """Writes a batch. False: a shard is not ours, nothing was written. Raises StoreRefusal, Unavailable."""
+        ...
+
+    def drop(self, batch: Sequence[AnyChange]) -> None:
+        """Gives up changes whose shards are not ours."""
+        ...
+
+    def last_resort(self, change: AnyChange, refusal: StoreRefusal) -> AnyChange | None:
+        """Returns what to write instead of a change that Postgres refuses; None if there is nothing left to try."""
+        ...
+
+
 class Settler:
-    """Turns results and commands into rows. The callbacks are told of every item once: written, or dropped."""
+    """Empties the two queues, one statement at a time."""
 
     def __init__(
         self,
-        options: DatabaseOptions,
+        connection: LoopConnection,
         ownership: Ownership,
-        batch_max: int,
-        wait_seconds: float,
-        on_settled: Callable[[Sequence[Settlement]], None],
-        on_dropped: Callable[[Sequence[Settlement]], None],
+        unsettled: Unsettled,
+        limits: SettleLimits,
+        random: Random,
+        results: ResultListener,
+        commands: CommandListener,
     ) -> None:
-        self._connection = LoopConnection(options, "settle")
-        self._settling = options.progress.work("settle results", Service.DELIVERY)
+        self._settling = connection.progress.work("settle results", Service.DELIVERY)
         self._ownership = ownership
-        self._batch_max = batch_max
-        self._wait_seconds = wait_seconds
-        self._on_settled = on_settled
-        self._on_dropped = on_dropped
-        self.on_executed: Callable[[Sequence[Command], Sequence[Executed]], None] = _ignore
-        self.on_commands_dropped: Callable[[Sequence[Command]], None] = _ignore
-        self._results: deque[Settlement] = deque()
-        self._commands: deque[Command] = deque()
-        self._arrived = asyncio.Event()
-        self._empty = asyncio.Event()
-        self._empty.set()
-        self._added_count = 0
-        self._answered_count = 0
-        self._answered = asyncio.Condition()
-
-    def __len__(self) -> int:
-        return len(self._results)
-
-    def add(self, settled: Settlement) -> None:
-        """Takes in a result."""
-        self._results.append(settled)
-        self._added_count += 1
-        self._empty.clear()
-        self._arrived.set()
-
-    def add_command(self, command: Command) -> None:
-        """Takes in a command that is ready to be carried out."""
-        self._commands.append(command)
-        self._empty.clear()
-        self._arrived.set()
-
-    async def drained(self) -> None:
-        """Waits until everything is written."""
-        await self._empty.wait()
-
-    async def caught_up(self) -> None:
-        """Waits until every result that there is now is settled; not for those that come meanwhile."""
-        target = self._added_count
-        async with self._answered:
-            await self._answered.wait_for(lambda: self._answered_count >= target)
+        self._unsettled = unsettled
+        self._limits = limits
+        self._random = random
+        self._settle = _Settle(connection, ownership, results)
+        self._execute = _Execute(connection, ownership, commands)
 
     async def run(self) -> None:
         """Writes until it is cancelled."""
+        results, commands = self._unsettled.results, self._unsettled.commands
         while True:
-            await self._arrived.wait()
-            if len(self._results) < self._batch_max:
-                await asyncio.sleep(self._wait_seconds)  # company
-            await self._write_results()
-            if self._commands:
-                await self._execute(self._taken(self._commands))
-            if not self._results and not self._commands:
-                self._arrived.clear()
-                self._empty.set()
+            await self._unsettled.arrived.wait()
+            if len(results) < self._limits.batch_max:
+                await asyncio.sleep(self._limits.wait_seconds)  # for others to share the statement
+            await self._write_some(results, self._settle)
+            await self._write_some(commands, self._execute)
+            if not results and not commands:
+                self._unsettled.arrived.clear()
 
-    async def close(self) -> None:
-        """Closes the connection."""
-        await self._connection.close()
+    async def _write_some(self, queue: FencedQueue[AnyChange], statement: Statement[AnyChange]) -> None:
+        if batch := queue.take(self._limits.batch_max):
+            await self._write(batch, statement)
+            await queue.note_answered(len(batch))
 
-    async def _write_results(self) -> None:
-        if batch := self._taken(self._results):
-            await self._settle(batch)
-            self._answered_count += len(batch)
-            async with self._answered:
-                self._answered.notify_all()
-
-    def _taken(self, queue: deque[AnyChange]) -> list[AnyChange]:
-        return [queue.popleft() for _ in range(min(len(queue), self._batch_max))]
-
-    # --- both ways -------------------------------------------------------------------------------------------------
-
-    async def _write(
-        self,
-        batch: list[AnyChange],
-        write: Callable[[list[AnyChange]], Awaitable[bool]],
-        on_dropped: Callable[[Sequence[AnyChange]], None],
-        apart: Callable[[list[AnyChange], StoreRefusal], Awaitable[None]],
-    ) -> None:
-        """Returns when the database has answered for every item of the batch, or its shard is not ours."""
+    async def _write(self, batch: list[AnyChange], statement: Statement[AnyChange]) -> None:
+        """Returns when the database has answered for every change of the batch, or its shard is not ours."""
         backoff_seconds = _BACKOFF_SECONDS_MIN
         is_in_doubt = False  # what the last statement did, and so how far the log reaches
-        while batch := self._still_ours(batch, on_dropped):
+        while batch := self._still_ours(batch, statement):
             self._settling.begin()
             try:
                 if is_in_doubt:  # this alone is no progress
-                    await self._ownership.readopt({item.shard for item in batch})
+                    await self._ownership.readopt({change.shard for change in batch})
                     is_in_doubt = False
-                elif await write(batch):
+                elif await statement.write(batch):
                     self._settling.succeed()
                     return
                 else:
                     await self._ownership.beat()  # a shard was lost: find out which
             except StoreRefusal as refusal:
                 self._settling.succeed()
-                await apart(batch, refusal)
+                await self._write_apart(batch, statement, refusal)
                 return
             except Unavailable as error:
                 self._settling.fail(cause_of(error))
                 is_in_doubt = True
-                await asyncio.sleep(backoff_seconds * random.uniform(0.5, 1.0))
+                await asyncio.sleep(backoff_seconds * self._random.uniform(0.5, 1.0))
                 backoff_seconds = min(backoff_seconds * 2, _BACKOFF_SECONDS_MAX)
         self._settling.leave()
 
-    def _still_ours(self, batch: list[AnyChange], on_dropped: Callable[[Sequence[AnyChange]], None]) -> list[AnyChange]:
-        lost = [item for item in batch if item.shard not in self._ownership.owned]
-        if lost:
-            log.warning("results dropped with their shards; the new owner sends again", count=len(lost))
-            on_dropped(lost)
-        return [item for item in batch if item.shard in self._ownership.owned]
+    async def _write_apart(
+        self, batch: list[AnyChange], statement: Statement[AnyChange], refusal: StoreRefusal
+    ) -> None:
+        """Finds the one change whose value Postgres refuses, by halves, and writes its last resort instead.
 
-    # --- results ---------------------------------------------------------------------------------------------------
-
-    async def _settle(self, batch: list[Settlement]) -> None:
-        await self._write(batch, self._settled, self._on_dropped, self._settle_apart)
-
-    async def _settled(self, batch: Sequence[Settlement]) -> bool:
-        owned = dict(self._ownership.owned)  # as it is now: a shard that is lost and regained meanwhile is another
-        answer = await settlement.settle(self._connection, self._ownership.worker, owned, batch)
-        if not answer.ours:
-            return False
-        for shard, last_seq in answer.last_seqs.items():
-            owned[shard].last_seq = last_seq
-        if answer.changed_count < len(batch):
-            log.info("settled before", count=len(batch) - answer.changed_count)
-        self._on_settled(batch)
-        return True
-
-    async def _settle_apart(self, batch: list[Settlement], refusal: StoreRefusal) -> None:
-        """Postgres refused a value: finds the delivery at fault, and ends it alone.
-
-        Left as it is it would be sent again and again.
+        Without that the delivery would be sent again and again.
         """
         if len(batch) > 1:
             middle = len(batch) // 2
-            await self._settle(batch[:middle])
-            await self._settle(batch[middle:])
+            await self._write(batch[:middle], statement)
+            await self._write(batch[middle:], statement)
             return
-        [settled] = batch
-        log.error("result refused by the database", webhook_id=settled.delivery.webhook_id, refusal=str(refusal))
-        if settled.result is None:
-            self._on_dropped(batch)
+        instead = statement.last_resort(batch[0], refusal)
+        if instead is None:
+            statement.drop(batch)
         else:
-            await self._settle([Settlement(settled.delivery, Decision(DeliveryStatus.FAILED), None)])
+            await self._write([instead], statement)
 
-    # --- commands --------------------------------------------------------------------------------------------------
+    def _still_ours(self, batch: list[AnyChange], statement: Statement[AnyChange]) -> list[AnyChange]:
+        lost = [change for change in batch if change.shard not in self._ownership.shards.owned]
+        if lost:
+            log.warning("results dropped with their shards; the new owner sends again", count=len(lost))
+            statement.drop(lost)
+        return [change for change in batch if change.shard in self._ownership.shards.owned]
 
-    async def _execute(self, batch: list[Command]) -> None:
-        await self._write(batch, self._executed, self.on_commands_dropped, self._execute_apart)
 
-    async def _executed(self, batch: Sequence[Command]) -> bool:
-        owned = dict(self._ownership.owned)
-        answer = await execution.execute(self._connection, self._ownership.worker, owned, batch)
+class _Settle:
+    """Writes results."""
+
+    def __init__(self, connection: LoopConnection, ownership: Ownership, listener: ResultListener) -> None:
+        self._connection = connection
+        self._ownership = ownership
+        self._listener = listener
+
+    async def write(self, batch: Sequence[EndedTurn]) -> bool:
+        owned = dict(self._ownership.shards.owned)  # as it is now: a shard that is lost and gained meanwhile is another
+        settlements = [ended.settlement for ended in batch]
+        answer = await settlement.settle(self._connection, self._ownership.shards.worker, owned, settlements)
+        if not answer.ours:
+            return False
+        self._ownership.log_reached(owned, answer.last_seqs)
+        if answer.changed_count < len(batch):
+            log.info("settled before", count=len(batch) - answer.changed_count)
+        self._listener.note_settled(batch)
+        return True
+
+    def drop(self, batch: Sequence[EndedTurn]) -> None:
+        self._listener.put_back(batch)
+
+    def last_resort(self, change: EndedTurn, refusal: StoreRefusal) -> EndedTurn | None:
+        """Ends the delivery without its result."""
+        delivery = change.settlement.delivery
+        log.error("result refused by the database", webhook_id=delivery.webhook_id, refusal=str(refusal))
+        if change.settlement.result is None:
+            return None
+        return EndedTurn(change.turn, Settlement(delivery, Decision(DeliveryStatus.FAILED), None))
+
+
+class _Execute:
+    """Carries out commands."""
+
+    def __init__(self, connection: LoopConnection, ownership: Ownership, listener: CommandListener) -> None:
+        self._connection = connection
+        self._ownership = ownership
+        self._listener = listener
+
+    async def write(self, batch: Sequence[Command]) -> bool:
+        owned = dict(self._ownership.shards.owned)
+        answer = await execution.execute(self._connection, self._ownership.shards.worker, owned, batch)
         if not answer.ours:
             return False
         for executed in answer.executed:
-            owned[executed.shard].last_seq = max(owned[executed.shard].last_seq, executed.seq)
-        self.on_executed(batch, answer.executed)
+            self._ownership.log_reached(owned, {executed.shard: executed.seq})
+        self._listener.executed(batch, answer.executed)
         return True
 
-    async def _execute_apart(self, batch: list[Command], refusal: StoreRefusal) -> None:
-        """The same for commands: of a test whose result Postgres refuses, only that it failed is kept."""
-        if len(batch) > 1:
-            middle = len(batch) // 2
-            await self._execute(batch[:middle])
-            await self._execute(batch[middle:])
-            return
-        [command] = batch
-        log.error("command refused by the database", webhook_id=command.webhook_id, refusal=str(refusal))
-        if command.result is None:
-            self.on_commands_dropped(batch)
-        else:
-            await self._execute([replace(command, status=DeliveryStatus.FAILED, result=None)])
+    def drop(self, batch: Sequence[Command]) -> None:
+        self._listener.dropped(batch)
 
-
-def _ignore(*_: object) -> None:
-    pass
+    def last_resort(self, change: Command, refusal: StoreRefusal) -> Command | None:
+        """Keeps of a test only that it failed."""
+        log.error("command refused by the database", webhook_id=change.webhook_id, refusal=str(refusal))
+        return None if change.result is None else replace(change, status=DeliveryStatus.FAILED, result=None)

@@ -1,12 +1,13 @@
 """Group commit: callers that arrive while a statement is in flight share the next one.
 
 The first caller starts at once, so an idle service adds no delay; under load the batches grow by themselves until they
-reach their bound. Callers take turns by a key of theirs (the customer), so that whoever floods waits behind itself.
-A batch that the database refuses is bisected, so that an item it will never take fails alone.
+reach their bound. Callers take turns by their key (the customer), so that a customer who floods waits behind itself.
+A batch that the database refuses is bisected, so that an item that it will never take fails alone.
 Callers await a future and never touch a connection: a cancelled call can't break one.
 
-A crowd that repeats can't jam it: whoever leaves takes what it had waiting along, a statement ends soon after the last
-of its callers has left, and after each that timed out the next one is smaller (`domain/group_size.py`).
+A crowd of callers that repeat their calls can't block it: the items of a caller that leaves are not stored, a statement
+ends soon after the last of its callers has left, and after a time-out the next statement is smaller
+(`domain/group_size.py`).
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 _KEY_SHARE: Final = 0.5  # of what may wait, one key may have so much: there is room for others
-# How long a statement may go on when all of its callers have left. It usually ends by itself before; to cut it costs a
-# connection, and whoever calls and leaves at once must not make us pay that for each call.
+# How long a statement may run when all of its callers have left. It usually ends by itself before; to cut it costs a
+# connection, and callers that leave at once must not cost a connection each.
 _DESERTED_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class GroupLimits:
-    """Bounds of one statement, and of what may wait for its turn."""
+    """The bounds of one statement, and of what may wait for its turn."""
 
     batch_count: int
     batch_weight: int
@@ -46,7 +47,7 @@ class GroupLimits:
     waiting_bytes: int
 
 
-@dataclass(slots=True, eq=False)  # each is itself: thousands may leave at once, and are not compared
+@dataclass(slots=True, eq=False)  # compared by identity: thousands may leave at once
 class _Waiting(Generic[Item, Answer]):
     items: Sequence[Item]
     weight: int
@@ -58,7 +59,7 @@ class _Waiting(Generic[Item, Answer]):
 
 @dataclass(slots=True)
 class _Queue(Generic[Item, Answer]):
-    """What waits of one key."""
+    """The calls of one key that wait."""
 
     waiting: OrderedDict[_Waiting[Item, Answer], None] = field(default_factory=OrderedDict[Any, None])
     count: int = 0
@@ -76,9 +77,9 @@ class GroupCommit(Generic[Item, Answer]):
         limits: GroupLimits,
         key_of: Callable[[Item], Hashable] = lambda _: None,
     ) -> None:
-        """`size_of` is what an item takes while it waits, in bytes; `weight_of` what it costs the statement.
+        """`size_of` returns the bytes of an item while it waits; `weight_of` what it costs the statement.
 
-        A call with several items has the key of its first.
+        A call with several items has the key of its first item.
         """
         self._flush = flush
         self._weight_of = weight_of
@@ -110,7 +111,7 @@ class GroupCommit(Generic[Item, Answer]):
             raise
 
     def _leave(self, key: Hashable, waiting: _Waiting[Item, Answer]) -> None:
-        """A caller has gone: what it had waiting is not stored, and takes no room."""
+        """Removes what a caller that has left had waiting: it is not stored, and takes no room."""
         queue = self._queues.get(key)
         if queue is None or waiting not in queue.waiting:
             return  # it is in a statement
@@ -138,7 +139,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._queued_bytes += size_bytes
 
     async def run(self) -> None:
-        """Flushes batches until it is cancelled. Whoever still waits then is cancelled too."""
+        """Flushes batches until the task is cancelled. The calls that still wait then are cancelled too."""
         group: list[_Waiting[Item, Answer]] = []
         try:
             while True:
@@ -150,7 +151,7 @@ class GroupCommit(Generic[Item, Answer]):
                 waiting.answered.cancel()
 
     def _take(self) -> list[_Waiting[Item, Answer]]:
-        """The next callers, one of each key in turn, as many as fit one statement."""
+        """Takes the next calls, one of each key in turn, as many as fit one statement."""
         group: list[_Waiting[Item, Answer]] = []
         count = weight = 0
         while self._queues:
@@ -209,7 +210,7 @@ class GroupCommit(Generic[Item, Answer]):
         return self._size.share_of(self._limits.batch_weight)
 
     def _batches(self, items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-        """Cuts a group into statements. Usually it is one: only a caller with very much is cut."""
+        """Cuts a group into statements. Usually it is one: only a very large call is cut."""
         start = weight = 0
         for index, item in enumerate(items):
             item_weight = self._weight_of(item)
@@ -232,7 +233,7 @@ class GroupCommit(Generic[Item, Answer]):
         except asyncio.CancelledError:
             self._given_up(len(items), "all of its callers have left")
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
+        except Exception as error:  # noqa: BLE001 - whatever it is, every caller gets it
             if failures.timed_out(error):
                 self._given_up(len(items), "it took too long")
             return [error] * len(items)
@@ -242,6 +243,6 @@ class GroupCommit(Generic[Item, Answer]):
 
     def _given_up(self, count: int, why: str) -> None:
         self._size = self._size.after_time_out(count)
-        if not self._said:  # once, until one is answered
+        if not self._said:  # once, until a statement is answered
             self._said = True
             log.warning("publishing statement given up; the next ones are smaller", why=why, events=count)

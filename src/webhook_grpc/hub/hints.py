@@ -1,8 +1,8 @@
-"""Hints between processes, by NOTIFY: they make things quicker, and nothing depends on them.
+"""Hints by topic, within a process at once and between processes by NOTIFY: nothing depends on them.
 
 A NOTIFY in every commit would cost most of the throughput (it serialises commits), so hints are collected and sent at
 most about twenty times a second, and not at all while this process is alone. A lost hint costs one poll interval.
-Behind a pooler in transaction mode there are none.
+Behind a pooler in transaction mode there are none between processes.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from enum import StrEnum
+from typing import Any, Final
 
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.progress import Service
 from webhook_grpc.store.connection.failures import cause_of, watched
-from webhook_grpc.store.db import DatabaseOptions, LoopConnection, Pooling
+from webhook_grpc.store.db import LoopConnection, Pooling
 
 CHANNEL: Final = "webhook_grpc"
 LISTEN: Final = "LISTEN webhook_grpc"
@@ -24,133 +25,120 @@ NOTIFY: Final = "SELECT pg_notify('webhook_grpc', %s)"
 
 _SEND_INTERVAL_SECONDS: Final = 0.05
 _RECONNECT_SECONDS: Final = 1.0
-_DUE: Final = re.compile(r"d[0-9]{1,2}")  # words of other versions, or of anybody who may NOTIFY, are passed over
-_COMMANDED: Final = re.compile(r"c[0-9]{1,2}")
-_CHANGED: Final = re.compile(r"w[0-9]{1,19}")
-_IDS_MAX: Final = 300  # a payload has at most 7,999 bytes
+_IDS_MAX: Final = 300  # of webhooks in a payload, which has at most 7,999 bytes
+
+
+class Topic(StrEnum):
+    """What a hint is about. The value is the first letter of the topic's words in a payload."""
+
+    DUE = "d"  # something became due in these shards
+    COMMANDED = "c"  # there are commands for the owners of these shards
+    WEBHOOKS = "w"  # these webhooks were changed
+    LOG = "l"  # the log grew; no numbers
+
+
+Handler = Callable[[set[int]], None]
+
+# The words of each topic, with a number for all but the last. Other words are passed over: they are of another version,
+# or of anybody who may NOTIFY.
+_WORDS: Final[Mapping[Topic, re.Pattern[str]]] = {
+    Topic.DUE: re.compile(r"d([0-9]{1,2})"),
+    Topic.COMMANDED: re.compile(r"c([0-9]{1,2})"),
+    Topic.WEBHOOKS: re.compile(r"w([0-9]{1,19})"),
+    Topic.LOG: re.compile(r"l()"),
+}
 
 
 class Hints:
-    """Tells this process at once and the others soon."""
+    """Hands hints to the handlers of their topic: those of this process at once, those of the others as they arrive."""
 
-    def __init__(self, options: DatabaseOptions) -> None:
-        self._connection = LoopConnection(options, "hints")
-        self._sending = options.progress.work("send hints", Service.DELIVERY)
-        self._is_heard = options.pooling is not Pooling.TRANSACTION  # where nobody can LISTEN, everybody polls
-        self._due_shards: set[int] = set()
-        self._commanded_shards: set[int] = set()
-        self._changed_webhooks: set[int] = set()
-        self._logged = False
+    def __init__(
+        self, sending: LoopConnection, listening: LoopConnection, is_alone: Callable[[], bool], pooling: Pooling
+    ) -> None:
+        """`is_alone` returns whether there is no other process, which would have to be notified."""
+        self._sending_connection = sending
+        self._listening_connection = listening
+        self._sending = sending.progress.work("send hints", Service.DELIVERY)
+        self._hearing = listening.progress.work("hear hints", Service.DELIVERY)
+        self._is_alone = is_alone
+        self._may_listen = pooling is not Pooling.TRANSACTION
+        self._handlers: dict[Topic, list[Handler]] = {topic: [] for topic in Topic}
+        self._waiting: dict[Topic, set[int]] = {}  # to be sent
         self._wanted = asyncio.Event()
-        self._alone = True
-        self.on_webhooks_changed: Callable[[set[int]], None] = _ignore
-        self.on_commanded: Callable[[set[int]], None] = _ignore
-        self.on_logged: Callable[[], None] = _ignore
 
-    def process_counted(self, live_count: int) -> None:
-        """Takes in how many processes there are. One alone needs no hints."""
-        self._alone = live_count <= 1 or not self._is_heard
+    def subscribe(self, topic: Topic, handler: Handler) -> None:
+        """Calls the handler with the shards or webhooks of each hint of the topic. A handler must not wait."""
+        self._handlers[topic].append(handler)
 
     def deliveries_due(self, shards: Iterable[int]) -> None:
-        """Tells the other owners that something became due in these shards."""
-        if not self._alone:
-            self._due_shards.update(shards)
-            if self._due_shards:
-                self._wanted.set()
+        """Reports to the owners of these shards that something became due."""
+        self._report(Topic.DUE, set(shards))
 
     def commanded(self, shards: Iterable[int]) -> None:
-        """Tells everybody that there are commands for the owners of these shards."""
-        named = set(shards)
-        self.on_commanded(named)
-        if not self._alone and named:
-            self._commanded_shards.update(named)
-            self._wanted.set()
+        """Reports to the owners of these shards that there are commands."""
+        self._report(Topic.COMMANDED, set(shards))
 
     def webhook_changed(self, webhook_id: int) -> None:
-        """Tells everybody that a webhook was changed."""
-        self.on_webhooks_changed({webhook_id})
-        if not self._alone:
-            self._changed_webhooks.add(webhook_id)
-            self._wanted.set()
+        """Reports to every process that a webhook was changed."""
+        self._report(Topic.WEBHOOKS, {webhook_id})
 
     def logged(self) -> None:
-        """Tells everybody that the log grew."""
-        self.on_logged()
-        if not self._alone:
-            self._logged = True
+        """Reports to every process that the log grew."""
+        self._hand_over(Topic.LOG, set())
+        self._send_later(Topic.LOG, set())
+
+    def loops(self) -> Mapping[str, Coroutine[Any, Any, None]]:
+        """Returns what has to run, by name. No loop ends by itself."""
+        return {"hints": self._send(), "hint listener": self._listen()}
+
+    def _report(self, topic: Topic, numbers: set[int]) -> None:
+        if numbers:
+            self._hand_over(topic, numbers)
+            self._send_later(topic, numbers)
+
+    def _hand_over(self, topic: Topic, numbers: set[int]) -> None:
+        for handler in self._handlers[topic]:
+            handler(numbers)
+
+    # --- to the others ---------------------------------------------------------------------------------------------
+
+    def _send_later(self, topic: Topic, numbers: set[int]) -> None:
+        if self._may_listen and not self._is_alone():  # where nobody can LISTEN, everybody polls
+            self._waiting.setdefault(topic, set()).update(numbers)
             self._wanted.set()
 
-    async def run(self) -> None:
-        """Sends until it is cancelled."""
+    async def _send(self) -> None:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
             with contextlib.suppress(Unavailable), watched(self._sending):  # a hint that is lost costs a poll
-                await self._connection.rows(NOTIFY, (self._take(),))
+                await self._sending_connection.rows(NOTIFY, (self._payload(),))
             await asyncio.sleep(_SEND_INTERVAL_SECONDS)  # the bound on how often
 
-    async def close(self) -> None:
-        """Closes the connection."""
-        await self._connection.close()
+    def _payload(self) -> str:
+        waiting, self._waiting = self._waiting, {}
+        words = [
+            f"{topic}{number}" for topic in Topic for number in list(waiting.get(topic, ()))[:_IDS_MAX]
+        ]  # there are fewer shards than that
+        return " ".join([*words, Topic.LOG] if Topic.LOG in waiting else words)
 
-    def _take(self) -> str:
-        words = [f"d{shard}" for shard in self._due_shards]
-        words += [f"c{shard}" for shard in self._commanded_shards]
-        words += [f"w{webhook_id}" for webhook_id in list(self._changed_webhooks)[:_IDS_MAX]]
-        words += ["l"] if self._logged else []
-        self._due_shards.clear()
-        self._commanded_shards.clear()
-        self._changed_webhooks.clear()
-        self._logged = False
-        return " ".join(words)
+    # --- from the others -------------------------------------------------------------------------------------------
 
-
-def _ignore(*_: object) -> None:
-    pass
-
-
-class HintListener:
-    """Hears the hints of all processes, and calls back. Reconnects by itself."""
-
-    def __init__(
-        self,
-        options: DatabaseOptions,
-        *,
-        on_due: Callable[[set[int]], None],
-        on_commanded: Callable[[set[int]], None],
-        on_webhooks_changed: Callable[[set[int]], None],
-        on_logged: Callable[[], None],
-    ) -> None:
-        self._connection = LoopConnection(options, "listen")
-        self._hearing = options.progress.work("hear hints", Service.DELIVERY)
-        self._is_deaf = options.pooling is Pooling.TRANSACTION
-        self._on_due = on_due
-        self._on_commanded = on_commanded
-        self._on_webhooks_changed = on_webhooks_changed
-        self._on_logged = on_logged
-
-    async def run(self) -> None:
-        """Listens until it is cancelled. Behind a pooler in transaction mode there is nothing to hear."""
-        if self._is_deaf:
+    async def _listen(self) -> None:
+        """Hears the hints of all processes, and connects again when the connection has ended."""
+        if not self._may_listen:
             await asyncio.Event().wait()
         while True:
             self._hearing.begin()
             try:
-                await self._connection.listen(LISTEN, self._hear, self._hearing.succeed)
+                await self._listening_connection.listen(LISTEN, self._hear, self._hearing.succeed)
             except Unavailable as error:
                 self._hearing.fail(cause_of(error))
             await asyncio.sleep(_RECONNECT_SECONDS)  # polling serves meanwhile
 
     def _hear(self, payload: str) -> None:
         words = payload.split()
-        shards = {int(word[1:]) for word in words if _DUE.fullmatch(word)}
-        commanded = {int(word[1:]) for word in words if _COMMANDED.fullmatch(word)}
-        webhook_ids = {int(word[1:]) for word in words if _CHANGED.fullmatch(word)}
-        if shards:
-            self._on_due(shards)
-        if commanded:
-            self._on_commanded(commanded)
-        if webhook_ids:
-            self._on_webhooks_changed(webhook_ids)
-        if "l" in words:
-            self._on_logged()
+        for topic, pattern in _WORDS.items():
+            numbers = [found[1] for word in words if (found := pattern.fullmatch(word))]
+            if numbers:
+                self._hand_over(topic, {int(number) for number in numbers if number})

@@ -1,14 +1,13 @@
-"""PublishEvent's way into the outbox: group commit, then the new deliveries go straight to whoever will send them.
+"""Stores the events of PublishEvent by group commit, then hands the new deliveries straight to the engine.
 
-Few events and many go separate ways, each with a connection of its own: an event that was published alone does not wait
-for the statement of somebody's batch.
+Calls with few events and calls with many have a group each, and a connection each: an event that was published alone
+does not wait for the statement of a large batch.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 import structlog
@@ -17,7 +16,7 @@ from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import NewEvent, Published
 from webhook_grpc.domain.progress import Service, Work
 from webhook_grpc.store.connection.failures import watched
-from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import publishing
 from webhook_grpc.store.outbox.publishing import NewDeliveries, PublishedBatch
 from webhook_grpc.store.schema.partitions import is_partition_missing
@@ -34,11 +33,11 @@ _FEW: Final = 10  # events in a call
 
 
 class Expectation(Protocol):
-    """What a recipient remembers between the start of a statement and its answer."""
+    """What a recipient remembers from the start of a statement to its answer."""
 
     @property
     def shards(self) -> frozenset[int]:
-        """The shards whose new deliveries it wants one by one."""
+        """Returns the shards whose new deliveries it wants one by one."""
         ...
 
 
@@ -49,20 +48,12 @@ class Recipient(Protocol[Expected]):
     """The engine as publishing sees it."""
 
     def expect(self) -> Expected:
-        """Called before a publishing statement starts."""
+        """Begins to expect new deliveries, before a publishing statement starts."""
         ...
 
     def receive(self, expectation: Expected, new: Sequence[NewDeliveries]) -> None:
-        """Called with what the statement made, and with nothing if it failed."""
+        """Takes in what the statement made, and nothing if it failed."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """One statement at a time, on a connection of its own."""
-
-    connection: LoopConnection
-    group: GroupCommit[NewEvent, Published]
 
 
 class Publisher:
@@ -70,43 +61,38 @@ class Publisher:
 
     def __init__(
         self,
-        options: DatabaseOptions,
+        single: LoopConnection,
+        batches: LoopConnection,
         limits: GroupLimits,
         fan_out_max: int,
         recipient: Recipient[Any],
         hints: Hints,
         make_partitions: Callable[[], Awaitable[None]],
     ) -> None:
-        """`make_partitions` makes those of the days around now. Raises Unavailable."""
+        """`make_partitions` makes the partitions of the days around now. Raises Unavailable."""
         self._recipient = recipient
         self._make_partitions = make_partitions
         self._hints = hints
         self._fan_outs = _FanOuts(fan_out_max)
-        self._few = self._way(options, "publish", limits)
-        self._many = self._way(options, "publish batches", limits)
+        self._few = self._group(single, "publish", limits)
+        self._many = self._group(batches, "publish batches", limits)
 
     async def publish(self, events: Sequence[NewEvent]) -> list[Published | Exception]:
         """Returns when the events are committed: an answer for each, or the exception that it was refused with.
 
         Raises Overloaded if too many are waiting.
         """
-        way = self._few if len(events) <= _FEW else self._many
-        return await way.group.submit(events)
+        group = self._few if len(events) <= _FEW else self._many
+        return await group.submit(events)
 
     def loops(self) -> Mapping[str, Coroutine[Any, Any, None]]:
-        """What has to run, by name. None of it ends by itself."""
-        return {"publisher": self._few.group.run(), "publisher of batches": self._many.group.run()}
+        """Returns what has to run, by name. No loop ends by itself."""
+        return {"publisher": self._few.run(), "publisher of batches": self._many.run()}
 
-    async def close(self) -> None:
-        """Closes the connections."""
-        await self._few.connection.close()
-        await self._many.connection.close()
-
-    def _way(self, options: DatabaseOptions, name: str, limits: GroupLimits) -> _Way:
-        connection = LoopConnection(options, name)
-        work = options.progress.work(name, Service.WEBHOOKS)
+    def _group(self, connection: LoopConnection, name: str, limits: GroupLimits) -> GroupCommit[NewEvent, Published]:
+        work = connection.progress.work(name, Service.WEBHOOKS)
         flush = functools.partial(self._flush, connection, work)
-        return _Way(connection, GroupCommit(flush, _size_bytes, self._weight, limits, _customer_of))
+        return GroupCommit(flush, _size_bytes, self._weight, limits, _customer_of)
 
     def _weight(self, event: NewEvent) -> int:
         return _size_bytes(event) + _DELIVERY_BYTES * self._fan_outs.of(event.customer_id)
@@ -129,7 +115,7 @@ class Publisher:
     async def _publish(
         self, connection: LoopConnection, events: Sequence[NewEvent], own_shards: frozenset[int]
     ) -> PublishedBatch:
-        """Publishes a batch. A partition is missing when the database's clock has stepped by days: then makes it."""
+        """Publishes a batch. Makes a partition that is missing, because the database's clock has stepped by days."""
         try:
             return await publishing.publish(connection, events, own_shards)
         except Unavailable as error:
@@ -149,10 +135,10 @@ def _size_bytes(event: NewEvent) -> int:
 
 
 class _FanOuts:
-    """To how many webhooks each customer's events lately went, so that a statement can be kept to a size.
+    """To how many webhooks each customer's events lately went, so that the size of a statement can be limited.
 
-    A customer that is not known is taken to have as many as it may: its first statements are smaller than they could
-    be.
+    For a customer that is not known the largest possible number is assumed: its first statements are smaller than they
+    need to be.
     """
 
     def __init__(self, fan_out_max: int) -> None:
@@ -160,11 +146,11 @@ class _FanOuts:
         self._fan_outs: dict[int, int] = {}
 
     def of(self, customer_id: int) -> int:
-        """The expected fan-out of an event."""
+        """Returns to how many webhooks an event is expected to go."""
         return self._fan_outs.get(customer_id, self._fan_out_max)
 
     def learn(self, events: Sequence[NewEvent], answers: Sequence[Published | Exception]) -> None:
-        """Takes in what became of events; the largest of a batch counts."""
+        """Takes in to how many webhooks events went; the largest number of a batch counts."""
         seen: dict[int, int] = {}
         for event, answer in zip(events, answers, strict=True):
             if isinstance(answer, Published):

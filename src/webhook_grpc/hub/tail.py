@@ -1,8 +1,8 @@
 """The live end of the log, read once per process for all its watchers.
 
-A watcher that joins gets everything after the position at which it joined. Each has a bounded buffer; one that does not
-keep up loses the buffer, not the log: it reads what it missed from the table and joins again. It slows nobody else, and
-holds no connection while it waits.
+A watcher that joins gets everything after the position at which it joined. Each watcher has a bounded buffer; a watcher
+that does not keep up loses the buffer, not the log: it reads what it missed from the table and joins again. It slows
+down nobody else, and holds no connection while it waits.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import INT64_MAX, SHARD_COUNT
 from webhook_grpc.domain.progress import Service
 from webhook_grpc.store.connection.failures import watched
-from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.log import feed
-from webhook_grpc.store.log.feed import Change
+from webhook_grpc.store.log.rows import Change
 
 _NO_END: Position = (INT64_MAX,) * SHARD_COUNT
 # How far before the rows that were read last a row not read yet may lie: statements that take long, clocks set back.
@@ -53,12 +53,12 @@ class Subscription:
         self._arrived.set()
 
     def close(self) -> None:
-        """The server is being stopped."""
+        """Ends the subscription: the server is being stopped."""
         self.closed = True
         self._arrived.set()
 
     async def take(self, timeout_seconds: float) -> list[Change]:
-        """What has arrived, waiting up to a time for it; empty after that time, or when overrun or closed."""
+        """Returns what has arrived, after waiting at most so long; empty after that, or when overrun or closed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 await self._arrived.wait()
@@ -70,9 +70,9 @@ class Subscription:
 class Tail:
     """Follows the log while anybody watches."""
 
-    def __init__(self, options: DatabaseOptions, poll_seconds: float, buffer_changes_max: int) -> None:
-        self._connection = LoopConnection(options, "tail")
-        self._following = options.progress.work("follow the log", Service.WEBHOOKS)
+    def __init__(self, connection: LoopConnection, poll_seconds: float, buffer_changes_max: int) -> None:
+        self._connection = connection
+        self._following = connection.progress.work("follow the log", Service.WEBHOOKS)
         self._poll_seconds = poll_seconds
         self._buffer_changes_max = buffer_changes_max
         self._subscriptions: set[Subscription] = set()
@@ -84,11 +84,11 @@ class Tail:
         self._closed = False
 
     def hint(self) -> None:
-        """Something was written to the log: read it now rather than at the next poll."""
+        """Reads the log now rather than at the next poll: something was written to it."""
         self._hinted.set()
 
     def clock_stepped(self) -> None:
-        """The database's clock has stepped: the next rows may be of any time."""
+        """Expects rows of any time next, after a step of the database's clock."""
         self._read_at = _START_OF_TIME
         self._hinted.set()
 
@@ -111,12 +111,8 @@ class Tail:
         for subscription in self._subscriptions:
             subscription.close()
 
-    async def close_connection(self) -> None:
-        """Closes the connection."""
-        await self._connection.close()
-
     async def run(self) -> None:
-        """Reads until it is cancelled. While nobody watches it sleeps."""
+        """Reads until the task is cancelled. Reads nothing while nobody watches."""
         while True:
             await self._watched.wait()
             if not self._subscriptions:

@@ -1,1 +1,1 @@
-"""The doors: what happens around every call, and what speaks a transport."""
+"""What happens around every call, and the doors: a folder for each transport that calls come by."""

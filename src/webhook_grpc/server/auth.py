@@ -1,4 +1,4 @@
-"""Who calls, and what they may do. Tokens are opaque; only their SHA-256 is known here."""
+"""From a token to its caller. Tokens are opaque; only their SHA-256 is known here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Authenticator:
         self._anonymous_allowed = anonymous_allowed
 
     def authenticate(self, authorization: Sequence[str | bytes], now: datetime) -> Caller:
-        """The caller behind the values of the `authorization` header. Raises Unauthenticated."""
+        """Returns the caller whose token is in the values of the `authorization` header. Raises Unauthenticated."""
         if self._anonymous_allowed:
             return ANONYMOUS
         if not authorization:
@@ -35,7 +35,7 @@ class Authenticator:
 
 
 def _hash_of_secret(authorization: str | bytes) -> str:
-    """Returns the hash of what follows `Bearer` (RFC 6750). Raises Unauthenticated if nothing does."""
+    """Returns the hash of the token that follows `Bearer` (RFC 6750). Raises Unauthenticated if there is none."""
     raw = authorization.encode("utf-8", "replace") if isinstance(authorization, str) else authorization
     scheme, _, secret = raw.partition(b" ")
     if scheme.lower() != b"bearer":
@@ -46,5 +46,5 @@ def _hash_of_secret(authorization: str | bytes) -> str:
 
 
 def token_hash(secret: str) -> str:
-    """What is configured for a token."""
+    """Returns the form in which a token is configured: the SHA-256 of its text, in hexadecimal."""
     return hashlib.sha256(secret.encode("utf-8")).hexdigest()

@@ -11,7 +11,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 _NAMES: Final = frozenset({"webhook_id", "event_id", "delivery_id", "replay_id"})
-_SHOWN: Final = re.compile(r"[A-Za-z0-9_]{1,64}")  # every id of ours; what else a caller sends does not belong in a log
+_SHOWN: Final = re.compile(r"[A-Za-z0-9_]{1,64}")  # every id of ours; other text of a caller does not belong in a log
 
 Path = tuple[str, ...]
 
@@ -28,7 +28,7 @@ def subjects_of(message: Message) -> dict[str, str | int]:
 
 @functools.cache
 def _paths(descriptor: Descriptor) -> tuple[Path, ...]:
-    """Where the ids are, those of the message itself first."""
+    """Returns where a message of this type has ids, those of the message itself first."""
     own, nested = list[Path](), list[Path]()
     for field in _single_fields(descriptor):
         if field.name in _NAMES:

@@ -17,7 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from tests.support import slowness
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult
-from webhook_grpc.engine.http.sender import Request, Sender
+from webhook_grpc.engine.http.sender import Request, Sender, SendLimits
 from webhook_grpc.store.clock import DatabaseClock
 
 from .catalogue import Hostile
@@ -90,7 +90,7 @@ def trusting(farm: Farm) -> ssl.SSLContext:
 
 async def measure(farm: Farm, hostile: Hostile, ssl_context: ssl.SSLContext) -> Measured:
     """Sends to the receiver as often as it takes, then to a good one. Raises what the client lets through."""
-    sender = Sender(LOCAL, DatabaseClock(), BODY_BYTES_MAX, resolver=_Everywhere(), ssl_context=ssl_context)
+    sender = Sender(LOCAL, DatabaseClock(), SendLimits(BODY_BYTES_MAX), resolver=_Everywhere(), ssl_context=ssl_context)
     sender.open()
     body = (b'{"event":"%s"}' % hostile.name.encode()).ljust(hostile.request_bytes)
     seconds: list[float] = []

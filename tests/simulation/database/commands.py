@@ -38,7 +38,7 @@ class Commands:
     tables: Tables
 
     def statements(self) -> dict[str, Statement]:
-        return {commands.WAITING: reads(self._waiting), execution.EXECUTE: writes(self._execute)}
+        return {commands.SELECT_WAITING_COMMANDS: reads(self._waiting), execution.EXECUTE: writes(self._execute)}
 
     def _waiting(self, params: Params, now: datetime) -> list[Row]:
         shards = set(params["shards"])

@@ -19,11 +19,11 @@ class Health:
 
     def statements(self) -> dict[str, Statement]:
         return {
-            paces.LOAD: reads(self._load),
-            paces.SAVE: writes(self._save),
-            paces.FORGET: writes(self._forget),
-            paces.FORGET_OVER: writes(self._forget_over),
-            paces.SUCCEEDED_LAST: reads(self._succeeded_last),
+            paces.SELECT_HEALTH: reads(self._load),
+            paces.SAVE_HEALTH: writes(self._save),
+            paces.DELETE_HEALTH: writes(self._forget),
+            paces.DELETE_EXPIRED_HEALTH: writes(self._forget_over),
+            paces.SELECT_SUCCEEDED_LAST: reads(self._succeeded_last),
         }
 
     def _load(self, params: Params, now: datetime) -> list[Row]:

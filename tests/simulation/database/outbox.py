@@ -26,17 +26,17 @@ class Outbox:
     def statements(self) -> dict[str, Statement]:
         return {
             publishing.PUBLISH: writes(self._publish),
-            due_rows.DISCOVER: reads(self._discover),
-            due_rows.FETCH: reads(self._fetch),
-            due_rows.REPLAYING: reads(self._replaying),
-            due_rows.FETCH_REPLAYS: reads(self._fetch_replays),
-            due_rows.BODIES: reads(self._bodies),
-            due_rows.TYPES: reads(self._types),
-            clock.READ_BELIEVED: reads(lambda _, now: [(now,)]),
-            expiry.OVERDUE_EXIST: reads(self._overdue_exist),
-            expiry.OVERDUE: reads(self._overdue),
+            due_rows.SELECT_PENDING_WEBHOOKS: reads(self._discover),
+            due_rows.SELECT_DUE_ROWS: reads(self._fetch),
+            due_rows.SELECT_REPLAYING_WEBHOOKS: reads(self._replaying),
+            due_rows.SELECT_DUE_REPLAYS: reads(self._fetch_replays),
+            due_rows.SELECT_BODIES: reads(self._bodies),
+            due_rows.SELECT_TYPES: reads(self._types),
+            clock.SELECT_BELIEVED_TIME: reads(lambda _, now: [(now,)]),
+            expiry.SELECT_OVERDUE_EXIST: reads(self._overdue_exist),
+            expiry.SELECT_OVERDUE_ROWS: reads(self._overdue),
             danger.SET_DANGER: writes(self._set_danger),
-            misdated.MAY_EXIST: reads(self._nothing_is_misdated),
+            misdated.SELECT_MISDATED_MAY_EXIST: reads(self._nothing_is_misdated),
         }
 
     def _publish(self, params: Params, began_at: datetime) -> list[Row]:

@@ -21,19 +21,19 @@ class Ownership:
 
     def statements(self) -> dict[str, Statement]:
         return {
-            ownership.REGISTER: writes(self._register),
-            ownership.FORGET_DEAD: writes(self._forget_dead),
-            ownership.RENEW: writes(self._renew),
-            ownership.COUNT_LIVE: reads(self._count_live),
-            ownership.COUNT_FREE: reads(self._count_free),
-            ownership.OWNED: reads(self._owned),
-            ownership.TAKE: writes(self._take),
-            ownership.READOPT: writes(self._readopt),
-            ownership.LAST_SEQS: reads(self._last_seqs),
-            ownership.RELEASE: writes(self._release),
-            ownership.UNREGISTER: writes(self._unregister),
-            suspects.ISOLATE: writes(self._isolate),
-            suspects.DEATHS: reads(self._deaths),
+            ownership.INSERT_WORKER: writes(self._register),
+            ownership.DELETE_DEAD_WORKERS: writes(self._forget_dead),
+            ownership.RENEW_LEASE: writes(self._renew),
+            ownership.COUNT_LIVE_WORKERS: reads(self._count_live),
+            ownership.COUNT_FREE_SHARDS: reads(self._count_free),
+            ownership.SELECT_OWNED_SHARDS: reads(self._owned),
+            ownership.TAKE_SHARDS: writes(self._take),
+            ownership.READOPT_SHARDS: writes(self._readopt),
+            ownership.SELECT_LAST_SEQS: reads(self._last_seqs),
+            ownership.RELEASE_SHARDS: writes(self._release),
+            ownership.DELETE_WORKER: writes(self._unregister),
+            suspects.SET_ISOLATED_DELIVERY: writes(self._isolate),
+            suspects.COUNT_DEATHS: reads(self._deaths),
         }
 
     def _is_live(self, owner: UUID | None) -> bool:

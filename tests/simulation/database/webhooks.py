@@ -19,12 +19,12 @@ class Webhooks:
 
     def statements(self) -> dict[str, Statement]:
         return {
-            webhooks.BY_IDS: reads(self._by_ids),
-            webhooks.GET: reads(self._get),
-            webhooks.CHANGED_LATELY: reads(self._changed_lately),
-            webhooks.SET_STATUS: writes(self._set_status),
-            webhooks.REOPEN: writes(self._reopen),
-            webhooks.UPDATE: writes(self._update),
+            webhooks.SELECT_WEBHOOKS_BY_ID: reads(self._by_ids),
+            webhooks.SELECT_WEBHOOK: reads(self._get),
+            webhooks.SELECT_CHANGED_WEBHOOKS: reads(self._changed_lately),
+            webhooks.SET_WEBHOOK_STATUS: writes(self._set_status),
+            webhooks.REOPEN_WEBHOOK: writes(self._reopen),
+            webhooks.UPDATE_WEBHOOK: writes(self._update),
         }
 
     def _by_ids(self, params: Params, _: datetime) -> list[Row]:

@@ -23,7 +23,7 @@ def read_delivery_filter(
     call: Call,
     violations: list[Violation],
 ) -> DeliveryFilter:
-    """The filter that List and Watch share; a window is List's alone (Watch has another `start_time`)."""
+    """Returns the filter that List and Watch share. Only List has a window: Watch's `start_time` is no filter."""
     customer_id = call.customer_or_all(request.customer_id, "customer_id", violations)
     is_list = isinstance(request, service_pb2.ListDeliveriesRequest)
     start_time, end_time = _read_window(request, violations) if is_list else (None, None)
@@ -41,7 +41,7 @@ def read_delivery_filter(
 def read_attempt_filter(
     request: service_pb2.ListDeliveryAttemptsRequest, call: Call, violations: list[Violation]
 ) -> AttemptFilter:
-    """The filter of a list of attempts, but for `delivery_id`."""
+    """Returns the filter of a list of attempts, without `delivery_id`."""
     customer_id = call.customer_or_all(request.customer_id, "customer_id", violations)
     start_time, end_time = _read_window(request, violations)
     return AttemptFilter(
@@ -57,7 +57,7 @@ def read_attempt_filter(
 
 
 def read_event_filter(request: service_pb2.ListEventsRequest, call: Call, violations: list[Violation]) -> EventFilter:
-    """The filter of a list of events."""
+    """Returns the filter of a list of events."""
     customer_id = call.customer_or_all(request.customer_id, "customer_id", violations)
     start_time, end_time = _read_window(request, violations)
     if request.request_id and customer_id is None:
@@ -74,7 +74,7 @@ def read_event_filter(request: service_pb2.ListEventsRequest, call: Call, violat
 
 
 def _read_window(request: Any, violations: list[Violation]) -> tuple[datetime | None, datetime | None]:
-    """`start_time` and `end_time` of a request, None where not set."""
+    """Returns `start_time` and `end_time` of a request, None where not set."""
     valid_before = len(violations)
     start_time = (
         times.read_time(request.start_time, "start_time", violations) if request.HasField("start_time") else None
@@ -97,7 +97,7 @@ def _read_webhook_ids(webhook_ids: Sequence[int], violations: list[Violation]) -
 
 
 def webhook_id_violations(webhook_ids: Sequence[int], field: str = "webhook_ids") -> list[Violation]:
-    """Everything that is wrong with a filter by webhooks."""
+    """Returns everything that is wrong with a filter by webhooks."""
     if len(webhook_ids) > FILTER_IDS_MAX:
         return [Violation(field, f"must have at most {FILTER_IDS_MAX} entries, has {len(webhook_ids)}")]
     return [Violation(f"{field}[{index}]", "must be positive") for index, value in enumerate(webhook_ids) if value <= 0]

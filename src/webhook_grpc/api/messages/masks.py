@@ -13,16 +13,20 @@ from webhook_grpc.domain.errors import InvalidArgument, Violation, field_invalid
 
 @dataclass(frozen=True, slots=True)
 class Updatable:
-    """Of a resource: how requests and people call it, what may change, and what is not read at all (AIP-203)."""
+    """What an Update call may do to a resource: the names of the fields that it changes and of those that it ignores.
+
+    `field`: the resource's field in the request; `name`: what people call it. Ignored are output-only fields (AIP-203).
+    """
 
     field: str
     name: str
     changeable: Collection[str]
     ignored: Collection[str]
-    refused_when_set: Collection[str] = ()  # cannot be changed, and must not seem to be when no mask is given
+    # Fields that can't be changed: a call without a mask that sets one must not seem to have changed it.
+    refused_when_set: Collection[str] = ()
 
     def fields_to_change(self, resource: Message, mask: FieldMask) -> frozenset[str]:
-        """What the mask names: nothing means everything that is set, `*` everything that can be changed.
+        """Returns the fields that the mask names. No mask means all that are set, `*` all that can be changed.
 
         Raises InvalidArgument.
         """

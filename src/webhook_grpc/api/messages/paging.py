@@ -1,4 +1,4 @@
-"""Page tokens (AIP-158): where a list goes on, bound to the list's other arguments."""
+"""Page tokens (AIP-158): where the next page of a list starts, bound to the list's other arguments."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ M = TypeVar("M", bound=Message)
 
 
 def page_size(requested: int, violations: list[Violation]) -> int:
-    """How many to return: 0 means the default, too many means the maximum."""
+    """Returns the size of the page: 0 means the default, too many means the maximum."""
     if requested < 0:
         violations.append(Violation("page_size", "must not be negative"))
     return min(requested, PAGE_SIZE_MAX) or DEFAULT_PAGE_SIZE
 
 
 def fitting(messages: Sequence[M]) -> list[M]:
-    """The first messages that fit into an answer, at least one. AIP-158 allows a page to be shorter than asked for."""
+    """Returns the first messages that fit into a response, at least one. AIP-158 allows pages that are shorter."""
     fits: list[M] = []
     room = PAGE_BYTES_MAX
     for message in messages:
@@ -47,7 +47,7 @@ class PageToken:
     """Makes and reads the tokens of one list request."""
 
     def __init__(self, request: Message, key_format: str) -> None:
-        """`request` must have the fields page_token and page_size, which don't count as arguments."""
+        """`request` must have the fields page_token and page_size; the token is bound to all other fields."""
         self._key = struct.Struct(key_format)
         self._text: str = getattr(request, "page_token")  # noqa: B009 - a field of every list request, not of Message
         arguments = type(request)()
@@ -58,7 +58,7 @@ class PageToken:
         self._binding = hashlib.sha256(named).digest()[:_BINDING_BYTES]
 
     def read(self) -> tuple[int | bytes, ...] | None:
-        """The key after which the list goes on, or None for its first page. Raises InvalidArgument."""
+        """Returns the key of the last item of the page before, None for the first page. Raises InvalidArgument."""
         if not self._text:
             return None
         try:
@@ -70,18 +70,18 @@ class PageToken:
         return self._key.unpack(packed[_BINDING_BYTES:])
 
     def after(self, *key: int | bytes) -> str:
-        """The token of the page after this key."""
+        """Returns the token of the page after this key."""
         packed = self._binding + self._key.pack(*key)
         return base64.urlsafe_b64encode(packed).decode("ascii").rstrip("=")
 
 
 def micros_of(moment: datetime) -> int:
-    """A time as a part of a token's key."""
+    """Returns a time as a part of a token's key."""
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def time_of(micros: int | bytes) -> datetime:
-    """The time in a token's key. Raises InvalidArgument for one at which nothing can have happened."""
+    """Returns the time in a token's key. Raises InvalidArgument for a time at which nothing can have happened."""
     assert isinstance(micros, int)
     if not micros_of(OLDEST) <= micros <= micros_of(NEWEST):
         raise page_token_invalid()
@@ -89,7 +89,7 @@ def time_of(micros: int | bytes) -> datetime:
 
 
 def page_token_invalid() -> InvalidArgument:
-    """The error for a token that was not made for this list."""
+    """Returns the error for a token that was not made for this list."""
     return field_invalid(
         "page_token",
         "is not one that this list returned with the same arguments; start again without it",

@@ -1,4 +1,4 @@
-"""Between messages and domain values. Reading a message collects every violation; writing one can't fail."""
+"""Reading messages into domain values. Functions add every violation that they find to a list of the caller's."""
 
 from __future__ import annotations
 
@@ -23,11 +23,9 @@ from webhook_grpc.domain.model import (
 
 from .times import EPOCH, read_time, seconds_of
 
-# --- reading ---------------------------------------------------------------------------------------------------------
-
 
 def webhook_spec(message: webhook_pb2.Webhook, violations: list[Violation]) -> WebhookSpec:
-    """What the caller chose, judged in every respect but the URL's."""
+    """Returns what the caller chose. All of it is judged but the URL: see read_url."""
     has_policy = message.HasField("retry_policy")
     spec = WebhookSpec(
         name=message.name,
@@ -46,7 +44,11 @@ def webhook_spec(message: webhook_pb2.Webhook, violations: list[Violation]) -> W
 
 
 def read_url(url: str, policy: EgressPolicy, violations: list[Violation]) -> None:
-    """Judges a URL. A refused destination has a reason of its own when it is all that is wrong."""
+    """Judges a URL.
+
+    Raises InvalidArgument (URL_NOT_ALLOWED) if the destination is refused and there is no other violation: only then an
+    error can have a reason of its own.
+    """
     violation = validation.url_violation(url, policy)
     if violation is None:
         return
@@ -56,14 +58,14 @@ def read_url(url: str, policy: EgressPolicy, violations: list[Violation]) -> Non
 
 
 def read_id(value: int, field: str, violations: list[Violation]) -> int:
-    """A webhook id."""
+    """Returns the id of a webhook or a replay."""
     if not 0 < value <= INT64_MAX:
         violations.append(Violation(field, "must be positive"))
     return value
 
 
 def read_event_id(text: str, field: str, violations: list[Violation]) -> UUID:
-    """An event id."""
+    """Returns an event id."""
     event_id = parse_event_id(text)
     if event_id is None:
         violations.append(Violation(field, "must be an event id: `evt_` and 26 characters"))
@@ -72,7 +74,7 @@ def read_event_id(text: str, field: str, violations: list[Violation]) -> UUID:
 
 
 def read_delivery_id(text: str, field: str, violations: list[Violation]) -> tuple[UUID, int]:
-    """A delivery id."""
+    """Returns the event id and the webhook id in a delivery id."""
     parsed = parse_delivery_id(text)
     if parsed is None:
         violations.append(Violation(field, "must be a delivery id: `dlv_`, 26 characters, `_` and a webhook id"))
@@ -81,7 +83,7 @@ def read_delivery_id(text: str, field: str, violations: list[Violation]) -> tupl
 
 
 def read_request_id(request_id: str, violations: list[Violation], field: str = "request_id") -> str | None:
-    """A request id, None if there is none."""
+    """Returns a request id, None if there is none."""
     problem = validation.request_id_problem(request_id) if request_id else None
     if problem:
         violations.append(Violation(field, problem))
@@ -96,7 +98,10 @@ def read_event(
     now: datetime,
     violations: list[Violation],
 ) -> NewEvent:
-    """An event to publish. The fingerprint covers what the caller said, so that a repetition can be told apart."""
+    """Returns an event to publish. Its fingerprint covers what the caller chose: a repeated call has the same one.
+
+    Raises InvalidArgument if the data is all that is wrong; see read_data_json.
+    """
     if not matching.is_event_type(message.event_type):
         violations.append(Violation("event.event_type", "must be an event type like `job.completed`"))
     has_time = message.HasField("occur_time")
@@ -120,7 +125,7 @@ def read_event(
 
 
 def _read_data(message: event_pb2.Event, violations: list[Violation]) -> bytes:
-    """The data as bytes. What is not JSON, or too much of it, has a reason of its own when it is all that is wrong."""
+    """Returns the data as JSON text, in bytes. Raises InvalidArgument; see read_data_json."""
     match message.WhichOneof("content"):
         case "data_json":
             data_json, field = message.data_json.encode("utf-8"), "event.data_json"
@@ -133,7 +138,7 @@ def _read_data(message: event_pb2.Event, violations: list[Violation]) -> bytes:
                 )  # a map has no order; a repetition needs one
             except _InexactNumber as error:
                 return _refuse_data(field, str(error), "DATA_NUMBER_INEXACT", violations)
-            except (ValueError, RecursionError):  # NaN or Infinity, or a Value with nothing in it
+            except (ValueError, RecursionError):  # NaN or Infinity, or a Value without any kind
                 return _refuse_data(field, "has a value that JSON lacks", "DATA_NOT_JSON", violations)
         case _:
             violations.append(Violation("event.data_json", "either data_json or data must be set"))
@@ -142,7 +147,11 @@ def _read_data(message: event_pb2.Event, violations: list[Violation]) -> bytes:
 
 
 def read_data_json(text: str, field: str, violations: list[Violation]) -> bytes:
-    """Data as JSON text. What is wrong with it has a reason of its own when it is all that is wrong."""
+    """Returns data given as JSON text, in bytes.
+
+    Raises InvalidArgument (DATA_TOO_LARGE, DATA_NOT_JSON) if there is no other violation: only then an error can have a
+    reason of its own.
+    """
     return _judged_data(text.encode("utf-8"), field, violations)
 
 
@@ -169,7 +178,7 @@ class _InexactNumber(Exception):
 
 
 def _plain(value: Any) -> Any:
-    """Whole numbers of a Struct as integers, as their author wrote them: `1`, not `1.0`. Raises _InexactNumber."""
+    """Returns a Struct's value with whole numbers as integers, as their author wrote them. Raises _InexactNumber."""
     match value:
         case float() if value.is_integer():
             if abs(value) >= 2**53:
@@ -189,8 +198,5 @@ def _fingerprint(event_type: str, occur_time: datetime | None, data_json: bytes,
 
 
 def fingerprint(content: bytes) -> int:
-    """A signed 64-bit digest, for telling a repeated request from another one with the same id."""
+    """Returns a signed 64-bit digest, which shows whether a request with the same id is the same request."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big", signed=True)
-
-
-# --- writing ---------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ _UNIX_SECONDS_MAX: Final = 253_370_764_799
 
 
 def seconds_of(duration: Duration) -> float:
-    """A Duration in seconds; NaN, which no range contains, if it is malformed."""
+    """Returns a Duration in seconds; NaN, which no range contains, if it is malformed."""
     same_sign = duration.seconds * duration.nanos >= 0
     if abs(duration.seconds) > 315_576_000_000 or abs(duration.nanos) > 999_999_999 or not same_sign:
         return math.nan
@@ -26,7 +26,7 @@ def seconds_of(duration: Duration) -> float:
 
 
 def read_time(timestamp: Timestamp, field: str, violations: list[Violation]) -> datetime:
-    """A time between 1970 and 9998."""
+    """Returns a time; adds a violation if it does not lie between 1970 and 9998."""
     if not 0 <= timestamp.seconds <= _UNIX_SECONDS_MAX or not 0 <= timestamp.nanos <= 999_999_999:
         violations.append(Violation(field, "must be a valid time from 1970-01-01 to 9998-12-31"))
         return EPOCH
@@ -34,12 +34,12 @@ def read_time(timestamp: Timestamp, field: str, violations: list[Violation]) -> 
 
 
 def timestamp(moment: datetime) -> Timestamp:
-    """A time as a message, to the microsecond."""
+    """Returns a time as a message, exact to the microsecond."""
     since = moment - EPOCH
     return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def duration(seconds: float) -> Duration:
-    """A span as a message, to the microsecond."""
+    """Returns a span of time as a message, exact to the microsecond."""
     whole, micros = divmod(round(seconds * 1e6), 1_000_000)
     return Duration(seconds=whole, nanos=micros * 1000)

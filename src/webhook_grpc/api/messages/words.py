@@ -59,19 +59,19 @@ _OUTCOME_OF: Final[Mapping[int, Outcome]] = {number: outcome for outcome, number
 
 
 def read_webhook_statuses(values: Iterable[int], violations: list[Violation]) -> list[WebhookStatus]:
-    """A filter by the status of webhooks."""
+    """Returns a filter by the status of webhooks."""
     return _read_words("statuses", list(values), _WEBHOOK_STATUS_OF, violations)
 
 
 def read_delivery_statuses(
     values: Iterable[int], violations: list[Violation], field: str = "statuses"
 ) -> list[DeliveryStatus]:
-    """A filter by the status of deliveries."""
+    """Returns a filter by the status of deliveries."""
     return _read_words(field, list(values), _DELIVERY_STATUS_OF, violations)
 
 
 def read_outcomes(values: Iterable[int], violations: list[Violation]) -> list[Outcome]:
-    """A filter by the outcome of attempts."""
+    """Returns a filter by the outcome of attempts."""
     return _read_words("outcomes", list(values), _OUTCOME_OF, violations)
 
 

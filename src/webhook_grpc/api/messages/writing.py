@@ -24,7 +24,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab an
 
 
 def webhook_message(webhook: Webhook, secret: str = "") -> webhook_pb2.Webhook:
-    """A webhook as callers see it."""
+    """Returns a webhook as callers see it; `secret` is shown only where a call has made it."""
     message = webhook_pb2.Webhook(
         webhook_id=webhook.webhook_id,
         customer_id=webhook.customer_id,
@@ -54,7 +54,7 @@ def webhook_message(webhook: Webhook, secret: str = "") -> webhook_pb2.Webhook:
 
 
 def event_type_message(event_type: EventType) -> event_type_pb2.EventType:
-    """An event type as callers see it."""
+    """Returns an event type as callers see it."""
     return event_type_pb2.EventType(
         event_type=event_type.event_type,
         description=event_type.spec.description,
@@ -68,7 +68,7 @@ def event_type_message(event_type: EventType) -> event_type_pb2.EventType:
 
 
 def event_message(event: Event) -> event_pb2.Event:
-    """An event as callers see it."""
+    """Returns an event as callers see it."""
     return event_pb2.Event(
         event_id=event_id_text(event.event_id),
         customer_id=event.customer_id,
@@ -82,7 +82,7 @@ def event_message(event: Event) -> event_pb2.Event:
 
 
 def delivery_message(delivery: Delivery, *, with_text: bool = True) -> delivery_pb2.Delivery:
-    """A delivery as callers see it; `with_text`: with the response as text too."""
+    """Returns a delivery as callers see it; `with_text`: the receiver's response also as text."""
     return delivery_pb2.Delivery(
         delivery_id=delivery_id_text(delivery.event_id, delivery.webhook_id),
         customer_id=delivery.customer_id,
@@ -101,7 +101,7 @@ def delivery_message(delivery: Delivery, *, with_text: bool = True) -> delivery_
 
 
 def attempt_message(attempt: Attempt, *, with_text: bool = True) -> delivery_pb2.DeliveryAttempt:
-    """An attempt as callers see it."""
+    """Returns an attempt as callers see it; `with_text`: the receiver's response also as text."""
     envelope = Envelope(attempt.event_id, attempt.webhook_id, attempt.event_type, attempt.attempt_number)
     return delivery_pb2.DeliveryAttempt(
         attempt_number=attempt.attempt_number,
@@ -127,5 +127,5 @@ def attempt_message(attempt: Attempt, *, with_text: bool = True) -> delivery_pb2
 
 
 def bytes_as_text(received: bytes) -> str:
-    r"""What a receiver answered, as text that is safe to show: what is not UTF-8, and control characters, as `\xNN`."""
+    r"""Returns a receiver's response as text that is safe to show: control characters and bad UTF-8 as `\xNN`."""
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", received.decode("utf-8", "backslashreplace"))

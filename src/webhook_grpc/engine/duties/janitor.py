@@ -1,7 +1,7 @@
-"""Housekeeping: partitions ahead of time, and the end of what is older than it is kept.
+"""Housekeeping: makes partitions ahead of time, and deletes what is older than it is kept.
 
-The process that owns shard 0 does it. For a moment there may be two, or none: every step finds for itself what is to
-be done, does a bounded part of it, and can be broken off anywhere.
+The process that owns shard 0 does it. For a moment there may be two such processes, or none: every step finds by itself
+what is to be done, does a bounded part of it, and can be interrupted anywhere.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from webhook_grpc.store.registry.secrets import forget_previous
 from webhook_grpc.store.schema.partitions import TABLES, ensure_partitions
 from webhook_grpc.store.upkeep import erasure, retention, statistics
 from webhook_grpc.store.upkeep.bloat import vacuum_outbox
-from webhook_grpc.store.upkeep.erasure import Progress
+from webhook_grpc.store.upkeep.erasure import ErasureProgress
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +45,7 @@ _ANALYSE_SECONDS: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something that is done every so many seconds. `run` says whether there is more of it to be done at once."""
+    """Something that is done every so many seconds. `run` returns whether there is more to be done at once."""
 
     name: str
     interval_seconds: float
@@ -85,7 +85,7 @@ class Janitor:
         self._looked_at_clock_at: float | None = None
 
     async def run(self) -> None:
-        """Does what is due until it is cancelled."""
+        """Does what is due until the task is cancelled."""
         while True:
             pause_seconds = _TICK_SECONDS
             for step in self.steps:
@@ -94,12 +94,12 @@ class Janitor:
             await asyncio.sleep(pause_seconds)
 
     def clock_stepped(self) -> None:
-        """The database's clock has stepped: whether there is a partition for the day that it shows is not known."""
+        """Looks again, after a step of the database's clock: there may be no partition for the day that it shows."""
         for step in (self.steps[0], self.steps[1]):
             self._due_at.pop(step.name, None)
 
     async def _do(self, step: Step) -> float:
-        """Does a step, and notes when it is due again; in how many seconds."""
+        """Does a step and notes when it is due again. Returns in how many seconds that is."""
         try:
             with watched(self._work_of(step), is_timed=False):
                 has_more = await step.run()
@@ -121,7 +121,7 @@ class Janitor:
     # --- the steps -------------------------------------------------------------------------------------------------
 
     async def look_at_clock(self) -> bool:
-        """Moves on the time up to which the clock is believed by those that delete by age."""
+        """Advances the time up to which the clock is believed by what deletes by age."""
         now = time.monotonic()
         is_first_look = self._looked_at_clock_at is None
         ran_seconds = 0.0 if self._looked_at_clock_at is None else now - self._looked_at_clock_at
@@ -138,16 +138,16 @@ class Janitor:
         return False
 
     async def make_partitions(self) -> bool:
-        """Makes those of the next days."""
+        """Makes the partitions of the next days."""
         made = await ensure_partitions(self._database)
         if made:
             log.info("partitions made", names=made)
         return False
 
     async def drop_partitions(self) -> bool:
-        """Drops those that are older than they are kept: events first.
+        """Drops the partitions that are older than they are kept: events first.
 
-        The log stays until all of these are gone: without it they would look undelivered, and be replayed as such.
+        The log of a day stays until its events are dropped: without it they would look undelivered, and be replayed.
         """
         has_more = False
         for table in TABLES:
@@ -169,43 +169,43 @@ class Janitor:
         return _log_deleted("idempotency keys deleted", count, retention.KEYS_PER_BATCH)
 
     async def delete_replays(self) -> bool:
-        """Deletes replays that ended before what the log has of them went."""
+        """Deletes replays that ended so long ago that the log has nothing of them any more."""
         count = await retention.delete_replays(self._database, self._policy.attempts_days)
         return _log_deleted("replays deleted", count, retention.ROWS_PER_BATCH)
 
     async def delete_tombstones(self) -> bool:
-        """Forgets that customers were erased, when no backup can bring them back."""
+        """Deletes the notes that customers were erased, when no backup can bring them back."""
         count = await retention.delete_erasures(self._database)
         return _log_deleted("tombstones of customers deleted", count, retention.ROWS_PER_BATCH)
 
     async def forget_secrets(self) -> bool:
-        """Removes secrets that no longer sign."""
+        """Deletes secrets that no longer sign."""
         await forget_previous(self._database)
         return False
 
     async def purge_webhooks(self) -> bool:
-        """Removes what is left of webhooks that were deleted and have no history any more."""
+        """Deletes what is left of webhooks that were deleted and have no history any more."""
         count = await retention.purge_webhooks(self._database, self._policy.attempts_days)
         return _log_deleted("deleted webhooks purged", count, retention.ROWS_PER_BATCH)
 
     async def vacuum_outbox(self) -> bool:
-        """Removes deleted rows from the outbox where autovacuum does not."""
+        """Vacuums the outbox where autovacuum does not."""
         dead_rows = await vacuum_outbox(self._database)
         if dead_rows:
             log.warning("outbox vacuumed: autovacuum is off or behind", dead_rows=dead_rows)
         return False
 
     async def analyse_small_tables(self) -> bool:
-        """Tells Postgres how small they are: they change too little to be analysed by autovacuum."""
+        """Analyses tables that change too little to be analysed by autovacuum, so that Postgres knows their size."""
         refused = await statistics.analyse_small_tables(self._database)
         if refused:
             log.warning("tables not analysed: their owner has to grant it, or to do it", tables=refused)
         return False
 
     async def erase_customers(self) -> bool:
-        """Goes on with erasing customers: with each a little, so that none waits for another.
+        """Erases a little more of each customer that is being erased, so that none waits for another.
 
-        If that fails with one, the next try begins behind it: what fails again and again must not hold up the others.
+        If that fails for one, the next try begins behind it: one that fails again and again must not stop the others.
         """
         has_more = False
         waiting = await erasure.running(self._database)
@@ -215,14 +215,14 @@ class Janitor:
             advance = await erasure.advance(self._database, running)
             for webhook_id in advance.deleted_webhook_ids:
                 self._webhook_changed(webhook_id)
-            has_more |= advance.progress is Progress.MORE
-            if advance.progress is Progress.COMPLETE:
+            has_more |= advance.progress is ErasureProgress.MORE
+            if advance.progress is ErasureProgress.COMPLETE:
                 log.info("customer erased", customer_id=running.customer_id)
         return has_more
 
 
 def _log_deleted(message: str, count: int, batch: int) -> bool:
-    """Whether there may be more, because the batch was full."""
+    """Returns whether there may be more, because the batch was full."""
     if count:
         log.info(message, count=count)
     return count >= batch

@@ -1,10 +1,10 @@
 """Carries replays on: a little at a time, in the background, from wherever they stand.
 
-All that a replay is stands in the database, so it goes on in another process after a restart. It is run by the owner of
-the shard that its id falls into; that two run it for a moment harms nothing (`store/replays/progress.py`). It goes on
-to each of its webhooks by itself, and chooses the next deliveries to one only when half of what may wait for that one
-is through. So it is as fast as the receiver lets what waits be sent, which is below live traffic
-(`engine/queue/lanes.py`), and a receiver that lets nothing through holds up nothing but what is for itself.
+Everything that is known of a replay is in the database, so another process carries it on after a restart. The owner of
+the shard of its id runs it; that two run it for a moment does no harm (`store/replays/progress.py`). Each webhook of a
+replay has its own turns: the next deliveries to it are chosen only when half of those that may wait have been sent. So
+a replay is as fast as the receiver takes what waits, which has less right than live traffic (`engine/queue/lanes.py`),
+and a receiver that takes nothing holds up only its own deliveries.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -22,11 +21,12 @@ from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.progress import Service
 from webhook_grpc.domain.replay import ReplayStatus
-from webhook_grpc.engine.ownership import Ownership
+from webhook_grpc.engine.shards import Shards
+from webhook_grpc.hub.hints import Hints
 from webhook_grpc.store.connection.failures import StoreRefusal, watched
-from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.replays import progress, selection
-from webhook_grpc.store.replays.progress import Turn, UnsettledReplay
+from webhook_grpc.store.replays.progress import ReplayWebhook, UnsettledReplay
 from webhook_grpc.store.replays.selection import Choice
 
 log = structlog.get_logger(__name__)
@@ -38,40 +38,38 @@ _REST_SECONDS_MAX: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Rest:
-    """Until when a replay is not looked at, and how long that is."""
+    """Until when a replay is not looked at, and for how long."""
 
     until: float
     seconds: float
 
 
 class Replays:
-    """The replays of this process's shards. `on_commanded` is called with shards whose owners have something to do."""
+    """The replays of this process's shards. Hints tell the owners of shards in which a replay has made commands."""
 
-    def __init__(self, options: DatabaseOptions, ownership: Ownership, poll_seconds: float, pending_max: int) -> None:
-        self._connection = LoopConnection(options, "replays")
-        self._carrying_on = options.progress.work("carry on replays", Service.DELIVERY)
-        self._ownership = ownership
+    def __init__(
+        self, connection: LoopConnection, shards: Shards, hints: Hints, poll_seconds: float, pending_max: int
+    ) -> None:
+        self._connection = connection
+        self._carrying_on = connection.progress.work("carry on replays", Service.DELIVERY)
+        self._shards = shards
+        self._hints = hints
         self._poll_seconds = poll_seconds
         self._pending_max = pending_max
         self._after = 0
         self._rests = dict[int, _Rest]()  # of replays, each of whose webhooks has enough waiting
-        self.on_commanded: Callable[[Collection[int]], None] = _ignore
 
     async def run(self) -> None:
-        """Attends to replays until it is cancelled."""
+        """Attends to replays until the task is cancelled."""
         while True:
             await asyncio.sleep(self._poll_seconds)
             # Not timed: choosing among many events may take long. Each statement has its deadline.
             with contextlib.suppress(Unavailable), watched(self._carrying_on, is_timed=False):
                 await self._look()
 
-    async def close(self) -> None:
-        """Closes the connection."""
-        await self._connection.close()
-
     async def _look(self) -> None:
-        """Attends to the next replays, beginning anew after the last."""
-        shards = self._ownership.sendable
+        """Attends to the next replays, and after the last begins with the first."""
+        shards = self._shards.sendable
         if not shards:
             return
         replays = await progress.unsettled(self._connection, shards, self._after)
@@ -93,15 +91,15 @@ class Replays:
             if status is not None:
                 log.info("replay ended", replay_id=replay.replay_id, customer_id=replay.spec.customer_id, status=status)
         elif replay.status is ReplayStatus.CANCELLED:
-            self._commanded(await progress.sweep(self._connection, replay.replay_id))
+            self._hints.commanded(await progress.sweep(self._connection, replay.replay_id))
 
     async def _take_turns(self, replay: UnsettledReplay) -> None:
-        """Goes on to those webhooks whose turn it is. If it is nobody's again and again, looking becomes rarer."""
+        """Advances to the webhooks whose turn it is. If again and again there is none, looks become rarer."""
         now = time.monotonic()
         rest = self._rests.get(replay.replay_id, _Rest(now, self._poll_seconds / 2))
         if now < rest.until:
             return
-        turns = await progress.turns(self._connection, replay, self._pending_max)
+        turns = await progress.webhooks_with_room(self._connection, replay, self._pending_max)
         if turns:
             self._rests.pop(replay.replay_id, None)
         else:
@@ -111,14 +109,14 @@ class Replays:
             await self._advance(turn, _EVENTS_PER_LOOK // len(turns))
 
     def _forget_rests(self) -> None:
-        """Those that were long ago: the replay has ended, or is another process's by now."""
+        """Forgets rests that were long ago: the replay has ended, or is another process's by now."""
         now = time.monotonic()
         self._rests = {replay_id: rest for replay_id, rest in self._rests.items() if now < rest.until + rest.seconds}
 
-    async def _advance(self, turn: Turn, events_left: int) -> None:
+    async def _advance(self, turn: ReplayWebhook, events_left: int) -> None:
         """Chooses as many deliveries to a webhook as may wait, from as many events as may be looked at.
 
-        With a webhook that was deleted or disabled the replay is through: its events are passed over.
+        For a webhook that was deleted or disabled the replay has nothing more to do: its events are passed over.
         """
         events_max = self._pending_max
         while events_left > 0:
@@ -130,19 +128,11 @@ class Replays:
             choice = choice.fitting(room)
             begun = await progress.advance(self._connection, turn, choice)
             if begun:
-                self._commanded([shard_of(turn.webhook_id)])
-            if begun is None or choice.position is None:  # the former: carried on by another process, or cancelled
+                self._hints.commanded([shard_of(turn.webhook_id)])
+            if begun is None or choice.position is None:  # None: another process carries it on, or it was cancelled
                 return
             turn = replace(turn, position=choice.position, pending_count=turn.pending_count + begun)
             if turn.pending_count >= self._pending_max:
                 return
             events_left -= events_max
             events_max = min(selection.PAIRS_MAX, events_max * _GROWTH)
-
-    def _commanded(self, shards: Collection[int]) -> None:
-        if shards:
-            self.on_commanded(shards)
-
-
-def _ignore(_: Collection[int]) -> None:
-    pass

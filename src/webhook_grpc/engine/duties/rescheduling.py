@@ -1,9 +1,9 @@
-"""Brings back to its delay what was scheduled while the database's clock was ahead.
+"""Reschedules what was scheduled while the database's clock was ahead.
 
 When the clock steps back, a retry that was due in five seconds is due in an hour and five seconds, and an event that
-was published then is due in an hour, for their times were written by the clock of before. Such rows were written later
-than now, which distinguishes them. Each is given its whole delay again, from now on, by the settler, as a new row in
-the log. What is held in memory is left alone: it is being sent, or in a queue for it.
+was published then is due in an hour, because their times were written by the clock before the step. Such rows were
+written later than now: that is how they are found. The settler gives each its whole delay again, counted from now, as a
+new row in the log. A delivery in memory is left alone: it is being sent, or waits in a queue.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from webhook_grpc.domain.progress import Service
 from webhook_grpc.domain.retry import Decision
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.engine.dispatcher import Dispatcher
-from webhook_grpc.engine.ownership import Ownership
-from webhook_grpc.engine.settler import Settler
+from webhook_grpc.engine.shards import Shards
+from webhook_grpc.engine.unsettled import EndedTurn, FencedQueue
 from webhook_grpc.store.connection.failures import watched
-from webhook_grpc.store.db import DatabaseOptions, LoopConnection
+from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import due, misdated
 from webhook_grpc.store.outbox.misdated import Misdated
 
@@ -40,25 +40,25 @@ class Rescheduling:
     """Looks through the shards of this process when it has gained them, and when the clock has stepped."""
 
     def __init__(
-        self, options: DatabaseOptions, ownership: Ownership, dispatcher: Dispatcher, settler: Settler
+        self, connection: LoopConnection, shards: Shards, dispatcher: Dispatcher, results: FencedQueue[EndedTurn]
     ) -> None:
-        self._connection = LoopConnection(options, "rescheduling")
-        self._looking = options.progress.work("reschedule what a wrong clock scheduled", Service.DELIVERY)
-        self._ownership = ownership
+        self._connection = connection
+        self._looking = connection.progress.work("reschedule what a wrong clock scheduled", Service.DELIVERY)
+        self._shards = shards
         self._dispatcher = dispatcher
-        self._settler = settler
+        self._results = results
         self._looks: dict[int, list[float]] = {}  # of each shard: when to look through it, monotonic, the next one last
         self._wake = asyncio.Event()
 
     def look_through(self, shards: Iterable[int]) -> None:
-        """Something in these shards may have been written by a clock that was ahead."""
+        """Looks through these shards soon: something in them may have been written by a clock that was ahead."""
         now = time.monotonic()
         for shard in shards:
             self._looks[shard] = [now + seconds for seconds in reversed(_LOOKS_AFTER_SECONDS)]
         self._wake.set()
 
     async def run(self) -> None:
-        """Looks when there is a reason to, until it is cancelled."""
+        """Looks when there is a reason to, until the task is cancelled."""
         while True:
             seconds = await self._look_where_due()
             self._wake.clear()
@@ -69,29 +69,25 @@ class Rescheduling:
                 continue
 
     async def look(self, shard: int) -> int:
-        """Hands what is misdated in a shard to the settler; how much. Raises Unavailable."""
+        """Hands what is misdated in a shard to the settler, and returns how many deliveries. Raises Unavailable."""
         if not await misdated.may_exist(self._connection, shard):
             return 0
         count, after = 0, None
-        while shard in self._ownership.sendable:
+        while shard in self._shards.sendable:
             page = await misdated.page(self._connection, shard, after, _BATCH_ROWS)
             count += await self._reschedule(shard, page.misdated)
-            await self._settler.caught_up()
+            await self._results.caught_up()
             if page.last is None:
                 break
             after = page.last
         return count
 
-    async def close(self) -> None:
-        """Closes the connection."""
-        await self._connection.close()
-
     async def _look_where_due(self) -> float | None:
-        """Looks through every shard whose time has come; in how many seconds the next one's comes, None for none."""
+        """Looks through every shard whose time has come; returns the seconds until the next look, None for none."""
         count = 0
         for shard in [shard for shard, looks in self._looks.items() if looks[-1] <= time.monotonic()]:
-            if shard not in self._ownership.owned:
-                self._looks.pop(shard, None)  # whoever has it now looks for itself
+            if shard not in self._shards.owned:
+                self._looks.pop(shard, None)  # its owner looks for itself
                 continue
             try:
                 with watched(self._looking, is_timed=False):
@@ -115,7 +111,7 @@ class Rescheduling:
     async def _reschedule(self, shard: int, found: list[Misdated]) -> int:
         delays = {(one.row.webhook_id, one.row.event_id): one.delay_seconds for one in found}
         deliveries = await due.with_bodies(self._connection, [one.row for one in found], to_send=False)
-        if shard not in self._ownership.sendable:
+        if shard not in self._shards.sendable:
             return 0  # given up while this was read
         return sum(
             self._dispatcher.end(

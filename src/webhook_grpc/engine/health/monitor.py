@@ -21,9 +21,9 @@ _LOOKS_PER_STALL: Final = 4
 
 
 class Monitor:
-    """Looks at the progress of every loop, and says what has changed.
+    """Looks at the progress of every loop, and reports what has changed.
 
-    A service does not serve while the lease is not renewed, or when something that it can't do without stands still.
+    A service does not serve while the lease is not renewed, or while something that it needs stands still.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Monitor:
         self._serving = dict.fromkeys(Service, True)
 
     async def run(self) -> None:
-        """Looks every so often until it is cancelled."""
+        """Looks every so often until the task is cancelled."""
         while True:
             await asyncio.sleep(min(_INTERVAL_SECONDS_MAX, self._progress.stalled_seconds / _LOOKS_PER_STALL))
             await self.look(time.monotonic())
@@ -55,9 +55,9 @@ class Monitor:
                 await self._change(service, why)
 
     def _why_not(self, service: Service) -> list[str]:
-        """What keeps a service from serving; nothing if it serves."""
+        """Returns what keeps a service from serving; nothing if it serves."""
         stalled = self._progress.stalled(service)
-        if not stalled and not self._ownership.may_send:
+        if not stalled and not self._ownership.shards.may_send:
             stalled = [self._ownership.renewing]
         return [_words(work) for work in stalled]
 
@@ -77,7 +77,7 @@ def _words(work: Work) -> str:
 
 
 def _say(said: Iterable[News]) -> None:
-    """Leaves one line for all work that fails for the same cause, or succeeds again. An outage is a warning."""
+    """Logs one line for all work that fails for the same cause, or succeeds again. A failure is a warning."""
     alike: dict[tuple[str, str], list[News]] = {}
     for news in said:
         alike.setdefault((news.message, news.cause.key if news.cause else ""), []).append(news)

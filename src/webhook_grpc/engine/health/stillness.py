@@ -1,7 +1,7 @@
-"""Finds deliveries that could be sent and are not, for whatever reason: from memory, without a statement.
+"""Finds deliveries that could be sent and are not, whatever the reason: from memory, without a statement.
 
-What waits for its webhook (paused, an open breaker, its rate, requests that are in flight, a retry), for its host, its
-customer or for room in this process does not count: that is as it should be.
+A delivery that waits for its webhook (paused, an open breaker, its rate, requests in flight, a retry), for its host,
+its customer or for room in this process does not count: it should wait.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _TURNS_BORNE: Final = 4  # webhooks take turns: with very many of them the last 
 
 @dataclass(frozen=True, slots=True)
 class _Still:
-    """Since when a webhook could have been sent something, and how things stood then."""
+    """Since when a webhook could have been sent something, and the counts of that moment."""
 
     started_count: int  # of the webhook
     since: float
@@ -25,7 +25,7 @@ class _Still:
     startable_count: int
 
     def waits_its_turn(self, all_started_count: int) -> bool:
-        """Whether others were sent something since, and not yet many times each."""
+        """Returns whether other webhooks were sent something since, and not yet many times each."""
         return 0 < all_started_count - self.all_started_count <= _TURNS_BORNE * self.startable_count
 
 

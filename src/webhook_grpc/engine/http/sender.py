@@ -61,6 +61,17 @@ class Request:
     webhook_id: int = 0  # whose kept connections it may use
 
 
+@dataclass(frozen=True, slots=True)
+class SendLimits:
+    """The bounds of one request, and of the connections that are kept."""
+
+    response_body_bytes_max: int
+    idle_connections_max: int = 1000
+    connect_seconds_max: float = 5.0
+    body_seconds_max: float = 1.0  # for the body of an answer, after its status
+    connection_seconds_max: float = CONNECTION_SECONDS_MAX  # for which a connection is kept
+
+
 class Sender:
     """Sends requests over kept connections."""
 
@@ -68,23 +79,17 @@ class Sender:
         self,
         policy: EgressPolicy,
         clock: DatabaseClock,
-        response_body_bytes_max: int,
-        idle_connections_max: int = 1000,
+        limits: SendLimits,
+        *,
         resolver: AbstractResolver | None = None,
         ssl_context: ssl.SSLContext | None = None,
-        *,
-        connect_seconds_max: float = 5.0,
-        body_seconds_max: float = 1.0,
-        connection_seconds_max: float = CONNECTION_SECONDS_MAX,
     ) -> None:
         self._policy = policy
         self._clock = clock
-        self._response_body_bytes_max = response_body_bytes_max
-        self.connections = Connections(idle_connections_max, connection_seconds_max)
+        self._limits = limits
+        self.connections = Connections(limits.idle_connections_max, limits.connection_seconds_max)
         self._resolver = resolver
         self._ssl_context = ssl_context
-        self._connect_seconds_max = connect_seconds_max
-        self._body_seconds_max = body_seconds_max
 
     @functools.cached_property
     def _opened_resolver(self) -> AbstractResolver:
@@ -201,7 +206,7 @@ class Sender:
             headers=request.headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=self._connect_seconds_max, sock_read=request.timeout_seconds
+                total=None, sock_connect=self._limits.connect_seconds_max, sock_read=request.timeout_seconds
             ),
         )
 
@@ -209,16 +214,16 @@ class Sender:
         """The start of the body. The status has decided: trouble with the body changes nothing."""
         excerpt = bytearray()
         try:
-            async with asyncio.timeout(self._body_seconds_max):
-                while chunk := await response.content.read(self._response_body_bytes_max + 1 - len(excerpt)):
+            async with asyncio.timeout(self._limits.body_seconds_max):
+                while chunk := await response.content.read(self._limits.response_body_bytes_max + 1 - len(excerpt)):
                     excerpt += chunk
-                    if len(excerpt) > self._response_body_bytes_max:
+                    if len(excerpt) > self._limits.response_body_bytes_max:
                         break
         except (aiohttp.ClientError, OSError, TimeoutError, RuntimeError):
             pass  # a RuntimeError is how aiohttp says that the connection was closed before the read
         if not response.content.at_eof():
             response.close()  # a connection with unread bytes can't be kept
-        return bytes(excerpt[: self._response_body_bytes_max])
+        return bytes(excerpt[: self._limits.response_body_bytes_max])
 
     def _socket(self, address_info: Any) -> socket.socket:
         """Called for every address that is about to be dialled."""

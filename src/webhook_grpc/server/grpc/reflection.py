@@ -242,6 +242,6 @@ def _extensions_of(file: FileDescriptor) -> Iterator[FieldDescriptor]:
 
 
 def _extended(extension: FieldDescriptor) -> tuple[str, int]:
-    """The message that it extends, and by which number."""
+    """Returns the message that an extension extends, and by which number."""
     assert extension.containing_type is not None
     return extension.containing_type.full_name, extension.number

@@ -1,6 +1,7 @@
 """Lists of attempts, newest first: in the order of (time, webhook id, `seq`).
 
-The log's daily partitions have that order for each webhook, so a list touches only those from which it shows rows.
+Each daily partition of the log has an index in that order for each webhook, so a list reads only the partitions from
+which it shows rows.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from webhook_grpc.domain.ids import ID_TIME_SLACK, INT64_MAX
 from webhook_grpc.domain.matching import patterns_regex
 from webhook_grpc.domain.model import Attempt, DeliveryStatus, Outcome
 from webhook_grpc.store.db import Database, Row
-from webhook_grpc.store.log.lookup import event_time, sized_attempt
+from webhook_grpc.store.log.lookup import event_time
+from webhook_grpc.store.log.rows import attempt_from_row
 
 from .merged import (
     ANSWER_SHOWN,
@@ -30,9 +32,9 @@ from .merged import (
     wanted_by,
     whole_rows,
 )
-from .pages import Page, PageBounds, Step, fill_page
+from .pages import ListStep, Page, PageBounds, fill_page
 
-BY_TIME: Final = """
+FIND_BY_TIME: Final = """
 , found AS (
     SELECT a.* FROM wanted w CROSS JOIN LATERAL (
         SELECT a.created_at, a.webhook_id, a.seq, a.shard, a.status, a.event_type, a.outcome,
@@ -47,9 +49,9 @@ BY_TIME: Final = """
     ) a
 )"""
 
-# A delivery has few attempts: all are read by its key, and the planner is kept (OFFSET 0) from finding them by their
-# time. For its sake there are two forms, too: see history.DELIVERY_OF_LOST_EVENT.
-OF_EVENT: Final = """
+# A delivery has few attempts: all are read by its key, and OFFSET 0 keeps the planner from finding them by their time.
+# Why there are two forms: see lookup.SELECT_DELIVERY_OF_DELETED_EVENT.
+FIND_BY_EVENT: Final = """
 , found AS (
     SELECT a.* FROM wanted w CROSS JOIN LATERAL (
         SELECT a.created_at, a.webhook_id, a.seq, a.shard, a.status, a.event_type, a.outcome,
@@ -64,7 +66,7 @@ OF_EVENT: Final = """
         AND (a.created_at, a.webhook_id, a.seq)
             < (%(before_time)b::timestamptz, %(before_webhook)b::bigint, %(before_seq)b::bigint)
 )"""
-OF_LOST_EVENT: Final = """
+FIND_BY_DELETED_EVENT: Final = """
 , found AS (
     SELECT a.* FROM wanted w CROSS JOIN LATERAL (
         SELECT a.created_at, a.webhook_id, a.seq, a.shard, a.status, a.event_type, a.outcome,
@@ -80,9 +82,9 @@ OF_LOST_EVENT: Final = """
             < (%(before_time)b::timestamptz, %(before_webhook)b::bigint, %(before_seq)b::bigint)
 )"""
 
-# As delivery_places.FIRST_OF_ALL. Rows without an outcome tell of no attempt. They are read too: there may be very many
-# of them, which must count as read.
-FIRST_OF_ALL: Final = """
+# As delivery_sources.SELECT_NEXT_DELIVERIES. A row without an outcome is no attempt and never fits, but counts as read:
+# there may be very many.
+SELECT_NEXT_ATTEMPTS: Final = """
 SELECT s.created_at, s.webhook_id, s.seq, s.shard, s.size, s.fits, s.is_cut, s.step_rows, s.rows_read
 FROM (
     SELECT n.*,
@@ -107,19 +109,19 @@ ORDER BY s.ord
 
 @dataclass(frozen=True, slots=True, order=True)
 class AttemptKey:
-    """Where a list of attempts goes on: after this one. The time is that of its end, as the log has it."""
+    """The place of an attempt in a list. `end_time` is the time of its row in the log."""
 
     end_time: datetime
     webhook_id: int
     seq: int
 
 
-FIRST: Final = AttemptKey(NEWEST, INT64_MAX, INT64_MAX)
+ATTEMPTS_START: Final = AttemptKey(NEWEST, INT64_MAX, INT64_MAX)
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A row of a step."""
+class _FoundAttempt:
+    """A row of a step: a StepRow, Merged and InLog."""
 
     key: AttemptKey
     shard: int
@@ -129,17 +131,17 @@ class _Found:
 
     @property
     def log_key(self) -> tuple[int, int, datetime]:
-        """Its place in the log."""
+        """Returns the primary key of its row in the log."""
         return self.shard, self.key.seq, self.key.end_time
 
 
 async def list_attempts(
     database: Database, wanted: AttemptFilter, before: AttemptKey, bounds: PageBounds
 ) -> Page[AttemptKey, Attempt]:
-    """The next attempts after a key, newest first. Raises Unavailable."""
+    """Returns the next attempts after a key, newest first. Raises Unavailable."""
     if wanted.end_time is not None:
         before = min(before, AttemptKey(wanted.end_time, 0, 0))
-    place: LiteralString = BY_TIME
+    place: LiteralString = FIND_BY_TIME
     of_event = dict[str, Any]()
     if (event_id := wanted.event_id) is not None:
         try:
@@ -147,32 +149,38 @@ async def list_attempts(
         except NotFound:
             return Page((), (), None)
         wanted = replace(wanted, customer_id=customer_id)
-        place = OF_EVENT if stored_from == stored_until else OF_LOST_EVENT
+        place = FIND_BY_EVENT if stored_from == stored_until else FIND_BY_DELETED_EVENT
         of_event = event_parameters(event_id, stored_from, stored_until)
-    reader = _Reader(database, wanted, place, of_event)
+    reader = _AttemptsReader(database, wanted, place, of_event)
     chosen, next_key = await fill_page(reader.read, before, bounds)
-    rows = zip(await whole_rows(database, chosen), chosen, strict=True)
-    kept = [(attempt, found.key) for row, found in rows if row is not None and (attempt := sized_attempt(row))]
+    logged = zip(await whole_rows(database, chosen), chosen, strict=True)
+    kept = [
+        (attempt, found.key)
+        for sized, found in logged
+        if sized is not None and (attempt := attempt_from_row(sized.row, sized.request_bytes))
+    ]
     return Page([attempt for attempt, _ in kept], [key for _, key in kept], next_key)
 
 
-class _Reader:
-    """Reads a list step by step."""
+class _AttemptsReader:
+    """Reads a list of attempts step by step."""
 
     def __init__(
         self, database: Database, wanted: AttemptFilter, place: LiteralString, of_event: Mapping[str, Any]
     ) -> None:
         self._database = database
         self._wanted = wanted
-        self._statement: LiteralString = wanted_by(wanted.customer_id, wanted.webhook_ids) + place + FIRST_OF_ALL
+        self._statement: LiteralString = (
+            wanted_by(wanted.customer_id, wanted.webhook_ids) + place + SELECT_NEXT_ATTEMPTS
+        )
         self._of_event = of_event
         start = wanted.start_time or OLDEST
         self._look_back = (
             LookBack(start, ()) if of_event else LookBack.over(wanted.customer_id, wanted.webhook_ids, start)
         )
 
-    async def read(self, before: AttemptKey, step_rows: int) -> Step[AttemptKey, _Found]:
-        """The next attempts after a key."""
+    async def read(self, before: AttemptKey, step_rows: int) -> ListStep[AttemptKey, _FoundAttempt]:
+        """Returns the next step after a key. Raises Unavailable."""
         floor = self._look_back.floor(before.end_time)
         per_webhook = rows_per_webhook(self._wanted.customer_id, self._wanted.webhook_ids, step_rows)
         parameters = {**step_parameters(self._wanted, before, floor, per_webhook, step_rows), **self._of_event}
@@ -180,16 +188,16 @@ class _Reader:
         found, is_cut = until_cut([_found(row) for row in rows])
         *_, found_count, rows_read = rows[0] if rows else (0, 0)
         if is_cut or found_count == step_rows:
-            return Step(found, rows_read, found[-1].key)
+            return ListStep(found, rows_read, found[-1].key)
         is_last = floor <= self._look_back.start
         self._look_back.widen()
-        return Step(found, rows_read, None if is_last else AttemptKey(floor, 0, 0))
+        return ListStep(found, rows_read, None if is_last else AttemptKey(floor, 0, 0))
 
 
 def step_parameters(
     wanted: AttemptFilter, before: AttemptKey, floor: datetime, per_webhook: int, step_rows: int
 ) -> dict[str, Any]:
-    """The parameters of a step's statement."""
+    """Returns the parameters of a step's statement."""
     return {
         "customer_id": wanted.customer_id,
         "webhook_ids": list(wanted.webhook_ids),
@@ -207,7 +215,7 @@ def step_parameters(
 
 
 def event_parameters(event_id: UUID, stored_from: datetime, stored_until: datetime) -> dict[str, Any]:
-    """Those that OF_EVENT and OF_LOST_EVENT add."""
+    """Returns the parameters that FIND_BY_EVENT and FIND_BY_DELETED_EVENT have besides."""
     return {
         "event_id": event_id,
         "stored_from": stored_from,
@@ -216,6 +224,6 @@ def event_parameters(event_id: UUID, stored_from: datetime, stored_until: dateti
     }
 
 
-def _found(row: Row) -> _Found:
+def _found(row: Row) -> _FoundAttempt:
     at, webhook_id, seq, shard, size, fits, is_cut, _, _ = row
-    return _Found(AttemptKey(at, webhook_id, seq), shard, ANSWER_SHOWN * (size or 0), fits, is_cut)
+    return _FoundAttempt(AttemptKey(at, webhook_id, seq), shard, ANSWER_SHOWN * (size or 0), fits, is_cut)

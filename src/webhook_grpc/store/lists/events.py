@@ -1,4 +1,4 @@
-"""Lists of events, newest first: in the order of their ids, which begin with the time."""
+"""Lists of events, newest first, in the order of their ids: these begin with the time."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from webhook_grpc.store.db import Database, Row
 from webhook_grpc.store.log.lookup import event_from_row
 
 from .merged import NEWEST, OLDEST
-from .pages import Page, PageBounds, Step, fill_page
+from .pages import ListStep, Page, PageBounds, fill_page
 
-FIRST: Final = UUID(int=2**128 - 1)
-_LAST: Final = UUID(int=0)
+EVENTS_START: Final = UUID(int=2**128 - 1)
+_EVENTS_END: Final = UUID(int=0)
 
-OF_CUSTOMER: Final = """
+FIND_OF_CUSTOMER: Final = """
 WITH next AS (
     SELECT event_id, event_type, created_at, attributes,
         octet_length(body) + coalesce(octet_length(attributes), 0) AS size
@@ -30,7 +30,7 @@ WITH next AS (
     ORDER BY event_id DESC
     LIMIT %(limit)b::integer
 )"""
-OF_ALL: Final = """
+FIND_OF_ALL: Final = """
 WITH next AS (
     SELECT event_id, event_type, created_at, attributes,
         octet_length(body) + coalesce(octet_length(attributes), 0) AS size
@@ -40,9 +40,9 @@ WITH next AS (
     LIMIT %(limit)b::integer
 )"""
 
-# The one that was published with a request id, by PublishEvent or by the SQL function. A retry takes a request id as
-# well, but not at the time of its event.
-OF_REQUEST: Final = """
+# The event that was published with a request id, by PublishEvent or by the SQL function. RetryDelivery has request ids
+# too, but not at the time of the event.
+FIND_OF_REQUEST: Final = """
 WITH next AS (
     SELECT e.event_id, e.event_type, e.created_at, e.attributes,
         octet_length(e.body) + coalesce(octet_length(e.attributes), 0) AS size
@@ -56,8 +56,8 @@ WITH next AS (
     LIMIT %(limit)b::integer
 )"""
 
-# Of the next events those that fit, and the last, at which the step ends.
-THAT_FIT: Final = """
+# Those of the next events that fit, and the last one, at which the step ends.
+SELECT_NEXT_EVENTS: Final = """
 SELECT s.event_id, s.size, s.fits, s.step_rows
 FROM (
     SELECT n.*,
@@ -73,7 +73,7 @@ ORDER BY s.ord
 """
 
 # Whole events by their ids.
-EVENTS: Final = """
+SELECT_WHOLE_EVENTS: Final = """
 SELECT e.event_id, e.customer_id, e.event_type, e.occurred_at, e.created_at, e.body, e.data_start, e.attributes,
     e.test_webhook_id
 FROM unnest(%(event_ids)b::uuid[]) WITH ORDINALITY AS k(event_id, ord)
@@ -83,8 +83,8 @@ ORDER BY k.ord
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A row of a step."""
+class _FoundEvent:
+    """A row of a step: a StepRow."""
 
     key: UUID
     size_bytes: int
@@ -92,38 +92,38 @@ class _Found:
 
 
 async def list_events(database: Database, wanted: EventFilter, before: UUID, bounds: PageBounds) -> Page[UUID, Event]:
-    """The next events after an id, newest first. Raises Unavailable."""
+    """Returns the next events before an id, newest first. Raises Unavailable."""
     statement = statement_for(wanted)
     if wanted.end_time is not None:
         before = min(before, latest_id(wanted.end_time))
 
-    async def read(before: UUID, step_rows: int) -> Step[UUID, _Found]:
+    async def read(before: UUID, step_rows: int) -> ListStep[UUID, _FoundEvent]:
         rows = await database.rows(statement, step_parameters(wanted, before, step_rows))
-        found = [_Found(event_id, size, fits) for event_id, size, fits, _ in rows]
+        found = [_FoundEvent(event_id, size, fits) for event_id, size, fits, _ in rows]
         found_count = rows[0][-1] if rows else 0
-        return Step(found, found_count, found[-1].key if found_count == step_rows else None)
+        return ListStep(found, found_count, found[-1].key if found_count == step_rows else None)
 
     chosen, next_key = await fill_page(read, before, bounds)
     rows: list[Row] = []
     if chosen:
-        rows = await database.rows(EVENTS, {"event_ids": [found.key for found in chosen]})
+        rows = await database.rows(SELECT_WHOLE_EVENTS, {"event_ids": [found.key for found in chosen]})
     events = [event_from_row(row) for row in rows]
     return Page(events, [event.event_id for event in events], next_key)
 
 
 def statement_for(wanted: EventFilter) -> LiteralString:
-    """The statement of a step."""
+    """Returns the statement of a step."""
     if wanted.request_id is not None:
-        return OF_REQUEST + THAT_FIT
-    return (OF_ALL if wanted.customer_id is None else OF_CUSTOMER) + THAT_FIT
+        return FIND_OF_REQUEST + SELECT_NEXT_EVENTS
+    return (FIND_OF_ALL if wanted.customer_id is None else FIND_OF_CUSTOMER) + SELECT_NEXT_EVENTS
 
 
 def step_parameters(wanted: EventFilter, before: UUID, step_rows: int) -> dict[str, Any]:
-    """The parameters of a step's statement."""
+    """Returns the parameters of a step's statement."""
     return {
         "customer_id": wanted.customer_id,
         "before": before,
-        "earliest_id": earliest_id(wanted.start_time) if wanted.start_time else _LAST,
+        "earliest_id": earliest_id(wanted.start_time) if wanted.start_time else _EVENTS_END,
         "start_time": wanted.start_time or OLDEST,
         "end_time": wanted.end_time or NEWEST,
         "type_regex": patterns_regex(wanted.event_types) if wanted.event_types else None,

@@ -1,4 +1,4 @@
-"""What is known of an event's way to each webhook of its customer, by one statement, as it all stood at one moment."""
+"""Reads, at one moment, what is known of an event for each webhook of its customer: for ExplainEvent."""
 
 from __future__ import annotations
 
@@ -7,25 +7,23 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.explain import Candidate
 from webhook_grpc.domain.model import Delivery, Event, WebhookStatus
 from webhook_grpc.domain.pace import ReceiverHealth
 from webhook_grpc.domain.sealing import key_id_text, sealed_with
 from webhook_grpc.store.db import Database
 
-from .feed import delivery_from_row
-from .lookup import with_request_bytes
+from .receiver_health import HEALTH_COLUMNS, receiver_health
+from .rows import LogRow, delivery_from_row, log_columns, unlogged_columns
 
-WEBHOOKS_MAX: Final = 1000  # more a customer can't have
-DELETED_MAX: Final = 1000  # of the deleted ones so many are looked at, the newest
-# A row of the log is younger than its event by the database's clock, which may have been set back by a little.
+WEBHOOKS_MAX: Final = 1000  # no customer has more
+DELETED_MAX: Final = 1000  # the newest deleted ones
+# No row of the log is older than its event, unless the database's clock was set back, by less than this.
 _CLOCK_SLACK: Final = timedelta(hours=1)
 
-# A delivery stands where history.DELIVERY finds it: in its last row of the log, else in the outbox at its event's
-# created_at. Of a webhook that was deleted before the event there is none. `since` only lets partitions be skipped.
-# Responses and headers are not read: a thousand webhooks must fit into an answer.
-EXPLAIN: Final = """
+# A delivery is found as by lookup.SELECT_DELIVERY. A webhook that was deleted before the event has none. `since` only
+# lets Postgres skip partitions. Without responses and headers: a thousand webhooks must fit into an answer.
+SELECT_WEBHOOKS_OF_EVENT: Final = f"""
 WITH live AS (
     SELECT * FROM webhooks
     WHERE customer_id = %(customer_id)b AND status <> 'deleted'
@@ -37,22 +35,18 @@ WITH live AS (
 )
 SELECT now(), w.id, w.name, w.status, w.events, w.rate_limit_per_second, w.created_at, substr(w.secret, 1, 5),
     CASE WHEN w.previous_secret_until > now() THEN substr(w.previous_secret, 1, 5) END, k.secret_key_ids,
-    h.breaker, h.probe_at, h.failing_since, h.hold_until, h.throttled_until, d.*
+    {HEALTH_COLUMNS}, d.*
 FROM (SELECT * FROM live UNION ALL SELECT * FROM deleted) w
 LEFT JOIN webhook_health h ON h.webhook_id = w.id
 LEFT JOIN shards s ON s.shard = w.shard
 LEFT JOIN workers k ON k.worker_id = s.owner
 LEFT JOIN LATERAL (
-    SELECT a.event_id, a.webhook_id, a.customer_id, a.event_type, a.status, a.attempt_count, a.next_due_at,
-        a.event_created_at, a.created_at, a.trigger, a.replay_id, a.outcome, a.started_at, a.latency_ms,
-        a.response_status, NULL::bytea, a.reason, NULL::text, NULL::text, a.seq
+    SELECT {log_columns("a", with_large=False)}, a.seq
     FROM attempts a
     WHERE a.webhook_id = w.id AND a.event_created_at = %(event_created_at)b AND a.event_id = %(event_id)b
         AND a.created_at >= %(since)b::timestamptz
     UNION ALL
-    SELECT o.event_id, o.webhook_id, o.customer_id, %(event_type)b, 'pending', 0, o.due_at,
-        o.due_at, o.due_at, NULL, NULL, NULL, NULL, NULL,
-        NULL, NULL, NULL, NULL, NULL, 0
+    SELECT o.event_id, o.webhook_id, o.customer_id, %(event_type)b, {unlogged_columns("o.due_at", "o.due_at")}, 0
     FROM deliveries o
     WHERE o.shard = w.shard AND o.webhook_id = w.id AND o.due_at = %(event_created_at)b
         AND o.event_id = %(event_id)b AND o.attempt = 0 AND o.trigger IS NULL
@@ -66,7 +60,7 @@ ORDER BY w.id
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of one webhook, and when it was read by the database's clock."""
+    """What is known of one webhook and the event, read at `read_time` by the database's clock."""
 
     webhook: Candidate
     health: ReceiverHealth
@@ -75,12 +69,12 @@ class Known:
 
 
 async def read(database: Database, event: Event) -> list[Known]:
-    """Every webhook of the event's customer, and deleted ones with a delivery of it, the oldest first.
+    """Returns every webhook of the event's customer, and deleted ones with a delivery of the event, the oldest first.
 
-    Deliveries come without bodies and headers. Raises Unavailable.
+    Deliveries have no response bodies and no headers. Raises Unavailable.
     """
     rows = await database.rows(
-        EXPLAIN,
+        SELECT_WEBHOOKS_OF_EVENT,
         {
             "customer_id": event.customer_id,
             "event_id": event.event_id,
@@ -96,25 +90,25 @@ async def read(database: Database, event: Event) -> list[Known]:
 
 def _known(row: Sequence[Any], request_bytes: int) -> Known:
     read_time, webhook_id, name, status, events, rate_limit, created_at, head, previous_head, key_ids, *rest = row
-    missing_key = _missing_key((head, previous_head), key_ids)
-    candidate = Candidate(webhook_id, name, WebhookStatus(status), events, rate_limit, created_at, missing_key)
-    health, delivery = rest[:5], rest[5:-1]
+    breaker, probe_at, failing_since, hold_until, throttled_until, *columns, seq = rest
     return Known(
-        candidate,
-        receiver_health(health),
-        None if delivery[0] is None else with_request_bytes(delivery_from_row(tuple(delivery)), request_bytes),
-        read_time,
+        webhook=Candidate(
+            webhook_id=webhook_id,
+            name=name,
+            status=WebhookStatus(status),
+            events=events,
+            rate_limit_per_second=rate_limit,
+            create_time=created_at,
+            missing_key=_missing_key((head, previous_head), key_ids),
+        ),
+        health=receiver_health(breaker, probe_at, failing_since, hold_until, throttled_until),
+        delivery=None if seq is None else delivery_from_row(LogRow._make(columns), request_bytes),
+        read_time=read_time,
     )
 
 
 def _missing_key(heads: Sequence[bytes | None], key_ids: Collection[int] | None) -> str | None:
-    """The id of a key that the owner of the webhook's shard lacks. None too if it is of a version that does not say."""
+    """Returns the id of a key that the owner of the webhook's shard lacks. `key_ids` None: the owner does not say."""
     used = [sealed_with(bytes(head)) for head in heads if head is not None]
     missing = [key_id for key_id in used if key_id is not None and key_ids is not None and key_id not in key_ids]
     return key_id_text(missing[0]) if missing else None
-
-
-def receiver_health(columns: Sequence[Any]) -> ReceiverHealth:
-    """The columns breaker, probe_at, failing_since, hold_until, throttled_until; a webhook without a row is well."""
-    breaker, *times = columns
-    return ReceiverHealth() if breaker is None else ReceiverHealth(BreakerState(breaker), *times)

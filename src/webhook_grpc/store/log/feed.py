@@ -1,46 +1,42 @@
-"""Reading the log of attempts: for the live stream, from a position on, and where a position lies in time.
+"""Reads the log on from a position, for the live stream, and finds the position of a time.
 
-`seq` has no holes in a shard, so a reader that has seen `seq` n has seen everything before it. A hole would be a bug,
-and is reported as one; it is never waited for.
+`seq` has no holes in a shard, so a reader that has seen `seq` n has seen everything before it. A hole is a bug: it is
+logged as an error, and nobody waits for the missing row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
-from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Final
 from uuid import UUID
 
-import orjson
 import structlog
 
 from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import CursorExpired, FailedPrecondition
 from webhook_grpc.domain.ids import SHARD_COUNT
-from webhook_grpc.domain.model import Attempt, Delivery, DeliveryStatus, FailureReason, Outcome, Trigger
-from webhook_grpc.store.db import Database, Queries, Row
+from webhook_grpc.store.db import Database, Queries
+
+from .rows import Change, change_from_row, log_columns
 
 log = structlog.get_logger(__name__)
-
-Word = TypeVar("Word", bound=StrEnum)
 
 ROWS_PER_SHARD_MAX: Final = 500
 ROWS_MAX: Final = 2000  # each may carry 16 KiB of response
 _ALL_SHARDS: Final = list(range(SHARD_COUNT))
 _EPOCH: Final = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
 
-# Where the log ends now.
-END: Final = """
+# The last `seq` of each shard.
+SELECT_LOG_ENDS: Final = """
 SELECT s.shard, greatest(s.last_seq, (SELECT coalesce(max(a.seq), 0) FROM attempts a WHERE a.shard = s.shard)),
     clock_timestamp()
 FROM shards s
 ORDER BY s.shard
 """
 
-# Where the log begins: the oldest row that is still kept of each shard.
-BEGINNING: Final = """
+# The oldest row of each shard that is still kept.
+SELECT_LOG_BEGINNINGS: Final = """
 SELECT s.shard, a.seq, a.created_at
 FROM shards s
 CROSS JOIN LATERAL (
@@ -48,16 +44,14 @@ CROSS JOIN LATERAL (
 ) a
 """
 
-# The next rows of each shard after a position, up to another, oldest first. `since` only lets partitions be skipped; if
-# a clock that stepped back makes it skip rows, there is a hole before the next one, and everything is read again.
-# The order by the running maximum of the time is that of `seq` in each shard, whatever the clock did, so that whatever
-# the limit cuts off is behind what it lets through. `seq` has no holes, so the row after a position is the next number,
-# and a range of numbers holds as many rows: no plan can read the rest of the log. Beyond a hole (its rows were dropped)
-# the first row is looked for.
-READ: Final = """
-SELECT r.shard, r.seq, r.event_id, r.webhook_id, r.customer_id, r.event_type, r.status, r.attempt_count, r.next_due_at,
-    r.event_created_at, r.created_at, r.trigger, r.replay_id, r.outcome, r.started_at, r.latency_ms, r.response_status,
-    r.response_body, r.reason, r.own_headers, r.response_headers
+# The next rows of each shard after a position, up to another, oldest first. `since` only lets Postgres skip partitions;
+# if a clock that stepped back makes it skip rows, there is a hole before the next row, and everything is read again.
+# Ordered by the running maximum of the time, rows of a shard keep the order of `seq` whatever the clock did, so the
+# limit cuts off only later rows. `seq` has no holes, so the row after a position has the next number, and a range of
+# numbers holds as many rows: no plan can read the rest of the log. Beyond a hole (its partition was dropped) the first
+# row is searched.
+SELECT_CHANGES: Final = f"""
+SELECT r.shard, r.seq, {log_columns("r")}
 FROM unnest(%(shards)b::smallint[], %(after)b::bigint[], %(until)b::bigint[]) AS k(shard, after, until)
 CROSS JOIN LATERAL (
     SELECT coalesce(
@@ -86,7 +80,7 @@ LIMIT %(limit)b::integer
 """
 
 # The time of the first row at or after a `seq`, for many shards at once.
-TIMES_AT: Final = """
+SELECT_TIMES_AT: Final = """
 SELECT k.shard, r.created_at
 FROM unnest(%(shards)b::smallint[], %(seqs)b::bigint[]) AS k(shard, seq)
 LEFT JOIN LATERAL (
@@ -95,7 +89,7 @@ LEFT JOIN LATERAL (
 """
 
 # The first row of each shard up to a `seq` that is of a later time. Few partitions are younger than a cursor is old.
-FIRST_LATER: Final = """
+SELECT_FIRST_LATER: Final = """
 SELECT k.shard, r.seq
 FROM unnest(%(shards)b::smallint[], %(until)b::bigint[]) AS k(shard, until)
 CROSS JOIN LATERAL (
@@ -106,46 +100,37 @@ CROSS JOIN LATERAL (
 ) r
 """
 
-INCARNATION: Final = "SELECT log_incarnation FROM meta"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One row of the log: the delivery as it stood then."""
-
-    shard: int
-    seq: int
-    delivery: Delivery
+SELECT_INCARNATION: Final = "SELECT log_incarnation FROM meta"
 
 
 async def incarnation(database: Database) -> UUID:
-    """Names this log; a restored database has another."""
-    [(value,)] = await database.rows(INCARNATION)
+    """Returns the name of this log; after a restore the database has another. Raises Unavailable."""
+    [(value,)] = await database.rows(SELECT_INCARNATION)
     return value
 
 
 async def end_position(database: Queries) -> tuple[Position, datetime]:
-    """The position after the newest row, and the database's time."""
-    rows = await database.rows(END)
+    """Returns the position after the newest row, and the database's time. Raises Unavailable."""
+    rows = await database.rows(SELECT_LOG_ENDS)
     return tuple(last_seq for _, last_seq, _ in rows), rows[0][2]
 
 
 async def position_at(database: Database, start_time: datetime) -> Position:
-    """The position before the first row at or after a time; if the log does not reach back so far, before its first.
+    """Returns the position before the first row at or after a time, or before the log's first row. Raises Unavailable.
 
-    In each shard time grows with `seq`, so it is found by bisection, all shards in step. Where the database's clock was
-    set back it does not: then the position is before one of the rows at which the log passed that time, and before all
-    rows that are of a later day.
+    In each shard time grows with `seq`, so bisection finds it, in all shards at once. Where the database's clock was
+    set back, time does not grow: then the position is before one of the rows at which the log passed that time, and
+    before all rows of a later day.
     """
     end, _ = await end_position(database)
     low = dict(enumerate(end))
-    for shard, first_seq, _ in await database.rows(BEGINNING):
+    for shard, first_seq, _ in await database.rows(SELECT_LOG_BEGINNINGS):
         low[shard] = first_seq - 1
     high = dict(enumerate(end))
     while open_shards := [shard for shard in _ALL_SHARDS if low[shard] < high[shard]]:
         middle = {shard: (low[shard] + high[shard]) // 2 for shard in open_shards}
         rows = await database.rows(
-            TIMES_AT, {"shards": open_shards, "seqs": [middle[shard] + 1 for shard in open_shards]}
+            SELECT_TIMES_AT, {"shards": open_shards, "seqs": [middle[shard] + 1 for shard in open_shards]}
         )
         for shard, created_at in rows:
             if created_at is None or created_at >= start_time:
@@ -154,17 +139,17 @@ async def position_at(database: Database, start_time: datetime) -> Position:
                 low[shard] = middle[shard] + 1
     later = datetime.combine(start_time.astimezone(UTC).date(), time.min, UTC) + timedelta(days=1)
     parameters = {"shards": _ALL_SHARDS, "until": [low[shard] for shard in _ALL_SHARDS], "later": later}
-    for shard, seq in await database.rows(FIRST_LATER, parameters):
+    for shard, seq in await database.rows(SELECT_FIRST_LATER, parameters):
         low[shard] = seq - 1
     return tuple(low[shard] for shard in _ALL_SHARDS)
 
 
 async def check_position(database: Database, position: Position) -> None:
-    """Raises CursorExpired if rows after the position are gone, FailedPrecondition if it lies beyond the log's end."""
+    """Raises CursorExpired if rows after the position are deleted, FailedPrecondition if the log ends before it."""
     end, _ = await end_position(database)
     if any(seen > last for seen, last in zip(position, end, strict=True)):
         raise cursor_of_other_log()
-    kept = {shard: (seq, created_at) for shard, seq, created_at in await database.rows(BEGINNING)}
+    kept = {shard: (seq, created_at) for shard, seq, created_at in await database.rows(SELECT_LOG_BEGINNINGS)}
     for shard in _ALL_SHARDS:
         first_seq = kept[shard][0] if shard in kept else end[shard] + 1
         if position[shard] + 1 < first_seq:
@@ -177,7 +162,7 @@ async def check_position(database: Database, position: Position) -> None:
 
 
 def cursor_of_other_log() -> FailedPrecondition:
-    """The error for a cursor that was made before the database was restored."""
+    """Returns the error for a cursor that was made before the database was restored."""
     return FailedPrecondition(
         "CURSOR_OF_OTHER_LOG",
         "the cursor belongs to a log that was replaced by a restore; start again with `snapshot`",
@@ -191,7 +176,7 @@ async def read(
     until: Position,
     since: datetime = _EPOCH,
 ) -> list[Change]:
-    """The next changes after a position, at most up to another, in order within each shard. Raises Unavailable."""
+    """Returns the next changes after a position, up to another, in order within each shard. Raises Unavailable."""
     behind = [shard for shard in _ALL_SHARDS if after[shard] < until[shard]]
     if not behind:
         return []
@@ -202,16 +187,16 @@ async def read(
         "limit": ROWS_MAX,
         "limit_per_shard": ROWS_PER_SHARD_MAX,
     }
-    changes = [_change(row) for row in await database.rows(READ, {**parameters, "since": since})]
-    if since > _EPOCH and _holes(after, changes):  # rows that are older than they should be, by a clock that stepped
-        changes = [_change(row) for row in await database.rows(READ, {**parameters, "since": _EPOCH})]
+    changes = [change_from_row(row) for row in await database.rows(SELECT_CHANGES, {**parameters, "since": since})]
+    if since > _EPOCH and _holes(after, changes):  # a clock that stepped back gave rows earlier times
+        changes = [change_from_row(row) for row in await database.rows(SELECT_CHANGES, {**parameters, "since": _EPOCH})]
     for change, before in _holes(after, changes):
         log.error("hole in the log", shard=change.shard, after=before, found=change.seq)
     return changes
 
 
 def advanced(position: Position, changes: Sequence[Change]) -> Position:
-    """The position after the changes."""
+    """Returns the position after the changes."""
     seqs = list(position)
     for change in changes:
         seqs[change.shard] = max(seqs[change.shard], change.seq)
@@ -219,7 +204,7 @@ def advanced(position: Position, changes: Sequence[Change]) -> Position:
 
 
 def _holes(after: Position, changes: Sequence[Change]) -> list[tuple[Change, int]]:
-    """Each change that does not follow the one before it in its shard, and the `seq` of that one."""
+    """Returns each change before which rows of its shard are missing, with the last `seq` before the hole."""
     last: dict[int, int] = dict(enumerate(after))
     holes: list[tuple[Change, int]] = []
     for change in changes:
@@ -227,64 +212,3 @@ def _holes(after: Position, changes: Sequence[Change]) -> list[tuple[Change, int
             holes.append((change, last[change.shard]))
         last[change.shard] = change.seq
     return holes
-
-
-def _change(row: Row) -> Change:
-    return Change(row[0], row[1], delivery_from_row(row[2:]))
-
-
-def delivery_from_row(row: Row) -> Delivery:
-    """A row of the log as a delivery. The columns stand in the order of READ, from event_id on."""
-    event_id, webhook_id, customer_id, event_type, status, attempt_count, next_due_at, event_created_at, at, *rest = row
-    trigger, replay_id, *_ = rest
-    return Delivery(
-        event_id=event_id,
-        webhook_id=webhook_id,
-        customer_id=customer_id,
-        event_type=event_type,
-        status=_known(DeliveryStatus, status, DeliveryStatus.PENDING),
-        attempt_count=attempt_count,
-        last_attempt=attempt_from_row(row),
-        next_attempt_time=next_due_at,
-        create_time=event_created_at,
-        update_time=at,
-        trigger=_known(Trigger, trigger, Trigger.SCHEDULED),
-        replay_id=replay_id,
-    )
-
-
-def attempt_from_row(row: Sequence[Any]) -> Attempt | None:
-    """The attempt of a row, or None if it tells of an ending or a beginning without one."""
-    event_id, webhook_id, customer_id, event_type, status, attempt_count, next_due_at, _, _, trigger, _, *rest = row
-    outcome, started_at, latency_ms, response_status, response_body, reason, own_headers, response_headers = rest
-    if outcome is None:
-        return None
-    return Attempt(
-        event_id=event_id,
-        webhook_id=webhook_id,
-        customer_id=customer_id,
-        event_type=event_type,
-        attempt_number=attempt_count,
-        start_time=started_at,
-        latency_ms=latency_ms,
-        outcome=_known(Outcome, outcome, Outcome.INTERNAL_ERROR),
-        response_status=response_status,
-        response_body=response_body or b"",
-        reason=_REASONS.get(reason, FailureReason.NONE),
-        trigger=_known(Trigger, trigger, Trigger.SCHEDULED),
-        own_headers=tuple(own_headers.split()) if own_headers else (),
-        response_headers=orjson.loads(response_headers) if response_headers else {},
-        delivery_status=_known(DeliveryStatus, status, DeliveryStatus.PENDING),
-        next_attempt_time=next_due_at,
-    )
-
-
-def _known(kind: type[Word], value: str | None, otherwise: Word) -> Word:
-    """A word of the log; none, or one that a newer version wrote, is taken for `otherwise`."""
-    try:
-        return kind(value or otherwise)
-    except ValueError:
-        return otherwise
-
-
-_REASONS: Final[Mapping[str, FailureReason]] = {reason.name.lower(): reason for reason in FailureReason}

@@ -1,14 +1,12 @@
-"""Looking one thing up: an event, a delivery as it stands.
+"""Looks up one event, or one delivery as it stands.
 
-Where a delivery stands is in the last row that the log has of it; one that the log does not know yet is a row of the
-outbox with due_at = its event's created_at. The log may outlive the event: then the time in the event's id says where
-to look.
+How a delivery stands is in its last row of the log; a delivery without one is in the outbox (`rows.py`). The log may
+outlive the event: then the time in the event's id says where to look.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -17,25 +15,24 @@ import orjson
 
 from webhook_grpc.domain.errors import NotFound
 from webhook_grpc.domain.ids import delivery_id_text, event_id_text, event_id_time, stored_between
-from webhook_grpc.domain.model import Attempt, Delivery, Event
+from webhook_grpc.domain.model import Delivery, Event
+from webhook_grpc.store import literals
 from webhook_grpc.store.db import Database, Row
 
-from .feed import attempt_from_row, delivery_from_row
+from .rows import LogRow, delivery_from_row, log_columns, unlogged_columns
 
-EVENT: Final = """
+SELECT_EVENT: Final = """
 SELECT event_id, customer_id, event_type, occurred_at, created_at, body, data_start, attributes, test_webhook_id
 FROM events
 WHERE event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR customer_id = %(customer_id)b)
 """
 
-EVENT_TIME: Final = "SELECT customer_id, created_at FROM events WHERE event_id = %(event_id)b"
+SELECT_EVENT_TIME: Final = "SELECT customer_id, created_at FROM events WHERE event_id = %(event_id)b"
 
-# The columns of feed.READ, and the size of the request. A delivery that the log does not know stands in the outbox at
-# its event's created_at. LIMIT keeps the planner from joining the whole log of the webhook with one event.
-DELIVERY: Final = """
-SELECT a.event_id, a.webhook_id, a.customer_id, a.event_type, a.status, a.attempt_count, a.next_due_at,
-    a.event_created_at, a.created_at, a.trigger, a.replay_id, a.outcome, a.started_at, a.latency_ms, a.response_status,
-    a.response_body, a.reason, a.own_headers, a.response_headers, octet_length(e.body), a.seq
+# A row of the log and the size of the request. LIMIT keeps the planner from joining the webhook's whole log with one
+# event.
+SELECT_DELIVERY: Final = f"""
+SELECT {log_columns("a")}, octet_length(e.body), a.seq
 FROM events e CROSS JOIN LATERAL (
     SELECT * FROM attempts
     WHERE webhook_id = %(webhook_id)b AND event_created_at = e.created_at AND event_id = e.event_id
@@ -45,11 +42,11 @@ FROM events e CROSS JOIN LATERAL (
 ) a
 WHERE e.event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR e.customer_id = %(customer_id)b)
 UNION ALL
-SELECT e.event_id, d.webhook_id, e.customer_id, e.event_type, 'pending', 0, d.due_at,
-    e.created_at, e.created_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, octet_length(e.body), 0
+SELECT e.event_id, d.webhook_id, e.customer_id, e.event_type, {unlogged_columns("d.due_at", "e.created_at")},
+    octet_length(e.body), 0
 FROM events e CROSS JOIN LATERAL (
     SELECT * FROM deliveries
-    WHERE shard = %(webhook_id)b %% 64 AND webhook_id = %(webhook_id)b AND due_at = e.created_at
+    WHERE shard = %(webhook_id)b %% {literals.SHARD_COUNT} AND webhook_id = %(webhook_id)b AND due_at = e.created_at
         AND event_id = e.event_id AND attempt = 0 AND trigger IS NULL
     LIMIT 1
 ) d
@@ -58,13 +55,11 @@ ORDER BY seq DESC
 LIMIT 1
 """
 
-# The same for an event that is no longer kept. The planner must not see the event's id next to the span of time:
-# Postgres 18 then thinks that it would skip through the index, finds that dear, and reads the webhook's whole log. Nor
-# may it see that nothing is logged before its event is stored: it would read all that was logged since.
-DELIVERY_OF_LOST_EVENT: Final = """
-SELECT a.event_id, a.webhook_id, a.customer_id, a.event_type, a.status, a.attempt_count, a.next_due_at,
-    a.event_created_at, a.created_at, a.trigger, a.replay_id, a.outcome, a.started_at, a.latency_ms, a.response_status,
-    a.response_body, a.reason, a.own_headers, a.response_headers, NULL, a.seq
+# The same for a deleted event. The planner must not see the event's id beside the span of time: Postgres 18 would
+# expect to skip through the index, find that expensive, and read the webhook's whole log. Nor may it see that nothing
+# is logged before its event is stored: it would read everything that was logged since.
+SELECT_DELIVERY_OF_DELETED_EVENT: Final = f"""
+SELECT {log_columns("a")}, NULL, a.seq
 FROM attempts a
 WHERE a.webhook_id = %(webhook_id)b AND (a.event_id = %(event_id)b) IS TRUE
     AND a.event_created_at >= %(stored_from)b::timestamptz AND a.event_created_at <= %(stored_until)b::timestamptz
@@ -76,15 +71,15 @@ LIMIT 1
 
 
 async def get_event(database: Database, customer_id: int | None, event_id: UUID) -> Event:
-    """Raises NotFound, Unavailable."""
-    rows = await database.rows(EVENT, {"event_id": event_id, "customer_id": customer_id})
+    """Returns an event of a customer, or of anybody if that is None. Raises NotFound, Unavailable."""
+    rows = await database.rows(SELECT_EVENT, {"event_id": event_id, "customer_id": customer_id})
     if not rows:
         raise NotFound("event", event_id_text(event_id), event_id_time(event_id))
     return event_from_row(rows[0])
 
 
 def event_from_row(row: Row) -> Event:
-    """A row of EVENT."""
+    """Returns the event of a row of SELECT_EVENT."""
     stored_id, owner_id, event_type, occurred_at, created_at, body, data_start, attributes, test_webhook_id = row
     return Event(
         event_id=stored_id,
@@ -100,23 +95,26 @@ def event_from_row(row: Row) -> Event:
 
 
 async def get_delivery(database: Database, customer_id: int | None, event_id: UUID, webhook_id: int) -> Delivery:
-    """Raises NotFound, Unavailable."""
+    """Returns a delivery of a customer, or of anybody if that is None. Raises NotFound, Unavailable."""
     parameters = delivery_parameters(customer_id, event_id, webhook_id)
-    rows = await database.rows(DELIVERY, parameters) or await database.rows(DELIVERY_OF_LOST_EVENT, parameters)
+    rows = await database.rows(SELECT_DELIVERY, parameters) or await database.rows(
+        SELECT_DELIVERY_OF_DELETED_EVENT, parameters
+    )
     if not rows:
         raise NotFound("delivery", delivery_id_text(event_id, webhook_id), event_id_time(event_id))
-    *row, request_bytes, _ = rows[0]
-    return with_request_bytes(delivery_from_row(tuple(row)), request_bytes)
+    *columns, request_bytes, _ = rows[0]
+    return delivery_from_row(LogRow._make(columns), request_bytes)
 
 
 async def event_time(
     database: Database, customer_id: int | None, event_id: UUID
 ) -> tuple[int | None, datetime, datetime]:
-    """Whose an event is, and between which times it was stored: exactly, or as its id says if it is no longer kept.
+    """Returns the customer of an event, and between which times it was stored: twice the same time if it is kept.
 
-    Raises NotFound if it is another customer's, Unavailable.
+    Of a deleted event the id says the times, and the given customer is returned. Raises NotFound if the event is
+    another customer's, Unavailable.
     """
-    rows = await database.rows(EVENT_TIME, {"event_id": event_id})
+    rows = await database.rows(SELECT_EVENT_TIME, {"event_id": event_id})
     if not rows:
         return customer_id, *stored_between(event_id)
     [(owner_id, created_at)] = rows
@@ -126,7 +124,7 @@ async def event_time(
 
 
 def delivery_parameters(customer_id: int | None, event_id: UUID, webhook_id: int) -> dict[str, Any]:
-    """The parameters of DELIVERY."""
+    """Returns the parameters of SELECT_DELIVERY and SELECT_DELIVERY_OF_DELETED_EVENT."""
     stored_from, stored_until = stored_between(event_id)
     return {
         "customer_id": customer_id,
@@ -135,19 +133,6 @@ def delivery_parameters(customer_id: int | None, event_id: UUID, webhook_id: int
         "stored_from": stored_from,
         "stored_until": stored_until,
     }
-
-
-def with_request_bytes(delivery: Delivery, request_bytes: int | None) -> Delivery:
-    """The delivery with the size of its latest request."""
-    if delivery.last_attempt is None:
-        return delivery
-    return replace(delivery, last_attempt=replace(delivery.last_attempt, request_bytes=request_bytes))
-
-
-def sized_attempt(row: Row) -> Attempt | None:
-    """The attempt of a row whose last column is the size of the request, or None if it tells of none."""
-    attempt = attempt_from_row(row[:-1])
-    return attempt and replace(attempt, request_bytes=row[-1])
 
 
 def _attributes(text: str | None) -> Mapping[str, str]:

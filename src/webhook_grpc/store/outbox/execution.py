@@ -1,7 +1,8 @@
-"""Carrying out commands: restarts, cancellations and tests of deliveries, many in one statement.
+"""Carries out commands: restarts, cancellations and tests of deliveries, many in one statement.
 
-Fenced like settling, and never at the same time by one process, because both write the log. A command goes with its
-effect, so it is carried out once, or not at all because by then there was nothing to do.
+Fenced like settling, and never run by one process at the same time as settling, because both write the log. The
+statement deletes a command together with its effect, so the command is carried out once. A command for which there is
+nothing to do is deleted without an effect.
 """
 
 from __future__ import annotations
@@ -14,25 +15,17 @@ from uuid import UUID
 from webhook_grpc.domain.command import Command
 from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.store.db import LoopConnection
+from webhook_grpc.store.log.rows import LOG_INSERT_COLUMNS, attempt_parameters
 
-from .fence import fence_parameters
+from .fence import FENCE, fence_parameters
 from .ownership import OwnedShard
-from .settlement import headers_as_json
 
-# A row of the outbox is found as decision 4 says. A command that does not fit how the delivery stands does nothing: a
-# restart of what is pending, a cancellation of what has ended, a restart for a webhook that was switched off. That a
-# replay was cancelled ends only what that replay had restarted. Rows are looked up by their keys and deleted by their
+# A delivery is found as log/rows.py says. A command that does not fit how its delivery stands does nothing: a restart
+# of a pending one, a cancellation of one that has ended, a restart for a webhook that is disabled or deleted. The
+# cancellation of a replay ends only what that replay restarted. Rows are looked up by their keys and deleted by their
 # places, as in SETTLE.
-EXECUTE: Final = """
-WITH own AS MATERIALIZED (
-    SELECT s.shard
-    FROM shards s
-    WHERE s.shard = ANY(%(shards)b::smallint[])
-        AND s.owner = %(worker)b::uuid
-        AND s.epoch = (%(epochs)b::bigint[])[array_position(%(shards)b::smallint[], s.shard)]
-    ORDER BY s.shard
-    FOR NO KEY UPDATE OF s
-), asked AS MATERIALIZED (
+EXECUTE: Final = f"""{FENCE}, asked AS MATERIALIZED (
+    -- The batch: each command with its number in it, and with the `seq` up to which its shard is logged.
     SELECT t.*, now() AS at, true AS singleton, %(shard_count)b::integer AS shard_count,
         (%(last_seqs)b::bigint[])[array_position(%(shards)b::smallint[], t.shard)] AS last_seq
     FROM unnest(
@@ -45,6 +38,7 @@ WITH own AS MATERIALIZED (
         response_body, own_headers, response_headers, ord
     )
 ), found AS MATERIALIZED (
+    -- Those that still have their row, each once; none unless all shards of the batch are still ours.
     SELECT DISTINCT ON (c.place) a.*, c.*
     FROM asked a
     CROSS JOIN LATERAL (
@@ -55,13 +49,17 @@ WITH own AS MATERIALIZED (
     WHERE (SELECT count(*) FROM own) = a.shard_count
     ORDER BY c.place, a.ord
 ), dropped AS (
+    -- Deletes the rows of the commands. Who deletes a row carries its command out, and nobody does it again.
     DELETE FROM commands WHERE ctid = ANY(ARRAY(SELECT place FROM found))
     RETURNING webhook_id, event_id, command
 ), taken AS MATERIALIZED (
+    -- The commands that were found, and whether it was this statement that deleted their rows.
     SELECT f.*, d.event_id IS NOT NULL AS was_dropped
     FROM found f
     FULL JOIN dropped d ON d.webhook_id = f.webhook_id AND d.event_id = f.event_id AND d.command = f.command
 ), standing AS MATERIALIZED (
+    -- How the delivery of each command stands: its last row in the log, its row in the outbox. Of several restarts of
+    -- one delivery only the first is a restart.
     SELECT t.*, e.created_at AS event_created_at, e.event_type, l.status AS last_status,
         coalesce(l.attempt_count, 0::smallint) AS attempt_count, w.status AS webhook_status,
         d.place AS delivery_place, d.trigger AS delivery_trigger, d.replay_id AS delivery_replay_id,
@@ -85,12 +83,14 @@ WITH own AS MATERIALIZED (
     ) d ON true
     WHERE t.was_dropped
 ), cancelled AS (
+    -- Deletes from the outbox what is cancelled; for a cancelled replay only what that replay restarted.
     DELETE FROM deliveries WHERE ctid = ANY(ARRAY(
         SELECT delivery_place FROM standing
         WHERE command = 'cancel' AND (replay_id IS NULL OR delivery_replay_id = replay_id)
     ))
     RETURNING webhook_id, event_id, 'cancel' AS command
 ), restarted AS (
+    -- Puts back into the outbox what has ended, or was never sent, unless its webhook is disabled or deleted.
     INSERT INTO deliveries (shard, webhook_id, due_at, event_id, customer_id, attempt, trigger, replay_id)
     SELECT s.shard, s.webhook_id, s.at, s.event_id, s.customer_id, s.attempt_count,
         CASE s.command WHEN 'retry' THEN 'manual' ELSE 'replay' END, s.replay_id
@@ -99,11 +99,13 @@ WITH own AS MATERIALIZED (
         AND s.delivery_place IS NULL
     RETURNING webhook_id, event_id, true AS is_restart, due_at, trigger, replay_id
 ), carried_out AS MATERIALIZED (
+    -- The commands, and which of these two was done for each.
     SELECT s.*, c.event_id IS NOT NULL AS was_cancelled, r.due_at AS restarted_at, r.trigger AS restart_trigger
     FROM standing s
     FULL JOIN cancelled c ON c.webhook_id = s.webhook_id AND c.event_id = s.event_id AND c.command = s.command
     FULL JOIN restarted r ON r.webhook_id = s.webhook_id AND r.event_id = s.event_id AND r.is_restart = s.is_restart
 ), done AS (
+    -- What changed, as the log will say it: a cancellation, a restart, or the result of a test that has none yet.
     SELECT o.*, 'cancelled' AS new_status, o.attempt_count AS new_attempt_count,
         coalesce(o.delivery_trigger, 'scheduled') AS new_trigger, o.delivery_replay_id AS new_replay_id
     FROM carried_out o
@@ -117,19 +119,20 @@ WITH own AS MATERIALIZED (
     FROM carried_out o
     WHERE o.command = 'test' AND o.last_status IS NULL
 ), skips AS MATERIALIZED (
+    -- How many deliveries each replay wanted restarted for which there was nothing to do.
     SELECT t.replay_id, count(*) AS skipped FROM taken t
     WHERE t.was_dropped AND t.command = 'replay' AND t.ord NOT IN (SELECT ord FROM done)
     GROUP BY t.replay_id
 ), skipped AS (
+    -- Adds them to what the replays have skipped.
     UPDATE replays SET skipped_count = skipped_count + (
         SELECT s.skipped FROM skips s WHERE s.replay_id = replays.replay_id
     )
     WHERE replay_id = ANY(ARRAY(SELECT replay_id FROM skips))
 ), logged AS (
+    -- Logs each change, in each shard with the next numbers, without a hole.
     INSERT INTO attempts (
-        shard, seq, created_at, customer_id, webhook_id, event_id, event_type, event_created_at, status, attempt_count,
-        next_due_at, trigger, replay_id, outcome, started_at, latency_ms, reason, response_status, response_body,
-        own_headers, response_headers
+        {LOG_INSERT_COLUMNS}
     )
     SELECT d.shard, d.last_seq + row_number() OVER (PARTITION BY d.shard ORDER BY d.ord), d.at, d.customer_id,
         d.webhook_id, d.event_id, d.event_type, d.event_created_at, d.new_status, d.new_attempt_count,
@@ -145,7 +148,7 @@ FROM (SELECT * FROM logged UNION ALL SELECT NULL, NULL, NULL, NULL, NULL) l
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """One command that changed something: where the delivery stands now."""
+    """A command that changed something: the row of the log that says so, and the delivery's status now."""
 
     shard: int
     seq: int
@@ -156,7 +159,7 @@ class Executed:
 
 @dataclass(frozen=True, slots=True)
 class ExecuteAnswer:
-    """Whether the batch was still ours to carry out, and what it changed."""
+    """Whether the shards of the batch were still ours, and what it changed."""
 
     ours: bool
     executed: Sequence[Executed]
@@ -165,9 +168,9 @@ class ExecuteAnswer:
 async def execute(
     connection: LoopConnection, worker: UUID, shards: Mapping[int, OwnedShard], batch: Sequence[Command]
 ) -> ExecuteAnswer:
-    """Carries out a batch. Not ours: nothing was changed.
+    """Carries out a batch. If its shards are not ours any more, changes nothing.
 
-    Raises Unavailable: whether it was committed is not known. Then readopt the shards and execute the same batch again.
+    Raises Unavailable: nobody knows whether it was committed. Then readopt the shards and execute the same batch again.
     """
     touched = sorted({command.shard for command in batch})
     rows = await connection.rows(
@@ -184,7 +187,6 @@ async def execute(
 
 
 def _execute_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Sequence[Command]) -> dict[str, object]:
-    results = [command.result for command in batch]
     return {
         **fence_parameters(worker, owned),
         "shard": [command.shard for command in batch],
@@ -192,12 +194,5 @@ def _execute_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Se
         "event_id": [command.event_id for command in batch],
         "command": [command.kind.value for command in batch],
         "status": [command.status.value if command.status else None for command in batch],
-        "outcome": [result.outcome.value if result else None for result in results],
-        "started_at": [result.start_time if result else None for result in results],
-        "latency_ms": [result.latency_ms if result else None for result in results],
-        "reason": [result.reason.name.lower() if result else None for result in results],
-        "response_status": [result.response_status if result else None for result in results],
-        "response_body": [(result.response_body or None) if result else None for result in results],
-        "own_headers": [" ".join(command.own_headers) or None for command in batch],
-        "response_headers": [headers_as_json(result) for result in results],
+        **attempt_parameters((command.result, command.own_headers) for command in batch),
     }

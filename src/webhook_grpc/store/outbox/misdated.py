@@ -1,7 +1,7 @@
-"""What was scheduled by a clock that was ahead of that of now: rows of the outbox that were written "later than now".
+"""Finds rows of the outbox that were scheduled by a clock that was ahead of the clock of now.
 
-A row is due when its last row in the log says (0001-initial.pre.sql), and that was written when the delay began. Of a
-delivery that the log does not know, the event's `created_at` is both.
+When a row is due, its last row in the log says (0001-initial.pre.sql); that row was written when the delay began, so
+its time shows by how much the clock was ahead. Without a row in the log, the event's `created_at` is both times.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from webhook_grpc.store.db import LoopConnection
 
 from .due import FoundRow, found_row, row_key
 
-# By how much a time may lie ahead of now() without the clock having stepped: statements read it when they begin.
+# A time may be so far ahead of now() although the clock has not stepped: statements read now() when they begin.
 _AHEAD: Final = "now() + interval '1 second'"
 
-# Whether anything of a shard may have been written later than now: an event that was not tried yet, or a row in the
-# log of a webhook with something pending. Jumps from webhook to webhook; looks only into partitions from today on.
-MAY_EXIST: Final = f"""
+# Whether anything of a shard may have been written later than now: a delivery that was not tried yet, or a row of the
+# log of a webhook with something pending. Jumps from webhook to webhook; reads only partitions from today on.
+SELECT_MISDATED_MAY_EXIST: Final = f"""
 WITH RECURSIVE pending AS (
     (SELECT webhook_id FROM deliveries WHERE shard = %(shard)b ORDER BY webhook_id LIMIT 1)
     UNION ALL
@@ -40,9 +40,9 @@ SELECT EXISTS (
 )
 """
 
-# The next rows of a shard that are due later than now, in the order of the key from one on, each with the seconds of
-# its delay, or NULL if it was scheduled by the clock of now. Both lookups are by key.
-PAGE: Final = f"""
+# The next rows of a shard that are due later than now, in the order of their keys, after a key; each with its delay in
+# seconds, or NULL if it was scheduled by the clock of now. Both lookups are by key.
+SELECT_ROWS_DUE_LATER: Final = f"""
 SELECT d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger, d.trigger, d.replay_id,
     extract(epoch FROM d.due_at - coalesce(
         l.created_at, CASE WHEN e.created_at = d.due_at THEN e.created_at END
@@ -68,31 +68,31 @@ ORDER BY d.webhook_id, d.due_at, d.event_id
 
 @dataclass(frozen=True, slots=True)
 class Misdated:
-    """A row of the outbox that was scheduled later than now, and the delay that it was given, in seconds."""
+    """A row of the outbox that was scheduled by a clock that was ahead, and the delay that it was given, in seconds."""
 
     row: FoundRow
     delay_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """What is misdated among the next rows, and the last row that was looked at; None if those were all."""
+class MisdatedPage:
+    """The misdated ones among the next rows, and the last row that was read; None if no row follows."""
 
     misdated: list[Misdated]
     last: FoundRow | None
 
 
 async def may_exist(connection: LoopConnection, shard: int) -> bool:
-    """Whether it is worth looking through a shard. Raises Unavailable."""
-    [(exist,)] = await connection.rows(MAY_EXIST, {"shard": shard})
+    """Returns whether any row of a shard may be misdated. Raises Unavailable."""
+    [(exist,)] = await connection.rows(SELECT_MISDATED_MAY_EXIST, {"shard": shard})
     return exist
 
 
-async def page(connection: LoopConnection, shard: int, after: FoundRow | None, limit: int) -> Page:
-    """Looks at the next `limit` rows of a shard, after one, that are due later than now. Raises Unavailable."""
-    rows = await connection.rows(PAGE, {"shard": shard, **row_key(after), "limit": limit})
+async def page(connection: LoopConnection, shard: int, after: FoundRow | None, limit: int) -> MisdatedPage:
+    """Reads the next `limit` rows of a shard, after one, that are due later than now. Raises Unavailable."""
+    rows = await connection.rows(SELECT_ROWS_DUE_LATER, {"shard": shard, **row_key(after), "limit": limit})
     found = [(found_row((1, *row)), delay_seconds) for *row, delay_seconds in rows]
-    return Page(
+    return MisdatedPage(
         [Misdated(row, max(0.0, delay_seconds)) for row, delay_seconds in found if delay_seconds is not None],
         found[-1][0] if len(found) == limit else None,
     )

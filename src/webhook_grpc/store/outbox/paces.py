@@ -1,7 +1,7 @@
-"""The health of webhooks as rows: what the next owner of a shard should know of its receivers.
+"""Saves and loads the health of webhooks: what the next owner of a shard should know of its receivers.
 
-It goes in and comes out as durations, so that only the database's clock decides what is when. It lags a second or two
-behind what the owner knows, and is lost with a crash for as long; nothing but pace depends on it.
+Times are written and read as durations, so that only the database's clock counts. What is saved is a second or two
+older than what the owner knows, and a crash loses the difference; only the pace of sending depends on it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from uuid import UUID
 from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.pace import SavedHealth
 from webhook_grpc.domain.throttle import Slowdown
+from webhook_grpc.store import literals
 from webhook_grpc.store.clock import BELIEVED_NOW
 from webhook_grpc.store.db import LoopConnection
 
-# How long a webhook has been failing may switch it off, so that goes by the believed time. A row that was saved later
-# than now was saved by a clock that was ahead: what is to come is then as far away as it was when it was saved.
+# A webhook that has been failing for long is disabled, so that duration goes by the believed time. A row that was saved
+# later than now was saved by a clock that was ahead: times to come are then as far away as when it was saved.
 _SINCE: Final = "greatest(now(), updated_at)"
-LOAD: Final = f"""
+SELECT_HEALTH: Final = f"""
 SELECT webhook_id, breaker,
     greatest(0, coalesce(extract(epoch FROM probe_at - {_SINCE}), 0))::double precision, probe_count,
     extract(epoch FROM {BELIEVED_NOW} - failing_since)::double precision, failure_count, blocked_count,
@@ -31,8 +32,8 @@ FROM webhook_health
 WHERE webhook_id = ANY(%(ids)b::bigint[])
 """
 
-# Only by the owner: a process that comes back from a long pause knows less than whoever took over.
-SAVE: Final = """
+# Only for webhooks of own shards: a process that was stopped for long knows less than the one that took over.
+SAVE_HEALTH: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT t.*, now() AS at, now() + t.probe_in * interval '1 second' AS probe_at,
         now() - t.failing * interval '1 second' AS failing_since,
@@ -47,7 +48,7 @@ WITH input AS MATERIALIZED (
         webhook_id, breaker, probe_in, probe_count, failing, failure_count, blocked_count, blocked, hold, throttled,
         throttle_rate, throttle_ceiling
     )
-    WHERE t.webhook_id %% 64 = ANY(ARRAY(SELECT shard FROM shards WHERE owner = %(worker)b::uuid))
+    WHERE t.webhook_id %% {literals.SHARD_COUNT} = ANY(ARRAY(SELECT shard FROM shards WHERE owner = %(worker)b::uuid))
 )
 INSERT INTO webhook_health (
     webhook_id, breaker, probe_at, probe_count, failing_since, failure_count, blocked_count, blocked_at, hold_until,
@@ -65,22 +66,24 @@ ON CONFLICT (webhook_id) DO UPDATE SET
     throttle_ceiling = excluded.throttle_ceiling, updated_at = excluded.updated_at
 """
 
-FORGET: Final = """
+DELETE_HEALTH: Final = f"""
 DELETE FROM webhook_health h USING shards s
-WHERE h.webhook_id = ANY(%(ids)b::bigint[]) AND s.shard = h.webhook_id %% 64 AND s.owner = %(worker)b::uuid
+WHERE h.webhook_id = ANY(%(ids)b::bigint[]) AND s.shard = h.webhook_id %% {literals.SHARD_COUNT}
+    AND s.owner = %(worker)b::uuid
 """
 
-# Rows in which only times are left, and those are over.
-FORGET_OVER: Final = """
+# Deletes rows that only hold times, if these are over.
+DELETE_EXPIRED_HEALTH: Final = f"""
 DELETE FROM webhook_health h USING shards s
 WHERE h.breaker = 'closed' AND h.failing_since IS NULL AND h.blocked_count = 0
     AND (h.hold_until IS NULL OR h.hold_until <= now()) AND (h.throttled_until IS NULL OR h.throttled_until <= now())
-    AND s.shard = h.webhook_id %% 64 AND s.owner = %(worker)b::uuid
+    AND s.shard = h.webhook_id %% {literals.SHARD_COUNT} AND s.owner = %(worker)b::uuid
 RETURNING h.webhook_id
 """
 
-# A success since the failures that were saved: its owner died before it could save that. Reads the end of the log only.
-SUCCEEDED_LAST: Final = """
+# Webhooks with a success since the failures that were saved: their owner died before it could save that. Reads only the
+# end of the log.
+SELECT_SUCCEEDED_LAST: Final = """
 SELECT k.webhook_id
 FROM unnest(%(webhook_id)b::bigint[], %(shard)b::smallint[], %(until)b::bigint[]) AS k(webhook_id, shard, until)
 JOIN webhook_health h ON h.webhook_id = k.webhook_id
@@ -90,40 +93,60 @@ WHERE EXISTS (
         AND a.webhook_id = k.webhook_id AND a.outcome = 'succeeded' AND a.created_at > h.failing_since
 )
 """
-LAST_ROWS: Final = 2000  # of a shard: more than are settled in the seconds between two saves
+LAST_ROWS: Final = 2000  # of a shard's log: more than are settled between two saves
 
 
 async def load(connection: LoopConnection, webhook_ids: Collection[int]) -> dict[int, SavedHealth]:
-    """The health of those webhooks that are not well. Raises Unavailable."""
-    rows = await connection.rows(LOAD, {"ids": list(webhook_ids)})
-    return {webhook_id: _saved(BreakerState(breaker), rest) for webhook_id, breaker, *rest in rows}
+    """Returns the health of those webhooks that are not healthy. Raises Unavailable."""
+    rows = await connection.rows(SELECT_HEALTH, {"ids": list(webhook_ids)})
+    return {webhook_id: _saved(columns) for webhook_id, *columns in rows}
 
 
-def _saved(breaker: BreakerState, rest: Sequence[Any]) -> SavedHealth:
-    *saved, throttled, rate, ceiling = rest
-    return SavedHealth(breaker, *saved, slowdown=None if throttled is None else Slowdown(throttled, rate, ceiling))
+def _saved(columns: Sequence[Any]) -> SavedHealth:
+    """Returns what a row of SELECT_HEALTH says, from `breaker` on."""
+    (
+        breaker, probe_in_seconds, probe_count, failing_seconds, failure_count, blocked_count, blocked_seconds,
+        hold_seconds, throttled_seconds, throttle_rate, throttle_ceiling,
+    ) = columns  # fmt: skip
+    slowdown = None
+    if throttled_seconds is not None:
+        slowdown = Slowdown(seconds=throttled_seconds, rate=throttle_rate, ceiling=throttle_ceiling)
+    return SavedHealth(
+        breaker=BreakerState(breaker),
+        probe_in_seconds=probe_in_seconds,
+        probe_count=probe_count,
+        failing_seconds=failing_seconds,
+        failure_count=failure_count,
+        blocked_count=blocked_count,
+        blocked_seconds=blocked_seconds,
+        hold_seconds=hold_seconds,
+        slowdown=slowdown,
+    )
 
 
 async def succeeded_last(connection: LoopConnection, until: Mapping[int, tuple[int, int]]) -> set[int]:
-    """Which webhooks had a success since they were saved as failing, up to a (shard, seq) each. Raises Unavailable."""
+    """Returns the webhooks with a success since they were saved as failing. Raises Unavailable.
+
+    `until`: for each webhook its shard, and the `seq` up to which the log is read.
+    """
     parameters = {
         "webhook_id": list(until),
         "shard": [shard for shard, _ in until.values()],
         "until": [seq for _, seq in until.values()],
         "reach": LAST_ROWS,
     }
-    return {webhook_id for (webhook_id,) in await connection.rows(SUCCEEDED_LAST, parameters)}
+    return {webhook_id for (webhook_id,) in await connection.rows(SELECT_SUCCEEDED_LAST, parameters)}
 
 
 async def save(
     connection: LoopConnection, worker: UUID, health: Mapping[int, SavedHealth], well: Collection[int]
 ) -> None:
-    """Saves the health of webhooks, and that others are well again. Raises Unavailable."""
+    """Saves the health of webhooks, and deletes that of webhooks that are healthy again. Raises Unavailable."""
     if health:
         saved = list(health.values())
         slowdowns = [item.slowdown for item in saved]
         await connection.rows(
-            SAVE,
+            SAVE_HEALTH,
             {
                 "worker": worker,
                 "webhook_id": list(health),
@@ -141,9 +164,9 @@ async def save(
             },
         )
     if well:
-        await connection.rows(FORGET, {"worker": worker, "ids": list(well)})
+        await connection.rows(DELETE_HEALTH, {"worker": worker, "ids": list(well)})
 
 
 async def forget_over(connection: LoopConnection, worker: UUID) -> set[int]:
-    """Removes the rows of own webhooks of which time has made nothing; returns whose. Raises Unavailable."""
-    return {webhook_id for (webhook_id,) in await connection.rows(FORGET_OVER, {"worker": worker})}
+    """Deletes rows of own webhooks that say nothing any more; returns these webhooks. Raises Unavailable."""
+    return {webhook_id for (webhook_id,) in await connection.rows(DELETE_EXPIRED_HEALTH, {"worker": worker})}

@@ -1,9 +1,9 @@
-"""Settling: what attempts did to their deliveries, for many deliveries in one statement.
+"""Settles deliveries: writes what became of them into the outbox and the log, for many deliveries in one statement.
 
-The statement does all of it or nothing, and only while every shard of the batch is still ours at the epoch at which the
-batch was made; the row locks that it takes for that are held to its commit, so that the order of `seq` is the order of
-commits. A delivery that is not as it was when it was sent is left alone, which makes a repeated batch harmless. One is
-cancelled only while its webhook is disabled or deleted in the database, whatever a process still remembers of it.
+The statement does everything or nothing, and only while every shard of the batch is still ours at the epoch at which
+the batch was made (`fence.py`). A delivery that is not as it was when it was sent is left alone, so a repeated batch
+does no harm. A delivery is cancelled only while its webhook is disabled or deleted in the database, whatever a process
+remembers of it.
 """
 
 from __future__ import annotations
@@ -13,28 +13,18 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-import orjson
-
-from webhook_grpc.domain.model import AttemptResult, Danger
+from webhook_grpc.domain.model import Danger
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.store.db import LoopConnection
+from webhook_grpc.store.log.rows import LOG_INSERT_COLUMNS, attempt_parameters
 
-from .fence import fence_parameters
+from .fence import FENCE, fence_parameters
 from .ownership import OwnedShard
 
-# Retry times come as seconds from now: only the database's clock decides when something is due. Every delivery is
-# looked up by its key, and deleted by its place, so that no belief about the size of the queue makes this read the
-# queue; one that is retried goes in again with its next time. See docs/decisions/0019-plans.md.
-SETTLE: Final = """
-WITH own AS MATERIALIZED (
-    SELECT s.shard
-    FROM shards s
-    WHERE s.shard = ANY(%(shards)b::smallint[])
-        AND s.owner = %(worker)b::uuid
-        AND s.epoch = (%(epochs)b::bigint[])[array_position(%(shards)b::smallint[], s.shard)]
-    ORDER BY s.shard
-    FOR NO KEY UPDATE OF s
-), settled AS MATERIALIZED (
+# Retry times are given in seconds from now: only the database's clock decides when something is due. Every delivery is
+# looked up by its key and deleted by its place, so that no estimate of the size of the queue makes this read the queue;
+# one that is retried is inserted again with its next time. See docs/decisions/0019-plans.md.
+SETTLE: Final = f"""{FENCE}, settled AS MATERIALIZED (
     SELECT t.*, now() + t.retry_in * interval '1 second' AS next_due_at, now() AS at, true AS singleton,
         %(shard_count)b::integer AS shard_count,
         (%(last_seqs)b::bigint[])[array_position(%(shards)b::smallint[], t.shard)] AS last_seq
@@ -82,9 +72,7 @@ WITH own AS MATERIALIZED (
     WHERE c.was_taken AND c.retry_in IS NOT NULL
 ), logged AS (
     INSERT INTO attempts (
-        shard, seq, created_at, customer_id, webhook_id, event_id, event_type, event_created_at, status, attempt_count,
-        next_due_at, trigger, replay_id, outcome, started_at, latency_ms, reason, response_status, response_body,
-        own_headers, response_headers
+        {LOG_INSERT_COLUMNS}
     )
     SELECT c.shard, c.last_seq + row_number() OVER (PARTITION BY c.shard ORDER BY c.ord), c.at, c.customer_id,
         c.webhook_id, c.event_id, c.event_type, c.event_created_at, c.status, c.attempt_count,
@@ -102,7 +90,7 @@ GROUP BY l.shard
 
 @dataclass(frozen=True, slots=True)
 class SettleAnswer:
-    """Whether the batch was still ours to settle, and how far it wrote the log of each shard."""
+    """Whether the shards of the batch were still ours, the last `seq` written in each, and how many rows changed."""
 
     ours: bool
     last_seqs: Mapping[int, int]
@@ -112,9 +100,9 @@ class SettleAnswer:
 async def settle(
     connection: LoopConnection, worker: UUID, shards: Mapping[int, OwnedShard], batch: Sequence[Settlement]
 ) -> SettleAnswer:
-    """Settles a batch. Not ours: nothing was changed.
+    """Settles a batch. If its shards are not ours any more, changes nothing.
 
-    Raises Unavailable: whether it was committed is not known. Then readopt the shards and settle the same batch again;
+    Raises Unavailable: nobody knows whether it was committed. Then readopt the shards and settle the same batch again;
     what was committed is not changed twice.
     """
     touched = sorted({item.delivery.shard for item in batch})
@@ -128,7 +116,6 @@ async def settle(
 
 def _settle_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Sequence[Settlement]) -> dict[str, object]:
     deliveries = [item.delivery for item in batch]
-    results = [item.result for item in batch]
     return {
         **fence_parameters(worker, owned),
         "shard": [delivery.shard for delivery in deliveries],
@@ -141,29 +128,15 @@ def _settle_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Seq
         "status": [item.decision.status.value for item in batch],
         "attempt_count": [item.delivery.attempt + (item.result is not None) for item in batch],
         "retry_in": [item.decision.retry_in_seconds for item in batch],
-        "outcome": [result.outcome.value if result else None for result in results],
         "trigger": [delivery.trigger.value for delivery in deliveries],
         "replay_id": [delivery.replay_id for delivery in deliveries],
-        "started_at": [result.start_time if result else None for result in results],
-        "latency_ms": [result.latency_ms if result else None for result in results],
-        "reason": [result.reason.name.lower() if result else None for result in results],
-        "response_status": [result.response_status if result else None for result in results],
-        "response_body": [(result.response_body or None) if result else None for result in results],
-        "own_headers": [" ".join(item.own_headers) or None for item in batch],
-        "response_headers": [headers_as_json(result) for result in results],
+        **attempt_parameters((item.result, item.own_headers) for item in batch),
         "danger": [_danger_after(item) for item in batch],
     }
 
 
 def _danger_after(item: Settlement) -> Danger:
-    """A delivery that is rescheduled without an attempt is as dangerous as it was."""
+    """Returns the danger to write. Without an attempt it stays as it was."""
     if item.result is None:
         return item.delivery.danger
     return Danger.SUSPECT if item.is_interrupted else Danger.NONE
-
-
-def headers_as_json(result: AttemptResult | None) -> str | None:
-    """The headers of an answer that are kept, NULL for none."""
-    if result is None or not result.response_headers:
-        return None
-    return orjson.dumps(dict(result.response_headers)).decode("utf-8")

@@ -1,4 +1,4 @@
-"""Which delivery a process sends alone: it stands in the process's own row, which outlives the process by a day."""
+"""Writes down which delivery a process sends alone: in the process's row, which outlives the process by a day."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from uuid import UUID
 from webhook_grpc.domain.model import PendingDelivery
 from webhook_grpc.store.db import LoopConnection
 
-ISOLATE: Final = """
+SET_ISOLATED_DELIVERY: Final = """
 UPDATE workers SET isolated_webhook_id = %(webhook_id)b, isolated_event_id = %(event_id)b
 WHERE worker_id = %(worker)b
 """
 
-# A process that lives again after its lease ran out does so under another id.
-DEATHS: Final = """
+# A process that goes on after its lease ran out has another id then.
+COUNT_DEATHS: Final = """
 SELECT count(*) FROM workers
 WHERE isolated_webhook_id = %(webhook_id)b AND isolated_event_id = %(event_id)b AND lease_until < now()
 """
@@ -22,12 +22,12 @@ WHERE isolated_webhook_id = %(webhook_id)b AND isolated_event_id = %(event_id)b 
 
 async def isolate(connection: LoopConnection, worker: UUID, delivery: PendingDelivery) -> None:
     """Writes down that the process is about to send this delivery alone. Raises Unavailable."""
-    await connection.rows(ISOLATE, {"worker": worker, **_named(delivery)})
+    await connection.rows(SET_ISOLATED_DELIVERY, {"worker": worker, **_named(delivery)})
 
 
 async def deaths(connection: LoopConnection, delivery: PendingDelivery) -> int:
-    """Returns how many processes have died lately while the last that they sent alone was this. Raises Unavailable."""
-    [(count,)] = await connection.rows(DEATHS, _named(delivery))
+    """Returns how many processes died lately whose last delivery sent alone was this one. Raises Unavailable."""
+    [(count,)] = await connection.rows(COUNT_DEATHS, _named(delivery))
     return count
 
 

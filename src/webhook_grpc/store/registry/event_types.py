@@ -1,4 +1,4 @@
-"""Event types as rows. A type is never deleted, because events of it may exist."""
+"""Stores event types. A type is never deleted, because events of it may exist."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from webhook_grpc.store.db import Database, Queries, Row, run
 
 _COLUMNS: Final = "event_type, description, json_schema, archived, built_in, version, created_at, updated_at"
 
-LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('event types', 0))"
+LOCK_EVENT_TYPES: Final = "SELECT pg_advisory_xact_lock(hashtextextended('event types', 0))"
 
-# No row: the name is taken, or there are as many as there may be.
-CREATE: Final = f"""
+# Returns no row: the name is taken, or there are as many types as there may be.
+INSERT_EVENT_TYPE: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT %(event_type)s::text AS event_type, %(description)s::text AS description,
         %(json_schema)s::text AS json_schema, %(archived)s::boolean AS archived, now() AS at, true AS singleton,
@@ -30,18 +30,18 @@ WITH input AS MATERIALIZED (
 SELECT {_COLUMNS} FROM created
 """
 
-GET: Final = f"SELECT {_COLUMNS} FROM event_types WHERE event_type = %(event_type)s"
+SELECT_EVENT_TYPE: Final = f"SELECT {_COLUMNS} FROM event_types WHERE event_type = %(event_type)s"
 
-# In the order of bytes, whatever the database's collation is.
-LIST: Final = f"""
+# Ordered by bytes, whatever the database's collation is.
+SELECT_EVENT_TYPES: Final = f"""
 SELECT {_COLUMNS} FROM event_types
 WHERE event_type COLLATE "C" > %(after)s AND (%(include_archived)s OR NOT archived)
 ORDER BY event_type COLLATE "C"
 LIMIT %(limit)s
 """
 
-# No row: somebody else changed it first.
-UPDATE: Final = f"""
+# Returns no row: somebody else has changed it first.
+UPDATE_EVENT_TYPE: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT now() AS at
 )
@@ -52,8 +52,8 @@ WHERE event_type = %(event_type)s AND version = %(version)s
 RETURNING {_COLUMNS}
 """
 
-# Every type; the schema only of those that changed since the caller looked.
-RULES: Final = """
+# Every type; the schema only of types that have changed since the caller read them.
+SELECT_TYPE_RULES: Final = """
 SELECT t.event_type, t.archived, t.version, t.updated_at,
     CASE WHEN (k.version, k.updated_at) IS DISTINCT FROM (t.version, t.updated_at) THEN t.json_schema END
 FROM event_types t
@@ -63,15 +63,15 @@ LEFT JOIN unnest(%(event_type)b::text[], %(version)b::integer[], %(updated_at)b:
 
 
 async def create(database: Database, event_type: str, spec: EventTypeSpec, event_types_max: int) -> EventType:
-    """Raises AlreadyExists, QuotaExceeded, Unavailable."""
+    """Creates an event type. Raises AlreadyExists, QuotaExceeded, Unavailable."""
     parameters = {**_spec_parameters(spec), "event_type": event_type, "event_types_max": event_types_max}
-    # In turn, so that the quota can't be passed together; see store/registry/webhooks.py.
+    # One call at a time, so that calls can't exceed the quota together; see webhooks.py.
     async with database.connection() as connection, connection.transaction():
-        await run(connection, LOCK, None)
-        rows = await run(connection, CREATE, parameters)
+        await run(connection, LOCK_EVENT_TYPES, None)
+        rows = await run(connection, INSERT_EVENT_TYPE, parameters)
     if rows:
         return _event_type(rows[0])
-    if await database.rows(GET, {"event_type": event_type}):
+    if await database.rows(SELECT_EVENT_TYPE, {"event_type": event_type}):
         raise AlreadyExists(
             "EVENT_TYPE_EXISTS",
             f"event type `{event_type}` exists already; change it with UpdateEventType",
@@ -84,40 +84,40 @@ async def create(database: Database, event_type: str, spec: EventTypeSpec, event
 
 
 async def get(database: Database, event_type: str) -> EventType:
-    """Raises NotFound, Unavailable."""
-    rows = await database.rows(GET, {"event_type": event_type})
+    """Returns an event type. Raises NotFound, Unavailable."""
+    rows = await database.rows(SELECT_EVENT_TYPE, {"event_type": event_type})
     if not rows:
         raise NotFound("event_type", event_type)
     return _event_type(rows[0])
 
 
 async def list_page(database: Database, *, include_archived: bool, after: str, limit: int) -> list[EventType]:
-    """The next event types after a name, in the order of their names. Raises Unavailable."""
+    """Returns the next event types after a name, in the order of their names. Raises Unavailable."""
     parameters = {"include_archived": include_archived, "after": after, "limit": limit}
-    return [_event_type(row) for row in await database.rows(LIST, parameters)]
+    return [_event_type(row) for row in await database.rows(SELECT_EVENT_TYPES, parameters)]
 
 
 async def update(database: Database, current: EventType, spec: EventTypeSpec) -> EventType:
-    """Replaces what the caller may choose, if it is still as it was read. Raises Conflict, NotFound, Unavailable."""
+    """Replaces the spec of a type that is still as `current`. Raises Conflict, NotFound, Unavailable."""
     parameters = {**_spec_parameters(spec), "event_type": current.event_type, "version": current.version}
-    rows = await database.rows(UPDATE, parameters)
+    rows = await database.rows(UPDATE_EVENT_TYPE, parameters)
     if not rows:
         raise etag_mismatch(await get(database, current.event_type))
     return _event_type(rows[0])
 
 
 async def rule_rows(database: Queries, known: Mapping[str, tuple[int, datetime]]) -> list[Row]:
-    """Returns a row for each type; with the schema unless its version and time are as known. Raises Unavailable."""
+    """Returns a row for each type, without the schema if its version and time are as known. Raises Unavailable."""
     parameters = {
         "event_type": list(known),
         "version": [version for version, _ in known.values()],
         "updated_at": [updated_at for _, updated_at in known.values()],
     }
-    return await database.rows(RULES, parameters)
+    return await database.rows(SELECT_TYPE_RULES, parameters)
 
 
 def etag_mismatch(now: EventType) -> Conflict:
-    """The error for an event type that is no longer as the caller saw it."""
+    """Returns the error for an event type that has changed since the caller read it."""
     return Conflict(
         "ETAG_MISMATCH",
         f"event type `{now.event_type}` was changed since you read it; read it again and repeat the change",
@@ -126,7 +126,7 @@ def etag_mismatch(now: EventType) -> Conflict:
 
 
 def event_type_unknown(event_type: str) -> FailedPrecondition:
-    """The error for a type that is not registered."""
+    """Returns the error for a type that is not registered."""
     return FailedPrecondition(
         "EVENT_TYPE_UNKNOWN",
         f"event type `{event_type}` is not registered; ListEventTypes tells which are, CreateEventType adds one",
@@ -135,7 +135,7 @@ def event_type_unknown(event_type: str) -> FailedPrecondition:
 
 
 def event_type_archived(event_type: str) -> FailedPrecondition:
-    """The error for a type that is no longer to be used."""
+    """Returns the error for an archived type."""
     return FailedPrecondition(
         "EVENT_TYPE_ARCHIVED",
         f"event type `{event_type}` is archived; UpdateEventType with archived = false takes it into use again",

@@ -1,4 +1,4 @@
-"""Webhooks as rows. A deleted one keeps its row, for its history and so that what was pending is still cancelled."""
+"""Stores webhooks. A deleted one keeps its row, for its history and until what was pending is cancelled."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import orjson
 from webhook_grpc.domain.errors import Conflict, FailedPrecondition, NotFound, QuotaExceeded
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.model import Webhook, WebhookSpec, WebhookStatus
+from webhook_grpc.store import literals
 from webhook_grpc.store.db import Database, Queries, Row, run
 from webhook_grpc.store.outbox.publishing import request_id_reused
 
@@ -20,7 +21,7 @@ _STORED: Final = """
     updated_at
 """
 
-# Of a webhook's row, in the order of `webhook_of`. A secret that no longer signs is as good as gone.
+# The columns of a webhook, in the order of `webhook_of`. A secret that no longer signs counts as deleted.
 COLUMNS: Final = f"""{_STORED},
     CASE WHEN previous_secret_until > now() THEN previous_secret END AS previous_secret,
     CASE WHEN previous_secret_until > now() THEN previous_secret_until END AS previous_secret_until
@@ -32,12 +33,12 @@ CHANGED_COLUMNS: Final = f"""{_STORED},
     CASE WHEN previous_secret_until > at THEN previous_secret_until END AS previous_secret_until
 """
 
-NEXT_ID: Final = "SELECT nextval(pg_get_serial_sequence('webhooks', 'id'))"
+SELECT_NEXT_ID: Final = "SELECT nextval(pg_get_serial_sequence('webhooks', 'id'))"
 
 LOCK_CUSTOMER: Final = "SELECT pg_advisory_xact_lock(hashtextextended('webhooks of ' || %(customer_id)s::bigint, 0))"
 
-# No row: the request id is taken, or the customer has as many webhooks as it may have.
-CREATE: Final = f"""
+# Returns no row: the request id is taken, or the customer has as many webhooks as it may have.
+INSERT_WEBHOOK: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT %(id)s::bigint AS id, %(customer_id)s::bigint AS customer_id, %(name)s::text AS name, %(url)s::text AS url,
         %(secret)b::bytea AS secret, %(secret_hint)s::text AS secret_hint,
@@ -67,18 +68,18 @@ WITH input AS MATERIALIZED (
 SELECT {CHANGED_COLUMNS} FROM (SELECT *, updated_at AS at FROM created) changed
 """
 
-# A secret that was rotated since is not the one that the call made.
-CREATED_BEFORE: Final = f"""
+# A secret that was rotated since is not the secret that the call generated.
+SELECT_CREATED_WEBHOOK: Final = f"""
 SELECT secret_generated AND rotation_fingerprint IS NULL, request_fingerprint, {COLUMNS}
 FROM webhooks WHERE customer_id = %(customer_id)s AND request_id = %(request_id)s
 """
 
-GET: Final = f"""
+SELECT_WEBHOOK: Final = f"""
 SELECT {COLUMNS} FROM webhooks
 WHERE id = %(id)s AND (%(customer_id)s::bigint IS NULL OR customer_id = %(customer_id)s) AND status <> 'deleted'
 """
 
-LIST: Final = f"""
+SELECT_WEBHOOKS: Final = f"""
 SELECT {COLUMNS} FROM webhooks
 WHERE (%(customer_id)s::bigint IS NULL OR customer_id = %(customer_id)s)
     AND id < %(before)s
@@ -88,8 +89,8 @@ ORDER BY id DESC
 LIMIT %(limit)s
 """
 
-# No row: it is gone, or somebody else changed it first.
-UPDATE: Final = f"""
+# Returns no row: it is deleted, or somebody else has changed it first.
+UPDATE_WEBHOOK: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT now() AS at
 ), changed AS (
@@ -106,8 +107,8 @@ WITH input AS MATERIALIZED (
 SELECT {CHANGED_COLUMNS} FROM changed
 """
 
-# No row: it is gone, or in none of the statuses from which this change is possible.
-SET_STATUS: Final = f"""
+# Returns no row: it is deleted, of another version, or in none of the statuses from which the change is possible.
+SET_WEBHOOK_STATUS: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT now() AS at
 ), changed AS (
@@ -120,8 +121,8 @@ WITH input AS MATERIALIZED (
 SELECT {CHANGED_COLUMNS} FROM changed
 """
 
-# Switches a disabled webhook on again, half-open, whatever was known of it.
-REOPEN: Final = f"""
+# Makes a disabled webhook active again, with a half-open breaker and no other health.
+REOPEN_WEBHOOK: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT now() AS at, true AS singleton
 ), reopened AS (
@@ -139,15 +140,16 @@ WITH input AS MATERIALIZED (
 SELECT {CHANGED_COLUMNS} FROM reopened
 """
 
-BY_IDS: Final = f"SELECT {COLUMNS} FROM webhooks WHERE id = ANY(%(ids)b::bigint[])"
+SELECT_WEBHOOKS_BY_ID: Final = f"SELECT {COLUMNS} FROM webhooks WHERE id = ANY(%(ids)b::bigint[])"
 
-# Everything that was changed lately; the time is long enough for any statement to have become visible.
-CHANGED_LATELY: Final = f"SELECT {COLUMNS} FROM webhooks WHERE updated_at > now() - interval '15 seconds'"
+# Two calls of `changed_lately` so many seconds apart miss no change; after a longer pause, read all webhooks `by_ids`.
+LOOK_BACK_SECONDS: Final = 10.0
+SELECT_CHANGED_WEBHOOKS: Final = f"SELECT {COLUMNS} FROM webhooks WHERE updated_at > now() - {literals.CHANGED_LATELY}"
 
 
 @dataclass(frozen=True, slots=True)
 class NewWebhook:
-    """A webhook to create; its id was taken before, because its secret is sealed for it."""
+    """A webhook to create. Its id is from `next_id`, because the secret is sealed for it."""
 
     webhook_id: int
     customer_id: int
@@ -161,20 +163,20 @@ class NewWebhook:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A created webhook, now or by an earlier call with the same request id."""
+    """A webhook that this call created, or an earlier call with the same request id."""
 
     webhook: Webhook
     secret_generated: bool
 
 
 async def next_id(database: Database) -> int:
-    """An id that no webhook has had."""
-    [(webhook_id,)] = await database.rows(NEXT_ID)
+    """Returns an id that no webhook has had. Raises Unavailable."""
+    [(webhook_id,)] = await database.rows(SELECT_NEXT_ID)
     return webhook_id
 
 
 async def create(database: Database, new: NewWebhook, webhooks_max: int) -> Created:
-    """Raises QuotaExceeded, AlreadyExists (the request id was used for something else), StoreRefusal, Unavailable."""
+    """Creates a webhook. Raises QuotaExceeded, AlreadyExists (of the request id), StoreRefusal, Unavailable."""
     parameters = {
         **_spec_parameters(new.spec),
         "id": new.webhook_id,
@@ -200,24 +202,24 @@ async def create(database: Database, new: NewWebhook, webhooks_max: int) -> Crea
 
 
 async def _create_in_turn(database: Database, parameters: Mapping[str, object]) -> list[Row]:
-    """Creates while no other call creates for the same customer, so that the quota can't be passed together.
+    """Inserts while no other call inserts for the same customer, so that calls can't exceed the quota together.
 
-    The lock is a statement of its own, because a statement does not see what was committed while it waited. Not a hot
-    path, and apart from making partitions the only transaction that spans a round trip.
+    The lock is a statement of its own, because a statement does not see what was committed while it waited. This is no
+    hot path; besides event types and partitions it is the only transaction that spans a round trip.
     """
     async with database.connection() as connection, connection.transaction():
         await run(connection, LOCK_CUSTOMER, parameters)
-        return await run(connection, CREATE, parameters)
+        return await run(connection, INSERT_WEBHOOK, parameters)
 
 
 async def created_before(database: Database, new: NewWebhook) -> Created | None:
-    """What an earlier call with the same request id created, if there was one.
+    """Returns what an earlier call with the same request id created, None if there was no call.
 
-    Raises AlreadyExists (it was used for something else), NotFound (it was deleted since), Unavailable.
+    Raises AlreadyExists (the call was another one), NotFound (the webhook was deleted since), Unavailable.
     """
     if new.request_id is None:
         return None
-    rows = await database.rows(CREATED_BEFORE, {"customer_id": new.customer_id, "request_id": new.request_id})
+    rows = await database.rows(SELECT_CREATED_WEBHOOK, {"customer_id": new.customer_id, "request_id": new.request_id})
     if not rows:
         return None
     secret_generated, fingerprint, *columns = rows[0]
@@ -230,8 +232,8 @@ async def created_before(database: Database, new: NewWebhook) -> Created | None:
 
 
 async def get(database: Database, customer_id: int | None, webhook_id: int) -> Webhook:
-    """Raises NotFound, Unavailable."""
-    rows = await database.rows(GET, {"id": webhook_id, "customer_id": customer_id})
+    """Returns a webhook of a customer, or of anybody if that is None. Raises NotFound, Unavailable."""
+    rows = await database.rows(SELECT_WEBHOOK, {"id": webhook_id, "customer_id": customer_id})
     if not rows:
         raise NotFound("webhook", str(webhook_id))
     return webhook_of(rows[0])
@@ -240,20 +242,20 @@ async def get(database: Database, customer_id: int | None, webhook_id: int) -> W
 async def list_page(
     database: Database, customer_id: int | None, statuses: Sequence[WebhookStatus], before: int, limit: int
 ) -> list[Webhook]:
-    """The next webhooks with an id below `before`, newest first. Raises Unavailable."""
+    """Returns the next webhooks with ids below `before`, newest first. Raises Unavailable."""
     parameters = {
         "customer_id": customer_id,
         "statuses": [status.value for status in statuses] or None,
         "before": min(before, INT64_MAX),
         "limit": limit,
     }
-    return [webhook_of(row) for row in await database.rows(LIST, parameters)]
+    return [webhook_of(row) for row in await database.rows(SELECT_WEBHOOKS, parameters)]
 
 
 async def update(database: Database, current: Webhook, spec: WebhookSpec) -> Webhook:
-    """Replaces what the caller may choose, if it is still as it was read. Raises Conflict, NotFound, Unavailable."""
+    """Replaces the spec of a webhook that is still as `current`. Raises Conflict, NotFound, Unavailable."""
     parameters = {**_spec_parameters(spec), "id": current.webhook_id, "version": current.version}
-    rows = await database.rows(UPDATE, parameters)
+    rows = await database.rows(UPDATE_WEBHOOK, parameters)
     if not rows:
         raise etag_mismatch(await get(database, current.customer_id, current.webhook_id))
     return webhook_of(rows[0])
@@ -268,12 +270,12 @@ async def set_status(
     reason: str = "",
     version: int | None = None,
 ) -> Webhook:
-    """Changes the status, only from the given ones and, if given, only at that version.
+    """Changes the status, only from the given statuses and, if `version` is given, only at that version.
 
     Raises FailedPrecondition, Conflict, NotFound, Unavailable.
     """
     rows = await database.rows(
-        SET_STATUS,
+        SET_WEBHOOK_STATUS,
         {
             "id": current.webhook_id,
             "status": status.value,
@@ -288,11 +290,11 @@ async def set_status(
 
 
 async def resume(database: Database, current: Webhook) -> Webhook:
-    """Makes a paused or disabled webhook active; a disabled one begins half-open.
+    """Makes a paused or disabled webhook active; a disabled one starts with a half-open breaker.
 
     Raises FailedPrecondition, NotFound, Unavailable.
     """
-    reopened = await database.rows(REOPEN, {"id": current.webhook_id})
+    reopened = await database.rows(REOPEN_WEBHOOK, {"id": current.webhook_id})
     if reopened:
         return webhook_of(reopened[0])
     return await set_status(database, current, WebhookStatus.ACTIVE, (WebhookStatus.PAUSED, WebhookStatus.DISABLED))
@@ -314,7 +316,7 @@ async def _why_not_changed(
 
 
 def etag_mismatch(now: Webhook) -> Conflict:
-    """The error for a webhook that is no longer as the caller saw it."""
+    """Returns the error for a webhook that has changed since the caller read it."""
     return Conflict(
         "ETAG_MISMATCH",
         f"webhook {now.webhook_id} was changed since you read it; read it again and repeat the change",
@@ -323,13 +325,19 @@ def etag_mismatch(now: Webhook) -> Conflict:
 
 
 async def by_ids(database: Queries, webhook_ids: Collection[int]) -> list[Webhook]:
-    """Webhooks for the engine, deleted ones too. Raises Unavailable."""
-    return [webhook_of(row) for row in await database.rows(BY_IDS, {"ids": list(webhook_ids)})]
+    """Returns webhooks for the engine, deleted ones too. Raises Unavailable."""
+    return [webhook_of(row) for row in await database.rows(SELECT_WEBHOOKS_BY_ID, {"ids": list(webhook_ids)})]
+
+
+async def find(database: Queries, webhook_id: int) -> Webhook | None:
+    """Returns a webhook, also a deleted one, of whichever customer; None if there is none. Raises Unavailable."""
+    found = await by_ids(database, [webhook_id])
+    return found[0] if found else None
 
 
 async def changed_lately(database: Queries) -> list[Webhook]:
-    """Every webhook that was changed in the last seconds, deleted ones too. Raises Unavailable."""
-    return [webhook_of(row) for row in await database.rows(CHANGED_LATELY)]
+    """Returns every webhook that was changed lately, deleted ones too. Raises Unavailable."""
+    return [webhook_of(row) for row in await database.rows(SELECT_CHANGED_WEBHOOKS)]
 
 
 def _spec_parameters(spec: WebhookSpec) -> dict[str, object]:
@@ -348,7 +356,7 @@ def _spec_parameters(spec: WebhookSpec) -> dict[str, object]:
 
 
 def webhook_of(row: Sequence[Any]) -> Webhook:
-    """A row of COLUMNS."""
+    """Returns the webhook of a row of COLUMNS."""
     (
         webhook_id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays,
         timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,

@@ -1,4 +1,4 @@
-"""Replays as rows: made, looked at and cancelled by calls. `store/replays/progress.py` is how they go on."""
+"""Creates, reads and cancels replays, for calls. `progress.py` moves them on."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import Final
 
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, QuotaExceeded
 from webhook_grpc.domain.ids import INT64_MAX
-from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.domain.replay import Replay, ReplaySpec, ReplayStatus
 from webhook_grpc.store import clock
 from webhook_grpc.store.db import Queries, Row
 from webhook_grpc.store.outbox.publishing import request_id_reused
 
 from .progress import sweep
-from .selection import WEBHOOKS
+from .selection import SELECT_CHOSEN_WEBHOOKS, SPEC_COLUMNS, spec_from_columns
 
-# Of what is not settled the counts are in the log and in what waits. All of one statement, so that they add up.
-_WITH_COUNTS: Final = """
-SELECT r.replay_id, r.customer_id, r.webhook_ids, r.event_types, r.statuses, r.include_undelivered, r.start_time,
-    r.end_time, r.status, CASE WHEN r.is_settled THEN r.position ELSE left_over.position END, r.created_at,
-    r.finished_at, r.delivery_count, waiting.count, r.succeeded_count + ended.succeeded, r.failed_count + ended.failed,
+# Until a replay is settled, its counts are in the log, the outbox and the commands: read at once, so that they add up.
+_WITH_COUNTS: Final = f"""
+SELECT r.replay_id, {SPEC_COLUMNS}, r.status,
+    CASE WHEN r.is_settled THEN r.position ELSE left_over.position END, r.created_at, r.finished_at,
+    r.delivery_count, waiting.count, r.succeeded_count + ended.succeeded, r.failed_count + ended.failed,
     r.cancelled_count + ended.cancelled, r.skipped_count
 FROM found r
 CROSS JOIN LATERAL (
@@ -44,14 +43,14 @@ LEFT JOIN LATERAL (
 ORDER BY r.replay_id DESC
 """
 
-GET: Final = f"""
+SELECT_REPLAY: Final = f"""
 WITH found AS (
     SELECT * FROM replays WHERE replay_id = %(replay_id)b::bigint AND customer_id = %(customer_id)b::bigint
 )
 {_WITH_COUNTS}
 """
 
-LIST: Final = f"""
+SELECT_REPLAYS: Final = f"""
 WITH found AS (
     SELECT * FROM replays
     WHERE (%(customer_id)b::bigint IS NULL OR customer_id = %(customer_id)b)
@@ -63,9 +62,9 @@ WITH found AS (
 {_WITH_COUNTS}
 """
 
-# No row: the request id is taken, or the customer has as many under way as it may have. Calls of the same moment may
-# pass that limit together: it bounds rows and work, and need not be exact.
-CREATE: Final = f"""
+# Returns no row: the request id is taken, or the customer has as many running replays as it may have. Calls at the same
+# moment may exceed that limit together: it bounds rows and work, and need not be exact.
+INSERT_REPLAY: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT %(customer_id)b::bigint AS customer_id, %(webhook_ids)b::bigint[] AS webhook_ids,
         %(event_types)b::text[] AS event_types, %(statuses)b::text[] AS statuses,
@@ -90,18 +89,18 @@ WITH input AS MATERIALIZED (
 ), goes_to AS (
     INSERT INTO replay_webhooks (replay_id, webhook_id, position, moved_at)
     SELECT created.replay_id, w.id, i.position, i.at
-    FROM created CROSS JOIN input i JOIN meta USING (singleton) CROSS JOIN ({WEBHOOKS}) w
+    FROM created CROSS JOIN input i JOIN meta USING (singleton) CROSS JOIN ({SELECT_CHOSEN_WEBHOOKS}) w
 )
 SELECT replay_id FROM created
 """
 
-CREATED_BEFORE: Final = """
+SELECT_CREATED_REPLAY: Final = """
 SELECT replay_id, request_fingerprint FROM replays
 WHERE customer_id = %(customer_id)b::bigint AND request_id = %(request_id)b::text
 """
 
-# From here on it chooses nothing more: whoever has just chosen committed before this, or is refused after it.
-CANCEL: Final = """
+# A cancelled replay chooses nothing more: a step has committed before this, or writes nothing after it.
+CANCEL_REPLAY: Final = """
 WITH input AS MATERIALIZED (
     SELECT now() AS at
 )
@@ -113,21 +112,21 @@ RETURNING replay_id
 
 
 async def now(database: Queries) -> datetime:
-    """The database's time: after that of everything acknowledged so far. Raises Unavailable."""
-    [(at,)] = await database.rows(clock.NOW)
+    """Returns the database's time, which is after everything acknowledged so far. Raises Unavailable."""
+    [(at,)] = await database.rows(clock.SELECT_DATABASE_TIME)
     return at
 
 
 async def created_before(
     database: Queries, customer_id: int, request_id: str | None, fingerprint: int | None
 ) -> Replay | None:
-    """The replay that an earlier call with this request id made.
+    """Returns the replay that an earlier call with this request id created, None if there was no call.
 
-    Raises AlreadyExists (it was used for something else), Unavailable.
+    Raises AlreadyExists (the request id was used for something else), Unavailable.
     """
     if request_id is None:
         return None
-    rows = await database.rows(CREATED_BEFORE, {"customer_id": customer_id, "request_id": request_id})
+    rows = await database.rows(SELECT_CREATED_REPLAY, {"customer_id": customer_id, "request_id": request_id})
     if not rows:
         return None
     [(replay_id, known_fingerprint)] = rows
@@ -139,9 +138,9 @@ async def created_before(
 async def create(
     database: Queries, spec: ReplaySpec, request_id: str | None, fingerprint: int | None, replays_max: int
 ) -> Replay:
-    """Starts one. Raises QuotaExceeded, AlreadyExists (the request id was used for something else), Unavailable."""
+    """Creates a replay, which starts at once. Raises QuotaExceeded, AlreadyExists (of the request id), Unavailable."""
     rows = await database.rows(
-        CREATE,
+        INSERT_REPLAY,
         {
             "customer_id": spec.customer_id,
             "webhook_ids": list(spec.webhook_ids),
@@ -169,8 +168,8 @@ async def create(
 
 
 async def get(database: Queries, customer_id: int, replay_id: int) -> Replay:
-    """Raises NotFound, Unavailable."""
-    rows = await database.rows(GET, {"customer_id": customer_id, "replay_id": replay_id})
+    """Returns a replay of a customer. Raises NotFound, Unavailable."""
+    rows = await database.rows(SELECT_REPLAY, {"customer_id": customer_id, "replay_id": replay_id})
     if not rows:
         raise NotFound("replay", str(replay_id))
     return _replay(rows[0])
@@ -179,24 +178,24 @@ async def get(database: Queries, customer_id: int, replay_id: int) -> Replay:
 async def list_page(
     database: Queries, customer_id: int | None, statuses: Sequence[ReplayStatus], before: int, limit: int
 ) -> list[Replay]:
-    """The next replays with an id below `before`, newest first. Raises Unavailable."""
+    """Returns the next replays with ids below `before`, newest first. Raises Unavailable."""
     parameters = {
         "customer_id": customer_id,
         "statuses": [status.value for status in statuses] or None,
         "before": min(before, INT64_MAX),
         "limit": limit,
     }
-    return [_replay(row) for row in await database.rows(LIST, parameters)]
+    return [_replay(row) for row in await database.rows(SELECT_REPLAYS, parameters)]
 
 
 async def cancel(database: Queries, customer_id: int, replay_id: int) -> tuple[Replay, Collection[int]]:
-    """Ends a running replay; returns it, and the shards whose owners have deliveries to cancel.
+    """Cancels a running replay; returns it, and the shards whose owners have deliveries to cancel.
 
-    A process that dies between the two statements leaves the second to the replay's runner.
+    If this process dies between the two statements, the replay's runner runs the second one.
     Raises FailedPrecondition, NotFound, Unavailable.
     """
     parameters = {"customer_id": customer_id, "replay_id": replay_id}
-    if not await database.rows(CANCEL, parameters):
+    if not await database.rows(CANCEL_REPLAY, parameters):
         current = await get(database, customer_id, replay_id)
         raise FailedPrecondition(
             "REPLAY_STATUS",
@@ -210,14 +209,10 @@ async def cancel(database: Queries, customer_id: int, replay_id: int) -> tuple[R
 
 def _replay(row: Row) -> Replay:
     (
-        replay_id, customer_id, webhook_ids, event_types, statuses, include_undelivered, start_time, end_time, status,
-        position, created_at, finished_at, delivery_count, pending_count, succeeded_count, failed_count,
-        cancelled_count, skipped_count,
+        replay_id, *spec_columns, status, position, created_at, finished_at, delivery_count, pending_count,
+        succeeded_count, failed_count, cancelled_count, skipped_count,
     ) = row  # fmt: skip
-    spec = ReplaySpec(
-        customer_id, webhook_ids, event_types, tuple(map(DeliveryStatus, statuses)), include_undelivered, start_time,
-        end_time,
-    )  # fmt: skip
+    spec = spec_from_columns(spec_columns)
     return Replay(
         replay_id=replay_id,
         spec=spec,

@@ -1,0 +1,148 @@
+"""The events of one call: what becomes of each, so that one that is refused holds back no other."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from webhook_grpc.domain.errors import InvalidArgument, Overloaded, WebhookError
+from webhook_grpc.domain.limits import TokenBucket
+from webhook_grpc.domain.model import NewEvent, Published
+from webhook_grpc.hub.publisher import Publisher
+from webhook_grpc.hub.type_rules import EventTypes, TypeRules
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.outbox import publishing
+from webhook_grpc.store.registry.event_types import event_type_archived, event_type_unknown
+
+# How many events, or how large a body, are read or checked before other calls get a turn.
+EVENTS_AT_ONCE: Final = 50
+_BODY_BYTES_AT_ONCE: Final = 16 * 1024
+_BUCKETS_MAX: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An event that nothing speaks against yet. `content`: the field of the request that its data came in."""
+
+    event: NewEvent
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An event that is published, now or by an earlier call with its request id."""
+
+    published: Published
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An event that is not published, and why. An error that is no WebhookError is a bug."""
+
+    error: Exception
+
+
+Fate = Accepted | Answered | Refused
+
+
+class Batch:
+    """The events of one call, in their order. Each is Accepted at first, and Answered or Refused in the end."""
+
+    def __init__(self, fates: Iterable[Accepted | Refused]) -> None:
+        self._fates: list[Fate] = list(fates)
+
+    async def judge(self, event_types: EventTypes, database: Database) -> None:
+        """Refuses the events that their types refuse, but for those that were published before.
+
+        What was acknowledged once stays so, even if its type was archived or has become stricter since. Raises
+        Unavailable.
+        """
+        accepted = self._accepted()
+        rules = await event_types.rules({one.event.event_type for one in accepted.values()})
+        are_checked = any(of_type.has_schema for of_type in rules.values())  # else this takes no time worth a turn
+        repeatable: dict[int, NewEvent] = {}
+        for index, one in accepted.items():
+            error = _why_refused(one, rules)
+            if error is not None:
+                self._fates[index] = Refused(error)
+                if one.event.request_id is not None:
+                    repeatable[index] = one.event
+            if are_checked and (len(one.event.body) > _BODY_BYTES_AT_ONCE or not (index + 1) % EVENTS_AT_ONCE):
+                await asyncio.sleep(0)  # a check of large data takes milliseconds: others get a turn
+        if repeatable:
+            answers = await publishing.published_before(database, list(repeatable.values()))
+            for index, answer in zip(repeatable, answers, strict=True):
+                if answer is not None:
+                    self._fates[index] = _fate(answer)
+
+    def rate(self, rates: CustomerRates) -> None:
+        """Refuses the events of customers that publish too fast."""
+        for index, one in self._accepted().items():
+            try:
+                rates.take(one.event.customer_id)
+            except Overloaded as error:
+                self._fates[index] = Refused(error)
+
+    async def publish(self, publisher: Publisher) -> Sequence[Answered | Refused]:
+        """Publishes the events that are still accepted; returns what became of each when they are committed.
+
+        Raises Overloaded if too many wait.
+        """
+        accepted = self._accepted()
+        answers = await publisher.publish([one.event for one in accepted.values()]) if accepted else []
+        ended = {index: _fate(answer) for index, answer in zip(accepted, answers, strict=True)}
+        ended |= {index: fate for index, fate in enumerate(self._fates) if not isinstance(fate, Accepted)}
+        return [ended[index] for index in range(len(self._fates))]
+
+    def _accepted(self) -> dict[int, Accepted]:
+        return {index: fate for index, fate in enumerate(self._fates) if isinstance(fate, Accepted)}
+
+
+class CustomerRates:
+    """A token bucket for each of the customers that published last."""
+
+    def __init__(self, rate_per_second: float) -> None:
+        """`rate_per_second` 0 means no limit."""
+        self._rate_per_second = rate_per_second
+        self._buckets: dict[int, TokenBucket] = {}
+
+    def take(self, customer_id: int) -> None:
+        """Counts one event. Raises Overloaded if the customer publishes too fast."""
+        if not self._rate_per_second:
+            return
+        now = time.monotonic()
+        bucket = self._buckets.pop(customer_id, None) or TokenBucket.full(self._rate_per_second, now)
+        self._buckets[customer_id] = bucket  # the one used last stands last
+        if len(self._buckets) > _BUCKETS_MAX:
+            del self._buckets[next(iter(self._buckets))]
+        if wait_seconds := bucket.take(1, now):
+            raise Overloaded(
+                "RATE_LIMITED",
+                f"customer {customer_id} publishes more than {self._rate_per_second:g} events a second; retry later",
+                wait_seconds,
+            )
+
+
+def _fate(answer: Published | Exception) -> Answered | Refused:
+    return Answered(answer) if isinstance(answer, Published) else Refused(answer)
+
+
+def _why_refused(one: Accepted, rules: Mapping[str, TypeRules]) -> WebhookError | None:
+    """Returns why the type of an event refuses it, None if the type does not."""
+    event_type = one.event.event_type
+    of_type = rules.get(event_type)
+    if of_type is None:
+        return event_type_unknown(event_type)
+    if of_type.archived:
+        return event_type_archived(event_type)
+    try:
+        schema = of_type.schema
+    except WebhookError as error:
+        return error
+    violations = schema.violations(one.event.data_json, f"event.{one.content}") if schema is not None else []
+    if not violations:
+        return None
+    return InvalidArgument(violations, "DATA_SCHEMA_MISMATCH", {"event_type": event_type})

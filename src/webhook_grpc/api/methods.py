@@ -1,0 +1,179 @@
+"""The methods of the API, as a table. Doors read it; none of them names a method itself.
+
+`METHODS` has a row for each RPC of webhook.v1.WebhookService, in the order of the proto; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Generic, TypeVar
+
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+from webhook.v1 import service_pb2 as pb
+from webhook.v1.delivery_pb2 import Delivery
+from webhook.v1.event_pb2 import Event
+from webhook.v1.event_type_pb2 import EventType
+from webhook.v1.replay_pb2 import Replay
+from webhook.v1.webhook_pb2 import Webhook
+
+from webhook_grpc.domain.access import Permission
+from webhook_grpc.domain.sealing import Sealer
+from webhook_grpc.hub.hints import Hints
+from webhook_grpc.hub.publisher import Publisher
+from webhook_grpc.hub.tail import Tail
+from webhook_grpc.hub.type_rules import EventTypes
+from webhook_grpc.settings import Settings
+from webhook_grpc.store.clock import DatabaseClock
+from webhook_grpc.store.db import Database
+
+from .actions import ActionMethods
+from .call import Call
+from .customers import CustomerMethods
+from .deliveries import DeliveryMethods
+from .event_types import EventTypeMethods
+from .events import EventMethods
+from .explain import ExplainMethods
+from .replays import ReplayMethods
+from .secrets import SecretMethods
+from .stats import StatsMethods
+from .watch import WatchMethods
+from .webhooks import WebhookMethods
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+
+class Methods:
+    """The objects whose functions the table names."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        clock: DatabaseClock,
+        sealer: Sealer,
+        publisher: Publisher,
+        hints: Hints,
+        tail: Tail,
+    ) -> None:
+        event_types = EventTypes(database)
+        webhooks_max = settings.webhooks_per_customer_max
+        self.webhooks = WebhookMethods(database, sealer, hints, event_types, settings.egress_policy, webhooks_max)
+        self.secrets = SecretMethods(database, sealer, hints)
+        self.event_types = EventTypeMethods(database, event_types, settings.event_types_max)
+        self.events = EventMethods(database, publisher, event_types, clock, settings.publish_rate_per_customer)
+        self.deliveries = DeliveryMethods(database)
+        self.actions = ActionMethods(database, tail, hints, clock)
+        self.watch = WatchMethods(database, tail, clock, settings.stream_write_seconds_max)
+        self.explain = ExplainMethods(database)
+        self.stats = StatsMethods(database, clock)
+        self.replays = ReplayMethods(database, clock, hints, settings.replays_per_customer_max)
+        self.customers = CustomerMethods(database, hints, settings.call_seconds_max)
+
+
+@dataclass(frozen=True, slots=True)
+class Method(ABC, Generic[Request, Response]):
+    """A row of the table: Unary or Stream."""
+
+    streams: ClassVar[bool]
+
+    name: str
+    permission: Permission
+    request_type: type[Request]
+    response_type: type[Response]
+
+    @abstractmethod
+    async def run(
+        self, methods: Methods, request: Request, call: Call, write: Callable[[Response], Awaitable[None]]
+    ) -> None:
+        """Carries a call out and writes its responses. Raises WebhookError if it is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unary(Method[Request, Response]):
+    """A method of one request and one response."""
+
+    streams = False
+
+    handler: Callable[[Methods], Callable[[Request, Call], Awaitable[Response]]]
+
+    async def run(
+        self, methods: Methods, request: Request, call: Call, write: Callable[[Response], Awaitable[None]]
+    ) -> None:
+        """Writes the one response."""
+        await write(await self.handler(methods)(request, call))
+
+
+@dataclass(frozen=True, slots=True)
+class Stream(Method[Request, Response]):
+    """A method of one request and any number of responses.
+
+    Its handler writes them itself: a generator would hide how long a write blocks.
+    """
+
+    streams = True
+
+    handler: Callable[[Methods], Callable[[Request, Call, Callable[[Response], Awaitable[None]]], Awaitable[None]]]
+
+    async def run(
+        self, methods: Methods, request: Request, call: Call, write: Callable[[Response], Awaitable[None]]
+    ) -> None:
+        """Lets the handler write."""
+        await self.handler(methods)(request, call, write)
+
+
+METHODS: Final[tuple[Method[Any, Any], ...]] = (
+    Unary("CreateWebhook", "manage", pb.CreateWebhookRequest, Webhook, lambda on: on.webhooks.create),
+    Unary("GetWebhook", "read", pb.GetWebhookRequest, Webhook, lambda on: on.webhooks.get),
+    Unary("ListWebhooks", "read", pb.ListWebhooksRequest, pb.ListWebhooksResponse, lambda on: on.webhooks.list),
+    Unary("UpdateWebhook", "manage", pb.UpdateWebhookRequest, Webhook, lambda on: on.webhooks.update),
+    Unary("DeleteWebhook", "manage", pb.DeleteWebhookRequest, Empty, lambda on: on.webhooks.delete),
+    Unary("PauseWebhook", "manage", pb.PauseWebhookRequest, Webhook, lambda on: on.webhooks.pause),
+    Unary("ResumeWebhook", "manage", pb.ResumeWebhookRequest, Webhook, lambda on: on.webhooks.resume),
+    Unary("RotateWebhookSecret", "manage", pb.RotateWebhookSecretRequest, Webhook, lambda on: on.secrets.rotate),
+    Unary("TestWebhook", "manage", pb.TestWebhookRequest, pb.TestWebhookResponse, lambda on: on.actions.test),
+    Unary("GetWebhookStats", "read", pb.GetWebhookStatsRequest, pb.GetWebhookStatsResponse, lambda on: on.stats.get),
+    Unary("CreateEventType", "manage", pb.CreateEventTypeRequest, EventType, lambda on: on.event_types.create),
+    Unary("GetEventType", "read", pb.GetEventTypeRequest, EventType, lambda on: on.event_types.get),
+    Unary(
+        "ListEventTypes", "read", pb.ListEventTypesRequest, pb.ListEventTypesResponse, lambda on: on.event_types.list
+    ),
+    Unary("UpdateEventType", "manage", pb.UpdateEventTypeRequest, EventType, lambda on: on.event_types.update),
+    Unary("PublishEvent", "publish", pb.PublishEventRequest, pb.PublishEventResponse, lambda on: on.events.publish),
+    Unary(
+        "BatchPublishEvents",
+        "publish",
+        pb.BatchPublishEventsRequest,
+        pb.BatchPublishEventsResponse,
+        lambda on: on.events.publish_batch,
+    ),
+    Unary("GetEvent", "read", pb.GetEventRequest, Event, lambda on: on.events.get),
+    Unary("ListEvents", "read", pb.ListEventsRequest, pb.ListEventsResponse, lambda on: on.events.list),
+    Unary("ExplainEvent", "read", pb.ExplainEventRequest, pb.ExplainEventResponse, lambda on: on.explain.explain),
+    Unary("GetDelivery", "read", pb.GetDeliveryRequest, Delivery, lambda on: on.deliveries.get),
+    Unary("ListDeliveries", "read", pb.ListDeliveriesRequest, pb.ListDeliveriesResponse, lambda on: on.deliveries.list),
+    Unary(
+        "ListDeliveryAttempts",
+        "read",
+        pb.ListDeliveryAttemptsRequest,
+        pb.ListDeliveryAttemptsResponse,
+        lambda on: on.deliveries.list_attempts,
+    ),
+    Unary("RetryDelivery", "manage", pb.RetryDeliveryRequest, Delivery, lambda on: on.actions.retry),
+    Unary("CancelDelivery", "manage", pb.CancelDeliveryRequest, Delivery, lambda on: on.actions.cancel),
+    Stream("WatchDeliveries", "read", pb.WatchDeliveriesRequest, pb.WatchDeliveriesResponse, lambda on: on.watch.watch),
+    Unary("CreateReplay", "manage", pb.CreateReplayRequest, Replay, lambda on: on.replays.create),
+    Unary("GetReplay", "read", pb.GetReplayRequest, Replay, lambda on: on.replays.get),
+    Unary("ListReplays", "read", pb.ListReplaysRequest, pb.ListReplaysResponse, lambda on: on.replays.list),
+    Unary("CancelReplay", "manage", pb.CancelReplayRequest, Replay, lambda on: on.replays.cancel),
+    Unary(
+        "DeleteCustomerData",
+        "manage",
+        pb.DeleteCustomerDataRequest,
+        pb.DeleteCustomerDataResponse,
+        lambda on: on.customers.delete_data,
+    ),
+)

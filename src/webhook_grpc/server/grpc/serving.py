@@ -1,0 +1,87 @@
+"""Calls of gRPC: raw bytes in, raw bytes out, and the status of an error.
+
+Methods are registered with raw bytes, so that nothing of a request is parsed before its caller is known. (A stack of
+interceptors would not see the request, and those of grpc.aio break streams.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from webhook_grpc.api.methods import Method
+from webhook_grpc.domain.errors import WebhookError, field_invalid
+from webhook_grpc.server.calls import REQUEST_ID_KEY, Calls
+
+from .status import DETAILS_KEY, details_of, grpc_status, message_of
+
+Request = TypeVar("Request", bound=Message)
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def rpc_handler(method: Method[Any, Any], calls: Calls) -> grpc.RpcMethodHandler[Any, Any]:
+    """Returns the handler of a method that gRPC calls."""
+
+    async def unary(raw: bytes, context: Context) -> bytes:
+        exchange = _UnaryExchange(raw, context)
+        error = await calls.serve(method, exchange)
+        if error is not None:
+            await exchange.abort(error)
+        return exchange.response
+
+    async def stream(raw: bytes, context: Context) -> None:
+        exchange = _StreamExchange(raw, context)
+        error = await calls.serve(method, exchange)
+        if error is not None:
+            await exchange.abort(error)
+
+    if method.streams:
+        return grpc.unary_stream_rpc_method_handler(stream, None, None)
+    return grpc.unary_unary_rpc_method_handler(unary, None, None)
+
+
+class _Exchange:
+    """What calls of one response and of many have in common."""
+
+    def __init__(self, raw: bytes, context: Context) -> None:
+        self._raw = raw
+        self._context = context
+        self._metadata = context.invocation_metadata() or ()
+        self._request_id = ""
+
+    def header(self, name: str) -> Sequence[str | bytes]:
+        return [value for key, value in self._metadata if key == name]
+
+    def begin(self, request_id: str) -> None:
+        self._request_id = request_id
+        self._context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+
+    async def read(self, request_type: type[Request]) -> Request:
+        try:
+            return request_type.FromString(self._raw)
+        except DecodeError:
+            raise field_invalid("", "the request is not a valid protobuf message of its type") from None
+
+    async def abort(self, error: WebhookError) -> NoReturn:
+        """Ends the call with the status of an error."""
+        trailing = ((REQUEST_ID_KEY, self._request_id), (DETAILS_KEY, details_of(error)))
+        await self._context.abort(grpc_status(error), message_of(error), trailing)
+
+
+class _UnaryExchange(_Exchange):
+    """A call of one response, which gRPC sends when the handler returns it."""
+
+    response: bytes
+
+    async def write(self, response: Message) -> None:
+        self.response = response.SerializeToString()
+
+
+class _StreamExchange(_Exchange):
+    """A call of many responses."""
+
+    async def write(self, response: Message) -> None:
+        await self._context.write(response.SerializeToString())

@@ -1,0 +1,108 @@
+"""Events that are published together: each keeps its place and its own fate."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+
+from webhook_grpc.api.batch import Accepted, Answered, Batch, CustomerRates, Refused
+from webhook_grpc.domain.errors import Conflict, FailedPrecondition, Overloaded, WebhookError
+from webhook_grpc.domain.model import NewEvent, Published
+from webhook_grpc.hub.type_rules import TypeRules
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NO_DATABASE = cast("Any", None)  # for events without a request id: nobody can have published them before
+
+
+def event(number: int, event_type: str = "job.completed", customer_id: int = 42) -> Accepted:
+    """An event that nothing speaks against yet."""
+    body = b'{"data":{}}'
+    new = NewEvent(UUID(int=number), customer_id, event_type, NOW, body, 8, {}, None, number)
+    return Accepted(new, "data_json")
+
+
+def rule(event_type: str, *, archived: bool = False) -> TypeRules:
+    """What holds for a type without a schema."""
+    return TypeRules((event_type, archived, 1, NOW, None))
+
+
+class Types:
+    """Plays EventTypes."""
+
+    def __init__(self, *rules: TypeRules) -> None:
+        self._rules = {rule.event_type: rule for rule in rules}
+
+    async def rules(self, event_types: Collection[str]) -> Mapping[str, TypeRules]:
+        return {name: rule for name, rule in self._rules.items() if name in event_types}
+
+
+class Publisher:
+    """Plays the hub's publisher: stores everything but the events with these numbers."""
+
+    def __init__(self, refusals: Mapping[int, Exception] | None = None) -> None:
+        self.refusals = refusals or {}
+        self.published: list[int] = []
+
+    async def publish(self, events: Sequence[NewEvent]) -> list[Published | Exception]:
+        self.published += [new.event_id.int for new in events]
+        return [self.refusals.get(new.event_id.int) or Published(new.event_id, 1, False, NOW) for new in events]
+
+
+def said(fate: Answered | Refused) -> int | str:
+    """The number of a published event, the reason of a refused one."""
+    match fate:
+        case Answered(published):
+            return published.event_id.int
+        case Refused(WebhookError() as error):
+            return error.reason
+        case Refused(error):
+            return str(error)
+
+
+async def test_what_is_refused_on_the_way_holds_back_no_other_event_and_keeps_its_place() -> None:
+    unread = Refused(Conflict("UNREADABLE", "not read"))
+    batch = Batch([event(0), unread, event(2, "job.gone"), event(3, "job.old"), event(4, customer_id=7), event(5)])
+    publisher = Publisher({5: FailedPrecondition("STORED_NOT", "no", "x"), 0: RuntimeError("a bug")})
+    rates = CustomerRates(0.001)  # one at once, the next after a quarter of an hour
+    rates.take(7)
+
+    await batch.judge(cast("Any", Types(rule("job.completed"), rule("job.old", archived=True))), NO_DATABASE)
+    batch.rate(rates)
+    fates = await batch.publish(cast("Any", publisher))
+
+    assert [said(fate) for fate in fates] == [
+        *("a bug", "UNREADABLE", "EVENT_TYPE_UNKNOWN", "EVENT_TYPE_ARCHIVED", "RATE_LIMITED", "RATE_LIMITED"),
+    ]
+    assert publisher.published == [0]
+
+
+async def test_where_nothing_is_left_to_publish_nothing_is_published() -> None:
+    publisher = Publisher()
+    fates = await Batch([Refused(Conflict("UNREADABLE", "not read"))]).publish(cast("Any", publisher))
+    assert [said(fate) for fate in fates] == ["UNREADABLE"]
+    assert publisher.published == []
+
+
+async def test_all_that_is_published_is_answered_in_the_order_of_the_call() -> None:
+    publisher = Publisher()
+    fates = await Batch([event(number) for number in (3, 1, 2)]).publish(cast("Any", publisher))
+    assert [said(fate) for fate in fates] == [3, 1, 2]
+
+
+def test_a_customer_may_publish_at_its_rate_and_another_one_is_not_held_back() -> None:
+    rates = CustomerRates(0.001)
+    rates.take(1)
+    with pytest.raises(Overloaded) as raised:
+        rates.take(1)
+    assert 0 < raised.value.retry_seconds <= 1000
+    rates.take(2)
+
+
+def test_a_rate_of_zero_is_no_limit() -> None:
+    rates = CustomerRates(0)
+    for _ in range(1000):
+        rates.take(1)

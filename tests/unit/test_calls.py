@@ -1,0 +1,336 @@
+"""The pipeline around every call, with a door made for these tests: JSON in, JSON out, and no transport at all.
+
+That this door needs nothing but METHODS and `Calls.serve` shows that another one can be added without touching either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import pytest
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from structlog.testing import capture_logs
+from webhook.v1 import service_pb2 as pb
+from webhook.v1.webhook_pb2 import Webhook
+
+from tests.support import slowness
+from webhook_grpc.api.call import Call
+from webhook_grpc.api.codes import code_of
+from webhook_grpc.api.methods import METHODS, Method, Methods, Stream, Unary
+from webhook_grpc.domain.errors import FailedPrecondition, NotFound, WebhookError, field_invalid
+from webhook_grpc.domain.retention import RetentionPolicy
+from webhook_grpc.server.auth import Authenticator, token_hash
+from webhook_grpc.server.calls import CallLimits, Calls
+from webhook_grpc.settings import Token
+from webhook_grpc.store.clock import DatabaseClock
+
+Request = TypeVar("Request", bound=Message)
+Answer = Callable[[Any, Call], Awaitable[Message]]
+WEBHOOK_ID = 7
+BODY = {"customer_id": 42, "webhook_id": WEBHOOK_ID}
+READER = "Bearer reader"
+
+
+class JsonExchange:
+    """A call of a door that speaks JSON. `steps`: what the pipeline asked of the door, in order."""
+
+    def __init__(self, body: dict[str, Any] | None = None, **headers: str | bytes) -> None:
+        self.body = BODY if body is None else body
+        self.headers: dict[str, str | bytes] = {"authorization": READER}
+        self.headers |= {name.replace("_", "-"): value for name, value in headers.items()}
+        self.steps: list[str] = []
+        self.request_id = ""
+        self.written: list[dict[str, Any]] = []
+
+    def header(self, name: str) -> Sequence[str | bytes]:
+        self.steps.append(name)
+        return [self.headers[name]] if name in self.headers else []
+
+    def begin(self, request_id: str) -> None:
+        self.steps.append("begin")
+        self.request_id = request_id
+
+    async def read(self, request_type: type[Request]) -> Request:
+        self.steps.append("read")
+        try:
+            return json_format.ParseDict(self.body, request_type())
+        except json_format.ParseError as error:
+            raise field_invalid("", str(error)) from None
+
+    async def write(self, response: Message) -> None:
+        self.steps.append("write")
+        self.written.append(json_format.MessageToDict(response, preserving_proto_field_name=True))
+
+
+def calls(calls_max: int = 10, streams_max: int = 10, call_seconds_max: float = 60.0, methods: object = None) -> Calls:
+    """The pipeline, with a token that may do everything, one that may read and one that may publish."""
+    tokens = [
+        Token(name="operator", sha256=token_hash("operator")),
+        Token(name="reader", sha256=token_hash("reader"), permissions=("read",)),
+        Token(name="publisher", sha256=token_hash("publisher"), permissions=("publish",)),
+    ]
+    return Calls(
+        cast("Methods", methods),
+        Authenticator(tokens, anonymous_allowed=False),
+        DatabaseClock(),
+        CallLimits(calls_max, streams_max, call_seconds_max),
+        RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24),
+    )
+
+
+def method(answer: Answer) -> Method[Any, Any]:
+    """A method that these tests carry out themselves."""
+    return Unary("GetWebhook", "read", pb.GetWebhookRequest, Webhook, lambda _: answer)
+
+
+async def named(request: pb.GetWebhookRequest, call: Call) -> Webhook:
+    """Answers with a webhook of the id that was asked for."""
+    call.customer_id = request.customer_id
+    return Webhook(webhook_id=request.webhook_id, name="a name")
+
+
+def refusing(error: Exception) -> Answer:
+    """Raises the error."""
+
+    async def answer(_: object, __: Call) -> Message:
+        raise error
+
+    return answer
+
+
+class Held:
+    """A method that has begun and does not end before it is released."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.released = asyncio.Event()
+
+    async def answer(self, _: object, __: Call) -> Webhook:
+        self.begun.set()
+        await self.released.wait()
+        return Webhook()
+
+    async def stream(self, _: object, call: Call, write: Callable[[Any], Awaitable[None]]) -> None:
+        await write(await self.answer(None, call))
+
+
+async def reason_of(serving: Awaitable[WebhookError | None]) -> str:
+    """Why a call is refused, empty if it is not."""
+    error = await serving
+    return error.reason if error else ""
+
+
+# --- a call that succeeds --------------------------------------------------------------------------------------------
+
+
+async def test_a_call_goes_through_the_steps_in_their_order() -> None:
+    exchange = JsonExchange()
+
+    assert await calls().serve(method(named), exchange) is None
+
+    assert exchange.steps == ["x-request-id", "begin", "authorization", "read", "write"]
+    assert exchange.written == [{"webhook_id": str(WEBHOOK_ID), "name": "a name"}]
+
+
+@pytest.mark.parametrize("row", METHODS, ids=lambda row: row.name)
+async def test_every_method_of_the_table_is_served_by_a_door_that_names_none(row: Method[Any, Any]) -> None:
+    class Group:
+        """Stands in for a group of methods: whatever function the row names, it is the one below."""
+
+        def __getattr__(self, _: str) -> Any:
+            return carry_out
+
+    class Groups:
+        """Stands in for Methods."""
+
+        def __getattr__(self, _: str) -> Any:
+            return Group()
+
+    async def carry_out(request: Any, _: Call, write: Callable[[Any], Awaitable[None]] | None = None) -> Any:
+        assert isinstance(request, row.request_type)
+        return await write(row.response_type()) if write else row.response_type()
+
+    pipeline = calls(methods=Groups())
+    exchange = JsonExchange({}, authorization="Bearer operator")
+
+    assert await pipeline.serve(row, exchange) is None
+
+    assert exchange.written == [{}]
+
+
+async def test_a_stream_writes_each_response_when_it_has_it() -> None:
+    async def twice(request: pb.GetWebhookRequest, _: Call, write: Callable[[Webhook], Awaitable[None]]) -> None:
+        await write(Webhook(webhook_id=request.webhook_id))
+        assert len(exchange.written) == 1
+        await write(Webhook(name="second"))
+
+    exchange = JsonExchange()
+    stream = Stream("Watch", "read", pb.GetWebhookRequest, Webhook, lambda _: twice)
+
+    assert await calls().serve(stream, exchange) is None
+
+    assert exchange.written == [{"webhook_id": str(WEBHOOK_ID)}, {"name": "second"}]
+
+
+@pytest.mark.parametrize(
+    ("sent", "is_used"),
+    [("my-id.1_A", True), ("x" * 64, True), ("x" * 65, False), ("", False), ("a b", False), (b"bytes", False)],
+)
+async def test_a_usable_request_id_of_the_caller_is_kept(sent: str | bytes, *, is_used: bool) -> None:
+    exchange = JsonExchange(x_request_id=sent)
+    await calls().serve(method(named), exchange)
+    assert (exchange.request_id == sent) is is_used
+    assert len(exchange.request_id) == (len(sent) if is_used else 32)
+
+
+async def test_a_call_leaves_one_line_in_the_log() -> None:
+    with capture_logs() as lines:
+        await calls().serve(method(named), JsonExchange(x_request_id="my-id"))
+
+    [line] = lines
+    assert line.pop("duration_ms") >= 0
+    assert line == {
+        "log_level": "info",
+        "event": "rpc",
+        "method": "GetWebhook",
+        "code": "OK",
+        "reason": "",
+        "caller": "reader",
+        "customer_id": 42,
+        "request_id": "my-id",
+        "webhook_id": WEBHOOK_ID,
+    }
+
+
+# --- a call that is refused ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("authorization", "reason"), [("Bearer unknown", "TOKEN_INVALID"), ("Bearer publisher", "PERMISSION_MISSING")]
+)
+async def test_the_request_of_a_caller_that_may_not_call_is_never_read(authorization: str, reason: str) -> None:
+    exchange = JsonExchange(authorization=authorization)
+
+    assert await reason_of(calls().serve(method(named), exchange)) == reason
+
+    assert exchange.steps == ["x-request-id", "begin", "authorization"]
+
+
+async def test_what_the_door_cannot_parse_is_an_error_like_any_other() -> None:
+    error = await calls().serve(method(named), JsonExchange({"webhook_id": "seven"}))
+    assert error is not None
+    assert code_of(error).name == "INVALID_ARGUMENT"
+    assert "webhook_id" in error.message
+
+
+async def test_an_error_of_ours_is_returned_as_it_is_and_logged_with_its_code_and_reason() -> None:
+    refused = FailedPrecondition("WEBHOOK_STATUS", "it is paused", "webhook:7")
+    exchange = JsonExchange()
+
+    with capture_logs() as lines:
+        assert await calls().serve(method(refusing(refused)), exchange) is refused
+
+    assert exchange.written == []
+    assert [(line["code"], line["reason"]) for line in lines] == [("FAILED_PRECONDITION", "WEBHOOK_STATUS")]
+
+
+async def test_an_object_that_may_have_been_dropped_is_not_found_with_its_age() -> None:
+    made_at = DatabaseClock().now() - timedelta(days=5)
+    error = await calls().serve(method(refusing(NotFound("event", "evt_1", made_at))), JsonExchange())
+    assert error is not None
+    assert "its id is 5 days old, they are kept for 3" in error.message
+
+
+@pytest.mark.parametrize("place", ["handler", "write"])
+async def test_the_text_of_an_unknown_error_stays_in_the_log(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = RuntimeError("secret dsn")
+    exchange = JsonExchange(x_request_id="my-id")
+
+    async def fail(_: Message) -> None:
+        raise unknown
+
+    if place == "write":
+        monkeypatch.setattr(exchange, "write", fail)
+
+    with capture_logs() as lines:
+        error = await calls().serve(method(refusing(unknown) if place == "handler" else named), exchange)
+
+    assert error is not None
+    assert error.message == "internal error; give this request id to the operator: my-id"
+    unhandled, line = lines
+    assert unhandled["exc_info"] is unknown
+    assert (unhandled["event"], unhandled["request_id"]) == ("unhandled", "my-id")
+    assert (line["code"], line["reason"]) == ("INTERNAL", "INTERNAL")
+
+
+async def test_a_call_that_takes_too_long_ends_with_deadline_exceeded() -> None:
+    error = await calls(call_seconds_max=0.01).serve(method(Held().answer), JsonExchange())
+    assert error is not None
+    assert (code_of(error).name, error.reason) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
+
+
+async def test_a_cancelled_call_stays_cancelled_and_is_logged() -> None:
+    held = Held()
+    with capture_logs() as lines:
+        task = asyncio.create_task(calls().serve(method(held.answer), JsonExchange()))
+        await soon(held.begun.wait())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert [(line["event"], line["code"], line["reason"]) for line in lines] == [("rpc", "CANCELLED", "")]
+
+
+# --- how many at once ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["released", "cancelled"])
+async def test_a_call_beyond_the_limit_is_refused_before_its_caller_is_known(ending: str) -> None:
+    pipeline, held = calls(calls_max=1), Held()
+    first = asyncio.create_task(pipeline.serve(method(held.answer), JsonExchange()))
+    await soon(held.begun.wait())
+    second = JsonExchange(authorization="Bearer unknown")
+
+    assert await reason_of(pipeline.serve(method(named), second)) == "RATE_LIMITED"
+    assert second.steps == ["x-request-id", "begin"]
+
+    if ending == "released":
+        held.released.set()
+    else:
+        first.cancel()
+    await asyncio.wait([first])
+    assert await reason_of(pipeline.serve(method(named), JsonExchange())) == ""
+
+
+async def test_streams_have_places_of_their_own_and_no_deadline() -> None:
+    pipeline, held = calls(calls_max=1, streams_max=1, call_seconds_max=0.001), Held()
+    stream = Stream("Watch", "read", pb.GetWebhookRequest, Webhook, lambda _: held.stream)
+    first = asyncio.create_task(pipeline.serve(stream, JsonExchange()))
+    await soon(held.begun.wait())
+
+    assert await reason_of(pipeline.serve(stream, JsonExchange())) == "TOO_MANY_STREAMS"
+    assert await reason_of(pipeline.serve(method(Held().answer), JsonExchange())) == "DEADLINE_EXCEEDED"
+
+    held.released.set()
+    assert await first is None
+
+
+async def test_a_pipeline_that_is_stopped_refuses_new_calls_and_lets_the_others_end() -> None:
+    pipeline, held = calls(), Held()
+    first = asyncio.create_task(pipeline.serve(method(held.answer), JsonExchange()))
+    await soon(held.begun.wait())
+
+    pipeline.stop()
+
+    assert await reason_of(pipeline.serve(method(named), JsonExchange())) == "SERVER_STOPPING"
+    held.released.set()
+    assert await first is None
+
+
+async def soon(wait: Awaitable[object]) -> None:
+    """Waits, but not for ever."""
+    async with slowness.timeout(10):
+        await wait

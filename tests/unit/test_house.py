@@ -1,0 +1,51 @@
+"""The rules of the house that no linter knows: how objects get their collaborators."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import webhook_grpc
+
+SOURCE = Path(webhook_grpc.__file__).parent
+MODULES = sorted(SOURCE.rglob("*.py"))
+PARAMETERS_MAX = 7
+COMPOSITION_ROOTS = frozenset({"App", "Engine"})  # what they wire is what they take
+
+
+def classes_in(path: Path) -> Iterator[ast.ClassDef]:
+    return (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef))
+
+
+def parameter_count(function: ast.FunctionDef) -> int:
+    """How many parameters a method has, `self` not counted."""
+    arguments = function.args
+    return len([*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]) - 1
+
+
+@pytest.mark.parametrize("path", MODULES, ids=[str(path.relative_to(SOURCE)) for path in MODULES])
+def test_no_constructor_takes_more_than_seven_parameters(path: Path) -> None:
+    """With more, a noun is missing between the class and its parameters. A dataclass may have more: it is a row."""
+    found = {
+        made.name: parameter_count(init)
+        for made in classes_in(path)
+        for init in made.body
+        if isinstance(init, ast.FunctionDef) and init.name == "__init__" and made.name not in COMPOSITION_ROOTS
+    }
+    assert {name: count for name, count in found.items() if count > PARAMETERS_MAX} == {}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=[str(path.relative_to(SOURCE)) for path in MODULES])
+def test_no_callback_is_assigned_to_another_object(path: Path) -> None:
+    """Nor is there an attribute that does nothing until it is replaced: a reader could not tell who is called."""
+    assigned = [
+        ast.unparse(target)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Attribute) and target.attr.startswith(("on_", "before_", "after_"))
+    ]
+    assert assigned == []
