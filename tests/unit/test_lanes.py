@@ -1801,5 +1801,5 @@ class MovingLanesMachine(LanesMachine):
 
 LanesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 MovingLanesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
-TestLanes = LanesMachine.TestCase
-TestMovingLanes = MovingLanesMachine.TestCase
+TestLanes = pytest.mark.slow(2)(LanesMachine.TestCase)
+TestMovingLanes = pytest.mark.slow(2)(MovingLanesMachine.TestCase)
