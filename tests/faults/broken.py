@@ -104,7 +104,7 @@ def skip_catch_up() -> None:
 
 def impatient() -> None:
     """Takes rows a second before they are due (I5)."""
-    reword(due, "FETCH", "now() + k.ahead *", "now() + (k.ahead + 1) *")
+    reword(due, "SELECT_DUE_ROWS", "now() + k.ahead *", "now() + (k.ahead + 1) *")
 
 
 def no_limit() -> None:
