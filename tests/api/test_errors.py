@@ -523,7 +523,7 @@ class Asked:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def asked(postgres: TestPostgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Asked]:
-    """One that anonymous callers may ask for everything."""
+    """A service whose anonymous callers may call every method."""
     postgres.empty()
     services = ServiceFactory(postgres.url, tmp_path_factory.mktemp("errors"))
     service = await services.start()

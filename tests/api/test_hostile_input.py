@@ -53,7 +53,7 @@ async def running(module_services: ServiceFactory) -> Service:
 
 @pytest.fixture
 def service(running: Service, postgres: TestPostgres) -> Service:
-    """One that anonymous callers may ask for everything, and that has nothing of what other tests made."""
+    """A service whose anonymous callers may call every method, and that has nothing of what other tests made."""
     postgres.forget()
     return running
 

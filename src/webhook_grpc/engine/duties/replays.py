@@ -45,7 +45,7 @@ class _Rest:
 
 
 class Replays:
-    """The replays of this process's shards. Hints tell the owners of shards in which a replay has made commands."""
+    """The replays of this process's shards. The owners of shards in which a replay has made commands get a hint."""
 
     def __init__(
         self, connection: LoopConnection, shards: Shards, hints: Hints, poll_seconds: float, pending_max: int

@@ -125,7 +125,7 @@ class Paces:
         """Saves until it is cancelled."""
         swept_at = time.monotonic()
         while True:
-            await asyncio.sleep(SAVE_SECONDS)
+            await asyncio.sleep(SAVE_SECONDS)  # all that changed meanwhile is saved by one statement
             await self.save()
             if time.monotonic() - swept_at >= SWEEP_SECONDS:
                 swept_at = time.monotonic()

@@ -51,36 +51,26 @@ FIND_BY_TIME: Final = """
 
 # A delivery has few attempts: all are read by its key, and OFFSET 0 keeps the planner from finding them by their time.
 # Why there are two forms: see lookup.SELECT_DELIVERY_OF_DELETED_EVENT.
-FIND_BY_EVENT: Final = """
+_OF_EVENT: Final[LiteralString] = """
 , found AS (
     SELECT a.* FROM wanted w CROSS JOIN LATERAL (
         SELECT a.created_at, a.webhook_id, a.seq, a.shard, a.status, a.event_type, a.outcome,
             octet_length(a.response_body) AS size
         FROM attempts a
-        WHERE a.webhook_id = w.id
+        WHERE a.webhook_id = w.id"""
+_BEFORE_KEY: Final[LiteralString] = """
+        OFFSET 0
+    ) a
+    WHERE a.created_at >= %(from_time)b::timestamptz
+        AND (a.created_at, a.webhook_id, a.seq)
+            < (%(before_time)b::timestamptz, %(before_webhook)b::bigint, %(before_seq)b::bigint)
+)"""
+FIND_BY_EVENT: Final = f"""{_OF_EVENT}
             AND a.event_id = %(event_id)b AND a.event_created_at = %(stored_from)b::timestamptz
-            AND a.created_at >= %(logged_from)b::timestamptz
-        OFFSET 0
-    ) a
-    WHERE a.created_at >= %(from_time)b::timestamptz
-        AND (a.created_at, a.webhook_id, a.seq)
-            < (%(before_time)b::timestamptz, %(before_webhook)b::bigint, %(before_seq)b::bigint)
-)"""
-FIND_BY_DELETED_EVENT: Final = """
-, found AS (
-    SELECT a.* FROM wanted w CROSS JOIN LATERAL (
-        SELECT a.created_at, a.webhook_id, a.seq, a.shard, a.status, a.event_type, a.outcome,
-            octet_length(a.response_body) AS size
-        FROM attempts a
-        WHERE a.webhook_id = w.id AND (a.event_id = %(event_id)b) IS TRUE
+            AND a.created_at >= %(logged_from)b::timestamptz{_BEFORE_KEY}"""
+FIND_BY_DELETED_EVENT: Final = f"""{_OF_EVENT} AND (a.event_id = %(event_id)b) IS TRUE
             AND a.event_created_at >= %(stored_from)b::timestamptz
-            AND a.event_created_at <= %(stored_until)b::timestamptz
-        OFFSET 0
-    ) a
-    WHERE a.created_at >= %(from_time)b::timestamptz
-        AND (a.created_at, a.webhook_id, a.seq)
-            < (%(before_time)b::timestamptz, %(before_webhook)b::bigint, %(before_seq)b::bigint)
-)"""
+            AND a.event_created_at <= %(stored_until)b::timestamptz{_BEFORE_KEY}"""
 
 # As delivery_sources.SELECT_NEXT_DELIVERIES. A row without an outcome is no attempt and never fits, but counts as read:
 # there may be very many.

@@ -223,7 +223,7 @@ async def _detach(database: Database, table: Table, name: str) -> bool:
     )
     for attempt in range(DETACH_TRIES):
         if attempt:
-            await asyncio.sleep(database.options.random.uniform(*DETACH_PAUSE_SECONDS))
+            await asyncio.sleep(database.options.random.uniform(*DETACH_PAUSE_SECONDS))  # for the holder of the lock
         if await _ran(database, statement):
             return True
     return False
