@@ -241,18 +241,14 @@ async def test_parts_that_share_a_connection_hold_up_nobody_else_while_one_waits
 @pytest.fixture
 def limited(postgres: TestPostgres) -> Iterator[str]:
     """A role that owns nothing and was granted everything."""
-    end: LiteralString = "DROP OWNED BY webhook_test_limited; DROP ROLE webhook_test_limited"
-    if postgres.rows("SELECT FROM pg_roles WHERE rolname = 'webhook_test_limited'"):
-        postgres.rows(end)
-    postgres.rows(
-        """
-        CREATE ROLE webhook_test_limited LOGIN;
-        GRANT ALL ON ALL TABLES IN SCHEMA public TO webhook_test_limited;
-        GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO webhook_test_limited
-        """
-    )
-    yield make_conninfo(postgres.url, user="webhook_test_limited", password="hush")
-    postgres.rows(end)
+    with postgres.role() as role:
+        as_admin(postgres, "GRANT ALL ON ALL TABLES IN SCHEMA public TO {}", role)
+        as_admin(postgres, "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {}", role)
+        yield role
+
+
+def as_admin(postgres: TestPostgres, statement: LiteralString, *names: str) -> None:
+    query(postgres.url, sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
 @pytest.fixture
@@ -263,8 +259,8 @@ async def limited_services(
     first = ServiceFactory(database_url, tmp_path)
     await first.start()
     await first.stop()
-    postgres.rows("GRANT ALL ON ALL TABLES IN SCHEMA public TO webhook_test_limited")
-    factory = ServiceFactory(limited, tmp_path)
+    as_admin(postgres, "GRANT ALL ON ALL TABLES IN SCHEMA public TO {}", limited)
+    factory = ServiceFactory(make_conninfo(postgres.url, user=limited, password="hush"), tmp_path)
     yield factory
     await factory.stop()
 
@@ -272,14 +268,19 @@ async def limited_services(
 @pytest.mark.parametrize("table", ["deliveries", "webhook_health"])
 @pytest.mark.symptom("grant")
 async def test_a_grant_that_was_lost_is_named_in_postgres_words(
-    limited_services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, table: str, symptoms: list[Line]
+    limited_services: ServiceFactory,
+    limited: str,
+    receiver: Receiver,
+    postgres: TestPostgres,
+    table: str,
+    symptoms: list[Line],
 ) -> None:
     service = await start(limited_services)
-    query(postgres.url, sql.SQL("REVOKE SELECT ON {} FROM webhook_test_limited").format(sql.Identifier(table)))
+    as_admin(postgres, "REVOKE SELECT ON {} FROM {}", table, limited)
     await service.create_webhook(receiver.url())
     await publishes(service)
     await until_health_is(service, DELIVERY, NOT_SERVING)
-    query(postgres.url, sql.SQL("GRANT SELECT ON {} TO webhook_test_limited").format(sql.Identifier(table)))
+    as_admin(postgres, "GRANT SELECT ON {} TO {}", table, limited)
     await until_health_is(service, DELIVERY, SERVING)
     [line, *_] = [line for line in symptoms if names(line, "look for what is due")]
     assert (line["sqlstate"], line["text"]) == ("42501", f"permission denied for table {table}")
@@ -288,17 +289,21 @@ async def test_a_grant_that_was_lost_is_named_in_postgres_words(
 
 @pytest.mark.symptom("hints", "connections")
 async def test_a_process_that_hears_no_hints_says_why(
-    limited_services: ServiceFactory, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch, symptoms: list[Line]
+    limited_services: ServiceFactory,
+    limited: str,
+    postgres: TestPostgres,
+    monkeypatch: pytest.MonkeyPatch,
+    symptoms: list[Line],
 ) -> None:
     monkeypatch.setattr("webhook_grpc.hub.hints._RECONNECT_SECONDS", 0.1)
     service = await start(limited_services)
-    postgres.rows("ALTER ROLE webhook_test_limited CONNECTION LIMIT 0")
+    as_admin(postgres, "ALTER ROLE {} CONNECTION LIMIT 0", limited)
     postgres.rows(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'webhook-grpc listen'"
     )
     await until_health_is(service, DELIVERY, NOT_SERVING)
     await until_said(symptoms, work="hear hints", sqlstate="53300")
-    postgres.rows("ALTER ROLE webhook_test_limited CONNECTION LIMIT -1")
+    as_admin(postgres, "ALTER ROLE {} CONNECTION LIMIT -1", limited)
     await until_health_is(service, DELIVERY, SERVING)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, LiteralString
 
@@ -98,6 +99,21 @@ class TestPostgres:
         """Drops a database, whoever is connected to it."""
         with psycopg.connect(self._admin_url, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    @contextlib.contextmanager
+    def role(self, options: LiteralString = "") -> Generator[str]:
+        """Makes a role that may log in, yields its name, and drops the role and what it owns or was granted here.
+
+        The name is new each time: roles belong to the server, which the processes of a test run may share.
+        """
+        name = f"webhook_test_{secrets.token_hex(8)}"
+        role = sql.Identifier(name)
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN " + options).format(role))
+            try:
+                yield name
+            finally:
+                connection.execute(sql.SQL("DROP OWNED BY {}; DROP ROLE {}").format(role, role))
 
     def empty(self) -> None:
         """Removes what a test left."""
