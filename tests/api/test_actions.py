@@ -12,10 +12,7 @@ import pytest
 from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
 from webhook.v1.service_pb2 import (
     CancelDeliveryRequest,
-    DeleteWebhookRequest,
     ListDeliveryAttemptsRequest,
-    PauseWebhookRequest,
-    ResumeWebhookRequest,
     RetryDeliveryRequest,
 )
 
@@ -55,10 +52,6 @@ async def test_webhook(service: Service, webhook_id: int, **request: Any) -> del
 
 
 test_webhook.__test__ = False  # pyright: ignore[reportFunctionMemberAccess] - pytest would take it for a test
-
-
-async def pause(service: Service, webhook_id: int) -> None:
-    await service.stub.PauseWebhook(PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id))
 
 
 async def triggers(service: Service, delivery_id: str) -> list[tuple[int, int]]:
@@ -136,13 +129,13 @@ async def test_a_retry_of_a_paused_webhook_waits_for_it(services: ServiceFactory
     service = await services.start(retry_delays_seconds=ONCE)
     webhook = await service.create_webhook(receiver.on("/hook", answers(500, 200)))
     failed = await one_ended(service)
-    await pause(service, webhook.webhook_id)
+    await service.pause_webhook(webhook.webhook_id)
 
     begun = await retry(service, failed.delivery_id)
     assert begun.status == PENDING
 
     async with service.watching() as watch:
-        await service.stub.ResumeWebhook(ResumeWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id))
+        await service.resume_webhook(webhook.webhook_id)
         [ended] = await watch.until_ended()
     assert (ended.status, ended.trigger) == (SUCCEEDED, MANUAL)
 
@@ -167,7 +160,7 @@ async def test_a_delivery_of_a_webhook_that_is_gone_is_not_retried(
     service = await services.start()
     webhook = await service.create_webhook(receiver.url())
     delivery = await one_ended(service)
-    await service.stub.DeleteWebhook(DeleteWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id))
+    await service.delete_webhook(webhook.webhook_id)
 
     refused = await refusal(retry(service, delivery.delivery_id))
 
@@ -239,14 +232,14 @@ async def test_a_delivery_of_a_paused_webhook_is_cancelled_and_not_sent_later(
 ) -> None:
     service = await services.start()
     webhook = await service.create_webhook(receiver.url())
-    await pause(service, webhook.webhook_id)
+    await service.pause_webhook(webhook.webhook_id)
     unwanted, wanted = (await service.publish(), await service.publish())
     delivery_id = f"dlv_{unwanted.event_id.removeprefix('evt_')}_{webhook.webhook_id}"
 
     assert (await cancel(service, delivery_id)).status == CANCELLED
 
     async with service.watching() as watch:
-        await service.stub.ResumeWebhook(ResumeWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id))
+        await service.resume_webhook(webhook.webhook_id)
         await watch.until_ended()
     assert [received.event_id for received in receiver.requests] == [wanted.event_id]
 
@@ -375,9 +368,7 @@ async def test_a_receiver_that_fails_is_an_answer_and_not_an_error(
 
     assert (delivery.status, delivery.last_attempt.response_status) == (FAILED, status)
     assert len(receiver.requests) == 1, "it is not repeated"
-    current = await service.stub.GetWebhook(
-        service_pb2.GetWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
-    )
+    current = await service.webhook(webhook.webhook_id)
     assert current.status == webhook_pb2.WEBHOOK_STATUS_ACTIVE, "a test has no consequences"
 
 
@@ -400,7 +391,7 @@ async def test_a_test_does_not_wait_for_the_webhook(
     gate = Gate()
     webhook = await service.create_webhook(receiver.on("/hook", answer(500)), max_in_flight=1)
     if state == "paused":
-        await pause(service, webhook.webhook_id)
+        await service.pause_webhook(webhook.webhook_id)
     elif state == "disabled":
         postgres.rows("UPDATE webhooks SET status = 'disabled', version = version + 1, updated_at = now()")
     elif state == "breaker open":
@@ -426,7 +417,7 @@ async def test_a_test_goes_to_one_webhook_only_and_is_an_event_in_the_history(
 
     delivery = await test_webhook(service, webhook.webhook_id)
 
-    event = await service.stub.GetEvent(service_pb2.GetEventRequest(customer_id=CUSTOMER, event_id=delivery.event_id))
+    event = await service.event(delivery.event_id)
     assert event.test_webhook_id == webhook.webhook_id
     assert [received.path for received in receiver.requests] == ["/a"]
     refused = await refusal(retry(service, delivery.delivery_id))

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import grpc
 import pytest
+import pytest_asyncio
 from webhook.v1 import service_pb2 as pb
 
 from tests.api.asking import (
@@ -27,11 +28,14 @@ from tests.api.asking import (
     valid_requests,
     world_of,
 )
+from tests.support.postgres import TestPostgres
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.domain.errors import Unauthenticated
 from webhook_grpc.server.auth import Authenticator, token_hash
 from webhook_grpc.settings import Permission, Token
 
+pytestmark = pytest.mark.fast
+ON_ONE_LOOP: Final = pytest.mark.asyncio(loop_scope="module")
 ALL: Final[tuple[Permission, ...]] = ("read", "publish", "manage")
 NOW: Final = datetime.now(UTC)
 
@@ -110,10 +114,16 @@ TOKENS: Final = (
 )
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(module_services: ServiceFactory) -> Service:
+    return await module_services.start(tokens=TOKENS, replay_poll_seconds=60.0)  # replays stay as they are made
+
+
 @pytest.fixture
-async def service(services: ServiceFactory) -> Service:
-    """One that knows TOKENS."""
-    return await services.start(tokens=TOKENS, replay_poll_seconds=60.0)  # replays stay as they are made
+def service(running: Service, postgres: TestPostgres) -> Service:
+    """One that knows TOKENS, and has nothing of what other tests made."""
+    postgres.forget()
+    return running
 
 
 async def furnish(service: Service, customer_id: int = CUSTOMER) -> World:
@@ -161,6 +171,7 @@ STRANGERS: Final[list[tuple[list[tuple[str, str]], str]]] = [
 ]
 
 
+@ON_ONE_LOOP
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_caller_that_does_not_prove_who_it_is_learns_nothing(service: Service, method: str) -> None:
     for metadata, reason in STRANGERS:
@@ -172,11 +183,13 @@ async def test_a_caller_that_does_not_prove_who_it_is_learns_nothing(service: Se
             assert "secret-of" not in refused.message
 
 
+@ON_ONE_LOOP
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 async def test_the_scheme_is_written_in_any_case(service: Service, scheme: str) -> None:
     assert await code_of(ask(service, "ListWebhooks", b"", bearer("customer", scheme))) is grpc.StatusCode.OK
 
 
+@ON_ONE_LOOP
 async def test_a_token_works_until_it_expires(service: Service) -> None:
     assert await code_of(ask(service, "ListWebhooks", b"", bearer("not yet"))) is grpc.StatusCode.OK
 
@@ -226,6 +239,7 @@ def test_a_token_expires_at_its_moment() -> None:
 # --- what may it do --------------------------------------------------------------------------------------------------
 
 
+@ON_ONE_LOOP
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_method_needs_its_permission_and_no_other(service: Service, method: str) -> None:
     world = await furnish(service)
@@ -247,6 +261,7 @@ async def test_a_method_needs_its_permission_and_no_other(service: Service, meth
 # --- for whom --------------------------------------------------------------------------------------------------------
 
 
+@ON_ONE_LOOP
 @pytest.mark.parametrize("method", OF_CUSTOMERS)
 async def test_a_token_of_another_customer_is_refused_whether_or_not_the_object_exists(
     service: Service, method: str
@@ -269,6 +284,7 @@ async def test_a_token_of_another_customer_is_refused_whether_or_not_the_object_
         assert set(refused.details) == {"ErrorInfo"}
 
 
+@ON_ONE_LOOP
 async def test_a_refused_batch_publishes_nothing_for_the_other_customer(service: Service) -> None:
     requests = [
         pb.PublishEventRequest(event=full_event(customer_id=customer_id))
@@ -286,6 +302,7 @@ async def test_a_refused_batch_publishes_nothing_for_the_other_customer(service:
         assert (await ask(service, "GetEvent", request, bearer("everybody"))).customer_id == CUSTOMER
 
 
+@ON_ONE_LOOP
 @pytest.mark.parametrize("method", TAKES_A_TOKEN_FOR_ALL)
 async def test_what_concerns_a_customer_as_a_whole_takes_a_token_for_all_customers(
     service: Service, method: str
@@ -298,6 +315,7 @@ async def test_what_concerns_a_customer_as_a_whole_takes_a_token_for_all_custome
     assert refused.reason == "CUSTOMER_NOT_ALLOWED"
 
 
+@ON_ONE_LOOP
 @pytest.mark.parametrize("method", OF_ONE_CUSTOMER)
 async def test_a_token_of_one_customer_need_not_name_it(service: Service, method: str) -> None:
     world = await furnish(service)
@@ -318,6 +336,7 @@ async def test_a_token_of_one_customer_need_not_name_it(service: Service, method
         assert f"customer_id: {CUSTOMER}" in shown
 
 
+@ON_ONE_LOOP
 @pytest.mark.parametrize("method", [method for method in MAY_ASK_FOR_ALL if method != "ListDeliveryAttempts"])
 async def test_a_token_of_one_customer_that_asks_for_all_gets_its_own(service: Service, method: str) -> None:
     await furnish(service)
@@ -333,6 +352,7 @@ async def test_a_token_of_one_customer_that_asks_for_all_gets_its_own(service: S
     assert f"customer_id: {OTHER_CUSTOMER}" in everybodys
 
 
+@ON_ONE_LOOP
 @pytest.mark.parametrize("method", OF_CUSTOMERS)
 async def test_a_token_for_all_customers_serves_each(service: Service, method: str) -> None:
     for customer_id in (CUSTOMER, OTHER_CUSTOMER):
@@ -340,6 +360,7 @@ async def test_a_token_for_all_customers_serves_each(service: Service, method: s
         assert await code_of(ask(service, method, request, bearer("everybody"))) is served(method)
 
 
+@ON_ONE_LOOP
 @pytest.mark.parametrize("method", [method for method in OF_CUSTOMERS if method not in MAY_ASK_FOR_ALL])
 async def test_a_token_for_all_customers_must_name_one(service: Service, method: str) -> None:
     request: Any = valid_requests(await furnish(service))[method]
@@ -357,6 +378,7 @@ async def test_a_token_for_all_customers_must_name_one(service: Service, method:
     assert [field.rpartition(".")[2] for field in refused.fields] == ["customer_id"]
 
 
+@ON_ONE_LOOP
 @pytest.mark.parametrize("method", OF_THE_PLATFORM)
 async def test_what_belongs_to_the_platform_is_shown_to_everybody_and_changed_by_callers_for_all(
     service: Service, method: str
@@ -374,6 +396,7 @@ async def test_what_belongs_to_the_platform_is_shown_to_everybody_and_changed_by
     assert await code_of(ask(service, method, request, bearer("everybody"))) is grpc.StatusCode.OK
 
 
+@ON_ONE_LOOP
 async def test_a_page_token_of_one_customer_opens_nothing_to_another(service: Service) -> None:
     """A request that names no customer has the same arguments for both."""
     await furnish(service)
@@ -391,6 +414,7 @@ async def test_a_page_token_of_one_customer_opens_nothing_to_another(service: Se
         assert {webhook.webhook_id for webhook in found.webhooks} <= {theirs}
 
 
+@ON_ONE_LOOP
 async def test_a_repetition_may_name_the_customer_that_was_implied(service: Service) -> None:
     """The content is the same, whether the customer is named or follows from the token."""
     for method, request in (
@@ -405,6 +429,7 @@ async def test_a_repetition_may_name_the_customer_that_was_implied(service: Serv
             assert getattr(first, field, None) == getattr(second, field, None)
 
 
+@ON_ONE_LOOP
 async def test_a_request_id_of_one_customer_says_nothing_to_another(service: Service) -> None:
     request: Any = pb.CreateWebhookRequest(webhook=full_webhook(secret="", customer_id=0), request_id="same")
 

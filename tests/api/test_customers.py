@@ -54,7 +54,7 @@ async def test_afterwards_a_dump_of_the_database_holds_nothing_of_the_customer(
     await canary_webhook(service, receiver.on("/ok", answer(200, CANARY, server=CANARY)))
     failing = await canary_webhook(service, receiver.on("/no", answer(500, CANARY)))
     paused = await canary_webhook(service, receiver.url("/paused"))
-    await service.stub.PauseWebhook(pb.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=paused))
+    await service.pause_webhook(paused)
     theirs = await service.create_webhook(receiver.url("/theirs"), customer_id=OTHER_CUSTOMER)
     async with service.watching(customer_id=0) as watch:
         await service.publish(f'{{"{CANARY}":"{CANARY}"}}', request_id=f"{CANARY}-1")

@@ -12,13 +12,11 @@ import grpc
 import pytest
 from webhook.v1 import delivery_pb2
 from webhook.v1.service_pb2 import (
-    DeleteWebhookRequest,
     GetDeliveryRequest,
     ListDeliveriesRequest,
     ListDeliveriesResponse,
     ListDeliveryAttemptsRequest,
     PauseWebhookRequest,
-    ResumeWebhookRequest,
 )
 
 from tests.api.asking import (
@@ -79,17 +77,13 @@ async def attempts_of(service: Service, delivery_id: str) -> list[delivery_pb2.D
     return list(response.attempts)
 
 
-async def pause(service: Service, webhook_id: int) -> None:
-    await service.stub.PauseWebhook(PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id))
-
-
 # --- one -------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_delivery_before_its_first_attempt(services: ServiceFactory) -> None:
     service = await services.start()
     webhook = await service.create_webhook("https://hooks.example.com/")
-    await pause(service, webhook.webhook_id)
+    await service.pause_webhook(webhook.webhook_id)
     published = await service.publish(event_type="job.failed")
     delivery_id = world_of(webhook.webhook_id, published.event_id).delivery_id
 
@@ -177,7 +171,7 @@ async def test_a_delivery_that_ended_without_an_attempt(services: ServiceFactory
     service = await services.start()
     world = await furnish(service)
     async with service.watching() as watch:
-        await service.stub.DeleteWebhook(DeleteWebhookRequest(customer_id=CUSTOMER, webhook_id=world.webhook_id))
+        await service.delete_webhook(world.webhook_id)
         [told] = await watch.until_ended()
 
     delivery = await service.delivery(world.delivery_id)
@@ -303,7 +297,7 @@ async def set_scene(service: Service, receiver: Receiver, count: int = 6) -> Sce
     )
     dead = await service.create_webhook(receiver.on("/dead", answer(500)))
     paused = await service.create_webhook("https://hooks.example.com/")
-    await pause(service, paused.webhook_id)
+    await service.pause_webhook(paused.webhook_id)
     good = await service.create_webhook(receiver.url("/good"))
     types = ["job.completed", "job.failed", "alert.triggered"]
     event_types = [types[number % len(types)] for number in range(count)]
@@ -444,7 +438,7 @@ async def test_what_a_batch_made_at_one_moment_is_paged_without_gap_or_double(
     """All events of a statement have the same create_time."""
     webhook = await service.create_webhook(receiver.url("/good"))
     paused = await service.create_webhook("https://hooks.example.com/")
-    await pause(service, paused.webhook_id)
+    await service.pause_webhook(paused.webhook_id)
     async with service.watching() as watch:
         event_ids = await service.publish_many(40)
         await watch.until_ended(40)
@@ -463,12 +457,12 @@ async def test_what_happens_while_paging_makes_neither_gap_nor_double(service: S
     """Between two pages the pending ones end, and new ones come."""
     scene = await set_scene(service, receiver)
     later = await service.create_webhook(receiver.url("/later"))
-    await pause(service, later.webhook_id)
+    await service.pause_webhook(later.webhook_id)
     held = [(await service.publish()).event_id for _ in range(6)]
     before = await list_ids(service, page_size=1000)
     first = await list_page(service, page_size=3)
     async with service.watching(webhook_ids=[later.webhook_id]) as watch:
-        await service.stub.ResumeWebhook(ResumeWebhookRequest(customer_id=CUSTOMER, webhook_id=later.webhook_id))
+        await service.resume_webhook(later.webhook_id)
         await watch.until_ended(len(held))
     await service.publish()
 

@@ -37,7 +37,7 @@ from tests.api.asking import (
 from tests.support.postgres import TestPostgres
 from tests.support.service import CUSTOMER, Service, ServiceFactory, error_details
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 UNSPECIFIED_WEBHOOK = webhook_pb2.WEBHOOK_STATUS_UNSPECIFIED
@@ -523,7 +523,7 @@ class Asked:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def asked(postgres: TestPostgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Asked]:
-    """One that anonymous callers may ask for everything."""
+    """A service whose anonymous callers may call every method."""
     postgres.empty()
     services = ServiceFactory(postgres.url, tmp_path_factory.mktemp("errors"))
     service = await services.start()

@@ -14,8 +14,6 @@ from psycopg.conninfo import make_conninfo
 from webhook.v1 import event_pb2, service_pb2
 from webhook.v1.service_pb2 import (
     BatchPublishEventsRequest,
-    DeleteWebhookRequest,
-    GetEventRequest,
     ListDeliveriesRequest,
     PauseWebhookRequest,
     PublishEventRequest,
@@ -43,10 +41,6 @@ async def publish(service: Service, request_id: str = "", **event: Any) -> servi
     if "data" not in values:
         values.setdefault("data_json", "{}")
     return await service.stub.PublishEvent(PublishEventRequest(event=event_pb2.Event(**values), request_id=request_id))
-
-
-async def get(service: Service, event_id: str, customer_id: int = CUSTOMER) -> event_pb2.Event:
-    return await service.stub.GetEvent(GetEventRequest(customer_id=customer_id, event_id=event_id))
 
 
 def item(request_id: str = "", **event: Any) -> PublishEventRequest:
@@ -81,7 +75,7 @@ async def test_an_event_that_nobody_listens_to_is_stored_all_the_same(services: 
 
     assert published.delivery_count == 0
     assert not published.duplicate
-    event = await get(service, published.event_id)
+    event = await service.event(published.event_id)
     assert event == event_pb2.Event(
         event_id=published.event_id,
         customer_id=CUSTOMER,
@@ -119,7 +113,7 @@ async def test_paused_webhooks_count_and_disabled_and_deleted_ones_do_not(
         assert (await service.publish()).delivery_count == 1
         await watch.until_ended()  # disabled
     deleted = await service.create_webhook(receiver.url())
-    await service.stub.DeleteWebhook(DeleteWebhookRequest(customer_id=CUSTOMER, webhook_id=deleted.webhook_id))
+    await service.delete_webhook(deleted.webhook_id)
     paused = await create_paused(service)
 
     published = await service.publish()
@@ -134,7 +128,7 @@ async def test_an_event_is_its_customers_alone(services: ServiceFactory) -> None
     published = await service.publish()
 
     for event_id, customer_id in ((published.event_id, OTHER_CUSTOMER), (ABSENT_EVENT_ID, CUSTOMER)):
-        refused = await refusal(get(service, event_id, customer_id))
+        refused = await refusal(service.event(event_id, customer_id))
         assert refused.code is grpc.StatusCode.NOT_FOUND
         assert refused.reason == "EVENT_NOT_FOUND"
         assert refused.details["ResourceInfo"].resource_type == "event"
@@ -184,7 +178,7 @@ async def test_a_repetition_counts_what_the_first_call_counted(services: Service
     async with service.watching() as watch:
         first = await publish(service, "first")
         await watch.until_ended()
-    await service.stub.DeleteWebhook(DeleteWebhookRequest(customer_id=CUSTOMER, webhook_id=deleted.webhook_id))
+    await service.delete_webhook(deleted.webhook_id)
     await create_paused(service)
     await create_paused(service)
 
@@ -361,7 +355,7 @@ async def test_a_batch_holds_events_of_several_customers(services: ServiceFactor
 
     assert [result.published.delivery_count for result in results] == [1, 1, 1]
     for result, customer_id in zip(results, (1, 2, INT64_MAX), strict=True):
-        assert (await get(service, result.published.event_id, customer_id)).customer_id == customer_id
+        assert (await service.event(result.published.event_id, customer_id)).customer_id == customer_id
         assert await deliveries_of(service, result.published.event_id, customer_id) == 1
 
 
@@ -424,7 +418,7 @@ async def test_json_is_kept_and_sent_byte_for_byte(services: ServiceFactory, rec
     bodies = {request.event_id: request.body for request in await receiver.wait_for(len(KEPT))}
     assert len(bodies) == len(KEPT)
     for text, answered in published.items():
-        assert (await get(service, answered.event_id)).data_json == text
+        assert (await service.event(answered.event_id)).data_json == text
         head = f'{{"event":"job.completed","timestamp":{answered.create_time.seconds},"data":'
         timestamp = json.loads(bodies[answered.event_id])["timestamp"]
         assert timestamp in (answered.create_time.seconds, answered.create_time.seconds - 1)
@@ -438,7 +432,7 @@ async def test_a_number_beyond_a_double_is_json(services: ServiceFactory) -> Non
 
     published = await service.publish('{"n":1e400}')
 
-    assert (await get(service, published.event_id)).data_json == '{"n":1e400}'
+    assert (await service.event(published.event_id)).data_json == '{"n":1e400}'
 
 
 NOT_JSON = {
@@ -502,7 +496,7 @@ async def test_data_is_nested_64_levels_at_the_most(services: ServiceFactory, te
 
     if accepted:
         published = await service.publish(text)
-        assert (await get(service, published.event_id)).data_json == text
+        assert (await service.event(published.event_id)).data_json == text
     else:
         refused = await refusal(service.publish(text))
         assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -522,7 +516,7 @@ async def test_data_has_256_kib_at_the_most(services: ServiceFactory, receiver: 
     [request] = await receiver.wait_for(1)
     assert request.event_id == published.event_id
     assert request.body.endswith(largest.encode() + b"}")
-    assert (await get(service, published.event_id)).data_json == largest
+    assert (await service.event(published.event_id)).data_json == largest
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.reason == "DATA_TOO_LARGE"
     assert refused.metadata["limit"] == str(DATA_BYTES_MAX)
@@ -549,7 +543,7 @@ async def test_a_structure_is_kept_as_the_json_that_is_sent(services: ServiceFac
 
     published = await publish(service, data=data)
 
-    event = await get(service, published.event_id)
+    event = await service.event(published.event_id)
     [request] = await receiver.wait_for(1)
     assert event.WhichOneof("content") == "data_json"
     assert json.loads(event.data_json) == value
@@ -623,7 +617,7 @@ async def test_an_empty_structure_is_content(services: ServiceFactory) -> None:
 
     published = await publish(service, data=struct_pb2.Struct())
 
-    assert (await get(service, published.event_id)).data_json == "{}"
+    assert (await service.event(published.event_id)).data_json == "{}"
 
 
 # --- type, time, attributes ------------------------------------------------------------------------------------------
@@ -659,7 +653,7 @@ async def test_the_event_types_of_the_specification_exist(services: ServiceFacto
 
     published = await service.publish(event_type=event_type)
 
-    assert (await get(service, published.event_id)).event_type == event_type
+    assert (await service.event(published.event_id)).event_type == event_type
 
 
 async def test_the_time_of_an_event_is_sent_in_whole_seconds_and_shown_in_microseconds(
@@ -670,7 +664,7 @@ async def test_the_time_of_an_event_is_sent_in_whole_seconds_and_shown_in_micros
 
     published = await publish(service, occur_time=Timestamp(seconds=1_700_000_000, nanos=999_999_999))
 
-    event = await get(service, published.event_id)
+    event = await service.event(published.event_id)
     assert event.occur_time == Timestamp(seconds=1_700_000_000, nanos=999_999_000)
     assert event.create_time == published.create_time
     [request] = await receiver.wait_for(1)
@@ -688,7 +682,7 @@ async def test_the_first_and_the_last_time_are_kept_wherever_the_database_thinks
 
     for moment in (Timestamp(), Timestamp(seconds=LAST_SECOND, nanos=999_999_000)):
         published = await publish(service, occur_time=moment)
-        assert (await get(service, published.event_id)).occur_time == moment
+        assert (await service.event(published.event_id)).occur_time == moment
 
     received = await receiver.wait_for(2)
     assert sorted(json.loads(request.body)["timestamp"] for request in received) == [0, LAST_SECOND]
@@ -726,7 +720,7 @@ async def test_attributes_are_kept_and_shown_but_not_sent(services: ServiceFacto
 
     published = await publish(service, attributes=attributes)
 
-    assert dict((await get(service, published.event_id)).attributes) == attributes
+    assert dict((await service.event(published.event_id)).attributes) == attributes
     [request] = await receiver.wait_for(1)
     assert list(json.loads(request.body)) == ["event", "timestamp", "data"]
     assert "source" not in str(request.headers)
@@ -787,7 +781,7 @@ async def test_what_the_service_assigns_cannot_be_given(services: ServiceFactory
 
     published = await publish(service, event_id=ABSENT_EVENT_ID, create_time=Timestamp(seconds=5))
 
-    event = await get(service, published.event_id)
+    event = await service.event(published.event_id)
     assert event.event_id == published.event_id != ABSENT_EVENT_ID
     assert event.create_time == published.create_time
     assert event.create_time.seconds > 1_700_000_000

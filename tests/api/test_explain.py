@@ -68,14 +68,6 @@ def one_webhook(webhook: webhook_pb2.Webhook) -> dict[str, Any]:
     return {"customer_id": webhook.customer_id, "webhook_id": webhook.webhook_id}
 
 
-async def pause(service: Service, webhook: webhook_pb2.Webhook) -> None:
-    await service.stub.PauseWebhook(service_pb2.PauseWebhookRequest(**one_webhook(webhook)))
-
-
-async def delete(service: Service, webhook: webhook_pb2.Webhook) -> None:
-    await service.stub.DeleteWebhook(service_pb2.DeleteWebhookRequest(**one_webhook(webhook)))
-
-
 # --- matched, or why not ---------------------------------------------------------------------------------------------
 
 
@@ -90,7 +82,7 @@ async def test_for_every_webhook_it_tells_whether_the_event_goes_to_it_or_why_no
     changed = await service.create_webhook(receiver.url(), events=["alert.*"])
     deleted = await service.create_webhook(receiver.url())
     postgres.rows("UPDATE webhooks SET status = 'disabled' WHERE id = %s", [disabled.webhook_id])
-    await delete(service, deleted)
+    await service.delete_webhook(deleted.webhook_id)
     published = await service.publish()
     later = await service.create_webhook(receiver.url())
     update = webhook_pb2.Webhook(**one_webhook(changed), events=["*"])
@@ -158,7 +150,7 @@ async def test_a_delivery_of_a_paused_webhook_waits_for_it_to_be_resumed(
 ) -> None:
     service = await services.start()
     webhook = await service.create_webhook(receiver.url())
-    await pause(service, webhook)
+    await service.pause_webhook(webhook.webhook_id)
     published = await service.publish()
     found = await stands(service, published.event_id, "PAUSED")
     assert found.status == webhook_pb2.WEBHOOK_STATUS_PAUSED
@@ -186,7 +178,7 @@ async def test_a_delivery_to_a_receiver_that_is_down_waits_for_the_probe(
     await service.create_webhook(receiver.on("/down", answer(500)), max_in_flight=1)
     *_, last = await service.publish_many(5)
     found = await stands(service, last, "BREAKER_OPEN")
-    published = await service.stub.GetEvent(service_pb2.GetEventRequest(customer_id=CUSTOMER, event_id=last))
+    published = await service.event(last)
     assert 0.8 * HOUR <= seconds_until(found, published) <= 1.2 * HOUR + 20
     assert "no attempt made; nothing is sent to it until" in found.explanation
 
@@ -196,7 +188,7 @@ async def test_a_delivery_waits_for_as_long_as_retry_after_asked(services: Servi
     await service.create_webhook(receiver.on("/busy", answer(503, Retry_After="1800")), max_in_flight=1)
     first, *_, last = await service.publish_many(5)
     found = await stands(service, last, "HELD")
-    published = await service.stub.GetEvent(service_pb2.GetEventRequest(customer_id=CUSTOMER, event_id=last))
+    published = await service.event(last)
     assert 1800 - 5 <= seconds_until(found, published) <= 1800 + 20
     assert found.explanation.startswith("The receiver asked for it with Retry-After: no attempt made;")
     tried = [await stands(service, event_id, "HELD") for event_id in (first, last)]
@@ -247,7 +239,7 @@ async def test_a_delivery_of_a_deleted_webhook_is_about_to_be_cancelled(
     webhook = await service.create_webhook(receiver.on("/slow", gate), max_in_flight=1)
     published = await service.publish()
     await receiver.wait_for(1)  # what is under way is waited for
-    await delete(service, webhook)
+    await service.delete_webhook(webhook.webhook_id)
     found = await stands(service, published.event_id, "ENDING")
     assert found.status == webhook_pb2.WEBHOOK_STATUS_UNSPECIFIED
     assert found.explanation == "The webhook is deleted: no attempt made; it is about to be cancelled."
@@ -291,9 +283,9 @@ async def test_a_delivery_that_ended_stays_to_be_explained_when_its_webhook_is_g
 ) -> None:
     service = await services.start()
     webhook = await service.create_webhook(receiver.url())
-    await pause(service, webhook)
+    await service.pause_webhook(webhook.webhook_id)
     published = await service.publish()
-    await delete(service, webhook)
+    await service.delete_webhook(webhook.webhook_id)
     found = await stands(service, published.event_id, "ENDED")
     assert found.explanation == "Cancelled: no attempt made; the webhook is deleted."
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+import pytest_asyncio
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError
 from webhook.v1 import service_pb2 as pb
@@ -28,8 +29,11 @@ from tests.api.asking import (
     valid_requests,
 )
 from tests.support import slowness
+from tests.support.postgres import TestPostgres
 from tests.support.service import Service, ServiceFactory
 from webhook_grpc.api.messages.paging import PageToken
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MESSAGE_BYTES_MAX = 5 * 1024 * 1024
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -42,21 +46,26 @@ REPLAYS_STAY: dict[str, Any] = {"replay_poll_seconds": 60.0, "replays_per_custom
 Change = Callable[[Any], object]  # changes a valid request
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(module_services: ServiceFactory) -> Service:
+    return await module_services.start(webhooks_per_customer_max=1000, **REPLAYS_STAY)
+
+
 @pytest.fixture
-async def service(services: ServiceFactory) -> Service:
-    """One that anonymous callers may ask for everything."""
-    return await services.start(**REPLAYS_STAY)
+def service(running: Service, postgres: TestPostgres) -> Service:
+    """A service whose anonymous callers may call every method, and that has nothing of what other tests made."""
+    postgres.forget()
+    return running
 
 
-async def test_the_requests_that_the_tests_change_are_valid(services: ServiceFactory) -> None:
+async def test_the_requests_that_the_tests_change_are_valid(service: Service, postgres: TestPostgres) -> None:
     """Otherwise a test could be refused for something else than what it changed."""
     for method in METHODS:
-        service = await services.start(**REPLAYS_STAY)
+        postgres.forget()
         world = await furnish(service)
         code = await code_of(ask(service, method, valid_requests(world)[method]))
         expected = grpc.StatusCode.FAILED_PRECONDITION if method in REFUSED else grpc.StatusCode.OK
         assert code is expected, method
-        await services.stop_one(service)
 
 
 async def test_the_largest_ids_are_served(service: Service) -> None:
@@ -287,8 +296,7 @@ def _map_edits(field: Any, depth: int) -> Iterator[tuple[str, Change]]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_no_value_of_any_field_is_an_error_of_ours(services: ServiceFactory, method: str) -> None:
-    service = await services.start(webhooks_per_customer_max=1000, **REPLAYS_STAY)
+async def test_no_value_of_any_field_is_an_error_of_ours(service: Service, method: str) -> None:
     world = await furnish(service)
     changes = list(edits(request_type(method).DESCRIPTOR))
     if len(changes) > 400:  # google.protobuf.Struct: values in values
@@ -332,8 +340,7 @@ async def test_nul_in_any_text_that_the_service_reads_is_refused(service: Servic
 
 
 @pytest.mark.parametrize("method", UNARY)
-async def test_no_mutation_of_a_valid_message_is_an_error_of_ours(services: ServiceFactory, method: str) -> None:
-    service = await services.start(webhooks_per_customer_max=1000, **REPLAYS_STAY)
+async def test_no_mutation_of_a_valid_message_is_an_error_of_ours(service: Service, method: str) -> None:
     world = await furnish(service)
     chance = random.Random(f"mutations of {method}")
     changes = [change for _, change in edits(request_type(method).DESCRIPTOR, DEPTH_MAX - 4)]

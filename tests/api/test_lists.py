@@ -19,7 +19,6 @@ from webhook.v1.service_pb2 import (
     ListDeliveryAttemptsResponse,
     ListEventsRequest,
     ListEventsResponse,
-    PauseWebhookRequest,
 )
 
 from tests.api.asking import ABSENT_DELIVERY_ID, ABSENT_EVENT_ID, OTHER_CUSTOMER, pages, refusal, world_of
@@ -173,7 +172,7 @@ async def test_deliveries_are_listed_by_the_time_of_their_event(services: Servic
 
 
 async def _pause(service: Service, webhook_id: int) -> None:
-    await service.stub.PauseWebhook(PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id))
+    await service.pause_webhook(webhook_id)
 
 
 async def test_a_list_that_fits_few_says_where_it_goes_on(

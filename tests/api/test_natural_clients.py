@@ -16,7 +16,6 @@ from webhook.v1.service_pb2 import (
     DeleteWebhookRequest,
     GetDeliveryRequest,
     GetEventRequest,
-    GetWebhookRequest,
     ListDeliveryAttemptsRequest,
     ListEventsRequest,
     PauseWebhookRequest,
@@ -55,7 +54,7 @@ async def test_what_get_returned_may_be_sent_back_whole_with_one_field_changed(
     """What a gateway makes of a PATCH whose body is that of the GET before: every field of it stands in the mask."""
     service = await services.start()
     created = await service.create_webhook(receiver.url())
-    got = await service.stub.GetWebhook(GetWebhookRequest(customer_id=CUSTOMER, webhook_id=created.webhook_id))
+    got = await service.webhook(created.webhook_id)
     body: dict[str, Any] = json_format.MessageToDict(
         got, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
@@ -139,7 +138,7 @@ async def test_an_id_that_is_older_than_retention_may_have_been_dropped_and_the_
         event_text = event_id_text(event_id)
         delivery_text = f"dlv_{event_text.removeprefix('evt_')}_1"
         calls = [
-            service.stub.GetEvent(GetEventRequest(customer_id=CUSTOMER, event_id=event_text)),
+            service.event(event_text),
             service.stub.GetDelivery(GetDeliveryRequest(customer_id=CUSTOMER, delivery_id=delivery_text)),
             service.stub.RetryDelivery(RetryDeliveryRequest(customer_id=CUSTOMER, delivery_id=delivery_text)),
         ]

@@ -36,16 +36,6 @@ async def create(service: Service, request_id: str = "", *, dry_run: bool = Fals
     return await service.stub.CreateReplay(request)
 
 
-async def get(service: Service, replay_id: int, customer_id: int = CUSTOMER) -> replay_pb2.Replay:
-    return await service.stub.GetReplay(service_pb2.GetReplayRequest(customer_id=customer_id, replay_id=replay_id))
-
-
-async def cancel(service: Service, replay_id: int, customer_id: int = CUSTOMER) -> replay_pb2.Replay:
-    return await service.stub.CancelReplay(
-        service_pb2.CancelReplayRequest(customer_id=customer_id, replay_id=replay_id)
-    )
-
-
 def at(seconds_from_now: float) -> Timestamp:
     return Timestamp(seconds=int(time.time() + seconds_from_now))
 
@@ -61,7 +51,7 @@ async def test_a_replay_is_shown_as_it_was_asked_for(service: Service) -> None:
     assert created.progress_time == created.start_time
     for field in api._CHOSEN:  # pyright: ignore[reportPrivateUsage]
         assert getattr(created, field) == getattr(wanted, field), field
-    assert await get(service, created.replay_id) == created
+    assert await service.replay(created.replay_id) == created
 
 
 async def test_what_the_service_sets_is_ignored_when_it_is_sent(service: Service) -> None:
@@ -216,7 +206,7 @@ async def test_a_customer_has_only_so_many_running(service: Service) -> None:
     assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert refused.reason == "REPLAY_QUOTA"
     assert refused.details["QuotaFailure"].violations[0].subject == f"customer:{CUSTOMER}"
-    await cancel(service, running[0].replay_id)
+    await service.cancel_replay(running[0].replay_id)
     await create(service)
 
 
@@ -226,22 +216,22 @@ async def test_a_customer_has_only_so_many_running(service: Service) -> None:
 async def test_what_is_absent_or_anothers_is_not_found(service: Service) -> None:
     replay = await create(service)
     for replay_id, customer_id in ((replay.replay_id, OTHER_CUSTOMER), (replay.replay_id + 1, CUSTOMER)):
-        for call in (get, cancel):
-            refused = await refusal(call(service, replay_id, customer_id))
+        for call in (service.replay, service.cancel_replay):
+            refused = await refusal(call(replay_id, customer_id))
             assert refused.code is grpc.StatusCode.NOT_FOUND
             assert refused.reason == "REPLAY_NOT_FOUND"
-    for call in (get, cancel):
-        assert (await refusal(call(service, 0, 0))).fields == ["customer_id", "replay_id"]
-    assert (await get(service, replay.replay_id)).status == replay_pb2.REPLAY_STATUS_RUNNING
+    for call in (service.replay, service.cancel_replay):
+        assert (await refusal(call(0, 0))).fields == ["customer_id", "replay_id"]
+    assert (await service.replay(replay.replay_id)).status == replay_pb2.REPLAY_STATUS_RUNNING
 
 
 async def test_only_a_running_replay_can_be_cancelled(service: Service) -> None:
     replay = await create(service)
-    cancelled = await cancel(service, replay.replay_id)
+    cancelled = await service.cancel_replay(replay.replay_id)
     assert cancelled.status == replay_pb2.REPLAY_STATUS_CANCELLED
     assert cancelled.HasField("finish_time")
-    assert await get(service, replay.replay_id) == cancelled
-    refused = await refusal(cancel(service, replay.replay_id))
+    assert await service.replay(replay.replay_id) == cancelled
+    refused = await refusal(service.cancel_replay(replay.replay_id))
     assert refused.code is grpc.StatusCode.FAILED_PRECONDITION
     assert refused.reason == "REPLAY_STATUS"
     assert refused.metadata["status"] == "cancelled"
@@ -251,7 +241,7 @@ async def test_only_a_running_replay_can_be_cancelled(service: Service) -> None:
 async def test_replays_are_listed_newest_first_by_status(service: Service) -> None:
     made = [await create(service) for _ in range(5)]
     await create(service, customer_id=OTHER_CUSTOMER)
-    await cancel(service, made[1].replay_id)
+    await service.cancel_replay(made[1].replay_id)
 
     def page_of(**fields: Any) -> Any:
         request = service_pb2.ListReplaysRequest(customer_id=CUSTOMER, page_size=2, **fields)

@@ -96,7 +96,7 @@ async def test_lists_end_where_the_kept_days_begin(services: ServiceFactory, rec
     assert left.status == delivery_pb2.DELIVERY_STATUS_SUCCEEDED
     for get in (
         service.stub.GetDelivery(pb.GetDeliveryRequest(customer_id=CUSTOMER, delivery_id=before[1].delivery_id)),
-        service.stub.GetEvent(pb.GetEventRequest(customer_id=CUSTOMER, event_id=before[1].event_id)),
+        service.event(before[1].event_id),
     ):
         assert (await refusal(get)).code is grpc.StatusCode.NOT_FOUND
     assert (await service.delivery(left.delivery_id)).event_id == left.event_id
@@ -114,9 +114,9 @@ async def test_a_deleted_webhook_keeps_its_history_until_that_is_too_old(
     past.attempt(webhook.webhook_id, kept_event, kept, 2)
     service = await services.start()
     async with service.watching() as watch:
-        await service.stub.PauseWebhook(pb.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id))
+        await service.pause_webhook(webhook.webhook_id)
         await service.publish()
-        await service.stub.DeleteWebhook(pb.DeleteWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id))
+        await service.delete_webhook(webhook.webhook_id)
         [ended] = await watch.until_ended()
     assert ended.status == delivery_pb2.DELIVERY_STATUS_CANCELLED
     await drop(service)

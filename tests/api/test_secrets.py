@@ -38,10 +38,6 @@ async def rotate(service: Service, webhook_id: int, **fields: Any) -> webhook_pb
     return await service.stub.RotateWebhookSecret(service_pb2.RotateWebhookSecretRequest(**values))
 
 
-async def get(service: Service, webhook_id: int) -> webhook_pb2.Webhook:
-    return await service.stub.GetWebhook(service_pb2.GetWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id))
-
-
 def stored_secrets(postgres: TestPostgres, webhook_id: int) -> list[str]:
     """Those in the row, the newest first."""
     [row] = postgres.rows("SELECT secret, previous_secret FROM webhooks WHERE id = %s", [webhook_id])
@@ -68,7 +64,7 @@ async def test_the_service_makes_a_secret_and_shows_it_this_once(service: Servic
     until_end = rotated.secret_overlap_end_time.ToDatetime() - rotated.update_time.ToDatetime()
     assert until_end.total_seconds() == 86_400, "24 h unless the caller says otherwise"
     assert stored_secrets(postgres, before.webhook_id) == [rotated.secret, SECRET]
-    shown = await get(service, before.webhook_id)
+    shown = await service.webhook(before.webhook_id)
     assert shown.secret == ""
     shown.secret = rotated.secret
     assert shown == rotated
@@ -105,11 +101,11 @@ async def test_after_the_overlap_nothing_tells_of_it_and_the_old_secret_is_remov
 
     end_overlap(postgres)
 
-    shown = await get(service, webhook.webhook_id)
+    shown = await service.webhook(webhook.webhook_id)
     assert not shown.HasField("secret_overlap_end_time")
     await secrets.forget_previous(service.app.database)
     assert stored_secrets(postgres, webhook.webhook_id) == [rotated.secret]
-    assert await get(service, webhook.webhook_id) == shown, "not even the etag"
+    assert await service.webhook(webhook.webhook_id) == shown, "not even the etag"
 
 
 async def test_a_second_rotation_during_an_overlap_must_end_it(service: Service, postgres: TestPostgres) -> None:
@@ -209,9 +205,7 @@ async def test_an_overlap_is_no_negative_or_malformed_time(service: Service, ove
 async def test_a_webhook_that_does_not_exist_or_is_deleted_is_not_found(service: Service) -> None:
     webhook = await service.create_webhook("https://hooks.example.com/")
     await rotate(service, webhook.webhook_id, request_id="r")
-    await service.stub.DeleteWebhook(
-        service_pb2.DeleteWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
-    )
+    await service.delete_webhook(webhook.webhook_id)
 
     for webhook_id in (webhook.webhook_id, 2**62):
         refused = await refusal(rotate(service, webhook_id, request_id="r"))

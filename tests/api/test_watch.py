@@ -297,6 +297,7 @@ async def test_a_cursor_of_before_a_restore_is_refused(services: ServiceFactory,
     assert (await refusal(service, cursor=ahead)).code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
+@pytest.mark.slow(6)
 async def test_a_reader_that_falls_behind_catches_up_from_the_log(services: ServiceFactory, receiver: Receiver) -> None:
     """Its buffer overruns, and still it is told everything, once, in order."""
     service = await services.start(stream_buffer_max=100)
@@ -310,6 +311,7 @@ async def test_a_reader_that_falls_behind_catches_up_from_the_log(services: Serv
     assert len({delivery.delivery_id for delivery in told}) == len(watch.deliveries) == 6000
 
 
+@pytest.mark.slow(3)
 async def test_a_reader_that_stops_reading_is_let_go_and_may_resume(
     services: ServiceFactory, receiver: Receiver
 ) -> None:

@@ -14,11 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import delivery_pb2, webhook_pb2
 from webhook.v1.service_pb2 import (
     CreateWebhookRequest,
-    DeleteWebhookRequest,
-    GetWebhookRequest,
     ListWebhooksRequest,
-    PauseWebhookRequest,
-    ResumeWebhookRequest,
     UpdateWebhookRequest,
 )
 
@@ -40,10 +36,6 @@ async def create(service: Service, request_id: str = "", **fields: Any) -> webho
     )
 
 
-async def get(service: Service, webhook_id: int, customer_id: int = CUSTOMER) -> webhook_pb2.Webhook:
-    return await service.stub.GetWebhook(GetWebhookRequest(customer_id=customer_id, webhook_id=webhook_id))
-
-
 async def list_ids(service: Service, customer_id: int = CUSTOMER, **request: Any) -> list[int]:
     response = await service.stub.ListWebhooks(ListWebhooksRequest(customer_id=customer_id, **request))
     return [webhook.webhook_id for webhook in response.webhooks]
@@ -56,18 +48,6 @@ async def update(service: Service, webhook_id: int, *mask: str, **fields: Any) -
             webhook=webhook_pb2.Webhook(webhook_id=webhook_id, **values), update_mask=FieldMask(paths=mask)
         )
     )
-
-
-async def pause(service: Service, webhook_id: int) -> webhook_pb2.Webhook:
-    return await service.stub.PauseWebhook(PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id))
-
-
-async def resume(service: Service, webhook_id: int) -> webhook_pb2.Webhook:
-    return await service.stub.ResumeWebhook(ResumeWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id))
-
-
-async def delete(service: Service, webhook_id: int, etag: str = "") -> None:
-    await service.stub.DeleteWebhook(DeleteWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id, etag=etag))
 
 
 def assert_not_found(found: Refusal, webhook_id: int) -> None:
@@ -101,7 +81,7 @@ async def test_a_webhook_is_returned_as_it_was_given(services: ServiceFactory) -
     expected.create_time.CopyFrom(created.create_time)
     expected.update_time.CopyFrom(created.update_time)
     assert created == expected
-    assert await get(service, created.webhook_id) == created
+    assert await service.webhook(created.webhook_id) == created
 
 
 async def test_what_was_left_out_stays_unset(services: ServiceFactory) -> None:
@@ -125,7 +105,7 @@ async def test_a_rate_limit_is_1_to_1000_requests_a_second(services: ServiceFact
     created = await create(service, rate_limit_per_second=rate)
 
     assert created.rate_limit_per_second == rate
-    assert (await get(service, created.webhook_id)).rate_limit_per_second == rate
+    assert (await service.webhook(created.webhook_id)).rate_limit_per_second == rate
 
 
 @pytest.mark.parametrize("rate", [-1, 1001, 2**31 - 1, -(2**31)])
@@ -143,7 +123,7 @@ async def test_another_rate_limit_is_refused(services: ServiceFactory, rate: int
         assert refused.reason == "FIELD_INVALID"
         assert refused.fields == ["webhook.rate_limit_per_second"]
     assert await list_ids(service) == [kept.webhook_id]
-    assert await get(service, kept.webhook_id) == kept
+    assert await service.webhook(kept.webhook_id) == kept
 
 
 async def test_a_rate_limit_can_be_changed_and_taken_away(services: ServiceFactory) -> None:
@@ -152,7 +132,7 @@ async def test_a_rate_limit_can_be_changed_and_taken_away(services: ServiceFacto
 
     for change, rate in [((), 8), (("rate_limit_per_second",), 9), (("rate_limit_per_second",), 0)]:
         assert (await update(service, webhook_id, *change, rate_limit_per_second=rate)).rate_limit_per_second == rate
-    assert (await get(service, webhook_id)).rate_limit_per_second == 0
+    assert (await service.webhook(webhook_id)).rate_limit_per_second == 0
 
 
 async def test_an_update_of_other_fields_leaves_the_rate_limit_alone(services: ServiceFactory) -> None:
@@ -161,8 +141,8 @@ async def test_an_update_of_other_fields_leaves_the_rate_limit_alone(services: S
 
     assert (await update(service, webhook_id, "name", name="other")).rate_limit_per_second == 7
     assert (await update(service, webhook_id, name="another")).rate_limit_per_second == 7
-    assert (await pause(service, webhook_id)).rate_limit_per_second == 7
-    assert (await resume(service, webhook_id)).rate_limit_per_second == 7
+    assert (await service.pause_webhook(webhook_id)).rate_limit_per_second == 7
+    assert (await service.resume_webhook(webhook_id)).rate_limit_per_second == 7
 
 
 async def test_an_own_secret_is_shown_by_no_call(services: ServiceFactory) -> None:
@@ -187,11 +167,11 @@ async def test_a_made_secret_is_shown_once_and_signs_what_is_sent(services: Serv
     webhook_id = created.webhook_id
     listed = await service.stub.ListWebhooks(ListWebhooksRequest(customer_id=CUSTOMER))
     later = [
-        await get(service, webhook_id),
+        await service.webhook(webhook_id),
         *listed.webhooks,
         await update(service, webhook_id, name="other"),
-        await pause(service, webhook_id),
-        await resume(service, webhook_id),
+        await service.pause_webhook(webhook_id),
+        await service.resume_webhook(webhook_id),
     ]
     assert len(later) == 5
     for webhook in later:
@@ -275,7 +255,7 @@ async def test_concurrent_creations_with_one_request_id_make_one_webhook(service
 async def test_a_creation_repeated_after_the_deletion_says_that_the_webhook_is_gone(services: ServiceFactory) -> None:
     service = await services.start()
     created = await create(service, request_id="gone")
-    await delete(service, created.webhook_id)
+    await service.delete_webhook(created.webhook_id)
 
     assert_not_found(await refusal(create(service, request_id="gone")), created.webhook_id)
     assert await list_ids(service) == []
@@ -295,7 +275,7 @@ async def test_a_customer_has_no_more_webhooks_than_its_quota(services: ServiceF
     assert "2" in violation.description
     assert await create(service, request_id="first") == first, "a repetition makes none"
     assert await create(service, customer_id=OTHER_CUSTOMER)
-    await delete(service, first.webhook_id)
+    await service.delete_webhook(first.webhook_id)
     assert (await create(service)).webhook_id > 0, "a deleted one does not count"
 
 
@@ -335,30 +315,30 @@ async def test_a_webhook_of_another_customer_looks_like_none(services: ServiceFa
     theirs = (await create(service, customer_id=OTHER_CUSTOMER)).webhook_id
 
     for call in (
-        get(service, theirs),
+        service.webhook(theirs),
         update(service, theirs, name="mine"),
-        pause(service, theirs),
-        resume(service, theirs),
-        delete(service, theirs),
+        service.pause_webhook(theirs),
+        service.resume_webhook(theirs),
+        service.delete_webhook(theirs),
     ):
         assert_not_found(await refusal(call), theirs)
     assert await list_ids(service) == []
-    assert (await get(service, theirs, OTHER_CUSTOMER)).status == ACTIVE
-    assert (await get(service, theirs, OTHER_CUSTOMER)).name == "test"
+    assert (await service.webhook(theirs, OTHER_CUSTOMER)).status == ACTIVE
+    assert (await service.webhook(theirs, OTHER_CUSTOMER)).name == "test"
 
 
 async def test_a_deleted_webhook_is_found_by_no_call(services: ServiceFactory) -> None:
     service = await services.start()
     kept, deleted = (await create(service)).webhook_id, (await create(service)).webhook_id
 
-    await delete(service, deleted)
+    await service.delete_webhook(deleted)
 
     for call in (
-        get(service, deleted),
+        service.webhook(deleted),
         update(service, deleted, name="back"),
-        pause(service, deleted),
-        resume(service, deleted),
-        delete(service, deleted),
+        service.pause_webhook(deleted),
+        service.resume_webhook(deleted),
+        service.delete_webhook(deleted),
     ):
         assert_not_found(await refusal(call), deleted)
     assert await list_ids(service) == [kept]
@@ -371,7 +351,7 @@ async def test_webhooks_are_listed_newest_first_as_get_shows_them(services: Serv
     response = await service.stub.ListWebhooks(ListWebhooksRequest(customer_id=CUSTOMER))
 
     assert [webhook.webhook_id for webhook in response.webhooks] == ids[::-1]
-    assert list(response.webhooks) == [await get(service, webhook_id) for webhook_id in ids[::-1]]
+    assert list(response.webhooks) == [await service.webhook(webhook_id) for webhook_id in ids[::-1]]
     assert response.next_page_token == ""
 
 
@@ -396,10 +376,16 @@ async def test_the_pages_of_a_list_hold_every_webhook_once(services: ServiceFact
     assert found[-1], "no empty page at the end"
 
 
-async def test_a_page_holds_50_by_default_and_1000_at_the_most(services: ServiceFactory) -> None:
+async def test_a_page_holds_50_by_default_and_1000_at_the_most(
+    services: ServiceFactory, postgres: TestPostgres
+) -> None:
     service = await services.start()
-    for customer_id in range(1, 12):  # 100 for each customer
-        await asyncio.gather(*(create(service, customer_id=customer_id, secret=SECRET) for _ in range(100)))
+    postgres.rows(
+        """
+        INSERT INTO webhooks (customer_id, name, url, secret, secret_hint, secret_generated, events)
+        SELECT n, 'test', 'https://hooks.example.com/', '', '', false, '{*}' FROM generate_series(1, 1100) n
+        """
+    )
 
     assert len(await list_ids(service, 0)) == 50
     assert len(await list_ids(service, 0, page_size=2000)) == 1000
@@ -453,7 +439,7 @@ async def test_webhooks_are_listed_by_status(
     service = await services.start()
     ids: dict[webhook_pb2.WebhookStatus.ValueType, int] = {ACTIVE: (await create(service)).webhook_id}
     paused = await create(service)
-    ids[PAUSED] = (await pause(service, paused.webhook_id)).webhook_id
+    ids[PAUSED] = (await service.pause_webhook(paused.webhook_id)).webhook_id
     ids[DISABLED] = await create_disabled(service, receiver)
 
     found = await list_ids(service, statuses=statuses)
@@ -505,7 +491,7 @@ async def test_the_mask_names_what_changes(services: ServiceFactory, path: str, 
     assert changed == expected
     assert changed.etag != created.etag
     assert changed.update_time.ToDatetime() > created.update_time.ToDatetime()
-    assert await get(service, created.webhook_id) == changed
+    assert await service.webhook(created.webhook_id) == changed
 
 
 async def test_a_named_field_that_is_not_set_is_cleared(services: ServiceFactory) -> None:
@@ -563,7 +549,7 @@ async def test_an_asterisk_needs_every_required_field(services: ServiceFactory) 
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.reason == "FIELD_INVALID"
     assert refused.fields == ["webhook.events", "webhook.name", "webhook.url"]
-    assert await get(service, created.webhook_id) == created
+    assert await service.webhook(created.webhook_id) == created
 
 
 @pytest.mark.parametrize("path", ["colour", "Name", "retry_policy.delays", "webhook.name", "", "name "])
@@ -576,7 +562,7 @@ async def test_a_mask_with_an_unknown_path_changes_nothing(services: ServiceFact
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.reason == "FIELD_MASK_INVALID"
     assert refused.fields == ["update_mask"]
-    assert await get(service, created.webhook_id) == created
+    assert await service.webhook(created.webhook_id) == created
 
 
 async def test_every_unknown_path_of_a_mask_is_told(services: ServiceFactory) -> None:
@@ -607,7 +593,7 @@ async def test_what_cannot_be_changed_is_refused(
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.reason == "FIELD_IMMUTABLE"
     assert refused.fields == ["webhook.secret"]
-    assert await get(service, created.webhook_id) == created
+    assert await service.webhook(created.webhook_id) == created
 
 
 OUTPUT_ONLY: dict[str, Any] = {
@@ -650,7 +636,7 @@ async def test_output_only_fields_in_a_mask_are_ignored(services: ServiceFactory
 async def test_a_webhook_read_changed_and_written_back_is_accepted(services: ServiceFactory) -> None:
     service = await services.start()
     created = await service.stub.CreateWebhook(CreateWebhookRequest(webhook=full_webhook()))
-    read = await get(service, created.webhook_id)
+    read = await service.webhook(created.webhook_id)
     read.description = "Read, changed, written."
 
     changed = await service.stub.UpdateWebhook(UpdateWebhookRequest(webhook=read, update_mask=FieldMask(paths=["*"])))
@@ -686,7 +672,7 @@ async def test_an_old_etag_changes_nothing(services: ServiceFactory) -> None:
     refused = await refusal(update(service, created.webhook_id, name="third", etag=created.etag))
 
     assert_etag_mismatch(refused, current)
-    assert await get(service, created.webhook_id) == current
+    assert await service.webhook(created.webhook_id) == current
     etag = refused.metadata["current_etag"]
     assert (await update(service, created.webhook_id, name="third", etag=etag)).name == "third"
 
@@ -696,9 +682,9 @@ async def test_an_old_etag_deletes_nothing(services: ServiceFactory) -> None:
     created = await create(service)
     current = await update(service, created.webhook_id, name="second")
 
-    assert_etag_mismatch(await refusal(delete(service, created.webhook_id, created.etag)), current)
-    assert await get(service, created.webhook_id) == current
-    await delete(service, created.webhook_id, current.etag)
+    assert_etag_mismatch(await refusal(service.delete_webhook(created.webhook_id, created.etag)), current)
+    assert await service.webhook(created.webhook_id) == current
+    await service.delete_webhook(created.webhook_id, current.etag)
     assert await list_ids(service) == []
 
 
@@ -709,12 +695,12 @@ async def test_every_change_makes_another_etag(services: ServiceFactory) -> None
     versions = [
         created,
         await update(service, created.webhook_id, name="other"),
-        await pause(service, created.webhook_id),
-        await resume(service, created.webhook_id),
+        await service.pause_webhook(created.webhook_id),
+        await service.resume_webhook(created.webhook_id),
     ]
 
     assert len({webhook.etag for webhook in versions}) == len(versions)
-    assert (await get(service, created.webhook_id)).etag == versions[-1].etag
+    assert (await service.webhook(created.webhook_id)).etag == versions[-1].etag
 
 
 async def test_of_concurrent_updates_with_one_etag_one_wins(services: ServiceFactory) -> None:
@@ -730,7 +716,7 @@ async def test_of_concurrent_updates_with_one_etag_one_wins(services: ServiceFac
     losers = [answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
     assert {loser.code() for loser in losers} == {grpc.StatusCode.ABORTED}
     assert len(losers) == 9
-    assert await get(service, created.webhook_id) == winner
+    assert await service.webhook(created.webhook_id) == winner
 
 
 # --- pause and resume ------------------------------------------------------------------------------------------------
@@ -741,13 +727,13 @@ async def test_a_paused_webhook_keeps_what_it_gets_until_it_is_resumed(
 ) -> None:
     service = await services.start()
     webhook = await create(service, url=receiver.url("/paused"))
-    assert (await pause(service, webhook.webhook_id)).status == PAUSED
+    assert (await service.pause_webhook(webhook.webhook_id)).status == PAUSED
     await create(service, url=receiver.url("/active"))
     published = await service.publish()
     await receiver.wait_for(1, "/active")
     assert receiver.at("/paused") == []
 
-    assert (await resume(service, webhook.webhook_id)).status == ACTIVE
+    assert (await service.resume_webhook(webhook.webhook_id)).status == ACTIVE
 
     [request] = await receiver.wait_for(1, "/paused")
     assert request.event_id == published.event_id
@@ -761,11 +747,11 @@ async def test_only_the_right_status_can_be_left(services: ServiceFactory, recei
     else:
         webhook_id = (await create(service)).webhook_id
     if start == "paused":
-        await pause(service, webhook_id)
-    before = await get(service, webhook_id)
-    wrong = resume if start == "active" else pause
+        await service.pause_webhook(webhook_id)
+    before = await service.webhook(webhook_id)
+    wrong = service.resume_webhook if start == "active" else service.pause_webhook
 
-    refused = await refusal(wrong(service, webhook_id))
+    refused = await refusal(wrong(webhook_id))
 
     assert refused.code is grpc.StatusCode.FAILED_PRECONDITION
     assert refused.reason == "WEBHOOK_STATUS"
@@ -774,15 +760,15 @@ async def test_only_the_right_status_can_be_left(services: ServiceFactory, recei
     assert violation.type == "WEBHOOK_STATUS"
     assert violation.subject == f"webhook:{webhook_id}"
     assert start in violation.description
-    assert await get(service, webhook_id) == before
+    assert await service.webhook(webhook_id) == before
 
 
 async def test_a_disabled_webhook_says_why_until_it_is_resumed(services: ServiceFactory, receiver: Receiver) -> None:
     service = await services.start()
     webhook_id = await create_disabled(service, receiver)
 
-    disabled = await get(service, webhook_id)
-    resumed = await resume(service, webhook_id)
+    disabled = await service.webhook(webhook_id)
+    resumed = await service.resume_webhook(webhook_id)
 
     assert disabled.status == DISABLED
     assert disabled.status_reason
@@ -800,7 +786,7 @@ async def test_of_concurrent_pauses_one_wins(services: ServiceFactory) -> None:
 
 async def _paused(service: Service, webhook_id: int) -> bool:
     try:
-        await pause(service, webhook_id)
+        await service.pause_webhook(webhook_id)
     except grpc.aio.AioRpcError as error:
         assert error.code() is grpc.StatusCode.FAILED_PRECONDITION  # noqa: PT017 - a loser must lose in this way
         return False
@@ -810,10 +796,10 @@ async def _paused(service: Service, webhook_id: int) -> bool:
 async def test_deleting_a_webhook_cancels_what_waits_for_it(services: ServiceFactory) -> None:
     service = await services.start()
     webhook = await create(service)
-    await pause(service, webhook.webhook_id)
+    await service.pause_webhook(webhook.webhook_id)
     async with service.watching() as watch:
         published = await service.publish()
-        await delete(service, webhook.webhook_id)
+        await service.delete_webhook(webhook.webhook_id)
         [delivery] = await watch.until_ended()
 
     assert delivery.event_id == published.event_id

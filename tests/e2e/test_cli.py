@@ -14,6 +14,7 @@ import grpc
 import pytest
 from dotenv import dotenv_values
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from webhook.v1 import service_pb2
 
@@ -82,16 +83,14 @@ async def test_a_key_that_is_missing_is_one_sentence_with_its_id_and_what_to_do(
 async def test_too_few_connections_are_one_sentence_that_says_how_many_are_needed(
     database_url: str, postgres: TestPostgres
 ) -> None:
-    postgres.rows("CREATE ROLE webhook_test_ten LOGIN CONNECTION LIMIT 10")
-    try:
-        postgres.rows("DO $$ BEGIN EXECUTE format('GRANT %I TO webhook_test_ten', current_user); END $$")
-        url = make_conninfo(database_url, user="webhook_test_ten")
+    with postgres.role("CONNECTION LIMIT 10") as ten:
+        [(owner,)] = postgres.rows("SELECT current_user")
+        query(postgres.url, sql.SQL("GRANT {} TO {}").format(sql.Identifier(owner), sql.Identifier(ten)))
+        url = make_conninfo(database_url, user=ten)
         line = await one_sentence("serve", WEBHOOK_DATABASE_URL=url, WEBHOOK_GRPC_ADDRESS="127.0.0.1:0")
-    finally:
-        postgres.rows("DROP ROLE webhook_test_ten")
     assert re.search(r"needs \d+ connections to the database \(8 for calls", line)
     assert "WEBHOOK_DATABASE_POOL_SIZE" in line
-    assert "role `webhook_test_ten` allows 10" in line
+    assert f"role `{ten}` allows 10" in line
 
 
 async def test_a_taken_port_is_one_sentence(database_url: str) -> None:

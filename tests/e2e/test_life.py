@@ -103,6 +103,7 @@ async def test_a_user_without_a_home_gets_one_sentence_if_there_is_no_database(t
     assert is_empty(tmp_path)
 
 
+@pytest.mark.slow(5)
 async def test_two_replicas_that_start_in_the_same_second_on_a_new_database_both_serve(
     postgres: TestPostgres, worker_id: str, tmp_path: Path
 ) -> None:

@@ -77,6 +77,7 @@ async def test_a_delivery_fails_when_its_schedule_is_used_up(services: ServiceFa
     assert len(receiver.requests) == 4
 
 
+@pytest.mark.slow(2)
 async def test_a_thousand_events_arrive_exactly_once_without_a_fault(
     services: ServiceFactory, receiver: Receiver
 ) -> None:

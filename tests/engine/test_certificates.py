@@ -15,7 +15,7 @@ import uvloop
 from tests.engine.hostile import certificates
 from tests.engine.hostile.peer import Peer
 from tests.support import slowness
-from tests.support.names import Leading
+from tests.support.dns import Leading
 from tests.support.raw import OK
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome

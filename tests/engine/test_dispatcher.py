@@ -29,32 +29,18 @@ CANCELLED = delivery_pb2.DELIVERY_STATUS_CANCELLED
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 
 
-async def pause(service: Service, webhook_id: int) -> webhook_pb2.Webhook:
-    return await service.stub.PauseWebhook(service_pb2.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id))
-
-
-async def resume(service: Service, webhook_id: int) -> webhook_pb2.Webhook:
-    return await service.stub.ResumeWebhook(
-        service_pb2.ResumeWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id)
-    )
-
-
-async def delete(service: Service, webhook_id: int) -> None:
-    await service.stub.DeleteWebhook(service_pb2.DeleteWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id))
-
-
 async def test_a_paused_webhook_keeps_its_deliveries_and_a_resumed_one_gets_them(
     services: ServiceFactory, receiver: Receiver
 ) -> None:
     service = await services.start()
     paused = await service.create_webhook(receiver.url("/paused"))
     await service.create_webhook(receiver.url("/active"))
-    await pause(service, paused.webhook_id)
+    await service.pause_webhook(paused.webhook_id)
     async with service.watching() as watch:
         event_ids = await service.publish_many(20)
         await watch.until_ended(20)
         assert not receiver.at("/paused")
-        await resume(service, paused.webhook_id)
+        await service.resume_webhook(paused.webhook_id)
         await watch.until_ended(40)
     assert sorted(request.event_id for request in receiver.at("/paused")) == sorted(event_ids)
 
@@ -67,10 +53,10 @@ async def test_deleting_a_webhook_cancels_what_is_queued_and_what_waits_for_a_re
     async with service.watching() as watch:
         await service.publish_many(10)
         await watch.until(lambda seen: len(seen) >= 10)  # each was tried once, and waits for an hour
-        await pause(service, webhook.webhook_id)
+        await service.pause_webhook(webhook.webhook_id)
         await until_heard(service, webhook.webhook_id, WebhookStatus.PAUSED)
         await service.publish_many(10)
-        await delete(service, webhook.webhook_id)
+        await service.delete_webhook(webhook.webhook_id)
         cancelled = await watch.until_ended(20)
     assert {delivery.status for delivery in cancelled} == {CANCELLED}
     assert Counter(delivery.attempt_count for delivery in cancelled) == {0: 10, 1: 10}
@@ -87,13 +73,11 @@ async def test_a_receiver_that_is_gone_disables_its_webhook(
         deliveries = await watch.until_ended(30)
     assert {delivery.status for delivery in deliveries} == {CANCELLED}
     assert len(receiver.requests) < 30
-    found = await service.stub.GetWebhook(
-        service_pb2.GetWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
-    )
+    found = await service.webhook(webhook.webhook_id)
     assert found.status == webhook_pb2.WEBHOOK_STATUS_DISABLED
     assert "410" in found.status_reason
     assert (await service.publish()).delivery_count == 0
-    await resume(service, webhook.webhook_id)
+    await service.resume_webhook(webhook.webhook_id)
     assert (await service.publish()).delivery_count == 1
 
 
@@ -135,9 +119,9 @@ async def test_a_backlog_larger_than_memory_arrives_once_and_in_order(
 ) -> None:
     service = await services.start(lane_prefetch_max=8)
     webhook = await service.create_webhook(receiver.url("/backlog"), max_in_flight=1)
-    await pause(service, webhook.webhook_id)
+    await service.pause_webhook(webhook.webhook_id)
     event_ids = [event_id for _ in range(5) for event_id in await service.publish_many(40)]
-    await resume(service, webhook.webhook_id)
+    await service.resume_webhook(webhook.webhook_id)
     await receiver.wait_for(200)
     received = [request.event_id for request in receiver.requests]
     assert sorted(received) == sorted(event_ids)
@@ -193,7 +177,7 @@ async def test_a_fault_of_our_own_costs_the_customer_no_attempt(
         return await send(self, request)
 
     monkeypatch.setattr(Sender, "send", faulty)
-    monkeypatch.setattr("webhook_grpc.engine.dispatcher._FAULT_PAUSE_SECONDS", (0.05, 0.1))
+    monkeypatch.setattr("webhook_grpc.engine.attempt._FAULT_PAUSE_SECONDS", (0.05, 0.1))
     service = await services.start()
     await service.create_webhook(receiver.url())
     async with service.watching() as watch:
@@ -244,7 +228,7 @@ async def test_a_bug_in_an_attempt_fails_that_delivery_alone(
 async def until_heard(service: Service, webhook_id: int, status: WebhookStatus) -> None:
     """The engine hears of a change within a second, not at once."""
     async with slowness.timeout(20):
-        while (webhook := service.app.engine.webhooks.get(webhook_id)) is None or webhook.status is not status:
+        while (known := service.app.engine.receivers.get(webhook_id)) is None or known.webhook.status is not status:
             await asyncio.sleep(0.005)
 
 
@@ -283,11 +267,12 @@ async def test_a_hint_wakes_the_owner_in_the_other_process(
         if shard_of(webhook.webhook_id) in second.app.engine.shards.owned:
             theirs += 1
         else:
-            await delete(first, webhook.webhook_id)
+            await first.delete_webhook(webhook.webhook_id)
     await first.publish_many(5)
     await receiver.wait_for(15)
 
 
+@pytest.mark.slow
 async def test_a_process_that_leaves_hands_over_without_loss_or_duplicate(
     services: ServiceFactory, receiver: Receiver
 ) -> None:
@@ -309,6 +294,7 @@ async def test_a_process_that_leaves_hands_over_without_loss_or_duplicate(
     assert received == {(f"/{number}", event_id): 1 for number in range(8) for event_id in event_ids}
 
 
+@pytest.mark.slow(3)
 async def test_a_process_that_cannot_renew_its_lease_stops_sending_before_another_takes_over(
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,6 +323,7 @@ async def test_a_process_that_cannot_renew_its_lease_stops_sending_before_anothe
     assert second.app.engine.shards.owned.keys() == set(range(64))
 
 
+@pytest.mark.slow
 async def test_what_waits_in_memory_is_not_sent_without_a_lease(
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -585,7 +572,7 @@ async def test_lanes_that_wait_longest_are_read_first(
 ) -> None:
     """However many others hang, and are looked at again and again."""
     monkeypatch.setattr("webhook_grpc.engine.queue.fetcher._LANES_PER_LOOK", 2)
-    monkeypatch.setattr("webhook_grpc.engine.queue.fetcher._FULL_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("webhook_grpc.engine.queue.reading.FULL_LOOK_SECONDS", 0.0)
     service = await services.start()
     gate = Gate()
     for number in range(30):
@@ -629,6 +616,7 @@ async def test_a_process_that_drains_gives_idle_shards_to_others_at_once(
     await stopping
 
 
+@pytest.mark.slow
 async def test_shards_that_are_handed_over_are_idle_ones_if_there_are_enough(
     services: ServiceFactory, receiver: Receiver
 ) -> None:
@@ -698,9 +686,9 @@ async def test_a_change_that_was_missed_during_a_pause_of_the_process_is_made_up
             " WHERE id = %s",
             [webhook.webhook_id],
         )
-        service.app.engine.webhooks._followed_at -= 60  # pyright: ignore[reportPrivateUsage]
+        service.app.engine.receivers._webhooks._followed_at -= 60  # pyright: ignore[reportPrivateUsage]
         async with slowness.timeout(10):
-            while service.app.engine.webhooks.get(webhook.webhook_id).status != "deleted":  # pyright: ignore[reportOptionalMemberAccess]
+            while service.app.engine.receivers.get(webhook.webhook_id).webhook.status != "deleted":  # pyright: ignore[reportOptionalMemberAccess]
                 await asyncio.sleep(0.02)
         gate.opened.set()
         await watch.until_ended(5)
@@ -712,12 +700,12 @@ async def test_deliveries_whose_event_is_gone_end_as_expired_and_hold_up_nobody(
 ) -> None:
     service = await services.start(lane_prefetch_max=5)
     webhook = await service.create_webhook(receiver.url("/x"))
-    await pause(service, webhook.webhook_id)
+    await service.pause_webhook(webhook.webhook_id)
     await service.publish_many(20)
     postgres.rows("DELETE FROM events")
     kept = await service.publish()
     async with service.watching() as watch:
-        await resume(service, webhook.webhook_id)
+        await service.resume_webhook(webhook.webhook_id)
         deliveries = await watch.until_ended(21)
     assert [d.event_id for d in deliveries if d.status == SUCCEEDED] == [kept.event_id]
     assert sum(d.status == delivery_pb2.DELIVERY_STATUS_EXPIRED for d in deliveries) == 20
@@ -727,7 +715,7 @@ async def test_a_row_that_was_read_before_its_delivery_was_settled_is_not_sent_a
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer of a read comes late: the delivery has been sent and settled meanwhile, and forgotten."""
-    monkeypatch.setattr("webhook_grpc.engine.queue.fetcher._FULL_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("webhook_grpc.engine.queue.reading.FULL_LOOK_SECONDS", 0.0)
     gate, returned, fetch = Gate(), asyncio.Event(), due.fetch
 
     async def behave(received: Received) -> web.StreamResponse:

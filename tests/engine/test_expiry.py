@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
+from webhook.v1 import delivery_pb2, webhook_pb2
 
 from tests.support import slowness
 from tests.support.past import Past, noon
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Receiver
-from tests.support.service import CUSTOMER, Service, ServiceFactory
+from tests.support.service import Service, ServiceFactory
 from webhook_grpc.domain.ids import delivery_id_text, event_id_text
 from webhook_grpc.engine.duties import expiry
 from webhook_grpc.store.outbox import settlement
@@ -27,15 +27,7 @@ SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 
 async def paused_webhook(service: Service, url: str) -> webhook_pb2.Webhook:
     webhook = await service.create_webhook(url)
-    return await service.stub.PauseWebhook(
-        service_pb2.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
-    )
-
-
-async def resume(service: Service, webhook: webhook_pb2.Webhook) -> None:
-    await service.stub.ResumeWebhook(
-        service_pb2.ResumeWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
-    )
+    return await service.pause_webhook(webhook.webhook_id)
 
 
 async def test_the_delivery_of_a_paused_webhook_expires_and_then_its_day_is_dropped(
@@ -108,7 +100,7 @@ async def test_what_is_being_sent_ends_as_it_is_answered(
     webhook = await paused_webhook(service, receiver.on("/slow", gate))
     past.delivery(webhook.webhook_id, past.event(day), day)
     async with service.watching() as watch:
-        await resume(service, webhook)
+        await service.resume_webhook(webhook.webhook_id)
         await receiver.wait_for(1)
         assert await service.app.engine.expiry.look() == 0
         gate.opened.set()
@@ -135,7 +127,7 @@ async def test_what_expires_is_not_sent_while_that_is_being_written(
     async with service.watching() as watch:
         looking = asyncio.create_task(service.app.engine.expiry.look())
         await asked.wait()
-        await resume(service, webhook)
+        await service.resume_webhook(webhook.webhook_id)
         other = await service.create_webhook(receiver.url("/other"))
         await service.publish()  # to both: the fetcher has looked for what is due when it has been sent
         await receiver.wait_for(2)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from aiohttp import web
 from webhook.v1 import service_pb2
 
@@ -101,6 +102,7 @@ async def test_a_backlog_of_a_dead_endpoint_takes_no_memory_and_no_turns(
     assert pending == 5000
 
 
+@pytest.mark.slow(3)
 async def test_a_receiver_that_comes_back_gets_new_events_beside_its_backlog(
     services: ServiceFactory, receiver: Receiver
 ) -> None:

@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import delivery_pb2, replay_pb2, service_pb2, webhook_pb2
 
 from tests.support import slowness
-from tests.support.names import Leading
+from tests.support.dns import Leading
 from tests.support.raw import OK, RawServers, Serve, read_request, says, until_closed
 from tests.support.service import CUSTOMER, ServiceFactory
 from webhook_grpc.domain.egress import EgressPolicy
@@ -351,6 +351,7 @@ async def test_a_name_that_moves_is_followed_while_events_flow(raw_server: RawSe
     assert raw_server.connections == 1
 
 
+@pytest.mark.slow
 async def test_retries_and_replays_to_a_server_that_closes_after_each_answer_all_succeed(
     services: ServiceFactory, raw_server: RawServers
 ) -> None:

@@ -234,6 +234,7 @@ async def test_a_call_that_has_to_open_a_secret_says_that_this_process_lacks_its
     assert NEW_ID in refused.message
 
 
+@pytest.mark.slow
 async def test_what_an_old_secret_signs_waits_only_until_that_has_gone(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from aiohttp import web
-from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
+from webhook.v1 import delivery_pb2, webhook_pb2
 
 from tests.support import slowness
 from tests.support.postgres import TestPostgres
@@ -29,15 +29,15 @@ CANCELLED = delivery_pb2.DELIVERY_STATUS_CANCELLED
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 
 
-def flow_of(service: Service, webhook: webhook_pb2.Webhook) -> Pace:
-    pace = service.app.engine.paces.get(webhook.webhook_id)
-    assert pace is not None
-    return pace
+def pace_of(service: Service, webhook: webhook_pb2.Webhook) -> Pace:
+    found = service.app.engine.receivers.get(webhook.webhook_id)
+    assert found is not None
+    return found.pace
 
 
 def breaker_is(service: Service, webhook: webhook_pb2.Webhook, state: BreakerState) -> bool:
-    pace = service.app.engine.paces.get(webhook.webhook_id)
-    return pace is not None and pace.breaker.state is state
+    found = service.app.engine.receivers.get(webhook.webhook_id)
+    return found is not None and found.pace.breaker.state is state
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -45,18 +45,6 @@ async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     async with slowness.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)
-
-
-async def resume(service: Service, webhook: webhook_pb2.Webhook) -> None:
-    await service.stub.ResumeWebhook(
-        service_pb2.ResumeWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
-    )
-
-
-async def get(service: Service, webhook: webhook_pb2.Webhook) -> webhook_pb2.Webhook:
-    return await service.stub.GetWebhook(
-        service_pb2.GetWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
-    )
 
 
 # --- breaker ---------------------------------------------------------------------------------------------------------
@@ -166,7 +154,7 @@ async def test_nothing_but_failures_for_days_switches_a_webhook_off(
         await service.publish_many(3)
         ended = await watch.until_ended(3)
     assert {delivery.status for delivery in ended} == {CANCELLED}
-    found = await get(service, webhook)
+    found = await service.webhook(webhook.webhook_id)
     assert found.status == webhook_pb2.WEBHOOK_STATUS_DISABLED
     assert "without a single success" in found.status_reason
 
@@ -197,7 +185,7 @@ async def test_the_days_of_failures_go_on_in_the_next_process_unless_the_last_ha
     async with service.watching() as watch:
         await service.publish()
         await watch.until(lambda seen: any(delivery.attempt_count for delivery in seen))
-    is_active = (await get(service, webhook)).status == webhook_pb2.WEBHOOK_STATUS_ACTIVE
+    is_active = (await service.webhook(webhook.webhook_id)).status == webhook_pb2.WEBHOOK_STATUS_ACTIVE
     assert is_active is (ending == "crash after a success")
 
 
@@ -212,7 +200,7 @@ async def test_an_address_that_stays_blocked_switches_its_webhook_off(
         await service.publish()
         [ended] = await watch.until_ended(1)
     assert ended.status == CANCELLED
-    found = await get(service, webhook)
+    found = await service.webhook(webhook.webhook_id)
     assert found.status == webhook_pb2.WEBHOOK_STATUS_DISABLED
     assert "may not be called" in found.status_reason
 
@@ -234,7 +222,7 @@ async def test_a_webhook_that_is_switched_on_again_starts_with_one_request_at_a_
     if in_another_process:
         await services.stop_one(service)
         service = await services.start()
-    await resume(service, webhook)
+    await service.resume_webhook(webhook.webhook_id)
     await service.publish_many(20)
     await receiver.wait_for(2)
     await asyncio.sleep(0.3)  # more would come now
@@ -246,6 +234,7 @@ async def test_a_webhook_that_is_switched_on_again_starts_with_one_request_at_a_
 # --- how fast --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_rate_limit_is_kept_also_while_the_webhook_changes_hands(
     services: ServiceFactory, receiver: Receiver
 ) -> None:
@@ -269,6 +258,7 @@ async def test_a_rate_limit_is_kept_also_while_the_webhook_changes_hands(
     assert arrivals[-1] - arrivals[0] >= (count - rate) / rate * 0.95
 
 
+@pytest.mark.slow(4)
 async def test_429_slows_the_webhook_and_its_retry_after_holds_for_all_its_deliveries(
     services: ServiceFactory, receiver: Receiver
 ) -> None:
@@ -284,7 +274,7 @@ async def test_429_slows_the_webhook_and_its_retry_after_holds_for_all_its_deliv
     await receiver.wait_for(4)
     assert arrivals[1] - arrivals[0] >= 1.0
     assert arrivals[2] - arrivals[1] >= 0.9, "a webhook without a limit had one request a second, and has half of that"
-    assert flow_of(service, webhook).breaker.state is BreakerState.CLOSED
+    assert pace_of(service, webhook).breaker.state is BreakerState.CLOSED
 
 
 async def until_held(postgres: TestPostgres) -> None:
@@ -296,6 +286,7 @@ async def until_held(postgres: TestPostgres) -> None:
     )
 
 
+@pytest.mark.slow(3)
 async def test_the_next_owner_honours_what_retry_after_asked_for(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
@@ -309,8 +300,8 @@ async def test_the_next_owner_honours_what_retry_after_asked_for(
     await second.create_webhook(receiver.url("/up"))
     await second.publish()
     await receiver.wait_for(1, "/up")
-    await until(lambda: second.app.engine.paces.get(busy.webhook_id) is not None)
-    assert flow_of(second, busy).wait_seconds(0, time.monotonic()) > 3000
+    await until(lambda: second.app.engine.receivers.get(busy.webhook_id) is not None)
+    assert pace_of(second, busy).wait_seconds(0, time.monotonic()) > 3000
     assert len(receiver.at("/busy")) == 1
 
 
@@ -344,8 +335,8 @@ async def test_a_fault_of_ours_is_not_taken_for_what_the_receiver_asked_for(
     monkeypatch.setattr(Sender, "send", faulty)
     await service.publish()
     await is_faulty.wait()
-    await until(lambda: flow_of(service, webhook).wait_seconds(0, time.monotonic()) > 0)
-    assert flow_of(service, webhook).save(time.monotonic()).hold_seconds == 0
+    await until(lambda: pace_of(service, webhook).wait_seconds(0, time.monotonic()) > 0)
+    assert pace_of(service, webhook).save(time.monotonic()).hold_seconds == 0
     await receiver.wait_for(1)
 
 
@@ -382,7 +373,7 @@ async def test_nothing_is_started_while_changes_of_webhooks_cannot_be_followed(
         return await changed_lately(database)
 
     monkeypatch.setattr(webhooks, "changed_lately", away)
-    await until(lambda: not service.app.engine.webhooks.is_current)
+    await until(lambda: not service.app.engine.receivers.is_current)
     await service.publish_many(5)
     await asyncio.sleep(0.3)  # they would come now
     assert len(receiver.requests) == 1

@@ -15,7 +15,7 @@ from tests.support.service import ended as ended_ones
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import event_id_text
 from webhook_grpc.domain.model import Danger, FailureReason
-from webhook_grpc.engine import dispatcher
+from webhook_grpc.engine import attempt
 from webhook_grpc.store.outbox import danger as danger_rows
 
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
@@ -86,7 +86,7 @@ async def test_a_suspect_without_an_answer_does_not_hold_up_the_others(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A death would be put down to the one that had begun last."""
-    monkeypatch.setattr(dispatcher, "ALONE_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(attempt, "ALONE_SECONDS_MAX", 0.05)
     gate = Gate()
     await leave_pending(services, receiver.on("/hangs", gate), 3, postgres)
     postgres.rows("UPDATE deliveries SET danger = 1")
@@ -105,7 +105,7 @@ async def test_suspects_are_sent_one_at_a_time_under_a_mark_and_lose_no_attempt(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They were in flight together when the second process died. What is published meanwhile does not wait for them."""
-    monkeypatch.setattr(dispatcher, "ALONE_SECONDS_MAX", 600.0)  # on a machine of any speed
+    monkeypatch.setattr(attempt, "ALONE_SECONDS_MAX", 600.0)  # on a machine of any speed
     answers = asyncio.Semaphore(0)
 
     async def wait_for_permission(_: Received) -> web.StreamResponse:

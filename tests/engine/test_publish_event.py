@@ -6,14 +6,14 @@ import json
 import math
 
 import pytest
-from webhook.v1 import delivery_pb2, service_pb2
+from webhook.v1 import delivery_pb2
 
 from tests.api.asking import until
 from tests.support.application import application, publish_event, stored_id
 from tests.support.receiver import Gate, Received, Receiver, answers
-from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory
+from tests.support.service import SECRET, Service, ServiceFactory
 from webhook_grpc.domain.ids import delivery_id_text, shard_of
-from webhook_grpc.engine.queue import fetcher
+from webhook_grpc.engine.queue import reading
 
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 CANCELLED = delivery_pb2.DELIVERY_STATUS_CANCELLED
@@ -59,7 +59,7 @@ async def test_what_is_committed_is_delivered_once_and_what_is_rolled_back_never
 
 
 async def assert_is_as_published(service: Service, request: Received) -> None:
-    event = await service.stub.GetEvent(service_pb2.GetEventRequest(customer_id=CUSTOMER, event_id=request.event_id))
+    event = await service.event(request.event_id)
     assert request.body == b'{"event":"job.completed","timestamp":%d,"data":%s}' % (
         event.occur_time.seconds,
         event.data_json.encode(),
@@ -84,7 +84,7 @@ async def test_an_event_whose_transaction_was_open_for_longer_than_is_looked_bac
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Later events of the webhook were read meanwhile: its row lies behind what is usually looked at."""
-    monkeypatch.setattr(fetcher, "_FULL_LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(reading, "FULL_LOOK_SECONDS", 0.5)
     gate = Gate()
     service = await services.start()
     webhook = await service.create_webhook(receiver.on("/hook", gate))
@@ -95,10 +95,10 @@ async def test_an_event_whose_transaction_was_open_for_longer_than_is_looked_bac
         async with service.watching() as watch:
             later = await service.publish()
             await receiver.wait_for(1)
-            service.app.engine.fetcher.wake([shard_of(webhook.webhook_id)])
+            service.app.engine.due_hints.wake([shard_of(webhook.webhook_id)])
             lane = service.app.engine.fetcher._lanes.get(webhook.webhook_id)  # pyright: ignore[reportPrivateUsage]
             assert lane is not None
-            await until(lambda: lane.fully_looked_at > -math.inf)
+            await until(lambda: lane.reading.fully_looked_at > -math.inf)
             app.commit()
             await receiver.wait_for(2)
             gate.opened.set()
@@ -118,9 +118,7 @@ async def test_a_webhook_that_was_deleted_before_the_commit_is_not_called(
     async with service.watching() as watch:
         with application(services.database_url) as app:
             event_id = publish_event(app)
-            await service.stub.DeleteWebhook(
-                service_pb2.DeleteWebhookRequest(customer_id=CUSTOMER, webhook_id=deleted.webhook_id)
-            )
+            await service.delete_webhook(deleted.webhook_id)
             app.commit()
         ended = await watch.until_ended(2)
 

@@ -40,19 +40,11 @@ def just_now() -> Timestamp:
     return moment
 
 
-async def get(service: Service, replay_id: int) -> replay_pb2.Replay:
-    return await service.stub.GetReplay(service_pb2.GetReplayRequest(customer_id=CUSTOMER, replay_id=replay_id))
-
-
-async def cancel(service: Service, replay_id: int) -> replay_pb2.Replay:
-    return await service.stub.CancelReplay(service_pb2.CancelReplayRequest(customer_id=CUSTOMER, replay_id=replay_id))
-
-
 async def until(service: Service, replay_id: int, **wanted: int) -> replay_pb2.Replay:
     """Looks until the replay is as wanted; its numbers must add up at every look."""
     async with slowness.timeout(30):
         while True:
-            seen = await get(service, replay_id)
+            seen = await service.replay(replay_id)
             ended_count = seen.succeeded_count + seen.failed_count + seen.cancelled_count
             assert seen.delivery_count == seen.pending_count + ended_count + seen.skipped_count, seen
             if all(getattr(seen, name) == value for name, value in wanted.items()):
@@ -68,9 +60,9 @@ async def until_rows(postgres: TestPostgres, statement: LiteralString, wanted: l
 
 async def set_paused(service: Service, webhook_id: int, *, paused: bool) -> None:
     if paused:
-        await service.stub.PauseWebhook(service_pb2.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id))
+        await service.pause_webhook(webhook_id)
     else:
-        await service.stub.ResumeWebhook(service_pb2.ResumeWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id))
+        await service.resume_webhook(webhook_id)
 
 
 async def paused_webhook(service: Service, receiver: Receiver) -> int:
@@ -147,9 +139,7 @@ async def test_what_was_deleted_by_the_time_it_is_its_turn_is_skipped(
 
     monkeypatch.setattr(progress, "advance", advance_late)
     started = await replay(service, include_undelivered=True)
-    await service.stub.DeleteWebhook(
-        service_pb2.DeleteWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
-    )
+    await service.delete_webhook(webhook.webhook_id)
     deleted.set()
     done = await until(service, started.replay_id, status=COMPLETED)
     assert done.delivery_count == done.skipped_count
@@ -171,7 +161,7 @@ async def test_no_more_waits_for_a_webhook_than_may_and_everything_is_sent_once(
     await receiver.wait_for(1)
     held = await until(service, started.replay_id, pending_count=12)
     await asyncio.sleep(0.3)  # more would be chosen now
-    assert (await get(service, started.replay_id)).pending_count == 12
+    assert (await service.replay(started.replay_id)).pending_count == 12
     assert held.status == RUNNING
     assert held.progress_time.ToNanoseconds() < held.end_time.ToNanoseconds()
     gate.opened.set()
@@ -200,7 +190,7 @@ async def test_a_paused_webhook_and_a_dead_one_hold_up_neither_another_nor_a_lat
     await until_rows(postgres, "SELECT breaker FROM webhook_health WHERE breaker <> 'closed'", [("open",)])
     assert len(receiver.at("/dead")) < 8, "it is still to be replayed to"
     for started in (first, later):
-        seen = await get(service, started.replay_id)
+        seen = await service.replay(started.replay_id)
         assert (seen.status, seen.progress_time.ToNanoseconds() < seen.end_time.ToNanoseconds()) == (RUNNING, True)
     waiting = """
         SELECT max(count) FROM (
@@ -283,7 +273,7 @@ async def test_cancelling_ends_what_waits_and_nothing_more_is_sent(
     async with service.watching(statuses=[CANCELLED]) as watch:
         started = await replay(service, include_undelivered=True)
         await watch_until_begun(service, started.replay_id)
-        cancelled = await cancel(service, started.replay_id)
+        cancelled = await service.cancel_replay(started.replay_id)
         assert cancelled.status == replay_pb2.REPLAY_STATUS_CANCELLED
         assert cancelled.HasField("finish_time")
         told = await watch.until_ended(3)
@@ -316,7 +306,7 @@ async def test_what_is_in_flight_when_its_replay_is_cancelled_ends_as_it_ends(
     await service.create_webhook(receiver.on("/gate", gate), max_in_flight=20)
     started = await replay(service, include_undelivered=True)
     await receiver.wait_for(1)
-    await cancel(service, started.replay_id)
+    await service.cancel_replay(started.replay_id)
     gate.opened.set()
     done = await until(service, started.replay_id, pending_count=0)
     assert done.succeeded_count == len(receiver.requests) >= 1

@@ -9,13 +9,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from webhook.v1 import delivery_pb2, service_pb2
+from webhook.v1 import delivery_pb2
 
 from tests.support import slowness
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver, answer
-from tests.support.service import CUSTOMER, Service, ServiceFactory
+from tests.support.service import Service, ServiceFactory
 from tests.support.symptoms import Line
 from webhook_grpc.domain.ids import parse_event_id, shard_of
 from webhook_grpc.engine.duties import rescheduling
@@ -55,9 +55,7 @@ async def started(services: ServiceFactory, **settings: Any) -> Service:
 async def paused_with_one(service: Service, url: str) -> tuple[int, UUID]:
     """A paused webhook with a delivery that waits in the table."""
     webhook = await service.create_webhook(url)
-    await service.stub.PauseWebhook(
-        service_pb2.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
-    )
+    await service.pause_webhook(webhook.webhook_id)
     published = await service.publish()
     event_id = parse_event_id(published.event_id)
     assert event_id is not None
@@ -83,7 +81,7 @@ async def test_a_delivery_that_was_published_by_a_clock_a_day_ahead_is_sent_now(
         assert await service.app.engine.rescheduling.look(shard_of(webhook_id)) == 1
         [(due_in_seconds, _)] = postgres.rows(DUE_IN)
         assert due_in_seconds <= 0
-        await service.stub.ResumeWebhook(service_pb2.ResumeWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id))
+        await service.resume_webhook(webhook_id)
         [ended] = await watch.until_ended()
     assert ended.status == SUCCEEDED
     assert ended.attempt_count == 1

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from tests.support import slowness
-from tests.support.names import Leading
+from tests.support.dns import Leading
 from tests.support.raw import OK, RawServers, read_request, says
 from tests.support.receiver import Gate, Receiver, answer
 from webhook_grpc.domain.egress import EgressPolicy

@@ -39,6 +39,7 @@ from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.http.sender import Sender
 from webhook_grpc.engine.queue.lane import Lane, Turn
 from webhook_grpc.engine.queue.lanes import Lanes
+from webhook_grpc.engine.queue.reading import Reading
 from webhook_grpc.engine.settler import SettleLimits, Settler
 from webhook_grpc.engine.unsettled import EndedTurn, Unsettled
 from webhook_grpc.store.db import Database, LoopConnection
@@ -59,6 +60,7 @@ END $$
 PHANTOM: LiteralString = """
 INSERT INTO workers (worker_id, lease_until, lease_seconds) VALUES (%s, now() + interval '3 seconds', 2)
 """
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = %s"
 ALARMS = ("health changed", "the database fails", "lease not renewed", "deliveries stand still", "shards have no owner")
 
 
@@ -205,24 +207,48 @@ async def test_a_watch_and_calls_that_stand_still_keep_the_service_from_serving(
         await until_health_is(service, WEBHOOKS, SERVING)
 
 
+LOCKED = [
+    pytest.param("LOCK TABLE replay_webhooks IN ACCESS EXCLUSIVE MODE", "background", id="replays"),
+    pytest.param("LOCK TABLE webhook_health IN ACCESS EXCLUSIVE MODE", "health", id="health of webhooks"),
+]
+
+
+@pytest.mark.parametrize(("lock", "connection"), LOCKED)
+async def test_parts_that_share_a_connection_hold_up_nobody_else_while_one_waits_for_a_lock(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, lock: LiteralString, connection: str
+) -> None:
+    """Publishing, sending, settling, commands and the lease go on, for longer than the lease."""
+    service = await services.start(lease_seconds=slowness.lengthened(1.0), database_timeout_seconds=60.0)
+    busy = await service.create_webhook(receiver.on("/busy", answer(429)))
+    await service.publish()  # then there is health to be saved
+    await receiver.wait_for(1)
+    async with locked(postgres, lock):
+        await service.publish()
+        async with slowness.timeout(20):
+            while not postgres.rows(WAITING, [f"webhook-grpc {connection}"]):
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(slowness.lengthened(1.5))  # the lease would have run out
+        async with slowness.timeout(20):
+            request = pb.TestWebhookRequest(customer_id=CUSTOMER, webhook_id=busy.webhook_id)
+            tested = await service.stub.TestWebhook(request)
+        assert tested.delivery.last_attempt.response_status == 429
+        assert service.app.engine.shards.may_send
+
+
 # --- grants and limits -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def limited(postgres: TestPostgres) -> Iterator[str]:
     """A role that owns nothing and was granted everything."""
-    end: LiteralString = "DROP OWNED BY webhook_test_limited; DROP ROLE webhook_test_limited"
-    if postgres.rows("SELECT FROM pg_roles WHERE rolname = 'webhook_test_limited'"):
-        postgres.rows(end)
-    postgres.rows(
-        """
-        CREATE ROLE webhook_test_limited LOGIN;
-        GRANT ALL ON ALL TABLES IN SCHEMA public TO webhook_test_limited;
-        GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO webhook_test_limited
-        """
-    )
-    yield make_conninfo(postgres.url, user="webhook_test_limited", password="hush")
-    postgres.rows(end)
+    with postgres.role() as role:
+        as_admin(postgres, "GRANT ALL ON ALL TABLES IN SCHEMA public TO {}", role)
+        as_admin(postgres, "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {}", role)
+        yield role
+
+
+def as_admin(postgres: TestPostgres, statement: LiteralString, *names: str) -> None:
+    query(postgres.url, sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
 @pytest.fixture
@@ -233,8 +259,8 @@ async def limited_services(
     first = ServiceFactory(database_url, tmp_path)
     await first.start()
     await first.stop()
-    postgres.rows("GRANT ALL ON ALL TABLES IN SCHEMA public TO webhook_test_limited")
-    factory = ServiceFactory(limited, tmp_path)
+    as_admin(postgres, "GRANT ALL ON ALL TABLES IN SCHEMA public TO {}", limited)
+    factory = ServiceFactory(make_conninfo(postgres.url, user=limited, password="hush"), tmp_path)
     yield factory
     await factory.stop()
 
@@ -242,14 +268,19 @@ async def limited_services(
 @pytest.mark.parametrize("table", ["deliveries", "webhook_health"])
 @pytest.mark.symptom("grant")
 async def test_a_grant_that_was_lost_is_named_in_postgres_words(
-    limited_services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, table: str, symptoms: list[Line]
+    limited_services: ServiceFactory,
+    limited: str,
+    receiver: Receiver,
+    postgres: TestPostgres,
+    table: str,
+    symptoms: list[Line],
 ) -> None:
     service = await start(limited_services)
-    query(postgres.url, sql.SQL("REVOKE SELECT ON {} FROM webhook_test_limited").format(sql.Identifier(table)))
+    as_admin(postgres, "REVOKE SELECT ON {} FROM {}", table, limited)
     await service.create_webhook(receiver.url())
     await publishes(service)
     await until_health_is(service, DELIVERY, NOT_SERVING)
-    query(postgres.url, sql.SQL("GRANT SELECT ON {} TO webhook_test_limited").format(sql.Identifier(table)))
+    as_admin(postgres, "GRANT SELECT ON {} TO {}", table, limited)
     await until_health_is(service, DELIVERY, SERVING)
     [line, *_] = [line for line in symptoms if names(line, "look for what is due")]
     assert (line["sqlstate"], line["text"]) == ("42501", f"permission denied for table {table}")
@@ -258,17 +289,21 @@ async def test_a_grant_that_was_lost_is_named_in_postgres_words(
 
 @pytest.mark.symptom("hints", "connections")
 async def test_a_process_that_hears_no_hints_says_why(
-    limited_services: ServiceFactory, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch, symptoms: list[Line]
+    limited_services: ServiceFactory,
+    limited: str,
+    postgres: TestPostgres,
+    monkeypatch: pytest.MonkeyPatch,
+    symptoms: list[Line],
 ) -> None:
     monkeypatch.setattr("webhook_grpc.hub.hints._RECONNECT_SECONDS", 0.1)
     service = await start(limited_services)
-    postgres.rows("ALTER ROLE webhook_test_limited CONNECTION LIMIT 0")
+    as_admin(postgres, "ALTER ROLE {} CONNECTION LIMIT 0", limited)
     postgres.rows(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'webhook-grpc listen'"
     )
     await until_health_is(service, DELIVERY, NOT_SERVING)
     await until_said(symptoms, work="hear hints", sqlstate="53300")
-    postgres.rows("ALTER ROLE webhook_test_limited CONNECTION LIMIT -1")
+    as_admin(postgres, "ALTER ROLE {} CONNECTION LIMIT -1", limited)
     await until_health_is(service, DELIVERY, SERVING)
 
 
@@ -347,7 +382,7 @@ async def test_what_only_gets_ready_to_settle_again_and_again_stands_still(monke
     shards = SimpleNamespace(owned={make_delivery().shard: None}, worker=new_worker())
     owner: Any = SimpleNamespace(shards=shards, readopt=succeed)
     connection = LoopConnection(replace(options(""), progress=progress), "settle")
-    lane, delivery, unsettled = Lane(1, 1, make_delivery().shard, 0.0), make_delivery(), Unsettled()
+    lane, delivery, unsettled = Lane(1, 1, 1, Reading(1, 1, 0.0)), make_delivery(), Unsettled()
     nobody: Any = None
     settler = Settler(connection, owner, unsettled, SettleLimits(10, 0.0), Random(), nobody, nobody)
     unsettled.results.add(EndedTurn(Turn(lane, delivery, host=None), succeeded(delivery)))
@@ -415,7 +450,7 @@ async def test_a_fault_of_the_process_that_lasts_is_said_once(
         return await send(self, request)
 
     monkeypatch.setattr(Sender, "send", faulty)
-    monkeypatch.setattr("webhook_grpc.engine.dispatcher._FAULT_PAUSE_SECONDS", (0.02, 0.04))
+    monkeypatch.setattr("webhook_grpc.engine.attempt._FAULT_PAUSE_SECONDS", (0.02, 0.04))
     service = await start(services)
     await service.create_webhook(receiver.url())
     await service.publish()
@@ -457,6 +492,7 @@ async def test_a_vacuum_that_our_role_may_not_do_is_said(
 # --- no false alarms -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(5)
 async def test_what_waits_for_a_good_reason_raises_no_alarm(
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -472,7 +508,7 @@ async def test_what_waits_for_a_good_reason_raises_no_alarm(
         }
         first = await services.start(**overrides, breaker_probe_seconds_min=60, breaker_probe_seconds_max=60)
         paused = await first.create_webhook(quick)
-        await first.stub.PauseWebhook(pb.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=paused.webhook_id))
+        await first.pause_webhook(paused.webhook_id)
         await first.create_webhook(quick, rate_limit_per_second=1)
         await first.create_webhook(receiver.on("/gate", gate), max_in_flight=1)
         await first.create_webhook(receiver.on("/down", answer(500)), max_in_flight=1)

@@ -90,6 +90,7 @@ async def test_a_start_waits_for_no_lock_if_no_partition_is_missing(
         await services.start()
 
 
+@pytest.mark.slow(3)
 async def test_a_start_that_never_gets_the_lock_fails_with_a_sentence(
     services: ServiceFactory, postgres: TestPostgres
 ) -> None:

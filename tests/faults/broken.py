@@ -13,9 +13,9 @@ from typing import Any
 
 from webhook_grpc.api.watch import WatchMethods
 from webhook_grpc.domain.model import AttemptResult, Outcome, Published, Webhook
-from webhook_grpc.engine.attempt import Deliverer
+from webhook_grpc.engine.attempt import Attempter
 from webhook_grpc.engine.ownership import Ownership
-from webhook_grpc.engine.poison import PoisonGuard
+from webhook_grpc.engine.poison import Admission, PoisonGuard
 from webhook_grpc.engine.queue.stale_rows import StaleRows
 from webhook_grpc.engine.receivers.webhooks import WebhookCache
 from webhook_grpc.engine.settler import Settler
@@ -64,7 +64,7 @@ def settle_before_send() -> None:
 
         return attempt
 
-    rewrap(Deliverer, "attempt", attempt_too_late)
+    rewrap(Attempter, "attempt", attempt_too_late)
 
 
 def acknowledge_before_commit() -> None:
@@ -104,7 +104,7 @@ def skip_catch_up() -> None:
 
 def impatient() -> None:
     """Takes rows a second before they are due (I5)."""
-    reword(due, "FETCH", "now() + k.ahead *", "now() + (k.ahead + 1) *")
+    reword(due, "SELECT_DUE_ROWS", "now() + k.ahead *", "now() + (k.ahead + 1) *")
 
 
 def no_limit() -> None:
@@ -137,9 +137,8 @@ def deaf() -> None:
     """Goes on sending to a webhook as it was when it was first needed (I8)."""
 
     def only_new(take_in: Any) -> Any:
-        def taking_in(self: Any, webhooks: Any, *, new: bool = False) -> None:
-            if new:
-                take_in(self, webhooks, new=True)
+        def taking_in(self: Any, webhooks: Any, *, new: bool = False) -> list[Webhook]:
+            return take_in(self, webhooks, new=True) if new else []
 
         return taking_in
 
@@ -148,8 +147,7 @@ def deaf() -> None:
 
 def careless() -> None:
     """Does not mark what a process may have died of (I4)."""
-    rewrap(PoisonGuard, "applies", lambda _: _never)
-    rewrap(PoisonGuard, "has_killed", lambda _: _never_known)
+    rewrap(PoisonGuard, "admit", lambda _: _always_free)
 
 
 def reformats() -> None:
@@ -161,7 +159,7 @@ def reformats() -> None:
 
         return sending
 
-    rewrap(Deliverer, "_send", of_reformatted)
+    rewrap(Attempter, "_send", of_reformatted)
 
 
 ENGINES = {
@@ -190,8 +188,8 @@ def _never(*_: object) -> bool:
     return False
 
 
-async def _never_known(*_: object) -> bool:
-    return False
+async def _always_free(*_: object) -> Admission:
+    return Admission.FREE
 
 
 def _later(work: Coroutine[Any, Any, Any]) -> None:

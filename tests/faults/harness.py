@@ -20,7 +20,7 @@ from tests.support import slowness
 from tests.support.postgres import query
 from webhook_grpc.domain.ids import shard_of
 
-from . import database, staff
+from . import database, participants
 from .checker import Report, check
 from .cluster import Cluster, lease_seconds
 from .database import DatabaseServer
@@ -120,7 +120,7 @@ class Round:
 
     def path(self, number: int) -> str:
         """The path of the number-th endpoint of the plan."""
-        return staff.path_of(number)
+        return participants.path_of(number)
 
     async def until_received(self, number: int, count: int, seconds: float = 10.0) -> None:
         """Waits until the number-th endpoint has *answered* so many requests."""
@@ -173,9 +173,9 @@ class Round:
                 self.cluster.start(**first),
                 *(self.cluster.start(**others) for _ in range(scenario.processes - 1)),
             )
-            self.registered += await staff.register(scenario, self.endpoints, self.cluster.any(self.random))
-            self.publishers += staff.publishers(scenario, self.cluster, self._seed)
-            self.watchers += staff.watchers(scenario, self.cluster, self._seed)
+            self.registered += await participants.register(scenario, self.endpoints, self.cluster.any(self.random))
+            self.publishers += participants.publishers(scenario, self.cluster, self._seed)
+            self.watchers += participants.watchers(scenario, self.cluster, self._seed)
             self._watching += [asyncio.create_task(watcher.run()) for watcher in self.watchers]
             async with slowness.timeout(15):
                 for watcher in self.watchers:

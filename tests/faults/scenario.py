@@ -33,5 +33,5 @@ class Scenario:
     away_seconds: float = 0.05
     drain_seconds_max: float = 10.0
     told_seconds_max: float = 5.0  # after that, until the watchers were told everything
-    short_seconds: float = 2.5  # in pytest
+    short_seconds: float = 2.5  # in pytest; `make faults` and `make test-long` take longer
     stepped: bool = False  # needs a SteppedServer; the database's clock is no measure then

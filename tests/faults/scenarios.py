@@ -113,7 +113,15 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario("slow look", nothing, plan=FLAKY_PLAN, first=SLOW_LOOK, others=SLOW_LOOK, short_seconds=3),
     Scenario("kill -9", kill_at_random, short_seconds=3),
     # so many webhooks that whoever is to die surely has some of them
-    Scenario("death at points", kill_at_points, plan=(*DEFAULT_PLAN, *FLAKY_PLAN), gap_seconds=0.25, processes=1),
+    # after deaths in a row what was in flight is sent one at a time, so the last deliveries may take a while
+    Scenario(
+        "death at points",
+        kill_at_points,
+        plan=(*DEFAULT_PLAN, *FLAKY_PLAN),
+        gap_seconds=0.25,
+        processes=1,
+        drain_seconds_max=30.0,
+    ),
     Scenario("SIGTERM", terminate),
     Scenario("SIGSTOP", pause_beyond_lease, plan=HELD_PLAN),
     *database_faults.SCENARIOS,

@@ -199,7 +199,8 @@ class LogChecks:
                 for name in ("in_flight", "_hosts", "_customers", "_turns", "_held_bytes")
                 if lanes[name]
             }
-            left |= {name: dispatcher[name] for name in ("_attempts", "_disabling") if dispatcher[name]}
+            left |= {"attempts": dispatcher["_tasks"]} if dispatcher["_tasks"] else {}
+            left |= {"disabling": True} if vars(dispatcher["_attempts"])["_disabling"] else {}
             left |= {"barred": lanes["_barred"]} if lanes["_barred"] else {}
             commands = vars(process.engine.commands)
             left |= {name: commands[name] for name in ("_taken", "_testing") if commands[name]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import datetime
@@ -10,6 +9,7 @@ from typing import Any, LiteralString, Self, TypeVar, cast
 from uuid import UUID
 
 import psycopg
+import uvloop
 from psycopg.conninfo import make_conninfo
 
 from tests.support.postgres import TestPostgres
@@ -52,7 +52,7 @@ class RealStore:
 
     def __init__(self, postgres: TestPostgres) -> None:
         self._postgres = postgres
-        self._runner = asyncio.Runner()
+        self._loop = uvloop.new_event_loop()  # asyncio.Runner sets a signal handler for each of thousands of calls
         url = make_conninfo(postgres.url, options=SEARCH_PATH)
         # Our session settings would lead now() to pg_catalog again; behind such a pooler none are set.
         self.database = Database(replace(options(url), pooling=Pooling.TRANSACTION))
@@ -68,7 +68,7 @@ class RealStore:
 
     def __exit__(self, *_: object) -> None:
         self.run(self._close())
-        self._runner.close()
+        self._loop.close()
         self._empty()
         self.next_webhook_id(self._next_webhook_id)
         self._sql.execute("DROP SCHEMA simulated CASCADE")
@@ -76,7 +76,7 @@ class RealStore:
 
     def run(self, statement: Coroutine[Any, Any, T]) -> T:
         """Runs a statement of the store to its end."""
-        return self._runner.run(statement)
+        return self._loop.run_until_complete(statement)
 
     def sql(self, statement: LiteralString, *params: object) -> list[tuple[Any, ...]]:
         """Runs a statement of the test's own, by the real clock."""

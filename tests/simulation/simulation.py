@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections import Counter
 from collections.abc import Generator, MutableMapping
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any, Final
 from unittest import mock
 
@@ -78,7 +76,6 @@ class Simulation:
     @contextlib.contextmanager
     def _patched(self) -> Generator[None]:
         world, sending, next_lane = self.world, self._sending, Lanes.next
-        uuids = random.Random(self.seed + 2)
 
         async def connect(*_: object, **__: object) -> Any:
             return await world.connect()
@@ -99,9 +96,7 @@ class Simulation:
             return turn
 
         sender = "webhook_grpc.engine.http.sender.Sender."
-        shim = SimpleNamespace(Random=lambda: random.Random(uuids.random()))
-        state, config = random.getstate(), structlog.get_config()
-        random.seed(self.seed)
+        config = structlog.get_config()
         structlog.configure(processors=[self._heard])
         try:
             with (
@@ -112,7 +107,6 @@ class Simulation:
                 mock.patch(sender + "send", send),
                 mock.patch(sender + "open", _open),
                 mock.patch(sender + "close", nothing),
-                mock.patch("webhook_grpc.engine.attempt.random", shim),
                 mock.patch.object(Lanes, "next", next_observed),
                 mock.patch(
                     "webhook_grpc.engine.receivers.webhooks.REFRESH_SECONDS", 10.0 if self.profile.long else 0.5
@@ -123,7 +117,6 @@ class Simulation:
                 self._loop.set_exception_handler(self._exception)
                 yield
         finally:
-            random.setstate(state)
             structlog.configure(**config)
 
     def _exception(self, _: object, context: dict[str, Any]) -> None:

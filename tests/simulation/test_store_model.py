@@ -29,7 +29,7 @@ SETTINGS: Final = settings(
 )
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 @pytest.mark.timeout(0 if EXAMPLES else 600)  # a failure is made small before it is reported
 def test_the_store_does_what_its_model_says(postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "ROWS_MAX", 5)  # so that the limits of the feed count
@@ -37,6 +37,8 @@ def test_the_store_does_what_its_model_says(postgres: TestPostgres, monkeypatch:
     with RealStore(postgres) as store:
 
         class Machine(StoreMachine):
+            listed_every = 1 if EXAMPLES else 3
+
             def __init__(self) -> None:
                 super().__init__(store)
 

@@ -99,6 +99,7 @@ async def test_every_attempt_is_listed_once_newest_first(
     ]
 
 
+@pytest.mark.slow(3)
 async def test_all_filters_hold(database: Database, deliveries: list[Delivery], postgres: TestPostgres) -> None:
     chance = random.Random(5)
     rows = logged(postgres)
@@ -149,6 +150,7 @@ async def test_attempts_outlive_their_event(
         assert (await listed(database, AttemptFilter(999, event_id=delivery.event_id)))[0] == []
 
 
+@pytest.mark.slow
 async def test_a_list_merged_from_short_lists_of_each_webhook_is_complete(
     database: Database, deliveries: list[Delivery], postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ def random_spec(past: Past) -> ReplaySpec:
     )
 
 
+@pytest.mark.slow
 async def test_a_replay_chooses_exactly_what_the_model_chooses(database: Database, past: Past) -> None:
     furnish(past)
     sizes: set[int] = set()

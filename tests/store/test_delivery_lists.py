@@ -51,6 +51,7 @@ async def test_pages_join_without_gap_or_overlap(
     assert await listed(database, EVERYTHING, page_size) == deliveries
 
 
+@pytest.mark.slow(3)
 @pytest.mark.parametrize("many_retries", [False, True])
 async def test_the_filters_of_sql_and_of_the_stream_agree(
     database: Database, deliveries: list[Delivery], monkeypatch: pytest.MonkeyPatch, many_retries: bool
@@ -79,6 +80,7 @@ async def test_the_filters_of_sql_and_of_the_stream_agree(
         assert await listed(database, wanted, chance.randint(1, 9)) == expected, wanted
 
 
+@pytest.mark.slow
 async def test_a_list_merged_from_short_lists_of_each_webhook_is_complete(
     database: Database, deliveries: list[Delivery], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +98,7 @@ async def test_a_list_merged_from_short_lists_of_each_webhook_is_complete(
             assert await listed(database, wanted, page_size) == [d for d in deliveries if wanted.admits(d)], wanted
 
 
+@pytest.mark.slow
 async def test_what_is_old_is_found_however_far_back_a_step_looks(
     database: Database, connection: LoopConnection, postgres: TestPostgres
 ) -> None:

@@ -139,15 +139,15 @@ async def test_a_deleted_webhook_is_told_only_if_it_has_a_delivery(
 
 
 async def test_the_health_is_that_which_was_saved(database: Database, connection: LoopConnection, owner: Owner) -> None:
-    ill, well = await new_webhook(database), await new_webhook(database)
+    failing, healthy = await new_webhook(database), await new_webhook(database)
     saved = SavedHealth(BreakerState.OPEN, 1800.0, 4, 7200.0, 33, 1, 60.0, 900.0, Slowdown(300.0, 2.5, 10.0))
-    await paces.save(connection, owner.worker, {ill: saved}, [])
+    await paces.save(connection, owner.worker, {failing: saved}, [])
     event, _ = await published(database, connection)
 
     known = {one.webhook.webhook_id: one for one in await explain.read(database, event)}
 
-    assert known[well].health == ReceiverHealth()
-    found, now = known[ill].health, known[ill].read_time
+    assert known[healthy].health == ReceiverHealth()
+    found, now = known[failing].health, known[failing].read_time
     assert found.breaker is BreakerState.OPEN
     expected = [
         (found.probe_time, 1800), (found.failing_since, -7200), (found.hold_until, 900), (found.throttled_until, 300),

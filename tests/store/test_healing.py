@@ -251,17 +251,15 @@ async def test_a_statement_that_is_given_up_is_ended_on_the_server(
 @pytest.fixture
 def few(postgres: TestPostgres) -> Iterator[str]:
     """A role that may have six connections."""
-    postgres.rows("DROP ROLE IF EXISTS webhook_test_few")
-    postgres.rows("CREATE ROLE webhook_test_few LOGIN CONNECTION LIMIT 6")
-    yield make_conninfo(postgres.url, user="webhook_test_few")
-    postgres.rows("DROP ROLE webhook_test_few")
+    with postgres.role("CONNECTION LIMIT 6") as name:
+        yield make_conninfo(postgres.url, user=name)
 
 
 async def test_the_start_says_how_many_connections_are_needed_when_the_role_may_not_have_them(few: str) -> None:
     opts = options(few)
     for name in ("a", "b", "c"):
         LoopConnection(opts, name)
-    with pytest.raises(TooFewConnections, match=r"needs 7 connections .*role `webhook_test_few` allows 6"):
+    with pytest.raises(TooFewConnections, match=r"needs 7 connections .*role `webhook_test_\w+` allows 6"):
         await Database(opts).open()
 
 
@@ -301,9 +299,9 @@ async def test_the_log_says_once_in_postgres_own_words_why_the_database_fails(fe
         ("the database fails", "settle results", failures.TOO_MANY_CONNECTIONS),
         ("the database answers again", "settle results", None),
     ]
-    assert 'too many connections for role "webhook_test_few"' in repr(said)
+    assert 'too many connections for role "webhook_test_' in repr(said)
     assert "hush" not in repr(said)
-    assert "webhook_test_few" not in caught.value.message, "callers are not told"
+    assert "webhook_test_" not in caught.value.message, "callers are not told"
     await connection.close()
 
 

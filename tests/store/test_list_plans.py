@@ -16,15 +16,16 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.store.test_query_plans import FILL
-from tests.support.postgres import TestPostgres, query
-from tests.support.store import new_event_id, new_webhook
+from tests.store.test_query_plans import FILL, fill
+from tests.support.postgres import TestPostgres
+from tests.support.store import new_event_id
 from webhook_grpc.domain.filters import AttemptFilter, DeliveryFilter, EventFilter
 from webhook_grpc.domain.ids import stored_between
 from webhook_grpc.domain.model import DeliveryStatus
-from webhook_grpc.store.db import Database
 from webhook_grpc.store.lists import attempts, deliveries, delivery_sources, events, merged
 from webhook_grpc.store.log import lookup
+
+pytestmark = pytest.mark.xdist_group("list plans")  # one process fills the tables
 
 NOW = datetime.now(UTC)
 MANY_ATTEMPTS: LiteralString = """
@@ -51,11 +52,10 @@ OWN = DeliveryFilter(42)
 ALL = DeliveryFilter(None)
 
 
-@pytest.fixture
-async def filled(database: Database, postgres: TestPostgres) -> TestPostgres:
-    await new_webhook(database)
-    for statement in (MANY_ATTEMPTS, *FILL, *OF_OTHERS):
-        query(postgres.url, statement)
+@pytest.fixture(scope="module")
+def filled(postgres: TestPostgres) -> TestPostgres:
+    """Filled once: the tests only explain."""
+    fill(postgres, (MANY_ATTEMPTS, *FILL, *OF_OTHERS))
     return postgres
 
 

@@ -88,6 +88,7 @@ def _migrate_to(url: str, count: int) -> None:
         assert migrate(url)
 
 
+@pytest.mark.slow(3)
 def test_a_migrator_may_be_killed_at_every_statement(
     urls: tuple[str, str], postgres: TestPostgres, worker_id: str, before_statements: Callable[[Before], None]
 ) -> None:
@@ -162,6 +163,7 @@ def test_an_index_that_a_broken_migrator_left_invalid_is_built_again(
     assert described(url) == described(undisturbed)
 
 
+@pytest.mark.slow
 def test_kill_9_while_an_index_is_built(urls: tuple[str, str]) -> None:
     """The server goes on without the migrator, with its lock; the next one waits for it."""
     undisturbed, url = urls

@@ -100,6 +100,7 @@ def test_neither_the_names_of_user_and_host_nor_a_name_server_are_needed(
     assert migrate(fresh_url) == migration_names()
 
 
+@pytest.mark.slow
 def test_what_yoyo_has_recorded_counts_and_its_table_stays(fresh_url: str) -> None:
     with checkout(WITH_0004) as earlier:
         earlier.run("import sys; from webhook_grpc.store.migrate import migrate; migrate(sys.argv[1])", fresh_url)
@@ -114,6 +115,7 @@ def test_what_yoyo_has_recorded_counts_and_its_table_stays(fresh_url: str) -> No
         earlier.run(start, fresh_url)
 
 
+@pytest.mark.slow
 def test_what_yoyo_has_left_half_done_is_taken_over(fresh_url: str, postgres: TestPostgres, worker_id: str) -> None:
     """F1: it died between the COMMIT of a file and the row that records it."""
     migrate(fresh_url)

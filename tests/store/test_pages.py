@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from webhook_grpc.store.lists import pages
-from webhook_grpc.store.lists.pages import Page, PageBounds, Step, fill_page
+from webhook_grpc.store.lists.pages import ListStep, Page, PageBounds, fill_page
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Numbers:
         self._size_bytes = size_bytes
         self.steps: list[int] = []
 
-    async def read(self, before: int, step_rows: int) -> Step[int, Number]:
+    async def read(self, before: int, step_rows: int) -> ListStep[int, Number]:
         self.steps.append(step_rows)
         keys = range(before - 1, max(before - 1 - step_rows, -1), -1)
         rows = [Number(key, key % self._divisor == 0, self._size_bytes) for key in keys]
         sent = [row for row in rows if row.fits or row is rows[-1]]
-        return Step(sent, len(rows), rows[-1].key if len(rows) == step_rows else None)
+        return ListStep(sent, len(rows), rows[-1].key if len(rows) == step_rows else None)
 
 
 async def whole(numbers: Numbers, bounds: PageBounds) -> list[list[int]]:

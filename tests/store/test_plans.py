@@ -336,6 +336,7 @@ def excess(case: Case, plan: Plan, count: int) -> str:
     return f"expected cost {plan.cost:,.0f}" if plan.cost > JIT_ABOVE_COST else ""
 
 
+@pytest.mark.slow(4)
 @pytest.mark.parametrize("webhook_count", WEBHOOKS)
 @pytest.mark.parametrize("server_name", SERVERS)
 async def test_no_belief_of_the_planner_makes_a_hot_statement_touch_more_than_its_batch(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import replace
 from typing import LiteralString
@@ -221,13 +220,8 @@ async def test_an_open_transaction_keeps_nobody_from_changing_webhooks_settling_
 @pytest.fixture
 def role(postgres: TestPostgres) -> Generator[str]:
     """A role that may connect, and nothing else."""
-    name = f"webhook_test_{secrets.token_hex(8)}"
-    identifier = sql.Identifier(name)
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE ROLE {}").format(identifier))
+    with postgres.role() as name:
         yield name
-        connection.execute(sql.SQL("DROP OWNED BY {}").format(identifier))
-        connection.execute(sql.SQL("DROP ROLE {}").format(identifier))
 
 
 def become(connection: Connection, role: str) -> None:

@@ -52,7 +52,7 @@ async def test_a_webhook_of_which_enough_waits_has_no_turn_and_the_others_go_on(
 async def test_of_many_webhooks_those_that_have_waited_longest_are_next(
     database: Database, past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "TURNS_PER_LOOK", 2)
+    monkeypatch.setattr(progress, "WEBHOOKS_PER_LOOK", 2)
     webhook_ids = [past.add_webhook() for _ in range(5)]
     for number in range(9):
         past.add_event(1000 - number)

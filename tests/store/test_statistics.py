@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import psycopg
 from psycopg.conninfo import make_conninfo
 
 from tests.support.postgres import TestPostgres
@@ -12,7 +11,6 @@ from webhook_grpc.store.upkeep.statistics import ANALYSE, analyse_small_tables
 
 NEVER = "UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE oid = 'meta'::regclass"
 BELIEVED = "SELECT reltuples FROM pg_class WHERE oid = 'meta'::regclass"
-ROLE = "webhook_test_reader"
 
 
 async def test_a_table_of_one_row_is_known_to_have_one(database: Database, postgres: TestPostgres) -> None:
@@ -23,14 +21,9 @@ async def test_a_table_of_one_row_is_known_to_have_one(database: Database, postg
 
 async def test_a_role_that_may_not_analyse_names_the_tables_and_goes_on(postgres: TestPostgres) -> None:
     postgres.rows(NEVER)
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f"DROP ROLE IF EXISTS {ROLE}")
-        connection.execute(f"CREATE ROLE {ROLE}")
-        try:
-            database = Database(options(make_conninfo(postgres.url, options=f"-c role={ROLE}")))
-            await database.open()
-            assert await analyse_small_tables(database) == list(ANALYSE)
-            await database.close()
-        finally:
-            connection.execute(f"DROP ROLE {ROLE}")
+    with postgres.role() as role:
+        database = Database(options(make_conninfo(postgres.url, options=f"-c role={role}")))
+        await database.open()
+        assert await analyse_small_tables(database) == list(ANALYSE)
+        await database.close()
     assert postgres.rows(BELIEVED) == [(-1.0,)]

@@ -136,6 +136,7 @@ def counted(rows: list[LogRow], start: datetime, end: datetime) -> WindowNumbers
     )
 
 
+@pytest.mark.slow
 async def test_the_numbers_are_those_that_python_counts(database: Database, postgres: TestPostgres) -> None:
     chance = random.Random(3)
     rows = [
@@ -164,7 +165,7 @@ async def test_of_more_rows_than_are_looked_at_the_latest_count(
     rows_max: int, median_ms: int, *, is_truncated: bool,
 ) -> None:  # fmt: skip
     """Also if what is cut off has the same time, as the results of one batch have."""
-    monkeypatch.setattr(stats, "ROWS_MAX", rows_max)
+    monkeypatch.setattr(stats, "COUNTED_ROWS_MAX", rows_max)
     write(postgres, [LogRow(at(-1)), LogRow(at(0), latency_ms=20, trigger="scheduled")])
     write(postgres, [LogRow(at(0), latency_ms=latency_ms) for latency_ms in (30, 40, 50, 60)])
     write(postgres, [LogRow(at(5), trigger="test")])
@@ -211,7 +212,7 @@ async def test_what_is_not_due_has_no_age(
 async def test_of_a_large_backlog_what_is_due_first_is_counted(
     database: Database, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stats, "ROWS_MAX", 3)
+    monkeypatch.setattr(stats, "COUNTED_ROWS_MAX", 3)
     pend(postgres, [600, -100, 700, -50, 800])
     backlog = await stats.backlog(database, WEBHOOK_ID)
     assert (backlog.pending_count, backlog.due_count) == (3, 2)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -26,6 +28,22 @@ TABLES = (
     "deliveries", "attempts", "events", "idempotency_keys", "webhooks", "webhook_health", "workers", "commands",
     "replays", "replay_webhooks", "erasures",
 )  # fmt: skip
+# One message, and so one transaction.
+FORGET: Final[LiteralString] = ";".join((
+    *(f"DELETE FROM {table}" for table in TABLES if table != "workers"),  # noqa: S608 - constants
+    "DELETE FROM event_types WHERE NOT built_in",
+    """
+    UPDATE event_types SET json_schema = NULL, archived = false, version = 1
+    WHERE json_schema IS NOT NULL OR archived OR version <> 1
+    """,
+))  # fmt: skip
+RESET: Final[LiteralString] = """
+DELETE FROM workers;
+UPDATE believed_time SET at = now(), doubted_seconds = 0;
+UPDATE shards SET owner = NULL, epoch = 0, last_seq = 0, abandoned_at = NULL
+WHERE (owner, epoch, last_seq, abandoned_at) IS DISTINCT FROM (NULL, 0, 0, NULL);
+"""
+_TRIES_MAX = 5
 
 
 class TestPostgres:
@@ -38,6 +56,7 @@ class TestPostgres:
         self._name = name
         self._embedded = embedded
         self._directory = directory
+        self._kept: psycopg.Connection[tuple[Any, ...]] | None = None
         self.url = make_conninfo(admin_url, dbname=name)
 
     @classmethod
@@ -61,6 +80,8 @@ class TestPostgres:
 
     def stop(self) -> None:
         """Drops the database, and stops Postgres if it was started here."""
+        if self._kept is not None:
+            self._kept.close()
         self.drop_database(self._name)
         if self._embedded is not None:
             self._embedded.stop()
@@ -79,19 +100,47 @@ class TestPostgres:
         with psycopg.connect(self._admin_url, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
+    @contextlib.contextmanager
+    def role(self, options: LiteralString = "") -> Generator[str]:
+        """Makes a role that may log in, yields its name, and drops the role and what it owns or was granted here.
+
+        The name is new each time: roles belong to the server, which the processes of a test run may share.
+        """
+        name = f"webhook_test_{secrets.token_hex(8)}"
+        role = sql.Identifier(name)
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN " + options).format(role))
+            try:
+                yield name
+            finally:
+                connection.execute(sql.SQL("DROP OWNED BY {}; DROP ROLE {}").format(role, role))
+
     def empty(self) -> None:
         """Removes what a test left."""
-        with psycopg.connect(self.url) as connection:
-            for table in TABLES:
-                connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
-            connection.execute("DELETE FROM event_types WHERE NOT built_in")
-            connection.execute("UPDATE event_types SET json_schema = NULL, archived = false, version = 1")
-            connection.execute("UPDATE believed_time SET at = now(), doubted_seconds = 0")
-            connection.execute("UPDATE shards SET owner = NULL, epoch = 0, last_seq = 0, abandoned_at = NULL")
+        self.rows(f"{FORGET};{RESET}")
+
+    def forget(self) -> None:
+        """Removes what callers made, below a service that goes on running with its shards, and may be in the way."""
+        for _ in range(_TRIES_MAX - 1):
+            with contextlib.suppress(psycopg.errors.DeadlockDetected):
+                self.rows(FORGET)
+                return
+        self.rows(FORGET)
 
     def rows(self, statement: LiteralString, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
-        """Runs a statement of a test's own."""
-        return query(self.url, statement, params)
+        """Runs a statement of a test's own, on a connection that is kept: it must not change the session."""
+        try:
+            return _rows(self._connection(), statement, params)
+        except psycopg.OperationalError:
+            if self._kept is None or not self._kept.closed:
+                raise
+        return _rows(self._connection(), statement, params)  # a test had cut all connections
+
+    def _connection(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """A new one for each statement would cost as much as dozens of statements."""
+        if self._kept is None or self._kept.closed:
+            self._kept = _connected(self.url)
+        return self._kept
 
 
 def query(
@@ -99,8 +148,16 @@ def query(
 ) -> list[tuple[Any, ...]]:
     """Runs a statement in autocommit mode and returns its rows, if it gives any. Waits for a server that recovers."""
     with _connected(url) as connection:
-        cursor = connection.execute(statement, params or None)
-        return cursor.fetchall() if cursor.description else []
+        return _rows(connection, statement, params)
+
+
+def _rows(
+    connection: psycopg.Connection[tuple[Any, ...]],
+    statement: LiteralString | sql.Composed,
+    params: Sequence[Any] | Mapping[str, Any],
+) -> list[tuple[Any, ...]]:
+    cursor = connection.execute(statement, params or None, prepare=False)
+    return cursor.fetchall() if cursor.description else []
 
 
 def _connected(url: str) -> psycopg.Connection[tuple[Any, ...]]:

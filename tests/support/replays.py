@@ -219,7 +219,7 @@ async def unsettled(database: Database, replay_id: int) -> UnsettledReplay:
 
 async def turns(database: Database, replay: UnsettledReplay, pending_max: int = 10**6) -> list[ReplayWebhook]:
     """The webhooks whose turn it is."""
-    return await progress.turns(database, replay, pending_max)
+    return await progress.webhooks_with_room(database, replay, pending_max)
 
 
 async def step(database: Database, turn: ReplayWebhook, events_max: int = 500, room: int = 10**6) -> int | None:

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
-from webhook.v1 import delivery_pb2, event_pb2, service_pb2, service_pb2_grpc, webhook_pb2
+from webhook.v1 import delivery_pb2, event_pb2, replay_pb2, service_pb2, service_pb2_grpc, webhook_pb2
 
 from tests.support import slowness
 from webhook_grpc.app import App
@@ -106,6 +106,42 @@ class Service:
         response = await self.stub.BatchPublishEvents(service_pb2.BatchPublishEventsRequest(requests=requests))
         assert all(result.HasField("published") for result in response.results), response
         return [result.published.event_id for result in response.results]
+
+    async def webhook(self, webhook_id: int, customer_id: int = CUSTOMER) -> webhook_pb2.Webhook:
+        """Looks at one webhook."""
+        return await self.stub.GetWebhook(service_pb2.GetWebhookRequest(customer_id=customer_id, webhook_id=webhook_id))
+
+    async def pause_webhook(self, webhook_id: int, customer_id: int = CUSTOMER) -> webhook_pb2.Webhook:
+        """Pauses one webhook."""
+        return await self.stub.PauseWebhook(
+            service_pb2.PauseWebhookRequest(customer_id=customer_id, webhook_id=webhook_id)
+        )
+
+    async def resume_webhook(self, webhook_id: int, customer_id: int = CUSTOMER) -> webhook_pb2.Webhook:
+        """Resumes one webhook."""
+        return await self.stub.ResumeWebhook(
+            service_pb2.ResumeWebhookRequest(customer_id=customer_id, webhook_id=webhook_id)
+        )
+
+    async def delete_webhook(self, webhook_id: int, etag: str = "", customer_id: int = CUSTOMER) -> None:
+        """Deletes one webhook."""
+        await self.stub.DeleteWebhook(
+            service_pb2.DeleteWebhookRequest(customer_id=customer_id, webhook_id=webhook_id, etag=etag)
+        )
+
+    async def event(self, event_id: str, customer_id: int = CUSTOMER) -> event_pb2.Event:
+        """Looks at one event."""
+        return await self.stub.GetEvent(service_pb2.GetEventRequest(customer_id=customer_id, event_id=event_id))
+
+    async def replay(self, replay_id: int, customer_id: int = CUSTOMER) -> replay_pb2.Replay:
+        """Looks at one replay."""
+        return await self.stub.GetReplay(service_pb2.GetReplayRequest(customer_id=customer_id, replay_id=replay_id))
+
+    async def cancel_replay(self, replay_id: int, customer_id: int = CUSTOMER) -> replay_pb2.Replay:
+        """Cancels one replay."""
+        return await self.stub.CancelReplay(
+            service_pb2.CancelReplayRequest(customer_id=customer_id, replay_id=replay_id)
+        )
 
     async def delivery(self, delivery_id: str, customer_id: int = CUSTOMER) -> delivery_pb2.Delivery:
         """Looks at one delivery."""

@@ -11,6 +11,7 @@ import pytest
 import webhook_grpc
 
 SOURCE = Path(webhook_grpc.__file__).parent
+TESTS = Path(__file__).parents[1]
 MODULES = sorted(SOURCE.rglob("*.py"))
 PARAMETERS_MAX = 7
 COMPOSITION_ROOTS = frozenset({"App", "Engine"})  # what they wire is what they take
@@ -49,3 +50,14 @@ def test_no_callback_is_assigned_to_another_object(path: Path) -> None:
         if isinstance(target, ast.Attribute) and target.attr.startswith(("on_", "before_", "after_"))
     ]
     assert assigned == []
+
+
+SHARED = sorted(
+    path for room in ("api", "e2e", "engine", "simulation", "store") for path in (TESTS / room).rglob("*.py")
+)
+
+
+@pytest.mark.parametrize("path", SHARED, ids=[str(path.relative_to(TESTS)) for path in SHARED])
+def test_roles_are_made_under_new_names(path: Path) -> None:
+    """Roles belong to the server: two test processes on one server would drop each other's of a fixed name."""
+    assert "CREATE ROLE" not in path.read_text(), "TestPostgres.role makes one"

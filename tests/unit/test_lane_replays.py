@@ -99,8 +99,8 @@ def test_however_many_replays_there_are_others_find_room() -> None:
         held += 1
 
     assert held == 20
-    assert lane.replays_behind
-    assert not lane.behind, "the others are not behind because of that"
+    assert lane.reading.replays_behind
+    assert not lane.reading.behind, "the others are not behind because of that"
     assert lanes.room(lane, NOW) == 100
     assert not lanes.is_hungry(lane, NOW)
     for turn in start(lanes):
@@ -111,11 +111,11 @@ def test_however_many_replays_there_are_others_find_room() -> None:
 def test_a_replay_does_not_move_the_mark_up_to_which_the_table_was_read() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes, held=1)
-    reached = lane.reached
+    reached = lane.reading.reached
 
     hold(lanes, lane, 1, is_replay=True)
 
-    assert lane.reached == reached
+    assert lane.reading.reached == reached
 
 
 def test_replays_of_a_webhook_that_is_switched_off_are_all_let_through_to_be_cancelled() -> None:
@@ -125,7 +125,7 @@ def test_replays_of_a_webhook_that_is_switched_off_are_all_let_through_to_be_can
 
     change(lanes, make_webhook(status=WebhookStatus.DISABLED, max_in_flight=4))
 
-    assert lane.replays_behind or lane.replays
+    assert lane.reading.replays_behind or lane.replays
     hold(lanes, lane, 4 - len(lane.replays), is_replay=True)
     assert len(start(lanes)) == 4
 

@@ -22,6 +22,7 @@ from webhook_grpc.domain.model import AttemptResult, Danger, Outcome, PendingDel
 from webhook_grpc.domain.pace import Pace, PacePolicy
 from webhook_grpc.engine.queue.lane import Lane, Turn
 from webhook_grpc.engine.queue.lanes import LaneLimits, Lanes
+from webhook_grpc.engine.receivers.receiver import Receiver
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = 1000.0
@@ -110,9 +111,9 @@ def add_suspects(lanes: Lanes, lane: Lane, count: int, **fields: Any) -> list[Pe
 def change(lanes: Lanes, webhook: Webhook, now: float = NOW) -> None:
     """The webhook is so from now on: told to its pace, which is made if it is new, and to the lanes."""
     lane = lanes.get(webhook.webhook_id)
-    pace = Pace(POLICY, now) if lane is None or lane.pace is None else lane.pace
+    pace = Pace(POLICY, now) if lane is None or lane.receiver is None else lane.receiver.pace
     pace.configure(webhook.max_in_flight, webhook.rate_limit_per_second)
-    lanes.configure(webhook, pace, now)
+    lanes.configure(Receiver(webhook, pace), now)
 
 
 def add_lane(
@@ -121,16 +122,16 @@ def add_lane(
     """A lane that knows its webhook and holds so many deliveries."""
     lane = lanes.open(webhook_id, customer_id, shard_of(webhook_id), NOW)
     change(lanes, make_webhook(webhook_id, customer_id, **fields))
-    lane.behind = False  # as after a look at the table
+    lane.reading.behind = False  # as after a look at the table
     for _ in range(held):
         assert lanes.hold(lane, make_delivery(webhook_id, customer_id, body), NOW)
     return lane
 
 
-def flow_of(lane: Lane) -> Pace:
+def pace_of(lane: Lane) -> Pace:
     """The pace of a lane that knows its webhook."""
-    assert lane.pace is not None
-    return lane.pace
+    assert lane.receiver is not None
+    return lane.receiver.pace
 
 
 def start(lanes: Lanes, limit: int = 1000, now: float = NOW) -> list[Turn]:
@@ -154,7 +155,7 @@ def end(lanes: Lanes, turn: Turn, now: float = NOW) -> None:
 
 def fail(lanes: Lanes, turn: Turn, now: float = NOW, result: AttemptResult = TIMEOUT) -> None:
     """The attempt ends like this; it is not settled."""
-    flow_of(turn.lane).ended(result, None, started_at=now, now=now, jitter=0.5)
+    pace_of(turn.lane).ended(result, None, started_at=now, now=now, jitter=0.5)
     lanes.finished(turn, now)
 
 
@@ -217,7 +218,7 @@ def test_a_suspect_that_may_not_be_sent_does_not_keep_others_waiting() -> None:
     held, free = add_lane(lanes, 1, 1), add_lane(lanes, 2, 2)
     add_suspects(lanes, held, 1)
     add_suspects(lanes, free, 1)
-    flow_of(held).hold(60, NOW)
+    pace_of(held).hold(60, NOW)
     [alone] = start(lanes)
     assert alone.lane is free
     assert start(lanes, now=NOW + 61) == [], "its time has come, and the other one is not settled"
@@ -340,7 +341,7 @@ def test_the_deliveries_of_a_webhook_start_in_the_order_in_which_they_came() -> 
 def test_a_webhook_has_its_own_cap_or_the_default(own: int | None, default: int, in_flight: int) -> None:
     lanes = make_lanes()
     lane = lanes.open(1, 1, shard_of(1), NOW)
-    lanes.configure(make_webhook(), Pace(PacePolicy(in_flight_max=default), NOW), NOW)
+    lanes.configure(Receiver(make_webhook(), Pace(PacePolicy(in_flight_max=default), NOW)), NOW)
     change(lanes, make_webhook(max_in_flight=own))
     for _ in range(7):
         lanes.hold(lane, make_delivery(), NOW)
@@ -413,7 +414,7 @@ def test_everything_held_is_started_in_the_end() -> None:
 def test_a_delivery_is_held_once_until_it_is_settled() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes)
-    lane.behind = True  # keeps the lane
+    lane.reading.behind = True  # keeps the lane
     delivery = make_delivery()
 
     assert lanes.hold(lane, delivery, NOW)
@@ -435,16 +436,16 @@ def test_finding_a_delivery_again_does_not_mean_that_the_table_has_more() -> Non
     delivery = make_delivery()
     lanes.hold(lane, delivery, NOW)
     lanes.hold(lane, delivery, NOW)
-    assert not lane.behind
+    assert not lane.reading.behind
 
 
 def test_a_full_lane_leaves_the_rest_in_the_table_and_remembers_that_there_is_more() -> None:
     lanes = make_lanes(prefetch_max=3)
     lane = add_lane(lanes, held=3)
     assert lanes.room(lane, NOW) == 0
-    assert not lane.behind
+    assert not lane.reading.behind
     assert not lanes.hold(lane, make_delivery(), NOW)
-    assert lane.behind
+    assert lane.reading.behind
     assert len(lane.held) == 3
 
 
@@ -482,8 +483,8 @@ def test_the_bodies_that_are_held_are_bounded_over_all_lanes() -> None:
     assert lanes.is_full
     assert lanes.room(one, NOW) == lanes.room(other, NOW) == 0
     assert not lanes.hold(other, make_delivery(2, body=b""), NOW)
-    assert other.behind
-    assert not one.behind
+    assert other.reading.behind
+    assert not one.reading.behind
 
 
 def test_a_lane_with_large_bodies_gets_no_more_than_its_share() -> None:
@@ -518,17 +519,17 @@ def test_settling_gives_bytes_back_and_finishing_does_not() -> None:
 def test_a_lane_knows_up_to_which_due_time_the_table_was_read() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes)
-    assert lane.reached is None
+    assert lane.reading.reached is None
     deliveries = [make_delivery() for _ in range(3)]
     for delivery in deliveries:
         lanes.hold(lane, delivery, NOW)
-        assert lane.reached == delivery.due_at
+        assert lane.reading.reached == delivery.due_at
 
     started = start(lanes)
     end(lanes, started[0])
-    assert lane.reached == deliveries[2].due_at, "what is settled was read"
+    assert lane.reading.reached == deliveries[2].due_at, "what is settled was read"
     lanes.hold(lane, deliveries[0], NOW)
-    assert lane.reached == deliveries[2].due_at, "an earlier one does not take it back"
+    assert lane.reading.reached == deliveries[2].due_at, "an earlier one does not take it back"
 
 
 def test_what_was_just_published_says_nothing_about_a_table_that_has_more() -> None:
@@ -536,22 +537,22 @@ def test_what_was_just_published_says_nothing_about_a_table_that_has_more() -> N
     lane = add_lane(lanes)
     old, new, newer = make_delivery(), make_delivery(is_fresh=True), make_delivery(is_fresh=True)
     lanes.hold(lane, old, NOW)
-    lane.behind = True
+    lane.reading.behind = True
     lanes.hold(lane, new, NOW)
-    assert lane.reached == old.due_at, "between the two there is a backlog"
-    lane.behind = False
+    assert lane.reading.reached == old.due_at, "between the two there is a backlog"
+    lane.reading.behind = False
     lanes.hold(lane, newer, NOW)
-    assert lane.reached == newer.due_at
+    assert lane.reading.reached == newer.due_at
 
 
 def test_a_lane_that_was_emptied_is_read_from_the_beginning() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes, held=3)
-    lane.fresh_floor = START
+    lane.reading.fresh_floor = START
     change(lanes, make_webhook(status=WebhookStatus.PAUSED))
-    assert lane.reached is None
-    assert lane.fresh_floor is None
-    assert lane.behind
+    assert lane.reading.reached is None
+    assert lane.reading.fresh_floor is None
+    assert lane.reading.behind
 
 
 # --- when a lane goes ------------------------------------------------------------------------------------------------
@@ -561,14 +562,14 @@ def test_a_lane_with_nothing_in_it_is_forgotten_unless_the_table_may_have_more()
     lanes = make_lanes()
     add_lane(lanes, webhook_id=1, held=1)
     behind = add_lane(lanes, webhook_id=2, held=1)
-    behind.behind = True
+    behind.reading.behind = True
     for turn in start(lanes):
         end(lanes, turn)
     assert list(lanes) == [behind]
     assert lanes.get(1) is None
     assert lanes.get(2) is behind
 
-    behind.behind = False
+    behind.reading.behind = False
     lanes.drop_if_unused(behind)
     assert len(lanes) == 0
 
@@ -619,7 +620,7 @@ def test_a_lane_that_learns_its_webhook_looks_at_the_table() -> None:
     lanes = make_lanes()
     lane = lanes.open(1, 1, shard_of(1), NOW)
     change(lanes, make_webhook())
-    assert lane.behind
+    assert lane.reading.behind
 
 
 def test_a_webhook_without_a_lane_gets_none_by_being_changed() -> None:
@@ -636,7 +637,7 @@ def test_a_paused_webhook_hands_its_queue_back_to_the_table() -> None:
 
     assert start(lanes) == []
     assert list(lane.held.values()) == [turn.delivery], "what is in flight goes on"
-    assert lane.behind
+    assert lane.reading.behind
     assert not lanes.is_full
     assert not lanes.hold(lane, make_delivery(), NOW)
     end(lanes, turn)
@@ -667,9 +668,9 @@ def test_a_change_that_leaves_the_status_alone_disturbs_nothing() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes, held=3)
     change(lanes, make_webhook(url="https://example.org/", version=2))
-    assert lane.webhook is not None
-    assert lane.webhook.version == 2
-    assert not lane.behind
+    assert lane.receiver is not None
+    assert lane.receiver.webhook.version == 2
+    assert not lane.reading.behind
     assert started_webhooks(lanes) == [1, 1, 1]
 
 
@@ -680,7 +681,7 @@ def test_an_ended_webhook_hands_out_its_deliveries_to_be_cancelled(status: Webho
     assert not lane.is_ending
     change(lanes, make_webhook(status=status))
     assert lane.is_ending
-    assert lane.behind, "the rest of them is in the table"
+    assert lane.reading.behind, "the rest of them is in the table"
     assert lanes.hold(lane, make_delivery(), NOW)
     assert started_webhooks(lanes) == [1, 1, 1]
 
@@ -748,7 +749,7 @@ def test_a_closed_shard_starts_nothing_and_is_idle_when_all_is_settled() -> None
     lanes.close_shards({1})
 
     assert start(lanes) == []
-    assert lane.behind
+    assert lane.reading.behind
     assert list(lane.held.values()) == [turn.delivery]
     assert not lanes.is_idle(1)
     lanes.finished(turn, NOW)
@@ -838,9 +839,9 @@ def test_an_alarm_makes_a_lane_look_at_the_table_when_its_time_has_come() -> Non
     lane = add_lane(lanes)
     lanes.set_alarm(1, NOW + 5)
     lanes.ring_alarms(NOW + 4.999)
-    assert not lane.behind
+    assert not lane.reading.behind
     lanes.ring_alarms(NOW + 5)
-    assert lane.behind
+    assert lane.reading.behind
 
 
 def test_an_alarm_rings_once() -> None:
@@ -848,9 +849,9 @@ def test_an_alarm_rings_once() -> None:
     lane = add_lane(lanes)
     lanes.set_alarm(1, NOW)
     lanes.ring_alarms(NOW)
-    lane.behind = False
+    lane.reading.behind = False
     lanes.ring_alarms(NOW + 3600)
-    assert not lane.behind
+    assert not lane.reading.behind
 
 
 def test_alarms_ring_in_the_order_of_their_times_whatever_the_order_in_which_they_were_set() -> None:
@@ -860,7 +861,7 @@ def test_alarms_ring_in_the_order_of_their_times_whatever_the_order_in_which_the
     lanes.set_alarm(1, NOW + 1)
     lanes.set_alarm(2, NOW + 2)
     lanes.ring_alarms(NOW + 2.5)
-    assert (first.behind, second.behind, third.behind) == (True, True, False)
+    assert (first.reading.behind, second.reading.behind, third.reading.behind) == (True, True, False)
 
 
 def test_an_alarm_of_a_lane_that_is_gone_is_ignored() -> None:
@@ -870,7 +871,7 @@ def test_an_alarm_of_a_lane_that_is_gone_is_ignored() -> None:
     lanes.set_alarm(2, NOW)
     lanes.ring_alarms(NOW)
     assert lanes.get(1) is None
-    assert lane.behind
+    assert lane.reading.behind
 
 
 # --- hosts -----------------------------------------------------------------------------------------------------------
@@ -993,17 +994,17 @@ def lose_shard(lanes: Lanes, lane: Lane) -> None:
 
 def limit_rate(lanes: Lanes, lane: Lane) -> None:
     change(lanes, make_webhook(lane.webhook_id, lane.customer_id, url=SHARED, rate_limit_per_second=1))
-    flow_of(lane).started(NOW)
+    pace_of(lane).started(NOW)
 
 
 def hold_back(lanes: Lanes, lane: Lane) -> None:
     """Its receiver asked for that with a Retry-After."""
-    flow_of(lane).hold(60, NOW)
+    pace_of(lane).hold(60, NOW)
 
 
 def break_off(lanes: Lanes, lane: Lane) -> None:
     for _ in range(10):
-        flow_of(lane).ended(TIMEOUT, None, started_at=NOW, now=NOW, jitter=0.5)
+        pace_of(lane).ended(TIMEOUT, None, started_at=NOW, now=NOW, jitter=0.5)
 
 
 SPOILERS = [pause, close_shard, lose_shard, limit_rate, hold_back, break_off]
@@ -1182,8 +1183,8 @@ def test_gates_open_in_the_order_of_their_times() -> None:
     lanes = make_lanes()
     for webhook_id, seconds in ((1, 3), (2, 1), (3, 2)):
         lane = add_lane(lanes, webhook_id)
-        flow_of(lane).hold(seconds, NOW)
-        lane.behind = True
+        pace_of(lane).hold(seconds, NOW)
+        lane.reading.behind = True
         change(lanes, make_webhook(webhook_id))
     assert lanes.next_gate_at == NOW + 1
     assert lanes.open_gates(NOW + 2)
@@ -1196,8 +1197,8 @@ def test_when_a_breaker_opens_what_is_queued_goes_back_and_nothing_is_held() -> 
     sent = open_breaker(lanes, lane)
 
     assert list(lane.held.values()) == [turn.delivery for turn in sent], "what was sent is not settled yet"
-    assert lane.behind
-    assert lane.reached is None
+    assert lane.reading.behind
+    assert lane.reading.reached is None
     assert lanes.room(lane, NOW) == 0
     assert not lanes.hold(lane, make_delivery(), NOW)
     assert not lanes.hold(lane, make_delivery(is_fresh=True), NOW)
@@ -1250,7 +1251,7 @@ def test_a_webhook_whose_receiver_asked_to_wait_is_not_sent_anything_for_so_long
     lane = add_lane(lanes, held=5)
     [turn] = start(lanes, 1)
     assert lane.is_ready
-    flow_of(lane).ended(OVERLOADED, 120, started_at=NOW, now=NOW, jitter=0.5)
+    pace_of(lane).ended(OVERLOADED, 120, started_at=NOW, now=NOW, jitter=0.5)
     lanes.finished(turn, NOW)
     assert list(lane.held.values()) == [turn.delivery]
     assert start(lanes) == []
@@ -1264,7 +1265,7 @@ def test_a_lane_that_holds_what_it_needs_is_not_hungry_though_the_table_has_more
     lanes = make_lanes()
     lane = add_lane(lanes, held=1, rate_limit_per_second=1)
     assert start(lanes) == []
-    lane.behind = True
+    lane.reading.behind = True
     assert not lanes.open_gates(NOW + 1)
     assert started_webhooks(lanes, now=NOW + 1) == [1]
 
@@ -1285,13 +1286,13 @@ def test_a_gate_of_a_lane_that_did_not_need_to_wait_does_nothing() -> None:
 def test_a_gate_of_a_lane_that_was_lost_does_not_open_its_successor() -> None:
     lanes = make_lanes()
     old = add_lane(lanes)
-    flow_of(old).hold(10, NOW)
-    old.behind = True
+    pace_of(old).hold(10, NOW)
+    old.reading.behind = True
     change(lanes, make_webhook())
     lanes.forget_shards({1})
     new = add_lane(lanes)
-    flow_of(new).hold(20, NOW)
-    new.behind = True
+    pace_of(new).hold(20, NOW)
+    new.reading.behind = True
     change(lanes, make_webhook())
     assert not lanes.open_gates(NOW + 10)
     assert lanes.next_gate_at == NOW + 20
@@ -1310,14 +1311,14 @@ def test_a_lane_is_gated_once_however_often_it_is_looked_at() -> None:
 def test_an_earlier_time_moves_the_gate_and_the_later_one_does_nothing() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes, held=1)
-    flow_of(lane).hold(60, NOW)
+    pace_of(lane).hold(60, NOW)
     assert start(lanes) == []
     assert lanes.next_gate_at == NOW + 60
-    flow_of(lane)._hold_until = NOW + 5
+    pace_of(lane)._hold_until = NOW + 5
     change(lanes, make_webhook())
     assert lanes.next_gate_at == NOW + 5
     assert lanes.open_gates(NOW + 5)
-    lane.behind = False
+    lane.reading.behind = False
     assert not lanes.open_gates(NOW + 60)
     assert lanes.next_gate_at == math.inf
 
@@ -1327,7 +1328,7 @@ def test_what_is_only_to_be_cancelled_waits_for_nothing(status: WebhookStatus) -
     """Nothing is sent, so neither rate nor breaker nor hold matter."""
     lanes = make_lanes()
     lane = add_lane(lanes, held=2, max_in_flight=10, rate_limit_per_second=1)
-    pace = flow_of(lane)
+    pace = pace_of(lane)
     break_off(lanes, lane)
     pace.hold(600, NOW)
     change(lanes, make_webhook(status=status, max_in_flight=10, rate_limit_per_second=1))
@@ -1338,7 +1339,7 @@ def test_what_is_only_to_be_cancelled_waits_for_nothing(status: WebhookStatus) -
     assert pace._throttle._starts.total(NOW) == 0, "nothing was started"
 
 
-class RoundedFlow(Pace):
+class RoundedPace(Pace):
     """One whose waiting time is lost when it is added to the time: 1e-9 s are less than half a step of the clock."""
 
     asked = 0
@@ -1354,8 +1355,8 @@ def test_a_wait_that_is_shorter_than_the_clock_can_tell_is_waited_for_once() -> 
     """As after 12 days: (missing / rate) is added to 1e6, and what rounding takes away is missing again."""
     lanes = make_lanes()
     lane = lanes.open(1, 1, 1, 1e8)
-    pace = RoundedFlow(POLICY, 1e8)
-    lanes.configure(make_webhook(), pace, 1e8)
+    pace = RoundedPace(POLICY, 1e8)
+    lanes.configure(Receiver(make_webhook(), pace), 1e8)
     lanes.hold(lane, make_delivery(), 1e8)
     lanes.open_gates(1e8)
     assert lanes.next_gate_at > 1e8
@@ -1571,11 +1572,11 @@ class LanesMachine(RuleBasedStateMachine):
         self.webhooks[webhook.webhook_id] = webhook
         pace = self.paces[webhook.webhook_id]
         pace.configure(webhook.max_in_flight, webhook.rate_limit_per_second)
-        self.lanes.configure(webhook, pace, self.now)
+        self.lanes.configure(Receiver(webhook, pace), self.now)
 
     def read_table(self, webhook_id: int) -> None:
         lane = self.lane(webhook_id)
-        lane.behind = lane.replays_behind = False
+        lane.reading.behind = lane.reading.replays_behind = False
         is_refused = False
         for delivery in self.table[webhook_id].values():
             is_replay = delivery.trigger is Trigger.REPLAY
@@ -1625,7 +1626,7 @@ class LanesMachine(RuleBasedStateMachine):
         if is_done:
             self.table[turn.delivery.webhook_id].pop(turn.delivery.event_id, None)
         else:
-            turn.lane.behind = True
+            turn.lane.reading.behind = True
         self.lanes.release(turn)
 
     # What can happen.
@@ -1751,9 +1752,9 @@ class LanesMachine(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self) -> None:
         for lane in self.lanes:
-            assert lane.fresh_count <= PREFETCH or lane.is_ending or lane.webhook is None
+            assert lane.fresh_count <= PREFETCH or lane.is_ending or lane.receiver is None
             assert len(lane.held) - lane.fresh_count - lane.replay_count <= PREFETCH or lane.is_ending
-            assert lane.replay_count <= PREFETCH or lane.is_ending or lane.webhook is None
+            assert lane.replay_count <= PREFETCH or lane.is_ending or lane.receiver is None
             if lane.shard in self.closed or not lane.may_send:
                 sent = [turn for turn in (*self.in_flight, *self.unsettled) if turn.lane is lane]
                 assert lane.shard in self.closed or len(lane.held) == len(sent)
@@ -1774,7 +1775,7 @@ class LanesMachine(RuleBasedStateMachine):
                 self.settle_one(0, is_done=True)
             for known in wanted:
                 lane = self.lane(known)
-                if self.lanes.is_hungry(lane, self.now) or (lane.behind and self.lanes.room(lane, self.now)):
+                if self.lanes.is_hungry(lane, self.now) or (lane.reading.behind and self.lanes.room(lane, self.now)):
                     self.read_table(known)
             if not any(self.table[known] for known in wanted):
                 break
@@ -1800,5 +1801,5 @@ class MovingLanesMachine(LanesMachine):
 
 LanesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 MovingLanesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
-TestLanes = LanesMachine.TestCase
-TestMovingLanes = MovingLanesMachine.TestCase
+TestLanes = pytest.mark.slow(2)(LanesMachine.TestCase)
+TestMovingLanes = pytest.mark.slow(2)(MovingLanesMachine.TestCase)

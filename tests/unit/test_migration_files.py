@@ -6,7 +6,7 @@ import pytest
 
 from webhook_grpc.store.schema.migration_files import (
     Index,
-    Kind,
+    StepKind,
     index_of,
     number_of,
     parse,
@@ -35,7 +35,7 @@ ANALYZE a;
 def test_a_file_is_cut_into_steps() -> None:
     migration = parse("0008-example.pre", TEXT)
     assert (migration.name, migration.works_with, migration.is_post) == ("0008-example.pre", 7, False)
-    assert [step.kind for step in migration.steps] == [Kind.TRANSACTION, Kind.INDEX, Kind.ALONE]
+    assert [step.kind for step in migration.steps] == [StepKind.TRANSACTION, StepKind.INDEX, StepKind.ALONE]
     assert migration.steps[0].sql == "-- Why.\nALTER TABLE a ADD COLUMN b text;"
     assert index_of(migration.steps[1]) == Index("a_by_b", "a", "(b)\n    INCLUDE (c)", is_unique=True)
     assert migration.steps[2].sql == "ANALYZE a;"
@@ -43,7 +43,7 @@ def test_a_file_is_cut_into_steps() -> None:
 
 def test_a_file_without_steps_is_one_transaction() -> None:
     [step] = parse("0008-example.post", "-- works with: 7\nDROP TABLE a;\nDROP TABLE b;").steps
-    assert step.kind is Kind.TRANSACTION
+    assert step.kind is StepKind.TRANSACTION
     assert step.sql.endswith("DROP TABLE a;\nDROP TABLE b;")
 
 

@@ -80,7 +80,7 @@ def make_half_open() -> Pace:
 @pytest.mark.parametrize(
     ("outcome", "signal"),
     [
-        (Outcome.SUCCEEDED, Signal.WELL),
+        (Outcome.SUCCEEDED, Signal.HEALTHY),
         (Outcome.TIMEOUT, Signal.DOWN),
         (Outcome.CONNECTION_ERROR, Signal.DOWN),
         (Outcome.TLS_ERROR, Signal.DOWN),
@@ -498,14 +498,14 @@ def test_it_keeps_its_limits_and_its_policy() -> None:
 
 def test_a_new_flow_has_nothing_to_remember() -> None:
     pace = make_pace()
-    assert not pace.is_ill(NOW)
+    assert not pace.has_learnt(NOW)
     assert pace.is_new(NOW)
 
 
 def test_one_that_has_only_seen_successes_has_not_either() -> None:
     pace = make_pace()
     end(pace, SUCCESS, count=1000)
-    assert not pace.is_ill(NOW)
+    assert not pace.has_learnt(NOW)
     assert pace.is_new(NOW)
 
 
@@ -513,19 +513,19 @@ def test_one_that_has_only_seen_successes_has_not_either() -> None:
 def test_a_failure_is_remembered_until_a_success(result: AttemptResult) -> None:
     pace = make_pace()
     end(pace, result)
-    assert pace.is_ill(NOW)
+    assert pace.has_learnt(NOW)
     assert not pace.is_new(NOW + DAY)
     end(pace, SUCCESS)
-    assert not pace.is_ill(NOW)
+    assert not pace.has_learnt(NOW)
     assert pace.is_new(NOW)
 
 
 def test_a_breaker_that_is_not_closed_is_remembered() -> None:
     pace = make_half_open()
     assert pace.record == FailureRecord()
-    assert pace.is_ill(NOW)
+    assert pace.has_learnt(NOW)
     end(pace, SUCCESS, count=20)
-    assert not pace.is_ill(NOW)
+    assert not pace.has_learnt(NOW)
 
 
 def test_a_hold_and_a_slowed_rate_are_for_the_next_owner_too_a_limit_and_a_fault_of_ours_are_not() -> None:
@@ -534,12 +534,12 @@ def test_a_hold_and_a_slowed_rate_are_for_the_next_owner_too_a_limit_and_a_fault
     held.hold(60, NOW)
     end(slowed, OVERLOADED)
     paused.pause(60, NOW)
-    assert [pace.is_ill(NOW) for pace in paces] == [True, True, False, False]
+    assert [pace.has_learnt(NOW) for pace in paces] == [True, True, False, False]
     assert [pace.is_new(NOW) for pace in paces] == [False] * 4
-    assert [pace.is_ill(NOW + 60) for pace in paces] == [False, True, False, False]
+    assert [pace.has_learnt(NOW + 60) for pace in paces] == [False, True, False, False]
     assert [pace.is_new(NOW + 60) for pace in paces] == [True, False, True, True]
     assert slowed.is_new(NOW + 600)
-    assert not slowed.is_ill(NOW + 600)
+    assert not slowed.has_learnt(NOW + 600)
 
 
 def test_a_pause_of_ours_is_waited_for_as_a_hold_is() -> None:
@@ -701,7 +701,7 @@ def test_what_was_saved_is_saved_again_by_the_next_owner(
     if again.slowdown is not None and saved.slowdown is not None:
         assert again.slowdown.seconds == pytest.approx(saved.slowdown.seconds, abs=1e-6)
         assert (again.slowdown.rate, again.slowdown.ceiling) == (saved.slowdown.rate, saved.slowdown.ceiling)
-    assert other.is_ill(there) is pace.is_ill(now)
+    assert other.has_learnt(there) is pace.has_learnt(now)
 
 
 def test_what_was_saved_by_a_clock_that_was_ahead_lasts_no_longer_than_it_can() -> None:

@@ -39,7 +39,7 @@ class Looks:
         self.replays = Replays(connection, shards, hints, POLL_SECONDS, 100)
         monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(progress, "unsettled", self._unsettled)
-        monkeypatch.setattr(progress, "turns", self._turns)
+        monkeypatch.setattr(progress, "webhooks_with_room", self._turns)
         monkeypatch.setattr(progress, "advance", self._advance)
 
     async def look(self, count: int) -> None:

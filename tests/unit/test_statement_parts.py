@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+from collections import defaultdict
 from datetime import timedelta
 from typing import cast
 
 from annotated_types import Le
 
+from tests.support.statements import statements
+from webhook_grpc import store
 from webhook_grpc.domain.clock import BELIEVED_AHEAD
 from webhook_grpc.domain.ids import ID_TIME_SLACK, SHARD_COUNT
 from webhook_grpc.settings import Settings
@@ -52,6 +57,22 @@ def test_no_lease_may_end_later_than_twice_the_longest_that_is_allowed() -> None
         constraint for constraint in Settings.model_fields["lease_seconds"].metadata if isinstance(constraint, Le)
     ]
     assert seconds_of(literals.LEASE_MAX_TWICE) == 2 * cast("float", bound.le)
+
+
+def test_one_name_is_one_statement_wherever_it_stands() -> None:
+    texts: dict[str, set[str]] = defaultdict(set)
+    for path, statement in statements().items():
+        texts[path.rpartition(".")[2]].add(statement)
+    assert {name for name, found in texts.items() if len(found) > 1} == set()
+
+
+def test_one_name_is_one_class_of_the_store() -> None:
+    modules: dict[str, set[str]] = defaultdict(set)
+    for module_info in pkgutil.walk_packages(store.__path__, f"{store.__name__}."):
+        for name, value in vars(importlib.import_module(module_info.name)).items():
+            if isinstance(value, type) and value.__module__.startswith(store.__name__):
+                modules[name].add(value.__module__)
+    assert {name: found for name, found in modules.items() if len(found) > 1} == {}
 
 
 def seconds_of(interval: str) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_lanes import NOW, TIMEOUT, add_lane, change, make_lanes, make_webhook
+from tests.unit.test_lanes import NOW, TIMEOUT, add_lane, change, make_lanes, make_webhook, pace_of
 from webhook_grpc.domain.model import WebhookStatus
 from webhook_grpc.domain.progress import Progress, Service
 from webhook_grpc.engine.health.stillness import Stillness
@@ -95,10 +95,9 @@ def test_a_process_that_was_stopped_for_an_hour_has_not_stood_still() -> None:
 def test_a_webhook_whose_rate_lets_one_through_each_twenty_seconds_does_not_stand_still() -> None:
     looks = Looks(make_lanes())
     lane = add_lane(looks.lanes, held=3)
-    assert lane.pace is not None
     for _ in range(3):
         start_one(looks)
-        lane.pace.pause(20, looks.now)
+        pace_of(lane).pause(20, looks.now)
         assert not looks.run(20)
 
 
@@ -109,8 +108,7 @@ def paused(looks: Looks) -> None:
 
 def asked_to_wait(looks: Looks) -> None:
     lane = add_lane(looks.lanes, held=3)
-    assert lane.pace is not None
-    lane.pace.hold(100, looks.now)
+    pace_of(lane).hold(100, looks.now)
 
 
 def full(looks: Looks) -> None:
@@ -120,10 +118,9 @@ def full(looks: Looks) -> None:
 
 def behind_an_open_breaker(looks: Looks) -> None:
     lane = add_lane(looks.lanes, held=3)
-    assert lane.pace is not None
     for _ in range(20):
-        lane.pace.started(looks.now)
-        lane.pace.ended(TIMEOUT, None, started_at=looks.now, now=looks.now, jitter=0.5)
+        pace_of(lane).started(looks.now)
+        pace_of(lane).ended(TIMEOUT, None, started_at=looks.now, now=looks.now, jitter=0.5)
 
 
 def of_a_customer_that_has_enough_in_flight(looks: Looks) -> None:

@@ -99,7 +99,7 @@ class ActionMethods:
         return service_pb2.TestWebhookResponse(delivery=writing.delivery_message(delivery))
 
     async def retry(self, request: service_pb2.RetryDeliveryRequest, call: Call) -> delivery_pb2.Delivery:
-        """Restarts a delivery that has ended: it is sent again, with all its attempts before it."""
+        """Restarts a delivery that has ended."""
         violations = list[Violation]()
         request_id = reading.read_request_id(request.request_id, violations)
         name = _read_name(request, call, violations)

@@ -1,4 +1,4 @@
-"""Commands: what callers ask the owner of a shard to do with a delivery."""
+"""Commands to the owner of a shard: what it shall do with a delivery."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .model import AttemptResult, DeliveryStatus
 
 
 class Kind(StrEnum):
-    """What is asked for."""
+    """What shall be done with the delivery."""
 
     RETRY = "retry"
     REPLAY = "replay"
@@ -21,7 +21,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One row, and for a test what came of it: its status, and the attempt unless it ended without one."""
+    """A command; for a test also its outcome: the status, and the attempt unless it ended without one."""
 
     kind: Kind
     webhook_id: int
@@ -34,18 +34,18 @@ class Command:
 
     @property
     def shard(self) -> int:
-        """The shard whose owner carries it out."""
+        """Returns the shard whose owner carries it out."""
         return shard_of(self.webhook_id)
 
     @property
     def key(self) -> tuple[Kind, int, UUID]:
-        """Names it."""
+        """Returns the key of the command's row."""
         return self.kind, self.webhook_id, self.event_id
 
 
 @dataclass(frozen=True, slots=True)
 class TestEvent:
-    """The event of a test."""
+    """The event of a test, made for one webhook."""
 
     __test__ = False  # not one of pytest's
 

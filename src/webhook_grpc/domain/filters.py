@@ -1,4 +1,4 @@
-"""What lists and the live stream filter by: empty means all. The store asks Postgres the same questions."""
+"""The filters of lists and of the live stream. The store filters the same way in SQL."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .model import Delivery, DeliveryStatus, Outcome
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """Which deliveries are wanted; empty means all. `customer_id` None: of every customer.
+    """Which deliveries are wanted; an empty field admits all. `customer_id` None: those of every customer.
 
-    The window is one of the events: `start_time` belongs to it, `end_time` does not.
+    An event's create_time must be in the window: from `start_time` to before `end_time`.
     """
 
     customer_id: int | None
@@ -27,9 +27,9 @@ class DeliveryFilter:
     end_time: datetime | None = None
 
     def admits(self, delivery: Delivery) -> bool:
-        """The same question as a list asks, for a delivery in memory."""
+        """Returns whether a list with this filter would have the delivery."""
         return (
-            delivery.customer_id > 0  # else it was erased
+            delivery.customer_id > 0  # 0: it was erased
             and (self.customer_id is None or delivery.customer_id == self.customer_id)
             and (not self.webhook_ids or delivery.webhook_id in self.webhook_ids)
             and (self.event_id is None or delivery.event_id == self.event_id)
@@ -42,10 +42,10 @@ class DeliveryFilter:
 
 @dataclass(frozen=True, slots=True)
 class AttemptFilter:
-    """Which attempts are wanted; empty means all. `customer_id` None: of every customer.
+    """Which attempts are wanted; an empty field admits all. `customer_id` None: those of every customer.
 
-    `statuses` are of the delivery after the attempt. An attempt belongs to the window by the time of its end;
-    `start_time` belongs to it, `end_time` does not.
+    `statuses` are those of the delivery after the attempt. The end of an attempt must be in the window: from
+    `start_time` to before `end_time`.
     """
 
     customer_id: int | None
@@ -60,9 +60,9 @@ class AttemptFilter:
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events are wanted; empty means all. `customer_id` None: of every customer.
+    """Which events are wanted; an empty field admits all. `customer_id` None: those of every customer.
 
-    The window is one of the time at which they were stored; `start_time` belongs to it, `end_time` does not.
+    An event's create_time must be in the window: from `start_time` to before `end_time`.
     """
 
     customer_id: int | None

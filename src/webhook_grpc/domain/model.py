@@ -222,6 +222,10 @@ class Event:
         return self.body[self.data_start : -1]
 
 
+PendingKey = tuple[int, UUID, int]
+"""Names one attempt: the webhook, the event, and how many attempts were made before."""
+
+
 @dataclass(frozen=True, slots=True)
 class PendingDelivery:
     """One row of the outbox with what is needed to send it. (webhook_id, event_id, attempt) names one attempt.
@@ -244,7 +248,7 @@ class PendingDelivery:
     replay_id: int | None = None
 
     @property
-    def key(self) -> tuple[int, UUID, int]:
+    def key(self) -> PendingKey:
         """Names one attempt."""
         return self.webhook_id, self.event_id, self.attempt
 

@@ -1,7 +1,7 @@
 """What the answers of a webhook's receiver have taught: whether, how fast and how many requests may be sent to it.
 
-One `Pace` per webhook joins its breaker, its throttle and its record of failures. It decides by what it is told and by
-the time that it is given; it knows no queue, no table and no clock. Times are monotonic seconds of the caller's clock.
+One `Pace` per webhook joins its breaker, its throttle and its record of failures. It knows no queue, no table and no
+clock: each time is an argument, in monotonic seconds of the caller's clock.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _FAR_AHEAD_SECONDS: Final = 2.0  # how much of a limited webhook's backlog is wo
 class Signal(Enum):
     """What the result of one attempt says about the receiver."""
 
-    WELL = auto()  # 2xx
-    REFUSING = auto()  # it answered, but not with a success: a wrong path, a bad token, a redirect
+    HEALTHY = auto()  # 2xx
+    REFUSING = auto()  # an answer, but not a success: a wrong path, a bad token, a redirect
     OVERLOADED = auto()  # 429
     DOWN = auto()  # no answer, no connection, bad TLS, not HTTP, 5xx
     BLOCKED = auto()  # its address may not be called
@@ -33,10 +33,10 @@ class Signal(Enum):
 
 
 def signal_of(result: AttemptResult) -> Signal:
-    """Sorts a result."""
+    """Returns what a result says about the receiver."""
     match result.outcome:
         case Outcome.SUCCEEDED:
-            return Signal.WELL
+            return Signal.HEALTHY
         case Outcome.TIMEOUT | Outcome.CONNECTION_ERROR | Outcome.TLS_ERROR | Outcome.PROTOCOL_ERROR:
             return Signal.DOWN
         case Outcome.BLOCKED:
@@ -52,7 +52,7 @@ def signal_of(result: AttemptResult) -> Signal:
 
 @dataclass(frozen=True, slots=True)
 class DisablePolicy:
-    """When a webhook is switched off: after days of nothing but failures, or when it leads where nothing may go."""
+    """When a webhook is disabled: after days of nothing but failures, or when its address is a blocked one."""
 
     failing_seconds: float = 5 * 24 * HOUR
     failures_min: int = 20
@@ -62,7 +62,7 @@ class DisablePolicy:
 
 @dataclass(frozen=True, slots=True)
 class PacePolicy:
-    """The numbers of all webhooks."""
+    """The numbers that hold for all webhooks."""
 
     in_flight_max: int = 10
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
@@ -73,7 +73,7 @@ class PacePolicy:
 
 @dataclass(frozen=True, slots=True)
 class SavedHealth:
-    """What outlives the process, as durations: until now; the probe, the hold and the slow-down from now on."""
+    """What outlives the process, in durations: backwards from now; the probe, the hold and the slow-down forwards."""
 
     breaker: BreakerState
     probe_in_seconds: float
@@ -88,7 +88,7 @@ class SavedHealth:
 
 @dataclass(frozen=True, slots=True)
 class ReceiverHealth:
-    """How a receiver is treated, for people to see: what was last saved, in times of the database's clock."""
+    """What was last saved of a receiver, for people to see, in times of the database's clock."""
 
     breaker: BreakerState = BreakerState.CLOSED
     probe_time: datetime | None = None
@@ -99,7 +99,7 @@ class ReceiverHealth:
 
 @dataclass(slots=True)
 class FailureRecord:
-    """Failures since the last success."""
+    """The failures since the last success."""
 
     failing_since: float | None = None
     failure_count: int = 0
@@ -107,19 +107,19 @@ class FailureRecord:
     blocked_at: float | None = None
 
     def failed(self, now: float) -> None:
-        """Another failure."""
+        """Counts a failure."""
         if self.failing_since is None:
             self.failing_since = now
         self.failure_count = min(self.failure_count + 1, _COUNT_MAX)
 
     def blocked(self, now: float, apart_seconds: float) -> None:
-        """The address may not be called. Those in quick succession count once: a name may be wrong for a moment."""
+        """Counts a blocked address. Those in quick succession count once: a name may be wrong for a moment."""
         if self.blocked_at is None or now - self.blocked_at >= apart_seconds:
             self.blocked_count += 1
             self.blocked_at = now
 
     def verdict(self, policy: DisablePolicy, now: float) -> DisableReason | None:
-        """Whether it is enough."""
+        """Returns why the webhook should be disabled, None if it should not."""
         if self.blocked_count >= policy.blocked_count:
             return DisableReason.BLOCKED
         if self.failing_since is None or self.failure_count < policy.failures_min:
@@ -128,7 +128,7 @@ class FailureRecord:
 
 
 class Pace:
-    """One webhook's."""
+    """The pace of one webhook."""
 
     def __init__(self, policy: PacePolicy, owned_since: float) -> None:
         self.policy = policy
@@ -136,23 +136,23 @@ class Pace:
         self.record = FailureRecord()
         self.in_flight_max = policy.in_flight_max
         self._throttle = Throttle.since(owned_since, policy.throttle_seconds)
-        self._hold_until = -math.inf  # its receiver asked for it
+        self._hold_until = -math.inf  # its receiver has requested it
         self._pause_until = -math.inf  # a fault of ours
         self._locked_until = -math.inf  # nothing can be signed for it
 
     def configure(self, in_flight_max: int | None, rate_per_second: float | None) -> None:
-        """The webhook's own limits are these."""
+        """Sets the webhook's own limits; None where it has none."""
         self.in_flight_max = max(1, in_flight_max or self.policy.in_flight_max)
         self._throttle.own_rate = rate_per_second if rate_per_second and rate_per_second > 0 else None
 
     def lock(self, seconds: float, now: float) -> None:
-        """Nothing is started for so long, which may be infinite, unless a later call says otherwise."""
+        """Starts nothing for so many seconds, perhaps for ever. A later call replaces this one."""
         self._locked_until = now + seconds if seconds > 0 else -math.inf
 
-    # --- asking ----------------------------------------------------------------------------------------------------
+    # --- what it decides -------------------------------------------------------------------------------------------
 
     def wait_seconds(self, in_flight: int, now: float) -> float:
-        """After how many seconds another request may be started: 0 for now, infinite until one has ended."""
+        """Returns after how many seconds another request may be started: 0 for now, infinite until one has ended."""
         left_alone_until = self._left_alone_until
         if now < left_alone_until:
             return left_alone_until - now
@@ -162,7 +162,7 @@ class Pace:
         return math.inf if in_flight >= slots else self._throttle.wait_seconds(now)
 
     def useful(self, now: float) -> int:
-        """How many deliveries are worth holding in memory: none of a receiver that is left alone."""
+        """Returns how many deliveries are worth holding in memory: none of a receiver that is left alone."""
         if now < self._left_alone_until:
             return 0
         slots = self.breaker.slots(self.in_flight_max, now)
@@ -177,61 +177,64 @@ class Pace:
     def _left_alone_until(self) -> float:
         return max(self._hold_until, self._pause_until, self._locked_until)
 
-    def is_ill(self, now: float) -> bool:
-        """Whether there is something that the next owner may have to know."""
+    def has_learnt(self, now: float) -> bool:
+        """Returns whether there is something that the next owner may have to know."""
         is_failing = self.breaker.state is not BreakerState.CLOSED or self.record != FailureRecord()
         return is_failing or now < self._hold_until or self._throttle.slowdown(now) is not None
 
     def is_new(self, now: float) -> bool:
-        """Whether nothing would be lost if it were forgotten and made again."""
+        """Returns whether nothing would be lost if the pace were forgotten and made again."""
         is_free = now >= max(self._pause_until, self._locked_until)
-        return not self.is_ill(now) and is_free and self._throttle.is_idle(now)
+        return not self.has_learnt(now) and is_free and self._throttle.is_idle(now)
 
     def memory(self) -> tuple[object, ...]:
-        """All of which `save` tells; as long as it is the same, what was saved is still true."""
+        """Returns all that `save` depends on: as long as this is the same, what was saved is still true."""
         breaker, record = self.breaker, self.record
         learnt = (breaker.state, breaker.probe_at, breaker.probe_count, self._hold_until, self._throttle.cut_at)
         return *learnt, record.failing_since, record.failure_count, record.blocked_count, record.blocked_at
 
-    # --- telling ---------------------------------------------------------------------------------------------------
+    # --- what happens ----------------------------------------------------------------------------------------------
 
     def started(self, now: float) -> None:
-        """A request was started."""
+        """Takes a token: a request was started."""
         self._throttle.started(now)
 
     def ended(
         self, result: AttemptResult, asked_seconds: float | None, *, started_at: float, now: float, jitter: float
     ) -> DisableReason | None:
-        """A request ended; `asked_seconds` is what its Retry-After asked for. Returns a reason to disable, if any."""
+        """Learns from the result of a request. Returns a reason to disable the webhook, if any.
+
+        `asked_seconds` is its Retry-After, None without one.
+        """
         signal = signal_of(result)
         if signal is Signal.OVERLOADED:
             self._throttle.overloaded(started_at, now)
             self.breaker.answered(self.in_flight_max, now)
         elif signal in {Signal.DOWN, Signal.BLOCKED}:
             self.breaker.failed(now, jitter, started_at=started_at)
-        elif signal in {Signal.WELL, Signal.REFUSING}:
+        elif signal in {Signal.HEALTHY, Signal.REFUSING}:
             self.breaker.answered(self.in_flight_max, now)
         if asked_seconds is not None and result.response_status in {429, 503}:
             self.hold(min(asked_seconds, self.policy.hold_seconds_max), now)
         return self._recorded(signal, now)
 
     def hold(self, seconds: float, now: float) -> None:
-        """Nothing is started for so long: the receiver asked for it."""
+        """Starts nothing for so many seconds: the receiver has requested it."""
         self._hold_until = max(self._hold_until, now + seconds)
 
     def pause(self, seconds: float, now: float) -> None:
-        """Nothing is started for so long, for a reason that is this process's own."""
+        """Starts nothing for so many seconds, for a reason that is this process's own."""
         self._pause_until = max(self._pause_until, now + seconds)
 
     def forget(self) -> None:
-        """What was learnt does not matter any more."""
+        """Forgets what was learnt."""
         self.record = FailureRecord()
         self.breaker = Breaker(self.policy.breaker)
         self._hold_until = -math.inf
         self._throttle.forget()
 
     def resumed(self) -> None:
-        """Somebody switched the webhook on again: it starts anew, carefully."""
+        """Starts over, half-open: somebody has enabled the webhook again."""
         self.forget()
         self.breaker.half_open()
 
@@ -242,7 +245,7 @@ class Pace:
         if signal is Signal.OVERLOADED:  # it was reached, and is not failing
             self.record.blocked_count, self.record.blocked_at = 0, None
             return None
-        if signal is Signal.WELL:
+        if signal is Signal.HEALTHY:
             self.record = FailureRecord()
         elif signal in {Signal.DOWN, Signal.REFUSING}:
             self.record.blocked_count, self.record.blocked_at = 0, None
@@ -255,7 +258,7 @@ class Pace:
     # --- across processes ------------------------------------------------------------------------------------------
 
     def save(self, now: float) -> SavedHealth:
-        """What the next owner of the webhook should know."""
+        """Returns what the next owner of the webhook should know."""
         record = self.record
         return SavedHealth(
             breaker=self.breaker.state,

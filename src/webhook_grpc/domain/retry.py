@@ -1,4 +1,4 @@
-"""What happens after an attempt: a pure decision from the attempt's result, the schedule and a random number.
+"""Decides what happens after an attempt, purely by its result, the schedule and a random number.
 
 The default schedule is that of the Standard Webhooks specification with quicker steps at the start, so that an outage
 of a deployment's length is over quickly: 12 attempts over 75 h 42 m. Numbers and their reasons:
@@ -78,7 +78,7 @@ def decide(
 
 
 def again(attempt_number: int, policy: RetryPolicy) -> Decision:
-    """Decides after an attempt whose result was meant for a webhook that is another by now: soon again, if at all."""
+    """Decides after an attempt whose answer was meant for a webhook that has changed since: soon again, if at all."""
     if attempt_number > len(policy.delays_seconds):
         return Decision(DeliveryStatus.FAILED)
     return Decision(DeliveryStatus.PENDING, AGAIN_SECONDS)
@@ -87,7 +87,7 @@ def again(attempt_number: int, policy: RetryPolicy) -> Decision:
 def _delay_seconds(
     result: AttemptResult, left: tuple[float, ...], policy: RetryPolicy, now: datetime, jitter: float
 ) -> float:
-    later = 1 + policy.jitter_share * jitter  # where earlier would be before what was asked for
+    later = 1 + policy.jitter_share * jitter  # never earlier than what the receiver requested
     delay = left[0] * (1 + policy.jitter_share * (2 * jitter - 1))
     if result.outcome is Outcome.TIMEOUT or result.response_status in _OVERLOADED_STATUSES:
         delay = max(delay, policy.overload_delay_seconds_min * later)
@@ -99,7 +99,7 @@ def _delay_seconds(
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds that a Retry-After header asks for (RFC 9110 §10.2.3), or None if it is absent or odd.
+    """Returns the seconds of a Retry-After header (RFC 9110 §10.2.3), or None if it is absent or malformed.
 
     Only ASCII digits count: Python's int() would also take `1_000` and digits of other scripts.
     """

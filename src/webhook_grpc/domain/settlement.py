@@ -1,4 +1,4 @@
-"""What became of a delivery, on its way to the database."""
+"""What became of a delivery, before it is written to the database."""
 
 from __future__ import annotations
 

@@ -21,10 +21,14 @@ from webhook_grpc.engine.duties.webhook_tests import WebhookTests
 from webhook_grpc.engine.health.monitor import Monitor
 from webhook_grpc.engine.health.stillness import Stillness
 from webhook_grpc.engine.http.sender import Sender, SendLimits
+from webhook_grpc.engine.queue.due_hints import DueHints
 from webhook_grpc.engine.queue.fetcher import Fetcher
+from webhook_grpc.engine.queue.intake import Intake
 from webhook_grpc.engine.queue.lanes import LaneLimits, Lanes
+from webhook_grpc.engine.queue.stale_rows import StaleRows
 from webhook_grpc.engine.receivers.keys import KeyWatch
 from webhook_grpc.engine.receivers.paces import Paces
+from webhook_grpc.engine.receivers.receivers import Receivers
 from webhook_grpc.engine.receivers.webhooks import WebhookCache
 from webhook_grpc.hub.connections import Connections
 from webhook_grpc.hub.hints import Hints, Topic
@@ -35,10 +39,12 @@ from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry import webhooks
 
 from . import listeners
-from .attempt import Deliverer
+from .attempt import Attempter, AttemptPipeline
 from .dispatcher import Dispatcher, DispatchLimits
 from .ownership import Ownership
 from .poison import PoisonGuard
+from .request_signer import RequestSigner
+from .settled_turns import SettledTurns
 from .settler import SettleLimits, Settler
 from .shards import Shards
 from .unsettled import Unsettled
@@ -69,7 +75,8 @@ class Engine:
         self._database = database
         self._hints = hints
         self.shards = shards
-        self._poison = PoisonGuard(connections.health, shards)
+        self._unsettled = Unsettled()
+        self._poison = PoisonGuard(connections.health, shards, self._unsettled.results)
         self.lanes = Lanes(
             LaneLimits(
                 settings.lane_prefetch_max,
@@ -80,12 +87,14 @@ class Engine:
             ),
             self._poison.is_suspect,
         )
-        self._unsettled = Unsettled()
-        self.webhooks = WebhookCache(connections.webhooks, self._webhook_changed)
-        self.paces = Paces(connections.health, settings.pace_policy, shards, KeyWatch(sealer, clock))
-        self.fetcher = Fetcher(
-            connections.backlog, settings.poll_seconds, clock, self.lanes, shards, self.webhooks, self.paces
+        self.receivers = Receivers(
+            WebhookCache(connections.webhooks),
+            Paces(connections.health, settings.pace_policy, shards, KeyWatch(sealer, clock)),
+            clock,
+            random,
         )
+        self.due_hints = DueHints(self.lanes)
+        stale_rows = StaleRows()
         self._sender = Sender(
             settings.egress_policy,
             clock,
@@ -96,14 +105,8 @@ class Engine:
                 settings.response_body_seconds_max,
             ),
         )
-        deliverer = Deliverer(
-            self._sender,
-            sealer,
-            clock,
-            settings.egress_policy,
-            settings.retry_policy,
-            settings.attempt_timeout_seconds,
-        )
+        signer = RequestSigner(sealer, settings.egress_policy, settings.attempt_timeout_seconds, clock)
+        attempter = Attempter(signer, self._sender, settings.retry_policy, clock, random)
         self.dispatcher = Dispatcher(
             DispatchLimits(
                 settings.process_in_flight_max,
@@ -111,28 +114,25 @@ class Engine:
                 settings.ramp_in_flight,
                 settings.ramp_doubling_seconds,
             ),
-            clock,
-            self.lanes,
             shards,
-            self.fetcher,
-            self.webhooks,
-            self.paces,
-            self._poison,
-            deliverer,
+            self.lanes,
+            self.receivers,
+            AttemptPipeline(attempter, self._poison, self.receivers, self._disable, progress, random),
             self._unsettled.results,
-            self._disable,
-            progress,
+            self.due_hints,
+        )
+        self.intake = Intake(shards, self.lanes, self.receivers, stale_rows, self.due_hints, self.dispatcher)
+        self.fetcher = Fetcher(
+            connections.backlog, settings.poll_seconds, clock, shards, self.lanes, self.intake, self.due_hints
         )
         self.commands = Commands(
             connections.commands,
             settings.poll_seconds,
             shards,
             self.lanes,
-            self.fetcher,
-            WebhookTests(connections.commands, shards, deliverer),
+            WebhookTests(connections.commands, shards, attempter),
             self._unsettled.commands,
         )
-        self.fetcher.on_found = self.dispatcher.start_soon
         self._replays = Replays(
             connections.background, shards, hints, settings.replay_poll_seconds, settings.replay_pending_max
         )
@@ -148,7 +148,13 @@ class Engine:
             connections.ownership,
             shards,
             listeners.OfShards(
-                self.lanes, self.paces, self._poison, self.fetcher, self.dispatcher, self.commands, self.rescheduling
+                self.lanes,
+                self.receivers,
+                self._poison,
+                self.due_hints,
+                self.dispatcher,
+                self.commands,
+                self.rescheduling,
             ),
             clock,
             random,
@@ -161,8 +167,8 @@ class Engine:
             self._unsettled,
             SettleLimits(settings.settle_batch_max, settings.settle_wait_seconds),
             random,
-            listeners.OfResults(self.dispatcher, hints),
-            listeners.OfCommands(self.commands, hints),
+            SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints),
+            listeners.OfCommands(self.commands, self.intake, self.due_hints, hints),
         )
         self.janitor = Janitor(
             database,
@@ -173,12 +179,12 @@ class Engine:
         clock.on_step(self._clock_stepped)
         hints.subscribe(Topic.DUE, self._due)
         hints.subscribe(Topic.COMMANDED, self.commands.commanded)
-        hints.subscribe(Topic.WEBHOOKS, self.webhooks.hint)
+        hints.subscribe(Topic.WEBHOOKS, self.receivers.hint)
 
     @property
     def recipient(self) -> Recipient[Any]:
         """Returns who takes in what was just published in this process."""
-        return self.fetcher
+        return self.intake
 
     def monitor(self, set_serving: Callable[[str, bool], Awaitable[None]]) -> Monitor:
         """Returns what watches the loops, and calls `set_serving` with a service when its health changes."""
@@ -196,8 +202,8 @@ class Engine:
             "ownership": self.ownership.run(),
             "fetcher": self.fetcher.run(),
             "settler": self._settler.run(),
-            "webhook cache": self.webhooks.run(),
-            "paces": self.paces.run(),
+            "webhooks": self.receivers.follow(self.intake),
+            "paces": self.receivers.save_and_sweep(),
             "poison guard": self._poison.run(),
             "commands": self.commands.run(),
             "replays": self._replays.run(),
@@ -230,19 +236,15 @@ class Engine:
         """Looks for what became due in shards of ours; what concerns the others costs no look."""
         ours = due & self.shards.owned.keys()
         if ours:
-            self.fetcher.wake(ours)
+            self.due_hints.wake(ours)
 
     def _clock_stepped(self) -> None:
         """Forgets what is known in the database's old time. By how much it has stepped makes no difference."""
         self.ownership.clock_stepped()
-        self.webhooks.clock_stepped()
+        self.receivers.clock_stepped()
         self.fetcher.clock_stepped()
         self.janitor.clock_stepped()
         self.rescheduling.look_through(self.shards.owned)
-
-    def _webhook_changed(self, webhook: Webhook) -> None:
-        self.fetcher.webhook_changed(webhook)
-        self.dispatcher.start_soon()
 
     async def _disable(self, webhook: Webhook, reason: DisableReason) -> bool:
         """Disables a webhook because of its receiver's answers, or because there were none for long.

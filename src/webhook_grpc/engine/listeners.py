@@ -1,22 +1,22 @@
-"""Who hears what happens to shards, results and commands: each class hands on to each part what concerns the part."""
+"""Who hears what happens to shards and commands: each class hands on to each part what concerns the part."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
-from webhook_grpc.domain.command import Command
+from webhook_grpc.domain.command import Command, Kind
+from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.engine.duties.commands import Commands
 from webhook_grpc.engine.duties.rescheduling import Rescheduling
-from webhook_grpc.engine.queue.fetcher import Fetcher
+from webhook_grpc.engine.queue.due_hints import DueHints
+from webhook_grpc.engine.queue.intake import Intake
 from webhook_grpc.engine.queue.lanes import Lanes
-from webhook_grpc.engine.receivers.paces import Paces
+from webhook_grpc.engine.receivers.receivers import Receivers
 from webhook_grpc.hub.hints import Hints
 from webhook_grpc.store.outbox.execution import Executed
 
 from .dispatcher import Dispatcher
 from .poison import PoisonGuard
-from .unsettled import EndedTurn
 
 
 class OfShards:
@@ -25,26 +25,26 @@ class OfShards:
     def __init__(
         self,
         lanes: Lanes,
-        paces: Paces,
+        receivers: Receivers,
         poison: PoisonGuard,
-        fetcher: Fetcher,
+        due_hints: DueHints,
         dispatcher: Dispatcher,
         commands: Commands,
         rescheduling: Rescheduling,
     ) -> None:
         self._lanes = lanes
-        self._paces = paces
+        self._receivers = receivers
         self._poison = poison
-        self._fetcher = fetcher
+        self._due_hints = due_hints
         self._dispatcher = dispatcher
         self._commands = commands
         self._rescheduling = rescheduling
 
     def gained(self, shards: set[int]) -> None:
         """Begins work for these shards: paces first, because rate limits count from now."""
-        self._paces.gained(shards, time.monotonic())
+        self._receivers.gained(shards)
         self._dispatcher.gained(shards)
-        self._fetcher.gained(shards)
+        self._due_hints.discover(shards)
         self._commands.wake()
         self._rescheduling.look_through(shards)
 
@@ -55,7 +55,7 @@ class OfShards:
     def lost(self, shards: set[int]) -> None:
         """Forgets everything about these shards."""
         self._lanes.forget_shards(shards)
-        self._paces.forget_shards(shards)
+        self._receivers.forget_shards(shards)
         self._poison.forget_shards(shards)
         self._commands.forget_shards(shards)
 
@@ -65,36 +65,27 @@ class OfShards:
 
     async def before_release(self) -> None:
         """Saves the health of webhooks for the next owner."""
-        await self._paces.save()
-
-
-class OfResults:
-    """The listener of `Settler` for results."""
-
-    def __init__(self, dispatcher: Dispatcher, hints: Hints) -> None:
-        self._dispatcher = dispatcher
-        self._hints = hints
-
-    def note_settled(self, batch: Sequence[EndedTurn]) -> None:
-        """Frees what waited for these results, and reports that the log grew."""
-        self._dispatcher.note_settled(batch)
-        self._hints.logged()
-
-    def put_back(self, batch: Sequence[EndedTurn]) -> None:
-        """Frees the deliveries of these results, whose shards are another process's."""
-        self._dispatcher.put_back(batch)
+        await self._receivers.save()
 
 
 class OfCommands:
     """The listener of `Settler` for commands."""
 
-    def __init__(self, commands: Commands, hints: Hints) -> None:
+    def __init__(self, commands: Commands, intake: Intake, due_hints: DueHints, hints: Hints) -> None:
         self._commands = commands
+        self._intake = intake
+        self._due_hints = due_hints
         self._hints = hints
 
     def executed(self, batch: Sequence[Command], executed: Sequence[Executed]) -> None:
-        """Frees these commands, and reports that the log grew if they changed something."""
+        """Frees these commands, lets the fetcher look for what they restarted, and reports that the log grew."""
+        for command in batch:
+            if command.kind is Kind.CANCEL:  # before the delivery may be read again
+                self._intake.note_cancelled(command.webhook_id, command.event_id)
         self._commands.executed(batch, executed)
+        restarted = {change.shard for change in executed if change.status is DeliveryStatus.PENDING}
+        if restarted:
+            self._due_hints.wake(restarted)
         if executed:
             self._hints.logged()
 

@@ -1,21 +1,23 @@
-"""Careful mode: a delivery that kills the process that sends it must not do so for ever, nor cost others an attempt.
+"""Careful mode: a delivery that kills the process which sends it must not do so for ever, nor cost others an attempt.
 
-Normally nothing is written before a request is sent. But after a process has died without giving its shards back,
-whatever was due in them by then is noted before it is sent (SUSPECT), and the note goes when its result is settled. A
-note that is found in the table is of a delivery that was in flight, with others, when the second process in a row died.
-Which of them it died of is not known, so nothing is counted: each is sent again alone, one at a time in a process, and
-under a mark (MARKED). Of a delivery whose mark is found it is known that a process has died while it sent this one and
-no other suspect since. That may be chance, once; when two have died so, it counts as an attempt that was interrupted,
-so that the delivery backs off, and fails in the end. From then on it is sent alone each time, and each death counts.
+Normally nothing is written before a request is sent. But after a process has died without releasing its shards, each
+delivery that was due in them by then is written down before it is sent: its row gets the danger SUSPECT, until its
+result is settled. A row that is found with SUSPECT is of a delivery that was in flight, with others, when the second
+process in a row died. Which of them was the cause is not known, so nothing is counted: each is sent again alone, one at
+a time in a process, and its row gets the danger MARKED. Of a delivery whose row is found MARKED it is known that a
+process has died while it sent this one and no other suspect since. That may be chance, once; when two have died so, it
+counts as an attempt that was interrupted, so that the delivery backs off, and fails in the end. From then on it is sent
+alone each time, and each death counts.
 
-Who may be sent alone, and when: `Lanes`. After a second without an answer the next suspect may begin beside it; the one
-that had begun last is then what a death is put down to. What kills later than that takes more deaths until it is found:
-each time fewer suspects are left to begin after it.
+Who may be sent alone, and when: `Lanes`. After a second without an answer the next suspect may begin beside it; a death
+is then put down to the one that had begun last. What kills later than that takes more deaths until it is found: each
+time fewer suspects are left to begin after it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import Enum, auto
 from typing import Final
 from uuid import UUID
 
@@ -23,8 +25,10 @@ import structlog
 
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.domain.model import Danger, PendingDelivery
+from webhook_grpc.domain.model import Danger, PendingDelivery, PendingKey
 from webhook_grpc.domain.progress import Service
+from webhook_grpc.engine.queue.lane import Turn
+from webhook_grpc.engine.receivers.receiver import Receiver
 from webhook_grpc.hub.group_commit import GroupCommit, GroupLimits
 from webhook_grpc.store.connection.failures import cause_of, watched
 from webhook_grpc.store.db import LoopConnection
@@ -32,65 +36,69 @@ from webhook_grpc.store.outbox import danger as danger_rows
 from webhook_grpc.store.outbox import suspects
 
 from .shards import Shards
+from .unsettled import EndedTurn, FencedQueue
 
 log = structlog.get_logger(__name__)
 
 _DEATHS_MIN: Final = 2  # of processes that sent it alone
-_MARKS_PER_STATEMENT: Final = 500
-_MARKS_WAITING_MAX: Final = 100_000  # there are never more than requests in flight
+_ROWS_PER_STATEMENT: Final = 500
+_ROWS_WAITING_MAX: Final = 100_000  # there are never more than requests in flight
 
-Key = tuple[int, UUID, int]
-_Mark = tuple[PendingDelivery, Danger]
+_Entry = tuple[PendingDelivery, Danger]  # what its row is to say
+
+
+class Admission(Enum):
+    """Whether a delivery may be sent."""
+
+    FREE = auto()  # yes
+    ALONE = auto()  # yes, and for a while no other suspect beside it
+    LATER = auto()  # not now: its row is as it was, and is read again
+    HAS_KILLED = auto()  # no: processes have died of it, which counts as an attempt that was interrupted
 
 
 class PoisonGuard:
-    """Knows which deliveries are to be noted or marked, and which notes and marks are this process's own."""
+    """Knows which deliveries are written down before they are sent, and what this process has written itself."""
 
-    def __init__(self, connection: LoopConnection, shards: Shards) -> None:
+    def __init__(self, connection: LoopConnection, shards: Shards, results: FencedQueue[EndedTurn]) -> None:
         self._connection = connection
-        self._marking = connection.progress.work("mark what may be dangerous", Service.DELIVERY)
+        self._writing = connection.progress.work("mark what may be dangerous", Service.DELIVERY)
         self._shards = shards
-        limits = GroupLimits(_MARKS_PER_STATEMENT, _MARKS_PER_STATEMENT, _MARKS_WAITING_MAX, _MARKS_WAITING_MAX)
-        self._group = GroupCommit[_Mark, bool](self._flush, _one, _one, limits)
-        self._written: dict[Key, _Mark] = {}
-        self._unsure: dict[Key, Danger] = {}  # the answer was lost: perhaps written, by this process
+        self._results = results
+        limits = GroupLimits(_ROWS_PER_STATEMENT, _ROWS_PER_STATEMENT, _ROWS_WAITING_MAX, _ROWS_WAITING_MAX)
+        self._group = GroupCommit[_Entry, bool](self._flush, _one, _one, limits)
+        self._written: dict[PendingKey, _Entry] = {}
+        self._unsure: dict[PendingKey, Danger] = {}  # the answer was lost: perhaps written, by this process
+
+    async def admit(self, turn: Turn) -> Admission:
+        """Returns whether the delivery of a turn may be sent, after its row says so where that is necessary."""
+        delivery, receiver = turn.delivery, turn.lane.receiver
+        has_killed = await self._has_killed(delivery)
+        if has_killed is None:
+            return Admission.LATER
+        if has_killed:
+            return Admission.HAS_KILLED
+        if self._must_be_written(delivery):
+            [answer] = await self._group.submit([(delivery, self._wanted(delivery))])
+            await self._results.caught_up()  # earlier results must not be lost, should the process die of this
+            if answer is not True or not self._is_as_it_was(turn, receiver):
+                return Admission.LATER
+        return Admission.FREE if delivery.danger is Danger.NONE else Admission.ALONE
 
     def is_suspect(self, delivery: PendingDelivery) -> bool:
-        """Whether it has to be sent alone: a process may have died of it, other than this one."""
+        """Returns whether it has to be sent alone: a process may have died of it, other than this one."""
         if delivery.danger is Danger.SUSPECT:
             return Danger.SUSPECT not in {self._written_as(delivery), self._unsure.get(delivery.key)}
         return delivery.danger is Danger.MARKED
 
-    async def has_killed(self, delivery: PendingDelivery) -> bool | None:
-        """Whether it is taken to have ended the processes that died while they sent it alone. None: not known now."""
-        is_own = Danger.MARKED in {self._written_as(delivery), self._unsure.get(delivery.key)}
-        if delivery.danger is not Danger.MARKED or is_own:
-            return False
-        try:
-            with watched(self._marking):
-                return await suspects.deaths(self._connection, delivery) >= _DEATHS_MIN
-        except Unavailable:
-            return None
-
-    def applies(self, delivery: PendingDelivery) -> bool:
-        """Whether it has to be noted or marked before it is sent."""
-        wanted = self._wanted(delivery)
-        return wanted is not Danger.NONE and self._written_as(delivery) is not wanted
-
-    async def mark(self, delivery: PendingDelivery) -> bool:
-        """Notes or marks it. False: it is not known to be written, and must not be sent."""
-        [answer] = await self._group.submit([(delivery, self._wanted(delivery))])
-        return answer is True
-
-    def settled(self, deliveries: Iterable[PendingDelivery]) -> None:
-        """What was written of them went with their rows."""
+    def forget_written(self, deliveries: Iterable[PendingDelivery]) -> None:
+        """Forgets what was written of these deliveries: it was deleted with their rows."""
         if self._written or self._unsure:
             for delivery in deliveries:
                 self._written.pop(delivery.key, None)
                 self._unsure.pop(delivery.key, None)
 
     def forget_shards(self, shards: Iterable[int]) -> None:
-        """The shards are somebody else's."""
+        """Forgets what was written in shards that another process owns now."""
         lost = set(shards)
         for key in [key for key, (delivery, _) in self._written.items() if delivery.shard in lost]:
             del self._written[key]
@@ -102,7 +110,7 @@ class PoisonGuard:
         await self._group.run()
 
     async def close(self) -> None:
-        """Takes back what was written of deliveries that are not settled: this process ends in order, and not of them.
+        """Takes back what was written of deliveries that are not settled: this process ends in order, not of them.
 
         What was sent alone is sent alone again.
         """
@@ -112,7 +120,7 @@ class PoisonGuard:
         except Unavailable as error:
             cause = cause_of(error)
             log.warning(
-                "marks not taken back: this end counts as a death of their deliveries",
+                "dangers not taken back: this end counts as a death of their deliveries",
                 count=len(self._written),
                 sqlstate=cause.sqlstate,
                 text=cause.text,
@@ -123,8 +131,28 @@ class PoisonGuard:
         if deliveries:
             await danger_rows.set_danger(self._connection, self._shards.worker, self._shards.owned, deliveries, to)
 
+    # --- what is known of a delivery -------------------------------------------------------------------------------
+
+    async def _has_killed(self, delivery: PendingDelivery) -> bool | None:
+        """Returns whether the processes that died while they sent it alone are taken to have died of it.
+
+        None: that is not known now.
+        """
+        is_own = Danger.MARKED in {self._written_as(delivery), self._unsure.get(delivery.key)}
+        if delivery.danger is not Danger.MARKED or is_own:
+            return False
+        try:
+            with watched(self._writing):
+                return await suspects.deaths(self._connection, delivery) >= _DEATHS_MIN
+        except Unavailable:
+            return None
+
+    def _must_be_written(self, delivery: PendingDelivery) -> bool:
+        wanted = self._wanted(delivery)
+        return wanted is not Danger.NONE and self._written_as(delivery) is not wanted
+
     def _wanted(self, delivery: PendingDelivery) -> Danger:
-        """What has to stand in its row while it is sent."""
+        """Returns what its row has to say while it is sent."""
         if self.is_suspect(delivery):
             return Danger.MARKED
         owned = self._shards.owned.get(delivery.shard)
@@ -135,12 +163,20 @@ class PoisonGuard:
         _, danger = self._written.get(delivery.key, (delivery, Danger.NONE))
         return danger
 
-    async def _flush(self, marks: Sequence[_Mark]) -> list[bool | Exception]:
-        self._unsure |= {delivery.key: danger for delivery, danger in marks}
-        with watched(self._marking):
-            written = await self._write_all(marks)
+    def _is_as_it_was(self, turn: Turn, receiver: Receiver | None) -> bool:
+        """Returns whether the delivery may still be sent after something was waited for."""
+        lane = turn.lane
+        is_same = lane.receiver is not None and receiver is not None and lane.receiver.webhook is receiver.webhook
+        return self._shards.may_send and lane.is_known and is_same
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    async def _flush(self, entries: Sequence[_Entry]) -> list[bool | Exception]:
+        self._unsure |= {delivery.key: danger for delivery, danger in entries}
+        with watched(self._writing):
+            written = await self._write_all(entries)
         answers: list[bool | Exception] = []
-        for delivery, danger in marks:
+        for delivery, danger in entries:
             self._unsure.pop(delivery.key, None)
             is_written = (delivery.webhook_id, delivery.event_id) in written
             if is_written and delivery.shard in self._shards.owned:
@@ -148,13 +184,13 @@ class PoisonGuard:
             answers.append(is_written)
         return answers
 
-    async def _write_all(self, marks: Sequence[_Mark]) -> set[tuple[int, UUID]]:
-        for delivery, danger in marks:
+    async def _write_all(self, entries: Sequence[_Entry]) -> set[tuple[int, UUID]]:
+        for delivery, danger in entries:
             if danger is Danger.MARKED:
                 await suspects.isolate(self._connection, self._shards.worker, delivery)
         written = set[tuple[int, UUID]]()
         for danger in (Danger.SUSPECT, Danger.MARKED):
-            written |= await self._write([delivery for delivery, wanted in marks if wanted is danger], danger)
+            written |= await self._write([delivery for delivery, wanted in entries if wanted is danger], danger)
         return written
 
     async def _write(self, deliveries: Sequence[PendingDelivery], danger: Danger) -> set[tuple[int, UUID]]:
@@ -164,5 +200,5 @@ class PoisonGuard:
         return await danger_rows.set_danger(self._connection, shards.worker, shards.owned, deliveries, danger)
 
 
-def _one(_: _Mark) -> int:
+def _one(_: _Entry) -> int:
     return 1

@@ -9,8 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from webhook_grpc.domain.command import Command
 from webhook_grpc.domain.settlement import Settlement
-
-from .queue.lane import Turn
+from webhook_grpc.engine.queue.lane import Turn
 
 
 class Change(Protocol):

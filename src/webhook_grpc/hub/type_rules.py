@@ -27,7 +27,7 @@ class TypeRules:
     """What holds for an event type."""
 
     def __init__(self, row: Row) -> None:
-        """Takes a row of RULES that has the schema."""
+        """Takes a row of SELECT_TYPE_RULES that has the schema."""
         self.event_type: str
         self.archived: bool
         self.version: int
@@ -55,7 +55,8 @@ class TypeRules:
         try:
             return compile_schema(self._json_schema)
         except BadSchema as error:
-            log.error("the schema of an event type can't be used", event_type=self.event_type, problem=str(error)[:300])  # noqa: TRY400
+            problem = str(error)[:300]
+            log.error("the schema of an event type can't be used", event_type=self.event_type, problem=problem)  # noqa: TRY400 - a caller's mistake: no traceback
             raise FailedPrecondition(
                 "EVENT_TYPE_SCHEMA_UNUSABLE",
                 f"the schema of event type `{self.event_type}` can't be used; an operator must set it again",

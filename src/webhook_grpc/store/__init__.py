@@ -1,1 +1,1 @@
-"""The store: all SQL, each statement above the function that runs it. No loop runs here. Only here is psycopg."""
+"""The store: every SQL statement, above the function that runs it. No loop runs here. Only here is psycopg."""

@@ -2,7 +2,7 @@
 
 All processes of a cell share the database, so its clock is the one that they agree on: for ids, for the time in
 signatures, for Retry-After dates. A jump of this machine's own wall clock changes nothing. The database's clock may
-step too (somebody sets it, or a standby whose clock is another takes over): that is noticed, logged and announced.
+step too (somebody sets it, or a standby with another clock takes over): a step is noticed, logged and announced.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BELIEVED_NOW: Final = f"least(now(), (SELECT b.at + {literals.BELIEVED_AHEAD} FR
 SELECT_BELIEVED_TIME: Final = f"SELECT {BELIEVED_NOW}"
 
 SELECT_CLOCKS: Final = "SELECT now(), b.at, b.doubted_seconds FROM believed_time b"
-# Only if nobody else has written meanwhile: two who count the same seconds would doubt for half as long.
+# Only if no other process has written meanwhile: two that count the same seconds would doubt for half as long.
 UPDATE_BELIEVED_TIME: Final = """
 UPDATE believed_time SET at = %(at)s, doubted_seconds = %(doubted_seconds)s
 WHERE at = %(before)s AND doubted_seconds = %(doubted_before)s
@@ -36,7 +36,7 @@ WHERE at = %(before)s AND doubted_seconds = %(doubted_before)s
 
 
 class DatabaseClock:
-    """Tells the database's time to within a round trip."""
+    """Knows the database's time to within a round trip."""
 
     def __init__(self) -> None:
         self._offset_seconds = time.time() - time.monotonic()
@@ -44,19 +44,19 @@ class DatabaseClock:
         self._on_step: list[Callable[[], None]] = []
 
     def on_step(self, listener: Callable[[], None]) -> None:
-        """Calls the listener after each step of the database's clock, when `now` has followed it."""
+        """Registers a listener, called after each step of the database's clock, when `now` has followed it."""
         self._on_step.append(listener)
 
     def now(self) -> datetime:
-        """The time by the database's clock."""
+        """Returns the time by the database's clock."""
         return datetime.fromtimestamp(self.unix_seconds(), UTC)
 
     def unix_seconds(self) -> float:
-        """The same in Unix seconds."""
+        """Returns the time by the database's clock in Unix seconds."""
         return time.monotonic() + self._offset_seconds
 
     def observe(self, database_time: datetime, asked_at: float, answered_at: float) -> None:
-        """Takes in an answer of the database, given between two readings of the monotonic clock."""
+        """Takes an answer of the database, given between two readings of the monotonic clock."""
         found = database_time.timestamp()
         stepped = step_seconds(asked_at + self._offset_seconds, answered_at + self._offset_seconds, found)
         self._offset_seconds = found - (asked_at + answered_at) / 2
@@ -69,14 +69,14 @@ class DatabaseClock:
         self._is_known = True
 
     async def synchronise(self, database: Database) -> None:
-        """Asks the database. Raises Unavailable."""
+        """Reads the database's clock. Raises Unavailable."""
         asked_at = time.monotonic()
         [(database_time,)] = await database.rows(SELECT_DATABASE_TIME)
         self.observe(database_time, asked_at, time.monotonic())
 
 
 async def believed_now(database: Queries) -> datetime:
-    """Returns the time, or the latest that is believed if the clock is implausibly far ahead. Raises Unavailable."""
+    """Returns the time; if the clock is implausibly far ahead, the latest that is believed. Raises Unavailable."""
     [(now,)] = await database.rows(SELECT_BELIEVED_TIME)
     return now
 

@@ -1,12 +1,12 @@
 """Connections to Postgres, and what their errors mean.
 
-Two ways to reach it: a pool for requests, and one `LoopConnection` for each hot loop, so that no flood of requests can
-keep the engine from its connections. Both run single statements in autocommit mode under a deadline of the client's
-own, because a server that hangs answers neither the statement nor its cancellation: a statement that is given up is
-ended in the background (`abandoning`), and the next one has another connection.
+There are two ways to run a statement: the pool, for requests, and a `LoopConnection` for each hot loop, so that no
+flood of requests can keep the engine from its connections. Both run single statements in autocommit mode, under a
+deadline of the client, because a server that hangs answers neither a statement nor its cancellation. A statement that
+missed its deadline is ended in the background (`abandoning`), and the next statement gets another connection.
 
-A connection that ended while it rested is replaced before anything is sent (`liveness`). One that ends under a
-statement is replaced too, and the statement sent once more if that is harmless (`failures`).
+A connection that ended while it was idle is replaced before anything is sent (`liveness`). One that ends under a
+statement is replaced too, and the statement is sent once more if that is harmless (`failures`).
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ log = structlog.get_logger(__name__)
 Params = Mapping[str, object] | Sequence[object] | None
 
 _TRIES_MAX: Final = 3
-# Refusals of this input, not of the moment: class 22 (data) and 23 (integrity), and statements beyond a limit.
+# Errors that the values cause: class 22 (data), class 23 (integrity), class 54 (beyond a limit of Postgres).
 _INPUT_SQLSTATE_CLASSES: Final = ("22", "23", "54")
 _STATEMENT_SQLSTATE_CLASS: Final = "42"  # this statement may not be run, or its tables are not there
 
-# What the server lets this role and this database have at once. A superuser is bound by the last two only.
+# How many connections the server allows this role and this database. Only the last two limits bind a superuser.
 SELECT_CONNECTION_LIMITS: Final = """
 SELECT current_user,
     (SELECT CASE WHEN rolsuper THEN -1 ELSE rolconnlimit END FROM pg_roles WHERE rolname = current_user),
@@ -55,15 +55,15 @@ SELECT current_user,
 
 
 class TooFewConnections(Exception):
-    """The server does not let this process open as many connections as it needs; says how many these are."""
+    """The server allows this process fewer connections than it needs; the message says how many these are."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseOptions:
     """How to reach the database. Times are in seconds.
 
-    `loops` is the one list of the connections beside the pool: each LoopConnection enters itself. `progress` has the
-    work of each loop. `random` is the process's own, for pauses that are not in step with those of others.
+    `loops` lists every connection beside the pool: each LoopConnection adds itself. `progress` has the work of each
+    loop. `random` belongs to the process: pauses that it varies are not in step with those of other processes.
     """
 
     conninfo: str
@@ -78,14 +78,14 @@ class DatabaseOptions:
 
     @property
     def connections_needed(self) -> int:
-        """How many connections one process opens at most."""
+        """Returns how many connections one process opens at most."""
         return self.pool_size + len(self.loops)
 
 
 async def connect(options: DatabaseOptions, name: str) -> AsyncConnection[Row]:
     """Opens a connection with our session settings. Raises psycopg.Error.
 
-    `name` says in pg_stat_activity whose it is.
+    `name` is shown in pg_stat_activity.
     """
     connection: AsyncConnection[Row] = await AsyncConnection.connect(
         options.conninfo, **session.connection_arguments(name, options.pooling)
@@ -99,16 +99,16 @@ async def connect(options: DatabaseOptions, name: str) -> AsyncConnection[Row]:
 
 
 async def _prepare(connection: AsyncConnection[Row], options: DatabaseOptions, *, is_loop: bool) -> None:
-    """Behind a transaction pooler nothing may be set: the next client of the session would have it."""
+    """Sets the session, but not behind a transaction pooler: the next client of the session would have the settings."""
     if options.pooling is not Pooling.TRANSACTION:
         await session.set_session(connection, options.statement_timeout_seconds, is_loop=is_loop)
 
 
 @contextlib.contextmanager
 def translated_errors() -> Generator[None]:
-    """Turns the driver's errors into ours, once, here.
+    """Turns the driver's errors into ours. No other place does.
 
-    Raises StoreRefusal for values that Postgres will never take, and Unavailable (one kind of it is DiskFull) for
+    Raises StoreRefusal for values that Postgres never accepts, and Unavailable (DiskFull is one kind of it) for
     everything that may pass.
     """
     try:
@@ -126,7 +126,7 @@ def translated_errors() -> Generator[None]:
 
 
 def is_refusal(error: psycopg.Error) -> bool:
-    """Whether Postgres refused the values. A missing partition (23514) is ours to make, so it may pass."""
+    """Returns whether Postgres refused the values. A missing partition (23514) may pass: we make partitions."""
     if isinstance(error, psycopg.DataError):
         return True
     sqlstate = error.sqlstate or ""
@@ -134,7 +134,7 @@ def is_refusal(error: psycopg.Error) -> bool:
 
 
 class Queries(Protocol):
-    """Whatever runs single statements: the pool, or a loop's own connection."""
+    """Runs single statements: the pool, or a loop's own connection."""
 
     async def rows(self, statement: LiteralString, params: Params = None) -> list[Row]:
         """Runs one statement and returns its rows. Raises Unavailable and StoreRefusal."""
@@ -142,7 +142,7 @@ class Queries(Protocol):
 
 
 class Database:
-    """The pool. Single statements, in autocommit mode, under a deadline."""
+    """The pool of connections for requests. Runs single statements in autocommit mode under a deadline."""
 
     def __init__(self, options: DatabaseOptions) -> None:
         self.options = options
@@ -164,7 +164,7 @@ class Database:
         )
 
     async def open(self) -> None:
-        """Connects, the loops that exist by now too.
+        """Connects the pool and every LoopConnection that was made before.
 
         Raises Unavailable if the database can't be reached, and TooFewConnections.
         """
@@ -178,26 +178,26 @@ class Database:
         await self._pool.open()
 
     async def close(self) -> None:
-        """Closes every connection, the loops' too."""
+        """Closes the pool and every LoopConnection."""
         await asyncio.gather(*(loop.close() for loop in self.options.loops))
         await self._abandoned.ended()
         await self._pool.close(timeout=5)
 
     @contextlib.asynccontextmanager
     async def connection(self, expected: Collection[str] = ()) -> AsyncGenerator[AsyncConnection[Row]]:
-        """A connection for as long as one statement may take, getting it included.
+        """Gives a connection, for a transaction that takes no longer than one statement may, waiting included.
 
-        For transactions. `expected`: SQLSTATEs that the caller deals with. If the server hangs, psycopg gives the
-        cancellation up to ten seconds more.
+        `expected`: SQLSTATEs that the caller deals with. If the server hangs, psycopg waits for the cancellation up to
+        ten seconds more. Raises Unavailable and StoreRefusal.
         """
         with self._noted(expected), translated_errors():
             async with asyncio.timeout(self.options.statement_timeout_seconds), self._pool.connection() as connection:
                 yield connection
 
     async def rows(self, statement: LiteralString, params: Params = None) -> list[Row]:
-        """Runs one statement and returns its rows. Lost races are run again, reads also after a lost connection.
+        """Runs one statement and returns its rows. Raises Unavailable and StoreRefusal.
 
-        Raises Unavailable and StoreRefusal.
+        A statement that lost a race is run again, a read also after its connection was lost.
         """
         with self._noted(), translated_errors():
             work = self._rows(statement, params)
@@ -205,9 +205,9 @@ class Database:
 
     @contextlib.contextmanager
     def _noted(self, expected: Collection[str] = ()) -> Generator[None]:
-        """Takes note of how statements end. What a caller expects, and deals with, is no failure of the database.
+        """Reports how a statement ends. What the caller expects, and deals with, is no failure of the database.
 
-        A grant that is missing concerns some calls only: then the service does not count as not serving.
+        A missing grant concerns some calls only, so it does not make the service NOT_SERVING.
         """
         try:
             yield
@@ -231,7 +231,7 @@ class Database:
                 if number == _TRIES_MAX or not may_repeat:
                     raise
                 if is_lost_race:
-                    await asyncio.sleep(self.options.random.uniform(0.01, 0.05) * number)  # let the winner finish
+                    await asyncio.sleep(self.options.random.uniform(0.01, 0.05) * number)  # so the winner can finish
         raise AssertionError("unreachable")
 
     async def _run(self, connection: AsyncConnection[Row], statement: LiteralString, params: Params) -> list[Row]:
@@ -274,7 +274,7 @@ def _too_few(options: DatabaseOptions, why: str) -> TooFewConnections:
 
 
 class LoopConnection:
-    """One connection of its own for one hot loop. Opened when it is needed, dropped after any doubt."""
+    """The connection of one hot loop. Opened when it is needed, closed after any doubt."""
 
     def __init__(self, options: DatabaseOptions, name: str) -> None:
         self._options = options
@@ -296,10 +296,10 @@ class LoopConnection:
                 await self._abandoned.within(self._options.statement_timeout_seconds, self._open())
 
     async def rows(self, statement: LiteralString, params: Params = None, *, is_idempotent: bool = False) -> list[Row]:
-        """Runs one statement and returns its rows. Reads are run again if the connection ends under them.
+        """Runs one statement and returns its rows. A read is run again if the connection ends under it.
 
-        So are statements that are said to be idempotent: the same parameters must do nothing more the second time, also
-        if the first is still running. Raises StoreRefusal, or Unavailable: then whether it was committed is not known.
+        So is an idempotent statement: with the same parameters it must do nothing more the second time, even if the
+        first is still running. Raises StoreRefusal, or Unavailable: then nobody knows whether it was committed.
         """
         async with self._lock:
             with translated_errors():
@@ -309,9 +309,9 @@ class LoopConnection:
     async def listen(
         self, statement: LiteralString, hear: Callable[[str], None], on_listening: Callable[[], None]
     ) -> None:
-        """Runs LISTEN and hands over the payload of each notification. Raises Unavailable when the connection ends.
+        """Runs LISTEN and calls `hear` with the payload of each notification.
 
-        `on_listening` is called when nothing is missed from then on.
+        Calls `on_listening` once no notification can be missed any more. Raises Unavailable when the connection ends.
         """
         async with self._lock:
             with translated_errors():
@@ -324,7 +324,7 @@ class LoopConnection:
                         hear(notification.payload)
 
     async def close(self) -> None:
-        """Closes the connection. Waits for what was abandoned, which takes a few seconds at most."""
+        """Closes the connection. Waits for statements that were abandoned: a few seconds at most."""
         async with self._lock:
             await self._abandoned.ended()
             await self._drop(self._taken())
@@ -341,7 +341,7 @@ class LoopConnection:
         raise AssertionError("unreachable")
 
     async def _run(self, connection: AsyncConnection[Row], statement: LiteralString, params: Params) -> list[Row]:
-        """The connection is the statement's own while it runs: whatever becomes of it, the next one has another."""
+        """Runs a statement on a connection that no other statement has; keeps the connection only if it is sound."""
         try:
             rows = await run(connection, statement, params)
         except BaseException as error:
@@ -379,6 +379,6 @@ class LoopConnection:
 
 
 async def run(connection: AsyncConnection[Row], statement: LiteralString, params: Params) -> list[Row]:
-    """Runs one statement on a connection and returns its rows, if it gives any."""
+    """Runs one statement on a connection and returns its rows, none if it gives none."""
     cursor = await connection.execute(statement, params)
     return await cursor.fetchall() if cursor.description else []

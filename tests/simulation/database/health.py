@@ -22,7 +22,7 @@ class Health:
             paces.SELECT_HEALTH: reads(self._load),
             paces.SAVE_HEALTH: writes(self._save),
             paces.DELETE_HEALTH: writes(self._forget),
-            paces.DELETE_OVER_HEALTH: writes(self._forget_over),
+            paces.DELETE_EXPIRED_HEALTH: writes(self._forget_over),
             paces.SELECT_SUCCEEDED_LAST: reads(self._succeeded_last),
         }
 

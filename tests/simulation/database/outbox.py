@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+import psycopg
+
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import WebhookStatus
 from webhook_grpc.store import clock
@@ -26,6 +28,7 @@ class Outbox:
     def statements(self) -> dict[str, Statement]:
         return {
             publishing.PUBLISH: writes(self._publish),
+            publishing.SELECT_STORED_EVENTS: reads(self._stored),
             due_rows.SELECT_PENDING_WEBHOOKS: reads(self._discover),
             due_rows.SELECT_DUE_ROWS: reads(self._fetch),
             due_rows.SELECT_REPLAYING_WEBHOOKS: reads(self._replaying),
@@ -42,6 +45,8 @@ class Outbox:
     def _publish(self, params: Params, began_at: datetime) -> list[Row]:
         own, rows = set(params["own_shards"]), list[Row]()
         columns = (params["customer_id"], params["event_id"], params["event_type"], params["body"])
+        if not self.tables.events.keys().isdisjoint(params["event_id"]):
+            raise psycopg.errors.UniqueViolation("sent once more, and the first one has stored them")
         for number, (customer_id, event_id, event_type, body) in enumerate(zip(*columns, strict=True), start=1):
             self.tables.events[event_id] = (event_type, began_at, body)
             matched = [
@@ -56,6 +61,14 @@ class Outbox:
             ours = [webhook_id for webhook_id in matched if shard_of(webhook_id) in own]
             others = sorted({shard_of(webhook_id) for webhook_id in matched} - own)
             rows.append((number, began_at, len(matched), ours, others))
+        return rows
+
+    def _stored(self, params: Params, _: datetime) -> list[Row]:
+        rows = list[Row]()
+        for number, event_id in enumerate(params["event_id"], start=1):
+            if event_id in self.tables.events:
+                count = sum(published == event_id for _, published in self.tables.published)
+                rows.append((number, event_id, self.tables.events[event_id][1], count))
         return rows
 
     def _discover(self, params: Params, now: datetime) -> list[Row]:

@@ -353,7 +353,7 @@ type ListWebhooksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The customer whose webhooks are listed. 0 with a token for all customers: all.
 	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
-	// How many at the most: 0 gives 50, more than 1,000 gives 1,000.
+	// At most so many: 0 gives 50, more than 1,000 gives 1,000.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before. The other fields must be as they were.
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -1266,7 +1266,7 @@ type ListDeliveriesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The customer whose deliveries are listed. 0 with a token for all customers: all.
 	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
-	// How many at the most: 0 gives 50, more than 1,000 gives 1,000.
+	// At most so many: 0 gives 50, more than 1,000 gives 1,000.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before. The other fields must be as they were.
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -1440,7 +1440,7 @@ type ListDeliveryAttemptsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The customer whose attempts are listed. 0 with a token for all customers: all.
 	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
-	// How many at the most: 0 gives 50, more than 1,000 gives 1,000.
+	// At most so many: 0 gives 50, more than 1,000 gives 1,000.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before. The other fields must be as they were.
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -2071,7 +2071,7 @@ type GetWebhookStatsRequest struct {
 	WebhookId int64 `protobuf:"varint,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
 	// Attempts that ended at or after this time are counted. Unset: 24 h before end_time.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// Attempts that ended before this time are counted. Unset: now. After start_time, by 31 days at the most; it may be in
+	// Attempts that ended before this time are counted. Unset: now. After start_time, by at most 31 days; it may be in
 	// the future.
 	EndTime       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2536,7 +2536,7 @@ func (x *GetEventTypeRequest) GetEventType() string {
 // Request of ListEventTypes.
 type ListEventTypesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many at the most: 0 gives 50, more than 1,000 gives 1,000.
+	// At most so many: 0 gives 50, more than 1,000 gives 1,000.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before. The other fields must be as they were.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -2712,7 +2712,7 @@ type ListEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The customer whose events are listed. 0 with a token for all customers: all.
 	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
-	// How many at the most: 0 gives 50, more than 1,000 gives 1,000.
+	// At most so many: 0 gives 50, more than 1,000 gives 1,000.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before. The other fields must be as they were.
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -3339,7 +3339,7 @@ type ListReplaysRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The customer whose replays are listed. 0 with a token for all customers: all.
 	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
-	// How many at the most: 0 gives 50, more than 1,000 gives 1,000.
+	// At most so many: 0 gives 50, more than 1,000 gives 1,000.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before. The other fields must be as they were.
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`

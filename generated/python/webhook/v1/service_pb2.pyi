@@ -224,7 +224,7 @@ class ListWebhooksRequest(_message.Message):
     customer_id: _builtins.int
     """The customer whose webhooks are listed. 0 with a token for all customers: all."""
     page_size: _builtins.int
-    """How many at the most: 0 gives 50, more than 1,000 gives 1,000."""
+    """At most so many: 0 gives 50, more than 1,000 gives 1,000."""
     page_token: _builtins.str
     """next_page_token of the page before. The other fields must be as they were."""
     @_builtins.property
@@ -670,7 +670,7 @@ class ListDeliveriesRequest(_message.Message):
     customer_id: _builtins.int
     """The customer whose deliveries are listed. 0 with a token for all customers: all."""
     page_size: _builtins.int
-    """How many at the most: 0 gives 50, more than 1,000 gives 1,000."""
+    """At most so many: 0 gives 50, more than 1,000 gives 1,000."""
     page_token: _builtins.str
     """next_page_token of the page before. The other fields must be as they were."""
     event_id: _builtins.str
@@ -766,7 +766,7 @@ class ListDeliveryAttemptsRequest(_message.Message):
     customer_id: _builtins.int
     """The customer whose attempts are listed. 0 with a token for all customers: all."""
     page_size: _builtins.int
-    """How many at the most: 0 gives 50, more than 1,000 gives 1,000."""
+    """At most so many: 0 gives 50, more than 1,000 gives 1,000."""
     page_token: _builtins.str
     """next_page_token of the page before. The other fields must be as they were."""
     delivery_id: _builtins.str
@@ -1078,7 +1078,7 @@ class GetWebhookStatsRequest(_message.Message):
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Attempts that ended before this time are counted. Unset: now. After start_time, by 31 days at the most; it may be in
+        """Attempts that ended before this time are counted. Unset: now. After start_time, by at most 31 days; it may be in
         the future.
         """
 
@@ -1324,7 +1324,7 @@ class ListEventTypesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     INCLUDE_ARCHIVED_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many at the most: 0 gives 50, more than 1,000 gives 1,000."""
+    """At most so many: 0 gives 50, more than 1,000 gives 1,000."""
     page_token: _builtins.str
     """next_page_token of the page before. The other fields must be as they were."""
     include_archived: _builtins.bool
@@ -1439,7 +1439,7 @@ class ListEventsRequest(_message.Message):
     customer_id: _builtins.int
     """The customer whose events are listed. 0 with a token for all customers: all."""
     page_size: _builtins.int
-    """How many at the most: 0 gives 50, more than 1,000 gives 1,000."""
+    """At most so many: 0 gives 50, more than 1,000 gives 1,000."""
     page_token: _builtins.str
     """next_page_token of the page before. The other fields must be as they were."""
     request_id: _builtins.str
@@ -1757,7 +1757,7 @@ class ListReplaysRequest(_message.Message):
     customer_id: _builtins.int
     """The customer whose replays are listed. 0 with a token for all customers: all."""
     page_size: _builtins.int
-    """How many at the most: 0 gives 50, more than 1,000 gives 1,000."""
+    """At most so many: 0 gives 50, more than 1,000 gives 1,000."""
     page_token: _builtins.str
     """next_page_token of the page before. The other fields must be as they were."""
     @_builtins.property

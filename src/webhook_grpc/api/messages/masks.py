@@ -22,9 +22,8 @@ class Updatable:
     name: str
     changeable: Collection[str]
     ignored: Collection[str]
-    refused_when_set: Collection[
-        str
-    ] = ()  # cannot be changed; if one is set, a call without a mask must not seem to have changed it
+    # Fields that can't be changed: a call without a mask that sets one must not seem to have changed it.
+    refused_when_set: Collection[str] = ()
 
     def fields_to_change(self, resource: Message, mask: FieldMask) -> frozenset[str]:
         """Returns the fields that the mask names. No mask means all that are set, `*` all that can be changed.

@@ -17,9 +17,7 @@ import structlog
 from webhook_grpc.domain.command import Command, Kind
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import delivery_id_text, shard_of
-from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.domain.progress import Service
-from webhook_grpc.engine.queue.fetcher import Fetcher
 from webhook_grpc.engine.queue.lanes import Lanes
 from webhook_grpc.engine.queue.stale_rows import StaleRows
 from webhook_grpc.engine.shards import Shards
@@ -47,7 +45,6 @@ class Commands:
         poll_seconds: float,
         shards: Shards,
         lanes: Lanes,
-        fetcher: Fetcher,
         tests: WebhookTests,
         unsettled: FencedQueue[Command],
     ) -> None:
@@ -56,7 +53,6 @@ class Commands:
         self._poll_seconds = poll_seconds
         self._shards = shards
         self._lanes = lanes
-        self._fetcher = fetcher
         self._tests = tests
         self._unsettled = unsettled
         self._taken: set[Key] = set()
@@ -104,8 +100,6 @@ class Commands:
     def executed(self, batch: Sequence[Command], executed: Sequence[Executed]) -> None:
         """Takes in that the database has answered for these commands, and which of them changed something."""
         for command in batch:
-            if command.kind is Kind.CANCEL:
-                self._fetcher.cancelled(command.webhook_id, command.event_id)
             self._stale_rows.add(command.key)
             self._release(*command.key)
         for change in executed:
@@ -114,9 +108,6 @@ class Commands:
                 delivery_id=delivery_id_text(change.event_id, change.webhook_id),
                 status=change.status.value,
             )
-        restarted = {change.shard for change in executed if change.status is DeliveryStatus.PENDING}
-        if restarted:
-            self._fetcher.wake(restarted)
         self.wake()
 
     def dropped(self, batch: Sequence[Command]) -> None:
@@ -128,21 +119,21 @@ class Commands:
         shards = self._shards.sendable
         if not shards or self._stopping:
             return
-        epochs, mark = self._shards.epochs(), self._stale_rows.begin()
+        epochs, read = self._shards.epochs(), self._stale_rows.begin()
         try:
             for command in await commands.waiting(self._connection, shards, _COMMANDS_PER_LOOK):
-                if self._is_new(command, epochs, mark):
+                if self._is_new(command, epochs, read):
                     self._take_up(command, tests)
         finally:
-            self._stale_rows.end(mark)
+            self._stale_rows.end(read)
 
-    def _is_new(self, command: Command, epochs: Mapping[int, int], mark: int) -> bool:
+    def _is_new(self, command: Command, epochs: Mapping[int, int], read: int) -> bool:
         """Returns whether the command is ours and was not carried out while its row was on the way.
 
         Else a test would be sent once more.
         """
         is_ours = self._shards.is_sendable_since(command.shard, epochs)
-        is_settled = self._stale_rows.settled_since(command.key, mark)
+        is_settled = self._stale_rows.settled_since(command.key, read)
         return is_ours and command.key not in self._taken and not is_settled
 
     def _take_up(self, command: Command, tests: asyncio.TaskGroup) -> None:

@@ -59,7 +59,7 @@ class Expiry:
                 ended_count = await self.look()
                 if ended_count:
                     log.warning("deliveries expired: not delivered while their events were kept", count=ended_count)
-            await asyncio.sleep(_INTERVAL_SECONDS)
+            await asyncio.sleep(_INTERVAL_SECONDS)  # events are dropped a day at a time: a minute is soon enough
 
     async def look(self) -> int:
         """Hands what is overdue in our shards to the settler, and returns how many deliveries. Raises Unavailable."""

@@ -45,7 +45,7 @@ class _Rest:
 
 
 class Replays:
-    """The replays of this process's shards. Hints tell the owners of shards in which a replay has made commands."""
+    """The replays of this process's shards. The owners of shards in which a replay has made commands get a hint."""
 
     def __init__(
         self, connection: LoopConnection, shards: Shards, hints: Hints, poll_seconds: float, pending_max: int
@@ -99,7 +99,7 @@ class Replays:
         rest = self._rests.get(replay.replay_id, _Rest(now, self._poll_seconds / 2))
         if now < rest.until:
             return
-        turns = await progress.turns(self._connection, replay, self._pending_max)
+        turns = await progress.webhooks_with_room(self._connection, replay, self._pending_max)
         if turns:
             self._rests.pop(replay.replay_id, None)
         else:

@@ -13,7 +13,7 @@ import structlog
 from webhook_grpc.domain.command import Command
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import Danger, DeliveryStatus, PendingDelivery, Trigger, WebhookStatus
-from webhook_grpc.engine.attempt import Deliverer
+from webhook_grpc.engine.attempt import Attempter
 from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.shards import Shards
 from webhook_grpc.store.connection.failures import cause_of
@@ -35,10 +35,10 @@ _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 class WebhookTests:
     """Makes tests. Every test that `admit` lets in is made by one call of `make`."""
 
-    def __init__(self, connection: LoopConnection, shards: Shards, deliverer: Deliverer) -> None:
+    def __init__(self, connection: LoopConnection, shards: Shards, attempter: Attempter) -> None:
         self._connection = connection
         self._shards = shards
-        self._deliverer = deliverer
+        self._attempter = attempter
         self._running: set[int] = set()  # webhooks
         self._counts = Counter[int]()  # of running tests, by customer
 
@@ -87,10 +87,10 @@ class WebhookTests:
         if not self._shards.is_sendable_since(command.shard, epochs):
             return None  # lost while this was read
         timeout_seconds = min(webhook.timeout_seconds or TEST_TIMEOUT_SECONDS_MAX, TEST_TIMEOUT_SECONDS_MAX)
-        settled = await self._deliverer.attempt(delivery, replace(webhook, timeout_seconds=timeout_seconds))
-        has_succeeded = settled.decision.status is DeliveryStatus.SUCCEEDED
+        settlement = await self._attempter.attempt(delivery, replace(webhook, timeout_seconds=timeout_seconds))
+        has_succeeded = settlement.decision.status is DeliveryStatus.SUCCEEDED
         status = DeliveryStatus.SUCCEEDED if has_succeeded else DeliveryStatus.FAILED  # also after 410: it is a test
-        return replace(command, status=status, result=settled.result, own_headers=settled.own_headers)
+        return replace(command, status=status, result=settlement.result, own_headers=settlement.own_headers)
 
     async def _delivery(self, command: Command) -> PendingDelivery:
         row = FoundRow(

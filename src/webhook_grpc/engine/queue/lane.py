@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from webhook_grpc.domain.model import PendingDelivery, Trigger, Webhook, WebhookStatus
-from webhook_grpc.domain.pace import Pace
+from webhook_grpc.domain.model import PendingDelivery, Trigger, WebhookStatus
+from webhook_grpc.engine.receivers.receiver import Receiver
+
+from .reading import Reading
 
 _UNBOUNDED: Final = 1_000_000
 _SLOTS_PER_REPLAY: Final = 4
@@ -25,7 +26,7 @@ _LIVE_PER_REPLAY: Final = 3
 class Isolation:
     """The right to begin to send a suspect, which one delivery of this process has at a time, until it is settled.
 
-    So the last that a dead process had begun is what it died of, and no other is taken for the guilty one.
+    So the suspect that a dead process began last is the one that it died of, and no other is blamed.
     """
 
     held_by: Turn | None = None
@@ -51,15 +52,18 @@ class Turn:
 
 @dataclass(slots=True)
 class Lane:
-    """The deliveries of one webhook that are in memory: queued, in flight, or sent and not settled yet."""
+    """The deliveries of one webhook that are in memory: queued, in flight, or sent and not settled yet.
+
+    Every part may read the fields; only `Lanes` and the methods below write them. `reading` has methods of its own.
+    """
 
     webhook_id: int
     customer_id: int
     shard: int
-    looked_at: float  # when the table was last read for it, in monotonic seconds
+    reading: Reading  # of the table
     isolation: Isolation = field(default_factory=Isolation, repr=False)  # that of the process
-    webhook: Webhook | None = None  # both unset until they are loaded
-    pace: Pace | None = None
+    receiver: Receiver | None = None  # unset until it is loaded
+    is_known: bool = True  # to `Lanes`, until it forgets the lane
     host: str = ""
     backlog: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
     fresh: deque[PendingDelivery] = field(default_factory=deque[PendingDelivery])
@@ -77,11 +81,6 @@ class Lane:
     is_ready: bool = False
     waits_for: str | None = None  # the host in whose queue it stands
     gate_at: float = math.inf  # when it is to be looked at again because time will have made it ready
-    behind: bool = False  # the table may have due rows that are not held
-    replays_behind: bool = False  # the same for those of replays
-    reached: datetime | None = None  # the table was read up to this due time
-    fresh_floor: datetime | None = None  # while the table has a backlog: what is due from then on is fresh
-    fully_looked_at: float = -math.inf  # when it was last read without a floor
     _fresh_is_next: bool = True
     _live_in_a_row: int = 0
 
@@ -108,7 +107,7 @@ class Lane:
 
     @property
     def _replay_has_slot(self) -> bool:
-        slots = self.pace.in_flight_max if self.pace is not None else 1
+        slots = self.receiver.pace.in_flight_max if self.receiver is not None else 1
         return self.is_ending or self.replays_in_flight < max(1, slots // _SLOTS_PER_REPLAY)
 
     def take(self) -> Turn:
@@ -139,21 +138,21 @@ class Lane:
     @property
     def is_ending(self) -> bool:
         """Whether what is pending must be cancelled rather than sent."""
-        return self.webhook is not None and self.webhook.status.has_ended
+        return self.receiver is not None and self.receiver.webhook.status.has_ended
 
     @property
     def may_send(self) -> bool:
         """Whether the webhook takes deliveries now."""
-        return self.webhook is not None and self.webhook.status is not WebhookStatus.PAUSED
+        return self.receiver is not None and self.receiver.webhook.status is not WebhookStatus.PAUSED
 
     def wait_seconds(self, now: float) -> float:
-        """After how many seconds its next request may be started; infinite: when one has ended, or never."""
-        if self.pace is None or not self.may_send:
+        """Returns after how many seconds its next request may be started; infinite: when one has ended, or never."""
+        if self.receiver is None or not self.may_send:
             return math.inf
         if self.is_ending:  # nothing is sent
-            return 0.0 if self.in_flight < self.pace.in_flight_max else math.inf
-        return self.pace.wait_seconds(self.in_flight, now)
+            return 0.0 if self.in_flight < self.receiver.pace.in_flight_max else math.inf
+        return self.receiver.pace.wait_seconds(self.in_flight, now)
 
     def useful(self, now: float) -> int:
-        """How many deliveries are worth holding."""
-        return _UNBOUNDED if self.pace is None or self.is_ending else self.pace.useful(now)
+        """Returns how many deliveries are worth holding."""
+        return _UNBOUNDED if self.receiver is None or self.is_ending else self.receiver.pace.useful(now)

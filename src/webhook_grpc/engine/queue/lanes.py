@@ -18,10 +18,11 @@ from uuid import UUID
 
 from webhook_grpc.domain.egress import host_of
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.domain.model import Danger, PendingDelivery, Trigger, Webhook, WebhookStatus
-from webhook_grpc.domain.pace import Pace
+from webhook_grpc.domain.model import Danger, PendingDelivery, Trigger, WebhookStatus
+from webhook_grpc.engine.receivers.receiver import Receiver
 
 from .lane import Isolation, Lane, Turn
+from .reading import Reading
 
 _BYTES_PER_TURN: Final = 16_384
 _REPLAYS_HELD_MAX: Final = 20
@@ -72,6 +73,7 @@ class Lanes:
         self._closed_shards: set[int] = set()
         self._barred: set[tuple[int, UUID]] = set()
         self._held_bytes = 0
+        # Any part may read these two; only this class writes them.
         self.in_flight = 0
         self.started_count = 0
 
@@ -84,11 +86,11 @@ class Lanes:
         return len(self._lanes)
 
     def get(self, webhook_id: int) -> Lane | None:
-        """The lane of a webhook, if there is one."""
+        """Returns the lane of a webhook, if there is one."""
         return self._lanes.get(webhook_id)
 
     def is_idle(self, shard: int) -> bool:
-        """Whether nothing of the shard is in flight or unsettled."""
+        """Returns whether nothing of the shard is in flight or unsettled."""
         return not self._busy_shards.get(shard)
 
     @property
@@ -97,7 +99,7 @@ class Lanes:
         return self._held_bytes >= self._limits.prefetch_bytes_max
 
     def room(self, lane: Lane, now: float, *, fresh: bool = False) -> int:
-        """How many more deliveries the lane may hold: from the table, or just published.
+        """Returns how many more deliveries the lane may hold: from the table, or just published.
 
         A lane with large bodies gets no more than its share of the memory; and when all of it is used, every lane may
         still hold one, so that nobody stands still because of others.
@@ -108,30 +110,30 @@ class Lanes:
         return max(0, useful - _held_count(lane, fresh=fresh))
 
     def replay_room(self, lane: Lane, now: float) -> int:
-        """How many more deliveries of replays the lane may hold: few, so that the others always find room."""
+        """Returns how many more deliveries of replays the lane may hold: few, so that others always find room."""
         if self.is_full or lane.held_bytes >= self._limits.lane_bytes_max:
             return 0 if lane.held else min(1, lane.useful(now))
         return max(0, self._replays_held_max(lane, now) - lane.replay_count)
 
     def is_low_on_replays(self, lane: Lane, now: float) -> bool:
-        """Whether replays should be read from the table."""
+        """Returns whether replays should be read from the table."""
         return 2 * lane.replay_count <= self._replays_held_max(lane, now)
 
     def _replays_held_max(self, lane: Lane, now: float) -> int:
         return min(lane.useful(now), self._limits.prefetch_max, _REPLAYS_HELD_MAX)
 
     def is_low(self, lane: Lane, now: float, *, fresh: bool = False) -> bool:
-        """Whether the lane should be filled from the table: not at each free place, but when half of them are free."""
+        """Returns whether to fill the lane from the table: not at each free place, but when half of them are free."""
         return 2 * _held_count(lane, fresh=fresh) <= min(lane.useful(now), self._limits.prefetch_max)
 
     def is_hungry(self, lane: Lane, now: float) -> bool:
-        """Whether the table may have something for the lane that it should be given."""
-        if lane.behind and self.is_low(lane, now) and self.room(lane, now):
+        """Returns whether the table may have something that the lane should be given now."""
+        if lane.reading.behind and self.is_low(lane, now) and self.room(lane, now):
             return True
-        return lane.replays_behind and self.replay_room(lane, now) > 0 and self.is_low_on_replays(lane, now)
+        return lane.reading.replays_behind and self.replay_room(lane, now) > 0 and self.is_low_on_replays(lane, now)
 
     def startable(self, now: float) -> Iterator[Lane]:
-        """The lanes of which a delivery may be started now: as far as webhook, host and customer are concerned.
+        """Yields the lanes of which a delivery may be started now, as far as webhook, host and customer are concerned.
 
         Suspects, which are sent one at a time in the whole process, are passed over.
         """
@@ -144,37 +146,37 @@ class Lanes:
     # --- what is known of the table --------------------------------------------------------------------------------
 
     def open(self, webhook_id: int, customer_id: int, shard: int, now: float) -> Lane:
-        """The lane of a webhook, new if needed."""
+        """Returns the lane of a webhook, a new one if there is none."""
         lane = self._lanes.get(webhook_id)
         if lane is None:
-            lane = self._lanes[webhook_id] = Lane(webhook_id, customer_id, shard, now, self._isolation)
+            reading = Reading(shard, webhook_id, now)
+            lane = self._lanes[webhook_id] = Lane(webhook_id, customer_id, shard, reading, self._isolation)
         return lane
 
     def set_alarm(self, webhook_id: int, at: float) -> None:
-        """The table will have a due row of this webhook then."""
+        """Notes when the table will have a due row of this webhook, for `ring_alarms`."""
         heapq.heappush(self._alarms, (at, webhook_id))
 
     def ring_alarms(self, now: float) -> set[int]:
-        """Marks the lanes whose time has come. Returns the shards of those that have no lane at the moment."""
+        """Notes a due row for each alarm whose time has come. Returns the shards of the webhooks that have no lane."""
         shards = set[int]()
         while self._alarms and self._alarms[0][0] <= now:
             _, webhook_id = heapq.heappop(self._alarms)
             lane = self._lanes.get(webhook_id)
             if lane is not None:
-                lane.behind = True
+                lane.reading.note_due()
             else:
                 shards.add(shard_of(webhook_id))
         return shards
 
     def hold(self, lane: Lane, delivery: PendingDelivery, now: float) -> bool:
-        """Takes in a delivery that is due. False: it is held already, or there is no room and it stays in the table."""
+        """Takes in a delivery that is due. False: it is held already, is barred, or there is no room for it."""
         if delivery.event_id in lane.held or (delivery.webhook_id, delivery.event_id) in self._barred:
             return False
         is_replay = delivery.trigger is Trigger.REPLAY
         room = self.replay_room(lane, now) if is_replay else self.room(lane, now, fresh=delivery.is_fresh)
-        if not room or not (lane.webhook is None or lane.may_send):
-            lane.behind |= not is_replay
-            lane.replays_behind |= is_replay
+        if not room or not (lane.receiver is None or lane.may_send):
+            lane.reading.refused(delivery)
             return False
         lane.held[delivery.event_id] = delivery
         lane.held_bytes += len(delivery.body)
@@ -189,14 +191,12 @@ class Lanes:
             lane.fresh_count += 1
         else:
             lane.backlog.append(delivery)
-        is_in_order = not is_replay and not (delivery.is_fresh and lane.behind)
-        if is_in_order and (lane.reached is None or delivery.due_at > lane.reached):
-            lane.reached = delivery.due_at
+        lane.reading.held(delivery)
         self._make_ready(lane, now)
         return True
 
     def _await_isolation(self, lane: Lane, delivery: PendingDelivery) -> None:
-        """Suspects stand in a queue of their own, and take no room: what comes behind them need not wait for them."""
+        """Queues a suspect. Suspects take no room, so that deliveries behind them need not wait for them."""
         lane.suspects.append(delivery)
         if delivery.trigger is not Trigger.REPLAY:
             lane.suspects_held.add(delivery.event_id)
@@ -276,8 +276,7 @@ class Lanes:
 
     def put_back(self, turn: Turn) -> None:
         """Ends a turn that changed nothing: the delivery's row is as it was, and is read again by its owner."""
-        turn.lane.behind = True
-        turn.lane.reached = None
+        turn.lane.reading.missed()
         self.release(turn)
 
     def end_isolation(self, turn: Turn) -> None:
@@ -286,10 +285,9 @@ class Lanes:
 
     def drop_if_unused(self, lane: Lane) -> None:
         """Forgets a lane that holds nothing and is not known to have anything in the table that may be sent."""
-        is_paused = lane.webhook is not None and not lane.may_send  # found again when it is not
-        is_behind = lane.behind or lane.replays_behind
-        if not lane.held and (is_paused or not is_behind) and self._lanes.get(lane.webhook_id) is lane:
-            del self._lanes[lane.webhook_id]
+        is_paused = lane.receiver is not None and not lane.may_send  # found again when it is not
+        if not lane.held and (is_paused or not lane.reading.has_more) and lane.is_known:
+            self._forget(lane)
 
     # --- cancellation ----------------------------------------------------------------------------------------------
 
@@ -306,11 +304,11 @@ class Lanes:
         return True
 
     def unbar(self, webhook_id: int, event_id: UUID) -> None:
-        """The delivery is cancelled, or is not going to be: then its row is to be read again."""
+        """Lets a delivery be read again, if the database still has its row: it was cancelled, or will not be."""
         self._barred.discard((webhook_id, event_id))
         lane = self._lanes.get(webhook_id)
         if lane is not None:
-            lane.behind = True
+            lane.reading.note_due()
 
     # --- what time changes -----------------------------------------------------------------------------------------
 
@@ -328,40 +326,45 @@ class Lanes:
             if lane is not None and lane.gate_at == at:
                 lane.gate_at = math.inf
                 self._make_ready(lane, now)
-                is_hungry |= lane.behind and not lane.queue
+                is_hungry |= lane.reading.behind and not lane.queue
         return is_hungry
 
     # --- changes from outside --------------------------------------------------------------------------------------
 
-    def configure(self, webhook: Webhook, pace: Pace, now: float) -> None:
-        """The webhook is as it is now. What can't be sent while it is paused goes back to the table."""
+    def configure(self, receiver: Receiver, now: float) -> None:
+        """Gives a lane its receiver, or what has changed of it. What can't be sent now goes back to the table."""
+        webhook = receiver.webhook
         lane = self._lanes.get(webhook.webhook_id)
         if lane is None:
             return
-        if lane.webhook is None or lane.webhook.status is not webhook.status:
-            lane.behind = True
+        if lane.receiver is None or lane.receiver.webhook.status is not webhook.status:
+            lane.reading.note_due()
         lane.host = host_of(webhook.url)  # its requests in flight count where they went
-        lane.webhook, lane.pace = webhook, pace
+        lane.receiver = receiver
         if not lane.may_send or not lane.useful(now):
             self._empty(lane)
-        if lane.webhook.status is WebhookStatus.PAUSED and not lane.held:
-            del self._lanes[lane.webhook_id]  # found again when it is not
+        if webhook.status is WebhookStatus.PAUSED and not lane.held:
+            self._forget(lane)  # found again when it is not
         self._make_ready(lane, now)
 
     def close_shards(self, shards: Iterable[int]) -> None:
-        """Nothing of these shards is started any more; what is in flight may end and be settled."""
+        """Starts nothing more of these shards. What is in flight may end and be settled."""
         self._closed_shards.update(shards)
         for lane in list(self._lanes.values()):
             if lane.shard in self._closed_shards:
                 self._empty(lane)
 
     def forget_shards(self, shards: Iterable[int]) -> None:
-        """The shards are somebody else's. Attempts in flight go on, but nothing here waits for them."""
+        """Forgets shards that another process owns now. Attempts in flight go on, but nothing here waits for them."""
         lost = set(shards)
         self._closed_shards -= lost
         for lane in [lane for lane in self._lanes.values() if lane.shard in lost]:
             self._empty(lane)
-            del self._lanes[lane.webhook_id]
+            self._forget(lane)
+
+    def _forget(self, lane: Lane) -> None:
+        del self._lanes[lane.webhook_id]
+        lane.is_known = False
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -373,7 +376,7 @@ class Lanes:
 
     def _make_ready(self, lane: Lane, now: float) -> None:
         """Lets a lane take part in the turns, or notes what it waits for."""
-        if lane.is_ready or not (self._has_work(lane) or lane.behind):
+        if lane.is_ready or not (self._has_work(lane) or lane.reading.behind):
             return
         seconds = lane.wait_seconds(now)
         if 0 < seconds < math.inf:
@@ -421,15 +424,15 @@ class Lanes:
         self.in_flight += 1
         self._hosts.setdefault(lane.host, _Host()).in_flight += 1
         self._busy_shards[lane.shard] = self._busy_shards.get(lane.shard, 0) + 1
-        if lane.pace is not None and not lane.is_ending:
-            lane.pace.started(now)
+        if lane.receiver is not None and not lane.is_ending:
+            lane.receiver.pace.started(now)
 
     def _host_has_slot(self, lane: Lane) -> bool:
         host = self._hosts.get(lane.host)
         return host is None or host.in_flight < self._limits.host_in_flight_max
 
     def _wake_host(self, name: str, now: float) -> None:
-        """Makes lanes ready for which the host has slots; who has waited longest is first."""
+        """Makes lanes ready for which the host has slots, first those that have waited longest."""
         host = self._hosts.get(name)
         if host is None:
             return
@@ -447,7 +450,7 @@ class Lanes:
             self._hosts.pop(name, None)
 
     def _wake_suspects(self, now: float) -> None:
-        """Lets a lane with suspects take part in the turns, if none is being sent. They are looked at in turns too."""
+        """Lets a lane with suspects take part in the turns, unless a suspect is being sent."""
         waiting = self._isolation.waiting
         if self._isolation.held_by is not None:
             return
@@ -462,14 +465,15 @@ class Lanes:
                 return
 
     def _wake_owed(self, now: float) -> bool:
-        """When nobody has a turn, no slot stays unused while others wait for it. True if somebody has a turn now."""
+        """While nobody has a turn, gives free slots to lanes that wait. Returns whether somebody has a turn now."""
         while self._owed and not self._turns:
             self._wake_host(self._owed.pop(), now)
         return bool(self._turns)
 
     def _empty(self, lane: Lane) -> None:
         """Puts queued deliveries back; their rows never left the table."""
-        lane.replays_behind |= lane.replay_count > 0
+        if lane.replay_count:
+            lane.reading.note_due_replays()
         for delivery in (*lane.fresh, *lane.backlog, *lane.replays, *lane.suspects):
             del lane.held[delivery.event_id]
             self._subtract(lane, delivery)
@@ -477,8 +481,7 @@ class Lanes:
         lane.backlog.clear()
         lane.replays.clear()
         lane.suspects.clear()
-        lane.behind = True
-        lane.reached = lane.fresh_floor = None
+        lane.reading.start_over()
 
     def _subtract(self, lane: Lane, delivery: PendingDelivery) -> None:
         self._held_bytes -= len(delivery.body)

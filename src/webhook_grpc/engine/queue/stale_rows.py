@@ -14,37 +14,37 @@ class StaleRows:
 
     def __init__(self) -> None:
         self._count = 0
-        self._reading: Counter[int] = Counter()
+        self._reads: Counter[int] = Counter()
         self._settled_at: dict[Hashable, int] = {}
 
     def begin(self) -> int:
-        """A read begins. The mark names it."""
-        self._reading[self._count] += 1
+        """Begins a read. Returns its number, for `settled_since` and `end`."""
+        self._reads[self._count] += 1
         return self._count
 
-    def end(self, mark: int) -> None:
-        """The read ended and its rows have been looked at."""
-        self._reading[mark] -= 1
-        if not self._reading[mark]:
-            del self._reading[mark]
+    def end(self, read: int) -> None:
+        """Ends a read: its rows have been looked at."""
+        self._reads[read] -= 1
+        if not self._reads[read]:
+            del self._reads[read]
         self._prune()
 
     def add(self, key: Hashable) -> None:
-        """The key was settled."""
-        if self._reading:
+        """Notes that the key was settled."""
+        if self._reads:
             self._count += 1
             self._settled_at.pop(key, None)  # so that the dict stays in order of the count
             self._settled_at[key] = self._count
 
-    def settled_since(self, key: Hashable, mark: int) -> bool:
-        """Whether the key was settled after the read began."""
-        return self._settled_at.get(key, 0) > mark
+    def settled_since(self, key: Hashable, read: int) -> bool:
+        """Returns whether the key was settled after the read began."""
+        return self._settled_at.get(key, 0) > read
 
     def __len__(self) -> int:
         return len(self._settled_at)
 
     def _prune(self) -> None:
-        oldest = min(self._reading, default=self._count)
+        oldest = min(self._reads, default=self._count)
         while self._settled_at:
             key = next(iter(self._settled_at))
             if self._settled_at[key] > oldest:

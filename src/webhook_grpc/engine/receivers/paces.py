@@ -28,12 +28,11 @@ log = structlog.get_logger(__name__)
 SAVE_SECONDS: Final = 1.0
 SAVE_MAX: Final = 1000  # webhooks in one statement
 SWEEP_SECONDS: Final = 10.0
-FLOWS_MAX: Final = 10_000
 _FAILING_SECONDS_MIN: Final = 60.0  # what fails for less is not worth a row
 
 
 class Paces:
-    """A webhook's pace lives as long as there is something to remember, while its shard is ours."""
+    """Keeps the pace of each webhook while its shard is ours, and has a row for each that needs one."""
 
     def __init__(self, connection: LoopConnection, policy: PacePolicy, shards: Shards, keys: KeyWatch) -> None:
         self._connection = connection
@@ -49,16 +48,16 @@ class Paces:
         self._dirty: dict[int, None] = {}  # in order
 
     def get(self, webhook_id: int) -> Pace | None:
-        """The pace of a webhook, if it is loaded."""
+        """Returns the pace of a webhook, if it is loaded."""
         return self._paces.get(webhook_id)
 
     async def load(self, webhooks: Sequence[Webhook]) -> None:
-        """Loads those that are not loaded. Raises Unavailable."""
+        """Loads the paces of webhooks that have none. Raises Unavailable."""
         unknown = [webhook for webhook in webhooks if webhook.webhook_id not in self._paces]
         if not unknown:
             return
         saved = await store.load(self._connection, [webhook.webhook_id for webhook in unknown])
-        well_since = await self._well_since([webhook for webhook in unknown if webhook.webhook_id in saved])
+        recovered = await self._recovered([webhook for webhook in unknown if webhook.webhook_id in saved])
         now = time.monotonic()
         for webhook in unknown:
             if webhook.shard not in self._owned_since:
@@ -67,14 +66,14 @@ class Paces:
             if webhook.webhook_id in saved:
                 pace.restore(saved[webhook.webhook_id], now)
                 self._has_row.add(webhook.webhook_id)
-                if webhook.webhook_id in well_since:
+                if webhook.webhook_id in recovered:
                     pace.record = FailureRecord()
                     self.changed(webhook.webhook_id)
             self._paces[webhook.webhook_id] = pace
             self.configure(webhook)
 
-    async def _well_since(self, webhooks: Sequence[Webhook]) -> set[int]:
-        """Those that had a success which their last owner did not live to save."""
+    async def _recovered(self, webhooks: Sequence[Webhook]) -> set[int]:
+        """Returns the webhooks that had a success which their last owner did not live to save."""
         owned = self._shards.owned
         until = {
             webhook.webhook_id: (webhook.shard, owned[webhook.shard].taken_seq)
@@ -84,7 +83,7 @@ class Paces:
         return await store.succeeded_last(self._connection, until) if until else set()
 
     def configure(self, webhook: Webhook) -> None:
-        """The webhook is as it is now. One that was disabled and is so no longer begins anew, half-open."""
+        """Takes over the settings of a webhook. The pace of one that was enabled again starts over, half-open."""
         pace = self._paces.get(webhook.webhook_id)
         if pace is None:
             return
@@ -92,7 +91,7 @@ class Paces:
         pace.lock(self._keys.wait_seconds(webhook), time.monotonic())
         if webhook.status.has_ended:
             self._ended.add(webhook.webhook_id)
-            if webhook.status is WebhookStatus.DELETED and pace.is_ill(time.monotonic()):
+            if webhook.status is WebhookStatus.DELETED and pace.has_learnt(time.monotonic()):
                 pace.forget()
                 self.changed(webhook.webhook_id)
         elif webhook.webhook_id in self._ended:
@@ -101,35 +100,32 @@ class Paces:
             self.changed(webhook.webhook_id)
 
     def changed(self, webhook_id: int) -> None:
-        """There may be something new to save."""
+        """Notes that the pace of a webhook may have something new to save."""
         self._dirty[webhook_id] = None
 
     def gained(self, shards: Iterable[int], now: float) -> None:
-        """The shards are ours since now: their rate limits begin with no tokens."""
+        """Notes that shards are ours from now on: their rate limits begin without tokens."""
         self._owned_since.update(dict.fromkeys(shards, now))
 
     def forget_shards(self, shards: Iterable[int]) -> None:
-        """The shards are somebody else's, who has what was saved."""
+        """Forgets the paces of shards that another process owns now, which has what was saved."""
         lost = set(shards)
         for shard in lost:
             self._owned_since.pop(shard, None)
         for webhook_id in [known for known in self._paces if shard_of(known) in lost]:
-            self._forget(webhook_id)
+            self.forget(webhook_id)
 
-    def forget_unused(self, used: Iterable[int], now: float) -> None:
-        """Keeps to its bound by forgetting what can be made again, the longest known first."""
-        surplus = len(self._paces) - FLOWS_MAX
-        if surplus > 0:
-            in_use = {*used, *self._dirty, *self._has_row}  # whose rows go first
-            idle = [known for known, pace in self._paces.items() if known not in in_use and pace.is_new(now)]
-            for webhook_id in idle[:surplus]:
-                self._forget(webhook_id)
+    def may_forget(self, webhook_id: int, now: float) -> bool:
+        """Returns whether nothing is lost if the pace is forgotten: it can be made again, and has no row to delete."""
+        pace = self._paces.get(webhook_id)
+        is_saved = webhook_id not in self._dirty and webhook_id not in self._has_row
+        return pace is None or (is_saved and pace.is_new(now))
 
     async def run(self) -> None:
         """Saves until it is cancelled."""
         swept_at = time.monotonic()
         while True:
-            await asyncio.sleep(SAVE_SECONDS)
+            await asyncio.sleep(SAVE_SECONDS)  # all that changed meanwhile is saved by one statement
             await self.save()
             if time.monotonic() - swept_at >= SWEEP_SECONDS:
                 swept_at = time.monotonic()
@@ -143,29 +139,30 @@ class Paces:
         now = time.monotonic()
         health = {known: self._paces[known].save(now) for known in batch}
         failing = {known: saved for known, saved in health.items() if is_worth_saving(saved)}
-        well = [known for known in batch if known not in failing and known in self._has_row]
+        recovered = [known for known in batch if known not in failing and known in self._has_row]
         for known in list(self._dirty)[:SAVE_MAX]:
             del self._dirty[known]
         try:
             with watched(self._saving):
-                await store.save(self._connection, self._shards.worker, failing, well)
+                await store.save(self._connection, self._shards.worker, failing, recovered)
         except BaseException as error:
             self._dirty.update(dict.fromkeys(batch))
             if not isinstance(error, Unavailable):
                 raise
         else:
             self._has_row.update(failing.keys() & self._paces.keys())
-            self._has_row.difference_update(well)
+            self._has_row.difference_update(recovered)
 
     async def sweep(self) -> None:
-        """Removes rows of which time has made nothing: holds and slow-downs that are over.
+        """Deletes rows that say nothing any more: their holds and slow-downs are over.
 
-        No result need come to tell us, and whoever wrote them may be gone.
+        There may be no further result of the webhook, and the process that wrote the row may have ended.
         """
         with contextlib.suppress(Unavailable), watched(self._sweeping):  # the next time, then
             self._has_row.difference_update(await store.forget_over(self._connection, self._shards.worker))
 
-    def _forget(self, webhook_id: int) -> None:
+    def forget(self, webhook_id: int) -> None:
+        """Forgets the pace of a webhook."""
         self._paces.pop(webhook_id, None)
         self._keys.forget(webhook_id)
         self._dirty.pop(webhook_id, None)
@@ -174,7 +171,7 @@ class Paces:
 
 
 def is_worth_saving(health: SavedHealth) -> bool:
-    """Whether the next owner would do anything differently for knowing it."""
+    """Returns whether the next owner would act differently if it knew this."""
     if health.breaker is not BreakerState.CLOSED or health.blocked_count:
         return True
     if health.hold_seconds > 0 or health.slowdown is not None:

@@ -1,1 +1,1 @@
-"""Connections to Postgres: how they are opened, what a server must be, what its errors mean."""
+"""One connection to Postgres: its settings, its deadlines, what a server must be, and what errors mean."""

@@ -1,7 +1,7 @@
-"""Deadlines of statements, and what becomes of a statement that nobody waits for any more.
+"""Deadlines of statements, and the end of statements that nobody waits for any more.
 
-Its cancellation may take as long as the server likes to be silent, so nobody waits for that either: it is ended in the
-background, and its connection with it. Whoever waited goes on at once.
+A server that hangs does not answer a cancellation either. So a statement that missed its deadline is ended in the
+background, and its connection with it, while its caller goes on at once.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any, Final, TypeVar
 
 Result = TypeVar("Result")
 
-_CANCEL_SECONDS: Final = 2.0  # for asking Postgres to end the statement; then the socket is closed
+_CANCEL_SECONDS: Final = 2.0  # for Postgres to end the statement; then the socket is closed
 
 
 class Abandoned:
-    """The statements that are being ended, of one connection or pool."""
+    """The statements of one connection or pool that are being ended."""
 
     def __init__(self) -> None:
         self._ending: set[asyncio.Task[None]] = set()
@@ -27,7 +27,7 @@ class Abandoned:
     async def within(self, seconds: float, statement: Coroutine[Any, Any, Result]) -> Result:
         """Returns what the statement gives. Raises TimeoutError after so many seconds.
 
-        Then, and when the caller is cancelled, the statement is abandoned.
+        A statement that took longer, or whose caller was cancelled, is abandoned.
         """
         task = asyncio.create_task(statement, name="statement")
         try:
@@ -41,7 +41,7 @@ class Abandoned:
         return task.result()
 
     async def ended(self) -> None:
-        """Returns when none is left, at most about twice _CANCEL_SECONDS later."""
+        """Returns when no abandoned statement is left, at most about twice _CANCEL_SECONDS later."""
         await asyncio.gather(*self._ending)
 
     def _abandon(self, task: asyncio.Task[Any]) -> None:
@@ -51,7 +51,7 @@ class Abandoned:
 
 
 async def _end(task: asyncio.Task[Any]) -> None:
-    """Cancels a statement: once, and psycopg asks Postgres to end it; twice, and psycopg closes the socket."""
+    """Cancels a statement. At the first cancel psycopg asks Postgres to end it, at the second it closes the socket."""
     for _ in range(2):
         task.cancel()
         await asyncio.wait({task}, timeout=_CANCEL_SECONDS)

@@ -1,7 +1,7 @@
-"""Connection strings: checked before anything uses them, and never repeated in an error.
+"""Checks connection strings before anything uses them, and never repeats one in an error.
 
-libpq's own errors quote the string, or what it took for a host or a port, and that may be the password or a half of it.
-So a string is parsed first, and what is wrong with it is said in words of our own.
+libpq's own errors quote the string, or what it took for a host or a port: that may be the password, or half of it. So a
+string is parsed here first, and our own words say what is wrong with it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _EXAMPLE: Final = "postgresql://user:password@host:5432/database"
 
 
 class BadConninfo(Exception):
-    """A connection string can't be used; the message says why, without a part of it."""
+    """A connection string can't be used. The message says why, and quotes no part of the string."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"WEBHOOK_DATABASE_URL {problem}")
 
 
 def checked(text: str) -> str:
-    """The connection string without white space around it. Raises BadConninfo."""
+    """Returns the connection string without white space around it. Raises BadConninfo."""
     text = text.strip()
     is_uri = _URI.fullmatch(text)
     problem = _quotes_problem(text) or (_uri_problem(is_uri[1], is_uri[2]) if is_uri else None)
@@ -51,7 +51,7 @@ def _quotes_problem(text: str) -> str | None:
 
 
 def _uri_problem(scheme: str, rest: str) -> str | None:
-    """What libpq would refuse, or take for something else than was meant."""
+    """Returns what libpq would refuse in a URI, or would take for something else than was meant."""
     if scheme not in _SCHEMES:
         return f"must begin with postgresql://, without the name of a driver: {_EXAMPLE}"
     if re.search(r"\s", rest):
@@ -67,7 +67,7 @@ def _uri_problem(scheme: str, rest: str) -> str | None:
 
 
 def _parts(rest: str) -> tuple[str, str]:
-    """What stands behind the scheme: up to the first `/` or `?`, and the name of the database."""
+    """Returns what follows the scheme: up to the first `/` or `?`, and the name of the database."""
     before_query = rest.partition("?")[0]
     authority, _, path = before_query.partition("/")
     return authority, path

@@ -1,4 +1,4 @@
-"""What the errors of Postgres and of the driver mean: what was done, what may be repeated, what the log says."""
+"""Says what errors of Postgres and of the driver mean: was anything done, may it be repeated, what the log shows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from webhook_grpc.domain.progress import NO_ANSWER, Cause, Work
 
 # Losing against a concurrent statement: the same statement may be run again.
 LOST_RACES: Final = frozenset({"40001", "40P01", "55P03"})
-# Refused before anything was done, and by this session only: another one may take the same statement. A server that
-# became a standby (25006), a plan or a statement prepared before the tables changed (0A000, 26000).
+# Refused before anything was done, and by this session only: another session may run the same statement. The server
+# became a standby (25006); a plan or a prepared statement is older than a change of the tables (0A000, 26000).
 REFUSED_BY_SESSION: Final = frozenset({"25006", "0A000", "26000"})
-# Postgres gave the statement up: statement_timeout, a cancellation, lock_timeout.
+# Postgres ended the statement: statement_timeout, a cancellation, lock_timeout.
 GIVEN_UP: Final = frozenset({"57014", "55P03"})
 TOO_MANY_CONNECTIONS: Final = "53300"
 DISK_FULL: Final = "53100"
@@ -30,27 +30,27 @@ _WRITE: Final = re.compile(
     re.IGNORECASE,
 )
 _TEXT_CHARACTERS_MAX: Final = 500
-_NUMBERS: Final = re.compile(r"[0-9]+")  # ports, process ids: they make no other cause
-# libpq gives the SQLSTATE of a refused connection to nobody, so its text has to say it (in English; others stay text).
+_NUMBERS: Final = re.compile(r"[0-9]+")  # ports and process ids: with other numbers it is the same cause
+# libpq does not pass on the SQLSTATE of a refused connection, so its English text has to say it.
 _TOO_MANY: Final = re.compile(r"too many (clients|connections)|connection slots are reserved")
-# What the operating system says where Postgres has no SQLSTATE for it: a quota, or an older version.
+# What the operating system says where Postgres gives no SQLSTATE for it: a quota, or an older version.
 _NO_ROOM: Final = re.compile(r"No space left on device|Disk quota exceeded")
 
 
 class StoreRefusal(Exception):
-    """Postgres refused these values (the text is the SQLSTATE). Repeating the statement would not help."""
+    """Postgres refused these values; the text is the SQLSTATE. Repeating the statement does not help."""
 
 
 @functools.lru_cache(maxsize=1000)
 def is_read(statement: str) -> bool:
-    """Returns whether a statement only reads, so that running it twice is harmless. In doubt it is no read."""
+    """Returns whether a statement surely only reads, so that running it twice is harmless."""
     return bool(_READ.match(statement)) and not _WRITE.search(statement)
 
 
 def is_harmless_to_repeat(error: psycopg.Error, statement: str, *, is_idempotent: bool) -> bool:
-    """Returns whether a statement that failed so may be sent once more, on another connection.
+    """Returns whether a statement that failed with this error may be sent once more, on another connection.
 
-    Either the answer says that nothing was done, or the connection ended, so that nobody knows, and it does not matter.
+    Either the error says that nothing was done, or the connection ended, and it does not matter what was done.
     """
     if error.sqlstate in REFUSED_BY_SESSION:
         return True
@@ -58,14 +58,14 @@ def is_harmless_to_repeat(error: psycopg.Error, statement: str, *, is_idempotent
 
 
 def _has_ended(error: psycopg.Error) -> bool:
-    """Returns whether the connection ended: Postgres' last words (57P01, say), or none."""
+    """Returns whether the connection ended, with an error of Postgres (57P01, say) or without one."""
     if error.sqlstate is None:
         return isinstance(error, psycopg.OperationalError)
     return error.diag.severity_nonlocalized in {"FATAL", "PANIC"}
 
 
 def timed_out(error: BaseException) -> bool:
-    """Returns whether a statement was given up because it took too long, by us or by Postgres."""
+    """Returns whether we or Postgres ended a statement because it took too long."""
     cause = error.__cause__ if isinstance(error, Unavailable) else error
     return isinstance(cause, TimeoutError | PoolTimeout) or sqlstate_of(cause) in GIVEN_UP
 
@@ -80,7 +80,7 @@ def sqlstate_of(error: BaseException | None) -> str | None:
 
 
 def text_of(error: BaseException) -> str:
-    """Returns Postgres' own words, for the log: no values of a statement, and nothing of a connection string."""
+    """Returns the words of Postgres, for the log: no values of a statement, and no part of a connection string."""
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
         text = error.diag.message_primary or type(error).__name__
     elif isinstance(error, psycopg.OperationalError | PoolTimeout | TooManyRequests):
@@ -93,7 +93,7 @@ def text_of(error: BaseException) -> str:
 
 
 def cause_of(error: BaseException) -> Cause:
-    """Returns why something failed, for the log: what stands behind an error of ours, if it is known."""
+    """Returns why something failed, for the log: the driver's error behind an error of ours, if there is one."""
     cause = error.__cause__ if isinstance(error, Unavailable) and error.__cause__ is not None else error
     if timed_out(cause) and sqlstate_of(cause) is None:
         return NO_ANSWER
@@ -110,15 +110,15 @@ def is_disk_full(error: psycopg.Error) -> bool:
 
 @contextlib.contextmanager
 def watched(work: Work, *, is_timed: bool = True) -> Generator[None]:
-    """Reports to `work` what comes of a try. Nothing is known of one that was cancelled.
+    """Reports to `work` whether a try succeeded or failed; a cancelled try counts as neither.
 
-    `is_timed`: whether a try that takes longer than the bound of a stall is one.
+    `is_timed`: whether a try that takes longer than the bound of a stall counts as a stall.
     """
     if is_timed:
         work.begin()
     try:
         yield
-    except StoreRefusal:  # Postgres works, and does not take these values
+    except StoreRefusal:  # Postgres works; only these values are refused
         work.succeed()
         raise
     except Exception as error:

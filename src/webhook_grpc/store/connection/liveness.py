@@ -1,8 +1,8 @@
-"""Whether a connection that rests is still there, without asking the server.
+"""Finds out whether an idle connection is still there, without a round trip to the server.
 
-A connection that was ended while it rested (a restart, an administrator, a proxy's idle limit, a failover) has bytes or
-the end of the stream waiting in its socket. Looking there costs microseconds; a round trip would cost what a small
-statement does. What no look can see: a peer that vanished without a word; keepalives see it within ten seconds.
+If a connection was ended while it was idle (a restart, an administrator, a proxy's idle limit, a failover), bytes or
+the end of the stream wait in its socket. Looking there costs microseconds; a round trip costs as much as a small
+statement. A peer that vanished without a word can't be seen there; keepalives notice it within ten seconds.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from psycopg import AsyncConnection
 from psycopg.pq import ConnStatus
 
 _HUNG_UP: Final = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "POLLRDHUP", 0)  # RDHUP: Linux
-_LOOKS_MAX: Final = 8  # at notices that wait; each look takes in what there is
+_LOOKS_MAX: Final = 8  # at notices that wait; each look reads what there is
 
 
 def is_alive(connection: AsyncConnection[Any]) -> bool:
-    """Returns False if the connection is closed, or its peer has ended it. Takes in what the server said meanwhile."""
+    """Returns False if the connection is closed, or its peer has ended it. Reads what the server sent meanwhile."""
     if connection.closed:
         return False
     socket = select.poll()
@@ -34,7 +34,7 @@ def is_alive(connection: AsyncConnection[Any]) -> bool:
 
 
 def _take_in(connection: AsyncConnection[Any]) -> bool:
-    """Reads what waits: notices, changed settings. False: it was the end."""
+    """Reads what waits: notices, changed settings. Returns False if that was the end of the connection."""
     try:
         connection.pgconn.consume_input()
         connection.pgconn.is_busy()  # parses it
@@ -44,7 +44,7 @@ def _take_in(connection: AsyncConnection[Any]) -> bool:
 
 
 async def check(connection: AsyncConnection[Any]) -> None:
-    """Raises OperationalError if the connection has ended: what a pool wants of its check."""
+    """Raises OperationalError if the connection has ended, as the `check` of a psycopg pool must."""
     if not is_alive(connection):
         await connection.close()
         raise psycopg.OperationalError("the connection has ended")

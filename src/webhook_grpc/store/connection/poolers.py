@@ -1,7 +1,7 @@
-"""Behind a pooler in transaction mode: each session must have our settings from the role or the database.
+"""Checks sessions behind a pooler in transaction mode: each must get our settings from the role or the database.
 
-Such a pooler gives each transaction some session of its pool. So nothing may be set there (the next client would have
-it) and nothing rests on the session; what would be wrong is refused at the start, with the statements to run.
+Such a pooler gives each transaction any session of its pool. So we set nothing in a session, because the next client
+would have it too. A session with a wrong setting is refused at the start, with the statements that an operator runs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from webhook_grpc.store.db import DatabaseOptions, translated_errors
 from .server_checks import UnsuitableServer
 from .session import REQUIRED, SYNCHRONOUS_COMMIT, Pooling, Row, connection_arguments
 
-# One statement, so one backend: what it calls `meta`, and its settings. The pause lets several run at once, so
-# that they need several backends.
+# One statement runs in one backend: which table it finds as `meta`, and its settings. The pause keeps a backend busy,
+# so that statements that run at the same time need several backends.
 SELECT_BACKEND_SETTINGS: Final[LiteralString] = """
 SELECT current_user::text, current_database()::text, to_regclass('meta')::text, lower(s.name), s.setting, s.reset_val
 FROM (SELECT pg_sleep(0.1) OFFSET 0) AS pause, pg_settings s
@@ -30,7 +30,7 @@ WHERE lower(s.name) = ANY(%s::text[])
 _BACKENDS_READ: Final = 8  # at the same time
 _SECONDS_MAX: Final = 20.0  # of looking at them
 
-# Behind a transaction pooler: what must be so, as far as it can break a promise or our reading of answers.
+# The settings that can break a promise, or our reading of answers.
 _NEEDED: Final = (
     "jit", "datestyle", "intervalstyle", "array_nulls", "bytea_output", "standard_conforming_strings",
     "default_transaction_isolation",
@@ -38,7 +38,7 @@ _NEEDED: Final = (
 _DEADLINES: Final = (
     "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout",
 )  # fmt: skip
-# PgBouncer keeps these for each client, so what another client sets is not ours to fear.
+# PgBouncer keeps these for each client: what another client sets does not concern us.
 _KEPT_BY_THE_POOLER: Final = frozenset({"datestyle", "standard_conforming_strings"})
 
 

@@ -1,4 +1,4 @@
-"""What a server, a database and a role must be for the service to work there. A check that fails is one sentence."""
+"""Checks whether the service can work with a server, a database and a role. One sentence says what must change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SELECT_READ_ONLY: Final = "SELECT current_setting('transaction_read_only') = 'on
 
 SELECT_SCHEMA: Final = "SELECT current_schema(), current_user, current_database()"
 
-# The schema that holds our tables, or would: that of `meta`, else the first that exists in search_path.
+# The schema of our tables: that of `meta`; in a new database the first of search_path that exists.
 SELECT_MAY_CREATE: Final = """
 SELECT s.name, current_user, current_database(), coalesce(has_schema_privilege(s.name, 'CREATE'), false)
 FROM (
@@ -36,7 +36,7 @@ _POOLER_ROUNDS: Final = 8
 
 
 class UnsuitableServer(Exception):
-    """The server, the database or the role can't be used; the message says what to change."""
+    """The server, the database or the role can't be used. The message says what to change."""
 
 
 async def durability_warnings(database: Queries) -> list[str]:
@@ -53,7 +53,7 @@ async def durability_warnings(database: Queries) -> list[str]:
 
 
 def check_encoding(connection: Connection[Row]) -> None:
-    """Raises UnsuitableServer unless the database holds every text: JSON, names and headers are Unicode."""
+    """Raises UnsuitableServer unless the database can hold every text: JSON, names and headers are Unicode."""
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise UnsuitableServer(
@@ -78,14 +78,14 @@ def check_writable(connection: Connection[Row]) -> None:
 
 
 def check_search_path(connection: Connection[Row]) -> None:
-    """Raises UnsuitableServer unless there is a schema to look in. To be called before the session has our settings."""
+    """Raises UnsuitableServer unless search_path names a schema that exists. Call it before the session is set."""
     [(schema, role, database)] = connection.execute(SELECT_SCHEMA).fetchall()
     if schema is None:
         raise UnsuitableServer(f"search_path of the role {role} names no schema that exists in the database {database}")
 
 
 def check_may_create(connection: Connection[Row]) -> None:
-    """Raises UnsuitableServer if the role may make no tables: migrations need that, and so do daily partitions."""
+    """Raises UnsuitableServer if the role may not make tables: migrations and daily partitions need that."""
     [(schema, role, database, may_create)] = connection.execute(SELECT_MAY_CREATE).fetchall()
     if not may_create:
         raise UnsuitableServer(
@@ -95,7 +95,7 @@ def check_may_create(connection: Connection[Row]) -> None:
 
 
 def check_owns_tables(connection: Connection[Row]) -> None:
-    """Raises UnsuitableServer unless the role is the owner of our tables, or a member of it: partitions need that."""
+    """Raises UnsuitableServer unless the role owns our tables, or is a member of their owner: partitions need that."""
     for table, owner, role in connection.execute(SELECT_FOREIGN_TABLES):
         raise UnsuitableServer(
             f"the table {table} belongs to {owner}, and the role {role}, which has to make partitions, is no member of "
@@ -104,13 +104,13 @@ def check_owns_tables(connection: Connection[Row]) -> None:
 
 
 def is_behind_pooler(connection: Connection[Row]) -> bool:
-    """Whether the process that answers is another one than the one that was greeted: a pooler stands between."""
+    """Returns whether a pooler stands between: another process answers than the one that accepted the connection."""
     [(backend,)] = connection.execute(SELECT_BACKEND).fetchall()
     return backend != connection.info.backend_pid
 
 
 def is_session_shared(first: Connection[Row], second: Connection[Row]) -> bool:
-    """Whether statements of two connections were seen in one session, as a transaction pooler runs them.
+    """Returns whether statements of two connections ran in one session, as behind a transaction pooler.
 
     False proves nothing while other clients keep the pooler busy.
     """

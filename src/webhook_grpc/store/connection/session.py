@@ -1,8 +1,8 @@
-"""What every connection of ours rests on: how it is opened, and the settings of its session.
+"""How a connection is opened, and the settings of its session.
 
-Roles, databases and clusters have settings of their own, and some of them would break a promise (an acknowledged event
-is on disk) or our reading of what Postgres sends. So they are set here, for each new connection, in one statement;
-nothing else in the program sets them. Behind a pooler in transaction mode a session is not ours: see `Pooling`.
+Roles, databases and clusters have settings of their own. Some would break a promise (an acknowledged event is on disk)
+or our reading of what Postgres sends. So each new connection gets ours here, in one statement, and nothing else in the
+program sets any. Behind a pooler in transaction mode nothing is set: see `poolers.py`.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from psycopg import AsyncConnection, Connection
 
 Row = tuple[Any, ...]
 
-_MARGIN_SECONDS: Final = 1.0  # by which the server's deadline lies behind the client's, which knows who waits
-_LOCK_SHARE: Final = 0.9  # of the client's deadline: then Postgres says in its own words that it was a lock
+_MARGIN_SECONDS: Final = 1.0  # the server's deadline is so much later than the client's, which knows who waits
+_LOCK_SHARE: Final = 0.9  # of the client's deadline: then the error is Postgres' own, and says that it was a lock
 
 
 class Pooling(StrEnum):
-    """What stands between us and Postgres: `transaction` gives each statement another session, `session` does not."""
+    """What pooler stands before Postgres. In mode `transaction` any two statements may run in different sessions."""
 
     NONE = "none"
     SESSION = "session"
     TRANSACTION = "transaction"
 
 
-# What may stand for "an acknowledged event is on disk"; `remote_apply` is the stricter one.
+# The values with which an acknowledged event is on disk; `remote_apply` is stricter.
 SYNCHRONOUS_COMMIT: Final = frozenset({"on", "remote_apply"})
 
-# Keeps a stricter synchronous_commit; pins search_path to the schema that holds our tables (of a new database: to the
-# one that they would be made in), with temporary tables last, which anybody may make.
+# Keeps a stricter synchronous_commit. Sets search_path to the schema of our tables (in a new database: to the one where
+# they will be made), and puts temporary tables last, because anybody may make those.
 SET_SESSION: Final[LiteralString] = """
 SELECT set_config('synchronous_commit',
         CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),
@@ -46,11 +46,11 @@ SELECT set_config('synchronous_commit',
     (SELECT count(set_config(name, value, false)) FROM unnest(%s::text[], %s::text[]) AS s(name, value))
 """
 
-# A plan that a loop made for a queue of ten rows must not be used when there are a million. What this costs is time
-# for planning: docs/decisions/0019-plans.md. Lists, which the pool runs, would pay more.
+# A plan that was made for a queue of ten rows must not be used for a million. The price is time for planning:
+# docs/decisions/0019-plans.md. Lists, which the pool runs, would pay more.
 _LOOPS: Final = {"plan_cache_mode": "force_custom_plan"}
 
-# Everything else that must be as said here, whatever the role, the database or the cluster says.
+# Settings that must have these values, whatever the role, the database or the cluster says.
 REQUIRED: Final[Mapping[str, str]] = {
     "jit": "off",  # compiling one of our statements takes longer than running it
     "enable_bitmapscan": "off",  # would sort a whole backlog for its first rows, where the statistics call it empty
@@ -68,9 +68,9 @@ REQUIRED: Final[Mapping[str, str]] = {
 
 
 def connection_arguments(name: str = "", pooling: Pooling = Pooling.NONE) -> dict[str, Any]:
-    """What a connection is opened with. A peer that vanished is noticed within about ten seconds.
+    """Returns what a connection is opened with. A peer that vanished is noticed within about ten seconds.
 
-    `name` says in pg_stat_activity which loop it is of.
+    `name` is shown in pg_stat_activity: the loop that has the connection.
     """
     return {
         "autocommit": True,
@@ -89,9 +89,10 @@ def connection_arguments(name: str = "", pooling: Pooling = Pooling.NONE) -> dic
 def session_parameters(
     server_version: int, statement_timeout_seconds: float | None, *, is_loop: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Names and values for SET_SESSION. The timeouts end on the server what the client has given up on; None: never.
+    """Returns the names and values for SET_SESSION. None: no timeout.
 
-    Only what waits for a lock ends a little earlier than the client's deadline.
+    The timeouts end on the server what the client has abandoned. Only waiting for a lock ends a little before the
+    client's deadline.
     """
     is_bounded = statement_timeout_seconds is not None
     timeout_ms = str(int((statement_timeout_seconds + _MARGIN_SECONDS) * 1000)) if is_bounded else "0"
@@ -117,7 +118,7 @@ async def set_session(
 
 
 def set_session_sync(connection: Connection[Row], statement_timeout_seconds: float | None) -> None:
-    """The same for a connection without an event loop."""
+    """Gives a new connection without an event loop our settings. Raises psycopg.Error."""
     connection.execute(
         SET_SESSION, session_parameters(connection.info.server_version, statement_timeout_seconds), prepare=False
     )

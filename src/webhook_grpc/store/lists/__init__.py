@@ -1,1 +1,1 @@
-"""Lists of events, deliveries and attempts, page by page."""
+"""Pages of long lists with filters: events, deliveries, attempts. Short lists stand with the rows that they list."""

@@ -1,6 +1,7 @@
 """Lists of attempts, newest first: in the order of (time, webhook id, `seq`).
 
-The log's daily partitions have that order for each webhook, so a list touches only those from which it shows rows.
+Each daily partition of the log has an index in that order for each webhook, so a list reads only the partitions from
+which it shows rows.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from .merged import (
     wanted_by,
     whole_rows,
 )
-from .pages import Page, PageBounds, Step, fill_page
+from .pages import ListStep, Page, PageBounds, fill_page
 
 FIND_BY_TIME: Final = """
 , found AS (
@@ -48,41 +49,31 @@ FIND_BY_TIME: Final = """
     ) a
 )"""
 
-# A delivery has few attempts: all are read by its key, and the planner is kept (OFFSET 0) from finding them by their
-# time. For its sake there are two forms, too: see history.DELIVERY_OF_LOST_EVENT.
-FIND_BY_EVENT: Final = """
+# A delivery has few attempts: all are read by its key, and OFFSET 0 keeps the planner from finding them by their time.
+# Why there are two forms: see lookup.SELECT_DELIVERY_OF_DELETED_EVENT.
+_OF_EVENT: Final[LiteralString] = """
 , found AS (
     SELECT a.* FROM wanted w CROSS JOIN LATERAL (
         SELECT a.created_at, a.webhook_id, a.seq, a.shard, a.status, a.event_type, a.outcome,
             octet_length(a.response_body) AS size
         FROM attempts a
-        WHERE a.webhook_id = w.id
+        WHERE a.webhook_id = w.id"""
+_BEFORE_KEY: Final[LiteralString] = """
+        OFFSET 0
+    ) a
+    WHERE a.created_at >= %(from_time)b::timestamptz
+        AND (a.created_at, a.webhook_id, a.seq)
+            < (%(before_time)b::timestamptz, %(before_webhook)b::bigint, %(before_seq)b::bigint)
+)"""
+FIND_BY_EVENT: Final = f"""{_OF_EVENT}
             AND a.event_id = %(event_id)b AND a.event_created_at = %(stored_from)b::timestamptz
-            AND a.created_at >= %(logged_from)b::timestamptz
-        OFFSET 0
-    ) a
-    WHERE a.created_at >= %(from_time)b::timestamptz
-        AND (a.created_at, a.webhook_id, a.seq)
-            < (%(before_time)b::timestamptz, %(before_webhook)b::bigint, %(before_seq)b::bigint)
-)"""
-FIND_BY_DELETED_EVENT: Final = """
-, found AS (
-    SELECT a.* FROM wanted w CROSS JOIN LATERAL (
-        SELECT a.created_at, a.webhook_id, a.seq, a.shard, a.status, a.event_type, a.outcome,
-            octet_length(a.response_body) AS size
-        FROM attempts a
-        WHERE a.webhook_id = w.id AND (a.event_id = %(event_id)b) IS TRUE
+            AND a.created_at >= %(logged_from)b::timestamptz{_BEFORE_KEY}"""
+FIND_BY_DELETED_EVENT: Final = f"""{_OF_EVENT} AND (a.event_id = %(event_id)b) IS TRUE
             AND a.event_created_at >= %(stored_from)b::timestamptz
-            AND a.event_created_at <= %(stored_until)b::timestamptz
-        OFFSET 0
-    ) a
-    WHERE a.created_at >= %(from_time)b::timestamptz
-        AND (a.created_at, a.webhook_id, a.seq)
-            < (%(before_time)b::timestamptz, %(before_webhook)b::bigint, %(before_seq)b::bigint)
-)"""
+            AND a.event_created_at <= %(stored_until)b::timestamptz{_BEFORE_KEY}"""
 
-# As delivery_places.FIRST_OF_ALL. Rows without an outcome tell of no attempt. They are read too: there may be very many
-# of them, which must count as read.
+# As delivery_sources.SELECT_NEXT_DELIVERIES. A row without an outcome is no attempt and never fits, but counts as read:
+# there may be very many.
 SELECT_NEXT_ATTEMPTS: Final = """
 SELECT s.created_at, s.webhook_id, s.seq, s.shard, s.size, s.fits, s.is_cut, s.step_rows, s.rows_read
 FROM (
@@ -108,7 +99,7 @@ ORDER BY s.ord
 
 @dataclass(frozen=True, slots=True, order=True)
 class AttemptKey:
-    """Where a list of attempts goes on: after this one. The time is that of its end, as the log has it."""
+    """The place of an attempt in a list. `end_time` is the time of its row in the log."""
 
     end_time: datetime
     webhook_id: int
@@ -120,7 +111,7 @@ ATTEMPTS_START: Final = AttemptKey(NEWEST, INT64_MAX, INT64_MAX)
 
 @dataclass(frozen=True, slots=True)
 class _FoundAttempt:
-    """A row of a step."""
+    """A row of a step: a StepRow, Merged and InLog."""
 
     key: AttemptKey
     shard: int
@@ -130,14 +121,14 @@ class _FoundAttempt:
 
     @property
     def log_key(self) -> tuple[int, int, datetime]:
-        """Its place in the log."""
+        """Returns the primary key of its row in the log."""
         return self.shard, self.key.seq, self.key.end_time
 
 
 async def list_attempts(
     database: Database, wanted: AttemptFilter, before: AttemptKey, bounds: PageBounds
 ) -> Page[AttemptKey, Attempt]:
-    """The next attempts after a key, newest first. Raises Unavailable."""
+    """Returns the next attempts after a key, newest first. Raises Unavailable."""
     if wanted.end_time is not None:
         before = min(before, AttemptKey(wanted.end_time, 0, 0))
     place: LiteralString = FIND_BY_TIME
@@ -150,7 +141,7 @@ async def list_attempts(
         wanted = replace(wanted, customer_id=customer_id)
         place = FIND_BY_EVENT if stored_from == stored_until else FIND_BY_DELETED_EVENT
         of_event = event_parameters(event_id, stored_from, stored_until)
-    reader = _Reader(database, wanted, place, of_event)
+    reader = _AttemptsReader(database, wanted, place, of_event)
     chosen, next_key = await fill_page(reader.read, before, bounds)
     logged = zip(await whole_rows(database, chosen), chosen, strict=True)
     kept = [
@@ -161,8 +152,8 @@ async def list_attempts(
     return Page([attempt for attempt, _ in kept], [key for _, key in kept], next_key)
 
 
-class _Reader:
-    """Reads a list step by step."""
+class _AttemptsReader:
+    """Reads a list of attempts step by step."""
 
     def __init__(
         self, database: Database, wanted: AttemptFilter, place: LiteralString, of_event: Mapping[str, Any]
@@ -178,8 +169,8 @@ class _Reader:
             LookBack(start, ()) if of_event else LookBack.over(wanted.customer_id, wanted.webhook_ids, start)
         )
 
-    async def read(self, before: AttemptKey, step_rows: int) -> Step[AttemptKey, _FoundAttempt]:
-        """The next attempts after a key."""
+    async def read(self, before: AttemptKey, step_rows: int) -> ListStep[AttemptKey, _FoundAttempt]:
+        """Returns the next step after a key. Raises Unavailable."""
         floor = self._look_back.floor(before.end_time)
         per_webhook = rows_per_webhook(self._wanted.customer_id, self._wanted.webhook_ids, step_rows)
         parameters = {**step_parameters(self._wanted, before, floor, per_webhook, step_rows), **self._of_event}
@@ -187,16 +178,16 @@ class _Reader:
         found, is_cut = until_cut([_found(row) for row in rows])
         *_, found_count, rows_read = rows[0] if rows else (0, 0)
         if is_cut or found_count == step_rows:
-            return Step(found, rows_read, found[-1].key)
+            return ListStep(found, rows_read, found[-1].key)
         is_last = floor <= self._look_back.start
         self._look_back.widen()
-        return Step(found, rows_read, None if is_last else AttemptKey(floor, 0, 0))
+        return ListStep(found, rows_read, None if is_last else AttemptKey(floor, 0, 0))
 
 
 def step_parameters(
     wanted: AttemptFilter, before: AttemptKey, floor: datetime, per_webhook: int, step_rows: int
 ) -> dict[str, Any]:
-    """The parameters of a step's statement."""
+    """Returns the parameters of a step's statement."""
     return {
         "customer_id": wanted.customer_id,
         "webhook_ids": list(wanted.webhook_ids),
@@ -214,7 +205,7 @@ def step_parameters(
 
 
 def event_parameters(event_id: UUID, stored_from: datetime, stored_until: datetime) -> dict[str, Any]:
-    """Those that OF_EVENT and OF_LOST_EVENT add."""
+    """Returns the parameters that FIND_BY_EVENT and FIND_BY_DELETED_EVENT have besides."""
     return {
         "event_id": event_id,
         "stored_from": stored_from,

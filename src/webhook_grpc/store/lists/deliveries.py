@@ -1,7 +1,4 @@
-"""Lists of deliveries as they stand, newest event first, wherever they stand.
-
-A list with a filter that fits few reads on, up to a bound, and then answers with what it has: see pages.py.
-"""
+"""Lists of deliveries as they stand, newest event first, from the log and the outbox."""
 
 from __future__ import annotations
 
@@ -20,13 +17,7 @@ from webhook_grpc.store.db import Database, Row
 from webhook_grpc.store.log.lookup import event_time
 from webhook_grpc.store.log.rows import delivery_from_row
 
-from .delivery_sources import (
-    SELECT_ENDED_DELIVERIES,
-    SELECT_LOGGED_DELIVERIES,
-    SELECT_RETRIED_DELIVERIES,
-    SELECT_UNLOGGED_DELIVERIES,
-    next_of,
-)
+from . import delivery_sources as sources
 from .merged import (
     ANSWER_SHOWN,
     LOOK_COST,
@@ -39,13 +30,13 @@ from .merged import (
     wanted_by,
     whole_rows,
 )
-from .pages import Page, PageBounds, Step, fill_page
+from .pages import ListStep, Page, PageBounds, fill_page
 
 ENDINGS: Final = frozenset({DeliveryStatus.FAILED, DeliveryStatus.CANCELLED, DeliveryStatus.EXPIRED})
 OUTBOX_ROWS_SCANNED_MAX: Final = 100_000
 RETRIES_SORTED_MAX: Final = 20_000
 
-# How much a statement with RETRIED would have to scan, and to sort.
+# How many rows a statement with SELECT_RETRIED_DELIVERIES would scan, and how many it would sort.
 SELECT_OUTBOX_SIZE: Final = """
 SELECT count(*), count(*) FILTER (WHERE is_retry) FROM (
     SELECT d.attempt > 0 OR d.trigger IS NOT NULL AS is_retry
@@ -59,7 +50,7 @@ SELECT count(*), count(*) FILTER (WHERE is_retry) FROM (
 
 @dataclass(frozen=True, slots=True, order=True)
 class DeliveryKey:
-    """Where a list of deliveries goes on: after this one."""
+    """The place of a delivery in a list."""
 
     create_time: datetime
     event_id: UUID
@@ -72,7 +63,7 @@ DELIVERIES_START: Final = DeliveryKey(NEWEST, UUID(int=2**128 - 1), INT64_MAX)
 
 @dataclass(frozen=True, slots=True)
 class _FoundDelivery:
-    """A row of a step."""
+    """A row of a step: a StepRow, Merged and InLog."""
 
     key: DeliveryKey
     customer_id: int
@@ -84,14 +75,14 @@ class _FoundDelivery:
 
     @property
     def is_logged(self) -> bool:
-        """Whether the log knows the delivery."""
+        """Returns whether the log has a row of the delivery."""
         return self.log_key[1] > 0
 
 
 async def list_deliveries(
     database: Database, wanted: DeliveryFilter, before: DeliveryKey, bounds: PageBounds
 ) -> Page[DeliveryKey, Delivery]:
-    """The next deliveries after a key, newest event first. Raises Unavailable."""
+    """Returns the next deliveries after a key, newest event first. Raises Unavailable."""
     start, end = wanted.start_time or OLDEST, wanted.end_time
     if (event_id := wanted.event_id) is not None:
         try:
@@ -103,10 +94,10 @@ async def list_deliveries(
         before = min(before, DeliveryKey(last, event_id, INT64_MAX))
     if end is not None:
         before = min(before, DeliveryKey(end, _NO_EVENT, 0))
-    reader = _Reader(
+    reader = _DeliveriesReader(
         database,
         wanted,
-        await _places_of(database, wanted),
+        await _sources_of(database, wanted),
         LookBack.over(wanted.customer_id, wanted.webhook_ids, start),
     )
     chosen, next_key = await fill_page(reader.read, before, bounds)
@@ -116,17 +107,15 @@ async def list_deliveries(
     return Page([delivery for delivery, _ in kept], [key for _, key in kept], next_key)
 
 
-async def _places_of(database: Database, wanted: DeliveryFilter) -> tuple[LiteralString, ...]:
-    """Where deliveries of the wanted statuses stand."""
+async def _sources_of(database: Database, wanted: DeliveryFilter) -> tuple[LiteralString, ...]:
+    """Returns the sources of deliveries with the wanted statuses. Raises Unavailable."""
     statuses = set(wanted.statuses or DeliveryStatus)
     if DeliveryStatus.SUCCEEDED in statuses:
-        return (
-            (SELECT_LOGGED_DELIVERIES, SELECT_UNLOGGED_DELIVERIES)
-            if DeliveryStatus.PENDING in statuses
-            else (SELECT_LOGGED_DELIVERIES,)
-        )
+        if DeliveryStatus.PENDING in statuses:
+            return sources.SELECT_LOGGED_DELIVERIES, sources.SELECT_UNLOGGED_DELIVERIES
+        return (sources.SELECT_LOGGED_DELIVERIES,)
     if DeliveryStatus.PENDING not in statuses:
-        return (SELECT_ENDED_DELIVERIES,)
+        return (sources.SELECT_ENDED_DELIVERIES,)
     statement = wanted_by(wanted.customer_id, wanted.webhook_ids) + SELECT_OUTBOX_SIZE
     parameters = {
         "customer_id": wanted.customer_id,
@@ -135,27 +124,24 @@ async def _places_of(database: Database, wanted: DeliveryFilter) -> tuple[Litera
     }
     [(row_count, retry_count)] = await database.rows(statement, parameters)
     if row_count > OUTBOX_ROWS_SCANNED_MAX or retry_count > RETRIES_SORTED_MAX:
-        return (SELECT_LOGGED_DELIVERIES, SELECT_UNLOGGED_DELIVERIES)
-    return (
-        (SELECT_ENDED_DELIVERIES, SELECT_UNLOGGED_DELIVERIES, SELECT_RETRIED_DELIVERIES)
-        if statuses & ENDINGS
-        else (SELECT_UNLOGGED_DELIVERIES, SELECT_RETRIED_DELIVERIES)
-    )
+        return sources.SELECT_LOGGED_DELIVERIES, sources.SELECT_UNLOGGED_DELIVERIES
+    pending = sources.SELECT_UNLOGGED_DELIVERIES, sources.SELECT_RETRIED_DELIVERIES
+    return (sources.SELECT_ENDED_DELIVERIES, *pending) if statuses & ENDINGS else pending
 
 
-class _Reader:
-    """Reads a list step by step."""
+class _DeliveriesReader:
+    """Reads a list of deliveries step by step."""
 
     def __init__(
-        self, database: Database, wanted: DeliveryFilter, places: Sequence[LiteralString], look_back: LookBack
+        self, database: Database, wanted: DeliveryFilter, parts: Sequence[LiteralString], look_back: LookBack
     ) -> None:
         self._database = database
         self._wanted = wanted
-        self._statement: LiteralString = wanted_by(wanted.customer_id, wanted.webhook_ids) + next_of(places)
+        self._statement: LiteralString = wanted_by(wanted.customer_id, wanted.webhook_ids) + sources.next_of(parts)
         self._look_back = look_back
 
-    async def read(self, before: DeliveryKey, step_rows: int) -> Step[DeliveryKey, _FoundDelivery]:
-        """The next deliveries after a key, whatever their type."""
+    async def read(self, before: DeliveryKey, step_rows: int) -> ListStep[DeliveryKey, _FoundDelivery]:
+        """Returns the next step after a key. Raises Unavailable."""
         floor = self._look_back.floor(before.create_time)
         per_webhook = rows_per_webhook(self._wanted.customer_id, self._wanted.webhook_ids, step_rows)
         parameters = step_parameters(self._wanted, before, floor, per_webhook, step_rows)
@@ -163,16 +149,16 @@ class _Reader:
         found, is_cut = until_cut([_found(row) for row in rows])
         *_, found_count, rows_read = rows[0] if rows else (0, 0)
         if is_cut or found_count == step_rows:
-            return Step(found, rows_read, found[-1].key)
+            return ListStep(found, rows_read, found[-1].key)
         is_last = floor <= self._look_back.start
         self._look_back.widen()
-        return Step(found, rows_read, None if is_last else DeliveryKey(floor, _NO_EVENT, 0))
+        return ListStep(found, rows_read, None if is_last else DeliveryKey(floor, _NO_EVENT, 0))
 
 
 def step_parameters(
     wanted: DeliveryFilter, before: DeliveryKey, floor: datetime, per_webhook: int, step_rows: int
 ) -> dict[str, Any]:
-    """The parameters of a step's statement."""
+    """Returns the parameters of a step's statement."""
     return {
         "customer_id": wanted.customer_id,
         "webhook_ids": list(wanted.webhook_ids),
@@ -184,7 +170,7 @@ def step_parameters(
         "before_event": before.event_id,
         "before_webhook": before.webhook_id,
         "from_time": floor,
-        "logged_from": floor - ID_TIME_SLACK,  # nothing is logged before its event is stored, but for a clock set back
+        "logged_from": floor - ID_TIME_SLACK,  # nothing is logged before its event, unless a clock was set back
         "earliest_id": earliest_id(floor),
         "latest_id": latest_id(before.create_time),
         "per_webhook": per_webhook,
@@ -211,7 +197,7 @@ def _logged(sized: SizedRow | None) -> Delivery | None:
 
 
 def _unlogged(found: _FoundDelivery) -> Delivery:
-    """A delivery that the log does not know: nothing has happened to it since its event was stored."""
+    """Returns a delivery without a row in the log: nothing has happened to it since its event was stored."""
     return Delivery(
         event_id=found.key.event_id,
         webhook_id=found.key.webhook_id,

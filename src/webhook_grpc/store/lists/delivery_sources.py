@@ -1,13 +1,14 @@
-"""The places where a delivery may stand, as parts of one statement.
+"""The sources from which deliveries are listed, as parts of one statement.
 
-The order is that of (event's created_at, event id, webhook id), newest first. Each place can be read in it, or is small
-enough to be sorted:
+The order is (event's created_at, event id, webhook id), newest first. Each source has an index in that order, or is
+small enough to be sorted:
 
-- in the log, where its last row counts: `attempts_by_delivery`, or, for endings but success, `attempts_by_ending`;
-- in the outbox and not in the log: due_at is its event's created_at, so the outbox's key has the order;
-- in the outbox and in the log (retries, what was begun anew): sorted, if there are few; else found through the log.
+- the log, of which a delivery's last row counts: `attempts_by_delivery`; for endings but success `attempts_by_ending`;
+- the outbox, for deliveries without a row in the log: due_at is the event's created_at, so the outbox's key has the
+  order;
+- the outbox, for retried and redelivered ones: sorted if there are few, else found through the log.
 
-One statement reads them all, so that a delivery that moves from one to another is seen in one.
+One statement reads all sources that are needed, so that a delivery that moves between two is seen in one of them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Final, LiteralString
 
 from webhook_grpc.store import literals
 
-# The last row of each delivery.
+# The last row that the log has of each delivery.
 SELECT_LOGGED_DELIVERIES: Final = """
     SELECT f.* FROM wanted w CROSS JOIN LATERAL (
         SELECT DISTINCT ON (a.event_created_at, a.event_id)
@@ -36,7 +37,7 @@ SELECT_LOGGED_DELIVERIES: Final = """
     ) f
 """
 
-# Every ending of a kind; whether the delivery was begun anew since is asked afterwards, for the rows of the step only.
+# Every ending with a status; whether the delivery was redelivered since is looked up for the rows of the step only.
 SELECT_ENDED_DELIVERIES: Final = """
     SELECT f.* FROM wanted w CROSS JOIN unnest(%(endings)b::text[]) s(status) CROSS JOIN LATERAL (
         SELECT s.status AS source, a.event_created_at, a.event_id, a.webhook_id, a.customer_id, a.status, a.event_type,
@@ -54,7 +55,7 @@ SELECT_ENDED_DELIVERIES: Final = """
     ) f
 """
 
-# None of these is due later than its event was stored: so what waits for a retry in the future is not read.
+# Deliveries without a row in the log. None is due later than its event was stored, so later retries are not read.
 SELECT_UNLOGGED_DELIVERIES: Final = f"""
     SELECT 'unlogged' AS source, d.due_at AS event_created_at, d.event_id, d.webhook_id, d.customer_id,
         'pending' AS status, NULL::text AS event_type, d.shard, 0::bigint AS seq, d.due_at AS created_at, 0 AS size
@@ -72,7 +73,7 @@ SELECT_UNLOGGED_DELIVERIES: Final = f"""
     ) d
 """
 
-# Bounded by RETRIES_SORTED_MAX before it is asked.
+# Retried and redelivered ones. Only run if there are at most RETRIES_SORTED_MAX.
 SELECT_RETRIED_DELIVERIES: Final = """
     SELECT 'retried' AS source, d.event_created_at, d.event_id, d.webhook_id, d.customer_id, a.status, a.event_type,
         a.shard, a.seq, a.created_at, octet_length(a.response_body) AS size
@@ -102,9 +103,9 @@ SELECT_RETRIED_DELIVERIES: Final = """
     ) a
 """
 
-# The next of all, newest first: those that fit, and those at which the step ends, because it is full or because a
-# webhook was allowed no more (after that one its rows are missing). An ending that is not its delivery's last row has
-# no status: it is no place of it. What waits for an event that is no longer kept has no type, and is about to end.
+# The next rows of all sources, newest first: those that fit, and those at which the step ends, because it is full or
+# because a webhook's rows are cut off there. An ending that is not its delivery's last row has no status and never
+# fits. A delivery of a deleted event that has no row in the log has no type; it is about to expire.
 SELECT_NEXT_DELIVERIES: Final = f""")
 SELECT s.event_created_at, s.event_id, s.webhook_id, s.customer_id, s.known_type, s.shard, s.seq, s.created_at, s.size,
     s.fits, s.is_cut, s.step_rows, s.rows_read
@@ -140,7 +141,7 @@ ORDER BY s.ord
 """
 
 
-def next_of(places: Sequence[LiteralString]) -> LiteralString:
-    """The statement of a step, from behind `wanted`."""
-    found: LiteralString = ", found AS (" + " UNION ALL ".join(places)
+def next_of(sources: Sequence[LiteralString]) -> LiteralString:
+    """Returns the statement of a step, without its beginning with `wanted`."""
+    found: LiteralString = ", found AS (" + " UNION ALL ".join(sources)
     return found + SELECT_NEXT_DELIVERIES

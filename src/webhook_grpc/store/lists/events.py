@@ -1,4 +1,4 @@
-"""Lists of events, newest first: in the order of their ids, which begin with the time."""
+"""Lists of events, newest first, in the order of their ids: these begin with the time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from webhook_grpc.store.db import Database, Row
 from webhook_grpc.store.log.lookup import event_from_row
 
 from .merged import NEWEST, OLDEST
-from .pages import Page, PageBounds, Step, fill_page
+from .pages import ListStep, Page, PageBounds, fill_page
 
 EVENTS_START: Final = UUID(int=2**128 - 1)
 _EVENTS_END: Final = UUID(int=0)
@@ -40,8 +40,8 @@ WITH next AS (
     LIMIT %(limit)b::integer
 )"""
 
-# The one that was published with a request id, by PublishEvent or by the SQL function. A retry takes a request id as
-# well, but not at the time of its event.
+# The event that was published with a request id, by PublishEvent or by the SQL function. RetryDelivery has request ids
+# too, but not at the time of the event.
 FIND_OF_REQUEST: Final = """
 WITH next AS (
     SELECT e.event_id, e.event_type, e.created_at, e.attributes,
@@ -56,7 +56,7 @@ WITH next AS (
     LIMIT %(limit)b::integer
 )"""
 
-# Of the next events those that fit, and the last, at which the step ends.
+# Those of the next events that fit, and the last one, at which the step ends.
 SELECT_NEXT_EVENTS: Final = """
 SELECT s.event_id, s.size, s.fits, s.step_rows
 FROM (
@@ -84,7 +84,7 @@ ORDER BY k.ord
 
 @dataclass(frozen=True, slots=True)
 class _FoundEvent:
-    """A row of a step."""
+    """A row of a step: a StepRow."""
 
     key: UUID
     size_bytes: int
@@ -92,16 +92,16 @@ class _FoundEvent:
 
 
 async def list_events(database: Database, wanted: EventFilter, before: UUID, bounds: PageBounds) -> Page[UUID, Event]:
-    """The next events after an id, newest first. Raises Unavailable."""
+    """Returns the next events before an id, newest first. Raises Unavailable."""
     statement = statement_for(wanted)
     if wanted.end_time is not None:
         before = min(before, latest_id(wanted.end_time))
 
-    async def read(before: UUID, step_rows: int) -> Step[UUID, _FoundEvent]:
+    async def read(before: UUID, step_rows: int) -> ListStep[UUID, _FoundEvent]:
         rows = await database.rows(statement, step_parameters(wanted, before, step_rows))
         found = [_FoundEvent(event_id, size, fits) for event_id, size, fits, _ in rows]
         found_count = rows[0][-1] if rows else 0
-        return Step(found, found_count, found[-1].key if found_count == step_rows else None)
+        return ListStep(found, found_count, found[-1].key if found_count == step_rows else None)
 
     chosen, next_key = await fill_page(read, before, bounds)
     rows: list[Row] = []
@@ -112,14 +112,14 @@ async def list_events(database: Database, wanted: EventFilter, before: UUID, bou
 
 
 def statement_for(wanted: EventFilter) -> LiteralString:
-    """The statement of a step."""
+    """Returns the statement of a step."""
     if wanted.request_id is not None:
         return FIND_OF_REQUEST + SELECT_NEXT_EVENTS
     return (FIND_OF_ALL if wanted.customer_id is None else FIND_OF_CUSTOMER) + SELECT_NEXT_EVENTS
 
 
 def step_parameters(wanted: EventFilter, before: UUID, step_rows: int) -> dict[str, Any]:
-    """The parameters of a step's statement."""
+    """Returns the parameters of a step's statement."""
     return {
         "customer_id": wanted.customer_id,
         "before": before,

@@ -1,7 +1,7 @@
-"""What lists of deliveries and of attempts share: whose webhooks, how far back a step looks, whole rows of the log.
+"""Lists that are merged from one list for each webhook: what lists of deliveries and of attempts share.
 
-Both are merged from one list for each webhook, because the log's indexes begin with it. A step takes a bounded number
-of rows of each; where a webhook's rows end for that reason, the step ends too.
+They are merged because the log's indexes begin with the webhook. A step reads a bounded number of rows of each webhook;
+where that bound cuts off a webhook's rows, the step ends.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from webhook_grpc.store.log.rows import LogRow, log_columns
 OLDEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 NEWEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 
-# Most of what is asked for is recent, and each daily partition has indexes of its own: a list over a thousand webhooks
-# must not look for each of them into all of these for one page.
+# Most callers want recent rows, and each daily partition has its own indexes: for one page over a thousand webhooks, a
+# list must not look for each of them in all of these.
 _SPANS: Final = (timedelta(hours=1), timedelta(days=1), timedelta(days=7))
 _ROWS_PER_WEBHOOK_MAX: Final = 250
 _ROWS_PER_WEBHOOK_OF_ALL_MIN: Final = 20
-LOOK_COST: Final = 10  # to look for the next row of one webhook costs about as much as to read so many rows
-ANSWER_SHOWN: Final = 2  # times: as bytes and as text
+LOOK_COST: Final = 10  # looking for the next row of one webhook costs about as much as reading so many rows
+ANSWER_SHOWN: Final = 2  # times a message holds an answer: as bytes and as text
 
-# One of these begins a statement.
+# One of these begins each statement: `wanted` are the webhooks of the filter.
 WANTED_BY_ID: Final = """
 WITH wanted AS MATERIALIZED (
     SELECT id, shard FROM webhooks
@@ -40,8 +40,7 @@ WITH wanted AS MATERIALIZED (
     SELECT id, shard FROM webhooks
 )"""
 
-# Rows of the log by their key, in the order of the keys: the columns of feed.READ from event_id on, the size of the
-# request, and the last part of the key.
+# Rows of the log by their keys: the columns of LogRow, the size of the request, the number of the key.
 SELECT_LOG_ROWS: Final = f"""
 SELECT {log_columns("a")},
     (SELECT octet_length(e.body) FROM events e WHERE e.event_id = a.event_id), k.ord
@@ -54,20 +53,20 @@ CROSS JOIN LATERAL (
 
 
 class Merged(Protocol):
-    """A row of a step over many webhooks."""
+    """A row of a step that is merged from the rows of many webhooks."""
 
     @property
     def is_cut(self) -> bool:
-        """Whether it is the last that its webhook was allowed to give."""
+        """Returns whether the bound cuts off its webhook's rows after this one."""
         ...
 
 
 class InLog(Protocol):
-    """Where a row of the log is."""
+    """Something with a row in the log."""
 
     @property
     def log_key(self) -> tuple[int, int, datetime]:
-        """Its shard, `seq` and time: the primary key."""
+        """Returns the row's primary key: shard, `seq`, time."""
         ...
 
 
@@ -83,14 +82,14 @@ class SizedRow:
 
 
 def wanted_by(customer_id: int | None, webhook_ids: Sequence[int]) -> LiteralString:
-    """How a statement begins that is about the webhooks of a filter."""
+    """Returns the beginning of a statement about the webhooks of a filter."""
     if webhook_ids:
         return WANTED_BY_ID
     return WANTED_ALL if customer_id is None else WANTED_BY_CUSTOMER
 
 
 def rows_per_webhook(customer_id: int | None, webhook_ids: Sequence[int], step_rows: int) -> int:
-    """How many rows a step takes from each webhook at the most."""
+    """Returns how many rows a step reads of each webhook at most."""
     if len(webhook_ids) == 1:
         return step_rows
     if webhook_ids or customer_id is not None:
@@ -99,7 +98,7 @@ def rows_per_webhook(customer_id: int | None, webhook_ids: Sequence[int], step_r
 
 
 class LookBack:
-    """How far back a step looks: for all customers an hour, once that is exhausted a day, and so on."""
+    """How far back a step looks: for all customers an hour, when no row is left there a day, and so on."""
 
     def __init__(self, start: datetime, spans: Sequence[timedelta]) -> None:
         self.start = start
@@ -107,22 +106,22 @@ class LookBack:
 
     @classmethod
     def over(cls, customer_id: int | None, webhook_ids: Sequence[int], start: datetime) -> LookBack:
-        """The webhooks of one customer are few: a step looks to the beginning at once."""
+        """Makes one for a filter. The webhooks of one customer are few: a step looks back to the start at once."""
         return cls(start, () if webhook_ids or customer_id is not None else _SPANS)
 
     def floor(self, before: datetime) -> datetime:
-        """The earliest time of the next step. A wrong clock makes it slower, not wrong."""
+        """Returns the earliest time of the next step. A wrong clock here makes the list slower, not wrong."""
         if not self._spans:
             return self.start
         return max(self.start, min(before, datetime.now(UTC)) - self._spans[0])
 
     def widen(self) -> None:
-        """To be called when nothing is left down to the floor."""
+        """Looks back further from now on. Called when no row is left down to the floor."""
         self._spans = self._spans[1:]
 
 
 def until_cut(found: Sequence[AnyMerged]) -> tuple[Sequence[AnyMerged], bool]:
-    """The rows up to the first at which a webhook was allowed no more, and whether there is one."""
+    """Returns the rows up to the first that is cut, and whether there is one."""
     for number, row in enumerate(found, 1):
         if row.is_cut:
             return found[:number], True

@@ -1,9 +1,9 @@
-"""Pages of lists that are filtered by what no index knows.
+"""Pages of lists with filters that no index knows.
 
-A list is read in steps: narrow rows in the order of an index, judged by the database; those that fit are fetched whole
-afterwards. A page ends when it is full, in number or in bytes, or when so many rows were read that the caller should
-have an answer first: then it may be short, or empty, and says where it goes on. So no filter, however rare what it
-wants, runs into the statement's deadline, and nothing large is fetched to be thrown away.
+A list is read in steps: the database reads narrow rows in the order of an index and says which fit the filter; only
+those are then fetched whole. A page ends when it is full, in number or in bytes, or when ROWS_READ_MAX rows were read:
+then it may be short, or empty, and has the key where the list goes on. So no filter, however little fits it, misses the
+statement's deadline, and nothing large is fetched to be thrown away.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 STEP_ROWS_MAX: Final = 5_000
 ROWS_READ_MAX: Final = 100_000  # for one page; about a quarter of a second
 
-Key = TypeVar("Key")
-Key_co = TypeVar("Key_co", covariant=True)
-Item = TypeVar("Item")
+ListKey = TypeVar("ListKey")
+ListKey_co = TypeVar("ListKey_co", covariant=True)
+ListItem = TypeVar("ListItem")
 
 
-class StepRow(Protocol[Key_co]):
-    """A row of a step: one that belongs to the list, or the one at which the step ends; without what is large of it."""
+class StepRow(Protocol[ListKey_co]):
+    """A narrow row of a step: one that fits the filter, or the one at which the step ends."""
 
     @property
-    def key(self) -> Key_co:
-        """Its place in the list."""
+    def key(self) -> ListKey_co:
+        """Returns the row's place in the list."""
         ...
 
     @property
     def fits(self) -> bool:
-        """Whether it belongs to the list."""
+        """Returns whether the row fits the filter."""
         ...
 
     @property
     def size_bytes(self) -> int:
-        """About how large it is as a whole."""
+        """Returns about how large the whole row is."""
         ...
 
 
@@ -43,24 +43,24 @@ AnyStepRow = TypeVar("AnyStepRow", bound=StepRow[Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Step(Generic[Key, AnyStepRow]):
-    """The next rows of a list, at the most one of which does not fit. `rows_read` were read to find them."""
+class ListStep(Generic[ListKey, AnyStepRow]):
+    """The next rows of a list; at most one of them does not fit. `rows_read` were read to find them."""
 
     rows: Sequence[AnyStepRow]
     rows_read: int
-    next_key: Key | None  # after which the list goes on; None: these were the last
+    next_key: ListKey | None  # the list goes on after it; None: these were the last rows
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[Key, Item]):
-    """Items with the key of each."""
+class Page(Generic[ListKey, ListItem]):
+    """The items of a page, and the key of each."""
 
-    items: Sequence[Item]
-    keys: Sequence[Key]
-    next_key: Key | None  # after which the list goes on; None on the last page
+    items: Sequence[ListItem]
+    keys: Sequence[ListKey]
+    next_key: ListKey | None  # the list goes on after it; None on the last page
 
-    def key_after(self, count: int) -> Key | None:
-        """After which key the list goes on if only the first so many items are taken."""
+    def key_after(self, count: int) -> ListKey | None:
+        """Returns the key after which the list goes on if only the first `count` items are used."""
         return self.next_key if count == len(self.items) else self.keys[count - 1]
 
 
@@ -73,18 +73,18 @@ class PageBounds:
 
 
 async def fill_page(
-    read: Callable[[Key, int], Awaitable[Step[Key, AnyStepRow]]],
-    before: Key,
+    read: Callable[[ListKey, int], Awaitable[ListStep[ListKey, AnyStepRow]]],
+    before: ListKey,
     bounds: PageBounds,
-) -> tuple[list[AnyStepRow], Key | None]:
-    """The rows of one page, and after which key the list goes on, None if that was all.
+) -> tuple[list[AnyStepRow], ListKey | None]:
+    """Returns the rows of one page, and the key after which the list goes on, None if it ends here.
 
-    `read` returns the step after a key, of about so many rows.
+    `read` returns the step after a key; its second argument says how many rows it may have.
     """
     chosen: list[AnyStepRow] = []
     room_bytes = bounds.bytes_max
     rows_read = 0
-    step_rows = bounds.items_max + 1  # one more tells whether there is a next page
+    step_rows = bounds.items_max + 1  # one more shows whether there is a next page
     while True:
         step = await read(before, step_rows)
         for row in step.rows:

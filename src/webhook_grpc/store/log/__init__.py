@@ -1,1 +1,1 @@
-"""The log of attempts: its rows, the live feed, and what is looked up or counted in it."""
+"""The log of what happened to deliveries: its rows, reading it on from a position, and what calls look up or count."""

@@ -1,4 +1,4 @@
-"""What is known of an event's way to each webhook of its customer, by one statement, as it all stood at one moment."""
+"""Reads, at one moment, what is known of an event for each webhook of its customer: for ExplainEvent."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from webhook_grpc.store.db import Database
 from .receiver_health import HEALTH_COLUMNS, receiver_health
 from .rows import LogRow, delivery_from_row, log_columns, unlogged_columns
 
-WEBHOOKS_MAX: Final = 1000  # more a customer can't have
-DELETED_MAX: Final = 1000  # of the deleted ones so many are looked at, the newest
-# A row of the log is younger than its event by the database's clock, which may have been set back by a little.
+WEBHOOKS_MAX: Final = 1000  # no customer has more
+DELETED_MAX: Final = 1000  # the newest deleted ones
+# No row of the log is older than its event, unless the database's clock was set back, by less than this.
 _CLOCK_SLACK: Final = timedelta(hours=1)
 
-# A delivery stands where history.DELIVERY finds it: in its last row of the log, else in the outbox at its event's
-# created_at. Of a webhook that was deleted before the event there is none. `since` only lets partitions be skipped.
-# Responses and headers are not read: a thousand webhooks must fit into an answer.
+# A delivery is found as by lookup.SELECT_DELIVERY. A webhook that was deleted before the event has none. `since` only
+# lets Postgres skip partitions. Without responses and headers: a thousand webhooks must fit into an answer.
 SELECT_WEBHOOKS_OF_EVENT: Final = f"""
 WITH live AS (
     SELECT * FROM webhooks
@@ -61,7 +60,7 @@ ORDER BY w.id
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of one webhook, and when it was read by the database's clock."""
+    """What is known of one webhook and the event, read at `read_time` by the database's clock."""
 
     webhook: Candidate
     health: ReceiverHealth
@@ -70,9 +69,9 @@ class Known:
 
 
 async def read(database: Database, event: Event) -> list[Known]:
-    """Every webhook of the event's customer, and deleted ones with a delivery of it, the oldest first.
+    """Returns every webhook of the event's customer, and deleted ones with a delivery of the event, the oldest first.
 
-    Deliveries come without bodies and headers. Raises Unavailable.
+    Deliveries have no response bodies and no headers. Raises Unavailable.
     """
     rows = await database.rows(
         SELECT_WEBHOOKS_OF_EVENT,
@@ -109,7 +108,7 @@ def _known(row: Sequence[Any], request_bytes: int) -> Known:
 
 
 def _missing_key(heads: Sequence[bytes | None], key_ids: Collection[int] | None) -> str | None:
-    """The id of a key that the owner of the webhook's shard lacks. None too if it is of a version that does not say."""
+    """Returns the id of a key that the owner of the webhook's shard lacks. `key_ids` None: the owner does not say."""
     used = [sealed_with(bytes(head)) for head in heads if head is not None]
     missing = [key_id for key_id in used if key_id is not None and key_ids is not None and key_id not in key_ids]
     return key_id_text(missing[0]) if missing else None

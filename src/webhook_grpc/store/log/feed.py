@@ -1,7 +1,7 @@
-"""Reading the log of attempts: for the live stream, from a position on, and where a position lies in time.
+"""Reads the log on from a position, for the live stream, and finds the position of a time.
 
-`seq` has no holes in a shard, so a reader that has seen `seq` n has seen everything before it. A hole would be a bug,
-and is reported as one; it is never waited for.
+`seq` has no holes in a shard, so a reader that has seen `seq` n has seen everything before it. A hole is a bug: it is
+logged as an error, and nobody waits for the missing row.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROWS_MAX: Final = 2000  # each may carry 16 KiB of response
 _ALL_SHARDS: Final = list(range(SHARD_COUNT))
 _EPOCH: Final = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
 
-# Where the log ends now.
+# The last `seq` of each shard.
 SELECT_LOG_ENDS: Final = """
 SELECT s.shard, greatest(s.last_seq, (SELECT coalesce(max(a.seq), 0) FROM attempts a WHERE a.shard = s.shard)),
     clock_timestamp()
@@ -35,7 +35,7 @@ FROM shards s
 ORDER BY s.shard
 """
 
-# Where the log begins: the oldest row that is still kept of each shard.
+# The oldest row of each shard that is still kept.
 SELECT_LOG_BEGINNINGS: Final = """
 SELECT s.shard, a.seq, a.created_at
 FROM shards s
@@ -44,12 +44,12 @@ CROSS JOIN LATERAL (
 ) a
 """
 
-# The next rows of each shard after a position, up to another, oldest first. `since` only lets partitions be skipped; if
-# a clock that stepped back makes it skip rows, there is a hole before the next one, and everything is read again.
-# The order by the running maximum of the time is that of `seq` in each shard, whatever the clock did, so that whatever
-# the limit cuts off is behind what it lets through. `seq` has no holes, so the row after a position is the next number,
-# and a range of numbers holds as many rows: no plan can read the rest of the log. Beyond a hole (its rows were dropped)
-# the first row is looked for.
+# The next rows of each shard after a position, up to another, oldest first. `since` only lets Postgres skip partitions;
+# if a clock that stepped back makes it skip rows, there is a hole before the next row, and everything is read again.
+# Ordered by the running maximum of the time, rows of a shard keep the order of `seq` whatever the clock did, so the
+# limit cuts off only later rows. `seq` has no holes, so the row after a position has the next number, and a range of
+# numbers holds as many rows: no plan can read the rest of the log. Beyond a hole (its partition was dropped) the first
+# row is searched.
 SELECT_CHANGES: Final = f"""
 SELECT r.shard, r.seq, {log_columns("r")}
 FROM unnest(%(shards)b::smallint[], %(after)b::bigint[], %(until)b::bigint[]) AS k(shard, after, until)
@@ -104,23 +104,23 @@ SELECT_INCARNATION: Final = "SELECT log_incarnation FROM meta"
 
 
 async def incarnation(database: Database) -> UUID:
-    """Names this log; a restored database has another."""
+    """Returns the name of this log; after a restore the database has another. Raises Unavailable."""
     [(value,)] = await database.rows(SELECT_INCARNATION)
     return value
 
 
 async def end_position(database: Queries) -> tuple[Position, datetime]:
-    """The position after the newest row, and the database's time."""
+    """Returns the position after the newest row, and the database's time. Raises Unavailable."""
     rows = await database.rows(SELECT_LOG_ENDS)
     return tuple(last_seq for _, last_seq, _ in rows), rows[0][2]
 
 
 async def position_at(database: Database, start_time: datetime) -> Position:
-    """The position before the first row at or after a time; if the log does not reach back so far, before its first.
+    """Returns the position before the first row at or after a time, or before the log's first row. Raises Unavailable.
 
-    In each shard time grows with `seq`, so it is found by bisection, all shards in step. Where the database's clock was
-    set back it does not: then the position is before one of the rows at which the log passed that time, and before all
-    rows that are of a later day.
+    In each shard time grows with `seq`, so bisection finds it, in all shards at once. Where the database's clock was
+    set back, time does not grow: then the position is before one of the rows at which the log passed that time, and
+    before all rows of a later day.
     """
     end, _ = await end_position(database)
     low = dict(enumerate(end))
@@ -145,7 +145,7 @@ async def position_at(database: Database, start_time: datetime) -> Position:
 
 
 async def check_position(database: Database, position: Position) -> None:
-    """Raises CursorExpired if rows after the position are gone, FailedPrecondition if it lies beyond the log's end."""
+    """Raises CursorExpired if rows after the position are deleted, FailedPrecondition if the log ends before it."""
     end, _ = await end_position(database)
     if any(seen > last for seen, last in zip(position, end, strict=True)):
         raise cursor_of_other_log()
@@ -162,7 +162,7 @@ async def check_position(database: Database, position: Position) -> None:
 
 
 def cursor_of_other_log() -> FailedPrecondition:
-    """The error for a cursor that was made before the database was restored."""
+    """Returns the error for a cursor that was made before the database was restored."""
     return FailedPrecondition(
         "CURSOR_OF_OTHER_LOG",
         "the cursor belongs to a log that was replaced by a restore; start again with `snapshot`",
@@ -176,7 +176,7 @@ async def read(
     until: Position,
     since: datetime = _EPOCH,
 ) -> list[Change]:
-    """The next changes after a position, at most up to another, in order within each shard. Raises Unavailable."""
+    """Returns the next changes after a position, up to another, in order within each shard. Raises Unavailable."""
     behind = [shard for shard in _ALL_SHARDS if after[shard] < until[shard]]
     if not behind:
         return []
@@ -188,7 +188,7 @@ async def read(
         "limit_per_shard": ROWS_PER_SHARD_MAX,
     }
     changes = [change_from_row(row) for row in await database.rows(SELECT_CHANGES, {**parameters, "since": since})]
-    if since > _EPOCH and _holes(after, changes):  # rows that are older than they should be, by a clock that stepped
+    if since > _EPOCH and _holes(after, changes):  # a clock that stepped back gave rows earlier times
         changes = [change_from_row(row) for row in await database.rows(SELECT_CHANGES, {**parameters, "since": _EPOCH})]
     for change, before in _holes(after, changes):
         log.error("hole in the log", shard=change.shard, after=before, found=change.seq)
@@ -196,7 +196,7 @@ async def read(
 
 
 def advanced(position: Position, changes: Sequence[Change]) -> Position:
-    """The position after the changes."""
+    """Returns the position after the changes."""
     seqs = list(position)
     for change in changes:
         seqs[change.shard] = max(seqs[change.shard], change.seq)
@@ -204,7 +204,7 @@ def advanced(position: Position, changes: Sequence[Change]) -> Position:
 
 
 def _holes(after: Position, changes: Sequence[Change]) -> list[tuple[Change, int]]:
-    """Each change that does not follow the one before it in its shard, and the `seq` of that one."""
+    """Returns each change before which rows of its shard are missing, with the last `seq` before the hole."""
     last: dict[int, int] = dict(enumerate(after))
     holes: list[tuple[Change, int]] = []
     for change in changes:

@@ -1,8 +1,7 @@
-"""Looking one thing up: an event, a delivery as it stands.
+"""Looks up one event, or one delivery as it stands.
 
-Where a delivery stands is in the last row that the log has of it; one that the log does not know yet is a row of the
-outbox with due_at = its event's created_at. The log may outlive the event: then the time in the event's id says where
-to look.
+How a delivery stands is in its last row of the log; a delivery without one is in the outbox (`rows.py`). The log may
+outlive the event: then the time in the event's id says where to look.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ WHERE event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR customer_i
 
 SELECT_EVENT_TIME: Final = "SELECT customer_id, created_at FROM events WHERE event_id = %(event_id)b"
 
-# The columns of feed.READ, and the size of the request. A delivery that the log does not know stands in the outbox at
-# its event's created_at. LIMIT keeps the planner from joining the whole log of the webhook with one event.
+# A row of the log and the size of the request. LIMIT keeps the planner from joining the webhook's whole log with one
+# event.
 SELECT_DELIVERY: Final = f"""
 SELECT {log_columns("a")}, octet_length(e.body), a.seq
 FROM events e CROSS JOIN LATERAL (
@@ -56,9 +55,9 @@ ORDER BY seq DESC
 LIMIT 1
 """
 
-# The same for an event that is no longer kept. The planner must not see the event's id next to the span of time:
-# Postgres 18 then thinks that it would skip through the index, finds that dear, and reads the webhook's whole log. Nor
-# may it see that nothing is logged before its event is stored: it would read all that was logged since.
+# The same for a deleted event. The planner must not see the event's id beside the span of time: Postgres 18 would
+# expect to skip through the index, find that expensive, and read the webhook's whole log. Nor may it see that nothing
+# is logged before its event is stored: it would read everything that was logged since.
 SELECT_DELIVERY_OF_DELETED_EVENT: Final = f"""
 SELECT {log_columns("a")}, NULL, a.seq
 FROM attempts a
@@ -72,7 +71,7 @@ LIMIT 1
 
 
 async def get_event(database: Database, customer_id: int | None, event_id: UUID) -> Event:
-    """Raises NotFound, Unavailable."""
+    """Returns an event of a customer, or of anybody if that is None. Raises NotFound, Unavailable."""
     rows = await database.rows(SELECT_EVENT, {"event_id": event_id, "customer_id": customer_id})
     if not rows:
         raise NotFound("event", event_id_text(event_id), event_id_time(event_id))
@@ -80,7 +79,7 @@ async def get_event(database: Database, customer_id: int | None, event_id: UUID)
 
 
 def event_from_row(row: Row) -> Event:
-    """A row of EVENT."""
+    """Returns the event of a row of SELECT_EVENT."""
     stored_id, owner_id, event_type, occurred_at, created_at, body, data_start, attributes, test_webhook_id = row
     return Event(
         event_id=stored_id,
@@ -96,7 +95,7 @@ def event_from_row(row: Row) -> Event:
 
 
 async def get_delivery(database: Database, customer_id: int | None, event_id: UUID, webhook_id: int) -> Delivery:
-    """Raises NotFound, Unavailable."""
+    """Returns a delivery of a customer, or of anybody if that is None. Raises NotFound, Unavailable."""
     parameters = delivery_parameters(customer_id, event_id, webhook_id)
     rows = await database.rows(SELECT_DELIVERY, parameters) or await database.rows(
         SELECT_DELIVERY_OF_DELETED_EVENT, parameters
@@ -110,9 +109,10 @@ async def get_delivery(database: Database, customer_id: int | None, event_id: UU
 async def event_time(
     database: Database, customer_id: int | None, event_id: UUID
 ) -> tuple[int | None, datetime, datetime]:
-    """Whose an event is, and between which times it was stored: exactly, or as its id says if it is no longer kept.
+    """Returns the customer of an event, and between which times it was stored: twice the same time if it is kept.
 
-    Raises NotFound if it is another customer's, Unavailable.
+    Of a deleted event the id says the times, and the given customer is returned. Raises NotFound if the event is
+    another customer's, Unavailable.
     """
     rows = await database.rows(SELECT_EVENT_TIME, {"event_id": event_id})
     if not rows:
@@ -124,7 +124,7 @@ async def event_time(
 
 
 def delivery_parameters(customer_id: int | None, event_id: UUID, webhook_id: int) -> dict[str, Any]:
-    """The parameters of DELIVERY."""
+    """Returns the parameters of SELECT_DELIVERY and SELECT_DELIVERY_OF_DELETED_EVENT."""
     stored_from, stored_until = stored_between(event_id)
     return {
         "customer_id": customer_id,

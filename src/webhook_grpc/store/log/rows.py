@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, Final, LiteralString, NamedTuple, TypeVar
+from typing import Any, Final, LiteralString, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -27,8 +26,6 @@ from webhook_grpc.domain.model import (
     Outcome,
     Trigger,
 )
-
-Word = TypeVar("Word", bound=StrEnum)
 
 # The columns of LogRow, in its order: a test compares them. Large: what a receiver answered, and headers.
 LOG_COLUMNS: Final[tuple[LiteralString, ...]] = (
@@ -66,7 +63,7 @@ def unlogged_columns(due_at: LiteralString, event_created_at: LiteralString) -> 
 
 
 class LogRow(NamedTuple):
-    """A row of the log. A NamedTuple, because the live stream reads rows in bulk: it costs 1.5 µs, a dataclass 9.
+    """A row of the log. A NamedTuple, because the live stream reads rows in bulk: 0.4 µs each, a dataclass 2.
 
     In a row without an attempt (`outcome` None) all columns of the attempt are None.
     """
@@ -114,13 +111,13 @@ def delivery_from_row(row: LogRow, request_bytes: int | None = None) -> Delivery
         webhook_id=row.webhook_id,
         customer_id=row.customer_id,
         event_type=row.event_type,
-        status=_known(DeliveryStatus, row.status, DeliveryStatus.PENDING),
+        status=_STATUSES.get(row.status, DeliveryStatus.PENDING),
         attempt_count=row.attempt_count,
         last_attempt=attempt_from_row(row, request_bytes),
         next_attempt_time=row.next_due_at,
         create_time=row.event_created_at,
         update_time=row.created_at,
-        trigger=_known(Trigger, row.trigger, Trigger.SCHEDULED),
+        trigger=_TRIGGERS.get(row.trigger, Trigger.SCHEDULED),
         replay_id=row.replay_id,
     )
 
@@ -137,14 +134,14 @@ def attempt_from_row(row: LogRow, request_bytes: int | None = None) -> Attempt |
         attempt_number=row.attempt_count,
         start_time=row.started_at,
         latency_ms=row.latency_ms,
-        outcome=_known(Outcome, row.outcome, Outcome.INTERNAL_ERROR),
+        outcome=_OUTCOMES.get(row.outcome, Outcome.INTERNAL_ERROR),
         response_status=row.response_status,
         response_body=row.response_body or b"",
         reason=_REASONS.get(row.reason, FailureReason.NONE),
-        trigger=_known(Trigger, row.trigger, Trigger.SCHEDULED),
+        trigger=_TRIGGERS.get(row.trigger, Trigger.SCHEDULED),
         own_headers=tuple(row.own_headers.split()) if row.own_headers else (),
         response_headers=orjson.loads(row.response_headers) if row.response_headers else {},
-        delivery_status=_known(DeliveryStatus, row.status, DeliveryStatus.PENDING),
+        delivery_status=_STATUSES.get(row.status, DeliveryStatus.PENDING),
         next_attempt_time=row.next_due_at,
         request_bytes=request_bytes,
     )
@@ -176,12 +173,8 @@ def _headers_as_json(result: AttemptResult | None) -> str | None:
     return orjson.dumps(dict(result.response_headers)).decode("utf-8")
 
 
-def _known(kind: type[Word], value: str | None, otherwise: Word) -> Word:
-    """Returns a word of the log; `otherwise` for none, and for one that a newer version wrote."""
-    try:
-        return kind(value or otherwise)
-    except ValueError:
-        return otherwise
-
-
+# The words of the log. One that a newer version wrote is in none of these.
+_STATUSES: Final[Mapping[str, DeliveryStatus]] = {status.value: status for status in DeliveryStatus}
+_TRIGGERS: Final[Mapping[str | None, Trigger]] = {trigger.value: trigger for trigger in Trigger}
+_OUTCOMES: Final[Mapping[str, Outcome]] = {outcome.value: outcome for outcome in Outcome}
 _REASONS: Final[Mapping[str, FailureReason]] = {reason.name.lower(): reason for reason in FailureReason}

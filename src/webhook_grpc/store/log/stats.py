@@ -1,4 +1,4 @@
-"""The numbers of one webhook: what came of its attempts in a window, and how it stands now."""
+"""Counts for one webhook: the results of its attempts in a window, and its backlog now."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from webhook_grpc.store.db import Database
 
 from .receiver_health import HEALTH_COLUMNS, receiver_health
 
-ROWS_MAX: Final = 1_000_000  # of the log, and of the outbox
+COUNTED_ROWS_MAX: Final = 1_000_000  # of the log, and of the outbox
 PERCENTILES: Final = (50, 95, 99)
 _FINAL: Final = tuple(status for status in DeliveryStatus if status is not DeliveryStatus.PENDING)
 
-# Reads the newest rows of the window from an index that has every column asked for, and groups them at once: what is
-# counted is how often each combination occurs, and a percentile is the smallest latency that so many are not above. If
-# it stopped at the limit, one look at the index tells whether the window goes on: rows of a webhook have one shard, so
-# their `seq` tells them apart where their times do not.
+# Reads the newest rows of the window from an index that has every column that is used, and groups them at once: it
+# counts how often each combination occurs. A percentile is the smallest latency that so many latencies do not exceed.
+# If it stopped at the limit, one look at the index shows whether the window has more rows: all rows of a webhook are in
+# one shard, so `seq` orders those with the same time.
 SELECT_WINDOW_NUMBERS: Final = """
 WITH looked_at AS (
     SELECT outcome, status, trigger, CASE WHEN response_status IS NOT NULL THEN latency_ms END AS latency_ms, seq,
@@ -63,7 +63,7 @@ UNION ALL
 SELECT 'truncated', '', found FROM cut
 """
 
-# What is pending, that which is due first, and what was last saved of the receiver's health.
+# What is pending, in the order in which it is due, and what was last saved of the receiver's health.
 SELECT_BACKLOG: Final = f"""
 SELECT now(), b.pending_count, b.due_count, extract(epoch FROM now() - b.oldest_due_at)::double precision,
     {HEALTH_COLUMNS}
@@ -83,10 +83,10 @@ LEFT JOIN webhook_health h ON h.webhook_id = %(webhook_id)b
 
 @dataclass(frozen=True, slots=True)
 class WindowNumbers:
-    """What came of the attempts in a window, those of tests not counted. What did not occur is not in the mappings.
+    """The results of the attempts in a window, without tests. What did not occur is not in the mappings.
 
-    `latencies_ms`: for each of PERCENTILES the smallest latency, of an attempt that was answered, that so many of a
-    hundred did not exceed. `is_truncated`: the window held more than ROWS_MAX rows, and the oldest are left out.
+    `latencies_ms`: for each of PERCENTILES the smallest latency that so many percent of the answered attempts did not
+    exceed. `is_truncated`: the window has more than COUNTED_ROWS_MAX rows, and the oldest are left out.
     """
 
     outcomes: Mapping[Outcome, int]
@@ -97,7 +97,7 @@ class WindowNumbers:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How a webhook stands at a moment of the database's clock. Counted up to ROWS_MAX."""
+    """What is pending for a webhook at `read_time` by the database's clock. Counted up to COUNTED_ROWS_MAX."""
 
     read_time: datetime
     pending_count: int
@@ -107,14 +107,14 @@ class Backlog:
 
 
 async def window(database: Database, webhook_id: int, start: datetime, end: datetime) -> WindowNumbers:
-    """The numbers from `start` to before `end`. Raises Unavailable."""
+    """Returns the numbers from `start` to before `end`. Raises Unavailable."""
     rows = await database.rows(
         SELECT_WINDOW_NUMBERS,
         {
             "webhook_id": webhook_id,
             "start": start,
             "end": end,
-            "rows_max": ROWS_MAX,
+            "rows_max": COUNTED_ROWS_MAX,
             "final": [status.value for status in _FINAL],
             "percentiles": list(PERCENTILES),
         },
@@ -132,9 +132,9 @@ async def window(database: Database, webhook_id: int, start: datetime, end: date
 
 
 async def backlog(database: Database, webhook_id: int) -> Backlog:
-    """How the webhook stands now. Raises Unavailable."""
+    """Returns what is pending for the webhook now. Raises Unavailable."""
     [row] = await database.rows(
-        SELECT_BACKLOG, {"webhook_id": webhook_id, "shard": shard_of(webhook_id), "rows_max": ROWS_MAX}
+        SELECT_BACKLOG, {"webhook_id": webhook_id, "shard": shard_of(webhook_id), "rows_max": COUNTED_ROWS_MAX}
     )
     read_time, pending_count, due_count, oldest_due_seconds, *health = row
     breaker, probe_at, failing_since, hold_until, throttled_until = health

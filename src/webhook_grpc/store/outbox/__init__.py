@@ -1,1 +1,1 @@
-"""What is to be delivered: publishing, what is due, who owns which shard, and each change of a delivery."""
+"""What is still to be delivered, every way in which that changes, and which process delivers it, with its own notes."""

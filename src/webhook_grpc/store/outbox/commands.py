@@ -1,6 +1,7 @@
-"""Commands: what callers ask the owner of a shard to do with a delivery, because it alone moves and ends them.
+"""Commands to the owner of a shard: it alone moves and ends the deliveries there.
 
-A caller's process inserts a row; the owner finds it, and carries it out and deletes it in one statement (execution.py).
+The process that got the call inserts a row; the owner finds it, and carries it out and deletes it in one statement
+(execution.py).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SELECT shard, webhook_id, event_id, command, customer_id, at FROM input JOIN met
 ON CONFLICT (shard, webhook_id, event_id, command) DO NOTHING
 """
 
-# The key and the command, or neither. No row: the request id was used before.
+# Inserts the key and the command, or neither. Returns no row: the request id was used before.
 INSERT_COMMAND_ONCE: Final = """
 WITH input AS MATERIALIZED (
     SELECT %(shard)b::smallint AS shard, %(webhook_id)b::bigint AS webhook_id, %(event_id)b::uuid AS event_id,
@@ -48,7 +49,7 @@ SELECT_FINGERPRINT: Final = """
 SELECT fingerprint FROM idempotency_keys WHERE customer_id = %(customer_id)b AND request_id = %(request_id)b
 """
 
-# A test is an event for one webhook, and a command to send it; there is no row in the outbox.
+# A test is an event for one webhook and a command to send it; it has no row in the outbox.
 INSERT_TEST: Final = """
 WITH input AS MATERIALIZED (
     SELECT %(shard)b::smallint AS shard, %(webhook_id)b::bigint AS webhook_id, %(event_id)b::uuid AS event_id,
@@ -65,8 +66,8 @@ INSERT INTO commands (shard, webhook_id, event_id, command, customer_id, created
 SELECT shard, webhook_id, event_id, 'test', customer_id, at FROM input JOIN meta USING (singleton)
 """
 
-# The oldest of each shard are not first, but there are never many: they are carried out as fast as they come. Not so
-# tests, which wait for receivers: of each webhook only the next one counts, and they stand before nothing else.
+# Not ordered by age, but there are never many: commands are carried out as fast as they come. Tests are not, because
+# they wait for receivers: so only the next test of each webhook is read, and tests delay no other command.
 SELECT_WAITING_COMMANDS: Final = """
 (
     SELECT webhook_id, event_id, command, customer_id, extract(epoch FROM now() - created_at)::double precision
@@ -88,7 +89,7 @@ SELECT_WAITING_COMMANDS: Final = """
 
 
 async def insert(database: Database, kind: Kind, customer_id: int, webhook_id: int, event_id: UUID) -> None:
-    """Asks for something; asking twice is asking once. Raises Unavailable."""
+    """Inserts a command; a second one for the same thing does nothing. Raises Unavailable."""
     await database.rows(INSERT_COMMAND, _row(kind, customer_id, webhook_id, event_id))
 
 
@@ -102,7 +103,7 @@ async def insert_once(
     request_id: str,
     fingerprint: int,
 ) -> bool:
-    """The same under a request id. False: it was asked for before.
+    """Inserts a command under a request id; returns False if that was done before.
 
     Raises AlreadyExists (the request id was used for something else), Unavailable.
     """
@@ -118,7 +119,7 @@ async def insert_once(
 
 
 async def was_asked_before(database: Database, customer_id: int, request_id: str, fingerprint: int) -> bool:
-    """Whether a request id was used for the same before. Raises AlreadyExists if for another, Unavailable."""
+    """Returns whether a request id was used for the same before. Raises AlreadyExists if for another, Unavailable."""
     rows = await database.rows(SELECT_FINGERPRINT, {"customer_id": customer_id, "request_id": request_id})
     if not rows:
         return False
@@ -128,7 +129,7 @@ async def was_asked_before(database: Database, customer_id: int, request_id: str
 
 
 async def insert_test(database: Database, event: TestEvent) -> None:
-    """Asks for a test. Raises Unavailable."""
+    """Inserts the event of a test and the command to send it. Raises Unavailable."""
     await database.rows(
         INSERT_TEST,
         {
@@ -144,12 +145,12 @@ async def insert_test(database: Database, event: TestEvent) -> None:
 
 
 async def waiting(connection: LoopConnection, shards: Collection[int], limit: int) -> list[Command]:
-    """Commands that wait for the owner of these shards. Raises Unavailable."""
+    """Returns commands that wait for the owner of these shards. Raises Unavailable."""
     rows = await connection.rows(SELECT_WAITING_COMMANDS, {"shards": list(shards), "limit": limit})
     return [
         Command(_KINDS[kind], webhook_id, event_id, customer_id, age_seconds)
         for webhook_id, event_id, kind, customer_id, age_seconds in rows
-        if kind in _KINDS  # else a newer version's; somebody who knows it will own the shard
+        if kind in _KINDS  # else a newer version's; it waits for an owner that knows it
     ]
 
 

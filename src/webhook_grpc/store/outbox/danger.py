@@ -1,4 +1,4 @@
-"""How dangerous a delivery is to the process that sends it, in its row."""
+"""Marks deliveries that may end the process which sends them, in their rows of the outbox."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from webhook_grpc.store.db import LoopConnection
 from .fence import shards_still_owned
 from .ownership import OwnedShard
 
-# Only while the shard is ours at our epoch. No lock: a mark that comes too late costs one attempt, no delivery. Rows
-# are looked up by their keys and marked by their places, as in SETTLE.
+# Only while the shard is ours at our epoch. Without a lock: a mark that comes too late costs one attempt, no delivery.
+# Rows are looked up by their keys and marked by their places, as in SETTLE.
 SET_DANGER: Final = f"""
 WITH own AS MATERIALIZED ({shards_still_owned("shard", "epoch")}
 ), found AS MATERIALIZED (
@@ -43,7 +43,7 @@ async def set_danger(
     deliveries: Sequence[PendingDelivery],
     danger: Danger,
 ) -> set[tuple[int, UUID]]:
-    """Writes the danger of deliveries; returns which of them were still ours to send. Raises Unavailable."""
+    """Writes the danger of deliveries; returns those that were still ours to send. Raises Unavailable."""
     ours = [delivery for delivery in deliveries if delivery.shard in owned]
     parameters = {
         "danger": danger,

@@ -1,7 +1,7 @@
-"""What is due: which webhooks have something pending, and the next rows of each.
+"""Reads what is due: which webhooks have something pending, and the next rows of each.
 
-Both read per webhook. In one queue by due time, 200,000 due rows of one dead endpoint would stand before everybody
-else.
+Rows are read for each webhook by itself. In one queue by due time, 200,000 due rows of one dead receiver would stand
+before everybody else's.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from uuid import UUID
 from webhook_grpc.domain.model import Danger, PendingDelivery, Trigger, WebhookStatus
 from webhook_grpc.store.db import LoopConnection, Row
 
-# A loose index scan: it jumps from webhook to webhook, and sees the earliest row of each as it passes. How many shards
-# there are is hidden from the planner, which takes a hundred times as many rows for granted and would compile them.
+# A loose index scan: jumps from webhook to webhook, and reads the earliest row of each. The planner does not see how
+# many shards there are: it would expect a hundred times as many rows, and compile the statement.
 SELECT_PENDING_WEBHOOKS: Final = """
 WITH RECURSIVE pending AS (
     SELECT s.shard, d.webhook_id, d.due_at, d.event_id
@@ -42,8 +42,8 @@ FROM pending p
 CROSS JOIN LATERAL (SELECT customer_id, status FROM webhooks WHERE id = p.webhook_id LIMIT 1) w
 """
 
-# The next `room` rows of each request, due at or after `floor` (which skips index entries of rows already gone) and at
-# most `ahead` seconds from now. `fresh`: only those not tried yet, to be sent beside a backlog. Without those of
+# The next `room` rows of each request, due at or after `floor` (which skips index entries of deleted rows) and at most
+# `ahead` seconds from now. `fresh`: only rows that were not tried yet, to be sent beside a backlog. Without rows of
 # replays, which must not stand before others.
 SELECT_DUE_ROWS: Final = """
 SELECT k.ord, d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger, d.trigger, d.replay_id
@@ -62,7 +62,7 @@ CROSS JOIN LATERAL (
 ) d
 """
 
-# Replays have indexes of their own, which are nearly always empty. This too jumps from webhook to webhook.
+# Replays have indexes of their own, which are nearly always empty. Also jumps from webhook to webhook.
 SELECT_REPLAYING_WEBHOOKS: Final = """
 WITH RECURSIVE replaying AS (
     SELECT s.shard, d.webhook_id, d.customer_id, d.due_at
@@ -97,14 +97,14 @@ CROSS JOIN LATERAL (
 ) d
 """
 
-# The bounds let the planner skip partitions, which it cannot do for an array.
+# The bounds let the planner skip partitions; an array does not.
 SELECT_BODIES: Final = """
 SELECT event_id, event_type, created_at, body
 FROM events
 WHERE event_id >= %(first)b::uuid AND event_id <= %(last)b::uuid AND event_id = ANY(%(ids)b::uuid[])
 """
 
-# The same of what is not to be sent.
+# The same without bodies, for deliveries that are not to be sent.
 SELECT_TYPES: Final = """
 SELECT event_id, event_type, created_at, ''::bytea
 FROM events
@@ -112,7 +112,7 @@ WHERE event_id >= %(first)b::uuid AND event_id <= %(last)b::uuid AND event_id = 
 """
 
 
-# Seldom needed: reads the log of one webhook.
+# For deliveries of deleted events. Seldom needed: reads the log of one webhook.
 SELECT_LOGGED_TYPES: Final = """
 SELECT k.webhook_id, k.event_id, a.event_type, a.event_created_at
 FROM unnest(%(webhook_id)b::bigint[], %(event_id)b::uuid[]) AS k(webhook_id, event_id)
@@ -123,16 +123,16 @@ CROSS JOIN LATERAL (
 ) a
 """
 
-_Known = tuple[str, datetime, bytes]  # an event's type, when it was stored, its body
+_EventFacts = tuple[str, datetime, bytes]  # an event's type, when it was stored, its body
 
 _TRIGGERS: Final = {trigger.value: trigger for trigger in Trigger}
 _BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_STATUSES: Final = {status.value: status for status in WebhookStatus}  # of what is not known yet, nothing is sent
+_STATUSES: Final = {status.value: status for status in WebhookStatus}
 
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
-    """How many rows to read of one webhook, from which due time on, and how far ahead of their time."""
+    """How many rows of one webhook to read, from which due time on, and how many seconds ahead of now."""
 
     shard: int
     webhook_id: int
@@ -144,7 +144,7 @@ class FetchRequest:
 
 @dataclass(frozen=True, slots=True)
 class PendingWebhook:
-    """A webhook with something pending: the event of its earliest row, and whether that is due."""
+    """A webhook with something pending; the event of its earliest row, and whether that row is due."""
 
     webhook_id: int
     customer_id: int
@@ -155,7 +155,7 @@ class PendingWebhook:
 
 @dataclass(frozen=True, slots=True)
 class FoundRow:
-    """A due row of the outbox, and which request found it. `attempt` counts the attempts already made."""
+    """A row of the outbox, and the index of the request that found it. `attempt`: how many attempts were made."""
 
     request: int
     webhook_id: int
@@ -170,13 +170,13 @@ class FoundRow:
 
 
 async def discover(connection: LoopConnection, shards: Collection[int]) -> list[PendingWebhook]:
-    """The webhooks of these shards with anything pending."""
+    """Returns the webhooks of these shards with anything pending. Raises Unavailable."""
     rows = await connection.rows(SELECT_PENDING_WEBHOOKS, {"shards": list(shards)})
     return [
         PendingWebhook(
             webhook_id=webhook_id,
             customer_id=customer_id,
-            status=_STATUSES.get(status, WebhookStatus.PAUSED),
+            status=_STATUSES.get(status, WebhookStatus.PAUSED),  # for one of a newer version nothing is sent
             event_id=event_id,
             is_due=is_due,
         )
@@ -185,7 +185,7 @@ async def discover(connection: LoopConnection, shards: Collection[int]) -> list[
 
 
 async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) -> list[FoundRow]:
-    """The next rows of each request, in order of their due times. A row may be found by two requests."""
+    """Returns the next rows of each request, by due time. Two requests may find the same row. Raises Unavailable."""
     rows = await connection.rows(
         SELECT_DUE_ROWS,
         {
@@ -202,13 +202,13 @@ async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) ->
 
 
 async def replaying(connection: LoopConnection, shards: Collection[int]) -> list[tuple[int, int]]:
-    """The webhooks of these shards that something is replayed to, each with its customer."""
+    """Returns the webhooks of these shards with a due replay, each with its customer. Raises Unavailable."""
     rows = await connection.rows(SELECT_REPLAYING_WEBHOOKS, {"shards": list(shards)})
     return [(webhook_id, customer_id) for webhook_id, customer_id in rows]
 
 
 async def fetch_replays(connection: LoopConnection, rooms: Sequence[tuple[int, int, int]]) -> list[FoundRow]:
-    """The next rows that are replays, of each (shard, webhook, room)."""
+    """Returns the next due rows of replays for each (shard, webhook, room). Raises Unavailable."""
     rows = await connection.rows(
         SELECT_DUE_REPLAYS,
         {
@@ -221,7 +221,7 @@ async def fetch_replays(connection: LoopConnection, rooms: Sequence[tuple[int, i
 
 
 def found_row(row: Row, fresh: Sequence[bool] = ()) -> FoundRow:
-    """A row of the outbox as FETCH selects it. `fresh`: which requests asked for fresh ones; none if it is left out."""
+    """Returns a row of SELECT_DUE_ROWS. `fresh`: for each request, whether it was for fresh rows only."""
     ord_, webhook_id, event_id, due_at, customer_id, attempt, danger, trigger, replay_id = row
     number: int = ord_ - 1
     return FoundRow(
@@ -239,7 +239,7 @@ def found_row(row: Row, fresh: Sequence[bool] = ()) -> FoundRow:
 
 
 def row_key(after: FoundRow | None) -> dict[str, object]:
-    """The parameters of a statement that goes on behind a row, or begins with the first."""
+    """Returns the parameters of a statement that goes on after a row; None: that begins with the first row."""
     return {
         "after_webhook": after.webhook_id if after else 0,
         "after_due_at": after.due_at if after else _BEGINNING,
@@ -250,40 +250,50 @@ def row_key(after: FoundRow | None) -> dict[str, object]:
 async def with_bodies(
     connection: LoopConnection, rows: Sequence[FoundRow], *, to_send: bool = True
 ) -> list[PendingDelivery]:
-    """The rows with what is to be sent. The body of an event that is not kept any more is empty, which no body is.
+    """Returns the rows as deliveries, with what is to be sent. Raises Unavailable.
 
-    With `to_send` False all are, but their types and times are those of their events while there are any.
+    The body of a deleted event is empty, which no real body is. With `to_send` False no body is read, and all are
+    empty.
     """
     event_ids = {row.event_id for row in rows}
     if not event_ids:
         return []
     parameters = {"ids": list(event_ids), "first": min(event_ids), "last": max(event_ids)}
     found = await connection.rows(SELECT_BODIES if to_send else SELECT_TYPES, parameters)
-    events: dict[UUID, _Known] = {event_id: (event_type, at, body) for event_id, event_type, at, body in found}
-    gone = {} if len(events) == len(event_ids) else await _logged(connection, rows, events)
+    events: dict[UUID, _EventFacts] = {event_id: (event_type, at, body) for event_id, event_type, at, body in found}
+    logged = {} if len(events) == len(event_ids) else await _logged(connection, rows, events)
     return [
-        PendingDelivery(
-            row.webhook_id,
-            row.event_id,
-            row.due_at,
-            row.customer_id,
-            row.attempt,
-            *(events.get(row.event_id) or gone.get((row.webhook_id, row.event_id), ("unknown", row.due_at, b""))),
-            row.danger,
-            row.is_fresh,
-            row.trigger,
-            row.replay_id,
+        _with_event(
+            row,
+            *(events.get(row.event_id) or logged.get((row.webhook_id, row.event_id), ("unknown", row.due_at, b""))),
         )
         for row in rows
     ]
 
 
-async def _logged(
-    connection: LoopConnection, rows: Sequence[FoundRow], events: Mapping[UUID, _Known]
-) -> dict[tuple[int, UUID], _Known]:
-    """What the log knows of deliveries whose events went; their ending must agree with it.
+def _with_event(row: FoundRow, event_type: str, event_create_time: datetime, body: bytes) -> PendingDelivery:
+    return PendingDelivery(
+        webhook_id=row.webhook_id,
+        event_id=row.event_id,
+        due_at=row.due_at,
+        customer_id=row.customer_id,
+        attempt=row.attempt,
+        event_type=event_type,
+        event_create_time=event_create_time,
+        body=body,
+        danger=row.danger,
+        is_fresh=row.is_fresh,
+        trigger=row.trigger,
+        replay_id=row.replay_id,
+    )
 
-    It knows those that were tried, and those that somebody began anew.
+
+async def _logged(
+    connection: LoopConnection, rows: Sequence[FoundRow], events: Mapping[UUID, _EventFacts]
+) -> dict[tuple[int, UUID], _EventFacts]:
+    """Returns what the log knows of deliveries of deleted events: their endings must agree with it.
+
+    It knows those that were tried, and those that were redelivered.
     """
     known = [
         row for row in rows if (row.attempt or row.trigger is not Trigger.SCHEDULED) and row.event_id not in events

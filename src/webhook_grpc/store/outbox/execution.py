@@ -1,7 +1,8 @@
-"""Carrying out commands: restarts, cancellations and tests of deliveries, many in one statement.
+"""Carries out commands: restarts, cancellations and tests of deliveries, many in one statement.
 
-Fenced like settling, and never at the same time by one process, because both write the log. A command goes with its
-effect, so it is carried out once, or not at all because by then there was nothing to do.
+Fenced like settling, and never run by one process at the same time as settling, because both write the log. The
+statement deletes a command together with its effect, so the command is carried out once. A command for which there is
+nothing to do is deleted without an effect.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from webhook_grpc.store.log.rows import LOG_INSERT_COLUMNS, attempt_parameters
 from .fence import FENCE, fence_parameters
 from .ownership import OwnedShard
 
-# A row of the outbox is found as decision 4 says. A command that does not fit how the delivery stands does nothing: a
-# restart of what is pending, a cancellation of what has ended, a restart for a webhook that was switched off. That a
-# replay was cancelled ends only what that replay had restarted. Rows are looked up by their keys and deleted by their
+# A delivery is found as log/rows.py says. A command that does not fit how its delivery stands does nothing: a restart
+# of a pending one, a cancellation of one that has ended, a restart for a webhook that is disabled or deleted. The
+# cancellation of a replay ends only what that replay restarted. Rows are looked up by their keys and deleted by their
 # places, as in SETTLE.
 EXECUTE: Final = f"""{FENCE}, asked AS MATERIALIZED (
     -- The batch: each command with its number in it, and with the `seq` up to which its shard is logged.
@@ -147,7 +148,7 @@ FROM (SELECT * FROM logged UNION ALL SELECT NULL, NULL, NULL, NULL, NULL) l
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """One command that changed something: where the delivery stands now."""
+    """A command that changed something: the row of the log that says so, and the delivery's status now."""
 
     shard: int
     seq: int
@@ -158,7 +159,7 @@ class Executed:
 
 @dataclass(frozen=True, slots=True)
 class ExecuteAnswer:
-    """Whether the batch was still ours to carry out, and what it changed."""
+    """Whether the shards of the batch were still ours, and what it changed."""
 
     ours: bool
     executed: Sequence[Executed]
@@ -167,9 +168,9 @@ class ExecuteAnswer:
 async def execute(
     connection: LoopConnection, worker: UUID, shards: Mapping[int, OwnedShard], batch: Sequence[Command]
 ) -> ExecuteAnswer:
-    """Carries out a batch. Not ours: nothing was changed.
+    """Carries out a batch. If its shards are not ours any more, changes nothing.
 
-    Raises Unavailable: whether it was committed is not known. Then readopt the shards and execute the same batch again.
+    Raises Unavailable: nobody knows whether it was committed. Then readopt the shards and execute the same batch again.
     """
     touched = sorted({command.shard for command in batch})
     rows = await connection.rows(

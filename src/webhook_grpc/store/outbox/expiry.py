@@ -1,4 +1,4 @@
-"""Deliveries that have not ended when their event is about to be dropped."""
+"""Finds deliveries that have not ended when their event is about to be deleted by age."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from uuid import UUID
 
 from webhook_grpc.store.db import LoopConnection
 
-# Whether there are events from before an id, which are those that are not kept: seldom, and then not for long.
 from .due import FoundRow, found_row, row_key
 
+# Whether there are events with smaller ids, which are to be deleted: seldom, and then not for long.
 SELECT_OVERDUE_EXIST: Final = "SELECT EXISTS (SELECT 1 FROM events WHERE event_id < %(bound)b)"
 
-# The rows of a shard whose events are from before an id, due or not, in the order of the key from one on.
+# The rows of a shard whose events have smaller ids, due or not, in the order of their keys, after a key.
 SELECT_OVERDUE_ROWS: Final = """
 SELECT webhook_id, event_id, due_at, customer_id, attempt, danger, trigger, replay_id
 FROM deliveries
@@ -24,7 +24,7 @@ LIMIT %(limit)b
 
 
 async def overdue_exist(connection: LoopConnection, bound: UUID) -> bool:
-    """Whether there are events from before an id. Raises Unavailable."""
+    """Returns whether there are events with smaller ids than `bound`. Raises Unavailable."""
     [(exist,)] = await connection.rows(SELECT_OVERDUE_EXIST, {"bound": bound})
     return exist
 
@@ -32,7 +32,7 @@ async def overdue_exist(connection: LoopConnection, bound: UUID) -> bool:
 async def overdue(
     connection: LoopConnection, shard: int, bound: UUID, after: FoundRow | None, limit: int
 ) -> list[FoundRow]:
-    """The next rows of a shard, after one, whose events are from before an id. Raises Unavailable."""
+    """Returns the next rows of a shard whose events have smaller ids than `bound`. Raises Unavailable."""
     rows = await connection.rows(
         SELECT_OVERDUE_ROWS,
         {

@@ -1,7 +1,7 @@
 """The fence: a statement of an owner changes deliveries only while their shards are still its own, at the same epochs.
 
-A process that lost a shard, or took it again, has statements on their way that were made before. They find other
-epochs, and do nothing.
+A process that lost a shard, or gave it a new epoch, may have older statements on their way. These find another owner or
+epoch, and do nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WITH own AS MATERIALIZED ({shards_still_owned("shards", "epochs")}
 
 
 def fence_parameters(worker: UUID, owned: Mapping[int, OwnedShard]) -> dict[str, object]:
-    """Returns the parameters of FENCE, and with them how many shards there are and up to which `seq` each is logged."""
+    """Returns the parameters of FENCE, the number of the shards, and the last `seq` of each."""
     return {
         "worker": worker,
         "shards": list(owned),

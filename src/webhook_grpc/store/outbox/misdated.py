@@ -1,7 +1,7 @@
-"""What was scheduled by a clock that was ahead of that of now: rows of the outbox that were written "later than now".
+"""Finds rows of the outbox that were scheduled by a clock that was ahead of the clock of now.
 
-A row is due when its last row in the log says (0001-initial.pre.sql), and that was written when the delay began. Of a
-delivery that the log does not know, the event's `created_at` is both.
+When a row is due, its last row in the log says (0001-initial.pre.sql); that row was written when the delay began, so
+its time shows by how much the clock was ahead. Without a row in the log, the event's `created_at` is both times.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from webhook_grpc.store.db import LoopConnection
 
 from .due import FoundRow, found_row, row_key
 
-# By how much a time may lie ahead of now() without the clock having stepped: statements read it when they begin.
+# A time may be so far ahead of now() although the clock has not stepped: statements read now() when they begin.
 _AHEAD: Final = "now() + interval '1 second'"
 
-# Whether anything of a shard may have been written later than now: an event that was not tried yet, or a row in the
-# log of a webhook with something pending. Jumps from webhook to webhook; looks only into partitions from today on.
+# Whether anything of a shard may have been written later than now: a delivery that was not tried yet, or a row of the
+# log of a webhook with something pending. Jumps from webhook to webhook; reads only partitions from today on.
 SELECT_MISDATED_MAY_EXIST: Final = f"""
 WITH RECURSIVE pending AS (
     (SELECT webhook_id FROM deliveries WHERE shard = %(shard)b ORDER BY webhook_id LIMIT 1)
@@ -40,8 +40,8 @@ SELECT EXISTS (
 )
 """
 
-# The next rows of a shard that are due later than now, in the order of the key from one on, each with the seconds of
-# its delay, or NULL if it was scheduled by the clock of now. Both lookups are by key.
+# The next rows of a shard that are due later than now, in the order of their keys, after a key; each with its delay in
+# seconds, or NULL if it was scheduled by the clock of now. Both lookups are by key.
 SELECT_ROWS_DUE_LATER: Final = f"""
 SELECT d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger, d.trigger, d.replay_id,
     extract(epoch FROM d.due_at - coalesce(
@@ -68,7 +68,7 @@ ORDER BY d.webhook_id, d.due_at, d.event_id
 
 @dataclass(frozen=True, slots=True)
 class Misdated:
-    """A row of the outbox that was scheduled later than now, and the delay that it was given, in seconds."""
+    """A row of the outbox that was scheduled by a clock that was ahead, and the delay that it was given, in seconds."""
 
     row: FoundRow
     delay_seconds: float
@@ -76,20 +76,20 @@ class Misdated:
 
 @dataclass(frozen=True, slots=True)
 class MisdatedPage:
-    """What is misdated among the next rows, and the last row that was looked at; None if those were all."""
+    """The misdated ones among the next rows, and the last row that was read; None if no row follows."""
 
     misdated: list[Misdated]
     last: FoundRow | None
 
 
 async def may_exist(connection: LoopConnection, shard: int) -> bool:
-    """Whether it is worth looking through a shard. Raises Unavailable."""
+    """Returns whether any row of a shard may be misdated. Raises Unavailable."""
     [(exist,)] = await connection.rows(SELECT_MISDATED_MAY_EXIST, {"shard": shard})
     return exist
 
 
 async def page(connection: LoopConnection, shard: int, after: FoundRow | None, limit: int) -> MisdatedPage:
-    """Looks at the next `limit` rows of a shard, after one, that are due later than now. Raises Unavailable."""
+    """Reads the next `limit` rows of a shard, after one, that are due later than now. Raises Unavailable."""
     rows = await connection.rows(SELECT_ROWS_DUE_LATER, {"shard": shard, **row_key(after), "limit": limit})
     found = [(found_row((1, *row)), delay_seconds) for *row, delay_seconds in rows]
     return MisdatedPage(

@@ -1,11 +1,11 @@
-"""Which process may send and settle which shard.
+"""Decides which process may send and settle which shard.
 
-A process lives by its lease (`workers`); a shard belongs to the process in its `owner` at its `epoch`. Only the
-database's clock decides whether a lease has run out. An expired worker id is never revived: its process takes a new one
-and owns nothing until it has taken shards again.
+A process is alive while its lease (`workers`) lasts; a shard belongs to the process in its `owner`, at its `epoch`.
+Only the database's clock decides whether a lease has run out. An expired worker id is never used again: its process
+takes a new id and owns nothing until it has taken shards again.
 
-That clock may step back. A lease that ends later than any renewal could have made it end was written before the step,
-and says nothing about now: nobody counts on it, and its shards may be taken. See docs/decisions/0017-clocks.md.
+That clock may step back. A lease that ends later than any renewal could have made it end was written before the step.
+It is not valid, and its shards may be taken. See docs/decisions/0017-clocks.md.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ VALUES (%(worker)s, now() + %(ttl)s * interval '1 second', %(ttl)s, %(version)s,
 RETURNING lease_until
 """
 
-# No row: the lease had run out. A lease that ends too late, because the clock stepped back, is renewed by its own
-# process: that is how it becomes one to count on again. If its shards were taken meanwhile, OWNED says so.
+# Returns no row: the lease had run out. A lease that ends too late, because the clock stepped back, becomes valid again
+# when its process renews it. If its shards were taken meanwhile, SELECT_OWNED_SHARDS says so.
 RENEW_LEASE: Final = """
 WITH clock AS MATERIALIZED (SELECT now() AS at)
 UPDATE workers w SET lease_until = c.at + %(ttl)s * interval '1 second', retiring = %(retiring)s
@@ -35,17 +35,17 @@ WHERE w.worker_id = %(worker)s AND w.lease_until > c.at
 RETURNING w.lease_until
 """
 
-# Whether a lease is to be counted on. It was written as its length from then, so one that ends later than twice
-# its length from now was written before the clock stepped back. Lengths differ between processes.
+# Whether a lease is valid. It was written to end one length of the lease later, so one that ends more than twice its
+# length from now was written before the clock stepped back. Lengths differ between processes.
 _IS_VALID_NOW: Final = "(w.lease_until > now() AND w.lease_until <= now() + 2 * w.lease_seconds * interval '1 second')"
 _IS_VALID_AT: Final = "(w.lease_until > c.at AND w.lease_until <= c.at + 2 * w.lease_seconds * interval '1 second')"
 
-# How many share the work, and how long the longest of their leases is.
+# How many processes share the work, and the longest of their leases in seconds.
 COUNT_LIVE_WORKERS: Final = f"""
 SELECT count(*), max(w.lease_seconds) FROM workers w WHERE {_IS_VALID_NOW} AND NOT w.retiring
 """
 
-# The shards that belong to nobody alive: how many there are, and of how many of them the owner's lease ends too late.
+# How many shards belong to no live process, and how many of them because a lease ends too late.
 COUNT_FREE_SHARDS: Final = f"""
 SELECT count(*), count(*) FILTER (WHERE w.lease_until > now())
 FROM shards s LEFT JOIN workers w ON w.worker_id = s.owner
@@ -54,9 +54,8 @@ WHERE s.owner IS NULL OR w.worker_id IS NULL OR NOT {_IS_VALID_NOW}
 
 SELECT_OWNED_SHARDS: Final = "SELECT shard, epoch FROM shards WHERE owner = %(worker)s"
 
-# Takes at most so many shards that belong to nobody alive. They are chosen at random, so that processes that start
-# together choose different ones, and locked in order, so that these can't deadlock. The lease is looked at again in the
-# UPDATE.
+# Takes at most so many shards that belong to no live process. Chosen at random, so that processes that start together
+# choose different ones; locked in order, so that these can't deadlock. The UPDATE checks the lease once more.
 TAKE_SHARDS: Final = f"""
 WITH candidates AS MATERIALIZED (
     SELECT s.shard, s.epoch, s.owner IS NOT NULL AS was_abandoned, now() AS at
@@ -78,15 +77,14 @@ WHERE s.shard = c.shard AND s.epoch = c.epoch AND s.shard = ANY(ARRAY(SELECT sha
 RETURNING s.shard, s.epoch, s.abandoned_at, c.at
 """
 
-# Own shards at a new epoch: statements of the old one that are still on their way can't do anything any more.
+# Gives own shards a new epoch: statements of the old epoch that are still on their way do nothing then.
 READOPT_SHARDS: Final = """
 UPDATE shards SET epoch = epoch + 1
 WHERE owner = %(worker)s AND shard = ANY(%(shards)s::smallint[])
 RETURNING shard, epoch
 """
 
-# To be run after the shards were taken, in a statement of its own: only then are all of the old owner's commits
-# visible.
+# Run after the shards were taken, as a statement of its own: only then are all commits of the old owner visible.
 SELECT_LAST_SEQS: Final = """
 SELECT s.shard, greatest(s.last_seq, (SELECT coalesce(max(a.seq), 0) FROM attempts a WHERE a.shard = s.shard))
 FROM shards s
@@ -101,8 +99,8 @@ WHERE s.shard = r.shard AND s.epoch = r.epoch AND s.owner = %(worker)s
 
 DELETE_WORKER: Final = "DELETE FROM workers WHERE worker_id = %(worker)s"
 
-# Also those whose leases a clock that was far ahead has left. A process that is alive has renewed its own since then,
-# or finds that it has none and registers again.
+# Also leases that were written by a clock that was far ahead. A live process has renewed its lease since then, or finds
+# that it has none and registers again.
 DELETE_DEAD_WORKERS: Final = """
 DELETE FROM workers
 WHERE lease_until < now() - interval '1 day'
@@ -112,17 +110,17 @@ WHERE lease_until < now() - interval '1 day'
 
 @dataclass(slots=True)
 class OwnedShard:
-    """A shard of ours: at which epoch, and up to which `seq` its log is written.
+    """A shard of ours: its epoch, and the last `seq` of its log.
 
-    If an owner did not give it back, `abandoned_at` is when it was found: whatever was due by then may have been in
-    flight when that process ended, or have ended it. It never lies in the future: if the database's clock has stepped
-    back since, it is when the shard was taken here.
+    If its former owner did not release it, `abandoned_at` is when that was found out: whatever was due by then may have
+    been in flight when that process died, or may have killed it. `abandoned_at` is never in the future: if the
+    database's clock has stepped back since, it is when this process took the shard.
     """
 
     epoch: int
     last_seq: int
     abandoned_at: datetime | None = None
-    taken_seq: int = 0  # how far its log reached when it was taken
+    taken_seq: int = 0  # the last `seq` of its log when it was taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,7 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """The shards that belong to nobody alive: how many, and how many of them because a lease ends too late."""
+    """How many shards belong to no live process, and how many of them because a lease ends too late."""
 
     count: int
     ahead_count: int
@@ -144,7 +142,7 @@ class Free:
 async def register(
     connection: LoopConnection, worker: UUID, ttl_seconds: float, secret_key_ids: Sequence[int] = ()
 ) -> datetime:
-    """Enters a new worker id, with the keys that its process has, and returns the database's time."""
+    """Inserts a new worker id, with the keys that its process has; returns the database's time. Raises Unavailable."""
     parameters = {
         "worker": worker,
         "ttl": ttl_seconds,
@@ -156,37 +154,37 @@ async def register(
 
 
 async def forget_dead(connection: LoopConnection) -> None:
-    """Clears away ids that died long ago."""
+    """Deletes worker ids whose leases ran out a day ago. Raises Unavailable."""
     await connection.rows(DELETE_DEAD_WORKERS)
 
 
 async def renew(
     connection: LoopConnection, worker: UUID, ttl_seconds: float, *, retiring: bool = False
 ) -> datetime | None:
-    """Renews the lease and returns the database's time, or None if it had run out."""
+    """Renews the lease; returns the database's time, or None if the lease had run out. Raises Unavailable."""
     rows = await connection.rows(RENEW_LEASE, {"worker": worker, "ttl": ttl_seconds, "retiring": retiring})
     return rows[0][0] - timedelta(seconds=ttl_seconds) if rows else None
 
 
 async def count_live(connection: LoopConnection) -> Live:
-    """Returns how many processes share the work; those that are leaving don't."""
+    """Returns how many processes share the work, without those that are leaving. Raises Unavailable."""
     [(count, lease_seconds_max)] = await connection.rows(COUNT_LIVE_WORKERS)
     return Live(count=count, lease_seconds_max=lease_seconds_max or 0.0)
 
 
 async def count_free(connection: LoopConnection) -> Free:
-    """Returns how many shards belong to nobody alive."""
+    """Returns how many shards belong to no live process. Raises Unavailable."""
     [(count, ahead_count)] = await connection.rows(COUNT_FREE_SHARDS)
     return Free(count=count, ahead_count=ahead_count)
 
 
 async def owned_epochs(connection: LoopConnection, worker: UUID) -> dict[int, int]:
-    """The epochs of the shards that the database calls ours."""
+    """Returns the shards that are ours in the database, and the epoch of each. Raises Unavailable."""
     return dict(await connection.rows(SELECT_OWNED_SHARDS, {"worker": worker}))  # pyright: ignore[reportArgumentType] - rows of two
 
 
 async def take(connection: LoopConnection, worker: UUID, count: int) -> dict[int, OwnedShard]:
-    """Takes up to `count` shards of nobody alive."""
+    """Takes up to `count` shards that belong to no live process. Raises Unavailable."""
     rows = await connection.rows(TAKE_SHARDS, {"worker": worker, "count": count})
     taken = await _with_last_seqs(connection, {shard: epoch for shard, epoch, _, _ in rows})
     for shard, _, abandoned_at, at in rows:
@@ -196,13 +194,13 @@ async def take(connection: LoopConnection, worker: UUID, count: int) -> dict[int
 
 
 async def readopt(connection: LoopConnection, worker: UUID, shards: Collection[int]) -> dict[int, OwnedShard]:
-    """Moves own shards to their next epoch; those missing from the answer are no longer ours."""
+    """Gives own shards their next epoch; those missing from the answer are no longer ours. Raises Unavailable."""
     rows = await connection.rows(READOPT_SHARDS, {"worker": worker, "shards": list(shards)})
     return await _with_last_seqs(connection, dict(rows))
 
 
 async def release(connection: LoopConnection, worker: UUID, shards: dict[int, OwnedShard]) -> None:
-    """Gives shards back, so that another process can take them at once."""
+    """Releases shards, so that another process can take them at once. Raises Unavailable."""
     await connection.rows(
         RELEASE_SHARDS,
         {
@@ -215,7 +213,7 @@ async def release(connection: LoopConnection, worker: UUID, shards: dict[int, Ow
 
 
 async def unregister(connection: LoopConnection, worker: UUID) -> None:
-    """Removes the worker id."""
+    """Deletes the worker id. Raises Unavailable."""
     await connection.rows(DELETE_WORKER, {"worker": worker})
 
 

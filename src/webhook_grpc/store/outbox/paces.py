@@ -1,7 +1,7 @@
-"""The health of webhooks as rows: what the next owner of a shard should know of its receivers.
+"""Saves and loads the health of webhooks: what the next owner of a shard should know of its receivers.
 
-It goes in and comes out as durations, so that only the database's clock decides what is when. It lags a second or two
-behind what the owner knows, and is lost with a crash for as long; nothing but pace depends on it.
+Times are written and read as durations, so that only the database's clock counts. What is saved is a second or two
+older than what the owner knows, and a crash loses the difference; only the pace of sending depends on it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from webhook_grpc.store import literals
 from webhook_grpc.store.clock import BELIEVED_NOW
 from webhook_grpc.store.db import LoopConnection
 
-# How long a webhook has been failing may switch it off, so that goes by the believed time. A row that was saved later
-# than now was saved by a clock that was ahead: what is to come is then as far away as it was when it was saved.
+# A webhook that has been failing for long is disabled, so that duration goes by the believed time. A row that was saved
+# later than now was saved by a clock that was ahead: times to come are then as far away as when it was saved.
 _SINCE: Final = "greatest(now(), updated_at)"
 SELECT_HEALTH: Final = f"""
 SELECT webhook_id, breaker,
@@ -32,7 +32,7 @@ FROM webhook_health
 WHERE webhook_id = ANY(%(ids)b::bigint[])
 """
 
-# Only by the owner: a process that comes back from a long pause knows less than whoever took over.
+# Only for webhooks of own shards: a process that was stopped for long knows less than the one that took over.
 SAVE_HEALTH: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT t.*, now() AS at, now() + t.probe_in * interval '1 second' AS probe_at,
@@ -72,8 +72,8 @@ WHERE h.webhook_id = ANY(%(ids)b::bigint[]) AND s.shard = h.webhook_id %% {liter
     AND s.owner = %(worker)b::uuid
 """
 
-# Rows in which only times are left, and those are over.
-DELETE_OVER_HEALTH: Final = f"""
+# Deletes rows that only hold times, if these are over.
+DELETE_EXPIRED_HEALTH: Final = f"""
 DELETE FROM webhook_health h USING shards s
 WHERE h.breaker = 'closed' AND h.failing_since IS NULL AND h.blocked_count = 0
     AND (h.hold_until IS NULL OR h.hold_until <= now()) AND (h.throttled_until IS NULL OR h.throttled_until <= now())
@@ -81,7 +81,8 @@ WHERE h.breaker = 'closed' AND h.failing_since IS NULL AND h.blocked_count = 0
 RETURNING h.webhook_id
 """
 
-# A success since the failures that were saved: its owner died before it could save that. Reads the end of the log only.
+# Webhooks with a success since the failures that were saved: their owner died before it could save that. Reads only the
+# end of the log.
 SELECT_SUCCEEDED_LAST: Final = """
 SELECT k.webhook_id
 FROM unnest(%(webhook_id)b::bigint[], %(shard)b::smallint[], %(until)b::bigint[]) AS k(webhook_id, shard, until)
@@ -92,17 +93,17 @@ WHERE EXISTS (
         AND a.webhook_id = k.webhook_id AND a.outcome = 'succeeded' AND a.created_at > h.failing_since
 )
 """
-LAST_ROWS: Final = 2000  # of a shard: more than are settled in the seconds between two saves
+LAST_ROWS: Final = 2000  # of a shard's log: more than are settled between two saves
 
 
 async def load(connection: LoopConnection, webhook_ids: Collection[int]) -> dict[int, SavedHealth]:
-    """The health of those webhooks that are not well. Raises Unavailable."""
+    """Returns the health of those webhooks that are not healthy. Raises Unavailable."""
     rows = await connection.rows(SELECT_HEALTH, {"ids": list(webhook_ids)})
     return {webhook_id: _saved(columns) for webhook_id, *columns in rows}
 
 
 def _saved(columns: Sequence[Any]) -> SavedHealth:
-    """Returns what a row of LOAD says, from `breaker` on."""
+    """Returns what a row of SELECT_HEALTH says, from `breaker` on."""
     (
         breaker, probe_in_seconds, probe_count, failing_seconds, failure_count, blocked_count, blocked_seconds,
         hold_seconds, throttled_seconds, throttle_rate, throttle_ceiling,
@@ -124,7 +125,10 @@ def _saved(columns: Sequence[Any]) -> SavedHealth:
 
 
 async def succeeded_last(connection: LoopConnection, until: Mapping[int, tuple[int, int]]) -> set[int]:
-    """Which webhooks had a success since they were saved as failing, up to a (shard, seq) each. Raises Unavailable."""
+    """Returns the webhooks with a success since they were saved as failing. Raises Unavailable.
+
+    `until`: for each webhook its shard, and the `seq` up to which the log is read.
+    """
     parameters = {
         "webhook_id": list(until),
         "shard": [shard for shard, _ in until.values()],
@@ -137,7 +141,7 @@ async def succeeded_last(connection: LoopConnection, until: Mapping[int, tuple[i
 async def save(
     connection: LoopConnection, worker: UUID, health: Mapping[int, SavedHealth], well: Collection[int]
 ) -> None:
-    """Saves the health of webhooks, and that others are well again. Raises Unavailable."""
+    """Saves the health of webhooks, and deletes that of webhooks that are healthy again. Raises Unavailable."""
     if health:
         saved = list(health.values())
         slowdowns = [item.slowdown for item in saved]
@@ -164,5 +168,5 @@ async def save(
 
 
 async def forget_over(connection: LoopConnection, worker: UUID) -> set[int]:
-    """Removes the rows of own webhooks of which time has made nothing; returns whose. Raises Unavailable."""
-    return {webhook_id for (webhook_id,) in await connection.rows(DELETE_OVER_HEALTH, {"worker": worker})}
+    """Deletes rows of own webhooks that say nothing any more; returns these webhooks. Raises Unavailable."""
+    return {webhook_id for (webhook_id,) in await connection.rows(DELETE_EXPIRED_HEALTH, {"worker": worker})}

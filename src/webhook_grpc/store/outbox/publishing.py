@@ -1,4 +1,4 @@
-"""Publishing: an acknowledged event and its deliveries are on disk, made by one statement for many events."""
+"""Publishes events: one statement stores many events and their deliveries, on disk before they are acknowledged."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from webhook_grpc.domain.model import NewEvent, Published
 from webhook_grpc.store.connection.failures import StoreRefusal
 from webhook_grpc.store.db import LoopConnection, Queries
 
-# Inserts keys, events and deliveries of a batch, or nothing of it. An event whose request id is taken (before, by a
-# concurrent statement, or earlier in the batch) comes back with no created_at. Keys go in sorted, so that concurrent
-# batches can't deadlock. The webhooks of each customer and event type are looked up once. Why FULL JOIN, OFFSET 0 and
-# `singleton`: docs/decisions/0019-plans.md.
+# Inserts the keys, events and deliveries of a batch, or nothing. An event whose request id is taken (before, by a
+# concurrent statement, or earlier in the batch) is returned with no created_at. Keys are inserted sorted, so that
+# concurrent batches can't deadlock. The webhooks of each customer and event type are looked up once. Why FULL JOIN,
+# OFFSET 0 and `singleton`: docs/decisions/0019-plans.md.
 PUBLISH: Final = """
 WITH input AS MATERIALIZED (
     SELECT t.*, now() AS at, true AS singleton
@@ -78,7 +78,7 @@ FULL JOIN (
 ORDER BY i.ord
 """
 
-# To how many webhooks an event `e` went, as far as the log and the outbox still know.
+# How many deliveries an event `e` has, as far as the log and the outbox still know.
 _DELIVERY_COUNT: Final = """(
     SELECT count(*) FROM webhooks w
     WHERE w.customer_id = e.customer_id AND coalesce(
@@ -117,12 +117,12 @@ LEFT JOIN LATERAL (
 ) e ON true
 """
 
-_TAKEN: Final = "23505"  # the key of an event is taken: nobody but we ourselves can have stored it
+_TAKEN: Final = "23505"  # the key of an event is taken: only this process can have stored it
 
 
 @dataclass(frozen=True, slots=True)
 class NewDeliveries:
-    """Which deliveries an event got: those of the caller's own shards one by one, of the others only the shards."""
+    """The deliveries of a new event: the webhooks in own shards, and the other shards that got some."""
 
     event: NewEvent
     create_time: datetime
@@ -132,7 +132,7 @@ class NewDeliveries:
 
 @dataclass(frozen=True, slots=True)
 class PublishedBatch:
-    """One answer for each event, in order; an exception where the event was refused."""
+    """One answer for each event, in order: an exception if it was refused. And the deliveries of those that are new."""
 
     answers: list[Published | Exception]
     new: list[NewDeliveries]
@@ -141,13 +141,14 @@ class PublishedBatch:
 async def publish(
     connection: LoopConnection, events: Sequence[NewEvent], own_shards: Collection[int]
 ) -> PublishedBatch:
-    """Publishes a batch: all of it or, on an exception, nothing that is known of.
+    """Publishes a batch as a whole.
 
-    If the connection ends before the answer, the same statement is sent once more. That is harmless, also while the
-    first one still runs: it stores the same event ids, which are ours alone, so one of the two meets the keys of the
-    other, and what was stored is answered for as new.
+    If the connection ends before the answer, the same statement is sent once more. That does no harm, even while the
+    first one still runs: both store the same event ids, which nobody else has, so one of the two finds these taken, and
+    what the other stored is answered as new.
 
-    Raises StoreRefusal if any of the events can't be stored, Unavailable if it may not have been stored.
+    Raises StoreRefusal if any of the events can't be stored: then none is. Raises Unavailable: nobody knows whether
+    they were stored.
     """
     try:
         rows = await connection.rows(PUBLISH, _publish_parameters(events, own_shards), is_idempotent=True)
@@ -155,30 +156,30 @@ async def publish(
         if str(refusal) != _TAKEN:
             raise
         return PublishedBatch(await _answers_of_stored(connection, events, refusal), [])
-    answers: list[Published | Exception] = []
+    answers: dict[int, Published | Exception] = {}
     new: list[NewDeliveries] = []
     repeated: dict[int, NewEvent] = {}
     for event, (ord_, create_time, delivery_count, own_webhook_ids, other_shards) in zip(events, rows, strict=True):
         if create_time is None:
             repeated[ord_ - 1] = event
-            answers.append(AssertionError("replaced below"))
             continue
-        answers.append(Published(event.event_id, delivery_count, False, create_time))
+        answers[ord_ - 1] = Published(event.event_id, delivery_count, False, create_time)
         new.append(NewDeliveries(event, create_time, own_webhook_ids or (), other_shards or ()))
     if repeated:
         before = await published_before(connection, list(repeated.values()))
         for index, answer in zip(repeated, before, strict=True):
             assert answer is not None
             answers[index] = answer
-    return PublishedBatch(answers, new)
+    return PublishedBatch([answers[index] for index in range(len(events))], new)
 
 
 async def _answers_of_stored(
     connection: LoopConnection, events: Sequence[NewEvent], refusal: StoreRefusal
 ) -> list[Published | Exception]:
-    """The answers to a batch that was stored by the statement whose answer was lost.
+    """Returns the answers to a batch that was stored by a statement whose answer was lost.
 
-    Raises the refusal if it was not stored, or not by one statement; then its events are answered for one by one.
+    Raises the refusal if the batch was not stored, or not by one statement: then the caller publishes its events one by
+    one.
     """
     rows = await connection.rows(SELECT_STORED_EVENTS, {"event_id": [event.event_id for event in events]})
     found: dict[int, Published | Exception | None] = {}
@@ -194,11 +195,10 @@ async def _answers_of_stored(
 
 
 async def published_before(database: Queries, events: Sequence[NewEvent]) -> list[Published | Exception | None]:
-    """What the calls with the request ids of these events were answered, None where there was none.
+    """Returns the answers that calls with the request ids of these events got before, None where there was no call.
 
-    An event that has its own id there is no repetition: it was stored by a statement whose answer was lost.
-
-    Raises Unavailable.
+    If the stored event has the same id, it is no repetition: a statement whose answer was lost has stored it. Raises
+    Unavailable.
     """
     parameters = {
         "customer_id": [event.customer_id for event in events],
@@ -219,7 +219,7 @@ def _repeated_answer(event: NewEvent, row: list[object]) -> Published | Exceptio
 
 
 def request_id_reused(request_id: str) -> AlreadyExists:
-    """The error for a request id that was used for something else before."""
+    """Returns the error for a request id that was used for something else before."""
     return AlreadyExists(
         "REQUEST_ID_REUSED",
         "request_id was used before for a different request; give every request its own",

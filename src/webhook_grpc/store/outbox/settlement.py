@@ -1,9 +1,9 @@
-"""Settling: what attempts did to their deliveries, for many deliveries in one statement.
+"""Settles deliveries: writes what became of them into the outbox and the log, for many deliveries in one statement.
 
-The statement does all of it or nothing, and only while every shard of the batch is still ours at the epoch at which the
-batch was made; the row locks that it takes for that are held to its commit, so that the order of `seq` is the order of
-commits. A delivery that is not as it was when it was sent is left alone, which makes a repeated batch harmless. One is
-cancelled only while its webhook is disabled or deleted in the database, whatever a process still remembers of it.
+The statement does everything or nothing, and only while every shard of the batch is still ours at the epoch at which
+the batch was made (`fence.py`). A delivery that is not as it was when it was sent is left alone, so a repeated batch
+does no harm. A delivery is cancelled only while its webhook is disabled or deleted in the database, whatever a process
+remembers of it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from webhook_grpc.store.log.rows import LOG_INSERT_COLUMNS, attempt_parameters
 from .fence import FENCE, fence_parameters
 from .ownership import OwnedShard
 
-# Retry times come as seconds from now: only the database's clock decides when something is due. Every delivery is
-# looked up by its key, and deleted by its place, so that no belief about the size of the queue makes this read the
-# queue; one that is retried goes in again with its next time. See docs/decisions/0019-plans.md.
+# Retry times are given in seconds from now: only the database's clock decides when something is due. Every delivery is
+# looked up by its key and deleted by its place, so that no estimate of the size of the queue makes this read the queue;
+# one that is retried is inserted again with its next time. See docs/decisions/0019-plans.md.
 SETTLE: Final = f"""{FENCE}, settled AS MATERIALIZED (
     SELECT t.*, now() + t.retry_in * interval '1 second' AS next_due_at, now() AS at, true AS singleton,
         %(shard_count)b::integer AS shard_count,
@@ -90,7 +90,7 @@ GROUP BY l.shard
 
 @dataclass(frozen=True, slots=True)
 class SettleAnswer:
-    """Whether the batch was still ours to settle, and how far it wrote the log of each shard."""
+    """Whether the shards of the batch were still ours, the last `seq` written in each, and how many rows changed."""
 
     ours: bool
     last_seqs: Mapping[int, int]
@@ -100,9 +100,9 @@ class SettleAnswer:
 async def settle(
     connection: LoopConnection, worker: UUID, shards: Mapping[int, OwnedShard], batch: Sequence[Settlement]
 ) -> SettleAnswer:
-    """Settles a batch. Not ours: nothing was changed.
+    """Settles a batch. If its shards are not ours any more, changes nothing.
 
-    Raises Unavailable: whether it was committed is not known. Then readopt the shards and settle the same batch again;
+    Raises Unavailable: nobody knows whether it was committed. Then readopt the shards and settle the same batch again;
     what was committed is not changed twice.
     """
     touched = sorted({item.delivery.shard for item in batch})
@@ -136,7 +136,7 @@ def _settle_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Seq
 
 
 def _danger_after(item: Settlement) -> Danger:
-    """A delivery that is rescheduled without an attempt is as dangerous as it was."""
+    """Returns the danger to write. Without an attempt it stays as it was."""
     if item.result is None:
         return item.delivery.danger
     return Danger.SUSPECT if item.is_interrupted else Danger.NONE

@@ -1,4 +1,4 @@
-"""Which delivery a process sends alone: it stands in the process's own row, which outlives the process by a day."""
+"""Writes down which delivery a process sends alone: in the process's row, which outlives the process by a day."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UPDATE workers SET isolated_webhook_id = %(webhook_id)b, isolated_event_id = %(e
 WHERE worker_id = %(worker)b
 """
 
-# A process that lives again after its lease ran out does so under another id.
+# A process that goes on after its lease ran out has another id then.
 COUNT_DEATHS: Final = """
 SELECT count(*) FROM workers
 WHERE isolated_webhook_id = %(webhook_id)b AND isolated_event_id = %(event_id)b AND lease_until < now()
@@ -26,7 +26,7 @@ async def isolate(connection: LoopConnection, worker: UUID, delivery: PendingDel
 
 
 async def deaths(connection: LoopConnection, delivery: PendingDelivery) -> int:
-    """Returns how many processes have died lately while the last that they sent alone was this. Raises Unavailable."""
+    """Returns how many processes died lately whose last delivery sent alone was this one. Raises Unavailable."""
     [(count,)] = await connection.rows(COUNT_DEATHS, _named(delivery))
     return count
 

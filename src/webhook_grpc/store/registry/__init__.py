@@ -1,1 +1,1 @@
-"""What customers and the platform register: webhooks, their secrets, event types."""
+"""What customers and the platform set up: webhooks, their secrets and the keys that seal them, event types."""

@@ -1,4 +1,4 @@
-"""Event types as rows. A type is never deleted, because events of it may exist."""
+"""Stores event types. A type is never deleted, because events of it may exist."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COLUMNS: Final = "event_type, description, json_schema, archived, built_in, ver
 
 LOCK_EVENT_TYPES: Final = "SELECT pg_advisory_xact_lock(hashtextextended('event types', 0))"
 
-# No row: the name is taken, or there are as many as there may be.
+# Returns no row: the name is taken, or there are as many types as there may be.
 INSERT_EVENT_TYPE: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT %(event_type)s::text AS event_type, %(description)s::text AS description,
@@ -32,7 +32,7 @@ SELECT {_COLUMNS} FROM created
 
 SELECT_EVENT_TYPE: Final = f"SELECT {_COLUMNS} FROM event_types WHERE event_type = %(event_type)s"
 
-# In the order of bytes, whatever the database's collation is.
+# Ordered by bytes, whatever the database's collation is.
 SELECT_EVENT_TYPES: Final = f"""
 SELECT {_COLUMNS} FROM event_types
 WHERE event_type COLLATE "C" > %(after)s AND (%(include_archived)s OR NOT archived)
@@ -40,7 +40,7 @@ ORDER BY event_type COLLATE "C"
 LIMIT %(limit)s
 """
 
-# No row: somebody else changed it first.
+# Returns no row: somebody else has changed it first.
 UPDATE_EVENT_TYPE: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT now() AS at
@@ -52,7 +52,7 @@ WHERE event_type = %(event_type)s AND version = %(version)s
 RETURNING {_COLUMNS}
 """
 
-# Every type; the schema only of those that changed since the caller looked.
+# Every type; the schema only of types that have changed since the caller read them.
 SELECT_TYPE_RULES: Final = """
 SELECT t.event_type, t.archived, t.version, t.updated_at,
     CASE WHEN (k.version, k.updated_at) IS DISTINCT FROM (t.version, t.updated_at) THEN t.json_schema END
@@ -63,9 +63,9 @@ LEFT JOIN unnest(%(event_type)b::text[], %(version)b::integer[], %(updated_at)b:
 
 
 async def create(database: Database, event_type: str, spec: EventTypeSpec, event_types_max: int) -> EventType:
-    """Raises AlreadyExists, QuotaExceeded, Unavailable."""
+    """Creates an event type. Raises AlreadyExists, QuotaExceeded, Unavailable."""
     parameters = {**_spec_parameters(spec), "event_type": event_type, "event_types_max": event_types_max}
-    # In turn, so that the quota can't be passed together; see store/registry/webhooks.py.
+    # One call at a time, so that calls can't exceed the quota together; see webhooks.py.
     async with database.connection() as connection, connection.transaction():
         await run(connection, LOCK_EVENT_TYPES, None)
         rows = await run(connection, INSERT_EVENT_TYPE, parameters)
@@ -84,7 +84,7 @@ async def create(database: Database, event_type: str, spec: EventTypeSpec, event
 
 
 async def get(database: Database, event_type: str) -> EventType:
-    """Raises NotFound, Unavailable."""
+    """Returns an event type. Raises NotFound, Unavailable."""
     rows = await database.rows(SELECT_EVENT_TYPE, {"event_type": event_type})
     if not rows:
         raise NotFound("event_type", event_type)
@@ -92,13 +92,13 @@ async def get(database: Database, event_type: str) -> EventType:
 
 
 async def list_page(database: Database, *, include_archived: bool, after: str, limit: int) -> list[EventType]:
-    """The next event types after a name, in the order of their names. Raises Unavailable."""
+    """Returns the next event types after a name, in the order of their names. Raises Unavailable."""
     parameters = {"include_archived": include_archived, "after": after, "limit": limit}
     return [_event_type(row) for row in await database.rows(SELECT_EVENT_TYPES, parameters)]
 
 
 async def update(database: Database, current: EventType, spec: EventTypeSpec) -> EventType:
-    """Replaces what the caller may choose, if it is still as it was read. Raises Conflict, NotFound, Unavailable."""
+    """Replaces the spec of a type that is still as `current`. Raises Conflict, NotFound, Unavailable."""
     parameters = {**_spec_parameters(spec), "event_type": current.event_type, "version": current.version}
     rows = await database.rows(UPDATE_EVENT_TYPE, parameters)
     if not rows:
@@ -107,7 +107,7 @@ async def update(database: Database, current: EventType, spec: EventTypeSpec) ->
 
 
 async def rule_rows(database: Queries, known: Mapping[str, tuple[int, datetime]]) -> list[Row]:
-    """Returns a row for each type; with the schema unless its version and time are as known. Raises Unavailable."""
+    """Returns a row for each type, without the schema if its version and time are as known. Raises Unavailable."""
     parameters = {
         "event_type": list(known),
         "version": [version for version, _ in known.values()],
@@ -117,7 +117,7 @@ async def rule_rows(database: Queries, known: Mapping[str, tuple[int, datetime]]
 
 
 def etag_mismatch(now: EventType) -> Conflict:
-    """The error for an event type that is no longer as the caller saw it."""
+    """Returns the error for an event type that has changed since the caller read it."""
     return Conflict(
         "ETAG_MISMATCH",
         f"event type `{now.event_type}` was changed since you read it; read it again and repeat the change",
@@ -126,7 +126,7 @@ def etag_mismatch(now: EventType) -> Conflict:
 
 
 def event_type_unknown(event_type: str) -> FailedPrecondition:
-    """The error for a type that is not registered."""
+    """Returns the error for a type that is not registered."""
     return FailedPrecondition(
         "EVENT_TYPE_UNKNOWN",
         f"event type `{event_type}` is not registered; ListEventTypes tells which are, CreateEventType adds one",
@@ -135,7 +135,7 @@ def event_type_unknown(event_type: str) -> FailedPrecondition:
 
 
 def event_type_archived(event_type: str) -> FailedPrecondition:
-    """The error for a type that is no longer to be used."""
+    """Returns the error for an archived type."""
     return FailedPrecondition(
         "EVENT_TYPE_ARCHIVED",
         f"event type `{event_type}` is archived; UpdateEventType with archived = false takes it into use again",

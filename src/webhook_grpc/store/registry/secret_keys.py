@@ -1,4 +1,4 @@
-"""With which keys the secrets of webhooks are sealed. A sealed secret begins with the id of its key."""
+"""Finds out which keys seal the secrets of webhooks. A sealed secret begins with the id of its key."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Final
 
 from webhook_grpc.store.db import Database
 
-KEYS_MAX: Final = 100  # that are looked at; more are not in use at once
+KEYS_MAX: Final = 100  # that are read; more are never in use at once
 COUNTED_MAX: Final = 10_000  # webhooks of one key
 
-# One secret for each way in which a sealed secret begins: jumps from key to key in the index, however many webhooks
-# there are. Of the secrets that were replaced lately there are few. IS TRUE as in the index, see migration 0008.
+# One secret for each beginning of a sealed secret: jumps from key to key in the index, however many webhooks there are.
+# Few secrets were replaced lately, so `previous` may read them all. IS TRUE as in the index, see migration 0008.
 SELECT_KEYS_IN_USE: Final = """
 WITH RECURSIVE sealed AS (
     (
@@ -61,7 +61,7 @@ SELECT count(*) FROM (
 
 @dataclass(frozen=True, slots=True)
 class SealedSecret:
-    """A sealed secret and the webhook that it is bound to."""
+    """A sealed secret and the webhook that it is sealed for."""
 
     webhook_id: int
     customer_id: int
@@ -69,12 +69,12 @@ class SealedSecret:
 
 
 async def in_use(database: Database) -> list[SealedSecret]:
-    """Returns one sealed secret for each key that any is sealed with, and for each unknown form. Raises Unavailable."""
+    """Returns one sealed secret for each key in use, and for each unknown form. Raises Unavailable."""
     rows = await database.rows(SELECT_KEYS_IN_USE, {"limit": KEYS_MAX})
     return [SealedSecret(webhook_id, customer_id, bytes(sealed)) for webhook_id, customer_id, sealed in rows]
 
 
 async def count(database: Database, head: bytes) -> int:
-    """Returns how many webhooks have a secret that begins so, COUNTED_MAX at most. Raises Unavailable."""
+    """Returns how many webhooks have a secret that begins with `head`, COUNTED_MAX at most. Raises Unavailable."""
     [(counted,)] = await database.rows(COUNT_WEBHOOKS_OF_KEY, {"head": head, "limit": COUNTED_MAX})
     return min(counted, COUNTED_MAX)

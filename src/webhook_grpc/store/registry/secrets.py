@@ -1,4 +1,4 @@
-"""Rotating a webhook's secret. One earlier secret is kept, for as long as requests are to be signed with it as well."""
+"""Rotates the secret of a webhook. One earlier secret is kept while requests are signed with both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from webhook_grpc.store.outbox.publishing import request_id_reused
 
 from .webhooks import CHANGED_COLUMNS, COLUMNS, get, webhook_of
 
-# No row: the webhook is gone, this very call was carried out before, or an earlier rotation still overlaps.
+# Returns no row: the webhook is deleted, a call with this request id did it before, or an earlier rotation overlaps.
 ROTATE_SECRET: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT now() AS at, now() + nullif(%(overlap_seconds)s::double precision, 0) * interval '1 second' AS overlap_until
@@ -33,13 +33,13 @@ WITH input AS MATERIALIZED (
 SELECT {CHANGED_COLUMNS} FROM changed
 """
 
-# The last rotation, if it was made by this request id.
+# The last rotation, if a call with this request id made it.
 SELECT_ROTATED_BEFORE: Final = f"""
 SELECT secret_generated, rotation_fingerprint, {COLUMNS} FROM webhooks
 WHERE id = %(id)s AND customer_id = %(customer_id)s AND status <> 'deleted' AND rotation_request_id = %(request_id)s
 """
 
-# Nobody signs with these any more. Neither version nor updated_at: what callers and engines see does not change.
+# Secrets that sign nothing any more. `version` and `updated_at` stay: callers and engines see no change.
 FORGET_PREVIOUS_SECRETS: Final = f"""
 UPDATE webhooks SET previous_secret = NULL, previous_secret_until = NULL
 WHERE previous_secret_until <= {BELIEVED_NOW}
@@ -48,7 +48,7 @@ WHERE previous_secret_until <= {BELIEVED_NOW}
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """A new secret for a webhook, sealed for it. `fingerprint`: of what the caller asked for, besides the secret."""
+    """A new secret for a webhook, sealed for it. `fingerprint`: of the request, without the secret."""
 
     customer_id: int
     webhook_id: int
@@ -62,7 +62,7 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """A webhook with its new secret, made by this call or by an earlier one with the same request id."""
+    """A webhook with its new secret, from this call or from an earlier one with the same request id."""
 
     webhook: Webhook
     secret_generated: bool
@@ -70,7 +70,7 @@ class Rotated:
 
 
 async def rotate(database: Database, rotation: Rotation) -> Rotated:
-    """Replaces the secret. If the caller chose it, who calls has to compare that of a repetition.
+    """Replaces the secret. On a repetition returns what was stored: the caller compares a secret that it chose.
 
     Raises NotFound, AlreadyExists (the request id was used for something else), FailedPrecondition (an earlier rotation
     still overlaps), Unavailable.
@@ -91,14 +91,14 @@ async def rotate(database: Database, rotation: Rotation) -> Rotated:
     rows = await database.rows(ROTATE_SECRET, parameters)
     if rows:
         return Rotated(webhook_of(rows[0]), rotation.secret_generated, repeated=False)
-    before = await _rotated_before(database, rotation)  # at the same time
+    before = await _rotated_before(database, rotation)  # a call at the same time did it
     if before is not None:
         return before
     raise _overlapping(await get(database, rotation.customer_id, rotation.webhook_id))
 
 
 async def forget_previous(database: Database) -> None:
-    """Removes the secrets whose overlap has ended. Raises Unavailable."""
+    """Deletes the secrets whose overlap has ended. Raises Unavailable."""
     await database.rows(FORGET_PREVIOUS_SECRETS)
 
 
@@ -116,7 +116,7 @@ async def _rotated_before(database: Database, rotation: Rotation) -> Rotated | N
 
 
 def _overlapping(webhook: Webhook) -> FailedPrecondition:
-    """Of two old secrets one would have to go, and whichever receivers still check it would fail."""
+    """Returns the error: with two old secrets, one would be deleted while receivers may still check it."""
     until = webhook.previous_secret_until
     end_time = until.isoformat(timespec="milliseconds") if until else "a moment ago"
     return FailedPrecondition(

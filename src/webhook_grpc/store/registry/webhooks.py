@@ -1,4 +1,4 @@
-"""Webhooks as rows. A deleted one keeps its row, for its history and so that what was pending is still cancelled."""
+"""Stores webhooks. A deleted one keeps its row, for its history and until what was pending is cancelled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STORED: Final = """
     updated_at
 """
 
-# Of a webhook's row, in the order of `webhook_of`. A secret that no longer signs is as good as gone.
+# The columns of a webhook, in the order of `webhook_of`. A secret that no longer signs counts as deleted.
 COLUMNS: Final = f"""{_STORED},
     CASE WHEN previous_secret_until > now() THEN previous_secret END AS previous_secret,
     CASE WHEN previous_secret_until > now() THEN previous_secret_until END AS previous_secret_until
@@ -37,7 +37,7 @@ SELECT_NEXT_ID: Final = "SELECT nextval(pg_get_serial_sequence('webhooks', 'id')
 
 LOCK_CUSTOMER: Final = "SELECT pg_advisory_xact_lock(hashtextextended('webhooks of ' || %(customer_id)s::bigint, 0))"
 
-# No row: the request id is taken, or the customer has as many webhooks as it may have.
+# Returns no row: the request id is taken, or the customer has as many webhooks as it may have.
 INSERT_WEBHOOK: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT %(id)s::bigint AS id, %(customer_id)s::bigint AS customer_id, %(name)s::text AS name, %(url)s::text AS url,
@@ -68,7 +68,7 @@ WITH input AS MATERIALIZED (
 SELECT {CHANGED_COLUMNS} FROM (SELECT *, updated_at AS at FROM created) changed
 """
 
-# A secret that was rotated since is not the one that the call made.
+# A secret that was rotated since is not the secret that the call generated.
 SELECT_CREATED_WEBHOOK: Final = f"""
 SELECT secret_generated AND rotation_fingerprint IS NULL, request_fingerprint, {COLUMNS}
 FROM webhooks WHERE customer_id = %(customer_id)s AND request_id = %(request_id)s
@@ -89,7 +89,7 @@ ORDER BY id DESC
 LIMIT %(limit)s
 """
 
-# No row: it is gone, or somebody else changed it first.
+# Returns no row: it is deleted, or somebody else has changed it first.
 UPDATE_WEBHOOK: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT now() AS at
@@ -107,7 +107,7 @@ WITH input AS MATERIALIZED (
 SELECT {CHANGED_COLUMNS} FROM changed
 """
 
-# No row: it is gone, or in none of the statuses from which this change is possible.
+# Returns no row: it is deleted, of another version, or in none of the statuses from which the change is possible.
 SET_WEBHOOK_STATUS: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT now() AS at
@@ -121,7 +121,7 @@ WITH input AS MATERIALIZED (
 SELECT {CHANGED_COLUMNS} FROM changed
 """
 
-# Switches a disabled webhook on again, half-open, whatever was known of it.
+# Makes a disabled webhook active again, with a half-open breaker and no other health.
 REOPEN_WEBHOOK: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT now() AS at, true AS singleton
@@ -142,14 +142,14 @@ SELECT {CHANGED_COLUMNS} FROM reopened
 
 SELECT_WEBHOOKS_BY_ID: Final = f"SELECT {COLUMNS} FROM webhooks WHERE id = ANY(%(ids)b::bigint[])"
 
-# Who has called `changed_lately` within so many seconds has missed nothing; after a longer pause, read all `by_ids`.
+# Two calls of `changed_lately` so many seconds apart miss no change; after a longer pause, read all webhooks `by_ids`.
 LOOK_BACK_SECONDS: Final = 10.0
 SELECT_CHANGED_WEBHOOKS: Final = f"SELECT {COLUMNS} FROM webhooks WHERE updated_at > now() - {literals.CHANGED_LATELY}"
 
 
 @dataclass(frozen=True, slots=True)
 class NewWebhook:
-    """A webhook to create; its id was taken before, because its secret is sealed for it."""
+    """A webhook to create. Its id is from `next_id`, because the secret is sealed for it."""
 
     webhook_id: int
     customer_id: int
@@ -163,20 +163,20 @@ class NewWebhook:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A created webhook, now or by an earlier call with the same request id."""
+    """A webhook that this call created, or an earlier call with the same request id."""
 
     webhook: Webhook
     secret_generated: bool
 
 
 async def next_id(database: Database) -> int:
-    """An id that no webhook has had."""
+    """Returns an id that no webhook has had. Raises Unavailable."""
     [(webhook_id,)] = await database.rows(SELECT_NEXT_ID)
     return webhook_id
 
 
 async def create(database: Database, new: NewWebhook, webhooks_max: int) -> Created:
-    """Raises QuotaExceeded, AlreadyExists (the request id was used for something else), StoreRefusal, Unavailable."""
+    """Creates a webhook. Raises QuotaExceeded, AlreadyExists (of the request id), StoreRefusal, Unavailable."""
     parameters = {
         **_spec_parameters(new.spec),
         "id": new.webhook_id,
@@ -202,10 +202,10 @@ async def create(database: Database, new: NewWebhook, webhooks_max: int) -> Crea
 
 
 async def _create_in_turn(database: Database, parameters: Mapping[str, object]) -> list[Row]:
-    """Creates while no other call creates for the same customer, so that the quota can't be passed together.
+    """Inserts while no other call inserts for the same customer, so that calls can't exceed the quota together.
 
-    The lock is a statement of its own, because a statement does not see what was committed while it waited. Not a hot
-    path, and apart from making partitions the only transaction that spans a round trip.
+    The lock is a statement of its own, because a statement does not see what was committed while it waited. This is no
+    hot path; besides event types and partitions it is the only transaction that spans a round trip.
     """
     async with database.connection() as connection, connection.transaction():
         await run(connection, LOCK_CUSTOMER, parameters)
@@ -213,9 +213,9 @@ async def _create_in_turn(database: Database, parameters: Mapping[str, object]) 
 
 
 async def created_before(database: Database, new: NewWebhook) -> Created | None:
-    """What an earlier call with the same request id created, if there was one.
+    """Returns what an earlier call with the same request id created, None if there was no call.
 
-    Raises AlreadyExists (it was used for something else), NotFound (it was deleted since), Unavailable.
+    Raises AlreadyExists (the call was another one), NotFound (the webhook was deleted since), Unavailable.
     """
     if new.request_id is None:
         return None
@@ -232,7 +232,7 @@ async def created_before(database: Database, new: NewWebhook) -> Created | None:
 
 
 async def get(database: Database, customer_id: int | None, webhook_id: int) -> Webhook:
-    """Raises NotFound, Unavailable."""
+    """Returns a webhook of a customer, or of anybody if that is None. Raises NotFound, Unavailable."""
     rows = await database.rows(SELECT_WEBHOOK, {"id": webhook_id, "customer_id": customer_id})
     if not rows:
         raise NotFound("webhook", str(webhook_id))
@@ -242,7 +242,7 @@ async def get(database: Database, customer_id: int | None, webhook_id: int) -> W
 async def list_page(
     database: Database, customer_id: int | None, statuses: Sequence[WebhookStatus], before: int, limit: int
 ) -> list[Webhook]:
-    """The next webhooks with an id below `before`, newest first. Raises Unavailable."""
+    """Returns the next webhooks with ids below `before`, newest first. Raises Unavailable."""
     parameters = {
         "customer_id": customer_id,
         "statuses": [status.value for status in statuses] or None,
@@ -253,7 +253,7 @@ async def list_page(
 
 
 async def update(database: Database, current: Webhook, spec: WebhookSpec) -> Webhook:
-    """Replaces what the caller may choose, if it is still as it was read. Raises Conflict, NotFound, Unavailable."""
+    """Replaces the spec of a webhook that is still as `current`. Raises Conflict, NotFound, Unavailable."""
     parameters = {**_spec_parameters(spec), "id": current.webhook_id, "version": current.version}
     rows = await database.rows(UPDATE_WEBHOOK, parameters)
     if not rows:
@@ -270,7 +270,7 @@ async def set_status(
     reason: str = "",
     version: int | None = None,
 ) -> Webhook:
-    """Changes the status, only from the given ones and, if given, only at that version.
+    """Changes the status, only from the given statuses and, if `version` is given, only at that version.
 
     Raises FailedPrecondition, Conflict, NotFound, Unavailable.
     """
@@ -290,7 +290,7 @@ async def set_status(
 
 
 async def resume(database: Database, current: Webhook) -> Webhook:
-    """Makes a paused or disabled webhook active; a disabled one begins half-open.
+    """Makes a paused or disabled webhook active; a disabled one starts with a half-open breaker.
 
     Raises FailedPrecondition, NotFound, Unavailable.
     """
@@ -316,7 +316,7 @@ async def _why_not_changed(
 
 
 def etag_mismatch(now: Webhook) -> Conflict:
-    """The error for a webhook that is no longer as the caller saw it."""
+    """Returns the error for a webhook that has changed since the caller read it."""
     return Conflict(
         "ETAG_MISMATCH",
         f"webhook {now.webhook_id} was changed since you read it; read it again and repeat the change",
@@ -325,7 +325,7 @@ def etag_mismatch(now: Webhook) -> Conflict:
 
 
 async def by_ids(database: Queries, webhook_ids: Collection[int]) -> list[Webhook]:
-    """Webhooks for the engine, deleted ones too. Raises Unavailable."""
+    """Returns webhooks for the engine, deleted ones too. Raises Unavailable."""
     return [webhook_of(row) for row in await database.rows(SELECT_WEBHOOKS_BY_ID, {"ids": list(webhook_ids)})]
 
 
@@ -336,7 +336,7 @@ async def find(database: Queries, webhook_id: int) -> Webhook | None:
 
 
 async def changed_lately(database: Queries) -> list[Webhook]:
-    """Every webhook that was changed in the last seconds, deleted ones too. Raises Unavailable."""
+    """Returns every webhook that was changed lately, deleted ones too. Raises Unavailable."""
     return [webhook_of(row) for row in await database.rows(SELECT_CHANGED_WEBHOOKS)]
 
 
@@ -356,7 +356,7 @@ def _spec_parameters(spec: WebhookSpec) -> dict[str, object]:
 
 
 def webhook_of(row: Sequence[Any]) -> Webhook:
-    """A row of COLUMNS."""
+    """Returns the webhook of a row of COLUMNS."""
     (
         webhook_id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays,
         timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,

@@ -1,1 +1,1 @@
-"""Replays: their rows, which deliveries they choose, how they go on and end."""
+"""Replays: calls on their rows, which deliveries they choose, and how they go on and end."""

@@ -1,10 +1,10 @@
-"""How a replay goes on, to each of its webhooks by itself, and how it ends.
+"""Moves a replay on, to each of its webhooks by itself, and ends it.
 
-A step reads, then writes. It reads the next events, and which of their deliveries to the webhook fit (`choosing.py`).
-One statement writes everything that follows, and only if the replay still stands where the step began with this
-webhook; so any number of runners, and a runner that repeats itself because an answer was lost, choose each delivery
-once. What was chosen may have changed by the time its owner comes to it: the owner then does nothing, and counts it as
-skipped.
+A step reads, then writes. It reads the next events, and which of their deliveries to the webhook fit (`selection.py`).
+One statement writes everything that follows from that, and only if the replay's position with this webhook is still the
+one at which the step started. So any number of runners, and a runner that repeats a step because an answer was lost,
+choose each delivery once. A chosen delivery may have changed by the time its owner reads the command: then the owner
+does nothing, and counts it as skipped.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from webhook_grpc.store.db import Queries, Row
 from .selection import SPEC_COLUMNS, Choice, spec_from_columns
 
 REPLAYS_PER_LOOK: Final = 100
-TURNS_PER_LOOK: Final = 8  # of the webhooks of one replay
+WEBHOOKS_PER_LOOK: Final = 8  # webhooks of one replay
 
-# What has to be attended to in these shards.
+# The replays of these shards that are not settled.
 SELECT_UNSETTLED_REPLAYS: Final = f"""
 SELECT r.replay_id, {SPEC_COLUMNS}, r.status,
     NOT EXISTS (SELECT 1 FROM replay_webhooks w WHERE w.replay_id = r.replay_id),
@@ -36,7 +36,7 @@ ORDER BY r.replay_id
 LIMIT %(limit)b::integer
 """
 
-# The webhooks that may have more waiting. Those that have enough are passed over and hold up nobody.
+# The webhooks that may have more deliveries waiting. Those with enough are skipped, so they delay no other.
 SELECT_WEBHOOKS_WITH_ROOM: Final = """
 SELECT w.webhook_id, w.position, coalesce(h.status IN ('active', 'paused'), false), waiting.count
 FROM replay_webhooks w
@@ -54,8 +54,9 @@ ORDER BY w.moved_at, w.webhook_id
 LIMIT %(limit)b::integer
 """
 
-# Nothing unless the replay stands where the step began. One that another replay is about to begin anew is skipped, and
-# asked for beforehand: an insert would wait for the owner that carries it out, who may wait for this replay's row.
+# Writes nothing unless the replay's position is still the expected one. A delivery that another replay is about to
+# redeliver is skipped. That is looked up first: an insert would wait for the owner that carries out the other command,
+# and the owner may wait for this replay's row.
 ADVANCE_REPLAY: Final = """
 WITH turn AS MATERIALIZED (
     SELECT r.replay_id, r.customer_id, w.webhook_id, now() AS at
@@ -93,10 +94,10 @@ WHERE r.replay_id = t.replay_id
 RETURNING (SELECT count(*) FROM commanded)
 """
 
-# What a cancelled replay has not sent: what is not begun anew yet is left as it was, the rest its owners cancel. Run
-# again until nothing is left, because an owner may be about to begin something anew while this is run. A 'cancel' that
-# names a replay is for what that replay has begun, and for nothing that came after it. What an owner is carrying out is
-# left to it: each would wait for rows of the other, and an owner that waits settles nothing.
+# Ends what a cancelled replay has not sent: deletes its commands, and commands owners to cancel what they have put into
+# the outbox. Run again until nothing is left, because an owner may be carrying out a command meanwhile. A 'cancel' that
+# names a replay cancels only what that replay redelivered. A command that an owner is carrying out is left to the owner
+# (SKIP LOCKED): each would wait for rows of the other, and an owner that waits settles nothing.
 SWEEP_REPLAY: Final = """
 WITH begun AS MATERIALIZED (
     SELECT d.shard, d.webhook_id, d.event_id, d.customer_id, d.replay_id, now() AS at, true AS singleton
@@ -123,8 +124,8 @@ WITH begun AS MATERIALIZED (
 SELECT DISTINCT shard FROM cancelled
 """
 
-# A command becomes a row of the outbox in one statement, and that a row of the log: so once there is neither of the
-# first two, everything is in the log. Nothing of a cancelled one moves any more.
+# One statement turns a command into a row of the outbox, another one that into a row of the log. So when neither a
+# command nor a row of the outbox is left, everything is in the log. A cancelled replay chooses nothing more.
 FINISH_REPLAY: Final = """
 WITH settled AS (
     UPDATE replays r SET is_settled = true, succeeded_count = ended.succeeded, failed_count = ended.failed,
@@ -157,18 +158,18 @@ SELECT status FROM settled
 
 @dataclass(frozen=True, slots=True)
 class UnsettledReplay:
-    """A replay that has to be attended to."""
+    """A replay of which something is left to do."""
 
     replay_id: int
     spec: ReplaySpec
     status: ReplayStatus
-    is_exhausted: bool  # whether all events have been looked at for all its webhooks
-    is_waiting: bool  # whether deliveries wait to be sent
+    is_exhausted: bool  # whether all events were read for all its webhooks
+    is_waiting: bool  # whether deliveries are waiting to be sent
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayWebhook:
-    """A webhook of a replay that may have more deliveries waiting, and where the replay stands with it."""
+    """A webhook of a replay that may have more deliveries waiting, and the replay's position with it."""
 
     replay_id: int
     spec: ReplaySpec
@@ -179,17 +180,17 @@ class ReplayWebhook:
 
 
 async def unsettled(database: Queries, shards: Collection[int], after: int) -> list[UnsettledReplay]:
-    """The next replays of these shards, by id, at most REPLAYS_PER_LOOK. Raises Unavailable."""
+    """Returns the next unsettled replays of these shards by id, at most REPLAYS_PER_LOOK. Raises Unavailable."""
     parameters = {"shards": list(shards), "shard_count": SHARD_COUNT, "after": after, "limit": REPLAYS_PER_LOOK}
     return [_unsettled(row) for row in await database.rows(SELECT_UNSETTLED_REPLAYS, parameters)]
 
 
-async def turns(database: Queries, replay: UnsettledReplay, pending_max: int) -> list[ReplayWebhook]:
-    """The webhooks that have waited longest, at most TURNS_PER_LOOK, without those of which enough waits.
+async def webhooks_with_room(database: Queries, replay: UnsettledReplay, pending_max: int) -> list[ReplayWebhook]:
+    """Returns the webhooks whose turn was longest ago, at most WEBHOOKS_PER_LOOK. Raises Unavailable.
 
-    Enough is more than half of `pending_max`. Raises Unavailable.
+    Without those for which more than half of `pending_max` deliveries are waiting.
     """
-    parameters = {"replay_id": replay.replay_id, "pending_max": pending_max, "limit": TURNS_PER_LOOK}
+    parameters = {"replay_id": replay.replay_id, "pending_max": pending_max, "limit": WEBHOOKS_PER_LOOK}
     return [
         ReplayWebhook(
             replay_id=replay.replay_id,
@@ -205,17 +206,18 @@ async def turns(database: Queries, replay: UnsettledReplay, pending_max: int) ->
     ]
 
 
-async def advance(database: Queries, turn: ReplayWebhook, choice: Choice) -> int | None:
-    """Writes what a step has chosen; returns how many deliveries the webhook's owner has to begin anew.
+async def advance(database: Queries, webhook: ReplayWebhook, choice: Choice) -> int | None:
+    """Writes what a step has chosen; returns how many deliveries the webhook's owner has to redeliver.
 
-    None: the replay stands elsewhere by now, and nothing was written. Raises Unavailable: whether it was is not known.
+    Returns None if the replay's position was another one: then nothing was written. Raises Unavailable: nobody knows
+    whether it was written.
     """
     rows = await database.rows(
         ADVANCE_REPLAY,
         {
-            "replay_id": turn.replay_id,
-            "webhook_id": turn.webhook_id,
-            "expected": turn.position,
+            "replay_id": webhook.replay_id,
+            "webhook_id": webhook.webhook_id,
+            "expected": webhook.position,
             "position": choice.position,
             "event_id": [event_id for event_id, _ in choice.pairs],
             "shard_count": SHARD_COUNT,
@@ -227,13 +229,13 @@ async def advance(database: Queries, turn: ReplayWebhook, choice: Choice) -> int
 async def sweep(database: Queries, replay_id: int) -> Collection[int]:
     """Cancels what a cancelled replay has not sent; returns the shards whose owners have something to cancel.
 
-    Does nothing for another replay. Raises Unavailable.
+    Does nothing for a replay that is not cancelled. Raises Unavailable.
     """
     return [shard for (shard,) in await database.rows(SWEEP_REPLAY, {"replay_id": replay_id})]
 
 
 async def finish(database: Queries, replay_id: int) -> ReplayStatus | None:
-    """Settles a replay of which nothing is under way any more; None if something is, or it was. Raises Unavailable."""
+    """Settles a replay of which nothing is left to do, else returns None. Raises Unavailable."""
     rows = await database.rows(FINISH_REPLAY, {"replay_id": replay_id})
     return ReplayStatus(rows[0][0]) if rows else None
 

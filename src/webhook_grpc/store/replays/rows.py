@@ -1,4 +1,4 @@
-"""Replays as rows: made, looked at and cancelled by calls. `store/replays/progress.py` is how they go on."""
+"""Creates, reads and cancels replays, for calls. `progress.py` moves them on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from webhook_grpc.store.outbox.publishing import request_id_reused
 from .progress import sweep
 from .selection import SELECT_CHOSEN_WEBHOOKS, SPEC_COLUMNS, spec_from_columns
 
-# Of what is not settled the counts are in the log and in what waits. All of one statement, so that they add up.
+# Until a replay is settled, its counts are in the log, the outbox and the commands: read at once, so that they add up.
 _WITH_COUNTS: Final = f"""
 SELECT r.replay_id, {SPEC_COLUMNS}, r.status,
     CASE WHEN r.is_settled THEN r.position ELSE left_over.position END, r.created_at, r.finished_at,
@@ -62,8 +62,8 @@ WITH found AS (
 {_WITH_COUNTS}
 """
 
-# No row: the request id is taken, or the customer has as many under way as it may have. Calls of the same moment may
-# pass that limit together: it bounds rows and work, and need not be exact.
+# Returns no row: the request id is taken, or the customer has as many running replays as it may have. Calls at the same
+# moment may exceed that limit together: it bounds rows and work, and need not be exact.
 INSERT_REPLAY: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT %(customer_id)b::bigint AS customer_id, %(webhook_ids)b::bigint[] AS webhook_ids,
@@ -99,7 +99,7 @@ SELECT replay_id, request_fingerprint FROM replays
 WHERE customer_id = %(customer_id)b::bigint AND request_id = %(request_id)b::text
 """
 
-# From here on it chooses nothing more: whoever has just chosen committed before this, or is refused after it.
+# A cancelled replay chooses nothing more: a step has committed before this, or writes nothing after it.
 CANCEL_REPLAY: Final = """
 WITH input AS MATERIALIZED (
     SELECT now() AS at
@@ -112,7 +112,7 @@ RETURNING replay_id
 
 
 async def now(database: Queries) -> datetime:
-    """The database's time: after that of everything acknowledged so far. Raises Unavailable."""
+    """Returns the database's time, which is after everything acknowledged so far. Raises Unavailable."""
     [(at,)] = await database.rows(clock.SELECT_DATABASE_TIME)
     return at
 
@@ -120,9 +120,9 @@ async def now(database: Queries) -> datetime:
 async def created_before(
     database: Queries, customer_id: int, request_id: str | None, fingerprint: int | None
 ) -> Replay | None:
-    """The replay that an earlier call with this request id made.
+    """Returns the replay that an earlier call with this request id created, None if there was no call.
 
-    Raises AlreadyExists (it was used for something else), Unavailable.
+    Raises AlreadyExists (the request id was used for something else), Unavailable.
     """
     if request_id is None:
         return None
@@ -138,7 +138,7 @@ async def created_before(
 async def create(
     database: Queries, spec: ReplaySpec, request_id: str | None, fingerprint: int | None, replays_max: int
 ) -> Replay:
-    """Starts one. Raises QuotaExceeded, AlreadyExists (the request id was used for something else), Unavailable."""
+    """Creates a replay, which starts at once. Raises QuotaExceeded, AlreadyExists (of the request id), Unavailable."""
     rows = await database.rows(
         INSERT_REPLAY,
         {
@@ -168,7 +168,7 @@ async def create(
 
 
 async def get(database: Queries, customer_id: int, replay_id: int) -> Replay:
-    """Raises NotFound, Unavailable."""
+    """Returns a replay of a customer. Raises NotFound, Unavailable."""
     rows = await database.rows(SELECT_REPLAY, {"customer_id": customer_id, "replay_id": replay_id})
     if not rows:
         raise NotFound("replay", str(replay_id))
@@ -178,7 +178,7 @@ async def get(database: Queries, customer_id: int, replay_id: int) -> Replay:
 async def list_page(
     database: Queries, customer_id: int | None, statuses: Sequence[ReplayStatus], before: int, limit: int
 ) -> list[Replay]:
-    """The next replays with an id below `before`, newest first. Raises Unavailable."""
+    """Returns the next replays with ids below `before`, newest first. Raises Unavailable."""
     parameters = {
         "customer_id": customer_id,
         "statuses": [status.value for status in statuses] or None,
@@ -189,9 +189,9 @@ async def list_page(
 
 
 async def cancel(database: Queries, customer_id: int, replay_id: int) -> tuple[Replay, Collection[int]]:
-    """Ends a running replay; returns it, and the shards whose owners have deliveries to cancel.
+    """Cancels a running replay; returns it, and the shards whose owners have deliveries to cancel.
 
-    A process that dies between the two statements leaves the second to the replay's runner.
+    If this process dies between the two statements, the replay's runner runs the second one.
     Raises FailedPrecondition, NotFound, Unavailable.
     """
     parameters = {"customer_id": customer_id, "replay_id": replay_id}

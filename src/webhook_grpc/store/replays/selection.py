@@ -1,4 +1,4 @@
-"""Which deliveries a replay chooses: it goes through the customer's events, and sees where each delivery stands."""
+"""Chooses the deliveries of a replay: reads the customer's events, and looks up how each delivery stands."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from webhook_grpc.domain.replay import ReplaySpec
 from webhook_grpc.store import literals
 from webhook_grpc.store.db import Queries, Row
 
-PAIRS_MAX: Final = 2000  # of an event and a webhook whose delivery is looked up for a batch
+PAIRS_MAX: Final = 2000  # deliveries (an event and a webhook) that are looked up for one batch
 
-# What was chosen of a row `r` of replays, in the order of `spec_from_columns`.
+# The columns of a ReplaySpec in a row `r` of replays, in the order of `spec_from_columns`.
 SPEC_COLUMNS: Final = """r.customer_id, r.webhook_ids, r.event_types, r.statuses, r.include_undelivered, r.start_time,
     r.end_time"""
 
-# To whom it goes: all that are named, or all that the customer has.
+# The webhooks of a replay: those that the caller named, or all that the customer has.
 SELECT_CHOSEN_WEBHOOKS: Final = """
 SELECT id FROM webhooks
 WHERE customer_id = %(customer_id)b::bigint AND status IN ('active', 'paused')
@@ -35,9 +35,9 @@ ORDER BY event_id
 LIMIT %(limit)b::integer
 """
 
-# Decided by where the delivery stands: in the last row that the log has of it, else in the outbox at its event's
-# created_at, else there is none, and the webhook's patterns are asked. No attempt is older than its event, but
-# for a clock set back; that spares partitions.
+# Whether a delivery is chosen depends on its last row in the log; without one it is in the outbox at its event's
+# created_at, and is not chosen; else there is no delivery, and the webhook's patterns decide. No row of the log is
+# older than its event, unless a clock was set back: that lets Postgres skip partitions.
 CHOOSE_DELIVERIES: Final = f"""
 SELECT e.event_id, w.id
 FROM unnest(%(event_id)b::uuid[], %(created_at)b::timestamptz[], %(patterns)b::text[])
@@ -68,20 +68,20 @@ ORDER BY e.ord, w.id
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a batch has chosen, (event, webhook) in the order of events, and the last event that it looked at."""
+    """The deliveries that a batch has chosen, (event, webhook) in the order of events, and its last event."""
 
     pairs: Sequence[tuple[UUID, int]]
-    position: UUID | None  # None: there was none left
+    position: UUID | None  # None: no event was left
 
     def fitting(self, room: int) -> Choice:
-        """The part of a choice for one webhook that has so many deliveries at most. `room` is positive."""
+        """Returns the first part of a choice for one webhook, with at most `room` deliveries. `room` is positive."""
         kept = self.pairs[:room]
         return self if len(kept) == len(self.pairs) else Choice(kept, kept[-1][0])
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How much a replay would choose, and up to where that was counted; None: to the end of its window."""
+    """How many deliveries a replay would choose up to a position; None: up to the end of its window."""
 
     delivery_count: int
     position: UUID | None
@@ -104,9 +104,9 @@ def spec_from_columns(columns: Sequence[Any]) -> ReplaySpec:
 async def choose(
     database: Queries, spec: ReplaySpec, webhook_ids: Sequence[int], position: UUID, events_max: int
 ) -> Choice:
-    """What the next events have for these webhooks: at most so many, and fewer for many webhooks. Raises Unavailable.
+    """Returns what fits these webhooks among the next events: at most `events_max`, fewer for many webhooks.
 
-    A webhook that was deleted or disabled gets nothing.
+    Nothing fits a webhook that is deleted or disabled. Raises Unavailable.
     """
     limit = max(1, min(events_max, PAIRS_MAX // max(1, len(webhook_ids))))
     bounds = {"position": position, "end_position": spec.end_position, "limit": limit}
@@ -132,9 +132,9 @@ async def choose(
 
 
 async def count(database: Queries, spec: ReplaySpec, seconds: float) -> Count:
-    """How much a replay that is made now would choose. It ends with the batch in which the time is up.
+    """Counts the deliveries that a replay would choose now. Ends with the batch in which the time is up.
 
-    It goes through the events once, for all webhooks together: up to where it came everything is counted. Raises
+    Reads the events once, for all webhooks together, so everything up to the returned position is counted. Raises
     Unavailable.
     """
     until = time.monotonic() + seconds

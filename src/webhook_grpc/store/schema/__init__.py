@@ -1,1 +1,1 @@
-"""The schema and where it lives: migrations, partitions, the embedded server."""
+"""The tables and where they are: migrations, daily partitions, versions of programs, the embedded Postgres."""

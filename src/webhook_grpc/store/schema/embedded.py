@@ -1,4 +1,4 @@
-"""The Postgres that comes with the program, for everybody who has none: real, in a data directory of its own."""
+"""Starts the Postgres that comes with the program, in a data directory of its own, where no server is given."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-USER_TRIES_MAX: Final = 20  # to make the user that Postgres runs as: about five seconds
+USER_TRIES_MAX: Final = 20  # of making the user that Postgres runs as: about five seconds
 _USER_PAUSE_SECONDS: Final = (0.1, 0.4)
 USER_LOCK: Final = Path("/run/webhook-grpc-embedded.lock")  # only root makes users, and only root may write there
 USER_LOCK_SECONDS_MAX: Final = 10.0
@@ -29,9 +29,9 @@ class EmbeddedPostgresError(Exception):
 
 
 class EmbeddedPostgres:
-    """Starts Postgres in a directory, or joins the one that already runs there. The last user to leave stops it.
+    """Starts Postgres in a directory, or uses the one that already runs there. The last process that leaves ends it.
 
-    A process that is killed leaves it running; the next start finds it.
+    A process that is killed leaves Postgres running; the next start finds it.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -66,14 +66,14 @@ class EmbeddedPostgres:
         return str(server.conninfo())
 
     def stop(self) -> None:
-        """Leaves; stops it if nobody else uses it."""
+        """Stops using Postgres; ends it if no other process uses it."""
         if self._server is not None:
             self._forget_the_dead()
             self._server.cleanup()
             self._server = None
 
     def _forget_the_dead(self) -> None:
-        """Takes killed processes off the list of users, or the server would never be stopped again."""
+        """Removes killed processes from the list of users, or the server would never be stopped again."""
         path = self._data / USERS_FILE
         with suppress(FileNotFoundError, ValueError):
             path.write_text(json.dumps([pid for pid in json.loads(path.read_text()) if _is_alive(pid)]))
@@ -90,9 +90,9 @@ class EmbeddedPostgres:
 def _with_its_user(new_server: Callable[[], Any], lock: Any) -> Any:
     """Returns the server's handle. As root, the library makes the user that Postgres runs as, if there is none yet.
 
-    It takes no lock for that. Of two processes that do it in the same second, the second one's `useradd` fails, or
-    gives the user another number after the first one has used it. So our processes do it one after the other; and
-    beside another program it is tried again.
+    The library takes no lock for that. If two processes do it in the same second, the second one's `useradd` fails, or
+    gives the user another number after the first one has used it. So our processes do it one after the other, and try
+    again if another program is in the way.
     """
     is_locked = os.geteuid() == 0 and _is_acquired(lock)
     try:
@@ -110,7 +110,7 @@ def _with_its_user(new_server: Callable[[], Any], lock: Any) -> Any:
 
 
 def _is_acquired(lock: Any) -> bool:
-    """False where it can't be had, on a read-only file system, say: then trying again has to do."""
+    """Returns whether the lock was taken. On a read-only file system it can't be: then trying again has to do."""
     with suppress(OSError):
         return bool(lock.acquire(timeout=USER_LOCK_SECONDS_MAX))
     return False

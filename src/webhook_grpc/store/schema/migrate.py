@@ -1,11 +1,11 @@
-"""The schema: plain SQL files, applied forward only, step by step, beside live traffic.
+"""Migrates the schema: applies plain SQL files, forward only, step by step, beside live traffic.
 
 The row that records a step is written in the transaction of the step, or after a step that may be repeated. So a
-migrator may die at any statement, and the next one goes on. One at a time: it holds an advisory lock, which ends with
-its connection. A server never changes a real database on its own: it says what to run. See docs/decisions/0016.
+migrator may die at any statement, and the next one goes on. Only one works at a time: it holds an advisory lock, which
+ends with its connection. A server never migrates a real database: it says what to run. See docs/decisions/0016.
 
-Until 0004 yoyo-migrations did this, with `_yoyo_migration` as its table. What that has recorded counts, and the table
-stays as it is: processes of that time look at it when they start.
+Until 0004 yoyo-migrations did this, and recorded it in `_yoyo_migration`. What is recorded there counts, and that table
+stays as it is: processes of older versions read it when they start.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .migration_files import Migration, migration_names, program_version, read_m
 from .migration_steps import Connection, NameTaken, StepBlocked, run_step
 
 LOCK_KEY: Final = int.from_bytes(hashlib.sha256(b"webhook-grpc migrate").digest()[:8], "big", signed=True)
-LOCK_SECONDS_MAX: Final = 3_600.0  # for another migrator, which may be building indexes
+LOCK_SECONDS_MAX: Final = 3_600.0  # waiting for another migrator, which may be building indexes
 _POLL_SECONDS_MAX: Final = 1.0
 
 # Not `schema_migrations`: applications that share the database have a table of that name.
@@ -50,11 +50,11 @@ ON CONFLICT (name) DO UPDATE SET steps_done = excluded.steps_done
 SELECT_RECORDED: Final = "SELECT name, steps_done, step_count, works_with FROM webhook_migrations"
 SELECT_RECORDED_BY_YOYO: Final = "SELECT migration_id FROM _yoyo_migration WHERE migration_id = ANY(%(names)s)"
 SELECT_EXISTS: Final = "SELECT to_regclass(%(name)s) IS NOT NULL OR to_regproc(%(name)s) IS NOT NULL"
-# Not pg_advisory_lock: who waits in it has a snapshot, for which CREATE INDEX CONCURRENTLY would wait.
+# Not pg_advisory_lock: a session that waits in it has a snapshot, for which CREATE INDEX CONCURRENTLY would wait.
 TRY_LOCK: Final = "SELECT pg_try_advisory_lock(%(key)s)"
 
-# What the last statements of yoyo's files made. yoyo ran each file in a transaction, and recorded it in another one: a
-# file that is in the database, but not in its table, was left so by a migrator that died in between.
+# What the last statement of each of yoyo's files made. yoyo ran each file in a transaction and recorded it in another
+# one: if a migrator died between the two, the file is applied but not recorded.
 MADE_BY_YOYO: Final[Mapping[str, str]] = {
     "0001-initial.pre": "webhook_logs",
     "0002-webhook-health.pre": "webhook_health",
@@ -64,7 +64,7 @@ MADE_BY_YOYO: Final[Mapping[str, str]] = {
 
 
 class SchemaError(Exception):
-    """The database's schema is not the one that this program needs, or could not be brought there."""
+    """The database's schema is not the one that this program needs, or could not be migrated to it."""
 
 
 class DatabaseUnreachable(Exception):
@@ -72,7 +72,7 @@ class DatabaseUnreachable(Exception):
 
 
 class _Applied:
-    """What is in the database: how many steps of each migration, of those that are known here and of others."""
+    """What is applied in the database: how many steps of each migration, also of migrations of newer programs."""
 
     def __init__(self, connection: Connection) -> None:
         self.steps_done: dict[str, int] = {}
@@ -95,7 +95,7 @@ class _Applied:
         return not self.complete and not self.steps_done
 
     def refuse_newer(self) -> None:
-        """Raises SchemaError if this program would do wrong with what newer ones have added."""
+        """Raises SchemaError if this program does not work with migrations that newer programs have applied."""
         known, version = migration_names(), program_version()
         unknown = sorted(name for name, oldest in self.works_with.items() if name not in known and oldest > version)
         if unknown:
@@ -105,9 +105,9 @@ class _Applied:
 
 
 def migrate(conninfo: str, *, before_deployment: bool = False) -> list[str]:
-    """Applies what is missing and returns its names. Safe to run from several places at once, beside live traffic.
+    """Applies the missing migrations; returns their names. May run in several places at once, beside live traffic.
 
-    `before_deployment` leaves out what has to wait until no process of the old version runs any more (`.post`).
+    `before_deployment` leaves out those that must wait until no process of the old version runs any more (`.post`).
 
     Raises BadConninfo, DatabaseUnreachable, UnsuitableServer, and SchemaError if the schema is newer than this program
     works with, or could not be changed.
@@ -135,7 +135,7 @@ def migrate(conninfo: str, *, before_deployment: bool = False) -> list[str]:
 def check_schema(conninfo: str, pooling: Pooling = Pooling.NONE) -> None:
     """Raises BadConninfo, DatabaseUnreachable, UnsuitableServer, SchemaError unless this program can work there.
 
-    Sets nothing; a pooler in transaction mode is refused unless it was declared.
+    Sets nothing. Refuses a pooler in transaction mode unless the settings declare it.
     """
     with _connected(conninfo, "start") as connection:
         if pooling is not Pooling.TRANSACTION:
@@ -181,7 +181,7 @@ def _read_applied(connection: Connection) -> _Applied:
 
 
 def _refuse_shared_session(connection: Connection, conninfo: str, remedy: str) -> None:
-    """Another client would have our lock and our settings, and we would have those of others."""
+    """Raises UnsuitableServer if other clients share our session: they would have our lock and our settings."""
     if not server_checks.is_behind_pooler(connection):
         return
     with _connected(conninfo, "start") as second:
@@ -201,7 +201,7 @@ def _lock(connection: Connection) -> None:
 
 
 def _apply(connection: Connection, migration: Migration, applied: _Applied) -> bool:
-    """Applies the steps that are left, in order. False if yoyo had done that, and only had not recorded it."""
+    """Applies the steps that are left, in order. Returns False if yoyo applied them without recording it."""
     steps_done = applied.steps_done.get(migration.name, 0)
     made = MADE_BY_YOYO.get(migration.name)
     count = len(migration.steps)
@@ -231,7 +231,7 @@ def _exists(connection: Connection, name: str) -> bool:
 
 @contextmanager
 def _explained(doing: str) -> Generator[None]:
-    """Turns what a person can change into one sentence. The next `migrate` goes on where this one stopped."""
+    """Turns errors that a person can fix into one sentence. The next `migrate` goes on where this one stopped."""
     try:
         yield
     except NameTaken as error:

@@ -1,8 +1,7 @@
-"""The files of migrations/: plain SQL, cut into steps that are applied one by one. CONTRIBUTING.md: how to write one.
+"""Reads the files of migrations/: plain SQL, cut into steps that are applied one by one. See CONTRIBUTING.md.
 
 A file is named `NNNN-what-it-does.pre.sql`, or `.post.sql` if it must wait until no process of the old version runs.
-Its number is also the version of the program that brings it: programs know each other by the newest migration they
-have.
+A program's version is the number of its newest migration.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ _COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
 _INDEX: Final = re.compile(r"CREATE (UNIQUE )?INDEX (\w+) ON (\w+) (.+);", re.DOTALL)
 
 
-class Kind(StrEnum):
-    """How a step is run: in a transaction, with the row that records it, or so that it may be repeated."""
+class StepKind(StrEnum):
+    """How a step is run: in one transaction with the row that records it, or so that it may be repeated."""
 
     TRANSACTION = "transaction"
     INDEX = "index"  # one CREATE INDEX, which is made CONCURRENTLY, on partitioned tables partition by partition
@@ -31,10 +30,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What is done at once."""
+class MigrationStep:
+    """A part of a migration that is applied at once."""
 
-    kind: Kind
+    kind: StepKind
     sql: LiteralString
 
 
@@ -50,54 +49,56 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """A file. Programs from version `works_with` on work while it is applied, and after."""
+    """A file. Programs from version `works_with` on work while it is being applied, and after that."""
 
     name: str
     works_with: int
-    steps: tuple[Step, ...]
+    steps: tuple[MigrationStep, ...]
 
     @property
     def is_post(self) -> bool:
-        """Whether it must wait until no process of the old version runs any more."""
+        """Returns whether it must wait until no process of the old version runs any more."""
         return self.name.endswith(POST)
 
 
 def migration_names() -> list[str]:
-    """The names of the files, in order."""
+    """Returns the names of the files, in order."""
     return sorted(path.stem for path in FOLDER.glob("*.sql"))
 
 
 def read_migrations() -> list[Migration]:
-    """The files, in order."""
+    """Returns the files, in order."""
     return [parse(name, (FOLDER / f"{name}.sql").read_text(encoding="utf-8")) for name in migration_names()]
 
 
 def program_version() -> int:
-    """The version of this program for others that share its database: the number of its newest migration."""
+    """Returns the version of this program: the number of its newest migration."""
     return number_of(migration_names()[-1])
 
 
 def number_of(name: str) -> int:
-    """The number that a migration's name begins with."""
+    """Returns the number that a migration's name begins with."""
     return int(name.partition("-")[0])
 
 
 def parse(name: str, text: str) -> Migration:
-    """Takes a file apart. Raises ValueError for one that is not written as it must be."""
+    """Returns the migration that a file describes. Raises ValueError if the file is not well-formed."""
     works_with = _WORKS_WITH.search(text)
     if works_with is None:
         raise ValueError(f"{name} has no line `-- works with: NNNN`")
     head, *parts = _STEP.split(text)
     if not parts:
-        return Migration(name, int(works_with[1]), (_step(Kind.TRANSACTION, text),))
+        return Migration(name, int(works_with[1]), (_step(StepKind.TRANSACTION, text),))
     if _COMMENT.sub("", head).strip():
         raise ValueError(f"{name} has SQL before its first `-- step`")
-    steps = [_step(Kind(kind or Kind.TRANSACTION), sql) for kind, sql in zip(parts[::2], parts[1::2], strict=True)]
+    steps = [
+        _step(StepKind(kind or StepKind.TRANSACTION), sql) for kind, sql in zip(parts[::2], parts[1::2], strict=True)
+    ]
     return Migration(name, int(works_with[1]), tuple(steps))
 
 
-def index_of(step: Step) -> Index:
-    """What an index step makes. Raises ValueError unless it is one CREATE INDEX."""
+def index_of(step: MigrationStep) -> Index:
+    """Returns what an index step makes. Raises ValueError unless the step is one CREATE INDEX."""
     found = _INDEX.fullmatch(_COMMENT.sub("", step.sql).strip())
     if found is None:
         raise ValueError(f"not one plain CREATE INDEX: {step.sql}")
@@ -105,8 +106,8 @@ def index_of(step: Step) -> Index:
     return Index(name, table, cast("LiteralString", definition), is_unique=bool(unique))
 
 
-def _step(kind: Kind, sql: str) -> Step:
-    step = Step(kind, cast("LiteralString", sql.strip()))  # our own file
-    if kind is Kind.INDEX:
+def _step(kind: StepKind, sql: str) -> MigrationStep:
+    step = MigrationStep(kind, cast("LiteralString", sql.strip()))  # our own file
+    if kind is StepKind.INDEX:
         index_of(step)
     return step

@@ -1,10 +1,10 @@
-"""Steps of migrations beside live traffic: no statement of ours holds up others for long, none is lost half-done.
+"""Runs steps of migrations beside live traffic: none delays other statements for long, none is lost half-done.
 
-- A step that takes a lock is a transaction of its own and gives up soon: whoever waits behind it waits as long as it
-  does. It locks one table, so it can't be part of a deadlock. It is tried again until it got through.
-- An index is made CONCURRENTLY. What a broken try left (an INVALID index) is dropped first.
-- On a partitioned table: an index ON ONLY the parent, one CONCURRENTLY on each partition, each attached. Partitions
-  that are made meanwhile bring theirs with them: Postgres makes what is missing when it attaches one.
+- A step that takes a lock is a transaction of its own and gives up soon, because statements behind it wait as long as
+  it does. It locks one table, so it can't be part of a deadlock. It is tried again until it succeeds.
+- An index is made CONCURRENTLY. What a failed try left (an INVALID index) is dropped first.
+- On a partitioned table an index is made ON ONLY the parent, and one CONCURRENTLY on each partition, which is then
+  attached. Partitions that are made meanwhile get theirs from Postgres when they are attached.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from psycopg import errors, sql
 
 from webhook_grpc.store.connection.session import Row
 
-from .migration_files import Index, Kind, Step, index_of
+from .migration_files import Index, MigrationStep, StepKind, index_of
 
 LOCK_MILLISECONDS: Final = 200
-# Postgres cancels an autovacuum that somebody has waited for as long as deadlock_timeout, which is 1 s.
+# Postgres cancels an autovacuum for which another statement has waited as long as deadlock_timeout, which is 1 s.
 PATIENT_LOCK_MILLISECONDS: Final = 1_500
 PATIENT_AFTER_SECONDS: Final = 30.0
 STEP_SECONDS_MAX: Final = 300.0  # tries of one step
 PAUSE_SECONDS_MIN: Final = 0.05
 PAUSE_SECONDS_MAX: Final = 2.0
-# CREATE INDEX CONCURRENTLY holds nobody up; it waits for every transaction that is open.
+# CREATE INDEX CONCURRENTLY delays nobody, and waits for every open transaction.
 INDEX_LOCK_MILLISECONDS: Final = 600_000
-INDEX_ROUNDS_MAX: Final = 20  # partitions may come and go while it works
+INDEX_ROUNDS_MAX: Final = 20  # partitions may be made and dropped meanwhile
 
 SET_LOCK_TIMEOUT: Final = "SELECT set_config('lock_timeout', %(milliseconds)s, %(in_transaction)s)"
 
-# Whether it is of this table, and can be used.
+# Whether the index is of this table, and whether it is valid.
 SELECT_INDEX_STATE: Final = """
 SELECT i.indrelid = to_regclass(%(table)s), i.indisvalid FROM pg_index i WHERE i.indexrelid = to_regclass(%(index)s)
 """
 SELECT_IS_PARTITIONED: Final = "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%(table)s)"
-# The oldest first. The index of a partition that counts is the one that is attached to the parent's.
+# The partitions without an index that is attached to the parent's, the oldest first.
 SELECT_PARTITIONS_WITHOUT_INDEX: Final = """
 SELECT c.relname FROM pg_inherits p JOIN pg_class c ON c.oid = p.inhrelid
 WHERE p.inhparent = to_regclass(%(table)s) AND NOT EXISTS (
@@ -56,22 +56,22 @@ Connection = psycopg.Connection[Row]
 
 
 class StepBlocked(Exception):
-    """Others have held what the step needs for as long as it was tried."""
+    """Other transactions have held the locks that the step needs, in every try."""
 
 
 class NameTaken(Exception):
-    """Something that is not ours has a name that we need."""
+    """Something that is not ours has a name that the step needs."""
 
 
-def run_step(connection: Connection, step: Step, record: Callable[[], None]) -> None:
-    """Runs a step and what records it: in one transaction if it can, otherwise so that both may be repeated.
+def run_step(connection: Connection, step: MigrationStep, record: Callable[[], None]) -> None:
+    """Runs a step and records it: in one transaction if the step can, else so that both may be repeated.
 
     Raises StepBlocked, NameTaken, psycopg.Error.
     """
-    if step.kind is Kind.TRANSACTION:
+    if step.kind is StepKind.TRANSACTION:
         _in_transaction(connection, step.sql, record)
         return
-    if step.kind is Kind.INDEX:
+    if step.kind is StepKind.INDEX:
         _build_index(connection, index_of(step))
     else:
         _alone(connection, step.sql)
@@ -96,7 +96,7 @@ def _in_transaction(
 def _alone(
     connection: Connection, statement: LiteralString | sql.Composed, milliseconds: int = INDEX_LOCK_MILLISECONDS
 ) -> None:
-    """For statements that can't be in a transaction, or would hold too many locks there."""
+    """Runs a statement that can't be in a transaction, or would hold too many locks there."""
     for _ in _tries():
         try:
             _limit_waiting(connection, milliseconds, in_transaction=False)
@@ -107,11 +107,11 @@ def _alone(
 
 
 def _tries() -> Iterator[int]:
-    """For how many milliseconds to wait for locks in each try, with pauses between them. Raises StepBlocked."""
+    """Gives for each try how many milliseconds to wait for locks; pauses between tries. Raises StepBlocked."""
     began_at, pause_seconds = time.monotonic(), PAUSE_SECONDS_MIN
     while (elapsed_seconds := time.monotonic() - began_at) < STEP_SECONDS_MAX:
         yield LOCK_MILLISECONDS if elapsed_seconds < PATIENT_AFTER_SECONDS else PATIENT_LOCK_MILLISECONDS
-        time.sleep(pause_seconds * random.uniform(0.5, 1.0))  # jitter: not in step with what is in the way
+        time.sleep(pause_seconds * random.uniform(0.5, 1.0))  # jitter: not in step with the other transactions
         pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
     raise StepBlocked
 
@@ -135,7 +135,7 @@ def _build_index(connection: Connection, index: Index) -> None:
 
 
 def _is_built_on_partitions(connection: Connection, index: Index) -> bool:
-    """One round. True when the parent's index is valid, which it is as soon as every partition has its own."""
+    """Runs one round; returns whether the parent's index is valid: whether every partition has one."""
     state = _state(connection, index.name, index.table)
     if state is None:
         _in_transaction(connection, _create(index, index.name, index.table, "ON ONLY"))
@@ -146,7 +146,7 @@ def _is_built_on_partitions(connection: Connection, index: Index) -> bool:
         _in_transaction(connection, attach.format(sql.Identifier(index.name), sql.Identifier(name)))
     is_valid = _state(connection, index.name, index.table)
     if not is_valid and not _partitions_without(connection, index):
-        # Postgres looks at the whole only when one is attached; the last one that lacked it was dropped instead.
+        # Postgres checks the parent's index only when one is attached, but the last partition without one was dropped.
         _in_transaction(connection, sql.SQL("DROP INDEX {}").format(sql.Identifier(index.name)))
     return bool(is_valid)
 
@@ -162,7 +162,7 @@ def _build_concurrently(connection: Connection, index: Index, name: str, table: 
                 _alone(connection, drop.format(sql.Identifier(name)))
             _limit_waiting(connection, INDEX_LOCK_MILLISECONDS, in_transaction=False)
             connection.execute(_create(index, name, table, "ON", concurrently=True))
-        except _BUSY:  # what it has left is dropped in the next round
+        except _BUSY:  # the next round drops what this try left
             time.sleep(random.uniform(PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX))  # not in step with what held the lock
     raise StepBlocked
 
@@ -173,7 +173,7 @@ def _partitions_without(connection: Connection, index: Index) -> list[str]:
 
 
 def _state(connection: Connection, name: str, table: str) -> bool | None:
-    """Whether the index is valid; None if there is none. Raises NameTaken if it is one of another table."""
+    """Returns whether the index is valid; None if there is none. Raises NameTaken if it is of another table."""
     row = connection.execute(SELECT_INDEX_STATE, {"index": name, "table": table}).fetchone()
     if row is None:
         return None

@@ -1,6 +1,6 @@
-"""Daily partitions of `events` (by the time in the id) and `attempts` (by time), made ahead of need.
+"""Makes daily partitions of `events` (by the time in the id) and `attempts` (by time), ahead of need.
 
-What drops them is retention.py. A partition's name is that of its table and its day: `events_20261124`.
+upkeep/retention.py drops them. A partition's name is that of its table and its day: `events_20261124`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TABLES: Final[tuple[Table, ...]] = ("events", "attempts")
 DAYS_BEHIND: Final = 1  # a clock a little behind, just after midnight
 DAYS_AHEAD: Final = 7
 
-# Nobody may wait for us, so we wait for nobody for long; the next try comes soon enough, a week ahead of need.
+# Statements wait behind this one while it waits for a lock, so not for long; there is a week for the next try.
 SET_SHORT_LOCK_TIMEOUT: Final = "SELECT set_config('lock_timeout', '300ms', true)"
 _PAUSE_SECONDS: Final = (0.05, 0.15)  # between two tries at the start
 # Two processes must not make the same partition at once; the lock ends with the transaction.
@@ -35,12 +35,12 @@ SELECT_TODAY: Final = "SELECT (now() AT TIME ZONE 'UTC')::date"
 
 
 def is_partition_missing(error: Unavailable) -> bool:
-    """Whether a statement failed, and did nothing, because there is no partition for what it wanted to store."""
+    """Returns whether a statement failed, and did nothing, because there is no partition for what it stores."""
     return getattr(error.__cause__, "sqlstate", None) == "23514"
 
 
 async def ensure_partitions(database: Database) -> list[str]:
-    """Makes the partitions that are missing from yesterday to a week ahead and returns their names.
+    """Makes the missing partitions from yesterday to a week ahead; returns their names.
 
     Raises Unavailable.
     """
@@ -70,11 +70,11 @@ async def ensure_partitions_at_start(database: Database) -> None:
                 ) from error.__cause__
         else:
             return
-        await asyncio.sleep(database.options.random.uniform(*_PAUSE_SECONDS))  # for whoever makes them now
+        await asyncio.sleep(database.options.random.uniform(*_PAUSE_SECONDS))  # for the process that makes them now
 
 
 async def make_partitions(database: Database, days: Iterable[date]) -> list[str]:
-    """Makes the partitions of these days that are missing and returns their names. Locks nothing if there are all.
+    """Makes the missing partitions of these days; returns their names. Locks nothing if none is missing.
 
     Raises Unavailable.
     """
@@ -89,24 +89,24 @@ async def make_partitions(database: Database, days: Iterable[date]) -> list[str]
 
 
 async def partition_days(database: Database, table: Table) -> dict[date, str]:
-    """The days for which a table has partitions, oldest first, and their names. Raises Unavailable."""
+    """Returns the days for which a table has partitions, oldest first, and their names. Raises Unavailable."""
     names = [name for (name,) in await database.rows(SELECT_PARTITIONS, (table,))]
     return {day: name for name in sorted(names) if (day := day_of(table, name)) is not None}
 
 
 async def today_of(database: Database) -> date:
-    """The day that it is, in UTC, by the database's clock. Raises Unavailable."""
+    """Returns today in UTC by the database's clock. Raises Unavailable."""
     [(today,)] = await database.rows(SELECT_TODAY)
     return today
 
 
 def partition_name(table: Table, day: date) -> str:
-    """What the partition of a day is called."""
+    """Returns the name of a day's partition."""
     return f"{table}_{day:%Y%m%d}"
 
 
 def day_of(table: Table, name: str) -> date | None:
-    """The day of a partition by its name; None for a name that we do not give."""
+    """Returns the day of a partition by its name; None for a name that no partition of ours has."""
     try:
         day = datetime.strptime(name.removeprefix(f"{table}_"), "%Y%m%d").replace(tzinfo=UTC).date()
     except ValueError:
@@ -115,17 +115,17 @@ def day_of(table: Table, name: str) -> date | None:
 
 
 def next_day(day: date) -> date:
-    """The day after."""
+    """Returns the day after."""
     return day + timedelta(days=1)
 
 
 def start_of(day: date) -> datetime:
-    """Its midnight, in UTC."""
+    """Returns midnight at the beginning of a day, in UTC."""
     return datetime.combine(day, time.min, UTC)
 
 
 def first_id(at: datetime) -> UUID:
-    """The smallest UUIDv7 of a moment: 48 bits of Unix milliseconds, then zeros."""
+    """Returns the smallest UUIDv7 of a moment: 48 bits of Unix milliseconds, then zeros."""
     return UUID(int=int(at.timestamp() * 1000) << 80)
 
 
@@ -140,7 +140,7 @@ async def _missing(connection: AsyncConnection[Row], table: Table, days: Iterabl
 
 
 async def _make(connection: AsyncConnection[Row], table: Table, days: Iterable[date]) -> list[str]:
-    missing = await _missing(connection, table, days)  # once more: whoever had the lock may have made them
+    missing = await _missing(connection, table, days)  # once more: another process may have made them under the lock
     for name, day in missing.items():
         # Made apart and attached: CREATE TABLE … PARTITION OF would lock the parent against everybody.
         lower, upper = (sql.Literal(str(_bound(table, bound))) for bound in (day, next_day(day)))

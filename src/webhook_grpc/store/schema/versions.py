@@ -1,7 +1,7 @@
-"""What processes of the version before would do wrong is refused while one of them lives.
+"""Refuses a call while a process of an older version runs that would handle its outcome wrongly.
 
-A process writes the version of its program into `workers` (0005); those from before that column leave it NULL. It is a
-check, not a lock: who starts an old process later, while secrets overlap say, gets what that makes of it.
+A process writes the version of its program into `workers` (0005); older programs leave it NULL. This is a check, not a
+lock: an old process that is started later, while secrets overlap say, does it wrongly.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from webhook_grpc.store.db import Database
 
 from .migration_files import number_of
 
-# The versions that do right: both secrets sign while a rotation overlaps, tests are sent, schemas are checked.
+# From this version on both secrets sign while a rotation overlaps, tests are sent, schemas are checked.
 WITH_VERSIONS: Final = number_of("0005-worker-version.pre")
 
 COUNT_OLDER_PROCESSES: Final = f"""
@@ -24,7 +24,7 @@ WHERE lease_until > now() AND lease_until < now() + {literals.LEASE_MAX_TWICE} A
 
 
 async def refuse_beside_older(database: Database, feature: str, version: int = WITH_VERSIONS) -> None:
-    """Raises FailedPrecondition while a process that is older than `version` lives, and Unavailable."""
+    """Raises FailedPrecondition while a process of a version before `version` runs, and Unavailable."""
     [(count,)] = await database.rows(COUNT_OLDER_PROCESSES, {"version": version})
     if count:
         raise FailedPrecondition(

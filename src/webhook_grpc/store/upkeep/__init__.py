@@ -1,1 +1,1 @@
-"""What is deleted by age or by demand, and what keeps tables small and statistics right."""
+"""What is deleted by age or on demand, and what keeps tables small and their statistics right."""

@@ -1,10 +1,10 @@
-"""Erasing a customer: everything that it had when that was asked for, and nothing that comes after.
+"""Erases a customer: everything that it had at the time of the request, and nothing that comes later.
 
-Bounded statements, each of which finds for itself what is left, so that it does not matter who runs them, how often, or
-where the last one was broken off. First the customer's webhooks are deleted and their owners cancel what is pending;
-only then is the rest removed, the webhooks last, because by them the log is found.
+Each statement is bounded, and finds what is left. So it does not matter which process runs them, how often, or where
+the last run was interrupted. First the customer's webhooks are deleted and their owners cancel what is pending. Then
+the rest is deleted, the webhooks last, because the log is found by them.
 
-The log has no holes: a row of it is not deleted but blanked. What is left names its shard, its `seq` and its time.
+The log has no holes: its rows are not deleted but blanked. A blanked row keeps its shard, its `seq` and its time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOG_ROWS_PER_BATCH: Final = 1000
 EVENTS_PER_BATCH: Final = 500  # each may have 256 KiB
 KEYS_PER_BATCH: Final = 5000
 RUNNING_MAX: Final = 100
-# Longer than any statement may take: one that began before the request may commit after it, with what the customer had.
+# Longer than any statement may take: one that began before the request may commit after it, with data of the customer.
 LATE_SECONDS_MAX: Final = 600
 
 REQUEST_ERASURE: Final = """
@@ -35,7 +35,7 @@ SELECT_RUNNING_ERASURES: Final = """
 SELECT customer_id, requested_at FROM erasures WHERE completed_at IS NULL ORDER BY requested_at LIMIT %(limit)s
 """
 
-# Nothing is begun for the customer any more. Its owners see the webhooks within a second, and cancel what is pending.
+# Starts nothing more for the customer. Owners see the deleted webhooks within a second, and cancel what is pending.
 STOP_CUSTOMER: Final = """
 WITH input AS MATERIALIZED (
     SELECT now() AS at
@@ -64,7 +64,7 @@ SELECT EXISTS (
 )
 """
 
-# The condition on the webhook is there twice: when two run at once, the second finds rows blanked by the first.
+# The condition on the webhook stands twice: of two that run at once, the second finds rows that the first has blanked.
 BLANK_LOG: Final = """
 WITH old AS MATERIALIZED (
     SELECT a.* FROM webhooks w CROSS JOIN LATERAL (
@@ -109,8 +109,8 @@ WITH gone AS (
 SELECT count(*) FROM gone
 """
 
-# Whether whatever began before the request has ended. now() is when a transaction began, and so is xact_start; those of
-# other users than ours are not shown.
+# Whether every transaction that began before the request has ended. Both now() and xact_start are when a transaction
+# began; of other users' transactions xact_start is not shown.
 SELECT_IS_QUIET: Final = """
 SELECT now() > %(requested_at)s + %(late_seconds)s * interval '1 second' OR NOT EXISTS (
     SELECT 1 FROM pg_stat_activity
@@ -131,14 +131,14 @@ WITH gone AS (
 DELETE FROM webhook_health h USING gone WHERE h.webhook_id = gone.id
 """
 
-# What a transaction of an application brought in after the webhook was gone (docs/sql.md): it belongs to no webhook, so
-# nobody finds and ends it. Reads the whole outbox.
+# Deliveries that an application's transaction inserted after their webhook was deleted (docs/sql.md): without a
+# webhook, no owner finds and ends them. Reads the whole outbox.
 DELETE_DELIVERIES_WITHOUT_WEBHOOK: Final = """
 DELETE FROM deliveries d
 WHERE d.customer_id = %(customer_id)s AND NOT EXISTS (SELECT 1 FROM webhooks w WHERE w.id = d.webhook_id)
 """
 
-# No row: something is left, or it was asked for anew.
+# Returns no row: something is left, or the erasure was requested again.
 COMPLETE_ERASURE: Final = """
 WITH input AS MATERIALIZED (
     SELECT now() AS at
@@ -161,42 +161,42 @@ RETURNING completed_at
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """A request to erase a customer. What the customer gets afterwards is kept."""
+    """A request to erase a customer. What the customer gets later is kept."""
 
     customer_id: int
     requested_at: datetime
 
 
 class ErasureProgress(Enum):
-    """How far an erasure is."""
+    """What is left to do of an erasure."""
 
-    WAITING = auto()  # for owners to cancel what is pending, or for statements to end
+    WAITING = auto()  # owners have to cancel what is pending, or statements have to end
     MORE = auto()
     COMPLETE = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """What one step did. The webhooks that it deleted have to be told to their owners."""
+    """What one step did. The owners of the webhooks that it deleted need a hint."""
 
     progress: ErasureProgress
     deleted_webhook_ids: Sequence[int]
 
 
 async def request(database: Database, customer_id: int) -> Erasure:
-    """Asks for the erasure of a customer, anew if it was asked for before. Raises Unavailable."""
+    """Requests the erasure of a customer; a second request starts it again. Raises Unavailable."""
     [(requested_at,)] = await database.rows(REQUEST_ERASURE, {"customer_id": customer_id})
     return Erasure(customer_id, requested_at)
 
 
 async def running(database: Database) -> list[Erasure]:
-    """The erasures that are not complete, the oldest first, up to RUNNING_MAX. Raises Unavailable."""
+    """Returns the erasures that are not complete, the oldest first, at most RUNNING_MAX. Raises Unavailable."""
     rows = await database.rows(SELECT_RUNNING_ERASURES, {"limit": RUNNING_MAX})
     return [Erasure(customer_id=customer_id, requested_at=requested_at) for customer_id, requested_at in rows]
 
 
 async def advance(database: Database, erasure: Erasure) -> Advance:
-    """Does a bounded part of what is left. Raises Unavailable."""
+    """Erases a bounded part of what is left. Raises Unavailable."""
     parameters = {
         "customer_id": erasure.customer_id,
         "requested_at": erasure.requested_at,

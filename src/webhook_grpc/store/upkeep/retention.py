@@ -1,9 +1,9 @@
-"""What is kept for how long: whole days of events and of the log are dropped, small things are deleted in batches.
+"""Deletes by age: drops whole days of events and of the log, and deletes small things in batches.
 
-Nothing undelivered is ever removed. A day goes only when no row of the outbox and no command refers to an event of it
-or of an earlier day: owners end what is overdue first (engine/duties/expiry.py). Every function may be called by two
-processes at once, and be broken off anywhere: the next call goes on from what it finds. All go by the believed time
-(domain/clock.py): a clock that jumps ahead deletes nothing.
+Nothing undelivered is ever deleted. A day is dropped only when no row of the outbox and no command has an event of that
+day or of an earlier one: owners end overdue deliveries first (engine/duties/expiry.py). Two processes may call each
+function at once, and a call may be interrupted anywhere: the next call goes on from what it finds. All use the believed
+time (domain/clock.py): a clock that jumps ahead deletes nothing.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from webhook_grpc.store.connection.failures import LOST_RACES
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.schema.partitions import Table, day_of, first_id, next_day, partition_days, start_of
 
-# Detaching a partition locks its table against everybody: until the lock is granted, whatever comes later queues up
-# behind it. Two locks are waited for, the table's and the partition's, each at most so long; so nobody waits 100 ms.
+# Detaching a partition locks its table against everybody, and until the lock is granted, later statements queue up
+# behind it. It waits for two locks, the table's and the partition's, each at most this long; so nobody waits 100 ms.
 DETACH_LOCK_TIMEOUT_MS: Final = 40
 DETACH_TRIES: Final = 5
-DETACH_PAUSE_SECONDS: Final = (0.5, 1.5)  # between two tries, for those who waited
-DROP_LOCK_TIMEOUT_MS: Final = 300  # nobody else reads a detached table, unless by hand
+DETACH_PAUSE_SECONDS: Final = (0.5, 1.5)  # between two tries, for the statements that waited
+DROP_LOCK_TIMEOUT_MS: Final = 300  # nothing reads a detached table, except people
 DAYS_PER_CALL: Final = 8
 KEYS_PER_BATCH: Final = 10_000
 ROWS_PER_BATCH: Final = 500
-ERASURE_DAYS: Final = 400  # tombstones outlive backups: who restores one must know whom to erase again
+ERASURE_DAYS: Final = 400  # tombstones outlive backups: after a restore, these customers are erased again
 
 _IN_USE: Final = frozenset({"55P03", "40P01"})  # somebody held a lock for too long; a deadlock was broken up
 _GONE: Final = "42P01"  # another process was quicker
 
-# A scan of the outbox, which is small beside what is about to be dropped; it ends at the first row that it finds.
+# Scans the outbox, which is small beside what is about to be dropped. Ends at the first row that it finds.
 SELECT_UNDELIVERED_EXIST: Final = """
 SELECT EXISTS (SELECT 1 FROM deliveries WHERE event_id < %(bound)b)
     OR EXISTS (SELECT 1 FROM commands WHERE event_id < %(bound)b)
 """
 
-# How far the log of each shard reached, before the rows that say so go: else a quiet shard's seq would begin again. In
-# a statement of its own and in the order in which settling locks shards: in one transaction with the detaching, a
-# settling could hold the table and wait for the shard while we hold the shard and wait for the table.
+# Keeps the last `seq` of each shard before its rows are dropped: else the `seq` of a quiet shard would begin again. A
+# statement of its own, which locks shards in the order of settling: in one transaction with the detaching, settling
+# could hold the table and wait for the shard, while we hold the shard and wait for the table.
 KEEP_LAST_SEQS: Final = """
 WITH newest AS MATERIALIZED (
     SELECT s.shard, (
@@ -60,8 +60,8 @@ WITH newest AS MATERIALIZED (
 UPDATE shards s SET last_seq = greatest(s.last_seq, b.seq) FROM behind b WHERE s.shard = b.shard
 """
 
-# One message and so one transaction, committed by the server itself: a client that is stopped between the two
-# statements holds no lock.
+# One message, and so one transaction that the server commits: a client that is stopped between the two statements holds
+# no lock.
 DETACH_PARTITION: Final = """
 SELECT set_config('lock_timeout', {timeout}, true);
 ALTER TABLE {table} DETACH PARTITION {partition}
@@ -71,7 +71,7 @@ SELECT set_config('lock_timeout', {timeout}, true);
 DROP TABLE IF EXISTS {partition}
 """
 
-# Detached, and then the process ended: tables that are named like our partitions and are none.
+# Tables that were detached before their process ended: named like our partitions, but not partitions.
 SELECT_DETACHED_PARTITIONS: Final = """
 SELECT c.relname FROM pg_class c JOIN pg_class parent ON parent.relnamespace = c.relnamespace
 WHERE parent.oid = to_regclass(%(table)s) AND c.relkind = 'r' AND NOT c.relispartition
@@ -117,8 +117,8 @@ WITH gone AS (
 SELECT count(*) FROM gone
 """
 
-# A deleted webhook keeps its row while anything may refer to it. The age keeps it from a publication that still saw it
-# active and is not committed yet: nobody would find, and cancel, a row of the outbox that belongs to no webhook.
+# A deleted webhook keeps its row while anything may refer to it. The age matters for a publication that still saw the
+# webhook active and is not committed yet: no owner finds, and cancels, a row of the outbox without a webhook.
 PURGE_WEBHOOKS: Final = f"""
 WITH gone AS (
     DELETE FROM webhooks WHERE id = ANY(ARRAY(
@@ -134,7 +134,7 @@ WITH gone AS (
 SELECT count(*) FROM gone
 """
 
-# What an owner saved of a webhook's receiver after the webhook was gone.
+# Health that an owner saved after the webhook was deleted.
 DELETE_HEALTH_WITHOUT_WEBHOOK: Final = """
 DELETE FROM webhook_health h WHERE NOT EXISTS (SELECT 1 FROM webhooks w WHERE w.id = h.webhook_id)
 """
@@ -142,16 +142,16 @@ DELETE FROM webhook_health h WHERE NOT EXISTS (SELECT 1 FROM webhooks w WHERE w.
 
 @dataclass(slots=True)
 class Dropped:
-    """What became of the days that are older than they are kept."""
+    """The partitions that are older than they are kept, and what became of them."""
 
     dropped: list[str] = field(default_factory=list[str])
-    undelivered: list[str] = field(default_factory=list[str])  # deliveries of these days have not ended
-    in_use: list[str] = field(default_factory=list[str])  # somebody reads these for long: a dump, perhaps
+    undelivered: list[str] = field(default_factory=list[str])  # some deliveries of these days have not ended
+    in_use: list[str] = field(default_factory=list[str])  # somebody holds locks on these for long: a dump, perhaps
     has_more: bool = False
 
 
 async def drop_partitions(database: Database, table: Table, days: int) -> Dropped:
-    """Drops the partitions that are wholly older than so many days, the oldest first, so many in a call.
+    """Drops partitions that are wholly older than so many days, the oldest first, at most DAYS_PER_CALL.
 
     Raises Unavailable.
     """
@@ -166,7 +166,7 @@ async def drop_partitions(database: Database, table: Table, days: int) -> Droppe
             await database.rows(KEEP_LAST_SEQS, {"before": start_of(next_day(day))})
         if not await _detach(database, table, name):
             result.in_use.append(name)
-            return result  # whoever reads this one reads the table
+            return result  # what holds this one holds the table
         if await _drop(database, name):
             result.dropped.append(name)
     result.has_more = len(old) > DAYS_PER_CALL
@@ -174,33 +174,33 @@ async def drop_partitions(database: Database, table: Table, days: int) -> Droppe
 
 
 async def is_undelivered(database: Database, before: date) -> bool:
-    """Whether any delivery of an event from before a day has not ended. Raises Unavailable."""
+    """Returns whether any delivery of an event from before a day has not ended. Raises Unavailable."""
     [(exists,)] = await database.rows(SELECT_UNDELIVERED_EXIST, {"bound": first_id(start_of(before))})
     return exists
 
 
 async def delete_keys(database: Database, hours: int) -> int:
-    """Deletes a batch of idempotency keys that are older; how many. Raises Unavailable."""
+    """Deletes a batch of idempotency keys that are older; returns how many. Raises Unavailable."""
     [(count,)] = await database.rows(DELETE_OLD_KEYS, {"hours": hours, "limit": KEYS_PER_BATCH})
     return count
 
 
 async def delete_replays(database: Database, days: int) -> int:
-    """Deletes a batch of replays that ended longer ago; how many. Raises Unavailable."""
+    """Deletes a batch of replays that ended longer ago; returns how many. Raises Unavailable."""
     [(count,)] = await database.rows(DELETE_OLD_REPLAYS, {"days": days, "limit": ROWS_PER_BATCH})
     return count
 
 
 async def delete_erasures(database: Database) -> int:
-    """Deletes a batch of tombstones that nobody needs any more; how many. Raises Unavailable."""
+    """Deletes a batch of erasures that are older than ERASURE_DAYS; returns how many. Raises Unavailable."""
     [(count,)] = await database.rows(DELETE_OLD_ERASURES, {"days": ERASURE_DAYS, "limit": ROWS_PER_BATCH})
     return count
 
 
 async def purge_webhooks(database: Database, days: int) -> int:
-    """Removes a batch of webhooks that were deleted longer ago and have no history left; how many. Raises Unavailable.
+    """Deletes a batch of rows of webhooks that were deleted longer ago and have no history left; returns how many.
 
-    The number of days must be that of the log's, so that nobody finds a webhook's history without its webhook.
+    The log must be kept as many days, so that nobody finds a webhook's history without its webhook. Raises Unavailable.
     """
     [(count,)] = await database.rows(PURGE_WEBHOOKS, {"days": days, "limit": ROWS_PER_BATCH})
     await database.rows(DELETE_HEALTH_WITHOUT_WEBHOOK)
@@ -217,20 +217,20 @@ async def _drop_detached(database: Database, table: Table, first_kept: date) -> 
 
 
 async def _detach(database: Database, table: Table, name: str) -> bool:
-    """Whether the partition is one no longer. It gives up rather than make others wait."""
+    """Detaches a partition; returns False if others held locks. Makes nobody wait for long."""
     statement = sql.SQL(DETACH_PARTITION).format(
         timeout=sql.Literal(f"{DETACH_LOCK_TIMEOUT_MS}ms"), table=sql.Identifier(table), partition=sql.Identifier(name)
     )
     for attempt in range(DETACH_TRIES):
         if attempt:
-            await asyncio.sleep(database.options.random.uniform(*DETACH_PAUSE_SECONDS))
+            await asyncio.sleep(database.options.random.uniform(*DETACH_PAUSE_SECONDS))  # for the holder of the lock
         if await _ran(database, statement):
             return True
     return False
 
 
 async def _drop(database: Database, name: str) -> bool:
-    """Whether the table is gone. It may be large: its files go after the commit, and nobody waits for that."""
+    """Drops a table; returns False if others held locks. Its files are deleted after the commit: nobody waits."""
     statement = sql.SQL(DROP_PARTITION).format(
         timeout=sql.Literal(f"{DROP_LOCK_TIMEOUT_MS}ms"), partition=sql.Identifier(name)
     )
@@ -238,7 +238,7 @@ async def _drop(database: Database, name: str) -> bool:
 
 
 async def _ran(database: Database, statement: sql.Composed) -> bool:
-    """Runs several statements as one message. False: somebody held a lock for too long. Raises Unavailable."""
+    """Runs several statements as one message; returns False if others held locks. Raises Unavailable."""
     try:
         async with database.connection(LOST_RACES) as connection:
             await connection.execute(statement, prepare=False)

@@ -1,4 +1,4 @@
-"""What Postgres believes of the small tables. Our statements do not depend on it; those that people write may.
+"""Keeps the planner's statistics of the small tables. Statements that people write may depend on them; ours do not.
 
 Autovacuum analyses a table when 50 rows and a tenth of it have changed, which tables of one row, or of 64, never do.
 """
@@ -10,7 +10,7 @@ from typing import Final, LiteralString
 
 from webhook_grpc.store.db import Database
 
-# Each reads at most 30,000 pages of its table, whatever its size: Postgres samples.
+# Each reads at most 30,000 pages of its table, because Postgres samples.
 ANALYSE: Final[Mapping[str, LiteralString]] = {
     "meta": "ANALYZE meta",
     "shards": "ANALYZE shards",
@@ -20,7 +20,7 @@ ANALYSE: Final[Mapping[str, LiteralString]] = {
     "webhook_health": "ANALYZE webhook_health",
 }
 
-# ANALYZE skips the table of another owner with a warning that nobody reads, so this asks first.
+# ANALYZE skips the table of another owner with a warning that nobody reads, so the right is checked first.
 SELECT_MAY_ANALYSE: Final = """
 SELECT c.relname FROM pg_class c
 WHERE c.oid = ANY(SELECT to_regclass(t) FROM unnest(%(tables)s::text[]) t) AND (

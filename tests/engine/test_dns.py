@@ -15,7 +15,7 @@ import aiodns
 import pytest
 
 from tests.support import slowness
-from tests.support.names import AAAA, CNAME, NameServer, Query, Says, address_records, wire
+from tests.support.dns import AAAA, CNAME, NameServer, Query, Says, address_records, wire
 from tests.support.receiver import Receiver, answer
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome

@@ -337,6 +337,7 @@ async def test_a_receiver_that_is_gone_before_it_is_looked_at_is_not_called_a_fo
     assert result.outcome is Outcome.CONNECTION_ERROR
 
 
+@pytest.mark.slow
 def test_a_refused_connection_closes_no_descriptor_but_its_own(receiver_port: int) -> None:
     """On uvloop its socket object could be closed once more when it is collected: whoever has the number by then."""
 

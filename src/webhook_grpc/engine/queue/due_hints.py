@@ -1,0 +1,46 @@
+"""Where something became due: whoever knows of it adds the shard here, and the fetcher looks there at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+
+from .lanes import Lanes
+
+
+class DueHints:
+    """The shards to look at. Any part adds to them; only the fetcher takes them out and waits."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self._shards = set[int]()
+        self._wake = asyncio.Event()
+
+    def wake(self, shards: Iterable[int] = ()) -> None:
+        """Lets the fetcher look now. Something became due, probably in these shards."""
+        hinted = set(shards)
+        for lane in self._lanes:
+            if lane.shard in hinted:
+                lane.reading.note_due()
+        self.discover(hinted)
+
+    def discover(self, shards: Iterable[int] = ()) -> None:
+        """Lets the fetcher look now for webhooks of these shards that have no lane."""
+        self._shards.update(shards)
+        self._wake.set()
+
+    def take(self) -> set[int]:
+        """Takes out all hints and returns them: some of the shards may belong to other processes by now."""
+        hinted, self._shards = self._shards, set[int]()
+        return hinted
+
+    async def wait(self, seconds: float) -> None:
+        """Waits for a hint, but not longer than this."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
+    def begin_look(self) -> None:
+        """Notes that a look begins, which covers every hint until now."""
+        self._wake.clear()

@@ -1,0 +1,156 @@
+"""How deliveries come into the lanes: from memory, when they are published here, and as rows of the table.
+
+The table is the truth: a delivery that is lost from memory is found again, and one that comes twice is held once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from webhook_grpc.domain.model import PendingDelivery, Webhook, WebhookStatus
+from webhook_grpc.engine.receivers.receiver import Receiver
+from webhook_grpc.engine.receivers.receivers import Receivers
+from webhook_grpc.engine.shards import Shards
+from webhook_grpc.store.outbox.publishing import NewDeliveries
+
+from .due_hints import DueHints
+from .lanes import Lanes
+from .stale_rows import StaleRows
+
+
+class Starter(Protocol):
+    """Starts attempts."""
+
+    def start_soon(self) -> None:
+        """Called when there may be something to start."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What the intake remembers between the start of a statement and its answer."""
+
+    epochs: dict[int, int]
+    shards: frozenset[int]  # those whose new deliveries are handed over one by one
+    read: int  # the number of the read, of `StaleRows`
+
+
+class Intake:
+    """Fills the lanes with deliveries of shards that are ours, and gives each lane its receiver."""
+
+    def __init__(
+        self,
+        shards: Shards,
+        lanes: Lanes,
+        receivers: Receivers,
+        stale_rows: StaleRows,
+        due_hints: DueHints,
+        starter: Starter,
+    ) -> None:
+        self._shards = shards
+        self._lanes = lanes
+        self._receivers = receivers
+        self._stale_rows = stale_rows
+        self._has_cancelled = False  # else nothing need be looked up for it
+        self._due_hints = due_hints
+        self._starter = starter
+
+    # --- what was published here -----------------------------------------------------------------------------------
+
+    def expect(self) -> Expectation:
+        """Returns what has to be remembered from before a statement that makes or reads rows; `done` ends it."""
+        return Expectation(self._shards.epochs(), self._shards.sendable, self._stale_rows.begin())
+
+    def receive(self, expectation: Expectation, new: Sequence[NewDeliveries]) -> None:
+        """Takes in what was just published here, straight from memory. Ends the expectation."""
+        for deliveries in new:
+            event = deliveries.event
+            for webhook_id in deliveries.own_webhook_ids:
+                delivery = PendingDelivery(
+                    webhook_id=webhook_id,
+                    event_id=event.event_id,
+                    due_at=deliveries.create_time,
+                    customer_id=event.customer_id,
+                    attempt=0,
+                    event_type=event.event_type,
+                    event_create_time=deliveries.create_time,
+                    body=event.body,
+                    is_fresh=True,
+                )
+                self.take_in(delivery, expectation)
+        self.done(expectation)
+        self.start_soon()
+
+    def done(self, expectation: Expectation) -> None:
+        """Ends an expectation: all its rows were taken in or refused."""
+        self._stale_rows.end(expectation.read)
+
+    def start_soon(self) -> None:
+        """Lets attempts start: the lanes may have something new."""
+        self._starter.start_soon()
+
+    # --- deliveries ------------------------------------------------------------------------------------------------
+
+    def take_in(self, delivery: PendingDelivery, expectation: Expectation) -> bool:
+        """Holds a delivery, unless its shard has been lost or it was settled while its row was on the way.
+
+        False: it is not held, or was held before.
+        """
+        owned = self._shards.owned.get(delivery.shard)
+        if owned is None or owned.epoch != expectation.epochs.get(delivery.shard):
+            return False
+        if self._is_stale(delivery, expectation):
+            return False
+        now = time.monotonic()
+        lane = self._lanes.open(delivery.webhook_id, delivery.customer_id, delivery.shard, now)
+        if lane.receiver is None:
+            receiver = self._receivers.get(delivery.webhook_id)
+            if receiver is not None:
+                self._give(receiver)
+            else:
+                self._due_hints.discover()
+        return self._lanes.hold(lane, delivery, now)
+
+    def note_cancelled(self, webhook_id: int, event_id: UUID) -> None:
+        """Notes that the database has ended a delivery, whichever attempt was next: its rows on the way are stale."""
+        self._stale_rows.add((webhook_id, event_id))
+        self._has_cancelled = True
+
+    def _is_stale(self, delivery: PendingDelivery, expectation: Expectation) -> bool:
+        if self._stale_rows.settled_since(delivery.key, expectation.read):
+            return True
+        event = delivery.webhook_id, delivery.event_id
+        return self._has_cancelled and self._stale_rows.settled_since(event, expectation.read)
+
+    # --- receivers -------------------------------------------------------------------------------------------------
+
+    async def load_receivers(self) -> None:
+        """Gives lanes their receivers that have none, from the database if need be. Raises Unavailable."""
+        unknown = [lane.webhook_id for lane in self._lanes if lane.receiver is None]
+        for receiver in await self._receivers.load(unknown):
+            self._give(receiver)
+            self._due_hints.discover([receiver.webhook.shard])  # this look may have no place for the lane
+
+    def webhook_changed(self, webhook: Webhook) -> None:
+        """Gives the lane of a webhook what is new of it."""
+        receiver = self._receivers.configure(webhook)
+        if receiver is not None:  # else its lane waits until it is loaded
+            self._give(receiver)
+        self._due_hints.discover([webhook.shard])  # what is pending of a webhook that was paused has no lane
+        self.start_soon()
+
+    def is_paused(self, webhook_id: int) -> bool:
+        """Returns whether a webhook is known to be paused."""
+        receiver = self._receivers.get(webhook_id)
+        return receiver is not None and receiver.webhook.status is WebhookStatus.PAUSED
+
+    def forget_unused(self, now: float) -> None:
+        """Forgets receivers that no lane uses, beyond their bound."""
+        self._receivers.forget_unused({lane.webhook_id for lane in self._lanes}, now)
+
+    def _give(self, receiver: Receiver) -> None:
+        self._lanes.configure(receiver, time.monotonic())

@@ -1,0 +1,71 @@
+"""Makes the signed request of an attempt, or the result of an attempt for which no request can be made."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from webhook_grpc.domain import validation
+from webhook_grpc.domain.egress import BlockReason, EgressPolicy, why_url_blocked
+from webhook_grpc.domain.headers import Envelope, request_headers
+from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome, PendingDelivery, Webhook
+from webhook_grpc.domain.sealing import KeyMissing, Sealer, UnsealError
+from webhook_grpc.engine.http.sender import Request
+from webhook_grpc.engine.receivers.keys import SecretKeyMissing
+from webhook_grpc.store.clock import DatabaseClock
+
+_URLS_MAX: Final = 10_000  # verdicts that are remembered; a URL's verdict never changes, its address's may
+
+
+class RequestSigner:
+    """Signs with the webhook's secrets. `timeout_seconds` is for webhooks that have no timeout of their own."""
+
+    def __init__(
+        self, sealer: Sealer, egress_policy: EgressPolicy, timeout_seconds: float, clock: DatabaseClock
+    ) -> None:
+        self._sealer = sealer
+        self._why_url_blocked = _remembering_verdicts(egress_policy)
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+
+    def sign(self, delivery: PendingDelivery, webhook: Webhook) -> Request | AttemptResult:
+        """Returns the request of the next attempt, or a result: the URL is blocked, or no secret can be read.
+
+        Raises SecretKeyMissing: then there is no attempt, because another process may have the key.
+        """
+        if self._why_url_blocked(webhook.url) is not None:
+            return AttemptResult(Outcome.BLOCKED, self._clock.now(), 0, FailureReason.BLOCKED_DESTINATION)
+        now = self._clock.now()
+        try:
+            secrets = self._secrets_of(webhook, now)
+        except KeyMissing as error:
+            raise SecretKeyMissing(str(error)) from None
+        except UnsealError:
+            return AttemptResult(Outcome.INTERNAL_ERROR, self._clock.now(), 0, FailureReason.SECRET_UNREADABLE)
+        envelope = Envelope(delivery.event_id, delivery.webhook_id, delivery.event_type, delivery.attempt + 1)
+        headers = request_headers(envelope, webhook.headers, secrets, int(now.timestamp()), delivery.body)
+        return Request(webhook.url, headers, delivery.body, self._timeout_of(webhook), now, webhook.webhook_id)
+
+    def _secrets_of(self, webhook: Webhook, now: datetime) -> list[str]:
+        """Returns the secrets that sign, the newest first. Raises UnsealError."""
+        sealed = [webhook.sealed_secret]
+        if webhook.sealed_previous_secret and webhook.previous_secret_until and now < webhook.previous_secret_until:
+            sealed.append(webhook.sealed_previous_secret)
+        return [self._sealer.open(secret, webhook.customer_id, webhook.webhook_id) for secret in sealed]
+
+    def _timeout_of(self, webhook: Webhook) -> float:
+        """Returns the timeout in seconds. One that is out of bounds is not used: NaN would confuse all timers."""
+        seconds = webhook.timeout_seconds
+        if seconds is not None and 0 < seconds <= validation.TIMEOUT_SECONDS_MAX:
+            return seconds
+        return self._timeout_seconds
+
+
+def _remembering_verdicts(policy: EgressPolicy) -> Callable[[str], BlockReason | None]:
+    @functools.lru_cache(_URLS_MAX)
+    def verdict(url: str) -> BlockReason | None:
+        return why_url_blocked(url, policy)
+
+    return verdict
