@@ -105,9 +105,9 @@ class App:
             settings.retention_policy,
         )
         self._server = Server(settings.grpc_address, calls, reflection_enabled=settings.reflection)
-        self._readiness = Readiness([self._server.set_serving])
-        self._http = HttpServer(settings, calls, self._readiness, methods) if settings.http_address else None
-        self._monitor = self.engine.monitor(self._readiness.set_serving)
+        self.readiness = Readiness([self._server.set_serving])
+        self._http = HttpServer(settings, calls, self.readiness, methods) if settings.http_address else None
+        self._monitor = self.engine.monitor(self.readiness.set_serving)
         self.port = 0
         self.http_port: int | None = None  # none: there is no HTTP
         self._loops: list[asyncio.Task[None]] = []
@@ -165,7 +165,7 @@ class App:
             log.warning("no HTTP", problem=str(error))
             self._http = None
         else:
-            opened.push_async_callback(self._http.stop, 0)
+            opened.push_async_callback(self._http.stop)
 
     async def failed(self) -> None:
         """Waits until a loop ends, which none should. Raises LoopEnded."""
@@ -177,11 +177,11 @@ class App:
         """Drains: refuses new calls, ends watches, lets attempts in flight end, settles them, releases the shards."""
         log.info("stopping")
         await self._server.leave()
-        self._readiness.leave()
+        self.readiness.leave()
         await asyncio.sleep(self._settings.shutdown_delay_seconds)  # load balancers look away
         self._tail.close()
         if self._http is not None:
-            await self._http.stop(_CALL_GRACE_SECONDS)
+            await self._http.stop()
         await self._server.stop(_CALL_GRACE_SECONDS)
         await self.engine.drain()
         await self._end_loops()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
 from types import TracebackType
@@ -9,6 +10,7 @@ from typing import Any, Self
 
 import aiohttp
 
+from tests.support import slowness
 from tests.support.service import CUSTOMER, Service
 
 URL = "https://example.com/webhook"
@@ -46,7 +48,7 @@ class Http:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.base = f"http://127.0.0.1:{service.app.http_port}"
-        self.session = aiohttp.ClientSession(self.base)
+        self.session = aiohttp.ClientSession(self.base, read_bufsize=4 * 1024 * 1024)
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,8 +64,8 @@ class Http:
         """Calls a path with a JSON body, or with a text that is said to be JSON."""
         data = text if text is not None else None if body is None else json.dumps(body)
         headers = {"Content-Type": "application/json", **(headers or {})} if data is not None else headers or {}
-        content = None if data is None else data.encode("utf-8", "surrogatepass")
-        async with self.session.request(verb, path, data=content, headers=headers) as response:
+        content = None if data is None else io.BytesIO(data.encode("utf-8", "surrogatepass"))
+        async with slowness.timeout(20), self.session.request(verb, path, data=content, headers=headers) as response:
             lower = {name.lower(): value for name, value in response.headers.items()}
             return Answer(response.status, lower, await response.text())
 

@@ -16,12 +16,14 @@ from typing import Any, Final, cast
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from webhook_grpc.domain.errors import Violation
+from webhook_grpc.domain.envelope import DATA_BYTES_MAX
+from webhook_grpc.domain.errors import Violation, field_invalid
 
 from .words import BadValue, field_of, is_single_value, read_text, read_value
 from .writing import is_map
 
-DEPTH_MAX: Final = 100  # of what is read as a plain value; the domain bounds data further
+MEMBERS_MAX: Final = 50_000  # fields and items that are read along the descriptor: a full batch of events has 8,000
+VALUE_CHARACTERS_MAX: Final = 320 * 1024  # of one value of lists and objects; the domain bounds data further
 RAW_JSON: Final = {"webhook.v1.Event.data": "data_json"}  # fields whose JSON is kept as text, and where
 
 _scan_text: Any = cast("Any", json.decoder).scanstring  # its types lack both of these
@@ -30,6 +32,10 @@ _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 class NotJson(Exception):
     """The text is not JSON (RFC 8259); the message says where."""
+
+
+class _TooLong(NotJson):
+    """A value is longer than any may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class ReadJson:
 def read_json(text: str, message: Message, path: str) -> ReadJson:
     """Fills a message from a JSON object. `path`: where the message is in the request; empty for all of it.
 
-    Raises NotJson.
+    Raises NotJson, and InvalidArgument for data that is too large.
     """
     reader, names = _Reader(text), set[str]()
     try:
@@ -106,6 +112,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._text = text
         self._scan: Any = cast("Any", json.JSONDecoder(parse_constant=_refuse_constant)).scan_once
+        self._members = 0
         self.violations: list[Violation] = []
 
     def read_object(self, at: int, message: Message, path: str, seen: set[str]) -> int:
@@ -128,6 +135,7 @@ class _Reader:
             at = _skip(self._text, self._past(",", at))
 
     def _read_member(self, at: int, message: Message, name: str, path: str) -> int:
+        self._count_member(at)
         field = field_of(message, name)
         if field is None:
             return self._wrong(at, path, "is not a field of this request")
@@ -142,7 +150,7 @@ class _Reader:
         if field.message_type is not None and not is_single_value(field.message_type.full_name):
             getattr(message, name).SetInParent()
             return self.read_object(at, getattr(message, name), path, set())
-        value, end = self._scan(self._text, at)
+        value, end = self._value(at)
         try:
             _set(message, field, read_value(field, value))
         except BadValue as error:
@@ -151,7 +159,11 @@ class _Reader:
 
     def _read_raw(self, at: int, message: Message, name: str, path: str) -> int:
         """Keeps the text of a value, whatever it is; the domain judges it."""
-        _, end = self._scan(self._text, at)
+        try:
+            _, end = self._value(at)
+        except _TooLong:
+            problem = f"must have at most {DATA_BYTES_MAX} bytes"
+            raise field_invalid(path, problem, "DATA_TOO_LARGE", limit=str(DATA_BYTES_MAX)) from None
         if getattr(message, name):
             self.violations.append(Violation(path, f"is given as `{name}` already"))
         setattr(message, name, self._text[at:end])
@@ -172,9 +184,10 @@ class _Reader:
             at = _skip(self._text, self._past(",", at))
 
     def _read_item(self, at: int, target: Any, field: FieldDescriptor, path: str) -> int:
+        self._count_member(at)
         if field.message_type is not None and not is_single_value(field.message_type.full_name):
             return self.read_object(at, target.add(), path, set())
-        value, end = self._scan(self._text, at)
+        value, end = self._value(at)
         try:
             target.append(read_value(field, value))
         except BadValue as error:
@@ -182,7 +195,7 @@ class _Reader:
         return end
 
     def _read_map(self, at: int, target: Any, path: str) -> int:
-        value, end = self._scan(self._text, at)
+        value, end = self._value(at)
         if not isinstance(value, dict):
             return self._wrong(at, path, "must be an object")
         for key, text in cast("dict[str, object]", value).items():
@@ -194,8 +207,31 @@ class _Reader:
 
     def _wrong(self, at: int, path: str, problem: str) -> int:
         self.violations.append(Violation(path, problem))
-        _, end = self._scan(self._text, at)
+        _, end = self._value(at)
         return end
+
+    def _value(self, at: int) -> tuple[Any, int]:
+        """Reads a plain value. One of lists and objects is read within a window, since nothing else runs meanwhile."""
+        if self._text[at : at + 1] not in {"[", "{"} or len(self._text) - at <= VALUE_CHARACTERS_MAX:
+            return self._scan(self._text, at)
+        window = self._text[at : at + VALUE_CHARACTERS_MAX]
+        try:
+            value, end = self._scan(window, 0)
+        except StopIteration as error:
+            raise self._broken("", at, error.value) from None
+        except json.JSONDecodeError as error:
+            raise self._broken(error.msg, at, error.pos) from None
+        return value, at + end
+
+    def _broken(self, problem: str, at: int, position: int) -> Exception:
+        if position >= VALUE_CHARACTERS_MAX or problem.startswith("Unterminated"):
+            return _TooLong(f"has a value of more than {VALUE_CHARACTERS_MAX} characters, at character {at + 1}")
+        return json.JSONDecodeError(problem, self._text, at + position)
+
+    def _count_member(self, at: int) -> None:
+        self._members += 1
+        if self._members > MEMBERS_MAX:
+            raise NotJson(f"has more than {MEMBERS_MAX} fields and items, at character {at + 1}")
 
     def _name(self, at: int) -> tuple[str, int]:
         name, at = _scan_text(self._text, self._past('"', at), True)

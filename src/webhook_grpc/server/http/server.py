@@ -5,27 +5,29 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, cast
+from uuid import uuid4
 
-import orjson
 from aiohttp import web
 from webhook.v1 import service_pb2
 
 from webhook_grpc.api.methods import METHODS, Method, Methods
+from webhook_grpc.domain.errors import PermissionDenied
 from webhook_grpc.server.calls import Calls
 from webhook_grpc.server.readiness import Readiness
 from webhook_grpc.settings import Settings
 
-from .cors import Cors
-from .exchange import BODY_BYTES_MAX, UnaryExchange
+from .exchange import BODY_BYTES_MAX, BodyReading, UnaryExchange
 from .live import StreamExchange
 from .operations import Operations
-from .problem import CONTENT_TYPE
+from .origins import Origins
+from .problem import Problem, problem_of_refusal
 from .routes import Route, routes_of
 
 HEAD_BYTES_MAX: Final = 8190  # of the request line, and of one header
 KEEPALIVE_SECONDS: Final = 75.0
 HEAD_SECONDS_MAX: Final = 10.0  # from the connection to the first whole request head
+GRACE_SECONDS: Final = 5.0  # for calls in progress when the process stops
 _BACKLOG: Final = 1024
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -42,11 +44,13 @@ class HttpServer:
         self._host, _, port = settings.http_address.rpartition(":")
         self._port = int(port)
         self._connections_max = settings.http_connections_max
-        self._read_seconds_max = settings.http_read_seconds_max
+        self._bodies = BodyReading(settings.http_read_seconds_max, asyncio.Lock())
         self._calls = calls
-        self._cors = Cors(settings.http_allow_origins)
+        self._origins = Origins(
+            settings.http_allow_origins, is_host_checked=settings.anonymous_allowed and settings.is_loopback
+        )
         self._app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[self._as_problem])
-        self._app.on_response_prepare.append(self._cors.complete)
+        self._app.on_response_prepare.append(self._origins.complete)
         by_name = {method.name: method for method in METHODS}
         for route in routes_of(service_pb2.DESCRIPTOR.services_by_name["WebhookService"]):
             self._app.router.add_route(route.verb, route.pattern, self._handler(by_name[route.method], route))
@@ -58,6 +62,7 @@ class HttpServer:
             max_line_size=HEAD_BYTES_MAX,
             max_field_size=HEAD_BYTES_MAX,
             handler_cancellation=True,
+            shutdown_timeout=GRACE_SECONDS,
         )
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
@@ -78,43 +83,42 @@ class HttpServer:
         await self._runner.setup()
         self._server = await asyncio.get_running_loop().create_server(self._protocol, sock=self._socket)
 
-    async def stop(self, grace_seconds: float) -> None:
-        """Takes no more connections, and gives calls in progress a time to end."""
+    async def stop(self) -> None:
+        """Takes no more connections, and gives calls in progress GRACE_SECONDS to end."""
         if self._server is not None:
             self._server.close()
         elif self._socket is not None:
             self._socket.close()
-        self._runner.shutdown_timeout = grace_seconds  # pyright: ignore[reportAttributeAccessIssue]
         await self._runner.cleanup()
 
     # --- connections -----------------------------------------------------------------------------------------------
 
-    def _protocol(self) -> Any:
+    def _protocol(self) -> asyncio.BaseProtocol:
         server: Any = self._runner.server
-        protocol = server()
-        loop = asyncio.get_running_loop()
         if len(server.connections) >= self._connections_max:
-            loop.call_soon(_drop, protocol)
+            return _Refusal()
+        protocol = server()
         self._silent.add(protocol)
-        loop.call_later(HEAD_SECONDS_MAX, self._drop_if_silent, protocol)
+        asyncio.get_running_loop().call_later(HEAD_SECONDS_MAX, self._drop_if_silent, protocol)
         return protocol
 
     def _drop_if_silent(self, protocol: Any) -> None:
         """Closes a connection on which no request has come in time."""
         if protocol in self._silent:
             self._silent.remove(protocol)
-            _drop(protocol)
+            if protocol.transport is not None:
+                protocol.transport.abort()
 
     # --- calls -----------------------------------------------------------------------------------------------------
 
     def _handler(self, method: Method[Any, Any], route: Route) -> _Handler:
         async def unary(request: web.Request) -> web.StreamResponse:
-            exchange = UnaryExchange(request, route, self._read_seconds_max)
+            exchange = UnaryExchange(request, route, self._bodies)
             error = await self._calls.serve(method, exchange)
             return exchange.answer() if error is None else exchange.problem(error)
 
         async def stream(request: web.Request) -> web.StreamResponse:
-            exchange = StreamExchange(request, route, self._read_seconds_max)
+            exchange = StreamExchange(request, route, self._bodies)
             return await exchange.end(await self._calls.serve(method, exchange))
 
         return stream if method.streams else unary
@@ -123,41 +127,26 @@ class HttpServer:
     async def _as_problem(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Answers what no route takes with a problem document as well."""
         self._silent.discard(request.protocol)
-        preflight = self._cors.preflight(request)
+        try:
+            self._origins.check(request)
+        except PermissionDenied as error:
+            return Problem.of(error).response(uuid4().hex)
+        preflight = self._origins.preflight(request)
         if preflight is not None:
             return preflight
         try:
             return await handler(request)
         except web.HTTPException as refused:
-            return _problem_of(refused)
+            return problem_of_refusal(refused).response(uuid4().hex)
 
 
-def _problem_of(refused: web.HTTPException) -> web.Response:
-    reason = {404: "PATH_UNKNOWN", 405: "METHOD_NOT_ALLOWED"}.get(refused.status, "REQUEST_REFUSED")
-    document = {
-        "type": "about:blank",
-        "title": refused.reason,
-        "status": refused.status,
-        "detail": _DETAILS.get(refused.status, refused.reason),
-        "reason": reason,
-    }
-    headers = {"Content-Type": CONTENT_TYPE}
-    if isinstance(refused, web.HTTPMethodNotAllowed):
-        headers["Allow"] = ",".join(sorted(refused.allowed_methods))
-    return web.Response(status=refused.status, body=orjson.dumps(document), headers=headers)
+class _Refusal(asyncio.Protocol):
+    """What a connection beyond the bound gets: its end."""
 
-
-def _drop(protocol: Any) -> None:
-    transport = protocol.transport
-    if transport is not None:
-        transport.abort()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Closes it."""
+        cast("asyncio.Transport", transport).abort()
 
 
 def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-_DETAILS: Final = {
-    404: "there is nothing at this path; /api/openapi.json lists all that there is",
-    405: "this path takes other methods: see Allow",
-}

@@ -183,7 +183,8 @@ def _whole_number(field: FieldDescriptor, value: object) -> int:
 
 def _bytes(value: object) -> bytes:
     try:
-        return base64.b64decode(_of_type(value, str, "").translate(_URL_SAFE) + "==", validate=False)
+        text = _of_type(value, str, "").translate(_URL_SAFE).rstrip("=")
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError, BadValue):
         raise BadValue("must be base64") from None
 
