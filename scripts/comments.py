@@ -11,11 +11,11 @@ from typing import Any
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 # Where parts of a part stand in descriptor.proto, by the field's number, and what they hold themselves.
-_ENUM: Any = {2: ("value", {})}
-_MESSAGE: Any = {2: ("field", {}), 8: ("oneof_decl", {})}
+_ENUM: dict[int, Any] = {2: ("value", {})}
+_MESSAGE: dict[int, Any] = {2: ("field", {}), 8: ("oneof_decl", {})}
 _MESSAGE[3] = ("nested_type", _MESSAGE)
 _MESSAGE[4] = ("enum_type", _ENUM)
-_FILE: Any = {4: ("message_type", _MESSAGE), 5: ("enum_type", _ENUM), 6: ("service", {2: ("method", {})})}
+_FILE: dict[int, Any] = {4: ("message_type", _MESSAGE), 5: ("enum_type", _ENUM), 6: ("service", {2: ("method", {})})}
 
 
 def comments_of(file: FileDescriptorProto) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,7 @@ from webhook_grpc.hub.group_commit import GroupLimits
 from webhook_grpc.hub.hints import Hints, Topic
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.tail import Tail
+from webhook_grpc.process.banner import Ports
 from webhook_grpc.process.loop_watch import LoopWatch
 from webhook_grpc.process.stopping import Stop, in_daemon_thread
 from webhook_grpc.server.auth import Authenticator
@@ -204,7 +205,7 @@ async def serve(
     conninfo: str,
     secret_keys: Iterable[bytes],
     stop: Stop,
-    on_ready: Callable[[int], None] | None = None,
+    on_ready: Callable[[Ports], None] | None = None,
 ) -> None:
     """Runs one process until it is asked to stop. A start that is under way then ends too, and leaves nothing open.
 
@@ -223,7 +224,7 @@ async def _run_until(
     settings: Settings,
     conninfo: str,
     secret_keys: Iterable[bytes],
-    on_ready: Callable[[int], None] | None,
+    on_ready: Callable[[Ports], None] | None,
 ) -> None:
     checking = in_daemon_thread(check_schema, conninfo, Pooling(settings.database_pooler))
     if not await _is_done_before(stopped, checking):
@@ -232,7 +233,7 @@ async def _run_until(
     if not await _is_done_before(stopped, app.start()):
         return
     if on_ready is not None:
-        on_ready(app.port)
+        on_ready(Ports(app.port, app.http_port))
     await _is_done_before(stopped, app.failed())
     await app.stop()
 

@@ -18,7 +18,7 @@ import click
 import orjson
 
 from webhook_grpc.domain.errors import Unavailable
-from webhook_grpc.process.banner import banner, grpcurl_path
+from webhook_grpc.process.banner import Ports, banner, grpcurl_path
 from webhook_grpc.process.stopping import Stop, StopSignals
 from webhook_grpc.store.connection.conninfo import BadConninfo, checked
 from webhook_grpc.store.connection.server_checks import UnsuitableServer
@@ -133,10 +133,10 @@ def _allow_many_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _shower(settings: Settings, is_embedded: bool) -> Callable[[int], None]:
-    def show(port: int) -> None:
+def _shower(settings: Settings, is_embedded: bool) -> Callable[[Ports], None]:
+    def show(ports: Ports) -> None:
         database = f"embedded Postgres in {settings.data_dir}" if is_embedded else "WEBHOOK_DATABASE_URL"
-        _say(banner(settings, port, database, grpcurl_path(Path(sys.executable))))
+        _say(banner(settings, ports, database, grpcurl_path(Path(sys.executable))))
 
     return show
 
