@@ -21,11 +21,12 @@ class Authenticator:
         self._tokens = {token.sha256: token for token in tokens}
         self._anonymous_allowed = anonymous_allowed
         self._default_customer_id = default_customer_id
+        self._anonymous = replace(ANONYMOUS, default_customer_id=default_customer_id)
 
     def authenticate(self, authorization: Sequence[str | bytes], now: datetime) -> Caller:
         """Returns the caller whose token is in the values of the `authorization` header. Raises Unauthenticated."""
         if self._anonymous_allowed:
-            return replace(ANONYMOUS, default_customer_id=self._default_customer_id)
+            return self._anonymous
         if not authorization:
             raise Unauthenticated("TOKEN_MISSING", "send a token as metadata `authorization: Bearer …`")
         if len(authorization) > 1:
