@@ -22,19 +22,21 @@ COPY --from=builder /opt/webhook-grpc /opt/webhook-grpc
 ENV PATH=/opt/webhook-grpc/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    WEBHOOK_GRPC_ADDRESS=0.0.0.0:50051
+    WEBHOOK_GRPC_ADDRESS=0.0.0.0:50051 \
+    WEBHOOK_HTTP_ADDRESS=0.0.0.0:8080 \
+    WEBHOOK_HTTP_PLAINTEXT=true
 USER 10001:10001
 WORKDIR /
-EXPOSE 50051
+# Both speak plain text: publish them where a proxy with TLS, or nobody else, can reach them.
+EXPOSE 50051 8080
 
-# Asks the service itself, past any proxy in the environment. An error and every answer but SERVING are exit 1.
+# Asks the service itself whether it can take calls. Without HTTP (WEBHOOK_HTTP_ADDRESS= ) set another check.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", "\
-import os, sys, grpc; \
-from grpc_health.v1 import health_pb2 as pb, health_pb2_grpc as rpc; \
-address = '127.0.0.1:' + os.environ['WEBHOOK_GRPC_ADDRESS'].rpartition(':')[2]; \
-channel = grpc.insecure_channel(address, options=[('grpc.enable_http_proxy', 0)]); \
-answer = rpc.HealthStub(channel).Check(pb.HealthCheckRequest(), timeout=3); \
-sys.exit(answer.status != pb.HealthCheckResponse.SERVING)"]
+import os, sys, http.client; \
+port = int(os.environ['WEBHOOK_HTTP_ADDRESS'].rpartition(':')[2]); \
+connection = http.client.HTTPConnection('127.0.0.1', port, timeout=3); \
+connection.request('GET', '/readyz'); \
+sys.exit(connection.getresponse().status != 200)"]
 
 # SIGTERM drains: attempts in flight end and are settled. Give it longer than WEBHOOK_DRAIN_SECONDS (20) before SIGKILL.
 STOPSIGNAL SIGTERM

@@ -18,7 +18,7 @@ setup: .venv/dev ## install everything that development needs into .venv
 demo: .venv/demo ## publish events, deliver them to a real receiver, retry, watch it live; ends by itself
 	@$(BIN)/python examples/demo.py
 
-run: .venv/demo ## start the service on 127.0.0.1:50051 with the embedded database
+run: .venv/demo ## start the service (gRPC on 127.0.0.1:50051, HTTP on :8080) with the embedded database
 	@$(BIN)/webhook-grpc serve
 
 migrate: .venv/demo ## bring the schema of WEBHOOK_DATABASE_URL up to date

@@ -100,6 +100,7 @@ async def running_service(data_dir: Path) -> AsyncGenerator[tuple[str, int]]:
     environment |= {
         "WEBHOOK_DATA_DIR": str(data_dir),
         "WEBHOOK_GRPC_ADDRESS": "127.0.0.1:0",
+        "WEBHOOK_HTTP_ADDRESS": "127.0.0.1:0",
         "WEBHOOK_EGRESS_ALLOW_HTTP": "true",
         "WEBHOOK_EGRESS_ALLOW_CIDRS": "127.0.0.0/8",
         "WEBHOOK_LOG_LEVEL": "error",

@@ -213,6 +213,7 @@ async def measure(column: Column, figures: Figures, count: int, webhooks: int) -
             "WEBHOOK_DATA_DIR": directory,
             "WEBHOOK_SECRET_KEYS": base64.b64encode(bytes(32)).decode(),
             "WEBHOOK_GRPC_ADDRESS": "127.0.0.1:0",
+            "WEBHOOK_HTTP_ADDRESS": "127.0.0.1:0",
             "WEBHOOK_EGRESS_ALLOW_HTTP": "true",
             "WEBHOOK_EGRESS_ALLOW_CIDRS": "127.0.0.0/8",
             "WEBHOOK_LOG_LEVEL": "error",

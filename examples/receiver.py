@@ -12,7 +12,7 @@ import sys
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 8080
+PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 8090
 SECRET = sys.argv[2] if len(sys.argv) > 2 else "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
 
@@ -63,6 +64,16 @@ def _generate_python(out: Path) -> None:
     _protoc(*messages, *_files())
     _protoc(f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet:{out}", "webhook/v1/service.proto")
     (out / "webhook" / "v1" / "py.typed").touch()
+    _generate_comments(out / "webhook" / "v1" / "comments.json")
+
+
+def _generate_comments(target: Path) -> None:
+    """Writes the comments of the protos by full name: Python's own descriptors carry none."""
+    with tempfile.TemporaryDirectory() as folder:
+        descriptors = Path(folder) / "descriptors.binpb"
+        _protoc(f"--descriptor_set_out={descriptors}", "--include_source_info", *_files())
+        script = Path(__file__).with_name("comments.py")
+        _run(TOOLS / "bin" / "python", script, descriptors, target)
 
 
 def _generate_descriptors(out: Path) -> None:

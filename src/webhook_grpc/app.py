@@ -25,11 +25,14 @@ from webhook_grpc.hub.group_commit import GroupLimits
 from webhook_grpc.hub.hints import Hints, Topic
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.tail import Tail
+from webhook_grpc.process.banner import Ports
 from webhook_grpc.process.loop_watch import LoopWatch
 from webhook_grpc.process.stopping import Stop, in_daemon_thread
 from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.server.calls import CallLimits, Calls
 from webhook_grpc.server.grpc.server import Server
+from webhook_grpc.server.http.server import HttpAddressInUse, HttpServer
+from webhook_grpc.server.readiness import Readiness
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.connection.poolers import check_sessions
 from webhook_grpc.store.connection.server_checks import durability_warnings
@@ -93,31 +96,39 @@ class App:
         methods = Methods(settings, self.database, self._clock, sealer, self._publisher, self._hints, self._tail)
         calls = Calls(
             methods,
-            Authenticator(load_tokens(settings), anonymous_allowed=settings.anonymous_allowed),
+            Authenticator(
+                load_tokens(settings),
+                anonymous_allowed=settings.anonymous_allowed,
+                default_customer_id=settings.default_customer,
+            ),
             self._clock,
             CallLimits(settings.calls_max, settings.streams_max, settings.call_seconds_max),
             settings.retention_policy,
         )
         self._server = Server(settings.grpc_address, calls, reflection_enabled=settings.reflection)
-        self._monitor = self.engine.monitor(self._server.set_serving)
+        self.readiness = Readiness([self._server.set_serving])
+        self._http = HttpServer(settings, calls, self.readiness, methods) if settings.http_address else None
+        self._monitor = self.engine.monitor(self.readiness.set_serving)
         self.port = 0
+        self.http_port: int | None = None  # none: there is no HTTP
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Starts to serve. If that fails, everything that was opened is closed again.
 
-        Raises AddressInUse, GuardMissing, UnsuitableServer, KeysMissing, and Unavailable if the database can't be
-        reached.
+        Raises AddressInUse, HttpAddressInUse, GuardMissing, UnsuitableServer, KeysMissing, and Unavailable if the
+        database can't be reached.
         """
         async with contextlib.AsyncExitStack() as opened:
             await self._start(opened)
             opened.pop_all()
-        log.info("serving", address=self._settings.grpc_address, port=self.port)
+        log.info("serving", address=self._settings.grpc_address, port=self.port, http_port=self.http_port)
 
     async def _start(self, opened: contextlib.AsyncExitStack) -> None:
         """Takes each step together with what undoes it if a later step fails."""
         self.port = self._server.bind()
         opened.push_async_callback(self._server.abandon)
+        self._bind_http(opened)
         opened.push_async_callback(self.database.close)
         await check_sessions(self.database.options)
         await self.database.open()
@@ -140,6 +151,22 @@ class App:
         }
         self._loops = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
         await self._server.start()
+        if self._http is not None:
+            await self._http.start()
+
+    def _bind_http(self, opened: contextlib.AsyncExitStack) -> None:
+        """Takes the address for HTTP. If it is the default, and taken, the service starts without HTTP."""
+        if self._http is None:
+            return
+        try:
+            self.http_port = self._http.bind()
+        except HttpAddressInUse as error:
+            if self._settings.is_http_address_chosen:
+                raise
+            log.warning("no HTTP", problem=str(error))
+            self._http = None
+        else:
+            opened.push_async_callback(self._http.stop)
 
     async def failed(self) -> None:
         """Waits until a loop ends, which none should. Raises LoopEnded."""
@@ -151,8 +178,11 @@ class App:
         """Drains: refuses new calls, ends watches, lets attempts in flight end, settles them, releases the shards."""
         log.info("stopping")
         await self._server.leave()
+        self.readiness.leave()
         await asyncio.sleep(self._settings.shutdown_delay_seconds)  # load balancers look away
         self._tail.close()
+        if self._http is not None:
+            await self._http.stop()
         await self._server.stop(_CALL_GRACE_SECONDS)
         await self.engine.drain()
         await self._end_loops()
@@ -175,7 +205,7 @@ async def serve(
     conninfo: str,
     secret_keys: Iterable[bytes],
     stop: Stop,
-    on_ready: Callable[[int], None] | None = None,
+    on_ready: Callable[[Ports], None] | None = None,
 ) -> None:
     """Runs one process until it is asked to stop. A start that is under way then ends too, and leaves nothing open.
 
@@ -194,7 +224,7 @@ async def _run_until(
     settings: Settings,
     conninfo: str,
     secret_keys: Iterable[bytes],
-    on_ready: Callable[[int], None] | None,
+    on_ready: Callable[[Ports], None] | None,
 ) -> None:
     checking = in_daemon_thread(check_schema, conninfo, Pooling(settings.database_pooler))
     if not await _is_done_before(stopped, checking):
@@ -203,7 +233,7 @@ async def _run_until(
     if not await _is_done_before(stopped, app.start()):
         return
     if on_ready is not None:
-        on_ready(app.port)
+        on_ready(Ports(app.port, app.http_port))
     await _is_done_before(stopped, app.failed())
     await app.stop()
 

@@ -18,7 +18,7 @@ import click
 import orjson
 
 from webhook_grpc.domain.errors import Unavailable
-from webhook_grpc.process.banner import banner, grpcurl_path
+from webhook_grpc.process.banner import Ports, banner, grpcurl_path
 from webhook_grpc.process.stopping import Stop, StopSignals
 from webhook_grpc.store.connection.conninfo import BadConninfo, checked
 from webhook_grpc.store.connection.server_checks import UnsuitableServer
@@ -112,6 +112,7 @@ def _run(settings: Settings, stop: Stop) -> None:
     from webhook_grpc.engine.receivers.keys import KeysMissing
     from webhook_grpc.process.logs import configure_logging
     from webhook_grpc.server.grpc.server import AddressInUse
+    from webhook_grpc.server.http.server import HttpAddressInUse
 
     from .app import LoopEnded, load_secret_keys
     from .app import serve as serve_forever
@@ -122,7 +123,7 @@ def _run(settings: Settings, stop: Stop) -> None:
         show = _shower(settings, is_embedded)
         try:
             uvloop.run(serve_forever(settings, conninfo, keys, stop, show))
-        except (AddressInUse, GuardMissing, KeysMissing, LoopEnded) as error:
+        except (AddressInUse, HttpAddressInUse, GuardMissing, KeysMissing, LoopEnded) as error:
             raise _Failure(str(error)) from error
 
 
@@ -132,10 +133,10 @@ def _allow_many_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _shower(settings: Settings, is_embedded: bool) -> Callable[[int], None]:
-    def show(port: int) -> None:
+def _shower(settings: Settings, is_embedded: bool) -> Callable[[Ports], None]:
+    def show(ports: Ports) -> None:
         database = f"embedded Postgres in {settings.data_dir}" if is_embedded else "WEBHOOK_DATABASE_URL"
-        _say(banner(settings, port, database, grpcurl_path(Path(sys.executable))))
+        _say(banner(settings, ports, database, grpcurl_path(Path(sys.executable))))
 
     return show
 

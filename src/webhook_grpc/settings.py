@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -81,6 +90,17 @@ class Settings(DatabaseSettings):
 
     grpc_address: str = "127.0.0.1:50051"
     """Where gRPC is served: host:port, [ipv6]:port. Port 0 takes a free one."""
+    http_address: str = "127.0.0.1:8080"
+    """Where HTTP is served: host:port, [ipv6]:port; empty for no HTTP. If the default is taken, the service starts
+    without HTTP."""
+    http_plaintext: bool = False
+    """Whether HTTP may be served without TLS on an address that other machines can reach."""
+    http_allow_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated origins whose pages may call the HTTP API, such as https://console.example.com."""
+    http_connections_max: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
+    """HTTP connections at once; each takes a file descriptor."""
+    http_read_seconds_max: Annotated[float, Field(ge=0.1, le=300)] = 10.0
+    """How long the body of an HTTP request may take to arrive."""
     reflection: bool = True
     """Whether grpcurl may ask for the API's description."""
 
@@ -91,6 +111,9 @@ class Settings(DatabaseSettings):
     """The same list in a file."""
     allow_anonymous: bool | None = None
     """Whether calls without a token may do everything. Unset: only on a loopback address with no tokens configured."""
+    default_customer_id: Annotated[int, Field(ge=0, le=INT64_MAX)] | None = None
+    """The customer of calls that name none, by callers that are not of one customer; 0: they have to name one. Unset:
+    1 on loopback addresses without tokens, otherwise 0."""
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """base64 of the 32 bytes that webhook secrets are sealed with; several, comma-separated: the first seals, all open.
     Needed with `database_url`; the embedded database keeps one in `data_dir`."""
@@ -242,7 +265,7 @@ class Settings(DatabaseSettings):
     log_lines_waiting_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """How many lines may wait for stderr to take them; further ones are dropped and counted."""
 
-    @field_validator("retry_delays_seconds", "secret_keys", "secret_keys_lost", mode="before")
+    @field_validator("retry_delays_seconds", "secret_keys", "secret_keys_lost", "http_allow_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -258,12 +281,22 @@ class Settings(DatabaseSettings):
             raise ValueError("must be a JSON list: put the entry into brackets")  # noqa: TRY004 - pydantic's own
         return parsed
 
-    @field_validator("grpc_address")
+    @field_validator("grpc_address", "http_address")
     @classmethod
-    def _address(cls, value: str) -> str:
+    def _address(cls, value: str, info: ValidationInfo) -> str:
+        if not value and info.field_name == "http_address":
+            return value
         match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):([0-9]{1,5})", value)
         if match is None or int(match[1]) > 65535:
             raise ValueError("must be host:port, for example 127.0.0.1:50051")
+        return value
+
+    @field_validator("http_allow_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not re.fullmatch(r"https?://[^/\s*]+", origin):
+                raise ValueError(f"must be origins like https://console.example.com, without a path: {origin}")
         return value
 
     @field_validator("retry_delays_seconds")
@@ -311,10 +344,16 @@ class Settings(DatabaseSettings):
                 "WEBHOOK_DATABASE_URL needs WEBHOOK_SECRET_KEYS or WEBHOOK_SECRET_KEYS_FILE, "
                 "the same for every process; `webhook-grpc secret-key` makes one"
             )
-        if not self.allow_anonymous and not self.has_tokens and not self.is_loopback:
+        reachable = [name for name, address in self._addresses if address and not _is_loopback(address)]
+        if not self.allow_anonymous and not self.has_tokens and reachable:
             problems.append(
-                "WEBHOOK_GRPC_ADDRESS is reachable from other machines, so WEBHOOK_TOKENS or WEBHOOK_TOKENS_FILE is "
-                "needed (`webhook-grpc token` makes one), or WEBHOOK_ALLOW_ANONYMOUS=true"
+                f"{' and '.join(reachable)} is reachable from other machines, so WEBHOOK_TOKENS or WEBHOOK_TOKENS_FILE "
+                "is needed (`webhook-grpc token` makes one), or WEBHOOK_ALLOW_ANONYMOUS=true"
+            )
+        if "WEBHOOK_HTTP_ADDRESS" in reachable and not self.http_plaintext:
+            problems.append(
+                "WEBHOOK_HTTP_ADDRESS is reachable from other machines and would carry tokens in plain text: put a "
+                "proxy with TLS before it and set WEBHOOK_HTTP_PLAINTEXT=true, or set WEBHOOK_HTTP_ADDRESS= for none"
             )
         if self.attempts_retention_days < self.events_retention_days:
             problems.append(
@@ -333,13 +372,25 @@ class Settings(DatabaseSettings):
         return bool(self.tokens) or self.tokens_file is not None
 
     @property
+    def _addresses(self) -> tuple[tuple[str, str], ...]:
+        return ("WEBHOOK_GRPC_ADDRESS", self.grpc_address), ("WEBHOOK_HTTP_ADDRESS", self.http_address)
+
+    @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach the gRPC address."""
-        host = self.grpc_address.rpartition(":")[0].strip("[]")
-        try:
-            return ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        """Whether only this machine can reach the addresses."""
+        return all(not address or _is_loopback(address) for _, address in self._addresses)
+
+    @property
+    def is_http_address_chosen(self) -> bool:
+        """Whether somebody has set the address, so that a start without HTTP would not be what they want."""
+        return "http_address" in self.model_fields_set
+
+    @property
+    def default_customer(self) -> int | None:
+        """The customer of calls that name none; None if they have to name one."""
+        if self.default_customer_id is None:
+            return 1 if self.anonymous_allowed and self.is_loopback else None
+        return self.default_customer_id or None
 
     @property
     def anonymous_allowed(self) -> bool:
@@ -393,6 +444,14 @@ class Settings(DatabaseSettings):
             self.retry_jitter,
             self.retry_after_seconds_max,
         )
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _default_data_dir(user_id: int) -> Path:

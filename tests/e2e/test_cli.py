@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from webhook.v1 import service_pb2
 
 from tests.support import slowness
 from tests.support.postgres import TestPostgres, query
-from tests.support.process import ROOT, Process, run_cli
+from tests.support.process import ROOT, Process, free_port, run_cli
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET_KEY, ServiceFactory
 from webhook_grpc.domain.sealing import key_id_of, key_id_text
@@ -139,7 +140,13 @@ async def test_what_the_commands_print_is_what_compose_takes_and_the_banner_work
     key = (await run_cli("secret-key"))[1]
     compose = as_compose_would(tmp_path, f"POSTGRES_PASSWORD=any\nWEBHOOK_SECRET_KEYS={key}{line}\n")
     assert compose["WEBHOOK_GRPC_ADDRESS"] == "0.0.0.0:50051"
-    own = {"WEBHOOK_GRPC_ADDRESS": "0.0.0.0:0", "WEBHOOK_DATABASE_URL": database_url}
+    assert compose["WEBHOOK_HTTP_ADDRESS"] == "0.0.0.0:8080"
+    http_address = f"0.0.0.0:{free_port()}"
+    own = {
+        "WEBHOOK_GRPC_ADDRESS": "0.0.0.0:0",
+        "WEBHOOK_HTTP_ADDRESS": http_address,
+        "WEBHOOK_DATABASE_URL": database_url,
+    }
     process = await Process.start(tmp_path / "log", **{**compose, **own})
     secret = token.removeprefix("token: ")
     try:
@@ -151,10 +158,12 @@ async def test_what_the_commands_print_is_what_compose_takes_and_the_banner_work
             status, said = await typed(call.replace(URL, receiver.url("/hook")), TOKEN=secret)
             assert status == 0, said
         await receiver.wait_for(1, "/hook")
+        assert await health_check_of_the_image(WEBHOOK_HTTP_ADDRESS=http_address) == 0
         _, said = await typed(watch.replace("-plaintext", "-plaintext -max-time 1"), TOKEN=secret)
         assert '"cursor"' in said
     finally:
         await process.end()
+    assert await health_check_of_the_image(WEBHOOK_HTTP_ADDRESS=http_address) != 0
     assert secret not in (tmp_path / "log").read_text()
 
 
@@ -166,8 +175,23 @@ def as_compose_would(folder: Path, env: str) -> dict[str, str]:
     block = re.search(r"environment: &environment\n(.*?)\n  init:", (ROOT / "compose.yaml").read_text(), re.DOTALL)
     assert block
     lines = re.findall(r"^    ([A-Z_]+): (.*)$", block[1], re.MULTILINE)
-    assert len(lines) == 5
-    return {name: re.sub(r"\$\{(\w+):\?[^}]*\}", lambda match: known[match[1]] or "", text) for name, text in lines}
+    assert len(lines) == 7
+    return {
+        name: re.sub(r"\$\{(\w+):\?[^}]*\}", lambda match: known[match[1]] or "", text.strip('"'))
+        for name, text in lines
+    }
+
+
+async def health_check_of_the_image(**settings: str) -> int | None:
+    """Runs the health check of the Dockerfile and returns its exit status."""
+    found = re.search(
+        r'HEALTHCHECK .*?CMD \["python", "-c", "\\\n(.*?)"\]', (ROOT / "Dockerfile").read_text(), re.DOTALL
+    )
+    assert found
+    status, _ = await typed(
+        '"$PYTHON" -c "$CODE"', PYTHON=sys.executable, CODE=found[1].replace("\\\n", ""), **settings
+    )
+    return status
 
 
 async def commands_of_banner(process: Process) -> list[str]:

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncGenerator
@@ -23,7 +22,7 @@ from webhook.v1 import service_pb2
 
 from tests.support import slowness
 from tests.support.postgres import TestPostgres
-from tests.support.process import ROOT, Process
+from tests.support.process import ROOT, Process, free_port
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET, ServiceFactory
 from webhook_grpc.domain.signing import signature_headers
@@ -73,12 +72,6 @@ async def ended(process: asyncio.subprocess.Process) -> AsyncGenerator[None]:
             await process.wait()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Playground:
     """The service and the receiver of the README's walk, on free ports."""
 
@@ -89,8 +82,10 @@ class Playground:
 
     def here(self, text: str) -> str:
         """The text of a document with this playground's addresses."""
-        return text.replace("127.0.0.1:50051", self.process.address).replace(
-            "127.0.0.1:8080", f"127.0.0.1:{self._port}"
+        return (
+            text.replace("127.0.0.1:50051", self.process.address)
+            .replace("127.0.0.1:8090", f"127.0.0.1:{self._port}")
+            .replace("http://127.0.0.1:8080", self.process.http_url)
         )
 
     async def next_request(self) -> str:
@@ -105,7 +100,9 @@ class Playground:
 @pytest.fixture
 async def playground(database_url: str, tmp_path: Path) -> AsyncGenerator[Playground]:
     port = free_port()
-    process = await Process.start(tmp_path / "log", WEBHOOK_DATABASE_URL=database_url)
+    process = await Process.start(
+        tmp_path / "log", WEBHOOK_DATABASE_URL=database_url, WEBHOOK_HTTP_ADDRESS="127.0.0.1:0"
+    )
     receiver = await asyncio.create_subprocess_exec(
         sys.executable, "-u", ROOT / "examples" / "receiver.py", str(port), stdout=asyncio.subprocess.PIPE
     )
@@ -168,6 +165,18 @@ async def test_watching_with_grpcurl(playground: Playground) -> None:
     watched = await bash(f"{watch.strip()} || true")
     assert "DELIVERY_STATUS_SUCCEEDED" in watched
     assert '"cursor"' in watched
+
+
+async def test_looking_around_with_curl(playground: Playground) -> None:
+    shown = await bash(playground.here(blocks("README.md", "curl")))
+    webhook, published, deliveries = (orjson.loads(line) for line in shown.replace("}{", "}\n{").splitlines())
+    assert (webhook["status"], published["delivery_count"]) == ("active", 1)
+    assert [delivery["event_id"] for delivery in deliveries["deliveries"]] == [published["event_id"]]
+    watched = await bash(playground.here(blocks("README.md", "curl_watch")).strip() + " --max-time 3 || true")
+    assert '"cursor":' in watched
+    problem = orjson.loads(await bash(playground.here(blocks("docs/http.md", "problem"))))
+    [example] = re.findall("```json\n(.*?)```", (ROOT / "docs/http.md").read_text(), re.DOTALL)
+    assert {**problem, "request_id": ""} == {**orjson.loads(example), "request_id": ""}
 
 
 async def test_describing_the_api(playground: Playground) -> None:
@@ -317,7 +326,9 @@ async def test_the_commands_of_a_deployment(database_url: str) -> None:
     assert words in commands
     commands = commands.replace(words, key)
     commands = SERVE_ONCE + commands.replace("webhook-grpc serve", "serve_once")
-    output = await run("bash", "-euo", "pipefail", "-c", commands, WEBHOOK_GRPC_ADDRESS="127.0.0.1:0")
+    output = await run(
+        "bash", "-euo", "pipefail", "-c", commands, WEBHOOK_GRPC_ADDRESS="127.0.0.1:0", WEBHOOK_HTTP_ADDRESS=""
+    )
     assert "nothing to do" in output
     assert "serves gRPC on 127.0.0.1:" in output
     assert '"event":"stopped"' in output
@@ -365,7 +376,12 @@ async def test_make_run_serves_until_it_is_stopped(data_dir: Path) -> None:
         "make",
         "run",
         cwd=ROOT,
-        env={**os.environ, "WEBHOOK_DATA_DIR": str(data_dir), "WEBHOOK_GRPC_ADDRESS": "127.0.0.1:0"},
+        env={
+            **os.environ,
+            "WEBHOOK_DATA_DIR": str(data_dir),
+            "WEBHOOK_GRPC_ADDRESS": "127.0.0.1:0",
+            "WEBHOOK_HTTP_ADDRESS": "127.0.0.1:0",
+        },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,

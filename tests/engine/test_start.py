@@ -22,6 +22,7 @@ from tests.support.service import SECRET_KEY, ServiceFactory, test_settings
 from tests.support.store import options
 from webhook_grpc.app import App, serve
 from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.process.banner import Ports
 from webhook_grpc.process.stopping import Stop
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.schema import partitions
@@ -117,7 +118,7 @@ async def test_a_start_that_waits_is_left_when_the_process_is_to_stop(
 async def test_a_process_that_is_to_stop_before_it_starts_starts_nothing(database_url: str, tmp_path: Path) -> None:
     stop = Stop()
     stop.request()
-    ready = list[int]()
+    ready = list[Ports]()
     async with slowness.timeout(20):
         await serve(test_settings(database_url, tmp_path), database_url, [SECRET_KEY], stop, ready.append)
     assert not ready

@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ def environment(**overrides: str) -> dict[str, str]:
         **inherited,
         "WEBHOOK_SECRET_KEYS": base64.b64encode(SECRET_KEY).decode(),
         "WEBHOOK_GRPC_ADDRESS": "127.0.0.1:0",
+        "WEBHOOK_HTTP_ADDRESS": "",
         "WEBHOOK_EGRESS_ALLOW_HTTP": "true",
         "WEBHOOK_EGRESS_ALLOW_CIDRS": "127.0.0.0/8",
         "WEBHOOK_LEASE_SECONDS": str(slowness.lengthened(2.0)),
@@ -43,14 +45,22 @@ def hear_signals() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def free_port() -> int:
+    """Returns a port that nobody listens on; somebody may take it at any moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Process:
     """One `webhook-grpc serve`."""
 
     started: ClassVar[list[asyncio.subprocess.Process]] = []
 
-    def __init__(self, process: asyncio.subprocess.Process, address: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, address: str, http_url: str = "") -> None:
         self.process = process
         self.address = address
+        self.http_url = http_url
         self.channel = grpc.aio.insecure_channel(address)
         self.stub = service_pb2_grpc.WebhookServiceStub(self.channel)
 
@@ -68,10 +78,11 @@ class Process:
         cls.started.append(process)
         assert process.stdout is not None
         async with slowness.timeout(30):
-            first_line = (await process.stdout.readline()).decode()
-        match = re.search(r"serves gRPC on (\S+)", first_line)
-        assert match, f"{first_line!r}; see {log}"
-        return cls(process, match[1])
+            lines = b"".join([await process.stdout.readline() for _ in range(2)]).decode()
+        match = re.search(r"serves gRPC on (\S+)", lines)
+        assert match, f"{lines!r}; see {log}"
+        http = re.search(r"^HTTP: (http://\S+)", lines, re.MULTILINE)
+        return cls(process, match[1], http[1] if http else "")
 
     async def kill(self) -> None:
         """kill -9. The channel stays open: closing it would look to calls in flight as if we had cancelled them."""

@@ -38,6 +38,8 @@ def test_settings(database_url: str, data_dir: Path, **overrides: Any) -> Settin
         "data_dir": data_dir,
         "secret_keys": (base64.b64encode(SECRET_KEY).decode(),),
         "grpc_address": "127.0.0.1:0",
+        "http_address": "",
+        "default_customer_id": 0,
         "egress_allow_http": True,
         "egress_allow_cidrs": "127.0.0.0/8",
         "poll_seconds": 0.05,

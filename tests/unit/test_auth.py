@@ -117,8 +117,8 @@ def test_a_token_is_good_until_the_moment_it_expires(seconds: float, *, accepted
 
 def test_anonymous_callers_may_do_everything_where_they_are_allowed() -> None:
     auth = authenticator(anonymous_allowed=True)
-    assert auth.authenticate([], NOW) is ANONYMOUS
-    assert auth.authenticate(["Bearer whatever"], NOW) is ANONYMOUS
+    assert auth.authenticate([], NOW) == ANONYMOUS
+    assert auth.authenticate(["Bearer whatever"], NOW) == ANONYMOUS
     for permission in ("read", "publish", "manage"):
         ANONYMOUS.must_have(permission)
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from webhook_grpc.process.banner import banner, grpcurl_path
+from webhook_grpc.process.banner import Ports, banner, grpcurl_path
 from webhook_grpc.settings import Settings, Token
 
 
 def commands(**settings: Any) -> list[str]:
     """The lines that begin a command, and what is to be done before them."""
-    text = banner(Settings.model_construct(**settings), 50051, "a database", "bin/grpcurl")
+    text = banner(Settings.model_construct(**settings), Ports(50051, 8080), "a database", "bin/grpcurl")
     return [line.strip() for line in text.splitlines() if "grpcurl" in line or "export" in line]
 
 
@@ -30,6 +30,20 @@ def commands(**settings: Any) -> list[str]:
 def test_the_target_can_be_dialled(address: str, target: str) -> None:
     listing, *_ = commands(grpc_address=address)
     assert listing == f"bin/grpcurl -plaintext {target} list webhook.v1.WebhookService"
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "shown"),
+    [
+        ("127.0.0.1:0", 8080, "http://127.0.0.1:8080"),
+        ("0.0.0.0:0", 8080, "http://127.0.0.1:8080"),
+        ("[::1]:0", 8080, "http://[::1]:8080"),
+        ("127.0.0.1:8080", None, "none"),
+    ],
+)
+def test_the_address_of_http_can_be_clicked(address: str, port: int | None, shown: str) -> None:
+    text = banner(Settings.model_construct(http_address=address), Ports(50051, port), "a database", "grpcurl")
+    assert f"\nHTTP: {shown}\n" in text
 
 
 def test_with_tokens_each_command_sends_one() -> None:

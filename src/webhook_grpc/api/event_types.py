@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -13,7 +13,7 @@ from webhook_grpc.api.messages.masks import Updatable
 from webhook_grpc.api.messages.paging import PageToken, fitting, page_size, page_token_invalid
 from webhook_grpc.domain import matching, validation
 from webhook_grpc.domain.errors import FailedPrecondition, Violation
-from webhook_grpc.domain.model import EventTypeSpec
+from webhook_grpc.domain.model import EventType, EventTypeSpec
 from webhook_grpc.domain.schema_shape import BadSchema
 from webhook_grpc.domain.schemas import compile_schema
 from webhook_grpc.hub.type_rules import EventTypes
@@ -76,6 +76,10 @@ class EventTypeMethods:
             event_types=listed,
             next_page_token="" if len(listed) == len(found) else token.after(listed[-1].event_type.encode("ascii")),
         )
+
+    async def catalogue(self) -> Sequence[EventType]:
+        """Returns all types that may be published, for the description of the API. Raises Unavailable."""
+        return await store.list_page(self._database, include_archived=False, after="", limit=self._event_types_max)
 
     async def update(self, request: service_pb2.UpdateEventTypeRequest, call: Call) -> event_type_pb2.EventType:
         """Changes the fields that the mask names."""

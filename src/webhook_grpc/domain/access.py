@@ -19,6 +19,7 @@ class Caller:
     name: str
     customer_id: int | None
     permissions: frozenset[Permission]
+    default_customer_id: int | None = None  # of a caller of all customers who names none
 
     def must_have(self, permission: Permission) -> None:
         """Raises PermissionDenied unless the caller has this permission."""
@@ -37,11 +38,11 @@ class Caller:
         """
         if requested < 0:
             violations.append(Violation(field, "must be positive"))
-        elif requested == 0 and self.customer_id is None:
+        elif requested == 0 and self.customer_id is None and self.default_customer_id is None:
             violations.append(Violation(field, "must be set: the caller is not bound to one customer"))
         elif requested and self.customer_id is not None and requested != self.customer_id:
             raise PermissionDenied("CUSTOMER_NOT_ALLOWED", f"the token is not for customer {requested}")
-        return requested or self.customer_id or 0
+        return requested or self.customer_id or self.default_customer_id or 0
 
     def customer_or_all(self, requested: int, field: str, violations: list[Violation]) -> int | None:
         """Returns the same, but None, which means all customers, where the request names none and the caller may."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from webhook_grpc import __version__
 from webhook_grpc.settings import Settings
@@ -15,6 +15,7 @@ EVERY_ADDRESS: Final = ("0.0.0.0", "[::]")  # noqa: S104 - what a server may lis
 
 _TEXT: Final = """\
 webhook-grpc {version} serves gRPC on {address}
+HTTP: {http}
 database: {database}
 
 Try it from another terminal; the README has a longer walk, with a receiver to try it on.
@@ -32,9 +33,17 @@ Stop it with Ctrl-C.
 """
 
 
-def banner(settings: Settings, port: int, database: str, grpcurl: str) -> str:
+class Ports(NamedTuple):
+    """Where a process serves. No `http`: it serves none."""
+
+    grpc: int
+    http: int | None
+
+
+def banner(settings: Settings, ports: Ports, database: str, grpcurl: str) -> str:
     """Returns the text. `grpcurl` is what to type for it; `database` says in words where the data is."""
     host = settings.grpc_address.rpartition(":")[0]
+    http_host = settings.http_address.rpartition(":")[0]
     call, notes = f"{grpcurl} -plaintext", [f"Replace {URL} by the address of a receiver of yours."]
     if settings.anonymous_allowed:
         notes.append("No tokens are configured: whoever reaches this address may do everything.")
@@ -46,11 +55,22 @@ def banner(settings: Settings, port: int, database: str, grpcurl: str) -> str:
     if not settings.reflection:
         call += " -protoset generated/descriptors/webhook_v1.binpb"
         notes.append("Reflection is off, so run them in the clone, where the API's description is.")
-    target = f"{'127.0.0.1' if host in EVERY_ADDRESS else host}:{port}"
+    target = f"{_dialled(host)}:{ports.grpc}"
+    http = f"http://{_dialled(http_host)}:{ports.http}" if ports.http is not None else "none"
     return _TEXT.format(
-        version=__version__, address=f"{host}:{port}", database=database, notes="".join(f"{note}\n" for note in notes),
-        call=call, target=target, url=URL,
-    )  # fmt: skip
+        version=__version__,
+        address=f"{host}:{ports.grpc}",
+        http=http,
+        database=database,
+        notes="".join(f"{note}\n" for note in notes),
+        call=call,
+        target=target,
+        url=URL,
+    )
+
+
+def _dialled(host: str) -> str:
+    return "127.0.0.1" if host in EVERY_ADDRESS else host
 
 
 def grpcurl_path(python: Path) -> str:

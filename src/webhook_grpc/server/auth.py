@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from webhook_grpc.domain.access import ANONYMOUS, Caller
@@ -14,14 +15,18 @@ from webhook_grpc.settings import Token
 class Authenticator:
     """Knows the tokens."""
 
-    def __init__(self, tokens: Iterable[Token], *, anonymous_allowed: bool) -> None:
+    def __init__(
+        self, tokens: Iterable[Token], *, anonymous_allowed: bool, default_customer_id: int | None = None
+    ) -> None:
         self._tokens = {token.sha256: token for token in tokens}
         self._anonymous_allowed = anonymous_allowed
+        self._default_customer_id = default_customer_id
+        self._anonymous = replace(ANONYMOUS, default_customer_id=default_customer_id)
 
     def authenticate(self, authorization: Sequence[str | bytes], now: datetime) -> Caller:
         """Returns the caller whose token is in the values of the `authorization` header. Raises Unauthenticated."""
         if self._anonymous_allowed:
-            return ANONYMOUS
+            return self._anonymous
         if not authorization:
             raise Unauthenticated("TOKEN_MISSING", "send a token as metadata `authorization: Bearer …`")
         if len(authorization) > 1:
@@ -31,7 +36,7 @@ class Authenticator:
             raise Unauthenticated("TOKEN_INVALID", "the token is not known")
         if token.expires is not None and token.expires <= now:
             raise Unauthenticated("TOKEN_EXPIRED", f"the token `{token.name}` has expired; ask for a new one")
-        return Caller(token.name, token.customer_id, frozenset(token.permissions))
+        return Caller(token.name, token.customer_id, frozenset(token.permissions), self._default_customer_id)
 
 
 def _hash_of_secret(authorization: str | bytes) -> str:

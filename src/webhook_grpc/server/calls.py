@@ -22,7 +22,14 @@ from google.protobuf.message import Message
 from webhook_grpc.api.call import Call, server_stopping
 from webhook_grpc.api.codes import Code, code_of
 from webhook_grpc.api.methods import Method, Methods
-from webhook_grpc.domain.errors import DeadlineExceeded, InternalError, NotFound, Overloaded, WebhookError
+from webhook_grpc.domain.errors import (
+    DeadlineExceeded,
+    InternalError,
+    NotFound,
+    Overloaded,
+    Unauthenticated,
+    WebhookError,
+)
 from webhook_grpc.domain.retention import RetentionPolicy, with_age
 from webhook_grpc.store.clock import DatabaseClock
 
@@ -90,6 +97,14 @@ class Calls:
     def stop(self) -> None:
         """Refuses all calls that come from now on."""
         self._stopping = True
+
+    def is_known(self, authorization: Sequence[str | bytes]) -> bool:
+        """Returns whether these values of the `authorization` header are those of a caller, whatever it may do."""
+        try:
+            self._authenticator.authenticate(authorization, self._clock.now())
+        except Unauthenticated:
+            return False
+        return True
 
     async def serve(self, method: Method[Any, Any], exchange: Exchange) -> WebhookError | None:
         """Serves one call. Returns None if its responses are written, else the error that the door has to send."""

@@ -1,0 +1,172 @@
+"""One call over HTTP: headers, path, query and JSON in, JSON out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from aiohttp import web
+from google.protobuf.message import Message
+
+from webhook_grpc.domain.errors import InvalidArgument, Violation, WebhookError, field_invalid
+from webhook_grpc.server.calls import REQUEST_ID_KEY
+
+from .problem import Problem
+from .reading import NotJson, ReadJson, read_json, read_parameters
+from .routes import Route
+from .writing import json_of
+
+Request = TypeVar("Request", bound=Message)
+
+BODY_BYTES_MAX: Final = 5 * 1024 * 1024  # as gRPC's bound of a message
+LARGE_CHARACTERS: Final = 32 * 1024  # of a body; to read these takes a millisecond at most
+JSON_TYPE: Final = "application/json"
+_BOM: Final = "\ufeff"
+
+
+@dataclass(frozen=True, slots=True)
+class BodyReading:
+    """How bodies are read, by all calls of a server: large ones in a thread, one at a time, beside the loop."""
+
+    seconds_max: float
+    large: asyncio.Lock
+
+    async def read(self, text: str, message: Message, path: str) -> ReadJson:
+        """Fills a message from JSON. Raises NotJson."""
+        if len(text) < LARGE_CHARACTERS:
+            return read_json(text, message, path)
+        async with self.large:
+            return await asyncio.to_thread(read_json, text, message, path)
+
+
+class Exchange:
+    """What calls of one answer and of many have in common."""
+
+    def __init__(self, request: web.Request, route: Route, bodies: BodyReading) -> None:
+        self._bodies = bodies
+        self._request = request
+        self._route = route
+        self.request_id = ""
+
+    def header(self, name: str) -> Sequence[str | bytes]:
+        """Returns the values of a header."""
+        return self._request.headers.getall(name, [])
+
+    def begin(self, request_id: str) -> None:
+        """Keeps the id: every answer carries it."""
+        self.request_id = request_id
+
+    async def read(self, request_type: type[Request]) -> Request:
+        """Returns the request that the path, the query, the headers and the body make together.
+
+        Raises InvalidArgument with everything that is wrong.
+        """
+        message, violations = request_type(), list[Violation]()
+        names = await self._read_body(message, violations)
+        read_parameters(self._path_parameters(), message, violations)
+        read_parameters(self._request.query.items(), message, violations)
+        self._read_headers(message, violations)
+        self._complete_mask(message, names)
+        if violations:
+            raise InvalidArgument(violations)
+        return message
+
+    def problem(self, error: WebhookError) -> web.Response:
+        """Returns the answer of a call that failed."""
+        return Problem.of(self._as_sent(error)).response(self.request_id)
+
+    def _as_sent(self, error: WebhookError) -> WebhookError:
+        """Names fields as the caller does: where the body is a webhook, `name` is the `webhook.name` of the request."""
+        prefix = f"{self._route.body}."
+        if not isinstance(error, InvalidArgument) or prefix == "*.":
+            return error
+        violations = [Violation(v.field.removeprefix(prefix), v.description) for v in error.violations]
+        return InvalidArgument(violations, error.reason, error.metadata)
+
+    def _path_parameters(self) -> list[tuple[str, str]]:
+        return [(self._route.field_of(name), text) for name, text in self._request.match_info.items()]
+
+    async def _read_body(self, message: Message, violations: list[Violation]) -> Sequence[str]:
+        """Fills the message from the body, and returns the names of the body's members."""
+        if not self._route.body:
+            return ()
+        text = await self._text()
+        if not text:
+            return ()
+        whole = self._route.body == "*"
+        path = "" if whole else self._route.body
+        target: Message = message if whole else getattr(message, path)
+        try:
+            read = await self._bodies.read(text, target, path)
+        except NotJson as error:
+            raise field_invalid("body", str(error)) from None
+        target.SetInParent()
+        violations += read.violations
+        return sorted(read.names)
+
+    async def _text(self) -> str:
+        """Returns the body, empty if there is none."""
+        if self._request.content_type != JSON_TYPE and self._request.can_read_body:
+            raise field_invalid("content-type", f"must be {JSON_TYPE}", "CONTENT_TYPE_UNSUPPORTED")
+        try:
+            async with asyncio.timeout(self._bodies.seconds_max):
+                return (await self._request.read()).decode("utf-8").removeprefix(_BOM)
+        except TimeoutError:
+            seconds = self._bodies.seconds_max
+            raise field_invalid("body", f"did not come within {seconds:g} s", "BODY_TOO_SLOW") from None
+        except web.HTTPRequestEntityTooLarge:
+            raise field_invalid("body", f"must have at most {BODY_BYTES_MAX} bytes", "BODY_TOO_LARGE") from None
+        except UnicodeDecodeError:
+            raise field_invalid("body", "is not UTF-8") from None
+
+    def _read_headers(self, message: Message, violations: list[Violation]) -> None:
+        """Sets what HTTP has headers for: Idempotency-Key, If-Match."""
+        key = self._request.headers.get("Idempotency-Key", "").strip('"')
+        if key and "request_id" in message.DESCRIPTOR.fields_by_name:
+            _set_or_compare(message, "request_id", key, "idempotency-key", violations)
+        etag = self._request.headers.get("If-Match", "").removeprefix("W/").strip('"')
+        holder = _with_etag(message, self._route.body)
+        if etag and etag != "*" and holder is not None:
+            _set_or_compare(holder, "etag", etag, "if-match", violations)
+
+    def _complete_mask(self, message: Message, names: Sequence[str]) -> None:
+        """Without a mask, PATCH changes the members that the body has."""
+        if self._route.verb == "PATCH" and not _get(message, "update_mask").paths:
+            _get(message, "update_mask").paths.extend(names)
+
+
+def _set_or_compare(message: Any, name: str, value: str, header: str, violations: list[Violation]) -> None:
+    if getattr(message, name) not in {"", value}:
+        violations.append(Violation(header, f"differs from `{name}` in the body"))
+    setattr(message, name, value)
+
+
+def _with_etag(message: Message, body: str) -> Any:
+    holder: Any = getattr(message, body) if body not in {"", "*"} else message
+    return holder if "etag" in holder.DESCRIPTOR.fields_by_name else None
+
+
+def _get(message: Any, name: str) -> Any:
+    return getattr(message, name)
+
+
+class UnaryExchange(Exchange):
+    """A call with one answer."""
+
+    response: Message
+
+    async def write(self, response: Message) -> None:
+        """Keeps the answer until the call has ended well."""
+        self.response = response
+
+    def answer(self) -> web.Response:
+        """Returns the answer: 201 for what was created, 204 where there is nothing to say."""
+        headers = {REQUEST_ID_KEY: self.request_id, "Cache-Control": "no-store"}
+        if not self.response.DESCRIPTOR.fields:
+            return web.Response(status=204, headers=headers)
+        if "etag" in self.response.DESCRIPTOR.fields_by_name:
+            headers["ETag"] = f'"{_get(self.response, "etag")}"'
+        status = 201 if self._route.method.startswith("Create") else 200
+        return web.Response(status=status, body=json_of(self.response), content_type=JSON_TYPE, headers=headers)

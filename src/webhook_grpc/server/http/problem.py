@@ -1,0 +1,116 @@
+"""Errors as problem documents (RFC 9457), and the HTTP status of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final, Self
+
+import orjson
+from aiohttp import web
+
+from webhook_grpc.api.codes import Code, code_of
+from webhook_grpc.domain.error_bounds import ErrorBounds
+from webhook_grpc.domain.errors import InvalidArgument, Overloaded, Unavailable, Violation, WebhookError
+from webhook_grpc.server.calls import REQUEST_ID_KEY
+
+CONTENT_TYPE: Final = "application/problem+json"
+BOUNDS: Final = ErrorBounds(
+    violations_bytes_max=32 * 1024, part_bytes_max=2000, message_bytes_max=8000, escaped_bytes=1
+)
+
+_STATUSES: Final[Mapping[Code, int]] = {
+    Code.INVALID_ARGUMENT: 400,
+    Code.UNAUTHENTICATED: 401,
+    Code.PERMISSION_DENIED: 403,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.FAILED_PRECONDITION: 409,
+    Code.ABORTED: 409,
+    Code.OUT_OF_RANGE: 410,  # a cursor from before what is kept
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.INTERNAL: 500,
+    Code.UNIMPLEMENTED: 501,
+    Code.UNAVAILABLE: 503,
+    Code.DEADLINE_EXCEEDED: 504,
+}
+# Where HTTP has a status of its own for a reason.
+_STATUSES_OF_REASONS: Final[Mapping[str, int]] = {
+    "ETAG_MISMATCH": 412,
+    "BODY_TOO_LARGE": 413,
+    "BODY_TOO_SLOW": 408,
+    "CONTENT_TYPE_UNSUPPORTED": 415,
+    "DISK_FULL": 507,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a request is refused, as HTTP says it."""
+
+    status: int
+    detail: str
+    code: Code
+    reason: str
+    violations: tuple[Violation, ...] | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    retry_seconds: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @classmethod
+    def of(cls, error: WebhookError) -> Self:
+        """Returns the problem that an error is."""
+        code = code_of(error)
+        return cls(
+            status=_STATUSES_OF_REASONS.get(error.reason) or _STATUSES.get(code, 500),
+            detail=BOUNDS.message(error),
+            code=code,
+            reason=error.reason,
+            violations=BOUNDS.violations(error) if isinstance(error, InvalidArgument) else None,
+            metadata=error.metadata,
+            retry_seconds=error.retry_seconds if isinstance(error, Overloaded | Unavailable) else None,
+            headers={"WWW-Authenticate": 'Bearer realm="webhook-grpc"'} if code is Code.UNAUTHENTICATED else {},
+        )
+
+    def document(self, request_id: str) -> dict[str, Any]:
+        """Returns the members of the document."""
+        document: dict[str, Any] = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code.name,
+            "reason": self.reason,
+            "request_id": request_id,
+        }
+        if self.violations is not None:
+            document["violations"] = [{"field": v.field, "description": v.description} for v in self.violations]
+        if self.metadata:
+            document["metadata"] = dict(self.metadata)
+        if self.retry_seconds is not None:
+            document["retry_seconds"] = self.retry_seconds
+        return document
+
+    def response(self, request_id: str) -> web.Response:
+        """Returns the answer."""
+        headers = {"Cache-Control": "no-store", REQUEST_ID_KEY: request_id, **self.headers}
+        if self.retry_seconds is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(self.retry_seconds)))  # RFC 9110: whole seconds
+        body = orjson.dumps(self.document(request_id))
+        return web.Response(status=self.status, body=body, content_type=CONTENT_TYPE, headers=headers)
+
+
+def problem_of_refusal(refused: web.HTTPException) -> Problem:
+    """Returns the problem that aiohttp has with a request which reaches no method."""
+    match refused:
+        case web.HTTPNotFound():
+            detail = "there is nothing at this path; /api/openapi.json lists all that there is"
+            return Problem(404, detail, Code.NOT_FOUND, "PATH_UNKNOWN")
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(refused.allowed_methods))
+            detail = f"this path takes {allowed}"
+            return Problem(405, detail, Code.UNIMPLEMENTED, "METHOD_NOT_ALLOWED", headers={"Allow": allowed})
+        case _:
+            return Problem(refused.status, refused.reason, Code.INVALID_ARGUMENT, "REQUEST_REFUSED")

@@ -1,0 +1,78 @@
+"""Messages as JSON.
+
+Every field is there, but text, times and messages that are not set: a number that is 0 and a list that is empty say
+something, an empty text says nothing. An event's `data_json` is shown as `data`: the very bytes that were published.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from .words import is_single_value, writer_of
+
+RAW_JSON: Final = {"webhook.v1.Event.data_json": "data"}  # fields that hold JSON, and the name under which it is shown
+
+_Writer = Callable[[Any], Any]
+
+
+def json_of(message: Message) -> bytes:
+    """Returns a message as JSON text in UTF-8."""
+    return orjson.dumps(plain(message))
+
+
+def plain(message: Message) -> dict[str, Any]:
+    """Returns a message as a dict that orjson can write."""
+    shown: dict[str, Any] = {}
+    for field, name, write in _writers(message.DESCRIPTOR):
+        if _is_shown(message, field):
+            value = write(getattr(message, field.name))
+            if value is not None:
+                shown[name] = value
+    return shown
+
+
+def _is_shown(message: Message, field: FieldDescriptor) -> bool:
+    if field.is_repeated:
+        return True
+    if field.has_presence:
+        return message.HasField(field.name)
+    return field.cpp_type not in _SHOWN_IF_SET or bool(getattr(message, field.name))
+
+
+@functools.cache
+def _writers(descriptor: Descriptor) -> tuple[tuple[FieldDescriptor, str, _Writer], ...]:
+    return tuple((field, RAW_JSON.get(field.full_name, field.name), _writer(field)) for field in descriptor.fields)
+
+
+def _writer(field: FieldDescriptor) -> _Writer:
+    if field.full_name in RAW_JSON:
+        return orjson.Fragment
+    if is_map(field):
+        return dict
+    one = _writer_of_one(field)
+    if field.is_repeated:
+        return lambda values: [one(value) for value in values]
+    return one
+
+
+def _writer_of_one(field: FieldDescriptor) -> _Writer:
+    if field.message_type is not None and not is_single_value(field.message_type.full_name):
+        return plain
+    write = writer_of(field)
+    if field.enum_type is not None:  # what is not set has no word
+        return lambda number: write(number) if number else None
+    return write
+
+
+def is_map(field: FieldDescriptor) -> bool:
+    """Returns whether a field is a map; all of ours are of text."""
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+_SHOWN_IF_SET: Final = frozenset({FieldDescriptor.CPPTYPE_STRING, FieldDescriptor.CPPTYPE_ENUM})

@@ -1,0 +1,1 @@
+"""The HTTP door: a real service, a real HTTP client."""

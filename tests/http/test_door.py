@@ -1,0 +1,268 @@
+"""The HTTP door: who may enter, what it bounds, and what a call over it does to the rest of the service."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+import socket
+
+import pytest
+from webhook.v1 import service_pb2
+from webhook.v1.webhook_pb2 import WebhookStatus
+
+from tests.support import slowness
+from tests.support.receiver import Receiver
+from tests.support.service import CUSTOMER, ServiceFactory
+from webhook_grpc.api.methods import METHODS
+from webhook_grpc.server.http.routes import PREFIXES, routes_of
+from webhook_grpc.server.http.server import HttpAddressInUse
+
+from .client import URL, Http
+
+SPECIFICATION = (
+    '{"name": "任务完成通知", "url": "https://example.com/webhook", "secret": "your_secret_key", '
+    '"events": ["job.completed","job.failed"]}'
+)
+
+
+# --- the specification -----------------------------------------------------------------------------------------------
+
+
+def test_every_method_has_a_route_under_both_prefixes() -> None:
+    routes = routes_of(service_pb2.DESCRIPTOR.services_by_name["WebhookService"])
+    for prefix in PREFIXES:
+        assert {route.method for route in routes if route.path.startswith(prefix)} == {one.name for one in METHODS}
+    patterns = [(route.verb, route.pattern) for route in routes]
+    assert len(set(patterns)) == len(patterns)
+
+
+async def test_the_body_of_the_specification_is_answered_as_it_says(services: ServiceFactory) -> None:
+    service = await services.start(http_address="127.0.0.1:0", default_customer_id=None)
+    async with Http(service) as http:
+        answer = await http.call("POST", "/api/webhooks", text=SPECIFICATION)
+        assert answer.status == 201
+        assert answer.body["webhook_id"] > 0
+        assert (answer.body["status"], answer.body["customer_id"]) == ("active", 1)
+        assert answer.body["name"] == "任务完成通知"
+        assert "secret" not in answer.body, "the caller knows it"
+
+
+async def test_a_caller_who_names_no_customer_acts_for_the_default_one_over_grpc_too(services: ServiceFactory) -> None:
+    service = await services.start(http_address="127.0.0.1:0", default_customer_id=7)
+    created = await service.create_webhook(URL, customer_id=0)
+    assert created.customer_id == 7
+
+
+async def test_the_data_of_an_event_is_signed_and_shown_byte_for_byte(
+    services: ServiceFactory, receiver: Receiver
+) -> None:
+    data = '{"price": 1.10,  "id": 12345678901234567890123}'
+    text = f'{{"event": {{"customer_id": {CUSTOMER}, "event_type": "job.completed", "data": {data} }} }}'
+    async with Http(await services.start(http_address="127.0.0.1:0")) as http:
+        await http.create(receiver.url())
+        published = await http.call("POST", "/api/events", text=text)
+        [request] = await receiver.wait_for(1)
+        assert request.body.endswith(f'"data":{data}}}'.encode())
+        event = await http.get(f"/api/events/{published.body['event_id']}?customer_id={CUSTOMER}")
+        assert f'"data":{data}' in event.text
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(services: ServiceFactory) -> None:
+    service = await services.start(http_address="127.0.0.1:0", http_read_seconds_max=0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.app.http_port)
+    writer.write(
+        b"POST /api/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{"
+    )
+    async with slowness.timeout(10):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+    writer.close()
+
+
+async def test_a_token_is_a_bearer_token_and_without_one_the_answer_is_401(services: ServiceFactory) -> None:
+    tokens = json.dumps([{"name": "me", "sha256": hashlib.sha256(b"foo").hexdigest()}])
+    service = await services.start(http_address="127.0.0.1:0", tokens=tokens)
+    async with Http(service) as http:
+        missing = await http.get("/api/webhooks")
+        assert (missing.status, missing.reason) == (401, "TOKEN_MISSING")
+        assert missing.headers["www-authenticate"].startswith("Bearer")
+        assert (await http.get("/api/webhooks", Authorization="Bearer foo")).status == 200
+        wrong = await http.call("POST", "/api/events", text="{", headers={"Authorization": "Bearer bar"})
+        assert (wrong.status, wrong.reason) == (401, "TOKEN_INVALID"), "nothing is parsed before its caller is known"
+
+
+async def test_a_server_that_is_full_names_the_seconds_after_which_to_come_back(services: ServiceFactory) -> None:
+    service = await services.start(http_address="127.0.0.1:0", streams_max=1)
+    async with (
+        Http(service) as http,
+        http.session.get(f"/api/deliveries:watch?customer_id={CUSTOMER}") as first,
+    ):
+        assert first.status == 200
+        await first.content.readline()
+        second = await http.get(f"/api/deliveries:watch?customer_id={CUSTOMER}")
+        assert (second.status, second.reason) == (429, "TOO_MANY_STREAMS")
+        assert second.headers["retry-after"] == "1"
+
+
+# --- who may enter ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({"Origin": "https://evil.example"}, "ORIGIN_NOT_ALLOWED"),
+        ({"Origin": "null"}, "ORIGIN_NOT_ALLOWED"),
+        ({"Origin": "http://localhost:1"}, "ORIGIN_NOT_ALLOWED"),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, "ORIGIN_NOT_ALLOWED"),
+        ({"Host": "evil.example"}, "HOST_NOT_ALLOWED"),
+        ({"Host": "evil.example:80", "Origin": "http://evil.example:80"}, "HOST_NOT_ALLOWED"),
+    ],
+)
+async def test_a_page_of_another_origin_may_do_nothing(
+    services: ServiceFactory, headers: dict[str, str], reason: str
+) -> None:
+    """Without tokens whoever reaches the door may do everything, and any page reaches loopback addresses."""
+    service = await services.start(http_address="127.0.0.1:0")
+    webhook = await service.create_webhook(URL)
+    async with Http(service) as http:
+        answer = await http.call("POST", f"/api/webhooks/{webhook.webhook_id}:pause", headers=headers)
+        assert (answer.status, answer.reason) == (403, reason)
+        assert (await http.call("GET", "/api/webhooks", headers=headers)).status == 403
+    assert (await service.webhook(webhook.webhook_id)).status == WebhookStatus.WEBHOOK_STATUS_ACTIVE
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Host": "localhost"},
+        {"Host": "[::1]:8080", "Origin": "http://[::1]:8080"},
+        {"Host": "hooks.localhost", "Origin": "https://hooks.localhost"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+)
+async def test_its_own_page_and_programs_may_call(services: ServiceFactory, headers: dict[str, str]) -> None:
+    service = await services.start(http_address="127.0.0.1:0", default_customer_id=None)
+    async with Http(service) as http:
+        answer = await http.call("GET", "/api/webhooks", headers=headers)
+        assert (answer.status, "access-control-allow-origin" in answer.headers) == (200, False)
+
+
+async def test_a_page_of_a_named_origin_may_call_and_read_the_answer(services: ServiceFactory) -> None:
+    origin = "https://console.example.com"
+    service = await services.start(http_address="127.0.0.1:0", http_allow_origins=origin, default_customer_id=1)
+    async with Http(service) as http:
+        asked = {"Origin": origin, "Access-Control-Request-Method": "PATCH"}
+        preflight = await http.call("OPTIONS", "/api/webhooks/1", headers=asked)
+        assert (preflight.status, preflight.headers["access-control-allow-origin"]) == (204, origin)
+        assert "PATCH" in preflight.headers["access-control-allow-methods"]
+        assert "authorization" in preflight.headers["access-control-allow-headers"]
+        answer = await http.call("GET", "/api/webhooks", headers={"Origin": origin})
+        assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, origin)
+        assert answer.headers["vary"] == "Origin"
+        refused = await http.call("OPTIONS", "/api/webhooks", headers={**asked, "Origin": "https://other.example.com"})
+        assert refused.status == 403
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------------
+
+
+async def test_connections_have_a_bound_and_one_that_is_left_makes_room(services: ServiceFactory) -> None:
+    service = await services.start(http_address="127.0.0.1:0", http_connections_max=2)
+    held = [await asyncio.open_connection("127.0.0.1", service.app.http_port) for _ in range(2)]
+    for _, writer in held:
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    async with slowness.timeout(10):
+        for reader, _ in held:
+            await reader.readuntil(b"ok\n")
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.app.http_port)
+        assert await ended(reader)
+        writer.close()
+        held[0][1].close()
+        await held[0][1].wait_closed()
+        while True:
+            reader, writer = await asyncio.open_connection("127.0.0.1", service.app.http_port)
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            if not await ended(reader):
+                break
+            writer.close()
+    writer.close()
+    held[1][1].close()
+
+
+async def test_a_connection_on_which_no_whole_request_comes_is_closed(
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhook_grpc.server.http.server.HEAD_SECONDS_MAX", 0.2)
+    service = await services.start(http_address="127.0.0.1:0")
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.app.http_port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: loc")
+    async with slowness.timeout(10):
+        assert await ended(reader)
+    writer.close()
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Waits for the first byte or the end, and returns whether it was the end."""
+    try:
+        return not await reader.read(1)
+    except ConnectionError:
+        return True
+
+
+async def test_while_a_large_body_is_read_the_loop_goes_on(services: ServiceFactory) -> None:
+    """A body of five mebibytes of small members takes long to read; deliveries must not wait for that."""
+    service = await services.start(http_address="127.0.0.1:0")
+    event = f'{{"event": {{"customer_id": {CUSTOMER}, "event_type": "job.completed", "data": {{}}}}}}'
+    text = f'{{"requests": [{",".join([event] * 50_000)}]}}'
+    async with Http(service) as http:
+        call = asyncio.create_task(http.call("POST", "/api/events:batchPublish", text=text))
+        turns = 0
+        while not call.done():
+            await asyncio.sleep(0)
+            turns += 1
+        answer = await call
+    assert (answer.status, "more than" in answer.body["detail"]) == (400, True)
+    assert turns > 100
+
+
+# --- the address -----------------------------------------------------------------------------------------------------
+
+
+async def test_without_an_address_there_is_no_door(services: ServiceFactory) -> None:
+    service = await services.start(http_address="")
+    assert service.app.http_port is None
+
+
+async def test_a_taken_address_that_was_set_refuses_the_start(services: ServiceFactory) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(HttpAddressInUse, match=rf"cannot listen on 127\.0\.0\.1:{port} for HTTP"):
+            await services.start(http_address=f"127.0.0.1:{port}")
+
+
+# --- operations ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_root_says_where_to_look(services: ServiceFactory) -> None:
+    async with Http(await services.start(http_address="127.0.0.1:0")) as http:
+        index = await http.get("/")
+        assert (index.status, index.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+        for path in re.findall(r"(?m)^(/\S+)", index.text):
+            if "deliveries:watch" not in path:
+                answer = await http.get(f"{path}?customer_id={CUSTOMER}" if path.startswith("/api/") else path)
+                assert answer.status == 200, path
+
+
+async def test_readyz_fails_while_calls_cannot_be_answered_and_healthz_never(
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = await services.start(http_address="127.0.0.1:0")
+    async with Http(service) as http:
+        assert [(await http.get(path)).status for path in ("/healthz", "/readyz")] == [200, 200]
+        await service.app.readiness.set_serving("webhook.v1.Delivery", False)
+        assert (await http.get("/readyz")).status == 200, "that deliveries stall is no reason to send calls elsewhere"
+        await service.app.readiness.set_serving("webhook.v1.WebhookService", False)
+        assert [(await http.get(path)).status for path in ("/healthz", "/readyz")] == [200, 503]
