@@ -16,8 +16,8 @@ from webhook_grpc.domain.errors import (
 class Call:
     """Who makes the call, and what the log says of it.
 
-    The pipeline (server/calls.py) sets `caller`, `traceparent` (valid, or None) and `subjects`, the ids that the call is
-    about, by the names of their fields. Methods set `customer_id`.
+    The pipeline (server/calls.py) sets `caller`, `traceparent` (None: no valid one) and `subjects`, the ids that the
+    call is about, by the names of their fields. Methods set `customer_id`.
     """
 
     method: str

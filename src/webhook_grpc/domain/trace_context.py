@@ -44,7 +44,7 @@ def read_traceparent(values: Sequence[str | bytes]) -> str | None:
     refused because of them.
     """
     match values:
-        case [str(text)] if Traceparent.parse(text) is not None:
+        case [str(text)] if _VERSION_00.fullmatch(text):
             return text
         case _:
             return None

@@ -37,24 +37,21 @@ class SpanExport:
     def __init__(self) -> None:
         """Raises ValueError if a variable OTEL_* can't be used."""
         session = _WatchedSession()
-        self._watch = ExportWatch(session)
-        self._words = _Words(self._watch)
-        logger = logging.getLogger(_LIBRARY)
-        logger.propagate = False  # its own lines would come once for each batch
-        logger.setLevel(logging.WARNING)
-        logger.addHandler(self._words)
-        self._provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
-        self._provider.sampler = LinkSampler(self._provider.sampler)
-        self._provider.add_span_processor(
-            BatchSpanProcessor(WatchedExporter(OTLPSpanExporter(session=session), self._watch))
-        )
+        watch = ExportWatch(session)
+        self._words = _Words(watch)
+        self._words.install()
+        try:
+            self._provider = _provider(WatchedExporter(OTLPSpanExporter(session=session), watch))
+        except BaseException:
+            self._words.remove()
+            raise
         self.tracer: Tracer = self._provider.get_tracer("webhook_grpc", __version__)
         """Never changes."""
 
     def close(self) -> None:
         """Exports what waits for it, and ends the thread. May take half a minute with a collector that is away."""
         self._provider.shutdown()
-        logging.getLogger(_LIBRARY).removeHandler(self._words)
+        self._words.remove()
 
 
 class LinkSampler(Sampler):
@@ -161,10 +158,29 @@ class _Words(logging.Handler):
         super().__init__(logging.WARNING)
         self._watch = watch
 
+    def install(self) -> None:
+        """Takes what OpenTelemetry logs from now on; nothing of it reaches stderr another way."""
+        logger = logging.getLogger(_LIBRARY)
+        logger.propagate = False
+        logger.setLevel(logging.WARNING)
+        logger.addHandler(self)
+
+    def remove(self) -> None:
+        """Takes nothing any more."""
+        logging.getLogger(_LIBRARY).removeHandler(self)
+
     def emit(self, record: logging.LogRecord) -> None:
         if self._watch.is_failing or record.name.startswith(_EXPORTERS):
             return
         log.warning("opentelemetry", text=record.getMessage()[:_WORDS_CHARACTERS_MAX])
+
+
+def _provider(exporter: SpanExporter) -> TracerProvider:
+    """Returns what makes tracers. Its thread runs until it is shut down."""
+    provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
+    provider.sampler = LinkSampler(provider.sampler)  # in place of the one that OTEL_TRACES_SAMPLER names
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider
 
 
 def _resource() -> Resource:
