@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
+from webhook.v1 import service_pb2, webhook_pb2
 
 from tests.support import slowness
 from tests.support.postgres import TestPostgres
+from tests.support.process import Process, run_cli
 from tests.support.receiver import Receiver
-from tests.support.service import SECRET_KEY, ServiceFactory, test_settings
+from tests.support.service import CUSTOMER, SECRET_KEY, ServiceFactory, test_settings
 from webhook_grpc import app
 from webhook_grpc.app import App
 from webhook_grpc.settings import SettingsError
 
 from .collector import Collector
-from .test_recording import publish
+from .test_recording import an_event, publish
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +67,27 @@ async def test_nothing_listens_where_the_collector_should_be(
         await services.stop_one(service)
     [line] = [line for line in lines if line["event"].startswith("spans")]
     assert (line["event"], line["cause"]) == ("spans are not exported", "ConnectionError")
+
+
+async def test_a_process_says_it_in_its_own_log_and_nothing_else_reaches_stderr(
+    postgres: TestPostgres, receiver: Receiver, collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
+    await collector.stop()
+    log, settings = tmp_path / "log", {"WEBHOOK_TRACES": "otlp", "WEBHOOK_LOG_FORMAT": "json"}
+    process = await Process.start(log, WEBHOOK_DATABASE_URL=postgres.url, **settings)
+    try:
+        hook = webhook_pb2.Webhook(customer_id=CUSTOMER, name="test", url=receiver.url(), events=["*"])
+        await process.stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=hook))
+        for count in range(1, 4):
+            await process.stub.PublishEvent(service_pb2.PublishEventRequest(event=an_event()))
+            await receiver.wait_for(count)
+        assert await process.terminate() == 0
+    finally:
+        await process.end()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["cause"] for line in lines if line["event"].startswith("spans")] == ["ConnectionError"]
+    assert [line for line in lines if "opentelemetry" in str(line)] == []
 
 
 async def test_deliveries_go_on_while_the_collector_does_not_answer_and_its_queue_is_full(
@@ -113,6 +137,18 @@ def test_without_the_extra_the_start_says_what_to_install(
     assert refused(postgres, tmp_path).startswith(
         "WEBHOOK_TRACES=otlp needs the extra `otel`: install a clone with pip install '/path/to/clone[otel]'"
     )
+
+
+async def test_without_the_extra_serve_ends_with_that_sentence(postgres: TestPostgres, tmp_path: Path) -> None:
+    library = tmp_path / "opentelemetry.py"
+    library.write_text("raise ImportError('not installed')")
+    settings = {"WEBHOOK_DATABASE_URL": postgres.url, "WEBHOOK_TRACES": "otlp", "PYTHONPATH": str(tmp_path)}
+    status, _, stderr = await run_cli("serve", **settings)
+    assert stderr == (
+        "webhook-grpc: WEBHOOK_TRACES=otlp needs the extra `otel`: install a clone with pip install "
+        "'/path/to/clone[otel]' (not installed)\n"
+    )
+    assert status == 1
 
 
 def test_a_protocol_that_is_not_spoken_is_refused_at_the_start(
