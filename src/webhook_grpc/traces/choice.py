@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
 
 from webhook_grpc.engine.attempt_traces import AttemptTraces
 from webhook_grpc.settings import Settings, SettingsError
 
 from .forwarding import ForwardedTraces
+
+_PROTOCOL: Final = "http/protobuf"
+_PROTOCOL_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
 
 class Traces(AttemptTraces, Protocol):
@@ -31,12 +34,10 @@ def choose_traces(settings: Settings, random: Random) -> Traces | None:
 
 
 def _recorded(settings: Settings) -> Traces:
-    names = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-    protocol = next((value for name in names if (value := os.environ.get(name))), "http/protobuf")
-    if protocol != "http/protobuf":
+    name = next((name for name in _PROTOCOL_VARIABLES if os.environ.get(name)), None)
+    if name is not None and os.environ[name] != _PROTOCOL:
         raise SettingsError(
-            "WEBHOOK_TRACES=otlp exports by http/protobuf, mostly to port 4318 of a collector; "
-            f"OTEL_EXPORTER_OTLP_PROTOCOL says {protocol}"
+            f"WEBHOOK_TRACES=otlp exports by {_PROTOCOL}, mostly to port 4318 of a collector; {name} says something else"
         )
     try:
         from .export import SpanExport  # noqa: PLC0415 - nothing is imported when traces are off

@@ -7,6 +7,7 @@ fails, and once that it works again.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -27,8 +28,7 @@ from webhook_grpc import __version__
 log = structlog.get_logger(__name__)
 
 _LIBRARY: Final = "opentelemetry"
-_EXPORTERS: Final = "opentelemetry.exporter"
-_WORDS_CHARACTERS_MAX: Final = 500  # of a warning of OpenTelemetry's
+_VALUE: Final = re.compile(r"%[-0-9.]*[a-z]")  # where a value stands in the text of a line of the log
 
 
 class SpanExport:
@@ -38,12 +38,12 @@ class SpanExport:
         """Raises ValueError if a variable OTEL_* can't be used."""
         session = _WatchedSession()
         watch = ExportWatch(session)
-        self._words = _Words(watch)
-        self._words.install()
+        self._library_log = _LibraryLog(watch)
+        self._library_log.install()
         try:
             self._provider = _provider(WatchedExporter(OTLPSpanExporter(session=session), watch))
         except BaseException:
-            self._words.remove()
+            self._library_log.remove()
             raise
         self.tracer: Tracer = self._provider.get_tracer("webhook_grpc", __version__)
         """Never changes."""
@@ -51,7 +51,7 @@ class SpanExport:
     def close(self) -> None:
         """Exports what waits for it, and ends the thread. May take half a minute with a collector that is away."""
         self._provider.shutdown()
-        self._words.remove()
+        self._library_log.remove()
 
 
 class LinkSampler(Sampler):
@@ -148,10 +148,11 @@ class ExportWatch:
         self._failing_since, self._failed_spans = None, 0
 
 
-class _Words(logging.Handler):
+class _LibraryLog(logging.Handler):
     """Brings what OpenTelemetry has to say into the log: variables that it can't use, a queue that is full.
 
-    Not what its exporters say, and nothing of a full queue while exporting fails: `ExportWatch` says that once.
+    Not what it says of exports, and nothing of a full queue while these fail: `ExportWatch` says that once. And without
+    the values: one line has the header in it that should have carried a collector's key.
     """
 
     def __init__(self, watch: ExportWatch) -> None:
@@ -170,9 +171,8 @@ class _Words(logging.Handler):
         logging.getLogger(_LIBRARY).removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._watch.is_failing or record.name.startswith(_EXPORTERS):
-            return
-        log.warning("opentelemetry", text=record.getMessage()[:_WORDS_CHARACTERS_MAX])
+        if not self._watch.is_failing and record.name != OTLPSpanExporter.__module__:
+            log.warning("opentelemetry", text=_VALUE.sub("…", str(record.msg)))
 
 
 def _provider(exporter: SpanExporter) -> TracerProvider:
