@@ -37,7 +37,7 @@ def _recorded(settings: Settings) -> Traces:
     name = next((name for name in _PROTOCOL_VARIABLES if os.environ.get(name)), None)
     if name is not None and os.environ[name] != _PROTOCOL:
         raise SettingsError(
-            f"WEBHOOK_TRACES=otlp exports by {_PROTOCOL}, mostly to port 4318 of a collector; {name} says something else"
+            f"WEBHOOK_TRACES=otlp exports by {_PROTOCOL}, to port 4318 of most collectors; {name} says something else"
         )
     try:
         from .export import SpanExport  # noqa: PLC0415 - nothing is imported when traces are off
