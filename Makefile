@@ -89,5 +89,5 @@ clean: ## remove what the commands above made
 	@touch $@
 
 .venv/dev: .venv/bin/python pyproject.toml
-	@$(BIN)/python scripts/install.py embedded,demo,dev
+	@$(BIN)/python scripts/install.py embedded,demo,otel,dev
 	@touch $@ .venv/demo
