@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import grpc
 import pytest
-import pytest_asyncio
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError
 from webhook.v1 import service_pb2 as pb
@@ -30,7 +29,7 @@ from tests.api.asking import (
 )
 from tests.support import slowness
 from tests.support.postgres import TestPostgres
-from tests.support.service import Service, ServiceFactory
+from tests.support.service import Service
 from webhook_grpc.api.messages.paging import PageToken
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -46,16 +45,9 @@ REPLAYS_STAY: dict[str, Any] = {"replay_poll_seconds": 60.0, "replays_per_custom
 Change = Callable[[Any], object]  # changes a valid request
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def running(module_services: ServiceFactory) -> Service:
-    return await module_services.start(webhooks_per_customer_max=1000, **REPLAYS_STAY)
-
-
-@pytest.fixture
-def service(running: Service, postgres: TestPostgres) -> Service:
-    """A service whose anonymous callers may call every method, and that has nothing of what other tests made."""
-    postgres.forget()
-    return running
+@pytest.fixture(scope="module")
+def shared_settings() -> Mapping[str, Any]:
+    return {"webhooks_per_customer_max": 1000, **REPLAYS_STAY}
 
 
 async def test_the_requests_that_the_tests_change_are_valid(service: Service, postgres: TestPostgres) -> None:
