@@ -21,6 +21,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 PENDING = delivery_pb2.DELIVERY_STATUS_PENDING
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 FAILED = delivery_pb2.DELIVERY_STATUS_FAILED
+# Of a client: what it does not read stays with the service.
+READS_NOTHING_AHEAD = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
 
 
 async def refusal(service: Service, **request: Any) -> grpc.aio.AioRpcError:
@@ -285,15 +287,20 @@ async def test_a_cursor_of_before_a_restore_is_refused(service: Service, postgre
 @pytest.mark.slow(6)
 async def test_a_reader_that_falls_behind_catches_up_from_the_log(services: ServiceFactory, receiver: Receiver) -> None:
     """Its buffer overruns, and still it is told everything, once, in order."""
-    service = await services.start(stream_buffer_max=100)
+    service = await services.start(stream_buffer_max=100, stream_write_seconds_max=300)
     for number in range(3):
         await service.create_webhook(receiver.url(f"/{number}"))
-    async with service.watching() as watch:
-        for _ in range(4):
-            await service.publish_many(500)  # and nobody reads meanwhile
-        await receiver.wait_for(6000, seconds=60)
-        told = await watch.until_ended(6000, seconds=60)
-    assert len({delivery.delivery_id for delivery in told}) == len(watch.deliveries) == 6000
+    async with grpc.aio.insecure_channel(service.address, options=READS_NOTHING_AHEAD) as channel:
+        stub = service_pb2_grpc.WebhookServiceStub(channel)
+        watch = Watch(stub.WatchDeliveries(service_pb2.WatchDeliveriesRequest(customer_id=CUSTOMER)))
+        await watch.next_message()
+        for _ in range(3):
+            await service.publish_many(200)  # and nobody reads meanwhile
+        async with slowness.timeout(60):
+            while not any(subscription.overrun for subscription in service.app._tail._subscriptions):
+                await asyncio.sleep(0.05)
+        told = await watch.until_ended(1800, seconds=60)
+    assert len({delivery.delivery_id for delivery in told}) == len(watch.deliveries) == 1800
 
 
 @pytest.mark.slow(3)
@@ -302,16 +309,15 @@ async def test_a_reader_that_stops_reading_is_let_go_and_may_resume(
 ) -> None:
     service = await services.start(stream_write_seconds_max=slowness.scaled(0.5))
     await service.create_webhook(receiver.on("/large", answer(200, "x" * 16_000)))
-    options = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
-    async with grpc.aio.insecure_channel(service.address, options=options) as channel:
+    async with grpc.aio.insecure_channel(service.address, options=READS_NOTHING_AHEAD) as channel:
         stub = service_pb2_grpc.WebhookServiceStub(channel)
         call = stub.WatchDeliveries(service_pb2.WatchDeliveriesRequest(customer_id=CUSTOMER))
         watch = Watch(call)
         await watch.next_message()
         async with service.watching() as other:
-            reading = asyncio.create_task(other.until_ended(2000, seconds=60))
+            reading = asyncio.create_task(other.until_ended(1000, seconds=60))
             for _ in range(4):
-                await service.publish_many(500)
+                await service.publish_many(250)
             await reading
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             while True:
@@ -320,8 +326,8 @@ async def test_a_reader_that_stops_reading_is_let_go_and_may_resume(
         assert error_details(caught.value)["ErrorInfo"].reason == "WATCHER_TOO_SLOW"
         told = [delivery.delivery_id for delivery in watch.deliveries]
         async with service.watching(cursor=watch.cursor) as resumed:
-            await resumed.until_ended(2000 - len(told), seconds=60)
-    assert len({*told, *(delivery.delivery_id for delivery in resumed.deliveries)}) == 2000
+            await resumed.until_ended(1000 - len(told), seconds=60)
+    assert len({*told, *(delivery.delivery_id for delivery in resumed.deliveries)}) == 1000
 
 
 async def test_a_stopping_server_lets_its_watchers_go(services: ServiceFactory) -> None:

@@ -212,7 +212,7 @@ SCENARIOS = (
     Scenario("Postgres stopped", stop_answering, plan=FLAKY_PLAN),
     Scenario("network latency", latency, proxied=True),
     Scenario("commit answers lost", lose_commit_answers, proxied=True),
-    Scenario("connections exhausted", exhaust_connections),
+    Scenario("connections exhausted", exhaust_connections, needs_load=True),
     Scenario("held snapshot", hold_snapshot, plan=_PROMPT_PLAN),
     Scenario("LISTEN lost", lose_listeners, plan=_PROMPT_PLAN),
 )
