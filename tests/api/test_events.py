@@ -33,7 +33,7 @@ from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
 
 LAST_SECOND = 253_370_764_799  # of the year 9998
 

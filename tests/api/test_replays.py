@@ -18,7 +18,7 @@ from tests.support.service import CUSTOMER, Service
 from webhook_grpc.api import replays as api
 from webhook_grpc.store.replays import selection
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
 
 FAILED = delivery_pb2.DELIVERY_STATUS_FAILED
 DAY = 86_400

@@ -22,7 +22,7 @@ from tests.support.service import CUSTOMER, SECRET, SECRET_KEY, Service
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.store.registry import secrets
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
 
 OTHER_SECRET = "whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="
 PLAIN_SECRET = "a secret in free text!!!!".replace(" ", "-")

@@ -23,7 +23,7 @@ from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver, answer
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
 
 ACTIVE = webhook_pb2.WEBHOOK_STATUS_ACTIVE
 PAUSED = webhook_pb2.WEBHOOK_STATUS_PAUSED
