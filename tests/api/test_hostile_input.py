@@ -291,8 +291,8 @@ def _map_edits(field: Any, depth: int) -> Iterator[tuple[str, Change]]:
 async def test_no_value_of_any_field_is_an_error_of_ours(service: Service, method: str) -> None:
     world = await furnish(service)
     changes = list(edits(request_type(method).DESCRIPTOR))
-    if len(changes) > 400:  # google.protobuf.Struct: values in values
-        changes = random.Random(method).sample(changes, 400)
+    if len(changes) > 250:  # google.protobuf.Struct: values in values
+        changes = random.Random(method).sample(changes, 250)
 
     async def tried(name: str, change: Change) -> tuple[str, grpc.StatusCode]:
         request = valid_requests(world)[method]
@@ -346,7 +346,7 @@ async def test_no_mutation_of_a_valid_message_is_an_error_of_ours(service: Servi
             _mutate(raw, chance)
         return bytes(raw)
 
-    raws = [mutation() for _ in range(200)]
+    raws = [mutation() for _ in range(100)]
     codes = await all_of([code_of(ask(service, method, raw)) for raw in raws])
 
     bad = [raw[:200] for raw, code in zip(raws, codes, strict=True) if code in UNTHOUGHT_OF]
