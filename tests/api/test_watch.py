@@ -296,8 +296,9 @@ async def test_a_reader_that_falls_behind_catches_up_from_the_log(services: Serv
         await watch.next_message()
         for _ in range(3):
             await service.publish_many(200)  # and nobody reads meanwhile
+        subscriptions = service.app._tail._subscriptions  # pyright: ignore[reportPrivateUsage]
         async with slowness.timeout(60):
-            while not any(subscription.overrun for subscription in service.app._tail._subscriptions):
+            while not any(subscription.overrun for subscription in subscriptions):
                 await asyncio.sleep(0.05)
         told = await watch.until_ended(1800, seconds=60)
     assert len({delivery.delivery_id for delivery in told}) == len(watch.deliveries) == 1800

@@ -31,7 +31,7 @@ from .scenario import Scenario
 _PATIENCE_SECONDS = 20.0
 
 # What is only in the statement that settles, and in the one that publishes.
-_COMMITS: Final = ("settled AS MATERIALIZED (", "new_keys AS (")
+_COMMITS: Final[tuple[str, ...]] = ("settled AS MATERIALIZED (", "new_keys AS (")
 
 TERMINATE_SOME: LiteralString = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity

@@ -78,7 +78,7 @@ class Service:
     def is_at_rest(self) -> bool:
         """Whether no delivery is queued in its memory, in flight or unsettled, and no command is to be answered."""
         engine = self.app.engine
-        unsettled = engine._unsettled
+        unsettled = engine._unsettled  # pyright: ignore[reportPrivateUsage]
         is_settled = not unsettled.results.unanswered_count and not unsettled.commands.unanswered_count
         return is_settled and not engine.lanes.in_flight and not any(lane.held for lane in engine.lanes)
 
