@@ -42,7 +42,7 @@ async def nowhere(*_: Any) -> None:
 @pytest.mark.timeout(3600 if IS_LONG else 300)
 @pytest.mark.skipif(not PROGRAM.exists(), reason="`make setup` installs schemathesis into .venv/fuzz")
 async def test_whatever_is_made_up_from_the_document_the_answer_is_in_the_document(
-    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("webhook_grpc.engine.http.resolver.GuardedResolver.resolve", nowhere)
     service = await services.start(
@@ -58,6 +58,7 @@ async def test_whatever_is_made_up_from_the_document_the_answer_is_in_the_docume
         *("--suppress-health-check", "all", "--request-timeout", str(slowness.scaled(60))),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        cwd=tmp_path,  # it writes its caches there
     )
     output, _ = await program.communicate()
     assert program.returncode == 0, output.decode()
