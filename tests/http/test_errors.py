@@ -281,6 +281,7 @@ async def test_a_service_that_stops_is_503(services: ServiceFactory) -> None:
     assert int(answer.headers["retry-after"]) >= 1
 
 
+@pytest.mark.slow(2)
 async def test_a_call_that_takes_too_long_is_504(services: ServiceFactory, postgres: TestPostgres) -> None:
     service = await services.start(http_address="127.0.0.1:0", call_seconds_max=1)
     async with Http(service) as http:

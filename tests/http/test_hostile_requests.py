@@ -76,6 +76,10 @@ REQUESTS: dict[str, tuple[bytes, set[int]]] = {
         f"DELETE /api/webhooks/1?customer_id=1 HTTP/1.1\r\n{HOST}{ENDS}If-Match: \xff\r\n\r\n".encode("latin-1"),
         {400},
     ),
+    **{
+        f"If-None-Match {value!r}": (get("/api/openapi.json", f"If-None-Match: {value}\r\n"), {200, 304, 400})
+        for value in ("\xff", '"', "*", '"a", ', 'W/"\xff"', "," * 5000)
+    },
     "Last-Event-ID that is not UTF-8": (get("/api/deliveries:watch", "Last-Event-ID: \xff\r\n"), {400}),
     "a content type that is not UTF-8": (post(sized(EVENT), EVENT, kind="Content-Type: \xff\r\n"), {415, 400}),
     # lengths

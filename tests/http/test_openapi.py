@@ -41,6 +41,7 @@ def of(method: str) -> dict[str, Any]:
 # --- the document ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("is_open", [False, True])
 def test_it_is_valid(is_open: bool) -> None:
     described = json.loads(document((), is_open=is_open).body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 from typing import Final
@@ -66,7 +67,8 @@ class Operations:
         if self._calls.is_known(request.headers.getall(AUTHORIZATION_KEY, [])):
             with contextlib.suppress(WebhookError):  # the description of the API does not depend on the database
                 event_types = await self._event_types.catalogue()
-        served = document(tuple(event_types), is_open=self._calls.is_known(()))
+        # Beside the loop: schemas of event types may be megabytes.
+        served = await asyncio.to_thread(document, tuple(event_types), is_open=self._calls.is_known(()))
         headers = {**_REVALIDATED, "ETag": f'W/"{served.etag}"'}  # weak: the same whether compressed or not
         if any(one.value in {served.etag, "*"} for one in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
