@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, cast
 from uuid import uuid4
 
@@ -17,6 +17,7 @@ from webhook_grpc.server.calls import Calls
 from webhook_grpc.server.readiness import Readiness
 from webhook_grpc.settings import Settings
 
+from .connection import HEAD_BYTES_MAX, Connection
 from .exchange import BODY_BYTES_MAX, BodyReading, UnaryExchange
 from .live import StreamExchange
 from .operations import Operations
@@ -24,11 +25,17 @@ from .origins import Origins
 from .problem import Problem, problem_of_refusal
 from .routes import Route, routes_of
 
-HEAD_BYTES_MAX: Final = 8190  # of the request line, and of one header
 KEEPALIVE_SECONDS: Final = 75.0
 HEAD_SECONDS_MAX: Final = 10.0  # from the connection to the first whole request head
 GRACE_SECONDS: Final = 5.0  # for calls in progress when the process stops
 _BACKLOG: Final = 1024
+_CONNECTION: Final[Mapping[str, Any]] = {
+    "access_log": None,
+    "keepalive_timeout": KEEPALIVE_SECONDS,
+    "max_line_size": HEAD_BYTES_MAX,
+    "max_field_size": HEAD_BYTES_MAX,
+    "auto_decompress": False,  # a compressed body is refused: see Exchange
+}
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -55,15 +62,7 @@ class HttpServer:
         for route in routes_of(service_pb2.DESCRIPTOR.services_by_name["WebhookService"]):
             self._app.router.add_route(route.verb, route.pattern, self._handler(by_name[route.method], route))
         self._app.router.add_routes(Operations(readiness, methods, calls).routes())
-        self._runner = web.AppRunner(
-            self._app,
-            access_log=None,
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            max_line_size=HEAD_BYTES_MAX,
-            max_field_size=HEAD_BYTES_MAX,
-            handler_cancellation=True,
-            shutdown_timeout=GRACE_SECONDS,
-        )
+        self._runner = web.AppRunner(self._app, handler_cancellation=True, shutdown_timeout=GRACE_SECONDS)
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._silent = set[Any]()  # connections on which no request has come yet
@@ -97,7 +96,7 @@ class HttpServer:
         server: Any = self._runner.server
         if len(server.connections) >= self._connections_max:
             return _Refusal()
-        protocol = server()
+        protocol = Connection(server, loop=asyncio.get_running_loop(), **_CONNECTION)
         self._silent.add(protocol)
         asyncio.get_running_loop().call_later(HEAD_SECONDS_MAX, self._drop_if_silent, protocol)
         return protocol
