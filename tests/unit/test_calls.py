@@ -23,8 +23,9 @@ from webhook_grpc.api.codes import code_of
 from webhook_grpc.api.methods import METHODS, Method, Methods, Stream, Unary
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, WebhookError, field_invalid
 from webhook_grpc.domain.retention import RetentionPolicy
+from webhook_grpc.metrics.calls import CallTally
 from webhook_grpc.server.auth import Authenticator, token_hash
-from webhook_grpc.server.calls import CallLimits, Calls
+from webhook_grpc.server.calls import CallLimits, CallListener, Calls
 from webhook_grpc.settings import Token
 from webhook_grpc.store.clock import DatabaseClock
 
@@ -46,6 +47,8 @@ class JsonExchange:
         self.request_id = ""
         self.written: list[dict[str, Any]] = []
 
+    door = "json"
+
     def header(self, name: str) -> Sequence[str | bytes]:
         self.steps.append(name)
         return [self.headers[name]] if name in self.headers else []
@@ -66,7 +69,13 @@ class JsonExchange:
         self.written.append(json_format.MessageToDict(response, preserving_proto_field_name=True))
 
 
-def calls(calls_max: int = 10, streams_max: int = 10, call_seconds_max: float = 60.0, methods: object = None) -> Calls:
+def calls(
+    calls_max: int = 10,
+    streams_max: int = 10,
+    call_seconds_max: float = 60.0,
+    methods: object = None,
+    listener: CallListener | None = None,
+) -> Calls:
     """The pipeline, with a token that may do everything, one that may read and one that may publish."""
     tokens = [
         Token(name="operator", sha256=token_hash("operator")),
@@ -79,6 +88,7 @@ def calls(calls_max: int = 10, streams_max: int = 10, call_seconds_max: float = 
         DatabaseClock(),
         CallLimits(calls_max, streams_max, call_seconds_max),
         RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24),
+        CallTally() if listener is None else listener,
     )
 
 

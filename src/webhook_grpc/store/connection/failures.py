@@ -24,6 +24,13 @@ GIVEN_UP: Final = frozenset({"57014", "55P03"})
 TOO_MANY_CONNECTIONS: Final = "53300"
 DISK_FULL: Final = "53100"
 
+# Those that a service may meet (PostgreSQL, Appendix A), and the words of `class_of`.
+_SQLSTATE_CLASSES: Final = frozenset(
+    {"08", "0A", "21", "22", "23", "25", "26", "28", "2D", "34", "3D", "3F", "40", "42", "44", "53", "54", "55"}
+    | {"57", "58", "XX"}
+)
+ERROR_CLASSES: Final = (*sorted(_SQLSTATE_CLASSES), "connection", "other", "timeout")
+
 _READ: Final = re.compile(r"\s*(WITH|SELECT|VALUES|TABLE)\b", re.IGNORECASE)
 _WRITE: Final = re.compile(
     r"\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|LISTEN|SET|nextval|setval|set_config|pg_notify|publish_event|\w*advisory\w*)\b",
@@ -77,6 +84,19 @@ def sqlstate_of(error: BaseException | None) -> str | None:
     if error.sqlstate is None and _TOO_MANY.search(str(error)):
         return TOO_MANY_CONNECTIONS
     return error.sqlstate
+
+
+def class_of(error: BaseException) -> str:
+    """Returns the class of an error's SQLSTATE (its first two characters) if it is one of Postgres' own, else a word.
+
+    That is `connection` if there is no SQLSTATE, `timeout` if we gave up, and `other`: so there are few different ones.
+    """
+    if timed_out(error):
+        return "timeout"
+    sqlstate = sqlstate_of(error)
+    if sqlstate is None:
+        return "connection"
+    return sqlstate[:2] if sqlstate[:2] in _SQLSTATE_CLASSES else "other"
 
 
 def text_of(error: BaseException) -> str:
