@@ -19,7 +19,7 @@ from webhook.v1.webhook_pb2 import Webhook
 
 from tests.support import slowness
 from webhook_grpc.api.call import Call
-from webhook_grpc.api.codes import code_of
+from webhook_grpc.api.codes import Code, code_of
 from webhook_grpc.api.methods import METHODS, Method, Methods, Stream, Unary
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, WebhookError, field_invalid
 from webhook_grpc.domain.retention import RetentionPolicy
@@ -275,6 +275,26 @@ async def test_the_text_of_an_unknown_error_stays_in_the_log(place: str, monkeyp
     assert unhandled["exc_info"] is unknown
     assert (unhandled["event"], unhandled["request_id"]) == ("unhandled", "my-id")
     assert (line["code"], line["reason"]) == ("INTERNAL", "INTERNAL")
+
+
+class Endings:
+    """What the listener of calls hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str, str]] = []
+
+    def ended(self, method: Method[Any, Any], door: str, code: Code, seconds: float) -> None:
+        assert seconds >= 0
+        self.heard.append((method.name, door, code.name))
+
+
+async def test_the_listener_hears_of_each_call_once_with_its_door_and_code() -> None:
+    endings = Endings()
+    pipeline = calls(listener=endings)
+    await pipeline.serve(method(named), JsonExchange())
+    await pipeline.serve(method(refusing(RuntimeError("a bug"))), JsonExchange())
+    await pipeline.serve(method(named), JsonExchange(authorization="Bearer nobody"))
+    assert endings.heard == [("GetWebhook", "json", code) for code in ("OK", "INTERNAL", "UNAUTHENTICATED")]
 
 
 async def test_a_call_that_takes_too_long_ends_with_deadline_exceeded() -> None:

@@ -115,29 +115,21 @@ def translated_errors(errors: DatabaseErrors, expected: Collection[str] = ()) ->
     kind of it) for everything that may pass.
     """
     try:
-        with _counted(errors, expected):
-            yield
-    except (PoolTimeout, TooManyRequests) as error:
-        raise Unavailable("STORAGE_UNAVAILABLE", "the database did not answer in time") from error
-    except TimeoutError as error:
-        raise Unavailable("STORAGE_UNAVAILABLE", "the database did not answer in time") from error
-    except psycopg.Error as error:
-        if is_refusal(error):
-            raise StoreRefusal(error.sqlstate or type(error).__name__) from error
-        if failures.is_disk_full(error):
-            raise DiskFull from error
-        raise Unavailable("STORAGE_UNAVAILABLE", "the database cannot be reached or is overloaded") from error
-
-
-@contextlib.contextmanager
-def _counted(errors: DatabaseErrors, expected: Collection[str]) -> Generator[None]:
-    try:
         yield
     except (psycopg.Error, TimeoutError) as error:
         if failures.sqlstate_of(error) not in expected:
-            is_disk_full = isinstance(error, psycopg.Error) and failures.is_disk_full(error)
-            errors.add(failures.class_of(error), is_disk_full=is_disk_full)
-        raise
+            errors.add(failures.class_of(error), is_disk_full=failures.is_disk_full(error))
+        raise _translated(error) from error
+
+
+def _translated(error: psycopg.Error | TimeoutError) -> Exception:
+    if isinstance(error, PoolTimeout | TooManyRequests | TimeoutError):
+        return Unavailable("STORAGE_UNAVAILABLE", "the database did not answer in time")
+    if is_refusal(error):
+        return StoreRefusal(error.sqlstate or type(error).__name__)
+    if failures.is_disk_full(error):
+        return DiskFull()
+    return Unavailable("STORAGE_UNAVAILABLE", "the database cannot be reached or is overloaded")
 
 
 def is_refusal(error: psycopg.Error) -> bool:

@@ -123,8 +123,10 @@ def cause_of(error: BaseException) -> Cause:
     return Cause(text, sqlstate_of(cause), kind=_NUMBERS.sub("", text))
 
 
-def is_disk_full(error: psycopg.Error) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Returns whether Postgres has no room left to write, on its disk or within its quota there."""
+    if not isinstance(error, psycopg.Error):
+        return False
     return error.sqlstate == DISK_FULL or bool(_NO_ROOM.search(error.diag.message_primary or ""))
 
 

@@ -28,15 +28,15 @@ class Slice:
     is_last: bool
 
 
-async def count_slice(connection: LoopConnection, after: int, limit: int = SLICE) -> Slice:
+async def count_slice(connection: LoopConnection, after: int) -> Slice:
     """Counts the webhooks with the next ids after `after`; deleted ones and unknown words are not in it.
 
     Raises Unavailable.
     """
-    rows = await connection.rows(COUNT_SLICE, {"after": after, "limit": limit})
+    rows = await connection.rows(COUNT_SLICE, {"after": after, "limit": SLICE})
     known = {status.value: status for status in WebhookStatus if status is not WebhookStatus.DELETED}
     return Slice(
         counts={known[status]: count for status, count, _ in rows if status in known},
         last_id=max((last_id for *_, last_id in rows), default=after),
-        is_last=sum(count for _, count, _ in rows) < limit,
+        is_last=sum(count for _, count, _ in rows) < SLICE,
     )
