@@ -474,6 +474,8 @@ def _default_data_dir(user_id: int) -> Path:
 
 def load_settings(**overrides: Any) -> Settings:
     """The settings from the environment. Raises SettingsError, which names everything that is wrong with them."""
+    if os.environ.get(f"{PREFIX}HTTP_ADDRESS") == "":  # other empty variables are as if they were not set
+        overrides.setdefault("http_address", "")
     return _loaded(Settings, overrides)
 
 
