@@ -10,10 +10,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from webhook_grpc.api.codes import Code
 from webhook_grpc.api.methods import METHODS
-from webhook_grpc.domain.tally import Histogram
+from webhook_grpc.domain.tally import DatabaseErrors, Histogram
 from webhook_grpc.metrics import families, metrics
 from webhook_grpc.metrics.calls import CallTally
 from webhook_grpc.metrics.metrics import Metrics
+from webhook_grpc.metrics.process import ProcessFigures
+from webhook_grpc.server.readiness import Readiness
 
 BY_NAME = {method.name: method for method in METHODS}
 
@@ -122,6 +124,27 @@ def test_a_figure_that_is_not_known_here_has_no_sample() -> None:
     page.show([Unknown()])
     assert ("webhook_unknown", frozenset[tuple[str, str]]()) not in samples(page.text())
     assert b"# TYPE webhook_unknown gauge" in page.text()
+
+
+def test_lines_dropped_and_errors_of_the_database_are_shown() -> None:
+    errors = DatabaseErrors()
+    errors.add("53", is_disk_full=True)
+    found = shown(ProcessFigures(Readiness([]), errors, Histogram((1.0,)), lambda: 7))
+    assert found["webhook_log_lines_dropped_total", labels()] == 7
+    assert found["webhook_database_errors_total", labels(sqlstate_class="53")] == 1
+    assert found["webhook_database_errors_total", labels(sqlstate_class="57")] == 0, "known before it grows"
+    assert found["webhook_database_disk_full_total", labels()] == 1
+
+
+async def test_a_process_that_leaves_is_neither_ready_nor_serving() -> None:
+    readiness = Readiness([])
+    source = ProcessFigures(readiness, DatabaseErrors(), Histogram((1.0,)), int)
+    await readiness.set_serving("webhook.v1.Delivery", False)
+    found = shown(source)
+    assert found["webhook_ready", labels()] == 1
+    assert found["webhook_serving", labels(service="webhook.v1.Delivery")] == 0
+    readiness.leave()
+    assert shown(source)["webhook_ready", labels()] == 0
 
 
 def test_a_histogram_has_its_counts_summed_up_to_each_bound() -> None:

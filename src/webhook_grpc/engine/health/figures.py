@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import structlog
+
 from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import WebhookStatus
@@ -26,6 +28,8 @@ from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import figures as store
 from webhook_grpc.store.outbox.figures import OldestDue
 from webhook_grpc.store.registry import census
+
+log = structlog.get_logger(__name__)
 
 _COUNTED: Final = tuple(status for status in WebhookStatus if status is not WebhookStatus.DELETED)
 
@@ -88,6 +92,8 @@ class Figures:
                 await self._read_webhooks()
         except Unavailable:
             pass  # the log has it from `watched`
+        except Exception:  # a bug here must not stop the process: nothing else rests on the figures
+            log.exception("figures not read")
         else:
             self.read_at = time.monotonic()
         self._measure_lag()
@@ -114,9 +120,9 @@ class Figures:
             self._census = _Census()
 
     def _is_forgotten(self, row: OldestDue, now: float) -> bool:
-        """Returns whether a due row is not in memory although it could be sent."""
+        """Returns whether a due row is not ready to be sent although only this process keeps it from that."""
         lane = self._lanes.get(row.webhook_id)
-        if lane is not None:
+        if lane is not None and lane.receiver is not None:
             return row.event_id not in lane.held and not self._lanes.is_held_back(lane, now)
         receiver = self._receivers.get(row.webhook_id)
         return receiver is None or receiver.pace.wait_seconds(0, now) == 0
