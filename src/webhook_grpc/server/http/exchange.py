@@ -46,6 +46,8 @@ class BodyReading:
 class Exchange:
     """What calls of one answer and of many have in common."""
 
+    door = "http"
+
     def __init__(self, request: web.Request, route: Route, bodies: BodyReading) -> None:
         self._bodies = bodies
         self._request = request
