@@ -95,5 +95,5 @@ $(FUZZ): .venv/bin/python
 	@touch $@
 
 .venv/dev: .venv/bin/python pyproject.toml
-	@$(BIN)/python scripts/install.py embedded,demo,dev
+	@$(BIN)/python scripts/install.py embedded,demo,otel,dev
 	@touch $@ .venv/demo

@@ -16,6 +16,7 @@ from typing import Final, LiteralString
 import grpc
 from webhook.v1 import event_pb2, service_pb2, webhook_pb2
 
+from tests.support import slowness
 from tests.support.postgres import query
 from tests.support.service import SECRET
 
@@ -25,7 +26,7 @@ CUSTOMER: Final = 98
 CALLERS: Final = 40
 BATCH_EVENTS: Final = 100
 _WEBHOOKS: Final = 20
-_LEAVE_SECONDS: Final = 3.0
+_LEAVE_SECONDS: Final = 3.0  # both on the reference; on a slow machine, on which a batch takes long, more
 _THINK_SECONDS: Final = 4.0  # between an acknowledgement and the next batch
 _PAUSE_SECONDS: Final = 0.05
 _CALM_SECONDS: Final = 1.5  # after which nothing is stored any more for callers that have gone
@@ -36,6 +37,11 @@ WHERE k.customer_id = 98 AND k.request_id = ANY(%(request_ids)s)
 """
 # Waits for whoever is writing. What is written later, for nobody, remains, and the checker finds it pending.
 CLEAR: LiteralString = "LOCK TABLE deliveries; DELETE FROM deliveries WHERE customer_id = 98"
+
+
+def leave_seconds() -> float:
+    """Returns how long a caller waits for its answer."""
+    return slowness.lengthened(_LEAVE_SECONDS)
 
 
 @dataclass
@@ -81,18 +87,19 @@ class Crowd:
     async def _call(self, caller: int) -> None:
         random = Random(caller)
         number = 0
-        await asyncio.sleep(random.uniform(0, _THINK_SECONDS / 4))
+        think_seconds = slowness.lengthened(_THINK_SECONDS)
+        await asyncio.sleep(random.uniform(0, think_seconds / 4))
         while True:
             number += 1
             request = _batch([f"{caller}-{number}-{index}" for index in range(BATCH_EVENTS)])
             while not await self._is_acknowledged(request, random):
                 await asyncio.sleep(_PAUSE_SECONDS)
-            await asyncio.sleep(random.uniform(0.5, 1.5) * _THINK_SECONDS)
+            await asyncio.sleep(random.uniform(0.5, 1.5) * think_seconds)
 
     async def _is_acknowledged(self, request: service_pb2.BatchPublishEventsRequest, random: Random) -> bool:
         stub = self.round_.cluster.any(random).stub
         try:
-            answer = await stub.BatchPublishEvents(request, timeout=_LEAVE_SECONDS)
+            answer = await stub.BatchPublishEvents(request, timeout=leave_seconds())
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return False
         if not all(result.HasField("published") for result in answer.results):

@@ -22,7 +22,7 @@ from tests.support.postgres import query
 from tests.support.process import Process
 
 from .cluster import statement_seconds
-from .crowd import Crowd
+from .crowd import Crowd, leave_seconds
 from .endpoints import EndpointPlan
 from .harness import Round
 from .scenario import Scenario
@@ -54,7 +54,8 @@ async def jam(round_: Round) -> None:
             await asyncio.sleep(1.0)
             with round_.outage(name := f"{closed.__name__.strip('_')} {what}"):
                 async with closed(round_, what):
-                    await asyncio.sleep(max(statement_seconds() + _BEYOND_SECONDS, round_.seconds))
+                    given_up_seconds = max(statement_seconds(), leave_seconds()) + _BEYOND_SECONDS
+                    await asyncio.sleep(max(given_up_seconds, round_.seconds))
             await until_back(round_, crowd, name)
             if len(kinds) > 1:
                 await crowd.clear()  # its backlog would grow from fault to fault
@@ -200,6 +201,6 @@ _CALLS: Final[tuple[Callable[[Round, Process], Awaitable[None]], ...]] = (
 )
 
 SCENARIOS: Final = (
-    Scenario("a crowd and a lock", jam, plan=CROWD_PLAN, publishers_per_customer=10, gap_seconds=0.3),
+    Scenario("a crowd and a lock", jam, plan=CROWD_PLAN, publishers_per_customer=10, gap_seconds=0.3, needs_load=True),
     Scenario("Postgres restarts", restart),
 )

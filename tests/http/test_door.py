@@ -18,6 +18,7 @@ from tests.support.service import CUSTOMER, ServiceFactory
 from webhook_grpc.api.methods import METHODS
 from webhook_grpc.server.http.routes import PREFIXES, routes_of
 from webhook_grpc.server.http.server import HttpAddressInUse
+from webhook_grpc.settings import Settings
 
 from .client import URL, Http
 
@@ -241,6 +242,16 @@ async def test_a_taken_address_that_was_set_refuses_the_start(services: ServiceF
         port = taken.getsockname()[1]
         with pytest.raises(HttpAddressInUse, match=rf"cannot listen on 127\.0\.0\.1:{port} for HTTP"):
             await services.start(http_address=f"127.0.0.1:{port}")
+
+
+async def test_a_taken_default_address_is_a_warning_and_no_door(
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settings, "is_http_address_chosen", False)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        service = await services.start(http_address=f"127.0.0.1:{taken.getsockname()[1]}")
+    assert service.app.http_port is None
+    assert (await service.create_webhook(URL)).webhook_id, "gRPC serves"
 
 
 # --- operations ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -388,6 +389,57 @@ def test_a_loopback_address_may_be_used_by_anybody(monkeypatch: pytest.MonkeyPat
 
 def test_tokens_on_a_loopback_address_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not load(monkeypatch, tokens=tokens({"name": "x", "sha256": HASH})).anonymous_allowed
+
+
+# --- HTTP ------------------------------------------------------------------------------------------------------------
+
+
+def test_http_that_others_can_reach_needs_tokens_and_a_word_that_it_is_plain_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    message = problem_with(monkeypatch, http_address="0.0.0.0:8080")
+    assert message.startswith("WEBHOOK_HTTP_ADDRESS is reachable from other machines, so WEBHOOK_TOKENS")
+    assert "set WEBHOOK_HTTP_PLAINTEXT=true" in message
+    known = tokens({"name": "x", "sha256": HASH})
+    assert "plain text" in problem_with(monkeypatch, http_address="0.0.0.0:8080", tokens=known)
+    assert not load(monkeypatch, http_address="0.0.0.0:8080", tokens=known, http_plaintext="true").is_loopback
+
+
+def test_http_that_others_can_reach_makes_nobody_anonymous_over_grpc_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = tokens({"name": "x", "sha256": HASH})
+    settings = load(monkeypatch, http_address="0.0.0.0:8080", http_plaintext="true", tokens=known)
+    assert not settings.anonymous_allowed
+
+
+def test_an_address_that_others_can_reach_has_no_default_customer(monkeypatch: pytest.MonkeyPatch) -> None:
+    reachable = {"http_address": "0.0.0.0:8080", "http_plaintext": "true", "allow_anonymous": "true"}
+    assert load(monkeypatch, **reachable).default_customer is None
+
+
+def test_no_http_is_no_address_that_others_can_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(monkeypatch, http_address="").is_loopback
+
+
+@pytest.mark.parametrize("origins", ["*", "https://*.example.com", "https://example.com/", "example.com", "null"])
+def test_origins_are_named_one_by_one(monkeypatch: pytest.MonkeyPatch, origins: str) -> None:
+    assert "must be origins like" in problem_with(monkeypatch, http_allow_origins=origins)
+
+
+@pytest.mark.parametrize(
+    ("given", "customer"),
+    [
+        ({}, 1),
+        ({"default_customer_id": "7"}, 7),
+        ({"default_customer_id": "0"}, None),
+        ({"tokens": [{"name": "x", "sha256": HASH}]}, None),
+        ({"tokens": [{"name": "x", "sha256": HASH}], "default_customer_id": "7"}, 7),
+    ],
+)
+def test_calls_that_name_no_customer_are_for_the_first_one_only_on_the_default_start(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], customer: int | None
+) -> None:
+    values = {name: tokens(*value) if name == "tokens" else value for name, value in given.items()}
+    assert load(monkeypatch, **values).default_customer == customer
 
 
 def test_an_operator_may_leave_a_reachable_address_open_by_saying_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,9 @@ from aiohttp import web
 from webhook_grpc.domain.errors import PermissionDenied
 
 _METHODS: Final = "GET, POST, PATCH, DELETE"
-_HEADERS: Final = "authorization, content-type, idempotency-key, if-match, last-event-id, x-request-id"
+_HEADERS: Final = (
+    "authorization, content-type, idempotency-key, if-match, last-event-id, traceparent, tracestate, x-request-id"
+)
 _SHOWN: Final = "etag, retry-after, x-request-id"
 _SHOWN_CHARACTERS_MAX: Final = 256
 _SECONDS: Final = "600"  # for which a browser remembers the answer
