@@ -260,8 +260,9 @@ async def test_a_cursor_from_before_the_log_is_410(
     assert answer.body["metadata"]["oldest_time"].startswith("20")
 
 
+@pytest.mark.slow(2)
 async def test_a_database_that_does_not_answer_is_503_in_time(services: ServiceFactory, postgres: TestPostgres) -> None:
-    service = await services.start(http_address="127.0.0.1:0", database_timeout_seconds=slowness.scaled(0.5))
+    service = await services.start(http_address="127.0.0.1:0", database_timeout_seconds=slowness.scaled(1.0))
     async with Http(service) as http:
         webhook = await http.create()
         with psycopg.connect(postgres.url) as blocker:
