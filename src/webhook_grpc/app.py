@@ -45,6 +45,7 @@ from webhook_grpc.store.connection.server_checks import durability_warnings
 from webhook_grpc.store.db import Database, DatabaseOptions, Pooling
 from webhook_grpc.store.schema.migrate import check_schema
 from webhook_grpc.store.schema.partitions import ensure_partitions_at_start
+from webhook_grpc.traces.choice import choose_traces
 
 from .settings import Settings, SettingsError, Token, decode_secret_key, problems_of
 
@@ -53,6 +54,7 @@ log = structlog.get_logger(__name__)
 _PUBLISH_WEIGHT_MAX: Final = 8_000_000  # bytes of bodies and rows in one statement, about
 _CALL_GRACE_SECONDS: Final = 5.0
 _TAIL_POLL_SECONDS: Final = 0.1
+_SPANS_SECONDS_AT_STOP: Final = 5.0
 
 
 class LoopEnded(Exception):
@@ -65,9 +67,10 @@ class App:
     def __init__(
         self, settings: Settings, conninfo: str, secret_keys: Iterable[bytes], dropped_lines: Callable[[], int]
     ) -> None:
-        """`dropped_lines` returns how many lines of the log were dropped since the start."""
+        """`dropped_lines` returns how many lines of the log were dropped since the start. Raises SettingsError."""
         self._settings = settings
         random = Random()  # the only one of a process: where it has a seed, a run can be repeated
+        self._traces = choose_traces(settings, random)
         options = DatabaseOptions(
             conninfo=conninfo,
             pool_size=settings.database_pool_size,
@@ -84,7 +87,9 @@ class App:
         connections = make_connections(options)
         shards = Shards()
         self._hints = Hints(connections.commands, connections.listen, shards.is_alone, options.pooling)
-        self.engine = Engine(settings, self.database, connections, self._clock, sealer, shards, self._hints, random)
+        self.engine = Engine(
+            settings, self.database, connections, self._clock, sealer, shards, self._hints, random, self._traces
+        )
         self._tail = Tail(connections.tail, _TAIL_POLL_SECONDS, settings.stream_buffer_max)
         self._hints.subscribe(Topic.LOG, lambda _: self._tail.hint())
         self._clock.on_step(self._tail.clock_stepped)
@@ -163,6 +168,7 @@ class App:
 
     async def _start(self, opened: contextlib.AsyncExitStack) -> None:
         """Takes each step together with what undoes it if a later step fails."""
+        opened.push_async_callback(self._close_traces)
         self.port = self._server.bind()
         opened.push_async_callback(self._server.abandon)
         self._bind_http(opened)
@@ -231,6 +237,7 @@ class App:
         if self._metrics_server is not None:  # last, so that the drain can be watched
             await self._metrics_server.stop()
         await self.database.close()
+        await self._close_traces()
         log.info("stopped")
 
     async def _end_loops(self) -> None:
@@ -239,6 +246,16 @@ class App:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self.engine.close()
+
+    async def _close_traces(self) -> None:
+        """Exports the last spans, if the collector takes them soon."""
+        if self._traces is None:
+            return
+        try:
+            async with asyncio.timeout(_SPANS_SECONDS_AT_STOP):
+                await in_daemon_thread(self._traces.close)
+        except TimeoutError:
+            log.warning("the last spans were not exported", waited_seconds=_SPANS_SECONDS_AT_STOP)
 
     async def _make_partitions(self) -> None:
         await ensure_partitions_at_start(self.database)

@@ -270,6 +270,12 @@ class Settings(DatabaseSettings):
     log_lines_waiting_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """How many lines may wait for stderr to take them; further ones are dropped and counted."""
 
+    # --- traces ----------------------------------------------------------------------------------------------------
+    traces: Literal["off", "otlp"] = "off"
+    """Whether attempts are recorded as spans of OpenTelemetry and exported, as its own variables (OTEL_*) say."""
+    traceparent_to_receivers: bool = False
+    """Whether receivers get a `traceparent`: that of the attempt's span, or with traces off the producer's trace."""
+
     @field_validator("retry_delays_seconds", "secret_keys", "secret_keys_lost", "http_allow_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:

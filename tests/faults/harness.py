@@ -17,7 +17,6 @@ import grpc
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.support import slowness
-from tests.support.postgres import query
 from webhook_grpc.domain.ids import shard_of
 
 from . import database, participants
@@ -46,6 +45,7 @@ class Round:
         self.random = Random(seed)  # only for the schedule of faults, so that a seed replays it
         self.directory = directory
         self.database_url = server.new_database()
+        self.ask = database.Asker(self.database_url)
         self.proxy = Proxy(server.socket_path)
         self.names = NameServer()
         self.endpoints = Endpoints(directory)
@@ -108,7 +108,7 @@ class Round:
         shard = shard_of(self.registered[number].webhook_id)
         async with slowness.timeout(10):
             while True:
-                [(owner,)] = query(self.database_url, statement, [shard])
+                [(owner,)] = self.ask(statement, [shard])
                 for name in self.cluster.running:
                     if owner is not None and self.logged(name, owner):
                         return name
@@ -146,7 +146,7 @@ class Round:
                 for publisher in self.publishers:
                     publisher.stopped.set()
                 await asyncio.gather(*tasks)
-            is_drained = await database.until_nothing_is_pending(self.database_url, self.scenario.drain_seconds_max)
+            is_drained = await database.until_nothing_is_pending(self.ask, self.scenario.drain_seconds_max)
             drained_seconds = time.monotonic() - ended_at
             await self._until_told()
             assert not any(task.done() for task in self._watching), "a watcher has ended"
@@ -192,6 +192,7 @@ class Round:
             self.names.stop()
             if isinstance(self.server, SteppedServer):
                 self.server.set_clock(0)
+            self.ask.close()
             self.server.drop_database(self.database_url)
 
     async def _until_told(self) -> None:

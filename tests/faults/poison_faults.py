@@ -6,7 +6,6 @@ import asyncio
 from typing import LiteralString
 
 from tests.support import slowness
-from tests.support.postgres import query
 
 from .endpoints import EndpointPlan
 from .faulty import KILLED
@@ -27,7 +26,7 @@ async def poison(round_: Round) -> None:
     deaths, deaths_max = 0, len(endpoint.delays_seconds) + 4
     try:
         async with slowness.timeout(_SECONDS_MAX):
-            while deaths <= deaths_max and not query(round_.database_url, HAS_FAILED, [endpoint.webhook_id]):
+            while deaths <= deaths_max and not round_.ask(HAS_FAILED, [endpoint.webhook_id]):
                 deaths += await _replace_dead(round_)
                 await asyncio.sleep(0.02)
     finally:

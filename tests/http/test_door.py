@@ -97,10 +97,10 @@ async def test_a_server_that_is_full_names_the_seconds_after_which_to_come_back(
     service = await services.start(http_address="127.0.0.1:0", streams_max=1)
     async with (
         Http(service) as http,
-        http.session.get(f"/api/deliveries:watch?customer_id={CUSTOMER}") as first,
+        http.watch(f"/api/deliveries:watch?customer_id={CUSTOMER}") as first,
     ):
         assert first.status == 200
-        await first.content.readline()
+        await first.begun()
         second = await http.get(f"/api/deliveries:watch?customer_id={CUSTOMER}")
         assert (second.status, second.reason) == (429, "TOO_MANY_STREAMS")
         assert second.headers["retry-after"] == "1"

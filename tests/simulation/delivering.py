@@ -205,7 +205,9 @@ class Delivering(Owning):
         deliveries = self.run(due.with_bodies(self.store.connection, rows))
         for delivery in sorted(deliveries, key=lambda delivery: delivery.webhook_id):
             event = self.model.events[delivery.event_id]
-            assert delivery.body == (event.body if delivery.event_id in self.model.kept else b"")
+            is_kept = delivery.event_id in self.model.kept
+            stored = (event.body, event.traceparent) if is_kept else (b"", None)
+            assert (delivery.body, delivery.traceparent) == stored
             if not worker.claims(key_of(delivery)):
                 worker.held[key_of(delivery)] = delivery
 

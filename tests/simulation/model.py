@@ -34,6 +34,7 @@ class EventRow(NamedTuple):
     event_type: str
     create_time: datetime
     body: bytes
+    traceparent: str | None = None
 
 
 class OutboxRow(NamedTuple):
@@ -206,7 +207,9 @@ class StoreModel:
             if key in self.keys:
                 return None
             self.keys[key] = event.event_id, event.fingerprint
-        self.events[event.event_id] = EventRow(event.customer_id, event.event_type, self.now, event.body)
+        self.events[event.event_id] = EventRow(
+            event.customer_id, event.event_type, self.now, event.body, event.traceparent
+        )
         self.kept.add(event.event_id)
         matched = {
             webhook_id

@@ -82,7 +82,7 @@ class Process:
         connections, shards = make_connections(options), Shards()
         self.hints = Hints(connections.commands, connections.listen, shards.is_alone, options.pooling)
         self.engine = Engine(
-            settings, database, connections, self._clock, Sealer([KEY]), shards, self.hints, world.fork_random()
+            settings, database, connections, self._clock, Sealer([KEY]), shards, self.hints, world.fork_random(), None
         )
         limits = GroupLimits(100, 8_000_000, 20_000, 64_000_000)
         self.publisher = Publisher(

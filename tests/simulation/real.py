@@ -104,7 +104,9 @@ class RealStore:
             },
             events={
                 row[0]: EventRow(*row[1:])
-                for row in self.sql("SELECT event_id, customer_id, event_type, created_at, body FROM events")
+                for row in self.sql(
+                    "SELECT event_id, customer_id, event_type, created_at, body, traceparent FROM events"
+                )
             },
             keys={
                 (row[0], row[1]): (row[2], row[3])

@@ -35,7 +35,7 @@ from webhook_grpc.store.schema.partitions import ensure_partitions
 
 pytestmark = pytest.mark.xdist_group("plans")  # one process: what is filled is shared
 JIT_ABOVE_COST: Final = 100_000
-SIZES: Final = (1, 100, 1000)
+SIZES: Final = (1, 1000)
 WEBHOOKS: Final = (1, 1_000, 100_000)
 SERVERS: Final = ("embedded", "distribution", "16", "17")
 MORE_SERVERS: Final = Path(__file__).parents[2] / ".postgres"  # from `make more-postgres`

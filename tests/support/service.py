@@ -74,6 +74,14 @@ class Service:
         await self.channel.close()
         await self.app.stop()
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no delivery is queued in its memory, in flight or unsettled, and no command is to be answered."""
+        engine = self.app.engine
+        unsettled = engine._unsettled  # pyright: ignore[reportPrivateUsage]
+        is_settled = not unsettled.results.unanswered_count and not unsettled.commands.unanswered_count
+        return is_settled and not engine.lanes.in_flight and not any(lane.held for lane in engine.lanes)
+
     async def create_webhook(self, url: str, **fields: Any) -> webhook_pb2.Webhook:
         """Registers a webhook for all events."""
         values: dict[str, Any] = {

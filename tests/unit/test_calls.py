@@ -142,7 +142,7 @@ async def test_a_call_goes_through_the_steps_in_their_order() -> None:
 
     assert await calls().serve(method(named), exchange) is None
 
-    assert exchange.steps == ["x-request-id", "begin", "authorization", "read", "write"]
+    assert exchange.steps == ["x-request-id", "begin", "authorization", "traceparent", "read", "write"]
     assert exchange.written == [{"webhook_id": str(WEBHOOK_ID), "name": "a name"}]
 
 

@@ -42,6 +42,7 @@ from webhook_grpc.store.registry import webhooks
 from . import listeners
 from .attempt import Attempter, AttemptPipeline
 from .attempt_tally import AttemptTally
+from .attempt_traces import AttemptTraces
 from .dispatcher import Dispatcher, DispatchLimits
 from .ownership import Ownership
 from .poison import PoisonGuard
@@ -71,6 +72,7 @@ class Engine:
         shards: Shards,
         hints: Hints,
         random: Random,
+        traces: AttemptTraces | None,
     ) -> None:
         progress = database.options.progress
         self._settings = settings
@@ -111,7 +113,7 @@ class Engine:
             ),
         )
         signer = RequestSigner(sealer, settings.egress_policy, settings.attempt_timeout_seconds, clock)
-        attempter = Attempter(signer, self._sender, settings.retry_policy, clock, random)
+        attempter = Attempter(signer, self._sender, settings.retry_policy, clock, random, traces)
         self.dispatcher = Dispatcher(
             DispatchLimits(
                 settings.process_in_flight_max,

@@ -32,6 +32,7 @@ from webhook_grpc.domain.errors import (
     WebhookError,
 )
 from webhook_grpc.domain.retention import RetentionPolicy, with_age
+from webhook_grpc.domain.trace_context import read_traceparent
 from webhook_grpc.store.clock import DatabaseClock
 
 from .auth import Authenticator
@@ -43,6 +44,7 @@ Request = TypeVar("Request", bound=Message)
 
 REQUEST_ID_KEY: Final = "x-request-id"
 AUTHORIZATION_KEY: Final = "authorization"
+TRACEPARENT_KEY: Final = "traceparent"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -166,6 +168,7 @@ class Calls:
         with self._streams if method.streams else self._calls:
             call.caller = self.caller_of(exchange.header(AUTHORIZATION_KEY))
             call.caller.must_have(method.permission)
+            call.traceparent = read_traceparent(exchange.header(TRACEPARENT_KEY))
             request = await exchange.read(method.request_type)
             call.subjects |= subjects_of(request)
             async with asyncio.timeout(None if method.streams else self._call_seconds_max):

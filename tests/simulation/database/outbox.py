@@ -112,11 +112,13 @@ class Outbox:
 
     def _bodies(self, params: Params, _: datetime) -> list[Row]:
         return [
-            (event_id, *self.tables.events[event_id]) for event_id in params["ids"] if event_id in self.tables.events
+            (event_id, *self.tables.events[event_id], None)
+            for event_id in params["ids"]
+            if event_id in self.tables.events
         ]
 
     def _types(self, params: Params, now: datetime) -> list[Row]:
-        return [(*rest, b"") for *rest, _ in self._bodies(params, now)]
+        return [(*rest, b"", None) for *rest, _, _ in self._bodies(params, now)]
 
     def _overdue_exist(self, params: Params, _: datetime) -> list[Row]:
         return [(any(event_id < params["bound"] for event_id in self.tables.events),)]

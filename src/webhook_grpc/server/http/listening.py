@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, cast
 from uuid import uuid4
 
@@ -12,15 +12,22 @@ from aiohttp import web
 
 from webhook_grpc.domain.errors import PermissionDenied
 
+from .connection import HEAD_BYTES_MAX, Connection
 from .exchange import BODY_BYTES_MAX
 from .origins import Origins
 from .problem import Problem, problem_of_refusal
 
-HEAD_BYTES_MAX: Final = 8190  # of the request line, and of one header
 KEEPALIVE_SECONDS: Final = 75.0
 HEAD_SECONDS_MAX: Final = 10.0  # from the connection to the first whole request head
 GRACE_SECONDS: Final = 5.0  # for calls in progress when the process stops
 _BACKLOG: Final = 1024
+_CONNECTION: Final[Mapping[str, Any]] = {
+    "access_log": None,
+    "keepalive_timeout": KEEPALIVE_SECONDS,
+    "max_line_size": HEAD_BYTES_MAX,
+    "max_field_size": HEAD_BYTES_MAX,
+    "auto_decompress": False,  # a compressed body is refused: see Exchange
+}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -39,15 +46,7 @@ class Listener:
         self._origins = origins
         self._app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[self._as_problem])
         self._app.on_response_prepare.append(origins.complete)
-        self._runner = web.AppRunner(
-            self._app,
-            access_log=None,
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            max_line_size=HEAD_BYTES_MAX,
-            max_field_size=HEAD_BYTES_MAX,
-            handler_cancellation=True,
-            shutdown_timeout=GRACE_SECONDS,
-        )
+        self._runner = web.AppRunner(self._app, handler_cancellation=True, shutdown_timeout=GRACE_SECONDS)
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._silent = set[Any]()  # connections on which no request has come yet
@@ -91,7 +90,7 @@ class Listener:
         server: Any = self._runner.server
         if len(server.connections) >= self._connections_max:
             return _Refusal()
-        protocol = server()
+        protocol = Connection(server, loop=asyncio.get_running_loop(), **_CONNECTION)
         self._silent.add(protocol)
         asyncio.get_running_loop().call_later(HEAD_SECONDS_MAX, self._drop_if_silent, protocol)
         return protocol

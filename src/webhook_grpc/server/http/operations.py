@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 from typing import Final, Protocol
@@ -15,7 +16,7 @@ from webhook_grpc.domain.model import EventType
 from webhook_grpc.server.calls import AUTHORIZATION_KEY, Calls
 from webhook_grpc.server.readiness import Readiness
 
-from .openapi import document
+from .openapi.document import document
 from .problem import Problem
 
 _INDEX: Final = """\
@@ -30,6 +31,7 @@ webhook-grpc
 /readyz                  whether it can take calls
 """
 _METRICS_LINE: Final = "/metrics                 figures of this process, for Prometheus\n"
+_REVALIDATED: Final = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Accept-Encoding"}
 
 
 class Exposition(Protocol):
@@ -109,4 +111,11 @@ class Operations:
         if self._calls.is_known(request.headers.getall(AUTHORIZATION_KEY, [])):
             with contextlib.suppress(WebhookError):  # the description of the API does not depend on the database
                 event_types = await self._event_types.catalogue()
-        return web.Response(body=document(event_types), content_type="application/json")
+        # Beside the loop: schemas of event types may be megabytes.
+        served = await asyncio.to_thread(document, tuple(event_types), is_open=self._calls.is_known(()))
+        headers = {**_REVALIDATED, "ETag": f'W/"{served.etag}"'}  # weak: the same whether compressed or not
+        if any(one.value in {served.etag, "*"} for one in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        response = web.Response(body=served.body, content_type="application/json", headers=headers)
+        response.enable_compression()
+        return response
