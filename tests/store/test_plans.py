@@ -133,6 +133,7 @@ class Case:
     once: int = 100
     pages_once: int = 500
     sizes: Sequence[int] = SIZES
+    cost_max: float = JIT_ABOVE_COST
 
 
 def published(filled: Filled, count: int) -> Mapping[str, object]:
@@ -234,9 +235,12 @@ CASES: Final[Mapping[str, Case]] = {
     "execute": Case(execution.EXECUTE, executed, 60, 150),
     "mark": Case(danger.SET_DANGER, marked, 20, 40),
     "discover": Case(due.SELECT_PENDING_WEBHOOKS, shards, 0, 0, once=5_000, pages_once=30_000, sizes=(1,)),
-    "oldest due": Case(figures.SELECT_OLDEST_DUE, figured, 0, 0, once=10_000, pages_once=30_000, sizes=(1,)),
+    # Generic plans are made where JIT is off: behind a pooler nothing is prepared. So what is expected does not matter.
+    "oldest due": Case(
+        figures.SELECT_OLDEST_DUE, figured, 0, 0, once=10_000, pages_once=30_000, sizes=(1,), cost_max=200_000
+    ),
     "count pending": Case(figures.COUNT_PENDING, figured, 0, 0, once=25_000, pages_once=30_000, sizes=(1,)),
-    "count webhooks": Case(census.COUNT_SLICE, figured, 0, 0, once=2 * census.SLICE, pages_once=1_000, sizes=(1,)),
+    "count webhooks": Case(census.COUNT_SLICE, figured, 0, 0, once=4 * census.SLICE, pages_once=1_000, sizes=(1,)),
     "fetch": Case(due.SELECT_DUE_ROWS, fetched, 10, 20, pages_once=5_000),
     "replaying": Case(due.SELECT_REPLAYING_WEBHOOKS, shards, 0, 0, once=5_000, pages_once=5_000, sizes=(1,)),
     "fetch replays": Case(due.SELECT_DUE_REPLAYS, fetched, 10, 20, pages_once=5_000),
@@ -344,7 +348,7 @@ def excess(case: Case, plan: Plan, count: int) -> str:
         return f"touched {plan.touched:,.0f} rows, {rows_max:,.0f} at most; worst: {plan.worst()}"
     if plan.buffers > buffers_max:
         return f"looked at {plan.buffers:,} pages, {buffers_max:,.0f} at most"
-    return f"expected cost {plan.cost:,.0f}" if plan.cost > JIT_ABOVE_COST else ""
+    return f"expected cost {plan.cost:,.0f}" if plan.cost > case.cost_max else ""
 
 
 @pytest.mark.slow(4)

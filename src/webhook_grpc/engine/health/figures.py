@@ -114,7 +114,7 @@ class Figures:
         self.failing_count = await store.count_failing(self._connection)
         part = await census.count_slice(self._connection, self._census.last_id)
         self._census.counts.update(part.counts)
-        self._census.last_id = part.last_id
+        self._census.last_id += census.SLICE
         if part.is_last:
             self.webhooks = {status: self._census.counts[status] for status in _COUNTED}
             self._census = _Census()

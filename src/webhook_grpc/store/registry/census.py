@@ -9,27 +9,31 @@ from typing import Final
 from webhook_grpc.domain.model import WebhookStatus
 from webhook_grpc.store.db import LoopConnection
 
-SLICE: Final = 2000  # webhooks read by one statement
+SLICE: Final = 2000  # ids that one statement reads
 
-# The next webhooks by id: how many of each status, and the last id.
+# The webhooks with the next ids: how many of each status; and the last id that there is. A range of ids and no LIMIT,
+# so that no statistics, however wrong, make Postgres read and sort all webhooks.
 COUNT_SLICE: Final = """
-SELECT status, count(*), max(id)
-FROM (SELECT status, id FROM webhooks WHERE id > %(after)b::bigint ORDER BY id LIMIT %(limit)b::integer) s
-GROUP BY status
+SELECT s.status, s.count, l.last_id
+FROM (SELECT coalesce(max(id), 0) AS last_id FROM webhooks) l
+LEFT JOIN (
+    SELECT status, count(*) AS count FROM webhooks
+    WHERE id > %(after)b::bigint AND id <= %(after)b::bigint + %(limit)b::bigint
+    GROUP BY status
+) s ON true
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Some webhooks by status, and the id behind which the next slice begins. `is_last`: there are no more."""
+    """Some webhooks by status. `is_last`: there are none with higher ids."""
 
     counts: Mapping[WebhookStatus, int]
-    last_id: int
     is_last: bool
 
 
 async def count_slice(connection: LoopConnection, after: int) -> Slice:
-    """Counts the webhooks with the next ids after `after`; deleted ones and unknown words are not in it.
+    """Counts the webhooks with the SLICE ids that follow `after`; deleted ones and unknown words are not in it.
 
     Raises Unavailable.
     """
@@ -37,6 +41,5 @@ async def count_slice(connection: LoopConnection, after: int) -> Slice:
     known = {status.value: status for status in WebhookStatus if status is not WebhookStatus.DELETED}
     return Slice(
         counts={known[status]: count for status, count, _ in rows if status in known},
-        last_id=max((last_id for *_, last_id in rows), default=after),
-        is_last=sum(count for _, count, _ in rows) < SLICE,
+        is_last=after + SLICE >= rows[0][2],
     )
