@@ -97,7 +97,7 @@ class Process:
         self._loops: list[asyncio.Task[None]] = []
 
     async def _rows(self, statement: str, params: Any = None) -> list[Any]:
-        with translated_errors():
+        with translated_errors(self._database.options.errors):
             async with asyncio.timeout(self.settings.database_timeout_seconds):
                 return await self._world.run(None, statement, params)
 

@@ -27,8 +27,9 @@ from webhook_grpc.domain.model import PendingDelivery
 from webhook_grpc.store import db
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.log import feed
-from webhook_grpc.store.outbox import commands, danger, due, execution, ownership, publishing, settlement
+from webhook_grpc.store.outbox import commands, danger, due, execution, figures, ownership, publishing, settlement
 from webhook_grpc.store.outbox.ownership import OwnedShard
+from webhook_grpc.store.registry import census
 from webhook_grpc.store.schema.migrate import migrate
 from webhook_grpc.store.schema.partitions import ensure_partitions
 
@@ -141,6 +142,13 @@ def published(filled: Filled, count: int) -> Mapping[str, object]:
     return publishing._publish_parameters(events, [1])  # pyright: ignore[reportPrivateUsage]
 
 
+def figured(filled: Filled, count: int) -> Mapping[str, object]:
+    """What the figures for metrics are read with; so few rows are counted that the bound is reached."""
+    del filled, count
+    shards = {"shards": list(range(64)), "webhooks_max": figures.WEBHOOKS_MAX, "rows_max": 1_000}
+    return {**shards, "after": 0, "limit": census.SLICE}
+
+
 def published_to_one_of_a_hundred(filled: Filled, count: int) -> Mapping[str, object]:
     del filled
     events = [new_event(customer_id=BIG_CUSTOMER, event_type="job.type5") for _ in range(count)]
@@ -226,6 +234,9 @@ CASES: Final[Mapping[str, Case]] = {
     "execute": Case(execution.EXECUTE, executed, 60, 150),
     "mark": Case(danger.SET_DANGER, marked, 20, 40),
     "discover": Case(due.SELECT_PENDING_WEBHOOKS, shards, 0, 0, once=5_000, pages_once=30_000, sizes=(1,)),
+    "oldest due": Case(figures.SELECT_OLDEST_DUE, figured, 0, 0, once=10_000, pages_once=30_000, sizes=(1,)),
+    "count pending": Case(figures.COUNT_PENDING, figured, 0, 0, once=25_000, pages_once=30_000, sizes=(1,)),
+    "count webhooks": Case(census.COUNT_SLICE, figured, 0, 0, once=2 * census.SLICE, pages_once=1_000, sizes=(1,)),
     "fetch": Case(due.SELECT_DUE_ROWS, fetched, 10, 20, pages_once=5_000),
     "replaying": Case(due.SELECT_REPLAYING_WEBHOOKS, shards, 0, 0, once=5_000, pages_once=5_000, sizes=(1,)),
     "fetch replays": Case(due.SELECT_DUE_REPLAYS, fetched, 10, 20, pages_once=5_000),

@@ -218,7 +218,7 @@ class ServiceFactory:
 
     async def start(self, keys: Sequence[bytes] = (SECRET_KEY,), /, **overrides: Any) -> Service:
         """Starts one that has these secret keys."""
-        app = App(test_settings(self.database_url, self._data_dir, **overrides), self.database_url, keys)
+        app = App(test_settings(self.database_url, self._data_dir, **overrides), self.database_url, keys, lambda: 0)
         await app.start()
         service = Service(app)
         self._running.append(service)

@@ -129,7 +129,7 @@ async def test_the_last_spans_are_exported_at_the_stop(
 def refused(postgres: TestPostgres, tmp_path: Path) -> str:
     """Returns why a start with traces is refused."""
     with pytest.raises(SettingsError) as error:
-        App(test_settings(postgres.url, tmp_path, traces="otlp"), postgres.url, [SECRET_KEY])
+        App(test_settings(postgres.url, tmp_path, traces="otlp"), postgres.url, [SECRET_KEY], lambda: 0)
     return str(error.value)
 
 

@@ -229,6 +229,7 @@ class Ownership:
             await self._take_what_nobody_takes(free, live, now)
 
     def _note_free(self, free: Free) -> None:
+        self.shards.free_count = free.count
         if free.count:
             self._having_owners.fail(Cause(f"{free.count} shards belong to nobody", kind="free"))
         else:

@@ -1,0 +1,67 @@
+"""The paths of the door itself: health, and this document."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from .refusals import refusals
+
+Schema = dict[str, Any]
+
+_JSON: Final = "application/json"
+
+
+def operational_paths() -> dict[str, Schema]:
+    """Returns them. None needs a token."""
+    return {
+        "/healthz": {"get": _probe("IsAlive", "Whether the process lives", {"200": _text("It does.")})},
+        "/readyz": {
+            "get": _probe(
+                "IsReady",
+                "Whether the process can take calls",
+                {"200": _text("It can."), "503": _text("It can't now; its log says why.")},
+            )
+        },
+        "/api/openapi.json": {"get": _openapi()},
+    }
+
+
+def _probe(operation_id: str, summary: str, answers: Schema) -> Schema:
+    return {
+        "operationId": operation_id,
+        "tags": ["operations"],
+        "summary": summary,
+        "responses": answers | refusals({403}),
+        "security": [],
+    }
+
+
+def _text(description: str) -> Schema:
+    return {"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}}
+
+
+def _openapi() -> Schema:
+    return {
+        "operationId": "GetOpenApi",
+        "tags": ["operations"],
+        "summary": "This document",
+        "description": "The event types are in it for callers whose token is known.",
+        "parameters": [
+            {
+                "name": "If-None-Match",
+                "in": "header",
+                "description": "The `ETag` of the document that the caller has.",
+                "schema": {"type": "string"},
+            }
+        ],
+        "responses": {
+            "200": {
+                "description": "The document.",
+                "headers": {"ETag": {"$ref": "#/components/headers/ETag"}},
+                "content": {_JSON: {"schema": {"type": "object", "required": ["openapi", "info", "paths"]}}},
+            },
+            "304": {"description": "The caller has it already."},
+            **refusals({403}),
+        },
+        "security": [],
+    }
