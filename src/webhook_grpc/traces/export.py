@@ -38,20 +38,14 @@ class SpanExport:
         """Raises ValueError if a variable OTEL_* can't be used."""
         session = _WatchedSession()
         watch = ExportWatch(session)
-        self._library_log = _LibraryLog(watch)
-        self._library_log.install()
-        try:
-            self._provider = _provider(WatchedExporter(OTLPSpanExporter(session=session), watch))
-        except BaseException:
-            self._library_log.remove()
-            raise
+        _LibraryLog(watch).install()
+        self._provider = _provider(WatchedExporter(OTLPSpanExporter(session=session), watch))
         self.tracer: Tracer = self._provider.get_tracer("webhook_grpc", __version__)
         """Never changes."""
 
     def close(self) -> None:
         """Exports what waits for it, and ends the thread. May take half a minute with a collector that is away."""
         self._provider.shutdown()
-        self._library_log.remove()
 
 
 class LinkSampler(Sampler):
@@ -160,15 +154,16 @@ class _LibraryLog(logging.Handler):
         self._watch = watch
 
     def install(self) -> None:
-        """Takes what OpenTelemetry logs from now on; nothing of it reaches stderr another way."""
+        """Takes what OpenTelemetry logs from now on, in place of the one before.
+
+        It stays to the end of the process: without any handler, Python would write to stderr what a thread still says.
+        """
         logger = logging.getLogger(_LIBRARY)
         logger.propagate = False
         logger.setLevel(logging.WARNING)
+        for before in [handler for handler in logger.handlers if isinstance(handler, _LibraryLog)]:
+            logger.removeHandler(before)
         logger.addHandler(self)
-
-    def remove(self) -> None:
-        """Takes nothing any more."""
-        logging.getLogger(_LIBRARY).removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         if not self._watch.is_failing and record.name != OTLPSpanExporter.__module__:
