@@ -9,7 +9,7 @@ from uuid import UUID
 
 from webhook_grpc.domain.model import DeliveryStatus
 
-from .model import Key, LogRow, State
+from .model.rows import Key, LogRow, State
 
 
 def check(state: State, matched: Mapping[UUID, frozenset[int]], attempts_max: int) -> None:

@@ -138,10 +138,10 @@ class Process:
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self.engine.close()
         self.is_over = True
-        self._world.tables.note("stopped", self.name)
+        self._world.stored.note("stopped", self.name)
 
     def crash(self) -> None:
-        self._world.tables.note("crashed", self.name)
+        self._world.stored.note("crashed", self.name)
         self._graveyard.extend(asyncio.all_tasks(self._world.loop))
         self.fate.dead = self.is_over = True
         self.is_serving = False
