@@ -98,6 +98,7 @@ class Engine:
         self._sender = Sender(
             settings.egress_policy,
             clock,
+            random,
             SendLimits(
                 settings.response_body_bytes_max,
                 settings.idle_connections_max,
@@ -147,7 +148,7 @@ class Engine:
         self.ownership = Ownership(
             connections.ownership,
             shards,
-            listeners.OfShards(
+            listeners.ShardHandover(
                 self.lanes,
                 self.receivers,
                 self._poison,
@@ -168,7 +169,7 @@ class Engine:
             SettleLimits(settings.settle_batch_max, settings.settle_wait_seconds),
             random,
             SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints),
-            listeners.OfCommands(self.commands, self.intake, self.due_hints, hints),
+            listeners.ExecutedCommands(self.commands, self.intake, self.due_hints, hints),
         )
         self.janitor = Janitor(
             database,

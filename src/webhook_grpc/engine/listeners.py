@@ -19,8 +19,8 @@ from .dispatcher import Dispatcher
 from .poison import PoisonGuard
 
 
-class OfShards:
-    """The listener of `Ownership`."""
+class ShardHandover:
+    """Begins and ends work for shards: the listener of `Ownership`."""
 
     def __init__(
         self,
@@ -68,8 +68,8 @@ class OfShards:
         await self._receivers.save()
 
 
-class OfCommands:
-    """The listener of `Settler` for commands."""
+class ExecutedCommands:
+    """Frees commands: the listener of `Settler` for commands."""
 
     def __init__(self, commands: Commands, intake: Intake, due_hints: DueHints, hints: Hints) -> None:
         self._commands = commands
