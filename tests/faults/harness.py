@@ -16,6 +16,8 @@ from random import Random
 import grpc
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.invariants.history import Asked, Endpoint, Fault, History, Poison, Switch
+from tests.invariants.violation import Violation
 from tests.support import slowness
 from tests.support.postgres import query
 from webhook_grpc.domain.ids import shard_of
@@ -26,11 +28,9 @@ from .cluster import Cluster, lease_seconds
 from .database import DatabaseServer
 from .dns import NameServer
 from .endpoints import Endpoints
-from .history import Asked, Endpoint, Fault, History, Poison, Switch
 from .proxy import Proxy
 from .scenario import Scenario
 from .stepped import SteppedServer
-from .violation import Violation
 from .workload import Publisher, ResumingWatcher
 
 _NOTICE_SECONDS = 0.05  # until a death is noticed

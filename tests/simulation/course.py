@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 from uuid import UUID
 
-from webhook_grpc.domain.model import Webhook
+from webhook_grpc.domain.model import Published, Webhook
 
 from .loop import FATE, SimulatedLoop
 from .process import Process, Sent
@@ -36,7 +36,7 @@ class Course:
         self.receivers: dict[int, Receiver] = {}
         self.sent: dict[tuple[int, UUID], list[Sent]] = defaultdict(list)
         self.history: dict[int, list[tuple[float, Webhook]]] = defaultdict(list)
-        self.acknowledged: set[UUID] = set()
+        self.acknowledged: dict[UUID, Published] = {}
         self.tests: set[UUID] = set()  # events of tests
         self.poison: set[UUID] = set()  # events that kill whoever sends them
         self.crash_count = self.request_count = self.event_count = 0

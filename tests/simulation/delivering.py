@@ -36,7 +36,6 @@ from .real import RealStore
 ACTIVE, PAUSED, DISABLED, DELETED = WebhookStatus
 POLICY: Final = RetryPolicy((0.0, 30.0, 3600.0))
 ONCE: Final = RetryPolicy(())
-ATTEMPTS_MAX: Final = len(POLICY.delays_seconds) + 1
 RECEIVERS: Final[Mapping[str, tuple[Outcome, int | None, str | None]]] = {
     "ok": (Outcome.SUCCEEDED, 200, None),
     "error": (Outcome.HTTP_ERROR, 500, None),

@@ -88,7 +88,7 @@ class Happenings:
             return
         for answer in answers:
             if isinstance(answer, Published):
-                self._course.acknowledged.add(answer.event_id)
+                self._course.acknowledged[answer.event_id] = answer
             elif not isinstance(answer, Unavailable):
                 self._course.violated(f"publication refused: {answer!r}")
 

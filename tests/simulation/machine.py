@@ -22,7 +22,7 @@ from webhook_grpc.store.outbox.publishing import PublishedBatch
 from webhook_grpc.store.registry import webhooks
 
 from . import invariants
-from .delivering import ACTIVE, ATTEMPTS_MAX, DELETED, DISABLED, PAUSED
+from .delivering import ACTIVE, DELETED, DISABLED, PAUSED, POLICY
 from .looking import BEGINNING, CUSTOMERS, PATTERNS, TYPES, USED_SHARDS, WHICH, pick
 from .model.outbox import EventTakenError
 from .model.registry import NOT_DELETED
@@ -244,7 +244,7 @@ class StoreMachine(Noting):
     @invariant()
     def the_tables_are_as_the_model_says(self) -> None:
         real, expected = self.store.state(), self.model.state()
-        invariants.check(real, self.model.matched, ATTEMPTS_MAX)
+        invariants.check(real, self.model.matched, POLICY.delays_seconds)
         for table in fields(State):
             assert getattr(real, table.name) == getattr(expected, table.name), table.name
 

@@ -47,6 +47,7 @@ class Sent:
     outcome: Outcome | None = None
     status: int | None = None
     retry_after: float | None = None
+    is_stale: bool = False  # whether the process had lost the shard
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What a request may never be: not ours, not due, repeated, to a webhook that is off, or beyond a limit."""
+"""What a request may never be, as only its process and the tables know: not ours, settled, beyond a limit, late."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from typing import Final
 
 from webhook_grpc.domain.command import Kind
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.domain.model import Trigger, WebhookStatus
+from webhook_grpc.domain.model import Trigger
 
 from .course import Course
-from .model.rows import OutboxRow
 from .process import Sent
 from .profiles import PROBE_SECONDS_MIN
 
 _EPSILON: Final = 1e-6
-_REFRESH_GRACE_SECONDS: Final = 1.5
 
 
 class RequestChecks:
@@ -37,6 +35,7 @@ class RequestChecks:
         worker = model.workers.get(process.engine.shards.worker)
         is_owner = model.shards[number].owner == process.engine.shards.worker
         is_ours = is_owner and stored.tenures[number] == sent.tenure
+        sent.is_stale = not is_ours
         if not was_frozen:
             if worker is None or worker.lease_until < stored.now() or not is_ours:
                 self._course.violated(f"{name}, whose shard is not its own")
@@ -49,54 +48,14 @@ class RequestChecks:
             is_known = (webhook_id, event_id, Kind.TEST) in model.commands
             if is_ours and not was_frozen and not was_sent_before and not is_known:
                 self._course.violated(f"{name}, a test that was carried out")
-            self._check_repetition(name, sent, row)
             return
         if is_ours and not was_sent_before and (row is None or row.attempt != sent.attempt - 1):
             self._course.violated(f"{name}, which is settled: {row}")
-        elif is_ours and row is not None and row.attempt == sent.attempt - 1 and row.due_at > stored.now():
-            self._course.violated(f"{name} {row.due_at - stored.now()} before it is due")
-        self._check_repetition(name, sent, row)
-        self._check_off(name, sent, was_frozen=was_frozen)
         self._check_limits(name, sent)
         behaviour = self._course.receivers[webhook_id].behaviour
         is_urgent = self._profile.prompt and sent.trigger is not Trigger.REPLAY
         if is_urgent and row is not None and behaviour in {"well", "flaky"}:
             self._check_lateness(name, sent, (stored.now() - row.due_at).total_seconds())
-
-    def _check_repetition(self, name: str, sent: Sent, row: OutboxRow | None) -> None:
-        is_restarted = row is not None and row.trigger is not None
-        for earlier in self._course.sent[sent.webhook.webhook_id, sent.delivery.event_id]:
-            is_uncounted = (
-                sent.delivery.event_id in self._stored.refused and is_restarted
-            )  # then it has the same number
-            if (
-                not is_uncounted
-                and earlier.attempt >= sent.attempt
-                and (earlier.tenure == sent.tenure or self._profile.is_calm)
-            ):
-                self._course.violated(f"{name} again, first at {earlier.started_at:.4f}")
-            if not is_restarted and earlier.attempt == sent.attempt - 1 and earlier.retry_after is not None:
-                assert earlier.ended_at is not None
-                is_logged = any(
-                    logged.attempt_count == earlier.attempt and logged.response_status == earlier.status
-                    for logged in self._stored.model.rows_of((sent.webhook.webhook_id, sent.delivery.event_id))
-                )
-                delays = self._course.delays_of(earlier.webhook)[earlier.attempt - 1 :]
-                asked = min(earlier.retry_after, max(delays[0], sum(delays))) if delays else 0.0
-                if is_logged and sent.started_at < earlier.ended_at + asked - _EPSILON:
-                    self._course.violated(f"{name} before its Retry-After of {earlier.retry_after}")
-
-    def _check_off(self, name: str, sent: Sent, *, was_frozen: bool) -> None:
-        grace = _REFRESH_GRACE_SECONDS * (20 if self._profile.long else 1)
-        changes = self._course.history[sent.webhook.webhook_id]
-        since = changes[-1][0]
-        for at, webhook in reversed(changes):
-            if webhook.status is WebhookStatus.ACTIVE:
-                break
-            since = at
-        is_off = changes[-1][1].status is not WebhookStatus.ACTIVE
-        if is_off and not was_frozen and sent.started_at > max(since, self._course.world.last_fault_at) + grace:
-            self._course.violated(f"{name}, which is {changes[-1][1].status} since {since:.4f}")
 
     def _check_limits(self, name: str, sent: Sent) -> None:
         process, now, webhook_id = sent.process, self._loop.now, sent.webhook.webhook_id

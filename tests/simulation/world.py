@@ -95,7 +95,7 @@ class World:
     random: random.Random
     weather: Weather = field(default_factory=Weather)
     listeners: list[asyncio.Queue[str | None]] = field(default_factory=list[asyncio.Queue[str | None]])
-    last_fault_at: float = 0.0
+    deaf: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])  # since when, until when
     on_wrong: Callable[[str], None] = lambda _: None
     stored: Stored = field(init=False)
     _in_doubt: set[tuple[UUID, int, int]] = field(default_factory=set[tuple[UUID, int, int]])
@@ -130,7 +130,8 @@ class World:
 
     def fault_until(self, at: float) -> None:
         """Until then nobody need know what is in the database."""
-        self.last_fault_at = max(self.last_fault_at, at)
+        if not self.deaf or at > self.deaf[-1][1]:
+            self.deaf.append((self.loop.now, at))
 
     async def connect(self, *_: object, **__: object) -> _Connection:
         """Stands for `AsyncConnection.connect`."""

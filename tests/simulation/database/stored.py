@@ -29,7 +29,7 @@ class Stored:
     model: StoreModel = field(default_factory=lambda: StoreModel(EPOCH))
     tenures: Counter[int] = field(default_factory=Counter[int])  # how often each shard was taken
     refused: set[UUID] = field(default_factory=set[UUID])  # events whose results the database refuses
-    asked: Counter[CommandKey] = field(default_factory=Counter[CommandKey])  # how often, answered or not
+    asks: list[tuple[float, CommandKey]] = field(default_factory=list[tuple[float, CommandKey]])  # when, and for what
     by_command: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])  # rows of the log
     trace: list[str] = field(default_factory=list[str])
     on_changed: Callable[[Webhook], None] = lambda _: None
@@ -105,5 +105,5 @@ class Stored:
         self.at(self.now()).ask_for_test(event)
 
     def _note_asked(self, kind: Kind, key: Key, replay_id: int | None) -> None:
-        self.asked[*key, kind] += 1
+        self.asks.append((self.loop.now, (*key, kind)))
         self.note("asked", kind, *key, replay_id)
