@@ -50,7 +50,8 @@ def resends(history: History) -> list[Resend]:
     for requests in _by_delivery(history).values():
         for index, request in enumerate(requests):
             since = restarted.get((request.webhook_id, request.event_id, request.attempt))
-            earlier = _made_needless_by(request, requests[:index], restarted_at=since)
+            own = _sent_by_same_owner(request, requests[:index], restarted_at=since)
+            earlier = own or _made_needless_by(request, requests[:index], restarted_at=since)
             if earlier is not None:
                 found.append(Resend(request, earlier, requests[index - 1]))
     return found
@@ -128,6 +129,14 @@ def _made_needless_by(request: Request, before: Sequence[Request], *, restarted_
     succeeded = [earlier for earlier in before if 200 <= earlier.status <= 299]
     same = [earlier for earlier in before if earlier.attempt == request.attempt]
     return next(reversed(succeeded or same), None)
+
+
+def _sent_by_same_owner(request: Request, before: Sequence[Request], *, restarted_at: float | None) -> Request | None:
+    """The latest request of the same number, or of a later one, that is known to be of the same process."""
+    if request.owner is None:
+        return None
+    own = [one for one in before if one.owner == request.owner and one.attempt >= request.attempt]
+    return next((one for one in reversed(own) if restarted_at is None or one.arrived_at >= restarted_at), None)
 
 
 def _by_delivery(history: History) -> dict[tuple[int, str], list[Request]]:

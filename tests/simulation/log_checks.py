@@ -20,7 +20,6 @@ from .history import history_of
 from .model.rows import Key, LogRow
 
 _TEST_AGE_MAX: Final = timedelta(seconds=60)
-_RATE_SLACK: Final = 1e-3
 _CRASHES_MAX: Final = 60  # of a run with poison: it must be found out
 
 
