@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
 from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.model import Danger
@@ -41,11 +41,11 @@ class Noting(Commanding):
     # --- health ----------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: bool(self.model.webhooks))
-    @rule(which=WHICH, webhook=WHICH, saved=HEALTH, is_well=st.booleans())
-    def save_health(self, which: int, webhook: int, saved: SavedHealth, is_well: bool) -> None:
-        """Of one's own webhooks, and of others, which changes nothing."""
-        worker_id = self._some_worker(which)
+    @rule(which=st.none() | WHICH, webhook=WHICH, saved=HEALTH, is_well=st.sampled_from([False, False, True]))
+    def save_health(self, which: int | None, webhook: int, saved: SavedHealth, is_well: bool) -> None:
+        """By the owner (None), or by any worker: of others' webhooks nothing is changed."""
         webhook_id = pick(list(self.model.webhooks), webhook)
+        worker_id = self._owner_of(webhook_id) if which is None else self._some_worker(which)
         health, well = ({}, [webhook_id]) if is_well else ({webhook_id: saved}, [])
         self.run(paces.save(self.store.connection, worker_id, health, well))
         self.model.save_health(worker_id, health)
@@ -58,16 +58,18 @@ class Noting(Commanding):
         forgotten = self.run(paces.forget_over(self.store.connection, worker_id))
         assert forgotten == self.model.delete_expired_health(worker_id)
 
-    @precondition(lambda self: bool(self.model.health))
-    @rule(reach=st.sampled_from([1, 3, paces.LAST_ROWS]), back=st.integers(0, 2))
-    def load_health(self, reach: int, back: int) -> None:
-        """And who has succeeded since: perhaps only among rows before the last ones."""
+    @invariant()
+    def health_is_loaded_as_it_was_saved(self) -> None:
+        """And so is who has succeeded since: perhaps only among rows before the last ones."""
+        if not self.model.health:
+            return
         webhook_ids = list(self.model.webhooks)
         assert self.run(paces.load(self.store.connection, webhook_ids)) == self.model.load_health(webhook_ids)
-        until = {
-            webhook_id: (webhook_id % 64, len(self.model.log[webhook_id % 64]) - back) for webhook_id in webhook_ids
-        }
-        assert self._succeeded_last(until, reach) == self.model.succeeded_last(until, reach)
+        for reach, back in ((paces.LAST_ROWS, 0), (2, 1)):
+            until = {
+                webhook_id: (webhook_id % 64, len(self.model.log[webhook_id % 64]) - back) for webhook_id in webhook_ids
+            }
+            assert self._succeeded_last(until, reach) == self.model.succeeded_last(until, reach)
 
     def _succeeded_last(self, until: Mapping[int, tuple[int, int]], reach: int) -> set[int]:
         parameters = {
@@ -81,12 +83,15 @@ class Noting(Commanding):
     # --- danger ----------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: bool(self.model.pending_rows()) and bool(self.ownerships))
-    @rule(which=WHICH, owner=WHICH, mark=st.sampled_from(Danger), attempt=st.sampled_from([0, 0, 1]))
-    def mark(self, which: int, owner: int, mark: Danger, attempt: int) -> None:
-        """By an owner of before or of now; rows as they are, and as they are not."""
-        worker_id, shard, owned = pick(self.ownerships[::-1], owner)
-        shards: dict[int, OwnedShard] = self._truly_owned(worker_id) | {shard: owned}
+    @rule(which=WHICH, owner=st.none() | WHICH, mark=st.sampled_from(Danger), attempt=st.sampled_from([0, 0, 1]))
+    def mark(self, which: int, owner: int | None, mark: Danger, attempt: int) -> None:
+        """By the owner (None), or by an owner of before; rows as they are, and as they are not."""
         row = pick(sorted(self.model.pending_rows()), which)
+        worker_id = self._owner_of(row.webhook_id)
+        shards: dict[int, OwnedShard] = self._truly_owned(worker_id)
+        if owner is not None:
+            worker_id, shard, owned = pick(self.ownerships[::-1], owner)
+            shards = self._truly_owned(worker_id) | {shard: owned}
         if row.webhook_id % 64 not in shards:
             return
         deliveries = [self._made_up(row._replace(attempt=row.attempt + attempt), "ok").delivery]
@@ -119,6 +124,9 @@ class Noting(Commanding):
             if not rows:
                 return
             after = rows[-1]
+
+    def _owner_of(self, webhook_id: int) -> UUID:
+        return self.model.shards[webhook_id % 64].owner or self.rest
 
     def _some_worker(self, which: int) -> UUID:
         return pick([self.rest, *(worker.worker_id for worker in self.workers)], which)

@@ -20,6 +20,7 @@ from .simulation import Simulation
 
 _SEEDS = 5
 _PROFILE = {profile.name: replace(profile, activity_seconds=30.0) for profile in PROFILES}
+_PROFILE["changing"] = replace(_PROFILE["calm"], changes=8.0)
 
 
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +68,7 @@ def of_faults(name: str) -> Callable[[pytest.MonkeyPatch], None]:
         (of_faults("no_stale_rows"), "which is settled", "calm"),
         (impatient, "I5", "calm"),
         (no_rate, "I6", "calm"),
-        (of_faults("deaf"), "I8", "calm"),
+        (of_faults("deaf"), "I8", "changing"),
         (no_fence, "I10", "freezes"),
     ],
     ids=lambda parameter: getattr(parameter, "__name__", str(parameter)),
