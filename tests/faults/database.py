@@ -16,13 +16,12 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from tests.invariants.history import LogRow, Pending, Shown
 from tests.support import slowness
 from tests.support.postgres import connected, query
 from webhook_grpc.domain.ids import event_id_text
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres
 from webhook_grpc.store.schema.migrate import migrate
-
-from .history import LogRow, Pending, Shown
 
 CONNECTIONS_MAX = 60
 TEMPLATE = "webhook_faults_template"

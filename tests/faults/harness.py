@@ -16,6 +16,8 @@ from random import Random
 import grpc
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.invariants.history import Asked, Endpoint, Fault, History, Poison, Switch
+from tests.invariants.violation import Violation
 from tests.support import slowness
 from webhook_grpc.domain.ids import shard_of
 
@@ -25,13 +27,12 @@ from .cluster import Cluster, lease_seconds
 from .database import DatabaseServer
 from .dns import NameServer
 from .endpoints import Endpoints
-from .history import Asked, Endpoint, Fault, History, Poison, Switch
 from .proxy import Proxy
 from .scenario import Scenario
 from .stepped import SteppedServer
-from .violation import Violation
 from .workload import Publisher, ResumingWatcher
 
+_LATE_SECONDS = 0.1  # on the reference: from where a process counts a request to where its receiver reads the clock
 _NOTICE_SECONDS = 0.05  # until a death is noticed
 
 
@@ -224,6 +225,7 @@ class Round:
             drain_seconds_max=slowness.scaled(self.scenario.drain_seconds_max),
             attempt_seconds_max=max(plan.timeout_seconds for plan in self.scenario.plan) + slowness.lengthened(1.0),
             slowness=slowness.lengthened(1.0),
+            late_seconds=slowness.lengthened(_LATE_SECONDS),
             exit_statuses=self.cluster.exit_statuses,
             vitals=self.cluster.vitals(),
             switches=tuple(self.switches),

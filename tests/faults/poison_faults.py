@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import LiteralString
 
+from tests.invariants.history import Poison
 from tests.support import slowness
 
 from .endpoints import EndpointPlan
 from .faulty import KILLED
 from .harness import Round
-from .history import Poison
 from .scenario import Scenario
 
 _REQUEST_ID = "1-0-8"  # the eighth event of the first publisher

@@ -8,11 +8,11 @@ from typing import LiteralString
 
 from webhook.v1 import service_pb2, webhook_pb2
 
+from tests.invariants.history import Switch
 from tests.support import slowness
 
 from .endpoints import EndpointPlan
 from .harness import Round
-from .history import Switch
 from .scenario import Scenario
 
 _REACTION_SECONDS = 1.0  # what the checker grants

@@ -47,6 +47,7 @@ class Sent:
     outcome: Outcome | None = None
     status: int | None = None
     retry_after: float | None = None
+    is_stale: bool = False  # whether the process had lost the shard
 
 
 @dataclass(slots=True)
@@ -138,10 +139,10 @@ class Process:
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self.engine.close()
         self.is_over = True
-        self._world.tables.note("stopped", self.name)
+        self._world.stored.note("stopped", self.name)
 
     def crash(self) -> None:
-        self._world.tables.note("crashed", self.name)
+        self._world.stored.note("crashed", self.name)
         self._graveyard.extend(asyncio.all_tasks(self._world.loop))
         self.fate.dead = self.is_over = True
         self.is_serving = False

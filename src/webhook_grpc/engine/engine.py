@@ -105,6 +105,7 @@ class Engine:
         self._sender = Sender(
             settings.egress_policy,
             clock,
+            random,
             SendLimits(
                 settings.response_body_bytes_max,
                 settings.idle_connections_max,
@@ -154,7 +155,7 @@ class Engine:
         self.ownership = Ownership(
             connections.ownership,
             shards,
-            listeners.OfShards(
+            listeners.ShardHandover(
                 self.lanes,
                 self.receivers,
                 self._poison,
@@ -175,7 +176,7 @@ class Engine:
             SettleLimits(settings.settle_batch_max, settings.settle_wait_seconds),
             random,
             SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints, self.tally),
-            listeners.OfCommands(self.commands, self.intake, self.due_hints, hints, self.tally),
+            listeners.ExecutedCommands(self.commands, self.intake, self.due_hints, hints, self.tally),
         )
         self.janitor = Janitor(
             database,

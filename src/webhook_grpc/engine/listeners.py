@@ -20,8 +20,8 @@ from .dispatcher import Dispatcher
 from .poison import PoisonGuard
 
 
-class OfShards:
-    """The listener of `Ownership`."""
+class ShardHandover:
+    """Begins and ends work for shards: the listener of `Ownership`."""
 
     def __init__(
         self,
@@ -69,8 +69,8 @@ class OfShards:
         await self._receivers.save()
 
 
-class OfCommands:
-    """The listener of `Settler` for commands."""
+class ExecutedCommands:
+    """Frees commands: the listener of `Settler` for commands."""
 
     def __init__(
         self, commands: Commands, intake: Intake, due_hints: DueHints, hints: Hints, tally: AttemptTally
