@@ -46,7 +46,8 @@ def _metrics() -> Schema:
         "operationId": "GetMetrics",
         "tags": ["operations"],
         "summary": "Figures of this process, for Prometheus",
-        "description": "Takes a token for all customers, where tokens are configured. Not here with WEBHOOK_METRICS_ADDRESS.",
+        "description": "Takes a token for all customers, where tokens are configured. "
+        "With WEBHOOK_METRICS_ADDRESS they are not here.",
         "responses": {"200": _text("The figures."), **refusals({401, 403})},
     }
 
