@@ -143,7 +143,7 @@ async def latency(round_: Round) -> None:
 
 async def lose_commit_answers(round_: Round) -> None:
     """Statements that settle and publish are committed, and the connection breaks before their answer arrives."""
-    lost = dict[str, int].fromkeys(_COMMITS, 0)
+    lost: dict[str, int] = dict.fromkeys(_COMMITS, 0)
     for pause, statement in zip(round_.pauses(0.3, 0.6), itertools.cycle(_COMMITS), strict=False):
         await asyncio.sleep(pause)
         with round_.fault("commit answer lost"):
