@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections import Counter
 from collections.abc import Generator
 from typing import Final, LiteralString
 
@@ -144,7 +143,7 @@ async def latency(round_: Round) -> None:
 
 async def lose_commit_answers(round_: Round) -> None:
     """Statements that settle and publish are committed, and the connection breaks before their answer arrives."""
-    lost = Counter[str]()
+    lost: dict[str, int] = dict.fromkeys(_COMMITS, 0)
     for pause, statement in zip(round_.pauses(0.3, 0.6), itertools.cycle(_COMMITS), strict=False):
         await asyncio.sleep(pause)
         with round_.fault("commit answer lost"):

@@ -196,7 +196,7 @@ import sys
 import webhook_grpc.cli
 from webhook_grpc.app import App
 from webhook_grpc.settings import load_settings
-App(load_settings(), "", [bytes(32)])
+App(load_settings(), "", [bytes(32)], lambda: 0)
 print([name for name in sys.modules if name.partition(".")[0] in ("opentelemetry", "requests")])
 """
 
