@@ -170,6 +170,7 @@ async def test_a_renewal_that_was_held_up_until_others_had_the_shards_allows_no_
         async with slowness.timeout(20):
             while postgres.rows(WAITING) != [(1,)]:
                 await asyncio.sleep(0.01)
+        postgres.rows(PHANTOM, [other])
         postgres.rows("UPDATE shards SET owner = %s, epoch = epoch + 1", [other])
     await beat
     assert seen == [before]
