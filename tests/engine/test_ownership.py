@@ -149,22 +149,22 @@ async def test_a_renewal_that_was_held_up_until_others_had_the_shards_allows_no_
     database_url: str, postgres: TestPostgres, monotonic: SimpleNamespace
 ) -> None:
     """It succeeds: the lease had not run out when it began. What is whose has to be read before anything is sent."""
-    shards = Shards()
+    memory = Shards()
     seen = list[float]()
 
     class Watching(Idle):
-        def lost(self, shards_: set[int]) -> None:
-            del shards_
-            seen.append(shards.send_until)
+        def lost(self, shards: set[int]) -> None:
+            del shards
+            seen.append(memory.send_until)
 
     connection = LoopConnection(options(database_url), "ownership")
-    owner = Ownership(connection, shards, Watching(), DatabaseClock(), Random(), LEASE_SECONDS)
+    owner = Ownership(connection, memory, Watching(), DatabaseClock(), Random(), LEASE_SECONDS)
     await owner.beat()
-    assert len(shards.owned) == 64
-    before = shards.send_until
+    assert len(memory.owned) == 64
+    before = memory.send_until
     other = new_worker()
     async with await psycopg.AsyncConnection.connect(database_url) as lock:
-        await lock.execute("SELECT FROM workers WHERE worker_id = %s FOR UPDATE", [shards.worker])
+        await lock.execute("SELECT FROM workers WHERE worker_id = %s FOR UPDATE", [memory.worker])
         monotonic.now += LEASE_SECONDS
         beat = asyncio.create_task(owner.beat())
         async with slowness.timeout(20):
@@ -174,6 +174,6 @@ async def test_a_renewal_that_was_held_up_until_others_had_the_shards_allows_no_
         postgres.rows("UPDATE shards SET owner = %s, epoch = epoch + 1", [other])
     await beat
     assert seen == [before]
-    assert shards.owned == {}
-    assert shards.send_until > before
+    assert memory.owned == {}
+    assert memory.send_until > before
     await connection.close()
