@@ -17,6 +17,7 @@ Schema = dict[str, Any]
 
 NDJSON: Final = "application/x-ndjson"
 _PROBLEM: Final = "application/problem+json"
+_NOT_OF_THE_API: Final = frozenset({"/", "/metrics"})  # for people, and for Prometheus
 _IN_NO_DOCUMENT: Final = frozenset({404, 405})  # answers of paths and verbs that are not there
 
 
@@ -45,7 +46,7 @@ class Contract:
         kind = headers.get("content-type", "").partition(";")[0]
         operation = self._operation(verb, path)
         if operation is None:
-            is_refused = status in _IN_NO_DOCUMENT or urlsplit(path).path == "/" or verb == "OPTIONS"
+            is_refused = status in _IN_NO_DOCUMENT or urlsplit(path).path in _NOT_OF_THE_API or verb == "OPTIONS"
             assert is_refused or self._is_refusal_of_all(status), f"{where}: the document has no such operation"
             if kind == _PROBLEM:
                 self.fits({"$ref": "#/components/schemas/Problem"}, json.loads(text), where)
