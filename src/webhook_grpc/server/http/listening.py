@@ -57,6 +57,10 @@ class Listener:
         server: Any = self._runner.server
         return 0 if server is None else len(server.connections)
 
+    def add_route(self, verb: str, pattern: str, handler: Handler) -> None:
+        """Adds a route for that verb only: a HEAD of a stream would never end."""
+        self._app.router.add_route(verb, pattern, handler)
+
     def add_routes(self, routes: Iterable[web.AbstractRouteDef]) -> None:
         """Adds routes, before the start."""
         self._app.router.add_routes(routes)

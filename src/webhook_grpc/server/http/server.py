@@ -36,7 +36,7 @@ class HttpServer(Listener):
         self._calls = calls
         by_name = {method.name: method for method in METHODS}
         for route in routes_of(service_pb2.DESCRIPTOR.services_by_name["WebhookService"]):
-            self.add_routes([web.route(route.verb, route.pattern, self._handler(by_name[route.method], route))])
+            self.add_route(route.verb, route.pattern, self._handler(by_name[route.method], route))
         has_metrics = settings.metrics_address is None
         self.add_routes(Operations(methods, calls, has_metrics=has_metrics).routes())
         self.add_routes(Probes(readiness).routes())

@@ -12,7 +12,7 @@ _JSON: Final = "application/json"
 
 
 def operational_paths() -> dict[str, Schema]:
-    """Returns them. None but `/metrics` needs a token."""
+    """Returns them. None needs a token."""
     return {
         "/healthz": {"get": _probe("IsAlive", "Whether the process lives", {"200": _text("It does.")})},
         "/readyz": {
@@ -22,7 +22,6 @@ def operational_paths() -> dict[str, Schema]:
                 {"200": _text("It can."), "503": _text("It can't now; its log says why.")},
             )
         },
-        "/metrics": {"get": _metrics()},
         "/api/openapi.json": {"get": _openapi()},
     }
 
@@ -39,17 +38,6 @@ def _probe(operation_id: str, summary: str, answers: Schema) -> Schema:
 
 def _text(description: str) -> Schema:
     return {"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}}
-
-
-def _metrics() -> Schema:
-    return {
-        "operationId": "GetMetrics",
-        "tags": ["operations"],
-        "summary": "Figures of this process, for Prometheus",
-        "description": "Takes a token for all customers, where tokens are configured. "
-        "With WEBHOOK_METRICS_ADDRESS they are not here.",
-        "responses": {"200": _text("The figures."), **refusals({401, 403})},
-    }
 
 
 def _openapi() -> Schema:
