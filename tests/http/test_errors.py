@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from typing import Any
@@ -303,3 +304,21 @@ async def test_a_bug_is_500_without_its_text(services: ServiceFactory, monkeypat
     assert (answer.status, answer.reason, answer.body["code"]) == (500, "INTERNAL", "INTERNAL")
     assert "inside" not in answer.text
     assert answer.body["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.slow(2)
+async def test_more_events_than_may_wait_are_429_and_those_that_wait_are_stored(
+    services: ServiceFactory, postgres: TestPostgres
+) -> None:
+    service = await services.start(http_address="127.0.0.1:0", publish_waiting_max=500)
+    batch = {"requests": [event()] * 500}
+    async with Http(service) as http:
+        with psycopg.connect(postgres.url) as blocker:
+            blocker.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+            calls = [asyncio.create_task(http.post("/api/events:batchPublish", batch)) for _ in range(4)]
+            done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        refused = done.pop().result()
+        stored = [(await call).body["results"] for call in waiting]
+    assert (refused.status, refused.reason, refused.headers["retry-after"]) == (429, "BACKLOG_FULL", "1")
+    assert stored
+    assert all("published" in result for results in stored for result in results)
