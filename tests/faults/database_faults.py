@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import time
+from collections import Counter
 from collections.abc import Generator
 from typing import Final, LiteralString
 
@@ -143,12 +144,12 @@ async def latency(round_: Round) -> None:
 
 async def lose_commit_answers(round_: Round) -> None:
     """Statements that settle and publish are committed, and the connection breaks before their answer arrives."""
-    lost = dict.fromkeys(_COMMITS, 0)
+    lost = Counter[str]()
     for pause, statement in zip(round_.pauses(0.3, 0.6), itertools.cycle(_COMMITS), strict=False):
         await asyncio.sleep(pause)
         with round_.fault("commit answer lost"):
             lost[statement] += await round_.proxy.lose_answer(statement.encode())
-    assert all(lost.values()), f"of one statement no answer was lost: {lost}"
+    assert all(lost[statement] for statement in _COMMITS), f"of one statement no answer was lost: {lost}"
 
 
 async def exhaust_connections(round_: Round) -> None:
