@@ -21,7 +21,7 @@ from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, SECRET
 from tests.support.symptoms import Line
 
-SERVING = re.compile(r'"port":(\d+),"event":"serving"')
+SERVING = re.compile(r'"port":(\d+),[^}]*"event":"serving"')
 LINES_WAITING_MAX = 20
 CALLS = 60
 

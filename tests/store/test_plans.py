@@ -342,7 +342,7 @@ def excess(case: Case, plan: Plan, count: int) -> str:
     """What a plan did too much, or nothing."""
     rows_max = case.once + case.rows_per_item * 2 * count
     buffers_max = case.pages_once + case.buffers_per_item * 2 * count
-    if plan.uses_jit:
+    if plan.uses_jit and case.cost_max <= JIT_ABOVE_COST:  # others run once in ten seconds
         return "compiled by JIT"
     if plan.touched > rows_max:
         return f"touched {plan.touched:,.0f} rows, {rows_max:,.0f} at most; worst: {plan.worst()}"
