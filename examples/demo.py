@@ -1,7 +1,7 @@
 """`make demo`: the whole way of an event, live, in a few seconds.
 
 Starts the service on its embedded Postgres in a temporary folder, and a real receiver beside it; registers webhooks for
-two customers; publishes events of all seven types; shows every delivery as WatchDeliveries tells it. One endpoint
+two customers; publishes events of all seven types; shows every delivery as WatchDeliveries returns it. One endpoint
 answers 500 twice and then recovers. The receiver verifies each request twice: with its own HMAC, and with the
 independent package `standardwebhooks`. Exit status 0 only if every delivery arrived and verified.
 """
@@ -41,7 +41,7 @@ EVENTS = {
     "quota.exceeded": '{"quota":"gpu-hours","limit":1000,"used":1000.25}',
     "environment.stopped": '{"environment_id":"env-7","reason":"idle"}',
 }
-WEBHOOKS = (  # customer, name, what it asks for, path at the receiver
+WEBHOOKS = (  # customer, name, subscribed events, path at the receiver
     (ACME, "acme everything", ["*"], "/acme/all"),
     (ACME, "acme jobs", ["job.*"], "/acme/jobs"),
     (GLOBEX, "globex flaky", ["*"], "/globex/flaky"),
@@ -168,7 +168,7 @@ async def show_until_ended(
     names: dict[int, str],
     expected: int,
 ) -> Counter[str]:
-    """One line a change, until every delivery has ended. Returns how often each status was told."""
+    """One line a change, until every delivery has ended. Returns how often each status came."""
     statuses = Counter[str]()
     while statuses.total() - statuses["pending"] < expected:
         message = await call.read()
@@ -223,7 +223,7 @@ async def main() -> bool:
         async with receiver.running(), running_service(Path(directory)) as service, asyncio.timeout(SECONDS_MAX):
             names = await register(service, receiver)
             call = service.WatchDeliveries(service_pb2.WatchDeliveriesRequest())
-            await call.read()  # the first message: from here on everything is told
+            await call.read()  # the first message: from here on nothing is missed
             expected = await publish(service)
             console.print(f"published {len(EVENTS) * 2} events, which makes {expected} deliveries\n")
             statuses = await show_until_ended(call, names, expected)

@@ -260,11 +260,11 @@ async def ended(service: Service, **webhook: Any) -> tuple[service_pb2.PublishEv
     ("status", "begins", "ends"),
     [
         (204, "Delivered at ", ": 1 attempt made, answered with 204."),
-        (500, "Failed: ", "2 attempts made, the last one answered with 500; RetryDelivery begins it anew."),
+        (500, "Failed: ", "2 attempts made, the last one answered with 500; RetryDelivery restarts it."),
         (
             410,
             "Cancelled: 1 attempt made, answered with 410; the receiver answered 410 Gone, ",
-            "which disables a webhook; ResumeWebhook and then RetryDelivery begin it anew.",
+            "which disables a webhook; ResumeWebhook and then RetryDelivery restart it.",
         ),
     ],
 )
@@ -301,10 +301,10 @@ async def test_a_delivery_that_is_begun_anew_waits_again(services: ServiceFactor
     retry = service_pb2.RetryDeliveryRequest(customer_id=CUSTOMER, delivery_id=found.delivery.delivery_id)
     await service.stub.RetryDelivery(retry)
     found = await stands(service, published.event_id, "WAITING_FOR_SLOT")
-    assert found.explanation.endswith("2 attempts made, begun anew by RetryDelivery.")
+    assert found.explanation.endswith("2 attempts made, restarted by RetryDelivery.")
     gate.opened.set()
     found = await stands(service, published.event_id, "ENDED")
-    assert found.explanation.endswith("3 attempts made, the last one answered with 200, begun anew by RetryDelivery.")
+    assert found.explanation.endswith("3 attempts made, the last one answered with 200, restarted by RetryDelivery.")
 
 
 # --- refusals and bounds ---------------------------------------------------------------------------------------------

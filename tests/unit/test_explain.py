@@ -124,21 +124,21 @@ NONE: list[tuple[str, dict[str, Any], dict[str, Any], Verdict, str]] = [
         {"events": ["alert.*", "job.failed"]},
         {},
         Verdict.TYPE_NOT_SUBSCRIBED,
-        "The webhook asks for `alert.*`, `job.failed`, not for `job.completed`.",
+        "The webhook subscribes to `alert.*`, `job.failed`, not to `job.completed`.",
     ),
     (
         "it asks for many other types",
         {"events": ["a.*", "b.*", "c.*", "d.*", "e.*"]},
         {},
         Verdict.TYPE_NOT_SUBSCRIBED,
-        "The webhook asks for `a.*`, `b.*`, `c.*` and 2 more, not for `job.completed`.",
+        "The webhook subscribes to `a.*`, `b.*`, `c.*` and 2 more, not to `job.completed`.",
     ),
     (
         "it asks for other types and is disabled",
         {"events": ["alert.*"], "status": WebhookStatus.DISABLED},
         {},
         Verdict.TYPE_NOT_SUBSCRIBED,
-        "The webhook asks for `alert.*`, not for `job.completed`.",
+        "The webhook subscribes to `alert.*`, not to `job.completed`.",
     ),
     (
         "it was created later",
@@ -180,7 +180,7 @@ NONE: list[tuple[str, dict[str, Any], dict[str, Any], Verdict, str]] = [
         {"create_time": after(-60), "events": ["alert.*"]},
         {},
         Verdict.TYPE_NOT_SUBSCRIBED,
-        "The webhook asks for `alert.*`, not for `job.completed`.",
+        "The webhook subscribes to `alert.*`, not to `job.completed`.",
     ),
     (
         "it is another's test",
@@ -228,7 +228,7 @@ ENDED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
             "trigger": Trigger.MANUAL,
         },
         (
-            "Delivered at 2026-01-01T11:59:10Z: 13 attempts made, the last one answered with 200, begun anew by "
+            "Delivered at 2026-01-01T11:59:10Z: 13 attempts made, the last one answered with 200, restarted by "
             "RetryDelivery."
         ),
     ),
@@ -236,13 +236,13 @@ ENDED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "failed",
         {},
         {"status": DeliveryStatus.FAILED, "attempt_count": 12},
-        "Failed: 12 attempts made, the last one answered with 500; RetryDelivery begins it anew.",
+        "Failed: 12 attempts made, the last one answered with 500; RetryDelivery restarts it.",
     ),
     (
         "failed without an answer",
         {},
         {"status": DeliveryStatus.FAILED, "attempt_count": 12, "last_attempt": TIMED_OUT},
-        f"Failed: 12 attempts made, the last one {TIMED_OUT_TEXT}; RetryDelivery begins it anew.",
+        f"Failed: 12 attempts made, the last one {TIMED_OUT_TEXT}; RetryDelivery restarts it.",
     ),
     *(
         (
@@ -252,7 +252,7 @@ ENDED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
                 "status": DeliveryStatus.FAILED,
                 "last_attempt": make_attempt(outcome=Outcome.TLS_ERROR, response_status=None, reason=reason),
             },
-            f"Failed: 1 attempt made, without an answer (tls_error: {text}); RetryDelivery begins it anew.",
+            f"Failed: 1 attempt made, without an answer (tls_error: {text}); RetryDelivery restarts it.",
         )
         for reason, text in [
             (FailureReason.CERTIFICATE_EXPIRED, "the receiver's TLS certificate has expired"),
@@ -284,7 +284,7 @@ ENDED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "failed and the webhook is disabled",
         {"status": WebhookStatus.DISABLED},
         {"status": DeliveryStatus.FAILED, "attempt_count": 12},
-        "Failed: 12 attempts made, the last one answered with 500; ResumeWebhook and then RetryDelivery begin it anew.",
+        "Failed: 12 attempts made, the last one answered with 500; ResumeWebhook and then RetryDelivery restart it.",
     ),
     (
         "expired",
@@ -298,7 +298,7 @@ ENDED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         {"status": DeliveryStatus.CANCELLED, "last_attempt": make_attempt(response_status=410)},
         (
             "Cancelled: 1 attempt made, answered with 410; the receiver answered 410 Gone, which disables a webhook; "
-            "ResumeWebhook and then RetryDelivery begin it anew."
+            "ResumeWebhook and then RetryDelivery restart it."
         ),
     ),
     (
@@ -311,15 +311,15 @@ ENDED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "cancelled and the webhook is disabled",
         {"status": WebhookStatus.DISABLED},
         {"status": DeliveryStatus.CANCELLED, "attempt_count": 2, "last_attempt": None},
-        "Cancelled: 2 attempts made; the webhook is disabled; ResumeWebhook and then RetryDelivery begin it anew.",
+        "Cancelled: 2 attempts made; the webhook is disabled; ResumeWebhook and then RetryDelivery restart it.",
     ),
     (
         "cancelled and the webhook is well",
         {},
         {"status": DeliveryStatus.CANCELLED, "attempt_count": 0, "last_attempt": None, "trigger": Trigger.REPLAY},
         (
-            "Cancelled: no attempt made, begun anew by a replay; the webhook was disabled then, or CancelDelivery or "
-            "CancelReplay was called; RetryDelivery begins it anew."
+            "Cancelled: no attempt made, restarted by a replay; the webhook was disabled then, or CancelDelivery or "
+            "CancelReplay was called; RetryDelivery restarts it."
         ),
     ),
     (
@@ -383,7 +383,7 @@ WAITING: list[tuple[str, dict[str, Any], dict[str, Any], ReceiverHealth, Standin
         Standing.WAITING_FOR_SLOT,
         None,
         (
-            "It is due and waits for one of the webhook's slots, or is being sent: 12 attempts made, begun anew by "
+            "It is due and waits for one of the webhook's slots, or is being sent: 12 attempts made, restarted by "
             "RetryDelivery."
         ),
     ),

@@ -91,10 +91,13 @@ def _why_none(webhook: Candidate, event: Event) -> tuple[Verdict, str]:
     if webhook.create_time > event.create_time:
         return Verdict.CREATED_LATER, f"The webhook was created later, at {_moment(webhook.create_time)}."
     if not matches(event.event_type, webhook.events):
-        asks_for = ", ".join(f"`{pattern}`" for pattern in webhook.events[:_PATTERNS_SHOWN_MAX])
+        subscribed = ", ".join(f"`{pattern}`" for pattern in webhook.events[:_PATTERNS_SHOWN_MAX])
         more = len(webhook.events) - _PATTERNS_SHOWN_MAX
         and_more = f" and {more} more" if more > 0 else ""
-        return Verdict.TYPE_NOT_SUBSCRIBED, f"The webhook asks for {asks_for}{and_more}, not for `{event.event_type}`."
+        return (
+            Verdict.TYPE_NOT_SUBSCRIBED,
+            f"The webhook subscribes to {subscribed}{and_more}, not to `{event.event_type}`.",
+        )
     if webhook.status is WebhookStatus.DISABLED:
         return Verdict.DISABLED, "The webhook is disabled, and was when the event was published."
     return Verdict.CHANGED_LATER, (
@@ -133,8 +136,8 @@ def _how_again(webhook: Candidate, delivery: Delivery) -> str:
     if delivery.trigger is Trigger.TEST:
         return "; TestWebhook makes another"
     if webhook.status is WebhookStatus.DISABLED:
-        return "; ResumeWebhook and then RetryDelivery begin it anew"
-    return "; RetryDelivery begins it anew"
+        return "; ResumeWebhook and then RetryDelivery restart it"
+    return "; RetryDelivery restarts it"
 
 
 def _what_it_waits_for(
@@ -203,8 +206,8 @@ def _why_unanswered(attempt: Attempt) -> str:
 
 
 _BEGUN_BY: Final = {
-    Trigger.MANUAL: ", begun anew by RetryDelivery",
-    Trigger.REPLAY: ", begun anew by a replay",
+    Trigger.MANUAL: ", restarted by RetryDelivery",
+    Trigger.REPLAY: ", restarted by a replay",
     Trigger.TEST: ", as a test",
 }
 

@@ -3,7 +3,7 @@
 The hosts file is read first, as everywhere.
 
 A name that does not resolve is the customer's matter; a resolver that answers nobody is ours. The two look alike (a
-timeout, SERVFAIL), so in doubt the resolver is asked for the name servers of the root, which any that works can tell.
+timeout, SERVFAIL), so in doubt the resolver is asked about the name servers of the root, which any that works knows.
 """
 
 # c-ares' numbers and nodes have no types:

@@ -129,7 +129,7 @@ def event_type_unknown(event_type: str) -> FailedPrecondition:
     """Returns the error for a type that is not registered."""
     return FailedPrecondition(
         "EVENT_TYPE_UNKNOWN",
-        f"event type `{event_type}` is not registered; ListEventTypes tells which are, CreateEventType adds one",
+        f"event type `{event_type}` is not registered; ListEventTypes lists those that are, CreateEventType adds one",
         f"event_type:{event_type}",
     )
 

@@ -149,7 +149,7 @@ WITH settled AS (
         AND NOT EXISTS (SELECT 1 FROM commands c WHERE c.replay_id = %(replay_id)b AND c.command = 'replay')
         AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.replay_id = %(replay_id)b)
     RETURNING r.replay_id, r.status
-), gone AS (
+), deleted AS (
     DELETE FROM replay_webhooks w USING settled s WHERE w.replay_id = s.replay_id
 )
 SELECT status FROM settled

@@ -85,7 +85,7 @@ SELECT count(*) FROM blanked
 """
 
 DELETE_EVENTS_OF_CUSTOMER: Final = """
-WITH gone AS (
+WITH deleted AS (
     DELETE FROM events WHERE event_id = ANY(ARRAY(
         SELECT event_id FROM events
         WHERE customer_id = %(customer_id)s AND event_id < %(event_bound)s AND created_at <= %(requested_at)s
@@ -94,11 +94,11 @@ WITH gone AS (
     ))
     RETURNING 1
 )
-SELECT count(*) FROM gone
+SELECT count(*) FROM deleted
 """
 
 DELETE_KEYS_OF_CUSTOMER: Final = """
-WITH gone AS (
+WITH deleted AS (
     DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM idempotency_keys
         WHERE customer_id = %(customer_id)s AND created_at <= %(requested_at)s
@@ -106,7 +106,7 @@ WITH gone AS (
     ))
     RETURNING 1
 )
-SELECT count(*) FROM gone
+SELECT count(*) FROM deleted
 """
 
 # Whether every transaction that began before the request has ended. Both now() and xact_start are when a transaction
@@ -120,7 +120,7 @@ SELECT now() > %(requested_at)s + %(late_seconds)s * interval '1 second' OR NOT 
 """
 
 DELETE_WEBHOOKS_OF_CUSTOMER: Final = """
-WITH gone AS (
+WITH deleted AS (
     DELETE FROM webhooks w
     WHERE w.customer_id = %(customer_id)s AND w.created_at <= %(requested_at)s AND w.status = 'deleted'
         AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.shard = w.shard AND d.webhook_id = w.id)
@@ -128,7 +128,7 @@ WITH gone AS (
         AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.webhook_id = w.id)
     RETURNING w.id
 )
-DELETE FROM webhook_health h USING gone WHERE h.webhook_id = gone.id
+DELETE FROM webhook_health h USING deleted WHERE h.webhook_id = deleted.id
 """
 
 # Deliveries that an application's transaction inserted after their webhook was deleted (docs/sql.md): without a

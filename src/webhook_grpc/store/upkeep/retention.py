@@ -80,7 +80,7 @@ ORDER BY c.relname
 """
 
 DELETE_OLD_KEYS: Final = f"""
-WITH gone AS (
+WITH deleted AS (
     DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM idempotency_keys
         WHERE created_at < {BELIEVED_NOW} - %(hours)s * interval '1 hour'
@@ -89,11 +89,11 @@ WITH gone AS (
     ))
     RETURNING 1
 )
-SELECT count(*) FROM gone
+SELECT count(*) FROM deleted
 """
 
 DELETE_OLD_REPLAYS: Final = f"""
-WITH gone AS (
+WITH deleted AS (
     DELETE FROM replays WHERE replay_id = ANY(ARRAY(
         SELECT replay_id FROM replays
         WHERE status <> 'running' AND finished_at < {BELIEVED_NOW} - %(days)s * interval '1 day'
@@ -101,11 +101,11 @@ WITH gone AS (
     ))
     RETURNING 1
 )
-SELECT count(*) FROM gone
+SELECT count(*) FROM deleted
 """
 
 DELETE_OLD_ERASURES: Final = f"""
-WITH gone AS (
+WITH deleted AS (
     DELETE FROM erasures WHERE customer_id = ANY(ARRAY(
         SELECT customer_id FROM erasures
         WHERE completed_at < {BELIEVED_NOW} - %(days)s * interval '1 day'
@@ -114,13 +114,13 @@ WITH gone AS (
     AND completed_at < {BELIEVED_NOW} - %(days)s * interval '1 day'
     RETURNING 1
 )
-SELECT count(*) FROM gone
+SELECT count(*) FROM deleted
 """
 
 # A deleted webhook keeps its row while anything may refer to it. The age matters for a publication that still saw the
 # webhook active and is not committed yet: no owner finds, and cancels, a row of the outbox without a webhook.
 PURGE_WEBHOOKS: Final = f"""
-WITH gone AS (
+WITH deleted AS (
     DELETE FROM webhooks WHERE id = ANY(ARRAY(
         SELECT w.id FROM webhooks w
         WHERE w.status = 'deleted' AND w.updated_at < {BELIEVED_NOW} - %(days)s * interval '1 day'
@@ -131,7 +131,7 @@ WITH gone AS (
     ))
     RETURNING 1
 )
-SELECT count(*) FROM gone
+SELECT count(*) FROM deleted
 """
 
 # Health that an owner saved after the webhook was deleted.
