@@ -15,10 +15,12 @@ from webhook_grpc.server.calls import AUTHORIZATION_KEY, Calls
 from webhook_grpc.server.readiness import Readiness
 
 from .openapi import document
+from .pages import Pages
 
 _INDEX: Final = """\
 webhook-grpc
 
+/                        what happens now, in a browser
 /api/webhooks            webhooks: POST creates one, GET lists them
 /api/events              events: POST publishes one, GET lists them
 /api/deliveries          deliveries
@@ -33,6 +35,7 @@ class Operations:
     """Answers without a token: nothing here is about a customer."""
 
     def __init__(self, readiness: Readiness, methods: Methods, calls: Calls) -> None:
+        self._pages = Pages()
         self._readiness = readiness
         self._calls = calls
         self._event_types = methods.event_types
@@ -44,9 +47,13 @@ class Operations:
             web.get("/healthz", self._alive),
             web.get("/readyz", self._ready),
             web.get("/api/openapi.json", self._openapi),
+            *self._pages.routes(),
         )
 
-    async def _index(self, _: web.Request) -> web.Response:
+    async def _index(self, request: web.Request) -> web.Response:
+        """Answers a browser with the page, a program with a list of what there is."""
+        if "text/html" in request.headers.get("Accept", ""):
+            return self._pages.document(request)
         return web.Response(text=_INDEX)
 
     async def _alive(self, _: web.Request) -> web.Response:

@@ -51,6 +51,7 @@ class HttpServer:
         )
         self._app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[self._as_problem])
         self._app.on_response_prepare.append(self._origins.complete)
+        self._app.on_response_prepare.append(_without_version)
         by_name = {method.name: method for method in METHODS}
         for route in routes_of(service_pb2.DESCRIPTOR.services_by_name["WebhookService"]):
             self._app.router.add_route(route.verb, route.pattern, self._handler(by_name[route.method], route))
@@ -138,6 +139,11 @@ class HttpServer:
             return await handler(request)
         except web.HTTPException as refused:
             return problem_of_refusal(refused).response(uuid4().hex)
+
+
+async def _without_version(_: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Leaves out what aiohttp says of itself and of Python."""
+    response.headers["Server"] = "webhook-grpc"
 
 
 class _Refusal(asyncio.Protocol):
