@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
 import socket
@@ -112,6 +113,20 @@ async def test_lines_of_json_for_those_who_want_them(http: Http, receiver: Recei
     assert [line["deliveries"] for line in lines] == [[], line["deliveries"]]
 
 
+async def test_what_receivers_answered_is_in_the_stream_if_that_is_wanted(http: Http, receiver: Receiver) -> None:
+    await http.create(receiver.on("/talkative", answer(200, "hello", x_request_id="7")))
+    for query, has_bodies in (("", False), ("&bodies=false", False), ("&bodies=true", True)):
+        async with http.session.get(WATCH + query) as response:
+            await begun(response)
+            await http.service.publish()
+            [delivery], _ = await deliveries_of(response, 1)
+        attempt = delivery["last_attempt"]
+        assert {"response_body", "response_headers", "request_headers"} & attempt.keys() == (
+            {"response_body", "response_headers", "request_headers"} if has_bodies else set()
+        )
+    assert base64.b64decode(attempt["response_body"]) == b"hello"
+
+
 async def test_filters_are_those_of_the_method(http: Http, receiver: Receiver) -> None:
     async with http.session.get(f"{WATCH}&event_types=job.failed,quota.*&statuses=succeeded") as response:
         await begun(response)
@@ -130,6 +145,7 @@ async def test_filters_are_those_of_the_method(http: Http, receiver: Receiver) -
         ("&cursor=%21", {}, 400, "FIELD_INVALID"),
         ("&heartbeat_interval=1h", {}, 400, "FIELD_INVALID"),
         ("&statuses=lost", {}, 400, "FIELD_INVALID"),
+        ("&bodies=yes", {}, 400, "FIELD_INVALID"),
     ],
 )
 async def test_a_stream_that_cannot_begin_is_a_problem(

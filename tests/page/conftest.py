@@ -1,4 +1,4 @@
-"""A real browser in front of a real service: Debian's Chromium, driven by Playwright, which downloads none of its own."""
+"""A real browser in front of a real service: Debian's Chromium, driven by Playwright, which downloads none itself."""
 
 from __future__ import annotations
 

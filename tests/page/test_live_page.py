@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections.abc import Callable
 
 import pytest
 from aiohttp import web
 from playwright.async_api import Browser, Locator, Page, expect
+from webhook.v1 import service_pb2, webhook_pb2
 
 from tests.support import slowness
 from tests.support.receiver import Receiver, answer, answers
@@ -202,8 +204,8 @@ async def test_ten_thousand_rows_are_a_few_nodes(page: Page, service: Service, r
         """() => {
           const list = document.querySelector("wg-app").shadowRoot.querySelector("webhook-deliveries");
           const time = (n) => new Date(Date.UTC(2026, 0, 1) + n * 1000).toISOString();
-          const row = (n) => ({ delivery_id: `d${n}`, webhook_id: 1, customer_id: 42, status: "succeeded", event_type: "x",
-            attempt_count: 1, update_time: time(n), create_time: time(n) });
+          const row = (n) => ({ delivery_id: `d${n}`, webhook_id: 1, customer_id: 42, status: "succeeded",
+            event_type: "x", attempt_count: 1, update_time: time(n), create_time: time(n) });
           list.store.load(Array.from({ length: 12000 }, (_, n) => row(n)));
           list.release();
         }"""
@@ -262,7 +264,7 @@ class cuttable:  # noqa: N801 - used like a function
         self._away = False
         self._writers = set[asyncio.StreamWriter]()
 
-    async def __aenter__(self) -> tuple[str, object]:
+    async def __aenter__(self) -> tuple[str, Callable[..., None]]:
         self._server = await asyncio.start_server(self._pass, "127.0.0.1", 0)
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/", self.cut
 
@@ -296,3 +298,100 @@ async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         pass
     finally:
         writer.close()
+
+
+# --- why did mine not arrive -----------------------------------------------------------------------------------------
+
+
+async def test_a_delivery_explains_itself_shows_its_attempts_and_is_restarted_once(
+    page: Page, service: Service, receiver: Receiver
+) -> None:
+    data = '{"price":1.0,"id":12345678901234567890,"text":"<b>x</b>"}'
+    await service.create_webhook(receiver.on("/bad", answers(500, 500, 500, 500, 200)), name="billing-eu")
+    async with service.watching() as watch:
+        await service.publish(data)
+        [delivery] = await watch.until_ended()
+    await page.goto(address(service))
+    await rows(page).first.click()
+    assert page.url.endswith(f"/deliveries/{delivery.delivery_id}?customer_id={CUSTOMER}")
+    detail = page.locator("wg-app main.detail")
+    await expect(detail.locator(".story")).to_have_text("Failed: 4 attempts, the last answered 500. Retry restarts it.")
+    await expect(detail.locator(".attempts li > button")).to_have_count(4)
+    await expect(detail.locator(".attempts")).to_contain_text("The receiver answered with an error status.")
+    await expect(detail.locator(".attempts")).to_contain_text("X-Webhook-Signature")
+    await expect(detail.locator("pre").last).to_contain_text('"price": 1.0,')
+    await expect(detail.locator("pre").last).to_contain_text('"id": 12345678901234567890,')
+    await detail.get_by_role("button", name="Raw").click()
+    await expect(detail.locator("pre").last).to_have_text(data)
+    await detail.get_by_role("button", name="Retry").dblclick()
+    await expect(detail.locator(".attempts li > button")).to_have_count(5)
+    await expect(detail.locator(".attempts li > button").first).to_contain_text("answered 200 · Manual")
+    await expect(detail.locator(".story")).to_contain_text("Delivered")
+    assert len(receiver.requests) == 5, "a double click acts once"
+
+
+async def test_an_event_says_for_each_webhook_where_it_stands_in_both_languages(
+    browser: Browser, page: Page, service: Service, receiver: Receiver
+) -> None:
+    paused = await service.create_webhook(receiver.url(), name="paused-one")
+    await service.create_webhook(receiver.url(), name="audit", events=["quota.*"])
+    [paused, _] = (await service.stub.ListWebhooks(service_pb2.ListWebhooksRequest(customer_id=CUSTOMER))).webhooks[
+        ::-1
+    ]
+    await service.pause_webhook(paused.webhook_id)
+    published = await service.publish()
+    await page.goto(address(service, f"events/{published.event_id}?customer_id={CUSTOMER}"))
+    why = page.locator("wg-app .why li")
+    await expect(why.nth(0)).to_contain_text("Paused: not tried yet. Sent once resumed.")
+    await expect(why.nth(1)).to_contain_text("It asks for quota.*, not for job.completed.")
+    context = await browser.new_context(locale="zh-CN")
+    chinese = await context.new_page()
+    await chinese.goto(address(service, f"events/{published.event_id}?customer_id={CUSTOMER}"))
+    await expect(chinese.locator("wg-app .why li").nth(0)).to_contain_text("已暂停：还没有尝试过；恢复后继续投递。")
+    await context.close()
+
+
+async def test_a_webhook_shows_its_numbers_and_charts_and_sends_a_test(
+    page: Page, service: Service, receiver: Receiver
+) -> None:
+    webhook = await service.create_webhook(receiver.url(), name="ci-bot")
+    async with service.watching() as watch:
+        await service.publish_many(3)
+        await watch.until_ended(3)
+    await page.goto(address(service, "webhooks"))
+    await page.locator("wg-app").get_by_role("link", name="ci-bot").click()
+    detail = page.locator("wg-app main.detail")
+    await expect(detail).to_contain_text("100.0 % (3)")
+    await expect(detail.locator("svg.chart .good")).not_to_have_count(0)
+    await detail.get_by_role("button", name="Send test").click()
+    await expect(detail.get_by_role("status").first).to_contain_text("answered 200")
+    await detail.get_by_role("button", name="Pause").click()
+    confirm = page.locator("wg-app dialog[open]")
+    await expect(confirm).to_contain_text("New deliveries are kept as pending.")
+    await confirm.get_by_role("button", name="Pause").click()
+    await expect(detail.get_by_role("button", name="Resume")).to_be_visible()
+    assert (await service.webhook(webhook.webhook_id)).status == webhook_pb2.WEBHOOK_STATUS_PAUSED
+
+
+async def test_a_caller_who_may_only_read_sees_why_the_acts_are_disabled(
+    page: Page, services: ServiceFactory, receiver: Receiver
+) -> None:
+    entry = {
+        "name": "page",
+        "sha256": hashlib.sha256(b"wk_x").hexdigest(),
+        "customer_id": CUSTOMER,
+        "permissions": ["read"],
+    }
+    manager = {"name": "m", "sha256": hashlib.sha256(b"wk_m").hexdigest(), "customer_id": CUSTOMER}
+    service = await services.start(http_address="127.0.0.1:0", tokens=json.dumps([entry, manager]))
+    request = service_pb2.CreateWebhookRequest(
+        webhook=webhook_pb2.Webhook(customer_id=CUSTOMER, name="mine", url=receiver.url(), events=["*"])
+    )
+    await service.stub.CreateWebhook(request, metadata=(("authorization", "Bearer wk_m"),))
+    await page.goto(address(service, "webhooks"))
+    await page.locator("wg-app dialog").get_by_label("Token").fill("wk_x")
+    await page.locator("wg-app dialog").get_by_role("button").click()
+    await page.locator("wg-app").get_by_role("link", name="mine").click()
+    pause = page.locator("wg-app main.detail").get_by_role("button", name="Pause")
+    await expect(pause).to_be_disabled()
+    await expect(pause).to_have_attribute("title", "Needs permission manage")

@@ -42,7 +42,7 @@ def test_the_page_is_small_and_loads_nothing_from_elsewhere() -> None:
     files = [path.read_bytes() for path in FOLDER.iterdir()]
     assert sum(map(len, files)) <= 180 * KIB
     assert sum(len(gzip.compress(text)) for text in files) <= 50 * KIB
-    assert len(files) <= 16
+    assert len(files) <= 24
     for path in FOLDER.iterdir():
         addresses = re.findall(r"https?://[^\s\"'`)]+", path.read_text())
         assert set(addresses) <= {"http://page.invalid", "http://www.w3.org/2000/svg"}, path

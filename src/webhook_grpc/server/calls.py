@@ -22,6 +22,7 @@ from google.protobuf.message import Message
 from webhook_grpc.api.call import Call, server_stopping
 from webhook_grpc.api.codes import Code, code_of
 from webhook_grpc.api.methods import Method, Methods
+from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.errors import (
     DeadlineExceeded,
     InternalError,
@@ -98,10 +99,14 @@ class Calls:
         """Refuses all calls that come from now on."""
         self._stopping = True
 
+    def caller(self, authorization: Sequence[str | bytes]) -> Caller:
+        """Returns whose values of the `authorization` header these are. Raises Unauthenticated."""
+        return self._authenticator.authenticate(authorization, self._clock.now())
+
     def is_known(self, authorization: Sequence[str | bytes]) -> bool:
         """Returns whether these values of the `authorization` header are those of a caller, whatever it may do."""
         try:
-            self._authenticator.authenticate(authorization, self._clock.now())
+            self.caller(authorization)
         except Unauthenticated:
             return False
         return True
@@ -132,7 +137,7 @@ class Calls:
         if self._stopping:
             raise server_stopping()
         with self._streams if method.streams else self._calls:
-            call.caller = self._authenticator.authenticate(exchange.header(AUTHORIZATION_KEY), self._clock.now())
+            call.caller = self.caller(exchange.header(AUTHORIZATION_KEY))
             call.caller.must_have(method.permission)
             request = await exchange.read(method.request_type)
             call.subjects |= subjects_of(request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -66,7 +66,7 @@ class Exchange:
         message, violations = request_type(), list[Violation]()
         names = await self._read_body(message, violations)
         read_parameters(self._path_parameters(), message, violations)
-        read_parameters(self._request.query.items(), message, violations)
+        read_parameters(self._query(), message, violations)
         self._read_headers(message, violations)
         self._complete_mask(message, names)
         if violations:
@@ -84,6 +84,9 @@ class Exchange:
             return error
         violations = [Violation(v.field.removeprefix(prefix), v.description) for v in error.violations]
         return InvalidArgument(violations, error.reason, error.metadata)
+
+    def _query(self) -> Iterable[tuple[str, str]]:
+        return self._request.query.items()
 
     def _path_parameters(self) -> list[tuple[str, str]]:
         return [(self._route.field_of(name), text) for name, text in self._request.match_info.items()]

@@ -15,7 +15,7 @@ from webhook_grpc.server.calls import AUTHORIZATION_KEY, Calls
 from webhook_grpc.server.readiness import Readiness
 
 from .openapi import document
-from .pages import Pages
+from .pages import PAGE_PATHS, Pages
 
 _INDEX: Final = """\
 webhook-grpc
@@ -44,6 +44,7 @@ class Operations:
         """Returns the routes."""
         return (
             web.get("/", self._index),
+            *(web.get(path, self._page) for path in PAGE_PATHS),
             web.get("/healthz", self._alive),
             web.get("/readyz", self._ready),
             web.get("/api/openapi.json", self._openapi),
@@ -55,6 +56,10 @@ class Operations:
         if "text/html" in request.headers.get("Accept", ""):
             return self._pages.document(request)
         return web.Response(text=_INDEX)
+
+    async def _page(self, request: web.Request) -> web.Response:
+        """Answers with the page: its own script shows what the address names."""
+        return self._pages.document(request)
 
     async def _alive(self, _: web.Request) -> web.Response:
         """Answers as long as the process lives: whatever the database does is no reason to restart it."""

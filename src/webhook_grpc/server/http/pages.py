@@ -11,9 +11,10 @@ from typing import Final
 
 from aiohttp import web
 
+PAGE_PATHS: Final = ("/webhooks", "/webhooks/{id}", "/deliveries/{id}", "/events/{id}")  # beside the root; page/route.js reads them
 FOLDER: Final = Path(__file__).with_name("page")
 
-_TYPES: Final[Mapping[str, str]] = {".js": "text/javascript", ".css": "text/css", ".html": "text/html"}
+_TYPES: Final[Mapping[str, str]] = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
 _VERSION_DIGITS: Final = 12
 _FOREVER: Final = "public, max-age=31536000, immutable"
 # Nothing but the page's own files and calls; no inline script, no frame, no text that becomes markup.

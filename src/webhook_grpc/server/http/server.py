@@ -17,6 +17,7 @@ from webhook_grpc.server.calls import Calls
 from webhook_grpc.server.readiness import Readiness
 from webhook_grpc.settings import Settings
 
+from .caller import CallerRoute
 from .exchange import BODY_BYTES_MAX, BodyReading, UnaryExchange
 from .live import StreamExchange
 from .operations import Operations
@@ -56,6 +57,7 @@ class HttpServer:
         for route in routes_of(service_pb2.DESCRIPTOR.services_by_name["WebhookService"]):
             self._app.router.add_route(route.verb, route.pattern, self._handler(by_name[route.method], route))
         self._app.router.add_routes(Operations(readiness, methods, calls).routes())
+        self._app.router.add_routes(CallerRoute(settings, calls).routes())
         self._runner = web.AppRunner(
             self._app,
             access_log=None,

@@ -27,17 +27,22 @@ export class Api {
   }
 
   /** Returns the JSON of a GET. Throws Problem, and AbortError if `signal` says so. */
-  get(path, { signal } = {}) {
+  async get(path, { signal } = {}) {
+    return parse(await this.text(path, { signal }));
+  }
+
+  /** Returns the text of a GET. */
+  text(path, { signal } = {}) {
     return this._inTurn(() => this._call("GET", path, undefined, signal));
   }
 
   /** Sends JSON and returns what comes. `requestId` makes the call safe to repeat. */
-  send(verb, path, body, { signal, requestId, etag } = {}) {
+  async send(verb, path, body, { signal, requestId, etag } = {}) {
     const headers = {
       ...(requestId && { "Idempotency-Key": requestId }),
       ...(etag && { "If-Match": `"${etag}"` }),
     };
-    return this._inTurn(() => this._call(verb, path, body ?? {}, signal, headers));
+    return parse(await this._inTurn(() => this._call(verb, path, body ?? {}, signal, headers)));
   }
 
   /** Opens a stream and returns its response. Throws Problem. It takes no turn: a page has one. */
@@ -51,7 +56,7 @@ export class Api {
   async _call(verb, path, body, signal, headers = {}) {
     const response = await this._request(verb, path, body, signal, headers);
     if (!response.ok) throw await problemOf(response);
-    return response.status === 204 ? {} : parse(await response.text());
+    return response.status === 204 ? "{}" : response.text();
   }
 
   async _request(verb, path, body, signal, headers) {

@@ -1,60 +1,80 @@
-// The page: its head, its filter, the token, and the live list.
+// The page: its head, the token, and the view that the address names.
 
-import { Problem } from "./api.js";
+import { Api, Problem } from "./api.js";
+import { LOOK as CHART_LOOK } from "./chart.js";
 import "./deliveries.js";
-import { icon } from "./icons.js";
+import { LOOK as DETAIL_LOOK, deliveryView, eventView } from "./detail.js";
+import { LOOK as LIVE_LOOK, LiveView } from "./live.js";
 import { element, sheets } from "./look.js";
-import { filterOf, lookup, queryOf } from "./route.js";
-import { SHAPES } from "./store.js";
+import { parse } from "./route.js";
+import { absolute } from "./time.js";
+import { LOOK as WEBHOOKS_LOOK, webhookView, webhooksView } from "./webhooks.js";
 import { LANGUAGES, languageOf, wordsOf } from "./words.js";
 
-const STATUSES = ["pending", "succeeded", "failed", "cancelled", "expired"];
-const STATUS_WORDS = { pending: "Pending", succeeded: "Succeeded", failed: "Failed", cancelled: "Cancelled", expired: "Expired" };
 const THEMES = ["auto", "light", "dark"];
-const TYPING_MILLISECONDS = 250;
-const BARS_HEIGHT = 32;
-const SVG = "http://www.w3.org/2000/svg";
+const TOAST_MILLISECONDS = 4000;
 
 const LOOK = `
 :host { display: flex; flex-direction: column; height: 100vh; height: 100dvh; padding: 8px 16px; gap: 8px; }
 header, .line { display: flex; flex-wrap: wrap; gap: 8px 12px; align-items: center; }
 h1 { font-size: 16px; margin: 0; }
+a { color: var(--accent); }
 .grow { flex: 1; }
-.live { display: flex; gap: 6px; align-items: center; }
-.live.live-on { color: var(--ok); } .live.live-cut { color: var(--wait); } .live.live-off { color: var(--off); }
-webhook-deliveries { flex: 1; min-height: 0; }
 label { display: flex; gap: 6px; align-items: center; }
-dialog { background: var(--bg); color: var(--ink); border: 1px solid var(--line); border-radius: 6px; padding: 24px; max-width: 480px; }
+dialog { background: var(--bg); color: var(--ink); border: 1px solid var(--line); border-radius: 6px; padding: 24px; max-width: 480px; box-shadow: 0 8px 32px #0006; }
 dialog form { display: grid; gap: 12px; }
 .problem { color: var(--bad); }
-svg.bars { width: 240px; height: 32px; stroke: none; }
-.counts { display: flex; gap: 12px; align-items: center; color: var(--muted); }
-.counts span { display: flex; gap: 4px; align-items: center; }
-.counts svg { width: 12px; height: 12px; }
-.bars .succeeded { fill: var(--ok); } .bars .square { fill: var(--bad); } .bars .other { fill: var(--wait); }
+.toast { position: fixed; bottom: 16px; left: 50%; transform: translateX(-50%); background: var(--ink); color: var(--bg); border-radius: 6px; padding: 8px 16px; }
 `;
 
 class App extends HTMLElement {
   constructor() {
     super();
-    this.attachShadow({ mode: "open" }).adoptedStyleSheets = sheets(LOOK);
+    this.attachShadow({ mode: "open" }).adoptedStyleSheets = sheets(LOOK + LIVE_LOOK + DETAIL_LOOK + CHART_LOOK + WEBHOOKS_LOOK);
     this._token = "";
     this._language = stored("language", LANGUAGES) ?? languageOf(navigator.languages ?? []);
     this._theme = stored("theme", THEMES) ?? "auto";
     this._utc = stored("zone", ["utc", "local"]) === "utc";
-    this._filter = filterOf(location.search);
+    this._getToken = async () => this._token;
+    this._api = new Api({ getToken: this._getToken });
     this._shareToken();
   }
 
   connectedCallback() {
-    this._list = document.createElement("webhook-deliveries");
-    this._list.getToken = async () => this._token;
-    this._list.addEventListener("state-change", (event) => this._state(event.detail));
-    this._list.addEventListener("change", () => this._numbers());
-    this._list.addEventListener("pause-change", () => this._numbers());
-    addEventListener("popstate", () => this._go(filterOf(location.search), { push: false }));
-    this._clock = setInterval(() => this._numbers(), 1000);
+    addEventListener("popstate", () => this._route());
+    this.shadowRoot.addEventListener("click", (event) => this._followLink(event));
+    addEventListener("keydown", (event) => this._key(event));
     this._show();
+    this._learnCaller();
+  }
+
+  /** What all views share. */
+  get _page() {
+    const options = { language: this._language, utc: this._utc };
+    return {
+      api: this._api,
+      getToken: this._getToken,
+      words: this._words,
+      language: this._language,
+      utc: this._utc,
+      options,
+      caller: this._caller,
+      now: () => Date.now(),
+      clock: (at) => absolute(at, options),
+      go: (path) => this._go(path),
+      refused: (problem) => this._refused(problem),
+      toast: (text) => this._say(text),
+      confirm: (text, verb) => this._confirm(text, verb),
+    };
+  }
+
+  async _learnCaller() {
+    try {
+      this._caller = await this._api.get("/api/caller");
+      this._route();
+    } catch (error) {
+      this._refused(error);
+    }
   }
 
   // --- the token ----------------------------------------------------------------------------------------------------
@@ -72,32 +92,25 @@ class App extends HTMLElement {
   _signIn(token) {
     this._token = token;
     this._dialog?.close();
-    this._list.start();
+    this._learnCaller();
   }
 
-  _askForToken(problem) {
+  _refused(problem) {
+    if (!(problem instanceof Problem) || problem.status !== 401) return;
     this._token = "";
-    const words = this._words;
-    this._problem.textContent = problem.reason === "TOKEN_MISSING" ? "" : words("The token was refused");
+    this._problem.textContent = problem.reason === "TOKEN_MISSING" ? "" : this._words("The token was refused");
     this._channel.postMessage({ wanted: true });
     if (!this._dialog.open) this._dialog.showModal();
   }
 
   _makeDialog() {
-    const words = this._words;
-    const input = element("input", { type: "password", autocomplete: "current-password", required: true, id: "token" });
+    const { _words: words } = this;
     const user = element("input", { autocomplete: "username", hidden: true }); // password managers look for one
+    const input = element("input", { type: "password", autocomplete: "current-password", required: true, id: "token" });
     this._problem = element("div", { className: "problem", role: "alert" });
-    const form = element(
-      "form",
-      { method: "dialog" },
-      user,
-      element("label", { for: "token" }, words("Token")),
-      input,
-      element("div", { className: "muted" }, words("The page asks for a token; it stays in this tab's memory.")),
-      this._problem,
-      element("button", { className: "primary" }, words("Sign in")),
-    );
+    const hint = element("div", { className: "muted" }, words("The page asks for a token; it stays in this tab's memory."));
+    const button = element("button", { className: "primary" }, words("Sign in"));
+    const form = element("form", { method: "dialog" }, user, element("label", { for: "token" }, words("Token")), input, hint, this._problem, button);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       const token = input.value.trim();
@@ -107,197 +120,114 @@ class App extends HTMLElement {
     return element("dialog", {}, form);
   }
 
-  // --- the head -----------------------------------------------------------------------------------------------------
+  // --- questions and answers ------------------------------------------------------------------------------------------
+
+  /** Asks, with the consequence and the verb; returns whether it was confirmed. */
+  _confirm(text, verb) {
+    const no = element("button", { value: "", autofocus: true }, this._words("Cancel"));
+    const yes = element("button", { value: "yes", className: "primary" }, verb);
+    const dialog = element("dialog", {}, element("form", { method: "dialog" }, element("div", {}, text), element("div", { className: "line" }, no, yes)));
+    this.shadowRoot.append(dialog);
+    dialog.showModal();
+    return new Promise((resolve) => {
+      dialog.addEventListener("close", () => (dialog.remove(), resolve(dialog.returnValue === "yes")));
+    });
+  }
+
+  _say(text) {
+    clearTimeout(this._saying);
+    this._toast.textContent = text;
+    this._toast.hidden = false;
+    this._saying = setTimeout(() => (this._toast.hidden = true), TOAST_MILLISECONDS);
+  }
+
+  // --- where to -------------------------------------------------------------------------------------------------------
+
+  _go(path) {
+    history.pushState(null, "", path);
+    this._route();
+  }
+
+  _followLink(event) {
+    const link = event.target.closest?.("a");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    const href = link.getAttribute("href");
+    if (href.startsWith("/")) this._go(href);
+  }
+
+  _key(event) {
+    if (event.composedPath()[0].matches?.("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "/") {
+      event.preventDefault();
+      this.shadowRoot.getElementById("search")?.focus();
+    }
+    if (event.key === "Escape" && this._route_?.id) this._go("/");
+  }
+
+  /** Shows the view of the address. */
+  _route() {
+    const route = parse(location.href) ?? { page: "", id: "", filter: {}, fragment: "" };
+    this._route_ = route;
+    if (!route.page && this._view instanceof LiveView) {
+      this._view.update(route);
+      if (this._caller && !this._wasKnown) this._view.restart();
+      this._wasKnown = Boolean(this._caller);
+      return;
+    }
+    this._view?.stop();
+    this._view = this._viewOf(route);
+    this._outlet.replaceChildren(this._view.node);
+  }
+
+  _viewOf(route) {
+    if (route.page === "deliveries" && route.id) return deliveryView(this._page, route);
+    if (route.page === "events" && route.id) return eventView(this._page, route);
+    if (route.page === "webhooks" && !route.act) return route.id ? webhookView(this._page, route) : webhooksView(this._page, route);
+    return new LiveView(this._page, route);
+  }
+
+  // --- the head -------------------------------------------------------------------------------------------------------
 
   _show() {
-    this._words = wordsOf(this._language);
+    this._words = wordsOf(this._language, (text) => console.warn(`no translation: ${text}`));
     document.documentElement.lang = this._language;
     this._setTheme();
     this._dialog = this._makeDialog();
-    this._live = element("div", { className: "live live-off", role: "status" });
-    this._counts = element("div", { className: "counts" });
-    this._pause = element("button", {});
-    this._pause.addEventListener("click", () => this._togglePause());
-    this.shadowRoot.replaceChildren(this._head(), this._line(), this._filters(), this._list, this._dialog);
-    this._go(this._filter, { push: false });
+    this._toast = element("div", { className: "toast", role: "status", hidden: true });
+    this._outlet = element("div", { className: "live-page" });
+    this._view?.stop();
+    this._view = undefined;
+    this.shadowRoot.replaceChildren(this._head(), this._outlet, this._dialog, this._toast);
+    this._route();
   }
 
   _head() {
     const words = this._words;
-    const theme = element("select", { ariaLabel: words("Dark / light") }, ...THEMES.map((name) => new Option(name, name)));
-    theme.value = this._theme;
-    theme.addEventListener("change", () => this._keep("theme", (this._theme = theme.value), () => this._setTheme()));
-    const language = element("select", { ariaLabel: "Language" }, new Option("English", "en"), new Option("中文", "zh"));
-    language.value = this._language;
-    language.addEventListener("change", () => this._keep("language", (this._language = language.value), () => this._show()));
-    const zone = element("select", { ariaLabel: "Zone" }, new Option("Local", "local"), new Option("UTC", "utc"));
-    zone.value = this._utc ? "utc" : "local";
-    zone.addEventListener("change", () => this._keep("zone", zone.value, () => this._setZone(zone.value)));
-    return element("header", {}, element("h1", {}, "webhook-grpc"), element("span", {}, words("Live")), element("span", { className: "grow" }), language, zone, theme);
+    const theme = choice(words("Dark / light"), THEMES.map((name) => [name, name]), this._theme, (value) => this._keep("theme", (this._theme = value)));
+    const language = choice("Language", [["English", "en"], ["中文", "zh"]], this._language, (value) => this._keep("language", (this._language = value)));
+    const zones = [["Local", "local"], ["UTC", "utc"]];
+    const zone = choice("Zone", zones, this._utc ? "utc" : "local", (value) => (this._utc = value === "utc") | this._keep("zone", value));
+    const title = element("h1", {}, "webhook-grpc");
+    return element("header", {}, title, element("a", { href: "/" }, words("Live")), element("a", { href: "/webhooks" }, words("Webhooks")), element("span", { className: "grow" }), language, zone, theme);
   }
 
-  _keep(name, value, then) {
+  _keep(name, value) {
     localStorage.setItem(`webhook-grpc ${name}`, value);
-    then();
+    this._show();
   }
 
   _setTheme() {
-    for (const node of [this, this._list]) {
-      if (this._theme === "auto") node.removeAttribute("theme");
-      else node.setAttribute("theme", this._theme);
-    }
-  }
-
-  _setZone(zone) {
-    this._utc = zone === "utc";
-    this._list.utc = this._utc;
-  }
-
-  _line() {
-    this._bars = document.createElementNS(SVG, "svg");
-    this._bars.setAttribute("class", "bars");
-    this._bars.setAttribute("viewBox", `0 0 240 ${BARS_HEIGHT}`);
-    this._bars.setAttribute("aria-hidden", "true");
-    return element("div", { className: "line" }, this._live, this._pause, element("span", { className: "grow" }), this._bars, this._counts);
-  }
-
-  _filters() {
-    const words = this._words;
-    this._search = element("input", { type: "search", placeholder: `/ ${words("id, type, webhook")}`, ariaLabel: words("Search") });
-    this._search.addEventListener("keydown", (event) => event.key === "Enter" && this._find());
-    this._statuses = element("select", { ariaLabel: words("Status") }, new Option(words("Status"), ""), ...STATUSES.map((name) => new Option(words(STATUS_WORDS[name]), name)));
-    this._statuses.addEventListener("change", () => this._change({ statuses: this._statuses.value ? [this._statuses.value] : [] }));
-    this._types = element("input", { placeholder: words("Event type"), ariaLabel: words("Event type") });
-    this._webhooks = element("input", { placeholder: words("Webhook"), ariaLabel: words("Webhook"), inputMode: "numeric" });
-    this._customer = element("input", { placeholder: words("Customer"), ariaLabel: words("Customer"), inputMode: "numeric" });
-    for (const [input, name] of [[this._types, "event_types"], [this._webhooks, "webhook_ids"], [this._customer, "customer_id"]]) {
-      input.addEventListener("input", () => this._typed(input, name));
-    }
-    this._problems = element("input", { type: "checkbox" });
-    this._problems.addEventListener("change", () => this._change({ problems: this._problems.checked ? "true" : "" }));
-    const clear = element("button", {}, words("Clear filters"));
-    clear.addEventListener("click", () => this._go({}, { push: true }));
-    return element(
-      "div",
-      { className: "line" },
-      this._search,
-      this._statuses,
-      this._types,
-      this._webhooks,
-      this._customer,
-      element("label", {}, this._problems, words("Problems only")),
-      clear,
-    );
-  }
-
-  _typed(input, name) {
-    clearTimeout(this._typing);
-    this._typing = setTimeout(() => {
-      const parts = input.value.split(",").map((part) => part.trim()).filter(Boolean);
-      this._change({ [name]: name === "customer_id" ? (parts[0] ?? "") : parts });
-    }, TYPING_MILLISECONDS);
-  }
-
-  _find() {
-    const found = lookup(this._search.value);
-    if (found?.filter) this._change(found.filter);
-    else if (found?.path.startsWith("/webhooks/")) this._change({ webhook_ids: [found.path.split("/")[2]] });
-    else if (found?.path.startsWith("/events/")) this._change({ event_id: found.path.split("/")[2] });
-    this._search.value = "";
-  }
-
-  // --- the filter ---------------------------------------------------------------------------------------------------
-
-  _change(changes) {
-    this._go({ ...this._filter, ...changes }, { push: true });
-  }
-
-  /** Shows what a filter says, and keeps it in the address. */
-  _go(filter, { push }) {
-    this._filter = filter;
-    if (push) history.pushState(null, "", `/${queryOf(filter)}`);
-    this._statuses.value = filter.statuses?.[0] ?? "";
-    this._problems.checked = filter.problems === "true";
-    for (const [input, value] of [[this._types, filter.event_types], [this._webhooks, filter.webhook_ids], [this._customer, filter.customer_id]]) {
-      if (this.shadowRoot.activeElement !== input) input.value = [value ?? []].flat().join(",");
-    }
-    Object.assign(this._list, {
-      language: this._language,
-      utc: this._utc,
-      customerId: filter.customer_id ?? "",
-      webhookIds: filter.webhook_ids ?? [],
-      eventTypes: filter.event_types ?? [],
-      statuses: filter.statuses ?? [],
-      eventId: filter.event_id ?? "",
-      problems: filter.problems === "true",
-    });
-    if (this._list.isConnected && this._list.store) this._list.start();
-  }
-
-  // --- the line of numbers ------------------------------------------------------------------------------------------
-
-  _state({ state, problem }) {
-    this._is = state;
-    if (state === "refused" && problem instanceof Problem && problem.status === 401) this._askForToken(problem);
-    this._numbers();
-  }
-
-  _togglePause() {
-    this._list.paused = !this._list.paused;
-    if (!this._list.paused) this._list.release();
-    this._numbers();
-  }
-
-  _numbers() {
-    const { store } = this._list;
-    if (!store) return;
-    const words = this._words;
-    const now = this._list.now();
-    const isLive = this._is === "live";
-    this._live.className = `live ${isLive ? "live-on" : this._is === "resuming" ? "live-cut" : "live-off"}`;
-    const state = this._list.paused ? words("Paused by you") : isLive ? words("Live") : words("Stream interrupted, resuming");
-    const rate = words("{n} attempts/s", { n: Math.round(store.rate(now) * 10) / 10 });
-    const parts = isLive ? [state, rate, words("{n} s behind", { n: Math.round(store.behindSeconds * 10) / 10 })] : [state];
-    this._live.replaceChildren(icon("disc"), parts.join("    "));
-    this._pause.textContent = this._list.paused ? words("Go on live") : words("Pause the list");
-    this._draw(store.attempts(now));
-  }
-
-  _draw(bins) {
-    const classed = bins.map(classesOf);
-    const most = Math.max(1, ...classed.map((bin) => bin.succeeded + bin.square + bin.other));
-    const bars = classed.flatMap((bin, index) => barsOf(bin, index, most));
-    this._bars.replaceChildren(...bars);
-    const sum = (name) => classed.reduce((total, bin) => total + bin[name], 0);
-    const words = this._words;
-    const count = (shape, name, text) => element("span", {}, icon(shape), words(`{n}`, { n: sum(name) }), ` ${words(text)}`);
-    this._counts.replaceChildren(
-      count("disc", "succeeded", "Succeeded"),
-      count("square", "square", "Answered with an error"),
-      count("triangle", "other", "no answer"),
-    );
+    if (this._theme === "auto") this.removeAttribute("theme");
+    else this.setAttribute("theme", this._theme);
   }
 }
 
-function classesOf(bin) {
-  const found = { succeeded: 0, square: 0, other: 0 };
-  for (const [outcome, count] of Object.entries(bin)) {
-    if (outcome === "succeeded") found.succeeded += count;
-    else if (SHAPES[outcome] === "square") found.square += count;
-    else found.other += count;
-  }
-  return found;
-}
-
-function barsOf(bin, index, most) {
-  let bottom = BARS_HEIGHT;
-  return ["succeeded", "square", "other"].map((name) => {
-    const height = (bin[name] / most) * BARS_HEIGHT;
-    bottom -= height;
-    const bar = document.createElementNS(SVG, "rect");
-    for (const [attribute, value] of Object.entries({ x: index * 4, y: bottom, width: 3, height, class: name })) bar.setAttribute(attribute, String(value));
-    return bar;
-  });
+function choice(label, options, value, chosen) {
+  const select = element("select", { ariaLabel: label }, ...options.map(([text, name]) => new Option(text, name)));
+  select.value = value;
+  select.addEventListener("change", () => chosen(select.value));
+  return select;
 }
 
 function stored(name, known) {

@@ -14,6 +14,23 @@ function isLarge(token) {
   return /^-?\d{16,}$/.test(token) && !Number.isSafeInteger(Number(token));
 }
 
+/** Returns the text of a member of a JSON object, to the byte; undefined if the object has none of that name. */
+export function memberText(text, name) {
+  const wanted = JSON.stringify(name);
+  let depth = 0;
+  let before = "";
+  let start = -1;
+  for (const { 0: token, index } of text.matchAll(TOKEN)) {
+    if (/^\s/.test(token)) continue;
+    if (start >= 0 && depth === 1 && (token === "," || token === "}")) return text.slice(start, index).trim();
+    if (token === "{" || token === "[") depth += 1;
+    if (token === "}" || token === "]") depth -= 1;
+    if (depth === 1 && token === wanted && (before === "{" || before === ",")) start = text.indexOf(":", index + token.length) + 1;
+    before = token;
+  }
+  return undefined;
+}
+
 /** Returns the text indented by two spaces for each level, or null if it is not JSON. Only white space is changed. */
 export function pretty(text) {
   const parts = [];

@@ -28,6 +28,11 @@ export function wordsOf(language, missing = () => undefined) {
 }
 
 export const CHINESE = {
+  "New deliveries are kept as pending.": "新的投递会保留为“待投递”。",
+  "Restarted: one attempt, not repeated if it fails": "已重新开始：只尝试一次，失败后不再重复",
+  "The receiver has answered already; it gets webhook-id {id} once more.": "接收方已经成功响应；它会再次收到 webhook-id {id}。",
+  "Ends as cancelled. A request under way is not broken off.": "将以“已取消”结束；正在进行的请求不会中断。",
+  "{n}": "{n}",
   "1 attempt: {outcome}": "已尝试 1 次，{outcome}",
   "A test of webhook {id}; it goes nowhere else.": "这是 Webhook {id} 的测试事件，不会发往别处。",
   "Active": "启用中",
