@@ -13,7 +13,7 @@ COPY src src
 RUN pip wheel --no-deps --wheel-dir /wheels .
 # An environment without pip, made where it will be used. Nothing is compiled: every dependency is a wheel.
 RUN python -m venv --without-pip /opt/webhook-grpc \
-    && pip --python /opt/webhook-grpc/bin/python install --only-binary=:all: /wheels/*.whl
+    && pip --python /opt/webhook-grpc/bin/python install --only-binary=:all: "$(echo /wheels/*.whl)[otel]"
 
 FROM python:3.12-slim
 RUN groupadd --gid 10001 webhook \

@@ -1,6 +1,7 @@
 # Every command of the project. `make help` lists them.
 PYTHON ?= python3
 BIN := .venv/bin
+FUZZ := .venv/fuzz/bin/schemathesis
 SOURCES := src tests examples scripts benchmarks
 # Images of containers often set it. Each process would then compile all sources and libraries again: that was half of
 # the CPU time of a start, of each worker of pytest and of each service that a test starts.
@@ -13,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-setup: .venv/dev ## install everything that development needs into .venv
+setup: .venv/dev $(FUZZ) ## install everything that development needs into .venv
 
 demo: .venv/demo ## publish events, deliver them to a real receiver, retry, watch it live; ends by itself
 	@$(BIN)/python examples/demo.py
@@ -27,7 +28,7 @@ migrate: .venv/demo ## bring the schema of WEBHOOK_DATABASE_URL up to date
 test-fast: .venv/dev ## run the unit tests and a thin slice of the others: at most a minute
 	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "fast and not slow"
 
-test: .venv/dev ## run all tests, every scenario in its short form
+test: .venv/dev $(FUZZ) ## run all tests, every scenario in its short form
 	@$(BIN)/python -m pytest -n auto --dist loadgroup
 
 test-distribution: .venv/dev ## run the store's tests on the distribution's Postgres, with its own settings (JIT)
@@ -42,7 +43,7 @@ more-postgres: ## install Postgres 16 and 17 with npm into .postgres/, for the p
 more-tools: .venv/bin/python ## install ghz with Go into .venv, for a test of reflection (`make test` uses it if there)
 	@GOBIN="$(CURDIR)/$(BIN)" go install github.com/bojand/ghz/cmd/ghz@v0.93.0
 
-test-long: .venv/dev ## run everything in full, in hours; continues where the last call stopped, prints a table
+test-long: .venv/dev $(FUZZ) ## run everything in full, in hours; continues where the last call stopped, prints a table
 	@$(BIN)/python -m tests.long
 
 check: .venv/dev ## lint, types, import contracts, protos, stubs
@@ -84,10 +85,15 @@ clean: ## remove what the commands above made
 		|| { echo "set PYTHON to a Python 3.11 or newer, for example: make demo PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
+# Fuzzes the HTTP door (tests/http/test_fuzz.py). Apart: it takes no jsonschema-rs from 0.61 on, which the service needs.
+$(FUZZ): .venv/bin/python
+	@$(PYTHON) -m venv .venv/fuzz
+	@.venv/fuzz/bin/python -m pip --disable-pip-version-check install --quiet schemathesis==4.32.5
+
 .venv/demo: .venv/bin/python pyproject.toml
 	@$(BIN)/python scripts/install.py embedded,demo
 	@touch $@
 
 .venv/dev: .venv/bin/python pyproject.toml
-	@$(BIN)/python scripts/install.py embedded,demo,dev
+	@$(BIN)/python scripts/install.py embedded,demo,otel,dev
 	@touch $@ .venv/demo

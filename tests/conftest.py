@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from pathlib import Path
 
 import hypothesis
@@ -42,15 +42,29 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Puts the longest tests first, multiplies time-outs by the slowness, and marks the unit tests as fast."""
+    """Puts the longest tests first, multiplies time-outs by the slowness, and marks the unit tests as fast.
+
+    The tests of a module that share a service run one after the other, those that need one of their own at the end.
+    """
     usual, unit = float(config.getini("timeout")), Path(__file__).parent / "unit"
-    items.sort(key=durations.slow_seconds, reverse=True)  # a long one that is started last runs alone at the end
+    items.sort(key=_order)
     for item in items:
+        if "shared" in _fixtures(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         if item.path.is_relative_to(unit):
             item.add_marker("fast")
         marker = item.get_closest_marker("timeout")
         seconds = float(marker.args[0]) if marker is not None else usual
         item.add_marker(pytest.mark.timeout(slowness.scaled(seconds)), append=False)
+
+
+def _order(item: pytest.Item) -> tuple[float, bool]:
+    """A long test that is started last runs alone at the end. One with its own services ends the shared one."""
+    return -durations.slow_seconds(item), "services" in _fixtures(item)
+
+
+def _fixtures(item: pytest.Item) -> Sequence[str]:
+    return item.fixturenames if isinstance(item, pytest.Function) else ()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -31,6 +31,7 @@ CHAOS_SECONDS: Final = 300
 SIMULATION_PARTS: Final = 10
 SEEDS_PER_PART: Final = 200
 MODEL_EXAMPLES: Final = 2000
+FUZZ_EXAMPLES: Final = 300
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,11 @@ def parts() -> list[Part]:
             "store model",
             (*pytest, "-n", "0", "tests/simulation/test_store_model.py"),
             {"WEBHOOK_TEST_EXAMPLES": str(MODEL_EXAMPLES)},
+        ),
+        Part(
+            "fuzz over HTTP",
+            (*pytest, "-n", "0", "tests/http/test_fuzz.py"),
+            {"WEBHOOK_TEST_FUZZ_EXAMPLES": str(FUZZ_EXAMPLES), "WEBHOOK_TEST_FUZZ_SEED": "{seed}"},
         ),
         *simulation,
         *(

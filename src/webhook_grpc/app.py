@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Coroutine, Iterable
 from random import Random
@@ -25,13 +26,18 @@ from webhook_grpc.hub.group_commit import GroupLimits
 from webhook_grpc.hub.hints import Hints, Topic
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.tail import Tail
+from webhook_grpc.metrics.calls import CallFigures, CallTally
+from webhook_grpc.metrics.deliveries import DeliveryFigures, PolledFigures, PublishFigures
+from webhook_grpc.metrics.metrics import Metrics
+from webhook_grpc.metrics.process import ProcessFigures
 from webhook_grpc.process.banner import Ports
 from webhook_grpc.process.loop_watch import LoopWatch
 from webhook_grpc.process.stopping import Stop, in_daemon_thread
 from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.server.calls import CallLimits, Calls
 from webhook_grpc.server.grpc.server import Server
-from webhook_grpc.server.http.server import HttpAddressInUse, HttpServer
+from webhook_grpc.server.http.listening import HttpAddressInUse, Listener
+from webhook_grpc.server.http.server import HttpServer, MetricsServer
 from webhook_grpc.server.readiness import Readiness
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.connection.poolers import check_sessions
@@ -39,6 +45,7 @@ from webhook_grpc.store.connection.server_checks import durability_warnings
 from webhook_grpc.store.db import Database, DatabaseOptions, Pooling
 from webhook_grpc.store.schema.migrate import check_schema
 from webhook_grpc.store.schema.partitions import ensure_partitions_at_start
+from webhook_grpc.traces.choice import choose_traces
 
 from .settings import Settings, SettingsError, Token, decode_secret_key, problems_of
 
@@ -47,6 +54,7 @@ log = structlog.get_logger(__name__)
 _PUBLISH_WEIGHT_MAX: Final = 8_000_000  # bytes of bodies and rows in one statement, about
 _CALL_GRACE_SECONDS: Final = 5.0
 _TAIL_POLL_SECONDS: Final = 0.1
+_SPANS_SECONDS_AT_STOP: Final = 5.0
 
 
 class LoopEnded(Exception):
@@ -56,9 +64,13 @@ class LoopEnded(Exception):
 class App:
     """One process of the service."""
 
-    def __init__(self, settings: Settings, conninfo: str, secret_keys: Iterable[bytes]) -> None:
+    def __init__(
+        self, settings: Settings, conninfo: str, secret_keys: Iterable[bytes], dropped_lines: Callable[[], int]
+    ) -> None:
+        """`dropped_lines` returns how many lines of the log were dropped since the start. Raises SettingsError."""
         self._settings = settings
         random = Random()  # the only one of a process: where it has a seed, a run can be repeated
+        self._traces = choose_traces(settings, random)
         options = DatabaseOptions(
             conninfo=conninfo,
             pool_size=settings.database_pool_size,
@@ -75,7 +87,9 @@ class App:
         connections = make_connections(options)
         shards = Shards()
         self._hints = Hints(connections.commands, connections.listen, shards.is_alone, options.pooling)
-        self.engine = Engine(settings, self.database, connections, self._clock, sealer, shards, self._hints, random)
+        self.engine = Engine(
+            settings, self.database, connections, self._clock, sealer, shards, self._hints, random, self._traces
+        )
         self._tail = Tail(connections.tail, _TAIL_POLL_SECONDS, settings.stream_buffer_max)
         self._hints.subscribe(Topic.LOG, lambda _: self._tail.hint())
         self._clock.on_step(self._tail.clock_stepped)
@@ -94,6 +108,7 @@ class App:
             self._make_partitions,
         )
         methods = Methods(settings, self.database, self._clock, sealer, self._publisher, self._hints, self._tail)
+        call_tally = CallTally()
         calls = Calls(
             methods,
             Authenticator(
@@ -104,13 +119,34 @@ class App:
             self._clock,
             CallLimits(settings.calls_max, settings.streams_max, settings.call_seconds_max),
             settings.retention_policy,
+            call_tally,
         )
         self._server = Server(settings.grpc_address, calls, reflection_enabled=settings.reflection)
         self.readiness = Readiness([self._server.set_serving])
-        self._http = HttpServer(settings, calls, self.readiness, methods) if settings.http_address else None
+        self._loop_watch = LoopWatch()
+        self._figures = self.engine.figures(settings.metrics_poll_seconds)
+        metrics = Metrics()
+        self._http: Listener | None = None
+        if settings.http_address:
+            self._http = HttpServer(settings, calls, self.readiness, methods, metrics)
+        self._metrics_server: Listener | None = None
+        if settings.metrics_address is not None:
+            self._metrics_server = MetricsServer(
+                settings.metrics_address, self.readiness, metrics, is_loopback=settings.is_metrics_loopback
+            )
+        metrics.show(
+            [
+                CallFigures(call_tally, calls, lambda: self._http.connection_count if self._http else 0),
+                PublishFigures(self._publisher),
+                DeliveryFigures(self.engine, self._publisher),
+                PolledFigures(self._figures),
+                ProcessFigures(self.readiness, options.errors, self._loop_watch.lags, dropped_lines),
+            ]
+        )
         self._monitor = self.engine.monitor(self.readiness.set_serving)
         self.port = 0
         self.http_port: int | None = None  # none: there is no HTTP
+        self.metrics_port: int | None = None  # none: there is no address of its own for metrics
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -122,13 +158,23 @@ class App:
         async with contextlib.AsyncExitStack() as opened:
             await self._start(opened)
             opened.pop_all()
-        log.info("serving", address=self._settings.grpc_address, port=self.port, http_port=self.http_port)
+        log.info(
+            "serving",
+            address=self._settings.grpc_address,
+            port=self.port,
+            http_port=self.http_port,
+            metrics_port=self.metrics_port,
+        )
 
     async def _start(self, opened: contextlib.AsyncExitStack) -> None:
         """Takes each step together with what undoes it if a later step fails."""
+        opened.push_async_callback(self._close_traces)
         self.port = self._server.bind()
         opened.push_async_callback(self._server.abandon)
         self._bind_http(opened)
+        if self._metrics_server is not None:
+            self.metrics_port = self._metrics_server.bind()
+            opened.push_async_callback(self._metrics_server.stop)
         opened.push_async_callback(self.database.close)
         await check_sessions(self.database.options)
         await self.database.open()
@@ -147,12 +193,14 @@ class App:
             **self._hints.loops(),
             "tail": self._tail.run(),
             "monitor": self._monitor.run(),
-            "loop watch": LoopWatch().run(),
+            "loop watch": self._loop_watch.run(),
+            "figures": self._figures.run(),
         }
         self._loops = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
         await self._server.start()
-        if self._http is not None:
-            await self._http.start()
+        for server in (self._http, self._metrics_server):
+            if server is not None:
+                await server.start()
 
     def _bind_http(self, opened: contextlib.AsyncExitStack) -> None:
         """Takes the address for HTTP. If it is the default, and taken, the service starts without HTTP."""
@@ -186,7 +234,10 @@ class App:
         await self._server.stop(_CALL_GRACE_SECONDS)
         await self.engine.drain()
         await self._end_loops()
+        if self._metrics_server is not None:  # last, so that the drain can be watched
+            await self._metrics_server.stop()
         await self.database.close()
+        await self._close_traces()
         log.info("stopped")
 
     async def _end_loops(self) -> None:
@@ -196,6 +247,16 @@ class App:
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self.engine.close()
 
+    async def _close_traces(self) -> None:
+        """Exports the last spans, if the collector takes them soon."""
+        if self._traces is None:
+            return
+        try:
+            async with asyncio.timeout(_SPANS_SECONDS_AT_STOP):
+                await in_daemon_thread(self._traces.close)
+        except TimeoutError:
+            log.warning("the last spans were not exported", waited_seconds=_SPANS_SECONDS_AT_STOP)
+
     async def _make_partitions(self) -> None:
         await ensure_partitions_at_start(self.database)
 
@@ -204,6 +265,7 @@ async def serve(
     settings: Settings,
     conninfo: str,
     secret_keys: Iterable[bytes],
+    dropped_lines: Callable[[], int],
     stop: Stop,
     on_ready: Callable[[Ports], None] | None = None,
 ) -> None:
@@ -214,7 +276,8 @@ async def serve(
     """
     stopped = asyncio.create_task(stop.wait(), name="signal watch")
     try:
-        await _run_until(stopped, settings, conninfo, secret_keys, on_ready)
+        make = functools.partial(App, settings, conninfo, secret_keys, dropped_lines)
+        await _run_until(stopped, settings, conninfo, make, on_ready)
     finally:
         stopped.cancel()
 
@@ -223,13 +286,13 @@ async def _run_until(
     stopped: asyncio.Task[None],
     settings: Settings,
     conninfo: str,
-    secret_keys: Iterable[bytes],
+    make: Callable[[], App],
     on_ready: Callable[[Ports], None] | None,
 ) -> None:
     checking = in_daemon_thread(check_schema, conninfo, Pooling(settings.database_pooler))
     if not await _is_done_before(stopped, checking):
         return
-    app = App(settings, conninfo, secret_keys)
+    app = make()
     if not await _is_done_before(stopped, app.start()):
         return
     if on_ready is not None:

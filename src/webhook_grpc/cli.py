@@ -112,17 +112,17 @@ def _run(settings: Settings, stop: Stop) -> None:
     from webhook_grpc.engine.receivers.keys import KeysMissing
     from webhook_grpc.process.logs import configure_logging
     from webhook_grpc.server.grpc.server import AddressInUse
-    from webhook_grpc.server.http.server import HttpAddressInUse
+    from webhook_grpc.server.http.listening import HttpAddressInUse
 
     from .app import LoopEnded, load_secret_keys
     from .app import serve as serve_forever
 
     _allow_many_descriptors()
-    with contextlib.closing(configure_logging(settings)), _database(settings) as (conninfo, is_embedded):
+    with contextlib.closing(configure_logging(settings)) as sink, _database(settings) as (conninfo, is_embedded):
         keys = load_secret_keys(settings, is_embedded)
         show = _shower(settings, is_embedded)
         try:
-            uvloop.run(serve_forever(settings, conninfo, keys, stop, show))
+            uvloop.run(serve_forever(settings, conninfo, keys, lambda: sink.dropped_total, stop, show))
         except (AddressInUse, HttpAddressInUse, GuardMissing, KeysMissing, LoopEnded) as error:
             raise _Failure(str(error)) from error
 

@@ -101,6 +101,11 @@ class Settings(DatabaseSettings):
     """HTTP connections at once; each takes a file descriptor."""
     http_read_seconds_max: Annotated[float, Field(ge=0.1, le=300)] = 10.0
     """How long the body of an HTTP request may take to arrive."""
+    metrics_address: str | None = None
+    """Where /metrics, /healthz and /readyz are served to whoever reaches it, without tokens: host:port, [ipv6]:port.
+    Unset: /metrics is on the address for HTTP, for callers of all customers."""
+    metrics_poll_seconds: Annotated[float, Field(ge=0.1, le=300)] = 10.0
+    """How often figures are read that take a look at the tables; /metrics itself never reads any."""
     reflection: bool = True
     """Whether grpcurl may ask for the API's description."""
 
@@ -265,6 +270,12 @@ class Settings(DatabaseSettings):
     log_lines_waiting_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """How many lines may wait for stderr to take them; further ones are dropped and counted."""
 
+    # --- traces ----------------------------------------------------------------------------------------------------
+    traces: Literal["off", "otlp"] = "off"
+    """Whether attempts are recorded as spans of OpenTelemetry and exported, as its own variables (OTEL_*) say."""
+    traceparent_to_receivers: bool = False
+    """Whether receivers get a `traceparent`: that of the attempt's span, or with traces off the producer's trace."""
+
     @field_validator("retry_delays_seconds", "secret_keys", "secret_keys_lost", "http_allow_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -281,10 +292,10 @@ class Settings(DatabaseSettings):
             raise ValueError("must be a JSON list: put the entry into brackets")  # noqa: TRY004 - pydantic's own
         return parsed
 
-    @field_validator("grpc_address", "http_address")
+    @field_validator("grpc_address", "http_address", "metrics_address")
     @classmethod
-    def _address(cls, value: str, info: ValidationInfo) -> str:
-        if not value and info.field_name == "http_address":
+    def _address(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None or (not value and info.field_name == "http_address"):
             return value
         match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):([0-9]{1,5})", value)
         if match is None or int(match[1]) > 65535:
@@ -355,6 +366,9 @@ class Settings(DatabaseSettings):
                 "WEBHOOK_HTTP_ADDRESS is reachable from other machines and would carry tokens in plain text: put a "
                 "proxy with TLS before it and set WEBHOOK_HTTP_PLAINTEXT=true, or set WEBHOOK_HTTP_ADDRESS= for none"
             )
+        is_taken = self.metrics_address in {self.http_address, self.grpc_address}
+        if is_taken and not (self.metrics_address or "").endswith(":0"):
+            problems.append("WEBHOOK_METRICS_ADDRESS must be an address of its own: without it, HTTP has /metrics")
         if self.attempts_retention_days < self.events_retention_days:
             problems.append(
                 "WEBHOOK_ATTEMPTS_RETENTION_DAYS must be at least WEBHOOK_EVENTS_RETENTION_DAYS: how the deliveries of "
@@ -379,6 +393,11 @@ class Settings(DatabaseSettings):
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the addresses."""
         return all(not address or _is_loopback(address) for _, address in self._addresses)
+
+    @property
+    def is_metrics_loopback(self) -> bool:
+        """Whether only this machine can reach the address for metrics."""
+        return self.metrics_address is not None and _is_loopback(self.metrics_address)
 
     @property
     def is_http_address_chosen(self) -> bool:
@@ -461,6 +480,8 @@ def _default_data_dir(user_id: int) -> Path:
 
 def load_settings(**overrides: Any) -> Settings:
     """The settings from the environment. Raises SettingsError, which names everything that is wrong with them."""
+    if os.environ.get(f"{PREFIX}HTTP_ADDRESS") == "":  # other empty variables are as if they were not set
+        overrides.setdefault("http_address", "")
     return _loaded(Settings, overrides)
 
 

@@ -26,6 +26,8 @@ from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.http.sender import Sender
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 PENDING = delivery_pb2.DELIVERY_STATUS_PENDING
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 FAILED = delivery_pb2.DELIVERY_STATUS_FAILED
@@ -113,8 +115,7 @@ async def test_a_retry_that_fails_is_not_repeated(services: ServiceFactory, rece
     assert (await service.delivery(failed.delivery_id)).status == FAILED
 
 
-async def test_a_succeeded_delivery_can_be_sent_again_too(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_a_succeeded_delivery_can_be_sent_again_too(service: Service, receiver: Receiver) -> None:
     await service.create_webhook(receiver.url())
     delivery = await one_ended(service)
 
@@ -154,10 +155,7 @@ async def test_what_is_pending_is_not_retried(services: ServiceFactory, receiver
     assert "PreconditionFailure" in refused.details
 
 
-async def test_a_delivery_of_a_webhook_that_is_gone_is_not_retried(
-    services: ServiceFactory, receiver: Receiver
-) -> None:
-    service = await services.start()
+async def test_a_delivery_of_a_webhook_that_is_gone_is_not_retried(service: Service, receiver: Receiver) -> None:
     webhook = await service.create_webhook(receiver.url())
     delivery = await one_ended(service)
     await service.delete_webhook(webhook.webhook_id)
@@ -228,9 +226,8 @@ async def test_a_delivery_that_waits_for_a_retry_is_cancelled(services: ServiceF
 
 
 async def test_a_delivery_of_a_paused_webhook_is_cancelled_and_not_sent_later(
-    services: ServiceFactory, receiver: Receiver
+    service: Service, receiver: Receiver
 ) -> None:
-    service = await services.start()
     webhook = await service.create_webhook(receiver.url())
     await service.pause_webhook(webhook.webhook_id)
     unwanted, wanted = (await service.publish(), await service.publish())
@@ -244,10 +241,7 @@ async def test_a_delivery_of_a_paused_webhook_is_cancelled_and_not_sent_later(
     assert [received.event_id for received in receiver.requests] == [wanted.event_id]
 
 
-async def test_what_is_queued_behind_others_is_cancelled_and_never_sent(
-    services: ServiceFactory, receiver: Receiver
-) -> None:
-    service = await services.start()
+async def test_what_is_queued_behind_others_is_cancelled_and_never_sent(service: Service, receiver: Receiver) -> None:
     gate = Gate()
     webhook = await service.create_webhook(receiver.on("/slow", gate), max_in_flight=1)
     event_ids = await service.publish_many(10)
@@ -263,8 +257,7 @@ async def test_what_is_queued_behind_others_is_cancelled_and_never_sent(
     assert [received.event_id for received in receiver.requests] == event_ids[:1]
 
 
-async def test_a_request_that_is_under_way_is_not_broken_off(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_a_request_that_is_under_way_is_not_broken_off(service: Service, receiver: Receiver) -> None:
     gate = Gate()
     webhook = await service.create_webhook(receiver.on("/slow", gate))
     async with service.watching() as watch:
@@ -321,10 +314,7 @@ async def test_commands_of_a_process_without_shards_are_carried_out_by_the_owner
 # --- TestWebhook -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_test_sends_one_signed_request_and_tells_what_came_of_it(
-    services: ServiceFactory, receiver: Receiver
-) -> None:
-    service = await services.start()
+async def test_a_test_sends_one_signed_request_and_tells_what_came_of_it(service: Service, receiver: Receiver) -> None:
     webhook = await service.create_webhook(
         receiver.on("/hook", answer(201, "made", Server="mine")), headers={"X-Own": "s3cret"}
     )
@@ -347,8 +337,7 @@ async def test_a_test_sends_one_signed_request_and_tells_what_came_of_it(
     assert await service.delivery(delivery.delivery_id) == delivery
 
 
-async def test_a_test_may_carry_a_type_and_data_of_its_own(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_a_test_may_carry_a_type_and_data_of_its_own(service: Service, receiver: Receiver) -> None:
     webhook = await service.create_webhook(receiver.url())
 
     delivery = await test_webhook(service, webhook.webhook_id, event_type="any.thing", data_json='{"a": 1.0}')
@@ -359,9 +348,8 @@ async def test_a_test_may_carry_a_type_and_data_of_its_own(services: ServiceFact
 
 @pytest.mark.parametrize("status", [404, 410, 500])
 async def test_a_receiver_that_fails_is_an_answer_and_not_an_error(
-    services: ServiceFactory, receiver: Receiver, status: int
+    service: Service, receiver: Receiver, status: int
 ) -> None:
-    service = await services.start()
     webhook = await service.create_webhook(receiver.on("/bad", answer(status, "no")))
 
     delivery = await test_webhook(service, webhook.webhook_id)
@@ -372,8 +360,7 @@ async def test_a_receiver_that_fails_is_an_answer_and_not_an_error(
     assert current.status == webhook_pb2.WEBHOOK_STATUS_ACTIVE, "a test has no consequences"
 
 
-async def test_a_receiver_that_cannot_be_reached_is_an_answer_too(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_a_receiver_that_cannot_be_reached_is_an_answer_too(service: Service, receiver: Receiver) -> None:
     webhook = await service.create_webhook(receiver.url())
     await receiver.stop()
 
@@ -409,9 +396,8 @@ async def test_a_test_does_not_wait_for_the_webhook(
 
 
 async def test_a_test_goes_to_one_webhook_only_and_is_an_event_in_the_history(
-    services: ServiceFactory, receiver: Receiver
+    service: Service, receiver: Receiver
 ) -> None:
-    service = await services.start()
     webhook = await service.create_webhook(receiver.on("/a", answer(200)))
     await service.create_webhook(receiver.on("/b", answer(200)))
 
@@ -427,10 +413,7 @@ async def test_a_test_goes_to_one_webhook_only_and_is_an_event_in_the_history(
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
-async def test_what_does_not_exist_or_is_somebody_elses_is_not_found(
-    services: ServiceFactory, receiver: Receiver
-) -> None:
-    service = await services.start()
+async def test_what_does_not_exist_or_is_somebody_elses_is_not_found(service: Service, receiver: Receiver) -> None:
     webhook = await service.create_webhook(receiver.url())
     delivery = await one_ended(service)
 
@@ -446,9 +429,7 @@ async def test_what_does_not_exist_or_is_somebody_elses_is_not_found(
         assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, reason)
 
 
-async def test_all_that_is_wrong_with_a_request_is_named(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_all_that_is_wrong_with_a_request_is_named(service: Service) -> None:
     refused = await refusal(test_webhook(service, 0, customer_id=-1, event_type="Not A Type", data_json="{not json"))
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.fields == ["customer_id", "data_json", "event_type", "webhook_id"]

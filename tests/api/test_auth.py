@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import grpc
 import pytest
-import pytest_asyncio
 from webhook.v1 import service_pb2 as pb
 
 from tests.api.asking import (
@@ -28,7 +28,6 @@ from tests.api.asking import (
     valid_requests,
     world_of,
 )
-from tests.support.postgres import TestPostgres
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.domain.errors import Unauthenticated
 from webhook_grpc.server.auth import Authenticator, token_hash
@@ -114,16 +113,10 @@ TOKENS: Final = (
 )
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def running(module_services: ServiceFactory) -> Service:
-    return await module_services.start(tokens=TOKENS, replay_poll_seconds=60.0)  # replays stay as they are made
-
-
-@pytest.fixture
-def service(running: Service, postgres: TestPostgres) -> Service:
-    """One that knows TOKENS, and has nothing of what other tests made."""
-    postgres.forget()
-    return running
+@pytest.fixture(scope="module")
+def shared_settings() -> Mapping[str, Any]:
+    """It knows TOKENS. Replays stay as they are made."""
+    return {"tokens": TOKENS, "replay_poll_seconds": 60.0}
 
 
 async def furnish(service: Service, customer_id: int = CUSTOMER) -> World:
@@ -194,6 +187,7 @@ async def test_a_token_works_until_it_expires(service: Service) -> None:
     assert await code_of(ask(service, "ListWebhooks", b"", bearer("not yet"))) is grpc.StatusCode.OK
 
 
+@ON_ONE_LOOP
 async def test_without_tokens_on_loopback_everybody_may_do_everything(services: ServiceFactory) -> None:
     service = await services.start()
 

@@ -18,7 +18,7 @@ from tests.support.receiver import Gate, Received, Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.store.upkeep import erasure
 
-pytestmark = pytest.mark.fast
+pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
 
 CANARY = "canary"
 
@@ -117,9 +117,8 @@ async def test_a_retry_of_an_erased_delivery_is_never_made(
 
 
 async def test_a_watcher_passes_over_what_was_erased_and_may_resume_from_before(
-    services: ServiceFactory, receiver: Receiver
+    service: Service, receiver: Receiver
 ) -> None:
-    service = await services.start()
     await service.create_webhook(receiver.url())
     await service.create_webhook(receiver.url(), customer_id=OTHER_CUSTOMER)
     async with service.watching(customer_id=0) as watch:
@@ -139,8 +138,7 @@ async def test_a_watcher_passes_over_what_was_erased_and_may_resume_from_before(
         assert message is None
 
 
-async def test_the_customer_can_begin_anew(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_the_customer_can_begin_anew(service: Service, receiver: Receiver) -> None:
     await service.create_webhook(receiver.url())
     await service.publish(request_id="order-1")
     await receiver.wait_for(1)
@@ -155,9 +153,8 @@ async def test_the_customer_can_begin_anew(services: ServiceFactory, receiver: R
 
 
 async def test_it_may_be_repeated_and_asked_for_a_customer_that_never_was(
-    services: ServiceFactory, postgres: TestPostgres
+    service: Service, postgres: TestPostgres
 ) -> None:
-    service = await services.start()
     for _ in range(3):
         await erase(service)
     assert postgres.rows("SELECT customer_id, completed_at >= requested_at FROM erasures") == [(CUSTOMER, True)]

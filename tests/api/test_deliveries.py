@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -33,6 +33,8 @@ from tests.api.asking import (
 from tests.support import slowness
 from tests.support.receiver import Receiver, answer, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PENDING = delivery_pb2.DELIVERY_STATUS_PENDING
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
@@ -80,8 +82,7 @@ async def attempts_of(service: Service, delivery_id: str) -> list[delivery_pb2.D
 # --- one -------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_delivery_before_its_first_attempt(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_a_delivery_before_its_first_attempt(service: Service) -> None:
     webhook = await service.create_webhook("https://hooks.example.com/")
     await service.pause_webhook(webhook.webhook_id)
     published = await service.publish(event_type="job.failed")
@@ -167,8 +168,7 @@ async def test_a_delivery_after_its_end(
     assert attempts[0] == delivery.last_attempt
 
 
-async def test_a_delivery_that_ended_without_an_attempt(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_a_delivery_that_ended_without_an_attempt(service: Service) -> None:
     world = await furnish(service)
     async with service.watching() as watch:
         await service.delete_webhook(world.webhook_id)
@@ -186,9 +186,8 @@ async def test_a_delivery_that_ended_without_an_attempt(services: ServiceFactory
 
 
 async def test_a_delivery_that_does_not_exist_or_is_somebody_elses_is_not_found(
-    services: ServiceFactory, receiver: Receiver
+    service: Service, receiver: Receiver
 ) -> None:
-    service = await services.start()
     world = await furnish(service)
     await service.create_webhook(receiver.url(), customer_id=OTHER_CUSTOMER)
     async with service.watching(customer_id=OTHER_CUSTOMER) as watch:
@@ -245,9 +244,7 @@ MALFORMED_IDS = [
 ]
 
 
-async def test_a_malformed_delivery_id_is_refused(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_a_malformed_delivery_id_is_refused(service: Service) -> None:
     for delivery_id in MALFORMED_IDS:
         for method, request in (
             ("GetDelivery", GetDeliveryRequest(customer_id=CUSTOMER, delivery_id=delivery_id)),
@@ -312,10 +309,10 @@ def _seconds(value: float) -> dict[str, int]:
     return {"seconds": int(value)}
 
 
-@pytest.fixture
-async def service(services: ServiceFactory) -> Service:
-    """One whose failing deliveries end after a moment."""
-    return await services.start(retry_delays_seconds=(0.01,))
+@pytest.fixture(scope="module")
+def shared_settings() -> Mapping[str, Any]:
+    """Failing deliveries end after a moment."""
+    return {"retry_delays_seconds": (0.01,)}
 
 
 async def test_deliveries_are_listed_newest_event_first_as_get_shows_them(service: Service, receiver: Receiver) -> None:
@@ -478,8 +475,7 @@ async def test_what_happens_while_paging_makes_neither_gap_nor_double(service: S
     assert set(scene.ids()) <= set(found)
 
 
-async def test_a_page_holds_50_by_default_and_1000_at_the_most(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_a_page_holds_50_by_default_and_1000_at_the_most(service: Service) -> None:
     world = await furnish(service)
     await service.publish_many(500)
     await service.publish_many(500)
@@ -492,9 +488,8 @@ async def test_a_page_holds_50_by_default_and_1000_at_the_most(services: Service
     assert rest.next_page_token == ""
 
 
-async def test_a_page_of_long_answers_fits_what_clients_accept(services: ServiceFactory, receiver: Receiver) -> None:
+async def test_a_page_of_long_answers_fits_what_clients_accept(service: Service, receiver: Receiver) -> None:
     """A gRPC client takes 4 MiB by default; 300 answers of 16 KiB are more."""
-    service = await services.start()
     await service.create_webhook(receiver.on("/long", answer(200, "x" * 16_384)), max_in_flight=100)
     async with service.watching() as watch:
         await service.publish_many(300)
@@ -625,8 +620,7 @@ async def test_attempts_that_come_while_paging_make_neither_gap_nor_double(
     assert second.next_page_token == ""
 
 
-async def test_many_may_read_at_once_while_deliveries_are_made(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_many_may_read_at_once_while_deliveries_are_made(service: Service, receiver: Receiver) -> None:
     await service.create_webhook(receiver.url())
     async with service.watching() as watch:
         await service.publish_many(200)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import grpc
 import pytest
+import pytest_asyncio
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
@@ -16,9 +17,13 @@ from webhook.v1 import event_pb2, event_type_pb2, webhook_pb2
 from webhook.v1 import service_pb2 as pb
 
 from tests.api.asking import Refusal, code_of, full_event_type, pages, refusal
+from tests.api.conftest import Shared
 from tests.support import slowness
+from tests.support.postgres import TestPostgres
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.domain.schemas import Schema, compile_schema
+
+pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
@@ -33,9 +38,14 @@ ORDER = {
 }
 
 
-@pytest.fixture
-async def service(services: ServiceFactory) -> Service:
-    return await services.start()
+@pytest_asyncio.fixture(loop_scope="module")
+async def service(shared: Shared, postgres: TestPostgres) -> Service:
+    """The service of the module. A change through it lets it look again what is registered, at the next call."""
+    service = await shared.emptied()
+    change = pb.CreateEventTypeRequest(event_type=event_type_pb2.EventType(event_type="changed.now"))
+    await service.stub.CreateEventType(change)
+    postgres.forget()
+    return service
 
 
 async def create(service: Service, **fields: Any) -> event_type_pb2.EventType:

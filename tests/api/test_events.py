@@ -33,6 +33,8 @@ from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 
+pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
+
 LAST_SECOND = 253_370_764_799  # of the year 9998
 
 
@@ -68,9 +70,7 @@ async def create_paused(service: Service, **fields: Any) -> int:
 # --- who gets it -----------------------------------------------------------------------------------------------------
 
 
-async def test_an_event_that_nobody_listens_to_is_stored_all_the_same(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_an_event_that_nobody_listens_to_is_stored_all_the_same(service: Service) -> None:
     published = await service.publish('{"a":1}')
 
     assert published.delivery_count == 0
@@ -87,8 +87,7 @@ async def test_an_event_that_nobody_listens_to_is_stored_all_the_same(services: 
     assert abs(event.occur_time.seconds - published.create_time.seconds) <= 5, "unset: when it was published"
 
 
-async def test_an_event_goes_to_each_webhook_with_a_matching_pattern_once(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_an_event_goes_to_each_webhook_with_a_matching_pattern_once(service: Service) -> None:
     matching = [
         await create_paused(service, events=events)
         for events in (["job.completed"], ["job.*"], ["*"], ["job.failed", "job.completed", "job.*", "*"])
@@ -104,10 +103,7 @@ async def test_an_event_goes_to_each_webhook_with_a_matching_pattern_once(servic
     assert published.delivery_count == 4
 
 
-async def test_paused_webhooks_count_and_disabled_and_deleted_ones_do_not(
-    services: ServiceFactory, receiver: Receiver
-) -> None:
-    service = await services.start()
+async def test_paused_webhooks_count_and_disabled_and_deleted_ones_do_not(service: Service, receiver: Receiver) -> None:
     await service.create_webhook(receiver.on("/gone", answer(410)))
     async with service.watching() as watch:
         assert (await service.publish()).delivery_count == 1
@@ -123,8 +119,7 @@ async def test_paused_webhooks_count_and_disabled_and_deleted_ones_do_not(
     assert delivery.webhook_id == paused
 
 
-async def test_an_event_is_its_customers_alone(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_an_event_is_its_customers_alone(service: Service) -> None:
     published = await service.publish()
 
     for event_id, customer_id in ((published.event_id, OTHER_CUSTOMER), (ABSENT_EVENT_ID, CUSTOMER)):
@@ -135,9 +130,7 @@ async def test_an_event_is_its_customers_alone(services: ServiceFactory) -> None
         assert refused.details["ResourceInfo"].resource_name == event_id
 
 
-async def test_event_ids_grow_with_time(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_event_ids_grow_with_time(service: Service) -> None:
     ids = [(await service.publish()).event_id for _ in range(20)]
 
     assert ids == sorted(ids)
@@ -147,8 +140,7 @@ async def test_event_ids_grow_with_time(services: ServiceFactory) -> None:
 # --- repeated --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_repeated_publication_gives_the_first_answer(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_a_repeated_publication_gives_the_first_answer(service: Service, receiver: Receiver) -> None:
     await service.create_webhook(receiver.url("/one"))
     await create_paused(service)
     event: dict[str, Any] = {
@@ -171,9 +163,8 @@ async def test_a_repeated_publication_gives_the_first_answer(services: ServiceFa
     assert len(receiver.requests) == 1
 
 
-async def test_a_repetition_counts_what_the_first_call_counted(services: ServiceFactory, receiver: Receiver) -> None:
+async def test_a_repetition_counts_what_the_first_call_counted(service: Service, receiver: Receiver) -> None:
     """Neither a webhook made since, nor one deleted since, changes to how many the event went."""
-    service = await services.start()
     deleted = await service.create_webhook(receiver.url("/deleted"))
     async with service.watching() as watch:
         first = await publish(service, "first")
@@ -186,18 +177,14 @@ async def test_a_repetition_counts_what_the_first_call_counted(services: Service
     assert (await publish(service, "first")).delivery_count == 1
 
 
-async def test_a_publication_without_a_request_id_is_never_a_repetition(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_a_publication_without_a_request_id_is_never_a_repetition(service: Service) -> None:
     first, second = await publish(service), await publish(service)
 
     assert first.event_id != second.event_id
     assert not second.duplicate
 
 
-async def test_a_request_id_belongs_to_its_customer(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_a_request_id_belongs_to_its_customer(service: Service) -> None:
     mine = await publish(service, "same")
     theirs = await publish(service, "same", customer_id=OTHER_CUSTOMER, data_json='"other"')
 
@@ -217,8 +204,7 @@ async def test_a_request_id_belongs_to_its_customer(services: ServiceFactory) ->
     ],
     ids=str,
 )
-async def test_a_request_id_serves_one_event_only(services: ServiceFactory, change: dict[str, Any]) -> None:
-    service = await services.start()
+async def test_a_request_id_serves_one_event_only(service: Service, change: dict[str, Any]) -> None:
     event: dict[str, Any] = {
         "data_json": '{"a": 1}',
         "attributes": {"a": "1"},
@@ -254,10 +240,8 @@ async def test_concurrent_publications_with_one_request_id_give_one_event(
 
 
 async def test_of_concurrent_publications_with_one_request_id_and_different_events_one_wins(
-    services: ServiceFactory,
+    service: Service,
 ) -> None:
-    service = await services.start()
-
     codes = await asyncio.gather(*(code_of(publish(service, "raced", data_json=f"{n}")) for n in range(20)))
 
     assert sorted(code.name for code in codes) == ["ALREADY_EXISTS"] * 19 + ["OK"]
@@ -266,8 +250,7 @@ async def test_of_concurrent_publications_with_one_request_id_and_different_even
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
-async def test_each_event_of_a_batch_has_a_result_of_its_own(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_each_event_of_a_batch_has_a_result_of_its_own(service: Service, receiver: Receiver) -> None:
     await service.create_webhook(receiver.url())
     earlier = await publish(service, "earlier")
     rows: list[tuple[PublishEventRequest, str, str, list[str]]] = [
@@ -303,8 +286,7 @@ async def test_each_event_of_a_batch_has_a_result_of_its_own(services: ServiceFa
     assert {request.event_id for request in received} == {earlier.event_id, *(p.event_id for p in published)}
 
 
-async def test_a_refusal_in_a_batch_says_what_a_refusal_alone_says(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_a_refusal_in_a_batch_says_what_a_refusal_alone_says(service: Service) -> None:
     await publish(service, "taken")
 
     for bad in (item(event_type="job.exploded"), item(data_json="NaN"), item("taken"), item(event_type="")):
@@ -321,9 +303,7 @@ async def test_a_refusal_in_a_batch_says_what_a_refusal_alone_says(services: Ser
         ]
 
 
-async def test_a_batch_holds_up_to_500_events(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_a_batch_holds_up_to_500_events(service: Service) -> None:
     results = await publish_batch(service, *[item()] * 500)
 
     assert len({result.published.event_id for result in results}) == 500
@@ -334,9 +314,7 @@ async def test_a_batch_holds_up_to_500_events(services: ServiceFactory) -> None:
     assert refused.fields == ["requests"]
 
 
-async def test_an_empty_batch_is_refused(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_an_empty_batch_is_refused(service: Service) -> None:
     refused = await refusal(publish_batch(service, customer_id=-1))
 
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -344,8 +322,7 @@ async def test_an_empty_batch_is_refused(services: ServiceFactory) -> None:
     assert refused.fields == ["customer_id", "requests"]
 
 
-async def test_a_batch_holds_events_of_several_customers(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_a_batch_holds_events_of_several_customers(service: Service) -> None:
     for customer_id in (1, 2, INT64_MAX):
         await create_paused(service, customer_id=customer_id)
 
@@ -359,9 +336,7 @@ async def test_a_batch_holds_events_of_several_customers(services: ServiceFactor
         assert await deliveries_of(service, result.published.event_id, customer_id) == 1
 
 
-async def test_an_event_of_a_batch_needs_a_customer_from_somewhere(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_an_event_of_a_batch_needs_a_customer_from_somewhere(service: Service) -> None:
     first, second = await publish_batch(service, item(customer_id=0), item())
 
     assert first.error.reason == "FIELD_INVALID"
@@ -369,8 +344,7 @@ async def test_an_event_of_a_batch_needs_a_customer_from_somewhere(services: Ser
     assert second.HasField("published")
 
 
-async def test_a_request_id_works_within_a_batch_and_across_batches(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_a_request_id_works_within_a_batch_and_across_batches(service: Service) -> None:
     await create_paused(service)
 
     first, again, other = await publish_batch(service, item("one"), item("one"), item("one", data_json="1"))
@@ -409,8 +383,7 @@ KEPT = [
 ]
 
 
-async def test_json_is_kept_and_sent_byte_for_byte(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_json_is_kept_and_sent_byte_for_byte(service: Service, receiver: Receiver) -> None:
     await service.create_webhook(receiver.url())
 
     published = {text: await service.publish(text) for text in KEPT}
@@ -426,10 +399,8 @@ async def test_json_is_kept_and_sent_byte_for_byte(services: ServiceFactory, rec
         assert bodies[answered.event_id] == expected.encode()
 
 
-async def test_a_number_beyond_a_double_is_json(services: ServiceFactory) -> None:
+async def test_a_number_beyond_a_double_is_json(service: Service) -> None:
     """RFC 8259 §6 sets no limit to numbers; what we do not read we need not be able to hold."""
-    service = await services.start()
-
     published = await service.publish('{"n":1e400}')
 
     assert (await service.event(published.event_id)).data_json == '{"n":1e400}'
@@ -463,9 +434,7 @@ NOT_JSON = {
 }
 
 
-async def test_what_is_not_json_is_refused(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_what_is_not_json_is_refused(service: Service) -> None:
     for name, text in NOT_JSON.items():
         refused = await refusal(service.publish(text))
         assert refused.code is grpc.StatusCode.INVALID_ARGUMENT, name
@@ -491,9 +460,7 @@ async def test_what_is_not_json_is_refused(services: ServiceFactory) -> None:
     ],
     ids=lambda value: f"{value[:12]}-{len(value)}" if isinstance(value, str) else "",
 )
-async def test_data_is_nested_64_levels_at_the_most(services: ServiceFactory, text: str, accepted: bool) -> None:
-    service = await services.start()
-
+async def test_data_is_nested_64_levels_at_the_most(service: Service, text: str, accepted: bool) -> None:
     if accepted:
         published = await service.publish(text)
         assert (await service.event(published.event_id)).data_json == text
@@ -504,8 +471,7 @@ async def test_data_is_nested_64_levels_at_the_most(services: ServiceFactory, te
         assert refused.fields == ["event.data_json"]
 
 
-async def test_data_has_256_kib_at_the_most(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_data_has_256_kib_at_the_most(service: Service, receiver: Receiver) -> None:
     await service.create_webhook(receiver.url())
     largest = '"' + "é" * ((DATA_BYTES_MAX - 2) // 2) + '"'
     assert len(largest.encode()) == DATA_BYTES_MAX
@@ -523,8 +489,7 @@ async def test_data_has_256_kib_at_the_most(services: ServiceFactory, receiver: 
     assert refused.fields == ["event.data_json"]
 
 
-async def test_a_structure_is_kept_as_the_json_that_is_sent(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_a_structure_is_kept_as_the_json_that_is_sent(service: Service, receiver: Receiver) -> None:
     await service.create_webhook(receiver.url())
     value: dict[str, Any] = {
         "job_id": "job-abc123",
@@ -552,9 +517,8 @@ async def test_a_structure_is_kept_as_the_json_that_is_sent(services: ServiceFac
     assert request.body.endswith(b'"data":' + event.data_json.encode() + b"}")
 
 
-async def test_a_structure_may_be_published_again_in_another_order(services: ServiceFactory) -> None:
+async def test_a_structure_may_be_published_again_in_another_order(service: Service) -> None:
     """The keys of a protobuf map come in any order, so the same call need not be the same bytes."""
-    service = await services.start()
     answers: list[service_pb2.PublishEventResponse] = []
     for names in ("abcdefgh", "hgfedcba", "dhbfaceg"):
         data = struct_pb2.Struct()
@@ -568,9 +532,8 @@ async def test_a_structure_may_be_published_again_in_another_order(services: Ser
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("nested", [False, True])
 async def test_a_structure_with_a_number_that_json_lacks_is_refused(
-    services: ServiceFactory, number: float, nested: bool
+    service: Service, number: float, nested: bool
 ) -> None:
-    service = await services.start()
     data = struct_pb2.Struct()
     value = data.fields["a"].list_value.values.add() if nested else data.fields["a"]
     value.number_value = number
@@ -582,16 +545,14 @@ async def test_a_structure_with_a_number_that_json_lacks_is_refused(
     assert refused.fields == ["event.data"]
 
 
-async def test_a_structure_with_a_value_that_is_not_set_is_no_fault_of_ours(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_a_structure_with_a_value_that_is_not_set_is_no_fault_of_ours(service: Service) -> None:
     data = struct_pb2.Struct()
     data.fields["a"].SetInParent()
 
     assert await code_of(publish(service, data=data)) not in UNTHOUGHT_OF
 
 
-async def test_a_structure_is_bounded_as_text_is(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_a_structure_is_bounded_as_text_is(service: Service) -> None:
     data = struct_pb2.Struct()
     data.update({"a": "b" * DATA_BYTES_MAX})
 
@@ -602,9 +563,7 @@ async def test_a_structure_is_bounded_as_text_is(services: ServiceFactory) -> No
     assert refused.fields == ["event.data"]
 
 
-async def test_an_event_without_content_is_refused(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_an_event_without_content_is_refused(service: Service) -> None:
     refused = await refusal(publish(service, data_json=None))
 
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -612,9 +571,7 @@ async def test_an_event_without_content_is_refused(services: ServiceFactory) -> 
     assert refused.fields == ["event.data_json"]
 
 
-async def test_an_empty_structure_is_content(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_an_empty_structure_is_content(service: Service) -> None:
     published = await publish(service, data=struct_pb2.Struct())
 
     assert (await service.event(published.event_id)).data_json == "{}"
@@ -623,9 +580,7 @@ async def test_an_empty_structure_is_content(services: ServiceFactory) -> None:
 # --- type, time, attributes ------------------------------------------------------------------------------------------
 
 
-async def test_an_unknown_event_type_is_refused(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_an_unknown_event_type_is_refused(service: Service) -> None:
     refused = await refusal(service.publish(event_type="job.exploded"))
 
     assert refused.code is grpc.StatusCode.FAILED_PRECONDITION
@@ -648,18 +603,15 @@ async def test_an_unknown_event_type_is_refused(services: ServiceFactory) -> Non
         "quota.exceeded",
     ],
 )
-async def test_the_event_types_of_the_specification_exist(services: ServiceFactory, event_type: str) -> None:
-    service = await services.start()
-
+async def test_the_event_types_of_the_specification_exist(service: Service, event_type: str) -> None:
     published = await service.publish(event_type=event_type)
 
     assert (await service.event(published.event_id)).event_type == event_type
 
 
 async def test_the_time_of_an_event_is_sent_in_whole_seconds_and_shown_in_microseconds(
-    services: ServiceFactory, receiver: Receiver
+    service: Service, receiver: Receiver
 ) -> None:
-    service = await services.start()
     await service.create_webhook(receiver.url())
 
     published = await publish(service, occur_time=Timestamp(seconds=1_700_000_000, nanos=999_999_999))
@@ -702,17 +654,14 @@ async def test_the_first_and_the_last_time_are_kept_wherever_the_database_thinks
     ],
     ids=str,
 )
-async def test_a_time_that_is_none_is_refused(services: ServiceFactory, moment: Timestamp) -> None:
-    service = await services.start()
-
+async def test_a_time_that_is_none_is_refused(service: Service, moment: Timestamp) -> None:
     refused = await refusal(publish(service, occur_time=moment))
 
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.fields == ["event.occur_time"]
 
 
-async def test_attributes_are_kept_and_shown_but_not_sent(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_attributes_are_kept_and_shown_but_not_sent(service: Service, receiver: Receiver) -> None:
     await service.create_webhook(receiver.url())
     attributes = {"source": "Lager Süd", "k" * 63: "v" * 255, "empty": "", "control": "\x01\x7f"}
     attributes |= {f"key-{number}": str(number) for number in range(16)}
@@ -738,9 +687,7 @@ async def test_attributes_are_kept_and_shown_but_not_sent(services: ServiceFacto
     ],
     ids=lambda attributes: repr(attributes)[:20],
 )
-async def test_attributes_beyond_their_bounds_are_refused(services: ServiceFactory, attributes: dict[str, str]) -> None:
-    service = await services.start()
-
+async def test_attributes_beyond_their_bounds_are_refused(service: Service, attributes: dict[str, str]) -> None:
     refused = await refusal(publish(service, attributes=attributes))
 
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -748,9 +695,7 @@ async def test_attributes_beyond_their_bounds_are_refused(services: ServiceFacto
     assert refused.fields == ["event.attributes"]
 
 
-async def test_everything_that_is_wrong_with_an_event_is_told_at_once(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_everything_that_is_wrong_with_an_event_is_told_at_once(service: Service) -> None:
     refused = await refusal(
         publish(
             service,
@@ -776,9 +721,7 @@ async def test_everything_that_is_wrong_with_an_event_is_told_at_once(services: 
     ]
 
 
-async def test_what_the_service_assigns_cannot_be_given(services: ServiceFactory, postgres: TestPostgres) -> None:
-    service = await services.start()
-
+async def test_what_the_service_assigns_cannot_be_given(service: Service, postgres: TestPostgres) -> None:
     published = await publish(service, event_id=ABSENT_EVENT_ID, create_time=Timestamp(seconds=5))
 
     event = await service.event(published.event_id)

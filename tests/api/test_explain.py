@@ -18,6 +18,8 @@ from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Received, Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 HOUR = 3600.0
 LEFT_ALONE = {"breaker_failures": 2, "breaker_probe_seconds_min": HOUR, "breaker_probe_seconds_max": HOUR}
 
@@ -72,9 +74,8 @@ def one_webhook(webhook: webhook_pb2.Webhook) -> dict[str, Any]:
 
 
 async def test_for_every_webhook_it_tells_whether_the_event_goes_to_it_or_why_not(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+    service: Service, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    service = await services.start()
     await service.create_webhook(receiver.url(), customer_id=OTHER_CUSTOMER)
     matched = await service.create_webhook(receiver.url(), name="matched")
     other_types = await service.create_webhook(receiver.url(), events=["alert.*"])
@@ -106,8 +107,7 @@ async def test_for_every_webhook_it_tells_whether_the_event_goes_to_it_or_why_no
         assert one.explanation.startswith("The webhook ")
 
 
-async def test_the_event_of_a_test_goes_to_one_webhook_only(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_the_event_of_a_test_goes_to_one_webhook_only(service: Service, receiver: Receiver) -> None:
     tested, other = [await service.create_webhook(receiver.url()) for _ in range(2)]
     response = await service.stub.TestWebhook(service_pb2.TestWebhookRequest(**one_webhook(tested)))
 
@@ -120,9 +120,8 @@ async def test_the_event_of_a_test_goes_to_one_webhook_only(services: ServiceFac
 
 
 async def test_the_event_comes_without_its_data_and_attempts_without_bodies_and_headers(
-    services: ServiceFactory, receiver: Receiver
+    service: Service, receiver: Receiver
 ) -> None:
-    service = await services.start()
     behaviour = answer(200, "a body", Server="nginx")
     await service.create_webhook(receiver.on("/own", behaviour), headers={"X-Own": "secret"})
     async with service.watching() as watch:
@@ -145,10 +144,7 @@ async def test_the_event_comes_without_its_data_and_attempts_without_bodies_and_
 # --- where a delivery stands -----------------------------------------------------------------------------------------
 
 
-async def test_a_delivery_of_a_paused_webhook_waits_for_it_to_be_resumed(
-    services: ServiceFactory, receiver: Receiver
-) -> None:
-    service = await services.start()
+async def test_a_delivery_of_a_paused_webhook_waits_for_it_to_be_resumed(service: Service, receiver: Receiver) -> None:
     webhook = await service.create_webhook(receiver.url())
     await service.pause_webhook(webhook.webhook_id)
     published = await service.publish()
@@ -183,8 +179,7 @@ async def test_a_delivery_to_a_receiver_that_is_down_waits_for_the_probe(
     assert "no attempt made; nothing is sent to it until" in found.explanation
 
 
-async def test_a_delivery_waits_for_as_long_as_retry_after_asked(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_a_delivery_waits_for_as_long_as_retry_after_asked(service: Service, receiver: Receiver) -> None:
     await service.create_webhook(receiver.on("/busy", answer(503, Retry_After="1800")), max_in_flight=1)
     first, *_, last = await service.publish_many(5)
     found = await stands(service, last, "HELD")
@@ -196,8 +191,7 @@ async def test_a_delivery_waits_for_as_long_as_retry_after_asked(services: Servi
     assert len(receiver.requests) == 1
 
 
-async def test_a_delivery_waits_for_its_webhooks_rate_limit(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_a_delivery_waits_for_its_webhooks_rate_limit(service: Service, receiver: Receiver) -> None:
     await service.create_webhook(receiver.url(), rate_limit_per_second=1)
     *_, last = await service.publish_many(100)
     found = await stands(service, last, "RATE_LIMITED")
@@ -205,9 +199,7 @@ async def test_a_delivery_waits_for_its_webhooks_rate_limit(services: ServiceFac
     assert not found.HasField("until_time")
 
 
-async def test_a_delivery_waits_for_the_rate_that_429_left(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
-
+async def test_a_delivery_waits_for_the_rate_that_429_left(service: Service, receiver: Receiver) -> None:
     async def behave(received: Received) -> web.StreamResponse:
         return web.Response(status=429 if not received.number else 200)
 
@@ -217,8 +209,7 @@ async def test_a_delivery_waits_for_the_rate_that_429_left(services: ServiceFact
     assert "the receiver answered 429" in found.explanation
 
 
-async def test_a_delivery_waits_for_a_slot_or_is_being_sent(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_a_delivery_waits_for_a_slot_or_is_being_sent(service: Service, receiver: Receiver) -> None:
     gate = Gate()
     await service.create_webhook(receiver.on("/slow", gate), max_in_flight=1)
     event_ids = await service.publish_many(2)
@@ -231,10 +222,7 @@ async def test_a_delivery_waits_for_a_slot_or_is_being_sent(services: ServiceFac
         await stands(service, event_id, "ENDED")
 
 
-async def test_a_delivery_of_a_deleted_webhook_is_about_to_be_cancelled(
-    services: ServiceFactory, receiver: Receiver
-) -> None:
-    service = await services.start()
+async def test_a_delivery_of_a_deleted_webhook_is_about_to_be_cancelled(service: Service, receiver: Receiver) -> None:
     gate = Gate()
     webhook = await service.create_webhook(receiver.on("/slow", gate), max_in_flight=1)
     published = await service.publish()
@@ -279,9 +267,8 @@ async def test_how_a_delivery_ended(
 
 
 async def test_a_delivery_that_ended_stays_to_be_explained_when_its_webhook_is_gone(
-    services: ServiceFactory, receiver: Receiver
+    service: Service, receiver: Receiver
 ) -> None:
-    service = await services.start()
     webhook = await service.create_webhook(receiver.url())
     await service.pause_webhook(webhook.webhook_id)
     published = await service.publish()
@@ -310,8 +297,7 @@ async def test_a_delivery_that_is_begun_anew_waits_again(services: ServiceFactor
 # --- refusals and bounds ---------------------------------------------------------------------------------------------
 
 
-async def test_an_event_that_is_not_the_customers_does_not_exist(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_an_event_that_is_not_the_customers_does_not_exist(service: Service) -> None:
     theirs = await service.publish(customer_id=OTHER_CUSTOMER)
     for event_id in (theirs.event_id, ABSENT_EVENT_ID):
         refused = await refusal(service.stub.ExplainEvent(ExplainEventRequest(customer_id=CUSTOMER, event_id=event_id)))
@@ -319,8 +305,7 @@ async def test_an_event_that_is_not_the_customers_does_not_exist(services: Servi
         assert refused.reason == "EVENT_NOT_FOUND"
 
 
-async def test_all_that_is_wrong_is_told_at_once(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_all_that_is_wrong_is_told_at_once(service: Service) -> None:
     refused = await refusal(service.stub.ExplainEvent(ExplainEventRequest(customer_id=-1, event_id="evt_")))
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.fields == ["customer_id", "event_id"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +26,8 @@ from tests.support.postgres import TestPostgres
 from tests.support.receiver import Received, Receiver, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.store.lists import pages as store_pages
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 FAILED = delivery_pb2.DELIVERY_STATUS_FAILED
@@ -68,8 +70,7 @@ async def deliveries(service: Service, **request: Any) -> list[str]:
 # --- events ----------------------------------------------------------------------------------------------------------
 
 
-async def test_events_are_listed_newest_first_as_get_shows_them(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_events_are_listed_newest_first_as_get_shows_them(service: Service) -> None:
     published = [
         (await service.publish(f'{{"n":{number}}}', event_type=event_type)).event_id
         for number, event_type in enumerate(["job.completed", "job.failed", "alert.triggered"] * 2)
@@ -92,8 +93,7 @@ def _get_event(event_id: str) -> Any:
 
 
 @pytest.mark.parametrize("size", [1, 7, 40])
-async def test_the_pages_of_events_hold_every_event_once(services: ServiceFactory, size: int) -> None:
-    service = await services.start()
+async def test_the_pages_of_events_hold_every_event_once(service: Service, size: int) -> None:
     published = await service.publish_many(20)
     published += await service.publish_many(20)
 
@@ -108,9 +108,8 @@ async def test_the_pages_of_events_hold_every_event_once(services: ServiceFactor
     assert found == sorted(published, reverse=True)
 
 
-async def test_a_page_of_large_events_fits_what_clients_accept(services: ServiceFactory) -> None:
+async def test_a_page_of_large_events_fits_what_clients_accept(service: Service) -> None:
     """A gRPC client takes 4 MiB by default; thirty events of 250 KiB are more."""
-    service = await services.start()
     data_json = '"' + "x" * 250_000 + '"'
     published = [(await service.publish(data_json)).event_id for _ in range(30)]
 
@@ -127,8 +126,7 @@ async def test_a_page_of_large_events_fits_what_clients_accept(services: Service
     assert len(sizes) >= 4
 
 
-async def test_events_are_listed_by_the_time_at_which_they_were_stored(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_events_are_listed_by_the_time_at_which_they_were_stored(service: Service) -> None:
     published = [await service.publish() for _ in range(4)]
     ids = [event.event_id for event in published]
     second, third = published[1].create_time, published[2].create_time
@@ -145,8 +143,7 @@ async def test_events_are_listed_by_the_time_at_which_they_were_stored(services:
 # --- deliveries ------------------------------------------------------------------------------------------------------
 
 
-async def test_deliveries_are_listed_by_the_time_of_their_event(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_deliveries_are_listed_by_the_time_of_their_event(service: Service, receiver: Receiver) -> None:
     paused = await service.create_webhook("https://hooks.example.com/")
     await _pause(service, paused.webhook_id)
     good = await service.create_webhook(receiver.url())
@@ -211,9 +208,10 @@ async def test_a_list_that_fits_few_says_where_it_goes_on(
 # --- attempts --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-async def service(services: ServiceFactory) -> Service:
-    return await services.start(retry_delays_seconds=(0.01,))
+@pytest.fixture(scope="module")
+def shared_settings() -> Mapping[str, Any]:
+    """Failing deliveries end after a moment."""
+    return {"retry_delays_seconds": (0.01,)}
 
 
 async def _attempted(service: Service, receiver: Receiver) -> tuple[int, int, Sequence[str]]:

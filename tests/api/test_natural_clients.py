@@ -31,13 +31,12 @@ from webhook_grpc.domain.errors import NotFound
 from webhook_grpc.domain.ids import event_id_text, first_event_id
 from webhook_grpc.domain.retention import RetentionPolicy, with_age
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 # --- the stream ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_client_that_has_no_cursor_yet_may_send_an_empty_one(
-    services: ServiceFactory, receiver: Receiver
-) -> None:
-    service = await services.start()
+async def test_a_client_that_has_no_cursor_yet_may_send_an_empty_one(service: Service, receiver: Receiver) -> None:
     await service.create_webhook(receiver.url())
     async with service.watching(cursor=b"") as watch:
         assert (await watch.next_message()).cursor
@@ -49,10 +48,9 @@ async def test_a_client_that_has_no_cursor_yet_may_send_an_empty_one(
 
 
 async def test_what_get_returned_may_be_sent_back_whole_with_one_field_changed(
-    services: ServiceFactory, receiver: Receiver
+    service: Service, receiver: Receiver
 ) -> None:
     """What a gateway makes of a PATCH whose body is that of the GET before: every field of it stands in the mask."""
-    service = await services.start()
     created = await service.create_webhook(receiver.url())
     got = await service.webhook(created.webhook_id)
     body: dict[str, Any] = json_format.MessageToDict(
@@ -70,10 +68,7 @@ async def test_what_get_returned_may_be_sent_back_whole_with_one_field_changed(
     assert updated.name == "another name"
 
 
-async def test_another_customer_in_the_body_of_a_patch_changes_nothing(
-    services: ServiceFactory, receiver: Receiver
-) -> None:
-    service = await services.start()
+async def test_another_customer_in_the_body_of_a_patch_changes_nothing(service: Service, receiver: Receiver) -> None:
     created = await service.create_webhook(receiver.url())
     webhook = webhook_pb2.Webhook(customer_id=OTHER_CUSTOMER, webhook_id=created.webhook_id, name="mine")
     mask = FieldMask(paths=["customer_id", "name"])
@@ -89,9 +84,8 @@ async def test_another_customer_in_the_body_of_a_patch_changes_nothing(
 @pytest.mark.parametrize("number", [2**53, 2**53 + 1, -(2**53), 2**63, 1e300])
 @pytest.mark.parametrize("is_nested", [False, True])
 async def test_a_whole_number_that_data_cannot_carry_exactly_is_refused(
-    services: ServiceFactory, number: float, is_nested: bool
+    service: Service, number: float, is_nested: bool
 ) -> None:
-    service = await services.start()
     data = struct_pb2.Struct()
     data.update({"order_id": {"a": [number]} if is_nested else number})
     event = event_pb2.Event(customer_id=CUSTOMER, event_type="job.completed", data=data)
@@ -130,9 +124,8 @@ def of_age(days: int) -> UUID:
 
 
 async def test_an_id_that_is_older_than_retention_may_have_been_dropped_and_the_answer_says_so(
-    services: ServiceFactory,
+    service: Service,
 ) -> None:
-    service = await services.start()
     said = list[str]()
     for event_id in (of_age(365), of_age(0)):
         event_text = event_id_text(event_id)
@@ -151,7 +144,7 @@ async def test_an_id_that_is_older_than_retention_may_have_been_dropped_and_the_
     assert all(message.endswith("does not exist") for message in new)
 
 
-def test_the_age_of_an_id_is_compared_with_how_long_such_are_kept() -> None:
+async def test_the_age_of_an_id_is_compared_with_how_long_such_are_kept() -> None:
     policy = RetentionPolicy(events_days=10, attempts_days=20, idempotency_keys_hours=1)
     now = datetime(2026, 3, 1, tzinfo=UTC)
     made_at = datetime(2026, 2, 14, tzinfo=UTC)  # 15 days ago
@@ -189,16 +182,13 @@ async def test_an_event_is_found_by_the_request_id_that_it_was_published_with(se
     assert await listed(service, customer_id=CUSTOMER, request_id="order-1", event_types=["quota.*"]) == []
 
 
-async def test_a_request_id_belongs_to_a_customer_who_must_be_named(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_a_request_id_belongs_to_a_customer_who_must_be_named(service: Service) -> None:
     refused = await refusal(service.stub.ListEvents(ListEventsRequest(request_id="order-1")))
 
     assert (refused.code, refused.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["customer_id"])
 
 
-async def test_events_are_found_by_their_attributes(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_events_are_found_by_their_attributes(service: Service) -> None:
     both = await published(service, region="eu", plan='pro, "large"')
     one = await published(service, region="eu")
     await published(service, region="us")
@@ -214,8 +204,7 @@ async def test_events_are_found_by_their_attributes(services: ServiceFactory) ->
 # --- whose, and which ------------------------------------------------------------------------------------------------
 
 
-async def test_an_attempt_names_its_customer(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_an_attempt_names_its_customer(service: Service, receiver: Receiver) -> None:
     await service.create_webhook(receiver.url())
     async with service.watching() as watch:
         await service.publish()
@@ -227,9 +216,8 @@ async def test_an_attempt_names_its_customer(services: ServiceFactory, receiver:
 
 
 async def test_the_line_of_a_call_names_the_webhook_the_event_or_the_delivery(
-    services: ServiceFactory, receiver: Receiver
+    service: Service, receiver: Receiver
 ) -> None:
-    service = await services.start()
     hook = await service.create_webhook(receiver.url())
     named: dict[str, Any] = {"customer_id": CUSTOMER, "webhook_id": hook.webhook_id}
     with capture_logs() as logs:

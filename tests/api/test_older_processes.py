@@ -16,6 +16,8 @@ from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory, error_details
 from webhook_grpc.store.schema.migration_files import program_version
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 # As a process registers that knows nothing of versions, or knows an earlier one.
 REGISTER: LiteralString = """
 INSERT INTO workers (worker_id, lease_until, version) VALUES (gen_random_uuid(), now() + interval '50 s', %(version)s)

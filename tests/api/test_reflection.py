@@ -21,6 +21,8 @@ from tests.support.service import Service, ServiceFactory
 from webhook_grpc.server.grpc import reflection
 from webhook_grpc.server.grpc.server import SERVICE
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 pb: Any = reflection_pb2
 BIN = Path(sys.executable).parent
 V1, V1ALPHA = reflection.SERVICES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -13,18 +14,20 @@ from webhook.v1 import delivery_pb2, replay_pb2, service_pb2
 
 from tests.api.asking import OTHER_CUSTOMER, full_replay, pages, refusal
 from tests.support.postgres import TestPostgres
-from tests.support.service import CUSTOMER, Service, ServiceFactory
+from tests.support.service import CUSTOMER, Service
 from webhook_grpc.api import replays as api
 from webhook_grpc.store.replays import selection
+
+pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
 
 FAILED = delivery_pb2.DELIVERY_STATUS_FAILED
 DAY = 86_400
 
 
-@pytest.fixture
-async def service(services: ServiceFactory) -> Service:
-    """One in which replays stay as they are made."""
-    return await services.start(replay_poll_seconds=60.0, replays_per_customer_max=5)
+@pytest.fixture(scope="module")
+def shared_settings() -> Mapping[str, Any]:
+    """Replays stay as they are made."""
+    return {"replay_poll_seconds": 60.0, "replays_per_customer_max": 5}
 
 
 async def create(service: Service, request_id: str = "", *, dry_run: bool = False, **fields: Any) -> replay_pb2.Replay:

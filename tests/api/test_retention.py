@@ -15,7 +15,7 @@ from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.domain.cursor import encode_cursor
 from webhook_grpc.domain.ids import delivery_id_text, event_id_text, shard_of
 
-pytestmark = pytest.mark.usefixtures("housekeeping_by_hand")
+pytestmark = [pytest.mark.usefixtures("housekeeping_by_hand"), pytest.mark.asyncio(loop_scope="module")]
 
 
 async def drop(service: Service) -> None:

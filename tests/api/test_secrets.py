@@ -18,19 +18,16 @@ from tests.api.asking import full_webhook, refusal
 from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Received, Receiver
-from tests.support.service import CUSTOMER, SECRET, SECRET_KEY, Service, ServiceFactory
+from tests.support.service import CUSTOMER, SECRET, SECRET_KEY, Service
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.store.registry import secrets
+
+pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
 
 OTHER_SECRET = "whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="
 PLAIN_SECRET = "a secret in free text!!!!".replace(" ", "-")
 HOUR = Duration(seconds=3600)
 NONE = Duration()
-
-
-@pytest.fixture
-async def service(services: ServiceFactory) -> Service:
-    return await services.start()
 
 
 async def rotate(service: Service, webhook_id: int, **fields: Any) -> webhook_pb2.Webhook:
@@ -249,10 +246,9 @@ async def until_signed(service: Service, receiver: Receiver, *secrets_in_use: st
 
 
 async def test_receivers_verify_throughout_a_rotation(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+    service: Service, receiver: Receiver, postgres: TestPostgres
 ) -> None:
     """With the old secret until the overlap ends, with the new one from when it is in use, with both always."""
-    service = await services.start()
     webhook = await service.create_webhook(receiver.url())
     await until_signed(service, receiver, SECRET)
     await rotate(service, webhook.webhook_id, secret=OTHER_SECRET, overlap=HOUR)
@@ -280,8 +276,7 @@ async def test_receivers_verify_throughout_a_rotation(
     assert body_accepts(OTHER_SECRET, last)
 
 
-async def test_a_secret_that_leaked_signs_no_more(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_a_secret_that_leaked_signs_no_more(service: Service, receiver: Receiver) -> None:
     webhook = await service.create_webhook(receiver.url())
     await until_signed(service, receiver, SECRET)
 
@@ -296,10 +291,9 @@ FREE_TEXTS = ("x", "your_secret_key", "x" * 128, "пароль 🎉", "🎉" * 1
 
 
 async def test_free_text_of_1_to_128_characters_signs_what_a_receiver_verifies(
-    services: ServiceFactory, receiver: Receiver
+    service: Service, receiver: Receiver
 ) -> None:
     """Given when the webhook is made, and by a rotation."""
-    service = await services.start()
     expected = dict[str, str]()
     for number, secret in enumerate(FREE_TEXTS):
         await service.create_webhook(receiver.url(f"/created/{number}"), secret=secret)
@@ -327,8 +321,7 @@ async def test_a_secret_with_the_prefix_of_signatures_is_refused_with_what_to_do
         assert SECRET not in refused.message
 
 
-async def test_an_overlap_ends_by_itself(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_an_overlap_ends_by_itself(service: Service, receiver: Receiver) -> None:
     webhook = await service.create_webhook(receiver.url())
     await until_signed(service, receiver, SECRET)
 

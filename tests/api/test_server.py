@@ -37,6 +37,8 @@ from webhook_grpc.store.outbox import publishing
 from webhook_grpc.store.registry import webhooks
 from webhook_grpc.store.schema.migrate import migrate
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 health: Any = health_pb2
 reflection: Any = reflection_pb2

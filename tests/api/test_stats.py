@@ -19,6 +19,8 @@ from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver, answer, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 DAY_SECONDS = 86_400
 HOUR = 3600.0
 MAX_SECONDS = 253_370_764_799
@@ -87,8 +89,7 @@ async def test_attempts_are_counted_by_outcome_and_deliveries_by_ending(
     assert (await stats(service, other)).attempt_count == 0
 
 
-async def test_a_webhook_to_which_nothing_was_sent_has_no_rates(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_a_webhook_to_which_nothing_was_sent_has_no_rates(service: Service, receiver: Receiver) -> None:
     found = await stats(service, await service.create_webhook(receiver.url()))
     assert (found.attempt_count, found.success_rate) == (0, 0)
     assert (outcomes(found), endings(found)) == ({}, {})
@@ -108,8 +109,7 @@ async def test_what_was_not_answered_has_an_outcome_and_no_latency(services: Ser
     assert found.pending_count == 1
 
 
-async def test_the_backlog_of_a_paused_webhook_is_counted(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_the_backlog_of_a_paused_webhook_is_counted(service: Service, receiver: Receiver) -> None:
     webhook = await service.create_webhook(receiver.url())
     await service.stub.PauseWebhook(service_pb2.PauseWebhookRequest(**one_webhook(webhook)))
     await service.publish_many(3)
@@ -164,8 +164,7 @@ async def test_what_retry_after_asked_for_is_told_until_it_is_over(
 # --- the window ------------------------------------------------------------------------------------------------------
 
 
-async def test_the_window_is_the_last_day_if_none_is_asked_for(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_the_window_is_the_last_day_if_none_is_asked_for(service: Service, receiver: Receiver) -> None:
     webhook = await service.create_webhook(receiver.url())
     async with service.watching() as watch:
         await service.publish()
@@ -237,10 +236,7 @@ NOW = 1_700_000_000
         ),
     ],
 )
-async def test_all_that_is_wrong_is_told_at_once(
-    services: ServiceFactory, request_: dict[str, Any], fields: list[str]
-) -> None:
-    service = await services.start()
+async def test_all_that_is_wrong_is_told_at_once(service: Service, request_: dict[str, Any], fields: list[str]) -> None:
     values: dict[str, Any] = {"customer_id": CUSTOMER, "webhook_id": 1, **request_}
     refused = await refusal(service.stub.GetWebhookStats(GetWebhookStatsRequest(**values)))
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -249,9 +245,8 @@ async def test_all_that_is_wrong_is_told_at_once(
 
 
 async def test_a_webhook_that_is_not_there_or_another_customers_has_no_numbers(
-    services: ServiceFactory, receiver: Receiver
+    service: Service, receiver: Receiver
 ) -> None:
-    service = await services.start()
     deleted = await service.create_webhook(receiver.url())
     await service.stub.DeleteWebhook(service_pb2.DeleteWebhookRequest(**one_webhook(deleted)))
     theirs = await service.create_webhook(receiver.url(), customer_id=OTHER_CUSTOMER)

@@ -23,6 +23,8 @@ from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver, answer
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory
 
+pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
+
 ACTIVE = webhook_pb2.WEBHOOK_STATUS_ACTIVE
 PAUSED = webhook_pb2.WEBHOOK_STATUS_PAUSED
 DISABLED = webhook_pb2.WEBHOOK_STATUS_DISABLED
@@ -60,8 +62,7 @@ def assert_not_found(found: Refusal, webhook_id: int) -> None:
 # --- create ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_webhook_is_returned_as_it_was_given(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_a_webhook_is_returned_as_it_was_given(service: Service) -> None:
     given = full_webhook()
 
     created = await service.stub.CreateWebhook(CreateWebhookRequest(webhook=given))
@@ -84,9 +85,7 @@ async def test_a_webhook_is_returned_as_it_was_given(services: ServiceFactory) -
     assert await service.webhook(created.webhook_id) == created
 
 
-async def test_what_was_left_out_stays_unset(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_what_was_left_out_stays_unset(service: Service) -> None:
     created = await create(service)
 
     assert not created.HasField("retry_policy")
@@ -99,9 +98,7 @@ async def test_what_was_left_out_stays_unset(services: ServiceFactory) -> None:
 
 
 @pytest.mark.parametrize("rate", [1, 1000])
-async def test_a_rate_limit_is_1_to_1000_requests_a_second(services: ServiceFactory, rate: int) -> None:
-    service = await services.start()
-
+async def test_a_rate_limit_is_1_to_1000_requests_a_second(service: Service, rate: int) -> None:
     created = await create(service, rate_limit_per_second=rate)
 
     assert created.rate_limit_per_second == rate
@@ -109,8 +106,7 @@ async def test_a_rate_limit_is_1_to_1000_requests_a_second(services: ServiceFact
 
 
 @pytest.mark.parametrize("rate", [-1, 1001, 2**31 - 1, -(2**31)])
-async def test_another_rate_limit_is_refused(services: ServiceFactory, rate: int) -> None:
-    service = await services.start()
+async def test_another_rate_limit_is_refused(service: Service, rate: int) -> None:
     kept = await create(service, rate_limit_per_second=7, secret=SECRET)
 
     for call in (
@@ -126,8 +122,7 @@ async def test_another_rate_limit_is_refused(services: ServiceFactory, rate: int
     assert await service.webhook(kept.webhook_id) == kept
 
 
-async def test_a_rate_limit_can_be_changed_and_taken_away(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_a_rate_limit_can_be_changed_and_taken_away(service: Service) -> None:
     webhook_id = (await create(service, rate_limit_per_second=7)).webhook_id
 
     for change, rate in [((), 8), (("rate_limit_per_second",), 9), (("rate_limit_per_second",), 0)]:
@@ -135,8 +130,7 @@ async def test_a_rate_limit_can_be_changed_and_taken_away(services: ServiceFacto
     assert (await service.webhook(webhook_id)).rate_limit_per_second == 0
 
 
-async def test_an_update_of_other_fields_leaves_the_rate_limit_alone(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_an_update_of_other_fields_leaves_the_rate_limit_alone(service: Service) -> None:
     webhook_id = (await create(service, rate_limit_per_second=7)).webhook_id
 
     assert (await update(service, webhook_id, "name", name="other")).rate_limit_per_second == 7
@@ -145,9 +139,7 @@ async def test_an_update_of_other_fields_leaves_the_rate_limit_alone(services: S
     assert (await service.resume_webhook(webhook_id)).rate_limit_per_second == 7
 
 
-async def test_an_own_secret_is_shown_by_no_call(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_an_own_secret_is_shown_by_no_call(service: Service) -> None:
     created = await create(service, request_id="mine", secret=SECRET)
     repeated = await create(service, request_id="mine", secret=SECRET)
 
@@ -156,9 +148,7 @@ async def test_an_own_secret_is_shown_by_no_call(services: ServiceFactory) -> No
     assert repeated == created
 
 
-async def test_a_made_secret_is_shown_once_and_signs_what_is_sent(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
-
+async def test_a_made_secret_is_shown_once_and_signs_what_is_sent(service: Service, receiver: Receiver) -> None:
     created = await create(service, url=receiver.url("/hook"))
     secret = created.secret
 
@@ -182,15 +172,11 @@ async def test_a_made_secret_is_shown_once_and_signs_what_is_sent(services: Serv
     request.verify(secret)
 
 
-async def test_two_made_secrets_differ(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_two_made_secrets_differ(service: Service) -> None:
     assert (await create(service)).secret != (await create(service)).secret
 
 
-async def test_a_repeated_creation_gives_the_first_answer_with_its_secret(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_a_repeated_creation_gives_the_first_answer_with_its_secret(service: Service) -> None:
     created = await create(service, request_id="first")
     repeated = await create(service, request_id="first")
 
@@ -199,9 +185,7 @@ async def test_a_repeated_creation_gives_the_first_answer_with_its_secret(servic
     assert await list_ids(service) == [created.webhook_id]
 
 
-async def test_a_creation_without_a_request_id_is_never_a_repetition(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_a_creation_without_a_request_id_is_never_a_repetition(service: Service) -> None:
     first, second = await create(service), await create(service)
 
     assert await list_ids(service) == [second.webhook_id, first.webhook_id]
@@ -220,8 +204,7 @@ async def test_a_creation_without_a_request_id_is_never_a_repetition(services: S
     ],
     ids=lambda change: next(iter(change)),
 )
-async def test_a_request_id_serves_one_webhook_only(services: ServiceFactory, change: dict[str, Any]) -> None:
-    service = await services.start()
+async def test_a_request_id_serves_one_webhook_only(service: Service, change: dict[str, Any]) -> None:
     created = await create(service, request_id="taken", secret=SECRET)
 
     refused = await refusal(create(service, request_id="taken", **{"secret": SECRET, **change}))
@@ -233,18 +216,14 @@ async def test_a_request_id_serves_one_webhook_only(services: ServiceFactory, ch
     assert await list_ids(service) == [created.webhook_id]
 
 
-async def test_a_request_id_belongs_to_its_customer(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_a_request_id_belongs_to_its_customer(service: Service) -> None:
     mine = await create(service, request_id="same")
     theirs = await create(service, request_id="same", customer_id=OTHER_CUSTOMER)
 
     assert mine.webhook_id != theirs.webhook_id
 
 
-async def test_concurrent_creations_with_one_request_id_make_one_webhook(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_concurrent_creations_with_one_request_id_make_one_webhook(service: Service) -> None:
     answers = await asyncio.gather(*(create(service, request_id="raced") for _ in range(30)))
 
     assert all(answer == answers[0] for answer in answers)
@@ -252,8 +231,7 @@ async def test_concurrent_creations_with_one_request_id_make_one_webhook(service
     assert await list_ids(service) == [answers[0].webhook_id]
 
 
-async def test_a_creation_repeated_after_the_deletion_says_that_the_webhook_is_gone(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_a_creation_repeated_after_the_deletion_says_that_the_webhook_is_gone(service: Service) -> None:
     created = await create(service, request_id="gone")
     await service.delete_webhook(created.webhook_id)
 
@@ -310,8 +288,7 @@ async def created_or_code(service: Service, request_id: str) -> webhook_pb2.Webh
 # --- get and list ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_webhook_of_another_customer_looks_like_none(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_a_webhook_of_another_customer_looks_like_none(service: Service) -> None:
     theirs = (await create(service, customer_id=OTHER_CUSTOMER)).webhook_id
 
     for call in (
@@ -327,8 +304,7 @@ async def test_a_webhook_of_another_customer_looks_like_none(services: ServiceFa
     assert (await service.webhook(theirs, OTHER_CUSTOMER)).name == "test"
 
 
-async def test_a_deleted_webhook_is_found_by_no_call(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_a_deleted_webhook_is_found_by_no_call(service: Service) -> None:
     kept, deleted = (await create(service)).webhook_id, (await create(service)).webhook_id
 
     await service.delete_webhook(deleted)
@@ -344,8 +320,7 @@ async def test_a_deleted_webhook_is_found_by_no_call(services: ServiceFactory) -
     assert await list_ids(service) == [kept]
 
 
-async def test_webhooks_are_listed_newest_first_as_get_shows_them(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_webhooks_are_listed_newest_first_as_get_shows_them(service: Service) -> None:
     ids = [(await create(service, name=str(number))).webhook_id for number in range(3)]
 
     response = await service.stub.ListWebhooks(ListWebhooksRequest(customer_id=CUSTOMER))
@@ -356,8 +331,7 @@ async def test_webhooks_are_listed_newest_first_as_get_shows_them(services: Serv
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 8])
-async def test_the_pages_of_a_list_hold_every_webhook_once(services: ServiceFactory, size: int) -> None:
-    service = await services.start()
+async def test_the_pages_of_a_list_hold_every_webhook_once(service: Service, size: int) -> None:
     ids = [(await create(service)).webhook_id for _ in range(7)]
     await create(service, customer_id=OTHER_CUSTOMER)
 
@@ -376,10 +350,7 @@ async def test_the_pages_of_a_list_hold_every_webhook_once(services: ServiceFact
     assert found[-1], "no empty page at the end"
 
 
-async def test_a_page_holds_50_by_default_and_1000_at_the_most(
-    services: ServiceFactory, postgres: TestPostgres
-) -> None:
-    service = await services.start()
+async def test_a_page_holds_50_by_default_and_1000_at_the_most(service: Service, postgres: TestPostgres) -> None:
     postgres.rows(
         """
         INSERT INTO webhooks (customer_id, name, url, secret, secret_hint, secret_generated, events)
@@ -396,8 +367,7 @@ async def test_a_page_holds_50_by_default_and_1000_at_the_most(
     assert rest.next_page_token == ""
 
 
-async def test_webhooks_made_while_paging_do_not_disturb_it(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_webhooks_made_while_paging_do_not_disturb_it(service: Service) -> None:
     ids = [(await create(service)).webhook_id for _ in range(4)]
     first = await service.stub.ListWebhooks(ListWebhooksRequest(customer_id=CUSTOMER, page_size=2))
     await create(service)
@@ -409,8 +379,7 @@ async def test_webhooks_made_while_paging_do_not_disturb_it(services: ServiceFac
     assert [webhook.webhook_id for page in (first, second) for webhook in page.webhooks] == ids[::-1]
 
 
-async def test_a_page_token_serves_the_same_list_only(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_a_page_token_serves_the_same_list_only(service: Service) -> None:
     for _ in range(3):
         await create(service)
     first = await service.stub.ListWebhooks(ListWebhooksRequest(customer_id=CUSTOMER, page_size=1))
@@ -434,9 +403,8 @@ async def test_a_page_token_serves_the_same_list_only(services: ServiceFactory) 
     ids=str,
 )
 async def test_webhooks_are_listed_by_status(
-    services: ServiceFactory, receiver: Receiver, statuses: list[webhook_pb2.WebhookStatus.ValueType]
+    service: Service, receiver: Receiver, statuses: list[webhook_pb2.WebhookStatus.ValueType]
 ) -> None:
-    service = await services.start()
     ids: dict[webhook_pb2.WebhookStatus.ValueType, int] = {ACTIVE: (await create(service)).webhook_id}
     paused = await create(service)
     ids[PAUSED] = (await service.pause_webhook(paused.webhook_id)).webhook_id
@@ -475,8 +443,7 @@ async def create_disabled(service: Service, receiver: Receiver) -> int:
         ("description", "Says something else."),
     ],
 )
-async def test_the_mask_names_what_changes(services: ServiceFactory, path: str, value: Any) -> None:
-    service = await services.start()
+async def test_the_mask_names_what_changes(service: Service, path: str, value: Any) -> None:
     created = await service.stub.CreateWebhook(CreateWebhookRequest(webhook=full_webhook()))
     other: dict[str, Any] = {"name": "ignored", "description": "ignored", "labels": {"ignored": "1"}, path: value}
 
@@ -494,8 +461,7 @@ async def test_the_mask_names_what_changes(services: ServiceFactory, path: str, 
     assert await service.webhook(created.webhook_id) == changed
 
 
-async def test_a_named_field_that_is_not_set_is_cleared(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_a_named_field_that_is_not_set_is_cleared(service: Service) -> None:
     created = await service.stub.CreateWebhook(CreateWebhookRequest(webhook=full_webhook()))
     clearable = (
         *("retry_policy", "timeout", "max_in_flight", "rate_limit_per_second", "headers", "labels", "description"),
@@ -507,8 +473,7 @@ async def test_a_named_field_that_is_not_set_is_cleared(services: ServiceFactory
     assert (changed.name, changed.url, changed.events) == (created.name, created.url, created.events)
 
 
-async def test_an_empty_mask_changes_what_is_set(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_an_empty_mask_changes_what_is_set(service: Service) -> None:
     created = await service.stub.CreateWebhook(CreateWebhookRequest(webhook=full_webhook()))
 
     changed = await update(service, created.webhook_id, name="other", labels={"a": "b"})
@@ -520,8 +485,7 @@ async def test_an_empty_mask_changes_what_is_set(services: ServiceFactory) -> No
     assert changed.retry_policy == created.retry_policy
 
 
-async def test_an_asterisk_replaces_everything_that_can_be_changed(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_an_asterisk_replaces_everything_that_can_be_changed(service: Service) -> None:
     created = await service.stub.CreateWebhook(CreateWebhookRequest(webhook=full_webhook()))
 
     changed = await update(service, created.webhook_id, "*", name="other", url=URL, events=["*"])
@@ -540,8 +504,7 @@ async def test_an_asterisk_replaces_everything_that_can_be_changed(services: Ser
     )
 
 
-async def test_an_asterisk_needs_every_required_field(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_an_asterisk_needs_every_required_field(service: Service) -> None:
     created = await create(service, secret=SECRET)
 
     refused = await refusal(update(service, created.webhook_id, "*", description="alone"))
@@ -553,8 +516,7 @@ async def test_an_asterisk_needs_every_required_field(services: ServiceFactory) 
 
 
 @pytest.mark.parametrize("path", ["colour", "Name", "retry_policy.delays", "webhook.name", "", "name "])
-async def test_a_mask_with_an_unknown_path_changes_nothing(services: ServiceFactory, path: str) -> None:
-    service = await services.start()
+async def test_a_mask_with_an_unknown_path_changes_nothing(service: Service, path: str) -> None:
     created = await create(service, secret=SECRET)
 
     refused = await refusal(update(service, created.webhook_id, "name", path, name="other"))
@@ -565,8 +527,7 @@ async def test_a_mask_with_an_unknown_path_changes_nothing(services: ServiceFact
     assert await service.webhook(created.webhook_id) == created
 
 
-async def test_every_unknown_path_of_a_mask_is_told(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_every_unknown_path_of_a_mask_is_told(service: Service) -> None:
     created = await create(service)
 
     refused = await refusal(update(service, created.webhook_id, "colour", "name", "size", name="other"))
@@ -582,10 +543,7 @@ async def test_every_unknown_path_of_a_mask_is_told(services: ServiceFactory) ->
     [(["secret"], {"secret": "another-secret-of-thirty-two-chars"}), ([], {"secret": SECRET})],
     ids=["secret", "secret with an empty mask"],
 )
-async def test_what_cannot_be_changed_is_refused(
-    services: ServiceFactory, mask: list[str], fields: dict[str, Any]
-) -> None:
-    service = await services.start()
+async def test_what_cannot_be_changed_is_refused(service: Service, mask: list[str], fields: dict[str, Any]) -> None:
     created = await create(service, secret=SECRET)
 
     refused = await refusal(update(service, created.webhook_id, *mask, **fields))
@@ -605,9 +563,7 @@ OUTPUT_ONLY: dict[str, Any] = {
 }
 
 
-async def test_output_only_fields_of_a_request_are_ignored(services: ServiceFactory) -> None:
-    service = await services.start()
-
+async def test_output_only_fields_of_a_request_are_ignored(service: Service) -> None:
     created = await create(service, secret=SECRET, webhook_id=7_777_777, etag="7", **OUTPUT_ONLY)
     changed = await update(service, created.webhook_id, name="other", **OUTPUT_ONLY)
 
@@ -633,8 +589,7 @@ async def test_output_only_fields_in_a_mask_are_ignored(services: ServiceFactory
     assert changed.create_time == created.create_time
 
 
-async def test_a_webhook_read_changed_and_written_back_is_accepted(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_a_webhook_read_changed_and_written_back_is_accepted(service: Service) -> None:
     created = await service.stub.CreateWebhook(CreateWebhookRequest(webhook=full_webhook()))
     read = await service.webhook(created.webhook_id)
     read.description = "Read, changed, written."
@@ -645,8 +600,7 @@ async def test_a_webhook_read_changed_and_written_back_is_accepted(services: Ser
     assert (changed.name, changed.retry_policy, changed.timeout) == (read.name, read.retry_policy, read.timeout)
 
 
-async def test_an_update_that_names_nothing_is_refused(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_an_update_that_names_nothing_is_refused(service: Service) -> None:
     created = await create(service)
 
     refused = await refusal(update(service, created.webhook_id))
@@ -664,8 +618,7 @@ def assert_etag_mismatch(refused: Refusal, current: webhook_pb2.Webhook) -> None
     assert refused.metadata["current_etag"] == current.etag
 
 
-async def test_an_old_etag_changes_nothing(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_an_old_etag_changes_nothing(service: Service) -> None:
     created = await create(service)
     current = await update(service, created.webhook_id, name="second", etag=created.etag)
 
@@ -677,8 +630,7 @@ async def test_an_old_etag_changes_nothing(services: ServiceFactory) -> None:
     assert (await update(service, created.webhook_id, name="third", etag=etag)).name == "third"
 
 
-async def test_an_old_etag_deletes_nothing(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_an_old_etag_deletes_nothing(service: Service) -> None:
     created = await create(service)
     current = await update(service, created.webhook_id, name="second")
 
@@ -688,8 +640,7 @@ async def test_an_old_etag_deletes_nothing(services: ServiceFactory) -> None:
     assert await list_ids(service) == []
 
 
-async def test_every_change_makes_another_etag(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_every_change_makes_another_etag(service: Service) -> None:
     created = await create(service)
 
     versions = [
@@ -703,8 +654,7 @@ async def test_every_change_makes_another_etag(services: ServiceFactory) -> None
     assert (await service.webhook(created.webhook_id)).etag == versions[-1].etag
 
 
-async def test_of_concurrent_updates_with_one_etag_one_wins(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_of_concurrent_updates_with_one_etag_one_wins(service: Service) -> None:
     created = await create(service)
 
     answers = await asyncio.gather(
@@ -722,10 +672,7 @@ async def test_of_concurrent_updates_with_one_etag_one_wins(services: ServiceFac
 # --- pause and resume ------------------------------------------------------------------------------------------------
 
 
-async def test_a_paused_webhook_keeps_what_it_gets_until_it_is_resumed(
-    services: ServiceFactory, receiver: Receiver
-) -> None:
-    service = await services.start()
+async def test_a_paused_webhook_keeps_what_it_gets_until_it_is_resumed(service: Service, receiver: Receiver) -> None:
     webhook = await create(service, url=receiver.url("/paused"))
     assert (await service.pause_webhook(webhook.webhook_id)).status == PAUSED
     await create(service, url=receiver.url("/active"))
@@ -740,8 +687,7 @@ async def test_a_paused_webhook_keeps_what_it_gets_until_it_is_resumed(
 
 
 @pytest.mark.parametrize("start", ["active", "paused", "disabled"])
-async def test_only_the_right_status_can_be_left(services: ServiceFactory, receiver: Receiver, start: str) -> None:
-    service = await services.start()
+async def test_only_the_right_status_can_be_left(service: Service, receiver: Receiver, start: str) -> None:
     if start == "disabled":
         webhook_id = await create_disabled(service, receiver)
     else:
@@ -763,8 +709,7 @@ async def test_only_the_right_status_can_be_left(services: ServiceFactory, recei
     assert await service.webhook(webhook_id) == before
 
 
-async def test_a_disabled_webhook_says_why_until_it_is_resumed(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start()
+async def test_a_disabled_webhook_says_why_until_it_is_resumed(service: Service, receiver: Receiver) -> None:
     webhook_id = await create_disabled(service, receiver)
 
     disabled = await service.webhook(webhook_id)
@@ -775,8 +720,7 @@ async def test_a_disabled_webhook_says_why_until_it_is_resumed(services: Service
     assert (resumed.status, resumed.status_reason) == (ACTIVE, "")
 
 
-async def test_of_concurrent_pauses_one_wins(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_of_concurrent_pauses_one_wins(service: Service) -> None:
     webhook = await create(service)
 
     answers = await asyncio.gather(*(_paused(service, webhook.webhook_id) for _ in range(10)))
@@ -793,8 +737,7 @@ async def _paused(service: Service, webhook_id: int) -> bool:
     return True
 
 
-async def test_deleting_a_webhook_cancels_what_waits_for_it(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_deleting_a_webhook_cancels_what_waits_for_it(service: Service) -> None:
     webhook = await create(service)
     await service.pause_webhook(webhook.webhook_id)
     async with service.watching() as watch:
@@ -822,7 +765,6 @@ async def test_an_internal_name_can_be_registered_where_the_operator_allows_it(s
     assert refused.fields == ["webhook.url"]
 
 
-async def test_an_international_name_is_refused_with_its_ascii_form(services: ServiceFactory) -> None:
-    service = await services.start()
+async def test_an_international_name_is_refused_with_its_ascii_form(service: Service) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match=r"use xn--bcher-kva\.example"):
         await create(service, url="https://b\u00fccher.example/hook")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from collections.abc import AsyncGenerator
+from random import Random
 
 import pytest
 
@@ -22,7 +23,7 @@ CONTEXT = ssl.create_default_context()  # takes longer to make than most of thes
 
 @pytest.fixture
 async def sender() -> AsyncGenerator[Sender]:
-    sender = Sender(LOCAL, DatabaseClock(), SendLimits(16_384, body_seconds_max=0.2), ssl_context=CONTEXT)
+    sender = Sender(LOCAL, DatabaseClock(), Random(), SendLimits(16_384, body_seconds_max=0.2), ssl_context=CONTEXT)
     yield sender
     await sender.close()
 

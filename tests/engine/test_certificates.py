@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
+from random import Random
 
 import pytest
 import uvloop
@@ -28,7 +29,9 @@ LOCAL = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("1
 async def send_to(context: ssl.SSLContext) -> AttemptResult:
     client = ssl.create_default_context()
     certificates.authority().configure_trust(client)
-    sender = Sender(LOCAL, DatabaseClock(), SendLimits(100), resolver=Leading(["127.0.0.1"]), ssl_context=client)
+    sender = Sender(
+        LOCAL, DatabaseClock(), Random(), SendLimits(100), resolver=Leading(["127.0.0.1"]), ssl_context=client
+    )
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         serving = asyncio.get_running_loop().run_in_executor(None, serve_one, listener, context)

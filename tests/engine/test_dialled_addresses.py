@@ -14,6 +14,7 @@ import ssl
 import struct
 from collections.abc import Generator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from random import Random
 from types import SimpleNamespace
 from typing import Any, Final, cast
 from unittest.mock import patch
@@ -112,7 +113,7 @@ class Dials:
 
 def guarded(answers: Answers) -> GuardedResolver:
     """The service's resolver before a name server that a customer controls."""
-    return GuardedResolver(POLICY, cast(aiodns.DNSResolver, CustomersNameServer(answers)))
+    return GuardedResolver(POLICY, Random(), cast(aiodns.DNSResolver, CustomersNameServer(answers)))
 
 
 async def dial(
@@ -121,7 +122,7 @@ async def dial(
     """Sends, with the URL unchecked. Returns the results, the addresses dialled and the sockets made for them."""
     dials = Dials()
     resolver = guarded(answers) if guard_answers else answers
-    sender = CountingSender(POLICY, DatabaseClock(), SendLimits(100), resolver=resolver, ssl_context=CONTEXT)
+    sender = CountingSender(POLICY, DatabaseClock(), Random(), SendLimits(100), resolver=resolver, ssl_context=CONTEXT)
     try:
         with patch.object(asyncio.get_running_loop(), "sock_connect", dials.refuse):
             results = [await sender.send(Request(url, {}, b"{}", 5.0)) for _ in range(requests)]
@@ -307,7 +308,7 @@ async def test_a_connection_that_leads_elsewhere_than_it_was_dialled_gets_no_byt
     async def connect_inside(sock: socket.socket, _: tuple[str, int]) -> None:
         await really_connect(sock, ("127.0.0.1", receiver.port))
 
-    sender = Sender(POLICY, DatabaseClock(), SendLimits(100))
+    sender = Sender(POLICY, DatabaseClock(), Random(), SendLimits(100))
     with patch.object(loop, "sock_connect", connect_inside):
         result = await sender.send(Request("http://8.8.8.8/", {}, b"{}", 5.0))
     await sender.close()
@@ -329,7 +330,7 @@ async def test_a_receiver_that_is_gone_before_it_is_looked_at_is_not_called_a_fo
         await asyncio.sleep(0.05)  # until the RST has crossed the loopback
 
     local = EgressPolicy(allow_http=True, allowed_networks=LOOPBACK)
-    sender = Sender(local, DatabaseClock(), SendLimits(100))
+    sender = Sender(local, DatabaseClock(), Random(), SendLimits(100))
     with patch.object(loop, "sock_connect", connect_and_be_reset):
         result = await sender.send(Request(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}", 5.0))
     await sender.close()
@@ -342,7 +343,9 @@ def test_a_refused_connection_closes_no_descriptor_but_its_own(receiver_port: in
     """On uvloop its socket object could be closed once more when it is collected: whoever has the number by then."""
 
     async def refuse_many() -> None:
-        sender = UnguardedSockets(POLICY, DatabaseClock(), SendLimits(100))  # only the guard of the peer refuses
+        sender = UnguardedSockets(
+            POLICY, DatabaseClock(), Random(), SendLimits(100)
+        )  # only the guard of the peer refuses
         for _ in range(20):
             result = await sender.send(Request(f"http://127.0.0.1:{receiver_port}/", {}, b"{}", 5.0))
             assert result.outcome is Outcome.BLOCKED

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator
 from ipaddress import IPv4Network
 from pathlib import Path
+from random import Random
 from typing import Any
 from unittest.mock import patch
 
@@ -47,12 +48,13 @@ def sender_asking(
     """A sender whose resolver is the service's, but for the name server that it asks."""
     resolver = GuardedResolver(
         policy,
+        Random(),
         aiodns.DNSResolver(
             nameservers=[address], timeout=RESOLVE_SECONDS, tries=2, domains=["svc.cluster.local"], ndots=5
         ),
         hosts_file or HostsFile(Path("/nonexistent/hosts")),
     )
-    return Sender(policy, DatabaseClock(), SendLimits(100), resolver=resolver), resolver
+    return Sender(policy, DatabaseClock(), Random(), SendLimits(100), resolver=resolver), resolver
 
 
 @pytest.fixture

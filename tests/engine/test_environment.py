@@ -7,6 +7,7 @@ import base64
 import ssl
 from ipaddress import IPv4Network
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ async def test_a_proxy_of_the_environment_is_not_asked(
     monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    sender = Sender(LOCAL, DatabaseClock(), SendLimits(100))
+    sender = Sender(LOCAL, DatabaseClock(), Random(), SendLimits(100))
     result = await sender.send(Request(receiver.url(), {}, b"{}", 5.0))
     await sender.close()
     assert result.outcome is Outcome.SUCCEEDED
@@ -56,7 +57,7 @@ async def test_a_password_of_netrc_is_not_sent(
         path.chmod(0o600)
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    sender = Sender(LOCAL, DatabaseClock(), SendLimits(100))
+    sender = Sender(LOCAL, DatabaseClock(), Random(), SendLimits(100))
     await sender.send(Request(receiver.url(), {}, b"{}", 5.0))
     await sender.close()
     [received] = receiver.requests
@@ -82,7 +83,7 @@ async def test_the_keys_of_tls_connections_are_not_written_down(
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context)
-    sender = Sender(LOCAL, DatabaseClock(), SendLimits(100), resolver=Here())
+    sender = Sender(LOCAL, DatabaseClock(), Random(), SendLimits(100), resolver=Here())
     url = f"https://hooks.example.com:{server.sockets[0].getsockname()[1]}/"
     result = await sender.send(Request(url, {}, b"{}", 5.0))
     await sender.close()

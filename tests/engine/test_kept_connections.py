@@ -9,6 +9,7 @@ import ssl
 import struct
 import time
 from collections.abc import AsyncGenerator
+from random import Random
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -34,7 +35,7 @@ CONTEXT = ssl.create_default_context()  # takes longer to make than most of thes
 
 @pytest.fixture
 async def sender() -> AsyncGenerator[Sender]:
-    sender = Sender(LOCAL, DatabaseClock(), SendLimits(100), ssl_context=CONTEXT)
+    sender = Sender(LOCAL, DatabaseClock(), Random(), SendLimits(100), ssl_context=CONTEXT)
     yield sender
     await sender.close()
 
@@ -340,7 +341,12 @@ async def test_a_name_that_moves_is_followed_while_events_flow(raw_server: RawSe
     moved = await asyncio.start_server(always(BUSY), "127.0.0.2", int(port))
     names = Leading(["127.0.0.1"], ["127.0.0.2"])
     sender = Sender(
-        LOCAL, DatabaseClock(), SendLimits(100, connection_seconds_max=0.3), resolver=names, ssl_context=CONTEXT
+        LOCAL,
+        DatabaseClock(),
+        Random(),
+        SendLimits(100, connection_seconds_max=0.3),
+        resolver=names,
+        ssl_context=CONTEXT,
     )
     sender.connections.requests_max = 1_000_000
     async with slowness.timeout(20):

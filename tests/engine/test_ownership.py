@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from random import Random
 from types import SimpleNamespace
+from typing import LiteralString
 
+import psycopg
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.store import new_worker, options
 from webhook_grpc.engine import ownership
@@ -21,6 +25,9 @@ from webhook_grpc.store.db import LoopConnection
 LEASE_SECONDS = 60.0
 BEAT_SECONDS = LEASE_SECONDS / ownership.RENEWALS_PER_LEASE
 PHANTOM = "INSERT INTO workers (worker_id, lease_until, lease_seconds) VALUES (%s, now() + interval '1 minute', 60)"
+WAITING: LiteralString = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 STEP_BACK = "UPDATE workers SET lease_until = lease_until + interval '1 hour'"  # the same as an hour less of now()
 TAKEN = "shards belong to nobody and nobody takes them: taken beyond the share of this process"
 
@@ -136,3 +143,37 @@ async def test_the_shards_of_one_that_died_are_taken_two_beats_after_the_clock_s
     monotonic.now += 2 * BEAT_SECONDS
     await owner.beat()
     assert len(owner.shards.owned) == 64
+
+
+async def test_a_renewal_that_was_held_up_until_others_had_the_shards_allows_no_request_for_them(
+    database_url: str, postgres: TestPostgres, monotonic: SimpleNamespace
+) -> None:
+    """It succeeds: the lease had not run out when it began. What is whose has to be read before anything is sent."""
+    memory = Shards()
+    seen = list[float]()
+
+    class Watching(Idle):
+        def lost(self, shards: set[int]) -> None:
+            del shards
+            seen.append(memory.send_until)
+
+    connection = LoopConnection(options(database_url), "ownership")
+    owner = Ownership(connection, memory, Watching(), DatabaseClock(), Random(), LEASE_SECONDS)
+    await owner.beat()
+    assert len(memory.owned) == 64
+    before = memory.send_until
+    other = new_worker()
+    async with await psycopg.AsyncConnection.connect(database_url) as lock:
+        await lock.execute("SELECT FROM workers WHERE worker_id = %s FOR UPDATE", [memory.worker])
+        monotonic.now += LEASE_SECONDS
+        beat = asyncio.create_task(owner.beat())
+        async with slowness.timeout(20):
+            while postgres.rows(WAITING) != [(1,)]:
+                await asyncio.sleep(0.01)
+        postgres.rows(PHANTOM, [other])
+        postgres.rows("UPDATE shards SET owner = %s, epoch = epoch + 1", [other])
+    await beat
+    assert seen == [before]
+    assert memory.owned == {}
+    assert memory.send_until > before
+    await connection.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import AsyncGenerator
+from random import Random
 
 import aiohttp
 import pytest
@@ -24,7 +25,7 @@ LOCAL = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("1
 
 @pytest.fixture
 async def sender() -> AsyncGenerator[Sender]:
-    sender = Sender(LOCAL, DatabaseClock(), SendLimits(16_384))
+    sender = Sender(LOCAL, DatabaseClock(), Random(), SendLimits(16_384))
     yield sender
     await sender.close()
 
@@ -262,7 +263,7 @@ async def test_cookies_are_forgotten(sender: Sender, receiver: Receiver) -> None
 
 async def test_without_permission_no_socket_to_this_machine_is_opened(receiver: Receiver) -> None:
     """The resolver is bypassed by IP literals, so the guard is where sockets are made."""
-    strict = Sender(EgressPolicy(allow_http=True), DatabaseClock(), SendLimits(100))
+    strict = Sender(EgressPolicy(allow_http=True), DatabaseClock(), Random(), SendLimits(100))
     try:
         for host in ("127.0.0.1", "localhost"):
             result = await strict.send(request(f"http://{host}:{receiver.port}/"))
@@ -274,7 +275,9 @@ async def test_without_permission_no_socket_to_this_machine_is_opened(receiver: 
 
 
 async def test_a_name_that_leads_inside_is_blocked_when_it_is_dialled(receiver: Receiver) -> None:
-    strict = Sender(EgressPolicy(allow_http=True), DatabaseClock(), SendLimits(100), resolver=Leading(["127.0.0.1"]))
+    strict = Sender(
+        EgressPolicy(allow_http=True), DatabaseClock(), Random(), SendLimits(100), resolver=Leading(["127.0.0.1"])
+    )
     result = await strict.send(request(f"http://hooks.example.com:{receiver.port}/"))
     await strict.close()
     assert (result.outcome, result.reason) == (Outcome.BLOCKED, FailureReason.BLOCKED_DESTINATION)
@@ -283,7 +286,7 @@ async def test_a_name_that_leads_inside_is_blocked_when_it_is_dialled(receiver: 
 
 async def test_a_name_that_changes_its_mind_is_blocked_the_second_time(receiver: Receiver) -> None:
     allowed = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.1/32"),))
-    sender = Sender(allowed, DatabaseClock(), SendLimits(100), resolver=Leading(["127.0.0.1"], ["127.0.0.2"]))
+    sender = Sender(allowed, DatabaseClock(), Random(), SendLimits(100), resolver=Leading(["127.0.0.1"], ["127.0.0.2"]))
     url = f"http://hooks.example.com:{receiver.port}/"
     receiver.on("/", answer(200, "ok", Connection="close"))
     first, second = await sender.send(request(url)), await sender.send(request(url))

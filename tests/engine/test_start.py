@@ -107,7 +107,7 @@ async def test_a_start_that_waits_is_left_when_the_process_is_to_stop(
     refusals, stop = Refusals(monkeypatch), Stop()
     settings = test_settings(database_url, tmp_path, database_timeout_seconds=300)  # for which it would wait
     async with another_making_partitions(postgres):
-        serving = asyncio.create_task(serve(settings, database_url, [SECRET_KEY], stop))
+        serving = asyncio.create_task(serve(settings, database_url, [SECRET_KEY], int, stop))
         await refusals.wait_for(1)
         stop.request()
         async with slowness.timeout(20):
@@ -120,14 +120,14 @@ async def test_a_process_that_is_to_stop_before_it_starts_starts_nothing(databas
     stop.request()
     ready = list[Ports]()
     async with slowness.timeout(20):
-        await serve(test_settings(database_url, tmp_path), database_url, [SECRET_KEY], stop, ready.append)
+        await serve(test_settings(database_url, tmp_path), database_url, [SECRET_KEY], int, stop, ready.append)
     assert not ready
 
 
 async def test_a_start_that_fails_at_its_last_step_closes_what_it_had_opened(
     database_url: str, postgres: TestPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = App(test_settings(database_url, tmp_path), database_url, [SECRET_KEY])
+    app = App(test_settings(database_url, tmp_path), database_url, [SECRET_KEY], int)
 
     async def fail() -> None:
         assert postgres.rows("SELECT count(*) > 0 FROM shards WHERE owner IS NOT NULL") == [(True,)]

@@ -10,7 +10,6 @@ import asyncio
 import time
 
 from tests.support import slowness
-from tests.support.postgres import query
 
 from .cluster import lease_seconds
 from .harness import Round
@@ -45,11 +44,11 @@ async def until_owned(round_: Round) -> float:
     renewed_at: dict[str, float] = {}
     async with slowness.timeout(_OWNED_SECONDS_MAX):
         while True:
-            for worker, lease_until in await asyncio.to_thread(query, round_.database_url, RENEWED):
+            for worker, lease_until in await asyncio.to_thread(round_.ask, RENEWED):
                 if worker in leases and leases[worker] != lease_until:
                     renewed_at[worker] = time.monotonic()
                 leases[worker] = lease_until
-            [(_, owners)] = await asyncio.to_thread(query, round_.database_url, OWNERS)
+            [(_, owners)] = await asyncio.to_thread(round_.ask, OWNERS)
             # who has not renewed for so long is dead
             alive = {worker for worker, at in renewed_at.items() if time.monotonic() - at < lease_seconds()}
             if set(owners) <= alive:
@@ -70,11 +69,11 @@ async def step(round_: Round, *seconds: float) -> None:
 
 async def check_kept(round_: Round) -> None:
     """Nothing expired, and every event and key that there was is there."""
-    [(expired,)] = await asyncio.to_thread(query, round_.database_url, ENDED_BY_AGE)
+    [(expired,)] = await asyncio.to_thread(round_.ask, ENDED_BY_AGE)
     assert expired == 0, f"{expired} deliveries expired by a clock that was wrong"
     acknowledged = {publish.event_id for publisher in round_.publishers for publish in publisher.history}
     acknowledged.discard(None)
-    [(events, keys, partitions)] = await asyncio.to_thread(query, round_.database_url, KEPT)
+    [(events, keys, partitions)] = await asyncio.to_thread(round_.ask, KEPT)
     assert min(events, keys) >= len(acknowledged), f"{events} events and {keys} keys of {len(acknowledged)} are left"
     assert partitions >= 2 * 9, f"only {partitions} partitions are left"
 

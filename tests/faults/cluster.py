@@ -14,11 +14,11 @@ from typing import cast
 
 import psutil
 
+from tests.invariants.history import Vitals
 from tests.support import slowness
 from tests.support.process import Process, environment
 
 from .endpoints import DELAYS_SECONDS
-from .history import Vitals
 from .nursery import first_line, nursery
 
 # Lengthened on a slow machine, as all settings that end something: see `Cluster` and tests/support/slowness.py.

@@ -10,12 +10,12 @@ from random import Random
 import grpc
 from webhook.v1 import delivery_pb2, replay_pb2, service_pb2
 
+from tests.invariants.history import Asked
 from tests.support import slowness
 from webhook_grpc.domain.ids import delivery_id_text, parse_event_id
 
 from .endpoints import FLAKY_PLAN
 from .harness import Round
-from .history import Asked
 from .scenario import Scenario
 
 _CALL_SECONDS = 8.0  # the service itself answers after five

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -14,13 +16,12 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from tests.invariants.history import LogRow, Pending, Shown
 from tests.support import slowness
-from tests.support.postgres import query
+from tests.support.postgres import connected, query
 from webhook_grpc.domain.ids import event_id_text
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres
 from webhook_grpc.store.schema.migrate import migrate
-
-from .history import LogRow, Pending, Shown
 
 CONNECTIONS_MAX = 60
 TEMPLATE = "webhook_faults_template"
@@ -133,6 +134,29 @@ class DatabaseServer:
         )
 
 
+class Asker:
+    """Asks the database of a round again and again, on one connection: new ones would cost more than the load does."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+
+    def __call__(self, statement: LiteralString, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Runs a statement and returns its rows. Connects again if a fault has cut the connection."""
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.OperationalError):
+                return self._connection.execute(statement, params or None, prepare=False).fetchall()
+            self.close()
+        self._connection = connected(self._url)
+        return self._connection.execute(statement, params or None, prepare=False).fetchall()
+
+    def close(self) -> None:
+        """Closes the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
 def through(url: str, port: int) -> str:
     """The same database by way of a proxy on 127.0.0.1."""
     return make_conninfo(url, host="127.0.0.1", port=port)
@@ -158,18 +182,18 @@ def pending_rows(url: str) -> tuple[Pending, ...]:
     )
 
 
-def _is_undone(url: str) -> bool:
+def _is_undone(ask: Asker) -> bool:
     try:
-        return bool(query(url, UNDONE))
+        return bool(ask(UNDONE))
     except psycopg.OperationalError:  # seen once: Postgres restarted by itself, its clock had been set back by 40 days
         return True
 
 
-async def until_nothing_is_pending(url: str, seconds: float) -> bool:
+async def until_nothing_is_pending(ask: Asker, seconds: float) -> bool:
     """Waits until there is neither an outbox nor a command, but not longer than this."""
     try:
         async with slowness.timeout(seconds):
-            while await asyncio.to_thread(_is_undone, url):
+            while await asyncio.to_thread(_is_undone, ask):
                 await asyncio.sleep(0.05)
     except TimeoutError:
         return False

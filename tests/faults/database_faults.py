@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import Generator
-from typing import LiteralString
+from typing import Final, LiteralString
 
 import grpc
 import psycopg
@@ -28,6 +29,9 @@ from .proxy import Toxic
 from .scenario import Scenario
 
 _PATIENCE_SECONDS = 20.0
+
+# What is only in the statement that settles, and in the one that publishes.
+_COMMITS: Final[tuple[str, ...]] = ("settled AS MATERIALIZED (", "new_keys AS (")
 
 TERMINATE_SOME: LiteralString = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -139,12 +143,12 @@ async def latency(round_: Round) -> None:
 
 async def lose_commit_answers(round_: Round) -> None:
     """Statements that settle and publish are committed, and the connection breaks before their answer arrives."""
-    for pause in round_.pauses(0.3, 0.6):
+    lost: dict[str, int] = dict.fromkeys(_COMMITS, 0)
+    for pause, statement in zip(round_.pauses(0.3, 0.6), itertools.cycle(_COMMITS), strict=False):
         await asyncio.sleep(pause)
-        statement = round_.random.choice((b"ended AS (", b"new_keys AS ("))
         with round_.fault("commit answer lost"):
-            await round_.proxy.lose_answer(statement)
-    assert round_.proxy.lost_answers, "no answer was lost"
+            lost[statement] += await round_.proxy.lose_answer(statement.encode())
+    assert all(lost[statement] for statement in _COMMITS), f"of one statement no answer was lost: {lost}"
 
 
 async def exhaust_connections(round_: Round) -> None:
@@ -212,7 +216,7 @@ SCENARIOS = (
     Scenario("Postgres stopped", stop_answering, plan=FLAKY_PLAN),
     Scenario("network latency", latency, proxied=True),
     Scenario("commit answers lost", lose_commit_answers, proxied=True),
-    Scenario("connections exhausted", exhaust_connections),
+    Scenario("connections exhausted", exhaust_connections, needs_load=True),
     Scenario("held snapshot", hold_snapshot, plan=_PROMPT_PLAN),
     Scenario("LISTEN lost", lose_listeners, plan=_PROMPT_PLAN),
 )

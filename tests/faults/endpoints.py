@@ -12,9 +12,9 @@ from typing import Any
 
 import aiohttp
 
+from tests.invariants.history import Request
 from tests.support import slowness
 
-from .history import Request
 from .nursery import Child, first_line, nursery
 
 DELAYS_SECONDS = (0.3, 0.3, 0.3, 0.3, 0.3)  # of the service

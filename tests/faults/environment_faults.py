@@ -9,7 +9,6 @@ import asyncio
 from typing import LiteralString
 
 from tests.support import slowness
-from tests.support.postgres import query
 
 from .dns import ZONE, Rcode
 from .endpoints import DEFAULT_PLAN, EndpointPlan
@@ -72,7 +71,7 @@ async def descriptors(round_: Round) -> None:
     Endpoints become slower at the same time, so that the connections which are open are not enough.
     """
     async with slowness.timeout(10):
-        while query(round_.database_url, SHARES) != [(len(round_.cluster.running), 0)]:
+        while round_.ask(SHARES) != [(len(round_.cluster.running), 0)]:
             await asyncio.sleep(0.05)
     for number in range(len(_GREEDY_PLAN)):  # whoever sends has its connections to Postgres
         await round_.until_received(number, len(round_.endpoints.requests()) // len(_GREEDY_PLAN) + 5)
@@ -126,12 +125,13 @@ async def coming_and_going(round_: Round) -> None:
 SCENARIOS = (
     Scenario("DNS slow", slow_names, plan=_NAMED_PLAN, quiet_customer=_NAMED),
     Scenario("DNS failing", failing_names, plan=_NAMED_PLAN, quiet_customer=_NAMED),
-    Scenario("few descriptors", descriptors, plan=_GREEDY_PLAN, drain_seconds_max=20.0),
+    Scenario("few descriptors", descriptors, plan=_GREEDY_PLAN, needs_load=True, drain_seconds_max=20.0),
     Scenario("endpoint hangs", hang, plan=_HANGING_PLAN, quiet_customer=3),
     Scenario(
         "slow watcher",
         slow_watcher,
         plan=_TALKATIVE_PLAN,
+        needs_load=True,
         settings={"WEBHOOK_STREAM_WRITE_SECONDS_MAX": str(_WRITE_SECONDS), "WEBHOOK_STREAM_BUFFER_MAX": "100"},
         watchers_per_customer=2,
     ),

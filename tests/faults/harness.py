@@ -16,8 +16,9 @@ from random import Random
 import grpc
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.invariants.history import Asked, Endpoint, Fault, History, Poison, Switch
+from tests.invariants.violation import Violation
 from tests.support import slowness
-from tests.support.postgres import query
 from webhook_grpc.domain.ids import shard_of
 
 from . import database, participants
@@ -26,13 +27,12 @@ from .cluster import Cluster, lease_seconds
 from .database import DatabaseServer
 from .dns import NameServer
 from .endpoints import Endpoints
-from .history import Asked, Endpoint, Fault, History, Poison, Switch
 from .proxy import Proxy
 from .scenario import Scenario
 from .stepped import SteppedServer
-from .violation import Violation
 from .workload import Publisher, ResumingWatcher
 
+_LATE_SECONDS = 0.1  # on the reference: from where a process counts a request to where its receiver reads the clock
 _NOTICE_SECONDS = 0.05  # until a death is noticed
 
 
@@ -46,6 +46,7 @@ class Round:
         self.random = Random(seed)  # only for the schedule of faults, so that a seed replays it
         self.directory = directory
         self.database_url = server.new_database()
+        self.ask = database.Asker(self.database_url)
         self.proxy = Proxy(server.socket_path)
         self.names = NameServer()
         self.endpoints = Endpoints(directory)
@@ -108,7 +109,7 @@ class Round:
         shard = shard_of(self.registered[number].webhook_id)
         async with slowness.timeout(10):
             while True:
-                [(owner,)] = query(self.database_url, statement, [shard])
+                [(owner,)] = self.ask(statement, [shard])
                 for name in self.cluster.running:
                     if owner is not None and self.logged(name, owner):
                         return name
@@ -146,7 +147,7 @@ class Round:
                 for publisher in self.publishers:
                     publisher.stopped.set()
                 await asyncio.gather(*tasks)
-            is_drained = await database.until_nothing_is_pending(self.database_url, self.scenario.drain_seconds_max)
+            is_drained = await database.until_nothing_is_pending(self.ask, self.scenario.drain_seconds_max)
             drained_seconds = time.monotonic() - ended_at
             await self._until_told()
             assert not any(task.done() for task in self._watching), "a watcher has ended"
@@ -192,6 +193,7 @@ class Round:
             self.names.stop()
             if isinstance(self.server, SteppedServer):
                 self.server.set_clock(0)
+            self.ask.close()
             self.server.drop_database(self.database_url)
 
     async def _until_told(self) -> None:
@@ -223,6 +225,7 @@ class Round:
             drain_seconds_max=slowness.scaled(self.scenario.drain_seconds_max),
             attempt_seconds_max=max(plan.timeout_seconds for plan in self.scenario.plan) + slowness.lengthened(1.0),
             slowness=slowness.lengthened(1.0),
+            late_seconds=slowness.lengthened(_LATE_SECONDS),
             exit_statuses=self.cluster.exit_statuses,
             vitals=self.cluster.vitals(),
             switches=tuple(self.switches),

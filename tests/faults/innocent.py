@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from .history import History
-from .violation import Violation
+from tests.invariants.history import History
+from tests.invariants.violation import Violation
 
 _LOST_MAX = 1
 

@@ -201,6 +201,6 @@ _CALLS: Final[tuple[Callable[[Round, Process], Awaitable[None]], ...]] = (
 )
 
 SCENARIOS: Final = (
-    Scenario("a crowd and a lock", jam, plan=CROWD_PLAN, publishers_per_customer=10, gap_seconds=0.3),
+    Scenario("a crowd and a lock", jam, plan=CROWD_PLAN, publishers_per_customer=10, gap_seconds=0.3, needs_load=True),
     Scenario("Postgres restarts", restart),
 )

@@ -9,13 +9,13 @@ from random import Random
 from google.protobuf.duration_pb2 import Duration
 from webhook.v1 import service_pb2, webhook_pb2
 
+from tests.invariants.history import Endpoint
 from tests.support import slowness
 from tests.support.process import Process
 from tests.support.service import SECRET
 
 from .cluster import Cluster
 from .endpoints import EndpointPlan, Endpoints
-from .history import Endpoint
 from .scenario import Scenario
 from .workload import Publisher, ResumingWatcher
 

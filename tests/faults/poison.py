@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .history import History
-from .violation import Violation
+from tests.invariants.history import History
+from tests.invariants.violation import Violation
 
 
 def fails_alone(history: History) -> Iterator[Violation]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import LiteralString
 
+from tests.invariants.history import Poison
 from tests.support import slowness
-from tests.support.postgres import query
 
 from .endpoints import EndpointPlan
 from .faulty import KILLED
 from .harness import Round
-from .history import Poison
 from .scenario import Scenario
 
 _REQUEST_ID = "1-0-8"  # the eighth event of the first publisher
@@ -27,7 +26,7 @@ async def poison(round_: Round) -> None:
     deaths, deaths_max = 0, len(endpoint.delays_seconds) + 4
     try:
         async with slowness.timeout(_SECONDS_MAX):
-            while deaths <= deaths_max and not query(round_.database_url, HAS_FAILED, [endpoint.webhook_id]):
+            while deaths <= deaths_max and not round_.ask(HAS_FAILED, [endpoint.webhook_id]):
                 deaths += await _replace_dead(round_)
                 await asyncio.sleep(0.02)
     finally:

@@ -94,11 +94,11 @@ class Proxy:
         for link in list(self._links):
             link.reset()
 
-    async def lose_answer(self, statement: bytes, seconds: float = 2.0) -> None:
+    async def lose_answer(self, statement: bytes, seconds: float = 2.0) -> bool:
         """Lets the next statement of a connection that runs such statements be executed, and then resets it.
 
         The server's answer is read and thrown away, so it has committed: exactly the case in which a client can't know.
-        Returns when that has happened, or after some seconds in which there was no such statement.
+        Returns True when that has happened, False after some seconds in which there was no such statement.
         """
         self._lost.clear()
         self._lose_on = statement
@@ -106,6 +106,7 @@ class Proxy:
             async with slowness.timeout(seconds):
                 await self._lost.wait()
         self._lose_on = None
+        return self._lost.is_set()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self.address.startswith("/"):

@@ -26,6 +26,7 @@ class Scenario:
     proxied: bool = False
     publishers_per_customer: int = 3
     gap_seconds: float = 0.08
+    needs_load: bool = False  # shows only under all of its load; of the others pytest halves that
     quiet_customer: int | None = None  # publishes two events a second
     delays_seconds: tuple[float, ...] = DELAYS_SECONDS  # of the service
     watchers_per_customer: int = 1

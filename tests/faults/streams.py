@@ -1,28 +1,14 @@
-"""I10, I13: the log has no holes, and whoever watches it is told all of it."""
+"""I13: whoever watches the log is told all of it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from .history import History, LogRow, Told, Watcher
-from .violation import Violation
+from tests.invariants.history import History, LogRow, Told, Watcher
+from tests.invariants.violation import Violation
 
 Change = tuple[str, int, str]  # event id, attempts made, status
-
-
-def log_is_dense(history: History) -> Iterator[Violation]:
-    """I10: in each shard `seq` counts 1, 2, 3 …: no hole and no number twice.
-
-    A process that settles for a shard which is not its own any more writes a number that its new owner has used.
-    """
-    seqs: dict[int, list[int]] = defaultdict(list)
-    for row in history.log:
-        seqs[row.shard].append(row.seq)
-    for shard, numbers in seqs.items():
-        wrong = len(set(range(1, len(numbers) + 1)) ^ set(numbers)) + len(numbers) - len(set(numbers))
-        if wrong:
-            yield Violation("I10", f"the log of shard {shard} is not dense: {_around_first_flaw(numbers)}", wrong)
 
 
 def watchers_were_told_the_log(history: History) -> Iterator[Violation]:
@@ -63,8 +49,3 @@ def _compared(watcher: Watcher, webhook_id: int, told: Sequence[Told], log: Sequ
         expected = index + 1
     if expected < len(log):
         yield Violation("I13", f"{where}: the last {len(log) - expected} changes not told", len(log) - expected)
-
-
-def _around_first_flaw(numbers: Sequence[int]) -> str:
-    at = next((index for index, number in enumerate(numbers) if number != index + 1), len(numbers))
-    return f"… {', '.join(map(str, numbers[max(0, at - 3) : at + 4]))} …"

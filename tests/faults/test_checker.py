@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from .checker import check
-from .history import (
+from tests.invariants.history import (
     Asked,
     Endpoint,
     Fault,
@@ -24,6 +23,8 @@ from .history import (
     Vitals,
     Watcher,
 )
+
+from .checker import check
 
 pytestmark = pytest.mark.fast
 
@@ -117,6 +118,22 @@ HOLDS = {
     "I3: what a kill found in flight may come once more": replace(
         HEALTHY, requests=(FIRST, SECOND, AGAIN), log=(FAILED, replace(SUCCEEDED, created_at=13.2)), faults=(KILL,)
     ),
+    "I3: many faults excuse many requests": replace(
+        HEALTHY,
+        requests=(FIRST, SECOND, AGAIN, replace(AGAIN, arrived_at=14.0, ended_at=14.1)),
+        log=(FAILED, replace(SUCCEEDED, created_at=14.2)),
+        faults=(replace(KILL, ended_at=14.0, is_many=True),),
+    ),
+    "I3: a restart may have the number of an attempt that could not be stored": replace(
+        RETRIED,
+        requests=(FIRST, replace(SECOND, status=500), replace(THIRD, attempt=2)),
+        log=(
+            FAILED,
+            replace(FAILED, seq=2, created_at=12.0, status="failed", outcome=None, next_due_at=None),
+            replace(RESTARTED, attempt_count=1),
+            replace(RESENT, attempt_count=2),
+        ),
+    ),
     "I3: what was sent once more because of a kill was in flight at the next one": replace(
         HEALTHY,
         endpoints=(replace(ENDPOINT, delays_seconds=(1.0, 1.0, 1.0)),),
@@ -157,6 +174,17 @@ HOLDS = {
     ),
     "I8: a request that was under way when it was paused": replace(HEALTHY, switches=PAUSED),
     "I8: what was pending is cancelled": ENDED,
+    "I8: an attempt while nobody could know of the pause": replace(
+        HEALTHY, switches=PAUSED[:1], faults=(Fault("the database is away", 10.0, 11.0, may_deafen=True),)
+    ),
+    "I8: a test of a paused webhook": replace(
+        HEALTHY, switches=PAUSED[:1], requests=(FIRST, replace(SECOND, is_test=True))
+    ),
+    "I15: who has lost the shard may send what was cancelled": replace(
+        ASKED_TO_CANCEL,
+        requests=(FIRST, replace(SECOND, attempt=1, is_stale=True)),
+        faults=(replace(KILL, started_at=10.15, ended_at=10.15),),
+    ),
     "I8: an event that is published later does not go to it": replace(
         ENDED,
         publishes=(
@@ -186,6 +214,8 @@ BREAKS = {
     "I1: a key made two events, one unknown": replace(
         HEALTHY, requests=(FIRST, SECOND, replace(SECOND, event_id="evt_2"))
     ),
+    "I1: acknowledged, and not stored": replace(HEALTHY, matched={}),
+    "I1: ended, and still pending": replace(HEALTHY, pending=(Pending(7, "evt_1", 1),)),
     "I2: succeeded, and nothing was received": replace(HEALTHY, requests=(FIRST,)),
     "I2: succeeded, and the receiver said 500": replace(HEALTHY, requests=(FIRST, replace(SECOND, status=500))),
     "I2: recorded before the receiver answered": replace(
@@ -209,6 +239,16 @@ BREAKS = {
         requests=(FIRST, SECOND, AGAIN),
         log=(FAILED, replace(SUCCEEDED, created_at=13.2)),
         faults=(replace(KILL, may_duplicate=False),),
+    ),
+    "I3: a process sends again what it has sent itself": replace(
+        HEALTHY,
+        requests=(FIRST, replace(SECOND, owner=1), replace(AGAIN, owner=1)),
+        log=(FAILED, replace(SUCCEEDED, created_at=13.2)),
+        faults=(KILL,),
+    ),
+    "I4: a number is left out": replace(HEALTHY, log=(FAILED, replace(SUCCEEDED, attempt_count=3)), watchers=()),
+    "I4: a restart while it is pending": replace(
+        RETRIED, log=(FAILED, replace(RESTARTED, seq=2, attempt_count=1), replace(SUCCEEDED, seq=3, trigger="manual"))
     ),
     "I4: a number is logged twice": replace(HEALTHY, log=(FAILED, replace(FAILED, seq=2)), watchers=()),
     "I4: more attempts than the schedule has": replace(
@@ -259,6 +299,9 @@ BREAKS = {
     "I8: an attempt to a deleted webhook": replace(ENDED, requests=(FIRST, SECOND)),
     "I8: what was pending goes on": replace(ENDED, log=(FAILED, replace(SUCCEEDED, created_at=12.5))),
     "I8: cancelled, and the webhook is active": replace(ENDED, switches=()),
+    "I8: cancelled after it was resumed": replace(
+        ENDED, switches=(DELETED, Switch(7, "resumed", 10.41, 10.42))
+    ),
     "I8: cancelled, and the webhook is paused": replace(ENDED, switches=PAUSED[:1]),
     "I9: a signature is wrong": replace(HEALTHY, requests=(FIRST, replace(SECOND, verified=False))),
     "I9: nobody published that body": replace(HEALTHY, requests=(FIRST, replace(SECOND, body_hash="b9"))),
@@ -302,6 +345,9 @@ BREAKS = {
     ),
     "I15: a retry has a schedule": replace(
         RETRIED, log=(*RETRIED.log[:3], replace(RESENT, status="pending", outcome="http_error", next_due_at=21.0))
+    ),
+    "I15: an attempt names another trigger": replace(
+        RETRIED, log=(*RETRIED.log[:3], replace(RESENT, trigger="scheduled"))
     ),
     "I15: a replay that was none": replace(RETRIED, log=(*RETRIED.log[:3], replace(RESENT, trigger="replay"))),
     "I15: a cancellation was answered and is not in the log": replace(

@@ -1,48 +1,16 @@
-"""I5, I6, I7: nothing too early, not too much at once, and others not too late."""
+"""I6, I7: not too much at once, and others not too late."""
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 
-from . import asked
-from .history import Endpoint, Fault, History, Request
-from .violation import Violation
+from tests.invariants.history import Endpoint, Fault, History, Request
+from tests.invariants.violation import Violation
 
-_CLOCK_SECONDS = 0.05  # between the receiver's reading of the clock and the database's
 # An unanswered request ends for the sender at once, for the receiver when it notices.
 _NOTICE_SECONDS = 0.25
 _LATENESS_SECONDS_MAX = 2.0
-_LATE_SECONDS = 0.1  # from where a process counts a request to where its receiver reads the clock
-_RATE_TOLERANCE = 1.05
-
-
-def not_too_early(history: History) -> Iterator[Violation]:
-    """I5: no attempt comes before the log says that it is due, nor before the Retry-After that the log knows of.
-
-    An answer that was lost in a crash binds nobody: its attempt is made again, or counted without it.
-    """
-    rows = {(row.webhook_id, row.event_id, row.attempt_count): row for row in history.log if row.outcome is not None}
-    answers = {(request.webhook_id, request.event_id, request.attempt): request for request in history.requests}
-    restarted = asked.restarted(history)
-    delays = {endpoint.webhook_id: endpoint.delays_seconds for endpoint in history.endpoints}
-    for request in history.requests:
-        before = (request.webhook_id, request.event_id, request.attempt - 1)
-        row, answer = rows.get(before), answers.get(before)
-        is_restarted = (request.webhook_id, request.event_id, request.attempt) in restarted
-        if row is None or row.next_due_at is None or is_restarted:
-            continue
-        early_seconds = row.next_due_at - request.arrived_at
-        if early_seconds > _CLOCK_SECONDS:
-            yield _too_early(request, early_seconds, "it was due")
-        if answer is None or answer.retry_after is None or row.response_status != answer.status:
-            continue
-        left = delays[request.webhook_id][request.attempt - 2 :]
-        asked_seconds = min(answer.retry_after, max(left[0], sum(left)))  # bounded by what is left of the schedule
-        early_seconds = answer.ended_at + asked_seconds - request.arrived_at
-        if early_seconds > _CLOCK_SECONDS:
-            yield _too_early(request, early_seconds, "Retry-After allows")
 
 
 def in_flight_is_limited(history: History) -> Iterator[Violation]:
@@ -64,32 +32,6 @@ def in_flight_is_limited(history: History) -> Iterator[Violation]:
             yield Violation(
                 "I6", f"webhook {endpoint.webhook_id} had {count} requests at once at {at:.3f}, {allowed} are allowed"
             )
-
-
-def rate_is_limited(history: History) -> Iterator[Violation]:
-    """I6: in no window of any length do more requests start than 1.05 times its rate, and a burst of one second.
-
-    However often the webhook changes its owner: one that was killed is followed by one that begins without a burst.
-    A request that was late on its way seems to start later than it did, and the window that it opens is shorter.
-    """
-    late_seconds = _LATE_SECONDS * history.slowness
-    for endpoint in history.endpoints:
-        if endpoint.rate_limit is None:
-            continue
-        rate = _RATE_TOLERANCE * endpoint.rate_limit
-        starts = sorted(request.arrived_at for request in history.requests if request.webhook_id == endpoint.webhook_id)
-        begin, least = 0, math.inf
-        for number, at in enumerate(starts):  # the window that ends here and has most beyond its rate
-            beyond = number - rate * at
-            if beyond < least:
-                begin, least = number, beyond
-            count, seconds = number - begin + 1, at - starts[begin]
-            if count > rate * (seconds + late_seconds) + endpoint.rate_limit:
-                yield Violation(
-                    "I6",
-                    f"webhook {endpoint.webhook_id} got {count} requests in {seconds:.2f} s, with {rate:g} a second",
-                )
-                break
 
 
 def others_are_prompt(history: History) -> Iterator[Violation]:
@@ -144,8 +86,3 @@ def _excess(
         if count > endpoint.in_flight_max * owners:
             return at, count, endpoint.in_flight_max * owners
     return None
-
-
-def _too_early(request: Request, early_seconds: float, than: str) -> Violation:
-    delivery = f"{request.event_id} to webhook {request.webhook_id}"
-    return Violation("I5", f"attempt {request.attempt} of {delivery} came {early_seconds:.3f} s earlier than {than}")

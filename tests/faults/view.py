@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from .history import History
-from .violation import Violation
+from tests.invariants.history import History
+from tests.invariants.violation import Violation
 
 
 def shows_each_attempt(history: History) -> Iterator[Violation]:

@@ -8,12 +8,11 @@ from typing import LiteralString
 
 from webhook.v1 import service_pb2, webhook_pb2
 
+from tests.invariants.history import Switch
 from tests.support import slowness
-from tests.support.postgres import query
 
 from .endpoints import EndpointPlan
 from .harness import Round
-from .history import Switch
 from .scenario import Scenario
 
 _REACTION_SECONDS = 1.0  # what the checker grants
@@ -73,7 +72,7 @@ async def gone(round_: Round) -> None:
         assert not _count(round_, PENDING_OF, webhook_id), "something is pending for it"
         assert _count(round_, CANCELLED_OF, webhook_id) > _ENOUGH, "hardly anything was pending"
         await round_.endpoints.behave({round_.path(0): {}})
-    assert query(round_.database_url, ACTIVE) == [(len(round_.registered) - 1,)], "others were switched off"
+    assert round_.ask(ACTIVE) == [(len(round_.registered) - 1,)], "others were switched off"
     received = len(_succeeded(round_, webhook_id))
     await _switch(round_, 0, "resumed")
     async with slowness.timeout(10):
@@ -125,7 +124,7 @@ async def _webhook(round_: Round, number: int) -> webhook_pb2.Webhook:
 
 
 def _count(round_: Round, statement: LiteralString, webhook_id: int) -> int:
-    [(count,)] = query(round_.database_url, statement, [webhook_id])
+    [(count,)] = round_.ask(statement, [webhook_id])
     return count
 
 
@@ -144,14 +143,15 @@ _GONE_PLAN = (EndpointPlan(1, {"delay_seconds": 0.2}, "127.0.0.2", in_flight_max
 _LIMITED_PLAN = (EndpointPlan(1, address="127.0.0.2", rate_limit=_RATE), EndpointPlan(1), EndpointPlan(2))
 
 SCENARIOS = (
-    Scenario("webhook switched off", switch_off, plan=_SWITCHED_PLAN, gap_seconds=0.04),
-    Scenario("receiver gone", gone, plan=_GONE_PLAN),
+    Scenario("webhook switched off", switch_off, plan=_SWITCHED_PLAN, gap_seconds=0.04, needs_load=True),
+    Scenario("receiver gone", gone, plan=_GONE_PLAN, needs_load=True),
     Scenario(
         "rate limit",
         kill_limited,
         plan=_LIMITED_PLAN,
         settings={"WEBHOOK_LEASE_SECONDS": "1"},
         gap_seconds=0.06,
+        needs_load=True,
         drain_seconds_max=25.0,
         short_seconds=2.0,
     ),

@@ -12,12 +12,12 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import delivery_pb2, event_pb2, service_pb2
 
+from tests.invariants.history import Publish, Told, Watcher
 from tests.support import slowness
 from tests.support.service import error_details
 from webhook_grpc.domain.ids import parse_delivery_id
 
 from .cluster import Cluster
-from .history import Publish, Told, Watcher
 
 _OCCURRED_AT = 1_700_000_000
 _PUBLISH_SECONDS_MAX = 3.0

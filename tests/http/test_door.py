@@ -16,8 +16,8 @@ from tests.support import slowness
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, ServiceFactory
 from webhook_grpc.api.methods import METHODS
+from webhook_grpc.server.http.listening import HttpAddressInUse
 from webhook_grpc.server.http.routes import PREFIXES, routes_of
-from webhook_grpc.server.http.server import HttpAddressInUse
 from webhook_grpc.settings import Settings
 
 from .client import URL, Http
@@ -97,10 +97,10 @@ async def test_a_server_that_is_full_names_the_seconds_after_which_to_come_back(
     service = await services.start(http_address="127.0.0.1:0", streams_max=1)
     async with (
         Http(service) as http,
-        http.session.get(f"/api/deliveries:watch?customer_id={CUSTOMER}") as first,
+        http.watch(f"/api/deliveries:watch?customer_id={CUSTOMER}") as first,
     ):
         assert first.status == 200
-        await first.content.readline()
+        await first.begun()
         second = await http.get(f"/api/deliveries:watch?customer_id={CUSTOMER}")
         assert (second.status, second.reason) == (429, "TOO_MANY_STREAMS")
         assert second.headers["retry-after"] == "1"
@@ -210,7 +210,7 @@ async def test_connections_have_a_bound_and_one_that_is_left_makes_room(services
 async def test_a_connection_on_which_no_whole_request_comes_is_closed(
     services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhook_grpc.server.http.server.HEAD_SECONDS_MAX", 0.2)
+    monkeypatch.setattr("webhook_grpc.server.http.listening.HEAD_SECONDS_MAX", 0.2)
     service = await services.start(http_address="127.0.0.1:0")
     reader, writer = await asyncio.open_connection("127.0.0.1", service.app.http_port)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: loc")

@@ -9,9 +9,7 @@ import re
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
-import aiohttp
 import pytest
 
 from tests.support import slowness
@@ -30,44 +28,13 @@ async def http(services: ServiceFactory) -> AsyncGenerator[Http]:
         yield client
 
 
-async def events_of(response: aiohttp.ClientResponse) -> AsyncGenerator[dict[str, str]]:
-    """Yields each block of an event stream as the fields that it has; a comment is the field ``."""
-    fields: dict[str, str] = {}
-    async for line in response.content:
-        text = line.decode().rstrip("\n")
-        if not text:
-            yield fields
-            fields = {}
-        else:
-            name, _, value = text.partition(": ")
-            fields[name] = value
-
-
-async def deliveries_of(response: aiohttp.ClientResponse, count: int) -> tuple[list[dict[str, Any]], str]:
-    """Returns the next deliveries that a stream tells, and the id of its last event."""
-    found, last = list[dict[str, Any]](), ""
-    async with slowness.timeout(20), aclosing(events_of(response)) as events:
-        async for event in events:
-            last = event.get("id", last)
-            found += json.loads(event["data"])["deliveries"] if "data" in event else []
-            if len(found) >= count:
-                break
-    return found, last
-
-
-async def begun(response: aiohttp.ClientResponse) -> str:
-    """Waits for the first block and returns its id: what happens from now on is told."""
-    async with slowness.timeout(20), aclosing(events_of(response)) as events:
-        return (await anext(events))["id"]
-
-
 async def test_an_event_stream_tells_what_happens_to_deliveries(http: Http, receiver: Receiver) -> None:
-    async with http.session.get(WATCH) as response:
+    async with http.watch(WATCH) as response:
         assert (response.status, response.content_type) == (200, "text/event-stream")
-        await begun(response)
+        await response.begun()
         webhook = await http.create(receiver.url())
         await http.service.publish()
-        [delivery], _ = await deliveries_of(response, 1)
+        [delivery], _ = await response.deliveries(1)
     assert delivery["webhook_id"] == webhook["webhook_id"]
     assert (delivery["status"], delivery["last_attempt"]["outcome"]) == ("succeeded", "succeeded")
     assert delivery["last_attempt"]["response_status"] == 200
@@ -76,13 +43,13 @@ async def test_an_event_stream_tells_what_happens_to_deliveries(http: Http, rece
 async def test_a_stream_that_is_cut_is_resumed_by_the_last_id_without_a_gap(http: Http, receiver: Receiver) -> None:
     """As a browser does: the same URL, though it names another beginning, and the header Last-Event-ID."""
     await http.create(receiver.url())
-    async with http.session.get(WATCH) as response:
-        last = await begun(response)
+    async with http.watch(WATCH) as response:
+        last = await response.begun()
     told = list[str]()
     for _ in range(3):
         published = await http.service.publish_many(2)
-        async with http.session.get(f"{WATCH}&snapshot=true", headers={"Last-Event-ID": last}) as response:
-            deliveries, last = await deliveries_of(response, 2)
+        async with http.watch(f"{WATCH}&snapshot=true", {"Last-Event-ID": last}) as response:
+            deliveries, last = await response.deliveries(2)
         told += [delivery["event_id"] for delivery in deliveries]
         assert set(told[-2:]) == set(published)
     assert len(set(told)) == 6
@@ -90,9 +57,9 @@ async def test_a_stream_that_is_cut_is_resumed_by_the_last_id_without_a_gap(http
 
 async def test_a_quiet_stream_sends_comments_that_move_the_cursor(http: Http) -> None:
     async with (
-        http.session.get(f"{WATCH}&heartbeat_interval=1s") as response,
+        http.watch(f"{WATCH}&heartbeat_interval=1s") as response,
         slowness.timeout(20),
-        aclosing(events_of(response)) as events,
+        aclosing(response.blocks()) as events,
     ):
         blocks = [await anext(events) for _ in range(3)]
     assert [sorted(block) for block in blocks] == [["", "id"]] * 3
@@ -100,16 +67,16 @@ async def test_a_quiet_stream_sends_comments_that_move_the_cursor(http: Http) ->
 
 @pytest.mark.parametrize("accept", ["application/x-ndjson", "application/jsonl, */*", "application/json"])
 async def test_lines_of_json_for_those_who_want_them(http: Http, receiver: Receiver, accept: str) -> None:
-    async with http.session.get(WATCH, headers={"Accept": accept}) as response, slowness.timeout(20):
+    async with http.watch(WATCH, {"Accept": accept}) as response, slowness.timeout(20):
         assert response.content_type == "application/x-ndjson"
-        first = json.loads(await response.content.readline())
+        first = await response.line()
         await http.create(receiver.url())
         await http.service.publish()
-        line = json.loads(await response.content.readline())
+        line = await response.line()
     assert [delivery["status"] for delivery in line["deliveries"]] == ["succeeded"]
     assert line["cursor"] != first["cursor"]
-    async with http.session.get(f"{WATCH}&cursor={first['cursor']}", headers={"Accept": accept}) as again:
-        lines = [json.loads(await again.content.readline()) for _ in range(2)]
+    async with http.watch(f"{WATCH}&cursor={first['cursor']}", {"Accept": accept}) as again:
+        lines = [await again.line() for _ in range(2)]
     assert [line["deliveries"] for line in lines] == [[], line["deliveries"]]
 
 
@@ -128,12 +95,12 @@ async def test_what_receivers_answered_is_in_the_stream_if_that_is_wanted(http: 
 
 
 async def test_filters_are_those_of_the_method(http: Http, receiver: Receiver) -> None:
-    async with http.session.get(f"{WATCH}&event_types=job.failed,quota.*&statuses=succeeded") as response:
-        await begun(response)
+    async with http.watch(f"{WATCH}&event_types=job.failed,quota.*&statuses=succeeded") as response:
+        await response.begun()
         await http.create(receiver.url())
         await http.service.publish(event_type="job.completed")
         await http.service.publish(event_type="job.failed")
-        [delivery], _ = await deliveries_of(response, 1)
+        [delivery], _ = await response.deliveries(1)
     assert delivery["event_type"] == "job.failed"
 
 
@@ -157,11 +124,11 @@ async def test_a_stream_that_cannot_begin_is_a_problem(
 
 async def test_a_stopping_service_says_why_the_stream_ends(services: ServiceFactory) -> None:
     service = await services.start(http_address="127.0.0.1:0")
-    async with Http(service) as http, http.session.get(WATCH) as response:
-        await begun(response)
+    async with Http(service) as http, http.watch(WATCH) as response:
+        await response.begun()
         async with slowness.timeout(20):
             await services.stop()
-            blocks = [block async for block in events_of(response)]
+            blocks = [block async for block in response.blocks()]
     assert blocks[-1]["event"] == "problem"
     assert json.loads(blocks[-1]["data"])["reason"] == "SERVER_STOPPING"
 
@@ -172,13 +139,13 @@ async def test_a_reader_that_stops_reading_is_dropped_and_may_resume_while_other
 ) -> None:
     service = await services.start(http_address="127.0.0.1:0", stream_write_seconds_max=slowness.scaled(0.5))
     await service.create_webhook(receiver.on("/large", answer(200, "x" * 16_000)))
-    async with Http(service) as http, http.session.get(WATCH) as reading:
+    async with Http(service) as http, http.watch(WATCH) as reading:
         stuck, writer = await small_reader(service)
         head = await stuck.readuntil(b"\n\n")
-        await begun(reading)
+        await reading.begun()
         for _ in range(4):
             await service.publish_many(500)
-        told, _ = await deliveries_of(reading, 2000)
+        told, _ = await reading.deliveries(2000)
         async with slowness.timeout(30):
             rest = await stuck.read()  # which ends: the server has let go of it
         writer.close()
@@ -186,8 +153,8 @@ async def test_a_reader_that_stops_reading_is_dropped_and_may_resume_while_other
         seen = set(re.findall(r'"delivery_id":"([^"]+)"', whole.rpartition("\n\n")[0]))
         last = re.findall(r"(?m)^id: (\S+)$", whole.rpartition("\n\n")[0])[-1]
         assert len(seen) < 2000
-        async with http.session.get(WATCH, headers={"Last-Event-ID": last}) as resumed:
-            others, _ = await deliveries_of(resumed, 2000 - len(seen))
+        async with http.watch(WATCH, {"Last-Event-ID": last}) as resumed:
+            others, _ = await resumed.deliveries(2000 - len(seen))
     assert len(told) == len(seen | {delivery["delivery_id"] for delivery in others}) == 2000
 
 

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
+from webhook_grpc.domain.command import Kind
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import WebhookStatus
 from webhook_grpc.store.schema.partitions import first_id
 
 from .course import Course
-from .database.tables import Pending
+from .model.rows import Key, OutboxRow
 
 _AGAIN: Final = 0.4  # of asking is asked a second time: a little later, or at once by another caller
 _SWEPT_LATE: Final = 0.05  # of deliveries are cancelled for a replay that they are not of
-
-Delivery = tuple[int, UUID]
 
 
 class Asking:
@@ -25,7 +24,7 @@ class Asking:
     def __init__(self, course: Course) -> None:
         self._course = course
         self._random = course.random
-        self._tables = course.tables
+        self._stored = course.stored
         self._loop = course.loop
         self._replay_id = 0
 
@@ -39,63 +38,63 @@ class Asking:
         )()
 
     def _retry(self) -> None:
-        for webhook_id, event_id in self._some(self._ended()):
-            self._command(webhook_id, event_id, "retry")
+        for key in self._some(self._ended()):
+            self._command(Kind.RETRY, key)
 
     def _cancel(self) -> None:
-        for webhook_id, event_id in self._some([(row.webhook_id, row.event_id) for row in self._pending()]):
-            self._command(webhook_id, event_id, "cancel")
+        for key in self._some([row.key for row in self._pending()]):
+            self._command(Kind.CANCEL, key)
 
     def _cancel_what_is_due(self) -> None:
         """Just when it is found in the table."""
-        rows = [row for row in self._pending() if row.due_at > self._tables.now()]
+        rows = [row for row in self._pending() if row.due_at > self._stored.now()]
         for row in self._random.sample(rows, min(len(rows), 40)):
-            seconds = (row.due_at - self._tables.now()).total_seconds() + self._random.uniform(0, 0.025)
-            self._command_later(max(0.0, seconds), row.webhook_id, row.event_id, "cancel")
+            seconds = (row.due_at - self._stored.now()).total_seconds() + self._random.uniform(0, 0.025)
+            self._command_later(max(0.0, seconds), Kind.CANCEL, row.key)
 
     def _replay(self) -> None:
         self._replay_id += 1
-        for webhook_id, event_id in self._some(sorted(self._tables.published | set(self._ended())), 60):
-            self._command(webhook_id, event_id, "replay", self._replay_id)
+        for key in self._some(sorted(self._stored.published() | set(self._ended())), 60):
+            self._command(Kind.REPLAY, key, self._replay_id)
 
     def _end_replay(self) -> None:
         """As the sweep does it: what waits goes, what was begun is cancelled. It may have become another row since."""
         replay_id = self._random.randint(1, max(1, self._replay_id))
-        for key, asked in list(self._tables.commands.items()):
-            if asked.replay_id == replay_id and key[2] == "replay":
-                del self._tables.commands[key]
+        commands = self._stored.model.commands
+        for name, asked in list(commands.items()):
+            if asked.replay_id == replay_id and asked.kind is Kind.REPLAY:
+                del commands[name]
         for row in self._pending():
             if row.replay_id == replay_id or (self._replay_id and self._random.random() < _SWEPT_LATE):
-                self._command(row.webhook_id, row.event_id, "cancel", replay_id)
+                self._command(Kind.CANCEL, row.key, replay_id)
 
     def _five_tests(self) -> None:
         for _ in range(5):
             self._test()
 
-    def _command(self, webhook_id: int, event_id: UUID, command: str, replay_id: int | None = None) -> None:
-        self._tables.ask((webhook_id, event_id, command), replay_id)
-        self._hint(webhook_id)
-        if command in {"retry", "cancel"} and self._random.random() < _AGAIN:
+    def _command(self, kind: Kind, key: Key, replay_id: int | None = None) -> None:
+        self._stored.ask(kind, key, replay_id)
+        self._hint(key[0])
+        if kind in {Kind.RETRY, Kind.CANCEL} and self._random.random() < _AGAIN:
             seconds = self._random.choice((0.0, self._random.uniform(0, 0.04), 0.1, 2.0))
-            self._command_later(seconds, webhook_id, event_id, self._random.choice(("retry", "cancel")))
+            self._command_later(seconds, self._random.choice((Kind.RETRY, Kind.CANCEL)), key)
 
-    def _command_later(self, seconds: float, webhook_id: int, event_id: UUID, command: str) -> None:
+    def _command_later(self, seconds: float, kind: Kind, key: Key) -> None:
         async def ask() -> None:
             if self._loop.now < self._course.faults_until:
-                self._tables.ask((webhook_id, event_id, command))
-                self._hint(webhook_id)
+                self._stored.ask(kind, key)
+                self._hint(key[0])
 
         self._course.later(seconds, ask)
 
     def _test(self) -> None:
-        webhook = self._random.choice(list(self._tables.webhooks.values()))
+        webhook = self._random.choice(list(self._stored.model.webhooks.values()))
         if webhook.status is WebhookStatus.DELETED:
             return
         self._course.event_count += 1
-        event_id = UUID(int=first_id(self._tables.now()).int | (7 << 76) | self._course.event_count)
+        event_id = UUID(int=first_id(self._stored.now()).int | (7 << 76) | self._course.event_count)
         self._course.tests.add(event_id)
-        self._tables.events[event_id] = ("job.completed", self._tables.now(), b"{}")
-        self._tables.ask((webhook.webhook_id, event_id, "test"))
+        self._stored.ask_for_test(webhook, event_id)
         self._hint(webhook.webhook_id)
 
     def _hint(self, webhook_id: int) -> None:
@@ -105,18 +104,13 @@ class Asking:
             process = self._random.choice(serving)
             process.context.run(process.hints.commanded, [shard_of(webhook_id)])
 
-    def _some(self, deliveries: Sequence[Delivery], most: int = 8) -> Sequence[Delivery]:
+    def _some(self, deliveries: Sequence[Key], most: int = 8) -> Sequence[Key]:
         return self._random.sample(deliveries, min(len(deliveries), self._random.randint(1, most)))
 
-    def _ended(self) -> list[Delivery]:
-        ended = {
-            (row.webhook_id, row.event_id)
-            for rows in self._tables.log
-            for row in rows
-            if row.status != "pending" and row.trigger != "test"
-        }
-        return sorted(key for key in ended if key[1] not in self._tables.deliveries[key[0]])
+    def _ended(self) -> list[Key]:
+        model = self._stored.model
+        ended = {row.key for rows in model.log for row in rows if row.status != "pending" and row.trigger != "test"}
+        return sorted(key for key in ended if model.row(key) is None)
 
-    def _pending(self) -> list[Pending]:
-        rows = [row for of in self._tables.deliveries.values() for row in of.values()]
-        return sorted(rows, key=lambda row: (row.webhook_id, row.event_id))
+    def _pending(self) -> list[OutboxRow]:
+        return sorted(self._stored.model.pending_rows(), key=lambda row: row.key)

@@ -17,14 +17,23 @@ from webhook_grpc.store.outbox.ownership import OwnedShard
 
 from .delivering import ANSWERS, COUNT, RECEIVERS, Delivering
 from .looking import WHICH, pick
-from .model import EventRow, ExecuteAnswer
-from .owning import Worker, epochs_of
+from .model.rows import ExecuteAnswer
+from .owning import Worker
 from .real import RealStore
 
 # As a replay does it in its own statement.
 ASK_FOR_REPLAY: Final = """
 INSERT INTO commands (shard, webhook_id, event_id, command, customer_id, replay_id, created_at)
-VALUES (%s, %s, %s, %s, %s, %s, now()) ON CONFLICT DO NOTHING
+VALUES (%(shard)s, %(webhook_id)s, %(event_id)s, %(command)s, %(customer_id)s, %(replay_id)s, now())
+ON CONFLICT DO NOTHING
+"""
+COMMANDS_MAX: Final = 100
+REPLAYS: Final = (1, 2)
+INSERT_REPLAY: Final = """
+INSERT INTO replays (
+    replay_id, customer_id, webhook_ids, event_types, statuses, include_undelivered, start_time, end_time
+)
+VALUES (%s, 1, '{}', '{}', '{}', false, now(), now())
 """
 
 
@@ -33,6 +42,8 @@ class Commanding(Delivering):
 
     def __init__(self, store: RealStore) -> None:
         super().__init__(store)
+        for replay_id in REPLAYS:
+            self.store.sql(INSERT_REPLAY, replay_id)
         self.executions: list[tuple[UUID, list[Command]]] = []
         self.test_count = 0
 
@@ -41,7 +52,7 @@ class Commanding(Delivering):
         which=WHICH,
         webhook=WHICH,
         kind=st.sampled_from([Kind.RETRY, Kind.CANCEL, Kind.REPLAY, Kind.REPLAY]),
-        replay_id=st.none() | st.integers(1, 2),
+        replay_id=st.none() | st.sampled_from(REPLAYS),
     )
     def ask(self, which: int, webhook: int, kind: Kind, replay_id: int | None) -> None:
         """However the delivery stands, and though the webhook may never have got the event."""
@@ -55,8 +66,9 @@ class Commanding(Delivering):
         if replay_id is None:
             self.run(commands.insert(self.store.database, kind, customer_id, webhook_id, event_id))
         else:
-            row = webhook_id % 64, webhook_id, event_id, kind.value, customer_id, replay_id
-            self.store.sql(ASK_FOR_REPLAY, *row)
+            row = {"shard": webhook_id % 64, "webhook_id": webhook_id, "event_id": event_id, "command": kind.value}
+            row |= {"customer_id": customer_id, "replay_id": replay_id}
+            self.run(self.store.database.rows(ASK_FOR_REPLAY, row))
         self.model.ask(kind, customer_id, (webhook_id, event_id), replay_id)
 
     @precondition(lambda self: bool(self.model.webhooks))
@@ -71,10 +83,7 @@ class Commanding(Delivering):
         event_id = UUID(int=millis << 80 | 7 << 76 | 2 << 62 | self.test_count)
         event = TestEvent(event_id, webhook.customer_id, webhook_id, "job.completed", b"{}", 0)
         self.run(commands.insert_test(self.store.database, event))
-        self.model.events[event_id] = EventRow(webhook.customer_id, "job.completed", self.model.now, b"{}")
-        self.model.kept.add(event_id)
-        self.model.matched[event_id] = frozenset()
-        self.model.ask(Kind.TEST, webhook.customer_id, (webhook_id, event_id))
+        self.model.ask_for_test(event)
 
     @rule(which=WHICH, count=COUNT, answers=ANSWERS)
     def carry_out(self, which: int, count: int, answers: list[str]) -> None:
@@ -105,7 +114,7 @@ class Commanding(Delivering):
         batch = [command for command in batch if command.shard in worker.shards]
         if batch:
             answer = self._execute_as(worker, batch)
-            assert "in time" not in arrives or not answer.changes
+            assert "in time" not in arrives or not answer.logged
 
     @precondition(lambda self: bool(self.executions) and bool(self.ownerships))
     @rule(which=WHICH)
@@ -113,17 +122,19 @@ class Commanding(Delivering):
         """By whoever was owner once: nothing happens, and the commands wait."""
         worker_id, shard, owned = pick(self.ownerships[::-1], which)
         waiting = [
-            Command(kind, webhook_id, event_id, 0, 0.0)
-            for webhook_id, event_id, kind in sorted(self.model.waiting({shard}))
+            Command(row.kind, row.webhook_id, row.event_id, 0, 0.0) for row in self.model.waiting({shard}, COMMANDS_MAX)
         ]
-        if waiting and self.model.shards[shard] != (worker_id, owned.epoch):
+        if waiting and not self.model.is_owner(worker_id, shard, owned.epoch):
             batch = [replace(c, status=DeliveryStatus.FAILED) if c.kind is Kind.TEST else c for c in waiting]
             assert not self._execute(worker_id, self._truly_owned(worker_id) | {shard: owned}, batch).ours
 
     def _ready(self, worker: Worker, answers: Sequence[str]) -> list[Command]:
         """As engine/duties/commands.py: what is being cancelled is not held any more."""
-        found = self.run(commands.waiting(self.store.connection, set(worker.shards), 100))
-        assert {(c.webhook_id, c.event_id, c.kind) for c in found} == self.model.waiting(worker.shards)
+        found = self.run(commands.waiting(self.store.connection, set(worker.shards), COMMANDS_MAX))
+        expected = self.model.waiting(worker.shards, COMMANDS_MAX)
+        assert sorted((c.webhook_id, c.event_id, c.kind, c.customer_id, c.age_seconds) for c in found) == sorted(
+            (*row[:4], (self.model.now - row.created_at).total_seconds()) for row in expected
+        )
         sending = {(item.delivery.webhook_id, item.delivery.event_id) for item in worker.results}
         ready: list[Command] = []
         for number, command in enumerate(found):
@@ -148,19 +159,20 @@ class Commanding(Delivering):
     def _execute_as(self, worker: Worker, batch: list[Command]) -> ExecuteAnswer:
         answer = self._execute(worker.worker_id, worker.shards, batch)
         if answer.ours:
-            for shard, seq, *_ in answer.changes:
-                worker.shards[shard].last_seq = max(worker.shards[shard].last_seq, seq)
+            for row in answer.logged:
+                worker.shards[row.shard].last_seq = max(worker.shards[row.shard].last_seq, row.seq)
             self.executions.append((worker.worker_id, batch))
         return answer
 
     def _execute(self, worker_id: UUID, shards: Mapping[int, OwnedShard], batch: Sequence[Command]) -> ExecuteAnswer:
-        expected = self.model.execute(worker_id, epochs_of(shards), batch)
+        expected = self.model.execute(worker_id, shards, batch)
         answer = self.run(execution.execute(self.store.connection, worker_id, shards, batch))
         changes = [(done.shard, done.seq, done.webhook_id, done.event_id, done.status) for done in answer.executed]
-        assert (answer.ours, sorted(changes)) == (expected.ours, sorted(expected.changes))
-        for _, _, webhook_id, event_id, status in expected.changes:
-            self.look_at_delivery(webhook_id, event_id, page_size=1)
-            if status is DeliveryStatus.PENDING:  # an attempt that could not be stored is made again by its number
-                name = (webhook_id, event_id), self.model.pending[webhook_id, event_id].attempt
+        logged = [(row.shard, row.seq, row.webhook_id, row.event_id, row.status) for row in expected.logged]
+        assert (answer.ours, sorted(changes)) == (expected.ours, sorted(logged))
+        for row in expected.logged:
+            self.look_at_delivery(row.webhook_id, row.event_id, page_size=1)
+            if row.status is DeliveryStatus.PENDING:  # an attempt that could not be stored is made again by its number
+                name = row.key, row.attempt_count
                 self.excused[name] += self.started[name]
         return expected

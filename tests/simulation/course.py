@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 from uuid import UUID
 
-from webhook_grpc.domain.model import Webhook
+from webhook_grpc.domain.model import Published, Webhook
 
 from .loop import FATE, SimulatedLoop
 from .process import Process, Sent
@@ -27,8 +27,8 @@ class Course:
         self.loop = SimulatedLoop(seed)
         self.world = World(self.loop, random.Random(seed + 1))
         self.world.on_wrong = self.violated
-        self.tables = self.world.tables
-        self.tables.on_wrong = self.violated
+        self.stored = self.world.stored
+        self.stored.on_wrong = self.violated
         self.settings = settings_of(self.profile, self.random)
         self.violations: list[str] = []
         self.processes: list[Process] = []
@@ -36,7 +36,7 @@ class Course:
         self.receivers: dict[int, Receiver] = {}
         self.sent: dict[tuple[int, UUID], list[Sent]] = defaultdict(list)
         self.history: dict[int, list[tuple[float, Webhook]]] = defaultdict(list)
-        self.acknowledged: set[UUID] = set()
+        self.acknowledged: dict[UUID, Published] = {}
         self.tests: set[UUID] = set()  # events of tests
         self.poison: set[UUID] = set()  # events that kill whoever sends them
         self.crash_count = self.request_count = self.event_count = 0
@@ -48,7 +48,7 @@ class Course:
         """A promise was broken. The run goes on; its first violations are kept."""
         if len(self.violations) < 20:
             self.violations.append(f"[{self.loop.now:.4f}] {what}")
-        self.tables.note("VIOLATED", what)
+        self.stored.note("VIOLATED", what)
 
     def delays_of(self, webhook: Webhook) -> tuple[float, ...]:
         """The schedule of its retries."""
@@ -66,7 +66,7 @@ class Course:
         """Returns when it serves, or has died on the way."""
         process = Process(f"p{len(self.processes)}", self.settings, self.world, self.graveyard)
         self.processes.append(process)
-        self.tables.note("start", process.name)
+        self.stored.note("start", process.name)
         started = process.spawn(process.start(), "start")
         while not started.done() and not process.is_over:
             await asyncio.sleep(0.05)
@@ -80,7 +80,7 @@ class Course:
         """A frozen process goes on."""
         process.thawed_at = self.loop.now
         self.world.fault_until(self.loop.now)
-        self.tables.note("thawed", process.name)
+        self.stored.note("thawed", process.name)
         self.loop.thaw(process.fate)
 
     def later(self, seconds: float, happens: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -9,7 +9,7 @@ from webhook_grpc.domain.model import Webhook, WebhookStatus
 from webhook_grpc.domain.sealing import ENTROPY_BYTES, Sealer
 
 from .course import Course
-from .database.tables import EPOCH
+from .database.stored import EPOCH
 from .process import KEY
 from .receivers import Receiver
 
@@ -38,5 +38,5 @@ def make_webhooks(course: Course) -> None:
             )  # fmt: skip
             if course.profile.poison:
                 webhook = replace(webhook, retry_delays_seconds=(1.0, 3.0, 9.0, 9.0, 9.0))
-            course.tables.webhooks[webhook_id] = webhook
+            course.stored.model.create_webhook(webhook)
             course.history[webhook_id].append((0.0, webhook))

@@ -29,14 +29,13 @@ from webhook_grpc.store.outbox.ownership import OwnedShard
 from webhook_grpc.store.registry import webhooks
 
 from .looking import BEGINNING, FAR_AHEAD_SECONDS, USED_SHARDS, WHICH, pick
-from .model import SCHEDULED, OutboxRow, SettleAnswer
-from .owning import LATER, Owning, Worker, epochs_of, key_of
+from .model.rows import OutboxRow, SettleAnswer
+from .owning import LATER, Owning, Worker, key_of
 from .real import RealStore
 
 ACTIVE, PAUSED, DISABLED, DELETED = WebhookStatus
 POLICY: Final = RetryPolicy((0.0, 30.0, 3600.0))
 ONCE: Final = RetryPolicy(())
-ATTEMPTS_MAX: Final = len(POLICY.delays_seconds) + 1
 RECEIVERS: Final[Mapping[str, tuple[Outcome, int | None, str | None]]] = {
     "ok": (Outcome.SUCCEEDED, 200, None),
     "error": (Outcome.HTTP_ERROR, 500, None),
@@ -129,7 +128,7 @@ class Delivering(Owning):
         shards = self._truly_owned(worker_id)
         batch = [item for item in batch if item.delivery.shard in shards]
         if batch:
-            assert self._settle(worker_id, shards, batch).changed_count == 0
+            assert self._settle(worker_id, shards, batch).logged == []
 
     @invariant()
     def nobody_who_was_owner_once_can_settle(self) -> None:
@@ -137,13 +136,13 @@ class Delivering(Owning):
         latest: dict[tuple[bool, ...], tuple[UUID, int, OwnedShard]] = {}
         for was in self.ownerships:
             worker_id, shard, owned = was
-            owner, epoch = self.model.shards[shard]
-            if (owner, epoch) != (worker_id, owned.epoch):
+            if not self.model.is_owner(worker_id, shard, owned.epoch):
+                owner, epoch, *_ = self.model.shards[shard]
                 has_others = bool(self.model.owned(worker_id).keys() - {shard})
                 latest[owner == worker_id, epoch == owned.epoch, has_others] = was
         for worker_id, shard, owned in latest.values():
             shards = self._truly_owned(worker_id) | {shard: owned}
-            rows = sorted(row for row in self.model.pending.values() if row.webhook_id % 64 in shards)
+            rows = sorted(row for row in self.model.pending_rows() if row.webhook_id % 64 in shards)
             lost = [row for row in rows if row.webhook_id % 64 == shard][:2]
             if lost:
                 kept = [row for row in rows if row.webhook_id % 64 != shard][:2]
@@ -152,12 +151,12 @@ class Delivering(Owning):
                 ]
                 assert not self._settle(worker_id, shards, batch).ours
 
-    @precondition(lambda self: bool(self.model.pending))
+    @precondition(lambda self: bool(self.model.pending_rows()))
     @rule(which=WHICH, attempt=st.integers(-1, 1), seconds=st.integers(-1, 1))
     def settle_what_is_not_so(self, which: int, attempt: int, seconds: int) -> None:
         """A row is changed only if it is as it was when it was sent."""
-        row = pick(sorted(self.model.pending.values()), which)
-        owner = self.model.shards[row.webhook_id % 64][0]
+        row = pick(sorted(self.model.pending_rows()), which)
+        owner = self.model.shards[row.webhook_id % 64].owner
         if owner is None:
             return
         for wrong in (
@@ -166,7 +165,7 @@ class Delivering(Owning):
         ):
             for answer in ("ok", "error"):
                 batch = [self._made_up(wrong, answer)]
-                assert self._settle(owner, self._truly_owned(owner), batch).changed_count == 0
+                assert self._settle(owner, self._truly_owned(owner), batch).logged == []
 
     # --- how it is done --------------------------------------------------------------------------------------------
 
@@ -205,7 +204,9 @@ class Delivering(Owning):
         deliveries = self.run(due.with_bodies(self.store.connection, rows))
         for delivery in sorted(deliveries, key=lambda delivery: delivery.webhook_id):
             event = self.model.events[delivery.event_id]
-            assert delivery.body == (event.body if delivery.event_id in self.model.kept else b"")
+            is_kept = delivery.event_id in self.model.kept
+            stored = (event.body, event.traceparent) if is_kept else (b"", None)
+            assert (delivery.body, delivery.traceparent) == stored
             if not worker.claims(key_of(delivery)):
                 worker.held[key_of(delivery)] = delivery
 
@@ -230,7 +231,7 @@ class Delivering(Owning):
                 self.store.database, webhook, DISABLED, (ACTIVE, PAUSED), version=webhook.version
             )
             assert self.error_of(change) is None
-            self.model.change_webhook(webhook.webhook_id, webhook.version, (ACTIVE, PAUSED), status=DISABLED)
+            self.model.set_webhook_status(webhook.webhook_id, DISABLED, (ACTIVE, PAUSED), version=webhook.version)
         return settled
 
     def _sent(self, delivery: PendingDelivery, answer: str) -> Settlement:
@@ -260,10 +261,11 @@ class Delivering(Owning):
             self.batches.append((worker.worker_id, batch))
 
     def _settle(self, worker_id: UUID, shards: Mapping[int, OwnedShard], batch: Sequence[Settlement]) -> SettleAnswer:
-        expected = self.model.settle(worker_id, epochs_of(shards), batch)
+        expected = self.model.settle(worker_id, shards, batch)
         answer = self.run(settlement.settle(self.store.connection, worker_id, shards, batch))
-        assert SettleAnswer(answer.ours, answer.changed_count, dict(answer.last_seqs)) == expected
-        if expected.changed_count:
+        assert (answer.ours, answer.last_seqs) == (expected.ours, expected.last_seqs)
+        assert answer.changed_count == len(expected.logged)
+        if expected.logged:
             self.look_at_delivery(batch[0].delivery.webhook_id, batch[0].delivery.event_id, page_size=1)
         return expected
 
@@ -274,10 +276,10 @@ class Delivering(Owning):
     def _made_up(self, row: OutboxRow, answer: str) -> Settlement:
         """A result that nobody got, for a row as it is."""
         event = self.model.events[row.event_id]
-        cause = self.model.causes_pending.get((row.webhook_id, row.event_id), SCHEDULED)
         delivery = PendingDelivery(
             row.webhook_id, row.event_id, row.due_at, row.customer_id, row.attempt, event.event_type,
-            event.create_time, event.body, trigger=Trigger(cause.trigger), replay_id=cause.replay_id,
+            event.create_time, event.body, row.danger, trigger=Trigger(row.trigger or Trigger.SCHEDULED),
+            replay_id=row.replay_id,
         )  # fmt: skip
         result = self._result(answer)
         return Settlement(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
 from webhook_grpc.domain.errors import Unavailable
-from webhook_grpc.domain.model import NewEvent, Published, WebhookStatus
+from webhook_grpc.domain.model import NewEvent, Published, Webhook, WebhookStatus
 from webhook_grpc.store.schema.partitions import first_id
 
 from .asking import Asking
 from .course import Course
-from .database.tables import EPOCH, OFF
+from .database.stored import EPOCH
+from .model.registry import NOT_DELETED
+from .model.rows import TAKING
 from .process import Process
 from .world import Weather
 
@@ -31,7 +32,7 @@ class Happenings:
         self._settings = course.settings
         self._loop = course.loop
         self._random = course.random
-        self._tables = course.tables
+        self._stored = course.stored
         self._asking = Asking(course)
 
     async def go_on(self) -> None:
@@ -62,20 +63,20 @@ class Happenings:
             await self._course.start_process()
             return
         process = self._random.choice(serving)
-        customer_id = self._random.choice(list(self._tables.webhooks.values())).customer_id
+        customer_id = self._random.choice(list(self._stored.model.webhooks.values())).customer_id
         count = 1 if poison else self._random.choice((1, 1, 3, 12, 30))
         events: list[NewEvent] = []
         for _ in range(count):
             self._course.event_count += 1
             is_old = not poison and not self._profile.prompt and self._random.random() < 0.02  # and may expire any time
-            at = self._tables.now() - (_LONG_AGO if is_old else timedelta())
+            at = self._stored.now() - (_LONG_AGO if is_old else timedelta())
             event_id = UUID(int=first_id(at).int | (7 << 76) | self._course.event_count)
             body = b'{"n":%d}' % self._course.event_count + b" " * self._random.choice((0, 0, 100, 40_000))
             events.append(NewEvent(event_id, customer_id, "job.completed", EPOCH, body, 0, {}, None, 0))
             if poison:
                 self._course.poison.add(event_id)
             elif not self._profile.prompt and self._random.random() < 0.01:
-                self._tables.refused.add(event_id)
+                self._stored.refused.add(event_id)
         process.spawn(self._published(process, events), "publish")
 
     async def _published(self, process: Process, events: list[NewEvent]) -> None:
@@ -87,37 +88,36 @@ class Happenings:
             return
         for answer in answers:
             if isinstance(answer, Published):
-                self._course.acknowledged.add(answer.event_id)
+                self._course.acknowledged[answer.event_id] = answer
             elif not isinstance(answer, Unavailable):
                 self._course.violated(f"publication refused: {answer!r}")
 
     async def _change_webhook(self) -> None:
-        webhook = self._random.choice(list(self._tables.webhooks.values()))
+        webhook = self._random.choice(list(self._stored.model.webhooks.values()))
         kind = self._random.choice(
             ("pause", "pause", "resume", "resume", "resume", "disable", "delete", "update", "update")
         )
-        status = webhook.status
-        if kind == "pause" and status is WebhookStatus.ACTIVE:
-            self._tables.change(replace(webhook, status=WebhookStatus.PAUSED))
-        elif kind == "resume" and status is WebhookStatus.PAUSED:
-            self._tables.change(replace(webhook, status=WebhookStatus.ACTIVE))
-        elif kind == "resume" and status is WebhookStatus.DISABLED:
-            self._tables.health[webhook.webhook_id] = {"breaker": "half_open", "at": self._tables.now()}
-            self._tables.change(replace(webhook, status=WebhookStatus.ACTIVE))
-        elif kind == "disable" and status not in OFF:
-            self._tables.change(replace(webhook, status=WebhookStatus.DISABLED))
-        elif kind == "delete" and status is not WebhookStatus.DELETED and self._random.random() < 0.3:
-            self._tables.change(replace(webhook, status=WebhookStatus.DELETED))
-        elif kind == "update" and status is not WebhookStatus.DELETED:
-            choose = self._random.choice
-            changed = replace(webhook, max_in_flight=choose((None, 1, 2, 5)), timeout_seconds=choose((None, 2.0, 5.0)))
-            self._tables.change(changed)
-        else:
+        if self._changed(webhook, kind) is None:
             return
         serving = self._course.serving()
         if serving and self._random.random() < 0.7:  # the others learn it by a hint, or by looking
             process = self._random.choice(serving)
             process.context.run(process.hints.webhook_changed, webhook.webhook_id)
+
+    def _changed(self, webhook: Webhook, kind: str) -> Webhook | None:
+        choose, stored = self._random.choice, self._stored
+        match kind:
+            case "pause":
+                return stored.set_status(webhook, WebhookStatus.PAUSED, (WebhookStatus.ACTIVE,))
+            case "resume":
+                return stored.resume(webhook)
+            case "disable":
+                return stored.set_status(webhook, WebhookStatus.DISABLED, TAKING)
+            case "delete":
+                is_meant = self._random.random() < 0.3
+                return stored.set_status(webhook, WebhookStatus.DELETED, NOT_DELETED) if is_meant else None
+            case _:
+                return stored.update(webhook, choose((None, 1, 2, 5)), choose((None, 2.0, 5.0)))
 
     async def _crash_one(self) -> None:
         if serving := self._course.serving():
@@ -131,7 +131,7 @@ class Happenings:
         if thawed:
             process = self._random.choice(thawed)
             process.fate.frozen = True
-            self._tables.note("frozen", process.name)
+            self._stored.note("frozen", process.name)
             self._course.world.fault_until(self._loop.now)
             seconds = (
                 self._random.choice((0.5, 1.0, 3.0)) * self._settings.lease_seconds * self._random.uniform(0.8, 1.3)
@@ -167,7 +167,7 @@ class Happenings:
         serving = self._course.serving()
         if len(serving) > 1 or (serving and self._random.random() < 0.3):
             process = self._random.choice(serving)
-            self._tables.note("stop", process.name)
+            self._stored.note("stop", process.name)
             process.spawn(process.stop(), "stop")
             if len(serving) == 1:
                 self._course.later(self._random.uniform(0.1, 5.0), self._course.start_another)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
+from tests.invariants.shared import violations
+from webhook_grpc.domain.command import Kind
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.domain.model import FailureReason, Outcome, Trigger
+from webhook_grpc.domain.model import FailureReason
 from webhook_grpc.store.schema.partitions import first_id
 
 from .course import Course
-from .database.tables import EPOCH, OFF, Logged
+from .database.stored import EPOCH
+from .history import history_of
+from .model.rows import Key, LogRow
 
 _TEST_AGE_MAX: Final = timedelta(seconds=60)
-_RATE_SLACK: Final = 1e-3
 _CRASHES_MAX: Final = 60  # of a run with poison: it must be found out
 
 
@@ -27,167 +29,106 @@ class LogChecks:
     def __init__(self, course: Course) -> None:
         self._course = course
         self._profile = course.profile
-        self._tables = course.tables
+        self._stored = course.stored
+        self._model = course.stored.model
 
-    def check_row(self, row: Logged) -> None:
+    def check_row(self, row: LogRow) -> None:
         """Called when the row is written."""
-        if row.by_command:
+        if self._is_by_command(row):
             self._check_command(row)
         name = f"{row.webhook_id} {row.event_id} attempt {row.attempt_count}"
         attempts = self._course.sent[row.webhook_id, row.event_id]
         visible = [s for s in attempts if s.attempt == row.attempt_count and s.outcome is not None]
-        webhook = self._tables.webhooks[row.webhook_id]
         is_interrupted = row.reason == FailureReason.INTERRUPTED.name.lower()
         if row.outcome is not None and not is_interrupted and not any(s.status == row.response_status for s in visible):
             self._course.violated(f"{name}: an attempt was counted that was not made: {row}")
         if is_interrupted and self._profile.is_calm:
             self._course.violated(f"{name} was interrupted by nothing")
-        if row.status == "succeeded" and not any(s.outcome is Outcome.SUCCEEDED for s in visible):
-            self._course.violated(f"{name} succeeded without a 2xx")
-        is_off = webhook.status in OFF or row.response_status == 410
-        if row.status == "cancelled" and not is_off and not row.by_command:
-            self._course.violated(f"{name} was cancelled: {webhook.status}")
-        if row.status == "failed" and row.trigger == "scheduled" and row.event_id not in self._tables.refused:
+        if row.status == "failed" and row.trigger == "scheduled" and row.event_id not in self._stored.refused:
             schedules = [len(self._course.delays_of(w)) + 1 for _, w in self._course.history[row.webhook_id]]
             if row.attempt_count < min(schedules):
                 self._course.violated(f"{name} failed too early: {row}")
         if row.status == "expired":
             self._check_expired(name, row)
 
-    def _check_expired(self, name: str, row: Logged) -> None:
+    def _check_expired(self, name: str, row: LogRow) -> None:
         if not self._is_old(row):
             self._course.violated(f"{name} expired")
         if self._is_being_sent(row):
             self._course.violated(f"{name} expired while it was being sent")
 
-    def _check_command(self, row: Logged) -> None:
-        """What was done is what was asked for."""
+    def _check_command(self, row: LogRow) -> None:
+        """What is being sent is not cancelled."""
         name = f"{row.webhook_id} {row.event_id}"
-        restarts = ("retry", "replay") if row.status == "pending" else ()
-        asked = ("test",) if row.trigger == "test" else restarts or ("cancel",)
-        if not any(self._tables.asked[row.webhook_id, row.event_id, command] for command in asked):
-            self._course.violated(f"{name}: nobody asked for it: {row}")
         if row.status == "cancelled" and row.trigger != "test" and self._is_being_sent(row):
             self._course.violated(f"{name} cancelled while it was being sent")
 
-    def _is_being_sent(self, row: Logged) -> bool:
-        tenure = self._tables.shard(shard_of(row.webhook_id)).tenure
+    def _is_by_command(self, row: LogRow) -> bool:
+        return (row.shard, row.seq) in self._stored.by_command
+
+    def _is_being_sent(self, row: LogRow) -> bool:
+        tenure = self._stored.tenures[row.shard]
         attempts = self._course.sent[row.webhook_id, row.event_id]
         return any(sent.ended_at is None and sent.tenure == tenure and not sent.process.fate.dead for sent in attempts)
 
-    def _is_old(self, row: Logged) -> bool:
+    def _is_old(self, row: LogRow) -> bool:
         """Whether its event is not kept any more, or nobody waits for a test any more."""
-        is_late_test = row.trigger == "test" and row.at - self._tables.events[row.event_id][1] > _TEST_AGE_MAX
+        is_late_test = row.trigger == "test" and row.at - row.event_create_time > _TEST_AGE_MAX
         return is_late_test or row.event_id < first_id(EPOCH)
 
     def check_end(self) -> None:
-        """Every delivery ended once, as its receiver deserved; rates were kept; nothing is left behind in memory."""
-        by_delivery: dict[tuple[int, UUID], list[Logged]] = defaultdict(list)
-        for number, rows in enumerate(self._tables.log):
-            gaps = [(a.seq, b.seq) for a, b in itertools.pairwise(rows) if b.seq != a.seq + 1]
-            if gaps or (rows and rows[0].seq != 1):
-                self._course.violated(f"the log of shard {number} is not dense: {gaps[:3]}")
-            for row in rows:
-                by_delivery[row.webhook_id, row.event_id].append(row)
+        """What is promised held; every delivery ended as its receiver deserved; nothing is left behind in memory."""
+        for violation in violations(history_of(self._course)):
+            self._course.violated(str(violation))
+        by_delivery: dict[Key, list[LogRow]] = defaultdict(list)
+        for row in (row for rows in self._model.log for row in rows):
+            by_delivery[row.key].append(row)
         for (webhook_id, event_id), rows in by_delivery.items():
             name, last = f"{webhook_id} {event_id}", rows[-1]
-            counts = [row.attempt_count for row in rows if row.outcome is not None]
-            if counts != list(range(1, len(counts) + 1)):
-                self._course.violated(f"{name}: attempts {counts}")
-            most = max(len(self._course.delays_of(webhook)) + 1 for _, webhook in self._course.history[webhook_id])
-            self._check_parts(name, rows, most)
             if event_id in self._course.tests:
                 continue
             self._check_attempts_logged(name, rows)
             self._check_fate(name, webhook_id, event_id, last)
-        self._check_acknowledged(by_delivery.keys())
         self._check_tests(by_delivery)
-        self._check_rates()
         self._check_leaks()
         if self._course.poison and self._course.crash_count > _CRASHES_MAX:
             self._course.violated(f"{self._course.crash_count} crashes")
 
-    def _check_parts(self, name: str, rows: Sequence[Logged], scheduled_most: int) -> None:
-        """A delivery is pending until it ends, and ends once; and once again after each restart, of one attempt."""
-        parts: list[list[Logged]] = [[]]
-        for row in rows:
-            if row.by_command and row.status == "pending":
-                parts.append([])
-            parts[-1].append(row)
-        key = rows[0].webhook_id, rows[0].event_id
-        asked_count = self._tables.asked[*key, "retry"] + self._tables.asked[*key, "replay"]
-        if len(parts) - 1 > asked_count:
-            self._course.violated(f"{name}: {len(parts) - 1} restarts, asked for {asked_count} times")
-        for part in parts:
-            if not part and key not in self._tables.published:
-                continue  # replayed to a webhook that did not get it at the time
-            statuses = [row.status for row in part]
-            if not part or statuses[-1] == "pending" or any(status != "pending" for status in statuses[:-1]):
-                self._course.violated(f"{name} did not end once: {statuses}")
-            elif part[0].by_command and part[0].status == "pending":
-                if len(part) != 2 or part[1].trigger != part[0].trigger:
-                    self._course.violated(f"{name} was restarted, and then: {part}")
-            elif len([row for row in part if row.outcome is not None]) > scheduled_most:
-                self._course.violated(f"{name}: {len(part)} attempts of at most {scheduled_most}")
-
-    def _check_attempts_logged(self, name: str, rows: Sequence[Logged]) -> None:
+    def _check_attempts_logged(self, name: str, rows: Sequence[LogRow]) -> None:
         """Whatever else was done to a delivery: an attempt that was made is in the log, unless its shard was lost."""
         key = rows[0].webhook_id, rows[0].event_id
-        if key[1] in self._tables.refused:
+        if key[1] in self._stored.refused:
             return
         counted = {row.attempt_count for row in rows if row.outcome is not None}
-        tenure = self._tables.shard(shard_of(key[0])).tenure
+        tenure = self._stored.tenures[shard_of(key[0])]
         for sent in self._course.sent[key]:
             is_lost = sent.outcome is None or (sent.tenure != tenure and not self._profile.is_calm)
             if sent.attempt not in counted and not is_lost:
                 self._course.violated(f"{name}: attempt {sent.attempt} was made, and is not in the log: {sent.outcome}")
 
-    def _check_fate(self, name: str, webhook_id: int, event_id: UUID, last: Logged) -> None:
-        was_off = any(webhook.status in OFF for _, webhook in self._course.history[webhook_id])
-        if event_id in self._course.poison and last.status != "failed" and not was_off and not last.by_command:
+    def _check_fate(self, name: str, webhook_id: int, event_id: UUID, last: LogRow) -> None:
+        was_off = any(webhook.status.has_ended for _, webhook in self._course.history[webhook_id])
+        is_by_command, is_poison = self._is_by_command(last), event_id in self._course.poison
+        if is_poison and last.status != "failed" and not was_off and not is_by_command:
             self._course.violated(f"{name} is poison, and {last.status}")
         is_well = self._course.receivers[webhook_id].behaviour in {"well", "slow", "limited"} and not was_off
-        is_odd = event_id in self._course.poison | self._tables.refused or last.status == "expired" or last.by_command
+        is_odd = is_poison or event_id in self._stored.refused or last.status == "expired" or is_by_command
         # whoever is in flight whenever a process dies, or freezes for as long, can't be told from what kills it
         cut = len(self._course.sent[webhook_id, event_id])
         may_be_interrupted = last.reason == FailureReason.INTERRUPTED.name.lower() and cut >= last.attempt_count - 1
         if is_well and not is_odd and not may_be_interrupted and last.status != "succeeded":
             self._course.violated(f"{name} of a receiver that is well {last.status}: {last}")
 
-    def _check_acknowledged(self, ended: Collection[tuple[int, UUID]]) -> None:
-        """OK means stored, and what was stored has ended for every webhook that it went to."""
-        if unknown := self._course.acknowledged - self._tables.events.keys():
-            self._course.violated(f"{len(unknown)} events were acknowledged and are not stored")
-        if lost := self._tables.published - set(ended):
-            self._course.violated(f"{len(lost)} deliveries are gone, the first {min(lost)}")
-
-    def _check_tests(self, by_delivery: Mapping[tuple[int, UUID], Sequence[Logged]]) -> None:
+    def _check_tests(self, by_delivery: Mapping[tuple[int, UUID], Sequence[LogRow]]) -> None:
         """Each has its answer: one row, of its attempt if there was one and its process lived."""
-        for webhook_id, event_id, command in self._tables.asked:
-            if command != "test":
+        for _, (webhook_id, event_id, kind) in self._stored.asks:
+            if kind is not Kind.TEST:
                 continue
             rows = by_delivery.get((webhook_id, event_id), ())
             if len(rows) != 1 or rows[0].trigger != "test" or rows[0].status == "pending":
                 self._course.violated(f"the test {webhook_id} {event_id}: {rows}")
             else:
                 self._check_attempts_logged(f"the test {webhook_id} {event_id}", rows)
-
-    def _check_rates(self) -> None:
-        starts: dict[int, list[float]] = defaultdict(list)
-        for (webhook_id, _), attempts in self._course.sent.items():
-            starts[webhook_id] += [sent.dispatched_at for sent in attempts if sent.trigger is not Trigger.TEST]
-        for webhook_id, times in starts.items():
-            rate = self._tables.webhooks[webhook_id].rate_limit_per_second
-            if rate is None:
-                continue
-            burst = tokens = max(1.0, float(rate))
-            last = 0.0
-            for at in sorted(times):
-                tokens = min(burst, tokens + (at - last) * rate) - 1.0
-                last = at
-                if tokens < -_RATE_SLACK:
-                    self._course.violated(f"{webhook_id}: more than {rate} a second at {at:.4f}")
-                    break
 
     def _check_leaks(self) -> None:
         for process in self._course.processes:

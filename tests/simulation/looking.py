@@ -15,7 +15,7 @@ from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import WebhookError
 from webhook_grpc.domain.filters import AttemptFilter, DeliveryFilter
 from webhook_grpc.domain.ids import INT64_MAX
-from webhook_grpc.domain.model import Delivery, DeliveryStatus
+from webhook_grpc.domain.model import Delivery, DeliveryStatus, Trigger
 from webhook_grpc.store.lists import attempts as attempt_lists
 from webhook_grpc.store.lists import deliveries
 from webhook_grpc.store.lists.attempts import AttemptKey
@@ -26,7 +26,9 @@ from webhook_grpc.store.log.rows import Change
 from webhook_grpc.store.outbox import due as due_rows
 from webhook_grpc.store.outbox.due import FetchRequest, FoundRow
 
-from .model import SHARDS, LogRow, OutboxRow, Standing, StoreModel, is_match
+from .model.outbox import is_match
+from .model.rows import SHARDS, LogRow, OutboxRow, Standing
+from .model.store import StoreModel
 from .real import RealStore
 
 T = TypeVar("T")
@@ -61,11 +63,21 @@ def standing_of(delivery: Delivery) -> Standing:
 
 def log_row_of(change: Change) -> LogRow:
     """A row of the log as the feed shows it."""
-    seen = standing_of(change.delivery)
+    seen, attempt = standing_of(change.delivery), change.delivery.last_attempt
     return LogRow(
         change.shard, change.seq, seen.update_time, seen.customer_id, seen.webhook_id, seen.event_id, seen.event_type,
         seen.create_time, seen.status, seen.attempt_count, seen.next_due_at, seen.outcome, seen.start_time,
+        attempt.reason.name.lower() if attempt else None, attempt.response_status if attempt else None,
+        change.delivery.trigger.value, change.delivery.replay_id,
     )  # fmt: skip
+
+
+def outbox_row_of(row: FoundRow) -> OutboxRow:
+    """A row of the outbox as it was read."""
+    trigger = None if row.trigger is Trigger.SCHEDULED else row.trigger.value
+    return OutboxRow(
+        row.webhook_id, row.due_at, row.event_id, row.attempt, row.customer_id, row.danger, trigger, row.replay_id
+    )
 
 
 class Looking(RuleBasedStateMachine):
@@ -74,7 +86,7 @@ class Looking(RuleBasedStateMachine):
     def __init__(self, store: RealStore) -> None:
         super().__init__()
         self.store = store
-        self.model = StoreModel(START)
+        self.model = StoreModel(START, believed_at=START)
         self.watcher: Position = (0,) * len(SHARDS)
         self.watched: list[LogRow] = []
         self.was_clock_set_back = False
@@ -130,7 +142,7 @@ class Looking(RuleBasedStateMachine):
 
         if self.was_clock_set_back:
             return
-        times = sorted({START, *(row.at for rows in self.model.log.values() for row in rows)})
+        times = sorted({START, *(row.at for rows in self.model.log for row in rows)})
         start_time = pick(times, time) + timedelta(seconds=seconds)
         position = self.run(feed.position_at(self.store.database, start_time))
         assert position == tuple(sum(row.at < start_time for row in self.model.log[shard]) for shard in SHARDS)
@@ -239,13 +251,17 @@ class Looking(RuleBasedStateMachine):
         due=WHICH,
         seconds=st.integers(-1, 1),
         ahead_seconds=st.sampled_from([0.0, 30.0, FAR_AHEAD_SECONDS]),
+        is_fresh=st.booleans(),
     )
-    def fetch_from_a_floor(self, which: int, room: int, due: int, seconds: int, ahead_seconds: float) -> None:
+    def fetch_from_a_floor(
+        self, which: int, room: int, due: int, seconds: int, ahead_seconds: float, is_fresh: bool
+    ) -> None:
         webhook_id = pick(list(self.model.webhooks), which)
-        due_times = sorted({START, *(row.due_at for row in self.model.pending.values())})
+        due_times = sorted({START, *(row.due_at for row in self.model.pending_rows())})
         floor = pick(due_times, due) + timedelta(seconds=seconds)
-        request = FetchRequest(webhook_id % 64, webhook_id, room, floor, ahead_seconds)
-        assert self.fetched([request]) == self.model.fetch(webhook_id, room, floor, ahead_seconds)
+        request = FetchRequest(webhook_id % 64, webhook_id, room, floor, ahead_seconds, is_fresh)
+        expected = self.model.fetch(webhook_id, room, floor, ahead_seconds, is_fresh=is_fresh)
+        assert self.fetched([request]) == expected
         replays = self.fetched_replays([(webhook_id % 64, webhook_id, room)])
         assert replays == self.model.fetch_replays(webhook_id, room)
 
@@ -259,5 +275,4 @@ class Looking(RuleBasedStateMachine):
 
     @staticmethod
     def _by_webhook(rows: Iterable[FoundRow]) -> list[OutboxRow]:
-        outbox = [OutboxRow(row.webhook_id, row.due_at, row.event_id, row.attempt, row.customer_id) for row in rows]
-        return sorted(outbox, key=lambda row: row.webhook_id)
+        return sorted(map(outbox_row_of, rows), key=lambda row: row.webhook_id)

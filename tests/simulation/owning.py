@@ -19,7 +19,7 @@ from webhook_grpc.store.outbox import ownership
 from webhook_grpc.store.outbox.ownership import OwnedShard
 
 from .looking import USED_SHARDS, WHICH, Looking, pick
-from .model import SHARDS, Key
+from .model.rows import SHARDS, Key, ShardRow
 from .real import RealStore
 
 TTL_SECONDS: Final = 90
@@ -38,6 +38,7 @@ class Worker:
     shards: dict[int, OwnedShard] = field(default_factory=dict[int, OwnedShard])
     held: dict[Key, PendingDelivery] = field(default_factory=dict[Key, PendingDelivery])
     results: list[Settlement] = field(default_factory=list[Settlement])
+    retiring: bool = False
 
     def claims(self, key: Key) -> bool:
         """Whether the delivery is held, being sent, or sent and not settled."""
@@ -50,10 +51,6 @@ def key_of(delivery: PendingDelivery) -> Key:
 
 def epochs_of(shards: Mapping[int, OwnedShard]) -> dict[int, int]:
     return {shard: owned.epoch for shard, owned in shards.items()}
-
-
-def ends_of(shards: Mapping[int, OwnedShard]) -> dict[int, tuple[int, int]]:
-    return {shard: (owned.epoch, owned.last_seq) for shard, owned in shards.items()}
 
 
 class Owning(Looking):
@@ -73,6 +70,14 @@ class Owning(Looking):
         worker = Worker(new_worker())
         self._register(worker.worker_id, TTL_SECONDS)
         self.workers.append(worker)
+
+    @rule()
+    def count_who_shares_the_work(self) -> None:
+        live = self.run(ownership.count_live(self.store.connection))
+        count, lease_seconds_max = self.model.count_live()
+        assert (live.count, live.lease_seconds_max) == (count, lease_seconds_max or 0.0)
+        free = self.run(ownership.count_free(self.store.connection))
+        assert (free.count, free.ahead_count) == self.model.count_free()
 
     @rule(seconds=st.sampled_from([1, 30, 89, 90, 91, 3600, -2, -200]))
     def time_passes(self, seconds: int) -> None:
@@ -94,10 +99,12 @@ class Owning(Looking):
             self._take(worker if is_heard else Worker(worker.worker_id), shards)
 
     @precondition(lambda self: bool(self.workers))
-    @rule(seconds=LATER, which=WHICH)
-    def beat(self, seconds: int, which: int) -> None:
+    @rule(seconds=LATER, which=WHICH, retires=st.sampled_from([False, False, True]))
+    def beat(self, seconds: int, which: int, retires: bool) -> None:
         self.time_passes(seconds)
-        self._beat(pick(self.workers, which))
+        worker = pick(self.workers, which)
+        worker.retiring |= retires
+        self._beat(worker)
 
     @precondition(lambda self: bool(self.workers))
     @rule(
@@ -127,27 +134,32 @@ class Owning(Looking):
         """By an owner of before, or by somebody who never was one: nothing is given back."""
         if is_forged:
             shard = pick(USED_SHARDS, which)
-            worker_id, owned = self.rest, OwnedShard(self.model.shards[shard][1], 0)
+            worker_id, owned = self.rest, OwnedShard(self.model.shards[shard].epoch, 0)
         else:
-            stale = [was for was in self.ownerships if self.model.shards[was[1]] != (was[0], was[2].epoch)]
-            stale.sort(key=lambda was: self.model.shards[was[1]][0] != was[0])  # at a later epoch ours: these first
+            stale = [was for was in self.ownerships if not self.model.is_owner(was[0], was[1], was[2].epoch)]
+            stale.sort(key=lambda was: self.model.shards[was[1]].owner != was[0])  # at a later epoch ours: these first
             if not stale:
                 return
             worker_id, shard, owned = pick(stale, which)
         self.run(ownership.release(self.store.connection, worker_id, {shard: owned}))
+        assert not self.model.release(worker_id, {shard: owned})
 
     def can_take(self, worker: Worker) -> bool:
-        return self.model.is_alive(worker.worker_id) and not self.model.takeable().isdisjoint(USED_SHARDS)
+        return self.model.is_alive(worker.worker_id) and bool(set(self.model.takeable()) & set(USED_SHARDS))
 
     def _register(self, worker: UUID, ttl_seconds: int) -> None:
         assert self.run(ownership.register(self.store.connection, worker, ttl_seconds)) == self.model.now
-        self.run(ownership.forget_dead(self.store.connection))
         self.model.register(worker, ttl_seconds)
+        self.run(ownership.forget_dead(self.store.connection))
+        self.model.forget_dead()
 
     def _beat(self, worker: Worker) -> None:
         """As engine/ownership.py: renews the lease, or begins anew; then brings memory and table into agreement."""
-        renewed = self.run(ownership.renew(self.store.connection, worker.worker_id, TTL_SECONDS))
-        assert renewed == (self.model.now if self.model.renew(worker.worker_id, TTL_SECONDS) else None)
+        renewed = self.run(
+            ownership.renew(self.store.connection, worker.worker_id, TTL_SECONDS, retiring=worker.retiring)
+        )
+        until = self.model.renew(worker.worker_id, TTL_SECONDS, retiring=worker.retiring)
+        assert renewed == (None if until is None else self.model.now)
         if renewed is None:
             self._lose(worker, set(worker.shards))
             worker.worker_id = new_worker()
@@ -159,22 +171,37 @@ class Owning(Looking):
 
     def _take(self, worker: Worker, shards: Collection[int]) -> None:
         """The database picks at random. So that a run can be repeated, the others are lent to somebody meanwhile."""
-        unwanted = {shard: self.model.shards[shard][0] for shard in self.model.takeable() - set(shards)}
+        unwanted = {shard: self.model.shards[shard].owner for shard in set(self.model.takeable()) - set(shards)}
         if unwanted:
             self.store.sql(LEND, self.rest, list(unwanted))
         taken = self.run(ownership.take(self.store.connection, worker.worker_id, len(SHARDS)))
         for shard, owner in unwanted.items():
             self.store.sql(LEND, owner, [shard])
-        assert ends_of(taken) == self.model.take(worker.worker_id, shards)
+        assert taken == self._owned_as(self.model.take(worker.worker_id, shards))
         for other in self.workers:
             self._excuse(item for item in other.results if item.delivery.shard in taken and other is not worker)
         self._own(worker, taken)
 
     def _readopt(self, worker: Worker, shards: Collection[int]) -> None:
         readopted = self.run(ownership.readopt(self.store.connection, worker.worker_id, shards))
-        assert ends_of(readopted) == self.model.readopt(worker.worker_id, shards)
+        epochs = self.model.readopt(worker.worker_id, shards)
+        last_seqs = self.model.last_seqs(epochs)
+        assert readopted == {shard: OwnedShard(epoch, last_seqs[shard]) for shard, epoch in epochs.items()}
         self._lose(worker, set(shards) - readopted.keys())
         self._own(worker, readopted)
+
+    def _owned_as(self, taken: Mapping[int, ShardRow]) -> dict[int, OwnedShard]:
+        """What an owner is told of shards that it took."""
+        last_seqs, now = self.model.last_seqs(taken), self.model.now
+        return {
+            shard: OwnedShard(
+                row.epoch,
+                last_seqs[shard],
+                None if row.abandoned_at is None else min(row.abandoned_at, now),
+                taken_seq=last_seqs[shard],
+            )
+            for shard, row in taken.items()
+        }
 
     def _own(self, worker: Worker, shards: Mapping[int, OwnedShard]) -> None:
         """In order, for a run can be repeated only if nothing depends on the order of the database's answers."""
@@ -184,7 +211,7 @@ class Owning(Looking):
     def _release(self, worker: Worker, shards: Collection[int]) -> None:
         given = {shard: worker.shards[shard] for shard in shards}
         self.run(ownership.release(self.store.connection, worker.worker_id, given))
-        self.model.release(worker.worker_id, epochs_of(given))
+        self.model.release(worker.worker_id, given)
         self._lose(worker, shards)
 
     def _crash(self, worker: Worker) -> None:
@@ -192,8 +219,9 @@ class Owning(Looking):
         self.workers.remove(worker)
 
     def _expire(self, worker_id: UUID) -> None:
-        if worker_id in self.model.leases:
-            until = self.model.leases[worker_id] = self.model.now - timedelta(seconds=1)
+        if worker_id in self.model.workers:
+            until = self.model.now - timedelta(seconds=1)
+            self.model.workers[worker_id] = self.model.workers[worker_id]._replace(lease_until=until)
             self.store.sql("UPDATE workers SET lease_until = %s WHERE worker_id = %s", until, worker_id)
 
     def _lose(self, worker: Worker, shards: Collection[int]) -> None:

@@ -47,6 +47,7 @@ class Sent:
     outcome: Outcome | None = None
     status: int | None = None
     retry_after: float | None = None
+    is_stale: bool = False  # whether the process had lost the shard
 
 
 @dataclass(slots=True)
@@ -82,7 +83,7 @@ class Process:
         connections, shards = make_connections(options), Shards()
         self.hints = Hints(connections.commands, connections.listen, shards.is_alone, options.pooling)
         self.engine = Engine(
-            settings, database, connections, self._clock, Sealer([KEY]), shards, self.hints, world.fork_random()
+            settings, database, connections, self._clock, Sealer([KEY]), shards, self.hints, world.fork_random(), None
         )
         limits = GroupLimits(100, 8_000_000, 20_000, 64_000_000)
         self.publisher = Publisher(
@@ -97,7 +98,7 @@ class Process:
         self._loops: list[asyncio.Task[None]] = []
 
     async def _rows(self, statement: str, params: Any = None) -> list[Any]:
-        with translated_errors():
+        with translated_errors(self._database.options.errors):
             async with asyncio.timeout(self.settings.database_timeout_seconds):
                 return await self._world.run(None, statement, params)
 
@@ -138,10 +139,10 @@ class Process:
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self.engine.close()
         self.is_over = True
-        self._world.tables.note("stopped", self.name)
+        self._world.stored.note("stopped", self.name)
 
     def crash(self) -> None:
-        self._world.tables.note("crashed", self.name)
+        self._world.stored.note("crashed", self.name)
         self._graveyard.extend(asyncio.all_tasks(self._world.loop))
         self.fate.dead = self.is_over = True
         self.is_serving = False

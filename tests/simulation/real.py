@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, LiteralString, Self, TypeVar, cast
-from uuid import UUID
+from typing import Any, LiteralString, Self, TypeVar
 
 import psycopg
 import uvloop
@@ -14,12 +13,14 @@ from psycopg.conninfo import make_conninfo
 
 from tests.support.postgres import TestPostgres
 from tests.support.store import options
+from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.command import Kind
-from webhook_grpc.domain.model import DeliveryStatus, WebhookStatus
+from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.store.db import Database, LoopConnection, Pooling
+from webhook_grpc.store.registry import webhooks
 from webhook_grpc.store.schema.partitions import ensure_partitions
 
-from .model import Asked, Cause, EventRow, LogRow, OutboxRow, State, WebhookRow
+from .model.rows import CommandRow, EventRow, HealthRow, Key, LogRow, OutboxRow, ShardRow, State, WorkerRow
 
 T = TypeVar("T")
 
@@ -34,17 +35,24 @@ CREATE FUNCTION simulated.clock_timestamp() RETURNS timestamptz LANGUAGE sql STA
 """
 SEARCH_PATH = "-c search_path=simulated,public,pg_catalog"
 
-OUTBOX = "SELECT webhook_id, due_at, event_id, attempt, customer_id FROM deliveries ORDER BY 1, 2, 3"
+WEBHOOKS = "SELECT " + webhooks.COLUMNS + " FROM webhooks"  # noqa: S608 - the columns are the store's own
+HEALTH = """
+SELECT webhook_id, breaker, probe_at, probe_count, failing_since, failure_count, blocked_count, blocked_at, hold_until,
+    throttled_until, throttle_rate, throttle_ceiling, updated_at
+FROM webhook_health
+"""
+OUTBOX = """
+SELECT webhook_id, due_at, event_id, attempt, customer_id, danger, trigger, replay_id FROM deliveries ORDER BY 1, 2, 3
+"""
 LOG = """
 SELECT shard, seq, created_at, customer_id, webhook_id, event_id, event_type, event_created_at, status, attempt_count,
-    next_due_at, outcome, started_at
+    next_due_at, outcome, started_at, reason, response_status, trigger, replay_id
 FROM attempts ORDER BY shard, seq
 """
-
-
-COMMANDS = "SELECT webhook_id, event_id, command, customer_id, replay_id FROM commands"
-CAUSES_PENDING = "SELECT webhook_id, event_id, trigger, replay_id FROM deliveries WHERE trigger IS NOT NULL"
-CAUSES_LOGGED = "SELECT shard, seq, trigger, replay_id FROM attempts"
+COMMANDS = "SELECT webhook_id, event_id, command, customer_id, replay_id, created_at FROM commands"
+WORKERS = """
+SELECT worker_id, lease_until, lease_seconds, retiring, isolated_webhook_id, isolated_event_id FROM workers
+"""
 
 
 class RealStore:
@@ -87,6 +95,7 @@ class RealStore:
         """Nothing is stored, and it is `now`."""
         self._empty()
         self.set_clock(now)
+        self.sql("UPDATE believed_time SET at = %s", now)
 
     def set_clock(self, now: datetime) -> None:
         self.sql("UPDATE simulated.clock SET at = %s", now)
@@ -98,13 +107,13 @@ class RealStore:
     def state(self) -> State:
         """What the tables say."""
         return State(
-            webhooks={
-                row[0]: WebhookRow(row[1], tuple(row[2]), WebhookStatus(row[3]), row[4])
-                for row in self.sql("SELECT id, customer_id, events, status, version FROM webhooks")
-            },
+            webhooks={row[0]: webhooks.webhook_of(row) for row in self.sql(WEBHOOKS)},
+            health={row[0]: HealthRow(BreakerState(row[1]), *row[2:]) for row in self.sql(HEALTH)},
             events={
                 row[0]: EventRow(*row[1:])
-                for row in self.sql("SELECT event_id, customer_id, event_type, created_at, body FROM events")
+                for row in self.sql(
+                    "SELECT event_id, customer_id, event_type, created_at, body, traceparent FROM events"
+                )
             },
             keys={
                 (row[0], row[1]): (row[2], row[3])
@@ -113,13 +122,15 @@ class RealStore:
             outbox=[OutboxRow(*row) for row in self.sql(OUTBOX)],
             log=[LogRow(*row)._replace(status=DeliveryStatus(row[8])) for row in self.sql(LOG)],
             commands=sorted(
-                Asked(webhook_id, event_id, Kind(kind), *rest)
+                CommandRow(webhook_id, event_id, Kind(kind), *rest)
                 for webhook_id, event_id, kind, *rest in self.sql(COMMANDS)
             ),
-            causes_pending={(row[0], row[1]): Cause(*row[2:]) for row in self.sql(CAUSES_PENDING)},
-            causes_logged={(row[0], row[1]): Cause(*row[2:]) for row in self.sql(CAUSES_LOGGED)},
-            shards={row[0]: (row[1], row[2]) for row in self.sql("SELECT shard, owner, epoch FROM shards")},
-            leases=cast("dict[UUID, datetime]", dict(self.sql("SELECT worker_id, lease_until FROM workers"))),
+            skipped=dict(self.sql("SELECT replay_id, skipped_count FROM replays WHERE skipped_count > 0")),
+            shards={
+                row[0]: ShardRow(*row[1:])
+                for row in self.sql("SELECT shard, owner, epoch, last_seq, abandoned_at FROM shards")
+            },
+            workers={row[0]: _worker(row) for row in self.sql(WORKERS)},
         )
 
     def _empty(self) -> None:
@@ -138,3 +149,9 @@ class RealStore:
         await self.connection.close()
         await self.second_connection.close()
         await self.database.close()
+
+
+def _worker(row: tuple[Any, ...]) -> WorkerRow:
+    _, lease_until, lease_seconds, retiring, webhook_id, event_id = row
+    isolated: Key | None = None if webhook_id is None else (webhook_id, event_id)
+    return WorkerRow(lease_until, lease_seconds, retiring, isolated)

@@ -1,19 +1,18 @@
-"""What a request may never be: not ours, not due, repeated, to a webhook that is off, or beyond a limit."""
+"""What a request may never be, as only its process and the tables know: not ours, settled, beyond a limit, late."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from webhook_grpc.domain.command import Kind
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.domain.model import Trigger, WebhookStatus
+from webhook_grpc.domain.model import Trigger
 
 from .course import Course
-from .database.tables import Pending
 from .process import Sent
 from .profiles import PROBE_SECONDS_MIN
 
 _EPSILON: Final = 1e-6
-_REFRESH_GRACE_SECONDS: Final = 1.5
 
 
 class RequestChecks:
@@ -24,80 +23,39 @@ class RequestChecks:
         self._profile = course.profile
         self._settings = course.settings
         self._loop = course.loop
-        self._tables = course.tables
+        self._stored = course.stored
 
     def check(self, sent: Sent) -> None:
         """What is wrong becomes a violation. A process that was frozen since it decided may be late to know things."""
         webhook_id, event_id = sent.webhook.webhook_id, sent.delivery.event_id
         name = f"{sent.process.name} sends {webhook_id} {event_id} attempt {sent.attempt}"
-        process, tables = sent.process, self._tables
+        process, stored, model = sent.process, self._stored, self._stored.model
         was_frozen = process.thawed_at >= sent.dispatched_at
-        shard = tables.shards[shard_of(webhook_id)]
-        worker = tables.workers.get(process.engine.shards.worker)
-        is_ours = shard.owner == process.engine.shards.worker and shard.tenure == sent.tenure
+        number = shard_of(webhook_id)
+        worker = model.workers.get(process.engine.shards.worker)
+        is_owner = model.shards[number].owner == process.engine.shards.worker
+        is_ours = is_owner and stored.tenures[number] == sent.tenure
+        sent.is_stale = not is_ours
         if not was_frozen:
-            if worker is None or worker.lease_until < tables.now() or not is_ours:
+            if worker is None or worker.lease_until < stored.now() or not is_ours:
                 self._course.violated(f"{name}, whose shard is not its own")
             elif not process.engine.shards.may_send:
                 self._course.violated(f"{name} after its fence")
-        row = tables.deliveries[webhook_id].get(event_id)
+        row = model.row((webhook_id, event_id))
         before = self._course.sent[webhook_id, event_id]
         was_sent_before = any(s.attempt == sent.attempt and s.tenure != sent.tenure for s in before)  # and settled late
         if sent.trigger is Trigger.TEST:
-            is_known = (webhook_id, event_id, "test") in tables.commands
+            is_known = (webhook_id, event_id, Kind.TEST) in model.commands
             if is_ours and not was_frozen and not was_sent_before and not is_known:
                 self._course.violated(f"{name}, a test that was carried out")
-            self._check_repetition(name, sent, row)
             return
         if is_ours and not was_sent_before and (row is None or row.attempt != sent.attempt - 1):
             self._course.violated(f"{name}, which is settled: {row}")
-        elif is_ours and row is not None and row.attempt == sent.attempt - 1 and row.due_at > tables.now():
-            self._course.violated(f"{name} {row.due_at - tables.now()} before it is due")
-        self._check_repetition(name, sent, row)
-        self._check_off(name, sent, was_frozen=was_frozen)
         self._check_limits(name, sent)
         behaviour = self._course.receivers[webhook_id].behaviour
         is_urgent = self._profile.prompt and sent.trigger is not Trigger.REPLAY
         if is_urgent and row is not None and behaviour in {"well", "flaky"}:
-            self._check_lateness(name, sent, (tables.now() - row.due_at).total_seconds())
-
-    def _check_repetition(self, name: str, sent: Sent, row: Pending | None) -> None:
-        is_restarted = row is not None and row.trigger is not None
-        for earlier in self._course.sent[sent.webhook.webhook_id, sent.delivery.event_id]:
-            is_uncounted = (
-                sent.delivery.event_id in self._tables.refused and is_restarted
-            )  # then it has the same number
-            if (
-                not is_uncounted
-                and earlier.attempt >= sent.attempt
-                and (earlier.tenure == sent.tenure or self._profile.is_calm)
-            ):
-                self._course.violated(f"{name} again, first at {earlier.started_at:.4f}")
-            if not is_restarted and earlier.attempt == sent.attempt - 1 and earlier.retry_after is not None:
-                assert earlier.ended_at is not None
-                logged = any(
-                    row.event_id == sent.delivery.event_id
-                    and row.webhook_id == sent.webhook.webhook_id
-                    and row.attempt_count == earlier.attempt
-                    and row.response_status == earlier.status
-                    for row in self._tables.log[sent.delivery.shard]
-                )
-                delays = self._course.delays_of(earlier.webhook)[earlier.attempt - 1 :]
-                asked = min(earlier.retry_after, max(delays[0], sum(delays))) if delays else 0.0
-                if logged and sent.started_at < earlier.ended_at + asked - _EPSILON:
-                    self._course.violated(f"{name} before its Retry-After of {earlier.retry_after}")
-
-    def _check_off(self, name: str, sent: Sent, *, was_frozen: bool) -> None:
-        grace = _REFRESH_GRACE_SECONDS * (20 if self._profile.long else 1)
-        changes = self._course.history[sent.webhook.webhook_id]
-        since = changes[-1][0]
-        for at, webhook in reversed(changes):
-            if webhook.status is WebhookStatus.ACTIVE:
-                break
-            since = at
-        is_off = changes[-1][1].status is not WebhookStatus.ACTIVE
-        if is_off and not was_frozen and sent.started_at > max(since, self._course.world.last_fault_at) + grace:
-            self._course.violated(f"{name}, which is {changes[-1][1].status} since {since:.4f}")
+            self._check_lateness(name, sent, (stored.now() - row.due_at).total_seconds())
 
     def _check_limits(self, name: str, sent: Sent) -> None:
         process, now, webhook_id = sent.process, self._loop.now, sent.webhook.webhook_id

@@ -13,7 +13,7 @@ from webhook_grpc.engine.http.sender import Request
 from webhook_grpc.engine.queue.lane import Turn
 
 from .course import Course
-from .database.tables import EPOCH, OFF
+from .database.stored import EPOCH
 from .process import Outage, Sent
 from .receivers import SILENCE, result_of
 from .request_checks import RequestChecks
@@ -34,13 +34,13 @@ class Sending:
         self._settings = course.settings
         self._loop = course.loop
         self._random = course.random
-        self._tables = course.tables
+        self._stored = course.stored
 
     def dispatched(self, turn: Turn) -> None:
         """The engine has decided to send this now."""
         process, now, delivery = self._course.here(), self._loop.now, turn.delivery
         key = (delivery.webhook_id, delivery.event_id, delivery.attempt)
-        process.dispatched[key] = (now, self._tables.shards[turn.lane.shard].tenure, delivery.trigger)
+        process.dispatched[key] = (now, self._stored.tenures[turn.lane.shard], delivery.trigger)
 
     async def send(self, request: Request) -> AttemptResult:
         """Stands for `Sender.send`: the request, its way, and what its receiver does."""
@@ -53,13 +53,13 @@ class Sending:
             raise _LocalFault if self._random.random() < 0.5 else SenderFault
         webhook = self._as_sent(webhook_id, request)
         if event_id in self._course.tests:  # goes past the lanes
-            dispatched_at, tenure, trigger = now, self._tables.shards[shard_of(webhook_id)].tenure, Trigger.TEST
+            dispatched_at, tenure, trigger = now, self._stored.tenures[shard_of(webhook_id)], Trigger.TEST
         else:
             dispatched_at, tenure, trigger = process.dispatched[webhook_id, event_id, attempt - 1]
         delivery = PendingDelivery(webhook_id, event_id, EPOCH, webhook.customer_id, attempt - 1, "", EPOCH, b"")
         sent = Sent(process, delivery, webhook, attempt, tenure, dispatched_at, now, host_of(request.url), trigger)
         self._course.request_count += 1
-        self._tables.note("sent", process.name, webhook_id, event_id, attempt, f"{dispatched_at:.6f}")
+        self._stored.note("sent", process.name, webhook_id, event_id, attempt, f"{dispatched_at:.6f}")
         self._checks.check(sent)
         self._course.sent[webhook_id, event_id].append(sent)
         process.active.append(sent)
@@ -96,13 +96,13 @@ class Sending:
     async def _answer(self, sent: Sent, request: Request) -> AttemptResult:
         receiver = self._course.receivers[sent.webhook.webhook_id]
         seconds, status, retry_after = receiver.behave(self._loop.now, self._course.faults_until, self._random)
-        started = self._tables.now()
+        started = self._stored.now()
         if seconds >= request.timeout_seconds:
             await asyncio.sleep(request.timeout_seconds)
             status = SILENCE
         else:
             await asyncio.sleep(seconds)
-        latency_ms = int((self._tables.now() - started).total_seconds() * 1000)
+        latency_ms = int((self._stored.now() - started).total_seconds() * 1000)
         return result_of(status, retry_after, started, latency_ms)
 
     def _learn(self, sent: Sent) -> None:
@@ -123,7 +123,7 @@ class Sending:
         """Whoever turns a webhook on again begins with nothing known of its receiver."""
         changes = self._course.history[webhook.webhook_id]
         changes.append((self._loop.now, webhook))
-        if len(changes) > 1 and changes[-2][1].status in OFF:
+        if len(changes) > 1 and changes[-2][1].status.has_ended:
             for process in self._course.processes:
                 for key in process.outages:
                     if key[0] == webhook.webhook_id:

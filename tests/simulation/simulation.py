@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Generator, MutableMapping
-from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
@@ -42,8 +41,8 @@ class Simulation:
         self.profile, self.world, self.violations = self.course.profile, self.course.world, self.course.violations
         self._loop = self.course.loop
         self._sending, self._log_checks = Sending(self.course), LogChecks(self.course)
-        self.world.tables.on_changed = self._sending.webhook_changed
-        self.world.tables.on_logged = self._log_checks.check_row
+        self.world.stored.on_changed = self._sending.webhook_changed
+        self.world.stored.on_logged = self._log_checks.check_row
 
     @property
     def request_count(self) -> int:
@@ -141,9 +140,9 @@ class Simulation:
                 self.course.thaw(process)
         while not any(process.is_serving for process in self.course.processes):
             await self.course.start_process()
-        for webhook in list(self.world.tables.webhooks.values()):
+        for webhook in list(self.world.stored.model.webhooks.values()):
             if webhook.status is WebhookStatus.PAUSED:
-                self.world.tables.change(replace(webhook, status=WebhookStatus.ACTIVE))
+                self.world.stored.resume(webhook)
         await self._settle_down()
         self._log_checks.check_end()
 
@@ -155,10 +154,10 @@ class Simulation:
             await asyncio.sleep(60.0 if self.profile.long else 1.0)
             if not any(process.is_serving for process in self.course.processes):
                 await self.course.start_process()
-            is_quiet = not self.world.tables.pending_count() and not self._is_sending()
+            is_quiet = not self.world.stored.unfinished_count() and not self._is_sending()
             quiet_since = (quiet_since or self._loop.now) if is_quiet else None
             if self._loop.now > limit:
-                stuck = [row for rows in self.world.tables.deliveries.values() for row in rows.values()]
+                stuck = self.world.stored.model.pending_rows()
                 behaviours = Counter(self.course.receivers[row.webhook_id].behaviour for row in stuck)
                 self.course.violated(f"{len(stuck)} still pending: {behaviours}, the first {stuck[:2]}")
                 return

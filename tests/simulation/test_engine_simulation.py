@@ -15,7 +15,6 @@ import pytest
 from .profiles import PROFILES, Profile
 from .simulation import Simulation
 
-_SEEDS_PER_PROFILE = 2
 _LONG_SECONDS = 43_200.0  # in which a webhook that fails is switched off; many seeds take the whole day
 _SEED = os.environ.get("WEBHOOK_TEST_SEED")
 _FIRST = int(os.environ.get("WEBHOOK_TEST_FIRST_SEED", random.SystemRandom().randrange(2**40)))
@@ -40,14 +39,12 @@ def test_what_is_promised_holds_whatever_happens(number: int) -> None:
     profile = PROFILES[number]
     if profile.long:
         profile = replace(profile, activity_seconds=_LONG_SECONDS)
-    for seed in range(1 if profile.long else _SEEDS_PER_PROFILE):
-        simulation = run(1000 * number + seed, profile)
-        assert simulation.request_count
+    assert run(1000 * number, profile).request_count
 
 
 @pytest.mark.slow(5)
 def test_a_seed_repeats_its_history_exactly() -> None:
-    chaos = replace(next(profile for profile in PROFILES if profile.name == "chaos"), activity_seconds=30.0)
+    chaos = replace(next(profile for profile in PROFILES if profile.name == "chaos"), activity_seconds=15.0)
     first, second = Simulation(5, chaos).run(), Simulation(5, chaos).run()
     assert first.world.trace == second.world.trace
     assert first.world.trace != Simulation(6, chaos).run().world.trace

@@ -18,7 +18,7 @@ from .real import RealStore
 # Unset: few examples, the same in every run. Set: so many, other ones in every run.
 EXAMPLES: Final = os.environ.get("WEBHOOK_TEST_EXAMPLES")
 SETTINGS: Final = settings(
-    max_examples=int(EXAMPLES or 60),
+    max_examples=int(EXAMPLES or 40),
     stateful_step_count=40,
     deadline=None,
     database=None,
@@ -29,7 +29,7 @@ SETTINGS: Final = settings(
 )
 
 
-@pytest.mark.slow(40)
+@pytest.mark.slow(30)
 @pytest.mark.timeout(0 if EXAMPLES else 600)  # a failure is made small before it is reported
 def test_the_store_does_what_its_model_says(postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "ROWS_MAX", 5)  # so that the limits of the feed count

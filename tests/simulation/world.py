@@ -1,7 +1,7 @@
 """The world outside the engine: a database that keeps its promises and breaks its connections.
 
 The database is played at the level of statements: the store's own functions, connections and deadlines run, and each
-statement does here what its SQL does there, at one instant, in the order of commits. On the way there and back it may
+statement is run on the model of the store, at one instant, in the order of commits. On the way there and back it may
 be late or lost, and what was sent may be run after its sender has given up.
 """
 
@@ -31,7 +31,8 @@ from .database.health import Health
 from .database.outbox import Outbox
 from .database.ownership import Ownership
 from .database.settling import Settling
-from .database.tables import Params, Row, Statement, Tables, reads, writes
+from .database.statements import Params, Row, Statement, reads, writes
+from .database.stored import Stored
 from .database.webhooks import Webhooks
 from .loop import SimulatedLoop
 
@@ -94,30 +95,30 @@ class World:
     random: random.Random
     weather: Weather = field(default_factory=Weather)
     listeners: list[asyncio.Queue[str | None]] = field(default_factory=list[asyncio.Queue[str | None]])
-    last_fault_at: float = 0.0
+    deaf: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])  # since when, until when
     on_wrong: Callable[[str], None] = lambda _: None
-    tables: Tables = field(init=False)
+    stored: Stored = field(init=False)
     _in_doubt: set[tuple[UUID, int, int]] = field(default_factory=set[tuple[UUID, int, int]])
     _statements: dict[str, Statement] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tables = Tables(self.loop)
+        self.stored = Stored(self.loop)
         self._statements = {
-            clock.SELECT_DATABASE_TIME: reads(lambda _, now: [(now,)]),
-            **Ownership(self.tables, self.random).statements(),
-            **Outbox(self.tables).statements(),
-            **Settling(self.tables).statements(),
-            **Commands(self.tables).statements(),
-            **Webhooks(self.tables).statements(),
-            **Health(self.tables).statements(),
-            progress.SELECT_UNSETTLED_REPLAYS: reads(lambda _, __: []),  # nobody replays anything here
-            hints.NOTIFY: writes(lambda params, _: self._notify(params)),
+            clock.SELECT_DATABASE_TIME: reads(lambda _: [(self.stored.model.now,)]),
+            **Ownership(self.stored, self.random).statements(),
+            **Outbox(self.stored).statements(),
+            **Settling(self.stored).statements(),
+            **Commands(self.stored).statements(),
+            **Webhooks(self.stored).statements(),
+            **Health(self.stored).statements(),
+            progress.SELECT_UNSETTLED_REPLAYS: reads(lambda _: []),  # nobody replays anything here
+            hints.NOTIFY: writes(self._notify),
         }
 
     @property
     def trace(self) -> list[str]:
         """The history, a line for each thing that happened: the same seed has the same."""
-        return self.tables.trace
+        return self.stored.trace
 
     def fork_random(self) -> random.Random:
         """Returns the source of chance of one more process."""
@@ -129,7 +130,8 @@ class World:
 
     def fault_until(self, at: float) -> None:
         """Until then nobody need know what is in the database."""
-        self.last_fault_at = max(self.last_fault_at, at)
+        if not self.deaf or at > self.deaf[-1][1]:
+            self.deaf.append((self.loop.now, at))
 
     async def connect(self, *_: object, **__: object) -> _Connection:
         """Stands for `AsyncConnection.connect`."""
@@ -186,14 +188,15 @@ class World:
             return
         played = self._statements[statement]
         if not played.is_write:  # a read sees what was committed when it began
-            rows = played.run(params, self.tables.now())
+            self.stored.at(self.stored.now())
+            rows = played.run(params)
             self.loop.call_later(back, _answer, answered, rows, None, is_lost, context=_NOBODYS)
             return
         working = self.random.expovariate(1000.0)
         if statement is publishing.PUBLISH and self.random.random() < self.weather.late_commit:
             working += self.random.uniform(0, 5.0)
         self.loop.call_later(
-            working, self._commit, statement, params, self.tables.now(), back, is_lost, answered, context=_NOBODYS
+            working, self._commit, statement, params, self.stored.now(), back, is_lost, answered, context=_NOBODYS
         )
 
     def _commit(
@@ -210,7 +213,8 @@ class World:
         played = self._statements[statement]
         rows, error = None, None
         try:
-            rows = played.run(params, began_at)
+            self.stored.at(began_at)
+            rows = played.run(params)
         except psycopg.Error as refused:
             error = refused
         self.loop.call_later(back, _answer, answered, rows, error, is_lost, context=_NOBODYS)

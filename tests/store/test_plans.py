@@ -27,14 +27,15 @@ from webhook_grpc.domain.model import PendingDelivery
 from webhook_grpc.store import db
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.log import feed
-from webhook_grpc.store.outbox import commands, danger, due, execution, ownership, publishing, settlement
+from webhook_grpc.store.outbox import commands, danger, due, execution, figures, ownership, publishing, settlement
 from webhook_grpc.store.outbox.ownership import OwnedShard
+from webhook_grpc.store.registry import census
 from webhook_grpc.store.schema.migrate import migrate
 from webhook_grpc.store.schema.partitions import ensure_partitions
 
 pytestmark = pytest.mark.xdist_group("plans")  # one process: what is filled is shared
 JIT_ABOVE_COST: Final = 100_000
-SIZES: Final = (1, 100, 1000)
+SIZES: Final = (1, 1000)
 WEBHOOKS: Final = (1, 1_000, 100_000)
 SERVERS: Final = ("embedded", "distribution", "16", "17")
 MORE_SERVERS: Final = Path(__file__).parents[2] / ".postgres"  # from `make more-postgres`
@@ -132,6 +133,7 @@ class Case:
     once: int = 100
     pages_once: int = 500
     sizes: Sequence[int] = SIZES
+    cost_max: float = JIT_ABOVE_COST
 
 
 def published(filled: Filled, count: int) -> Mapping[str, object]:
@@ -139,6 +141,13 @@ def published(filled: Filled, count: int) -> Mapping[str, object]:
     last = max(1, filled.webhook_count - 100)
     events = [new_event(customer_id=SOMEONE + n % last, request_id=f"r{n}" if n % 2 else None) for n in range(count)]
     return publishing._publish_parameters(events, [1])  # pyright: ignore[reportPrivateUsage]
+
+
+def figured(filled: Filled, count: int) -> Mapping[str, object]:
+    """What the figures for metrics are read with; so few rows are counted that the bound is reached."""
+    del filled, count
+    shards = {"shards": list(range(64)), "webhooks_max": figures.WEBHOOKS_MAX, "rows_max": 1_000}
+    return {**shards, "after": 0, "limit": census.SLICE}
 
 
 def published_to_one_of_a_hundred(filled: Filled, count: int) -> Mapping[str, object]:
@@ -226,6 +235,12 @@ CASES: Final[Mapping[str, Case]] = {
     "execute": Case(execution.EXECUTE, executed, 60, 150),
     "mark": Case(danger.SET_DANGER, marked, 20, 40),
     "discover": Case(due.SELECT_PENDING_WEBHOOKS, shards, 0, 0, once=5_000, pages_once=30_000, sizes=(1,)),
+    # Generic plans are made where JIT is off: behind a pooler nothing is prepared. So what is expected does not matter.
+    "oldest due": Case(
+        figures.SELECT_OLDEST_DUE, figured, 0, 0, once=10_000, pages_once=30_000, sizes=(1,), cost_max=200_000
+    ),
+    "count pending": Case(figures.COUNT_PENDING, figured, 0, 0, once=25_000, pages_once=30_000, sizes=(1,)),
+    "count webhooks": Case(census.COUNT_SLICE, figured, 0, 0, once=4 * census.SLICE, pages_once=1_000, sizes=(1,)),
     "fetch": Case(due.SELECT_DUE_ROWS, fetched, 10, 20, pages_once=5_000),
     "replaying": Case(due.SELECT_REPLAYING_WEBHOOKS, shards, 0, 0, once=5_000, pages_once=5_000, sizes=(1,)),
     "fetch replays": Case(due.SELECT_DUE_REPLAYS, fetched, 10, 20, pages_once=5_000),
@@ -333,7 +348,7 @@ def excess(case: Case, plan: Plan, count: int) -> str:
         return f"touched {plan.touched:,.0f} rows, {rows_max:,.0f} at most; worst: {plan.worst()}"
     if plan.buffers > buffers_max:
         return f"looked at {plan.buffers:,} pages, {buffers_max:,.0f} at most"
-    return f"expected cost {plan.cost:,.0f}" if plan.cost > JIT_ABOVE_COST else ""
+    return f"expected cost {plan.cost:,.0f}" if plan.cost > case.cost_max else ""
 
 
 @pytest.mark.slow(4)

@@ -20,9 +20,9 @@ from tests.support.store import new_event, new_event_id, new_webhook, new_worker
 from webhook_grpc.domain.model import PendingDelivery
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.log import explain, feed, lookup, stats
-from webhook_grpc.store.outbox import danger, due, expiry, paces, publishing, settlement
+from webhook_grpc.store.outbox import danger, due, expiry, figures, paces, publishing, settlement
 from webhook_grpc.store.outbox.ownership import OwnedShard
-from webhook_grpc.store.registry import secret_keys
+from webhook_grpc.store.registry import census, secret_keys
 from webhook_grpc.store.replays import progress, rows, selection
 from webhook_grpc.store.schema.partitions import ensure_partitions
 from webhook_grpc.store.upkeep import erasure, retention
@@ -129,6 +129,15 @@ def assert_indexed(found: list[tuple[str, str]], *tables: str) -> None:
 
 async def test_discover_jumps_through_the_index(filled: TestPostgres) -> None:
     assert_indexed(scans(filled, due.SELECT_PENDING_WEBHOOKS, {"shards": list(range(64))}), "deliveries")
+
+
+async def test_figures_jump_through_the_index_and_stop_at_their_bound(filled: TestPostgres) -> None:
+    shards = list(range(64))
+    oldest = {"shards": shards, "webhooks_max": figures.WEBHOOKS_MAX}
+    assert_indexed(scans(filled, figures.SELECT_OLDEST_DUE, oldest), "deliveries", "webhooks")
+    assert_indexed(scans(filled, figures.COUNT_PENDING, {"shards": shards, "rows_max": 100}), "deliveries")
+    assert_indexed(scans(filled, figures.COUNT_FAILING, {"rows_max": 100}), "webhooks")
+    assert_indexed(scans(filled, census.COUNT_SLICE, {"after": 100, "limit": census.SLICE}), "webhooks")
 
 
 async def test_fetch_reads_only_the_next_rows_of_each_webhook(filled: TestPostgres) -> None:

@@ -139,7 +139,7 @@ class TestPostgres:
     def _connection(self) -> psycopg.Connection[tuple[Any, ...]]:
         """A new one for each statement would cost as much as dozens of statements."""
         if self._kept is None or self._kept.closed:
-            self._kept = _connected(self.url)
+            self._kept = connected(self.url)
         return self._kept
 
 
@@ -147,7 +147,7 @@ def query(
     url: str, statement: LiteralString | sql.Composed, params: Sequence[Any] | Mapping[str, Any] = ()
 ) -> list[tuple[Any, ...]]:
     """Runs a statement in autocommit mode and returns its rows, if it gives any. Waits for a server that recovers."""
-    with _connected(url) as connection:
+    with connected(url) as connection:
         return _rows(connection, statement, params)
 
 
@@ -160,8 +160,11 @@ def _rows(
     return cursor.fetchall() if cursor.description else []
 
 
-def _connected(url: str) -> psycopg.Connection[tuple[Any, ...]]:
-    """Under libfaketime Postgres sometimes restarts by itself when its clock is set back."""
+def connected(url: str) -> psycopg.Connection[tuple[Any, ...]]:
+    """Returns a connection in autocommit mode. Waits for a server that recovers.
+
+    Under libfaketime Postgres sometimes restarts by itself when its clock is set back.
+    """
     until = time.monotonic() + slowness.scaled(_RECOVERY_SECONDS_MAX)
     while True:
         try:

@@ -74,6 +74,14 @@ class Service:
         await self.channel.close()
         await self.app.stop()
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no delivery is queued in its memory, in flight or unsettled, and no command is to be answered."""
+        engine = self.app.engine
+        unsettled = engine._unsettled  # pyright: ignore[reportPrivateUsage]
+        is_settled = not unsettled.results.unanswered_count and not unsettled.commands.unanswered_count
+        return is_settled and not engine.lanes.in_flight and not any(lane.held for lane in engine.lanes)
+
     async def create_webhook(self, url: str, **fields: Any) -> webhook_pb2.Webhook:
         """Registers a webhook for all events."""
         values: dict[str, Any] = {
@@ -210,7 +218,7 @@ class ServiceFactory:
 
     async def start(self, keys: Sequence[bytes] = (SECRET_KEY,), /, **overrides: Any) -> Service:
         """Starts one that has these secret keys."""
-        app = App(test_settings(self.database_url, self._data_dir, **overrides), self.database_url, keys)
+        app = App(test_settings(self.database_url, self._data_dir, **overrides), self.database_url, keys, lambda: 0)
         await app.start()
         service = Service(app)
         self._running.append(service)

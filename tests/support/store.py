@@ -78,6 +78,7 @@ def pending(batch: PublishedBatch) -> list[PendingDelivery]:
             event_type=new.event.event_type,
             event_create_time=new.create_time,
             body=new.event.body,
+            traceparent=new.event.traceparent,
         )
         for new in batch.new
         for webhook_id in new.own_webhook_ids

@@ -19,12 +19,13 @@ from webhook.v1.webhook_pb2 import Webhook
 
 from tests.support import slowness
 from webhook_grpc.api.call import Call
-from webhook_grpc.api.codes import code_of
+from webhook_grpc.api.codes import Code, code_of
 from webhook_grpc.api.methods import METHODS, Method, Methods, Stream, Unary
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, WebhookError, field_invalid
 from webhook_grpc.domain.retention import RetentionPolicy
+from webhook_grpc.metrics.calls import CallTally
 from webhook_grpc.server.auth import Authenticator, token_hash
-from webhook_grpc.server.calls import CallLimits, Calls
+from webhook_grpc.server.calls import CallLimits, CallListener, Calls
 from webhook_grpc.settings import Token
 from webhook_grpc.store.clock import DatabaseClock
 
@@ -46,6 +47,8 @@ class JsonExchange:
         self.request_id = ""
         self.written: list[dict[str, Any]] = []
 
+    door = "json"
+
     def header(self, name: str) -> Sequence[str | bytes]:
         self.steps.append(name)
         return [self.headers[name]] if name in self.headers else []
@@ -66,7 +69,13 @@ class JsonExchange:
         self.written.append(json_format.MessageToDict(response, preserving_proto_field_name=True))
 
 
-def calls(calls_max: int = 10, streams_max: int = 10, call_seconds_max: float = 60.0, methods: object = None) -> Calls:
+def calls(
+    calls_max: int = 10,
+    streams_max: int = 10,
+    call_seconds_max: float = 60.0,
+    methods: object = None,
+    listener: CallListener | None = None,
+) -> Calls:
     """The pipeline, with a token that may do everything, one that may read and one that may publish."""
     tokens = [
         Token(name="operator", sha256=token_hash("operator")),
@@ -79,6 +88,7 @@ def calls(calls_max: int = 10, streams_max: int = 10, call_seconds_max: float = 
         DatabaseClock(),
         CallLimits(calls_max, streams_max, call_seconds_max),
         RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24),
+        CallTally() if listener is None else listener,
     )
 
 
@@ -132,7 +142,7 @@ async def test_a_call_goes_through_the_steps_in_their_order() -> None:
 
     assert await calls().serve(method(named), exchange) is None
 
-    assert exchange.steps == ["x-request-id", "begin", "authorization", "read", "write"]
+    assert exchange.steps == ["x-request-id", "begin", "authorization", "traceparent", "read", "write"]
     assert exchange.written == [{"webhook_id": str(WEBHOOK_ID), "name": "a name"}]
 
 
@@ -265,6 +275,26 @@ async def test_the_text_of_an_unknown_error_stays_in_the_log(place: str, monkeyp
     assert unhandled["exc_info"] is unknown
     assert (unhandled["event"], unhandled["request_id"]) == ("unhandled", "my-id")
     assert (line["code"], line["reason"]) == ("INTERNAL", "INTERNAL")
+
+
+class Endings:
+    """What the listener of calls hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str, str]] = []
+
+    def ended(self, method: Method[Any, Any], door: str, code: Code, seconds: float) -> None:
+        assert seconds >= 0
+        self.heard.append((method.name, door, code.name))
+
+
+async def test_the_listener_hears_of_each_call_once_with_its_door_and_code() -> None:
+    endings = Endings()
+    pipeline = calls(listener=endings)
+    await pipeline.serve(method(named), JsonExchange())
+    await pipeline.serve(method(refusing(RuntimeError("a bug"))), JsonExchange())
+    await pipeline.serve(method(named), JsonExchange(authorization="Bearer nobody"))
+    assert endings.heard == [("GetWebhook", "json", code) for code in ("OK", "INTERNAL", "UNAUTHENTICATED")]
 
 
 async def test_a_call_that_takes_too_long_ends_with_deadline_exceeded() -> None:

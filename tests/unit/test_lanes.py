@@ -1803,3 +1803,56 @@ LanesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=
 MovingLanesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 TestLanes = pytest.mark.slow(2)(LanesMachine.TestCase)
 TestMovingLanes = pytest.mark.slow(2)(MovingLanesMachine.TestCase)
+
+
+# --- for how long something has been due -----------------------------------------------------------------------------
+
+
+def test_the_oldest_delivery_that_may_be_sent_is_the_first_due_of_all_lanes() -> None:
+    lanes = make_lanes()
+    assert lanes.oldest_due(NOW) is None
+    first, second = add_lane(lanes, 1), add_lane(lanes, 2)
+    replay = make_delivery(1, is_replay=True)
+    assert lanes.hold(first, replay, NOW)
+    assert lanes.oldest_due(NOW) is None, "a replay waits on purpose"
+    older, younger = make_delivery(2, is_fresh=True), make_delivery(1)
+    assert lanes.hold(second, older, NOW)
+    assert lanes.hold(first, younger, NOW)
+    assert lanes.oldest_due(NOW) == older.due_at
+
+
+def test_what_is_held_back_is_not_the_oldest() -> None:
+    lanes = make_lanes(customer_in_flight_max=1, host_in_flight_max=1)
+    held = add_lane(lanes, 1, held=1, url="https://a.example/")
+    assert lanes.oldest_due(NOW) is not None
+    assert not lanes.is_held_back(held, NOW)
+    pace_of(held).hold(60, NOW)
+    assert lanes.is_held_back(held, NOW), "the receiver has requested it"
+    assert lanes.oldest_due(NOW) is None
+    assert lanes.oldest_due(NOW + 61) is not None
+
+
+@pytest.mark.parametrize(("customer_id", "host"), [(1, "b.example"), (2, "a.example")])
+def test_a_customer_or_a_host_that_is_full_holds_back(customer_id: int, host: str) -> None:
+    lanes = make_lanes(customer_in_flight_max=1, host_in_flight_max=1)
+    add_lane(lanes, 1, customer_id=1, held=1, url="https://a.example/")
+    [turn] = start(lanes, 1)
+    other = add_lane(lanes, 2, customer_id=customer_id, held=1, url=f"https://{host}/")
+    assert lanes.is_held_back(other, NOW)
+    assert lanes.oldest_due(NOW) is None
+    end(lanes, turn)
+    assert not lanes.is_held_back(other, NOW)
+
+
+def test_a_webhook_that_is_paused_or_full_or_whose_breaker_is_open_holds_back() -> None:
+    lanes = make_lanes()
+    one_at_a_time = add_lane(lanes, 1, held=2, max_in_flight=1)
+    start(lanes)
+    assert lanes.is_held_back(one_at_a_time, NOW)
+    down = add_lane(lanes, 2, held=11)
+    open_breaker(lanes, down)
+    assert lanes.is_held_back(down, NOW)
+    paused = add_lane(lanes, 3)
+    change(lanes, make_webhook(3, status=WebhookStatus.PAUSED))
+    assert lanes.is_held_back(paused, NOW)
+    assert lanes.oldest_due(NOW) is None

@@ -84,6 +84,7 @@ def test_what_a_full_disk_did_not_take_is_counted_and_said_once_there_is_room(fu
     )
     assert rest == [{"n": 3}, {"n": 4}]
     assert sink.dropped == 0
+    assert sink.dropped_total == 3, "what a line said is still counted"
 
 
 def test_a_line_that_cannot_be_rendered_costs_no_other(tmp_path: Path) -> None:

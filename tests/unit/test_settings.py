@@ -218,6 +218,8 @@ def test_settings_can_not_be_changed_later() -> None:
         ("call_seconds_max", "301", "must be at most 300"),
         ("database_pool_size", "0", "must be at least 1"),
         ("database_timeout_seconds", "0", "must be at least 0.1"),
+        ("metrics_address", "9464", "must be host:port"),
+        ("metrics_poll_seconds", "0", "must be at least 0.1"),
         ("log_level", "loud", "'debug', 'info', 'warning' or 'error'"),
         ("log_format", "xml", "'auto', 'json' or 'console'"),
     ],
@@ -417,7 +419,23 @@ def test_an_address_that_others_can_reach_has_no_default_customer(monkeypatch: p
 
 
 def test_no_http_is_no_address_that_others_can_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load(monkeypatch, http_address="").is_loopback
+    settings = load(monkeypatch, http_address="")
+    assert settings.http_address == "", "an empty variable means no HTTP here, and not the default"
+    assert settings.is_loopback
+
+
+def test_metrics_may_be_reached_without_a_token_and_in_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, metrics_address="0.0.0.0:9464")
+    assert (settings.metrics_address, settings.is_metrics_loopback) == ("0.0.0.0:9464", False)
+    assert settings.is_loopback, "the API is not where metrics are"
+    assert settings.default_customer == 1
+
+
+@pytest.mark.parametrize("name", ["http_address", "grpc_address"])
+def test_metrics_need_an_address_of_their_own(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    message = problem_with(monkeypatch, **{name: "127.0.0.1:9464", "metrics_address": "127.0.0.1:9464"})
+    assert message.startswith("WEBHOOK_METRICS_ADDRESS must be an address of its own")
+    assert load(monkeypatch, **{name: "127.0.0.1:0", "metrics_address": "127.0.0.1:0"}).metrics_address
 
 
 @pytest.mark.parametrize("origins", ["*", "https://*.example.com", "https://example.com/", "example.com", "null"])

@@ -16,13 +16,14 @@ from webhook_grpc.domain.errors import (
 class Call:
     """Who makes the call, and what the log says of it.
 
-    The pipeline (server/calls.py) sets `caller` and `subjects`, the ids that the call is about, by the names of their
-    fields. Methods set `customer_id`.
+    The pipeline (server/calls.py) sets `caller`, `traceparent` (None: no valid one) and `subjects`, the ids that the
+    call is about, by the names of their fields. Methods set `customer_id`.
     """
 
     method: str
     request_id: str
     caller: Caller = ANONYMOUS
+    traceparent: str | None = None
     customer_id: int | None = None
     subjects: dict[str, str | int] = field(default_factory=dict[str, str | int])
 

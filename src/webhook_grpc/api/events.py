@@ -111,7 +111,9 @@ class EventMethods:
         customer_id = call.customer(named, "event.customer_id", violations)
         request_id = reading.read_request_id(request.request_id, violations)
         event_id = self._new_id()
-        event = reading.read_event(request.event, customer_id, request_id, event_id, self._clock.now(), violations)
+        event = reading.read_event(
+            request.event, customer_id, request_id, event_id, self._clock.now(), violations, call.traceparent
+        )
         refuse_if(violations)
         return Accepted(event, request.event.WhichOneof("content") or "")
 

@@ -19,6 +19,10 @@ class Kind(StrEnum):
     TEST = "test"
 
 
+CommandKey = tuple[Kind, int, UUID]
+"""Names a command: what shall be done, the webhook, the event."""
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """A command; for a test also its outcome: the status, and the attempt unless it ended without one."""
@@ -38,7 +42,7 @@ class Command:
         return shard_of(self.webhook_id)
 
     @property
-    def key(self) -> tuple[Kind, int, UUID]:
+    def key(self) -> CommandKey:
         """Returns the key of the command's row."""
         return self.kind, self.webhook_id, self.event_id
 

@@ -14,6 +14,7 @@ from .ids import delivery_id_text, event_id_text
 from .signing import signature_headers
 
 HIDDEN: Final = "…"
+TRACEPARENT: Final = "traceparent"
 # Of an answer, these are kept: none of them carries a secret.
 RESPONSE_HEADERS_KEPT: Final = ("content-type", "date", "retry-after", "server", "x-request-id")
 RESPONSE_HEADER_CHARACTERS_MAX: Final = 256
@@ -21,12 +22,13 @@ RESPONSE_HEADER_CHARACTERS_MAX: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Which attempt a request belongs to. `attempt_number` counts from 1."""
+    """Which attempt a request belongs to. `attempt_number` counts from 1; no `traceparent`: none is sent."""
 
     event_id: UUID
     webhook_id: int
     event_type: str
     attempt_number: int
+    traceparent: str | None = None
 
 
 def request_headers(
@@ -34,11 +36,14 @@ def request_headers(
 ) -> dict[str, str]:
     """Returns what is sent: the webhook's own headers, ours, and the signatures with each secret, the newest first."""
     event_id = event_id_text(envelope.event_id)
-    return {**own, **_fixed(envelope), **signature_headers(tuple(secrets), event_id, unix_seconds, body)}
+    headers = {**own, **_fixed(envelope), **signature_headers(tuple(secrets), event_id, unix_seconds, body)}
+    if envelope.traceparent is not None and TRACEPARENT not in map(str.lower, own):
+        headers[TRACEPARENT] = envelope.traceparent
+    return headers
 
 
 def shown_headers(envelope: Envelope, own_names: Iterable[str], unix_seconds: int) -> dict[str, str]:
-    """Returns the same for people who look at the attempt later."""
+    """Returns the same for people who look at the attempt later, but for `traceparent`, which nothing is stored of."""
     return {
         **dict.fromkeys(own_names, HIDDEN),
         **_fixed(envelope),

@@ -23,9 +23,9 @@ _PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET] 
 _LENGTH: Final = 26
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RANDOM_BITS: Final = 80  # of a UUIDv7, below its 48 bits of Unix milliseconds
-_EVENT_ID: Final = re.compile(rf"evt_([0-7][{_ALPHABET}]{{25}})")
+EVENT_ID_FORM: Final = re.compile(rf"evt_([0-7][{_ALPHABET}]{{25}})")
 _TIME_MAX: Final = datetime(9998, 12, 31, tzinfo=UTC)
-_DELIVERY_ID: Final = re.compile(rf"dlv_([0-7][{_ALPHABET}]{{25}})_([1-9][0-9]{{0,18}})")
+DELIVERY_ID_FORM: Final = re.compile(rf"dlv_([0-7][{_ALPHABET}]{{25}})_([1-9][0-9]{{0,18}})")
 
 
 def shard_of(webhook_id: int) -> int:
@@ -45,13 +45,13 @@ def delivery_id_text(event_id: UUID, webhook_id: int) -> str:
 
 def parse_event_id(text: str) -> UUID | None:
     """Returns the stored id, or None if the text is not an event id in its one canonical form."""
-    match = _EVENT_ID.fullmatch(text)
+    match = EVENT_ID_FORM.fullmatch(text)
     return _decode(match[1]) if match else None
 
 
 def parse_delivery_id(text: str) -> tuple[UUID, int] | None:
     """Returns the stored event id and the webhook id, or None if the text is not a delivery id in canonical form."""
-    match = _DELIVERY_ID.fullmatch(text)
+    match = DELIVERY_ID_FORM.fullmatch(text)
     if match is None or int(match[2]) > INT64_MAX:
         return None
     return _decode(match[1]), int(match[2])

@@ -14,18 +14,18 @@ from typing import Final
 TYPE_LENGTH_MAX: Final = 128
 
 _SEGMENT: Final = r"[a-z0-9][a-z0-9_-]*"
-_TYPE: Final = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*")
-_PATTERN: Final = re.compile(rf"\*|{_SEGMENT}(?:\.{_SEGMENT})*(?:\.\*)?")
+TYPE_FORM: Final = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*")
+PATTERN_FORM: Final = re.compile(rf"\*|{_SEGMENT}(?:\.{_SEGMENT})*(?:\.\*)?")
 
 
 def is_event_type(text: str) -> bool:
     """Returns whether the text is formed as an event type: lower-case segments and dots, at most 128 characters."""
-    return len(text) <= TYPE_LENGTH_MAX and _TYPE.fullmatch(text) is not None
+    return len(text) <= TYPE_LENGTH_MAX and TYPE_FORM.fullmatch(text) is not None
 
 
 def is_pattern(text: str) -> bool:
     """Returns whether the text is an event type, a prefix or `*`."""
-    return len(text) <= TYPE_LENGTH_MAX and _PATTERN.fullmatch(text) is not None
+    return len(text) <= TYPE_LENGTH_MAX and PATTERN_FORM.fullmatch(text) is not None
 
 
 def patterns_matching(event_type: str) -> list[str]:

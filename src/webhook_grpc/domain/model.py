@@ -185,6 +185,7 @@ class NewEvent:
     attributes: Mapping[str, str]
     request_id: str | None
     fingerprint: int
+    traceparent: str | None = None  # valid; domain/trace_context.py
 
     @property
     def data_json(self) -> bytes:
@@ -246,6 +247,7 @@ class PendingDelivery:
     is_fresh: bool = False
     trigger: Trigger = Trigger.SCHEDULED
     replay_id: int | None = None
+    traceparent: str | None = None  # of the call that published the event
 
     @property
     def key(self) -> PendingKey:

@@ -33,6 +33,7 @@ from webhook_grpc.engine.receivers.receiver import Receiver
 from webhook_grpc.engine.receivers.receivers import Receivers
 from webhook_grpc.store.clock import DatabaseClock
 
+from .attempt_traces import AttemptTraces
 from .poison import Admission, PoisonGuard
 from .request_signer import RequestSigner
 
@@ -139,22 +140,37 @@ class Attempter:
     """Makes attempts: sign, send, decide. Knows no queue and no table."""
 
     def __init__(
-        self, signer: RequestSigner, sender: Sender, retry_policy: RetryPolicy, clock: DatabaseClock, random: Random
+        self,
+        signer: RequestSigner,
+        sender: Sender,
+        retry_policy: RetryPolicy,
+        clock: DatabaseClock,
+        random: Random,
+        traces: AttemptTraces | None,
     ) -> None:
+        """`traces` None: attempts are not traced."""
         self._signer = signer
         self._sender = sender
         self._retry_policy = retry_policy
         self._clock = clock
         self._random = random
+        self._traces = traces
 
     async def attempt(self, delivery: PendingDelivery, webhook: Webhook) -> Settlement:
         """Makes the next attempt of a delivery. Raises SenderFault if this process could not make one."""
-        result = await self._send(delivery, webhook)
+        result = await (self._send(delivery, webhook) if self._traces is None else self._traced(delivery, webhook))
         settlement = self._decided(delivery, self._policy_of(webhook), result)
         return replace(settlement, own_headers=tuple(webhook.headers)) if webhook.headers else settlement
 
-    async def _send(self, delivery: PendingDelivery, webhook: Webhook) -> AttemptResult:
-        signed = self._signer.sign(delivery, webhook)
+    async def _traced(self, delivery: PendingDelivery, webhook: Webhook) -> AttemptResult:
+        assert self._traces is not None
+        with self._traces.attempt(delivery) as span:
+            result = await self._send(delivery, webhook, span.traceparent)
+            span.note(result)
+        return result
+
+    async def _send(self, delivery: PendingDelivery, webhook: Webhook, traceparent: str | None = None) -> AttemptResult:
+        signed = self._signer.sign(delivery, webhook, traceparent)
         return await self._sender.send(signed) if isinstance(signed, Request) else signed
 
     def _decided(self, delivery: PendingDelivery, policy: RetryPolicy, result: AttemptResult) -> Settlement:

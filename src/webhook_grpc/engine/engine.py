@@ -18,6 +18,7 @@ from webhook_grpc.engine.duties.janitor import LEADER_SHARD, Janitor
 from webhook_grpc.engine.duties.replays import Replays
 from webhook_grpc.engine.duties.rescheduling import Rescheduling
 from webhook_grpc.engine.duties.webhook_tests import WebhookTests
+from webhook_grpc.engine.health.figures import Figures
 from webhook_grpc.engine.health.monitor import Monitor
 from webhook_grpc.engine.health.stillness import Stillness
 from webhook_grpc.engine.http.sender import Sender, SendLimits
@@ -40,6 +41,8 @@ from webhook_grpc.store.registry import webhooks
 
 from . import listeners
 from .attempt import Attempter, AttemptPipeline
+from .attempt_tally import AttemptTally
+from .attempt_traces import AttemptTraces
 from .dispatcher import Dispatcher, DispatchLimits
 from .ownership import Ownership
 from .poison import PoisonGuard
@@ -57,7 +60,7 @@ _SETTLE_SECONDS_AT_STOP: Final = 10.0
 
 
 class Engine:
-    """Delivers what is in the outbox. Whoever stands outside uses the methods; the fields are for tests."""
+    """Delivers what is in the outbox. Whoever stands outside uses the methods; the fields are for tests and metrics."""
 
     def __init__(
         self,
@@ -69,12 +72,16 @@ class Engine:
         shards: Shards,
         hints: Hints,
         random: Random,
+        traces: AttemptTraces | None,
     ) -> None:
         progress = database.options.progress
         self._settings = settings
         self._database = database
         self._hints = hints
         self.shards = shards
+        self._clock = clock
+        self._background = connections.background
+        self.tally = AttemptTally(clock)
         self._unsettled = Unsettled()
         self._poison = PoisonGuard(connections.health, shards, self._unsettled.results)
         self.lanes = Lanes(
@@ -98,6 +105,7 @@ class Engine:
         self._sender = Sender(
             settings.egress_policy,
             clock,
+            random,
             SendLimits(
                 settings.response_body_bytes_max,
                 settings.idle_connections_max,
@@ -106,7 +114,7 @@ class Engine:
             ),
         )
         signer = RequestSigner(sealer, settings.egress_policy, settings.attempt_timeout_seconds, clock)
-        attempter = Attempter(signer, self._sender, settings.retry_policy, clock, random)
+        attempter = Attempter(signer, self._sender, settings.retry_policy, clock, random, traces)
         self.dispatcher = Dispatcher(
             DispatchLimits(
                 settings.process_in_flight_max,
@@ -147,7 +155,7 @@ class Engine:
         self.ownership = Ownership(
             connections.ownership,
             shards,
-            listeners.OfShards(
+            listeners.ShardHandover(
                 self.lanes,
                 self.receivers,
                 self._poison,
@@ -167,8 +175,8 @@ class Engine:
             self._unsettled,
             SettleLimits(settings.settle_batch_max, settings.settle_wait_seconds),
             random,
-            SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints),
-            listeners.OfCommands(self.commands, self.intake, self.due_hints, hints),
+            SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints, self.tally),
+            listeners.ExecutedCommands(self.commands, self.intake, self.due_hints, hints, self.tally),
         )
         self.janitor = Janitor(
             database,
@@ -190,6 +198,15 @@ class Engine:
         """Returns what watches the loops, and calls `set_serving` with a service when its health changes."""
         progress = self._database.options.progress
         return Monitor(progress, self.ownership, Stillness(progress, self.dispatcher), set_serving)
+
+    def figures(self, poll_seconds: float) -> Figures:
+        """Returns what reads the figures that /metrics shows; it has to run."""
+        return Figures(self._background, poll_seconds, self._clock, self.shards, self.lanes, self.receivers)
+
+    @property
+    def unsettled_count(self) -> int:
+        """How many results and commands are not written yet."""
+        return self._unsettled.results.unanswered_count + self._unsettled.commands.unanswered_count
 
     async def start(self) -> None:
         """Takes the first shards, so that what is published right away is sent at once. Raises Unavailable."""
@@ -264,6 +281,7 @@ class Engine:
             return False
         except WebhookError:
             return True  # deleted or disabled meanwhile
+        self.tally.webhook_disabled(reason)
         log.warning("webhook disabled", webhook_id=webhook.webhook_id, customer_id=webhook.customer_id, reason=reason)
         self._hints.webhook_changed(webhook.webhook_id)
         return True

@@ -15,12 +15,13 @@ from webhook_grpc.engine.receivers.receivers import Receivers
 from webhook_grpc.hub.hints import Hints
 from webhook_grpc.store.outbox.execution import Executed
 
+from .attempt_tally import AttemptTally
 from .dispatcher import Dispatcher
 from .poison import PoisonGuard
 
 
-class OfShards:
-    """The listener of `Ownership`."""
+class ShardHandover:
+    """Begins and ends work for shards: the listener of `Ownership`."""
 
     def __init__(
         self,
@@ -68,14 +69,17 @@ class OfShards:
         await self._receivers.save()
 
 
-class OfCommands:
-    """The listener of `Settler` for commands."""
+class ExecutedCommands:
+    """Frees commands: the listener of `Settler` for commands."""
 
-    def __init__(self, commands: Commands, intake: Intake, due_hints: DueHints, hints: Hints) -> None:
+    def __init__(
+        self, commands: Commands, intake: Intake, due_hints: DueHints, hints: Hints, tally: AttemptTally
+    ) -> None:
         self._commands = commands
         self._intake = intake
         self._due_hints = due_hints
         self._hints = hints
+        self._tally = tally
 
     def executed(self, batch: Sequence[Command], executed: Sequence[Executed]) -> None:
         """Frees these commands, lets the fetcher look for what they restarted, and reports that the log grew."""
@@ -83,6 +87,7 @@ class OfCommands:
             if command.kind is Kind.CANCEL:  # before the delivery may be read again
                 self._intake.note_cancelled(command.webhook_id, command.event_id)
         self._commands.executed(batch, executed)
+        self._tally.executed(batch, executed)
         restarted = {change.shard for change in executed if change.status is DeliveryStatus.PENDING}
         if restarted:
             self._due_hints.wake(restarted)

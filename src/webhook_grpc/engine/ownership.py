@@ -132,8 +132,10 @@ class Ownership:
         """Renews the lease and brings memory and database into agreement. Raises Unavailable."""
         async with self._lock:
             with watched(self.renewing):
-                await self._renew()
+                send_until = await self._renew()
                 await self._reconcile()
+                # Only now: a renewal that was held up may succeed after others have taken the shards.
+                self.shards.send_until = send_until
                 await self._balance()
 
     async def readopt(self, shards: Collection[int]) -> None:
@@ -178,7 +180,8 @@ class Ownership:
                 )
             self._lose(set(self.shards.owned))
 
-    async def _renew(self) -> None:
+    async def _renew(self) -> float:
+        """Renews the lease, or registers again, and returns until when requests may be sent."""
         asked_at = time.monotonic()
         if self._registered:
             database_time = await store.renew(
@@ -186,8 +189,7 @@ class Ownership:
             )
             if database_time is not None:
                 self._clock.observe(database_time, asked_at, time.monotonic())
-                self.shards.send_until = asked_at + _FENCE * self._lease_seconds
-                return
+                return asked_at + _FENCE * self._lease_seconds
             log.warning("lease ran out", worker=str(self.shards.worker))
             self._lose(set(self.shards.owned))
             self._registered = False
@@ -197,8 +199,8 @@ class Ownership:
         database_time = await store.register(self._connection, worker, self._lease_seconds, self._secret_key_ids)
         self._clock.observe(database_time, asked_at, time.monotonic())
         self._registered = True
-        self.shards.send_until = asked_at + _FENCE * self._lease_seconds
         await store.forget_dead(self._connection)
+        return asked_at + _FENCE * self._lease_seconds
 
     async def _reconcile(self) -> None:
         epochs = await store.owned_epochs(self._connection, self.shards.worker)
@@ -229,6 +231,7 @@ class Ownership:
             await self._take_what_nobody_takes(free, live, now)
 
     def _note_free(self, free: Free) -> None:
+        self.shards.free_count = free.count
         if free.count:
             self._having_owners.fail(Cause(f"{free.count} shards belong to nobody", kind="free"))
         else:

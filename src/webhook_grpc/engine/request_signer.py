@@ -30,7 +30,9 @@ class RequestSigner:
         self._timeout_seconds = timeout_seconds
         self._clock = clock
 
-    def sign(self, delivery: PendingDelivery, webhook: Webhook) -> Request | AttemptResult:
+    def sign(
+        self, delivery: PendingDelivery, webhook: Webhook, traceparent: str | None = None
+    ) -> Request | AttemptResult:
         """Returns the request of the next attempt, or a result: the URL is blocked, or no secret can be read.
 
         Raises SecretKeyMissing: then there is no attempt, because another process may have the key.
@@ -44,7 +46,9 @@ class RequestSigner:
             raise SecretKeyMissing(str(error)) from None
         except UnsealError:
             return AttemptResult(Outcome.INTERNAL_ERROR, self._clock.now(), 0, FailureReason.SECRET_UNREADABLE)
-        envelope = Envelope(delivery.event_id, delivery.webhook_id, delivery.event_type, delivery.attempt + 1)
+        envelope = Envelope(
+            delivery.event_id, delivery.webhook_id, delivery.event_type, delivery.attempt + 1, traceparent
+        )
         headers = request_headers(envelope, webhook.headers, secrets, int(now.timestamp()), delivery.body)
         return Request(webhook.url, headers, delivery.body, self._timeout_of(webhook), now, webhook.webhook_id)
 

@@ -16,6 +16,7 @@ from webhook_grpc.engine.queue.lanes import Lanes
 from webhook_grpc.engine.queue.stale_rows import StaleRows
 from webhook_grpc.hub.hints import Hints
 
+from .attempt_tally import AttemptTally
 from .poison import PoisonGuard
 from .unsettled import EndedTurn
 
@@ -36,6 +37,7 @@ class SettledTurns:
         due_hints: DueHints,
         starter: Starter,
         hints: Hints,
+        tally: AttemptTally,
     ) -> None:
         self._lanes = lanes
         self._stale_rows = stale_rows
@@ -43,6 +45,7 @@ class SettledTurns:
         self._due_hints = due_hints
         self._starter = starter
         self._hints = hints
+        self._tally = tally
 
     def note_settled(self, batch: Sequence[EndedTurn]) -> None:
         """Ends turns for whose results the database has answered."""
@@ -55,6 +58,7 @@ class SettledTurns:
             if self._lanes.is_hungry(ended.turn.lane, now):
                 self._due_hints.wake()
             _log_attempt(ended.settlement)
+        self._tally.settled(batch)
         self._starter.start_soon()
         self._hints.logged()
 

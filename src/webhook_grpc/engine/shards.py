@@ -28,6 +28,8 @@ class Shards:
         """Until when attempts may be started without another renewal of the lease, in monotonic seconds."""
         self.live_count = 1
         """How many processes share the work."""
+        self.free_count = 0
+        """How many shards of all belonged to nobody at the last beat."""
 
     @property
     def may_send(self) -> bool:

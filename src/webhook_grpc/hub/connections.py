@@ -25,7 +25,7 @@ class Connections:
     health: LoopConnection
     """The health of webhooks, and the marks on deliveries that may be dangerous: short notes beside the sending."""
     background: LoopConnection
-    """Replays, expiry and rescheduling: a statement of these may take seconds, and nobody waits for it."""
+    """Replays, expiry, rescheduling and figures for metrics: a statement may take seconds, and nobody waits for it."""
     publish: LoopConnection
     publish_batches: LoopConnection
     tail: LoopConnection

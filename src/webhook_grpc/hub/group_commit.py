@@ -93,6 +93,11 @@ class GroupCommit(Generic[Item, Answer]):
         self._queued_bytes = 0
         self._arrived = asyncio.Event()
 
+    @property
+    def waiting_count(self) -> int:
+        """How many items wait for a statement."""
+        return self._queued_count
+
     async def submit(self, items: Sequence[Item]) -> list[Answer | Exception]:
         """Returns an answer or an exception for each item, in order. Raises Overloaded if too much is waiting."""
         size_bytes = sum(map(self._size_of, items))

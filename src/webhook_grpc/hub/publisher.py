@@ -15,6 +15,7 @@ import structlog
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import NewEvent, Published
 from webhook_grpc.domain.progress import Service, Work
+from webhook_grpc.domain.tally import Histogram, PublishTally
 from webhook_grpc.store.connection.failures import watched
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import publishing
@@ -74,8 +75,10 @@ class Publisher:
         self._make_partitions = make_partitions
         self._hints = hints
         self._fan_outs = _FanOuts(fan_out_max)
-        self._few = self._group(single, "publish", limits)
-        self._many = self._group(batches, "publish batches", limits)
+        self.tally = PublishTally()
+        """What was published. Only the publisher adds to it."""
+        self._few = self._group(single, "publish", limits, self.tally.single_sizes)
+        self._many = self._group(batches, "publish batches", limits, self.tally.batch_sizes)
 
     async def publish(self, events: Sequence[NewEvent]) -> list[Published | Exception]:
         """Returns when the events are committed: an answer for each, or the exception that it was refused with.
@@ -89,16 +92,23 @@ class Publisher:
         """Returns what has to run, by name. No loop ends by itself."""
         return {"publisher": self._few.run(), "publisher of batches": self._many.run()}
 
-    def _group(self, connection: LoopConnection, name: str, limits: GroupLimits) -> GroupCommit[NewEvent, Published]:
+    @property
+    def waiting_count(self) -> int:
+        """How many events wait for a statement."""
+        return self._few.waiting_count + self._many.waiting_count
+
+    def _group(
+        self, connection: LoopConnection, name: str, limits: GroupLimits, sizes: Histogram
+    ) -> GroupCommit[NewEvent, Published]:
         work = connection.progress.work(name, Service.WEBHOOKS)
-        flush = functools.partial(self._flush, connection, work)
+        flush = functools.partial(self._flush, connection, work, sizes)
         return GroupCommit(flush, _size_bytes, self._weight, limits, _customer_of)
 
     def _weight(self, event: NewEvent) -> int:
         return _size_bytes(event) + _DELIVERY_BYTES * self._fan_outs.of(event.customer_id)
 
     async def _flush(
-        self, connection: LoopConnection, work: Work, events: Sequence[NewEvent]
+        self, connection: LoopConnection, work: Work, sizes: Histogram, events: Sequence[NewEvent]
     ) -> list[Published | Exception]:
         expectation = self._recipient.expect()
         new: Sequence[NewDeliveries] = ()
@@ -109,8 +119,21 @@ class Publisher:
         finally:
             self._recipient.receive(expectation, new)
         self._fan_outs.learn(events, batch.answers)
+        sizes.add(len(events))
+        self._count(batch.answers)
         self._hints.deliveries_due({shard for deliveries in new for shard in deliveries.other_shards})
         return batch.answers
+
+    def _count(self, answers: Sequence[Published | Exception]) -> None:
+        tally = self.tally
+        for answer in answers:
+            if not isinstance(answer, Published):
+                tally.refused_count += 1
+            elif answer.duplicate:
+                tally.duplicate_count += 1
+            else:
+                tally.new_count += 1
+                tally.delivery_count += answer.delivery_count
 
     async def _publish(
         self, connection: LoopConnection, events: Sequence[NewEvent], own_shards: frozenset[int]

@@ -39,6 +39,7 @@ class LogSink:
         self._is_writing = False
         self._hurry = threading.Event()  # somebody waits until all is written
         self._dropped = 0  # since the last line that says so
+        self._dropped_total = 0
         self._cause = ""
         self._is_torn = False  # whether what was written last ends within a line
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)  # may hang in a write for ever
@@ -48,6 +49,11 @@ class LogSink:
     def dropped(self) -> int:
         """How many lines were dropped since a line said so."""
         return self._dropped
+
+    @property
+    def dropped_total(self) -> int:
+        """How many lines were dropped since the start."""
+        return self._dropped_total
 
     def put(self, record: Record) -> None:
         """Leaves a record to be written, or counts it as dropped if too many wait. Never waits itself, never fails."""
@@ -83,6 +89,7 @@ class LogSink:
 
     def _count_dropped(self, count: int, cause: str) -> None:
         self._dropped += count
+        self._dropped_total += count
         self._cause = cause
 
     def _run(self) -> None:

@@ -14,6 +14,8 @@ from typing import Final
 
 import structlog
 
+from webhook_grpc.domain.tally import SECONDS, Histogram
+
 from . import tracebacks
 
 log = structlog.get_logger(__name__)
@@ -29,6 +31,8 @@ class LoopWatch:
         self._stands_still_seconds = stands_still_seconds
         self._beat_seconds = min(_BEAT_SECONDS, stands_still_seconds / 5)
         self._beaten_at = time.monotonic()
+        self.lags = Histogram(SECONDS)
+        """By how many seconds each beat was late. Only the watch adds to it."""
         self._is_ended = threading.Event()
 
     async def run(self) -> None:
@@ -39,7 +43,9 @@ class LoopWatch:
         try:
             while True:
                 await asyncio.sleep(self._beat_seconds)
-                self._beaten_at = time.monotonic()
+                beaten_at = time.monotonic()
+                self.lags.add(beaten_at - self._beaten_at - self._beat_seconds)
+                self._beaten_at = beaten_at
         finally:
             self._is_ended.set()
 

@@ -32,6 +32,7 @@ from webhook_grpc.domain.errors import (
     WebhookError,
 )
 from webhook_grpc.domain.retention import RetentionPolicy, with_age
+from webhook_grpc.domain.trace_context import read_traceparent
 from webhook_grpc.store.clock import DatabaseClock
 
 from .auth import Authenticator
@@ -43,11 +44,17 @@ Request = TypeVar("Request", bound=Message)
 
 REQUEST_ID_KEY: Final = "x-request-id"
 AUTHORIZATION_KEY: Final = "authorization"
+TRACEPARENT_KEY: Final = "traceparent"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Exchange(Protocol):
     """One call as its door sees it: what the caller sends, and the way back to the caller."""
+
+    @property
+    def door(self) -> str:
+        """Returns the name of the door, for what counts calls: one word."""
+        ...
 
     def header(self, name: str) -> Sequence[str | bytes]:
         """Returns the values that the caller sends under a name in lower case: HTTP headers, metadata of gRPC."""
@@ -63,6 +70,14 @@ class Exchange(Protocol):
 
     async def write(self, response: Message) -> None:
         """Takes a response: the door sends it at once if the method streams, and after the call if it has only one."""
+        ...
+
+
+class CallListener(Protocol):
+    """Hears of every call when it has ended."""
+
+    def ended(self, method: Method[Any, Any], door: str, code: Code, seconds: float) -> None:
+        """Called once for each call. Must neither wait nor raise."""
         ...
 
 
@@ -85,8 +100,10 @@ class Calls:
         clock: DatabaseClock,
         limits: CallLimits,
         retention: RetentionPolicy,
+        listener: CallListener,
     ) -> None:
         self._methods = methods
+        self._listener = listener
         self._authenticator = authenticator
         self._clock = clock
         self._call_seconds_max = limits.call_seconds_max
@@ -99,14 +116,24 @@ class Calls:
         """Refuses all calls that come from now on."""
         self._stopping = True
 
-    def caller(self, authorization: Sequence[str | bytes]) -> Caller:
-        """Returns whose values of the `authorization` header these are. Raises Unauthenticated."""
+    @property
+    def call_count(self) -> int:
+        """How many calls of one answer are in progress."""
+        return self._calls.in_progress
+
+    @property
+    def stream_count(self) -> int:
+        """How many streams are in progress."""
+        return self._streams.in_progress
+
+    def caller_of(self, authorization: Sequence[str | bytes]) -> Caller:
+        """Returns the caller with these values of the `authorization` header. Raises Unauthenticated."""
         return self._authenticator.authenticate(authorization, self._clock.now())
 
     def is_known(self, authorization: Sequence[str | bytes]) -> bool:
         """Returns whether these values of the `authorization` header are those of a caller, whatever it may do."""
         try:
-            self.caller(authorization)
+            self.caller_of(authorization)
         except Unauthenticated:
             return False
         return True
@@ -126,7 +153,9 @@ class Calls:
             error = self._canonical(raised, call).with_traceback(None)  # which holds this frame, which holds the error
             code = code_of(error)
         finally:
-            _log_call(call, code, error.reason if error else "", time.monotonic() - started_at)
+            seconds = time.monotonic() - started_at
+            self._listener.ended(method, exchange.door, code, seconds)
+            _log_call(call, code, error.reason if error else "", seconds)
         return error
 
     async def _serve(self, method: Method[Any, Any], exchange: Exchange, call: Call) -> None:
@@ -137,8 +166,9 @@ class Calls:
         if self._stopping:
             raise server_stopping()
         with self._streams if method.streams else self._calls:
-            call.caller = self.caller(exchange.header(AUTHORIZATION_KEY))
+            call.caller = self.caller_of(exchange.header(AUTHORIZATION_KEY))
             call.caller.must_have(method.permission)
+            call.traceparent = read_traceparent(exchange.header(TRACEPARENT_KEY))
             request = await exchange.read(method.request_type)
             call.subjects |= subjects_of(request)
             async with asyncio.timeout(None if method.streams else self._call_seconds_max):
@@ -165,17 +195,17 @@ class _Places:
         self._limit = limit
         self._reason = reason
         self._what = what
-        self._in_progress = 0
+        self.in_progress = 0
 
     def __enter__(self) -> None:
         """Raises Overloaded if all places are taken."""
-        if self._in_progress >= self._limit:
+        if self.in_progress >= self._limit:
             message = f"this server is serving {self._limit} {self._what} already; retry later"
             raise Overloaded(self._reason, message, 1.0)
-        self._in_progress += 1
+        self.in_progress += 1
 
     def __exit__(self, *_: object) -> None:
-        self._in_progress -= 1
+        self.in_progress -= 1
 
 
 def _request_id(exchange: Exchange) -> str:

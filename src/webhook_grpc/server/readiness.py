@@ -18,7 +18,11 @@ class Readiness:
     @property
     def is_ready(self) -> bool:
         """Whether calls can be answered. Deliveries that stall do not count: calls are answered meanwhile."""
-        return not self._is_leaving and self._serving[Service.WEBHOOKS]
+        return self.serves(Service.WEBHOOKS)
+
+    def serves(self, service: Service) -> bool:
+        """Returns whether health checks say of the service that it serves."""
+        return not self._is_leaving and self._serving[service]
 
     async def set_serving(self, name: str, serving: bool) -> None:
         """Takes in whether a service serves."""

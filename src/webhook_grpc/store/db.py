@@ -26,6 +26,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from webhook_grpc.domain.errors import DiskFull, Unavailable
 from webhook_grpc.domain.progress import Progress, Service
+from webhook_grpc.domain.tally import DatabaseErrors
 from webhook_grpc.store.connection import failures, liveness, session
 from webhook_grpc.store.connection.abandoning import Abandoned
 from webhook_grpc.store.connection.failures import StoreRefusal
@@ -63,7 +64,8 @@ class DatabaseOptions:
     """How to reach the database. Times are in seconds.
 
     `loops` lists every connection beside the pool: each LoopConnection adds itself. `progress` has the work of each
-    loop. `random` belongs to the process: pauses that it varies are not in step with those of other processes.
+    loop. `errors` counts what fails. `random` belongs to the process: pauses that it varies are not in step with those
+    of other processes.
     """
 
     conninfo: str
@@ -74,6 +76,7 @@ class DatabaseOptions:
     pooling: Pooling = Pooling.NONE
     loops: list[LoopConnection] = field(default_factory=list["LoopConnection"], compare=False)
     progress: Progress = field(default_factory=Progress, compare=False)
+    errors: DatabaseErrors = field(default_factory=DatabaseErrors, compare=False)
     random: Random = field(default_factory=Random, compare=False)
 
     @property
@@ -105,24 +108,28 @@ async def _prepare(connection: AsyncConnection[Row], options: DatabaseOptions, *
 
 
 @contextlib.contextmanager
-def translated_errors() -> Generator[None]:
-    """Turns the driver's errors into ours. No other place does.
+def translated_errors(errors: DatabaseErrors, expected: Collection[str] = ()) -> Generator[None]:
+    """Turns the driver's errors into ours, and counts them but those with an SQLSTATE that is expected.
 
-    Raises StoreRefusal for values that Postgres never accepts, and Unavailable (DiskFull is one kind of it) for
-    everything that may pass.
+    No other place does. Raises StoreRefusal for values that Postgres never accepts, and Unavailable (DiskFull is one
+    kind of it) for everything that may pass.
     """
     try:
         yield
-    except (PoolTimeout, TooManyRequests) as error:
-        raise Unavailable("STORAGE_UNAVAILABLE", "the database did not answer in time") from error
-    except TimeoutError as error:
-        raise Unavailable("STORAGE_UNAVAILABLE", "the database did not answer in time") from error
-    except psycopg.Error as error:
-        if is_refusal(error):
-            raise StoreRefusal(error.sqlstate or type(error).__name__) from error
-        if failures.is_disk_full(error):
-            raise DiskFull from error
-        raise Unavailable("STORAGE_UNAVAILABLE", "the database cannot be reached or is overloaded") from error
+    except (psycopg.Error, TimeoutError) as error:
+        if failures.sqlstate_of(error) not in expected:
+            errors.add(failures.class_of(error), is_disk_full=failures.is_disk_full(error))
+        raise _translated(error) from error
+
+
+def _translated(error: psycopg.Error | TimeoutError) -> Exception:
+    if isinstance(error, PoolTimeout | TooManyRequests | TimeoutError):
+        return Unavailable("STORAGE_UNAVAILABLE", "the database did not answer in time")
+    if is_refusal(error):
+        return StoreRefusal(error.sqlstate or type(error).__name__)
+    if failures.is_disk_full(error):
+        return DiskFull()
+    return Unavailable("STORAGE_UNAVAILABLE", "the database cannot be reached or is overloaded")
 
 
 def is_refusal(error: psycopg.Error) -> bool:
@@ -190,7 +197,7 @@ class Database:
         `expected`: SQLSTATEs that the caller deals with. If the server hangs, psycopg waits for the cancellation up to
         ten seconds more. Raises Unavailable and StoreRefusal.
         """
-        with self._noted(expected), translated_errors():
+        with self._noted(expected), translated_errors(self.options.errors, expected):
             async with asyncio.timeout(self.options.statement_timeout_seconds), self._pool.connection() as connection:
                 yield connection
 
@@ -199,7 +206,7 @@ class Database:
 
         A statement that lost a race is run again, a read also after its connection was lost.
         """
-        with self._noted(), translated_errors():
+        with self._noted(), translated_errors(self.options.errors):
             work = self._rows(statement, params)
             return await self._abandoned.within(self.options.statement_timeout_seconds, work)
 
@@ -243,7 +250,7 @@ class Database:
             raise
 
     async def _compare_limits(self) -> None:
-        with translated_errors():
+        with translated_errors(self.options.errors):
             async with asyncio.timeout(self.options.statement_timeout_seconds):
                 async with await connect(self.options, "start") as connection:
                     if self.options.pooling is Pooling.NONE:  # a pooler's clients are not the server's
@@ -292,7 +299,7 @@ class LoopConnection:
     async def open(self) -> None:
         """Connects, if it is not connected. Raises Unavailable."""
         async with self._lock:
-            with translated_errors():
+            with translated_errors(self._options.errors):
                 await self._abandoned.within(self._options.statement_timeout_seconds, self._open())
 
     async def rows(self, statement: LiteralString, params: Params = None, *, is_idempotent: bool = False) -> list[Row]:
@@ -302,7 +309,7 @@ class LoopConnection:
         first is still running. Raises StoreRefusal, or Unavailable: then nobody knows whether it was committed.
         """
         async with self._lock:
-            with translated_errors():
+            with translated_errors(self._options.errors):
                 work = self._rows(statement, params, is_idempotent=is_idempotent)
                 return await self._abandoned.within(self._options.statement_timeout_seconds, work)
 
@@ -314,7 +321,7 @@ class LoopConnection:
         Calls `on_listening` once no notification can be missed any more. Raises Unavailable when the connection ends.
         """
         async with self._lock:
-            with translated_errors():
+            with translated_errors(self._options.errors):
                 async with asyncio.timeout(self._options.statement_timeout_seconds):
                     connection = await self._connected()
                 async with connection:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from random import Random
 from typing import Final
 
 import psutil
@@ -90,7 +91,9 @@ def trusting(farm: Farm) -> ssl.SSLContext:
 
 async def measure(farm: Farm, hostile: Hostile, ssl_context: ssl.SSLContext) -> Measured:
     """Sends to the receiver as often as it takes, then to a good one. Raises what the client lets through."""
-    sender = Sender(LOCAL, DatabaseClock(), SendLimits(BODY_BYTES_MAX), resolver=_Everywhere(), ssl_context=ssl_context)
+    sender = Sender(
+        LOCAL, DatabaseClock(), Random(), SendLimits(BODY_BYTES_MAX), resolver=_Everywhere(), ssl_context=ssl_context
+    )
     sender.open()
     body = (b'{"event":"%s"}' % hostile.name.encode()).ljust(hostile.request_bytes)
     seconds: list[float] = []

@@ -1,1 +1,1 @@
-"""The played database: each statement of the store does here, at one instant, what its SQL does there."""
+"""The played database: the statements of the store, run on the model that is compared with the SQL (`../model`)."""

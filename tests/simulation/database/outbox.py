@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final
+from uuid import UUID
 
 import psycopg
 
+from tests.simulation.model.outbox import EventTakenError
+from tests.simulation.model.rows import OutboxRow
 from webhook_grpc.domain.ids import shard_of
-from webhook_grpc.domain.model import WebhookStatus
+from webhook_grpc.domain.model import Danger, NewEvent, PendingDelivery
 from webhook_grpc.store import clock
 from webhook_grpc.store.outbox import danger, expiry, misdated, publishing
 from webhook_grpc.store.outbox import due as due_rows
+from webhook_grpc.store.outbox.ownership import OwnedShard
 
-from .tables import Params, Pending, Row, Statement, Tables, reads, writes
-
-_TAKING: Final = frozenset({WebhookStatus.ACTIVE, WebhookStatus.PAUSED})
+from .statements import Params, Row, Statement, reads, rows_of, writes
+from .stored import EPOCH, Stored
 
 
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """The statements of `store.outbox` and `store.backlog`. Each webhook takes every type of event."""
+    """The statements of `store.outbox` by which is published, and what is due is found, and marked."""
 
-    tables: Tables
+    stored: Stored
 
     def statements(self) -> dict[str, Statement]:
         return {
@@ -34,121 +35,92 @@ class Outbox:
             due_rows.SELECT_REPLAYING_WEBHOOKS: reads(self._replaying),
             due_rows.SELECT_DUE_REPLAYS: reads(self._fetch_replays),
             due_rows.SELECT_BODIES: reads(self._bodies),
-            due_rows.SELECT_TYPES: reads(self._types),
-            clock.SELECT_BELIEVED_TIME: reads(lambda _, now: [(now,)]),
-            expiry.SELECT_OVERDUE_EXIST: reads(self._overdue_exist),
+            due_rows.SELECT_TYPES: reads(lambda params: [(*row[:-2], b"", None) for row in self._bodies(params)]),
+            clock.SELECT_BELIEVED_TIME: reads(lambda _: [(self.stored.model.now,)]),
+            expiry.SELECT_OVERDUE_EXIST: reads(lambda params: [(self.stored.model.overdue_exist(params["bound"]),)]),
             expiry.SELECT_OVERDUE_ROWS: reads(self._overdue),
             danger.SET_DANGER: writes(self._set_danger),
-            misdated.SELECT_MISDATED_MAY_EXIST: reads(self._nothing_is_misdated),
+            misdated.SELECT_MISDATED_MAY_EXIST: reads(lambda _: [(False,)]),  # the played clock does not step
         }
 
-    def _publish(self, params: Params, began_at: datetime) -> list[Row]:
-        own, rows = set(params["own_shards"]), list[Row]()
-        columns = (params["customer_id"], params["event_id"], params["event_type"], params["body"])
-        if not self.tables.events.keys().isdisjoint(params["event_id"]):
-            raise psycopg.errors.UniqueViolation("sent once more, and the first one has stored them")
-        for number, (customer_id, event_id, event_type, body) in enumerate(zip(*columns, strict=True), start=1):
-            self.tables.events[event_id] = (event_type, began_at, body)
-            matched = [
-                w.webhook_id
-                for w in self.tables.webhooks.values()
-                if w.customer_id == customer_id and w.status in _TAKING
-            ]
-            for webhook_id in matched:
-                self.tables.deliveries[webhook_id][event_id] = Pending(webhook_id, event_id, began_at, customer_id)
-                self.tables.published.add((webhook_id, event_id))
-                self.tables.note("published", webhook_id, event_id)
-            ours = [webhook_id for webhook_id in matched if shard_of(webhook_id) in own]
-            others = sorted({shard_of(webhook_id) for webhook_id in matched} - own)
-            rows.append((number, began_at, len(matched), ours, others))
-        return rows
-
-    def _stored(self, params: Params, _: datetime) -> list[Row]:
+    def _publish(self, params: Params) -> list[Row]:
+        names = ("event_id", "customer_id", "event_type", "body")
+        events = [
+            NewEvent(event_id, customer_id, event_type, EPOCH, body, 0, {}, request_id=None, fingerprint=0)
+            for event_id, customer_id, event_type, body in rows_of(params, *names)
+        ]  # nobody uses request ids here
+        try:
+            answers = self.stored.model.publish(events)
+        except EventTakenError:
+            raise psycopg.errors.UniqueViolation("sent once more, and the first one has stored them") from None
         rows = list[Row]()
-        for number, event_id in enumerate(params["event_id"], start=1):
-            if event_id in self.tables.events:
-                count = sum(published == event_id for _, published in self.tables.published)
-                rows.append((number, event_id, self.tables.events[event_id][1], count))
+        for number, answer in enumerate(answers, start=1):
+            assert answer is not None
+            rows.append(self._published(number, answer.event_id, set(params["own_shards"])))
         return rows
 
-    def _discover(self, params: Params, now: datetime) -> list[Row]:
-        shards, found = set(params["shards"]), list[Row]()
-        for webhook_id, rows in self.tables.deliveries.items():
-            if rows and shard_of(webhook_id) in shards:
-                first = min(rows.values(), key=lambda row: (row.due_at, row.event_id))
-                webhook = self.tables.webhooks[webhook_id]
-                found.append(
-                    (webhook_id, webhook.customer_id, webhook.status.value, first.event_id, first.due_at <= now)
-                )
-        return found
+    def _published(self, number: int, event_id: UUID, own: set[int]) -> Row:
+        matched = sorted(self.stored.model.matched[event_id])
+        for webhook_id in matched:
+            self.stored.note("published", webhook_id, event_id)
+        ours = [webhook_id for webhook_id in matched if shard_of(webhook_id) in own]
+        others = sorted({shard_of(webhook_id) for webhook_id in matched} - own)
+        return number, self.stored.model.events[event_id].create_time, len(matched), ours, others
 
-    def _fetch(self, params: Params, now: datetime) -> list[Row]:
-        found: list[Row] = []
-        names = ("shard", "webhook_id", "room", "floor", "ahead", "fresh")
-        for number, wanted in enumerate(zip(*(params[name] for name in names), strict=True), start=1):
-            _, webhook_id, room, floor, ahead, fresh = wanted
-            until = now + timedelta(seconds=ahead)
-            rows = [
-                r
-                for r in self.tables.rows_of(webhook_id)
-                if floor <= r.due_at <= until and r.trigger != "replay"
-                and (not fresh or (not r.attempt and r.trigger is None))
-            ]  # fmt: skip
-            found += [(number, *_columns(row)) for row in rows[:room]]
-        return found
-
-    def _replaying(self, params: Params, now: datetime) -> list[Row]:
-        shards = set(params["shards"])
-        rows = [row for of in self.tables.deliveries.values() for row in of.values() if row.trigger == "replay"]
-        due = [row for row in rows if shard_of(row.webhook_id) in shards and row.due_at <= now]
-        return sorted({(row.webhook_id, row.customer_id) for row in due})
-
-    def _fetch_replays(self, params: Params, now: datetime) -> list[Row]:
-        found: list[Row] = []
-        for number, (webhook_id, room) in enumerate(zip(params["webhook_id"], params["room"], strict=True), start=1):
-            rows = [r for r in self.tables.rows_of(webhook_id) if r.trigger == "replay" and r.due_at <= now]
-            found += [(number, *_columns(row)) for row in rows[:room]]
-        return found
-
-    def _bodies(self, params: Params, _: datetime) -> list[Row]:
+    def _stored(self, params: Params) -> list[Row]:
+        answers = [self.stored.model.stored(event_id) for event_id in params["event_id"]]
         return [
-            (event_id, *self.tables.events[event_id]) for event_id in params["ids"] if event_id in self.tables.events
+            (number, answer.event_id, answer.create_time, answer.delivery_count)
+            for number, answer in enumerate(answers, start=1)
+            if answer is not None
         ]
 
-    def _types(self, params: Params, now: datetime) -> list[Row]:
-        return [(*rest, b"") for *rest, _ in self._bodies(params, now)]
-
-    def _overdue_exist(self, params: Params, _: datetime) -> list[Row]:
-        return [(any(event_id < params["bound"] for event_id in self.tables.events),)]
-
-    def _overdue(self, params: Params, _: datetime) -> list[Row]:
-        after = params["after_webhook"], params["after_due_at"], params["after_event"]
-        rows = [
-            row
-            for webhook_id in sorted(self.tables.deliveries)
-            if shard_of(webhook_id) == params["shard"]
-            for row in self.tables.rows_of(webhook_id)
-            if row.event_id < params["bound"] and (webhook_id, row.due_at, row.event_id) > after
+    def _discover(self, params: Params) -> list[Row]:
+        found = self.stored.model.discover(set(params["shards"]))
+        return [
+            (webhook_id, customer_id, status.value, event_id, is_due)
+            for webhook_id, customer_id, status, event_id, is_due in found
         ]
-        return [_columns(row) for row in rows[: params["limit"]]]
 
-    def _nothing_is_misdated(self, _: Params, __: datetime) -> list[Row]:
-        return [(False,)]  # the played clock does not step
+    def _fetch(self, params: Params) -> list[Row]:
+        requests = rows_of(params, "webhook_id", "room", "floor", "ahead", "fresh")
+        return [
+            (number, *_columns(row))
+            for number, (*request, fresh) in enumerate(requests, start=1)
+            for row in self.stored.model.fetch(*request, is_fresh=fresh)
+        ]
 
-    def _set_danger(self, params: Params, _: datetime) -> list[Row]:
-        changed: list[Row] = []
-        names = ("shard", "epoch", "webhook_id", "due_at", "event_id", "attempt")
-        for number, epoch, webhook_id, due_at, event_id, attempt in zip(*(params[name] for name in names), strict=True):
-            shard = self.tables.shard(number)
-            row = self.tables.deliveries[webhook_id].get(event_id)
-            is_ours = shard.epoch == epoch and shard.owner == params["worker"]
-            if is_ours and row is not None and row.due_at == due_at and row.attempt == attempt:
-                row.danger = int(params["danger"])
-                changed.append((webhook_id, event_id))
-        return changed
+    def _replaying(self, params: Params) -> list[Row]:
+        return [*self.stored.model.replaying(set(params["shards"]))]
+
+    def _fetch_replays(self, params: Params) -> list[Row]:
+        return [
+            (number, *_columns(row))
+            for number, request in enumerate(rows_of(params, "webhook_id", "room"), start=1)
+            for row in self.stored.model.fetch_replays(*request)
+        ]
+
+    def _bodies(self, params: Params) -> list[Row]:
+        events = [(event_id, self.stored.model.events.get(event_id)) for event_id in params["ids"]]
+        return [(event_id, *event[1:]) for event_id, event in events if event is not None]
+
+    def _overdue(self, params: Params) -> list[Row]:
+        after = OutboxRow(params["after_webhook"], params["after_due_at"], params["after_event"], 0, 0)
+        rows = self.stored.model.overdue(params["shard"], params["bound"], after, params["limit"])
+        return [_columns(row) for row in rows]
+
+    def _set_danger(self, params: Params) -> list[Row]:
+        names = ("webhook_id", "event_id", "due_at", "attempt")
+        deliveries = [
+            PendingDelivery(webhook_id, event_id, due_at, 0, attempt, "", EPOCH, b"")
+            for webhook_id, event_id, due_at, attempt in rows_of(params, *names)
+        ]
+        owned = {number: OwnedShard(epoch, 0) for number, epoch in rows_of(params, "shard", "epoch")}
+        mark = Danger(params["danger"])
+        return sorted(self.stored.model.set_danger(params["worker"], owned, deliveries, mark))
 
 
-def _columns(row: Pending) -> Row:
+def _columns(row: OutboxRow) -> Row:
     return (
         row.webhook_id, row.event_id, row.due_at, row.customer_id, row.attempt, row.danger, row.trigger, row.replay_id
     )  # fmt: skip

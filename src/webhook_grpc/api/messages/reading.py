@@ -97,10 +97,12 @@ def read_event(
     event_id: UUID,
     now: datetime,
     violations: list[Violation],
+    traceparent: str | None = None,
 ) -> NewEvent:
     """Returns an event to publish. Its fingerprint covers what the caller chose: a repeated call has the same one.
 
-    Raises InvalidArgument if the data is all that is wrong; see read_data_json.
+    The `traceparent` is that of the call, and no part of the fingerprint: a repeated call has another one. Raises
+    InvalidArgument if the data is all that is wrong; see read_data_json.
     """
     if not matching.is_event_type(message.event_type):
         violations.append(Violation("event.event_type", "must be an event type like `job.completed`"))
@@ -121,6 +123,7 @@ def read_event(
         attributes=attributes,
         request_id=request_id,
         fingerprint=_fingerprint(message.event_type, occur_time if has_time else None, data_json, attributes),
+        traceparent=traceparent,
     )
 
 

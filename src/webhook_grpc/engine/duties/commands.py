@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from webhook_grpc.domain.command import Command, Kind
+from webhook_grpc.domain.command import Command, CommandKey, Kind
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import delivery_id_text, shard_of
 from webhook_grpc.domain.progress import Service
@@ -32,8 +32,6 @@ from .webhook_tests import WebhookTests
 log = structlog.get_logger(__name__)
 
 _COMMANDS_PER_LOOK: Final = 2500
-
-Key = tuple[Kind, int, UUID]
 
 
 class Commands:
@@ -55,7 +53,7 @@ class Commands:
         self._lanes = lanes
         self._tests = tests
         self._unsettled = unsettled
-        self._taken: set[Key] = set()
+        self._taken: set[CommandKey] = set()
         self._stale_rows = StaleRows()
         self._testing: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import socket
 import time
 from collections.abc import Sequence
 from ipaddress import ip_address
+from random import Random
 from typing import Final
 
 import aiodns
@@ -51,11 +51,15 @@ class GuardedResolver(AbstractResolver):
     """
 
     def __init__(
-        self, policy: EgressPolicy, resolver: aiodns.DNSResolver | None = None, hosts_file: HostsFile | None = None
+        self,
+        policy: EgressPolicy,
+        random: Random,
+        resolver: aiodns.DNSResolver | None = None,
+        hosts_file: HostsFile | None = None,
     ) -> None:
         self._policy = policy
         self._hosts_file = hosts_file or HostsFile()
-        self._random = random.Random()
+        self._random = random
         self._resolver = resolver or aiodns.DNSResolver(timeout=RESOLVE_SECONDS, tries=_TRIES)
         self._lock = asyncio.Lock()
         self._judged_at = -_VERDICT_SECONDS

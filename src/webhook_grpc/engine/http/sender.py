@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from random import Random
 from typing import Any, Final
 
 import aiohttp
@@ -79,6 +80,7 @@ class Sender:
         self,
         policy: EgressPolicy,
         clock: DatabaseClock,
+        random: Random,
         limits: SendLimits,
         *,
         resolver: AbstractResolver | None = None,
@@ -86,6 +88,7 @@ class Sender:
     ) -> None:
         self._policy = policy
         self._clock = clock
+        self._random = random
         self._limits = limits
         self.connections = Connections(limits.idle_connections_max, limits.connection_seconds_max)
         self._resolver = resolver
@@ -93,7 +96,7 @@ class Sender:
 
     @functools.cached_property
     def _opened_resolver(self) -> AbstractResolver:
-        return self._resolver or GuardedResolver(self._policy)
+        return self._resolver or GuardedResolver(self._policy, self._random)
 
     @functools.cached_property
     def _session(self) -> aiohttp.ClientSession:

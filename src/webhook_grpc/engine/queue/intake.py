@@ -80,6 +80,7 @@ class Intake:
                     event_create_time=deliveries.create_time,
                     body=event.body,
                     is_fresh=True,
+                    traceparent=event.traceparent,
                 )
                 self.take_in(delivery, expectation)
         self.done(expectation)

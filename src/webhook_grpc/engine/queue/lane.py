@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -104,6 +105,11 @@ class Lane:
     def has_queued(self) -> bool:
         """Whether anything is queued, whether or not it may be started."""
         return bool(self.fresh or self.backlog or self.replays or self.suspects)
+
+    @property
+    def oldest_due(self) -> datetime | None:
+        """Since when the first of those queued is due, without replays and suspects; None: nothing is queued."""
+        return min((queue[0].due_at for queue in (self.fresh, self.backlog) if queue), default=None)
 
     @property
     def _replay_has_slot(self) -> bool:

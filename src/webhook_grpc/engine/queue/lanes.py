@@ -13,6 +13,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -142,6 +143,17 @@ class Lanes:
                 customer = self._customers.get(lane.customer_id)
                 if customer is None or customer.in_flight < self._limits.customer_in_flight_max:
                     yield lane
+
+    def is_held_back(self, lane: Lane, now: float) -> bool:
+        """Returns whether webhook, host or customer keep anything of the lane from being started now."""
+        customer = self._customers.get(lane.customer_id)
+        is_free = customer is None or customer.in_flight < self._limits.customer_in_flight_max
+        return not (is_free and lane.may_send and lane.wait_seconds(now) == 0 and self._host_has_slot(lane))
+
+    def oldest_due(self, now: float) -> datetime | None:
+        """Returns since when the oldest delivery is due of those that `startable` lanes hold, without replays."""
+        times = (lane.oldest_due for lane in self.startable(now))
+        return min((at for at in times if at is not None), default=None)
 
     # --- what is known of the table --------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -98,6 +98,13 @@ class Paces:
             self._ended.discard(webhook.webhook_id)
             pace.resumed()
             self.changed(webhook.webhook_id)
+
+    def breakers(self) -> Mapping[BreakerState, int]:
+        """Returns how many webhooks have their breaker in each state."""
+        counts = dict.fromkeys(BreakerState, 0)
+        for pace in self._paces.values():
+            counts[pace.breaker.state] += 1
+        return counts
 
     def changed(self, webhook_id: int) -> None:
         """Notes that the pace of a webhook may have something new to save."""

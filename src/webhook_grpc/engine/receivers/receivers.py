@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from random import Random
 from typing import Final
 
@@ -42,6 +42,10 @@ class Receivers:
     def is_current(self) -> bool:
         """Whether changes of webhooks have been followed lately: else requests may go where none may go any more."""
         return self._webhooks.is_current
+
+    def breakers(self) -> Mapping[BreakerState, int]:
+        """Returns how many webhooks that are loaded have their breaker in each state."""
+        return self._paces.breakers()
 
     # --- what is loaded --------------------------------------------------------------------------------------------
 

@@ -46,6 +46,8 @@ def rpc_handler(method: Method[Any, Any], calls: Calls) -> grpc.RpcMethodHandler
 class _Exchange:
     """What calls of one response and of many have in common."""
 
+    door = "grpc"
+
     def __init__(self, raw: bytes, context: Context) -> None:
         self._raw = raw
         self._context = context

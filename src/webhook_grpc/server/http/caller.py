@@ -36,7 +36,7 @@ class CallerRoute:
 
     async def _get(self, request: web.Request) -> web.Response:
         try:
-            caller = self._calls.caller(request.headers.getall(AUTHORIZATION_KEY, []))
+            caller = self._calls.caller_of(request.headers.getall(AUTHORIZATION_KEY, []))
         except Unauthenticated as error:
             return Problem.of(error).response(uuid4().hex)
         document = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -24,6 +25,7 @@ BODY_BYTES_MAX: Final = 5 * 1024 * 1024  # as gRPC's bound of a message
 LARGE_CHARACTERS: Final = 32 * 1024  # of a body; to read these takes a millisecond at most
 JSON_TYPE: Final = "application/json"
 _BOM: Final = "\ufeff"
+_DATA_TEXT: Final = re.compile(r"\b(event\.)data_json\b")  # `data` is read into this field
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,13 @@ class BodyReading:
 class Exchange:
     """What calls of one answer and of many have in common."""
 
+    door = "http"
+
     def __init__(self, request: web.Request, route: Route, bodies: BodyReading) -> None:
         self._bodies = bodies
         self._request = request
         self._route = route
+        self._has_data = False  # as JSON; written by _read_body
         self.request_id = ""
 
     def header(self, name: str) -> Sequence[str | bytes]:
@@ -79,14 +84,17 @@ class Exchange:
 
     def _as_sent(self, error: WebhookError) -> WebhookError:
         """Names fields as the caller does: where the body is a webhook, `name` is the `webhook.name` of the request."""
-        prefix = f"{self._route.body}."
-        if not isinstance(error, InvalidArgument) or prefix == "*.":
+        if not isinstance(error, InvalidArgument):
             return error
-        violations = [Violation(v.field.removeprefix(prefix), v.description) for v in error.violations]
+        violations = [Violation(self._sent_name(v.field), v.description) for v in error.violations]
         return InvalidArgument(violations, error.reason, error.metadata)
 
     def _query(self) -> Iterable[tuple[str, str]]:
         return self._request.query.items()
+
+    def _sent_name(self, field: str) -> str:
+        name = field if self._route.body == "*" else field.removeprefix(f"{self._route.body}.")
+        return _DATA_TEXT.sub(r"\1data", name) if self._has_data else name
 
     def _path_parameters(self) -> list[tuple[str, str]]:
         return [(self._route.field_of(name), text) for name, text in self._request.match_info.items()]
@@ -107,12 +115,15 @@ class Exchange:
             raise field_invalid("body", str(error)) from None
         target.SetInParent()
         violations += read.violations
+        self._has_data = read.has_raw and not read.violations
         return sorted(read.names)
 
     async def _text(self) -> str:
         """Returns the body, empty if there is none."""
         if self._request.content_type != JSON_TYPE and self._request.can_read_body:
             raise field_invalid("content-type", f"must be {JSON_TYPE}", "CONTENT_TYPE_UNSUPPORTED")
+        if self._request.headers.get("Content-Encoding", "identity") != "identity":  # a few bytes could be gigabytes
+            raise field_invalid("content-encoding", "must not be compressed", "CONTENT_ENCODING_UNSUPPORTED")
         try:
             async with asyncio.timeout(self._bodies.seconds_max):
                 return (await self._request.read()).decode("utf-8").removeprefix(_BOM)
@@ -126,13 +137,21 @@ class Exchange:
 
     def _read_headers(self, message: Message, violations: list[Violation]) -> None:
         """Sets what HTTP has headers for: Idempotency-Key, If-Match."""
-        key = self._request.headers.get("Idempotency-Key", "").strip('"')
-        if key and "request_id" in message.DESCRIPTOR.fields_by_name:
+        key = self._own_header("Idempotency-Key", violations)
+        if key and self._route.verb != "GET" and "request_id" in message.DESCRIPTOR.fields_by_name:  # there, a filter
             _set_or_compare(message, "request_id", key, "idempotency-key", violations)
-        etag = self._request.headers.get("If-Match", "").removeprefix("W/").strip('"')
+        etag = self._own_header("If-Match", violations)
         holder = _with_etag(message, self._route.body)
         if etag and etag != "*" and holder is not None:
             _set_or_compare(holder, "etag", etag, "if-match", violations)
+
+    def _own_header(self, name: str, violations: list[Violation]) -> str:
+        """Returns the value of a header without quotes and the sign of a weak etag."""
+        value = self._request.headers.get(name, "").removeprefix("W/").strip('"')
+        if not value.isascii():  # aiohttp shows bytes that are not UTF-8 as lone surrogates, which no message can hold
+            violations.append(Violation(name.lower(), "must be ASCII"))
+            return ""
+        return value
 
     def _complete_mask(self, message: Message, names: Sequence[str]) -> None:
         """Without a mask, PATCH changes the members that the body has."""

@@ -15,8 +15,11 @@ from aiohttp import web
 from webhook_grpc.domain.errors import PermissionDenied
 
 _METHODS: Final = "GET, POST, PATCH, DELETE"
-_HEADERS: Final = "authorization, content-type, idempotency-key, if-match, last-event-id, x-request-id"
+_HEADERS: Final = (
+    "authorization, content-type, idempotency-key, if-match, last-event-id, traceparent, tracestate, x-request-id"
+)
 _SHOWN: Final = "etag, retry-after, x-request-id"
+_SHOWN_CHARACTERS_MAX: Final = 256
 _SECONDS: Final = "600"  # for which a browser remembers the answer
 _FROM_ELSEWHERE: Final = frozenset({"cross-site", "same-site"})  # Sec-Fetch-Site (Fetch Metadata)
 
@@ -35,7 +38,7 @@ class Origins:
         may let its own name point here (DNS rebinding), and its requests then look like those of our own page.
         """
         if self._is_host_checked and not _is_of_this_machine(request.host):
-            message = f"this server is called by `localhost` or a loopback address, not by `{request.host}`"
+            message = f"this server is called by `localhost` or a loopback address, not by `{_printable(request.host)}`"
             raise PermissionDenied("HOST_NOT_ALLOWED", message)
         origin = request.headers.get("Origin")
         if origin is None:
@@ -43,9 +46,8 @@ class Origins:
         else:
             is_foreign = origin not in self._allowed and origin.partition("://")[2] != request.host
         if is_foreign:
-            message = (
-                f"pages of {origin or 'other sites'} may not call; WEBHOOK_HTTP_ALLOW_ORIGINS names those that may"
-            )
+            page = _printable(origin or "other sites")
+            message = f"pages of {page} may not call; WEBHOOK_HTTP_ALLOW_ORIGINS names those that may"
             raise PermissionDenied("ORIGIN_NOT_ALLOWED", message)
 
     def preflight(self, request: web.BaseRequest) -> web.Response | None:
@@ -69,6 +71,11 @@ class Origins:
         if origin in self._allowed:
             response.headers["Access-Control-Allow-Origin"] = str(origin)
             response.headers["Access-Control-Expose-Headers"] = _SHOWN
+
+
+def _printable(value: str) -> str:
+    """Returns a header's value for people: it may hold bytes that are no text."""
+    return value.encode("ascii", "backslashreplace").decode("ascii")[:_SHOWN_CHARACTERS_MAX]
 
 
 def _is_visit(request: web.BaseRequest) -> bool:

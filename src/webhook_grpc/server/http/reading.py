@@ -25,6 +25,7 @@ from .writing import is_map
 MEMBERS_MAX: Final = 50_000  # fields and items that are read along the descriptor: a full batch of events has 8,000
 VALUE_CHARACTERS_MAX: Final = 320 * 1024  # of one value of lists and objects; the domain bounds data further
 RAW_JSON: Final = {"webhook.v1.Event.data": "data_json"}  # fields whose JSON is kept as text, and where
+_RAW_TEXTS: Final = frozenset({"webhook.v1.Event.data_json"})  # the same fields as text
 
 _scan_text: Any = cast("Any", json.decoder).scanstring  # its types lack both of these
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
@@ -44,6 +45,7 @@ class ReadJson:
 
     violations: Sequence[Violation]
     names: Collection[str]
+    has_raw: bool  # whether a field of RAW_JSON was given, under that name
 
 
 def read_json(text: str, message: Message, path: str) -> ReadJson:
@@ -62,7 +64,7 @@ def read_json(text: str, message: Message, path: str) -> ReadJson:
         raise NotJson("is nested too deep") from None
     except ValueError as error:  # a number of more digits than Python converts, or a word such as NaN
         raise NotJson(str(error)) from None
-    return ReadJson(reader.violations, names)
+    return ReadJson(reader.violations, names, reader.has_raw)
 
 
 def read_parameters(pairs: Iterable[tuple[str, str]], message: Message, violations: list[Violation]) -> None:
@@ -114,6 +116,7 @@ class _Reader:
         self._scan: Any = cast("Any", json.JSONDecoder(parse_constant=_refuse_constant)).scan_once
         self._members = 0
         self.violations: list[Violation] = []
+        self.has_raw = False
 
     def read_object(self, at: int, message: Message, path: str, seen: set[str]) -> int:
         """Fills a message; notes the names of its members in `seen`."""
@@ -150,6 +153,8 @@ class _Reader:
         if field.message_type is not None and not is_single_value(field.message_type.full_name):
             getattr(message, name).SetInParent()
             return self.read_object(at, getattr(message, name), path, set())
+        if field.full_name in _RAW_TEXTS and getattr(message, name):
+            return self._wrong(at, path, "is given already as JSON")
         value, end = self._value(at)
         try:
             _set(message, field, read_value(field, value))
@@ -159,6 +164,7 @@ class _Reader:
 
     def _read_raw(self, at: int, message: Message, name: str, path: str) -> int:
         """Keeps the text of a value, whatever it is; the domain judges it."""
+        self.has_raw = True
         try:
             _, end = self._value(at)
         except _TooLong:

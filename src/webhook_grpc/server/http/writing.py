@@ -40,11 +40,14 @@ def plain(message: Message, left_out: frozenset[str] = NOTHING) -> dict[str, Any
 
 
 def _is_shown(message: Message, field: FieldDescriptor) -> bool:
-    if field.is_repeated:
+    if is_always_shown(field):
         return True
-    if field.has_presence:
-        return message.HasField(field.name)
-    return field.cpp_type not in _SHOWN_IF_SET or bool(getattr(message, field.name))
+    return message.HasField(field.name) if field.has_presence else bool(getattr(message, field.name))
+
+
+def is_always_shown(field: FieldDescriptor) -> bool:
+    """Returns whether a field is there even if it is not set."""
+    return field.is_repeated or not (field.has_presence or field.cpp_type in _SHOWN_IF_SET)
 
 
 @functools.cache

@@ -24,6 +24,13 @@ GIVEN_UP: Final = frozenset({"57014", "55P03"})
 TOO_MANY_CONNECTIONS: Final = "53300"
 DISK_FULL: Final = "53100"
 
+# Those that a service may meet (PostgreSQL, Appendix A), and the words of `class_of`.
+_SQLSTATE_CLASSES: Final = frozenset(
+    {"08", "0A", "21", "22", "23", "25", "26", "28", "2D", "34", "3D", "3F", "40", "42", "44", "53", "54", "55"}
+    | {"57", "58", "XX"}
+)
+ERROR_CLASSES: Final = (*sorted(_SQLSTATE_CLASSES), "connection", "other", "timeout")
+
 _READ: Final = re.compile(r"\s*(WITH|SELECT|VALUES|TABLE)\b", re.IGNORECASE)
 _WRITE: Final = re.compile(
     r"\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|LISTEN|SET|nextval|setval|set_config|pg_notify|publish_event|\w*advisory\w*)\b",
@@ -79,6 +86,19 @@ def sqlstate_of(error: BaseException | None) -> str | None:
     return error.sqlstate
 
 
+def class_of(error: BaseException) -> str:
+    """Returns the class of an error's SQLSTATE (its first two characters) if it is one of Postgres' own, else a word.
+
+    That is `connection` if there is no SQLSTATE, `timeout` if we gave up, and `other`: so there are few different ones.
+    """
+    if timed_out(error):
+        return "timeout"
+    sqlstate = sqlstate_of(error)
+    if sqlstate is None:
+        return "connection"
+    return sqlstate[:2] if sqlstate[:2] in _SQLSTATE_CLASSES else "other"
+
+
 def text_of(error: BaseException) -> str:
     """Returns the words of Postgres, for the log: no values of a statement, and no part of a connection string."""
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
@@ -103,8 +123,10 @@ def cause_of(error: BaseException) -> Cause:
     return Cause(text, sqlstate_of(cause), kind=_NUMBERS.sub("", text))
 
 
-def is_disk_full(error: psycopg.Error) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Returns whether Postgres has no room left to write, on its disk or within its quota there."""
+    if not isinstance(error, psycopg.Error):
+        return False
     return error.sqlstate == DISK_FULL or bool(_NO_ROOM.search(error.diag.message_primary or ""))
 
 

@@ -57,7 +57,7 @@ async def check_sessions(options: DatabaseOptions) -> None:
     """
     if options.pooling is not Pooling.TRANSACTION:
         return
-    with translated_errors():
+    with translated_errors(options.errors):
         async with asyncio.timeout(_SECONDS_MAX), _connections(options, _BACKENDS_READ) as connections:
             parameters = [[*_NEEDED, *_DEADLINES, "synchronous_commit"]]
             looks = (_rows(connection, SELECT_BACKEND_SETTINGS, parameters) for connection in connections)

@@ -99,14 +99,14 @@ CROSS JOIN LATERAL (
 
 # The bounds let the planner skip partitions; an array does not.
 SELECT_BODIES: Final = """
-SELECT event_id, event_type, created_at, body
+SELECT event_id, event_type, created_at, body, traceparent
 FROM events
 WHERE event_id >= %(first)b::uuid AND event_id <= %(last)b::uuid AND event_id = ANY(%(ids)b::uuid[])
 """
 
 # The same without bodies, for deliveries that are not to be sent.
 SELECT_TYPES: Final = """
-SELECT event_id, event_type, created_at, ''::bytea
+SELECT event_id, event_type, created_at, ''::bytea, NULL
 FROM events
 WHERE event_id >= %(first)b::uuid AND event_id <= %(last)b::uuid AND event_id = ANY(%(ids)b::uuid[])
 """
@@ -123,7 +123,7 @@ CROSS JOIN LATERAL (
 ) a
 """
 
-_EventFacts = tuple[str, datetime, bytes]  # an event's type, when it was stored, its body
+_EventFacts = tuple[str, datetime, bytes, str | None]  # an event's type, when it was stored, body, traceparent
 
 _TRIGGERS: Final = {trigger.value: trigger for trigger in Trigger}
 _BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -260,18 +260,25 @@ async def with_bodies(
         return []
     parameters = {"ids": list(event_ids), "first": min(event_ids), "last": max(event_ids)}
     found = await connection.rows(SELECT_BODIES if to_send else SELECT_TYPES, parameters)
-    events: dict[UUID, _EventFacts] = {event_id: (event_type, at, body) for event_id, event_type, at, body in found}
+    events: dict[UUID, _EventFacts] = {
+        event_id: (event_type, at, body, traceparent) for event_id, event_type, at, body, traceparent in found
+    }
     logged = {} if len(events) == len(event_ids) else await _logged(connection, rows, events)
     return [
         _with_event(
             row,
-            *(events.get(row.event_id) or logged.get((row.webhook_id, row.event_id), ("unknown", row.due_at, b""))),
+            *(
+                events.get(row.event_id)
+                or logged.get((row.webhook_id, row.event_id), ("unknown", row.due_at, b"", None))
+            ),
         )
         for row in rows
     ]
 
 
-def _with_event(row: FoundRow, event_type: str, event_create_time: datetime, body: bytes) -> PendingDelivery:
+def _with_event(
+    row: FoundRow, event_type: str, event_create_time: datetime, body: bytes, traceparent: str | None
+) -> PendingDelivery:
     return PendingDelivery(
         webhook_id=row.webhook_id,
         event_id=row.event_id,
@@ -285,6 +292,7 @@ def _with_event(row: FoundRow, event_type: str, event_create_time: datetime, bod
         is_fresh=row.is_fresh,
         trigger=row.trigger,
         replay_id=row.replay_id,
+        traceparent=traceparent,
     )
 
 
@@ -302,4 +310,4 @@ async def _logged(
         return {}
     parameters = {"webhook_id": [row.webhook_id for row in known], "event_id": [row.event_id for row in known]}
     found = await connection.rows(SELECT_LOGGED_TYPES, parameters)
-    return {(webhook_id, event_id): (event_type, at, b"") for webhook_id, event_id, event_type, at in found}
+    return {(webhook_id, event_id): (event_type, at, b"", None) for webhook_id, event_id, event_type, at in found}

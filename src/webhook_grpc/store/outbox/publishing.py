@@ -26,10 +26,10 @@ WITH input AS MATERIALIZED (
     FROM unnest(
         %(customer_id)b::bigint[], %(event_id)b::uuid[], %(event_type)b::text[], %(occurred_at)b::timestamptz[],
         %(body)b::bytea[], %(data_start)b::smallint[], %(attributes)b::text[], %(patterns)b::text[],
-        %(request_id)b::text[], %(fingerprint)b::bigint[]
+        %(request_id)b::text[], %(fingerprint)b::bigint[], %(traceparent)b::text[]
     ) WITH ORDINALITY AS t(
         customer_id, event_id, event_type, occurred_at, body, data_start, attributes, patterns, request_id,
-        fingerprint, ord
+        fingerprint, traceparent, ord
     )
 ), new_keys AS (
     INSERT INTO idempotency_keys (customer_id, request_id, event_id, fingerprint, created_at)
@@ -40,8 +40,10 @@ WITH input AS MATERIALIZED (
     ON CONFLICT (customer_id, request_id) DO NOTHING
     RETURNING event_id
 ), new_events AS (
-    INSERT INTO events (event_id, customer_id, event_type, occurred_at, created_at, body, data_start, attributes)
-    SELECT event_id, customer_id, event_type, occurred_at, at, body, data_start, attributes
+    INSERT INTO events (
+        event_id, customer_id, event_type, occurred_at, created_at, body, data_start, attributes, traceparent
+    )
+    SELECT event_id, customer_id, event_type, occurred_at, at, body, data_start, attributes, traceparent
     FROM input JOIN meta USING (singleton)
     WHERE request_id IS NULL OR event_id IN (SELECT event_id FROM new_keys)
     RETURNING event_id, customer_id, event_type, created_at
@@ -240,6 +242,7 @@ def _publish_parameters(events: Sequence[NewEvent], own_shards: Collection[int])
         "patterns": [" ".join(patterns_matching(event.event_type)) for event in events],
         "request_id": [event.request_id for event in events],
         "fingerprint": [event.fingerprint for event in events],
+        "traceparent": [event.traceparent for event in events],
         "own_shards": list(own_shards),
     }
 

@@ -7,14 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from . import asked
+from .asked import restarted_at
 from .history import Fault, History, Request
 from .violation import Violation
 
-# What a process sent just before it died is taken in by the receiver a little after that, on a busy machine up to some
-# tenths of a second; its successor can't have sent it, who has to wait for the rest of a lease. A row of the log bears
-# the time at which its statement began, so what is settled before a fault begins bears an earlier one.
-_ARRIVAL_SECONDS = 1.0
+# A row of the log bears the time at which its statement began: what is settled before a fault begins, an earlier one.
 _CLOCK_SECONDS = 0.02
 _GONE = 410
 
@@ -36,6 +33,11 @@ class Resend:
         return 200 <= self.earlier.status <= 299
 
     @property
+    def is_of_one_owner(self) -> bool:
+        """Whether it is known that the same process sent both, for which nothing is an excuse: it remembers."""
+        return self.request.owner is not None and self.request.owner == self.earlier.owner
+
+    @property
     def is_second_question(self) -> bool:
         """Whether a 410 was made sure of: one that came on a kept connection is believed when a new one repeats it."""
         return self.latest.status == _GONE and self.latest.attempt == self.request.attempt
@@ -44,11 +46,12 @@ class Resend:
 def resends(history: History) -> list[Resend]:
     """Requests after a 2xx, and requests that bear an attempt number which had been used."""
     found: list[Resend] = []
-    restarted = asked.restarted(history)
+    restarted = restarted_at(history)
     for requests in _by_delivery(history).values():
         for index, request in enumerate(requests):
-            is_restarted = (request.webhook_id, request.event_id, request.attempt) in restarted
-            earlier = _made_needless_by(request, requests[:index], is_restarted=is_restarted)
+            since = restarted.get((request.webhook_id, request.event_id, request.attempt))
+            own = _sent_by_same_owner(request, requests[:index], restarted_at=since)
+            earlier = own or _made_needless_by(request, requests[:index], restarted_at=since)
             if earlier is not None:
                 found.append(Resend(request, earlier, requests[index - 1]))
     return found
@@ -58,10 +61,11 @@ def only_after_faults(history: History) -> Iterator[Violation]:
     """I3: exactly once without a fault; and each fault excuses one more request for what it found in flight.
 
     In flight is what had been sent and was not settled: from the arrival of its request until its row in the log. What
-    was settled before the fault is never sent again, however the process ended.
+    was settled before the fault is never sent again, however the process ended. A process that sends again what it has
+    sent itself has no excuse.
     """
     settled_at = _settled_at(history)
-    arrival_seconds = history.slowness * _ARRIVAL_SECONDS
+    arrival_seconds = history.slowness * history.arrival_seconds
     spent: dict[tuple[int, str], set[Fault]] = defaultdict(set)
     asked_twice = set[tuple[int, str, int]]()
     for resend in resends(history):
@@ -78,8 +82,10 @@ def only_after_faults(history: History) -> Iterator[Violation]:
             for fault in history.faults
             if fault.may_duplicate
             and any(_overlaps(fault, since, until, arrival_seconds) for since, until in in_flight)
-            and fault not in spent[delivery]
+            and (fault.is_many or fault not in spent[delivery])
         ]
+        if resend.is_of_one_owner:
+            excuses = []
         if excuses:
             spent[delivery].add(excuses[0])
         else:
@@ -112,11 +118,25 @@ def in_flight_at_faults(history: History) -> int:
     )
 
 
-def _made_needless_by(request: Request, before: Sequence[Request], *, is_restarted: bool) -> Request | None:
-    """A 2xx that had been given, or else the latest request of the same number. Restarts come after a 2xx, too."""
-    succeeded = [earlier for earlier in before if 200 <= earlier.status <= 299 and not is_restarted]
+def _made_needless_by(request: Request, before: Sequence[Request], *, restarted_at: float | None) -> Request | None:
+    """A 2xx that had been given, or else the latest request of the same number.
+
+    Restarts come after a 2xx, too; and after an attempt of the same number that could not be stored.
+    """
+    if restarted_at is not None:
+        same = [one for one in before if one.attempt == request.attempt and one.arrived_at >= restarted_at]
+        return next(reversed(same), None)
+    succeeded = [earlier for earlier in before if 200 <= earlier.status <= 299]
     same = [earlier for earlier in before if earlier.attempt == request.attempt]
     return next(reversed(succeeded or same), None)
+
+
+def _sent_by_same_owner(request: Request, before: Sequence[Request], *, restarted_at: float | None) -> Request | None:
+    """The latest request of the same number, or of a later one, that is known to be of the same process."""
+    if request.owner is None:
+        return None
+    own = [one for one in before if one.owner == request.owner and one.attempt >= request.attempt]
+    return next((one for one in reversed(own) if restarted_at is None or one.arrived_at >= restarted_at), None)
 
 
 def _by_delivery(history: History) -> dict[tuple[int, str], list[Request]]:

@@ -1,13 +1,16 @@
-"""What the checker compares: independent histories of one round, as plain values.
+"""What invariants compare: independent histories of one run, as plain values.
 
-Times are Unix seconds of this machine's one clock. Event ids are texts as receivers see them (`evt_…`).
+Times are seconds of one clock: of this machine, or of the simulation. An event's id is a text that names it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+Delivery = tuple[int, str]
+"""Names a delivery: webhook and event."""
 ENDINGS = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
 
@@ -54,6 +57,10 @@ class Request:
     body_hash: str
     retry_after: float | None = None
     timely: bool = True  # signed just now, by the receiver's clock
+    decided_at: float | None = None  # when its sender decided to send it, if that is known: rates count from then
+    owner: int | None = None  # who sent it, if that is known: a process for as long as it owned the shard
+    is_stale: bool = False  # whether its sender is known to have lost the shard
+    is_test: bool = False  # of TestWebhook, which no limit and no pause concerns
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +82,12 @@ class LogRow:
     trigger: str = "scheduled"
 
     @property
+    def delivery(self) -> Delivery:
+        return self.webhook_id, self.event_id
+
+    @property
     def is_restart(self) -> bool:
-        """Whether it says that the delivery was begun anew."""
+        """Whether it says that the delivery was restarted."""
         return self.status == "pending" and self.outcome is None and self.trigger in {"manual", "replay"}
 
 
@@ -95,7 +106,10 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A call of RetryDelivery or CancelDelivery. `status` is that of its answer; None if there was no good one."""
+    """A call of RetryDelivery or CancelDelivery, or a replay of one delivery.
+
+    `status` is that of its answer; None if there was no good one.
+    """
 
     kind: str
     webhook_id: int
@@ -133,7 +147,8 @@ class Fault:
     `may_duplicate`: what was in flight or unsettled during the fault may be sent once more, because whoever sent it may
     have lost its memory or its lease. `may_overlap`: the old owner of a webhook may still have requests open while the
     new one sends, because it lost its lease without dying. A killed process leaves no open requests: its kernel closes
-    them at once, and the new owner waits for the lease.
+    them at once, and the new owner waits for the lease. `may_deafen`: nobody need know before its end what has changed
+    in the database.
     """
 
     kind: str
@@ -141,6 +156,8 @@ class Fault:
     ended_at: float
     may_duplicate: bool = False
     may_overlap: bool = False
+    may_deafen: bool = False
+    is_many: bool = False  # so many that each delivery may be concerned more than once
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +204,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """One round."""
+    """One run. What was not recorded is empty, or None."""
 
     endpoints: tuple[Endpoint, ...] = ()
     publishes: tuple[Publish, ...] = ()
@@ -204,11 +221,26 @@ class History:
     switches: tuple[Switch, ...] = ()  # in order
     poison: Poison | None = None
     asked: tuple[Asked, ...] = ()
-    replays: bool = False  # whether a replay ran
+    replays: bool = False  # whether a replay ran of which `asked` does not say the deliveries
     shown: tuple[Shown, ...] | None = None
     slowness: float = 1.0  # by how much the machine was slow: tolerances for what takes time are multiplied by it
+    matched: Mapping[str, Collection[int]] | None = None  # the webhooks that each stored event matched
+    clock_seconds: float = 0.05  # between two readings of clocks
+    # What a process sent just before it died is taken in by the receiver a little after that, on a busy machine up to
+    # some tenths of a second; its successor can't have sent it, who has to wait for the rest of a lease.
+    arrival_seconds: float = 1.0
+    reaction_seconds: float = 1.0  # from the answer to a change of a webhook until all processes know it
+    rate_tolerance: float = 1.05
+    late_seconds: float = 0.0  # from where a process counts a request to where its receiver reads the clock
 
     @property
     def customer_of(self) -> Mapping[int, int]:
         """The customer of each webhook."""
         return {endpoint.webhook_id: endpoint.customer_id for endpoint in self.endpoints}
+
+    def rows_by_delivery(self) -> Mapping[Delivery, Sequence[LogRow]]:
+        """The log of each delivery, oldest first."""
+        rows: dict[Delivery, list[LogRow]] = defaultdict(list)
+        for row in self.log:
+            rows[row.delivery].append(row)
+        return rows

@@ -1,0 +1,143 @@
+"""An address that HTTP is served on: bounds for whoever connects, and problem documents for what no route takes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final, cast
+from uuid import uuid4
+
+from aiohttp import web
+
+from webhook_grpc.domain.errors import PermissionDenied
+
+from .connection import HEAD_BYTES_MAX, Connection
+from .exchange import BODY_BYTES_MAX
+from .origins import Origins
+from .problem import Problem, problem_of_refusal
+
+KEEPALIVE_SECONDS: Final = 75.0
+HEAD_SECONDS_MAX: Final = 10.0  # from the connection to the first whole request head
+GRACE_SECONDS: Final = 5.0  # for calls in progress when the process stops
+_BACKLOG: Final = 1024
+_CONNECTION: Final[Mapping[str, Any]] = {
+    "access_log": None,
+    "keepalive_timeout": KEEPALIVE_SECONDS,
+    "max_line_size": HEAD_BYTES_MAX,
+    "max_field_size": HEAD_BYTES_MAX,
+    "auto_decompress": False,  # a compressed body is refused: see Exchange
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class HttpAddressInUse(Exception):
+    """The address can't be served: it is taken, or it is not one of this machine's."""
+
+
+class Listener:
+    """Serves routes on one address."""
+
+    def __init__(self, address: str, connections_max: int, origins: Origins) -> None:
+        self._host, _, port = address.rpartition(":")
+        self._port = int(port)
+        self._connections_max = connections_max
+        self._origins = origins
+        self._app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[self._as_problem])
+        self._app.on_response_prepare.append(origins.complete)
+        self._app.on_response_prepare.append(_without_version)
+        self._runner = web.AppRunner(self._app, handler_cancellation=True, shutdown_timeout=GRACE_SECONDS)
+        self._socket: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+        self._silent = set[Any]()  # connections on which no request has come yet
+
+    @property
+    def connection_count(self) -> int:
+        """How many connections there are."""
+        server: Any = self._runner.server
+        return 0 if server is None else len(server.connections)
+
+    def add_route(self, verb: str, pattern: str, handler: Handler) -> None:
+        """Adds a route for that verb only: a HEAD of a stream would never end."""
+        self._app.router.add_route(verb, pattern, handler)
+
+    def add_routes(self, routes: Iterable[web.AbstractRouteDef]) -> None:
+        """Adds routes, before the start."""
+        self._app.router.add_routes(routes)
+
+    def bind(self) -> int:
+        """Takes the address and returns its port. Raises HttpAddressInUse."""
+        try:
+            self._socket = socket.create_server(
+                (self._host.strip("[]"), self._port), family=_family(self._host), backlog=_BACKLOG, dualstack_ipv6=False
+            )
+        except OSError as error:
+            raise HttpAddressInUse(f"cannot listen on {self._host}:{self._port} for HTTP: {error.strerror}") from None
+        return int(self._socket.getsockname()[1])
+
+    async def start(self) -> None:
+        """Starts to serve."""
+        await self._runner.setup()
+        self._server = await asyncio.get_running_loop().create_server(self._protocol, sock=self._socket)
+
+    async def stop(self) -> None:
+        """Takes no more connections, and gives calls in progress GRACE_SECONDS to end."""
+        if self._server is not None:
+            self._server.close()
+        elif self._socket is not None:
+            self._socket.close()
+        await self._runner.cleanup()
+
+    # --- connections -----------------------------------------------------------------------------------------------
+
+    def _protocol(self) -> asyncio.BaseProtocol:
+        server: Any = self._runner.server
+        if len(server.connections) >= self._connections_max:
+            return _Refusal()
+        protocol = Connection(server, loop=asyncio.get_running_loop(), **_CONNECTION)
+        self._silent.add(protocol)
+        asyncio.get_running_loop().call_later(HEAD_SECONDS_MAX, self._drop_if_silent, protocol)
+        return protocol
+
+    def _drop_if_silent(self, protocol: Any) -> None:
+        """Closes a connection on which no request has come in time."""
+        if protocol in self._silent:
+            self._silent.remove(protocol)
+            if protocol.transport is not None:
+                protocol.transport.abort()
+
+    # --- requests --------------------------------------------------------------------------------------------------
+
+    @web.middleware
+    async def _as_problem(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answers what no route takes with a problem document as well."""
+        self._silent.discard(request.protocol)
+        try:
+            self._origins.check(request)
+        except PermissionDenied as error:
+            return Problem.of(error).response(uuid4().hex)
+        preflight = self._origins.preflight(request)
+        if preflight is not None:
+            return preflight
+        try:
+            return await handler(request)
+        except web.HTTPException as refused:
+            return problem_of_refusal(refused).response(uuid4().hex)
+
+
+async def _without_version(_: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Leaves out what aiohttp says of itself and of Python."""
+    response.headers["Server"] = "webhook-grpc"
+
+
+class _Refusal(asyncio.Protocol):
+    """What a connection beyond the bound gets: its end."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Closes it."""
+        cast("asyncio.Transport", transport).abort()
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -1,0 +1,1 @@
+"""Spans of attempts: recorded and exported by OpenTelemetry, which only this room imports, or producers' passed on."""
