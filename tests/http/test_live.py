@@ -83,10 +83,10 @@ async def test_lines_of_json_for_those_who_want_them(http: Http, receiver: Recei
 async def test_what_receivers_answered_is_in_the_stream_if_that_is_wanted(http: Http, receiver: Receiver) -> None:
     await http.create(receiver.on("/talkative", answer(200, "hello", x_request_id="7")))
     for query, has_bodies in (("", False), ("&bodies=false", False), ("&bodies=true", True)):
-        async with http.session.get(WATCH + query) as response:
-            await begun(response)
+        async with http.watch(WATCH + query) as response:
+            await response.begun()
             await http.service.publish()
-            [delivery], _ = await deliveries_of(response, 1)
+            [delivery], _ = await response.deliveries(1)
         attempt = delivery["last_attempt"]
         assert {"response_body", "response_headers", "request_headers"} & attempt.keys() == (
             {"response_body", "response_headers", "request_headers"} if has_bodies else set()
@@ -165,5 +165,5 @@ async def small_reader(service: Service) -> tuple[asyncio.StreamReader, asyncio.
     connection.setblocking(False)
     await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", service.app.http_port))
     reader, writer = await asyncio.open_connection(sock=connection, limit=4096)
-    writer.write(f"GET {WATCH} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+    writer.write(f"GET {WATCH}&bodies=true HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
     return reader, writer

@@ -22,7 +22,7 @@ from webhook_grpc.server.calls import REQUEST_ID_KEY
 from .exchange import BodyReading, Exchange
 from .problem import Problem
 from .routes import Route
-from .writing import NOTHING, plain
+from .writing import LEFT_OUT_BY_STREAMS, NOTHING, plain
 
 Request = TypeVar("Request", bound=Message)
 
@@ -38,7 +38,7 @@ class StreamExchange(Exchange):
     def __init__(self, request: web.Request, route: Route, bodies: BodyReading) -> None:
         super().__init__(request, route, bodies)
         accept = request.headers.get("Accept", "")
-        self._left_out = NOTHING if request.query.get(BODIES) == "true" else _OF_ATTEMPTS
+        self._left_out = NOTHING if request.query.get(BODIES) == "true" else LEFT_OUT_BY_STREAMS
         self._is_lines = SSE_TYPE not in accept and any(kind in accept for kind in _LINE_TYPES)
         self._stream: web.StreamResponse | None = None
 
@@ -111,9 +111,6 @@ class StreamExchange(Exchange):
 
 BODIES: Final = "bodies"  # a query parameter of streams: whether what receivers answered is in them
 
-_OF_ATTEMPTS: Final = frozenset(
-    f"webhook.v1.DeliveryAttempt.{name}" for name in ("response_body", "response_headers", "request_headers")
-)
 _BEGINNINGS: Final = ("snapshot", "start_time")
 _CONTENT: Final = frozenset({"deliveries", "snapshot_complete"})
 

@@ -11,10 +11,16 @@ from typing import Final
 
 from aiohttp import web
 
-PAGE_PATHS: Final = ("/webhooks", "/webhooks/{id}", "/deliveries/{id}", "/events/{id}")  # beside the root; page/route.js reads them
+# Beside the root; page/route.js reads them.
+PAGE_PATHS: Final = ("/webhooks", "/webhooks/{id}", "/deliveries/{id}", "/events/{id}")
 FOLDER: Final = Path(__file__).with_name("page")
 
-_TYPES: Final[Mapping[str, str]] = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
+_TYPES: Final[Mapping[str, str]] = {
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".html": "text/html",
+    ".svg": "image/svg+xml",
+}
 _VERSION_DIGITS: Final = 12
 _FOREVER: Final = "public, max-age=31536000, immutable"
 # Nothing but the page's own files and calls; no inline script, no frame, no text that becomes markup.

@@ -19,6 +19,9 @@ from .words import is_single_value, writer_of
 RAW_JSON: Final = {"webhook.v1.Event.data_json": "data"}  # fields that hold JSON, and the name under which it is shown
 
 NOTHING: Final = frozenset[str]()
+LEFT_OUT_BY_STREAMS: Final = frozenset(
+    f"webhook.v1.DeliveryAttempt.{name}" for name in ("response_body", "response_headers", "request_headers")
+)  # unless they are wanted: 16 KiB for each attempt, which most readers of a stream throw away
 
 _Writer = Callable[[Any], Any]
 
