@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
 from webhook.v1.service_pb2 import GetWebhookStatsRequest, GetWebhookStatsResponse
@@ -193,6 +194,23 @@ async def test_the_window_is_the_last_day_if_none_is_asked_for(service: Service,
     assert found.attempt_count == 1
 
 
+async def test_a_window_is_counted_in_bins_for_a_chart(services: ServiceFactory, receiver: Receiver) -> None:
+    service = await services.start()
+    webhook = await service.create_webhook(receiver.url())
+    async with service.watching() as watch:
+        await service.publish()
+        await watch.until_ended(1)
+    whole = await stats(service, webhook)
+    end = whole.end_time.seconds + 60
+    found = await stats(service, webhook, start_time=at(end - 3600), end_time=at(end), bin_width=Duration(seconds=1000))
+    assert [one.start_time.seconds - (end - 3600) for one in found.bins] == [0, 1000, 2000, 3000]
+    assert [sum(item.count for item in one.outcomes) for one in found.bins] == [0, 0, 0, 1]
+    assert found.bins[3].latency_p50 == found.latency_p50
+    assert not found.bins[0].HasField("latency_p50")
+    assert len((await stats(service, webhook, bin_width=Duration(seconds=3600))).bins) == 24
+    assert not whole.bins
+
+
 NOW = 1_700_000_000
 
 
@@ -205,6 +223,11 @@ NOW = 1_700_000_000
         ({"start_time": at(NOW)}, ["start_time"]),  # long ago
         ({"start_time": at(MAX_SECONDS)}, ["start_time"]),  # in the future
         ({"start_time": at(-1)}, ["start_time"]),
+        ({"bin_width": Duration(nanos=999_999_999)}, ["bin_width"]),
+        ({"bin_width": Duration(seconds=32 * DAY_SECONDS)}, ["bin_width"]),
+        ({"bin_width": Duration(seconds=1, nanos=-1)}, ["bin_width"]),
+        ({"bin_width": Duration(seconds=431)}, ["bin_width"]),  # 201 bins of a day
+        ({"start_time": at(NOW), "end_time": at(NOW + 1000), "bin_width": Duration(seconds=4)}, ["bin_width"]),
         ({"end_time": at(MAX_SECONDS + 1)}, ["end_time"]),
         ({"start_time": at(-1), "end_time": Timestamp(nanos=-1)}, ["end_time", "start_time"]),
         (

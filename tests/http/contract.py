@@ -17,7 +17,7 @@ Schema = dict[str, Any]
 
 NDJSON: Final = "application/x-ndjson"
 _PROBLEM: Final = "application/problem+json"
-_NOT_OF_THE_API: Final = frozenset({"/", "/metrics"})  # for people, and for Prometheus
+_NOT_OF_THE_API: Final = frozenset({"/", "/metrics", "/webhooks"})  # for people, and for Prometheus
 _IN_NO_DOCUMENT: Final = frozenset({404, 405})  # answers of paths and verbs that are not there
 
 

@@ -106,6 +106,20 @@ async def test_a_server_that_is_full_names_the_seconds_after_which_to_come_back(
         assert second.headers["retry-after"] == "1"
 
 
+async def test_a_page_can_ask_who_calls_and_what_that_caller_may_do(services: ServiceFactory) -> None:
+    entry = {"name": "me", "sha256": hashlib.sha256(b"foo").hexdigest(), "customer_id": 7, "permissions": ["read"]}
+    service = await services.start(http_address="127.0.0.1:0", tokens=json.dumps([entry]))
+    async with Http(service) as http:
+        assert (await http.get("/api/caller")).reason == "TOKEN_MISSING"
+        caller = (await http.get("/api/caller", Authorization="Bearer foo")).body
+        assert {name: caller[name] for name in ("name", "customer_id", "permissions")} == {
+            "name": "me",
+            "customer_id": 7,
+            "permissions": ["read"],
+        }
+        assert caller["events_retention_days"] == 30
+
+
 # --- who may enter ---------------------------------------------------------------------------------------------------
 
 

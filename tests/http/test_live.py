@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
 import socket
@@ -79,6 +80,20 @@ async def test_lines_of_json_for_those_who_want_them(http: Http, receiver: Recei
     assert [line["deliveries"] for line in lines] == [[], line["deliveries"]]
 
 
+async def test_what_receivers_answered_is_in_the_stream_if_that_is_wanted(http: Http, receiver: Receiver) -> None:
+    await http.create(receiver.on("/talkative", answer(200, "hello", x_request_id="7")))
+    for query, has_bodies in (("", False), ("&bodies=false", False), ("&bodies=true", True)):
+        async with http.watch(WATCH + query) as response:
+            await response.begun()
+            await http.service.publish()
+            [delivery], _ = await response.deliveries(1)
+        attempt = delivery["last_attempt"]
+        assert {"response_body", "response_headers", "request_headers"} & attempt.keys() == (
+            {"response_body", "response_headers", "request_headers"} if has_bodies else set()
+        )
+    assert base64.b64decode(attempt["response_body"]) == b"hello"
+
+
 async def test_filters_are_those_of_the_method(http: Http, receiver: Receiver) -> None:
     async with http.watch(f"{WATCH}&event_types=job.failed,quota.*&statuses=succeeded") as response:
         await response.begun()
@@ -97,6 +112,7 @@ async def test_filters_are_those_of_the_method(http: Http, receiver: Receiver) -
         ("&cursor=%21", {}, 400, "FIELD_INVALID"),
         ("&heartbeat_interval=1h", {}, 400, "FIELD_INVALID"),
         ("&statuses=lost", {}, 400, "FIELD_INVALID"),
+        ("&bodies=yes", {}, 400, "FIELD_INVALID"),
     ],
 )
 async def test_a_stream_that_cannot_begin_is_a_problem(
@@ -149,5 +165,5 @@ async def small_reader(service: Service) -> tuple[asyncio.StreamReader, asyncio.
     connection.setblocking(False)
     await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", service.app.http_port))
     reader, writer = await asyncio.open_connection(sock=connection, limit=4096)
-    writer.write(f"GET {WATCH} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+    writer.write(f"GET {WATCH}&bodies=true HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
     return reader, writer

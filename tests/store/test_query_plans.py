@@ -251,6 +251,8 @@ async def test_attempts_are_counted_by_index(filled: TestPostgres) -> None:
     }
     found = scans(filled, stats.SELECT_WINDOW_NUMBERS, parameters)
     assert {kind for kind, table in found if table == "attempts"} == {"Index Only Scan"}
+    found = scans(filled, stats.SELECT_BINS, {**parameters, "width": 3600})
+    assert {kind for kind, table in found if table == "attempts"} == {"Index Only Scan"}
 
 
 async def test_a_backlog_is_counted_from_its_index(filled: TestPostgres) -> None:

@@ -157,6 +157,37 @@ async def test_the_numbers_are_those_that_python_counts(database: Database, post
         assert await count(database, at(start), at(end)) == counted(rows, at(start), at(end))
 
 
+@pytest.mark.slow
+async def test_bins_have_the_numbers_of_the_windows_that_they_are(database: Database, postgres: TestPostgres) -> None:
+    chance = random.Random(5)
+    rows = [
+        LogRow(
+            at=at(seconds),
+            status=chance.choice([status.value for status in DeliveryStatus]),
+            outcome=chance.choice([None, *(outcome.value for outcome in Outcome)]),
+            latency_ms=chance.choice([1, 5, 20, 30_000, chance.randrange(1000)]),
+            response_status=chance.choice([None, 200, 500]),
+            trigger=chance.choice([None, "scheduled", "test"]),
+            webhook_id=chance.choice([WEBHOOK_ID, WEBHOOK_ID, WEBHOOK_ID + 64]),
+        )
+        for seconds in [0.0, 59.999_999, 60.0, 3599.0, *(chance.uniform(0, 3600) for _ in range(200))]
+    ]
+    write(postgres, rows)
+    for width_seconds in (60.0, 7.3, 3600.0, 1000.0, 0.999_999):
+        width = timedelta(seconds=width_seconds)
+        found = await stats.bins(database, WEBHOOK_ID, START, END, width)
+        starts = [START + number * width for number in range(len(found))]
+        assert starts[-1] < END <= starts[-1] + width
+        for start, one in zip(starts, found, strict=True):
+            expected = counted(rows, start, min(start + width, END))
+            assert (one.outcomes, one.latencies_ms) == (expected.outcomes, expected.latencies_ms)
+
+
+async def test_bins_of_nothing_are_empty(database: Database) -> None:
+    found = await stats.bins(database, WEBHOOK_ID, START, END, timedelta(minutes=20))
+    assert found == [stats.BinNumbers({}, {})] * 3
+
+
 @pytest.mark.parametrize(
     ("rows_max", "is_truncated", "median_ms"), [(4, True, 50), (5, True, 40), (6, False, 40), (7, False, 40)]
 )  # fmt: skip

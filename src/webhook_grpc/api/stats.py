@@ -17,13 +17,15 @@ from webhook_grpc.domain.model import Outcome
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.log import stats as store
-from webhook_grpc.store.log.stats import Backlog, WindowNumbers
+from webhook_grpc.store.log.stats import Backlog, BinNumbers, WindowNumbers
 from webhook_grpc.store.registry import webhooks
 
 from .call import Call, refuse_if
 
 DEFAULT_WINDOW: Final = timedelta(hours=24)
 WINDOW_MAX: Final = timedelta(days=31)
+BIN_WIDTH_MIN: Final = timedelta(seconds=1)
+BINS_MAX: Final = 200
 
 _BREAKER_STATES: Final = {
     BreakerState.CLOSED: service_pb2.BREAKER_STATE_CLOSED,
@@ -44,13 +46,19 @@ class StatsMethods:
         violations = list[Violation]()
         customer_id = call.customer(request.customer_id, "customer_id", violations)
         webhook_id = reading.read_id(request.webhook_id, "webhook_id", violations)
-        start, end = _read_window(request, self._clock.now(), violations)
+        now = self._clock.now()
+        start, end = _read_window(request, now, violations)
+        width = _read_width(request, start, end or now, violations)
         refuse_if(violations)
         await webhooks.get(self._database, customer_id, webhook_id)  # or NOT_FOUND
         backlog = await store.backlog(self._database, webhook_id)
         end = end or backlog.read_time
         start = start or end - DEFAULT_WINDOW
-        return _stats_message(start, end, await store.window(self._database, webhook_id, start, end), backlog)
+        message = _stats_message(start, end, await store.window(self._database, webhook_id, start, end), backlog)
+        if width is not None:
+            bins = await store.bins(self._database, webhook_id, start, end, width)
+            message.bins.extend(_bin_message(start + number * width, found) for number, found in enumerate(bins))
+        return message
 
 
 def _read_window(
@@ -69,6 +77,22 @@ def _read_window(
     return start, end
 
 
+def _read_width(
+    request: service_pb2.GetWebhookStatsRequest, start: datetime | None, end: datetime, violations: list[Violation]
+) -> timedelta | None:
+    """Returns the width of a bin, None where not set."""
+    if not request.HasField("bin_width"):
+        return None
+    seconds = times.seconds_of(request.bin_width)
+    if not BIN_WIDTH_MIN.total_seconds() <= seconds <= WINDOW_MAX.total_seconds():
+        violations.append(Violation("bin_width", f"must be from 1 s to {WINDOW_MAX.days} days"))
+        return None
+    width = timedelta(seconds=seconds)
+    if (end - (start or end - DEFAULT_WINDOW)) > BINS_MAX * width:
+        violations.append(Violation("bin_width", f"must not divide the window into more than {BINS_MAX} bins"))
+    return width
+
+
 def _stats_message(
     start: datetime, end: datetime, numbers: WindowNumbers, backlog: Backlog
 ) -> service_pb2.GetWebhookStatsResponse:
@@ -79,10 +103,7 @@ def _stats_message(
         start_time=times.timestamp(start),
         end_time=times.timestamp(end),
         attempt_count=attempt_count,
-        outcomes=[
-            service_pb2.OutcomeCount(outcome=words.OUTCOMES[outcome], count=count)
-            for outcome, count in numbers.outcomes.items()
-        ],
+        outcomes=_outcome_counts(numbers.outcomes),
         success_rate=succeeded_count / attempt_count if attempt_count else 0.0,
         endings=[
             service_pb2.EndingCount(status=words.DELIVERY_STATUSES[status], count=count)
@@ -100,6 +121,22 @@ def _stats_message(
         hold_until_time=_time(health.hold_until) if is_held else None,
         failing_since_time=_time(health.failing_since),
     )
+
+
+def _bin_message(start: datetime, numbers: BinNumbers) -> service_pb2.StatsBin:
+    return service_pb2.StatsBin(
+        start_time=times.timestamp(start),
+        outcomes=_outcome_counts(numbers.outcomes),
+        latency_p50=_latency(numbers.latencies_ms, 50),
+        latency_p95=_latency(numbers.latencies_ms, 95),
+        latency_p99=_latency(numbers.latencies_ms, 99),
+    )
+
+
+def _outcome_counts(outcomes: Mapping[Outcome, int]) -> list[service_pb2.OutcomeCount]:
+    return [
+        service_pb2.OutcomeCount(outcome=words.OUTCOMES[outcome], count=count) for outcome, count in outcomes.items()
+    ]
 
 
 def _latency(latencies_ms: Mapping[int, int], percent: int) -> Duration | None:

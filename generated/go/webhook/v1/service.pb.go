@@ -2073,7 +2073,10 @@ type GetWebhookStatsRequest struct {
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// Attempts that ended before this time are counted. Unset: now. After start_time, by at most 31 days; it may be in
 	// the future.
-	EndTime       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// For a chart: the window is also counted in bins of so long each, the first from start_time on. At least 1 s, and at
+	// most 200 bins. Unset: no bins.
+	BinWidth      *durationpb.Duration `protobuf:"bytes,5,opt,name=bin_width,json=binWidth,proto3" json:"bin_width,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2136,6 +2139,95 @@ func (x *GetWebhookStatsRequest) GetEndTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *GetWebhookStatsRequest) GetBinWidth() *durationpb.Duration {
+	if x != nil {
+		return x.BinWidth
+	}
+	return nil
+}
+
+// The attempts of one part of a window, tests not counted.
+type StatsBin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The start of the bin. It ends where the next one starts, the last one with the window.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// The attempts that ended in the bin, by outcome; those that did not occur are left out.
+	Outcomes []*OutcomeCount `protobuf:"bytes,2,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	// As in GetWebhookStatsResponse, of the bin. Unset when no attempt was answered.
+	LatencyP50 *durationpb.Duration `protobuf:"bytes,3,opt,name=latency_p50,json=latencyP50,proto3" json:"latency_p50,omitempty"`
+	// The same for 95 of 100.
+	LatencyP95 *durationpb.Duration `protobuf:"bytes,4,opt,name=latency_p95,json=latencyP95,proto3" json:"latency_p95,omitempty"`
+	// The same for 99 of 100.
+	LatencyP99    *durationpb.Duration `protobuf:"bytes,5,opt,name=latency_p99,json=latencyP99,proto3" json:"latency_p99,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatsBin) Reset() {
+	*x = StatsBin{}
+	mi := &file_webhook_v1_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatsBin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatsBin) ProtoMessage() {}
+
+func (x *StatsBin) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatsBin.ProtoReflect.Descriptor instead.
+func (*StatsBin) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *StatsBin) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *StatsBin) GetOutcomes() []*OutcomeCount {
+	if x != nil {
+		return x.Outcomes
+	}
+	return nil
+}
+
+func (x *StatsBin) GetLatencyP50() *durationpb.Duration {
+	if x != nil {
+		return x.LatencyP50
+	}
+	return nil
+}
+
+func (x *StatsBin) GetLatencyP95() *durationpb.Duration {
+	if x != nil {
+		return x.LatencyP95
+	}
+	return nil
+}
+
+func (x *StatsBin) GetLatencyP99() *durationpb.Duration {
+	if x != nil {
+		return x.LatencyP99
+	}
+	return nil
+}
+
 // How many attempts ended in one way.
 type OutcomeCount struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2149,7 +2241,7 @@ type OutcomeCount struct {
 
 func (x *OutcomeCount) Reset() {
 	*x = OutcomeCount{}
-	mi := &file_webhook_v1_service_proto_msgTypes[27]
+	mi := &file_webhook_v1_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2161,7 +2253,7 @@ func (x *OutcomeCount) String() string {
 func (*OutcomeCount) ProtoMessage() {}
 
 func (x *OutcomeCount) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[27]
+	mi := &file_webhook_v1_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2174,7 +2266,7 @@ func (x *OutcomeCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeCount.ProtoReflect.Descriptor instead.
 func (*OutcomeCount) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{27}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *OutcomeCount) GetOutcome() AttemptOutcome {
@@ -2204,7 +2296,7 @@ type EndingCount struct {
 
 func (x *EndingCount) Reset() {
 	*x = EndingCount{}
-	mi := &file_webhook_v1_service_proto_msgTypes[28]
+	mi := &file_webhook_v1_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2216,7 +2308,7 @@ func (x *EndingCount) String() string {
 func (*EndingCount) ProtoMessage() {}
 
 func (x *EndingCount) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[28]
+	mi := &file_webhook_v1_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2229,7 +2321,7 @@ func (x *EndingCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndingCount.ProtoReflect.Descriptor instead.
 func (*EndingCount) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{28}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *EndingCount) GetStatus() DeliveryStatus {
@@ -2288,13 +2380,15 @@ type GetWebhookStatsResponse struct {
 	// The first failure since the last success. Unset while the receiver succeeds, and usually in the first minute of
 	// failures.
 	FailingSinceTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=failing_since_time,json=failingSinceTime,proto3" json:"failing_since_time,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The window in bins, in order, those without attempts too. Empty without bin_width.
+	Bins          []*StatsBin `protobuf:"bytes,18,rep,name=bins,proto3" json:"bins,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetWebhookStatsResponse) Reset() {
 	*x = GetWebhookStatsResponse{}
-	mi := &file_webhook_v1_service_proto_msgTypes[29]
+	mi := &file_webhook_v1_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2400,7 @@ func (x *GetWebhookStatsResponse) String() string {
 func (*GetWebhookStatsResponse) ProtoMessage() {}
 
 func (x *GetWebhookStatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[29]
+	mi := &file_webhook_v1_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2319,7 +2413,7 @@ func (x *GetWebhookStatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWebhookStatsResponse.ProtoReflect.Descriptor instead.
 func (*GetWebhookStatsResponse) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{29}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetWebhookStatsResponse) GetStartTime() *timestamppb.Timestamp {
@@ -2441,6 +2535,13 @@ func (x *GetWebhookStatsResponse) GetFailingSinceTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *GetWebhookStatsResponse) GetBins() []*StatsBin {
+	if x != nil {
+		return x.Bins
+	}
+	return nil
+}
+
 // Request of CreateEventType.
 type CreateEventTypeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2452,7 +2553,7 @@ type CreateEventTypeRequest struct {
 
 func (x *CreateEventTypeRequest) Reset() {
 	*x = CreateEventTypeRequest{}
-	mi := &file_webhook_v1_service_proto_msgTypes[30]
+	mi := &file_webhook_v1_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2565,7 @@ func (x *CreateEventTypeRequest) String() string {
 func (*CreateEventTypeRequest) ProtoMessage() {}
 
 func (x *CreateEventTypeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[30]
+	mi := &file_webhook_v1_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2578,7 @@ func (x *CreateEventTypeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateEventTypeRequest.ProtoReflect.Descriptor instead.
 func (*CreateEventTypeRequest) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{30}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CreateEventTypeRequest) GetEventType() *EventType {
@@ -2498,7 +2599,7 @@ type GetEventTypeRequest struct {
 
 func (x *GetEventTypeRequest) Reset() {
 	*x = GetEventTypeRequest{}
-	mi := &file_webhook_v1_service_proto_msgTypes[31]
+	mi := &file_webhook_v1_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2510,7 +2611,7 @@ func (x *GetEventTypeRequest) String() string {
 func (*GetEventTypeRequest) ProtoMessage() {}
 
 func (x *GetEventTypeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[31]
+	mi := &file_webhook_v1_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2523,7 +2624,7 @@ func (x *GetEventTypeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEventTypeRequest.ProtoReflect.Descriptor instead.
 func (*GetEventTypeRequest) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{31}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetEventTypeRequest) GetEventType() string {
@@ -2548,7 +2649,7 @@ type ListEventTypesRequest struct {
 
 func (x *ListEventTypesRequest) Reset() {
 	*x = ListEventTypesRequest{}
-	mi := &file_webhook_v1_service_proto_msgTypes[32]
+	mi := &file_webhook_v1_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2560,7 +2661,7 @@ func (x *ListEventTypesRequest) String() string {
 func (*ListEventTypesRequest) ProtoMessage() {}
 
 func (x *ListEventTypesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[32]
+	mi := &file_webhook_v1_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2573,7 +2674,7 @@ func (x *ListEventTypesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventTypesRequest.ProtoReflect.Descriptor instead.
 func (*ListEventTypesRequest) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{32}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListEventTypesRequest) GetPageSize() int32 {
@@ -2610,7 +2711,7 @@ type ListEventTypesResponse struct {
 
 func (x *ListEventTypesResponse) Reset() {
 	*x = ListEventTypesResponse{}
-	mi := &file_webhook_v1_service_proto_msgTypes[33]
+	mi := &file_webhook_v1_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2622,7 +2723,7 @@ func (x *ListEventTypesResponse) String() string {
 func (*ListEventTypesResponse) ProtoMessage() {}
 
 func (x *ListEventTypesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[33]
+	mi := &file_webhook_v1_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2635,7 +2736,7 @@ func (x *ListEventTypesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventTypesResponse.ProtoReflect.Descriptor instead.
 func (*ListEventTypesResponse) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{33}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListEventTypesResponse) GetEventTypes() []*EventType {
@@ -2665,7 +2766,7 @@ type UpdateEventTypeRequest struct {
 
 func (x *UpdateEventTypeRequest) Reset() {
 	*x = UpdateEventTypeRequest{}
-	mi := &file_webhook_v1_service_proto_msgTypes[34]
+	mi := &file_webhook_v1_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2677,7 +2778,7 @@ func (x *UpdateEventTypeRequest) String() string {
 func (*UpdateEventTypeRequest) ProtoMessage() {}
 
 func (x *UpdateEventTypeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[34]
+	mi := &file_webhook_v1_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2690,7 +2791,7 @@ func (x *UpdateEventTypeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateEventTypeRequest.ProtoReflect.Descriptor instead.
 func (*UpdateEventTypeRequest) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{34}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *UpdateEventTypeRequest) GetEventType() *EventType {
@@ -2733,7 +2834,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_webhook_v1_service_proto_msgTypes[35]
+	mi := &file_webhook_v1_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2745,7 +2846,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[35]
+	mi := &file_webhook_v1_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2758,7 +2859,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{35}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListEventsRequest) GetCustomerId() int64 {
@@ -2831,7 +2932,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_webhook_v1_service_proto_msgTypes[36]
+	mi := &file_webhook_v1_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2843,7 +2944,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[36]
+	mi := &file_webhook_v1_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2856,7 +2957,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{36}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -2886,7 +2987,7 @@ type ExplainEventRequest struct {
 
 func (x *ExplainEventRequest) Reset() {
 	*x = ExplainEventRequest{}
-	mi := &file_webhook_v1_service_proto_msgTypes[37]
+	mi := &file_webhook_v1_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2898,7 +2999,7 @@ func (x *ExplainEventRequest) String() string {
 func (*ExplainEventRequest) ProtoMessage() {}
 
 func (x *ExplainEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[37]
+	mi := &file_webhook_v1_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2911,7 +3012,7 @@ func (x *ExplainEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainEventRequest.ProtoReflect.Descriptor instead.
 func (*ExplainEventRequest) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{37}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ExplainEventRequest) GetCustomerId() int64 {
@@ -2954,7 +3055,7 @@ type WebhookExplanation struct {
 
 func (x *WebhookExplanation) Reset() {
 	*x = WebhookExplanation{}
-	mi := &file_webhook_v1_service_proto_msgTypes[38]
+	mi := &file_webhook_v1_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2966,7 +3067,7 @@ func (x *WebhookExplanation) String() string {
 func (*WebhookExplanation) ProtoMessage() {}
 
 func (x *WebhookExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[38]
+	mi := &file_webhook_v1_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2979,7 +3080,7 @@ func (x *WebhookExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookExplanation.ProtoReflect.Descriptor instead.
 func (*WebhookExplanation) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{38}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *WebhookExplanation) GetWebhookId() int64 {
@@ -3052,7 +3153,7 @@ type ExplainEventResponse struct {
 
 func (x *ExplainEventResponse) Reset() {
 	*x = ExplainEventResponse{}
-	mi := &file_webhook_v1_service_proto_msgTypes[39]
+	mi := &file_webhook_v1_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3064,7 +3165,7 @@ func (x *ExplainEventResponse) String() string {
 func (*ExplainEventResponse) ProtoMessage() {}
 
 func (x *ExplainEventResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[39]
+	mi := &file_webhook_v1_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3077,7 +3178,7 @@ func (x *ExplainEventResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainEventResponse.ProtoReflect.Descriptor instead.
 func (*ExplainEventResponse) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{39}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ExplainEventResponse) GetEvent() *Event {
@@ -3110,7 +3211,7 @@ type RetryDeliveryRequest struct {
 
 func (x *RetryDeliveryRequest) Reset() {
 	*x = RetryDeliveryRequest{}
-	mi := &file_webhook_v1_service_proto_msgTypes[40]
+	mi := &file_webhook_v1_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3122,7 +3223,7 @@ func (x *RetryDeliveryRequest) String() string {
 func (*RetryDeliveryRequest) ProtoMessage() {}
 
 func (x *RetryDeliveryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[40]
+	mi := &file_webhook_v1_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3135,7 +3236,7 @@ func (x *RetryDeliveryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDeliveryRequest.ProtoReflect.Descriptor instead.
 func (*RetryDeliveryRequest) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{40}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RetryDeliveryRequest) GetCustomerId() int64 {
@@ -3172,7 +3273,7 @@ type CancelDeliveryRequest struct {
 
 func (x *CancelDeliveryRequest) Reset() {
 	*x = CancelDeliveryRequest{}
-	mi := &file_webhook_v1_service_proto_msgTypes[41]
+	mi := &file_webhook_v1_service_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3184,7 +3285,7 @@ func (x *CancelDeliveryRequest) String() string {
 func (*CancelDeliveryRequest) ProtoMessage() {}
 
 func (x *CancelDeliveryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[41]
+	mi := &file_webhook_v1_service_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3197,7 +3298,7 @@ func (x *CancelDeliveryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelDeliveryRequest.ProtoReflect.Descriptor instead.
 func (*CancelDeliveryRequest) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{41}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CancelDeliveryRequest) GetCustomerId() int64 {
@@ -3230,7 +3331,7 @@ type CreateReplayRequest struct {
 
 func (x *CreateReplayRequest) Reset() {
 	*x = CreateReplayRequest{}
-	mi := &file_webhook_v1_service_proto_msgTypes[42]
+	mi := &file_webhook_v1_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3242,7 +3343,7 @@ func (x *CreateReplayRequest) String() string {
 func (*CreateReplayRequest) ProtoMessage() {}
 
 func (x *CreateReplayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[42]
+	mi := &file_webhook_v1_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3255,7 +3356,7 @@ func (x *CreateReplayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateReplayRequest.ProtoReflect.Descriptor instead.
 func (*CreateReplayRequest) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{42}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CreateReplayRequest) GetReplay() *Replay {
@@ -3292,7 +3393,7 @@ type GetReplayRequest struct {
 
 func (x *GetReplayRequest) Reset() {
 	*x = GetReplayRequest{}
-	mi := &file_webhook_v1_service_proto_msgTypes[43]
+	mi := &file_webhook_v1_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3304,7 +3405,7 @@ func (x *GetReplayRequest) String() string {
 func (*GetReplayRequest) ProtoMessage() {}
 
 func (x *GetReplayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[43]
+	mi := &file_webhook_v1_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3317,7 +3418,7 @@ func (x *GetReplayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReplayRequest.ProtoReflect.Descriptor instead.
 func (*GetReplayRequest) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{43}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetReplayRequest) GetCustomerId() int64 {
@@ -3351,7 +3452,7 @@ type ListReplaysRequest struct {
 
 func (x *ListReplaysRequest) Reset() {
 	*x = ListReplaysRequest{}
-	mi := &file_webhook_v1_service_proto_msgTypes[44]
+	mi := &file_webhook_v1_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3363,7 +3464,7 @@ func (x *ListReplaysRequest) String() string {
 func (*ListReplaysRequest) ProtoMessage() {}
 
 func (x *ListReplaysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[44]
+	mi := &file_webhook_v1_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3376,7 +3477,7 @@ func (x *ListReplaysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplaysRequest.ProtoReflect.Descriptor instead.
 func (*ListReplaysRequest) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{44}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListReplaysRequest) GetCustomerId() int64 {
@@ -3420,7 +3521,7 @@ type ListReplaysResponse struct {
 
 func (x *ListReplaysResponse) Reset() {
 	*x = ListReplaysResponse{}
-	mi := &file_webhook_v1_service_proto_msgTypes[45]
+	mi := &file_webhook_v1_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3432,7 +3533,7 @@ func (x *ListReplaysResponse) String() string {
 func (*ListReplaysResponse) ProtoMessage() {}
 
 func (x *ListReplaysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[45]
+	mi := &file_webhook_v1_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3445,7 +3546,7 @@ func (x *ListReplaysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplaysResponse.ProtoReflect.Descriptor instead.
 func (*ListReplaysResponse) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{45}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListReplaysResponse) GetReplays() []*Replay {
@@ -3475,7 +3576,7 @@ type CancelReplayRequest struct {
 
 func (x *CancelReplayRequest) Reset() {
 	*x = CancelReplayRequest{}
-	mi := &file_webhook_v1_service_proto_msgTypes[46]
+	mi := &file_webhook_v1_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3487,7 +3588,7 @@ func (x *CancelReplayRequest) String() string {
 func (*CancelReplayRequest) ProtoMessage() {}
 
 func (x *CancelReplayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[46]
+	mi := &file_webhook_v1_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3500,7 +3601,7 @@ func (x *CancelReplayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReplayRequest.ProtoReflect.Descriptor instead.
 func (*CancelReplayRequest) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{46}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CancelReplayRequest) GetCustomerId() int64 {
@@ -3528,7 +3629,7 @@ type DeleteCustomerDataRequest struct {
 
 func (x *DeleteCustomerDataRequest) Reset() {
 	*x = DeleteCustomerDataRequest{}
-	mi := &file_webhook_v1_service_proto_msgTypes[47]
+	mi := &file_webhook_v1_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3540,7 +3641,7 @@ func (x *DeleteCustomerDataRequest) String() string {
 func (*DeleteCustomerDataRequest) ProtoMessage() {}
 
 func (x *DeleteCustomerDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[47]
+	mi := &file_webhook_v1_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3553,7 +3654,7 @@ func (x *DeleteCustomerDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCustomerDataRequest.ProtoReflect.Descriptor instead.
 func (*DeleteCustomerDataRequest) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{47}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DeleteCustomerDataRequest) GetCustomerId() int64 {
@@ -3574,7 +3675,7 @@ type DeleteCustomerDataResponse struct {
 
 func (x *DeleteCustomerDataResponse) Reset() {
 	*x = DeleteCustomerDataResponse{}
-	mi := &file_webhook_v1_service_proto_msgTypes[48]
+	mi := &file_webhook_v1_service_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3586,7 +3687,7 @@ func (x *DeleteCustomerDataResponse) String() string {
 func (*DeleteCustomerDataResponse) ProtoMessage() {}
 
 func (x *DeleteCustomerDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_webhook_v1_service_proto_msgTypes[48]
+	mi := &file_webhook_v1_service_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3599,7 +3700,7 @@ func (x *DeleteCustomerDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCustomerDataResponse.ProtoReflect.Descriptor instead.
 func (*DeleteCustomerDataResponse) Descriptor() ([]byte, []int) {
-	return file_webhook_v1_service_proto_rawDescGZIP(), []int{48}
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *DeleteCustomerDataResponse) GetComplete() bool {
@@ -3774,7 +3875,7 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"event_type\x18\x03 \x01(\tR\teventType\x12\x1b\n" +
 	"\tdata_json\x18\x04 \x01(\tR\bdataJson\"G\n" +
 	"\x13TestWebhookResponse\x120\n" +
-	"\bdelivery\x18\x01 \x01(\v2\x14.webhook.v1.DeliveryR\bdelivery\"\xd0\x01\n" +
+	"\bdelivery\x18\x01 \x01(\v2\x14.webhook.v1.DeliveryR\bdelivery\"\x88\x02\n" +
 	"\x16GetWebhookStatsRequest\x12\x1f\n" +
 	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
 	"customerId\x12#\n" +
@@ -3782,13 +3883,24 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"webhook_id\x18\x02 \x01(\x03B\x04\xe2A\x01\x02R\twebhookId\x129\n" +
 	"\n" +
 	"start_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
-	"\bend_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"Z\n" +
+	"\bend_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x126\n" +
+	"\tbin_width\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bbinWidth\"\xaf\x02\n" +
+	"\bStatsBin\x129\n" +
+	"\n" +
+	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x124\n" +
+	"\boutcomes\x18\x02 \x03(\v2\x18.webhook.v1.OutcomeCountR\boutcomes\x12:\n" +
+	"\vlatency_p50\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"latencyP50\x12:\n" +
+	"\vlatency_p95\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"latencyP95\x12:\n" +
+	"\vlatency_p99\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"latencyP99\"Z\n" +
 	"\fOutcomeCount\x124\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x1a.webhook.v1.AttemptOutcomeR\aoutcome\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x03R\x05count\"W\n" +
 	"\vEndingCount\x122\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x1a.webhook.v1.DeliveryStatusR\x06status\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\x03R\x05count\"\xa8\a\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\"\xd2\a\n" +
 	"\x17GetWebhookStatsResponse\x129\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
@@ -3811,7 +3923,8 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\rbreaker_state\x18\x0e \x01(\x0e2\x18.webhook.v1.BreakerStateR\fbreakerState\x12H\n" +
 	"\x12breaker_probe_time\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x10breakerProbeTime\x12B\n" +
 	"\x0fhold_until_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\rholdUntilTime\x12H\n" +
-	"\x12failing_since_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x10failingSinceTime\"T\n" +
+	"\x12failing_since_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x10failingSinceTime\x12(\n" +
+	"\x04bins\x18\x12 \x03(\v2\x14.webhook.v1.StatsBinR\x04bins\"T\n" +
 	"\x16CreateEventTypeRequest\x12:\n" +
 	"\n" +
 	"event_type\x18\x01 \x01(\v2\x15.webhook.v1.EventTypeB\x04\xe2A\x01\x02R\teventType\":\n" +
@@ -3987,7 +4100,7 @@ func file_webhook_v1_service_proto_rawDescGZIP() []byte {
 }
 
 var file_webhook_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_webhook_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_webhook_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_webhook_v1_service_proto_goTypes = []any{
 	(BreakerState)(0),                    // 0: webhook.v1.BreakerState
 	(MatchVerdict)(0),                    // 1: webhook.v1.MatchVerdict
@@ -4019,172 +4132,180 @@ var file_webhook_v1_service_proto_goTypes = []any{
 	(*TestWebhookRequest)(nil),           // 27: webhook.v1.TestWebhookRequest
 	(*TestWebhookResponse)(nil),          // 28: webhook.v1.TestWebhookResponse
 	(*GetWebhookStatsRequest)(nil),       // 29: webhook.v1.GetWebhookStatsRequest
-	(*OutcomeCount)(nil),                 // 30: webhook.v1.OutcomeCount
-	(*EndingCount)(nil),                  // 31: webhook.v1.EndingCount
-	(*GetWebhookStatsResponse)(nil),      // 32: webhook.v1.GetWebhookStatsResponse
-	(*CreateEventTypeRequest)(nil),       // 33: webhook.v1.CreateEventTypeRequest
-	(*GetEventTypeRequest)(nil),          // 34: webhook.v1.GetEventTypeRequest
-	(*ListEventTypesRequest)(nil),        // 35: webhook.v1.ListEventTypesRequest
-	(*ListEventTypesResponse)(nil),       // 36: webhook.v1.ListEventTypesResponse
-	(*UpdateEventTypeRequest)(nil),       // 37: webhook.v1.UpdateEventTypeRequest
-	(*ListEventsRequest)(nil),            // 38: webhook.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),           // 39: webhook.v1.ListEventsResponse
-	(*ExplainEventRequest)(nil),          // 40: webhook.v1.ExplainEventRequest
-	(*WebhookExplanation)(nil),           // 41: webhook.v1.WebhookExplanation
-	(*ExplainEventResponse)(nil),         // 42: webhook.v1.ExplainEventResponse
-	(*RetryDeliveryRequest)(nil),         // 43: webhook.v1.RetryDeliveryRequest
-	(*CancelDeliveryRequest)(nil),        // 44: webhook.v1.CancelDeliveryRequest
-	(*CreateReplayRequest)(nil),          // 45: webhook.v1.CreateReplayRequest
-	(*GetReplayRequest)(nil),             // 46: webhook.v1.GetReplayRequest
-	(*ListReplaysRequest)(nil),           // 47: webhook.v1.ListReplaysRequest
-	(*ListReplaysResponse)(nil),          // 48: webhook.v1.ListReplaysResponse
-	(*CancelReplayRequest)(nil),          // 49: webhook.v1.CancelReplayRequest
-	(*DeleteCustomerDataRequest)(nil),    // 50: webhook.v1.DeleteCustomerDataRequest
-	(*DeleteCustomerDataResponse)(nil),   // 51: webhook.v1.DeleteCustomerDataResponse
-	nil,                                  // 52: webhook.v1.ListEventsRequest.AttributesEntry
-	(*Webhook)(nil),                      // 53: webhook.v1.Webhook
-	(WebhookStatus)(0),                   // 54: webhook.v1.WebhookStatus
-	(*fieldmaskpb.FieldMask)(nil),        // 55: google.protobuf.FieldMask
-	(*Event)(nil),                        // 56: webhook.v1.Event
-	(*timestamppb.Timestamp)(nil),        // 57: google.protobuf.Timestamp
-	(DeliveryStatus)(0),                  // 58: webhook.v1.DeliveryStatus
-	(*Delivery)(nil),                     // 59: webhook.v1.Delivery
-	(AttemptOutcome)(0),                  // 60: webhook.v1.AttemptOutcome
-	(*DeliveryAttempt)(nil),              // 61: webhook.v1.DeliveryAttempt
-	(*durationpb.Duration)(nil),          // 62: google.protobuf.Duration
-	(*EventType)(nil),                    // 63: webhook.v1.EventType
-	(*Replay)(nil),                       // 64: webhook.v1.Replay
-	(ReplayStatus)(0),                    // 65: webhook.v1.ReplayStatus
-	(*emptypb.Empty)(nil),                // 66: google.protobuf.Empty
+	(*StatsBin)(nil),                     // 30: webhook.v1.StatsBin
+	(*OutcomeCount)(nil),                 // 31: webhook.v1.OutcomeCount
+	(*EndingCount)(nil),                  // 32: webhook.v1.EndingCount
+	(*GetWebhookStatsResponse)(nil),      // 33: webhook.v1.GetWebhookStatsResponse
+	(*CreateEventTypeRequest)(nil),       // 34: webhook.v1.CreateEventTypeRequest
+	(*GetEventTypeRequest)(nil),          // 35: webhook.v1.GetEventTypeRequest
+	(*ListEventTypesRequest)(nil),        // 36: webhook.v1.ListEventTypesRequest
+	(*ListEventTypesResponse)(nil),       // 37: webhook.v1.ListEventTypesResponse
+	(*UpdateEventTypeRequest)(nil),       // 38: webhook.v1.UpdateEventTypeRequest
+	(*ListEventsRequest)(nil),            // 39: webhook.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),           // 40: webhook.v1.ListEventsResponse
+	(*ExplainEventRequest)(nil),          // 41: webhook.v1.ExplainEventRequest
+	(*WebhookExplanation)(nil),           // 42: webhook.v1.WebhookExplanation
+	(*ExplainEventResponse)(nil),         // 43: webhook.v1.ExplainEventResponse
+	(*RetryDeliveryRequest)(nil),         // 44: webhook.v1.RetryDeliveryRequest
+	(*CancelDeliveryRequest)(nil),        // 45: webhook.v1.CancelDeliveryRequest
+	(*CreateReplayRequest)(nil),          // 46: webhook.v1.CreateReplayRequest
+	(*GetReplayRequest)(nil),             // 47: webhook.v1.GetReplayRequest
+	(*ListReplaysRequest)(nil),           // 48: webhook.v1.ListReplaysRequest
+	(*ListReplaysResponse)(nil),          // 49: webhook.v1.ListReplaysResponse
+	(*CancelReplayRequest)(nil),          // 50: webhook.v1.CancelReplayRequest
+	(*DeleteCustomerDataRequest)(nil),    // 51: webhook.v1.DeleteCustomerDataRequest
+	(*DeleteCustomerDataResponse)(nil),   // 52: webhook.v1.DeleteCustomerDataResponse
+	nil,                                  // 53: webhook.v1.ListEventsRequest.AttributesEntry
+	(*Webhook)(nil),                      // 54: webhook.v1.Webhook
+	(WebhookStatus)(0),                   // 55: webhook.v1.WebhookStatus
+	(*fieldmaskpb.FieldMask)(nil),        // 56: google.protobuf.FieldMask
+	(*Event)(nil),                        // 57: webhook.v1.Event
+	(*timestamppb.Timestamp)(nil),        // 58: google.protobuf.Timestamp
+	(DeliveryStatus)(0),                  // 59: webhook.v1.DeliveryStatus
+	(*Delivery)(nil),                     // 60: webhook.v1.Delivery
+	(AttemptOutcome)(0),                  // 61: webhook.v1.AttemptOutcome
+	(*DeliveryAttempt)(nil),              // 62: webhook.v1.DeliveryAttempt
+	(*durationpb.Duration)(nil),          // 63: google.protobuf.Duration
+	(*EventType)(nil),                    // 64: webhook.v1.EventType
+	(*Replay)(nil),                       // 65: webhook.v1.Replay
+	(ReplayStatus)(0),                    // 66: webhook.v1.ReplayStatus
+	(*emptypb.Empty)(nil),                // 67: google.protobuf.Empty
 }
 var file_webhook_v1_service_proto_depIdxs = []int32{
-	53, // 0: webhook.v1.CreateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
-	54, // 1: webhook.v1.ListWebhooksRequest.statuses:type_name -> webhook.v1.WebhookStatus
-	53, // 2: webhook.v1.ListWebhooksResponse.webhooks:type_name -> webhook.v1.Webhook
-	53, // 3: webhook.v1.UpdateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
-	55, // 4: webhook.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
-	56, // 5: webhook.v1.PublishEventRequest.event:type_name -> webhook.v1.Event
-	57, // 6: webhook.v1.PublishEventResponse.create_time:type_name -> google.protobuf.Timestamp
+	54, // 0: webhook.v1.CreateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
+	55, // 1: webhook.v1.ListWebhooksRequest.statuses:type_name -> webhook.v1.WebhookStatus
+	54, // 2: webhook.v1.ListWebhooksResponse.webhooks:type_name -> webhook.v1.Webhook
+	54, // 3: webhook.v1.UpdateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
+	56, // 4: webhook.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
+	57, // 5: webhook.v1.PublishEventRequest.event:type_name -> webhook.v1.Event
+	58, // 6: webhook.v1.PublishEventResponse.create_time:type_name -> google.protobuf.Timestamp
 	11, // 7: webhook.v1.BatchPublishEventsRequest.requests:type_name -> webhook.v1.PublishEventRequest
 	15, // 8: webhook.v1.BatchPublishEventsResponse.results:type_name -> webhook.v1.BatchPublishResult
 	12, // 9: webhook.v1.BatchPublishResult.published:type_name -> webhook.v1.PublishEventResponse
 	16, // 10: webhook.v1.BatchPublishResult.error:type_name -> webhook.v1.BatchPublishError
 	17, // 11: webhook.v1.BatchPublishError.field_violations:type_name -> webhook.v1.FieldViolation
-	58, // 12: webhook.v1.ListDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	57, // 13: webhook.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	57, // 14: webhook.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
-	59, // 15: webhook.v1.ListDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
-	58, // 16: webhook.v1.ListDeliveryAttemptsRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	60, // 17: webhook.v1.ListDeliveryAttemptsRequest.outcomes:type_name -> webhook.v1.AttemptOutcome
-	57, // 18: webhook.v1.ListDeliveryAttemptsRequest.start_time:type_name -> google.protobuf.Timestamp
-	57, // 19: webhook.v1.ListDeliveryAttemptsRequest.end_time:type_name -> google.protobuf.Timestamp
-	61, // 20: webhook.v1.ListDeliveryAttemptsResponse.attempts:type_name -> webhook.v1.DeliveryAttempt
-	58, // 21: webhook.v1.WatchDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	57, // 22: webhook.v1.WatchDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	62, // 23: webhook.v1.WatchDeliveriesRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	59, // 24: webhook.v1.WatchDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
-	57, // 25: webhook.v1.WatchDeliveriesResponse.server_time:type_name -> google.protobuf.Timestamp
-	62, // 26: webhook.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
-	59, // 27: webhook.v1.TestWebhookResponse.delivery:type_name -> webhook.v1.Delivery
-	57, // 28: webhook.v1.GetWebhookStatsRequest.start_time:type_name -> google.protobuf.Timestamp
-	57, // 29: webhook.v1.GetWebhookStatsRequest.end_time:type_name -> google.protobuf.Timestamp
-	60, // 30: webhook.v1.OutcomeCount.outcome:type_name -> webhook.v1.AttemptOutcome
-	58, // 31: webhook.v1.EndingCount.status:type_name -> webhook.v1.DeliveryStatus
-	57, // 32: webhook.v1.GetWebhookStatsResponse.start_time:type_name -> google.protobuf.Timestamp
-	57, // 33: webhook.v1.GetWebhookStatsResponse.end_time:type_name -> google.protobuf.Timestamp
-	30, // 34: webhook.v1.GetWebhookStatsResponse.outcomes:type_name -> webhook.v1.OutcomeCount
-	31, // 35: webhook.v1.GetWebhookStatsResponse.endings:type_name -> webhook.v1.EndingCount
-	62, // 36: webhook.v1.GetWebhookStatsResponse.latency_p50:type_name -> google.protobuf.Duration
-	62, // 37: webhook.v1.GetWebhookStatsResponse.latency_p95:type_name -> google.protobuf.Duration
-	62, // 38: webhook.v1.GetWebhookStatsResponse.latency_p99:type_name -> google.protobuf.Duration
-	62, // 39: webhook.v1.GetWebhookStatsResponse.oldest_due_age:type_name -> google.protobuf.Duration
-	0,  // 40: webhook.v1.GetWebhookStatsResponse.breaker_state:type_name -> webhook.v1.BreakerState
-	57, // 41: webhook.v1.GetWebhookStatsResponse.breaker_probe_time:type_name -> google.protobuf.Timestamp
-	57, // 42: webhook.v1.GetWebhookStatsResponse.hold_until_time:type_name -> google.protobuf.Timestamp
-	57, // 43: webhook.v1.GetWebhookStatsResponse.failing_since_time:type_name -> google.protobuf.Timestamp
-	63, // 44: webhook.v1.CreateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
-	63, // 45: webhook.v1.ListEventTypesResponse.event_types:type_name -> webhook.v1.EventType
-	63, // 46: webhook.v1.UpdateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
-	55, // 47: webhook.v1.UpdateEventTypeRequest.update_mask:type_name -> google.protobuf.FieldMask
-	57, // 48: webhook.v1.ListEventsRequest.start_time:type_name -> google.protobuf.Timestamp
-	57, // 49: webhook.v1.ListEventsRequest.end_time:type_name -> google.protobuf.Timestamp
-	52, // 50: webhook.v1.ListEventsRequest.attributes:type_name -> webhook.v1.ListEventsRequest.AttributesEntry
-	56, // 51: webhook.v1.ListEventsResponse.events:type_name -> webhook.v1.Event
-	54, // 52: webhook.v1.WebhookExplanation.status:type_name -> webhook.v1.WebhookStatus
-	1,  // 53: webhook.v1.WebhookExplanation.verdict:type_name -> webhook.v1.MatchVerdict
-	2,  // 54: webhook.v1.WebhookExplanation.standing:type_name -> webhook.v1.DeliveryStanding
-	57, // 55: webhook.v1.WebhookExplanation.until_time:type_name -> google.protobuf.Timestamp
-	59, // 56: webhook.v1.WebhookExplanation.delivery:type_name -> webhook.v1.Delivery
-	56, // 57: webhook.v1.ExplainEventResponse.event:type_name -> webhook.v1.Event
-	41, // 58: webhook.v1.ExplainEventResponse.webhooks:type_name -> webhook.v1.WebhookExplanation
-	64, // 59: webhook.v1.CreateReplayRequest.replay:type_name -> webhook.v1.Replay
-	65, // 60: webhook.v1.ListReplaysRequest.statuses:type_name -> webhook.v1.ReplayStatus
-	64, // 61: webhook.v1.ListReplaysResponse.replays:type_name -> webhook.v1.Replay
-	3,  // 62: webhook.v1.WebhookService.CreateWebhook:input_type -> webhook.v1.CreateWebhookRequest
-	4,  // 63: webhook.v1.WebhookService.GetWebhook:input_type -> webhook.v1.GetWebhookRequest
-	5,  // 64: webhook.v1.WebhookService.ListWebhooks:input_type -> webhook.v1.ListWebhooksRequest
-	7,  // 65: webhook.v1.WebhookService.UpdateWebhook:input_type -> webhook.v1.UpdateWebhookRequest
-	8,  // 66: webhook.v1.WebhookService.DeleteWebhook:input_type -> webhook.v1.DeleteWebhookRequest
-	9,  // 67: webhook.v1.WebhookService.PauseWebhook:input_type -> webhook.v1.PauseWebhookRequest
-	10, // 68: webhook.v1.WebhookService.ResumeWebhook:input_type -> webhook.v1.ResumeWebhookRequest
-	26, // 69: webhook.v1.WebhookService.RotateWebhookSecret:input_type -> webhook.v1.RotateWebhookSecretRequest
-	27, // 70: webhook.v1.WebhookService.TestWebhook:input_type -> webhook.v1.TestWebhookRequest
-	29, // 71: webhook.v1.WebhookService.GetWebhookStats:input_type -> webhook.v1.GetWebhookStatsRequest
-	33, // 72: webhook.v1.WebhookService.CreateEventType:input_type -> webhook.v1.CreateEventTypeRequest
-	34, // 73: webhook.v1.WebhookService.GetEventType:input_type -> webhook.v1.GetEventTypeRequest
-	35, // 74: webhook.v1.WebhookService.ListEventTypes:input_type -> webhook.v1.ListEventTypesRequest
-	37, // 75: webhook.v1.WebhookService.UpdateEventType:input_type -> webhook.v1.UpdateEventTypeRequest
-	11, // 76: webhook.v1.WebhookService.PublishEvent:input_type -> webhook.v1.PublishEventRequest
-	13, // 77: webhook.v1.WebhookService.BatchPublishEvents:input_type -> webhook.v1.BatchPublishEventsRequest
-	18, // 78: webhook.v1.WebhookService.GetEvent:input_type -> webhook.v1.GetEventRequest
-	38, // 79: webhook.v1.WebhookService.ListEvents:input_type -> webhook.v1.ListEventsRequest
-	40, // 80: webhook.v1.WebhookService.ExplainEvent:input_type -> webhook.v1.ExplainEventRequest
-	19, // 81: webhook.v1.WebhookService.GetDelivery:input_type -> webhook.v1.GetDeliveryRequest
-	20, // 82: webhook.v1.WebhookService.ListDeliveries:input_type -> webhook.v1.ListDeliveriesRequest
-	22, // 83: webhook.v1.WebhookService.ListDeliveryAttempts:input_type -> webhook.v1.ListDeliveryAttemptsRequest
-	43, // 84: webhook.v1.WebhookService.RetryDelivery:input_type -> webhook.v1.RetryDeliveryRequest
-	44, // 85: webhook.v1.WebhookService.CancelDelivery:input_type -> webhook.v1.CancelDeliveryRequest
-	24, // 86: webhook.v1.WebhookService.WatchDeliveries:input_type -> webhook.v1.WatchDeliveriesRequest
-	45, // 87: webhook.v1.WebhookService.CreateReplay:input_type -> webhook.v1.CreateReplayRequest
-	46, // 88: webhook.v1.WebhookService.GetReplay:input_type -> webhook.v1.GetReplayRequest
-	47, // 89: webhook.v1.WebhookService.ListReplays:input_type -> webhook.v1.ListReplaysRequest
-	49, // 90: webhook.v1.WebhookService.CancelReplay:input_type -> webhook.v1.CancelReplayRequest
-	50, // 91: webhook.v1.WebhookService.DeleteCustomerData:input_type -> webhook.v1.DeleteCustomerDataRequest
-	53, // 92: webhook.v1.WebhookService.CreateWebhook:output_type -> webhook.v1.Webhook
-	53, // 93: webhook.v1.WebhookService.GetWebhook:output_type -> webhook.v1.Webhook
-	6,  // 94: webhook.v1.WebhookService.ListWebhooks:output_type -> webhook.v1.ListWebhooksResponse
-	53, // 95: webhook.v1.WebhookService.UpdateWebhook:output_type -> webhook.v1.Webhook
-	66, // 96: webhook.v1.WebhookService.DeleteWebhook:output_type -> google.protobuf.Empty
-	53, // 97: webhook.v1.WebhookService.PauseWebhook:output_type -> webhook.v1.Webhook
-	53, // 98: webhook.v1.WebhookService.ResumeWebhook:output_type -> webhook.v1.Webhook
-	53, // 99: webhook.v1.WebhookService.RotateWebhookSecret:output_type -> webhook.v1.Webhook
-	28, // 100: webhook.v1.WebhookService.TestWebhook:output_type -> webhook.v1.TestWebhookResponse
-	32, // 101: webhook.v1.WebhookService.GetWebhookStats:output_type -> webhook.v1.GetWebhookStatsResponse
-	63, // 102: webhook.v1.WebhookService.CreateEventType:output_type -> webhook.v1.EventType
-	63, // 103: webhook.v1.WebhookService.GetEventType:output_type -> webhook.v1.EventType
-	36, // 104: webhook.v1.WebhookService.ListEventTypes:output_type -> webhook.v1.ListEventTypesResponse
-	63, // 105: webhook.v1.WebhookService.UpdateEventType:output_type -> webhook.v1.EventType
-	12, // 106: webhook.v1.WebhookService.PublishEvent:output_type -> webhook.v1.PublishEventResponse
-	14, // 107: webhook.v1.WebhookService.BatchPublishEvents:output_type -> webhook.v1.BatchPublishEventsResponse
-	56, // 108: webhook.v1.WebhookService.GetEvent:output_type -> webhook.v1.Event
-	39, // 109: webhook.v1.WebhookService.ListEvents:output_type -> webhook.v1.ListEventsResponse
-	42, // 110: webhook.v1.WebhookService.ExplainEvent:output_type -> webhook.v1.ExplainEventResponse
-	59, // 111: webhook.v1.WebhookService.GetDelivery:output_type -> webhook.v1.Delivery
-	21, // 112: webhook.v1.WebhookService.ListDeliveries:output_type -> webhook.v1.ListDeliveriesResponse
-	23, // 113: webhook.v1.WebhookService.ListDeliveryAttempts:output_type -> webhook.v1.ListDeliveryAttemptsResponse
-	59, // 114: webhook.v1.WebhookService.RetryDelivery:output_type -> webhook.v1.Delivery
-	59, // 115: webhook.v1.WebhookService.CancelDelivery:output_type -> webhook.v1.Delivery
-	25, // 116: webhook.v1.WebhookService.WatchDeliveries:output_type -> webhook.v1.WatchDeliveriesResponse
-	64, // 117: webhook.v1.WebhookService.CreateReplay:output_type -> webhook.v1.Replay
-	64, // 118: webhook.v1.WebhookService.GetReplay:output_type -> webhook.v1.Replay
-	48, // 119: webhook.v1.WebhookService.ListReplays:output_type -> webhook.v1.ListReplaysResponse
-	64, // 120: webhook.v1.WebhookService.CancelReplay:output_type -> webhook.v1.Replay
-	51, // 121: webhook.v1.WebhookService.DeleteCustomerData:output_type -> webhook.v1.DeleteCustomerDataResponse
-	92, // [92:122] is the sub-list for method output_type
-	62, // [62:92] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	59, // 12: webhook.v1.ListDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	58, // 13: webhook.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	58, // 14: webhook.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
+	60, // 15: webhook.v1.ListDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
+	59, // 16: webhook.v1.ListDeliveryAttemptsRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	61, // 17: webhook.v1.ListDeliveryAttemptsRequest.outcomes:type_name -> webhook.v1.AttemptOutcome
+	58, // 18: webhook.v1.ListDeliveryAttemptsRequest.start_time:type_name -> google.protobuf.Timestamp
+	58, // 19: webhook.v1.ListDeliveryAttemptsRequest.end_time:type_name -> google.protobuf.Timestamp
+	62, // 20: webhook.v1.ListDeliveryAttemptsResponse.attempts:type_name -> webhook.v1.DeliveryAttempt
+	59, // 21: webhook.v1.WatchDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	58, // 22: webhook.v1.WatchDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	63, // 23: webhook.v1.WatchDeliveriesRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	60, // 24: webhook.v1.WatchDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
+	58, // 25: webhook.v1.WatchDeliveriesResponse.server_time:type_name -> google.protobuf.Timestamp
+	63, // 26: webhook.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
+	60, // 27: webhook.v1.TestWebhookResponse.delivery:type_name -> webhook.v1.Delivery
+	58, // 28: webhook.v1.GetWebhookStatsRequest.start_time:type_name -> google.protobuf.Timestamp
+	58, // 29: webhook.v1.GetWebhookStatsRequest.end_time:type_name -> google.protobuf.Timestamp
+	63, // 30: webhook.v1.GetWebhookStatsRequest.bin_width:type_name -> google.protobuf.Duration
+	58, // 31: webhook.v1.StatsBin.start_time:type_name -> google.protobuf.Timestamp
+	31, // 32: webhook.v1.StatsBin.outcomes:type_name -> webhook.v1.OutcomeCount
+	63, // 33: webhook.v1.StatsBin.latency_p50:type_name -> google.protobuf.Duration
+	63, // 34: webhook.v1.StatsBin.latency_p95:type_name -> google.protobuf.Duration
+	63, // 35: webhook.v1.StatsBin.latency_p99:type_name -> google.protobuf.Duration
+	61, // 36: webhook.v1.OutcomeCount.outcome:type_name -> webhook.v1.AttemptOutcome
+	59, // 37: webhook.v1.EndingCount.status:type_name -> webhook.v1.DeliveryStatus
+	58, // 38: webhook.v1.GetWebhookStatsResponse.start_time:type_name -> google.protobuf.Timestamp
+	58, // 39: webhook.v1.GetWebhookStatsResponse.end_time:type_name -> google.protobuf.Timestamp
+	31, // 40: webhook.v1.GetWebhookStatsResponse.outcomes:type_name -> webhook.v1.OutcomeCount
+	32, // 41: webhook.v1.GetWebhookStatsResponse.endings:type_name -> webhook.v1.EndingCount
+	63, // 42: webhook.v1.GetWebhookStatsResponse.latency_p50:type_name -> google.protobuf.Duration
+	63, // 43: webhook.v1.GetWebhookStatsResponse.latency_p95:type_name -> google.protobuf.Duration
+	63, // 44: webhook.v1.GetWebhookStatsResponse.latency_p99:type_name -> google.protobuf.Duration
+	63, // 45: webhook.v1.GetWebhookStatsResponse.oldest_due_age:type_name -> google.protobuf.Duration
+	0,  // 46: webhook.v1.GetWebhookStatsResponse.breaker_state:type_name -> webhook.v1.BreakerState
+	58, // 47: webhook.v1.GetWebhookStatsResponse.breaker_probe_time:type_name -> google.protobuf.Timestamp
+	58, // 48: webhook.v1.GetWebhookStatsResponse.hold_until_time:type_name -> google.protobuf.Timestamp
+	58, // 49: webhook.v1.GetWebhookStatsResponse.failing_since_time:type_name -> google.protobuf.Timestamp
+	30, // 50: webhook.v1.GetWebhookStatsResponse.bins:type_name -> webhook.v1.StatsBin
+	64, // 51: webhook.v1.CreateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
+	64, // 52: webhook.v1.ListEventTypesResponse.event_types:type_name -> webhook.v1.EventType
+	64, // 53: webhook.v1.UpdateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
+	56, // 54: webhook.v1.UpdateEventTypeRequest.update_mask:type_name -> google.protobuf.FieldMask
+	58, // 55: webhook.v1.ListEventsRequest.start_time:type_name -> google.protobuf.Timestamp
+	58, // 56: webhook.v1.ListEventsRequest.end_time:type_name -> google.protobuf.Timestamp
+	53, // 57: webhook.v1.ListEventsRequest.attributes:type_name -> webhook.v1.ListEventsRequest.AttributesEntry
+	57, // 58: webhook.v1.ListEventsResponse.events:type_name -> webhook.v1.Event
+	55, // 59: webhook.v1.WebhookExplanation.status:type_name -> webhook.v1.WebhookStatus
+	1,  // 60: webhook.v1.WebhookExplanation.verdict:type_name -> webhook.v1.MatchVerdict
+	2,  // 61: webhook.v1.WebhookExplanation.standing:type_name -> webhook.v1.DeliveryStanding
+	58, // 62: webhook.v1.WebhookExplanation.until_time:type_name -> google.protobuf.Timestamp
+	60, // 63: webhook.v1.WebhookExplanation.delivery:type_name -> webhook.v1.Delivery
+	57, // 64: webhook.v1.ExplainEventResponse.event:type_name -> webhook.v1.Event
+	42, // 65: webhook.v1.ExplainEventResponse.webhooks:type_name -> webhook.v1.WebhookExplanation
+	65, // 66: webhook.v1.CreateReplayRequest.replay:type_name -> webhook.v1.Replay
+	66, // 67: webhook.v1.ListReplaysRequest.statuses:type_name -> webhook.v1.ReplayStatus
+	65, // 68: webhook.v1.ListReplaysResponse.replays:type_name -> webhook.v1.Replay
+	3,  // 69: webhook.v1.WebhookService.CreateWebhook:input_type -> webhook.v1.CreateWebhookRequest
+	4,  // 70: webhook.v1.WebhookService.GetWebhook:input_type -> webhook.v1.GetWebhookRequest
+	5,  // 71: webhook.v1.WebhookService.ListWebhooks:input_type -> webhook.v1.ListWebhooksRequest
+	7,  // 72: webhook.v1.WebhookService.UpdateWebhook:input_type -> webhook.v1.UpdateWebhookRequest
+	8,  // 73: webhook.v1.WebhookService.DeleteWebhook:input_type -> webhook.v1.DeleteWebhookRequest
+	9,  // 74: webhook.v1.WebhookService.PauseWebhook:input_type -> webhook.v1.PauseWebhookRequest
+	10, // 75: webhook.v1.WebhookService.ResumeWebhook:input_type -> webhook.v1.ResumeWebhookRequest
+	26, // 76: webhook.v1.WebhookService.RotateWebhookSecret:input_type -> webhook.v1.RotateWebhookSecretRequest
+	27, // 77: webhook.v1.WebhookService.TestWebhook:input_type -> webhook.v1.TestWebhookRequest
+	29, // 78: webhook.v1.WebhookService.GetWebhookStats:input_type -> webhook.v1.GetWebhookStatsRequest
+	34, // 79: webhook.v1.WebhookService.CreateEventType:input_type -> webhook.v1.CreateEventTypeRequest
+	35, // 80: webhook.v1.WebhookService.GetEventType:input_type -> webhook.v1.GetEventTypeRequest
+	36, // 81: webhook.v1.WebhookService.ListEventTypes:input_type -> webhook.v1.ListEventTypesRequest
+	38, // 82: webhook.v1.WebhookService.UpdateEventType:input_type -> webhook.v1.UpdateEventTypeRequest
+	11, // 83: webhook.v1.WebhookService.PublishEvent:input_type -> webhook.v1.PublishEventRequest
+	13, // 84: webhook.v1.WebhookService.BatchPublishEvents:input_type -> webhook.v1.BatchPublishEventsRequest
+	18, // 85: webhook.v1.WebhookService.GetEvent:input_type -> webhook.v1.GetEventRequest
+	39, // 86: webhook.v1.WebhookService.ListEvents:input_type -> webhook.v1.ListEventsRequest
+	41, // 87: webhook.v1.WebhookService.ExplainEvent:input_type -> webhook.v1.ExplainEventRequest
+	19, // 88: webhook.v1.WebhookService.GetDelivery:input_type -> webhook.v1.GetDeliveryRequest
+	20, // 89: webhook.v1.WebhookService.ListDeliveries:input_type -> webhook.v1.ListDeliveriesRequest
+	22, // 90: webhook.v1.WebhookService.ListDeliveryAttempts:input_type -> webhook.v1.ListDeliveryAttemptsRequest
+	44, // 91: webhook.v1.WebhookService.RetryDelivery:input_type -> webhook.v1.RetryDeliveryRequest
+	45, // 92: webhook.v1.WebhookService.CancelDelivery:input_type -> webhook.v1.CancelDeliveryRequest
+	24, // 93: webhook.v1.WebhookService.WatchDeliveries:input_type -> webhook.v1.WatchDeliveriesRequest
+	46, // 94: webhook.v1.WebhookService.CreateReplay:input_type -> webhook.v1.CreateReplayRequest
+	47, // 95: webhook.v1.WebhookService.GetReplay:input_type -> webhook.v1.GetReplayRequest
+	48, // 96: webhook.v1.WebhookService.ListReplays:input_type -> webhook.v1.ListReplaysRequest
+	50, // 97: webhook.v1.WebhookService.CancelReplay:input_type -> webhook.v1.CancelReplayRequest
+	51, // 98: webhook.v1.WebhookService.DeleteCustomerData:input_type -> webhook.v1.DeleteCustomerDataRequest
+	54, // 99: webhook.v1.WebhookService.CreateWebhook:output_type -> webhook.v1.Webhook
+	54, // 100: webhook.v1.WebhookService.GetWebhook:output_type -> webhook.v1.Webhook
+	6,  // 101: webhook.v1.WebhookService.ListWebhooks:output_type -> webhook.v1.ListWebhooksResponse
+	54, // 102: webhook.v1.WebhookService.UpdateWebhook:output_type -> webhook.v1.Webhook
+	67, // 103: webhook.v1.WebhookService.DeleteWebhook:output_type -> google.protobuf.Empty
+	54, // 104: webhook.v1.WebhookService.PauseWebhook:output_type -> webhook.v1.Webhook
+	54, // 105: webhook.v1.WebhookService.ResumeWebhook:output_type -> webhook.v1.Webhook
+	54, // 106: webhook.v1.WebhookService.RotateWebhookSecret:output_type -> webhook.v1.Webhook
+	28, // 107: webhook.v1.WebhookService.TestWebhook:output_type -> webhook.v1.TestWebhookResponse
+	33, // 108: webhook.v1.WebhookService.GetWebhookStats:output_type -> webhook.v1.GetWebhookStatsResponse
+	64, // 109: webhook.v1.WebhookService.CreateEventType:output_type -> webhook.v1.EventType
+	64, // 110: webhook.v1.WebhookService.GetEventType:output_type -> webhook.v1.EventType
+	37, // 111: webhook.v1.WebhookService.ListEventTypes:output_type -> webhook.v1.ListEventTypesResponse
+	64, // 112: webhook.v1.WebhookService.UpdateEventType:output_type -> webhook.v1.EventType
+	12, // 113: webhook.v1.WebhookService.PublishEvent:output_type -> webhook.v1.PublishEventResponse
+	14, // 114: webhook.v1.WebhookService.BatchPublishEvents:output_type -> webhook.v1.BatchPublishEventsResponse
+	57, // 115: webhook.v1.WebhookService.GetEvent:output_type -> webhook.v1.Event
+	40, // 116: webhook.v1.WebhookService.ListEvents:output_type -> webhook.v1.ListEventsResponse
+	43, // 117: webhook.v1.WebhookService.ExplainEvent:output_type -> webhook.v1.ExplainEventResponse
+	60, // 118: webhook.v1.WebhookService.GetDelivery:output_type -> webhook.v1.Delivery
+	21, // 119: webhook.v1.WebhookService.ListDeliveries:output_type -> webhook.v1.ListDeliveriesResponse
+	23, // 120: webhook.v1.WebhookService.ListDeliveryAttempts:output_type -> webhook.v1.ListDeliveryAttemptsResponse
+	60, // 121: webhook.v1.WebhookService.RetryDelivery:output_type -> webhook.v1.Delivery
+	60, // 122: webhook.v1.WebhookService.CancelDelivery:output_type -> webhook.v1.Delivery
+	25, // 123: webhook.v1.WebhookService.WatchDeliveries:output_type -> webhook.v1.WatchDeliveriesResponse
+	65, // 124: webhook.v1.WebhookService.CreateReplay:output_type -> webhook.v1.Replay
+	65, // 125: webhook.v1.WebhookService.GetReplay:output_type -> webhook.v1.Replay
+	49, // 126: webhook.v1.WebhookService.ListReplays:output_type -> webhook.v1.ListReplaysResponse
+	65, // 127: webhook.v1.WebhookService.CancelReplay:output_type -> webhook.v1.Replay
+	52, // 128: webhook.v1.WebhookService.DeleteCustomerData:output_type -> webhook.v1.DeleteCustomerDataResponse
+	99, // [99:129] is the sub-list for method output_type
+	69, // [69:99] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_webhook_v1_service_proto_init() }
@@ -4212,7 +4333,7 @@ func file_webhook_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_webhook_v1_service_proto_rawDesc), len(file_webhook_v1_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   50,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

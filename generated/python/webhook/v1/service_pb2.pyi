@@ -1068,6 +1068,7 @@ class GetWebhookStatsRequest(_message.Message):
     WEBHOOK_ID_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    BIN_WIDTH_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.int
     """The customer that owns the webhook."""
     webhook_id: _builtins.int
@@ -1082,6 +1083,12 @@ class GetWebhookStatsRequest(_message.Message):
         the future.
         """
 
+    @_builtins.property
+    def bin_width(self) -> _duration_pb2.Duration:
+        """For a chart: the window is also counted in bins of so long each, the first from start_time on. At least 1 s, and at
+        most 200 bins. Unset: no bins.
+        """
+
     def __init__(
         self,
         *,
@@ -1089,14 +1096,63 @@ class GetWebhookStatsRequest(_message.Message):
         webhook_id: _builtins.int = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        bin_width: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bin_width", b"bin_width", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "end_time", b"end_time", "start_time", b"start_time", "webhook_id", b"webhook_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bin_width", b"bin_width", "customer_id", b"customer_id", "end_time", b"end_time", "start_time", b"start_time", "webhook_id", b"webhook_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetWebhookStatsRequest: _TypeAlias = GetWebhookStatsRequest  # noqa: Y015
+
+@_typing.final
+class StatsBin(_message.Message):
+    """The attempts of one part of a window, tests not counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    LATENCY_P50_FIELD_NUMBER: _builtins.int
+    LATENCY_P95_FIELD_NUMBER: _builtins.int
+    LATENCY_P99_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """The start of the bin. It ends where the next one starts, the last one with the window."""
+
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutcomeCount]:
+        """The attempts that ended in the bin, by outcome; those that did not occur are left out."""
+
+    @_builtins.property
+    def latency_p50(self) -> _duration_pb2.Duration:
+        """As in GetWebhookStatsResponse, of the bin. Unset when no attempt was answered."""
+
+    @_builtins.property
+    def latency_p95(self) -> _duration_pb2.Duration:
+        """The same for 95 of 100."""
+
+    @_builtins.property
+    def latency_p99(self) -> _duration_pb2.Duration:
+        """The same for 99 of 100."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        outcomes: _abc.Iterable[Global___OutcomeCount] | None = ...,
+        latency_p50: _duration_pb2.Duration | None = ...,
+        latency_p95: _duration_pb2.Duration | None = ...,
+        latency_p99: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["latency_p50", b"latency_p50", "latency_p95", b"latency_p95", "latency_p99", b"latency_p99", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["latency_p50", b"latency_p50", "latency_p95", b"latency_p95", "latency_p99", b"latency_p99", "outcomes", b"outcomes", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatsBin: _TypeAlias = StatsBin  # noqa: Y015
 
 @_typing.final
 class OutcomeCount(_message.Message):
@@ -1173,6 +1229,7 @@ class GetWebhookStatsResponse(_message.Message):
     BREAKER_PROBE_TIME_FIELD_NUMBER: _builtins.int
     HOLD_UNTIL_TIME_FIELD_NUMBER: _builtins.int
     FAILING_SINCE_TIME_FIELD_NUMBER: _builtins.int
+    BINS_FIELD_NUMBER: _builtins.int
     attempt_count: _builtins.int
     """The attempts of the window, tests not counted."""
     success_rate: _builtins.float
@@ -1239,6 +1296,10 @@ class GetWebhookStatsResponse(_message.Message):
         failures.
         """
 
+    @_builtins.property
+    def bins(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatsBin]:
+        """The window in bins, in order, those without attempts too. Empty without bin_width."""
+
     def __init__(
         self,
         *,
@@ -1259,10 +1320,11 @@ class GetWebhookStatsResponse(_message.Message):
         breaker_probe_time: _timestamp_pb2.Timestamp | None = ...,
         hold_until_time: _timestamp_pb2.Timestamp | None = ...,
         failing_since_time: _timestamp_pb2.Timestamp | None = ...,
+        bins: _abc.Iterable[Global___StatsBin] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["breaker_probe_time", b"breaker_probe_time", "end_time", b"end_time", "failing_since_time", b"failing_since_time", "hold_until_time", b"hold_until_time", "latency_p50", b"latency_p50", "latency_p95", b"latency_p95", "latency_p99", b"latency_p99", "oldest_due_age", b"oldest_due_age", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "breaker_probe_time", b"breaker_probe_time", "breaker_state", b"breaker_state", "due_count", b"due_count", "end_time", b"end_time", "endings", b"endings", "failing_since_time", b"failing_since_time", "hold_until_time", b"hold_until_time", "latency_p50", b"latency_p50", "latency_p95", b"latency_p95", "latency_p99", b"latency_p99", "oldest_due_age", b"oldest_due_age", "outcomes", b"outcomes", "pending_count", b"pending_count", "start_time", b"start_time", "success_rate", b"success_rate", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "bins", b"bins", "breaker_probe_time", b"breaker_probe_time", "breaker_state", b"breaker_state", "due_count", b"due_count", "end_time", b"end_time", "endings", b"endings", "failing_since_time", b"failing_since_time", "hold_until_time", b"hold_until_time", "latency_p50", b"latency_p50", "latency_p95", b"latency_p95", "latency_p99", b"latency_p99", "oldest_due_age", b"oldest_due_age", "outcomes", b"outcomes", "pending_count", b"pending_count", "start_time", b"start_time", "success_rate", b"success_rate", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -71,7 +71,7 @@ class Exchange:
         message, violations = request_type(), list[Violation]()
         names = await self._read_body(message, violations)
         read_parameters(self._path_parameters(), message, violations)
-        read_parameters(self._request.query.items(), message, violations)
+        read_parameters(self._query(), message, violations)
         self._read_headers(message, violations)
         self._complete_mask(message, names)
         if violations:
@@ -88,6 +88,9 @@ class Exchange:
             return error
         violations = [Violation(self._sent_name(v.field), v.description) for v in error.violations]
         return InvalidArgument(violations, error.reason, error.metadata)
+
+    def _query(self) -> Iterable[tuple[str, str]]:
+        return self._request.query.items()
 
     def _sent_name(self, field: str) -> str:
         name = field if self._route.body == "*" else field.removeprefix(f"{self._route.body}.")

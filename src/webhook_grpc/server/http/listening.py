@@ -46,6 +46,7 @@ class Listener:
         self._origins = origins
         self._app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[self._as_problem])
         self._app.on_response_prepare.append(origins.complete)
+        self._app.on_response_prepare.append(_without_version)
         self._runner = web.AppRunner(self._app, handler_cancellation=True, shutdown_timeout=GRACE_SECONDS)
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
@@ -123,6 +124,11 @@ class Listener:
             return await handler(request)
         except web.HTTPException as refused:
             return problem_of_refusal(refused).response(uuid4().hex)
+
+
+async def _without_version(_: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Leaves out what aiohttp says of itself and of Python."""
+    response.headers["Server"] = "webhook-grpc"
 
 
 class _Refusal(asyncio.Protocol):

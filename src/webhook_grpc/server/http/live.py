@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from collections.abc import Iterable
 from typing import Any, Final, TypeVar, cast
 
 import orjson
@@ -21,7 +22,7 @@ from webhook_grpc.server.calls import REQUEST_ID_KEY
 from .exchange import BodyReading, Exchange
 from .problem import Problem
 from .routes import Route
-from .writing import plain
+from .writing import LEFT_OUT_BY_STREAMS, NOTHING, plain
 
 Request = TypeVar("Request", bound=Message)
 
@@ -37,11 +38,14 @@ class StreamExchange(Exchange):
     def __init__(self, request: web.Request, route: Route, bodies: BodyReading) -> None:
         super().__init__(request, route, bodies)
         accept = request.headers.get("Accept", "")
+        self._left_out = NOTHING if request.query.get(BODIES) == "true" else LEFT_OUT_BY_STREAMS
         self._is_lines = SSE_TYPE not in accept and any(kind in accept for kind in _LINE_TYPES)
         self._stream: web.StreamResponse | None = None
 
     async def read(self, request_type: type[Request]) -> Request:
         """Returns the request; Last-Event-ID, which a browser sends when it reconnects, is the cursor."""
+        if self._request.query.get(BODIES, "false") not in {"true", "false"}:
+            raise field_invalid(BODIES, "must be true or false")
         message = await super().read(request_type)
         last = self._request.headers.get("Last-Event-ID", "")
         if last:  # the URL still says where the stream was to begin
@@ -53,7 +57,7 @@ class StreamExchange(Exchange):
     async def write(self, response: Message) -> None:
         """Sends a message at once; returns when the caller has taken most of what was sent before."""
         stream = self._stream or await self._begin()
-        await stream.write(_line(response) if self._is_lines else _event(response))
+        await stream.write(self._line(response) if self._is_lines else self._event(response))
 
     async def end(self, error: WebhookError | None) -> web.StreamResponse:
         """Ends the answer. An error that comes when it has begun is its last message."""
@@ -80,29 +84,32 @@ class StreamExchange(Exchange):
         await self._stream.prepare(self._request)
         return self._stream
 
+    def _query(self) -> Iterable[tuple[str, str]]:
+        return [(name, text) for name, text in super()._query() if name != BODIES]
+
+    def _line(self, response: Message) -> bytes:
+        return orjson.dumps(self._shown(response), option=orjson.OPT_APPEND_NEWLINE)
+
+    def _event(self, response: Message) -> bytes:
+        """Returns an event; a comment if there is nothing in it: an event without data only moves the cursor."""
+        cursor: bytes = cast("Any", response).cursor
+        head = f"id: {_text(cursor)}\n".encode() if cursor else b""
+        if not any(field.name in _CONTENT for field, _ in response.ListFields()):
+            return b": heartbeat\n" + head + b"\n"
+        return head + b"data: " + orjson.dumps(self._shown(response)) + b"\n\n"
+
+    def _shown(self, response: Message) -> dict[str, Any]:
+        cursor: bytes = cast("Any", response).cursor
+        shown = plain(response, self._left_out)
+        return {**shown, "cursor": _text(cursor)} if cursor else shown
+
     def _last(self, problem: dict[str, Any]) -> bytes:
         if self._is_lines:
             return orjson.dumps({"problem": problem}, option=orjson.OPT_APPEND_NEWLINE)
         return b"event: problem\ndata: " + orjson.dumps(problem) + b"\n\n"
 
 
-def _line(response: Message) -> bytes:
-    return orjson.dumps(_shown(response), option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _shown(response: Message) -> dict[str, Any]:
-    cursor: bytes = cast("Any", response).cursor
-    return {**plain(response), "cursor": _text(cursor)} if cursor else plain(response)
-
-
-def _event(response: Message) -> bytes:
-    """Returns an event; a comment if there is nothing in it: an event without data only moves the cursor."""
-    cursor: bytes = cast("Any", response).cursor
-    head = f"id: {_text(cursor)}\n".encode() if cursor else b""
-    if not any(field.name in _CONTENT for field, _ in response.ListFields()):
-        return b": heartbeat\n" + head + b"\n"
-    return head + b"data: " + orjson.dumps(_shown(response)) + b"\n\n"
-
+BODIES: Final = "bodies"  # a query parameter of streams: whether what receivers answered is in them
 
 _BEGINNINGS: Final = ("snapshot", "start_time")
 _CONTENT: Final = frozenset({"deliveries", "snapshot_complete"})

@@ -17,11 +17,13 @@ from webhook_grpc.server.calls import AUTHORIZATION_KEY, Calls
 from webhook_grpc.server.readiness import Readiness
 
 from .openapi.document import document
+from .pages import PAGE_PATHS, Pages
 from .problem import Problem
 
 _INDEX: Final = """\
 webhook-grpc
 
+/                        what happens now, in a browser
 /api/webhooks            webhooks: POST creates one, GET lists them
 /api/events              events: POST publishes one, GET lists them
 /api/deliveries          deliveries
@@ -97,13 +99,26 @@ class Operations:
         self._calls = calls
         self._event_types = methods.event_types
         self._text = _INDEX + _METRICS_LINE if has_metrics else _INDEX
+        self._pages = Pages()
 
     def routes(self) -> Sequence[web.RouteDef]:
         """Returns the routes."""
-        return web.get("/", self._index), web.get("/api/openapi.json", self._openapi)
+        return (
+            web.get("/", self._index),
+            *(web.get(path, self._page) for path in PAGE_PATHS),
+            web.get("/api/openapi.json", self._openapi),
+            *self._pages.routes(),
+        )
 
-    async def _index(self, _: web.Request) -> web.Response:
+    async def _index(self, request: web.Request) -> web.Response:
+        """Answers a browser with the page, a program with a list of what there is."""
+        if "text/html" in request.headers.get("Accept", ""):
+            return self._pages.document(request)
         return web.Response(text=self._text)
+
+    async def _page(self, request: web.Request) -> web.Response:
+        """Answers with the page: its own script shows what the address names."""
+        return self._pages.document(request)
 
     async def _openapi(self, request: web.Request) -> web.Response:
         """Answers with the description of the API, and for those who may call it with the event types."""

@@ -13,6 +13,7 @@ from webhook_grpc.server.calls import Calls
 from webhook_grpc.server.readiness import Readiness
 from webhook_grpc.settings import Settings
 
+from .caller import CallerRoute
 from .exchange import BodyReading, UnaryExchange
 from .listening import Handler, Listener
 from .live import StreamExchange
@@ -39,6 +40,7 @@ class HttpServer(Listener):
             self.add_route(route.verb, route.pattern, self._handler(by_name[route.method], route))
         has_metrics = settings.metrics_address is None
         self.add_routes(Operations(methods, calls, has_metrics=has_metrics).routes())
+        self.add_routes(CallerRoute(settings, calls).routes())
         self.add_routes(Probes(readiness).routes())
         if has_metrics:
             self.add_routes(MetricsPage(exposition, calls).routes())

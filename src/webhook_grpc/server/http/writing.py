@@ -18,6 +18,11 @@ from .words import is_single_value, writer_of
 
 RAW_JSON: Final = {"webhook.v1.Event.data_json": "data"}  # fields that hold JSON, and the name under which it is shown
 
+NOTHING: Final = frozenset[str]()
+LEFT_OUT_BY_STREAMS: Final = frozenset(
+    f"webhook.v1.DeliveryAttempt.{name}" for name in ("response_body", "response_headers", "request_headers")
+)  # unless they are wanted: 16 KiB for each attempt, which most readers of a stream throw away
+
 _Writer = Callable[[Any], Any]
 
 
@@ -26,10 +31,10 @@ def json_of(message: Message) -> bytes:
     return orjson.dumps(plain(message))
 
 
-def plain(message: Message) -> dict[str, Any]:
-    """Returns a message as a dict that orjson can write."""
+def plain(message: Message, left_out: frozenset[str] = NOTHING) -> dict[str, Any]:
+    """Returns a message as a dict that orjson can write. `left_out`: full names of fields, at any depth."""
     shown: dict[str, Any] = {}
-    for field, name, write in _writers(message.DESCRIPTOR):
+    for field, name, write in _writers(message.DESCRIPTOR, left_out):
         if _is_shown(message, field):
             value = write(getattr(message, field.name))
             if value is not None:
@@ -49,24 +54,25 @@ def is_always_shown(field: FieldDescriptor) -> bool:
 
 
 @functools.cache
-def _writers(descriptor: Descriptor) -> tuple[tuple[FieldDescriptor, str, _Writer], ...]:
-    return tuple((field, RAW_JSON.get(field.full_name, field.name), _writer(field)) for field in descriptor.fields)
+def _writers(descriptor: Descriptor, left_out: frozenset[str]) -> tuple[tuple[FieldDescriptor, str, _Writer], ...]:
+    fields = [field for field in descriptor.fields if field.full_name not in left_out]
+    return tuple((field, RAW_JSON.get(field.full_name, field.name), _writer(field, left_out)) for field in fields)
 
 
-def _writer(field: FieldDescriptor) -> _Writer:
+def _writer(field: FieldDescriptor, left_out: frozenset[str]) -> _Writer:
     if field.full_name in RAW_JSON:
         return orjson.Fragment
     if is_map(field):
         return dict
-    one = _writer_of_one(field)
+    one = _writer_of_one(field, left_out)
     if field.is_repeated:
         return lambda values: [one(value) for value in values]
     return one
 
 
-def _writer_of_one(field: FieldDescriptor) -> _Writer:
+def _writer_of_one(field: FieldDescriptor, left_out: frozenset[str]) -> _Writer:
     if field.message_type is not None and not is_single_value(field.message_type.full_name):
-        return plain
+        return lambda message: plain(message, left_out)
     write = writer_of(field)
     if field.enum_type is not None:  # what is not set has no word
         return lambda number: write(number) if number else None

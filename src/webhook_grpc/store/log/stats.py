@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Final
 
 from webhook_grpc.domain.ids import shard_of
@@ -63,6 +65,34 @@ UNION ALL
 SELECT 'truncated', '', found FROM cut
 """
 
+# The same rows, counted for each bin of the window. `width`: seconds.
+SELECT_BINS: Final = """
+WITH looked_at AS (
+    SELECT outcome, trigger, CASE WHEN response_status IS NOT NULL THEN latency_ms END AS latency_ms, created_at
+    FROM attempts
+    WHERE webhook_id = %(webhook_id)b AND created_at >= %(start)b AND created_at < %(end)b
+    ORDER BY created_at DESC, seq DESC
+    LIMIT %(rows_max)b::integer
+), counted AS MATERIALIZED (
+    SELECT floor(extract(epoch FROM created_at - %(start)b) / %(width)b::numeric)::integer AS bin, outcome, latency_ms,
+        count(*) AS times
+    FROM looked_at
+    WHERE trigger IS DISTINCT FROM 'test'
+    GROUP BY bin, outcome, latency_ms
+), latencies AS (
+    SELECT bin, latency_ms, sum(sum(times)) OVER (PARTITION BY bin ORDER BY latency_ms) AS up_to,
+        sum(sum(times)) OVER (PARTITION BY bin) AS total
+    FROM counted
+    WHERE latency_ms IS NOT NULL
+    GROUP BY bin, latency_ms
+)
+SELECT bin, 'outcome', outcome, sum(times)::bigint FROM counted WHERE outcome IS NOT NULL GROUP BY bin, outcome
+UNION ALL
+SELECT l.bin, 'latency', p.percent::text, min(l.latency_ms)
+FROM unnest(%(percentiles)b::integer[]) AS p(percent) JOIN latencies l ON l.up_to * 100 >= l.total * p.percent
+GROUP BY l.bin, p.percent
+"""
+
 # What is pending, in the order in which it is due, and what was last saved of the receiver's health.
 SELECT_BACKLOG: Final = f"""
 SELECT now(), b.pending_count, b.due_count, extract(epoch FROM now() - b.oldest_due_at)::double precision,
@@ -93,6 +123,14 @@ class WindowNumbers:
     endings: Mapping[DeliveryStatus, int]
     latencies_ms: Mapping[int, int]
     is_truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BinNumbers:
+    """The attempts of one bin, as in WindowNumbers."""
+
+    outcomes: Mapping[Outcome, int]
+    latencies_ms: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +166,35 @@ async def window(database: Database, webhook_id: int, start: datetime, end: date
         endings={status: endings[status] for status in _FINAL if status in endings},
         latencies_ms={percent: latencies[str(percent)] for percent in PERCENTILES if str(percent) in latencies},
         is_truncated=bool(found["truncated"]),
+    )
+
+
+async def bins(
+    database: Database, webhook_id: int, start: datetime, end: datetime, width: timedelta
+) -> list[BinNumbers]:
+    """Returns the numbers from `start` to before `end` in bins of that width, in order. Raises Unavailable."""
+    rows = await database.rows(
+        SELECT_BINS,
+        {
+            "webhook_id": webhook_id,
+            "start": start,
+            "end": end,
+            "width": Decimal(width // timedelta(microseconds=1)) / 1_000_000,
+            "rows_max": COUNTED_ROWS_MAX,
+            "percentiles": list(PERCENTILES),
+        },
+    )
+    found = defaultdict[int, dict[str, dict[str, int]]](lambda: {"outcome": {}, "latency": {}})
+    for number, kind, word, count in rows:
+        found[number][kind][word] = count
+    return [_bin(found[number]) for number in range(-((start - end) // width))]
+
+
+def _bin(found: Mapping[str, Mapping[str, int]]) -> BinNumbers:
+    outcomes, latencies = found["outcome"], found["latency"]
+    return BinNumbers(
+        outcomes={outcome: outcomes[outcome] for outcome in Outcome if outcome in outcomes},
+        latencies_ms={percent: latencies[str(percent)] for percent in PERCENTILES if str(percent) in latencies},
     )
 
 

@@ -94,7 +94,7 @@ def document(event_types: tuple[EventType, ...], *, is_open: bool) -> Served:
 @functools.cache
 def _fixed_part(*, is_open: bool) -> Schema:
     schemas = Schemas({"Problem": refusals.PROBLEM})
-    found = paths(schemas, is_open=is_open) | operational_paths()
+    found = paths(schemas, is_open=is_open) | operational_paths(is_open=is_open)
     components: Schema = {
         "schemas": dict(sorted(schemas.components.items())),
         "responses": refusals.components(),

@@ -11,8 +11,8 @@ Schema = dict[str, Any]
 _JSON: Final = "application/json"
 
 
-def operational_paths() -> dict[str, Schema]:
-    """Returns them. None needs a token."""
+def operational_paths(*, is_open: bool) -> dict[str, Schema]:
+    """Returns them. `is_open`: callers need no token; but for `/api/caller` none is needed in any case."""
     return {
         "/healthz": {"get": _probe("IsAlive", "Whether the process lives", {"200": _text("It does.")})},
         "/readyz": {
@@ -22,6 +22,7 @@ def operational_paths() -> dict[str, Schema]:
                 {"200": _text("It can."), "503": _text("It can't now; its log says why.")},
             )
         },
+        "/api/caller": {"get": _caller(is_open=is_open)},
         "/api/openapi.json": {"get": _openapi()},
     }
 
@@ -38,6 +39,28 @@ def _probe(operation_id: str, summary: str, answers: Schema) -> Schema:
 
 def _text(description: str) -> Schema:
     return {"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}}
+
+
+def _caller(*, is_open: bool) -> Schema:
+    properties = {
+        "name": {"type": "string", "description": "The name of the token."},
+        "customer_id": {"type": "integer", "description": "The only customer it is for. Unset: all."},
+        "permissions": {"type": "array", "items": {"type": "string", "enum": ["manage", "publish", "read"]}},
+        "version": {"type": "string", "description": "Of the service."},
+        "grpc_address": {"type": "string", "description": "Where it serves gRPC."},
+        "events_retention_days": {"type": "integer", "description": "How long events are kept."},
+    }
+    schema = {"type": "object", "properties": properties, "required": sorted(properties.keys() - {"customer_id"})}
+    return {
+        "operationId": "GetCaller",
+        "tags": ["operations"],
+        "summary": "Whose token this is, and what it may do",
+        "responses": {
+            "200": {"description": "The caller.", "content": {_JSON: {"schema": schema}}},
+            **refusals({403} if is_open else {401, 403}),
+        },
+        "security": [] if is_open else [{"token": []}],
+    }
 
 
 def _openapi() -> Schema:

@@ -31,6 +31,13 @@ _LAST_EVENT_ID: Final[Schema] = {
     "schema": {"type": "string"},
 }
 
+_BODIES: Final[Schema] = {
+    "name": "bodies",
+    "in": "query",
+    "description": "Whether `last_attempt` has what the receiver answered, and the headers that were sent.",
+    "schema": {"type": "boolean", "default": False},
+}
+
 
 def paths(schemas: Schemas, *, is_open: bool) -> dict[str, Schema]:
     """Returns the operations by path and verb. `is_open`: callers need no token."""
@@ -112,6 +119,7 @@ class _Operation:
             yield {"$ref": "#/components/parameters/If-Match"}
         if self._method.streams:
             yield _LAST_EVENT_ID
+            yield _BODIES
         yield _REQUEST_ID
 
     def _fields_of_query(self) -> list[FieldDescriptor]:

@@ -14,8 +14,8 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 
 from webhook_grpc.server.http.reading import RAW_JSON as RAW_INPUT
 from webhook_grpc.server.http.words import DURATION, FIELD_MASK, TIMESTAMP, enum_words, is_single_value
+from webhook_grpc.server.http.writing import LEFT_OUT_BY_STREAMS, is_always_shown, is_map
 from webhook_grpc.server.http.writing import RAW_JSON as RAW_OUTPUT
-from webhook_grpc.server.http.writing import is_always_shown, is_map
 
 from .bounds import bounds_of
 from .comments import markdown, values_markdown
@@ -90,7 +90,11 @@ class Schemas:
     def _answered(self, message: Descriptor) -> Schema:
         fields = {RAW_OUTPUT.get(one.full_name, one.name): one for one in message.fields if not _is_input_form(one)}
         properties = {name: self._shown(field) for name, field in fields.items()}
-        required = [name for name, field in fields.items() if is_always_shown(field)]
+        required = [
+            name
+            for name, field in fields.items()
+            if is_always_shown(field) and field.full_name not in LEFT_OUT_BY_STREAMS
+        ]
         return _object(message, properties, required) | _one_of(message, fields)
 
     def _shown(self, field: FieldDescriptor) -> Schema:

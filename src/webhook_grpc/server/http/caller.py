@@ -1,0 +1,49 @@
+"""GET /api/caller: who calls and what they may do, so that a page knows what to offer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from uuid import uuid4
+
+import orjson
+from aiohttp import web
+
+from webhook_grpc import __version__
+from webhook_grpc.domain.errors import Unauthenticated
+from webhook_grpc.server.calls import AUTHORIZATION_KEY, Calls
+from webhook_grpc.settings import Settings
+
+from .problem import Problem
+
+PATH: Final = "/api/caller"
+
+
+class CallerRoute:
+    """Answers with the caller of a token, and with what a page has to know of the service."""
+
+    def __init__(self, settings: Settings, calls: Calls) -> None:
+        self._calls = calls
+        self._about = {
+            "version": __version__,
+            "grpc_address": settings.grpc_address,
+            "events_retention_days": settings.events_retention_days,
+        }
+
+    def routes(self) -> Sequence[web.RouteDef]:
+        """Returns the route."""
+        return (web.get(PATH, self._get),)
+
+    async def _get(self, request: web.Request) -> web.Response:
+        try:
+            caller = self._calls.caller_of(request.headers.getall(AUTHORIZATION_KEY, []))
+        except Unauthenticated as error:
+            return Problem.of(error).response(uuid4().hex)
+        document = {
+            "name": caller.name,
+            **({} if caller.customer_id is None else {"customer_id": caller.customer_id}),
+            "permissions": sorted(caller.permissions),
+            **self._about,
+        }
+        headers = {"Cache-Control": "no-store"}
+        return web.Response(body=orjson.dumps(document), content_type="application/json", headers=headers)

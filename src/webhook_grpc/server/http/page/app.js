@@ -1,0 +1,238 @@
+// The page: its head, the token, and the view that the address names.
+
+import { Api, Problem } from "./api.js";
+import { LOOK as CHART_LOOK } from "./chart.js";
+import "./deliveries.js";
+import { LOOK as DETAIL_LOOK, deliveryView, eventView } from "./detail.js";
+import { LOOK as LIVE_LOOK, LiveView } from "./live.js";
+import { element, sheets } from "./look.js";
+import { parse } from "./route.js";
+import { absolute } from "./time.js";
+import { LOOK as WEBHOOKS_LOOK, webhookView, webhooksView } from "./webhooks.js";
+import { LANGUAGES, languageOf, wordsOf } from "./words.js";
+
+const THEMES = ["auto", "light", "dark"];
+const TOAST_MILLISECONDS = 4000;
+
+const LOOK = `
+:host { display: flex; flex-direction: column; height: 100vh; height: 100dvh; padding: 8px 16px; gap: 8px; }
+header, .line { display: flex; flex-wrap: wrap; gap: 8px 12px; align-items: center; }
+h1 { font-size: 16px; margin: 0; }
+a { color: var(--accent); }
+.grow { flex: 1; }
+label { display: flex; gap: 6px; align-items: center; }
+dialog { background: var(--bg); color: var(--ink); border: 1px solid var(--line); border-radius: 6px; padding: 24px; max-width: 480px; box-shadow: 0 8px 32px #0006; }
+dialog form { display: grid; gap: 12px; }
+.problem { color: var(--bad); }
+.toast { position: fixed; bottom: 16px; left: 50%; transform: translateX(-50%); background: var(--ink); color: var(--bg); border-radius: 6px; padding: 8px 16px; }
+`;
+
+class App extends HTMLElement {
+  constructor() {
+    super();
+    this.attachShadow({ mode: "open" }).adoptedStyleSheets = sheets(LOOK + LIVE_LOOK + DETAIL_LOOK + CHART_LOOK + WEBHOOKS_LOOK);
+    this._token = "";
+    this._language = stored("language", LANGUAGES) ?? languageOf(navigator.languages ?? []);
+    this._theme = stored("theme", THEMES) ?? "auto";
+    this._utc = stored("zone", ["utc", "local"]) === "utc";
+    this._getToken = async () => this._token;
+    this._api = new Api({ getToken: this._getToken });
+    this._shareToken();
+  }
+
+  connectedCallback() {
+    addEventListener("popstate", () => this._route());
+    this.shadowRoot.addEventListener("click", (event) => this._followLink(event));
+    addEventListener("keydown", (event) => this._key(event));
+    this._show();
+    this._learnCaller();
+  }
+
+  /** What all views share. */
+  get _page() {
+    const options = { language: this._language, utc: this._utc };
+    return {
+      api: this._api,
+      getToken: this._getToken,
+      words: this._words,
+      language: this._language,
+      utc: this._utc,
+      options,
+      caller: this._caller,
+      now: () => Date.now(),
+      clock: (at) => absolute(at, options),
+      go: (path) => this._go(path),
+      refused: (problem) => this._refused(problem),
+      toast: (text) => this._say(text),
+      confirm: (text, verb) => this._confirm(text, verb),
+    };
+  }
+
+  async _learnCaller() {
+    try {
+      this._caller = await this._api.get("/api/caller");
+      this._route();
+    } catch (error) {
+      this._refused(error);
+    }
+  }
+
+  // --- the token ----------------------------------------------------------------------------------------------------
+
+  /** A token is handed from tab to tab, so that a new one needs no second sign-in; it is never stored. */
+  _shareToken() {
+    this._channel = new BroadcastChannel("webhook-grpc token");
+    this._channel.addEventListener("message", ({ data }) => {
+      if (data.wanted && this._token) this._channel.postMessage({ token: this._token });
+      else if (data.token && !this._token) this._signIn(data.token);
+    });
+    this._channel.postMessage({ wanted: true });
+  }
+
+  _signIn(token) {
+    this._token = token;
+    this._dialog?.close();
+    this._learnCaller();
+  }
+
+  _refused(problem) {
+    if (!(problem instanceof Problem) || problem.status !== 401) return;
+    this._token = "";
+    this._problem.textContent = problem.reason === "TOKEN_MISSING" ? "" : this._words("The token was refused");
+    this._channel.postMessage({ wanted: true });
+    if (!this._dialog.open) this._dialog.showModal();
+  }
+
+  _makeDialog() {
+    const { _words: words } = this;
+    const user = element("input", { autocomplete: "username", hidden: true }); // password managers look for one
+    const input = element("input", { type: "password", autocomplete: "current-password", required: true, id: "token" });
+    this._problem = element("div", { className: "problem", role: "alert" });
+    const hint = element("div", { className: "muted" }, words("The page asks for a token; it stays in this tab's memory."));
+    const button = element("button", { className: "primary" }, words("Sign in"));
+    const form = element("form", { method: "dialog" }, user, element("label", { for: "token" }, words("Token")), input, hint, this._problem, button);
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const token = input.value.trim();
+      input.value = "";
+      if (token) this._signIn(token);
+    });
+    return element("dialog", {}, form);
+  }
+
+  // --- questions and answers ------------------------------------------------------------------------------------------
+
+  /** Asks, with the consequence and the verb; returns whether it was confirmed. */
+  _confirm(text, verb) {
+    const no = element("button", { value: "", autofocus: true }, this._words("Cancel"));
+    const yes = element("button", { value: "yes", className: "primary" }, verb);
+    const dialog = element("dialog", {}, element("form", { method: "dialog" }, element("div", {}, text), element("div", { className: "line" }, no, yes)));
+    this.shadowRoot.append(dialog);
+    dialog.showModal();
+    return new Promise((resolve) => {
+      dialog.addEventListener("close", () => (dialog.remove(), resolve(dialog.returnValue === "yes")));
+    });
+  }
+
+  _say(text) {
+    clearTimeout(this._saying);
+    this._toast.textContent = text;
+    this._toast.hidden = false;
+    this._saying = setTimeout(() => (this._toast.hidden = true), TOAST_MILLISECONDS);
+  }
+
+  // --- where to -------------------------------------------------------------------------------------------------------
+
+  _go(path) {
+    history.pushState(null, "", path);
+    this._route();
+  }
+
+  _followLink(event) {
+    const link = event.target.closest?.("a");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    const href = link.getAttribute("href");
+    if (href.startsWith("/")) this._go(href);
+  }
+
+  _key(event) {
+    if (event.composedPath()[0].matches?.("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "/") {
+      event.preventDefault();
+      this.shadowRoot.getElementById("search")?.focus();
+    }
+    if (event.key === "Escape" && this._route_?.id) this._go("/");
+  }
+
+  /** Shows the view of the address. */
+  _route() {
+    const route = parse(location.href) ?? { page: "", id: "", filter: {}, fragment: "" };
+    this._route_ = route;
+    if (!route.page && this._view instanceof LiveView) {
+      this._view.update(route);
+      if (this._caller && !this._wasKnown) this._view.restart();
+      this._wasKnown = Boolean(this._caller);
+      return;
+    }
+    this._view?.stop();
+    this._view = this._viewOf(route);
+    this._outlet.replaceChildren(this._view.node);
+  }
+
+  _viewOf(route) {
+    if (route.page === "deliveries" && route.id) return deliveryView(this._page, route);
+    if (route.page === "events" && route.id) return eventView(this._page, route);
+    if (route.page === "webhooks" && !route.act) return route.id ? webhookView(this._page, route) : webhooksView(this._page, route);
+    return new LiveView(this._page, route);
+  }
+
+  // --- the head -------------------------------------------------------------------------------------------------------
+
+  _show() {
+    this._words = wordsOf(this._language, (text) => console.warn(`no translation: ${text}`));
+    document.documentElement.lang = this._language;
+    this._setTheme();
+    this._dialog = this._makeDialog();
+    this._toast = element("div", { className: "toast", role: "status", hidden: true });
+    this._outlet = element("div", { className: "live-page" });
+    this._view?.stop();
+    this._view = undefined;
+    this.shadowRoot.replaceChildren(this._head(), this._outlet, this._dialog, this._toast);
+    this._route();
+  }
+
+  _head() {
+    const words = this._words;
+    const theme = choice(words("Dark / light"), THEMES.map((name) => [name, name]), this._theme, (value) => this._keep("theme", (this._theme = value)));
+    const language = choice("Language", [["English", "en"], ["中文", "zh"]], this._language, (value) => this._keep("language", (this._language = value)));
+    const zones = [["Local", "local"], ["UTC", "utc"]];
+    const zone = choice("Zone", zones, this._utc ? "utc" : "local", (value) => (this._utc = value === "utc") | this._keep("zone", value));
+    const title = element("h1", {}, "webhook-grpc");
+    return element("header", {}, title, element("a", { href: "/" }, words("Live")), element("a", { href: "/webhooks" }, words("Webhooks")), element("span", { className: "grow" }), language, zone, theme);
+  }
+
+  _keep(name, value) {
+    localStorage.setItem(`webhook-grpc ${name}`, value);
+    this._show();
+  }
+
+  _setTheme() {
+    if (this._theme === "auto") this.removeAttribute("theme");
+    else this.setAttribute("theme", this._theme);
+  }
+}
+
+function choice(label, options, value, chosen) {
+  const select = element("select", { ariaLabel: label }, ...options.map(([text, name]) => new Option(text, name)));
+  select.value = value;
+  select.addEventListener("change", () => chosen(select.value));
+  return select;
+}
+
+function stored(name, known) {
+  const value = localStorage.getItem(`webhook-grpc ${name}`);
+  return known.includes(value) ? value : undefined;
+}
+
+customElements.define("wg-app", App);

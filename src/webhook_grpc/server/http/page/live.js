@@ -1,0 +1,194 @@
+// The live page: what is happening now. A line of numbers, the filter, and the list.
+
+import { icon } from "./icons.js";
+import { element } from "./look.js";
+import { lookup, queryOf } from "./route.js";
+import { SHAPES } from "./store.js";
+
+const STATUSES = { pending: "Pending", succeeded: "Succeeded", failed: "Failed", cancelled: "Cancelled", expired: "Expired" };
+const TYPING_MILLISECONDS = 250;
+const BARS_HEIGHT = 32;
+const SVG = "http://www.w3.org/2000/svg";
+
+export const LOOK = `
+.live-page { display: flex; flex-direction: column; gap: 8px; flex: 1; min-height: 0; }
+webhook-deliveries { flex: 1; min-height: 0; }
+.live { display: flex; gap: 6px; align-items: center; }
+.live.on { color: var(--ok); } .live.cut { color: var(--wait); } .live.off { color: var(--off); }
+.counts { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: center; color: var(--muted); }
+.counts span { display: flex; gap: 4px; align-items: center; }
+.counts svg { width: 12px; height: 12px; }
+svg.bars { width: 240px; height: 32px; stroke: none; }
+.bars .succeeded { fill: var(--ok); } .bars .square { fill: var(--bad); } .bars .other { fill: var(--wait); }
+.filter input:not([type="checkbox"]) { width: 168px; }
+`;
+
+/** Shows the live list with its filter. */
+export class LiveView {
+  constructor(page, { filter }) {
+    this._page = page;
+    this._list = document.createElement("webhook-deliveries");
+    this._list.getToken = page.getToken;
+    this._list.addEventListener("state-change", (event) => this._state(event.detail));
+    for (const name of ["change", "pause-change"]) this._list.addEventListener(name, () => this._numbers());
+    this._list.addEventListener("delivery-open", ({ detail }) => this._open(detail));
+    this._live = element("div", { className: "live off", role: "status" });
+    this._counts = element("div", { className: "counts" });
+    this._pause = element("button", {});
+    this._pause.addEventListener("click", () => this._togglePause());
+    this._bars = barsNode();
+    const line = element("div", { className: "line" }, this._live, this._pause, element("span", { className: "grow" }), this._bars, this._counts);
+    this.node = element("main", { className: "live-page" }, line, this._filterLine(), this._list);
+    this._clock = setInterval(() => this._numbers(), 1000);
+    this.update({ filter });
+  }
+
+  stop() {
+    clearInterval(this._clock);
+  }
+
+  /** Begins again, with another token. */
+  restart() {
+    this._list.start();
+  }
+
+  /** Shows what a filter says. */
+  update({ filter }) {
+    this._filter = filter;
+    this._statuses.value = filter.statuses?.[0] ?? "";
+    this._problems.checked = filter.problems === "true";
+    for (const [input, name] of this._inputs) {
+      if (input.getRootNode().activeElement !== input) input.value = [filter[name] ?? []].flat().join(",");
+    }
+    Object.assign(this._list, {
+      language: this._page.language,
+      utc: this._page.utc,
+      customerId: filter.customer_id ?? "",
+      webhookIds: filter.webhook_ids ?? [],
+      eventTypes: filter.event_types ?? [],
+      statuses: filter.statuses ?? [],
+      eventId: filter.event_id ?? "",
+      problems: filter.problems === "true",
+    });
+    if (this._list.store) this._list.start();
+  }
+
+  _open({ deliveryId }) {
+    const row = this._list.store.get(deliveryId);
+    this._page.go(`/deliveries/${deliveryId}${queryOf({ customer_id: String(row.customer_id) })}`);
+  }
+
+  // --- the filter ---------------------------------------------------------------------------------------------------
+
+  _filterLine() {
+    const { words } = this._page;
+    const search = element("input", { type: "search", id: "search", placeholder: `/ ${words("id, type, webhook")}`, ariaLabel: words("Search") });
+    search.addEventListener("keydown", (event) => event.key === "Enter" && this._find(search));
+    const options = Object.entries(STATUSES).map(([name, word]) => new Option(words(word), name));
+    this._statuses = element("select", { ariaLabel: words("Status") }, new Option(words("Status"), ""), ...options);
+    this._statuses.addEventListener("change", () => this._change({ statuses: this._statuses.value ? [this._statuses.value] : [] }));
+    this._inputs = [["Event type", "event_types"], ["Webhook", "webhook_ids"], ["Customer", "customer_id"]].map(([word, name]) => {
+      const input = element("input", { placeholder: words(word), ariaLabel: words(word) });
+      input.addEventListener("input", () => this._typed(input, name));
+      return [input, name];
+    });
+    this._problems = element("input", { type: "checkbox" });
+    this._problems.addEventListener("change", () => this._change({ problems: this._problems.checked ? "true" : "" }));
+    const clear = element("button", {}, words("Clear filters"));
+    clear.addEventListener("click", () => this._page.go("/"));
+    const inputs = this._inputs.map(([input]) => input);
+    return element("div", { className: "line filter" }, search, this._statuses, ...inputs, element("label", {}, this._problems, words("Problems only")), clear);
+  }
+
+  _change(changes) {
+    this._page.go(`/${queryOf({ ...this._filter, ...changes })}`);
+  }
+
+  _typed(input, name) {
+    clearTimeout(this._typing);
+    this._typing = setTimeout(() => {
+      const parts = input.value.split(",").map((part) => part.trim()).filter(Boolean);
+      this._change({ [name]: name === "customer_id" ? (parts[0] ?? "") : parts });
+    }, TYPING_MILLISECONDS);
+  }
+
+  _find(search) {
+    const found = lookup(search.value);
+    if (found?.filter) this._change(found.filter);
+    else if (found?.path.startsWith("/webhooks/")) this._change({ webhook_ids: [found.path.split("/")[2]] });
+    else if (found) this._page.go(found.path + queryOf({ customer_id: this._filter.customer_id }));
+    search.value = "";
+  }
+
+  // --- the numbers --------------------------------------------------------------------------------------------------
+
+  _state({ state, problem }) {
+    this._is = state;
+    if (state === "refused") this._page.refused(problem);
+    this._numbers();
+  }
+
+  _togglePause() {
+    this._list.paused = !this._list.paused;
+    if (!this._list.paused) this._list.release();
+    this._numbers();
+  }
+
+  _numbers() {
+    const { store } = this._list;
+    if (!store) return;
+    const { words } = this._page;
+    const now = this._list.now();
+    const isLive = this._is === "live";
+    this._live.className = `live ${isLive ? "on" : this._is === "resuming" ? "cut" : "off"}`;
+    const state = this._list.paused ? words("Paused by you") : words(isLive ? "Live" : "Stream interrupted, resuming");
+    const rate = words("{n} attempts/s", { n: Math.round(store.rate(now) * 10) / 10 });
+    const behind = words("{n} s behind", { n: Math.round(store.behindSeconds * 10) / 10 });
+    this._live.replaceChildren(icon("disc"), isLive ? `${state} · ${rate} · ${behind}` : state);
+    this._pause.textContent = words(this._list.paused ? "Go on live" : "Pause the list");
+    this._draw(store.attempts(now).map(classesOf));
+  }
+
+  _draw(bins) {
+    const { words } = this._page;
+    const most = Math.max(1, ...bins.map((bin) => bin.succeeded + bin.square + bin.other));
+    this._bars.replaceChildren(...bins.flatMap((bin, index) => barsOf(bin, index, most)));
+    const count = (shape, name, word) => {
+      const sum = bins.reduce((total, bin) => total + bin[name], 0);
+      return element("span", {}, icon(shape), `${words("{n}", { n: sum })} ${words(word)}`);
+    };
+    this._counts.replaceChildren(
+      count("disc", "succeeded", "Succeeded"),
+      count("square", "square", "Answered with an error"),
+      count("triangle", "other", "no answer"),
+    );
+  }
+}
+
+function barsNode() {
+  const bars = document.createElementNS(SVG, "svg");
+  bars.setAttribute("class", "bars");
+  bars.setAttribute("viewBox", `0 0 240 ${BARS_HEIGHT}`);
+  bars.setAttribute("aria-hidden", "true"); // the numbers beside say the same
+  return bars;
+}
+
+function classesOf(bin) {
+  const found = { succeeded: 0, square: 0, other: 0 };
+  for (const [outcome, count] of Object.entries(bin)) {
+    found[outcome === "succeeded" ? "succeeded" : SHAPES[outcome] === "square" ? "square" : "other"] += count;
+  }
+  return found;
+}
+
+function barsOf(bin, index, most) {
+  let bottom = BARS_HEIGHT;
+  return Object.entries(bin).map(([name, count]) => {
+    const height = (count / most) * BARS_HEIGHT;
+    bottom -= height;
+    const bar = document.createElementNS(SVG, "rect");
+    const attributes = { x: index * 4, y: bottom, width: 3, height, class: name };
+    for (const [attribute, value] of Object.entries(attributes)) bar.setAttribute(attribute, String(value));
+    return bar;
+  });
+}

@@ -1,0 +1,35 @@
+"""A real browser in front of a real service: Debian's Chromium, driven by Playwright, which downloads none itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright
+
+from tests.support.distribution import need
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+
+
+@pytest.fixture
+async def browser() -> AsyncGenerator[Browser]:
+    """Chromium without a window."""
+    path = need("chromium")
+    async with async_playwright() as playwright:
+        chromium = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield chromium
+        await chromium.close()
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncGenerator[Page]:
+    """A new page. Whatever the console reports as an error fails the test: exceptions, violations of the policy."""
+    context = await browser.new_context(locale="en-GB", viewport={"width": 1280, "height": 720})
+    opened = await context.new_page()
+    problems = list[str]()
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    yield opened
+    await context.close()
+    assert [said for said in problems if "Failed to load resource" not in said] == []
