@@ -61,6 +61,9 @@ def of_faults(name: str) -> Callable[[pytest.MonkeyPatch], None]:
 
 
 @pytest.mark.slow(10)
+_LONG = pytest.mark.skipif(not os.environ.get("WEBHOOK_TEST_SEEDS"), reason="minutes; with WEBHOOK_TEST_SEEDS")
+
+
 @pytest.mark.parametrize(
     ("patch", "found", "profile"),
     [
@@ -69,14 +72,7 @@ def of_faults(name: str) -> Callable[[pytest.MonkeyPatch], None]:
         (of_faults("no_stale_rows"), "which is settled", "calm"),
         (impatient, "I5", "calm"),
         (no_rate, "I6", "calm"),
-        pytest.param(
-            of_faults("deaf"),
-            "I8",
-            "changing",
-            marks=pytest.mark.skipif(
-                not os.environ.get("WEBHOOK_TEST_SEEDS"), reason="takes minutes: WEBHOOK_TEST_SEEDS"
-            ),
-        ),
+        pytest.param(of_faults("deaf"), "I8", "changing", marks=_LONG),
         (no_fence, "I10", "freezes"),
     ],
     ids=lambda parameter: getattr(parameter, "__name__", str(parameter)),
