@@ -60,10 +60,10 @@ def of_faults(name: str) -> Callable[[pytest.MonkeyPatch], None]:
     return patch
 
 
-@pytest.mark.slow(10)
 _LONG = pytest.mark.skipif(not os.environ.get("WEBHOOK_TEST_SEEDS"), reason="minutes; with WEBHOOK_TEST_SEEDS")
 
 
+@pytest.mark.slow(10)
 @pytest.mark.parametrize(
     ("patch", "found", "profile"),
     [
