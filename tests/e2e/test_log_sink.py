@@ -130,6 +130,7 @@ async def test_a_stdout_that_nobody_reads_holds_up_neither_the_start_nor_what_fo
             stdout=stdout,
             stderr=stderr,
         )
+    Process.started.append(process)
     async with slowness.timeout(30):
         while (serving := SERVING.search(log.read_text())) is None:
             await asyncio.sleep(0.01)  # a file gives no signal
