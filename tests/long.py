@@ -92,6 +92,11 @@ def parts() -> list[Part]:
             (*pytest, "-n", "0", "tests/http/test_fuzz.py"),
             {"WEBHOOK_TEST_FUZZ_EXAMPLES": str(FUZZ_EXAMPLES), "WEBHOOK_TEST_FUZZ_SEED": "{seed}"},
         ),
+        Part(
+            "wrong engines",
+            (*pytest, "-n", "0", "tests/simulation/test_wrong_engines.py"),
+            {"WEBHOOK_TEST_SEEDS": "1"},
+        ),
         *simulation,
         *(
             Part(f"fault: {scenario.name}", ("-m", "tests.faults", "--scenario", scenario.name, *rounds))

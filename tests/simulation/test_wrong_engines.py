@@ -72,7 +72,7 @@ _LONG = pytest.mark.skipif(not os.environ.get("WEBHOOK_TEST_SEEDS"), reason="min
         (of_faults("no_stale_rows"), "which is settled", "calm"),
         (impatient, "I5", "calm"),
         (no_rate, "I6", "calm"),
-        pytest.param(of_faults("deaf"), "I8", "changing", marks=_LONG),
+        pytest.param(of_faults("deaf"), "I8", "changing", marks=[_LONG, pytest.mark.timeout(900)]),
         (no_fence, "I10", "freezes"),
     ],
     ids=lambda parameter: getattr(parameter, "__name__", str(parameter)),
