@@ -100,7 +100,7 @@ async def _comes_to_rest(service: Service) -> bool:
     try:
         async with slowness.timeout(_REST_SECONDS_MAX):
             while not service.is_at_rest:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # coming to rest gives no signal
     except TimeoutError:
         return False
     return True

@@ -299,7 +299,7 @@ async def test_a_reader_that_falls_behind_catches_up_from_the_log(services: Serv
         subscriptions = service.app._tail._subscriptions  # pyright: ignore[reportPrivateUsage]
         async with slowness.timeout(60):
             while not any(subscription.overrun for subscription in subscriptions):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # an overrun gives no signal
         told = await watch.until_ended(1800, seconds=60)
     assert len({delivery.delivery_id for delivery in told}) == len(watch.deliveries) == 1800
 

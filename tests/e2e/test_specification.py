@@ -89,7 +89,7 @@ async def test_tc_03_what_fails_is_tried_again_and_each_attempt_is_recorded(
         await receiver.wait_for(3)
         async with slowness.timeout(20):
             while not (found := await get(session, "/api/deliveries?statuses=succeeded"))["deliveries"]:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # a result is stored a moment after the answer
         [delivery] = found["deliveries"]
         attempts = await get(session, f"/api/deliveries/{delivery['delivery_id']}/attempts")
     assert [(one["outcome"], one["response_status"]) for one in attempts["attempts"]] == [

@@ -44,7 +44,7 @@ async def looked(service: Service) -> Figures:
     figures = figures_of(service)
     async with slowness.timeout(20):
         while figures.read_at is None:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # figures give no signal
     return figures
 
 

@@ -169,7 +169,7 @@ async def test_a_renewal_that_was_held_up_until_others_had_the_shards_allows_no_
         beat = asyncio.create_task(owner.beat())
         async with slowness.timeout(20):
             while postgres.rows(WAITING) != [(1,)]:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # Postgres gives no signal that a statement waits
         postgres.rows(PHANTOM, [other])
         postgres.rows("UPDATE shards SET owner = %s, epoch = epoch + 1", [other])
     await beat

@@ -81,7 +81,7 @@ class Figures:
         """Looks until it is cancelled."""
         while True:
             await self.look()
-            await asyncio.sleep(self._poll_seconds)
+            await asyncio.sleep(self._poll_seconds)  # nothing says when figures change: it is a look every so often
 
     async def look(self) -> None:
         """Looks once. If the database does not answer, what it said before stays, and `read_at` says how old it is."""

@@ -46,4 +46,5 @@ class CallerRoute:
             **self._about,
         }
         headers = {"Cache-Control": "no-store"}
-        return web.Response(body=orjson.dumps(document), content_type="application/json", headers=headers)
+        body = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+        return web.Response(body=body, content_type="application/json", headers=headers)

@@ -99,7 +99,7 @@ class Problem:
         headers = {"Cache-Control": "no-store", REQUEST_ID_KEY: request_id, **self.headers}
         if self.retry_seconds is not None:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_seconds)))  # RFC 9110: whole seconds
-        body = orjson.dumps(self.document(request_id))
+        body = orjson.dumps(self.document(request_id), option=orjson.OPT_APPEND_NEWLINE)
         return web.Response(status=self.status, body=body, content_type=CONTENT_TYPE, headers=headers)
 
 

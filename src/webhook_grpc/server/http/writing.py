@@ -27,8 +27,8 @@ _Writer = Callable[[Any], Any]
 
 
 def json_of(message: Message) -> bytes:
-    """Returns a message as JSON text in UTF-8."""
-    return orjson.dumps(plain(message))
+    """Returns a message as JSON text in UTF-8. It ends with a line, as terminals like it."""
+    return orjson.dumps(plain(message), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def plain(message: Message, left_out: frozenset[str] = NOTHING) -> dict[str, Any]:

@@ -9,21 +9,25 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, LiteralString
 from uuid import UUID
 
 from webhook_grpc.domain.model import Danger, PendingDelivery, Trigger, WebhookStatus
 from webhook_grpc.store.db import LoopConnection, Row
 
-# A loose index scan: jumps from webhook to webhook, and reads the earliest row of each. The planner does not see how
-# many shards there are: it would expect a hundred times as many rows, and compile the statement.
-SELECT_PENDING_WEBHOOKS: Final = """
-WITH RECURSIVE pending AS (
+
+def first_of_each_webhook(condition: LiteralString = "") -> LiteralString:
+    """Returns `pending`, the earliest row of each webhook that has one; of rows that fit a further `AND …`.
+
+    A loose index scan: it jumps from webhook to webhook. The planner does not see how many shards there are: it would
+    expect a hundred times as many rows, and compile the statement.
+    """
+    return f"""pending AS (
     SELECT s.shard, d.webhook_id, d.due_at, d.event_id
     FROM unnest((SELECT %(shards)b::smallint[])) AS s(shard)
     CROSS JOIN LATERAL (
         SELECT webhook_id, due_at, event_id FROM deliveries
-        WHERE shard = s.shard
+        WHERE shard = s.shard{condition}
         ORDER BY webhook_id, due_at, event_id
         LIMIT 1
     ) d
@@ -32,11 +36,15 @@ WITH RECURSIVE pending AS (
     FROM pending p
     CROSS JOIN LATERAL (
         SELECT webhook_id, due_at, event_id FROM deliveries
-        WHERE shard = p.shard AND webhook_id > p.webhook_id
+        WHERE shard = p.shard AND webhook_id > p.webhook_id{condition}
         ORDER BY webhook_id, due_at, event_id
         LIMIT 1
     ) d
-)
+)"""
+
+
+SELECT_PENDING_WEBHOOKS: Final = f"""
+WITH RECURSIVE {first_of_each_webhook()}
 SELECT p.webhook_id, w.customer_id, w.status, p.event_id, p.due_at <= now()
 FROM pending p
 CROSS JOIN LATERAL (SELECT customer_id, status FROM webhooks WHERE id = p.webhook_id LIMIT 1) w

@@ -10,30 +10,14 @@ from uuid import UUID
 from webhook_grpc.domain.ids import SHARD_COUNT
 from webhook_grpc.store.db import LoopConnection
 
+from .due import first_of_each_webhook
+
 WEBHOOKS_MAX: Final = 10_000  # with something pending, of which the oldest row is looked at
 COUNTED_ROWS_MAX: Final = 10_000
 
-# Jumps from webhook to webhook like SELECT_PENDING_WEBHOOKS (due.py). Without rows of replays, which wait on purpose.
-SELECT_OLDEST_DUE: Final = """
-WITH RECURSIVE pending AS (
-    SELECT s.shard, d.webhook_id, d.due_at, d.event_id
-    FROM unnest((SELECT %(shards)b::smallint[])) AS s(shard)
-    CROSS JOIN LATERAL (
-        SELECT webhook_id, due_at, event_id FROM deliveries
-        WHERE shard = s.shard AND trigger IS DISTINCT FROM 'replay'
-        ORDER BY webhook_id, due_at, event_id
-        LIMIT 1
-    ) d
-    UNION ALL
-    SELECT p.shard, d.webhook_id, d.due_at, d.event_id
-    FROM pending p
-    CROSS JOIN LATERAL (
-        SELECT webhook_id, due_at, event_id FROM deliveries
-        WHERE shard = p.shard AND webhook_id > p.webhook_id AND trigger IS DISTINCT FROM 'replay'
-        ORDER BY webhook_id, due_at, event_id
-        LIMIT 1
-    ) d
-), looked_at AS (
+# Without rows of replays, which wait on purpose.
+SELECT_OLDEST_DUE: Final = f"""
+WITH RECURSIVE {first_of_each_webhook(" AND trigger IS DISTINCT FROM 'replay'")}, looked_at AS (
     SELECT webhook_id, due_at, event_id FROM pending LIMIT %(webhooks_max)b::integer
 )
 SELECT p.webhook_id, p.event_id, extract(epoch FROM now() - p.due_at)::double precision
