@@ -6,7 +6,7 @@ import { visible } from "./json-text.js";
 import { element, sheets } from "./look.js";
 import { queryOf } from "./route.js";
 import { outcomeText } from "./explain.js";
-import { DeliveryStore, isProblem, shapesOf } from "./store.js";
+import { COLOURS, DeliveryStore, STATUSES, isProblem, shapesOf } from "./store.js";
 import { LiveStream } from "./stream.js";
 import { countdown, iso, milliseconds, relative, seconds, span } from "./time.js";
 import { languageOf, wordsOf } from "./words.js";
@@ -22,8 +22,6 @@ const TINT_MILLISECONDS = 600;
 const LIST_ROWS = 200;
 const NAMES_MAX = 2000;
 const COLUMNS = ["Status", "Attempts", "Event type", "Webhook", "Answer", "Latency", "Next"];
-const STATUSES = { pending: "Pending", succeeded: "Succeeded", failed: "Failed", cancelled: "Cancelled", expired: "Expired" };
-const COLOURS = { pending: "wait", succeeded: "ok", failed: "bad" };
 
 const LOOK = `
 :host { display: flex; flex-direction: column; min-height: 240px; border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }

@@ -6,13 +6,11 @@ import { explain, outcomeText } from "./explain.js";
 import { icon } from "./icons.js";
 import { memberText, parse, pretty, visible } from "./json-text.js";
 import { element } from "./look.js";
-import { SHAPES } from "./store.js";
+import { COLOURS, SHAPES, STATUSES } from "./store.js";
 import { LiveStream } from "./stream.js";
 import { iso, milliseconds, relative, seconds, span } from "./time.js";
 
 const TRIGGERS = { scheduled: "Scheduled", manual: "Manual", replay: "Replay", test: "Test" };
-const COLOURS = { pending: "wait", succeeded: "ok", failed: "bad" };
-const STATUSES = { pending: "Pending", succeeded: "Succeeded", failed: "Failed", cancelled: "Cancelled", expired: "Expired" };
 const PRETTY_CHARACTERS_MAX = 64 * 1024; // a larger text is shown as it is, in pieces
 const PIECE_CHARACTERS = 16 * 1024;
 const RELOAD_MILLISECONDS = 200;

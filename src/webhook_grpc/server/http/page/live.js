@@ -3,9 +3,8 @@
 import { icon } from "./icons.js";
 import { element } from "./look.js";
 import { lookup, queryOf } from "./route.js";
-import { SHAPES } from "./store.js";
+import { SHAPES, STATUSES } from "./store.js";
 
-const STATUSES = { pending: "Pending", succeeded: "Succeeded", failed: "Failed", cancelled: "Cancelled", expired: "Expired" };
 const TYPING_MILLISECONDS = 250;
 const BARS_HEIGHT = 32;
 const SVG = "http://www.w3.org/2000/svg";

@@ -7,6 +7,10 @@ export const TRAIL_MAX = 8;
 export const RATE_SECONDS = 5;
 export const RATE_BINS = 60;
 
+/** The word and the colour of each status; any other one has the colour `off`. */
+export const STATUSES = { pending: "Pending", succeeded: "Succeeded", failed: "Failed", cancelled: "Cancelled", expired: "Expired" };
+export const COLOURS = { pending: "wait", succeeded: "ok", failed: "bad" };
+
 /** Shapes of the trail: an outcome is seen without its colour. */
 export const SHAPES = {
   succeeded: "disc",
