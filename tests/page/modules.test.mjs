@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-const PAGE = new URL("../../src/webhook_grpc/server/http/page/", import.meta.url);
+const PAGE = new URL("../../src/webhook_grpc/server/http/page/data/", import.meta.url);
 const { parse, pretty, visible } = await import(new URL("json-text.js", PAGE));
 const { curl, grpcurl, quote } = await import(new URL("shell-quote.js", PAGE));
 const time = await import(new URL("time.js", PAGE));

@@ -11,8 +11,12 @@ from typing import Final
 
 from aiohttp import web
 
-# Beside the root; page/route.js reads them.
-PAGE_PATHS: Final = ("/webhooks", "/webhooks/{id}", "/deliveries/{id}", "/events/{id}")
+# Beside the root; page/data/route.js reads them.
+PAGE_PATHS: Final = (
+    *(f"/{name}" for name in ("webhooks", "deliveries", "attempts", "events", "replays", "event-types")),
+    *(f"/{name}/{{id}}" for name in ("webhooks", "deliveries", "events", "replays", "event-types")),
+    "/webhooks/{id}/edit",
+)
 FOLDER: Final = Path(__file__).with_name("page")
 
 _TYPES: Final[Mapping[str, str]] = {
@@ -46,17 +50,23 @@ class Pages:
     """Answers with the files of the page; reads and packs them once."""
 
     def __init__(self) -> None:
-        texts = {path.name: path.read_bytes() for path in sorted(FOLDER.iterdir()) if path.suffix in _TYPES}
+        texts = {
+            str(path.relative_to(FOLDER)): path.read_bytes()
+            for path in sorted(FOLDER.rglob("*.*"))
+            if path.suffix in _TYPES
+        }
         self.version = hashlib.sha256(b"".join(texts.values())).hexdigest()[:_VERSION_DIGITS]
         document = texts.pop("index.html").replace(b"VERSION", self.version.encode())
         self._document = _file("index.html", document)
         self._files = {name: _file(name, text) for name, text in texts.items()}
-        self._embedded = _file("webhook-deliveries.js", f'export * from "./{self.version}/deliveries.js";\n'.encode())
+        self._embedded = _file(
+            "webhook-deliveries.js", f'export * from "./{self.version}/parts/deliveries.js";\n'.encode()
+        )
 
     def routes(self) -> Sequence[web.RouteDef]:
         """Returns the routes of the files. Their address changes with their contents, so browsers keep them."""
         return (
-            web.get(f"/ui/{self.version}/{{name}}", self._get),
+            web.get(f"/ui/{self.version}/{{name:[a-z/.-]+}}", self._get),
             web.get("/ui/webhook-deliveries.js", self._get_embedded),
         )
 

@@ -1,15 +1,12 @@
 // The page: its head, the token, and the view that the address names.
 
-import { Api, Problem } from "./api.js";
-import { LOOK as CHART_LOOK } from "./chart.js";
-import "./deliveries.js";
-import { LOOK as DETAIL_LOOK, deliveryView, eventView } from "./detail.js";
-import { LOOK as LIVE_LOOK, LiveView } from "./live.js";
-import { element, sheets } from "./look.js";
-import { parse } from "./route.js";
-import { absolute } from "./time.js";
-import { LOOK as WEBHOOKS_LOOK, webhookView, webhooksView } from "./webhooks.js";
-import { LANGUAGES, languageOf, wordsOf } from "./words.js";
+import { Api, Problem } from "./data/api.js";
+import { parse } from "./data/route.js";
+import { absolute } from "./data/time.js";
+import { LANGUAGES, languageOf, wordsOf } from "./data/words.js";
+import { element, sheets } from "./parts/look.js";
+import { problemNode } from "./parts/problem.js";
+import { load, nameOf } from "./views.js";
 
 const THEMES = ["auto", "light", "dark"];
 const TOAST_MILLISECONDS = 4000;
@@ -30,7 +27,8 @@ dialog form { display: grid; gap: 12px; }
 class App extends HTMLElement {
   constructor() {
     super();
-    this.attachShadow({ mode: "open" }).adoptedStyleSheets = sheets(LOOK + LIVE_LOOK + DETAIL_LOOK + CHART_LOOK + WEBHOOKS_LOOK);
+    this.attachShadow({ mode: "open" }).adoptedStyleSheets = sheets(LOOK);
+    this._turn = 0; // of the routes: a view that is loaded late is not shown
     this._token = "";
     this._language = stored("language", LANGUAGES) ?? languageOf(navigator.languages ?? []);
     this._theme = stored("theme", THEMES) ?? "auto";
@@ -68,13 +66,17 @@ class App extends HTMLElement {
     };
   }
 
+  /** Asks who is calling. Nothing else is asked, and no view is shown, before that is known. */
   async _learnCaller() {
     try {
       this._caller = await this._api.get("/api/caller");
-      this._route();
     } catch (error) {
+      if (error.status !== 401) this._outlet.replaceChildren(problemNode(this._page, error, () => this._learnCaller()));
       this._refused(error);
+      return;
     }
+    if (this._view?.signedIn) this._view.signedIn();
+    else this._route();
   }
 
   // --- the token ----------------------------------------------------------------------------------------------------
@@ -162,29 +164,32 @@ class App extends HTMLElement {
       event.preventDefault();
       this.shadowRoot.getElementById("search")?.focus();
     }
-    if (event.key === "Escape" && this._route_?.id) this._go("/");
+    if (this._view?.key?.(event)) event.preventDefault();
+    else if (event.key === "Escape" && this._route_?.id) this._go("/");
   }
 
   /** Shows the view of the address. */
-  _route() {
-    const route = parse(location.href) ?? { page: "", id: "", filter: {}, fragment: "" };
+  async _route() {
+    if (!this._caller) return;
+    const route = parse(location.href);
+    const name = nameOf(route);
     this._route_ = route;
-    if (!route.page && this._view instanceof LiveView) {
-      this._view.update(route);
-      if (this._caller && !this._wasKnown) this._view.restart();
-      this._wasKnown = Boolean(this._caller);
-      return;
+    const turn = ++this._turn;
+    if (this._view && this._name === name && this._view.update?.(route)) return;
+    try {
+      const module = name === undefined ? NOWHERE : await load(name);
+      if (turn === this._turn) this._showView(name, module, route);
+    } catch (error) {
+      if (turn === this._turn) this._outlet.replaceChildren(problemNode(this._page, error, () => location.reload()));
     }
-    this._view?.stop();
-    this._view = this._viewOf(route);
-    this._outlet.replaceChildren(this._view.node);
   }
 
-  _viewOf(route) {
-    if (route.page === "deliveries" && route.id) return deliveryView(this._page, route);
-    if (route.page === "events" && route.id) return eventView(this._page, route);
-    if (route.page === "webhooks" && !route.act) return route.id ? webhookView(this._page, route) : webhooksView(this._page, route);
-    return new LiveView(this._page, route);
+  _showView(name, module, route) {
+    this._view?.stop();
+    this._name = name;
+    this.shadowRoot.adoptedStyleSheets = sheets(LOOK + module.LOOK);
+    this._view = module.view(this._page, route);
+    this._outlet.replaceChildren(this._view.node);
   }
 
   // --- the head -------------------------------------------------------------------------------------------------------
@@ -222,6 +227,14 @@ class App extends HTMLElement {
     else this.setAttribute("theme", this._theme);
   }
 }
+
+const NOWHERE = {
+  LOOK: "",
+  view: ({ words }) => {
+    const link = element("a", { href: "/" }, words("Live"));
+    return { node: element("main", {}, element("p", {}, words("There is no such page.")), link), stop: () => undefined };
+  },
+};
 
 function choice(label, options, value, chosen) {
   const select = element("select", { ariaLabel: label }, ...options.map(([text, name]) => new Option(text, name)));

@@ -1,9 +1,10 @@
 // The live page: what is happening now. A line of numbers, the filter, and the list.
 
-import { icon } from "./icons.js";
-import { element } from "./look.js";
-import { lookup, queryOf } from "./route.js";
-import { SHAPES, STATUSES } from "./store.js";
+import { lookup, queryOf } from "../data/route.js";
+import { SHAPES, STATUSES } from "../data/store.js";
+import "../parts/deliveries.js";
+import { icon } from "../parts/icons.js";
+import { element } from "../parts/look.js";
 
 const TYPING_MILLISECONDS = 250;
 const BARS_HEIGHT = 32;
@@ -23,7 +24,11 @@ svg.bars { width: 240px; height: 32px; stroke: none; }
 `;
 
 /** Shows the live list with its filter. */
-export class LiveView {
+export function view(page, route) {
+  return new LiveView(page, route);
+}
+
+class LiveView {
   constructor(page, { filter }) {
     this._page = page;
     this._list = document.createElement("webhook-deliveries");
@@ -47,7 +52,7 @@ export class LiveView {
   }
 
   /** Begins again, with another token. */
-  restart() {
+  signedIn() {
     this._list.start();
   }
 
@@ -70,6 +75,7 @@ export class LiveView {
       problems: filter.problems === "true",
     });
     if (this._list.store) this._list.start();
+    return true;
   }
 
   _open({ deliveryId }) {

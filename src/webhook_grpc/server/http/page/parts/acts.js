@@ -1,7 +1,7 @@
 // What a person may do with a delivery. Each act names its consequence before it happens; what is harmless asks nothing.
 
 import { element } from "./look.js";
-import { curl, grpcurl } from "./shell-quote.js";
+import { curl, grpcurl } from "../data/shell-quote.js";
 
 /** Returns the buttons of a delivery. What the caller may not do is disabled, with the reason. */
 export function acts(page, delivery, event) {

@@ -1,15 +1,15 @@
 // <webhook-deliveries>: the live list of deliveries. A page of any origin that the service names may embed it.
 
-import { Api, Problem } from "./api.js";
+import { Api, Problem } from "../data/api.js";
 import { icon } from "./icons.js";
-import { visible } from "./json-text.js";
+import { visible } from "../data/json-text.js";
 import { element, sheets } from "./look.js";
-import { queryOf } from "./route.js";
-import { outcomeText } from "./explain.js";
-import { COLOURS, DeliveryStore, STATUSES, isProblem, shapesOf } from "./store.js";
-import { LiveStream } from "./stream.js";
-import { countdown, iso, milliseconds, relative, seconds, span } from "./time.js";
-import { languageOf, wordsOf } from "./words.js";
+import { queryOf } from "../data/route.js";
+import { outcomeText } from "../data/explain.js";
+import { COLOURS, DeliveryStore, STATUSES, isProblem, shapesOf } from "../data/store.js";
+import { LiveStream } from "../data/stream.js";
+import { countdown, iso, milliseconds, relative, seconds, span } from "../data/time.js";
+import { languageOf, wordsOf } from "../data/words.js";
 
 const ROW_PIXELS = 36;
 const CARD_PIXELS = 64;

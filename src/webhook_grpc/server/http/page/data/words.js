@@ -171,6 +171,7 @@ export const CHINESE = {
   "The secret of its webhook can't be opened here: {story}. It goes on once the operator has added the key.": "无法解开其签名密钥：{story}；运维补上主密钥后继续。",
   "The token was refused": "令牌无效或已过期",
   "This page could not keep up": "页面刷新跟不上",
+  "There is no such page.": "没有这个页面。",
   "Timeout": "超时时间",
   "To": "结束时间",
   "Token": "访问令牌",

@@ -1,86 +1,26 @@
-// The list of webhooks, and one of them: how it is doing, in numbers and in a sentence, and what went to it lately.
+// One webhook: how it is doing, in numbers and in charts, what may be done with it, and what went to it lately.
 
-import { problemNode } from "./detail.js";
-import { steps, stack } from "./chart.js";
-import { outcomeText } from "./explain.js";
-import { visible } from "./json-text.js";
-import { element } from "./look.js";
-import { queryOf } from "./route.js";
-import { milliseconds, seconds, span } from "./time.js";
+import { outcomeText } from "../data/explain.js";
+import { visible } from "../data/json-text.js";
+import { milliseconds, seconds, span } from "../data/time.js";
+import { LOOK as CHART_LOOK, stack, steps } from "../parts/chart.js";
+import "../parts/deliveries.js";
+import { DETAIL_LOOK } from "../parts/detail-look.js";
+import { webhookStatusNode } from "../parts/facts.js";
+import { element } from "../parts/look.js";
+import { problemNode } from "../parts/problem.js";
 
-const PAGE_SIZE = 50;
 const NOW_MILLISECONDS = 10_000;
-const STATES = { active: ["Active", "ok"], paused: ["Paused", "wait"], disabled: ["Disabled", "off"] };
 // Window and width of a bin.
 const WINDOWS = { "1 h": [3600, 300], "24 h": [86_400, 3600], "7 d": [604_800, 21_600], "31 d": [2_678_400, 86_400] };
 
-export const LOOK = `
+export const LOOK = `${DETAIL_LOOK}${CHART_LOOK}
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 12px; }
-.list { width: 100%; border-collapse: collapse; font-size: 14px; }
-.list th { text-align: left; color: var(--muted); font-size: 12px; font-weight: 400; }
-.list td, .list th { padding: 6px 12px 6px 0; border-bottom: 1px solid var(--surface); }
 .tall { height: 420px; }
 `;
 
-/** Shows the webhooks, newest first. */
-export function webhooksView(page, { filter }) {
-  const { words } = page;
-  const body = element("tbody", {});
-  const more = element("button", { hidden: true }, words("Look further back"));
-  const node = element("main", { className: "detail" }, element("table", { className: "list" }, headNode(words), body), more);
-  const abort = new AbortController();
-  let token = "";
-  const load = async () => {
-    const query = queryOf({ customer_id: filter.customer_id });
-    const path = `/api/webhooks${query || "?"}${query ? "&" : ""}page_size=${PAGE_SIZE}${token && `&page_token=${encodeURIComponent(token)}`}`;
-    try {
-      const found = await page.api.get(path, abort);
-      body.append(...found.webhooks.map((webhook) => rowNode(page, webhook)));
-      if (!body.childElementCount) node.append(element("p", { className: "note" }, words("No webhook yet")));
-      token = found.next_page_token ?? "";
-      more.hidden = !token;
-    } catch (error) {
-      if (error.name !== "AbortError") node.append(problemNode(page, error, load));
-    }
-  };
-  more.addEventListener("click", load);
-  load();
-  return { node, stop: () => abort.abort() };
-}
-
-function headNode(words) {
-  const names = ["Status", "Webhook", "URL", "Subscribed events", "Customer"];
-  return element("thead", {}, element("tr", {}, ...names.map((name) => element("th", {}, words(name)))));
-}
-
-function rowNode(page, webhook) {
-  const events = webhook.events.slice(0, 3).join(", ") + (webhook.events.length > 3 ? ` +${webhook.events.length - 3}` : "");
-  return element(
-    "tr",
-    {},
-    element("td", {}, statusNode(page, webhook)),
-    element("td", {}, element("a", { href: `/webhooks/${webhook.webhook_id}?customer_id=${webhook.customer_id}` }, `${visible(webhook.name)} #${webhook.webhook_id}`)),
-    element("td", {}, hostOf(webhook.url)),
-    element("td", { className: "code" }, visible(events)),
-    element("td", {}, String(webhook.customer_id)),
-  );
-}
-
-function hostOf(url) {
-  try {
-    return visible(new URL(url).host);
-  } catch {
-    return "";
-  }
-}
-
-function statusNode(page, webhook) {
-  const [word, colour] = STATES[webhook.status] ?? [webhook.status, "off"];
-  return element("span", { className: colour }, `● ${STATES[webhook.status] ? page.words(word) : word}`);
-}
-
 /** Shows one webhook. Its numbers are read again each ten seconds while the page is visible. */
-export function webhookView(page, { id, filter }) {
+export function view(page, { id, filter }) {
   const customer = filter.customer_id ? `customer_id=${encodeURIComponent(filter.customer_id)}` : "";
   const node = element("main", { className: "detail" });
   const abort = new AbortController();
@@ -120,7 +60,7 @@ function headOf(page, webhook, stats, shown) {
   return element(
     "section",
     { className: "panel" },
-    element("h2", { className: "title" }, `${visible(webhook.name)} #${webhook.webhook_id}`, statusNode(page, webhook), element("span", { className: "bad" }, facts.join(" · "))),
+    element("h2", { className: "title" }, `${visible(webhook.name)} #${webhook.webhook_id}`, webhookStatusNode(page, webhook), element("span", { className: "bad" }, facts.join(" · "))),
     element("p", { className: "bad" }, visible(why)),
     element("p", { className: "facts" }, element("code", {}, visible(webhook.url)), element("code", {}, visible(webhook.events.join(", "))), `${words("Secret")} …${webhook.secret_hint ?? ""}`),
     actsNode(page, webhook, shown),

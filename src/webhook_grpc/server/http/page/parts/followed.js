@@ -1,0 +1,50 @@
+// A view that stays live: loaded again with each change of one event.
+
+import { LiveStream } from "../data/stream.js";
+import { element } from "./look.js";
+import { problemNode } from "./problem.js";
+
+const RELOAD_MILLISECONDS = 200;
+
+/** Loads what `load` returns, and again with each change of the event; a problem is shown with a way to try again. */
+export function followed(page, eventId, load) {
+  const node = element("main", { className: "detail" }, element("div", { className: "note" }, "…"));
+  const abort = new AbortController();
+  let stream;
+  let timer;
+  const show = async () => {
+    try {
+      const found = await load(abort.signal);
+      node.replaceChildren(...found.nodes);
+      stream ??= follow(page, found, again);
+    } catch (error) {
+      if (error.name !== "AbortError") node.replaceChildren(problemNode(page, error, show));
+    }
+  };
+  const again = () => {
+    clearTimeout(timer);
+    timer = setTimeout(show, RELOAD_MILLISECONDS);
+  };
+  node.addEventListener("acted", again);
+  show();
+  return { node, stop: () => (abort.abort(), clearTimeout(timer), stream?.stop()) };
+}
+
+function follow(page, { eventId, customerId }, changed) {
+  const quiet = () => undefined;
+  const stream = new LiveStream(page.api, `/api/deliveries:watch?event_id=${eventId}&customer_id=${customerId}`, {
+    opened: ({ isResumed }) => isResumed && changed(),
+    message: (message) => message.deliveries.length && changed(),
+    interrupted: quiet,
+    restarted: changed,
+    refused: quiet,
+  });
+  stream.run();
+  return stream;
+}
+
+/** Returns a handler of errors that answers with `instead`, unless the view has ended. */
+export const unlessAborted = (instead) => (error) => {
+  if (error.name === "AbortError") throw error;
+  return instead;
+};

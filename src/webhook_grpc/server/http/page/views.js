@@ -1,0 +1,27 @@
+// Which module shows which address. A view is loaded when it is first wanted, so that the first one is there at once.
+//
+// A module exports LOOK (its style sheet) and view(page, route), which returns what the page keeps while it is shown:
+//   node             the element
+//   stop()           ends its calls, streams and clocks
+//   update(route)    optional: shows another filter of the same address; false if the view has to be made again
+//   signedIn()       optional: goes on with a new token; without it the view is made again
+//   key(event)       optional: takes a key that no field has; true if it did something
+
+const VIEWS = {
+  "": () => import("./views/live.js"),
+  webhooks: () => import("./views/webhooks.js"),
+  "webhooks/id": () => import("./views/webhook.js"),
+  "deliveries/id": () => import("./views/delivery.js"),
+  "events/id": () => import("./views/event.js"),
+};
+
+/** Returns the name of the view of a route, or undefined if there is none. */
+export function nameOf(route) {
+  const name = route && [route.page, route.act || (route.id && "id")].filter(Boolean).join("/");
+  return name in VIEWS ? name : undefined;
+}
+
+/** Loads the module of a view. Throws TypeError if it can't be loaded: the service may have a newer page. */
+export function load(name) {
+  return VIEWS[name]();
+}
