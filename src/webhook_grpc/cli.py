@@ -108,7 +108,6 @@ def _run(settings: Settings, stop: Stop) -> None:
     # imported late: the other commands need neither gRPC nor an event loop
     import uvloop
 
-    from webhook_grpc.engine.http.connections import GuardMissing
     from webhook_grpc.engine.receivers.keys import KeysMissing
     from webhook_grpc.process.logs import configure_logging
     from webhook_grpc.server.grpc.server import AddressInUse
@@ -123,7 +122,7 @@ def _run(settings: Settings, stop: Stop) -> None:
         show = _shower(settings, is_embedded)
         try:
             uvloop.run(serve_forever(settings, conninfo, keys, lambda: sink.dropped_total, stop, show))
-        except (AddressInUse, HttpAddressInUse, GuardMissing, KeysMissing, LoopEnded) as error:
+        except (AddressInUse, HttpAddressInUse, KeysMissing, LoopEnded) as error:
             raise _Failure(str(error)) from error
 
 

@@ -193,7 +193,8 @@ class Settings(DatabaseSettings):
     process_in_flight_max: Annotated[int, Field(ge=1)] = 2000
     """Requests at once from one process. Each takes a file descriptor."""
     idle_connections_max: Annotated[int, Field(ge=0)] = 1000
-    """Connections that are kept open for the next request, in one process. Each takes a file descriptor."""
+    """Connections that are kept open for the next request, in one process. Each takes a file descriptor, and they take
+    at most a quarter of those."""
     webhooks_per_customer_max: Annotated[int, Field(ge=1, le=1000)] = 100
     """How many webhooks a customer may have."""
     replays_per_customer_max: Annotated[int, Field(ge=1, le=1000)] = 10

@@ -21,6 +21,7 @@ from webhook_grpc.engine.duties.webhook_tests import WebhookTests
 from webhook_grpc.engine.health.figures import Figures
 from webhook_grpc.engine.health.monitor import Monitor
 from webhook_grpc.engine.health.stillness import Stillness
+from webhook_grpc.engine.http.pool import KeptLimits, within_descriptors
 from webhook_grpc.engine.http.sender import Sender, SendLimits
 from webhook_grpc.engine.queue.due_hints import DueHints
 from webhook_grpc.engine.queue.fetcher import Fetcher
@@ -108,9 +109,9 @@ class Engine:
             random,
             SendLimits(
                 settings.response_body_bytes_max,
-                settings.idle_connections_max,
                 settings.connect_seconds_max,
                 settings.response_body_seconds_max,
+                KeptLimits(within_descriptors(settings.idle_connections_max), settings.host_in_flight_max),
             ),
         )
         signer = RequestSigner(sealer, settings.egress_policy, settings.attempt_timeout_seconds, clock)
