@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from webhook_grpc.domain import breaker, egress, pace, progress, ramp, retention, retry, sealing
+from webhook_grpc.domain import breaker, egress, pace, progress, proxy, ramp, retention, retry, sealing
 from webhook_grpc.domain.access import Permission
 from webhook_grpc.domain.ids import INT64_MAX
 
@@ -138,6 +138,10 @@ class Settings(DatabaseSettings):
     *.svc.cluster.local; they may lead to private addresses."""
     egress_deny_cidrs: Annotated[tuple[egress.Network, ...], NoDecode] = ()
     """Comma-separated networks that may not be called although they are public: your own."""
+
+    egress_proxy_url: SecretStr | None = None
+    """A forward proxy, like http://user:password@proxy.example:3128, that all requests to receivers go through
+    (CONNECT). It looks up and dials what webhooks name."""
 
     # --- delivery policy -------------------------------------------------------------------------------------------
     retry_delays_seconds: Annotated[tuple[float, ...], NoDecode] = retry.DEFAULT_DELAYS_SECONDS
@@ -325,6 +329,13 @@ class Settings(DatabaseSettings):
             decode_secret_key(key.get_secret_value())
         return value
 
+    @field_validator("egress_proxy_url")
+    @classmethod
+    def _proxy(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            proxy.parse_proxy(value.get_secret_value())
+        return value
+
     @field_validator("egress_allow_cidrs", "egress_deny_cidrs", mode="before")
     @classmethod
     def _networks(cls, value: Any) -> Any:
@@ -416,6 +427,12 @@ class Settings(DatabaseSettings):
     def anonymous_allowed(self) -> bool:
         """Whether calls without a token may do everything."""
         return not self.has_tokens if self.allow_anonymous is None else self.allow_anonymous
+
+    @property
+    def egress_proxy(self) -> proxy.Proxy | None:
+        """Returns where requests go through, if not directly."""
+        url = self.egress_proxy_url
+        return None if url is None else proxy.parse_proxy(url.get_secret_value())
 
     @property
     def egress_policy(self) -> egress.EgressPolicy:

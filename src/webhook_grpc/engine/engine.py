@@ -113,6 +113,7 @@ class Engine:
                 settings.response_body_seconds_max,
                 KeptLimits(within_descriptors(settings.idle_connections_max), settings.host_in_flight_max),
             ),
+            proxy=settings.egress_proxy,
         )
         signer = RequestSigner(sealer, settings.egress_policy, settings.attempt_timeout_seconds, clock)
         attempter = Attempter(signer, self._sender, settings.retry_policy, clock, random, traces)

@@ -38,6 +38,7 @@ class Connection(asyncio.Protocol):
         self._answered: asyncio.Future[None] | None = None  # of the request that is under way
         self._timer: asyncio.TimerHandle | None = None
         self._early = b""  # what arrived before the first request
+        self._arrival: asyncio.Future[None] | None = None  # of more of it, or of the end
         self._refused: OSError | None = None
         self._lost_by: BaseException | None = None
         self._is_lost = False
@@ -82,6 +83,22 @@ class Connection(asyncio.Protocol):
         except ValueError as error:
             raise NotSendable("the host name fits no certificate") from error
 
+    async def read_head(self, request: bytes, bytes_max: int) -> bytes:
+        """Sends what is no request to the receiver, and returns the head that answers it. Raises OSError."""
+        assert self._transport is not None
+        self._transport.write(request)
+        while not (end := self._early.find(b"\r\n\r\n") + 4) > 3:
+            if self._is_lost or len(self._early) > bytes_max:
+                raise self._lost_by or Disconnected()
+            self._arrival = asyncio.get_running_loop().create_future()
+            await self._arrival
+        head, self._early = self._early[:end], self._early[end:]
+        return head
+
+    def _arrived(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
     @property
     def is_open(self) -> bool:
         """Whether another request may be sent, as far as the connection knows."""
@@ -104,12 +121,14 @@ class Connection(asyncio.Protocol):
         self._is_lost = True
         self._lost_by = exc
         self._end_answer()
+        self._arrived()
         self._ended(self)
 
     def eof_received(self) -> None:
         """Called when the receiver sends no more."""
         self._end_answer()
         self.abort()
+        self._arrived()
 
     # --- one request -----------------------------------------------------------------------------------------------
 
@@ -146,6 +165,7 @@ class Connection(asyncio.Protocol):
         """Takes what has arrived. What no request waits for ends the connection, unless it precedes the first one."""
         if self._answered is None and self.request_count == 0 and len(self._early) <= RAW_BYTES_MAX:
             self._early += data
+            self._arrived()
         elif self._answered is None or self._answered.done():
             self.abort()
         else:

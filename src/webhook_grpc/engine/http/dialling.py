@@ -47,8 +47,19 @@ class ConnectionLimits:
     body_bytes_max: int
 
 
-class Dialler:
+class Dialler(Protocol):
     """Makes connections to origins."""
+
+    async def dial(self, origin: Origin, policy: EgressPolicy, /) -> Connection:
+        """Returns a new connection, over TLS for https.
+
+        Raises TimeoutError, OSError (ssl.SSLError, NameNotResolved, BlockedDestination) or SenderFault.
+        """
+        ...
+
+
+class DirectDialler:
+    """Dials the addresses of a name."""
 
     def __init__(self, resolver: Resolver, context: ssl.SSLContext, limits: ConnectionLimits, pool: Pool) -> None:
         self._resolver = resolver
@@ -57,20 +68,18 @@ class Dialler:
         self._pool = pool
 
     async def dial(self, origin: Origin, policy: EgressPolicy) -> Connection:
-        """Returns a new connection, over TLS for https.
-
-        Raises TimeoutError, OSError (ssl.SSLError, NameNotResolved, BlockedDestination) or SenderFault.
-        """
+        """Returns a new connection; what it raises: Dialler."""
         addresses = admitted(await self._addresses_of(origin.host), policy)
         async with asyncio.timeout(self._limits.connect_seconds_max):
             connection = await first_of(
                 [functools.partial(self._connect, address, origin.port, policy) for address in addresses]
             )
             if origin.scheme == "https":
-                await self._start_tls(connection, origin.host)
+                await self.start_tls(connection, origin.host)
         return connection
 
-    async def _start_tls(self, connection: Connection, host: str) -> None:
+    async def start_tls(self, connection: Connection, host: str) -> None:
+        """Speaks TLS on a connection, which is closed if that fails. Raises OSError, ssl.SSLError too."""
         try:
             await connection.start_tls(self._context, host)
         except BaseException:
@@ -91,6 +100,7 @@ class Dialler:
             await asyncio.get_running_loop().create_connection(lambda: connection, str(address), port)
             connection.raise_if_refused()
         except BaseException:
+            connection.abort()
             self._pool.ended(connection)
             raise
         return connection

@@ -16,8 +16,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import structlog
+
 from .connection import Connection
 from .target import Origin
+
+log = structlog.get_logger(__name__)
 
 KEEPALIVE_SECONDS: Final = 20.0  # idle
 UNKEPT_SECONDS: Final = 300.0  # after an unexpected close nothing is kept to a webhook
@@ -174,9 +178,12 @@ class Pool:
         self._all_ended.clear()
         for connection in tuple(self._open):
             connection.abort()
-        if self._open:
+        try:
             async with asyncio.timeout(_END_SECONDS_MAX):
-                await self._all_ended.wait()
+                if self._open:
+                    await self._all_ended.wait()
+        except TimeoutError:
+            log.warning("connections to receivers did not end", count=len(self._open))
 
     # --- receivers that close without a word -----------------------------------------------------------------------
 

@@ -19,13 +19,15 @@ from typing import Final
 from webhook_grpc.domain.egress import EgressPolicy, host_of, policy_for
 from webhook_grpc.domain.headers import kept_headers
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
+from webhook_grpc.domain.proxy import Proxy
 from webhook_grpc.store.clock import DatabaseClock
 
 from .answer import Answer
 from .connection import Connection
-from .dialling import ConnectionLimits, Dialler, Resolver
+from .dialling import ConnectionLimits, Dialler, DirectDialler, Resolver
 from .failures import classify
 from .pool import KeptLimits, Owner, Pool
+from .proxy import ANYWHERE, ProxyDialler
 from .racing import OWN_FAULTS
 from .resolver import GuardedResolver, ResolverDown
 from .target import Target, target_of
@@ -67,7 +69,9 @@ class Sender:
         *,
         resolver: Resolver | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
+        """Without a `proxy` requests go directly to their receivers."""
         self._policy = policy
         self._clock = clock
         self._random = random
@@ -75,10 +79,11 @@ class Sender:
         self.pool = Pool(limits.kept)
         self._resolver = resolver
         self._ssl_context = ssl_context
+        self._proxy = proxy
 
     @functools.cached_property
     def _opened_resolver(self) -> Resolver:
-        return self._resolver or GuardedResolver(self._policy, self._random)
+        return self._resolver or GuardedResolver(self._policy if self._proxy is None else ANYWHERE, self._random)
 
     @functools.cached_property
     def _dialler(self) -> Dialler:
@@ -86,7 +91,8 @@ class Sender:
         limits = ConnectionLimits(
             self._limits.connect_seconds_max, self._limits.body_seconds_max, self._limits.response_body_bytes_max
         )
-        return Dialler(self._opened_resolver, self._ssl_context or _default_context(), limits, self.pool)
+        direct = DirectDialler(self._opened_resolver, self._ssl_context or _default_context(), limits, self.pool)
+        return direct if self._proxy is None else ProxyDialler(self._proxy, direct, limits.connect_seconds_max)
 
     def open(self) -> None:
         """Gets ready to send."""
