@@ -14,7 +14,14 @@ from tests.support import slowness
 from tests.support.raw import RawServers, says, says_in_turn, until_closed
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
-from webhook_grpc.engine.http.answer import CHUNKS_MAX, FIELDS_MAX, INTERIM_ANSWERS_MAX, RAW_BYTES_MAX, AnswerReader
+from webhook_grpc.engine.http.answer import (
+    CHUNKS_MAX,
+    FIELDS_MAX,
+    INTERIM_ANSWERS_MAX,
+    LINES_MAX,
+    RAW_BYTES_MAX,
+    AnswerReader,
+)
 from webhook_grpc.engine.http.faults import NotHttp
 from webhook_grpc.engine.http.sender import Request, Sender, SendLimits
 from webhook_grpc.store.clock import DatabaseClock
@@ -197,6 +204,7 @@ def test_64_kib_of_an_answer_cost_hardly_more_than_a_plain_one(answer: bytes) ->
     with contextlib.suppress(NotHttp):
         reader.feed(answer)
     assert calls <= FIELDS_MAX + INTERIM_ANSWERS_MAX + CHUNKS_MAX
+    assert reader._line_count <= LINES_MAX + 1  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_what_is_no_head_is_not_waited_for_to_end(sender: Sender, raw_server: RawServers) -> None:

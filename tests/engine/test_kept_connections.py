@@ -248,6 +248,7 @@ async def test_it_is_sent_once_more_on_a_new_connection_not_on_another_kept_one(
     await asyncio.gather(send(sender, url), send(sender, url))
     assert (await send(sender, url)).outcome is Outcome.SUCCEEDED
     assert raw_server.connections == 3
+    assert sender.pool.idle_count == 0
 
 
 async def test_a_new_connection_that_dies_is_a_failure_at_once(sender: Sender, raw_server: RawServers) -> None:

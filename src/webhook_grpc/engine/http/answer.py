@@ -60,7 +60,7 @@ class AnswerReader:
         self.start()
 
     def start(self) -> None:
-        """Gets ready for the answer to the next request. What is read is written only here and by `feed`."""
+        """Gets ready for the answer to the next request. Only the reader writes what it has read."""
         self.raw_bytes = 0
         self.status: int | None = None
         """That of the answer, once its status line is whole. Its outcome is decided then."""
@@ -88,6 +88,10 @@ class AnswerReader:
         elif len(self._body) > self._body_bytes_max:
             self.is_ended = True
 
+    def cut_off(self) -> None:
+        """Notes that nothing more will be read, and that no other answer may follow."""
+        self.is_ended, self.is_reusable = True, False
+
     def answer(self) -> Answer:
         """Returns what was read. There must be a status."""
         assert self.status is not None
@@ -96,7 +100,7 @@ class AnswerReader:
     def _break(self) -> None:
         if self.status is None:
             raise NotHttp
-        self.is_ended, self.is_reusable = True, False
+        self.cut_off()
 
     def _parse(self, data: bytes) -> None:
         """Gives the parser line by line what precedes the answer's headers, the rest at once."""

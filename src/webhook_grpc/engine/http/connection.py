@@ -221,5 +221,5 @@ class Connection(asyncio.Protocol):
         if self._reader.status is None:
             self._fail(error or self._lost_by or Disconnected())
         else:
-            self._reader.is_reusable = False
+            self._reader.cut_off()
             self._finish()
