@@ -13,7 +13,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Generator
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from random import Random
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -25,6 +25,9 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support import slowness
+from tests.support.dns import Leading
+from tests.support.raw import OK, says
 from tests.support.receiver import Receiver
 from tests.unit.test_egress import HOSTS_REFUSED, PARSER_TRICKS_REFUSED
 from webhook_grpc.domain.egress import EgressPolicy, why_address_blocked, why_url_blocked
@@ -261,6 +264,26 @@ async def test_a_name_that_changes_to_an_internal_address_is_not_dialled_again()
     results, addresses = await dial("https://hooks.example.com/", answers, requests=2)
     assert set(addresses) == {"8.8.8.8"}
     assert [result.outcome for result in results] == [Outcome.CONNECTION_ERROR, Outcome.BLOCKED]
+
+
+@pytest.mark.parametrize(
+    "addresses", [["127.0.0.1"], ["::1"], ["127.0.0.77", "::1"], ["127.0.0.1", "::2"]], ids=" and ".join
+)
+async def test_a_host_of_one_family_or_with_a_dead_address_gets_its_request(addresses: list[str]) -> None:
+    """127.0.0.77 refuses, and ::2 has no route."""
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        port = probe.getsockname()[1]
+    server = await asyncio.start_server(says(OK), ["127.0.0.1", "::1"], port)
+    local = EgressPolicy(allow_http=True, allowed_networks=(*LOOPBACK, IPv6Network("::/126")))
+    sender = Sender(local, DatabaseClock(), Random(), SendLimits(100), resolver=Leading(addresses), ssl_context=CONTEXT)
+    result = await sender.send(Request(f"http://hooks.example.com:{port}/", {}, b"{}", slowness.scaled(5)))
+    await sender.close()
+    server.close()
+    assert result.outcome is Outcome.SUCCEEDED
 
 
 # --- the third layer -------------------------------------------------------------------------------------------------
