@@ -62,7 +62,7 @@ class App extends HTMLElement {
       go: (path) => this._go(path),
       refused: (problem) => this._refused(problem),
       toast: (text) => this._say(text),
-      confirm: (text, verb) => this._confirm(text, verb),
+      confirm: (text, verb, options) => this._confirm(text, verb, options),
     };
   }
 
@@ -124,16 +124,10 @@ class App extends HTMLElement {
 
   // --- questions and answers ------------------------------------------------------------------------------------------
 
-  /** Asks, with the consequence and the verb; returns whether it was confirmed. */
-  _confirm(text, verb) {
-    const no = element("button", { value: "", autofocus: true }, this._words("Cancel"));
-    const yes = element("button", { value: "yes", className: "primary" }, verb);
-    const dialog = element("dialog", {}, element("form", { method: "dialog" }, element("div", {}, text), element("div", { className: "line" }, no, yes)));
-    this.shadowRoot.append(dialog);
-    dialog.showModal();
-    return new Promise((resolve) => {
-      dialog.addEventListener("close", () => (dialog.remove(), resolve(dialog.returnValue === "yes")));
-    });
+  /** Asks before an act, as parts/dialog.js says; returns the request_id if it was confirmed, else "". */
+  async _confirm(text, verb, options) {
+    const { ask } = await import("./parts/dialog.js");
+    return ask(this.shadowRoot, this._page, { text, verb, ...options });
   }
 
   _say(text) {
