@@ -21,6 +21,7 @@ label { display: flex; gap: 6px; align-items: center; }
 dialog { background: var(--bg); color: var(--ink); border: 1px solid var(--line); border-radius: 6px; padding: 24px; max-width: 480px; box-shadow: 0 8px 32px #0006; }
 dialog form { display: grid; gap: 12px; }
 .banner { display: flex; flex-wrap: wrap; gap: 4px 12px; justify-content: space-between; border: 1px solid var(--bad); border-radius: 6px; padding: 6px 12px; overflow-wrap: anywhere; }
+.banner svg { vertical-align: text-bottom; }
 .problem { color: var(--bad); }
 .toast { position: fixed; bottom: 16px; left: 50%; transform: translateX(-50%); background: var(--ink); color: var(--bg); border-radius: 6px; padding: 8px 16px; }
 `;

@@ -10,11 +10,12 @@ export const LOOK = `
 .field .number { width: 120px !important; }
 .field .wrong { color: var(--bad); }
 .field .wrong:empty, .field .muted:empty { display: none; }
-.pairs { display: grid; gap: 4px; width: 100%; }
+.pairs, .chosen { display: grid; gap: 4px; width: 100%; }
 .pairs > div { display: grid; grid-template-columns: 1fr 1fr auto; gap: 4px; }
+.add { display: grid; grid-template-columns: 1fr auto; gap: 4px; width: 100%; }
 .chips { display: flex; flex-wrap: wrap; gap: 4px; list-style: none; margin: 0; padding: 0; }
 .chips li { display: flex; gap: 4px; align-items: center; background: var(--surface); border-radius: 6px; padding: 0 0 0 8px; overflow-wrap: anywhere; }
-.chips button, .pairs button { min-width: 28px; border-color: transparent; }
+.chips button { min-width: 28px; border-color: transparent; }
 .waits { display: flex; flex-wrap: wrap; gap: 4px 0; list-style: none; margin: 0; padding: 0; align-items: center; }
 .waits li { display: flex; align-items: center; }
 .waits li::before { content: "●"; } .waits li span { border-bottom: 1px solid var(--line); padding: 0 8px; margin: 0 2px; }

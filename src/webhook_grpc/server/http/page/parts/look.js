@@ -46,11 +46,20 @@ button.primary { background: var(--accent); border-color: var(--accent); color: 
 
 /** Returns the style sheets of a component: the shared ones, and its own. */
 export function sheets(own) {
-  return [TOKENS, SHARED, own].map((text) => {
-    const sheet = new CSSStyleSheet();
-    sheet.replaceSync(text);
-    return sheet;
-  });
+  return [TOKENS, SHARED, own].map(sheetOf);
+}
+
+/** Gives the root that a node stands in one more style sheet, once; for what is loaded later than the view. */
+export function adopt(node, sheet) {
+  const root = node.getRootNode();
+  if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets.push(sheet);
+}
+
+/** Returns a style sheet for `adopt`. */
+export function sheetOf(text) {
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(text);
+  return sheet;
 }
 
 /** Returns an element with these properties and children. Whatever they say is text. */

@@ -119,7 +119,7 @@ export class WebhookForm {
     const make = element("input", { type: "radio", name: "secret", checked: true });
     this._own = element("input", { type: "radio", name: "secret" });
     this._secretInput = element("input", { type: "password", autocomplete: "new-password", hidden: true, ariaLabel: this._words("Secret") });
-    const choice = element("div", { className: "pairs" }, element("label", {}, make, this._words("Make one for me")), element("label", {}, this._own, this._words("My own")), this._secretInput);
+    const choice = element("div", { className: "chosen" }, element("label", {}, make, this._words("Make one for me")), element("label", {}, this._own, this._words("My own")), this._secretInput);
     choice.addEventListener("change", () => (this._secretInput.hidden = !this._own.checked));
     return this._add("secret", this._words("Secret"), choice, this._words("Requests are signed with it. One that is made here is shown once."));
   }
