@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 from urllib.parse import parse_qs, urlsplit
@@ -17,6 +18,7 @@ from tests.support.receiver import Receiver, answer, answers
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory
 
 pytestmark = pytest.mark.slow(3)
+HOSTILE = "<img src=x onerror=alert(1)>\u202e"
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +92,7 @@ async def test_a_rotation_shows_the_new_secret_once_and_until_when_both_sign(
     webhook = await service.create_webhook(receiver.url(), name="billing-eu")
     detail = await open_webhook(page, service, webhook)
     await detail.get_by_role("button", name="Rotate secret…").click()
+    await expect(question(page).get_by_role("button", name="Cancel")).to_be_focused()
     await question(page).get_by_role("button", name="Rotate secret").click()
     shown = page.locator("wg-app dialog.secret")
     await expect(shown).to_contain_text("Both secrets sign until")
@@ -129,6 +132,38 @@ async def test_deleting_names_what_is_cancelled_and_wants_the_name(
     await question(page).get_by_label("Type the name to confirm").fill("old-crm")
     await verb.click()
     await expect(page.locator("wg-app")).to_contain_text("No webhook yet")
+
+
+async def test_what_a_customer_wrote_is_text_in_questions_and_forms(
+    page: Page, service: Service, receiver: Receiver
+) -> None:
+    url = receiver.url("/<img%20src=x>")
+    webhook = await service.create_webhook(
+        url, name=HOSTILE, description=HOSTILE, labels={HOSTILE: HOSTILE}, headers={"X-Key": "<b>"}
+    )
+    detail = await open_webhook(page, service, webhook)
+    await expect(detail).to_contain_text("<img src=x onerror=alert(1)>\\u202e")
+    await detail.get_by_role("button", name="Delete…").click()
+    await expect(question(page).get_by_label("Type the name to confirm")).to_be_visible()
+    await expect(question(page).locator("code")).to_have_text(str(webhook.webhook_id))  # nobody can type that name
+    await page.keyboard.press("Escape")
+    await detail.get_by_role("button", name="Edit").click()
+    await expect(detail.get_by_label("Name", exact=True).first).to_have_value(HOSTILE)
+    await expect(page.locator("wg-app img")).to_have_count(0)
+
+
+async def test_a_caller_who_may_not_read_is_not_bothered_by_the_banner(page: Page, services: ServiceFactory) -> None:
+    entry = {"name": "publisher", "sha256": hashlib.sha256(b"wk_x").hexdigest(), "permissions": ["publish"]}
+    service = await services.start(http_address="127.0.0.1:0", tokens=json.dumps([entry]))
+    asked = list[str]()
+    page.on("request", lambda request: asked.append(urlsplit(request.url).path))
+    await page.goto(f"http://127.0.0.1:{service.app.http_port}/webhooks/new")
+    await page.locator("wg-app dialog").get_by_label("Token").fill("wk_x")
+    await page.locator("wg-app dialog").get_by_role("button").click()
+    create = page.locator("wg-app main.detail").get_by_role("button", name="Create webhook")
+    await expect(create).to_be_disabled()
+    await expect(create).to_have_attribute("title", "Needs permission manage")
+    assert "/api/webhooks" not in asked
 
 
 async def test_a_question_that_is_refused_says_why_and_can_be_repeated_with_the_same_request_id(

@@ -129,6 +129,22 @@ async def test_what_is_wrong_stands_under_its_field(page: Page, service: Service
     assert await all_webhooks(service) == []
 
 
+async def test_what_can_not_be_read_is_said_and_nothing_is_sent(page: Page, service: Service) -> None:
+    detail = await form(page, service)
+    await fill(detail, "x", "https://hooks.example.com/in", "*")
+    await detail.get_by_text("Advanced").click()
+    await detail.get_by_label("Timeout").press_sequentially("1e")
+    labels = detail.locator(".field", has_text="Labels")
+    for name in ("team", "team"):
+        await labels.get_by_role("button", name="Add").click()
+        await labels.get_by_label("Name").last.fill(name)
+    await detail.get_by_role("button", name="Create webhook").click()
+    await expect(detail.locator(".field", has_text="Timeout")).to_contain_text("A number is needed.")
+    await expect(labels).to_contain_text("A name stands there twice.")
+    await expect(detail.get_by_label("Timeout")).to_be_focused()
+    assert await all_webhooks(service) == []
+
+
 async def test_a_type_that_is_not_known_stands_under_the_events(page: Page, service: Service) -> None:
     detail = await form(page, service)
     await fill(detail, "x", "https://hooks.example.com/in", "nobody.knows")

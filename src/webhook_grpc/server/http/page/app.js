@@ -78,9 +78,9 @@ class App extends HTMLElement {
       this._refused(error);
       return;
     }
+    if (!this._view?.signedIn) return this._route({ isNewCaller: true });
     this._showBanner({ isNew: true });
-    if (this._view?.signedIn) this._view.signedIn();
-    else this._route();
+    this._view.signedIn();
   }
 
   /** Shows, on every page, which webhooks are disabled. */
@@ -173,9 +173,9 @@ class App extends HTMLElement {
   }
 
   /** Shows the view of the address. */
-  async _route() {
+  async _route({ isNewCaller = false } = {}) {
     if (!this._caller) return;
-    this._showBanner();
+    this._showBanner({ isNew: isNewCaller });
     const route = parse(location.href);
     const name = nameOf(route);
     this._route_ = route;

@@ -91,6 +91,7 @@ class Dialog {
     } catch (error) {
       this._isActing = false;
       this._check();
+      this._page.refused(error); // a token that is refused is asked for on top; then this can be confirmed again
       if (this.node.open) this._problem.replaceChildren(problemNode(this._page, error));
       else this._reject(error);
     }

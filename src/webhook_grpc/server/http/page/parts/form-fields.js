@@ -43,7 +43,7 @@ export class Field {
 
   say(...texts) {
     this._wrong.replaceChildren(...texts.map((text) => element("div", {}, text)));
-    this._control.setAttribute("aria-invalid", String(texts.length > 0));
+    if ("value" in this._control) this._control.setAttribute("aria-invalid", String(texts.length > 0)); // no group is invalid
   }
 
   get isWrong() {
@@ -83,6 +83,14 @@ export class Pairs {
     });
     this._rows.append(row);
     return key;
+  }
+
+  /** What can't be read, as words; "" for nothing. */
+  get problem() {
+    const pairs = [...this._rows.children].map((row) => row.read());
+    const names = pairs.map(([name]) => name).filter(Boolean);
+    if (pairs.some(([name, value]) => !name && value)) return "A value has no name.";
+    return new Set(names).size < names.length ? "A name stands there twice." : "";
   }
 
   get value() {

@@ -49,6 +49,11 @@ class WebhookView {
     this._load(true);
   }
 
+  /** Goes on with another token. */
+  signedIn() {
+    this._load(true);
+  }
+
   stop() {
     this._abort.abort();
     clearInterval(this._timer);
@@ -67,6 +72,7 @@ class WebhookView {
       this._put("numbers", isWanted, windowNode(page, stats, page.words(WINDOWS[this._window][2])), nowNode(page, webhook, stats));
       this._put("charts", isWanted, this._charts(webhook, stats));
     } catch (error) {
+      page.refused(error);
       if (error.name !== "AbortError") this._put("head", isWanted, problemNode(page, error, () => this._load(true)));
     }
   }

@@ -75,6 +75,7 @@ class WebhooksView {
       this._table.hidden = !this._body.childElementCount;
       if (this._table.hidden) await this._nothing();
     } catch (error) {
+      page.refused(error);
       if (error.name !== "AbortError") this._problem.append(problemNode(page, error, () => this._load()));
     }
   }
