@@ -13,6 +13,9 @@ const VIEWS = {
   "webhooks/id": () => import("./views/webhook.js"),
   "deliveries/id": () => import("./views/delivery.js"),
   "events/id": () => import("./views/event.js"),
+  replays: () => import("./views/replays.js"),
+  "replays/id": () => import("./views/replay.js"),
+  "replays/new": () => import("./views/replay-new.js"),
 };
 
 /** Returns the name of the view of a route, or undefined if there is none. */

@@ -21,6 +21,7 @@ export const FILTERS = {
   replay_id: false,
   start_time: false,
   end_time: false,
+  never_delivered: false,
   problems: false,
 };
 
