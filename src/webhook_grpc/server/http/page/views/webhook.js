@@ -33,7 +33,7 @@ export function view(page, { id, filter }) {
       const start = new Date(Math.floor(page.now() / 1000 - length) * 1000).toISOString();
       const stats = await page.api.get(`/api/webhooks/${id}/stats?customer_id=${webhook.customer_id}&start_time=${start}&bin_width=${width}s`, abort);
       list ??= listOf(page, webhook);
-      node.replaceChildren(headOf(page, webhook, stats, shown), numbersNode(page, webhook, stats), chartsNode(page, webhook, stats, shown, load), list);
+      node.replaceChildren(headOf(page, webhook, stats, shown), numbersNode(page, webhook, stats), chartsNode(page, webhook, stats, shown, load), historyNode(page, webhook), list);
     } catch (error) {
       if (error.name !== "AbortError") node.replaceChildren(problemNode(page, error, load));
     }
@@ -50,6 +50,13 @@ function listOf(page, webhook) {
   list.className = "tall";
   list.addEventListener("delivery-open", ({ detail }) => page.go(`/deliveries/${detail.deliveryId}?customer_id=${webhook.customer_id}`));
   return list;
+}
+
+/** Returns the links to all that went to a webhook. */
+function historyNode({ words }, webhook) {
+  const query = `?customer_id=${webhook.customer_id}&webhook_ids=${webhook.webhook_id}`;
+  const link = (path, word) => element("a", { href: path + query }, `${words(word)} →`);
+  return element("p", { className: "buttons" }, link("/deliveries", "All deliveries"), link("/attempts", "All attempts"));
 }
 
 function headOf(page, webhook, stats, shown) {
