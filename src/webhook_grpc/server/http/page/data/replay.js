@@ -1,5 +1,6 @@
 // Replays without a document: the form of a new one, the request it makes, and the figures of one that is there.
 
+import { before } from "./period.js";
 import { milliseconds } from "./time.js";
 
 export const WINDOW_DAYS_MAX = 31;
@@ -19,15 +20,14 @@ export const COUNTS = [
   ["pending_count", "Waiting", "wait", "pending"],
 ];
 
-/** Returns the form that an address says. Without a start it is the last hour, up to now. */
+/** Returns the form that an address says. Without a start it is the last hour, up to now. Times are RFC 3339, "" for none. */
 export function formOf(filter, now) {
-  const statuses = (filter.statuses ?? []).filter((status) => status in REPLAYED);
+  const statuses = (filter.statuses ?? []).filter((status) => Object.hasOwn(REPLAYED, status));
   const isChosen = statuses.length > 0 || filter.never_delivered === "true";
-  const start = milliseconds(filter.start_time);
   return {
     customerId: filter.customer_id ?? "",
-    start: Number.isNaN(start) ? now - HOUR_MILLISECONDS : start,
-    end: milliseconds(filter.end_time),
+    start: filter.start_time ?? before(now, HOUR_MILLISECONDS),
+    end: filter.end_time ?? "",
     webhookIds: filter.webhook_ids ?? [],
     eventTypes: filter.event_types ?? [],
     statuses: isChosen ? statuses : Object.keys(REPLAYED).filter((status) => REPLAYED[status]),
@@ -42,8 +42,8 @@ export function filterOfForm(form) {
     webhook_ids: form.webhookIds,
     event_types: form.eventTypes,
     statuses: form.statuses,
-    start_time: timeText(form.start),
-    end_time: timeText(form.end),
+    start_time: form.start,
+    end_time: form.end,
     never_delivered: form.neverDelivered ? "true" : "",
   };
 }
@@ -56,8 +56,8 @@ export function replayOf(form) {
     event_types: form.eventTypes,
     statuses: form.statuses,
     include_undelivered: form.neverDelivered,
-    start_time: timeText(form.start),
-    ...(!Number.isNaN(form.end) && { end_time: timeText(form.end) }),
+    start_time: form.start,
+    ...(form.end && { end_time: form.end }),
   };
 }
 
@@ -84,8 +84,9 @@ function whatFault(form, customerId) {
   return form.statuses.length || form.neverDelivered ? "" : "Choose at least one.";
 }
 
-function windowFault({ start, end }, now) {
-  const until = Number.isNaN(end) ? now : Math.min(end, now);
+function windowFault(form, now) {
+  const start = milliseconds(form.start);
+  const until = form.end ? Math.min(milliseconds(form.end), now) : now;
   if (Number.isNaN(start)) return "The start is needed.";
   if (start >= until) return "The start has to be before the end, and in the past.";
   if (until - start > WINDOW_DAYS_MAX * DAY_MILLISECONDS) return "A window has at most {n} days.";
@@ -97,20 +98,9 @@ export function isTyped(form, count) {
   return Number(count) > UNTYPED_MAX || form.statuses.includes("succeeded");
 }
 
-/** Returns a time as a datetime-local field has it, to the second, in UTC or in the reader's zone; "" for none. */
-export function fieldText(at, utc) {
-  if (Number.isNaN(at)) return "";
-  const offset = utc ? 0 : new Date(at).getTimezoneOffset() * 60_000;
-  return new Date(at - offset).toISOString().slice(0, 19);
-}
-
-/** Returns the milliseconds since 1970 that a datetime-local field says, NaN if it is empty. */
-export function fieldTime(text, utc) {
-  return text ? Date.parse(utc ? `${text}Z` : text) : NaN;
-}
-
-function timeText(at) {
-  return Number.isNaN(at) ? "" : new Date(at).toISOString();
+/** Returns whether its figures still change: for a moment also after it was cancelled, until what waits is. */
+export function isMoving(replay) {
+  return replay.status === "running" || Number(replay.pending_count) > 0;
 }
 
 /** Returns the parts of a bar: [colour, share of delivery_count], without empty ones. */

@@ -7,7 +7,10 @@ import { absolute, milliseconds } from "../data/time.js";
 import { icon } from "./icons.js";
 import { element } from "./look.js";
 
-const STATES = { running: ["Running", "wait"], completed: ["Completed", "ok"], cancelled: ["Cancelled", "off"] };
+
+/** The words of the statuses of a replay. */
+export const STATES = { running: "Running", completed: "Completed", cancelled: "Cancelled" };
+const STATE_COLOURS = { running: "wait", completed: "ok" };
 const NAMED_MAX = 5; // webhooks and types that are named before "and more"
 
 export const REPLAY_LOOK = `
@@ -49,8 +52,8 @@ function some(words, list) {
 
 /** Returns the status of a replay: a dot, its word and its colour. */
 export function replayStatusNode(page, replay) {
-  const [word, colour] = STATES[replay.status] ?? [replay.status, "off"];
-  return element("span", { className: `state ${colour}` }, icon("disc"), STATES[replay.status] ? page.words(word) : word);
+  const { status } = replay;
+  return element("span", { className: `state ${STATE_COLOURS[status] ?? "off"}` }, icon("disc"), STATES[status] ? page.words(STATES[status]) : status);
 }
 
 /** Returns the five counts as a bar. The figures stand beside it, so it is hidden from screen readers. */

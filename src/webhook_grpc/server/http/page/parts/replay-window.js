@@ -1,6 +1,7 @@
 // Step 1 of the replay wizard: which time. Presets fill in two fields; an empty end is now.
 
-import { fieldText, fieldTime, WINDOW_DAYS_MAX } from "../data/replay.js";
+import { before, fieldOf, timeOf } from "../data/period.js";
+import { WINDOW_DAYS_MAX } from "../data/replay.js";
 import { milliseconds } from "../data/time.js";
 import { element } from "./look.js";
 
@@ -25,7 +26,7 @@ export class WindowStep {
   show({ start, end }, fault) {
     for (const [input, at] of [[this._start, start], [this._end, end]]) {
       const isTyped = input.getRootNode().activeElement === input; // a field that is half filled in says nothing
-      if (!isTyped) input.value = fieldText(at, this._page.utc);
+      if (!isTyped) input.value = fieldOf(at, this._page.utc);
     }
     this._start.setAttribute("aria-invalid", String(Boolean(fault)));
     this._fault.textContent = fault && this._page.words(fault, { n: WINDOW_DAYS_MAX });
@@ -53,13 +54,13 @@ export class WindowStep {
 
   _preset(word, at) {
     if (!Number.isFinite(at)) return [];
-    return [this._button(`${this._page.words(word)} (${this._page.clock(at)})`, () => at)];
+    return [this._button(`${this._page.words(word)} (${this._page.clock(at)})`, () => before(at, 0))];
   }
 
   _makeNode() {
     const { words } = this._page;
-    const hour = this._button(words("Last hour"), () => this._page.now() - HOUR_MILLISECONDS);
-    const day = this._button(words("Last 24 hours"), () => this._page.now() - 24 * HOUR_MILLISECONDS);
+    const hour = this._button(words("Last hour"), () => before(this._page.now(), HOUR_MILLISECONDS));
+    const day = this._button(words("Last 24 hours"), () => before(this._page.now(), 24 * HOUR_MILLISECONDS));
     const label = (word, input) => element("label", {}, element("span", {}, words(word)), input);
     const zone = this._page.utc ? "UTC" : Intl.DateTimeFormat().resolvedOptions().timeZone;
     const hint = element("p", { className: "muted" }, words("Times in {zone}, at most {n} days. An empty end is now.", { zone, n: WINDOW_DAYS_MAX }));
@@ -76,13 +77,13 @@ export class WindowStep {
 
   _button(text, startOf) {
     const button = element("button", { type: "button" }, text);
-    button.addEventListener("click", () => this._changed({ start: Math.floor(startOf() / 1000) * 1000, end: NaN }));
+    button.addEventListener("click", () => this._changed({ start: startOf(), end: "" }));
     return button;
   }
 
   _field(name) {
     const input = element("input", { type: "datetime-local", step: "1", "aria-describedby": "window-fault" });
-    input.addEventListener("input", () => this._changed({ [name]: fieldTime(input.value, this._page.utc) }));
+    input.addEventListener("input", () => this._changed({ [name]: timeOf(input.value, this._page.utc) }));
     return input;
   }
 }

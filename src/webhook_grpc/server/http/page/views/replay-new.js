@@ -36,7 +36,7 @@ export function view(page, { filter }) {
 class WizardView {
   constructor(page, filter) {
     this._page = page;
-    this._form = formOf(filter, Math.floor(page.now() / 1000) * 1000);
+    this._form = formOf(filter, page.now());
     this._window = new WindowStep(page, (part) => this._change(part));
     this._what = new WhatStep(page, (part) => this._change(part), (webhooks) => this._window.offer(webhooks));
     this._said = element("output", { className: "counted" });

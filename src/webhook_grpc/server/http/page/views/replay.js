@@ -1,6 +1,6 @@
 // One replay: how far it is, what waits and why, and its deliveries as they are sent.
 
-import { filterOfReplay, progressOf } from "../data/replay.js";
+import { filterOfReplay, isMoving, progressOf } from "../data/replay.js";
 import { queryOf } from "../data/route.js";
 import { milliseconds } from "../data/time.js";
 import { DETAIL_LOOK } from "../parts/detail-look.js";
@@ -38,7 +38,7 @@ class ReplayView {
     this._deliveries = element("section", { className: "panel" });
     this.node = element("main", { className: "detail" }, this._panel, this._problem, this._deliveries);
     this._timer = setInterval(() => this._freshen(), FRESH_MILLISECONDS);
-    this._seen = () => this._isRunning && this._replayed.follow(!document.hidden);
+    this._seen = () => this._isMoving && this._replayed.follow(!document.hidden);
     document.addEventListener("visibilitychange", this._seen);
     this._load();
   }
@@ -51,12 +51,12 @@ class ReplayView {
     this._waits?.stop();
   }
 
-  get _isRunning() {
-    return this._replay?.status === "running";
+  get _isMoving() {
+    return Boolean(this._replay) && isMoving(this._replay);
   }
 
   _freshen() {
-    if (this._isRunning && !document.hidden && !this._isLoading) this._load();
+    if (this._isMoving && !document.hidden && !this._isLoading) this._load();
   }
 
   async _load() {
@@ -71,13 +71,14 @@ class ReplayView {
   }
 
   _show(replay) {
+    const isRunning = replay.status === "running";
     this._replay = replay;
     if (!this._replayed) this._build(replay);
-    if (this._isRunning) this._seen();
+    if (this._isMoving) this._seen();
     else this._replayed.end();
-    this._waits.update(this._isRunning);
+    this._waits.update(isRunning);
     this._state.replaceChildren(replayStatusNode(this._page, replay));
-    this._cancel.hidden = !this._isRunning;
+    this._cancel.hidden = !isRunning;
     this._progress.replaceChildren(barNode(replay), this._sumNode(replay));
     this._looked.replaceChildren(...this._lookedNodes(replay));
   }
