@@ -165,7 +165,9 @@ async def test_while_another_count_is_in_progress_it_waits_and_counts_by_itself(
     shown = await opened(page, service, NEW)
     await button(shown, "Count").click()
     await expect(shown.locator("output")).to_contain_text("Another count is in progress")
-    await expect(shown.locator("output")).to_contain_text("Would send 8,412 deliveries to all webhooks, at least; counted")
+    await expect(shown.locator("output")).to_contain_text(
+        "Would send 8,412 deliveries to all webhooks, at least; counted"
+    )
     assert documents == []
 
 
@@ -173,9 +175,7 @@ async def test_who_may_only_read_sees_why_nothing_can_be_counted_or_cancelled(
     page: Page, services: ServiceFactory
 ) -> None:
     entry = {"name": "page", "sha256": hashlib.sha256(b"wk_x").hexdigest(), "customer_id": CUSTOMER}
-    service = await services.start(
-        http_address="127.0.0.1:0", tokens=json.dumps([{**entry, "permissions": ["read"]}])
-    )
+    service = await services.start(http_address="127.0.0.1:0", tokens=json.dumps([{**entry, "permissions": ["read"]}]))
     shown = await opened(page, service, "replays/new")
     await question(page).get_by_label("Token").fill("wk_x")
     await question(page).get_by_role("button").click()
