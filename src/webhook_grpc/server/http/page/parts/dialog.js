@@ -12,8 +12,7 @@ dialog.ask p { margin: 0; }
 dialog.ask h2 { font-size: 16px; margin: 0; }
 dialog label.stacked { display: grid; gap: 4px; }
 dialog.ask .line { justify-content: flex-end; }
-button.danger { background: var(--bad); border-color: var(--bad); color: var(--bg); }
-button:disabled { opacity: 0.6; cursor: default; }
+button.danger:not(:disabled) { background: var(--bad); border-color: var(--bad); color: var(--bg); }
 `);
 
 let count = 0; // of the dialogs that were opened, for the ids of their titles
