@@ -93,9 +93,13 @@ async def test_keys_go_from_row_to_row_open_one_in_a_new_tab_and_choose_it(
     assert (await opened.value).url.endswith(await rows(page).nth(1).locator("a.open").get_attribute("href") or "-")
     await page.bring_to_front()
     await page.keyboard.press("x")
+    await rows(page).nth(1).locator("a.open").focus()
     await expect(page.locator("wg-app .selected")).to_contain_text("1 selected")
     tabbable = await rows(page).locator("a.open").evaluate_all("nodes => nodes.map((node) => node.tabIndex)")
     assert tabbable == [-1, 0, -1], "Tab goes to one row, not through all of them"
+    await page.keyboard.press("Escape")
+    await expect(page.locator("wg-app .selected")).to_be_hidden()
+    await expect(rows(page).get_by_role("checkbox", checked=True)).to_have_count(0)
 
 
 async def test_a_list_is_a_grid_for_screen_readers(page: Page, service: Service, receiver: Receiver) -> None:
