@@ -399,6 +399,8 @@ async def test_chosen_deliveries_are_restarted_each_with_its_result(
     await expect(rows(page).locator(".result.ok")).to_have_count(6)
     await expect(rows(page).locator(".result.bad")).to_have_count(1)
     await expect(bar).to_be_hidden()
+    await expect(rows(page).filter(has_text="Failed")).to_have_count(6)  # as it is after the attempt
+    await expect(rows(page).filter(has_text="Failed").first.locator(".trail svg")).to_have_count(2)
     assert len(receiver.at("/bad")) == 12, "cancelling has restarted nothing"
 
 
@@ -409,6 +411,7 @@ async def test_more_than_fifty_are_the_work_of_a_replay_that_takes_over_the_filt
     await ended(service, PAGE_SIZE + 1)
     window = "start_time=2026-01-01T00:00:00Z"
     await page.goto(address(service, f"deliveries?customer_id={CUSTOMER}&event_types=job.*&statuses=failed&{window}"))
+    await expect(rows(page)).to_have_count(PAGE_SIZE)
     await page.get_by_label("Select all that are shown").check()
     bar = page.locator("wg-app .selected")
     await expect(bar.get_by_role("button", name="Retry selected")).to_be_enabled()
