@@ -21,6 +21,8 @@ a { color: var(--accent); }
 label { display: flex; gap: 6px; align-items: center; }
 dialog { background: var(--bg); color: var(--ink); border: 1px solid var(--line); border-radius: 6px; padding: 24px; max-width: 480px; box-shadow: 0 8px 32px #0006; }
 dialog form { display: grid; gap: 12px; }
+.banner { display: flex; flex-wrap: wrap; gap: 4px 12px; justify-content: space-between; border: 1px solid var(--bad); border-radius: 6px; padding: 6px 12px; overflow-wrap: anywhere; }
+.banner svg { vertical-align: text-bottom; }
 .problem { color: var(--bad); }
 .toast { position: fixed; bottom: 16px; left: 50%; transform: translateX(-50%); background: var(--ink); color: var(--bg); border-radius: 6px; padding: 8px 16px; }
 `;
@@ -44,6 +46,7 @@ class App extends HTMLElement {
     addEventListener("popstate", () => this._route());
     this.shadowRoot.addEventListener("click", (event) => this._followLink(event));
     addEventListener("keydown", (event) => this._key(event));
+    this.addEventListener("acted", () => this._banner.hasChildNodes() && this._showBanner({ isNew: true }));
     this._show();
     this._learnCaller();
   }
@@ -77,8 +80,15 @@ class App extends HTMLElement {
       this._refused(error);
       return;
     }
-    if (this._view?.signedIn) this._view.signedIn();
-    else this._route();
+    if (!this._view?.signedIn) return this._route({ isNewCaller: true });
+    this._showBanner({ isNew: true });
+    this._view.signedIn();
+  }
+
+  /** Shows, on every page, which webhooks are disabled. */
+  async _showBanner(options) {
+    const { showDisabled } = await import("./parts/banner.js");
+    await showDisabled(this._banner, this._page, options);
   }
 
   // --- the token ----------------------------------------------------------------------------------------------------
@@ -172,8 +182,9 @@ class App extends HTMLElement {
   }
 
   /** Shows the view of the address. */
-  async _route() {
+  async _route({ isNewCaller = false } = {}) {
     if (!this._caller) return;
+    this._showBanner({ isNew: isNewCaller });
     const route = parse(location.href);
     const name = nameOf(route);
     this._route_ = route;
@@ -206,9 +217,10 @@ class App extends HTMLElement {
     this._dialog = this._makeDialog();
     this._toast = element("div", { className: "toast", role: "status", hidden: true });
     this._outlet = element("div", { className: "live-page" });
+    this._banner = element("div", {});
     this._view?.stop();
     this._view = undefined;
-    this.shadowRoot.replaceChildren(this._head(), this._outlet, this._dialog, this._toast);
+    this.shadowRoot.replaceChildren(this._head(), this._banner, this._outlet, this._dialog, this._toast);
     this._route();
   }
 

@@ -1,16 +1,18 @@
 // A dialog that asks before an act: what it is about, what follows from it, and the verb on the button.
 
-import { element } from "./look.js";
+import { adopt, element, sheetOf } from "./look.js";
 import { problemNode } from "./problem.js";
 
-const SHEET = new CSSStyleSheet();
-SHEET.replaceSync(`
+/** How dialogs look: for `adopt`. */
+export const SHEET = sheetOf(`
+dialog.secret { display: grid; gap: 12px; }
 dialog.ask { width: min(480px, calc(100vw - 32px)); max-height: calc(100dvh - 32px); overflow: auto; overflow-wrap: anywhere; }
+dialog.ask textarea { width: 100%; }
+dialog.ask p { margin: 0; }
 dialog.ask h2 { font-size: 16px; margin: 0; }
-dialog.ask label.stacked { display: grid; gap: 4px; }
+dialog label.stacked { display: grid; gap: 4px; }
 dialog.ask .line { justify-content: flex-end; }
-button.danger { background: var(--bad); border-color: var(--bad); color: var(--bg); }
-button:disabled { opacity: 0.6; cursor: default; }
+button.danger:not(:disabled) { background: var(--bad); border-color: var(--bad); color: var(--bg); }
 `);
 
 let count = 0; // of the dialogs that were opened, for the ids of their titles
@@ -22,10 +24,11 @@ let count = 0; // of the dialogs that were opened, for the ids of their titles
  * `title` names the ids, `text` (a text, a node, or a list of them) the consequence, and `verb` stands on the button.
  * `danger` makes the verb red. `confirmText` (a text, or a function that returns one) has to be typed before the verb
  * is enabled; "" for nothing. `confirmLabel` names that field. `act(requestId)` is optional: the dialog then stays open
- * while it runs, shows its problem, and can be confirmed again, with the same request_id.
+ * while it runs, shows its problem, and can be confirmed again, with the same request_id. With `stays`, the dialog stays
+ * open after the act too, which may have put its answer into it.
  */
 export function ask(root, page, question) {
-  if (!root.adoptedStyleSheets.includes(SHEET)) root.adoptedStyleSheets.push(SHEET);
+  adopt(root, SHEET);
   const dialog = new Dialog(page, question);
   root.append(dialog.node);
   dialog.node.showModal();
@@ -33,11 +36,12 @@ export function ask(root, page, question) {
 }
 
 class Dialog {
-  constructor(page, { title, text, verb, danger = false, confirmText = "", confirmLabel, act }) {
+  constructor(page, { title, text, verb, danger = false, confirmText = "", confirmLabel, act, stays = false }) {
     const { words } = page;
     const id = `dialog-${++count}`;
     this._page = page;
     this._act = act;
+    this._stays = stays;
     this._requestId = crypto.randomUUID();
     this._confirmText = typeof confirmText === "function" ? confirmText : () => confirmText;
     this._no = element("button", { type: "button", autofocus: true }, words("Cancel"));
@@ -64,6 +68,7 @@ class Dialog {
     for (const name of ["input", "change"]) this._form.addEventListener(name, () => this._check());
     this._form.addEventListener("submit", (event) => (event.preventDefault(), this._confirm()));
     this.node.addEventListener("keydown", (event) => event.stopPropagation()); // the keys of the page are not meant
+    this.node.addEventListener("click", ({ target }) => target.closest("a") && this.node.close()); // it leads elsewhere
     this.node.addEventListener("close", () => this._closed());
   }
 
@@ -81,14 +86,22 @@ class Dialog {
     this._problem.replaceChildren();
     try {
       await this._act?.(this._requestId);
-      this._resolve(this._requestId);
-      this.node.close();
+      this._done();
     } catch (error) {
       this._isActing = false;
       this._check();
+      this._page.refused(error); // a token that is refused is asked for on top; then this can be confirmed again
       if (this.node.open) this._problem.replaceChildren(problemNode(this._page, error));
       else this._reject(error);
     }
+  }
+
+  _done() {
+    this._resolve(this._requestId);
+    this._isActing = false;
+    if (!this._stays) return this.node.close();
+    this._no.textContent = this._page.words("Close");
+    this._check();
   }
 
   /** Ends the question. An act that still runs says by itself how it ended. */

@@ -45,6 +45,13 @@ class LiveView {
     this.node = element("main", { className: "live-page" }, line, this._filterLine(), this._list);
     this._clock = setInterval(() => this._numbers(), 1000);
     this.update({ filter });
+    this._firstRun(filter);
+  }
+
+  /** Says how to begin while there is no webhook. */
+  async _firstRun(filter) {
+    const { showIfFirst } = await import("../parts/first-run.js");
+    await showIfFirst(this._page, filter, this._list).catch(() => undefined); // the list says what is wrong
   }
 
   stop() {
