@@ -36,6 +36,7 @@ export const CHINESE = {
   "1 attempt: {outcome}": "已尝试 1 次，{outcome}",
   "A test of webhook {id}; it goes nowhere else.": "这是 Webhook {id} 的测试事件，不会发往别处。",
   "1 attempt": "尝试 1 次",
+  "1 new delivery": "1 条新投递",
   "Active": "启用中",
   "Address not allowed": "地址禁止访问",
   "All customers": "全部客户",
