@@ -25,6 +25,7 @@ export const FILTERS = {
   include_archived: false,
   start_time: false,
   end_time: false,
+  never_delivered: false,
   problems: false,
 };
 

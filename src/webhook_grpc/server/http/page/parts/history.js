@@ -11,13 +11,14 @@ import { element } from "./look.js";
  *   title, address, fields       the words above it, its address, the fields of the filter (see Filter)
  *   columns, hrefOf, selection   see List
  *   path, name, rowOf            the call of the API, the field of its rows, and what a row keeps of them
- *   isTimed                      whether the list goes back in time
+ *   isTimed                      whether the list goes back in time, as far as the history is kept
+ *   isOfCustomer                 whether the call takes a customer; unset: if it is timed
  *   above, below, links(filter)  nodes before and behind the list, and links beside the title
  */
 export function history(page, route, spec) {
   const { words } = page;
   const filter = new Filter(page, spec.fields, (changed) => page.go(spec.address + queryOf(changed)));
-  const names = ["customer_id", ...filter.names].filter((name) => spec.isTimed || name !== "customer_id");
+  const names = ["customer_id", ...filter.names].filter((name) => (spec.isOfCustomer ?? spec.isTimed) || name !== "customer_id");
   const list = new List(page, {
     label: words(spec.title),
     columns: spec.columns,

@@ -2,7 +2,6 @@
 // screen readers.
 
 const SVG = "http://www.w3.org/2000/svg";
-const NONE = [];
 
 // For each shape its parts: [element, attributes]; `fill` and `cut` are classes of the style sheet.
 const SHAPES = {
@@ -14,6 +13,7 @@ const SHAPES = {
   ],
   cancelled: [["circle", { cx: 8, cy: 8, r: 6 }], ["path", { d: "m3.8 12.2 8.4-8.4" }]],
   expired: [["path", { d: "M4 2h8M4 14h8M4.8 2c0 4 6.4 8 6.4 12M11.2 2c0 4-6.4 8-6.4 12" }]],
+  disabled: [["path", { d: "M8 2v6M4.6 4.6a5 5 0 1 0 6.8 0" }]],
   disc: [["circle", { cx: 8, cy: 8, r: 5, class: "fill" }]],
   square: [["rect", { x: 3, y: 3, width: 10, height: 10, class: "fill" }]],
   triangle: [["path", { d: "M8 2.5 14 13H2z", class: "fill" }]],
@@ -21,12 +21,20 @@ const SHAPES = {
   dot: [["circle", { cx: 8, cy: 8, r: 1.5, class: "fill" }]],
 };
 
+const MADE = new Map(); // one of each: a copy costs less than its parts
+
 /** Returns a shape as an element; an unknown one is a dot. */
 export function icon(name) {
+  const known = name in SHAPES ? name : "dot";
+  if (!MADE.has(known)) MADE.set(known, made(SHAPES[known]));
+  return MADE.get(known).cloneNode(true);
+}
+
+function made(shape) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 16 16");
   svg.setAttribute("aria-hidden", "true");
-  for (const [kind, attributes] of SHAPES[name] ?? SHAPES.dot ?? NONE) {
+  for (const [kind, attributes] of shape) {
     const part = document.createElementNS(SVG, kind);
     for (const [attribute, value] of Object.entries(attributes)) part.setAttribute(attribute, String(value));
     svg.append(part);

@@ -34,24 +34,33 @@ svg .cut { stroke: var(--bg); }
 code, .code { font-family: ui-monospace, "SF Mono", Consolas, monospace; font-size: 13px; }
 .muted { color: var(--muted); }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 1px; }
-button, select, input {
+button, select, input, textarea {
   font: inherit; color: inherit; background: var(--bg); border: 1px solid var(--line); border-radius: 6px;
   min-height: 28px; padding: 2px 8px;
 }
 button { cursor: pointer; }
 button:disabled { color: var(--muted); border-style: dashed; cursor: not-allowed; }
 button.primary:not(:disabled) { background: var(--accent); border-color: var(--accent); color: var(--bg); }
-@media (pointer: coarse) { button, select, input { min-height: 44px; } }
+@media (pointer: coarse) { button, select, input, textarea { min-height: 44px; } }
 @media (forced-colors: active) { svg { color: CanvasText; } }
 `;
 
 /** Returns the style sheets of a component: the shared ones, and its own. */
 export function sheets(own) {
-  return [TOKENS, SHARED, own].map((text) => {
-    const sheet = new CSSStyleSheet();
-    sheet.replaceSync(text);
-    return sheet;
-  });
+  return [TOKENS, SHARED, own].map(sheetOf);
+}
+
+/** Gives the root that a node stands in one more style sheet, once; for what is loaded later than the view. */
+export function adopt(node, sheet) {
+  const root = node.getRootNode();
+  if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets.push(sheet);
+}
+
+/** Returns a style sheet of this text. */
+export function sheetOf(text) {
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(text);
+  return sheet;
 }
 
 /** Returns an element with these properties and children. Whatever they say is text. */
@@ -63,4 +72,9 @@ export function element(name, properties = {}, ...children) {
   }
   made.append(...children);
   return made;
+}
+
+/** Adds a style sheet to a root that does not have it yet. */
+export function addSheet(root, sheet) {
+  if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets.push(sheet);
 }
