@@ -56,7 +56,7 @@ export function adopt(node, sheet) {
   if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets.push(sheet);
 }
 
-/** Returns a style sheet for `adopt`. */
+/** Returns a style sheet of this text. */
 export function sheetOf(text) {
   const sheet = new CSSStyleSheet();
   sheet.replaceSync(text);
@@ -72,4 +72,9 @@ export function element(name, properties = {}, ...children) {
   }
   made.append(...children);
   return made;
+}
+
+/** Adds a style sheet to a root that does not have it yet. */
+export function addSheet(root, sheet) {
+  if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets.push(sheet);
 }
