@@ -65,6 +65,7 @@ class App extends HTMLElement {
       utc: this._utc,
       options,
       caller: this._caller,
+      customerId: this._customer,
       now: () => Date.now(),
       clock: (at) => absolute(at, options),
       go: (path) => this._go(path),
@@ -181,7 +182,7 @@ class App extends HTMLElement {
   /** Goes back to where the reader came from, or to the list of what is shown. */
   _leave() {
     if (history.state?.isInside) history.back();
-    else if (this._route_?.id) this._go(`/${this._route_.page}`);
+    else if (this._route_?.id) this._go(`/${this._route_.page}${queryOf({ customer_id: this._customer })}`);
   }
 
   /** Shows the same list for another customer; from one item, the list that it stands in. */
