@@ -168,7 +168,9 @@ async def test_one_status_says_what_came_and_rows_are_never_live_regions(page: P
     said = page.locator("webhook-deliveries [role=status]")
     await expect(said).to_have_count(1)
     await expect(said).to_have_text("39 new, 2 failed")
-    await expect(page.locator("webhook-deliveries .grid [aria-live], webhook-deliveries .grid [role=alert]")).to_have_count(0)
+    await expect(
+        page.locator("webhook-deliveries .grid [aria-live], webhook-deliveries .grid [role=alert]")
+    ).to_have_count(0)
 
 
 async def test_the_list_is_a_grid_whose_heads_and_rows_are_counted(page: Page, door: Door) -> None:
