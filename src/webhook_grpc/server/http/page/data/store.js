@@ -90,6 +90,7 @@ export class DeliveryStore {
     rows.sort((a, b) => milliseconds(a.update_time) - milliseconds(b.update_time));
     this._rows = new Map(rows.map((row) => [row.delivery_id, row]));
     this._trim();
+    if (this._shown?.length === 0) this._shown = this._order();
   }
 
   /** Takes a change that the stream has brought: its row is the first one, unless the list is frozen. */
@@ -101,7 +102,8 @@ export class DeliveryStore {
     this._rows.delete(id);
     this._rows.set(id, rowOf(delivery, before));
     this.behindSeconds = Math.max(0, (now - milliseconds(delivery.update_time)) / 1000);
-    if (this._shown && !before) this._waiting.add(id);
+    if (this._shown?.length === 0) this._shown.push(id); // nothing is there that could move
+    else if (this._shown && !before) this._waiting.add(id);
     if (this._waiting.has(id)) {
       if (hasFailed(delivery)) this._waitingFailed.add(id);
       else this._waitingFailed.delete(id);
