@@ -20,6 +20,7 @@ a { color: var(--accent); }
 label { display: flex; gap: 6px; align-items: center; }
 dialog { background: var(--bg); color: var(--ink); border: 1px solid var(--line); border-radius: 6px; padding: 24px; max-width: 480px; box-shadow: 0 8px 32px #0006; }
 dialog form { display: grid; gap: 12px; }
+.banner { display: flex; flex-wrap: wrap; gap: 4px 12px; justify-content: space-between; border: 1px solid var(--bad); border-radius: 6px; padding: 6px 12px; overflow-wrap: anywhere; }
 .problem { color: var(--bad); }
 .toast { position: fixed; bottom: 16px; left: 50%; transform: translateX(-50%); background: var(--ink); color: var(--bg); border-radius: 6px; padding: 8px 16px; }
 `;
@@ -42,6 +43,7 @@ class App extends HTMLElement {
     addEventListener("popstate", () => this._route());
     this.shadowRoot.addEventListener("click", (event) => this._followLink(event));
     addEventListener("keydown", (event) => this._key(event));
+    this.addEventListener("acted", () => this._banner.hasChildNodes() && this._showBanner({ isNew: true }));
     this._show();
     this._learnCaller();
   }
@@ -62,7 +64,7 @@ class App extends HTMLElement {
       go: (path) => this._go(path),
       refused: (problem) => this._refused(problem),
       toast: (text) => this._say(text),
-      confirm: (text, verb) => this._confirm(text, verb),
+      confirm: (text, verb, options) => this._confirm(text, verb, options),
     };
   }
 
@@ -75,8 +77,15 @@ class App extends HTMLElement {
       this._refused(error);
       return;
     }
+    this._showBanner({ isNew: true });
     if (this._view?.signedIn) this._view.signedIn();
     else this._route();
+  }
+
+  /** Shows, on every page, which webhooks are disabled. */
+  async _showBanner(options) {
+    const { showDisabled } = await import("./parts/banner.js");
+    await showDisabled(this._banner, this._page, options);
   }
 
   // --- the token ----------------------------------------------------------------------------------------------------
@@ -124,16 +133,10 @@ class App extends HTMLElement {
 
   // --- questions and answers ------------------------------------------------------------------------------------------
 
-  /** Asks, with the consequence and the verb; returns whether it was confirmed. */
-  _confirm(text, verb) {
-    const no = element("button", { value: "", autofocus: true }, this._words("Cancel"));
-    const yes = element("button", { value: "yes", className: "primary" }, verb);
-    const dialog = element("dialog", {}, element("form", { method: "dialog" }, element("div", {}, text), element("div", { className: "line" }, no, yes)));
-    this.shadowRoot.append(dialog);
-    dialog.showModal();
-    return new Promise((resolve) => {
-      dialog.addEventListener("close", () => (dialog.remove(), resolve(dialog.returnValue === "yes")));
-    });
+  /** Asks before an act, as parts/dialog.js says; returns the request_id if it was confirmed, else "". */
+  async _confirm(text, verb, options) {
+    const { ask } = await import("./parts/dialog.js");
+    return ask(this.shadowRoot, this._page, { text, verb, ...options });
   }
 
   _say(text) {
@@ -171,6 +174,7 @@ class App extends HTMLElement {
   /** Shows the view of the address. */
   async _route() {
     if (!this._caller) return;
+    this._showBanner();
     const route = parse(location.href);
     const name = nameOf(route);
     this._route_ = route;
@@ -201,9 +205,10 @@ class App extends HTMLElement {
     this._dialog = this._makeDialog();
     this._toast = element("div", { className: "toast", role: "status", hidden: true });
     this._outlet = element("div", { className: "live-page" });
+    this._banner = element("div", {});
     this._view?.stop();
     this._view = undefined;
-    this.shadowRoot.replaceChildren(this._head(), this._outlet, this._dialog, this._toast);
+    this.shadowRoot.replaceChildren(this._head(), this._banner, this._outlet, this._dialog, this._toast);
     this._route();
   }
 

@@ -10,6 +10,8 @@
 const VIEWS = {
   "": () => import("./views/live.js"),
   webhooks: () => import("./views/webhooks.js"),
+  "webhooks/new": () => import("./views/webhook-edit.js"),
+  "webhooks/edit": () => import("./views/webhook-edit.js"),
   "webhooks/id": () => import("./views/webhook.js"),
   "deliveries/id": () => import("./views/delivery.js"),
   "events/id": () => import("./views/event.js"),

@@ -34,13 +34,13 @@ svg .cut { stroke: var(--bg); }
 code, .code { font-family: ui-monospace, "SF Mono", Consolas, monospace; font-size: 13px; }
 .muted { color: var(--muted); }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 1px; }
-button, select, input {
+button, select, input, textarea {
   font: inherit; color: inherit; background: var(--bg); border: 1px solid var(--line); border-radius: 6px;
   min-height: 28px; padding: 2px 8px;
 }
 button { cursor: pointer; }
 button.primary { background: var(--accent); border-color: var(--accent); color: var(--bg); }
-@media (pointer: coarse) { button, select, input { min-height: 44px; } }
+@media (pointer: coarse) { button, select, input, textarea { min-height: 44px; } }
 @media (forced-colors: active) { svg { color: CanvasText; } }
 `;
 

@@ -4,7 +4,7 @@ import { explain, outcomeText } from "../data/explain.js";
 import { visible } from "../data/json-text.js";
 import { SHAPES } from "../data/store.js";
 import { iso, milliseconds, relative, seconds, span } from "../data/time.js";
-import { acts } from "../parts/acts.js";
+import { ACTS_LOOK, acts } from "../parts/acts.js";
 import { DETAIL_LOOK } from "../parts/detail-look.js";
 import { fact, stateNode } from "../parts/facts.js";
 import { followed, unlessAborted } from "../parts/followed.js";
@@ -14,7 +14,7 @@ import { dataNode, eventOf } from "../parts/payload.js";
 
 const TRIGGERS = { scheduled: "Scheduled", manual: "Manual", replay: "Replay", test: "Test" };
 
-export const LOOK = DETAIL_LOOK;
+export const LOOK = `${DETAIL_LOOK}${ACTS_LOOK}`;
 
 /** Shows one delivery. `page` is what all views share. Returns the element and how to end it. */
 export function view(page, { id, filter, fragment }) {
@@ -42,7 +42,7 @@ function deliveryNodes(page, { delivery, attempts, event, explanation, webhook, 
     { className: "panel" },
     element("h2", { className: "title" }, stateNode(page, delivery.status), element("code", {}, delivery.event_type), element("span", {}, "→"), webhookLink(delivery, name)),
     element("p", { className: "story" }, entry ? explain(entry, delivery, words, page.clock, webhook) : ""),
-    acts(page, delivery, event),
+    acts(page, delivery, event, webhook),
     element(
       "p",
       { className: "facts" },

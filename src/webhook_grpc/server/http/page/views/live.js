@@ -45,6 +45,14 @@ class LiveView {
     this.node = element("main", { className: "live-page" }, line, this._filterLine(), this._list);
     this._clock = setInterval(() => this._numbers(), 1000);
     this.update({ filter });
+    this._firstRun(filter);
+  }
+
+  /** Says how to begin while there is no webhook. */
+  async _firstRun(filter) {
+    const { firstRun } = await import("../parts/first-run.js");
+    const node = await firstRun(this._page, filter).catch(() => null); // the list says what is wrong
+    if (node) this._list.before(node);
   }
 
   stop() {
