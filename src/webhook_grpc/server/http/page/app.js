@@ -1,9 +1,10 @@
 // The page: its head, the token, and the view that the address names.
 
 import { Api, Problem } from "./data/api.js";
-import { parse } from "./data/route.js";
+import { parse, queryOf } from "./data/route.js";
 import { absolute } from "./data/time.js";
 import { LANGUAGES, languageOf, wordsOf } from "./data/words.js";
+import { HEAD_LOOK, Head } from "./parts/head.js";
 import { element, sheets } from "./parts/look.js";
 import { problemNode } from "./parts/problem.js";
 import { load, nameOf } from "./views.js";
@@ -31,6 +32,7 @@ class App extends HTMLElement {
     this.attachShadow({ mode: "open" }).adoptedStyleSheets = sheets(LOOK);
     this._turn = 0; // of the routes: a view that is loaded late is not shown
     this._token = "";
+    this._customer = ""; // that lists are of, for an operator; written by _route
     this._language = stored("language", LANGUAGES) ?? languageOf(navigator.languages ?? []);
     this._theme = stored("theme", THEMES) ?? "auto";
     this._utc = stored("zone", ["utc", "local"]) === "utc";
@@ -171,6 +173,13 @@ class App extends HTMLElement {
     else if (event.key === "Escape" && this._route_?.id) this._go("/");
   }
 
+  /** Shows the same list for another customer; from one item, the list that it stands in. */
+  _chooseCustomer(customerId) {
+    this._customer = customerId;
+    const { page = "", id, filter } = this._route_ ?? {};
+    this._go((id ? `/${page}` : location.pathname) + queryOf({ ...(id ? {} : filter), customer_id: customerId }));
+  }
+
   /** Shows the view of the address. */
   async _route() {
     if (!this._caller) return;
@@ -178,6 +187,8 @@ class App extends HTMLElement {
     const route = parse(location.href);
     const name = nameOf(route);
     this._route_ = route;
+    if (route && !route.id) this._customer = route.filter.customer_id ?? ""; // one item says its own, which is not kept
+    this._where.show(route, this._customer, this._caller);
     const turn = ++this._turn;
     if (this._view && this._name === name && this._view.update?.(route)) return;
     try {
@@ -191,7 +202,7 @@ class App extends HTMLElement {
   _showView(name, module, route) {
     this._view?.stop();
     this._name = name;
-    this.shadowRoot.adoptedStyleSheets = sheets(LOOK + module.LOOK);
+    this.shadowRoot.adoptedStyleSheets = sheets(LOOK + HEAD_LOOK + module.LOOK);
     this._view = module.view(this._page, route);
     this._outlet.replaceChildren(this._view.node);
   }
@@ -218,8 +229,9 @@ class App extends HTMLElement {
     const language = choice("Language", [["English", "en"], ["中文", "zh"]], this._language, (value) => this._keep("language", (this._language = value)));
     const zones = [["Local", "local"], ["UTC", "utc"]];
     const zone = choice("Zone", zones, this._utc ? "utc" : "local", (value) => (this._utc = value === "utc") | this._keep("zone", value));
+    this._where = new Head(words, (customerId) => this._chooseCustomer(customerId));
     const title = element("h1", {}, "webhook-grpc");
-    return element("header", {}, title, element("a", { href: "/" }, words("Live")), element("a", { href: "/webhooks" }, words("Webhooks")), element("span", { className: "grow" }), language, zone, theme);
+    return element("header", {}, title, ...this._where.nodes, element("span", { className: "grow" }), language, zone, theme);
   }
 
   _keep(name, value) {

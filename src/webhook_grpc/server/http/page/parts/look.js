@@ -39,7 +39,8 @@ button, select, input, textarea {
   min-height: 28px; padding: 2px 8px;
 }
 button { cursor: pointer; }
-button.primary { background: var(--accent); border-color: var(--accent); color: var(--bg); }
+button:disabled { color: var(--muted); border-style: dashed; cursor: not-allowed; }
+button.primary:not(:disabled) { background: var(--accent); border-color: var(--accent); color: var(--bg); }
 @media (pointer: coarse) { button, select, input, textarea { min-height: 44px; } }
 @media (forced-colors: active) { svg { color: CanvasText; } }
 `;

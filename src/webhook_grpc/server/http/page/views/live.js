@@ -100,7 +100,7 @@ class LiveView {
     const options = Object.entries(STATUSES).map(([name, word]) => new Option(words(word), name));
     this._statuses = element("select", { ariaLabel: words("Status") }, new Option(words("Status"), ""), ...options);
     this._statuses.addEventListener("change", () => this._change({ statuses: this._statuses.value ? [this._statuses.value] : [] }));
-    this._inputs = [["Event type", "event_types"], ["Webhook", "webhook_ids"], ["Customer", "customer_id"]].map(([word, name]) => {
+    this._inputs = [["Event type", "event_types"], ["Webhook", "webhook_ids"]].map(([word, name]) => {
       const input = element("input", { placeholder: words(word), ariaLabel: words(word) });
       input.addEventListener("input", () => this._typed(input, name));
       return [input, name];
@@ -108,7 +108,7 @@ class LiveView {
     this._problems = element("input", { type: "checkbox" });
     this._problems.addEventListener("change", () => this._change({ problems: this._problems.checked ? "true" : "" }));
     const clear = element("button", {}, words("Clear filters"));
-    clear.addEventListener("click", () => this._page.go("/"));
+    clear.addEventListener("click", () => this._page.go(`/${queryOf({ customer_id: this._filter.customer_id })}`));
     const inputs = this._inputs.map(([input]) => input);
     return element("div", { className: "line filter" }, search, this._statuses, ...inputs, element("label", {}, this._problems, words("Problems only")), clear);
   }
@@ -121,7 +121,7 @@ class LiveView {
     clearTimeout(this._typing);
     this._typing = setTimeout(() => {
       const parts = input.value.split(",").map((part) => part.trim()).filter(Boolean);
-      this._change({ [name]: name === "customer_id" ? (parts[0] ?? "") : parts });
+      this._change({ [name]: parts });
     }, TYPING_MILLISECONDS);
   }
 
