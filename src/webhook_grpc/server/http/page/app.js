@@ -5,12 +5,13 @@ import { parse, queryOf } from "./data/route.js";
 import { absolute } from "./data/time.js";
 import { LANGUAGES, languageOf, wordsOf } from "./data/words.js";
 import { HEAD_LOOK, Head } from "./parts/head.js";
-import { element, sheets } from "./parts/look.js";
+import { element, sheetOf, sheets } from "./parts/look.js";
 import { problemNode } from "./parts/problem.js";
 import { load, nameOf } from "./views.js";
 
 const THEMES = ["auto", "light", "dark"];
 const TOAST_MILLISECONDS = 4000;
+const OTHER_TAB_MILLISECONDS = 150; // so long another tab may take to hand its token over
 
 const LOOK = `
 :host { display: flex; flex-direction: column; height: 100vh; height: 100dvh; padding: 8px 16px; gap: 8px; }
@@ -26,6 +27,8 @@ dialog form { display: grid; gap: 12px; }
 .toast { position: fixed; bottom: 16px; left: 50%; transform: translateX(-50%); background: var(--ink); color: var(--bg); border-radius: 6px; padding: 8px 16px; }
 `;
 
+const DOCUMENT_LOOK = "html, body { margin: 0; height: 100%; background: Canvas; }";
+
 class App extends HTMLElement {
   constructor() {
     super();
@@ -38,16 +41,18 @@ class App extends HTMLElement {
     this._utc = stored("zone", ["utc", "local"]) === "utc";
     this._getToken = async () => this._token;
     this._api = new Api({ getToken: this._getToken });
+    this._api.addEventListener("refused", ({ detail }) => this._refused(detail));
     this._shareToken();
   }
 
   connectedCallback() {
     addEventListener("popstate", () => this._route());
     this.shadowRoot.addEventListener("click", (event) => this._followLink(event));
-    addEventListener("keydown", (event) => this._key(event));
     this.addEventListener("acted", () => this._banner.hasChildNodes() && this._showBanner({ isNew: true }));
+    document.adoptedStyleSheets = [sheetOf(DOCUMENT_LOOK)];
     this._show();
     this._learnCaller();
+    this._takeKeys();
   }
 
   /** What all views share. */
@@ -72,16 +77,17 @@ class App extends HTMLElement {
 
   /** Asks who is calling. Nothing else is asked, and no view is shown, before that is known. */
   async _learnCaller() {
+    const before = this._caller;
     try {
       this._caller = await this._api.get("/api/caller");
     } catch (error) {
       if (error.status !== 401) this._outlet.replaceChildren(problemNode(this._page, error, () => this._learnCaller()));
-      this._refused(error);
       return;
     }
     this._showBanner({ isNew: true });
-    if (this._view?.signedIn) this._view.signedIn();
-    else this._route();
+    const isSame = before?.customer_id === this._caller.customer_id; // another customer's rows are not shown on
+    if (isSame && this._view?.signedIn) this._view.signedIn();
+    else this._route({ isNew: true });
   }
 
   /** Shows, on every page, which webhooks are disabled. */
@@ -97,7 +103,7 @@ class App extends HTMLElement {
     this._channel = new BroadcastChannel("webhook-grpc token");
     this._channel.addEventListener("message", ({ data }) => {
       if (data.wanted && this._token) this._channel.postMessage({ token: this._token });
-      else if (data.token && !this._token) this._signIn(data.token);
+      else if (data.token && !this._token && data.token !== this._refusedToken) this._signIn(data.token);
     });
     this._channel.postMessage({ wanted: true });
   }
@@ -108,12 +114,14 @@ class App extends HTMLElement {
     this._learnCaller();
   }
 
+  /** Asks for a token: first the other tabs, then the reader. */
   _refused(problem) {
-    if (!(problem instanceof Problem) || problem.status !== 401) return;
+    if (!(problem instanceof Problem) || problem.status !== 401 || problem.isOfOldToken) return;
+    if (this._token) this._refusedToken = this._token; // which another tab may still have
     this._token = "";
     this._problem.textContent = problem.reason === "TOKEN_MISSING" ? "" : this._words("The token was refused");
     this._channel.postMessage({ wanted: true });
-    if (!this._dialog.open) this._dialog.showModal();
+    setTimeout(() => this._token || this._dialog.open || this._dialog.showModal(), OTHER_TAB_MILLISECONDS);
   }
 
   _makeDialog() {
@@ -151,7 +159,7 @@ class App extends HTMLElement {
   // --- where to -------------------------------------------------------------------------------------------------------
 
   _go(path) {
-    history.pushState(null, "", path);
+    history.pushState({ isInside: true }, "", path);
     this._route();
   }
 
@@ -163,14 +171,23 @@ class App extends HTMLElement {
     if (href.startsWith("/")) this._go(href);
   }
 
-  _key(event) {
-    if (event.composedPath()[0].matches?.("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "/") {
-      event.preventDefault();
-      this.shadowRoot.getElementById("search")?.focus();
-    }
-    if (this._view?.key?.(event)) event.preventDefault();
-    else if (event.key === "Escape" && this._route_?.id) this._go("/");
+  /** Loads the keys, which nobody needs before the page is there. */
+  async _takeKeys() {
+    const { Keys } = await import("./parts/keys.js");
+    this._keys = new Keys({
+      root: this.shadowRoot,
+      page: () => this._page,
+      view: () => this._view,
+      toggleZone: () => this._setZone(!this._utc),
+      leave: () => this._leave(),
+    });
+    addEventListener("keydown", (event) => this._keys.take(event));
+  }
+
+  /** Goes back to where the reader came from, or to the list of what is shown. */
+  _leave() {
+    if (history.state?.isInside) history.back();
+    else if (this._route_?.id) this._go(`/${this._route_.page}`);
   }
 
   /** Shows the same list for another customer; from one item, the list that it stands in. */
@@ -181,7 +198,7 @@ class App extends HTMLElement {
   }
 
   /** Shows the view of the address. */
-  async _route() {
+  async _route({ isNew = false } = {}) {
     if (!this._caller) return;
     this._showBanner();
     const route = parse(location.href);
@@ -190,7 +207,7 @@ class App extends HTMLElement {
     if (route && !route.id) this._customer = route.filter.customer_id ?? ""; // one item says its own, which is not kept
     this._where.show(route, this._customer, this._caller);
     const turn = ++this._turn;
-    if (this._view && this._name === name && this._view.update?.(route)) return;
+    if (!isNew && this._view && this._name === name && this._view.update?.(route)) return;
     try {
       const module = name === undefined ? NOWHERE : await load(name);
       if (turn === this._turn) this._showView(name, module, route);
@@ -228,10 +245,17 @@ class App extends HTMLElement {
     const theme = choice(words("Dark / light"), THEMES.map((name) => [name, name]), this._theme, (value) => this._keep("theme", (this._theme = value)));
     const language = choice("Language", [["English", "en"], ["中文", "zh"]], this._language, (value) => this._keep("language", (this._language = value)));
     const zones = [["Local", "local"], ["UTC", "utc"]];
-    const zone = choice("Zone", zones, this._utc ? "utc" : "local", (value) => (this._utc = value === "utc") | this._keep("zone", value));
+    const zone = choice("Zone", zones, this._utc ? "utc" : "local", (value) => this._setZone(value === "utc"));
+    const help = element("button", { ariaLabel: words("Keyboard shortcuts"), title: words("Keyboard shortcuts") }, "?");
+    help.addEventListener("click", () => this._keys?.help());
     this._where = new Head(words, (customerId) => this._chooseCustomer(customerId));
     const title = element("h1", {}, "webhook-grpc");
-    return element("header", {}, title, ...this._where.nodes, element("span", { className: "grow" }), language, zone, theme);
+    return element("header", {}, title, ...this._where.nodes, element("span", { className: "grow" }), language, zone, theme, help);
+  }
+
+  _setZone(isUtc) {
+    this._utc = isUtc;
+    this._keep("zone", isUtc ? "utc" : "local");
   }
 
   _keep(name, value) {

@@ -42,9 +42,17 @@ function coarse(value) {
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
+const FORMATS = new Map(); // a format costs a hundred times what its use costs
+
 /** Returns date and time of day, in UTC or in the reader's zone, with milliseconds if `fraction`. */
 export function absolute(at, { language = "en", utc = false, fraction = true } = {}) {
-  const parts = new Intl.DateTimeFormat(language, {
+  const key = `${language} ${utc} ${fraction}`;
+  if (!FORMATS.has(key)) FORMATS.set(key, formatOf(language, utc, fraction));
+  return FORMATS.get(key).format(at);
+}
+
+function formatOf(language, utc, fraction) {
+  return new Intl.DateTimeFormat(language, {
     day: "numeric",
     month: "short",
     hour: "2-digit",
@@ -54,7 +62,6 @@ export function absolute(at, { language = "en", utc = false, fraction = true } =
     ...(fraction && { fractionalSecondDigits: 3, timeZoneName: "short" }),
     ...(utc && { timeZone: "UTC" }),
   });
-  return parts.format(at);
 }
 
 /** Returns the time in UTC by ISO 8601: what is copied. */

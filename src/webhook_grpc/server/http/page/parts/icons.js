@@ -2,7 +2,6 @@
 // screen readers.
 
 const SVG = "http://www.w3.org/2000/svg";
-const NONE = [];
 
 // For each shape its parts: [element, attributes]; `fill` and `cut` are classes of the style sheet.
 const SHAPES = {
@@ -21,12 +20,20 @@ const SHAPES = {
   dot: [["circle", { cx: 8, cy: 8, r: 1.5, class: "fill" }]],
 };
 
+const MADE = new Map(); // one of each: a copy costs less than its parts
+
 /** Returns a shape as an element; an unknown one is a dot. */
 export function icon(name) {
+  const known = name in SHAPES ? name : "dot";
+  if (!MADE.has(known)) MADE.set(known, made(SHAPES[known]));
+  return MADE.get(known).cloneNode(true);
+}
+
+function made(shape) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 16 16");
   svg.setAttribute("aria-hidden", "true");
-  for (const [kind, attributes] of SHAPES[name] ?? SHAPES.dot ?? NONE) {
+  for (const [kind, attributes] of shape) {
     const part = document.createElementNS(SVG, kind);
     for (const [attribute, value] of Object.entries(attributes)) part.setAttribute(attribute, String(value));
     svg.append(part);

@@ -47,11 +47,14 @@ button.primary:not(:disabled) { background: var(--accent); border-color: var(--a
 
 /** Returns the style sheets of a component: the shared ones, and its own. */
 export function sheets(own) {
-  return [TOKENS, SHARED, own].map((text) => {
-    const sheet = new CSSStyleSheet();
-    sheet.replaceSync(text);
-    return sheet;
-  });
+  return [TOKENS, SHARED, own].map(sheetOf);
+}
+
+/** Returns a style sheet of this text. */
+export function sheetOf(text) {
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(text);
+  return sheet;
 }
 
 /** Returns an element with these properties and children. Whatever they say is text. */
@@ -63,4 +66,9 @@ export function element(name, properties = {}, ...children) {
   }
   made.append(...children);
   return made;
+}
+
+/** Adds a style sheet to a root that does not have it yet. */
+export function addSheet(root, sheet) {
+  if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets.push(sheet);
 }

@@ -1,6 +1,6 @@
 // The live page: what is happening now. A line of numbers, the filter, and the list.
 
-import { lookup, queryOf } from "../data/route.js";
+import { isId, lookup, queryOf } from "../data/route.js";
 import { SHAPES, STATUSES } from "../data/store.js";
 import "../parts/deliveries.js";
 import { icon } from "../parts/icons.js";
@@ -9,6 +9,11 @@ import { element } from "../parts/look.js";
 const TYPING_MILLISECONDS = 250;
 const BARS_HEIGHT = 32;
 const SVG = "http://www.w3.org/2000/svg";
+
+const WORDS = { live: "Live", resuming: "Stream interrupted, resuming", refused: "Stopped", opening: "Connecting", away: "Connecting" };
+const DOTS = { live: "on", resuming: "cut" };
+
+let left = ""; // the delivery that was opened last: its row has the focus when the reader comes back
 
 export const LOOK = `
 .live-page { display: flex; flex-direction: column; gap: 8px; flex: 1; min-height: 0; }
@@ -33,10 +38,12 @@ class LiveView {
     this._page = page;
     this._list = document.createElement("webhook-deliveries");
     this._list.getToken = page.getToken;
+    this._list.hrefOf = addressOf;
     this._list.addEventListener("state-change", (event) => this._state(event.detail));
-    for (const name of ["change", "pause-change"]) this._list.addEventListener(name, () => this._numbers());
+    this._list.addEventListener("pause-change", () => this._numbers());
+    this._list.addEventListener("change", () => this._changed());
     this._list.addEventListener("delivery-open", ({ detail }) => this._open(detail));
-    this._live = element("div", { className: "live off", role: "status" });
+    this._live = element("div", { className: "live off" }); // the list itself says what has changed
     this._counts = element("div", { className: "counts" });
     this._pause = element("button", {});
     this._pause.addEventListener("click", () => this._togglePause());
@@ -59,9 +66,30 @@ class LiveView {
     clearInterval(this._clock);
   }
 
-  /** Begins again, with another token. */
+  /** Goes on where the stream stopped, with another token. The rows stay. */
   signedIn() {
-    this._list.start();
+    this._list.resume();
+  }
+
+  /** Takes a key: of the list, or of what stands above it. */
+  key(event) {
+    if (this._list.key(event)) return true;
+    const row = this._list.current;
+    if (event.key === "p") return this._change({ problems: this._filter.problems === "true" ? "" : "true" }) ?? true;
+    if (event.key === "r" && row) return this._retry(row);
+    return event.key === "c" && row ? this._copy(row.delivery_id) : false;
+  }
+
+  /** Restarts a delivery. The request_id is that of its state as it is shown, so a key that is pressed twice acts once. */
+  _retry(row) {
+    import("../parts/row-acts.js").then(({ retryRow }) => retryRow(this._page, row));
+    return true;
+  }
+
+  _copy(text) {
+    const { toast, words } = this._page;
+    navigator.clipboard?.writeText(text).then(() => toast(words("Copied")), () => toast(words("The browser does not let this page copy.")));
+    return true;
   }
 
   /** Shows what a filter says. */
@@ -69,6 +97,7 @@ class LiveView {
     this._filter = filter;
     this._statuses.value = filter.statuses?.[0] ?? "";
     this._problems.checked = filter.problems === "true";
+    this._onlyLive.hidden = !this._problems.checked;
     for (const [input, name] of this._inputs) {
       if (input.getRootNode().activeElement !== input) input.value = [filter[name] ?? []].flat().join(",");
     }
@@ -87,8 +116,13 @@ class LiveView {
   }
 
   _open({ deliveryId }) {
-    const row = this._list.store.get(deliveryId);
-    this._page.go(`/deliveries/${deliveryId}${queryOf({ customer_id: String(row.customer_id) })}`);
+    left = deliveryId;
+    this._page.go(addressOf(this._list.store.get(deliveryId)));
+  }
+
+  /** Puts the focus back where it was when the reader left, once the rows are there. */
+  _changed() {
+    if (left && this._list.focusRow(left)) left = "";
   }
 
   // --- the filter ---------------------------------------------------------------------------------------------------
@@ -106,11 +140,12 @@ class LiveView {
       return [input, name];
     });
     this._problems = element("input", { type: "checkbox" });
+    this._onlyLive = element("span", { className: "muted", hidden: true }, words("of what arrives, and of the latest {n}", { n: this._list.limit }));
     this._problems.addEventListener("change", () => this._change({ problems: this._problems.checked ? "true" : "" }));
     const clear = element("button", {}, words("Clear filters"));
     clear.addEventListener("click", () => this._page.go(`/${queryOf({ customer_id: this._filter.customer_id })}`));
     const inputs = this._inputs.map(([input]) => input);
-    return element("div", { className: "line filter" }, search, this._statuses, ...inputs, element("label", {}, this._problems, words("Problems only")), clear);
+    return element("div", { className: "line filter" }, search, this._statuses, ...inputs, element("label", {}, this._problems, words("Problems only")), clear, this._onlyLive);
   }
 
   _change(changes) {
@@ -143,8 +178,6 @@ class LiveView {
 
   _togglePause() {
     this._list.paused = !this._list.paused;
-    if (!this._list.paused) this._list.release();
-    this._numbers();
   }
 
   _numbers() {
@@ -153,8 +186,8 @@ class LiveView {
     const { words } = this._page;
     const now = this._list.now();
     const isLive = this._is === "live";
-    this._live.className = `live ${isLive ? "on" : this._is === "resuming" ? "cut" : "off"}`;
-    const state = this._list.paused ? words("Paused by you") : words(isLive ? "Live" : "Stream interrupted, resuming");
+    this._live.className = `live ${DOTS[this._is] ?? "off"}`;
+    const state = words(this._list.paused && isLive ? "Paused by you" : (WORDS[this._is] ?? "Connecting"));
     const rate = words("{n} attempts/s", { n: Math.round(store.rate(now) * 10) / 10 });
     const behind = words("{n} s behind", { n: Math.round(store.behindSeconds * 10) / 10 });
     this._live.replaceChildren(icon("disc"), isLive ? `${state} · ${rate} · ${behind}` : state);
@@ -176,6 +209,10 @@ class LiveView {
       count("triangle", "other", "no answer"),
     );
   }
+}
+
+function addressOf({ delivery_id: id, customer_id: customerId }) {
+  return isId("deliveries", id) ? `/deliveries/${id}${queryOf({ customer_id: String(customerId) })}` : "";
 }
 
 function barsNode() {
