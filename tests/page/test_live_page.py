@@ -361,7 +361,7 @@ async def test_a_webhook_shows_its_numbers_and_charts_and_sends_a_test(
     await page.goto(address(service, "webhooks"))
     await page.locator("wg-app").get_by_role("link", name="ci-bot").click()
     detail = page.locator("wg-app main.detail")
-    await expect(detail).to_contain_text("100.0 % (3)")
+    await expect(detail).to_contain_text("100.0 % of 3 attempts")
     await expect(detail.locator("svg.chart .good")).not_to_have_count(0)
     await detail.get_by_role("button", name="Send test").click()
     await expect(detail.get_by_role("status").first).to_contain_text("answered 200")

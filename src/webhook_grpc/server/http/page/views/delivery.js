@@ -29,7 +29,8 @@ export function view(page, { id, filter, fragment }) {
       page.api.get(`/api/webhooks/${delivery.webhook_id}?${customer}`, { signal }).catch(unlessAborted({})),
     ]);
     const nodes = deliveryNodes(page, { delivery, attempts: attempts.attempts, event, explanation, webhook, fragment });
-    return { nodes, eventId: delivery.event_id, customerId: delivery.customer_id };
+    const answers = [delivery, attempts, event, explanation, webhook];
+    return { nodes, answers, isPending: delivery.status === "pending", eventId: delivery.event_id, customerId: delivery.customer_id };
   });
 }
 
