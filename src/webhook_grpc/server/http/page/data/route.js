@@ -72,11 +72,16 @@ export function filterOf(search) {
 export function queryOf(filter) {
   const parts = Object.keys(FILTERS)
     .filter((name) => filter[name]?.length)
-    .map((name) => `${name}=${[filter[name]].flat().map(encodeURIComponent).join(",")}`);
+    .map((name) => `${name}=${[filter[name]].flat().map(encoded).join(",")}`);
   for (const [name, value] of Object.entries(filter.attributes ?? {})) {
-    parts.push(`attributes[${encodeURIComponent(name)}]=${encodeURIComponent(value)}`);
+    parts.push(`attributes[${encoded(name)}]=${encoded(value)}`);
   }
   return parts.length ? `?${parts.join("&")}` : "";
+}
+
+/** Returns a text as a value of a query; the colons of times stay readable. */
+function encoded(text) {
+  return encodeURIComponent(text).replaceAll("%3A", ":");
 }
 
 /** Returns the values of a filter that a call takes, which has these names. */

@@ -19,7 +19,7 @@ export class Filter {
     this._changed = changed;
     this._fields = fields.map((field) => ({ ...field, ...KINDS[field.kind](page, field, (changes) => this._change(changes), (read) => this._soon(field.name, read)) }));
     this._waiting = new Map(); // what was typed and is not sent yet: how to read it, by name
-    const clear = element("button", {}, page.words("Clear filters"));
+    const clear = element("button", { type: "button" }, page.words("Clear filters"));
     clear.addEventListener("click", () => this.clear());
     const form = element("form", { className: "filter" }, ...this._fields.flatMap(({ nodes }) => nodes), clear);
     form.addEventListener("submit", (event) => event.preventDefault());

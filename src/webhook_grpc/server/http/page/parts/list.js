@@ -65,8 +65,9 @@ export class List {
     this._body.children[at]?.replaceWith(this._row(row, at));
   }
 
-  /** Takes a key: j, k and arrows go from row to row, o opens one in a new tab, x selects one. */
+  /** Takes a key: j, k and arrows go from row to row, o opens one in a new tab, x selects one, Escape selects none. */
   key({ key }) {
+    if (key === "Escape" && this._selection?.rows.size) return this._selection.clear() ?? true;
     const row = this._body.querySelector(".row:focus-within");
     if (key === "j" || (row && key === "ArrowDown")) return this._focus(row ? row.nextElementSibling : this._body.firstElementChild);
     if (key === "k" || (row && key === "ArrowUp")) return this._focus(row?.previousElementSibling);

@@ -39,7 +39,7 @@ function headNode(page, type) {
     "section",
     { className: "panel" },
     element("h2", { className: "title" }, element("code", {}, type.event_type), element("span", { className: type.archived ? "off" : "ok" }, `● ${state}`)),
-    element("p", { className: "story" }, visible(type.description)),
+    element("p", { className: "story" }, visible(type.description ?? "")),
     element("p", { className: "facts" }, fact(words("Created"), page.clock(milliseconds(type.create_time))), fact(words("Changed"), page.clock(milliseconds(type.update_time))), ...links),
   );
 }

@@ -37,7 +37,7 @@ function columnsOf(page) {
     { word: "Event type", width: "minmax(0, 1fr)", cell: (row) => code(row.event_type) },
     { word: "Status", width: "96px", cell: state },
     { word: "Schema", width: "96px", cell: (row) => (row.hasSchema ? words("checked") : "–") },
-    { word: "Description", width: "minmax(0, 2fr)", cell: (row) => visible(row.description) },
+    { word: "Description", width: "minmax(0, 2fr)", cell: (row) => visible(row.description ?? "") },
     { word: "Changed", width: "132px", cell: (row) => when(page, row.update_time) },
   ];
 }
