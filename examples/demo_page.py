@@ -1,9 +1,9 @@
 """`make demo-page`: the page with something to see on it, with one command.
 
-Leaves the service on its embedded Postgres in a temporary folder running, with a receiver and a trickle of events beside
-it, and prints the page's address. Most deliveries succeed; some are retried; one receiver is down for most of each
-minute, one is slow, one refuses everything, one has answered 410 and is disabled, one webhook is paused. Ctrl-C ends
-everything, and so does the end of `--seconds`; exit status 0 unless the service fails.
+Leaves the service on its embedded Postgres in a temporary folder running, with a receiver and a trickle of events, and
+prints the page's address. Most deliveries succeed; some are retried; one receiver is down for most of each minute, one
+is slow, one refuses everything, one has answered 410 and is disabled, one webhook is paused. Ctrl-C ends everything,
+and so does the end of `--seconds`; exit status 0 unless the service fails.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from typing import Final
 
 import grpc
 from aiohttp import web
-from webhook.v1 import event_pb2, service_pb2, service_pb2_grpc, webhook_pb2
-
 from examples.demo import ACME, EVENTS, GLOBEX, Service, console, running_service
+from webhook.v1 import event_pb2, service_pb2, service_pb2_grpc, webhook_pb2
 
 SETTINGS: Final = {  # so that a reader sees a breaker open and close within a minute
     "WEBHOOK_LOG_LEVEL": "error",
@@ -38,7 +37,9 @@ EVERY_SECONDS: Final = 0.8  # an event for each customer, in turn
 FIRST_EVENTS: Final = 30
 DOWN_SECONDS: Final = 40  # of each minute
 SLOW_SECONDS: Final = 2.5
-END_SECONDS: Final = 1.0  # the service gets the terminal's Ctrl-C too, and may be away a moment before this program knows
+END_SECONDS: Final = (
+    1.0  # the service gets the terminal's Ctrl-C too, and may be away a moment before this program knows
+)
 
 
 @dataclass(frozen=True)
@@ -65,41 +66,43 @@ HOOKS: Final = (
 )
 
 
-async def handle(request: web.Request) -> web.Response:
-    """Answers as the path says."""
-    await request.read()
-    match request.path:
-        case "/flaky" if _is_first(request) and request.headers["webhook-id"][-1] in "02468aceg":
-            return web.Response(status=500, text="deploying, back in a moment")
-        case "/down" if time.time() % 60 < DOWN_SECONDS:
-            return web.Response(status=503, text="upstream unavailable")
-        case "/slow":
-            await asyncio.sleep(SLOW_SECONDS)
-        case "/gone":
-            return web.Response(status=410, text="this endpoint was removed")
-        case "/refuses":
-            return web.json_response({"error": "field `limit` is not known"}, status=422)
-        case _:
-            await asyncio.sleep(random.uniform(0.01, 0.08))  # noqa: S311 - no secret
-    return web.Response(text="thanks")
+class Receiver:
+    """Answers as the path says. `/down` fails for the first `down_seconds` of each minute."""
 
+    def __init__(self, down_seconds: float) -> None:
+        self._down_seconds = down_seconds
+        self._refused_once = set[str]()
 
-_seen = set[str]()
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answers one request."""
+        await request.read()
+        match request.path:
+            case "/flaky" if self._is_to_be_repeated(request.headers["webhook-id"]):
+                return web.Response(status=500, text="deploying, back in a moment")
+            case "/down" if time.time() % 60 < self._down_seconds:
+                return web.Response(status=503, text="upstream unavailable")
+            case "/slow":
+                await asyncio.sleep(SLOW_SECONDS)
+            case "/gone":
+                return web.Response(status=410, text="this endpoint was removed")
+            case "/refuses":
+                return web.json_response({"error": "field `limit` is not known"}, status=422)
+            case _:
+                await asyncio.sleep(random.uniform(0.01, 0.08))
+        return web.Response(text="thanks")
 
-
-def _is_first(request: web.Request) -> bool:
-    """Returns whether the event comes for the first time."""
-    event_id = request.headers["webhook-id"]
-    is_first = event_id not in _seen
-    _seen.add(event_id)
-    return is_first
+    def _is_to_be_repeated(self, event_id: str) -> bool:
+        """Returns whether this is the first attempt of an event, for half of them."""
+        is_first = event_id not in self._refused_once and event_id[-1] in "02468aceg"
+        self._refused_once.add(event_id)
+        return is_first
 
 
 @asynccontextmanager
-async def running_receiver() -> AsyncGenerator[int]:
+async def running_receiver(down_seconds: float = DOWN_SECONDS) -> AsyncGenerator[int]:
     """Serves on a free port, and yields it."""
     app = web.Application()
-    app.router.add_post("/{path}", handle)
+    app.router.add_post("/{path}", Receiver(down_seconds).handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -128,10 +131,8 @@ async def register(stub: service_pb2_grpc.WebhookServiceAsyncStub, port: int) ->
 
 async def publish_one(stub: service_pb2_grpc.WebhookServiceAsyncStub, number: int) -> None:
     """Publishes an event, for one customer after the other."""
-    event_type = random.choice(list(EVENTS))  # noqa: S311 - no secret
-    event = event_pb2.Event(
-        customer_id=(ACME, GLOBEX)[number % 2], event_type=event_type, data_json=EVENTS[event_type]
-    )
+    event_type = random.choice(list(EVENTS))
+    event = event_pb2.Event(customer_id=(ACME, GLOBEX)[number % 2], event_type=event_type, data_json=EVENTS[event_type])
     await stub.PublishEvent(service_pb2.PublishEventRequest(event=event))
 
 
@@ -144,7 +145,10 @@ async def trickle(stub: service_pb2_grpc.WebhookServiceAsyncStub) -> None:
 
 
 async def run_until(stop: asyncio.Event, service: Service, seconds: float) -> None:
-    """Publishes until `stop` is set or the time is over. Raises what the trickle raises, SystemExit if the service ends."""
+    """Publishes until `stop` is set or the time is over.
+
+    Raises what the trickle raises, and SystemExit if the service ends.
+    """
     stopped = asyncio.create_task(stop.wait())
     ended = asyncio.create_task(service.process.wait())
     publishing = asyncio.create_task(trickle(service.stub))

@@ -364,7 +364,7 @@ async def test_a_webhook_shows_its_numbers_and_charts_and_sends_a_test(
     await expect(detail).to_contain_text("100.0 % of 3 attempts")
     await expect(detail.locator("svg.chart .good")).not_to_have_count(0)
     await detail.get_by_role("button", name="Send test").click()
-    await expect(detail.get_by_role("status").first).to_contain_text("answered 200")
+    await expect(detail.get_by_role("status").first).to_contain_text("200 in")
     await detail.get_by_role("button", name="Pause").click()
     confirm = page.locator("wg-app dialog[open]")
     await expect(confirm).to_contain_text("New deliveries are kept as pending.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
@@ -165,17 +166,42 @@ async def test_while_another_count_is_in_progress_it_waits_and_counts_by_itself(
     shown = await opened(page, service, NEW)
     await button(shown, "Count").click()
     await expect(shown.locator("output")).to_contain_text("Another count is in progress")
-    await expect(shown.locator("output")).to_contain_text("Would send 8,412 deliveries to all webhooks, at least; counted")
+    await expect(shown.locator("output")).to_contain_text(
+        "Would send 8,412 deliveries to all webhooks, at least; counted"
+    )
     assert documents == []
+
+
+async def test_what_a_disabled_webhook_missed_is_replayed_once_it_is_resumed(
+    page: Page, service: Service, receiver: Receiver
+) -> None:
+    webhook = await service.create_webhook(receiver.on("/x", answer(410)), name="old-crm")
+    await ended(service, 1)
+    await service.publish_many(3)
+    receiver.on("/x", answer(200))
+    shown = await opened(page, service, f"{NEW}&webhook_ids={webhook.webhook_id}")
+    await shown.get_by_role("button", name="Since it was disabled").click()
+    await shown.get_by_label("Events that were never delivered").check()
+    await button(shown, "Count").click()
+    await expect(shown.get_by_role("alert").last).to_contain_text("is disabled")
+    await expect(button(shown, "Start replay")).to_be_disabled()
+    await service.resume_webhook(webhook.webhook_id)
+    await button(shown, "Count").click()
+    await expect(shown.locator("output")).to_contain_text("Would send")
+    said = re.fullmatch(r"Would send (\d+) deliveries to 1 webhook", await shown.locator("output").inner_text())
+    assert said
+    count = int(said[1])
+    assert count in {3, 4}, "with the delivery that disabled it, if that was in the same second"
+    await button(shown, "Start replay").click()
+    await expect(shown.locator(".sum")).to_contain_text(f"{count} Succeeded")
+    assert len(receiver.requests) == 1 + count
 
 
 async def test_who_may_only_read_sees_why_nothing_can_be_counted_or_cancelled(
     page: Page, services: ServiceFactory
 ) -> None:
     entry = {"name": "page", "sha256": hashlib.sha256(b"wk_x").hexdigest(), "customer_id": CUSTOMER}
-    service = await services.start(
-        http_address="127.0.0.1:0", tokens=json.dumps([{**entry, "permissions": ["read"]}])
-    )
+    service = await services.start(http_address="127.0.0.1:0", tokens=json.dumps([{**entry, "permissions": ["read"]}]))
     shown = await opened(page, service, "replays/new")
     await question(page).get_by_label("Token").fill("wk_x")
     await question(page).get_by_role("button").click()

@@ -23,6 +23,7 @@ label { display: flex; gap: 6px; align-items: center; }
 dialog { background: var(--bg); color: var(--ink); border: 1px solid var(--line); border-radius: 6px; padding: 24px; max-width: 480px; box-shadow: 0 8px 32px #0006; }
 dialog form { display: grid; gap: 12px; }
 .banner { display: flex; flex-wrap: wrap; gap: 4px 12px; justify-content: space-between; border: 1px solid var(--bad); border-radius: 6px; padding: 6px 12px; overflow-wrap: anywhere; }
+.banner svg { vertical-align: text-bottom; }
 .problem { color: var(--bad); }
 .toast { position: fixed; bottom: 16px; left: 50%; transform: translateX(-50%); background: var(--ink); color: var(--bg); border-radius: 6px; padding: 8px 16px; }
 `;
@@ -84,10 +85,10 @@ class App extends HTMLElement {
       if (error.status !== 401) this._outlet.replaceChildren(problemNode(this._page, error, () => this._learnCaller()));
       return;
     }
-    this._showBanner({ isNew: true });
     const isSame = before?.customer_id === this._caller.customer_id; // another customer's rows are not shown on
-    if (isSame && this._view?.signedIn) this._view.signedIn();
-    else this._route({ isNew: true });
+    if (!isSame || !this._view?.signedIn) return this._route({ isNew: true });
+    this._showBanner({ isNew: true });
+    this._view.signedIn();
   }
 
   /** Shows, on every page, which webhooks are disabled. */
@@ -200,7 +201,7 @@ class App extends HTMLElement {
   /** Shows the view of the address. */
   async _route({ isNew = false } = {}) {
     if (!this._caller) return;
-    this._showBanner();
+    this._showBanner({ isNew });
     const route = parse(location.href);
     const name = nameOf(route);
     this._route_ = route;

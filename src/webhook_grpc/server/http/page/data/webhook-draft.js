@@ -72,7 +72,7 @@ export function urlProblem(text) {
   if (!text) return "";
   if (text.length > URL_CHARACTERS_MAX) return "At most 512 characters.";
   if (!/^[\x21-\x7e]+$/.test(text)) return "Only printable ASCII characters, no spaces; a host name in punycode.";
-  if (!/^https?:\/\//i.test(text) || !URL.canParse(text)) return "An absolute URL, like https://hooks.example.com/path.";
+  if (!/^https?:\/\//i.test(text) || !URL.canParse(text)) return "A whole URL, with its host name.";
   const url = new URL(text);
   if (url.username || url.password || /^https?:\/\/[^/?#]*@/i.test(text)) return "No user name and no password in it.";
   if (text.includes("#")) return "No fragment (#) in it.";

@@ -22,6 +22,7 @@ export function actButton(page, word, act, { permission = "manage", why = "", cl
     try {
       await act(button);
     } catch (error) {
+      page.refused(error);
       page.toast(error.message);
     } finally {
       isRunning = false;

@@ -22,5 +22,6 @@ h3 { font-size: 14px; margin: 8px 0 4px; }
 .buttons { display: flex; flex-wrap: wrap; gap: 8px; }
 .why { list-style: none; padding: 0; margin: 0; display: grid; gap: 8px; }
 .why li { display: grid; grid-template-columns: 200px 1fr; gap: 12px; }
+@media (max-width: 480px) { dl { grid-template-columns: 1fr; } dd { margin-bottom: 4px; } }
 @media (max-width: 720px) { .attempts, .why li { grid-template-columns: 1fr; } }
 `;

@@ -1,10 +1,10 @@
 // A dialog that asks before an act: what it is about, what follows from it, and the verb on the button.
 
-import { element } from "./look.js";
+import { adopt, element, sheetOf } from "./look.js";
 import { problemNode } from "./problem.js";
 
-const SHEET = new CSSStyleSheet();
-SHEET.replaceSync(`
+/** How dialogs look: for `adopt`. */
+export const SHEET = sheetOf(`
 dialog.secret { display: grid; gap: 12px; }
 dialog.ask { width: min(480px, calc(100vw - 32px)); max-height: calc(100dvh - 32px); overflow: auto; overflow-wrap: anywhere; }
 dialog.ask textarea { width: 100%; }
@@ -12,14 +12,8 @@ dialog.ask p { margin: 0; }
 dialog.ask h2 { font-size: 16px; margin: 0; }
 dialog label.stacked { display: grid; gap: 4px; }
 dialog.ask .line { justify-content: flex-end; }
-button.danger { background: var(--bad); border-color: var(--bad); color: var(--bg); }
-button:disabled { opacity: 0.6; cursor: default; }
+button.danger:not(:disabled) { background: var(--bad); border-color: var(--bad); color: var(--bg); }
 `);
-
-/** Gives a root the look of dialogs. */
-export function adopt(root) {
-  if (!root.adoptedStyleSheets.includes(SHEET)) root.adoptedStyleSheets.push(SHEET);
-}
 
 let count = 0; // of the dialogs that were opened, for the ids of their titles
 
@@ -34,7 +28,7 @@ let count = 0; // of the dialogs that were opened, for the ids of their titles
  * open after the act too, which may have put its answer into it.
  */
 export function ask(root, page, question) {
-  adopt(root);
+  adopt(root, SHEET);
   const dialog = new Dialog(page, question);
   root.append(dialog.node);
   dialog.node.showModal();
@@ -96,6 +90,7 @@ class Dialog {
     } catch (error) {
       this._isActing = false;
       this._check();
+      this._page.refused(error); // a token that is refused is asked for on top; then this can be confirmed again
       if (this.node.open) this._problem.replaceChildren(problemNode(this._page, error));
       else this._reject(error);
     }

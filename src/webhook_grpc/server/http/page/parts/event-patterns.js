@@ -19,7 +19,7 @@ export class EventPatterns {
     this._input.addEventListener("change", () => this.take());
     const add = element("button", { type: "button" }, words("Add"));
     add.addEventListener("click", () => this.take());
-    this.node = element("div", { className: "pairs" }, this._chips, element("div", {}, this._input, add), known, this._count);
+    this.node = element("div", { className: "chosen" }, this._chips, element("div", { className: "add" }, this._input, add), known, this._count);
     this._show();
   }
 

@@ -2,22 +2,34 @@
 
 import { commandLine, curlPost, grpcurl } from "../data/shell-quote.js";
 import { actButton, may } from "./act-button.js";
-import { element } from "./look.js";
+import { adopt, element, sheetOf } from "./look.js";
 import { copy } from "./menu.js";
 
 const TYPE = "job.completed"; // one of those that are there from the start
+const SHEET = sheetOf(`
+.first-run { border: 1px solid var(--line); border-radius: 6px; padding: 12px 16px; min-width: 0; }
+.first-run h2 { font-size: 16px; margin: 0; }
+.first-run .buttons { display: flex; flex-wrap: wrap; gap: 8px 16px; align-items: center; }
+.copy-line { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: 8px; align-items: start; margin: 8px 0; }
+.copy-line pre { margin: 0; padding: 4px 8px; background: var(--surface); border-radius: 6px; white-space: pre-wrap; overflow-wrap: anywhere; }
+`);
 const DATA = { job_id: "job-abc123" };
 
-/** Returns what is shown while there is no webhook, or null if there is one. Throws Problem. */
-export async function firstRun(page, { customer_id: customerId } = {}) {
-  if (!may(page, "read")) return null;
+/** Shows, before a node, how to begin, if there is no webhook. Throws Problem. */
+export async function showIfFirst(page, { customer_id: customerId }, before) {
+  if (!may(page, "read")) return;
   const query = customerId ? `&customer_id=${encodeURIComponent(customerId)}` : "";
   const found = await page.api.get(`/api/webhooks?page_size=1${query}`);
-  return found.webhooks.length ? null : firstRunNode(page, customerId);
+  if (!found.webhooks.length) await showFirstRun(page, customerId, before);
 }
 
-/** Returns what is shown while there is no webhook. */
-export async function firstRunNode(page, customerId) {
+/** Shows, before a node, how to begin. */
+export async function showFirstRun(page, customerId, before) {
+  before.before(await firstRunNode(page, customerId));
+  adopt(before, SHEET);
+}
+
+async function firstRunNode(page, customerId) {
   const { words } = page;
   const customer = page.caller.customer_id ?? customerId ?? 1;
   const lines = firstEvent(page.caller.grpc_address, customer, Boolean(await page.getToken()));
@@ -25,7 +37,7 @@ export async function firstRunNode(page, customerId) {
   return element(
     "section",
     { className: "panel first-run" },
-    element("h2", { className: "title" }, words("No webhook yet"), create),
+    element("div", { className: "buttons" }, element("h2", {}, words("No webhook yet")), create),
     element("p", {}, words("Then publish a first event:")),
     ...lines.map((line) => lineNode(page, line)),
   );

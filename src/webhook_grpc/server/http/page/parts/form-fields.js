@@ -10,11 +10,12 @@ export const LOOK = `
 .field .number { width: 120px !important; }
 .field .wrong { color: var(--bad); }
 .field .wrong:empty, .field .muted:empty { display: none; }
-.pairs { display: grid; gap: 4px; width: 100%; }
+.pairs, .chosen { display: grid; gap: 4px; width: 100%; }
 .pairs > div { display: grid; grid-template-columns: 1fr 1fr auto; gap: 4px; }
+.add { display: grid; grid-template-columns: 1fr auto; gap: 4px; width: 100%; }
 .chips { display: flex; flex-wrap: wrap; gap: 4px; list-style: none; margin: 0; padding: 0; }
 .chips li { display: flex; gap: 4px; align-items: center; background: var(--surface); border-radius: 6px; padding: 0 0 0 8px; overflow-wrap: anywhere; }
-.chips button, .pairs button { min-width: 28px; border-color: transparent; }
+.chips button { min-width: 28px; border-color: transparent; }
 .waits { display: flex; flex-wrap: wrap; gap: 4px 0; list-style: none; margin: 0; padding: 0; align-items: center; }
 .waits li { display: flex; align-items: center; }
 .waits li::before { content: "●"; } .waits li span { border-bottom: 1px solid var(--line); padding: 0 8px; margin: 0 2px; }
@@ -42,7 +43,7 @@ export class Field {
 
   say(...texts) {
     this._wrong.replaceChildren(...texts.map((text) => element("div", {}, text)));
-    this._control.setAttribute("aria-invalid", String(texts.length > 0));
+    if ("value" in this._control) this._control.setAttribute("aria-invalid", String(texts.length > 0)); // no group is invalid
   }
 
   get isWrong() {
@@ -82,6 +83,14 @@ export class Pairs {
     });
     this._rows.append(row);
     return key;
+  }
+
+  /** What can't be read, as words; "" for nothing. */
+  get problem() {
+    const pairs = [...this._rows.children].map((row) => row.read());
+    const names = pairs.map(([name]) => name).filter(Boolean);
+    if (pairs.some(([name, value]) => !name && value)) return "A value has no name.";
+    return new Set(names).size < names.length ? "A name stands there twice." : "";
   }
 
   get value() {

@@ -8,6 +8,7 @@ export const LOOK = `
 .menu > summary::-webkit-details-marker { display: none; }
 .menu > div { position: absolute; right: 0; z-index: 2; display: grid; min-width: 200px; max-width: calc(100vw - 32px); background: var(--bg); border: 1px solid var(--line); border-radius: 6px; padding: 4px; }
 .menu > div > button { border-color: transparent; text-align: left; }
+@media (max-width: 480px) { .menu > div { position: fixed; left: 16px; right: 16px; bottom: 16px; } }
 @media (pointer: coarse) { .menu > summary { min-height: 44px; } }
 `;
 

@@ -27,9 +27,11 @@ export function moment(page, text) {
   return absolute(milliseconds(text), { ...page.options, fraction: false });
 }
 
-/** Returns the window of a replay: from, to. */
-export function windowText(page, replay) {
-  return `${moment(page, replay.start_time)} → ${moment(page, replay.end_time)}`;
+/** Returns the window of a replay, from and to; what both have in common, such as the day, stands once. */
+export function windowText({ language, utc }, replay) {
+  const form = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+  const range = new Intl.DateTimeFormat(language, { ...form, ...(utc && { timeZone: "UTC" }) });
+  return range.formatRange(milliseconds(replay.start_time), milliseconds(replay.end_time));
 }
 
 /** Returns what a replay sends, in words: statuses, webhooks, types. */

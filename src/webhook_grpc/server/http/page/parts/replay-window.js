@@ -2,7 +2,7 @@
 
 import { before, fieldOf, timeOf } from "../data/period.js";
 import { WINDOW_DAYS_MAX } from "../data/replay.js";
-import { milliseconds } from "../data/time.js";
+import { absolute, milliseconds } from "../data/time.js";
 import { element } from "./look.js";
 
 const HOUR_MILLISECONDS = 3_600_000;
@@ -54,7 +54,7 @@ export class WindowStep {
 
   _preset(word, at) {
     if (!Number.isFinite(at)) return [];
-    return [this._button(`${this._page.words(word)} (${this._page.clock(at)})`, () => before(at, 0))];
+    return [this._button(`${this._page.words(word)} (${absolute(at, { ...this._page.options, fraction: false })})`, () => before(at, 0))];
   }
 
   _makeNode() {

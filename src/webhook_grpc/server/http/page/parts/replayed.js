@@ -1,12 +1,10 @@
 // The deliveries of one replay, live. Neither the list nor the stream of the API has a filter by replay, so what comes
 // for its webhooks and its window is looked through here.
 
-import { outcomeText } from "../data/explain.js";
-import { visible } from "../data/json-text.js";
 import { queryOf } from "../data/route.js";
 import { DeliveryStore } from "../data/store.js";
 import { LiveStream } from "../data/stream.js";
-import { milliseconds, relative } from "../data/time.js";
+import { Names, answer, code, when } from "./cells.js";
 import { stateNode } from "./facts.js";
 import { element } from "./look.js";
 import { problemNode } from "./problem.js";
@@ -15,6 +13,7 @@ const ROWS_MAX = 100;
 const PAGE_SIZE = 200;
 const PAGES_MAX = 10; // of the list, that are looked through at a time
 const PAINT_MILLISECONDS = 250;
+const CLOCK_MILLISECONDS = 1000;
 const COLUMNS = ["Status", "Event type", "Webhook", "Answer", "Changed"];
 
 export const REPLAYED_LOOK = `
@@ -37,6 +36,7 @@ export class Replayed {
     this._id = String(replay.replay_id);
     this._filter = { customer_id: String(replay.customer_id), webhook_ids: replay.webhook_ids, event_types: replay.event_types };
     this._window = { start_time: replay.start_time, end_time: replay.end_time };
+    this._names = new Names(page.api);
     this._store = new DeliveryStore({ rowsMax: ROWS_MAX });
     this._body = element("tbody", {});
     this._note = element("p", { className: "muted", role: "status" });
@@ -45,6 +45,7 @@ export class Replayed {
     this._problem = element("div", {});
     this.node = this._makeNode();
     this._stream = this._makeStream();
+    this._clock = setInterval(() => this._tick(), CLOCK_MILLISECONDS);
   }
 
   /** Follows the stream, which loads the list once it is open; or leaves it, to resume later from where it was. */
@@ -66,7 +67,9 @@ export class Replayed {
   stop() {
     this._looking?.abort();
     this._stream.stop();
+    this._names.stop();
     clearTimeout(this._painting);
+    clearInterval(this._clock);
   }
 
   _makeNode() {
@@ -136,16 +139,18 @@ export class Replayed {
     this._note.textContent = isFull ? words("The latest {n} are shown.", { n: ROWS_MAX }) : rows.length || !this._isLoaded ? "" : words("None yet");
   }
 
+  _tick() {
+    for (const node of this._body.querySelectorAll("time")) node.tick?.();
+  }
+
   _rowNode(row) {
-    const { words, now, options } = this._page;
     const href = `/deliveries/${row.delivery_id}?customer_id=${row.customer_id}`;
-    const attempt = row.last_attempt;
     const cells = [
       stateNode(this._page, row.status),
-      element("a", { href }, element("code", {}, visible(row.event_type))),
-      `#${row.webhook_id}`,
-      attempt?.outcome ? outcomeText(attempt, words) : "–",
-      relative(Math.min(milliseconds(row.update_time), now()), now(), words, options),
+      element("a", { href }, code(row.event_type)),
+      this._names.nodeOf(row),
+      answer(this._page, row.last_attempt),
+      when(this._page, row.update_time),
     ];
     return element("tr", {}, ...cells.map((cell) => element("td", {}, cell)));
   }

@@ -2,8 +2,8 @@
 
 import { visible } from "../data/json-text.js";
 import { milliseconds } from "../data/time.js";
-import { adopt } from "./dialog.js";
-import { element } from "./look.js";
+import { SHEET } from "./dialog.js";
+import { adopt, element } from "./look.js";
 import { copy } from "./menu.js";
 
 const OVERLAPS = [["24 h", 86_400], ["1 h", 3600], ["7 d", 604_800]];
@@ -19,7 +19,7 @@ export function showSecret(root, page, webhook) {
   const stored = element("input", { type: "checkbox" });
   const close = element("button", { type: "button", className: "primary", disabled: true }, words("Close"));
   const reveal = element("button", { type: "button", ariaPressed: "false" }, words("Reveal"));
-  const take = element("button", { type: "button" }, words("Copy"));
+  const take = element("button", { type: "button", autofocus: true }, words("Copy"));
   const dialog = element(
     "dialog",
     { className: "ask secret", ariaLabel: words("Secret") },
@@ -60,7 +60,7 @@ function untilClosed(root, dialog, value) {
     event.stopPropagation();
     if (event.key === "Escape") event.preventDefault();
   });
-  adopt(root);
+  adopt(root, SHEET);
   root.append(dialog);
   dialog.showModal();
   return new Promise((resolve) => {

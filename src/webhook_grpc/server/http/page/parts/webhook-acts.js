@@ -6,6 +6,7 @@ import { commandLine, curl, grpcurl } from "../data/shell-quote.js";
 import { iso, milliseconds } from "../data/time.js";
 import { actButton, acted } from "./act-button.js";
 import { answerNode } from "./answer.js";
+import { whyDisabled } from "./facts.js";
 import { element } from "./look.js";
 import { copyMenu } from "./menu.js";
 import { nameToType, rotateSecret } from "./secret.js";
@@ -64,7 +65,7 @@ async function resume(page, webhook, stats, button) {
   }
   const replays = element("input", { type: "checkbox" });
   const text = [
-    element("p", {}, words("Disabled because {reason}", { reason: visible(webhook.status_reason) })),
+    element("p", {}, whyDisabled(page, webhook)),
     element("p", {}, words("It starts with one request at a time.")),
     element("label", {}, replays, words("then replay what was missed")),
   ];

@@ -9,9 +9,9 @@ import { element } from "./look.js";
 
 export const LOOK = FIELDS_LOOK;
 
-const ADVANCED = ["retry_policy", "timeout", "max_in_flight", "rate_limit_per_second", "headers", "labels"];
+const ADVANCED = ["retry_policy", "timeout", "max_in_flight", "rate_limit_per_second", "headers", "labels", "description"];
 
-/** The form: `node` is what is shown, `draft` what was chosen, and `fields` its fields by the API's names. */
+/** The form: `node` is what is shown, `fields` its fields by the API's names. */
 export class WebhookForm {
   /** `webhook` is what it was before, `{}` for a new one, which can bring a secret of its own. */
   constructor(page, webhook, eventTypes, { customerId = "" } = {}) {
@@ -28,9 +28,12 @@ export class WebhookForm {
     this.node = element("div", { className: "form" }, ...nodes, this._details);
   }
 
-  /** What was chosen, by the API's names. */
-  get draft() {
+  /**
+   * Returns what was chosen, by the API's names, or null if something can't be read; that stands under its field then.
+   */
+  read() {
     this._patterns.take();
+    if (this._isUnreadable()) return null;
     return {
       name: this._nameInput.value,
       url: this._urlInput.value.trim(),
@@ -71,12 +74,19 @@ export class WebhookForm {
     return violations.filter(({ field }) => !(fieldOf(field) in this.fields));
   }
 
-  /** Returns whether something can't be read, so that it can't be sent; it says so under the field. */
-  get isUnreadable() {
-    if (delaysOf(this._delays.value) === null) this.fields.retry_policy.focus();
-    else if (this._patterns.rest) this.fields.events.focus();
-    else return false;
-    return true;
+  /** Returns whether something can't be read, and says so: what a field shows must not be dropped without a word. */
+  _isUnreadable() {
+    const wrong = ["events", "retry_policy"].filter((name) => (name === "events" ? this._patterns.rest : delaysOf(this._delays.value) === null));
+    const say = (name, problem) => {
+      if (problem) wrong.push(name);
+      this.fields[name].say(...(problem ? [this._words(problem)] : []));
+    };
+    const numbers = { timeout: this._timeout, max_in_flight: this._inFlight, rate_limit_per_second: this._rate };
+    for (const [name, input] of Object.entries(numbers)) say(name, input.validity.badInput && "A number is needed.");
+    for (const [name, pairs] of [["headers", this._headers], ["labels", this._labels]]) say(name, pairs.problem);
+    if (wrong.some((name) => ADVANCED.includes(name))) this._details.open = true;
+    if (wrong.length) this.fields[wrong[0]].focus();
+    return wrong.length > 0;
   }
 
   _add(name, title, control, hint) {
@@ -119,7 +129,7 @@ export class WebhookForm {
     const make = element("input", { type: "radio", name: "secret", checked: true });
     this._own = element("input", { type: "radio", name: "secret" });
     this._secretInput = element("input", { type: "password", autocomplete: "new-password", hidden: true, ariaLabel: this._words("Secret") });
-    const choice = element("div", { className: "pairs" }, element("label", {}, make, this._words("Make one for me")), element("label", {}, this._own, this._words("My own")), this._secretInput);
+    const choice = element("div", { className: "chosen" }, element("label", {}, make, this._words("Make one for me")), element("label", {}, this._own, this._words("My own")), this._secretInput);
     choice.addEventListener("change", () => (this._secretInput.hidden = !this._own.checked));
     return this._add("secret", this._words("Secret"), choice, this._words("Requests are signed with it. One that is made here is shown once."));
   }

@@ -1,9 +1,11 @@
 // The panels of one webhook: its head, how it has been doing, how it is doing now, and what was chosen about it.
 
 import { visible } from "../data/json-text.js";
+import { COLOURS, STATUSES } from "../data/store.js";
 import { milliseconds, seconds, span } from "../data/time.js";
 import { delayText, policyDelays } from "../data/webhook-draft.js";
-import { webhookStatusNode } from "./facts.js";
+import { webhookStatusNode, whyDisabled } from "./facts.js";
+import { icon } from "./icons.js";
 import { element } from "./look.js";
 import { waitsNode } from "./webhook-form.js";
 
@@ -15,7 +17,7 @@ export function headNodes(page, webhook, stats) {
   const title = element("h2", { className: "title" }, `${visible(webhook.name)} #${webhook.webhook_id}`, webhookStatusNode(page, webhook));
   if (stats && stats.breaker_state !== "closed") title.append(element("span", { className: "bad" }, breakerText(page, stats)));
   const nodes = [title];
-  if (webhook.status === "disabled") nodes.push(element("p", { className: "bad" }, words("Disabled because {reason}", { reason: visible(webhook.status_reason) })));
+  if (webhook.status === "disabled") nodes.push(element("p", { className: "bad" }, whyDisabled(page, webhook)));
   const facts = [element("code", {}, visible(webhook.url)), element("code", {}, visible(webhook.events.join(", "))), secretText(page, webhook)];
   return [...nodes, element("p", { className: "facts" }, ...facts)];
 }
@@ -40,16 +42,23 @@ function breakerText(page, stats) {
 /** Returns the numbers of the window that was chosen. */
 export function windowNode(page, stats, title) {
   const { words } = page;
-  const number = (value) => words("{n}", { n: value });
-  const count = (name) => number(stats.endings.find((one) => one.status === name)?.count ?? 0);
   const lasting = (text) => (text ? span(seconds(text)) : "–");
   const rate = stats.attempt_count ? words("{rate} % of {n} attempts", { rate: (stats.success_rate * 100).toFixed(1), n: stats.attempt_count }) : "–";
   const cut = stats.truncated ? ` ${words("of the latest million attempts")}` : "";
   return panel(title, [
     [words("Success rate of attempts"), `${rate}${cut}`],
-    [words("Latency"), `p50 ${lasting(stats.latency_p50)}  p95 ${lasting(stats.latency_p95)}  p99 ${lasting(stats.latency_p99)}${cut}`],
-    [words("Endings of deliveries"), `✓ ${count("succeeded")}  ✕ ${count("failed")}  ⊘ ${count("cancelled")}  ⧖ ${count("expired")} (${words("tests left out")})${cut}`],
+    [words("Latency"), `p50 ${lasting(stats.latency_p50)} · p95 ${lasting(stats.latency_p95)} · p99 ${lasting(stats.latency_p99)}${cut}`],
+    [words("Endings of deliveries"), endingsNode(page, stats, cut)],
   ]);
+}
+
+function endingsNode(page, stats, cut) {
+  const { words } = page;
+  const count = (status) => words("{n}", { n: stats.endings.find((one) => one.status === status)?.count ?? 0 });
+  const shown = ["succeeded", "failed", "cancelled", "expired"].map((status) => {
+    return element("span", { className: `state ${COLOURS[status]}` }, icon(status), `${count(status)} ${words(STATUSES[status])}`);
+  });
+  return element("span", { className: "endings" }, ...shown, `(${words("tests left out")})${cut}`);
 }
 
 /** Returns how the webhook is doing now. */

@@ -57,9 +57,8 @@ class LiveView {
 
   /** Says how to begin while there is no webhook. */
   async _firstRun(filter) {
-    const { firstRun } = await import("../parts/first-run.js");
-    const node = await firstRun(this._page, filter).catch(() => null); // the list says what is wrong
-    if (node) this._list.before(node);
+    const { showIfFirst } = await import("../parts/first-run.js");
+    await showIfFirst(this._page, filter, this._list).catch(() => undefined); // the list says what is wrong
   }
 
   stop() {

@@ -20,7 +20,8 @@ export const LOOK = `${DETAIL_LOOK}
 .step p { margin: 0; }
 .step p:empty { display: none; }
 .fields { display: flex; flex-wrap: wrap; gap: 8px 20px; align-items: center; }
-.fields label { flex-wrap: wrap; min-width: 0; }
+.fields label { min-width: 0; }
+.fields label:has(input:not([type="checkbox"])) { flex-wrap: wrap; }
 .fields input { max-width: 100%; }
 .choices { display: grid; gap: 4px; max-height: 216px; overflow: auto; }
 .choices label { min-height: 24px; flex-wrap: wrap; overflow-wrap: anywhere; }

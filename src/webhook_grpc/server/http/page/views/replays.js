@@ -61,9 +61,9 @@ function columnsOf(page) {
   return [
     { word: "Replay", width: "72px", cell: (row) => `${row.replay_id}` },
     { word: "Status", width: "112px", cell: (row) => replayStatusNode(page, row) },
-    { word: "Window", width: "minmax(0, 1.1fr)", cell: (row) => windowText(page, row) },
-    { word: "What", width: "minmax(0, 1.2fr)", cell: (row) => filterText(page, row) },
-    { word: "Counts", width: "minmax(0, 1.4fr)", cell: (row) => [barNode(row), figuresNode(page, row, { all: false })] },
+    { word: "Window", width: "minmax(0, 1fr)", cell: (row) => windowText(page, row) },
+    { word: "What", width: "minmax(0, 1.5fr)", cell: (row) => filterText(page, row) },
+    { word: "Counts", width: "minmax(0, 1.3fr)", cell: (row) => [barNode(row), figuresNode(page, row, { all: false })] },
     { word: "Looked at up to", width: "136px", cell: (row) => moment(page, row.progress_time), isSpare: true },
     { word: "Started", width: "112px", cell: (row) => [element("span", { className: "muted only-narrow" }, words("Started")), " ", when(page, row.create_time)] },
     ...customerColumn(page),

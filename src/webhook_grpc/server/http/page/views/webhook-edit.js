@@ -21,6 +21,7 @@ export function view(page, { id, filter }) {
   const node = element("main", { className: "detail" });
   const abort = new AbortController();
   const customer = filter.customer_id ? `?customer_id=${encodeURIComponent(filter.customer_id)}` : "";
+  let isShown = false;
   const load = async () => {
     try {
       const [webhook, eventTypes] = await Promise.all([
@@ -28,12 +29,14 @@ export function view(page, { id, filter }) {
         page.api.get(`/api/eventTypes?page_size=${EVENT_TYPES_MAX}`, abort).then((found) => found.event_types.map((type) => type.event_type), () => []),
       ]);
       node.replaceChildren(new Editor(page, webhook, eventTypes, filter, abort.signal).node);
+      isShown = true;
     } catch (error) {
+      page.refused(error);
       if (error.name !== "AbortError") node.replaceChildren(problemNode(page, error, load));
     }
   };
   load();
-  return { node, stop: () => abort.abort() };
+  return { node, stop: () => abort.abort(), signedIn: () => isShown || load() }; // what was typed stays
 }
 
 class Editor {
@@ -66,8 +69,8 @@ class Editor {
 
   async _save() {
     const root = this.node.getRootNode();
-    const { draft } = this._form;
-    if (this._form.isUnreadable) return;
+    const draft = this._form.read();
+    if (!draft) return;
     this._problem.replaceChildren();
     this._form.show([]);
     try {
@@ -103,7 +106,7 @@ class Editor {
     if (!chosen) return undefined;
     this._before = current;
     this._showForm({ ...current, ...draft, ...chosen });
-    return this._update(this._form.draft);
+    return this._update(this._form.read());
   }
 
   /** Shows what was chosen, so that it is there if the service refuses it. */
@@ -114,6 +117,7 @@ class Editor {
   }
 
   _refused(error) {
+    this._page.refused(error);
     const violations = error.document?.violations ?? [];
     const typeIsWrong = error.reason?.startsWith("EVENT_TYPE_");
     const rest = this._form.show(typeIsWrong ? [{ field: "events", description: error.message }] : violations);

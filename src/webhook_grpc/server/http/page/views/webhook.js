@@ -1,7 +1,7 @@
 // One webhook: how it is doing, in numbers and in charts, what may be done with it, and what went to it lately.
 
 import { queryOf } from "../data/route.js";
-import { iso, milliseconds, seconds } from "../data/time.js";
+import { absolute, iso, milliseconds, seconds } from "../data/time.js";
 import { LOOK as CHART_LOOK, stack, steps } from "../parts/chart.js";
 import "../parts/deliveries.js";
 import { DETAIL_LOOK } from "../parts/detail-look.js";
@@ -24,6 +24,7 @@ const WINDOWS = {
 export const LOOK = `${DETAIL_LOOK}${CHART_LOOK}${MENU_LOOK}${FORM_LOOK}
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 12px; }
 .tall { height: 420px; }
+.endings { display: flex; flex-wrap: wrap; gap: 2px 12px; }
 .answer { margin-top: 8px; }
 [aria-pressed="true"] { border-color: var(--accent); color: var(--accent); }
 `;
@@ -48,6 +49,11 @@ class WebhookView {
     this._load(true);
   }
 
+  /** Goes on with another token. */
+  signedIn() {
+    this._load(true);
+  }
+
   stop() {
     this._abort.abort();
     clearInterval(this._timer);
@@ -66,6 +72,7 @@ class WebhookView {
       this._put("numbers", isWanted, windowNode(page, stats, page.words(WINDOWS[this._window][2])), nowNode(page, webhook, stats));
       this._put("charts", isWanted, this._charts(webhook, stats));
     } catch (error) {
+      page.refused(error);
       if (error.name !== "AbortError") this._put("head", isWanted, problemNode(page, error, () => this._load(true)));
     }
   }
@@ -73,8 +80,9 @@ class WebhookView {
   /** Returns the numbers, or {problem}: the other panels go on without them. */
   async _stats(webhook) {
     const [length, width] = WINDOWS[this._window];
-    const start = iso(Math.floor(this._page.now() / 1000 - length) * 1000);
-    const query = `customer_id=${webhook.customer_id}&start_time=${start}&bin_width=${width}s`;
+    const end = Math.ceil(this._page.now() / 1000); // whole seconds, so that the bins fit the window
+    const times = `start_time=${iso((end - length) * 1000)}&end_time=${iso(end * 1000)}`;
+    const query = `customer_id=${webhook.customer_id}&${times}&bin_width=${width}s`;
     try {
       return await this._page.api.get(`/api/webhooks/${this._id}/stats?${query}`, this._abort);
     } catch (error) {
@@ -99,7 +107,7 @@ class WebhookView {
 
   _charts(webhook, stats) {
     const { words } = this._page;
-    const label = (bin) => this._page.clock(milliseconds(bin.start_time));
+    const label = (bin) => absolute(milliseconds(bin.start_time), { ...this._page.options, fraction: false });
     const open = (index) => this._page.go(`/attempts${queryOf(binFilter(webhook, stats, index))}`);
     const classes = stats.bins.map((bin) => ({ label: label(bin), ...classesOf(bin) }));
     const value = (text) => (text ? seconds(text) : NaN);

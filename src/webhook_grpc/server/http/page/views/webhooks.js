@@ -6,7 +6,7 @@ import { seconds, span } from "../data/time.js";
 import { actButton } from "../parts/act-button.js";
 import { DETAIL_LOOK } from "../parts/detail-look.js";
 import { webhookStatusNode } from "../parts/facts.js";
-import { firstRunNode } from "../parts/first-run.js";
+import { showFirstRun } from "../parts/first-run.js";
 import { element } from "../parts/look.js";
 import { problemNode } from "../parts/problem.js";
 
@@ -14,6 +14,7 @@ const PAGE_SIZE = 50;
 const EVENTS_SHOWN = 3;
 const STATS_MILLISECONDS = 60_000; // for so long numbers are kept
 const STATS_MAX = 500;
+const LABELS = ["Success rate, last 24 hours", "Oldest due", "Customer"];
 const STATUSES = { active: "Active", paused: "Paused", disabled: "Disabled" };
 
 // Numbers by webhook_id, with when they were asked; written by statsOf only.
@@ -23,11 +24,11 @@ export const LOOK = `${DETAIL_LOOK}
 .list { width: 100%; border-collapse: collapse; font-size: 14px; }
 .list th { text-align: left; color: var(--muted); font-size: 12px; font-weight: 400; }
 .list td, .list th { padding: 6px 12px 6px 0; border-bottom: 1px solid var(--surface); overflow-wrap: anywhere; }
-.copy-line { display: grid; grid-template-columns: 1fr auto; gap: 8px; align-items: start; margin: 8px 0; }
 @media (max-width: 720px) {
   .list thead { display: none; }
   .list tr { display: grid; grid-template-columns: 1fr 1fr; padding: 8px 0; border-bottom: 1px solid var(--line); }
   .list td { border: 0; padding: 2px 8px 2px 0; }
+  .list td[data-label]::before { content: attr(data-label) " "; color: var(--muted); font-size: 12px; }
 }
 `;
 
@@ -72,15 +73,16 @@ class WebhooksView {
       this._token = found.next_page_token ?? "";
       this._more.hidden = !this._token;
       this._table.hidden = !this._body.childElementCount;
-      if (this._table.hidden) this._problem.append(await this._nothing());
+      if (this._table.hidden) await this._nothing();
     } catch (error) {
+      page.refused(error);
       if (error.name !== "AbortError") this._problem.append(problemNode(page, error, () => this._load()));
     }
   }
 
   async _nothing() {
-    if (!this._filter.statuses) return firstRunNode(this._page, this._filter.customer_id);
-    return element("p", { className: "note" }, this._page.words("Nothing fits these filters"));
+    if (!this._filter.statuses) await showFirstRun(this._page, this._filter.customer_id, this._problem);
+    else this._problem.append(element("p", { className: "note" }, this._page.words("Nothing fits these filters")));
   }
 
   _lineNode() {
@@ -103,6 +105,7 @@ class WebhooksView {
     const cells = [webhookStatusNode(this._page, webhook), link, hostOf(webhook.url), element("code", {}, visible(webhook.events.slice(0, EVENTS_SHOWN).join(", ") + more))];
     const row = element("tr", {}, ...cells.map((cell) => element("td", {}, cell)), element("td", {}, "…"), element("td", {}, "…"));
     if (this._isOperator) row.append(element("td", {}, String(webhook.customer_id)));
+    [...row.children].slice(4).forEach((cell, index) => (cell.dataset.label = this._page.words(LABELS[index]))); // of a card
     row.webhook = webhook;
     this._body.append(row);
     this._seen.observe(row);
