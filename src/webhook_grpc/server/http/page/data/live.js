@@ -48,7 +48,7 @@ export class LiveSource {
   }
 
   start() {
-    this._opening = setTimeout(() => this.isLoaded || this.load(), OPENING_MILLISECONDS);
+    this._opening = setTimeout(() => this.load(), OPENING_MILLISECONDS);
     this._stream.run();
   }
 
@@ -70,6 +70,7 @@ export class LiveSource {
   /** A tab that is hidden for a minute closes its stream; when it is seen again, the stream is resumed. */
   hidden(isHidden) {
     clearTimeout(this._leaving);
+    if (isHidden) this._hiddenAt = this.now();
     if (isHidden) this._leaving = setTimeout(() => this._leave(), HIDDEN_MILLISECONDS);
     else if (this.state.name === "away") this._return(this.state.at);
   }
@@ -77,7 +78,7 @@ export class LiveSource {
   _leave() {
     if (this.state.name === "refused") return;
     this._stream.stop();
-    this._become({ name: "away", at: this.now() - HIDDEN_MILLISECONDS });
+    this._become({ name: "away", at: this._hiddenAt });
   }
 
   _return(at) {
@@ -90,6 +91,7 @@ export class LiveSource {
 
   /** Loads the list. What the stream has brought meanwhile stays. */
   async load() {
+    clearTimeout(this._opening);
     this._loading?.abort();
     const loading = (this._loading = new AbortController());
     try {

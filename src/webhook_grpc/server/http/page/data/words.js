@@ -30,6 +30,7 @@ export function wordsOf(language, missing = () => undefined) {
 export const CHINESE = {
   "1 attempt": "尝试 1 次",
   "1 attempt: {outcome}": "已尝试 1 次，{outcome}",
+  "1 new delivery": "1 条新投递",
   "1 to {m}; empty: no limit.": "1 到 {m}；留空表示不限。",
   "1 to {m}; empty: {n}.": "1 到 {m}；留空为 {n}。",
   "1 webhook": "1 个 Webhook",

@@ -94,6 +94,7 @@ export class WebhookDeliveries extends DeliveryList {
   // --- what comes ---------------------------------------------------------------------------------------------------
 
   _came(delivery) {
+    if (!this._painting) this._checkDialog(); // before its row moves
     const before = this.store.get(delivery.delivery_id);
     this._announcer.count(!before, delivery.status === "failed" && before?.status !== "failed");
   }

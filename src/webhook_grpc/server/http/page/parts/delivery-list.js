@@ -20,8 +20,8 @@ const LOOK = `
 .head { background: var(--surface); height: 32px; font-size: 12px; color: var(--muted); border-bottom: 1px solid var(--line); }
 :host(.narrow) .head { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); padding: 0; }
 .body { position: relative; display: flex; flex-direction: column; flex: 1; min-height: 0; }
-.pill { position: absolute; top: 40px; left: 50%; transform: translateX(-50%); z-index: 1; border-radius: 16px; padding: 4px 14px; max-width: 100%; }
-:host(.narrow) .pill { top: 8px; }
+.pill { position: absolute; top: 2px; left: 50%; transform: translateX(-50%); z-index: 1; border-radius: 16px; padding: 2px 14px; white-space: nowrap; }
+:host(.narrow) .pill { top: auto; bottom: 8px; }
 .note { padding: 12px; color: var(--muted); }
 .bar { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: center; padding: 4px 12px; background: var(--surface); border-bottom: 1px solid var(--line); color: var(--wait); }
 .bar.good { color: var(--ok); animation: fade 0.4s 2.6s both; }
@@ -196,7 +196,6 @@ export class DeliveryList extends HTMLElement {
   _paint() {
     this._painting = false;
     this._paintedAt = performance.now();
-    this._hold.set("dialog", isDialogOpen(this));
     const count = this.store.ids.length;
     this._list.paint(count, this._rowPixels ?? ROW_PIXELS);
     this.store.keep = this._list.end;
@@ -210,7 +209,8 @@ export class DeliveryList extends HTMLElement {
 
   _showWaiting() {
     const { count, failed } = this.store.waiting;
-    const parts = [this._words("{n} new deliveries", { n: count }), failed && this._words("{n} failed", { n: failed })];
+    const what = count === 1 ? this._words("1 new delivery") : this._words("{n} new deliveries", { n: count });
+    const parts = [what, failed && this._words("{n} failed", { n: failed })];
     const text = `▲ ${parts.filter(Boolean).join(" · ")}`;
     this._pill.hidden = count === 0;
     if (count && this._pill.textContent !== text) this._pill.textContent = text;
@@ -218,11 +218,16 @@ export class DeliveryList extends HTMLElement {
 
   /** Each second: what is said relative to now, of the rows that are seen, and what the others are told. */
   _tick() {
-    this._hold.set("dialog", isDialogOpen(this));
+    this._checkDialog();
     for (const row of this._list.shown) row.tick();
     this._showState();
     const due = this._announcer.due(performance.now(), this._words);
     if (due) this._say(due);
+  }
+
+  _checkDialog() {
+    const isOpen = [document, this.getRootNode()].some((root) => root.querySelector("dialog[open]"));
+    this._hold.set("dialog", isOpen);
   }
 
   _released() {
@@ -242,8 +247,4 @@ export class DeliveryList extends HTMLElement {
     }
     return this._names.get(id);
   }
-}
-
-function isDialogOpen(node) {
-  return [document, node.getRootNode()].some((root) => root.querySelector("dialog[open]"));
 }

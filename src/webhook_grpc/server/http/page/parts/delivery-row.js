@@ -13,7 +13,7 @@ export const COLUMNS = ["Status", "Attempts", "Event type", "Webhook", "Answer",
 const TINT_MILLISECONDS = 600;
 
 export const ROW_LOOK = `
-.head, .row { display: grid; grid-template-columns: 128px 112px 1.4fr 1fr 1.3fr 88px 120px; align-items: center; gap: 0 12px; padding: 0 12px; }
+.head, .row { display: grid; grid-template-columns: 112px 136px 1.4fr 1fr 1.3fr 80px 128px; align-items: center; gap: 0 12px; padding: 0 12px; }
 .row { height: var(--row); white-space: nowrap; cursor: pointer; }
 .row > * { overflow: hidden; text-overflow: ellipsis; }
 .row:hover, .row.new, .row[aria-selected="true"] { background: var(--surface); }

@@ -26,6 +26,11 @@ webhook-deliveries { flex: 1; min-height: 0; }
 svg.bars { width: 240px; height: 32px; stroke: none; }
 .bars .succeeded { fill: var(--ok); } .bars .square { fill: var(--bad); } .bars .other { fill: var(--wait); }
 .filter input:not([type="checkbox"]) { width: 168px; }
+@media (max-width: 480px) {
+  .filter > * { flex: 1 1 120px; min-width: 0; }
+  .counts { font-size: 12px; }
+  svg.bars { width: 100%; }
+}
 `;
 
 /** Shows the live list with its filter. */
