@@ -117,6 +117,27 @@ async def test_changing_anything_withdraws_the_count_and_stands_in_the_address(
     assert await replays(service) == []
 
 
+async def test_a_start_whose_answer_was_lost_is_made_again_without_a_second_replay(
+    page: Page, service: Service, receiver: Receiver
+) -> None:
+    await service.create_webhook(receiver.on("/x", answers(500, 200)))
+    await ended(service, 1)
+    shown = await opened(page, service, NEW)
+    await button(shown, "Count").click()
+    await expect(button(shown, "Start replay")).to_be_enabled()
+
+    async def lost(route: Route) -> None:
+        await route.fetch()
+        await route.abort()
+
+    await page.route("**/api/replays", lost, times=1)
+    await button(shown, "Start replay").click()
+    await expect(shown.get_by_role("alert").last).to_contain_text("Failed to fetch")
+    await button(shown, "Start replay").click()
+    await expect(shown.locator(".sum")).to_contain_text("1 Succeeded")
+    assert len(await replays(service)) == 1
+
+
 async def test_what_is_wrong_is_said_in_its_step_and_nothing_is_counted(
     page: Page, service: Service, receiver: Receiver
 ) -> None:

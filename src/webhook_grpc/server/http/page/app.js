@@ -247,6 +247,7 @@ class App extends HTMLElement {
     const language = choice("Language", [["English", "en"], ["中文", "zh"]], this._language, (value) => this._keep("language", (this._language = value)));
     const zones = [["Local", "local"], ["UTC", "utc"]];
     const zone = choice("Zone", zones, this._utc ? "utc" : "local", (value) => this._setZone(value === "utc"));
+    this._where = new Head(words, (customerId) => this._chooseCustomer(customerId));
     const help = element("button", { ariaLabel: words("Keyboard shortcuts"), title: words("Keyboard shortcuts") }, "?");
     help.addEventListener("click", () => this._keys?.help());
     this._where = new Head(words, (customerId) => this._chooseCustomer(customerId));

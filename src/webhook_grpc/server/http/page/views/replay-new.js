@@ -26,7 +26,6 @@ export const LOOK = `${DETAIL_LOOK}
 .choices { display: grid; gap: 4px; max-height: 216px; overflow: auto; }
 .choices label { min-height: 24px; flex-wrap: wrap; overflow-wrap: anywhere; }
 .counted { font-size: 16px; display: block; }
-button:disabled { opacity: 0.6; cursor: default; }
 `;
 
 /** Shows the wizard, filled in from the address. */

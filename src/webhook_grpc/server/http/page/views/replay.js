@@ -65,9 +65,16 @@ class ReplayView {
       this._show(await this._page.api.get(this._path + this._query, this._abort));
       this._problem.replaceChildren();
     } catch (error) {
-      if (error.name !== "AbortError") this._problem.replaceChildren(problemNode(this._page, error, () => this._load()));
+      if (error.name !== "AbortError") this._failed(error);
     }
     this._isLoading = false;
+  }
+
+  /** Shows why the figures are old. After a refused token the page makes the view again, with another one. */
+  _failed(error) {
+    this._problem.replaceChildren(problemNode(this._page, error, () => this._load()));
+    if (error.status === 401) clearInterval(this._timer);
+    this._page.refused(error);
   }
 
   _show(replay) {

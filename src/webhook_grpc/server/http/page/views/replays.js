@@ -51,7 +51,7 @@ export function view(page, route) {
 
 /** Reads a replay again and shows it. One that can't be read stays as it is; so does the row that has the focus. */
 async function renew(page, list, row, href, abort) {
-  const fresh = await page.api.get(`/api${href}`, abort).catch(() => row);
+  const fresh = await page.api.get(`/api${href}`, abort).catch((error) => (page.refused(error), row));
   const isFocused = list.node.querySelector(".row:focus-within a.open")?.getAttribute("href") === href;
   if (!isFocused && JSON.stringify(fresh) !== JSON.stringify(row)) list.replace(row, fresh);
 }
