@@ -56,6 +56,7 @@ class WizardView {
 
   /** Keeps what is filled in when the page has got another token. */
   signedIn() {
+    this._what.forget();
     this._show();
   }
 
