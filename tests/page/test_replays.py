@@ -224,9 +224,11 @@ async def test_a_refused_token_leaves_what_was_filled_in(page: Page, services: S
     shown = await opened(page, service, "replays/new")
     await sign_in(page)
     await shown.get_by_label("Expired").check()
-    refusal = {"status": 401, "reason": "TOKEN_INVALID", "title": "Unauthorized"}
-    answer_401 = {"status": 401, "content_type": "application/problem+json", "body": json.dumps(refusal)}
-    await page.route("**/api/replays", lambda route: route.fulfill(**answer_401), times=1)
+    refusal = json.dumps({"status": 401, "reason": "TOKEN_INVALID", "title": "Unauthorized"})
+    kind = "application/problem+json"
+    await page.route(
+        "**/api/replays", lambda route: route.fulfill(status=401, content_type=kind, body=refusal), times=1
+    )
     await button(shown, "Count").click()
     await sign_in(page)
     await expect(question(page)).to_have_count(0)
