@@ -130,10 +130,10 @@ test("rows are bounded", async () => {
 
 test("a page is asked for with the filter, its size and its token", async () => {
   const paths = [];
-  const api = { get: async (path) => (paths.push(path), { deliveries: [{ create_time: "t", body: "x" }], next_page_token: "a+b" }) };
+  const api = { get: async (path) => (paths.push(path), { deliveries: [{ id: 1, body: "x" }], next_page_token: "a+b", progress_time: "t" }) };
   const rowOf = ({ body, ...row }) => row;
   const read = readerOf(api, "/api/deliveries", "?statuses=failed", "deliveries", rowOf);
-  assert.deepEqual(await read("", undefined), { rows: [{ create_time: "t" }], token: "a+b", time: "t" });
+  assert.deepEqual(await read("", undefined), { rows: [{ id: 1 }], token: "a+b", time: "t" });
   await read("a+b", undefined);
   await readerOf(api, "/api/deliveries", "", "deliveries")("", undefined);
   assert.deepEqual(paths, [

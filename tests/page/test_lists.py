@@ -18,6 +18,7 @@ from playwright.async_api import Browser, Error, Locator, Page, Route, expect
 from tests.support import slowness
 from tests.support.receiver import Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory
+from webhook_grpc.store.lists import pages as store_pages
 
 pytestmark = pytest.mark.slow(3)
 HOSTILE = "<img src=x onerror=alert(1)></script>\u202egnp.exe"
@@ -154,28 +155,23 @@ async def test_a_filter_that_fits_little_is_looked_for_further_back_by_itself_th
     assert len(asked) == 20
 
 
-async def test_the_time_up_to_which_was_looked_is_said(page: Page, service: Service) -> None:
-    row = {
-        "delivery_id": f"dlv_{'0' * 26}_1",
-        "customer_id": CUSTOMER,
-        "webhook_id": 1,
-        "event_type": "x",
-        "status": "pending",
-        "attempt_count": 0,
-        "create_time": "2026-01-02T03:04:05Z",
-        "update_time": "2026-01-02T03:04:05Z",
-    }
-    counted = list[str]()
-
-    async def answer_one(route: Route) -> None:
-        counted.append(route.request.url)
-        one = {**row, "delivery_id": f"dlv_{len(counted):026}_1"}
-        await route.fulfill(json={"deliveries": [one], "next_page_token": "t"})
-
-    await page.route("**/api/deliveries?*", answer_one)
-    await page.goto(address(service, "deliveries?statuses=pending"))
-    await expect(foot(page)).to_contain_text(re.compile(r"Looked back to .*Jan.*\d\d:\d\d:05\."))
-    await expect(rows(page)).to_have_count(10)
+async def test_the_time_up_to_which_was_looked_is_said_also_where_nothing_was_found(
+    page: Page, service: Service, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_pages, "ROWS_READ_MAX", 20)
+    monkeypatch.setattr(store_pages, "STEP_ROWS_MAX", 10)
+    await service.create_webhook(receiver.url())
+    await service.publish(event_type="quota.exceeded")
+    await ended(service, 400)
+    await ended(service, 400)
+    for path in ("deliveries", "attempts", "events"):
+        await page.goto(address(service, f"{path}?event_types=quota.*"))
+        await expect(foot(page)).to_contain_text(re.compile(r"Looked back to \w+ \d+, \d\d:\d\d:\d\d\."))
+        await expect(rows(page)).to_have_count(0)
+        while not await rows(page).count():
+            await foot(page).get_by_role("button", name="Look further back").click()
+            await expect(page.locator("wg-app .list[aria-busy=false]")).to_be_visible()
+        await expect(rows(page)).to_have_count(1)
 
 
 async def test_rows_are_bounded_and_the_reader_is_asked_to_narrow_the_filter(page: Page, service: Service) -> None:
@@ -403,6 +399,8 @@ async def test_chosen_deliveries_are_restarted_each_with_its_result(
     await expect(rows(page).locator(".result.ok")).to_have_count(6)
     await expect(rows(page).locator(".result.bad")).to_have_count(1)
     await expect(bar).to_be_hidden()
+    await expect(rows(page).filter(has_text="Failed")).to_have_count(6)  # as it is after the attempt
+    await expect(rows(page).filter(has_text="Failed").first.locator(".trail svg")).to_have_count(2)
     assert len(receiver.at("/bad")) == 12, "cancelling has restarted nothing"
 
 
@@ -413,6 +411,7 @@ async def test_more_than_fifty_are_the_work_of_a_replay_that_takes_over_the_filt
     await ended(service, PAGE_SIZE + 1)
     window = "start_time=2026-01-01T00:00:00Z"
     await page.goto(address(service, f"deliveries?customer_id={CUSTOMER}&event_types=job.*&statuses=failed&{window}"))
+    await expect(rows(page)).to_have_count(PAGE_SIZE)
     await page.get_by_label("Select all that are shown").check()
     bar = page.locator("wg-app .selected")
     await expect(bar.get_by_role("button", name="Retry selected")).to_be_enabled()

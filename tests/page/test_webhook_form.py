@@ -1,4 +1,4 @@
-"""A webhook is created and changed in the page: judged as it is typed, sent as what has changed, its secret shown once."""
+"""A webhook is created and changed: judged as it is typed, sent as what has changed, its secret shown once."""
 
 from __future__ import annotations
 
@@ -121,7 +121,8 @@ async def test_what_is_wrong_stands_under_its_field(page: Page, service: Service
     await detail.get_by_label("Retry schedule").fill("5 s, 2 d")
     await detail.get_by_label("Timeout").fill("99")
     await detail.get_by_role("button", name="Create webhook").click()
-    await expect(detail.locator(".field", has=page.get_by_label("Name", exact=True)).first).to_contain_text("name: must not be empty")
+    name = detail.locator(".field", has=page.get_by_label("Name", exact=True)).first
+    await expect(name).to_contain_text("name: must not be empty")
     await expect(detail.locator(".field", has_text="Timeout")).to_contain_text("timeout: must be 1 s to 30 s")
     schedule = detail.locator(".field", has_text="Retry schedule")
     await expect(schedule).to_contain_text("retry_policy.delays[1]: must be 1 s to 86400 s")

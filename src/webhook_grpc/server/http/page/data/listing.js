@@ -115,13 +115,8 @@ export function readerOf(api, path, query, name, rowOf = (row) => row) {
   return async (token, signal) => {
     const more = token && `&page_token=${encodeURIComponent(token)}`;
     const page = await api.get(`${path}${query || "?"}${query && "&"}page_size=${PAGE_SIZE}${more}`, { signal });
-    const rows = page[name];
-    return { rows: rows.map(rowOf), token: page.next_page_token ?? "", time: page.progress_time ?? timeOf(rows.at(-1)) };
+    return { rows: page[name].map(rowOf), token: page.next_page_token ?? "", time: page.progress_time ?? "" };
   };
-}
-
-function timeOf(row) {
-  return row?.start_time ?? row?.create_time ?? "";
 }
 
 /**

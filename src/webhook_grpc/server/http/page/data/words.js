@@ -94,7 +94,6 @@ export const CHINESE = {
   "Advanced": "高级设置",
   "All customers": "全部客户",
   "A whole URL, with its host name.": "请填写完整的 URL，包含域名。",
-  "An absolute URL, like https://hooks.example.com/path.": "请填写完整的 URL，例如 https://hooks.example.com/path。",
   "An earlier rotation overlaps still, so both old secrets would stop.": "上一次轮换的重叠期还没有结束，因此两个旧密钥都会失效。",
   "An exact type, a prefix like job.*, or * for all.": "完整的类型、job.* 这样的前缀，或用 * 表示全部。",
   "Another count is in progress; counts in {n} s.": "另一个统计正在进行；{n} 秒后自动统计。",

@@ -1,7 +1,7 @@
 // The first run: there is no webhook yet, so the page says how to make one and how to publish a first event.
 
 import { commandLine, curlPost, grpcurl } from "../data/shell-quote.js";
-import { actButton, may } from "./act-button.js";
+import { actButton } from "./act-button.js";
 import { adopt, element, sheetOf } from "./look.js";
 import { copy } from "./menu.js";
 
@@ -14,14 +14,6 @@ const SHEET = sheetOf(`
 .copy-line pre { margin: 0; padding: 4px 8px; background: var(--surface); border-radius: 6px; white-space: pre-wrap; overflow-wrap: anywhere; }
 `);
 const DATA = { job_id: "job-abc123" };
-
-/** Shows, before a node, how to begin, if there is no webhook. Throws Problem. */
-export async function showIfFirst(page, { customer_id: customerId }, before) {
-  if (!may(page, "read")) return;
-  const query = customerId ? `&customer_id=${encodeURIComponent(customerId)}` : "";
-  const found = await page.api.get(`/api/webhooks?page_size=1${query}`);
-  if (!found.webhooks.length) await showFirstRun(page, customerId, before);
-}
 
 /** Shows, before a node, how to begin. */
 export async function showFirstRun(page, customerId, before) {

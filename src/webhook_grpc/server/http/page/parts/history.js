@@ -13,7 +13,7 @@ import { element } from "./look.js";
  *   path, name, rowOf            the call of the API, the field of its rows, and what a row keeps of them
  *   isTimed                      whether the list goes back in time, as far as the history is kept
  *   isOfCustomer                 whether the call takes a customer; unset: if it is timed
- *   above, links(filter)         nodes between the filter and the list, and links beside the title
+ *   above, below, links(filter)  nodes before and behind the list, and links beside the title
  */
 export function history(page, route, spec) {
   const { words } = page;
@@ -36,7 +36,7 @@ export function history(page, route, spec) {
   };
   update(route);
   const title = element("div", { className: "over" }, element("h2", {}, words(spec.title)), links);
-  const node = element("main", { className: "list-page" }, title, filter.node, ...(spec.above ?? []), list.node);
+  const node = element("main", { className: "list-page" }, title, filter.node, ...(spec.above ?? []), list.node, ...(spec.below ?? []));
   return { node, list, stop: () => (filter.stop(), list.stop()), update, signedIn: () => list.again(), key: (event) => list.key(event) };
 }
 

@@ -57,12 +57,17 @@ export class List {
     clearTimeout(this._greying);
   }
 
-  /** Writes a row again, which may have another content: `row` takes its place. */
-  replace(before, row) {
-    const at = this._listing.rows.indexOf(before);
+  /** Writes the row again that `isWanted`, if it is there: `change(row)` returns what takes its place. */
+  replace(isWanted, change) {
+    const at = this.rows.findIndex(isWanted);
     if (at < 0) return;
-    this._listing.rows[at] = row;
-    this._body.children[at]?.replaceWith(this._row(row, at));
+    this.rows[at] = change(this.rows[at]);
+    const before = this._body.children[at];
+    const isFocused = before.matches(":focus-within");
+    const node = this._row(this.rows[at], at, before.querySelector("a").tabIndex);
+    before.replaceWith(node);
+    if (before === this._current) this._current = node;
+    if (isFocused) this._focus(node);
   }
 
   /** Takes a key: j, k and arrows go from row to row, o opens one in a new tab, x selects one, Escape selects none. */
@@ -99,13 +104,13 @@ export class List {
     return element("div", { className: "head", role: "row", "aria-rowindex": "1" }, ...all, ...names);
   }
 
-  _row(row, at) {
+  _row(row, at, tabIndex) {
     const cells = this._columns.map(({ cell, isSpare }, column) => {
       const said = [cell(row)].flat();
-      const inside = column ? said : [element("a", { className: "open state", href: this._hrefOf(row), tabIndex: at ? -1 : 0 }, ...said)];
+      const inside = column ? said : [element("a", { className: "open state", href: this._hrefOf(row), tabIndex }, ...said)];
       return element("div", { role: "gridcell", className: isSpare ? "spare" : "" }, ...inside);
     });
-    const box = this._selection ? [element("div", { role: "gridcell", className: "select" }, this._selection.boxNode(row, at ? -1 : 0))] : [];
+    const box = this._selection ? [element("div", { role: "gridcell", className: "select" }, this._selection.boxNode(row, tabIndex))] : [];
     return element("div", { className: "row", role: "row", "aria-rowindex": String(at + 2) }, ...box, ...cells);
   }
 
@@ -121,7 +126,7 @@ export class List {
     if (round !== this._round || !rows.length) this._body.replaceChildren();
     this._round = round;
     const count = this._body.childElementCount;
-    this._body.append(...rows.slice(count).map((row, index) => this._row(row, count + index)));
+    this._body.append(...rows.slice(count).map((row, index) => this._row(row, count + index, count + index ? -1 : 0)));
     this._grid.classList.toggle("stale", isStale && rows.length > 0);
     this._grid.setAttribute("aria-busy", String(state === "loading"));
     this._grid.setAttribute("aria-rowcount", String(state === "ended" ? rows.length + 1 : -1));

@@ -8,18 +8,19 @@ import { Selection } from "./selection.js";
 
 const SELECTED_MAX = 50;
 const AT_ONCE = 5;
+const LOOK_AGAIN_SECONDS = [1, 2, 4, 8, 15]; // waits before what is still pending is looked at again
 
 export const RETRY_LOOK = `
-.selected { display: flex; flex-wrap: wrap; gap: 8px 12px; align-items: center; min-height: 32px; position: sticky; bottom: 0; }
-.result { display: block; font-size: 12px; }
+.selected { display: flex; flex-wrap: wrap; gap: 8px 12px; align-items: center; justify-self: start; max-width: 100%; padding: 8px 12px; position: sticky; bottom: 8px; z-index: 2; background: var(--bg); border: 1px solid var(--line); border-radius: 6px; }
+.result { font-size: 12px; overflow: hidden; text-overflow: ellipsis; }
 `;
 
 /** What is done with the chosen rows of a list. */
 export class RetrySelected {
-  /** `restarted(row, delivery)` is called for each row that was restarted, with the delivery as it is now. */
-  constructor(page, restarted) {
+  /** `changed(delivery)` is called when the row of a delivery has to be written again, with the delivery as it is now. */
+  constructor(page, changed) {
     this._page = page;
-    this._restarted = restarted;
+    this._changed = changed;
     this._results = new Map();
     this._requests = new Map(); // ids that make a repeated request act once, by delivery
     this._abort = new AbortController();
@@ -41,7 +42,7 @@ export class RetrySelected {
   /** Returns what came of a row's retry; an empty text as long as there was none. */
   resultOf({ delivery_id: id }) {
     const [text, colour] = this._results.get(id) ?? ["", ""];
-    return text && element("span", { className: `result ${colour}` }, text);
+    return text && element("span", { className: `result ${colour}`, title: text }, text);
   }
 
   _show() {
@@ -71,16 +72,34 @@ export class RetrySelected {
     if (!(await this._page.confirm(this._question(rows), words("Retry selected")))) return;
     this._isBusy = true;
     this._show();
-    let restartedCount = 0;
+    const restarted = [];
     const done = (row, delivery, error) => {
-      if (delivery) restartedCount += 1;
       this._results.set(row.delivery_id, delivery ? [words("restarted"), "ok"] : [visible(error.message), "bad"]);
-      this._restarted(row, delivery ?? row);
+      if (delivery) restarted.push(delivery);
+      this._changed(delivery ?? row);
     };
     await forEach(rows, (row) => this._send(row), done, { atOnce: AT_ONCE, signal: this._abort.signal });
     this._isBusy = false;
     this.selection.clear();
-    this._page.toast(words("{n} of {m} restarted", { n: restartedCount, m: rows.length }));
+    this._page.toast(words("{n} of {m} restarted", { n: restarted.length, m: rows.length }));
+    await this._follow(restarted);
+  }
+
+  /** Looks again at what was restarted, until it has ended or half a minute is over. */
+  async _follow(deliveries) {
+    const { signal } = this._abort;
+    let pending = deliveries;
+    for (const seconds of LOOK_AGAIN_SECONDS) {
+      await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+      if (signal.aborted || !pending.length) return;
+      const left = [];
+      const done = (before, delivery) => {
+        if (delivery) this._changed(delivery);
+        if (!delivery || delivery.status === "pending") left.push(before); // what can't be read is read again
+      };
+      await forEach(pending, (one) => this._page.api.get(pathOf(one), { signal }), done, { atOnce: AT_ONCE, signal });
+      pending = left;
+    }
   }
 
   _question(rows) {
@@ -95,4 +114,8 @@ export class RetrySelected {
     const options = { requestId: this._requests.get(id), signal: this._abort.signal };
     return this._page.api.send("POST", `/api/deliveries/${id}:retry`, { customer_id: customerId }, options);
   }
+}
+
+function pathOf({ delivery_id: id, customer_id: customerId }) {
+  return `/api/deliveries/${id}?customer_id=${customerId}`;
 }

@@ -21,7 +21,7 @@ const FIELDS = [
 /** Shows the history of deliveries. */
 export function view(page, route) {
   const names = new Names(page.api);
-  const retries = new RetrySelected(page, (row, restarted) => shown.list.replace(row, rowOf(restarted, row)));
+  const retries = new RetrySelected(page, (delivery) => shown.list.replace((row) => row.delivery_id === delivery.delivery_id, (before) => rowOf(delivery, before)));
   retries.begin(route.filter);
   const shown = history(page, route, {
     title: "Deliveries",
@@ -34,7 +34,7 @@ export function view(page, route) {
     rowOf: (delivery) => rowOf(delivery),
     isTimed: true,
     links: (filter) => [linkTo(page, "/attempts", "All attempts", filter)],
-    above: [retries.node],
+    below: [retries.node],
     selection: retries.selection,
   });
   const update = (next) => {
@@ -46,7 +46,7 @@ export function view(page, route) {
 
 function columnsOf(page, names, retries) {
   return [
-    { word: "Status", width: "minmax(128px, max-content)", cell: (row) => [stateNode(page, row.status), retries.resultOf(row)] },
+    { word: "Status", width: "160px", cell: (row) => [stateNode(page, row.status), retries.resultOf(row)] },
     { word: "Attempts", width: "96px", cell: (row) => trail(page, row), isSpare: true },
     { word: "Event type", width: "minmax(0, 1.4fr)", cell: (row) => code(row.event_type) },
     { word: "Webhook", width: "minmax(0, 1fr)", cell: (row) => names.nodeOf(row) },
