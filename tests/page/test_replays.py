@@ -329,7 +329,7 @@ async def test_in_chinese_no_word_is_missing(browser: Browser, service: Service,
     await expect(shown.locator(".list .row")).to_contain_text("进行中")
     shown = await opened(page, service, NEW)
     await button(shown, "统计数量").click()
-    await expect(shown.locator("output")).to_have_text("将向全部 Webhook补发 0 条投递")
+    await expect(shown.locator("output")).to_have_text("将补发 0 条投递，目标：全部 Webhook")
     await context.close()
     assert missing == []
 
