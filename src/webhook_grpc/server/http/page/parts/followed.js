@@ -15,7 +15,8 @@ export function followed(page, eventId, load) {
   const show = async () => {
     try {
       const found = await load(abort.signal);
-      node.replaceChildren(...found.nodes);
+      replaced(node, found.nodes);
+      found.shown?.();
       stream ??= follow(page, found, again);
     } catch (error) {
       if (error.name !== "AbortError") node.replaceChildren(problemNode(page, error, show));
@@ -28,6 +29,18 @@ export function followed(page, eventId, load) {
   node.addEventListener("acted", again);
   show();
   return { node, stop: () => (abort.abort(), clearTimeout(timer), stream?.stop()) };
+}
+
+/** Puts new nodes in the place of those of before; the focus goes to the node that stands where it was. */
+function replaced(node, nodes) {
+  const path = [];
+  for (let at = node.getRootNode().activeElement; at && at !== node && node.contains(at); at = at.parentElement) {
+    path.unshift([[...at.parentElement.children].indexOf(at), at.tagName]);
+  }
+  node.replaceChildren(...nodes);
+  let found = node;
+  for (const [index, tag] of path) found = found?.children[index]?.tagName === tag ? found.children[index] : null;
+  if (path.length) found?.focus({ preventScroll: true });
 }
 
 function follow(page, { eventId, customerId }, changed) {

@@ -71,3 +71,13 @@ export function element(name, properties = {}, ...children) {
 export function addSheet(root, sheet) {
   if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets.push(sheet);
 }
+
+/** Copies a text and says so, or says that the browser refused. */
+export async function copyText({ toast, words }, text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    toast(words("Copied"));
+  } catch {
+    toast(words("The browser does not let this page copy."));
+  }
+}
