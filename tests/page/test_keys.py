@@ -35,7 +35,12 @@ async def show(page: Page, door: Door) -> None:
     await page.goto(door.url)
     await expect(page.locator("wg-app .live")).to_contain_text("Live")
     await expect(page.locator("webhook-deliveries .row").first).to_be_visible()
-    await page.wait_for_function("document.querySelector('wg-app')._keys !== undefined")
+    await has_keys(page)
+
+
+async def has_keys(page: Page) -> None:
+    """Returns when the keys are loaded."""
+    await expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_enabled()
 
 
 def focused(page: Page) -> Locator:
@@ -73,15 +78,16 @@ async def test_a_row_is_opened_in_a_new_tab_without_a_second_sign_in(page: Page,
     await page.goto(door.url)
     await dialog(page).get_by_label("Token").fill("wk_mine")
     await dialog(page).get_by_role("button").click()
-    await expect(page.locator("wg-app .live")).to_contain_text("Live")
+    await expect(page.locator("webhook-deliveries .row").first).to_be_visible()
+    await has_keys(page)
     await page.keyboard.press("j")
+    await expect(focused(page)).to_contain_text("job.n9")
     explains(door, delivery(9), [attempt(1)])
     asked = list[str | None]()
     page.context.on("request", lambda request: asked.append(request.headers.get("authorization")))
     async with page.context.expect_page() as opened:
         await page.keyboard.press("o")
     other = await opened.value
-    await other.wait_for_function("document.querySelector('wg-app')._token === 'wk_mine'")
     await expect(other.locator("wg-app main.detail .story")).to_be_visible()
     await expect(dialog(other)).to_have_count(0)
     assert "Bearer wk_mine" in asked
@@ -106,7 +112,7 @@ async def test_brackets_go_from_attempt_to_attempt_and_arrows_fold_the_headers(p
     await page.goto(door.url + path)
     shown = page.locator("wg-app .attempts [aria-current=true]")
     await expect(shown).to_contain_text("3")
-    await page.wait_for_function("document.querySelector('wg-app')._keys !== undefined")
+    await has_keys(page)
     for key, number in (("]", 2), ("]", 1), ("]", 1), ("[", 2)):
         await page.keyboard.press(key)
         await expect(shown.locator("span").first).to_have_text(str(number))
@@ -122,7 +128,6 @@ async def test_r_twice_restarts_a_row_once(page: Page, door: Door) -> None:
     await page.keyboard.press("r")
     await page.keyboard.press("r")
     await expect(page.locator("wg-app .toast")).to_contain_text("Restarted")
-    await page.wait_for_function("document.querySelector('wg-app')._api._running === 0")
     assert {path for path, _ in door.posts} == {f"/api/deliveries/{delivery(1)['delivery_id']}:retry"}
     assert len({request_id for _, request_id in door.posts}) == 1, "the service acts once on a request_id"
 
@@ -142,6 +147,7 @@ async def test_problems_zone_search_and_selection_have_keys(page: Page, door: Do
     await page.keyboard.press("p")
     assert page.url.endswith("/?problems=true")
     await page.keyboard.press("p")
+    await expect(page.locator("webhook-deliveries .row")).to_have_count(10)
     await page.keyboard.press("j")
     await page.keyboard.press("x")
     selected = page.locator("webhook-deliveries .row[aria-selected=true]")
@@ -170,7 +176,7 @@ async def test_the_help_lists_the_keys_and_turns_them_off_for_good(page: Page, d
     await dialog(page).get_by_label("Keys are on").uncheck()
     await page.keyboard.press("Escape")
     await page.reload()
-    await page.wait_for_function("document.querySelector('wg-app')._keys !== undefined")
+    await has_keys(page)
     await page.keyboard.press("g")
     await page.keyboard.press("w")
     await page.keyboard.press("?")

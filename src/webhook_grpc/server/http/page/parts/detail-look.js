@@ -25,7 +25,7 @@ h3 { font-size: 14px; margin: 8px 0 4px; }
 .payload-head h3 { margin: 0; }
 button[aria-pressed="true"] { border-color: var(--accent); box-shadow: inset 0 -2px var(--accent); }
 pre details { display: inline; }
-pre details > summary { display: inline; cursor: pointer; color: var(--accent); }
+pre details > summary { display: inline-block; padding: 2px 0; cursor: pointer; color: var(--accent); }
 pre details > span { display: block; border-left: 1px solid var(--line); padding-left: 12px; }
 @media (max-width: 720px) { .attempts, .why li { grid-template-columns: 1fr; } }
 `;

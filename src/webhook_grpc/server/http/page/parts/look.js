@@ -38,9 +38,10 @@ button, select, input {
   font: inherit; color: inherit; background: var(--bg); border: 1px solid var(--line); border-radius: 6px;
   min-height: 28px; padding: 2px 8px;
 }
-button { cursor: pointer; }
+button { cursor: pointer; min-width: 28px; }
+summary { min-height: 24px; }
 button.primary { background: var(--accent); border-color: var(--accent); color: var(--bg); }
-@media (pointer: coarse) { button, select, input { min-height: 44px; } }
+@media (pointer: coarse) { button, select, input:not([type="checkbox"], [type="radio"]), summary { min-height: 44px; } button { min-width: 44px; } }
 @media (forced-colors: active) { svg { color: CanvasText; } }
 `;
 
