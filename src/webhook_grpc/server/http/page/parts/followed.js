@@ -22,9 +22,10 @@ export function followed(page, eventId, load) {
     try {
       const found = await load(abort.signal);
       const answers = JSON.stringify(found.answers);
-      if (answers !== shown) node.replaceChildren(...found.nodes);
+      if (answers !== shown) replaced(node, found.nodes());
       shown = answers;
       isPending = found.isPending;
+      found.shown?.();
       stream ??= follow(page, found, again);
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -40,6 +41,18 @@ export function followed(page, eventId, load) {
   const clock = setInterval(() => isPending && !document.hidden && again(), PENDING_MILLISECONDS);
   show();
   return { node, stop: () => (abort.abort(), clearTimeout(timer), clearInterval(clock), stream?.stop()) };
+}
+
+/** Puts new nodes in the place of those of before; the focus goes to the node that stands where it was. */
+function replaced(node, nodes) {
+  const path = [];
+  for (let at = node.getRootNode().activeElement; at && at !== node && node.contains(at); at = at.parentElement) {
+    path.unshift([[...at.parentElement.children].indexOf(at), at.tagName]);
+  }
+  node.replaceChildren(...nodes);
+  let found = node;
+  for (const [index, tag] of path) found = found?.children[index]?.tagName === tag ? found.children[index] : null;
+  if (path.length) found?.focus({ preventScroll: true });
 }
 
 function follow(page, { eventId, customerId }, changed) {
