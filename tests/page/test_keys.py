@@ -11,7 +11,15 @@ from tests.page.door import Door, attempt, deliveries, delivery, explains, refus
 from tests.support import slowness
 
 pytestmark = pytest.mark.slow(2)
-PLACES = {"w": "webhooks", "d": "deliveries", "a": "attempts", "e": "events", "r": "replays", "t": "event-types", "l": ""}
+PLACES = {
+    "w": "webhooks",
+    "d": "deliveries",
+    "a": "attempts",
+    "e": "events",
+    "r": "replays",
+    "t": "event-types",
+    "l": "",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +69,16 @@ async def test_g_and_a_letter_lead_to_each_page(page: Page, door: Door) -> None:
 
 async def test_rows_are_gone_through_opened_and_found_again(page: Page, door: Door) -> None:
     await show(page, door)
-    for key, number in (("j", 9), ("j", 8), ("ArrowDown", 7), ("k", 8), ("ArrowUp", 9), ("End", 0), ("Home", 9), ("j", 8)):
+    for key, number in (
+        ("j", 9),
+        ("j", 8),
+        ("ArrowDown", 7),
+        ("k", 8),
+        ("ArrowUp", 9),
+        ("End", 0),
+        ("Home", 9),
+        ("j", 8),
+    ):
         await page.keyboard.press(key)
         await expect(focused(page)).to_contain_text(f"job.n{number}")
     explains(door, delivery(8), [attempt(1)])
