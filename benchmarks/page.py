@@ -16,9 +16,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiohttp
 import psutil
@@ -103,8 +103,8 @@ async def live(page: Page, url: str) -> CDPSession:
 
 async def ask(session: CDPSession, method: str) -> dict[str, Any]:
     """Calls a method of Chromium's DevTools."""
-    answer: dict[str, Any] = await session.send(method)  # pyright: ignore[reportUnknownMemberType] - Playwright says dict
-    return answer
+    send = cast("Callable[[str], Awaitable[dict[str, Any]]]", session.send)  # pyright: ignore[reportUnknownMemberType]
+    return await send(method)
 
 
 async def metrics(session: CDPSession) -> dict[str, float]:
