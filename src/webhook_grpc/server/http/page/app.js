@@ -1,9 +1,10 @@
 // The page: its head, the token, and the view that the address names.
 
 import { Api, Problem } from "./data/api.js";
-import { parse } from "./data/route.js";
+import { parse, queryOf } from "./data/route.js";
 import { absolute } from "./data/time.js";
 import { LANGUAGES, languageOf, wordsOf } from "./data/words.js";
+import { HEAD_LOOK, Head } from "./parts/head.js";
 import { element, sheetOf, sheets } from "./parts/look.js";
 import { problemNode } from "./parts/problem.js";
 import { load, nameOf } from "./views.js";
@@ -21,6 +22,8 @@ a { color: var(--accent); }
 label { display: flex; gap: 6px; align-items: center; }
 dialog { background: var(--bg); color: var(--ink); border: 1px solid var(--line); border-radius: 6px; padding: 24px; max-width: 480px; box-shadow: 0 8px 32px #0006; }
 dialog form { display: grid; gap: 12px; }
+.banner { display: flex; flex-wrap: wrap; gap: 4px 12px; justify-content: space-between; border: 1px solid var(--bad); border-radius: 6px; padding: 6px 12px; overflow-wrap: anywhere; }
+.banner svg { vertical-align: text-bottom; }
 .problem { color: var(--bad); }
 .toast { position: fixed; bottom: 16px; left: 50%; transform: translateX(-50%); background: var(--ink); color: var(--bg); border-radius: 6px; padding: 8px 16px; }
 `;
@@ -33,6 +36,7 @@ class App extends HTMLElement {
     this.attachShadow({ mode: "open" }).adoptedStyleSheets = sheets(LOOK);
     this._turn = 0; // of the routes: a view that is loaded late is not shown
     this._token = "";
+    this._customer = ""; // that lists are of, for an operator; written by _route
     this._language = stored("language", LANGUAGES) ?? languageOf(navigator.languages ?? []);
     this._theme = stored("theme", THEMES) ?? "auto";
     this._utc = stored("zone", ["utc", "local"]) === "utc";
@@ -45,6 +49,7 @@ class App extends HTMLElement {
   connectedCallback() {
     addEventListener("popstate", () => this._route());
     this.shadowRoot.addEventListener("click", (event) => this._followLink(event));
+    this.addEventListener("acted", () => this._banner.hasChildNodes() && this._showBanner({ isNew: true }));
     document.adoptedStyleSheets = [sheetOf(DOCUMENT_LOOK)];
     this._show();
     this._learnCaller();
@@ -67,7 +72,7 @@ class App extends HTMLElement {
       go: (path) => this._go(path),
       refused: (problem) => this._refused(problem),
       toast: (text) => this._say(text),
-      confirm: (text, verb) => this._confirm(text, verb),
+      confirm: (text, verb, options) => this._confirm(text, verb, options),
     };
   }
 
@@ -81,8 +86,15 @@ class App extends HTMLElement {
       return;
     }
     const isSame = before?.customer_id === this._caller.customer_id; // another customer's rows are not shown on
-    if (isSame && this._view?.signedIn) this._view.signedIn();
-    else this._route({ isNew: true });
+    if (!isSame || !this._view?.signedIn) return this._route({ isNew: true });
+    this._showBanner({ isNew: true });
+    this._view.signedIn();
+  }
+
+  /** Shows, on every page, which webhooks are disabled. */
+  async _showBanner(options) {
+    const { showDisabled } = await import("./parts/banner.js");
+    await showDisabled(this._banner, this._page, options);
   }
 
   // --- the token ----------------------------------------------------------------------------------------------------
@@ -132,16 +144,10 @@ class App extends HTMLElement {
 
   // --- questions and answers ------------------------------------------------------------------------------------------
 
-  /** Asks, with the consequence and the verb; returns whether it was confirmed. */
-  _confirm(text, verb) {
-    const no = element("button", { value: "", autofocus: true }, this._words("Cancel"));
-    const yes = element("button", { value: "yes", className: "primary" }, verb);
-    const dialog = element("dialog", {}, element("form", { method: "dialog" }, element("div", {}, text), element("div", { className: "line" }, no, yes)));
-    this.shadowRoot.append(dialog);
-    dialog.showModal();
-    return new Promise((resolve) => {
-      dialog.addEventListener("close", () => (dialog.remove(), resolve(dialog.returnValue === "yes")));
-    });
+  /** Asks before an act, as parts/dialog.js says; returns the request_id if it was confirmed, else "". */
+  async _confirm(text, verb, options) {
+    const { ask } = await import("./parts/dialog.js");
+    return ask(this.shadowRoot, this._page, { text, verb, ...options });
   }
 
   _say(text) {
@@ -186,12 +192,22 @@ class App extends HTMLElement {
     else if (this._route_?.id) this._go(`/${this._route_.page}`);
   }
 
+  /** Shows the same list for another customer; from one item, the list that it stands in. */
+  _chooseCustomer(customerId) {
+    this._customer = customerId;
+    const { page = "", id, filter } = this._route_ ?? {};
+    this._go((id ? `/${page}` : location.pathname) + queryOf({ ...(id ? {} : filter), customer_id: customerId }));
+  }
+
   /** Shows the view of the address. */
   async _route({ isNew = false } = {}) {
     if (!this._caller) return;
+    this._showBanner({ isNew });
     const route = parse(location.href);
     const name = nameOf(route);
     this._route_ = route;
+    if (route && !route.id) this._customer = route.filter.customer_id ?? ""; // one item says its own, which is not kept
+    this._where.show(route, this._customer, this._caller);
     const turn = ++this._turn;
     if (!isNew && this._view && this._name === name && this._view.update?.(route)) return;
     try {
@@ -205,7 +221,7 @@ class App extends HTMLElement {
   _showView(name, module, route) {
     this._view?.stop();
     this._name = name;
-    this.shadowRoot.adoptedStyleSheets = sheets(LOOK + module.LOOK);
+    this.shadowRoot.adoptedStyleSheets = sheets(LOOK + HEAD_LOOK + module.LOOK);
     this._view = module.view(this._page, route);
     this._outlet.replaceChildren(this._view.node);
   }
@@ -219,9 +235,10 @@ class App extends HTMLElement {
     this._dialog = this._makeDialog();
     this._toast = element("div", { className: "toast", role: "status", hidden: true });
     this._outlet = element("div", { className: "live-page" });
+    this._banner = element("div", {});
     this._view?.stop();
     this._view = undefined;
-    this.shadowRoot.replaceChildren(this._head(), this._outlet, this._dialog, this._toast);
+    this.shadowRoot.replaceChildren(this._head(), this._banner, this._outlet, this._dialog, this._toast);
     this._route();
   }
 
@@ -233,8 +250,9 @@ class App extends HTMLElement {
     const zone = choice("Zone", zones, this._utc ? "utc" : "local", (value) => this._setZone(value === "utc"));
     this._help = element("button", { ariaLabel: words("Keyboard shortcuts"), title: words("Keyboard shortcuts"), disabled: !this._keys }, "?");
     this._help.addEventListener("click", () => this._keys.help());
+    this._where = new Head(words, (customerId) => this._chooseCustomer(customerId));
     const title = element("h1", {}, "webhook-grpc");
-    return element("header", {}, title, element("a", { href: "/" }, words("Live")), element("a", { href: "/webhooks" }, words("Webhooks")), element("span", { className: "grow" }), language, zone, theme, this._help);
+    return element("header", {}, title, ...this._where.nodes, element("span", { className: "grow" }), language, zone, theme, this._help);
   }
 
   _setZone(isUtc) {

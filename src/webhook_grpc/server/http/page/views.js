@@ -10,9 +10,19 @@
 const VIEWS = {
   "": () => import("./views/live.js"),
   webhooks: () => import("./views/webhooks.js"),
+  "webhooks/new": () => import("./views/webhook-edit.js"),
+  "webhooks/edit": () => import("./views/webhook-edit.js"),
   "webhooks/id": () => import("./views/webhook.js"),
+  deliveries: () => import("./views/deliveries.js"),
   "deliveries/id": () => import("./views/delivery.js"),
+  attempts: () => import("./views/attempts.js"),
+  events: () => import("./views/events.js"),
   "events/id": () => import("./views/event.js"),
+  replays: () => import("./views/replays.js"),
+  "replays/id": () => import("./views/replay.js"),
+  "replays/new": () => import("./views/replay-new.js"),
+  "event-types": () => import("./views/event-types.js"),
+  "event-types/id": () => import("./views/event-type.js"),
 };
 
 /** Returns the name of the view of a route, or undefined if there is none. */

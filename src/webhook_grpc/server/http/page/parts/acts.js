@@ -1,62 +1,108 @@
 // What a person may do with a delivery. Each act names its consequence before it happens; what is harmless asks nothing.
 
+import { asSent, commandLine, curl, grpcurl } from "../data/shell-quote.js";
+import { actButton, acted } from "./act-button.js";
+import { answerNode } from "./answer.js";
 import { element } from "./look.js";
-import { curl, grpcurl } from "../data/shell-quote.js";
+import { LOOK as MENU_LOOK, copyMenu } from "./menu.js";
 
-/** Returns the buttons of a delivery. What the caller may not do is disabled, with the reason. */
-export function acts(page, delivery, event) {
-  const { words } = page;
-  const buttons = element("div", { className: "buttons" });
-  const isPending = delivery.status === "pending";
-  const may = page.caller?.permissions?.includes("manage") ?? false;
-  const path = `/api/deliveries/${delivery.delivery_id}`;
-  const body = { customer_id: delivery.customer_id };
-  const add = (word, isPossible, act) => {
-    const button = element("button", { disabled: !may || !isPossible }, words(word));
-    if (!may) button.title = words("Needs permission {p}", { p: "manage" });
-    button.addEventListener("click", async () => {
-      button.disabled = true; // a double click acts once
-      await act(button).catch((error) => page.toast(error.message));
-      button.disabled = false;
-    });
-    buttons.append(button);
-  };
-  const done = (button) => button.dispatchEvent(new CustomEvent("acted", { bubbles: true, composed: true }));
-  const retry = async (button, requestId) => {
-    await page.api.send("POST", `${path}:retry`, body, { requestId });
-    page.toast(words("Restarted: one attempt, not repeated if it fails"));
-    done(button);
-  };
-  add("Retry", ["failed", "cancelled", "succeeded"].includes(delivery.status) && Boolean(event), async (button) => {
-    const requestId = crypto.randomUUID();
-    if (delivery.status !== "succeeded") return retry(button, requestId);
-    const text = words("The receiver has answered already; it gets webhook-id {id} once more.", { id: delivery.event_id });
-    if (await page.confirm(text, words("Retry"))) await retry(button, requestId);
-  });
-  add("Cancel delivery", isPending, async (button) => {
-    const text = words("Ends as cancelled. A request under way is not broken off.");
-    if (!(await page.confirm(text, words("Cancel delivery")))) return;
-    await page.api.send("POST", `${path}:cancel`, body);
-    done(button);
-  });
-  buttons.append(copyMenu(page, delivery));
+export const ACTS_LOOK = MENU_LOOK;
+
+const ENDED = ["succeeded", "failed", "cancelled", "expired"];
+
+/**
+ * Returns the buttons of a delivery. What can't be done is disabled, with the reason. `event` is null when it is no
+ * longer kept; `webhook` is what is known of its webhook.
+ */
+export function acts(page, delivery, event, webhook = {}) {
+  const buttons = element("div", { className: "buttons" }, retryButton(page, delivery, event, webhook));
+  buttons.append(cancelButton(page, delivery), testButton(page, delivery, event), copyMenu(page, deliveryItems(page.words, delivery, event)));
   return buttons;
 }
 
-function copyMenu(page, delivery) {
+function pathOf(delivery) {
+  return `/api/deliveries/${delivery.delivery_id}`;
+}
+
+function named(button, act) {
+  button.dataset.act = act; // by which a key finds it
+  return button;
+}
+
+function retryButton(page, delivery, event, webhook) {
   const { words } = page;
+  const requestId = crypto.randomUUID(); // of the delivery as it is shown: it is restarted once, however often one clicks
+  const why = whyNotRetried(words, delivery, event, webhook);
+  const retry = async (button, id) => {
+    await page.api.send("POST", `${pathOf(delivery)}:retry`, { customer_id: delivery.customer_id }, { requestId: id });
+    page.toast(words("Restarted: one attempt, not repeated if it fails"));
+    acted(button);
+  };
+  const act = async (button) => {
+    if (delivery.status !== "succeeded") return retry(button, requestId);
+    const status = String(delivery.last_attempt?.response_status || "2xx");
+    const text = words("The receiver has answered {status} already; it gets webhook-id {id} once more.", { status, id: delivery.event_id });
+    const id = await page.confirm(text, words("Retry"), { title: titleOf(words("Retry"), delivery) });
+    if (id) await retry(button, id);
+  };
+  return named(actButton(page, words("Retry"), act, { why }), "retry");
+}
+
+function whyNotRetried(words, delivery, event, webhook) {
+  if (!ENDED.includes(delivery.status)) return words("It is pending: its next attempt comes by itself.");
+  if (!event) return words("Its event is no longer kept.");
+  if (event.test_webhook_id) return words("A test is not retried; send another one.");
+  return webhook.status === "disabled" ? words("Its webhook is disabled; resume it first.") : "";
+}
+
+function cancelButton(page, delivery) {
+  const { words } = page;
+  const why = delivery.status === "pending" ? "" : words("It has ended already.");
+  const act = async (button) => {
+    const text = words("Ends as cancelled. A request under way is not broken off.");
+    const send = () => page.api.send("POST", `${pathOf(delivery)}:cancel`, { customer_id: delivery.customer_id });
+    if (await page.confirm(text, words("Cancel delivery"), { title: titleOf(words("Cancel delivery"), delivery), act: send })) acted(button);
+  };
+  return named(actButton(page, words("Cancel delivery"), act, { why }), "cancel");
+}
+
+function titleOf(verb, delivery) {
+  return `${verb}: ${delivery.delivery_id}`;
+}
+
+function testButton(page, delivery, event) {
+  const { words } = page;
+  const why = event ? "" : words("Its event is no longer kept.");
+  return named(actButton(page, words("Test with this event"), () => testWith(page, delivery, event), { why }), "test");
+}
+
+/** Opens an event's data for editing, and sends it as a test to the webhook of the delivery. */
+async function testWith(page, delivery, event) {
+  const { words } = page;
+  const answer = element("div", { role: "status" });
+  const data = element("textarea", { value: event.data_text, rows: 12, spellcheck: false, className: "code" });
+  const label = element("label", { className: "stacked" }, words("Data"), data);
+  const text = element("p", {}, words("One real request goes out now, to webhook {id}, as a test: type {type}.", { id: `#${delivery.webhook_id}`, type: event.event_type }));
+  const send = async () => {
+    answer.replaceChildren("…");
+    const body = { customer_id: delivery.customer_id, event_type: event.event_type, data_json: data.value };
+    const tested = await page.api.send("POST", `/api/webhooks/${delivery.webhook_id}:test`, body).finally(() => answer.replaceChildren());
+    answer.replaceChildren(answerNode(page, tested.delivery));
+  };
+  await page.confirm([text, label, answer], words("Send test"), { title: words("Test with this event"), act: send, stays: true });
+}
+
+/** Returns what can be copied of a delivery, for a menu; without its `event`, what does not need it. */
+export function deliveryItems(words, delivery, event) {
+  const { delivery_id: id, customer_id: customerId } = delivery;
+  const query = `?customer_id=${customerId}`;
   const items = [
+    [words("Copy as curl"), curl(location.origin, `/api/deliveries/${id}${query}`)],
+    ["grpcurl", grpcurl("GetDelivery", { customer_id: customerId, delivery_id: id })],
+    ["webhook-grpc", commandLine("deliveries", "get", id)],
     ["webhook-id", delivery.event_id],
-    ["delivery_id", delivery.delivery_id],
-    [words("Copy link"), `${location.origin}/deliveries/${delivery.delivery_id}?customer_id=${delivery.customer_id}`],
-    [words("Copy as curl"), curl(location.origin, `/api/deliveries/${delivery.delivery_id}?customer_id=${delivery.customer_id}`)],
-    ["grpcurl", grpcurl("GetDelivery", { customer_id: delivery.customer_id, delivery_id: delivery.delivery_id })],
+    ["delivery_id", id],
+    [words("Copy link"), `${location.origin}/deliveries/${id}${query}`],
   ];
-  const menu = element("select", { ariaLabel: words("Copy") }, new Option(words("Copy"), ""), ...items.map(([name, text]) => new Option(name, text)));
-  menu.addEventListener("change", async () => {
-    if (menu.value) await navigator.clipboard?.writeText(menu.value).catch(() => undefined);
-    page.toast(words("Copied"));
-    menu.value = "";
-  });
-  return menu;
+  return event ? [...items, [words("Data"), event.data_text], [words("As it was sent"), asSent(delivery, event)]] : items;
 }

@@ -21,6 +21,7 @@ h3 { font-size: 14px; margin: 8px 0 4px; }
 .buttons { display: flex; flex-wrap: wrap; gap: 8px; }
 .why { list-style: none; padding: 0; margin: 0; display: grid; gap: 8px; }
 .why li { display: grid; grid-template-columns: 200px 1fr; gap: 12px; }
+@media (max-width: 480px) { dl { grid-template-columns: 1fr; } dd { margin-bottom: 4px; } }
 .payload-head { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; }
 .payload-head h3 { margin: 0; }
 button[aria-pressed="true"] { border-color: var(--accent); box-shadow: inset 0 -2px var(--accent); }

@@ -1,5 +1,6 @@
 // Small parts of a panel: a fact with its name, and a status in shape, word and colour.
 
+import { visible } from "../data/json-text.js";
 import { COLOURS, STATUSES } from "../data/store.js";
 import { icon } from "./icons.js";
 import { element } from "./look.js";
@@ -16,6 +17,18 @@ export function stateNode(page, status) {
 }
 
 const STATES = { active: ["Active", "ok"], paused: ["Paused", "wait"], disabled: ["Disabled", "off"] };
+
+/** Returns why a webhook is disabled, as a sentence. */
+export function whyDisabled(page, webhook) {
+  const reason = disableReason(page, webhook);
+  const within = page.language === "en" ? reason.charAt(0).toLowerCase() + reason.slice(1) : reason;
+  return page.words("Disabled because {reason}", { reason: within });
+}
+
+/** Returns the reason alone, in the reader's language: it is one of a closed list. */
+export function disableReason({ words }, webhook) {
+  return words(visible(webhook.status_reason ?? ""));
+}
 
 /** Returns the status of a webhook: shape, word and colour. */
 export function webhookStatusNode(page, webhook) {

@@ -34,20 +34,27 @@ svg .cut { stroke: var(--bg); }
 code, .code { font-family: ui-monospace, "SF Mono", Consolas, monospace; font-size: 13px; }
 .muted { color: var(--muted); }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 1px; }
-button, select, input {
+button, select, input, textarea {
   font: inherit; color: inherit; background: var(--bg); border: 1px solid var(--line); border-radius: 6px;
   min-height: 28px; padding: 2px 8px;
 }
 button { cursor: pointer; min-width: 28px; }
 summary { min-height: 24px; }
-button.primary { background: var(--accent); border-color: var(--accent); color: var(--bg); }
-@media (pointer: coarse) { button, select, input:not([type="checkbox"], [type="radio"]), summary { min-height: 44px; } button { min-width: 44px; } }
+button:disabled { color: var(--muted); border-style: dashed; cursor: not-allowed; }
+button.primary:not(:disabled) { background: var(--accent); border-color: var(--accent); color: var(--bg); }
+@media (pointer: coarse) { button, select, textarea, input:not([type="checkbox"], [type="radio"]), summary { min-height: 44px; } button { min-width: 44px; } }
 @media (forced-colors: active) { svg { color: CanvasText; } }
 `;
 
 /** Returns the style sheets of a component: the shared ones, and its own. */
 export function sheets(own) {
   return [TOKENS, SHARED, own].map(sheetOf);
+}
+
+/** Gives the root that a node stands in one more style sheet, once; for what is loaded later than the view. */
+export function adopt(node, sheet) {
+  const root = node.getRootNode();
+  if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets.push(sheet);
 }
 
 /** Returns a style sheet of this text. */

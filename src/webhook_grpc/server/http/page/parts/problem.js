@@ -2,11 +2,11 @@
 
 import { element } from "./look.js";
 
-/** Returns a problem as a panel of its own, with its reason, its request id and a way to try again. */
+/** Returns a problem as a panel of its own, with its reason, its request id and, with `retry`, a way to try again. */
 export function problemNode(page, error, retry) {
   const { title = "", reason = "", request_id: requestId = "" } = error.document ?? {};
-  const button = element("button", {}, page.words("Try again"));
-  button.addEventListener("click", retry);
+  const button = element("button", { type: "button", hidden: !retry }, page.words("Try again"));
+  button.addEventListener("click", () => retry());
   return element(
     "div",
     { className: "panel", role: "alert" },

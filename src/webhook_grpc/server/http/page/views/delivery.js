@@ -3,7 +3,7 @@
 import { explain } from "../data/explain.js";
 import { visible } from "../data/json-text.js";
 import { milliseconds } from "../data/time.js";
-import { acts } from "../parts/acts.js";
+import { ACTS_LOOK, acts } from "../parts/acts.js";
 import { ATTEMPTS_LOOK, Attempts } from "../parts/attempts.js";
 import { DETAIL_LOOK } from "../parts/detail-look.js";
 import { fact, stateNode } from "../parts/facts.js";
@@ -11,7 +11,7 @@ import { followed, unlessAborted } from "../parts/followed.js";
 import { copyText, element } from "../parts/look.js";
 import { dataNode, eventOf } from "../parts/payload.js";
 
-export const LOOK = `${DETAIL_LOOK}${ATTEMPTS_LOOK}`;
+export const LOOK = `${DETAIL_LOOK}${ACTS_LOOK}${ATTEMPTS_LOOK}`;
 
 /** Shows one delivery. `page` is what all views share. */
 export function view(page, route) {
@@ -58,11 +58,15 @@ class DeliveryView {
       api.get(`/api/events/${delivery.event_id}:explain?${customer}`, { signal }).catch(unlessAborted({ webhooks: [] })),
       api.get(`/api/webhooks/${delivery.webhook_id}?${customer}`, { signal }).catch(unlessAborted({})),
     ]);
-    this._attempts = new Attempts(this._page, delivery, attempts, this._chosen);
     if (event !== this._event || !this._data) this._data = dataNode(this._page, event);
     this._event = event ?? undefined; // what was published does not change
-    const head = headNode(this._page, { delivery, event, explanation, webhook });
-    return { nodes: [head, this._attempts.node, this._data], eventId: delivery.event_id, customerId: delivery.customer_id, shown: () => this._showFragment() };
+    const answers = [delivery, attempts, explanation, webhook];
+    const nodes = () => {
+      this._attempts = new Attempts(this._page, delivery, attempts, this._chosen);
+      return [headNode(this._page, { delivery, event, explanation, webhook }), this._attempts.node, this._data];
+    };
+    const { event_id: eventId, customer_id: customerId, status } = delivery;
+    return { nodes, answers, isPending: status === "pending", eventId, customerId, shown: () => this._showFragment() };
   }
 
   _showFragment() {
@@ -83,7 +87,7 @@ function headNode(page, { delivery, event, explanation, webhook }) {
     { className: "panel" },
     element("h2", { className: "title" }, stateNode(page, delivery.status), element("code", {}, delivery.event_type), element("span", {}, "→"), webhookLink(delivery, name)),
     element("p", { className: "story" }, entry ? explain(entry, delivery, words, page.clock, webhook) : ""),
-    acts(page, delivery, event),
+    acts(page, delivery, event, webhook),
     element(
       "p",
       { className: "facts" },

@@ -57,6 +57,21 @@ class LiveView {
     this.node = element("main", { className: "live-page" }, line, this._filterLine(), this._list);
     this._clock = setInterval(() => this._numbers(), 1000);
     this.update({ filter });
+    this._firstRun(filter);
+  }
+
+  /** Says how to begin while there is no webhook. */
+  async _firstRun(filter) {
+    if (!this._page.caller.permissions.includes("read")) return;
+    try {
+      const query = new URLSearchParams({ page_size: "1", ...(filter.customer_id && { customer_id: filter.customer_id }) });
+      const { webhooks } = await this._page.api.get(`/api/webhooks?${query}`);
+      if (webhooks.length) return;
+      const { showFirstRun } = await import("../parts/first-run.js");
+      await showFirstRun(this._page, filter.customer_id, this._list);
+    } catch {
+      // The list says what is wrong.
+    }
   }
 
   stop() {
@@ -126,7 +141,7 @@ class LiveView {
     const options = Object.entries(STATUSES).map(([name, word]) => new Option(words(word), name));
     this._statuses = element("select", { ariaLabel: words("Status") }, new Option(words("Status"), ""), ...options);
     this._statuses.addEventListener("change", () => this._change({ statuses: this._statuses.value ? [this._statuses.value] : [] }));
-    this._inputs = [["Event type", "event_types"], ["Webhook", "webhook_ids"], ["Customer", "customer_id"]].map(([word, name]) => {
+    this._inputs = [["Event type", "event_types"], ["Webhook", "webhook_ids"]].map(([word, name]) => {
       const input = element("input", { placeholder: words(word), ariaLabel: words(word) });
       input.addEventListener("input", () => this._typed(input, name));
       return [input, name];
@@ -135,7 +150,7 @@ class LiveView {
     this._onlyLive = element("span", { className: "muted", hidden: true }, words("of what arrives, and of the latest {n}", { n: this._list.limit }));
     this._problems.addEventListener("change", () => this._change({ problems: this._problems.checked ? "true" : "" }));
     const clear = element("button", {}, words("Clear filters"));
-    clear.addEventListener("click", () => this._page.go("/"));
+    clear.addEventListener("click", () => this._page.go(`/${queryOf({ customer_id: this._filter.customer_id })}`));
     const inputs = this._inputs.map(([input]) => input);
     return element("div", { className: "line filter" }, search, this._statuses, ...inputs, element("label", {}, this._problems, words("Problems only")), clear, this._onlyLive);
   }
@@ -148,7 +163,7 @@ class LiveView {
     clearTimeout(this._typing);
     this._typing = setTimeout(() => {
       const parts = input.value.split(",").map((part) => part.trim()).filter(Boolean);
-      this._change({ [name]: name === "customer_id" ? (parts[0] ?? "") : parts });
+      this._change({ [name]: parts });
     }, TYPING_MILLISECONDS);
   }
 

@@ -1,154 +1,158 @@
 // One webhook: how it is doing, in numbers and in charts, what may be done with it, and what went to it lately.
 
-import { outcomeText } from "../data/explain.js";
-import { visible } from "../data/json-text.js";
-import { milliseconds, seconds, span } from "../data/time.js";
+import { queryOf } from "../data/route.js";
+import { absolute, iso, milliseconds, seconds } from "../data/time.js";
 import { LOOK as CHART_LOOK, stack, steps } from "../parts/chart.js";
 import "../parts/deliveries.js";
 import { DETAIL_LOOK } from "../parts/detail-look.js";
-import { webhookStatusNode } from "../parts/facts.js";
+import { LOOK as FORM_LOOK } from "../parts/form-fields.js";
 import { element } from "../parts/look.js";
+import { LOOK as MENU_LOOK } from "../parts/menu.js";
 import { problemNode } from "../parts/problem.js";
+import { webhookActs } from "../parts/webhook-acts.js";
+import { headNodes, nowNode, settingsNode, windowNode } from "../parts/webhook-panels.js";
 
 const NOW_MILLISECONDS = 10_000;
-// Window and width of a bin.
-const WINDOWS = { "1 h": [3600, 300], "24 h": [86_400, 3600], "7 d": [604_800, 21_600], "31 d": [2_678_400, 86_400] };
+// Window and width of a bin, in seconds, and the window in words.
+const WINDOWS = {
+  "1 h": [3600, 300, "Last hour"],
+  "24 h": [86_400, 3600, "Last 24 hours"],
+  "7 d": [604_800, 21_600, "Last 7 days"],
+  "31 d": [2_678_400, 86_400, "Last 31 days"],
+};
 
-export const LOOK = `${DETAIL_LOOK}${CHART_LOOK}
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 12px; }
+export const LOOK = `${DETAIL_LOOK}${CHART_LOOK}${MENU_LOOK}${FORM_LOOK}
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 12px; }
 .tall { height: 420px; }
+.endings { display: flex; flex-wrap: wrap; gap: 2px 12px; }
+.answer { margin-top: 8px; }
+[aria-pressed="true"] { border-color: var(--accent); color: var(--accent); }
 `;
 
 /** Shows one webhook. Its numbers are read again each ten seconds while the page is visible. */
 export function view(page, { id, filter }) {
-  const customer = filter.customer_id ? `customer_id=${encodeURIComponent(filter.customer_id)}` : "";
-  const node = element("main", { className: "detail" });
-  const abort = new AbortController();
-  const shown = { window: "24 h" };
-  let list;
-  const load = async () => {
-    try {
-      const webhook = await page.api.get(`/api/webhooks/${id}?${customer}`, abort);
-      const [length, width] = WINDOWS[shown.window];
-      const start = new Date(Math.floor(page.now() / 1000 - length) * 1000).toISOString();
-      const stats = await page.api.get(`/api/webhooks/${id}/stats?customer_id=${webhook.customer_id}&start_time=${start}&bin_width=${width}s`, abort);
-      list ??= listOf(page, webhook);
-      node.replaceChildren(headOf(page, webhook, stats, shown), numbersNode(page, webhook, stats), chartsNode(page, webhook, stats, shown, load), list);
-    } catch (error) {
-      if (error.name !== "AbortError") node.replaceChildren(problemNode(page, error, load));
-    }
-  };
-  node.addEventListener("acted", load);
-  const timer = setInterval(() => document.hidden || node.contains(node.getRootNode().activeElement) || load(), NOW_MILLISECONDS);
-  load();
-  return { node, stop: () => (abort.abort(), clearInterval(timer)) };
+  return new WebhookView(page, id, filter);
 }
 
-function listOf(page, webhook) {
+class WebhookView {
+  constructor(page, id, filter) {
+    this._page = page;
+    this._id = id;
+    this._customer = filter.customer_id ? `?customer_id=${encodeURIComponent(filter.customer_id)}` : "";
+    this._window = "24 h";
+    this._abort = new AbortController();
+    this._result = element("div", { role: "status" });
+    this._slots = { head: element("div", {}), numbers: element("div", { className: "grid" }), charts: element("div", {}), list: element("div", {}), settings: element("div", {}) };
+    this.node = element("main", { className: "detail" }, ...Object.values(this._slots));
+    this.node.addEventListener("acted", () => this._load(true));
+    this._timer = setInterval(() => document.hidden || this._load(false), NOW_MILLISECONDS);
+    this._load(true);
+  }
+
+  /** Goes on with another token. */
+  signedIn() {
+    this._load(true);
+  }
+
+  stop() {
+    this._abort.abort();
+    clearInterval(this._timer);
+  }
+
+  /** Loads all. Unless `isWanted`, what the reader points at or has the focus in stays as it is. */
+  async _load(isWanted) {
+    const { _page: page, _abort: abort } = this;
+    try {
+      const webhook = await page.api.get(`/api/webhooks/${this._id}${this._customer}`, abort);
+      const stats = await this._stats(webhook);
+      this._put("head", isWanted, this._head(webhook, stats.problem ? undefined : stats));
+      this._put("settings", isWanted, settingsNode(page, webhook));
+      if (!this._slots.list.firstChild) this._slots.list.append(...listNodes(page, webhook));
+      if (stats.problem) return this._put("numbers", isWanted, problemNode(page, stats.problem, () => this._load(true)));
+      this._put("numbers", isWanted, windowNode(page, stats, page.words(WINDOWS[this._window][2])), nowNode(page, webhook, stats));
+      this._put("charts", isWanted, this._charts(webhook, stats));
+    } catch (error) {
+      page.refused(error);
+      if (error.name !== "AbortError") this._put("head", isWanted, problemNode(page, error, () => this._load(true)));
+    }
+  }
+
+  /** Returns the numbers, or {problem}: the other panels go on without them. */
+  async _stats(webhook) {
+    const [length, width] = WINDOWS[this._window];
+    const end = Math.ceil(this._page.now() / 1000); // whole seconds, so that the bins fit the window
+    const times = `start_time=${iso((end - length) * 1000)}&end_time=${iso(end * 1000)}`;
+    const query = `customer_id=${webhook.customer_id}&${times}&bin_width=${width}s`;
+    try {
+      return await this._page.api.get(`/api/webhooks/${this._id}/stats?${query}`, this._abort);
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      return { problem: error };
+    }
+  }
+
+  _put(name, isWanted, ...nodes) {
+    const slot = this._slots[name];
+    if (!isWanted && slot.matches(":hover, :focus-within")) return;
+    const buttons = () => [...slot.querySelectorAll("button, summary, [role=slider]")];
+    const focused = buttons().findIndex((button) => button.matches(":focus"));
+    slot.replaceChildren(...nodes);
+    buttons()[focused]?.focus(); // the focus stays where it was
+  }
+
+  _head(webhook, stats) {
+    const nodes = headNodes(this._page, webhook, stats);
+    return element("section", { className: "panel" }, ...nodes, webhookActs(this._page, webhook, stats, this._result), this._result);
+  }
+
+  _charts(webhook, stats) {
+    const { words } = this._page;
+    const label = (bin) => absolute(milliseconds(bin.start_time), { ...this._page.options, fraction: false });
+    const open = (index) => this._page.go(`/attempts${queryOf(binFilter(webhook, stats, index))}`);
+    const classes = stats.bins.map((bin) => ({ label: label(bin), ...classesOf(bin) }));
+    const value = (text) => (text ? seconds(text) : NaN);
+    const latencies = stats.bins.map((bin) => ({ label: label(bin), p50: value(bin.latency_p50), p95: value(bin.latency_p95), p99: value(bin.latency_p99) }));
+    const limit = seconds(webhook.timeout) || 15;
+    const title = words("Attempts by outcome");
+    const latency = `${words("Latency")} p50 ─ p95 ┄ p99 ┈ (1 ms – 30 s)`;
+    const charts = element("div", { className: "grid" }, stack(title, classes, words, open), steps(latency, latencies, limit, words, open));
+    return element("section", { className: "panel" }, this._choice(), charts);
+  }
+
+  _choice() {
+    const buttons = Object.keys(WINDOWS).map((name) => {
+      const button = element("button", { type: "button", ariaPressed: String(name === this._window) }, name);
+      button.addEventListener("click", () => ((this._window = name), this._load(true)));
+      return button;
+    });
+    return element("div", { className: "buttons" }, ...buttons);
+  }
+}
+
+function classesOf(bin) {
+  const found = { good: 0, error: 0, silent: 0 };
+  for (const { outcome, count } of bin.outcomes) found[outcome === "succeeded" ? "good" : outcome === "http_error" ? "error" : "silent"] += count;
+  return found;
+}
+
+/** Returns the filter of the attempts of one bin. */
+function binFilter(webhook, stats, index) {
+  return {
+    customer_id: String(webhook.customer_id),
+    webhook_ids: [String(webhook.webhook_id)],
+    start_time: stats.bins[index].start_time,
+    end_time: stats.bins[index + 1]?.start_time ?? stats.end_time,
+  };
+}
+
+/** Returns the live list of the webhook's deliveries, with the ways to the lists of all. */
+function listNodes(page, webhook) {
+  const { words } = page;
+  const query = queryOf({ customer_id: String(webhook.customer_id), webhook_ids: [String(webhook.webhook_id)] });
   const list = document.createElement("webhook-deliveries");
   Object.assign(list, { getToken: page.getToken, language: page.language, utc: page.utc, customerId: String(webhook.customer_id), webhookIds: [String(webhook.webhook_id)] });
   list.className = "tall";
   list.addEventListener("delivery-open", ({ detail }) => page.go(`/deliveries/${detail.deliveryId}?customer_id=${webhook.customer_id}`));
-  return list;
-}
-
-function headOf(page, webhook, stats, shown) {
-  const { words } = page;
-  const breaker = { open: "Breaker open", half_open: "Breaker half-open" }[stats.breaker_state];
-  const facts = [breaker && words(breaker), stats.breaker_probe_time && page.clock(milliseconds(stats.breaker_probe_time))].filter(Boolean);
-  const why = webhook.status_reason ? words("Disabled because {reason}", { reason: webhook.status_reason }) : "";
-  return element(
-    "section",
-    { className: "panel" },
-    element("h2", { className: "title" }, `${visible(webhook.name)} #${webhook.webhook_id}`, webhookStatusNode(page, webhook), element("span", { className: "bad" }, facts.join(" · "))),
-    element("p", { className: "bad" }, visible(why)),
-    element("p", { className: "facts" }, element("code", {}, visible(webhook.url)), element("code", {}, visible(webhook.events.join(", "))), `${words("Secret")} …${webhook.secret_hint ?? ""}`),
-    actsNode(page, webhook, shown),
-  );
-}
-
-function actsNode(page, webhook, shown) {
-  const { words } = page;
-  const path = `/api/webhooks/${webhook.webhook_id}`;
-  const may = page.caller?.permissions?.includes("manage") ?? false;
-  const buttons = element("div", { className: "buttons" });
-  const result = element("span", { role: "status" }, shown.result ?? "");
-  const add = (word, act) => {
-    const button = element("button", { disabled: !may }, words(word));
-    if (!may) button.title = words("Needs permission {p}", { p: "manage" });
-    button.addEventListener("click", async () => {
-      button.disabled = true;
-      await act(button).catch((error) => page.toast(error.message));
-      button.disabled = false;
-    });
-    buttons.append(button);
-  };
-  const change = (act) => async (button) => {
-    await page.api.send("POST", `${path}:${act}`, { customer_id: webhook.customer_id });
-    button.dispatchEvent(new CustomEvent("acted", { bubbles: true, composed: true }));
-  };
-  add("Send test", async () => {
-    result.textContent = "…";
-    const { delivery } = await page.api.send("POST", `${path}:test`, { customer_id: webhook.customer_id });
-    const attempt = delivery.last_attempt;
-    shown.result = result.textContent = attempt ? `${outcomeText(attempt, words)}, ${span(seconds(attempt.latency))} ${attempt.error_message ?? ""}` : "";
-  });
-  if (webhook.status === "active") {
-    add("Pause", async (button) => {
-      if (await page.confirm(words("New deliveries are kept as pending."), words("Pause"))) await change("pause")(button);
-    });
-  } else add("Resume", change("resume"));
-  buttons.append(result);
-  return buttons;
-}
-
-function numbersNode(page, webhook, stats) {
-  const { words } = page;
-  const some = (count, text) => (count ? text : "–");
-  const count = (list, key, name) => list.find((one) => one[key] === name)?.count ?? 0;
-  const rate = some(stats.attempt_count, `${(stats.success_rate * 100).toFixed(1)} %`);
-  const endings = ["succeeded", "failed", "cancelled", "expired"].map((name) => count(stats.endings, "status", name));
-  const lasting = (text) => (text ? span(seconds(text)) : "–");
-  const left = [
-    [words("Success rate of attempts"), `${rate} (${words("{n}", { n: stats.attempt_count })})`],
-    [words("Latency"), `p50 ${lasting(stats.latency_p50)}  p95 ${lasting(stats.latency_p95)}  p99 ${lasting(stats.latency_p99)}`],
-    [words("Endings of deliveries"), `✓ ${endings[0]}  ✕ ${endings[1]}  ⊘ ${endings[2] + endings[3]} (${words("tests left out")})`],
-  ];
-  const right = [
-    [words("Pending deliveries"), words("{n}", { n: stats.pending_count })],
-    [words("Due now"), words("{n}", { n: stats.due_count })],
-    [words("Oldest due"), lasting(stats.oldest_due_age)],
-    [words("Failing since"), stats.failing_since_time ? page.clock(milliseconds(stats.failing_since_time)) : "–"],
-    [words("Held until"), stats.hold_until_time ? page.clock(milliseconds(stats.hold_until_time)) : "–"],
-  ];
-  return element("section", { className: "grid" }, factsNode(left), factsNode(right));
-}
-
-function factsNode(pairs) {
-  return element("dl", { className: "panel" }, ...pairs.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
-}
-
-function chartsNode(page, webhook, stats, shown, load) {
-  const { words } = page;
-  const label = (bin) => page.clock(milliseconds(bin.start_time));
-  const classes = stats.bins.map((bin) => {
-    const found = { label: label(bin), good: 0, error: 0, silent: 0 };
-    for (const { outcome, count } of bin.outcomes) found[outcome === "succeeded" ? "good" : outcome === "http_error" ? "error" : "silent"] += count;
-    return found;
-  });
-  const value = (text) => (text ? seconds(text) : NaN);
-  const latencies = stats.bins.map((bin) => ({ label: label(bin), p50: value(bin.latency_p50), p95: value(bin.latency_p95), p99: value(bin.latency_p99) }));
-  const choice = element("div", { className: "buttons" });
-  for (const name of Object.keys(WINDOWS)) {
-    const button = element("button", { ariaPressed: String(name === shown.window) }, name);
-    button.addEventListener("click", () => ((shown.window = name), button.blur(), load()));
-    choice.append(button);
-  }
-  const limit = seconds(webhook.timeout) || 15;
-  return element(
-    "section",
-    { className: "panel" },
-    choice,
-    element("div", { className: "grid" }, stack(words("Outcomes"), classes, words), steps(`${words("Latency")} p50 ─ p95 ┄ p99 ┈ (1 ms – 30 s)`, latencies, limit, words)),
-  );
+  const links = [["All deliveries", "deliveries"], ["All attempts", "attempts"]].map(([word, path]) => element("a", { href: `/${path}${query}` }, `${words(word)} →`));
+  return [list, element("p", { className: "facts" }, ...links)];
 }
