@@ -149,6 +149,17 @@ async def test_r_twice_restarts_a_row_once(page: Page, door: Door) -> None:
     assert len({request_id for _, request_id in door.posts}) == 1, "the service acts once on a request_id"
 
 
+async def test_r_restarts_what_is_selected_after_a_question(page: Page, door: Door) -> None:
+    door.listed = [delivery(n, "failed", "timeout") for n in range(3)]
+    await show(page, door)
+    for key in ("j", "x", "j", "x", "r"):
+        await page.keyboard.press(key)
+    await expect(dialog(page)).to_contain_text("Restarts 2 deliveries")
+    await dialog(page).get_by_role("button", name="Retry selected").click()
+    await expect(page.locator("wg-app .toast")).to_contain_text("2 of 2 restarted")
+    assert {path for path, _ in door.posts} == {f"/api/deliveries/{delivery(n)['delivery_id']}:retry" for n in (1, 2)}
+
+
 async def test_r_on_a_delivery_that_succeeded_asks_first(page: Page, door: Door) -> None:
     await show(page, door)
     await page.keyboard.press("j")
