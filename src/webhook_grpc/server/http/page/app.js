@@ -183,6 +183,7 @@ class App extends HTMLElement {
       leave: () => this._leave(),
     });
     addEventListener("keydown", (event) => this._keys.take(event));
+    this._help.disabled = false;
   }
 
   /** Goes back to where the reader came from, or to the list of what is shown. */
@@ -247,11 +248,11 @@ class App extends HTMLElement {
     const language = choice("Language", [["English", "en"], ["中文", "zh"]], this._language, (value) => this._keep("language", (this._language = value)));
     const zones = [["Local", "local"], ["UTC", "utc"]];
     const zone = choice("Zone", zones, this._utc ? "utc" : "local", (value) => this._setZone(value === "utc"));
+    this._help = element("button", { ariaLabel: words("Keyboard shortcuts"), title: words("Keyboard shortcuts"), disabled: !this._keys }, "?");
+    this._help.addEventListener("click", () => this._keys.help());
     this._where = new Head(words, (customerId) => this._chooseCustomer(customerId));
-    const help = element("button", { ariaLabel: words("Keyboard shortcuts"), title: words("Keyboard shortcuts") }, "?");
-    help.addEventListener("click", () => this._keys?.help());
     const title = element("h1", {}, "webhook-grpc");
-    return element("header", {}, title, ...this._where.nodes, element("span", { className: "grow" }), language, zone, theme, help);
+    return element("header", {}, title, ...this._where.nodes, element("span", { className: "grow" }), language, zone, theme, this._help);
   }
 
   _setZone(isUtc) {

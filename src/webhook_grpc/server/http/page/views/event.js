@@ -21,7 +21,10 @@ export function view(page, { id, filter }) {
     const customer = `customer_id=${event.customer_id}`;
     const explanation = await page.api.get(`/api/events/${id}:explain?${customer}`, { signal });
     const webhooks = await named(page, explanation, customer, signal);
-    return { nodes: eventNodes(page, event, explanation, webhooks), eventId: id, customerId: event.customer_id };
+    const nodes = () => eventNodes(page, event, explanation, webhooks);
+    const answers = [event, explanation, [...webhooks]];
+    const isPending = explanation.webhooks.some((entry) => entry.delivery?.status === "pending");
+    return { nodes, answers, isPending, eventId: id, customerId: event.customer_id };
   });
 }
 

@@ -4,7 +4,7 @@ import { isId, lookup, queryOf } from "../data/route.js";
 import { SHAPES, STATUSES } from "../data/store.js";
 import "../parts/deliveries.js";
 import { icon } from "../parts/icons.js";
-import { element } from "../parts/look.js";
+import { copyText, element } from "../parts/look.js";
 
 const TYPING_MILLISECONDS = 250;
 const BARS_HEIGHT = 32;
@@ -89,18 +89,13 @@ class LiveView {
     const row = this._list.current;
     if (event.key === "p") return this._change({ problems: this._filter.problems === "true" ? "" : "true" }) ?? true;
     if (event.key === "r" && row) return this._retry(row);
-    return event.key === "c" && row ? this._copy(row.delivery_id) : false;
+    if (event.key === "c" && row) copyText(this._page, row.delivery_id);
+    return event.key === "c" && Boolean(row);
   }
 
   /** Restarts a delivery. The request_id is that of its state as it is shown, so a key that is pressed twice acts once. */
   _retry(row) {
     import("../parts/row-acts.js").then(({ retryRow }) => retryRow(this._page, row));
-    return true;
-  }
-
-  _copy(text) {
-    const { toast, words } = this._page;
-    navigator.clipboard?.writeText(text).then(() => toast(words("Copied")), () => toast(words("The browser does not let this page copy.")));
     return true;
   }
 
