@@ -51,12 +51,6 @@ export function sheets(own) {
   return [TOKENS, SHARED, own].map(sheetOf);
 }
 
-/** Gives the root that a node stands in one more style sheet, once; for what is loaded later than the view. */
-export function adopt(node, sheet) {
-  const root = node.getRootNode();
-  if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets.push(sheet);
-}
-
 /** Returns a style sheet of this text. */
 export function sheetOf(text) {
   const sheet = new CSSStyleSheet();
