@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo demo-page run migrate test-fast test test-distribution more-postgres more-tools test-long check format generate faults reliability bench bench-isolation bench-lists screenshots clean
+.PHONY: help setup demo demo-page run migrate test-fast test test-distribution more-postgres more-tools test-long check format generate faults reliability bench bench-page bench-isolation bench-lists screenshots clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -72,6 +72,9 @@ faults: .venv/dev ## run every fault of tests/faults once, longer than `make tes
 
 reliability: .venv/dev ## measure and write docs/reliability.md
 	@$(BIN)/python scripts/reliability.py
+
+bench-page: .venv/dev ## measure the live page in the machine's Chromium, and what a hundred of it cost the service
+	@$(BIN)/python -m benchmarks.page $(ARGS)
 
 bench-isolation: .venv/dev ## measure what one customer's trouble does to the latency of others
 	@$(BIN)/python benchmarks/isolation.py

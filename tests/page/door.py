@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,10 +28,12 @@ class Door:
         self.cursors: list[str] = []  # with which the stream was asked for, "" for none
         self.tokens: list[str] = []  # with which it was asked for
         self.caller: dict[str, Any] = {"name": "x", "customer_id": CUSTOMER, "permissions": ["read", "manage"]}
+        self.answers: dict[str, str] = {}  # JSON by path, of what else is asked for
+        self.posts: list[tuple[str, str]] = []  # paths and the request_ids that came with them
         self.opened = asyncio.Event()
         self._stream: web.StreamResponse | None = None
         self._cursor = 0
-        self._cut = asyncio.Event()
+        self._cuts = set[asyncio.Event]()  # of each stream that is open
         self._runner = web.AppRunner(self._app(), shutdown_timeout=0)
         self.url = ""
 
@@ -43,7 +46,7 @@ class Door:
 
     async def stop(self) -> None:
         """Ends what is open."""
-        self._cut.set()
+        self.cut()
         await self._runner.cleanup()
 
     async def send(self, *deliveries: dict[str, Any]) -> None:
@@ -61,16 +64,20 @@ class Door:
     def cut(self) -> None:
         """Ends the stream without a word."""
         self.opened.clear()
-        self._cut.set()
+        for cut in tuple(self._cuts):
+            cut.set()
 
     async def open(self, request: web.Request) -> web.StreamResponse:
         """Opens the stream, as the service does."""
         stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await stream.prepare(request)
-        self._stream, self._cut = stream, asyncio.Event()
+        cut = asyncio.Event()
+        self._stream = stream
+        self._cuts.add(cut)
         await stream.write(f": heartbeat\nid: c{self._cursor}\n\n".encode())
         self.opened.set()
-        await self._cut.wait()
+        await cut.wait()
+        self._cuts.discard(cut)
         if request.transport is not None:
             request.transport.abort()
         return stream
@@ -89,6 +96,8 @@ class Door:
         app.router.add_get("/api/deliveries:watch", self._watch)
         app.router.add_get("/api/webhooks", self._webhooks)
         app.router.add_get("/api/webhooks/{id}", self._webhook)
+        app.router.add_get("/api/{path:.+}", self._answer)
+        app.router.add_post("/api/{path:.+}", self._post)
         return app
 
     async def _who(self, _: web.Request) -> web.Response:
@@ -103,6 +112,15 @@ class Door:
 
     async def _webhook(self, request: web.Request) -> web.Response:
         return web.json_response(webhook(int(request.match_info["id"])))
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        if request.path not in self.answers:
+            raise web.HTTPNotFound
+        return web.Response(text=self.answers[request.path], content_type="application/json")
+
+    async def _post(self, request: web.Request) -> web.Response:
+        self.posts.append((request.path, request.headers.get("Idempotency-Key", "")))
+        return web.json_response({})
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         self.cursors.append(request.headers.get("Last-Event-ID", ""))
@@ -120,6 +138,37 @@ def refuses(status: int, reason: str, **fields: Any) -> Opening:
         return web.json_response(document, status=status, content_type="application/problem+json")
 
     return answer
+
+
+def explains(door: Door, shown: dict[str, Any], attempts: Sequence[dict[str, Any]], data: str | None = "{}") -> str:
+    """Makes the door answer for a delivery, and for its event, gone without `data`; returns the page's path."""
+    path, event_id = f"/api/deliveries/{shown['delivery_id']}", shown["event_id"]
+    door.answers[path] = json.dumps(shown)
+    door.answers[f"{path}/attempts"] = json.dumps({"attempts": attempts})
+    entry = {"webhook_id": 1, "verdict": "matched", "standing": "ended", "delivery": shown}
+    door.answers[f"/api/events/{event_id}:explain"] = json.dumps({"webhooks": [entry]})
+    if data is not None:
+        head = {"event_id": event_id, "customer_id": CUSTOMER, "event_type": "job.failed", "create_time": now()}
+        door.answers[f"/api/events/{event_id}"] = json.dumps(head)[:-1] + f', "data": {data}}}'
+    return f"deliveries/{shown['delivery_id']}?customer_id={CUSTOMER}"
+
+
+def attempt(number: int, outcome: str = "http_error", **fields: Any) -> dict[str, Any]:
+    """Returns an attempt as the API writes it."""
+    return {
+        "attempt_number": number,
+        "start_time": now(),
+        "latency": "0.031s",
+        "outcome": outcome,
+        "response_status": 200 if outcome == "succeeded" else 503,
+        "trigger": "scheduled",
+        "request_headers": {"content-type": "application/json", "webhook-signature": "…"},
+        "request_bytes": 97,
+        "response_headers": {"server": "nginx"},
+        "response_body": base64.b64encode(b"upstream unavailable\x00").decode(),
+        "response_text": "upstream unavailable\\x00",
+        **fields,
+    }
 
 
 def webhook(number: int) -> dict[str, Any]:

@@ -4,8 +4,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Problem } from "../../src/webhook_grpc/server/http/page/data/api.js";
+import { fold, memberRange, pretty } from "../../src/webhook_grpc/server/http/page/data/json-text.js";
 import { Announcer, Hold, LiveSource, barOf } from "../../src/webhook_grpc/server/http/page/data/live.js";
 import { DeliveryStore, isProblem } from "../../src/webhook_grpc/server/http/page/data/store.js";
+import { hexOf } from "../../src/webhook_grpc/server/http/page/parts/payload.js";
 import { wordsOf } from "../../src/webhook_grpc/server/http/page/data/words.js";
 
 const words = wordsOf("en");
@@ -147,11 +149,15 @@ test("each state of the stream is a sentence, or nothing", () => {
 function source({ texts = ["id: 1\n\n"], list = async () => ({ deliveries: [] }) } = {}) {
   const happened = [];
   const api = {
-    async open(_, { lastEventId }) {
+    async open(_, { lastEventId, signal }) {
       happened.push(`opens from ${lastEventId || "now"}`);
       const next = texts.shift();
       if (next instanceof Error) throw next;
-      return new Response(new ReadableStream({ start: (it) => next && it.enqueue(new TextEncoder().encode(next)) }));
+      const start = (stream) => {
+        stream.enqueue(new TextEncoder().encode(next));
+        signal.addEventListener("abort", () => stream.error(signal.reason));
+      };
+      return new Response(new ReadableStream({ start }));
     },
     get: async () => (happened.push("loads"), list()),
   };
@@ -229,4 +235,36 @@ test("a list that can't be loaded is said, and loaded with the next try", async 
   one.source.again();
   await one.changed();
   assert.deepEqual([one.source.listProblem, one.source._store.size], [undefined, 1]);
+});
+
+// --- what others wrote ----------------------------------------------------------------------------------------------
+
+test("what is nested beyond six levels is folded, and nothing is lost by that", () => {
+  const nested = `${'{"a":['.repeat(32)}1${"]}".repeat(32)}`;
+  const unfolded = (text, levels) =>
+    fold(text, levels)
+      .map((part) => {
+        if (part.text !== undefined) return part.text;
+        assert.equal(part.count, part.folded.split("\n").length);
+        return unfolded(part.folded, levels).split("\n").map((line, index) => (index ? " ".repeat(2 * (levels + 1)) : "") + line).join("\n");
+      })
+      .join("");
+  const text = pretty(nested);
+  const [first, inner, last] = fold(text, 6);
+  assert.equal(first.text.split("\n").length, 8); // seven levels open, and the place of the fold
+  assert.match(inner.folded, /^\{\n {2}"a": \[|^"a": \[/);
+  assert.equal(last.text.startsWith("\n"), true);
+  assert.equal(unfolded(text, 6), text);
+  assert.deepEqual(fold(pretty('{"a":1}'), 6), [{ text: '{\n  "a": 1\n}' }]);
+});
+
+test("a text of 256 KiB is one token, and its place is found", () => {
+  const data = JSON.stringify({ x: '\\"'.repeat(65_536) });
+  const text = `{"event_id":"e", "data": ${data} }`;
+  assert.equal(text.slice(...memberRange(text, "data")), data);
+});
+
+test("bytes are shown in hexadecimal with their place and their letters", () => {
+  assert.equal(hexOf(new TextEncoder().encode("ab\n")), `0000  61 62 0a${" ".repeat(41)}ab·`);
+  assert.equal(hexOf(new Uint8Array(17)).split("\n").length, 2);
 });

@@ -132,7 +132,8 @@ async def test_a_row_with_the_focus_stays_that_row_wherever_the_list_is_scrolled
     for _ in range(4):
         await page.keyboard.press("j")
     node = await page.evaluate_handle(
-        """() => document.querySelector("wg-app").shadowRoot.querySelector("webhook-deliveries").shadowRoot.activeElement"""
+        """() => document.querySelector("wg-app").shadowRoot.querySelector("webhook-deliveries")
+          .shadowRoot.activeElement"""
     )
     assert "job.n196" in await focused(page)
     await page.locator("webhook-deliveries .window").evaluate("(node) => (node.scrollTop = node.scrollHeight)")

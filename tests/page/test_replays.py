@@ -218,14 +218,38 @@ async def test_what_a_disabled_webhook_missed_is_replayed_once_it_is_resumed(
     assert len(receiver.requests) == 1 + count
 
 
+async def test_a_refused_token_leaves_what_was_filled_in(page: Page, services: ServiceFactory) -> None:
+    entry = {"name": "page", "sha256": hashlib.sha256(b"wk_x").hexdigest(), "customer_id": CUSTOMER}
+    service = await services.start(http_address="127.0.0.1:0", tokens=json.dumps([entry]))
+    shown = await opened(page, service, "replays/new")
+    await sign_in(page)
+    await shown.get_by_label("Expired").check()
+    refusal = json.dumps({"status": 401, "reason": "TOKEN_INVALID", "title": "Unauthorized"})
+    kind = "application/problem+json"
+    await page.route(
+        "**/api/replays", lambda route: route.fulfill(status=401, content_type=kind, body=refusal), times=1
+    )
+    await button(shown, "Count").click()
+    await sign_in(page)
+    await expect(question(page)).to_have_count(0)
+    await expect(shown.get_by_label("Expired")).to_be_checked()
+    await button(shown, "Count").click()
+    await expect(shown.locator("output")).to_have_text("Would send 0 deliveries to all webhooks")
+    await expect(button(shown, "Start replay")).to_be_disabled()
+
+
+async def sign_in(page: Page) -> None:
+    await question(page).get_by_label("Token").fill("wk_x")
+    await question(page).get_by_role("button").click()
+
+
 async def test_who_may_only_read_sees_why_nothing_can_be_counted_or_cancelled(
     page: Page, services: ServiceFactory
 ) -> None:
     entry = {"name": "page", "sha256": hashlib.sha256(b"wk_x").hexdigest(), "customer_id": CUSTOMER}
     service = await services.start(http_address="127.0.0.1:0", tokens=json.dumps([{**entry, "permissions": ["read"]}]))
     shown = await opened(page, service, "replays/new")
-    await question(page).get_by_label("Token").fill("wk_x")
-    await question(page).get_by_role("button").click()
+    await sign_in(page)
     for name in ("Count", "Start replay"):
         await expect(button(shown, name)).to_be_disabled()
         await expect(button(shown, name)).to_have_attribute("title", "Needs permission manage")
@@ -305,7 +329,7 @@ async def test_in_chinese_no_word_is_missing(browser: Browser, service: Service,
     await expect(shown.locator(".list .row")).to_contain_text("进行中")
     shown = await opened(page, service, NEW)
     await button(shown, "统计数量").click()
-    await expect(shown.locator("output")).to_have_text("将向全部 Webhook补发 0 条投递")
+    await expect(shown.locator("output")).to_have_text("将补发 0 条投递，目标：全部 Webhook")
     await context.close()
     assert missing == []
 

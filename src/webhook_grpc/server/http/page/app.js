@@ -177,6 +177,7 @@ class App extends HTMLElement {
       leave: () => this._leave(),
     });
     addEventListener("keydown", (event) => this._keys.take(event));
+    this._help.disabled = false;
   }
 
   /** Goes back to where the reader came from, or to the list of what is shown. */
@@ -248,10 +249,13 @@ class App extends HTMLElement {
       language: (value) => this._keep("language", (this._language = value)),
       zone: (value) => this._setZone(value === "utc"),
       theme: (value) => this._keep("theme", (this._theme = value)),
-      help: () => this._keys?.help(),
+      help: () => this._keys.help(),
     };
+    const chosen = settingNodes(this._words, settings, set);
+    this._help = chosen.at(-1);
+    this._help.disabled = !this._keys;
     const title = element("h1", {}, "webhook-grpc");
-    return element("header", {}, title, ...this._where.nodes, element("span", { className: "grow" }), ...settingNodes(this._words, settings, set));
+    return element("header", {}, title, ...this._where.nodes, element("span", { className: "grow" }), ...chosen);
   }
 
   _setZone(isUtc) {

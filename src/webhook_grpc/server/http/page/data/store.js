@@ -136,6 +136,10 @@ export class DeliveryStore {
     this._rows.set(id, row);
     this._ids = null;
     this.behindSeconds = Math.max(0, (now - milliseconds(delivery.update_time)) / 1000);
+    if (this._shown?.length === 0 && this._accepts(row)) {
+      this._shown.push(id); // nothing is there that could move
+      this._shownIds.add(id);
+    }
     if (this._shown && !this._shownIds.has(id) && this._accepts(row)) this._waits(row, !before || !this._accepts(before));
     this._trim();
   }

@@ -10,10 +10,12 @@ export function may(page, permission) {
 /**
  * Returns a button that carries out `act(button)`. While that runs, further clicks do nothing; its problem is shown as
  * a toast. Without the permission it is disabled and says so; with a `why`, it is disabled with that reason.
+ * By `name` a key finds it.
  */
-export function actButton(page, word, act, { permission = "manage", why = "", className = "" } = {}) {
+export function actButton(page, word, act, { permission = "manage", why = "", name = "", className = "" } = {}) {
   const reason = may(page, permission) ? why : page.words("Needs permission {p}", { p: permission });
   const button = element("button", { type: "button", disabled: Boolean(reason), title: reason, className }, word);
+  if (name) button.dataset.act = name;
   let isRunning = false;
   button.addEventListener("click", async () => {
     if (isRunning) return; // a double click acts once; the focus stays, as it would not on a disabled button
@@ -22,7 +24,6 @@ export function actButton(page, word, act, { permission = "manage", why = "", cl
     try {
       await act(button);
     } catch (error) {
-      page.refused(error);
       page.toast(error.message);
     } finally {
       isRunning = false;

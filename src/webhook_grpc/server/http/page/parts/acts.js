@@ -1,8 +1,8 @@
 // What a person may do with a delivery. Each act names its consequence before it happens; what is harmless asks nothing.
 
-import { asSent, commandLine, curl, grpcurl } from "../data/shell-quote.js";
 import { actButton, acted } from "./act-button.js";
 import { answerNode } from "./answer.js";
+import { deliveryItems } from "./copy-items.js";
 import { element } from "./look.js";
 import { LOOK as MENU_LOOK, copyMenu } from "./menu.js";
 
@@ -24,11 +24,6 @@ function pathOf(delivery) {
   return `/api/deliveries/${delivery.delivery_id}`;
 }
 
-function named(button, act) {
-  button.dataset.act = act; // by which a key finds it
-  return button;
-}
-
 function retryButton(page, delivery, event, webhook) {
   const { words } = page;
   const requestId = crypto.randomUUID(); // of the delivery as it is shown: it is restarted once, however often one clicks
@@ -45,7 +40,7 @@ function retryButton(page, delivery, event, webhook) {
     const id = await page.confirm(text, words("Retry"), { title: titleOf(words("Retry"), delivery) });
     if (id) await retry(button, id);
   };
-  return named(actButton(page, words("Retry"), act, { why }), "retry");
+  return actButton(page, words("Retry"), act, { why, name: "retry" });
 }
 
 function whyNotRetried(words, delivery, event, webhook) {
@@ -63,7 +58,7 @@ function cancelButton(page, delivery) {
     const send = () => page.api.send("POST", `${pathOf(delivery)}:cancel`, { customer_id: delivery.customer_id });
     if (await page.confirm(text, words("Cancel delivery"), { title: titleOf(words("Cancel delivery"), delivery), act: send })) acted(button);
   };
-  return named(actButton(page, words("Cancel delivery"), act, { why }), "cancel");
+  return actButton(page, words("Cancel delivery"), act, { why, name: "cancel" });
 }
 
 function titleOf(verb, delivery) {
@@ -73,7 +68,7 @@ function titleOf(verb, delivery) {
 function testButton(page, delivery, event) {
   const { words } = page;
   const why = event ? "" : words("Its event is no longer kept.");
-  return named(actButton(page, words("Test with this event"), () => testWith(page, delivery, event), { why }), "test");
+  return actButton(page, words("Test with this event"), () => testWith(page, delivery, event), { why, name: "test" });
 }
 
 /** Opens an event's data for editing, and sends it as a test to the webhook of the delivery. */
@@ -90,19 +85,4 @@ async function testWith(page, delivery, event) {
     answer.replaceChildren(answerNode(page, tested.delivery));
   };
   await page.confirm([text, label, answer], words("Send test"), { title: words("Test with this event"), act: send, stays: true });
-}
-
-/** Returns what can be copied of a delivery, for a menu; without its `event`, what does not need it. */
-export function deliveryItems(words, delivery, event) {
-  const { delivery_id: id, customer_id: customerId } = delivery;
-  const query = `?customer_id=${customerId}`;
-  const items = [
-    [words("Copy as curl"), curl(location.origin, `/api/deliveries/${id}${query}`)],
-    ["grpcurl", grpcurl("GetDelivery", { customer_id: customerId, delivery_id: id })],
-    ["webhook-grpc", commandLine("deliveries", "get", id)],
-    ["webhook-id", delivery.event_id],
-    ["delivery_id", id],
-    [words("Copy link"), `${location.origin}/deliveries/${id}${query}`],
-  ];
-  return event ? [...items, [words("Data"), event.data_text], [words("As it was sent"), asSent(delivery, event)]] : items;
 }

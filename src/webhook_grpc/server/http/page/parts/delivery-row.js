@@ -16,7 +16,9 @@ export const ROW_LOOK = `
 .head, .row { display: grid; grid-template-columns: 112px 136px 1.4fr 1fr 1.3fr 80px 128px; align-items: center; gap: 0 12px; padding: 0 12px; }
 .row { height: var(--row); white-space: nowrap; cursor: pointer; }
 .row > * { overflow: hidden; text-overflow: ellipsis; }
-.row:hover, .row.new, .row[aria-selected="true"] { background: var(--surface); }
+.row:hover, .row[aria-selected="true"] { background: var(--surface); }
+.row.new { animation: tint ${TINT_MILLISECONDS}ms; }
+@keyframes tint { from { background: var(--surface); } to { background: var(--surface); } }
 .row[aria-selected="true"] { box-shadow: inset 3px 0 var(--accent); }
 .row:focus-visible { outline-offset: -2px; }
 .row a { color: inherit; text-decoration: none; }
@@ -65,7 +67,6 @@ export class DeliveryRow {
   /** Shows what stands at a place of the list. */
   show(place) {
     const row = this._list.rowAt(place);
-    this._flags(row);
     if (row !== this._row) this._write(row);
     else this._writeName(row);
     this.tick();
@@ -74,6 +75,7 @@ export class DeliveryRow {
   /** Writes what is said relative to now. */
   tick() {
     const row = this._row;
+    this._flags(row);
     if (row.divider) return;
     const { words, options } = this._list;
     const now = this._list.now();

@@ -1,9 +1,9 @@
 // A dialog that asks before an act: what it is about, what follows from it, and the verb on the button.
 
-import { adopt, element, sheetOf } from "./look.js";
+import { addSheet, element, sheetOf } from "./look.js";
 import { problemNode } from "./problem.js";
 
-/** How dialogs look: for `adopt`. */
+/** How dialogs look: for `addSheet`. */
 export const SHEET = sheetOf(`
 dialog.secret { display: grid; gap: 12px; }
 dialog.ask { width: min(480px, calc(100vw - 32px)); max-height: calc(100dvh - 32px); overflow: auto; overflow-wrap: anywhere; }
@@ -28,7 +28,7 @@ let count = 0; // of the dialogs that were opened, for the ids of their titles
  * open after the act too, which may have put its answer into it.
  */
 export function ask(root, page, question) {
-  adopt(root, SHEET);
+  addSheet(root, SHEET);
   const dialog = new Dialog(page, question);
   root.append(dialog.node);
   dialog.node.showModal();
@@ -90,7 +90,6 @@ class Dialog {
     } catch (error) {
       this._isActing = false;
       this._check();
-      this._page.refused(error); // a token that is refused is asked for on top; then this can be confirmed again
       if (this.node.open) this._problem.replaceChildren(problemNode(this._page, error));
       else this._reject(error);
     }

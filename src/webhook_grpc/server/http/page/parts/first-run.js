@@ -2,7 +2,7 @@
 
 import { commandLine, curlPost, grpcurl } from "../data/shell-quote.js";
 import { actButton } from "./act-button.js";
-import { adopt, element, sheetOf } from "./look.js";
+import { addSheet, element, sheetOf } from "./look.js";
 import { copy } from "./menu.js";
 
 const TYPE = "job.completed"; // one of those that are there from the start
@@ -18,7 +18,7 @@ const DATA = { job_id: "job-abc123" };
 /** Shows, before a node, how to begin. */
 export async function showFirstRun(page, customerId, before) {
   before.before(await firstRunNode(page, customerId));
-  adopt(before, SHEET);
+  addSheet(before.getRootNode(), SHEET);
 }
 
 async function firstRunNode(page, customerId) {

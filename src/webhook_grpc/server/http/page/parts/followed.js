@@ -5,20 +5,32 @@ import { element } from "./look.js";
 import { problemNode } from "./problem.js";
 
 const RELOAD_MILLISECONDS = 200;
+const PENDING_MILLISECONDS = 5000; // what waits changes by time alone: a breaker opens, a pause of the receiver ends
 
-/** Loads what `load` returns, and again with each change of the event; a problem is shown with a way to try again. */
+/**
+ * Loads what `load` returns: {nodes, answers, isPending, eventId, customerId}. Loads again with each change of the event,
+ * and from time to time while something is pending. Equal answers change nothing; a problem is shown with a way to try again.
+ */
 export function followed(page, eventId, load) {
   const node = element("main", { className: "detail" }, element("div", { className: "note" }, "…"));
   const abort = new AbortController();
   let stream;
   let timer;
+  let shown;
+  let isPending = false;
   const show = async () => {
     try {
       const found = await load(abort.signal);
-      node.replaceChildren(...found.nodes);
+      const answers = JSON.stringify(found.answers);
+      if (answers !== shown) replaced(node, found.nodes());
+      shown = answers;
+      isPending = found.isPending;
+      found.shown?.();
       stream ??= follow(page, found, again);
     } catch (error) {
-      if (error.name !== "AbortError") node.replaceChildren(problemNode(page, error, show));
+      if (error.name === "AbortError") return;
+      shown = undefined;
+      node.replaceChildren(problemNode(page, error, show));
     }
   };
   const again = () => {
@@ -26,8 +38,21 @@ export function followed(page, eventId, load) {
     timer = setTimeout(show, RELOAD_MILLISECONDS);
   };
   node.addEventListener("acted", again);
+  const clock = setInterval(() => isPending && !document.hidden && again(), PENDING_MILLISECONDS);
   show();
-  return { node, stop: () => (abort.abort(), clearTimeout(timer), stream?.stop()) };
+  return { node, stop: () => (abort.abort(), clearTimeout(timer), clearInterval(clock), stream?.stop()) };
+}
+
+/** Puts new nodes in the place of those of before; the focus goes to the node that stands where it was. */
+function replaced(node, nodes) {
+  const path = [];
+  for (let at = node.getRootNode().activeElement; at && at !== node && node.contains(at); at = at.parentElement) {
+    path.unshift([[...at.parentElement.children].indexOf(at), at.tagName]);
+  }
+  node.replaceChildren(...nodes);
+  let found = node;
+  for (const [index, tag] of path) found = found?.children[index]?.tagName === tag ? found.children[index] : null;
+  if (path.length) found?.focus({ preventScroll: true });
 }
 
 function follow(page, { eventId, customerId }, changed) {

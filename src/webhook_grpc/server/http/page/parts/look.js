@@ -38,22 +38,17 @@ button, select, input, textarea {
   font: inherit; color: inherit; background: var(--bg); border: 1px solid var(--line); border-radius: 6px;
   min-height: 28px; padding: 2px 8px;
 }
-button { cursor: pointer; }
+button { cursor: pointer; min-width: 28px; }
+summary { min-height: 24px; }
 button:disabled { color: var(--muted); border-style: dashed; cursor: not-allowed; }
 button.primary:not(:disabled) { background: var(--accent); border-color: var(--accent); color: var(--bg); }
-@media (pointer: coarse) { button, select, input, textarea { min-height: 44px; } }
+@media (pointer: coarse) { button, select, textarea, input:not([type="checkbox"], [type="radio"]), summary { min-height: 44px; } button { min-width: 44px; } }
 @media (forced-colors: active) { svg { color: CanvasText; } }
 `;
 
 /** Returns the style sheets of a component: the shared ones, and its own. */
 export function sheets(own) {
   return [TOKENS, SHARED, own].map(sheetOf);
-}
-
-/** Gives the root that a node stands in one more style sheet, once; for what is loaded later than the view. */
-export function adopt(node, sheet) {
-  const root = node.getRootNode();
-  if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets.push(sheet);
 }
 
 /** Returns a style sheet of this text. */
@@ -77,4 +72,14 @@ export function element(name, properties = {}, ...children) {
 /** Adds a style sheet to a root that does not have it yet. */
 export function addSheet(root, sheet) {
   if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets.push(sheet);
+}
+
+/** Copies a text and says so, or says that the browser refused. */
+export async function copyText({ toast, words }, text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    toast(words("Copied"));
+  } catch {
+    toast(words("The browser does not let this page copy."));
+  }
 }

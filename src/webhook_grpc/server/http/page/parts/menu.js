@@ -6,9 +6,9 @@ export const LOOK = `
 .menu { position: relative; }
 .menu > summary { list-style: none; cursor: pointer; border: 1px solid var(--line); border-radius: 6px; min-height: 28px; padding: 2px 8px; }
 .menu > summary::-webkit-details-marker { display: none; }
-.menu > div { position: absolute; right: 0; z-index: 2; display: grid; min-width: 200px; max-width: calc(100vw - 32px); background: var(--bg); border: 1px solid var(--line); border-radius: 6px; padding: 4px; }
+.menu > div { position: absolute; left: 0; z-index: 2; display: grid; min-width: 200px; max-width: calc(100vw - 32px); background: var(--bg); border: 1px solid var(--line); border-radius: 6px; padding: 4px; }
 .menu > div > button { border-color: transparent; text-align: left; }
-@media (max-width: 480px) { .menu > div { position: fixed; left: 16px; right: 16px; bottom: 16px; } }
+@media (max-width: 720px) { .menu > div { position: fixed; left: 16px; right: 16px; bottom: 16px; } }
 @media (pointer: coarse) { .menu > summary { min-height: 44px; } }
 `;
 

@@ -31,6 +31,11 @@ export class WhatStep {
     this._abort.abort();
   }
 
+  /** Forgets which webhooks there are: with another token the next form that is shown loads them again. */
+  forget() {
+    this._customerId = undefined;
+  }
+
   /** Shows a form, and what is wrong with it; loads the webhooks of another customer. */
   show(form, fault) {
     this._form = form;

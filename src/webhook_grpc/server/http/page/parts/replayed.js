@@ -10,8 +10,8 @@ import { element } from "./look.js";
 import { problemNode } from "./problem.js";
 
 const ROWS_MAX = 100;
-const PAGE_SIZE = 200;
-const PAGES_MAX = 10; // of the list, that are looked through at a time
+const PAGE_SIZE = 100;
+const PAGES_MAX = 5; // of the list, that are looked through at a time: each may be megabytes of answers of receivers
 const PAINT_MILLISECONDS = 250;
 const CLOCK_MILLISECONDS = 1000;
 const COLUMNS = ["Status", "Event type", "Webhook", "Answer", "Changed"];

@@ -3,7 +3,7 @@
 import { visible } from "../data/json-text.js";
 import { milliseconds } from "../data/time.js";
 import { SHEET } from "./dialog.js";
-import { adopt, element } from "./look.js";
+import { addSheet, element } from "./look.js";
 import { copy } from "./menu.js";
 
 const OVERLAPS = [["24 h", 86_400], ["1 h", 3600], ["7 d", 604_800]];
@@ -60,7 +60,7 @@ function untilClosed(root, dialog, value) {
     event.stopPropagation();
     if (event.key === "Escape") event.preventDefault();
   });
-  adopt(root, SHEET);
+  addSheet(root, SHEET);
   root.append(dialog);
   dialog.showModal();
   return new Promise((resolve) => {

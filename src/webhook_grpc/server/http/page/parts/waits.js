@@ -2,6 +2,7 @@
 
 import { visible } from "../data/json-text.js";
 import { waitOf } from "../data/replay.js";
+import { absolute } from "../data/time.js";
 import { element } from "./look.js";
 import { problemNode } from "./problem.js";
 
@@ -58,12 +59,12 @@ export class Waits {
   }
 
   _items(found) {
-    const { words, clock } = this._page;
+    const { words, options } = this._page;
     const name = (webhook) => `${visible(webhook.name)} #${webhook.webhook_id}`;
     const items = found
       .filter(({ wait }) => wait)
       .map(({ webhook, wait: [why, until] }) => {
-        const time = until ? ` ${words("until {time}", { time: clock(until) })}` : "";
+        const time = until ? ` ${words("until {time}", { time: absolute(until, { ...options, fraction: false }) })}` : "";
         return element("li", { className: "wait" }, `${name(webhook)}: ${words(why)}${time}`);
       });
     const rest = found.filter(({ wait }) => !wait).map(({ webhook }) => name(webhook));

@@ -2,10 +2,10 @@
 
 import { visible } from "../data/json-text.js";
 import { queryOf } from "../data/route.js";
-import { commandLine, curl, grpcurl } from "../data/shell-quote.js";
 import { iso, milliseconds } from "../data/time.js";
 import { actButton, acted } from "./act-button.js";
 import { answerNode } from "./answer.js";
+import { webhookItems } from "./copy-items.js";
 import { whyDisabled } from "./facts.js";
 import { element } from "./look.js";
 import { copyMenu } from "./menu.js";
@@ -24,7 +24,7 @@ export function webhookActs(page, webhook, stats, result) {
   return element(
     "div",
     { className: "buttons" },
-    actButton(page, words("Send test"), () => sendTest(page, webhook, result)),
+    actButton(page, words("Send test"), () => sendTest(page, webhook, result), { name: "test" }),
     actButton(page, `${words("Replay")}…`, () => page.go(replay)),
     isActive ? actButton(page, words("Pause"), (button) => pause(page, webhook, button)) : actButton(page, words("Resume"), (button) => resume(page, webhook, stats, button)),
     actButton(page, words("Edit"), () => page.go(`/webhooks/${webhook.webhook_id}/edit${query}`)),
@@ -94,17 +94,4 @@ async function remove(page, webhook, stats, path, button) {
   if (!(await page.confirm(text, words("Delete"), question))) return;
   acted(button);
   page.go(`/webhooks?customer_id=${webhook.customer_id}`);
-}
-
-/** Returns what can be copied of a webhook, for a menu. */
-export function webhookItems(words, { webhook_id: id, customer_id: customerId, url }) {
-  const query = `?customer_id=${customerId}`;
-  return [
-    [words("Copy as curl"), curl(location.origin, `/api/webhooks/${id}${query}`)],
-    ["grpcurl", grpcurl("GetWebhook", { customer_id: customerId, webhook_id: id })],
-    ["webhook-grpc", commandLine("webhooks", "get", String(id))],
-    ["webhook_id", String(id)],
-    [words("URL"), url],
-    [words("Copy link"), `${location.origin}/webhooks/${id}${query}`],
-  ];
 }

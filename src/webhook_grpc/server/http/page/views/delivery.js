@@ -1,43 +1,88 @@
 // One delivery: where it stands in a sentence, its attempts with request and answer, and the event's data. It stays live.
 
-import { explain, outcomeText } from "../data/explain.js";
+import { explain } from "../data/explain.js";
 import { visible } from "../data/json-text.js";
-import { SHAPES } from "../data/store.js";
-import { iso, milliseconds, relative, seconds, span } from "../data/time.js";
+import { milliseconds } from "../data/time.js";
 import { ACTS_LOOK, acts } from "../parts/acts.js";
+import { ATTEMPTS_LOOK, Attempts } from "../parts/attempts.js";
 import { DETAIL_LOOK } from "../parts/detail-look.js";
 import { fact, stateNode } from "../parts/facts.js";
 import { followed, unlessAborted } from "../parts/followed.js";
-import { icon } from "../parts/icons.js";
-import { element } from "../parts/look.js";
+import { copyText, element } from "../parts/look.js";
 import { dataNode, eventOf } from "../parts/payload.js";
 
-const TRIGGERS = { scheduled: "Scheduled", manual: "Manual", replay: "Replay", test: "Test" };
+export const LOOK = `${DETAIL_LOOK}${ACTS_LOOK}${ATTEMPTS_LOOK}`;
 
-export const LOOK = `${DETAIL_LOOK}${ACTS_LOOK}`;
-
-/** Shows one delivery. `page` is what all views share. Returns the element and how to end it. */
-export function view(page, { id, filter, fragment }) {
-  return followed(page, "", async (signal) => {
-    const query = filter.customer_id ? `?customer_id=${encodeURIComponent(filter.customer_id)}` : "";
-    const delivery = await page.api.get(`/api/deliveries/${id}${query}`, { signal });
-    const customer = `customer_id=${delivery.customer_id}`;
-    const [attempts, event, explanation, webhook] = await Promise.all([
-      page.api.get(`/api/deliveries/${id}/attempts?${customer}`, { signal }),
-      eventOf(page, `/api/events/${delivery.event_id}?${customer}`, signal).catch(unlessAborted(null)),
-      page.api.get(`/api/events/${delivery.event_id}:explain?${customer}`, { signal }).catch(unlessAborted({ webhooks: [] })),
-      page.api.get(`/api/webhooks/${delivery.webhook_id}?${customer}`, { signal }).catch(unlessAborted({})),
-    ]);
-    const nodes = deliveryNodes(page, { delivery, attempts: attempts.attempts, event, explanation, webhook, fragment });
-    return { nodes, eventId: delivery.event_id, customerId: delivery.customer_id };
-  });
+/** Shows one delivery. `page` is what all views share. */
+export function view(page, route) {
+  return new DeliveryView(page, route);
 }
 
-function deliveryNodes(page, { delivery, attempts, event, explanation, webhook, fragment }) {
+class DeliveryView {
+  constructor(page, route) {
+    this._page = page;
+    this._id = route.id;
+    this._query = route.filter.customer_id ? `?customer_id=${encodeURIComponent(route.filter.customer_id)}` : "";
+    this._chosen = { number: 0, isHex: false }; // written by Attempts
+    this._fragment = route.fragment; // until it was shown
+    this._followed = followed(page, "", (signal) => this._load(signal));
+    this.node = this._followed.node;
+  }
+
+  stop() {
+    this._followed.stop();
+  }
+
+  /** Shows what another fragment of the same delivery names. */
+  update({ id, fragment }) {
+    if (id !== this._id) return false;
+    this._fragment = fragment;
+    this._showFragment();
+    return true;
+  }
+
+  /** Takes a key: brackets go from attempt to attempt, arrows open and close the headers. */
+  key({ key }) {
+    if (key === "[" || key === "]") return Boolean(this._attempts?.step(key === "]" ? 1 : -1));
+    if (key === "ArrowRight" || key === "ArrowLeft") return Boolean(this._attempts?.unfold(key === "ArrowRight"));
+    return false;
+  }
+
+  async _load(signal) {
+    const { api } = this._page;
+    const delivery = await api.get(`/api/deliveries/${this._id}${this._query}`, { signal });
+    const customer = `customer_id=${delivery.customer_id}`;
+    const [{ attempts }, event, explanation, webhook] = await Promise.all([
+      api.get(`/api/deliveries/${this._id}/attempts?${customer}`, { signal }),
+      this._event ?? eventOf(this._page, `/api/events/${delivery.event_id}?${customer}`, signal).catch(unlessAborted(null)),
+      api.get(`/api/events/${delivery.event_id}:explain?${customer}`, { signal }).catch(unlessAborted({ webhooks: [] })),
+      api.get(`/api/webhooks/${delivery.webhook_id}?${customer}`, { signal }).catch(unlessAborted({})),
+    ]);
+    if (event !== this._event || !this._data) this._data = dataNode(this._page, event);
+    this._event = event ?? undefined; // what was published does not change
+    const answers = [delivery, attempts, explanation, webhook];
+    const nodes = () => {
+      this._attempts = new Attempts(this._page, delivery, attempts, this._chosen);
+      return [headNode(this._page, { delivery, event, explanation, webhook }), this._attempts.node, this._data];
+    };
+    const { event_id: eventId, customer_id: customerId, status } = delivery;
+    return { nodes, answers, isPending: status === "pending", eventId, customerId, shown: () => this._showFragment() };
+  }
+
+  _showFragment() {
+    const number = Number(/^attempt-(\d+)$/.exec(this._fragment)?.[1] ?? 0);
+    if (number) this._attempts.select((this._chosen.number = number));
+    const wanted = number ? this._attempts.node : this.node.querySelector(["headers", "data"].includes(this._fragment) ? `#${this._fragment}` : ":not(*)");
+    wanted?.scrollIntoView();
+    this._fragment = "";
+  }
+}
+
+function headNode(page, { delivery, event, explanation, webhook }) {
   const { words } = page;
   const entry = explanation.webhooks.find((one) => one.webhook_id === delivery.webhook_id);
   const name = visible(webhook.name ?? entry?.name ?? "");
-  const head = element(
+  return element(
     "section",
     { className: "panel" },
     element("h2", { className: "title" }, stateNode(page, delivery.status), element("code", {}, delivery.event_type), element("span", {}, "→"), webhookLink(delivery, name)),
@@ -47,78 +92,25 @@ function deliveryNodes(page, { delivery, attempts, event, explanation, webhook, 
       "p",
       { className: "facts" },
       fact("webhook-id", element("code", {}, delivery.event_id)),
+      copyIdNode(page, delivery.event_id),
       fact(words("Published"), page.clock(milliseconds(delivery.create_time))),
       ...(event?.occur_time ? [fact(words("Occurred"), page.clock(milliseconds(event.occur_time)))] : []),
-      ...(delivery.replay_id ? [fact(words("Replay"), String(delivery.replay_id))] : []),
+      ...(delivery.replay_id ? [fact(words("Replay"), replayLink(delivery))] : []),
     ),
   );
-  return [head, attemptsNode(page, delivery, attempts, fragment), dataNode(page, event)];
+}
+
+function copyIdNode(page, id) {
+  const button = element("button", { type: "button", title: page.words("Copy the id"), ariaLabel: page.words("Copy the id") }, "⧉");
+  button.dataset.act = "copy-id";
+  button.addEventListener("click", () => copyText(page, id));
+  return button;
+}
+
+function replayLink(delivery) {
+  return element("a", { href: `/replays/${delivery.replay_id}?customer_id=${delivery.customer_id}` }, String(delivery.replay_id));
 }
 
 function webhookLink(delivery, name) {
   return element("a", { href: `/webhooks/${delivery.webhook_id}?customer_id=${delivery.customer_id}` }, `${name} #${delivery.webhook_id}`);
-}
-
-function attemptsNode(page, delivery, attempts, fragment) {
-  const { words } = page;
-  const shown = element("div", {});
-  const list = element("ol", { role: "listbox" });
-  const select = (attempt) => {
-    for (const button of list.querySelectorAll("button")) button.setAttribute("aria-selected", String(button.number === attempt.attempt_number));
-    shown.replaceChildren(...attemptNodes(page, attempt));
-  };
-  if (delivery.next_attempt_time) {
-    list.append(element("li", { className: "muted" }, `${words("Next attempt")}: ${page.clock(milliseconds(delivery.next_attempt_time))}`));
-  }
-  attempts.forEach((attempt, index) => list.append(...attemptItems(page, attempt, attempts[index + 1], select)));
-  const wanted = attempts.find((attempt) => fragment === `attempt-${attempt.attempt_number}`) ?? attempts[0];
-  if (wanted) select(wanted);
-  else shown.append(words("not tried yet"));
-  return element("section", { className: "panel attempts" }, list, shown);
-}
-
-/** Returns an attempt as an item of the list, and the wait between it and the one before. */
-function attemptItems(page, attempt, before, select) {
-  const { words } = page;
-  const button = element(
-    "button",
-    { role: "option" },
-    element("span", {}, String(attempt.attempt_number)),
-    icon(SHAPES[attempt.outcome]),
-    element("span", {}, `${outcomeText(attempt, words)} · ${words(TRIGGERS[attempt.trigger] ?? attempt.trigger ?? "")}`),
-    element("span", {}, span(seconds(attempt.latency))),
-  );
-  button.number = attempt.attempt_number;
-  button.title = page.clock(milliseconds(attempt.start_time));
-  button.addEventListener("click", () => select(attempt));
-  const items = [element("li", {}, button)];
-  if (before) {
-    const waited = (milliseconds(attempt.start_time) - milliseconds(before.start_time)) / 1000 - seconds(before.latency);
-    items.push(element("li", { className: "wait-between" }, `┆ ${span(Math.max(0, waited))}`));
-  }
-  return items;
-}
-
-function attemptNodes(page, attempt) {
-  const { words } = page;
-  const started = milliseconds(attempt.start_time);
-  const nodes = [
-    element("h3", {}, `${words("Attempt {n}", { n: attempt.attempt_number })} · ${words(TRIGGERS[attempt.trigger] ?? attempt.trigger ?? "")}`),
-    element("div", { className: "muted" }, element("time", { dateTime: iso(started), title: iso(started) }, `${page.clock(started)} (${relative(started, page.now(), words, page.options)})`)),
-    element("div", {}, `POST, ${attempt.request_bytes || "?"} bytes`),
-    headersNode(attempt.request_headers),
-    element("h3", {}, `${words("Response")}: ${outcomeText(attempt, words)}, ${span(seconds(attempt.latency))}`),
-  ];
-  if (attempt.error_message) nodes.push(element("div", { className: "bad" }, attempt.error_message));
-  nodes.push(headersNode(attempt.response_headers));
-  if (attempt.response_text) nodes.push(element("pre", {}, visible(attempt.response_text)));
-  return nodes;
-}
-
-function headersNode(headers = {}) {
-  const list = element("dl", {});
-  for (const [name, value] of Object.entries(headers).sort()) {
-    list.append(element("dt", { className: "code" }, visible(name)), element("dd", { className: "code" }, visible(value)));
-  }
-  return list;
 }

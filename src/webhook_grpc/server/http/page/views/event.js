@@ -3,13 +3,15 @@
 import { explain } from "../data/explain.js";
 import { visible } from "../data/json-text.js";
 import { milliseconds } from "../data/time.js";
+import { eventItems } from "../parts/copy-items.js";
 import { DETAIL_LOOK } from "../parts/detail-look.js";
 import { fact } from "../parts/facts.js";
 import { followed, unlessAborted } from "../parts/followed.js";
 import { element } from "../parts/look.js";
+import { LOOK as MENU_LOOK, copyMenu } from "../parts/menu.js";
 import { dataNode, eventOf } from "../parts/payload.js";
 
-export const LOOK = DETAIL_LOOK;
+export const LOOK = `${DETAIL_LOOK}${MENU_LOOK}`;
 
 /** Shows one event and what it means for each webhook of its customer. */
 export function view(page, { id, filter }) {
@@ -19,7 +21,10 @@ export function view(page, { id, filter }) {
     const customer = `customer_id=${event.customer_id}`;
     const explanation = await page.api.get(`/api/events/${id}:explain?${customer}`, { signal });
     const webhooks = await named(page, explanation, customer, signal);
-    return { nodes: eventNodes(page, event, explanation, webhooks), eventId: id, customerId: event.customer_id };
+    const nodes = () => eventNodes(page, event, explanation, webhooks);
+    const answers = [event, explanation, [...webhooks]];
+    const isPending = explanation.webhooks.some((entry) => entry.delivery?.status === "pending");
+    return { nodes, answers, isPending, eventId: id, customerId: event.customer_id };
   });
 }
 
@@ -47,6 +52,7 @@ function eventNodes(page, event, explanation, webhooks) {
       ...Object.entries(event.attributes ?? {}).map(([name, value]) => fact(visible(name), visible(value))),
     ),
   );
+  head.append(element("div", { className: "buttons" }, copyMenu(page, eventItems(words, event))));
   const matchedFirst = [...explanation.webhooks].sort((a, b) => (b.verdict === "matched") - (a.verdict === "matched"));
   const why = element("ul", { className: "why" });
   for (const entry of matchedFirst) {

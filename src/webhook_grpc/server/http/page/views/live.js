@@ -4,7 +4,7 @@ import { isId, lookup, queryOf } from "../data/route.js";
 import { SHAPES, STATUSES } from "../data/store.js";
 import "../parts/deliveries.js";
 import { icon } from "../parts/icons.js";
-import { element } from "../parts/look.js";
+import { copyText, element } from "../parts/look.js";
 
 const TYPING_MILLISECONDS = 250;
 const BARS_HEIGHT = 32;
@@ -88,19 +88,15 @@ class LiveView {
     if (this._list.key(event)) return true;
     const row = this._list.current;
     if (event.key === "p") return this._change({ problems: this._filter.problems === "true" ? "" : "true" }) ?? true;
-    if (event.key === "r" && row) return this._retry(row);
-    return event.key === "c" && row ? this._copy(row.delivery_id) : false;
+    if (event.key === "r" && (row || this._list.selected.size)) return this._retry(row);
+    if (event.key === "c" && row) copyText(this._page, row.delivery_id);
+    return event.key === "c" && Boolean(row);
   }
 
-  /** Restarts a delivery. The request_id is that of its state as it is shown, so a key that is pressed twice acts once. */
+  /** Restarts what is selected, or else a row: once for its state as it is shown, however often the key is pressed. */
   _retry(row) {
-    import("../parts/row-acts.js").then(({ retryRow }) => retryRow(this._page, row));
-    return true;
-  }
-
-  _copy(text) {
-    const { toast, words } = this._page;
-    navigator.clipboard?.writeText(text).then(() => toast(words("Copied")), () => toast(words("The browser does not let this page copy.")));
+    const rows = [...this._list.selected].map((id) => this._list.store.get(id)).filter(Boolean);
+    import("../parts/row-acts.js").then(({ retryRow, retryRows }) => (rows.length ? retryRows(this._page, rows) : retryRow(this._page, row)));
     return true;
   }
 

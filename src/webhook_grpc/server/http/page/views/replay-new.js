@@ -56,6 +56,7 @@ class WizardView {
 
   /** Keeps what is filled in when the page has got another token. */
   signedIn() {
+    this._what.forget();
     this._show();
   }
 
@@ -67,7 +68,7 @@ class WizardView {
 
   _change(part) {
     Object.assign(this._form, part);
-    history.replaceState(null, "", `/replays/new${queryOf(filterOfForm(this._form))}`); // a reload shows the same
+    history.replaceState(history.state, "", `/replays/new${queryOf(filterOfForm(this._form))}`); // a reload shows the same
     this._withdraw();
     this._show();
   }

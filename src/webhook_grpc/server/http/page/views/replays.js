@@ -49,11 +49,10 @@ export function view(page, route) {
   return { ...shown, stop: () => (shown.stop(), abort.abort(), clearInterval(timer)) };
 }
 
-/** Reads a replay again and shows it. One that can't be read stays as it is; so does the row that has the focus. */
+/** Reads a replay again and shows what has changed. One that can't be read stays as it is. */
 async function renew(page, list, row, href, abort) {
-  const fresh = await page.api.get(`/api${href}`, abort).catch((error) => (page.refused(error), row));
-  const isFocused = list.node.querySelector(".row:focus-within a.open")?.getAttribute("href") === href;
-  if (!isFocused && JSON.stringify(fresh) !== JSON.stringify(row)) list.replace(row, fresh);
+  const fresh = await page.api.get(`/api${href}`, abort).catch(() => row);
+  if (JSON.stringify(fresh) !== JSON.stringify(row)) list.replace((one) => one.replay_id === row.replay_id, () => fresh);
 }
 
 function columnsOf(page) {

@@ -31,7 +31,6 @@ export function view(page, { id, filter }) {
       node.replaceChildren(new Editor(page, webhook, eventTypes, filter, abort.signal).node);
       isShown = true;
     } catch (error) {
-      page.refused(error);
       if (error.name !== "AbortError") node.replaceChildren(problemNode(page, error, load));
     }
   };
@@ -117,7 +116,6 @@ class Editor {
   }
 
   _refused(error) {
-    this._page.refused(error);
     const violations = error.document?.violations ?? [];
     const typeIsWrong = error.reason?.startsWith("EVENT_TYPE_");
     const rest = this._form.show(typeIsWrong ? [{ field: "events", description: error.message }] : violations);

@@ -72,7 +72,6 @@ class WebhookView {
       this._put("numbers", isWanted, windowNode(page, stats, page.words(WINDOWS[this._window][2])), nowNode(page, webhook, stats));
       this._put("charts", isWanted, this._charts(webhook, stats));
     } catch (error) {
-      page.refused(error);
       if (error.name !== "AbortError") this._put("head", isWanted, problemNode(page, error, () => this._load(true)));
     }
   }

@@ -75,7 +75,6 @@ class WebhooksView {
       this._table.hidden = !this._body.childElementCount;
       if (this._table.hidden) await this._nothing();
     } catch (error) {
-      page.refused(error);
       if (error.name !== "AbortError") this._problem.append(problemNode(page, error, () => this._load()));
     }
   }
@@ -107,6 +106,7 @@ class WebhooksView {
     if (this._isOperator) row.append(element("td", {}, String(webhook.customer_id)));
     [...row.children].slice(4).forEach((cell, index) => (cell.dataset.label = this._page.words(LABELS[index]))); // of a card
     row.webhook = webhook;
+    row.dataset.id = webhook.webhook_id; // by which keys find rows
     this._body.append(row);
     this._seen.observe(row);
   }
