@@ -59,25 +59,22 @@ WATCH: Final = """() => {
     }
   });
 }"""
-# Scrolls ten thousand rows from end to end, a screen a frame; returns the longest time without rows in the middle.
+# Scrolls ten thousand rows from end to end, four screens at a time; returns the longest time until rows are seen.
 SCROLL: Final = """() => new Promise((resolve) => {
   const list = document.querySelector("wg-app").shadowRoot.querySelector("webhook-deliveries").shadowRoot;
   const scroller = list.querySelector(".window");
   const box = scroller.getBoundingClientRect();
-  let [blankSince, longest] = [0, 0];
+  let [jumpedAt, longest] = [performance.now(), 0];
   const look = () => {
-    const isBlank = !list.elementFromPoint(box.x + 50, box.y + box.height / 2)?.closest(".row");
-    if (!isBlank) blankSince = 0;
-    else blankSince ||= performance.now();
-    if (isBlank) longest = Math.max(longest, performance.now() - blankSince);
+    if (list.elementFromPoint(box.x + 50, box.y + box.height / 2)?.closest(".row")) {
+      longest = Math.max(longest, performance.now() - jumpedAt);
+      if (scroller.scrollTop + box.height >= scroller.scrollHeight - 1) return resolve(longest);
+      scroller.scrollTop += 4 * box.height;
+      jumpedAt = performance.now();
+    }
+    requestAnimationFrame(look);
   };
-  const step = () => {
-    setTimeout(look); // when the frame is shown
-    scroller.scrollTop += box.height;
-    if (scroller.scrollTop + box.height >= scroller.scrollHeight - 1) resolve(longest);
-    else requestAnimationFrame(step);
-  };
-  step();
+  look();
 })"""
 
 

@@ -286,6 +286,10 @@ async def test_two_fields_that_are_typed_quickly_are_both_sent(page: Page, servi
     await page.get_by_label("Webhook").fill("12, 15")
     await page.get_by_label("Webhook").press("Enter")
     await expect(page).to_have_url(address(service, "deliveries?webhook_ids=12,15&event_types=job.*"))
+    await page.goto(address(service, "attempts"))
+    for value in ("timeout", "failed"):
+        await page.locator(f"wg-app .many input[value={value}]").evaluate("(box) => setTimeout(() => box.click(), 300)")
+    await expect(page).to_have_url(address(service, "attempts?statuses=failed&outcomes=timeout"))
 
 
 async def test_a_superseded_request_is_aborted(page: Page, service: Service) -> None:
@@ -524,7 +528,7 @@ async def test_an_operator_chooses_a_customer_and_all_lists_keep_it(
     await expect(page).to_have_url(address(service, f"attempts?customer_id={other}"))
     await box.fill("")
     await box.press("Enter")
-    await expect(page).to_have_url(address(service, "events"))
+    await expect(page).to_have_url(address(service, "attempts"))
     await rows(page).first.click()
     await expect(page).to_have_url(re.compile("customer_id="))
     await page.get_by_role("navigation").get_by_role("link", name="Deliveries").click()
