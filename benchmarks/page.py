@@ -16,16 +16,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiohttp
 import psutil
+from benchmarks.throughput import OWN_PROGRAM, Receiver, create_webhooks, publish_batches, running_service
 from playwright.async_api import Browser, CDPSession, Page, async_playwright
 from tests.page.door import Door, delivery
-
-from benchmarks.throughput import OWN_PROGRAM, Receiver, create_webhooks, publish_batches, running_service
 
 CHANGES_A_SECOND: Final = 1000
 MESSAGES_A_SECOND: Final = 20  # as the service puts them together under load
@@ -54,7 +53,8 @@ WATCH: Final = """() => {
     seen.nodes = Math.max(seen.nodes, list.shadowRoot.querySelectorAll(".row").length);
     seen.rows = list.store.size;
     for (const id of list.store.ids.slice(0, 20)) {
-      if (!known.has(id) && seen.late.length < 1000) seen.late.push(Date.now() - Date.parse(list.store.get(id).update_time));
+      const at = Date.parse(list.store.get(id).update_time);
+      if (!known.has(id) && seen.late.length < 1000) seen.late.push(Date.now() - at);
       known.add(id);
     }
   });
@@ -65,11 +65,14 @@ SCROLL: Final = """() => new Promise((resolve) => {
   const scroller = list.querySelector(".window");
   const box = scroller.getBoundingClientRect();
   let [blankSince, longest] = [0, 0];
-  const step = () => {
+  const look = () => {
     const isBlank = !list.elementFromPoint(box.x + 50, box.y + box.height / 2)?.closest(".row");
     if (!isBlank) blankSince = 0;
     else blankSince ||= performance.now();
     if (isBlank) longest = Math.max(longest, performance.now() - blankSince);
+  };
+  const step = () => {
+    setTimeout(look); // when the frame is shown
     scroller.scrollTop += box.height;
     if (scroller.scrollTop + box.height >= scroller.scrollHeight - 1) resolve(longest);
     else requestAnimationFrame(step);
@@ -94,13 +97,19 @@ async def live(page: Page, url: str) -> CDPSession:
     await page.locator("webhook-deliveries .row").first.wait_for()
     await page.evaluate(WATCH)
     session = await page.context.new_cdp_session(page)
-    await session.send("Performance.enable")
+    await ask(session, "Performance.enable")
     return session
+
+
+async def ask(session: CDPSession, method: str) -> dict[str, Any]:
+    """Calls a method of Chromium's DevTools."""
+    send = cast("Callable[[str], Awaitable[dict[str, Any]]]", session.send)  # pyright: ignore[reportUnknownMemberType]
+    return await send(method)
 
 
 async def metrics(session: CDPSession) -> dict[str, float]:
     """What the browser says of the page: seconds of scripts and tasks, bytes of the heap."""
-    found: dict[str, Any] = await session.send("Performance.getMetrics")
+    found = await ask(session, "Performance.getMetrics")
     return {metric["name"]: metric["value"] for metric in found["metrics"]}
 
 
@@ -110,10 +119,15 @@ async def changes(door: Door, seconds: float) -> float:
     while (passed := time.monotonic() - started_at) < seconds:
         if count >= passed * CHANGES_A_SECOND:
             await asyncio.sleep(count / CHANGES_A_SECOND - passed)
-        rows = (delivery(1000 + count + n, *(("failed", "timeout") if n % 10 == 0 else ())) for n in range(size))
+        rows = (changed(1000 + count + n) for n in range(size))
         await door.send(*rows)
         count += size
     return count / seconds
+
+
+def changed(number: int) -> dict[str, Any]:
+    """Returns a delivery that has ended; each tenth one has failed."""
+    return delivery(number, "failed", "timeout") if number % 10 == 0 else delivery(number)
 
 
 async def under_load(browser: Browser, seconds: float) -> list[Figure]:
@@ -127,8 +141,7 @@ async def under_load(browser: Browser, seconds: float) -> list[Figure]:
     rate = await changes(door, seconds)
     after, seen = await metrics(session), await page.evaluate("seen")
     spent = {name: (after[name] - before[name]) * 1000 for name in ("ScriptDuration", "TaskDuration")}
-    await page.evaluate("() => { window.gc?.(); }")
-    await session.send("HeapProfiler.collectGarbage")
+    await ask(session, "HeapProfiler.collectGarbage")
     heap = (await metrics(session))["JSHeapUsedSize"] / MIB
     blank: float = await page.evaluate(SCROLL)
     nodes = await page.locator("webhook-deliveries .row").count()
@@ -139,7 +152,7 @@ async def under_load(browser: Browser, seconds: float) -> list[Figure]:
         Figure("changes a second, as sent", f"{rate:,.0f} for {seconds:.0f} s", f"{CHANGES_A_SECOND:,} for 60 s"),
         Figure("frames a second", f"{frames / seconds:.0f}", "at least 50"),
         Figure("script, ms a frame", f"{spent['ScriptDuration'] / frames:.2f}", "at most 6"),
-        Figure("all work of the page, ms a frame", f"{spent['TaskDuration'] / frames:.2f}", "–"),
+        Figure("all work of the page, ms a frame", f"{spent['TaskDuration'] / frames:.2f}", "-"),
         Figure("tasks longer than 50 ms", f"{seen['long']} (longest {seen['longest']:.0f} ms)", "none"),
         Figure("rows in memory", f"{seen['rows']:,}", f"at most {ROWS:,}"),
         Figure("row nodes, at most", str(max(nodes, seen["nodes"])), "at most 60"),
@@ -224,9 +237,10 @@ async def opened(page: Page, url: str) -> tuple[float, float]:
 
 async def readers(count: int) -> float:
     """Returns the CPU seconds of the service for each event, while so many pages follow the stream."""
-    async with service() as (stub, process, url, receiver), aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(None)
-    ) as session:
+    async with (
+        service() as (stub, process, url, receiver),
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(None)) as session,
+    ):
         tasks = [asyncio.create_task(read(session, f"{url}api/deliveries:watch")) for _ in range(count)]
         await asyncio.sleep(1)
         before = cpu(process)
@@ -259,10 +273,10 @@ async def run(seconds: float) -> None:
         figures = [*await under_load(browser, seconds), *await beside_the_service(browser)]
         await browser.close()
     alone, followed = await readers(0), await readers(READERS)
-    figures.append(Figure("service, CPU ms an event, nobody looks", f"{alone * 1000:.2f}", "–"))
-    figures.append(Figure(f"service, CPU ms an event, {READERS} pages", f"{followed * 1000:.2f}", "–"))
+    figures.append(Figure("service, CPU ms an event, nobody looks", f"{alone * 1000:.2f}", "-"))
+    figures.append(Figure(f"service, CPU ms an event, {READERS} pages", f"{followed * 1000:.2f}", "-"))
     share = (followed - alone) / READERS * 1e6
-    figures.append(Figure("that is, CPU µs an event and page", f"{share:.1f}", "–"))
+    figures.append(Figure("that is, CPU µs an event and page", f"{share:.1f}", "-"))
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n")
     print("| figure | measured | budget |\n|---|---|---|")
     for figure in figures:

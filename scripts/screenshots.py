@@ -26,8 +26,8 @@ from webhook.v1 import delivery_pb2, replay_pb2, service_pb2, service_pb2_grpc, 
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "screenshots"
 BYTES_MAX: Final = 100 * 1024
-SETTLED_SECONDS: Final = 2.0  # after which a page shows what it has asked for
-READY_SECONDS_MAX: Final = 120
+SETTLED_SECONDS: Final = 3.0  # after which a page shows what it has asked for
+READY_SECONDS_MAX: Final = 300
 EVERY_SECONDS: Final = 0.25
 PHONE_HEIGHT: Final = 640
 COLOURS: Final = "64"  # of a picture: text stays as it is, and the file has a third of its size

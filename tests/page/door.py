@@ -141,7 +141,7 @@ def refuses(status: int, reason: str, **fields: Any) -> Opening:
 
 
 def explains(door: Door, shown: dict[str, Any], attempts: Sequence[dict[str, Any]], data: str | None = "{}") -> str:
-    """Makes the door answer for one delivery; returns the path of its page. `data` is the event's, None if it is gone."""
+    """Makes the door answer for a delivery, and for its event, gone without `data`; returns the page's path."""
     path, event_id = f"/api/deliveries/{shown['delivery_id']}", shown["event_id"]
     door.answers[path] = json.dumps(shown)
     door.answers[f"{path}/attempts"] = json.dumps({"attempts": attempts})
@@ -173,13 +173,28 @@ def attempt(number: int, outcome: str = "http_error", **fields: Any) -> dict[str
 
 def webhook(number: int) -> dict[str, Any]:
     """Returns a webhook as the API writes it."""
-    return {"webhook_id": number, "customer_id": CUSTOMER, "name": f"hook-{number}", "events": ["*"], "url": "https://a.example/", "status": "active"}
+    return {
+        "webhook_id": number,
+        "customer_id": CUSTOMER,
+        "name": f"hook-{number}",
+        "events": ["*"],
+        "url": "https://a.example/",
+        "status": "active",
+    }
 
 
-def delivery(number: int, status: str = "succeeded", outcome: str = "succeeded", count: int = 1, **fields: Any) -> dict[str, Any]:
+def delivery(
+    number: int, status: str = "succeeded", outcome: str = "succeeded", count: int = 1, **fields: Any
+) -> dict[str, Any]:
     """Returns a delivery as the API writes it; `number` makes its id."""
     answered = {"succeeded": 200, "http_error": 503}.get(outcome, 0)
-    attempt = {"attempt_number": count, "outcome": outcome, "response_status": answered, "latency": "0.084s", "trigger": "scheduled"}
+    attempt = {
+        "attempt_number": count,
+        "outcome": outcome,
+        "response_status": answered,
+        "latency": "0.084s",
+        "trigger": "scheduled",
+    }
     return {
         "delivery_id": f"dlv_{number:026d}_1",
         "event_id": f"evt_{number:026d}",

@@ -75,7 +75,10 @@ async def test_at_320_pixels_a_row_is_a_card_of_two_lines(page: Page, door: Door
     await show(page, door, LIVE)
     first = page.locator("webhook-deliveries .row").first
     tops: list[int] = await first.evaluate(
-        "(row) => [...new Set([...row.children].filter((cell) => cell.checkVisibility()).map((cell) => cell.offsetTop > 25))]"
+        """(row) => {
+          const shown = [...row.children].filter((cell) => cell.checkVisibility());
+          return [...new Set(shown.map((cell) => cell.offsetTop > 25))];
+        }"""
     )
     assert sorted(tops) == [False, True]
     assert (await first.bounding_box() or {})["height"] == 64

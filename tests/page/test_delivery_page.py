@@ -82,9 +82,7 @@ async def test_what_is_nested_beyond_six_levels_is_folded(page: Page, door: Door
     await expect(data(page).locator("pre")).to_have_text(nested)
 
 
-async def test_large_data_is_shown_in_pieces_and_downloaded_to_the_byte(
-    page: Page, door: Door, tmp_path: Path
-) -> None:
+async def test_large_data_is_shown_in_pieces_and_downloaded_to_the_byte(page: Page, door: Door, tmp_path: Path) -> None:
     text = json.dumps({"text": "é" * 100 * KIB}, ensure_ascii=False)
     await page.goto(door.url + explains(door, delivery(1), [attempt(1)], text))
     await expect(data(page)).to_contain_text("Showing 16 of 200 KiB")
@@ -98,7 +96,9 @@ async def test_large_data_is_shown_in_pieces_and_downloaded_to_the_byte(
     assert (tmp_path / "data.txt").read_text() == text
 
 
-@pytest.mark.parametrize(("fragment", "wanted"), [("attempt-1", ".attempts"), ("headers", "#headers"), ("data", "#data")])
+@pytest.mark.parametrize(
+    ("fragment", "wanted"), [("attempt-1", ".attempts"), ("headers", "#headers"), ("data", "#data")]
+)
 async def test_a_fragment_names_what_is_opened(page: Page, door: Door, fragment: str, wanted: str) -> None:
     path = explains(door, delivery(1), [attempt(n) for n in range(40, 0, -1)], '{"a": 1}')
     await page.set_viewport_size({"width": 400, "height": 400})

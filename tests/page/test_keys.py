@@ -11,7 +11,15 @@ from tests.page.door import Door, attempt, deliveries, delivery, explains, refus
 from tests.support import slowness
 
 pytestmark = pytest.mark.slow(2)
-PLACES = {"w": "webhooks", "d": "deliveries", "a": "attempts", "e": "events", "r": "replays", "t": "event-types", "l": ""}
+PLACES = {
+    "w": "webhooks",
+    "d": "deliveries",
+    "a": "attempts",
+    "e": "events",
+    "r": "replays",
+    "t": "event-types",
+    "l": "",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +69,16 @@ async def test_g_and_a_letter_lead_to_each_page(page: Page, door: Door) -> None:
 
 async def test_rows_are_gone_through_opened_and_found_again(page: Page, door: Door) -> None:
     await show(page, door)
-    for key, number in (("j", 9), ("j", 8), ("ArrowDown", 7), ("k", 8), ("ArrowUp", 9), ("End", 0), ("Home", 9), ("j", 8)):
+    for key, number in (
+        ("j", 9),
+        ("j", 8),
+        ("ArrowDown", 7),
+        ("k", 8),
+        ("ArrowUp", 9),
+        ("End", 0),
+        ("Home", 9),
+        ("j", 8),
+    ):
         await page.keyboard.press(key)
         await expect(focused(page)).to_contain_text(f"job.n{number}")
     explains(door, delivery(8), [attempt(1)])
@@ -130,6 +147,17 @@ async def test_r_twice_restarts_a_row_once(page: Page, door: Door) -> None:
     await expect(page.locator("wg-app .toast")).to_contain_text("Restarted")
     assert {path for path, _ in door.posts} == {f"/api/deliveries/{delivery(1)['delivery_id']}:retry"}
     assert len({request_id for _, request_id in door.posts}) == 1, "the service acts once on a request_id"
+
+
+async def test_r_restarts_what_is_selected_after_a_question(page: Page, door: Door) -> None:
+    door.listed = [delivery(n, "failed", "timeout") for n in range(3)]
+    await show(page, door)
+    for key in ("j", "x", "j", "x", "r"):
+        await page.keyboard.press(key)
+    await expect(dialog(page)).to_contain_text("Restarts 2 deliveries")
+    await dialog(page).get_by_role("button", name="Retry selected").click()
+    await expect(page.locator("wg-app .toast")).to_contain_text("2 of 2 restarted")
+    assert {path for path, _ in door.posts} == {f"/api/deliveries/{delivery(n)['delivery_id']}:retry" for n in (1, 2)}
 
 
 async def test_r_on_a_delivery_that_succeeded_asks_first(page: Page, door: Door) -> None:

@@ -132,7 +132,8 @@ async def test_a_row_with_the_focus_stays_that_row_wherever_the_list_is_scrolled
     for _ in range(4):
         await page.keyboard.press("j")
     node = await page.evaluate_handle(
-        """() => document.querySelector("wg-app").shadowRoot.querySelector("webhook-deliveries").shadowRoot.activeElement"""
+        """() => document.querySelector("wg-app").shadowRoot.querySelector("webhook-deliveries")
+          .shadowRoot.activeElement"""
     )
     assert "job.n196" in await focused(page)
     await page.locator("webhook-deliveries .window").evaluate("(node) => (node.scrollTop = node.scrollHeight)")
@@ -168,7 +169,9 @@ async def test_one_status_says_what_came_and_rows_are_never_live_regions(page: P
     said = page.locator("webhook-deliveries [role=status]")
     await expect(said).to_have_count(1)
     await expect(said).to_have_text("39 new, 2 failed")
-    await expect(page.locator("webhook-deliveries .grid [aria-live], webhook-deliveries .grid [role=alert]")).to_have_count(0)
+    await expect(
+        page.locator("webhook-deliveries .grid [aria-live], webhook-deliveries .grid [role=alert]")
+    ).to_have_count(0)
 
 
 async def test_the_list_is_a_grid_whose_heads_and_rows_are_counted(page: Page, door: Door) -> None:

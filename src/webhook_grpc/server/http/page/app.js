@@ -4,12 +4,10 @@ import { Api, Problem } from "./data/api.js";
 import { parse, queryOf } from "./data/route.js";
 import { absolute } from "./data/time.js";
 import { LANGUAGES, languageOf, wordsOf } from "./data/words.js";
-import { HEAD_LOOK, Head } from "./parts/head.js";
+import { HEAD_LOOK, Head, THEMES, settingNodes } from "./parts/head.js";
 import { element, sheetOf, sheets } from "./parts/look.js";
-import { problemNode } from "./parts/problem.js";
 import { load, nameOf } from "./views.js";
 
-const THEMES = ["auto", "light", "dark"];
 const TOAST_MILLISECONDS = 4000;
 const OTHER_TAB_MILLISECONDS = 150; // so long another tab may take to hand its token over
 
@@ -67,6 +65,7 @@ class App extends HTMLElement {
       utc: this._utc,
       options,
       caller: this._caller,
+      customerId: this._customer,
       now: () => Date.now(),
       clock: (at) => absolute(at, options),
       go: (path) => this._go(path),
@@ -82,7 +81,7 @@ class App extends HTMLElement {
     try {
       this._caller = await this._api.get("/api/caller");
     } catch (error) {
-      if (error.status !== 401) this._outlet.replaceChildren(problemNode(this._page, error, () => this._learnCaller()));
+      if (error.status !== 401) this._showProblem(error, () => this._learnCaller());
       return;
     }
     const isSame = before?.customer_id === this._caller.customer_id; // another customer's rows are not shown on
@@ -120,26 +119,21 @@ class App extends HTMLElement {
     if (!(problem instanceof Problem) || problem.status !== 401 || problem.isOfOldToken) return;
     if (this._token) this._refusedToken = this._token; // which another tab may still have
     this._token = "";
-    this._problem.textContent = problem.reason === "TOKEN_MISSING" ? "" : this._words("The token was refused");
     this._channel.postMessage({ wanted: true });
-    setTimeout(() => this._token || this._dialog.open || this._dialog.showModal(), OTHER_TAB_MILLISECONDS);
+    const why = problem.reason === "TOKEN_MISSING" ? "" : this._words("The token was refused");
+    setTimeout(() => this._askToken(why), OTHER_TAB_MILLISECONDS);
   }
 
-  _makeDialog() {
-    const { _words: words } = this;
-    const user = element("input", { autocomplete: "username", hidden: true }); // password managers look for one
-    const input = element("input", { type: "password", autocomplete: "current-password", required: true, id: "token" });
-    this._problem = element("div", { className: "problem", role: "alert" });
-    const hint = element("div", { className: "muted" }, words("The page asks for a token; it stays in this tab's memory."));
-    const button = element("button", { className: "primary" }, words("Sign in"));
-    const form = element("form", { method: "dialog" }, user, element("label", { for: "token" }, words("Token")), input, hint, this._problem, button);
-    form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      const token = input.value.trim();
-      input.value = "";
-      if (token) this._signIn(token);
-    });
-    return element("dialog", {}, form);
+  /** Shows the form for a token, unless another tab has handed one over meanwhile. */
+  async _askToken(why) {
+    const { tokenDialog } = await import("./parts/sign-in.js");
+    if (this._token || this._dialog?.open) return;
+    this._dialog?.remove();
+    const { dialog, say } = tokenDialog(this._words, (token) => this._signIn(token));
+    this._dialog = dialog;
+    this.shadowRoot.append(dialog);
+    dialog.showModal();
+    say(why);
   }
 
   // --- questions and answers ------------------------------------------------------------------------------------------
@@ -189,7 +183,7 @@ class App extends HTMLElement {
   /** Goes back to where the reader came from, or to the list of what is shown. */
   _leave() {
     if (history.state?.isInside) history.back();
-    else if (this._route_?.id) this._go(`/${this._route_.page}`);
+    else if (this._route_?.id) this._go(`/${this._route_.page}${queryOf({ customer_id: this._customer })}`);
   }
 
   /** Shows the same list for another customer; from one item, the list that it stands in. */
@@ -211,10 +205,10 @@ class App extends HTMLElement {
     const turn = ++this._turn;
     if (!isNew && this._view && this._name === name && this._view.update?.(route)) return;
     try {
-      const module = name === undefined ? NOWHERE : await load(name);
+      const module = await load(name);
       if (turn === this._turn) this._showView(name, module, route);
     } catch (error) {
-      if (turn === this._turn) this._outlet.replaceChildren(problemNode(this._page, error, () => location.reload()));
+      if (turn === this._turn) this._showProblem(error, () => location.reload());
     }
   }
 
@@ -226,33 +220,42 @@ class App extends HTMLElement {
     this._outlet.replaceChildren(this._view.node);
   }
 
+  /** Shows a problem in place of the view; only its text if nothing more can be loaded. */
+  async _showProblem(error, retry) {
+    const turn = this._turn;
+    const { problemNode = textOf } = await import("./parts/problem.js").catch(() => ({}));
+    if (turn === this._turn) this._outlet.replaceChildren(problemNode(this._page, error, retry));
+  }
+
   // --- the head -------------------------------------------------------------------------------------------------------
 
   _show() {
     this._words = wordsOf(this._language, (text) => console.warn(`no translation: ${text}`));
     document.documentElement.lang = this._language;
     this._setTheme();
-    this._dialog = this._makeDialog();
     this._toast = element("div", { className: "toast", role: "status", hidden: true });
     this._outlet = element("div", { className: "live-page" });
     this._banner = element("div", {});
     this._view?.stop();
     this._view = undefined;
-    this.shadowRoot.replaceChildren(this._head(), this._banner, this._outlet, this._dialog, this._toast);
+    this.shadowRoot.replaceChildren(this._head(), this._banner, this._outlet, this._toast);
     this._route();
   }
 
   _head() {
-    const words = this._words;
-    const theme = choice(words("Dark / light"), THEMES.map((name) => [name, name]), this._theme, (value) => this._keep("theme", (this._theme = value)));
-    const language = choice("Language", [["English", "en"], ["中文", "zh"]], this._language, (value) => this._keep("language", (this._language = value)));
-    const zones = [["Local", "local"], ["UTC", "utc"]];
-    const zone = choice("Zone", zones, this._utc ? "utc" : "local", (value) => this._setZone(value === "utc"));
-    this._help = element("button", { ariaLabel: words("Keyboard shortcuts"), title: words("Keyboard shortcuts"), disabled: !this._keys }, "?");
-    this._help.addEventListener("click", () => this._keys.help());
-    this._where = new Head(words, (customerId) => this._chooseCustomer(customerId));
+    this._where = new Head(this._words, (customerId) => this._chooseCustomer(customerId));
+    const settings = { language: this._language, zone: this._utc ? "utc" : "local", theme: this._theme };
+    const set = {
+      language: (value) => this._keep("language", (this._language = value)),
+      zone: (value) => this._setZone(value === "utc"),
+      theme: (value) => this._keep("theme", (this._theme = value)),
+      help: () => this._keys.help(),
+    };
+    const chosen = settingNodes(this._words, settings, set);
+    this._help = chosen.at(-1);
+    this._help.disabled = !this._keys;
     const title = element("h1", {}, "webhook-grpc");
-    return element("header", {}, title, ...this._where.nodes, element("span", { className: "grow" }), language, zone, theme, this._help);
+    return element("header", {}, title, ...this._where.nodes, element("span", { className: "grow" }), ...chosen);
   }
 
   _setZone(isUtc) {
@@ -271,19 +274,10 @@ class App extends HTMLElement {
   }
 }
 
-const NOWHERE = {
-  LOOK: "",
-  view: ({ words }) => {
-    const link = element("a", { href: "/" }, words("Live"));
-    return { node: element("main", {}, element("p", {}, words("There is no such page.")), link), stop: () => undefined };
-  },
-};
-
-function choice(label, options, value, chosen) {
-  const select = element("select", { ariaLabel: label }, ...options.map(([text, name]) => new Option(text, name)));
-  select.value = value;
-  select.addEventListener("change", () => chosen(select.value));
-  return select;
+function textOf({ words }, error, retry) {
+  const button = element("button", {}, words("Try again"));
+  button.addEventListener("click", retry);
+  return element("div", { role: "alert" }, error.message, " ", button);
 }
 
 function stored(name, known) {

@@ -31,7 +31,10 @@ export function nameOf(route) {
   return name in VIEWS ? name : undefined;
 }
 
-/** Loads the module of a view. Throws TypeError if it can't be loaded: the service may have a newer page. */
+/**
+ * Loads the module of a view; of no name, the one that says that there is no such page. Throws TypeError if it can't be
+ * loaded: the service may have a newer page.
+ */
 export function load(name) {
-  return VIEWS[name]();
+  return name === undefined ? import("./views/nowhere.js") : VIEWS[name]();
 }

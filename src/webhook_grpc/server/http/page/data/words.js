@@ -47,6 +47,8 @@ export const CHINESE = {
   "Active": "启用中",
   "Add": "添加",
   "Address not allowed": "地址禁止访问",
+  "All attempts": "全部尝试记录",
+  "Created": "创建时间",
   "address not allowed": "地址禁止访问",
   "Advanced": "高级设置",
   "All customers": "全部客户",

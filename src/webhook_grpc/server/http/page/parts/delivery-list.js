@@ -190,7 +190,7 @@ export class DeliveryList extends HTMLElement {
 
   _scrolled() {
     this._hold.set("scroll", this._list.top > 0);
-    requestAnimationFrame(() => this._paint());
+    if (this._source) this._paint(); // at once: scrolls come once a frame, and a blank would be seen
   }
 
   _paint() {

@@ -1,4 +1,4 @@
-// The head of the page: where one can go, and for an operator whose data is shown.
+// The head of the page: where one can go, for an operator whose data is shown, and how.
 
 import { isId, queryOf } from "../data/route.js";
 import { element } from "./look.js";
@@ -11,6 +11,7 @@ const LINKS = [
   ["replays", "Replays"],
   ["event-types", "Types"],
 ];
+export const THEMES = ["auto", "light", "dark"];
 const REMEMBERED_MAX = 10;
 const STORED = "webhook-grpc customers";
 
@@ -53,6 +54,28 @@ export class Head {
     this._input.value = customerId;
     this._known.replaceChildren(...remembered().map((id) => new Option("", id)));
   }
+}
+
+/**
+ * Returns the choices of language, zone and theme, and the button of the keys. `set` has a function for each, which is called
+ * with the value that was chosen.
+ */
+export function settingNodes(words, settings, set) {
+  const help = element("button", { ariaLabel: words("Keyboard shortcuts"), title: words("Keyboard shortcuts") }, "?");
+  help.addEventListener("click", set.help);
+  return [
+    choice("Language", [["English", "en"], ["中文", "zh"]], settings.language, set.language),
+    choice("Zone", [["Local", "local"], ["UTC", "utc"]], settings.zone, set.zone),
+    choice(words("Dark / light"), THEMES.map((name) => [name, name]), settings.theme, set.theme),
+    help,
+  ];
+}
+
+function choice(label, options, value, chosen) {
+  const select = element("select", { ariaLabel: label }, ...options.map(([text, name]) => new Option(text, name)));
+  select.value = value;
+  select.addEventListener("change", () => chosen(select.value));
+  return select;
 }
 
 /** Returns the customers that were chosen last, the latest first: ids only. */

@@ -3,6 +3,7 @@
 // A view takes a key by `key(event)`. What it leaves is looked for among its elements: rows are `[data-id]` with a link
 // inside, buttons have `data-act` (retry, test, copy-id), and a menu of things to copy is `.menu`.
 
+import { queryOf } from "../data/route.js";
 import { addSheet } from "./look.js";
 
 const SEQUENCE_MILLISECONDS = 1500; // from g to the letter of a page
@@ -75,7 +76,8 @@ export class Keys {
   _goes(key) {
     this._gAt = -Infinity;
     if (!(key in PAGES)) return false;
-    this._page().go(PAGES[key]);
+    const { go, customerId } = this._page();
+    go(PAGES[key] + queryOf({ customer_id: customerId }));
     return true;
   }
 

@@ -95,7 +95,7 @@ function headNode(page, { delivery, event, explanation, webhook }) {
       copyIdNode(page, delivery.event_id),
       fact(words("Published"), page.clock(milliseconds(delivery.create_time))),
       ...(event?.occur_time ? [fact(words("Occurred"), page.clock(milliseconds(event.occur_time)))] : []),
-      ...(delivery.replay_id ? [fact(words("Replay"), String(delivery.replay_id))] : []),
+      ...(delivery.replay_id ? [fact(words("Replay"), replayLink(delivery))] : []),
     ),
   );
 }
@@ -105,6 +105,10 @@ function copyIdNode(page, id) {
   button.dataset.act = "copy-id";
   button.addEventListener("click", () => copyText(page, id));
   return button;
+}
+
+function replayLink(delivery) {
+  return element("a", { href: `/replays/${delivery.replay_id}?customer_id=${delivery.customer_id}` }, String(delivery.replay_id));
 }
 
 function webhookLink(delivery, name) {

@@ -88,14 +88,15 @@ class LiveView {
     if (this._list.key(event)) return true;
     const row = this._list.current;
     if (event.key === "p") return this._change({ problems: this._filter.problems === "true" ? "" : "true" }) ?? true;
-    if (event.key === "r" && row) return this._retry(row);
+    if (event.key === "r" && (row || this._list.selected.size)) return this._retry(row);
     if (event.key === "c" && row) copyText(this._page, row.delivery_id);
     return event.key === "c" && Boolean(row);
   }
 
-  /** Restarts a delivery. The request_id is that of its state as it is shown, so a key that is pressed twice acts once. */
+  /** Restarts what is selected, or else a row: once for its state as it is shown, however often the key is pressed. */
   _retry(row) {
-    import("../parts/row-acts.js").then(({ retryRow }) => retryRow(this._page, row));
+    const rows = [...this._list.selected].map((id) => this._list.store.get(id)).filter(Boolean);
+    import("../parts/row-acts.js").then(({ retryRow, retryRows }) => (rows.length ? retryRows(this._page, rows) : retryRow(this._page, row)));
     return true;
   }
 
