@@ -115,7 +115,6 @@ export const CHINESE = {
   "Counts": "数量",
   "Create event type": "新建事件类型",
   "Create webhook": "新建 Webhook",
-  "Created": "创建时间",
   "Customer": "客户",
   "Dark / light": "深色 / 浅色",
   "Data": "数据",
