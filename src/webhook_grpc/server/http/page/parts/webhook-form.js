@@ -2,10 +2,11 @@
 
 import { delayText, delaysOf, draftOf, durationOf, fieldOf, policyDelays, policyOf, urlProblem } from "../data/webhook-draft.js";
 import { visible } from "../data/json-text.js";
-import { seconds, span } from "../data/time.js";
+import { seconds } from "../data/time.js";
 import { EventPatterns } from "./event-patterns.js";
 import { Field, LOOK as FIELDS_LOOK, Pairs, numberOf } from "./form-fields.js";
 import { element } from "./look.js";
+import { waitsNode } from "./retry-line.js";
 
 export const LOOK = FIELDS_LOOK;
 
@@ -172,13 +173,4 @@ export class WebhookForm {
     show();
     return node;
   }
-}
-
-/** Returns a retry schedule as a line of waits between attempts, with their sum. */
-export function waitsNode(words, delays) {
-  if (!delays.length) return element("div", {}, words("Empty: the service's own schedule, 12 attempts over about 76 hours unless the operator chose another."));
-  const items = [...delays.map((delay) => element("li", {}, element("span", {}, delayText(delay)))), element("li", {})];
-  const sum = delays.reduce((total, delay) => total + delay, 0);
-  const said = words("{n} attempts over {span}, each wait ± 20 %", { n: delays.length + 1, span: span(sum) });
-  return element("div", {}, element("ol", { className: "waits" }, ...items), said);
 }

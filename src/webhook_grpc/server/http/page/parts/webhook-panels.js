@@ -7,7 +7,7 @@ import { delayText, policyDelays } from "../data/webhook-draft.js";
 import { webhookStatusNode, whyDisabled } from "./facts.js";
 import { icon } from "./icons.js";
 import { element } from "./look.js";
-import { waitsNode } from "./webhook-form.js";
+import { waitsNode } from "./retry-line.js";
 
 const BREAKERS = { open: "Breaker open", half_open: "Breaker half-open", closed: "Breaker closed" };
 
