@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Takes what has been imported and collected from the garbage collector, which would look at it in vain each time."""
+    """Takes what is imported and collected out of the garbage collector, which would look at it in vain each time."""
     gc.collect()
     gc.freeze()
 

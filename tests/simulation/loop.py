@@ -71,7 +71,7 @@ class SimulatedLoop(base_events.BaseEventLoop):
         self.now = 1_000.0
         self._random = random.Random(seed)
         self._numbers = itertools.count(1)
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []  # a heap; the numbers decide between equal times
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []  # a heap; numbers decide between equal times
         self.set_task_factory(self._make_task)
         self.is_over = False
 
