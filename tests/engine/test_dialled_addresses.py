@@ -26,6 +26,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.full import in_full
 from tests.support.receiver import Receiver
 from tests.unit.test_egress import HOSTS_REFUSED, PARSER_TRICKS_REFUSED
 from webhook_grpc.domain.egress import EgressPolicy, why_address_blocked, why_url_blocked
@@ -234,7 +235,7 @@ good_urls = st.builds(
 urls = st.one_of(good_urls, st.builds("{}{}{}{}{}".format, schemes, prefixes, hosts, suffixes, paths))
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=in_full(400, short=150), deadline=None, derandomize=True)
 @given(urls, answer_lists, answer_lists)
 def test_whatever_url_is_accepted_and_whatever_its_name_answers_no_blocked_address_is_dialled(
     url: str, first: list[tuple[str, int]], second: list[tuple[str, int]]
@@ -247,7 +248,7 @@ def test_whatever_url_is_accepted_and_whatever_its_name_answers_no_blocked_addre
     assert {result.outcome for result in results} <= {Outcome.CONNECTION_ERROR, Outcome.BLOCKED}
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=in_full(200, short=75), deadline=None, derandomize=True)
 @given(st.lists(answer, max_size=6))
 def test_where_sockets_are_made_no_blocked_address_passes_even_if_the_resolver_lets_it(
     answers: list[tuple[str, int]],
@@ -258,7 +259,7 @@ def test_where_sockets_are_made_no_blocked_address_passes_even_if_the_resolver_l
     assert {result.outcome for result in results} <= {Outcome.CONNECTION_ERROR, Outcome.BLOCKED}
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=in_full(200, short=75), deadline=None, derandomize=True)
 @given(urls)
 def test_even_an_unchecked_url_leads_to_no_blocked_address(url: str) -> None:
     """As if the check of the URL were bypassed, with all names leading to this machine."""

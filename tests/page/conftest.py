@@ -1,18 +1,23 @@
-"""A real browser in front of a real service: Debian's Chromium, driven by Playwright, which downloads none itself."""
+"""A real browser in front of a real service: Debian's Chromium, driven by Playwright, which downloads none itself.
+
+A start of it costs more than most tests do, so those of a module share one; each test has a profile of its own in it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
 
 from tests.support.distribution import need
+from tests.support.sharing import receiver, service, services, shared
 
+__all__ = ["receiver", "service", "services", "shared"]
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncGenerator[Browser]:
     """Chromium without a window."""
     path = need("chromium")
@@ -22,7 +27,7 @@ async def browser() -> AsyncGenerator[Browser]:
         await chromium.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def page(browser: Browser) -> AsyncGenerator[Page]:
     """A new page. Whatever the console reports as an error fails the test: exceptions, violations of the policy."""
     context = await browser.new_context(locale="en-GB", viewport={"width": 1280, "height": 720})

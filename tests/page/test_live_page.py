@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -16,7 +17,7 @@ from tests.support import slowness
 from tests.support.receiver import Receiver, answer, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 
-pytestmark = pytest.mark.slow(3)
+pytestmark = [pytest.mark.slow(3), pytest.mark.asyncio(loop_scope="module")]
 HOSTILE = "<img src=x onerror=alert(1)></script>\u202egnp.exe"
 SEEN_MILLISECONDS = 1000  # from a delivery to its row, on the reference
 
@@ -27,11 +28,13 @@ def patience() -> None:
     expect.set_options(timeout=slowness.scaled(10) * 1000)
 
 
-@pytest.fixture
-async def service(services: ServiceFactory) -> Service:
-    return await services.start(
-        http_address="127.0.0.1:0", retry_delays_seconds=(1.0, 1.0, 1.0), default_customer_id=CUSTOMER
-    )
+@pytest.fixture(scope="module")
+def shared_settings() -> Mapping[str, Any]:
+    return {
+        "http_address": "127.0.0.1:0",
+        "retry_delays_seconds": (1.0, 1.0, 1.0),
+        "default_customer_id": CUSTOMER,
+    }
 
 
 def address(service: Service, query: str = "") -> str:
