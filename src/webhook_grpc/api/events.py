@@ -109,7 +109,7 @@ class EventMethods:
         return await batch.publish(self._publisher)
 
     def _read(self, request: service_pb2.PublishEventRequest, default_customer_id: int, call: Call) -> Accepted:
-        violations = list[Violation]()
+        violations: list[Violation] = []
         named = request.event.customer_id or default_customer_id
         customer_id = call.customer(named, "event.customer_id", violations)
         request_id = reading.read_request_id(request.request_id, violations)
