@@ -65,8 +65,8 @@ export function settingNodes(words, settings, set) {
   help.addEventListener("click", set.help);
   return [
     choice("Language", [["English", "en"], ["中文", "zh"]], settings.language, set.language),
-    choice("Zone", [["Local", "local"], ["UTC", "utc"]], settings.zone, set.zone),
-    choice(words("Dark / light"), THEMES.map((name) => [name, name]), settings.theme, set.theme),
+    choice("Zone", [[words("Local"), "local"], ["UTC", "utc"]], settings.zone, set.zone),
+    choice(words("Dark / light"), THEMES.map((name) => [words(name), name]), settings.theme, set.theme),
     help,
   ];
 }

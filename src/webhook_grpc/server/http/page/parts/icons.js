@@ -14,6 +14,7 @@ const SHAPES = {
   cancelled: [["circle", { cx: 8, cy: 8, r: 6 }], ["path", { d: "m3.8 12.2 8.4-8.4" }]],
   expired: [["path", { d: "M4 2h8M4 14h8M4.8 2c0 4 6.4 8 6.4 12M11.2 2c0 4-6.4 8-6.4 12" }]],
   disabled: [["path", { d: "M8 2v6M4.6 4.6a5 5 0 1 0 6.8 0" }]],
+  copy: [["path", { d: "M5 5V2h9v9h-3M2 5h9v9H2z" }]],
   disc: [["circle", { cx: 8, cy: 8, r: 5, class: "fill" }]],
   square: [["rect", { x: 3, y: 3, width: 10, height: 10, class: "fill" }]],
   triangle: [["path", { d: "M8 2.5 14 13H2z", class: "fill" }]],

@@ -8,6 +8,7 @@ import { ATTEMPTS_LOOK, Attempts } from "../parts/attempts.js";
 import { DETAIL_LOOK } from "../parts/detail-look.js";
 import { fact, stateNode } from "../parts/facts.js";
 import { followed, unlessAborted } from "../parts/followed.js";
+import { icon } from "../parts/icons.js";
 import { copyText, element } from "../parts/look.js";
 import { dataNode, eventOf } from "../parts/payload.js";
 
@@ -101,7 +102,7 @@ function headNode(page, { delivery, event, explanation, webhook }) {
 }
 
 function copyIdNode(page, id) {
-  const button = element("button", { type: "button", title: page.words("Copy the id"), ariaLabel: page.words("Copy the id") }, "⧉");
+  const button = element("button", { type: "button", title: page.words("Copy the id"), ariaLabel: page.words("Copy the id") }, icon("copy"));
   button.dataset.act = "copy-id";
   button.addEventListener("click", () => copyText(page, id));
   return button;
