@@ -89,16 +89,16 @@ export class WhatStep {
     if (!labels.length) labels.push(element("p", { className: "muted" }, words("No webhook yet")));
     if (areThereMore) labels.push(element("p", { className: "muted" }, words("The latest {n} are shown.", { n: WEBHOOKS_MAX })));
     this._list.replaceChildren(...labels);
-    this._tellTicked();
+    this._reportTicked();
   }
 
   _tick(id, isTicked) {
     const others = this._form.webhookIds.filter((other) => other !== id);
     this._changed({ webhookIds: isTicked ? [...others, id] : others });
-    this._tellTicked();
+    this._reportTicked();
   }
 
-  _tellTicked() {
+  _reportTicked() {
     this._knew(this._form.webhookIds.map((id) => this._webhooks.get(id)).filter(Boolean));
   }
 
