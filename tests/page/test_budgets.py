@@ -67,10 +67,6 @@ async def test_a_page_has_one_stream_and_asks_for_its_list_once(page: Page, door
     page.on("request", lambda request: asked.append(request.url.removeprefix(door.url)))
     await page.goto(door.url)
     await expect(page.locator("webhook-deliveries .row").first).to_contain_text("hook-1")
-    calls = [path for path in asked if path.startswith("api/")]
-    assert sorted(calls) == [
-        "api/caller",
-        "api/deliveries:watch",
-        "api/deliveries?page_size=200",
-        "api/webhooks/1?customer_id=42",
-    ]
+    assert asked.count("api/deliveries:watch") == 1
+    assert asked.count("api/deliveries?page_size=200") == 1
+    assert asked.count("api/webhooks/1?customer_id=42") == 1, "a name is asked for once, however many rows have it"
