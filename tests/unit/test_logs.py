@@ -150,7 +150,9 @@ _URL = "https://canary-user:canary@pass@hooks.example.com/hook/7?token=canary'qu
     [
         aiohttp.InvalidURL(_URL, "of an unknown kind"),
         aiohttp.TooManyRedirects(
-            aiohttp.RequestInfo(yarl.URL(_URL, encoded=True), "POST", CIMultiDictProxy(CIMultiDict[str]()), yarl.URL("/")),
+            aiohttp.RequestInfo(
+                yarl.URL(_URL, encoded=True), "POST", CIMultiDictProxy(CIMultiDict[str]()), yarl.URL("/")
+            ),
             (),
             message=_URL,
         ),

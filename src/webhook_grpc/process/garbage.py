@@ -1,7 +1,7 @@
-"""When Python collects garbage that refers to itself (all other garbage goes at once, by reference counts).
+"""Says when Python collects garbage that refers to itself. Other garbage is freed at once, by reference counts.
 
-With the defaults every 2,000 calls or so start a full collection, which walks through all 100,000 objects that modules
-and classes consist of: 45 ms of CPU time, in which nobody else gets a turn. Figures: docs/performance.md.
+With Python's defaults a full collection begins every 3,000 calls or so and walks through all objects, 100,000 of which
+belong to modules: 45 ms of CPU time, in which nobody else gets a turn. See docs/decisions/0043-garbage.md.
 """
 
 from __future__ import annotations
