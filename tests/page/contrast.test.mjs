@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-const look = readFileSync(new URL("../../src/webhook_grpc/server/http/page/parts/look.js", import.meta.url), "utf8");
+const look = readFileSync(new URL("../../src/webhook_grpc/server/http/page/shared/look.js", import.meta.url), "utf8");
 const TEXTS = ["ink", "muted", "accent", "ok", "wait", "bad", "off"];
 const SURFACES = ["bg", "surface"];
 

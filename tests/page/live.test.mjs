@@ -7,7 +7,7 @@ import { Problem } from "../../src/webhook_grpc/server/http/page/data/api.js";
 import { fold, memberRange, pretty } from "../../src/webhook_grpc/server/http/page/data/json-text.js";
 import { Announcer, Hold, LiveSource, barOf } from "../../src/webhook_grpc/server/http/page/data/live.js";
 import { DeliveryStore, isProblem } from "../../src/webhook_grpc/server/http/page/data/store.js";
-import { hexOf } from "../../src/webhook_grpc/server/http/page/parts/payload.js";
+import { hexOf } from "../../src/webhook_grpc/server/http/page/shared/payload.js";
 import { wordsOf } from "../../src/webhook_grpc/server/http/page/data/words.js";
 
 const words = wordsOf("en");

@@ -41,7 +41,7 @@ def test_nothing_makes_markup_or_code_of_text(path: Path) -> None:
 def test_what_the_first_view_loads_is_small_and_known_before() -> None:
     document = (FOLDER / "index.html").read_text()
     named = set(re.findall(r"/ui/VERSION/([a-z/.-]+)", document))
-    assert loaded_by("app.js") | loaded_by("views/live.js") == {name for name in named if name.endswith(".js")}
+    assert loaded_by("app.js") | loaded_by("live/live.js") == {name for name in named if name.endswith(".js")}
     texts = [document.encode(), *((FOLDER / name).read_bytes() for name in named)]
     assert sum(len(gzip.compress(text)) for text in texts) <= 50 * KIB
     assert len(texts) <= 24

@@ -4,8 +4,8 @@ import { Api, Problem } from "./data/api.js";
 import { parse, queryOf } from "./data/route.js";
 import { absolute } from "./data/time.js";
 import { LANGUAGES, languageOf, wordsOf } from "./data/words.js";
-import { HEAD_LOOK, Head, THEMES, settingNodes } from "./parts/head.js";
-import { element, sheetOf, sheets } from "./parts/look.js";
+import { HEAD_LOOK, Head, THEMES, settingNodes } from "./frame/head.js";
+import { element, sheetOf, sheets } from "./shared/look.js";
 import { load, nameOf } from "./views.js";
 
 const TOAST_MILLISECONDS = 4000;
@@ -92,7 +92,7 @@ class App extends HTMLElement {
 
   /** Shows, on every page, which webhooks are disabled. */
   async _showBanner(options) {
-    const { showDisabled } = await import("./parts/banner.js");
+    const { showDisabled } = await import("./frame/banner.js");
     await showDisabled(this._banner, this._page, options);
   }
 
@@ -126,7 +126,7 @@ class App extends HTMLElement {
 
   /** Shows the form for a token, unless another tab has handed one over meanwhile. */
   async _askToken(why) {
-    const { tokenDialog } = await import("./parts/sign-in.js");
+    const { tokenDialog } = await import("./frame/sign-in.js");
     if (this._token || this._dialog?.open) return;
     this._dialog?.remove();
     const { dialog, say } = tokenDialog(this._words, (token) => this._signIn(token));
@@ -138,9 +138,9 @@ class App extends HTMLElement {
 
   // --- questions and answers ------------------------------------------------------------------------------------------
 
-  /** Asks before an act, as parts/dialog.js says; returns the request_id if it was confirmed, else "". */
+  /** Asks before an act, as shared/dialog.js says; returns the request_id if it was confirmed, else "". */
   async _confirm(text, verb, options) {
-    const { ask } = await import("./parts/dialog.js");
+    const { ask } = await import("./shared/dialog.js");
     return ask(this.shadowRoot, this._page, { text, verb, ...options });
   }
 
@@ -168,7 +168,7 @@ class App extends HTMLElement {
 
   /** Loads the keys, which nobody needs before the page is there. */
   async _takeKeys() {
-    const { Keys } = await import("./parts/keys.js");
+    const { Keys } = await import("./frame/keys.js");
     this._keys = new Keys({
       root: this.shadowRoot,
       page: () => this._page,
@@ -223,7 +223,7 @@ class App extends HTMLElement {
   /** Shows a problem in place of the view; only its text if nothing more can be loaded. */
   async _showProblem(error, retry) {
     const turn = this._turn;
-    const { problemNode = textOf } = await import("./parts/problem.js").catch(() => ({}));
+    const { problemNode = textOf } = await import("./shared/problem.js").catch(() => ({}));
     if (turn === this._turn) this._outlet.replaceChildren(problemNode(this._page, error, retry));
   }
 

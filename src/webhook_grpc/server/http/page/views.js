@@ -8,21 +8,21 @@
 //   key(event)       optional: takes a key that no field has; true if it did something
 
 const VIEWS = {
-  "": () => import("./views/live.js"),
-  webhooks: () => import("./views/webhooks.js"),
-  "webhooks/new": () => import("./views/webhook-edit.js"),
-  "webhooks/edit": () => import("./views/webhook-edit.js"),
-  "webhooks/id": () => import("./views/webhook.js"),
-  deliveries: () => import("./views/deliveries.js"),
-  "deliveries/id": () => import("./views/delivery.js"),
-  attempts: () => import("./views/attempts.js"),
-  events: () => import("./views/events.js"),
-  "events/id": () => import("./views/event.js"),
-  replays: () => import("./views/replays.js"),
-  "replays/id": () => import("./views/replay.js"),
-  "replays/new": () => import("./views/replay-new.js"),
-  "event-types": () => import("./views/event-types.js"),
-  "event-types/id": () => import("./views/event-type.js"),
+  "": () => import("./live/live.js"),
+  webhooks: () => import("./webhooks/webhooks.js"),
+  "webhooks/new": () => import("./webhooks/webhook-edit.js"),
+  "webhooks/edit": () => import("./webhooks/webhook-edit.js"),
+  "webhooks/id": () => import("./webhooks/webhook.js"),
+  deliveries: () => import("./lists/deliveries.js"),
+  "deliveries/id": () => import("./delivery/delivery.js"),
+  attempts: () => import("./lists/attempts.js"),
+  events: () => import("./lists/events.js"),
+  "events/id": () => import("./delivery/event.js"),
+  replays: () => import("./replays/replays.js"),
+  "replays/id": () => import("./replays/replay.js"),
+  "replays/new": () => import("./replays/replay-new.js"),
+  "event-types": () => import("./event-types/event-types.js"),
+  "event-types/id": () => import("./event-types/event-type.js"),
 };
 
 /** Returns the name of the view of a route, or undefined if there is none. */
@@ -36,5 +36,5 @@ export function nameOf(route) {
  * loaded: the service may have a newer page.
  */
 export function load(name) {
-  return name === undefined ? import("./views/nowhere.js") : VIEWS[name]();
+  return name === undefined ? import("./frame/nowhere.js") : VIEWS[name]();
 }
