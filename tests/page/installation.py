@@ -65,7 +65,13 @@ class Installation:
     async def create(self, url: str, delays: Sequence[float] = (1.0,), **fields: Any) -> webhook_pb2.Webhook:
         """Registers a webhook of the customer."""
         policy = webhook_pb2.RetryPolicy(delays=[Duration(seconds=int(delay)) for delay in delays])
-        values = {"customer_id": CUSTOMER, "name": "test", "url": url, "events": ["*"], "retry_policy": policy}
+        values: dict[str, Any] = {
+            "customer_id": CUSTOMER,
+            "name": "test",
+            "url": url,
+            "events": ["*"],
+            "retry_policy": policy,
+        }
         webhook = webhook_pb2.Webhook(**{**values, **fields})
         return await self._call("CreateWebhook", service_pb2.CreateWebhookRequest(webhook=webhook))
 

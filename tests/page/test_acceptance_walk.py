@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, CDPSession, Locator, Page, Request, expect
-
 from webhook.v1 import webhook_pb2
 
+from tests.page.accessibility import wrong
 from tests.page.installation import OPERATOR, READER, Installation
 from tests.support import slowness
 from tests.support.receiver import Gate, Receiver, answer, answers
 from tests.support.service import CUSTOMER, ServiceFactory
 
-pytestmark = [pytest.mark.slow(60), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow(60), pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="module")]
 ANSWERS_SECONDS = 0.1  # of CPU, to show the largest data
 SEEN_MILLISECONDS = 1000  # from a delivery to its row, on the reference
 HOSTILE = "<img src=x onerror=alert(1)></script>\u202egnp.exe"
@@ -32,19 +33,19 @@ EVERYTHING = """() => {
 DATA = '{"price":1.0,"id":12345678901234567890,"price":2}'
 
 
-@pytest.fixture(autouse=True)
-def patience() -> None:
-    """What the page shows is waited for as long as this machine needs."""
-    expect.set_options(timeout=slowness.scaled(10) * 1000)
-
-
-@pytest.fixture
-async def installation(database_url: str, tmp_path: Path) -> AsyncGenerator[Installation]:
+@pytest_asyncio.fixture(loop_scope="module")
+async def installation(services: ServiceFactory, tmp_path: Path) -> AsyncGenerator[Installation]:
     """A process of the service with tokens."""
-    installation = Installation(database_url, tmp_path / "log")
+    installation = Installation(services.database_url, tmp_path / "log")
     await installation.start()
     yield installation
     await installation.end()
+
+
+async def devtools(session: CDPSession, method: str, parameters: dict[str, str]) -> dict[str, Any]:
+    """Calls a method of Chrome's protocol."""
+    send = cast("Callable[[str, dict[str, str]], Awaitable[Any]]", session.send)  # pyright: ignore[reportUnknownMemberType] - its types are bare
+    return await send(method, parameters)
 
 
 class Walk:
@@ -95,8 +96,8 @@ class Walk:
         """Returns the processor time that the page's scripts, layouts and paints have taken."""
         if self._session is None:
             self._session = await self.context.new_cdp_session(self.page)
-            await self._session.send("Performance.enable", {"timeDomain": "threadTicks"})
-        metrics = (await self._session.send("Performance.getMetrics"))["metrics"]
+            await devtools(self._session, "Performance.enable", {"timeDomain": "threadTicks"})
+        metrics = (await devtools(self._session, "Performance.getMetrics", {}))["metrics"]
         return next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
 
 
@@ -224,7 +225,9 @@ async def step_7_why_in_a_sentence_in_both_languages(walk: Walk) -> None:
     why = walk.page.locator("wg-app .why")
     await expect(why).to_contain_text("Paused: not tried yet. Sent once resumed.")
     await expect(why).to_contain_text("It asks for job.failed, not for quota.exceeded.")
-    await expect(why).to_contain_text("The receiver failed too often: 5 attempts, the last answered 500. Nothing is sent")
+    await expect(why).to_contain_text(
+        "The receiver failed too often: 5 attempts, the last answered 500. Nothing is sent"
+    )
     await walk.page.get_by_label("Language").select_option("zh")
     await expect(why).to_contain_text("已暂停：还没有尝试过；恢复后继续投递。")
     await expect(why).to_contain_text("该 Webhook 订阅的是 job.failed，不包含 quota.exceeded。")
@@ -424,4 +427,5 @@ async def step_15_by_keyboard_alone_at_320_pixels(walk: Walk, browser: Browser) 
         await page.evaluate("() => dispatchEvent(new PopStateEvent('popstate'))")
         await expect(page.locator("wg-app main")).to_be_visible()
         assert await page.evaluate("document.documentElement.scrollWidth") <= 320, path
+        assert await wrong(page) == [], path
     await context.close()

@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from tests.page.accessibility import wrong
 from tests.page.door import Door, attempt, deliveries, delivery, explains
-from tests.support import slowness
 
-pytestmark = pytest.mark.slow(3)
+pytestmark = [pytest.mark.slow(3), pytest.mark.asyncio(loop_scope="module")]
 WIDE, NARROW = {"width": 1280, "height": 720}, {"width": 320, "height": 640}
 LIVE, DELIVERY, WEBHOOKS = "", "delivery", "webhooks"
 
 
-@pytest.fixture(autouse=True)
-def patience() -> None:
-    """What the page shows is waited for as long as this machine needs."""
-    expect.set_options(timeout=slowness.scaled(10) * 1000)
-
-
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def door() -> AsyncGenerator[Door]:
     """A door with deliveries of every status."""
     door = Door()

@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import json
 import re
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -17,21 +19,13 @@ from tests.support.distribution import need
 from tests.support.receiver import Receiver, answer, answers
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory
 
-pytestmark = pytest.mark.slow(3)
+pytestmark = [pytest.mark.slow(3), pytest.mark.asyncio(loop_scope="module")]
 HOSTILE = "<img src=x onerror=alert(1)>\u202e"
 
 
-@pytest.fixture(autouse=True)
-def patience() -> None:
-    """What the page shows is waited for as long as this machine needs."""
-    expect.set_options(timeout=slowness.scaled(10) * 1000)
-
-
-@pytest.fixture
-async def service(services: ServiceFactory) -> Service:
-    return await services.start(
-        http_address="127.0.0.1:0", retry_delays_seconds=(1.0, 1.0, 1.0), default_customer_id=CUSTOMER
-    )
+@pytest.fixture(scope="module")
+def shared_settings() -> Mapping[str, Any]:
+    return {"http_address": "127.0.0.1:0", "retry_delays_seconds": (1.0, 1.0, 1.0), "default_customer_id": CUSTOMER}
 
 
 async def opened(page: Page, service: Service, path: str = "") -> Locator:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Locator, Page, expect
 
 from tests.page.door import Door, attempt, deliveries, delivery, explains, refuses
-from tests.support import slowness
 
-pytestmark = pytest.mark.slow(2)
+pytestmark = [pytest.mark.slow(2), pytest.mark.asyncio(loop_scope="module")]
 PLACES = {
     "w": "webhooks",
     "d": "deliveries",
@@ -22,13 +22,7 @@ PLACES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def patience() -> None:
-    """What the page shows is waited for as long as this machine needs."""
-    expect.set_options(timeout=slowness.scaled(10) * 1000)
-
-
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def door() -> AsyncGenerator[Door]:
     """A door with ten deliveries."""
     door = Door()
@@ -86,7 +80,7 @@ async def test_rows_are_gone_through_opened_and_found_again(page: Page, door: Do
     await expect(page.locator("wg-app main.detail .story")).to_be_visible()
     assert delivery(8)["delivery_id"] in page.url
     await page.keyboard.press("Escape")
-    assert page.url == door.url
+    await expect(page).to_have_url(door.url)
     await expect(focused(page)).to_contain_text("job.n8")
 
 

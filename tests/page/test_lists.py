@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,26 +15,19 @@ import aiohttp
 import pytest
 from playwright.async_api import Browser, Error, Locator, Page, Route, expect
 
-from tests.support import slowness
 from tests.support.receiver import Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.store.lists import pages as store_pages
 
-pytestmark = pytest.mark.slow(3)
+pytestmark = [pytest.mark.slow(3), pytest.mark.asyncio(loop_scope="module")]
 HOSTILE = "<img src=x onerror=alert(1)></script>\u202egnp.exe"
 LISTS = ("deliveries", "attempts", "events", "event-types")
 PAGE_SIZE = 50
 
 
-@pytest.fixture(autouse=True)
-def patience() -> None:
-    """What the page shows is waited for as long as this machine needs."""
-    expect.set_options(timeout=slowness.scaled(10) * 1000)
-
-
-@pytest.fixture
-async def service(services: ServiceFactory) -> Service:
-    return await services.start(http_address="127.0.0.1:0", retry_delays_seconds=())
+@pytest.fixture(scope="module")
+def shared_settings() -> Mapping[str, Any]:
+    return {"http_address": "127.0.0.1:0", "retry_delays_seconds": ()}
 
 
 def address(service: Service, path: str = "") -> str:
@@ -166,7 +159,7 @@ async def test_the_time_up_to_which_was_looked_is_said_also_where_nothing_was_fo
     await ended(service, 400)
     for path in ("deliveries", "attempts", "events"):
         await page.goto(address(service, f"{path}?event_types=quota.*"))
-        await expect(foot(page)).to_contain_text(re.compile(r"Looked back to \w+ \d+, \d\d:\d\d:\d\d\."))
+        await expect(foot(page)).to_contain_text(re.compile(r"Looked back to \d+ \w+ \d\d:\d\d:\d\d\."))
         await expect(rows(page)).to_have_count(0)
         while not await rows(page).count():
             await foot(page).get_by_role("button", name="Look further back").click()

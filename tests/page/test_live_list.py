@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Locator, Page, expect
 
 from tests.page.door import Door, deliveries, delivery
-from tests.support import slowness
 
-pytestmark = pytest.mark.slow(2)
+pytestmark = [pytest.mark.slow(2), pytest.mark.asyncio(loop_scope="module")]
 NODES_MAX = 60
 
 
-@pytest.fixture(autouse=True)
-def patience() -> None:
-    """What the page shows is waited for as long as this machine needs."""
-    expect.set_options(timeout=slowness.scaled(10) * 1000)
-
-
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def door() -> AsyncGenerator[Door]:
     """A door with twenty deliveries."""
     door = Door()

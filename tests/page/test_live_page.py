@@ -22,12 +22,6 @@ HOSTILE = "<img src=x onerror=alert(1)></script>\u202egnp.exe"
 SEEN_MILLISECONDS = 1000  # from a delivery to its row, on the reference
 
 
-@pytest.fixture(autouse=True)
-def patience() -> None:
-    """What the page shows is waited for as long as this machine needs."""
-    expect.set_options(timeout=slowness.scaled(10) * 1000)
-
-
 @pytest.fixture(scope="module")
 def shared_settings() -> Mapping[str, Any]:
     return {

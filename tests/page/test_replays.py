@@ -5,30 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.async_api import Browser, Locator, Page, Route, expect
 from webhook.v1 import replay_pb2, service_pb2
 
-from tests.support import slowness
 from tests.support.receiver import Receiver, answer, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 
-pytestmark = pytest.mark.slow(3)
+pytestmark = [pytest.mark.slow(3), pytest.mark.asyncio(loop_scope="module")]
 
 
-@pytest.fixture(autouse=True)
-def patience() -> None:
-    """What the page shows is waited for as long as this machine needs."""
-    expect.set_options(timeout=slowness.scaled(10) * 1000)
-
-
-@pytest.fixture
-async def service(services: ServiceFactory) -> Service:
+@pytest.fixture(scope="module")
+def shared_settings() -> Mapping[str, Any]:
     """A service whose deliveries have one attempt."""
-    return await services.start(http_address="127.0.0.1:0", retry_delays_seconds=())
+    return {"http_address": "127.0.0.1:0", "retry_delays_seconds": ()}
 
 
 async def opened(page: Page, service: Service, path: str) -> Locator:

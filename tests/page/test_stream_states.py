@@ -6,22 +6,16 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Locator, Page, expect
 
 from tests.page.door import Door, Opening, deliveries, delivery, refuses
-from tests.support import slowness
 
-pytestmark = pytest.mark.slow(2)
-
-
-@pytest.fixture(autouse=True)
-def patience() -> None:
-    """What the page shows is waited for as long as this machine needs."""
-    expect.set_options(timeout=slowness.scaled(10) * 1000)
+pytestmark = [pytest.mark.slow(2), pytest.mark.asyncio(loop_scope="module")]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def door() -> AsyncGenerator[Door]:
     """A door with three deliveries."""
     door = Door()

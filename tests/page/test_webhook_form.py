@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from playwright.async_api import Locator, Page, expect
 from webhook.v1 import service_pb2, webhook_pb2
 
-from tests.support import slowness
 from tests.support.receiver import Receiver
-from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory
+from tests.support.service import CUSTOMER, SECRET, Service
 
-pytestmark = pytest.mark.slow(3)
-
-
-@pytest.fixture(autouse=True)
-def patience() -> None:
-    """What the page shows is waited for as long as this machine needs."""
-    expect.set_options(timeout=slowness.scaled(10) * 1000)
+pytestmark = [pytest.mark.slow(3), pytest.mark.asyncio(loop_scope="module")]
 
 
-@pytest.fixture
-async def service(services: ServiceFactory) -> Service:
-    return await services.start(http_address="127.0.0.1:0", default_customer_id=CUSTOMER)
+@pytest.fixture(scope="module")
+def shared_settings() -> Mapping[str, Any]:
+    return {"http_address": "127.0.0.1:0", "default_customer_id": CUSTOMER}
 
 
 async def form(page: Page, service: Service, path: str = "webhooks/new") -> Locator:
