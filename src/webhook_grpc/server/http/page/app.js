@@ -24,6 +24,12 @@ dialog form { display: grid; gap: 12px; }
 .banner svg { vertical-align: text-bottom; }
 .problem { color: var(--bad); }
 .toast { position: fixed; bottom: 16px; left: 50%; transform: translateX(-50%); background: var(--ink); color: var(--bg); border-radius: 6px; padding: 8px 16px; }
+@media (max-width: 480px) {
+  :host { height: auto; min-height: 100dvh; } /* the page scrolls: its head would leave a list two rows */
+  h1, .grow { display: none; }
+  header { gap: 4px 8px; }
+  header select { max-width: 76px; }
+}
 `;
 
 const DOCUMENT_LOOK = "html, body { margin: 0; height: 100%; background: Canvas; }";

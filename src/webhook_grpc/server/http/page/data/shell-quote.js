@@ -28,11 +28,6 @@ export function grpcurl(method, request, { address = "$ADDRESS", hasToken = true
   return `grpcurl${options} -d ${quote(JSON.stringify(request))} ${where} webhook.v1.WebhookService/${method}`;
 }
 
-/** Returns a line of the service's own command line. */
-export function commandLine(...parts) {
-  return ["webhook-grpc", ...parts].map(word).join(" ");
-}
-
 function word(part) {
   return /^[\w.:/=@-]+$/.test(part) ? String(part) : quote(part);
 }

@@ -1,6 +1,6 @@
 // What can be copied of a thing, for a menu: pairs of a name and a text.
 
-import { asSent, commandLine, curl, grpcurl } from "../data/shell-quote.js";
+import { asSent, curl, grpcurl } from "../data/shell-quote.js";
 
 /** Returns what can be copied of a delivery; without its `event`, what does not need it. */
 export function deliveryItems(words, delivery, event) {
@@ -9,7 +9,6 @@ export function deliveryItems(words, delivery, event) {
   const items = [
     [words("Copy as curl"), curl(location.origin, `/api/deliveries/${id}${query}`)],
     ["grpcurl", grpcurl("GetDelivery", { customer_id: customerId, delivery_id: id })],
-    ["webhook-grpc", commandLine("deliveries", "get", id)],
     ["webhook-id", delivery.event_id],
     ["delivery_id", id],
     [words("Copy link"), `${location.origin}/deliveries/${id}${query}`],
@@ -23,7 +22,6 @@ export function webhookItems(words, { webhook_id: id, customer_id: customerId, u
   return [
     [words("Copy as curl"), curl(location.origin, `/api/webhooks/${id}${query}`)],
     ["grpcurl", grpcurl("GetWebhook", { customer_id: customerId, webhook_id: id })],
-    ["webhook-grpc", commandLine("webhooks", "get", String(id))],
     ["webhook_id", String(id)],
     [words("URL"), url],
     [words("Copy link"), `${location.origin}/webhooks/${id}${query}`],
@@ -36,7 +34,6 @@ export function eventItems(words, { event_id: id, customer_id: customerId, data_
   return [
     [words("Copy as curl"), curl(location.origin, `/api/events/${id}${query}`)],
     ["grpcurl", grpcurl("GetEvent", { customer_id: customerId, event_id: id })],
-    ["webhook-grpc", commandLine("events", "get", id)],
     ["event_id", id],
     [words("Copy link"), `${location.origin}/events/${id}${query}`],
     [words("Data"), data],
