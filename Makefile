@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo run migrate test-fast test test-distribution more-postgres more-tools test-long check format generate faults reliability bench bench-isolation bench-lists clean
+.PHONY: help setup demo demo-page run migrate test-fast test test-distribution more-postgres more-tools test-long check format generate faults reliability bench bench-page bench-isolation bench-lists screenshots clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -18,6 +18,9 @@ setup: .venv/dev $(FUZZ) ## install everything that development needs into .venv
 
 demo: .venv/demo ## publish events, deliver them to a real receiver, retry, watch it live; ends by itself
 	@$(BIN)/python examples/demo.py
+
+demo-page: .venv/demo ## leave a service with a trickle of events running, and print the address of its page; Ctrl-C ends it
+	@$(BIN)/python -m examples.demo_page --seconds $(or $(SECONDS),3600)
 
 run: .venv/demo ## start the service (gRPC on 127.0.0.1:50051, HTTP on :8080) with the embedded database
 	@$(BIN)/webhook-grpc serve
@@ -70,11 +73,17 @@ faults: .venv/dev ## run every fault of tests/faults once, longer than `make tes
 reliability: .venv/dev ## measure and write docs/reliability.md
 	@$(BIN)/python scripts/reliability.py
 
+bench-page: .venv/dev ## measure the live page in the machine's Chromium, and what a hundred of it cost the service
+	@$(BIN)/python -m benchmarks.page $(ARGS)
+
 bench-isolation: .venv/dev ## measure what one customer's trouble does to the latency of others
 	@$(BIN)/python benchmarks/isolation.py
 
 bench-lists: .venv/demo ## seed ATTEMPTS=10000000 attempts in a throw-away database and measure every form of list
 	@$(BIN)/python -m benchmarks.lists --attempts $(or $(ATTEMPTS),10000000)
+
+screenshots: .venv/dev ## write docs/screenshots/ from a fixed scene, with Debian's Chromium and a font for Chinese
+	@$(BIN)/python -m scripts.screenshots
 
 clean: ## remove what the commands above made
 	rm -rf .venv build .test-long generated/python/build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info generated/python/*.egg-info

@@ -108,8 +108,17 @@ class Receiver:
         return True
 
 
+@dataclass(frozen=True)
+class Service:
+    """A running service: its API, and the address of its page."""
+
+    stub: service_pb2_grpc.WebhookServiceAsyncStub
+    page_url: str
+    process: asyncio.subprocess.Process
+
+
 @asynccontextmanager
-async def running_service(data_dir: Path) -> AsyncGenerator[service_pb2_grpc.WebhookServiceAsyncStub]:
+async def running_service(data_dir: Path, **settings: str) -> AsyncGenerator[Service]:
     """The service as an operator starts it, allowed to call this machine."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WEBHOOK_")}
     environment |= {
@@ -119,6 +128,7 @@ async def running_service(data_dir: Path) -> AsyncGenerator[service_pb2_grpc.Web
         "WEBHOOK_EGRESS_ALLOW_HTTP": "true",
         "WEBHOOK_EGRESS_ALLOW_CIDRS": "127.0.0.0/8",
         "WEBHOOK_LOG_LEVEL": "warning",
+        **settings,
     }
     command = Path(sys.executable).with_name("webhook-grpc")
     process = await asyncio.create_subprocess_exec(command, "serve", env=environment, stdout=asyncio.subprocess.PIPE)
@@ -128,8 +138,9 @@ async def running_service(data_dir: Path) -> AsyncGenerator[service_pb2_grpc.Web
         if not first_line:
             sys.exit("demo: the service did not start")
         console.print(f"[dim]{first_line.strip()}[/]")
+        page_url = (await process.stdout.readline()).decode().split()[-1]
         async with grpc.aio.insecure_channel(first_line.split()[-1]) as channel:
-            yield service_pb2_grpc.WebhookServiceStub(channel)
+            yield Service(service_pb2_grpc.WebhookServiceStub(channel), page_url, process)
     finally:
         if process.returncode is None:
             process.terminate()
@@ -221,10 +232,10 @@ async def main() -> bool:
     receiver = Receiver()
     with tempfile.TemporaryDirectory(prefix="webhook-grpc-demo-") as directory:
         async with receiver.running(), running_service(Path(directory)) as service, asyncio.timeout(SECONDS_MAX):
-            names = await register(service, receiver)
-            call = service.WatchDeliveries(service_pb2.WatchDeliveriesRequest())
+            names = await register(service.stub, receiver)
+            call = service.stub.WatchDeliveries(service_pb2.WatchDeliveriesRequest())
             await call.read()  # the first message: from here on nothing is missed
-            expected = await publish(service)
+            expected = await publish(service.stub)
             console.print(f"published {len(EVENTS) * 2} events, which makes {expected} deliveries\n")
             statuses = await show_until_ended(call, names, expected)
             call.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Generator, Sequence
@@ -56,6 +57,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         marker = item.get_closest_marker("timeout")
         seconds = float(marker.args[0]) if marker is not None else usual
         item.add_marker(pytest.mark.timeout(slowness.scaled(seconds)), append=False)
+
+
+def pytest_collection_finish() -> None:
+    """Takes what is imported and collected out of the garbage collector, which would look at it in vain each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def _order(item: pytest.Item) -> tuple[float, bool]:

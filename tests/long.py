@@ -75,7 +75,7 @@ def parts() -> list[Part]:
     ]
     rounds = ("--rounds", str(FAULT_ROUNDS), "--seconds", str(FAULT_SECONDS), "--seed", "{seed}")
     return [
-        Part("suite", (*pytest, "-n", "auto", "--dist", "loadgroup")),
+        Part("suite", (*pytest, "-n", "auto", "--dist", "loadgroup"), {"WEBHOOK_TEST_FULL": "1"}),
         Part("distribution", ("-m", "scripts.test_distribution")),
         Part(
             "old data",

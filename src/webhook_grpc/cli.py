@@ -19,6 +19,7 @@ import orjson
 
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.process.banner import Ports, banner, grpcurl_path
+from webhook_grpc.process.garbage import pause_collection, resume_collection
 from webhook_grpc.process.stopping import Stop, StopSignals
 from webhook_grpc.store.connection.conninfo import BadConninfo, checked
 from webhook_grpc.store.connection.server_checks import UnsuitableServer
@@ -103,6 +104,7 @@ def _warn_of_unknown_variables() -> None:
 
 
 def _run(settings: Settings, stop: Stop) -> None:
+    pause_collection()
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # we only ever fork to exec
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it has to say comes as exceptions too
     # imported late: the other commands need neither gRPC nor an event loop
@@ -119,9 +121,9 @@ def _run(settings: Settings, stop: Stop) -> None:
     _allow_many_descriptors()
     with contextlib.closing(configure_logging(settings)) as sink, _database(settings) as (conninfo, is_embedded):
         keys = load_secret_keys(settings, is_embedded)
-        show = _shower(settings, is_embedded)
+        on_ready = _on_ready(settings, is_embedded)
         try:
-            uvloop.run(serve_forever(settings, conninfo, keys, lambda: sink.dropped_total, stop, show))
+            uvloop.run(serve_forever(settings, conninfo, keys, lambda: sink.dropped_total, stop, on_ready))
         except (AddressInUse, HttpAddressInUse, KeysMissing, LoopEnded) as error:
             raise _Failure(str(error)) from error
 
@@ -132,12 +134,13 @@ def _allow_many_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _shower(settings: Settings, is_embedded: bool) -> Callable[[Ports], None]:
-    def show(ports: Ports) -> None:
+def _on_ready(settings: Settings, is_embedded: bool) -> Callable[[Ports], None]:
+    def on_ready(ports: Ports) -> None:
+        resume_collection()
         database = f"embedded Postgres in {settings.data_dir}" if is_embedded else "WEBHOOK_DATABASE_URL"
         _say(banner(settings, ports, database, grpcurl_path(Path(sys.executable))))
 
-    return show
+    return on_ready
 
 
 @main.command("migrate")

@@ -17,10 +17,10 @@ from webhook.v1 import event_pb2, event_type_pb2, webhook_pb2
 from webhook.v1 import service_pb2 as pb
 
 from tests.api.asking import Refusal, code_of, full_event_type, pages, refusal
-from tests.api.conftest import Shared
 from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.service import CUSTOMER, Service, ServiceFactory
+from tests.support.sharing import Shared
 from webhook_grpc.domain.schemas import Schema, compile_schema
 
 pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 import grpc
@@ -25,6 +25,7 @@ from tests.api.asking import ABSENT_DELIVERY_ID, ABSENT_EVENT_ID, OTHER_CUSTOMER
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Received, Receiver, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory
+from webhook_grpc.domain.ids import event_id_time, parse_event_id
 from webhook_grpc.store.lists import pages as store_pages
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -182,27 +183,28 @@ async def test_a_list_that_fits_few_says_where_it_goes_on(
     async with service.watching() as watch:
         rare = (await service.publish(event_type="quota.exceeded")).event_id
         await service.publish_many(100)
-        await watch.until_ended(101)
-
-    def ask(method: str, request: Any) -> Any:
-        return getattr(service.stub, method)(request)
-
+        last = max(delivery.update_time.ToDatetime(UTC) for delivery in await watch.until_ended(101))
+    event_id = parse_event_id(rare)
+    assert event_id
     for method, request_type, items in (
         ("ListDeliveries", ListDeliveriesRequest, "deliveries"),
         ("ListDeliveryAttempts", ListDeliveryAttemptsRequest, "attempts"),
         ("ListEvents", ListEventsRequest, "events"),
     ):
-        found: list[list[Any]] = [
-            page
-            async for page in pages(
-                lambda token, m=method, t=request_type: ask(
-                    m, t(customer_id=CUSTOMER, page_size=5, page_token=token, event_types=["quota.*"])
-                ),
-                lambda response, i=items: getattr(response, i),
-            )
-        ]
+        responses = list[Any]()
+
+        async def ask(token: str, m: str = method, t: Any = request_type, r: list[Any] = responses) -> Any:
+            request = t(customer_id=CUSTOMER, page_size=5, page_token=token, event_types=["quota.*"])
+            r.append(await getattr(service.stub, m)(request))
+            return r[-1]
+
+        found: list[list[Any]] = [page async for page in pages(ask, lambda response, i=items: getattr(response, i))]
         assert [item.event_id for page in found for item in page] == [rare]
         assert sum(not page for page in found) >= 3, method
+        reached = [response.progress_time.ToDatetime(UTC) for response in responses[:-1]]
+        assert reached == sorted(reached, reverse=True), method
+        assert event_id_time(event_id) <= reached[-1] <= reached[0] <= last, method
+        assert not responses[-1].HasField("progress_time"), "the last page has looked at everything"
 
 
 # --- attempts --------------------------------------------------------------------------------------------------------

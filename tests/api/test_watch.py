@@ -320,6 +320,9 @@ async def test_a_reader_that_stops_reading_is_let_go_and_may_resume(
             for _ in range(4):
                 await service.publish_many(250)
             await reading
+            async with slowness.timeout(60):
+                while len(service.app._tail._subscriptions) > 1:  # pyright: ignore[reportPrivateUsage]
+                    await asyncio.sleep(0.05)  # that it is let go gives no signal to one that does not read
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             while True:
                 await watch.next_message()

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 
 from tests.support import slowness
 from tests.support.dns import Leading
+from tests.support.full import in_full
 from tests.support.raw import OK, says
 from tests.support.receiver import Receiver
 from tests.unit.test_egress import HOSTS_REFUSED, PARSER_TRICKS_REFUSED
@@ -207,7 +208,7 @@ good_urls = st.builds(
 urls = st.one_of(good_urls, st.builds("{}{}{}{}{}".format, schemes, prefixes, hosts, suffixes, paths))
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=in_full(400, short=150), deadline=None, derandomize=True)
 @given(urls, answer_lists, answer_lists)
 def test_whatever_url_is_accepted_and_whatever_its_name_answers_no_blocked_address_is_dialled(
     url: str, first: list[str], second: list[str]
@@ -220,7 +221,7 @@ def test_whatever_url_is_accepted_and_whatever_its_name_answers_no_blocked_addre
     assert {result.outcome for result in results} <= {Outcome.CONNECTION_ERROR, Outcome.BLOCKED}
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=in_full(200, short=75), deadline=None, derandomize=True)
 @given(st.lists(answer, max_size=6))
 def test_where_addresses_are_dialled_no_blocked_one_passes_even_if_the_resolver_lets_it(answers: list[str]) -> None:
     """Each layer stands alone: this is the one that counts."""
@@ -229,7 +230,7 @@ def test_where_addresses_are_dialled_no_blocked_one_passes_even_if_the_resolver_
     assert {result.outcome for result in results} <= {Outcome.CONNECTION_ERROR, Outcome.BLOCKED}
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=in_full(200, short=75), deadline=None, derandomize=True)
 @given(urls)
 def test_even_an_unchecked_url_leads_to_no_blocked_address(url: str) -> None:
     """As if the check of the URL were bypassed, with all names leading to this machine."""

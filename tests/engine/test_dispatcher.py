@@ -17,6 +17,7 @@ from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Received, Receiver, answer, answers
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory, seconds
+from tests.support.sharing import receiver, service, services, shared, shared_settings
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import WebhookStatus
@@ -24,15 +25,17 @@ from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.http.sender import Sender
 from webhook_grpc.store.outbox import due, ownership, settlement
 
+__all__ = ["receiver", "service", "services", "shared", "shared_settings"]  # fixtures
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 FAILED = delivery_pb2.DELIVERY_STATUS_FAILED
 CANCELLED = delivery_pb2.DELIVERY_STATUS_CANCELLED
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 
 
 async def test_a_paused_webhook_keeps_its_deliveries_and_a_resumed_one_gets_them(
-    services: ServiceFactory, receiver: Receiver
+    service: Service, receiver: Receiver
 ) -> None:
-    service = await services.start()
     paused = await service.create_webhook(receiver.url("/paused"))
     await service.create_webhook(receiver.url("/active"))
     await service.pause_webhook(paused.webhook_id)
@@ -64,9 +67,8 @@ async def test_deleting_a_webhook_cancels_what_is_queued_and_what_waits_for_a_re
 
 
 async def test_a_receiver_that_is_gone_disables_its_webhook(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+    service: Service, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    service = await services.start()
     webhook = await service.create_webhook(receiver.on("/gone", answer(410)), max_in_flight=1)
     async with service.watching() as watch:
         await service.publish_many(30)
@@ -94,10 +96,7 @@ async def test_a_receiver_that_hangs_delays_nobody_else(services: ServiceFactory
     await receiver.wait_for(100, "/hang")
 
 
-async def test_no_more_requests_are_in_flight_than_the_webhook_allows(
-    services: ServiceFactory, receiver: Receiver
-) -> None:
-    service = await services.start()
+async def test_no_more_requests_are_in_flight_than_the_webhook_allows(service: Service, receiver: Receiver) -> None:
     now_in_flight = most = 0
 
     async def behave(_: Received) -> web.StreamResponse:
@@ -188,9 +187,8 @@ async def test_a_fault_of_our_own_costs_the_customer_no_attempt(
 
 
 async def test_a_webhook_whose_secret_cannot_be_opened_fails_alone(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+    service: Service, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    service = await services.start()
     broken = await service.create_webhook(receiver.url("/broken"))
     await service.create_webhook(receiver.url("/whole"))
     postgres.rows("UPDATE webhooks SET secret = 'nonsense' WHERE id = %s", [broken.webhook_id])
@@ -258,8 +256,8 @@ async def test_a_hint_wakes_the_owner_in_the_other_process(
 ) -> None:
     """With a poll interval of an hour only a hint can be that quick."""
     first, second = await services.start(poll_seconds=10.0), await services.start(poll_seconds=10.0)
-    for service in (first, second):
-        monkeypatch.setattr(service.app.engine.fetcher, "_poll_seconds", 3600.0)  # more than can be set
+    for one in (first, second):
+        monkeypatch.setattr(one.app.engine.fetcher, "_poll_seconds", 3600.0)  # more than can be set
     await until_shared(first, second)
     theirs = 0
     while theirs < 3:
@@ -379,9 +377,8 @@ async def test_a_settlement_whose_answer_is_lost_is_not_made_twice_and_leaves_no
 
 
 async def test_cut_connections_to_the_database_lose_and_double_nothing(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+    service: Service, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    service = await services.start()
     for number in range(4):
         await service.create_webhook(receiver.url(f"/{number}"))
     event_ids: list[str] = []
@@ -510,10 +507,7 @@ async def test_a_registration_whose_answer_is_lost_ends_no_loop(
     assert not ended_loops(service)
 
 
-async def test_an_unknown_hint_ends_no_loop(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
-) -> None:
-    service = await services.start()
+async def test_an_unknown_hint_ends_no_loop(service: Service, receiver: Receiver, postgres: TestPostgres) -> None:
     await service.create_webhook(receiver.url())
     async with service.watching() as watch:
         for payload in ("drain", "d", "wx", "d99999999999999999999", ""):
@@ -524,9 +518,8 @@ async def test_an_unknown_hint_ends_no_loop(
 
 
 async def test_what_a_newer_version_wrote_into_the_log_ends_no_stream(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+    service: Service, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    service = await services.start()
     await service.create_webhook(receiver.url())
     await service.publish()
     await receiver.wait_for(1)
@@ -637,9 +630,8 @@ async def test_shards_that_are_handed_over_are_idle_ones_if_there_are_enough(
 
 
 async def test_410_of_an_old_url_does_not_disable_the_webhook_that_was_mended(
-    services: ServiceFactory, receiver: Receiver
+    service: Service, receiver: Receiver
 ) -> None:
-    service = await services.start()
     mended = asyncio.Event()
 
     async def gone(_: Received) -> web.StreamResponse:
@@ -661,9 +653,8 @@ async def test_410_of_an_old_url_does_not_disable_the_webhook_that_was_mended(
 
 
 async def test_a_schedule_that_cannot_be_computed_fails_its_delivery_alone(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+    service: Service, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    service = await services.start()
     broken = await service.create_webhook(receiver.on("/broken", answer(500)))
     postgres.rows("UPDATE webhooks SET retry_delays_seconds = '{NULL}' WHERE id = %s", [broken.webhook_id])
     await service.create_webhook(receiver.url("/whole"))
@@ -674,10 +665,9 @@ async def test_a_schedule_that_cannot_be_computed_fails_its_delivery_alone(
 
 
 async def test_a_change_that_was_missed_during_a_pause_of_the_process_is_made_up_for(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+    service: Service, receiver: Receiver, postgres: TestPostgres
 ) -> None:
     """As after SIGSTOP: the change is older than what is usually looked back."""
-    service = await services.start()
     gate = Gate()
     webhook = await service.create_webhook(receiver.on("/gate", gate), max_in_flight=1)
     async with service.watching() as watch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from random import Random
 from types import SimpleNamespace
 from typing import LiteralString
@@ -55,7 +55,7 @@ class Idle:
     def is_idle(self, shard: int) -> bool:
         return True
 
-    async def before_release(self) -> None:
+    async def before_release(self, shards: Collection[int]) -> None:
         pass
 
 

@@ -9,8 +9,12 @@ from webhook.v1 import delivery_pb2, service_pb2
 
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
-from tests.support.service import ServiceFactory
+from tests.support.service import Service, ServiceFactory
+from tests.support.sharing import receiver, service, services, shared, shared_settings
 
+__all__ = ["receiver", "service", "services", "shared", "shared_settings"]  # fixtures
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 FAILED = delivery_pb2.DELIVERY_STATUS_FAILED
 CANCELLED = delivery_pb2.DELIVERY_STATUS_CANCELLED
@@ -45,9 +49,8 @@ POISONS: dict[str, LiteralString] = {
 
 @pytest.mark.parametrize("change", POISONS.values(), ids=POISONS.keys())
 async def test_a_webhook_that_cannot_be_worked_with_fails_alone(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, change: LiteralString
+    service: Service, receiver: Receiver, postgres: TestPostgres, change: LiteralString
 ) -> None:
-    service = await services.start()
     poison = await service.create_webhook(receiver.url("/poison"))
     whole = await service.create_webhook(receiver.url("/whole"))
     statement: LiteralString = "UPDATE webhooks SET " + change + " WHERE id = %s"  # noqa: S608 - of the table above

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 from webhook.v1 import delivery_pb2, service_pb2
 
+from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Received, Receiver
 from tests.support.service import CUSTOMER, ServiceFactory
@@ -24,6 +25,11 @@ INTERNAL_ERROR = delivery_pb2.ATTEMPT_OUTCOME_INTERNAL_ERROR
 
 def dangers(postgres: TestPostgres) -> list[int]:
     return [danger for (danger,) in postgres.rows("SELECT danger FROM deliveries ORDER BY danger")]
+
+
+def isolated(postgres: TestPostgres) -> list[tuple[object, ...]]:
+    """What processes name as the last delivery that they sent alone."""
+    return postgres.rows("SELECT isolated_event_id FROM workers WHERE isolated_event_id IS NOT NULL")
 
 
 def abandon_shards(postgres: TestPostgres) -> None:
@@ -136,6 +142,9 @@ async def test_suspects_are_sent_one_at_a_time_under_a_mark_and_lose_no_attempt(
             answers.release()
         ended = await watch.until_ended(24)
     assert {(delivery.status, delivery.attempt_count) for delivery in ended} == {(SUCCEEDED, 1)}
+    async with slowness.timeout(10):
+        while isolated(postgres):  # polled: nothing reports that the name of one that was answered is cleared
+            await asyncio.sleep(0.01)
 
 
 async def test_what_waited_through_a_crash_is_still_noted_after_an_orderly_hand_over(
@@ -241,3 +250,25 @@ async def test_what_cannot_be_marked_is_not_sent_and_not_lost(
     assert lost.is_set()
     assert {(delivery.status, delivery.attempt_count) for delivery in ended} == {(SUCCEEDED, 1)}
     assert len(receiver.requests) == 3
+
+
+async def test_marks_of_which_the_answer_was_lost_are_taken_back_when_a_process_ends_in_order(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await leave_pending(services, receiver.url("/never"), 2, postgres)
+    set_danger, lost = danger_rows.set_danger, asyncio.Event()
+
+    async def lossy(*arguments: object) -> object:
+        written = await set_danger(*arguments)  # pyright: ignore[reportArgumentType]
+        if arguments[-1] is Danger.NONE:
+            return written
+        lost.set()
+        raise Unavailable("STORAGE_UNAVAILABLE", "the answer is lost")
+
+    monkeypatch.setattr(danger_rows, "set_danger", lossy)
+    second = await services.start(drain_seconds=0.2)
+    await lost.wait()
+    assert dangers(postgres) == [Danger.SUSPECT] * 2
+    await services.stop_one(second)
+    assert dangers(postgres) == [Danger.NONE] * 2
+    assert not receiver.requests

@@ -13,7 +13,7 @@ from .faulty import KILLED
 from .harness import Round
 from .scenario import Scenario
 
-_REQUEST_ID = "1-0-8"  # the eighth event of the first publisher
+_REQUEST_ID = "1-0-4"  # the fourth event of the first publisher
 _POISON = {"WEBHOOK_TEST_POISON": f"/0 {_REQUEST_ID}"}
 _SECONDS_MAX = 60.0
 
@@ -69,7 +69,7 @@ SCENARIOS = (
         settings={"WEBHOOK_LEASE_SECONDS": "1"},
         first=_POISON,
         others=_POISON,
-        gap_seconds=0.12,
+        gap_seconds=0.2,
         delays_seconds=(0.3, 0.3),
     ),
 )

@@ -323,3 +323,13 @@ async def test_more_events_than_may_wait_are_429_and_those_that_wait_are_stored(
     assert {(one.status, one.reason, one.headers["retry-after"]) for one in refused} == {(429, "BACKLOG_FULL", "1")}
     assert stored
     assert all("published" in result for results in stored for result in results)
+
+
+@IN_MODULE
+async def test_the_errors_in_a_batch_name_the_data_as_the_caller_does(http: Http) -> None:
+    text = json.dumps({"requests": [event(data="@")]}).replace('"@"', DEEP)
+    [result] = (await http.call("POST", "/api/events:batchPublish", text=text)).body["results"]
+    assert [violation["field"] for violation in result["error"]["field_violations"]] == ["event.data"]
+    assert "data_json" not in json.dumps(result)
+    [result] = (await http.post("/api/events:batchPublish", {"requests": [{"event": TEXT}]})).body["results"]
+    assert [violation["field"] for violation in result["error"]["field_violations"]] == ["event.data_json"]

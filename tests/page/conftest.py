@@ -1,28 +1,50 @@
-"""A real browser in front of a real service: Debian's Chromium, driven by Playwright, which downloads none itself."""
+"""A real browser in front of a real service: Debian's Chromium, driven by Playwright, which downloads none itself.
+
+A start of it costs more than most tests do, so those of a module share one; each test has a profile of its own in it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+import pytest_asyncio
+from playwright.async_api import Browser, Page, async_playwright, expect
 
+from tests.support import slowness
 from tests.support.distribution import need
+from tests.support.sharing import receiver, service, services, shared, shared_settings
 
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+__all__ = ["receiver", "service", "services", "shared", "shared_settings"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-sync",
+    "--disable-dev-shm-usage",  # a container's /dev/shm has 64 MiB: a page that finds it full crashes
+]
+CLOSE_SECONDS = 20  # a browser that has crashed may never answer
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
+def patience() -> None:
+    """What a page shows is waited for as long as this machine needs."""
+    expect.set_options(timeout=slowness.scaled(10) * 1000)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncGenerator[Browser]:
     """Chromium without a window."""
     path = need("chromium")
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield chromium
-        await chromium.close()
+        async with slowness.timeout(CLOSE_SECONDS):
+            await chromium.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def page(browser: Browser) -> AsyncGenerator[Page]:
     """A new page. Whatever the console reports as an error fails the test: exceptions, violations of the policy."""
     context = await browser.new_context(locale="en-GB", viewport={"width": 1280, "height": 720})
@@ -31,5 +53,6 @@ async def page(browser: Browser) -> AsyncGenerator[Page]:
     opened.on("pageerror", lambda error: problems.append(str(error)))
     opened.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
     yield opened
-    await context.close()
+    async with slowness.timeout(CLOSE_SECONDS):
+        await context.close()
     assert [said for said in problems if "Failed to load resource" not in said] == []

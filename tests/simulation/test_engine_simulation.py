@@ -15,7 +15,7 @@ import pytest
 from .profiles import PROFILES, Profile
 from .simulation import Simulation
 
-_LONG_SECONDS = 43_200.0  # in which a webhook that fails is switched off; many seeds take the whole day
+_LONG_SECONDS = 21_600.0  # in which a webhook that fails is switched off; many seeds take the whole day
 _SEED = os.environ.get("WEBHOOK_TEST_SEED")
 _FIRST = int(os.environ.get("WEBHOOK_TEST_FIRST_SEED", random.SystemRandom().randrange(2**40)))
 _COUNT = int(os.environ.get("WEBHOOK_TEST_SEEDS", "0"))

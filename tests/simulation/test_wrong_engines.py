@@ -19,9 +19,15 @@ from .model.tables import Tables
 from .profiles import PROFILES
 from .simulation import Simulation
 
-_SEEDS = 5
-_PROFILE = {profile.name: replace(profile, activity_seconds=30.0) for profile in PROFILES}
+_SEEDS = 10  # a mistake shows in every second of them, or more often
+# Receivers that fail for good would keep a run going for half an hour of its time after all is found.
+_BEHAVIOURS = ("well", "slow", "flaky", "limited")
+_PROFILE = {profile.name: replace(profile, activity_seconds=30.0, behaviours=_BEHAVIOURS) for profile in PROFILES}
 _PROFILE["changing"] = replace(_PROFILE["calm"], changes=8.0)
+# What is in flight when a process freezes is settled by its successor, and by itself once it goes on.
+_PROFILE["freezes"] = replace(
+    _PROFILE["freezes"], freezes=4.0, processes=(2, 3), behaviours=("slow", "hang"), activity_seconds=60.0
+)
 
 
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.store.scene import set_scene
+from tests.support.full import in_full
 from tests.support.postgres import TestPostgres
 from tests.support.store import CUSTOMER
 from webhook_grpc.domain.filters import AttemptFilter
@@ -106,7 +107,7 @@ async def test_all_filters_hold(database: Database, deliveries: list[Delivery], 
     times = sorted({row["created_at"] for row in rows})
     webhook_ids = sorted({row["webhook_id"] for row in rows})
     found_some = 0
-    for _ in range(60):
+    for _ in range(in_full(150, short=40)):
         start, end = sorted(chance.sample(times, 2))
         wanted = AttemptFilter(
             customer_id=chance.choice([None, CUSTOMER, CUSTOMER + 1]),

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from tests.store.scene import ALL, Owner, is_logged, listed, set_scene
+from tests.support.full import in_full
 from tests.support.postgres import TestPostgres
 from tests.support.store import CUSTOMER, new_event, new_webhook, pending, publish
 from webhook_grpc.domain.filters import DeliveryFilter
@@ -62,7 +63,7 @@ async def test_the_filters_of_sql_and_of_the_stream_agree(
     chance = random.Random(11)
     webhook_ids = sorted({delivery.webhook_id for delivery in deliveries})
     times = sorted({delivery.create_time for delivery in deliveries})
-    for _ in range(60):
+    for _ in range(in_full(150, short=25)):
         start, end = sorted(chance.sample(times, 2))
         wanted = DeliveryFilter(
             customer_id=chance.choice([None, CUSTOMER, CUSTOMER + 1]),

@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 from tests.support.distribution import DistributionPostgres
+from tests.support.full import in_full
 from tests.support.plans import Plan, explained
 from tests.support.postgres import TestPostgres
 from tests.support.store import new_event, new_event_id, options, succeeded, to_retry
@@ -38,6 +39,8 @@ JIT_ABOVE_COST: Final = 100_000
 SIZES: Final = (1, 1000)
 WEBHOOKS: Final = (1, 1_000, 100_000)
 SERVERS: Final = ("embedded", "distribution", "16", "17")
+PLACES: Final = tuple((server, count) for server in SERVERS for count in WEBHOOKS)
+FEW_PLACES: Final = tuple((server, count) for server, count in PLACES if server == "embedded" or count == 1_000)
 MORE_SERVERS: Final = Path(__file__).parents[2] / ".postgres"  # from `make more-postgres`
 WORKER: Final = UUID(int=7)
 OWNED: Final = {shard: OwnedShard(1, 1_000_000) for shard in range(64)}
@@ -352,8 +355,7 @@ def excess(case: Case, plan: Plan, count: int) -> str:
 
 
 @pytest.mark.slow(4)
-@pytest.mark.parametrize("webhook_count", WEBHOOKS)
-@pytest.mark.parametrize("server_name", SERVERS)
+@pytest.mark.parametrize(("server_name", "webhook_count"), in_full(PLACES, short=FEW_PLACES))
 async def test_no_belief_of_the_planner_makes_a_hot_statement_touch_more_than_its_batch(
     servers: Callable[[str], Server], server_name: str, webhook_count: int
 ) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from tests.support.application import Connection, application, publish_event, stored_id
+from tests.support.full import in_full
 from tests.support.postgres import TestPostgres
 from tests.support.store import CUSTOMER, new_webhook
 from webhook_grpc.domain import ids, matching, validation
@@ -22,7 +23,7 @@ from webhook_grpc.domain.envelope import DATA_BYTES_MAX, DATA_DEPTH_MAX, render_
 from webhook_grpc.store.db import Database
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-EXAMPLES = settings(deadline=None, max_examples=300)
+EXAMPLES = settings(deadline=None, max_examples=in_full(300, short=100))
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)

@@ -35,7 +35,7 @@ def environment(**overrides: str) -> dict[str, str]:
         "WEBHOOK_EGRESS_ALLOW_HTTP": "true",
         "WEBHOOK_EGRESS_ALLOW_CIDRS": "127.0.0.0/8",
         "WEBHOOK_LEASE_SECONDS": str(slowness.lengthened(2.0)),
-        "WEBHOOK_POLL_SECONDS": "0.1",
+        "WEBHOOK_POLL_SECONDS": "0.2",
         **overrides,
     }
 

@@ -17,6 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.support.full import in_full
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import AttemptResult, Danger, Outcome, PendingDelivery, Trigger, Webhook, WebhookStatus
 from webhook_grpc.domain.pace import Pace, PacePolicy
@@ -1799,8 +1800,8 @@ class MovingLanesMachine(LanesMachine):
     moves = True
 
 
-LanesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
-MovingLanesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+_SETTINGS = settings(max_examples=in_full(150, short=60), stateful_step_count=60, deadline=None)
+LanesMachine.TestCase.settings = MovingLanesMachine.TestCase.settings = _SETTINGS
 TestLanes = pytest.mark.slow(2)(LanesMachine.TestCase)
 TestMovingLanes = pytest.mark.slow(2)(MovingLanesMachine.TestCase)
 

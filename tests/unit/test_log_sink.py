@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from tests.support import slowness
-from webhook_grpc.process.log_sink import WRITE_BYTES_MAX, LogSink, Record
+from webhook_grpc.process.log_sink import BATCH_MAX, WRITE_BYTES_MAX, LogSink, Record
 
 
 def render(record: Record) -> bytes:
@@ -127,9 +127,21 @@ def full_pipe() -> tuple[int, int]:
 def test_exceptions_that_wait_take_no_more_memory_than_as_many_lines() -> None:
     reader, writer = full_pipe()
     sink = LogSink(writer, render, 100)
+    frames = [{"filename": "f", "lineno": 1, "name": "n"}] * 10  # 50 values and containers: as much as 5,000 characters
     for number in range(1000):
-        sink.put({"n": number, "exception": []})
-    assert sink.dropped >= 1000 - 100 // 20 - 256  # those that the thread has already taken
+        sink.put({"n": number, "exception": [{"exc_value": "v", "frames": frames}]})
+    assert sink.dropped >= 1000 - 100 // 4 - BATCH_MAX  # those that the thread has already taken
+    os.close(reader)
+    sink.close()
+    os.close(writer)
+
+
+def test_long_lines_that_wait_take_no_more_memory_than_as_many_short_ones() -> None:
+    reader, writer = full_pipe()
+    sink = LogSink(writer, render, 1000)
+    for number in range(2000):
+        sink.put({"n": number, "text": "x" * 10_000})
+    assert sink.dropped >= 2000 - 1000 // 10 - 2 * BATCH_MAX  # those that the thread has taken, and the first to wait
     os.close(reader)
     sink.close()
     os.close(writer)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
+import aiohttp
 import pytest
+import yarl
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from webhook_grpc.process import tracebacks
 
@@ -136,3 +140,42 @@ def test_a_message_shows_texts_and_numbers_and_of_other_things_the_type(error: E
 
 def test_nothing_is_said_of_no_exception() -> None:
     assert (tracebacks.as_records(None), tracebacks.as_text([])) == ([], "")
+
+
+_URL = "https://canary-user:canary@pass@hooks.example.com/hook/7?token=canary'query&x=1#canary"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        aiohttp.InvalidURL(_URL, "of an unknown kind"),
+        aiohttp.TooManyRedirects(
+            aiohttp.RequestInfo(
+                yarl.URL(_URL, encoded=True), "POST", CIMultiDictProxy(CIMultiDict[str]()), yarl.URL("/")
+            ),
+            (),
+            message=_URL,
+        ),
+        ValueError(_URL, f"while sending to {_URL}: no answer"),
+        KeyError(_URL),
+        OSError(5, "no answer", _URL),
+        RuntimeError("POST /hook/7?token=canary HTTP/1.1"),
+        RuntimeError("x" * 990 + _URL),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_no_user_info_and_no_query_of_a_url_gets_into_the_log_by_an_exception_s_message(error: Exception) -> None:
+    assert "canary" in str(error)
+    assert "canary" not in json.dumps(tracebacks.as_records(error))
+
+
+def test_a_message_without_a_url_stays_as_it_is() -> None:
+    said = "what? why: a#1 and/or b, 50 % of https://hooks.example.com/hook/7 and http://h:80"
+    assert tracebacks.message_of(ValueError(said)) == said
+
+
+def test_cutting_urls_out_of_a_hostile_message_takes_no_time_to_speak_of() -> None:
+    for text in ("/" * 10_000, "//a" * 5000, "/?" * 5000, "//@" * 5000):
+        began_at = time.thread_time()
+        tracebacks.message_of(ValueError(text))
+        assert time.thread_time() - began_at < 0.1

@@ -45,14 +45,18 @@ class Refused:
     error: Exception
 
 
-Fate = Accepted | Answered | Refused
-
-
 class Batch:
     """The events of one call, in their order. Each is Accepted at first, and Answered or Refused in the end."""
 
     def __init__(self, fates: Iterable[Accepted | Refused]) -> None:
-        self._fates: list[Fate] = list(fates)
+        # By the index in the call; each event is in one of the two.
+        self._accepted: dict[int, Accepted] = {}
+        self._ended: dict[int, Answered | Refused] = {}
+        for index, fate in enumerate(fates):
+            if isinstance(fate, Accepted):
+                self._accepted[index] = fate
+            else:
+                self._ended[index] = fate
 
     async def judge(self, event_types: EventTypes, database: Database) -> None:
         """Refuses the events that their types refuse, but for those that were published before.
@@ -60,14 +64,13 @@ class Batch:
         What was acknowledged once stays so, even if its type was archived or has become stricter since. Raises
         Unavailable.
         """
-        accepted = self._accepted()
-        rules = await event_types.rules({one.event.event_type for one in accepted.values()})
+        rules = await event_types.rules({one.event.event_type for one in self._accepted.values()})
         are_checked = any(of_type.has_schema for of_type in rules.values())  # else this takes no time worth a turn
         repeatable: dict[int, NewEvent] = {}
-        for index, one in accepted.items():
+        for index, one in list(self._accepted.items()):
             error = _why_refused(one, rules)
             if error is not None:
-                self._fates[index] = Refused(error)
+                self._end(index, Refused(error))
                 if one.event.request_id is not None:
                     repeatable[index] = one.event
             if are_checked and (len(one.event.body) > _BODY_BYTES_AT_ONCE or not (index + 1) % EVENTS_AT_ONCE):
@@ -76,29 +79,29 @@ class Batch:
             answers = await publishing.published_before(database, list(repeatable.values()))
             for index, answer in zip(repeatable, answers, strict=True):
                 if answer is not None:
-                    self._fates[index] = _fate(answer)
+                    self._end(index, _fate(answer))
 
     def rate(self, rates: CustomerRates) -> None:
         """Refuses the events of customers that publish too fast."""
-        for index, one in self._accepted().items():
+        for index, one in list(self._accepted.items()):
             try:
                 rates.take(one.event.customer_id)
             except Overloaded as error:
-                self._fates[index] = Refused(error)
+                self._end(index, Refused(error))
 
     async def publish(self, publisher: Publisher) -> Sequence[Answered | Refused]:
         """Publishes the events that are still accepted; returns what became of each when they are committed.
 
         Raises Overloaded if too many wait.
         """
-        accepted = self._accepted()
-        answers = await publisher.publish([one.event for one in accepted.values()]) if accepted else []
-        ended = {index: _fate(answer) for index, answer in zip(accepted, answers, strict=True)}
-        ended |= {index: fate for index, fate in enumerate(self._fates) if not isinstance(fate, Accepted)}
-        return [ended[index] for index in range(len(self._fates))]
+        if self._accepted:
+            answers = await publisher.publish([one.event for one in self._accepted.values()])
+            self._ended |= zip(self._accepted, map(_fate, answers), strict=True)
+        return [self._ended[index] for index in range(len(self._ended))]
 
-    def _accepted(self) -> dict[int, Accepted]:
-        return {index: fate for index, fate in enumerate(self._fates) if isinstance(fate, Accepted)}
+    def _end(self, index: int, fate: Answered | Refused) -> None:
+        self._accepted.pop(index, None)
+        self._ended[index] = fate
 
 
 class CustomerRates:

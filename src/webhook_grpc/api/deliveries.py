@@ -11,6 +11,7 @@ from webhook.v1 import delivery_pb2, service_pb2
 from webhook_grpc.api.messages import reading, writing
 from webhook_grpc.api.messages.filters import read_attempt_filter, read_delivery_filter
 from webhook_grpc.api.messages.paging import PAGE_BYTES_MAX, PageToken, fitting, micros_of, page_size, time_of
+from webhook_grpc.api.messages.times import timestamp
 from webhook_grpc.domain.errors import Violation
 from webhook_grpc.domain.filters import AttemptFilter
 from webhook_grpc.store.db import Database
@@ -52,11 +53,11 @@ class DeliveryMethods:
         before = _delivery_key(*key) if key else delivery_lists.DELIVERIES_START
         page = await delivery_lists.list_deliveries(self._database, wanted, before, PageBounds(size, PAGE_BYTES_MAX))
         deliveries = fitting([writing.delivery_message(delivery) for delivery in page.items])
-        after = page.key_after(len(deliveries))
-        key = after and (micros_of(after.create_time), after.event_id.bytes, after.webhook_id)
-        return service_pb2.ListDeliveriesResponse(
-            deliveries=deliveries, next_page_token=token.after(*key) if key else ""
-        )
+        response = service_pb2.ListDeliveriesResponse(deliveries=deliveries)
+        if after := page.key_after(len(deliveries)):
+            response.next_page_token = token.after(micros_of(after.create_time), after.event_id.bytes, after.webhook_id)
+            response.progress_time.CopyFrom(timestamp(after.create_time))
+        return response
 
     async def list_attempts(
         self, request: service_pb2.ListDeliveryAttemptsRequest, call: Call
@@ -79,11 +80,11 @@ class DeliveryMethods:
                 return service_pb2.ListDeliveryAttemptsResponse()
         page = await attempt_lists.list_attempts(self._database, wanted, before, PageBounds(size, PAGE_BYTES_MAX))
         attempts = fitting([writing.attempt_message(attempt) for attempt in page.items])
-        after = page.key_after(len(attempts))
-        key = after and (micros_of(after.end_time), after.webhook_id, after.seq)
-        return service_pb2.ListDeliveryAttemptsResponse(
-            attempts=attempts, next_page_token=token.after(*key) if key else ""
-        )
+        response = service_pb2.ListDeliveryAttemptsResponse(attempts=attempts)
+        if after := page.key_after(len(attempts)):
+            response.next_page_token = token.after(micros_of(after.end_time), after.webhook_id, after.seq)
+            response.progress_time.CopyFrom(timestamp(after.end_time))
+        return response
 
 
 def _within_delivery(wanted: AttemptFilter, event_id: UUID, webhook_id: int) -> AttemptFilter | None:

@@ -15,7 +15,7 @@ from webhook_grpc.api.messages.filters import read_event_filter
 from webhook_grpc.api.messages.paging import PAGE_BYTES_MAX, PageToken, fitting, page_size
 from webhook_grpc.domain.error_bounds import ErrorBounds
 from webhook_grpc.domain.errors import Violation, WebhookError, field_invalid
-from webhook_grpc.domain.ids import event_id_text
+from webhook_grpc.domain.ids import event_id_text, event_id_time
 from webhook_grpc.domain.model import Published
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.type_rules import EventTypes
@@ -97,8 +97,11 @@ class EventMethods:
         before = _event_key(*key) if key else event_lists.EVENTS_START
         page = await event_lists.list_events(self._database, wanted, before, PageBounds(size, PAGE_BYTES_MAX))
         events = fitting([writing.event_message(event) for event in page.items])
-        after = page.key_after(len(events))
-        return service_pb2.ListEventsResponse(events=events, next_page_token=token.after(after.bytes) if after else "")
+        response = service_pb2.ListEventsResponse(events=events)
+        if after := page.key_after(len(events)):
+            response.next_page_token = token.after(after.bytes)
+            response.progress_time.CopyFrom(times.timestamp(event_id_time(after)))
+        return response
 
     async def _publish(self, batch: Batch) -> Sequence[Answered | Refused]:
         await batch.judge(self._event_types, self._database)
@@ -106,7 +109,7 @@ class EventMethods:
         return await batch.publish(self._publisher)
 
     def _read(self, request: service_pb2.PublishEventRequest, default_customer_id: int, call: Call) -> Accepted:
-        violations = list[Violation]()
+        violations: list[Violation] = []
         named = request.event.customer_id or default_customer_id
         customer_id = call.customer(named, "event.customer_id", violations)
         request_id = reading.read_request_id(request.request_id, violations)

@@ -184,7 +184,7 @@ class NewEvent:
     data_start: int
     attributes: Mapping[str, str]
     request_id: str | None
-    fingerprint: int
+    fingerprint: int  # of what the caller chose; 0 without a request id
     traceparent: str | None = None  # valid; domain/trace_context.py
 
     @property

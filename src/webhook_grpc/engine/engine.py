@@ -247,7 +247,6 @@ class Engine:
 
     async def close(self) -> None:
         """Releases the shards and closes the connections to receivers. The loops have ended."""
-        await self._poison.close()
         await self.ownership.leave()
         await self._sender.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from webhook_grpc.domain.command import Command, Kind
 from webhook_grpc.domain.model import DeliveryStatus
@@ -64,9 +64,10 @@ class ShardHandover:
         """Returns whether nothing that was started for the shard is unsettled."""
         return self._lanes.is_idle(shard) and self._commands.is_idle(shard)
 
-    async def before_release(self) -> None:
-        """Saves the health of webhooks for the next owner."""
+    async def before_release(self, shards: Collection[int]) -> None:
+        """Saves the health of webhooks for the next owner, and takes back what was written of deliveries."""
         await self._receivers.save()
+        await self._poison.take_back(shards)
 
 
 class ExecutedCommands:

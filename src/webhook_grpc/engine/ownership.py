@@ -66,8 +66,8 @@ class ShardListener(Protocol):
         """Returns whether the shard can be released: nothing that was started for it is unsettled."""
         ...
 
-    async def before_release(self) -> None:
-        """Saves what the next owner of a shard needs to know."""
+    async def before_release(self, shards: Collection[int]) -> None:
+        """Saves what the next owner of these shards needs to know."""
         ...
 
 
@@ -168,7 +168,7 @@ class Ownership:
         async with self._lock:
             self.shards.send_until = 0.0
             try:
-                await self._listener.before_release()
+                await self._listener.before_release(self.shards.owned)
                 await store.release(self._connection, self.shards.worker, self.shards.owned)
                 await store.unregister(self._connection, self.shards.worker)
             except Unavailable as error:
@@ -266,7 +266,7 @@ class Ownership:
     async def _release_idle(self) -> None:
         idle = {shard: self.shards.owned[shard] for shard in self.shards.leaving if self._listener.is_idle(shard)}
         if idle:
-            await self._listener.before_release()
+            await self._listener.before_release(idle)
             await store.release(self._connection, self.shards.worker, idle)
             self._lose(set(idle))
 

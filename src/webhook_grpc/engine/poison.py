@@ -16,7 +16,8 @@ time fewer suspects are left to begin after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
 from enum import Enum, auto
 from typing import Final
 from uuid import UUID
@@ -41,6 +42,7 @@ from .unsettled import EndedTurn, FencedQueue
 log = structlog.get_logger(__name__)
 
 _DEATHS_MIN: Final = 2  # of processes that sent it alone
+_CLEAR_AGAIN_SECONDS: Final = 1.0
 _ROWS_PER_STATEMENT: Final = 500
 _ROWS_WAITING_MAX: Final = 100_000  # there are never more than requests in flight
 
@@ -67,7 +69,9 @@ class PoisonGuard:
         limits = GroupLimits(_ROWS_PER_STATEMENT, _ROWS_PER_STATEMENT, _ROWS_WAITING_MAX, _ROWS_WAITING_MAX)
         self._group = GroupCommit[_Entry, bool](self._flush, _one, _one, limits)
         self._written: dict[PendingKey, _Entry] = {}
-        self._unsure: dict[PendingKey, Danger] = {}  # the answer was lost: perhaps written, by this process
+        self._unsure: dict[PendingKey, _Entry] = {}  # the answer was lost: perhaps written, by this process
+        self._isolated: PendingDelivery | None = None  # what this process's row of `workers` names, perhaps
+        self._isolated_has_ended = asyncio.Event()  # and is to name no more
 
     async def admit(self, turn: Turn) -> Admission:
         """Returns whether the delivery of a turn may be sent, after its row says so where that is necessary."""
@@ -87,7 +91,7 @@ class PoisonGuard:
     def is_suspect(self, delivery: PendingDelivery) -> bool:
         """Returns whether it has to be sent alone: a process may have died of it, other than this one."""
         if delivery.danger is Danger.SUSPECT:
-            return Danger.SUSPECT not in {self._written_as(delivery), self._unsure.get(delivery.key)}
+            return Danger.SUSPECT not in self._perhaps_written_as(delivery)
         return delivery.danger is Danger.MARKED
 
     def forget_written(self, deliveries: Iterable[PendingDelivery]) -> None:
@@ -96,6 +100,8 @@ class PoisonGuard:
             for delivery in deliveries:
                 self._written.pop(delivery.key, None)
                 self._unsure.pop(delivery.key, None)
+                if self._isolated is not None and self._isolated.key == delivery.key:
+                    self._isolated_has_ended.set()
 
     def forget_shards(self, shards: Iterable[int]) -> None:
         """Forgets what was written in shards that another process owns now."""
@@ -107,29 +113,27 @@ class PoisonGuard:
 
     async def run(self) -> None:
         """Writes until it is cancelled."""
-        await self._group.run()
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._group.run(), name="marks")
+            both.create_task(self._clear_isolated(), name="isolated deliveries that ended")
 
-    async def close(self) -> None:
-        """Takes back what was written of deliveries that are not settled: this process ends in order, not of them.
+    async def take_back(self, shards: Collection[int]) -> None:
+        """Takes back what was written, perhaps, of deliveries in shards that are released: no process died of them.
 
         What was sent alone is sent alone again.
         """
+        entries = [entry for entry in {**self._unsure, **self._written}.values() if entry[0].shard in shards]
         try:
-            await self._take_back(Danger.SUSPECT, Danger.NONE)
-            await self._take_back(Danger.MARKED, Danger.SUSPECT)
+            for written, before in ((Danger.SUSPECT, Danger.NONE), (Danger.MARKED, Danger.SUSPECT)):
+                await self._write([delivery for delivery, danger in entries if danger is written], before)
         except Unavailable as error:
             cause = cause_of(error)
             log.warning(
                 "dangers not taken back: this end counts as a death of their deliveries",
-                count=len(self._written),
+                count=len(entries),
                 sqlstate=cause.sqlstate,
                 text=cause.text,
             )
-
-    async def _take_back(self, written: Danger, to: Danger) -> None:
-        deliveries = [delivery for delivery, danger in self._written.values() if danger is written]
-        if deliveries:
-            await danger_rows.set_danger(self._connection, self._shards.worker, self._shards.owned, deliveries, to)
 
     # --- what is known of a delivery -------------------------------------------------------------------------------
 
@@ -138,8 +142,7 @@ class PoisonGuard:
 
         None: that is not known now.
         """
-        is_own = Danger.MARKED in {self._written_as(delivery), self._unsure.get(delivery.key)}
-        if delivery.danger is not Danger.MARKED or is_own:
+        if delivery.danger is not Danger.MARKED or Danger.MARKED in self._perhaps_written_as(delivery):
             return False
         try:
             with watched(self._writing):
@@ -163,6 +166,10 @@ class PoisonGuard:
         _, danger = self._written.get(delivery.key, (delivery, Danger.NONE))
         return danger
 
+    def _perhaps_written_as(self, delivery: PendingDelivery) -> set[Danger]:
+        _, unsure = self._unsure.get(delivery.key, (delivery, Danger.NONE))
+        return {self._written_as(delivery), unsure}
+
     def _is_as_it_was(self, turn: Turn, receiver: Receiver | None) -> bool:
         """Returns whether the delivery may still be sent after something was waited for."""
         lane = turn.lane
@@ -172,7 +179,7 @@ class PoisonGuard:
     # --- writing ---------------------------------------------------------------------------------------------------
 
     async def _flush(self, entries: Sequence[_Entry]) -> list[bool | Exception]:
-        self._unsure |= {delivery.key: danger for delivery, danger in entries}
+        self._unsure |= {delivery.key: (delivery, danger) for delivery, danger in entries}
         with watched(self._writing):
             written = await self._write_all(entries)
         answers: list[bool | Exception] = []
@@ -187,11 +194,27 @@ class PoisonGuard:
     async def _write_all(self, entries: Sequence[_Entry]) -> set[tuple[int, UUID]]:
         for delivery, danger in entries:
             if danger is Danger.MARKED:
+                self._isolated = delivery
+                self._isolated_has_ended.clear()
                 await suspects.isolate(self._connection, self._shards.worker, delivery)
         written = set[tuple[int, UUID]]()
         for danger in (Danger.SUSPECT, Danger.MARKED):
             written |= await self._write([delivery for delivery, wanted in entries if wanted is danger], danger)
         return written
+
+    async def _clear_isolated(self) -> None:
+        """Clears the name of a delivery that has ended: a later death of this process is not of that one."""
+        while True:
+            await self._isolated_has_ended.wait()
+            ended, self._isolated = self._isolated, None
+            self._isolated_has_ended.clear()
+            while ended is not None and self._isolated is None:  # else the row names the next one, or is about to
+                try:
+                    with watched(self._writing):
+                        await suspects.clear(self._connection, self._shards.worker, ended)
+                    ended = None
+                except Unavailable:
+                    await asyncio.sleep(_CLEAR_AGAIN_SECONDS)
 
     async def _write(self, deliveries: Sequence[PendingDelivery], danger: Danger) -> set[tuple[int, UUID]]:
         if not deliveries:

@@ -92,6 +92,8 @@ class GroupCommit(Generic[Item, Answer]):
         self._queued_count = 0
         self._queued_bytes = 0
         self._arrived = asyncio.Event()
+        self._statement: asyncio.Task[list[Answer | Exception]] | None = None  # of the group in flight
+        self._there: set[_Waiting[Item, Answer]] = set()  # its callers, without those that have left
 
     @property
     def waiting_count(self) -> int:
@@ -104,8 +106,10 @@ class GroupCommit(Generic[Item, Answer]):
         key = self._key_of(items[0])
         if self._queues and self._is_too_much(key, len(items), size_bytes):
             raise Overloaded("BACKLOG_FULL", "too many events are waiting to be stored; retry later", 1.0)
-        waiting = _Waiting[Item, Answer](items, sum(map(self._weight_of, items)), size_bytes)
-        queue = self._queues.setdefault(key, _Queue[Item, Answer]())
+        waiting: _Waiting[Item, Answer] = _Waiting(items, sum(map(self._weight_of, items)), size_bytes)
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = _Queue()
         queue.waiting[waiting] = None
         self._count(queue, len(items), size_bytes)
         self._arrived.set()
@@ -117,9 +121,12 @@ class GroupCommit(Generic[Item, Answer]):
 
     def _leave(self, key: Hashable, waiting: _Waiting[Item, Answer]) -> None:
         """Removes what a caller that has left had waiting: it is not stored, and takes no room."""
+        if waiting in self._there:
+            self._leave_statement(waiting)
+            return
         queue = self._queues.get(key)
         if queue is None or waiting not in queue.waiting:
-            return  # it is in a statement
+            return  # it has been answered
         del queue.waiting[waiting]
         self._count(queue, -len(waiting.items), -waiting.size_bytes)
         if not queue.waiting:
@@ -175,34 +182,28 @@ class GroupCommit(Generic[Item, Answer]):
             self._arrived.clear()
         return group
 
+    def _leave_statement(self, waiting: _Waiting[Item, Answer]) -> None:
+        """Ends a statement soon after the last of its callers has left."""
+        self._there.remove(waiting)
+        if not self._there and self._statement is not None:
+            asyncio.get_running_loop().call_later(_DESERTED_SECONDS, self._statement.cancel)
+
     async def _flush_group(self, group: list[_Waiting[Item, Answer]]) -> None:
-        flush = asyncio.create_task(self._answers_of(group), name="group")
+        self._there = set(group)
+        self._statement = statement = asyncio.create_task(self._answers_of(group), name="group")
         try:
-            await self._ended_or_deserted(flush, group)
+            await asyncio.wait({statement})
         finally:
-            flush.cancel()  # if it has not ended
-        if flush.cancelled():
+            statement.cancel()  # if it has not ended
+            self._there.clear()
+        if statement.cancelled():
             return  # nobody waits for an answer
-        answers = flush.result()
+        answers = statement.result()
         at = 0
         for waiting in group:
             if not waiting.answered.done():  # done: the caller was cancelled
                 waiting.answered.set_result(answers[at : at + len(waiting.items)])
             at += len(waiting.items)
-
-    async def _ended_or_deserted(self, flush: asyncio.Task[Any], group: list[_Waiting[Item, Answer]]) -> None:
-        """Returns when the statements have ended, or were cut because all of their callers have left."""
-        there = len(group)
-
-        def left(_: object) -> None:
-            nonlocal there
-            there -= 1
-            if not there and not flush.done():
-                asyncio.get_running_loop().call_later(_DESERTED_SECONDS, flush.cancel)
-
-        for waiting in group:
-            waiting.answered.add_done_callback(left)
-        await asyncio.wait({flush})
 
     async def _answers_of(self, group: list[_Waiting[Item, Answer]]) -> list[Answer | Exception]:
         answers: list[Answer | Exception] = []

@@ -12,15 +12,16 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, cast
 
 Record = dict[str, Any]
 
 WRITE_BYTES_MAX: Final = select.PIPE_BUF  # so many are written whole (POSIX): lines of two processes do not mix
 FLUSH_SECONDS_MAX: Final = 2.0  # how long the end of the process waits for a pipe that nobody reads
-_BATCH_MAX: Final = 256  # lines rendered at once
-_EXCEPTION_LINES: Final = 20  # so many lines a record with an exception counts as: about the memory that it takes
+BATCH_MAX: Final = 256  # lines rendered at once
+_LINE_CHARACTERS: Final = 1000  # a record with more counts as several lines: so the bound is one of memory as well
+_VALUE_CHARACTERS: Final = 100  # as so many a value counts that is no text: about the memory that it takes
 _GATHER_SECONDS: Final = 0.01  # a batch each, not a line each: waking the thread costs more than the line
 
 
@@ -31,7 +32,7 @@ class LogSink:
         self._descriptor = descriptor
         self._render = render
         self._lines_waiting_max = lines_waiting_max
-        self._waiting = deque[Record]()
+        self._waiting = deque[tuple[Record, int]]()  # with as how many lines it counts
         self._waiting_lines = 0
         # Reentrant: a collection of garbage inside put() may log, on the same thread
         self._changed = threading.Condition(threading.RLock())
@@ -61,8 +62,11 @@ class LogSink:
             if self._waiting_lines >= self._lines_waiting_max:
                 self._count_dropped(1, f"{self._lines_waiting_max} lines were waiting to be written")
                 return
-            self._waiting.append(record)
-            self._waiting_lines += _line_count(record)
+            # To weigh a record takes longer than to leave it here: only where many wait, or with an exception.
+            is_light = len(self._waiting) < BATCH_MAX and "exception" not in record
+            lines = 1 if is_light else _line_count(record)
+            self._waiting.append((record, lines))
+            self._waiting_lines += lines
             if len(self._waiting) == 1:
                 self._changed.notify_all()
 
@@ -105,10 +109,10 @@ class LogSink:
         with self._changed:
             while not self._waiting and not self._closing:
                 self._changed.wait()
-            batch = [self._waiting.popleft() for _ in range(min(_BATCH_MAX, len(self._waiting)))]
-            self._waiting_lines -= sum(map(_line_count, batch))
+            batch = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
+            self._waiting_lines -= sum(lines for _, lines in batch)
             self._is_writing = bool(batch)
-            return batch
+            return [record for record, _ in batch]
 
     def _lines(self, batch: list[Record]) -> Iterator[bytes]:
         for record in batch:
@@ -160,7 +164,21 @@ def dropped_record(count: int, cause: str) -> Record:
 
 def _line_count(record: Record) -> int:
     """Returns as how many waiting lines a record counts."""
-    return _EXCEPTION_LINES if "exception" in record else 1
+    return 1 + _characters(record) // _LINE_CHARACTERS
+
+
+def _characters(value: object) -> int:
+    """Returns the characters of all texts in a record, with a share for each other value and each container."""
+    match value:
+        case str() | bytes():
+            return len(value)
+        case dict():
+            values = cast("dict[str, object]", value).values()
+            return _VALUE_CHARACTERS + sum(map(_characters, values))
+        case list() | tuple():
+            return _VALUE_CHARACTERS + sum(map(_characters, cast("Sequence[object]", value)))
+        case _:
+            return _VALUE_CHARACTERS
 
 
 def _end_of_chunk(lines: list[bytes], start: int) -> int:

@@ -110,7 +110,7 @@ class _SinkHandler(logging.Handler):
 
 def _of_library(record: logging.LogRecord) -> Record:
     line: Record = {
-        "event": record.getMessage()[:_MESSAGE_CHARACTERS_MAX],
+        "event": tracebacks.without_credentials(record.getMessage()[:_MESSAGE_CHARACTERS_MAX]),
         "level": record.levelname.lower(),
         "logger": record.name,
         "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),

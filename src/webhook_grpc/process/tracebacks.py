@@ -8,6 +8,7 @@ read from files.
 from __future__ import annotations
 
 import itertools
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from types import CodeType, FrameType, TracebackType
@@ -18,6 +19,12 @@ EXCEPTIONS_MAX: Final = 8  # with causes and the members of groups
 MESSAGE_CHARACTERS_MAX: Final = 1000
 NAME_CHARACTERS_MAX: Final = 200  # of a file, a function or a class
 CHARACTERS_MAX: Final = 16_000  # of a whole traceback as text
+
+# What may be a credential in a URL: user and password (RFC 3986 allows no `/` in them), the query and the fragment.
+# Of a path alone, as it stands in a request line, the query is cut too.
+_USER_INFO: Final = re.compile(r"(?<=//)[^\s/?#]*@")
+_QUERY: Final = re.compile(r"(/[^\s/?#]*)[?#]\S+")
+_SEARCHED_MAX: Final = 10_000  # so much of a message is looked through
 
 Place = tuple[CodeType, int]  # and the line in it
 
@@ -50,6 +57,7 @@ def message_of(error: BaseException) -> str:
     """Returns the exception's message, at most MESSAGE_CHARACTERS_MAX characters of it.
 
     Texts and numbers among its arguments are shown, of other arguments the type: their `__repr__` may take any time.
+    URLs are shown without what may be a credential: libraries put the URL of a webhook into messages of their own.
     """
     if type(error).__str__ in {BaseException.__str__, KeyError.__str__}:
         said = ", ".join(map(_plain, error.args[:EXCEPTIONS_MAX]))
@@ -58,12 +66,17 @@ def message_of(error: BaseException) -> str:
             said = str(error)
         except Exception as failure:  # noqa: BLE001 - whatever it raises, the log must say something
             said = f"(no message: {type(failure).__name__})"
-    return _shortened(said, MESSAGE_CHARACTERS_MAX)
+    return _shortened(without_credentials(said[:_SEARCHED_MAX]), MESSAGE_CHARACTERS_MAX)
+
+
+def without_credentials(text: str) -> str:
+    """Returns a text with its URLs cut: no user and password, no query, no fragment."""
+    return _QUERY.sub(r"\1?…", _USER_INFO.sub("…@", text))
 
 
 def _plain(argument: object) -> str:
     if isinstance(argument, str):
-        return argument[: MESSAGE_CHARACTERS_MAX + 1]
+        return argument[:_SEARCHED_MAX]
     if argument is None or type(argument) in {bool, float}:
         return repr(argument)
     if type(argument) is int and argument.bit_length() <= 64:  # longer ones take long to write down

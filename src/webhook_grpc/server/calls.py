@@ -14,9 +14,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
-from uuid import uuid4
 
 import structlog
+import uuid_utils
 from google.protobuf.message import Message
 
 from webhook_grpc.api.call import Call, server_stopping
@@ -213,7 +213,7 @@ def _request_id(exchange: Exchange) -> str:
     for value in exchange.header(REQUEST_ID_KEY):
         if isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             return value
-    return uuid4().hex
+    return uuid_utils.uuid4().hex
 
 
 def _log_call(call: Call, code: Code, reason: str, seconds: float) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -14,19 +15,25 @@ _NAMES: Final = frozenset({"webhook_id", "event_id", "delivery_id", "replay_id"}
 _SHOWN: Final = re.compile(r"[A-Za-z0-9_]{1,64}")  # every id of ours; other text of a caller does not belong in a log
 
 Path = tuple[str, ...]
+Reader = tuple[str, Callable[[Message], Any]]
 
 
 def subjects_of(message: Message) -> dict[str, str | int]:
     """Returns the ids that are set in a request or a response, or in a resource that it holds."""
-    found = dict[str, str | int]()
-    for path in _paths(message.DESCRIPTOR):
-        value: Any = functools.reduce(getattr, path, message)
+    found: dict[str, str | int] = {}
+    for name, read in _readers(message.DESCRIPTOR):
+        value = read(message)
         if value and (isinstance(value, int) or _SHOWN.fullmatch(value)):
-            found.setdefault(path[-1], value)
+            found.setdefault(name, value)
     return found
 
 
 @functools.cache
+def _readers(descriptor: Descriptor) -> tuple[Reader, ...]:
+    """Returns the name of each id that a message of this type may have, and what reads it."""
+    return tuple((path[-1], operator.attrgetter(".".join(path))) for path in _paths(descriptor))
+
+
 def _paths(descriptor: Descriptor) -> tuple[Path, ...]:
     """Returns where a message of this type has ids, those of the message itself first."""
     own, nested = list[Path](), list[Path]()

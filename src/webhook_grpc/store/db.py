@@ -388,4 +388,5 @@ class LoopConnection:
 async def run(connection: AsyncConnection[Row], statement: LiteralString, params: Params) -> list[Row]:
     """Runs one statement on a connection and returns its rows, none if it gives none."""
     cursor = await connection.execute(statement, params)
-    return await cursor.fetchall() if cursor.description else []
+    has_rows = cursor.pgresult is not None and cursor.pgresult.nfields > 0  # `description` takes 20 times as long
+    return await cursor.fetchall() if has_rows else []

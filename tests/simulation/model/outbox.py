@@ -105,7 +105,7 @@ class Outbox(Tables):
 
     def replaying(self, shards: Collection[int]) -> list[tuple[int, int]]:
         """The webhooks with a due replay, each with its customer."""
-        rows = [row for row in self.pending_rows() if row.is_replay and row.due_at <= self.now]
+        rows = [row for row in self.pending_rows() if row.due_at <= self.now and row.is_replay]
         return sorted({(row.webhook_id, row.customer_id) for row in rows if shard_of(row.webhook_id) in shards})
 
     def fetch_replays(self, webhook_id: int, room: int) -> list[OutboxRow]:

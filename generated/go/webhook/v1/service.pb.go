@@ -1387,6 +1387,9 @@ type ListDeliveriesResponse struct {
 	Deliveries []*Delivery `protobuf:"bytes,1,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How far back this page has looked, also where it holds few or none: all deliveries of events that were stored after this
+	// time were looked at. Unset on the last page.
+	ProgressTime  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=progress_time,json=progressTime,proto3" json:"progress_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1433,6 +1436,13 @@ func (x *ListDeliveriesResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+func (x *ListDeliveriesResponse) GetProgressTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ProgressTime
+	}
+	return nil
 }
 
 // Request of ListDeliveryAttempts. All filters must hold.
@@ -1579,6 +1589,9 @@ type ListDeliveryAttemptsResponse struct {
 	Attempts []*DeliveryAttempt `protobuf:"bytes,1,rep,name=attempts,proto3" json:"attempts,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How far back this page has looked, also where it holds few or none: all attempts that ended after this
+	// time were looked at. Unset on the last page.
+	ProgressTime  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=progress_time,json=progressTime,proto3" json:"progress_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1625,6 +1638,13 @@ func (x *ListDeliveryAttemptsResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+func (x *ListDeliveryAttemptsResponse) GetProgressTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ProgressTime
+	}
+	return nil
 }
 
 // Request of WatchDeliveries. All filters must hold.
@@ -2926,6 +2946,9 @@ type ListEventsResponse struct {
 	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How far back this page has looked, also where it holds few or none: all events that were stored after this
+	// time were looked at. Unset on the last page.
+	ProgressTime  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=progress_time,json=progressTime,proto3" json:"progress_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2972,6 +2995,13 @@ func (x *ListEventsResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+func (x *ListEventsResponse) GetProgressTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ProgressTime
+	}
+	return nil
 }
 
 // Request of ExplainEvent.
@@ -3806,12 +3836,13 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\bevent_id\x18\a \x01(\tR\aeventId\x129\n" +
 	"\n" +
 	"start_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
-	"\bend_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"v\n" +
+	"\bend_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\xb7\x01\n" +
 	"\x16ListDeliveriesResponse\x124\n" +
 	"\n" +
 	"deliveries\x18\x01 \x03(\v2\x14.webhook.v1.DeliveryR\n" +
 	"deliveries\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xda\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12?\n" +
+	"\rprogress_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fprogressTime\"\xda\x03\n" +
 	"\x1bListDeliveryAttemptsRequest\x12\x1f\n" +
 	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
 	"customerId\x12\x1b\n" +
@@ -3830,10 +3861,11 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
-	"\bend_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\x7f\n" +
+	"\bend_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\xc0\x01\n" +
 	"\x1cListDeliveryAttemptsResponse\x127\n" +
 	"\battempts\x18\x01 \x03(\v2\x1b.webhook.v1.DeliveryAttemptR\battempts\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x96\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12?\n" +
+	"\rprogress_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fprogressTime\"\x96\x03\n" +
 	"\x16WatchDeliveriesRequest\x12\x1f\n" +
 	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
 	"customerId\x12\x1f\n" +
@@ -3963,10 +3995,11 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"attributes\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"g\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa8\x01\n" +
 	"\x12ListEventsResponse\x12)\n" +
 	"\x06events\x18\x01 \x03(\v2\x11.webhook.v1.EventR\x06events\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"W\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12?\n" +
+	"\rprogress_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fprogressTime\"W\n" +
 	"\x13ExplainEventRequest\x12\x1f\n" +
 	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
 	"customerId\x12\x1f\n" +
@@ -4172,140 +4205,143 @@ var file_webhook_v1_service_proto_goTypes = []any{
 	(*emptypb.Empty)(nil),                // 67: google.protobuf.Empty
 }
 var file_webhook_v1_service_proto_depIdxs = []int32{
-	54, // 0: webhook.v1.CreateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
-	55, // 1: webhook.v1.ListWebhooksRequest.statuses:type_name -> webhook.v1.WebhookStatus
-	54, // 2: webhook.v1.ListWebhooksResponse.webhooks:type_name -> webhook.v1.Webhook
-	54, // 3: webhook.v1.UpdateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
-	56, // 4: webhook.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
-	57, // 5: webhook.v1.PublishEventRequest.event:type_name -> webhook.v1.Event
-	58, // 6: webhook.v1.PublishEventResponse.create_time:type_name -> google.protobuf.Timestamp
-	11, // 7: webhook.v1.BatchPublishEventsRequest.requests:type_name -> webhook.v1.PublishEventRequest
-	15, // 8: webhook.v1.BatchPublishEventsResponse.results:type_name -> webhook.v1.BatchPublishResult
-	12, // 9: webhook.v1.BatchPublishResult.published:type_name -> webhook.v1.PublishEventResponse
-	16, // 10: webhook.v1.BatchPublishResult.error:type_name -> webhook.v1.BatchPublishError
-	17, // 11: webhook.v1.BatchPublishError.field_violations:type_name -> webhook.v1.FieldViolation
-	59, // 12: webhook.v1.ListDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	58, // 13: webhook.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	58, // 14: webhook.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
-	60, // 15: webhook.v1.ListDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
-	59, // 16: webhook.v1.ListDeliveryAttemptsRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	61, // 17: webhook.v1.ListDeliveryAttemptsRequest.outcomes:type_name -> webhook.v1.AttemptOutcome
-	58, // 18: webhook.v1.ListDeliveryAttemptsRequest.start_time:type_name -> google.protobuf.Timestamp
-	58, // 19: webhook.v1.ListDeliveryAttemptsRequest.end_time:type_name -> google.protobuf.Timestamp
-	62, // 20: webhook.v1.ListDeliveryAttemptsResponse.attempts:type_name -> webhook.v1.DeliveryAttempt
-	59, // 21: webhook.v1.WatchDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	58, // 22: webhook.v1.WatchDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	63, // 23: webhook.v1.WatchDeliveriesRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	60, // 24: webhook.v1.WatchDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
-	58, // 25: webhook.v1.WatchDeliveriesResponse.server_time:type_name -> google.protobuf.Timestamp
-	63, // 26: webhook.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
-	60, // 27: webhook.v1.TestWebhookResponse.delivery:type_name -> webhook.v1.Delivery
-	58, // 28: webhook.v1.GetWebhookStatsRequest.start_time:type_name -> google.protobuf.Timestamp
-	58, // 29: webhook.v1.GetWebhookStatsRequest.end_time:type_name -> google.protobuf.Timestamp
-	63, // 30: webhook.v1.GetWebhookStatsRequest.bin_width:type_name -> google.protobuf.Duration
-	58, // 31: webhook.v1.StatsBin.start_time:type_name -> google.protobuf.Timestamp
-	31, // 32: webhook.v1.StatsBin.outcomes:type_name -> webhook.v1.OutcomeCount
-	63, // 33: webhook.v1.StatsBin.latency_p50:type_name -> google.protobuf.Duration
-	63, // 34: webhook.v1.StatsBin.latency_p95:type_name -> google.protobuf.Duration
-	63, // 35: webhook.v1.StatsBin.latency_p99:type_name -> google.protobuf.Duration
-	61, // 36: webhook.v1.OutcomeCount.outcome:type_name -> webhook.v1.AttemptOutcome
-	59, // 37: webhook.v1.EndingCount.status:type_name -> webhook.v1.DeliveryStatus
-	58, // 38: webhook.v1.GetWebhookStatsResponse.start_time:type_name -> google.protobuf.Timestamp
-	58, // 39: webhook.v1.GetWebhookStatsResponse.end_time:type_name -> google.protobuf.Timestamp
-	31, // 40: webhook.v1.GetWebhookStatsResponse.outcomes:type_name -> webhook.v1.OutcomeCount
-	32, // 41: webhook.v1.GetWebhookStatsResponse.endings:type_name -> webhook.v1.EndingCount
-	63, // 42: webhook.v1.GetWebhookStatsResponse.latency_p50:type_name -> google.protobuf.Duration
-	63, // 43: webhook.v1.GetWebhookStatsResponse.latency_p95:type_name -> google.protobuf.Duration
-	63, // 44: webhook.v1.GetWebhookStatsResponse.latency_p99:type_name -> google.protobuf.Duration
-	63, // 45: webhook.v1.GetWebhookStatsResponse.oldest_due_age:type_name -> google.protobuf.Duration
-	0,  // 46: webhook.v1.GetWebhookStatsResponse.breaker_state:type_name -> webhook.v1.BreakerState
-	58, // 47: webhook.v1.GetWebhookStatsResponse.breaker_probe_time:type_name -> google.protobuf.Timestamp
-	58, // 48: webhook.v1.GetWebhookStatsResponse.hold_until_time:type_name -> google.protobuf.Timestamp
-	58, // 49: webhook.v1.GetWebhookStatsResponse.failing_since_time:type_name -> google.protobuf.Timestamp
-	30, // 50: webhook.v1.GetWebhookStatsResponse.bins:type_name -> webhook.v1.StatsBin
-	64, // 51: webhook.v1.CreateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
-	64, // 52: webhook.v1.ListEventTypesResponse.event_types:type_name -> webhook.v1.EventType
-	64, // 53: webhook.v1.UpdateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
-	56, // 54: webhook.v1.UpdateEventTypeRequest.update_mask:type_name -> google.protobuf.FieldMask
-	58, // 55: webhook.v1.ListEventsRequest.start_time:type_name -> google.protobuf.Timestamp
-	58, // 56: webhook.v1.ListEventsRequest.end_time:type_name -> google.protobuf.Timestamp
-	53, // 57: webhook.v1.ListEventsRequest.attributes:type_name -> webhook.v1.ListEventsRequest.AttributesEntry
-	57, // 58: webhook.v1.ListEventsResponse.events:type_name -> webhook.v1.Event
-	55, // 59: webhook.v1.WebhookExplanation.status:type_name -> webhook.v1.WebhookStatus
-	1,  // 60: webhook.v1.WebhookExplanation.verdict:type_name -> webhook.v1.MatchVerdict
-	2,  // 61: webhook.v1.WebhookExplanation.standing:type_name -> webhook.v1.DeliveryStanding
-	58, // 62: webhook.v1.WebhookExplanation.until_time:type_name -> google.protobuf.Timestamp
-	60, // 63: webhook.v1.WebhookExplanation.delivery:type_name -> webhook.v1.Delivery
-	57, // 64: webhook.v1.ExplainEventResponse.event:type_name -> webhook.v1.Event
-	42, // 65: webhook.v1.ExplainEventResponse.webhooks:type_name -> webhook.v1.WebhookExplanation
-	65, // 66: webhook.v1.CreateReplayRequest.replay:type_name -> webhook.v1.Replay
-	66, // 67: webhook.v1.ListReplaysRequest.statuses:type_name -> webhook.v1.ReplayStatus
-	65, // 68: webhook.v1.ListReplaysResponse.replays:type_name -> webhook.v1.Replay
-	3,  // 69: webhook.v1.WebhookService.CreateWebhook:input_type -> webhook.v1.CreateWebhookRequest
-	4,  // 70: webhook.v1.WebhookService.GetWebhook:input_type -> webhook.v1.GetWebhookRequest
-	5,  // 71: webhook.v1.WebhookService.ListWebhooks:input_type -> webhook.v1.ListWebhooksRequest
-	7,  // 72: webhook.v1.WebhookService.UpdateWebhook:input_type -> webhook.v1.UpdateWebhookRequest
-	8,  // 73: webhook.v1.WebhookService.DeleteWebhook:input_type -> webhook.v1.DeleteWebhookRequest
-	9,  // 74: webhook.v1.WebhookService.PauseWebhook:input_type -> webhook.v1.PauseWebhookRequest
-	10, // 75: webhook.v1.WebhookService.ResumeWebhook:input_type -> webhook.v1.ResumeWebhookRequest
-	26, // 76: webhook.v1.WebhookService.RotateWebhookSecret:input_type -> webhook.v1.RotateWebhookSecretRequest
-	27, // 77: webhook.v1.WebhookService.TestWebhook:input_type -> webhook.v1.TestWebhookRequest
-	29, // 78: webhook.v1.WebhookService.GetWebhookStats:input_type -> webhook.v1.GetWebhookStatsRequest
-	34, // 79: webhook.v1.WebhookService.CreateEventType:input_type -> webhook.v1.CreateEventTypeRequest
-	35, // 80: webhook.v1.WebhookService.GetEventType:input_type -> webhook.v1.GetEventTypeRequest
-	36, // 81: webhook.v1.WebhookService.ListEventTypes:input_type -> webhook.v1.ListEventTypesRequest
-	38, // 82: webhook.v1.WebhookService.UpdateEventType:input_type -> webhook.v1.UpdateEventTypeRequest
-	11, // 83: webhook.v1.WebhookService.PublishEvent:input_type -> webhook.v1.PublishEventRequest
-	13, // 84: webhook.v1.WebhookService.BatchPublishEvents:input_type -> webhook.v1.BatchPublishEventsRequest
-	18, // 85: webhook.v1.WebhookService.GetEvent:input_type -> webhook.v1.GetEventRequest
-	39, // 86: webhook.v1.WebhookService.ListEvents:input_type -> webhook.v1.ListEventsRequest
-	41, // 87: webhook.v1.WebhookService.ExplainEvent:input_type -> webhook.v1.ExplainEventRequest
-	19, // 88: webhook.v1.WebhookService.GetDelivery:input_type -> webhook.v1.GetDeliveryRequest
-	20, // 89: webhook.v1.WebhookService.ListDeliveries:input_type -> webhook.v1.ListDeliveriesRequest
-	22, // 90: webhook.v1.WebhookService.ListDeliveryAttempts:input_type -> webhook.v1.ListDeliveryAttemptsRequest
-	44, // 91: webhook.v1.WebhookService.RetryDelivery:input_type -> webhook.v1.RetryDeliveryRequest
-	45, // 92: webhook.v1.WebhookService.CancelDelivery:input_type -> webhook.v1.CancelDeliveryRequest
-	24, // 93: webhook.v1.WebhookService.WatchDeliveries:input_type -> webhook.v1.WatchDeliveriesRequest
-	46, // 94: webhook.v1.WebhookService.CreateReplay:input_type -> webhook.v1.CreateReplayRequest
-	47, // 95: webhook.v1.WebhookService.GetReplay:input_type -> webhook.v1.GetReplayRequest
-	48, // 96: webhook.v1.WebhookService.ListReplays:input_type -> webhook.v1.ListReplaysRequest
-	50, // 97: webhook.v1.WebhookService.CancelReplay:input_type -> webhook.v1.CancelReplayRequest
-	51, // 98: webhook.v1.WebhookService.DeleteCustomerData:input_type -> webhook.v1.DeleteCustomerDataRequest
-	54, // 99: webhook.v1.WebhookService.CreateWebhook:output_type -> webhook.v1.Webhook
-	54, // 100: webhook.v1.WebhookService.GetWebhook:output_type -> webhook.v1.Webhook
-	6,  // 101: webhook.v1.WebhookService.ListWebhooks:output_type -> webhook.v1.ListWebhooksResponse
-	54, // 102: webhook.v1.WebhookService.UpdateWebhook:output_type -> webhook.v1.Webhook
-	67, // 103: webhook.v1.WebhookService.DeleteWebhook:output_type -> google.protobuf.Empty
-	54, // 104: webhook.v1.WebhookService.PauseWebhook:output_type -> webhook.v1.Webhook
-	54, // 105: webhook.v1.WebhookService.ResumeWebhook:output_type -> webhook.v1.Webhook
-	54, // 106: webhook.v1.WebhookService.RotateWebhookSecret:output_type -> webhook.v1.Webhook
-	28, // 107: webhook.v1.WebhookService.TestWebhook:output_type -> webhook.v1.TestWebhookResponse
-	33, // 108: webhook.v1.WebhookService.GetWebhookStats:output_type -> webhook.v1.GetWebhookStatsResponse
-	64, // 109: webhook.v1.WebhookService.CreateEventType:output_type -> webhook.v1.EventType
-	64, // 110: webhook.v1.WebhookService.GetEventType:output_type -> webhook.v1.EventType
-	37, // 111: webhook.v1.WebhookService.ListEventTypes:output_type -> webhook.v1.ListEventTypesResponse
-	64, // 112: webhook.v1.WebhookService.UpdateEventType:output_type -> webhook.v1.EventType
-	12, // 113: webhook.v1.WebhookService.PublishEvent:output_type -> webhook.v1.PublishEventResponse
-	14, // 114: webhook.v1.WebhookService.BatchPublishEvents:output_type -> webhook.v1.BatchPublishEventsResponse
-	57, // 115: webhook.v1.WebhookService.GetEvent:output_type -> webhook.v1.Event
-	40, // 116: webhook.v1.WebhookService.ListEvents:output_type -> webhook.v1.ListEventsResponse
-	43, // 117: webhook.v1.WebhookService.ExplainEvent:output_type -> webhook.v1.ExplainEventResponse
-	60, // 118: webhook.v1.WebhookService.GetDelivery:output_type -> webhook.v1.Delivery
-	21, // 119: webhook.v1.WebhookService.ListDeliveries:output_type -> webhook.v1.ListDeliveriesResponse
-	23, // 120: webhook.v1.WebhookService.ListDeliveryAttempts:output_type -> webhook.v1.ListDeliveryAttemptsResponse
-	60, // 121: webhook.v1.WebhookService.RetryDelivery:output_type -> webhook.v1.Delivery
-	60, // 122: webhook.v1.WebhookService.CancelDelivery:output_type -> webhook.v1.Delivery
-	25, // 123: webhook.v1.WebhookService.WatchDeliveries:output_type -> webhook.v1.WatchDeliveriesResponse
-	65, // 124: webhook.v1.WebhookService.CreateReplay:output_type -> webhook.v1.Replay
-	65, // 125: webhook.v1.WebhookService.GetReplay:output_type -> webhook.v1.Replay
-	49, // 126: webhook.v1.WebhookService.ListReplays:output_type -> webhook.v1.ListReplaysResponse
-	65, // 127: webhook.v1.WebhookService.CancelReplay:output_type -> webhook.v1.Replay
-	52, // 128: webhook.v1.WebhookService.DeleteCustomerData:output_type -> webhook.v1.DeleteCustomerDataResponse
-	99, // [99:129] is the sub-list for method output_type
-	69, // [69:99] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	54,  // 0: webhook.v1.CreateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
+	55,  // 1: webhook.v1.ListWebhooksRequest.statuses:type_name -> webhook.v1.WebhookStatus
+	54,  // 2: webhook.v1.ListWebhooksResponse.webhooks:type_name -> webhook.v1.Webhook
+	54,  // 3: webhook.v1.UpdateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
+	56,  // 4: webhook.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
+	57,  // 5: webhook.v1.PublishEventRequest.event:type_name -> webhook.v1.Event
+	58,  // 6: webhook.v1.PublishEventResponse.create_time:type_name -> google.protobuf.Timestamp
+	11,  // 7: webhook.v1.BatchPublishEventsRequest.requests:type_name -> webhook.v1.PublishEventRequest
+	15,  // 8: webhook.v1.BatchPublishEventsResponse.results:type_name -> webhook.v1.BatchPublishResult
+	12,  // 9: webhook.v1.BatchPublishResult.published:type_name -> webhook.v1.PublishEventResponse
+	16,  // 10: webhook.v1.BatchPublishResult.error:type_name -> webhook.v1.BatchPublishError
+	17,  // 11: webhook.v1.BatchPublishError.field_violations:type_name -> webhook.v1.FieldViolation
+	59,  // 12: webhook.v1.ListDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	58,  // 13: webhook.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	58,  // 14: webhook.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
+	60,  // 15: webhook.v1.ListDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
+	58,  // 16: webhook.v1.ListDeliveriesResponse.progress_time:type_name -> google.protobuf.Timestamp
+	59,  // 17: webhook.v1.ListDeliveryAttemptsRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	61,  // 18: webhook.v1.ListDeliveryAttemptsRequest.outcomes:type_name -> webhook.v1.AttemptOutcome
+	58,  // 19: webhook.v1.ListDeliveryAttemptsRequest.start_time:type_name -> google.protobuf.Timestamp
+	58,  // 20: webhook.v1.ListDeliveryAttemptsRequest.end_time:type_name -> google.protobuf.Timestamp
+	62,  // 21: webhook.v1.ListDeliveryAttemptsResponse.attempts:type_name -> webhook.v1.DeliveryAttempt
+	58,  // 22: webhook.v1.ListDeliveryAttemptsResponse.progress_time:type_name -> google.protobuf.Timestamp
+	59,  // 23: webhook.v1.WatchDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	58,  // 24: webhook.v1.WatchDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	63,  // 25: webhook.v1.WatchDeliveriesRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	60,  // 26: webhook.v1.WatchDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
+	58,  // 27: webhook.v1.WatchDeliveriesResponse.server_time:type_name -> google.protobuf.Timestamp
+	63,  // 28: webhook.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
+	60,  // 29: webhook.v1.TestWebhookResponse.delivery:type_name -> webhook.v1.Delivery
+	58,  // 30: webhook.v1.GetWebhookStatsRequest.start_time:type_name -> google.protobuf.Timestamp
+	58,  // 31: webhook.v1.GetWebhookStatsRequest.end_time:type_name -> google.protobuf.Timestamp
+	63,  // 32: webhook.v1.GetWebhookStatsRequest.bin_width:type_name -> google.protobuf.Duration
+	58,  // 33: webhook.v1.StatsBin.start_time:type_name -> google.protobuf.Timestamp
+	31,  // 34: webhook.v1.StatsBin.outcomes:type_name -> webhook.v1.OutcomeCount
+	63,  // 35: webhook.v1.StatsBin.latency_p50:type_name -> google.protobuf.Duration
+	63,  // 36: webhook.v1.StatsBin.latency_p95:type_name -> google.protobuf.Duration
+	63,  // 37: webhook.v1.StatsBin.latency_p99:type_name -> google.protobuf.Duration
+	61,  // 38: webhook.v1.OutcomeCount.outcome:type_name -> webhook.v1.AttemptOutcome
+	59,  // 39: webhook.v1.EndingCount.status:type_name -> webhook.v1.DeliveryStatus
+	58,  // 40: webhook.v1.GetWebhookStatsResponse.start_time:type_name -> google.protobuf.Timestamp
+	58,  // 41: webhook.v1.GetWebhookStatsResponse.end_time:type_name -> google.protobuf.Timestamp
+	31,  // 42: webhook.v1.GetWebhookStatsResponse.outcomes:type_name -> webhook.v1.OutcomeCount
+	32,  // 43: webhook.v1.GetWebhookStatsResponse.endings:type_name -> webhook.v1.EndingCount
+	63,  // 44: webhook.v1.GetWebhookStatsResponse.latency_p50:type_name -> google.protobuf.Duration
+	63,  // 45: webhook.v1.GetWebhookStatsResponse.latency_p95:type_name -> google.protobuf.Duration
+	63,  // 46: webhook.v1.GetWebhookStatsResponse.latency_p99:type_name -> google.protobuf.Duration
+	63,  // 47: webhook.v1.GetWebhookStatsResponse.oldest_due_age:type_name -> google.protobuf.Duration
+	0,   // 48: webhook.v1.GetWebhookStatsResponse.breaker_state:type_name -> webhook.v1.BreakerState
+	58,  // 49: webhook.v1.GetWebhookStatsResponse.breaker_probe_time:type_name -> google.protobuf.Timestamp
+	58,  // 50: webhook.v1.GetWebhookStatsResponse.hold_until_time:type_name -> google.protobuf.Timestamp
+	58,  // 51: webhook.v1.GetWebhookStatsResponse.failing_since_time:type_name -> google.protobuf.Timestamp
+	30,  // 52: webhook.v1.GetWebhookStatsResponse.bins:type_name -> webhook.v1.StatsBin
+	64,  // 53: webhook.v1.CreateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
+	64,  // 54: webhook.v1.ListEventTypesResponse.event_types:type_name -> webhook.v1.EventType
+	64,  // 55: webhook.v1.UpdateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
+	56,  // 56: webhook.v1.UpdateEventTypeRequest.update_mask:type_name -> google.protobuf.FieldMask
+	58,  // 57: webhook.v1.ListEventsRequest.start_time:type_name -> google.protobuf.Timestamp
+	58,  // 58: webhook.v1.ListEventsRequest.end_time:type_name -> google.protobuf.Timestamp
+	53,  // 59: webhook.v1.ListEventsRequest.attributes:type_name -> webhook.v1.ListEventsRequest.AttributesEntry
+	57,  // 60: webhook.v1.ListEventsResponse.events:type_name -> webhook.v1.Event
+	58,  // 61: webhook.v1.ListEventsResponse.progress_time:type_name -> google.protobuf.Timestamp
+	55,  // 62: webhook.v1.WebhookExplanation.status:type_name -> webhook.v1.WebhookStatus
+	1,   // 63: webhook.v1.WebhookExplanation.verdict:type_name -> webhook.v1.MatchVerdict
+	2,   // 64: webhook.v1.WebhookExplanation.standing:type_name -> webhook.v1.DeliveryStanding
+	58,  // 65: webhook.v1.WebhookExplanation.until_time:type_name -> google.protobuf.Timestamp
+	60,  // 66: webhook.v1.WebhookExplanation.delivery:type_name -> webhook.v1.Delivery
+	57,  // 67: webhook.v1.ExplainEventResponse.event:type_name -> webhook.v1.Event
+	42,  // 68: webhook.v1.ExplainEventResponse.webhooks:type_name -> webhook.v1.WebhookExplanation
+	65,  // 69: webhook.v1.CreateReplayRequest.replay:type_name -> webhook.v1.Replay
+	66,  // 70: webhook.v1.ListReplaysRequest.statuses:type_name -> webhook.v1.ReplayStatus
+	65,  // 71: webhook.v1.ListReplaysResponse.replays:type_name -> webhook.v1.Replay
+	3,   // 72: webhook.v1.WebhookService.CreateWebhook:input_type -> webhook.v1.CreateWebhookRequest
+	4,   // 73: webhook.v1.WebhookService.GetWebhook:input_type -> webhook.v1.GetWebhookRequest
+	5,   // 74: webhook.v1.WebhookService.ListWebhooks:input_type -> webhook.v1.ListWebhooksRequest
+	7,   // 75: webhook.v1.WebhookService.UpdateWebhook:input_type -> webhook.v1.UpdateWebhookRequest
+	8,   // 76: webhook.v1.WebhookService.DeleteWebhook:input_type -> webhook.v1.DeleteWebhookRequest
+	9,   // 77: webhook.v1.WebhookService.PauseWebhook:input_type -> webhook.v1.PauseWebhookRequest
+	10,  // 78: webhook.v1.WebhookService.ResumeWebhook:input_type -> webhook.v1.ResumeWebhookRequest
+	26,  // 79: webhook.v1.WebhookService.RotateWebhookSecret:input_type -> webhook.v1.RotateWebhookSecretRequest
+	27,  // 80: webhook.v1.WebhookService.TestWebhook:input_type -> webhook.v1.TestWebhookRequest
+	29,  // 81: webhook.v1.WebhookService.GetWebhookStats:input_type -> webhook.v1.GetWebhookStatsRequest
+	34,  // 82: webhook.v1.WebhookService.CreateEventType:input_type -> webhook.v1.CreateEventTypeRequest
+	35,  // 83: webhook.v1.WebhookService.GetEventType:input_type -> webhook.v1.GetEventTypeRequest
+	36,  // 84: webhook.v1.WebhookService.ListEventTypes:input_type -> webhook.v1.ListEventTypesRequest
+	38,  // 85: webhook.v1.WebhookService.UpdateEventType:input_type -> webhook.v1.UpdateEventTypeRequest
+	11,  // 86: webhook.v1.WebhookService.PublishEvent:input_type -> webhook.v1.PublishEventRequest
+	13,  // 87: webhook.v1.WebhookService.BatchPublishEvents:input_type -> webhook.v1.BatchPublishEventsRequest
+	18,  // 88: webhook.v1.WebhookService.GetEvent:input_type -> webhook.v1.GetEventRequest
+	39,  // 89: webhook.v1.WebhookService.ListEvents:input_type -> webhook.v1.ListEventsRequest
+	41,  // 90: webhook.v1.WebhookService.ExplainEvent:input_type -> webhook.v1.ExplainEventRequest
+	19,  // 91: webhook.v1.WebhookService.GetDelivery:input_type -> webhook.v1.GetDeliveryRequest
+	20,  // 92: webhook.v1.WebhookService.ListDeliveries:input_type -> webhook.v1.ListDeliveriesRequest
+	22,  // 93: webhook.v1.WebhookService.ListDeliveryAttempts:input_type -> webhook.v1.ListDeliveryAttemptsRequest
+	44,  // 94: webhook.v1.WebhookService.RetryDelivery:input_type -> webhook.v1.RetryDeliveryRequest
+	45,  // 95: webhook.v1.WebhookService.CancelDelivery:input_type -> webhook.v1.CancelDeliveryRequest
+	24,  // 96: webhook.v1.WebhookService.WatchDeliveries:input_type -> webhook.v1.WatchDeliveriesRequest
+	46,  // 97: webhook.v1.WebhookService.CreateReplay:input_type -> webhook.v1.CreateReplayRequest
+	47,  // 98: webhook.v1.WebhookService.GetReplay:input_type -> webhook.v1.GetReplayRequest
+	48,  // 99: webhook.v1.WebhookService.ListReplays:input_type -> webhook.v1.ListReplaysRequest
+	50,  // 100: webhook.v1.WebhookService.CancelReplay:input_type -> webhook.v1.CancelReplayRequest
+	51,  // 101: webhook.v1.WebhookService.DeleteCustomerData:input_type -> webhook.v1.DeleteCustomerDataRequest
+	54,  // 102: webhook.v1.WebhookService.CreateWebhook:output_type -> webhook.v1.Webhook
+	54,  // 103: webhook.v1.WebhookService.GetWebhook:output_type -> webhook.v1.Webhook
+	6,   // 104: webhook.v1.WebhookService.ListWebhooks:output_type -> webhook.v1.ListWebhooksResponse
+	54,  // 105: webhook.v1.WebhookService.UpdateWebhook:output_type -> webhook.v1.Webhook
+	67,  // 106: webhook.v1.WebhookService.DeleteWebhook:output_type -> google.protobuf.Empty
+	54,  // 107: webhook.v1.WebhookService.PauseWebhook:output_type -> webhook.v1.Webhook
+	54,  // 108: webhook.v1.WebhookService.ResumeWebhook:output_type -> webhook.v1.Webhook
+	54,  // 109: webhook.v1.WebhookService.RotateWebhookSecret:output_type -> webhook.v1.Webhook
+	28,  // 110: webhook.v1.WebhookService.TestWebhook:output_type -> webhook.v1.TestWebhookResponse
+	33,  // 111: webhook.v1.WebhookService.GetWebhookStats:output_type -> webhook.v1.GetWebhookStatsResponse
+	64,  // 112: webhook.v1.WebhookService.CreateEventType:output_type -> webhook.v1.EventType
+	64,  // 113: webhook.v1.WebhookService.GetEventType:output_type -> webhook.v1.EventType
+	37,  // 114: webhook.v1.WebhookService.ListEventTypes:output_type -> webhook.v1.ListEventTypesResponse
+	64,  // 115: webhook.v1.WebhookService.UpdateEventType:output_type -> webhook.v1.EventType
+	12,  // 116: webhook.v1.WebhookService.PublishEvent:output_type -> webhook.v1.PublishEventResponse
+	14,  // 117: webhook.v1.WebhookService.BatchPublishEvents:output_type -> webhook.v1.BatchPublishEventsResponse
+	57,  // 118: webhook.v1.WebhookService.GetEvent:output_type -> webhook.v1.Event
+	40,  // 119: webhook.v1.WebhookService.ListEvents:output_type -> webhook.v1.ListEventsResponse
+	43,  // 120: webhook.v1.WebhookService.ExplainEvent:output_type -> webhook.v1.ExplainEventResponse
+	60,  // 121: webhook.v1.WebhookService.GetDelivery:output_type -> webhook.v1.Delivery
+	21,  // 122: webhook.v1.WebhookService.ListDeliveries:output_type -> webhook.v1.ListDeliveriesResponse
+	23,  // 123: webhook.v1.WebhookService.ListDeliveryAttempts:output_type -> webhook.v1.ListDeliveryAttemptsResponse
+	60,  // 124: webhook.v1.WebhookService.RetryDelivery:output_type -> webhook.v1.Delivery
+	60,  // 125: webhook.v1.WebhookService.CancelDelivery:output_type -> webhook.v1.Delivery
+	25,  // 126: webhook.v1.WebhookService.WatchDeliveries:output_type -> webhook.v1.WatchDeliveriesResponse
+	65,  // 127: webhook.v1.WebhookService.CreateReplay:output_type -> webhook.v1.Replay
+	65,  // 128: webhook.v1.WebhookService.GetReplay:output_type -> webhook.v1.Replay
+	49,  // 129: webhook.v1.WebhookService.ListReplays:output_type -> webhook.v1.ListReplaysResponse
+	65,  // 130: webhook.v1.WebhookService.CancelReplay:output_type -> webhook.v1.Replay
+	52,  // 131: webhook.v1.WebhookService.DeleteCustomerData:output_type -> webhook.v1.DeleteCustomerDataResponse
+	102, // [102:132] is the sub-list for method output_type
+	72,  // [72:102] is the sub-list for method input_type
+	72,  // [72:72] is the sub-list for extension type_name
+	72,  // [72:72] is the sub-list for extension extendee
+	0,   // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_webhook_v1_service_proto_init() }

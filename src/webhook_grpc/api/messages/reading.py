@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
 import orjson
@@ -22,6 +22,8 @@ from webhook_grpc.domain.model import (
 )
 
 from .times import EPOCH, read_time, seconds_of
+
+_SECOND: Final = timedelta(seconds=1)
 
 
 def webhook_spec(message: webhook_pb2.Webhook, violations: list[Violation]) -> WebhookSpec:
@@ -101,18 +103,19 @@ def read_event(
 ) -> NewEvent:
     """Returns an event to publish. Its fingerprint covers what the caller chose: a repeated call has the same one.
 
-    The `traceparent` is that of the call, and no part of the fingerprint: a repeated call has another one. Raises
-    InvalidArgument if the data is all that is wrong; see read_data_json.
+    Without a request id no call is repeated, and the fingerprint is 0. The `traceparent` is that of the call, and no
+    part of the fingerprint: a repeated call has another one. Raises InvalidArgument if the data is all that is wrong;
+    see read_data_json.
     """
     if not matching.is_event_type(message.event_type):
         violations.append(Violation("event.event_type", "must be an event type like `job.completed`"))
     has_time = message.HasField("occur_time")
     occur_time = read_time(message.occur_time, "event.occur_time", violations) if has_time else now
-    violations += validation.label_violations("event.attributes", message.attributes)
+    attributes = dict(message.attributes) if message.attributes else {}  # to copy an empty map takes a microsecond
+    violations += validation.label_violations("event.attributes", attributes)
     data_json = _read_data(message, violations)
     event_type = message.event_type if not violations else "invalid"
-    body, data_start = envelope.render_body(event_type, (occur_time - EPOCH) // timedelta(seconds=1), data_json)
-    attributes = dict(message.attributes)
+    body, data_start = envelope.render_body(event_type, (occur_time - EPOCH) // _SECOND, data_json)
     return NewEvent(
         event_id=event_id,
         customer_id=customer_id,
@@ -122,7 +125,7 @@ def read_event(
         data_start=data_start,
         attributes=attributes,
         request_id=request_id,
-        fingerprint=_fingerprint(message.event_type, occur_time if has_time else None, data_json, attributes),
+        fingerprint=_fingerprint(message, occur_time if has_time else None, data_json, attributes) if request_id else 0,
         traceparent=traceparent,
     )
 
@@ -195,8 +198,10 @@ def _plain(value: Any) -> Any:
             return value
 
 
-def _fingerprint(event_type: str, occur_time: datetime | None, data_json: bytes, attributes: Mapping[str, str]) -> int:
-    parts = [event_type, occur_time.isoformat() if occur_time else "", sorted(attributes.items())]
+def _fingerprint(
+    message: event_pb2.Event, occur_time: datetime | None, data_json: bytes, attributes: Mapping[str, str]
+) -> int:
+    parts = [message.event_type, occur_time.isoformat() if occur_time else "", sorted(attributes.items())]
     return fingerprint(orjson.dumps(parts) + data_json)
 
 

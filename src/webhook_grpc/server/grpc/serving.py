@@ -51,11 +51,13 @@ class _Exchange:
     def __init__(self, raw: bytes, context: Context) -> None:
         self._raw = raw
         self._context = context
-        self._metadata = context.invocation_metadata() or ()
+        self._headers: dict[str, list[str | bytes]] = {}
+        for key, value in context.invocation_metadata() or ():
+            self._headers.setdefault(key, []).append(value)
         self._request_id = ""
 
     def header(self, name: str) -> Sequence[str | bytes]:
-        return [value for key, value in self._metadata if key == name]
+        return self._headers.get(name, ())
 
     def begin(self, request_id: str) -> None:
         self._request_id = request_id

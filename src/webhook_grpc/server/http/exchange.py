@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from aiohttp import web
 from google.protobuf.message import Message
+from webhook.v1.service_pb2 import BatchPublishError
 
 from webhook_grpc.domain.errors import InvalidArgument, Violation, WebhookError, field_invalid
 from webhook_grpc.server.calls import REQUEST_ID_KEY
@@ -180,8 +181,17 @@ class UnaryExchange(Exchange):
     response: Message
 
     async def write(self, response: Message) -> None:
-        """Keeps the answer until the call has ended well."""
+        """Keeps the answer until the call has ended well. Errors in it name fields as the caller does."""
+        if self._has_data and "results" in response.DESCRIPTOR.fields_by_name:
+            for result in _get(response, "results"):
+                if result.HasField("error"):
+                    self._name_as_sent(result.error)
         self.response = response
+
+    def _name_as_sent(self, error: BatchPublishError) -> None:
+        error.message = self._sent_name(error.message)
+        for violation in error.field_violations:
+            violation.field = self._sent_name(violation.field)
 
     def answer(self) -> web.Response:
         """Returns the answer: 201 for what was created, 204 where there is nothing to say."""

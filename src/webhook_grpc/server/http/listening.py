@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, cast
 from uuid import uuid4
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
+from webhook_grpc.api.codes import Code
 from webhook_grpc.domain.errors import PermissionDenied
 
 from .connection import HEAD_BYTES_MAX, Connection
@@ -60,7 +61,7 @@ class Listener:
 
     def add_route(self, verb: str, pattern: str, handler: Handler) -> None:
         """Adds a route for that verb only: a HEAD of a stream would never end."""
-        self._app.router.add_route(verb, pattern, handler)
+        self._app.router.add_route(verb, pattern, handler, expect_handler=_meet_expectation)
 
     def add_routes(self, routes: Iterable[web.AbstractRouteDef]) -> None:
         """Adds routes, before the start."""
@@ -124,6 +125,21 @@ class Listener:
             return await handler(request)
         except web.HTTPException as refused:
             return problem_of_refusal(refused).response(uuid4().hex)
+
+
+async def _meet_expectation(request: web.Request) -> web.Response | None:
+    """Lets a caller send its body who waits for that; refuses what else is expected (RFC 9110, section 10.1.1).
+
+    aiohttp calls this before every middleware.
+    """
+    if request.version < HttpVersion11:
+        return None
+    if request.headers["Expect"].lower() != "100-continue":
+        detail = "no expectation but 100-continue can be met"
+        return Problem(417, detail, Code.INVALID_ARGUMENT, "EXPECTATION_UNKNOWN").response(uuid4().hex)
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the answer has not begun yet
+    return None
 
 
 async def _without_version(_: web.BaseRequest, response: web.StreamResponse) -> None:

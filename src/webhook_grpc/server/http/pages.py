@@ -60,7 +60,7 @@ class Pages:
         self._document = _file("index.html", document)
         self._files = {name: _file(name, text) for name, text in texts.items()}
         self._embedded = _file(
-            "webhook-deliveries.js", f'export * from "./{self.version}/parts/deliveries.js";\n'.encode()
+            "webhook-deliveries.js", f'export * from "./{self.version}/live/webhook-deliveries.js";\n'.encode()
         )
 
     def routes(self) -> Sequence[web.RouteDef]:

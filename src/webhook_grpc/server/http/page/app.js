@@ -1,15 +1,15 @@
 // The page: its head, the token, and the view that the address names.
 
 import { Api, Problem } from "./data/api.js";
-import { parse } from "./data/route.js";
+import { parse, queryOf } from "./data/route.js";
 import { absolute } from "./data/time.js";
 import { LANGUAGES, languageOf, wordsOf } from "./data/words.js";
-import { element, sheets } from "./parts/look.js";
-import { problemNode } from "./parts/problem.js";
+import { HEAD_LOOK, Head, THEMES, settingNodes } from "./frame/head.js";
+import { element, sheetOf, sheets } from "./shared/look.js";
 import { load, nameOf } from "./views.js";
 
-const THEMES = ["auto", "light", "dark"];
 const TOAST_MILLISECONDS = 4000;
+const OTHER_TAB_MILLISECONDS = 150; // so long another tab may take to hand its token over
 
 const LOOK = `
 :host { display: flex; flex-direction: column; height: 100vh; height: 100dvh; padding: 8px 16px; gap: 8px; }
@@ -20,9 +20,19 @@ a { color: var(--accent); }
 label { display: flex; gap: 6px; align-items: center; }
 dialog { background: var(--bg); color: var(--ink); border: 1px solid var(--line); border-radius: 6px; padding: 24px; max-width: 480px; box-shadow: 0 8px 32px #0006; }
 dialog form { display: grid; gap: 12px; }
+.banner { display: flex; flex-wrap: wrap; gap: 4px 12px; justify-content: space-between; border: 1px solid var(--bad); border-radius: 6px; padding: 6px 12px; overflow-wrap: anywhere; }
+.banner svg { vertical-align: text-bottom; }
 .problem { color: var(--bad); }
 .toast { position: fixed; bottom: 16px; left: 50%; transform: translateX(-50%); background: var(--ink); color: var(--bg); border-radius: 6px; padding: 8px 16px; }
+@media (max-width: 480px) {
+  :host { height: auto; min-height: 100dvh; } /* the page scrolls: its head would leave a list two rows */
+  h1, .grow { display: none; }
+  header { gap: 4px 8px; }
+  header select { max-width: 76px; }
+}
 `;
+
+const DOCUMENT_LOOK = "html, body { margin: 0; height: 100%; background: Canvas; }";
 
 class App extends HTMLElement {
   constructor() {
@@ -30,20 +40,24 @@ class App extends HTMLElement {
     this.attachShadow({ mode: "open" }).adoptedStyleSheets = sheets(LOOK);
     this._turn = 0; // of the routes: a view that is loaded late is not shown
     this._token = "";
+    this._customer = ""; // that lists are of, for an operator; written by _route
     this._language = stored("language", LANGUAGES) ?? languageOf(navigator.languages ?? []);
     this._theme = stored("theme", THEMES) ?? "auto";
     this._utc = stored("zone", ["utc", "local"]) === "utc";
     this._getToken = async () => this._token;
     this._api = new Api({ getToken: this._getToken });
+    this._api.addEventListener("refused", ({ detail }) => this._refused(detail));
     this._shareToken();
   }
 
   connectedCallback() {
     addEventListener("popstate", () => this._route());
     this.shadowRoot.addEventListener("click", (event) => this._followLink(event));
-    addEventListener("keydown", (event) => this._key(event));
+    this.addEventListener("acted", () => this._banner.hasChildNodes() && this._showBanner({ isNew: true }));
+    document.adoptedStyleSheets = [sheetOf(DOCUMENT_LOOK)];
     this._show();
     this._learnCaller();
+    this._takeKeys();
   }
 
   /** What all views share. */
@@ -57,26 +71,35 @@ class App extends HTMLElement {
       utc: this._utc,
       options,
       caller: this._caller,
+      customerId: this._customer,
       now: () => Date.now(),
       clock: (at) => absolute(at, options),
       go: (path) => this._go(path),
       refused: (problem) => this._refused(problem),
       toast: (text) => this._say(text),
-      confirm: (text, verb) => this._confirm(text, verb),
+      confirm: (text, verb, options) => this._confirm(text, verb, options),
     };
   }
 
   /** Asks who is calling. Nothing else is asked, and no view is shown, before that is known. */
   async _learnCaller() {
+    const before = this._caller;
     try {
       this._caller = await this._api.get("/api/caller");
     } catch (error) {
-      if (error.status !== 401) this._outlet.replaceChildren(problemNode(this._page, error, () => this._learnCaller()));
-      this._refused(error);
+      if (error.status !== 401) this._showProblem(error, () => this._learnCaller());
       return;
     }
-    if (this._view?.signedIn) this._view.signedIn();
-    else this._route();
+    const isSame = before?.customer_id === this._caller.customer_id; // another customer's rows are not shown on
+    if (!isSame || !this._view?.signedIn) return this._route({ isNew: true });
+    this._showBanner({ isNew: true });
+    this._view.signedIn();
+  }
+
+  /** Shows, on every page, which webhooks are disabled. */
+  async _showBanner(options) {
+    const { showDisabled } = await import("./frame/banner.js");
+    await showDisabled(this._banner, this._page, options);
   }
 
   // --- the token ----------------------------------------------------------------------------------------------------
@@ -86,7 +109,7 @@ class App extends HTMLElement {
     this._channel = new BroadcastChannel("webhook-grpc token");
     this._channel.addEventListener("message", ({ data }) => {
       if (data.wanted && this._token) this._channel.postMessage({ token: this._token });
-      else if (data.token && !this._token) this._signIn(data.token);
+      else if (data.token && !this._token && data.token !== this._refusedToken) this._signIn(data.token);
     });
     this._channel.postMessage({ wanted: true });
   }
@@ -97,43 +120,34 @@ class App extends HTMLElement {
     this._learnCaller();
   }
 
+  /** Asks for a token: first the other tabs, then the reader. */
   _refused(problem) {
-    if (!(problem instanceof Problem) || problem.status !== 401) return;
+    if (!(problem instanceof Problem) || problem.status !== 401 || problem.isOfOldToken) return;
+    if (this._token) this._refusedToken = this._token; // which another tab may still have
     this._token = "";
-    this._problem.textContent = problem.reason === "TOKEN_MISSING" ? "" : this._words("The token was refused");
     this._channel.postMessage({ wanted: true });
-    if (!this._dialog.open) this._dialog.showModal();
+    const why = problem.reason === "TOKEN_MISSING" ? "" : this._words("The token was refused");
+    setTimeout(() => this._askToken(why), OTHER_TAB_MILLISECONDS);
   }
 
-  _makeDialog() {
-    const { _words: words } = this;
-    const user = element("input", { autocomplete: "username", hidden: true }); // password managers look for one
-    const input = element("input", { type: "password", autocomplete: "current-password", required: true, id: "token" });
-    this._problem = element("div", { className: "problem", role: "alert" });
-    const hint = element("div", { className: "muted" }, words("The page asks for a token; it stays in this tab's memory."));
-    const button = element("button", { className: "primary" }, words("Sign in"));
-    const form = element("form", { method: "dialog" }, user, element("label", { for: "token" }, words("Token")), input, hint, this._problem, button);
-    form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      const token = input.value.trim();
-      input.value = "";
-      if (token) this._signIn(token);
-    });
-    return element("dialog", {}, form);
+  /** Shows the form for a token, unless another tab has handed one over meanwhile. */
+  async _askToken(why) {
+    const { tokenDialog } = await import("./frame/sign-in.js");
+    if (this._token || this._dialog?.open) return;
+    this._dialog?.remove();
+    const { dialog, say } = tokenDialog(this._words, (token) => this._signIn(token));
+    this._dialog = dialog;
+    this.shadowRoot.append(dialog);
+    dialog.showModal();
+    say(why);
   }
 
   // --- questions and answers ------------------------------------------------------------------------------------------
 
-  /** Asks, with the consequence and the verb; returns whether it was confirmed. */
-  _confirm(text, verb) {
-    const no = element("button", { value: "", autofocus: true }, this._words("Cancel"));
-    const yes = element("button", { value: "yes", className: "primary" }, verb);
-    const dialog = element("dialog", {}, element("form", { method: "dialog" }, element("div", {}, text), element("div", { className: "line" }, no, yes)));
-    this.shadowRoot.append(dialog);
-    dialog.showModal();
-    return new Promise((resolve) => {
-      dialog.addEventListener("close", () => (dialog.remove(), resolve(dialog.returnValue === "yes")));
-    });
+  /** Asks before an act, as shared/dialog.js says; returns the request_id if it was confirmed, else "". */
+  async _confirm(text, verb, options) {
+    const { ask } = await import("./shared/dialog.js");
+    return ask(this.shadowRoot, this._page, { text, verb, ...options });
   }
 
   _say(text) {
@@ -146,7 +160,7 @@ class App extends HTMLElement {
   // --- where to -------------------------------------------------------------------------------------------------------
 
   _go(path) {
-    history.pushState(null, "", path);
+    history.pushState({ isInside: true }, "", path);
     this._route();
   }
 
@@ -158,38 +172,65 @@ class App extends HTMLElement {
     if (href.startsWith("/")) this._go(href);
   }
 
-  _key(event) {
-    if (event.composedPath()[0].matches?.("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "/") {
-      event.preventDefault();
-      this.shadowRoot.getElementById("search")?.focus();
-    }
-    if (this._view?.key?.(event)) event.preventDefault();
-    else if (event.key === "Escape" && this._route_?.id) this._go("/");
+  /** Loads the keys, which nobody needs before the page is there. */
+  async _takeKeys() {
+    const { Keys } = await import("./frame/keys.js");
+    this._keys = new Keys({
+      root: this.shadowRoot,
+      page: () => this._page,
+      view: () => this._view,
+      toggleZone: () => this._setZone(!this._utc),
+      leave: () => this._leave(),
+    });
+    addEventListener("keydown", (event) => this._keys.take(event));
+    this._help.disabled = false;
+  }
+
+  /** Goes back to where the reader came from, or to the list of what is shown. */
+  _leave() {
+    if (history.state?.isInside) history.back();
+    else if (this._route_?.id) this._go(`/${this._route_.page}${queryOf({ customer_id: this._customer })}`);
+  }
+
+  /** Shows the same list for another customer; from one item, the list that it stands in. */
+  _chooseCustomer(customerId) {
+    this._customer = customerId;
+    const { page = "", id, filter } = this._route_ ?? {};
+    this._go((id ? `/${page}` : location.pathname) + queryOf({ ...(id ? {} : filter), customer_id: customerId }));
   }
 
   /** Shows the view of the address. */
-  async _route() {
+  async _route({ isNew = false } = {}) {
     if (!this._caller) return;
+    this._showBanner({ isNew });
     const route = parse(location.href);
     const name = nameOf(route);
     this._route_ = route;
+    if (route && !route.id) this._customer = route.filter.customer_id ?? ""; // one item says its own, which is not kept
+    this._where.show(route, this._customer, this._caller);
     const turn = ++this._turn;
-    if (this._view && this._name === name && this._view.update?.(route)) return;
+    if (!isNew && this._view && this._name === name && this._view.update?.(route)) return;
     try {
-      const module = name === undefined ? NOWHERE : await load(name);
+      const module = await load(name);
       if (turn === this._turn) this._showView(name, module, route);
     } catch (error) {
-      if (turn === this._turn) this._outlet.replaceChildren(problemNode(this._page, error, () => location.reload()));
+      if (turn === this._turn) this._showProblem(error, () => location.reload());
     }
   }
 
   _showView(name, module, route) {
     this._view?.stop();
     this._name = name;
-    this.shadowRoot.adoptedStyleSheets = sheets(LOOK + module.LOOK);
+    this.shadowRoot.adoptedStyleSheets = sheets(LOOK + HEAD_LOOK + module.LOOK);
     this._view = module.view(this._page, route);
     this._outlet.replaceChildren(this._view.node);
+  }
+
+  /** Shows a problem in place of the view; only its text if nothing more can be loaded. */
+  async _showProblem(error, retry) {
+    const turn = this._turn;
+    const { problemNode = textOf } = await import("./shared/problem.js").catch(() => ({}));
+    if (turn === this._turn) this._outlet.replaceChildren(problemNode(this._page, error, retry));
   }
 
   // --- the head -------------------------------------------------------------------------------------------------------
@@ -198,23 +239,34 @@ class App extends HTMLElement {
     this._words = wordsOf(this._language, (text) => console.warn(`no translation: ${text}`));
     document.documentElement.lang = this._language;
     this._setTheme();
-    this._dialog = this._makeDialog();
     this._toast = element("div", { className: "toast", role: "status", hidden: true });
     this._outlet = element("div", { className: "live-page" });
+    this._banner = element("div", {});
     this._view?.stop();
     this._view = undefined;
-    this.shadowRoot.replaceChildren(this._head(), this._outlet, this._dialog, this._toast);
+    this.shadowRoot.replaceChildren(this._head(), this._banner, this._outlet, this._toast);
     this._route();
   }
 
   _head() {
-    const words = this._words;
-    const theme = choice(words("Dark / light"), THEMES.map((name) => [name, name]), this._theme, (value) => this._keep("theme", (this._theme = value)));
-    const language = choice("Language", [["English", "en"], ["中文", "zh"]], this._language, (value) => this._keep("language", (this._language = value)));
-    const zones = [["Local", "local"], ["UTC", "utc"]];
-    const zone = choice("Zone", zones, this._utc ? "utc" : "local", (value) => (this._utc = value === "utc") | this._keep("zone", value));
+    this._where = new Head(this._words, (customerId) => this._chooseCustomer(customerId));
+    const settings = { language: this._language, zone: this._utc ? "utc" : "local", theme: this._theme };
+    const set = {
+      language: (value) => this._keep("language", (this._language = value)),
+      zone: (value) => this._setZone(value === "utc"),
+      theme: (value) => this._keep("theme", (this._theme = value)),
+      help: () => this._keys.help(),
+    };
+    const chosen = settingNodes(this._words, settings, set);
+    this._help = chosen.at(-1);
+    this._help.disabled = !this._keys;
     const title = element("h1", {}, "webhook-grpc");
-    return element("header", {}, title, element("a", { href: "/" }, words("Live")), element("a", { href: "/webhooks" }, words("Webhooks")), element("span", { className: "grow" }), language, zone, theme);
+    return element("header", {}, title, ...this._where.nodes, element("span", { className: "grow" }), ...chosen);
+  }
+
+  _setZone(isUtc) {
+    this._utc = isUtc;
+    this._keep("zone", isUtc ? "utc" : "local");
   }
 
   _keep(name, value) {
@@ -228,19 +280,10 @@ class App extends HTMLElement {
   }
 }
 
-const NOWHERE = {
-  LOOK: "",
-  view: ({ words }) => {
-    const link = element("a", { href: "/" }, words("Live"));
-    return { node: element("main", {}, element("p", {}, words("There is no such page.")), link), stop: () => undefined };
-  },
-};
-
-function choice(label, options, value, chosen) {
-  const select = element("select", { ariaLabel: label }, ...options.map(([text, name]) => new Option(text, name)));
-  select.value = value;
-  select.addEventListener("change", () => chosen(select.value));
-  return select;
+function textOf({ words }, error, retry) {
+  const button = element("button", {}, words("Try again"));
+  button.addEventListener("click", retry);
+  return element("div", { role: "alert" }, error.message, " ", button);
 }
 
 function stored(name, known) {

@@ -8,11 +8,21 @@
 //   key(event)       optional: takes a key that no field has; true if it did something
 
 const VIEWS = {
-  "": () => import("./views/live.js"),
-  webhooks: () => import("./views/webhooks.js"),
-  "webhooks/id": () => import("./views/webhook.js"),
-  "deliveries/id": () => import("./views/delivery.js"),
-  "events/id": () => import("./views/event.js"),
+  "": () => import("./live/live.js"),
+  webhooks: () => import("./webhooks/webhooks.js"),
+  "webhooks/new": () => import("./webhooks/webhook-edit.js"),
+  "webhooks/edit": () => import("./webhooks/webhook-edit.js"),
+  "webhooks/id": () => import("./webhooks/webhook.js"),
+  deliveries: () => import("./lists/deliveries.js"),
+  "deliveries/id": () => import("./delivery/delivery.js"),
+  attempts: () => import("./lists/attempts.js"),
+  events: () => import("./lists/events.js"),
+  "events/id": () => import("./delivery/event.js"),
+  replays: () => import("./replays/replays.js"),
+  "replays/id": () => import("./replays/replay.js"),
+  "replays/new": () => import("./replays/replay-new.js"),
+  "event-types": () => import("./event-types/event-types.js"),
+  "event-types/id": () => import("./event-types/event-type.js"),
 };
 
 /** Returns the name of the view of a route, or undefined if there is none. */
@@ -21,7 +31,10 @@ export function nameOf(route) {
   return name in VIEWS ? name : undefined;
 }
 
-/** Loads the module of a view. Throws TypeError if it can't be loaded: the service may have a newer page. */
+/**
+ * Loads the module of a view; of no name, the one that says that there is no such page. Throws TypeError if it can't be
+ * loaded: the service may have a newer page.
+ */
 export function load(name) {
-  return VIEWS[name]();
+  return name === undefined ? import("./frame/nowhere.js") : VIEWS[name]();
 }

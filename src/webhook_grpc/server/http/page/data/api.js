@@ -12,13 +12,18 @@ export class Problem extends Error {
     this.status = document.status;
     this.reason = document.reason ?? "";
     this.retrySeconds = document.retry_seconds;
+    this.isOfOldToken = false; // written by Api: there is another token by now
   }
 }
 
-/** Calls one service, at most four at once; further ones wait for their turn. */
-export class Api {
+/**
+ * Calls one service, at most four at once; further ones wait for their turn. Dispatches `refused`, with the Problem, for
+ * each call that was answered with 401.
+ */
+export class Api extends EventTarget {
   /** `getToken` is asked before each call; an empty token is none. */
   constructor({ base = "", getToken = async () => "", fetch = globalThis.fetch.bind(globalThis) } = {}) {
+    super();
     this.base = base;
     this._getToken = getToken;
     this._fetch = fetch;
@@ -46,22 +51,19 @@ export class Api {
   }
 
   /** Opens a stream and returns its response. Throws Problem. It takes no turn: a page has one. */
-  async open(path, { signal, lastEventId } = {}) {
+  open(path, { signal, lastEventId } = {}) {
     const headers = { Accept: "text/event-stream", ...(lastEventId && { "Last-Event-ID": lastEventId }) };
-    const response = await this._request("GET", path, undefined, signal, headers);
-    if (!response.ok) throw await problemOf(response);
-    return response;
+    return this._request("GET", path, undefined, signal, headers);
   }
 
   async _call(verb, path, body, signal, headers = {}) {
     const response = await this._request(verb, path, body, signal, headers);
-    if (!response.ok) throw await problemOf(response);
     return response.status === 204 ? "{}" : response.text();
   }
 
   async _request(verb, path, body, signal, headers) {
     const token = await this._getToken();
-    return this._fetch(this.base + path, {
+    const response = await this._fetch(this.base + path, {
       method: verb,
       signal,
       cache: "no-store",
@@ -74,6 +76,15 @@ export class Api {
       },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
+    if (!response.ok) throw await this._problemOf(response, token);
+    return response;
+  }
+
+  async _problemOf(response, token) {
+    const problem = await problemOf(response);
+    problem.isOfOldToken = (await this._getToken()) !== token;
+    if (problem.status === 401) this.dispatchEvent(new CustomEvent("refused", { detail: problem }));
+    return problem;
   }
 
   async _inTurn(call) {

@@ -1,7 +1,7 @@
 // JSON as text. What a producer published is shown as it is: `1.0`, twenty digits and doubled keys are not changed, so
 // nothing here goes through numbers and objects.
 
-const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|true|false|null|[{}[\],:]|\s+|./gsu;
+const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d[\d.eE+-]*|true|false|null|[{}[\],:]|\s+|./gsu;
 const LARGE = /\d{16}/;
 
 /** Parses JSON of the API. Whole numbers that JavaScript can't hold exactly become text. Throws SyntaxError. */
@@ -16,13 +16,19 @@ function isLarge(token) {
 
 /** Returns the text of a member of a JSON object, to the byte; undefined if the object has none of that name. */
 export function memberText(text, name) {
+  const range = memberRange(text, name);
+  return range && text.slice(...range);
+}
+
+/** Returns where the text of a member of a JSON object begins and ends; undefined if the object has none of that name. */
+export function memberRange(text, name) {
   const wanted = JSON.stringify(name);
   let depth = 0;
   let before = "";
   let start = -1;
   for (const { 0: token, index } of text.matchAll(TOKEN)) {
-    if (/^\s/.test(token)) continue;
-    if (start >= 0 && depth === 1 && (token === "," || token === "}")) return text.slice(start, index).trim();
+    if (isSpace(token)) continue;
+    if (start >= 0 && depth === 1 && (token === "," || token === "}")) return trimmed(text, start, index);
     if (token === "{" || token === "[") depth += 1;
     if (token === "}" || token === "]") depth -= 1;
     if (depth === 1 && token === wanted && (before === "{" || before === ",")) start = text.indexOf(":", index + token.length) + 1;
@@ -31,13 +37,25 @@ export function memberText(text, name) {
   return undefined;
 }
 
+function isSpace(token) {
+  const code = token.charCodeAt(0);
+  return code === 32 || (code >= 9 && code <= 13);
+}
+
+function trimmed(text, from, to) {
+  let [start, end] = [from, to];
+  while (isSpace(text[start])) start += 1;
+  while (isSpace(text[end - 1])) end -= 1;
+  return [start, end];
+}
+
 /** Returns the text indented by two spaces for each level, or null if it is not JSON. Only white space is changed. */
 export function pretty(text) {
   const parts = [];
   const open = [];
   let before = "";
   for (const [token] of text.matchAll(TOKEN)) {
-    if (/^\s/.test(token)) continue;
+    if (isSpace(token)) continue;
     if (!/^["{}[\],:\-\dtfn]/.test(token) || (token[0] === "t" && token !== "true")) return null;
     const closes = token === "}" || token === "]";
     if (closes && open.pop() !== (token === "}" ? "{" : "[")) return null;
@@ -62,6 +80,24 @@ function isJson(text) {
   } catch {
     return false;
   }
+}
+
+/**
+ * Splits an indented text (see `pretty`) at the objects and lists that are nested deeper than `levels`: {text} is to be
+ * shown, {folded, count} is what is inside of one, moved to the left, and how many lines that is.
+ */
+export function fold(text, levels) {
+  const inside = " ".repeat(2 * (levels + 1));
+  const groups = [];
+  for (const line of text.split("\n")) {
+    const isDeep = line.startsWith(inside);
+    if (groups.at(-1)?.isDeep !== isDeep) groups.push({ isDeep, lines: [] });
+    groups.at(-1).lines.push(line);
+  }
+  return groups.map(({ isDeep, lines }, index) => {
+    if (isDeep) return { folded: lines.map((line) => line.slice(inside.length)).join("\n"), count: lines.length };
+    return { text: `${index ? "\n" : ""}${lines.join("\n")}${index < groups.length - 1 ? `\n${inside}` : ""}` };
+  });
 }
 
 // Control characters, and those that turn the direction of a text or have no width: shown by their number.

@@ -1,6 +1,7 @@
 // Addresses of the page. A filter stands in the query by the names of the API, so an address is a request. No token.
 
 const IDS = {
+  customers: /^[1-9]\d{0,18}$/,
   webhooks: /^[1-9]\d{0,18}$/,
   deliveries: /^dlv_[0-9a-z]{26}_[1-9]\d{0,18}$/,
   events: /^evt_[0-9a-z]{26}$/,
@@ -17,10 +18,14 @@ export const FILTERS = {
   event_types: true,
   statuses: true,
   outcomes: true,
+  delivery_id: false,
   event_id: false,
   replay_id: false,
+  request_id: false,
+  include_archived: false,
   start_time: false,
   end_time: false,
+  never_delivered: false,
   problems: false,
 };
 
@@ -46,11 +51,17 @@ function decoded(part) {
   }
 }
 
-/** Returns the filter that a query says: a list for each name that may have several values, else a text. */
+const ATTRIBUTE = /^attributes\[(.+)\]$/;
+
+/**
+ * Returns the filter that a query says: a list for each name that may have several values, an object for `attributes`
+ * (which stand in the query as `attributes[region]=eu`), else a text.
+ */
 export function filterOf(search) {
   const filter = {};
   for (const [name, value] of new URLSearchParams(search)) {
-    if (!(name in FILTERS) || !value) continue;
+    if (ATTRIBUTE.test(name)) filter.attributes = { ...filter.attributes, [ATTRIBUTE.exec(name)[1]]: value };
+    if (!Object.hasOwn(FILTERS, name) || !value) continue;
     if (FILTERS[name]) filter[name] = [...(filter[name] ?? []), ...value.split(",").filter(Boolean)];
     else filter[name] = value;
   }
@@ -61,8 +72,32 @@ export function filterOf(search) {
 export function queryOf(filter) {
   const parts = Object.keys(FILTERS)
     .filter((name) => filter[name]?.length)
-    .map((name) => `${name}=${[filter[name]].flat().map(encodeURIComponent).join(",")}`);
+    .map((name) => `${name}=${[filter[name]].flat().map(encoded).join(",")}`);
+  for (const [name, value] of Object.entries(filter.attributes ?? {})) {
+    parts.push(`attributes[${encoded(name)}]=${encoded(value)}`);
+  }
   return parts.length ? `?${parts.join("&")}` : "";
+}
+
+/** Returns a text as a value of a query; the colons of times stay readable. */
+function encoded(text) {
+  return encodeURIComponent(text).replaceAll("%3A", ":");
+}
+
+/** Returns the values of a filter that a call takes, which has these names. */
+export function partOf(filter, names) {
+  return Object.fromEntries(Object.entries(filter).filter(([name]) => names.includes(name)));
+}
+
+/** Returns the attributes of a text such as `region=eu, plan=pro`. */
+export function attributesOf(text) {
+  const parts = text.split(",").map((part) => /^\s*([^=]+?)\s*=\s*(.*?)\s*$/.exec(part));
+  return Object.fromEntries(parts.filter(Boolean).map(([, name, value]) => [name, value]));
+}
+
+/** Returns attributes as a text to type in. */
+export function attributesText(attributes = {}) {
+  return Object.entries(attributes).map(([name, value]) => `${name}=${value}`).join(", ");
 }
 
 /** Returns where a text of the search field leads: an address, or a change of the filter; null if to nothing. */

@@ -25,20 +25,25 @@ export const SHAPES = {
 
 /**
  * Deliveries by id, the latest change first. While `frozen`, rows that are shown keep their place, what is new waits,
- * and the contents of rows go on changing.
+ * and the contents of rows go on changing. Dividers stand among the rows, in the order in which things happened.
  */
 export class DeliveryStore {
-  constructor({ rowsMax = ROWS_MAX } = {}) {
+  /** `accepts` says which deliveries are shown; the others are counted and kept, because a later change may show them. */
+  constructor({ rowsMax = ROWS_MAX, accepts = () => true } = {}) {
     this.rowsMax = rowsMax;
+    this.keep = 0; // how many rows of a frozen list stay whatever comes: those that are seen, and the ones above
+    this._accepts = accepts;
     this.clear();
   }
 
   /** Forgets all rows and counts. */
   clear() {
     this._rows = new Map(); // by id; the latest change is the last one
+    this._ids = null; // in the order of the list; null when something has changed
     this._shown = null; // ids in their places while frozen
-    this._waiting = new Set(); // ids that came while frozen
-    this._waitingFailed = new Set();
+    this._shownIds = null; // the same, to look them up
+    this._new = 0; // deliveries that came while frozen
+    this._newFailed = new Set();
     this._bins = new Map(); // attempts by outcome, by the number of their five seconds
     this.behindSeconds = 0;
   }
@@ -53,30 +58,39 @@ export class DeliveryStore {
 
   /** How many new rows wait for the list to go on, and how many of them have failed. */
   get waiting() {
-    return { count: this._waiting.size, failed: this._waitingFailed.size };
+    return { count: this._new, failed: this._newFailed.size };
   }
 
   freeze() {
-    this._shown ??= this._order();
+    if (this._shown) return;
+    this._shown = [...this.ids];
+    this._shownIds = new Set(this._shown);
   }
 
   release() {
-    this._shown = null;
-    this._waiting.clear();
-    this._waitingFailed.clear();
+    this._shown = this._shownIds = this._ids = null;
+    this._new = 0;
+    this._newFailed.clear();
   }
 
   get(id) {
     return this._rows.get(id);
   }
 
+  /** The ids of the rows in the order in which they are to be shown. */
+  get ids() {
+    return this._shown ?? (this._ids ??= this._order());
+  }
+
   /** Returns the rows as they are to be shown. */
   rows() {
-    return (this._shown ?? this._order()).map((id) => this._rows.get(id)).filter(Boolean);
+    return this.ids.map((id) => this._rows.get(id));
   }
 
   _order() {
-    return [...this._rows.keys()].reverse();
+    const found = [];
+    for (const [id, row] of this._rows) if (row.divider || this._accepts(row)) found.push(id);
+    return found.reverse();
   }
 
   /** Takes a page of a list, which may be older than what the stream has brought. */
@@ -89,6 +103,24 @@ export class DeliveryStore {
     const rows = [...this._rows.values()];
     rows.sort((a, b) => milliseconds(a.update_time) - milliseconds(b.update_time));
     this._rows = new Map(rows.map((row) => [row.delivery_id, row]));
+    this._ids = null;
+    if (this._shown) this._showOlder();
+    this._trim();
+  }
+
+  /** What is older than all rows of a frozen list goes below them: nothing moves by that. */
+  _showOlder() {
+    const order = this._order();
+    const older = order.slice(order.findLastIndex((id) => this._shownIds.has(id)) + 1);
+    this._shown.push(...older);
+    for (const id of older) this._shownIds.add(id);
+  }
+
+  /** Puts a line between what comes from now on and the rows that are there. */
+  divide(text, now) {
+    const id = `divider ${now}`;
+    this._rows.set(id, { delivery_id: id, divider: text, update_time: new Date(now).toISOString() });
+    this._ids = null;
     this._trim();
   }
 
@@ -98,24 +130,39 @@ export class DeliveryStore {
     const before = this._rows.get(id);
     if (before && isRepeated(before, delivery)) return;
     this._count(delivery, before);
+    const row = rowOf(delivery, before);
+    row.since = before ? before.since : now;
     this._rows.delete(id);
-    this._rows.set(id, rowOf(delivery, before));
+    this._rows.set(id, row);
+    this._ids = null;
     this.behindSeconds = Math.max(0, (now - milliseconds(delivery.update_time)) / 1000);
-    if (this._shown && !before) this._waiting.add(id);
-    if (this._waiting.has(id)) {
-      if (hasFailed(delivery)) this._waitingFailed.add(id);
-      else this._waitingFailed.delete(id);
+    if (this._shown?.length === 0 && this._accepts(row)) {
+      this._shown.push(id); // nothing is there that could move
+      this._shownIds.add(id);
     }
+    if (this._shown && !this._shownIds.has(id) && this._accepts(row)) this._waits(row, !before || !this._accepts(before));
     this._trim();
   }
 
+  _waits(row, isNew) {
+    if (isNew) this._new += 1;
+    if (hasFailed(row)) this._newFailed.add(row.delivery_id);
+    else this._newFailed.delete(row.delivery_id);
+    if (this._newFailed.size > this.rowsMax) this._newFailed.delete(this._newFailed.values().next().value);
+  }
+
+  /** The oldest leave first; of a frozen list, those below what is seen, and then what waits. */
   _trim() {
-    for (const id of this._rows.keys()) {
-      if (this._rows.size <= this.rowsMax) return;
+    while (this._rows.size > this.rowsMax) {
+      const id = this._shown?.length > this.keep ? this._shown.pop() : this._oldest();
+      this._shownIds?.delete(id);
       this._rows.delete(id);
-      this._waiting.delete(id);
-      this._waitingFailed.delete(id);
     }
+  }
+
+  _oldest() {
+    for (const id of this._rows.keys()) if (!this._shownIds?.has(id)) return id;
+    throw new Error("all rows are shown, and more than there may be");
   }
 
   _count(delivery, before) {

@@ -6,6 +6,7 @@ import { Problem } from "./api.js";
 export const SILENCE_SECONDS = 45; // the server sends something each 15 s
 export const BACK_OFF_SECONDS = [0.2, 0.5, 1, 2, 5];
 const JITTER = 0.2;
+const RETRY_SECONDS_MAX = 60; // of what a server asks for
 const STARTS_AGAIN = new Set(["CURSOR_EXPIRED", "CURSOR_OF_OTHER_LOG", "CURSOR_INVALID"]);
 
 /** Splits the text of an event stream into events (the WHATWG's rules, as far as the server uses them). */
@@ -36,7 +37,8 @@ function eventOf(block) {
  * Follows the stream of one filter until it is stopped, and reports to `listener`:
  *   opened({isResumed})  the stream is open: what happens from now on comes
  *   message(message)     a message of WatchDeliveries
- *   interrupted(reason)  it was cut and will be resumed from where it stopped
+ *   interrupted(reason, problem, seconds)
+ *                        it was cut, or could not be opened, and is tried again in so many seconds from where it stopped
  *   restarted(reason)    the log does not reach back: the list has to be loaded again
  *   refused(problem)     it can't be opened (a token, a filter); it is not tried again
  */
@@ -66,26 +68,35 @@ export class LiveStream {
       try {
         await this._follow(signal, () => (failures = 0));
       } catch (error) {
-        if (signal.aborted || this._isRefused(error)) return;
-        this._listener.interrupted(reasonOf(error));
+        if (signal.aborted) return;
+        const seconds = this._backOff(failures++, error);
+        if (!this._goesOn(error, seconds)) return;
+        await this._wait(seconds, signal);
       }
-      if (signal.aborted) return;
-      const seconds = BACK_OFF_SECONDS[Math.min(failures++, BACK_OFF_SECONDS.length - 1)];
-      await this._wait(seconds * (1 + JITTER * (2 * this._random() - 1)), signal);
     }
   }
 
-  /** Returns whether it makes no sense to try the same again; says why. */
-  _isRefused(error) {
-    if (!(error instanceof Problem)) return false;
-    if (STARTS_AGAIN.has(error.reason)) {
-      this.lastEventId = "";
+  _backOff(failures, error) {
+    const seconds = BACK_OFF_SECONDS[Math.min(failures, BACK_OFF_SECONDS.length - 1)];
+    return Math.max(seconds * (1 + JITTER * (2 * this._random() - 1)), Math.min(error.retrySeconds ?? 0, RETRY_SECONDS_MAX));
+  }
+
+  /** Begins from now when it is run the next time: what has happened is to be loaded. */
+  forget() {
+    this.lastEventId = "";
+  }
+
+  /** Says why it ended; returns whether it makes sense to try again. */
+  _goesOn(error, seconds) {
+    if (STARTS_AGAIN.has(error.reason) && this.lastEventId) {
+      this.forget();
       this._listener.restarted(error.reason);
-      return false;
+      return true;
     }
-    if (error.status >= 500 || error.status === 429 || error.status === 409) return false;
-    this._listener.refused(error);
-    return true;
+    const isRefused = error instanceof Problem && error.status < 500 && error.status !== 429 && error.status !== 409;
+    if (isRefused) this._listener.refused(error);
+    else this._listener.interrupted(error.reason ?? "", error, seconds);
+    return !isRefused;
   }
 
   async _follow(signal, succeeded) {
@@ -93,7 +104,8 @@ export class LiveStream {
     const stop = () => cut.abort();
     signal.addEventListener("abort", stop);
     try {
-      const response = await this._api.open(this._path, { signal: cut.signal, lastEventId: this.lastEventId });
+      const opening = this._api.open(this._path, { signal: cut.signal, lastEventId: this.lastEventId });
+      const response = await within(opening, this._silence, cut);
       await this._read(response.body.getReader(), cut, succeeded);
     } finally {
       cut.abort();
@@ -119,10 +131,6 @@ export class LiveStream {
       }
     }
   }
-}
-
-function reasonOf(error) {
-  return error instanceof Problem ? error.reason : "";
 }
 
 async function within(promise, seconds, cut) {

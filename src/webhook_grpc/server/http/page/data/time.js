@@ -42,19 +42,26 @@ function coarse(value) {
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
-/** Returns date and time of day, in UTC or in the reader's zone, with milliseconds if `fraction`. */
+const FORMATS = new Map(); // a format costs a hundred times what its use costs
+
+/** Returns date and time of day, in UTC or in the reader's zone: `27 Nov 22:14:03`, with `fraction` also milliseconds and zone. */
 export function absolute(at, { language = "en", utc = false, fraction = true } = {}) {
-  const parts = new Intl.DateTimeFormat(language, {
-    day: "numeric",
-    month: "short",
-    hour: "2-digit",
-    minute: "2-digit",
-    second: "2-digit",
-    hourCycle: "h23",
-    ...(fraction && { fractionalSecondDigits: 3, timeZoneName: "short" }),
-    ...(utc && { timeZone: "UTC" }),
-  });
-  return parts.format(at);
+  const key = `${language} ${utc} ${fraction}`;
+  if (!FORMATS.has(key)) FORMATS.set(key, formatsOf(language, utc, fraction));
+  return FORMATS.get(key)
+    .map((format) => format.format(at))
+    .join(" ");
+}
+
+/** Returns the formats of the day, as the language writes it, and of the time of day, which all languages write alike. */
+function formatsOf(language, utc, fraction) {
+  const zone = utc ? { timeZone: "UTC" } : {};
+  const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+  const exact = fraction ? { fractionalSecondDigits: 3, timeZoneName: "short" } : {};
+  return [
+    new Intl.DateTimeFormat(language === "en" ? "en-GB" : language, { day: "numeric", month: "short", ...zone }),
+    new Intl.DateTimeFormat("en-GB", { ...clock, ...exact, ...zone }),
+  ];
 }
 
 /** Returns the time in UTC by ISO 8601: what is copied. */

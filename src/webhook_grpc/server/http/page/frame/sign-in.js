@@ -1,0 +1,20 @@
+// The form for a token.
+
+import { element } from "../shared/look.js";
+
+/** Returns the dialog, closed, and what writes into it why it is shown. `signIn(token)` is called with what was typed. */
+export function tokenDialog(words, signIn) {
+  const user = element("input", { autocomplete: "username", hidden: true }); // password managers look for one
+  const input = element("input", { type: "password", autocomplete: "current-password", required: true, id: "token" });
+  const problem = element("div", { className: "problem", role: "alert" });
+  const hint = element("div", { className: "muted" }, words("The page asks for a token; it stays in this tab's memory."));
+  const button = element("button", { className: "primary" }, words("Sign in"));
+  const form = element("form", { method: "dialog" }, user, element("label", { for: "token" }, words("Token")), input, hint, problem, button);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const token = input.value.trim();
+    input.value = "";
+    if (token) signIn(token);
+  });
+  return { dialog: element("dialog", {}, form), say: (text) => (problem.textContent = text) };
+}

@@ -1,0 +1,253 @@
+// The live page: what is happening now. A line of numbers, the filter, and the list.
+
+import { isId, lookup, queryOf } from "../data/route.js";
+import { SHAPES, STATUSES } from "../data/store.js";
+import "./webhook-deliveries.js";
+import { icon } from "../shared/icons.js";
+import { copyText, element } from "../shared/look.js";
+
+const TYPING_MILLISECONDS = 250;
+const BARS_HEIGHT = 32;
+const SVG = "http://www.w3.org/2000/svg";
+
+const WORDS = { live: "Live", resuming: "Stream interrupted, resuming", refused: "Stopped", opening: "Connecting", away: "Connecting" };
+const DOTS = { live: "on", resuming: "cut" };
+
+let left = ""; // the delivery that was opened last: its row has the focus when the reader comes back
+
+export const LOOK = `
+.live-page { display: flex; flex-direction: column; gap: 8px; flex: 1; min-height: 0; }
+webhook-deliveries { flex: 1; min-height: 0; }
+.live { display: flex; gap: 6px; align-items: center; }
+.live.on { color: var(--ok); } .live.cut { color: var(--wait); } .live.off { color: var(--off); }
+.counts { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: center; color: var(--muted); }
+.counts span { display: flex; gap: 4px; align-items: center; }
+.counts svg { width: 12px; height: 12px; }
+svg.bars { width: 240px; height: 32px; stroke: none; }
+.bars .succeeded { fill: var(--ok); } .bars .square { fill: var(--bad); } .bars .other { fill: var(--wait); }
+.filter input:not([type="checkbox"]) { width: 168px; }
+@media (max-width: 480px) {
+  .filter > * { flex: 1 1 120px; min-width: 0; }
+  .counts { font-size: 12px; }
+  svg.bars { display: none; } /* the numbers say the same */
+  webhook-deliveries { min-height: 70dvh; }
+}
+`;
+
+/** Shows the live list with its filter. */
+export function view(page, route) {
+  return new LiveView(page, route);
+}
+
+class LiveView {
+  constructor(page, { filter }) {
+    this._page = page;
+    this._list = document.createElement("webhook-deliveries");
+    this._list.getToken = page.getToken;
+    this._list.hrefOf = addressOf;
+    this._list.addEventListener("state-change", (event) => this._state(event.detail));
+    this._list.addEventListener("pause-change", () => this._numbers());
+    this._list.addEventListener("change", () => this._changed());
+    this._list.addEventListener("delivery-open", ({ detail }) => this._open(detail));
+    this._live = element("div", { className: "live off" }); // the list itself says what has changed
+    this._counts = element("div", { className: "counts" });
+    this._pause = element("button", {});
+    this._pause.addEventListener("click", () => this._togglePause());
+    this._bars = barsNode();
+    const line = element("div", { className: "line" }, this._live, this._pause, element("span", { className: "grow" }), this._bars, this._counts);
+    this.node = element("main", { className: "live-page" }, line, this._filterLine(), this._list);
+    this._clock = setInterval(() => this._numbers(), 1000);
+    this.update({ filter });
+    this._firstRun(filter);
+  }
+
+  /** Says how to begin while there is no webhook. */
+  async _firstRun(filter) {
+    if (!this._page.caller.permissions.includes("read")) return;
+    try {
+      const query = new URLSearchParams({ page_size: "1", ...(filter.customer_id && { customer_id: filter.customer_id }) });
+      const { webhooks } = await this._page.api.get(`/api/webhooks?${query}`);
+      if (webhooks.length) return;
+      const { showFirstRun } = await import("../webhooks/first-run.js");
+      await showFirstRun(this._page, filter.customer_id, this._list);
+    } catch {
+      // The list says what is wrong.
+    }
+  }
+
+  stop() {
+    clearInterval(this._clock);
+  }
+
+  /** Goes on where the stream stopped, with another token. The rows stay. */
+  signedIn() {
+    this._list.resume();
+  }
+
+  /** Takes a key: of the list, or of what stands above it. */
+  key(event) {
+    if (this._list.key(event)) return true;
+    const row = this._list.current;
+    if (event.key === "p") return this._change({ problems: this._filter.problems === "true" ? "" : "true" }) ?? true;
+    if (event.key === "r" && (row || this._list.selected.size)) return this._retry(row);
+    if (event.key === "c" && row) copyText(this._page, row.delivery_id);
+    return event.key === "c" && Boolean(row);
+  }
+
+  /** Restarts what is selected, or else a row: once for its state as it is shown, however often the key is pressed. */
+  _retry(row) {
+    const rows = [...this._list.selected].map((id) => this._list.store.get(id)).filter(Boolean);
+    import("../lists/row-acts.js").then(({ retryRow, retryRows }) => (rows.length ? retryRows(this._page, rows) : retryRow(this._page, row)));
+    return true;
+  }
+
+  /** Shows what a filter says. */
+  update({ filter }) {
+    this._filter = filter;
+    this._statuses.value = filter.statuses?.[0] ?? "";
+    this._problems.checked = filter.problems === "true";
+    this._onlyLive.hidden = !this._problems.checked;
+    for (const [input, name] of this._inputs) {
+      if (input.getRootNode().activeElement !== input) input.value = [filter[name] ?? []].flat().join(",");
+    }
+    Object.assign(this._list, {
+      language: this._page.language,
+      utc: this._page.utc,
+      customerId: filter.customer_id ?? "",
+      webhookIds: filter.webhook_ids ?? [],
+      eventTypes: filter.event_types ?? [],
+      statuses: filter.statuses ?? [],
+      eventId: filter.event_id ?? "",
+      problems: filter.problems === "true",
+    });
+    if (this._list.store) this._list.start();
+    return true;
+  }
+
+  _open({ deliveryId }) {
+    left = deliveryId;
+    this._page.go(addressOf(this._list.store.get(deliveryId)));
+  }
+
+  /** Puts the focus back where it was when the reader left, once the rows are there. */
+  _changed() {
+    if (left && this._list.focusRow(left)) left = "";
+  }
+
+  // --- the filter ---------------------------------------------------------------------------------------------------
+
+  _filterLine() {
+    const { words } = this._page;
+    const search = element("input", { type: "search", id: "search", placeholder: `/ ${words("id, type, webhook")}`, ariaLabel: words("Search") });
+    search.addEventListener("keydown", (event) => event.key === "Enter" && this._find(search));
+    const options = Object.entries(STATUSES).map(([name, word]) => new Option(words(word), name));
+    this._statuses = element("select", { ariaLabel: words("Status") }, new Option(words("Status"), ""), ...options);
+    this._statuses.addEventListener("change", () => this._change({ statuses: this._statuses.value ? [this._statuses.value] : [] }));
+    this._inputs = [["Event type", "event_types"], ["Webhook", "webhook_ids"]].map(([word, name]) => {
+      const input = element("input", { placeholder: words(word), ariaLabel: words(word) });
+      input.addEventListener("input", () => this._typed(input, name));
+      return [input, name];
+    });
+    this._problems = element("input", { type: "checkbox" });
+    this._onlyLive = element("span", { className: "muted", hidden: true }, words("of what arrives, and of the latest {n}", { n: this._list.limit }));
+    this._problems.addEventListener("change", () => this._change({ problems: this._problems.checked ? "true" : "" }));
+    const clear = element("button", {}, words("Clear filters"));
+    clear.addEventListener("click", () => this._page.go(`/${queryOf({ customer_id: this._filter.customer_id })}`));
+    const inputs = this._inputs.map(([input]) => input);
+    return element("div", { className: "line filter" }, search, this._statuses, ...inputs, element("label", {}, this._problems, words("Problems only")), clear, this._onlyLive);
+  }
+
+  _change(changes) {
+    this._page.go(`/${queryOf({ ...this._filter, ...changes })}`);
+  }
+
+  _typed(input, name) {
+    clearTimeout(this._typing);
+    this._typing = setTimeout(() => {
+      const parts = input.value.split(",").map((part) => part.trim()).filter(Boolean);
+      this._change({ [name]: parts });
+    }, TYPING_MILLISECONDS);
+  }
+
+  _find(search) {
+    const found = lookup(search.value);
+    if (found?.filter) this._change(found.filter);
+    else if (found?.path.startsWith("/webhooks/")) this._change({ webhook_ids: [found.path.split("/")[2]] });
+    else if (found) this._page.go(found.path + queryOf({ customer_id: this._filter.customer_id }));
+    search.value = "";
+  }
+
+  // --- the numbers --------------------------------------------------------------------------------------------------
+
+  _state({ state, problem }) {
+    this._is = state;
+    if (state === "refused") this._page.refused(problem);
+    this._numbers();
+  }
+
+  _togglePause() {
+    this._list.paused = !this._list.paused;
+  }
+
+  _numbers() {
+    const { store } = this._list;
+    if (!store) return;
+    const { words } = this._page;
+    const now = this._list.now();
+    const isLive = this._is === "live";
+    this._live.className = `live ${DOTS[this._is] ?? "off"}`;
+    const state = words(this._list.paused && isLive ? "Paused by you" : (WORDS[this._is] ?? "Connecting"));
+    const rate = words("{n} attempts/s", { n: Math.round(store.rate(now) * 10) / 10 });
+    const behind = words("{n} s behind", { n: Math.round(store.behindSeconds * 10) / 10 });
+    this._live.replaceChildren(icon("disc"), isLive ? `${state} · ${rate} · ${behind}` : state);
+    this._pause.textContent = words(this._list.paused ? "Go on live" : "Pause the list");
+    this._draw(store.attempts(now).map(classesOf));
+  }
+
+  _draw(bins) {
+    const { words } = this._page;
+    const most = Math.max(1, ...bins.map((bin) => bin.succeeded + bin.square + bin.other));
+    this._bars.replaceChildren(...bins.flatMap((bin, index) => barsOf(bin, index, most)));
+    const count = (shape, name, word) => {
+      const sum = bins.reduce((total, bin) => total + bin[name], 0);
+      return element("span", {}, icon(shape), `${words("{n}", { n: sum })} ${words(word)}`);
+    };
+    this._counts.replaceChildren(
+      count("disc", "succeeded", "Succeeded"),
+      count("square", "square", "Answered with an error"),
+      count("triangle", "other", "no answer"),
+    );
+  }
+}
+
+function addressOf({ delivery_id: id, customer_id: customerId }) {
+  return isId("deliveries", id) ? `/deliveries/${id}${queryOf({ customer_id: String(customerId) })}` : "";
+}
+
+function barsNode() {
+  const bars = document.createElementNS(SVG, "svg");
+  bars.setAttribute("class", "bars");
+  bars.setAttribute("viewBox", `0 0 240 ${BARS_HEIGHT}`);
+  bars.setAttribute("aria-hidden", "true"); // the numbers beside say the same
+  return bars;
+}
+
+function classesOf(bin) {
+  const found = { succeeded: 0, square: 0, other: 0 };
+  for (const [outcome, count] of Object.entries(bin)) {
+    found[outcome === "succeeded" ? "succeeded" : SHAPES[outcome] === "square" ? "square" : "other"] += count;
+  }
+  return found;
+}
+
+function barsOf(bin, index, most) {
+  let bottom = BARS_HEIGHT;
+  return Object.entries(bin).map(([name, count]) => {
+    const height = (count / most) * BARS_HEIGHT;
+    bottom -= height;
+    const bar = document.createElementNS(SVG, "rect");
+    const attributes = { x: index * 4, y: bottom, width: 3, height, class: name };
+    for (const [attribute, value] of Object.entries(attributes)) bar.setAttribute(attribute, String(value));
+    return bar;
+  });
+}

@@ -1,0 +1,37 @@
+// Small parts of a panel: a fact with its name, and a status in shape, word and colour.
+
+import { visible } from "../data/json-text.js";
+import { COLOURS, STATUSES } from "../data/store.js";
+import { icon } from "./icons.js";
+import { element } from "./look.js";
+
+/** Returns a fact with its name. */
+export function fact(name, value) {
+  return element("span", {}, `${name} `, element("b", {}, value));
+}
+
+/** Returns the status of a delivery: shape, word and colour. */
+export function stateNode(page, status) {
+  const word = STATUSES[status] ? page.words(STATUSES[status]) : status;
+  return element("span", { className: `state ${COLOURS[status] ?? "off"}` }, icon(status), word);
+}
+
+const STATES = { active: ["Active", "ok"], paused: ["Paused", "wait"], disabled: ["Disabled", "off"] };
+
+/** Returns why a webhook is disabled, as a sentence. */
+export function whyDisabled(page, webhook) {
+  const reason = disableReason(page, webhook);
+  const within = page.language === "en" ? reason.charAt(0).toLowerCase() + reason.slice(1) : reason;
+  return page.words("Disabled because {reason}", { reason: within });
+}
+
+/** Returns the reason alone, in the reader's language: it is one of a closed list. */
+export function disableReason({ words }, webhook) {
+  return words(visible(webhook.status_reason ?? ""));
+}
+
+/** Returns the status of a webhook: shape, word and colour. */
+export function webhookStatusNode(page, webhook) {
+  const [word, colour] = STATES[webhook.status] ?? [webhook.status, "off"];
+  return element("span", { className: colour }, `● ${STATES[webhook.status] ? page.words(word) : word}`);
+}

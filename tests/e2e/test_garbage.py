@@ -1,0 +1,34 @@
+"""Collections of garbage in a process that serves: none walks through what was there when the process became ready."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.process import Process
+
+# Python imports this module when it starts, in a process whose PYTHONPATH has its folder.
+_LOOK_AT_EXIT = """
+import atexit, gc, os, pathlib
+
+def look():
+    pathlib.Path(os.environ["GARBAGE"]).write_text(f"{gc.isenabled()} {gc.get_freeze_count()} {len(gc.get_objects())}")
+
+atexit.register(look)
+"""
+
+
+async def test_no_collection_of_garbage_walks_through_what_the_start_has_made(
+    tmp_path: Path, database_url: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(_LOOK_AT_EXIT)
+    found = tmp_path / "found"
+    process = await Process.start(
+        tmp_path / "log", WEBHOOK_DATABASE_URL=database_url, PYTHONPATH=str(tmp_path), GARBAGE=str(found)
+    )
+    try:
+        await process.terminate()
+    finally:
+        await process.end()
+    is_enabled, spared_count, walked_count = found.read_text().split()
+    assert is_enabled == "True"
+    assert int(spared_count) > 4 * int(walked_count), "a full collection would walk through most objects"
