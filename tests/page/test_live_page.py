@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from playwright.async_api import Browser, Locator, Page, expect
-from webhook.v1 import service_pb2, webhook_pb2
+from webhook.v1 import event_pb2, service_pb2, webhook_pb2
 
 from tests.support import slowness
 from tests.support.receiver import Receiver, answer, answers
@@ -19,6 +19,7 @@ from tests.support.service import CUSTOMER, Service, ServiceFactory
 
 pytestmark = [pytest.mark.slow(3), pytest.mark.asyncio(loop_scope="module")]
 HOSTILE = "<img src=x onerror=alert(1)></script>\u202egnp.exe"
+TOKEN = "wk_embedded"
 SEEN_MILLISECONDS = 1000  # from a delivery to its row, on the reference
 
 
@@ -180,14 +181,24 @@ async def test_in_chinese_no_word_is_missing(browser: Browser, service: Service,
 async def test_the_list_can_be_embedded_by_a_page_of_a_named_origin(
     page: Page, services: ServiceFactory, receiver: Receiver
 ) -> None:
+    """The product's page asks its own backend for a token of the customer; the list shows that customer only."""
     host = await Host.start()
+    tokens = [
+        {"name": "embedded", "sha256": hashlib.sha256(TOKEN.encode()).hexdigest(), "customer_id": CUSTOMER},
+        {"name": "platform", "sha256": hashlib.sha256(b"wk_platform").hexdigest()},
+    ]
     service = await services.start(
-        http_address="127.0.0.1:0", http_allow_origins=host.origin, default_customer_id=CUSTOMER
+        http_address="127.0.0.1:0", http_allow_origins=host.origin, tokens=json.dumps(tokens)
     )
+    platform = (("authorization", "Bearer wk_platform"),)
     host.service_url = address(service).rstrip("/")
-    await service.create_webhook(receiver.url())
+    for customer_id in (CUSTOMER, CUSTOMER + 1):
+        webhook = webhook_pb2.Webhook(customer_id=customer_id, name="mine", url=receiver.url(), events=["*"])
+        await service.stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook), metadata=platform)
+        event = event_pb2.Event(customer_id=customer_id, event_type="job.completed", data_json="{}")
+        await service.stub.PublishEvent(service_pb2.PublishEventRequest(event=event), metadata=platform)
+    await receiver.wait_for(2)
     await page.goto(host.origin)
-    await service.publish()
     await expect(rows(page)).to_have_count(1)
     await expect(rows(page).first).to_contain_text("Succeeded")
     await host.stop()
@@ -241,13 +252,18 @@ class Host:
     def _app(self) -> web.Application:
         app = web.Application()
         app.router.add_get("/", self._page)
+        app.router.add_get("/token", self._token)
         return app
+
+    async def _token(self, _: web.Request) -> web.Response:
+        return web.Response(text=TOKEN)
 
     async def _page(self, _: web.Request) -> web.Response:
         text = f"""<!doctype html><title>product</title><script type="module">
             import "{self.service_url}/ui/webhook-deliveries.js";
             const list = document.createElement("webhook-deliveries");
             list.base = "{self.service_url}";
+            list.getToken = () => fetch("/token").then((answer) => answer.text());
             document.body.append(list);
         </script><body></body>"""
         return web.Response(text=text, content_type="text/html")
