@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -44,6 +45,20 @@ async def test_attempts_are_newest_first_and_headers_that_are_not_kept_say_so(pa
     await expect(shown_attempt(page)).to_contain_text("POST, 97 bytes")
     await expect(shown_attempt(page).locator("dl").first).to_contain_text("webhook-signature… not kept, not shown")
     await expect(shown_attempt(page).locator("dl").last).to_have_text("servernginx")
+
+
+async def test_an_open_breaker_and_the_next_attempt_name_the_same_time(page: Page, door: Door) -> None:
+    shown = delivery(1, "pending", "http_error", 1, next_attempt_time="2030-01-01T10:00:00Z")
+    path = explains(door, shown, [attempt(1)])
+    entry = {"webhook_id": 1, "verdict": "matched", "standing": "breaker_open", "until_time": "2030-01-01T11:00:00Z"}
+    explanation = json.dumps({"webhooks": [{**entry, "delivery": shown}]})
+    door.answers[f"/api/events/{shown['event_id']}:explain"] = explanation
+    await page.goto(door.url + path)
+    story = page.locator("wg-app .story")
+    await expect(story).to_contain_text("Nothing is sent until")
+    found = re.search(r"\d\d:00:00\.000", await story.inner_text())
+    assert found
+    await expect(page.locator("wg-app .attempts ol")).to_contain_text(found[0])
 
 
 async def test_an_answer_is_shown_as_text_and_in_hexadecimal(page: Page, door: Door) -> None:
