@@ -226,7 +226,7 @@ async def step_7_why_in_a_sentence_in_both_languages(walk: Walk) -> None:
     await walk.sign_in()
     why = walk.page.locator("wg-app .why")
     await expect(why).to_contain_text("Paused: not tried yet. Sent once resumed.")
-    await expect(why).to_contain_text("It asks for job.failed, not for quota.exceeded.")
+    await expect(why).to_contain_text("It subscribes to job.failed, not to quota.exceeded.")
     await expect(why).to_contain_text(
         "The receiver failed too often: 5 attempts, the last answered 500. Nothing is sent"
     )

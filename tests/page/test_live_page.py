@@ -334,7 +334,7 @@ async def test_an_event_says_for_each_webhook_where_it_stands_in_both_languages(
     await page.goto(address(service, f"events/{published.event_id}?customer_id={CUSTOMER}"))
     why = page.locator("wg-app .why li")
     await expect(why.nth(0)).to_contain_text("Paused: not tried yet. Sent once resumed.")
-    await expect(why.nth(1)).to_contain_text("It asks for quota.*, not for job.completed.")
+    await expect(why.nth(1)).to_contain_text("It subscribes to quota.*, not to job.completed.")
     context = await browser.new_context(locale="zh-CN")
     chinese = await context.new_page()
     await chinese.goto(address(service, f"events/{published.event_id}?customer_id={CUSTOMER}"))
