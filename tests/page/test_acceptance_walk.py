@@ -19,7 +19,7 @@ from tests.support.receiver import Gate, Receiver, answer, answers
 from tests.support.service import CUSTOMER, ServiceFactory
 
 pytestmark = [pytest.mark.slow(60), pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="module")]
-ANSWERS_SECONDS = 0.1  # of CPU, to show the largest data
+HANGS_SECONDS = 0.5  # of CPU, to show the largest data: that takes 0.04; with a node for each part it takes seconds
 SEEN_MILLISECONDS = 1000  # from a delivery to its row, on the reference
 HOSTILE = "<img src=x onerror=alert(1)></script>\u202egnp.exe"
 SHOWN = HOSTILE.replace("\u202e", "\\u202e")
@@ -302,7 +302,7 @@ async def step_10_what_others_wrote_is_text(walk: Walk) -> None:
         await walk.first().click()
         await expect(walk.data()).to_contain_text(name)
         await expect(walk.page.locator("wg-app .attempts")).to_contain_text(SHOWN)
-        assert await walk.cpu_seconds() - before <= slowness.scaled(ANSWERS_SECONDS)
+        assert await walk.cpu_seconds() - before <= slowness.scaled(HANGS_SECONDS)
     await expect(walk.page.locator("wg-app img")).to_have_count(0)
     await walk.open(f"/webhooks/{hostile.webhook_id}?customer_id={CUSTOMER}")
     await walk.sign_in()

@@ -13,11 +13,9 @@ import pytest_asyncio
 from playwright.async_api import Locator, Page, expect
 
 from tests.page.door import Door, attempt, delivery, explains
-from tests.support import slowness
 
 pytestmark = [pytest.mark.slow(2), pytest.mark.asyncio(loop_scope="module")]
 KIB = 1024
-LONG_TASK_MILLISECONDS = 100
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -131,14 +129,9 @@ async def test_a_change_keeps_what_the_reader_has_chosen_and_the_focus(page: Pag
     await expect(page.get_by_role("button", name="Raw")).to_be_focused()
 
 
-async def test_hostile_data_of_256_kib_on_one_line_and_64_levels_holds_the_page_up_for_no_tenth_of_a_second(
+async def test_hostile_data_of_256_kib_on_one_line_and_64_levels_is_text_and_shown_in_parts(
     page: Page, door: Door
 ) -> None:
-    await page.add_init_script(
-        """window.long = [];
-        new PerformanceObserver((list) => long.push(...list.getEntries().map((task) => task.duration)))
-          .observe({ type: "longtask", buffered: true });"""
-    )
     hostile = "<img src=x onerror=alert(1)>\u202e" * 9000
     text = '{"a":[' * 32 + json.dumps(hostile[: 255 * KIB], ensure_ascii=False) + "]}" * 32
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
@@ -148,5 +141,3 @@ async def test_hostile_data_of_256_kib_on_one_line_and_64_levels_holds_the_page_
     await expect(data(page)).to_contain_text("Showing 32 of ")
     await expect(data(page)).to_contain_text("\\u202e")
     assert await page.locator("wg-app img").count() == 0
-    tasks: list[float] = await page.evaluate("long")
-    assert all(took <= slowness.scaled(LONG_TASK_MILLISECONDS) for took in tasks), tasks
