@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
 import contextlib
 import os
 import shutil
@@ -22,7 +21,14 @@ from typing import Any, Final, cast
 
 import aiohttp
 import psutil
-from benchmarks.throughput import OWN_PROGRAM, Receiver, create_webhooks, publish_batches, running_service
+from benchmarks.throughput import (
+    OWN_PROGRAM,
+    Receiver,
+    create_webhooks,
+    environment_in,
+    publish_batches,
+    running_service,
+)
 from playwright.async_api import Browser, CDPSession, Page, async_playwright
 from tests.page.door import Door, delivery
 
@@ -115,7 +121,7 @@ async def changes(door: Door, seconds: float) -> float:
     count, size, started_at = 0, CHANGES_A_SECOND // MESSAGES_A_SECOND, time.monotonic()
     while (passed := time.monotonic() - started_at) < seconds:
         if count >= passed * CHANGES_A_SECOND:
-            await asyncio.sleep(count / CHANGES_A_SECOND - passed)
+            await asyncio.sleep(count / CHANGES_A_SECOND - passed)  # keeps the rate
         rows = (changed(1000 + count + n) for n in range(size))
         await door.send(*rows)
         count += size
@@ -163,16 +169,7 @@ async def service() -> AsyncGenerator[tuple[Any, psutil.Process, str, Receiver]]
     """The service in a process of its own, with a webhook and its receiver."""
     receiver = Receiver()
     with tempfile.TemporaryDirectory(prefix="webhook-grpc-bench-") as directory:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WEBHOOK_")} | {
-            "WEBHOOK_DATA_DIR": directory,
-            "WEBHOOK_SECRET_KEYS": base64.b64encode(bytes(32)).decode(),
-            "WEBHOOK_GRPC_ADDRESS": "127.0.0.1:0",
-            "WEBHOOK_HTTP_ADDRESS": "127.0.0.1:0",
-            "WEBHOOK_HTTP_CONNECTIONS_MAX": "500",
-            "WEBHOOK_EGRESS_ALLOW_HTTP": "true",
-            "WEBHOOK_EGRESS_ALLOW_CIDRS": "127.0.0.0/8",
-            "WEBHOOK_LOG_LEVEL": "error",
-        }
+        environment = environment_in(directory) | {"WEBHOOK_HTTP_CONNECTIONS_MAX": "500"}
         async with receiver.running(), running_service(OWN_PROGRAM, environment) as (stub, process):
             await create_webhooks(stub, receiver.port, 1)
             ports = {one.laddr.port for one in process.net_connections("tcp") if one.status == psutil.CONN_LISTEN}
@@ -239,11 +236,11 @@ async def readers(count: int) -> float:
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(None)) as session,
     ):
         tasks = [asyncio.create_task(read(session, f"{url}api/deliveries:watch")) for _ in range(count)]
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # until all streams are open: the service does not report that
         before = cpu(process)
         await publish_batches(stub, EVENTS, 1, 1, 100)
         await receiver.until(EVENTS)
-        await asyncio.sleep(2)  # until the last ones are told
+        await asyncio.sleep(2)  # until the last changes have been sent to every page
         spent = cpu(process) - before
         for task in tasks:
             task.cancel()

@@ -206,18 +206,23 @@ async def publish_singly(
     await asyncio.gather(*(one(number) for number in range(count)))
 
 
+def environment_in(directory: str) -> dict[str, str]:
+    """Returns the environment of a service with its data in a folder, which may send to loopback addresses."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("WEBHOOK_")} | {
+        "WEBHOOK_DATA_DIR": directory,
+        "WEBHOOK_SECRET_KEYS": base64.b64encode(bytes(32)).decode(),
+        "WEBHOOK_GRPC_ADDRESS": "127.0.0.1:0",
+        "WEBHOOK_HTTP_ADDRESS": "127.0.0.1:0",
+        "WEBHOOK_EGRESS_ALLOW_HTTP": "true",
+        "WEBHOOK_EGRESS_ALLOW_CIDRS": "127.0.0.0/8",
+        "WEBHOOK_LOG_LEVEL": "error",
+    }
+
+
 async def measure(column: Column, figures: Figures, count: int, webhooks: int) -> None:
     """One round of one column."""
     with tempfile.TemporaryDirectory(prefix="webhook-grpc-bench-") as directory:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WEBHOOK_")} | {
-            "WEBHOOK_DATA_DIR": directory,
-            "WEBHOOK_SECRET_KEYS": base64.b64encode(bytes(32)).decode(),
-            "WEBHOOK_GRPC_ADDRESS": "127.0.0.1:0",
-            "WEBHOOK_HTTP_ADDRESS": "127.0.0.1:0",
-            "WEBHOOK_EGRESS_ALLOW_HTTP": "true",
-            "WEBHOOK_EGRESS_ALLOW_CIDRS": "127.0.0.0/8",
-            "WEBHOOK_LOG_LEVEL": "error",
-        }
+        environment = environment_in(directory)
         if column.database_url is None:
             await measure_on(column, figures, f"host={directory}/postgres user=postgres", environment, count, webhooks)
         else:

@@ -82,13 +82,13 @@ class Receiver:
             case "/down" if time.time() % 60 < self._down_seconds:
                 return web.Response(status=503, text="upstream unavailable")
             case "/slow":
-                await asyncio.sleep(SLOW_SECONDS)
+                await asyncio.sleep(SLOW_SECONDS)  # this receiver is slow
             case "/gone":
                 return web.Response(status=410, text="this endpoint was removed")
             case "/refuses":
                 return web.json_response({"error": "field `limit` is not known"}, status=422)
             case _:
-                await asyncio.sleep(random.uniform(0.01, 0.08))
+                await asyncio.sleep(random.uniform(0.01, 0.08))  # as long as a usual receiver needs
         return web.Response(text="thanks")
 
     def _is_to_be_repeated(self, event_id: str) -> bool:
@@ -141,7 +141,7 @@ async def trickle(stub: service_pb2_grpc.WebhookServiceAsyncStub) -> None:
     for number in range(sys.maxsize):
         await publish_one(stub, number)
         if number >= FIRST_EVENTS:
-            await asyncio.sleep(EVERY_SECONDS)
+            await asyncio.sleep(EVERY_SECONDS)  # a trickle
 
 
 async def run_until(stop: asyncio.Event, service: Service, seconds: float) -> None:

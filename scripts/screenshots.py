@@ -161,7 +161,7 @@ async def take(browser: Browser, base: str, shot: Shot) -> None:
     await page.locator("wg-app main").wait_for()
     for name in shot.clicks:
         await page.locator("wg-app").get_by_role("button", name=name, exact=True).click()
-    await asyncio.sleep(SETTLED_SECONDS)
+    await asyncio.sleep(SETTLED_SECONDS)  # a view does not report that its last panel has come
     await page.screenshot(path=shot.file)
     beyond = int(await page.evaluate("document.documentElement.scrollWidth - innerWidth"))
     await context.close()
@@ -188,7 +188,7 @@ async def trickling(stub: service_pb2_grpc.WebhookServiceAsyncStub) -> AsyncGene
         while True:
             await publish_one(stub, number)
             number += 1
-            await asyncio.sleep(EVERY_SECONDS)
+            await asyncio.sleep(EVERY_SECONDS)  # a trickle
 
     publishing = asyncio.create_task(publish())
     try:

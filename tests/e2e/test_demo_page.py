@@ -13,7 +13,7 @@ import aiohttp
 import orjson
 import pytest
 
-from tests.e2e.test_docs import ended, run
+from tests.e2e.test_docs import ended, run, what_it_says_first
 from tests.support import slowness
 from tests.support.process import ROOT
 
@@ -37,13 +37,8 @@ async def test_a_newcomer_sees_rows_appear_and_ctrl_c_leaves_nothing_behind(temp
         start_new_session=True,
     )
     assert process.stdout is not None
-    said = ""
     async with ended(process):
-        async with slowness.timeout(60):
-            while "Ctrl-C" not in said:
-                line = (await process.stdout.readline()).decode()
-                assert line, said
-                said += line
+        said = await what_it_says_first(process)
         url = re.search(r"the page: (http://\S+)", said)
         assert url, said
         await sees_rows_of_all_kinds(url[1])

@@ -56,6 +56,18 @@ async def run(*command: str | Path, seconds: float = 60, status: int = 0, **envi
     return output
 
 
+async def what_it_says_first(process: asyncio.subprocess.Process) -> str:
+    """Returns what a command writes up to the line that says how to end it."""
+    assert process.stdout is not None
+    said = ""
+    async with slowness.timeout(60):
+        while "Ctrl-C" not in said:
+            line = (await process.stdout.readline()).decode()
+            assert line, said
+            said += line
+    return said
+
+
 @contextlib.asynccontextmanager
 async def ended(process: asyncio.subprocess.Process) -> AsyncGenerator[None]:
     """Makes sure that a program and what it had started have ended after the block."""
@@ -386,14 +398,8 @@ async def test_make_run_serves_until_it_is_stopped(data_dir: Path) -> None:
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
-    assert process.stdout is not None
-    said = ""
     async with ended(process):
-        async with slowness.timeout(60):
-            while "Ctrl-C" not in said:
-                line = (await process.stdout.readline()).decode()
-                assert line, said
-                said += line
+        await what_it_says_first(process)
         os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the whole group
         async with slowness.timeout(30):
             await process.wait()

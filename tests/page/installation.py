@@ -80,6 +80,12 @@ class Installation:
         event = event_pb2.Event(customer_id=CUSTOMER, event_type=event_type, data_json=data_json, **fields)
         return (await self._call("PublishEvent", service_pb2.PublishEventRequest(event=event))).event_id
 
+    async def publish_many(self, count: int, event_type: str) -> None:
+        """Publishes events in one batch."""
+        event = event_pb2.Event(customer_id=CUSTOMER, event_type=event_type, data_json="{}")
+        requests = [service_pb2.PublishEventRequest(event=event)] * count
+        await self._call("BatchPublishEvents", service_pb2.BatchPublishEventsRequest(requests=requests))
+
     async def pause(self, webhook_id: int) -> None:
         """Pauses a webhook."""
         request = service_pb2.PauseWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id)

@@ -91,7 +91,7 @@ test("a text without a translation is reported and shown in English", () => {
 
 test("numbers are written as the language writes them, and text with braces stays text", () => {
   assert.equal(english("{n} attempts", { n: 12345 }), "12,345 attempts");
-  assert.equal(english("It asks for {events}, not for {event_type}.", { events: "{n}", event_type: "x" }), "It asks for {n}, not for x.");
+  assert.equal(english("It subscribes to {events}, not to {event_type}.", { events: "{n}", event_type: "x" }), "It subscribes to {n}, not to x.");
 });
 
 // --- explain --------------------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ const told = (entry, webhook) => explain(entry, EVENT, english, CLOCK, webhook);
 
 test("each verdict is a sentence", () => {
   const webhook = { events: ["quota.*"], create_time: "2026-11-28T14:00:00Z" };
-  assert.equal(told({ verdict: "type_not_subscribed" }, webhook), "It asks for quota.*, not for job.failed.");
+  assert.equal(told({ verdict: "type_not_subscribed" }, webhook), "It subscribes to quota.*, not to job.failed.");
   assert.equal(told({ verdict: "created_later" }, webhook), "It was created at 14:00:00, after the event.");
   assert.equal(told({ verdict: "disabled" }), "It is disabled, and was when the event was published.");
   assert.equal(told({ verdict: "changed_later" }), "It would match now, but did not then. A replay can still send it.");

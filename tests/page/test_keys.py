@@ -178,6 +178,7 @@ async def test_problems_zone_search_and_selection_have_keys(page: Page, door: Do
     await expect(selected).to_have_count(0)
     await page.keyboard.press("u")
     await expect(page.get_by_label("Zone")).to_have_value("utc")
+    await expect(page.locator("webhook-deliveries .row")).to_have_count(10)
     await page.keyboard.press("/")
     await expect(page.get_by_label("Search")).to_be_focused()
 

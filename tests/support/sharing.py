@@ -1,7 +1,7 @@
 """Fixtures of folders whose tests share a service in each module: a start for each test would cost more than the test.
 
-Whoever asks for `service` shares it with the other tests of the module, on one event loop, and finds nothing of what
-they made. Whoever asks for `services` starts services of its own, with whatever settings; the shared one is stopped
+A test that takes `service` shares it with the other tests of the module, on one event loop, and finds nothing of what
+they made. A test that takes `services` starts services of its own, with whatever settings; the shared one is stopped
 before that, since it would take part in the work.
 """
 
@@ -64,7 +64,7 @@ def shared_settings() -> Mapping[str, Any]:
 async def shared(
     postgres: TestPostgres, tmp_path_factory: pytest.TempPathFactory, shared_settings: Mapping[str, Any]
 ) -> AsyncGenerator[Shared]:
-    """Holds the service that tests of the module share. It is started by the first that asks for it."""
+    """Holds the service that tests of the module share. The first test that takes `service` starts it."""
     shared = Shared(postgres, tmp_path_factory.mktemp("service"), shared_settings)
     yield shared
     await shared.stop()

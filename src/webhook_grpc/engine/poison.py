@@ -214,7 +214,7 @@ class PoisonGuard:
                         await suspects.clear(self._connection, self._shards.worker, ended)
                     ended = None
                 except Unavailable:
-                    await asyncio.sleep(_CLEAR_AGAIN_SECONDS)
+                    await asyncio.sleep(_CLEAR_AGAIN_SECONDS)  # Postgres does not report that it is back
 
     async def _write(self, deliveries: Sequence[PendingDelivery], danger: Danger) -> set[tuple[int, UUID]]:
         if not deliveries:

@@ -33,6 +33,7 @@ class Ownership:
             ownership.RELEASE_SHARDS: writes(self._release),
             ownership.DELETE_WORKER: writes(self._unregister),
             suspects.SET_ISOLATED_DELIVERY: writes(self._isolate),
+            suspects.CLEAR_ISOLATED_DELIVERY: writes(self._clear_isolated),
             suspects.COUNT_DEATHS: reads(self._deaths),
         }
 
@@ -70,6 +71,10 @@ class Ownership:
 
     def _isolate(self, params: Params) -> list[Row]:
         self.stored.model.isolate(params["worker"], (params["webhook_id"], params["event_id"]))
+        return []
+
+    def _clear_isolated(self, params: Params) -> list[Row]:
+        self.stored.model.clear_isolated(params["worker"], (params["webhook_id"], params["event_id"]))
         return []
 
     def _deaths(self, params: Params) -> list[Row]:

@@ -105,6 +105,10 @@ class Leases(Tables):
         if worker in self.workers:
             self.workers[worker] = self.workers[worker]._replace(isolated=key)
 
+    def clear_isolated(self, worker: UUID, key: Key) -> None:
+        if worker in self.workers and self.workers[worker].isolated == key:
+            self.workers[worker] = self.workers[worker]._replace(isolated=None)
+
     def deaths(self, key: Key) -> int:
         """How many died whose last delivery sent alone was this one."""
         return sum(row.isolated == key and row.lease_until < self.now for row in self.workers.values())

@@ -28,7 +28,7 @@ dialog form { display: grid; gap: 12px; }
   :host { height: auto; min-height: 100dvh; } /* the page scrolls: its head would leave a list two rows */
   h1, .grow { display: none; }
   header { gap: 4px 8px; }
-  header select { max-width: 76px; }
+  header select { max-width: 84px; padding: 2px 4px; }
 }
 `;
 

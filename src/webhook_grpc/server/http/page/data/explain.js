@@ -3,7 +3,7 @@
 import { milliseconds, seconds, span } from "./time.js";
 
 const VERDICTS = {
-  type_not_subscribed: "It asks for {events}, not for {event_type}.",
+  type_not_subscribed: "It subscribes to {events}, not to {event_type}.",
   created_later: "It was created at {time}, after the event.",
   disabled: "It is disabled, and was when the event was published.",
   changed_later: "It would match now, but did not then. A replay can still send it.",

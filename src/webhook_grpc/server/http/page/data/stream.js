@@ -6,7 +6,7 @@ import { Problem } from "./api.js";
 export const SILENCE_SECONDS = 45; // the server sends something each 15 s
 export const BACK_OFF_SECONDS = [0.2, 0.5, 1, 2, 5];
 const JITTER = 0.2;
-const RETRY_SECONDS_MAX = 60; // of what a server asks for
+const RETRY_SECONDS_MAX = 60; // of the Retry-After of a server
 const STARTS_AGAIN = new Set(["CURSOR_EXPIRED", "CURSOR_OF_OTHER_LOG", "CURSOR_INVALID"]);
 
 /** Splits the text of an event stream into events (the WHATWG's rules, as far as the server uses them). */

@@ -63,7 +63,7 @@ class DeliveryView {
     this._event = event ?? undefined; // what was published does not change
     const answers = [delivery, attempts, explanation, webhook];
     const nodes = () => {
-      this._attempts = new Attempts(this._page, delivery, attempts, this._chosen);
+      this._attempts = new Attempts(this._page, { ...delivery, next_attempt_time: nextTime(delivery, explanation) }, attempts, this._chosen);
       return [headNode(this._page, { delivery, event, explanation, webhook }), this._attempts.node, this._data];
     };
     const { event_id: eventId, customer_id: customerId, status } = delivery;
@@ -77,6 +77,12 @@ class DeliveryView {
     wanted?.scrollIntoView();
     this._fragment = "";
   }
+}
+
+/** Returns when the next attempt may come at the earliest: what holds the delivery back may last longer than its own wait. */
+function nextTime({ next_attempt_time: due, webhook_id: id }, { webhooks }) {
+  const until = webhooks.find((one) => one.webhook_id === id)?.until_time;
+  return due && milliseconds(until) > milliseconds(due) ? until : due;
 }
 
 function headNode(page, { delivery, event, explanation, webhook }) {

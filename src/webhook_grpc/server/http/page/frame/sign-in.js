@@ -7,7 +7,7 @@ export function tokenDialog(words, signIn) {
   const user = element("input", { autocomplete: "username", hidden: true }); // password managers look for one
   const input = element("input", { type: "password", autocomplete: "current-password", required: true, id: "token" });
   const problem = element("div", { className: "problem", role: "alert" });
-  const hint = element("div", { className: "muted" }, words("The page asks for a token; it stays in this tab's memory."));
+  const hint = element("div", { className: "muted" }, words("The page needs a token, which stays in this tab's memory."));
   const button = element("button", { className: "primary" }, words("Sign in"));
   const form = element("form", { method: "dialog" }, user, element("label", { for: "token" }, words("Token")), input, hint, problem, button);
   form.addEventListener("submit", (event) => {

@@ -13,7 +13,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const WORDS = { live: "Live", resuming: "Stream interrupted, resuming", refused: "Stopped", opening: "Connecting", away: "Connecting" };
 const DOTS = { live: "on", resuming: "cut" };
 
-let left = ""; // the delivery that was opened last: its row has the focus when the reader comes back
+let left = ""; // the delivery that was opened last, for the view to which the reader comes back
 
 export const LOOK = `
 .live-page { display: flex; flex-direction: column; gap: 8px; flex: 1; min-height: 0; }
@@ -42,6 +42,8 @@ export function view(page, route) {
 class LiveView {
   constructor(page, { filter }) {
     this._page = page;
+    this._left = left; // whose row gets the focus once it is there
+    left = "";
     this._list = document.createElement("webhook-deliveries");
     this._list.getToken = page.getToken;
     this._list.hrefOf = addressOf;
@@ -131,7 +133,9 @@ class LiveView {
 
   /** Puts the focus back where it was when the reader left, once the rows are there. */
   _changed() {
-    if (left && this._list.focusRow(left)) left = "";
+    if (!this._left) return;
+    const isElsewhere = this.node.contains(this.node.getRootNode().activeElement); // the reader is quicker than the list
+    if (isElsewhere || this._list.focusRow(this._left)) this._left = "";
   }
 
   // --- the filter ---------------------------------------------------------------------------------------------------
