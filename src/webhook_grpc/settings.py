@@ -194,11 +194,20 @@ class Settings(DatabaseSettings):
     """Requests at once to all webhooks of one customer, from one process."""
     host_in_flight_max: Annotated[int, Field(ge=1)] = 50
     """Requests at once to one host, whoever's webhooks lead there, from one process."""
+    host_share_per_customer: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Which share of those one customer may have, so that slow answers to one do not keep the host from others. 1: all
+    of them, for a service with one customer."""
     process_in_flight_max: Annotated[int, Field(ge=1)] = 2000
     """Requests at once from one process. Each takes a file descriptor."""
     idle_connections_max: Annotated[int, Field(ge=0)] = 1000
     """Connections that are kept open for the next request, in one process. Each takes a file descriptor, and they take
     at most a quarter of those."""
+    idle_connections_per_webhook_max: Annotated[int, Field(ge=0, le=100)] = 25
+    """How many of those one webhook may have. 0: every request has a connection of its own."""
+    idle_connection_seconds_max: Annotated[float, Field(ge=0.1, le=600)] = 20.0
+    """How long a connection is kept without a request; a receiver that says less in its Keep-Alive gets less."""
+    connection_age_seconds_max: Annotated[float, Field(ge=1, le=86_400)] = 300.0
+    """How old a connection may be when it is used again: so long a name that moves is not followed."""
     webhooks_per_customer_max: Annotated[int, Field(ge=1, le=1000)] = 100
     """How many webhooks a customer may have."""
     replays_per_customer_max: Annotated[int, Field(ge=1, le=1000)] = 10

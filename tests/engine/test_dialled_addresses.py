@@ -6,6 +6,7 @@ Every dial is caught in the loop's `sock_connect`, below all guards, and refused
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import os
@@ -267,23 +268,35 @@ async def test_a_name_that_changes_to_an_internal_address_is_not_dialled_again()
     assert [result.outcome for result in results] == [Outcome.CONNECTION_ERROR, Outcome.BLOCKED]
 
 
+def bound_to_both_families() -> tuple[tuple[socket.socket, socket.socket], int]:
+    """Two sockets on the loopback addresses, with one port; what is free in one family need not be in the other."""
+    while True:
+        six, four = socket.socket(socket.AF_INET6), socket.socket()
+        try:
+            six.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        port = six.getsockname()[1]
+        with contextlib.suppress(OSError):
+            four.bind(("127.0.0.1", port))
+            return (six, four), port
+        six.close()
+        four.close()
+
+
 @pytest.mark.parametrize(
     "addresses", [["127.0.0.1"], ["::1"], ["127.0.0.77", "::1"], ["127.0.0.1", "::2"]], ids=" and ".join
 )
 async def test_a_host_of_one_family_or_with_a_dead_address_gets_its_request(addresses: list[str]) -> None:
     """127.0.0.77 refuses, and ::2 has no route."""
-    with socket.socket(socket.AF_INET6) as probe:
-        try:
-            probe.bind(("::1", 0))
-        except OSError:
-            pytest.skip("this machine has no IPv6")
-        port = probe.getsockname()[1]
-    server = await asyncio.start_server(says(OK), ["127.0.0.1", "::1"], port)
+    sockets, port = bound_to_both_families()
+    servers = [await asyncio.start_server(says(OK), sock=sock) for sock in sockets]
     local = EgressPolicy(allow_http=True, allowed_networks=(*LOOPBACK, IPv6Network("::/126")))
     sender = Sender(local, DatabaseClock(), Random(), SendLimits(100), resolver=Leading(addresses), ssl_context=CONTEXT)
     result = await sender.send(Request(f"http://hooks.example.com:{port}/", {}, b"{}", slowness.scaled(5)))
     await sender.close()
-    server.close()
+    for server in servers:
+        server.close()
     assert result.outcome is Outcome.SUCCEEDED
 
 

@@ -20,7 +20,7 @@ from tests.support.raw import OK
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, Outcome
 from webhook_grpc.engine.http.faults import SenderFault
-from webhook_grpc.engine.http.pool import KEEPALIVE_SECONDS, KeptLimits, within_descriptors
+from webhook_grpc.engine.http.pool import KeptLimits, within_descriptors
 from webhook_grpc.engine.http.sender import Request, Sender, SendLimits
 from webhook_grpc.store.clock import DatabaseClock
 
@@ -87,11 +87,11 @@ def test_when_all_are_taken_the_one_that_is_idle_for_longest_makes_room() -> Non
 
 
 def test_what_is_idle_for_too_long_is_closed_without_anybody_asking_for_it() -> None:
-    run = Run(KeptLimits())
-    run.send([(1, "a.example")], then=lambda: KEEPALIVE_SECONDS - 2)
+    run = Run(KeptLimits(idle_seconds_max=10))
+    run.send([(1, "a.example")], then=lambda: 8)
     assert run.open_after == [1]
-    run = Run(KeptLimits())
-    run.send([(1, "a.example")], then=lambda: KEEPALIVE_SECONDS + 2)
+    run = Run(KeptLimits(idle_seconds_max=10))
+    run.send([(1, "a.example")], then=lambda: 12)
     assert run.open_after == [0]
 
 

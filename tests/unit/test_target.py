@@ -15,6 +15,7 @@ from webhook_grpc.engine.http.target import Origin, target_of
         ("http://A.Example.:80/a?", ("http", "a.example", 80), b"POST /a? HTTP/1.1\r\nHost: A.Example"),
         ("https://a.example:81/%2f?%zz", ("https", "a.example", 81), b"POST /%2f?%zz HTTP/1.1\r\nHost: a.example:81"),
         ("http://[2606::1]:8080/", ("http", "2606::1", 8080), b"POST / HTTP/1.1\r\nHost: [2606::1]:8080"),
+        ("https://[2606:0:0::A]/", ("https", "2606::a", 443), b"POST / HTTP/1.1\r\nHost: [2606:0:0::A]"),
         ("https://a.example?x", ("https", "a.example", 443), b"POST /?x HTTP/1.1\r\nHost: a.example"),
     ],
 )  # fmt: skip

@@ -23,7 +23,6 @@ from .target import Origin
 
 log = structlog.get_logger(__name__)
 
-KEEPALIVE_SECONDS: Final = 20.0  # idle
 UNKEPT_SECONDS: Final = 300.0  # after an unexpected close nothing is kept to a webhook
 UNKEPT_WEBHOOKS_MAX: Final = 10_000
 _MARGIN_SECONDS: Final = 1.0  # before the receiver's own end of a connection
@@ -43,12 +42,14 @@ class Owner(NamedTuple):
 class KeptLimits:
     """How many idle connections are kept in all, to one host and to one webhook, and each for how long and how much.
 
-    The age bounds how long an address is used after its name has moved.
+    `idle_seconds_max` begins with the latest answer. `seconds_max` is the age, which bounds how long an address is used
+    after its name has moved.
     """
 
     idle_max: int = 1000
     per_host_max: int = 50
     per_webhook_max: int = 25
+    idle_seconds_max: float = 20.0
     seconds_max: float = 300.0
     requests_max: int = 1000
 
@@ -117,11 +118,17 @@ class Pool:
             return
         while len(self._idle) >= self.limits.idle_max:
             self._close(next(iter(self._idle)))
-        self._idle[connection] = _Idle(owner, _usable_until(now, said_seconds))
+        self._idle[connection] = _Idle(owner, now + self._usable_seconds(said_seconds))
         self._by_owner.setdefault(owner, []).append(connection)
         self._by_host[owner.origin.host] += 1
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+
+    def _usable_seconds(self, said_seconds: float | None) -> float:
+        """Until a second before the receiver closes the connection; of what it keeps for less than two, half."""
+        if said_seconds is None:
+            return self.limits.idle_seconds_max
+        return min(self.limits.idle_seconds_max, max(said_seconds - _MARGIN_SECONDS, said_seconds / 2))
 
     def _is_young(self, connection: Connection, now: float) -> bool:
         is_little_used = connection.request_count < self.limits.requests_max
@@ -197,10 +204,3 @@ class Pool:
     def keeps(self, webhook_id: int, now: float) -> bool:
         """Returns whether connections to a webhook are kept now."""
         return self._unkept.get(webhook_id, now) <= now
-
-
-def _usable_until(now: float, said_seconds: float | None) -> float:
-    """A second before the receiver closes the connection; of what it keeps for less than two, half."""
-    if said_seconds is None:
-        return now + KEEPALIVE_SECONDS
-    return now + min(KEEPALIVE_SECONDS, max(said_seconds - _MARGIN_SECONDS, said_seconds / 2))

@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 
 from yarl import URL
 
+from webhook_grpc.domain.egress import canonical_host
+
 from .faults import NotSendable
 
 _TARGETS_MAX: Final = 10_000  # URLs that are remembered, each with some hundred bytes
@@ -20,7 +22,7 @@ class Origin(NamedTuple):
     """What a connection leads to (RFC 6454)."""
 
     scheme: str
-    host: str  # in lower case, without a dot at its end; an IPv6 address without brackets
+    host: str  # as `canonical_host` spells it; an IPv6 address without brackets
     port: int
 
 
@@ -57,7 +59,7 @@ def target_of(url: str) -> Target:
         path += "?"  # which yarl drops
     if not _PRINTABLE.fullmatch(path) or not _PRINTABLE.fullmatch(authority):
         raise NotSendable("the URL holds characters that a request line cannot")
-    origin = Origin(parsed.scheme, host.rstrip(".").lower(), port)
+    origin = Origin(parsed.scheme, canonical_host(host), port)
     return Target(origin, f"POST {path} HTTP/1.1\r\nHost: {authority}\r\n".encode("ascii"))
 
 
