@@ -14,11 +14,14 @@ from typing import Any, Final
 import pytest
 import uvloop
 from pydantic import SecretStr, ValidationError
+from structlog.testing import capture_logs
 
 from tests.engine.hostile import certificates
 from tests.support import slowness
 from tests.support.dns import Leading
+from tests.support.postgres import TestPostgres
 from tests.support.raw import OK, RawServers, read_request
+from tests.support.service import ServiceFactory
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
 from webhook_grpc.domain.proxy import parse_proxy
@@ -146,6 +149,21 @@ async def test_a_proxy_that_is_away_is_our_fault_and_its_password_is_in_no_text(
         with pytest.raises(ProxyDown) as caught:
             await send("https://hooks.example.com/")
     assert "p@ss" not in repr(caught.value) + repr(caught.value.__cause__) + repr(parse_proxy(f"{USER}:9"))
+
+
+async def test_a_service_whose_proxy_is_away_says_so_without_its_password_and_counts_no_attempt(
+    services: ServiceFactory, postgres: TestPostgres
+) -> None:
+    with capture_logs() as logs:
+        service = await services.start(egress_proxy_url=f"{USER}:9")
+        await service.create_webhook("https://hooks.example.com/")
+        await service.publish()
+        async with slowness.timeout(20):
+            while not any(line["event"].startswith("attempts paused") for line in logs):
+                await asyncio.sleep(0.02)
+        await services.stop_one(service)
+    assert postgres.rows("SELECT attempt FROM deliveries") == [(0,)]
+    assert not any(text in repr(logs) for text in ("p@ss", "p%40ss", CREDENTIALS))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "169.254.169.254", "[::1]", "10.0.0.1"])
