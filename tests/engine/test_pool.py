@@ -14,9 +14,12 @@ from typing import Final
 from unittest import mock
 
 import pytest
+import uvloop
 
+from tests.engine.hostile import certificates
+from tests.support import slowness
 from tests.support.dns import Leading
-from tests.support.raw import OK
+from tests.support.raw import OK, RawServers, says
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, Outcome
 from webhook_grpc.engine.http.faults import SenderFault
@@ -126,3 +129,37 @@ def test_a_request_that_finds_no_descriptor_closes_what_is_idle() -> None:
     with run.loop.patched_time():
         run.loop.run_until_complete(main())
     run.loop.close()
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_no_connection_is_left_of_a_request_that_is_given_up_whatever_it_was_at(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop], scheme: str
+) -> None:
+    """The service is being stopped, say. Given up after 0, 1, 2, ... turns of the loop."""
+
+    async def run() -> None:
+        servers, client = RawServers(), ssl.create_default_context()
+        certificates.authority().configure_trust(client)
+        url = await servers(says(OK), **({"ssl": certificates.in_order()} if scheme == "https" else {}))
+        url = url.replace("http://127.0.0.1", f"{scheme}://{certificates.HOST}")
+        sender = Sender(
+            LOCAL, DatabaseClock(), Random(), SendLimits(10), resolver=Leading(["127.0.0.1"]), ssl_context=client
+        )
+        is_done, turns = False, 0
+        while not is_done:
+            task = asyncio.create_task(sender.send(Request(url, {}, b"{}", 30.0, webhook_id=turns)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            is_done = task.done()
+            task.cancel()
+            await asyncio.wait([task])
+            turns += 1
+        async with slowness.timeout(10):
+            while len(vars(sender.pool)["_open"]) > sender.pool.idle_count:
+                await asyncio.sleep(0.01)
+        await sender.close()
+        await servers.stop()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(run())

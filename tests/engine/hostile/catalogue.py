@@ -480,6 +480,42 @@ _TLS = _entries(
             over_tls(certificates.in_order, says(then=floods(b"HTTP/1.1 103 X\r\n\r\n"))),
             NOT_HTTP,
         ),
+        (
+            "that is cut off without a goodbye within the body",
+            over_tls(certificates.in_order, says(head(200, "Content-Length: 9"), b"x", then=Peer.cut_off)),
+            answered(200),
+        ),
+        (
+            "that is cut off without a goodbye where the body may end",
+            over_tls(certificates.in_order, says(head(200), b"x", then=Peer.cut_off)),
+            answered(200),
+        ),
+        (
+            "that is cut off without a goodbye after the request",
+            over_tls(certificates.in_order, says(then=Peer.cut_off)),
+            [DISCONNECTED, HANDSHAKE],
+        ),
+        (
+            "that resets after the handshake",
+            over_tls(certificates.in_order, Peer.reset),
+            [FAILED, DISCONNECTED, HANDSHAKE],
+        ),
+        (
+            "that answers before the request",
+            over_tls(certificates.in_order, at_once(OK)),
+            answered(200),
+        ),
+        (
+            "that answers byte by byte",
+            over_tls(certificates.in_order, says(*(bytes([byte]) for byte in OK[:12]), OK[12:], then=Peer.hang)),
+            answered(200),
+        ),
+        (
+            # The loop drops what it has decrypted when the record behind it is none.
+            "that answers, with garbage behind it in the same segment",
+            over_tls(certificates.in_order, says(OK, then=lambda peer: peer.say_below_tls(SECRET * 9))),
+            [answered(200), HANDSHAKE, FAILED],
+        ),
         ("in order", over_tls(certificates.in_order, says(OK)), answered(200)),
     ],
     tls=True,
