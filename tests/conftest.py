@@ -15,6 +15,7 @@ import structlog
 from hypothesis import HealthCheck
 
 from tests.support import durations, slowness
+from tests.support.full import in_full
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
 from tests.support.process import end_what_is_left
@@ -28,7 +29,12 @@ from webhook_grpc.process.logs import configure_logging
 from webhook_grpc.settings import Settings
 
 # Property tests have no deadline for each example and may take long to make one: the machine may be busy.
-hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis.settings.register_profile(
+    "any machine",
+    deadline=None,
+    max_examples=in_full(100, short=30),  # other ones in each run
+    suppress_health_check=[HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("any machine")
 
 
