@@ -35,7 +35,8 @@ from webhook_grpc.process.loop_watch import LoopWatch
 from webhook_grpc.process.stopping import Stop, in_daemon_thread
 from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.server.calls import CallLimits, Calls
-from webhook_grpc.server.grpc.server import Server
+from webhook_grpc.server.grpc.reflection import ReflectionAccess
+from webhook_grpc.server.grpc.server import Server, TransportLimits
 from webhook_grpc.server.http.listening import HttpAddressInUse, Listener
 from webhook_grpc.server.http.server import HttpServer, MetricsServer
 from webhook_grpc.server.readiness import Readiness
@@ -117,11 +118,23 @@ class App:
                 default_customer_id=settings.default_customer,
             ),
             self._clock,
-            CallLimits(settings.calls_max, settings.streams_max, settings.call_seconds_max),
+            CallLimits(
+                settings.call_limits,
+                settings.stream_limits,
+                settings.call_seconds_max,
+                settings.streams_unsent_bytes_max,
+            ),
             settings.retention_policy,
             call_tally,
         )
-        self._server = Server(settings.grpc_address, calls, reflection_enabled=settings.reflection)
+        transport = TransportLimits(
+            settings.grpc_connections_max,
+            settings.grpc_streams_per_connection_max,
+            settings.grpc_idle_seconds_max,
+            settings.grpc_read_seconds_max,
+        )
+        reflection = ReflectionAccess(settings.reflection_access)
+        self._server = Server(settings.grpc_address, calls, transport, reflection=reflection)
         self.readiness = Readiness([self._server.set_serving])
         self._loop_watch = LoopWatch()
         self._figures = self.engine.figures(settings.metrics_poll_seconds)
@@ -225,7 +238,7 @@ class App:
     async def stop(self) -> None:
         """Drains: refuses new calls, ends watches, lets attempts in flight end, settles them, releases the shards."""
         log.info("stopping")
-        await self._server.leave()
+        self._server.leave()
         self.readiness.leave()
         await asyncio.sleep(self._settings.shutdown_delay_seconds)  # load balancers look away
         self._tail.close()

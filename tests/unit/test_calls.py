@@ -22,6 +22,7 @@ from webhook_grpc.api.call import Call
 from webhook_grpc.api.codes import Code, code_of
 from webhook_grpc.api.methods import METHODS, Method, Methods, Stream, Unary
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, WebhookError, field_invalid
+from webhook_grpc.domain.limits import ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.metrics.calls import CallTally
 from webhook_grpc.server.auth import Authenticator, token_hash
@@ -57,7 +58,8 @@ class JsonExchange:
         self.steps.append("begin")
         self.request_id = request_id
 
-    async def read(self, request_type: type[Request]) -> Request:
+    async def read(self, request_type: type[Request], bytes_max: int) -> Request:
+        del bytes_max
         self.steps.append("read")
         try:
             return json_format.ParseDict(self.body, request_type())
@@ -86,7 +88,12 @@ def calls(
         cast("Methods", methods),
         Authenticator(tokens, anonymous_allowed=False),
         DatabaseClock(),
-        CallLimits(calls_max, streams_max, call_seconds_max),
+        CallLimits(
+            ShareLimits(calls_max, calls_max, calls_max),
+            ShareLimits(streams_max, streams_max, streams_max),
+            call_seconds_max,
+            unsent_bytes_max=1_000_000,
+        ),
         RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24),
         CallTally() if listener is None else listener,
     )
