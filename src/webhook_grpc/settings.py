@@ -93,8 +93,8 @@ class Settings(DatabaseSettings):
     """Where gRPC is served: host:port, [ipv6]:port. Port 0 takes a free one."""
     grpc_connections_max: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
     """gRPC connections at once; each takes a file descriptor."""
-    grpc_streams_per_connection_max: Annotated[int, Field(ge=1, le=1_000_000)] = 100
-    """Calls and streams at once on one gRPC connection; clients wait with more, or open another connection."""
+    grpc_streams_per_connection_max: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """Calls and streams at once on one gRPC connection. Some clients wait with more, others get UNAVAILABLE."""
     grpc_idle_seconds_max: Annotated[float, Field(ge=1, le=86_400)] = 300.0
     """How long a gRPC connection may have no call before it is closed; clients open another when they need it."""
     grpc_read_seconds_max: Annotated[float, Field(ge=0.1, le=300)] = 10.0

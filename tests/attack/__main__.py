@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -48,27 +48,29 @@ class Row:
         )
 
 
-async def run(names: Sequence[str], scale: float, log: Path, **settings: str) -> list[str]:
-    """Runs attacks and prints the table; returns what is wrong."""
+async def run(names: Sequence[str], scale: float, log: Path, say: Callable[[str], None], **settings: str) -> list[str]:
+    """Runs attacks and says each line of the table; returns what is wrong."""
     target = await Target.start(log, **settings)
     others = await Others.start(target.process.address, target.process.http_url, HONEST)
     problems = list[str]()
     try:
-        print(f"{'attack':22} {'calls':>6} {'errors':>14} {'p50 ms':>8} {'p99 ms':>8} {'CPU s':>7} {'MB':>7}  came of it")
+        columns = f"{'calls':>6} {'errors':>14} {'p50 ms':>8} {'p99 ms':>8} {'CPU s':>7} {'MB':>7}"
+        say(f"{'attack':22} {columns}  came of it")
         began = time.time()
         await others.called(max(20, round(CALLS_IN_PEACE * scale)))
-        print(Row("(none)", "", False, others.felt(began), *target.figures()), flush=True)
+        say(str(Row("(none)", "", False, others.felt(began), *target.figures())))
         for name in names:
             row = await _attack(name, scale, target, others)
-            print(row, flush=True)
+            say(str(row))
             if row.is_broken:
                 problems.append(f"{name}: {row.outcome}")
             if row.felt.errors:
                 problems.append(f"{name}: others got {row.felt.errors}")
-        await others.stop()
         await zero_window(target, scale)
+        await others.called(8)  # by then the watches are there
+        await others.stop()
         status = await target.process.terminate()
-        print(f"drained while health watches took no bytes: status {status}")
+        say(f"drained while health watches took no bytes: status {status}")
         if status:
             problems.append(f"did not drain: status {status}")
     finally:
@@ -95,6 +97,10 @@ async def _attack(name: str, scale: float, target: Target, others: Others) -> Ro
     return Row(name, outcome, is_broken, felt, after - cpu, megabytes)
 
 
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - this is a command
+
+
 def main() -> int:
     """Runs from the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.attack", description=__doc__)
@@ -106,9 +112,9 @@ def main() -> int:
         settings = {"WEBHOOK_DATA_DIR": f"{folder}/data", "WEBHOOK_LOG_LEVEL": "debug"}
         names = options.names or list(ATTACKS)
         scale = QUICK if options.quick else 1.0
-        problems = asyncio.run(run(names, scale, Path(folder, "log"), **settings))
+        problems = asyncio.run(run(names, scale, Path(folder, "log"), _say, **settings))
     for problem in problems:
-        print(problem, file=sys.stderr)
+        _say(problem)
     return 1 if problems else 0
 
 

@@ -233,9 +233,7 @@ async def watches(target: Target, scale: float) -> str:
     for _ in range(max(1, round(10 * scale))):
         connection = await Http2.open(target, window=0)
         for number in streams(100):
-            await connection.send(
-                frame(HEADERS, END_HEADERS, number, block), frame(DATA, END_STREAM, number, request)
-            )
+            await connection.send(frame(HEADERS, END_HEADERS, number, block), frame(DATA, END_STREAM, number, request))
             count += 1
     return f"{count} watches"
 

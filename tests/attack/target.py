@@ -7,7 +7,7 @@ import contextlib
 import json
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -86,7 +86,7 @@ class Target:
         return grpc.aio.insecure_channel(self.process.address, options=options)
 
     @contextlib.asynccontextmanager
-    async def stub(self) -> AsyncIterator[Any]:
+    async def stub(self) -> AsyncGenerator[Any]:
         """Opens a client."""
         async with self.channel() as channel:
             yield service_pb2_grpc.WebhookServiceStub(channel)
@@ -98,10 +98,7 @@ def bearer(secret: str) -> Sequence[tuple[str, str]]:
 
 
 class Http2:
-    """A connection that sends frames of HTTP/2 (RFC 9113) as it likes, and keeps to the flow control where it is told to.
-
-    It throws away what it gets, but for how much it may send.
-    """
+    """A connection that sends frames of HTTP/2 (RFC 9113) as it likes; `send_data` keeps to the flow control."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer

@@ -77,9 +77,11 @@ def calls(
     call_seconds_max: float = 60.0,
     methods: object = None,
     listener: CallListener | None = None,
+    tokens: Sequence[Token] = (),
+    clock: DatabaseClock | None = None,
 ) -> Calls:
     """The pipeline, with a token that may do everything, one that may read and one that may publish."""
-    tokens = [
+    tokens = tokens or [
         Token(name="operator", sha256=token_hash("operator")),
         Token(name="reader", sha256=token_hash("reader"), permissions=("read",)),
         Token(name="publisher", sha256=token_hash("publisher"), permissions=("publish",)),
@@ -87,7 +89,7 @@ def calls(
     return Calls(
         cast("Methods", methods),
         Authenticator(tokens, anonymous_allowed=False),
-        DatabaseClock(),
+        DatabaseClock() if clock is None else clock,
         CallLimits(
             ShareLimits(calls_max, calls_max, calls_max),
             ShareLimits(streams_max, streams_max, streams_max),
@@ -340,6 +342,16 @@ async def test_a_call_beyond_the_limit_is_refused_before_its_caller_is_known(end
         first.cancel()
     await asyncio.wait([first])
     assert await reason_of(pipeline.serve(method(named), JsonExchange())) == ""
+
+
+async def test_a_stream_ends_with_the_token_of_its_caller() -> None:
+    clock = DatabaseClock()
+    token = Token(name="short", sha256=token_hash("short"), expires=clock.now() + timedelta(seconds=0.05))
+    pipeline, held = calls(tokens=[token], clock=clock), Held()
+    stream = Stream("Watch", "read", pb.GetWebhookRequest, Webhook, lambda _: held.stream)
+
+    assert await reason_of(pipeline.serve(stream, JsonExchange(authorization="Bearer short"))) == "TOKEN_EXPIRED"
+    assert held.begun.is_set(), "it was open before"
 
 
 async def test_streams_have_places_of_their_own_and_no_deadline() -> None:
