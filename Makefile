@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo demo-page run migrate test-fast test test-distribution more-postgres more-tools test-long check format generate faults reliability bench bench-page bench-isolation bench-lists screenshots clean
+.PHONY: help setup demo demo-page run migrate test-fast test test-distribution more-postgres more-tools test-long check format generate faults attack reliability bench bench-page bench-isolation bench-lists screenshots clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -69,6 +69,9 @@ bench: .venv/dev ## measure rates and CPU time an event on the embedded Postgres
 
 faults: .venv/dev ## run every fault of tests/faults once, longer than `make test` does, and print a table
 	@$(BIN)/python -m tests.faults --seconds 15
+
+attack: .venv/dev ## attack a service of its own, and print what its other clients felt: some minutes; ARGS=--quick for one
+	@$(BIN)/python -m tests.attack $(ARGS)
 
 reliability: .venv/dev ## measure and write docs/reliability.md
 	@$(BIN)/python scripts/reliability.py

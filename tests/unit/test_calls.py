@@ -22,6 +22,7 @@ from webhook_grpc.api.call import Call
 from webhook_grpc.api.codes import Code, code_of
 from webhook_grpc.api.methods import METHODS, Method, Methods, Stream, Unary
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, WebhookError, field_invalid
+from webhook_grpc.domain.limits import ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.metrics.calls import CallTally
 from webhook_grpc.server.auth import Authenticator, token_hash
@@ -57,7 +58,8 @@ class JsonExchange:
         self.steps.append("begin")
         self.request_id = request_id
 
-    async def read(self, request_type: type[Request]) -> Request:
+    async def read(self, request_type: type[Request], bytes_max: int) -> Request:
+        del bytes_max
         self.steps.append("read")
         try:
             return json_format.ParseDict(self.body, request_type())
@@ -75,9 +77,11 @@ def calls(
     call_seconds_max: float = 60.0,
     methods: object = None,
     listener: CallListener | None = None,
+    tokens: Sequence[Token] = (),
+    clock: DatabaseClock | None = None,
 ) -> Calls:
     """The pipeline, with a token that may do everything, one that may read and one that may publish."""
-    tokens = [
+    tokens = tokens or [
         Token(name="operator", sha256=token_hash("operator")),
         Token(name="reader", sha256=token_hash("reader"), permissions=("read",)),
         Token(name="publisher", sha256=token_hash("publisher"), permissions=("publish",)),
@@ -85,8 +89,13 @@ def calls(
     return Calls(
         cast("Methods", methods),
         Authenticator(tokens, anonymous_allowed=False),
-        DatabaseClock(),
-        CallLimits(calls_max, streams_max, call_seconds_max),
+        DatabaseClock() if clock is None else clock,
+        CallLimits(
+            ShareLimits(calls_max, calls_max, calls_max),
+            ShareLimits(streams_max, streams_max, streams_max),
+            call_seconds_max,
+            unsent_bytes_max=1_000_000,
+        ),
         RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24),
         CallTally() if listener is None else listener,
     )
@@ -333,6 +342,16 @@ async def test_a_call_beyond_the_limit_is_refused_before_its_caller_is_known(end
         first.cancel()
     await asyncio.wait([first])
     assert await reason_of(pipeline.serve(method(named), JsonExchange())) == ""
+
+
+async def test_a_stream_ends_with_the_token_of_its_caller() -> None:
+    clock = DatabaseClock()
+    token = Token(name="short", sha256=token_hash("short"), expires=clock.now() + timedelta(seconds=0.05))
+    pipeline, held = calls(tokens=[token], clock=clock), Held()
+    stream = Stream("Watch", "read", pb.GetWebhookRequest, Webhook, lambda _: held.stream)
+
+    assert await reason_of(pipeline.serve(stream, JsonExchange(authorization="Bearer short"))) == "TOKEN_EXPIRED"
+    assert held.begun.is_set(), "it was open before"
 
 
 async def test_streams_have_places_of_their_own_and_no_deadline() -> None:

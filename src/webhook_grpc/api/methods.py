@@ -36,11 +36,23 @@ from .deliveries import DeliveryMethods
 from .event_types import EventTypeMethods
 from .events import EventMethods
 from .explain import ExplainMethods
+from .large import LargeWork
 from .replays import ReplayMethods
 from .secrets import SecretMethods
 from .stats import StatsMethods
 from .watch import WatchMethods
 from .webhooks import WebhookMethods
+
+REQUEST_BYTES_MAX: Final = 128 * 1024  # the largest webhook that is valid, as JSON with escapes, has less
+_LARGE_REQUESTS: Final = {
+    # 256 KiB of data, as a Struct of numbers: 11 bytes each, for 2 in JSON
+    "PublishEvent": 1792 * 1024,
+    "BatchPublishEvents": 5 * 1024 * 1024,
+    "TestWebhook": 1024 * 1024,
+    # A schema of 64 KiB, as JSON with escapes
+    "CreateEventType": 512 * 1024,
+    "UpdateEventType": 512 * 1024,
+}
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -59,12 +71,12 @@ class Methods:
         hints: Hints,
         tail: Tail,
     ) -> None:
-        event_types = EventTypes(database)
+        event_types, large = EventTypes(database), LargeWork()
         webhooks_max = settings.webhooks_per_customer_max
         self.webhooks = WebhookMethods(database, sealer, hints, event_types, settings.egress_policy, webhooks_max)
         self.secrets = SecretMethods(database, sealer, hints)
-        self.event_types = EventTypeMethods(database, event_types, settings.event_types_max)
-        self.events = EventMethods(database, publisher, event_types, clock, settings.publish_rate_per_customer)
+        self.event_types = EventTypeMethods(database, event_types, large, settings.event_types_max)
+        self.events = EventMethods(database, publisher, event_types, clock, large, settings.publish_rate_per_customer)
         self.deliveries = DeliveryMethods(database)
         self.actions = ActionMethods(database, tail, hints, clock)
         self.watch = WatchMethods(database, tail, clock, settings.stream_write_seconds_max)
@@ -84,6 +96,11 @@ class Method(ABC, Generic[Request, Response]):
     permission: Permission
     request_type: type[Request]
     response_type: type[Response]
+
+    @property
+    def request_bytes_max(self) -> int:
+        """Returns how large a request may be, as JSON too. A larger one is refused before it is parsed."""
+        return _LARGE_REQUESTS.get(self.name, REQUEST_BYTES_MAX)
 
     @abstractmethod
     async def run(

@@ -42,11 +42,11 @@ class StreamExchange(Exchange):
         self._is_lines = SSE_TYPE not in accept and any(kind in accept for kind in _LINE_TYPES)
         self._stream: web.StreamResponse | None = None
 
-    async def read(self, request_type: type[Request]) -> Request:
+    async def read(self, request_type: type[Request], bytes_max: int) -> Request:
         """Returns the request; Last-Event-ID, which a browser sends when it reconnects, is the cursor."""
         if self._request.query.get(BODIES, "false") not in {"true", "false"}:
             raise field_invalid(BODIES, "must be true or false")
-        message = await super().read(request_type)
+        message = await super().read(request_type, bytes_max)
         last = self._request.headers.get("Last-Event-ID", "")
         if last:  # the URL still says where the stream was to begin
             for name in _BEGINNINGS:

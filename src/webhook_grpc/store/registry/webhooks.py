@@ -149,7 +149,10 @@ SELECT_CHANGED_WEBHOOKS: Final = f"SELECT {COLUMNS} FROM webhooks WHERE updated_
 
 @dataclass(frozen=True, slots=True)
 class NewWebhook:
-    """A webhook to create. Its id is from `next_id`, because the secret is sealed for it."""
+    """A webhook to create. Its id is from `next_id`, because the secret is sealed for it.
+
+    `fingerprints` are of the request, if it has an id: the first is stored, and a repetition may have any of them.
+    """
 
     webhook_id: int
     customer_id: int
@@ -158,7 +161,7 @@ class NewWebhook:
     secret_hint: str
     secret_generated: bool
     request_id: str | None
-    fingerprint: int | None
+    fingerprints: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +188,7 @@ async def create(database: Database, new: NewWebhook, webhooks_max: int) -> Crea
         "secret_hint": new.secret_hint,
         "secret_generated": new.secret_generated,
         "request_id": new.request_id,
-        "request_fingerprint": new.fingerprint,
+        "request_fingerprint": new.fingerprints[0] if new.fingerprints else None,
         "webhooks_max": webhooks_max,
     }
     rows = await _create_in_turn(database, parameters)
@@ -223,7 +226,7 @@ async def created_before(database: Database, new: NewWebhook) -> Created | None:
     if not rows:
         return None
     secret_generated, fingerprint, *columns = rows[0]
-    if fingerprint != new.fingerprint:
+    if fingerprint is not None and fingerprint not in new.fingerprints:  # None: an operator has deleted it
         raise request_id_reused(new.request_id)
     webhook = webhook_of(columns)
     if webhook.status is WebhookStatus.DELETED:
