@@ -161,6 +161,7 @@ export class DeliveryList extends HTMLElement {
       hrefOf: (row) => list.hrefOf(row),
       isSelected: (id) => list.selected.has(id),
       isOpen: (id) => list._opened === id,
+      waitOf: (row) => list._waitOf(row),
       now: () => list.now(),
       get words() {
         return list._words;
@@ -233,6 +234,16 @@ export class DeliveryList extends HTMLElement {
   _released() {
     this.store.release();
     this._schedule();
+  }
+
+  /** Returns why the webhook of a row waits (see Holds), or null if it does not, or as long as that is not known. */
+  _waitOf(row) {
+    if (this._holds) return this._holds.of(row, this.now());
+    this._loadingHolds ??= import("../shared/holds.js").then(({ Holds }) => {
+      this._loadingHolds = undefined;
+      this._holds = new Holds(this._api);
+    });
+    return null;
   }
 
   /** Returns the name of a row's webhook, empty as long as it is not known: rows never wait for names. */
