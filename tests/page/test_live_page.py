@@ -174,7 +174,7 @@ async def test_in_chinese_no_word_is_missing(browser: Browser, service: Service,
     await expect(rows(page).first).to_contain_text("成功")
     assert await page.evaluate("document.documentElement.lang") == "zh"
     heads = await page.locator("webhook-deliveries .head > *").all_inner_texts()
-    assert heads == ["状态", "尝试记录", "事件类型", "Webhook", "响应", "耗时", "下一步"]
+    assert heads == ["状态", "尝试记录", "事件类型", "Webhook", "响应", "耗时", "下一步", "客户"]
     await context.close()
 
 

@@ -266,7 +266,9 @@ async def test_a_replay_says_what_waits_and_its_deliveries_follow_live(
     await expect(row).to_contain_text("Running")
     await expect(row).to_contain_text("Failed, Cancelled, Expired · all webhooks")
     await expect(row).to_contain_text("2 Waiting")
-    await row.get_by_role("link").click()
+    await service.publish()  # is not of the replay
+    async with page.expect_request(f"**/api/deliveries:watch?customer_id={CUSTOMER}&replay_id={replay.replay_id}"):
+        await row.get_by_role("link").click()
     assert urlsplit(page.url).path == f"/replays/{replay.replay_id}"
     await expect(shown.locator(".why-it-waits")).to_have_text(f"billing-eu #{webhook.webhook_id}: paused, waits")
     rows = shown.locator(".replayed tbody tr")

@@ -16,6 +16,7 @@ const FIELDS = [
   { kind: "list", name: "event_types", word: "Event type", hint: "job.*" },
   { kind: "list", name: "webhook_ids", word: "Webhook", hint: "12, 15" },
   { kind: "text", name: "event_id", word: "Event", hint: "evt_…" },
+  { kind: "text", name: "replay_id", word: "Replay" },
   { kind: "period", name: "period" },
 ];
 

@@ -146,7 +146,7 @@ export class DeliveryList extends HTMLElement {
     const words = this._words;
     this._head.replaceChildren(...COLUMNS.map((name) => element("div", { role: "columnheader" }, words(name))));
     this._grid.setAttribute("aria-label", words("Deliveries"));
-    this._grid.setAttribute("aria-colcount", String(COLUMNS.length));
+    this._grid.setAttribute("aria-colcount", String(COLUMNS.length - (this.isOfAll ? 0 : 1))); // the last one is the customer
     this._grid.setAttribute("aria-multiselectable", "true");
     this._retry.textContent = words("Try again");
   }

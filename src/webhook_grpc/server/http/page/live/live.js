@@ -129,6 +129,7 @@ class LiveView {
       eventTypes: filter.event_types ?? [],
       statuses: filter.statuses ?? [],
       eventId: filter.event_id ?? "",
+      replayId: filter.replay_id ?? "",
       problems: filter.problems === "true",
       isOfAll: !filter.customer_id && this._page.caller.customer_id === undefined,
     });

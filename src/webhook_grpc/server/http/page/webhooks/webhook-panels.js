@@ -4,7 +4,7 @@ import { visible } from "../data/json-text.js";
 import { COLOURS, STATUSES } from "../data/store.js";
 import { milliseconds, seconds, span } from "../data/time.js";
 import { delayText, policyDelays } from "../data/webhook-draft.js";
-import { webhookStatusNode, whyDisabled } from "../shared/facts.js";
+import { disabledSince, webhookStatusNode, whyDisabled } from "../shared/facts.js";
 import { icon } from "../shared/icons.js";
 import { element } from "../shared/look.js";
 import { shareBar } from "../shared/share-bar.js";
@@ -19,9 +19,14 @@ export function headNodes(page, webhook, stats) {
   const title = element("h2", { className: "title" }, `${visible(webhook.name)} #${webhook.webhook_id}`, webhookStatusNode(page, webhook));
   if (stats && stats.breaker_state !== "closed") title.append(element("span", { className: "bad" }, breakerText(page, stats)));
   const nodes = [title];
-  if (webhook.status === "disabled") nodes.push(element("p", { className: "bad" }, whyDisabled(page, webhook)));
+  if (webhook.status === "disabled") nodes.push(element("p", { className: "bad" }, `${whyDisabled(page, webhook)} ${sinceText(page, webhook)}`));
   const facts = [element("code", {}, visible(webhook.url)), element("code", {}, visible(webhook.events.join(", "))), secretText(page, webhook)];
   return [...nodes, element("p", { className: "facts" }, ...facts)];
+}
+
+function sinceText(page, webhook) {
+  const [word, at] = disabledSince(webhook);
+  return Number.isNaN(at) ? "" : `(${page.words(word, { time: page.clock(at) })})`;
 }
 
 function secretText(page, webhook) {
