@@ -203,10 +203,8 @@ async def many_changes(page: Page, door: Door, sent: int, until: int) -> int:
     size = CHANGES_A_SECOND // MESSAGES_A_SECOND
     for first in range(sent, until, size):
         await door.send(*(changed(1000 + number) for number in range(first, first + size)))
-    last = delivery(999 + until)["delivery_id"]
-    await page.wait_for_function(
-        "(id) => document.querySelector('wg-app').shadowRoot.querySelector('webhook-deliveries').store.get(id)", arg=last
-    )
+    find = "(id) => document.querySelector('wg-app').shadowRoot.querySelector('webhook-deliveries').store.get(id)"
+    await page.wait_for_function(find, arg=delivery(999 + until)["delivery_id"])
     return until
 
 

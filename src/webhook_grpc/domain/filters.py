@@ -15,7 +15,8 @@ from .model import Delivery, DeliveryStatus, Outcome
 class DeliveryFilter:
     """Which deliveries are wanted; an empty field admits all. `customer_id` None: those of every customer.
 
-    `replay_id` is the replay that restarted a delivery last. An event's create_time must be in the window: from `start_time` to before `end_time`.
+    `replay_id` is the replay that restarted a delivery last. An event's create_time must be in the window: from
+    `start_time` to before `end_time`.
     """
 
     customer_id: int | None

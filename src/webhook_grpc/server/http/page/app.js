@@ -26,8 +26,10 @@ dialog form { display: grid; gap: 12px; }
 .problem { color: var(--bad); }
 .toast { position: fixed; bottom: 16px; left: 50%; transform: translateX(-50%); background: var(--ink); color: var(--bg); border-radius: 6px; padding: 8px 16px; width: max-content; max-width: calc(100vw - 32px); z-index: 4; }
 .toast a { color: inherit; }
+@media (max-width: 480px), (max-height: 600px) {
+  :host { height: auto; min-height: 100dvh; } /* the page scrolls: its head would leave a list two rows, or none where it is zoomed */
+}
 @media (max-width: 480px) {
-  :host { height: auto; min-height: 100dvh; } /* the page scrolls: its head would leave a list two rows */
   h1, .grow { display: none; }
   header { gap: 4px 8px; }
   header select { max-width: 84px; padding: 2px 4px; }

@@ -21,8 +21,8 @@ webhook-deliveries { flex: 1; min-height: 0; }
 .filter input:not([type="checkbox"]) { width: 168px; }
 @media (max-width: 480px) {
   .filter > * { flex: 1 1 120px; min-width: 0; }
-  webhook-deliveries { min-height: 70dvh; }
 }
+@media (max-width: 480px), (max-height: 600px) { webhook-deliveries { min-height: max(240px, 70dvh); } }
 `;
 
 /** Shows the live list with its filter. */
