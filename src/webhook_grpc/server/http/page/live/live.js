@@ -22,7 +22,9 @@ webhook-deliveries { flex: 1; min-height: 0; }
 @media (max-width: 480px) {
   .filter > * { flex: 1 1 120px; min-width: 0; }
 }
-@media (max-width: 480px), (max-height: 600px) { webhook-deliveries { min-height: max(240px, 70dvh); } }
+@media (max-width: 480px), (max-height: 600px) {
+  webhook-deliveries { flex: none; height: max(240px, 70dvh); } /* a list as high as its rows would have them all as elements */
+}
 `;
 
 /** Shows the live list with its filter. */
