@@ -51,12 +51,13 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Puts the longest tests first, multiplies time-outs by the slowness, and marks the unit tests as fast.
 
-    The tests of a module that share a service run one after the other, those that need one of their own at the end.
+    The tests of a module that share a service or a browser run one after the other, those that need a service of their
+    own at the end.
     """
     usual, unit = float(config.getini("timeout")), Path(__file__).parent / "unit"
     items.sort(key=_order)
     for item in items:
-        if "shared" in _fixtures(item):
+        if {"shared", "browser"} & set(_fixtures(item)):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
         if item.path.is_relative_to(unit):
             item.add_marker("fast")

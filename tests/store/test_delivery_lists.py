@@ -81,6 +81,26 @@ async def test_the_filters_of_sql_and_of_the_stream_agree(
         assert await listed(database, wanted, chance.randint(1, 9)) == expected, wanted
 
 
+@pytest.mark.parametrize("many_retries", [False, True])
+async def test_deliveries_of_a_replay_are_listed_wherever_they_stand(
+    database: Database,
+    deliveries: list[Delivery],
+    postgres: TestPostgres,
+    monkeypatch: pytest.MonkeyPatch,
+    many_retries: bool,
+) -> None:
+    if many_retries:
+        monkeypatch.setattr(delivery_lists, "RETRIES_SORTED_MAX", 1)
+    of_replay = [delivery.event_id for delivery in deliveries[::2]]
+    postgres.rows("UPDATE attempts SET replay_id = 7 WHERE event_id = ANY(%(ids)s)", {"ids": of_replay})
+    all_of_them = await listed(database, EVERYTHING)
+    assert {one.status for one in all_of_them if one.replay_id == 7} >= {*DeliveryStatus} - {DeliveryStatus.EXPIRED}
+    for statuses in ((), ENDED, (DeliveryStatus.PENDING,), (*ENDED, DeliveryStatus.PENDING)):
+        wanted = DeliveryFilter(CUSTOMER, statuses=statuses, replay_id=7)
+        assert await listed(database, wanted, 7) == [one for one in all_of_them if wanted.admits(one)]
+    assert await listed(database, DeliveryFilter(None, replay_id=8)) == []
+
+
 @pytest.mark.slow
 async def test_a_list_merged_from_short_lists_of_each_webhook_is_complete(
     database: Database, deliveries: list[Delivery], monkeypatch: pytest.MonkeyPatch

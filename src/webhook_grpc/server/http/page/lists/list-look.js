@@ -1,6 +1,8 @@
 // The look of a list, its filter and its foot.
 
-export const LIST_LOOK = `
+import { LOOK as MENU_LOOK } from "../shared/menu.js";
+
+export const LIST_LOOK = `${MENU_LOOK}
 :host { height: auto; min-height: 100vh; min-height: 100dvh; scroll-padding-top: 40px; }
 .list-page { display: grid; grid-template-columns: minmax(0, 1fr); gap: 8px; align-content: start; }
 .list-page h2 { font-size: 16px; margin: 0; }
