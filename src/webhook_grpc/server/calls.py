@@ -21,6 +21,7 @@ from google.protobuf.message import Message
 
 from webhook_grpc.api.call import Call, server_stopping
 from webhook_grpc.api.codes import Code, code_of
+from webhook_grpc.api.messages.sharing import SharedDeliveries
 from webhook_grpc.api.methods import Method, Methods
 from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.errors import (
@@ -68,8 +69,11 @@ class Exchange(Protocol):
         """Returns the request; the door bounds its size and the time. Raises InvalidArgument if it can't be parsed."""
         ...
 
-    async def write(self, response: Message) -> None:
-        """Takes a response: the door sends it at once if the method streams, and after the call if it has only one."""
+    async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
+        """Takes a response: the door sends it at once if the method streams, and after the call if it has only one.
+
+        `shared` are the deliveries of a streamed one: other watchers get the same.
+        """
         ...
 
 
@@ -159,9 +163,9 @@ class Calls:
         return error
 
     async def _serve(self, method: Method[Any, Any], exchange: Exchange, call: Call) -> None:
-        async def write(response: Message) -> None:
+        async def write(response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
             call.subjects |= subjects_of(response)
-            await exchange.write(response)
+            await exchange.write(response, shared)
 
         if self._stopping:
             raise server_stopping()

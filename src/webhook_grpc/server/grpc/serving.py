@@ -7,11 +7,13 @@ interceptors would not see the request, and those of grpc.aio break streams.)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
+from webhook.v1 import delivery_pb2, service_pb2
 
+from webhook_grpc.api.messages.sharing import Form, SharedDeliveries, joined
 from webhook_grpc.api.methods import Method
 from webhook_grpc.domain.errors import WebhookError, field_invalid
 from webhook_grpc.server.calls import REQUEST_ID_KEY, Calls
@@ -80,12 +82,21 @@ class _UnaryExchange(_Exchange):
 
     response: bytes
 
-    async def write(self, response: Message) -> None:
+    async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
+        assert not shared, "a method of one response shares nothing"
         self.response = response.SerializeToString()
 
 
 class _StreamExchange(_Exchange):
     """A call of many responses."""
 
-    async def write(self, response: Message) -> None:
-        await self._context.write(response.SerializeToString())
+    async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
+        await self._context.write(joined(shared, ENTRIES) + response.SerializeToString())
+
+
+def _entry(delivery: delivery_pb2.Delivery) -> bytes:
+    """Returns a delivery as it stands in a message: messages that are written one after the other are one message."""
+    return service_pb2.WatchDeliveriesResponse(deliveries=[delivery]).SerializeToString()
+
+
+ENTRIES: Final = Form(_entry, b"")
