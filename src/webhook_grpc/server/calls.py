@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 
 from webhook_grpc.api.call import Call, server_stopping
 from webhook_grpc.api.codes import Code, code_of
+from webhook_grpc.api.messages.sharing import SharedDeliveries
 from webhook_grpc.api.methods import Method, Methods
 from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.errors import (
@@ -74,8 +75,11 @@ class Exchange(Protocol):
         """
         ...
 
-    async def write(self, response: Message) -> None:
-        """Takes a response: the door sends it at once if the method streams, and after the call if it has only one."""
+    async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
+        """Takes a response: the door sends it at once if the method streams, and after the call if it has only one.
+
+        `shared` are the deliveries of a streamed one: other watchers get the same.
+        """
         ...
 
 
@@ -184,13 +188,14 @@ class Calls:
                         await self._run(method, request, exchange, call)
 
     async def _run(self, method: Method[Any, Any], request: Message, exchange: Exchange, call: Call) -> None:
-        async def write(response: Message) -> None:
+        async def write(response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
             call.subjects |= subjects_of(response)
-            await exchange.write(response)
+            await exchange.write(response, shared)
 
-        async def write_one_of_many(response: Message) -> None:
-            async with self._unsent.held(call.customer_id, response.ByteSize()):
-                await write(response)
+        async def write_one_of_many(response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
+            size_bytes = response.ByteSize() + sum(part.size_bytes for part in shared)  # each watcher gets a copy
+            async with self._unsent.held(call.customer_id, size_bytes):
+                await write(response, shared)
 
         await method.run(self._methods, request, call, write_one_of_many if method.streams else write)
 
