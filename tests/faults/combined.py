@@ -1,7 +1,7 @@
 """Faults that follow one another in one round: in `make test` the start of a round costs more than most faults.
 
-`make test-long` and `make faults` run each fault alone. `python -m tests.faults --scenario` takes the joined names, too,
-so that a round can be repeated with its seed.
+`make test-long` and `make faults` run each fault alone. `python -m tests.faults --scenario` takes the joined names,
+too, so that a round can be repeated with its seed.
 """
 
 from __future__ import annotations
