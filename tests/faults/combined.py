@@ -1,7 +1,7 @@
 """Faults that follow one another in one round: in `make test` the start of a round costs more than most faults.
 
-`make test-long` and `make faults` run each fault alone. `python -m tests.faults --scenario` takes the joined names too,
-so that a round can be repeated with its seed.
+`make test-long` and `make faults` run each fault alone. `python -m tests.faults --scenario` takes the joined names,
+too, so that a round can be repeated with its seed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .harness import Round
 from .scenario import Scenario
 from .scenarios import BY_NAME, SCENARIOS
 
-_SECONDS: Final = 1.5  # of each fault
+_SECONDS: Final = 2.0  # of each fault
 
 # Each with the same webhooks and settings. What a fault excuses is bounded by its time, also beside others.
 _TOGETHER: Final = (
@@ -22,7 +22,6 @@ _TOGETHER: Final = (
     ("Postgres crash", "backends terminated", "connections exhausted"),
     ("network reset", "network latency", "commit answers lost"),
     ("network stalled", "network stalled beyond deadline", "Postgres stopped"),
-    ("held snapshot", "LISTEN lost"),
     ("DNS slow", "DNS failing"),
 )
 

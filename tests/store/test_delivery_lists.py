@@ -63,7 +63,7 @@ async def test_the_filters_of_sql_and_of_the_stream_agree(
     chance = random.Random(11)
     webhook_ids = sorted({delivery.webhook_id for delivery in deliveries})
     times = sorted({delivery.create_time for delivery in deliveries})
-    for _ in range(in_full(150, short=25)):
+    for _ in range(in_full(150, short=12)):
         start, end = sorted(chance.sample(times, 2))
         wanted = DeliveryFilter(
             customer_id=chance.choice([None, CUSTOMER, CUSTOMER + 1]),
