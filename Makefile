@@ -86,7 +86,7 @@ bench-lists: .venv/demo ## seed ATTEMPTS=10000000 attempts in a throw-away datab
 	@$(BIN)/python -m benchmarks.lists --attempts $(or $(ATTEMPTS),10000000)
 
 screenshots: .venv/dev ## write docs/screenshots/ from a fixed scene, with Debian's Chromium and a font for Chinese
-	@$(BIN)/python -m scripts.screenshots
+	@$(BIN)/python -m scripts.screenshots $(ARGS)
 
 clean: ## remove what the commands above made
 	rm -rf .venv build .test-long generated/python/build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info generated/python/*.egg-info

@@ -28,6 +28,9 @@ export function wordsOf(language, missing = () => undefined) {
 }
 
 export const CHINESE = {
+  " ({reason})": "（{reason}）",
+  ", ": "，",
+  ". ": "。",
   "1 attempt": "尝试 1 次",
   "1 attempt: {outcome}": "已尝试 1 次，{outcome}",
   "1 new delivery": "1 条新投递",
@@ -35,6 +38,7 @@ export const CHINESE = {
   "1 to {m}; empty: {n}.": "1 到 {m}；留空为 {n}。",
   "1 webhook": "1 个 Webhook",
   "1 webhook is disabled": "1 个 Webhook 已停用",
+  ": ": "：",
   "A built-in type can't be archived.": "内置类型不能归档。",
   "A delivery is": "投递的状态",
   "A name stands there twice.": "有重复的名称。",

@@ -9,6 +9,7 @@ const WIDTH = 480;
 const HEIGHT = 96;
 const LEAST_SECONDS = 0.001;
 const MOST_SECONDS = 30;
+const PLACES_MIN = 36; // of bars that come one by one: the first of them does not fill the chart
 const CLASSES = { good: "Succeeded", error: "Answered with an error", silent: "no answer" };
 
 export const LOOK = `
@@ -72,12 +73,13 @@ export function stack(caption, bins, words, open) {
 /** Returns a chart of one number in bins: {label, until, value}, written by `said(value)`. */
 export function bars(caption, bins, said, words) {
   const most = Math.max(1, ...bins.map((bin) => bin.value));
-  const width = WIDTH / bins.length;
+  const places = Math.max(PLACES_MIN, bins.length);
+  const width = WIDTH / places;
   const shapes = bins.map((bin, index) => {
     const tall = (bin.value / most) * HEIGHT;
     return svg("rect", { x: index * width, y: HEIGHT - tall, width: Math.max(1, width - 1), height: tall, class: "one" });
   });
-  return figure({ caption, bins, cells: (bin) => [said(bin.value)], heads: [caption], words, axis: [said(most), said(0)] }, shapes);
+  return figure({ caption, bins, cells: (bin) => [said(bin.value)], heads: [caption], words, axis: [said(most), said(0)], places }, shapes);
 }
 
 /** Returns a small drawing of what a class or a line looks like. */
@@ -111,11 +113,11 @@ function height(value) {
 }
 
 /** Returns a figure: caption, key, drawing with its axes (`axis` is the top and the bottom), and the same as a table. */
-function figure({ caption, bins, cells, heads, words, open, key = [], axis }, shapes) {
+function figure({ caption, bins, cells, heads, words, open, key = [], axis, places = bins.length }, shapes) {
   const row = (texts, kind) => element("tr", {}, ...texts.map((text) => element(kind, {}, String(text))));
   const table = element("table", {}, row([words("From"), ...heads], "th"), ...bins.map((bin) => row([bin.label, ...cells(bin)], "td")));
   const said = (bin) => `${bin.label}: ${heads.map((head, index) => `${head} ${cells(bin)[index]}`).join(", ")}`;
-  const [box, read] = readerNode(caption, shapes, bins.map(said), open);
+  const [box, read] = readerNode(caption, shapes, bins.map(said), { open, places });
   const ends = [bins[0]?.label, bins.at(-1)?.until].map((text) => element("span", {}, text ?? ""));
   const plot = element("div", { className: "plot" }, element("div", { className: "y" }, ...axis.map((text) => element("span", {}, text))), box, element("div", { className: "x" }, ...ends));
   const details = element("details", {}, element("summary", {}, words("Show as table")), table);
@@ -124,8 +126,8 @@ function figure({ caption, bins, cells, heads, words, open, key = [], axis }, sh
 }
 
 /** Returns the drawing, whose bins are read like the values of a slider and opened if they can be, and where the bin is said. */
-function readerNode(caption, shapes, texts, open = undefined) {
-  const width = WIDTH / texts.length;
+function readerNode(caption, shapes, texts, { open, places }) {
+  const width = WIDTH / places;
   const mark = svg("rect", { class: "bin", y: 0, width, height: HEIGHT, visibility: "hidden" });
   const said = element("div", { className: "read" });
   const box = element("div", { className: open ? "bins opens" : "bins", role: "slider", tabIndex: 0, ariaLabel: caption, "aria-valuemin": "1", "aria-valuemax": String(texts.length) }, canvas(...shapes, mark));
@@ -144,7 +146,7 @@ function readerNode(caption, shapes, texts, open = undefined) {
   };
   box.setAttribute("aria-valuenow", String(at + 1));
   box.setAttribute("aria-valuetext", texts[at] ?? "");
-  box.addEventListener("pointermove", ({ offsetX }) => show(Math.floor((offsetX / box.clientWidth) * texts.length)));
+  box.addEventListener("pointermove", ({ offsetX }) => show(Math.floor((offsetX / box.clientWidth) * places)));
   box.addEventListener("pointerleave", () => box.matches(":focus") || hide());
   box.addEventListener("focus", () => show(at));
   box.addEventListener("blur", hide);

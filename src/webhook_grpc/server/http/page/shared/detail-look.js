@@ -9,6 +9,7 @@ export const DETAIL_LOOK = `
 .facts b { font-weight: 400; color: var(--ink); }
 .attempts { display: grid; grid-template-columns: minmax(280px, 2fr) 3fr; gap: 16px; }
 .attempts ol { list-style: none; margin: 0; padding: 0; }
+.attempts ol > .muted { margin-bottom: 4px; }
 .attempts li > button { display: grid; grid-template-columns: 32px 16px 1fr 72px; gap: 8px; align-items: center; width: 100%; text-align: left; border-color: transparent; }
 .attempts .wait-between { padding-left: 48px; color: var(--muted); font-size: 12px; }
 .attempts svg { width: 12px; height: 12px; }

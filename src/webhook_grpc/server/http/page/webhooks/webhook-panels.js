@@ -19,14 +19,14 @@ export function headNodes(page, webhook, stats) {
   const title = element("h2", { className: "title" }, `${visible(webhook.name)} #${webhook.webhook_id}`, webhookStatusNode(page, webhook));
   if (stats && stats.breaker_state !== "closed") title.append(element("span", { className: "bad" }, breakerText(page, stats)));
   const nodes = [title];
-  if (webhook.status === "disabled") nodes.push(element("p", { className: "bad" }, `${whyDisabled(page, webhook)} ${sinceText(page, webhook)}`));
+  if (webhook.status === "disabled") nodes.push(element("p", { className: "bad" }, `${whyDisabled(page, webhook)}${sinceText(page, webhook)}`));
   const facts = [element("code", {}, visible(webhook.url)), element("code", {}, visible(webhook.events.join(", "))), secretText(page, webhook)];
   return [...nodes, element("p", { className: "facts" }, ...facts)];
 }
 
 function sinceText(page, webhook) {
   const [word, at] = disabledSince(webhook);
-  return Number.isNaN(at) ? "" : `(${page.words(word, { time: page.clock(at) })})`;
+  return Number.isNaN(at) ? "" : page.words(" ({reason})", { reason: page.words(word, { time: page.clock(at) }) });
 }
 
 function secretText(page, webhook) {
@@ -43,7 +43,7 @@ function breakerText(page, stats) {
   const word = BREAKERS[stats.breaker_state];
   const said = word ? words(word) : visible(stats.breaker_state);
   const probe = milliseconds(stats.breaker_probe_time);
-  return Number.isNaN(probe) ? said : `${said}, ${words("one request at {time}", { time: page.clock(probe) })}`;
+  return Number.isNaN(probe) ? said : `${said}${words(", ")}${words("one request at {time}", { time: page.clock(probe) })}`;
 }
 
 /** Returns the numbers of the window that was chosen. */
