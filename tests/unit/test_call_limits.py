@@ -23,28 +23,31 @@ def shares() -> Shares:
 def test_a_token_and_a_customer_have_a_share_that_leaves_room_for_others() -> None:
     bounded = shares()
     with ExitStack() as held:
-        for _ in range(3):
-            held.enter_context(bounded.of_token(ONE))
-        for _ in range(2):
-            held.enter_context(bounded.of_customer(42))
+        places = [held.enter_context(bounded.place()) for _ in range(5)]
+        for place in places[:3]:
+            place.take_of_token(ONE)
+        for place in places[:2]:
+            place.take_of_customer(42)
 
-        with pytest.raises(Overloaded, match="this token has 3 calls in progress") as refused, bounded.of_token(ONE):
+        with pytest.raises(Overloaded, match="this token has 3 calls in progress") as refused:
+            places[3].take_of_token(ONE)
+        with pytest.raises(Overloaded, match="customer 42 has 2 calls"):
+            places[3].take_of_customer(42)
+        with pytest.raises(Overloaded, match="this server is serving 5 calls already"), bounded.place():
             pass
-        with pytest.raises(Overloaded, match="customer 42 has 2 calls"), bounded.of_customer(42):
-            pass
-        with bounded.of_token(TWO), bounded.of_customer(43), bounded.of_customer(None):
-            pass
+        places[3].take_of_token(TWO)
+        places[3].take_of_customer(43)
+        places[4].take_of_customer(None)
 
     assert (refused.value.reason, refused.value.retry_seconds) == ("RATE_LIMITED", 1.0)
-    with bounded.of_token(ONE), bounded.of_customer(42):
-        pass
+    assert (bounded.in_progress, *bounded.of_tokens, *bounded.of_customers) == (0,), "all of it was given back"
 
 
 def test_callers_without_a_token_have_no_share_of_a_token() -> None:
-    bounded = shares()
+    bounded = Shares(ShareLimits(process_max=20, token_max=3, customer_max=2), "RATE_LIMITED", "calls")
     with ExitStack() as held:
         for _ in range(10):
-            held.enter_context(bounded.of_token(ANONYMOUS))
+            held.enter_context(bounded.place()).take_of_token(ANONYMOUS)
 
 
 async def test_requests_of_one_token_that_do_not_come_whole_hold_up_no_other_token() -> None:

@@ -12,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
@@ -23,7 +22,7 @@ from google.protobuf.message import Message
 
 from webhook_grpc.api.call import Call, server_stopping
 from webhook_grpc.api.codes import Code, code_of
-from webhook_grpc.api.messages.sharing import SharedDeliveries
+from webhook_grpc.api.messages.sharing import SharedDeliveries, Write
 from webhook_grpc.api.methods import Method, Methods
 from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.errors import (
@@ -174,20 +173,33 @@ class Calls:
     async def _serve(self, method: Method[Any, Any], exchange: Exchange, call: Call) -> None:
         if self._stopping:
             raise server_stopping()
-        shares = self._streams if method.streams else self._calls
-        with shares.in_process():
-            call.caller = self.caller_of(exchange.header(AUTHORIZATION_KEY))
-            call.caller.must_have(method.permission)
+        with (self._streams if method.streams else self._calls).place() as place:
+            call.caller = caller = self.caller_of(exchange.header(AUTHORIZATION_KEY))
+            caller.must_have(method.permission)
+            place.take_of_token(caller)
             call.traceparent = read_traceparent(exchange.header(TRACEPARENT_KEY))
-            with shares.of_token(call.caller):
-                async with self._deadline(method, call.caller):
-                    async with self._coming.place(call.caller):
+            deadline = asyncio.timeout(self._seconds_of(method, caller))
+            try:
+                async with deadline:
+                    async with self._coming.place(caller):
                         request = await exchange.read(method.request_type, method.request_bytes_max)
                     call.subjects |= subjects_of(request)
-                    with shares.of_customer(customer_of(request, call.caller)):
-                        await self._run(method, request, exchange, call)
+                    place.take_of_customer(customer_of(request, caller))
+                    await method.run(self._methods, request, call, self._writer(method, exchange, call))
+            except TimeoutError:
+                if method.streams and deadline.expired():
+                    raise token_expired(caller.name) from None
+                raise
 
-    async def _run(self, method: Method[Any, Any], request: Message, exchange: Exchange, call: Call) -> None:
+    def _seconds_of(self, method: Method[Any, Any], caller: Caller) -> float | None:
+        """Returns how long a call may take, None for as long as it likes: a stream ends with its caller's token."""
+        if not method.streams:
+            return self._call_seconds_max
+        if caller.token_expire_time is None:
+            return None
+        return (caller.token_expire_time - self._clock.now()).total_seconds()
+
+    def _writer(self, method: Method[Any, Any], exchange: Exchange, call: Call) -> Write:
         async def write(response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
             call.subjects |= subjects_of(response)
             await exchange.write(response, shared)
@@ -197,26 +209,7 @@ class Calls:
             async with self._unsent.held(call.customer_id, size_bytes):
                 await write(response, shared)
 
-        await method.run(self._methods, request, call, write_one_of_many if method.streams else write)
-
-    @asynccontextmanager
-    async def _deadline(self, method: Method[Any, Any], caller: Caller) -> AsyncGenerator[None]:
-        """Ends a call after its time. A stream has none, but ends with its caller's token."""
-        if not method.streams:
-            async with asyncio.timeout(self._call_seconds_max):
-                yield
-            return
-        seconds = None
-        if caller.token_expire_time is not None:
-            seconds = (caller.token_expire_time - self._clock.now()).total_seconds()
-        deadline = asyncio.timeout(seconds)
-        try:
-            async with deadline:
-                yield
-        except TimeoutError:
-            if deadline.expired():
-                raise token_expired(caller.name) from None
-            raise
+        return write_one_of_many if method.streams else write
 
     def _canonical(self, raised: Exception, call: Call) -> WebhookError:
         """Returns the error that the caller gets for what was raised. The text of an unknown one stays in the log."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator, Hashable
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Hashable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.errors import Overloaded
@@ -29,56 +29,76 @@ class Shares:
     """
 
     def __init__(self, limits: ShareLimits, reason: str, what: str) -> None:
-        self._limits = limits
-        self._reason = reason
-        self._what = what
-        self._tokens = Counter[str]()
-        self._customers = Counter[int]()
+        self.limits = limits
+        self.reason = reason
+        self.what = what
         self.in_progress = 0
+        self.of_tokens = Counter[str]()
+        self.of_customers = Counter[int]()
 
-    @contextmanager
-    def in_process(self) -> Generator[None]:
-        """Holds a place in the process. Raises Overloaded."""
-        if self.in_progress >= self._limits.process_max:
-            raise self._full(f"this server is serving {self._limits.process_max} {self._what} already")
-        self.in_progress += 1
-        try:
-            yield
-        finally:
-            self.in_progress -= 1
+    def place(self) -> Place:
+        """Returns the place of one call. It is held by `with`, which raises Overloaded if the process has none left."""
+        return Place(self)
 
-    @contextmanager
-    def of_token(self, caller: Caller) -> Generator[None]:
-        """Holds a place of the caller's token. Raises Overloaded."""
+
+class Place:
+    """What one call holds of the shares. All of it is given back when the call ends.
+
+    (No generators: this is on the way of every call, and they cost three microseconds each.)
+    """
+
+    __slots__ = ("_customer_id", "_shares", "_token")
+
+    def __init__(self, shares: Shares) -> None:
+        self._shares = shares
+        self._token: str | None = None
+        self._customer_id: int | None = None
+
+    def __enter__(self) -> Self:
+        """Takes a place in the process. Raises Overloaded."""
+        shares = self._shares
+        if shares.in_progress >= shares.limits.process_max:
+            raise self._full(f"this server is serving {shares.limits.process_max}", "already")
+        shares.in_progress += 1
+        return self
+
+    def take_of_token(self, caller: Caller) -> None:
+        """Takes a place of the caller's token. Raises Overloaded."""
         if not caller.has_token:
-            yield
             return
-        with self._held(self._tokens, caller.name, self._limits.token_max, "this token has"):
-            yield
+        shares = self._shares
+        if shares.of_tokens[caller.name] >= shares.limits.token_max:
+            raise self._full(f"this token has {shares.limits.token_max}", "in progress at this server already")
+        shares.of_tokens[caller.name] += 1
+        self._token = caller.name
 
-    @contextmanager
-    def of_customer(self, customer_id: int | None) -> Generator[None]:
-        """Holds a place of a customer's; None: the call is for no certain one. Raises Overloaded."""
+    def take_of_customer(self, customer_id: int | None) -> None:
+        """Takes a place of a customer's; None: the call is for no single one. Raises Overloaded."""
         if customer_id is None:
-            yield
             return
-        with self._held(self._customers, customer_id, self._limits.customer_max, f"customer {customer_id} has"):
-            yield
+        shares = self._shares
+        if shares.of_customers[customer_id] >= shares.limits.customer_max:
+            whose = f"customer {customer_id} has {shares.limits.customer_max}"
+            raise self._full(whose, "in progress at this server already")
+        shares.of_customers[customer_id] += 1
+        self._customer_id = customer_id
 
-    @contextmanager
-    def _held(self, taken: Counter[_Key], key: _Key, limit: int, whose: str) -> Generator[None]:
-        if taken[key] >= limit:
-            raise self._full(f"{whose} {limit} {self._what} in progress at this server already")
-        taken[key] += 1
-        try:
-            yield
-        finally:
-            taken[key] -= 1
-            if not taken[key]:
-                del taken[key]
+    def __exit__(self, *_: object) -> None:
+        shares = self._shares
+        shares.in_progress -= 1
+        if self._token is not None:
+            _give_back(shares.of_tokens, self._token)
+        if self._customer_id is not None:
+            _give_back(shares.of_customers, self._customer_id)
 
-    def _full(self, what: str) -> Overloaded:
-        return Overloaded(self._reason, f"{what}; retry later", RETRY_SECONDS)
+    def _full(self, whose: str, state: str) -> Overloaded:
+        return Overloaded(self._shares.reason, f"{whose} {self._shares.what} {state}; retry later", RETRY_SECONDS)
+
+
+def _give_back(taken: Counter[_Key], key: _Key) -> None:
+    taken[key] -= 1
+    if not taken[key]:
+        del taken[key]
 
 
 class ComingRequests:
