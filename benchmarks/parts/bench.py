@@ -122,14 +122,20 @@ class Bench:
         return has_processes(self.program)
 
     async def service(
-        self, server: str | None = None, processes: int = 1, settings: Mapping[str, str] | None = None
+        self,
+        server: str | None = None,
+        processes: int = 1,
+        settings: Mapping[str, str] | None = None,
+        prepare: Callable[[str], None] | None = None,
     ) -> Service:
-        """Starts the service on an empty database."""
+        """Starts the service on a database with nothing but its schema, and with what `prepare` puts there."""
         name = server or self._options.server
         environment = environment_in(self._directory, settings or {})
         database = self._servers.database(name, self.program, environment)
         url = self._stack.enter_context(database)
         self.used[name] = self._servers.get(name)
+        if prepare is not None:
+            await asyncio.to_thread(prepare, url)
         return await self.service_with({**environment, "WEBHOOK_DATABASE_URL": url}, name, processes)
 
     async def service_with(self, environment: Mapping[str, str], server: str, processes: int = 1) -> Service:

@@ -6,7 +6,21 @@ from typing import Final
 
 from benchmarks.parts.figures import Row
 
-from . import cpu, end_to_end, latency, singly
+from . import (
+    cpu,
+    end_to_end,
+    fan_out,
+    growth,
+    https,
+    isolation,
+    latency,
+    many_webhooks,
+    publish_batch,
+    publish_one,
+    singly,
+    take_over,
+    watch,
+)
 
 ROWS: Final[dict[str, Row]] = {
     module.ROW.name: module.ROW
@@ -14,6 +28,15 @@ ROWS: Final[dict[str, Row]] = {
         end_to_end,
         singly,
         cpu,
+        many_webhooks,
+        https,
+        fan_out,
+        publish_one,
+        publish_batch,
         latency,
+        watch,
+        isolation,
+        take_over,
+        growth,
     )
 }

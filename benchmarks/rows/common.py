@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from benchmarks.parts.bench import LAG_MAX, WARM_SECONDS, Bench, Sink
@@ -43,7 +43,7 @@ class Delivered:
     """A service whose events arrive at a sink: its rates, and what it spent for them."""
 
     def __init__(
-        self, bench: Bench, service: Service, sink: Sink, publishers: Sequence[Child], fan_out: int = 1
+        self, bench: Bench, service: Service, sink: Sink, publishers: Sequence[Child], fan_out: int, first: int
     ) -> None:
         self.service = service
         self.spent = {"batches": Spent(), "singly": Spent()}
@@ -51,6 +51,7 @@ class Delivered:
         self._sink = sink
         self.publishers = publishers
         self._fan_out = fan_out
+        self._first = first
 
     @classmethod
     async def start(
@@ -62,22 +63,37 @@ class Delivered:
         processes: int = 1,
         generators: int = 1,
         fan_out: int = 1,
-        path: str = "",
         url: str = "",
-        settings: dict[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> Delivered:
         """Starts a service on an empty database, with webhooks that lead to the sink."""
         service = await bench.service(server, processes, settings)
+        return await cls.on(bench, sink, service, generators=generators, fan_out=fan_out, url=url)
+
+    @classmethod
+    async def on(
+        cls,
+        bench: Bench,
+        sink: Sink,
+        service: Service,
+        *,
+        generators: int = 1,
+        fan_out: int = 1,
+        url: str = "",
+        first: int = 1,
+    ) -> Delivered:
+        """Gives a service that runs webhooks that lead to the sink. `first`: the id of the first of their customers."""
         publishers = await bench.publishers(service.address, generators)
-        await publishers[0].ask("webhooks", url=f"{url or sink.url}{path}", customers=CUSTOMERS, each=fan_out)
-        started = cls(bench, service, sink, publishers, fan_out)
+        made = {"customers": CUSTOMERS, "each": fan_out, "first": first}
+        await publishers[0].ask("webhooks", url=url or sink.url, **made)
+        started = cls(bench, service, sink, publishers, fan_out, first)
         await started.warmed()
         return started
 
     async def warmed(self) -> None:
         """Delivers some events, so that nothing is measured that only happens after a start: ramps, plans, imports."""
         before, count = await self._sink.posts(), max(1, self._bench.form.count(WARM_EVENTS, BATCH) // BATCH) * BATCH
-        await self.publishers[0].ask("batches", customers=CUSTOMERS, size=BATCH, count=count)
+        await self.publishers[0].ask("batches", customers=CUSTOMERS, first=self._first, size=BATCH, count=count)
         await self._bench.drained(self._sink, before + count * self._fan_out)
 
     async def batches(self) -> float:
@@ -102,7 +118,8 @@ class Delivered:
         async def one(child: Child) -> None:
             span = WARM_SECONDS + seconds
             held = gate(self._sink, deliveries)
-            published.append(await child.ask(do, customers=CUSTOMERS, seconds=span, gate=held, **arguments))
+            load: dict[str, Any] = {"customers": CUSTOMERS, "first": self._first, "seconds": span, "gate": held}
+            published.append(await child.ask(do, **load, **arguments))
 
         found = await self._bench.while_loading(
             all_of(one(child) for child in publishers), self._bench.over(self.service, seconds, self._sink.posts)

@@ -29,13 +29,15 @@ class Watchers:
         self._arrived: dict[str, list[float]] = {}
 
     async def catch_up(
-        self, address: str, customer_id: int, watchers: int, changes: int, kept: str = ""
+        self, address: str, customer_id: int, start_seconds: float, watchers: int, changes: int, kept: str = ""
     ) -> dict[str, float]:
-        """Watches from the first change on until each watcher has so many; returns the seconds it took.
+        """Watches from a time (Unix) on until each watcher has so many changes; returns the seconds it took.
 
         `kept`: a file for the messages of the first watcher, as they came.
         """
-        request = service_pb2.WatchDeliveriesRequest(customer_id=customer_id, start_time=Timestamp(seconds=1))
+        start_time = Timestamp()
+        start_time.FromMicroseconds(int(start_seconds * 1_000_000))
+        request = service_pb2.WatchDeliveriesRequest(customer_id=customer_id, start_time=start_time)
         raw = request.SerializeToString()
         messages: list[bytes] = []
         started_at = time.monotonic()
