@@ -70,7 +70,7 @@ bench: .venv/dev ## measure every figure beside its limit (20 minutes; ROWS=end-
 		$(if $(findstring --program,$(ARGS)),--results build/bench-programs.json,--document)
 
 bench-quick: .venv/dev ## measure a few rows (ROWS=…) in a short form: at most 90 s, nothing is written to docs/
-	@$(BIN)/python -m benchmarks.run --form quick --seconds 90 --results build/bench-quick.json \
+	@$(BIN)/python -m benchmarks.run --form quick --seconds 80 --results build/bench-quick.json \
 		--rows "$(or $(ROWS),$(QUICK_ROWS))" $(ARGS)
 
 bench-growth: .venv/dev ## measure the row that needs 20 GB and half an hour: ten million attempts, a million pending

@@ -64,10 +64,13 @@ class Run:
     async def _measured(self, row: Row, program: Path) -> Result:
         empty, started_at = stored.new_result(row, self.options.form.name), time.monotonic()
         bench = Bench(replace(self.options, program=program), self.servers)
-        figures, error = (), ""
+        figures, error, bound = (), "", self._bound(row)
+        limit = asyncio.timeout(bound)
         try:
-            async with asyncio.timeout(self._bound(row)), bench:
+            async with limit, bench:
                 figures = await row.measure(bench)
+        except TimeoutError as failure:
+            error = f"not measured in {bound:.0f} s" if limit.expired() else _said(failure)
         except Exception as failure:  # noqa: BLE001 - whatever it was, the other rows go on
             error = _said(failure)
         measured = replace(empty.measured, servers={name: server.about for name, server in bench.used.items()})

@@ -103,6 +103,6 @@ class Form:
 
 
 FULL = Form("full", 1.0, 3, 1.0)
-QUICK = Form("quick", 0.25, 2, 1.0)
+QUICK = Form("quick", 0.2, 2, 1.0)
 TINY = Form("tiny", 0.02, 1, 0.5)
 FORMS = {form.name: form for form in (FULL, QUICK, TINY)}

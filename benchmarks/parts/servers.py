@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -70,7 +72,7 @@ class Servers:
     def database(self, server: str, program: Path, environment: Mapping[str, str]) -> Generator[str]:
         """Makes an empty database with the schema of a program, and drops it at the end."""
         self._made += 1
-        url, name = self.get(server).url, f"webhook_bench_{self._made}"
+        url, name = self.get(server).url, f"webhook_bench_{os.getpid()}_{self._made}"
         with psycopg.connect(url, autocommit=True) as admin:
             drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
             admin.execute(drop)
@@ -89,6 +91,7 @@ class Servers:
 
     def _embedded(self) -> str:
         directory = Path(tempfile.mkdtemp(prefix="webhook-grpc-bench-"))
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)  # after Postgres' own, which locks a file in it
         self._stack.callback(shutil.rmtree, directory, ignore_errors=True)
         postgres = EmbeddedPostgres(directory)
         url = postgres.start()
