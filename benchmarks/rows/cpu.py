@@ -39,6 +39,6 @@ ROW: Final = Row(
     what="CPU time for each event that is published in batches and delivered; Postgres' CPU time and WAL beside it",
     limit="CPU time of the bare lean client for each request to the same sink",
     target="the service at most 2.2",
-    seconds=70,
+    seconds=55,
     measure=measure,
 )

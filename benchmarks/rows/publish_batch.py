@@ -53,6 +53,6 @@ ROW: Final = Row(
     what="events published a second by BatchPublishEvents, four calls at a time, each durable; nobody listens",
     limit="COPY (binary) of the same rows by the same driver, as many in a transaction, four connections",
     target="at least 0.5",
-    seconds=65,
+    seconds=60,
     measure=measure,
 )

@@ -101,6 +101,6 @@ ROW: Final = Row(
     " ones see a change, what each keeps in memory",
     limit="a stream that sends the same messages from memory; the arrival of the same events at the receiver",
     target="changes at least 0.6, p99 at most 2, at most 100 KB a watcher",
-    seconds=120,
+    seconds=110,
     measure=measure,
 )
