@@ -47,23 +47,29 @@ def chart(results: Mapping[str, Result]) -> str:
         "<title>Each figure in parts of its target</title>",
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
         f'<text x="{line:.0f}" y="20" text-anchor="middle" fill="#333333">target; longer is better</text>',
-        *(_bar(number, *bar) for number, bar in enumerate(bars)),
+        *(_bar(number, *bar[1:]) for number, bar in enumerate(bars)),
         f'<line x1="{line:.0f}" y1="28" x2="{line:.0f}" y2="{height - 12}" stroke="#333333" stroke-dasharray="4 3"/>',
+        *(_label(number, *bar) for number, bar in enumerate(bars)),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
 
 
-def _bar(number: int, name: str, figure: Figure, found: float) -> str:
-    y = TOP + LINE * number
-    length = (WIDTH - LEFT - RIGHT) * min(found, REACH_MAX) / REACH_MAX
-    judged = figure.judged or 0.0
-    label = escape(f"{name}: {figure.name}")
-    said = f"{judged:.2f} (target {target(figure)})"
-    return "\n".join(
-        [
-            f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end" fill="#333333">{label}</text>',
-            f'<rect x="{LEFT}" y="{y}" width="{length:.1f}" height="16" fill="{MET if figure.is_met else MISSED}"/>',
-            f'<text x="{LEFT + length + 6:.1f}" y="{y + 12}" fill="#333333">{escape(said)}</text>',
-        ]
+def _bar(number: int, figure: Figure, found: float) -> str:
+    colour = MET if figure.is_met else MISSED
+    return f'<rect x="{LEFT}" y="{TOP + LINE * number}" width="{_length(found):.1f}" height="16" fill="{colour}"/>'
+
+
+def _label(number: int, name: str, figure: Figure, found: float) -> str:
+    """Returns what stands before and behind a bar; with a rim, so that it can be read across the line."""
+    y, judged = TOP + LINE * number + 12, figure.judged or 0.0
+    said = escape(f"{judged:.2f} (target {target(figure)})")
+    rim = 'fill="#333333" stroke="#ffffff" stroke-width="3" paint-order="stroke"'
+    return (
+        f'<text x="{LEFT - 8}" y="{y}" text-anchor="end" {rim}>{escape(f"{name}: {figure.name}")}</text>\n'
+        f'<text x="{LEFT + _length(found) + 6:.1f}" y="{y}" {rim}>{said}</text>'
     )
+
+
+def _length(found: float) -> float:
+    return (WIDTH - LEFT - RIGHT) * min(found, REACH_MAX) / REACH_MAX
