@@ -21,7 +21,7 @@ from typing import Any, Final, cast
 
 import aiohttp
 import psutil
-from benchmarks.throughput import (
+from benchmarks.parts.in_process import (
     OWN_PROGRAM,
     Receiver,
     create_webhooks,
