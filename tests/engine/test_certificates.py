@@ -26,7 +26,7 @@ from webhook_grpc.store.clock import DatabaseClock
 LOCAL = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
 
 
-async def send_to(context: ssl.SSLContext) -> AttemptResult:
+async def send_to(context: ssl.SSLContext, host: str = certificates.HOST) -> AttemptResult:
     client = ssl.create_default_context()
     certificates.authority().configure_trust(client)
     sender = Sender(
@@ -35,7 +35,7 @@ async def send_to(context: ssl.SSLContext) -> AttemptResult:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         serving = asyncio.get_running_loop().run_in_executor(None, serve_one, listener, context)
-        result = await sender.send(Request(f"https://{certificates.HOST}:{port}/", {}, b"{}", slowness.scaled(5)))
+        result = await sender.send(Request(f"https://{host}:{port}/", {}, b"{}", slowness.scaled(5)))
         await serving
     await sender.close()
     return result
@@ -95,3 +95,21 @@ def test_the_sentences_differ() -> None:
     """Five of them; the sixth is for whatever else OpenSSL finds."""
     sentences = {reason.value for reason in FailureReason if "CERTIFICATE" in reason.name}
     assert len(sentences) == 6
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [(certificates.HOST, certificates.HOST), ("HOOKS.Example.com.", certificates.HOST), ("127.0.0.1", None)],
+)
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_the_receiver_is_given_the_name_that_its_certificate_has_to_hold(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop], host: str, name: str | None
+) -> None:
+    """In SNI, as a name: in lower case, without a dot at its end; an address is none (RFC 6066 3)."""
+    names: list[str | None] = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificates.authority().issue_cert(name or host).configure_cert(context)
+    context.sni_callback = lambda _, said, __: names.append(said)
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        result = runner.run(send_to(context, host))
+    assert (result.outcome, names) == (Outcome.SUCCEEDED, [name])

@@ -137,6 +137,14 @@ async def test_what_the_proxy_says_of_the_receiver_counts_as_an_attempt(
     assert (result.outcome, result.reason, result.response_status) == (outcome, reason, None)
 
 
+async def test_a_proxy_that_closes_instead_of_an_answer_has_most_likely_not_reached_the_receiver(
+    raw_server: RawServers,
+) -> None:
+    async with sending(await raw_server(ProxyServer(9, b"").serve)) as send:
+        result = await send("https://hooks.example.com/")
+    assert (result.outcome, result.reason) == (Outcome.CONNECTION_ERROR, FailureReason.DISCONNECTED)
+
+
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 407 X\r\n\r\n", b"SSH-2.0\r\n\r\n"], ids=["407", "no HTTP"])
 async def test_a_proxy_that_does_not_work_is_our_fault(raw_server: RawServers, answer: bytes) -> None:
     async with sending(await raw_server(ProxyServer(9, answer).serve)) as send:
