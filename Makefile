@@ -67,8 +67,8 @@ generate: .venv/dev ## write generated/ from protos/
 bench: .venv/dev ## measure rates and CPU time an event on the embedded Postgres, beside DATABASE=postgresql://… if given
 	@$(BIN)/python benchmarks/throughput.py $(if $(DATABASE),--database "$(DATABASE)") $(ARGS)
 
-faults: .venv/dev ## run every fault of tests/faults once, longer than `make test` does, and print a table
-	@$(BIN)/python -m tests.faults --seconds 15
+faults: .venv/dev ## run every fault of tests/faults once, longer than `make test` does; continues where it stopped, prints a table
+	@$(BIN)/python -m tests.faults --seconds 15 --resume .test-long/faults.json
 
 reliability: .venv/dev ## measure and write docs/reliability.md
 	@$(BIN)/python scripts/reliability.py
