@@ -178,7 +178,8 @@ def figures(output: str) -> str:
     if rows := [line for line in output.splitlines() if line.startswith("| ") and not line.startswith("| fault ")]:
         cells = [cell.strip() for cell in rows[-1].strip("| ").split("|")]
         if len(cells) == len(FAULT_FIGURES):
-            return ", ".join(f"{value} {name}" for name, value in zip(FAULT_FIGURES[1:], cells[1:], strict=True))
+            named = zip(FAULT_FIGURES[1:], cells[1:], strict=True)
+            return ", ".join(f"{value} {name}".strip() for name, value in named)
         return f"{len(rows)} rows"
     ends = re.findall(r"^(?:=+ )?(\d+ (?:passed|failed|error).*?)(?: =+)?$", output, flags=re.MULTILINE)
     return ends[-1] if ends else "no figures"
@@ -186,7 +187,7 @@ def figures(output: str) -> str:
 
 FAULT_FIGURES: Final = (
     "fault", "rounds", "events", "deliveries", "requests", "lost", "duplicated (in flight)", "gaps", "drained at most",
-    "late (99 %)", "lost to careful mode", "violations",
+    "late (99 %)", "lost to careful mode", "",
 )  # fmt: skip
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import secrets
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
+
+from tests.long import commit
 
 from .checker import Report
 from .combined import COMBINED
 from .database import DatabaseServer
+from .finished import FinishedRounds, Reports, write
 from .harness import run_round
 from .scenario import Scenario
 from .scenarios import SCENARIOS
@@ -24,7 +25,7 @@ _VIOLATIONS_SHOWN = 10
 BY_NAME = {scenario.name: scenario for scenario in (*SCENARIOS, *COMBINED)}
 _HEAD = (
     "fault", "rounds", "events", "deliveries", "requests", "lost", "duplicated (in flight at the fault)",
-    "gaps in the stream", "drained after, at most", "late (99 %)", "attempts lost to careful mode", "violations",
+    "gaps in the stream", "drained after, at most", "late (99 %)", "attempts lost to careful mode", "result",
 )  # fmt: skip
 
 
@@ -32,29 +33,35 @@ def main() -> int:
     """Returns 1 if any invariant was violated."""
     arguments = _arguments()
     chosen = [BY_NAME[name] for name in arguments.scenario] or SCENARIOS
-    reports: dict[str, list[Report]] = {}
+    run = (
+        f"{commit()}, {arguments.rounds} rounds of {arguments.seconds or 'a few'} s, seed {arguments.seed}: "
+        + ", ".join(scenario.name for scenario in chosen)
+    )
+    finished = FinishedRounds(arguments.resume, run, arguments.rounds * len(chosen))
+    if finished.reports:
+        say(f"goes on after {sum(map(len, finished.reports.values()))} rounds that have ended")
     servers: dict[bool, DatabaseServer] = {}
     try:
         for number in range(arguments.rounds):
             for scenario in chosen:
+                if len(finished.reports.get(scenario.name, ())) > number:
+                    continue
                 seed = secrets.randbelow(2**32) if arguments.seed is None else arguments.seed + number
                 seconds = arguments.seconds or scenario.short_seconds
                 if scenario.stepped not in servers:
                     servers[scenario.stepped] = SteppedServer() if scenario.stepped else DatabaseServer()
                     servers[scenario.stepped].start()
-                report = _round(scenario, servers[scenario.stepped], seed, seconds)
-                reports.setdefault(scenario.name, []).append(report)
+                finished.add(scenario.name, _round(scenario, servers[scenario.stepped], seed, seconds))
     finally:
         for server in servers.values():
             server.stop()
-    say("\n" + table(reports))
+    say("\n" + table(finished.reports))
     if arguments.json is not None:
-        plain = {name: [asdict(report) for report in rows] for name, rows in reports.items()}
-        arguments.json.write_text(json.dumps(plain, indent=1))
-    return int(any(report.violations for rows in reports.values() for report in rows))
+        write(arguments.json, finished.reports, run)
+    return int(any(report.violations for rows in finished.reports.values() for report in rows))
 
 
-def table(reports: dict[str, list[Report]]) -> str:
+def table(reports: Reports) -> str:
     """Markdown, a line for each fault."""
     lines = [_HEAD, ["---"] * len(_HEAD)]
     lines += [_line(name, rows) for name, rows in reports.items()]
@@ -75,6 +82,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=1, help="of each scenario")
     parser.add_argument("--seconds", type=float, help="of load in a round; default a few")
     parser.add_argument("--seed", type=int, help="replays the schedule of faults of a round that had it")
+    parser.add_argument(
+        "--resume", type=Path, metavar="FILE", help="keep reports in it, and go on where a call stopped"
+    )
     parser.add_argument("--json", type=Path, help="write all reports to this file")
     return parser.parse_args()
 
@@ -94,6 +104,11 @@ def _round(scenario: Scenario, server: DatabaseServer, seed: int, seconds: float
     return report
 
 
+def _result(rows: Sequence[Report]) -> str:
+    found = [violation.invariant for report in rows for violation in report.violations]
+    return f"FAILED: {len(found)} violations of {', '.join(sorted(set(found)))}" if found else "passed"
+
+
 def _line(name: str, rows: Sequence[Report]) -> list[str]:
     drained = [report.drained_seconds for report in rows]
     return [
@@ -108,7 +123,7 @@ def _line(name: str, rows: Sequence[Report]) -> list[str]:
         "never" if None in drained else f"{max(filter(None, drained), default=0.0):.1f} s",
         f"{max(report.lateness_seconds for report in rows):.2f} s",
         str(sum(report.lost_to_careful_mode for report in rows)),
-        str(sum(len(report.violations) for report in rows)),
+        _result(rows),
     ]
 
 

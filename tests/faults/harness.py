@@ -33,6 +33,7 @@ from .stepped import SteppedServer
 from .workload import Publisher, ResumingWatcher
 
 _LATE_SECONDS = 0.1  # on the reference: from where a process counts a request to where its receiver reads the clock
+_HANG_SECONDS = 120.0  # and twice the time of its load: longer takes only a round that hangs
 _NOTICE_SECONDS = 0.05  # until a death is noticed
 
 
@@ -245,7 +246,8 @@ async def run_round(
     """
     directory = Path(tempfile.mkdtemp(prefix="webhook-grpc-round-"))
     try:
-        report = await Round(scenario, server, directory, seed, seconds).run()
+        async with asyncio.timeout(slowness.RATIO_MAX * (_HANG_SECONDS + 2 * seconds)):
+            report = await Round(scenario, server, directory, seed, seconds).run()
     except (AssertionError, TimeoutError, grpc.aio.AioRpcError) as error:
         report = replace(check(History()), violations=(_failure(error),))
     if not (report.violations and keeps_folder):
