@@ -1,7 +1,7 @@
 """A real browser in front of a real service: Debian's Chromium, driven by Playwright, which downloads none itself.
 
-A start of it costs more than most tests do, so those of a module share one, and what it has loaded. Each test has a page of
-its own; what the page has stored is removed after it.
+A start of it costs more than most tests do, so those of a module share one, and what it has loaded. Each test has a page
+of its own; what the page has stored is removed after it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ async def browser() -> AsyncGenerator[Browser]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def profile(browser: Browser) -> AsyncGenerator[BrowserContext]:
-    """What a browser keeps: the files of the page, so that they are loaded and compiled once for the tests of a module."""
+    """What a browser keeps: the files of the page, which are loaded and compiled once for the tests of a module."""
     context = await browser.new_context(locale="en-GB", viewport={"width": 1280, "height": 720})
     yield context
     async with slowness.timeout(CLOSE_SECONDS):
