@@ -1,7 +1,7 @@
 """A real browser in front of a real service: Debian's Chromium, driven by Playwright, which downloads none itself.
 
-A start of it costs more than most tests do, so those of a module share one, and what it has loaded. Each test has a page
-of its own; what the page has stored is removed after it.
+A start of it costs more than most tests do, so those of a module share one, and what it has loaded. Each test has
+a page of its own; what that has stored is removed after it.
 """
 
 from __future__ import annotations
