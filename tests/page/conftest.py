@@ -1,6 +1,7 @@
 """A real browser in front of a real service: Debian's Chromium, driven by Playwright, which downloads none itself.
 
-A start of it costs more than most tests do, so those of a module share one; each test has a profile of its own in it.
+A start of it costs more than most tests do, so those of a module share one, and what it has loaded. Each test has
+a page of its own; what that has stored is removed after it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.support import slowness
 from tests.support.distribution import need
@@ -44,15 +45,26 @@ async def browser() -> AsyncGenerator[Browser]:
             await chromium.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def page(browser: Browser) -> AsyncGenerator[Page]:
-    """A new page. Whatever the console reports as an error fails the test: exceptions, violations of the policy."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def profile(browser: Browser) -> AsyncGenerator[BrowserContext]:
+    """What a browser keeps: the files of the page, which are loaded and compiled once for the tests of a module."""
     context = await browser.new_context(locale="en-GB", viewport={"width": 1280, "height": 720})
-    opened = await context.new_page()
+    yield context
+    async with slowness.timeout(CLOSE_SECONDS):
+        await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(profile: BrowserContext) -> AsyncGenerator[Page]:
+    """A new page. Whatever the console reports as an error fails the test: exceptions, violations of the policy."""
+    opened = await profile.new_page()
     problems = list[str]()
     opened.on("pageerror", lambda error: problems.append(str(error)))
     opened.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
     yield opened
     async with slowness.timeout(CLOSE_SECONDS):
-        await context.close()
+        for one in profile.pages:
+            if one.url.startswith("http"):
+                await one.evaluate("localStorage.clear()")
+            await one.close()
     assert [said for said in problems if "Failed to load resource" not in said] == []

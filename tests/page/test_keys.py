@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -46,6 +48,11 @@ async def has_keys(page: Page) -> None:
     await expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_enabled()
 
 
+async def at_once(page: Page, *keys: str) -> None:
+    """Presses keys one after the other, without waiting for an answer between them, which may take too long."""
+    await asyncio.gather(*(page.keyboard.press(key) for key in keys))
+
+
 def focused(page: Page) -> Locator:
     return page.locator("webhook-deliveries .row:focus")
 
@@ -57,9 +64,8 @@ def dialog(page: Page) -> Locator:
 async def test_g_and_a_letter_lead_to_each_page(page: Page, door: Door) -> None:
     await show(page, door)
     for letter, place in PLACES.items():
-        await page.keyboard.press("g")
-        await page.keyboard.press(letter)
-        assert page.url == door.url + place
+        await at_once(page, "g", letter)
+        await expect(page).to_have_url(door.url + place)
 
 
 async def test_rows_are_gone_through_opened_and_found_again(page: Page, door: Door) -> None:
@@ -128,7 +134,7 @@ async def test_brackets_go_from_attempt_to_attempt_and_arrows_fold_the_headers(p
     for key, number in (("]", 2), ("]", 1), ("]", 1), ("[", 2)):
         await page.keyboard.press(key)
         await expect(shown.locator("span").first).to_have_text(str(number))
-    assert page.url.endswith("#attempt-2")
+    await expect(page).to_have_url(re.compile("#attempt-2$"))
     await page.keyboard.press("ArrowLeft")
     await expect(page.locator("wg-app .attempts details[open]")).to_have_count(0)
 
@@ -137,8 +143,7 @@ async def test_r_twice_restarts_a_row_once(page: Page, door: Door) -> None:
     door.listed = [delivery(1, "failed", "timeout")]
     await show(page, door)
     await page.keyboard.press("j")
-    await page.keyboard.press("r")
-    await page.keyboard.press("r")
+    await at_once(page, "r", "r")
     await expect(page.locator("wg-app .toast")).to_contain_text("Restarted")
     assert {path for path, _ in door.posts} == {f"/api/deliveries/{delivery(1)['delivery_id']}:retry"}
     assert len({request_id for _, request_id in door.posts}) == 1, "the service acts once on a request_id"
@@ -168,7 +173,7 @@ async def test_r_on_a_delivery_that_succeeded_asks_first(page: Page, door: Door)
 async def test_problems_zone_search_and_selection_have_keys(page: Page, door: Door) -> None:
     await show(page, door)
     await page.keyboard.press("p")
-    assert page.url.endswith("/?problems=true")
+    await expect(page).to_have_url(f"{door.url}?problems=true")
     await page.keyboard.press("p")
     await expect(page.locator("webhook-deliveries .row")).to_have_count(10)
     await page.keyboard.press("j")
@@ -209,8 +214,7 @@ async def test_the_help_lists_the_keys_and_turns_them_off_for_good(page: Page, d
     await page.get_by_role("button", name="Keyboard shortcuts").click()
     await dialog(page).get_by_label("Keys are on").check()
     await dialog(page).get_by_role("button", name="Close").click()
-    await page.keyboard.press("g")
-    await page.keyboard.press("w")
+    await at_once(page, "g", "w")
     await expect(page).to_have_url(f"{door.url}webhooks")
 
 

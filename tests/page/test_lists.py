@@ -491,8 +491,7 @@ async def test_an_operator_chooses_a_customer_and_all_lists_keep_it(
     await expect(page.get_by_role("link", name="Events")).to_have_attribute("aria-current", "page")
     assert await page.evaluate("localStorage.getItem('webhook-grpc customers')") == str(other)
     await page.get_by_role("heading", name="Events").click()  # no field has the focus
-    await page.keyboard.press("g")
-    await page.keyboard.press("a")
+    await asyncio.gather(page.keyboard.press("g"), page.keyboard.press("a"))  # without a wait between them
     await expect(page).to_have_url(address(service, f"attempts?customer_id={other}"))
     await box.fill("")
     await box.press("Enter")

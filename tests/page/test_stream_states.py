@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -56,6 +57,17 @@ def says(text: str) -> Opening:
     return answer
 
 
+def away(back: asyncio.Event, answer: Opening) -> Opening:
+    """Returns an opening that answers so however often it is tried, until the service is back."""
+
+    async def refuse(door: Door, request: web.Request) -> web.StreamResponse:
+        if not back.is_set():
+            door.openings.append(refuse)
+        return await answer(door, request)
+
+    return refuse
+
+
 def keeps_silent(until: asyncio.Event) -> Opening:
     """Returns an opening that answers nothing at all."""
 
@@ -68,15 +80,16 @@ def keeps_silent(until: asyncio.Event) -> Opening:
 
 async def test_a_stream_that_is_cut_says_since_when_and_then_that_nothing_was_missed(page: Page, door: Door) -> None:
     await show(page, door)
-    away = [refuses(503, "STORAGE_UNAVAILABLE")] * 4
-    door.openings.extend(away)
+    back = asyncio.Event()
+    door.openings.append(away(back, refuses(503, "STORAGE_UNAVAILABLE")))
     door.cut()
-    await expect(bar(page)).to_contain_text("Stream interrupted 1 s ago; resuming from where it stopped")
+    await expect(bar(page)).to_contain_text(re.compile(r"Stream interrupted \d+ s ago; resuming from where it stopped"))
     await expect(bar(page)).to_contain_text("detail of STORAGE_UNAVAILABLE")
     await expect(page.locator("wg-app .live")).to_contain_text("Stream interrupted")
+    back.set()
     await expect(bar(page)).to_have_text("Nothing was missed")
     await expect(bar(page)).to_be_hidden()
-    assert door.cursors == ["", *["c0"] * 5]
+    assert (door.cursors[0], set(door.cursors[1:])) == ("", {"c0"})
     assert door.list_count == 1
 
 
@@ -99,9 +112,11 @@ async def test_a_cursor_that_is_refused_leads_to_a_divider_and_the_list(page: Pa
 
 async def test_a_page_that_was_too_slow_is_told_that_a_filter_helps(page: Page, door: Door) -> None:
     await show(page, door)
-    door.openings.extend([refuses(503, "X")] * 3)
+    back = asyncio.Event()
+    door.openings.append(away(back, refuses(503, "X")))
     await door.write('event: problem\ndata: {"status": 409, "reason": "WATCHER_TOO_SLOW", "detail": "slow"}\n\n')
     await expect(page.locator("webhook-deliveries [role=status]")).to_contain_text("A filter helps", ignore_case=True)
+    back.set()
     await expect(bar(page)).to_have_text("Nothing was missed")
 
 
@@ -157,11 +172,13 @@ async def test_what_is_not_allowed_is_said_with_its_reason_and_tried_again_by_th
 async def test_a_stream_that_can_not_be_opened_now_leaves_the_list_and_is_tried_again(
     page: Page, door: Door, status: int, reason: str
 ) -> None:
-    door.openings.extend([refuses(status, reason)] * 4)
+    back = asyncio.Event()
+    door.openings.append(away(back, refuses(status, reason)))
     await page.goto(door.url)
     await expect(rows(page)).to_have_count(3)
     await expect(bar(page)).to_contain_text("The stream could not be opened ")
     await expect(bar(page)).to_contain_text(f"detail of {reason}")
+    back.set()
     await is_live(page)
     await expect(bar(page)).to_be_hidden()
 
