@@ -284,6 +284,8 @@ class Settings(DatabaseSettings):
     """Messages that are on their way to watchers, of all together; half of it for one customer."""
     stream_buffer_max: Annotated[int, Field(ge=100)] = 5000
     """Changes that are buffered for one watcher before it has to read them from the log."""
+    stream_history_bytes_max: Annotated[int, Field(ge=0)] = 16_000_000
+    """What is kept, while watchers catch up, of the log that was read for one of them: others then need not read it."""
     stream_write_seconds_max: Annotated[float, Field(ge=0.1, le=300)] = 10.0
     """How long a watcher may take for one message before it is let go."""
     call_seconds_max: Annotated[float, Field(ge=1, le=300)] = 30.0

@@ -20,6 +20,7 @@ from webhook.v1.webhook_pb2 import Webhook
 from tests.support import slowness
 from webhook_grpc.api.call import Call
 from webhook_grpc.api.codes import Code, code_of
+from webhook_grpc.api.messages.sharing import SharedDeliveries
 from webhook_grpc.api.methods import METHODS, Method, Methods, Stream, Unary
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, WebhookError, field_invalid
 from webhook_grpc.domain.limits import ShareLimits
@@ -66,7 +67,7 @@ class JsonExchange:
         except json_format.ParseError as error:
             raise field_invalid("", str(error)) from None
 
-    async def write(self, response: Message) -> None:
+    async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
         self.steps.append("write")
         self.written.append(json_format.MessageToDict(response, preserving_proto_field_name=True))
 
@@ -269,7 +270,7 @@ async def test_the_text_of_an_unknown_error_stays_in_the_log(place: str, monkeyp
     unknown = RuntimeError("secret dsn")
     exchange = JsonExchange(x_request_id="my-id")
 
-    async def fail(_: Message) -> None:
+    async def fail(_: Message, __: Sequence[SharedDeliveries]) -> None:
         raise unknown
 
     if place == "write":

@@ -19,9 +19,11 @@ from webhook.v1.event_type_pb2 import EventType
 from webhook.v1.replay_pb2 import Replay
 from webhook.v1.webhook_pb2 import Webhook
 
+from webhook_grpc.api.messages.sharing import Write
 from webhook_grpc.domain.access import Permission
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.hub.hints import Hints
+from webhook_grpc.hub.history import History
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.tail import Tail
 from webhook_grpc.hub.type_rules import EventTypes
@@ -71,6 +73,7 @@ class Methods:
         hints: Hints,
         tail: Tail,
     ) -> None:
+        history = History(database, settings.stream_history_bytes_max)
         event_types, large = EventTypes(database), LargeWork()
         webhooks_max = settings.webhooks_per_customer_max
         self.webhooks = WebhookMethods(database, sealer, hints, event_types, settings.egress_policy, webhooks_max)
@@ -79,7 +82,7 @@ class Methods:
         self.events = EventMethods(database, publisher, event_types, clock, large, settings.publish_rate_per_customer)
         self.deliveries = DeliveryMethods(database)
         self.actions = ActionMethods(database, tail, hints, clock)
-        self.watch = WatchMethods(database, tail, clock, settings.stream_write_seconds_max)
+        self.watch = WatchMethods(database, tail, history, clock, settings.stream_write_seconds_max)
         self.explain = ExplainMethods(database)
         self.stats = StatsMethods(database, clock)
         self.replays = ReplayMethods(database, clock, hints, settings.replays_per_customer_max)
@@ -103,9 +106,7 @@ class Method(ABC, Generic[Request, Response]):
         return _LARGE_REQUESTS.get(self.name, REQUEST_BYTES_MAX)
 
     @abstractmethod
-    async def run(
-        self, methods: Methods, request: Request, call: Call, write: Callable[[Response], Awaitable[None]]
-    ) -> None:
+    async def run(self, methods: Methods, request: Request, call: Call, write: Write) -> None:
         """Carries a call out and writes its responses. Raises WebhookError if it is refused."""
 
 
@@ -117,9 +118,7 @@ class Unary(Method[Request, Response]):
 
     handler: Callable[[Methods], Callable[[Request, Call], Awaitable[Response]]]
 
-    async def run(
-        self, methods: Methods, request: Request, call: Call, write: Callable[[Response], Awaitable[None]]
-    ) -> None:
+    async def run(self, methods: Methods, request: Request, call: Call, write: Write) -> None:
         """Writes the one response."""
         await write(await self.handler(methods)(request, call))
 
@@ -133,11 +132,9 @@ class Stream(Method[Request, Response]):
 
     streams = True
 
-    handler: Callable[[Methods], Callable[[Request, Call, Callable[[Response], Awaitable[None]]], Awaitable[None]]]
+    handler: Callable[[Methods], Callable[[Request, Call, Write], Awaitable[None]]]
 
-    async def run(
-        self, methods: Methods, request: Request, call: Call, write: Callable[[Response], Awaitable[None]]
-    ) -> None:
+    async def run(self, methods: Methods, request: Request, call: Call, write: Write) -> None:
         """Lets the handler write."""
         await self.handler(methods)(request, call, write)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
@@ -22,6 +22,7 @@ from google.protobuf.message import Message
 
 from webhook_grpc.api.call import Call, server_stopping
 from webhook_grpc.api.codes import Code, code_of
+from webhook_grpc.api.messages.sharing import SharedDeliveries, Write
 from webhook_grpc.api.methods import Method, Methods
 from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.errors import (
@@ -73,8 +74,11 @@ class Exchange(Protocol):
         """
         ...
 
-    async def write(self, response: Message) -> None:
-        """Takes a response: the door sends it at once if the method streams, and after the call if it has only one."""
+    async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
+        """Takes a response: the door sends it at once if the method streams, and after the call if it has only one.
+
+        `shared` are the deliveries of a streamed one: other watchers get the same.
+        """
         ...
 
 
@@ -195,14 +199,15 @@ class Calls:
             return None
         return (caller.token_expire_time - self._clock.now()).total_seconds()
 
-    def _writer(self, method: Method[Any, Any], exchange: Exchange, call: Call) -> Callable[[Message], Awaitable[None]]:
-        async def write(response: Message) -> None:
+    def _writer(self, method: Method[Any, Any], exchange: Exchange, call: Call) -> Write:
+        async def write(response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
             call.subjects |= subjects_of(response)
-            await exchange.write(response)
+            await exchange.write(response, shared)
 
-        async def write_one_of_many(response: Message) -> None:
-            async with self._unsent.held(call.customer_id, response.ByteSize()):
-                await write(response)
+        async def write_one_of_many(response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
+            size_bytes = response.ByteSize() + sum(part.size_bytes for part in shared)
+            async with self._unsent.held(call.customer_id, size_bytes):
+                await write(response, shared)
 
         return write_one_of_many if method.streams else write
 

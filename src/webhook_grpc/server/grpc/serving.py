@@ -13,8 +13,10 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
+from webhook.v1 import delivery_pb2, service_pb2
 
 from webhook_grpc.api.messages import wire
+from webhook_grpc.api.messages.sharing import Form, SharedDeliveries, joined
 from webhook_grpc.api.methods import Method
 from webhook_grpc.domain.errors import WebhookError, field_invalid
 from webhook_grpc.server.calls import REQUEST_ID_KEY, Calls
@@ -98,15 +100,24 @@ class _UnaryExchange(_Exchange):
 
     response: bytes
 
-    async def write(self, response: Message) -> None:
+    async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
+        assert not shared, "a method of one response shares nothing"
         self.response = response.SerializeToString()
 
 
 class _StreamExchange(_Exchange):
     """A call of many responses."""
 
-    async def write(self, response: Message) -> None:
+    async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
         try:
-            await self._context.write(response.SerializeToString())
+            await self._context.write(joined(shared, ENTRIES) + response.SerializeToString())
         except grpc.aio.InternalError:  # the client has left while the message was on its way
             raise asyncio.CancelledError from None
+
+
+def _entry(delivery: delivery_pb2.Delivery) -> bytes:
+    """Returns a delivery as it stands in a message: messages that are written one after the other are one message."""
+    return service_pb2.WatchDeliveriesResponse(deliveries=[delivery]).SerializeToString()
+
+
+ENTRIES: Final = Form(_entry, b"")

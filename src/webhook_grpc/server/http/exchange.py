@@ -12,6 +12,7 @@ from aiohttp import web
 from google.protobuf.message import Message
 from webhook.v1.service_pb2 import BatchPublishError
 
+from webhook_grpc.api.messages.sharing import SharedDeliveries
 from webhook_grpc.domain.errors import InvalidArgument, Violation, WebhookError, field_invalid
 from webhook_grpc.server.calls import REQUEST_ID_KEY
 
@@ -189,8 +190,9 @@ class UnaryExchange(Exchange):
 
     response: Message
 
-    async def write(self, response: Message) -> None:
+    async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
         """Keeps the answer until the call has ended well. Errors in it name fields as the caller does."""
+        assert not shared, "a method of one response shares nothing"
         if self._has_data and "results" in response.DESCRIPTOR.fields_by_name:
             for result in _get(response, "results"):
                 if result.HasField("error"):
