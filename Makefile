@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 FUZZ := .venv/fuzz/bin/schemathesis
+QUICK_ROWS := end-to-end,cpu,latency
 SOURCES := src tests examples scripts benchmarks
 # Images of containers often set it. Each process would then compile all sources and libraries again: that was half of
 # the CPU time of a start, of each worker of pytest and of each service that a test starts.
@@ -9,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo demo-page run migrate test-fast test test-distribution more-postgres more-tools test-long check format generate faults attack reliability bench bench-page bench-isolation bench-lists screenshots clean
+.PHONY: help setup demo demo-page run migrate test-fast test test-distribution more-postgres more-tools test-long check format generate faults attack reliability bench bench-quick bench-growth bench-page bench-isolation bench-lists screenshots clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -64,8 +65,16 @@ format: .venv/dev ## format code and protos
 generate: .venv/dev ## write generated/ from protos/
 	$(BIN)/python scripts/generate.py
 
-bench: .venv/dev ## measure rates and CPU time an event on the embedded Postgres, beside DATABASE=postgresql://… if given
-	@$(BIN)/python benchmarks/throughput.py $(if $(DATABASE),--database "$(DATABASE)") $(ARGS)
+bench: .venv/dev ## measure every figure beside its limit (20 minutes; ROWS=end-to-end,latency: some), write docs/performance.md
+	@$(BIN)/python -m benchmarks.run --rows "$(ROWS)" $(ARGS) \
+		$(if $(findstring --program,$(ARGS)),--results build/bench-programs.json,--document)
+
+bench-quick: .venv/dev ## measure a few rows (ROWS=…) in a short form: at most 90 s, nothing is written to docs/
+	@$(BIN)/python -m benchmarks.run --form quick --seconds 80 --results build/bench-quick.json \
+		--rows "$(or $(ROWS),$(QUICK_ROWS))" $(ARGS)
+
+bench-growth: .venv/dev ## measure the row that needs 20 GB and half an hour: ten million attempts, a million pending
+	@$(BIN)/python -m benchmarks.run --rows growth --seconds 3600 --document $(ARGS)
 
 faults: .venv/dev ## run every fault of tests/faults once, longer than `make test` does, and print a table
 	@$(BIN)/python -m tests.faults --seconds 15
@@ -86,7 +95,7 @@ bench-lists: .venv/demo ## seed ATTEMPTS=10000000 attempts in a throw-away datab
 	@$(BIN)/python -m benchmarks.lists --attempts $(or $(ATTEMPTS),10000000)
 
 screenshots: .venv/dev ## write docs/screenshots/ from a fixed scene, with Debian's Chromium and a font for Chinese
-	@$(BIN)/python -m scripts.screenshots
+	@$(BIN)/python -m scripts.screenshots $(ARGS)
 
 clean: ## remove what the commands above made
 	rm -rf .venv build .test-long generated/python/build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info generated/python/*.egg-info

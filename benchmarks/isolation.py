@@ -226,56 +226,92 @@ async def tell(troublemaker: asyncio.subprocess.Process, word: str) -> int:
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
-async def run(seconds: float, rounds: int, backlog: int, flood_rate: float) -> None:
-    receiver = Receiver()
-    phases: list[Phase] = []
+@dataclass(frozen=True)
+class Scenario:
+    """How long each phase is, how many there are of each kind, and how much trouble there is."""
+
+    seconds: float = 12.0
+    rounds: int = 3
+    backlog: int = 100_000
+    flood_rate: float = 2000.0
+
+
+async def run(scenario: Scenario) -> list[Phase]:
+    """Measures a service of its own."""
     with tempfile.TemporaryDirectory(prefix="webhook-grpc-bench-") as directory:
-        async with (
-            asyncio.timeout(SECONDS_MAX),
-            receiver.running(),
-            running_service(Path(directory)) as (address, pid),
-            grpc.aio.insecure_channel(address) as channel,
-        ):
-            service = service_pb2_grpc.WebhookServiceStub(channel)
-            for number, url in enumerate(receiver.urls):
-                await create(service, number + 1, url)
-            dead = await create(service, DEAD_CUSTOMER, "http://127.0.2.3:1999/")
-            named = {"customer_id": DEAD_CUSTOMER, "webhook_id": dead.webhook_id}
-            await service.PauseWebhook(service_pb2.PauseWebhookRequest(**named))
-            for _ in range(backlog // FLOOD_BATCH):
-                await publish_batch(service, DEAD_CUSTOMER)
-            troublemaker = await asyncio.create_subprocess_exec(
-                sys.executable,
-                __file__,
-                "--trouble",
-                address,
-                "--flood",
-                str(flood_rate),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-            )
-            assert troublemaker.stdin is not None
-            assert troublemaker.stdout is not None
-            await troublemaker.stdout.readline()
-            try:
-                await measure_phase(service, receiver, Phase(False), 2, 1_000_000)  # warm-up
-                next_number = 0
-                for number in range(2 * rounds):
-                    phase = Phase(is_troubled=number % 2 == 1)
-                    if phase.is_troubled:
-                        await service.ResumeWebhook(service_pb2.ResumeWebhookRequest(**named))
-                        await tell(troublemaker, "on")
-                    next_number = await measure_phase(service, receiver, phase, seconds, next_number)
-                    phase.rss_bytes = psutil.Process(pid).memory_info().rss
-                    if phase.is_troubled:
-                        phase.flooded = await tell(troublemaker, "off")
-                        await service.PauseWebhook(service_pb2.PauseWebhookRequest(**named))
-                        await asyncio.sleep(SECONDS_TO_SETTLE)  # the rest of the flood
-                    phases.append(phase)
-            finally:
-                troublemaker.stdin.close()
-                await troublemaker.wait()
-    report(phases)
+        async with asyncio.timeout(SECONDS_MAX), running_service(Path(directory)) as (address, pid):
+            return await measure(scenario, address, pid)
+
+
+async def measure(scenario: Scenario, address: str, pid: int) -> list[Phase]:
+    """Measures a service that runs and has no webhooks yet; returns the phases, well and troubled in turns."""
+    receiver = Receiver()
+    async with receiver.running(), grpc.aio.insecure_channel(address) as channel:
+        service = service_pb2_grpc.WebhookServiceStub(channel)
+        for number, url in enumerate(receiver.urls):
+            await create(service, number + 1, url)
+        dead = await create(service, DEAD_CUSTOMER, "http://127.0.2.3:1999/")
+        named = {"customer_id": DEAD_CUSTOMER, "webhook_id": dead.webhook_id}
+        await service.PauseWebhook(service_pb2.PauseWebhookRequest(**named))
+        for _ in range(scenario.backlog // FLOOD_BATCH):
+            await publish_batch(service, DEAD_CUSTOMER)
+        async with running_troublemaker(address, scenario.flood_rate) as troublemaker:
+            return await measure_phases(scenario, service, receiver, troublemaker, named, pid)
+
+
+@asynccontextmanager
+async def running_troublemaker(address: str, flood_rate: float) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """The process that plays the troublemakers, when it is ready."""
+    troublemaker = await asyncio.create_subprocess_exec(
+        *(sys.executable, __file__, "--trouble", address, "--flood", str(flood_rate)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert troublemaker.stdin is not None
+    assert troublemaker.stdout is not None
+    try:
+        await troublemaker.stdout.readline()
+        yield troublemaker
+    finally:
+        troublemaker.stdin.close()
+        await troublemaker.wait()
+
+
+async def measure_phases(
+    scenario: Scenario,
+    service: Any,
+    receiver: Receiver,
+    troublemaker: asyncio.subprocess.Process,
+    dead: dict[str, int],
+    pid: int,
+) -> list[Phase]:
+    """Measures with and without trouble, in turns."""
+    phases: list[Phase] = []
+    await measure_phase(service, receiver, Phase(False), 2, 1_000_000)  # warm-up
+    next_number = 0
+    for number in range(2 * scenario.rounds):
+        phase = Phase(is_troubled=number % 2 == 1)
+        if phase.is_troubled:
+            await service.ResumeWebhook(service_pb2.ResumeWebhookRequest(**dead))
+            await tell(troublemaker, "on")
+        next_number = await measure_phase(service, receiver, phase, scenario.seconds, next_number)
+        phase.rss_bytes = psutil.Process(pid).memory_info().rss
+        if phase.is_troubled:
+            phase.flooded = await tell(troublemaker, "off")
+            await service.PauseWebhook(service_pb2.PauseWebhookRequest(**dead))
+            await asyncio.sleep(SECONDS_TO_SETTLE)  # the rest of the flood
+        phases.append(phase)
+    return phases
+
+
+def medians(phases: list[Phase], share: float) -> tuple[float, float]:
+    """Returns the medians of a percentile of all phases without trouble and with trouble, in milliseconds."""
+    well, troubled = (
+        statistics.median(phase.percentile(share) for phase in phases if phase.is_troubled == kind)
+        for kind in (False, True)
+    )
+    return well, troubled
 
 
 def report(phases: list[Phase]) -> None:
@@ -287,11 +323,8 @@ def report(phases: list[Phase]) -> None:
             f"| {name} | {phase.sent} | {phase.flooded} | {phase.percentile(0.5):.1f} | {phase.percentile(0.99):.1f} "
             f"| {phase.percentile(1.0):.1f} | {phase.rss_bytes / 1e6:.0f} |"
         )
-    well = [phase for phase in phases if not phase.is_troubled]
-    troubled = [phase for phase in phases if phase.is_troubled]
     for share, name in ((0.5, "p50"), (0.99, "p99")):
-        before = statistics.median(phase.percentile(share) for phase in well)
-        after = statistics.median(phase.percentile(share) for phase in troubled)
+        before, after = medians(phases, share)
         print(f"{name} with trouble / without: {after / before:.2f}")
 
 
@@ -307,4 +340,5 @@ if __name__ == "__main__":
         os.nice(10)  # so that the figures tell of the service rather than of the machine's cores
         uvloop.run(make_trouble(arguments.trouble, arguments.flood))
     else:
-        uvloop.run(run(arguments.seconds, arguments.rounds, arguments.backlog, arguments.flood))
+        scenario = Scenario(arguments.seconds, arguments.rounds, arguments.backlog, arguments.flood)
+        report(uvloop.run(run(scenario)))

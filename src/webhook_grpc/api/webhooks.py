@@ -49,6 +49,7 @@ _OUTPUT_ONLY: Final = (
     "secret_overlap_end_time",
     "create_time",
     "update_time",
+    "disable_time",
     "etag",
 )
 # A mask may name the customer: a gateway makes such masks of the body of a PATCH. That changes nothing, because

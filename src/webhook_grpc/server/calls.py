@@ -205,7 +205,7 @@ class Calls:
             await exchange.write(response, shared)
 
         async def write_one_of_many(response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
-            size_bytes = response.ByteSize() + sum(part.size_bytes for part in shared)
+            size_bytes = response.ByteSize() + sum(part.size_bytes for part in shared)  # each watcher gets a copy
             async with self._unsent.held(call.customer_id, size_bytes):
                 await write(response, shared)
 

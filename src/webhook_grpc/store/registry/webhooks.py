@@ -18,7 +18,7 @@ from webhook_grpc.store.outbox.publishing import request_id_reused
 _STORED: Final = """
     id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays_seconds,
     timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,
-    updated_at
+    updated_at, CASE WHEN status = 'disabled' THEN disabled_at END AS disabled_at
 """
 
 # The columns of a webhook, in the order of `webhook_of`. A secret that no longer signs counts as deleted.
@@ -112,7 +112,8 @@ SET_WEBHOOK_STATUS: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT now() AS at
 ), changed AS (
-    UPDATE webhooks SET status = %(status)s, status_reason = %(reason)s, version = version + 1, updated_at = input.at
+    UPDATE webhooks SET status = %(status)s, status_reason = %(reason)s, version = version + 1, updated_at = input.at,
+        disabled_at = CASE WHEN %(status)s = 'disabled' THEN input.at END
     FROM input
     WHERE id = %(id)s AND status = ANY(%(from_statuses)s::text[])
         AND (%(version)s::integer IS NULL OR version = %(version)s)
@@ -126,7 +127,8 @@ REOPEN_WEBHOOK: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT now() AS at, true AS singleton
 ), reopened AS (
-    UPDATE webhooks SET status = 'active', status_reason = '', version = version + 1, updated_at = input.at
+    UPDATE webhooks SET status = 'active', status_reason = '', version = version + 1, updated_at = input.at,
+        disabled_at = NULL
     FROM input
     WHERE id = %(id)s AND status = 'disabled'
     RETURNING webhooks.*, input.at, input.singleton
@@ -363,7 +365,7 @@ def webhook_of(row: Sequence[Any]) -> Webhook:
     (
         webhook_id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays,
         timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,
-        updated_at, previous_secret, previous_secret_until,
+        updated_at, disabled_at, previous_secret, previous_secret_until,
     ) = row  # fmt: skip
     return Webhook(
         webhook_id=webhook_id,
@@ -385,6 +387,7 @@ def webhook_of(row: Sequence[Any]) -> Webhook:
         version=version,
         create_time=created_at,
         update_time=updated_at,
+        disable_time=disabled_at,
         sealed_previous_secret=None if previous_secret is None else bytes(previous_secret),
         previous_secret_until=previous_secret_until,
     )

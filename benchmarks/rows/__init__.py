@@ -1,0 +1,42 @@
+"""The rows of `make bench`, in the order in which they run: what a reader looks for first comes first."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from benchmarks.parts.figures import Row
+
+from . import (
+    cpu,
+    end_to_end,
+    fan_out,
+    growth,
+    https,
+    isolation,
+    latency,
+    many_webhooks,
+    publish_batch,
+    publish_one,
+    singly,
+    take_over,
+    watch,
+)
+
+ROWS: Final[dict[str, Row]] = {
+    module.ROW.name: module.ROW
+    for module in (
+        end_to_end,
+        singly,
+        cpu,
+        many_webhooks,
+        https,
+        fan_out,
+        publish_one,
+        publish_batch,
+        latency,
+        watch,
+        isolation,
+        take_over,
+        growth,
+    )
+}

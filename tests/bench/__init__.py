@@ -1,0 +1,1 @@
+"""`make bench` itself: its rows, its workers, its bounds."""
