@@ -89,7 +89,10 @@ class _Exchange:
     async def abort(self, error: WebhookError) -> NoReturn:
         """Ends the call with the status of an error."""
         trailing = ((REQUEST_ID_KEY, self._request_id), (DETAILS_KEY, details_of(error)))
-        await self._context.abort(grpc_status(error), message_of(error), trailing)
+        try:
+            await self._context.abort(grpc_status(error), message_of(error), trailing)
+        except grpc.aio.InternalError:  # the client has left meanwhile
+            raise asyncio.CancelledError from None
 
 
 class _UnaryExchange(_Exchange):
