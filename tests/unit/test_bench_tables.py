@@ -69,6 +69,8 @@ def test_two_programs_are_compared_figure_by_figure() -> None:
     theirs = {"end-to-end": result(replace(RATE, value=400.0))}
     row = compared({"end-to-end": result(RATE, COST)}, theirs, "program 1").splitlines()[-1]
     assert row == "| end-to-end | rate | 800/s | 400/s | 2.00 |"
+    failed = compared({"cpu": result(COST)}, {"cpu": result(error="lost")}, "program 1").splitlines()[2:]
+    assert failed == ["| cpu | failed: lost | | | |"]
 
 
 def test_the_median_of_rounds_leaves_out_one_that_failed() -> None:
