@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo demo-page run migrate test-fast test test-distribution more-postgres more-tools test-long check format generate faults reliability bench bench-quick bench-growth bench-page bench-isolation bench-lists screenshots clean
+.PHONY: help setup demo demo-page run migrate test-fast test test-distribution more-postgres more-tools test-long check format generate faults attack reliability bench bench-quick bench-growth bench-page bench-isolation bench-lists screenshots clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -77,6 +77,9 @@ bench-growth: .venv/dev ## measure the row that needs 20 GB and half an hour: te
 faults: .venv/dev ## run every fault of tests/faults once, longer than `make test` does, and print a table
 	@$(BIN)/python -m tests.faults --seconds 15
 
+attack: .venv/dev ## attack a service of its own, and print what its other clients felt: some minutes; ARGS=--quick for one
+	@$(BIN)/python -m tests.attack $(ARGS)
+
 reliability: .venv/dev ## measure and write docs/reliability.md
 	@$(BIN)/python scripts/reliability.py
 
@@ -90,7 +93,7 @@ bench-lists: .venv/demo ## seed ATTEMPTS=10000000 attempts in a throw-away datab
 	@$(BIN)/python -m benchmarks.lists --attempts $(or $(ATTEMPTS),10000000)
 
 screenshots: .venv/dev ## write docs/screenshots/ from a fixed scene, with Debian's Chromium and a font for Chinese
-	@$(BIN)/python -m scripts.screenshots
+	@$(BIN)/python -m scripts.screenshots $(ARGS)
 
 clean: ## remove what the commands above made
 	rm -rf .venv build .test-long generated/python/build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info generated/python/*.egg-info

@@ -35,6 +35,7 @@ from tests.page.door import Door, delivery
 CHANGES_A_SECOND: Final = 1000
 MESSAGES_A_SECOND: Final = 20  # as the service puts them together under load
 ROWS: Final = 10_000
+HEAP_AT: Final = (10_000, 50_000)  # changes after which the heap is measured, once the memory is full and much later
 READERS: Final = 100
 EVENTS: Final = 2_000  # for the readers
 PUBLISHED_SINGLY: Final = 40
@@ -95,10 +96,16 @@ class Figure:
 
 async def live(page: Page, url: str) -> CDPSession:
     """Opens the live page and begins to measure when its list is there."""
+    session = await shown(page, url)
+    await page.evaluate(WATCH)
+    return session
+
+
+async def shown(page: Page, url: str) -> CDPSession:
+    """Opens the live page and returns when its list is there."""
     await page.goto(url)
     await page.locator("wg-app .live.on").wait_for()
     await page.locator("webhook-deliveries .row").first.wait_for()
-    await page.evaluate(WATCH)
     session = await page.context.new_cdp_session(page)
     await ask(session, "Performance.enable")
     return session
@@ -116,13 +123,13 @@ async def metrics(session: CDPSession) -> dict[str, float]:
     return {metric["name"]: metric["value"] for metric in found["metrics"]}
 
 
-async def changes(door: Door, seconds: float) -> float:
+async def changes(door: Door, seconds: float, first: int = 0) -> float:
     """Sends changes at the rate, as far as this machine keeps up; returns the rate that it was."""
     count, size, started_at = 0, CHANGES_A_SECOND // MESSAGES_A_SECOND, time.monotonic()
     while (passed := time.monotonic() - started_at) < seconds:
         if count >= passed * CHANGES_A_SECOND:
             await asyncio.sleep(count / CHANGES_A_SECOND - passed)  # keeps the rate
-        rows = (changed(1000 + count + n) for n in range(size))
+        rows = (changed(1000 + first + count + n) for n in range(size))
         await door.send(*rows)
         count += size
     return count / seconds
@@ -144,8 +151,7 @@ async def under_load(browser: Browser, seconds: float) -> list[Figure]:
     rate = await changes(door, seconds)
     after, seen = await metrics(session), await page.evaluate("seen")
     spent = {name: (after[name] - before[name]) * 1000 for name in ("ScriptDuration", "TaskDuration")}
-    await ask(session, "HeapProfiler.collectGarbage")
-    heap = (await metrics(session))["JSHeapUsedSize"] / MIB
+    used = await heap(session)
     blank: float = await page.evaluate(SCROLL)
     nodes = await page.locator("webhook-deliveries .row").count()
     await page.close()
@@ -159,9 +165,47 @@ async def under_load(browser: Browser, seconds: float) -> list[Figure]:
         Figure("tasks longer than 50 ms", f"{seen['long']} (longest {seen['longest']:.0f} ms)", "none"),
         Figure("rows in memory", f"{seen['rows']:,}", f"at most {ROWS:,}"),
         Figure("row nodes, at most", str(max(nodes, seen["nodes"])), "at most 60"),
-        Figure(f"heap with {seen['rows']:,} rows", f"{heap:.1f} MiB", "at most 60 MiB"),
+        Figure(f"heap with {seen['rows']:,} rows", f"{used:.1f} MiB", "at most 60 MiB"),
         Figure("scroll from end to end, longest blank", f"{blank:.0f} ms", "at most 100 ms"),
     ]
+
+
+async def heap_over_time(browser: Browser, minutes: float) -> list[Figure]:
+    """Measures what the page keeps: by changes, as fast as they are taken, or as many minutes as they are sent."""
+    door = Door()
+    door.listed = [delivery(n) for n in range(200)]
+    await door.start()
+    page = await browser.new_page()
+    session = await shown(page, door.url)  # without WATCH, which remembers what it has seen
+    sent, heaps = 0, list[float]()
+    for count in HEAP_AT:
+        sent = await many_changes(page, door, sent, count)
+        heaps.append(await heap(session))
+    after = f"{HEAP_AT[-1]:,} changes"
+    if minutes:
+        rate = await changes(door, minutes * 60, first=sent)
+        heaps.append(await heap(session))
+        after += f" and {minutes:g} min of {rate:,.0f} a second"
+    await page.close()
+    await door.stop()
+    measured = f"{heaps[0]:.1f} MiB, then {heaps[-1]:.1f} MiB"
+    return [Figure(f"heap after {HEAP_AT[0]:,} changes, and after {after}", measured, "flat: at most 10 % more")]
+
+
+async def heap(session: CDPSession) -> float:
+    """Returns the MiB of the page's heap after its garbage is collected."""
+    await ask(session, "HeapProfiler.collectGarbage")
+    return (await metrics(session))["JSHeapUsedSize"] / MIB
+
+
+async def many_changes(page: Page, door: Door, sent: int, until: int) -> int:
+    """Sends changes until there were so many, and returns once the page has them all."""
+    size = CHANGES_A_SECOND // MESSAGES_A_SECOND
+    for first in range(sent, until, size):
+        await door.send(*(changed(1000 + number) for number in range(first, first + size)))
+    find = "(id) => document.querySelector('wg-app').shadowRoot.querySelector('webhook-deliveries').store.get(id)"
+    await page.wait_for_function(find, arg=delivery(999 + until)["delivery_id"])
+    return until
 
 
 @contextlib.asynccontextmanager
@@ -260,11 +304,12 @@ def cpu(process: psutil.Process) -> float:
     return times.user + times.system
 
 
-async def run(seconds: float) -> None:
+async def run(seconds: float, minutes: float) -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or sys.exit("there is no Chromium here")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        figures = [*await under_load(browser, seconds), *await beside_the_service(browser)]
+        figures = [*await under_load(browser, seconds), *await heap_over_time(browser, minutes)]
+        figures += await beside_the_service(browser)
         await browser.close()
     alone, followed = await readers(0), await readers(READERS)
     figures.append(Figure("service, CPU ms an event, nobody looks", f"{alone * 1000:.2f}", "-"))
@@ -280,4 +325,6 @@ async def run(seconds: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="of changes")
-    asyncio.run(run(parser.parse_args().seconds))
+    parser.add_argument("--minutes", type=float, default=0, help="of further changes before the heap is measured last")
+    arguments = parser.parse_args()
+    asyncio.run(run(arguments.seconds, arguments.minutes))

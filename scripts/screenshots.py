@@ -1,4 +1,4 @@
-"""`make screenshots`: writes docs/screenshots/.
+"""`make screenshots`: writes docs/screenshots/; `make screenshots ARGS="live webhook"` only those of some pages.
 
 Starts the service on its embedded Postgres with the receivers and webhooks of `make demo-page`, waits until its
 deliveries stand in every state, and opens the pages in Chromium: light and dark, English and Chinese, 1280 and 320
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,12 +32,9 @@ READY_SECONDS_MAX: Final = 300
 EVERY_SECONDS: Final = 0.25
 PHONE_HEIGHT: Final = 640
 COLOURS: Final = "64"  # of a picture: text stays as it is, and the file has a third of its size
-LOOKS: Final = (  # further ones: page, scheme, language, width
-    *((name, "dark", "en", 1280) for name in ("live", "webhook", "delivery", "replay")),
-    *((name, "light", "en", 320) for name in ("live", "delivery", "deliveries", "replay-new", "webhook-new")),
-    *((name, "light", "zh", 1280) for name in ("live", "webhook", "event", "replay")),
-    *((name, "dark", "zh", 320) for name in ("live", "replays")),
-)
+LOOKS: Final = tuple(itertools.product(("light", "dark"), ("en", "zh"), (1280, 320)))  # scheme, language, width
+AT_ONCE: Final = 3
+CHINESE: Final = {"Count": "统计数量"}  # what is clicked
 ARGUMENTS: Final = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars"]
 ALWAYS_DOWN: Final = 60.0
 
@@ -107,13 +105,10 @@ class Scene:
         self.replay = await self._stub.CreateReplay(service_pb2.CreateReplayRequest(replay=replay))
 
     def shots(self) -> Sequence[Shot]:
-        """Returns the pictures: every page once, and some of them in other looks."""
+        """Returns the pictures: every page in every look."""
         pages = {name: Shot(name, path) for name, path in self._pages().items()}
         pages["replay-new"] = replace(pages["replay-new"], clicks=("Count",), height=880)
-        return [
-            *pages.values(),
-            *(in_look(pages[name], scheme, language, width) for name, scheme, language, width in LOOKS),
-        ]
+        return [in_look(shot, *look) for shot, look in itertools.product(pages.values(), LOOKS)]
 
     def _pages(self) -> dict[str, str]:
         acme, globex = f"?customer_id={ACME}", f"?customer_id={GLOBEX}"
@@ -140,7 +135,8 @@ class Scene:
 
 def in_look(shot: Shot, scheme: str, language: str, width: int) -> Shot:
     """Returns a page in another look. On a phone it is shown from its top, and nothing is clicked."""
-    changed = replace(shot, scheme=scheme, language=language, width=width)
+    clicks = tuple(CHINESE[name] for name in shot.clicks) if language == "zh" else shot.clicks
+    changed = replace(shot, scheme=scheme, language=language, width=width, clicks=clicks)
     return changed if width == shot.width else replace(changed, height=PHONE_HEIGHT, clicks=())
 
 
@@ -171,6 +167,12 @@ async def take(browser: Browser, base: str, shot: Shot) -> None:
     report(shot, said, beyond)
 
 
+async def in_turn(turns: asyncio.Semaphore, taking: Awaitable[None]) -> None:
+    """Takes a picture when it is its turn."""
+    async with turns:
+        await taking
+
+
 def report(shot: Shot, said: Sequence[str], beyond: int) -> None:
     """Prints what is wrong with a picture."""
     size = shot.file.stat().st_size
@@ -198,8 +200,8 @@ async def trickling(stub: service_pb2_grpc.WebhookServiceAsyncStub) -> AsyncGene
         await asyncio.wait({publishing})
 
 
-async def main(chromium: str) -> None:
-    """Makes the scene and takes all pictures."""
+async def main(chromium: str, names: Sequence[str]) -> None:
+    """Makes the scene and takes all pictures, or those of the pages with these names."""
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="webhook-grpc-screenshots-") as directory:
         async with running_receiver(ALWAYS_DOWN) as port, running_service(Path(directory), **SETTINGS) as service:
@@ -208,8 +210,11 @@ async def main(chromium: str) -> None:
                 scene = Scene(service.stub)
                 await scene.make()
                 browser = await playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-                for shot in scene.shots():
-                    await take(browser, service.page_url, shot)
+                shots = [shot for shot in scene.shots() if not names or shot.name in names]
+                turns = asyncio.Semaphore(AT_ONCE)
+                async with asyncio.TaskGroup() as group:
+                    for shot in shots:
+                        group.create_task(in_turn(turns, take(browser, service.page_url, shot)))
                 await browser.close()
     wanted = {shot.file for shot in scene.shots()}
     for path in FOLDER.glob("*.png"):
@@ -225,4 +230,4 @@ if __name__ == "__main__":
         sys.exit("screenshots: Debian's package pngquant is needed")
     if not subprocess.run(["fc-list", ":lang=zh"], capture_output=True, check=True).stdout:  # noqa: S607 - fontconfig's
         sys.exit("screenshots: a font for Chinese is needed, such as Debian's fonts-wqy-microhei")
-    asyncio.run(main(found))
+    asyncio.run(main(found, sys.argv[1:]))

@@ -15,6 +15,7 @@ import structlog
 from hypothesis import HealthCheck
 
 from tests.support import durations, slowness
+from tests.support.full import in_full
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
 from tests.support.process import end_what_is_left
@@ -28,7 +29,12 @@ from webhook_grpc.process.logs import configure_logging
 from webhook_grpc.settings import Settings
 
 # Property tests have no deadline for each example and may take long to make one: the machine may be busy.
-hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis.settings.register_profile(
+    "any machine",
+    deadline=None,
+    max_examples=in_full(100, short=30),  # other ones in each run
+    suppress_health_check=[HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("any machine")
 
 
@@ -45,12 +51,13 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Puts the longest tests first, multiplies time-outs by the slowness, and marks the unit tests as fast.
 
-    The tests of a module that share a service run one after the other, those that need one of their own at the end.
+    The tests of a module that share a service or a browser run one after the other, those that need a service of their
+    own at the end.
     """
     usual, unit = float(config.getini("timeout")), Path(__file__).parent / "unit"
     items.sort(key=_order)
     for item in items:
-        if "shared" in _fixtures(item):
+        if {"shared", "browser"} & set(_fixtures(item)):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
         if item.path.is_relative_to(unit):
             item.add_marker("fast")

@@ -108,6 +108,7 @@ def parts() -> list[Part]:
             ("-m", "tests.faults", "--scenario", "chaos", "--seconds", str(CHAOS_SECONDS), "--seed", "{seed}"),
         ),
         Part("hostile receivers", ("-m", "tests.engine.hostile")),
+        Part("attack", ("-m", "tests.attack")),
     ]
 
 

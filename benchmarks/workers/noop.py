@@ -16,6 +16,9 @@ from .commands import run, serve
 
 EVENT_ID = "evt_" + "0" * 26
 LENGTH_BYTES = 4
+LIMITS = ours.TransportLimits(  # the defaults of the settings
+    connections_max=2000, streams_per_connection_max=1000, idle_seconds_max=300.0, read_seconds_max=10.0
+)
 
 
 def messages_in(path: Path) -> list[bytes]:
@@ -50,7 +53,7 @@ class Handlers(grpc.GenericRpcHandler):
 
 async def main(path: Path | None) -> None:
     """Serves on a port of loopback."""
-    options = ours._options()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the same server, so the same options
+    options = ours._options(LIMITS)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the same server, so the same options
     server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers([Handlers(messages_in(path) if path is not None else [])])
     port = server.add_insecure_port("127.0.0.1:0")

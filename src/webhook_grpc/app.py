@@ -7,7 +7,9 @@ import base64
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Coroutine, Iterable
+import resource
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import fields
 from random import Random
 from typing import Any, Final
 
@@ -21,7 +23,7 @@ from webhook_grpc.domain.sealing import KEY_BYTES, Sealer
 from webhook_grpc.engine.engine import Engine
 from webhook_grpc.engine.receivers.keys import check_keys
 from webhook_grpc.engine.shards import Shards
-from webhook_grpc.hub.connections import make_connections
+from webhook_grpc.hub.connections import Connections, make_connections
 from webhook_grpc.hub.group_commit import GroupLimits
 from webhook_grpc.hub.hints import Hints, Topic
 from webhook_grpc.hub.publisher import Publisher
@@ -31,13 +33,15 @@ from webhook_grpc.metrics.deliveries import DeliveryFigures, PolledFigures, Publ
 from webhook_grpc.metrics.metrics import Metrics
 from webhook_grpc.metrics.process import ProcessFigures
 from webhook_grpc.process.banner import Ports
+from webhook_grpc.process.descriptors import connections_of_doors
 from webhook_grpc.process.loop_watch import LoopWatch
 from webhook_grpc.process.stopping import Stop, in_daemon_thread
 from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.server.calls import CallLimits, Calls
-from webhook_grpc.server.grpc.server import Server
+from webhook_grpc.server.grpc.reflection import ReflectionAccess
+from webhook_grpc.server.grpc.server import Server, TransportLimits
 from webhook_grpc.server.http.listening import HttpAddressInUse, Listener
-from webhook_grpc.server.http.server import HttpServer, MetricsServer
+from webhook_grpc.server.http.server import METRICS_CONNECTIONS_MAX, HttpServer, MetricsServer
 from webhook_grpc.server.readiness import Readiness
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.connection.poolers import check_sessions
@@ -117,18 +121,31 @@ class App:
                 default_customer_id=settings.default_customer,
             ),
             self._clock,
-            CallLimits(settings.calls_max, settings.streams_max, settings.call_seconds_max),
+            CallLimits(
+                settings.call_limits,
+                settings.stream_limits,
+                settings.call_seconds_max,
+                settings.streams_unsent_bytes_max,
+            ),
             settings.retention_policy,
             call_tally,
         )
-        self._server = Server(settings.grpc_address, calls, reflection_enabled=settings.reflection)
+        grpc_connections_max, http_connections_max = _door_connections(settings)
+        transport = TransportLimits(
+            grpc_connections_max,
+            settings.grpc_streams_per_connection_max,
+            settings.grpc_idle_seconds_max,
+            settings.grpc_read_seconds_max,
+        )
+        reflection = ReflectionAccess(settings.reflection_access)
+        self._server = Server(settings.grpc_address, calls, transport, reflection=reflection)
         self.readiness = Readiness([self._server.set_serving])
         self._loop_watch = LoopWatch()
         self._figures = self.engine.figures(settings.metrics_poll_seconds)
         metrics = Metrics()
         self._http: Listener | None = None
         if settings.http_address:
-            self._http = HttpServer(settings, calls, self.readiness, methods, metrics)
+            self._http = HttpServer(settings, http_connections_max, calls, self.readiness, methods, metrics)
         self._metrics_server: Listener | None = None
         if settings.metrics_address is not None:
             self._metrics_server = MetricsServer(
@@ -225,7 +242,7 @@ class App:
     async def stop(self) -> None:
         """Drains: refuses new calls, ends watches, lets attempts in flight end, settles them, releases the shards."""
         log.info("stopping")
-        await self._server.leave()
+        self._server.leave()
         self.readiness.leave()
         await asyncio.sleep(self._settings.shutdown_delay_seconds)  # load balancers look away
         self._tail.close()
@@ -315,6 +332,18 @@ async def _is_done_before(stopped: asyncio.Task[None], step: Coroutine[Any, Any,
     if isinstance(error, Exception):
         log.warning("stopped while a step failed", error=str(error))
     return error is None
+
+
+def _door_connections(settings: Settings) -> Sequence[int]:
+    """Returns how many connections gRPC and HTTP may have: fewer than configured if deliveries would lack theirs."""
+    wanted = (settings.grpc_connections_max, settings.http_connections_max)
+    of_database = settings.database_pool_size + len(fields(Connections))
+    of_deliveries = settings.process_in_flight_max + settings.idle_connections_max
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    given = connections_of_doors(wanted, of_database + of_deliveries + METRICS_CONNECTIONS_MAX, limit)
+    if given != list(wanted):
+        log.warning("fewer connections than configured", grpc=given[0], http=given[1], descriptors=limit)
+    return given
 
 
 def load_tokens(settings: Settings) -> tuple[Token, ...]:

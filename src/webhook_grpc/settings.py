@@ -29,6 +29,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from webhook_grpc.domain import breaker, egress, pace, progress, proxy, ramp, retention, retry, sealing
 from webhook_grpc.domain.access import Permission
 from webhook_grpc.domain.ids import INT64_MAX
+from webhook_grpc.domain.limits import ShareLimits
 
 _Kind = TypeVar("_Kind", bound=BaseSettings)
 PREFIX: Final = "WEBHOOK_"
@@ -90,6 +91,14 @@ class Settings(DatabaseSettings):
 
     grpc_address: str = "127.0.0.1:50051"
     """Where gRPC is served: host:port, [ipv6]:port. Port 0 takes a free one."""
+    grpc_connections_max: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
+    """gRPC connections at once; each takes a file descriptor."""
+    grpc_streams_per_connection_max: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """Calls and streams at once on one gRPC connection. Some clients wait with more, others get UNAVAILABLE."""
+    grpc_idle_seconds_max: Annotated[float, Field(ge=1, le=86_400)] = 300.0
+    """How long a gRPC connection may have no call before it is closed; clients open another when they need it."""
+    grpc_read_seconds_max: Annotated[float, Field(ge=0.1, le=300)] = 10.0
+    """How long a gRPC request may take to come whole."""
     http_address: str = "127.0.0.1:8080"
     """Where HTTP is served: host:port, [ipv6]:port; empty for no HTTP. If the default is taken, the service starts
     without HTTP."""
@@ -106,8 +115,9 @@ class Settings(DatabaseSettings):
     Unset: /metrics is on the address for HTTP, for callers of all customers."""
     metrics_poll_seconds: Annotated[float, Field(ge=0.1, le=300)] = 10.0
     """How often figures are read that take a look at the tables; /metrics itself never reads any."""
-    reflection: bool = True
-    """Whether grpcurl may ask for the API's description."""
+    reflection: bool | Literal["auto", "callers"] = "auto"
+    """Who gets the API's description by reflection, as grpcurl does: everybody (`true`), nobody (`false`), `callers`
+    with a token, or `auto`: callers if there are tokens, otherwise everybody."""
 
     # --- who -------------------------------------------------------------------------------------------------------
     tokens: Annotated[tuple[Token, ...], NoDecode] = ()
@@ -262,8 +272,20 @@ class Settings(DatabaseSettings):
     """Calls in progress; more are refused with RATE_LIMITED."""
     streams_max: Annotated[int, Field(ge=1)] = 1000
     """WatchDeliveries in progress; more are refused with TOO_MANY_STREAMS."""
+    calls_per_token_max: Annotated[int, Field(ge=1)] = 800
+    """Calls in progress of one token, through one process; likewise."""
+    streams_per_token_max: Annotated[int, Field(ge=1)] = 800
+    """WatchDeliveries in progress of one token, through one process; likewise."""
+    calls_per_customer_max: Annotated[int, Field(ge=1)] = 500
+    """Calls in progress of one customer, through one process; likewise."""
+    streams_per_customer_max: Annotated[int, Field(ge=1)] = 500
+    """WatchDeliveries in progress of one customer, through one process; likewise."""
+    streams_unsent_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000
+    """Messages that are on their way to watchers, of all together; half of it for one customer."""
     stream_buffer_max: Annotated[int, Field(ge=100)] = 5000
     """Changes that are buffered for one watcher before it has to read them from the log."""
+    stream_history_bytes_max: Annotated[int, Field(ge=0)] = 16_000_000
+    """What is kept, while watchers catch up, of the log that was read for one of them: others then need not read it."""
     stream_write_seconds_max: Annotated[float, Field(ge=0.1, le=300)] = 10.0
     """How long a watcher may take for one message before it is let go."""
     call_seconds_max: Annotated[float, Field(ge=1, le=300)] = 30.0
@@ -436,6 +458,29 @@ class Settings(DatabaseSettings):
     def anonymous_allowed(self) -> bool:
         """Whether calls without a token may do everything."""
         return not self.has_tokens if self.allow_anonymous is None else self.allow_anonymous
+
+    @property
+    def reflection_access(self) -> Literal["everybody", "callers", "nobody"]:
+        """Who gets the API's description."""
+        match self.reflection:
+            case "auto":
+                return "everybody" if self.anonymous_allowed else "callers"
+            case "callers":
+                return "callers"
+            case True:
+                return "everybody"
+            case False:
+                return "nobody"
+
+    @property
+    def call_limits(self) -> ShareLimits:
+        """How many calls are served at once."""
+        return ShareLimits(self.calls_max, self.calls_per_token_max, self.calls_per_customer_max)
+
+    @property
+    def stream_limits(self) -> ShareLimits:
+        """How many streams are served at once."""
+        return ShareLimits(self.streams_max, self.streams_per_token_max, self.streams_per_customer_max)
 
     @property
     def egress_proxy(self) -> proxy.Proxy | None:

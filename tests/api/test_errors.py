@@ -496,7 +496,7 @@ ROWS = [
     ),
     events_row(
         "data far too large",
-        lambda r: setattr(r.event, "data_json", "[" * 5_000_000),
+        lambda r: setattr(r.event, "data_json", "[" * 1_500_000),
         "event.data_json",
         reason="DATA_TOO_LARGE",
     ),

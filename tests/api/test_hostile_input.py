@@ -32,6 +32,7 @@ from tests.support.full import in_full
 from tests.support.postgres import TestPostgres
 from tests.support.service import Service
 from webhook_grpc.api.messages.paging import PageToken
+from webhook_grpc.api.methods import METHODS as ROWS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -177,10 +178,14 @@ async def test_a_message_beyond_5_mib_is_refused(service: Service) -> None:
         assert await code_of(ask(service, method, raw)) is grpc.StatusCode.RESOURCE_EXHAUSTED, method
 
 
-async def test_a_message_of_5_mib_is_served(service: Service) -> None:
-    request = valid_requests(await furnish(service))["GetEvent"].SerializeToString()
+async def test_a_message_as_large_as_its_method_takes_is_served_and_a_larger_one_refused(service: Service) -> None:
+    requests = valid_requests(await furnish(service))
+    for method in (row for row in ROWS if row.name in {"GetEvent", "BatchPublishEvents"}):
+        size, raw = method.request_bytes_max, requests[method.name].SerializeToString()
+        assert await code_of(ask(service, method.name, padded(raw, size))) is grpc.StatusCode.OK, method.name
+    refused = await refusal(ask(service, "GetEvent", padded(requests["GetEvent"].SerializeToString(), 128 * 1024 + 1)))
 
-    assert await code_of(ask(service, "GetEvent", padded(request, MESSAGE_BYTES_MAX))) is grpc.StatusCode.OK
+    assert (refused.code, refused.reason) == (INVALID, "BODY_TOO_LARGE")
 
 
 def padded(request: bytes, size_bytes: int) -> bytes:
@@ -348,7 +353,7 @@ async def test_no_mutation_of_a_valid_message_is_an_error_of_ours(service: Servi
             _mutate(raw, chance)
         return bytes(raw)
 
-    raws = [mutation() for _ in range(in_full(100, short=60))]
+    raws = [mutation() for _ in range(in_full(100, short=40))]
     codes = await all_of([code_of(ask(service, method, raw)) for raw in raws])
 
     bad = [raw[:200] for raw, code in zip(raws, codes, strict=True) if code in UNTHOUGHT_OF]

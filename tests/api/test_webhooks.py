@@ -709,15 +709,22 @@ async def test_only_the_right_status_can_be_left(service: Service, receiver: Rec
     assert await service.webhook(webhook_id) == before
 
 
-async def test_a_disabled_webhook_says_why_until_it_is_resumed(service: Service, receiver: Receiver) -> None:
+async def test_a_disabled_webhook_says_why_and_since_when_until_it_is_resumed(
+    service: Service, receiver: Receiver
+) -> None:
     webhook_id = await create_disabled(service, receiver)
 
     disabled = await service.webhook(webhook_id)
+    changed = await update(service, webhook_id, "labels", labels={"seen": "yes"})
     resumed = await service.resume_webhook(webhook_id)
 
     assert disabled.status == DISABLED
     assert disabled.status_reason
+    assert disabled.disable_time == disabled.update_time
+    assert changed.disable_time == disabled.disable_time, "a later change leaves the time"
+    assert changed.update_time != disabled.update_time
     assert (resumed.status, resumed.status_reason) == (ACTIVE, "")
+    assert not resumed.HasField("disable_time")
 
 
 async def test_of_concurrent_pauses_one_wins(service: Service) -> None:

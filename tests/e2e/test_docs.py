@@ -12,23 +12,27 @@ import sys
 import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import psycopg
 import pytest
+import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import service_pb2
 
 from tests.support import slowness
-from tests.support.postgres import TestPostgres
+from tests.support.postgres import FORGET, TestPostgres, query
 from tests.support.process import ROOT, Process, free_port
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET, ServiceFactory
 from webhook_grpc.domain.signing import signature_headers
 from webhook_grpc.settings import PREFIX, Settings
+from webhook_grpc.store.schema.migrate import migrate
 
 BIN = Path(sys.executable).parent
+_DATABASE = "webhook_test_docs"
+in_playground = pytest.mark.asyncio(loop_scope="module")  # the loop of the service that they share
 BLOCK = re.compile(r"<!-- test: (\w+) -->\n```\w+\n(.*?)```", re.DOTALL)
 
 
@@ -84,6 +88,13 @@ async def ended(process: asyncio.subprocess.Process) -> AsyncGenerator[None]:
             await process.wait()
 
 
+class Shared(NamedTuple):
+    """The service that tests share, and its database."""
+
+    process: Process
+    database_url: str
+
+
 class Playground:
     """The service and the receiver of the README's walk, on free ports."""
 
@@ -109,12 +120,23 @@ class Playground:
         return line
 
 
-@pytest.fixture
-async def playground(database_url: str, tmp_path: Path) -> AsyncGenerator[Playground]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(postgres: TestPostgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Shared]:
+    """One service for all tests that take `playground`, on a database of its own: other tests empty theirs."""
+    url = postgres.create_database(_DATABASE)
+    migrate(url)
+    log = tmp_path_factory.mktemp("docs") / "log"
+    process = await Process.start(log, WEBHOOK_DATABASE_URL=url, WEBHOOK_HTTP_ADDRESS="127.0.0.1:0")
+    Process.started.remove(process.process)  # it outlives a test
+    yield Shared(process, url)
+    await process.end()
+    postgres.drop_database(_DATABASE)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def playground(shared: Shared) -> AsyncGenerator[Playground]:
+    query(shared.database_url, FORGET)
     port = free_port()
-    process = await Process.start(
-        tmp_path / "log", WEBHOOK_DATABASE_URL=database_url, WEBHOOK_HTTP_ADDRESS="127.0.0.1:0"
-    )
     receiver = await asyncio.create_subprocess_exec(
         sys.executable, "-u", ROOT / "examples" / "receiver.py", str(port), stdout=asyncio.subprocess.PIPE
     )
@@ -122,11 +144,10 @@ async def playground(database_url: str, tmp_path: Path) -> AsyncGenerator[Playgr
         assert receiver.stdout is not None
         async with slowness.timeout(20):
             await receiver.stdout.readline()  # it says that it runs
-        yield Playground(process, receiver, port)
-    finally:  # whatever is left of it would take part in the tests that follow
+        yield Playground(shared.process, receiver, port)
+    finally:
         receiver.terminate()
         await receiver.wait()
-        await process.end()
 
 
 async def bash(commands: str, status: int = 0) -> str:
@@ -144,6 +165,7 @@ def walk(playground: Playground) -> list[str]:
     return steps
 
 
+@in_playground
 async def test_the_walk_with_grpcurl(playground: Playground, tmp_path: Path) -> None:
     create, publish, look = walk(playground)
     assert '"status": "WEBHOOK_STATUS_ACTIVE"' in await bash(create)
@@ -169,6 +191,7 @@ async def until_settled(playground: Playground) -> None:
     call.cancel()
 
 
+@in_playground
 async def test_watching_with_grpcurl(playground: Playground) -> None:
     create, publish, _ = walk(playground)
     await bash(create + publish)
@@ -179,6 +202,7 @@ async def test_watching_with_grpcurl(playground: Playground) -> None:
     assert '"cursor"' in watched
 
 
+@in_playground
 async def test_looking_around_with_curl(playground: Playground) -> None:
     shown = await bash(playground.here(blocks("README.md", "curl")))
     webhook, published, deliveries = (orjson.loads(line) for line in shown.replace("}{", "}\n{").splitlines())
@@ -191,12 +215,14 @@ async def test_looking_around_with_curl(playground: Playground) -> None:
     assert {**problem, "request_id": ""} == {**orjson.loads(example), "request_id": ""}
 
 
+@in_playground
 async def test_describing_the_api(playground: Playground) -> None:
     described = await bash(playground.here(blocks("docs/clients.md", "describe")))
     assert "webhook.v1.WebhookService.PublishEvent is a method:" in described
     assert "webhook.v1.WebhookService/WatchDeliveries" in described
 
 
+@in_playground
 async def test_an_error_with_grpcurl_shows_its_details(playground: Playground) -> None:
     shown = await bash(f"{playground.here(blocks('README.md', 'error')).strip()} || true")
     assert "Code: FailedPrecondition" in shown
@@ -204,6 +230,7 @@ async def test_an_error_with_grpcurl_shows_its_details(playground: Playground) -
     assert "google.rpc.PreconditionFailure" in shown
 
 
+@in_playground
 async def test_the_python_program(playground: Playground) -> None:
     await bash(walk(playground)[0])
     printed = await run(sys.executable, "-c", playground.here(blocks("README.md", "python")))
@@ -211,6 +238,7 @@ async def test_the_python_program(playground: Playground) -> None:
 
 
 @pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed")
+@in_playground
 async def test_the_go_program(playground: Playground, tmp_path: Path) -> None:
     for name in ("go.mod", "go.sum"):
         shutil.copy(ROOT / "examples" / "go" / name, tmp_path)
@@ -222,6 +250,7 @@ async def test_the_go_program(playground: Playground, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed")
+@in_playground
 async def test_the_go_example(playground: Playground) -> None:
     printed = await bash(playground.here(blocks("README.md", "goexample")))
     assert "SUCCEEDED after attempt 1" in printed
@@ -251,6 +280,7 @@ def test_the_program_for_a_change_of_the_secret_verifies_before_during_and_after
         assert not scope["is_genuine_with_any"]([other], headers, b"{}")
 
 
+@in_playground
 async def test_the_tasks_with_grpcurl(playground: Playground) -> None:
     create, publish, _ = walk(playground)
     await bash(create + publish)
@@ -276,6 +306,7 @@ async def test_the_tasks_with_grpcurl(playground: Playground) -> None:
         assert re.search(shown, output), (shown, output)
 
 
+@in_playground
 async def test_cancelling_a_replay_with_grpcurl(playground: Playground) -> None:
     create, publish, _ = walk(playground)
     await bash(create + publish)

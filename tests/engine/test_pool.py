@@ -19,7 +19,7 @@ import uvloop
 from tests.engine.hostile import certificates
 from tests.support import slowness
 from tests.support.dns import Leading
-from tests.support.raw import OK, RawServers, says
+from tests.support.raw import OK, RawServers, says, until_closed
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, Outcome
 from webhook_grpc.engine.http.faults import SenderFault
@@ -141,7 +141,7 @@ def test_no_connection_is_left_of_a_request_that_is_given_up_whatever_it_was_at(
     async def run() -> None:
         servers, client = RawServers(), ssl.create_default_context()
         certificates.authority().configure_trust(client)
-        url = await servers(says(OK), **({"ssl": certificates.in_order()} if scheme == "https" else {}))
+        url = await servers(says(OK, until_closed), **({"ssl": certificates.in_order()} if scheme == "https" else {}))
         url = url.replace("http://127.0.0.1", f"{scheme}://{certificates.HOST}")
         sender = Sender(
             LOCAL, DatabaseClock(), Random(), SendLimits(10), resolver=Leading(["127.0.0.1"]), ssl_context=client

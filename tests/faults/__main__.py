@@ -13,13 +13,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .checker import Report
+from .combined import COMBINED
 from .database import DatabaseServer
 from .harness import run_round
 from .scenario import Scenario
-from .scenarios import BY_NAME, SCENARIOS
+from .scenarios import SCENARIOS
 from .stepped import SteppedServer
 
 _VIOLATIONS_SHOWN = 10
+BY_NAME = {scenario.name: scenario for scenario in (*SCENARIOS, *COMBINED)}
 _HEAD = (
     "fault", "rounds", "events", "deliveries", "requests", "lost", "duplicated (in flight at the fault)",
     "gaps in the stream", "drained after, at most", "late (99 %)", "attempts lost to careful mode", "violations",

@@ -121,5 +121,12 @@ async def _replay(round_: Round) -> None:
 
 
 SCENARIOS = (
-    Scenario("kill -9 while asked", kill_while_asked, plan=FLAKY_PLAN, drain_seconds_max=20.0, short_seconds=3),
+    Scenario(
+        "kill -9 while asked",
+        kill_while_asked,
+        plan=FLAKY_PLAN,
+        gap_seconds=0.2,
+        drain_seconds_max=20.0,
+        short_seconds=2,
+    ),
 )

@@ -4,7 +4,7 @@ Production code has no hooks for this. Variables, beside those of the service:
 
 WEBHOOK_TEST_FAULT=<point>:<count>   the process dies, as by kill -9, when it passes the point for the count-th time
 WEBHOOK_TEST_POISON=<path> <id>      the process dies when it sends the event of that request id to that path
-WEBHOOK_TEST_BROKEN=<name>           one of the engines of `broken.py`, each wrong in a way that the checker must find
+WEBHOOK_TEST_BROKEN=<names>          what is wrong of `broken.py`, each in a way that the checker must find
 WEBHOOK_TEST_SLOW_READS=<seconds>    rows take so long from the database, and acknowledgements half of it
 WEBHOOK_TEST_SLOW_LOOK=<seconds>     one look at the table takes so long
 WEBHOOK_TEST_DNS_PORT=<port>         names are asked of a server on 127.0.0.1
@@ -195,7 +195,7 @@ def patch(environment: MutableMapping[str, str]) -> None:
         slow_reads(float(seconds))
     if seconds := environment.pop("WEBHOOK_TEST_SLOW_LOOK", ""):
         slow_look(float(seconds))
-    if name := environment.pop("WEBHOOK_TEST_BROKEN", ""):
+    for name in environment.pop("WEBHOOK_TEST_BROKEN", "").split():
         broken.ENGINES[name]()
     if port := environment.pop("WEBHOOK_TEST_DNS_PORT", ""):
         ask_names_of(int(port))

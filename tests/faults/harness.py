@@ -236,8 +236,10 @@ class Round:
         )
 
 
-async def run_round(scenario: Scenario, server: DatabaseServer, seed: int, seconds: float) -> Report:
-    """Runs one round in a folder of its own, which stays if anything is violated.
+async def run_round(
+    scenario: Scenario, server: DatabaseServer, seed: int, seconds: float, *, keeps_folder: bool = True
+) -> Report:
+    """Runs one round in a folder of its own, which stays if anything is violated and it is to be kept.
 
     An assertion of the scenario's own that fails is a violation like any other, also one while it is being set up.
     """
@@ -246,7 +248,7 @@ async def run_round(scenario: Scenario, server: DatabaseServer, seed: int, secon
         report = await Round(scenario, server, directory, seed, seconds).run()
     except (AssertionError, TimeoutError, grpc.aio.AioRpcError) as error:
         report = replace(check(History()), violations=(_failure(error),))
-    if not report.violations:
+    if not (report.violations and keeps_folder):
         await asyncio.to_thread(shutil.rmtree, directory)
     return report
 

@@ -64,7 +64,7 @@ async def jam(round_: Round) -> None:
 
 async def restart(round_: Round) -> None:
     """Postgres is stopped and started, and all connections are ended: calls that begin afterwards succeed."""
-    for number in range(20 if round_.seconds >= _LONG_SECONDS else 3):
+    for number in range(20 if round_.seconds >= _LONG_SECONDS else 2):
         await asyncio.sleep(round_.random.uniform(0.2, 0.6))
         with round_.outage("Postgres restart"):
             await asyncio.to_thread(round_.server.crash if number % 2 else round_.server.stop_fast)

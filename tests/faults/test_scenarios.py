@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from tests.support import slowness
+from tests.support.full import in_full
 
+from .combined import in_short
 from .database import DatabaseServer
 from .groups import STEPPED, group
 from .harness import run_round
@@ -17,7 +19,7 @@ from .scenarios import SCENARIOS
 from .stepped import SteppedServer
 
 pytestmark = [pytest.mark.slow(8), pytest.mark.timeout(120)]
-_USUAL = [one for one in SCENARIOS if not one.stepped]
+_USUAL = [one for one in in_full(SCENARIOS, short=tuple(in_short())) if not one.stepped]
 _STEPPED = [one for one in SCENARIOS if one.stepped]
 
 

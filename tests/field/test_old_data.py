@@ -50,9 +50,11 @@ class Counting:
         self._connection.execute("SET jit = off")
         self.pages = 0
 
-    async def rows(self, statement: LiteralString, params: Params = None, *, is_idempotent: bool = False) -> list[Row]:
+    async def rows(
+        self, statement: LiteralString, params: Params = None, *, is_idempotent: bool = False, keeps_plan: bool = False
+    ) -> list[Row]:
         """Explains the statement, takes back what that did, and runs it."""
-        del is_idempotent  # this connection does not end
+        del is_idempotent, keeps_plan  # this connection does not end, and plans each time
         explain = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) ") + sql.SQL(statement)
         connection = self._connection
         with connection.transaction(force_rollback=True):

@@ -13,6 +13,7 @@ from tests.page.door import Door, attempt, deliveries, delivery, explains
 
 pytestmark = [pytest.mark.slow(3), pytest.mark.asyncio(loop_scope="module")]
 WIDE, NARROW = {"width": 1280, "height": 720}, {"width": 320, "height": 640}
+ZOOMED = {"width": 640, "height": 360}  # what 200 % leaves of the wide one (WCAG 1.4.4)
 LIVE, DELIVERY, WEBHOOKS = "", "delivery", "webhooks"
 
 
@@ -41,8 +42,11 @@ async def show(page: Page, door: Door, place: str) -> None:
     await expect(page.locator(shown).first).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [(WIDE, "light"), (NARROW, "dark"), (ZOOMED, "light")],
+    ids=["wide", "narrow and dark", "zoomed to 200 %"],
+)
 @pytest.mark.parametrize("place", [LIVE, DELIVERY, WEBHOOKS], ids=["live", "delivery", "webhooks"])
 async def test_nothing_is_wrong_with(page: Page, door: Door, place: str, size: dict[str, int], scheme: str) -> None:
     await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
@@ -64,7 +68,16 @@ async def test_nothing_is_wrong_with_the_dialogs_a_pill_and_a_bar(page: Page, do
     assert await wrong(page) == []
 
 
-async def test_at_320_pixels_a_row_is_a_card_of_two_lines(page: Page, door: Door) -> None:
+async def test_at_200_percent_rows_are_seen_after_a_scroll_of_the_page(page: Page, door: Door) -> None:
+    await page.set_viewport_size({"width": ZOOMED["width"], "height": ZOOMED["height"]})
+    await show(page, door, LIVE)
+    await page.evaluate("scrollTo(0, 1e6)")
+    rows = page.locator("webhook-deliveries .row")
+    await expect(rows.nth(2)).to_be_in_viewport(ratio=1)
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+async def test_at_320_pixels_a_row_is_a_card_of_two_lines_that_names_the_webhook(page: Page, door: Door) -> None:
     await page.set_viewport_size({"width": 320, "height": 640})
     await show(page, door, LIVE)
     first = page.locator("webhook-deliveries .row").first
@@ -75,6 +88,7 @@ async def test_at_320_pixels_a_row_is_a_card_of_two_lines(page: Page, door: Door
         }"""
     )
     assert sorted(tops) == [False, True]
+    await expect(first.get_by_text("hook-1 #1")).to_be_visible()
     assert (await first.bounding_box() or {})["height"] == 64
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from webhook.v1 import delivery_pb2, webhook_pb2
 from tests.support import slowness
 from tests.support.distribution import need
 from tests.support.receiver import Receiver, answer, answers
-from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory
+from tests.support.service import CUSTOMER, SECRET, Service
 
 pytestmark = [pytest.mark.slow(3), pytest.mark.asyncio(loop_scope="module")]
 HOSTILE = "<img src=x onerror=alert(1)>\u202e"
@@ -144,20 +143,6 @@ async def test_what_a_customer_wrote_is_text_in_questions_and_forms(
     await detail.get_by_role("button", name="Edit").click()
     await expect(detail.get_by_label("Name", exact=True).first).to_have_value(HOSTILE)
     await expect(page.locator("wg-app img")).to_have_count(0)
-
-
-async def test_a_caller_who_may_not_read_is_not_bothered_by_the_banner(page: Page, services: ServiceFactory) -> None:
-    entry = {"name": "publisher", "sha256": hashlib.sha256(b"wk_x").hexdigest(), "permissions": ["publish"]}
-    service = await services.start(http_address="127.0.0.1:0", tokens=json.dumps([entry]))
-    asked = list[str]()
-    page.on("request", lambda request: asked.append(urlsplit(request.url).path))
-    await page.goto(f"http://127.0.0.1:{service.app.http_port}/webhooks/new")
-    await page.locator("wg-app dialog").get_by_label("Token").fill("wk_x")
-    await page.locator("wg-app dialog").get_by_role("button").click()
-    create = page.locator("wg-app main.detail").get_by_role("button", name="Create webhook")
-    await expect(create).to_be_disabled()
-    await expect(create).to_have_attribute("title", "Needs permission manage")
-    assert "/api/webhooks" not in asked
 
 
 async def test_a_question_that_is_refused_says_why_and_can_be_repeated_with_the_same_request_id(

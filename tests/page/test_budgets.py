@@ -34,11 +34,11 @@ async def door() -> AsyncGenerator[Door]:
     await door.stop()
 
 
-@pytest.mark.parametrize("height", [720, 1440])
+@pytest.mark.parametrize(("width", "height"), [(1280, 1440), (320, 640), (640, 360)])
 async def test_whatever_comes_rows_and_nodes_are_bounded_and_paints_are_few(
-    page: Page, door: Door, height: int
+    page: Page, door: Door, width: int, height: int
 ) -> None:
-    await page.set_viewport_size({"width": 1280, "height": height})
+    await page.set_viewport_size({"width": width, "height": height})
     await page.goto(door.url)
     await expect(page.locator("webhook-deliveries .row").first).to_be_visible()
     await page.evaluate(LISTENERS)

@@ -141,3 +141,11 @@ async def test_hostile_data_of_256_kib_on_one_line_and_64_levels_is_text_and_sho
     await expect(data(page)).to_contain_text("Showing 32 of ")
     await expect(data(page)).to_contain_text("\\u202e")
     assert await page.locator("wg-app img").count() == 0
+
+
+async def test_why_an_attempt_failed_is_said_in_chinese_too(page: Page, door: Door) -> None:
+    failed = attempt(1, "timeout", error_message="The receiver did not answer within the webhook's timeout.")
+    await page.goto(door.url + explains(door, delivery(1, "failed", "timeout"), [failed]))
+    await expect(page.locator("wg-app .attempts")).to_contain_text("The receiver did not answer within")
+    await page.get_by_label("Language").select_option("zh")
+    await expect(page.locator("wg-app .attempts")).to_contain_text("接收方没有在超时时间内响应。")

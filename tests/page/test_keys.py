@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -211,3 +212,55 @@ async def test_the_help_lists_the_keys_and_turns_them_off_for_good(page: Page, d
     await page.keyboard.press("g")
     await page.keyboard.press("w")
     await expect(page).to_have_url(f"{door.url}webhooks")
+
+
+async def test_what_is_selected_is_counted_in_a_bar_that_restarts_it_and_clears_it(page: Page, door: Door) -> None:
+    await show(page, door)
+    bar = page.locator("wg-app .selected")
+    for key in ("j", "x", "j", "x"):
+        await page.keyboard.press(key)
+    await expect(bar).to_contain_text("2 selected")
+    await bar.get_by_role("button", name="Retry selected").click()
+    await expect(dialog(page)).to_contain_text("Restarts 2 deliveries")
+    await page.keyboard.press("Escape")
+    await bar.get_by_role("button", name="Select none").click()
+    await expect(bar).to_be_hidden()
+    await expect(page.locator("webhook-deliveries .row[aria-selected=true]")).to_have_count(0)
+    assert door.posts == []
+
+
+async def test_t_opens_the_data_of_a_row_for_a_test_and_y_what_can_be_copied_of_it(page: Page, door: Door) -> None:
+    shown = door.listed[0]
+    explains(door, shown, [attempt(1)], '{"a":1.0}')
+    await show(page, door)
+    row = page.locator("webhook-deliveries .row", has_text="job.n0")
+    await row.focus()
+    await page.keyboard.press("t")
+    await expect(dialog(page).get_by_label("Data")).to_have_value('{"a":1.0}')
+    await page.keyboard.press("Escape")
+    await expect(row).to_be_focused()
+    await page.keyboard.press("y")
+    await expect(dialog(page)).to_contain_text(shown["delivery_id"])
+    for name in ("Copy as curl", "grpcurl", "webhook-id", "Data", "As it was sent"):
+        await expect(dialog(page).get_by_role("button", name=name, exact=True)).to_be_enabled()
+    await page.keyboard.press("Escape")
+    await expect(row).to_be_focused()
+
+
+async def test_what_was_restarted_is_a_link_of_the_toast(page: Page, door: Door) -> None:
+    shown = delivery(99, "failed", "http_error")
+    door.listed = [shown]
+    await show(page, door)
+    await page.keyboard.press("j")
+    await page.keyboard.press("r")
+    link = page.locator("wg-app .toast").get_by_role("link", name="Open the delivery")
+    await expect(link).to_have_attribute("href", f"/deliveries/{shown['delivery_id']}?customer_id=42")
+
+
+async def test_a_row_that_is_due_says_what_holds_it(page: Page, door: Door) -> None:
+    """Its webhook is asked about only then."""
+    door.listed = [delivery(1, "pending", "http_error", next_attempt_time="2020-01-01T00:00:00Z")]
+    held = {"breaker_state": "closed", "hold_until_time": "2999-01-01T00:00:00Z"}
+    door.answers["/api/webhooks/1/stats"] = json.dumps(held)
+    await show(page, door)
+    await expect(page.locator("webhook-deliveries .row time")).to_contain_text("held, ")

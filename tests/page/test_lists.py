@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +14,7 @@ import pytest
 from playwright.async_api import Browser, Error, Locator, Page, Route, expect
 
 from tests.support.receiver import Receiver, answer
-from tests.support.service import CUSTOMER, Service, ServiceFactory
+from tests.support.service import CUSTOMER, Service
 from webhook_grpc.store.lists import pages as store_pages
 
 pytestmark = [pytest.mark.slow(3), pytest.mark.asyncio(loop_scope="module")]
@@ -424,31 +422,6 @@ async def test_more_than_fifty_are_the_work_of_a_replay_that_takes_over_the_filt
     )
 
 
-async def test_who_may_only_read_sees_why_nothing_can_be_restarted(
-    page: Page, services: ServiceFactory, receiver: Receiver
-) -> None:
-    service = await with_tokens(services, reader={"customer_id": CUSTOMER, "permissions": ["read"]}, manager={})
-    await post(
-        service,
-        "/api/webhooks",
-        {"customer_id": CUSTOMER, "name": "a", "url": receiver.url(), "events": ["*"]},
-        MANAGER,
-    )
-    await post(
-        service, "/api/events", {"event": {"customer_id": CUSTOMER, "event_type": "job.failed", "data": {}}}, MANAGER
-    )
-    await sign_in(page, service, "deliveries", "reader")
-    await rows(page).first.get_by_role("checkbox").check()
-    retry = page.locator("wg-app .selected").get_by_role("button", name="Retry selected")
-    await expect(retry).to_be_disabled()
-    await expect(retry).to_have_attribute("title", "Needs permission manage")
-    await page.goto(address(service, "event-types"))
-    create = page.get_by_role("button", name="Create event type")
-    await sign_in(page, service, "event-types", "reader")
-    await expect(create).to_be_disabled()
-    await expect(create).to_have_attribute("title", re.compile("only a caller for all customers"))
-
-
 # --- event types -----------------------------------------------------------------------------------------------------
 
 
@@ -545,16 +518,6 @@ async def test_the_last_ten_customers_are_remembered_and_nothing_else_of_them(pa
     assert page.url.endswith("customer_id=5")
 
 
-async def test_a_customers_token_has_no_customer_box_and_no_customer_column(
-    page: Page, services: ServiceFactory
-) -> None:
-    service = await with_tokens(services, mine={"customer_id": CUSTOMER})
-    await sign_in(page, service, "events", "mine")
-    await expect(foot(page)).to_contain_text("Nothing here yet.")
-    await expect(page.get_by_label("Customer", exact=True)).to_be_hidden()
-    await expect(page.get_by_role("columnheader", name="Customer")).to_have_count(0)
-
-
 # --- everywhere ------------------------------------------------------------------------------------------------------
 
 
@@ -601,26 +564,6 @@ async def test_in_chinese_no_word_of_the_lists_is_missing(
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------
-
-MANAGER = {"Authorization": "Bearer wk_manager"}
-
-
-async def with_tokens(services: ServiceFactory, **callers: dict[str, Any]) -> Service:
-    """Starts a service whose tokens are the callers' names with `wk_` before them."""
-    tokens = [
-        {"name": name, "sha256": hashlib.sha256(f"wk_{name}".encode()).hexdigest(), **caller}
-        for name, caller in callers.items()
-    ]
-    return await services.start(http_address="127.0.0.1:0", tokens=json.dumps(tokens))
-
-
-async def sign_in(page: Page, service: Service, path: str, name: str) -> None:
-    """Opens the page with the token of a caller."""
-    await page.goto(address(service, path))
-    dialog = page.locator("wg-app dialog[open]")
-    await dialog.get_by_label("Token").fill(f"wk_{name}")
-    await dialog.get_by_role("button").click()
-    await expect(dialog).to_have_count(0)
 
 
 async def choose(page: Page, field: str, *words: str) -> None:

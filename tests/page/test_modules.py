@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import slowness
 from tests.support.distribution import need
+from webhook_grpc.domain.model import FailureReason
 from webhook_grpc.server.http.pages import FOLDER
 
 MODULES = sorted(FOLDER.rglob("*.js"))
@@ -64,3 +65,8 @@ def test_the_page_is_small_and_loads_nothing_from_elsewhere() -> None:
         addresses = re.findall(r"https?://[^\s\"'`)]+", path.read_text())
         known = ("http://page.invalid", "http://www.w3.org/2000/svg", "https://hooks.example.com")
         assert all(address.startswith(known) for address in addresses), path
+
+
+def test_every_reason_of_a_failure_has_its_chinese() -> None:
+    known = (FOLDER / "data" / "reasons.js").read_text()
+    assert [reason for reason in FailureReason if reason and f'"{reason.value}": "' not in known] == []

@@ -12,6 +12,8 @@ from dataclasses import replace
 
 import pytest
 
+from tests.support.full import in_full
+
 from .profiles import PROFILES, Profile
 from .simulation import Simulation
 
@@ -19,6 +21,9 @@ _LONG_SECONDS = 21_600.0  # in which a webhook that fails is switched off; many 
 _SEED = os.environ.get("WEBHOOK_TEST_SEED")
 _FIRST = int(os.environ.get("WEBHOOK_TEST_FIRST_SEED", random.SystemRandom().randrange(2**40)))
 _COUNT = int(os.environ.get("WEBHOOK_TEST_SEEDS", "0"))
+# Of calm and of chaos one: the one in which senders fail, too.
+_ALL = list(enumerate(PROFILES))
+_CHOSEN = in_full(_ALL, short=[(number, profile) for number, profile in _ALL if number not in {1, 7}])
 
 
 def run(seed: int, profile: Profile | None = None) -> Simulation:
@@ -32,7 +37,7 @@ def run(seed: int, profile: Profile | None = None) -> Simulation:
     "number",
     [
         pytest.param(number, id=f"{number}-{profile.name}", marks=pytest.mark.slow(10 if profile.long else 5))
-        for number, profile in enumerate(PROFILES)
+        for number, profile in _CHOSEN
     ],
 )
 def test_what_is_promised_holds_whatever_happens(number: int) -> None:
@@ -44,10 +49,10 @@ def test_what_is_promised_holds_whatever_happens(number: int) -> None:
 
 @pytest.mark.slow(5)
 def test_a_seed_repeats_its_history_exactly() -> None:
-    chaos = replace(next(profile for profile in PROFILES if profile.name == "chaos"), activity_seconds=15.0)
-    first, second = Simulation(5, chaos).run(), Simulation(5, chaos).run()
+    chaos = replace(next(profile for profile in PROFILES if profile.name == "chaos"), activity_seconds=5.0)
+    first, second = Simulation(6, chaos).run(), Simulation(6, chaos).run()
     assert first.world.trace == second.world.trace
-    assert first.world.trace != Simulation(6, chaos).run().world.trace
+    assert first.world.trace != Simulation(5, chaos).run().world.trace
 
 
 @pytest.mark.skipif(not _COUNT, reason="WEBHOOK_TEST_SEEDS says how many seeds to run")

@@ -107,7 +107,7 @@ async def test_all_filters_hold(database: Database, deliveries: list[Delivery], 
     times = sorted({row["created_at"] for row in rows})
     webhook_ids = sorted({row["webhook_id"] for row in rows})
     found_some = 0
-    for _ in range(in_full(150, short=40)):
+    for _ in range(in_full(150, short=20)):
         start, end = sorted(chance.sample(times, 2))
         wanted = AttemptFilter(
             customer_id=chance.choice([None, CUSTOMER, CUSTOMER + 1]),

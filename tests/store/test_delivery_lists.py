@@ -63,7 +63,7 @@ async def test_the_filters_of_sql_and_of_the_stream_agree(
     chance = random.Random(11)
     webhook_ids = sorted({delivery.webhook_id for delivery in deliveries})
     times = sorted({delivery.create_time for delivery in deliveries})
-    for _ in range(in_full(150, short=25)):
+    for _ in range(in_full(150, short=12)):
         start, end = sorted(chance.sample(times, 2))
         wanted = DeliveryFilter(
             customer_id=chance.choice([None, CUSTOMER, CUSTOMER + 1]),
@@ -79,6 +79,26 @@ async def test_the_filters_of_sql_and_of_the_stream_agree(
         expected = [delivery for delivery in deliveries if wanted.admits(delivery)]
         assert await listed(database, wanted) == expected, wanted
         assert await listed(database, wanted, chance.randint(1, 9)) == expected, wanted
+
+
+@pytest.mark.parametrize("many_retries", [False, True])
+async def test_deliveries_of_a_replay_are_listed_wherever_they_stand(
+    database: Database,
+    deliveries: list[Delivery],
+    postgres: TestPostgres,
+    monkeypatch: pytest.MonkeyPatch,
+    many_retries: bool,
+) -> None:
+    if many_retries:
+        monkeypatch.setattr(delivery_lists, "RETRIES_SORTED_MAX", 1)
+    of_replay = [delivery.event_id for delivery in deliveries[::2]]
+    postgres.rows("UPDATE attempts SET replay_id = 7 WHERE event_id = ANY(%(ids)s)", {"ids": of_replay})
+    all_of_them = await listed(database, EVERYTHING)
+    assert {one.status for one in all_of_them if one.replay_id == 7} >= {*DeliveryStatus} - {DeliveryStatus.EXPIRED}
+    for statuses in ((), ENDED, (DeliveryStatus.PENDING,), (*ENDED, DeliveryStatus.PENDING)):
+        wanted = DeliveryFilter(CUSTOMER, statuses=statuses, replay_id=7)
+        assert await listed(database, wanted, 7) == [one for one in all_of_them if wanted.admits(one)]
+    assert await listed(database, DeliveryFilter(None, replay_id=8)) == []
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,6 +14,7 @@ from tests.support.postgres import TestPostgres
 from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import CursorExpired, FailedPrecondition
 from webhook_grpc.domain.ids import INT64_MAX
+from webhook_grpc.hub.batches import Batch
 from webhook_grpc.hub.tail import Tail
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.log import feed
@@ -43,6 +44,10 @@ class Log:
             self._seqs[shard] += 1
             seqs.append(self._seqs[shard])
         self._postgres.rows(WRITE, [list(shards), seqs, [age] * len(shards)])
+
+
+def changes_of(batches: Iterable[Batch]) -> list[feed.Change]:
+    return [change for batch in batches for change in batch.changes]
 
 
 @pytest.fixture
@@ -140,7 +145,7 @@ async def test_a_subscriber_gets_exactly_what_comes_after_it_joined(
         written.write(1, 2)
         changes = list[feed.Change]()
         while len(changes) < 2:
-            changes += await subscription.take(5)
+            changes += changes_of(await subscription.take(5))
         assert sorted(keys(changes)) == [(1, 3), (2, 1)]
 
 
@@ -155,7 +160,7 @@ async def test_subscribers_that_join_and_leave_miss_nothing(database: Database, 
                 position = feed.advanced(position, changes)
             if round_number % 3:
                 written.write(5)
-                changes = await subscription.take(5)
+                changes = changes_of(await subscription.take(5))
                 seen += keys(changes)
                 position = feed.advanced(position, changes)
     written.write(5)
@@ -174,8 +179,8 @@ async def test_a_slow_subscriber_loses_its_buffer_and_nobody_elses(
         for _ in range(3):
             written.write(*[1] * 50)
             while len(got) % 50 or not got:
-                got += await quick.take(5)
-            got += await quick.take(0.2)
+                got += changes_of(await quick.take(5))
+            got += changes_of(await quick.take(0.2))
         assert slow.overrun
         assert not quick.overrun
         assert await slow.take(0) == []
@@ -204,14 +209,14 @@ async def test_the_tail_skips_nothing_when_the_clock_was_set_back(
     await past.day(back_days)
     async with tail.subscribe() as subscription:
         written.write(3)
-        assert keys(await subscription.take(10)) == [(3, 1)]
+        assert keys(changes_of(await subscription.take(10))) == [(3, 1)]
         tail.clock_stepped()
         written.write(3, 3, age=back_days * _DAY)
-        told = keys(await subscription.take(10))
+        told = keys(changes_of(await subscription.take(10)))
         tail.clock_stepped()
         written.write(3)
         while len(told) < 3:
-            told += keys(await subscription.take(10))
+            told += keys(changes_of(await subscription.take(10)))
         assert told == [(3, 2), (3, 3), (3, 4)]
 
 

@@ -23,7 +23,7 @@ from webhook_grpc.domain.envelope import DATA_BYTES_MAX, DATA_DEPTH_MAX, render_
 from webhook_grpc.store.db import Database
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-EXAMPLES = settings(deadline=None, max_examples=in_full(300, short=100))
+EXAMPLES = settings(deadline=None, max_examples=in_full(300, short=50))
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)

@@ -56,7 +56,7 @@ async def new_webhook(database: Database, **fields: Any) -> int:
     customer_id = fields.pop("customer_id", CUSTOMER)
     spec: dict[str, Any] = {"name": "test", "url": "https://example.com/", "events": ("*",), **fields}
     webhook_id = await webhooks.next_id(database)
-    new = webhooks.NewWebhook(webhook_id, customer_id, WebhookSpec(**spec), b"sealed", "hint", False, None, None)
+    new = webhooks.NewWebhook(webhook_id, customer_id, WebhookSpec(**spec), b"sealed", "hint", False, None, ())
     await webhooks.create(database, new, 1000)
     return webhook_id
 

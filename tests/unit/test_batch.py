@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from webhook_grpc.api.batch import Accepted, Answered, Batch, CustomerRates, Refused
+from webhook_grpc.api.large import LargeWork
 from webhook_grpc.domain.errors import Conflict, FailedPrecondition, Overloaded, WebhookError
 from webhook_grpc.domain.model import NewEvent, Published
 from webhook_grpc.hub.type_rules import TypeRules
@@ -70,7 +71,9 @@ async def test_what_is_refused_on_the_way_holds_back_no_other_event_and_keeps_it
     rates = CustomerRates(0.001)  # one at once, the next after a quarter of an hour
     rates.take(7)
 
-    await batch.judge(cast("Any", Types(rule("job.completed"), rule("job.old", archived=True))), NO_DATABASE)
+    await batch.judge(
+        cast("Any", Types(rule("job.completed"), rule("job.old", archived=True))), NO_DATABASE, LargeWork()
+    )
     batch.rate(rates)
     fates = await batch.publish(cast("Any", publisher))
 

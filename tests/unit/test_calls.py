@@ -20,8 +20,10 @@ from webhook.v1.webhook_pb2 import Webhook
 from tests.support import slowness
 from webhook_grpc.api.call import Call
 from webhook_grpc.api.codes import Code, code_of
+from webhook_grpc.api.messages.sharing import SharedDeliveries
 from webhook_grpc.api.methods import METHODS, Method, Methods, Stream, Unary
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, WebhookError, field_invalid
+from webhook_grpc.domain.limits import ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.metrics.calls import CallTally
 from webhook_grpc.server.auth import Authenticator, token_hash
@@ -57,14 +59,15 @@ class JsonExchange:
         self.steps.append("begin")
         self.request_id = request_id
 
-    async def read(self, request_type: type[Request]) -> Request:
+    async def read(self, request_type: type[Request], bytes_max: int) -> Request:
+        del bytes_max
         self.steps.append("read")
         try:
             return json_format.ParseDict(self.body, request_type())
         except json_format.ParseError as error:
             raise field_invalid("", str(error)) from None
 
-    async def write(self, response: Message) -> None:
+    async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
         self.steps.append("write")
         self.written.append(json_format.MessageToDict(response, preserving_proto_field_name=True))
 
@@ -75,9 +78,11 @@ def calls(
     call_seconds_max: float = 60.0,
     methods: object = None,
     listener: CallListener | None = None,
+    tokens: Sequence[Token] = (),
+    clock: DatabaseClock | None = None,
 ) -> Calls:
     """The pipeline, with a token that may do everything, one that may read and one that may publish."""
-    tokens = [
+    tokens = tokens or [
         Token(name="operator", sha256=token_hash("operator")),
         Token(name="reader", sha256=token_hash("reader"), permissions=("read",)),
         Token(name="publisher", sha256=token_hash("publisher"), permissions=("publish",)),
@@ -85,8 +90,13 @@ def calls(
     return Calls(
         cast("Methods", methods),
         Authenticator(tokens, anonymous_allowed=False),
-        DatabaseClock(),
-        CallLimits(calls_max, streams_max, call_seconds_max),
+        DatabaseClock() if clock is None else clock,
+        CallLimits(
+            ShareLimits(calls_max, calls_max, calls_max),
+            ShareLimits(streams_max, streams_max, streams_max),
+            call_seconds_max,
+            unsent_bytes_max=1_000_000,
+        ),
         RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24),
         CallTally() if listener is None else listener,
     )
@@ -260,7 +270,7 @@ async def test_the_text_of_an_unknown_error_stays_in_the_log(place: str, monkeyp
     unknown = RuntimeError("secret dsn")
     exchange = JsonExchange(x_request_id="my-id")
 
-    async def fail(_: Message) -> None:
+    async def fail(_: Message, __: Sequence[SharedDeliveries]) -> None:
         raise unknown
 
     if place == "write":
@@ -333,6 +343,16 @@ async def test_a_call_beyond_the_limit_is_refused_before_its_caller_is_known(end
         first.cancel()
     await asyncio.wait([first])
     assert await reason_of(pipeline.serve(method(named), JsonExchange())) == ""
+
+
+async def test_a_stream_ends_with_the_token_of_its_caller() -> None:
+    clock = DatabaseClock()
+    token = Token(name="short", sha256=token_hash("short"), expires=clock.now() + timedelta(seconds=0.05))
+    pipeline, held = calls(tokens=[token], clock=clock), Held()
+    stream = Stream("Watch", "read", pb.GetWebhookRequest, Webhook, lambda _: held.stream)
+
+    assert await reason_of(pipeline.serve(stream, JsonExchange(authorization="Bearer short"))) == "TOKEN_EXPIRED"
+    assert held.begun.is_set(), "it was open before"
 
 
 async def test_streams_have_places_of_their_own_and_no_deadline() -> None:

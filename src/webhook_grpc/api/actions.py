@@ -38,6 +38,31 @@ TEST_DATA: Final = b'{"test":true}'
 TEST_WAIT_SECONDS: Final = 25.0  # the engine gives a test 20 s
 TESTS_WAITING_MAX: Final = 20  # calls of one customer: each of them waits for a receiver that may take long
 ACT_WAIT_SECONDS: Final = 5.0
+ACTIONS_WAITING_MAX: Final = 100  # calls of one customer: each of them looks at every change of the log meanwhile
+
+
+class _Waiting:
+    """Bounds how many calls of a kind each customer has in progress: they wait for a receiver, or for the log."""
+
+    def __init__(self, limit: int, reason: str, what: str) -> None:
+        self._limit = limit
+        self._reason = reason
+        self._what = what
+        self._in_progress = Counter[int]()
+
+    @contextlib.contextmanager
+    def place(self, customer_id: int) -> Generator[None]:
+        """Counts a call while it is in progress. Raises Overloaded if the customer has too many."""
+        if self._in_progress[customer_id] >= self._limit:
+            message = f"{self._limit} {self._what} of customer {customer_id} are waiting already; retry later"
+            raise Overloaded(self._reason, message, 1.0)
+        self._in_progress[customer_id] += 1
+        try:
+            yield
+        finally:
+            self._in_progress[customer_id] -= 1
+            if not self._in_progress[customer_id]:
+                del self._in_progress[customer_id]
 
 
 class ActionMethods:
@@ -47,7 +72,8 @@ class ActionMethods:
         self._database = database
         self._follower = Follower(database, tail, hints)
         self._clock = clock
-        self._testing = Counter[int]()  # calls in progress, by customer
+        self._testing = _Waiting(TESTS_WAITING_MAX, "TOO_MANY_TESTS", "tests")
+        self._acting = _Waiting(ACTIONS_WAITING_MAX, "TOO_MANY_ACTIONS", "calls of RetryDelivery and CancelDelivery")
 
     async def test(self, request: service_pb2.TestWebhookRequest, call: Call) -> service_pb2.TestWebhookResponse:
         """Sends one request now, and returns its delivery when the receiver has answered or the attempt has failed."""
@@ -63,24 +89,8 @@ class ActionMethods:
         refuse_if(violations)
         await webhooks.get(self._database, customer_id, webhook_id)  # or NOT_FOUND
         await refuse_beside_older(self._database, "TestWebhook")  # one that owns the shard would never make the test
-        with self._one_of_the_tests(customer_id):
+        with self._testing.place(customer_id):
             return await self._test(customer_id, webhook_id, event_type, data_json)
-
-    @contextlib.contextmanager
-    def _one_of_the_tests(self, customer_id: int) -> Generator[None]:
-        """Counts a test while it is in progress. Raises Overloaded if the customer has too many."""
-        if self._testing[customer_id] >= TESTS_WAITING_MAX:
-            message = (
-                f"{TESTS_WAITING_MAX} tests of customer {customer_id} are waiting for answers already; retry later"
-            )
-            raise Overloaded("TOO_MANY_TESTS", message, 1.0)
-        self._testing[customer_id] += 1
-        try:
-            yield
-        finally:
-            self._testing[customer_id] -= 1
-            if not self._testing[customer_id]:
-                del self._testing[customer_id]
 
     async def _test(
         self, customer_id: int, webhook_id: int, event_type: str, data_json: bytes
@@ -119,7 +129,8 @@ class ActionMethods:
         def is_restarted(now: Delivery) -> bool:
             return now.update_time > before.update_time
 
-        delivery = await self._follower.carried_out(name, leave, is_restarted, ACT_WAIT_SECONDS)
+        with self._acting.place(name.customer_id):
+            delivery = await self._follower.carried_out(name, leave, is_restarted, ACT_WAIT_SECONDS)
         return writing.delivery_message(delivery or before)
 
     async def cancel(self, request: service_pb2.CancelDeliveryRequest, call: Call) -> delivery_pb2.Delivery:
@@ -132,7 +143,8 @@ class ActionMethods:
         async def leave() -> None:
             await commands.insert(self._database, Kind.CANCEL, name.customer_id, name.webhook_id, name.event_id)
 
-        delivery = await self._follower.carried_out(name, leave, _has_ended, ACT_WAIT_SECONDS)
+        with self._acting.place(name.customer_id):
+            delivery = await self._follower.carried_out(name, leave, _has_ended, ACT_WAIT_SECONDS)
         return writing.delivery_message(delivery or before)
 
     async def _get(self, name: DeliveryName) -> Delivery:

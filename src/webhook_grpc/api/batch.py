@@ -17,9 +17,9 @@ from webhook_grpc.store.db import Database
 from webhook_grpc.store.outbox import publishing
 from webhook_grpc.store.registry.event_types import event_type_archived, event_type_unknown
 
-# How many events, or how large a body, are read or checked before other calls get a turn.
-EVENTS_AT_ONCE: Final = 50
-_BODY_BYTES_AT_ONCE: Final = 16 * 1024
+from .large import LARGE_BYTES, LargeWork
+
+EVENTS_AT_ONCE: Final = 50  # that are read or checked before other calls get a turn
 _BUCKETS_MAX: Final = 10_000
 
 
@@ -58,7 +58,7 @@ class Batch:
             else:
                 self._ended[index] = fate
 
-    async def judge(self, event_types: EventTypes, database: Database) -> None:
+    async def judge(self, event_types: EventTypes, database: Database, large: LargeWork) -> None:
         """Refuses the events that their types refuse, but for those that were published before.
 
         What was acknowledged once stays so, even if its type was archived or has become stricter since. Raises
@@ -68,13 +68,16 @@ class Batch:
         are_checked = any(of_type.has_schema for of_type in rules.values())  # else this takes no time worth a turn
         repeatable: dict[int, NewEvent] = {}
         for index, one in list(self._accepted.items()):
-            error = _why_refused(one, rules)
+            if _takes_long(one, rules):
+                error = await large.run(one.event.customer_id, _why_refused, one, rules)
+            else:
+                error = _why_refused(one, rules)
             if error is not None:
                 self._end(index, Refused(error))
                 if one.event.request_id is not None:
                     repeatable[index] = one.event
-            if are_checked and (len(one.event.body) > _BODY_BYTES_AT_ONCE or not (index + 1) % EVENTS_AT_ONCE):
-                await asyncio.sleep(0)  # a check of large data takes milliseconds: others get a turn
+            if are_checked and not (index + 1) % EVENTS_AT_ONCE:
+                await asyncio.sleep(0)  # others get a turn
         if repeatable:
             answers = await publishing.published_before(database, list(repeatable.values()))
             for index, answer in zip(repeatable, answers, strict=True):
@@ -131,6 +134,14 @@ class CustomerRates:
 
 def _fate(answer: Published | Exception) -> Answered | Refused:
     return Answered(answer) if isinstance(answer, Published) else Refused(answer)
+
+
+def _takes_long(one: Accepted, rules: Mapping[str, TypeRules]) -> bool:
+    """Returns whether the event is checked against a schema, and the event is large or the schema not compiled yet."""
+    of_type = rules.get(one.event.event_type)
+    if of_type is None or not of_type.has_schema:
+        return False
+    return len(one.event.body) > LARGE_BYTES or not of_type.is_compiled
 
 
 def _why_refused(one: Accepted, rules: Mapping[str, TypeRules]) -> WebhookError | None:

@@ -22,6 +22,7 @@ from webhook_grpc.store.registry import event_types as store
 from webhook_grpc.store.schema.versions import refuse_beside_older
 
 from .call import Call, refuse_if
+from .large import LargeWork
 
 _UPDATABLE: Final = Updatable(
     field="event_type",
@@ -35,8 +36,9 @@ _KEY_FORMAT: Final = f"{matching.TYPE_LENGTH_MAX}s"
 class EventTypeMethods:
     """The calls that manage event types."""
 
-    def __init__(self, database: Database, event_types: EventTypes, event_types_max: int) -> None:
+    def __init__(self, database: Database, event_types: EventTypes, large: LargeWork, event_types_max: int) -> None:
         self._database = database
+        self._large = large
         self._event_types = event_types
         self._event_types_max = event_types_max
 
@@ -45,7 +47,7 @@ class EventTypeMethods:
         call.caller.must_be_for_all_customers()
         message, violations = request.event_type, list[Violation]()
         _read_name(message.event_type, "event_type.event_type", violations)
-        spec = _read_spec(message, _UPDATABLE.changeable, violations)
+        spec = await self._read_spec(message, _UPDATABLE.changeable, violations)
         refuse_if(violations)
         if spec.json_schema is not None:
             await self._refuse_beside_older()
@@ -88,7 +90,7 @@ class EventTypeMethods:
         _read_name(message.event_type, "event_type.event_type", violations)
         refuse_if(violations)
         fields = _UPDATABLE.fields_to_change(message, request.update_mask)
-        given = _read_spec(message, fields, violations)
+        given = await self._read_spec(message, fields, violations)
         refuse_if(violations)
         current = await store.get(self._database, message.event_type)
         if message.etag and message.etag != str(current.version):
@@ -105,6 +107,14 @@ class EventTypeMethods:
         updated = await store.update(self._database, current, spec)
         self._event_types.changed()
         return writing.event_type_message(updated)
+
+    async def _read_spec(
+        self, message: event_type_pb2.EventType, fields: Collection[str], violations: list[Violation]
+    ) -> EventTypeSpec:
+        """Returns what the caller chose; adds violations of the given fields only. A schema is compiled in a thread."""
+        if not message.json_schema:
+            return _read_spec(message, fields, violations)
+        return await self._large.run(None, _read_spec, message, fields, violations)
 
     async def _refuse_beside_older(self) -> None:
         """Raises FailedPrecondition beside an older process, which would publish what the schema forbids."""

@@ -28,6 +28,7 @@ from webhook_grpc.store.log import lookup
 from .batch import EVENTS_AT_ONCE, Accepted, Answered, Batch, CustomerRates, Refused
 from .call import Call, refuse_if
 from .codes import code_of
+from .large import LARGE_BYTES, LargeWork
 
 BATCH_MAX: Final = 500
 # Of an error in the response of a batch. 500 of them fit into the 4 MiB that clients accept, and an event is refused in
@@ -46,6 +47,7 @@ class EventMethods:
         publisher: Publisher,
         event_types: EventTypes,
         clock: DatabaseClock,
+        large: LargeWork,
         rate_per_customer: float,
     ) -> None:
         """`rate_per_customer`: events a second, 0 for no limit."""
@@ -53,11 +55,12 @@ class EventMethods:
         self._publisher = publisher
         self._event_types = event_types
         self._clock = clock
+        self._large = large
         self._rates = CustomerRates(rate_per_customer)
 
     async def publish(self, request: service_pb2.PublishEventRequest, call: Call) -> service_pb2.PublishEventResponse:
         """Publishes one event; returns when it is committed."""
-        [fate] = await self._publish(Batch([self._read(request, 0, call)]))
+        [fate] = await self._publish(Batch([await self._read_in_turn(request, 0, call)]))
         match fate:
             case Answered(published):
                 return _published_message(published)
@@ -71,7 +74,7 @@ class EventMethods:
         _refuse_bad_batch(request)
         read: list[Accepted | Refused] = []
         for index, item in enumerate(request.requests, 1):
-            read.append(self._read_or_refuse(item, request.customer_id, call))
+            read.append(await self._read_or_refuse(item, request.customer_id, call))
             if not index % EVENTS_AT_ONCE:
                 await asyncio.sleep(0)  # a large batch must not keep everybody else from the loop
         call.customer_id = request.customer_id or None
@@ -104,9 +107,18 @@ class EventMethods:
         return response
 
     async def _publish(self, batch: Batch) -> Sequence[Answered | Refused]:
-        await batch.judge(self._event_types, self._database)
+        await batch.judge(self._event_types, self._database, self._large)
         batch.rate(self._rates)
         return await batch.publish(self._publisher)
+
+    async def _read_in_turn(
+        self, request: service_pb2.PublishEventRequest, default_customer_id: int, call: Call
+    ) -> Accepted:
+        """Reads an event, beside the loop if the event is large."""
+        if not reading.is_large_event(request.event, LARGE_BYTES):
+            return self._read(request, default_customer_id, call)
+        whose = call.caller.customer_id or request.event.customer_id or default_customer_id
+        return await self._large.run(whose, self._read, request, default_customer_id, call)
 
     def _read(self, request: service_pb2.PublishEventRequest, default_customer_id: int, call: Call) -> Accepted:
         violations: list[Violation] = []
@@ -120,11 +132,11 @@ class EventMethods:
         refuse_if(violations)
         return Accepted(event, request.event.WhichOneof("content") or "")
 
-    def _read_or_refuse(
+    async def _read_or_refuse(
         self, request: service_pb2.PublishEventRequest, default_customer_id: int, call: Call
     ) -> Accepted | Refused:
         try:
-            return self._read(request, default_customer_id, call)
+            return await self._read_in_turn(request, default_customer_id, call)
         except WebhookError as error:
             return Refused(error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -91,7 +92,8 @@ class Follower:
         if delivery is not None and is_done(delivery):
             return delivery
         while not subscription.overrun:
-            for change in await subscription.take(_TAKE_SECONDS):
+            batches = await subscription.take(_TAKE_SECONDS)
+            for change in itertools.chain.from_iterable(batch.changes for batch in batches):
                 if name.is_of(change.delivery) and is_done(change.delivery):
                     return await self.current(name) or change.delivery
             if subscription.closed:

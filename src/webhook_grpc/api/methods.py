@@ -19,9 +19,11 @@ from webhook.v1.event_type_pb2 import EventType
 from webhook.v1.replay_pb2 import Replay
 from webhook.v1.webhook_pb2 import Webhook
 
+from webhook_grpc.api.messages.sharing import Write
 from webhook_grpc.domain.access import Permission
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.hub.hints import Hints
+from webhook_grpc.hub.history import History
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.tail import Tail
 from webhook_grpc.hub.type_rules import EventTypes
@@ -36,11 +38,23 @@ from .deliveries import DeliveryMethods
 from .event_types import EventTypeMethods
 from .events import EventMethods
 from .explain import ExplainMethods
+from .large import LargeWork
 from .replays import ReplayMethods
 from .secrets import SecretMethods
 from .stats import StatsMethods
 from .watch import WatchMethods
 from .webhooks import WebhookMethods
+
+REQUEST_BYTES_MAX: Final = 128 * 1024  # the largest webhook that is valid, as JSON with escapes, has less
+_LARGE_REQUESTS: Final = {
+    # 256 KiB of data, as a Struct of numbers: 11 bytes each, for 2 in JSON
+    "PublishEvent": 1792 * 1024,
+    "BatchPublishEvents": 5 * 1024 * 1024,
+    "TestWebhook": 1024 * 1024,
+    # A schema of 64 KiB, as JSON with escapes
+    "CreateEventType": 512 * 1024,
+    "UpdateEventType": 512 * 1024,
+}
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -59,15 +73,16 @@ class Methods:
         hints: Hints,
         tail: Tail,
     ) -> None:
-        event_types = EventTypes(database)
+        history = History(database, settings.stream_history_bytes_max)
+        event_types, large = EventTypes(database), LargeWork()
         webhooks_max = settings.webhooks_per_customer_max
         self.webhooks = WebhookMethods(database, sealer, hints, event_types, settings.egress_policy, webhooks_max)
         self.secrets = SecretMethods(database, sealer, hints)
-        self.event_types = EventTypeMethods(database, event_types, settings.event_types_max)
-        self.events = EventMethods(database, publisher, event_types, clock, settings.publish_rate_per_customer)
+        self.event_types = EventTypeMethods(database, event_types, large, settings.event_types_max)
+        self.events = EventMethods(database, publisher, event_types, clock, large, settings.publish_rate_per_customer)
         self.deliveries = DeliveryMethods(database)
         self.actions = ActionMethods(database, tail, hints, clock)
-        self.watch = WatchMethods(database, tail, clock, settings.stream_write_seconds_max)
+        self.watch = WatchMethods(database, tail, history, clock, settings.stream_write_seconds_max)
         self.explain = ExplainMethods(database)
         self.stats = StatsMethods(database, clock)
         self.replays = ReplayMethods(database, clock, hints, settings.replays_per_customer_max)
@@ -85,10 +100,13 @@ class Method(ABC, Generic[Request, Response]):
     request_type: type[Request]
     response_type: type[Response]
 
+    @property
+    def request_bytes_max(self) -> int:
+        """Returns how large a request may be, as JSON too. A larger one is refused before it is parsed."""
+        return _LARGE_REQUESTS.get(self.name, REQUEST_BYTES_MAX)
+
     @abstractmethod
-    async def run(
-        self, methods: Methods, request: Request, call: Call, write: Callable[[Response], Awaitable[None]]
-    ) -> None:
+    async def run(self, methods: Methods, request: Request, call: Call, write: Write) -> None:
         """Carries a call out and writes its responses. Raises WebhookError if it is refused."""
 
 
@@ -100,9 +118,7 @@ class Unary(Method[Request, Response]):
 
     handler: Callable[[Methods], Callable[[Request, Call], Awaitable[Response]]]
 
-    async def run(
-        self, methods: Methods, request: Request, call: Call, write: Callable[[Response], Awaitable[None]]
-    ) -> None:
+    async def run(self, methods: Methods, request: Request, call: Call, write: Write) -> None:
         """Writes the one response."""
         await write(await self.handler(methods)(request, call))
 
@@ -116,11 +132,9 @@ class Stream(Method[Request, Response]):
 
     streams = True
 
-    handler: Callable[[Methods], Callable[[Request, Call, Callable[[Response], Awaitable[None]]], Awaitable[None]]]
+    handler: Callable[[Methods], Callable[[Request, Call, Write], Awaitable[None]]]
 
-    async def run(
-        self, methods: Methods, request: Request, call: Call, write: Callable[[Response], Awaitable[None]]
-    ) -> None:
+    async def run(self, methods: Methods, request: Request, call: Call, write: Write) -> None:
         """Lets the handler write."""
         await self.handler(methods)(request, call, write)
 

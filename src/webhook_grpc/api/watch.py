@@ -8,20 +8,25 @@ holds no connection while it waits or writes.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
 from webhook.v1 import service_pb2
 
-from webhook_grpc.api.messages import times, writing
+from webhook_grpc.api.messages import times
 from webhook_grpc.api.messages.filters import read_delivery_filter
+from webhook_grpc.api.messages.selecting import MESSAGE_BYTES_MAX, MESSAGE_DELIVERIES_MAX, advanced, wanted_of
+from webhook_grpc.api.messages.sharing import SharedDeliveries, SharedDelivery, Write
 from webhook_grpc.domain.cursor import Position, decode_cursor, encode_cursor
 from webhook_grpc.domain.errors import Violation, WatcherTooSlow, field_invalid
 from webhook_grpc.domain.filters import DeliveryFilter
-from webhook_grpc.domain.model import Delivery, DeliveryStatus
+from webhook_grpc.domain.model import DeliveryStatus
+from webhook_grpc.hub.batches import Batch
+from webhook_grpc.hub.history import History
 from webhook_grpc.hub.tail import Subscription, Tail
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import Database
@@ -29,27 +34,26 @@ from webhook_grpc.store.lists import deliveries as delivery_lists
 from webhook_grpc.store.lists.deliveries import DeliveryKey
 from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.log import feed
-from webhook_grpc.store.log.rows import Change
 
 from .call import Call, refuse_if, server_stopping
 
 HEARTBEAT_SECONDS: Final = 15.0
 HEARTBEAT_SECONDS_MIN: Final = 1.0
 HEARTBEAT_SECONDS_MAX: Final = 60.0
-_MESSAGE_DELIVERIES_MAX: Final = 500
-_MESSAGE_BYTES_MAX: Final = 1_000_000  # clients accept 4 MiB by default
-_DELIVERY_BYTES: Final = 250  # about, without its response body
-_SNAPSHOT_PAGE: Final = PageBounds(_MESSAGE_DELIVERIES_MAX, _MESSAGE_BYTES_MAX)
+_SNAPSHOT_PAGE: Final = PageBounds(MESSAGE_DELIVERIES_MAX, MESSAGE_BYTES_MAX)
 
-Write = Callable[[service_pb2.WatchDeliveriesResponse], Awaitable[None]]
+_cursor = functools.lru_cache(maxsize=64)(encode_cursor)  # watchers that keep up are at the same position
 
 
 class WatchMethods:
     """The call that streams what happens to deliveries."""
 
-    def __init__(self, database: Database, tail: Tail, clock: DatabaseClock, write_seconds_max: float) -> None:
+    def __init__(
+        self, database: Database, tail: Tail, history: History, clock: DatabaseClock, write_seconds_max: float
+    ) -> None:
         self._database = database
         self._tail = tail
+        self._history = history
         self._clock = clock
         self._write_seconds_max = write_seconds_max
 
@@ -102,18 +106,18 @@ class WatchMethods:
         while before is not None:
             page = await delivery_lists.list_deliveries(self._database, pending, before, _SNAPSHOT_PAGE)
             if page.items:
-                await watcher.send(page.items, None)
+                await watcher.send([SharedDeliveries([SharedDelivery(item) for item in page.items])], None)
             await watcher.beat(None)  # a narrow filter may leave nothing to send for long
             before = page.next_key
 
     async def _catch_up(self, watcher: _Watcher, position: Position, subscription: Subscription) -> Position:
         """Reads the log from a position to where the subscription joined the live tail."""
-        until = subscription.joined_at
-        while changes := await feed.read(self._database, position, until):
-            position = await watcher.send_wanted(changes, position)
-            await watcher.beat(position)  # a narrow filter may leave nothing to send for long
-            if subscription.closed:
-                raise server_stopping()
+        with self._history.reader() as reader:
+            while batch := await reader.read(position, subscription.joined_at):
+                position = await watcher.send_wanted([batch], position)
+                await watcher.beat(position)  # a narrow filter may leave nothing to send for long
+                if subscription.closed:
+                    raise server_stopping()
         return position
 
 
@@ -132,12 +136,12 @@ class _Watcher:
     async def follow(self, subscription: Subscription, position: Position) -> Position:
         """Follows the live tail until the buffer overruns; returns the position up to which everything was sent."""
         while True:
-            changes = await subscription.take(self.written_at + self.heartbeat_seconds - time.monotonic())
+            batches = await subscription.take(self.written_at + self.heartbeat_seconds - time.monotonic())
             if subscription.closed:
                 raise server_stopping()
             if subscription.overrun:
                 return position
-            position = await self.send_wanted(changes, position)
+            position = await self.send_wanted(batches, position)
             await self.beat(position)
 
     async def beat(self, position: Position | None) -> None:
@@ -145,42 +149,33 @@ class _Watcher:
         if time.monotonic() - self.written_at >= self.heartbeat_seconds:
             await self.send((), position)
 
-    async def send_wanted(self, changes: Sequence[Change], position: Position) -> Position:
-        """Sends those of some changes that the client wants; returns the position after all of them.
-
-        Changes up to the given position were sent before and are skipped: the live tail may be a little behind a
-        position that was read, or that a client has from another process.
-        """
-        seqs = list(position)
-        chunk: list[Delivery] = []
-        size_bytes = 0
-        for change in changes:
-            if change.seq <= seqs[change.shard]:
-                continue
-            seqs[change.shard] = change.seq
-            if self.wanted.admits(change.delivery):
-                chunk.append(change.delivery)
-                size_bytes += _size_bytes(change.delivery)
-                if len(chunk) == _MESSAGE_DELIVERIES_MAX or size_bytes >= _MESSAGE_BYTES_MAX:
-                    await self.send(chunk, tuple(seqs))
-                    chunk, size_bytes = [], 0
-        if chunk:
-            await self.send(chunk, tuple(seqs))
-        return tuple(seqs)
+    async def send_wanted(self, batches: Sequence[Batch], position: Position) -> Position:
+        """Sends those changes of some batches that the client wants; returns the position after all of them."""
+        chunk = _Chunk(position)
+        for batch in batches:
+            end = advanced(chunk.position, batch)
+            for part, after in wanted_of(batch, self.wanted, chunk.position):
+                if not chunk.has_room_for(part):
+                    await self.send(chunk.parts, chunk.position)
+                    chunk = _Chunk(chunk.position)
+                chunk.add(part, after)
+            chunk.position = end
+        if chunk.parts:
+            await self.send(chunk.parts, chunk.position)
+        return chunk.position
 
     async def send(
-        self, deliveries: Iterable[Delivery], position: Position | None, *, snapshot_complete: bool = False
+        self, shared: Sequence[SharedDeliveries], position: Position | None, *, snapshot_complete: bool = False
     ) -> None:
         """Writes one message. Raises WatcherTooSlow if the client does not take it in time."""
         message = service_pb2.WatchDeliveriesResponse(
-            deliveries=[writing.delivery_message(delivery, with_text=False) for delivery in deliveries],
-            cursor=encode_cursor(self.incarnation, position) if position is not None else b"",
+            cursor=_cursor(self.incarnation, position) if position is not None else b"",
             snapshot_complete=snapshot_complete,
             server_time=times.timestamp(self.clock.now()),
         )
         try:
             async with asyncio.timeout(self.write_seconds_max):
-                await self.write(message)
+                await self.write(message, shared)
         except TimeoutError:
             raise WatcherTooSlow(
                 "WATCHER_TOO_SLOW", "the client did not read for too long; resume from the last cursor"
@@ -188,8 +183,26 @@ class _Watcher:
         self.written_at = time.monotonic()
 
 
-def _size_bytes(delivery: Delivery) -> int:
-    return _DELIVERY_BYTES + (len(delivery.last_attempt.response_body) if delivery.last_attempt else 0)
+class _Chunk:
+    """What goes into one message, and the position after it."""
+
+    def __init__(self, position: Position) -> None:
+        self.position = position
+        self.parts: list[SharedDeliveries] = []
+        self._count = 0
+        self._size_bytes = 0
+
+    def has_room_for(self, part: SharedDeliveries) -> bool:
+        """Returns whether a message may hold this part too. It may hold any part alone."""
+        fits = self._count + len(part.deliveries) <= MESSAGE_DELIVERIES_MAX
+        return not self.parts or (fits and self._size_bytes + part.size_bytes <= MESSAGE_BYTES_MAX)
+
+    def add(self, part: SharedDeliveries, after: Position) -> None:
+        """Adds a part; `after` is the position after it."""
+        self.parts.append(part)
+        self.position = after
+        self._count += len(part.deliveries)
+        self._size_bytes += part.size_bytes
 
 
 def _read_heartbeat(request: service_pb2.WatchDeliveriesRequest, violations: list[Violation]) -> float:

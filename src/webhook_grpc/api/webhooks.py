@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -49,6 +49,7 @@ _OUTPUT_ONLY: Final = (
     "secret_overlap_end_time",
     "create_time",
     "update_time",
+    "disable_time",
     "etag",
 )
 # A mask may name the customer: a gateway makes such masks of the body of a PATCH. That changes nothing, because
@@ -98,7 +99,7 @@ class WebhookMethods:
             secret_hint=signing.hint_of(secret),
             secret_generated=not message.secret,
             request_id=request_id,
-            fingerprint=_fingerprint(message, customer_id) if request_id else None,
+            fingerprints=_fingerprints(message, customer_id, self._sealer) if request_id else (),
         )
         created = await store.created_before(self._database, new)
         if created is None:
@@ -227,11 +228,21 @@ def _spec_of(webhook: Webhook) -> WebhookSpec:
     return WebhookSpec(**{name: getattr(webhook, name) for name in _CHANGEABLE.values()})
 
 
-def _fingerprint(message: webhook_pb2.Webhook, customer_id: int) -> int:
-    """Returns a digest of what the caller chose. Whether the customer was named or implied makes no difference."""
+def _fingerprints(message: webhook_pb2.Webhook, customer_id: int, sealer: Sealer) -> Sequence[int]:
+    """Returns digests of what the caller chose. Whether the customer was named or implied makes no difference.
+
+    The first is stored, and would confirm a guess of the secret to whoever reads the database; so the secret is in it
+    only by a keyed digest. The others are those with older keys, and the one without a key that older versions stored.
+    """
     chosen = webhook_pb2.Webhook()
     chosen.CopyFrom(message)
     for field in _OUTPUT_ONLY:
         chosen.ClearField(field)
     chosen.customer_id = customer_id
-    return reading.fingerprint(chosen.SerializeToString(deterministic=True))
+    of_older_versions = reading.fingerprint(chosen.SerializeToString(deterministic=True))
+    if not chosen.secret:
+        return (of_older_versions,)
+    digests = sealer.digests(b"webhook request" + chosen.secret.encode("utf-8"))
+    chosen.ClearField("secret")
+    content = chosen.SerializeToString(deterministic=True)
+    return (*(reading.fingerprint(content + digest) for digest in digests), of_older_versions)

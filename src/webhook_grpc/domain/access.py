@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from .errors import PermissionDenied, Violation
@@ -20,6 +21,8 @@ class Caller:
     customer_id: int | None
     permissions: frozenset[Permission]
     default_customer_id: int | None = None  # of a caller of all customers who names none
+    token_expire_time: datetime | None = None  # None: never
+    has_token: bool = True
 
     def must_have(self, permission: Permission) -> None:
         """Raises PermissionDenied unless the caller has this permission."""
@@ -51,4 +54,4 @@ class Caller:
         return self.customer(requested, field, violations)
 
 
-ANONYMOUS = Caller("anonymous", None, _ALL)
+ANONYMOUS = Caller("anonymous", None, _ALL, has_token=False)

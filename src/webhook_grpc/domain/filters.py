@@ -15,7 +15,8 @@ from .model import Delivery, DeliveryStatus, Outcome
 class DeliveryFilter:
     """Which deliveries are wanted; an empty field admits all. `customer_id` None: those of every customer.
 
-    An event's create_time must be in the window: from `start_time` to before `end_time`.
+    `replay_id` is the replay that restarted a delivery last. An event's create_time must be in the window: from
+    `start_time` to before `end_time`.
     """
 
     customer_id: int | None
@@ -23,6 +24,7 @@ class DeliveryFilter:
     event_types: Sequence[str] = ()
     statuses: Sequence[DeliveryStatus] = ()
     event_id: UUID | None = None
+    replay_id: int | None = None
     start_time: datetime | None = None
     end_time: datetime | None = None
 
@@ -33,6 +35,7 @@ class DeliveryFilter:
             and (self.customer_id is None or delivery.customer_id == self.customer_id)
             and (not self.webhook_ids or delivery.webhook_id in self.webhook_ids)
             and (self.event_id is None or delivery.event_id == self.event_id)
+            and (self.replay_id is None or delivery.replay_id == self.replay_id)
             and (not self.statuses or delivery.status in self.statuses)
             and (not self.event_types or matches(delivery.event_type, self.event_types))
             and (self.start_time is None or delivery.create_time >= self.start_time)

@@ -1,8 +1,17 @@
-"""A token bucket: so many at once, so many a second on average."""
+"""Limits: how many at once, and how many a second on average."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ShareLimits:
+    """How many calls of one kind may be in progress: in a process, of one token and of one customer."""
+
+    process_max: int
+    token_max: int
+    customer_max: int
 
 
 @dataclass(slots=True)

@@ -126,6 +126,7 @@ class Webhook:
     version: int
     create_time: datetime
     update_time: datetime
+    disable_time: datetime | None = None  # unset unless it is disabled
     sealed_previous_secret: bytes | None = field(default=None, repr=False)  # both unset when the overlap has ended
     previous_secret_until: datetime | None = None
 

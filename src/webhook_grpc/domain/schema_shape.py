@@ -78,6 +78,14 @@ class Shape:
         """Returns how many keywords may apply to one value. Raises BadSchema if too many may, or if it is recursive."""
         return self._most_from([(self._root, frozenset[str]())], 1)
 
+    @property
+    def has_branches(self) -> bool:
+        """Whether a value may have to fit one of several subschemas."""
+        return any(
+            isinstance(schema, dict) and not schema.keys().isdisjoint({"oneOf", "anyOf"})
+            for schema in self._subschemas.values()
+        )
+
     def _refuse(self, place: str, description: str) -> None:
         self.violations.append(Violation(place, description))
 

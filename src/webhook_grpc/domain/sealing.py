@@ -10,6 +10,7 @@ another row does not open there.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import struct
 from collections.abc import Iterable
 from typing import Final
@@ -44,13 +45,19 @@ class Sealer:
     """Seals with the first of the operator's keys, opens with any of them."""
 
     def __init__(self, keys: Iterable[bytes]) -> None:
+        keys = tuple(keys)
         self._ciphers = {key_id_of(key): AESGCM(key) for key in keys}
+        self._digest_keys = [hashlib.sha256(b"webhook-grpc digest" + key).digest() for key in keys]
         self._current = next(iter(self._ciphers))
 
     @property
     def key_ids(self) -> tuple[int, ...]:
         """Returns the ids of its keys, first the one that seals."""
         return tuple(self._ciphers)
+
+    def digests(self, content: bytes) -> tuple[bytes, ...]:
+        """Returns a digest with each key, first that of the key that seals. Without a key nobody can make one."""
+        return tuple(hmac.digest(key, content, "sha256") for key in self._digest_keys)
 
     def seal(self, secret: str, customer_id: int, webhook_id: int, entropy: bytes) -> bytes:
         """Seals a secret. `entropy` is ENTROPY_BYTES fresh random bytes, never used again."""

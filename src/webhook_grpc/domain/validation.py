@@ -148,14 +148,20 @@ def header_violations(headers: Mapping[str, str]) -> list[Violation]:
 
 
 def _is_reserved_header(name: str) -> bool:
+    name = name.replace("_", "-")  # CGI and WSGI make one name of both, so the receiver would read either
     return name in _RESERVED_HEADERS or name.startswith(_RESERVED_HEADER_PREFIXES)
 
 
 def label_violations(field: str, labels: Mapping[str, str]) -> list[Violation]:
     """Returns everything that is wrong with labels or attributes."""
     if len(labels) > LABELS_MAX:
-        return [Violation(field, f"must have at most {LABELS_MAX} entries, has {len(labels)}")]
+        return [too_many_labels(field, len(labels))]
     return [Violation(field, problem) for problem in _label_problems(labels.items()) if problem]
+
+
+def too_many_labels(field: str, count: int) -> Violation:
+    """Returns the violation of more labels or attributes than there may be."""
+    return Violation(field, f"must have at most {LABELS_MAX} entries, has {count}")
 
 
 def _label_problems(items: Iterable[tuple[str, str]]) -> Iterable[str | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 
 from webhook_grpc.domain.cursor import Position
@@ -19,7 +19,8 @@ from webhook_grpc.domain.progress import Service
 from webhook_grpc.store.connection.failures import watched
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.log import feed
-from webhook_grpc.store.log.rows import Change
+
+from .batches import Batch
 
 _NO_END: Position = (INT64_MAX,) * SHARD_COUNT
 # How far before the rows that were read last a row not read yet may lie: statements that take long, clocks set back.
@@ -36,20 +37,22 @@ class Subscription:
         self.position = position
         self.overrun = False
         self.closed = False
-        self._buffer: list[Change] = []
+        self._buffer: list[Batch] = []
+        self._buffer_changes = 0
         self._buffer_changes_max = buffer_changes_max
         self._arrived = asyncio.Event()
 
-    def offer(self, changes: Sequence[Change], position: Position) -> None:
+    def offer(self, batch: Batch) -> None:
         """Adds changes, or marks the subscription as overrun. Never waits."""
         if self.overrun:
             return
-        if len(self._buffer) + len(changes) > self._buffer_changes_max:
+        self._buffer_changes += len(batch.changes)
+        if self._buffer_changes > self._buffer_changes_max:
             self.overrun = True
             self._buffer.clear()
         else:
-            self._buffer.extend(changes)
-            self.position = position
+            self._buffer.append(batch)
+            self.position = batch.after
         self._arrived.set()
 
     def close(self) -> None:
@@ -57,13 +60,13 @@ class Subscription:
         self.closed = True
         self._arrived.set()
 
-    async def take(self, timeout_seconds: float) -> list[Change]:
+    async def take(self, timeout_seconds: float) -> list[Batch]:
         """Returns what has arrived, after waiting at most so long; empty after that, or when overrun or closed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 await self._arrived.wait()
         self._arrived.clear()
-        taken, self._buffer = self._buffer, []
+        taken, self._buffer, self._buffer_changes = self._buffer, [], 0
         return taken
 
 
@@ -139,10 +142,11 @@ class Tail:
         changes = await feed.read(self._connection, position, _NO_END, self._read_at - _VISIBLE_WITHIN)
         if not changes:
             return False
-        self._position = feed.advanced(position, changes)
+        batch = Batch(position, changes, feed.advanced(position, changes))
+        self._position = batch.after
         self._read_at = min(change.delivery.update_time for change in changes)
         for subscription in self._subscriptions:
-            subscription.offer(changes, self._position)
+            subscription.offer(batch)
         return True
 
     async def _pause(self) -> None:

@@ -44,6 +44,11 @@ class TypeRules:
         """Whether data has to be checked, which takes time."""
         return self._json_schema is not None
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the schema was compiled, which takes up to some tens of milliseconds, or there is none."""
+        return self._json_schema is None or "schema" in vars(self)
+
     @cached_property
     def schema(self) -> Schema | None:
         """Returns the schema of the data, compiled when it is first needed. Raises FailedPrecondition if it can't be.

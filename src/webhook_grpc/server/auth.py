@@ -35,8 +35,14 @@ class Authenticator:
         if token is None:
             raise Unauthenticated("TOKEN_INVALID", "the token is not known")
         if token.expires is not None and token.expires <= now:
-            raise Unauthenticated("TOKEN_EXPIRED", f"the token `{token.name}` has expired; ask for a new one")
-        return Caller(token.name, token.customer_id, frozenset(token.permissions), self._default_customer_id)
+            raise token_expired(token.name)
+        permissions = frozenset(token.permissions)
+        return Caller(token.name, token.customer_id, permissions, self._default_customer_id, token.expires)
+
+
+def token_expired(name: str) -> Unauthenticated:
+    """Returns the error of calls whose token was valid once."""
+    return Unauthenticated("TOKEN_EXPIRED", f"the token `{name}` has expired; ask for a new one")
 
 
 def _hash_of_secret(authorization: str | bytes) -> str:

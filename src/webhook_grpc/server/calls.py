@@ -1,6 +1,7 @@
 """What happens around every call, whatever the door; in one place that can be read from top to bottom.
 
-request id → admission → authentication → permission → parsing → deadline → handler → canonical error → one log line.
+request id → admission → authentication → permission → limits → deadline → parsing → handler → canonical error → one
+log line.
 
 A door makes an `Exchange` of each call that it gets, and sends the error that `serve` returns. Nothing of a request is
 parsed before its caller is known.
@@ -21,22 +22,24 @@ from google.protobuf.message import Message
 
 from webhook_grpc.api.call import Call, server_stopping
 from webhook_grpc.api.codes import Code, code_of
+from webhook_grpc.api.messages.sharing import SharedDeliveries, Write
 from webhook_grpc.api.methods import Method, Methods
 from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.errors import (
     DeadlineExceeded,
     InternalError,
     NotFound,
-    Overloaded,
     Unauthenticated,
     WebhookError,
 )
+from webhook_grpc.domain.limits import ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy, with_age
 from webhook_grpc.domain.trace_context import read_traceparent
 from webhook_grpc.store.clock import DatabaseClock
 
-from .auth import Authenticator
-from .subjects import subjects_of
+from .auth import Authenticator, token_expired
+from .limits import ComingRequests, Shares, UnsentBytes
+from .subjects import customer_of, subjects_of
 
 rpc_log = structlog.get_logger("webhook_grpc.rpc")
 
@@ -64,12 +67,18 @@ class Exchange(Protocol):
         """Takes the id of the call, before anything else happens. Whatever the door sends carries it."""
         ...
 
-    async def read(self, request_type: type[Request]) -> Request:
-        """Returns the request; the door bounds its size and the time. Raises InvalidArgument if it can't be parsed."""
+    async def read(self, request_type: type[Request], bytes_max: int) -> Request:
+        """Returns the request; the door bounds the time. Raises InvalidArgument if it is too large or can't be parsed.
+
+        However large it is, the loop is held for some milliseconds at a time.
+        """
         ...
 
-    async def write(self, response: Message) -> None:
-        """Takes a response: the door sends it at once if the method streams, and after the call if it has only one."""
+    async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
+        """Takes a response: the door sends it at once if the method streams, and after the call if it has only one.
+
+        `shared` are the deliveries of a streamed one: other watchers get the same.
+        """
         ...
 
 
@@ -85,9 +94,10 @@ class CallListener(Protocol):
 class CallLimits:
     """Bounds of what is served at once, and of how long a call may take. All doors share them."""
 
-    calls_max: int
-    streams_max: int
+    calls: ShareLimits
+    streams: ShareLimits
     call_seconds_max: float
+    unsent_bytes_max: int
 
 
 class Calls:
@@ -108,8 +118,10 @@ class Calls:
         self._clock = clock
         self._call_seconds_max = limits.call_seconds_max
         self._retention = retention
-        self._calls = _Places(limits.calls_max, "RATE_LIMITED", "calls")
-        self._streams = _Places(limits.streams_max, "TOO_MANY_STREAMS", "streams")
+        self._calls = Shares(limits.calls, "RATE_LIMITED", "calls")
+        self._streams = Shares(limits.streams, "TOO_MANY_STREAMS", "streams")
+        self._coming = ComingRequests()
+        self._unsent = UnsentBytes(limits.unsent_bytes_max)
         self._stopping = False
 
     def stop(self) -> None:
@@ -159,20 +171,45 @@ class Calls:
         return error
 
     async def _serve(self, method: Method[Any, Any], exchange: Exchange, call: Call) -> None:
-        async def write(response: Message) -> None:
-            call.subjects |= subjects_of(response)
-            await exchange.write(response)
-
         if self._stopping:
             raise server_stopping()
-        with self._streams if method.streams else self._calls:
-            call.caller = self.caller_of(exchange.header(AUTHORIZATION_KEY))
-            call.caller.must_have(method.permission)
+        with (self._streams if method.streams else self._calls).place() as place:
+            call.caller = caller = self.caller_of(exchange.header(AUTHORIZATION_KEY))
+            caller.must_have(method.permission)
+            place.take_of_token(caller)
             call.traceparent = read_traceparent(exchange.header(TRACEPARENT_KEY))
-            request = await exchange.read(method.request_type)
-            call.subjects |= subjects_of(request)
-            async with asyncio.timeout(None if method.streams else self._call_seconds_max):
-                await method.run(self._methods, request, call, write)
+            deadline = asyncio.timeout(self._seconds_of(method, caller))
+            try:
+                async with deadline:
+                    async with self._coming.place(caller):
+                        request = await exchange.read(method.request_type, method.request_bytes_max)
+                    call.subjects |= subjects_of(request)
+                    place.take_of_customer(customer_of(request, caller))
+                    await method.run(self._methods, request, call, self._writer(method, exchange, call))
+            except TimeoutError:
+                if method.streams and deadline.expired():
+                    raise token_expired(caller.name) from None
+                raise
+
+    def _seconds_of(self, method: Method[Any, Any], caller: Caller) -> float | None:
+        """Returns how long a call may take, None for as long as it likes: a stream ends with its caller's token."""
+        if not method.streams:
+            return self._call_seconds_max
+        if caller.token_expire_time is None:
+            return None
+        return (caller.token_expire_time - self._clock.now()).total_seconds()
+
+    def _writer(self, method: Method[Any, Any], exchange: Exchange, call: Call) -> Write:
+        async def write(response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
+            call.subjects |= subjects_of(response)
+            await exchange.write(response, shared)
+
+        async def write_one_of_many(response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
+            size_bytes = response.ByteSize() + sum(part.size_bytes for part in shared)  # each watcher gets a copy
+            async with self._unsent.held(call.customer_id, size_bytes):
+                await write(response, shared)
+
+        return write_one_of_many if method.streams else write
 
     def _canonical(self, raised: Exception, call: Call) -> WebhookError:
         """Returns the error that the caller gets for what was raised. The text of an unknown one stays in the log."""
@@ -186,26 +223,6 @@ class Calls:
             case _:
                 rpc_log.error("unhandled", method=call.method, request_id=call.request_id, exc_info=raised)
                 return InternalError(call.request_id)
-
-
-class _Places:
-    """Bounds how many calls of a kind are in progress: a call holds a place by `with`."""
-
-    def __init__(self, limit: int, reason: str, what: str) -> None:
-        self._limit = limit
-        self._reason = reason
-        self._what = what
-        self.in_progress = 0
-
-    def __enter__(self) -> None:
-        """Raises Overloaded if all places are taken."""
-        if self.in_progress >= self._limit:
-            message = f"this server is serving {self._limit} {self._what} already; retry later"
-            raise Overloaded(self._reason, message, 1.0)
-        self.in_progress += 1
-
-    def __exit__(self, *_: object) -> None:
-        self.in_progress -= 1
 
 
 def _request_id(exchange: Exchange) -> str:

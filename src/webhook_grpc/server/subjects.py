@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from webhook_grpc.domain.access import Caller
+
 _NAMES: Final = frozenset({"webhook_id", "event_id", "delivery_id", "replay_id"})
+_CUSTOMER: Final = frozenset({"customer_id"})
 _SHOWN: Final = re.compile(r"[A-Za-z0-9_]{1,64}")  # every id of ours; other text of a caller does not belong in a log
 
 Path = tuple[str, ...]
@@ -28,21 +31,39 @@ def subjects_of(message: Message) -> dict[str, str | int]:
     return found
 
 
+def customer_of(request: Message, caller: Caller) -> int | None:
+    """Returns the customer that a request is for, None if it names no single one.
+
+    Whether the caller may act for that customer is judged elsewhere: until then the caller's own counts.
+    """
+    if caller.customer_id is not None:
+        return caller.customer_id
+    read = _customer_reader(request.DESCRIPTOR)
+    return (read(request) if read is not None else 0) or caller.default_customer_id
+
+
+@functools.cache
+def _customer_reader(descriptor: Descriptor) -> Callable[[Message], int] | None:
+    """Returns what reads `customer_id` of a request, or of the resource in it; None if it has none."""
+    paths = _paths(descriptor, _CUSTOMER)
+    return operator.attrgetter(".".join(paths[0])) if paths else None
+
+
 @functools.cache
 def _readers(descriptor: Descriptor) -> tuple[Reader, ...]:
     """Returns the name of each id that a message of this type may have, and what reads it."""
-    return tuple((path[-1], operator.attrgetter(".".join(path))) for path in _paths(descriptor))
+    return tuple((path[-1], operator.attrgetter(".".join(path))) for path in _paths(descriptor, _NAMES))
 
 
-def _paths(descriptor: Descriptor) -> tuple[Path, ...]:
-    """Returns where a message of this type has ids, those of the message itself first."""
+def _paths(descriptor: Descriptor, names: Collection[str]) -> tuple[Path, ...]:
+    """Returns where a message of this type has fields of these names, those of the message itself first."""
     own, nested = list[Path](), list[Path]()
     for field in _single_fields(descriptor):
-        if field.name in _NAMES:
+        if field.name in names:
             own.append((field.name,))
         elif field.message_type is not None:
-            names = (inner.name for inner in _single_fields(field.message_type) if inner.name in _NAMES)
-            nested += [(field.name, name) for name in names]
+            found = (inner.name for inner in _single_fields(field.message_type) if inner.name in names)
+            nested += [(field.name, name) for name in found]
     return (*own, *nested)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import time
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -30,6 +31,7 @@ from webhook_grpc.domain.tally import DatabaseErrors
 from webhook_grpc.store.connection import failures, liveness, session
 from webhook_grpc.store.connection.abandoning import Abandoned
 from webhook_grpc.store.connection.failures import StoreRefusal
+from webhook_grpc.store.connection.plans import Plans
 from webhook_grpc.store.connection.session import (
     Pooling,
     Row,
@@ -287,6 +289,7 @@ class LoopConnection:
         self._options = options
         self._name = name
         self._connection: AsyncConnection[Row] | None = None
+        self._plans = Plans()  # of the connection that was made last; another one never runs a statement of rows()
         self._lock = asyncio.Lock()
         self._abandoned = Abandoned()
         options.loops.append(self)
@@ -302,15 +305,18 @@ class LoopConnection:
             with translated_errors(self._options.errors):
                 await self._abandoned.within(self._options.statement_timeout_seconds, self._open())
 
-    async def rows(self, statement: LiteralString, params: Params = None, *, is_idempotent: bool = False) -> list[Row]:
+    async def rows(
+        self, statement: LiteralString, params: Params = None, *, is_idempotent: bool = False, keeps_plan: bool = False
+    ) -> list[Row]:
         """Runs one statement and returns its rows. A read is run again if the connection ends under it.
 
         So is an idempotent statement: with the same parameters it must do nothing more the second time, even if the
-        first is still running. Raises StoreRefusal, or Unavailable: then nobody knows whether it was committed.
+        first is still running. `keeps_plan`: it may use a plan that was made up to a second ago for other parameters
+        (connection/plans.py). Raises StoreRefusal, or Unavailable: then nobody knows whether it was committed.
         """
         async with self._lock:
             with translated_errors(self._options.errors):
-                work = self._rows(statement, params, is_idempotent=is_idempotent)
+                work = self._rows(statement, params, is_idempotent=is_idempotent, keeps_plan=keeps_plan)
                 return await self._abandoned.within(self._options.statement_timeout_seconds, work)
 
     async def listen(
@@ -336,20 +342,25 @@ class LoopConnection:
             await self._abandoned.ended()
             await self._drop(self._taken())
 
-    async def _rows(self, statement: LiteralString, params: Params, *, is_idempotent: bool) -> list[Row]:
+    async def _rows(
+        self, statement: LiteralString, params: Params, *, is_idempotent: bool, keeps_plan: bool
+    ) -> list[Row]:
         for number in range(1, _TRIES_MAX + 1):
             connection = await self._connected()
             try:
-                return await self._run(connection, statement, params)
+                return await self._run(connection, statement, params, keeps_plan=keeps_plan)
             except psycopg.Error as error:
                 may_repeat = failures.is_harmless_to_repeat(error, statement, is_idempotent=is_idempotent)
                 if number == _TRIES_MAX or not may_repeat:
                     raise
         raise AssertionError("unreachable")
 
-    async def _run(self, connection: AsyncConnection[Row], statement: LiteralString, params: Params) -> list[Row]:
+    async def _run(
+        self, connection: AsyncConnection[Row], statement: LiteralString, params: Params, *, keeps_plan: bool
+    ) -> list[Row]:
         """Runs a statement on a connection that no other statement has; keeps the connection only if it is sound."""
         try:
+            await self._choose_plan(connection, keeps_plan=keeps_plan)
             rows = await run(connection, statement, params)
         except BaseException as error:
             if isinstance(error, psycopg.Error) and is_refusal(error):
@@ -360,6 +371,14 @@ class LoopConnection:
         await self._give_back(connection)
         return rows
 
+    async def _choose_plan(self, connection: AsyncConnection[Row], *, keeps_plan: bool) -> None:
+        """Lets the session keep plans or not. Behind a transaction pooler it has none to keep."""
+        if self._options.pooling is Pooling.TRANSACTION:
+            return
+        first = self._plans.before(time.monotonic(), keeps_plan=keeps_plan)
+        if first is not None:
+            await connection.execute(first, prepare=False)
+
     async def _open(self) -> None:
         await self._give_back(await self._connected())
 
@@ -369,6 +388,7 @@ class LoopConnection:
             return connection
         await self._drop(connection)
         connection = await connect(self._options, self._name)
+        self._plans = Plans()
         log.debug("connected", connection=self._name)
         return connection
 

@@ -39,7 +39,8 @@ class Registry(Tables):
         """The webhook after the change; None: nothing was changed."""
         if self.refusal(webhook_id, from_statuses, version) is not None:
             return None
-        return self._change(webhook_id, status=status, status_reason=reason)
+        disabled_at = self.now if status is WebhookStatus.DISABLED else None
+        return self._change(webhook_id, status=status, status_reason=reason, disable_time=disabled_at)
 
     def update_webhook(self, webhook_id: int, version: int, spec: WebhookSpec) -> Webhook | None:
         if self.refusal(webhook_id, NOT_DELETED, version) is not None:
@@ -53,7 +54,7 @@ class Registry(Tables):
             return None
         nothing = None, None, None, None, None  # known of failures and times
         self.health[webhook_id] = HealthRow(BreakerState.HALF_OPEN, None, 0, None, 0, 0, *nothing, updated_at=self.now)
-        return self._change(webhook_id, status=WebhookStatus.ACTIVE, status_reason="")
+        return self._change(webhook_id, status=WebhookStatus.ACTIVE, status_reason="", disable_time=None)
 
     def refusal(
         self, webhook_id: int, from_statuses: Collection[WebhookStatus], version: int | None = None

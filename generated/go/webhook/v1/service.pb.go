@@ -1281,7 +1281,9 @@ type ListDeliveriesRequest struct {
 	// Only deliveries of events that were stored at or after this time.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// Only deliveries of events that were stored before this time.
-	EndTime       *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// Only deliveries that this replay was the last one to restart (their `replay_id`).
+	ReplayId      int64 `protobuf:"varint,10,opt,name=replay_id,json=replayId,proto3" json:"replay_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1377,6 +1379,13 @@ func (x *ListDeliveriesRequest) GetEndTime() *timestamppb.Timestamp {
 		return x.EndTime
 	}
 	return nil
+}
+
+func (x *ListDeliveriesRequest) GetReplayId() int64 {
+	if x != nil {
+		return x.ReplayId
+	}
+	return 0
 }
 
 // Response of ListDeliveries.
@@ -1670,8 +1679,10 @@ type WatchDeliveriesRequest struct {
 	Start isWatchDeliveriesRequest_Start `protobuf_oneof:"start"`
 	// How often an idle stream sends an empty message, 1 s to 60 s. Unset: 15 s.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,9,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Only deliveries that this replay was the last one to restart (their `replay_id`).
+	ReplayId      int64 `protobuf:"varint,10,opt,name=replay_id,json=replayId,proto3" json:"replay_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchDeliveriesRequest) Reset() {
@@ -1778,6 +1789,13 @@ func (x *WatchDeliveriesRequest) GetHeartbeatInterval() *durationpb.Duration {
 		return x.HeartbeatInterval
 	}
 	return nil
+}
+
+func (x *WatchDeliveriesRequest) GetReplayId() int64 {
+	if x != nil {
+		return x.ReplayId
+	}
+	return 0
 }
 
 type isWatchDeliveriesRequest_Start interface {
@@ -3821,7 +3839,7 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
 	"customerId\x12%\n" +
 	"\vdelivery_id\x18\x02 \x01(\tB\x04\xe2A\x01\x02R\n" +
-	"deliveryId\"\xfb\x02\n" +
+	"deliveryId\"\x98\x03\n" +
 	"\x15ListDeliveriesRequest\x12\x1f\n" +
 	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
 	"customerId\x12\x1b\n" +
@@ -3836,7 +3854,9 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\bevent_id\x18\a \x01(\tR\aeventId\x129\n" +
 	"\n" +
 	"start_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
-	"\bend_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\xb7\x01\n" +
+	"\bend_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x1b\n" +
+	"\treplay_id\x18\n" +
+	" \x01(\x03R\breplayId\"\xb7\x01\n" +
 	"\x16ListDeliveriesResponse\x124\n" +
 	"\n" +
 	"deliveries\x18\x01 \x03(\v2\x14.webhook.v1.DeliveryR\n" +
@@ -3865,7 +3885,7 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\x1cListDeliveryAttemptsResponse\x127\n" +
 	"\battempts\x18\x01 \x03(\v2\x1b.webhook.v1.DeliveryAttemptR\battempts\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12?\n" +
-	"\rprogress_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fprogressTime\"\x96\x03\n" +
+	"\rprogress_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fprogressTime\"\xb3\x03\n" +
 	"\x16WatchDeliveriesRequest\x12\x1f\n" +
 	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
 	"customerId\x12\x1f\n" +
@@ -3879,7 +3899,9 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampH\x00R\tstartTime\x12\x1c\n" +
 	"\bsnapshot\x18\b \x01(\bH\x00R\bsnapshot\x12H\n" +
-	"\x12heartbeat_interval\x18\t \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatIntervalB\a\n" +
+	"\x12heartbeat_interval\x18\t \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12\x1b\n" +
+	"\treplay_id\x18\n" +
+	" \x01(\x03R\breplayIdB\a\n" +
 	"\x05start\"\xd1\x01\n" +
 	"\x17WatchDeliveriesResponse\x124\n" +
 	"\n" +

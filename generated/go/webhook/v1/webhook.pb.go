@@ -178,6 +178,8 @@ type Webhook struct {
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When it was last changed.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// When the service disabled it. Unset while it is not DISABLED, and if a process older than this field disabled it.
+	DisableTime *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=disable_time,json=disableTime,proto3" json:"disable_time,omitempty"`
 	// Changes with every change of the webhook. Give it to UpdateWebhook to change only what you have seen.
 	Etag          string `protobuf:"bytes,18,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -347,6 +349,13 @@ func (x *Webhook) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Webhook) GetDisableTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DisableTime
+	}
+	return nil
+}
+
 func (x *Webhook) GetEtag() string {
 	if x != nil {
 		return x.Etag
@@ -361,7 +370,7 @@ const file_webhook_v1_webhook_proto_rawDesc = "" +
 	"\x18webhook/v1/webhook.proto\x12\n" +
 	"webhook.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"@\n" +
 	"\vRetryPolicy\x121\n" +
-	"\x06delays\x18\x01 \x03(\v2\x19.google.protobuf.DurationR\x06delays\"\x98\b\n" +
+	"\x06delays\x18\x01 \x03(\v2\x19.google.protobuf.DurationR\x06delays\"\xdd\b\n" +
 	"\aWebhook\x12#\n" +
 	"\n" +
 	"webhook_id\x18\x01 \x01(\x03B\x04\xe2A\x01\x03R\twebhookId\x12&\n" +
@@ -387,7 +396,8 @@ const file_webhook_v1_webhook_proto_rawDesc = "" +
 	"\vcreate_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"createTime\x12A\n" +
 	"\vupdate_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
-	"updateTime\x12\x12\n" +
+	"updateTime\x12C\n" +
+	"\fdisable_time\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\vdisableTime\x12\x12\n" +
 	"\x04etag\x18\x12 \x01(\tR\x04etag\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -425,20 +435,21 @@ var file_webhook_v1_webhook_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
 }
 var file_webhook_v1_webhook_proto_depIdxs = []int32{
-	5, // 0: webhook.v1.RetryPolicy.delays:type_name -> google.protobuf.Duration
-	0, // 1: webhook.v1.Webhook.status:type_name -> webhook.v1.WebhookStatus
-	6, // 2: webhook.v1.Webhook.secret_overlap_end_time:type_name -> google.protobuf.Timestamp
-	1, // 3: webhook.v1.Webhook.retry_policy:type_name -> webhook.v1.RetryPolicy
-	5, // 4: webhook.v1.Webhook.timeout:type_name -> google.protobuf.Duration
-	3, // 5: webhook.v1.Webhook.headers:type_name -> webhook.v1.Webhook.HeadersEntry
-	4, // 6: webhook.v1.Webhook.labels:type_name -> webhook.v1.Webhook.LabelsEntry
-	6, // 7: webhook.v1.Webhook.create_time:type_name -> google.protobuf.Timestamp
-	6, // 8: webhook.v1.Webhook.update_time:type_name -> google.protobuf.Timestamp
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	5,  // 0: webhook.v1.RetryPolicy.delays:type_name -> google.protobuf.Duration
+	0,  // 1: webhook.v1.Webhook.status:type_name -> webhook.v1.WebhookStatus
+	6,  // 2: webhook.v1.Webhook.secret_overlap_end_time:type_name -> google.protobuf.Timestamp
+	1,  // 3: webhook.v1.Webhook.retry_policy:type_name -> webhook.v1.RetryPolicy
+	5,  // 4: webhook.v1.Webhook.timeout:type_name -> google.protobuf.Duration
+	3,  // 5: webhook.v1.Webhook.headers:type_name -> webhook.v1.Webhook.HeadersEntry
+	4,  // 6: webhook.v1.Webhook.labels:type_name -> webhook.v1.Webhook.LabelsEntry
+	6,  // 7: webhook.v1.Webhook.create_time:type_name -> google.protobuf.Timestamp
+	6,  // 8: webhook.v1.Webhook.update_time:type_name -> google.protobuf.Timestamp
+	6,  // 9: webhook.v1.Webhook.disable_time:type_name -> google.protobuf.Timestamp
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_webhook_v1_webhook_proto_init() }

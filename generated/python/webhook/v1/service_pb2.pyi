@@ -667,6 +667,7 @@ class ListDeliveriesRequest(_message.Message):
     EVENT_ID_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    REPLAY_ID_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.int
     """The customer whose deliveries are listed. 0 with a token for all customers: all."""
     page_size: _builtins.int
@@ -675,6 +676,8 @@ class ListDeliveriesRequest(_message.Message):
     """next_page_token of the page before. The other fields must be as they were."""
     event_id: _builtins.str
     """Only deliveries of this event."""
+    replay_id: _builtins.int
+    """Only deliveries that this replay was the last one to restart (their `replay_id`)."""
     @_builtins.property
     def webhook_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Only deliveries to one of these webhooks, at most 100. Empty: all."""
@@ -707,10 +710,11 @@ class ListDeliveriesRequest(_message.Message):
         event_id: _builtins.str = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        replay_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "end_time", b"end_time", "event_id", b"event_id", "event_types", b"event_types", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time", "statuses", b"statuses", "webhook_ids", b"webhook_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "end_time", b"end_time", "event_id", b"event_id", "event_types", b"event_types", "page_size", b"page_size", "page_token", b"page_token", "replay_id", b"replay_id", "start_time", b"start_time", "statuses", b"statuses", "webhook_ids", b"webhook_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -881,6 +885,7 @@ class WatchDeliveriesRequest(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
+    REPLAY_ID_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.int
     """The customer whose deliveries are watched. 0 with a token for all customers: all."""
     event_id: _builtins.str
@@ -891,6 +896,8 @@ class WatchDeliveriesRequest(_message.Message):
     """If true: first all matching pending deliveries, then a message with snapshot_complete, then changes. The
     `statuses` filter holds for the changes only.
     """
+    replay_id: _builtins.int
+    """Only deliveries that this replay was the last one to restart (their `replay_id`)."""
     @_builtins.property
     def webhook_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Only deliveries to one of these webhooks, at most 100. Empty: all."""
@@ -923,10 +930,11 @@ class WatchDeliveriesRequest(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         snapshot: _builtins.bool = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
+        replay_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "heartbeat_interval", b"heartbeat_interval", "snapshot", b"snapshot", "start", b"start", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "customer_id", b"customer_id", "event_id", b"event_id", "event_types", b"event_types", "heartbeat_interval", b"heartbeat_interval", "snapshot", b"snapshot", "start", b"start", "start_time", b"start_time", "statuses", b"statuses", "webhook_ids", b"webhook_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "customer_id", b"customer_id", "event_id", b"event_id", "event_types", b"event_types", "heartbeat_interval", b"heartbeat_interval", "replay_id", b"replay_id", "snapshot", b"snapshot", "start", b"start", "start_time", b"start_time", "statuses", b"statuses", "webhook_ids", b"webhook_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["cursor", "start_time", "snapshot"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015

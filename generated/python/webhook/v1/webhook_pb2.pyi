@@ -144,6 +144,7 @@ class Webhook(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    DISABLE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     webhook_id: _builtins.int
     """Assigned by the service, positive, never used again after deletion."""
@@ -210,6 +211,10 @@ class Webhook(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last changed."""
 
+    @_builtins.property
+    def disable_time(self) -> _timestamp_pb2.Timestamp:
+        """When the service disabled it. Unset while it is not DISABLED, and if a process older than this field disabled it."""
+
     def __init__(
         self,
         *,
@@ -232,11 +237,12 @@ class Webhook(_message.Message):
         description: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        disable_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "retry_policy", b"retry_policy", "secret_overlap_end_time", b"secret_overlap_end_time", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "disable_time", b"disable_time", "retry_policy", b"retry_policy", "secret_overlap_end_time", b"secret_overlap_end_time", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "customer_id", b"customer_id", "description", b"description", "etag", b"etag", "events", b"events", "headers", b"headers", "labels", b"labels", "max_in_flight", b"max_in_flight", "name", b"name", "rate_limit_per_second", b"rate_limit_per_second", "retry_policy", b"retry_policy", "secret", b"secret", "secret_hint", b"secret_hint", "secret_overlap_end_time", b"secret_overlap_end_time", "status", b"status", "status_reason", b"status_reason", "timeout", b"timeout", "update_time", b"update_time", "url", b"url", "webhook_id", b"webhook_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "customer_id", b"customer_id", "description", b"description", "disable_time", b"disable_time", "etag", b"etag", "events", b"events", "headers", b"headers", "labels", b"labels", "max_in_flight", b"max_in_flight", "name", b"name", "rate_limit_per_second", b"rate_limit_per_second", "retry_policy", b"retry_policy", "secret", b"secret", "secret_hint", b"secret_hint", "secret_overlap_end_time", b"secret_overlap_end_time", "status", b"status", "status_reason", b"status_reason", "timeout", b"timeout", "update_time", b"update_time", "url", b"url", "webhook_id", b"webhook_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -31,8 +31,9 @@ def read_delivery_filter(
         customer_id=customer_id,
         webhook_ids=_read_webhook_ids(request.webhook_ids, violations),
         event_types=_read_patterns(request.event_types, violations),
-        statuses=words.read_delivery_statuses(request.statuses, violations),
+        statuses=tuple(words.read_delivery_statuses(request.statuses, violations)),
         event_id=reading.read_event_id(request.event_id, "event_id", violations) if request.event_id else None,
+        replay_id=reading.read_id(request.replay_id, "replay_id", violations) if request.replay_id else None,
         start_time=start_time,
         end_time=end_time,
     )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from webhook_grpc.domain.errors import InvalidArgument, Violation, field_invalid
+
+PATHS_MAX: Final = 100  # no resource has so many fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,10 @@ class Updatable:
 
         Raises InvalidArgument.
         """
+        if len(mask.paths) > PATHS_MAX:
+            raise field_invalid(
+                "update_mask", f"must have at most {PATHS_MAX} paths, has {len(mask.paths)}", "FIELD_MASK_INVALID"
+            )
         paths = list(mask.paths)
         if not paths:
             read = (*self.changeable, *self.refused_when_set)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 from uuid import UUID
 
 import orjson
+from google.protobuf import struct_pb2
 from google.protobuf.json_format import MessageToDict
 from webhook.v1 import event_pb2, webhook_pb2
 
@@ -23,6 +24,7 @@ from webhook_grpc.domain.model import (
 
 from .times import EPOCH, read_time, seconds_of
 
+_VALUE_BYTES: Final = 16  # a value of a Struct takes as long to read as so many bytes of text
 _SECOND: Final = timedelta(seconds=1)
 
 
@@ -92,6 +94,34 @@ def read_request_id(request_id: str, violations: list[Violation], field: str = "
     return request_id or None
 
 
+def is_large_event(message: event_pb2.Event, bytes_large: int) -> bool:
+    """Returns whether the data of an event may have more bytes. Looks at a bounded part of the data."""
+    if message.WhichOneof("content") != "data":
+        return len(message.data_json) > bytes_large
+    return not _is_small(message.data.fields.values(), bytes_large)
+
+
+def _is_small(values: Iterable[struct_pb2.Value], bytes_max: int) -> bool:
+    """Returns whether the values have few parts and texts, all together."""
+    room, pending = bytes_max // _VALUE_BYTES, [iter(values)]
+    while pending:
+        value = next(pending[-1], None)
+        if value is None:
+            pending.pop()
+            continue
+        room -= 1 + len(value.string_value) // _VALUE_BYTES
+        if room < 0:
+            return False
+        match value.WhichOneof("kind"):
+            case "struct_value":
+                pending.append(iter(value.struct_value.fields.values()))
+            case "list_value":
+                pending.append(iter(value.list_value.values))
+            case _:
+                pass
+    return True
+
+
 def read_event(
     message: event_pb2.Event,
     customer_id: int,
@@ -109,6 +139,8 @@ def read_event(
     """
     if not matching.is_event_type(message.event_type):
         violations.append(Violation("event.event_type", "must be an event type like `job.completed`"))
+    if len(message.attributes) > validation.LABELS_MAX:  # before anything walks them
+        raise InvalidArgument([*violations, validation.too_many_labels("event.attributes", len(message.attributes))])
     has_time = message.HasField("occur_time")
     occur_time = read_time(message.occur_time, "event.occur_time", violations) if has_time else now
     attributes = dict(message.attributes) if message.attributes else {}  # to copy an empty map takes a microsecond

@@ -44,6 +44,8 @@ def webhook_message(webhook: Webhook, secret: str = "") -> webhook_pb2.Webhook:
         update_time=timestamp(webhook.update_time),
         etag=str(webhook.version),
     )
+    if webhook.disable_time is not None:
+        message.disable_time.CopyFrom(timestamp(webhook.disable_time))
     if webhook.previous_secret_until is not None:
         message.secret_overlap_end_time.CopyFrom(timestamp(webhook.previous_secret_until))
     if webhook.retry_delays_seconds is not None:

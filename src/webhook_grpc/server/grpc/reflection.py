@@ -11,7 +11,8 @@ open, and one on which nothing moves for IDLE_SECONDS_MAX is ended (with OK: cli
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import Enum
 from typing import Any, Final, cast
 
 import grpc
@@ -23,7 +24,7 @@ from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 REQUEST_BYTES_MAX: Final = 4096
 REQUESTS_MAX: Final = 10_000
-STREAMS_MAX: Final = 100
+STREAMS_MAX: Final = 20  # each may have a message in memory that has not come whole: up to 5 MiB
 IDLE_SECONDS_MAX: Final = 60.0
 STREAM_SECONDS_MAX: Final = 600.0  # no tool needs so long, and streams take no token
 
@@ -33,6 +34,14 @@ _Symbol = tuple[str, FileDescriptor]
 Context = grpc.aio.ServicerContext[Any, Any]
 _V1ALPHA: Final = cast("FileDescriptor", pb.DESCRIPTOR)
 _EOF: Final = cast("Any", grpc.aio).EOF  # its types lack it
+
+
+class ReflectionAccess(Enum):
+    """Who gets the API's description."""
+
+    NOBODY = "nobody"
+    CALLERS = "callers"  # whose token is known
+    EVERYBODY = "everybody"
 
 
 class _Ended(Exception):
@@ -80,8 +89,10 @@ class Catalogue:
 class Reflection:
     """Answers reflection streams from a catalogue."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, is_allowed: Callable[[Sequence[str | bytes]], bool]) -> None:
+        """`is_allowed` judges the values of `authorization` in the metadata."""
         self._catalogue = catalogue
+        self._is_allowed = is_allowed
         self._streams = 0
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
@@ -90,6 +101,10 @@ class Reflection:
         return [grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in SERVICES]
 
     async def _serve(self, _: object, context: Context) -> None:
+        sent = context.invocation_metadata() or ()
+        if not self._is_allowed([value for key, value in sent if key == "authorization"]):
+            message = "reflection takes a token here: send it as metadata `authorization: Bearer …`"
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, message)
         if self._streams >= STREAMS_MAX:
             message = f"this server is serving {STREAMS_MAX} reflection streams already; retry later"
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from dataclasses import dataclass
+from typing import Final, cast
 
 import grpc
 from google.protobuf.descriptor import FileDescriptor
 from google.rpc import error_details_pb2, status_pb2
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from webhook.v1 import service_pb2
 
 from webhook_grpc.api.methods import METHODS
 from webhook_grpc.domain.progress import Service
 from webhook_grpc.server.calls import Calls
 
+from .health import SERVICE as HEALTH_SERVICE
+from .health import Health
 from .reflection import SERVICES as REFLECTION_SERVICES
-from .reflection import Catalogue, Reflection
+from .reflection import Catalogue, Reflection, ReflectionAccess
 from .serving import rpc_handler
 
 SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["WebhookService"].full_name
 RECEIVE_BYTES_MAX: Final = 5 * 1024 * 1024
+HANDSHAKE_SECONDS_MAX: Final = 10.0  # from the connection to the settings of HTTP/2
 # What reflection describes: the services, and the details of errors, so that grpcurl prints them.
 DESCRIBED: Final = tuple(
     cast("FileDescriptor", module.DESCRIPTOR) for module in (service_pb2, health_pb2, status_pb2, error_details_pb2)
 )
 
-# In the trailing metadata of health checks, once for each warning.
-_WARNING_KEY: Final = "webhook-warning"
 
-_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+@dataclass(frozen=True, slots=True)
+class TransportLimits:
+    """Bounds of connections. `idle_seconds_max`: without a call; `read_seconds_max`: for a whole request to come."""
+
+    connections_max: int
+    streams_per_connection_max: int
+    idle_seconds_max: float
+    read_seconds_max: float
 
 
 class AddressInUse(Exception):
@@ -40,16 +48,17 @@ class AddressInUse(Exception):
 class Server:
     """Serves the API, health and reflection on one port."""
 
-    def __init__(self, address: str, calls: Calls, *, reflection_enabled: bool) -> None:
+    def __init__(self, address: str, calls: Calls, limits: TransportLimits, *, reflection: ReflectionAccess) -> None:
         self._calls = calls
-        self._health: Any = _Health()
-        self._server = grpc.aio.server(options=_options())
-        handlers = {method.name: rpc_handler(method, calls) for method in METHODS}
+        self._health = Health(("", *Service))
+        self._server = grpc.aio.server(options=_options(limits))
+        handlers = {method.name: rpc_handler(method, calls, limits.read_seconds_max) for method in METHODS}
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
-        cast("Any", health_pb2_grpc).add_HealthServicer_to_server(self._health, self._server)
-        if reflection_enabled:
-            listed = (SERVICE, health.SERVICE_NAME, *REFLECTION_SERVICES)
-            self._server.add_generic_rpc_handlers(Reflection(Catalogue(listed, DESCRIBED)).handlers())
+        self._server.add_generic_rpc_handlers([self._health.handlers()])
+        if reflection is not ReflectionAccess.NOBODY:
+            listed = (SERVICE, HEALTH_SERVICE, *REFLECTION_SERVICES)
+            is_allowed = calls.is_known if reflection is ReflectionAccess.CALLERS else _everybody
+            self._server.add_generic_rpc_handlers(Reflection(Catalogue(listed, DESCRIBED), is_allowed).handlers())
         self._address = address
         self._is_started = False
 
@@ -65,17 +74,17 @@ class Server:
     async def start(self) -> None:
         """Starts to serve."""
         for name in ("", *Service):
-            await self.set_serving(name, True)
+            self._health.set(name, True)
         self._is_started = True
         await self._server.start()
 
     async def set_serving(self, name: str, serving: bool) -> None:
         """Sets what health checks of a service return. The service without a name is SERVING as long as the process."""
-        await self._health.set(name, _SERVING if serving else _NOT_SERVING)
+        self._health.set(name, serving)
 
-    async def leave(self) -> None:
+    def leave(self) -> None:
         """Answers all health checks with NOT_SERVING from now on, whatever is set later. Calls are still served."""
-        await self._health.enter_graceful_shutdown()
+        self._health.leave()
 
     def show_warnings(self, warnings: Sequence[str]) -> None:
         """Adds warnings for operators to the answers of health checks, as trailing metadata."""
@@ -84,7 +93,8 @@ class Server:
     async def stop(self, grace_seconds: float) -> None:
         """Refuses new calls, and ends those in progress after so many seconds."""
         self._calls.stop()
-        await self.leave()
+        self.leave()
+        self._health.close()
         await self._server.stop(grace_seconds)
 
     async def abandon(self) -> None:
@@ -95,30 +105,21 @@ class Server:
         await self._server.stop(0)
 
 
-_HealthServicer: Any = cast("Any", health).aio.HealthServicer  # its types lack the aio form
+def _everybody(_: Sequence[str | bytes]) -> bool:
+    return True
 
 
-class _Health(_HealthServicer):
-    """Answers health checks, with warnings for people in the trailing metadata: grpcurl -v shows them."""
-
-    def __init__(self) -> None:
-        _HealthServicer.__init__(self)
-        self._warnings: tuple[tuple[str, str], ...] = ()
-
-    def show(self, warnings: Sequence[str]) -> None:
-        """Adds these warnings to all answers from now on."""
-        self._warnings = tuple((_WARNING_KEY, warning) for warning in warnings)
-
-    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name of the RPC
-        """Answers one check."""
-        context.set_trailing_metadata(self._warnings)
-        return await _HealthServicer.Check(self, request, context)
-
-
-def _options() -> list[tuple[str, int]]:
+def _options(limits: TransportLimits) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", 0),  # else a second server binds the same port without a word
         ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
+        # A reset stream still costs work, so a connection that opens and resets without end must be slowed down.
+        ("grpc.max_concurrent_streams", limits.streams_per_connection_max),
+        ("grpc.max_allowed_incoming_connections", limits.connections_max),
+        ("grpc.max_connection_idle_ms", round(limits.idle_seconds_max * 1000)),
+        ("grpc.server_handshake_timeout_ms", round(HANDSHAKE_SECONDS_MAX * 1000)),
+        # What a call that nobody reads yet can leave in memory stays at 64 KiB: the probe would raise it to megabytes.
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

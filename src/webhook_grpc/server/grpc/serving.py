@@ -1,17 +1,22 @@
 """Calls of gRPC: raw bytes in, raw bytes out, and the status of an error.
 
-Methods are registered with raw bytes, so that nothing of a request is parsed before its caller is known. (A stack of
-interceptors would not see the request, and those of grpc.aio break streams.)
+Methods are registered as ones that read their requests themselves, as raw bytes. So nothing of a request is parsed
+before its caller is known, nor is more of it received than the first 64 KiB. (A stack of interceptors would not see the
+request, and those of grpc.aio break streams.)
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
+from webhook.v1 import delivery_pb2, service_pb2
 
+from webhook_grpc.api.messages import wire
+from webhook_grpc.api.messages.sharing import Form, SharedDeliveries, joined
 from webhook_grpc.api.methods import Method
 from webhook_grpc.domain.errors import WebhookError, field_invalid
 from webhook_grpc.server.calls import REQUEST_ID_KEY, Calls
@@ -20,27 +25,28 @@ from .status import DETAILS_KEY, details_of, grpc_status, message_of
 
 Request = TypeVar("Request", bound=Message)
 Context = grpc.aio.ServicerContext[Any, Any]
+_EOF: Final = cast("Any", grpc.aio).EOF  # its types lack it
 
 
-def rpc_handler(method: Method[Any, Any], calls: Calls) -> grpc.RpcMethodHandler[Any, Any]:
-    """Returns the handler of a method that gRPC calls."""
+def rpc_handler(method: Method[Any, Any], calls: Calls, read_seconds_max: float) -> Any:
+    """Returns the handler of a method that gRPC calls. `read_seconds_max`: for a request to come whole."""
 
-    async def unary(raw: bytes, context: Context) -> bytes:
-        exchange = _UnaryExchange(raw, context)
+    async def unary(_: object, context: Context) -> bytes:
+        exchange = _UnaryExchange(context, read_seconds_max)
         error = await calls.serve(method, exchange)
         if error is not None:
             await exchange.abort(error)
         return exchange.response
 
-    async def stream(raw: bytes, context: Context) -> None:
-        exchange = _StreamExchange(raw, context)
+    async def stream(_: object, context: Context) -> None:
+        exchange = _StreamExchange(context, read_seconds_max)
         error = await calls.serve(method, exchange)
         if error is not None:
             await exchange.abort(error)
 
     if method.streams:
-        return grpc.unary_stream_rpc_method_handler(stream, None, None)
-    return grpc.unary_unary_rpc_method_handler(unary, None, None)
+        return cast("Any", grpc).stream_stream_rpc_method_handler(stream)
+    return cast("Any", grpc).stream_unary_rpc_method_handler(unary)
 
 
 class _Exchange:
@@ -48,9 +54,9 @@ class _Exchange:
 
     door = "grpc"
 
-    def __init__(self, raw: bytes, context: Context) -> None:
-        self._raw = raw
+    def __init__(self, context: Context, read_seconds_max: float) -> None:
         self._context = context
+        self._read_seconds_max = read_seconds_max
         self._headers: dict[str, list[str | bytes]] = {}
         for key, value in context.invocation_metadata() or ():
             self._headers.setdefault(key, []).append(value)
@@ -63,9 +69,20 @@ class _Exchange:
         self._request_id = request_id
         self._context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
 
-    async def read(self, request_type: type[Request]) -> Request:
+    async def read(self, request_type: type[Request], bytes_max: int) -> Request:
         try:
-            return request_type.FromString(self._raw)
+            async with asyncio.timeout(self._read_seconds_max):
+                raw: Any = await self._context.read()
+        except TimeoutError:
+            message = f"the request did not come within {self._read_seconds_max:g} s"
+            raise field_invalid("", message, "BODY_TOO_SLOW") from None
+        if raw is _EOF:
+            raise field_invalid("", "the call has no request")
+        if len(raw) > bytes_max:
+            message = f"the request has {len(raw)} bytes; this method takes at most {bytes_max}"
+            raise field_invalid("", message, "BODY_TOO_LARGE", limit=str(bytes_max))
+        try:
+            return await wire.parse(raw, request_type)
         except DecodeError:
             raise field_invalid("", "the request is not a valid protobuf message of its type") from None
 
@@ -80,12 +97,24 @@ class _UnaryExchange(_Exchange):
 
     response: bytes
 
-    async def write(self, response: Message) -> None:
+    async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
+        assert not shared, "a method of one response shares nothing"
         self.response = response.SerializeToString()
 
 
 class _StreamExchange(_Exchange):
     """A call of many responses."""
 
-    async def write(self, response: Message) -> None:
-        await self._context.write(response.SerializeToString())
+    async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
+        try:
+            await self._context.write(joined(shared, ENTRIES) + response.SerializeToString())
+        except grpc.aio.InternalError:  # the client has left while the message was on its way
+            raise asyncio.CancelledError from None
+
+
+def _entry(delivery: delivery_pb2.Delivery) -> bytes:
+    """Returns a delivery as it stands in a message: messages that are written one after the other are one message."""
+    return service_pb2.WatchDeliveriesResponse(deliveries=[delivery]).SerializeToString()
+
+
+ENTRIES: Final = Form(_entry, b"")

@@ -12,6 +12,7 @@ from aiohttp import web
 from google.protobuf.message import Message
 from webhook.v1.service_pb2 import BatchPublishError
 
+from webhook_grpc.api.messages.sharing import SharedDeliveries
 from webhook_grpc.domain.errors import InvalidArgument, Violation, WebhookError, field_invalid
 from webhook_grpc.server.calls import REQUEST_ID_KEY
 
@@ -64,13 +65,13 @@ class Exchange:
         """Keeps the id: every answer carries it."""
         self.request_id = request_id
 
-    async def read(self, request_type: type[Request]) -> Request:
+    async def read(self, request_type: type[Request], bytes_max: int) -> Request:
         """Returns the request that the path, the query, the headers and the body make together.
 
         Raises InvalidArgument with everything that is wrong.
         """
         message, violations = request_type(), list[Violation]()
-        names = await self._read_body(message, violations)
+        names = await self._read_body(message, bytes_max, violations)
         read_parameters(self._path_parameters(), message, violations)
         read_parameters(self._query(), message, violations)
         self._read_headers(message, violations)
@@ -100,11 +101,11 @@ class Exchange:
     def _path_parameters(self) -> list[tuple[str, str]]:
         return [(self._route.field_of(name), text) for name, text in self._request.match_info.items()]
 
-    async def _read_body(self, message: Message, violations: list[Violation]) -> Sequence[str]:
+    async def _read_body(self, message: Message, bytes_max: int, violations: list[Violation]) -> Sequence[str]:
         """Fills the message from the body, and returns the names of the body's members."""
         if not self._route.body:
             return ()
-        text = await self._text()
+        text = await self._text(bytes_max)
         if not text:
             return ()
         whole = self._route.body == "*"
@@ -119,20 +120,25 @@ class Exchange:
         self._has_data = read.has_raw and not read.violations
         return sorted(read.names)
 
-    async def _text(self) -> str:
-        """Returns the body, empty if there is none."""
+    async def _text(self, bytes_max: int) -> str:
+        """Returns the body, empty if there is none. What is known to be too large is not received."""
         if self._request.content_type != JSON_TYPE and self._request.can_read_body:
             raise field_invalid("content-type", f"must be {JSON_TYPE}", "CONTENT_TYPE_UNSUPPORTED")
         if self._request.headers.get("Content-Encoding", "identity") != "identity":  # a few bytes could be gigabytes
             raise field_invalid("content-encoding", "must not be compressed", "CONTENT_ENCODING_UNSUPPORTED")
+        if (self._request.content_length or 0) > bytes_max:
+            raise _too_large(bytes_max)
         try:
             async with asyncio.timeout(self._bodies.seconds_max):
-                return (await self._request.read()).decode("utf-8").removeprefix(_BOM)
+                raw = await self._request.read()
+            if len(raw) > bytes_max:
+                raise _too_large(bytes_max)
+            return raw.decode("utf-8").removeprefix(_BOM)
         except TimeoutError:
             seconds = self._bodies.seconds_max
             raise field_invalid("body", f"did not come within {seconds:g} s", "BODY_TOO_SLOW") from None
         except web.HTTPRequestEntityTooLarge:
-            raise field_invalid("body", f"must have at most {BODY_BYTES_MAX} bytes", "BODY_TOO_LARGE") from None
+            raise _too_large(bytes_max) from None
         except UnicodeDecodeError:
             raise field_invalid("body", "is not UTF-8") from None
 
@@ -160,6 +166,10 @@ class Exchange:
             _get(message, "update_mask").paths.extend(names)
 
 
+def _too_large(bytes_max: int) -> InvalidArgument:
+    return field_invalid("body", f"must have at most {bytes_max} bytes", "BODY_TOO_LARGE", limit=str(bytes_max))
+
+
 def _set_or_compare(message: Any, name: str, value: str, header: str, violations: list[Violation]) -> None:
     if getattr(message, name) not in {"", value}:
         violations.append(Violation(header, f"differs from `{name}` in the body"))
@@ -180,8 +190,9 @@ class UnaryExchange(Exchange):
 
     response: Message
 
-    async def write(self, response: Message) -> None:
+    async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
         """Keeps the answer until the call has ended well. Errors in it name fields as the caller does."""
+        assert not shared, "a method of one response shares nothing"
         if self._has_data and "results" in response.DESCRIPTOR.fields_by_name:
             for result in _get(response, "results"):
                 if result.HasField("error"):

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar, cast
 
 import orjson
 from aiohttp import web
 from google.protobuf.message import Message
 
+from webhook_grpc.api.messages.sharing import Form, SharedDeliveries, joined
 from webhook_grpc.domain.errors import WebhookError, field_invalid
 from webhook_grpc.server.calls import REQUEST_ID_KEY
 
@@ -38,15 +40,15 @@ class StreamExchange(Exchange):
     def __init__(self, request: web.Request, route: Route, bodies: BodyReading) -> None:
         super().__init__(request, route, bodies)
         accept = request.headers.get("Accept", "")
-        self._left_out = NOTHING if request.query.get(BODIES) == "true" else LEFT_OUT_BY_STREAMS
+        self._form = form_of(NOTHING if request.query.get(BODIES) == "true" else LEFT_OUT_BY_STREAMS)
         self._is_lines = SSE_TYPE not in accept and any(kind in accept for kind in _LINE_TYPES)
         self._stream: web.StreamResponse | None = None
 
-    async def read(self, request_type: type[Request]) -> Request:
+    async def read(self, request_type: type[Request], bytes_max: int) -> Request:
         """Returns the request; Last-Event-ID, which a browser sends when it reconnects, is the cursor."""
         if self._request.query.get(BODIES, "false") not in {"true", "false"}:
             raise field_invalid(BODIES, "must be true or false")
-        message = await super().read(request_type)
+        message = await super().read(request_type, bytes_max)
         last = self._request.headers.get("Last-Event-ID", "")
         if last:  # the URL still says where the stream was to begin
             for name in _BEGINNINGS:
@@ -54,10 +56,10 @@ class StreamExchange(Exchange):
             cast("Any", message).cursor = _cursor(last)
         return message
 
-    async def write(self, response: Message) -> None:
+    async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
         """Sends a message at once; returns when the caller has taken most of what was sent before."""
         stream = self._stream or await self._begin()
-        await stream.write(self._line(response) if self._is_lines else self._event(response))
+        await stream.write(self._line(response, shared) if self._is_lines else self._event(response, shared))
 
     async def end(self, error: WebhookError | None) -> web.StreamResponse:
         """Ends the answer. An error that comes when it has begun is its last message."""
@@ -87,20 +89,20 @@ class StreamExchange(Exchange):
     def _query(self) -> Iterable[tuple[str, str]]:
         return [(name, text) for name, text in super()._query() if name != BODIES]
 
-    def _line(self, response: Message) -> bytes:
-        return orjson.dumps(self._shown(response), option=orjson.OPT_APPEND_NEWLINE)
+    def _line(self, response: Message, shared: Sequence[SharedDeliveries]) -> bytes:
+        return orjson.dumps(self._shown(response, shared), option=orjson.OPT_APPEND_NEWLINE)
 
-    def _event(self, response: Message) -> bytes:
+    def _event(self, response: Message, shared: Sequence[SharedDeliveries]) -> bytes:
         """Returns an event; a comment if there is nothing in it: an event without data only moves the cursor."""
         cursor: bytes = cast("Any", response).cursor
         head = f"id: {_text(cursor)}\n".encode() if cursor else b""
-        if not any(field.name in _CONTENT for field, _ in response.ListFields()):
+        if not shared and not cast("Any", response).snapshot_complete:
             return b": heartbeat\n" + head + b"\n"
-        return head + b"data: " + orjson.dumps(self._shown(response)) + b"\n\n"
+        return head + b"data: " + orjson.dumps(self._shown(response, shared)) + b"\n\n"
 
-    def _shown(self, response: Message) -> dict[str, Any]:
+    def _shown(self, response: Message, shared: Sequence[SharedDeliveries]) -> dict[str, Any]:
         cursor: bytes = cast("Any", response).cursor
-        shown = plain(response, self._left_out)
+        shown = shown_with(response, joined(shared, self._form))
         return {**shown, "cursor": _text(cursor)} if cursor else shown
 
     def _last(self, problem: dict[str, Any]) -> bytes:
@@ -112,7 +114,17 @@ class StreamExchange(Exchange):
 BODIES: Final = "bodies"  # a query parameter of streams: whether what receivers answered is in them
 
 _BEGINNINGS: Final = ("snapshot", "start_time")
-_CONTENT: Final = frozenset({"deliveries", "snapshot_complete"})
+
+
+def shown_with(response: Message, deliveries: bytes) -> dict[str, Any]:
+    """Returns a message without deliveries as a dict that orjson can write, with those that are written already."""
+    return {**plain(response), "deliveries": orjson.Fragment(b"[" + deliveries + b"]")}
+
+
+@functools.cache
+def form_of(left_out: frozenset[str]) -> Form:
+    """Returns the form of deliveries in which these fields are left out."""
+    return Form(lambda delivery: orjson.dumps(plain(delivery, left_out)), b",")
 
 
 def _text(cursor: bytes) -> str:

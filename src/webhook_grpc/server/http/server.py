@@ -28,11 +28,17 @@ class HttpServer(Listener):
     """Serves the methods of the API on one port."""
 
     def __init__(
-        self, settings: Settings, calls: Calls, readiness: Readiness, methods: Methods, exposition: Exposition
+        self,
+        settings: Settings,
+        connections_max: int,
+        calls: Calls,
+        readiness: Readiness,
+        methods: Methods,
+        exposition: Exposition,
     ) -> None:
         is_host_checked = settings.anonymous_allowed and settings.is_loopback
         origins = Origins(settings.http_allow_origins, is_host_checked=is_host_checked)
-        super().__init__(settings.http_address, settings.http_connections_max, origins)
+        super().__init__(settings.http_address, connections_max, origins)
         self._bodies = BodyReading(settings.http_read_seconds_max, asyncio.Lock())
         self._calls = calls
         by_name = {method.name: method for method in METHODS}

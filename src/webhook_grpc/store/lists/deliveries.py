@@ -163,6 +163,7 @@ def step_parameters(
         "customer_id": wanted.customer_id,
         "webhook_ids": list(wanted.webhook_ids),
         "event_id": wanted.event_id,
+        "replay_id": wanted.replay_id,
         "statuses": [status.value for status in wanted.statuses or DeliveryStatus],
         "type_regex": patterns_regex(wanted.event_types) if wanted.event_types else None,
         "endings": [status.value for status in wanted.statuses if status in ENDINGS],

@@ -23,7 +23,7 @@ SELECT_LOGGED_DELIVERIES: Final = """
     SELECT f.* FROM wanted w CROSS JOIN LATERAL (
         SELECT DISTINCT ON (a.event_created_at, a.event_id)
             'logged' AS source, a.event_created_at, a.event_id, a.webhook_id, a.customer_id, a.status, a.event_type,
-            a.shard, a.seq, a.created_at, octet_length(a.response_body) AS size
+            a.shard, a.seq, a.created_at, octet_length(a.response_body) AS size, a.replay_id
         FROM attempts a
         WHERE a.webhook_id = w.id
             AND (a.event_created_at, a.event_id) <= (%(before_time)b::timestamptz, %(before_event)b::uuid)
@@ -41,7 +41,7 @@ SELECT_LOGGED_DELIVERIES: Final = """
 SELECT_ENDED_DELIVERIES: Final = """
     SELECT f.* FROM wanted w CROSS JOIN unnest(%(endings)b::text[]) s(status) CROSS JOIN LATERAL (
         SELECT s.status AS source, a.event_created_at, a.event_id, a.webhook_id, a.customer_id, a.status, a.event_type,
-            a.shard, a.seq, a.created_at, octet_length(a.response_body) AS size
+            a.shard, a.seq, a.created_at, octet_length(a.response_body) AS size, a.replay_id
         FROM attempts a
         WHERE a.webhook_id = w.id AND a.status = s.status AND a.status IN ('failed', 'cancelled', 'expired')
             AND (a.event_created_at, a.event_id) <= (%(before_time)b::timestamptz, %(before_event)b::uuid)
@@ -58,7 +58,8 @@ SELECT_ENDED_DELIVERIES: Final = """
 # Deliveries without a row in the log. None is due later than its event was stored, so later retries are not read.
 SELECT_UNLOGGED_DELIVERIES: Final = f"""
     SELECT 'unlogged' AS source, d.due_at AS event_created_at, d.event_id, d.webhook_id, d.customer_id,
-        'pending' AS status, NULL::text AS event_type, d.shard, 0::bigint AS seq, d.due_at AS created_at, 0 AS size
+        'pending' AS status, NULL::text AS event_type, d.shard, 0::bigint AS seq, d.due_at AS created_at, 0 AS size,
+        NULL::bigint AS replay_id
     FROM wanted w CROSS JOIN LATERAL (
         SELECT d.shard, d.webhook_id, d.due_at, d.event_id, d.customer_id
         FROM deliveries d
@@ -76,7 +77,7 @@ SELECT_UNLOGGED_DELIVERIES: Final = f"""
 # Retried and redelivered ones. Only run if there are at most RETRIES_SORTED_MAX.
 SELECT_RETRIED_DELIVERIES: Final = """
     SELECT 'retried' AS source, d.event_created_at, d.event_id, d.webhook_id, d.customer_id, a.status, a.event_type,
-        a.shard, a.seq, a.created_at, octet_length(a.response_body) AS size
+        a.shard, a.seq, a.created_at, octet_length(a.response_body) AS size, a.replay_id
     FROM (
         SELECT e.created_at AS event_created_at, d.event_id, d.webhook_id, d.customer_id
         FROM wanted w
@@ -111,7 +112,8 @@ SELECT s.event_created_at, s.event_id, s.webhook_id, s.customer_id, s.known_type
     s.fits, s.is_cut, s.step_rows, s.rows_read
 FROM (
     SELECT j.*, j.known_type IS NOT NULL AND j.status_now = ANY(%(statuses)b::text[])
-        AND (%(type_regex)b::text IS NULL OR j.known_type ~ %(type_regex)b::text) AS fits
+        AND (%(type_regex)b::text IS NULL OR j.known_type ~ %(type_regex)b::text)
+        AND (%(replay_id)b::bigint IS NULL OR coalesce(j.replay_id = %(replay_id)b::bigint, false)) AS fits
     FROM (
         SELECT n.*,
             coalesce(n.event_type, (SELECT e.event_type FROM events e WHERE e.event_id = n.event_id)) AS known_type,

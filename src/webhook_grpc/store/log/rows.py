@@ -38,6 +38,7 @@ _LARGE: Final[Mapping[LiteralString, LiteralString]] = {
     "own_headers": "NULL::text",
     "response_headers": "NULL::text",
 }
+_CHANGE_BYTES: Final = 3000  # without its response body, as an object and written for watchers
 _UNLOGGED_NULLS: Final[LiteralString] = "NULL" + ", NULL" * (len(LOG_COLUMNS) - LOG_COLUMNS.index("trigger") - 1)
 
 # What a statement that writes rows of the log gives, in this order.
@@ -102,6 +103,11 @@ def change_from_row(row: Sequence[Any]) -> Change:
     """Returns the change of a row that has `shard`, `seq` and the columns of LogRow."""
     shard, seq, *columns = row
     return Change(shard, seq, delivery_from_row(LogRow._make(columns)))
+
+
+def change_bytes(change: Change) -> int:
+    """Returns about how much memory a change takes."""
+    return _CHANGE_BYTES + (len(change.delivery.last_attempt.response_body) if change.delivery.last_attempt else 0)
 
 
 def delivery_from_row(row: LogRow, request_bytes: int | None = None) -> Delivery:

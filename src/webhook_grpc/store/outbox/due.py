@@ -179,7 +179,7 @@ class FoundRow:
 
 async def discover(connection: LoopConnection, shards: Collection[int]) -> list[PendingWebhook]:
     """Returns the webhooks of these shards with anything pending. Raises Unavailable."""
-    rows = await connection.rows(SELECT_PENDING_WEBHOOKS, {"shards": list(shards)})
+    rows = await connection.rows(SELECT_PENDING_WEBHOOKS, {"shards": list(shards)}, keeps_plan=True)
     return [
         PendingWebhook(
             webhook_id=webhook_id,
@@ -211,7 +211,7 @@ async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) ->
 
 async def replaying(connection: LoopConnection, shards: Collection[int]) -> list[tuple[int, int]]:
     """Returns the webhooks of these shards with a due replay, each with its customer. Raises Unavailable."""
-    rows = await connection.rows(SELECT_REPLAYING_WEBHOOKS, {"shards": list(shards)})
+    rows = await connection.rows(SELECT_REPLAYING_WEBHOOKS, {"shards": list(shards)}, keeps_plan=True)
     return [(webhook_id, customer_id) for webhook_id, customer_id in rows]
 
 

@@ -14,6 +14,7 @@ from webhook_grpc.domain.errors import AlreadyExists
 from webhook_grpc.domain.matching import patterns_matching
 from webhook_grpc.domain.model import NewEvent, Published
 from webhook_grpc.store.connection.failures import StoreRefusal
+from webhook_grpc.store.connection.plans import SMALL
 from webhook_grpc.store.db import LoopConnection, Queries
 
 # Inserts the keys, events and deliveries of a batch, or nothing. An event whose request id is taken (before, by a
@@ -153,7 +154,9 @@ async def publish(
     they were stored.
     """
     try:
-        rows = await connection.rows(PUBLISH, _publish_parameters(events, own_shards), is_idempotent=True)
+        rows = await connection.rows(
+            PUBLISH, _publish_parameters(events, own_shards), is_idempotent=True, keeps_plan=len(events) <= SMALL
+        )
     except StoreRefusal as refusal:
         if str(refusal) != _TAKEN:
             raise

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from webhook_grpc.domain.model import Danger
 from webhook_grpc.domain.settlement import Settlement
+from webhook_grpc.store.connection.plans import SMALL
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.log.rows import LOG_INSERT_COLUMNS, attempt_parameters
 
@@ -106,7 +107,8 @@ async def settle(
     what was committed is not changed twice.
     """
     touched = sorted({item.delivery.shard for item in batch})
-    rows = await connection.rows(SETTLE, _settle_parameters(worker, {shard: shards[shard] for shard in touched}, batch))
+    parameters = _settle_parameters(worker, {shard: shards[shard] for shard in touched}, batch)
+    rows = await connection.rows(SETTLE, parameters, keeps_plan=len(batch) <= SMALL)
     return SettleAnswer(
         ours=rows[0][0] == len(touched),
         last_seqs={shard: last_seq for _, shard, last_seq, _ in rows if shard is not None},

@@ -18,7 +18,7 @@ from webhook_grpc.store.outbox.publishing import request_id_reused
 _STORED: Final = """
     id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays_seconds,
     timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,
-    updated_at
+    updated_at, CASE WHEN status = 'disabled' THEN disabled_at END AS disabled_at
 """
 
 # The columns of a webhook, in the order of `webhook_of`. A secret that no longer signs counts as deleted.
@@ -112,7 +112,8 @@ SET_WEBHOOK_STATUS: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT now() AS at
 ), changed AS (
-    UPDATE webhooks SET status = %(status)s, status_reason = %(reason)s, version = version + 1, updated_at = input.at
+    UPDATE webhooks SET status = %(status)s, status_reason = %(reason)s, version = version + 1, updated_at = input.at,
+        disabled_at = CASE WHEN %(status)s = 'disabled' THEN input.at END
     FROM input
     WHERE id = %(id)s AND status = ANY(%(from_statuses)s::text[])
         AND (%(version)s::integer IS NULL OR version = %(version)s)
@@ -126,7 +127,8 @@ REOPEN_WEBHOOK: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT now() AS at, true AS singleton
 ), reopened AS (
-    UPDATE webhooks SET status = 'active', status_reason = '', version = version + 1, updated_at = input.at
+    UPDATE webhooks SET status = 'active', status_reason = '', version = version + 1, updated_at = input.at,
+        disabled_at = NULL
     FROM input
     WHERE id = %(id)s AND status = 'disabled'
     RETURNING webhooks.*, input.at, input.singleton
@@ -149,7 +151,10 @@ SELECT_CHANGED_WEBHOOKS: Final = f"SELECT {COLUMNS} FROM webhooks WHERE updated_
 
 @dataclass(frozen=True, slots=True)
 class NewWebhook:
-    """A webhook to create. Its id is from `next_id`, because the secret is sealed for it."""
+    """A webhook to create. Its id is from `next_id`, because the secret is sealed for it.
+
+    `fingerprints` are of the request, if it has an id: the first is stored, and a repetition may have any of them.
+    """
 
     webhook_id: int
     customer_id: int
@@ -158,7 +163,7 @@ class NewWebhook:
     secret_hint: str
     secret_generated: bool
     request_id: str | None
-    fingerprint: int | None
+    fingerprints: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +190,7 @@ async def create(database: Database, new: NewWebhook, webhooks_max: int) -> Crea
         "secret_hint": new.secret_hint,
         "secret_generated": new.secret_generated,
         "request_id": new.request_id,
-        "request_fingerprint": new.fingerprint,
+        "request_fingerprint": new.fingerprints[0] if new.fingerprints else None,
         "webhooks_max": webhooks_max,
     }
     rows = await _create_in_turn(database, parameters)
@@ -223,7 +228,7 @@ async def created_before(database: Database, new: NewWebhook) -> Created | None:
     if not rows:
         return None
     secret_generated, fingerprint, *columns = rows[0]
-    if fingerprint != new.fingerprint:
+    if fingerprint is not None and fingerprint not in new.fingerprints:  # None: an operator has deleted it
         raise request_id_reused(new.request_id)
     webhook = webhook_of(columns)
     if webhook.status is WebhookStatus.DELETED:
@@ -360,7 +365,7 @@ def webhook_of(row: Sequence[Any]) -> Webhook:
     (
         webhook_id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays,
         timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,
-        updated_at, previous_secret, previous_secret_until,
+        updated_at, disabled_at, previous_secret, previous_secret_until,
     ) = row  # fmt: skip
     return Webhook(
         webhook_id=webhook_id,
@@ -382,6 +387,7 @@ def webhook_of(row: Sequence[Any]) -> Webhook:
         version=version,
         create_time=created_at,
         update_time=updated_at,
+        disable_time=disabled_at,
         sealed_previous_secret=None if previous_secret is None else bytes(previous_secret),
         previous_secret_until=previous_secret_until,
     )

@@ -9,10 +9,11 @@ import { element, sheetOf, sheets } from "./shared/look.js";
 import { load, nameOf } from "./views.js";
 
 const TOAST_MILLISECONDS = 4000;
+const LINKED_MILLISECONDS = 10_000; // of a toast with a link, which has to be reached
 const OTHER_TAB_MILLISECONDS = 150; // so long another tab may take to hand its token over
 
 const LOOK = `
-:host { display: flex; flex-direction: column; height: 100vh; height: 100dvh; padding: 8px 16px; gap: 8px; }
+:host { box-sizing: border-box; display: flex; flex-direction: column; height: 100vh; height: 100dvh; padding: 8px 16px; gap: 8px; }
 header, .line { display: flex; flex-wrap: wrap; gap: 8px 12px; align-items: center; }
 h1 { font-size: 16px; margin: 0; }
 a { color: var(--accent); }
@@ -23,9 +24,12 @@ dialog form { display: grid; gap: 12px; }
 .banner { display: flex; flex-wrap: wrap; gap: 4px 12px; justify-content: space-between; border: 1px solid var(--bad); border-radius: 6px; padding: 6px 12px; overflow-wrap: anywhere; }
 .banner svg { vertical-align: text-bottom; }
 .problem { color: var(--bad); }
-.toast { position: fixed; bottom: 16px; left: 50%; transform: translateX(-50%); background: var(--ink); color: var(--bg); border-radius: 6px; padding: 8px 16px; }
+.toast { position: fixed; bottom: 16px; left: 50%; transform: translateX(-50%); background: var(--ink); color: var(--bg); border-radius: 6px; padding: 8px 16px; width: max-content; max-width: calc(100vw - 32px); z-index: 4; }
+.toast a { color: inherit; }
+@media (max-width: 480px), (max-height: 600px) {
+  :host { height: auto; min-height: 100dvh; } /* the page scrolls: its head would leave a list two rows, or none where it is zoomed */
+}
 @media (max-width: 480px) {
-  :host { height: auto; min-height: 100dvh; } /* the page scrolls: its head would leave a list two rows */
   h1, .grow { display: none; }
   header { gap: 4px 8px; }
   header select { max-width: 84px; padding: 2px 4px; }
@@ -76,7 +80,7 @@ class App extends HTMLElement {
       clock: (at) => absolute(at, options),
       go: (path) => this._go(path),
       refused: (problem) => this._refused(problem),
-      toast: (text) => this._say(text),
+      toast: (text, link) => this._say(text, link),
       confirm: (text, verb, options) => this._confirm(text, verb, options),
     };
   }
@@ -150,11 +154,18 @@ class App extends HTMLElement {
     return ask(this.shadowRoot, this._page, { text, verb, ...options });
   }
 
-  _say(text) {
-    clearTimeout(this._saying);
-    this._toast.textContent = text;
+  /** Shows a sentence for a while; `link` ({href, text}) is where it leads. */
+  _say(text, link) {
+    this._toast.replaceChildren(text, ...(link ? [" ", element("a", { href: link.href }, link.text)] : []));
     this._toast.hidden = false;
-    this._saying = setTimeout(() => (this._toast.hidden = true), TOAST_MILLISECONDS);
+    this._hideLater(link ? LINKED_MILLISECONDS : TOAST_MILLISECONDS);
+  }
+
+  /** Hides the toast after a while, unless the reader is at its link then. */
+  _hideLater(wait) {
+    clearTimeout(this._saying);
+    const hide = () => (this._toast.matches(":hover, :focus-within") ? this._hideLater(wait) : (this._toast.hidden = true));
+    this._saying = setTimeout(hide, wait);
   }
 
   // --- where to -------------------------------------------------------------------------------------------------------

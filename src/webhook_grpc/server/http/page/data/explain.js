@@ -64,7 +64,7 @@ export function story(delivery, words) {
   const count = delivery?.attempt_count ?? 0;
   if (!count) return words("not tried yet");
   const outcome = outcomeText(delivery.last_attempt, words);
-  if (!outcome) return words("{n} attempts", { n: count });
+  if (!outcome) return count === 1 ? words("1 attempt") : words("{n} attempts", { n: count });
   return count === 1 ? words("1 attempt: {outcome}", { outcome }) : words("{n} attempts, the last {outcome}", { n: count, outcome });
 }
 

@@ -12,7 +12,8 @@ export function quote(text) {
 
 /** Returns the curl command of a GET. */
 export function curl(base, path) {
-  return `curl -sS -H "${TOKEN}" ${quote(base + path)}`;
+  const isPlain = path.includes("[") ? " -g" : ""; // curl takes brackets for a range
+  return `curl -sS${isPlain} -H "${TOKEN}" ${quote(base + path)}`;
 }
 
 /** Returns the curl command that sends JSON; without `hasToken` it carries none. */

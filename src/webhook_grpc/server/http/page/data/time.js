@@ -35,6 +35,11 @@ export function countdown(at, now, words, options) {
   return at <= now ? words("due") : relative(at, now, words, options);
 }
 
+/** Returns that what is due is held, and for how long if that is known: `wait` is [why, until], see data/replay.js. */
+export function heldText([, until], now, words) {
+  return until > now ? words("held, {span}", { span: coarse((until - now) / 1000) }) : words("held");
+}
+
 function coarse(value) {
   const whole = Math.floor(value);
   if (whole < 60) return `${whole} s`;

@@ -2,6 +2,7 @@
 
 import { outcomeText } from "../data/explain.js";
 import { visible } from "../data/json-text.js";
+import { reasonText } from "../data/reasons.js";
 import { SHAPES } from "../data/store.js";
 import { iso, milliseconds, relative, seconds, span } from "../data/time.js";
 import { icon } from "../shared/icons.js";
@@ -102,7 +103,7 @@ export class Attempts {
       this._headers(attempt.request_headers, { id: "headers" }),
       element("h3", {}, `${words("Response")}: ${outcomeText(attempt, words)}, ${span(seconds(attempt.latency))}`),
     ];
-    if (attempt.error_message) nodes.push(element("div", { className: "bad" }, visible(attempt.error_message)));
+    if (attempt.error_message) nodes.push(element("div", { className: "bad" }, visible(reasonText(attempt.error_message, this._page.language))));
     nodes.push(this._headers(attempt.response_headers), ...this._answer(attempt));
     return nodes;
   }

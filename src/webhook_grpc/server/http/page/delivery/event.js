@@ -49,6 +49,7 @@ function eventNodes(page, event, explanation, webhooks) {
       fact("event_id", element("code", {}, event.event_id)),
       fact(words("Customer"), String(event.customer_id)),
       fact(words("Published"), page.clock(milliseconds(event.create_time))),
+      ...(event.occur_time ? [fact(words("Occurred"), page.clock(milliseconds(event.occur_time)))] : []),
       ...Object.entries(event.attributes ?? {}).map(([name, value]) => fact(visible(name), visible(value))),
     ),
   );
@@ -56,9 +57,19 @@ function eventNodes(page, event, explanation, webhooks) {
   const matchedFirst = [...explanation.webhooks].sort((a, b) => (b.verdict === "matched") - (a.verdict === "matched"));
   const why = element("ul", { className: "why" });
   for (const entry of matchedFirst) {
-    const link = element("a", { href: entry.delivery ? `/deliveries/${entry.delivery.delivery_id}?customer_id=${event.customer_id}` : "#" }, `${visible(entry.name)} #${entry.webhook_id}`);
-    const name = entry.delivery ? link : element("span", {}, `${visible(entry.name)} #${entry.webhook_id}`);
-    why.append(element("li", {}, name, element("span", {}, explain(entry, event, words, page.clock, webhooks.get(entry.webhook_id)))));
+    why.append(element("li", {}, markNode(words, entry), nameNode(event, entry), element("span", {}, explain(entry, event, words, page.clock, webhooks.get(entry.webhook_id)))));
   }
-  return [head, element("section", { className: "panel" }, why), dataNode(page, event)];
+  const heading = element("h3", { id: "why" }, words("Which webhooks it went to, and why"));
+  return [head, element("section", { className: "panel", "aria-labelledby": "why" }, heading, why), dataNode(page, event)];
+}
+
+/** Returns whether the event matched a webhook, as a mark. */
+function markNode(words, { verdict }) {
+  const isMatched = verdict === "matched";
+  return element("span", { className: isMatched ? "ok" : "off", role: "img", "aria-label": words(isMatched ? "matched" : "not matched") }, isMatched ? "✓" : "–");
+}
+
+function nameNode(event, { name, webhook_id: id, delivery }) {
+  const text = `${visible(name)} #${id}`;
+  return delivery ? element("a", { href: `/deliveries/${delivery.delivery_id}?customer_id=${event.customer_id}` }, text) : element("span", {}, text);
 }

@@ -13,11 +13,13 @@ export const LOOK = LIST_LOOK + TYPE_LOOK;
 export function view(page, route) {
   return history(page, route, {
     title: "Event types",
+    order: "by name",
     address: "/event-types",
     fields: [{ kind: "switch", name: "include_archived", word: "Archived ones too" }],
     columns: columnsOf(page),
     hrefOf: (row) => `/event-types/${row.event_type}`,
     path: "/api/eventTypes",
+    copied: { method: "ListEventTypes" },
     name: "event_types",
     rowOf,
     isTimed: false,

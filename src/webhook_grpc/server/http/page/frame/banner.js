@@ -40,17 +40,17 @@ function bannerNode(page) {
   const { words } = page;
   const { webhooks, isMore } = known;
   const count = `${words("{n}", { n: webhooks.length })}${isMore ? "+" : ""}`;
-  const names = webhooks.slice(0, NAMED_MAX).flatMap((webhook, index) => [index ? ", " : "", ...nameNodes(page, webhook)]);
-  const more = webhooks.length > NAMED_MAX ? `, ${words("and {n} more", { n: webhooks.length - NAMED_MAX })}` : "";
+  const names = webhooks.slice(0, NAMED_MAX).flatMap((webhook, index) => [index ? words(", ") : "", ...nameNodes(page, webhook)]);
+  const more = webhooks.length > NAMED_MAX ? `${words(", ")}${words("and {n} more", { n: webhooks.length - NAMED_MAX })}` : "";
   const said = webhooks.length === 1 ? words("1 webhook is disabled") : words("{n} webhooks are disabled", { n: count });
   const consequence = webhooks.length === 1 ? words("Nothing is sent to it.") : words("Nothing is sent to them.");
   const see = element("a", { href: webhooks.length === 1 ? pathOf(webhooks[0]) : "/webhooks?statuses=disabled" }, words("See"));
-  return element("div", { className: "banner", role: "status" }, element("span", {}, icon("disabled"), ` ${said}: `, ...names, `${more}. ${consequence}`), see);
+  return element("div", { className: "banner", role: "status" }, element("span", {}, icon("disabled"), ` ${said}${words(": ")}`, ...names, `${more}${words(". ")}${consequence}`), see);
 }
 
 function nameNodes(page, webhook) {
   const link = element("a", { href: pathOf(webhook) }, `${visible(webhook.name)} #${webhook.webhook_id}`);
-  return [link, ` (${disableReason(page, webhook).replace(/[.。]$/, "")})`];
+  return [link, page.words(" ({reason})", { reason: disableReason(page, webhook).replace(/[.。]$/, "") })];
 }
 
 function pathOf(webhook) {

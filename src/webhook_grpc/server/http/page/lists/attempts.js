@@ -34,11 +34,13 @@ export function view(page, route) {
   const names = new Names(page.api);
   const shown = history(page, route, {
     title: "Attempts",
+    order: "newest first",
     address: "/attempts",
     fields: FIELDS,
     columns: columnsOf(page, names),
     hrefOf: (row) => `/deliveries/${row.delivery_id}${queryOf({ customer_id: String(row.customer_id) })}#attempt-${row.attempt_number}`,
     path: "/api/attempts",
+    copied: { method: "ListDeliveryAttempts", statuses: "DELIVERY_STATUS" },
     name: "attempts",
     rowOf,
     isTimed: true,

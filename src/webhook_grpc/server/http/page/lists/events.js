@@ -19,11 +19,13 @@ const FIELDS = [
 export function view(page, route) {
   return history(page, route, {
     title: "Events",
+    order: "newest first",
     address: "/events",
     fields: FIELDS,
     columns: columnsOf(page),
     hrefOf: (row) => `/events/${row.event_id}${queryOf({ customer_id: String(row.customer_id) })}`,
     path: "/api/events",
+    copied: { method: "ListEvents" },
     name: "events",
     rowOf,
     isTimed: true,

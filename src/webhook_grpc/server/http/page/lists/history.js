@@ -4,13 +4,17 @@ import { readerOf } from "../data/listing.js";
 import { partOf, queryOf } from "../data/route.js";
 import { Filter } from "./filter.js";
 import { List } from "./list.js";
+import { listItems } from "../shared/copy-items.js";
 import { element } from "../shared/look.js";
+import { copyMenu } from "../shared/menu.js";
 
 /**
  * Returns a view with the filter and the list that `spec` describes:
- *   title, address, fields       the words above it, its address, the fields of the filter (see Filter)
+ *   title, order                 the words above it, and in which order its rows stand
+ *   address, fields              its address, and the fields of the filter (see Filter)
  *   columns, hrefOf, selection   see List
  *   path, name, rowOf            the call of the API, the field of its rows, and what a row keeps of them
+ *   copied                       what is copied of the filter: {method, statuses}, see listItems
  *   isTimed                      whether the list goes back in time, as far as the history is kept
  *   isOfCustomer                 whether the call takes a customer; unset: if it is timed
  *   above, below, links(filter)  nodes before and behind the list, and links beside the title
@@ -28,14 +32,16 @@ export function history(page, route, spec) {
     selection: spec.selection,
   });
   const links = element("span", { className: "over" });
+  const copies = element("span", {});
   const update = (next) => {
     links.replaceChildren(...(spec.links?.(next.filter) ?? []));
+    copies.replaceChildren(copyMenu(page, listItems(words, spec.path, partOf(next.filter, names), spec.copied)));
     filter.show(next.filter);
     list.restart(next.filter);
     return true;
   };
   update(route);
-  const title = element("div", { className: "over" }, element("h2", {}, words(spec.title)), links);
+  const title = element("div", { className: "over" }, element("h2", {}, words(spec.title)), element("span", { className: "muted" }, words(spec.order)), links, copies);
   const node = element("main", { className: "list-page" }, title, filter.node, ...(spec.above ?? []), list.node, ...(spec.below ?? []));
   return { node, list, stop: () => (filter.stop(), list.stop()), update, signedIn: () => list.again(), key: (event) => list.key(event) };
 }

@@ -1,10 +1,13 @@
 // The look of a list, its filter and its foot.
 
-export const LIST_LOOK = `
+import { LOOK as MENU_LOOK } from "../shared/menu.js";
+
+export const LIST_LOOK = `${MENU_LOOK}
 :host { height: auto; min-height: 100vh; min-height: 100dvh; scroll-padding-top: 40px; }
 .list-page { display: grid; grid-template-columns: minmax(0, 1fr); gap: 8px; align-content: start; }
 .list-page h2 { font-size: 16px; margin: 0; }
 .list-page .over { display: flex; flex-wrap: wrap; gap: 4px 16px; align-items: baseline; }
+.list-page .over:empty { display: none; }
 .list { border: 1px solid var(--line); border-radius: 6px; min-width: 0; }
 .list .head, .list .row { display: grid; grid-template-columns: var(--columns); gap: 0 12px; padding: 0 12px; align-items: center; }
 .list .head { position: sticky; top: 0; z-index: 2; background: var(--surface); min-height: 32px; font-size: 12px; color: var(--muted); border-radius: 6px 6px 0 0; }

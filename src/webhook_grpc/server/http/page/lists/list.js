@@ -35,6 +35,12 @@ export class List {
     return this._listing.rows;
   }
 
+  /** The row that has the focus, or undefined. */
+  get current() {
+    const focused = this._body.querySelector(".row:focus-within");
+    return focused ? this.rows[[...this._body.children].indexOf(focused)] : undefined;
+  }
+
   /** Shows what a filter says. The rows that are there stay until the first ones come. */
   restart(filter) {
     this._filter = filter;

@@ -4,14 +4,13 @@ import { forEach } from "../data/listing.js";
 import { queryOf } from "../data/route.js";
 import { visible } from "../data/json-text.js";
 import { element } from "../shared/look.js";
+import { SELECTED_LOOK, selectedNodes } from "./selected-bar.js";
 import { Selection } from "./selection.js";
 
-const SELECTED_MAX = 50;
 const AT_ONCE = 5;
 const LOOK_AGAIN_SECONDS = [1, 2, 4, 8, 15]; // waits before what is still pending is looked at again
 
-export const RETRY_LOOK = `
-.selected { display: flex; flex-wrap: wrap; gap: 8px 12px; align-items: center; justify-self: start; max-width: 100%; padding: 8px 12px; position: sticky; bottom: 8px; z-index: 2; background: var(--bg); border: 1px solid var(--line); border-radius: 6px; }
+export const RETRY_LOOK = `${SELECTED_LOOK}
 .result { font-size: 12px; overflow: hidden; text-overflow: ellipsis; }
 `;
 
@@ -46,17 +45,10 @@ export class RetrySelected {
   }
 
   _show() {
-    const { words, caller } = this._page;
     const count = this.selection.rows.size;
     this.node.hidden = count === 0;
-    const many = element("a", { href: this._replayPath() }, words("Use a replay: it counts first and is paced"));
-    const may = caller?.permissions?.includes("manage") ?? false;
-    const retry = element("button", { className: "primary", disabled: !may || this._isBusy }, words("Retry selected"));
-    if (!may) retry.title = words("Needs permission {p}", { p: "manage" });
-    retry.addEventListener("click", () => this._retry());
-    const none = element("button", {}, words("Select none"));
-    none.addEventListener("click", () => this.selection.clear());
-    this.node.replaceChildren(element("span", { role: "status" }, words("{n} selected", { n: count })), count > SELECTED_MAX ? many : retry, none);
+    const acts = { retry: () => this._retry(), clear: () => this.selection.clear() };
+    this.node.replaceChildren(...selectedNodes(this._page, { count, isBusy: this._isBusy, replayPath: this._replayPath(), ...acts }));
   }
 
   /** Returns the address of a new replay of what the list shows. */

@@ -146,7 +146,7 @@ export class DeliveryList extends HTMLElement {
     const words = this._words;
     this._head.replaceChildren(...COLUMNS.map((name) => element("div", { role: "columnheader" }, words(name))));
     this._grid.setAttribute("aria-label", words("Deliveries"));
-    this._grid.setAttribute("aria-colcount", String(COLUMNS.length));
+    this._grid.setAttribute("aria-colcount", String(COLUMNS.length - (this.isOfAll ? 0 : 1))); // the last one is the customer
     this._grid.setAttribute("aria-multiselectable", "true");
     this._retry.textContent = words("Try again");
   }
@@ -161,6 +161,7 @@ export class DeliveryList extends HTMLElement {
       hrefOf: (row) => list.hrefOf(row),
       isSelected: (id) => list.selected.has(id),
       isOpen: (id) => list._opened === id,
+      waitOf: (row) => list._waitOf(row),
       now: () => list.now(),
       get words() {
         return list._words;
@@ -233,6 +234,16 @@ export class DeliveryList extends HTMLElement {
   _released() {
     this.store.release();
     this._schedule();
+  }
+
+  /** Returns why the webhook of a row waits (see Holds), or null if it does not, or as long as that is not known. */
+  _waitOf(row) {
+    if (this._holds) return this._holds.of(row, this.now());
+    this._loadingHolds ??= import("../shared/holds.js").then(({ Holds }) => {
+      this._loadingHolds = undefined;
+      this._holds = new Holds(this._api);
+    });
+    return null;
   }
 
   /** Returns the name of a row's webhook, empty as long as it is not known: rows never wait for names. */

@@ -2,15 +2,16 @@
 
 import { outcomeText } from "../data/explain.js";
 import { COLOURS, STATUSES, shapesOf } from "../data/store.js";
-import { countdown, iso, milliseconds, relative, seconds, span } from "../data/time.js";
+import { countdown, heldText, iso, milliseconds, relative, seconds, span } from "../data/time.js";
 import { icon } from "../shared/icons.js";
 import { element } from "../shared/look.js";
 
 export const ROW_PIXELS = 36;
 export const TOUCH_PIXELS = 44;
 export const CARD_PIXELS = 64;
-export const COLUMNS = ["Status", "Attempts", "Event type", "Webhook", "Answer", "Latency", "Next"];
+export const COLUMNS = ["Status", "Attempts", "Event type", "Webhook", "Answer", "Latency", "Next", "Customer"];
 const TINT_MILLISECONDS = 600;
+const DUE_MILLISECONDS = 2000; // what is due for longer than that may wait for something
 
 export const ROW_LOOK = `
 .head, .row { display: grid; grid-template-columns: 112px 136px 1.4fr 1fr 1.3fr 80px 128px; align-items: center; gap: 0 12px; padding: 0 12px; }
@@ -30,11 +31,15 @@ export const ROW_LOOK = `
 .ok { color: var(--ok); } .wait { color: var(--wait); } .bad { color: var(--bad); } .off { color: var(--off); }
 .trail { display: flex; align-items: center; gap: 1px; color: var(--muted); }
 .trail svg { width: 12px; height: 12px; }
-:host(.narrow) .row { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); grid-template-rows: 1fr 1fr; padding: 4px 12px; border-bottom: 1px solid var(--line); }
-:host(.narrow) .row:not(.divider) > :is(:nth-child(2), :nth-child(4), :nth-child(6)) { display: none; }
-:host(.narrow) .row > :nth-child(3) { justify-self: end; max-width: 100%; }
-:host(.narrow) .row > :nth-child(5) { grid-row: 2; grid-column: 1; }
-:host(.narrow) .row > :nth-child(7) { grid-row: 2; grid-column: 2; justify-self: end; }
+:host(.of-all) :is(.head, .row) { grid-template-columns: 112px 136px 1.4fr 1fr 1.3fr 80px 128px 72px; }
+:host(:not(.of-all)) :is(.head, .row) > :nth-child(8) { display: none; }
+:host(.narrow) .row { grid-template-columns: fit-content(50%) minmax(0, 1fr) auto auto; grid-template-rows: 1fr 1fr; padding: 4px 12px; border-bottom: 1px solid var(--line); }
+:host(.narrow) .row:not(.divider) > :is(:nth-child(2), :nth-child(6), :nth-child(8)) { display: none; }
+:host(.narrow) .row > :nth-child(3) { grid-column: 2 / -1; justify-self: end; max-width: 100%; }
+:host(.narrow) .row:not(.divider) > :is(:nth-child(4), :nth-child(5), :nth-child(7)) { grid-row: 2; font-size: 12px; }
+:host(.narrow) .row > :nth-child(4) { grid-column: 1 / 3; }
+:host(.narrow) .row > :nth-child(5) { grid-column: 3; }
+:host(.narrow) .row > :nth-child(7) { grid-column: 4; }
 :host(.narrow) .row.divider { display: flex; }
 `;
 
@@ -53,11 +58,12 @@ export class DeliveryRow {
     this._answer = new Text();
     this._latency = new Text();
     this._time = element("time", {});
+    this._customer = new Text();
     const cell = (...children) => element("div", { role: "gridcell" }, ...children);
     this._state = cell(this._word);
     this._trail = cell();
     this._trail.className = "trail";
-    this.node.append(this._state, this._trail, cell(element("code", {}, this._link)), cell(this._name), cell(this._answer), cell(this._latency), cell(this._time));
+    this.node.append(this._state, this._trail, cell(element("code", {}, this._link)), cell(this._name), cell(this._answer), cell(this._latency), cell(this._time), cell(this._customer));
   }
 
   get id() {
@@ -79,8 +85,15 @@ export class DeliveryRow {
     if (row.divider) return;
     const { words, options } = this._list;
     const now = this._list.now();
-    const text = this._isNext ? countdown(this._at, now, words, options) : relative(Math.min(this._at, now), now, words, options);
+    const text = this._isNext ? this._nextText(now) : relative(Math.min(this._at, now), now, words, options);
     if (this._time.textContent !== text) this._time.textContent = text;
+  }
+
+  /** Returns when the next attempt comes; of what has been due for a moment, whether its webhook is held. */
+  _nextText(now) {
+    const { words, options } = this._list;
+    const wait = now - this._at > DUE_MILLISECONDS ? this._list.waitOf(this._row) : null;
+    return wait ? heldText(wait, now, words) : countdown(this._at, now, words, options);
   }
 
   _flags(row) {
@@ -109,6 +122,7 @@ export class DeliveryRow {
 
   _writeWhat(row) {
     this._link.textContent = row.event_type;
+    set(this._customer, String(row.customer_id));
     const href = this._list.hrefOf(row);
     if (href) this._link.href = href;
   }

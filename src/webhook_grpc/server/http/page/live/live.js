@@ -1,14 +1,12 @@
 // The live page: what is happening now. A line of numbers, the filter, and the list.
 
 import { isId, lookup, queryOf } from "../data/route.js";
-import { SHAPES, STATUSES } from "../data/store.js";
+import { STATUSES } from "../data/store.js";
 import "./webhook-deliveries.js";
 import { icon } from "../shared/icons.js";
-import { copyText, element } from "../shared/look.js";
+import { addSheet, copyText, element } from "../shared/look.js";
 
 const TYPING_MILLISECONDS = 250;
-const BARS_HEIGHT = 32;
-const SVG = "http://www.w3.org/2000/svg";
 
 const WORDS = { live: "Live", resuming: "Stream interrupted, resuming", refused: "Stopped", opening: "Connecting", away: "Connecting" };
 const DOTS = { live: "on", resuming: "cut" };
@@ -20,17 +18,12 @@ export const LOOK = `
 webhook-deliveries { flex: 1; min-height: 0; }
 .live { display: flex; gap: 6px; align-items: center; }
 .live.on { color: var(--ok); } .live.cut { color: var(--wait); } .live.off { color: var(--off); }
-.counts { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: center; color: var(--muted); }
-.counts span { display: flex; gap: 4px; align-items: center; }
-.counts svg { width: 12px; height: 12px; }
-svg.bars { width: 240px; height: 32px; stroke: none; }
-.bars .succeeded { fill: var(--ok); } .bars .square { fill: var(--bad); } .bars .other { fill: var(--wait); }
 .filter input:not([type="checkbox"]) { width: 168px; }
 @media (max-width: 480px) {
   .filter > * { flex: 1 1 120px; min-width: 0; }
-  .counts { font-size: 12px; }
-  svg.bars { display: none; } /* the numbers say the same */
-  webhook-deliveries { min-height: 70dvh; }
+}
+@media (max-width: 480px), (max-height: 600px) {
+  webhook-deliveries { flex: none; height: max(240px, 70dvh); } /* a list as high as its rows would have them all as elements */
 }
 `;
 
@@ -51,16 +44,29 @@ class LiveView {
     this._list.addEventListener("pause-change", () => this._numbers());
     this._list.addEventListener("change", () => this._changed());
     this._list.addEventListener("delivery-open", ({ detail }) => this._open(detail));
+    this._list.addEventListener("select-change", () => this._showSelected());
     this._live = element("div", { className: "live off" }); // the list itself says what has changed
-    this._counts = element("div", { className: "counts" });
     this._pause = element("button", {});
     this._pause.addEventListener("click", () => this._togglePause());
-    this._bars = barsNode();
-    const line = element("div", { className: "line" }, this._live, this._pause, element("span", { className: "grow" }), this._bars, this._counts);
-    this.node = element("main", { className: "live-page" }, line, this._filterLine(), this._list);
+    this._link = element("button", {}, page.words("Copy link"));
+    this._link.addEventListener("click", () => copyText(page, location.href));
+    this._selected = element("div", { hidden: true });
+    this._line = element("div", { className: "line" }, this._live, this._pause, this._link);
+    this.node = element("main", { className: "live-page" }, this._line, this._filterLine(), this._list, this._selected);
     this._clock = setInterval(() => this._numbers(), 1000);
     this.update({ filter });
     this._firstRun(filter);
+    this._showRates();
+  }
+
+  /** Adds the chart and the legend, which the list does not wait for. */
+  async _showRates() {
+    const { RATE_SHEET, RateChart } = await import("./rate-chart.js");
+    if (!this.node.isConnected) return;
+    addSheet(this.node.getRootNode(), RATE_SHEET);
+    this._rates = new RateChart(this._page.words);
+    this._line.append(element("div", { className: "line" }, ...this._rates.nodes));
+    this._numbers();
   }
 
   /** Says how to begin while there is no webhook. */
@@ -89,24 +95,29 @@ class LiveView {
   /** Takes a key: of the list, or of what stands above it. */
   key(event) {
     if (this._list.key(event)) return true;
-    const row = this._list.current;
     if (event.key === "p") return this._change({ problems: this._filter.problems === "true" ? "" : "true" }) ?? true;
-    if (event.key === "r" && (row || this._list.selected.size)) return this._retry(row);
-    if (event.key === "c" && row) copyText(this._page, row.delivery_id);
-    return event.key === "c" && Boolean(row);
+    const hasRow = this._list.current || (event.key === "r" && this._list.selected.size);
+    return Boolean(hasRow) && "rtcy".includes(event.key) && this._act(event.key);
   }
 
-  /** Restarts what is selected, or else a row: once for its state as it is shown, however often the key is pressed. */
-  _retry(row) {
-    const rows = [...this._list.selected].map((id) => this._list.store.get(id)).filter(Boolean);
-    import("../lists/row-acts.js").then(({ retryRow, retryRows }) => (rows.length ? retryRows(this._page, rows) : retryRow(this._page, row)));
+  /** Carries out the key of an act on the row that has the focus, or on what is selected. */
+  _act(key) {
+    const chosen = [...this._list.selected].map((id) => this._list.store.get(id)).filter(Boolean);
+    const row = this._list.current;
+    import("../lists/row-acts.js").then(({ actOn }) => actOn(this._page, this.node.getRootNode(), key, row, chosen));
     return true;
+  }
+
+  /** Shows how many rows are selected, and what can be done with them. */
+  async _showSelected() {
+    const { showSelected } = await import("../lists/selected-bar.js");
+    showSelected(this._page, this._selected, { list: this._list, filter: this._filter, retry: () => this._act("r") });
   }
 
   /** Shows what a filter says. */
   update({ filter }) {
     this._filter = filter;
-    this._statuses.value = filter.statuses?.[0] ?? "";
+    this._showStatuses(filter.statuses ?? []);
     this._problems.checked = filter.problems === "true";
     this._onlyLive.hidden = !this._problems.checked;
     for (const [input, name] of this._inputs) {
@@ -120,10 +131,20 @@ class LiveView {
       eventTypes: filter.event_types ?? [],
       statuses: filter.statuses ?? [],
       eventId: filter.event_id ?? "",
+      replayId: filter.replay_id ?? "",
       problems: filter.problems === "true",
+      isOfAll: !filter.customer_id && this._page.caller.customer_id === undefined,
     });
     if (this._list.store) this._list.start();
     return true;
+  }
+
+  /** Shows the statuses of the filter; several of them, which only an address can say, are a choice of their own. */
+  _showStatuses(statuses) {
+    const value = statuses.join(",");
+    const isKnown = [...this._statuses.options].some((option) => option.value === value);
+    if (!isKnown) this._statuses.add(new Option(statuses.map((one) => this._page.words(STATUSES[one] ?? one)).join(", "), value));
+    this._statuses.value = value;
   }
 
   _open({ deliveryId }) {
@@ -146,7 +167,7 @@ class LiveView {
     search.addEventListener("keydown", (event) => event.key === "Enter" && this._find(search));
     const options = Object.entries(STATUSES).map(([name, word]) => new Option(words(word), name));
     this._statuses = element("select", { ariaLabel: words("Status") }, new Option(words("Status"), ""), ...options);
-    this._statuses.addEventListener("change", () => this._change({ statuses: this._statuses.value ? [this._statuses.value] : [] }));
+    this._statuses.addEventListener("change", () => this._change({ statuses: this._statuses.value.split(",").filter(Boolean) }));
     this._inputs = [["Event type", "event_types"], ["Webhook", "webhook_ids"]].map(([word, name]) => {
       const input = element("input", { placeholder: words(word), ariaLabel: words(word) });
       input.addEventListener("input", () => this._typed(input, name));
@@ -205,53 +226,10 @@ class LiveView {
     const behind = words("{n} s behind", { n: Math.round(store.behindSeconds * 10) / 10 });
     this._live.replaceChildren(icon("disc"), isLive ? `${state} · ${rate} · ${behind}` : state);
     this._pause.textContent = words(this._list.paused ? "Go on live" : "Pause the list");
-    this._draw(store.attempts(now).map(classesOf));
-  }
-
-  _draw(bins) {
-    const { words } = this._page;
-    const most = Math.max(1, ...bins.map((bin) => bin.succeeded + bin.square + bin.other));
-    this._bars.replaceChildren(...bins.flatMap((bin, index) => barsOf(bin, index, most)));
-    const count = (shape, name, word) => {
-      const sum = bins.reduce((total, bin) => total + bin[name], 0);
-      return element("span", {}, icon(shape), `${words("{n}", { n: sum })} ${words(word)}`);
-    };
-    this._counts.replaceChildren(
-      count("disc", "succeeded", "Succeeded"),
-      count("square", "square", "Answered with an error"),
-      count("triangle", "other", "no answer"),
-    );
+    this._rates?.draw(store.attempts(now));
   }
 }
 
 function addressOf({ delivery_id: id, customer_id: customerId }) {
   return isId("deliveries", id) ? `/deliveries/${id}${queryOf({ customer_id: String(customerId) })}` : "";
-}
-
-function barsNode() {
-  const bars = document.createElementNS(SVG, "svg");
-  bars.setAttribute("class", "bars");
-  bars.setAttribute("viewBox", `0 0 240 ${BARS_HEIGHT}`);
-  bars.setAttribute("aria-hidden", "true"); // the numbers beside say the same
-  return bars;
-}
-
-function classesOf(bin) {
-  const found = { succeeded: 0, square: 0, other: 0 };
-  for (const [outcome, count] of Object.entries(bin)) {
-    found[outcome === "succeeded" ? "succeeded" : SHAPES[outcome] === "square" ? "square" : "other"] += count;
-  }
-  return found;
-}
-
-function barsOf(bin, index, most) {
-  let bottom = BARS_HEIGHT;
-  return Object.entries(bin).map(([name, count]) => {
-    const height = (count / most) * BARS_HEIGHT;
-    bottom -= height;
-    const bar = document.createElementNS(SVG, "rect");
-    const attributes = { x: index * 4, y: bottom, width: 3, height, class: name };
-    for (const [attribute, value] of Object.entries(attributes)) bar.setAttribute(attribute, String(value));
-    return bar;
-  });
 }

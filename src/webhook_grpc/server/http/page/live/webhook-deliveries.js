@@ -27,6 +27,7 @@ export class WebhookDeliveries extends DeliveryList {
   language = languageOf(navigator.languages ?? ["en"]);
   utc = false;
   problems = false;
+  isOfAll = false; // whether the rows are of several customers: then each says of which
 
   connectedCallback() {
     this._connect();
@@ -58,6 +59,8 @@ export class WebhookDeliveries extends DeliveryList {
       came: (delivery) => this._came(delivery),
       divided: (text, at) => this._say(this._words(text, { time: absolute(at, { ...this._options, fraction: false }) })),
     });
+    this.classList.toggle("of-all", this.isOfAll);
+    this._holds = undefined; // of another token, perhaps
     this._list.clear();
     this._label();
     this._source.start();
@@ -180,7 +183,11 @@ export class WebhookDeliveries extends DeliveryList {
   /** Closes what is open; if nothing is, clears the selection. */
   _clear() {
     if (this._opened) return this._unfold(undefined);
-    if (!this.selected.size) return false;
+    return this.selected.size > 0 && this.clearSelection();
+  }
+
+  /** Selects nothing. */
+  clearSelection() {
     this.selected.clear();
     return this._selectionChanged();
   }

@@ -6,17 +6,14 @@ import { STATUSES } from "../data/store.js";
 import { absolute, milliseconds } from "../data/time.js";
 import { icon } from "../shared/icons.js";
 import { element } from "../shared/look.js";
-
+import { SHARE_LOOK, shareBar } from "../shared/share-bar.js";
 
 /** The words of the statuses of a replay. */
 export const STATES = { running: "Running", completed: "Completed", cancelled: "Cancelled" };
 const STATE_COLOURS = { running: "wait", completed: "ok" };
 const NAMED_MAX = 5; // webhooks and types that are named before "and more"
 
-export const REPLAY_LOOK = `
-.counts-bar { display: flex; height: 12px; border: 1px solid var(--line); border-radius: 3px; overflow: hidden; background: var(--surface); forced-color-adjust: none; }
-.counts-bar > * { background: currentColor; border-right: 1px solid var(--bg); }
-.counts-bar .off { opacity: 0.8; }
+export const REPLAY_LOOK = `${SHARE_LOOK}
 .figures, .sum { display: flex; flex-wrap: wrap; gap: 2px 12px; align-items: center; margin: 0; }
 .figures > span { display: inline-flex; gap: 4px; align-items: center; white-space: nowrap; }
 .figures svg { width: 12px; height: 12px; }
@@ -58,14 +55,9 @@ export function replayStatusNode(page, replay) {
   return element("span", { className: `state ${STATE_COLOURS[status] ?? "off"}` }, icon("disc"), STATES[status] ? page.words(STATES[status]) : status);
 }
 
-/** Returns the five counts as a bar. The figures stand beside it, so it is hidden from screen readers. */
+/** Returns the five counts as a bar. */
 export function barNode(replay) {
-  const parts = sharesOf(replay).map(([colour, share]) => {
-    const part = element("div", { className: colour });
-    part.style.width = `${share * 100}%`;
-    return part;
-  });
-  return element("div", { className: "counts-bar", "aria-hidden": "true" }, ...parts);
+  return shareBar(sharesOf(replay));
 }
 
 /** Returns the counts as figures, each with its shape and its word: all of them, or only those above zero. */

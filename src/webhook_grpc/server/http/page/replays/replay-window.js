@@ -3,6 +3,7 @@
 import { before, fieldOf, timeOf } from "../data/period.js";
 import { WINDOW_DAYS_MAX } from "../data/replay.js";
 import { absolute, milliseconds } from "../data/time.js";
+import { disabledSince } from "../shared/facts.js";
 import { element } from "../shared/look.js";
 
 const HOUR_MILLISECONDS = 3_600_000;
@@ -48,7 +49,7 @@ export class WindowStep {
     const start = new Date(this._page.now() - STATS_SECONDS * 1000).toISOString();
     const path = `/api/webhooks/${webhook.webhook_id}/stats?customer_id=${webhook.customer_id}&start_time=${start}`;
     const stats = await this._page.api.get(path).catch(() => ({})); // without them a preset is missing, no more
-    const disabled = webhook.status === "disabled" ? milliseconds(webhook.update_time) : NaN;
+    const disabled = webhook.status === "disabled" ? disabledSince(webhook)[1] : NaN;
     return { failing: milliseconds(stats.failing_since_time), disabled };
   }
 

@@ -27,11 +27,13 @@ export function view(page, route) {
   const hrefOf = (row) => `/replays/${row.replay_id}${queryOf({ customer_id: String(row.customer_id) })}`;
   const shown = history(page, route, {
     title: "Replays",
+    order: "newest first",
     address: "/replays",
     fields: [{ kind: "many", name: "statuses", word: "Status", options: STATES }],
     columns: columnsOf(page),
     hrefOf,
     path: "/api/replays",
+    copied: { method: "ListReplays", statuses: "REPLAY_STATUS" },
     name: "replays",
     isOfCustomer: true,
     links: ({ customer_id }) => [element("a", { href: `/replays/new${queryOf({ customer_id })}` }, page.words("New replay"))],

@@ -2,6 +2,7 @@
 
 import { outcomeText } from "../data/explain.js";
 import { visible } from "../data/json-text.js";
+import { reasonText } from "../data/reasons.js";
 import { seconds, span } from "../data/time.js";
 import { element } from "./look.js";
 
@@ -13,7 +14,7 @@ export function answerNode(page, delivery) {
   const colour = attempt.outcome === "succeeded" ? "ok" : "bad";
   const line = element("div", {}, element("b", { className: colour }, sentence(page, attempt)), " · ", link);
   const node = element("div", { className: "answer" }, line);
-  if (attempt.error_message) node.append(element("div", { className: "bad" }, visible(attempt.error_message)));
+  if (attempt.error_message) node.append(element("div", { className: "bad" }, visible(reasonText(attempt.error_message, page.language))));
   const headers = Object.entries(attempt.response_headers ?? {}).sort();
   const pairs = headers.flatMap(([name, value]) => [element("dt", { className: "code" }, visible(name)), element("dd", { className: "code" }, visible(value))]);
   if (pairs.length) node.append(element("dl", {}, ...pairs));

@@ -3,7 +3,7 @@
 import { outcomeText } from "../data/explain.js";
 import { visible } from "../data/json-text.js";
 import { SHAPES, rowOf, shapesOf } from "../data/store.js";
-import { countdown, iso, milliseconds, relative, seconds, span } from "../data/time.js";
+import { countdown, heldText, iso, milliseconds, relative, seconds, span } from "../data/time.js";
 import { icon } from "./icons.js";
 import { element } from "./look.js";
 
@@ -44,10 +44,13 @@ export function when(page, text) {
   return clockNode(text, (at) => relative(Math.min(at, page.now()), page.now(), page.words, page.options));
 }
 
-/** Returns when the next attempt of a delivery is due, or when it was last changed. */
-export function next(page, delivery) {
+/** Returns when the next attempt of a delivery is due, or that it is held, or when it was last changed. */
+export function next(page, delivery, holds) {
   if (delivery.status !== "pending" || !delivery.next_attempt_time) return when(page, delivery.update_time);
-  return clockNode(delivery.next_attempt_time, (at) => countdown(at, page.now(), page.words, page.options));
+  return clockNode(delivery.next_attempt_time, (at) => {
+    const wait = page.now() > at ? holds.of(delivery, page.now()) : null;
+    return wait ? heldText(wait, page.now(), page.words) : countdown(at, page.now(), page.words, page.options);
+  });
 }
 
 function clockNode(text, say) {

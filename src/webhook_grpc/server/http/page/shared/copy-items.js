@@ -1,5 +1,6 @@
 // What can be copied of a thing, for a menu: pairs of a name and a text.
 
+import { queryOf } from "../data/route.js";
 import { asSent, curl, grpcurl } from "../data/shell-quote.js";
 
 /** Returns what can be copied of a delivery; without its `event`, what does not need it. */
@@ -14,6 +15,21 @@ export function deliveryItems(words, delivery, event) {
     [words("Copy link"), `${location.origin}/deliveries/${id}${query}`],
   ];
   return event ? [...items, [words("Data"), event.data_text], [words("As it was sent"), asSent(delivery, event)]] : items;
+}
+
+/**
+ * Returns what can be copied of a list: its filter as a call, and as a link. `method` is the gRPC method, `statuses` the
+ * prefix of its enum's values.
+ */
+export function listItems(words, path, filter, { method, statuses: prefix = "" }) {
+  const prefixes = { statuses: prefix, outcomes: "ATTEMPT_OUTCOME" };
+  const proto = (name, value) => (name in prefixes ? value.map((one) => `${prefixes[name]}_${one.toUpperCase()}`) : value === "true" || value);
+  const request = Object.fromEntries(Object.entries(filter).map(([name, value]) => [name, proto(name, value)]));
+  return [
+    [words("Copy as curl"), curl(location.origin, path + queryOf(filter))],
+    ["grpcurl", grpcurl(method, request)],
+    [words("Copy link"), `${location.origin}${location.pathname}${queryOf(filter)}`],
+  ];
 }
 
 /** Returns what can be copied of a webhook. */

@@ -2,6 +2,7 @@
 
 import { visible } from "../data/json-text.js";
 import { COLOURS, STATUSES } from "../data/store.js";
+import { milliseconds } from "../data/time.js";
 import { icon } from "./icons.js";
 import { element } from "./look.js";
 
@@ -23,6 +24,14 @@ export function whyDisabled(page, webhook) {
   const reason = disableReason(page, webhook);
   const within = page.language === "en" ? reason.charAt(0).toLowerCase() + reason.slice(1) : reason;
   return page.words("Disabled because {reason}", { reason: within });
+}
+
+/**
+ * Returns since when a webhook is disabled, as a word and a time: unless a process of an older version disabled it, which did
+ * not say when. Then it was not later than the last change.
+ */
+export function disabledSince({ disable_time: time, update_time: changed }) {
+  return time ? ["disabled since {time}", milliseconds(time)] : ["last changed {time}", milliseconds(changed)];
 }
 
 /** Returns the reason alone, in the reader's language: it is one of a closed list. */

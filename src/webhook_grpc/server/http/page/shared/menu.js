@@ -1,6 +1,6 @@
 // A menu of things to copy. It opens and closes by itself, by click, Enter, Escape and when the focus leaves.
 
-import { element } from "./look.js";
+import { addSheet, element, sheetOf } from "./look.js";
 
 export const LOOK = `
 .menu { position: relative; }
@@ -12,20 +12,21 @@ export const LOOK = `
 @media (pointer: coarse) { .menu > summary { min-height: 44px; } }
 `;
 
+const DIALOG_SHEET = sheetOf(`
+dialog.copies[open] { display: grid; gap: 4px; min-width: min(280px, calc(100vw - 32px)); max-height: calc(100dvh - 32px); overflow: auto; overflow-wrap: anywhere; }
+dialog.copies h2 { font-size: 16px; margin: 0 0 8px; }
+dialog.copies button { text-align: left; }
+`);
+
 /** Returns a menu that copies texts: `items` are pairs of a name and a text; one without a text is disabled. */
 export function copyMenu(page, items) {
-  const { words } = page;
   const list = element("div", { tabIndex: -1 }); // a browser that focuses no clicked button focuses this instead
-  const menu = element("details", { className: "menu" }, element("summary", {}, `${words("Copy")} ▾`), list);
-  for (const [name, text] of items) {
-    const button = element("button", { type: "button", disabled: !text, title: text ? "" : words("Too long for a command line") }, name);
-    button.addEventListener("click", async () => {
-      await copy(page, text, menu);
-      menu.open = false;
-      menu.firstElementChild.focus();
-    });
-    list.append(button);
-  }
+  const menu = element("details", { className: "menu" }, element("summary", {}, `${page.words("Copy")} ▾`), list);
+  const close = () => {
+    menu.open = false;
+    menu.firstElementChild.focus();
+  };
+  list.append(...copyButtons(page, items, menu, close));
   menu.addEventListener("focusout", ({ relatedTarget }) => menu.contains(relatedTarget) || (menu.open = false));
   menu.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || !menu.open) return;
@@ -34,6 +35,31 @@ export function copyMenu(page, items) {
     menu.firstElementChild.focus();
   });
   return menu;
+}
+
+/** Shows a dialog with the same, for a row that has no room for a menu. The focus goes back to where it was. */
+export function copyDialog(page, root, title, items) {
+  const { words } = page;
+  addSheet(root, DIALOG_SHEET);
+  const close = element("button", { type: "button" }, words("Close"));
+  const dialog = element("dialog", { className: "copies", ariaLabel: words("Copy") }, element("h2", {}, `${words("Copy")}: `, element("code", {}, title)));
+  dialog.append(...copyButtons(page, items, close, () => dialog.close()), close);
+  close.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("keydown", (event) => event.stopPropagation()); // the keys of the page are not meant
+  dialog.addEventListener("close", () => dialog.remove());
+  root.append(dialog);
+  dialog.showModal();
+}
+
+function copyButtons(page, items, near, done) {
+  return items.map(([name, text]) => {
+    const button = element("button", { type: "button", disabled: !text, title: text ? "" : page.words("Too long for a command line") }, name);
+    button.addEventListener("click", async () => {
+      await copy(page, text, near);
+      done();
+    });
+    return button;
+  });
 }
 
 /** Copies a text and says so; says it too if the browser refuses. `near` is an element of the same dialog or view. */

@@ -6,7 +6,7 @@ import { iso, milliseconds } from "../data/time.js";
 import { actButton, acted } from "../shared/act-button.js";
 import { answerNode } from "../shared/answer.js";
 import { webhookItems } from "../shared/copy-items.js";
-import { whyDisabled } from "../shared/facts.js";
+import { disabledSince, whyDisabled } from "../shared/facts.js";
 import { element } from "../shared/look.js";
 import { copyMenu } from "../shared/menu.js";
 import { nameToType, rotateSecret } from "./secret.js";
@@ -75,11 +75,11 @@ async function resume(page, webhook, stats, button) {
 }
 
 /**
- * Returns the address of the replay of what a disabled webhook has missed. The API does not say since when it is
- * disabled: it was so by its last change, and failing before that.
+ * Returns the address of the replay of what a disabled webhook has missed: since it has been failing, which was before it was
+ * disabled; at least of the last day.
  */
 export function missedPath(webhook, stats, now) {
-  const disabled = milliseconds(webhook.update_time);
+  const [, disabled] = disabledSince(webhook);
   const since = milliseconds(stats?.failing_since_time) || Math.min(Number.isNaN(disabled) ? now : disabled, now - DAY_MILLISECONDS);
   const start = Math.max(since, now - WINDOW_DAYS_MAX * DAY_MILLISECONDS);
   const query = { webhook_ids: webhook.webhook_id, start_time: iso(start), statuses: "failed,cancelled", never_delivered: "true", customer_id: webhook.customer_id };

@@ -4,11 +4,13 @@ import { visible } from "../data/json-text.js";
 import { COLOURS, STATUSES } from "../data/store.js";
 import { milliseconds, seconds, span } from "../data/time.js";
 import { delayText, policyDelays } from "../data/webhook-draft.js";
-import { webhookStatusNode, whyDisabled } from "../shared/facts.js";
+import { disabledSince, webhookStatusNode, whyDisabled } from "../shared/facts.js";
 import { icon } from "../shared/icons.js";
 import { element } from "../shared/look.js";
+import { shareBar } from "../shared/share-bar.js";
 import { waitsNode } from "./retry-line.js";
 
+const ENDED = ["succeeded", "failed", "cancelled", "expired"];
 const BREAKERS = { open: "Breaker open", half_open: "Breaker half-open", closed: "Breaker closed" };
 
 /** Returns who a webhook is and where it stands, without its buttons. `stats` may be missing. */
@@ -17,9 +19,14 @@ export function headNodes(page, webhook, stats) {
   const title = element("h2", { className: "title" }, `${visible(webhook.name)} #${webhook.webhook_id}`, webhookStatusNode(page, webhook));
   if (stats && stats.breaker_state !== "closed") title.append(element("span", { className: "bad" }, breakerText(page, stats)));
   const nodes = [title];
-  if (webhook.status === "disabled") nodes.push(element("p", { className: "bad" }, whyDisabled(page, webhook)));
+  if (webhook.status === "disabled") nodes.push(element("p", { className: "bad" }, `${whyDisabled(page, webhook)}${sinceText(page, webhook)}`));
   const facts = [element("code", {}, visible(webhook.url)), element("code", {}, visible(webhook.events.join(", "))), secretText(page, webhook)];
   return [...nodes, element("p", { className: "facts" }, ...facts)];
+}
+
+function sinceText(page, webhook) {
+  const [word, at] = disabledSince(webhook);
+  return Number.isNaN(at) ? "" : page.words(" ({reason})", { reason: page.words(word, { time: page.clock(at) }) });
 }
 
 function secretText(page, webhook) {
@@ -36,7 +43,7 @@ function breakerText(page, stats) {
   const word = BREAKERS[stats.breaker_state];
   const said = word ? words(word) : visible(stats.breaker_state);
   const probe = milliseconds(stats.breaker_probe_time);
-  return Number.isNaN(probe) ? said : `${said}, ${words("one request at {time}", { time: page.clock(probe) })}`;
+  return Number.isNaN(probe) ? said : `${said}${words(", ")}${words("one request at {time}", { time: page.clock(probe) })}`;
 }
 
 /** Returns the numbers of the window that was chosen. */
@@ -55,10 +62,17 @@ export function windowNode(page, stats, title) {
 function endingsNode(page, stats, cut) {
   const { words } = page;
   const count = (status) => words("{n}", { n: stats.endings.find((one) => one.status === status)?.count ?? 0 });
-  const shown = ["succeeded", "failed", "cancelled", "expired"].map((status) => {
+  const shown = ENDED.map((status) => {
     return element("span", { className: `state ${COLOURS[status]}` }, icon(status), `${count(status)} ${words(STATUSES[status])}`);
   });
-  return element("span", { className: "endings" }, ...shown, `(${words("tests left out")})${cut}`);
+  return element("div", {}, endingsBar(stats), element("span", { className: "endings" }, ...shown, `(${words("tests left out")})${cut}`));
+}
+
+/** Returns the endings as a bar: the share of each among all that have ended. */
+function endingsBar({ endings }) {
+  const counts = ENDED.map((status) => [COLOURS[status] ?? "off", Number(endings.find((one) => one.status === status)?.count ?? 0)]).filter(([, count]) => count);
+  const total = counts.reduce((sum, [, count]) => sum + count, 0);
+  return total ? shareBar(counts.map(([colour, count]) => [colour, count / total])) : "";
 }
 
 /** Returns how the webhook is doing now. */

@@ -1,18 +1,21 @@
 // One webhook: how it is doing, in numbers and in charts, what may be done with it, and what went to it lately.
 
 import { queryOf } from "../data/route.js";
-import { absolute, iso, milliseconds, seconds } from "../data/time.js";
-import { LOOK as CHART_LOOK, stack, steps } from "../shared/chart.js";
+import { delayText } from "../data/webhook-draft.js";
+import { absolute, iso, milliseconds, seconds, span } from "../data/time.js";
+import { LOOK as CHART_LOOK, bars, stack, steps } from "../shared/chart.js";
 import "../live/webhook-deliveries.js";
 import { DETAIL_LOOK } from "../shared/detail-look.js";
 import { LOOK as FORM_LOOK } from "../shared/form-fields.js";
 import { element } from "../shared/look.js";
 import { LOOK as MENU_LOOK } from "../shared/menu.js";
+import { SHARE_LOOK } from "../shared/share-bar.js";
 import { problemNode } from "../shared/problem.js";
 import { webhookActs } from "./webhook-acts.js";
 import { headNodes, nowNode, settingsNode, windowNode } from "./webhook-panels.js";
 
 const NOW_MILLISECONDS = 10_000;
+const WAITS_MAX = 360; // an hour of them
 // Window and width of a bin, in seconds, and the window in words.
 const WINDOWS = {
   "1 h": [3600, 300, "Last hour"],
@@ -21,9 +24,11 @@ const WINDOWS = {
   "31 d": [2_678_400, 86_400, "Last 31 days"],
 };
 
-export const LOOK = `${DETAIL_LOOK}${CHART_LOOK}${MENU_LOOK}${FORM_LOOK}
+export const LOOK = `${DETAIL_LOOK}${CHART_LOOK}${MENU_LOOK}${FORM_LOOK}${SHARE_LOOK}
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 12px; }
 .tall { height: 420px; }
+.charts { display: grid; gap: 16px; }
+.charts .grid { gap: 16px 24px; }
 .endings { display: flex; flex-wrap: wrap; gap: 2px 12px; }
 .answer { margin-top: 8px; }
 [aria-pressed="true"] { border-color: var(--accent); color: var(--accent); }
@@ -40,6 +45,7 @@ class WebhookView {
     this._id = id;
     this._customer = filter.customer_id ? `?customer_id=${encodeURIComponent(filter.customer_id)}` : "";
     this._window = "24 h";
+    this._waits = []; // how long the oldest due delivery had waited, each time that the numbers were read
     this._abort = new AbortController();
     this._result = element("div", { role: "status" });
     this._slots = { head: element("div", {}), numbers: element("div", { className: "grid" }), charts: element("div", {}), list: element("div", {}), settings: element("div", {}) };
@@ -69,11 +75,18 @@ class WebhookView {
       this._put("settings", isWanted, settingsNode(page, webhook));
       if (!this._slots.list.firstChild) this._slots.list.append(...listNodes(page, webhook));
       if (stats.problem) return this._put("numbers", isWanted, problemNode(page, stats.problem, () => this._load(true)));
+      this._remember(stats);
       this._put("numbers", isWanted, windowNode(page, stats, page.words(WINDOWS[this._window][2])), nowNode(page, webhook, stats));
       this._put("charts", isWanted, this._charts(webhook, stats));
     } catch (error) {
       if (error.name !== "AbortError") this._put("head", isWanted, problemNode(page, error, () => this._load(true)));
     }
+  }
+
+  _remember(stats) {
+    const label = absolute(this._page.now(), { ...this._page.options, fraction: false });
+    this._waits.push({ label, until: label, value: stats.oldest_due_age ? seconds(stats.oldest_due_age) : 0 });
+    if (this._waits.length > WAITS_MAX) this._waits.shift();
   }
 
   /** Returns the numbers, or {problem}: the other panels go on without them. */
@@ -106,16 +119,18 @@ class WebhookView {
 
   _charts(webhook, stats) {
     const { words } = this._page;
-    const label = (bin) => absolute(milliseconds(bin.start_time), { ...this._page.options, fraction: false });
+    const clock = (time) => absolute(milliseconds(time), { ...this._page.options, fraction: false });
     const open = (index) => this._page.go(`/attempts${queryOf(binFilter(webhook, stats, index))}`);
-    const classes = stats.bins.map((bin) => ({ label: label(bin), ...classesOf(bin) }));
+    const times = (bin, index) => ({ label: clock(bin.start_time), until: clock(stats.bins[index + 1]?.start_time ?? stats.end_time) });
+    const classes = stats.bins.map((bin, index) => ({ ...times(bin, index), ...classesOf(bin) }));
     const value = (text) => (text ? seconds(text) : NaN);
-    const latencies = stats.bins.map((bin) => ({ label: label(bin), p50: value(bin.latency_p50), p95: value(bin.latency_p95), p99: value(bin.latency_p99) }));
+    const latencies = stats.bins.map((bin, index) => ({ ...times(bin, index), p50: value(bin.latency_p50), p95: value(bin.latency_p95), p99: value(bin.latency_p99) }));
     const limit = seconds(webhook.timeout) || 15;
-    const title = words("Attempts by outcome");
-    const latency = `${words("Latency")} p50 ─ p95 ┄ p99 ┈ (1 ms – 30 s)`;
-    const charts = element("div", { className: "grid" }, stack(title, classes, words, open), steps(latency, latencies, limit, words, open));
-    return element("section", { className: "panel" }, this._choice(), charts);
+    const title = `${words("Attempts by outcome")}, ${words("each {span}", { span: delayText(WINDOWS[this._window][1]) })}`;
+    const latency = `${words("Latency")}, ${words("logarithmic")}`;
+    const oldest = `${words("Oldest due")}, ${words("since this page was opened")}`;
+    const figures = [stack(title, classes, words, open), steps(latency, latencies, limit, words, open), bars(oldest, this._waits, span, words)];
+    return element("section", { className: "panel charts" }, this._choice(), element("div", { className: "grid" }, ...figures));
   }
 
   _choice() {

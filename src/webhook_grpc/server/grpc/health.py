@@ -1,0 +1,167 @@
+"""Health checks (grpc.health.v1), which need no token: no client, however slow, holds up another one or the process.
+
+Nothing here waits for a client but the call of that client, and that only for a bounded time. (The servicer of
+grpcio-health-checking writes to its watchers while it holds a lock that every change of a status needs.)
+
+Bounds: a request has at most REQUEST_BYTES_MAX and comes within READ_SECONDS_MAX; an address has at most
+READS_PER_ADDRESS_MAX requests that have not come whole and WATCHES_PER_ADDRESS_MAX watches, all of them READS_MAX and
+WATCHES_MAX; a watcher that takes no message for WRITE_SECONDS_MAX is ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, cast
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
+
+SERVICE: Final = "grpc.health.v1.Health"
+REQUEST_BYTES_MAX: Final = 1024
+READ_SECONDS_MAX: Final = 2.0
+READS_MAX: Final = 32
+READS_PER_ADDRESS_MAX: Final = 8
+WATCHES_MAX: Final = 200
+WATCHES_PER_ADDRESS_MAX: Final = 50
+WRITE_SECONDS_MAX: Final = 5.0
+
+# In the trailing metadata of Check, once for each warning.
+_WARNING_KEY: Final = "webhook-warning"
+
+Context = grpc.aio.ServicerContext[Any, Any]
+_EOF: Final = cast("Any", grpc.aio).EOF  # its types lack it
+_RESPONSE: Final = health_pb2.HealthCheckResponse
+
+
+class Health:
+    """Knows what each service answers, and answers Check and Watch."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        """`services` are NOT_SERVING at first."""
+        self._is_serving = dict.fromkeys(services, False)
+        self._is_leaving = False
+        self._is_closed = False
+        self._changed = asyncio.Event()  # one for each change: replaced when it is set
+        self._warnings: tuple[tuple[str, str], ...] = ()
+        self._reads = _Places("health checks that have not come whole", READS_MAX, READS_PER_ADDRESS_MAX)
+        self._watches = _Places("health watches", WATCHES_MAX, WATCHES_PER_ADDRESS_MAX)
+
+    def set(self, name: str, is_serving: bool) -> None:
+        """Sets what a service answers. Never waits."""
+        self._is_serving[name] = is_serving
+        self._announce()
+
+    def leave(self) -> None:
+        """Answers NOT_SERVING for every service from now on, whatever is set later."""
+        self._is_leaving = True
+        self._announce()
+
+    def close(self) -> None:
+        """Ends all watches, and those that come."""
+        self._is_closed = True
+        self._announce()
+
+    def show(self, warnings: Sequence[str]) -> None:
+        """Adds warnings for operators to all answers of Check from now on: grpcurl -v shows them."""
+        self._warnings = tuple((_WARNING_KEY, warning) for warning in warnings)
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Returns the service."""
+        check = cast("Any", grpc).stream_unary_rpc_method_handler(self.check)
+        watch = cast("Any", grpc).stream_stream_rpc_method_handler(self.watch)
+        return grpc.method_handlers_generic_handler(SERVICE, {"Check": check, "Watch": watch})
+
+    async def check(self, _: object, context: Context) -> bytes:
+        """Answers one check."""
+        name = await self._read(context)
+        context.set_trailing_metadata(self._warnings)
+        if name not in self._is_serving:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no service of this name")
+        return self._answer(name)
+
+    async def watch(self, _: object, context: Context) -> None:
+        """Sends the status of a service, and every other one that it has later."""
+        name = await self._read(context)
+        try:
+            with self._watches.place(context.peer()):
+                await self._send_changes(context, name)
+        except _NoPlace as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the client did not read for too long; watch again")
+        except grpc.aio.InternalError:  # the client has left while a message was on its way
+            raise asyncio.CancelledError from None
+
+    async def _send_changes(self, context: Context, name: str) -> None:
+        sent = None
+        while not self._is_closed:
+            changed, message = self._changed, self._answer(name)
+            if message != sent:
+                async with asyncio.timeout(WRITE_SECONDS_MAX):
+                    await context.write(message)
+                sent = message
+            else:
+                await changed.wait()
+
+    async def _read(self, context: Context) -> str:
+        """Returns the name in the request. Aborts the call if the request doesn't come in time, or is none."""
+        try:
+            with self._reads.place(context.peer()):
+                async with asyncio.timeout(READ_SECONDS_MAX):
+                    raw: Any = await context.read()
+        except _NoPlace as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the request did not come in time")
+        if raw is _EOF or len(raw) > REQUEST_BYTES_MAX:
+            message = f"a health check has one request, of at most {REQUEST_BYTES_MAX} bytes"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message)
+        try:
+            return health_pb2.HealthCheckRequest.FromString(raw).service
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is not a HealthCheckRequest")
+
+    def _answer(self, name: str) -> bytes:
+        if name not in self._is_serving:
+            status = _RESPONSE.SERVICE_UNKNOWN
+        elif self._is_serving[name] and not self._is_leaving:
+            status = _RESPONSE.SERVING
+        else:
+            status = _RESPONSE.NOT_SERVING
+        return _RESPONSE(status=status).SerializeToString()
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class _NoPlace(Exception):
+    """All places are taken."""
+
+
+class _Places:
+    """Bounds how many calls are in progress, from all addresses and from each of them."""
+
+    def __init__(self, what: str, limit: int, limit_per_address: int) -> None:
+        self._what = what
+        self._limit = limit
+        self._limit_per_address = limit_per_address
+        self._taken = Counter[str]()
+
+    @contextmanager
+    def place(self, peer: str) -> Generator[None]:
+        """Holds a place for a client, as gRPC names it. Raises _NoPlace."""
+        address = peer.rpartition(":")[0]  # without the port, which each connection has its own of
+        if self._taken[address] >= self._limit_per_address or self._taken.total() >= self._limit:
+            raise _NoPlace(f"this server has as many {self._what} as it takes; retry later")
+        self._taken[address] += 1
+        try:
+            yield
+        finally:
+            self._taken[address] -= 1
+            if not self._taken[address]:
+                del self._taken[address]

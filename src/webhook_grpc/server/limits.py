@@ -1,0 +1,184 @@
+"""How much is served at once: in all, for each token and for each customer. All doors share these bounds.
+
+What is refused here may succeed a moment later, so each refusal says when to try again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Hashable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Self, TypeVar
+
+from webhook_grpc.domain.access import Caller
+from webhook_grpc.domain.errors import Overloaded
+from webhook_grpc.domain.limits import ShareLimits
+
+RETRY_SECONDS: Final = 1.0
+REQUESTS_COMING_MAX: Final = 16  # of one token, that have not come whole: each may have 5 MiB in memory
+
+_Key = TypeVar("_Key", int, str)
+
+
+class Shares:
+    """Bounds how many calls of a kind are in progress: a call holds places in the process, of its token, its customer.
+
+    A caller without a token has no share of its own.
+    """
+
+    def __init__(self, limits: ShareLimits, reason: str, what: str) -> None:
+        self.limits = limits
+        self.reason = reason
+        self.what = what
+        self.in_progress = 0
+        self.of_tokens = Counter[str]()
+        self.of_customers = Counter[int]()
+
+    def place(self) -> Place:
+        """Returns the place of one call. It is held by `with`, which raises Overloaded if the process has none left."""
+        return Place(self)
+
+
+class Place:
+    """What one call holds of the shares. All of it is given back when the call ends.
+
+    (No generators: this is on the way of every call, and they cost three microseconds each.)
+    """
+
+    __slots__ = ("_customer_id", "_shares", "_token")
+
+    def __init__(self, shares: Shares) -> None:
+        self._shares = shares
+        self._token: str | None = None
+        self._customer_id: int | None = None
+
+    def __enter__(self) -> Self:
+        """Takes a place in the process. Raises Overloaded."""
+        shares = self._shares
+        if shares.in_progress >= shares.limits.process_max:
+            raise self._full(f"this server is serving {shares.limits.process_max}", "already")
+        shares.in_progress += 1
+        return self
+
+    def take_of_token(self, caller: Caller) -> None:
+        """Takes a place of the caller's token. Raises Overloaded."""
+        if not caller.has_token:
+            return
+        shares = self._shares
+        if shares.of_tokens[caller.name] >= shares.limits.token_max:
+            raise self._full(f"this token has {shares.limits.token_max}", "in progress at this server already")
+        shares.of_tokens[caller.name] += 1
+        self._token = caller.name
+
+    def take_of_customer(self, customer_id: int | None) -> None:
+        """Takes a place of a customer's; None: the call is for no single one. Raises Overloaded."""
+        if customer_id is None:
+            return
+        shares = self._shares
+        if shares.of_customers[customer_id] >= shares.limits.customer_max:
+            whose = f"customer {customer_id} has {shares.limits.customer_max}"
+            raise self._full(whose, "in progress at this server already")
+        shares.of_customers[customer_id] += 1
+        self._customer_id = customer_id
+
+    def __exit__(self, *_: object) -> None:
+        shares = self._shares
+        shares.in_progress -= 1
+        if self._token is not None:
+            _give_back(shares.of_tokens, self._token)
+        if self._customer_id is not None:
+            _give_back(shares.of_customers, self._customer_id)
+
+    def _full(self, whose: str, state: str) -> Overloaded:
+        return Overloaded(self._shares.reason, f"{whose} {self._shares.what} {state}; retry later", RETRY_SECONDS)
+
+
+def _give_back(taken: Counter[_Key], key: _Key) -> None:
+    taken[key] -= 1
+    if not taken[key]:
+        del taken[key]
+
+
+class ComingRequests:
+    """Bounds how many requests of one token are in memory that have not come whole: others of its calls wait."""
+
+    def __init__(self) -> None:
+        self._places = dict[str, asyncio.Semaphore]()  # by token: as many as are configured
+
+    def place(self, caller: Caller) -> asyncio.Semaphore:
+        """Returns what a call has to hold while its request comes."""
+        places = self._places.get(caller.name)
+        if places is None:
+            places = self._places[caller.name] = asyncio.Semaphore(REQUESTS_COMING_MAX)
+        return places
+
+
+@dataclass(slots=True)
+class _Waiting:
+    key: Hashable
+    size_bytes: int
+    granted: asyncio.Future[None]
+
+
+class UnsentBytes:
+    """Bounds the bytes of messages that are on their way to watchers: one budget for a process.
+
+    A customer has at most half of it, so nobody who stops reading holds up all others.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._held_by = Counter[Hashable]()
+        self._held = 0
+        self._waiting = dict[int, _Waiting]()  # in the order in which they came; the key is a number of each
+
+    @asynccontextmanager
+    async def held(self, key: Hashable, size_bytes: int) -> AsyncGenerator[None]:
+        """Holds room for a message, when there is any. What is larger than all the room waits until nobody holds any.
+
+        `key`: whose share it takes.
+        """
+        if self._has_room(key, size_bytes):
+            self._add(key, size_bytes)
+        else:
+            await self._granted(key, size_bytes)
+        try:
+            yield
+        finally:
+            self._add(key, -size_bytes)
+            self._grant()
+
+    async def _granted(self, key: Hashable, size_bytes: int) -> None:
+        waiting = _Waiting(key, size_bytes, asyncio.get_running_loop().create_future())
+        self._waiting[id(waiting)] = waiting
+        try:
+            await waiting.granted
+        except asyncio.CancelledError:
+            if waiting.granted.done() and not waiting.granted.cancelled():  # both at once: the room is given back
+                self._add(key, -size_bytes)
+                self._grant()
+            raise
+        finally:
+            self._waiting.pop(id(waiting), None)
+
+    def _grant(self) -> None:
+        """Gives room to those that wait, the first first; one whose share is used up holds up nobody."""
+        for number, waiting in list(self._waiting.items()):
+            if self._held >= self._bytes_max:
+                return
+            if not waiting.granted.done() and self._has_room(waiting.key, waiting.size_bytes):
+                del self._waiting[number]
+                self._add(waiting.key, waiting.size_bytes)
+                waiting.granted.set_result(None)
+
+    def _has_room(self, key: Hashable, size_bytes: int) -> bool:
+        own, half = self._held_by[key], self._bytes_max // 2
+        return (not own or own + size_bytes <= half) and (not self._held or self._held + size_bytes <= self._bytes_max)
+
+    def _add(self, key: Hashable, size_bytes: int) -> None:
+        self._held += size_bytes
+        self._held_by[key] += size_bytes
+        if not self._held_by[key]:
+            del self._held_by[key]

@@ -1,0 +1,159 @@
+"""What one caller, customer or connection can take of a server, and what is left for the others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import grpc
+import pytest
+from grpc_reflection.v1alpha import reflection_pb2
+from webhook.v1 import service_pb2 as pb
+from webhook.v1.webhook_pb2 import Webhook
+
+from tests.api.asking import OTHER_CUSTOMER, ask, code_of, refusal
+from tests.support import slowness
+from tests.support.service import CUSTOMER, SECRET_KEY, Service, ServiceFactory
+from webhook_grpc.api.messages import reading
+from webhook_grpc.domain.sealing import Sealer
+from webhook_grpc.server.auth import token_hash
+from webhook_grpc.server.grpc import reflection
+
+pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
+TOKENS = json.dumps([{"name": "one", "sha256": token_hash("one")}, {"name": "two", "sha256": token_hash("two")}])
+GUESS = "a-secret-that-somebody-guesses-12"
+
+
+def bearer(token: str) -> Any:
+    return (("authorization", f"Bearer {token}"),)
+
+
+async def code_with(service: Service, raw: bytes, token: str) -> grpc.StatusCode:
+    """What comes of a batch of these bytes, sent on a connection without limits of its own."""
+    async with grpc.aio.insecure_channel(service.address, options=[("grpc.max_send_message_length", -1)]) as channel:
+        client: Any = channel
+        call = client.unary_unary("/webhook.v1.WebhookService/BatchPublishEvents")
+        return await code_of(call(raw, metadata=bearer(token), timeout=slowness.scaled(20)))
+
+
+async def test_nothing_of_a_request_is_received_before_its_caller_is_known(services: ServiceFactory) -> None:
+    service = await services.start(tokens=TOKENS)
+    beyond_any_bound = b"x" * (6 * 1024 * 1024)
+
+    assert await code_with(service, beyond_any_bound, "unknown") is grpc.StatusCode.UNAUTHENTICATED
+    assert await code_with(service, beyond_any_bound, "one") is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_request_that_does_not_come_whole_is_ended(services: ServiceFactory) -> None:
+    service = await services.start(grpc_read_seconds_max=0.1)
+    channel: Any = service.channel
+    call = channel.stream_unary("/webhook.v1.WebhookService/ListWebhooks")(timeout=slowness.scaled(20))
+
+    refused = await refusal(call)  # of which no message was written
+
+    assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "BODY_TOO_SLOW")
+
+
+async def test_one_customer_cannot_take_all_streams(services: ServiceFactory) -> None:
+    service = await services.start(streams_per_customer_max=1)
+    async with service.watching():
+        refused = await refusal(ask(service, "WatchDeliveries", pb.WatchDeliveriesRequest(customer_id=CUSTOMER)))
+        watch: Any = service.stub.WatchDeliveries(pb.WatchDeliveriesRequest(customer_id=OTHER_CUSTOMER))
+        assert (await watch.read()).cursor, "others have places"
+        watch.cancel()
+
+    assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
+    assert refused.retry_seconds > 0
+
+
+async def test_one_token_cannot_take_all_streams(services: ServiceFactory) -> None:
+    service = await services.start(tokens=TOKENS, streams_per_token_max=1)
+    watches = list[Any]()
+    for token, customer_id in (("one", 1), ("two", 2)):
+        request = pb.WatchDeliveriesRequest(customer_id=customer_id)
+        watches.append(service.stub.WatchDeliveries(request, metadata=bearer(token)))
+        assert (await watches[-1].read()).cursor
+
+    third: Any = service.stub.WatchDeliveries(pb.WatchDeliveriesRequest(customer_id=3), metadata=bearer("one"))
+    assert (await refusal(third.read())).reason == "TOO_MANY_STREAMS"
+    for watch in watches:
+        watch.cancel()
+
+
+async def test_connections_beyond_the_bound_are_closed_and_leave_their_place(services: ServiceFactory) -> None:
+    service = await services.start(grpc_connections_max=3)
+    host, _, port = service.address.rpartition(":")
+    opened = [await asyncio.open_connection(host, port) for _ in range(3)]
+
+    refused, writer = await asyncio.open_connection(host, port)
+    async with slowness.timeout(20):
+        while await refused.read(1000):
+            pass  # until its end
+    for _, each in opened:
+        each.close()
+        await each.wait_closed()
+    writer.close()
+
+    async with slowness.timeout(20):
+        while await code_of(ask(service, "ListWebhooks", b"")) is not grpc.StatusCode.OK:
+            await asyncio.sleep(0.01)  # the client of gRPC connects again after a while
+
+
+@pytest.mark.parametrize(
+    ("setting", "without", "with_token"),
+    [
+        ("auto", grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.OK),
+        ("callers", grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.OK),
+        ("true", grpc.StatusCode.OK, grpc.StatusCode.OK),
+        ("false", grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNIMPLEMENTED),
+    ],
+)
+async def test_where_there_are_tokens_reflection_takes_one(
+    services: ServiceFactory, setting: str, without: grpc.StatusCode, with_token: grpc.StatusCode
+) -> None:
+    service = await services.start(tokens=TOKENS, reflection=setting)
+
+    assert await _reflection_code(service, ()) is without
+    assert await _reflection_code(service, bearer("one")) is with_token
+
+
+async def _reflection_code(service: Service, metadata: Any) -> grpc.StatusCode:
+    channel: Any = service.channel
+    call = channel.stream_stream(f"/{reflection.SERVICES[0]}/ServerReflectionInfo")
+    made = call(metadata=metadata, timeout=slowness.scaled(20))
+
+    async def ask_once() -> None:
+        request: Any = reflection_pb2.ServerReflectionRequest(list_services="")
+        await made.write(request.SerializeToString())
+        await made.read()
+        await made.done_writing()
+        await made.read()
+
+    return await code_of(ask_once())
+
+
+async def test_what_is_stored_of_a_creation_confirms_no_guess_of_its_secret(services: ServiceFactory) -> None:
+    service = await services.start()
+    chosen = Webhook(customer_id=CUSTOMER, name="n", url="http://127.0.0.1:9999/", events=["*"], secret=GUESS)
+    request = pb.CreateWebhookRequest(webhook=chosen, request_id="once")
+    made = await service.stub.CreateWebhook(request)
+    guessed = reading.fingerprint(chosen.SerializeToString(deterministic=True))
+    without = Webhook()
+    without.CopyFrom(chosen)
+    without.ClearField("secret")
+    [digest] = Sealer([SECRET_KEY]).digests(b"webhook request" + GUESS.encode())
+    with_key = reading.fingerprint(without.SerializeToString(deterministic=True) + digest)
+
+    assert await _stored_fingerprint(service) == with_key
+    assert with_key != guessed
+
+    # A row of an older version, and one of which an operator has deleted the fingerprint
+    for stored in (guessed, None):
+        await service.app.database.rows("UPDATE webhooks SET request_fingerprint = %(f)s::bigint", {"f": stored})
+        assert (await service.stub.CreateWebhook(request)).webhook_id == made.webhook_id
+
+
+async def _stored_fingerprint(service: Service) -> int:
+    [[stored]] = await service.app.database.rows("SELECT request_fingerprint FROM webhooks")
+    return stored

@@ -1,0 +1,123 @@
+"""`make attack`: attacks a service of its own, one attack after the other, and prints what its other clients felt.
+
+`--quick` makes a twentieth of each attack; names run only those. It ends by itself, with status 1 if the service broke,
+if another client got an error, or if the service did not drain while an attack went on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from .floods import FLOODS, zero_window
+from .inputs import INPUTS, Attack, Broken
+from .others import Felt, Others
+from .target import HONEST, Target
+
+ATTACK_SECONDS_MAX: Final = 120.0
+CALLS_IN_PEACE: Final = 100
+QUICK: Final = 0.05
+ATTACKS: Final[dict[str, Attack]] = {attack.__name__: attack for attack in (*FLOODS, *INPUTS)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of one attack."""
+
+    name: str
+    outcome: str
+    is_broken: bool
+    felt: Felt
+    cpu_seconds: float
+    megabytes: float
+
+    def __str__(self) -> str:
+        felt = self.felt
+        errors = ", ".join(f"{count} {what}" for what, count in felt.errors.items()) or "0"
+        return (
+            f"{self.name:22} {felt.calls:6} {errors:>14} {felt.p50_ms:8.1f} {felt.p99_ms:8.1f} "
+            f"{self.cpu_seconds:7.1f} {self.megabytes:7.0f}  {self.outcome}"
+        )
+
+
+async def run(names: Sequence[str], scale: float, log: Path, say: Callable[[str], None], **settings: str) -> list[str]:
+    """Runs attacks and says each line of the table; returns what is wrong."""
+    target = await Target.start(log, **settings)
+    others = await Others.start(target.process.address, target.process.http_url, HONEST)
+    problems = list[str]()
+    try:
+        columns = f"{'calls':>6} {'errors':>14} {'p50 ms':>8} {'p99 ms':>8} {'CPU s':>7} {'MB':>7}"
+        say(f"{'attack':22} {columns}  came of it")
+        began = time.time()
+        await others.called(max(20, round(CALLS_IN_PEACE * scale)))
+        say(str(Row("(none)", "", False, others.felt(began), *target.figures())))
+        for name in names:
+            row = await _attack(name, scale, target, others)
+            say(str(row))
+            if row.is_broken:
+                problems.append(f"{name}: {row.outcome}")
+            if row.felt.errors:
+                problems.append(f"{name}: others got {row.felt.errors}")
+        await zero_window(target, scale)
+        await others.called(8)  # by then the watches are there
+        await others.stop()
+        status = await target.process.terminate()
+        say(f"drained while health watches took no bytes: status {status}")
+        if status:
+            problems.append(f"did not drain: status {status}")
+    finally:
+        await target.close()
+        await others.stop()
+        await target.process.end()
+    return problems
+
+
+async def _attack(name: str, scale: float, target: Target, others: Others) -> Row:
+    began, (cpu, _) = time.time(), target.figures()
+    is_broken = False
+    try:
+        async with asyncio.timeout(ATTACK_SECONDS_MAX):
+            outcome = await ATTACKS[name](target, scale)
+    except Broken as error:
+        outcome, is_broken = str(error), True
+    except TimeoutError:
+        outcome, is_broken = f"took more than {ATTACK_SECONDS_MAX:g} s", True
+    await others.called(8)  # that began while it went on, or after it
+    after, megabytes = target.figures()
+    felt = others.felt(began)
+    await target.close()
+    return Row(name, outcome, is_broken, felt, after - cpu, megabytes)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - this is a command
+
+
+def main() -> int:
+    """Runs from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.attack", description=__doc__)
+    parser.add_argument("names", nargs="*", help=", ".join(ATTACKS))
+    parser.add_argument("--quick", action="store_true", help="a twentieth of each attack")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="attack-") as folder:
+        Path(folder).chmod(0o755)  # the embedded Postgres runs as another user
+        settings = {"WEBHOOK_DATA_DIR": f"{folder}/data", "WEBHOOK_LOG_LEVEL": "debug"}
+        names = options.names or list(ATTACKS)
+        scale = QUICK if options.quick else 1.0
+        problems = asyncio.run(run(names, scale, Path(folder, "log"), _say, **settings))
+    for problem in problems:
+        _say(problem)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    os.environ.pop("WEBHOOK_DATABASE_URL", None)
+    sys.exit(main())

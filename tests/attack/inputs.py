@@ -1,0 +1,208 @@
+"""Inputs of the kinds A (access and size), J (JSON and numbers), K (secrets) and L (leaks) of the list of threats.
+
+Each function sends its inputs once, checks what comes back, and says in some words what came of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import aiohttp
+import grpc
+from webhook.v1 import event_pb2, service_pb2, webhook_pb2
+
+from webhook_grpc.api.methods import METHODS
+
+from .target import HONEST, HOSTILE, METHOD, Target, bearer
+
+CALL_SECONDS_MAX: Final = 30.0
+CANARY: Final = "CANARY-that-nothing-may-show"
+_PUBLISH, _BATCH, _EVENT = service_pb2.PublishEventRequest, service_pb2.BatchPublishEventsRequest, event_pb2.Event
+
+Attack = Callable[[Target, float], Awaitable[str]]
+
+
+class Broken(Exception):
+    """The service did what it must not do."""
+
+
+async def bad_credentials(target: Target, scale: float) -> str:
+    """A: every method with credentials that are none, with a body that is no message."""
+    bad: Sequence[Sequence[tuple[str, str | bytes]]] = (
+        (),
+        bearer("unknown"),
+        (("authorization", f"Basic {HONEST}"),),
+        (("authorization", "Bearer "),),
+        (*bearer(HONEST), *bearer(HOSTILE)),
+    )
+    tried = [(method.name, metadata) for metadata in bad for method in METHODS]
+    tried = tried[: max(len(METHODS), round(len(tried) * scale))]
+    codes = await asyncio.gather(*(_code(target, name, b"\xff" * 100, metadata) for name, metadata in tried))
+    return _all_are(codes, {"UNAUTHENTICATED"})
+
+
+async def others_objects(target: Target, scale: float) -> str:
+    """A: ids of another customer's, and calls for another customer."""
+    del scale
+    async with target.stub() as stub:
+        webhook = webhook_pb2.Webhook(customer_id=2, name="x", url="http://127.0.0.1:9999/", events=["job.completed"])
+        made = await stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook), metadata=bearer(HONEST))
+    found = _code_of(target, "GetWebhook", service_pb2.GetWebhookRequest(webhook_id=made.webhook_id))
+    unknown = _code_of(target, "GetWebhook", service_pb2.GetWebhookRequest(webhook_id=2**62))
+    named = _code_of(target, "GetWebhook", service_pb2.GetWebhookRequest(customer_id=2, webhook_id=made.webhook_id))
+    async with target.stub() as stub:
+        delete = service_pb2.DeleteWebhookRequest(webhook_id=made.webhook_id)
+        codes = [await found, await unknown, await named]
+        await stub.DeleteWebhook(delete, metadata=bearer(HONEST))
+    return _all_are(codes, {"NOT_FOUND", "PERMISSION_DENIED"})
+
+
+async def many_parts(target: Target, scale: float) -> str:
+    """A: messages of millions of parts."""
+    size = round(5_000_000 * scale)
+    nulls = _field(1, _field(1, b"a") + _field(2, _field(6, _field(1, b"\x08\x00") * (size // 4))))
+    struct = _event(_field(_number(_EVENT, "data"), nulls))
+    attribute = _field(_number(_EVENT, "attributes"), _field(1, b"k"))
+    items = _field(1, _field(1, b"a") + _field(2, _field(6, b"\x0a\x02\x08\x00" * 26_000)))
+    item = _field(_number(_PUBLISH, "event"), _event(_field(_number(_EVENT, "data"), items)))
+    mask = service_pb2.UpdateWebhookRequest
+    lists = service_pb2.ListDeliveriesRequest
+    inputs = [
+        ("PublishEvent", _field(_number(_PUBLISH, "event"), struct)),
+        ("PublishEvent", _field(_number(_PUBLISH, "event"), _event(attribute * (size // 12)))),
+        ("BatchPublishEvents", _field(_number(_BATCH, "requests"), b"") * (size // 2)),
+        ("BatchPublishEvents", _field(_number(_BATCH, "requests"), item) * round(40 * scale)),
+        ("UpdateWebhook", _field(_number(mask, "update_mask"), _field(1, b"") * (size // 2))),
+        ("ListDeliveries", _field(_number(lists, "webhook_ids"), b"\x01" * size)),
+        ("ListDeliveries", _field(_number(lists, "event_types"), b"") * (size // 2)),
+    ]
+    codes = [await _code(target, method, raw, bearer(HOSTILE)) for method, raw in inputs]
+    return _all_are(codes, {"INVALID_ARGUMENT", "OK", "RESOURCE_EXHAUSTED"})
+
+
+async def hard_json(target: Target, scale: float) -> str:
+    """J: JSON that is deep, large, full of odd numbers or no JSON, at both doors."""
+    size = max(1000, round(250_000 * scale))
+    texts = [
+        '{"a":' * 65 + "1" + "}" * 65,
+        "[" * size,
+        "[" + "1e999," * (size // 6) + "1]",
+        '{"a":NaN}',
+        '{"a":"\\ud800"}',
+        '{"a":' + "9" * 5000 + "}",
+        '{"a":1e131071}',
+        "{" + ",".join(f'"k{n}":{{}}' for n in range(size // 12)) + "}",
+        '"' + "\\u0000" * (size // 6) + '"',
+    ]
+    codes = [
+        await _code_of(target, "PublishEvent", _PUBLISH(event=_EVENT(event_type="job.completed", data_json=text)))
+        for text in texts
+    ]
+    codes += [await _post(target, f'{{"event":{{"event_type":"job.completed","data":{text}}}}}') for text in texts]
+    return _all_are(codes, {"OK", "INVALID_ARGUMENT", "400", "413", "200", "201"})
+
+
+async def odd_secrets(target: Target, scale: float) -> str:
+    """K: tokens and secrets that are no text, too long or hold control characters; headers that break HTTP."""
+    del scale
+    odd = ({"Host": "x"}, {"X_Webhook_Signature": "x"}, {"a b": "x"}, {"X-A": "x\r\nX-B: y"}, {"Content_Length": "5"})
+    unknown = await _code(target, "ListWebhooks", b"", bearer("x" * 6000))
+    refused = [await _create(target, headers=headers) for headers in odd]
+    refused += [await _create(target, secret=secret) for secret in ("\x01", "x" * 200)]
+    return f"{_all_are([unknown], {'UNAUTHENTICATED'})}, {_all_are(refused, {'INVALID_ARGUMENT'})}"
+
+
+async def canaries(target: Target, scale: float) -> str:
+    """L: secrets, tokens, headers, URL queries and data that are refused: nothing of them in the log."""
+    del scale
+    url = f"http://u:{CANARY}@127.0.0.1/?t={CANARY}"
+    await _create(target, secret=CANARY + "\x01", url=url, headers={"a b": CANARY})
+    await _code(target, "ListWebhooks", b"", bearer(CANARY))
+    await _code_of(target, "PublishEvent", _PUBLISH(event=_EVENT(event_type=CANARY, data_json=f'{{"a":"{CANARY}"')))
+    await _post(target, f'{{"{CANARY}":"{CANARY}"}}')
+    log = await asyncio.to_thread(target.log.read_text, "utf-8", "replace")
+    for what in (CANARY, HOSTILE, HONEST):
+        if what in log:
+            raise Broken("the log shows what it must not show")
+    return "nothing in the log"
+
+
+async def waiting_calls(target: Target, scale: float) -> str:
+    """A: more calls of one customer at once than it has places for."""
+    count = round(1500 * scale)
+    request = service_pb2.ListDeliveriesRequest(page_size=1)
+    codes = await asyncio.gather(*(_code_of(target, "ListDeliveries", request) for _ in range(count)))
+    return _all_are(codes, {"OK", "RESOURCE_EXHAUSTED"})
+
+
+async def _create(target: Target, url: str = "http://127.0.0.1:9999/", **fields: Any) -> str:
+    webhook = webhook_pb2.Webhook(name="x", url=url, events=["job.completed"], **fields)
+    return await _code_of(target, "CreateWebhook", service_pb2.CreateWebhookRequest(webhook=webhook))
+
+
+async def _code_of(target: Target, method: str, request: Any) -> str:
+    return await _code(target, method, request.SerializeToString(), bearer(HOSTILE))
+
+
+async def _code(target: Target, method: str, raw: bytes, metadata: Any) -> str:
+    """Makes a call; returns the name of its status. A stream ends with its first message."""
+    channel: Any = target.process.channel
+    try:
+        if method == "WatchDeliveries":
+            await channel.unary_stream(METHOD + method)(raw, metadata=metadata, timeout=CALL_SECONDS_MAX).read()
+        else:
+            await channel.unary_unary(METHOD + method)(raw, metadata=metadata, timeout=CALL_SECONDS_MAX)
+    except grpc.aio.AioRpcError as error:
+        return error.code().name
+    return "OK"
+
+
+async def _post(target: Target, text: str) -> str:
+    headers = {"Authorization": f"Bearer {HOSTILE}", "Content-Type": "application/json"}
+    url = f"{target.process.http_url.rstrip('/')}/api/events"
+    async with aiohttp.ClientSession() as session, session.post(url, data=text.encode(), headers=headers) as answer:
+        await answer.read()
+        return str(answer.status)
+
+
+def _all_are(codes: Sequence[str], admitted: set[str]) -> str:
+    """Returns how many came of each. Raises Broken for another one."""
+    counts = Counter(codes)
+    if odd := counts.keys() - admitted:
+        raise Broken(f"answered with {', '.join(sorted(odd))}")
+    return ", ".join(f"{count} {code}" for code, count in counts.most_common())
+
+
+def _event(content: bytes) -> bytes:
+    return _EVENT(event_type="job.completed").SerializeToString() + content
+
+
+def _number(message: Any, name: str) -> int:
+    return message.DESCRIPTOR.fields_by_name[name].number
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """Returns a field that has a length."""
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    encoded = b""
+    while value > 0x7F:
+        encoded += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return encoded + bytes([value])
+
+
+INPUTS: Final[tuple[Attack, ...]] = (
+    bad_credentials,
+    others_objects,
+    many_parts,
+    hard_json,
+    odd_secrets,
+    canaries,
+    waiting_calls,
+)

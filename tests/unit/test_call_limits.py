@@ -1,0 +1,102 @@
+"""Shares of tokens and customers, and the room for messages that are on their way."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+
+import pytest
+
+from webhook_grpc.domain.access import ANONYMOUS, Caller
+from webhook_grpc.domain.errors import Overloaded
+from webhook_grpc.domain.limits import ShareLimits
+from webhook_grpc.server.limits import REQUESTS_COMING_MAX, ComingRequests, Shares, UnsentBytes
+
+ONE = Caller("one", None, frozenset())
+TWO = Caller("two", None, frozenset())
+
+
+def shares() -> Shares:
+    return Shares(ShareLimits(process_max=5, token_max=3, customer_max=2), "RATE_LIMITED", "calls")
+
+
+def test_a_token_and_a_customer_have_a_share_that_leaves_room_for_others() -> None:
+    bounded = shares()
+    with ExitStack() as held:
+        places = [held.enter_context(bounded.place()) for _ in range(5)]
+        for place in places[:3]:
+            place.take_of_token(ONE)
+        for place in places[:2]:
+            place.take_of_customer(42)
+
+        with pytest.raises(Overloaded, match="this token has 3 calls in progress") as refused:
+            places[3].take_of_token(ONE)
+        with pytest.raises(Overloaded, match="customer 42 has 2 calls"):
+            places[3].take_of_customer(42)
+        with pytest.raises(Overloaded, match="this server is serving 5 calls already"), bounded.place():
+            pass
+        places[3].take_of_token(TWO)
+        places[3].take_of_customer(43)
+        places[4].take_of_customer(None)
+
+    assert (refused.value.reason, refused.value.retry_seconds) == ("RATE_LIMITED", 1.0)
+    assert (bounded.in_progress, *bounded.of_tokens, *bounded.of_customers) == (0,), "all of it was given back"
+
+
+def test_callers_without_a_token_have_no_share_of_a_token() -> None:
+    bounded = Shares(ShareLimits(process_max=20, token_max=3, customer_max=2), "RATE_LIMITED", "calls")
+    with ExitStack() as held:
+        for _ in range(10):
+            held.enter_context(bounded.place()).take_of_token(ANONYMOUS)
+
+
+async def test_requests_of_one_token_that_do_not_come_whole_hold_up_no_other_token() -> None:
+    coming = ComingRequests()
+    for _ in range(REQUESTS_COMING_MAX):
+        await coming.place(ONE).acquire()
+
+    assert coming.place(ONE).locked()
+    assert not coming.place(TWO).locked()
+
+
+async def test_messages_of_all_watchers_share_one_room_and_nobody_has_more_than_half() -> None:
+    unsent, order, released = UnsentBytes(100), list[str](), asyncio.Event()
+
+    async def send(name: str, key: int, size: int) -> None:
+        async with unsent.held(key, size):
+            order.append(name)
+            await released.wait()
+
+    tasks = [asyncio.ensure_future(send(name, key, 40)) for name, key in (("a", 1), ("b", 1), ("c", 2), ("d", 3))]
+    await _settled()
+    assert order == ["a", "c"], "the second of customer 1 waits for the first, that of customer 3 for room"
+
+    released.set()
+    await asyncio.gather(*tasks)
+    assert sorted(order) == ["a", "b", "c", "d"]
+
+
+async def test_a_message_larger_than_the_room_is_sent_alone() -> None:
+    async with UnsentBytes(100).held(1, 1000):
+        pass
+
+
+async def test_a_watcher_that_leaves_while_it_waits_gives_its_room_back() -> None:
+    unsent = UnsentBytes(100)
+
+    async def send() -> None:
+        async with unsent.held(2, 60):
+            pass
+
+    async with unsent.held(1, 60):
+        waiting = asyncio.ensure_future(send())
+        await _settled()
+    waiting.cancel()  # in the moment in which it got its room
+    await asyncio.gather(waiting, return_exceptions=True)
+
+    await asyncio.wait_for(send(), 10)
+
+
+async def _settled() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
