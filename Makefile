@@ -66,12 +66,10 @@ generate: .venv/dev ## write generated/ from protos/
 	$(BIN)/python scripts/generate.py
 
 bench: .venv/dev ## measure every figure beside its limit (20 minutes; ROWS=end-to-end,latency: some), write docs/performance.md
-	@$(BIN)/python -m benchmarks.run --rows "$(ROWS)" $(ARGS) \
-		$(if $(findstring --program,$(ARGS)),--results build/bench-programs.json,--document)
+	@$(BIN)/python -m benchmarks.run --document --rows "$(ROWS)" $(ARGS)
 
 bench-quick: .venv/dev ## measure a few rows (ROWS=…) in a short form: at most 90 s, nothing is written to docs/
-	@$(BIN)/python -m benchmarks.run --form quick --seconds 80 --results build/bench-quick.json \
-		--rows "$(or $(ROWS),$(QUICK_ROWS))" $(ARGS)
+	@$(BIN)/python -m benchmarks.run --form quick --seconds 80 --rows "$(or $(ROWS),$(QUICK_ROWS))" $(ARGS)
 
 bench-growth: .venv/dev ## measure the row that needs 20 GB and half an hour: ten million attempts, a million pending
 	@$(BIN)/python -m benchmarks.run --rows growth --seconds 3600 --document $(ARGS)

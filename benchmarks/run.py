@@ -30,6 +30,7 @@ from benchmarks.rows import ROWS
 
 PROGRAM: Final = Path(sys.executable).with_name("webhook-grpc")
 RESULTS: Final = ROOT / "benchmarks" / "results" / "bench.json"
+BUILD: Final = ROOT / "build"  # for results that are not committed: short forms, other programs
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
 CHART: Final = ROOT / "docs" / "performance.svg"
 SECONDS_MAX: Final = 1200.0
@@ -145,7 +146,7 @@ def arguments_of(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rows", default="", help="comma-separated; default: all that do not need longer")
     parser.add_argument("--form", choices=list(FORMS), default="full", help="how much each row tries")
     parser.add_argument("--seconds", type=float, default=SECONDS_MAX, help="of the whole run at most")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the file that results are written to")
+    parser.add_argument("--results", type=Path, help="the file that results are written to; default: the committed one")
     parser.add_argument("--document", action="store_true", help="write docs/performance.md, too")
     parser.add_argument("--program", type=Path, action="append", default=[], help="another webhook-grpc; repeatable")
     parser.add_argument("--rounds", type=int, default=1, help="of each row and program, in turns")
@@ -163,6 +164,11 @@ def chosen(names: str) -> list[Row]:
     if unknown := [name for name in names.split(",") if name not in ROWS]:
         sys.exit(f"no such row: {', '.join(unknown)}; there are {', '.join(ROWS)}")
     return [ROWS[name] for name in names.split(",")]
+
+
+def is_kept(arguments: argparse.Namespace) -> bool:
+    """Returns whether the results are those that are committed: of this program, in full."""
+    return arguments.results is None and arguments.form == "full" and not arguments.program
 
 
 def run_of(arguments: argparse.Namespace) -> Run:
@@ -189,8 +195,9 @@ def main(given: Sequence[str]) -> int:
         print("\n".join(f"{row.name} ({row.seconds} s): {row.what}" for row in ROWS.values()))
         return 0
     before, run = stored.committed(RESULTS), run_of(arguments)
+    path = RESULTS if is_kept(arguments) else arguments.results or BUILD / f"bench-{arguments.form}.json"
     try:
-        missing = asyncio.run(measure(run, rows, arguments.results, before))
+        missing = asyncio.run(measure(run, rows, path, before))
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("interrupted; the rows that were measured are in the file of results")
         return 130
@@ -199,8 +206,8 @@ def main(given: Sequence[str]) -> int:
     print(f"\n{table(run.results, before)}\n\n{spending(run.results)}\n\n{circumstances(run.results)}")
     for name, results in run.of_others.items():
         print(f"\n{compared(run.results, results, name)}")
-    if arguments.document:
-        write_document(in_order(stored.load(arguments.results)), before)
+    if arguments.document and is_kept(arguments):
+        write_document(in_order(stored.load(path)), before)
     if missing:
         print(f"\nthe time was over before: {', '.join(missing)}")
     return 1 if missing or any(result.error for result in run.results.values()) else 0

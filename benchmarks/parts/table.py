@@ -70,6 +70,9 @@ def compared(this: Mapping[str, Result], other: Mapping[str, Result], name: str)
     lines = [f"| row | figure | this | {name} | this / {name} |", "|---|---|---|---|---|"]
     for row, result in this.items():
         theirs = {figure.name: figure for figure in other[row].figures} if row in other else {}
+        lines.extend(
+            f"| {row} | failed: {_plain(one.error)} | | | |" for one in (result, other.get(row)) if one and one.error
+        )
         for figure in result.figures:
             if then := theirs.get(figure.name):
                 ratio = f"{figure.value / then.value:.2f}" if then.value else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from benchmarks.parts.chart import LEFT, REACH_MAX, RIGHT, WIDTH, chart, reach
 from benchmarks.parts.figures import FORMS, Figure, Spent
 from benchmarks.parts.results import Measured, Result, from_json, merged, to_json
 from benchmarks.parts.table import compared, moved, spending, table
-from benchmarks.run import document_with, in_order
+from benchmarks.run import arguments_of, document_with, in_order, is_kept
 
 RATE = Figure("rate", 800.0, "/s", limit=1000.0, at_least=0.8)
 COST = Figure("CPU", 0.3, "ms", limit=0.1, at_most=2.2)
@@ -69,6 +70,8 @@ def test_two_programs_are_compared_figure_by_figure() -> None:
     theirs = {"end-to-end": result(replace(RATE, value=400.0))}
     row = compared({"end-to-end": result(RATE, COST)}, theirs, "program 1").splitlines()[-1]
     assert row == "| end-to-end | rate | 800/s | 400/s | 2.00 |"
+    failed = compared({"cpu": result(COST)}, {"cpu": result(error="lost")}, "program 1").splitlines()[2:]
+    assert failed == ["| cpu | failed: lost | | | |"]
 
 
 def test_the_median_of_rounds_leaves_out_one_that_failed() -> None:
@@ -109,6 +112,14 @@ def test_the_document_keeps_what_stands_around_the_results() -> None:
 def test_rows_stand_in_their_order_and_those_that_are_no_more_are_left_out() -> None:
     found = in_order({"latency": result(RATE), "end-to-end": result(RATE), "no more": result(RATE)})
     assert list(found) == ["end-to-end", "latency"]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [((), True), (("--rows", "cpu"), True), (("--form", "quick"), False), (("--program", "x"), False)],
+)
+def test_only_this_program_in_full_replaces_the_committed_results(given: Sequence[str], kept: bool) -> None:
+    assert is_kept(arguments_of(["--document", *given])) is kept
 
 
 def test_a_form_scales_down_to_its_least() -> None:
