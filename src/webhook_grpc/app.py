@@ -33,6 +33,7 @@ from webhook_grpc.metrics.process import ProcessFigures
 from webhook_grpc.process.banner import Ports
 from webhook_grpc.process.loop_watch import LoopWatch
 from webhook_grpc.process.stopping import Stop, in_daemon_thread
+from webhook_grpc.server.admission import TurnLimits
 from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.server.calls import CallLimits, Calls
 from webhook_grpc.server.grpc.server import Server
@@ -117,7 +118,12 @@ class App:
                 default_customer_id=settings.default_customer,
             ),
             self._clock,
-            CallLimits(settings.calls_max, settings.streams_max, settings.call_seconds_max),
+            CallLimits(
+                settings.calls_max,
+                settings.streams_max,
+                settings.call_seconds_max,
+                TurnLimits(settings.calls_at_once, settings.calls_waiting_max, settings.calls_waiting_seconds_max),
+            ),
             settings.retention_policy,
             call_tally,
         )

@@ -1,6 +1,7 @@
 """What happens around every call, whatever the door; in one place that can be read from top to bottom.
 
-request id → admission → authentication → permission → parsing → deadline → handler → canonical error → one log line.
+request id → a place → authentication → permission → parsing → its turn → deadline → handler → canonical error → one log
+line.
 
 A door makes an `Exchange` of each call that it gets, and sends the error that `serve` returns. Nothing of a request is
 parsed before its caller is known.
@@ -21,7 +22,7 @@ from google.protobuf.message import Message
 
 from webhook_grpc.api.call import Call, server_stopping
 from webhook_grpc.api.codes import Code, code_of
-from webhook_grpc.api.messages.sharing import SharedDeliveries
+from webhook_grpc.api.messages.sharing import SharedDeliveries, Write
 from webhook_grpc.api.methods import Method, Methods
 from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.errors import (
@@ -36,8 +37,9 @@ from webhook_grpc.domain.retention import RetentionPolicy, with_age
 from webhook_grpc.domain.trace_context import read_traceparent
 from webhook_grpc.store.clock import DatabaseClock
 
+from .admission import TurnLimits, Turns
 from .auth import Authenticator
-from .subjects import subjects_of
+from .subjects import customer_of, subjects_of
 
 rpc_log = structlog.get_logger("webhook_grpc.rpc")
 
@@ -92,6 +94,7 @@ class CallLimits:
     calls_max: int
     streams_max: int
     call_seconds_max: float
+    turns: TurnLimits
 
 
 class Calls:
@@ -114,6 +117,8 @@ class Calls:
         self._retention = retention
         self._calls = _Places(limits.calls_max, "RATE_LIMITED", "calls")
         self._streams = _Places(limits.streams_max, "TOO_MANY_STREAMS", "streams")
+        self._publishing = Turns(limits.turns)  # apart, so that no event waits for those who read and manage
+        self._others = Turns(limits.turns)
         self._stopping = False
 
     def stop(self) -> None:
@@ -124,6 +129,11 @@ class Calls:
     def call_count(self) -> int:
         """How many calls of one answer are in progress."""
         return self._calls.in_progress
+
+    @property
+    def waiting_count(self) -> int:
+        """How many of these wait for their turn."""
+        return self._publishing.waiting_count + self._others.waiting_count
 
     @property
     def stream_count(self) -> int:
@@ -175,8 +185,20 @@ class Calls:
             call.traceparent = read_traceparent(exchange.header(TRACEPARENT_KEY))
             request = await exchange.read(method.request_type)
             call.subjects |= subjects_of(request)
-            async with asyncio.timeout(None if method.streams else self._call_seconds_max):
+            if method.streams:
                 await method.run(self._methods, request, call, write)
+            else:
+                await self._run_in_turn(method, request, call, write)
+
+    async def _run_in_turn(self, method: Method[Any, Any], request: Message, call: Call, write: Write) -> None:
+        turns = self._publishing if method.permission == "publish" else self._others
+        if not turns.take():
+            await turns.wait(call.caller.customer_id or customer_of(request) or call.caller.name)
+        try:
+            async with asyncio.timeout(self._call_seconds_max):
+                await method.run(self._methods, request, call, write)
+        finally:
+            turns.leave()
 
     def _canonical(self, raised: Exception, call: Call) -> WebhookError:
         """Returns the error that the caller gets for what was raised. The text of an unknown one stays in the log."""

@@ -28,21 +28,31 @@ def subjects_of(message: Message) -> dict[str, str | int]:
     return found
 
 
+def customer_of(message: Message) -> int:
+    """Returns the customer that a request names, itself or in a resource that it holds; 0 if it names none."""
+    return next((value for read in _customer_readers(message.DESCRIPTOR) if (value := read(message))), 0)
+
+
+@functools.cache
+def _customer_readers(descriptor: Descriptor) -> tuple[Callable[[Message], int], ...]:
+    return tuple(operator.attrgetter(".".join(path)) for path in _paths(descriptor, frozenset({"customer_id"})))
+
+
 @functools.cache
 def _readers(descriptor: Descriptor) -> tuple[Reader, ...]:
     """Returns the name of each id that a message of this type may have, and what reads it."""
-    return tuple((path[-1], operator.attrgetter(".".join(path))) for path in _paths(descriptor))
+    return tuple((path[-1], operator.attrgetter(".".join(path))) for path in _paths(descriptor, _NAMES))
 
 
-def _paths(descriptor: Descriptor) -> tuple[Path, ...]:
-    """Returns where a message of this type has ids, those of the message itself first."""
+def _paths(descriptor: Descriptor, names: frozenset[str]) -> tuple[Path, ...]:
+    """Returns where a message of this type has fields of these names, those of the message itself first."""
     own, nested = list[Path](), list[Path]()
     for field in _single_fields(descriptor):
-        if field.name in _NAMES:
+        if field.name in names:
             own.append((field.name,))
         elif field.message_type is not None:
-            names = (inner.name for inner in _single_fields(field.message_type) if inner.name in _NAMES)
-            nested += [(field.name, name) for name in names]
+            inner = (inner.name for inner in _single_fields(field.message_type) if inner.name in names)
+            nested += [(field.name, name) for name in inner]
     return (*own, *nested)
 
 
