@@ -110,7 +110,6 @@ def _run(settings: Settings, stop: Stop) -> None:
     # imported late: the other commands need neither gRPC nor an event loop
     import uvloop
 
-    from webhook_grpc.engine.http.connections import GuardMissing
     from webhook_grpc.engine.receivers.keys import KeysMissing
     from webhook_grpc.process.logs import configure_logging
     from webhook_grpc.server.grpc.server import AddressInUse
@@ -125,7 +124,7 @@ def _run(settings: Settings, stop: Stop) -> None:
         on_ready = _on_ready(settings, is_embedded)
         try:
             uvloop.run(serve_forever(settings, conninfo, keys, lambda: sink.dropped_total, stop, on_ready))
-        except (AddressInUse, HttpAddressInUse, GuardMissing, KeysMissing, LoopEnded) as error:
+        except (AddressInUse, HttpAddressInUse, KeysMissing, LoopEnded) as error:
             raise _Failure(str(error)) from error
 
 
