@@ -36,6 +36,7 @@ from webhook_grpc.process.banner import Ports
 from webhook_grpc.process.descriptors import connections_of_doors
 from webhook_grpc.process.loop_watch import LoopWatch
 from webhook_grpc.process.stopping import Stop, in_daemon_thread
+from webhook_grpc.server.admission import TurnLimits
 from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.server.calls import CallLimits, Calls
 from webhook_grpc.server.grpc.reflection import ReflectionAccess
@@ -125,6 +126,7 @@ class App:
                 settings.call_limits,
                 settings.stream_limits,
                 settings.call_seconds_max,
+                TurnLimits(settings.calls_at_once, settings.calls_waiting_max, settings.calls_waiting_seconds_max),
                 settings.streams_unsent_bytes_max,
             ),
             settings.retention_policy,

@@ -268,15 +268,21 @@ class Settings(DatabaseSettings):
     """Their bytes."""
     publish_rate_per_customer: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
     """Events a second that a customer may publish through one process, with a burst of a second. 0: no limit."""
-    calls_max: Annotated[int, Field(ge=1)] = 1000
-    """Calls in progress; more are refused with RATE_LIMITED."""
+    calls_max: Annotated[int, Field(ge=1)] = 3000
+    """Calls in progress, those that wait included; more are refused with RATE_LIMITED, whoever makes them."""
+    calls_at_once: Annotated[int, Field(ge=1)] = 200
+    """Calls carried out at a time, of those that publish and of the others each; more wait in turn, by customer."""
+    calls_waiting_max: Annotated[int, Field(ge=0)] = 1000
+    """Calls that wait for their turn, of each of the two kinds; more are refused with RATE_LIMITED."""
+    calls_waiting_seconds_max: Annotated[float, Field(ge=0.1, le=300)] = 5.0
+    """How long a call waits for its turn before it is refused with RATE_LIMITED."""
     streams_max: Annotated[int, Field(ge=1)] = 1000
     """WatchDeliveries in progress; more are refused with TOO_MANY_STREAMS."""
-    calls_per_token_max: Annotated[int, Field(ge=1)] = 800
+    calls_per_token_max: Annotated[int, Field(ge=1)] = 2400
     """Calls in progress of one token, through one process; likewise."""
     streams_per_token_max: Annotated[int, Field(ge=1)] = 800
     """WatchDeliveries in progress of one token, through one process; likewise."""
-    calls_per_customer_max: Annotated[int, Field(ge=1)] = 500
+    calls_per_customer_max: Annotated[int, Field(ge=1)] = 1500
     """Calls in progress of one customer, through one process; likewise."""
     streams_per_customer_max: Annotated[int, Field(ge=1)] = 500
     """WatchDeliveries in progress of one customer, through one process; likewise."""

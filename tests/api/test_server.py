@@ -347,6 +347,44 @@ async def test_more_calls_than_served_at_once_are_refused(
     assert await code_of(service.publish()) is grpc.StatusCode.OK
 
 
+async def test_a_customer_that_floods_waits_behind_itself_and_is_refused_first(
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = await services.start(calls_at_once=1, calls_waiting_max=3)
+    world, entered, leave = await furnish(service), asyncio.Event(), asyncio.Event()
+    served, get = list[int](), webhooks.get
+
+    async def slow(database: Any, customer_id: int, webhook_id: int) -> Any:
+        served.append(customer_id)
+        entered.set()
+        await leave.wait()
+        return await get(database, customer_id, webhook_id)
+
+    async def call(customer_id: int) -> str:
+        request = pb.GetWebhookRequest(customer_id=customer_id, webhook_id=world.webhook_id)
+        return (await code_of(ask(service, "GetWebhook", request))).name
+
+    monkeypatch.setattr(webhooks, "get", slow)
+    flood = [asyncio.create_task(call(CUSTOMER)) for _ in range(6)]
+    await entered.wait()
+    await until_refused(flood, 2)
+    other = asyncio.create_task(call(CUSTOMER + 1))
+    assert (await service.publish()).event_id, "publishing waits for no other call"
+    await until_refused(flood, 3)
+    leave.set()
+
+    assert await other == "NOT_FOUND", "it was served: the webhook is another customer's"
+    assert sorted([await one for one in flood]) == ["OK"] * 3 + ["RESOURCE_EXHAUSTED"] * 3
+    assert served == [CUSTOMER, CUSTOMER, CUSTOMER + 1, CUSTOMER]
+
+
+async def until_refused(calls: list[asyncio.Task[str]], count: int) -> None:
+    """Waits until so many calls have ended, while none of the others can."""
+    async with slowness.timeout(10):
+        while sum(call.done() for call in calls) < count:
+            await asyncio.wait([call for call in calls if not call.done()], return_when=asyncio.FIRST_COMPLETED)
+
+
 async def test_a_call_ends_at_the_deadline_of_the_server(
     services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ from webhook_grpc.domain.errors import FailedPrecondition, NotFound, WebhookErro
 from webhook_grpc.domain.limits import ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.metrics.calls import CallTally
+from webhook_grpc.server.admission import TurnLimits
 from webhook_grpc.server.auth import Authenticator, token_hash
 from webhook_grpc.server.calls import CallLimits, CallListener, Calls
 from webhook_grpc.settings import Token
@@ -80,6 +81,7 @@ def calls(
     listener: CallListener | None = None,
     tokens: Sequence[Token] = (),
     clock: DatabaseClock | None = None,
+    calls_at_once: int = 10,
 ) -> Calls:
     """The pipeline, with a token that may do everything, one that may read and one that may publish."""
     tokens = tokens or [
@@ -95,6 +97,7 @@ def calls(
             ShareLimits(calls_max, calls_max, calls_max),
             ShareLimits(streams_max, streams_max, streams_max),
             call_seconds_max,
+            TurnLimits(calls_at_once, 10, slowness.scaled(10.0)),
             unsent_bytes_max=1_000_000,
         ),
         RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24),
@@ -353,6 +356,22 @@ async def test_a_stream_ends_with_the_token_of_its_caller() -> None:
 
     assert await reason_of(pipeline.serve(stream, JsonExchange(authorization="Bearer short"))) == "TOKEN_EXPIRED"
     assert held.begun.is_set(), "it was open before"
+
+
+async def test_calls_of_one_kind_wait_for_their_turn_and_those_that_publish_do_not_wait_for_others() -> None:
+    pipeline, held = calls(calls_at_once=1), Held()
+    first = asyncio.create_task(pipeline.serve(method(held.answer), JsonExchange()))
+    await soon(held.begun.wait())
+    second = asyncio.create_task(pipeline.serve(method(named), JsonExchange()))
+    await asyncio.sleep(0)  # now it waits
+    publishing = Unary("PublishEvent", "publish", pb.GetWebhookRequest, Webhook, lambda _: named)
+
+    assert await reason_of(pipeline.serve(publishing, JsonExchange(authorization="Bearer publisher"))) == ""
+    assert (pipeline.call_count, pipeline.waiting_count) == (2, 1)
+
+    held.released.set()
+    assert [await first, await second] == [None, None]
+    assert (pipeline.call_count, pipeline.waiting_count) == (0, 0)
 
 
 async def test_streams_have_places_of_their_own_and_no_deadline() -> None:

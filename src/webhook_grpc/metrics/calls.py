@@ -53,6 +53,7 @@ class CallFigures:
         return [
             *self._tally.families(),
             gauge("rpcs_in_progress", "Calls in progress, without streams.", self._calls.call_count),
+            gauge("rpcs_waiting", "Calls in progress that wait for their turn.", self._calls.waiting_count),
             gauge("watchers", "Streams of WatchDeliveries that are open.", self._calls.stream_count),
             gauge("http_connections", "Connections to the HTTP port.", self._http_connections()),
         ]

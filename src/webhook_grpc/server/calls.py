@@ -1,7 +1,7 @@
 """What happens around every call, whatever the door; in one place that can be read from top to bottom.
 
-request id → admission → authentication → permission → limits → deadline → parsing → handler → canonical error → one
-log line.
+request id → admission → authentication → permission → limits → deadline → parsing → its turn → handler → canonical
+error → one log line.
 
 A door makes an `Exchange` of each call that it gets, and sends the error that `serve` returns. Nothing of a request is
 parsed before its caller is known.
@@ -37,6 +37,7 @@ from webhook_grpc.domain.retention import RetentionPolicy, with_age
 from webhook_grpc.domain.trace_context import read_traceparent
 from webhook_grpc.store.clock import DatabaseClock
 
+from .admission import TurnLimits, Turns
 from .auth import Authenticator, token_expired
 from .limits import ComingRequests, Shares, UnsentBytes
 from .subjects import customer_of, subjects_of
@@ -97,6 +98,7 @@ class CallLimits:
     calls: ShareLimits
     streams: ShareLimits
     call_seconds_max: float
+    turns: TurnLimits
     unsent_bytes_max: int
 
 
@@ -120,6 +122,8 @@ class Calls:
         self._retention = retention
         self._calls = Shares(limits.calls, "RATE_LIMITED", "calls")
         self._streams = Shares(limits.streams, "TOO_MANY_STREAMS", "streams")
+        self._publishing = Turns(limits.turns)  # apart, so that no event waits for those who read and manage
+        self._others = Turns(limits.turns)
         self._coming = ComingRequests()
         self._unsent = UnsentBytes(limits.unsent_bytes_max)
         self._stopping = False
@@ -132,6 +136,11 @@ class Calls:
     def call_count(self) -> int:
         """How many calls of one answer are in progress."""
         return self._calls.in_progress
+
+    @property
+    def waiting_count(self) -> int:
+        """How many of these wait for their turn."""
+        return self._publishing.waiting_count + self._others.waiting_count
 
     @property
     def stream_count(self) -> int:
@@ -184,12 +193,28 @@ class Calls:
                     async with self._coming.place(caller):
                         request = await exchange.read(method.request_type, method.request_bytes_max)
                     call.subjects |= subjects_of(request)
-                    place.take_of_customer(customer_of(request, caller))
-                    await method.run(self._methods, request, call, self._writer(method, exchange, call))
+                    customer_id = customer_of(request, caller)
+                    place.take_of_customer(customer_id)
+                    write = self._writer(method, exchange, call)
+                    if method.streams:
+                        await method.run(self._methods, request, call, write)
+                    else:
+                        await self._run_in_turn(method, request, call, write, customer_id or caller.name)
             except TimeoutError:
                 if method.streams and deadline.expired():
                     raise token_expired(caller.name) from None
                 raise
+
+    async def _run_in_turn(
+        self, method: Method[Any, Any], request: Message, call: Call, write: Write, whose: int | str
+    ) -> None:
+        turns = self._publishing if method.permission == "publish" else self._others
+        if not turns.take():
+            await turns.wait(whose)
+        try:
+            await method.run(self._methods, request, call, write)
+        finally:
+            turns.leave()
 
     def _seconds_of(self, method: Method[Any, Any], caller: Caller) -> float | None:
         """Returns how long a call may take, None for as long as it likes: a stream ends with its caller's token."""
