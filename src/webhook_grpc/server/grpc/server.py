@@ -40,10 +40,11 @@ class AddressInUse(Exception):
 class Server:
     """Serves the API, health and reflection on one port."""
 
-    def __init__(self, address: str, calls: Calls, *, reflection_enabled: bool) -> None:
+    def __init__(self, address: str, calls: Calls, *, reflection_enabled: bool, is_shared: bool = False) -> None:
+        """`is_shared`: other processes listen on the address, too."""
         self._calls = calls
         self._health: Any = _Health()
-        self._server = grpc.aio.server(options=_options())
+        self._server = grpc.aio.server(options=_options(is_shared))
         handlers = {method.name: rpc_handler(method, calls) for method in METHODS}
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
         cast("Any", health_pb2_grpc).add_HealthServicer_to_server(self._health, self._server)
@@ -115,9 +116,9 @@ class _Health(_HealthServicer):
         return await _HealthServicer.Check(self, request, context)
 
 
-def _options() -> list[tuple[str, int]]:
+def _options(is_shared: bool) -> list[tuple[str, int]]:
     return [
-        ("grpc.so_reuseport", 0),  # else a second server binds the same port without a word
+        ("grpc.so_reuseport", int(is_shared)),  # else a second server binds the same port without a word
         ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
