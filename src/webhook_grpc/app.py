@@ -167,7 +167,7 @@ class App:
     async def start(self) -> None:
         """Starts to serve. If that fails, everything that was opened is closed again.
 
-        Raises AddressInUse, HttpAddressInUse, GuardMissing, UnsuitableServer, KeysMissing, and Unavailable if the
+        Raises AddressInUse, HttpAddressInUse, UnsuitableServer, KeysMissing, and Unavailable if the
         database can't be reached.
         """
         async with contextlib.AsyncExitStack() as opened:

@@ -183,7 +183,6 @@ def _run(process: _Process) -> None:
     # imported late: the other commands need neither gRPC nor an event loop
     import uvloop
 
-    from webhook_grpc.engine.http.connections import GuardMissing
     from webhook_grpc.engine.receivers.keys import KeysMissing
     from webhook_grpc.server.grpc.server import AddressInUse
     from webhook_grpc.server.http.listening import HttpAddressInUse
@@ -204,7 +203,7 @@ def _run(process: _Process) -> None:
                 process.siblings,
             )
         )
-    except (AddressInUse, HttpAddressInUse, GuardMissing, KeysMissing, LoopEnded) as error:
+    except (AddressInUse, HttpAddressInUse, KeysMissing, LoopEnded) as error:
         raise _Failure(str(error)) from error
 
 

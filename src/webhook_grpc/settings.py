@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from webhook_grpc.domain import breaker, egress, pace, progress, ramp, restarts, retention, retry, sealing
+from webhook_grpc.domain import breaker, egress, pace, progress, proxy, ramp, restarts, retention, retry, sealing
 from webhook_grpc.domain.access import Permission
 from webhook_grpc.domain.ids import INT64_MAX
 
@@ -150,6 +150,10 @@ class Settings(DatabaseSettings):
     egress_deny_cidrs: Annotated[tuple[egress.Network, ...], NoDecode] = ()
     """Comma-separated networks that may not be called although they are public: your own."""
 
+    egress_proxy_url: SecretStr | None = None
+    """A forward proxy, like http://user:password@proxy.example:3128, that all requests to receivers go through
+    (CONNECT). It looks up and dials what webhooks name."""
+
     # --- delivery policy -------------------------------------------------------------------------------------------
     retry_delays_seconds: Annotated[tuple[float, ...], NoDecode] = retry.DEFAULT_DELAYS_SECONDS
     """Comma-separated delays before each further attempt, for webhooks without their own."""
@@ -201,10 +205,20 @@ class Settings(DatabaseSettings):
     """Requests at once to all webhooks of one customer, from one process."""
     host_in_flight_max: Annotated[int, Field(ge=1)] = 50
     """Requests at once to one host, whoever's webhooks lead there, from one process."""
+    host_share_per_customer: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Which share of those one customer may have, so that slow answers to one do not keep the host from others. 1: all
+    of them, for a service with one customer."""
     process_in_flight_max: Annotated[int, Field(ge=1)] = 2000
     """Requests at once from one process. Each takes a file descriptor."""
     idle_connections_max: Annotated[int, Field(ge=0)] = 1000
-    """Connections that are kept open for the next request, in one process. Each takes a file descriptor."""
+    """Connections that are kept open for the next request, in one process. Each takes a file descriptor, and they take
+    at most a quarter of those."""
+    idle_connections_per_webhook_max: Annotated[int, Field(ge=0, le=100)] = 25
+    """How many of those one webhook may have. 0: every request has a connection of its own."""
+    idle_connection_seconds_max: Annotated[float, Field(ge=0.1, le=600)] = 20.0
+    """How long a connection is kept without a request; a receiver that says less in its Keep-Alive gets less."""
+    connection_age_seconds_max: Annotated[float, Field(ge=1, le=86_400)] = 300.0
+    """How old a connection may be when it is used again: so long a name that moves is not followed."""
     webhooks_per_customer_max: Annotated[int, Field(ge=1, le=1000)] = 100
     """How many webhooks a customer may have."""
     replays_per_customer_max: Annotated[int, Field(ge=1, le=1000)] = 10
@@ -335,6 +349,13 @@ class Settings(DatabaseSettings):
             decode_secret_key(key.get_secret_value())
         return value
 
+    @field_validator("egress_proxy_url")
+    @classmethod
+    def _proxy(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            proxy.parse_proxy(value.get_secret_value())
+        return value
+
     @field_validator("egress_allow_cidrs", "egress_deny_cidrs", mode="before")
     @classmethod
     def _networks(cls, value: Any) -> Any:
@@ -426,6 +447,12 @@ class Settings(DatabaseSettings):
     def anonymous_allowed(self) -> bool:
         """Whether calls without a token may do everything."""
         return not self.has_tokens if self.allow_anonymous is None else self.allow_anonymous
+
+    @property
+    def egress_proxy(self) -> proxy.Proxy | None:
+        """Returns where requests go through, if not directly."""
+        url = self.egress_proxy_url
+        return None if url is None else proxy.parse_proxy(url.get_secret_value())
 
     @property
     def egress_policy(self) -> egress.EgressPolicy:

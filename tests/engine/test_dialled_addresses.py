@@ -6,6 +6,7 @@ Every dial is caught in the loop's `sock_connect`, below all guards, and refused
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import os
@@ -13,7 +14,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Generator
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from random import Random
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -22,43 +23,42 @@ from unittest.mock import patch
 import aiodns
 import pytest
 import uvloop
-from aiohttp.abc import AbstractResolver, ResolveResult
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support import slowness
+from tests.support.dns import Leading
 from tests.support.full import in_full
+from tests.support.raw import OK, says
 from tests.support.receiver import Receiver
 from tests.unit.test_egress import HOSTS_REFUSED, PARSER_TRICKS_REFUSED
 from webhook_grpc.domain.egress import EgressPolicy, why_address_blocked, why_url_blocked
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
+from webhook_grpc.engine.http.faults import NameNotResolved
 from webhook_grpc.engine.http.resolver import GuardedResolver
 from webhook_grpc.engine.http.sender import Request, Sender, SendLimits
-from webhook_grpc.engine.http.sockets import OwnedSocket
 from webhook_grpc.store.clock import DatabaseClock
 
 POLICY: Final = EgressPolicy(allow_http=True)
 LOOPBACK: Final = (IPv4Network("127.0.0.0/8"),)
 CONTEXT: Final = ssl.create_default_context()  # takes longer to make than all the rest
 ARES_ENOTFOUND: Final = 4
-SOCKETS_MAX: Final = 6  # two IPv4, two IPv6, and the second of each again
+DIALS_MAX: Final = 4  # two IPv4 and two IPv6
 
 
-class Answers(AbstractResolver):
+class Answers:
     """A name server in a customer's hands: each look-up is answered with the next list."""
 
-    def __init__(self, *answers: list[tuple[str, int]]) -> None:
+    def __init__(self, *answers: list[str]) -> None:
         self._answers = answers
         self._asked = 0
 
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+    async def resolve(self, _: str) -> list[str]:
         answer = self._answers[self._asked % len(self._answers)]
         self._asked += 1
         if not answer:
-            raise OSError(None, "DNS lookup failed")
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)
-            for address, family in answer
-        ]
+            raise NameNotResolved
+        return answer
 
     async def close(self) -> None:
         """Has nothing to close."""
@@ -70,35 +70,15 @@ class CustomersNameServer:
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
 
-    async def getaddrinfo(self, host: str, _: int, port: int, **__: Any) -> SimpleNamespace:
+    async def getaddrinfo(self, host: str, *_: Any, **__: Any) -> SimpleNamespace:
         try:
-            results = await self._answers.resolve(host, port)
+            texts = await self._answers.resolve(host)
         except OSError as error:
             raise aiodns.error.DNSError(ARES_ENOTFOUND) from error
-        nodes = [SimpleNamespace(addr=(found["host"].encode(), port), family=found["family"]) for found in results]
-        return SimpleNamespace(nodes=nodes)
+        return SimpleNamespace(nodes=[SimpleNamespace(addr=(text.encode(), 0)) for text in texts])
 
     async def close(self) -> None:
         """Has nothing to close."""
-
-
-class CountingSender(Sender):
-    """Counts the sockets that it makes."""
-
-    sockets = 0
-
-    def _socket(self, address_info: Any) -> socket.socket:
-        made = super()._socket(address_info)
-        self.sockets += 1
-        return made
-
-
-class UnguardedSockets(Sender):
-    """Makes a socket for any address."""
-
-    def _socket(self, address_info: Any) -> socket.socket:
-        family, kind, protocol, _, _ = address_info
-        return OwnedSocket(family, kind, protocol)
 
 
 class Dials:
@@ -119,25 +99,22 @@ def guarded(answers: Answers) -> GuardedResolver:
 
 async def dial(
     url: str, answers: Answers, *, guard_answers: bool = True, requests: int = 1
-) -> tuple[list[AttemptResult], list[str], int]:
-    """Sends, with the URL unchecked. Returns the results, the addresses dialled and the sockets made for them."""
+) -> tuple[list[AttemptResult], list[str]]:
+    """Sends, with the URL unchecked. Returns the results and the addresses dialled."""
     dials = Dials()
     resolver = guarded(answers) if guard_answers else answers
-    sender = CountingSender(POLICY, DatabaseClock(), Random(), SendLimits(100), resolver=resolver, ssl_context=CONTEXT)
+    sender = Sender(POLICY, DatabaseClock(), Random(), SendLimits(100), resolver=resolver, ssl_context=CONTEXT)
     try:
         with patch.object(asyncio.get_running_loop(), "sock_connect", dials.refuse):
             results = [await sender.send(Request(url, {}, b"{}", 5.0)) for _ in range(requests)]
     finally:
         await sender.close()
-    return results, dials.addresses, sender.sockets
+    return results, dials.addresses
 
 
 async def dial_unchecked(url: str, answers: Answers) -> list[str]:
-    """Sends what `why_url_blocked` refuses, with nothing in the way but the guard of the sockets."""
-    try:
-        [result], addresses, _ = await dial(url, answers, guard_answers=False)
-    except AssertionError:  # aiohttp's own, for a URL without a scheme; the dispatcher takes it for a bug of ours
-        return []
+    """Sends what `why_url_blocked` refuses, with nothing in the way but the guard of the dialler."""
+    [result], addresses = await dial(url, answers, guard_answers=False)
     assert result.outcome in {Outcome.CONNECTION_ERROR, Outcome.BLOCKED, Outcome.INTERNAL_ERROR}
     return addresses
 
@@ -157,7 +134,7 @@ def six_to_four(address: IPv4Address) -> IPv6Address:
     return IPv6Address(0x2002 << 112 | int(address) << 80)
 
 
-def many(answers: list[tuple[str, int]], times: int) -> list[tuple[str, int]]:
+def many(answers: list[str], times: int) -> list[str]:
     return answers * times
 
 
@@ -176,14 +153,11 @@ ipv6 = st.one_of(
     ipv4.map(six_to_four),
 )
 zones = st.sampled_from(["%eth0", "%1", "%25lo"])
-answer: st.SearchStrategy[tuple[str, int]] = st.one_of(
-    st.tuples(ipv4.map(str), st.just(int(socket.AF_INET))),
-    st.tuples(ipv6.map(str), st.just(int(socket.AF_INET6))),
-    st.tuples(st.builds("{}{}".format, ipv6, zones), st.just(int(socket.AF_INET6))),
-    st.tuples(ipv4.map(str), st.just(int(socket.AF_INET6))),  # the wrong family
-    st.tuples(
-        st.sampled_from(["127.1", "0x7f000001", "localhost", "", "/var/run/docker.sock"]), st.sampled_from([1, 2, 10])
-    ),
+answer: st.SearchStrategy[str] = st.one_of(
+    ipv4.map(str),
+    ipv6.map(str),
+    st.builds("{}{}".format, ipv6, zones),
+    st.sampled_from(["127.1", "0x7f000001", "localhost", "", "/var/run/docker.sock"]),
 )
 answer_lists = st.one_of(
     st.lists(answer, max_size=3),
@@ -238,23 +212,21 @@ urls = st.one_of(good_urls, st.builds("{}{}{}{}{}".format, schemes, prefixes, ho
 @settings(max_examples=in_full(400, short=150), deadline=None, derandomize=True)
 @given(urls, answer_lists, answer_lists)
 def test_whatever_url_is_accepted_and_whatever_its_name_answers_no_blocked_address_is_dialled(
-    url: str, first: list[tuple[str, int]], second: list[tuple[str, int]]
+    url: str, first: list[str], second: list[str]
 ) -> None:
     if why_url_blocked(url, POLICY) is not None:
         return
-    results, addresses, sockets = asyncio.run(dial(url, Answers(first, second), requests=2))
+    results, addresses = asyncio.run(dial(url, Answers(first, second), requests=2))
     assert not blocked(addresses)
-    assert sockets <= SOCKETS_MAX * len(results)
+    assert len(addresses) <= DIALS_MAX * len(results)
     assert {result.outcome for result in results} <= {Outcome.CONNECTION_ERROR, Outcome.BLOCKED}
 
 
 @settings(max_examples=in_full(200, short=75), deadline=None, derandomize=True)
 @given(st.lists(answer, max_size=6))
-def test_where_sockets_are_made_no_blocked_address_passes_even_if_the_resolver_lets_it(
-    answers: list[tuple[str, int]],
-) -> None:
+def test_where_addresses_are_dialled_no_blocked_one_passes_even_if_the_resolver_lets_it(answers: list[str]) -> None:
     """Each layer stands alone: this is the one that counts."""
-    results, addresses, _ = asyncio.run(dial("https://hooks.example.com/", Answers(answers), guard_answers=False))
+    results, addresses = asyncio.run(dial("https://hooks.example.com/", Answers(answers), guard_answers=False))
     assert not blocked(addresses)
     assert {result.outcome for result in results} <= {Outcome.CONNECTION_ERROR, Outcome.BLOCKED}
 
@@ -263,39 +235,69 @@ def test_where_sockets_are_made_no_blocked_address_passes_even_if_the_resolver_l
 @given(urls)
 def test_even_an_unchecked_url_leads_to_no_blocked_address(url: str) -> None:
     """As if the check of the URL were bypassed, with all names leading to this machine."""
-    assert not blocked(asyncio.run(dial_unchecked(url, Answers([("127.0.0.1", 2), ("::1", 10)]))))
+    assert not blocked(asyncio.run(dial_unchecked(url, Answers(["127.0.0.1", "::1"]))))
 
 
 @pytest.mark.parametrize("url", [*(f"https://{host}/" for host in HOSTS_REFUSED), *PARSER_TRICKS_REFUSED], ids=ascii)
 async def test_a_url_that_must_be_refused_would_lead_nowhere_if_it_were_not(url: str) -> None:
-    assert not blocked(await dial_unchecked(url, Answers([("127.0.0.1", 2)])))
+    assert not blocked(await dial_unchecked(url, Answers(["127.0.0.1"])))
 
 
 # --- how often -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [1, 2, 50, 200])
-async def test_however_many_addresses_a_name_has_at_most_six_sockets_are_made(count: int) -> None:
-    """aiohttp alone dials n(n+1)/2 times."""
-    answers = [(f"8.8.{n // 250}.{n % 250}", 2) for n in range(count)] + [
-        (f"2606:4700::{n + 1:x}", 10) for n in range(count)
-    ]
-    [result], addresses, sockets = await dial("https://hooks.example.com/", Answers(answers))
+async def test_however_many_addresses_a_name_has_four_are_dialled_the_families_in_turns(count: int) -> None:
+    answers = [f"8.8.{n // 250}.{n % 250}" for n in range(count)] + [f"2606:4700::{n + 1:x}" for n in range(count)]
+    [result], addresses = await dial("https://hooks.example.com/", Answers(answers))
     assert result.outcome is Outcome.CONNECTION_ERROR
-    assert 2 <= len(addresses) <= sockets <= SOCKETS_MAX
+    assert len(set(addresses)) == len(addresses) == min(2 * count, DIALS_MAX)
+    assert [":" in address for address in addresses] == [False, True] * (len(addresses) // 2)
 
 
 async def test_of_a_mixed_answer_only_the_public_address_is_dialled() -> None:
-    answers = Answers([("127.0.0.1", 2), ("8.8.8.8", 2), ("::1", 10), ("::ffff:10.0.0.1", 10)])
-    _, addresses, _ = await dial("https://hooks.example.com/", answers)
+    answers = Answers(["127.0.0.1", "8.8.8.8", "::1", "::ffff:10.0.0.1"])
+    _, addresses = await dial("https://hooks.example.com/", answers)
     assert set(addresses) == {"8.8.8.8"}
 
 
 async def test_a_name_that_changes_to_an_internal_address_is_not_dialled_again() -> None:
-    answers = Answers([("8.8.8.8", 2)], [("127.0.0.1", 2)])
-    results, addresses, _ = await dial("https://hooks.example.com/", answers, requests=2)
+    answers = Answers(["8.8.8.8"], ["127.0.0.1"])
+    results, addresses = await dial("https://hooks.example.com/", answers, requests=2)
     assert set(addresses) == {"8.8.8.8"}
     assert [result.outcome for result in results] == [Outcome.CONNECTION_ERROR, Outcome.BLOCKED]
+
+
+def bound_to_both_families() -> tuple[tuple[socket.socket, socket.socket], int]:
+    """Two sockets on the loopback addresses, with one port; what is free in one family need not be in the other."""
+    while True:
+        six, four = socket.socket(socket.AF_INET6), socket.socket()
+        try:
+            six.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        port = six.getsockname()[1]
+        with contextlib.suppress(OSError):
+            four.bind(("127.0.0.1", port))
+            return (six, four), port
+        six.close()
+        four.close()
+
+
+@pytest.mark.parametrize(
+    "addresses", [["127.0.0.1"], ["::1"], ["127.0.0.77", "::1"], ["127.0.0.1", "::2"]], ids=" and ".join
+)
+async def test_a_host_of_one_family_or_with_a_dead_address_gets_its_request(addresses: list[str]) -> None:
+    """127.0.0.77 refuses, and ::2 has no route."""
+    sockets, port = bound_to_both_families()
+    servers = [await asyncio.start_server(says(OK), sock=sock) for sock in sockets]
+    local = EgressPolicy(allow_http=True, allowed_networks=(*LOOPBACK, IPv6Network("::/126")))
+    sender = Sender(local, DatabaseClock(), Random(), SendLimits(100), resolver=Leading(addresses), ssl_context=CONTEXT)
+    result = await sender.send(Request(f"http://hooks.example.com:{port}/", {}, b"{}", slowness.scaled(5)))
+    await sender.close()
+    for server in servers:
+        server.close()
+    assert result.outcome is Outcome.SUCCEEDED
 
 
 # --- the third layer -------------------------------------------------------------------------------------------------
@@ -341,12 +343,10 @@ async def test_a_receiver_that_is_gone_before_it_is_looked_at_is_not_called_a_fo
 
 @pytest.mark.slow
 def test_a_refused_connection_closes_no_descriptor_but_its_own(receiver_port: int) -> None:
-    """On uvloop its socket object could be closed once more when it is collected: whoever has the number by then."""
+    """On uvloop a socket object of ours could close the number once more, whoever has it by then."""
 
     async def refuse_many() -> None:
-        sender = UnguardedSockets(
-            POLICY, DatabaseClock(), Random(), SendLimits(100)
-        )  # only the guard of the peer refuses
+        sender = Sender(POLICY, DatabaseClock(), Random(), SendLimits(100))
         for _ in range(20):
             result = await sender.send(Request(f"http://127.0.0.1:{receiver_port}/", {}, b"{}", 5.0))
             assert result.outcome is Outcome.BLOCKED
@@ -358,7 +358,8 @@ def test_a_refused_connection_closes_no_descriptor_but_its_own(receiver_port: in
                 os.close(number)
         await sender.close()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    admits = patch("webhook_grpc.engine.http.dialling.why_address_blocked", return_value=None)
+    with admits, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # only the guard of the peer refuses
         runner.run(refuse_many())
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import trustme
-from aiohttp.abc import AbstractResolver, ResolveResult
 
+from tests.support.dns import Leading
 from tests.support.receiver import Receiver
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import Outcome
@@ -21,16 +21,6 @@ from webhook_grpc.engine.http.sender import Request, Sender, SendLimits
 from webhook_grpc.store.clock import DatabaseClock
 
 LOCAL = EgressPolicy(allow_http=True, allowed_networks=(IPv4Network("127.0.0.0/8"),))
-
-
-class Here(AbstractResolver):
-    """All names lead to this machine."""
-
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
-        return [ResolveResult(hostname=host, host="127.0.0.1", port=port, family=2, proto=0, flags=0)]
-
-    async def close(self) -> None:
-        """Has nothing to close."""
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
@@ -83,7 +73,7 @@ async def test_the_keys_of_tls_connections_are_not_written_down(
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context)
-    sender = Sender(LOCAL, DatabaseClock(), Random(), SendLimits(100), resolver=Here())
+    sender = Sender(LOCAL, DatabaseClock(), Random(), SendLimits(100), resolver=Leading(["127.0.0.1"]))
     url = f"https://hooks.example.com:{server.sockets[0].getsockname()[1]}/"
     result = await sender.send(Request(url, {}, b"{}", 5.0))
     await sender.close()

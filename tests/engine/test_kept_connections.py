@@ -21,7 +21,7 @@ from tests.support.raw import OK, RawServers, Serve, read_request, says, until_c
 from tests.support.service import CUSTOMER, ServiceFactory
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
-from webhook_grpc.engine.http.connections import UNKEPT_SECONDS, UNKEPT_WEBHOOKS_MAX, Connections
+from webhook_grpc.engine.http.pool import UNKEPT_SECONDS, UNKEPT_WEBHOOKS_MAX, KeptLimits, Pool
 from webhook_grpc.engine.http.sender import Request, Sender, SendLimits
 from webhook_grpc.store.clock import DatabaseClock
 
@@ -248,6 +248,7 @@ async def test_it_is_sent_once_more_on_a_new_connection_not_on_another_kept_one(
     await asyncio.gather(send(sender, url), send(sender, url))
     assert (await send(sender, url)).outcome is Outcome.SUCCEEDED
     assert raw_server.connections == 3
+    assert sender.pool.idle_count == 0
 
 
 async def test_a_new_connection_that_dies_is_a_failure_at_once(sender: Sender, raw_server: RawServers) -> None:
@@ -302,14 +303,14 @@ async def test_a_server_that_closes_after_each_answer_gets_100_of_100(
 
 
 def test_what_is_remembered_of_unexpected_closes_ends_and_is_bounded() -> None:
-    connections = Connections(10)
-    connections.closed_unexpectedly(1, now=0.0)
-    assert not connections.keeps(1, now=UNKEPT_SECONDS - 1)
-    assert connections.keeps(1, now=UNKEPT_SECONDS)
+    pool = Pool(KeptLimits())
+    pool.closed_unexpectedly(1, now=0.0)
+    assert not pool.keeps(1, now=UNKEPT_SECONDS - 1)
+    assert pool.keeps(1, now=UNKEPT_SECONDS)
     for webhook_id in range(2, UNKEPT_WEBHOOKS_MAX + 2):
-        connections.closed_unexpectedly(webhook_id, now=1.0)
-    assert connections.keeps(1, now=1.0)  # the oldest is forgotten first
-    assert not connections.keeps(2, now=1.0)
+        pool.closed_unexpectedly(webhook_id, now=1.0)
+    assert pool.keeps(1, now=1.0)  # the oldest is forgotten first
+    assert not pool.keeps(2, now=1.0)
 
 
 # --- how long --------------------------------------------------------------------------------------------------------
@@ -327,7 +328,7 @@ async def test_a_connection_is_not_used_longer_than_the_receiver_keeps_it(
 
 
 async def test_a_connection_is_not_used_beyond_its_number_of_requests(sender: Sender, raw_server: RawServers) -> None:
-    sender.connections.requests_max = 2
+    sender.pool.limits.requests_max = 2
     url = await raw_server(always(OK))
     for _ in range(5):
         await send(sender, url)
@@ -344,11 +345,10 @@ async def test_a_name_that_moves_is_followed_while_events_flow(raw_server: RawSe
         LOCAL,
         DatabaseClock(),
         Random(),
-        SendLimits(100, connection_seconds_max=0.3),
+        SendLimits(100, kept=KeptLimits(seconds_max=0.3, requests_max=1_000_000)),
         resolver=names,
         ssl_context=CONTEXT,
     )
-    sender.connections.requests_max = 1_000_000
     async with slowness.timeout(20):
         while (await send(sender, f"http://hooks.example.com:{port}/")).response_status != 503:
             pass

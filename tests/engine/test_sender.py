@@ -7,7 +7,6 @@ import ipaddress
 from collections.abc import AsyncGenerator
 from random import Random
 
-import aiohttp
 import pytest
 
 from tests.support import slowness
@@ -16,7 +15,7 @@ from tests.support.raw import OK, RawServers, read_request, says
 from tests.support.receiver import Gate, Receiver, answer
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import FailureReason, Outcome
-from webhook_grpc.engine.http.connections import RAW_BYTES_MAX, Connections, GuardMissing, install_guard
+from webhook_grpc.engine.http.answer import RAW_BYTES_MAX
 from webhook_grpc.engine.http.sender import Request, Sender, SendLimits
 from webhook_grpc.store.clock import DatabaseClock
 
@@ -111,21 +110,21 @@ async def drip(writer: asyncio.StreamWriter, piece: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "piece"),
+    ("start", "piece", "outcomes"),
     [
-        (b"HTTP/1.1 2", b"0"),
-        (b"HTTP/1.1 200 OK\r\nX: ", b"a"),
-        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+        (b"HTTP/1.1 2", b"0", {Outcome.PROTOCOL_ERROR}),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"a", {Outcome.SUCCEEDED}),
+        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", {Outcome.TIMEOUT, Outcome.PROTOCOL_ERROR}),
     ],
     ids=["status", "headers", "1xx"],
 )
 async def test_a_receiver_that_drips_is_cut_off(
-    sender: Sender, raw_server: RawServers, start: bytes, piece: bytes
+    sender: Sender, raw_server: RawServers, start: bytes, piece: bytes, outcomes: set[Outcome]
 ) -> None:
     url = await raw_server(says(start, lambda _, writer: drip(writer, piece)))
     async with slowness.timeout(3):
         result = await sender.send(request(url, timeout_seconds=0.5))
-    assert result.outcome in (Outcome.TIMEOUT, Outcome.PROTOCOL_ERROR)
+    assert result.outcome in outcomes
 
 
 async def test_trouble_with_the_body_does_not_undo_a_success(sender: Sender, raw_server: RawServers) -> None:
@@ -148,7 +147,7 @@ async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n", Outcome.SUCCEEDED),
         (b"HTTP/1.1 200 OK\r\n\r\n", Outcome.SUCCEEDED),
-        (b"HTTP/1.1 200 OK\r\nX: ", Outcome.PROTOCOL_ERROR),
+        (b"HTTP/1.1 200 OK\r\nX: ", Outcome.SUCCEEDED),
         (b"", Outcome.PROTOCOL_ERROR),
     ],
     ids=["body", "body to the end", "header", "status line"],
@@ -184,12 +183,8 @@ async def test_a_large_answer_is_cut_to_its_excerpt(sender: Sender, receiver: Re
         (b"", Outcome.CONNECTION_ERROR),
         (b"SSH-2.0-OpenSSH_9.2\r\n", Outcome.PROTOCOL_ERROR),
         (b"HTTP/1.1 abc OK\r\n\r\n", Outcome.PROTOCOL_ERROR),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", Outcome.PROTOCOL_ERROR),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", Outcome.PROTOCOL_ERROR),
-        (
-            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            Outcome.PROTOCOL_ERROR,
-        ),
+        (b"HTTP/1.1 200 OK\r", Outcome.CONNECTION_ERROR),
+        (b"HTTP/1.1 200 OK\rContent-Length: 0\r\r", Outcome.PROTOCOL_ERROR),
         (b"HTTP/1.1 500 NO\r\nContent-Length: 0\r\n\r\n", Outcome.HTTP_ERROR),
     ],
 )
@@ -301,12 +296,3 @@ async def test_a_server_that_does_not_speak_tls_is_a_tls_error(sender: Sender, r
 
     url = (await raw_server(serve)).replace("http:", "https:")
     assert (await sender.send(request(url))).outcome is Outcome.TLS_ERROR
-
-
-async def test_a_client_without_the_hook_of_the_guard_is_refused() -> None:
-    """The guard rests on a private name of aiohttp: if an upgrade takes it away, nothing must be sent."""
-    connector = aiohttp.TCPConnector()
-    connector._factory = lambda: None  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
-    with pytest.raises(GuardMissing, match="egress guard"):
-        install_guard(connector, Connections(10))
-    await connector.close()

@@ -136,8 +136,8 @@ async def test_a_start_that_fails_at_its_last_step_closes_what_it_had_opened(
     monkeypatch.setattr(app._server, "start", fail)  # pyright: ignore[reportPrivateUsage]
     with pytest.raises(RuntimeError, match="the last step"):
         await app.start()
-    session: Any = app.engine._sender._session  # pyright: ignore[reportPrivateUsage]
-    assert session.closed
+    resolver: Any = app.engine._sender._opened_resolver  # pyright: ignore[reportPrivateUsage]
+    assert resolver._resolver._closed
     assert not [task.get_name() for task in app._loops if not task.done()]  # pyright: ignore[reportPrivateUsage]
     assert postgres.rows("SELECT count(*) FROM shards WHERE owner IS NOT NULL") == [(0,)]
     await until_none_of_ours_is_connected(postgres)

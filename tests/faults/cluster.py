@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import resource
 import signal
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from random import Random
 from typing import cast
 
 import psutil
 
-from tests.invariants.history import Vitals
+from tests.invariants.history import Fault, Vitals
 from tests.support import slowness
 from tests.support.process import Process, environment
 
@@ -24,6 +26,7 @@ from .nursery import first_line, nursery
 # Lengthened on a slow machine, as all settings that end something: see `Cluster` and tests/support/slowness.py.
 LEASE_SECONDS = 2.0
 STATEMENT_SECONDS = 3.0
+_LEASE_RAN_OUT = "lease ran out"
 _SCALED = frozenset(
     {
         "WEBHOOK_LEASE_SECONDS",
@@ -142,10 +145,26 @@ class Cluster:
                 found.append(Vitals(name, (descriptors, descriptors_now), (resident, resident_now)))
         return tuple(found)
 
+    def lost_leases(self) -> list[Fault]:
+        """What each lease that ran out may excuse, from its last renewal until its process noticed: they log it.
+
+        On a slow machine a lease may run out without a fault. Requests of its process may then still be open.
+        """
+        return [
+            Fault(_LEASE_RAN_OUT, at - line["renewed_seconds_ago"], at, may_duplicate=True, may_overlap=True)
+            for path in sorted(self._directory.glob("process-*.log"))
+            for line in map(json.loads, filter(_is_of_a_lost_lease, path.read_text().splitlines()))
+            for at in [datetime.fromisoformat(line["timestamp"]).timestamp()]
+        ]
+
     def _take_out(self, name: str) -> Process:
         process = self.running.pop(name)
         self._ended.append(process)
         return process
+
+
+def _is_of_a_lost_lease(line: str) -> bool:
+    return f'"event":"{_LEASE_RAN_OUT}"' in line
 
 
 def _held(process: Process) -> tuple[int, int]:

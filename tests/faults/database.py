@@ -29,7 +29,7 @@ TEMPLATE = "webhook_faults_template"
 LOG: LiteralString = """
 SELECT shard, seq, webhook_id, event_id, attempt_count, status, outcome, extract(epoch FROM created_at)::float8,
     extract(epoch FROM event_created_at)::float8, extract(epoch FROM next_due_at)::float8, response_status, reason,
-    trigger
+    trigger, latency_ms / 1000.0::float8
 FROM attempts ORDER BY shard, seq, created_at
 """
 # `id` is seq * 64 + shard.

@@ -78,6 +78,16 @@ class Endpoints:
             async with slowness.timeout(10):
                 await self._process.wait()
 
+    def stand_still(self) -> None:
+        """SIGSTOP: connections are made, and nothing is read from them."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     async def behave(self, behaviours: Mapping[str, Behaviour]) -> None:
         """Changes how paths answer; what is held there is answered."""
         url = f"http://127.0.0.1:{self.ports['127.0.0.1']}/control"

@@ -220,7 +220,7 @@ class Round:
             log=await asyncio.to_thread(database.log_rows, self.database_url),
             pending=await asyncio.to_thread(database.pending_rows, self.database_url),
             watchers=tuple(watcher.history() for watcher in self.watchers),
-            faults=tuple(self.faults),
+            faults=(*self.faults, *self.cluster.lost_leases()),
             drained_seconds=drained_seconds,
             drain_seconds_max=slowness.scaled(self.scenario.drain_seconds_max),
             attempt_seconds_max=max(plan.timeout_seconds for plan in self.scenario.plan) + slowness.lengthened(1.0),

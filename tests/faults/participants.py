@@ -42,6 +42,7 @@ async def register(scenario: Scenario, endpoints: Endpoints, process: Process) -
                 plan.own_delays_seconds or scenario.delays_seconds,
                 plan.prompt,
                 plan.rate_limit,
+                plan.timeout_seconds,
             )
         )
     return registered

@@ -45,6 +45,19 @@ UNKNOWN = replace(PUBLISH, event_id=None)
 CROWD = tuple(replace(FIRST, event_id=f"evt_x{n}", body_hash=f"x{n}", retry_after=None) for n in range(3))
 CROWD_PUBLISHED = tuple(replace(UNKNOWN, request_id=request.event_id, body_hash=request.body_hash) for request in CROWD)
 
+# The receiver stood still: when it answered the first attempt, the sender had waited for two seconds and left.
+LATE = replace(FIRST, arrived_at=12.3, ended_at=12.3, status=200, retry_after=None)
+TIMED_OUT = replace(
+    FAILED, outcome="timeout", reason="timeout", response_status=None, created_at=12.1, next_due_at=12.2,
+    latency_seconds=2.0,
+)  # fmt: skip
+WAITED = replace(
+    HEALTHY,
+    endpoints=(replace(ENDPOINT, timeout_seconds=2.0),),
+    requests=(LATE, replace(SECOND, arrived_at=12.5, ended_at=12.6)),
+    log=(TIMED_OUT, replace(SUCCEEDED, created_at=12.7)),
+)
+
 # The webhook is paused after its first attempt, and resumed before its second.
 PAUSED = (Switch(7, "paused", 10.2, 10.2), Switch(7, "resumed", 11.3, 11.35))
 DELETED = Switch(7, "deleted", 10.3, 10.4)
@@ -118,6 +131,7 @@ HOLDS = {
     "I3: what a kill found in flight may come once more": replace(
         HEALTHY, requests=(FIRST, SECOND, AGAIN), log=(FAILED, replace(SUCCEEDED, created_at=13.2)), faults=(KILL,)
     ),
+    "I3: an answer that was waited for in vain": WAITED,
     "I3: many faults excuse many requests": replace(
         HEALTHY,
         requests=(FIRST, SECOND, AGAIN, replace(AGAIN, arrived_at=14.0, ended_at=14.1)),
@@ -233,6 +247,15 @@ BREAKS = {
         requests=(FIRST, SECOND, AGAIN, replace(AGAIN, arrived_at=14.0, ended_at=14.1)),
         log=(FAILED, replace(SUCCEEDED, created_at=14.2)),
         faults=(KILL,),
+    ),
+    "I3: an answer that was not waited for": replace(
+        WAITED, log=(replace(TIMED_OUT, latency_seconds=1.9), WAITED.log[1])
+    ),
+    "I3: an answer that was not in vain": replace(
+        WAITED, log=(replace(TIMED_OUT, reason="status", response_status=500), WAITED.log[1])
+    ),
+    "I3: the same number after an answer that was waited for in vain": replace(
+        WAITED, requests=(LATE, replace(LATE, arrived_at=12.4, ended_at=12.4), WAITED.requests[1])
     ),
     "I3: a fault that excuses nothing": replace(
         HEALTHY,

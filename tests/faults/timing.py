@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 from tests.invariants.history import Endpoint, Fault, History, Request
+from tests.invariants.resends import waited_for_in_vain
 from tests.invariants.violation import Violation
 
 # An unanswered request ends for the sender at once, for the receiver when it notices.
@@ -19,11 +21,14 @@ def in_flight_is_limited(history: History) -> Iterator[Violation]:
     One owner keeps it exactly, by counting; a shard that is handed over is handed over idle; and a killed process
     leaves no open request behind, while its successor waits for the lease. Only a process that lost its lease alive (it
     was stopped, or cut from the database for longer than the lease) may have its last requests open, for as long as one
-    may take, while the new owner counts from zero: then, and only then, a limit more for each such fault.
+    may take, while the new owner counts from zero: then, and only then, a limit more for each such fault. A request
+    that timed out has ended, also if the receiver begins with it later.
     """
     by_webhook: dict[int, list[Request]] = defaultdict(list)
+    left_at = waited_for_in_vain(history)
     for request in history.requests:
-        by_webhook[request.webhook_id].append(request)
+        until = left_at.get((request.webhook_id, request.event_id, request.attempt), request.ended_at)
+        by_webhook[request.webhook_id].append(replace(request, ended_at=min(request.ended_at, until)))
     overlapping = [fault for fault in history.faults if fault.may_overlap]
     for endpoint in history.endpoints:
         excess = _excess(by_webhook[endpoint.webhook_id], endpoint, overlapping, history)

@@ -23,6 +23,7 @@ _ENOUGH = 10
 
 PENDING_OF: LiteralString = "SELECT count(*) FROM deliveries WHERE webhook_id = %s"
 CANCELLED_OF: LiteralString = "SELECT count(*) FROM attempts WHERE webhook_id = %s AND status = 'cancelled'"
+TIMED_OUT: LiteralString = "SELECT 1 FROM attempts WHERE reason = 'timeout' LIMIT 1"
 ACTIVE: LiteralString = "SELECT count(*) FROM webhooks WHERE status = 'active'"
 
 
@@ -78,6 +79,21 @@ async def gone(round_: Round) -> None:
     async with slowness.timeout(10):
         while len(_succeeded(round_, webhook_id)) < received + _ENOUGH:
             await asyncio.sleep(0.1)
+
+
+async def stand_still(round_: Round) -> None:
+    """A receiver stands still until requests have timed out, and then answers 200 to those, which have left.
+
+    Its history says 200, the log says that nobody heard it: the next attempt is no duplicate that needs an excuse.
+    """
+    await round_.until_received(0, _ENOUGH)
+    round_.endpoints.stand_still()
+    try:
+        async with slowness.timeout(10):
+            while not round_.ask(TIMED_OUT):
+                await asyncio.sleep(0.05)
+    finally:
+        round_.endpoints.go_on()
 
 
 async def kill_limited(round_: Round) -> None:
@@ -140,11 +156,16 @@ _SWITCHED_PLAN = (
     EndpointPlan(2, {"kind": "fails", "status": 500, "one_in": 5}, "127.0.0.3", prompt=True),
 )
 _GONE_PLAN = (EndpointPlan(1, {"delay_seconds": 0.2}, "127.0.0.2", in_flight_max=2), *_SWITCHED_PLAN[1:])
+_STILL_PLAN = (
+    EndpointPlan(1, timeout_seconds=1),
+    EndpointPlan(2, {"delay_seconds": 0.05}, "127.0.0.2", timeout_seconds=1),
+)
 _LIMITED_PLAN = (EndpointPlan(1, address="127.0.0.2", rate_limit=_RATE), EndpointPlan(1), EndpointPlan(2))
 
 SCENARIOS = (
     Scenario("webhook switched off", switch_off, plan=_SWITCHED_PLAN, gap_seconds=0.04, needs_load=True),
     Scenario("receiver gone", gone, plan=_GONE_PLAN, needs_load=True),
+    Scenario("receiver stands still", stand_still, plan=_STILL_PLAN),
     Scenario(
         "rate limit",
         kill_limited,

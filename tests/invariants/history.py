@@ -5,6 +5,7 @@ Times are seconds of one clock: of this machine, or of the simulation. An event'
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ class Endpoint:
     delays_seconds: tuple[float, ...] = (0.3, 0.3, 0.3)
     prompt: bool = False  # the fault is somebody else's: its deliveries must not be late (I7)
     rate_limit: int | None = None  # requests a second, with a burst of one second
+    timeout_seconds: float = math.inf  # for which an answer is waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class LogRow:
     response_status: int | None = None
     reason: str | None = None
     trigger: str = "scheduled"
+    latency_seconds: float | None = None  # of the attempt
 
     @property
     def delivery(self) -> Delivery:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .asked import restarted_at
@@ -14,6 +14,10 @@ from .violation import Violation
 # A row of the log bears the time at which its statement began: what is settled before a fault begins, an earlier one.
 _CLOCK_SECONDS = 0.02
 _GONE = 410
+_TIMED_OUT = "timeout"
+
+Attempt = tuple[int, str, int]
+"""Names an attempt: webhook, event and number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +47,18 @@ class Resend:
         return self.latest.status == _GONE and self.latest.attempt == self.request.attempt
 
 
-def resends(history: History) -> list[Resend]:
-    """Requests after a 2xx, and requests that bear an attempt number which had been used."""
+def resends(history: History, *, unheard: Collection[Attempt] = ()) -> list[Resend]:
+    """Requests after a 2xx, and requests that bear an attempt number which had been used.
+
+    `unheard` attempts are those whose answers make nothing needless.
+    """
     found: list[Resend] = []
     restarted = restarted_at(history)
     for requests in _by_delivery(history).values():
         for index, request in enumerate(requests):
             since = restarted.get((request.webhook_id, request.event_id, request.attempt))
             own = _sent_by_same_owner(request, requests[:index], restarted_at=since)
-            earlier = own or _made_needless_by(request, requests[:index], restarted_at=since)
+            earlier = own or _made_needless_by(request, requests[:index], unheard, restarted_at=since)
             if earlier is not None:
                 found.append(Resend(request, earlier, requests[index - 1]))
     return found
@@ -62,13 +69,14 @@ def only_after_faults(history: History) -> Iterator[Violation]:
 
     In flight is what had been sent and was not settled: from the arrival of its request until its row in the log. What
     was settled before the fault is never sent again, however the process ended. A process that sends again what it has
-    sent itself has no excuse.
+    sent itself has no excuse. An answer for which the sender has waited in vain, for as long as the webhook allows,
+    makes nothing needless: the receiver was late, and the log says so.
     """
     settled_at = _settled_at(history)
     arrival_seconds = history.slowness * history.arrival_seconds
     spent: dict[tuple[int, str], set[Fault]] = defaultdict(set)
     asked_twice = set[tuple[int, str, int]]()
-    for resend in resends(history):
+    for resend in resends(history, unheard=waited_for_in_vain(history)):
         request, earlier = resend.request, resend.earlier
         delivery = (request.webhook_id, request.event_id)
         if resend.is_second_question and (*delivery, request.attempt) not in asked_twice:
@@ -118,7 +126,25 @@ def in_flight_at_faults(history: History) -> int:
     )
 
 
-def _made_needless_by(request: Request, before: Sequence[Request], *, restarted_at: float | None) -> Request | None:
+def waited_for_in_vain(history: History) -> Mapping[Attempt, float]:
+    """The attempts that timed out by the log, and not before their time; and when that was.
+
+    A receiver that stands still answers what it finds in its sockets when it goes on, and does not see that the sender
+    has left: its own history says 200.
+    """
+    timeout_seconds = {endpoint.webhook_id: endpoint.timeout_seconds for endpoint in history.endpoints}
+    return {
+        (row.webhook_id, row.event_id, row.attempt_count): row.created_at
+        for row in history.log
+        if row.reason == _TIMED_OUT
+        and row.latency_seconds is not None
+        and row.latency_seconds >= timeout_seconds.get(row.webhook_id, math.inf)
+    }
+
+
+def _made_needless_by(
+    request: Request, before: Sequence[Request], unheard: Collection[Attempt], *, restarted_at: float | None
+) -> Request | None:
     """A 2xx that had been given, or else the latest request of the same number.
 
     Restarts come after a 2xx, too; and after an attempt of the same number that could not be stored.
@@ -126,7 +152,11 @@ def _made_needless_by(request: Request, before: Sequence[Request], *, restarted_
     if restarted_at is not None:
         same = [one for one in before if one.attempt == request.attempt and one.arrived_at >= restarted_at]
         return next(reversed(same), None)
-    succeeded = [earlier for earlier in before if 200 <= earlier.status <= 299]
+    succeeded = [
+        earlier
+        for earlier in before
+        if 200 <= earlier.status <= 299 and (earlier.webhook_id, earlier.event_id, earlier.attempt) not in unheard
+    ]
     same = [earlier for earlier in before if earlier.attempt == request.attempt]
     return next(reversed(succeeded or same), None)
 
@@ -146,7 +176,7 @@ def _by_delivery(history: History) -> dict[tuple[int, str], list[Request]]:
     return requests
 
 
-def _settled_at(history: History) -> dict[tuple[int, str, int], float]:
+def _settled_at(history: History) -> dict[Attempt, float]:
     return {
         (row.webhook_id, row.event_id, row.attempt_count): row.created_at
         for row in history.log

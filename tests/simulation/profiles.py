@@ -70,6 +70,7 @@ def settings_of(profile: Profile, seeded: random.Random) -> Settings:
         disable_failures_min=5,
         customer_in_flight_max=200 if profile.prompt else choose((8, 200)),
         host_in_flight_max=500 if profile.prompt else choose((4, 50)),
+        host_share_per_customer=1.0 if profile.prompt else 0.8,
         process_in_flight_max=200 if profile.prompt else choose((20, 200)),
         lease_seconds=60.0 if long else choose((3.0, 4.0, 8.0)),
         poll_seconds=10.0 if long else choose((0.5, 1.0, 2.0)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Final
 
 from webhook_grpc.domain.command import Kind
@@ -73,8 +75,7 @@ class RequestChecks:
         replays = [s for s in beside if s.trigger is Trigger.REPLAY]
         if sent.trigger is Trigger.REPLAY and len(replays) >= max(1, most // 4):
             self._course.violated(f"{name} beside {len(replays)} other replays, of {most} slots")
-        if sum(s.host == sent.host for s in active) >= self._settings.host_in_flight_max:
-            self._course.violated(f"{name} beyond the cap of its host")
+        self._check_host(name, sent, [s for s in active if s.host == sent.host])
         if (
             sum(s.webhook.customer_id == sent.webhook.customer_id for s in active)
             >= self._settings.customer_in_flight_max
@@ -94,6 +95,14 @@ class RequestChecks:
             and not self._answered_now(sent)
         ):
             self._course.violated(f"{name} although asked to wait until {outage.held_until:.4f}")
+
+    def _check_host(self, name: str, sent: Sent, beside: Sequence[Sent]) -> None:
+        slots = self._settings.host_in_flight_max
+        if len(beside) >= slots:
+            self._course.violated(f"{name} beyond the cap of its host")
+        of_customer = sum(s.webhook.customer_id == sent.webhook.customer_id for s in beside)
+        if of_customer >= max(1, math.floor(slots * self._settings.host_share_per_customer)):
+            self._course.violated(f"{name} beyond its customer's share of its host")
 
     def _answered_now(self, sent: Sent) -> bool:
         """Whether an answer came at the instant, or after it, at which this was decided."""

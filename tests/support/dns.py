@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import Any, Final, cast
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-
 A: Final = 1
 CNAME: Final = 5
 AAAA: Final = 28
@@ -113,18 +111,15 @@ def _name_at(packet: bytes, start: int) -> tuple[str, int]:
     return ".".join(labels), start + 1
 
 
-class Leading(AbstractResolver):
+class Leading:
     """A resolver in a customer's hands, in place of the service's: each look-up gives the next list of addresses."""
 
     def __init__(self, *answers: list[str]) -> None:
         self._answers = list(answers)
 
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+    async def resolve(self, _: str) -> Sequence[str]:
         """Gives the next list; the last one again and again."""
-        addresses = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=2, proto=0, flags=0) for address in addresses
-        ]
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
     async def close(self) -> None:
         """Has nothing to close."""

@@ -70,6 +70,22 @@ class Gate:
         return web.Response()
 
 
+class Valve:
+    """Lets so many requests through, and holds the others until it is asked to let more through."""
+
+    def __init__(self, count: int) -> None:
+        self._through = asyncio.Semaphore(count)
+
+    async def __call__(self, _: Received) -> web.StreamResponse:
+        await self._through.acquire()
+        return web.Response()
+
+    def let(self, count: int) -> None:
+        """Lets so many more through."""
+        for _ in range(count):
+            self._through.release()
+
+
 class Receiver:
     """Records every request; awaitable until enough have come."""
 

@@ -18,6 +18,7 @@ from webhook_grpc.domain.egress import (
     BlockReason,
     EgressPolicy,
     Network,
+    host_of,
     policy_for,
     punycode_of,
     why_address_blocked,
@@ -631,3 +632,21 @@ def test_what_may_not_be_allowed_is_said_in_a_sentence(entry: str, says: str) ->
 def test_the_ascii_form_of_an_international_name(url: str, expected: str | None) -> None:
     assert punycode_of(url) == expected
     assert why_url_blocked(url, STRICT) is not None
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://hooks.example.com/", "hooks.example.com"),
+        ("https://HOOKS.Example.com.:8443/a?b", "hooks.example.com"),
+        ("https://xn--bcher-kva.example/", "xn--bcher-kva.example"),
+        ("http://203.0.113.9/", "203.0.113.9"),
+        ("https://[2606:2800::1]/", "2606:2800::1"),
+        ("https://[2606:2800:0000:0:0:0:0:01]:8443/", "2606:2800::1"),
+        ("https://[2606:2800::A]/", "2606:2800::a"),
+        ("https://[::ZZ]/", "::zz"),
+        ("nowhere", ""),
+    ],
+)
+def test_a_host_has_one_spelling_however_a_url_writes_it(url: str, host: str) -> None:
+    assert host_of(url) == host

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise
@@ -21,6 +22,7 @@ from tests.support.full import in_full
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import AttemptResult, Danger, Outcome, PendingDelivery, Trigger, Webhook, WebhookStatus
 from webhook_grpc.domain.pace import Pace, PacePolicy
+from webhook_grpc.engine.queue.hosts import HostLimits
 from webhook_grpc.engine.queue.lane import Lane, Turn
 from webhook_grpc.engine.queue.lanes import LaneLimits, Lanes
 from webhook_grpc.engine.receivers.receiver import Receiver
@@ -43,11 +45,11 @@ def make_lanes(
     lane_bytes_max: int = 1_000_000_000,
     customer_in_flight_max: int = 100,
     host_in_flight_max: int = 1000,
+    host_share: float = 1.0,
 ) -> Lanes:
     """No lanes yet, with limits that do not get in the way."""
-    return Lanes(
-        LaneLimits(prefetch_max, prefetch_bytes_max, lane_bytes_max, customer_in_flight_max, host_in_flight_max)
-    )
+    hosts = HostLimits(host_in_flight_max, host_share)
+    return Lanes(LaneLimits(prefetch_max, prefetch_bytes_max, lane_bytes_max, customer_in_flight_max, hosts))
 
 
 def make_webhook(webhook_id: int = 1, customer_id: int = 1, **fields: Any) -> Webhook:
@@ -269,7 +271,7 @@ def test_a_suspect_whose_shard_was_lost_makes_way_for_the_next_one() -> None:
 
 
 def test_who_is_a_suspect_is_decided_by_whoever_knows_the_marks() -> None:
-    limits = LaneLimits(100, 1_000_000_000, 1_000_000_000, 100, 1000)
+    limits = LaneLimits(100, 1_000_000_000, 1_000_000_000, 100, HostLimits(1000))
     lanes = Lanes(limits, is_suspect=lambda delivery: delivery.webhook_id == 2)
     add_suspects(lanes, add_lane(lanes, 1), 3)
     add_suspects(lanes, add_lane(lanes, 2), 3)
@@ -951,11 +953,51 @@ def test_lanes_with_backlogs_take_turns_at_a_hosts_slot() -> None:
         add_lane(lanes, webhook_id, customer_id=webhook_id % 2, held=10, url=SHARED)
     [turn] = start(lanes)
     order: list[int] = []
-    for _ in range(8):
+    for _ in range(9):
         end(lanes, turn)
         [turn] = start(lanes)
         order.append(turn.lane.webhook_id)
-    assert order in ([1, 2, 3, 1, 2, 3, 1, 2], [2, 3, 1, 2, 3, 1, 2, 3])
+    assert order[1:] == [2, 3, 2, 1, 2, 3, 2, 1], "customer by customer, and the webhooks of each in turn"
+
+
+def test_customers_take_turns_at_a_hosts_slots_however_many_webhooks_one_of_them_has_there() -> None:
+    lanes = make_lanes(host_in_flight_max=1)
+    turn = take_host(lanes)
+    for webhook_id in range(2, 12):
+        add_lane(lanes, webhook_id, customer_id=2, held=5, url=SHARED)
+    assert start(lanes) == []
+    add_waiting(lanes, 20, 21)
+    order: list[int] = []
+    for _ in range(6):
+        end(lanes, turn)
+        [turn] = start(lanes)
+        order.append(turn.lane.webhook_id)
+    assert order == [2, 20, 21, 3, 4, 5]
+
+
+def test_no_customer_takes_all_slots_of_a_host() -> None:
+    lanes = make_lanes(host_in_flight_max=5, host_share=0.8)
+    for webhook_id in range(1, 11):
+        add_lane(lanes, webhook_id, customer_id=1, held=5, url=SHARED)
+    turns = start(lanes)
+    assert len(turns) == 4
+    for webhook_id in (20, 21):
+        add_lane(lanes, webhook_id, customer_id=2, held=1, url=SHARED)
+        [other] = start(lanes)
+        assert other.lane.webhook_id == webhook_id
+        end(lanes, other)
+        assert start(lanes) == [], "the slot is left for others"
+        end(lanes, turns.pop(0))
+        [again] = start(lanes)
+        assert again.lane.customer_id == 1
+        turns.append(again)
+
+
+@pytest.mark.parametrize(
+    ("slots", "share", "most"), [(50, 0.8, 40), (50, 1.0, 50), (5, 0.8, 4), (2, 0.8, 1), (1, 0.8, 1), (3, 0.01, 1)]
+)
+def test_the_share_of_a_host_that_one_customer_may_have(slots: int, share: float, most: int) -> None:
+    assert HostLimits(slots, share).customer_in_flight_max == most
 
 
 def test_several_slots_wake_several() -> None:
@@ -975,7 +1017,7 @@ def test_a_lane_waits_for_a_host_once_however_often_it_is_looked_at() -> None:
     for _ in range(5):
         lanes.hold(lane, make_delivery(2, 2), NOW)
         change(lanes, make_webhook(2, 2, url=SHARED))
-    assert list(lanes._hosts[lane.host].waiting) == [lane]
+    assert list(lanes._hosts._hosts[lane.host].waiting[2]) == [lane]
     end(lanes, turn)
     assert started_webhooks(lanes) == [2]
 
@@ -1469,7 +1511,7 @@ def test_a_large_body_costs_turns_of_its_customer(size: int, turns: int) -> None
     lanes = make_lanes(prefetch_max=1000)
     add_lane(lanes, webhook_id=1, customer_id=1, held=5, body=b"x" * size)
     add_lane(lanes, webhook_id=2, customer_id=2, held=500, max_in_flight=1000)
-    lanes._limits = LaneLimits(1000, 10**9, 10**9, 1000, 1000)
+    lanes._limits = LaneLimits(1000, 10**9, 10**9, 1000, HostLimits(1000))
     order = started_webhooks(lanes)
     places = [place for place, webhook_id in enumerate(order) if webhook_id == 1]
     between = [later - earlier - 1 for earlier, later in pairwise(places)]
@@ -1525,7 +1567,7 @@ def test_the_turns_that_a_customer_has_saved_up_for_a_large_body_are_good_for_an
 
 WEBHOOKS = range(1, 9)
 webhook_ids = st.sampled_from(WEBHOOKS)
-HOST_CAP, CUSTOMER_CAP, LANE_CAP, PREFETCH = 2, 3, 2, 4
+HOST_CAP, HOST_SHARE, CUSTOMER_CAP, LANE_CAP, PREFETCH = 3, 0.67, 3, 2, 4
 RESULTS = [SUCCESS, SUCCESS, TIMEOUT, OVERLOADED, AttemptResult(Outcome.INTERNAL_ERROR, START, 5)]
 
 
@@ -1546,6 +1588,7 @@ class LanesMachine(RuleBasedStateMachine):
             lane_bytes_max=1000,
             customer_in_flight_max=CUSTOMER_CAP,
             host_in_flight_max=HOST_CAP,
+            host_share=HOST_SHARE,
         )
         self.table: dict[int, dict[UUID, PendingDelivery]] = {known: {} for known in WEBHOOKS}
         self.webhooks = {
@@ -1604,6 +1647,8 @@ class LanesMachine(RuleBasedStateMachine):
         hosts = [other.host for other in self.in_flight]
         customers = [other.lane.customer_id for other in self.in_flight]
         assert hosts.count(lane.host) <= HOST_CAP
+        of_both = [(other.host, other.lane.customer_id) for other in self.in_flight]
+        assert of_both.count((lane.host, lane.customer_id)) <= HOST_CAP * HOST_SHARE
         assert customers.count(lane.customer_id) <= CUSTOMER_CAP
         if webhook.status is WebhookStatus.ACTIVE:
             assert delivery.trigger is not Trigger.REPLAY or lane.replays_in_flight <= max(1, LANE_CAP // 4)
@@ -1727,10 +1772,12 @@ class LanesMachine(RuleBasedStateMachine):
         lanes = self.lanes
         assert lanes.in_flight == len(self.in_flight)
         assert sum(customer.in_flight for customer in lanes._customers.values()) == len(self.in_flight)
-        assert sum(host.in_flight for host in lanes._hosts.values()) == len(self.in_flight)
+        hosts = lanes._hosts._hosts
+        assert sum(host.in_flight for host in hosts.values()) == len(self.in_flight)
         assert all(customer.in_flight >= 0 for customer in lanes._customers.values())
-        for name, host in lanes._hosts.items():
+        for name, host in hosts.items():
             assert host.in_flight == sum(turn.host == name for turn in self.in_flight)
+            assert host.of_customers == Counter(turn.lane.customer_id for turn in self.in_flight if turn.host == name)
         turns = [*self.in_flight, *self.unsettled]
         gone = [turn.lane for turn in turns if lanes.get(turn.lane.webhook_id) is not turn.lane]
         everywhere = {id(lane): lane for lane in (*lanes, *gone)}.values()

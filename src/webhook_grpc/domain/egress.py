@@ -227,9 +227,17 @@ def _in_punycode(name: str) -> str | None:
 def host_of(url: str) -> str:
     """Returns the host of a URL, by which webhooks that lead to one host are bounded together; empty if it has none."""
     try:
-        return (URL(url, encoded=True).host or "").rstrip(".").lower()
+        return canonical_host(URL(url, encoded=True).raw_host or "")
     except ValueError:
         return ""
+
+
+def canonical_host(host: str) -> str:
+    """Returns the one spelling of a host: in lower case, without a dot at its end; IPv6 addresses as in RFC 5952."""
+    try:
+        return str(IPv6Address(host)) if ":" in host else host.rstrip(".").lower()
+    except ValueError:
+        return host.lower()
 
 
 def _why_authority_blocked(raw: str, scheme: str, authority: str, policy: EgressPolicy) -> BlockReason | None:

@@ -21,9 +21,11 @@ from webhook_grpc.engine.duties.webhook_tests import WebhookTests
 from webhook_grpc.engine.health.figures import Figures
 from webhook_grpc.engine.health.monitor import Monitor
 from webhook_grpc.engine.health.stillness import Stillness
+from webhook_grpc.engine.http.pool import KeptLimits, within_descriptors
 from webhook_grpc.engine.http.sender import Sender, SendLimits
 from webhook_grpc.engine.queue.due_hints import DueHints
 from webhook_grpc.engine.queue.fetcher import Fetcher
+from webhook_grpc.engine.queue.hosts import HostLimits
 from webhook_grpc.engine.queue.intake import Intake
 from webhook_grpc.engine.queue.lanes import LaneLimits, Lanes
 from webhook_grpc.engine.queue.stale_rows import StaleRows
@@ -90,7 +92,7 @@ class Engine:
                 settings.prefetch_bytes_max,
                 settings.prefetch_bytes_max // _LANES_PER_MEMORY,
                 settings.customer_in_flight_max,
-                settings.host_in_flight_max,
+                HostLimits(settings.host_in_flight_max, settings.host_share_per_customer),
             ),
             self._poison.is_suspect,
         )
@@ -108,10 +110,17 @@ class Engine:
             random,
             SendLimits(
                 settings.response_body_bytes_max,
-                settings.idle_connections_max,
                 settings.connect_seconds_max,
                 settings.response_body_seconds_max,
+                KeptLimits(
+                    within_descriptors(settings.idle_connections_max),
+                    settings.host_in_flight_max,
+                    settings.idle_connections_per_webhook_max,
+                    settings.idle_connection_seconds_max,
+                    settings.connection_age_seconds_max,
+                ),
             ),
+            proxy=settings.egress_proxy,
         )
         signer = RequestSigner(sealer, settings.egress_policy, settings.attempt_timeout_seconds, clock)
         attempter = Attempter(signer, self._sender, settings.retry_policy, clock, random, traces)

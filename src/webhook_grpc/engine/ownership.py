@@ -103,6 +103,7 @@ class Ownership:
         )
         self._lock = asyncio.Lock()
         self._registered = False
+        self._renewed_at = 0.0
         self._retiring = False
         self._patient_until = 0.0  # the clock has stepped: the others are alive, and have not renewed yet
         self._free_since: float | None = None  # since when there are shards that nobody takes
@@ -207,8 +208,10 @@ class Ownership:
             )
             if database_time is not None:
                 self._clock.observe(database_time, asked_at, time.monotonic())
+                self._renewed_at = asked_at
                 return asked_at + _FENCE * self._lease_seconds
-            log.warning("lease ran out", worker=str(self.shards.worker))
+            renewed_seconds_ago = round(time.monotonic() - self._renewed_at, 3)
+            log.warning("lease ran out", worker=str(self.shards.worker), renewed_seconds_ago=renewed_seconds_ago)
             self._lose(set(self.shards.owned))
             self._registered = False
         # A new one for each try: the last one may have been entered, and the answer lost.
@@ -219,6 +222,7 @@ class Ownership:
         )
         self._clock.observe(database_time, asked_at, time.monotonic())
         self._registered = True
+        self._renewed_at = asked_at
         await store.forget_dead(self._connection)
         return asked_at + _FENCE * self._lease_seconds
 

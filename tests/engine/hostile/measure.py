@@ -13,9 +13,9 @@ from random import Random
 from typing import Final
 
 import psutil
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from tests.support import slowness
+from tests.support.dns import Leading
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import AttemptResult
 from webhook_grpc.engine.http.sender import Request, Sender, SendLimits
@@ -43,16 +43,6 @@ class Measured:
     good: AttemptResult  # a delivery to a good receiver afterwards, through the same client
     good_body: bytes
     sockets_left: int  # still open a second after the client was closed
-
-
-class _Everywhere(AbstractResolver):
-    """All names lead to this machine."""
-
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
-        return [ResolveResult(hostname=host, host=HOST, port=port, family=2, proto=0, flags=0)]
-
-    async def close(self) -> None:
-        """Has nothing to close."""
 
 
 class _Ticker:
@@ -92,7 +82,7 @@ def trusting(farm: Farm) -> ssl.SSLContext:
 async def measure(farm: Farm, hostile: Hostile, ssl_context: ssl.SSLContext) -> Measured:
     """Sends to the receiver as often as it takes, then to a good one. Raises what the client lets through."""
     sender = Sender(
-        LOCAL, DatabaseClock(), Random(), SendLimits(BODY_BYTES_MAX), resolver=_Everywhere(), ssl_context=ssl_context
+        LOCAL, DatabaseClock(), Random(), SendLimits(BODY_BYTES_MAX), resolver=Leading([HOST]), ssl_context=ssl_context
     )
     sender.open()
     body = (b'{"event":"%s"}' % hostile.name.encode()).ljust(hostile.request_bytes)

@@ -85,6 +85,10 @@ class Peer:
         """Sends bytes that are no TLS record of this connection."""
         os.write(self.sock.fileno(), data)
 
+    def cut_off(self) -> None:
+        """Ends TCP without having ended TLS."""
+        os.close(self.sock.detach())
+
     def end_tls(self) -> None:
         """Sends close_notify and waits for the client's."""
         assert isinstance(self.sock, ssl.SSLSocket)

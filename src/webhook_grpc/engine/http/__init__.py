@@ -1,1 +1,1 @@
-"""The HTTP client: one request, one typed result, and the guards around it. The only place that imports aiohttp."""
+"""The HTTP client: one request, one typed result, and the guards around it. The only place that imports httptools."""

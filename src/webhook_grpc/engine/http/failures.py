@@ -1,35 +1,28 @@
-"""What an exception of the HTTP client says about the receiver: an outcome and a sentence of a closed list."""
+"""What an exception says about the receiver: an outcome and a sentence of a closed list."""
 
 from __future__ import annotations
 
 import errno
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
-
-import aiohttp
 
 from webhook_grpc.domain.model import FailureReason, Outcome
 
-from .connections import ResponseTooLarge
-from .faults import BlockedDestination, SenderFault
+from .faults import BlockedDestination, Disconnected, NameNotResolved, NotHttp, NotSendable, SenderFault
+from .racing import OWN_FAULTS
 
-_OWN_FAULTS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-
-# The first that fits. TimeoutError stands for aiohttp's too.
+# The first that fits: most are OSErrors.
 _FAILURES: Final[Sequence[tuple[type[Exception], Outcome, FailureReason]]] = (
-    (aiohttp.ClientConnectorDNSError, Outcome.CONNECTION_ERROR, FailureReason.NAME_NOT_RESOLVED),
-    (aiohttp.ClientConnectorCertificateError, Outcome.TLS_ERROR, FailureReason.CERTIFICATE),
-    (aiohttp.ClientSSLError, Outcome.TLS_ERROR, FailureReason.TLS_HANDSHAKE),
+    (BlockedDestination, Outcome.BLOCKED, FailureReason.BLOCKED_DESTINATION),
+    (NameNotResolved, Outcome.CONNECTION_ERROR, FailureReason.NAME_NOT_RESOLVED),
+    (ssl.SSLCertVerificationError, Outcome.TLS_ERROR, FailureReason.CERTIFICATE),
+    (ssl.SSLError, Outcome.TLS_ERROR, FailureReason.TLS_HANDSHAKE),
     (TimeoutError, Outcome.TIMEOUT, FailureReason.TIMEOUT),
-    (aiohttp.ClientResponseError, Outcome.PROTOCOL_ERROR, FailureReason.NOT_HTTP),
-    (aiohttp.ClientPayloadError, Outcome.PROTOCOL_ERROR, FailureReason.NOT_HTTP),
-    (ResponseTooLarge, Outcome.PROTOCOL_ERROR, FailureReason.NOT_HTTP),
-    (aiohttp.ServerDisconnectedError, Outcome.CONNECTION_ERROR, FailureReason.DISCONNECTED),
-    (aiohttp.InvalidURL, Outcome.INTERNAL_ERROR, FailureReason.NOT_SENDABLE),
+    (NotHttp, Outcome.PROTOCOL_ERROR, FailureReason.NOT_HTTP),
+    (Disconnected, Outcome.CONNECTION_ERROR, FailureReason.DISCONNECTED),
+    (NotSendable, Outcome.INTERNAL_ERROR, FailureReason.NOT_SENDABLE),
     (OSError, Outcome.CONNECTION_ERROR, FailureReason.CONNECTION_FAILED),
-    (aiohttp.ClientError, Outcome.CONNECTION_ERROR, FailureReason.CONNECTION_FAILED),
-    (ValueError, Outcome.INTERNAL_ERROR, FailureReason.NOT_SENDABLE),
 )
 
 # OpenSSL's X509_V_ERR_…: why a certificate was not accepted.
@@ -53,13 +46,9 @@ def classify(error: Exception) -> tuple[Outcome, FailureReason]:
     """
     if isinstance(error, SenderFault):
         raise error
-    os_error = getattr(error, "os_error", error)
-    if isinstance(os_error, OSError) and os_error.errno in _OWN_FAULTS:
-        raise SenderFault(errno.errorcode[os_error.errno]) from error
-    causes = tuple(_causes(error))
-    if isinstance(os_error, BlockedDestination) or any(isinstance(cause, BlockedDestination) for cause in causes):
-        return Outcome.BLOCKED, FailureReason.BLOCKED_DESTINATION
-    if (reason := _tls_reason((error, *causes))) is not None:
+    if isinstance(error, OSError) and error.errno in OWN_FAULTS:
+        raise SenderFault(errno.errorcode[error.errno]) from error
+    if isinstance(error, ssl.SSLError) and (reason := _tls_reason(error)) is not None:
         return Outcome.TLS_ERROR, reason
     for kind, outcome, reason in _FAILURES:
         if isinstance(error, kind):
@@ -67,19 +56,9 @@ def classify(error: Exception) -> tuple[Outcome, FailureReason]:
     raise error
 
 
-def _tls_reason(errors: Sequence[BaseException]) -> FailureReason | None:
+def _tls_reason(error: ssl.SSLError) -> FailureReason | None:
     """What exactly was wrong with a certificate, ours or the receiver's, if that is known."""
-    for error in errors:
-        if isinstance(error, ssl.SSLError):  # aiohttp's own are some too, without the attributes
-            if (reason := _CERTIFICATES.get(getattr(error, "verify_code", 0))) is not None:
-                return reason
-            if _CLIENT_CERTIFICATE_WANTED in (getattr(error, "reason", None) or ""):
-                return FailureReason.CLIENT_CERTIFICATE_WANTED
-    return None
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause = error.__cause__ or error.__context__
-    if cause is not None:
-        yield cause
-        yield from _causes(cause)
+    if (reason := _CERTIFICATES.get(getattr(error, "verify_code", 0))) is not None:
+        return reason
+    is_wanted = _CLIENT_CERTIFICATE_WANTED in (getattr(error, "reason", None) or "")
+    return FailureReason.CLIENT_CERTIFICATE_WANTED if is_wanted else None

@@ -20,12 +20,11 @@ from random import Random
 from typing import Final
 
 import aiodns
-from aiohttp.abc import AbstractResolver, ResolveResult
 from pycares import errno
 
 from webhook_grpc.domain.egress import EgressPolicy, policy_for, why_address_blocked
 
-from .faults import BlockedDestination, SenderFault
+from .faults import BlockedDestination, NameNotResolved, SenderFault
 from .hosts_file import HostsFile
 
 RESOLVE_SECONDS: Final = 1.0
@@ -43,11 +42,11 @@ class ResolverDown(SenderFault):
     is_local = True
 
 
-class GuardedResolver(AbstractResolver):
+class GuardedResolver:
     """Gives at most two IPv4 and two IPv6 addresses, and none that is blocked.
 
-    aiohttp dials more often than there are addresses, so these are few: the first, and any other in case that one is
-    dead. The name is asked as absolute, so that a search domain can't turn it into an internal one.
+    Each may be dialled within one attempt, so these are few: the first, and any other in case that one is dead. The
+    name is asked as absolute, so that a search domain can't turn it into an internal one.
     """
 
     def __init__(
@@ -66,35 +65,28 @@ class GuardedResolver(AbstractResolver):
         self._is_down = False
         self._cut_off: dict[str, float] = {}  # look-ups that a request's deadline ended, in order
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Raises OSError if the name does not resolve, BlockedDestination, or ResolverDown."""
-        found = self._in_file(host, port, family) or await self._look_up(host, port, family)
+    async def resolve(self, host: str) -> Sequence[str]:
+        """Returns addresses of a name. Raises NameNotResolved, BlockedDestination or ResolverDown."""
+        found = self._hosts_file.addresses_of(host) or await self._look_up(host)
         policy = policy_for(host, self._policy)
-        allowed = [result for result in found if why_address_blocked(result["host"], policy) is None]
+        allowed = [text for text in found if why_address_blocked(text, policy) is None]
         if found and not allowed:
             raise BlockedDestination
-        families = (socket.AF_INET, socket.AF_INET6)
-        return [result for family in families for result in self._two_of(family, allowed)]
+        return [text for version in (4, 6) for text in self._two_of(version, allowed)]
 
-    def _two_of(self, family: int, results: Sequence[ResolveResult]) -> list[ResolveResult]:
+    def _two_of(self, version: int, texts: Sequence[str]) -> Sequence[str]:
         """The first, which the name server prefers, and any other: so no dead pair is chosen for ever."""
-        different = list({result["host"]: result for result in results if result["family"] == family}.values())
+        different = list(dict.fromkeys(text for text in texts if ip_address(text).version == version))
         return different if len(different) < 2 else [different[0], self._random.choice(different[1:])]
-
-    def _in_file(self, host: str, port: int, family: int) -> list[ResolveResult]:
-        found = [_result(host, text, port, _family_of(text)) for text in self._hosts_file.addresses_of(host)]
-        return [result for result in found if family in {socket.AF_UNSPEC, result["family"]}]
 
     async def close(self) -> None:
         """Ends what is under way."""
         await self._resolver.close()
 
-    async def _look_up(self, host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+    async def _look_up(self, host: str) -> Sequence[str]:
         try:
             answer = await self._resolver.getaddrinfo(
-                host.rstrip(".") + ".", family, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+                host.rstrip(".") + ".", socket.AF_UNSPEC, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
             )
         except asyncio.CancelledError:
             self._note_cut_off(host)
@@ -103,8 +95,9 @@ class GuardedResolver(AbstractResolver):
             code = error.args[0]
             if code in _OUR_FAULTS or (code in _IN_DOUBT and await self.knows_nobody()):
                 raise ResolverDown("resolver") from error
-            raise OSError(None, "the name does not resolve") from error
-        return [_result(host, node.addr[0].decode("ascii"), port, node.family) for node in answer.nodes]
+            raise NameNotResolved("the name does not resolve") from error
+        addresses: list[bytes] = [node.addr[0] for node in answer.nodes]
+        return [address.decode("ascii") for address in addresses]
 
     def was_cut_off(self, host: str, since: float) -> bool:
         """Whether a look-up of the name was ended unanswered since then."""
@@ -131,12 +124,3 @@ class GuardedResolver(AbstractResolver):
                 self._is_down = error.args[0] in _OUR_FAULTS | _IN_DOUBT
             self._judged_at = time.monotonic()
             return self._is_down
-
-
-def _result(host: str, address: str, port: int, family: int) -> ResolveResult:
-    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-    return ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=flags)
-
-
-def _family_of(address: str) -> int:
-    return socket.AF_INET if ip_address(address).version == 4 else socket.AF_INET6

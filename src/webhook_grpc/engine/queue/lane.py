@@ -55,7 +55,8 @@ class Turn:
 class Lane:
     """The deliveries of one webhook that are in memory: queued, in flight, or sent and not settled yet.
 
-    Every part may read the fields; only `Lanes` and the methods below write them. `reading` has methods of its own.
+    Every part may read the fields; only `Lanes` and the methods below write them, and `Hosts` what it waits for.
+    `reading` has methods of its own.
     """
 
     webhook_id: int

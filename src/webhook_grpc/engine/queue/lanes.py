@@ -22,6 +22,7 @@ from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import Danger, PendingDelivery, Trigger, WebhookStatus
 from webhook_grpc.engine.receivers.receiver import Receiver
 
+from .hosts import HostLimits, Hosts
 from .lane import Isolation, Lane, Turn
 from .reading import Reading
 
@@ -38,7 +39,7 @@ class LaneLimits:
     prefetch_bytes_max: int
     lane_bytes_max: int
     customer_in_flight_max: int
-    host_in_flight_max: int
+    hosts: HostLimits
 
 
 @dataclass(slots=True)
@@ -48,12 +49,6 @@ class _Customer:
     in_flight: int = 0
     deficit: int = 0
     in_turn: bool = False
-
-
-@dataclass(slots=True)
-class _Host:
-    in_flight: int = 0
-    waiting: deque[Lane] = field(default_factory=deque[Lane])
 
 
 class Lanes:
@@ -66,7 +61,7 @@ class Lanes:
         self._lanes: dict[int, Lane] = {}
         self._customers: dict[int, _Customer] = {}
         self._turns: deque[_Customer] = deque()
-        self._hosts: dict[str, _Host] = {}
+        self._hosts = Hosts(limits.hosts)
         self._owed: set[str] = set()  # hosts that may have a free slot and lanes that wait for one
         self._alarms: list[tuple[float, int]] = []
         self._gates: list[tuple[float, int]] = []
@@ -148,7 +143,7 @@ class Lanes:
         """Returns whether webhook, host or customer keep anything of the lane from being started now."""
         customer = self._customers.get(lane.customer_id)
         is_free = customer is None or customer.in_flight < self._limits.customer_in_flight_max
-        return not (is_free and lane.may_send and lane.wait_seconds(now) == 0 and self._host_has_slot(lane))
+        return not (is_free and lane.may_send and lane.wait_seconds(now) == 0 and self._hosts.has_slot(lane))
 
     def oldest_due(self, now: float) -> datetime | None:
         """Returns since when the oldest delivery is due of those that `startable` lanes hold, without replays."""
@@ -271,7 +266,7 @@ class Lanes:
         customer.in_flight -= 1
         if lane.has_queued and not lane.useful(now):  # what can't be sent for some time makes room for others
             self._empty(lane)
-        self._hosts[turn.host].in_flight -= 1
+        self._hosts.ended(turn)
         self._wake_host(turn.host, now)
         self._make_ready(lane, now)
         self._take_turn(customer)
@@ -381,7 +376,7 @@ class Lanes:
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _may_start(self, lane: Lane, now: float) -> bool:
-        return self._has_work(lane) and lane.wait_seconds(now) == 0 and self._host_has_slot(lane)
+        return self._has_work(lane) and lane.wait_seconds(now) == 0 and self._hosts.has_slot(lane)
 
     def _has_work(self, lane: Lane) -> bool:
         return bool(lane.queue) and lane.may_send and lane.shard not in self._closed_shards
@@ -394,14 +389,13 @@ class Lanes:
         if 0 < seconds < math.inf:
             self._set_gate(lane, max(now + seconds, math.nextafter(now, math.inf)))
         elif seconds == 0 and self._has_work(lane):
-            if self._host_has_slot(lane):
+            if self._hosts.has_slot(lane):
                 lane.is_ready = True
                 customer = self._customers.setdefault(lane.customer_id, _Customer(lane.customer_id))
                 customer.ready.append(lane)
                 self._take_turn(customer)
-            elif lane.waits_for != lane.host:
-                lane.waits_for = lane.host
-                self._hosts[lane.host].waiting.append(lane)
+            else:
+                self._hosts.wait(lane)
 
     def _set_gate(self, lane: Lane, at: float) -> None:
         if at < lane.gate_at:
@@ -434,32 +428,19 @@ class Lanes:
         lane.replays_in_flight += turn.delivery.trigger is Trigger.REPLAY
         customer.in_flight += 1
         self.in_flight += 1
-        self._hosts.setdefault(lane.host, _Host()).in_flight += 1
+        self._hosts.started(lane)
         self._busy_shards[lane.shard] = self._busy_shards.get(lane.shard, 0) + 1
         if lane.receiver is not None and not lane.is_ending:
             lane.receiver.pace.started(now)
 
-    def _host_has_slot(self, lane: Lane) -> bool:
-        host = self._hosts.get(lane.host)
-        return host is None or host.in_flight < self._limits.host_in_flight_max
-
     def _wake_host(self, name: str, now: float) -> None:
-        """Makes lanes ready for which the host has slots, first those that have waited longest."""
-        host = self._hosts.get(name)
-        if host is None:
-            return
-        free = self._limits.host_in_flight_max - host.in_flight
-        while host.waiting and free > 0:
-            lane = host.waiting.popleft()
-            if lane.waits_for != name:
-                continue  # it has moved
-            lane.waits_for = None
+        """Makes lanes ready for which the host has slots: of the customers in turn those that have waited longest."""
+        free = self._hosts.free(name)
+        while free > 0 and (lane := self._hosts.take_waiting(name)) is not None:
             self._make_ready(lane, now)
             free -= lane.is_ready and lane.host == name
-        if host.waiting and host.in_flight < self._limits.host_in_flight_max:
+        if self._hosts.is_owed(name):
             self._owed.add(name)  # the slot may turn out not to be used by whom it was given to
-        if not host.in_flight and not host.waiting:
-            self._hosts.pop(name, None)
 
     def _wake_suspects(self, now: float) -> None:
         """Lets a lane with suspects take part in the turns, unless a suspect is being sent."""
