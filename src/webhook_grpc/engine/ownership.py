@@ -116,13 +116,13 @@ class Ownership:
         """Renews the lease, takes and releases shards until the task is cancelled."""
         while True:
             began_at = time.monotonic()
+            self._hurried.clear()  # before the beat: what is known only while it runs needs another one
             with contextlib.suppress(Unavailable):  # the next beat tries again
                 await self.beat()
             # Counted from the beginning, so that slow statements make no beat late; and not in step with the others'.
             interval_seconds = self._lease_seconds / RENEWALS_PER_LEASE * self._random.uniform(0.85, 1.0)
             if self._lacks_shards and began_at < self._hurried_until:
                 interval_seconds = min(interval_seconds, _HURRIED_SECONDS)
-            self._hurried.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(_PAUSE_SECONDS_MIN, began_at + interval_seconds - time.monotonic())):
                     await self._hurried.wait()
