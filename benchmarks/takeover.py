@@ -1,9 +1,9 @@
 """`make bench-takeover`: how long the shards of a process that is killed (kill -9) wait, and when it answers again.
 
-The service runs on an embedded Postgres: with `--processes 2`, where a parent ends the lease of the dead one, and as two
-processes of which the one that was killed is started again. Sixty-four webhooks with an event each are due when a process
-dies; measured is from the signal until the last of them has arrived, and until the new process has acknowledged its
-first event.
+The service runs on an embedded Postgres: with `--processes 2`, where a parent ends the lease of the dead one, and as
+two processes of which the one that was killed is started again. An event for 64 webhooks is published when a process has
+died; measured is from the signal until the last of them has arrived, and until the new process has acknowledged its first
+event.
 """
 
 from __future__ import annotations
@@ -124,28 +124,37 @@ async def with_parent(data_dir: str) -> tuple[float, float]:
         await publish(address)
         await receiver.until_all_have(2)
         delivered = time.monotonic() - killed_at
-        while not (new := set(psutil.Process(parent.pid).children()) - before) or not _listens(new.pop()):
-            await asyncio.sleep(0.005)
+        await _until_it_listens(parent.pid, before)
         await publish(address)
         restarted = time.monotonic() - killed_at
     await runner.cleanup()
     return delivered, restarted
 
 
+def _open_to_all(data_dir: str) -> None:
+    """As root, Postgres runs as another user."""
+    Path(data_dir).chmod(0o755)
+
+
 def _listens(process: psutil.Process) -> bool:
     return any(each.status == psutil.CONN_LISTEN for each in process.net_connections("tcp"))
+
+
+async def _until_it_listens(parent_pid: int, before: set[psutil.Process]) -> None:
+    """Waits for the child that replaces the dead one."""
+    while not any(map(_listens, set(psutil.Process(parent_pid).children()) - before)):  # noqa: ASYNC110 - no signal
+        await asyncio.sleep(0.005)
 
 
 async def without_parent(data_dir: str) -> tuple[float, float]:
     receiver = Receiver()
     runner = await receiver.start()
     settings = environment(data_dir)
-    async with serving(settings) as (address, _), serving(settings) as (other_address, victim):
+    async with serving(settings) as (address, _), serving(settings) as (_, victim):
         await prepare(address, receiver)
         await asyncio.sleep(2)
         os.kill(victim.pid, signal.SIGKILL)
         killed_at = time.monotonic()
-        del other_address
         await publish(address)
         async with serving(settings) as (new_address, _):
             await publish(new_address)
@@ -161,7 +170,7 @@ async def measure(rounds: int) -> None:
         found: list[tuple[float, float]] = []
         for _ in range(rounds):
             with tempfile.TemporaryDirectory(prefix="webhook-grpc-bench-") as data_dir:
-                Path(data_dir).chmod(0o755)  # as root, Postgres runs as another user
+                _open_to_all(data_dir)
                 found.append(await run(data_dir))
         delivered, restarted = (statistics.median(column) for column in zip(*found, strict=True))
         worst = max(seconds for seconds, _ in found)

@@ -112,9 +112,10 @@ async def end_lease_of_the_living(round_: Round) -> None:
         pid = round_.cluster.running[round_.one_running()].process.pid
         with round_.fault("lease ended", may_duplicate=True, may_overlap=True):
             [found] = await asyncio.to_thread(query, round_.database_url, WORKER_OF, {"pid": pid})
-            parameters = dict(zip(("workers", "machine", "namespaces"), ([found[0]], *found[1:]), strict=True))
+            worker, machine, namespaces = found
+            parameters = {"workers": [worker], "machine": machine, "namespaces": namespaces}
             ended = await asyncio.to_thread(query, round_.database_url, END_LEASES, parameters)
-            assert ended == [(found[0],)]
+            assert ended == [(worker,)]
             await asyncio.sleep(lease_seconds())  # until it has noticed, and others have beaten
 
 
