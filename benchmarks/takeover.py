@@ -1,7 +1,8 @@
 """`make bench-takeover`: how long the shards of a process that is killed (kill -9) wait, and when it answers again.
 
 The service runs on an embedded Postgres: with `--processes 2`, where a parent ends the lease of the dead one, and as
-two processes of which the one that was killed is started again. An event for 64 webhooks is published when one has died. Measured is from the signal until the last of them has arrived, and until the new process has acknowledged its
+two processes of which the one that was killed is started again. An event for 64 webhooks is published when one has
+died. Measured is from the signal until the last of them has arrived, and until the new process has acknowledged its
 first event.
 """
 
