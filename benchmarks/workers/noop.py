@@ -53,7 +53,7 @@ class Handlers(grpc.GenericRpcHandler):
 
 async def main(path: Path | None) -> None:
     """Serves on a port of loopback."""
-    options = ours._options(LIMITS)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the same server, so the same options
+    options = ours._options(LIMITS, is_shared=False)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the same server, so the same options
     server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers([Handlers(messages_in(path) if path is not None else [])])
     port = server.add_insecure_port("127.0.0.1:0")

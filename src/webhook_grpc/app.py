@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import functools
-import os
 import resource
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import fields
 from random import Random
 from typing import Any, Final
 
-import orjson
 import structlog
-from pydantic import TypeAdapter, ValidationError
 
 from webhook_grpc.api.methods import Methods
 from webhook_grpc.domain.progress import Progress
-from webhook_grpc.domain.sealing import KEY_BYTES, Sealer
+from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.engine.engine import Engine
 from webhook_grpc.engine.receivers.keys import check_keys
 from webhook_grpc.engine.shards import Shards
@@ -32,10 +28,15 @@ from webhook_grpc.metrics.calls import CallFigures, CallTally
 from webhook_grpc.metrics.deliveries import DeliveryFigures, PolledFigures, PublishFigures
 from webhook_grpc.metrics.metrics import Metrics
 from webhook_grpc.metrics.process import ProcessFigures
+from webhook_grpc.metrics.shared import SharedMetrics
 from webhook_grpc.process.banner import Ports
 from webhook_grpc.process.descriptors import connections_of_doors
 from webhook_grpc.process.loop_watch import LoopWatch
+from webhook_grpc.process.marks import own_mark
+from webhook_grpc.process.secret_keys import load_tokens
+from webhook_grpc.process.siblings import Siblings
 from webhook_grpc.process.stopping import Stop, in_daemon_thread
+from webhook_grpc.process.takeover import end_leases_of_the_dead
 from webhook_grpc.server.admission import TurnLimits
 from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.server.calls import CallLimits, Calls
@@ -52,7 +53,7 @@ from webhook_grpc.store.schema.migrate import check_schema
 from webhook_grpc.store.schema.partitions import ensure_partitions_at_start
 from webhook_grpc.traces.choice import choose_traces
 
-from .settings import Settings, SettingsError, Token, decode_secret_key, problems_of
+from .settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -70,10 +71,19 @@ class App:
     """One process of the service."""
 
     def __init__(
-        self, settings: Settings, conninfo: str, secret_keys: Iterable[bytes], dropped_lines: Callable[[], int]
+        self,
+        settings: Settings,
+        conninfo: str,
+        secret_keys: Iterable[bytes],
+        dropped_lines: Callable[[], int],
+        siblings: Siblings | None = None,
     ) -> None:
-        """`dropped_lines` returns how many lines of the log were dropped since the start. Raises SettingsError."""
+        """`dropped_lines` returns how many lines of the log were dropped since the start.
+
+        `siblings`: the other processes that share the addresses. Raises SettingsError.
+        """
         self._settings = settings
+        self._siblings = siblings
         random = Random()  # the only one of a process: where it has a seed, a run can be repeated
         self._traces = choose_traces(settings, random)
         options = DatabaseOptions(
@@ -90,7 +100,9 @@ class App:
         self._sealer = sealer = Sealer(secret_keys)
         self.database = Database(options)
         connections = make_connections(options)
-        shards = Shards()
+        self._ownership_connection = connections.ownership
+        self._mark = own_mark()
+        shards = Shards(self._mark)
         self._hints = Hints(connections.commands, connections.listen, shards.is_alone, options.pooling)
         self.engine = Engine(
             settings, self.database, connections, self._clock, sealer, shards, self._hints, random, self._traces
@@ -140,18 +152,20 @@ class App:
             settings.grpc_read_seconds_max,
         )
         reflection = ReflectionAccess(settings.reflection_access)
-        self._server = Server(settings.grpc_address, calls, transport, reflection=reflection)
-        self.readiness = Readiness([self._server.set_serving])
+        is_shared = siblings is not None
+        self._server = Server(settings.grpc_address, calls, transport, reflection=reflection, is_shared=is_shared)
+        self.readiness = Readiness([self._server.set_serving], [siblings.report_serving] if siblings else ())
         self._loop_watch = LoopWatch()
         self._figures = self.engine.figures(settings.metrics_poll_seconds)
-        metrics = Metrics()
+        self._metrics = metrics = Metrics()
+        exposition = metrics if siblings is None else SharedMetrics(metrics, siblings)
         self._http: Listener | None = None
         if settings.http_address:
-            self._http = HttpServer(settings, http_connections_max, calls, self.readiness, methods, metrics)
+            self._http = HttpServer(settings, http_connections_max, calls, self.readiness, methods, exposition)
         self._metrics_server: Listener | None = None
         if settings.metrics_address is not None:
             self._metrics_server = MetricsServer(
-                settings.metrics_address, self.readiness, metrics, is_loopback=settings.is_metrics_loopback
+                settings.metrics_address, self.readiness, exposition, is_loopback=settings.is_metrics_loopback
             )
         metrics.show(
             [
@@ -188,12 +202,11 @@ class App:
     async def _start(self, opened: contextlib.AsyncExitStack) -> None:
         """Takes each step together with what undoes it if a later step fails."""
         opened.push_async_callback(self._close_traces)
-        self.port = self._server.bind()
-        opened.push_async_callback(self._server.abandon)
-        self._bind_http(opened)
-        if self._metrics_server is not None:
-            self.metrics_port = self._metrics_server.bind()
-            opened.push_async_callback(self._metrics_server.stop)
+        if self._siblings is None:
+            self._bind(opened)
+        else:
+            await self._siblings.open()
+            opened.callback(self._siblings.close)
         opened.push_async_callback(self.database.close)
         await check_sessions(self.database.options)
         await self.database.open()
@@ -205,6 +218,7 @@ class App:
         await self._clock.synchronise(self.database)
         await ensure_partitions_at_start(self.database)
         opened.push_async_callback(self._end_loops)
+        await end_leases_of_the_dead(self._ownership_connection, self._mark)
         await self.engine.start()
         loops = {
             **self.engine.loops(),
@@ -215,18 +229,33 @@ class App:
             "loop watch": self._loop_watch.run(),
             "figures": self._figures.run(),
         }
+        if self._siblings is not None:
+            loops["siblings"] = self._siblings.run(
+                self.engine.ownership.hurry, self._metrics.text_now, self.readiness.set_unwell
+            )
         self._loops = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
+        if self._siblings is not None:
+            self._bind(opened)  # only now: callers would wait at a process that starts while others could answer
         await self._server.start()
         for server in (self._http, self._metrics_server):
             if server is not None:
                 await server.start()
+
+    def _bind(self, opened: contextlib.AsyncExitStack) -> None:
+        """Takes the addresses."""
+        self.port = self._server.bind()
+        opened.push_async_callback(self._server.abandon)
+        self._bind_http(opened)
+        if self._metrics_server is not None:
+            self.metrics_port = self._metrics_server.bind(is_shared=self._siblings is not None)
+            opened.push_async_callback(self._metrics_server.stop)
 
     def _bind_http(self, opened: contextlib.AsyncExitStack) -> None:
         """Takes the address for HTTP. If it is the default, and taken, the service starts without HTTP."""
         if self._http is None:
             return
         try:
-            self.http_port = self._http.bind()
+            self.http_port = self._http.bind(is_shared=self._siblings is not None)
         except HttpAddressInUse as error:
             if self._settings.is_http_address_chosen:
                 raise
@@ -257,6 +286,8 @@ class App:
             await self._metrics_server.stop()
         await self.database.close()
         await self._close_traces()
+        if self._siblings is not None:
+            self._siblings.close()
         log.info("stopped")
 
     async def _end_loops(self) -> None:
@@ -287,6 +318,7 @@ async def serve(
     dropped_lines: Callable[[], int],
     stop: Stop,
     on_ready: Callable[[Ports], None] | None = None,
+    siblings: Siblings | None = None,
 ) -> None:
     """Runs one process until it is asked to stop. A start that is under way then ends too, and leaves nothing open.
 
@@ -295,7 +327,7 @@ async def serve(
     """
     stopped = asyncio.create_task(stop.wait(), name="signal watch")
     try:
-        make = functools.partial(App, settings, conninfo, secret_keys, dropped_lines)
+        make = functools.partial(App, settings, conninfo, secret_keys, dropped_lines, siblings)
         await _run_until(stopped, settings, conninfo, make, on_ready)
     finally:
         stopped.cancel()
@@ -346,47 +378,3 @@ def _door_connections(settings: Settings) -> Sequence[int]:
     if given != list(wanted):
         log.warning("fewer connections than configured", grpc=given[0], http=given[1], descriptors=limit)
     return given
-
-
-def load_tokens(settings: Settings) -> tuple[Token, ...]:
-    """Returns the configured tokens. Raises SettingsError."""
-    path = settings.tokens_file
-    if path is None:
-        return settings.tokens
-    try:
-        parsed = orjson.loads(path.read_bytes())
-        return settings.tokens + TypeAdapter(tuple[Token, ...]).validate_python(parsed)
-    except OSError as error:
-        raise SettingsError(f"WEBHOOK_TOKENS_FILE: {path} cannot be read: {error.strerror or error}") from None
-    except orjson.JSONDecodeError as error:
-        raise SettingsError(f"WEBHOOK_TOKENS_FILE: {path} must hold a JSON list: {error}") from None
-    except ValidationError as error:
-        raise SettingsError(problems_of(error, f"WEBHOOK_TOKENS_FILE, {path}")) from None
-
-
-def load_secret_keys(settings: Settings, embedded: bool) -> list[bytes]:
-    """Returns the keys that webhook secrets are sealed with. Raises SettingsError.
-
-    With the embedded database a key is made at the first start, unless one is configured.
-    """
-    texts = [key.get_secret_value() for key in settings.secret_keys]
-    path = settings.secret_keys_file
-    if embedded and not texts and path is None:
-        path = settings.data_dir / "secret.key"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            path.write_text(new_secret_key() + "\n")
-    try:
-        texts += path.read_text().split() if path is not None else []
-        keys = [decode_secret_key(text) for text in texts]
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"WEBHOOK_SECRET_KEYS_FILE: {path} cannot be used: {error}") from None
-    if not keys:
-        raise SettingsError(f"WEBHOOK_SECRET_KEYS_FILE: {path} holds no key")
-    return keys
-
-
-def new_secret_key() -> str:
-    """Returns a new key in the form of the settings."""
-    return base64.b64encode(os.urandom(KEY_BYTES)).decode("ascii")

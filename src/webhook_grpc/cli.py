@@ -7,10 +7,13 @@ import contextlib
 import os
 import resource
 import secrets
+import socket
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +21,13 @@ import click
 import orjson
 
 from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.parent.addresses import AddressTaken
+from webhook_grpc.parent.cores import usable_cores
 from webhook_grpc.process.banner import Ports, banner, grpcurl_path
 from webhook_grpc.process.garbage import pause_collection, resume_collection
+from webhook_grpc.process.logs import configure_logging
+from webhook_grpc.process.secret_keys import load_secret_keys, new_secret_key
+from webhook_grpc.process.siblings import ParentGone, Siblings
 from webhook_grpc.process.stopping import Stop, StopSignals
 from webhook_grpc.store.connection.conninfo import BadConninfo, checked
 from webhook_grpc.store.connection.server_checks import UnsuitableServer
@@ -52,12 +60,21 @@ def main() -> None:
 
 
 @main.command()
-def serve() -> None:
+@click.option(
+    "--processes", metavar="N|auto", help="How many processes share the addresses and the work; WEBHOOK_PROCESSES."
+)
+@click.option("--as-child-of", "descriptor", type=int, hidden=True)
+def serve(processes: str | None, descriptor: int | None) -> None:
     """Run the service in the foreground until SIGTERM, SIGHUP or Ctrl-C, which drain it."""
     with StopSignals() as stop, _explained_failures():
+        if descriptor is not None:
+            _run_as_child(descriptor, stop)
+            return
         _warn_of_unknown_variables()
+        settings = load_settings(**({"processes": processes} if processes else {}))
+        count = usable_cores() if settings.processes == "auto" else settings.processes
         try:
-            _run(load_settings(), stop)
+            (_run_alone if count == 1 else partial(_run_as_parent, count))(settings, stop)
         except EmbeddedPostgresError:
             if not stop.is_requested:  # Ctrl-C reaches initdb, too
                 raise
@@ -103,7 +120,63 @@ def _warn_of_unknown_variables() -> None:
         _say(f"webhook-grpc: warning: {name} is not a setting", err=True)
 
 
-def _run(settings: Settings, stop: Stop) -> None:
+def _run_alone(settings: Settings, stop: Stop) -> None:
+    with contextlib.closing(configure_logging(settings)) as sink, _database(settings) as (conninfo, is_embedded):
+        keys = load_secret_keys(settings, is_embedded)
+        announce = _announcing(settings, is_embedded)
+
+        def on_ready(ports: Ports) -> None:
+            resume_collection()
+            announce(ports)
+
+        _run(_Process(settings, conninfo, keys, stop, on_ready, lambda: sink.dropped_total))
+
+
+def _run_as_child(descriptor: int, stop: Stop) -> None:
+    """Runs one of several processes, as its parent says."""
+    try:
+        siblings = Siblings(socket.socket(fileno=descriptor), stop)
+    except ParentGone:
+        return
+    settings = load_settings(**siblings.assignment.settings)
+    with contextlib.closing(configure_logging(settings, str(siblings.assignment.number))) as sink:
+
+        def on_ready(ports: Ports) -> None:
+            resume_collection()
+            siblings.report_ready(ports.grpc, ports.http)
+
+        keys = load_secret_keys(settings, embedded=False)
+        conninfo = checked(settings.database_url.get_secret_value() if settings.database_url else "")
+        _run(_Process(settings, conninfo, keys, stop, on_ready, lambda: sink.dropped_total, siblings))
+
+
+def _run_as_parent(count: int, settings: Settings, stop: Stop) -> None:
+    """Runs several processes, and ends with their exit status. Imports neither gRPC nor the service."""
+    from webhook_grpc.parent.running import run_parent
+
+    with contextlib.closing(configure_logging(settings, "parent")), _database(settings) as (conninfo, is_embedded):
+        keys = load_secret_keys(settings, is_embedded)
+        announce = _announcing(settings, is_embedded, count)
+        try:
+            status = asyncio.run(run_parent(settings, count, conninfo, keys, stop, announce))
+        except AddressTaken as error:
+            raise _Failure(str(error)) from error
+    if status:
+        sys.exit(status)
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    settings: Settings
+    conninfo: str
+    secret_keys: Iterable[bytes]
+    stop: Stop
+    on_ready: Callable[[Ports], None]
+    dropped_lines: Callable[[], int]
+    siblings: Siblings | None = None
+
+
+def _run(process: _Process) -> None:
     pause_collection()
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # we only ever fork to exec
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it has to say comes as exceptions too
@@ -111,21 +184,27 @@ def _run(settings: Settings, stop: Stop) -> None:
     import uvloop
 
     from webhook_grpc.engine.receivers.keys import KeysMissing
-    from webhook_grpc.process.logs import configure_logging
     from webhook_grpc.server.grpc.server import AddressInUse
     from webhook_grpc.server.http.listening import HttpAddressInUse
 
-    from .app import LoopEnded, load_secret_keys
+    from .app import LoopEnded
     from .app import serve as serve_forever
 
     _allow_many_descriptors()
-    with contextlib.closing(configure_logging(settings)) as sink, _database(settings) as (conninfo, is_embedded):
-        keys = load_secret_keys(settings, is_embedded)
-        on_ready = _on_ready(settings, is_embedded)
-        try:
-            uvloop.run(serve_forever(settings, conninfo, keys, lambda: sink.dropped_total, stop, on_ready))
-        except (AddressInUse, HttpAddressInUse, KeysMissing, LoopEnded) as error:
-            raise _Failure(str(error)) from error
+    try:
+        uvloop.run(
+            serve_forever(
+                process.settings,
+                process.conninfo,
+                process.secret_keys,
+                process.dropped_lines,
+                process.stop,
+                process.on_ready,
+                process.siblings,
+            )
+        )
+    except (AddressInUse, HttpAddressInUse, KeysMissing, LoopEnded) as error:
+        raise _Failure(str(error)) from error
 
 
 def _allow_many_descriptors() -> None:
@@ -134,13 +213,14 @@ def _allow_many_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _on_ready(settings: Settings, is_embedded: bool) -> Callable[[Ports], None]:
-    def on_ready(ports: Ports) -> None:
-        resume_collection()
-        database = f"embedded Postgres in {settings.data_dir}" if is_embedded else "WEBHOOK_DATABASE_URL"
-        _say(banner(settings, ports, database, grpcurl_path(Path(sys.executable))))
+def _announcing(settings: Settings, is_embedded: bool, processes: int = 1) -> Callable[[Ports], None]:
+    """Returns what says on stdout that the service is ready."""
 
-    return on_ready
+    def announce(ports: Ports) -> None:
+        database = f"embedded Postgres in {settings.data_dir}" if is_embedded else "WEBHOOK_DATABASE_URL"
+        _say(banner(settings, ports, database, grpcurl_path(Path(sys.executable)), processes))
+
+    return announce
 
 
 @main.command("migrate")
@@ -158,8 +238,6 @@ def migrate_command(before_deployment: bool) -> None:
 def secret_key() -> None:
     """Print a new key for WEBHOOK_SECRET_KEYS. Its id, by which messages name it, goes to stderr."""
     from webhook_grpc.domain.sealing import key_id_of, key_id_text
-
-    from .app import new_secret_key
 
     key = new_secret_key()
     click.echo(key)

@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from webhook_grpc.domain import breaker, egress, pace, progress, proxy, ramp, retention, retry, sealing
+from webhook_grpc.domain import breaker, egress, pace, progress, proxy, ramp, restarts, retention, retry, sealing
 from webhook_grpc.domain.access import Permission
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.limits import ShareLimits
@@ -118,6 +118,17 @@ class Settings(DatabaseSettings):
     reflection: bool | Literal["auto", "callers"] = "auto"
     """Who gets the API's description by reflection, as grpcurl does: everybody (`true`), nobody (`false`), `callers`
     with a token, or `auto`: callers if there are tokens, otherwise everybody."""
+
+    # --- processes -------------------------------------------------------------------------------------------------
+    processes: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
+    """How many processes share the addresses and the work; `auto`: as many as there are cores to use. What is said of
+    one process holds for each."""
+    process_restart_seconds_min: Annotated[float, Field(ge=0.01, le=60)] = restarts.SECONDS_MIN
+    """How long a process that ended stays away the first time. Doubled each time that it does not last."""
+    process_restart_seconds_max: Annotated[float, Field(ge=0.01, le=3600)] = restarts.SECONDS_MAX
+    """The longest time."""
+    process_starts_max: Annotated[int, Field(ge=1, le=1000)] = restarts.STARTS_MAX
+    """After how many starts in a row that failed, while no other process serves, the service ends."""
 
     # --- who -------------------------------------------------------------------------------------------------------
     tokens: Annotated[tuple[Token, ...], NoDecode] = ()

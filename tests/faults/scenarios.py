@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Sequence
+from typing import LiteralString
 
 from tests.support import slowness
+from tests.support.postgres import query
+from webhook_grpc.store.outbox.neighbours import END_LEASES
 
 from . import (
     chaos_faults,
@@ -98,6 +101,27 @@ async def pause_beyond_lease(round_: Round) -> None:
     await round_.endpoints.behave({round_.path(HELD): {}})
 
 
+async def end_lease_of_the_living(round_: Round) -> None:
+    """The lease of a process that lives is ended, as if it were dead, and others take its shards at once.
+
+    Nobody does that. But then whatever a dead one may have left on its way is harmless, too: its results may not be
+    settled any more, and nothing is lost.
+    """
+    for pause in round_.pauses(0.8, 1.6):
+        await asyncio.sleep(pause)
+        pid = round_.cluster.running[round_.one_running()].process.pid
+        with round_.fault("lease ended", may_duplicate=True, may_overlap=True):
+            [found] = await asyncio.to_thread(query, round_.database_url, WORKER_OF, {"pid": pid})
+            worker, machine, namespaces = found
+            parameters = {"workers": [worker], "machine": machine, "namespaces": namespaces}
+            ended = await asyncio.to_thread(query, round_.database_url, END_LEASES, parameters)
+            assert ended == [(worker,)]
+            await asyncio.sleep(lease_seconds())  # until it has noticed, and others have beaten
+
+
+WORKER_OF: LiteralString = """
+SELECT worker_id, machine, namespaces FROM workers WHERE pid = %(pid)s AND lease_until > now()
+"""
 HELD = len(DEFAULT_PLAN)
 HELD_BEHAVIOUR = {"kind": "held", "one_in": 3}
 HELD_PLAN = (*DEFAULT_PLAN, EndpointPlan(1, HELD_BEHAVIOUR, "127.0.0.4", in_flight_max=100, timeout_seconds=20))
@@ -123,6 +147,7 @@ SCENARIOS: Sequence[Scenario] = (
         drain_seconds_max=30.0,
     ),
     Scenario("SIGTERM", terminate),
+    Scenario("lease ended", end_lease_of_the_living),
     Scenario("SIGSTOP", pause_beyond_lease, plan=HELD_PLAN),
     *database_faults.SCENARIOS,
     *jam_faults.SCENARIOS,

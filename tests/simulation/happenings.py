@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
@@ -123,8 +124,23 @@ class Happenings:
         if serving := self._course.serving():
             self._random.choice(serving).crash()
             self._course.crash_count += 1
+            if self._random.random() < 0.5:
+                self._course.later(self._random.uniform(0.0, 0.1), self._take_over)
             if self._random.random() < 0.7:
                 self._course.later(self._random.uniform(0.1, 10.0), self._course.start_another)
+
+    async def _take_over(self) -> None:
+        """As a parent does whose child has died: the others need not wait for the lease to run out."""
+        serving = [process for process in self._course.serving() if not process.fate.frozen]
+        if serving:
+            self._random.choice(serving).spawn(self._end_leases(serving), "take-over")
+
+    async def _end_leases(self, serving: list[Process]) -> None:
+        with contextlib.suppress(Unavailable):
+            await self._course.here().end_leases_of_the_dead()
+        for process in serving:
+            if not process.is_over:
+                process.engine.ownership.hurry()
 
     async def _freeze_one(self) -> None:
         thawed = [process for process in self._course.processes if not process.is_over and not process.fate.frozen]

@@ -15,7 +15,9 @@ from hypothesis.stateful import precondition, rule
 from tests.support.store import new_worker
 from webhook_grpc.domain.model import PendingDelivery
 from webhook_grpc.domain.settlement import Settlement
-from webhook_grpc.store.outbox import ownership
+from webhook_grpc.store.outbox import neighbours, ownership
+from webhook_grpc.store.outbox.marks import ProcessMark
+from webhook_grpc.store.outbox.neighbours import Neighbour
 from webhook_grpc.store.outbox.ownership import OwnedShard
 
 from .looking import USED_SHARDS, WHICH, Looking, pick
@@ -27,6 +29,7 @@ WORKERS_MAX: Final = 3
 SET_BACK_MAX: Final = timedelta(minutes=5)  # lists do not show what is due much later than now
 LATER: Final = st.sampled_from([0, 0, 1, 30, TTL_SECONDS + 1, 3600])
 SOME_SHARDS: Final = st.sets(st.sampled_from(USED_SHARDS), min_size=1)
+HERE: Final = ProcessMark("machine", "namespaces", 1, 0)
 LEND: Final = "UPDATE shards SET owner = %s WHERE shard = ANY(%s::smallint[])"
 
 
@@ -49,6 +52,10 @@ def key_of(delivery: PendingDelivery) -> Key:
     return delivery.webhook_id, delivery.event_id
 
 
+def mark_of(worker: UUID) -> ProcessMark:
+    return replace(HERE, pid=1 + worker.int % 30_000)
+
+
 def epochs_of(shards: Mapping[int, OwnedShard]) -> dict[int, int]:
     return {shard: owned.epoch for shard, owned in shards.items()}
 
@@ -60,6 +67,7 @@ class Owning(Looking):
         super().__init__(store)
         self.workers: list[Worker] = []
         self.latest = self.model.now
+        self.dead: list[UUID] = []  # crashed, with leases that may still run
         self.rest = new_worker()  # has the shards that are not used here
         self.ownerships: list[tuple[UUID, int, OwnedShard]] = []  # every one that ever was
         self.excused: Counter[tuple[Key, int]] = Counter()
@@ -117,6 +125,7 @@ class Owning(Looking):
         worker = pick(self.workers, which)
         if event == "crash":
             self._crash(worker)
+            self.dead.append(worker.worker_id)
         elif event == "stop for too long":
             self._expire(worker.worker_id)
         elif event == "readopt":
@@ -128,6 +137,20 @@ class Owning(Looking):
             self.run(ownership.unregister(self.store.connection, worker.worker_id))
             self.model.unregister(worker.worker_id)
             self.workers.remove(worker)
+
+    @precondition(lambda self: bool(self.dead))
+    @rule(seconds=LATER, which=WHICH)
+    def end_the_lease_of_a_dead_worker(self, seconds: int, which: int) -> None:
+        """By somebody who knows that it is dead. A renewal of its own that was still on its way does nothing then."""
+        self.time_passes(seconds)
+        dead = pick(self.dead, which)
+        self.dead.remove(dead)
+        known = self.run(neighbours.neighbours(self.store.connection, HERE))
+        assert {found.worker: found.mark for found in known} == self.model.neighbours(HERE.machine, HERE.namespaces)
+        ended = self.run(neighbours.end_leases(self.store.connection, HERE, [Neighbour(dead, mark_of(dead))]))
+        assert set(ended) == self.model.end_leases([dead], HERE.machine, HERE.namespaces)
+        assert self.run(ownership.renew(self.store.connection, dead, TTL_SECONDS)) is None
+        assert not self.model.is_alive(dead)
 
     @rule(which=WHICH, is_forged=st.booleans())
     def give_back_what_is_not_ours(self, which: int, is_forged: bool) -> None:
@@ -148,8 +171,10 @@ class Owning(Looking):
         return self.model.is_alive(worker.worker_id) and bool(set(self.model.takeable()) & set(USED_SHARDS))
 
     def _register(self, worker: UUID, ttl_seconds: int) -> None:
-        assert self.run(ownership.register(self.store.connection, worker, ttl_seconds)) == self.model.now
-        self.model.register(worker, ttl_seconds)
+        mark = mark_of(worker)
+        registered_at = self.run(ownership.register(self.store.connection, worker, ttl_seconds, mark=mark))
+        assert registered_at == self.model.now
+        self.model.register(worker, ttl_seconds, mark)
         self.run(ownership.forget_dead(self.store.connection))
         self.model.forget_dead()
 

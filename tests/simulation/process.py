@@ -23,6 +23,8 @@ from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.settings import Settings
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import DatabaseOptions, translated_errors
+from webhook_grpc.store.outbox import neighbours
+from webhook_grpc.store.outbox.marks import ProcessMark
 
 from .loop import FATE, Fate
 from .world import World
@@ -80,7 +82,9 @@ class Process:
         options = DatabaseOptions("", 8, 5.0, 100, settings.database_timeout_seconds)
         database: Any = SimpleNamespace(options=options, rows=self._rows)
         self._clock, self._database = DatabaseClock(), database
-        connections, shards = make_connections(options), Shards()
+        self.mark = ProcessMark("machine", "namespaces", 1 + int(name[1:]), 0)
+        connections, shards = make_connections(options), Shards(self.mark)
+        self._ownership_connection = connections.ownership
         self.hints = Hints(connections.commands, connections.listen, shards.is_alone, options.pooling)
         self.engine = Engine(
             settings, database, connections, self._clock, Sealer([KEY]), shards, self.hints, world.fork_random(), None
@@ -109,6 +113,7 @@ class Process:
     async def start(self) -> None:
         try:
             await self._clock.synchronise(self._database)
+            await self.end_leases_of_the_dead()
             await self.engine.start()
         except Unavailable:
             self.crash()
@@ -124,6 +129,13 @@ class Process:
             task.add_done_callback(self._loop_ended)
             self._loops.append(task)
         self.is_serving = True
+
+    async def end_leases_of_the_dead(self) -> None:
+        """As process/takeover.py does it; who is dead is seen in the world. Raises Unavailable."""
+        known = await neighbours.neighbours(self._ownership_connection, self.mark)
+        dead = [neighbour for neighbour in known if neighbour.mark.pid in self._world.dead]
+        if dead:
+            await neighbours.end_leases(self._ownership_connection, self.mark, dead)
 
     def _loop_ended(self, task: asyncio.Task[None]) -> None:
         if not self.is_stopping:
@@ -143,6 +155,7 @@ class Process:
 
     def crash(self) -> None:
         self._world.stored.note("crashed", self.name)
+        self._world.dead.add(self.mark.pid)
         self._graveyard.extend(asyncio.all_tasks(self._world.loop))
         self.fate.dead = self.is_over = True
         self.is_serving = False

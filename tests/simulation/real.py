@@ -17,6 +17,7 @@ from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.command import Kind
 from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.store.db import Database, LoopConnection, Pooling
+from webhook_grpc.store.outbox.marks import ProcessMark
 from webhook_grpc.store.registry import webhooks
 from webhook_grpc.store.schema.partitions import ensure_partitions
 
@@ -51,7 +52,9 @@ FROM attempts ORDER BY shard, seq
 """
 COMMANDS = "SELECT webhook_id, event_id, command, customer_id, replay_id, created_at FROM commands"
 WORKERS = """
-SELECT worker_id, lease_until, lease_seconds, retiring, isolated_webhook_id, isolated_event_id FROM workers
+SELECT worker_id, lease_until, lease_seconds, retiring, isolated_webhook_id, isolated_event_id,
+    machine, namespaces, pid, started_ticks
+FROM workers
 """
 
 
@@ -152,6 +155,6 @@ class RealStore:
 
 
 def _worker(row: tuple[Any, ...]) -> WorkerRow:
-    _, lease_until, lease_seconds, retiring, webhook_id, event_id = row
+    _, lease_until, lease_seconds, retiring, webhook_id, event_id, *mark = row
     isolated: Key | None = None if webhook_id is None else (webhook_id, event_id)
-    return WorkerRow(lease_until, lease_seconds, retiring, isolated)
+    return WorkerRow(lease_until, lease_seconds, retiring, isolated, ProcessMark(*mark))

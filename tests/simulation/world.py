@@ -94,6 +94,7 @@ class World:
     loop: SimulatedLoop
     random: random.Random
     weather: Weather = field(default_factory=Weather)
+    dead: set[int] = field(default_factory=set[int])  # process ids of those that crashed
     listeners: list[asyncio.Queue[str | None]] = field(default_factory=list[asyncio.Queue[str | None]])
     deaf: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])  # since when, until when
     on_wrong: Callable[[str], None] = lambda _: None

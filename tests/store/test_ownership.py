@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
+from typing import LiteralString
 
 import pytest
 
-from tests.support.postgres import TestPostgres
+from tests.support.postgres import TestPostgres, connected
 from tests.support.store import new_worker
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.outbox import ownership
+from webhook_grpc.store.outbox import fence, neighbours, ownership
+from webhook_grpc.store.outbox.marks import ProcessMark
+from webhook_grpc.store.outbox.neighbours import Neighbour
 from webhook_grpc.store.outbox.ownership import Free, Live
 
 pytestmark = pytest.mark.fast
@@ -160,3 +164,56 @@ async def test_a_shard_was_never_abandoned_later_than_now(connection: LoopConnec
     taken = await ownership.take(connection, worker, 64)
     [(now,)] = postgres.rows("SELECT now()")
     assert all(owned.abandoned_at is not None and owned.abandoned_at <= now for owned in taken.values())
+
+
+# --- when a process is known to be dead ------------------------------------------------------------------------------
+
+FENCED: LiteralString = fence.FENCE + " SELECT count(*) FROM own"  # noqa: S608 - constants
+HERE = ProcessMark("boot host", "pid:[1] time:[2]", 7, 1234)
+
+
+async def test_the_shards_of_a_dead_neighbour_are_free_at_once_and_its_late_result_is_not_written(
+    connection: LoopConnection, postgres: TestPostgres
+) -> None:
+    dead, other = new_worker(), new_worker()
+    await ownership.register(connection, dead, 60, mark=HERE)
+    before = await ownership.take(connection, dead, 64)
+    assert await neighbours.neighbours(connection, HERE) == [Neighbour(dead, HERE)]
+    assert await neighbours.end_leases(connection, HERE, [Neighbour(dead, HERE)]) == [dead]
+    assert await neighbours.end_leases(connection, HERE, [Neighbour(dead, HERE)]) == [], "once is enough"
+    assert await ownership.renew(connection, dead, 60) is None
+    await ownership.register(connection, other, 60, mark=HERE)
+    after = await ownership.take(connection, other, 64)
+    assert {shard: owned.epoch for shard, owned in after.items()} == {s: o.epoch + 1 for s, o in before.items()}
+    late = fence.fence_parameters(dead, before)
+    assert await connection.rows(FENCED, late) == [(0,)]
+
+
+async def test_a_renewal_of_the_dead_one_that_was_on_its_way_does_not_bring_its_lease_back(
+    connection: LoopConnection, postgres: TestPostgres
+) -> None:
+    """It began before the lease was ended, and comes to the row after that."""
+    dead = new_worker()
+    await ownership.register(connection, dead, 60, mark=HERE)
+    with connected(postgres.url) as late:
+        late.execute("BEGIN")  # from here on, now() stands
+        late.execute("SELECT now()")
+        assert await neighbours.end_leases(connection, HERE, [Neighbour(dead, HERE)]) == [dead]
+        renewed = late.execute(ownership.RENEW_LEASE, {"worker": dead, "ttl": 60, "retiring": False})
+        assert renewed.rowcount == 0
+        late.execute("COMMIT")
+    assert postgres.rows("SELECT 1 FROM workers WHERE lease_until > now()") == []
+
+
+@pytest.mark.parametrize(
+    "elsewhere", [replace(HERE, machine="another boot"), replace(HERE, namespaces="pid:[9] time:[2]"), None]
+)
+async def test_the_lease_of_a_process_elsewhere_is_not_ended(
+    connection: LoopConnection, postgres: TestPostgres, elsewhere: ProcessMark | None
+) -> None:
+    """Of another machine, of a container on the same machine, or of a version that writes no mark."""
+    worker = new_worker()
+    await ownership.register(connection, worker, 60, mark=elsewhere)
+    assert await neighbours.neighbours(connection, HERE) == []
+    assert await neighbours.end_leases(connection, HERE, [Neighbour(worker, HERE)]) == []
+    assert await ownership.renew(connection, worker, 60) is not None

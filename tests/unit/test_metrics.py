@@ -47,7 +47,7 @@ def shown(*sources: Any) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """What is shown of some sources."""
     page = Metrics()
     page.show(sources)
-    return samples(page.text())
+    return samples(page.text_now())
 
 
 def test_calls_are_counted_by_method_door_and_code_and_timed_by_method_and_door() -> None:
@@ -100,10 +100,10 @@ def test_a_reader_without_a_pause_gets_the_same_text_for_a_moment(monkeypatch: p
     monkeypatch.setattr(metrics.time, "monotonic", lambda: now[0])
     source, page = One(), Metrics()
     page.show([source])
-    assert page.text() == page.text()
+    assert page.text_now() == page.text_now()
     assert source.read_count == 1
     now[0] += metrics.FRESH_SECONDS
-    page.text()
+    page.text_now()
     assert source.read_count == 2
 
 
@@ -122,8 +122,8 @@ def test_a_figure_that_is_not_known_here_has_no_sample() -> None:
 
     page = Metrics()
     page.show([Unknown()])
-    assert ("webhook_unknown", frozenset[tuple[str, str]]()) not in samples(page.text())
-    assert b"# TYPE webhook_unknown gauge" in page.text()
+    assert ("webhook_unknown", frozenset[tuple[str, str]]()) not in samples(page.text_now())
+    assert b"# TYPE webhook_unknown gauge" in page.text_now()
 
 
 def test_lines_dropped_and_errors_of_the_database_are_shown() -> None:

@@ -13,10 +13,10 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from webhook_grpc.app import load_tokens
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.retry import RetryPolicy
+from webhook_grpc.process.secret_keys import load_tokens
 from webhook_grpc.settings import (
     PREFIX,
     Settings,

@@ -39,6 +39,7 @@ log = structlog.get_logger(__name__)
 RENEWALS_PER_LEASE: Final = 4
 _FENCE: Final = 0.8
 _PAUSE_SECONDS_MIN: Final = 0.05
+_HURRIED_SECONDS: Final = 0.1
 _BEATS_WAITED: Final = 2  # for the others, before more than the share is taken, and after the clock has stepped
 _BEATS_TO_TAKE: Final = 2 * _BEATS_WAITED  # of one process, until what belongs to nobody has surely been taken
 _BEATS_KEPT: Final = 16  # for which what was taken beyond the share is kept, while as many processes live as before
@@ -107,16 +108,33 @@ class Ownership:
         self._patient_until = 0.0  # the clock has stepped: the others are alive, and have not renewed yet
         self._free_since: float | None = None  # since when there are shards that nobody takes
         self._surplus = _Surplus()
+        self._hurried = asyncio.Event()
+        self._hurried_until = 0.0
+        self._lacks_shards = False  # it has less than its share
 
     async def run(self) -> None:
         """Renews the lease, takes and releases shards until the task is cancelled."""
         while True:
             began_at = time.monotonic()
+            self._hurried.clear()  # before the beat: what is known only while it runs needs another one
             with contextlib.suppress(Unavailable):  # the next beat tries again
                 await self.beat()
             # Counted from the beginning, so that slow statements make no beat late; and not in step with the others'.
             interval_seconds = self._lease_seconds / RENEWALS_PER_LEASE * self._random.uniform(0.85, 1.0)
-            await asyncio.sleep(max(_PAUSE_SECONDS_MIN, began_at + interval_seconds - time.monotonic()))
+            if self._lacks_shards and began_at < self._hurried_until:
+                interval_seconds = min(interval_seconds, _HURRIED_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(_PAUSE_SECONDS_MIN, began_at + interval_seconds - time.monotonic())):
+                    await self._hurried.wait()
+
+    def hurry(self) -> None:
+        """Begins the next beat now: another process is known to have died, or to have come.
+
+        Until the share is reached, at most for the time of a beat, further ones follow soon: the others may be about to
+        release shards.
+        """
+        self._hurried_until = time.monotonic() + self._lease_seconds / RENEWALS_PER_LEASE
+        self._hurried.set()
 
     def clock_stepped(self) -> None:
         """Waits for the others to renew, after a step of the database's clock.
@@ -199,7 +217,9 @@ class Ownership:
         # A new one for each try: the last one may have been entered, and the answer lost.
         worker = self.shards.worker = UUID(int=self._random.getrandbits(128), version=4)
         asked_at = time.monotonic()
-        database_time = await store.register(self._connection, worker, self._lease_seconds, self._secret_key_ids)
+        database_time = await store.register(
+            self._connection, worker, self._lease_seconds, self._secret_key_ids, self.shards.mark
+        )
         self._clock.observe(database_time, asked_at, time.monotonic())
         self._registered = True
         self._renewed_at = asked_at
@@ -229,6 +249,7 @@ class Ownership:
         is_below_share = len(self.shards.owned) < share
         if is_below_share:
             self._gain(await store.take(self._connection, self.shards.worker, share - len(self.shards.owned)))
+        self._lacks_shards = len(self.shards.owned) < share
         free = await store.count_free(self._connection)
         self._note_free(free)
         if not is_below_share:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from uuid import UUID
 
+from webhook_grpc.store.outbox.marks import ProcessMark
 from webhook_grpc.store.outbox.ownership import OwnedShard
 
 _NO_WORKER = UUID(int=0)
@@ -18,7 +19,9 @@ _NO_WORKER = UUID(int=0)
 class Shards:
     """The shards of this process. Every part reads this object, and only `Ownership` changes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: ProcessMark | None = None) -> None:
+        """`mark` is written beside each id of this process; None: nobody on its machine can see whether it lives."""
+        self.mark = mark
         self.worker = _NO_WORKER
         """The id under which this process owns its shards: another one after each lease that ran out."""
         self.owned: dict[int, OwnedShard] = {}

@@ -28,11 +28,11 @@ class ProcessFigures:
 
     def collect(self) -> list[Metric]:
         """Returns the figures."""
-        serving = {service.value: float(self._readiness.serves(service)) for service in Service}
+        serving = {service.value: float(self._readiness.serves_here(service)) for service in Service}
         errors = {(name,): self._errors.by_class.get(name, 0) for name in ERROR_CLASSES}
         return [
             InfoMetricFamily(PREFIX + "build", "The version of the program.", {"version": __version__}),
-            gauge("ready", "Whether calls can be answered.", float(self._readiness.is_ready)),
+            gauge("ready", "Whether calls can be answered.", float(self._readiness.serves_here(Service.WEBHOOKS))),
             gauges("serving", "What health checks say of each service.", "service", serving),
             counters("database_errors", "Statements that failed, by class of SQLSTATE.", ("sqlstate_class",), errors),
             counter("database_disk_full", "Statements that failed for want of room.", self._errors.disk_full_count),

@@ -40,11 +40,13 @@ class Ports(NamedTuple):
     http: int | None
 
 
-def banner(settings: Settings, ports: Ports, database: str, grpcurl: str) -> str:
+def banner(settings: Settings, ports: Ports, database: str, grpcurl: str, processes: int = 1) -> str:
     """Returns the text. `grpcurl` is what to type for it; `database` says in words where the data is."""
     host = settings.grpc_address.rpartition(":")[0]
     http_host = settings.http_address.rpartition(":")[0]
     call, notes = f"{grpcurl} -plaintext", [f"Replace {URL} by the address of a receiver of yours."]
+    if processes > 1:
+        notes.append(f"{processes} processes share these addresses.")
     if settings.anonymous_allowed:
         notes.append("No tokens are configured: whoever reaches this address may do everything.")
     else:

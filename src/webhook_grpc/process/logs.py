@@ -27,22 +27,24 @@ _STDERR: Final = 2
 _MESSAGE_CHARACTERS_MAX: Final = 4000  # of a line of the standard library's logging
 
 
-def configure_logging(settings: Settings) -> LogSink:
+def configure_logging(settings: Settings, process: str = "") -> LogSink:
     """Sets up structlog and the standard library's logging for this process; both leave their lines in one sink.
 
-    The sink is closed when the process exits, or before by whoever has it.
+    The sink is closed when the process exits, or before by whoever has it. `process`: what each line names this process
+    where several write to one stderr.
     """
+    named: Record = {"process": process} if process else {}
     is_json = settings.log_format == "json" or (settings.log_format == "auto" and not _is_terminal())
     sink = LogSink(_STDERR, _render_json if is_json else _console_renderer(), settings.log_lines_waiting_max)
     atexit.register(sink.close)
     structlog.configure(
-        processors=[_Preparing(sink)],
+        processors=[_Preparing(sink, named)],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
         logger_factory=lambda *_: _SinkLogger(sink),
         cache_logger_on_first_use=True,
     )
     # psycopg_pool and grpc use the standard library; their warnings are about reconnecting, which we report ourselves
-    logging.basicConfig(level=logging.ERROR, handlers=[_SinkHandler(sink)])
+    logging.basicConfig(level=logging.ERROR, handlers=[_SinkHandler(sink, named)])
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
     # The usual ones write to stderr themselves, and wait for it
     sys.unraisablehook = _report_unraisable
@@ -59,8 +61,9 @@ def _is_terminal() -> bool:
 class _Preparing:
     """Makes of what is logged a record that any thread may render, at any later time."""
 
-    def __init__(self, sink: LogSink) -> None:
+    def __init__(self, sink: LogSink, named: Record) -> None:
         self._sink = sink
+        self._named = named
         self._add_time = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> tuple[tuple[EventDict], Record]:
@@ -69,6 +72,7 @@ class _Preparing:
             event = structlog.processors.add_log_level(logger, method, event)
             event = self._add_time(logger, method, event)
             _note_exception(event)
+            event.update(self._named)
         except Exception as error:  # noqa: BLE001 - a log line never changes an answer, not even a wrong one
             self._sink.unusable(error)
             raise structlog.DropEvent from None
@@ -97,13 +101,14 @@ class _SinkLogger:
 class _SinkHandler(logging.Handler):
     """Takes what asyncio and the libraries say by way of the standard library."""
 
-    def __init__(self, sink: LogSink) -> None:
+    def __init__(self, sink: LogSink, named: Record) -> None:
         super().__init__()
         self._sink = sink
+        self._named = named
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._sink.put(_of_library(record))
+            self._sink.put(_of_library(record) | self._named)
         except Exception as error:  # noqa: BLE001 - as above
             self._sink.unusable(error)
 

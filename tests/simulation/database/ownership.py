@@ -6,7 +6,8 @@ import random
 from dataclasses import dataclass
 from datetime import datetime
 
-from webhook_grpc.store.outbox import ownership, suspects
+from webhook_grpc.store.outbox import neighbours, ownership, suspects
+from webhook_grpc.store.outbox.marks import ProcessMark
 
 from .statements import Params, Row, Statement, fence_of, reads, writes
 from .stored import Stored
@@ -14,7 +15,7 @@ from .stored import Stored
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """The statements of `store.ownership` and `store.suspects`. Which free shards are taken is chance."""
+    """The statements of `store.ownership`, `neighbours` and `suspects`. Which free shards are taken is chance."""
 
     stored: Stored
     random: random.Random
@@ -32,13 +33,26 @@ class Ownership:
             ownership.SELECT_LAST_SEQS: reads(lambda params: [*self.stored.model.last_seqs(params["shards"]).items()]),
             ownership.RELEASE_SHARDS: writes(self._release),
             ownership.DELETE_WORKER: writes(self._unregister),
+            neighbours.SELECT_NEIGHBOURS: reads(self._neighbours),
+            neighbours.END_LEASES: writes(self._end_leases),
             suspects.SET_ISOLATED_DELIVERY: writes(self._isolate),
             suspects.CLEAR_ISOLATED_DELIVERY: writes(self._clear_isolated),
             suspects.COUNT_DEATHS: reads(self._deaths),
         }
 
     def _register(self, params: Params) -> list[Row]:
-        return [(self.stored.model.register(params["worker"], params["ttl"]),)]
+        pid = params["pid"]
+        mark = pid and ProcessMark(params["machine"], params["namespaces"], pid, params["started_ticks"])
+        return [(self.stored.model.register(params["worker"], params["ttl"], mark),)]
+
+    def _neighbours(self, params: Params) -> list[Row]:
+        found = self.stored.model.neighbours(params["machine"], params["namespaces"])
+        return [(worker, mark.pid, mark.started_ticks) for worker, mark in found.items()]
+
+    def _end_leases(self, params: Params) -> list[Row]:
+        ended = self.stored.model.end_leases(params["workers"], params["machine"], params["namespaces"])
+        self.stored.note("leases ended", len(ended))
+        return [(worker,) for worker in sorted(ended)]
 
     def _forget_dead(self, _: Params) -> list[Row]:
         self.stored.model.forget_dead()

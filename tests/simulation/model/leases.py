@@ -7,20 +7,22 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from webhook_grpc.store.outbox.marks import ProcessMark
 from webhook_grpc.store.outbox.ownership import OwnedShard
 
 from .rows import Key, ShardRow, WorkerRow
 from .tables import Tables
 
 _DAY: Final = timedelta(days=1)
+_BACK: Final = timedelta(minutes=10)
 
 
 class Leases(Tables):
-    """The statements of `store/outbox/ownership.py` and `store/outbox/suspects.py`."""
+    """The statements of `store/outbox/ownership.py`, `neighbours.py` and `suspects.py` beside it."""
 
-    def register(self, worker: UUID, ttl_seconds: float) -> datetime:
+    def register(self, worker: UUID, ttl_seconds: float, mark: ProcessMark | None = None) -> datetime:
         """Returns when the lease ends."""
-        self.workers[worker] = WorkerRow(self.now + timedelta(seconds=ttl_seconds), ttl_seconds)
+        self.workers[worker] = WorkerRow(self.now + timedelta(seconds=ttl_seconds), ttl_seconds, mark=mark)
         return self.workers[worker].lease_until
 
     def forget_dead(self) -> None:
@@ -98,6 +100,25 @@ class Leases(Tables):
             last_seq = max(self.shards[number].last_seq, owned[number].last_seq)
             self.shards[number] = self.shards[number]._replace(owner=None, last_seq=last_seq)
         return released
+
+    # --- of the same machine ---------------------------------------------------------------------------------------
+
+    def neighbours(self, machine: str, namespaces: str) -> dict[UUID, ProcessMark]:
+        """The workers whose numbers mean the same there, and whose lease has not run out."""
+        return {
+            worker: row.mark
+            for worker, row in self.workers.items()
+            if row.mark
+            and (row.mark.machine, row.mark.namespaces) == (machine, namespaces)
+            and row.lease_until > self.now
+        }
+
+    def end_leases(self, workers: Collection[UUID], machine: str, namespaces: str) -> set[UUID]:
+        """Of these, those that are neighbours; returns them. None of them is ever renewed."""
+        ended = self.neighbours(machine, namespaces).keys() & set(workers)
+        for worker in ended:
+            self.workers[worker] = self.workers[worker]._replace(lease_until=self.now - _BACK)
+        return ended
 
     # --- what a worker sends alone ---------------------------------------------------------------------------------
 

@@ -48,10 +48,13 @@ class AddressInUse(Exception):
 class Server:
     """Serves the API, health and reflection on one port."""
 
-    def __init__(self, address: str, calls: Calls, limits: TransportLimits, *, reflection: ReflectionAccess) -> None:
+    def __init__(
+        self, address: str, calls: Calls, limits: TransportLimits, *, reflection: ReflectionAccess, is_shared: bool
+    ) -> None:
+        """`is_shared`: other processes listen on the address, too."""
         self._calls = calls
         self._health = Health(("", *Service))
-        self._server = grpc.aio.server(options=_options(limits))
+        self._server = grpc.aio.server(options=_options(limits, is_shared=is_shared))
         handlers = {method.name: rpc_handler(method, calls, limits.read_seconds_max) for method in METHODS}
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
         self._server.add_generic_rpc_handlers([self._health.handlers()])
@@ -109,9 +112,9 @@ def _everybody(_: Sequence[str | bytes]) -> bool:
     return True
 
 
-def _options(limits: TransportLimits) -> list[tuple[str, int]]:
+def _options(limits: TransportLimits, *, is_shared: bool) -> list[tuple[str, int]]:
     return [
-        ("grpc.so_reuseport", 0),  # else a second server binds the same port without a word
+        ("grpc.so_reuseport", int(is_shared)),  # else a second server binds the same port without a word
         ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
         # A reset stream still costs work, so a connection that opens and resets without end must be slowed down.
         ("grpc.max_concurrent_streams", limits.streams_per_connection_max),

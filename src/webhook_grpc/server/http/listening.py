@@ -67,11 +67,15 @@ class Listener:
         """Adds routes, before the start."""
         self._app.router.add_routes(routes)
 
-    def bind(self) -> int:
-        """Takes the address and returns its port. Raises HttpAddressInUse."""
+    def bind(self, *, is_shared: bool = False) -> int:
+        """Takes the address and returns its port. `is_shared`: with other processes. Raises HttpAddressInUse."""
         try:
             self._socket = socket.create_server(
-                (self._host.strip("[]"), self._port), family=_family(self._host), backlog=_BACKLOG, dualstack_ipv6=False
+                (self._host.strip("[]"), self._port),
+                family=_family(self._host),
+                backlog=_BACKLOG,
+                reuse_port=is_shared,
+                dualstack_ipv6=False,
             )
         except OSError as error:
             raise HttpAddressInUse(f"cannot listen on {self._host}:{self._port} for HTTP: {error.strerror}") from None

@@ -11,7 +11,7 @@ from uuid import uuid4
 from aiohttp import web
 
 from webhook_grpc.api.methods import Methods
-from webhook_grpc.domain.errors import WebhookError
+from webhook_grpc.domain.errors import Unavailable, WebhookError
 from webhook_grpc.domain.model import EventType
 from webhook_grpc.server.calls import AUTHORIZATION_KEY, Calls
 from webhook_grpc.server.readiness import Readiness
@@ -44,8 +44,11 @@ class Exposition(Protocol):
         """Returns the value for the header `Content-Type`."""
         ...
 
-    def text(self) -> bytes:
-        """Returns all figures. Bounded work; waits for nothing, the database least of all."""
+    async def text(self) -> bytes:
+        """Returns all figures. Bounded work; waits for nothing but other processes of the same parent.
+
+        Raises TimeoutError.
+        """
         ...
 
 
@@ -67,7 +70,8 @@ class Probes:
         """Answers 503 while calls cannot be answered. Deliveries that stall are no reason: see Readiness."""
         if self._readiness.is_ready:
             return web.Response(text="ready\n")
-        return web.Response(status=503, text="not ready: the log says why (`health changed`)\n")
+        where = f" {found}" if (found := self._readiness.why_not_ready) else ""
+        return web.Response(status=503, text=f"not ready:{where} the log says why (`health changed`)\n")
 
 
 class MetricsPage:
@@ -86,10 +90,13 @@ class MetricsPage:
         try:
             if self._calls is not None:
                 self._calls.caller_of(request.headers.getall(AUTHORIZATION_KEY, [])).must_be_for_all_customers()
+            text = await self._exposition.text()
         except WebhookError as error:
             return Problem.of(error).response(uuid4().hex)
+        except TimeoutError:
+            return Problem.of(Unavailable("FIGURES_MISSING", "other processes did not answer")).response(uuid4().hex)
         headers = {"Content-Type": self._exposition.content_type, "Cache-Control": "no-store"}
-        return web.Response(body=self._exposition.text(), headers=headers)
+        return web.Response(body=text, headers=headers)
 
 
 class Operations:

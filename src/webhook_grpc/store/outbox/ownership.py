@@ -19,9 +19,16 @@ from uuid import UUID
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.schema.migration_files import program_version
 
+from .marks import ProcessMark
+
 INSERT_WORKER: Final = """
-INSERT INTO workers (worker_id, lease_until, lease_seconds, version, secret_key_ids)
-VALUES (%(worker)s, now() + %(ttl)s * interval '1 second', %(ttl)s, %(version)s, %(secret_key_ids)b::bigint[])
+INSERT INTO workers (
+    worker_id, lease_until, lease_seconds, version, secret_key_ids, machine, namespaces, pid, started_ticks
+)
+VALUES (
+    %(worker)s, now() + %(ttl)s * interval '1 second', %(ttl)s, %(version)s, %(secret_key_ids)b::bigint[],
+    %(machine)s, %(namespaces)s, %(pid)s, %(started_ticks)s
+)
 RETURNING lease_until
 """
 
@@ -140,7 +147,11 @@ class Free:
 
 
 async def register(
-    connection: LoopConnection, worker: UUID, ttl_seconds: float, secret_key_ids: Sequence[int] = ()
+    connection: LoopConnection,
+    worker: UUID,
+    ttl_seconds: float,
+    secret_key_ids: Sequence[int] = (),
+    mark: ProcessMark | None = None,
 ) -> datetime:
     """Inserts a new worker id, with the keys that its process has; returns the database's time. Raises Unavailable."""
     parameters = {
@@ -148,6 +159,10 @@ async def register(
         "ttl": ttl_seconds,
         "version": program_version(),
         "secret_key_ids": list(secret_key_ids),
+        "machine": mark and mark.machine,
+        "namespaces": mark and mark.namespaces,
+        "pid": mark and mark.pid,
+        "started_ticks": mark and mark.started_ticks,
     }
     [(lease_until,)] = await connection.rows(INSERT_WORKER, parameters)
     return lease_until - timedelta(seconds=ttl_seconds)
