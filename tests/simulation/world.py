@@ -22,7 +22,7 @@ from psycopg import errors
 
 from webhook_grpc.hub import hints
 from webhook_grpc.store import clock
-from webhook_grpc.store.connection import session
+from webhook_grpc.store.connection import plans, session
 from webhook_grpc.store.outbox import execution, publishing, settlement
 from webhook_grpc.store.replays import progress
 
@@ -36,6 +36,7 @@ from .database.stored import Stored
 from .database.webhooks import Webhooks
 from .loop import SimulatedLoop
 
+_OF_SESSIONS: Final = frozenset({hints.LISTEN, session.SET_SESSION, plans.KEEP, plans.RENEW, plans.PLAN_EACH_TIME})
 _FENCED: Final = frozenset({settlement.SETTLE, execution.EXECUTE})
 _NOBODYS: Final = Context()  # what the world does is done whoever has died
 
@@ -67,7 +68,7 @@ class _Connection:
         self.closed = True
 
     async def execute(self, statement: str, *_: object, **__: object) -> None:
-        assert statement in {hints.LISTEN, session.SET_SESSION}
+        assert statement in _OF_SESSIONS
         await asyncio.sleep(self.world.latency())
 
     async def notifies(self) -> AsyncGenerator[Any]:
