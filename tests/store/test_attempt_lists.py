@@ -123,7 +123,7 @@ async def test_all_filters_hold(database: Database, deliveries: list[Delivery], 
         found_some += bool(expected)
         assert (await listed(database, wanted))[0] == expected, wanted
         assert (await listed(database, wanted, chance.randint(1, 5)))[0] == expected, wanted
-    assert found_some > 20
+    assert found_some > in_full(20, short=5)
 
 
 async def test_the_attempts_of_one_delivery_end_with_its_last(database: Database, deliveries: list[Delivery]) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,7 +57,7 @@ class Parent:
         self._is_announced = False
         self._ending = asyncio.Event()
         self._failed_status = 0  # of the child because of which the service ends
-        self._tasks = set[asyncio.Task[None]]()
+        self._tasks = set[asyncio.Task[object]]()
         self._statuses: dict[int, int] = {}  # of those that ended while all were asked to stop
 
     async def run(self) -> int:
@@ -175,10 +175,15 @@ class Parent:
             others = {each.name: sorted(each.unwell) for each in self._children if each is not child and each.unwell}
             child.send({"kind": "unwell", "services": others})
 
-    def _start(self, work: Any, name: str) -> None:
+    def _start(self, work: Coroutine[Any, Any, object], name: str) -> None:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[object]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the parent failed", task=task.get_name(), exc_info=error)
 
     # --- the end ---------------------------------------------------------------------------------------------------
 
