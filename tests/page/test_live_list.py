@@ -197,13 +197,13 @@ async def test_a_row_is_a_link_that_a_browser_opens_elsewhere(page: Page, door: 
 
 async def test_a_new_row_is_tinted_for_a_moment_unless_motion_is_reduced(page: Page, door: Door) -> None:
     await show(page, door)
-    tinted = page.evaluate(
-        """() => new Promise((resolve) => {
+    await page.evaluate(
+        """() => void (window.tinted = new Promise((resolve) => {
           const list = document.querySelector("wg-app").shadowRoot.querySelector("webhook-deliveries");
           const seen = new MutationObserver(() => list.shadowRoot.querySelector(".row.new") && resolve(true));
           seen.observe(list.shadowRoot, { subtree: true, attributes: true, childList: true });
-        })"""
+        }))"""
     )
     await door.send(delivery(500))
-    assert await tinted
+    assert await page.evaluate("window.tinted")
     await expect(page.locator("webhook-deliveries .row.new")).to_have_count(0)
