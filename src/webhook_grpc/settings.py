@@ -380,9 +380,8 @@ class Settings(DatabaseSettings):
     @field_validator("egress_proxy_url")
     @classmethod
     def _proxy(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None or not value.get_secret_value():  # empty: as compose.yaml has it where none is given
-            return None
-        proxy.parse_proxy(value.get_secret_value())
+        if value is not None:
+            proxy.parse_proxy(value.get_secret_value())
         return value
 
     @field_validator("egress_allow_cidrs", "egress_deny_cidrs", mode="before")
