@@ -111,9 +111,10 @@ class WizardView {
   }
 
   _showCount(counted) {
+    const text = this._countText(counted); // before anything is changed: what it throws is shown as a problem
     this._counting = undefined;
     this._counted = { ...counted, requestId: crypto.randomUUID() };
-    this._said.textContent = this._countText(counted);
+    this._said.textContent = text;
     this._show();
   }
 
