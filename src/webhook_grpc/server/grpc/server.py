@@ -24,6 +24,7 @@ from .serving import rpc_handler
 
 SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["WebhookService"].full_name
 RECEIVE_BYTES_MAX: Final = 5 * 1024 * 1024
+PENDING_CALLS_MAX: Final = 10_000
 HANDSHAKE_SECONDS_MAX: Final = 10.0  # from the connection to the settings of HTTP/2
 # What reflection describes: the services, and the details of errors, so that grpcurl prints them.
 DESCRIBED: Final = tuple(
@@ -121,6 +122,10 @@ def _options(limits: TransportLimits, *, is_shared: bool) -> list[tuple[str, int
         ("grpc.max_allowed_incoming_connections", limits.connections_max),
         ("grpc.max_connection_idle_ms", round(limits.idle_seconds_max * 1000)),
         ("grpc.server_handshake_timeout_ms", round(HANDSHAKE_SECONDS_MAX * 1000)),
+        # Beyond so many calls that have come and are not served yet, gRPC ends some at random as CANCELLED, whoever
+        # made them; its defaults are 1,000 and 3,000. Ours are refused in turn (server/admission.py), with a reason.
+        ("grpc.server.max_pending_requests", PENDING_CALLS_MAX),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CALLS_MAX),
         # What a call that nobody reads yet can leave in memory stays at 64 KiB: the probe would raise it to megabytes.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.keepalive_time_ms", 30_000),
