@@ -215,7 +215,7 @@ async def feed(service: Any) -> None:
         await asyncio.sleep(0.2)
 
 
-async def tell(troublemaker: asyncio.subprocess.Process, word: str) -> int:
+async def switch(troublemaker: asyncio.subprocess.Process, word: str) -> int:
     """Begins or ends the trouble; returns how many events the flood had brought until then."""
     assert troublemaker.stdin is not None
     assert troublemaker.stdout is not None
@@ -294,11 +294,11 @@ async def measure_phases(
         phase = Phase(is_troubled=number % 2 == 1)
         if phase.is_troubled:
             await service.ResumeWebhook(service_pb2.ResumeWebhookRequest(**dead))
-            await tell(troublemaker, "on")
+            await switch(troublemaker, "on")
         next_number = await measure_phase(service, receiver, phase, scenario.seconds, next_number)
         phase.rss_bytes = psutil.Process(pid).memory_info().rss
         if phase.is_troubled:
-            phase.flooded = await tell(troublemaker, "off")
+            phase.flooded = await switch(troublemaker, "off")
             await service.PauseWebhook(service_pb2.PauseWebhookRequest(**dead))
             await asyncio.sleep(SECONDS_TO_SETTLE)  # the rest of the flood
         phases.append(phase)

@@ -152,7 +152,7 @@ async def without_parent(data_dir: str) -> tuple[float, float]:
     settings = environment(data_dir)
     async with serving(settings) as (address, _), serving(settings) as (_, victim):
         await prepare(address, receiver)
-        await asyncio.sleep(2)
+        await asyncio.sleep(2)  # until both have their share, which nothing reports
         os.kill(victim.pid, signal.SIGKILL)
         killed_at = time.monotonic()
         await publish(address)

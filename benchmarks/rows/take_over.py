@@ -38,10 +38,10 @@ async def measure(bench: Bench) -> Sequence[Figure]:
     taken, ready, acknowledged = list[float](), [survivor.ready_cpu_seconds], list[float]()
     for _ in range(bench.form.turns):
         victim = await bench.service_with(survivor.environment, survivor.server)
-        await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(SETTLE_SECONDS)  # until both have their share, which nothing reports
         ready.append(victim.ready_cpu_seconds)
         taken.append(await _after_kill(bench, sink, survivor, victim.process))
-        await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(SETTLE_SECONDS)  # until the survivor has all shards
     for _ in range(bench.form.turns):
         alone = await bench.service()
         alone.process.send_signal(signal.SIGKILL)

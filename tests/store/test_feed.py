@@ -212,12 +212,12 @@ async def test_the_tail_skips_nothing_when_the_clock_was_set_back(
         assert keys(changes_of(await subscription.take(10))) == [(3, 1)]
         tail.clock_stepped()
         written.write(3, 3, age=back_days * _DAY)
-        told = keys(changes_of(await subscription.take(10)))
+        received = keys(changes_of(await subscription.take(10)))
         tail.clock_stepped()
         written.write(3)
-        while len(told) < 3:
-            told += keys(changes_of(await subscription.take(10)))
-        assert told == [(3, 2), (3, 3), (3, 4)]
+        while len(received) < 3:
+            received += keys(changes_of(await subscription.take(10)))
+        assert received == [(3, 2), (3, 3), (3, 4)]
 
 
 async def test_rows_that_are_too_old_to_be_expected_leave_no_hole(database: Database, written: Log, past: Past) -> None:

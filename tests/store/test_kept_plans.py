@@ -1,4 +1,4 @@
-"""Small batches use a plan that Postgres keeps; large ones, and all that does not ask for it, are planned each time."""
+"""Small batches use a plan that Postgres keeps; large ones, and all others are planned each time."""
 
 from __future__ import annotations
 

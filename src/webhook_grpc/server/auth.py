@@ -42,7 +42,7 @@ class Authenticator:
 
 def token_expired(name: str) -> Unauthenticated:
     """Returns the error of calls whose token was valid once."""
-    return Unauthenticated("TOKEN_EXPIRED", f"the token `{name}` has expired; ask for a new one")
+    return Unauthenticated("TOKEN_EXPIRED", f"the token `{name}` has expired; use a new one")
 
 
 def _hash_of_secret(authorization: str | bytes) -> str:

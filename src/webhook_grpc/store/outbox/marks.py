@@ -1,4 +1,4 @@
-"""What tells a process from all others on its machine, as it stands in its row of `workers`."""
+"""What distinguishes a process from all others on its machine, as it stands in its row of `workers`."""
 
 from __future__ import annotations
 
