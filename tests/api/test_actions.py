@@ -20,7 +20,7 @@ from tests.api.asking import ABSENT_DELIVERY_ID, OTHER_CUSTOMER, refusal
 from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Receiver, answer, answers
-from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory
+from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory, until_shared
 from webhook_grpc.api.actions import TESTS_WAITING_MAX
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.engine.http.faults import SenderFault
@@ -467,6 +467,7 @@ async def test_a_test_under_way_is_not_made_again_by_the_next_owner_of_its_shard
 
 async def test_a_test_under_way_ends_before_its_process_stops(services: ServiceFactory, receiver: Receiver) -> None:
     first, second = await services.start(), await services.start()
+    await until_shared(first, second)
     gate = Gate()
     while True:
         webhook = await first.create_webhook(receiver.on("/slow", gate))

@@ -16,7 +16,7 @@ from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
 from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Received, Receiver, answer, answers
-from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory, seconds
+from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory, seconds, until_shared
 from tests.support.sharing import receiver, service, services, shared, shared_settings
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import shard_of
@@ -228,12 +228,6 @@ async def until_heard(service: Service, webhook_id: int, status: WebhookStatus) 
     async with slowness.timeout(20):
         while (known := service.app.engine.receivers.get(webhook_id)) is None or known.webhook.status is not status:
             await asyncio.sleep(0.005)
-
-
-async def until_shared(first: Service, second: Service) -> None:
-    async with slowness.timeout(20):
-        while not (len(first.app.engine.shards.owned) == len(second.app.engine.shards.owned) == 32):
-            await asyncio.sleep(0.02)
 
 
 async def test_two_processes_share_the_shards_and_each_others_streams(

@@ -16,7 +16,7 @@ from tests.api.asking import refusal
 from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
-from tests.support.service import CUSTOMER, SECRET, SECRET_KEY, Service, ServiceFactory
+from tests.support.service import CUSTOMER, SECRET, SECRET_KEY, Service, ServiceFactory, until_shared
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.sealing import key_id_of, key_id_text
 from webhook_grpc.engine.receivers.keys import KeysMissing
@@ -61,17 +61,10 @@ async def create_at(owner: Service, creator: Service, url: str) -> webhook_pb2.W
         await creator.stub.DeleteWebhook(named)
 
 
-async def balanced(*services: Service) -> None:
-    def is_balanced() -> bool:
-        return all(len(service.app.engine.shards.owned) == 64 // len(services) for service in services)
-
-    await until(is_balanced, "shares of equal size")
-
-
 async def old_and_new(services: ServiceFactory) -> tuple[Service, Service]:
     """Two processes while the key is changed, which share the shards."""
     old, new = await services.start(), await services.start([NEW_KEY, SECRET_KEY])
-    await balanced(old, new)
+    await until_shared(old, new)
     return old, new
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -235,6 +236,17 @@ class ServiceFactory:
         """Stops one before the test ends."""
         self._running.remove(service)
         await service.close()
+
+
+async def until_shared(*services: Service) -> None:
+    """Returns once each of these processes owns its share of the shards.
+
+    Before that a shard may still change hands, so a test that names its owner waits for it.
+    """
+    share = 64 // len(services)
+    async with slowness.timeout(20):
+        while any(len(service.app.engine.shards.owned) != share for service in services):
+            await asyncio.sleep(0.01)
 
 
 def seconds(value: float) -> Duration:

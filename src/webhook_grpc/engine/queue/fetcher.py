@@ -135,7 +135,9 @@ class Fetcher:
             return False
         if self._lanes.is_hungry(lane, now):
             return True
-        return self._lanes.room(lane, now) > 0 and lane.reading.is_due(
+        has_backlog = lane.reading.fresh_floor is not None  # which may have all of its room: fresh rows have their own
+        has_room = self._lanes.room(lane, now) > 0 or (has_backlog and self._lanes.room(lane, now, fresh=True) > 0)
+        return has_room and lane.reading.is_due(
             now,
             self._poll_seconds,
             is_low_on_fresh=self._lanes.is_low(lane, now, fresh=True),
