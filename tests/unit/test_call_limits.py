@@ -81,6 +81,31 @@ async def test_a_message_larger_than_the_room_is_sent_alone() -> None:
         pass
 
 
+async def test_a_large_message_gets_its_room_although_small_ones_keep_coming() -> None:
+    unsent, order = UnsentBytes(100), list[str]()
+
+    async def send(name: str, key: int, size: int, released: asyncio.Event) -> None:
+        async with unsent.held(key, size):
+            order.append(name)
+            await released.wait()
+
+    first, others = asyncio.Event(), asyncio.Event()
+    tasks = [
+        asyncio.ensure_future(send(name, key, size, released))
+        for name, key, size, released in (("a", 1, 40, first), ("b", 2, 30, others), ("large", 3, 70, others))
+    ]
+    await _settled()
+    tasks.append(asyncio.ensure_future(send("later", 4, 30, others)))
+    await _settled()
+    first.set()
+    await _settled()
+    assert order == ["a", "b", "large"], "what came later waits behind it"
+
+    others.set()
+    await asyncio.gather(*tasks)
+    assert order[-1] == "later"
+
+
 async def test_a_watcher_that_leaves_while_it_waits_gives_its_room_back() -> None:
     unsent = UnsentBytes(100)
 

@@ -140,7 +140,7 @@ class UnsentBytes:
 
         `key`: whose share it takes.
         """
-        if self._has_room(key, size_bytes):
+        if not self._waiting and self._has_share(key, size_bytes) and self._fits(size_bytes):
             self._add(key, size_bytes)
         else:
             await self._granted(key, size_bytes)
@@ -153,29 +153,36 @@ class UnsentBytes:
     async def _granted(self, key: Hashable, size_bytes: int) -> None:
         waiting = _Waiting(key, size_bytes, asyncio.get_running_loop().create_future())
         self._waiting[id(waiting)] = waiting
+        self._grant()
         try:
             await waiting.granted
         except asyncio.CancelledError:
+            self._waiting.pop(id(waiting), None)
             if waiting.granted.done() and not waiting.granted.cancelled():  # both at once: the room is given back
                 self._add(key, -size_bytes)
-                self._grant()
+            self._grant()
             raise
-        finally:
-            self._waiting.pop(id(waiting), None)
 
     def _grant(self) -> None:
-        """Gives room to those that wait, the first first; one whose share is used up holds up nobody."""
-        for number, waiting in list(self._waiting.items()):
-            if self._held >= self._bytes_max:
-                return
-            if not waiting.granted.done() and self._has_room(waiting.key, waiting.size_bytes):
-                del self._waiting[number]
-                self._add(waiting.key, waiting.size_bytes)
-                waiting.granted.set_result(None)
+        """Gives room to those that wait, the first first; one whose share is used up holds up nobody.
 
-    def _has_room(self, key: Hashable, size_bytes: int) -> bool:
-        own, half = self._held_by[key], self._bytes_max // 2
-        return (not own or own + size_bytes <= half) and (not self._held or self._held + size_bytes <= self._bytes_max)
+        One that only lacks room holds up all behind it: small messages would take the room of a large one for ever.
+        """
+        for number, waiting in list(self._waiting.items()):
+            if waiting.granted.done() or not self._has_share(waiting.key, waiting.size_bytes):
+                continue
+            if not self._fits(waiting.size_bytes):
+                return
+            del self._waiting[number]
+            self._add(waiting.key, waiting.size_bytes)
+            waiting.granted.set_result(None)
+
+    def _has_share(self, key: Hashable, size_bytes: int) -> bool:
+        own = self._held_by[key]
+        return not own or own + size_bytes <= self._bytes_max // 2
+
+    def _fits(self, size_bytes: int) -> bool:
+        return not self._held or self._held + size_bytes <= self._bytes_max
 
     def _add(self, key: Hashable, size_bytes: int) -> None:
         self._held += size_bytes
