@@ -36,13 +36,16 @@ def patience() -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncGenerator[Browser]:
-    """Chromium without a window."""
-    path = need("chromium")
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield chromium
-        async with slowness.timeout(CLOSE_SECONDS):
-            await chromium.close()
+    """Chromium without a window.
+
+    To stop Playwright has a bound, too: without one a test run once hung for good after its browser had.
+    """
+    playwright = await async_playwright().start()
+    chromium = await playwright.chromium.launch(executable_path=need("chromium"), args=ARGUMENTS)
+    yield chromium
+    async with slowness.timeout(CLOSE_SECONDS):
+        await chromium.close()
+        await playwright.stop()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -34,7 +34,7 @@ class Door:
         self._stream: web.StreamResponse | None = None
         self._cursor = 0
         self._cuts = set[asyncio.Event]()  # of each stream that is open
-        self._runner = web.AppRunner(self._app(), shutdown_timeout=0)
+        self._runner = web.AppRunner(self._app(), shutdown_timeout=0, handler_cancellation=True)
         self.url = ""
 
     async def start(self) -> None:
