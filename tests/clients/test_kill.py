@@ -28,8 +28,7 @@ def publish_all(address: str, futures: list[Future[service_pb2.PublishEventRespo
     """The whole program of a producer."""
     with Client(address) as client:
         with client.publisher() as publisher:
-            for number in range(EVENTS):
-                futures.append(publisher.publish("job.completed", {"n": number}, customer_id=CUSTOMER))
+            futures.extend(publisher.publish("job.completed", {"n": n}, customer_id=CUSTOMER) for n in range(EVENTS))
         return {future.result().event_id for future in futures}
 
 
@@ -58,7 +57,7 @@ async def test_each_event_is_published_once_and_each_ending_is_seen_while_the_se
     futures: list[Future[service_pb2.PublishEventResponse]] = []
     publishing = asyncio.create_task(asyncio.to_thread(publish_all, server.address, futures))
     for kill in range(1, KILLS + 1):
-        while sum(map(Future.done, futures)) < EVENTS * kill // (KILLS + 2):
+        while sum(future.done() for future in futures) < EVENTS * kill // (KILLS + 2):
             await asyncio.sleep(0.001)  # the next batches are on their way
         assert not publishing.done()
         await server.end()
