@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FUZZ := .venv/fuzz/bin/schemathesis
 QUICK_ROWS := end-to-end,cpu,latency
-SOURCES := src tests examples scripts benchmarks
+SOURCES := src tests examples scripts benchmarks clients
 # Images of containers often set it. Each process would then compile all sources and libraries again: that was half of
 # the CPU time of a start, of each worker of pytest and of each service that a test starts.
 unexport PYTHONDONTWRITEBYTECODE

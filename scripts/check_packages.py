@@ -1,8 +1,8 @@
-"""Checks the two packages of this clone: the service with its stubs, and generated/python, the stubs alone.
+"""Checks the packages of this clone: the service with its stubs; generated/python, the stubs alone; the client.
 
 The service is installed with `pip install .` into a fresh environment, and used there. The stubs' wheel is typed and
-installed into two, with the oldest supported runtime and with the newest that its requirements allow. All at once, in
-environments of their own. Needs pip's index. `--keep` leaves the folder.
+installed into two together with the client's, with the oldest supported runtime and with the newest that its
+requirements allow. All at once, in environments of their own. Needs pip's index. `--keep` leaves the folder.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from scripts import install
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 STUBS: Final = ROOT / "generated" / "python"
+CLIENT: Final = ROOT / "clients" / "python"
 SERVICE_PARTS: Final = ("pyproject.toml", "README.md", "LICENSE", "src", "generated/python")  # the Dockerfile's, too
 RUNTIMES: Final = {
     "oldest": ("grpcio==1.74.0", "protobuf==6.31.1"),
@@ -47,12 +48,13 @@ assert not ours, f"{ours} would be looked for on a registry"
 print("works, with the stubs, from one wheel")
 """
 
-# Run in an environment that has nothing but the stubs and what they require.
+# Run in an environment that has nothing but the stubs, the client and what they require.
 PROGRAM: Final = """
 from importlib.metadata import version
 from importlib.util import find_spec
 
 import grpc
+import webhook_grpc_client
 from webhook.v1 import event_pb2, service_pb2, service_pb2_grpc
 
 event = event_pb2.Event(customer_id=1, event_type="job.completed", data_json="{}")
@@ -60,6 +62,8 @@ request = service_pb2.PublishEventRequest(event=event, request_id="one")
 assert service_pb2.PublishEventRequest.FromString(request.SerializeToString()) == request
 with grpc.insecure_channel("127.0.0.1:1") as channel:  # connects when it is used, which it is not
     assert callable(service_pb2_grpc.WebhookServiceStub(channel).PublishEvent)
+with webhook_grpc_client.Client("127.0.0.1:1") as client:
+    assert callable(client.publish) and "site-packages" in webhook_grpc_client.__file__
 assert find_spec("webhook_grpc") is None, "the server was installed with the stubs"
 print(f"works with grpcio {version('grpcio')}, protobuf {version('protobuf')}; webhook_grpc cannot be imported there")
 """
@@ -74,10 +78,10 @@ def main() -> None:
     try:
         with ThreadPoolExecutor() as pool:
             checks = {"service: pip install .": pool.submit(_check_service, folder / "service")}
-            wheel = _build_wheel(folder)
-            print(f"stubs: wheel: {_check_contents(wheel)}", flush=True)
+            stubs, client = _build_wheel(folder / "stubs", STUBS), _build_wheel(folder / "client", CLIENT)
+            print(f"stubs: wheel: {_check_contents(stubs)}", flush=True)
             for name, pins in RUNTIMES.items():
-                checks[f"stubs: {name}"] = pool.submit(_check_runtime, folder / name, wheel, pins)
+                checks[f"stubs, client: {name}"] = pool.submit(_check_runtime, folder / name, (stubs, client), pins)
         for name, check in checks.items():
             print(f"{name}: {check.result()}", flush=True)
     finally:
@@ -104,9 +108,9 @@ def _check_service(folder: Path) -> str:
     return _run(python, "-I", "-c", SERVICE_PROGRAM)
 
 
-def _build_wheel(folder: Path) -> Path:
+def _build_wheel(folder: Path, package: Path) -> Path:
     """From a copy without what earlier builds left, which would hide that a file is not shipped."""
-    source = shutil.copytree(STUBS, folder / "source", ignore=LEFT_OUT)
+    source = shutil.copytree(package, folder / "source", ignore=LEFT_OUT)
     _run(*install.PIP, "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", source)
     [wheel] = folder.glob("*.whl")
     return wheel
@@ -126,17 +130,17 @@ def _check_contents(wheel: Path) -> str:
     return f"{wheel.name} ships py.typed and {sum(name.endswith('.pyi') for name in shipped)} .pyi files"
 
 
-def _check_runtime(folder: Path, wheel: Path, pins: tuple[str, ...]) -> str:
-    """Installs the wheel with a runtime into a fresh environment, and uses it there."""
+def _check_runtime(folder: Path, wheels: tuple[Path, ...], pins: tuple[str, ...]) -> str:
+    """Installs the wheels with a runtime into a fresh environment, and uses it there."""
     venv.create(folder)
     python = folder / "bin" / "python"
     if (uv := install.uv()) is not None:  # which has these packages, or most of them
         settings = install.settings_for_uv()
         options = (*settings.arguments, "--python", python)
-        _run(uv, "pip", "install", "--quiet", *options, wheel, *pins, **settings.variables)
+        _run(uv, "pip", "install", "--quiet", *options, *wheels, *pins, **settings.variables)
         _run(uv, "pip", "check", "--quiet", "--python", python)
     else:
-        _run(*install.PIP, "--python", python, "install", "--quiet", wheel, *pins)
+        _run(*install.PIP, "--python", python, "install", "--quiet", *wheels, *pins)
         _run(*install.PIP, "--python", python, "check")
     return _run(python, "-I", "-W", "error", "-c", PROGRAM)
 

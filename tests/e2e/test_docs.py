@@ -237,6 +237,15 @@ async def test_the_python_program(playground: Playground) -> None:
     assert re.search(r"evt_\w+ goes to 1 webhooks\ndlv_\w+ DELIVERY_STATUS_SUCCEEDED 200\n", printed)
 
 
+@in_playground
+async def test_the_program_with_the_python_client(playground: Playground, tmp_path: Path) -> None:
+    await bash(walk(playground)[0])
+    program = playground.here(blocks("docs/clients.md", "client")).replace("my.cursor", str(tmp_path / "my.cursor"))
+    printed = await run(sys.executable, "-c", program, PYTHONPATH=str(ROOT / "clients" / "python"))
+    assert re.search(r"evt_\w+ goes to 1 webhooks\nevt_\w+\nEVENT_TYPE_UNKNOWN ", printed)
+    assert re.search(r"^dlv_\w+ 1$", printed, re.MULTILINE)
+
+
 @pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed")
 @in_playground
 async def test_the_go_program(playground: Playground, tmp_path: Path) -> None:
@@ -254,6 +263,18 @@ async def test_the_go_program(playground: Playground, tmp_path: Path) -> None:
 async def test_the_go_example(playground: Playground) -> None:
     printed = await bash(playground.here(blocks("README.md", "goexample")))
     assert "SUCCEEDED after attempt 1" in printed
+
+
+def test_the_program_for_receivers_with_the_python_client_says_what_is_wrong(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scope: dict[str, Any] = {}
+    exec(blocks("docs/receiving.md", "client"), scope)  # noqa: S102 - that is the test
+    body = b'{"event":"job.completed","timestamp":1,"data":{"n":1}}'
+    headers = signature_headers([SECRET], "evt_1", int(time.time()), body)
+    assert scope["genuine_message"]([SECRET], headers, body).data == {"n": 1}
+    assert scope["genuine_message"]([SECRET], headers, body + b" ") is None
+    assert capsys.readouterr().out == "SIGNATURE_WRONG\n"
 
 
 @pytest.mark.parametrize("name", ["standard", "body"])

@@ -1,0 +1,70 @@
+"""How to reach the service: channel options that suit it, TLS, and the token of each call."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from .errors import Problem, Unauthorized
+
+_LOOPBACK: Final = ("localhost", "127.", "[::1]", "unix:")
+
+# Comes back within a fraction of a second of a server's restart (gRPC's own back-off begins with a second), notices a
+# dead connection, and spreads calls over the addresses of a name. The client repeats calls itself.
+OPTIONS: Final = (
+    ("grpc.primary_user_agent", "webhook-grpc-client/0.1.0"),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.enable_retries", 0),
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
+    """Files in PEM: the authorities to trust (none: the system's), and an own certificate for mutual TLS."""
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Reads the files. Raises OSError."""
+        contents = [path.read_bytes() if path else None for path in (self.ca_file, self.key_file, self.cert_file)]
+        return grpc.ssl_channel_credentials(*contents)
+
+
+def credentials(address: str, tls: TLS | bool | None) -> grpc.ChannelCredentials | None:
+    """Returns the credentials of a channel, None for one without TLS: by default that is loopback only."""
+    if tls is None:
+        tls = not address.startswith(_LOOPBACK)
+    if isinstance(tls, TLS):
+        return tls.credentials()
+    return TLS().credentials() if tls else None
+
+
+class Token:
+    """The token of each call: a text, or a file that is read each time, so that a new one is used at once."""
+
+    def __init__(self, text: str | None, file: Path | str | None) -> None:
+        """Raises ValueError if both are given."""
+        if text is not None and file is not None:
+            raise ValueError("either token or token_file, not both")
+        self._text = text
+        self._file = Path(file) if file is not None else None
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Returns the metadata of a call. Raises Unauthorized if the file can't be read."""
+        try:
+            text = self._file.read_text().strip() if self._file is not None else self._text
+        except (OSError, ValueError) as error:
+            raise Unauthorized(Problem(grpc.StatusCode.UNAUTHENTICATED, f"the token file: {error}")) from error
+        return (("authorization", f"Bearer {text}"),) if text else ()

@@ -1,0 +1,163 @@
+"""Verifies that a request comes from the service and is fresh: for receivers, whatever their web framework.
+
+The form is that of Standard Webhooks (https://github.com/standard-webhooks/standard-webhooks): HMAC-SHA256 over id,
+time and body.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+_PREFIX: Final = "whsec_"
+_VERSION: Final = "v1,"
+
+
+class SignatureInvalid(Exception):
+    """The request is not to be trusted.
+
+    `reason` is HEADER_MISSING, HEADER_MALFORMED, TIMESTAMP_TOO_OLD, TIMESTAMP_TOO_NEW, SIGNATURE_WRONG or
+    BODY_MALFORMED.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A genuine delivery. `webhook_id` is the header `webhook-id`: the same on every attempt, so drop what you have."""
+
+    webhook_id: str
+    event_type: str
+    attempt: int
+    timestamp: datetime
+    """When the attempt was signed."""
+    data: Any
+
+
+def verify_signature(
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    secrets: Sequence[str],
+    tolerance: float = 300.0,
+    now: float | None = None,
+) -> Message:
+    """Returns the message if one of the secrets has signed it, within so many seconds of now. Raises SignatureInvalid.
+
+    `body` is what came, byte for byte, before anything parsed it. While a secret is changed, give the new and the old.
+    `now` is in Unix seconds, the system's clock if it is None. Raises ValueError for a secret that is none.
+    """
+    keys = _keys(secrets)
+    given = _Headers(headers)
+    message_id, signed_at = given.required("webhook-id"), _timestamp(given.required("webhook-timestamp"))
+    signatures = [part for part in given.required("webhook-signature").split(" ") if part.startswith(_VERSION)]
+    signed = b"%s.%d.%s" % (message_id.encode(), signed_at, _checked(body))
+    if not any(_is_signed(key, signed, signatures) for key in keys):
+        raise SignatureInvalid("SIGNATURE_WRONG", "no secret of yours has signed this id, time and body")
+    _check_time(signed_at, time.time() if now is None else now, tolerance)
+    return Message(
+        message_id,
+        given.optional("x-webhook-event"),
+        _number(given.optional("x-webhook-attempt")),
+        datetime.fromtimestamp(signed_at, UTC),
+        _data(body),
+    )
+
+
+def verify_body_signature(headers: Mapping[str, str], body: bytes, *, secrets: Sequence[str]) -> None:
+    """Returns if one of the secrets has signed the body (X-Webhook-Signature). Raises SignatureInvalid.
+
+    For receivers that can read one header only. It does not stop anybody from sending an old request again.
+    """
+    _keys(secrets)
+    given = _Headers(headers).required("x-webhook-signature").encode()
+    for secret in secrets:
+        expected = b"sha256=" + hmac.new(secret.encode(), _checked(body), hashlib.sha256).hexdigest().encode()
+        if hmac.compare_digest(expected, given):
+            return
+    raise SignatureInvalid("SIGNATURE_WRONG", "no secret of yours has signed this body")
+
+
+class _Headers:
+    """Headers by their names in any case."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._values = {name.lower(): value for name, value in headers.items()}
+
+    def required(self, name: str) -> str:
+        value = self._values.get(name, "")
+        if not value:
+            raise SignatureInvalid("HEADER_MISSING", f"the request has no {name}")
+        return value
+
+    def optional(self, name: str) -> str:
+        return self._values.get(name, "")
+
+
+def _keys(secrets: Iterable[str]) -> list[bytes]:
+    if isinstance(secrets, str):
+        raise TypeError("secrets is a list of secrets")
+    keys = [_key(secret) for secret in secrets]
+    if not keys:
+        raise ValueError("there is no secret to verify with")
+    return keys
+
+
+def _key(secret: str) -> bytes:
+    """Returns the key: base64 behind `whsec_`, or the UTF-8 bytes of free text."""
+    if not secret:
+        raise ValueError("a secret is empty")
+    if not secret.startswith(_PREFIX):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+    except binascii.Error:
+        raise ValueError(f"what follows {_PREFIX} in a secret is not base64") from None
+
+
+def _checked(body: bytes) -> bytes:
+    if not isinstance(body, bytes | bytearray | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance] - frameworks
+        raise TypeError("body is the raw bytes of the request, before anything parsed them")
+    return bytes(body)
+
+
+def _is_signed(key: bytes, signed: bytes, signatures: Sequence[str]) -> bool:
+    expected = _VERSION.encode() + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest())
+    return any([hmac.compare_digest(expected, signature.encode()) for signature in signatures])  # noqa: C419 - all
+
+
+def _timestamp(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 12):
+        raise SignatureInvalid("HEADER_MALFORMED", "webhook-timestamp is not a number of seconds")
+    return int(text)
+
+
+def _check_time(signed_at: int, now: float, tolerance: float) -> None:
+    age = now - signed_at
+    if age > tolerance:
+        raise SignatureInvalid("TIMESTAMP_TOO_OLD", f"signed {age:.0f} s ago; is it sent again by somebody?")
+    if -age > tolerance:
+        raise SignatureInvalid("TIMESTAMP_TOO_NEW", f"signed {-age:.0f} s in the future; is the clock right?")
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+def _data(body: bytes) -> Any:
+    try:
+        return json.loads(body)["data"]
+    except (ValueError, KeyError, TypeError):
+        raise SignatureInvalid("BODY_MALFORMED", "the body is genuine, but not as the service writes them") from None

@@ -1,0 +1,100 @@
+"""The client of a program with threads. All methods may be called from any thread."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar, Unpack
+
+import grpc
+from webhook.v1 import service_pb2, service_pb2_grpc
+
+from ..batches import PublisherLimits
+from ..calls import Patience, Tries
+from ..connecting import OPTIONS, TLS, Token, credentials
+from ..errors import error_of
+from ..events import EventFields, publish_request
+from ..following import WatchFields
+from .publisher import Publisher
+from .watcher import Watcher
+
+Response_co = TypeVar("Response_co", covariant=True)
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Request_contra = TypeVar("Request_contra", contravariant=True)
+
+
+class Method(Protocol[Request_contra, Response_co]):
+    """A method of the stub that has one answer."""
+
+    def __call__(self, request: Request_contra, /, *, timeout: float, metadata: Any) -> Response_co:
+        """Calls it."""
+        ...
+
+
+class Client:
+    """Publishes, watches and calls the service over one channel, which connects when it is first used."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        token_file: Path | str | None = None,
+        tls: TLS | bool | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        """`address` is `host:port`; `tls` is on by default but for loopback; `token_file` is read for each call."""
+        self._token = Token(token, token_file)
+        self._patience = patience or Patience()
+        secure = credentials(address, tls)
+        self._channel = (
+            grpc.secure_channel(address, secure, OPTIONS) if secure else grpc.insecure_channel(address, OPTIONS)
+        )
+        self.stub = service_pb2_grpc.WebhookServiceStub(self._channel)
+        """The generated stub, for `call`."""
+
+    def publish(self, event_type: str, data: Any, **fields: Unpack[EventFields]) -> service_pb2.PublishEventResponse:
+        """Publishes one event, and returns when it is on disk. Raises WebhookError.
+
+        It is tried again while the service is away or overloaded; a try whose answer was lost publishes nothing twice.
+        """
+        return self.call(self.stub.PublishEvent, publish_request(event_type, data, fields), may_repeat=True)
+
+    def publisher(self, limits: PublisherLimits | None = None) -> Publisher:
+        """Returns a publisher, which sends what many threads publish in batches. Leaving its `with` waits for all."""
+        return Publisher(self._send_batch, limits or PublisherLimits())
+
+    def watch(self, **fields: Unpack[WatchFields]) -> Watcher:
+        """Returns an iterator over deliveries as they stood after each change. It resumes for ever."""
+        return Watcher(self.stub.WatchDeliveries, self._token, fields)
+
+    def call(self, method: Method[Request, Response], request: Request, *, may_repeat: bool = False) -> Response:
+        """Calls a method of `stub`. Raises WebhookError.
+
+        `may_repeat`: the call is made again if nothing is known of the last one; only for reads, and for requests with
+        a `request_id`.
+        """
+        tries = Tries(self._patience, time.monotonic(), may_repeat=may_repeat)
+        while True:
+            try:
+                return method(request, timeout=self._patience.try_seconds, metadata=self._token.metadata())
+            except grpc.RpcError as error:
+                pause_seconds = tries.failed(error_of(error), time.monotonic(), random.random())
+            time.sleep(pause_seconds)
+
+    def close(self) -> None:
+        """Closes the channel. Close publishers first: what waits in them fails."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _send_batch(
+        self, request: service_pb2.BatchPublishEventsRequest, seconds: float
+    ) -> service_pb2.BatchPublishEventsResponse:
+        return self.stub.BatchPublishEvents(request, timeout=seconds, metadata=self._token.metadata())

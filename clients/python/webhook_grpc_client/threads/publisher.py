@@ -1,0 +1,119 @@
+"""Publishes what many threads give it, in batches."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Self, Unpack
+
+import grpc
+from webhook.v1 import service_pb2
+
+from ..batches import PublisherLimits, Queue, Waiting
+from ..calls import BATCH_SECONDS_MAX
+from ..errors import error_of
+from ..events import EventFields, publish_request
+
+Published = service_pb2.PublishEventResponse
+SendBatch = Callable[[service_pb2.BatchPublishEventsRequest, float], service_pb2.BatchPublishEventsResponse]
+
+
+class Publisher:
+    """Publishes events in batches: of what waits, as soon as a batch may be sent. Every event has a future of its own.
+
+    An event is tried until the service has judged it, with the same `request_id`, so it is published once. Events that
+    wait when the process ends are lost: use `with`, or `close`.
+    """
+
+    def __init__(self, send: SendBatch, limits: PublisherLimits) -> None:
+        self._send = send
+        self._queue = Queue[Future[Published]](limits)
+        self._changed = threading.Condition()  # owns the queue and the fields below
+        self._flushing = 0
+        self._is_closed = False
+        self._threads = [
+            threading.Thread(target=self._run, name=f"publisher-{number}", daemon=True)
+            for number in range(limits.batches_at_once)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def publish(self, event_type: str, data: Any, **fields: Unpack[EventFields]) -> Future[Published]:
+        """Takes an event, and returns its future; waits while too many wait already.
+
+        The future raises Refused for an event that the service refuses, Unauthorized, or Unavailable when patience is
+        at its end. Raises RuntimeError if the publisher is closed.
+        """
+        request = publish_request(event_type, data, fields)
+        size_bytes = request.ByteSize()
+        future = Future[Published]()
+        future.set_running_or_notify_cancel()  # it is on its way from now on
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or self._queue.has_room(size_bytes))
+            if self._is_closed:
+                raise RuntimeError("the publisher is closed")
+            self._queue.add(request, size_bytes, future, time.monotonic())
+            self._changed.notify_all()
+        return future
+
+    def flush(self) -> None:
+        """Returns when all events that were published until now are settled."""
+        with self._changed:
+            self._flushing += 1
+            self._changed.notify_all()
+            try:
+                self._changed.wait_for(lambda: not self._queue.count)
+            finally:
+                self._flushing -= 1
+
+    def close(self) -> None:
+        """Takes no more events, and returns when all are settled."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            self._publish(batch)
+
+    def _next_batch(self) -> list[Waiting[Future[Published]]]:
+        """Waits for a batch. Returns an empty one when everything is settled and nothing more will come."""
+        with self._changed:
+            while not (self._is_closed and not self._queue.count):
+                hurry = self._is_closed or self._flushing > 0
+                seconds = self._queue.wait_seconds(time.monotonic(), hurry=hurry)
+                if seconds == 0 and (batch := self._queue.take(time.monotonic())):
+                    return batch
+                self._changed.wait(seconds)
+            return []
+
+    def _publish(self, batch: list[Waiting[Future[Published]]]) -> None:
+        request = service_pb2.BatchPublishEventsRequest(requests=[event.request for event in batch])
+        outcome = self._outcome(request)
+        with self._changed:
+            if isinstance(outcome, Exception):
+                self._queue.failed(batch, outcome, time.monotonic(), random.random())
+            else:
+                self._queue.answered(batch, outcome.results, time.monotonic(), random.random())
+            self._changed.notify_all()
+
+    def _outcome(
+        self, request: service_pb2.BatchPublishEventsRequest
+    ) -> service_pb2.BatchPublishEventsResponse | Exception:
+        try:
+            return self._send(request, BATCH_SECONDS_MAX)
+        except grpc.RpcError as error:
+            return error_of(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the futures of the batch raise it
+            return error

@@ -1,0 +1,1 @@
+"""The Python client: what it decides, and against the live service."""
