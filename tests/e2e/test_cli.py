@@ -233,7 +233,7 @@ async def test_without_a_database_url_it_brings_its_own_and_says_what_to_try(tmp
     process = await Process.start(log, **settings)
     assert process.process.stdout is not None
     said = ""
-    async with slowness.timeout(5):
+    async with slowness.timeout(20):
         while "Ctrl-C" not in said:
             said += (await process.process.stdout.readline()).decode()
     assert said.count("grpcurl -plaintext") == 4
