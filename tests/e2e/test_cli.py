@@ -20,8 +20,9 @@ from psycopg.conninfo import make_conninfo
 from webhook.v1 import service_pb2
 
 from tests.support import slowness
+from tests.support.ports import free_port
 from tests.support.postgres import TestPostgres, query
-from tests.support.process import ROOT, Process, free_port, run_cli
+from tests.support.process import ROOT, Process, run_cli
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET_KEY, ServiceFactory
 from webhook_grpc.domain.sealing import key_id_of, key_id_text
