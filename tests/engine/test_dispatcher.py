@@ -314,7 +314,7 @@ async def test_a_process_that_cannot_renew_its_lease_stops_sending_before_anothe
         await watch.until_ended(1)
     await receiver.wait_for(40)
     assert len(receiver.requests) == 40
-    assert second.app.engine.shards.owned.keys() == set(range(64))
+    await until_shared(second)  # shards without work are taken with a later heartbeat
 
 
 @pytest.mark.slow
