@@ -26,7 +26,7 @@ def looks_until_noticed(selector: ShakenSelector) -> int:
 
 @pytest.fixture
 def _is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shaking, "_sleep", lambda _: None)
+    monkeypatch.setattr(shaking, "_sleep", list[float]().append)
     monkeypatch.setattr(shaking, "LATE_SECONDS", (0.001, 0.002))
 
 
