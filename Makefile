@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FUZZ := .venv/fuzz/bin/schemathesis
 QUICK_ROWS := end-to-end,cpu,latency
+SHAKEN := tests/engine tests/api tests/http tests/store tests/traces tests/page tests/e2e tests/faults tests/clients
 SOURCES := src tests examples scripts benchmarks clients
 # Images of containers often set it. Each process would then compile all sources and libraries again: that was half of
 # the CPU time of a start, of each worker of pytest and of each service that a test starts.
@@ -10,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo demo-page run migrate test-fast test test-distribution more-postgres more-tools test-long check format generate faults attack reliability bench bench-quick bench-growth bench-page bench-isolation bench-lists bench-start bench-takeover screenshots clean
+.PHONY: help setup demo demo-page run migrate test-fast test test-shaken test-distribution more-postgres more-tools test-long check format generate faults attack reliability bench bench-quick bench-growth bench-page bench-isolation bench-lists bench-start bench-takeover screenshots clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -34,6 +35,10 @@ test-fast: .venv/dev ## run the unit tests and a thin slice of the others: at mo
 
 test: .venv/dev $(FUZZ) ## run all tests, every scenario in its short form
 	@$(BIN)/python -m pytest -n auto --dist loadgroup
+
+test-shaken: .venv/dev ## run what a slow machine would make flaky, under event loops that stand still now and then; SEED=2 OF=tests/page
+	@WEBHOOK_TEST_SHAKE=$(or $(SEED),1) $(BIN)/python -m pytest -n auto --dist loadgroup --randomly-seed=$(or $(SEED),1) \
+		$(or $(OF),$(SHAKEN))
 
 test-distribution: .venv/dev ## run the store's tests on the distribution's Postgres, with its own settings (JIT)
 	@$(BIN)/python -m scripts.test_distribution

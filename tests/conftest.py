@@ -14,7 +14,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck
 
-from tests.support import durations, slowness
+from tests.support import durations, shaking, slowness
 from tests.support.full import in_full
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
@@ -38,9 +38,18 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("any machine")
 
 
-def pytest_report_header() -> str:
-    """Says how slow this machine is; measured before the workers are started, who take it over."""
-    return f"slowness: {slowness.ratio():.2f} (deadlines are multiplied by it, see tests/support/slowness.py)"
+shaking.install()
+
+
+def pytest_report_header() -> list[str]:
+    """Says how slow this machine is, measured before the workers are started, who take it over; and the shaking."""
+    slower = f"slowness: {slowness.ratio():.2f} (deadlines are multiplied by it, see tests/support/slowness.py)"
+    return [slower, shaking.header()]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Each test is shaken in its own way, whatever ran before."""
+    shaking.begin(item.nodeid)
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -446,7 +446,7 @@ async def test_a_test_under_way_is_not_made_again_by_the_next_owner_of_its_shard
     services: ServiceFactory, receiver: Receiver
 ) -> None:
     """A process joins while the receiver thinks: the shard is handed over when the test has ended."""
-    first = await services.start()
+    first = await services.start(attempt_timeout_seconds=30)
     gate = Gate()
     webhook = await first.create_webhook(receiver.on("/slow", gate))
     call = asyncio.create_task(test_webhook(first, webhook.webhook_id))
@@ -466,7 +466,8 @@ async def test_a_test_under_way_is_not_made_again_by_the_next_owner_of_its_shard
 
 
 async def test_a_test_under_way_ends_before_its_process_stops(services: ServiceFactory, receiver: Receiver) -> None:
-    first, second = await services.start(), await services.start()
+    settings = {"drain_seconds": slowness.scaled(30), "attempt_timeout_seconds": 30}
+    first, second = [await services.start(**settings) for _ in range(2)]
     await until_shared(first, second)
     gate = Gate()
     while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -30,6 +31,7 @@ from tests.support import slowness
 from tests.support.postgres import TestPostgres, query
 from tests.support.receiver import Gate, Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
+from webhook_grpc.api import batch
 from webhook_grpc.server.grpc.server import AddressInUse
 from webhook_grpc.store.lists import deliveries
 from webhook_grpc.store.log import lookup
@@ -276,7 +278,10 @@ async def test_a_database_that_does_not_answer_is_unavailable_in_time(
 # --- limits ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_customer_that_publishes_too_fast_is_asked_to_wait(services: ServiceFactory) -> None:
+async def test_a_customer_that_publishes_too_fast_is_asked_to_wait(
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "time", SimpleNamespace(monotonic=lambda: 1000.0))  # no time passes between the calls
     service = await services.start(publish_rate_per_customer=2.0)
     answers = [await code_of(service.publish()) for _ in range(2)]
 
@@ -499,8 +504,17 @@ async def test_watchers_are_let_go_when_the_server_stops(services: ServiceFactor
     assert refused.retry_seconds > 0
 
 
-async def test_health_says_not_serving_while_calls_are_still_served(services: ServiceFactory) -> None:
-    service = await services.start(shutdown_delay_seconds=1.0)
+async def test_health_says_not_serving_while_calls_are_still_served(
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The delay lasts until the test has looked."""
+    sleep, delay_seconds, looked = asyncio.sleep, 77.0, asyncio.Event()
+
+    async def until_looked(seconds: float) -> None:
+        await (looked.wait() if seconds == delay_seconds else sleep(seconds))
+
+    monkeypatch.setattr(asyncio, "sleep", until_looked)
+    service = await services.start(shutdown_delay_seconds=delay_seconds)
     watch = watch_health(service)
     assert (await watch.read()).status == health.HealthCheckResponse.SERVING
 
@@ -510,6 +524,7 @@ async def test_health_says_not_serving_while_calls_are_still_served(services: Se
     assert await check_health(service, SERVICE.full_name) == health.HealthCheckResponse.NOT_SERVING
     assert await code_of(service.publish()) is grpc.StatusCode.OK
     watch.cancel()
+    looked.set()
     await stopping
 
 

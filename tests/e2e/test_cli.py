@@ -20,8 +20,9 @@ from psycopg.conninfo import make_conninfo
 from webhook.v1 import service_pb2
 
 from tests.support import slowness
+from tests.support.ports import free_port
 from tests.support.postgres import TestPostgres, query
-from tests.support.process import ROOT, Process, free_port, run_cli
+from tests.support.process import ROOT, Process, run_cli
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET_KEY, ServiceFactory
 from webhook_grpc.domain.sealing import key_id_of, key_id_text
@@ -233,7 +234,7 @@ async def test_without_a_database_url_it_brings_its_own_and_says_what_to_try(tmp
     process = await Process.start(log, **settings)
     assert process.process.stdout is not None
     said = ""
-    async with slowness.timeout(5):
+    async with slowness.timeout(20):
         while "Ctrl-C" not in said:
             said += (await process.process.stdout.readline()).decode()
     assert said.count("grpcurl -plaintext") == 4

@@ -22,8 +22,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import service_pb2
 
 from tests.support import slowness
+from tests.support.ports import free_port
 from tests.support.postgres import FORGET, TestPostgres, query
-from tests.support.process import ROOT, Process, free_port
+from tests.support.process import ROOT, Process
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET, ServiceFactory
 from webhook_grpc.domain.signing import signature_headers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import os
 import signal
 from collections.abc import AsyncGenerator
@@ -24,7 +25,7 @@ from tests.support.receiver import Receiver
 from tests.support.service import Watch
 
 CUSTOMER: Final = 42
-CALLERS: Final = 12  # each with a connection of its own: that all of them meet one process is a chance of 1 in 2,048
+CALLERS: Final = 20  # each with a connection of its own: that all of them meet one process is a chance of 1 in 500,000
 SCRAPES: Final = 20
 LEASE_SECONDS: Final = 60.0  # as long as there are: what is taken over within a test was not taken when it ran out
 HAS_SHARDS: Final = "SELECT count(*) FROM shards s JOIN workers w ON w.worker_id = s.owner WHERE w.pid = %s"
@@ -143,13 +144,16 @@ async def test_when_a_process_is_killed_the_others_deliver_at_once_and_it_is_sta
 
     for number in range(16):  # of many shards, and so of both processes
         await create_webhook(service, receiver.url(f"/{number}"))
-    victim = children[0]
-    [(owned,)] = postgres.rows(HAS_SHARDS, [victim.pid])
-    assert owned
+    owned, victim = max(
+        ((postgres.rows(HAS_SHARDS, [child.pid])[0][0], child) for child in children), key=operator.itemgetter(0)
+    )
+    assert owned, "at the start one may have all shards"
     os.kill(victim.pid, signal.SIGKILL)
     await published(service)
     await receiver.wait_for(16, seconds=LEASE_SECONDS / 2)
-    assert '"lease of a dead process ended"' in (tmp_path / "log").read_text()
+    async with slowness.timeout(20):
+        while '"lease of a dead process ended"' not in (tmp_path / "log").read_text():
+            await asyncio.sleep(0.05)  # a file gives no signal
 
     async with slowness.timeout(60):
         while (tmp_path / "log").read_text().count('"a process serves"') < 3:

@@ -314,7 +314,7 @@ async def test_a_process_that_cannot_renew_its_lease_stops_sending_before_anothe
         await watch.until_ended(1)
     await receiver.wait_for(40)
     assert len(receiver.requests) == 40
-    assert second.app.engine.shards.owned.keys() == set(range(64))
+    await until_shared(second)  # shards without work are taken with a later heartbeat
 
 
 @pytest.mark.slow
@@ -535,13 +535,13 @@ async def test_calls_that_hold_every_pooled_connection_do_not_stop_deliveries(
     await receiver.wait_for(1)
     async with service.app.database.connection(), service.app.database.connection():
         await service.publish()
-        await receiver.wait_for(2, seconds=4)
+        await receiver.wait_for(2)
 
 
 async def test_hanging_webhooks_with_large_events_do_not_use_up_the_memory_of_others(
     services: ServiceFactory, receiver: Receiver
 ) -> None:
-    service = await services.start(prefetch_bytes_max=1_000_000)
+    service = await services.start(prefetch_bytes_max=1_000_000, attempt_timeout_seconds=30)
     gate = Gate()
     for number in range(8):
         await service.create_webhook(receiver.on(f"/hang/{number}", gate), max_in_flight=1)
@@ -552,7 +552,7 @@ async def test_hanging_webhooks_with_large_events_do_not_use_up_the_memory_of_ot
         await receiver.wait_for(1, f"/hang/{number}")
     for _ in range(5):
         await service.publish(customer_id=CUSTOMER + 1)
-    await receiver.wait_for(5, "/ok", seconds=5)
+    await receiver.wait_for(5, "/ok")
     gate.opened.set()
 
 
@@ -562,7 +562,7 @@ async def test_lanes_that_wait_longest_are_read_first(
     """However many others hang, and are looked at again and again."""
     monkeypatch.setattr("webhook_grpc.engine.queue.fetcher._LANES_PER_LOOK", 2)
     monkeypatch.setattr("webhook_grpc.engine.queue.reading.FULL_LOOK_SECONDS", 0.0)
-    service = await services.start()
+    service = await services.start(attempt_timeout_seconds=30)
     gate = Gate()
     for number in range(30):
         await service.create_webhook(receiver.on(f"/hang/{number}", gate))
@@ -572,7 +572,7 @@ async def test_lanes_that_wait_longest_are_read_first(
     await pause_of(service, late)
     await service.publish(customer_id=CUSTOMER + 1)
     await resume_of(service, late)
-    await receiver.wait_for(1, "/ok", seconds=5)
+    await receiver.wait_for(1, "/ok")
     gate.opened.set()
 
 
@@ -590,7 +590,8 @@ async def test_a_process_that_drains_gives_idle_shards_to_others_at_once(
     services: ServiceFactory, receiver: Receiver
 ) -> None:
     """A request that hangs in one of its shards must not make the customers of all others wait."""
-    first, second = [await services.start(drain_seconds=slowness.scaled(8.0)) for _ in range(2)]
+    settings = {"drain_seconds": slowness.scaled(30), "attempt_timeout_seconds": 30}
+    first, second = [await services.start(**settings) for _ in range(2)]
     await until_shared(first, second)
     gate, theirs = Gate(), set(first.app.engine.shards.owned)
     await in_shards(first, theirs, receiver.on("/hang", gate), events=["job.*"])
@@ -600,7 +601,7 @@ async def test_a_process_that_drains_gives_idle_shards_to_others_at_once(
     stopping = asyncio.create_task(services.stop_one(first))
     await asyncio.sleep(0.1)  # it is draining
     await second.publish(customer_id=CUSTOMER + 1, event_type="alert.triggered")
-    await receiver.wait_for(1, "/ok", seconds=4)
+    await receiver.wait_for(1, "/ok")
     gate.opened.set()
     await stopping
 
@@ -619,7 +620,7 @@ async def test_shards_that_are_handed_over_are_idle_ones_if_there_are_enough(
     await until_shared(first, second)
     assert shard in first.app.engine.shards.owned
     await first.publish(customer_id=CUSTOMER + 1, event_type="alert.triggered")
-    await receiver.wait_for(1, "/ok", seconds=4)
+    await receiver.wait_for(1, "/ok")
     gate.opened.set()
 
 
@@ -734,6 +735,7 @@ async def test_a_row_that_was_read_before_its_delivery_was_settled_is_not_sent_a
 async def test_what_is_published_while_its_lane_is_being_read_waits_for_no_later_look(
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("webhook_grpc.engine.queue.reading.FULL_LOOK_SECONDS", 3600.0)
     gate, reading, fetch = Gate(), asyncio.Event(), due.fetch
 
     async def behave(received: Received) -> web.StreamResponse:
@@ -757,5 +759,5 @@ async def test_what_is_published_while_its_lane_is_being_read_waits_for_no_later
     reading.clear()
     await reading.wait()
     await service.publish()
-    await receiver.wait_for(4, seconds=3)
+    await receiver.wait_for(4)
     gate.opened.set()

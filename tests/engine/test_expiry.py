@@ -62,7 +62,7 @@ async def test_the_delivery_of_a_paused_webhook_expires_and_then_its_day_is_drop
 async def test_it_expires_whatever_keeps_it_from_being_sent(
     services: ServiceFactory, receiver: Receiver, past: Past, postgres: TestPostgres, why: str
 ) -> None:
-    service = await services.start()
+    service = await services.start(breaker_probe_seconds_min=3600, breaker_probe_seconds_max=3600)
     day = await past.day(40)
     webhook = await service.create_webhook(receiver.url())
     fields: dict[str, Any] = {}

@@ -247,6 +247,7 @@ async def test_a_rate_limit_is_kept_also_while_the_webhook_changes_hands(
         return web.Response()
 
     await first.create_webhook(receiver.on("/slow", behave), rate_limit_per_second=rate, max_in_flight=100)
+    began_at = time.monotonic()
     await first.publish_many(count)
     await receiver.wait_for(60)
     await services.start()
@@ -255,7 +256,8 @@ async def test_a_rate_limit_is_kept_also_while_the_webhook_changes_hands(
     for index, begin in enumerate(arrivals):
         within = sum(1 for at in arrivals[index:] if at < begin + 1.0)
         assert within <= 2 * rate + 5, "a burst of one second, and one second's worth"
-    assert arrivals[-1] - arrivals[0] >= (count - rate) / rate * 0.95
+    # Not since the first arrival, which a busy machine notices late
+    assert arrivals[-1] - began_at >= (count - rate) / rate * 0.95
 
 
 @pytest.mark.slow(4)

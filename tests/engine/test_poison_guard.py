@@ -206,9 +206,10 @@ async def test_a_mark_that_is_found_again_counts_as_an_attempt_that_failed(
 
 
 async def test_marks_are_taken_back_when_a_process_ends_in_order(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A delivery that hangs while its process stops has not killed that. One sent alone is sent alone again."""
+    monkeypatch.setattr(attempt, "ALONE_SECONDS_MAX", 600.0)  # on a machine of any speed
     gate = Gate()
     await leave_pending(services, receiver.on("/gate", gate), 2, postgres)
     second = await services.start(drain_seconds=0.2)

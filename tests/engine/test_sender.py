@@ -19,6 +19,9 @@ from webhook_grpc.engine.http.answer import RAW_BYTES_MAX
 from webhook_grpc.engine.http.sender import Request, Sender, SendLimits
 from webhook_grpc.store.clock import DatabaseClock
 
+from .hostile.measure import until_ended
+
+ENOUGH_SECONDS = slowness.lengthened(1.0)  # to get a status line; then the time is over
 LOCAL = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
 
 
@@ -29,7 +32,7 @@ async def sender() -> AsyncGenerator[Sender]:
     await sender.close()
 
 
-def request(url: str, timeout_seconds: float = 2.0) -> Request:
+def request(url: str, timeout_seconds: float = 30.0) -> Request:
     return Request(url, {"X-Test": "yes"}, b'{"event":"job.completed"}', timeout_seconds)
 
 
@@ -95,11 +98,10 @@ async def test_redirects_are_not_followed(sender: Sender, receiver: Receiver, st
 
 async def test_a_receiver_that_hangs_is_a_timeout(sender: Sender, receiver: Receiver) -> None:
     gate = Gate()
-    started_at = asyncio.get_running_loop().time()
-    result = await sender.send(request(receiver.on("/hang", gate), timeout_seconds=0.3))
+    async with slowness.timeout(20):
+        result = await sender.send(request(receiver.on("/hang", gate), timeout_seconds=0.3))
     gate.opened.set()
     assert (result.outcome, result.response_status) == (Outcome.TIMEOUT, None)
-    assert asyncio.get_running_loop().time() - started_at < slowness.scaled(2)
 
 
 async def drip(writer: asyncio.StreamWriter, piece: bytes) -> None:
@@ -122,16 +124,16 @@ async def test_a_receiver_that_drips_is_cut_off(
     sender: Sender, raw_server: RawServers, start: bytes, piece: bytes, outcomes: set[Outcome]
 ) -> None:
     url = await raw_server(says(start, lambda _, writer: drip(writer, piece)))
-    async with slowness.timeout(3):
-        result = await sender.send(request(url, timeout_seconds=0.5))
+    async with slowness.timeout(20):
+        result = await sender.send(request(url, timeout_seconds=ENOUGH_SECONDS))
     assert result.outcome in outcomes
 
 
 async def test_trouble_with_the_body_does_not_undo_a_success(sender: Sender, raw_server: RawServers) -> None:
     start = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nstart"
     url = await raw_server(says(start, lambda _, writer: drip(writer, b"x")))
-    async with slowness.timeout(4):
-        result = await sender.send(request(url, timeout_seconds=0.5))
+    async with slowness.timeout(20):
+        result = await sender.send(request(url, timeout_seconds=ENOUGH_SECONDS))
     assert (result.outcome, result.response_status) == (Outcome.SUCCEEDED, 200)
     assert result.response_body.startswith(b"start")
 
@@ -155,7 +157,7 @@ async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
 async def test_a_flood_is_cut_off_after_the_first_bytes(
     sender: Sender, raw_server: RawServers, head: bytes, outcome: Outcome
 ) -> None:
-    async with slowness.timeout(4):
+    async with slowness.timeout(20):
         result = await sender.send(request(await raw_server(says(head, flood))))
     assert result.outcome is outcome
     assert len(result.response_body) <= 16_384
@@ -167,7 +169,7 @@ async def test_a_flood_of_1xx_is_cut_off(sender: Sender, raw_server: RawServers)
             writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000)
             await writer.drain()
 
-    async with slowness.timeout(4):
+    async with slowness.timeout(20):
         result = await sender.send(request(await raw_server(says(b"", serve))))
     assert result.outcome is Outcome.PROTOCOL_ERROR
 
@@ -230,7 +232,7 @@ async def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_deliverys(
     assert (await sender.send(request(url))).outcome is Outcome.SUCCEEDED
     answered.set()
     await sent_unasked.wait()
-    await asyncio.sleep(0.05)  # until the bytes have crossed the loopback
+    await until_ended(sender)
     assert (await sender.send(request(url))).response_status == 503
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -16,6 +17,7 @@ from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, SECRET, ServiceFactory
+from webhook_grpc.api import batch
 
 from .client import URL, Answer, Http
 
@@ -235,7 +237,10 @@ async def test_a_quota_is_429_without_a_time_to_come_back(services: ServiceFacto
     assert "retry-after" not in answer.headers
 
 
-async def test_who_publishes_too_fast_learns_when_to_come_back(services: ServiceFactory) -> None:
+async def test_who_publishes_too_fast_learns_when_to_come_back(
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "time", SimpleNamespace(monotonic=lambda: 1000.0))  # no time passes between the calls
     service = await services.start(http_address="127.0.0.1:0", publish_rate_per_customer=1.0)
     async with Http(service) as http:
         await http.post("/api/events", event())

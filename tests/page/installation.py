@@ -12,7 +12,8 @@ from google.protobuf.duration_pb2 import Duration
 from webhook.v1 import delivery_pb2, event_pb2, service_pb2, webhook_pb2
 
 from tests.support import slowness
-from tests.support.process import Process, free_port
+from tests.support.ports import free_port
+from tests.support.process import Process
 from tests.support.service import CUSTOMER
 
 OPERATOR, READER = "wk_operator_of_the_walk", "wk_reader_of_the_walk"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -189,10 +190,10 @@ async def test_a_row_is_a_link_that_a_browser_opens_elsewhere(page: Page, door: 
     await expect(link).to_have_attribute("href", f"/deliveries/{delivery(19)['delivery_id']}?customer_id=42")
     async with page.context.expect_page() as opened:
         await link.click(modifiers=["ControlOrMeta"])
-    assert "/deliveries/dlv_" in (await opened.value).url
+    await expect(await opened.value).to_have_url(re.compile("/deliveries/dlv_"))
     assert page.url == door.url
     await link.click()
-    assert "/deliveries/dlv_" in page.url
+    await expect(page).to_have_url(re.compile("/deliveries/dlv_"))
 
 
 async def test_a_new_row_is_tinted_for_a_moment_unless_motion_is_reduced(page: Page, door: Door) -> None:

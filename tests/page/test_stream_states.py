@@ -138,7 +138,7 @@ async def test_a_token_that_expires_leaves_the_rows_and_the_next_one_goes_on_at_
     await is_live(page)
     await expect(rows(page)).to_have_count(4)
     await expect(page.locator("webhook-deliveries.refused")).to_have_count(0)
-    assert page.url.endswith("/?statuses=succeeded")
+    await expect(page).to_have_url(re.compile(r"/\?statuses=succeeded$"))
     assert (door.cursors[-1], door.tokens[-1], door.list_count) == ("c1", "wk_next", 1)
 
 

@@ -11,6 +11,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.faults.proxy import Proxy, Toxic
+from tests.support import slowness
 from tests.support.postgres import TestPostgres, query
 from tests.support.store import new_event, new_webhook, options, pending, publish
 from webhook_grpc.domain.errors import Unavailable
@@ -57,7 +58,7 @@ def brief(url: str) -> DatabaseOptions:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
+    async with slowness.timeout(20):
         while not await condition():
             await asyncio.sleep(0.01)
 

@@ -219,7 +219,7 @@ async def test_a_step_does_not_wait_for_an_owner_that_carries_out_another_replay
     [turn] = await turns(database, replay)
     with psycopg.connect(past.postgres.url) as owner:
         owner.execute("DELETE FROM commands")
-        async with slowness.timeout(5):
+        async with slowness.timeout(20):
             assert await step(database, turn) == 0
         owner.execute("UPDATE replays SET skipped_count = skipped_count")
     after = await rows.get(database, CUSTOMER, replay.replay_id)

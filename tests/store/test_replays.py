@@ -118,7 +118,7 @@ async def test_a_command_that_is_carried_out_while_its_replay_is_cancelled_is_ca
             " VALUES (%s %% 64, %s, now(), %s, %s, 0, 'replay', %s)",
             [webhook_id, webhook_id, event.event_id, CUSTOMER, replay.replay_id],
         )
-        async with slowness.timeout(5):  # an owner that carries out others of its commands must not wait for it
+        async with slowness.timeout(20):  # an owner that carries out others of its commands must not wait for it
             cancelled, _ = await rows.cancel(database, CUSTOMER, replay.replay_id)
         assert await progress.finish(database, replay.replay_id) is None
         owner.commit()

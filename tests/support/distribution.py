@@ -10,7 +10,6 @@ import functools
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -21,6 +20,8 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+
+from .ports import free_port
 
 _BIN_FOLDERS: Final = "/usr/lib/postgresql"
 _START_SECONDS_MAX: Final = 60
@@ -139,10 +140,3 @@ class DistributionPostgres:
         if check and done.returncode:
             log = self._directory / "log"
             raise AssertionError(f"{program} failed: {log.read_text()[-2000:] if log.exists() else done.returncode}")
-
-
-def free_port() -> int:
-    """Returns a port of loopback that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

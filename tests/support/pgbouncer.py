@@ -14,7 +14,8 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from .distribution import free_port, need
+from .distribution import need
+from .ports import free_port
 
 _START_SECONDS_MAX = 30
 

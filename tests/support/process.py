@@ -8,7 +8,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,13 +42,6 @@ def environment(**overrides: str) -> dict[str, str]:
 def hear_signals() -> None:
     """Puts back the default in a child: whoever runs the tests may ignore SIGHUP (`nohup`), which children inherit."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
-def free_port() -> int:
-    """Returns a port that nobody listens on; somebody may take it at any moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Process:

@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from . import shaking
+
 # What the two take on two cores at 2026's usual speed while `make test` runs on both: up to there the ratio is 1.
 CPU_REFERENCE_SECONDS: Final = 0.0075  # for one unit of work
 START_REFERENCE_SECONDS: Final = 0.16
@@ -95,7 +97,8 @@ def _session_ratio() -> float:
 
 
 def _bounded(slower: float) -> float:
-    return min(RATIO_MAX, max(1.0, slower * max(1.0, CORES_REFERENCE / cores())))
+    slower *= max(1.0, CORES_REFERENCE / cores())
+    return min(RATIO_MAX, max(1.0, slower) * (shaking.SLOWER if shaking.SEED else 1.0))
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -72,12 +72,12 @@ async def test_nothing_listens_where_the_collector_should_be(
 
 
 async def test_a_process_says_it_in_its_own_log_and_nothing_else_reaches_stderr(
-    postgres: TestPostgres, receiver: Receiver, collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str, receiver: Receiver, collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
     await collector.stop()
     log, settings = tmp_path / "log", {"WEBHOOK_TRACES": "otlp", "WEBHOOK_LOG_FORMAT": "json"}
-    process = await Process.start(log, WEBHOOK_DATABASE_URL=postgres.url, **settings)
+    process = await Process.start(log, WEBHOOK_DATABASE_URL=database_url, **settings)
     try:
         hook = webhook_pb2.Webhook(customer_id=CUSTOMER, name="test", url=receiver.url(), events=["*"])
         await process.stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=hook))

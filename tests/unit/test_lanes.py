@@ -577,6 +577,20 @@ def test_a_lane_with_nothing_in_it_is_forgotten_unless_the_table_may_have_more()
     assert len(lanes) == 0
 
 
+def test_a_lane_is_not_forgotten_while_the_table_is_read_for_it() -> None:
+    """All that it held may be sent and settled meanwhile: how far it was read, and that it has a backlog, would go."""
+    lanes = make_lanes()
+    lane = add_lane(lanes, held=2)
+    lane.reading.requests(NOW, 2, room=10, fresh_room=10, is_ending=False)
+    for turn in start(lanes):
+        end(lanes, turn)
+    assert lanes.get(1) is lane
+
+    lane.reading.end_read()
+    lanes.drop_if_unused(lane)
+    assert len(lanes) == 0
+
+
 def test_a_lane_is_not_forgotten_while_it_holds_anything() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes, held=2)

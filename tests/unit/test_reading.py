@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -129,6 +130,16 @@ def test_a_fresh_delivery_before_which_there_may_be_others_does_not_say_how_far_
     assert reading.reached is None
 
 
+def test_a_fresh_delivery_that_comes_during_a_read_does_not_say_how_far_the_table_was_read() -> None:
+    """The read may find that there is a backlog: the next one would begin behind it."""
+    reading = make_reading()
+    [request] = read(reading, 1.0)
+    reading.held(make_delivery(is_fresh=True))
+    reading.note(request, [at(second) for second in range(ROOM)], at(100))
+    reading.end_read()
+    assert reading.reached is None
+
+
 @pytest.mark.parametrize("is_replay", [False, True])
 def test_what_is_refused_is_in_the_table(*, is_replay: bool) -> None:
     reading = make_reading()
@@ -169,10 +180,14 @@ def test_how_long_a_lane_of_which_nothing_is_known_to_be_due_is_left_alone(
 
 @dataclass(frozen=True)
 class Step:
-    """Rows that become visible, each due so many seconds before, what is sent then, and what is lost from memory."""
+    """Rows that become visible, each due so many seconds before, what is sent then, and what is lost from memory.
+
+    `meanwhile` are published here while the table is read.
+    """
 
     seconds: float
     visible: list[float]
+    meanwhile: list[float]
     is_handed_over: bool
     sent_count: int
     is_lost: bool
@@ -182,6 +197,7 @@ steps = st.builds(
     Step,
     seconds=st.sampled_from([0.1, 0.6, 2.0, 11.0]),
     visible=st.lists(st.sampled_from([0.0, 0.01, 5.0, 9.9]), max_size=5),
+    meanwhile=st.lists(st.sampled_from([0.0, 0.01]), max_size=2),
     is_handed_over=st.booleans(),
     sent_count=st.integers(0, 2 * ROOM),
     is_lost=st.booleans(),
@@ -214,7 +230,7 @@ class Webhook:
         if is_handed_over:
             self.hold(delivery)
 
-    def look(self) -> int:
+    def look(self, meanwhile: Sequence[float] = ()) -> int:
         """One look at the table. Returns how many rows it read."""
         held_fresh = sum(delivery.is_fresh for delivery in self.held.values())
         requests = self.reading.requests(
@@ -225,11 +241,14 @@ class Webhook:
             is_ending=False,
         )
         found = [(request, self.rows(request)) for request in requests]
+        for age_seconds in meanwhile:
+            self.publish(age_seconds, is_handed_over=True)
         for request, rows in found:
             self.reading.note(request, [row.due_at for row in rows], at(self.now))
         for _, rows in found:
             for row in rows:
                 self.hold(row)
+        self.reading.end_read()
         return sum(len(rows) for _, rows in found)
 
     def rows(self, request: FetchRequest) -> list[PendingDelivery]:
@@ -254,7 +273,7 @@ def test_however_rows_come_each_is_found_with_bounded_reads_in_the_end(course: l
         webhook.now += step.seconds
         for age_seconds in step.visible:
             webhook.publish(age_seconds, is_handed_over=step.is_handed_over)
-        assert webhook.look() <= 2 * (len(webhook.held) + ROOM)
+        assert webhook.look(step.meanwhile) <= 2 * (len(webhook.held) + ROOM)
         webhook.send(step.sent_count)
         if step.is_lost:
             webhook.lose()
@@ -274,7 +293,7 @@ def test_what_was_not_held_when_the_last_read_was_not_full_became_visible_later(
         webhook.now += step.seconds
         for age_seconds in step.visible:
             webhook.publish(age_seconds, is_handed_over=step.is_handed_over)
-        webhook.look()
+        webhook.look(step.meanwhile)
         if not webhook.reading.behind:
             assert webhook.table.keys() <= webhook.held.keys()
         webhook.send(step.sent_count)

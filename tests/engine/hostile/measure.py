@@ -79,6 +79,13 @@ def trusting(farm: Farm) -> ssl.SSLContext:
     return context
 
 
+async def until_ended(sender: Sender) -> None:
+    """Waits until the client keeps no connection: what nobody asked for has arrived and ended the last one."""
+    async with slowness.timeout(20):
+        while sender.pool.idle_count:
+            await asyncio.sleep(0.005)  # the end of an idle connection gives no signal
+
+
 async def measure(farm: Farm, hostile: Hostile, ssl_context: ssl.SSLContext) -> Measured:
     """Sends to the receiver as often as it takes, then to a good one. Raises what the client lets through."""
     sender = Sender(
@@ -92,7 +99,7 @@ async def measure(farm: Farm, hostile: Hostile, ssl_context: ssl.SSLContext) -> 
         cpu_started_at = time.process_time()
         for number in range(hostile.requests):
             if number:
-                await asyncio.sleep(0.2)  # for what is not asked for to arrive
+                await until_ended(sender)  # by what is not asked for
             started_at = time.monotonic()
             url = farm.url(hostile, f"/{number}")
             results.append(await sender.send(Request(url, {"X-Test": "yes"}, body, slowness.scaled(TIMEOUT_SECONDS))))

@@ -158,6 +158,8 @@ class Fetcher:
             raise
         finally:
             self._intake.done(expectation)
+            for lane in lanes:
+                lane.reading.end_read()
         for lane in lanes:
             self._lanes.drop_if_unused(lane)
         return taken > 0 and any(self._lanes.is_hungry(lane, now) for lane in lanes)

@@ -33,13 +33,14 @@ class Reading:
     fully_looked_at: float = -math.inf  # when it was last read without a floor
     behind: bool = False  # the table may have due rows that are not held
     replays_behind: bool = False  # the same for rows of replays
+    is_being_read: bool = False  # the answer of a read is on its way; what it will say of `behind` is not known
     reached: datetime | None = None  # the table was read up to this due time
     fresh_floor: datetime | None = None  # while the table has a backlog: rows due from then on are fresh
 
     @property
     def has_more(self) -> bool:
         """Whether the table may have something for the webhook that is not held."""
-        return self.behind or self.replays_behind
+        return self.behind or self.replays_behind or self.is_being_read
 
     # --- what became of rows ---------------------------------------------------------------------------------------
 
@@ -53,7 +54,8 @@ class Reading:
 
     def held(self, delivery: PendingDelivery) -> None:
         """Notes that a delivery is held: everything due before it was read, if it came in its order."""
-        is_in_order = delivery.trigger is not Trigger.REPLAY and not (delivery.is_fresh and self.behind)
+        may_have_others = delivery.is_fresh and (self.behind or self.is_being_read)  # that were due before it
+        is_in_order = delivery.trigger is not Trigger.REPLAY and not may_have_others
         if is_in_order and (self.reached is None or delivery.due_at > self.reached):
             self.reached = delivery.due_at
 
@@ -92,11 +94,13 @@ class Reading:
     ) -> list[FetchRequest]:
         """Returns what to read: the rows that have waited longest, and beside a backlog the fresh ones.
 
+        The read begins with that, and ends with `end_read`.
         From time to time there is no floor, to find rows that became visible late. The rows of a webhook that is ending
         are read ahead of their time.
         """
         self.looked_at = now
         self.behind = False  # what comes from now on counts again
+        self.is_being_read = True
         if self.reached is None or is_ending or now - self.fully_looked_at > FULL_LOOK_SECONDS:
             self.fully_looked_at = now
             floor = BEGINNING
@@ -121,6 +125,10 @@ class Reading:
         else:
             self.behind = True
             self.fresh_floor = self.fresh_floor or database_time
+
+    def end_read(self) -> None:
+        """Notes that the rows of a read were taken in or refused, or that it failed."""
+        self.is_being_read = False
 
     def note_replays(self, found_count: int, room: int) -> None:
         """Notes how many rows of replays a read found, and for how many there was room."""
