@@ -1847,7 +1847,7 @@ class MovingLanesMachine(LanesMachine):
     moves = True
 
 
-_SETTINGS = settings(max_examples=in_full(150, short=30), stateful_step_count=60, deadline=None)
+_SETTINGS = settings(max_examples=in_full(150, short=60), stateful_step_count=60, deadline=None)
 LanesMachine.TestCase.settings = MovingLanesMachine.TestCase.settings = _SETTINGS
 TestLanes = pytest.mark.slow(2)(LanesMachine.TestCase)
 TestMovingLanes = pytest.mark.slow(2)(MovingLanesMachine.TestCase)
