@@ -544,34 +544,31 @@ async def test_deliveries_of_another_customer_are_in_no_list(service: Service, r
 # --- attempts --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1, 3, 8, 9])
-async def test_the_pages_of_attempts_hold_every_attempt_once(
-    services: ServiceFactory, receiver: Receiver, size: int
-) -> None:
+async def test_the_pages_of_attempts_hold_every_attempt_once(services: ServiceFactory, receiver: Receiver) -> None:
     service = await services.start(retry_delays_seconds=(0.01,) * 7)
     await service.create_webhook(receiver.on("/dead", answers(500, 501, 502, 503, 504, 505, 506, 507)))
     async with service.watching() as watch:
         await service.publish_many(2)
         first, _ = await watch.until_ended(2)
 
-    found = [
-        page
-        async for page in pages(
-            lambda token: service.stub.ListDeliveryAttempts(
-                ListDeliveryAttemptsRequest(
-                    customer_id=CUSTOMER, delivery_id=first.delivery_id, page_size=size, page_token=token
-                )
-            ),
-            lambda response: response.attempts,
-        )
-    ]
-
-    attempts = [attempt for page in found for attempt in page]
-    assert [attempt.attempt_number for attempt in attempts] == [8, 7, 6, 5, 4, 3, 2, 1]
-    assert all(len(page) == size for page in found[:-1])
-    assert found[-1]
-    attempts[0].ClearField("request_bytes")  # the stream leaves it out
-    assert attempts[0] == first.last_attempt
+    for size in (1, 3, 8, 9):
+        found = [
+            page
+            async for page in pages(
+                lambda token, size=size: service.stub.ListDeliveryAttempts(
+                    ListDeliveryAttemptsRequest(
+                        customer_id=CUSTOMER, delivery_id=first.delivery_id, page_size=size, page_token=token
+                    )
+                ),
+                lambda response: response.attempts,
+            )
+        ]
+        attempts = [attempt for page in found for attempt in page]
+        assert [attempt.attempt_number for attempt in attempts] == [8, 7, 6, 5, 4, 3, 2, 1], size
+        assert all(len(page) == size for page in found[:-1])
+        assert found[-1]
+        attempts[0].ClearField("request_bytes")  # the stream leaves it out
+        assert attempts[0] == first.last_attempt
     starts = [attempt.start_time.ToDatetime() for attempt in attempts]
     assert starts == sorted(starts, reverse=True)
 

@@ -183,29 +183,31 @@ async def test_a_stream_that_can_not_be_opened_now_leaves_the_list_and_is_tried_
     await expect(bar(page)).to_be_hidden()
 
 
-async def test_a_server_that_asks_for_time_gets_it(page: Page, door: Door) -> None:
-    await page.clock.install()
+async def test_a_server_that_asks_for_time_gets_it(own_page: Page, door: Door) -> None:
+    await own_page.clock.install()
     door.openings.append(refuses(429, "TOO_MANY_STREAMS", retry_seconds=30))
-    await page.goto(door.url)
-    await expect(bar(page)).to_contain_text("detail of TOO_MANY_STREAMS")
-    await page.clock.fast_forward(20_000)
+    await own_page.goto(door.url)
+    await expect(bar(own_page)).to_contain_text("detail of TOO_MANY_STREAMS")
+    await own_page.clock.fast_forward(20_000)
     assert len(door.cursors) == 1
-    await page.clock.fast_forward(12_000)
-    await is_live(page)
+    await own_page.clock.fast_forward(12_000)
+    await is_live(own_page)
 
 
-async def test_a_server_that_answers_nothing_leaves_the_list_and_is_a_cut_after_a_while(page: Page, door: Door) -> None:
+async def test_a_server_that_answers_nothing_leaves_the_list_and_is_a_cut_after_a_while(
+    own_page: Page, door: Door
+) -> None:
     answered = asyncio.Event()
     door.openings.append(keeps_silent(answered))
-    await page.clock.install()
-    await page.goto(door.url)
-    await expect(page.locator("wg-app .live")).to_contain_text("Connecting")
-    await page.clock.fast_forward(3_000)
-    await expect(rows(page)).to_have_count(3)
-    await page.clock.fast_forward(46_000)
-    await expect(bar(page)).to_contain_text("The stream could not be opened")
-    await page.clock.fast_forward(5_000)
-    await is_live(page)
+    await own_page.clock.install()
+    await own_page.goto(door.url)
+    await expect(own_page.locator("wg-app .live")).to_contain_text("Connecting")
+    await own_page.clock.fast_forward(3_000)
+    await expect(rows(own_page)).to_have_count(3)
+    await own_page.clock.fast_forward(46_000)
+    await expect(bar(own_page)).to_contain_text("The stream could not be opened")
+    await own_page.clock.fast_forward(5_000)
+    await is_live(own_page)
     answered.set()
 
 
@@ -218,21 +220,21 @@ async def test_half_a_message_is_taken_with_the_next_stream(page: Page, door: Do
     assert door.cursors == ["", "c0"]
 
 
-async def test_a_tab_that_is_hidden_for_a_minute_gives_its_connection_back(page: Page, door: Door) -> None:
-    await page.clock.install()
-    await show(page, door)
-    await hide(page, is_hidden=True)
-    await page.clock.fast_forward(61_000)
-    await expect(page.locator("wg-app .live")).to_contain_text("Connecting")
-    await hide(page, is_hidden=False)
-    await is_live(page)
+async def test_a_tab_that_is_hidden_for_a_minute_gives_its_connection_back(own_page: Page, door: Door) -> None:
+    await own_page.clock.install()
+    await show(own_page, door)
+    await hide(own_page, is_hidden=True)
+    await own_page.clock.fast_forward(61_000)
+    await expect(own_page.locator("wg-app .live")).to_contain_text("Connecting")
+    await hide(own_page, is_hidden=False)
+    await is_live(own_page)
     assert (door.cursors, door.list_count) == (["", "c0"], 1)
-    await hide(page, is_hidden=True)
-    await page.clock.fast_forward(61_000)
-    await page.clock.fast_forward(600_000)
-    await hide(page, is_hidden=False)
-    await expect(page.locator("webhook-deliveries .row.divider")).to_contain_text("This tab was hidden at ")
-    await is_live(page)
+    await hide(own_page, is_hidden=True)
+    await own_page.clock.fast_forward(61_000)
+    await own_page.clock.fast_forward(600_000)
+    await hide(own_page, is_hidden=False)
+    await expect(own_page.locator("webhook-deliveries .row.divider")).to_contain_text("This tab was hidden at ")
+    await is_live(own_page)
     assert (door.cursors, door.list_count) == (["", "c0", ""], 2)
 
 

@@ -18,7 +18,7 @@ from .real import RealStore
 # Unset: few examples, the same in every run. Set: so many, other ones in every run.
 EXAMPLES: Final = os.environ.get("WEBHOOK_TEST_EXAMPLES")
 SETTINGS: Final = settings(
-    max_examples=int(EXAMPLES or 20),
+    max_examples=int(EXAMPLES or 12),
     stateful_step_count=40,
     deadline=None,
     database=None,

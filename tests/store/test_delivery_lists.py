@@ -45,11 +45,10 @@ async def test_each_delivery_is_listed_once_newest_first(deliveries: list[Delive
     assert {delivery.attempt_count for delivery in deliveries} == {0, 1, 2}
 
 
-@pytest.mark.parametrize("page_size", [1, 7, 89, 90])
-async def test_pages_join_without_gap_or_overlap(
-    database: Database, deliveries: list[Delivery], page_size: int
-) -> None:
-    assert await listed(database, EVERYTHING, page_size) == deliveries
+@pytest.mark.slow
+async def test_pages_join_without_gap_or_overlap(database: Database, deliveries: list[Delivery]) -> None:
+    for page_size in (1, 7, 89, 90):
+        assert await listed(database, EVERYTHING, page_size) == deliveries, page_size
 
 
 @pytest.mark.slow(3)
@@ -81,24 +80,20 @@ async def test_the_filters_of_sql_and_of_the_stream_agree(
         assert await listed(database, wanted, chance.randint(1, 9)) == expected, wanted
 
 
-@pytest.mark.parametrize("many_retries", [False, True])
 async def test_deliveries_of_a_replay_are_listed_wherever_they_stand(
-    database: Database,
-    deliveries: list[Delivery],
-    postgres: TestPostgres,
-    monkeypatch: pytest.MonkeyPatch,
-    many_retries: bool,
+    database: Database, deliveries: list[Delivery], postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if many_retries:
-        monkeypatch.setattr(delivery_lists, "RETRIES_SORTED_MAX", 1)
+    """Also where there are many retries."""
     of_replay = [delivery.event_id for delivery in deliveries[::2]]
     postgres.rows("UPDATE attempts SET replay_id = 7 WHERE event_id = ANY(%(ids)s)", {"ids": of_replay})
     all_of_them = await listed(database, EVERYTHING)
     assert {one.status for one in all_of_them if one.replay_id == 7} >= {*DeliveryStatus} - {DeliveryStatus.EXPIRED}
-    for statuses in ((), ENDED, (DeliveryStatus.PENDING,), (*ENDED, DeliveryStatus.PENDING)):
-        wanted = DeliveryFilter(CUSTOMER, statuses=statuses, replay_id=7)
-        assert await listed(database, wanted, 7) == [one for one in all_of_them if wanted.admits(one)]
-    assert await listed(database, DeliveryFilter(None, replay_id=8)) == []
+    for retries_sorted_max in (delivery_lists.RETRIES_SORTED_MAX, 1):
+        monkeypatch.setattr(delivery_lists, "RETRIES_SORTED_MAX", retries_sorted_max)
+        for statuses in ((), ENDED, (DeliveryStatus.PENDING,), (*ENDED, DeliveryStatus.PENDING)):
+            wanted = DeliveryFilter(CUSTOMER, statuses=statuses, replay_id=7)
+            assert await listed(database, wanted, 7) == [one for one in all_of_them if wanted.admits(one)], wanted
+        assert await listed(database, DeliveryFilter(None, replay_id=8)) == []
 
 
 @pytest.mark.slow
