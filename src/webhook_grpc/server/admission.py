@@ -20,7 +20,6 @@ from webhook_grpc.domain.errors import Overloaded
 RETRY_SECONDS: Final = 1.0
 
 
-
 class _Line(OrderedDict[asyncio.Future[None], int]):
     """The calls of one customer that wait: the bytes of the request of each."""
 
@@ -117,9 +116,7 @@ class Turns:
             why = f"the calls that wait have {limits.waiting_bytes_max} bytes already"
             self._shorten(customer, size_bytes, too_many, _bytes_of, why)
 
-    def _shorten(
-        self, customer: Hashable, size: int, too_many: int, length: Callable[[_Line], int], why: str
-    ) -> None:
+    def _shorten(self, customer: Hashable, size: int, too_many: int, length: Callable[[_Line], int], why: str) -> None:
         """Refuses the newest calls of the longest line until it is shorter by `too_many`.
 
         Raises Overloaded instead if the line of who comes would be the longest then: with its call, which is `size`.

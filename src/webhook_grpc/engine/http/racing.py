@@ -74,7 +74,7 @@ def _sorted_out(done: Iterable[asyncio.Task[Dialled]], errors: list[OSError]) ->
 
 
 async def _give_up(tasks: Sequence[asyncio.Task[Dialled]]) -> None:
-    """Ends dials, and closes each connection that was made or is made in this moment, even if this wait is cancelled."""
+    """Ends dials; closes each connection that was made, or is in this moment, even if this wait is cancelled."""
     running = [task for task in tasks if not task.done()]
     for task in running:
         task.cancel()
