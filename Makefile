@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo demo-page run migrate test-fast test test-distribution more-postgres more-tools test-long check format generate faults attack reliability bench bench-quick bench-growth bench-page bench-isolation bench-lists bench-start bench-takeover screenshots clean
+.PHONY: help setup demo demo-page run migrate test-fast test test-distribution more-postgres more-tools test-long check format generate faults attack reliability bench bench-quick bench-growth bench-page bench-isolation bench-lists bench-start screenshots clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -94,9 +94,6 @@ bench-lists: .venv/demo ## seed ATTEMPTS=10000000 attempts in a throw-away datab
 
 bench-start: .venv/dev ## measure the CPU time of a start until it is ready
 	@$(BIN)/python benchmarks/start.py $(ARGS)
-
-bench-takeover: .venv/dev ## measure how long the shards of a process that is killed wait, and when it answers again
-	@$(BIN)/python benchmarks/takeover.py $(ARGS)
 
 screenshots: .venv/dev ## write docs/screenshots/ from a fixed scene, with Debian's Chromium and a font for Chinese
 	@$(BIN)/python -m scripts.screenshots $(ARGS)
