@@ -23,8 +23,8 @@ demo: .venv/demo ## publish events, deliver them to a real receiver, retry, watc
 demo-page: .venv/demo ## leave a service with a trickle of events running, and print the address of its page; Ctrl-C ends it
 	@$(BIN)/python -m examples.demo_page --seconds $(or $(SECONDS),3600)
 
-run: .venv/demo ## start the service (gRPC on 127.0.0.1:50051, HTTP on :8080) with the embedded database
-	@$(BIN)/webhook-grpc serve
+run: .venv/demo ## start the service (gRPC on 127.0.0.1:50051, HTTP on :8080) with the embedded database; PROCESSES=auto: more
+	@$(BIN)/webhook-grpc serve $(if $(PROCESSES),--processes $(PROCESSES))
 
 migrate: .venv/demo ## bring the schema of WEBHOOK_DATABASE_URL up to date
 	@$(BIN)/webhook-grpc migrate
