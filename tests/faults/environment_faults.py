@@ -48,8 +48,10 @@ async def slow_names(round_: Round) -> None:
     with round_.fault("DNS slow"):
         round_.names.delay_seconds = 0.8
         await asyncio.sleep(round_.seconds)
+        async with slowness.timeout(10):
+            while round_.names.queries == before:
+                await asyncio.sleep(0.05)
         round_.names.delay_seconds = 0.0
-    assert round_.names.queries > before, "nobody asked the stub while it was slow"
 
 
 async def failing_names(round_: Round) -> None:
@@ -61,8 +63,10 @@ async def failing_names(round_: Round) -> None:
     before = round_.names.queries
     with round_.fault("DNS failing", rules_out="name_not_resolved"):
         round_.names.rcode = Rcode.SERVFAIL
+        async with slowness.timeout(10):  # on a slow machine little is published
+            while round_.names.queries == before:
+                await asyncio.sleep(0.05)
         await asyncio.sleep(1.0)
-        assert round_.names.queries > before, "nobody asked the stub while it failed"
         round_.names.silent = True
         await asyncio.sleep(1.0)
     with round_.fault("DNS knows nothing"):
