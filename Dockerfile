@@ -40,5 +40,6 @@ sys.exit(connection.getresponse().status != 200)"]
 
 # SIGTERM drains: attempts in flight end and are settled. Give it longer than WEBHOOK_DRAIN_SECONDS (20) before SIGKILL.
 STOPSIGNAL SIGTERM
+# One process: set WEBHOOK_PROCESSES where a container may use more cores than that (docs/operations.md#processes).
 ENTRYPOINT ["webhook-grpc"]
 CMD ["serve"]

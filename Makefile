@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo demo-page run migrate test-fast test test-shaken test-distribution more-postgres more-tools test-long check format generate faults attack reliability bench bench-quick bench-growth bench-page bench-isolation bench-lists bench-start bench-takeover screenshots clean
+.PHONY: help setup demo demo-page run migrate test-fast test test-shaken test-distribution more-postgres more-tools test-long check format generate faults attack reliability bench bench-quick bench-growth bench-page bench-isolation bench-lists bench-start screenshots clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -24,8 +24,8 @@ demo: .venv/demo ## publish events, deliver them to a real receiver, retry, watc
 demo-page: .venv/demo ## leave a service with a trickle of events running, and print the address of its page; Ctrl-C ends it
 	@$(BIN)/python -m examples.demo_page --seconds $(or $(SECONDS),3600)
 
-run: .venv/demo ## start the service (gRPC on 127.0.0.1:50051, HTTP on :8080) with the embedded database
-	@$(BIN)/webhook-grpc serve
+run: .venv/demo ## start the service (gRPC on 127.0.0.1:50051, HTTP on :8080) with the embedded database; PROCESSES=auto: more
+	@$(BIN)/webhook-grpc serve $(if $(PROCESSES),--processes $(PROCESSES))
 
 migrate: .venv/demo ## bring the schema of WEBHOOK_DATABASE_URL up to date
 	@$(BIN)/webhook-grpc migrate
@@ -99,9 +99,6 @@ bench-lists: .venv/demo ## seed ATTEMPTS=10000000 attempts in a throw-away datab
 
 bench-start: .venv/dev ## measure the CPU time of a start until it is ready
 	@$(BIN)/python benchmarks/start.py $(ARGS)
-
-bench-takeover: .venv/dev ## measure how long the shards of a process that is killed wait, and when it answers again
-	@$(BIN)/python benchmarks/takeover.py $(ARGS)
 
 screenshots: .venv/dev ## write docs/screenshots/ from a fixed scene, with Debian's Chromium and a font for Chinese
 	@$(BIN)/python -m scripts.screenshots $(ARGS)

@@ -138,7 +138,12 @@ class App:
                 settings.call_limits,
                 settings.stream_limits,
                 settings.call_seconds_max,
-                TurnLimits(settings.calls_at_once, settings.calls_waiting_max, settings.calls_waiting_seconds_max),
+                TurnLimits(
+                    settings.calls_at_once,
+                    settings.calls_waiting_max,
+                    settings.calls_waiting_bytes_max,
+                    settings.calls_waiting_seconds_max,
+                ),
                 settings.streams_unsent_bytes_max,
             ),
             settings.retention_policy,

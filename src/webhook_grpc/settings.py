@@ -285,6 +285,8 @@ class Settings(DatabaseSettings):
     """Calls carried out at a time, of those that publish and of the others each; more wait in turn, by customer."""
     calls_waiting_max: Annotated[int, Field(ge=0)] = 1000
     """Calls that wait for their turn, of each of the two kinds; more are refused with RATE_LIMITED."""
+    calls_waiting_bytes_max: Annotated[int, Field(ge=6_000_000)] = 32_000_000
+    """The bytes of their requests; likewise. The largest request has 5 MiB."""
     calls_waiting_seconds_max: Annotated[float, Field(ge=0.1, le=300)] = 5.0
     """How long a call waits for its turn before it is refused with RATE_LIMITED."""
     streams_max: Annotated[int, Field(ge=1)] = 1000

@@ -1,68 +1,152 @@
-"""`serve --processes`: several processes behind one address, as one service."""
+"""`serve --processes`: several processes behind one address, as one service.
+
+Most tests share one service of two processes, which has tokens and a separate address for metrics. A test that kills a
+process waits until it is started again. Each has a customer of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import operator
+import hashlib
+import json
 import os
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
 import grpc
 import psutil
+import psycopg
 import pytest
+import pytest_asyncio
 from aiohttp import ClientSession, TCPConnector
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from prometheus_client.parser import text_string_to_metric_families
 from webhook.v1 import event_pb2, service_pb2, service_pb2_grpc, webhook_pb2
 
 from tests.support import slowness
 from tests.support.postgres import TestPostgres
+from tests.support.ports import free_port
 from tests.support.process import Process, run_cli
 from tests.support.receiver import Receiver
 from tests.support.service import Watch
 
-CUSTOMER: Final = 42
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.xdist_group("processes"),
+    pytest.mark.timeout(240),
+    pytest.mark.slow(5),
+]
+
 CALLERS: Final = 20  # each with a connection of its own: that all of them meet one process is a chance of 1 in 500,000
 SCRAPES: Final = 20
 LEASE_SECONDS: Final = 60.0  # as long as there are: what is taken over within a test was not taken when it ran out
-HAS_SHARDS: Final = "SELECT count(*) FROM shards s JOIN workers w ON w.worker_id = s.owner WHERE w.pid = %s"
+SHARES: Final = (
+    "SELECT count(*) FROM shards s JOIN workers w ON w.worker_id = s.owner WHERE w.pid = ANY(%s) GROUP BY pid"
+)
+LOCK_LEASE: Final = "SELECT 1 FROM workers WHERE pid = %s AND lease_until > now() FOR UPDATE"
+STARTED: Final = "a process serves"
+LEASE_ENDED: Final = "lease of a dead process ended"
+SERVICE: Final = "webhook.v1.WebhookService"
+REFLECTION: Final = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+AUTHORIZED: Final = (("authorization", "Bearer operator"),)
+HEADERS: Final = {"Authorization": "Bearer operator"}
 
 Figures = dict[tuple[str, ...], float]
+pb: Any = reflection_pb2
 
 
-@pytest.fixture
-async def service(database_url: str, tmp_path: Path) -> AsyncGenerator[Process]:
-    """Two processes on one address, with leases that do not run out."""
+def tokens(name: str) -> str:
+    """A file with one token whose text is its name."""
+    return json.dumps([{"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest()}])
+
+
+@dataclass
+class Pair:
+    """The service, with what it was given."""
+
+    process: Process
+    log: Path
+    tokens: Path
+    metrics_url: str
+
+    @property
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.process.pid).children()
+
+    def count(self, line: str) -> int:
+        """How often a line is in the log."""
+        return self.log.read_text().count(f'"{line}"')
+
+    async def until_logged(self, line: str, times: int) -> None:
+        """Waits until a line is in the log so often."""
+        async with slowness.timeout(60):
+            while self.count(line) < times:
+                await asyncio.sleep(0.05)  # a file gives no signal
+
+    async def until_shared(self, postgres: TestPostgres) -> None:
+        """Waits until each child has its share of the shards, and no shard is to change hands."""
+        async with slowness.timeout(60):
+            while postgres.rows(SHARES, [[child.pid for child in self.children]]) != [(32,), (32,)]:
+                await asyncio.sleep(0.05)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pair(postgres: TestPostgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Pair]:
+    """Two processes on one address, with leases that do not run out. All of them drain when the service is to end."""
+    postgres.empty()
+    folder, metrics = tmp_path_factory.mktemp("pair"), f"127.0.0.1:{free_port()}"
+    (folder / "tokens").write_text(tokens("operator"))
     found = await Process.start(
-        tmp_path / "log",
+        folder / "log",
         WEBHOOK_PROCESSES="2",
-        WEBHOOK_DATABASE_URL=database_url,
+        WEBHOOK_DATABASE_URL=postgres.url,
         WEBHOOK_HTTP_ADDRESS="127.0.0.1:0",
+        WEBHOOK_METRICS_ADDRESS=metrics,
+        WEBHOOK_TOKENS_FILE=str(folder / "tokens"),
         WEBHOOK_LEASE_SECONDS=str(LEASE_SECONDS),
+        WEBHOOK_STALL_SECONDS=str(slowness.lengthened(4.0)),
         WEBHOOK_PROCESS_RESTART_SECONDS_MIN="0.5",
     )
-    yield found
-    await found.end()
+    Process.started.remove(found.process)  # it outlives a test
+    pair = Pair(found, folder / "log", folder / "tokens", f"http://{metrics}")
+    yield pair
+    children = pair.children
+    try:
+        assert await found.terminate() == 0
+        assert not any(child.is_running() for child in children)
+    finally:
+        await found.end()
 
 
-def children_of(service: Process) -> list[psutil.Process]:
-    return psutil.Process(service.process.pid).children()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def receiver() -> AsyncGenerator[Receiver]:
+    """A customer's endpoint."""
+    receiver = Receiver()
+    await receiver.start()
+    yield receiver
+    await receiver.stop()
 
 
-async def callers(service: Process) -> AsyncGenerator[grpc.aio.Channel]:
+async def callers(pair: Pair) -> AsyncGenerator[grpc.aio.Channel]:
     """Which process each of them meets is chance."""
     for _ in range(CALLERS):
-        async with grpc.aio.insecure_channel(service.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        address, options = pair.process.address, [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(address, options) as channel:
             yield channel
 
 
-async def got(service: Process, path: str, count: int = CALLERS) -> list[str]:
-    """Asks so many times, each time on a connection of its own."""
-    async with ClientSession(connector=TCPConnector(force_close=True), raise_for_status=True) as session:
-        return [await (await session.get(service.http_url + path)).text() for _ in range(count)]
+async def got(url: str, count: int = CALLERS, **headers: str) -> list[tuple[int, str]]:
+    """Asks so many times, each time on a connection of its own: the statuses and texts."""
+    async with ClientSession(connector=TCPConnector(force_close=True), headers=headers) as session:
+        answers = list[tuple[int, str]]()
+        for _ in range(count):
+            async with session.get(url) as response:
+                answers.append((response.status, await response.text()))
+        return answers
 
 
 def counters(text: str) -> Figures:
@@ -74,22 +158,24 @@ def counters(text: str) -> Figures:
     }
 
 
-async def create_webhook(service: Process, url: str) -> None:
-    webhook = webhook_pb2.Webhook(customer_id=CUSTOMER, name="one", url=url, events=["*"])
-    await service.stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook))
+async def create_webhook(pair: Pair, customer_id: int, url: str) -> None:
+    webhook = webhook_pb2.Webhook(customer_id=customer_id, name="one", url=url, events=["*"])
+    await pair.process.stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook), metadata=AUTHORIZED)
 
 
-def publication(request_id: str = "") -> service_pb2.PublishEventRequest:
-    event = event_pb2.Event(customer_id=CUSTOMER, event_type="job.completed", data_json="{}")
+def publication(customer_id: int, request_id: str = "") -> service_pb2.PublishEventRequest:
+    event = event_pb2.Event(customer_id=customer_id, event_type="job.completed", data_json="{}")
     return service_pb2.PublishEventRequest(event=event, request_id=request_id)
 
 
-async def published(service: Process) -> None:
+async def published(pair: Pair, customer_id: int) -> None:
     """Publishes until a process takes it that lives: a call at a process that dies ends with UNAVAILABLE."""
     while True:
         try:
-            async with grpc.aio.insecure_channel(service.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-                await service_pb2_grpc.WebhookServiceStub(channel).PublishEvent(publication("once"))
+            address, options = pair.process.address, [("grpc.use_local_subchannel_pool", 1)]
+            async with grpc.aio.insecure_channel(address, options) as channel:
+                stub = service_pb2_grpc.WebhookServiceStub(channel)
+                await stub.PublishEvent(publication(customer_id, "once"), metadata=AUTHORIZED)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise
@@ -97,33 +183,75 @@ async def published(service: Process) -> None:
             return
 
 
-@pytest.mark.slow(10)
-async def test_no_answer_depends_on_which_process_was_met(service: Process, receiver: Receiver) -> None:
-    for path, expected in (("/healthz", "ok\n"), ("/readyz", "ready\n")):
-        assert set(await got(service, path)) == {expected}
-    for path in ("/", "/api/caller", "/api/openapi.json"):
-        assert len(set(await got(service, path))) == 1, path
+async def health_of(channel: grpc.aio.Channel) -> str:
+    stub: Any = cast("Any", health_pb2_grpc).HealthStub(channel)
+    answer = await stub.Check(health_pb2.HealthCheckRequest(service=SERVICE))
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
-    await create_webhook(service, receiver.url())
-    same, published_ids, watched_ids = set[str](), list[str](), list[str]()
-    request = service_pb2.WatchDeliveriesRequest(customer_id=CUSTOMER)
+
+async def reflected(channel: grpc.aio.Channel, metadata: Any = None) -> list[str]:
+    """The services that reflection lists."""
+    ask: Any = channel.stream_stream(REFLECTION, None, pb.ServerReflectionResponse.FromString)
+    question = pb.ServerReflectionRequest(list_services="*").SerializeToString()
+    [answer] = [answer async for answer in ask(iter([question]), metadata=metadata, timeout=slowness.scaled(20))]
+    return sorted(service.name for service in answer.list_services_response.service)
+
+
+async def refused(call: Any) -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value.code().name
+
+
+async def until_all_answer(pair: Pair, status: int, are_right: Callable[[set[str]], bool]) -> set[str]:
+    """Asks /readyz until all answers have the status, and are right together; returns what they say."""
+    async with slowness.timeout(60):
+        while True:
+            answers = await got(f"{pair.process.http_url}/readyz")
+            texts = {text for _, text in answers}
+            if {found for found, _ in answers} == {status} and are_right(texts):
+                return texts
+            await asyncio.sleep(0.05)  # no signal comes from other processes
+
+
+async def test_no_answer_depends_on_which_process_was_met(pair: Pair, receiver: Receiver) -> None:
+    url = pair.process.http_url
+    await until_all_answer(pair, 200, lambda texts: texts == {"ready\n"})
+    for path, expected in (("/healthz", "ok\n"), ("/readyz", "ready\n")):
+        assert set(await got(url + path)) == set(await got(pair.metrics_url + path)) == {(200, expected)}
+    for path in ("/", "/api/caller", "/api/openapi.json"):
+        assert [status for status, _ in set(await got(url + path, **HEADERS))] == [200], path
+    assert {status for status, _ in await got(url + "/api/webhooks?customer_id=42")} == {401}
+    assert {status for status, _ in await got(f"{url}/metrics", **HEADERS)} == {404}, "it has an address of its own"
+
+    await create_webhook(pair, 42, receiver.url())
+    same, published_ids, watched_ids, services = set[str](), list[str](), list[str](), set[str]()
+    request = service_pb2.WatchDeliveriesRequest(customer_id=42)
     request.start_time.FromJsonString("2026-01-01T00:00:00Z")
-    async for channel in callers(service):
-        check = health_pb2.HealthCheckRequest(service="webhook.v1.WebhookService")
-        health: Any = await cast("Any", health_pb2_grpc).HealthStub(channel).Check(check)
-        assert health.status == health_pb2.HealthCheckResponse.SERVING
+    async for channel in callers(pair):
+        assert await health_of(channel) == "SERVING"
         stub = service_pb2_grpc.WebhookServiceStub(channel)
-        same.add((await stub.PublishEvent(publication("the same"))).event_id)
-        published_ids.append((await stub.PublishEvent(publication())).event_id)
-        watch = Watch(stub.WatchDeliveries(request))
+        assert await refused(stub.PublishEvent(publication(42, "the same"))) == "UNAUTHENTICATED"
+        assert await refused(reflected(channel)) == "UNAUTHENTICATED"
+        services.add(" ".join(await reflected(channel, AUTHORIZED)))
+        same.add((await stub.PublishEvent(publication(42, "the same"), metadata=AUTHORIZED)).event_id)
+        published_ids.append((await stub.PublishEvent(publication(42), metadata=AUTHORIZED)).event_id)
+        watch = Watch(stub.WatchDeliveries(request, metadata=AUTHORIZED))
         endings = await watch.until_ended(1 if watched_ids else 2)
         watched_ids += [delivery.event_id for delivery in endings]
         watch.call.cancel()
-        request = service_pb2.WatchDeliveriesRequest(customer_id=CUSTOMER, cursor=watch.cursor)
+        request = service_pb2.WatchDeliveriesRequest(customer_id=42, cursor=watch.cursor)
     assert sorted(watched_ids) == sorted([*same, *published_ids]), "each once, from whoever has the cursor"
+    assert [SERVICE in found for found in services] == [True]
 
+
+async def test_whoever_is_scraped_shows_the_figures_of_all_and_counters_never_fall(pair: Pair) -> None:
+    async for channel in callers(pair):
+        stub = service_pb2_grpc.WebhookServiceStub(channel)
+        await stub.PublishEvent(publication(43), metadata=AUTHORIZED)
     before: Figures = {}
-    for text in await got(service, "/metrics", SCRAPES):
+    for status, text in await got(f"{pair.metrics_url}/metrics", SCRAPES):
+        assert status == 200
         now = counters(text)
         assert not {name for name, value in before.items() if now[name] < value}
         before = now
@@ -132,59 +260,74 @@ async def test_no_answer_depends_on_which_process_was_met(service: Process, rece
         assert sum(before[name] for name in calls) > 0, "else this test has shown nothing"
 
 
-@pytest.mark.slow(10)
+async def test_an_address_that_is_taken_is_refused_at_once(pair: Pair, postgres: TestPostgres) -> None:
+    settings = {"WEBHOOK_DATABASE_URL": postgres.url, "WEBHOOK_GRPC_ADDRESS": pair.process.address}
+    status, _, said = await run_cli("serve", "--processes", "2", **settings)
+    assert status == 1
+    assert f"cannot listen on {pair.process.address}" in said
+    assert said.count("\n") == 1, said
+
+
 async def test_when_a_process_is_killed_the_others_deliver_at_once_and_it_is_started_again(
-    service: Process, receiver: Receiver, postgres: TestPostgres, tmp_path: Path
+    pair: Pair, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    children = children_of(service)
-    assert len(children) == 2
-    for child in children:
+    assert len(pair.children) == 2
+    for child in pair.children:
         assert any("cygrpc" in each.path for each in child.memory_maps())
-    assert not any("grpc/_cython" in each.path for each in psutil.Process(service.process.pid).memory_maps())
+    parent = psutil.Process(pair.process.process.pid)
+    assert not any("grpc/_cython" in each.path for each in parent.memory_maps())
 
     for number in range(16):  # of many shards, and so of both processes
-        await create_webhook(service, receiver.url(f"/{number}"))
-    owned, victim = max(
-        ((postgres.rows(HAS_SHARDS, [child.pid])[0][0], child) for child in children), key=operator.itemgetter(0)
-    )
-    assert owned, "at the start one may have all shards"
-    os.kill(victim.pid, signal.SIGKILL)
-    await published(service)
-    await receiver.wait_for(16, seconds=LEASE_SECONDS / 2)
-    async with slowness.timeout(20):
-        while '"lease of a dead process ended"' not in (tmp_path / "log").read_text():
-            await asyncio.sleep(0.05)  # a file gives no signal
+        await create_webhook(pair, 44, receiver.url(f"/killed/{number}"))
+    await pair.until_shared(postgres)
+    starts, ended = pair.count(STARTED), pair.count(LEASE_ENDED)
+    pair.tokens.write_text(tokens("another"))
+    os.kill(pair.children[0].pid, signal.SIGKILL)
+    await published(pair, 44)
+    for number in range(16):
+        await receiver.wait_for(1, f"/killed/{number}", seconds=LEASE_SECONDS / 2)
+    await pair.until_logged(LEASE_ENDED, ended + 1)
+    await until_all_answer(pair, 200, lambda texts: texts == {"ready\n"})  # whoever restarts does no harm
 
-    async with slowness.timeout(60):
-        while (tmp_path / "log").read_text().count('"a process serves"') < 3:
-            await asyncio.sleep(0.05)  # a file gives no signal
-    [text] = await got(service, "/metrics", 1)
-    assert sum(value for name, value in counters(text).items() if name[0] == "webhook_process_restarts_total") == 1
-    assert await service.terminate() == 0
-    assert not any(child.is_running() for child in children)
+    await pair.until_logged(STARTED, starts + 1)
+    [(_, text)] = await got(f"{pair.metrics_url}/metrics", 1)
+    assert sum(value for name, value in counters(text).items() if name[0] == "webhook_process_restarts_total") > 0
+    async for channel in callers(pair):  # who was started again knows what the others know
+        stub = service_pb2_grpc.WebhookServiceStub(channel)
+        await stub.PublishEvent(publication(44), metadata=AUTHORIZED)
+        other = (("authorization", "Bearer another"),)
+        assert await refused(stub.PublishEvent(publication(44), metadata=other)) == "UNAUTHENTICATED"
 
 
-@pytest.mark.slow(5)
-async def test_when_the_parent_is_killed_the_others_drain_and_end(service: Process, tmp_path: Path) -> None:
-    children = children_of(service)
+async def test_while_one_process_is_unwell_all_say_so(pair: Pair, postgres: TestPostgres) -> None:
+    await pair.until_shared(postgres)
+    starts = pair.count(STARTED)
+    survivor, victim = pair.children
+    async with await psycopg.AsyncConnection.connect(postgres.url) as connection:
+        await connection.execute(LOCK_LEASE, [survivor.pid])
+        os.kill(victim.pid, signal.SIGKILL)  # so that the other one wants to renew its lease now, and waits for us
+        await pair.until_logged(STARTED, starts + 1)
+        texts = await until_all_answer(pair, 503, lambda texts: len(texts) == 2)
+        assert sorted("process " in text for text in texts) == [False, True], "who is well names who is not"
+        async for channel in callers(pair):
+            assert await health_of(channel) == "NOT_SERVING"
+    await until_all_answer(pair, 200, lambda texts: texts == {"ready\n"})
+    async for channel in callers(pair):
+        assert await health_of(channel) == "SERVING"
+
+
+async def test_when_the_parent_is_killed_the_others_drain_and_end(postgres: TestPostgres, tmp_path: Path) -> None:
+    service = await Process.start(tmp_path / "log", WEBHOOK_PROCESSES="2", WEBHOOK_DATABASE_URL=postgres.url)
+    children = psutil.Process(service.process.pid).children()
     await service.kill()
     _, alive = await asyncio.to_thread(psutil.wait_procs, children, slowness.scaled(30))
     assert not alive
     assert (tmp_path / "log").read_text().count('"stopped"') == 2
+    await service.end()
 
 
-@pytest.mark.slow(5)
-async def test_what_is_wrong_at_the_first_start_is_said_once_and_ends_the_service(database_url: str) -> None:
-    settings = {"WEBHOOK_DATABASE_URL": database_url, "WEBHOOK_LOG_LEVEL": "error"}
+async def test_what_is_wrong_at_the_first_start_is_said_once_and_ends_the_service(postgres: TestPostgres) -> None:
+    settings = {"WEBHOOK_DATABASE_URL": postgres.url, "WEBHOOK_LOG_LEVEL": "error"}
     status, _, said = await run_cli("serve", "--processes", "3", WEBHOOK_DATABASE_POOL_SIZE="1000", **settings)
     assert (status, said.count("a process needs 1011 connections")) == (1, 1), said
-    assert said.count("\n") == 1, said
-
-
-@pytest.mark.slow(5)
-async def test_an_address_that_is_taken_is_refused_at_once(service: Process, database_url: str) -> None:
-    settings = {"WEBHOOK_DATABASE_URL": database_url, "WEBHOOK_GRPC_ADDRESS": service.address}
-    status, _, said = await run_cli("serve", "--processes", "2", **settings)
-    assert status == 1
-    assert f"cannot listen on {service.address}" in said
     assert said.count("\n") == 1, said

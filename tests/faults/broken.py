@@ -14,6 +14,7 @@ from typing import Any
 from webhook_grpc.api.watch import WatchMethods
 from webhook_grpc.domain.model import AttemptResult, Outcome, Published, Webhook
 from webhook_grpc.engine.attempt import Attempter
+from webhook_grpc.engine.http.resolver import GuardedResolver
 from webhook_grpc.engine.ownership import Ownership
 from webhook_grpc.engine.poison import Admission, PoisonGuard
 from webhook_grpc.engine.queue.stale_rows import StaleRows
@@ -162,6 +163,26 @@ def reformats() -> None:
     rewrap(Attempter, "_send", of_reformatted)
 
 
+def blames_receivers() -> None:
+    """Counts an attempt as failed when it is the resolver that answers nobody (I18)."""
+    rewrap(GuardedResolver, "knows_nobody", lambda _: _never_later)
+
+
+def waits_for_ever() -> None:
+    """Does not give up a request that timed out: its slot is never free again (I11)."""
+
+    def without_end(send: Any) -> Any:
+        async def sending(self: Any, delivery: Any, webhook: Any) -> Any:
+            result = await send(self, delivery, webhook)
+            if result.outcome is Outcome.TIMEOUT:
+                await asyncio.Event().wait()
+            return result
+
+        return sending
+
+    rewrap(Attempter, "_send", without_end)
+
+
 ENGINES = {
     engine.__name__: engine
     for engine in (
@@ -176,6 +197,8 @@ ENGINES = {
         deaf,
         careless,
         reformats,
+        blames_receivers,
+        waits_for_ever,
     )
 }
 
@@ -185,6 +208,10 @@ def _whole_batch(_: Settler, batch: list[Any], __: object) -> list[Any]:
 
 
 def _never(*_: object) -> bool:
+    return False
+
+
+async def _never_later(*_: object) -> bool:
     return False
 
 

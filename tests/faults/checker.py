@@ -125,6 +125,7 @@ _INVARIANTS: Sequence[Invariant] = (
     one_event_per_key,
     poison.fails_alone,
     innocent.loses_one_attempt_at_most,
+    innocent.faults_of_ours_cost_no_attempt,
     timing.in_flight_is_limited,
     timing.others_are_prompt,
     timing.watchers_are_prompt,

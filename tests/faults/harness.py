@@ -66,13 +66,16 @@ class Round:
     # --- for scenarios ---------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def fault(self, kind: str, *, may_duplicate: bool = False, may_overlap: bool = False) -> Generator[None]:
+    def fault(
+        self, kind: str, *, may_duplicate: bool = False, may_overlap: bool = False, rules_out: str = ""
+    ) -> Generator[None]:
         """What is done in the block is the fault; the checker is told when it was and what it may excuse."""
         started_at = time.time()
         try:
             yield
         finally:
-            self.faults.append(Fault(kind, started_at, time.time(), may_duplicate, may_overlap))
+            fault = Fault(kind, started_at, time.time(), may_duplicate, may_overlap, rules_out=rules_out)
+            self.faults.append(fault)
 
     def died(self, kind: str) -> None:
         """A process was just found dead."""

@@ -1,4 +1,4 @@
-"""What careful mode costs deliveries that killed nobody."""
+"""What faults of ours cost deliveries that have nothing to do with them: little, or nothing."""
 
 from __future__ import annotations
 
@@ -35,3 +35,13 @@ def loses_one_attempt_at_most(history: History) -> Iterator[Violation]:
     for (webhook_id, event_id), count in lost_attempts(history).items():
         if count > _LOST_MAX:
             yield Violation("I17", f"{event_id} to webhook {webhook_id} has lost {count} attempts to careful mode")
+
+
+def faults_of_ours_cost_no_attempt(history: History) -> Iterator[Violation]:
+    """I18: while a fault of ours lasts that says nothing of receivers, no attempt is logged as failed because of it."""
+    for fault in history.faults:
+        for row in history.log:
+            is_meanwhile = fault.started_at <= row.created_at < fault.ended_at
+            if is_meanwhile and fault.rules_out and row.reason == fault.rules_out:
+                what = f"attempt {row.attempt_count} of {row.event_id} to webhook {row.webhook_id}"
+                yield Violation("I18", f"{what} counts as failed ({row.reason}) during {fault.kind}")

@@ -45,6 +45,9 @@ UNKNOWN = replace(PUBLISH, event_id=None)
 CROWD = tuple(replace(FIRST, event_id=f"evt_x{n}", body_hash=f"x{n}", retry_after=None) for n in range(3))
 CROWD_PUBLISHED = tuple(replace(UNKNOWN, request_id=request.event_id, body_hash=request.body_hash) for request in CROWD)
 
+NAMELESS = replace(HEALTHY, log=(replace(FAILED, reason="name_not_resolved"), SUCCEEDED))
+RESOLVER_OF_BEFORE = Fault("DNS failing", 10.2, 10.25, rules_out="name_not_resolved")
+
 # The receiver stood still: when it answered the first attempt, the sender had waited for two seconds and left.
 LATE = replace(FIRST, arrived_at=12.3, ended_at=12.3, status=200, retry_after=None)
 TIMED_OUT = replace(
@@ -214,6 +217,7 @@ HOLDS = {
     ),
     "I15: a retry after a 2xx": RETRIED,
     "I15: a cancellation": ASKED_TO_CANCEL,
+    "I18: a name that does not resolve while the resolver is well": replace(NAMELESS, faults=(RESOLVER_OF_BEFORE,)),
     "I16: one row for each attempt": replace(HEALTHY, shown=SHOWN),
     "I14: what is near the baseline": replace(HEALTHY, vitals=(Vitals("p", (40, 90), (90 << 20, 120 << 20)),)),
 }
@@ -283,6 +287,9 @@ BREAKS = {
     "I4: a poison ends too many processes": replace(POISONED, poison=Poison(7, "r1", deaths=5)),
     "I17: an innocent delivery loses two attempts": replace(
         POISONED, log=(INTERRUPTED, replace(INTERRUPTED, seq=2, attempt_count=2)), poison=None
+    ),
+    "I18: an attempt fails because our resolver does": replace(
+        NAMELESS, faults=(replace(RESOLVER_OF_BEFORE, ended_at=10.4),)
     ),
     "I4: a poison is delivered": replace(HEALTHY, poison=Poison(7, "r1", deaths=1)),
     "I4: a poison fails of something else": replace(POISONED, log=(replace(INTERRUPTED, reason="timeout"),)),
@@ -396,7 +403,7 @@ def test_breaks(name: str, history: History) -> None:
 
 
 def test_every_invariant_is_broken_here() -> None:
-    assert {name.split(":")[0] for name in BREAKS} == {f"I{n}" for n in range(1, 18)}
+    assert {name.split(":")[0] for name in BREAKS} == {f"I{n}" for n in range(1, 19)}
 
 
 def test_lost_and_duplicated_are_counted() -> None:

@@ -151,7 +151,7 @@ class Fault:
     have lost its memory or its lease. `may_overlap`: the old owner of a webhook may still have requests open while the
     new one sends, because it lost its lease without dying. A killed process leaves no open requests: its kernel closes
     them at once, and the new owner waits for the lease. `may_deafen`: nobody need know before its end what has changed
-    in the database.
+    in the database. `rules_out`: for this reason no attempt may be logged as failed meanwhile: the fault is ours.
     """
 
     kind: str
@@ -160,6 +160,7 @@ class Fault:
     may_duplicate: bool = False
     may_overlap: bool = False
     may_deafen: bool = False
+    rules_out: str = ""
     is_many: bool = False  # so many that each delivery may be concerned more than once
 
 

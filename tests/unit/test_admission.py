@@ -14,15 +14,18 @@ from webhook_grpc.server.admission import TurnLimits, Turns
 class Crowd:
     """Calls that wait, by name; `served` has those that got a place, in order."""
 
-    def __init__(self, at_once: int = 1, waiting_max: int = 100, seconds: float | None = None) -> None:
-        self.turns = Turns(TurnLimits(at_once, waiting_max, slowness.scaled(60.0) if seconds is None else seconds))
+    def __init__(
+        self, at_once: int = 1, waiting_max: int = 100, seconds: float | None = None, bytes_max: int = 1_000_000
+    ) -> None:
+        seconds = slowness.scaled(60.0) if seconds is None else seconds
+        self.turns = Turns(TurnLimits(at_once, waiting_max, bytes_max, seconds))
         self.served = list[str]()
         for _ in range(at_once):
             assert self.turns.take()
 
-    async def come(self, *names: str) -> list[asyncio.Task[None]]:
+    async def come(self, *names: str, size_bytes: int = 1) -> list[asyncio.Task[None]]:
         """Calls of customers: the first letter of a name is the customer."""
-        calls = [asyncio.create_task(self._call(name), name=name) for name in names]
+        calls = [asyncio.create_task(self._call(name, size_bytes), name=name) for name in names]
         await settled()
         return calls
 
@@ -34,8 +37,8 @@ class Crowd:
             await settled()
         return self.served[before:]
 
-    async def _call(self, name: str) -> None:
-        await self.turns.wait(name[0])
+    async def _call(self, name: str, size_bytes: int) -> None:
+        await self.turns.wait(name[0], size_bytes)
         self.served.append(name)
 
 
@@ -59,7 +62,7 @@ async def test_a_customer_that_floods_waits_behind_itself() -> None:
 
 
 async def test_a_place_is_free_again_when_nobody_waits() -> None:
-    turns = Turns(TurnLimits(2, 10, 1.0))
+    turns = Turns(TurnLimits(2, 10, 1000, 1.0))
     assert [turns.take() for _ in range(3)] == [True, True, False]
     turns.leave()
     assert [turns.take() for _ in range(2)] == [True, False]
@@ -93,6 +96,26 @@ async def test_a_full_queue_of_equals_refuses_who_comes() -> None:
     [late] = await crowd.come("c")
     await refusal(late)
     assert await crowd.serve(2) == ["a", "b"]
+
+
+async def test_the_bytes_that_wait_are_bounded_and_the_flood_is_refused_not_the_others() -> None:
+    crowd = Crowd(bytes_max=1000)
+    flood = await crowd.come(*(f"flood {number}" for number in range(10)), size_bytes=100)
+    small = await crowd.come("small 1", "small 2", size_bytes=100)
+    assert [call.done() for call in flood] == [False] * 8 + [True] * 2
+    for call in flood[8:]:
+        assert "have 1000 bytes already" in (await refusal(call)).message
+    [more] = await crowd.come("flood 10", size_bytes=1)
+    await refusal(more)
+    [large] = await crowd.come("large", size_bytes=500)
+    await refusal(large)
+    assert not any(call.done() for call in flood[:8]), "nobody has left for one that is refused"
+    await crowd.come("large", size_bytes=300)
+    assert [call.done() for call in flood] == [False] * 5 + [True] * 5
+    assert not any(call.done() for call in small)
+    assert await crowd.serve(5) == ["flood 0", "small 1", "large", "flood 1", "small 2"]
+    [later] = await crowd.come("x", size_bytes=700)
+    assert not later.done(), "the bytes of calls that were served are free again"
 
 
 async def test_a_call_that_waits_too_long_is_refused_and_leaves_the_queue() -> None:

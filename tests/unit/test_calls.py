@@ -82,6 +82,7 @@ def calls(
     tokens: Sequence[Token] = (),
     clock: DatabaseClock | None = None,
     calls_at_once: int = 10,
+    waiting_bytes_max: int = 1000,
 ) -> Calls:
     """The pipeline, with a token that may do everything, one that may read and one that may publish."""
     tokens = tokens or [
@@ -97,7 +98,7 @@ def calls(
             ShareLimits(calls_max, calls_max, calls_max),
             ShareLimits(streams_max, streams_max, streams_max),
             call_seconds_max,
-            TurnLimits(calls_at_once, 10, slowness.scaled(10.0)),
+            TurnLimits(calls_at_once, 10, waiting_bytes_max, slowness.scaled(10.0)),
             unsent_bytes_max=1_000_000,
         ),
         RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24),
@@ -372,6 +373,18 @@ async def test_calls_of_one_kind_wait_for_their_turn_and_those_that_publish_do_n
     held.released.set()
     assert [await first, await second] == [None, None]
     assert (pipeline.call_count, pipeline.waiting_count) == (0, 0)
+
+
+async def test_a_call_that_waits_counts_with_the_bytes_of_its_request() -> None:
+    size_bytes = json_format.ParseDict(BODY, pb.GetWebhookRequest()).ByteSize()
+    pipeline, held = calls(calls_at_once=1, waiting_bytes_max=size_bytes), Held()
+    first = asyncio.create_task(pipeline.serve(method(held.answer), JsonExchange()))
+    await soon(held.begun.wait())
+    second = asyncio.create_task(pipeline.serve(method(named), JsonExchange()))
+    await asyncio.sleep(0)  # now it waits
+    assert await reason_of(pipeline.serve(method(named), JsonExchange())) == "RATE_LIMITED"
+    held.released.set()
+    assert [await first, await second] == [None, None]
 
 
 async def test_streams_have_places_of_their_own_and_no_deadline() -> None:

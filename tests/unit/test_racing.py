@@ -21,6 +21,8 @@ class Dial:
 
     seconds: float
     error: Exception | None = None
+    leaving_seconds: float = 0.0
+    """How long it takes to end when it is given up."""
     began_at: float | None = None
     is_given_up: bool = False
     is_aborted: bool = False
@@ -31,6 +33,7 @@ class Dial:
             await asyncio.sleep(self.seconds)
         except asyncio.CancelledError:
             self.is_given_up = True
+            await asyncio.sleep(self.leaving_seconds)
             raise
         if self.error is not None:
             raise self.error
@@ -106,3 +109,26 @@ def test_whoever_stops_waiting_ends_all_dials() -> None:
     with pytest.raises(TimeoutError):
         run(impatient)
     assert [dial.is_given_up for dial in dials] == [True, True]
+
+
+@pytest.mark.parametrize("is_made_first", [True, False])
+def test_what_nobody_thought_of_is_raised_and_closes_what_was_made_at_that_moment(is_made_first: bool) -> None:
+    """The one that begins first takes longer by that: both have ended when the race looks."""
+    made, broken = Dial(0.125), Dial(0.125, ValueError("nobody thought of this"))
+    dials = [made, broken] if is_made_first else [broken, made]
+    dials[0].seconds += DIAL_NEXT_SECONDS
+    with pytest.raises(ValueError, match="nobody thought"):
+        run(lambda: first_of(dials))
+    assert made.is_aborted
+
+
+def test_whoever_leaves_while_the_others_are_given_up_closes_what_was_made() -> None:
+    slow, alive = Dial(100, leaving_seconds=100), Dial(0.1)
+
+    async def impatient() -> None:
+        async with asyncio.timeout(1):
+            await first_of([slow, alive])
+
+    with pytest.raises(TimeoutError):
+        run(impatient)
+    assert alive.is_aborted

@@ -6,9 +6,6 @@ follows the log until the command has its effect, and returns the delivery as th
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter
-from collections.abc import Generator
 from typing import Final
 from uuid import UUID
 
@@ -21,6 +18,7 @@ from webhook_grpc.domain.command import Kind, TestEvent
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, Overloaded, Unavailable, Violation
 from webhook_grpc.domain.ids import delivery_id_text
 from webhook_grpc.domain.model import Delivery, DeliveryStatus, WebhookStatus
+from webhook_grpc.domain.places import Places
 from webhook_grpc.hub.hints import Hints
 from webhook_grpc.hub.tail import Tail
 from webhook_grpc.store.clock import DatabaseClock
@@ -41,30 +39,6 @@ ACT_WAIT_SECONDS: Final = 5.0
 ACTIONS_WAITING_MAX: Final = 100  # calls of one customer: each of them looks at every change of the log meanwhile
 
 
-class _Waiting:
-    """Bounds how many calls of a kind each customer has in progress: they wait for a receiver, or for the log."""
-
-    def __init__(self, limit: int, reason: str, what: str) -> None:
-        self._limit = limit
-        self._reason = reason
-        self._what = what
-        self._in_progress = Counter[int]()
-
-    @contextlib.contextmanager
-    def place(self, customer_id: int) -> Generator[None]:
-        """Counts a call while it is in progress. Raises Overloaded if the customer has too many."""
-        if self._in_progress[customer_id] >= self._limit:
-            message = f"{self._limit} {self._what} of customer {customer_id} are waiting already; retry later"
-            raise Overloaded(self._reason, message, 1.0)
-        self._in_progress[customer_id] += 1
-        try:
-            yield
-        finally:
-            self._in_progress[customer_id] -= 1
-            if not self._in_progress[customer_id]:
-                del self._in_progress[customer_id]
-
-
 class ActionMethods:
     """The calls that make something happen to a delivery."""
 
@@ -72,8 +46,8 @@ class ActionMethods:
         self._database = database
         self._follower = Follower(database, tail, hints)
         self._clock = clock
-        self._testing = _Waiting(TESTS_WAITING_MAX, "TOO_MANY_TESTS", "tests")
-        self._acting = _Waiting(ACTIONS_WAITING_MAX, "TOO_MANY_ACTIONS", "calls of RetryDelivery and CancelDelivery")
+        self._testing = _places(TESTS_WAITING_MAX, "TOO_MANY_TESTS", "tests")
+        self._acting = _places(ACTIONS_WAITING_MAX, "TOO_MANY_ACTIONS", "calls of RetryDelivery and CancelDelivery")
 
     async def test(self, request: service_pb2.TestWebhookRequest, call: Call) -> service_pb2.TestWebhookResponse:
         """Sends one request now, and returns its delivery when the receiver has answered or the attempt has failed."""
@@ -175,6 +149,15 @@ class ActionMethods:
                 f"webhook:{delivery.webhook_id}",
                 {"status": status.value},
             )
+
+
+def _places(limit: int, reason: str, what: str) -> Places[int]:
+    """Bounds how many calls of a kind each customer has in progress: they wait for a receiver, or for the log."""
+
+    def too_many(customer_id: int) -> Overloaded:
+        return Overloaded(reason, f"{limit} {what} of customer {customer_id} are waiting already; retry later", 1.0)
+
+    return Places(limit, too_many)
 
 
 def _read_name(

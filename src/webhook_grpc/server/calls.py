@@ -210,7 +210,7 @@ class Calls:
     ) -> None:
         turns = self._publishing if method.permission == "publish" else self._others
         if not turns.take():
-            await turns.wait(whose)
+            await turns.wait(whose, request.ByteSize())
         try:
             await method.run(self._methods, request, call, write)
         finally:

@@ -27,20 +27,31 @@ async def first_of(dials: Sequence[Callable[[], Awaitable[Dialled]]]) -> Dialled
     """
     if len(dials) == 1:
         return await dials[0]()
-    waiting, running, errors = list(dials), set[asyncio.Task[Dialled]](), list[OSError]()
+    tasks = list[asyncio.Task[Dialled]]()
     try:
-        while waiting or running:
-            if waiting:
-                running.add(asyncio.create_task(_made(waiting.pop(0)), name="dial"))
-            done, running = await asyncio.wait(
-                running, timeout=DIAL_NEXT_SECONDS if waiting else None, return_when=asyncio.FIRST_COMPLETED
-            )
-            made = _sorted_out(done, errors)
-            if made:
-                _abort(made[1:])
-                return made[0]
-    finally:
-        await _give_up(running)
+        winner = await _winner(dials, tasks)
+        await _give_up([task for task in tasks if task is not winner])
+    except BaseException:  # also whoever waits may leave while the others are given up
+        await _give_up(tasks)
+        raise
+    return winner.result()
+
+
+async def _winner(
+    dials: Sequence[Callable[[], Awaitable[Dialled]]], tasks: list[asyncio.Task[Dialled]]
+) -> asyncio.Task[Dialled]:
+    """Returns the first dial that made a connection; `tasks` gets all that have begun. Raises as first_of does."""
+    waiting, running, errors = list(dials), set[asyncio.Task[Dialled]](), list[OSError]()
+    while waiting or running:
+        if waiting:
+            tasks.append(asyncio.create_task(_made(waiting.pop(0)), name="dial"))
+            running.add(tasks[-1])
+        done, running = await asyncio.wait(
+            running, timeout=DIAL_NEXT_SECONDS if waiting else None, return_when=asyncio.FIRST_COMPLETED
+        )
+        made = _sorted_out(done, errors)
+        if made:
+            return made[0]
     raise _worst(errors)
 
 
@@ -48,13 +59,13 @@ async def _made(dial: Callable[[], Awaitable[Dialled]]) -> Dialled:
     return await dial()
 
 
-def _sorted_out(done: Iterable[asyncio.Task[Dialled]], errors: list[OSError]) -> list[Dialled]:
-    """Returns the connections that were made; what failed goes to the errors, and what nobody thought of is raised."""
-    made = list[Dialled]()
+def _sorted_out(done: Iterable[asyncio.Task[Dialled]], errors: list[OSError]) -> list[asyncio.Task[Dialled]]:
+    """Returns those that made a connection; what failed goes to the errors, and what nobody thought of is raised."""
+    made = list[asyncio.Task[Dialled]]()
     for task in done:
         error = task.exception()
         if error is None:
-            made.append(task.result())
+            made.append(task)
         elif isinstance(error, OSError):
             errors.append(error)
         else:
@@ -62,18 +73,22 @@ def _sorted_out(done: Iterable[asyncio.Task[Dialled]], errors: list[OSError]) ->
     return made
 
 
-async def _give_up(running: Iterable[asyncio.Task[Dialled]]) -> None:
-    """Ends the dials; one may have been made in this moment."""
+async def _give_up(tasks: Sequence[asyncio.Task[Dialled]]) -> None:
+    """Ends dials; closes each connection that was made, or is in this moment, even if this wait is cancelled."""
+    running = [task for task in tasks if not task.done()]
     for task in running:
         task.cancel()
-    for outcome in await asyncio.gather(*running, return_exceptions=True):
-        if not isinstance(outcome, BaseException):
-            outcome.abort()
+        task.add_done_callback(_abort_made)
+    for task in tasks:
+        if task not in running:
+            _abort_made(task)
+    if running:
+        await asyncio.wait(running)
 
 
-def _abort(connections: Iterable[_Abortable]) -> None:
-    for connection in connections:
-        connection.abort()
+def _abort_made(task: asyncio.Task[Dialled]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().abort()
 
 
 def _worst(errors: Sequence[OSError]) -> OSError:

@@ -11,14 +11,14 @@ WATCHES_MAX; a watcher that takes no message for WRITE_SECONDS_MAX is ended.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
+
+from webhook_grpc.domain.places import Places
 
 SERVICE: Final = "grpc.health.v1.Health"
 REQUEST_BYTES_MAX: Final = 1024
@@ -47,8 +47,8 @@ class Health:
         self._is_closed = False
         self._changed = asyncio.Event()  # one for each change: replaced when it is set
         self._warnings: tuple[tuple[str, str], ...] = ()
-        self._reads = _Places("health checks that have not come whole", READS_MAX, READS_PER_ADDRESS_MAX)
-        self._watches = _Places("health watches", WATCHES_MAX, WATCHES_PER_ADDRESS_MAX)
+        self._reads = _places("health checks that have not come whole", READS_MAX, READS_PER_ADDRESS_MAX)
+        self._watches = _places("health watches", WATCHES_MAX, WATCHES_PER_ADDRESS_MAX)
 
     def set(self, name: str, is_serving: bool) -> None:
         """Sets what a service answers. Never waits."""
@@ -87,7 +87,7 @@ class Health:
         """Sends the status of a service, and every other one that it has later."""
         name = await self._read(context)
         try:
-            with self._watches.place(context.peer()):
+            with self._watches.place(_address(context)):
                 await self._send_changes(context, name)
         except _NoPlace as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
@@ -110,7 +110,7 @@ class Health:
     async def _read(self, context: Context) -> str:
         """Returns the name in the request. Aborts the call if the request doesn't come in time, or is none."""
         try:
-            with self._reads.place(context.peer()):
+            with self._reads.place(_address(context)):
                 async with asyncio.timeout(READ_SECONDS_MAX):
                     raw: Any = await context.read()
         except _NoPlace as error:
@@ -143,25 +143,13 @@ class _NoPlace(Exception):
     """All places are taken."""
 
 
-class _Places:
-    """Bounds how many calls are in progress, from all addresses and from each of them."""
+def _places(what: str, all_max: int, per_address_max: int) -> Places[str]:
+    def none_left(_: str) -> _NoPlace:
+        return _NoPlace(f"this server has as many {what} as it takes; retry later")
 
-    def __init__(self, what: str, limit: int, limit_per_address: int) -> None:
-        self._what = what
-        self._limit = limit
-        self._limit_per_address = limit_per_address
-        self._taken = Counter[str]()
+    return Places(per_address_max, none_left, all_max)
 
-    @contextmanager
-    def place(self, peer: str) -> Generator[None]:
-        """Holds a place for a client, as gRPC names it. Raises _NoPlace."""
-        address = peer.rpartition(":")[0]  # without the port, which each connection has its own of
-        if self._taken[address] >= self._limit_per_address or self._taken.total() >= self._limit:
-            raise _NoPlace(f"this server has as many {self._what} as it takes; retry later")
-        self._taken[address] += 1
-        try:
-            yield
-        finally:
-            self._taken[address] -= 1
-            if not self._taken[address]:
-                del self._taken[address]
+
+def _address(context: Context) -> str:
+    """Returns the address of a client without its port, which is another one for each connection."""
+    return str(context.peer()).rpartition(":")[0]
