@@ -175,7 +175,7 @@ def as_compose_would(folder: Path, env: str) -> dict[str, str]:
     block = re.search(r"environment: &environment\n(.*?)\n  init:", (ROOT / "compose.yaml").read_text(), re.DOTALL)
     assert block
     lines = re.findall(r"^    ([A-Z_]+): (.*)$", block[1], re.MULTILINE)
-    assert len(lines) == 8
+    assert len(lines) == 9
     return {
         name: re.sub(r"\$\{(\w+):[?-][^}]*\}", lambda match: known.get(match[1]) or "", text.strip('"'))
         for name, text in lines
