@@ -16,6 +16,7 @@ import grpc
 import pytest
 from webhook.v1 import event_pb2, service_pb2, service_pb2_grpc, webhook_pb2
 
+from tests.e2e.test_cli import health_check_of_the_image
 from tests.support import slowness
 from tests.support.authority import Authority, MountedSecret
 from tests.support.process import ROOT, Process, run, run_cli
@@ -326,14 +327,18 @@ async def test_several_processes_serve_the_same_new_files(
         tmp_path / "log",
         WEBHOOK_PROCESSES="2",
         WEBHOOK_DATABASE_URL=database_url,
+        WEBHOOK_HTTP_ADDRESS="127.0.0.1:0",
         WEBHOOK_TLS_LOOK_SECONDS="0.05",
         **{f"WEBHOOK_{name.upper()}": str(path) for name, path in secret.settings.items()},
     )
     new = authority.issue()
     der = ssl.PEM_cert_to_DER_cert(new[0].decode())
-    port = int(process.address.rpartition(":")[2])
     secret.swap(*new)
-    async with slowness.timeout(20):
-        while {await serial_at(port, authority.context()) for _ in range(12)} != {der}:
-            await asyncio.sleep(0.01)
+    for address in (process.address, process.http_url):
+        port = int(address.rpartition(":")[2])
+        async with slowness.timeout(20):
+            while {await serial_at(port, authority.context()) for _ in range(12)} != {der}:
+                await asyncio.sleep(0.01)
+    shown = {"WEBHOOK_HTTP_ADDRESS": process.http_url.removeprefix("https://")}
+    assert await health_check_of_the_image(**shown, WEBHOOK_TLS_CERTIFICATE_FILE=str(secret.certificate)) == 0
     assert await process.terminate() == 0

@@ -129,6 +129,12 @@ async def test_wrong_new_files_are_reported_once_and_those_before_are_served_unt
     assert line["event"] == "new TLS files can't be used; the ones before are served"
     assert "is not the key of the first certificate" in line["problem"]
 
+    with capture_logs() as lines:
+        secret.swap(new[0], b"garbage")
+        for _ in range(4):
+            await certificates.look()
+    assert ["holds no private key" in line["problem"] for line in lines] == [True], "another fault is reported, too"
+
     secret.swap(*new)
     await certificates.look()
     assert (certificates.current.certificate, certificates.is_refused) == (new[0], False)

@@ -61,6 +61,7 @@ class Certificates:
         self._look_seconds = look_seconds
         self._version = version_of(files)
         self._wrong_version: Version | None = None
+        self._reported_version: Version | None = None
         self.current = read_material(files, datetime.now(UTC))
         """What connections that begin now get. Only the loop writes it."""
         self.is_refused = False
@@ -90,14 +91,15 @@ class Certificates:
         log.info("new TLS files are served", expire_time=material.expire_time.isoformat())
 
     def _accept(self, version: Version) -> None:
-        self._version, self._wrong_version, self.is_refused = version, None, False
+        self._version, self.is_refused = version, False
+        self._wrong_version = self._reported_version = None
 
     def _refuse(self, version: Version, error: SettingsError) -> None:
         """Reports at the second look only: who copies one file after the other leaves a wrong pair for a moment."""
         if version != self._wrong_version:
             self._wrong_version = version
-        elif not self.is_refused:
-            self.is_refused = True
+        elif version != self._reported_version:
+            self._reported_version, self.is_refused = version, True
             log.error("new TLS files can't be used; the ones before are served", problem=str(error))
 
 

@@ -1,4 +1,4 @@
-"""TLS before HTTP: a connection belongs to HTTP once its handshake is done.
+"""TLS before HTTP: accepts connections, and gives those to HTTP whose handshake is done.
 
 asyncio's server could do the handshakes, but with one context for ever, and a connection would count only after its
 handshake: whoever begins handshakes and ends none could take the last file descriptor.
@@ -7,101 +7,80 @@ handshake: whoever begins handshakes and ends none could take the last file desc
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
+
+import structlog
 
 HANDSHAKE_SECONDS_MAX: Final = 10.0
 _CLOSE_SECONDS_MAX: Final = 5.0  # for the other side to take the end of TLS
+_PAUSE_SECONDS: Final = 1.0  # when no connection can be accepted: as asyncio's server does
+
+log = structlog.get_logger("webhook_grpc.http")
 
 
 class Handshakes:
-    """Does the handshakes of an address."""
+    """Accepts the connections of an address."""
 
-    def __init__(self, context: Callable[[], ssl.SSLContext], make_protocol: Callable[[], asyncio.Protocol]) -> None:
-        """`context` returns what a connection that begins now gets."""
+    def __init__(
+        self,
+        context: Callable[[], ssl.SSLContext],
+        make_protocol: Callable[[], asyncio.Protocol],
+        has_room: Callable[[], bool],
+    ) -> None:
+        """`context` returns what a connection that begins now gets; `has_room` whether one more may begin."""
         self._context = context
         self._make_protocol = make_protocol
+        self._has_room = has_room
         self._tasks = set[asyncio.Task[None]]()
+        self._accepting: asyncio.Task[None] | None = None
 
     @property
     def count(self) -> int:
         """Returns how many handshakes are under way."""
         return len(self._tasks)
 
-    def accept(self) -> asyncio.Protocol:
-        """Returns the protocol of a new connection."""
-        return _Accepted(self._begin)
+    def start(self, listening: socket.socket) -> None:
+        """Begins to accept."""
+        listening.setblocking(False)
+        self._accepting = asyncio.create_task(self._accept_all(listening), name="TLS accept")
 
     async def stop(self) -> None:
-        """Ends those that are under way."""
-        for task in self._tasks:
+        """Accepts no more, and ends the handshakes that are under way."""
+        tasks = [*self._tasks, *([self._accepting] if self._accepting else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _begin(self, transport: asyncio.Transport) -> None:
-        task = asyncio.create_task(self._shake_hands(transport), name="TLS handshake")
+    async def _accept_all(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listening)
+            except OSError as error:  # no file descriptor, say
+                log.warning("no connection can be accepted", problem=error.strerror)
+                await asyncio.sleep(_PAUSE_SECONDS)
+                continue
+            if self._has_room():
+                self._begin(connection)
+            else:
+                connection.close()
+
+    def _begin(self, connection: socket.socket) -> None:
+        task = asyncio.create_task(self._shake_hands(connection), name="TLS handshake")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _shake_hands(self, transport: asyncio.Transport) -> None:
-        early = _Early()
+    async def _shake_hands(self, connection: socket.socket) -> None:
         try:
-            secured = await asyncio.get_running_loop().start_tls(
-                transport,
-                early,
-                self._context(),
-                server_side=True,
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._make_protocol,
+                connection,
+                ssl=self._context(),
                 ssl_handshake_timeout=HANDSHAKE_SECONDS_MAX,
                 ssl_shutdown_timeout=_CLOSE_SECONDS_MAX,
             )
-        except OSError:  # of TLS, too: no handshake, a certificate that is missing or refused, out of time
-            transport.abort()
-            return
-        if secured is not None and not early.is_lost:
-            early.hand_over(secured, self._make_protocol())
-
-
-class _Accepted(asyncio.Protocol):
-    """A connection in the moment in which it is accepted. Nothing is read before TLS reads it."""
-
-    def __init__(self, begin: Callable[[asyncio.Transport], None]) -> None:
-        self._begin = begin
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begins the handshake."""
-        accepted = cast("asyncio.Transport", transport)
-        accepted.pause_reading()
-        self._begin(accepted)
-
-
-class _Early(asyncio.Protocol):
-    """Keeps what comes in the same moment as the end of the handshake: a first request may."""
-
-    def __init__(self) -> None:
-        self._received: list[bytes] = []
-        self._is_ended = False
-        self.is_lost = False
-
-    def data_received(self, data: bytes) -> None:
-        """Keeps it."""
-        self._received.append(data)
-
-    def eof_received(self) -> bool:
-        """Keeps that there is no more to come."""
-        self._is_ended = True
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Notes that nobody is there any more."""
-        del exc
-        self.is_lost = True
-
-    def hand_over(self, transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
-        """Gives the connection to a protocol, with what has come."""
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        for data in self._received:
-            protocol.data_received(data)
-        if self._is_ended:
-            protocol.eof_received()
+        except OSError as error:  # of TLS, too: a certificate that is missing or refused, plain text, out of time
+            log.debug("no TLS", problem=getattr(error, "reason", None) or str(error))

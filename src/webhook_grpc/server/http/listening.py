@@ -59,7 +59,7 @@ class Listener:
         self._silent = set[Any]()  # connections on which no request has come yet
         self._handshakes: Handshakes | None = None
         if certificates is not None:
-            self._handshakes = Handshakes(lambda: certificates.current.http_context, self._protocol)
+            self._handshakes = Handshakes(lambda: certificates.current.http_context, self._protocol, self._has_room)
 
     @property
     def connection_count(self) -> int:
@@ -93,24 +93,28 @@ class Listener:
     async def start(self) -> None:
         """Starts to serve."""
         await self._runner.setup()
-        self._server = await asyncio.get_running_loop().create_server(self._accept, sock=self._socket)
+        if self._handshakes is not None and self._socket is not None:
+            self._handshakes.start(self._socket)
+        else:
+            self._server = await asyncio.get_running_loop().create_server(self._accept, sock=self._socket)
 
     async def stop(self) -> None:
         """Takes no more connections, and gives calls in progress GRACE_SECONDS to end."""
+        if self._handshakes is not None:
+            await self._handshakes.stop()
         if self._server is not None:
             self._server.close()
         elif self._socket is not None:
             self._socket.close()
-        if self._handshakes is not None:
-            await self._handshakes.stop()
         await self._runner.cleanup()
 
     # --- connections -----------------------------------------------------------------------------------------------
 
     def _accept(self) -> asyncio.Protocol:
-        if self.connection_count >= self._connections_max:
-            return _Refusal()
-        return self._protocol() if self._handshakes is None else self._handshakes.accept()
+        return self._protocol() if self._has_room() else _Refusal()
+
+    def _has_room(self) -> bool:
+        return self.connection_count < self._connections_max
 
     def _protocol(self) -> asyncio.Protocol:
         server: Any = self._runner.server
