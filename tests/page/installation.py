@@ -52,7 +52,9 @@ class Installation:
 
     async def start(self) -> None:
         """Starts the process, also after it was killed."""
-        self.process = await Process.start(self.log, credentials=self._credentials, **self.settings)
+        self.process = await Process.start(self.log, **self.settings)
+        if self._credentials is not None:
+            await self.process.call_over_tls(self._credentials)
 
     async def kill(self) -> None:
         """Kills the process as `kill -9` does."""

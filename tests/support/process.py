@@ -57,33 +57,16 @@ class Process:
 
     started: ClassVar[list[asyncio.subprocess.Process]] = []
 
-    def __init__(
-        self,
-        process: asyncio.subprocess.Process,
-        address: str,
-        http_url: str = "",
-        credentials: grpc.ChannelCredentials | None = None,
-    ) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, address: str, http_url: str = "") -> None:
         self.process = process
         self.address = address
         self.http_url = http_url
-        self.channel = (
-            grpc.aio.insecure_channel(address) if credentials is None else grpc.aio.secure_channel(address, credentials)
-        )
+        self.channel = grpc.aio.insecure_channel(address)
         self.stub = service_pb2_grpc.WebhookServiceStub(self.channel)
 
     @classmethod
-    async def start(
-        cls,
-        log: Path,
-        command: Sequence[str] = (str(CLI),),
-        credentials: grpc.ChannelCredentials | None = None,
-        **settings: str,
-    ) -> Process:
-        """Starts it and returns when it serves. `command`: of another version. `log`: a file, a pipe, a device.
-
-        `credentials`: how it is called over TLS.
-        """
+    async def start(cls, log: Path, command: Sequence[str] = (str(CLI),), **settings: str) -> Process:
+        """Starts it and returns when it serves. `command`: of another version. `log`: a file, a pipe, a device."""
         with log.open("ab", buffering=0) as stderr:
             process = await asyncio.create_subprocess_exec(
                 *(*command, "serve"),
@@ -99,7 +82,13 @@ class Process:
         match = re.search(r"serves gRPC on (\S+)", lines)
         assert match, f"{lines!r}; see {log}"
         http = re.search(r"^HTTP: (https?://\S+)", lines, re.MULTILINE)
-        return cls(process, match[1], http[1] if http else "", credentials)
+        return cls(process, match[1], http[1] if http else "")
+
+    async def call_over_tls(self, credentials: grpc.ChannelCredentials) -> None:
+        """Has calls made over TLS from now on."""
+        await self.channel.close()
+        self.channel = grpc.aio.secure_channel(self.address, credentials)
+        self.stub = service_pb2_grpc.WebhookServiceStub(self.channel)
 
     async def kill(self) -> None:
         """kill -9. The channel stays open: closing it would look to calls in flight as if we had cancelled them."""
