@@ -27,14 +27,19 @@ ENV PATH=/opt/webhook-grpc/bin:$PATH \
     WEBHOOK_HTTP_PLAINTEXT=true
 USER 10001:10001
 WORKDIR /
-# Both speak plain text: publish them where a proxy with TLS, or nobody else, can reach them.
+# Both speak plain text without WEBHOOK_TLS_CERTIFICATE_FILE: publish them where a proxy with TLS, or nobody else, can
+# reach them.
 EXPOSE 50051 8080
 
-# Asks the service itself whether it can take calls. Without HTTP (WEBHOOK_HTTP_ADDRESS= ) set another check.
+# Asks the service itself whether it can take calls. Without HTTP (WEBHOOK_HTTP_ADDRESS= ), and
+# with WEBHOOK_HTTP_CLIENT_CA_FILE, set another check.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", "\
-import os, sys, http.client; \
+import os, ssl, sys, http.client; \
 port = int(os.environ['WEBHOOK_HTTP_ADDRESS'].rpartition(':')[2]); \
-connection = http.client.HTTPConnection('127.0.0.1', port, timeout=3); \
+is_tls = bool(os.environ.get('WEBHOOK_TLS_CERTIFICATE_FILE')); \
+of_tls = {'context': ssl._create_unverified_context()} if is_tls else {}; \
+connect = http.client.HTTPSConnection if is_tls else http.client.HTTPConnection; \
+connection = connect('127.0.0.1', port, timeout=3, **of_tls); \
 connection.request('GET', '/readyz'); \
 sys.exit(connection.getresponse().status != 200)"]
 

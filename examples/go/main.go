@@ -7,6 +7,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"flag"
 	"fmt"
 	"os"
@@ -16,6 +18,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -31,6 +34,9 @@ func main() {
 	secret := flag.String("secret", "", "the receiver's secret; the service makes one if it is empty")
 	customer := flag.Int64("customer", 1, "the customer's id")
 	token := flag.String("token", os.Getenv("WEBHOOK_TOKEN"), "a token, if the service wants one")
+	cacert := flag.String("cacert", "", "a file with the authority of the service's certificate; empty: plain text")
+	cert := flag.String("cert", "", "a file with a certificate for this client, if the service wants one (mTLS)")
+	key := flag.String("key", "", "a file with its key")
 	flag.Parse()
 
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
@@ -38,14 +44,43 @@ func main() {
 	if *token != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+*token)
 	}
-	if err := run(ctx, *address, *url, *secret, *customer); err != nil {
+	transport, err := credentialsOf(*cacert, *cert, *key)
+	if err == nil {
+		err = run(ctx, *address, transport, *url, *secret, *customer)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "quickstart:", explain(err))
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, address, url, secret string, customer int64) error {
-	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+// credentialsOf returns how to reach the service: TLS if an authority is named, mTLS with a certificate of one's own.
+func credentialsOf(cacert, cert, key string) (credentials.TransportCredentials, error) {
+	if cacert == "" {
+		return insecure.NewCredentials(), nil
+	}
+	authority, err := os.ReadFile(cacert)
+	if err != nil {
+		return nil, err
+	}
+	config := &tls.Config{RootCAs: x509.NewCertPool()}
+	if !config.RootCAs.AppendCertsFromPEM(authority) {
+		return nil, fmt.Errorf("%s holds no certificate", cacert)
+	}
+	if cert != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return nil, err
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return credentials.NewTLS(config), nil
+}
+
+func run(
+	ctx context.Context, address string, transport credentials.TransportCredentials, url, secret string, customer int64,
+) error {
+	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(transport))
 	if err != nil {
 		return err
 	}

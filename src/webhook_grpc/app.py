@@ -29,6 +29,7 @@ from webhook_grpc.metrics.deliveries import DeliveryFigures, PolledFigures, Publ
 from webhook_grpc.metrics.metrics import Metrics
 from webhook_grpc.metrics.process import ProcessFigures
 from webhook_grpc.metrics.shared import SharedMetrics
+from webhook_grpc.metrics.tls import TlsFigures
 from webhook_grpc.process.banner import Ports
 from webhook_grpc.process.descriptors import connections_of_doors
 from webhook_grpc.process.loop_watch import LoopWatch
@@ -40,6 +41,7 @@ from webhook_grpc.process.takeover import end_leases_of_the_dead
 from webhook_grpc.server.admission import TurnLimits
 from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.server.calls import CallLimits, Calls
+from webhook_grpc.server.certificates import certificates_of
 from webhook_grpc.server.grpc.reflection import ReflectionAccess
 from webhook_grpc.server.grpc.server import Server, TransportLimits
 from webhook_grpc.server.http.listening import HttpAddressInUse, Listener
@@ -158,7 +160,10 @@ class App:
         )
         reflection = ReflectionAccess(settings.reflection_access)
         is_shared = siblings is not None
-        self._server = Server(settings.grpc_address, calls, transport, reflection=reflection, is_shared=is_shared)
+        self._certificates = certificates = certificates_of(settings)
+        self._server = Server(
+            settings.grpc_address, calls, transport, certificates, reflection=reflection, is_shared=is_shared
+        )
         self.readiness = Readiness([self._server.set_serving], [siblings.report_serving] if siblings else ())
         self._loop_watch = LoopWatch()
         self._figures = self.engine.figures(settings.metrics_poll_seconds)
@@ -166,7 +171,9 @@ class App:
         exposition = metrics if siblings is None else SharedMetrics(metrics, siblings)
         self._http: Listener | None = None
         if settings.http_address:
-            self._http = HttpServer(settings, http_connections_max, calls, self.readiness, methods, exposition)
+            self._http = HttpServer(
+                settings, http_connections_max, calls, self.readiness, methods, exposition, certificates
+            )
         self._metrics_server: Listener | None = None
         if settings.metrics_address is not None:
             self._metrics_server = MetricsServer(
@@ -179,6 +186,7 @@ class App:
                 DeliveryFigures(self.engine, self._publisher),
                 PolledFigures(self._figures),
                 ProcessFigures(self.readiness, options.errors, self._loop_watch.lags, dropped_lines),
+                TlsFigures(certificates),
             ]
         )
         self._monitor = self.engine.monitor(self.readiness.set_serving)
@@ -234,6 +242,8 @@ class App:
             "loop watch": self._loop_watch.run(),
             "figures": self._figures.run(),
         }
+        if self._certificates is not None:
+            loops["certificates"] = self._certificates.run()
         if self._siblings is not None:
             loops["siblings"] = self._siblings.run(
                 self.engine.ownership.hurry, self._metrics.text_now, self.readiness.set_unwell

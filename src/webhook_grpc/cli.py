@@ -72,12 +72,23 @@ def serve(processes: str | None, descriptor: int | None) -> None:
             return
         _warn_of_unknown_variables()
         settings = load_settings(**({"processes": processes} if processes else {}))
+        _check_tls_files(settings)
+        if settings.plain_text_warning is not None:
+            _say(f"webhook-grpc: warning: {settings.plain_text_warning}", err=True)
         count = usable_cores() if settings.processes == "auto" else settings.processes
         try:
             (_run_alone if count == 1 else partial(_run_as_parent, count))(settings, stop)
         except EmbeddedPostgresError:
             if not stop.is_requested:  # Ctrl-C reaches initdb, too
                 raise
+
+
+def _check_tls_files(settings: Settings) -> None:
+    """Raises SettingsError if they can't be used: before a database is started, and children are."""
+    if settings.has_tls:
+        from webhook_grpc.server.certificates import certificates_of
+
+        certificates_of(settings)
 
 
 def _open_closed_streams() -> None:

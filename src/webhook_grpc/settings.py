@@ -99,11 +99,26 @@ class Settings(DatabaseSettings):
     """How long a gRPC connection may have no call before it is closed; clients open another when they need it."""
     grpc_read_seconds_max: Annotated[float, Field(ge=0.1, le=300)] = 10.0
     """How long a gRPC request may take to come whole."""
+    grpc_plaintext: bool = False
+    """Whether gRPC without TLS is meant on an address that other machines can reach: a mesh or a proxy does TLS. Else
+    the start warns of it."""
+    grpc_client_ca_file: Path | None = None
+    """Certificates of authorities, PEM: a gRPC connection needs a certificate of one of them (mTLS)."""
     http_address: str = "127.0.0.1:8080"
     """Where HTTP is served: host:port, [ipv6]:port; empty for no HTTP. If the default is taken, the service starts
     without HTTP."""
     http_plaintext: bool = False
-    """Whether HTTP may be served without TLS on an address that other machines can reach."""
+    """Whether HTTP may be served without TLS on an address that other machines can reach, because a mesh or a proxy
+    does TLS."""
+    http_client_ca_file: Path | None = None
+    """Certificates of authorities, PEM: an HTTP connection needs a certificate of one of them (mTLS)."""
+    tls_certificate_file: Path | None = None
+    """The certificate that gRPC and HTTP are served with, then those that it rests on, PEM; with `tls_key_file`. Unset:
+    plain text."""
+    tls_key_file: Path | None = None
+    """The private key of the certificate, PEM, without a password."""
+    tls_look_seconds: Annotated[float, Field(ge=0.05, le=3600)] = 5.0
+    """How often to look whether a file of TLS has changed."""
     http_allow_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma-separated origins whose pages may call the HTTP API, such as https://console.example.com."""
     http_connections_max: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
@@ -418,15 +433,21 @@ class Settings(DatabaseSettings):
                 "the same for every process; `webhook-grpc secret-key` makes one"
             )
         reachable = [name for name, address in self._addresses if address and not _is_loopback(address)]
-        if not self.allow_anonymous and not self.has_tokens and reachable:
+        problems += self._tls_problems
+        with_mtls = {"WEBHOOK_GRPC_ADDRESS"} if self.grpc_client_ca_file else set[str]()
+        with_mtls |= {"WEBHOOK_HTTP_ADDRESS"} if self.http_client_ca_file else set()
+        without_mtls = [name for name in reachable if name not in with_mtls]
+        if not self.allow_anonymous and not self.has_tokens and without_mtls:
             problems.append(
-                f"{' and '.join(reachable)} is reachable from other machines, so WEBHOOK_TOKENS or WEBHOOK_TOKENS_FILE "
-                "is needed (`webhook-grpc token` makes one), or WEBHOOK_ALLOW_ANONYMOUS=true"
+                f"{' and '.join(without_mtls)} is reachable from other machines, so WEBHOOK_TOKENS or "
+                "WEBHOOK_TOKENS_FILE is needed (`webhook-grpc token` makes one), or mTLS "
+                "(WEBHOOK_GRPC_CLIENT_CA_FILE, WEBHOOK_HTTP_CLIENT_CA_FILE), or WEBHOOK_ALLOW_ANONYMOUS=true"
             )
-        if "WEBHOOK_HTTP_ADDRESS" in reachable and not self.http_plaintext:
+        if "WEBHOOK_HTTP_ADDRESS" in reachable and not self.has_tls and not self.http_plaintext:
             problems.append(
-                "WEBHOOK_HTTP_ADDRESS is reachable from other machines and would carry tokens in plain text: put a "
-                "proxy with TLS before it and set WEBHOOK_HTTP_PLAINTEXT=true, or set WEBHOOK_HTTP_ADDRESS= for none"
+                "WEBHOOK_HTTP_ADDRESS is reachable from other machines and would carry tokens in plain text: set "
+                "WEBHOOK_TLS_CERTIFICATE_FILE and WEBHOOK_TLS_KEY_FILE, or put a proxy with TLS before it and set "
+                "WEBHOOK_HTTP_PLAINTEXT=true, or set WEBHOOK_HTTP_ADDRESS= for none"
             )
         is_taken = self.metrics_address in {self.http_address, self.grpc_address}
         if is_taken and not (self.metrics_address or "").endswith(":0"):
@@ -441,6 +462,32 @@ class Settings(DatabaseSettings):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether gRPC and HTTP are served with TLS."""
+        return self.tls_certificate_file is not None
+
+    @property
+    def _tls_problems(self) -> list[str]:
+        problems = list[str]()
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            problems.append("WEBHOOK_TLS_CERTIFICATE_FILE and WEBHOOK_TLS_KEY_FILE need each other")
+        for name, value in (("GRPC", self.grpc_client_ca_file), ("HTTP", self.http_client_ca_file)):
+            if value is not None and not self.has_tls:
+                problems.append(f"WEBHOOK_{name}_CLIENT_CA_FILE needs WEBHOOK_TLS_CERTIFICATE_FILE: mTLS is TLS")
+        return problems
+
+    @property
+    def plain_text_warning(self) -> str | None:
+        """What to warn of at the start: gRPC in plain text where other machines reach it, unless that is meant."""
+        if self.has_tls or self.grpc_plaintext or _is_loopback(self.grpc_address):
+            return None
+        return (
+            "WEBHOOK_GRPC_ADDRESS is reachable from other machines and carries tokens and events in plain text: set "
+            "WEBHOOK_TLS_CERTIFICATE_FILE and WEBHOOK_TLS_KEY_FILE, or, if a mesh or a proxy does TLS, "
+            "WEBHOOK_GRPC_PLAINTEXT=true"
+        )
 
     @property
     def has_tokens(self) -> bool:

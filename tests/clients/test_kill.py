@@ -12,8 +12,8 @@ from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
 
 from tests.support import slowness
 from tests.support.full import in_full
-from tests.support.postgres import TestPostgres
 from tests.support.ports import free_port
+from tests.support.postgres import TestPostgres
 from tests.support.process import Process
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER

@@ -63,6 +63,21 @@ async def test_a_database_that_is_away_is_one_sentence_without_its_password() ->
     assert "hunter2" not in line
 
 
+async def test_grpc_in_plain_text_that_others_can_reach_is_warned_of_at_the_start() -> None:
+    """Before anything else is tried; here no database is there."""
+    settings = {
+        "WEBHOOK_GRPC_ADDRESS": "0.0.0.0:0",
+        "WEBHOOK_ALLOW_ANONYMOUS": "true",
+        "WEBHOOK_DATABASE_URL": "postgresql://127.0.0.1:1/db",
+    }
+    _, _, stderr = await run_cli("serve", **settings)
+    warning, failure = stderr.splitlines()
+    assert warning.startswith("webhook-grpc: warning: WEBHOOK_GRPC_ADDRESS is reachable from other machines")
+    assert "cannot be reached" in failure
+    _, _, stderr = await run_cli("serve", WEBHOOK_GRPC_PLAINTEXT="true", **settings)
+    assert stderr.splitlines() == [failure]
+
+
 async def test_a_key_that_is_missing_is_one_sentence_with_its_id_and_what_to_do(
     database_url: str, services: ServiceFactory
 ) -> None:

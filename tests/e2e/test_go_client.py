@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import slowness
+from tests.support.authority import Authority, MountedSecret
 from tests.support.receiver import Receiver, answer, answers
 from tests.support.service import ServiceFactory
 
@@ -78,6 +79,22 @@ async def test_the_go_client_sees_its_event_delivered_and_signed(
     [request] = await receiver.wait_for(1, "/go")
     request.verify(secret[1])
     assert request.event_id == event[1]
+
+
+async def test_the_go_client_is_served_over_mtls(
+    quickstart: Path, services: ServiceFactory, receiver: Receiver, tmp_path: Path
+) -> None:
+    """And refuses a service whose authority it does not know."""
+    authority, other = Authority(tmp_path / "authority"), Authority(tmp_path / "other")
+    secret = MountedSecret(tmp_path / "secret", *authority.issue())
+    service = await services.start(**secret.settings, grpc_client_ca_file=authority.file)
+    certificate, key = authority.client()
+    own = ("-cert", certificate, "-key", key)
+    command = (quickstart, "-address", service.address, "-url", receiver.url("/go"), *own)
+    ended = await run(*command, "-cacert", authority.file, seconds=RUN_SECONDS)
+    assert ended.status == 0, ended
+    refused = await run(*command, "-cacert", other.file, seconds=RUN_SECONDS)
+    assert "certificate signed by unknown authority" in refused.stderr
 
 
 async def test_the_go_client_tells_each_attempt_of_a_receiver_that_recovers(

@@ -28,8 +28,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from webhook.v1 import event_pb2, service_pb2, service_pb2_grpc, webhook_pb2
 
 from tests.support import slowness
-from tests.support.postgres import TestPostgres
 from tests.support.ports import free_port
+from tests.support.postgres import TestPostgres
 from tests.support.process import Process, run_cli
 from tests.support.receiver import Receiver
 from tests.support.service import Watch

@@ -480,9 +480,14 @@ async def test_housekeeping_that_fails_is_said_and_leaves_health_as_it_is(
 
 @pytest.mark.symptom("vacuum")
 async def test_a_vacuum_that_our_role_may_not_do_is_said(
-    limited_services: ServiceFactory, monkeypatch: pytest.MonkeyPatch, symptoms: list[Line]
+    limited_services: ServiceFactory,
+    limited: str,
+    postgres: TestPostgres,
+    monkeypatch: pytest.MonkeyPatch,
+    symptoms: list[Line],
 ) -> None:
     """Postgres skips the table with a warning that nobody reads."""
+    as_admin(postgres, "REVOKE MAINTAIN ON deliveries FROM {}", limited)
 
     async def vacuum(database: Database) -> int:
         return await bloat.vacuum_outbox(database, -1)

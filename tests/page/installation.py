@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from webhook.v1 import delivery_pb2, event_pb2, service_pb2, webhook_pb2
 
 from tests.support import slowness
+from tests.support.authority import Authority, MountedSecret
 from tests.support.ports import free_port
 from tests.support.process import Process
 from tests.support.service import CUSTOMER
@@ -28,9 +29,11 @@ def entry(name: str, token: str, **fields: Any) -> dict[str, Any]:
 class Installation:
     """One process on fixed ports, so that a page finds it again after a restart, and what people do with it."""
 
-    def __init__(self, database_url: str, log: Path) -> None:
+    def __init__(self, database_url: str, log: Path, authority: Authority | None = None) -> None:
+        """Serves TLS if there is an authority, which makes the certificate."""
         self.log = log
-        self.url = f"http://127.0.0.1:{(http_port := free_port())}"
+        self._credentials = None if authority is None else authority.channel_credentials()
+        self.url = f"{'http' if authority is None else 'https'}://127.0.0.1:{(http_port := free_port())}"
         self.settings = {
             "WEBHOOK_DATABASE_URL": database_url,
             "WEBHOOK_GRPC_ADDRESS": f"127.0.0.1:{free_port()}",
@@ -43,11 +46,16 @@ class Installation:
             "WEBHOOK_BREAKER_FAILURES": "5",
             "WEBHOOK_DRAIN_SECONDS": "1",
         }
+        if authority is not None:
+            secret = MountedSecret(log.with_name("secret"), *authority.issue())
+            self.settings |= {f"WEBHOOK_{name.upper()}": str(path) for name, path in secret.settings.items()}
         self.process: Process | None = None
 
     async def start(self) -> None:
         """Starts the process, also after it was killed."""
         self.process = await Process.start(self.log, **self.settings)
+        if self._credentials is not None:
+            await self.process.call_over_tls(self._credentials)
 
     async def kill(self) -> None:
         """Kills the process as `kill -9` does."""

@@ -16,6 +16,8 @@ from webhook.v1 import webhook_pb2
 from tests.page.accessibility import wrong
 from tests.page.installation import OPERATOR, READER, Installation
 from tests.support import slowness
+from tests.support.authority import Authority
+from tests.support.full import in_full
 from tests.support.receiver import Gate, Receiver, answer, answers
 from tests.support.service import CUSTOMER, ServiceFactory
 
@@ -35,9 +37,12 @@ DATA = '{"price":1.0,"id":12345678901234567890,"price":2}'
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def installation(services: ServiceFactory, tmp_path: Path) -> AsyncGenerator[Installation]:
-    """A process of the service with tokens."""
-    installation = Installation(services.database_url, tmp_path / "log")
+async def installation(
+    request: pytest.FixtureRequest, services: ServiceFactory, tmp_path: Path
+) -> AsyncGenerator[Installation]:
+    """A process of the service with tokens, with TLS if the test says so."""
+    authority = Authority(tmp_path / "authority") if request.param == "https" else None
+    installation = Installation(services.database_url, tmp_path / "log", authority)
     await installation.start()
     yield installation
     await installation.end()
@@ -102,10 +107,25 @@ class Walk:
         return next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
 
 
+@pytest.mark.slow(5)
+@pytest.mark.parametrize("installation", ["https"], indirect=True)
+async def test_the_walk_begins_over_tls(browser: Browser, installation: Installation, receiver: Receiver) -> None:
+    """The page, its files and its stream; `make test-long` walks all of it."""
+    context = await browser.new_context(locale="en-GB", ignore_https_errors=True)
+    walk = Walk(context, await context.new_page(), installation, receiver)
+    await step_1_a_form_and_nothing_else_until_a_token_is_pasted(walk)
+    await step_2_an_event_is_a_row_on_top(walk)
+    assert {address.partition("://")[0] for address in walk.addresses} == {"https"}
+    await context.close()
+
+
+@pytest.mark.parametrize("installation", in_full(["http", "https"], short=["http"]), indirect=True)
 async def test_the_walk(
     browser: Browser, installation: Installation, receiver: Receiver, services: ServiceFactory
 ) -> None:
-    context = await browser.new_context(locale="en-GB", viewport={"width": 1280, "height": 720})
+    context = await browser.new_context(
+        locale="en-GB", viewport={"width": 1280, "height": 720}, ignore_https_errors=True
+    )
     page = await context.new_page()
     problems = list[str]()
     context.on("weberror", lambda error: problems.append(str(error.error)))
@@ -390,7 +410,7 @@ async def step_13_a_secret_is_shown_once_and_a_reader_sees_why_not(walk: Walk, b
     await expect(walk.asked()).to_have_count(0)
     await expect(page.locator("wg-app main")).to_contain_text(secret[-4:])
     assert secret not in await page.evaluate(EVERYTHING)
-    context = await browser.new_context(locale="en-GB")
+    context = await browser.new_context(locale="en-GB", ignore_https_errors=True)
     reader = await context.new_page()
     await walk.open(path, reader)
     await walk.sign_in(READER, reader)
@@ -421,6 +441,7 @@ async def step_15_by_keyboard_alone_at_320_pixels(walk: Walk, browser: Browser) 
         device_scale_factor=2,
         color_scheme="dark",
         reduced_motion="reduce",
+        ignore_https_errors=True,
     )
     page = await context.new_page()
     await walk.open("/", page)

@@ -73,8 +73,14 @@ class Process:
             lines = b"".join([await process.stdout.readline() for _ in range(2)]).decode()
         match = re.search(r"serves gRPC on (\S+)", lines)
         assert match, f"{lines!r}; see {log}"
-        http = re.search(r"^HTTP: (http://\S+)", lines, re.MULTILINE)
+        http = re.search(r"^HTTP: (https?://\S+)", lines, re.MULTILINE)
         return cls(process, match[1], http[1] if http else "")
+
+    async def call_over_tls(self, credentials: grpc.ChannelCredentials) -> None:
+        """Has calls made over TLS from now on."""
+        await self.channel.close()
+        self.channel = grpc.aio.secure_channel(self.address, credentials)
+        self.stub = service_pb2_grpc.WebhookServiceStub(self.channel)
 
     async def kill(self) -> None:
         """kill -9. The channel stays open: closing it would look to calls in flight as if we had cancelled them."""

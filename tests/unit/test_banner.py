@@ -53,6 +53,15 @@ def test_with_tokens_each_command_sends_one() -> None:
     assert all(' -plaintext -H "authorization: Bearer $TOKEN" ' in call for call in calls)
 
 
+def test_with_tls_no_command_speaks_plain_text() -> None:
+    settings = Settings.model_construct(tls_certificate_file=Path("tls.crt"), grpc_client_ca_file=Path("ca.crt"))
+    text = banner(settings, Ports(50051, 8080), "a database", "grpcurl")
+    assert "-plaintext" not in text
+    assert "HTTP: https://127.0.0.1:8080\n" in text
+    assert "-cacert FILE" in text
+    assert "-cert FILE and -key FILE" in text
+
+
 def test_without_reflection_each_command_brings_the_description() -> None:
     calls = commands(reflection=False)
     assert len(calls) == 4

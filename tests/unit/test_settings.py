@@ -418,6 +418,56 @@ def test_an_address_that_others_can_reach_has_no_default_customer(monkeypatch: p
     assert load(monkeypatch, **reachable).default_customer is None
 
 
+OPEN = {"grpc_address": "0.0.0.0:50051", "http_address": "0.0.0.0:8080"}
+TLS = {"tls_certificate_file": "tls.crt", "tls_key_file": "tls.key"}
+
+
+def test_http_that_others_can_reach_may_have_tls_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = tokens({"name": "x", "sha256": HASH})
+    assert not load(monkeypatch, http_address="0.0.0.0:8080", tokens=known, **TLS).is_loopback
+
+
+def test_a_certificate_of_each_client_is_as_good_as_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    authorities = {"grpc_client_ca_file": "ca.crt", "http_client_ca_file": "ca.crt"}
+    assert load(monkeypatch, **OPEN, **TLS, **authorities).anonymous_allowed
+
+
+@pytest.mark.parametrize(("with_mtls", "without"), [("GRPC", "HTTP"), ("HTTP", "GRPC")])
+def test_a_door_without_mtls_needs_tokens_even_if_the_other_has_it(
+    monkeypatch: pytest.MonkeyPatch, with_mtls: str, without: str
+) -> None:
+    message = problem_with(monkeypatch, **OPEN, **TLS, **{f"{with_mtls.lower()}_client_ca_file": "ca.crt"})
+    assert message.startswith(f"WEBHOOK_{without}_ADDRESS is reachable from other machines, so WEBHOOK_TOKENS")
+
+
+@pytest.mark.parametrize("name", ["grpc", "http"])
+def test_mtls_needs_a_certificate_of_the_service(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    message = problem_with(monkeypatch, **{f"{name}_client_ca_file": "ca.crt"})
+    assert message.startswith(f"WEBHOOK_{name.upper()}_CLIENT_CA_FILE needs WEBHOOK_TLS_CERTIFICATE_FILE")
+
+
+@pytest.mark.parametrize("name", TLS)
+def test_a_certificate_and_its_key_need_each_other(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert problem_with(monkeypatch, **{name: "file"}).endswith("need each other")
+
+
+def test_grpc_in_plain_text_that_others_can_reach_is_warned_of_unless_somebody_means_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reachable = {"grpc_address": "0.0.0.0:50051", "tokens": tokens({"name": "x", "sha256": HASH})}
+    warning = load(monkeypatch, **reachable).plain_text_warning
+    assert warning is not None
+    assert "WEBHOOK_GRPC_PLAINTEXT=true" in warning
+    assert load(monkeypatch, **reachable, grpc_plaintext="true").plain_text_warning is None
+
+
+def test_grpc_with_tls_or_on_loopback_is_not_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    reachable = {"grpc_address": "0.0.0.0:50051", "tokens": tokens({"name": "x", "sha256": HASH})}
+    assert load(monkeypatch, **reachable, **TLS).plain_text_warning is None
+    monkeypatch.undo()
+    assert load(monkeypatch).plain_text_warning is None
+
+
 def test_no_http_is_no_address_that_others_can_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load(monkeypatch, http_address="")
     assert settings.http_address == "", "an empty variable means no HTTP here, and not the default"

@@ -44,9 +44,14 @@ def banner(settings: Settings, ports: Ports, database: str, grpcurl: str, proces
     """Returns the text. `grpcurl` is what to type for it; `database` says in words where the data is."""
     host = settings.grpc_address.rpartition(":")[0]
     http_host = settings.http_address.rpartition(":")[0]
-    call, notes = f"{grpcurl} -plaintext", [f"Replace {URL} by the address of a receiver of yours."]
+    call = grpcurl if settings.has_tls else f"{grpcurl} -plaintext"
+    notes = [f"Replace {URL} by the address of a receiver of yours."]
     if processes > 1:
         notes.append(f"{processes} processes share these addresses.")
+    if settings.has_tls:
+        notes.append("TLS: use a name that the certificate has; -cacert FILE names an authority of your own.")
+    if settings.grpc_client_ca_file is not None:
+        notes.append("mTLS: -cert FILE and -key FILE name the certificate of the client.")
     if settings.anonymous_allowed:
         notes.append("No tokens are configured: whoever reaches this address may do everything.")
     else:
@@ -58,7 +63,8 @@ def banner(settings: Settings, ports: Ports, database: str, grpcurl: str, proces
         call += " -protoset generated/descriptors/webhook_v1.binpb"
         notes.append("Reflection is off, so run them in the clone, where the API's description is.")
     target = f"{_dialled(host)}:{ports.grpc}"
-    http = f"http://{_dialled(http_host)}:{ports.http}" if ports.http is not None else "none"
+    scheme = "https" if settings.has_tls else "http"
+    http = f"{scheme}://{_dialled(http_host)}:{ports.http}" if ports.http is not None else "none"
     return _TEXT.format(
         version=__version__,
         address=f"{host}:{ports.grpc}",

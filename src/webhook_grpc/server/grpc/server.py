@@ -15,7 +15,9 @@ from webhook.v1 import service_pb2
 from webhook_grpc.api.methods import METHODS
 from webhook_grpc.domain.progress import Service
 from webhook_grpc.server.calls import Calls
+from webhook_grpc.server.certificates import Certificates
 
+from .credentials import credentials
 from .health import SERVICE as HEALTH_SERVICE
 from .health import Health
 from .reflection import SERVICES as REFLECTION_SERVICES
@@ -50,9 +52,16 @@ class Server:
     """Serves the API, health and reflection on one port."""
 
     def __init__(
-        self, address: str, calls: Calls, limits: TransportLimits, *, reflection: ReflectionAccess, is_shared: bool
+        self,
+        address: str,
+        calls: Calls,
+        limits: TransportLimits,
+        certificates: Certificates | None,
+        *,
+        reflection: ReflectionAccess,
+        is_shared: bool,
     ) -> None:
-        """`is_shared`: other processes listen on the address, too."""
+        """`is_shared`: other processes listen on the address, too. Without certificates it is served in plain text."""
         self._calls = calls
         self._health = Health(("", *Service))
         self._server = grpc.aio.server(options=_options(limits, is_shared=is_shared))
@@ -64,12 +73,15 @@ class Server:
             is_allowed = calls.is_known if reflection is ReflectionAccess.CALLERS else _everybody
             self._server.add_generic_rpc_handlers(Reflection(Catalogue(listed, DESCRIBED), is_allowed).handlers())
         self._address = address
+        self._certificates = certificates
         self._is_started = False
 
     def bind(self) -> int:
         """Takes the address and returns its port. Raises AddressInUse."""
         try:
-            return self._server.add_insecure_port(self._address)
+            if self._certificates is None:
+                return self._server.add_insecure_port(self._address)
+            return self._server.add_secure_port(self._address, credentials(self._certificates))
         except RuntimeError:
             raise AddressInUse(
                 f"cannot listen on {self._address}: it is taken, or not one of this machine's; set WEBHOOK_GRPC_ADDRESS"

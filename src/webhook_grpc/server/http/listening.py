@@ -12,9 +12,11 @@ from aiohttp import HttpVersion11, web
 
 from webhook_grpc.api.codes import Code
 from webhook_grpc.domain.errors import PermissionDenied
+from webhook_grpc.server.certificates import Certificates
 
 from .connection import HEAD_BYTES_MAX, Connection
 from .exchange import BODY_BYTES_MAX
+from .handshakes import Handshakes
 from .origins import Origins
 from .problem import Problem, problem_of_refusal
 
@@ -40,7 +42,10 @@ class HttpAddressInUse(Exception):
 class Listener:
     """Serves routes on one address."""
 
-    def __init__(self, address: str, connections_max: int, origins: Origins) -> None:
+    def __init__(
+        self, address: str, connections_max: int, origins: Origins, certificates: Certificates | None = None
+    ) -> None:
+        """Without certificates it is served in plain text."""
         self._host, _, port = address.rpartition(":")
         self._port = int(port)
         self._connections_max = connections_max
@@ -52,12 +57,16 @@ class Listener:
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._silent = set[Any]()  # connections on which no request has come yet
+        self._handshakes: Handshakes | None = None
+        if certificates is not None:
+            self._handshakes = Handshakes(lambda: certificates.current.http_context, self._protocol, self._has_room)
 
     @property
     def connection_count(self) -> int:
         """How many connections there are."""
         server: Any = self._runner.server
-        return 0 if server is None else len(server.connections)
+        in_handshake = 0 if self._handshakes is None else self._handshakes.count
+        return in_handshake + (0 if server is None else len(server.connections))
 
     def add_route(self, verb: str, pattern: str, handler: Handler) -> None:
         """Adds a route for that verb only: a HEAD of a stream would never end."""
@@ -84,10 +93,15 @@ class Listener:
     async def start(self) -> None:
         """Starts to serve."""
         await self._runner.setup()
-        self._server = await asyncio.get_running_loop().create_server(self._protocol, sock=self._socket)
+        if self._handshakes is not None and self._socket is not None:
+            self._handshakes.start(self._socket)
+        else:
+            self._server = await asyncio.get_running_loop().create_server(self._accept, sock=self._socket)
 
     async def stop(self) -> None:
         """Takes no more connections, and gives calls in progress GRACE_SECONDS to end."""
+        if self._handshakes is not None:
+            await self._handshakes.stop()
         if self._server is not None:
             self._server.close()
         elif self._socket is not None:
@@ -96,10 +110,14 @@ class Listener:
 
     # --- connections -----------------------------------------------------------------------------------------------
 
-    def _protocol(self) -> asyncio.BaseProtocol:
+    def _accept(self) -> asyncio.Protocol:
+        return self._protocol() if self._has_room() else _Refusal()
+
+    def _has_room(self) -> bool:
+        return self.connection_count < self._connections_max
+
+    def _protocol(self) -> asyncio.Protocol:
         server: Any = self._runner.server
-        if len(server.connections) >= self._connections_max:
-            return _Refusal()
         protocol = Connection(server, loop=asyncio.get_running_loop(), **_CONNECTION)
         self._silent.add(protocol)
         asyncio.get_running_loop().call_later(HEAD_SECONDS_MAX, self._drop_if_silent, protocol)

@@ -10,6 +10,7 @@ from webhook.v1 import service_pb2
 
 from webhook_grpc.api.methods import METHODS, Method, Methods
 from webhook_grpc.server.calls import Calls
+from webhook_grpc.server.certificates import Certificates
 from webhook_grpc.server.readiness import Readiness
 from webhook_grpc.settings import Settings
 
@@ -35,10 +36,11 @@ class HttpServer(Listener):
         readiness: Readiness,
         methods: Methods,
         exposition: Exposition,
+        certificates: Certificates | None,
     ) -> None:
         is_host_checked = settings.anonymous_allowed and settings.is_loopback
         origins = Origins(settings.http_allow_origins, is_host_checked=is_host_checked)
-        super().__init__(settings.http_address, connections_max, origins)
+        super().__init__(settings.http_address, connections_max, origins, certificates)
         self._bodies = BodyReading(settings.http_read_seconds_max, asyncio.Lock())
         self._calls = calls
         by_name = {method.name: method for method in METHODS}

@@ -25,10 +25,16 @@ FROM (
 ) s
 """
 
-SELECT_FOREIGN_TABLES: Final = """
-SELECT relname, pg_get_userbyid(relowner), current_user FROM pg_class
-WHERE oid IN (to_regclass('events'), to_regclass('attempts')) AND NOT pg_has_role(relowner, 'USAGE')
+SELECT_MAY_NOT_RUN: Final = """
+SELECT split_part(f, '(', 1), current_user FROM unnest(%(functions)s::text[]) f
+WHERE NOT coalesce(has_function_privilege(to_regprocedure(f), 'EXECUTE'), false)
 """
+# What is done to tables while the service runs (0014). `analyse_table` is not needed to serve.
+_FUNCTIONS_NEEDED: Final = (
+    "make_partition(text,date)",
+    "detach_partition(text,date)",
+    "drop_partition(text,date)",
+)
 
 SELECT_BACKEND: Final = "SELECT pg_backend_pid()"
 
@@ -85,7 +91,7 @@ def check_search_path(connection: Connection[Row]) -> None:
 
 
 def check_may_create(connection: Connection[Row]) -> None:
-    """Raises UnsuitableServer if the role may not make tables: migrations and daily partitions need that."""
+    """Raises UnsuitableServer if the role may not make tables: migrations need that."""
     [(schema, role, database, may_create)] = connection.execute(SELECT_MAY_CREATE).fetchall()
     if not may_create:
         raise UnsuitableServer(
@@ -94,12 +100,14 @@ def check_may_create(connection: Connection[Row]) -> None:
         )
 
 
-def check_owns_tables(connection: Connection[Row]) -> None:
-    """Raises UnsuitableServer unless the role owns our tables, or is a member of their owner: partitions need that."""
-    for table, owner, role in connection.execute(SELECT_FOREIGN_TABLES):
+def check_may_keep_partitions(connection: Connection[Row]) -> None:
+    """Raises UnsuitableServer unless the role may run the functions that make and drop daily partitions."""
+    lacking = connection.execute(SELECT_MAY_NOT_RUN, {"functions": list(_FUNCTIONS_NEEDED)}).fetchall()
+    if lacking:
+        names, role = ", ".join(name for name, _ in lacking), lacking[0][1]
         raise UnsuitableServer(
-            f"the table {table} belongs to {owner}, and the role {role}, which has to make partitions, is no member of "
-            f'it; connect as {owner}, or run: GRANT "{owner}" TO "{role}"'
+            f"the role {role} may not make and drop daily partitions; connect as the role of `webhook-grpc migrate`, "
+            f'or run as that: GRANT EXECUTE ON FUNCTION {names} TO "{role}" (all grants: docs/operations.md, Two roles)'
         )
 
 

@@ -151,8 +151,7 @@ def check_schema(conninfo: str, pooling: Pooling = Pooling.NONE) -> None:
             raise SchemaError(
                 f"the database's schema is too old (it lacks {', '.join(missing)}); run `webhook-grpc migrate` first"
             )
-        server_checks.check_may_create(connection)
-        server_checks.check_owns_tables(connection)
+        server_checks.check_may_keep_partitions(connection)
 
 
 @contextmanager

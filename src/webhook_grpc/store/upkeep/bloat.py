@@ -20,6 +20,8 @@ VACUUM_SECONDS_MAX: Final = 600.0
 COUNT_DEAD_ROWS: Final = """
 SELECT coalesce(pg_stat_get_dead_tuples(c.oid), 0), pg_has_role(c.relowner, 'USAGE')
     OR pg_has_role((SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()), 'USAGE')
+    OR CASE WHEN current_setting('server_version_num')::int >= 170000 THEN has_table_privilege(c.oid, 'MAINTAIN')
+        ELSE false END
 FROM pg_class c WHERE c.oid = to_regclass('deliveries')
 """
 VACUUM_OUTBOX: Final = "VACUUM (ANALYZE, SKIP_LOCKED) deliveries"
@@ -34,7 +36,9 @@ async def vacuum_outbox(database: Database, dead_rows_max: int = DEAD_ROWS_MAX) 
     if dead_rows <= dead_rows_max:
         return 0
     if not may_vacuum:
-        raise Unavailable("NOT_OWNER", f"{dead_rows} deleted rows; only the owner of deliveries may vacuum them")
+        raise Unavailable(
+            "NOT_OWNER", f"{dead_rows} deleted rows; only the owner of deliveries may vacuum them, or who has MAINTAIN"
+        )
     options = replace(database.options, statement_timeout_seconds=VACUUM_SECONDS_MAX, loops=[])
     connection = LoopConnection(options, "vacuum")
     try:

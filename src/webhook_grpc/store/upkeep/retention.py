@@ -60,15 +60,15 @@ WITH newest AS MATERIALIZED (
 UPDATE shards s SET last_seq = greatest(s.last_seq, b.seq) FROM behind b WHERE s.shard = b.shard
 """
 
-# One message, and so one transaction that the server commits: a client that is stopped between the two statements holds
-# no lock.
+# Functions of the owner of the tables (0014). One message, and so one transaction that the server commits: a client
+# that is stopped between the two statements holds no lock.
 DETACH_PARTITION: Final = """
 SELECT set_config('lock_timeout', {timeout}, true);
-ALTER TABLE {table} DETACH PARTITION {partition}
+SELECT detach_partition({table}, {day})
 """
 DROP_PARTITION: Final = """
 SELECT set_config('lock_timeout', {timeout}, true);
-DROP TABLE IF EXISTS {partition}
+SELECT drop_partition({table}, {day})
 """
 
 # Tables that were detached before their process ended: named like our partitions, but not partitions.
@@ -164,10 +164,10 @@ async def drop_partitions(database: Database, table: Table, days: int) -> Droppe
             return result
         if table == "attempts":
             await database.rows(KEEP_LAST_SEQS, {"before": start_of(next_day(day))})
-        if not await _detach(database, table, name):
+        if not await _detach(database, table, day):
             result.in_use.append(name)
             return result  # what holds this one holds the table
-        if await _drop(database, name):
+        if await _drop(database, table, day):
             result.dropped.append(name)
     result.has_more = len(old) > DAYS_PER_CALL
     return result
@@ -211,15 +211,15 @@ async def _drop_detached(database: Database, table: Table, first_kept: date) -> 
     dropped: list[str] = []
     for (name,) in await database.rows(SELECT_DETACHED_PARTITIONS, {"table": table}):
         day = day_of(table, name)
-        if day is not None and day < first_kept and await _drop(database, name):
+        if day is not None and day < first_kept and await _drop(database, table, day):
             dropped.append(name)
     return dropped
 
 
-async def _detach(database: Database, table: Table, name: str) -> bool:
+async def _detach(database: Database, table: Table, day: date) -> bool:
     """Detaches a partition; returns False if others held locks. Makes nobody wait for long."""
     statement = sql.SQL(DETACH_PARTITION).format(
-        timeout=sql.Literal(f"{DETACH_LOCK_TIMEOUT_MS}ms"), table=sql.Identifier(table), partition=sql.Identifier(name)
+        timeout=sql.Literal(f"{DETACH_LOCK_TIMEOUT_MS}ms"), table=sql.Literal(table), day=sql.Literal(day)
     )
     for attempt in range(DETACH_TRIES):
         if attempt:
@@ -229,10 +229,10 @@ async def _detach(database: Database, table: Table, name: str) -> bool:
     return False
 
 
-async def _drop(database: Database, name: str) -> bool:
+async def _drop(database: Database, table: Table, day: date) -> bool:
     """Drops a table; returns False if others held locks. Its files are deleted after the commit: nobody waits."""
     statement = sql.SQL(DROP_PARTITION).format(
-        timeout=sql.Literal(f"{DROP_LOCK_TIMEOUT_MS}ms"), partition=sql.Identifier(name)
+        timeout=sql.Literal(f"{DROP_LOCK_TIMEOUT_MS}ms"), table=sql.Literal(table), day=sql.Literal(day)
     )
     return await _ran(database, statement)
 

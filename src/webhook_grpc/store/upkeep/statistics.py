@@ -5,35 +5,29 @@ Autovacuum analyses a table when 50 rows and a tenth of it have changed, which t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, LiteralString
+from typing import Final
 
 from webhook_grpc.store.db import Database
 
-# Each reads at most 30,000 pages of its table, because Postgres samples.
-ANALYSE: Final[Mapping[str, LiteralString]] = {
-    "meta": "ANALYZE meta",
-    "shards": "ANALYZE shards",
-    "workers": "ANALYZE workers",
-    "event_types": "ANALYZE event_types",
-    "webhooks": "ANALYZE webhooks",
-    "webhook_health": "ANALYZE webhook_health",
-}
+SMALL_TABLES: Final = ("meta", "shards", "workers", "event_types", "webhooks", "webhook_health")
+# A function of the owner of the tables (0014): our own role may not be allowed to.
+ANALYSE_TABLE: Final = "SELECT analyse_table(%(table)s)"
 
 # ANALYZE skips the table of another owner with a warning that nobody reads, so the right is checked first.
 SELECT_MAY_ANALYSE: Final = """
-SELECT c.relname FROM pg_class c
-WHERE c.oid = ANY(SELECT to_regclass(t) FROM unnest(%(tables)s::text[]) t) AND (
-    pg_has_role(c.relowner, 'USAGE')
-    OR pg_has_role((SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()), 'USAGE')
-)
+SELECT c.relname FROM pg_class c, pg_proc f
+WHERE f.oid = to_regprocedure('analyse_table(text)') AND has_function_privilege(f.oid, 'EXECUTE')
+    AND c.oid = ANY(SELECT to_regclass(t) FROM unnest(%(tables)s::text[]) t)
+    AND (pg_has_role(f.proowner, c.relowner, 'USAGE') OR pg_has_role(f.proowner, (
+        SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()
+    ), 'USAGE'))
 """
 
 
 async def analyse_small_tables(database: Database) -> list[str]:
     """Analyses the small tables and returns those that our role may not analyse. Raises Unavailable."""
-    may = {table for (table,) in await database.rows(SELECT_MAY_ANALYSE, {"tables": list(ANALYSE)})}
-    for table in ANALYSE:
+    may = {table for (table,) in await database.rows(SELECT_MAY_ANALYSE, {"tables": list(SMALL_TABLES)})}
+    for table in SMALL_TABLES:
         if table in may:
-            await database.rows(ANALYSE[table])
-    return [table for table in ANALYSE if table not in may]
+            await database.rows(ANALYSE_TABLE, {"table": table})
+    return [table for table in SMALL_TABLES if table not in may]
