@@ -47,7 +47,7 @@ class Token(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=64)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     customer_id: Annotated[int, Field(gt=0, le=INT64_MAX)] | None = None  # None: all customers
-    permissions: tuple[Permission, ...] = ("read", "publish", "manage")
+    permissions: tuple[Permission, ...] = ("read", "publish", "manage")  # not "admin": nobody gets that by an upgrade
     expires: datetime | None = None
 
     @field_validator("expires")
@@ -135,8 +135,13 @@ class Settings(DatabaseSettings):
     """JSON list of {"name", "sha256", "customer_id" (absent: all), "permissions", "expires"}."""
     tokens_file: Path | None = None
     """The same list in a file."""
+    tokens_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """How many tokens the database may keep, beside those that are configured."""
+    tokens_kept_seconds: Annotated[float, Field(ge=0, le=86_400)] = 900.0
+    """How long tokens of the database that a process knows go on working while the database is away."""
     allow_anonymous: bool | None = None
-    """Whether calls without a token may do everything. Unset: only on a loopback address with no tokens configured."""
+    """Whether calls without a token may do everything. Unset: only on a loopback address with no tokens configured.
+    `false`: never, though the only tokens may be those in the database."""
     default_customer_id: Annotated[int, Field(ge=0, le=INT64_MAX)] | None = None
     """The customer of calls that name none, by callers that are not of one customer; 0: they have to name one. Unset:
     1 on loopback addresses without tokens, otherwise 0."""
@@ -416,10 +421,11 @@ class Settings(DatabaseSettings):
                 "the same for every process; `webhook-grpc secret-key` makes one"
             )
         reachable = [name for name, address in self._addresses if address and not _is_loopback(address)]
-        if not self.allow_anonymous and not self.has_tokens and reachable:
+        if self.allow_anonymous is None and not self.has_tokens and reachable:
             problems.append(
                 f"{' and '.join(reachable)} is reachable from other machines, so WEBHOOK_TOKENS or WEBHOOK_TOKENS_FILE "
-                "is needed (`webhook-grpc token` makes one), or WEBHOOK_ALLOW_ANONYMOUS=true"
+                "is needed (`webhook-grpc token` makes one), or WEBHOOK_ALLOW_ANONYMOUS=false and tokens in the "
+                "database (`webhook-grpc tokens create`), or WEBHOOK_ALLOW_ANONYMOUS=true"
             )
         if "WEBHOOK_HTTP_ADDRESS" in reachable and not self.http_plaintext:
             problems.append(

@@ -29,6 +29,7 @@ from tests.api.asking import (
     world_of,
 )
 from tests.support.service import CUSTOMER, Service, ServiceFactory
+from tests.support.tokens import NoTokens
 from webhook_grpc.domain.errors import Unauthenticated
 from webhook_grpc.server.auth import Authenticator, token_hash
 from webhook_grpc.settings import Permission, Token
@@ -210,23 +211,23 @@ async def test_without_tokens_on_loopback_everybody_may_do_everything(services: 
     ],
     ids=ascii,
 )
-def test_a_header_that_is_not_ascii_is_an_invalid_token(authorization: list[str | bytes]) -> None:
+async def test_a_header_that_is_not_ascii_is_an_invalid_token(authorization: list[str | bytes]) -> None:
     """The client of gRPC itself refuses to send such a header; others need not."""
-    authenticator = Authenticator(TOKENS, anonymous_allowed=False)
+    authenticator = Authenticator(TOKENS, NoTokens(), anonymous_allowed=False)
 
     with pytest.raises(Unauthenticated) as caught:
-        authenticator.authenticate(authorization, NOW)
+        await authenticator.authenticate(authorization, NOW)
 
     assert caught.value.reason == "TOKEN_INVALID"
 
 
-def test_a_token_expires_at_its_moment() -> None:
-    authenticator = Authenticator([token("short", expires=NOW)], anonymous_allowed=False)
+async def test_a_token_expires_at_its_moment() -> None:
+    authenticator = Authenticator([token("short", expires=NOW)], NoTokens(), anonymous_allowed=False)
     authorization = ["Bearer secret-of-short"]
 
-    assert authenticator.authenticate(authorization, NOW - timedelta(microseconds=1)).name == "short"
+    assert (await authenticator.authenticate(authorization, NOW - timedelta(microseconds=1))).name == "short"
     with pytest.raises(Unauthenticated) as caught:
-        authenticator.authenticate(authorization, NOW)
+        await authenticator.authenticate(authorization, NOW)
     assert caught.value.reason == "TOKEN_EXPIRED"
 
 

@@ -18,6 +18,7 @@ from webhook.v1 import service_pb2 as pb
 from webhook.v1.webhook_pb2 import Webhook
 
 from tests.support import slowness
+from tests.support.tokens import NoTokens
 from webhook_grpc.api.call import Call
 from webhook_grpc.api.codes import Code, code_of
 from webhook_grpc.api.messages.sharing import SharedDeliveries
@@ -91,7 +92,8 @@ def calls(
     ]
     return Calls(
         cast("Methods", methods),
-        Authenticator(tokens, anonymous_allowed=False),
+        Authenticator(tokens, NoTokens(), anonymous_allowed=False),
+        NoTokens(),
         DatabaseClock() if clock is None else clock,
         CallLimits(
             ShareLimits(calls_max, calls_max, calls_max),
