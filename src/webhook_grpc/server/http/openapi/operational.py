@@ -55,7 +55,11 @@ def _caller(*, is_open: bool) -> Schema:
         "grpc_address": {"type": "string", "description": "Where it serves gRPC."},
         "events_retention_days": {"type": "integer", "description": "How long events are kept."},
     }
-    schema = {"type": "object", "properties": properties, "required": sorted(properties.keys() - {"customer_id", "customer_ids"})}
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": sorted(properties.keys() - {"customer_id", "customer_ids"}),
+    }
     return {
         "operationId": "GetCaller",
         "tags": ["operations"],
