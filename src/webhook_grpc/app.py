@@ -135,6 +135,7 @@ class App:
             Authenticator(
                 load_tokens(settings),
                 self._tokens,
+                sealer,
                 anonymous_allowed=settings.anonymous_allowed,
                 default_customer_id=settings.default_customer,
             ),

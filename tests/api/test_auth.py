@@ -31,7 +31,7 @@ from tests.api.asking import (
     world_of,
 )
 from tests.support.service import CUSTOMER, Service, ServiceFactory
-from tests.support.tokens import NoTokens
+from tests.support.tokens import SEALER, NoTokens
 from webhook_grpc.domain.errors import Unauthenticated
 from webhook_grpc.server.auth import Authenticator, token_hash
 from webhook_grpc.settings import Permission, Token
@@ -76,6 +76,7 @@ PERMISSIONS: Final[dict[str, Permission]] = {
     "CreateToken": "admin",
     "ListTokens": "admin",
     "RevokeToken": "admin",
+    "CreateAccessToken": "read",
 }
 MAY_ASK_FOR_ALL: Final = (
     "ListWebhooks", "ListEvents", "ListDeliveries", "ListDeliveryAttempts", "ListReplays", "WatchDeliveries",
@@ -220,7 +221,7 @@ async def test_without_tokens_on_loopback_everybody_may_do_everything(services: 
 )
 async def test_a_header_that_is_not_ascii_is_an_invalid_token(authorization: list[str | bytes]) -> None:
     """The client of gRPC itself refuses to send such a header; others need not."""
-    authenticator = Authenticator(TOKENS, NoTokens(), anonymous_allowed=False)
+    authenticator = Authenticator(TOKENS, NoTokens(), SEALER, anonymous_allowed=False)
 
     with pytest.raises(Unauthenticated) as caught:
         await authenticator.authenticate(authorization, NOW)
@@ -229,7 +230,7 @@ async def test_a_header_that_is_not_ascii_is_an_invalid_token(authorization: lis
 
 
 async def test_a_token_expires_at_its_moment() -> None:
-    authenticator = Authenticator([token("short", expires=NOW)], NoTokens(), anonymous_allowed=False)
+    authenticator = Authenticator([token("short", expires=NOW)], NoTokens(), SEALER, anonymous_allowed=False)
     authorization = ["Bearer secret-of-short"]
 
     assert (await authenticator.authenticate(authorization, NOW - timedelta(microseconds=1))).name == "short"

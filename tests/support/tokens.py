@@ -1,11 +1,14 @@
-"""Where the database keeps no tokens."""
+"""Where the database keeps no tokens, and the keys that sign access tokens."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
 
+from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.domain.tokens import StoredToken
+
+SEALER = Sealer([bytes(range(32))])
 
 
 class NoTokens:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.support.tokens import NoTokens
+from tests.support.tokens import SEALER, NoTokens
 from webhook_grpc.domain.access import ANONYMOUS, Caller
 from webhook_grpc.domain.errors import PermissionDenied, Unauthenticated, Violation
 from webhook_grpc.server.auth import Authenticator, token_hash
@@ -21,7 +21,7 @@ CUSTOMER = 42
 def authenticator(*tokens: Token, anonymous_allowed: bool = False) -> Authenticator:
     """Knows the operator's token and these."""
     configured = [Token(name="operator", sha256=token_hash(SECRET)), *tokens]
-    return Authenticator(configured, NoTokens(), anonymous_allowed=anonymous_allowed)
+    return Authenticator(configured, NoTokens(), SEALER, anonymous_allowed=anonymous_allowed)
 
 
 def caller_of(auth: Authenticator, *authorization: str | bytes) -> Caller:
@@ -130,7 +130,7 @@ def test_anonymous_callers_may_do_everything_where_they_are_allowed() -> None:
 
 
 def test_without_any_token_nobody_gets_in() -> None:
-    auth = Authenticator([], NoTokens(), anonymous_allowed=False)
+    auth = Authenticator([], NoTokens(), SEALER, anonymous_allowed=False)
     assert reason_of(auth) == "TOKEN_MISSING"
     assert reason_of(auth, f"Bearer {SECRET}") == "TOKEN_INVALID"
 

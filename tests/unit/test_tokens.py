@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 import pytest
 
+from tests.support.tokens import SEALER
 from webhook_grpc.domain.access import PERMISSIONS_OF_ROLES, Role
 from webhook_grpc.domain.errors import Unauthenticated, Unavailable
 from webhook_grpc.domain.ids import INT64_MAX
@@ -94,7 +95,7 @@ async def looking(known: KnownTokens) -> AsyncGenerator[None]:
 
 async def reason_of(known: KnownTokens, token: str) -> str:
     """Why a token is refused."""
-    authenticator = Authenticator([], known, anonymous_allowed=False)
+    authenticator = Authenticator([], known, SEALER, anonymous_allowed=False)
     with pytest.raises(Unauthenticated) as raised:
         await authenticator.authenticate([f"Bearer {token}"], NOW)
     assert SECRET not in raised.value.message
@@ -131,7 +132,9 @@ async def test_what_is_not_written_like_a_token_is_not_looked_up(token: bytes, m
     table, known = make(stored())
     assert parts_of(token) is None
     with pytest.raises(Unauthenticated) as raised:
-        await Authenticator([], known, anonymous_allowed=False).authenticate([b"Bearer " + (token or b"x")], NOW)
+        await Authenticator([], known, SEALER, anonymous_allowed=False).authenticate(
+            [b"Bearer " + (token or b"x")], NOW
+        )
     assert raised.value.reason == "TOKEN_INVALID"
     assert table.reads == []
 
@@ -151,7 +154,7 @@ def test_each_role_has_its_permissions() -> None:
 
 async def test_a_stored_token_is_its_caller(make: Make) -> None:
     _, known = make(stored(expire_time=NOW + timedelta(seconds=1)))
-    authenticator = Authenticator([], known, anonymous_allowed=False)
+    authenticator = Authenticator([], known, SEALER, anonymous_allowed=False)
 
     caller = await authenticator.authenticate([f"Bearer {token_text(7, SECRET)}"], NOW)
 
@@ -173,7 +176,7 @@ async def test_a_token_that_was_not_proved_counts_as_not_used(make: Make, monkey
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(store, "USES_SECONDS_MIN", 0)
     table, known = make(stored(7), stored(8), stored(9, expire_time=NOW))
-    authenticator = Authenticator([], known, anonymous_allowed=False)
+    authenticator = Authenticator([], known, SEALER, anonymous_allowed=False)
 
     await reason_of(known, token_text(8, secret_of(bytes(SECRET_BYTES))))
     await reason_of(known, token_text(9, SECRET))
@@ -233,7 +236,7 @@ async def test_more_calls_than_may_wait_for_a_look_up_are_told_to_come_again(mak
 async def test_a_token_that_can_not_be_looked_up_is_not_called_unknown(make: Make) -> None:
     table, known = make(stored())
     table.is_away = True
-    authenticator = Authenticator([], known, anonymous_allowed=False)
+    authenticator = Authenticator([], known, SEALER, anonymous_allowed=False)
 
     with pytest.raises(Unavailable):
         await authenticator.authenticate([f"Bearer {token_text(7, SECRET)}"], NOW)

@@ -17,7 +17,7 @@ from webhook.v1.delivery_pb2 import Delivery
 from webhook.v1.event_pb2 import Event
 from webhook.v1.event_type_pb2 import EventType
 from webhook.v1.replay_pb2 import Replay
-from webhook.v1.token_pb2 import Token
+from webhook.v1.token_pb2 import AccessToken, Token
 from webhook.v1.webhook_pb2 import Webhook
 
 from webhook_grpc.api.messages.sharing import Write
@@ -32,6 +32,7 @@ from webhook_grpc.settings import Settings
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import Database
 
+from .access_tokens import AccessTokenMethods
 from .actions import ActionMethods
 from .call import Call
 from .customers import CustomerMethods
@@ -89,6 +90,7 @@ class Methods:
         self.stats = StatsMethods(database, clock)
         self.replays = ReplayMethods(database, clock, hints, settings.replays_per_customer_max)
         self.customers = CustomerMethods(database, hints, settings.call_seconds_max)
+        self.access_tokens = AccessTokenMethods(clock, sealer)
         self.tokens = TokenMethods(database, clock, hints, settings.tokens_max)
 
 
@@ -196,4 +198,5 @@ METHODS: Final[tuple[Method[Any, Any], ...]] = (
     Unary("CreateToken", "admin", pb.CreateTokenRequest, Token, lambda on: on.tokens.create),
     Unary("ListTokens", "admin", pb.ListTokensRequest, pb.ListTokensResponse, lambda on: on.tokens.list),
     Unary("RevokeToken", "admin", pb.RevokeTokenRequest, Empty, lambda on: on.tokens.revoke),
+    Unary("CreateAccessToken", "read", pb.CreateAccessTokenRequest, AccessToken, lambda on: on.access_tokens.create),
 )

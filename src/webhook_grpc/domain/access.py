@@ -42,6 +42,7 @@ class Caller:
     token_expire_time: datetime | None = None  # None: never
     has_token: bool = True
     token_id: int | None = None  # of a token that the database keeps
+    may_make_access_tokens: bool = True  # an access token may not, or it would never end
 
     @property
     def customer_id(self) -> int | None:

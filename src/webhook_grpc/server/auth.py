@@ -10,7 +10,9 @@ from datetime import datetime
 from typing import Protocol
 
 from webhook_grpc.domain.access import ANONYMOUS, Caller
+from webhook_grpc.domain.access_tokens import claims_in
 from webhook_grpc.domain.errors import Unauthenticated
+from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.domain.tokens import StoredToken, hash_of, parts_of
 from webhook_grpc.settings import Token
 
@@ -28,18 +30,20 @@ class StoredTokens(Protocol):
 
 
 class Authenticator:
-    """Knows the configured tokens, and where the stored ones are found."""
+    """Knows the configured tokens, where the stored ones are found, and whose signature access tokens need."""
 
     def __init__(
         self,
         tokens: Iterable[Token],
         stored: StoredTokens,
+        sealer: Sealer,
         *,
         anonymous_allowed: bool,
         default_customer_id: int | None = None,
     ) -> None:
         self._tokens = {token.sha256: token for token in tokens}
         self._stored = stored
+        self._sealer = sealer
         self._anonymous_allowed = anonymous_allowed
         self._default_customer_id = default_customer_id
         self._anonymous = replace(ANONYMOUS, default_customer_id=default_customer_id)
@@ -56,7 +60,7 @@ class Authenticator:
         if len(authorization) > 1:
             raise Unauthenticated("TOKEN_INVALID", "more than one `authorization` was sent")
         token = _token_of(authorization[0])
-        caller = self._of_configured(token) or await self._of_stored(token)
+        caller = self._of_configured(token) or self._of_signed(token) or await self._of_stored(token)
         if caller.token_expire_time is not None and caller.token_expire_time <= now:
             raise token_expired(caller.name)
         if caller.token_id is not None:
@@ -71,6 +75,10 @@ class Authenticator:
         customers = None if found.customer_id is None else frozenset((found.customer_id,))
         permissions = frozenset(found.permissions)
         return Caller(found.name, customers, permissions, self._default_customer_id, found.expires)
+
+    def _of_signed(self, token: bytes) -> Caller | None:
+        claims = claims_in(token, self._sealer)
+        return None if claims is None else claims.caller()
 
     async def _of_stored(self, token: bytes) -> Caller:
         parts = parts_of(token)

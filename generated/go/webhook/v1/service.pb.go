@@ -3960,6 +3960,70 @@ func (x *RevokeTokenRequest) GetTokenId() int64 {
 	return 0
 }
 
+// Request of CreateAccessToken.
+type CreateAccessTokenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The only customer it is for.
+	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// What it may do; each is one that the caller has. Empty: looking, and nothing else.
+	Permissions []AccessPermission `protobuf:"varint,2,rep,packed,name=permissions,proto3,enum=webhook.v1.AccessPermission" json:"permissions,omitempty"`
+	// For how long: 60 s to 86,400 s, but never longer than the caller's own token. Unset: an hour.
+	Life          *durationpb.Duration `protobuf:"bytes,3,opt,name=life,proto3" json:"life,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateAccessTokenRequest) Reset() {
+	*x = CreateAccessTokenRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateAccessTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateAccessTokenRequest) ProtoMessage() {}
+
+func (x *CreateAccessTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateAccessTokenRequest.ProtoReflect.Descriptor instead.
+func (*CreateAccessTokenRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *CreateAccessTokenRequest) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
+}
+
+func (x *CreateAccessTokenRequest) GetPermissions() []AccessPermission {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
+func (x *CreateAccessTokenRequest) GetLife() *durationpb.Duration {
+	if x != nil {
+		return x.Life
+	}
+	return nil
+}
+
 var File_webhook_v1_service_proto protoreflect.FileDescriptor
 
 const file_webhook_v1_service_proto_rawDesc = "" +
@@ -4292,7 +4356,12 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\x06tokens\x18\x01 \x03(\v2\x11.webhook.v1.TokenR\x06tokens\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"5\n" +
 	"\x12RevokeTokenRequest\x12\x1f\n" +
-	"\btoken_id\x18\x01 \x01(\x03B\x04\xe2A\x01\x02R\atokenId*|\n" +
+	"\btoken_id\x18\x01 \x01(\x03B\x04\xe2A\x01\x02R\atokenId\"\xaa\x01\n" +
+	"\x18CreateAccessTokenRequest\x12\x1f\n" +
+	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
+	"customerId\x12>\n" +
+	"\vpermissions\x18\x02 \x03(\x0e2\x1c.webhook.v1.AccessPermissionR\vpermissions\x12-\n" +
+	"\x04life\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04life*|\n" +
 	"\fBreakerState\x12\x1d\n" +
 	"\x19BREAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14BREAKER_STATE_CLOSED\x10\x01\x12\x16\n" +
@@ -4316,7 +4385,7 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\x1eDELIVERY_STANDING_RATE_LIMITED\x10\x06\x12&\n" +
 	"\"DELIVERY_STANDING_WAITING_FOR_SLOT\x10\a\x12\x1c\n" +
 	"\x18DELIVERY_STANDING_ENDING\x10\b\x12%\n" +
-	"!DELIVERY_STANDING_WAITING_FOR_KEY\x10\t2\xe9\x1d\n" +
+	"!DELIVERY_STANDING_WAITING_FOR_KEY\x10\t2\xda\x1e\n" +
 	"\x0eWebhookService\x12e\n" +
 	"\rCreateWebhook\x12 .webhook.v1.CreateWebhookRequest\x1a\x13.webhook.v1.Webhook\"\x1d\x82\xd3\xe4\x93\x02\x17:\awebhook\"\f/v1/webhooks\x12c\n" +
 	"\n" +
@@ -4359,7 +4428,8 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\n" +
 	"ListTokens\x12\x1d.webhook.v1.ListTokensRequest\x1a\x1e.webhook.v1.ListTokensResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/tokens\x12d\n" +
-	"\vRevokeToken\x12\x1e.webhook.v1.RevokeTokenRequest\x1a\x16.google.protobuf.Empty\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/tokens/{token_id}BHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3"
+	"\vRevokeToken\x12\x1e.webhook.v1.RevokeTokenRequest\x1a\x16.google.protobuf.Empty\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/tokens/{token_id}\x12o\n" +
+	"\x11CreateAccessToken\x12$.webhook.v1.CreateAccessTokenRequest\x1a\x17.webhook.v1.AccessToken\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/accessTokensBHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3"
 
 var (
 	file_webhook_v1_service_proto_rawDescOnce sync.Once
@@ -4374,7 +4444,7 @@ func file_webhook_v1_service_proto_rawDescGZIP() []byte {
 }
 
 var file_webhook_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_webhook_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_webhook_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_webhook_v1_service_proto_goTypes = []any{
 	(BreakerState)(0),                    // 0: webhook.v1.BreakerState
 	(MatchVerdict)(0),                    // 1: webhook.v1.MatchVerdict
@@ -4433,169 +4503,176 @@ var file_webhook_v1_service_proto_goTypes = []any{
 	(*ListTokensRequest)(nil),            // 54: webhook.v1.ListTokensRequest
 	(*ListTokensResponse)(nil),           // 55: webhook.v1.ListTokensResponse
 	(*RevokeTokenRequest)(nil),           // 56: webhook.v1.RevokeTokenRequest
-	nil,                                  // 57: webhook.v1.ListEventsRequest.AttributesEntry
-	(*Webhook)(nil),                      // 58: webhook.v1.Webhook
-	(WebhookStatus)(0),                   // 59: webhook.v1.WebhookStatus
-	(*fieldmaskpb.FieldMask)(nil),        // 60: google.protobuf.FieldMask
-	(*Event)(nil),                        // 61: webhook.v1.Event
-	(*timestamppb.Timestamp)(nil),        // 62: google.protobuf.Timestamp
-	(DeliveryStatus)(0),                  // 63: webhook.v1.DeliveryStatus
-	(*Delivery)(nil),                     // 64: webhook.v1.Delivery
-	(AttemptOutcome)(0),                  // 65: webhook.v1.AttemptOutcome
-	(*DeliveryAttempt)(nil),              // 66: webhook.v1.DeliveryAttempt
-	(*durationpb.Duration)(nil),          // 67: google.protobuf.Duration
-	(*EventType)(nil),                    // 68: webhook.v1.EventType
-	(*Replay)(nil),                       // 69: webhook.v1.Replay
-	(ReplayStatus)(0),                    // 70: webhook.v1.ReplayStatus
-	(*Token)(nil),                        // 71: webhook.v1.Token
-	(*emptypb.Empty)(nil),                // 72: google.protobuf.Empty
+	(*CreateAccessTokenRequest)(nil),     // 57: webhook.v1.CreateAccessTokenRequest
+	nil,                                  // 58: webhook.v1.ListEventsRequest.AttributesEntry
+	(*Webhook)(nil),                      // 59: webhook.v1.Webhook
+	(WebhookStatus)(0),                   // 60: webhook.v1.WebhookStatus
+	(*fieldmaskpb.FieldMask)(nil),        // 61: google.protobuf.FieldMask
+	(*Event)(nil),                        // 62: webhook.v1.Event
+	(*timestamppb.Timestamp)(nil),        // 63: google.protobuf.Timestamp
+	(DeliveryStatus)(0),                  // 64: webhook.v1.DeliveryStatus
+	(*Delivery)(nil),                     // 65: webhook.v1.Delivery
+	(AttemptOutcome)(0),                  // 66: webhook.v1.AttemptOutcome
+	(*DeliveryAttempt)(nil),              // 67: webhook.v1.DeliveryAttempt
+	(*durationpb.Duration)(nil),          // 68: google.protobuf.Duration
+	(*EventType)(nil),                    // 69: webhook.v1.EventType
+	(*Replay)(nil),                       // 70: webhook.v1.Replay
+	(ReplayStatus)(0),                    // 71: webhook.v1.ReplayStatus
+	(*Token)(nil),                        // 72: webhook.v1.Token
+	(AccessPermission)(0),                // 73: webhook.v1.AccessPermission
+	(*emptypb.Empty)(nil),                // 74: google.protobuf.Empty
+	(*AccessToken)(nil),                  // 75: webhook.v1.AccessToken
 }
 var file_webhook_v1_service_proto_depIdxs = []int32{
-	58,  // 0: webhook.v1.CreateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
-	59,  // 1: webhook.v1.ListWebhooksRequest.statuses:type_name -> webhook.v1.WebhookStatus
-	58,  // 2: webhook.v1.ListWebhooksResponse.webhooks:type_name -> webhook.v1.Webhook
-	58,  // 3: webhook.v1.UpdateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
-	60,  // 4: webhook.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
-	61,  // 5: webhook.v1.PublishEventRequest.event:type_name -> webhook.v1.Event
-	62,  // 6: webhook.v1.PublishEventResponse.create_time:type_name -> google.protobuf.Timestamp
+	59,  // 0: webhook.v1.CreateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
+	60,  // 1: webhook.v1.ListWebhooksRequest.statuses:type_name -> webhook.v1.WebhookStatus
+	59,  // 2: webhook.v1.ListWebhooksResponse.webhooks:type_name -> webhook.v1.Webhook
+	59,  // 3: webhook.v1.UpdateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
+	61,  // 4: webhook.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
+	62,  // 5: webhook.v1.PublishEventRequest.event:type_name -> webhook.v1.Event
+	63,  // 6: webhook.v1.PublishEventResponse.create_time:type_name -> google.protobuf.Timestamp
 	11,  // 7: webhook.v1.BatchPublishEventsRequest.requests:type_name -> webhook.v1.PublishEventRequest
 	15,  // 8: webhook.v1.BatchPublishEventsResponse.results:type_name -> webhook.v1.BatchPublishResult
 	12,  // 9: webhook.v1.BatchPublishResult.published:type_name -> webhook.v1.PublishEventResponse
 	16,  // 10: webhook.v1.BatchPublishResult.error:type_name -> webhook.v1.BatchPublishError
 	17,  // 11: webhook.v1.BatchPublishError.field_violations:type_name -> webhook.v1.FieldViolation
-	63,  // 12: webhook.v1.ListDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	62,  // 13: webhook.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	62,  // 14: webhook.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
-	64,  // 15: webhook.v1.ListDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
-	62,  // 16: webhook.v1.ListDeliveriesResponse.progress_time:type_name -> google.protobuf.Timestamp
-	63,  // 17: webhook.v1.ListDeliveryAttemptsRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	65,  // 18: webhook.v1.ListDeliveryAttemptsRequest.outcomes:type_name -> webhook.v1.AttemptOutcome
-	62,  // 19: webhook.v1.ListDeliveryAttemptsRequest.start_time:type_name -> google.protobuf.Timestamp
-	62,  // 20: webhook.v1.ListDeliveryAttemptsRequest.end_time:type_name -> google.protobuf.Timestamp
-	66,  // 21: webhook.v1.ListDeliveryAttemptsResponse.attempts:type_name -> webhook.v1.DeliveryAttempt
-	62,  // 22: webhook.v1.ListDeliveryAttemptsResponse.progress_time:type_name -> google.protobuf.Timestamp
-	63,  // 23: webhook.v1.WatchDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	62,  // 24: webhook.v1.WatchDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	67,  // 25: webhook.v1.WatchDeliveriesRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	64,  // 26: webhook.v1.WatchDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
-	62,  // 27: webhook.v1.WatchDeliveriesResponse.server_time:type_name -> google.protobuf.Timestamp
-	67,  // 28: webhook.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
-	64,  // 29: webhook.v1.TestWebhookResponse.delivery:type_name -> webhook.v1.Delivery
-	62,  // 30: webhook.v1.GetWebhookStatsRequest.start_time:type_name -> google.protobuf.Timestamp
-	62,  // 31: webhook.v1.GetWebhookStatsRequest.end_time:type_name -> google.protobuf.Timestamp
-	67,  // 32: webhook.v1.GetWebhookStatsRequest.bin_width:type_name -> google.protobuf.Duration
-	62,  // 33: webhook.v1.StatsBin.start_time:type_name -> google.protobuf.Timestamp
+	64,  // 12: webhook.v1.ListDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	63,  // 13: webhook.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	63,  // 14: webhook.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
+	65,  // 15: webhook.v1.ListDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
+	63,  // 16: webhook.v1.ListDeliveriesResponse.progress_time:type_name -> google.protobuf.Timestamp
+	64,  // 17: webhook.v1.ListDeliveryAttemptsRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	66,  // 18: webhook.v1.ListDeliveryAttemptsRequest.outcomes:type_name -> webhook.v1.AttemptOutcome
+	63,  // 19: webhook.v1.ListDeliveryAttemptsRequest.start_time:type_name -> google.protobuf.Timestamp
+	63,  // 20: webhook.v1.ListDeliveryAttemptsRequest.end_time:type_name -> google.protobuf.Timestamp
+	67,  // 21: webhook.v1.ListDeliveryAttemptsResponse.attempts:type_name -> webhook.v1.DeliveryAttempt
+	63,  // 22: webhook.v1.ListDeliveryAttemptsResponse.progress_time:type_name -> google.protobuf.Timestamp
+	64,  // 23: webhook.v1.WatchDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	63,  // 24: webhook.v1.WatchDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	68,  // 25: webhook.v1.WatchDeliveriesRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	65,  // 26: webhook.v1.WatchDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
+	63,  // 27: webhook.v1.WatchDeliveriesResponse.server_time:type_name -> google.protobuf.Timestamp
+	68,  // 28: webhook.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
+	65,  // 29: webhook.v1.TestWebhookResponse.delivery:type_name -> webhook.v1.Delivery
+	63,  // 30: webhook.v1.GetWebhookStatsRequest.start_time:type_name -> google.protobuf.Timestamp
+	63,  // 31: webhook.v1.GetWebhookStatsRequest.end_time:type_name -> google.protobuf.Timestamp
+	68,  // 32: webhook.v1.GetWebhookStatsRequest.bin_width:type_name -> google.protobuf.Duration
+	63,  // 33: webhook.v1.StatsBin.start_time:type_name -> google.protobuf.Timestamp
 	31,  // 34: webhook.v1.StatsBin.outcomes:type_name -> webhook.v1.OutcomeCount
-	67,  // 35: webhook.v1.StatsBin.latency_p50:type_name -> google.protobuf.Duration
-	67,  // 36: webhook.v1.StatsBin.latency_p95:type_name -> google.protobuf.Duration
-	67,  // 37: webhook.v1.StatsBin.latency_p99:type_name -> google.protobuf.Duration
-	65,  // 38: webhook.v1.OutcomeCount.outcome:type_name -> webhook.v1.AttemptOutcome
-	63,  // 39: webhook.v1.EndingCount.status:type_name -> webhook.v1.DeliveryStatus
-	62,  // 40: webhook.v1.GetWebhookStatsResponse.start_time:type_name -> google.protobuf.Timestamp
-	62,  // 41: webhook.v1.GetWebhookStatsResponse.end_time:type_name -> google.protobuf.Timestamp
+	68,  // 35: webhook.v1.StatsBin.latency_p50:type_name -> google.protobuf.Duration
+	68,  // 36: webhook.v1.StatsBin.latency_p95:type_name -> google.protobuf.Duration
+	68,  // 37: webhook.v1.StatsBin.latency_p99:type_name -> google.protobuf.Duration
+	66,  // 38: webhook.v1.OutcomeCount.outcome:type_name -> webhook.v1.AttemptOutcome
+	64,  // 39: webhook.v1.EndingCount.status:type_name -> webhook.v1.DeliveryStatus
+	63,  // 40: webhook.v1.GetWebhookStatsResponse.start_time:type_name -> google.protobuf.Timestamp
+	63,  // 41: webhook.v1.GetWebhookStatsResponse.end_time:type_name -> google.protobuf.Timestamp
 	31,  // 42: webhook.v1.GetWebhookStatsResponse.outcomes:type_name -> webhook.v1.OutcomeCount
 	32,  // 43: webhook.v1.GetWebhookStatsResponse.endings:type_name -> webhook.v1.EndingCount
-	67,  // 44: webhook.v1.GetWebhookStatsResponse.latency_p50:type_name -> google.protobuf.Duration
-	67,  // 45: webhook.v1.GetWebhookStatsResponse.latency_p95:type_name -> google.protobuf.Duration
-	67,  // 46: webhook.v1.GetWebhookStatsResponse.latency_p99:type_name -> google.protobuf.Duration
-	67,  // 47: webhook.v1.GetWebhookStatsResponse.oldest_due_age:type_name -> google.protobuf.Duration
+	68,  // 44: webhook.v1.GetWebhookStatsResponse.latency_p50:type_name -> google.protobuf.Duration
+	68,  // 45: webhook.v1.GetWebhookStatsResponse.latency_p95:type_name -> google.protobuf.Duration
+	68,  // 46: webhook.v1.GetWebhookStatsResponse.latency_p99:type_name -> google.protobuf.Duration
+	68,  // 47: webhook.v1.GetWebhookStatsResponse.oldest_due_age:type_name -> google.protobuf.Duration
 	0,   // 48: webhook.v1.GetWebhookStatsResponse.breaker_state:type_name -> webhook.v1.BreakerState
-	62,  // 49: webhook.v1.GetWebhookStatsResponse.breaker_probe_time:type_name -> google.protobuf.Timestamp
-	62,  // 50: webhook.v1.GetWebhookStatsResponse.hold_until_time:type_name -> google.protobuf.Timestamp
-	62,  // 51: webhook.v1.GetWebhookStatsResponse.failing_since_time:type_name -> google.protobuf.Timestamp
+	63,  // 49: webhook.v1.GetWebhookStatsResponse.breaker_probe_time:type_name -> google.protobuf.Timestamp
+	63,  // 50: webhook.v1.GetWebhookStatsResponse.hold_until_time:type_name -> google.protobuf.Timestamp
+	63,  // 51: webhook.v1.GetWebhookStatsResponse.failing_since_time:type_name -> google.protobuf.Timestamp
 	30,  // 52: webhook.v1.GetWebhookStatsResponse.bins:type_name -> webhook.v1.StatsBin
-	68,  // 53: webhook.v1.CreateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
-	68,  // 54: webhook.v1.ListEventTypesResponse.event_types:type_name -> webhook.v1.EventType
-	68,  // 55: webhook.v1.UpdateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
-	60,  // 56: webhook.v1.UpdateEventTypeRequest.update_mask:type_name -> google.protobuf.FieldMask
-	62,  // 57: webhook.v1.ListEventsRequest.start_time:type_name -> google.protobuf.Timestamp
-	62,  // 58: webhook.v1.ListEventsRequest.end_time:type_name -> google.protobuf.Timestamp
-	57,  // 59: webhook.v1.ListEventsRequest.attributes:type_name -> webhook.v1.ListEventsRequest.AttributesEntry
-	61,  // 60: webhook.v1.ListEventsResponse.events:type_name -> webhook.v1.Event
-	62,  // 61: webhook.v1.ListEventsResponse.progress_time:type_name -> google.protobuf.Timestamp
-	59,  // 62: webhook.v1.WebhookExplanation.status:type_name -> webhook.v1.WebhookStatus
+	69,  // 53: webhook.v1.CreateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
+	69,  // 54: webhook.v1.ListEventTypesResponse.event_types:type_name -> webhook.v1.EventType
+	69,  // 55: webhook.v1.UpdateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
+	61,  // 56: webhook.v1.UpdateEventTypeRequest.update_mask:type_name -> google.protobuf.FieldMask
+	63,  // 57: webhook.v1.ListEventsRequest.start_time:type_name -> google.protobuf.Timestamp
+	63,  // 58: webhook.v1.ListEventsRequest.end_time:type_name -> google.protobuf.Timestamp
+	58,  // 59: webhook.v1.ListEventsRequest.attributes:type_name -> webhook.v1.ListEventsRequest.AttributesEntry
+	62,  // 60: webhook.v1.ListEventsResponse.events:type_name -> webhook.v1.Event
+	63,  // 61: webhook.v1.ListEventsResponse.progress_time:type_name -> google.protobuf.Timestamp
+	60,  // 62: webhook.v1.WebhookExplanation.status:type_name -> webhook.v1.WebhookStatus
 	1,   // 63: webhook.v1.WebhookExplanation.verdict:type_name -> webhook.v1.MatchVerdict
 	2,   // 64: webhook.v1.WebhookExplanation.standing:type_name -> webhook.v1.DeliveryStanding
-	62,  // 65: webhook.v1.WebhookExplanation.until_time:type_name -> google.protobuf.Timestamp
-	64,  // 66: webhook.v1.WebhookExplanation.delivery:type_name -> webhook.v1.Delivery
-	61,  // 67: webhook.v1.ExplainEventResponse.event:type_name -> webhook.v1.Event
+	63,  // 65: webhook.v1.WebhookExplanation.until_time:type_name -> google.protobuf.Timestamp
+	65,  // 66: webhook.v1.WebhookExplanation.delivery:type_name -> webhook.v1.Delivery
+	62,  // 67: webhook.v1.ExplainEventResponse.event:type_name -> webhook.v1.Event
 	42,  // 68: webhook.v1.ExplainEventResponse.webhooks:type_name -> webhook.v1.WebhookExplanation
-	69,  // 69: webhook.v1.CreateReplayRequest.replay:type_name -> webhook.v1.Replay
-	70,  // 70: webhook.v1.ListReplaysRequest.statuses:type_name -> webhook.v1.ReplayStatus
-	69,  // 71: webhook.v1.ListReplaysResponse.replays:type_name -> webhook.v1.Replay
-	71,  // 72: webhook.v1.CreateTokenRequest.token:type_name -> webhook.v1.Token
-	71,  // 73: webhook.v1.ListTokensResponse.tokens:type_name -> webhook.v1.Token
-	3,   // 74: webhook.v1.WebhookService.CreateWebhook:input_type -> webhook.v1.CreateWebhookRequest
-	4,   // 75: webhook.v1.WebhookService.GetWebhook:input_type -> webhook.v1.GetWebhookRequest
-	5,   // 76: webhook.v1.WebhookService.ListWebhooks:input_type -> webhook.v1.ListWebhooksRequest
-	7,   // 77: webhook.v1.WebhookService.UpdateWebhook:input_type -> webhook.v1.UpdateWebhookRequest
-	8,   // 78: webhook.v1.WebhookService.DeleteWebhook:input_type -> webhook.v1.DeleteWebhookRequest
-	9,   // 79: webhook.v1.WebhookService.PauseWebhook:input_type -> webhook.v1.PauseWebhookRequest
-	10,  // 80: webhook.v1.WebhookService.ResumeWebhook:input_type -> webhook.v1.ResumeWebhookRequest
-	26,  // 81: webhook.v1.WebhookService.RotateWebhookSecret:input_type -> webhook.v1.RotateWebhookSecretRequest
-	27,  // 82: webhook.v1.WebhookService.TestWebhook:input_type -> webhook.v1.TestWebhookRequest
-	29,  // 83: webhook.v1.WebhookService.GetWebhookStats:input_type -> webhook.v1.GetWebhookStatsRequest
-	34,  // 84: webhook.v1.WebhookService.CreateEventType:input_type -> webhook.v1.CreateEventTypeRequest
-	35,  // 85: webhook.v1.WebhookService.GetEventType:input_type -> webhook.v1.GetEventTypeRequest
-	36,  // 86: webhook.v1.WebhookService.ListEventTypes:input_type -> webhook.v1.ListEventTypesRequest
-	38,  // 87: webhook.v1.WebhookService.UpdateEventType:input_type -> webhook.v1.UpdateEventTypeRequest
-	11,  // 88: webhook.v1.WebhookService.PublishEvent:input_type -> webhook.v1.PublishEventRequest
-	13,  // 89: webhook.v1.WebhookService.BatchPublishEvents:input_type -> webhook.v1.BatchPublishEventsRequest
-	18,  // 90: webhook.v1.WebhookService.GetEvent:input_type -> webhook.v1.GetEventRequest
-	39,  // 91: webhook.v1.WebhookService.ListEvents:input_type -> webhook.v1.ListEventsRequest
-	41,  // 92: webhook.v1.WebhookService.ExplainEvent:input_type -> webhook.v1.ExplainEventRequest
-	19,  // 93: webhook.v1.WebhookService.GetDelivery:input_type -> webhook.v1.GetDeliveryRequest
-	20,  // 94: webhook.v1.WebhookService.ListDeliveries:input_type -> webhook.v1.ListDeliveriesRequest
-	22,  // 95: webhook.v1.WebhookService.ListDeliveryAttempts:input_type -> webhook.v1.ListDeliveryAttemptsRequest
-	44,  // 96: webhook.v1.WebhookService.RetryDelivery:input_type -> webhook.v1.RetryDeliveryRequest
-	45,  // 97: webhook.v1.WebhookService.CancelDelivery:input_type -> webhook.v1.CancelDeliveryRequest
-	24,  // 98: webhook.v1.WebhookService.WatchDeliveries:input_type -> webhook.v1.WatchDeliveriesRequest
-	46,  // 99: webhook.v1.WebhookService.CreateReplay:input_type -> webhook.v1.CreateReplayRequest
-	47,  // 100: webhook.v1.WebhookService.GetReplay:input_type -> webhook.v1.GetReplayRequest
-	48,  // 101: webhook.v1.WebhookService.ListReplays:input_type -> webhook.v1.ListReplaysRequest
-	50,  // 102: webhook.v1.WebhookService.CancelReplay:input_type -> webhook.v1.CancelReplayRequest
-	51,  // 103: webhook.v1.WebhookService.DeleteCustomerData:input_type -> webhook.v1.DeleteCustomerDataRequest
-	53,  // 104: webhook.v1.WebhookService.CreateToken:input_type -> webhook.v1.CreateTokenRequest
-	54,  // 105: webhook.v1.WebhookService.ListTokens:input_type -> webhook.v1.ListTokensRequest
-	56,  // 106: webhook.v1.WebhookService.RevokeToken:input_type -> webhook.v1.RevokeTokenRequest
-	58,  // 107: webhook.v1.WebhookService.CreateWebhook:output_type -> webhook.v1.Webhook
-	58,  // 108: webhook.v1.WebhookService.GetWebhook:output_type -> webhook.v1.Webhook
-	6,   // 109: webhook.v1.WebhookService.ListWebhooks:output_type -> webhook.v1.ListWebhooksResponse
-	58,  // 110: webhook.v1.WebhookService.UpdateWebhook:output_type -> webhook.v1.Webhook
-	72,  // 111: webhook.v1.WebhookService.DeleteWebhook:output_type -> google.protobuf.Empty
-	58,  // 112: webhook.v1.WebhookService.PauseWebhook:output_type -> webhook.v1.Webhook
-	58,  // 113: webhook.v1.WebhookService.ResumeWebhook:output_type -> webhook.v1.Webhook
-	58,  // 114: webhook.v1.WebhookService.RotateWebhookSecret:output_type -> webhook.v1.Webhook
-	28,  // 115: webhook.v1.WebhookService.TestWebhook:output_type -> webhook.v1.TestWebhookResponse
-	33,  // 116: webhook.v1.WebhookService.GetWebhookStats:output_type -> webhook.v1.GetWebhookStatsResponse
-	68,  // 117: webhook.v1.WebhookService.CreateEventType:output_type -> webhook.v1.EventType
-	68,  // 118: webhook.v1.WebhookService.GetEventType:output_type -> webhook.v1.EventType
-	37,  // 119: webhook.v1.WebhookService.ListEventTypes:output_type -> webhook.v1.ListEventTypesResponse
-	68,  // 120: webhook.v1.WebhookService.UpdateEventType:output_type -> webhook.v1.EventType
-	12,  // 121: webhook.v1.WebhookService.PublishEvent:output_type -> webhook.v1.PublishEventResponse
-	14,  // 122: webhook.v1.WebhookService.BatchPublishEvents:output_type -> webhook.v1.BatchPublishEventsResponse
-	61,  // 123: webhook.v1.WebhookService.GetEvent:output_type -> webhook.v1.Event
-	40,  // 124: webhook.v1.WebhookService.ListEvents:output_type -> webhook.v1.ListEventsResponse
-	43,  // 125: webhook.v1.WebhookService.ExplainEvent:output_type -> webhook.v1.ExplainEventResponse
-	64,  // 126: webhook.v1.WebhookService.GetDelivery:output_type -> webhook.v1.Delivery
-	21,  // 127: webhook.v1.WebhookService.ListDeliveries:output_type -> webhook.v1.ListDeliveriesResponse
-	23,  // 128: webhook.v1.WebhookService.ListDeliveryAttempts:output_type -> webhook.v1.ListDeliveryAttemptsResponse
-	64,  // 129: webhook.v1.WebhookService.RetryDelivery:output_type -> webhook.v1.Delivery
-	64,  // 130: webhook.v1.WebhookService.CancelDelivery:output_type -> webhook.v1.Delivery
-	25,  // 131: webhook.v1.WebhookService.WatchDeliveries:output_type -> webhook.v1.WatchDeliveriesResponse
-	69,  // 132: webhook.v1.WebhookService.CreateReplay:output_type -> webhook.v1.Replay
-	69,  // 133: webhook.v1.WebhookService.GetReplay:output_type -> webhook.v1.Replay
-	49,  // 134: webhook.v1.WebhookService.ListReplays:output_type -> webhook.v1.ListReplaysResponse
-	69,  // 135: webhook.v1.WebhookService.CancelReplay:output_type -> webhook.v1.Replay
-	52,  // 136: webhook.v1.WebhookService.DeleteCustomerData:output_type -> webhook.v1.DeleteCustomerDataResponse
-	71,  // 137: webhook.v1.WebhookService.CreateToken:output_type -> webhook.v1.Token
-	55,  // 138: webhook.v1.WebhookService.ListTokens:output_type -> webhook.v1.ListTokensResponse
-	72,  // 139: webhook.v1.WebhookService.RevokeToken:output_type -> google.protobuf.Empty
-	107, // [107:140] is the sub-list for method output_type
-	74,  // [74:107] is the sub-list for method input_type
-	74,  // [74:74] is the sub-list for extension type_name
-	74,  // [74:74] is the sub-list for extension extendee
-	0,   // [0:74] is the sub-list for field type_name
+	70,  // 69: webhook.v1.CreateReplayRequest.replay:type_name -> webhook.v1.Replay
+	71,  // 70: webhook.v1.ListReplaysRequest.statuses:type_name -> webhook.v1.ReplayStatus
+	70,  // 71: webhook.v1.ListReplaysResponse.replays:type_name -> webhook.v1.Replay
+	72,  // 72: webhook.v1.CreateTokenRequest.token:type_name -> webhook.v1.Token
+	72,  // 73: webhook.v1.ListTokensResponse.tokens:type_name -> webhook.v1.Token
+	73,  // 74: webhook.v1.CreateAccessTokenRequest.permissions:type_name -> webhook.v1.AccessPermission
+	68,  // 75: webhook.v1.CreateAccessTokenRequest.life:type_name -> google.protobuf.Duration
+	3,   // 76: webhook.v1.WebhookService.CreateWebhook:input_type -> webhook.v1.CreateWebhookRequest
+	4,   // 77: webhook.v1.WebhookService.GetWebhook:input_type -> webhook.v1.GetWebhookRequest
+	5,   // 78: webhook.v1.WebhookService.ListWebhooks:input_type -> webhook.v1.ListWebhooksRequest
+	7,   // 79: webhook.v1.WebhookService.UpdateWebhook:input_type -> webhook.v1.UpdateWebhookRequest
+	8,   // 80: webhook.v1.WebhookService.DeleteWebhook:input_type -> webhook.v1.DeleteWebhookRequest
+	9,   // 81: webhook.v1.WebhookService.PauseWebhook:input_type -> webhook.v1.PauseWebhookRequest
+	10,  // 82: webhook.v1.WebhookService.ResumeWebhook:input_type -> webhook.v1.ResumeWebhookRequest
+	26,  // 83: webhook.v1.WebhookService.RotateWebhookSecret:input_type -> webhook.v1.RotateWebhookSecretRequest
+	27,  // 84: webhook.v1.WebhookService.TestWebhook:input_type -> webhook.v1.TestWebhookRequest
+	29,  // 85: webhook.v1.WebhookService.GetWebhookStats:input_type -> webhook.v1.GetWebhookStatsRequest
+	34,  // 86: webhook.v1.WebhookService.CreateEventType:input_type -> webhook.v1.CreateEventTypeRequest
+	35,  // 87: webhook.v1.WebhookService.GetEventType:input_type -> webhook.v1.GetEventTypeRequest
+	36,  // 88: webhook.v1.WebhookService.ListEventTypes:input_type -> webhook.v1.ListEventTypesRequest
+	38,  // 89: webhook.v1.WebhookService.UpdateEventType:input_type -> webhook.v1.UpdateEventTypeRequest
+	11,  // 90: webhook.v1.WebhookService.PublishEvent:input_type -> webhook.v1.PublishEventRequest
+	13,  // 91: webhook.v1.WebhookService.BatchPublishEvents:input_type -> webhook.v1.BatchPublishEventsRequest
+	18,  // 92: webhook.v1.WebhookService.GetEvent:input_type -> webhook.v1.GetEventRequest
+	39,  // 93: webhook.v1.WebhookService.ListEvents:input_type -> webhook.v1.ListEventsRequest
+	41,  // 94: webhook.v1.WebhookService.ExplainEvent:input_type -> webhook.v1.ExplainEventRequest
+	19,  // 95: webhook.v1.WebhookService.GetDelivery:input_type -> webhook.v1.GetDeliveryRequest
+	20,  // 96: webhook.v1.WebhookService.ListDeliveries:input_type -> webhook.v1.ListDeliveriesRequest
+	22,  // 97: webhook.v1.WebhookService.ListDeliveryAttempts:input_type -> webhook.v1.ListDeliveryAttemptsRequest
+	44,  // 98: webhook.v1.WebhookService.RetryDelivery:input_type -> webhook.v1.RetryDeliveryRequest
+	45,  // 99: webhook.v1.WebhookService.CancelDelivery:input_type -> webhook.v1.CancelDeliveryRequest
+	24,  // 100: webhook.v1.WebhookService.WatchDeliveries:input_type -> webhook.v1.WatchDeliveriesRequest
+	46,  // 101: webhook.v1.WebhookService.CreateReplay:input_type -> webhook.v1.CreateReplayRequest
+	47,  // 102: webhook.v1.WebhookService.GetReplay:input_type -> webhook.v1.GetReplayRequest
+	48,  // 103: webhook.v1.WebhookService.ListReplays:input_type -> webhook.v1.ListReplaysRequest
+	50,  // 104: webhook.v1.WebhookService.CancelReplay:input_type -> webhook.v1.CancelReplayRequest
+	51,  // 105: webhook.v1.WebhookService.DeleteCustomerData:input_type -> webhook.v1.DeleteCustomerDataRequest
+	53,  // 106: webhook.v1.WebhookService.CreateToken:input_type -> webhook.v1.CreateTokenRequest
+	54,  // 107: webhook.v1.WebhookService.ListTokens:input_type -> webhook.v1.ListTokensRequest
+	56,  // 108: webhook.v1.WebhookService.RevokeToken:input_type -> webhook.v1.RevokeTokenRequest
+	57,  // 109: webhook.v1.WebhookService.CreateAccessToken:input_type -> webhook.v1.CreateAccessTokenRequest
+	59,  // 110: webhook.v1.WebhookService.CreateWebhook:output_type -> webhook.v1.Webhook
+	59,  // 111: webhook.v1.WebhookService.GetWebhook:output_type -> webhook.v1.Webhook
+	6,   // 112: webhook.v1.WebhookService.ListWebhooks:output_type -> webhook.v1.ListWebhooksResponse
+	59,  // 113: webhook.v1.WebhookService.UpdateWebhook:output_type -> webhook.v1.Webhook
+	74,  // 114: webhook.v1.WebhookService.DeleteWebhook:output_type -> google.protobuf.Empty
+	59,  // 115: webhook.v1.WebhookService.PauseWebhook:output_type -> webhook.v1.Webhook
+	59,  // 116: webhook.v1.WebhookService.ResumeWebhook:output_type -> webhook.v1.Webhook
+	59,  // 117: webhook.v1.WebhookService.RotateWebhookSecret:output_type -> webhook.v1.Webhook
+	28,  // 118: webhook.v1.WebhookService.TestWebhook:output_type -> webhook.v1.TestWebhookResponse
+	33,  // 119: webhook.v1.WebhookService.GetWebhookStats:output_type -> webhook.v1.GetWebhookStatsResponse
+	69,  // 120: webhook.v1.WebhookService.CreateEventType:output_type -> webhook.v1.EventType
+	69,  // 121: webhook.v1.WebhookService.GetEventType:output_type -> webhook.v1.EventType
+	37,  // 122: webhook.v1.WebhookService.ListEventTypes:output_type -> webhook.v1.ListEventTypesResponse
+	69,  // 123: webhook.v1.WebhookService.UpdateEventType:output_type -> webhook.v1.EventType
+	12,  // 124: webhook.v1.WebhookService.PublishEvent:output_type -> webhook.v1.PublishEventResponse
+	14,  // 125: webhook.v1.WebhookService.BatchPublishEvents:output_type -> webhook.v1.BatchPublishEventsResponse
+	62,  // 126: webhook.v1.WebhookService.GetEvent:output_type -> webhook.v1.Event
+	40,  // 127: webhook.v1.WebhookService.ListEvents:output_type -> webhook.v1.ListEventsResponse
+	43,  // 128: webhook.v1.WebhookService.ExplainEvent:output_type -> webhook.v1.ExplainEventResponse
+	65,  // 129: webhook.v1.WebhookService.GetDelivery:output_type -> webhook.v1.Delivery
+	21,  // 130: webhook.v1.WebhookService.ListDeliveries:output_type -> webhook.v1.ListDeliveriesResponse
+	23,  // 131: webhook.v1.WebhookService.ListDeliveryAttempts:output_type -> webhook.v1.ListDeliveryAttemptsResponse
+	65,  // 132: webhook.v1.WebhookService.RetryDelivery:output_type -> webhook.v1.Delivery
+	65,  // 133: webhook.v1.WebhookService.CancelDelivery:output_type -> webhook.v1.Delivery
+	25,  // 134: webhook.v1.WebhookService.WatchDeliveries:output_type -> webhook.v1.WatchDeliveriesResponse
+	70,  // 135: webhook.v1.WebhookService.CreateReplay:output_type -> webhook.v1.Replay
+	70,  // 136: webhook.v1.WebhookService.GetReplay:output_type -> webhook.v1.Replay
+	49,  // 137: webhook.v1.WebhookService.ListReplays:output_type -> webhook.v1.ListReplaysResponse
+	70,  // 138: webhook.v1.WebhookService.CancelReplay:output_type -> webhook.v1.Replay
+	52,  // 139: webhook.v1.WebhookService.DeleteCustomerData:output_type -> webhook.v1.DeleteCustomerDataResponse
+	72,  // 140: webhook.v1.WebhookService.CreateToken:output_type -> webhook.v1.Token
+	55,  // 141: webhook.v1.WebhookService.ListTokens:output_type -> webhook.v1.ListTokensResponse
+	74,  // 142: webhook.v1.WebhookService.RevokeToken:output_type -> google.protobuf.Empty
+	75,  // 143: webhook.v1.WebhookService.CreateAccessToken:output_type -> webhook.v1.AccessToken
+	110, // [110:144] is the sub-list for method output_type
+	76,  // [76:110] is the sub-list for method input_type
+	76,  // [76:76] is the sub-list for extension type_name
+	76,  // [76:76] is the sub-list for extension extendee
+	0,   // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_webhook_v1_service_proto_init() }
@@ -4624,7 +4701,7 @@ func file_webhook_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_webhook_v1_service_proto_rawDesc), len(file_webhook_v1_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   55,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

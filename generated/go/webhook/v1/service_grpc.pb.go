@@ -55,6 +55,7 @@ const (
 	WebhookService_CreateToken_FullMethodName          = "/webhook.v1.WebhookService/CreateToken"
 	WebhookService_ListTokens_FullMethodName           = "/webhook.v1.WebhookService/ListTokens"
 	WebhookService_RevokeToken_FullMethodName          = "/webhook.v1.WebhookService/RevokeToken"
+	WebhookService_CreateAccessToken_FullMethodName    = "/webhook.v1.WebhookService/CreateAccessToken"
 )
 
 // WebhookServiceClient is the client API for WebhookService service.
@@ -148,6 +149,9 @@ type WebhookServiceClient interface {
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
 	// Deletes a token. Within two seconds no process takes it any more, and its streams end.
 	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
+	// Makes an access token: for the browser of one customer, with no more permissions than the caller's, for a short time.
+	// It is checked without the database. An access token makes no further ones.
+	CreateAccessToken(ctx context.Context, in *CreateAccessTokenRequest, opts ...grpc.CallOption) (*AccessToken, error)
 }
 
 type webhookServiceClient struct {
@@ -497,6 +501,16 @@ func (c *webhookServiceClient) RevokeToken(ctx context.Context, in *RevokeTokenR
 	return out, nil
 }
 
+func (c *webhookServiceClient) CreateAccessToken(ctx context.Context, in *CreateAccessTokenRequest, opts ...grpc.CallOption) (*AccessToken, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AccessToken)
+	err := c.cc.Invoke(ctx, WebhookService_CreateAccessToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // WebhookServiceServer is the server API for WebhookService service.
 // All implementations must embed UnimplementedWebhookServiceServer
 // for forward compatibility.
@@ -588,6 +602,9 @@ type WebhookServiceServer interface {
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
 	// Deletes a token. Within two seconds no process takes it any more, and its streams end.
 	RevokeToken(context.Context, *RevokeTokenRequest) (*emptypb.Empty, error)
+	// Makes an access token: for the browser of one customer, with no more permissions than the caller's, for a short time.
+	// It is checked without the database. An access token makes no further ones.
+	CreateAccessToken(context.Context, *CreateAccessTokenRequest) (*AccessToken, error)
 	mustEmbedUnimplementedWebhookServiceServer()
 }
 
@@ -696,6 +713,9 @@ func (UnimplementedWebhookServiceServer) ListTokens(context.Context, *ListTokens
 }
 func (UnimplementedWebhookServiceServer) RevokeToken(context.Context, *RevokeTokenRequest) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeToken not implemented")
+}
+func (UnimplementedWebhookServiceServer) CreateAccessToken(context.Context, *CreateAccessTokenRequest) (*AccessToken, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateAccessToken not implemented")
 }
 func (UnimplementedWebhookServiceServer) mustEmbedUnimplementedWebhookServiceServer() {}
 func (UnimplementedWebhookServiceServer) testEmbeddedByValue()                        {}
@@ -1305,6 +1325,24 @@ func _WebhookService_RevokeToken_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WebhookService_CreateAccessToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateAccessTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).CreateAccessToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_CreateAccessToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).CreateAccessToken(ctx, req.(*CreateAccessTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // WebhookService_ServiceDesc is the grpc.ServiceDesc for WebhookService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1439,6 +1477,10 @@ var WebhookService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeToken",
 			Handler:    _WebhookService_RevokeToken_Handler,
+		},
+		{
+			MethodName: "CreateAccessToken",
+			Handler:    _WebhookService_CreateAccessToken_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -82,6 +82,63 @@ func (TokenRole) EnumDescriptor() ([]byte, []int) {
 	return file_webhook_v1_token_proto_rawDescGZIP(), []int{0}
 }
 
+// What an access token may do. Values may be added.
+type AccessPermission int32
+
+const (
+	// Not set.
+	AccessPermission_ACCESS_PERMISSION_UNSPECIFIED AccessPermission = 0
+	// Looking.
+	AccessPermission_ACCESS_PERMISSION_READ AccessPermission = 1
+	// Publishing.
+	AccessPermission_ACCESS_PERMISSION_PUBLISH AccessPermission = 2
+	// Changing.
+	AccessPermission_ACCESS_PERMISSION_MANAGE AccessPermission = 3
+)
+
+// Enum value maps for AccessPermission.
+var (
+	AccessPermission_name = map[int32]string{
+		0: "ACCESS_PERMISSION_UNSPECIFIED",
+		1: "ACCESS_PERMISSION_READ",
+		2: "ACCESS_PERMISSION_PUBLISH",
+		3: "ACCESS_PERMISSION_MANAGE",
+	}
+	AccessPermission_value = map[string]int32{
+		"ACCESS_PERMISSION_UNSPECIFIED": 0,
+		"ACCESS_PERMISSION_READ":        1,
+		"ACCESS_PERMISSION_PUBLISH":     2,
+		"ACCESS_PERMISSION_MANAGE":      3,
+	}
+)
+
+func (x AccessPermission) Enum() *AccessPermission {
+	p := new(AccessPermission)
+	*p = x
+	return p
+}
+
+func (x AccessPermission) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AccessPermission) Descriptor() protoreflect.EnumDescriptor {
+	return file_webhook_v1_token_proto_enumTypes[1].Descriptor()
+}
+
+func (AccessPermission) Type() protoreflect.EnumType {
+	return &file_webhook_v1_token_proto_enumTypes[1]
+}
+
+func (x AccessPermission) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AccessPermission.Descriptor instead.
+func (AccessPermission) EnumDescriptor() ([]byte, []int) {
+	return file_webhook_v1_token_proto_rawDescGZIP(), []int{1}
+}
+
 // A credential that the database keeps. Callers send it as `authorization: Bearer whk_<token_id>_<secret>`. Nothing of it
 // changes but last_use_time; RevokeToken deletes it.
 type Token struct {
@@ -201,6 +258,81 @@ func (x *Token) GetBearerToken() string {
 	return ""
 }
 
+// A signed token for one customer that ends by itself. Nothing of it is stored, so it can't be revoked and is in no list:
+// it goes on when the token that made it is revoked, until its end. The service signs with its first secret key
+// (WEBHOOK_SECRET_KEYS) and takes what any of them has signed.
+type AccessToken struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The whole token, as callers send it behind `Bearer`.
+	BearerToken string `protobuf:"bytes,1,opt,name=bearer_token,json=bearerToken,proto3" json:"bearer_token,omitempty"`
+	// The only customer it is for.
+	CustomerId int64 `protobuf:"varint,2,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// What it may do.
+	Permissions []AccessPermission `protobuf:"varint,3,rep,packed,name=permissions,proto3,enum=webhook.v1.AccessPermission" json:"permissions,omitempty"`
+	// When it ends, to the second.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccessToken) Reset() {
+	*x = AccessToken{}
+	mi := &file_webhook_v1_token_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessToken) ProtoMessage() {}
+
+func (x *AccessToken) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_token_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessToken.ProtoReflect.Descriptor instead.
+func (*AccessToken) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_token_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *AccessToken) GetBearerToken() string {
+	if x != nil {
+		return x.BearerToken
+	}
+	return ""
+}
+
+func (x *AccessToken) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
+}
+
+func (x *AccessToken) GetPermissions() []AccessPermission {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
+func (x *AccessToken) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
 var File_webhook_v1_token_proto protoreflect.FileDescriptor
 
 const file_webhook_v1_token_proto_rawDesc = "" +
@@ -218,12 +350,24 @@ const file_webhook_v1_token_proto_rawDesc = "" +
 	"\vcreate_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"createTime\x12D\n" +
 	"\rlast_use_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\vlastUseTime\x12'\n" +
-	"\fbearer_token\x18\t \x01(\tB\x04\xe2A\x01\x03R\vbearerToken*n\n" +
+	"\fbearer_token\x18\t \x01(\tB\x04\xe2A\x01\x03R\vbearerToken\"\xe6\x01\n" +
+	"\vAccessToken\x12'\n" +
+	"\fbearer_token\x18\x01 \x01(\tB\x04\xe2A\x01\x03R\vbearerToken\x12%\n" +
+	"\vcustomer_id\x18\x02 \x01(\x03B\x04\xe2A\x01\x03R\n" +
+	"customerId\x12D\n" +
+	"\vpermissions\x18\x03 \x03(\x0e2\x1c.webhook.v1.AccessPermissionB\x04\xe2A\x01\x03R\vpermissions\x12A\n" +
+	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
+	"expireTime*n\n" +
 	"\tTokenRole\x12\x1a\n" +
 	"\x16TOKEN_ROLE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10TOKEN_ROLE_ADMIN\x10\x01\x12\x18\n" +
 	"\x14TOKEN_ROLE_PUBLISHER\x10\x02\x12\x15\n" +
-	"\x11TOKEN_ROLE_VIEWER\x10\x03BHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3"
+	"\x11TOKEN_ROLE_VIEWER\x10\x03*\x8e\x01\n" +
+	"\x10AccessPermission\x12!\n" +
+	"\x1dACCESS_PERMISSION_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16ACCESS_PERMISSION_READ\x10\x01\x12\x1d\n" +
+	"\x19ACCESS_PERMISSION_PUBLISH\x10\x02\x12\x1c\n" +
+	"\x18ACCESS_PERMISSION_MANAGE\x10\x03BHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3"
 
 var (
 	file_webhook_v1_token_proto_rawDescOnce sync.Once
@@ -237,23 +381,27 @@ func file_webhook_v1_token_proto_rawDescGZIP() []byte {
 	return file_webhook_v1_token_proto_rawDescData
 }
 
-var file_webhook_v1_token_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_webhook_v1_token_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_webhook_v1_token_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_webhook_v1_token_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_webhook_v1_token_proto_goTypes = []any{
 	(TokenRole)(0),                // 0: webhook.v1.TokenRole
-	(*Token)(nil),                 // 1: webhook.v1.Token
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	(AccessPermission)(0),         // 1: webhook.v1.AccessPermission
+	(*Token)(nil),                 // 2: webhook.v1.Token
+	(*AccessToken)(nil),           // 3: webhook.v1.AccessToken
+	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
 }
 var file_webhook_v1_token_proto_depIdxs = []int32{
 	0, // 0: webhook.v1.Token.role:type_name -> webhook.v1.TokenRole
-	2, // 1: webhook.v1.Token.expire_time:type_name -> google.protobuf.Timestamp
-	2, // 2: webhook.v1.Token.create_time:type_name -> google.protobuf.Timestamp
-	2, // 3: webhook.v1.Token.last_use_time:type_name -> google.protobuf.Timestamp
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	4, // 1: webhook.v1.Token.expire_time:type_name -> google.protobuf.Timestamp
+	4, // 2: webhook.v1.Token.create_time:type_name -> google.protobuf.Timestamp
+	4, // 3: webhook.v1.Token.last_use_time:type_name -> google.protobuf.Timestamp
+	1, // 4: webhook.v1.AccessToken.permissions:type_name -> webhook.v1.AccessPermission
+	4, // 5: webhook.v1.AccessToken.expire_time:type_name -> google.protobuf.Timestamp
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_webhook_v1_token_proto_init() }
@@ -266,8 +414,8 @@ func file_webhook_v1_token_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_webhook_v1_token_proto_rawDesc), len(file_webhook_v1_token_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   1,
+			NumEnums:      2,
+			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

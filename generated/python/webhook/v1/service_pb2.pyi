@@ -2072,3 +2072,37 @@ class RevokeTokenRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeTokenRequest: _TypeAlias = RevokeTokenRequest  # noqa: Y015
+
+@_typing.final
+class CreateAccessTokenRequest(_message.Message):
+    """Request of CreateAccessToken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    PERMISSIONS_FIELD_NUMBER: _builtins.int
+    LIFE_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.int
+    """The only customer it is for."""
+    @_builtins.property
+    def permissions(self) -> _containers.RepeatedScalarFieldContainer[_token_pb2.AccessPermission.ValueType]:
+        """What it may do; each is one that the caller has. Empty: looking, and nothing else."""
+
+    @_builtins.property
+    def life(self) -> _duration_pb2.Duration:
+        """For how long: 60 s to 86,400 s, but never longer than the caller's own token. Unset: an hour."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.int = ...,
+        permissions: _abc.Iterable[_token_pb2.AccessPermission.ValueType] | None = ...,
+        life: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["life", b"life"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "life", b"life", "permissions", b"permissions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateAccessTokenRequest: _TypeAlias = CreateAccessTokenRequest  # noqa: Y015

@@ -211,6 +211,11 @@ class WebhookServiceStub(object):
                 request_serializer=webhook_dot_v1_dot_service__pb2.RevokeTokenRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.CreateAccessToken = channel.unary_unary(
+                '/webhook.v1.WebhookService/CreateAccessToken',
+                request_serializer=webhook_dot_v1_dot_service__pb2.CreateAccessTokenRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_token__pb2.AccessToken.FromString,
+                _registered_method=True)
 
 
 class WebhookServiceServicer(object):
@@ -467,6 +472,14 @@ class WebhookServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateAccessToken(self, request, context):
+        """Makes an access token: for the browser of one customer, with no more permissions than the caller's, for a short time.
+        It is checked without the database. An access token makes no further ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WebhookServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -634,6 +647,11 @@ def add_WebhookServiceServicer_to_server(servicer, server):
                     servicer.RevokeToken,
                     request_deserializer=webhook_dot_v1_dot_service__pb2.RevokeTokenRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'CreateAccessToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateAccessToken,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.CreateAccessTokenRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_token__pb2.AccessToken.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1532,6 +1550,33 @@ class WebhookService(object):
             '/webhook.v1.WebhookService/RevokeToken',
             webhook_dot_v1_dot_service__pb2.RevokeTokenRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateAccessToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/CreateAccessToken',
+            webhook_dot_v1_dot_service__pb2.CreateAccessTokenRequest.SerializeToString,
+            webhook_dot_v1_dot_token__pb2.AccessToken.FromString,
             options,
             channel_credentials,
             insecure,

@@ -138,6 +138,10 @@ class WebhookServiceStub:
     """Lists tokens, newest first, of those that are for no other customers than the caller. Configured tokens are not listed."""
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_service_pb2.RevokeTokenRequest, _empty_pb2.Empty]
     """Deletes a token. Within two seconds no process takes it any more, and its streams end."""
+    CreateAccessToken: _grpc.UnaryUnaryMultiCallable[_service_pb2.CreateAccessTokenRequest, _token_pb2.AccessToken]
+    """Makes an access token: for the browser of one customer, with no more permissions than the caller's, for a short time.
+    It is checked without the database. An access token makes no further ones.
+    """
 
 @_typing.type_check_only
 class WebhookServiceAsyncStub(WebhookServiceStub):
@@ -242,6 +246,10 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     """Lists tokens, newest first, of those that are for no other customers than the caller. Configured tokens are not listed."""
     RevokeToken: _aio.UnaryUnaryMultiCallable[_service_pb2.RevokeTokenRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a token. Within two seconds no process takes it any more, and its streams end."""
+    CreateAccessToken: _aio.UnaryUnaryMultiCallable[_service_pb2.CreateAccessTokenRequest, _token_pb2.AccessToken]  # type: ignore[assignment]
+    """Makes an access token: for the browser of one customer, with no more permissions than the caller's, for a short time.
+    It is checked without the database. An access token makes no further ones.
+    """
 
 class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
     """Delivers events to customers' webhooks.
@@ -541,5 +549,15 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Deletes a token. Within two seconds no process takes it any more, and its streams end."""
+
+    @_abc_1.abstractmethod
+    def CreateAccessToken(
+        self,
+        request: _service_pb2.CreateAccessTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_token_pb2.AccessToken, _abc.Awaitable[_token_pb2.AccessToken]]:
+        """Makes an access token: for the browser of one customer, with no more permissions than the caller's, for a short time.
+        It is checked without the database. An access token makes no further ones.
+        """
 
 def add_WebhookServiceServicer_to_server(servicer: WebhookServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16webhook/v1/token.proto\x12\nwebhook.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x02\n\x05Token\x12\x16\n\x08token_id\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12)\n\x04role\x18\x02 \x01(\x0e\x32\x15.webhook.v1.TokenRoleB\x04\xe2\x41\x01\x02\x12\x14\n\x0c\x63ustomer_ids\x18\x03 \x03(\x03\x12\x15\n\rall_customers\x18\x04 \x01(\x08\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x37\n\rlast_use_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x62\x65\x61rer_token\x18\t \x01(\tB\x04\xe2\x41\x01\x03*n\n\tTokenRole\x12\x1a\n\x16TOKEN_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10TOKEN_ROLE_ADMIN\x10\x01\x12\x18\n\x14TOKEN_ROLE_PUBLISHER\x10\x02\x12\x15\n\x11TOKEN_ROLE_VIEWER\x10\x03\x42HZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16webhook/v1/token.proto\x12\nwebhook.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x02\n\x05Token\x12\x16\n\x08token_id\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12)\n\x04role\x18\x02 \x01(\x0e\x32\x15.webhook.v1.TokenRoleB\x04\xe2\x41\x01\x02\x12\x14\n\x0c\x63ustomer_ids\x18\x03 \x03(\x03\x12\x15\n\rall_customers\x18\x04 \x01(\x08\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x37\n\rlast_use_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x62\x65\x61rer_token\x18\t \x01(\tB\x04\xe2\x41\x01\x03\"\xb4\x01\n\x0b\x41\x63\x63\x65ssToken\x12\x1a\n\x0c\x62\x65\x61rer_token\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x63ustomer_id\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x37\n\x0bpermissions\x18\x03 \x03(\x0e\x32\x1c.webhook.v1.AccessPermissionB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03*n\n\tTokenRole\x12\x1a\n\x16TOKEN_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10TOKEN_ROLE_ADMIN\x10\x01\x12\x18\n\x14TOKEN_ROLE_PUBLISHER\x10\x02\x12\x15\n\x11TOKEN_ROLE_VIEWER\x10\x03*\x8e\x01\n\x10\x41\x63\x63\x65ssPermission\x12!\n\x1d\x41\x43\x43\x45SS_PERMISSION_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41\x43\x43\x45SS_PERMISSION_READ\x10\x01\x12\x1d\n\x19\x41\x43\x43\x45SS_PERMISSION_PUBLISH\x10\x02\x12\x1c\n\x18\x41\x43\x43\x45SS_PERMISSION_MANAGE\x10\x03\x42HZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,8 +44,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKEN'].fields_by_name['last_use_time']._serialized_options = b'\342A\001\003'
   _globals['_TOKEN'].fields_by_name['bearer_token']._loaded_options = None
   _globals['_TOKEN'].fields_by_name['bearer_token']._serialized_options = b'\342A\001\003'
-  _globals['_TOKENROLE']._serialized_start=436
-  _globals['_TOKENROLE']._serialized_end=546
+  _globals['_ACCESSTOKEN'].fields_by_name['bearer_token']._loaded_options = None
+  _globals['_ACCESSTOKEN'].fields_by_name['bearer_token']._serialized_options = b'\342A\001\003'
+  _globals['_ACCESSTOKEN'].fields_by_name['customer_id']._loaded_options = None
+  _globals['_ACCESSTOKEN'].fields_by_name['customer_id']._serialized_options = b'\342A\001\003'
+  _globals['_ACCESSTOKEN'].fields_by_name['permissions']._loaded_options = None
+  _globals['_ACCESSTOKEN'].fields_by_name['permissions']._serialized_options = b'\342A\001\003'
+  _globals['_ACCESSTOKEN'].fields_by_name['expire_time']._loaded_options = None
+  _globals['_ACCESSTOKEN'].fields_by_name['expire_time']._serialized_options = b'\342A\001\003'
+  _globals['_TOKENROLE']._serialized_start=619
+  _globals['_TOKENROLE']._serialized_end=729
+  _globals['_ACCESSPERMISSION']._serialized_start=732
+  _globals['_ACCESSPERMISSION']._serialized_end=874
   _globals['_TOKEN']._serialized_start=105
   _globals['_TOKEN']._serialized_end=434
+  _globals['_ACCESSTOKEN']._serialized_start=437
+  _globals['_ACCESSTOKEN']._serialized_end=617
 # @@protoc_insertion_point(module_scope)

@@ -48,6 +48,34 @@ TOKEN_ROLE_VIEWER: TokenRole.ValueType  # 3
 """Looking: permission `read`."""
 Global___TokenRole: _TypeAlias = TokenRole  # noqa: Y015
 
+class _AccessPermission:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AccessPermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccessPermission.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ACCESS_PERMISSION_UNSPECIFIED: _AccessPermission.ValueType  # 0
+    """Not set."""
+    ACCESS_PERMISSION_READ: _AccessPermission.ValueType  # 1
+    """Looking."""
+    ACCESS_PERMISSION_PUBLISH: _AccessPermission.ValueType  # 2
+    """Publishing."""
+    ACCESS_PERMISSION_MANAGE: _AccessPermission.ValueType  # 3
+    """Changing."""
+
+class AccessPermission(_AccessPermission, metaclass=_AccessPermissionEnumTypeWrapper):
+    """What an access token may do. Values may be added."""
+
+ACCESS_PERMISSION_UNSPECIFIED: AccessPermission.ValueType  # 0
+"""Not set."""
+ACCESS_PERMISSION_READ: AccessPermission.ValueType  # 1
+"""Looking."""
+ACCESS_PERMISSION_PUBLISH: AccessPermission.ValueType  # 2
+"""Publishing."""
+ACCESS_PERMISSION_MANAGE: AccessPermission.ValueType  # 3
+"""Changing."""
+Global___AccessPermission: _TypeAlias = AccessPermission  # noqa: Y015
+
 @_typing.final
 class Token(_message.Message):
     """A credential that the database keeps. Callers send it as `authorization: Bearer whk_<token_id>_<secret>`. Nothing of it
@@ -111,3 +139,44 @@ class Token(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Token: _TypeAlias = Token  # noqa: Y015
+
+@_typing.final
+class AccessToken(_message.Message):
+    """A signed token for one customer that ends by itself. Nothing of it is stored, so it can't be revoked and is in no list:
+    it goes on when the token that made it is revoked, until its end. The service signs with its first secret key
+    (WEBHOOK_SECRET_KEYS) and takes what any of them has signed.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEARER_TOKEN_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    PERMISSIONS_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    bearer_token: _builtins.str
+    """The whole token, as callers send it behind `Bearer`."""
+    customer_id: _builtins.int
+    """The only customer it is for."""
+    @_builtins.property
+    def permissions(self) -> _containers.RepeatedScalarFieldContainer[Global___AccessPermission.ValueType]:
+        """What it may do."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends, to the second."""
+
+    def __init__(
+        self,
+        *,
+        bearer_token: _builtins.str = ...,
+        customer_id: _builtins.int = ...,
+        permissions: _abc.Iterable[Global___AccessPermission.ValueType] | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bearer_token", b"bearer_token", "customer_id", b"customer_id", "expire_time", b"expire_time", "permissions", b"permissions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccessToken: _TypeAlias = AccessToken  # noqa: Y015

@@ -42,6 +42,7 @@ _TAGS: Final = {
     "replays": "Jobs that send past events again.",
     "customers": "All that belongs to a customer.",
     "tokens": "Who may call, and what they may do.",
+    "accessTokens": "Tokens for browsers: signed, for one customer, for a short time.",
     "operations": "Health of the service, and its description.",
     "receivers": "What receivers get.",
 }

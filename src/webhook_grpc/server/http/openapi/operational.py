@@ -66,7 +66,7 @@ def _caller(*, is_open: bool) -> Schema:
         "summary": "Whose token this is, and what it may do",
         "responses": {
             "200": {"description": "The caller.", "content": {_JSON: {"schema": schema}}},
-            **refusals({403} if is_open else {401, 403}),
+            **refusals({403} if is_open else {401, 403, 503}),
         },
         "security": [] if is_open else [{"token": []}],
     }
