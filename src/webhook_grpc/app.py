@@ -24,6 +24,7 @@ from webhook_grpc.hub.group_commit import GroupLimits
 from webhook_grpc.hub.hints import Hints, Topic
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.tail import Tail
+from webhook_grpc.hub.tokens import KnownTokens
 from webhook_grpc.metrics.calls import CallFigures, CallTally
 from webhook_grpc.metrics.deliveries import DeliveryFigures, PolledFigures, PublishFigures
 from webhook_grpc.metrics.metrics import Metrics
@@ -126,15 +127,21 @@ class App:
             self._hints,
             self._make_partitions,
         )
+        waiting_max = max(1, settings.calls_max // 2)  # so that unknown tokens never take all places of calls
+        self._tokens = KnownTokens(self.database, connections.commands, settings.tokens_kept_seconds, waiting_max)
+        self._hints.subscribe(Topic.TOKENS, self._tokens.changed)
         methods = Methods(settings, self.database, self._clock, sealer, self._publisher, self._hints, self._tail)
         call_tally = CallTally()
         calls = Calls(
             methods,
             Authenticator(
                 load_tokens(settings),
+                self._tokens,
+                sealer,
                 anonymous_allowed=settings.anonymous_allowed,
                 default_customer_id=settings.default_customer,
             ),
+            self._tokens,
             self._clock,
             CallLimits(
                 settings.call_limits,
@@ -237,6 +244,7 @@ class App:
             **self.engine.loops(),
             **self._publisher.loops(),
             **self._hints.loops(),
+            **self._tokens.loops(),
             "tail": self._tail.run(),
             "monitor": self._monitor.run(),
             "loop watch": self._loop_watch.run(),

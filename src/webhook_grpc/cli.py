@@ -20,6 +20,8 @@ from typing import Any, Final
 import click
 import orjson
 
+from webhook_grpc.commands.token_places import TokensFailed
+from webhook_grpc.commands.tokens import tokens_group
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.parent.addresses import AddressTaken
 from webhook_grpc.parent.cores import usable_cores
@@ -33,7 +35,7 @@ from webhook_grpc.store.connection.conninfo import BadConninfo, checked
 from webhook_grpc.store.connection.server_checks import UnsuitableServer
 from webhook_grpc.store.db import TooFewConnections
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from webhook_grpc.store.schema.migrate import DatabaseUnreachable, SchemaError, migrate
+from webhook_grpc.store.schema.migrate import DatabaseUnreachable, SchemaError, check_schema, migrate
 
 from . import __version__
 from .settings import (
@@ -262,8 +264,8 @@ def secret_key() -> None:
     "--permission",
     "permissions",
     multiple=True,
-    type=click.Choice(["read", "publish", "manage"]),
-    help="May be repeated; default all three.",
+    type=click.Choice(["read", "publish", "manage", "admin"]),
+    help="May be repeated; default read, publish and manage.",
 )
 def token(name: str, customer_id: int | None, permissions: tuple[str, ...]) -> None:
     """Make a token: prints it once, and the setting that admits it, for `export` or for compose's .env.
@@ -274,7 +276,7 @@ def token(name: str, customer_id: int | None, permissions: tuple[str, ...]) -> N
     """
     from webhook_grpc.server.auth import token_hash
 
-    secret = "wk_" + secrets.token_urlsafe(32)
+    secret = "whk_" + secrets.token_urlsafe(32)
     entry: dict[str, Any] = {"name": name, "sha256": token_hash(secret)}
     if customer_id is not None:
         entry["customer_id"] = customer_id
@@ -282,6 +284,13 @@ def token(name: str, customer_id: int | None, permissions: tuple[str, ...]) -> N
         entry["permissions"] = list(permissions)
     click.echo(f"token: {secret}")
     click.echo(f"WEBHOOK_TOKENS='[{orjson.dumps(entry).decode()}]'")
+
+
+@contextmanager
+def _token_database() -> Generator[str]:
+    with _database(load_database_settings(), migrate_embedded=False) as (conninfo, _):
+        check_schema(conninfo)
+        yield conninfo
 
 
 class _Failure(Exception):
@@ -302,6 +311,7 @@ def _explained_failures() -> Generator[None]:
         TooFewConnections,
         UnsuitableServer,
         EmbeddedPostgresError,
+        TokensFailed,
     ) as error:
         _say(f"webhook-grpc: {error}", err=True)
         sys.exit(1)
@@ -326,3 +336,6 @@ def _database(settings: DatabaseSettings, migrate_embedded: bool = True) -> Gene
         yield conninfo, True
     finally:
         embedded.stop()
+
+
+main.add_command(tokens_group(_explained_failures, _token_database))

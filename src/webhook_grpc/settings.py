@@ -47,7 +47,7 @@ class Token(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=64)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     customer_id: Annotated[int, Field(gt=0, le=INT64_MAX)] | None = None  # None: all customers
-    permissions: tuple[Permission, ...] = ("read", "publish", "manage")
+    permissions: tuple[Permission, ...] = ("read", "publish", "manage")  # not "admin": nobody gets that by an upgrade
     expires: datetime | None = None
 
     @field_validator("expires")
@@ -150,8 +150,13 @@ class Settings(DatabaseSettings):
     """JSON list of {"name", "sha256", "customer_id" (absent: all), "permissions", "expires"}."""
     tokens_file: Path | None = None
     """The same list in a file."""
+    tokens_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """How many tokens the database may keep, beside those that are configured."""
+    tokens_kept_seconds: Annotated[float, Field(ge=0, le=86_400)] = 900.0
+    """How long tokens of the database that a process knows go on working while the database is away."""
     allow_anonymous: bool | None = None
-    """Whether calls without a token may do everything. Unset: only on a loopback address with no tokens configured."""
+    """Whether calls without a token may do everything. Unset: only on a loopback address with no tokens configured.
+    `false`: never, though the only tokens may be those in the database."""
     default_customer_id: Annotated[int, Field(ge=0, le=INT64_MAX)] | None = None
     """The customer of calls that name none, by callers that are not of one customer; 0: they have to name one. Unset:
     1 on loopback addresses without tokens, otherwise 0."""
@@ -437,11 +442,12 @@ class Settings(DatabaseSettings):
         with_mtls = {"WEBHOOK_GRPC_ADDRESS"} if self.grpc_client_ca_file else set[str]()
         with_mtls |= {"WEBHOOK_HTTP_ADDRESS"} if self.http_client_ca_file else set()
         without_mtls = [name for name in reachable if name not in with_mtls]
-        if not self.allow_anonymous and not self.has_tokens and without_mtls:
+        if self.allow_anonymous is None and not self.has_tokens and without_mtls:
             problems.append(
                 f"{' and '.join(without_mtls)} is reachable from other machines, so WEBHOOK_TOKENS or "
-                "WEBHOOK_TOKENS_FILE is needed (`webhook-grpc token` makes one), or mTLS "
-                "(WEBHOOK_GRPC_CLIENT_CA_FILE, WEBHOOK_HTTP_CLIENT_CA_FILE), or WEBHOOK_ALLOW_ANONYMOUS=true"
+                "WEBHOOK_TOKENS_FILE is needed (`webhook-grpc token` makes one), or WEBHOOK_ALLOW_ANONYMOUS=false and "
+                "tokens in the database (`webhook-grpc tokens create`), or mTLS (WEBHOOK_GRPC_CLIENT_CA_FILE, "
+                "WEBHOOK_HTTP_CLIENT_CA_FILE), or WEBHOOK_ALLOW_ANONYMOUS=true"
             )
         if "WEBHOOK_HTTP_ADDRESS" in reachable and not self.has_tls and not self.http_plaintext:
             problems.append(

@@ -15,7 +15,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
-from webhook.v1 import delivery_pb2, event_pb2, event_type_pb2, replay_pb2, service_pb2, webhook_pb2
+from webhook.v1 import delivery_pb2, event_pb2, event_type_pb2, replay_pb2, service_pb2, token_pb2, webhook_pb2
 
 from tests.support import slowness
 from tests.support.service import CUSTOMER, SECRET, Service, error_details
@@ -25,7 +25,8 @@ METHODS = tuple(SERVICE.methods_by_name)
 STREAMS = frozenset(method.name for method in SERVICE.methods if method.server_streaming)
 UNARY = tuple(method for method in METHODS if method not in STREAMS)
 # What belongs to the platform: no request names a customer, and only a caller for all customers may change it.
-OF_THE_PLATFORM = ("CreateEventType", "GetEventType", "ListEventTypes", "UpdateEventType")
+TOKENS_OF_CALLERS = ("CreateToken", "ListTokens", "RevokeToken")
+OF_THE_PLATFORM = ("CreateEventType", "GetEventType", "ListEventTypes", "UpdateEventType", *TOKENS_OF_CALLERS)
 FOR_ALL_CUSTOMERS_ONLY = ("CreateEventType", "UpdateEventType")
 OTHER_CUSTOMER = CUSTOMER + 1
 INT64_MAX = 2**63 - 1
@@ -147,12 +148,13 @@ async def all_of(many: Sequence[Awaitable[Item]], at_once: int = 50) -> list[Ite
 
 @dataclass(frozen=True)
 class World:
-    """What there is to ask for: a paused webhook, an event that waits for it, a replay that waits for it too."""
+    """What there is to ask for: a paused webhook, an event and a replay that wait for it, and a token."""
 
     webhook_id: int
     event_id: str
     delivery_id: str
     replay_id: int = 1
+    token_id: int = 1
 
 
 async def furnish(service: Service) -> World:
@@ -163,12 +165,13 @@ async def furnish(service: Service) -> World:
     )
     published = await service.publish()
     replay = await service.stub.CreateReplay(service_pb2.CreateReplayRequest(replay=full_replay(webhook.webhook_id)))
-    return world_of(webhook.webhook_id, published.event_id, replay.replay_id)
+    made = await service.stub.CreateToken(service_pb2.CreateTokenRequest(token=full_token()))
+    return world_of(webhook.webhook_id, published.event_id, replay.replay_id, made.token_id)
 
 
-def world_of(webhook_id: int, event_id: str, replay_id: int = 1) -> World:
-    """The World of a webhook, an event and a replay."""
-    return World(webhook_id, event_id, f"dlv_{event_id.removeprefix('evt_')}_{webhook_id}", replay_id)
+def world_of(webhook_id: int, event_id: str, replay_id: int = 1, token_id: int = 1) -> World:
+    """The World of a webhook, an event, a replay and a token."""
+    return World(webhook_id, event_id, f"dlv_{event_id.removeprefix('evt_')}_{webhook_id}", replay_id, token_id)
 
 
 def full_webhook(**fields: Any) -> webhook_pb2.Webhook:
@@ -230,6 +233,18 @@ def full_replay(webhook_id: int, **fields: Any) -> replay_pb2.Replay:
         **fields,
     }
     return replay_pb2.Replay(**values)
+
+
+def full_token(**fields: Any) -> token_pb2.Token:
+    """A valid token with every field that a caller may choose."""
+    values: dict[str, Any] = {
+        "role": token_pb2.TOKEN_ROLE_VIEWER,
+        "customer_ids": [CUSTOMER],
+        "description": "The screen in the hall – at last.",
+        "expire_time": Timestamp(seconds=4_000_000_000),
+        **fields,
+    }
+    return token_pb2.Token(**values)
 
 
 def valid_requests(world: World, customer_id: int = CUSTOMER) -> dict[str, Message]:
@@ -297,6 +312,12 @@ def valid_requests(world: World, customer_id: int = CUSTOMER) -> dict[str, Messa
             customer_id=customer_id, **filters, snapshot=True, heartbeat_interval=Duration(seconds=5)
         ),
         "DeleteCustomerData": pb.DeleteCustomerDataRequest(customer_id=customer_id),
+        "CreateToken": pb.CreateTokenRequest(token=full_token(customer_ids=[customer_id])),
+        "ListTokens": pb.ListTokensRequest(page_size=10),
+        "RevokeToken": pb.RevokeTokenRequest(token_id=world.token_id),
+        "CreateAccessToken": pb.CreateAccessTokenRequest(
+            customer_id=customer_id, permissions=[token_pb2.ACCESS_PERMISSION_READ], life=Duration(seconds=60)
+        ),
     }
 
 

@@ -44,7 +44,15 @@ UNSPECIFIED_WEBHOOK = webhook_pb2.WEBHOOK_STATUS_UNSPECIFIED
 UNSPECIFIED_DELIVERY = delivery_pb2.DELIVERY_STATUS_UNSPECIFIED
 UNSPECIFIED_OUTCOME = delivery_pb2.ATTEMPT_OUTCOME_UNSPECIFIED
 
-LISTS = ("ListWebhooks", "ListEventTypes", "ListEvents", "ListDeliveries", "ListDeliveryAttempts", "ListReplays")
+LISTS = (
+    "ListWebhooks",
+    "ListEventTypes",
+    "ListEvents",
+    "ListDeliveries",
+    "ListDeliveryAttempts",
+    "ListReplays",
+    "ListTokens",
+)
 IN_WINDOWS = ("ListEvents", "ListDeliveries", "ListDeliveryAttempts")
 BY_WEBHOOK_ID = ("GetWebhook", "UpdateWebhook", "DeleteWebhook", "PauseWebhook", "ResumeWebhook")
 BY_CUSTOMER = tuple(method for method in METHODS if method not in {"BatchPublishEvents", *OF_THE_PLATFORM})
@@ -304,6 +312,17 @@ ROWS = [
         for method in ("CreateWebhook", "PublishEvent")
         for value in ("é", "\0", "a\nb", "\x7f", "x" * 129)
     ),
+    # tokens
+    row("CreateToken", "role", lambda r: setattr(r.token, "role", 0), "token.role"),
+    row("CreateToken", "role unknown", lambda r: setattr(r.token, "role", 99), "token.role"),
+    row("CreateToken", "nobody", lambda r: r.token.ClearField("customer_ids"), "token.customer_ids"),
+    row("CreateToken", "some and all", lambda r: setattr(r.token, "all_customers", True), "token.customer_ids"),
+    row("CreateToken", "customer 0", lambda r: r.token.customer_ids.append(0), "token.customer_ids"),
+    row("CreateToken", "many", lambda r: r.token.customer_ids.extend(range(1, 1001)), "token.customer_ids"),
+    row("CreateToken", "description", lambda r: setattr(r.token, "description", "a\0"), "token.description"),
+    row("CreateToken", "past", lambda r: setattr(r.token.expire_time, "seconds", 1), "token.expire_time"),
+    row("CreateToken", "no time", lambda r: setattr(r.token.expire_time, "seconds", -1), "token.expire_time"),
+    *(row("RevokeToken", f"token_id {v}", lambda r, v=v: setattr(r, "token_id", v), "token_id") for v in (0, -1)),
     # the webhook
     webhook_row("name", name=""),
     webhook_row("name of spaces", "name", name=" \t\n"),

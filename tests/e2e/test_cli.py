@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
+from click.testing import CliRunner
 from dotenv import dotenv_values
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from psycopg import sql
@@ -25,6 +26,7 @@ from tests.support.postgres import TestPostgres, query
 from tests.support.process import ROOT, Process, run_cli
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET_KEY, ServiceFactory
+from webhook_grpc.cli import main
 from webhook_grpc.domain.sealing import key_id_of, key_id_text
 from webhook_grpc.process.banner import URL
 from webhook_grpc.server.auth import token_hash
@@ -280,3 +282,51 @@ async def test_a_signal_ends_it_and_the_log_is_one_json_object_a_line(database_u
     [rpc] = [record for record in records if record["event"] == "rpc"]
     assert {"method", "code", "duration_ms", "caller", "customer_id", "request_id"} <= rpc.keys()
     assert [record["event"] for record in records][-1] == "stopped"
+
+
+async def invoke(*arguments: str, **settings: str) -> tuple[int, str, str]:
+    """Runs a command of ours in this process, which is cheaper: exit status, stdout, stderr."""
+    result = await asyncio.to_thread(CliRunner().invoke, main, list(arguments), env=settings)
+    return result.exit_code, result.stdout, result.stderr
+
+
+async def test_tokens_of_the_database_are_made_without_a_server_and_managed_at_one(
+    database_url: str, tmp_path: Path
+) -> None:
+    """The first token for admins from the database itself; the rest as an admin does it, with that token."""
+    here = {"WEBHOOK_DATABASE_URL": database_url}
+    status, made, _ = await invoke("tokens", "create", "--role", "admin", "--all-customers", "--database", **here)
+    assert status == 0
+    admin = made.strip()
+    services = ServiceFactory(database_url, tmp_path)
+    service = await services.start(allow_anonymous=False, http_address="127.0.0.1:0")
+    there = {"WHK_HTTP_URL": f"http://127.0.0.1:{service.app.http_port}", "WHK_TOKEN": admin}
+    try:
+        arguments = ("--role", "viewer", "--customer-id", "7", "--description", "a screen", "--expires-in", "90d")
+        screen = (await invoke("tokens", "create", *arguments, **there))[1].strip()
+        token_id = screen.split("_")[1]
+        for where in ((), ("--database",)):
+            listed = (await invoke("tokens", "list", *where, **here, **there))[1].splitlines()
+            first, second = map(json.loads, listed)
+            assert (first["role"], first["customer_ids"], first["description"]) == ("viewer", [7], "a screen")
+            assert first["expire_time"] > first["create_time"]
+            assert (second["role"], second["all_customers"]) == ("admin", True)
+            assert not {screen, admin} & set(re.findall(r"whk_\w+", "".join(listed)))
+        assert (await invoke("tokens", "revoke", token_id, **there))[0] == 0
+        for words, arguments, settings in (
+            ("does not exist", ("revoke", token_id), there),
+            ("does not exist", ("revoke", token_id, "--database"), here),
+            ("is not known", ("list",), {**there, "WHK_TOKEN": screen}),
+        ):
+            status, stdout, stderr = await invoke("tokens", *arguments, **settings)
+            assert (status, stdout) == (1, "")
+            assert words in stderr
+    finally:
+        await services.stop()
+    assert "did not answer" in (await invoke("tokens", "list", **there))[2]
+
+
+async def test_a_new_token_begins_with_its_kind_and_may_be_an_admins() -> None:
+    _, made, _ = await run_cli("token", "--name", "root", "--permission", "read", "--permission", "admin")
+    assert made.startswith("token: whk_")
+    assert '"permissions":["read","admin"]' in made

@@ -303,6 +303,21 @@ def test_the_program_for_a_change_of_the_secret_verifies_before_during_and_after
 
 
 @in_playground
+async def test_the_commands_for_tokens(playground: Playground, shared: Shared) -> None:
+    """The playground takes calls without a token, so that revoking needs none."""
+    commands = playground.here(blocks("docs/security.md", "tokens"))
+    printed = await run("bash", "-ec", commands, WEBHOOK_DATABASE_URL=shared.database_url)
+    made, *listed = printed.splitlines()
+    token_id = made.split("_")[1]
+    roles = [(token["role"], token["description"]) for token in map(orjson.loads, listed)]
+    assert roles == [("publisher", "shop"), ("admin", "operators")]
+
+    await run("bash", "-ec", playground.here(blocks("docs/security.md", "revoke")).replace(" 2 ", f" {token_id} "))
+
+    assert query(shared.database_url, "SELECT role FROM tokens") == [("admin",)]
+
+
+@in_playground
 async def test_the_tasks_with_grpcurl(playground: Playground) -> None:
     create, publish, _ = walk(playground)
     await bash(create + publish)

@@ -212,8 +212,20 @@ test("a tab that is hidden for a minute closes the stream and resumes by its cur
   one.source.stop();
 });
 
+const EXPIRED = "event: problem\ndata: {\"status\":401,\"reason\":\"TOKEN_EXPIRED\"}\n\n";
+
+test("a stream whose token has ended is opened with the next one, at the cursor", async (t) => {
+  const one = source({ texts: [`id: 4\n\n${EXPIRED}`, "id: 5\n\n"] });
+  t.after(() => one.source.stop());
+  const resuming = one.until("resuming");
+  one.source.start();
+  await resuming;
+  await one.until("live");
+  assert.deepEqual(one.happened.filter((text) => text !== "loads"), ["opens from now", "opens from 4"]);
+});
+
 test("after a refusal nothing is tried until there is another token; then the cursor goes on", async (t) => {
-  const one = source({ texts: ["id: 4\n\nevent: problem\ndata: {\"status\":401,\"reason\":\"TOKEN_EXPIRED\"}\n\n", "id: 5\n\n"] });
+  const one = source({ texts: [`id: 4\n\n${EXPIRED}`, problem(401, "TOKEN_EXPIRED"), "id: 5\n\n"] });
   t.after(() => one.source.stop());
   const refused = one.until("refused");
   one.source.start();
@@ -222,7 +234,7 @@ test("after a refusal nothing is tried until there is another token; then the cu
   const live = one.until("live");
   one.source.again();
   await live;
-  assert.deepEqual(one.happened.filter((text) => text !== "loads"), ["opens from now", "opens from 4"]);
+  assert.deepEqual(one.happened.filter((text) => text !== "loads"), ["opens from now", "opens from 4", "opens from 4"]);
 });
 
 test("a list that can't be loaded is said, and loaded with the next try", async (t) => {

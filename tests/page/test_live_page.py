@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,11 +14,13 @@ from aiohttp import web
 from playwright.async_api import Browser, Locator, Page, expect
 from webhook.v1 import event_pb2, service_pb2, webhook_pb2
 
+from tests.support import slowness
 from tests.support.receiver import Receiver, answers
-from tests.support.service import CUSTOMER, Service, ServiceFactory
+from tests.support.service import CUSTOMER, SECRET_KEY, Service, ServiceFactory
+from webhook_grpc.domain.access_tokens import AccessClaims, signed
+from webhook_grpc.domain.sealing import Sealer
 
 pytestmark = [pytest.mark.slow(3), pytest.mark.asyncio(loop_scope="module")]
-TOKEN = "wk_embedded"
 
 
 @pytest.fixture(scope="module")
@@ -53,26 +57,40 @@ async def test_in_chinese_no_word_is_missing(browser: Browser, service: Service,
 async def test_the_list_can_be_embedded_by_a_page_of_a_named_origin(
     page: Page, services: ServiceFactory, receiver: Receiver
 ) -> None:
-    """The product's page asks its own backend for a token of the customer; the list shows that customer only."""
+    """The product's page asks its own backend for access tokens of the customer; the list shows that customer only.
+
+    The first one ends soon: the list gets another one, and goes on where it was.
+    """
     host = await Host.start()
-    tokens = [
-        {"name": "embedded", "sha256": hashlib.sha256(TOKEN.encode()).hexdigest(), "customer_id": CUSTOMER},
-        {"name": "platform", "sha256": hashlib.sha256(b"wk_platform").hexdigest()},
-    ]
+    tokens = [{"name": "platform", "sha256": hashlib.sha256(b"wk_platform").hexdigest()}]
     service = await services.start(
         http_address="127.0.0.1:0", http_allow_origins=host.origin, tokens=json.dumps(tokens)
     )
     platform = (("authorization", "Bearer wk_platform"),)
     host.service_url = address(service).rstrip("/")
+
+    async def next_token() -> str:
+        request = service_pb2.CreateAccessTokenRequest(customer_id=CUSTOMER)
+        return (await service.stub.CreateAccessToken(request, metadata=platform)).bearer_token
+
+    host.next_token = next_token
     for customer_id in (CUSTOMER, CUSTOMER + 1):
         webhook = webhook_pb2.Webhook(customer_id=customer_id, name="mine", url=receiver.url(), events=["*"])
         await service.stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook), metadata=platform)
         event = event_pb2.Event(customer_id=customer_id, event_type="job.completed", data_json="{}")
         await service.stub.PublishEvent(service_pb2.PublishEventRequest(event=event), metadata=platform)
     await receiver.wait_for(2)
+    host.begin_with(datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=slowness.lengthened(4)))
     await page.goto(host.origin)
     await expect(rows(page)).to_have_count(1)
     await expect(rows(page).first).to_contain_text("Succeeded")
+    async with slowness.timeout(60):
+        await host.renewed.wait()
+    event = event_pb2.Event(customer_id=CUSTOMER, event_type="job.failed", data_json="{}")
+    await service.stub.PublishEvent(service_pb2.PublishEventRequest(event=event), metadata=platform)
+    await expect(rows(page)).to_have_count(2)
+    await expect(rows(page).nth(0)).to_contain_text("job.failed")
+    await expect(rows(page).nth(1)).to_contain_text("job.completed")
     await host.stop()
 
 
@@ -85,6 +103,8 @@ class Host:
     def __init__(self) -> None:
         self.service_url = ""
         self.origin = ""
+        self.next_token: Callable[[], Awaitable[str]] | None = None
+        self.renewed = asyncio.Event()  # set when a token after the first was given
         self._runner = web.AppRunner(self._app())
 
     @classmethod
@@ -96,6 +116,11 @@ class Host:
         host.origin = f"http://127.0.0.1:{host._runner.addresses[0][1]}"
         return host
 
+    def begin_with(self, end: datetime) -> None:
+        """Gives a token until this moment that ends then: CreateAccessToken makes none that ends so soon."""
+        claims = AccessClaims("platform", CUSTOMER, frozenset({"read"}), end)
+        self._first, self._first_ends_at = signed(claims, Sealer([SECRET_KEY])), end
+
     async def stop(self) -> None:
         await self._runner.cleanup()
 
@@ -106,7 +131,13 @@ class Host:
         return app
 
     async def _token(self, _: web.Request) -> web.Response:
-        return web.Response(text=TOKEN)
+        assert self.next_token is not None
+        if datetime.now(UTC) < self._first_ends_at:
+            return web.Response(text=self._first)
+        if not self.renewed.is_set():
+            self._second = await self.next_token()
+            self.renewed.set()
+        return web.Response(text=self._second)
 
     async def _page(self, _: web.Request) -> web.Response:
         text = f"""<!doctype html><title>product</title><script type="module">

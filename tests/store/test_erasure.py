@@ -21,6 +21,7 @@ from tests.support.store import (
     publish,
     succeeded,
 )
+from webhook_grpc.domain.access import Role
 from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.filters import DeliveryFilter
@@ -29,6 +30,7 @@ from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.retry import Decision
 from webhook_grpc.domain.settlement import Settlement
+from webhook_grpc.domain.tokens import TokenSpec, hash_of
 from webhook_grpc.engine.duties.janitor import Janitor
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.lists.deliveries import DELIVERIES_START, list_deliveries
@@ -36,6 +38,7 @@ from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.log import feed, lookup
 from webhook_grpc.store.outbox import ownership
 from webhook_grpc.store.outbox.settlement import settle
+from webhook_grpc.store.registry import tokens
 from webhook_grpc.store.upkeep import erasure
 from webhook_grpc.store.upkeep.erasure import Erasure, ErasureProgress
 
@@ -116,6 +119,8 @@ async def test_afterwards_a_dump_of_the_database_holds_nothing_of_the_customer(
         " end_time, position, request_id) VALUES (%s, '{}', %s, '{}', false, now(), now(), gen_random_uuid(), %s)",
         (CUSTOMER, [CANARY], CANARY),
     )
+    spec = TokenSpec(Role.VIEWER, frozenset({CUSTOMER}), CANARY)
+    await tokens.create(database, spec, hash_of(b"secret"), tokens_max=10)
     assert dump(postgres.url).count(CANARY) > 15
 
     await finish(database, await erasure.request(database, CUSTOMER))
@@ -123,7 +128,7 @@ async def test_afterwards_a_dump_of_the_database_holds_nothing_of_the_customer(
     text = dump(postgres.url)
     assert CANARY not in text
     assert "X-Canary" not in text
-    for table in ("webhooks", "events", "idempotency_keys", "replays", "webhook_health", "deliveries"):
+    for table in ("webhooks", "events", "idempotency_keys", "replays", "webhook_health", "deliveries", "tokens"):
         count = postgres.rows(f"SELECT count(*) FROM {table}")  # noqa: S608 # pyright: ignore[reportArgumentType]
         assert count == [(0,)], table
     [(customer_id, completed)] = postgres.rows("SELECT customer_id, completed_at IS NOT NULL FROM erasures")

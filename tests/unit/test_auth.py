@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.support.tokens import SEALER, NoTokens
 from webhook_grpc.domain.access import ANONYMOUS, Caller
 from webhook_grpc.domain.errors import PermissionDenied, Unauthenticated, Violation
 from webhook_grpc.server.auth import Authenticator, token_hash
@@ -18,15 +20,19 @@ CUSTOMER = 42
 
 def authenticator(*tokens: Token, anonymous_allowed: bool = False) -> Authenticator:
     """Knows the operator's token and these."""
-    return Authenticator(
-        [Token(name="operator", sha256=token_hash(SECRET)), *tokens], anonymous_allowed=anonymous_allowed
-    )
+    configured = [Token(name="operator", sha256=token_hash(SECRET)), *tokens]
+    return Authenticator(configured, NoTokens(), SEALER, anonymous_allowed=anonymous_allowed)
+
+
+def caller_of(auth: Authenticator, *authorization: str | bytes) -> Caller:
+    """Who sends these headers."""
+    return asyncio.run(auth.authenticate(authorization, NOW))
 
 
 def reason_of(auth: Authenticator, *authorization: str | bytes) -> str:
     """Why these headers are refused."""
     with pytest.raises(Unauthenticated) as raised:
-        auth.authenticate(authorization, NOW)
+        caller_of(auth, *authorization)
     assert SECRET not in raised.value.message
     return raised.value.reason
 
@@ -49,20 +55,20 @@ def test_only_the_hash_of_a_token_is_configured() -> None:
     ],
 )
 def test_a_known_token_names_its_caller(authorization: str | bytes) -> None:
-    caller = authenticator().authenticate([authorization], NOW)
+    caller = caller_of(authenticator(), authorization)
     assert caller == Caller("operator", None, frozenset({"read", "publish", "manage"}))
 
 
 def test_a_caller_is_what_its_token_says() -> None:
     token = Token(name="publisher", sha256=token_hash("other"), customer_id=CUSTOMER, permissions=("publish",))
-    caller = authenticator(token).authenticate(["Bearer other"], NOW)
-    assert caller == Caller("publisher", CUSTOMER, frozenset({"publish"}))
+    caller = caller_of(authenticator(token), "Bearer other")
+    assert caller == Caller("publisher", frozenset({CUSTOMER}), frozenset({"publish"}))
 
 
 def test_a_token_in_another_script_is_known_by_its_bytes() -> None:
     token = Token(name="unusual", sha256=token_hash("schlüssel"))
-    assert authenticator(token).authenticate(["Bearer schlüssel"], NOW).name == "unusual"
-    assert authenticator(token).authenticate(["Bearer schlüssel".encode()], NOW).name == "unusual"
+    assert caller_of(authenticator(token), "Bearer schlüssel").name == "unusual"
+    assert caller_of(authenticator(token), "Bearer schlüssel".encode()).name == "unusual"
 
 
 def test_without_a_token_nobody_is_known() -> None:
@@ -110,28 +116,28 @@ def test_a_token_is_good_until_the_moment_it_expires(seconds: float, *, accepted
     token = Token(name="temporary", sha256=token_hash("other"), expires=NOW + timedelta(seconds=seconds))
     auth = authenticator(token)
     if accepted:
-        assert auth.authenticate(["Bearer other"], NOW).name == "temporary"
+        assert caller_of(auth, "Bearer other").name == "temporary"
     else:
         assert reason_of(auth, "Bearer other") == "TOKEN_EXPIRED"
 
 
 def test_anonymous_callers_may_do_everything_where_they_are_allowed() -> None:
     auth = authenticator(anonymous_allowed=True)
-    assert auth.authenticate([], NOW) == ANONYMOUS
-    assert auth.authenticate(["Bearer whatever"], NOW) == ANONYMOUS
-    for permission in ("read", "publish", "manage"):
+    assert caller_of(auth) == ANONYMOUS
+    assert caller_of(auth, "Bearer whatever") == ANONYMOUS
+    for permission in ("read", "publish", "manage", "admin"):
         ANONYMOUS.must_have(permission)
 
 
 def test_without_any_token_nobody_gets_in() -> None:
-    auth = Authenticator([], anonymous_allowed=False)
+    auth = Authenticator([], NoTokens(), SEALER, anonymous_allowed=False)
     assert reason_of(auth) == "TOKEN_MISSING"
     assert reason_of(auth, f"Bearer {SECRET}") == "TOKEN_INVALID"
 
 
 # --- what ------------------------------------------------------------------------------------------------------------
 
-ALL: list[Permission] = ["read", "publish", "manage"]
+ALL: list[Permission] = ["read", "publish", "manage", "admin"]
 
 
 @pytest.mark.parametrize("permission", ALL)
@@ -170,7 +176,7 @@ def test_a_request_is_about_the_customer_that_it_names_or_that_the_token_implies
     own: int | None, requested: int, customer_id: int, *, at_fault: bool
 ) -> None:
     violations: list[Violation] = []
-    caller = Caller("x", own, frozenset(ALL))
+    caller = Caller("x", None if own is None else frozenset({own}), frozenset(ALL))
     assert caller.customer(requested, "webhook.customer_id", violations) == customer_id
     assert [violation.field for violation in violations] == ["webhook.customer_id"] * at_fault
 
@@ -183,16 +189,33 @@ def test_only_a_token_of_all_customers_can_ask_for_all_of_them(
     own: int | None, requested: int, customer_id: int | None
 ) -> None:
     violations: list[Violation] = []
-    assert Caller("x", own, frozenset(ALL)).customer_or_all(requested, "customer_id", violations) == customer_id
+    caller = Caller("x", None if own is None else frozenset({own}), frozenset(ALL))
+    assert caller.customer_or_all(requested, "customer_id", violations) == customer_id
     assert violations == []
 
 
 def test_a_token_of_one_customer_gets_nothing_of_another() -> None:
-    caller = Caller("x", CUSTOMER, frozenset(ALL))
+    caller = Caller("x", frozenset({CUSTOMER}), frozenset(ALL))
     for ask in (caller.customer, caller.customer_or_all):
         with pytest.raises(PermissionDenied) as raised:
             ask(CUSTOMER + 1, "customer_id", [])
         assert raised.value.reason == "CUSTOMER_NOT_ALLOWED"
+
+
+def test_a_token_of_some_customers_serves_each_of_them_and_must_name_one() -> None:
+    caller = Caller("x", frozenset({CUSTOMER, CUSTOMER + 1}), frozenset(ALL), default_customer_id=CUSTOMER + 2)
+    for ask in (caller.customer, caller.customer_or_all):
+        assert [ask(customer_id, "customer_id", []) for customer_id in (CUSTOMER, CUSTOMER + 1)] == [
+            CUSTOMER,
+            CUSTOMER + 1,
+        ]
+        violations: list[Violation] = []
+        ask(0, "customer_id", violations)
+        assert [violation.field for violation in violations] == ["customer_id"]
+        with pytest.raises(PermissionDenied):
+            ask(CUSTOMER + 2, "customer_id", [])
+    with pytest.raises(PermissionDenied):
+        caller.must_be_for_all_customers()
 
 
 def test_a_negative_customer_is_at_fault_where_all_may_be_asked_for() -> None:

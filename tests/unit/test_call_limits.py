@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 
@@ -52,11 +52,13 @@ def test_callers_without_a_token_have_no_share_of_a_token() -> None:
 
 async def test_requests_of_one_token_that_do_not_come_whole_hold_up_no_other_token() -> None:
     coming = ComingRequests()
-    for _ in range(REQUESTS_COMING_MAX):
-        await coming.place(ONE).acquire()
+    async with AsyncExitStack() as held:
+        for _ in range(REQUESTS_COMING_MAX):
+            await held.enter_async_context(coming.place(ONE))
 
-    assert coming.place(ONE).locked()
-    assert not coming.place(TWO).locked()
+        assert coming.place(ONE).locked()
+        assert not coming.place(TWO).locked()
+    assert not coming.place(ONE).locked()
 
 
 async def test_messages_of_all_watchers_share_one_room_and_nobody_has_more_than_half() -> None:

@@ -18,6 +18,7 @@ from webhook.v1 import service_pb2 as pb
 from webhook.v1.webhook_pb2 import Webhook
 
 from tests.support import slowness
+from tests.support.tokens import SEALER, NoTokens
 from webhook_grpc.api.call import Call
 from webhook_grpc.api.codes import Code, code_of
 from webhook_grpc.api.messages.sharing import SharedDeliveries
@@ -86,13 +87,14 @@ def calls(
 ) -> Calls:
     """The pipeline, with a token that may do everything, one that may read and one that may publish."""
     tokens = tokens or [
-        Token(name="operator", sha256=token_hash("operator")),
+        Token(name="operator", sha256=token_hash("operator"), permissions=("read", "publish", "manage", "admin")),
         Token(name="reader", sha256=token_hash("reader"), permissions=("read",)),
         Token(name="publisher", sha256=token_hash("publisher"), permissions=("publish",)),
     ]
     return Calls(
         cast("Methods", methods),
-        Authenticator(tokens, anonymous_allowed=False),
+        Authenticator(tokens, NoTokens(), SEALER, anonymous_allowed=False),
+        NoTokens(),
         DatabaseClock() if clock is None else clock,
         CallLimits(
             ShareLimits(calls_max, calls_max, calls_max),

@@ -65,10 +65,17 @@ def say_everything(hints: Hints) -> None:
     hints.deliveries_due([3])
     hints.commanded({4, 5})
     hints.webhook_changed(7_000_000_001)
+    hints.token_revoked(9)
     hints.logged()
 
 
-HEARD = [(Topic.DUE, {3}), (Topic.COMMANDED, {4, 5}), (Topic.WEBHOOKS, {7_000_000_001}), (Topic.LOG, set[int]())]
+HEARD = [
+    (Topic.DUE, {3}),
+    (Topic.COMMANDED, {4, 5}),
+    (Topic.WEBHOOKS, {7_000_000_001}),
+    (Topic.TOKENS, {9}),
+    (Topic.LOG, set[int]()),
+]
 
 
 @pytest.mark.parametrize("is_alone", [True, False])
@@ -87,7 +94,9 @@ async def test_the_others_hear_the_same_by_one_notification() -> None:
         second.wire.hear(payload)
     assert second.heard == HEARD
     assert payload.split()[0] == "d3"
-    assert set(payload.split()) == {"d3", "c4", "c5", "w7000000001", "l"}, "processes of other versions read this too"
+    assert set(payload.split()) == {"d3", "c4", "c5", "w7000000001", "t9", "l"}, (
+        "processes of other versions read this too"
+    )
 
 
 async def test_one_alone_sends_nothing_and_what_nobody_said_is_not_sent() -> None:
@@ -118,11 +127,12 @@ async def test_a_payload_stays_within_what_postgres_takes() -> None:
     process.hints.commanded(range(64))
     for number in range(1000):
         process.hints.webhook_changed(2**62 + number)
+        process.hints.token_revoked(2**62 + number)
     process.hints.logged()
     async with process.running():
         payload = await process.wire.sent.get()
     assert len(payload) < 8000
-    assert payload.count("w") == 300
+    assert payload.count("w") == payload.count("t") == 170
 
 
 @pytest.mark.parametrize("payload", ["", "x1", "d", "d123", "c-1", "w", "ll", "l1", "d1.5", "w" + "9" * 20, "D3", "d٣"])

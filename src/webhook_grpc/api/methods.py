@@ -17,6 +17,7 @@ from webhook.v1.delivery_pb2 import Delivery
 from webhook.v1.event_pb2 import Event
 from webhook.v1.event_type_pb2 import EventType
 from webhook.v1.replay_pb2 import Replay
+from webhook.v1.token_pb2 import AccessToken, Token
 from webhook.v1.webhook_pb2 import Webhook
 
 from webhook_grpc.api.messages.sharing import Write
@@ -31,6 +32,7 @@ from webhook_grpc.settings import Settings
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import Database
 
+from .access_tokens import AccessTokenMethods
 from .actions import ActionMethods
 from .call import Call
 from .customers import CustomerMethods
@@ -42,6 +44,7 @@ from .large import LargeWork
 from .replays import ReplayMethods
 from .secrets import SecretMethods
 from .stats import StatsMethods
+from .tokens import TokenMethods
 from .watch import WatchMethods
 from .webhooks import WebhookMethods
 
@@ -87,6 +90,8 @@ class Methods:
         self.stats = StatsMethods(database, clock)
         self.replays = ReplayMethods(database, clock, hints, settings.replays_per_customer_max)
         self.customers = CustomerMethods(database, hints, settings.call_seconds_max)
+        self.access_tokens = AccessTokenMethods(clock, sealer)
+        self.tokens = TokenMethods(database, clock, hints, settings.tokens_max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,4 +195,8 @@ METHODS: Final[tuple[Method[Any, Any], ...]] = (
         pb.DeleteCustomerDataResponse,
         lambda on: on.customers.delete_data,
     ),
+    Unary("CreateToken", "admin", pb.CreateTokenRequest, Token, lambda on: on.tokens.create),
+    Unary("ListTokens", "admin", pb.ListTokensRequest, pb.ListTokensResponse, lambda on: on.tokens.list),
+    Unary("RevokeToken", "admin", pb.RevokeTokenRequest, Empty, lambda on: on.tokens.revoke),
+    Unary("CreateAccessToken", "read", pb.CreateAccessTokenRequest, AccessToken, lambda on: on.access_tokens.create),
 )

@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from enum import StrEnum
+from typing import Final, Literal
 
 from .errors import PermissionDenied, Violation
 
-Permission = Literal["read", "publish", "manage"]
+Permission = Literal["read", "publish", "manage", "admin"]
 
-_ALL: frozenset[Permission] = frozenset({"read", "publish", "manage"})
+ALL_PERMISSIONS: Final[frozenset[Permission]] = frozenset({"read", "publish", "manage", "admin"})
+
+
+class Role(StrEnum):
+    """What the tokens of the database are for."""
+
+    ADMIN = "admin"
+    PUBLISHER = "publisher"
+    VIEWER = "viewer"
+
+
+# What each role may do. Which permission a method takes is in METHODS (api/methods.py).
+PERMISSIONS_OF_ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
+    Role.ADMIN: ALL_PERMISSIONS,
+    Role.PUBLISHER: frozenset({"publish"}),
+    Role.VIEWER: frozenset({"read"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated caller. `customer_id` None: the caller acts for all customers."""
+    """An authenticated caller. `customer_ids` None: the caller acts for all customers."""
 
     name: str
-    customer_id: int | None
+    customer_ids: frozenset[int] | None
     permissions: frozenset[Permission]
     default_customer_id: int | None = None  # of a caller of all customers who names none
     token_expire_time: datetime | None = None  # None: never
     has_token: bool = True
+    token_id: int | None = None  # of a token that the database keeps
+    may_make_access_tokens: bool = True  # an access token may not, or it would never end
+
+    @property
+    def customer_id(self) -> int | None:
+        """Returns the customer that the caller is bound to; None if these are several, or all."""
+        if self.customer_ids is None or len(self.customer_ids) != 1:
+            return None
+        return next(iter(self.customer_ids))
+
+    def may_act_for(self, customer_id: int) -> bool:
+        """Returns whether this is one of the caller's customers."""
+        return self.customer_ids is None or customer_id in self.customer_ids
 
     def must_have(self, permission: Permission) -> None:
         """Raises PermissionDenied unless the caller has this permission."""
@@ -30,28 +61,29 @@ class Caller:
             raise PermissionDenied("PERMISSION_MISSING", f"the token lacks the permission `{permission}`")
 
     def must_be_for_all_customers(self) -> None:
-        """Raises PermissionDenied if the caller is bound to one customer."""
-        if self.customer_id is not None:
+        """Raises PermissionDenied if the caller is bound to some customers."""
+        if self.customer_ids is not None:
             raise PermissionDenied("CUSTOMER_NOT_ALLOWED", "this takes a token for all customers")
 
     def customer(self, requested: int, field: str, violations: list[Violation]) -> int:
         """Returns the customer that a request is about: the one it names, else the one the caller is bound to.
 
-        Adds a violation if there is neither. Raises PermissionDenied if the caller is bound to another customer.
+        Adds a violation if there is neither. Raises PermissionDenied if the caller is bound to other customers.
         """
+        own = self.customer_id or (self.default_customer_id if self.customer_ids is None else None)
         if requested < 0:
             violations.append(Violation(field, "must be positive"))
-        elif requested == 0 and self.customer_id is None and self.default_customer_id is None:
+        elif requested == 0 and own is None:
             violations.append(Violation(field, "must be set: the caller is not bound to one customer"))
-        elif requested and self.customer_id is not None and requested != self.customer_id:
+        elif requested and not self.may_act_for(requested):
             raise PermissionDenied("CUSTOMER_NOT_ALLOWED", f"the token is not for customer {requested}")
-        return requested or self.customer_id or self.default_customer_id or 0
+        return requested or own or 0
 
     def customer_or_all(self, requested: int, field: str, violations: list[Violation]) -> int | None:
         """Returns the same, but None, which means all customers, where the request names none and the caller may."""
-        if requested == 0 and self.customer_id is None:
+        if requested == 0 and self.customer_ids is None:
             return None
         return self.customer(requested, field, violations)
 
 
-ANONYMOUS = Caller("anonymous", None, _ALL, has_token=False)
+ANONYMOUS = Caller("anonymous", None, ALL_PERMISSIONS, has_token=False)

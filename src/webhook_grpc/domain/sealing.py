@@ -48,6 +48,7 @@ class Sealer:
         keys = tuple(keys)
         self._ciphers = {key_id_of(key): AESGCM(key) for key in keys}
         self._digest_keys = [hashlib.sha256(b"webhook-grpc digest" + key).digest() for key in keys]
+        self._access_keys = [hashlib.sha256(b"webhook-grpc access token" + key).digest() for key in keys]
         self._current = next(iter(self._ciphers))
 
     @property
@@ -58,6 +59,10 @@ class Sealer:
     def digests(self, content: bytes) -> tuple[bytes, ...]:
         """Returns a digest with each key, first that of the key that seals. Without a key nobody can make one."""
         return tuple(hmac.digest(key, content, "sha256") for key in self._digest_keys)
+
+    def access_macs(self, claims: bytes) -> tuple[bytes, ...]:
+        """Returns the HMAC-SHA256 of an access token's claims with each key, first that of the key that signs."""
+        return tuple(hmac.digest(key, claims, "sha256") for key in self._access_keys)
 
     def seal(self, secret: str, customer_id: int, webhook_id: int, entropy: bytes) -> bytes:
         """Seals a secret. `entropy` is ENTROPY_BYTES fresh random bytes, never used again."""

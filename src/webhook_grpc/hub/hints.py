@@ -25,7 +25,7 @@ NOTIFY: Final = "SELECT pg_notify('webhook_grpc', %s)"
 
 _SEND_INTERVAL_SECONDS: Final = 0.05
 _RECONNECT_SECONDS: Final = 1.0
-_IDS_MAX: Final = 300  # of webhooks in a payload, which has at most 7,999 bytes
+_IDS_MAX: Final = 170  # of webhooks, and of tokens, in a payload, which has at most 7,999 bytes
 
 
 class Topic(StrEnum):
@@ -34,6 +34,7 @@ class Topic(StrEnum):
     DUE = "d"  # something became due in these shards
     COMMANDED = "c"  # there are commands for the owners of these shards
     WEBHOOKS = "w"  # these webhooks were changed
+    TOKENS = "t"  # these tokens were revoked
     LOG = "l"  # the log grew; no numbers
 
 
@@ -45,6 +46,7 @@ _WORDS: Final[Mapping[Topic, re.Pattern[str]]] = {
     Topic.DUE: re.compile(r"d([0-9]{1,2})"),
     Topic.COMMANDED: re.compile(r"c([0-9]{1,2})"),
     Topic.WEBHOOKS: re.compile(r"w([0-9]{1,19})"),
+    Topic.TOKENS: re.compile(r"t([0-9]{1,19})"),
     Topic.LOG: re.compile(r"l()"),
 }
 
@@ -67,7 +69,7 @@ class Hints:
         self._wanted = asyncio.Event()
 
     def subscribe(self, topic: Topic, handler: Handler) -> None:
-        """Calls the handler with the shards or webhooks of each hint of the topic. A handler must not wait."""
+        """Calls the handler with the shards, webhooks or tokens of each hint of the topic. A handler must not wait."""
         self._handlers[topic].append(handler)
 
     def deliveries_due(self, shards: Iterable[int]) -> None:
@@ -81,6 +83,10 @@ class Hints:
     def webhook_changed(self, webhook_id: int) -> None:
         """Reports to every process that a webhook was changed."""
         self._report(Topic.WEBHOOKS, {webhook_id})
+
+    def token_revoked(self, token_id: int) -> None:
+        """Reports to every process that a token was revoked."""
+        self._report(Topic.TOKENS, {token_id})
 
     def logged(self) -> None:
         """Reports to every process that the log grew."""

@@ -1,43 +1,99 @@
-"""From a token to its caller. Tokens are opaque; only their SHA-256 is known here."""
+"""From a token to its caller. Of each token only the SHA-256 is known here, of configured and of stored ones."""
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Protocol
 
 from webhook_grpc.domain.access import ANONYMOUS, Caller
+from webhook_grpc.domain.access_tokens import claims_in
 from webhook_grpc.domain.errors import Unauthenticated
+from webhook_grpc.domain.sealing import Sealer
+from webhook_grpc.domain.tokens import StoredToken, hash_of, parts_of
 from webhook_grpc.settings import Token
 
 
+class StoredTokens(Protocol):
+    """Finds the tokens that the database keeps (hub/tokens.py)."""
+
+    async def find(self, token_id: int) -> StoredToken | None:
+        """Returns a token; None if there is none of this id. Raises Unavailable."""
+        ...
+
+    def used(self, token_id: int) -> None:
+        """Notes that a call had this token. Must neither wait nor raise."""
+        ...
+
+
 class Authenticator:
-    """Knows the tokens."""
+    """Knows the configured tokens, where the stored ones are found, and whose signature access tokens need."""
 
     def __init__(
-        self, tokens: Iterable[Token], *, anonymous_allowed: bool, default_customer_id: int | None = None
+        self,
+        tokens: Iterable[Token],
+        stored: StoredTokens,
+        sealer: Sealer,
+        *,
+        anonymous_allowed: bool,
+        default_customer_id: int | None = None,
     ) -> None:
         self._tokens = {token.sha256: token for token in tokens}
+        self._stored = stored
+        self._sealer = sealer
         self._anonymous_allowed = anonymous_allowed
         self._default_customer_id = default_customer_id
         self._anonymous = replace(ANONYMOUS, default_customer_id=default_customer_id)
 
-    def authenticate(self, authorization: Sequence[str | bytes], now: datetime) -> Caller:
-        """Returns the caller whose token is in the values of the `authorization` header. Raises Unauthenticated."""
+    async def authenticate(self, authorization: Sequence[str | bytes], now: datetime) -> Caller:
+        """Returns the caller whose token is in the values of the `authorization` header.
+
+        Raises Unauthenticated, and Unavailable if nobody can say whether there is such a token.
+        """
         if self._anonymous_allowed:
             return self._anonymous
         if not authorization:
             raise Unauthenticated("TOKEN_MISSING", "send a token as metadata `authorization: Bearer …`")
         if len(authorization) > 1:
             raise Unauthenticated("TOKEN_INVALID", "more than one `authorization` was sent")
-        token = self._tokens.get(_hash_of_secret(authorization[0]))
-        if token is None:
-            raise Unauthenticated("TOKEN_INVALID", "the token is not known")
-        if token.expires is not None and token.expires <= now:
-            raise token_expired(token.name)
-        permissions = frozenset(token.permissions)
-        return Caller(token.name, token.customer_id, permissions, self._default_customer_id, token.expires)
+        token = _token_of(authorization[0])
+        caller = self._of_configured(token) or self._of_signed(token) or await self._of_stored(token)
+        if caller.token_expire_time is not None and caller.token_expire_time <= now:
+            raise token_expired(caller.name)
+        if caller.token_id is not None:
+            self._stored.used(caller.token_id)
+        return caller
+
+    def _of_configured(self, token: bytes) -> Caller | None:
+        # Found by its hash: how long that takes depends on the hash, which nobody can choose, and not on the token.
+        found = self._tokens.get(hashlib.sha256(token).hexdigest())
+        if found is None:
+            return None
+        customers = None if found.customer_id is None else frozenset((found.customer_id,))
+        permissions = frozenset(found.permissions)
+        return Caller(found.name, customers, permissions, self._default_customer_id, found.expires)
+
+    def _of_signed(self, token: bytes) -> Caller | None:
+        claims = claims_in(token, self._sealer)
+        return None if claims is None else claims.caller()
+
+    async def _of_stored(self, token: bytes) -> Caller:
+        parts = parts_of(token)
+        if parts is None:
+            raise token_invalid()
+        token_id, secret = parts
+        found = await self._stored.find(token_id)
+        if found is None or not hmac.compare_digest(found.sha256, hash_of(secret)):
+            raise token_invalid()
+        return found.caller(self._default_customer_id)
+
+
+def token_invalid() -> Unauthenticated:
+    """Returns the error of calls whose token is none, or none any more: which of the two, nobody learns."""
+    return Unauthenticated("TOKEN_INVALID", "the token is not known")
 
 
 def token_expired(name: str) -> Unauthenticated:
@@ -45,15 +101,15 @@ def token_expired(name: str) -> Unauthenticated:
     return Unauthenticated("TOKEN_EXPIRED", f"the token `{name}` has expired; use a new one")
 
 
-def _hash_of_secret(authorization: str | bytes) -> str:
-    """Returns the hash of the token that follows `Bearer` (RFC 6750). Raises Unauthenticated if there is none."""
+def _token_of(authorization: str | bytes) -> bytes:
+    """Returns the token that follows `Bearer` (RFC 6750). Raises Unauthenticated if there is none."""
     raw = authorization.encode("utf-8", "replace") if isinstance(authorization, str) else authorization
-    scheme, _, secret = raw.partition(b" ")
+    scheme, _, token = raw.partition(b" ")
     if scheme.lower() != b"bearer":
         raise Unauthenticated("TOKEN_INVALID", "`authorization` must be `Bearer` and the token; it lacks `Bearer`")
-    if not secret.strip():
+    if not token.strip():
         raise Unauthenticated("TOKEN_INVALID", "`authorization` must be `Bearer` and the token; it lacks the token")
-    return hashlib.sha256(secret.strip()).hexdigest()
+    return token.strip()
 
 
 def token_hash(secret: str) -> str:

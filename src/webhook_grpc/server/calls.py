@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 import structlog
@@ -30,6 +32,7 @@ from webhook_grpc.domain.errors import (
     InternalError,
     NotFound,
     Unauthenticated,
+    Unavailable,
     WebhookError,
 )
 from webhook_grpc.domain.limits import ShareLimits
@@ -38,7 +41,7 @@ from webhook_grpc.domain.trace_context import read_traceparent
 from webhook_grpc.store.clock import DatabaseClock
 
 from .admission import TurnLimits, Turns
-from .auth import Authenticator, token_expired
+from .auth import Authenticator, token_expired, token_invalid
 from .limits import ComingRequests, Shares, UnsentBytes
 from .subjects import customer_of, subjects_of
 
@@ -91,6 +94,14 @@ class CallListener(Protocol):
         ...
 
 
+class Revocations(Protocol):
+    """Hears of tokens that are revoked (hub/tokens.py)."""
+
+    def holding(self, token_id: int | None, on_revoked: Callable[[], None]) -> AbstractContextManager[None]:
+        """Calls `on_revoked` if the token is revoked before the block ends. `token_id` None: nobody can revoke it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class CallLimits:
     """Bounds of what is served at once, and of how long a call may take. All doors share them."""
@@ -109,6 +120,7 @@ class Calls:
         self,
         methods: Methods,
         authenticator: Authenticator,
+        revocations: Revocations,
         clock: DatabaseClock,
         limits: CallLimits,
         retention: RetentionPolicy,
@@ -117,6 +129,7 @@ class Calls:
         self._methods = methods
         self._listener = listener
         self._authenticator = authenticator
+        self._revocations = revocations
         self._clock = clock
         self._call_seconds_max = limits.call_seconds_max
         self._retention = retention
@@ -147,15 +160,15 @@ class Calls:
         """How many streams are in progress."""
         return self._streams.in_progress
 
-    def caller_of(self, authorization: Sequence[str | bytes]) -> Caller:
-        """Returns the caller with these values of the `authorization` header. Raises Unauthenticated."""
-        return self._authenticator.authenticate(authorization, self._clock.now())
+    async def caller_of(self, authorization: Sequence[str | bytes]) -> Caller:
+        """Returns the caller with these values of the `authorization` header. Raises Unauthenticated, Unavailable."""
+        return await self._authenticator.authenticate(authorization, self._clock.now())
 
-    def is_known(self, authorization: Sequence[str | bytes]) -> bool:
+    async def is_known(self, authorization: Sequence[str | bytes]) -> bool:
         """Returns whether these values of the `authorization` header are those of a caller, whatever it may do."""
         try:
-            self.caller_of(authorization)
-        except Unauthenticated:
+            await self.caller_of(authorization)
+        except (Unauthenticated, Unavailable):
             return False
         return True
 
@@ -183,7 +196,7 @@ class Calls:
         if self._stopping:
             raise server_stopping()
         with (self._streams if method.streams else self._calls).place() as place:
-            call.caller = caller = self.caller_of(exchange.header(AUTHORIZATION_KEY))
+            call.caller = caller = await self.caller_of(exchange.header(AUTHORIZATION_KEY))
             caller.must_have(method.permission)
             place.take_of_token(caller)
             call.traceparent = read_traceparent(exchange.header(TRACEPARENT_KEY))
@@ -197,13 +210,19 @@ class Calls:
                     place.take_of_customer(customer_id)
                     write = self._writer(method, exchange, call)
                     if method.streams:
-                        await method.run(self._methods, request, call, write)
+                        await self._run_until_revoked(method, request, call, write, deadline)
                     else:
                         await self._run_in_turn(method, request, call, write, customer_id or caller.name)
             except TimeoutError:
                 if method.streams and deadline.expired():
-                    raise token_expired(caller.name) from None
+                    raise self._why_ended(caller) from None
                 raise
+
+    async def _run_until_revoked(
+        self, method: Method[Any, Any], request: Message, call: Call, write: Write, deadline: asyncio.Timeout
+    ) -> None:
+        with self._revocations.holding(call.caller.token_id, partial(_end_now, deadline)):
+            await method.run(self._methods, request, call, write)
 
     async def _run_in_turn(
         self, method: Method[Any, Any], request: Message, call: Call, write: Write, whose: int | str
@@ -215,6 +234,12 @@ class Calls:
             await method.run(self._methods, request, call, write)
         finally:
             turns.leave()
+
+    def _why_ended(self, caller: Caller) -> Unauthenticated:
+        """Returns why a stream ended before its client left: its token has expired, or was revoked."""
+        expire_time = caller.token_expire_time
+        is_expired = expire_time is not None and expire_time <= self._clock.now()
+        return token_expired(caller.name) if is_expired else token_invalid()
 
     def _seconds_of(self, method: Method[Any, Any], caller: Caller) -> float | None:
         """Returns how long a call may take, None for as long as it likes: a stream ends with its caller's token."""
@@ -248,6 +273,11 @@ class Calls:
             case _:
                 rpc_log.error("unhandled", method=call.method, request_id=call.request_id, exc_info=raised)
                 return InternalError(call.request_id)
+
+
+def _end_now(deadline: asyncio.Timeout) -> None:
+    if not deadline.expired():  # it may be about to end anyway
+        deadline.reschedule(asyncio.get_running_loop().time())
 
 
 def _request_id(exchange: Exchange) -> str:

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Self, TypeVar
+from weakref import WeakValueDictionary
 
 from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.errors import Overloaded
@@ -105,7 +106,7 @@ class ComingRequests:
     """Bounds how many requests of one token are in memory that have not come whole: others of its calls wait."""
 
     def __init__(self) -> None:
-        self._places = dict[str, asyncio.Semaphore]()  # by token: as many as are configured
+        self._places = WeakValueDictionary[str, asyncio.Semaphore]()  # by token: those that have calls
 
     def place(self, caller: Caller) -> asyncio.Semaphore:
         """Returns what a call has to hold while its request comes."""

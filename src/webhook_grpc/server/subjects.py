@@ -34,12 +34,13 @@ def subjects_of(message: Message) -> dict[str, str | int]:
 def customer_of(request: Message, caller: Caller) -> int | None:
     """Returns the customer that a request is for, None if it names no single one.
 
-    Whether the caller may act for that customer is judged elsewhere: until then the caller's own counts.
+    Whether the caller may act for that customer is judged elsewhere: another one's never counts here.
     """
     if caller.customer_id is not None:
         return caller.customer_id
     read = _customer_reader(request.DESCRIPTOR)
-    return (read(request) if read is not None else 0) or caller.default_customer_id
+    named = (read(request) if read is not None else 0) or caller.default_customer_id
+    return named if named is not None and caller.may_act_for(named) else None
 
 
 @functools.cache

@@ -3758,12 +3758,278 @@ func (x *DeleteCustomerDataResponse) GetComplete() bool {
 	return false
 }
 
+// Request of CreateToken.
+type CreateTokenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What to make.
+	Token         *Token `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTokenRequest) Reset() {
+	*x = CreateTokenRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTokenRequest) ProtoMessage() {}
+
+func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
+func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *CreateTokenRequest) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+// Request of ListTokens.
+type ListTokensRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most so many: 0 gives 50, more than 1,000 gives 1,000.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before. The other fields must be as they were.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensRequest) Reset() {
+	*x = ListTokensRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensRequest) ProtoMessage() {}
+
+func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
+func (*ListTokensRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ListTokensRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListTokensRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Response of ListTokens.
+type ListTokensResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tokens, newest first, without bearer_token.
+	Tokens []*Token `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensResponse) Reset() {
+	*x = ListTokensResponse{}
+	mi := &file_webhook_v1_service_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensResponse) ProtoMessage() {}
+
+func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
+func (*ListTokensResponse) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *ListTokensResponse) GetTokens() []*Token {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+func (x *ListTokensResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Request of RevokeToken.
+type RevokeTokenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The token.
+	TokenId       int64 `protobuf:"varint,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenRequest) Reset() {
+	*x = RevokeTokenRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenRequest) ProtoMessage() {}
+
+func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
+func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *RevokeTokenRequest) GetTokenId() int64 {
+	if x != nil {
+		return x.TokenId
+	}
+	return 0
+}
+
+// Request of CreateAccessToken.
+type CreateAccessTokenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The only customer it is for.
+	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// What it may do; each is one that the caller has. Empty: looking, and nothing else.
+	Permissions []AccessPermission `protobuf:"varint,2,rep,packed,name=permissions,proto3,enum=webhook.v1.AccessPermission" json:"permissions,omitempty"`
+	// For how long: 60 s to 86,400 s, but never longer than the caller's own token. Unset: an hour.
+	Life          *durationpb.Duration `protobuf:"bytes,3,opt,name=life,proto3" json:"life,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateAccessTokenRequest) Reset() {
+	*x = CreateAccessTokenRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateAccessTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateAccessTokenRequest) ProtoMessage() {}
+
+func (x *CreateAccessTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateAccessTokenRequest.ProtoReflect.Descriptor instead.
+func (*CreateAccessTokenRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *CreateAccessTokenRequest) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
+}
+
+func (x *CreateAccessTokenRequest) GetPermissions() []AccessPermission {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
+func (x *CreateAccessTokenRequest) GetLife() *durationpb.Duration {
+	if x != nil {
+		return x.Life
+	}
+	return nil
+}
+
 var File_webhook_v1_service_proto protoreflect.FileDescriptor
 
 const file_webhook_v1_service_proto_rawDesc = "" +
 	"\n" +
 	"\x18webhook/v1/service.proto\x12\n" +
-	"webhook.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19webhook/v1/delivery.proto\x1a\x16webhook/v1/event.proto\x1a\x1bwebhook/v1/event_type.proto\x1a\x17webhook/v1/replay.proto\x1a\x18webhook/v1/webhook.proto\"j\n" +
+	"webhook.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19webhook/v1/delivery.proto\x1a\x16webhook/v1/event.proto\x1a\x1bwebhook/v1/event_type.proto\x1a\x17webhook/v1/replay.proto\x1a\x16webhook/v1/token.proto\x1a\x18webhook/v1/webhook.proto\"j\n" +
 	"\x14CreateWebhookRequest\x123\n" +
 	"\awebhook\x18\x01 \x01(\v2\x13.webhook.v1.WebhookB\x04\xe2A\x01\x02R\awebhook\x12\x1d\n" +
 	"\n" +
@@ -4079,7 +4345,23 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\vcustomer_id\x18\x01 \x01(\x03B\x04\xe2A\x01\x02R\n" +
 	"customerId\"8\n" +
 	"\x1aDeleteCustomerDataResponse\x12\x1a\n" +
-	"\bcomplete\x18\x01 \x01(\bR\bcomplete*|\n" +
+	"\bcomplete\x18\x01 \x01(\bR\bcomplete\"C\n" +
+	"\x12CreateTokenRequest\x12-\n" +
+	"\x05token\x18\x01 \x01(\v2\x11.webhook.v1.TokenB\x04\xe2A\x01\x02R\x05token\"O\n" +
+	"\x11ListTokensRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"g\n" +
+	"\x12ListTokensResponse\x12)\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x11.webhook.v1.TokenR\x06tokens\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"5\n" +
+	"\x12RevokeTokenRequest\x12\x1f\n" +
+	"\btoken_id\x18\x01 \x01(\x03B\x04\xe2A\x01\x02R\atokenId\"\xaa\x01\n" +
+	"\x18CreateAccessTokenRequest\x12\x1f\n" +
+	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
+	"customerId\x12>\n" +
+	"\vpermissions\x18\x02 \x03(\x0e2\x1c.webhook.v1.AccessPermissionR\vpermissions\x12-\n" +
+	"\x04life\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04life*|\n" +
 	"\fBreakerState\x12\x1d\n" +
 	"\x19BREAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14BREAKER_STATE_CLOSED\x10\x01\x12\x16\n" +
@@ -4103,7 +4385,7 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\x1eDELIVERY_STANDING_RATE_LIMITED\x10\x06\x12&\n" +
 	"\"DELIVERY_STANDING_WAITING_FOR_SLOT\x10\a\x12\x1c\n" +
 	"\x18DELIVERY_STANDING_ENDING\x10\b\x12%\n" +
-	"!DELIVERY_STANDING_WAITING_FOR_KEY\x10\t2\xc5\x1b\n" +
+	"!DELIVERY_STANDING_WAITING_FOR_KEY\x10\t2\xda\x1e\n" +
 	"\x0eWebhookService\x12e\n" +
 	"\rCreateWebhook\x12 .webhook.v1.CreateWebhookRequest\x1a\x13.webhook.v1.Webhook\"\x1d\x82\xd3\xe4\x93\x02\x17:\awebhook\"\f/v1/webhooks\x12c\n" +
 	"\n" +
@@ -4140,7 +4422,14 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\tGetReplay\x12\x1c.webhook.v1.GetReplayRequest\x1a\x12.webhook.v1.Replay\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/replays/{replay_id}\x12c\n" +
 	"\vListReplays\x12\x1e.webhook.v1.ListReplaysRequest\x1a\x1f.webhook.v1.ListReplaysResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/replays\x12n\n" +
 	"\fCancelReplay\x12\x1f.webhook.v1.CancelReplayRequest\x1a\x12.webhook.v1.Replay\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/replays/{replay_id}:cancel\x12\x96\x01\n" +
-	"\x12DeleteCustomerData\x12%.webhook.v1.DeleteCustomerDataRequest\x1a&.webhook.v1.DeleteCustomerDataResponse\"1\x82\xd3\xe4\x93\x02+:\x01*\"&/v1/customers/{customer_id}:deleteDataBHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3"
+	"\x12DeleteCustomerData\x12%.webhook.v1.DeleteCustomerDataRequest\x1a&.webhook.v1.DeleteCustomerDataResponse\"1\x82\xd3\xe4\x93\x02+:\x01*\"&/v1/customers/{customer_id}:deleteData\x12[\n" +
+	"\vCreateToken\x12\x1e.webhook.v1.CreateTokenRequest\x1a\x11.webhook.v1.Token\"\x19\x82\xd3\xe4\x93\x02\x13:\x05token\"\n" +
+	"/v1/tokens\x12_\n" +
+	"\n" +
+	"ListTokens\x12\x1d.webhook.v1.ListTokensRequest\x1a\x1e.webhook.v1.ListTokensResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/tokens\x12d\n" +
+	"\vRevokeToken\x12\x1e.webhook.v1.RevokeTokenRequest\x1a\x16.google.protobuf.Empty\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/tokens/{token_id}\x12o\n" +
+	"\x11CreateAccessToken\x12$.webhook.v1.CreateAccessTokenRequest\x1a\x17.webhook.v1.AccessToken\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/accessTokensBHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3"
 
 var (
 	file_webhook_v1_service_proto_rawDescOnce sync.Once
@@ -4155,7 +4444,7 @@ func file_webhook_v1_service_proto_rawDescGZIP() []byte {
 }
 
 var file_webhook_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_webhook_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_webhook_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_webhook_v1_service_proto_goTypes = []any{
 	(BreakerState)(0),                    // 0: webhook.v1.BreakerState
 	(MatchVerdict)(0),                    // 1: webhook.v1.MatchVerdict
@@ -4210,160 +4499,180 @@ var file_webhook_v1_service_proto_goTypes = []any{
 	(*CancelReplayRequest)(nil),          // 50: webhook.v1.CancelReplayRequest
 	(*DeleteCustomerDataRequest)(nil),    // 51: webhook.v1.DeleteCustomerDataRequest
 	(*DeleteCustomerDataResponse)(nil),   // 52: webhook.v1.DeleteCustomerDataResponse
-	nil,                                  // 53: webhook.v1.ListEventsRequest.AttributesEntry
-	(*Webhook)(nil),                      // 54: webhook.v1.Webhook
-	(WebhookStatus)(0),                   // 55: webhook.v1.WebhookStatus
-	(*fieldmaskpb.FieldMask)(nil),        // 56: google.protobuf.FieldMask
-	(*Event)(nil),                        // 57: webhook.v1.Event
-	(*timestamppb.Timestamp)(nil),        // 58: google.protobuf.Timestamp
-	(DeliveryStatus)(0),                  // 59: webhook.v1.DeliveryStatus
-	(*Delivery)(nil),                     // 60: webhook.v1.Delivery
-	(AttemptOutcome)(0),                  // 61: webhook.v1.AttemptOutcome
-	(*DeliveryAttempt)(nil),              // 62: webhook.v1.DeliveryAttempt
-	(*durationpb.Duration)(nil),          // 63: google.protobuf.Duration
-	(*EventType)(nil),                    // 64: webhook.v1.EventType
-	(*Replay)(nil),                       // 65: webhook.v1.Replay
-	(ReplayStatus)(0),                    // 66: webhook.v1.ReplayStatus
-	(*emptypb.Empty)(nil),                // 67: google.protobuf.Empty
+	(*CreateTokenRequest)(nil),           // 53: webhook.v1.CreateTokenRequest
+	(*ListTokensRequest)(nil),            // 54: webhook.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),           // 55: webhook.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),           // 56: webhook.v1.RevokeTokenRequest
+	(*CreateAccessTokenRequest)(nil),     // 57: webhook.v1.CreateAccessTokenRequest
+	nil,                                  // 58: webhook.v1.ListEventsRequest.AttributesEntry
+	(*Webhook)(nil),                      // 59: webhook.v1.Webhook
+	(WebhookStatus)(0),                   // 60: webhook.v1.WebhookStatus
+	(*fieldmaskpb.FieldMask)(nil),        // 61: google.protobuf.FieldMask
+	(*Event)(nil),                        // 62: webhook.v1.Event
+	(*timestamppb.Timestamp)(nil),        // 63: google.protobuf.Timestamp
+	(DeliveryStatus)(0),                  // 64: webhook.v1.DeliveryStatus
+	(*Delivery)(nil),                     // 65: webhook.v1.Delivery
+	(AttemptOutcome)(0),                  // 66: webhook.v1.AttemptOutcome
+	(*DeliveryAttempt)(nil),              // 67: webhook.v1.DeliveryAttempt
+	(*durationpb.Duration)(nil),          // 68: google.protobuf.Duration
+	(*EventType)(nil),                    // 69: webhook.v1.EventType
+	(*Replay)(nil),                       // 70: webhook.v1.Replay
+	(ReplayStatus)(0),                    // 71: webhook.v1.ReplayStatus
+	(*Token)(nil),                        // 72: webhook.v1.Token
+	(AccessPermission)(0),                // 73: webhook.v1.AccessPermission
+	(*emptypb.Empty)(nil),                // 74: google.protobuf.Empty
+	(*AccessToken)(nil),                  // 75: webhook.v1.AccessToken
 }
 var file_webhook_v1_service_proto_depIdxs = []int32{
-	54,  // 0: webhook.v1.CreateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
-	55,  // 1: webhook.v1.ListWebhooksRequest.statuses:type_name -> webhook.v1.WebhookStatus
-	54,  // 2: webhook.v1.ListWebhooksResponse.webhooks:type_name -> webhook.v1.Webhook
-	54,  // 3: webhook.v1.UpdateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
-	56,  // 4: webhook.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
-	57,  // 5: webhook.v1.PublishEventRequest.event:type_name -> webhook.v1.Event
-	58,  // 6: webhook.v1.PublishEventResponse.create_time:type_name -> google.protobuf.Timestamp
+	59,  // 0: webhook.v1.CreateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
+	60,  // 1: webhook.v1.ListWebhooksRequest.statuses:type_name -> webhook.v1.WebhookStatus
+	59,  // 2: webhook.v1.ListWebhooksResponse.webhooks:type_name -> webhook.v1.Webhook
+	59,  // 3: webhook.v1.UpdateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
+	61,  // 4: webhook.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
+	62,  // 5: webhook.v1.PublishEventRequest.event:type_name -> webhook.v1.Event
+	63,  // 6: webhook.v1.PublishEventResponse.create_time:type_name -> google.protobuf.Timestamp
 	11,  // 7: webhook.v1.BatchPublishEventsRequest.requests:type_name -> webhook.v1.PublishEventRequest
 	15,  // 8: webhook.v1.BatchPublishEventsResponse.results:type_name -> webhook.v1.BatchPublishResult
 	12,  // 9: webhook.v1.BatchPublishResult.published:type_name -> webhook.v1.PublishEventResponse
 	16,  // 10: webhook.v1.BatchPublishResult.error:type_name -> webhook.v1.BatchPublishError
 	17,  // 11: webhook.v1.BatchPublishError.field_violations:type_name -> webhook.v1.FieldViolation
-	59,  // 12: webhook.v1.ListDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	58,  // 13: webhook.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	58,  // 14: webhook.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
-	60,  // 15: webhook.v1.ListDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
-	58,  // 16: webhook.v1.ListDeliveriesResponse.progress_time:type_name -> google.protobuf.Timestamp
-	59,  // 17: webhook.v1.ListDeliveryAttemptsRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	61,  // 18: webhook.v1.ListDeliveryAttemptsRequest.outcomes:type_name -> webhook.v1.AttemptOutcome
-	58,  // 19: webhook.v1.ListDeliveryAttemptsRequest.start_time:type_name -> google.protobuf.Timestamp
-	58,  // 20: webhook.v1.ListDeliveryAttemptsRequest.end_time:type_name -> google.protobuf.Timestamp
-	62,  // 21: webhook.v1.ListDeliveryAttemptsResponse.attempts:type_name -> webhook.v1.DeliveryAttempt
-	58,  // 22: webhook.v1.ListDeliveryAttemptsResponse.progress_time:type_name -> google.protobuf.Timestamp
-	59,  // 23: webhook.v1.WatchDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	58,  // 24: webhook.v1.WatchDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	63,  // 25: webhook.v1.WatchDeliveriesRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	60,  // 26: webhook.v1.WatchDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
-	58,  // 27: webhook.v1.WatchDeliveriesResponse.server_time:type_name -> google.protobuf.Timestamp
-	63,  // 28: webhook.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
-	60,  // 29: webhook.v1.TestWebhookResponse.delivery:type_name -> webhook.v1.Delivery
-	58,  // 30: webhook.v1.GetWebhookStatsRequest.start_time:type_name -> google.protobuf.Timestamp
-	58,  // 31: webhook.v1.GetWebhookStatsRequest.end_time:type_name -> google.protobuf.Timestamp
-	63,  // 32: webhook.v1.GetWebhookStatsRequest.bin_width:type_name -> google.protobuf.Duration
-	58,  // 33: webhook.v1.StatsBin.start_time:type_name -> google.protobuf.Timestamp
+	64,  // 12: webhook.v1.ListDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	63,  // 13: webhook.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	63,  // 14: webhook.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
+	65,  // 15: webhook.v1.ListDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
+	63,  // 16: webhook.v1.ListDeliveriesResponse.progress_time:type_name -> google.protobuf.Timestamp
+	64,  // 17: webhook.v1.ListDeliveryAttemptsRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	66,  // 18: webhook.v1.ListDeliveryAttemptsRequest.outcomes:type_name -> webhook.v1.AttemptOutcome
+	63,  // 19: webhook.v1.ListDeliveryAttemptsRequest.start_time:type_name -> google.protobuf.Timestamp
+	63,  // 20: webhook.v1.ListDeliveryAttemptsRequest.end_time:type_name -> google.protobuf.Timestamp
+	67,  // 21: webhook.v1.ListDeliveryAttemptsResponse.attempts:type_name -> webhook.v1.DeliveryAttempt
+	63,  // 22: webhook.v1.ListDeliveryAttemptsResponse.progress_time:type_name -> google.protobuf.Timestamp
+	64,  // 23: webhook.v1.WatchDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	63,  // 24: webhook.v1.WatchDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	68,  // 25: webhook.v1.WatchDeliveriesRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	65,  // 26: webhook.v1.WatchDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
+	63,  // 27: webhook.v1.WatchDeliveriesResponse.server_time:type_name -> google.protobuf.Timestamp
+	68,  // 28: webhook.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
+	65,  // 29: webhook.v1.TestWebhookResponse.delivery:type_name -> webhook.v1.Delivery
+	63,  // 30: webhook.v1.GetWebhookStatsRequest.start_time:type_name -> google.protobuf.Timestamp
+	63,  // 31: webhook.v1.GetWebhookStatsRequest.end_time:type_name -> google.protobuf.Timestamp
+	68,  // 32: webhook.v1.GetWebhookStatsRequest.bin_width:type_name -> google.protobuf.Duration
+	63,  // 33: webhook.v1.StatsBin.start_time:type_name -> google.protobuf.Timestamp
 	31,  // 34: webhook.v1.StatsBin.outcomes:type_name -> webhook.v1.OutcomeCount
-	63,  // 35: webhook.v1.StatsBin.latency_p50:type_name -> google.protobuf.Duration
-	63,  // 36: webhook.v1.StatsBin.latency_p95:type_name -> google.protobuf.Duration
-	63,  // 37: webhook.v1.StatsBin.latency_p99:type_name -> google.protobuf.Duration
-	61,  // 38: webhook.v1.OutcomeCount.outcome:type_name -> webhook.v1.AttemptOutcome
-	59,  // 39: webhook.v1.EndingCount.status:type_name -> webhook.v1.DeliveryStatus
-	58,  // 40: webhook.v1.GetWebhookStatsResponse.start_time:type_name -> google.protobuf.Timestamp
-	58,  // 41: webhook.v1.GetWebhookStatsResponse.end_time:type_name -> google.protobuf.Timestamp
+	68,  // 35: webhook.v1.StatsBin.latency_p50:type_name -> google.protobuf.Duration
+	68,  // 36: webhook.v1.StatsBin.latency_p95:type_name -> google.protobuf.Duration
+	68,  // 37: webhook.v1.StatsBin.latency_p99:type_name -> google.protobuf.Duration
+	66,  // 38: webhook.v1.OutcomeCount.outcome:type_name -> webhook.v1.AttemptOutcome
+	64,  // 39: webhook.v1.EndingCount.status:type_name -> webhook.v1.DeliveryStatus
+	63,  // 40: webhook.v1.GetWebhookStatsResponse.start_time:type_name -> google.protobuf.Timestamp
+	63,  // 41: webhook.v1.GetWebhookStatsResponse.end_time:type_name -> google.protobuf.Timestamp
 	31,  // 42: webhook.v1.GetWebhookStatsResponse.outcomes:type_name -> webhook.v1.OutcomeCount
 	32,  // 43: webhook.v1.GetWebhookStatsResponse.endings:type_name -> webhook.v1.EndingCount
-	63,  // 44: webhook.v1.GetWebhookStatsResponse.latency_p50:type_name -> google.protobuf.Duration
-	63,  // 45: webhook.v1.GetWebhookStatsResponse.latency_p95:type_name -> google.protobuf.Duration
-	63,  // 46: webhook.v1.GetWebhookStatsResponse.latency_p99:type_name -> google.protobuf.Duration
-	63,  // 47: webhook.v1.GetWebhookStatsResponse.oldest_due_age:type_name -> google.protobuf.Duration
+	68,  // 44: webhook.v1.GetWebhookStatsResponse.latency_p50:type_name -> google.protobuf.Duration
+	68,  // 45: webhook.v1.GetWebhookStatsResponse.latency_p95:type_name -> google.protobuf.Duration
+	68,  // 46: webhook.v1.GetWebhookStatsResponse.latency_p99:type_name -> google.protobuf.Duration
+	68,  // 47: webhook.v1.GetWebhookStatsResponse.oldest_due_age:type_name -> google.protobuf.Duration
 	0,   // 48: webhook.v1.GetWebhookStatsResponse.breaker_state:type_name -> webhook.v1.BreakerState
-	58,  // 49: webhook.v1.GetWebhookStatsResponse.breaker_probe_time:type_name -> google.protobuf.Timestamp
-	58,  // 50: webhook.v1.GetWebhookStatsResponse.hold_until_time:type_name -> google.protobuf.Timestamp
-	58,  // 51: webhook.v1.GetWebhookStatsResponse.failing_since_time:type_name -> google.protobuf.Timestamp
+	63,  // 49: webhook.v1.GetWebhookStatsResponse.breaker_probe_time:type_name -> google.protobuf.Timestamp
+	63,  // 50: webhook.v1.GetWebhookStatsResponse.hold_until_time:type_name -> google.protobuf.Timestamp
+	63,  // 51: webhook.v1.GetWebhookStatsResponse.failing_since_time:type_name -> google.protobuf.Timestamp
 	30,  // 52: webhook.v1.GetWebhookStatsResponse.bins:type_name -> webhook.v1.StatsBin
-	64,  // 53: webhook.v1.CreateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
-	64,  // 54: webhook.v1.ListEventTypesResponse.event_types:type_name -> webhook.v1.EventType
-	64,  // 55: webhook.v1.UpdateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
-	56,  // 56: webhook.v1.UpdateEventTypeRequest.update_mask:type_name -> google.protobuf.FieldMask
-	58,  // 57: webhook.v1.ListEventsRequest.start_time:type_name -> google.protobuf.Timestamp
-	58,  // 58: webhook.v1.ListEventsRequest.end_time:type_name -> google.protobuf.Timestamp
-	53,  // 59: webhook.v1.ListEventsRequest.attributes:type_name -> webhook.v1.ListEventsRequest.AttributesEntry
-	57,  // 60: webhook.v1.ListEventsResponse.events:type_name -> webhook.v1.Event
-	58,  // 61: webhook.v1.ListEventsResponse.progress_time:type_name -> google.protobuf.Timestamp
-	55,  // 62: webhook.v1.WebhookExplanation.status:type_name -> webhook.v1.WebhookStatus
+	69,  // 53: webhook.v1.CreateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
+	69,  // 54: webhook.v1.ListEventTypesResponse.event_types:type_name -> webhook.v1.EventType
+	69,  // 55: webhook.v1.UpdateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
+	61,  // 56: webhook.v1.UpdateEventTypeRequest.update_mask:type_name -> google.protobuf.FieldMask
+	63,  // 57: webhook.v1.ListEventsRequest.start_time:type_name -> google.protobuf.Timestamp
+	63,  // 58: webhook.v1.ListEventsRequest.end_time:type_name -> google.protobuf.Timestamp
+	58,  // 59: webhook.v1.ListEventsRequest.attributes:type_name -> webhook.v1.ListEventsRequest.AttributesEntry
+	62,  // 60: webhook.v1.ListEventsResponse.events:type_name -> webhook.v1.Event
+	63,  // 61: webhook.v1.ListEventsResponse.progress_time:type_name -> google.protobuf.Timestamp
+	60,  // 62: webhook.v1.WebhookExplanation.status:type_name -> webhook.v1.WebhookStatus
 	1,   // 63: webhook.v1.WebhookExplanation.verdict:type_name -> webhook.v1.MatchVerdict
 	2,   // 64: webhook.v1.WebhookExplanation.standing:type_name -> webhook.v1.DeliveryStanding
-	58,  // 65: webhook.v1.WebhookExplanation.until_time:type_name -> google.protobuf.Timestamp
-	60,  // 66: webhook.v1.WebhookExplanation.delivery:type_name -> webhook.v1.Delivery
-	57,  // 67: webhook.v1.ExplainEventResponse.event:type_name -> webhook.v1.Event
+	63,  // 65: webhook.v1.WebhookExplanation.until_time:type_name -> google.protobuf.Timestamp
+	65,  // 66: webhook.v1.WebhookExplanation.delivery:type_name -> webhook.v1.Delivery
+	62,  // 67: webhook.v1.ExplainEventResponse.event:type_name -> webhook.v1.Event
 	42,  // 68: webhook.v1.ExplainEventResponse.webhooks:type_name -> webhook.v1.WebhookExplanation
-	65,  // 69: webhook.v1.CreateReplayRequest.replay:type_name -> webhook.v1.Replay
-	66,  // 70: webhook.v1.ListReplaysRequest.statuses:type_name -> webhook.v1.ReplayStatus
-	65,  // 71: webhook.v1.ListReplaysResponse.replays:type_name -> webhook.v1.Replay
-	3,   // 72: webhook.v1.WebhookService.CreateWebhook:input_type -> webhook.v1.CreateWebhookRequest
-	4,   // 73: webhook.v1.WebhookService.GetWebhook:input_type -> webhook.v1.GetWebhookRequest
-	5,   // 74: webhook.v1.WebhookService.ListWebhooks:input_type -> webhook.v1.ListWebhooksRequest
-	7,   // 75: webhook.v1.WebhookService.UpdateWebhook:input_type -> webhook.v1.UpdateWebhookRequest
-	8,   // 76: webhook.v1.WebhookService.DeleteWebhook:input_type -> webhook.v1.DeleteWebhookRequest
-	9,   // 77: webhook.v1.WebhookService.PauseWebhook:input_type -> webhook.v1.PauseWebhookRequest
-	10,  // 78: webhook.v1.WebhookService.ResumeWebhook:input_type -> webhook.v1.ResumeWebhookRequest
-	26,  // 79: webhook.v1.WebhookService.RotateWebhookSecret:input_type -> webhook.v1.RotateWebhookSecretRequest
-	27,  // 80: webhook.v1.WebhookService.TestWebhook:input_type -> webhook.v1.TestWebhookRequest
-	29,  // 81: webhook.v1.WebhookService.GetWebhookStats:input_type -> webhook.v1.GetWebhookStatsRequest
-	34,  // 82: webhook.v1.WebhookService.CreateEventType:input_type -> webhook.v1.CreateEventTypeRequest
-	35,  // 83: webhook.v1.WebhookService.GetEventType:input_type -> webhook.v1.GetEventTypeRequest
-	36,  // 84: webhook.v1.WebhookService.ListEventTypes:input_type -> webhook.v1.ListEventTypesRequest
-	38,  // 85: webhook.v1.WebhookService.UpdateEventType:input_type -> webhook.v1.UpdateEventTypeRequest
-	11,  // 86: webhook.v1.WebhookService.PublishEvent:input_type -> webhook.v1.PublishEventRequest
-	13,  // 87: webhook.v1.WebhookService.BatchPublishEvents:input_type -> webhook.v1.BatchPublishEventsRequest
-	18,  // 88: webhook.v1.WebhookService.GetEvent:input_type -> webhook.v1.GetEventRequest
-	39,  // 89: webhook.v1.WebhookService.ListEvents:input_type -> webhook.v1.ListEventsRequest
-	41,  // 90: webhook.v1.WebhookService.ExplainEvent:input_type -> webhook.v1.ExplainEventRequest
-	19,  // 91: webhook.v1.WebhookService.GetDelivery:input_type -> webhook.v1.GetDeliveryRequest
-	20,  // 92: webhook.v1.WebhookService.ListDeliveries:input_type -> webhook.v1.ListDeliveriesRequest
-	22,  // 93: webhook.v1.WebhookService.ListDeliveryAttempts:input_type -> webhook.v1.ListDeliveryAttemptsRequest
-	44,  // 94: webhook.v1.WebhookService.RetryDelivery:input_type -> webhook.v1.RetryDeliveryRequest
-	45,  // 95: webhook.v1.WebhookService.CancelDelivery:input_type -> webhook.v1.CancelDeliveryRequest
-	24,  // 96: webhook.v1.WebhookService.WatchDeliveries:input_type -> webhook.v1.WatchDeliveriesRequest
-	46,  // 97: webhook.v1.WebhookService.CreateReplay:input_type -> webhook.v1.CreateReplayRequest
-	47,  // 98: webhook.v1.WebhookService.GetReplay:input_type -> webhook.v1.GetReplayRequest
-	48,  // 99: webhook.v1.WebhookService.ListReplays:input_type -> webhook.v1.ListReplaysRequest
-	50,  // 100: webhook.v1.WebhookService.CancelReplay:input_type -> webhook.v1.CancelReplayRequest
-	51,  // 101: webhook.v1.WebhookService.DeleteCustomerData:input_type -> webhook.v1.DeleteCustomerDataRequest
-	54,  // 102: webhook.v1.WebhookService.CreateWebhook:output_type -> webhook.v1.Webhook
-	54,  // 103: webhook.v1.WebhookService.GetWebhook:output_type -> webhook.v1.Webhook
-	6,   // 104: webhook.v1.WebhookService.ListWebhooks:output_type -> webhook.v1.ListWebhooksResponse
-	54,  // 105: webhook.v1.WebhookService.UpdateWebhook:output_type -> webhook.v1.Webhook
-	67,  // 106: webhook.v1.WebhookService.DeleteWebhook:output_type -> google.protobuf.Empty
-	54,  // 107: webhook.v1.WebhookService.PauseWebhook:output_type -> webhook.v1.Webhook
-	54,  // 108: webhook.v1.WebhookService.ResumeWebhook:output_type -> webhook.v1.Webhook
-	54,  // 109: webhook.v1.WebhookService.RotateWebhookSecret:output_type -> webhook.v1.Webhook
-	28,  // 110: webhook.v1.WebhookService.TestWebhook:output_type -> webhook.v1.TestWebhookResponse
-	33,  // 111: webhook.v1.WebhookService.GetWebhookStats:output_type -> webhook.v1.GetWebhookStatsResponse
-	64,  // 112: webhook.v1.WebhookService.CreateEventType:output_type -> webhook.v1.EventType
-	64,  // 113: webhook.v1.WebhookService.GetEventType:output_type -> webhook.v1.EventType
-	37,  // 114: webhook.v1.WebhookService.ListEventTypes:output_type -> webhook.v1.ListEventTypesResponse
-	64,  // 115: webhook.v1.WebhookService.UpdateEventType:output_type -> webhook.v1.EventType
-	12,  // 116: webhook.v1.WebhookService.PublishEvent:output_type -> webhook.v1.PublishEventResponse
-	14,  // 117: webhook.v1.WebhookService.BatchPublishEvents:output_type -> webhook.v1.BatchPublishEventsResponse
-	57,  // 118: webhook.v1.WebhookService.GetEvent:output_type -> webhook.v1.Event
-	40,  // 119: webhook.v1.WebhookService.ListEvents:output_type -> webhook.v1.ListEventsResponse
-	43,  // 120: webhook.v1.WebhookService.ExplainEvent:output_type -> webhook.v1.ExplainEventResponse
-	60,  // 121: webhook.v1.WebhookService.GetDelivery:output_type -> webhook.v1.Delivery
-	21,  // 122: webhook.v1.WebhookService.ListDeliveries:output_type -> webhook.v1.ListDeliveriesResponse
-	23,  // 123: webhook.v1.WebhookService.ListDeliveryAttempts:output_type -> webhook.v1.ListDeliveryAttemptsResponse
-	60,  // 124: webhook.v1.WebhookService.RetryDelivery:output_type -> webhook.v1.Delivery
-	60,  // 125: webhook.v1.WebhookService.CancelDelivery:output_type -> webhook.v1.Delivery
-	25,  // 126: webhook.v1.WebhookService.WatchDeliveries:output_type -> webhook.v1.WatchDeliveriesResponse
-	65,  // 127: webhook.v1.WebhookService.CreateReplay:output_type -> webhook.v1.Replay
-	65,  // 128: webhook.v1.WebhookService.GetReplay:output_type -> webhook.v1.Replay
-	49,  // 129: webhook.v1.WebhookService.ListReplays:output_type -> webhook.v1.ListReplaysResponse
-	65,  // 130: webhook.v1.WebhookService.CancelReplay:output_type -> webhook.v1.Replay
-	52,  // 131: webhook.v1.WebhookService.DeleteCustomerData:output_type -> webhook.v1.DeleteCustomerDataResponse
-	102, // [102:132] is the sub-list for method output_type
-	72,  // [72:102] is the sub-list for method input_type
-	72,  // [72:72] is the sub-list for extension type_name
-	72,  // [72:72] is the sub-list for extension extendee
-	0,   // [0:72] is the sub-list for field type_name
+	70,  // 69: webhook.v1.CreateReplayRequest.replay:type_name -> webhook.v1.Replay
+	71,  // 70: webhook.v1.ListReplaysRequest.statuses:type_name -> webhook.v1.ReplayStatus
+	70,  // 71: webhook.v1.ListReplaysResponse.replays:type_name -> webhook.v1.Replay
+	72,  // 72: webhook.v1.CreateTokenRequest.token:type_name -> webhook.v1.Token
+	72,  // 73: webhook.v1.ListTokensResponse.tokens:type_name -> webhook.v1.Token
+	73,  // 74: webhook.v1.CreateAccessTokenRequest.permissions:type_name -> webhook.v1.AccessPermission
+	68,  // 75: webhook.v1.CreateAccessTokenRequest.life:type_name -> google.protobuf.Duration
+	3,   // 76: webhook.v1.WebhookService.CreateWebhook:input_type -> webhook.v1.CreateWebhookRequest
+	4,   // 77: webhook.v1.WebhookService.GetWebhook:input_type -> webhook.v1.GetWebhookRequest
+	5,   // 78: webhook.v1.WebhookService.ListWebhooks:input_type -> webhook.v1.ListWebhooksRequest
+	7,   // 79: webhook.v1.WebhookService.UpdateWebhook:input_type -> webhook.v1.UpdateWebhookRequest
+	8,   // 80: webhook.v1.WebhookService.DeleteWebhook:input_type -> webhook.v1.DeleteWebhookRequest
+	9,   // 81: webhook.v1.WebhookService.PauseWebhook:input_type -> webhook.v1.PauseWebhookRequest
+	10,  // 82: webhook.v1.WebhookService.ResumeWebhook:input_type -> webhook.v1.ResumeWebhookRequest
+	26,  // 83: webhook.v1.WebhookService.RotateWebhookSecret:input_type -> webhook.v1.RotateWebhookSecretRequest
+	27,  // 84: webhook.v1.WebhookService.TestWebhook:input_type -> webhook.v1.TestWebhookRequest
+	29,  // 85: webhook.v1.WebhookService.GetWebhookStats:input_type -> webhook.v1.GetWebhookStatsRequest
+	34,  // 86: webhook.v1.WebhookService.CreateEventType:input_type -> webhook.v1.CreateEventTypeRequest
+	35,  // 87: webhook.v1.WebhookService.GetEventType:input_type -> webhook.v1.GetEventTypeRequest
+	36,  // 88: webhook.v1.WebhookService.ListEventTypes:input_type -> webhook.v1.ListEventTypesRequest
+	38,  // 89: webhook.v1.WebhookService.UpdateEventType:input_type -> webhook.v1.UpdateEventTypeRequest
+	11,  // 90: webhook.v1.WebhookService.PublishEvent:input_type -> webhook.v1.PublishEventRequest
+	13,  // 91: webhook.v1.WebhookService.BatchPublishEvents:input_type -> webhook.v1.BatchPublishEventsRequest
+	18,  // 92: webhook.v1.WebhookService.GetEvent:input_type -> webhook.v1.GetEventRequest
+	39,  // 93: webhook.v1.WebhookService.ListEvents:input_type -> webhook.v1.ListEventsRequest
+	41,  // 94: webhook.v1.WebhookService.ExplainEvent:input_type -> webhook.v1.ExplainEventRequest
+	19,  // 95: webhook.v1.WebhookService.GetDelivery:input_type -> webhook.v1.GetDeliveryRequest
+	20,  // 96: webhook.v1.WebhookService.ListDeliveries:input_type -> webhook.v1.ListDeliveriesRequest
+	22,  // 97: webhook.v1.WebhookService.ListDeliveryAttempts:input_type -> webhook.v1.ListDeliveryAttemptsRequest
+	44,  // 98: webhook.v1.WebhookService.RetryDelivery:input_type -> webhook.v1.RetryDeliveryRequest
+	45,  // 99: webhook.v1.WebhookService.CancelDelivery:input_type -> webhook.v1.CancelDeliveryRequest
+	24,  // 100: webhook.v1.WebhookService.WatchDeliveries:input_type -> webhook.v1.WatchDeliveriesRequest
+	46,  // 101: webhook.v1.WebhookService.CreateReplay:input_type -> webhook.v1.CreateReplayRequest
+	47,  // 102: webhook.v1.WebhookService.GetReplay:input_type -> webhook.v1.GetReplayRequest
+	48,  // 103: webhook.v1.WebhookService.ListReplays:input_type -> webhook.v1.ListReplaysRequest
+	50,  // 104: webhook.v1.WebhookService.CancelReplay:input_type -> webhook.v1.CancelReplayRequest
+	51,  // 105: webhook.v1.WebhookService.DeleteCustomerData:input_type -> webhook.v1.DeleteCustomerDataRequest
+	53,  // 106: webhook.v1.WebhookService.CreateToken:input_type -> webhook.v1.CreateTokenRequest
+	54,  // 107: webhook.v1.WebhookService.ListTokens:input_type -> webhook.v1.ListTokensRequest
+	56,  // 108: webhook.v1.WebhookService.RevokeToken:input_type -> webhook.v1.RevokeTokenRequest
+	57,  // 109: webhook.v1.WebhookService.CreateAccessToken:input_type -> webhook.v1.CreateAccessTokenRequest
+	59,  // 110: webhook.v1.WebhookService.CreateWebhook:output_type -> webhook.v1.Webhook
+	59,  // 111: webhook.v1.WebhookService.GetWebhook:output_type -> webhook.v1.Webhook
+	6,   // 112: webhook.v1.WebhookService.ListWebhooks:output_type -> webhook.v1.ListWebhooksResponse
+	59,  // 113: webhook.v1.WebhookService.UpdateWebhook:output_type -> webhook.v1.Webhook
+	74,  // 114: webhook.v1.WebhookService.DeleteWebhook:output_type -> google.protobuf.Empty
+	59,  // 115: webhook.v1.WebhookService.PauseWebhook:output_type -> webhook.v1.Webhook
+	59,  // 116: webhook.v1.WebhookService.ResumeWebhook:output_type -> webhook.v1.Webhook
+	59,  // 117: webhook.v1.WebhookService.RotateWebhookSecret:output_type -> webhook.v1.Webhook
+	28,  // 118: webhook.v1.WebhookService.TestWebhook:output_type -> webhook.v1.TestWebhookResponse
+	33,  // 119: webhook.v1.WebhookService.GetWebhookStats:output_type -> webhook.v1.GetWebhookStatsResponse
+	69,  // 120: webhook.v1.WebhookService.CreateEventType:output_type -> webhook.v1.EventType
+	69,  // 121: webhook.v1.WebhookService.GetEventType:output_type -> webhook.v1.EventType
+	37,  // 122: webhook.v1.WebhookService.ListEventTypes:output_type -> webhook.v1.ListEventTypesResponse
+	69,  // 123: webhook.v1.WebhookService.UpdateEventType:output_type -> webhook.v1.EventType
+	12,  // 124: webhook.v1.WebhookService.PublishEvent:output_type -> webhook.v1.PublishEventResponse
+	14,  // 125: webhook.v1.WebhookService.BatchPublishEvents:output_type -> webhook.v1.BatchPublishEventsResponse
+	62,  // 126: webhook.v1.WebhookService.GetEvent:output_type -> webhook.v1.Event
+	40,  // 127: webhook.v1.WebhookService.ListEvents:output_type -> webhook.v1.ListEventsResponse
+	43,  // 128: webhook.v1.WebhookService.ExplainEvent:output_type -> webhook.v1.ExplainEventResponse
+	65,  // 129: webhook.v1.WebhookService.GetDelivery:output_type -> webhook.v1.Delivery
+	21,  // 130: webhook.v1.WebhookService.ListDeliveries:output_type -> webhook.v1.ListDeliveriesResponse
+	23,  // 131: webhook.v1.WebhookService.ListDeliveryAttempts:output_type -> webhook.v1.ListDeliveryAttemptsResponse
+	65,  // 132: webhook.v1.WebhookService.RetryDelivery:output_type -> webhook.v1.Delivery
+	65,  // 133: webhook.v1.WebhookService.CancelDelivery:output_type -> webhook.v1.Delivery
+	25,  // 134: webhook.v1.WebhookService.WatchDeliveries:output_type -> webhook.v1.WatchDeliveriesResponse
+	70,  // 135: webhook.v1.WebhookService.CreateReplay:output_type -> webhook.v1.Replay
+	70,  // 136: webhook.v1.WebhookService.GetReplay:output_type -> webhook.v1.Replay
+	49,  // 137: webhook.v1.WebhookService.ListReplays:output_type -> webhook.v1.ListReplaysResponse
+	70,  // 138: webhook.v1.WebhookService.CancelReplay:output_type -> webhook.v1.Replay
+	52,  // 139: webhook.v1.WebhookService.DeleteCustomerData:output_type -> webhook.v1.DeleteCustomerDataResponse
+	72,  // 140: webhook.v1.WebhookService.CreateToken:output_type -> webhook.v1.Token
+	55,  // 141: webhook.v1.WebhookService.ListTokens:output_type -> webhook.v1.ListTokensResponse
+	74,  // 142: webhook.v1.WebhookService.RevokeToken:output_type -> google.protobuf.Empty
+	75,  // 143: webhook.v1.WebhookService.CreateAccessToken:output_type -> webhook.v1.AccessToken
+	110, // [110:144] is the sub-list for method output_type
+	76,  // [76:110] is the sub-list for method input_type
+	76,  // [76:76] is the sub-list for extension type_name
+	76,  // [76:76] is the sub-list for extension extendee
+	0,   // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_webhook_v1_service_proto_init() }
@@ -4375,6 +4684,7 @@ func file_webhook_v1_service_proto_init() {
 	file_webhook_v1_event_proto_init()
 	file_webhook_v1_event_type_proto_init()
 	file_webhook_v1_replay_proto_init()
+	file_webhook_v1_token_proto_init()
 	file_webhook_v1_webhook_proto_init()
 	file_webhook_v1_service_proto_msgTypes[12].OneofWrappers = []any{
 		(*BatchPublishResult_Published)(nil),
@@ -4391,7 +4701,7 @@ func file_webhook_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_webhook_v1_service_proto_rawDesc), len(file_webhook_v1_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   51,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -52,6 +52,10 @@ const (
 	WebhookService_ListReplays_FullMethodName          = "/webhook.v1.WebhookService/ListReplays"
 	WebhookService_CancelReplay_FullMethodName         = "/webhook.v1.WebhookService/CancelReplay"
 	WebhookService_DeleteCustomerData_FullMethodName   = "/webhook.v1.WebhookService/DeleteCustomerData"
+	WebhookService_CreateToken_FullMethodName          = "/webhook.v1.WebhookService/CreateToken"
+	WebhookService_ListTokens_FullMethodName           = "/webhook.v1.WebhookService/ListTokens"
+	WebhookService_RevokeToken_FullMethodName          = "/webhook.v1.WebhookService/RevokeToken"
+	WebhookService_CreateAccessToken_FullMethodName    = "/webhook.v1.WebhookService/CreateAccessToken"
 )
 
 // WebhookServiceClient is the client API for WebhookService service.
@@ -138,6 +142,16 @@ type WebhookServiceClient interface {
 	// for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there
 	// is much of it: repeat the call until `complete`.
 	DeleteCustomerData(ctx context.Context, in *DeleteCustomerDataRequest, opts ...grpc.CallOption) (*DeleteCustomerDataResponse, error)
+	// Makes a token, which is shown once, in the answer. Nobody can make one for other customers than its own, nor with a
+	// permission that it lacks itself. A call that got no answer may have made one: ListTokens shows it.
+	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*Token, error)
+	// Lists tokens, newest first, of those that are for no other customers than the caller. Configured tokens are not listed.
+	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
+	// Deletes a token. Within two seconds no process takes it any more, and its streams end.
+	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
+	// Makes an access token: for the browser of one customer, with no more permissions than the caller's, for a short time.
+	// It is checked without the database. An access token makes no further ones.
+	CreateAccessToken(ctx context.Context, in *CreateAccessTokenRequest, opts ...grpc.CallOption) (*AccessToken, error)
 }
 
 type webhookServiceClient struct {
@@ -457,6 +471,46 @@ func (c *webhookServiceClient) DeleteCustomerData(ctx context.Context, in *Delet
 	return out, nil
 }
 
+func (c *webhookServiceClient) CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*Token, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Token)
+	err := c.cc.Invoke(ctx, WebhookService_CreateToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTokensResponse)
+	err := c.cc.Invoke(ctx, WebhookService_ListTokens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*emptypb.Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(emptypb.Empty)
+	err := c.cc.Invoke(ctx, WebhookService_RevokeToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) CreateAccessToken(ctx context.Context, in *CreateAccessTokenRequest, opts ...grpc.CallOption) (*AccessToken, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AccessToken)
+	err := c.cc.Invoke(ctx, WebhookService_CreateAccessToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // WebhookServiceServer is the server API for WebhookService service.
 // All implementations must embed UnimplementedWebhookServiceServer
 // for forward compatibility.
@@ -541,6 +595,16 @@ type WebhookServiceServer interface {
 	// for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there
 	// is much of it: repeat the call until `complete`.
 	DeleteCustomerData(context.Context, *DeleteCustomerDataRequest) (*DeleteCustomerDataResponse, error)
+	// Makes a token, which is shown once, in the answer. Nobody can make one for other customers than its own, nor with a
+	// permission that it lacks itself. A call that got no answer may have made one: ListTokens shows it.
+	CreateToken(context.Context, *CreateTokenRequest) (*Token, error)
+	// Lists tokens, newest first, of those that are for no other customers than the caller. Configured tokens are not listed.
+	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
+	// Deletes a token. Within two seconds no process takes it any more, and its streams end.
+	RevokeToken(context.Context, *RevokeTokenRequest) (*emptypb.Empty, error)
+	// Makes an access token: for the browser of one customer, with no more permissions than the caller's, for a short time.
+	// It is checked without the database. An access token makes no further ones.
+	CreateAccessToken(context.Context, *CreateAccessTokenRequest) (*AccessToken, error)
 	mustEmbedUnimplementedWebhookServiceServer()
 }
 
@@ -640,6 +704,18 @@ func (UnimplementedWebhookServiceServer) CancelReplay(context.Context, *CancelRe
 }
 func (UnimplementedWebhookServiceServer) DeleteCustomerData(context.Context, *DeleteCustomerDataRequest) (*DeleteCustomerDataResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteCustomerData not implemented")
+}
+func (UnimplementedWebhookServiceServer) CreateToken(context.Context, *CreateTokenRequest) (*Token, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateToken not implemented")
+}
+func (UnimplementedWebhookServiceServer) ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTokens not implemented")
+}
+func (UnimplementedWebhookServiceServer) RevokeToken(context.Context, *RevokeTokenRequest) (*emptypb.Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeToken not implemented")
+}
+func (UnimplementedWebhookServiceServer) CreateAccessToken(context.Context, *CreateAccessTokenRequest) (*AccessToken, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateAccessToken not implemented")
 }
 func (UnimplementedWebhookServiceServer) mustEmbedUnimplementedWebhookServiceServer() {}
 func (UnimplementedWebhookServiceServer) testEmbeddedByValue()                        {}
@@ -1195,6 +1271,78 @@ func _WebhookService_DeleteCustomerData_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WebhookService_CreateToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).CreateToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_CreateToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).CreateToken(ctx, req.(*CreateTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_ListTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTokensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).ListTokens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_ListTokens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).ListTokens(ctx, req.(*ListTokensRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_RevokeToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).RevokeToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_RevokeToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).RevokeToken(ctx, req.(*RevokeTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_CreateAccessToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateAccessTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).CreateAccessToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_CreateAccessToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).CreateAccessToken(ctx, req.(*CreateAccessTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // WebhookService_ServiceDesc is the grpc.ServiceDesc for WebhookService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1317,6 +1465,22 @@ var WebhookService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteCustomerData",
 			Handler:    _WebhookService_DeleteCustomerData_Handler,
+		},
+		{
+			MethodName: "CreateToken",
+			Handler:    _WebhookService_CreateToken_Handler,
+		},
+		{
+			MethodName: "ListTokens",
+			Handler:    _WebhookService_ListTokens_Handler,
+		},
+		{
+			MethodName: "RevokeToken",
+			Handler:    _WebhookService_RevokeToken_Handler,
+		},
+		{
+			MethodName: "CreateAccessToken",
+			Handler:    _WebhookService_CreateAccessToken_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

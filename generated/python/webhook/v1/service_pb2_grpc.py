@@ -9,6 +9,7 @@ from webhook.v1 import event_pb2 as webhook_dot_v1_dot_event__pb2
 from webhook.v1 import event_type_pb2 as webhook_dot_v1_dot_event__type__pb2
 from webhook.v1 import replay_pb2 as webhook_dot_v1_dot_replay__pb2
 from webhook.v1 import service_pb2 as webhook_dot_v1_dot_service__pb2
+from webhook.v1 import token_pb2 as webhook_dot_v1_dot_token__pb2
 from webhook.v1 import webhook_pb2 as webhook_dot_v1_dot_webhook__pb2
 
 GRPC_GENERATED_VERSION = '1.74.0'
@@ -194,6 +195,26 @@ class WebhookServiceStub(object):
                 '/webhook.v1.WebhookService/DeleteCustomerData',
                 request_serializer=webhook_dot_v1_dot_service__pb2.DeleteCustomerDataRequest.SerializeToString,
                 response_deserializer=webhook_dot_v1_dot_service__pb2.DeleteCustomerDataResponse.FromString,
+                _registered_method=True)
+        self.CreateToken = channel.unary_unary(
+                '/webhook.v1.WebhookService/CreateToken',
+                request_serializer=webhook_dot_v1_dot_service__pb2.CreateTokenRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_token__pb2.Token.FromString,
+                _registered_method=True)
+        self.ListTokens = channel.unary_unary(
+                '/webhook.v1.WebhookService/ListTokens',
+                request_serializer=webhook_dot_v1_dot_service__pb2.ListTokensRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_service__pb2.ListTokensResponse.FromString,
+                _registered_method=True)
+        self.RevokeToken = channel.unary_unary(
+                '/webhook.v1.WebhookService/RevokeToken',
+                request_serializer=webhook_dot_v1_dot_service__pb2.RevokeTokenRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.CreateAccessToken = channel.unary_unary(
+                '/webhook.v1.WebhookService/CreateAccessToken',
+                request_serializer=webhook_dot_v1_dot_service__pb2.CreateAccessTokenRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_token__pb2.AccessToken.FromString,
                 _registered_method=True)
 
 
@@ -429,6 +450,36 @@ class WebhookServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateToken(self, request, context):
+        """Makes a token, which is shown once, in the answer. Nobody can make one for other customers than its own, nor with a
+        permission that it lacks itself. A call that got no answer may have made one: ListTokens shows it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTokens(self, request, context):
+        """Lists tokens, newest first, of those that are for no other customers than the caller. Configured tokens are not listed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeToken(self, request, context):
+        """Deletes a token. Within two seconds no process takes it any more, and its streams end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateAccessToken(self, request, context):
+        """Makes an access token: for the browser of one customer, with no more permissions than the caller's, for a short time.
+        It is checked without the database. An access token makes no further ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WebhookServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -581,6 +632,26 @@ def add_WebhookServiceServicer_to_server(servicer, server):
                     servicer.DeleteCustomerData,
                     request_deserializer=webhook_dot_v1_dot_service__pb2.DeleteCustomerDataRequest.FromString,
                     response_serializer=webhook_dot_v1_dot_service__pb2.DeleteCustomerDataResponse.SerializeToString,
+            ),
+            'CreateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateToken,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.CreateTokenRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_token__pb2.Token.SerializeToString,
+            ),
+            'ListTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTokens,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.ListTokensRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_service__pb2.ListTokensResponse.SerializeToString,
+            ),
+            'RevokeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeToken,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.RevokeTokenRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'CreateAccessToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateAccessToken,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.CreateAccessTokenRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_token__pb2.AccessToken.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1398,6 +1469,114 @@ class WebhookService(object):
             '/webhook.v1.WebhookService/DeleteCustomerData',
             webhook_dot_v1_dot_service__pb2.DeleteCustomerDataRequest.SerializeToString,
             webhook_dot_v1_dot_service__pb2.DeleteCustomerDataResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/CreateToken',
+            webhook_dot_v1_dot_service__pb2.CreateTokenRequest.SerializeToString,
+            webhook_dot_v1_dot_token__pb2.Token.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/ListTokens',
+            webhook_dot_v1_dot_service__pb2.ListTokensRequest.SerializeToString,
+            webhook_dot_v1_dot_service__pb2.ListTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/RevokeToken',
+            webhook_dot_v1_dot_service__pb2.RevokeTokenRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateAccessToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/CreateAccessToken',
+            webhook_dot_v1_dot_service__pb2.CreateAccessTokenRequest.SerializeToString,
+            webhook_dot_v1_dot_token__pb2.AccessToken.FromString,
             options,
             channel_credentials,
             insecure,

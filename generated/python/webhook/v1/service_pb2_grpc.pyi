@@ -11,6 +11,7 @@ from webhook.v1 import event_pb2 as _event_pb2
 from webhook.v1 import event_type_pb2 as _event_type_pb2
 from webhook.v1 import replay_pb2 as _replay_pb2
 from webhook.v1 import service_pb2 as _service_pb2
+from webhook.v1 import token_pb2 as _token_pb2
 from webhook.v1 import webhook_pb2 as _webhook_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -129,6 +130,18 @@ class WebhookServiceStub:
     for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there
     is much of it: repeat the call until `complete`.
     """
+    CreateToken: _grpc.UnaryUnaryMultiCallable[_service_pb2.CreateTokenRequest, _token_pb2.Token]
+    """Makes a token, which is shown once, in the answer. Nobody can make one for other customers than its own, nor with a
+    permission that it lacks itself. A call that got no answer may have made one: ListTokens shows it.
+    """
+    ListTokens: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListTokensRequest, _service_pb2.ListTokensResponse]
+    """Lists tokens, newest first, of those that are for no other customers than the caller. Configured tokens are not listed."""
+    RevokeToken: _grpc.UnaryUnaryMultiCallable[_service_pb2.RevokeTokenRequest, _empty_pb2.Empty]
+    """Deletes a token. Within two seconds no process takes it any more, and its streams end."""
+    CreateAccessToken: _grpc.UnaryUnaryMultiCallable[_service_pb2.CreateAccessTokenRequest, _token_pb2.AccessToken]
+    """Makes an access token: for the browser of one customer, with no more permissions than the caller's, for a short time.
+    It is checked without the database. An access token makes no further ones.
+    """
 
 @_typing.type_check_only
 class WebhookServiceAsyncStub(WebhookServiceStub):
@@ -224,6 +237,18 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     """Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
     for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there
     is much of it: repeat the call until `complete`.
+    """
+    CreateToken: _aio.UnaryUnaryMultiCallable[_service_pb2.CreateTokenRequest, _token_pb2.Token]  # type: ignore[assignment]
+    """Makes a token, which is shown once, in the answer. Nobody can make one for other customers than its own, nor with a
+    permission that it lacks itself. A call that got no answer may have made one: ListTokens shows it.
+    """
+    ListTokens: _aio.UnaryUnaryMultiCallable[_service_pb2.ListTokensRequest, _service_pb2.ListTokensResponse]  # type: ignore[assignment]
+    """Lists tokens, newest first, of those that are for no other customers than the caller. Configured tokens are not listed."""
+    RevokeToken: _aio.UnaryUnaryMultiCallable[_service_pb2.RevokeTokenRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a token. Within two seconds no process takes it any more, and its streams end."""
+    CreateAccessToken: _aio.UnaryUnaryMultiCallable[_service_pb2.CreateAccessTokenRequest, _token_pb2.AccessToken]  # type: ignore[assignment]
+    """Makes an access token: for the browser of one customer, with no more permissions than the caller's, for a short time.
+    It is checked without the database. An access token makes no further ones.
     """
 
 class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -497,6 +522,42 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         """Removes everything of one customer: webhooks, events, deliveries, history, replays. Cannot be undone. Takes a caller
         for all customers. The customer's webhooks are deleted before the answer; the rest goes in the background when there
         is much of it: repeat the call until `complete`.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateToken(
+        self,
+        request: _service_pb2.CreateTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_token_pb2.Token, _abc.Awaitable[_token_pb2.Token]]:
+        """Makes a token, which is shown once, in the answer. Nobody can make one for other customers than its own, nor with a
+        permission that it lacks itself. A call that got no answer may have made one: ListTokens shows it.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTokens(
+        self,
+        request: _service_pb2.ListTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListTokensResponse, _abc.Awaitable[_service_pb2.ListTokensResponse]]:
+        """Lists tokens, newest first, of those that are for no other customers than the caller. Configured tokens are not listed."""
+
+    @_abc_1.abstractmethod
+    def RevokeToken(
+        self,
+        request: _service_pb2.RevokeTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a token. Within two seconds no process takes it any more, and its streams end."""
+
+    @_abc_1.abstractmethod
+    def CreateAccessToken(
+        self,
+        request: _service_pb2.CreateAccessTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_token_pb2.AccessToken, _abc.Awaitable[_token_pb2.AccessToken]]:
+        """Makes an access token: for the browser of one customer, with no more permissions than the caller's, for a short time.
+        It is checked without the database. An access token makes no further ones.
         """
 
 def add_WebhookServiceServicer_to_server(servicer: WebhookServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,7 +11,7 @@ open, and one on which nothing moves for IDLE_SECONDS_MAX is ended (with OK: cli
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Any, Final, cast
 
@@ -89,7 +89,7 @@ class Catalogue:
 class Reflection:
     """Answers reflection streams from a catalogue."""
 
-    def __init__(self, catalogue: Catalogue, is_allowed: Callable[[Sequence[str | bytes]], bool]) -> None:
+    def __init__(self, catalogue: Catalogue, is_allowed: Callable[[Sequence[str | bytes]], Awaitable[bool]]) -> None:
         """`is_allowed` judges the values of `authorization` in the metadata."""
         self._catalogue = catalogue
         self._is_allowed = is_allowed
@@ -102,7 +102,7 @@ class Reflection:
 
     async def _serve(self, _: object, context: Context) -> None:
         sent = context.invocation_metadata() or ()
-        if not self._is_allowed([value for key, value in sent if key == "authorization"]):
+        if not await self._is_allowed([value for key, value in sent if key == "authorization"]):
             message = "reflection takes a token here: send it as metadata `authorization: Bearer …`"
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, message)
         if self._streams >= STREAMS_MAX:

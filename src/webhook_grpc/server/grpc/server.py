@@ -121,7 +121,7 @@ class Server:
         await self._server.stop(0)
 
 
-def _everybody(_: Sequence[str | bytes]) -> bool:
+async def _everybody(_: Sequence[str | bytes]) -> bool:
     return True
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import orjson
 from aiohttp import web
 
 from webhook_grpc import __version__
-from webhook_grpc.domain.errors import Unauthenticated
+from webhook_grpc.domain.access import Caller
+from webhook_grpc.domain.errors import Unauthenticated, Unavailable
 from webhook_grpc.server.calls import AUTHORIZATION_KEY, Calls
 from webhook_grpc.settings import Settings
 
@@ -36,15 +37,24 @@ class CallerRoute:
 
     async def _get(self, request: web.Request) -> web.Response:
         try:
-            caller = self._calls.caller_of(request.headers.getall(AUTHORIZATION_KEY, []))
-        except Unauthenticated as error:
+            caller = await self._calls.caller_of(request.headers.getall(AUTHORIZATION_KEY, []))
+        except (Unauthenticated, Unavailable) as error:
             return Problem.of(error).response(uuid4().hex)
         document = {
             "name": caller.name,
-            **({} if caller.customer_id is None else {"customer_id": caller.customer_id}),
+            **_customers_of(caller),
             "permissions": sorted(caller.permissions),
             **self._about,
         }
         headers = {"Cache-Control": "no-store"}
         body = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
         return web.Response(body=body, content_type="application/json", headers=headers)
+
+
+def _customers_of(caller: Caller) -> dict[str, Any]:
+    """Returns the customer that the caller is bound to, or the customers if these are several; nothing for all."""
+    if caller.customer_ids is None:
+        return {}
+    if caller.customer_id is not None:
+        return {"customer_id": caller.customer_id}
+    return {"customer_ids": sorted(caller.customer_ids)}

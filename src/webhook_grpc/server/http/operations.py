@@ -89,7 +89,8 @@ class MetricsPage:
     async def _metrics(self, request: web.Request) -> web.Response:
         try:
             if self._calls is not None:
-                self._calls.caller_of(request.headers.getall(AUTHORIZATION_KEY, [])).must_be_for_all_customers()
+                caller = await self._calls.caller_of(request.headers.getall(AUTHORIZATION_KEY, []))
+                caller.must_be_for_all_customers()
             text = await self._exposition.text()
         except WebhookError as error:
             return Problem.of(error).response(uuid4().hex)
@@ -130,11 +131,12 @@ class Operations:
     async def _openapi(self, request: web.Request) -> web.Response:
         """Answers with the description of the API, and for those who may call it with the event types."""
         event_types: Sequence[EventType] = ()
-        if self._calls.is_known(request.headers.getall(AUTHORIZATION_KEY, [])):
+        if await self._calls.is_known(request.headers.getall(AUTHORIZATION_KEY, [])):
             with contextlib.suppress(WebhookError):  # the description of the API does not depend on the database
                 event_types = await self._event_types.catalogue()
         # Beside the loop: schemas of event types may be megabytes.
-        served = await asyncio.to_thread(document, tuple(event_types), is_open=self._calls.is_known(()))
+        is_open = await self._calls.is_known(())
+        served = await asyncio.to_thread(document, tuple(event_types), is_open=is_open)
         headers = {**_REVALIDATED, "ETag": f'W/"{served.etag}"'}  # weak: the same whether compressed or not
         if any(one.value in {served.etag, "*"} for one in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)

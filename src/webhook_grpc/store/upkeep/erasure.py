@@ -35,7 +35,8 @@ SELECT_RUNNING_ERASURES: Final = """
 SELECT customer_id, requested_at FROM erasures WHERE completed_at IS NULL ORDER BY requested_at LIMIT %(limit)s
 """
 
-# Starts nothing more for the customer. Owners see the deleted webhooks within a second, and cancel what is pending.
+# Starts nothing more for the customer, and revokes tokens that are for no other. Owners see the deleted webhooks within
+# a second, and cancel what is pending.
 STOP_CUSTOMER: Final = """
 WITH input AS MATERIALIZED (
     SELECT now() AS at
@@ -50,6 +51,8 @@ WITH input AS MATERIALIZED (
     DELETE FROM commands c USING webhooks w
     WHERE w.customer_id = %(customer_id)s AND w.created_at <= %(requested_at)s
         AND c.shard = w.shard AND c.webhook_id = w.id
+), revoked AS (
+    DELETE FROM tokens WHERE customer_ids = ARRAY[%(customer_id)s::bigint] AND created_at <= %(requested_at)s
 )
 SELECT id FROM ended
 """

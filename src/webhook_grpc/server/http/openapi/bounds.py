@@ -15,6 +15,7 @@ from webhook_grpc.domain.ids import DELIVERY_ID_FORM, EVENT_ID_FORM
 from webhook_grpc.domain.matching import PATTERN_FORM, TYPE_FORM, TYPE_LENGTH_MAX
 from webhook_grpc.domain.schemas import SCHEMA_BYTES_MAX
 from webhook_grpc.domain.signing import FREE_TEXT_CHARACTERS_MAX
+from webhook_grpc.domain.tokens import CUSTOMERS_MAX, DESCRIPTION_LENGTH_MAX
 
 _EVENT_TYPE: Final = {"pattern": f"^(?:{TYPE_FORM.pattern})$", "maxLength": TYPE_LENGTH_MAX}
 _PATTERN: Final = {"pattern": f"^(?:{PATTERN_FORM.pattern})$", "maxLength": TYPE_LENGTH_MAX}
@@ -36,6 +37,7 @@ _BOUNDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "page_size": {"minimum": 0, "default": 50},
     "webhook_ids": {"maxItems": FILTER_IDS_MAX, "items": {"type": "integer", "format": "int64", "minimum": 1}},
     "event_types": _PATTERNS,
+    "token_id": {"minimum": 1},
     "webhook.v1.Webhook.name": {"minLength": 1, "maxLength": validation.NAME_CHARACTERS_MAX},
     "webhook.v1.Webhook.url": {"format": "uri", "minLength": 1, "maxLength": URL_CHARACTERS_MAX},
     "webhook.v1.Webhook.events": {"minItems": 1, **_PATTERNS},
@@ -57,6 +59,12 @@ _BOUNDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "webhook.v1.RotateWebhookSecretRequest.secret": {"maxLength": FREE_TEXT_CHARACTERS_MAX},
     "webhook.v1.RotateWebhookSecretRequest.overlap": {"default": "86400s"},
     "webhook.v1.WatchDeliveriesRequest.heartbeat_interval": {"default": "15s"},
+    "webhook.v1.CreateAccessTokenRequest.life": {"default": "3600s"},
+    "webhook.v1.Token.customer_ids": {
+        "maxItems": CUSTOMERS_MAX,
+        "items": {"type": "integer", "format": "int64", "minimum": 1},
+    },
+    "webhook.v1.Token.description": {"maxLength": DESCRIPTION_LENGTH_MAX},
     "webhook.v1.DeleteCustomerDataRequest.customer_id": {"minimum": 1},
 }
 

@@ -41,6 +41,8 @@ _TAGS: Final = {
     "attempts": "Requests to receivers, and what came of them.",
     "replays": "Jobs that send past events again.",
     "customers": "All that belongs to a customer.",
+    "tokens": "Who may call, and what they may do.",
+    "accessTokens": "Tokens for browsers: signed, for one customer, for a short time.",
     "operations": "Health of the service, and its description.",
     "receivers": "What receivers get.",
 }

@@ -44,20 +44,29 @@ def _text(description: str) -> Schema:
 def _caller(*, is_open: bool) -> Schema:
     properties = {
         "name": {"type": "string", "description": "The name of the token."},
-        "customer_id": {"type": "integer", "description": "The only customer it is for. Unset: all."},
-        "permissions": {"type": "array", "items": {"type": "string", "enum": ["manage", "publish", "read"]}},
+        "customer_id": {"type": "integer", "description": "The only customer it is for. Unset: several, or all."},
+        "customer_ids": {
+            "type": "array",
+            "items": {"type": "integer"},
+            "description": "The customers it is for, if these are several. Unset: one, or all.",
+        },
+        "permissions": {"type": "array", "items": {"type": "string", "enum": ["admin", "manage", "publish", "read"]}},
         "version": {"type": "string", "description": "Of the service."},
         "grpc_address": {"type": "string", "description": "Where it serves gRPC."},
         "events_retention_days": {"type": "integer", "description": "How long events are kept."},
     }
-    schema = {"type": "object", "properties": properties, "required": sorted(properties.keys() - {"customer_id"})}
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": sorted(properties.keys() - {"customer_id", "customer_ids"}),
+    }
     return {
         "operationId": "GetCaller",
         "tags": ["operations"],
         "summary": "Whose token this is, and what it may do",
         "responses": {
             "200": {"description": "The caller.", "content": {_JSON: {"schema": schema}}},
-            **refusals({403} if is_open else {401, 403}),
+            **refusals({403} if is_open else {401, 403, 503}),
         },
         "security": [] if is_open else [{"token": []}],
     }

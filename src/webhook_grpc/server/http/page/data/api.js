@@ -13,6 +13,7 @@ export class Problem extends Error {
     this.reason = document.reason ?? "";
     this.retrySeconds = document.retry_seconds;
     this.isOfOldToken = false; // written by Api: there is another token by now
+    this.isOfStream = false; // written by LiveStream: it ended a stream that was open
   }
 }
 

@@ -93,6 +93,10 @@ export class LiveStream {
       this._listener.restarted(error.reason);
       return true;
     }
+    if (error.isOfStream && error.status === 401) { // its token has ended: there may be another one
+      this._listener.interrupted(error.reason, error, seconds);
+      return true;
+    }
     const isRefused = error instanceof Problem && error.status < 500 && error.status !== 429 && error.status !== 409;
     if (isRefused) this._listener.refused(error);
     else this._listener.interrupted(error.reason ?? "", error, seconds);
@@ -122,7 +126,7 @@ export class LiveStream {
       const { done, value } = await within(reader.read(), this._silence, cut);
       if (done) throw new Error("the stream ended");
       for (const event of parser.feed(decoder.decode(value, { stream: true }))) {
-        if (event.event === "problem") throw new Problem(parse(event.data));
+        if (event.event === "problem") throw Object.assign(new Problem(parse(event.data)), { isOfStream: true });
         if (!isOpen) this._listener.opened({ isResumed });
         isOpen = true;
         succeeded();

@@ -1,0 +1,198 @@
+"""Tokens through the API: made and shown once, listed, revoked in every process; nobody gives more than it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from webhook.v1 import service_pb2 as pb
+from webhook.v1 import token_pb2
+
+from tests.api.asking import OTHER_CUSTOMER, ask, code_of, full_token, pages, refusal
+from tests.support import slowness
+from tests.support.postgres import TestPostgres
+from tests.support.service import CUSTOMER, Service, ServiceFactory
+from webhook_grpc.server.auth import token_hash
+from webhook_grpc.settings import Token
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ADMIN: Final = [("authorization", "Bearer root")]
+VIEWER, PUBLISHER = token_pb2.TOKEN_ROLE_VIEWER, token_pb2.TOKEN_ROLE_PUBLISHER
+ROLE_ADMIN: Final = token_pb2.TOKEN_ROLE_ADMIN
+SETTINGS: Final[Mapping[str, Any]] = {
+    "tokens": (
+        Token(name="root", sha256=token_hash("root"), permissions=("read", "publish", "manage", "admin")),
+        Token(name="old", sha256=token_hash("old")),
+    )
+}
+
+
+@pytest.fixture(scope="module")
+def shared_settings() -> Mapping[str, Any]:
+    """It knows a configured admin, and a configured token of before there were admins."""
+    return SETTINGS
+
+
+def bearer(token: token_pb2.Token) -> list[tuple[str, str]]:
+    """The metadata of a caller with a token that was made."""
+    return [("authorization", f"Bearer {token.bearer_token}")]
+
+
+async def make(service: Service, metadata: Any = ADMIN, **fields: Any) -> token_pb2.Token:
+    return await ask(service, "CreateToken", pb.CreateTokenRequest(token=full_token(**fields)), metadata)
+
+
+async def revoke(service: Service, token: token_pb2.Token, metadata: Any = ADMIN) -> None:
+    await ask(service, "RevokeToken", pb.RevokeTokenRequest(token_id=token.token_id), metadata)
+
+
+async def look(service: Service, token: token_pb2.Token, customer_id: int = CUSTOMER) -> grpc.StatusCode:
+    """What a token is good for."""
+    return await code_of(ask(service, "ListWebhooks", pb.ListWebhooksRequest(customer_id=customer_id), bearer(token)))
+
+
+async def test_a_token_works_at_once_and_is_shown_once(service: Service) -> None:
+    made = await make(service)
+
+    assert made.bearer_token.startswith(f"whk_{made.token_id}_")
+    assert await look(service, made) is grpc.StatusCode.OK
+    listed = await ask(service, "ListTokens", pb.ListTokensRequest(), ADMIN)
+    [found] = [token for token in listed.tokens if token.token_id == made.token_id]
+    made.ClearField("bearer_token")
+    assert found == made
+    assert found == full_token(token_id=made.token_id, create_time=made.create_time)
+
+
+async def test_tokens_are_listed_newest_first_page_by_page(service: Service) -> None:
+    made = [(await make(service)).token_id for _ in range(5)]
+
+    async def page(token: str) -> Any:
+        return await ask(service, "ListTokens", pb.ListTokensRequest(page_size=2, page_token=token), ADMIN)
+
+    found = [token.token_id async for tokens in pages(page, lambda r: r.tokens) for token in tokens]
+    assert found[:5] == made[::-1]
+    assert found == sorted(set(found), reverse=True)
+
+
+async def test_a_token_of_some_customers_serves_them_and_no_other(service: Service) -> None:
+    made = await make(service, customer_ids=[CUSTOMER, OTHER_CUSTOMER])
+
+    assert await look(service, made, CUSTOMER) is grpc.StatusCode.OK
+    assert await look(service, made, OTHER_CUSTOMER) is grpc.StatusCode.OK
+    assert await look(service, made, OTHER_CUSTOMER + 1) is grpc.StatusCode.PERMISSION_DENIED
+    assert await look(service, made, 0) is grpc.StatusCode.INVALID_ARGUMENT, "it must name one"
+
+
+async def test_the_configured_tokens_of_before_go_on_and_are_no_admins(service: Service) -> None:
+    old = [("authorization", "Bearer old")]
+    assert await code_of(ask(service, "ListWebhooks", b"", old)) is grpc.StatusCode.OK
+    refused = await refusal(ask(service, "ListTokens", b"", old))
+    assert refused.reason == "PERMISSION_MISSING"
+
+
+# --- nobody gives more than it has -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"role": ROLE_ADMIN}, ""),
+        ({"role": VIEWER}, ""),
+        ({"customer_ids": [OTHER_CUSTOMER]}, "CUSTOMER_NOT_ALLOWED"),
+        ({"customer_ids": [CUSTOMER, OTHER_CUSTOMER]}, "CUSTOMER_NOT_ALLOWED"),
+        ({"customer_ids": [], "all_customers": True}, "CUSTOMER_NOT_ALLOWED"),
+    ],
+)
+async def test_an_admin_of_a_customer_makes_tokens_for_no_other(
+    service: Service, fields: Mapping[str, Any], reason: str
+) -> None:
+    admin = await make(service, role=ROLE_ADMIN)
+
+    if not reason:
+        assert (await make(service, bearer(admin), **fields)).token_id
+        return
+    refused = await refusal(make(service, bearer(admin), **fields))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.PERMISSION_DENIED, reason)
+
+
+@pytest.mark.parametrize("permission", ["read", "publish", "manage"])
+async def test_a_permission_that_one_lacks_can_not_be_given(services: ServiceFactory, permission: Any) -> None:
+    others: Any = tuple(p for p in ("read", "publish", "manage", "admin") if p != permission)
+    service = await services.start(tokens=(Token(name="root", sha256=token_hash("root"), permissions=others),))
+    wanted = {"read": VIEWER, "publish": PUBLISHER, "manage": ROLE_ADMIN}[permission]
+
+    refused = await refusal(make(service, role=wanted))
+
+    assert (refused.code, refused.reason) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_MISSING")
+    assert permission in refused.message
+
+
+async def test_an_admin_of_a_customer_sees_and_revokes_no_tokens_of_others(service: Service) -> None:
+    admin = await make(service, role=ROLE_ADMIN)
+    own, both = await make(service), await make(service, customer_ids=[CUSTOMER, OTHER_CUSTOMER])
+    everybodys = await make(service, customer_ids=[], all_customers=True)
+
+    listed = await ask(service, "ListTokens", pb.ListTokensRequest(page_size=1000), bearer(admin))
+    seen = {token.token_id for token in listed.tokens}
+    assert seen & {own.token_id, both.token_id, everybodys.token_id} == {own.token_id}
+    for hidden in (both.token_id, everybodys.token_id, 2**62):
+        refused = await refusal(ask(service, "RevokeToken", pb.RevokeTokenRequest(token_id=hidden), bearer(admin)))
+        assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "TOKEN_NOT_FOUND")
+        assert refused.message == f"token {hidden} does not exist", "the same for those that exist"
+    await revoke(service, own, bearer(admin))
+
+
+# --- revoked ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_revoked_token_ends_in_every_process_and_so_do_its_streams(services: ServiceFactory) -> None:
+    service, other = await services.start(**SETTINGS), await services.start(**SETTINGS)
+    made, kept = await make(service), await make(service)
+    streams: list[tuple[Any, Any]] = []
+    for place in (service, other):
+        assert await look(place, made) is grpc.StatusCode.OK
+        for token in (made, kept):
+            stream = place.stub.WatchDeliveries(pb.WatchDeliveriesRequest(), metadata=bearer(token))
+            await stream.read()
+            streams.append((token, stream))
+
+    await revoke(service, made)
+
+    for token, stream in streams:
+        if token is made:
+            refused = await refusal(ended(stream))
+            assert (refused.code, refused.reason) == (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_INVALID")
+    for place in (service, other):
+        assert await look(place, made) is grpc.StatusCode.UNAUTHENTICATED
+        assert await look(place, kept) is grpc.StatusCode.OK
+    for token, stream in streams:
+        if token is kept:
+            assert not stream.done()
+            stream.cancel()
+
+
+async def ended(stream: Any) -> None:
+    """Reads a stream until it ends."""
+    async with slowness.timeout(20):
+        while await stream.read():  # the end is false
+            pass
+
+
+async def test_the_use_of_a_token_is_shown_a_little_later(
+    service: Service, monkeypatch: pytest.MonkeyPatch, postgres: TestPostgres
+) -> None:
+    made, unused = await make(service), await make(service)
+    monkeypatch.setattr("webhook_grpc.store.registry.tokens.USES_SECONDS_MIN", 0)
+    assert await look(service, made) is grpc.StatusCode.OK
+
+    async with slowness.timeout(20):
+        while not postgres.rows("SELECT 1 FROM tokens WHERE last_used_at IS NOT NULL"):
+            await look(service, made)
+    listed = await ask(service, "ListTokens", pb.ListTokensRequest(page_size=2), ADMIN)
+    shown = {token.token_id: token.last_use_time for token in listed.tokens}
+    assert shown[made.token_id].ToDatetime() >= made.create_time.ToDatetime()
+    assert shown[unused.token_id] == Timestamp()
