@@ -140,6 +140,7 @@ class App:
                 settings.call_seconds_max,
                 TurnLimits(settings.calls_at_once, settings.calls_waiting_max, settings.calls_waiting_seconds_max),
                 settings.streams_unsent_bytes_max,
+                settings.rate_limits,
             ),
             settings.retention_policy,
             call_tally,

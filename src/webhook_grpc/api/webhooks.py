@@ -256,7 +256,7 @@ def _fingerprints(message: webhook_pb2.Webhook, customer_id: int, sealer: Sealer
     with_headers = chosen.SerializeToString(deterministic=True)
     chosen.ClearField("headers")
     content = chosen.SerializeToString(deterministic=True)
-    of_both = sealer.digests(b"webhook hidden" + hidden.SerializeToString(deterministic=True))
+    of_both = sealer.digests(b"webhook hidden" + hidden.SerializeToString(deterministic=True)) if hidden.headers else ()
     of_secret = sealer.digests(b"webhook request" + hidden.secret.encode("utf-8")) if hidden.secret else ()
     return (
         *(reading.fingerprint(content + digest) for digest in of_both),

@@ -55,6 +55,7 @@ class Sealer:
     def __init__(self, keys: Iterable[bytes]) -> None:
         keys = tuple(keys)
         self._ciphers = {key_id_of(key): AESGCM(key) for key in keys}
+        self._keys = keys
         self._digest_keys = [hashlib.sha256(b"webhook-grpc digest" + key).digest() for key in keys]
         self._current = next(iter(self._ciphers))
 
@@ -62,6 +63,10 @@ class Sealer:
     def key_ids(self) -> tuple[int, ...]:
         """Returns the ids of its keys, first the one that seals."""
         return tuple(self._ciphers)
+
+    def keys_for(self, purpose: bytes) -> tuple[bytes, ...]:
+        """Returns a key of 64 bytes for another purpose, made of each of its own; first that of the one that seals."""
+        return tuple(hmac.digest(key, purpose, "sha512") for key in self._keys)
 
     def digests(self, content: bytes) -> tuple[bytes, ...]:
         """Returns a digest with each key, first that of the key that seals. Without a key nobody can make one."""
