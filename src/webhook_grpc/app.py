@@ -154,6 +154,7 @@ class App:
                     settings.calls_waiting_seconds_max,
                 ),
                 settings.streams_unsent_bytes_max,
+                settings.rate_limits,
             ),
             settings.retention_policy,
             call_tally,

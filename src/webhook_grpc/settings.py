@@ -29,7 +29,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from webhook_grpc.domain import breaker, egress, pace, progress, proxy, ramp, restarts, retention, retry, sealing
 from webhook_grpc.domain.access import Permission
 from webhook_grpc.domain.ids import INT64_MAX
-from webhook_grpc.domain.limits import ShareLimits
+from webhook_grpc.domain.limits import RateLimits, ShareLimits
 
 _Kind = TypeVar("_Kind", bound=BaseSettings)
 PREFIX: Final = "WEBHOOK_"
@@ -319,6 +319,11 @@ class Settings(DatabaseSettings):
     """Calls in progress of one customer, through one process; likewise."""
     streams_per_customer_max: Annotated[int, Field(ge=1)] = 500
     """WatchDeliveries in progress of one customer, through one process; likewise."""
+    calls_rate_per_token: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+    """Calls a second that one token may begin through one process, at both doors together, with a burst of a second;
+    more are refused with RATE_LIMITED. 0: no limit."""
+    calls_rate_per_customer: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+    """The same of one customer, with whichever token."""
     streams_unsent_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000
     """Messages that are on their way to watchers, of all together; half of it for one customer."""
     stream_buffer_max: Annotated[int, Field(ge=100)] = 5000
@@ -548,6 +553,11 @@ class Settings(DatabaseSettings):
     def call_limits(self) -> ShareLimits:
         """How many calls are served at once."""
         return ShareLimits(self.calls_max, self.calls_per_token_max, self.calls_per_customer_max)
+
+    @property
+    def rate_limits(self) -> RateLimits:
+        """How many calls a second may begin."""
+        return RateLimits(self.calls_rate_per_token, self.calls_rate_per_customer)
 
     @property
     def stream_limits(self) -> ShareLimits:

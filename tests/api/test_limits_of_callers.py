@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import aiohttp
 import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2
@@ -157,3 +158,41 @@ async def test_what_is_stored_of_a_creation_confirms_no_guess_of_its_secret(serv
 async def _stored_fingerprint(service: Service) -> int:
     [[stored]] = await service.app.database.rows("SELECT request_fingerprint FROM webhooks")
     return stored
+
+
+async def test_a_cursor_of_another_customer_is_refused_as_one_that_nobody_made(services: ServiceFactory) -> None:
+    bound = [{"name": n, "sha256": token_hash(n), "customer_id": c} for n, c in (("a", 1), ("b", 2))]
+    service = await services.start(tokens=json.dumps(bound))
+
+    async def watched(token: str, cursor: bytes) -> Any:
+        watch: Any = service.stub.WatchDeliveries(pb.WatchDeliveriesRequest(cursor=cursor), metadata=bearer(token))
+        message = await watch.read()
+        watch.cancel()
+        return message
+
+    cursor = (await watched("a", b"")).cursor
+    assert (await watched("a", cursor)).cursor == cursor
+    others, forged = await refusal(watched("b", cursor)), await refusal(watched("b", b"\x02" + bytes(len(cursor) - 1)))
+    assert (others.code, others.reason, others.message) == (forged.code, forged.reason, forged.message)
+    assert others.reason == "CURSOR_INVALID"
+
+
+@pytest.mark.parametrize("setting", ["calls_rate_per_token", "calls_rate_per_customer"])
+async def test_calls_a_second_are_bounded_at_both_doors_together(services: ServiceFactory, setting: str) -> None:
+    settings: dict[str, Any] = {setting: 0.001}  # one at once, the next after a quarter of an hour
+    service = await services.start(tokens=TOKENS, http_address="127.0.0.1:0", **settings)
+    request = pb.ListWebhooksRequest(customer_id=CUSTOMER)
+    await service.stub.ListWebhooks(request, metadata=bearer("one"))
+
+    refused = await refusal(service.stub.ListWebhooks(request, metadata=bearer("one")))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+    assert 900 < refused.retry_seconds <= 1000
+    url = f"http://127.0.0.1:{service.app.http_port}/api/webhooks?customer_id={CUSTOMER}"
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": "Bearer one"}) as session,
+        session.get(url) as answer,
+    ):
+        assert answer.status == 429
+        assert 900 < int(answer.headers["Retry-After"]) <= 1000
+    others = pb.ListWebhooksRequest(customer_id=OTHER_CUSTOMER)
+    assert await code_of(service.stub.ListWebhooks(others, metadata=bearer("two"))) is grpc.StatusCode.OK

@@ -14,6 +14,7 @@ from webhook.v1 import event_type_pb2, service_pb2
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory, error_details
+from webhook_grpc.domain.cursor import decode_cursor
 from webhook_grpc.store.schema.migration_files import program_version
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -87,3 +88,17 @@ async def test_what_an_older_process_would_do_wrong_is_refused_while_one_lives(
 async def test_a_process_registers_its_version(services: ServiceFactory, postgres: TestPostgres) -> None:
     await services.start()
     assert postgres.rows("SELECT version FROM workers") == [(program_version(),)]
+
+
+async def test_cursors_are_sealed_but_for_an_older_process_which_could_not_read_them(
+    services: ServiceFactory, postgres: TestPostgres
+) -> None:
+    service = await services.start()
+    postgres.rows(REGISTER, {"version": 11})
+    async with service.watching() as watch:
+        assert decode_cursor(watch.cursor) is not None
+    postgres.rows(DIE, {"version": 11})
+    async with service.watching(cursor=watch.cursor) as later:
+        assert decode_cursor(later.cursor) is None
+    async with service.watching(cursor=later.cursor) as last:
+        assert last.cursor == later.cursor

@@ -76,6 +76,7 @@ async def test_a_webhook_is_returned_as_it_was_given(service: Service) -> None:
     expected = webhook_pb2.Webhook()
     expected.CopyFrom(given)
     expected.secret = ""
+    expected.headers["X-Tenant"] = "…"
     expected.secret_hint = SECRET[-4:]
     for field in ("webhook_id", "status", "etag"):
         setattr(expected, field, getattr(created, field))
@@ -438,7 +439,7 @@ async def create_disabled(service: Service, receiver: Receiver) -> int:
         ("timeout", Duration(seconds=30)),
         ("max_in_flight", 100),
         ("rate_limit_per_second", 1000),
-        ("headers", {"X-Other": "red"}),
+        ("headers", {"X-Tenant": "…"}),
         ("labels", {"team": "billing", "tier": ""}),
         ("description", "Says something else."),
     ],

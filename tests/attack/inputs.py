@@ -63,21 +63,21 @@ async def others_objects(target: Target, scale: float) -> str:
 async def many_parts(target: Target, scale: float) -> str:
     """A: messages of millions of parts."""
     size = round(5_000_000 * scale)
-    nulls = _field(1, _field(1, b"a") + _field(2, _field(6, _field(1, b"\x08\x00") * (size // 4))))
-    struct = _event(_field(_number(_EVENT, "data"), nulls))
-    attribute = _field(_number(_EVENT, "attributes"), _field(1, b"k"))
-    items = _field(1, _field(1, b"a") + _field(2, _field(6, b"\x0a\x02\x08\x00" * 26_000)))
-    item = _field(_number(_PUBLISH, "event"), _event(_field(_number(_EVENT, "data"), items)))
+    nulls = field_of(1, field_of(1, b"a") + field_of(2, field_of(6, field_of(1, b"\x08\x00") * (size // 4))))
+    struct = _event(field_of(_number(_EVENT, "data"), nulls))
+    attribute = field_of(_number(_EVENT, "attributes"), field_of(1, b"k"))
+    items = field_of(1, field_of(1, b"a") + field_of(2, field_of(6, b"\x0a\x02\x08\x00" * 26_000)))
+    item = field_of(_number(_PUBLISH, "event"), _event(field_of(_number(_EVENT, "data"), items)))
     mask = service_pb2.UpdateWebhookRequest
     lists = service_pb2.ListDeliveriesRequest
     inputs = [
-        ("PublishEvent", _field(_number(_PUBLISH, "event"), struct)),
-        ("PublishEvent", _field(_number(_PUBLISH, "event"), _event(attribute * (size // 12)))),
-        ("BatchPublishEvents", _field(_number(_BATCH, "requests"), b"") * (size // 2)),
-        ("BatchPublishEvents", _field(_number(_BATCH, "requests"), item) * round(40 * scale)),
-        ("UpdateWebhook", _field(_number(mask, "update_mask"), _field(1, b"") * (size // 2))),
-        ("ListDeliveries", _field(_number(lists, "webhook_ids"), b"\x01" * size)),
-        ("ListDeliveries", _field(_number(lists, "event_types"), b"") * (size // 2)),
+        ("PublishEvent", field_of(_number(_PUBLISH, "event"), struct)),
+        ("PublishEvent", field_of(_number(_PUBLISH, "event"), _event(attribute * (size // 12)))),
+        ("BatchPublishEvents", field_of(_number(_BATCH, "requests"), b"") * (size // 2)),
+        ("BatchPublishEvents", field_of(_number(_BATCH, "requests"), item) * round(40 * scale)),
+        ("UpdateWebhook", field_of(_number(mask, "update_mask"), field_of(1, b"") * (size // 2))),
+        ("ListDeliveries", field_of(_number(lists, "webhook_ids"), b"\x01" * size)),
+        ("ListDeliveries", field_of(_number(lists, "event_types"), b"") * (size // 2)),
     ]
     codes = [await _code(target, method, raw, bearer(HOSTILE)) for method, raw in inputs]
     return _all_are(codes, {"INVALID_ARGUMENT", "OK", "RESOURCE_EXHAUSTED"})
@@ -184,7 +184,7 @@ def _number(message: Any, name: str) -> int:
     return message.DESCRIPTOR.fields_by_name[name].number
 
 
-def _field(number: int, content: bytes) -> bytes:
+def field_of(number: int, content: bytes) -> bytes:
     """Returns a field that has a length."""
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 

@@ -14,11 +14,13 @@ from tests.support import slowness
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
-from tests.support.service import CUSTOMER, ServiceFactory
+from tests.support.service import CUSTOMER, SECRET_KEY, ServiceFactory
 from tests.support.store import options
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.retention import RetentionPolicy
+from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.engine.duties import janitor
+from webhook_grpc.engine.duties.header_sealing import HeaderSealing
 from webhook_grpc.engine.duties.janitor import LEADER_SHARD, Janitor, Step
 from webhook_grpc.store.db import Database
 
@@ -50,7 +52,7 @@ class Counted:
 def make(*steps: Step, is_leader: Callable[[], bool] = lambda: True) -> Janitor:
     """One that does these steps only."""
     database: Any = SimpleNamespace(options=options(""))
-    made = Janitor(database, POLICY, is_leader, lambda _: None)
+    made = Janitor(database, POLICY, is_leader, lambda _: None, HeaderSealing(database, Sealer([SECRET_KEY])))
     made.steps = steps
     return made
 
@@ -158,5 +160,7 @@ async def test_a_clock_that_is_not_believed_is_said(database_url: str, postgres:
     postgres.rows("UPDATE believed_time SET at = at - interval '40 days'")  # the same as 40 days more of now()
     database = Database(options(database_url))
     await database.open()
-    await Janitor(database, POLICY, lambda: True, lambda _: None).look_at_clock()
+    await Janitor(
+        database, POLICY, lambda: True, lambda _: None, HeaderSealing(database, Sealer([SECRET_KEY]))
+    ).look_at_clock()
     await database.close()

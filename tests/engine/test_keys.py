@@ -106,6 +106,36 @@ async def test_a_key_that_only_secrets_of_deleted_webhooks_need_is_not_missed(se
     await services.start([NEW_KEY])
 
 
+async def test_the_key_of_own_headers_is_needed_too(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    first = await services.start()
+    webhook = await first.create_webhook(receiver.url(), headers={"X-Own": "value"})
+    await services.stop_one(first)
+    second = await services.start([NEW_KEY, SECRET_KEY])
+    named = service_pb2.RotateWebhookSecretRequest(
+        customer_id=CUSTOMER, webhook_id=webhook.webhook_id, overlap=Duration()
+    )
+    await second.stub.RotateWebhookSecret(named)
+    await services.stop_one(second)
+
+    with pytest.raises(KeysMissing, match=f"lacks the key {OLD_ID} .the secrets of 1 webhook are"):
+        await services.start([NEW_KEY])
+
+    with capture_logs() as logs:
+        third = await services.start([NEW_KEY], secret_keys_lost=(OLD_ID,))
+        event = await third.publish()
+        await until(lambda: lines(logs, WAITS), WAITS)
+        assert (await explained(third, event.event_id)).standing == WAITING_FOR_KEY
+        kept = webhook_pb2.Webhook(customer_id=CUSTOMER, webhook_id=webhook.webhook_id, headers={"X-Own": "…"})
+        refused = await refusal(third.stub.UpdateWebhook(service_pb2.UpdateWebhookRequest(webhook=kept)))
+        assert refused.reason == "SECRET_KEY_MISSING"
+        kept.headers["X-Own"] = "given again"
+        await third.stub.UpdateWebhook(service_pb2.UpdateWebhookRequest(webhook=kept))
+        await receiver.wait_for(1)
+    assert receiver.requests[0].headers["X-Own"] == "given again"
+
+
 async def test_the_key_of_an_old_secret_is_needed_for_as_long_as_that_signs(
     services: ServiceFactory, postgres: TestPostgres
 ) -> None:

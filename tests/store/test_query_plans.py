@@ -22,7 +22,7 @@ from webhook_grpc.store.db import Database
 from webhook_grpc.store.log import explain, feed, lookup, stats
 from webhook_grpc.store.outbox import danger, due, expiry, figures, paces, publishing, settlement
 from webhook_grpc.store.outbox.ownership import OwnedShard
-from webhook_grpc.store.registry import census, secret_keys
+from webhook_grpc.store.registry import census, own_headers, secret_keys
 from webhook_grpc.store.replays import progress, rows, selection
 from webhook_grpc.store.schema.partitions import ensure_partitions
 from webhook_grpc.store.upkeep import erasure, retention
@@ -225,12 +225,16 @@ async def test_an_event_is_explained_without_reading_a_log(filled: TestPostgres)
 
 
 async def test_the_keys_of_secrets_are_found_without_reading_all_webhooks(filled: TestPostgres) -> None:
-    """The looks at the webhooks that are sealed with a key, or were, jump through an index each."""
+    """The looks at the webhooks that are sealed with a key, or were, or their headers, jump through an index each."""
     assert_indexed(scans(filled, secret_keys.SELECT_KEYS_IN_USE, {"limit": secret_keys.KEYS_MAX}), "webhooks")
     assert_indexed(
         scans(filled, secret_keys.COUNT_WEBHOOKS_OF_KEY, {"head": bytes(5), "limit": secret_keys.COUNTED_MAX}),
         "webhooks",
     )
+
+
+async def test_header_values_in_the_clear_are_found_without_reading_all_webhooks(filled: TestPostgres) -> None:
+    assert_indexed(scans(filled, own_headers.SELECT_CLEAR_HEADERS, {"limit": 100}), "webhooks")
 
 
 async def test_attempts_are_counted_by_index(filled: TestPostgres) -> None:

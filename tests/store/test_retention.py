@@ -24,6 +24,8 @@ from tests.support.store import (
 from webhook_grpc.domain.clock import DOUBT_SECONDS_MAX
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.retention import RetentionPolicy
+from webhook_grpc.domain.sealing import Sealer
+from webhook_grpc.engine.duties.header_sealing import HeaderSealing
 from webhook_grpc.engine.duties.janitor import Janitor
 from webhook_grpc.store.clock import look_at_clock
 from webhook_grpc.store.db import Database, LoopConnection
@@ -151,7 +153,13 @@ async def test_the_log_of_events_that_could_not_be_dropped_is_kept(
 ) -> None:
     """Without it a replay with include_undelivered would send once more what has succeeded."""
     day = await past.day(40)
-    janitor = Janitor(database, RetentionPolicy(30, 30, 168), lambda: True, lambda _: None)
+    janitor = Janitor(
+        database,
+        RetentionPolicy(30, 30, 168),
+        lambda: True,
+        lambda _: None,
+        HeaderSealing(database, Sealer([bytes(32)])),
+    )
     async with await psycopg.AsyncConnection.connect(postgres.url) as reader:
         await reader.execute("LOCK TABLE events IN ACCESS SHARE MODE")
         await janitor.drop_partitions()

@@ -24,7 +24,7 @@ from webhook_grpc.api.codes import Code, code_of
 from webhook_grpc.api.messages.sharing import SharedDeliveries
 from webhook_grpc.api.methods import METHODS, Method, Methods, Stream, Unary
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, WebhookError, field_invalid
-from webhook_grpc.domain.limits import ShareLimits
+from webhook_grpc.domain.limits import RateLimits, ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.metrics.calls import CallTally
 from webhook_grpc.server.admission import TurnLimits
@@ -102,6 +102,7 @@ def calls(
             call_seconds_max,
             TurnLimits(calls_at_once, 10, waiting_bytes_max, slowness.scaled(10.0)),
             unsent_bytes_max=1_000_000,
+            rates=RateLimits(0, 0),
         ),
         RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24),
         CallTally() if listener is None else listener,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from webhook_grpc.domain.errors import InvalidArgument, Overloaded, WebhookError
-from webhook_grpc.domain.limits import TokenBucket
+from webhook_grpc.domain.limits import Buckets
 from webhook_grpc.domain.model import NewEvent, Published
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.type_rules import EventTypes, TypeRules
@@ -20,7 +20,6 @@ from webhook_grpc.store.registry.event_types import event_type_archived, event_t
 from .large import LARGE_BYTES, LargeWork
 
 EVENTS_AT_ONCE: Final = 50  # that are read or checked before other calls get a turn
-_BUCKETS_MAX: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,27 +107,18 @@ class Batch:
 
 
 class CustomerRates:
-    """A token bucket for each of the customers that published last."""
+    """Bounds how many events a second each customer publishes."""
 
     def __init__(self, rate_per_second: float) -> None:
         """`rate_per_second` 0 means no limit."""
-        self._rate_per_second = rate_per_second
-        self._buckets: dict[int, TokenBucket] = {}
+        self._buckets = Buckets(rate_per_second)
 
     def take(self, customer_id: int) -> None:
         """Counts one event. Raises Overloaded if the customer publishes too fast."""
-        if not self._rate_per_second:
-            return
-        now = time.monotonic()
-        bucket = self._buckets.pop(customer_id, None) or TokenBucket.full(self._rate_per_second, now)
-        self._buckets[customer_id] = bucket  # the one used last stands last
-        if len(self._buckets) > _BUCKETS_MAX:
-            del self._buckets[next(iter(self._buckets))]
-        if wait_seconds := bucket.take(1, now):
+        if wait_seconds := self._buckets.take(customer_id, time.monotonic()):
+            rate = f"{self._buckets.rate_per_second:g} events a second"
             raise Overloaded(
-                "RATE_LIMITED",
-                f"customer {customer_id} publishes more than {self._rate_per_second:g} events a second; retry later",
-                wait_seconds,
+                "RATE_LIMITED", f"customer {customer_id} publishes more than {rate}; retry later", wait_seconds
             )
 
 

@@ -22,6 +22,8 @@ from webhook.v1.webhook_pb2 import Webhook
 
 from webhook_grpc.api.messages.sharing import Write
 from webhook_grpc.domain.access import Permission
+from webhook_grpc.domain.sealed_cursors import PURPOSE as CURSORS
+from webhook_grpc.domain.sealed_cursors import SealedCursors
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.hub.hints import Hints
 from webhook_grpc.hub.history import History
@@ -85,7 +87,8 @@ class Methods:
         self.events = EventMethods(database, publisher, event_types, clock, large, settings.publish_rate_per_customer)
         self.deliveries = DeliveryMethods(database)
         self.actions = ActionMethods(database, tail, hints, clock)
-        self.watch = WatchMethods(database, tail, history, clock, settings.stream_write_seconds_max)
+        cursors = SealedCursors(sealer.keys_for(CURSORS))
+        self.watch = WatchMethods(database, tail, history, clock, settings.stream_write_seconds_max, cursors)
         self.explain = ExplainMethods(database)
         self.stats = StatsMethods(database, clock)
         self.replays = ReplayMethods(database, clock, hints, settings.replays_per_customer_max)

@@ -80,11 +80,15 @@ def opened(sealer: Sealer, webhook: Webhook) -> str:
     try:
         return sealer.open(webhook.sealed_secret, webhook.customer_id, webhook.webhook_id)
     except KeyMissing as error:
-        raise Unavailable(
-            "SECRET_KEY_MISSING",
-            f"the secret of webhook {webhook.webhook_id} is {error} in this process; repeat the call, or let the "
-            "operator add the key",
-        ) from None
+        raise sealing_key_missing(webhook.webhook_id, "the secret", error) from None
+
+
+def sealing_key_missing(webhook_id: int, what: str, error: KeyMissing) -> Unavailable:
+    """Returns the error of a call that needs what this process cannot open: another one may have the key."""
+    return Unavailable(
+        "SECRET_KEY_MISSING",
+        f"{what} of webhook {webhook_id}: {error} in this process; repeat the call, or let the operator add the key",
+    )
 
 
 def new_secret() -> str:

@@ -8,9 +8,8 @@ holds no connection while it waits or writes.
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
@@ -21,10 +20,11 @@ from webhook_grpc.api.messages import times
 from webhook_grpc.api.messages.filters import read_delivery_filter
 from webhook_grpc.api.messages.selecting import MESSAGE_BYTES_MAX, MESSAGE_DELIVERIES_MAX, advanced, wanted_of
 from webhook_grpc.api.messages.sharing import SharedDeliveries, SharedDelivery, Write
-from webhook_grpc.domain.cursor import Position, decode_cursor, encode_cursor
+from webhook_grpc.domain.cursor import Position, encode_cursor
 from webhook_grpc.domain.errors import Violation, WatcherTooSlow, field_invalid
 from webhook_grpc.domain.filters import DeliveryFilter
 from webhook_grpc.domain.model import DeliveryStatus
+from webhook_grpc.domain.sealed_cursors import SealedCursors
 from webhook_grpc.hub.batches import Batch
 from webhook_grpc.hub.history import History
 from webhook_grpc.hub.tail import Subscription, Tail
@@ -34,6 +34,7 @@ from webhook_grpc.store.lists import deliveries as delivery_lists
 from webhook_grpc.store.lists.deliveries import DeliveryKey
 from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.log import feed
+from webhook_grpc.store.schema.versions import WITH_SEALED_CURSORS, count_older
 
 from .call import Call, refuse_if, server_stopping
 
@@ -42,15 +43,20 @@ HEARTBEAT_SECONDS_MIN: Final = 1.0
 HEARTBEAT_SECONDS_MAX: Final = 60.0
 _SNAPSHOT_PAGE: Final = PageBounds(MESSAGE_DELIVERIES_MAX, MESSAGE_BYTES_MAX)
 
-_cursor = functools.lru_cache(maxsize=64)(encode_cursor)  # watchers that keep up are at the same position
-
 
 class WatchMethods:
     """The call that streams what happens to deliveries."""
 
     def __init__(
-        self, database: Database, tail: Tail, history: History, clock: DatabaseClock, write_seconds_max: float
+        self,
+        database: Database,
+        tail: Tail,
+        history: History,
+        clock: DatabaseClock,
+        write_seconds_max: float,
+        cursors: SealedCursors,
     ) -> None:
+        self._cursors = cursors
         self._database = database
         self._tail = tail
         self._history = history
@@ -66,16 +72,17 @@ class WatchMethods:
             times.read_time(request.start_time, "start_time", violations) if request.HasField("start_time") else None
         )
         refuse_if(violations)
+        incarnation, whose = await feed.incarnation(self._database), call.caller.customer_id or 0
         watcher = _Watcher(
             wanted,
             heartbeat_seconds,
-            await feed.incarnation(self._database),
+            await self._cursor_maker(incarnation, whose),
             self._clock,
             write,
             self._write_seconds_max,
         )
         if request.cursor:  # an empty one is none: a client that keeps the last cursor has seen none yet
-            position = await self._position_of(request.cursor, watcher.incarnation)
+            position = await self._position_of(request.cursor, incarnation, whose)
         elif start_time is not None:
             position = await feed.position_at(self._database, start_time)
         else:
@@ -89,8 +96,14 @@ class WatchMethods:
                 position = await self._catch_up(watcher, position, subscription)
                 position = await watcher.follow(subscription, position)
 
-    async def _position_of(self, cursor: bytes, incarnation: UUID) -> Position:
-        decoded = decode_cursor(cursor)
+    async def _cursor_maker(self, incarnation: UUID, whose: int) -> Callable[[Position], bytes]:
+        """Returns what makes the cursors of a stream; not sealed beside processes that could not read those."""
+        if await count_older(self._database, WITH_SEALED_CURSORS):
+            return lambda position: encode_cursor(incarnation, position)
+        return lambda position: self._cursors.seal(incarnation, position, whose)
+
+    async def _position_of(self, cursor: bytes, incarnation: UUID, whose: int) -> Position:
+        decoded = self._cursors.open(cursor, whose)
         if decoded is None:
             raise field_invalid("cursor", "is not one that WatchDeliveries sent", "CURSOR_INVALID")
         cursor_incarnation, position = decoded
@@ -127,7 +140,7 @@ class _Watcher:
 
     wanted: DeliveryFilter
     heartbeat_seconds: float
-    incarnation: UUID
+    cursor_of: Callable[[Position], bytes]
     clock: DatabaseClock
     write: Write
     write_seconds_max: float
@@ -169,7 +182,7 @@ class _Watcher:
     ) -> None:
         """Writes one message. Raises WatcherTooSlow if the client does not take it in time."""
         message = service_pb2.WatchDeliveriesResponse(
-            cursor=_cursor(self.incarnation, position) if position is not None else b"",
+            cursor=self.cursor_of(position) if position is not None else b"",
             snapshot_complete=snapshot_complete,
             server_time=times.timestamp(self.clock.now()),
         )

@@ -13,7 +13,7 @@ from webhook.v1 import service_pb2, webhook_pb2
 from webhook_grpc.api.messages import reading, words, writing
 from webhook_grpc.api.messages.masks import Updatable
 from webhook_grpc.api.messages.paging import PageToken, fitting, page_size
-from webhook_grpc.domain import matching, signing, validation
+from webhook_grpc.domain import matching, own_headers, signing, validation
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.errors import Violation
 from webhook_grpc.domain.ids import INT64_MAX
@@ -26,6 +26,7 @@ from webhook_grpc.store.registry import webhooks as store
 from webhook_grpc.store.registry.event_types import event_type_archived, event_type_unknown
 
 from .call import Call, refuse_if
+from .own_headers import OwnHeaders
 from .secrets import new_secret, opened
 
 # The fields that UpdateWebhook may change, each with the attribute of WebhookSpec that it sets.
@@ -77,6 +78,7 @@ class WebhookMethods:
         self._event_types = event_types
         self._egress_policy = egress_policy
         self._webhooks_max = webhooks_max
+        self._own_headers = OwnHeaders(database, sealer)
 
     async def create(self, request: service_pb2.CreateWebhookRequest, call: Call) -> webhook_pb2.Webhook:
         """Registers a webhook; the response has the secret if the service made it."""
@@ -84,6 +86,7 @@ class WebhookMethods:
         customer_id = call.customer(message.customer_id, "webhook.customer_id", violations)
         request_id = reading.read_request_id(request.request_id, violations)
         spec = reading.webhook_spec(message, violations)
+        own_headers.replaced(spec.headers, {}, violations)
         if violation := validation.secret_violation(message.secret):
             violations.append(violation)
         reading.read_url(message.url, self._egress_policy, violations)
@@ -94,7 +97,7 @@ class WebhookMethods:
         new = store.NewWebhook(
             webhook_id=webhook_id,
             customer_id=customer_id,
-            spec=spec,
+            spec=await self._own_headers.sealed(spec, customer_id, webhook_id),
             sealed_secret=self._sealer.seal(secret, customer_id, webhook_id, os.urandom(ENTROPY_BYTES)),
             secret_hint=signing.hint_of(secret),
             secret_generated=not message.secret,
@@ -147,7 +150,9 @@ class WebhookMethods:
         current = await store.get(self._database, customer_id, webhook_id)
         if message.etag and message.etag != str(current.version):
             raise store.etag_mismatch(current)
-        spec = self._changed_spec(current, message, fields)
+        spec = await self._own_headers.sealed(
+            self._changed_spec(current, message, fields), current.customer_id, webhook_id
+        )
         await self._refuse_unusable_types(set(spec.events) - set(current.events))
         webhook = await store.update(self._database, current, spec)
         self._hints.webhook_changed(webhook_id)
@@ -158,6 +163,8 @@ class WebhookMethods:
         given = reading.webhook_spec(message, list[Violation]())
         changes = {_CHANGEABLE[field]: getattr(given, _CHANGEABLE[field]) for field in fields}
         spec = replace(_spec_of(current), **changes)
+        if "headers" in fields:
+            spec = replace(spec, headers=self._own_headers.replaced(given.headers, current, violations))
         violations += validation.webhook_violations(spec)
         if "url" in fields:
             reading.read_url(message.url, self._egress_policy, violations)
@@ -225,24 +232,34 @@ _NOT_DELETED: Final = (WebhookStatus.ACTIVE, WebhookStatus.PAUSED, WebhookStatus
 
 
 def _spec_of(webhook: Webhook) -> WebhookSpec:
-    return WebhookSpec(**{name: getattr(webhook, name) for name in _CHANGEABLE.values()})
+    chosen = {name: getattr(webhook, name) for name in _CHANGEABLE.values()}
+    return WebhookSpec(**chosen, sealed_headers=webhook.sealed_headers)
 
 
 def _fingerprints(message: webhook_pb2.Webhook, customer_id: int, sealer: Sealer) -> Sequence[int]:
     """Returns digests of what the caller chose. Whether the customer was named or implied makes no difference.
 
-    The first is stored, and would confirm a guess of the secret to whoever reads the database; so the secret is in it
-    only by a keyed digest. The others are those with older keys, and the one without a key that older versions stored.
+    The first is stored, and would confirm a guess of the secret or of a header to whoever reads the database; so both
+    are in it only by a keyed digest. The others are those with older keys, and those that older versions stored: with
+    the headers, or with both, in the clear.
     """
     chosen = webhook_pb2.Webhook()
     chosen.CopyFrom(message)
     for field in _OUTPUT_ONLY:
         chosen.ClearField(field)
     chosen.customer_id = customer_id
-    of_older_versions = reading.fingerprint(chosen.SerializeToString(deterministic=True))
-    if not chosen.secret:
-        return (of_older_versions,)
-    digests = sealer.digests(b"webhook request" + chosen.secret.encode("utf-8"))
+    hidden = webhook_pb2.Webhook(secret=chosen.secret, headers=chosen.headers)
+    in_clear = reading.fingerprint(chosen.SerializeToString(deterministic=True))
+    if not hidden.secret and not hidden.headers:
+        return (in_clear,)
     chosen.ClearField("secret")
+    with_headers = chosen.SerializeToString(deterministic=True)
+    chosen.ClearField("headers")
     content = chosen.SerializeToString(deterministic=True)
-    return (*(reading.fingerprint(content + digest) for digest in digests), of_older_versions)
+    of_both = sealer.digests(b"webhook hidden" + hidden.SerializeToString(deterministic=True)) if hidden.headers else ()
+    of_secret = sealer.digests(b"webhook request" + hidden.secret.encode("utf-8")) if hidden.secret else ()
+    return (
+        *(reading.fingerprint(content + digest) for digest in of_both),
+        *(reading.fingerprint(with_headers + digest) for digest in of_secret),
+        in_clear,
+    )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Final
+
+BUCKETS_MAX: Final = 10_000  # of one kind: of more keys, those that came last
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +16,14 @@ class ShareLimits:
     process_max: int
     token_max: int
     customer_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """How many calls a second may begin: of one token and of one customer. 0: no limit."""
+
+    token_per_second: float
+    customer_per_second: float
 
 
 @dataclass(slots=True)
@@ -50,3 +62,21 @@ class TokenBucket:
         """Returns whether the bucket is as good as a new one."""
         self.refill(now)
         return self.tokens >= self.burst
+
+
+class Buckets:
+    """A token bucket for each key that came lately. `rate_per_second` 0 means no limit."""
+
+    def __init__(self, rate_per_second: float) -> None:
+        self.rate_per_second = rate_per_second
+        self._buckets: dict[Hashable, TokenBucket] = {}
+
+    def take(self, key: Hashable, now: float) -> float:
+        """Takes one token and returns 0, or takes none and returns after how many seconds to try again."""
+        if not self.rate_per_second:
+            return 0.0
+        bucket = self._buckets.pop(key, None) or TokenBucket.full(self.rate_per_second, now)
+        self._buckets[key] = bucket  # the one used last stands last
+        if len(self._buckets) > BUCKETS_MAX:
+            del self._buckets[next(iter(self._buckets))]
+        return bucket.take(1, now)

@@ -127,6 +127,7 @@ class Webhook:
     create_time: datetime
     update_time: datetime
     disable_time: datetime | None = None  # unset unless it is disabled
+    sealed_headers: bytes | None = field(default=None, repr=False)  # the values of `headers`, see domain/own_headers.py
     sealed_previous_secret: bytes | None = field(default=None, repr=False)  # both unset when the overlap has ended
     previous_secret_until: datetime | None = None
 
@@ -150,6 +151,7 @@ class WebhookSpec:
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     description: str = ""
+    sealed_headers: bytes | None = field(default=None, repr=False)  # as in Webhook
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""Webhook secrets at rest: envelope encryption with AES-256-GCM (NIST SP 800-38D).
+"""Secrets of webhooks and values of their own headers at rest: envelope encryption with AES-256-GCM (NIST SP 800-38D).
 
 Each secret is encrypted with a key of its own, and that key with the operator's key, so that the operator's key can be
-changed without touching the secrets. Both are bound to the customer and the webhook: a sealed secret that is copied to
-another row does not open there.
+changed without touching the secrets. Both are bound to the customer, the webhook and what the secret is for: a sealed
+secret that is copied to another row or column does not open there.
 
     version u8 ‖ key id u32 ‖ nonce 12 ‖ wrapped data key 48 ‖ nonce 12 ‖ sealed secret
 """
@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import struct
 from collections.abc import Iterable
+from enum import Enum
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -27,6 +28,13 @@ _VERSION: Final = 1
 _HEAD: Final = struct.Struct(">BI")
 _NONCE: Final = 12
 _WRAPPED: Final = KEY_BYTES + 16
+
+
+class Purpose(Enum):
+    """What a sealed secret is for. The values are part of what is sealed: they never change."""
+
+    SIGNING = b"webhook secret"
+    HEADERS = b"webhook header"
 
 
 class UnsealError(Exception):
@@ -47,6 +55,7 @@ class Sealer:
     def __init__(self, keys: Iterable[bytes]) -> None:
         keys = tuple(keys)
         self._ciphers = {key_id_of(key): AESGCM(key) for key in keys}
+        self._keys = keys
         self._digest_keys = [hashlib.sha256(b"webhook-grpc digest" + key).digest() for key in keys]
         self._access_keys = [hashlib.sha256(b"webhook-grpc access token" + key).digest() for key in keys]
         self._current = next(iter(self._ciphers))
@@ -56,6 +65,10 @@ class Sealer:
         """Returns the ids of its keys, first the one that seals."""
         return tuple(self._ciphers)
 
+    def keys_for(self, purpose: bytes) -> tuple[bytes, ...]:
+        """Returns a key of 64 bytes for another purpose, made of each of its own; first that of the one that seals."""
+        return tuple(hmac.digest(key, purpose, "sha512") for key in self._keys)
+
     def digests(self, content: bytes) -> tuple[bytes, ...]:
         """Returns a digest with each key, first that of the key that seals. Without a key nobody can make one."""
         return tuple(hmac.digest(key, content, "sha256") for key in self._digest_keys)
@@ -64,15 +77,22 @@ class Sealer:
         """Returns the HMAC-SHA256 of an access token's claims with each key, first that of the key that signs."""
         return tuple(hmac.digest(key, claims, "sha256") for key in self._access_keys)
 
-    def seal(self, secret: str, customer_id: int, webhook_id: int, entropy: bytes) -> bytes:
+    def seal(
+        self,
+        secret: str,
+        customer_id: int,
+        webhook_id: int,
+        entropy: bytes,
+        purpose: Purpose = Purpose.SIGNING,
+    ) -> bytes:
         """Seals a secret. `entropy` is ENTROPY_BYTES fresh random bytes, never used again."""
         wrap_nonce, data_key, nonce = entropy[:_NONCE], entropy[_NONCE:-_NONCE], entropy[-_NONCE:]
-        bound_to = _bound_to(customer_id, webhook_id)
+        bound_to = _bound_to(customer_id, webhook_id, purpose)
         head = _HEAD.pack(_VERSION, self._current)
         wrapped = self._ciphers[self._current].encrypt(wrap_nonce, data_key, head + bound_to)
         return head + wrap_nonce + wrapped + nonce + AESGCM(data_key).encrypt(nonce, secret.encode("utf-8"), bound_to)
 
-    def open(self, sealed: bytes, customer_id: int, webhook_id: int) -> str:
+    def open(self, sealed: bytes, customer_id: int, webhook_id: int, purpose: Purpose = Purpose.SIGNING) -> str:
         """Opens a sealed secret. Raises KeyMissing, and UnsealError for one that was changed or moved."""
         key_id = sealed_with(sealed)
         if key_id is None:
@@ -80,7 +100,7 @@ class Sealer:
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise KeyMissing(key_id)
-        bound_to = _bound_to(customer_id, webhook_id)
+        bound_to = _bound_to(customer_id, webhook_id, purpose)
         wrap_at = _HEAD.size + _NONCE
         nonce_at = wrap_at + _WRAPPED
         try:
@@ -111,5 +131,5 @@ def key_id_of(key: bytes) -> int:
     return int.from_bytes(hashlib.sha256(b"webhook-grpc key id" + key).digest()[:4], "big")
 
 
-def _bound_to(customer_id: int, webhook_id: int) -> bytes:
-    return struct.pack(">14sqq", b"webhook secret", customer_id, webhook_id)
+def _bound_to(customer_id: int, webhook_id: int, purpose: Purpose) -> bytes:
+    return struct.pack(">14sqq", purpose.value, customer_id, webhook_id)

@@ -9,6 +9,7 @@ from typing import Final
 from . import matching, signing
 from .egress import BlockReason, EgressPolicy, punycode_of, why_url_blocked
 from .errors import Violation
+from .headers import HIDDEN
 from .model import WebhookSpec
 
 NAME_CHARACTERS_MAX: Final = 128
@@ -128,7 +129,10 @@ def retry_violations(delays_seconds: Sequence[float] | None) -> list[Violation]:
 
 
 def header_violations(headers: Mapping[str, str]) -> list[Violation]:
-    """Returns everything that is wrong with a webhook's own headers. Those of HTTP and the signatures are refused."""
+    """Returns everything that is wrong with a webhook's own headers. Those of HTTP and the signatures are refused.
+
+    HIDDEN stands for a value that is sealed.
+    """
     field = "webhook.headers"
     found: list[Violation] = []
     if len(headers) > HEADERS_MAX:
@@ -142,7 +146,7 @@ def header_violations(headers: Mapping[str, str]) -> list[Violation]:
             found.append(Violation(field, "names must be 1 to 64 characters of an HTTP token"))
         elif _is_reserved_header(name.lower()):
             found.append(Violation(f"{field}[{name}]", "is set by the service or by HTTP itself"))
-        elif not _HEADER_VALUE.fullmatch(value):
+        elif value != HIDDEN and not _HEADER_VALUE.fullmatch(value):
             found.append(Violation(f"{field}[{name}]", "must be at most 1024 printable ASCII characters"))
     return found
 

@@ -14,6 +14,7 @@ from webhook_grpc.domain.model import DisableReason, Webhook, WebhookStatus
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.engine.duties.commands import Commands
 from webhook_grpc.engine.duties.expiry import Expiry
+from webhook_grpc.engine.duties.header_sealing import HeaderSealing
 from webhook_grpc.engine.duties.janitor import LEADER_SHARD, Janitor
 from webhook_grpc.engine.duties.replays import Replays
 from webhook_grpc.engine.duties.rescheduling import Rescheduling
@@ -192,6 +193,7 @@ class Engine:
             settings.retention_policy,
             is_leader=lambda: LEADER_SHARD in shards.owned,
             webhook_changed=hints.webhook_changed,
+            header_sealing=HeaderSealing(database, sealer),
         )
         clock.on_step(self._clock_stepped)
         hints.subscribe(Topic.DUE, self._due)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from webhook_grpc.domain import validation
+from webhook_grpc.domain import own_headers, validation
 from webhook_grpc.domain.egress import BlockReason, EgressPolicy, why_url_blocked
 from webhook_grpc.domain.headers import Envelope, request_headers
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome, PendingDelivery, Webhook
@@ -42,6 +42,7 @@ class RequestSigner:
         now = self._clock.now()
         try:
             secrets = self._secrets_of(webhook, now)
+            own = own_headers.opened(self._sealer, webhook) if webhook.headers else webhook.headers
         except KeyMissing as error:
             raise SecretKeyMissing(str(error)) from None
         except UnsealError:
@@ -49,7 +50,7 @@ class RequestSigner:
         envelope = Envelope(
             delivery.event_id, delivery.webhook_id, delivery.event_type, delivery.attempt + 1, traceparent
         )
-        headers = request_headers(envelope, webhook.headers, secrets, int(now.timestamp()), delivery.body)
+        headers = request_headers(envelope, own, secrets, int(now.timestamp()), delivery.body)
         return Request(webhook.url, headers, delivery.body, self._timeout_of(webhook), now, webhook.webhook_id)
 
     def _secrets_of(self, webhook: Webhook, now: datetime) -> list[str]:

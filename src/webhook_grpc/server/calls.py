@@ -35,14 +35,14 @@ from webhook_grpc.domain.errors import (
     Unavailable,
     WebhookError,
 )
-from webhook_grpc.domain.limits import ShareLimits
+from webhook_grpc.domain.limits import RateLimits, ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy, with_age
 from webhook_grpc.domain.trace_context import read_traceparent
 from webhook_grpc.store.clock import DatabaseClock
 
 from .admission import TurnLimits, Turns
 from .auth import Authenticator, token_expired, token_invalid
-from .limits import ComingRequests, Shares, UnsentBytes
+from .limits import CallRates, ComingRequests, Shares, UnsentBytes
 from .subjects import customer_of, subjects_of
 
 rpc_log = structlog.get_logger("webhook_grpc.rpc")
@@ -111,6 +111,7 @@ class CallLimits:
     call_seconds_max: float
     turns: TurnLimits
     unsent_bytes_max: int
+    rates: RateLimits
 
 
 class Calls:
@@ -137,6 +138,7 @@ class Calls:
         self._streams = Shares(limits.streams, "TOO_MANY_STREAMS", "streams")
         self._publishing = Turns(limits.turns)  # apart, so that no event waits for those who read and manage
         self._others = Turns(limits.turns)
+        self._rates = CallRates(limits.rates)
         self._coming = ComingRequests()
         self._unsent = UnsentBytes(limits.unsent_bytes_max)
         self._stopping = False
@@ -198,6 +200,7 @@ class Calls:
         with (self._streams if method.streams else self._calls).place() as place:
             call.caller = caller = await self.caller_of(exchange.header(AUTHORIZATION_KEY))
             caller.must_have(method.permission)
+            self._rates.take_of_token(caller)
             place.take_of_token(caller)
             call.traceparent = read_traceparent(exchange.header(TRACEPARENT_KEY))
             deadline = asyncio.timeout(self._seconds_of(method, caller))
@@ -207,6 +210,7 @@ class Calls:
                         request = await exchange.read(method.request_type, method.request_bytes_max)
                     call.subjects |= subjects_of(request)
                     customer_id = customer_of(request, caller)
+                    self._rates.take_of_customer(customer_id)
                     place.take_of_customer(customer_id)
                     write = self._writer(method, exchange, call)
                     if method.streams:

@@ -6,6 +6,7 @@ What is refused here may succeed a moment later, so each refusal says when to tr
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Hashable
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.errors import Overloaded
-from webhook_grpc.domain.limits import ShareLimits
+from webhook_grpc.domain.limits import Buckets, RateLimits, ShareLimits
 
 RETRY_SECONDS: Final = 1.0
 REQUESTS_COMING_MAX: Final = 16  # of one token, that have not come whole: each may have 5 MiB in memory
@@ -100,6 +101,29 @@ def _give_back(taken: Counter[_Key], key: _Key) -> None:
     taken[key] -= 1
     if not taken[key]:
         del taken[key]
+
+
+class CallRates:
+    """Bounds how many calls a second begin: of each token and of each customer, with a burst of a second."""
+
+    def __init__(self, limits: RateLimits) -> None:
+        self._of_tokens = Buckets(limits.token_per_second)
+        self._of_customers = Buckets(limits.customer_per_second)
+
+    def take_of_token(self, caller: Caller) -> None:
+        """Counts one call of the caller's token. Raises Overloaded; a caller without a token is not counted."""
+        if caller.has_token and (wait_seconds := self._of_tokens.take(caller.name, time.monotonic())):
+            raise _too_many("this token", self._of_tokens, wait_seconds)
+
+    def take_of_customer(self, customer_id: int | None) -> None:
+        """Counts one call for a customer; None: the call is for no single one. Raises Overloaded."""
+        if customer_id is not None and (wait_seconds := self._of_customers.take(customer_id, time.monotonic())):
+            raise _too_many(f"customer {customer_id}", self._of_customers, wait_seconds)
+
+
+def _too_many(whose: str, buckets: Buckets, wait_seconds: float) -> Overloaded:
+    text = f"{whose} makes more than {buckets.rate_per_second:g} calls a second through this server; retry later"
+    return Overloaded("RATE_LIMITED", text, wait_seconds)
 
 
 class ComingRequests:

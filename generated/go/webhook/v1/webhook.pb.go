@@ -168,7 +168,9 @@ type Webhook struct {
 	// How many requests may be started to this webhook in a second, 1 to 1,000, with a burst of one second. 0: no limit.
 	// What has to wait for it uses up no attempt.
 	RateLimitPerSecond int32 `protobuf:"varint,19,opt,name=rate_limit_per_second,json=rateLimitPerSecond,proto3" json:"rate_limit_per_second,omitempty"`
-	// Sent with each request: at most 20, 4 KiB in all. Names that the service or HTTP itself uses are refused.
+	// Sent with each request: at most 20, 4 KiB in all. Names that the service or HTTP itself uses are refused. Values are
+	// secrets: they are never returned, and each is shown as `…`. In UpdateWebhook, `…` keeps the value that the header has;
+	// names count in any case.
 	Headers map[string]string `protobuf:"bytes,13,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// For the caller's own use: at most 20, keys up to 63 characters, values up to 255.
 	Labels map[string]string `protobuf:"bytes,14,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`

@@ -197,7 +197,10 @@ class Webhook(_message.Message):
 
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Sent with each request: at most 20, 4 KiB in all. Names that the service or HTTP itself uses are refused."""
+        """Sent with each request: at most 20, 4 KiB in all. Names that the service or HTTP itself uses are refused. Values are
+        secrets: they are never returned, and each is shown as `…`. In UpdateWebhook, `…` keeps the value that the header has;
+        names count in any case.
+        """
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

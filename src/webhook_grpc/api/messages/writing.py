@@ -16,6 +16,7 @@ from webhook_grpc.domain.model import (
     EventType,
     Webhook,
 )
+from webhook_grpc.domain.own_headers import names_only
 
 from .times import duration, timestamp
 from .words import DELIVERY_STATUSES, OUTCOMES, TRIGGERS, WEBHOOK_STATUSES
@@ -37,7 +38,7 @@ def webhook_message(webhook: Webhook, secret: str = "") -> webhook_pb2.Webhook:
         secret_hint=webhook.secret_hint,
         max_in_flight=webhook.max_in_flight or 0,
         rate_limit_per_second=webhook.rate_limit_per_second or 0,
-        headers=webhook.headers,
+        headers=names_only(webhook.headers),
         labels=webhook.labels,
         description=webhook.description,
         create_time=timestamp(webhook.create_time),

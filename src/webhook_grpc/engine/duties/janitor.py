@@ -26,6 +26,8 @@ from webhook_grpc.store.upkeep import erasure, retention, statistics
 from webhook_grpc.store.upkeep.bloat import vacuum_outbox
 from webhook_grpc.store.upkeep.erasure import ErasureProgress
 
+from .header_sealing import HeaderSealing
+
 log = structlog.get_logger(__name__)
 
 LEADER_SHARD: Final = 0
@@ -37,6 +39,7 @@ _MAKE_SECONDS: Final = 3600.0
 _DROP_SECONDS: Final = 600.0
 _KEYS_SECONDS: Final = 60.0
 _SMALL_SECONDS: Final = 3600.0
+_SEAL_SECONDS: Final = 300.0
 _VACUUM_SECONDS: Final = 120.0
 _ERASE_SECONDS: Final = 2.0
 _LOOK_AT_CLOCK_SECONDS: Final = 60.0
@@ -61,6 +64,7 @@ class Janitor:
         policy: RetentionPolicy,
         is_leader: Callable[[], bool],
         webhook_changed: Callable[[int], None],
+        header_sealing: HeaderSealing,
     ) -> None:
         self._database = database
         self._policy = policy
@@ -74,6 +78,7 @@ class Janitor:
             Step("delete replays", _SMALL_SECONDS, self.delete_replays),
             Step("delete tombstones", _SMALL_SECONDS, self.delete_tombstones),
             Step("forget secrets", _SMALL_SECONDS, self.forget_secrets),
+            Step("seal headers", _SEAL_SECONDS, header_sealing.step),
             Step("purge webhooks", _SMALL_SECONDS, self.purge_webhooks),
             Step("vacuum the outbox", _VACUUM_SECONDS, self.vacuum_outbox),
             Step("erase customers", _ERASE_SECONDS, self.erase_customers),

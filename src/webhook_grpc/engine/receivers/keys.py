@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from webhook_grpc.domain.model import Webhook
+from webhook_grpc.domain.own_headers import is_sealed
 from webhook_grpc.domain.sealing import HEAD_BYTES, Sealer, UnsealError, key_id_text, sealed_with
 from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.store.clock import DatabaseClock
@@ -69,9 +70,10 @@ class KeyWatch:
             key_id = sealed_with(webhook.sealed_previous_secret)
             if key_id is not None and seconds > 0:
                 missing[key_id] = seconds
-        key_id = sealed_with(webhook.sealed_secret)
-        if key_id is not None:
-            missing[key_id] = math.inf
+        for sealed in (webhook.sealed_secret, webhook.sealed_headers if is_sealed(webhook.headers) else None):
+            key_id = None if sealed is None else sealed_with(sealed)
+            if key_id is not None:
+                missing[key_id] = math.inf
         return {key_id: seconds for key_id, seconds in missing.items() if key_id not in self._key_ids}
 
     def _ended_for(self, webhook_id: int, still_missing: Collection[int]) -> list[int]:
@@ -99,7 +101,12 @@ async def check_keys(database: Database, sealer: Sealer, lost: Collection[str]) 
             missing[key_id] = await store.count(database, secret.sealed[:HEAD_BYTES])
             continue
         if why_not := _why_not_opened(sealer, secret):
-            log.error("a secret in the database cannot be opened", webhook_id=secret.webhook_id, error=why_not)
+            log.error(
+                "a secret in the database cannot be opened",
+                webhook_id=secret.webhook_id,
+                purpose=secret.purpose.name,
+                error=why_not,
+            )
     for key_id in [key_id for key_id in missing if key_id_text(key_id) in lost]:
         log.warning("a lost secret key: deliveries wait", key_id=key_id_text(key_id), webhook_count=missing.pop(key_id))
     if missing:
@@ -108,7 +115,7 @@ async def check_keys(database: Database, sealer: Sealer, lost: Collection[str]) 
 
 def _why_not_opened(sealer: Sealer, secret: store.SealedSecret) -> str | None:
     try:
-        sealer.open(secret.sealed, secret.customer_id, secret.webhook_id)
+        sealer.open(secret.sealed, secret.customer_id, secret.webhook_id, secret.purpose)
     except UnsealError as error:
         return str(error)
     return None

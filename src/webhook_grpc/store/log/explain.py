@@ -19,6 +19,7 @@ from .rows import LogRow, delivery_from_row, log_columns, unlogged_columns
 WEBHOOKS_MAX: Final = 1000  # no customer has more
 DELETED_MAX: Final = 1000  # the newest deleted ones
 # No row of the log is older than its event, unless the database's clock was set back, by less than this.
+_HEALTH_AT: Final = 11  # which column of the statement below is the first of HEALTH_COLUMNS
 _CLOCK_SLACK: Final = timedelta(hours=1)
 
 # A delivery is found as by lookup.SELECT_DELIVERY. A webhook that was deleted before the event has none. `since` only
@@ -34,7 +35,8 @@ WITH live AS (
     ORDER BY id DESC LIMIT %(deleted_max)b::integer
 )
 SELECT now(), w.id, w.name, w.status, w.events, w.rate_limit_per_second, w.created_at, substr(w.secret, 1, 5),
-    CASE WHEN w.previous_secret_until > now() THEN substr(w.previous_secret, 1, 5) END, k.secret_key_ids,
+    CASE WHEN w.previous_secret_until > now() THEN substr(w.previous_secret, 1, 5) END,
+    substr(w.sealed_headers, 1, 5), k.secret_key_ids,
     {HEALTH_COLUMNS}, d.*
 FROM (SELECT * FROM live UNION ALL SELECT * FROM deleted) w
 LEFT JOIN webhook_health h ON h.webhook_id = w.id
@@ -89,8 +91,8 @@ async def read(database: Database, event: Event) -> list[Known]:
 
 
 def _known(row: Sequence[Any], request_bytes: int) -> Known:
-    read_time, webhook_id, name, status, events, rate_limit, created_at, head, previous_head, key_ids, *rest = row
-    breaker, probe_at, failing_since, hold_until, throttled_until, *columns, seq = rest
+    read_time, webhook_id, name, status, events, rate_limit, created_at, *sealed, key_ids = row[:_HEALTH_AT]
+    breaker, probe_at, failing_since, hold_until, throttled_until, *columns, seq = row[_HEALTH_AT:]
     return Known(
         webhook=Candidate(
             webhook_id=webhook_id,
@@ -99,7 +101,7 @@ def _known(row: Sequence[Any], request_bytes: int) -> Known:
             events=events,
             rate_limit_per_second=rate_limit,
             create_time=created_at,
-            missing_key=_missing_key((head, previous_head), key_ids),
+            missing_key=_missing_key(sealed, key_ids),
         ),
         health=receiver_health(breaker, probe_at, failing_since, hold_until, throttled_until),
         delivery=None if seq is None else delivery_from_row(LogRow._make(columns), request_bytes),

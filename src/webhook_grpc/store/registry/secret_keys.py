@@ -1,17 +1,18 @@
-"""Finds out which keys seal the secrets of webhooks. A sealed secret begins with the id of its key."""
+"""Finds out which keys seal secrets and header values of webhooks. What is sealed begins with the id of its key."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
+from webhook_grpc.domain.sealing import Purpose
 from webhook_grpc.store.db import Database
 
 KEYS_MAX: Final = 100  # that are read; more are never in use at once
 COUNTED_MAX: Final = 10_000  # webhooks of one key
 
 # One secret for each beginning of a sealed secret: jumps from key to key in the index, however many webhooks there are.
-# Few secrets were replaced lately, so `previous` may read them all. IS TRUE as in the index, see migration 0008.
+# Few secrets were replaced lately, so `previous` may read them all. IS TRUE as in the indexes, see 0008 and 0012.
 SELECT_KEYS_IN_USE: Final = """
 WITH RECURSIVE sealed AS (
     (
@@ -29,14 +30,32 @@ WITH RECURSIVE sealed AS (
         ORDER BY substr(secret, 1, 5), id
         LIMIT 1
     ) next
+), headers AS (
+    (
+        SELECT substr(sealed_headers, 1, 5) AS head, id, customer_id, sealed_headers FROM webhooks
+        WHERE (sealed_headers IS NOT NULL AND status <> 'deleted') IS TRUE
+        ORDER BY substr(sealed_headers, 1, 5), id
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT next.head, next.id, next.customer_id, next.sealed_headers
+    FROM headers h
+    CROSS JOIN LATERAL (
+        SELECT substr(sealed_headers, 1, 5) AS head, id, customer_id, sealed_headers FROM webhooks
+        WHERE (sealed_headers IS NOT NULL AND status <> 'deleted') IS TRUE AND substr(sealed_headers, 1, 5) > h.head
+        ORDER BY substr(sealed_headers, 1, 5), id
+        LIMIT 1
+    ) next
 ), previous AS (
     SELECT DISTINCT ON (substr(previous_secret, 1, 5)) id, customer_id, previous_secret FROM webhooks
     WHERE previous_secret IS NOT NULL AND previous_secret_until > now() AND status <> 'deleted'
     ORDER BY substr(previous_secret, 1, 5), id
 )
-(SELECT id, customer_id, secret FROM sealed LIMIT %(limit)b::integer)
+(SELECT id, customer_id, secret, false FROM sealed LIMIT %(limit)b::integer)
 UNION ALL
-(SELECT id, customer_id, previous_secret FROM previous LIMIT %(limit)b::integer)
+(SELECT id, customer_id, previous_secret, false FROM previous LIMIT %(limit)b::integer)
+UNION ALL
+(SELECT id, customer_id, sealed_headers, true FROM headers LIMIT %(limit)b::integer)
 """
 
 COUNT_WEBHOOKS_OF_KEY: Final = """
@@ -55,26 +74,38 @@ SELECT count(*) FROM (
         ORDER BY substr(previous_secret, 1, 5), id
         LIMIT %(limit)b::integer
     )
+    UNION
+    (
+        SELECT id FROM webhooks
+        WHERE (sealed_headers IS NOT NULL AND status <> 'deleted') IS TRUE
+            AND substr(sealed_headers, 1, 5) = %(head)b::bytea
+        ORDER BY substr(sealed_headers, 1, 5), id
+        LIMIT %(limit)b::integer
+    )
 ) concerned
 """
 
 
 @dataclass(frozen=True, slots=True)
 class SealedSecret:
-    """A sealed secret and the webhook that it is sealed for."""
+    """A sealed secret, or sealed values of headers, and the webhook that it is sealed for."""
 
     webhook_id: int
     customer_id: int
     sealed: bytes
+    purpose: Purpose
 
 
 async def in_use(database: Database) -> list[SealedSecret]:
     """Returns one sealed secret for each key in use, and for each unknown form. Raises Unavailable."""
     rows = await database.rows(SELECT_KEYS_IN_USE, {"limit": KEYS_MAX})
-    return [SealedSecret(webhook_id, customer_id, bytes(sealed)) for webhook_id, customer_id, sealed in rows]
+    return [
+        SealedSecret(webhook_id, customer_id, bytes(sealed), Purpose.HEADERS if is_headers else Purpose.SIGNING)
+        for webhook_id, customer_id, sealed, is_headers in rows
+    ]
 
 
 async def count(database: Database, head: bytes) -> int:
-    """Returns how many webhooks have a secret that begins with `head`, COUNTED_MAX at most. Raises Unavailable."""
+    """Returns how many webhooks have something that is sealed so, COUNTED_MAX at most. Raises Unavailable."""
     [(counted,)] = await database.rows(COUNT_WEBHOOKS_OF_KEY, {"head": head, "limit": COUNTED_MAX})
     return min(counted, COUNTED_MAX)

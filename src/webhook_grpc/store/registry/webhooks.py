@@ -18,7 +18,7 @@ from webhook_grpc.store.outbox.publishing import request_id_reused
 _STORED: Final = """
     id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays_seconds,
     timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,
-    updated_at, CASE WHEN status = 'disabled' THEN disabled_at END AS disabled_at
+    updated_at, CASE WHEN status = 'disabled' THEN disabled_at END AS disabled_at, sealed_headers
 """
 
 # The columns of a webhook, in the order of `webhook_of`. A secret that no longer signs counts as deleted.
@@ -46,7 +46,8 @@ WITH input AS MATERIALIZED (
         %(retry_delays_seconds)s::double precision[] AS retry_delays_seconds,
         %(timeout_seconds)s::double precision AS timeout_seconds, %(max_in_flight)s::integer AS max_in_flight,
         %(rate_limit_per_second)s::integer AS rate_limit_per_second, %(headers)s::jsonb AS headers,
-        %(labels)s::jsonb AS labels, %(description)s::text AS description, %(request_id)s::text AS request_id,
+        %(sealed_headers)b::bytea AS sealed_headers, %(labels)s::jsonb AS labels,
+        %(description)s::text AS description, %(request_id)s::text AS request_id,
         %(request_fingerprint)s::bigint AS request_fingerprint, now() AS at, true AS singleton,
         (
             SELECT count(*) FROM webhooks WHERE customer_id = %(customer_id)s::bigint AND status <> 'deleted'
@@ -54,11 +55,11 @@ WITH input AS MATERIALIZED (
 ), created AS (
     INSERT INTO webhooks (
         id, customer_id, name, url, secret, secret_hint, secret_generated, events, retry_delays_seconds,
-        timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, request_id,
+        timeout_seconds, max_in_flight, rate_limit_per_second, headers, sealed_headers, labels, description, request_id,
         request_fingerprint, created_at, updated_at
     )
     SELECT id, customer_id, name, url, secret, secret_hint, secret_generated, events, retry_delays_seconds,
-        timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, request_id,
+        timeout_seconds, max_in_flight, rate_limit_per_second, headers, sealed_headers, labels, description, request_id,
         request_fingerprint, at, at
     FROM input JOIN meta USING (singleton)
     WHERE webhook_count < %(webhooks_max)s::integer
@@ -98,7 +99,8 @@ WITH input AS MATERIALIZED (
         retry_delays_seconds = %(retry_delays_seconds)s::double precision[],
         timeout_seconds = %(timeout_seconds)s::double precision, max_in_flight = %(max_in_flight)s::integer,
         rate_limit_per_second = %(rate_limit_per_second)s::integer,
-        headers = %(headers)s::jsonb, labels = %(labels)s::jsonb, description = %(description)s,
+        headers = %(headers)s::jsonb, sealed_headers = %(sealed_headers)b::bytea, labels = %(labels)s::jsonb,
+        description = %(description)s,
         version = version + 1, updated_at = input.at
     FROM input
     WHERE id = %(id)s AND version = %(version)s AND status <> 'deleted'
@@ -355,6 +357,7 @@ def _spec_parameters(spec: WebhookSpec) -> dict[str, object]:
         "max_in_flight": spec.max_in_flight,
         "rate_limit_per_second": spec.rate_limit_per_second,
         "headers": orjson.dumps(dict(spec.headers)).decode("utf-8"),
+        "sealed_headers": spec.sealed_headers,
         "labels": orjson.dumps(dict(spec.labels)).decode("utf-8"),
         "description": spec.description,
     }
@@ -365,7 +368,7 @@ def webhook_of(row: Sequence[Any]) -> Webhook:
     (
         webhook_id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays,
         timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,
-        updated_at, disabled_at, previous_secret, previous_secret_until,
+        updated_at, disabled_at, sealed_headers, previous_secret, previous_secret_until,
     ) = row  # fmt: skip
     return Webhook(
         webhook_id=webhook_id,
@@ -388,6 +391,7 @@ def webhook_of(row: Sequence[Any]) -> Webhook:
         create_time=created_at,
         update_time=updated_at,
         disable_time=disabled_at,
+        sealed_headers=None if sealed_headers is None else bytes(sealed_headers),
         sealed_previous_secret=None if previous_secret is None else bytes(previous_secret),
         previous_secret_until=previous_secret_until,
     )

@@ -1,4 +1,4 @@
-"""Refuses a call while a process of an older version runs that would handle its outcome wrongly.
+"""Finds out whether a process of an older version runs, and refuses a call whose outcome it would handle wrongly.
 
 A process writes the version of its program into `workers` (0005); older programs leave it NULL. This is a check, not a
 lock: an old process that is started later, while secrets overlap say, does it wrongly.
@@ -16,6 +16,9 @@ from .migration_files import number_of
 
 # From this version on both secrets sign while a rotation overlaps, tests are sent, schemas are checked.
 WITH_VERSIONS: Final = number_of("0005-worker-version.pre")
+# From this version on the values of webhooks' own headers are opened before they are sent.
+WITH_SEALED_HEADERS: Final = number_of("0012-sealed-headers.pre")
+WITH_SEALED_CURSORS: Final = WITH_SEALED_HEADERS  # it came with the same version
 
 COUNT_OLDER_PROCESSES: Final = f"""
 SELECT count(*) FROM workers
@@ -23,9 +26,15 @@ WHERE lease_until > now() AND lease_until < now() + {literals.LEASE_MAX_TWICE} A
 """
 
 
+async def count_older(database: Database, version: int) -> int:
+    """Returns how many processes of a version before `version` run. Raises Unavailable."""
+    [(count,)] = await database.rows(COUNT_OLDER_PROCESSES, {"version": version})
+    return count
+
+
 async def refuse_beside_older(database: Database, feature: str, version: int = WITH_VERSIONS) -> None:
     """Raises FailedPrecondition while a process of a version before `version` runs, and Unavailable."""
-    [(count,)] = await database.rows(COUNT_OLDER_PROCESSES, {"version": version})
+    count = await count_older(database, version)
     if count:
         raise FailedPrecondition(
             "OLD_PROCESSES_RUNNING",
