@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from tests.support import slowness
+from tests.support.ports import free_port
 from tests.support.postgres import TestPostgres
 from tests.support.process import ROOT
 from tests.support.receiver import Receiver
@@ -127,7 +128,9 @@ async def test_a_process_that_is_to_stop_before_it_starts_starts_nothing(databas
 async def test_a_start_that_fails_at_its_last_step_closes_what_it_had_opened(
     database_url: str, postgres: TestPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = App(test_settings(database_url, tmp_path), database_url, [SECRET_KEY], int)
+    port = free_port()  # which no other test is given when it is free again
+    settings = test_settings(database_url, tmp_path, grpc_address=f"127.0.0.1:{port}")
+    app = App(settings, database_url, [SECRET_KEY], int)
 
     async def fail() -> None:
         assert postgres.rows("SELECT count(*) > 0 FROM shards WHERE owner IS NOT NULL") == [(True,)]
@@ -141,7 +144,7 @@ async def test_a_start_that_fails_at_its_last_step_closes_what_it_had_opened(
     assert not [task.get_name() for task in app._loops if not task.done()]  # pyright: ignore[reportPrivateUsage]
     assert postgres.rows("SELECT count(*) FROM shards WHERE owner IS NOT NULL") == [(0,)]
     await until_none_of_ours_is_connected(postgres)
-    with socket.create_server(("127.0.0.1", app.port)):
+    with socket.create_server(("127.0.0.1", port)):
         pass  # nobody listens there any more
 
 
