@@ -353,7 +353,7 @@ async def test_no_mutation_of_a_valid_message_is_an_error_of_ours(service: Servi
             _mutate(raw, chance)
         return bytes(raw)
 
-    raws = [mutation() for _ in range(in_full(100, short=20))]
+    raws = [mutation() for _ in range(in_full(100, short=40))]
     codes = await all_of([code_of(ask(service, method, raw)) for raw in raws])
 
     bad = [raw[:200] for raw, code in zip(raws, codes, strict=True) if code in UNTHOUGHT_OF]
