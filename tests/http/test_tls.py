@@ -187,6 +187,8 @@ async def test_connections_count_before_their_handshake_is_done(
     async with slowness.timeout(10):
         with suppress(ConnectionResetError):
             assert await reader.read() == b""
+    still_open = [one.exception() is None and not one.at_eof() for one, _ in idle]
+    assert still_open == [True, True], "refused at once, not ended when a handshake takes too long"
     for _, other in (*idle, (reader, writer)):
         other.close()
     async with slowness.timeout(10):
