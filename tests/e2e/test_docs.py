@@ -27,7 +27,7 @@ from tests.support.postgres import FORGET, TestPostgres, query
 from tests.support.process import ROOT, Process
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET, ServiceFactory
-from webhook_grpc.domain.signing import signature_headers
+from webhook_grpc.domain.signing import SigningKey, signature_headers
 from webhook_grpc.settings import PREFIX, Settings
 from webhook_grpc.store.schema.migrate import migrate
 
@@ -283,7 +283,7 @@ def test_the_programs_for_receivers_tell_genuine_from_forged(name: str) -> None:
     scope: dict[str, Any] = {}
     exec(blocks("docs/receiving.md", name), scope)  # noqa: S102 - that is the test
     body = b'{"event":"job.completed"}'
-    headers = signature_headers([SECRET], "evt_1", int(time.time()), body)
+    headers = signature_headers([SigningKey(SECRET)], "evt_1", int(time.time()), body)
     assert scope["is_genuine"](SECRET, headers, body)
     assert not scope["is_genuine"](SECRET, headers, body + b" ")
     assert not scope["is_genuine"]("whsec_" + "A" * 43 + "=", headers, body)
@@ -296,7 +296,7 @@ def test_the_program_for_a_change_of_the_secret_verifies_before_during_and_after
     exec(blocks("docs/receiving.md", name) + blocks("docs/receiving.md", "rotated"), scope)  # noqa: S102
     old, new, other = SECRET, "whsec_" + "A" * 43 + "=", "whsec_" + "B" * 43 + "="
     for signing in ([old], [new, old], [new]):
-        headers = signature_headers(signing, "evt_1", int(time.time()), b"{}")
+        headers = signature_headers(list(map(SigningKey, signing)), "evt_1", int(time.time()), b"{}")
         assert scope["is_genuine_with_any"]([new, old], headers, b"{}")
         assert not scope["is_genuine_with_any"]([new, old], headers, b"[]")
         assert not scope["is_genuine_with_any"]([other], headers, b"{}")

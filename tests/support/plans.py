@@ -11,6 +11,8 @@ from typing import Any, Final, LiteralString, cast
 import psycopg
 from psycopg import sql
 
+from webhook_grpc.store.connection.arrays import Array
+
 Node = dict[str, Any]
 _LOST: Final = ("Rows Removed by Filter", "Rows Removed by Join Filter", "Rows Removed by Index Recheck")
 
@@ -62,7 +64,7 @@ def explained(connection: psycopg.Connection[Any], statement: str, parameters: M
     names = list(dict.fromkeys(re.findall(r"%\((\w+)\)[bs]", statement)))
     numbered = re.sub(r"%\((\w+)\)[bs]", lambda match: f"${names.index(match[1]) + 1}", statement).replace("%%", "%")
     prepared = sql.SQL("PREPARE explained AS {}").format(sql.SQL(cast("LiteralString", numbered)))
-    values = sql.SQL(", ").join(sql.Literal(parameters[name]) for name in names)
+    values = sql.SQL(", ").join(_literal(parameters[name]) for name in names)
     arguments = sql.SQL("({})").format(values) if names else sql.SQL("")
     connection.execute("SAVEPOINT before")
     connection.execute(prepared)
@@ -71,3 +73,7 @@ def explained(connection: psycopg.Connection[Any], statement: str, parameters: M
     connection.execute("ROLLBACK TO before")
     connection.execute("DEALLOCATE explained")
     return Plan(plan["Plan"], "JIT" in plan)
+
+
+def _literal(value: object) -> sql.Literal:
+    return sql.Literal(list(value.items) if isinstance(value, Array) else value)

@@ -18,6 +18,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from webhook_grpc.domain.signing import (
     KEY_BYTES_MAX,
     KEY_BYTES_MIN,
+    SigningKey,
     hint_of,
     secret_from_key,
     signature_headers,
@@ -70,7 +71,7 @@ VECTORS = [
 
 @pytest.mark.parametrize("vector", VECTORS)
 def test_the_vectors_of_the_specification_come_out(vector: Vector) -> None:
-    assert signature_headers([SECRET], EVENT_ID, TIMESTAMP, vector.body) == {
+    assert signature_headers([SigningKey(SECRET)], EVENT_ID, TIMESTAMP, vector.body) == {
         "X-Webhook-Signature": f"sha256={vector.body_hmac}",
         "webhook-id": EVENT_ID,
         "webhook-timestamp": str(TIMESTAMP),
@@ -80,14 +81,14 @@ def test_the_vectors_of_the_specification_come_out(vector: Vector) -> None:
 
 @pytest.mark.parametrize("vector", VECTORS)
 def test_another_secret_gives_the_other_signature(vector: Vector) -> None:
-    headers = signature_headers([OLD_SECRET], EVENT_ID, TIMESTAMP, vector.body)
+    headers = signature_headers([SigningKey(OLD_SECRET)], EVENT_ID, TIMESTAMP, vector.body)
     assert headers["webhook-signature"] == f"v1,{vector.standard_old}"
     assert headers["X-Webhook-Signature"] != f"sha256={vector.body_hmac}"
 
 
 def test_the_vector_of_standard_webhooks_own_libraries_comes_out() -> None:
     headers = signature_headers(
-        ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
+        [SigningKey("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")],
         "msg_p5jXN8AQM9LWM0D4loKWxJek",
         1614265330,
         b'{"test": 2432232314}',
@@ -96,7 +97,7 @@ def test_the_vector_of_standard_webhooks_own_libraries_comes_out() -> None:
 
 
 def test_the_vector_of_github_comes_out() -> None:
-    headers = signature_headers(["It's a Secret to Everybody"], EVENT_ID, TIMESTAMP, b"Hello, World!")
+    headers = signature_headers([SigningKey("It's a Secret to Everybody")], EVENT_ID, TIMESTAMP, b"Hello, World!")
     expected = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
     assert headers["X-Webhook-Signature"] == f"sha256={expected}"
 
@@ -108,21 +109,21 @@ def test_the_secrets_text_is_that_of_its_key() -> None:
 
 @pytest.mark.parametrize("vector", VECTORS)
 def test_an_independent_library_verifies_what_is_signed_now(vector: Vector) -> None:
-    headers = signature_headers([SECRET], EVENT_ID, int(time.time()), vector.body)
+    headers = signature_headers([SigningKey(SECRET)], EVENT_ID, int(time.time()), vector.body)
     StandardWebhook(SECRET).verify(vector.body, headers, json_parse=False)
 
 
 def test_an_independent_library_verifies_with_a_secret_in_free_text() -> None:
     secret = "correct-horse-battery-staple"
-    headers = signature_headers([secret], EVENT_ID, int(time.time()), b"{}")
+    headers = signature_headers([SigningKey(secret)], EVENT_ID, int(time.time()), b"{}")
     assert StandardWebhook(secret.encode()).verify(b"{}", headers) == {}
     assert StandardWebhook(secret_from_key(secret.encode())).verify(b"{}", headers) == {}
 
 
 def test_the_body_signature_does_not_depend_on_id_and_time_but_the_standard_one_does() -> None:
-    first = signature_headers([SECRET], EVENT_ID, TIMESTAMP, b"{}")
-    later = signature_headers([SECRET], EVENT_ID, TIMESTAMP + 1, b"{}")
-    other = signature_headers([SECRET], EVENT_ID + "0", TIMESTAMP, b"{}")
+    first = signature_headers([SigningKey(SECRET)], EVENT_ID, TIMESTAMP, b"{}")
+    later = signature_headers([SigningKey(SECRET)], EVENT_ID, TIMESTAMP + 1, b"{}")
+    other = signature_headers([SigningKey(SECRET)], EVENT_ID + "0", TIMESTAMP, b"{}")
     assert len({headers["X-Webhook-Signature"] for headers in (first, later, other)}) == 1
     assert len({headers["webhook-signature"] for headers in (first, later, other)}) == 3
 
@@ -141,7 +142,7 @@ def test_an_independent_library_refuses_what_was_changed(
     secret: str, body: bytes, event_id: str, later_seconds: int
 ) -> None:
     now = int(time.time())
-    headers = signature_headers([SECRET], EVENT_ID, now, b"{}")
+    headers = signature_headers([SigningKey(SECRET)], EVENT_ID, now, b"{}")
     changes = {"webhook-id": event_id, "webhook-timestamp": str(now + later_seconds)}
     with pytest.raises(WebhookVerificationError, match="No matching signature"):
         StandardWebhook(secret).verify(body, {**headers, **changes})
@@ -152,7 +153,7 @@ def test_an_independent_library_refuses_what_was_changed(
 def test_a_receiver_accepts_299_seconds_of_difference(limit: str) -> None:
     now = time.time()
     timestamp = math.ceil(now) - 299 if limit == "past" else math.floor(now) + 299
-    StandardWebhook(SECRET).verify(b"{}", signature_headers([SECRET], EVENT_ID, timestamp, b"{}"))
+    StandardWebhook(SECRET).verify(b"{}", signature_headers([SigningKey(SECRET)], EVENT_ID, timestamp, b"{}"))
 
 
 @pytest.mark.parametrize("limit", ["old", "new"])
@@ -160,14 +161,14 @@ def test_a_receiver_refuses_301_seconds_of_difference(limit: str) -> None:
     now = time.time()
     timestamp = math.floor(now) - 301 if limit == "old" else math.ceil(now) + 301
     with pytest.raises(WebhookVerificationError, match=f"too {limit}"):
-        StandardWebhook(SECRET).verify(b"{}", signature_headers([SECRET], EVENT_ID, timestamp, b"{}"))
+        StandardWebhook(SECRET).verify(b"{}", signature_headers([SigningKey(SECRET)], EVENT_ID, timestamp, b"{}"))
 
 
 @given(st.binary(min_size=KEY_BYTES_MIN, max_size=KEY_BYTES_MAX), st.text(st.characters(exclude_categories=["Cs"])))
 def test_whatever_key_and_body_an_independent_library_verifies_it(key: bytes, text: str) -> None:
     secret = secret_from_key(key)
     assert why_bad_secret(secret) is None
-    headers = signature_headers([secret], EVENT_ID, int(time.time()), text.encode())
+    headers = signature_headers([SigningKey(secret)], EVENT_ID, int(time.time()), text.encode())
     StandardWebhook(secret).verify(text.encode(), headers, json_parse=False)
 
 
@@ -187,7 +188,7 @@ FREE_TEXTS = {
 @pytest.mark.parametrize("secret", FREE_TEXTS.values(), ids=FREE_TEXTS.keys())
 def test_a_secret_in_free_text_verifies_with_an_independent_library_and_by_hand(secret: str) -> None:
     assert why_bad_secret(secret) is None
-    headers = signature_headers([secret], EVENT_ID, int(time.time()), b"{}")
+    headers = signature_headers([SigningKey(secret)], EVENT_ID, int(time.time()), b"{}")
     in_base64 = base64.b64encode(secret.encode()).decode()  # what libraries take that know no other form
     assert StandardWebhook(in_base64).verify(b"{}", headers) == {}
     assert StandardWebhook(secret.encode()).verify(b"{}", headers) == {}

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhook_grpc.domain.headers import Envelope, request_headers
+from webhook_grpc.domain.signing import SigningKey
 from webhook_grpc.domain.trace_context import Traceparent, read_traceparent
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -92,5 +93,5 @@ def test_a_receiver_gets_the_traceparent_unless_its_webhook_has_one(
     own: dict[str, str], traceparent: str | None, sent: list[str]
 ) -> None:
     envelope = Envelope(UUID(int=1), 1, "job.completed", 1, traceparent)
-    headers = request_headers(envelope, own, ["secret"], 1_700_000_000, b"{}")
+    headers = request_headers(envelope, own, [SigningKey("secret")], 1_700_000_000, b"{}")
     assert [value for name, value in headers.items() if name.lower() == "traceparent"] == sent

@@ -11,6 +11,7 @@ from typing import Final
 from webhook_grpc.domain.errors import InvalidArgument, Overloaded, WebhookError
 from webhook_grpc.domain.limits import Buckets
 from webhook_grpc.domain.model import NewEvent, Published
+from webhook_grpc.domain.record import record
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.type_rules import EventTypes, TypeRules
 from webhook_grpc.store.db import Database
@@ -22,7 +23,7 @@ from .large import LARGE_BYTES, LargeWork
 EVENTS_AT_ONCE: Final = 50  # that are read or checked before other calls get a turn
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Accepted:
     """An event that nothing speaks against yet. `content`: the field of the request that its data came in."""
 
@@ -30,7 +31,7 @@ class Accepted:
     content: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answered:
     """An event that is published, now or by an earlier call with its request id."""
 

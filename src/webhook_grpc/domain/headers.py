@@ -5,13 +5,13 @@ What was sent is not stored: it follows from the attempt. Values that could give
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
 from .ids import delivery_id_text, event_id_text
-from .signing import signature_headers
+from .record import record
+from .signing import SigningKey, signature_headers
 
 HIDDEN: Final = "…"
 TRACEPARENT: Final = "traceparent"
@@ -20,7 +20,7 @@ RESPONSE_HEADERS_KEPT: Final = ("content-type", "date", "retry-after", "server",
 RESPONSE_HEADER_CHARACTERS_MAX: Final = 256
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Envelope:
     """Which attempt a request belongs to. `attempt_number` counts from 1; no `traceparent`: none is sent."""
 
@@ -32,11 +32,11 @@ class Envelope:
 
 
 def request_headers(
-    envelope: Envelope, own: Mapping[str, str], secrets: Iterable[str], unix_seconds: int, body: bytes
+    envelope: Envelope, own: Mapping[str, str], keys: Sequence[SigningKey], unix_seconds: int, body: bytes
 ) -> dict[str, str]:
-    """Returns what is sent: the webhook's own headers, ours, and the signatures with each secret, the newest first."""
+    """Returns what is sent: the webhook's own headers, ours, and the signatures with each key, the newest first."""
     event_id = event_id_text(envelope.event_id)
-    headers = {**own, **_fixed(envelope), **signature_headers(tuple(secrets), event_id, unix_seconds, body)}
+    headers = {**own, **_fixed(envelope), **signature_headers(keys, event_id, unix_seconds, body)}
     if envelope.traceparent is not None and TRACEPARENT not in map(str.lower, own):
         headers[TRACEPARENT] = envelope.traceparent
     return headers

@@ -9,6 +9,7 @@ from enum import IntEnum, StrEnum
 from uuid import UUID
 
 from .ids import shard_of
+from .record import record
 
 
 class WebhookStatus(StrEnum):
@@ -175,7 +176,7 @@ class EventType:
     update_time: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NewEvent:
     """An event to publish, valid and complete. `body` is what every receiver will get, byte for byte."""
 
@@ -196,7 +197,7 @@ class NewEvent:
         return self.body[self.data_start : -1]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Published:
     """The answer to a publication: committed, and to how many webhooks it goes."""
 
@@ -230,7 +231,7 @@ PendingKey = tuple[int, UUID, int]
 """Names one attempt: the webhook, the event, and how many attempts were made before."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PendingDelivery:
     """One row of the outbox with what is needed to send it. (webhook_id, event_id, attempt) names one attempt.
 
@@ -263,7 +264,7 @@ class PendingDelivery:
         return shard_of(self.webhook_id)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AttemptResult:
     """What came of one request. Latency is in milliseconds, from the start to the status line or the failure."""
 

@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from .model import AttemptResult, DeliveryStatus, Outcome
+from .record import record
 
 HOUR: Final = 3600.0
 DEFAULT_DELAYS_SECONDS: Final = (
@@ -49,7 +50,7 @@ class RetryPolicy:
     retry_after_seconds_max: float = RETRY_AFTER_SECONDS_MAX
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Decision:
     """What an attempt does to its delivery. `retry_in_seconds` is set exactly while it stays PENDING."""
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .model import AttemptResult, FailureReason, PendingDelivery
+from .record import record
 from .retry import Decision
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settlement:
     """A delivery, what was decided, and the attempt that led to it (None if it ended without one)."""
 

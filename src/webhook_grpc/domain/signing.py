@@ -10,6 +10,7 @@ id, time and body together.
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import hmac
 import unicodedata
@@ -82,24 +83,38 @@ def standard_key(secret: str) -> bytes:
     return secret.encode("utf-8")
 
 
+class SigningKey:
+    """A secret, prepared for many signatures. Raises binascii.Error if what follows `whsec_` is not base64."""
+
+    def __init__(self, secret: str) -> None:
+        self._body_hmac = hmac.new(secret.encode("utf-8"), digestmod=hashlib.sha256)
+        self._standard_hmac = hmac.new(standard_key(secret), digestmod=hashlib.sha256)
+
+    def of_body(self, body: bytes) -> str:
+        """Returns the value of `X-Webhook-Signature`."""
+        made = self._body_hmac.copy()
+        made.update(body)
+        return f"sha256={made.hexdigest()}"
+
+    def standard(self, signed: bytes) -> str:
+        """Returns a signature as in `webhook-signature`. `signed`: id, time and body, with dots between them."""
+        made = self._standard_hmac.copy()
+        made.update(signed)
+        return "v1," + binascii.b2a_base64(made.digest(), newline=False).decode("ascii")
+
+
 def signature_headers(
-    secrets: Sequence[str], event_id: str, timestamp_unix_seconds: int, body: bytes
+    keys: Sequence[SigningKey], event_id: str, timestamp_unix_seconds: int, body: bytes
 ) -> dict[str, str]:
     """Returns the headers that let a receiver verify one attempt. The id is the same on every attempt, the time is not.
 
-    Of several secrets, the newest first, `webhook-signature` carries a signature each; `X-Webhook-Signature` has room
+    Of several keys, the newest first, `webhook-signature` carries a signature each; `X-Webhook-Signature` has room
     for one only: that of the oldest secret, as long as it signs.
     """
-    body_hmac = hmac.new(secrets[-1].encode("utf-8"), body, hashlib.sha256).hexdigest()
     signed = b"%s.%d.%s" % (event_id.encode("ascii"), timestamp_unix_seconds, body)
     return {
-        "X-Webhook-Signature": f"sha256={body_hmac}",
+        "X-Webhook-Signature": keys[-1].of_body(body),
         "webhook-id": event_id,
         "webhook-timestamp": str(timestamp_unix_seconds),
-        "webhook-signature": " ".join(_standard_signature(secret, signed) for secret in secrets),
+        "webhook-signature": " ".join([key.standard(signed) for key in keys]),
     }
-
-
-def _standard_signature(secret: str, signed: bytes) -> str:
-    digest = hmac.new(standard_key(secret), signed, hashlib.sha256).digest()
-    return "v1," + base64.b64encode(digest).decode("ascii")

@@ -12,10 +12,12 @@ from webhook_grpc.domain.egress import BlockReason, EgressPolicy, why_url_blocke
 from webhook_grpc.domain.headers import Envelope, request_headers
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome, PendingDelivery, Webhook
 from webhook_grpc.domain.sealing import KeyMissing, Sealer, UnsealError
+from webhook_grpc.domain.signing import SigningKey
 from webhook_grpc.engine.http.sender import Request
 from webhook_grpc.engine.receivers.keys import SecretKeyMissing
 from webhook_grpc.store.clock import DatabaseClock
 
+_KEYS_MAX: Final = 10_000  # secrets that are remembered open; a sealed one's never changes
 _URLS_MAX: Final = 10_000  # verdicts that are remembered; a URL's verdict never changes, its address's may
 
 
@@ -25,7 +27,7 @@ class RequestSigner:
     def __init__(
         self, sealer: Sealer, egress_policy: EgressPolicy, timeout_seconds: float, clock: DatabaseClock
     ) -> None:
-        self._sealer = sealer
+        self._key = _remembering_keys(sealer)
         self._why_url_blocked = _remembering_verdicts(egress_policy)
         self._timeout_seconds = timeout_seconds
         self._clock = clock
@@ -41,7 +43,7 @@ class RequestSigner:
             return AttemptResult(Outcome.BLOCKED, self._clock.now(), 0, FailureReason.BLOCKED_DESTINATION)
         now = self._clock.now()
         try:
-            secrets = self._secrets_of(webhook, now)
+            keys = self._keys_of(webhook, now)
             own = own_headers.opened(self._sealer, webhook) if webhook.headers else webhook.headers
         except KeyMissing as error:
             raise SecretKeyMissing(str(error)) from None
@@ -50,15 +52,15 @@ class RequestSigner:
         envelope = Envelope(
             delivery.event_id, delivery.webhook_id, delivery.event_type, delivery.attempt + 1, traceparent
         )
-        headers = request_headers(envelope, own, secrets, int(now.timestamp()), delivery.body)
+        headers = request_headers(envelope, own, keys, int(now.timestamp()), delivery.body)
         return Request(webhook.url, headers, delivery.body, self._timeout_of(webhook), now, webhook.webhook_id)
 
-    def _secrets_of(self, webhook: Webhook, now: datetime) -> list[str]:
-        """Returns the secrets that sign, the newest first. Raises UnsealError."""
+    def _keys_of(self, webhook: Webhook, now: datetime) -> list[SigningKey]:
+        """Returns the keys that sign, the newest first. Raises UnsealError."""
         sealed = [webhook.sealed_secret]
         if webhook.sealed_previous_secret and webhook.previous_secret_until and now < webhook.previous_secret_until:
             sealed.append(webhook.sealed_previous_secret)
-        return [self._sealer.open(secret, webhook.customer_id, webhook.webhook_id) for secret in sealed]
+        return [self._key(secret, webhook.customer_id, webhook.webhook_id) for secret in sealed]
 
     def _timeout_of(self, webhook: Webhook) -> float:
         """Returns the timeout in seconds. One that is out of bounds is not used: NaN would confuse all timers."""
@@ -66,6 +68,16 @@ class RequestSigner:
         if seconds is not None and 0 < seconds <= validation.TIMEOUT_SECONDS_MAX:
             return seconds
         return self._timeout_seconds
+
+
+def _remembering_keys(sealer: Sealer) -> Callable[[bytes, int, int], SigningKey]:
+    """Returns what opens a sealed secret and prepares its key, which costs twice as much as the signatures."""
+
+    @functools.lru_cache(_KEYS_MAX)
+    def key(sealed: bytes, customer_id: int, webhook_id: int) -> SigningKey:
+        return SigningKey(sealer.open(sealed, customer_id, webhook_id))
+
+    return key
 
 
 def _remembering_verdicts(policy: EgressPolicy) -> Callable[[str], BlockReason | None]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from webhook_grpc.domain.command import Command
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.engine.queue.lane import Turn
 
@@ -24,7 +24,7 @@ class Change(Protocol):
 AnyChange = TypeVar("AnyChange", bound=Change)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EndedTurn:
     """A turn, and what became of its delivery."""
 

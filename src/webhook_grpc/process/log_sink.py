@@ -22,7 +22,7 @@ FLUSH_SECONDS_MAX: Final = 2.0  # how long the end of the process waits for a pi
 BATCH_MAX: Final = 256  # lines rendered at once
 _LINE_CHARACTERS: Final = 1000  # a record with more counts as several lines: so the bound is one of memory as well
 _VALUE_CHARACTERS: Final = 100  # as so many a value counts that is no text: about the memory that it takes
-_GATHER_SECONDS: Final = 0.01  # a batch each, not a line each: waking the thread costs more than the line
+_GATHER_SECONDS: Final = 0.05  # a batch each, not a line each: waking the thread costs more than the line
 
 
 class LogSink:
@@ -102,7 +102,8 @@ class LogSink:
             with self._changed:
                 self._is_writing = False
                 self._changed.notify_all()
-            self._hurry.wait(_GATHER_SECONDS)
+            if len(self._waiting) < BATCH_MAX:
+                self._hurry.wait(_GATHER_SECONDS)
 
     def _take(self) -> list[Record]:
         """Waits for records and returns the first of them; none when the sink is being closed and nothing waits."""

@@ -64,19 +64,26 @@ class _Preparing:
     def __init__(self, sink: LogSink, named: Record) -> None:
         self._sink = sink
         self._named = named
-        self._add_time = structlog.processors.TimeStamper(fmt="iso", utc=True)
+        self._second = (0, "")  # Unix time, and the start of the timestamps in it: one tuple, for threads read it
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> tuple[tuple[EventDict], Record]:
         try:
-            event = structlog.contextvars.merge_contextvars(logger, method, event)
             event = structlog.processors.add_log_level(logger, method, event)
-            event = self._add_time(logger, method, event)
+            event["timestamp"] = self._timestamp(time.time_ns())
             _note_exception(event)
             event.update(self._named)
         except Exception as error:  # noqa: BLE001 - a log line never changes an answer, not even a wrong one
             self._sink.unusable(error)
             raise structlog.DropEvent from None
         return (event,), {}
+
+    def _timestamp(self, unix_nanoseconds: int) -> str:
+        second, nanoseconds = divmod(unix_nanoseconds, 1_000_000_000)
+        known, text = self._second
+        if second != known:
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = second, text
+        return f"{text}.{nanoseconds // 1000:06}Z"
 
 
 def _note_exception(event: EventDict) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from webhook_grpc.domain.headers import RESPONSE_HEADERS_KEPT
+from webhook_grpc.domain.record import record
 
 from .faults import NotHttp
 
@@ -33,7 +34,7 @@ class _BeyondLimits(Exception):
     """Stops the parser."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """What a receiver has answered. Of the headers, with names in lower case, those that somebody reads."""
 

@@ -20,6 +20,7 @@ from webhook_grpc.domain.egress import EgressPolicy, host_of, policy_for
 from webhook_grpc.domain.headers import kept_headers
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
 from webhook_grpc.domain.proxy import Proxy
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.clock import DatabaseClock
 
 from .answer import Answer
@@ -35,7 +36,7 @@ from .target import Target, target_of
 _GONE: Final = 410
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """One POST."""
 

@@ -26,6 +26,7 @@ from webhook_grpc.domain.model import (
     Outcome,
     Trigger,
 )
+from webhook_grpc.store.connection import arrays
 
 # The columns of LogRow, in its order: a test compares them. Large: what a receiver answered, and headers.
 LOG_COLUMNS: Final[tuple[LiteralString, ...]] = (
@@ -161,14 +162,14 @@ def attempt_parameters(attempts: Iterable[tuple[AttemptResult | None, Sequence[s
     both = list(attempts)
     results = [result for result, _ in both]
     return {
-        "outcome": [result.outcome.value if result else None for result in results],
-        "started_at": [result.start_time if result else None for result in results],
-        "latency_ms": [result.latency_ms if result else None for result in results],
-        "reason": [result.reason.name.lower() if result else None for result in results],
-        "response_status": [result.response_status if result else None for result in results],
-        "response_body": [(result.response_body or None) if result else None for result in results],
-        "own_headers": [" ".join(own_headers) or None for _, own_headers in both],
-        "response_headers": [_headers_as_json(result) for result in results],
+        "outcome": arrays.texts([result.outcome.value if result else None for result in results]),
+        "started_at": arrays.times([result.start_time if result else None for result in results]),
+        "latency_ms": arrays.integers([result.latency_ms if result else None for result in results]),
+        "reason": arrays.texts([result.reason.name.lower() if result else None for result in results]),
+        "response_status": arrays.integers([result.response_status if result else None for result in results]),
+        "response_body": arrays.byteas([(result.response_body or None) if result else None for result in results]),
+        "own_headers": arrays.texts([" ".join(own_headers) or None for _, own_headers in both]),
+        "response_headers": arrays.texts([_headers_as_json(result) for result in results]),
     }
 
 

@@ -13,6 +13,8 @@ from typing import Final, LiteralString
 from uuid import UUID
 
 from webhook_grpc.domain.model import Danger, PendingDelivery, Trigger, WebhookStatus
+from webhook_grpc.domain.record import record
+from webhook_grpc.store.connection import arrays
 from webhook_grpc.store.db import LoopConnection, Row
 
 
@@ -161,7 +163,7 @@ class PendingWebhook:
     is_due: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FoundRow:
     """A row of the outbox, and the index of the request that found it. `attempt`: how many attempts were made."""
 
@@ -179,7 +181,7 @@ class FoundRow:
 
 async def discover(connection: LoopConnection, shards: Collection[int]) -> list[PendingWebhook]:
     """Returns the webhooks of these shards with anything pending. Raises Unavailable."""
-    rows = await connection.rows(SELECT_PENDING_WEBHOOKS, {"shards": list(shards)}, keeps_plan=True)
+    rows = await connection.rows(SELECT_PENDING_WEBHOOKS, {"shards": arrays.smallints(list(shards))}, keeps_plan=True)
     return [
         PendingWebhook(
             webhook_id=webhook_id,
@@ -197,12 +199,12 @@ async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) ->
     rows = await connection.rows(
         SELECT_DUE_ROWS,
         {
-            "shard": [request.shard for request in requests],
-            "webhook_id": [request.webhook_id for request in requests],
-            "room": [request.room for request in requests],
-            "floor": [request.floor for request in requests],
-            "ahead": [request.ahead_seconds for request in requests],
-            "fresh": [request.is_fresh for request in requests],
+            "shard": arrays.smallints([request.shard for request in requests]),
+            "webhook_id": arrays.bigints([request.webhook_id for request in requests]),
+            "room": arrays.integers([request.room for request in requests]),
+            "floor": arrays.times([request.floor for request in requests]),
+            "ahead": arrays.doubles([request.ahead_seconds for request in requests]),
+            "fresh": arrays.booleans([request.is_fresh for request in requests]),
         },
     )
     fresh = [request.is_fresh for request in requests]
@@ -211,7 +213,7 @@ async def fetch(connection: LoopConnection, requests: Sequence[FetchRequest]) ->
 
 async def replaying(connection: LoopConnection, shards: Collection[int]) -> list[tuple[int, int]]:
     """Returns the webhooks of these shards with a due replay, each with its customer. Raises Unavailable."""
-    rows = await connection.rows(SELECT_REPLAYING_WEBHOOKS, {"shards": list(shards)}, keeps_plan=True)
+    rows = await connection.rows(SELECT_REPLAYING_WEBHOOKS, {"shards": arrays.smallints(list(shards))}, keeps_plan=True)
     return [(webhook_id, customer_id) for webhook_id, customer_id in rows]
 
 
@@ -220,9 +222,9 @@ async def fetch_replays(connection: LoopConnection, rooms: Sequence[tuple[int, i
     rows = await connection.rows(
         SELECT_DUE_REPLAYS,
         {
-            "shard": [shard for shard, _, _ in rooms],
-            "webhook_id": [webhook_id for _, webhook_id, _ in rooms],
-            "room": [room for _, _, room in rooms],
+            "shard": arrays.smallints([shard for shard, _, _ in rooms]),
+            "webhook_id": arrays.bigints([webhook_id for _, webhook_id, _ in rooms]),
+            "room": arrays.integers([room for _, _, room in rooms]),
         },
     )
     return [found_row(row) for row in rows]
@@ -266,7 +268,7 @@ async def with_bodies(
     event_ids = {row.event_id for row in rows}
     if not event_ids:
         return []
-    parameters = {"ids": list(event_ids), "first": min(event_ids), "last": max(event_ids)}
+    parameters = {"ids": arrays.uuids(list(event_ids)), "first": min(event_ids), "last": max(event_ids)}
     found = await connection.rows(SELECT_BODIES if to_send else SELECT_TYPES, parameters)
     events: dict[UUID, _EventFacts] = {
         event_id: (event_type, at, body, traceparent) for event_id, event_type, at, body, traceparent in found

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Final, LiteralString
 from uuid import UUID
 
+from webhook_grpc.store.connection import arrays
+
 from .ownership import OwnedShard
 
 
@@ -39,8 +41,8 @@ def fence_parameters(worker: UUID, owned: Mapping[int, OwnedShard]) -> dict[str,
     """Returns the parameters of FENCE, the number of the shards, and the last `seq` of each."""
     return {
         "worker": worker,
-        "shards": list(owned),
+        "shards": arrays.smallints(list(owned)),
         "shard_count": len(owned),
-        "epochs": [shard.epoch for shard in owned.values()],
-        "last_seqs": [shard.last_seq for shard in owned.values()],
+        "epochs": arrays.bigints([shard.epoch for shard in owned.values()]),
+        "last_seqs": arrays.bigints([shard.last_seq for shard in owned.values()]),
     }

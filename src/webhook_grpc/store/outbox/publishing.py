@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,8 @@ import orjson
 from webhook_grpc.domain.errors import AlreadyExists
 from webhook_grpc.domain.matching import patterns_matching
 from webhook_grpc.domain.model import NewEvent, Published
+from webhook_grpc.domain.record import record
+from webhook_grpc.store.connection import arrays
 from webhook_grpc.store.connection.failures import StoreRefusal
 from webhook_grpc.store.connection.plans import SMALL
 from webhook_grpc.store.db import LoopConnection, Queries
@@ -120,10 +123,11 @@ LEFT JOIN LATERAL (
 ) e ON true
 """
 
+_EVENT_TYPES_MAX: Final = 10_000  # whose patterns are remembered
 _TAKEN: Final = "23505"  # the key of an event is taken: only this process can have stored it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NewDeliveries:
     """The deliveries of a new event: the webhooks in own shards, and the other shards that got some."""
 
@@ -235,19 +239,24 @@ def request_id_reused(request_id: str) -> AlreadyExists:
 
 def _publish_parameters(events: Sequence[NewEvent], own_shards: Collection[int]) -> dict[str, object]:
     return {
-        "customer_id": [event.customer_id for event in events],
-        "event_id": [event.event_id for event in events],
-        "event_type": [event.event_type for event in events],
-        "occurred_at": [event.occur_time for event in events],
-        "body": [event.body for event in events],
-        "data_start": [event.data_start for event in events],
-        "attributes": [_json_or_none(event) for event in events],
-        "patterns": [" ".join(patterns_matching(event.event_type)) for event in events],
-        "request_id": [event.request_id for event in events],
-        "fingerprint": [event.fingerprint for event in events],
-        "traceparent": [event.traceparent for event in events],
-        "own_shards": list(own_shards),
+        "customer_id": arrays.bigints([event.customer_id for event in events]),
+        "event_id": arrays.uuids([event.event_id for event in events]),
+        "event_type": arrays.texts([event.event_type for event in events]),
+        "occurred_at": arrays.times([event.occur_time for event in events]),
+        "body": arrays.byteas([event.body for event in events]),
+        "data_start": arrays.smallints([event.data_start for event in events]),
+        "attributes": arrays.texts([_json_or_none(event) for event in events]),
+        "patterns": arrays.texts([_patterns(event.event_type) for event in events]),
+        "request_id": arrays.texts([event.request_id for event in events]),
+        "fingerprint": arrays.bigints([event.fingerprint for event in events]),
+        "traceparent": arrays.texts([event.traceparent for event in events]),
+        "own_shards": arrays.smallints(list(own_shards)),
     }
+
+
+@functools.lru_cache(_EVENT_TYPES_MAX)
+def _patterns(event_type: str) -> str:
+    return " ".join(patterns_matching(event_type))
 
 
 def _json_or_none(event: NewEvent) -> str | None:

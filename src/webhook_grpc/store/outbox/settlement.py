@@ -15,6 +15,7 @@ from uuid import UUID
 
 from webhook_grpc.domain.model import Danger
 from webhook_grpc.domain.settlement import Settlement
+from webhook_grpc.store.connection import arrays
 from webhook_grpc.store.connection.plans import SMALL
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.log.rows import LOG_INSERT_COLUMNS, attempt_parameters
@@ -120,20 +121,20 @@ def _settle_parameters(worker: UUID, owned: Mapping[int, OwnedShard], batch: Seq
     deliveries = [item.delivery for item in batch]
     return {
         **fence_parameters(worker, owned),
-        "shard": [delivery.shard for delivery in deliveries],
-        "webhook_id": [delivery.webhook_id for delivery in deliveries],
-        "due_at": [delivery.due_at for delivery in deliveries],
-        "event_id": [delivery.event_id for delivery in deliveries],
-        "attempt": [delivery.attempt for delivery in deliveries],
-        "event_type": [delivery.event_type for delivery in deliveries],
-        "event_created_at": [delivery.event_create_time for delivery in deliveries],
-        "status": [item.decision.status.value for item in batch],
-        "attempt_count": [item.delivery.attempt + (item.result is not None) for item in batch],
-        "retry_in": [item.decision.retry_in_seconds for item in batch],
-        "trigger": [delivery.trigger.value for delivery in deliveries],
-        "replay_id": [delivery.replay_id for delivery in deliveries],
+        "shard": arrays.smallints([delivery.shard for delivery in deliveries]),
+        "webhook_id": arrays.bigints([delivery.webhook_id for delivery in deliveries]),
+        "due_at": arrays.times([delivery.due_at for delivery in deliveries]),
+        "event_id": arrays.uuids([delivery.event_id for delivery in deliveries]),
+        "attempt": arrays.smallints([delivery.attempt for delivery in deliveries]),
+        "event_type": arrays.texts([delivery.event_type for delivery in deliveries]),
+        "event_created_at": arrays.times([delivery.event_create_time for delivery in deliveries]),
+        "status": arrays.texts([item.decision.status.value for item in batch]),
+        "attempt_count": arrays.smallints([item.delivery.attempt + (item.result is not None) for item in batch]),
+        "retry_in": arrays.doubles([item.decision.retry_in_seconds for item in batch]),
+        "trigger": arrays.texts([delivery.trigger.value for delivery in deliveries]),
+        "replay_id": arrays.bigints([delivery.replay_id for delivery in deliveries]),
         **attempt_parameters((item.result, item.own_headers) for item in batch),
-        "danger": [_danger_after(item) for item in batch],
+        "danger": arrays.smallints([_danger_after(item) for item in batch]),
     }
 
 
