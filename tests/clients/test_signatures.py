@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from webhook_grpc.domain.signing import signature_headers
+from webhook_grpc.domain.signing import SigningKey, signature_headers
 from webhook_grpc_client import SignatureInvalid, verify_body_signature, verify_signature
 
 NEW, OLD = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "free text"
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.fast
 
 def signed(*secrets: str, body: bytes = BODY) -> dict[str, str]:
     own = {"X-Webhook-Event": "job.done", "X-Webhook-Attempt": "3"}
-    return {**own, **signature_headers(secrets, "evt_1", AT, body)}
+    return {**own, **signature_headers(list(map(SigningKey, secrets)), "evt_1", AT, body)}
 
 
 def reason(headers: dict[str, str], body: bytes = BODY, secrets: tuple[str, ...] = (NEW,), now: float = AT) -> str:

@@ -272,7 +272,7 @@ def test_the_program_for_receivers_with_the_python_client_says_what_is_wrong(
     scope: dict[str, Any] = {}
     exec(blocks("docs/receiving.md", "client"), scope)  # noqa: S102 - that is the test
     body = b'{"event":"job.completed","timestamp":1,"data":{"n":1}}'
-    headers = signature_headers([SECRET], "evt_1", int(time.time()), body)
+    headers = signature_headers([SigningKey(SECRET)], "evt_1", int(time.time()), body)
     assert scope["genuine_message"]([SECRET], headers, body).data == {"n": 1}
     assert scope["genuine_message"]([SECRET], headers, body + b" ") is None
     assert capsys.readouterr().out == "SIGNATURE_WRONG\n"

@@ -27,6 +27,7 @@ class RequestSigner:
     def __init__(
         self, sealer: Sealer, egress_policy: EgressPolicy, timeout_seconds: float, clock: DatabaseClock
     ) -> None:
+        self._sealer = sealer
         self._key = _remembering_keys(sealer)
         self._why_url_blocked = _remembering_verdicts(egress_policy)
         self._timeout_seconds = timeout_seconds
