@@ -14,7 +14,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import SimpleNamespace
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 from uuid import UUID
 
 import psycopg
@@ -23,6 +23,7 @@ from psycopg import errors
 from webhook_grpc.hub import hints
 from webhook_grpc.store import clock
 from webhook_grpc.store.connection import plans, session
+from webhook_grpc.store.connection.arrays import Array
 from webhook_grpc.store.outbox import execution, publishing, settlement
 from webhook_grpc.store.replays import progress
 
@@ -145,6 +146,7 @@ class World:
 
     async def run(self, _: Any, statement: str, params: Any) -> list[Row]:
         """Stands for `db.run`."""
+        params = _plain(params)
         if statement not in _FENCED:
             return await self._run(statement, params)
         ours = {(params["worker"], *shard) for shard in zip(params["shards"], params["epochs"], strict=True)}
@@ -231,6 +233,14 @@ class World:
         """Ends the connections on which hints are heard."""
         for queue in list(self.listeners):
             queue.put_nowait(None)
+
+
+def _plain(params: Any) -> Any:
+    """Returns parameters with the items of arrays in place of what stands for their binary form."""
+    if not isinstance(params, dict):
+        return params
+    named = cast("dict[str, Any]", params)
+    return {name: list(value.items) if isinstance(value, Array) else value for name, value in named.items()}
 
 
 def _answer(
