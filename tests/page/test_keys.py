@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Route, expect
 
 from tests.page.door import Door, attempt, deliveries, delivery, explains, refuses
 
@@ -149,6 +149,20 @@ async def test_r_twice_restarts_a_row_once(page: Page, door: Door) -> None:
     assert len({request_id for _, request_id in door.posts}) == 1, "the service acts once on a request_id"
 
 
+async def test_what_could_not_be_loaded_says_so_and_is_loaded_when_it_is_wanted_again(page: Page, door: Door) -> None:
+    """A part of the page that is first wanted while the service is away."""
+    door.listed = [delivery(1, "failed", "timeout")]
+    await show(page, door)
+    await page.keyboard.press("j")
+    await page.route("**/lists/row-acts.js", lambda route: route.abort())
+    await page.keyboard.press("r")
+    await expect(page.locator("wg-app .toast")).to_contain_text("The service is away")
+    assert door.posts == []
+    await page.unroute("**/lists/row-acts.js")
+    await page.keyboard.press("r")
+    await expect(page.locator("wg-app .toast")).to_contain_text("Restarted")
+
+
 async def test_r_restarts_what_is_selected_after_a_question(page: Page, door: Door) -> None:
     door.listed = [delivery(n, "failed", "timeout") for n in range(3)]
     await show(page, door)
@@ -262,9 +276,18 @@ async def test_what_was_restarted_is_a_link_of_the_toast(page: Page, door: Door)
 
 
 async def test_a_row_that_is_due_says_what_holds_it(page: Page, door: Door) -> None:
-    """Its webhook is asked about only then."""
+    """Its webhook is asked about only then; what that takes is loaded when the service is back."""
+    requests = list[Route]()
+
+    async def be_away_first(route: Route) -> None:
+        requests.append(route)
+        await (route.abort() if len(requests) == 1 else route.continue_())
+
+    await page.route("**/shared/holds.js", be_away_first)
     door.listed = [delivery(1, "pending", "http_error", next_attempt_time="2020-01-01T00:00:00Z")]
     held = {"breaker_state": "closed", "hold_until_time": "2999-01-01T00:00:00Z"}
     door.answers["/api/webhooks/1/stats"] = json.dumps(held)
     await show(page, door)
     await expect(page.locator("webhook-deliveries .row time")).to_contain_text("held, ")
+    assert len(requests) == 2
+    await page.unroute("**/shared/holds.js")

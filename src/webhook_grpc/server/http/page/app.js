@@ -56,6 +56,7 @@ class App extends HTMLElement {
 
   connectedCallback() {
     addEventListener("popstate", () => this._route());
+    addEventListener("unhandledrejection", (event) => this._notLoaded(event));
     this.shadowRoot.addEventListener("click", (event) => this._followLink(event));
     this.addEventListener("acted", () => this._banner.hasChildNodes() && this._showBanner({ isNew: true }));
     document.adoptedStyleSheets = [sheetOf(DOCUMENT_LOOK)];
@@ -181,6 +182,13 @@ class App extends HTMLElement {
     event.preventDefault();
     const href = link.getAttribute("href");
     if (href.startsWith("/")) this._go(href);
+  }
+
+  /** Says that a part of the page, loaded when it is first wanted, could not be loaded. */
+  _notLoaded(event) {
+    if (!/import|module/i.test(event.reason?.message)) return;
+    event.preventDefault();
+    this._say(this._words("The service is away, so this could not be loaded. Try again."));
   }
 
   /** Loads the keys, which nobody needs before the page is there. */

@@ -349,6 +349,7 @@ export const CHINESE = {
   "The latest {n} are shown.": "只显示最近 {n} 条。",
   "The log no longer reaches back": "日志保留期不足，无法回溯",
   "The log no longer reaches back to {time}; what happened between is in the list below": "日志已无法回溯到 {time}；其间发生的都在下方列表中",
+  "The service is away, so this could not be loaded. Try again.": "服务暂时不可用，这部分未能加载。请重试。",
   "The newest {n} are shown; narrow the filter to see others.": "只显示最近 {n} 条；请缩小筛选范围以查看其他记录。",
   "The old secret stops within a second.": "旧密钥将在一秒内失效。",
   "The page needs a token, which stays in this tab's memory.": "请输入访问令牌；它只保存在当前页面的内存中。",

@@ -239,10 +239,10 @@ export class DeliveryList extends HTMLElement {
   /** Returns why the webhook of a row waits (see Holds), or null if it does not, or as long as that is not known. */
   _waitOf(row) {
     if (this._holds) return this._holds.of(row, this.now());
-    this._loadingHolds ??= import("../shared/holds.js").then(({ Holds }) => {
-      this._loadingHolds = undefined;
-      this._holds = new Holds(this._api);
-    });
+    this._loadingHolds ??= import("../shared/holds.js")
+      .then(({ Holds }) => (this._holds = new Holds(this._api)))
+      .catch(() => undefined) // the service is away: the next paint tries again
+      .finally(() => (this._loadingHolds = undefined));
     return null;
   }
 
