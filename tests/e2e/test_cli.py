@@ -193,7 +193,7 @@ def as_compose_would(folder: Path, env: str) -> dict[str, str]:
     block = re.search(r"environment: &environment\n(.*?)\n  init:", (ROOT / "compose.yaml").read_text(), re.DOTALL)
     assert block
     lines = re.findall(r"^    ([A-Z_]+): (.*)$", block[1], re.MULTILINE)
-    assert len(lines) == 9
+    assert len(lines) == 10
     return {
         name: re.sub(
             r"\$\{(\w+):(?:\?|-([^}]*))[^}]*\}", lambda found: known.get(found[1]) or found[2] or "", text.strip('"')

@@ -30,9 +30,9 @@ def is_clear(headers: Mapping[str, str]) -> bool:
     return any(value != HIDDEN for value in headers.values())
 
 
-def is_sealed(headers: Mapping[str, str]) -> bool:
-    """Returns whether the sealed values are needed to send these headers."""
-    return HIDDEN in headers.values()
+def is_sealed(headers: object) -> bool:
+    """Returns whether the sealed values are needed to send these headers. What is no mapping at all is not sealed."""
+    return isinstance(headers, Mapping) and HIDDEN in headers.values()
 
 
 def sealed(sealer: Sealer, headers: Mapping[str, str], customer_id: int, webhook_id: int, entropy: bytes) -> bytes:

@@ -11,6 +11,7 @@ import { addSheet } from "../shared/look.js";
 
 const CLOCK_MILLISECONDS = 1000;
 const LIST_ROWS = 200;
+const RENEW_MILLISECONDS = 3000;
 
 /** The element. Properties are to be set before it is put into a document, or all at once afterwards. */
 export class WebhookDeliveries extends DeliveryList {
@@ -69,6 +70,7 @@ export class WebhookDeliveries extends DeliveryList {
   }
 
   stop() {
+    clearTimeout(this._renewing);
     this._source?.stop();
   }
 
@@ -107,6 +109,8 @@ export class WebhookDeliveries extends DeliveryList {
       this._stateAt = performance.now();
       this._stateName = state.name;
       this._send("state-change", { state: state.name, problem: state.problem });
+      // On another origin nobody signs in: whose clock is behind the service's gives out a token that has ended already.
+      if (this.base && state.name === "refused" && state.problem?.status === 401) this._renewing = setTimeout(() => this.resume(), RENEW_MILLISECONDS);
     }
     this._showState();
   }
