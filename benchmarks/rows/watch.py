@@ -29,7 +29,9 @@ WATCHED: Final = 1  # the customer
 async def measure(bench: Bench) -> Sequence[Figure]:
     sink = await bench.sink()
     crowds = [bench.form.count(full, least) if full > 1 else 1 for full, least in CROWDS]
-    delivered = await Delivered.start(bench, sink, settings={"WEBHOOK_STREAMS_MAX": "1200"})
+    delivered = await Delivered.start(
+        bench, sink, settings={"WEBHOOK_STREAMS_MAX": "1200", "WEBHOOK_STREAMS_PER_CUSTOMER_MAX": "1200"}
+    )
     client = await bench.worker("client", "watcher")
     figures: list[Figure] = []
     for watchers, (_, rate) in zip(crowds, EVENTS_PER_SECOND, strict=True):
