@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from concurrent.futures import Future
+from collections.abc import Generator, Iterable
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
@@ -25,12 +26,22 @@ KILLS = in_full(10, short=2)
 pytestmark = [pytest.mark.slow(8), pytest.mark.timeout(in_full(1800, short=300))]
 
 
-def publish_all(address: str, futures: list[Future[service_pb2.PublishEventResponse]]) -> set[str]:
+def publish_all(address: str, numbers: Iterable[int]) -> set[str]:
     """The whole program of a producer."""
     with Client(address) as client:
         with client.publisher() as publisher:
-            futures.extend(publisher.publish("job.completed", {"n": n}, customer_id=CUSTOMER) for n in range(EVENTS))
+            futures = [publisher.publish("job.completed", {"n": n}, customer_id=CUSTOMER) for n in numbers]
         return {future.result().event_id for future in futures}
+
+
+def paced(reached: SimpleQueue[int], killed: SimpleQueue[int]) -> Generator[int]:
+    """Numbers the events. At each kill it says that so many are published, and goes on when the server is away."""
+    kills = {EVENTS * kill // (KILLS + 1) for kill in range(1, KILLS + 1)}
+    for number in range(EVENTS):
+        if number in kills:
+            reached.put(number)
+            killed.get(timeout=slowness.scaled(120))
+        yield number
 
 
 async def watch_all(address: str, ended: set[str], file: Path, count: int) -> None:
@@ -55,13 +66,12 @@ async def test_each_event_is_published_once_and_each_ending_is_seen_while_the_se
     async with slowness.timeout(20):
         while not file.exists():
             await asyncio.sleep(0.01)  # it has joined the stream
-    futures: list[Future[service_pb2.PublishEventResponse]] = []
-    publishing = asyncio.create_task(asyncio.to_thread(publish_all, server.address, futures))
-    for kill in range(1, KILLS + 1):
-        while sum(future.done() for future in futures) < EVENTS * kill // (KILLS + 2):
-            await asyncio.sleep(0.001)  # the next batches are on their way
-        assert not publishing.done()
-        await server.end()
+    reached, killed = SimpleQueue[int](), SimpleQueue[int]()
+    publishing = asyncio.create_task(asyncio.to_thread(publish_all, server.address, paced(reached, killed)))
+    for _ in range(KILLS):
+        await asyncio.to_thread(reached.get, timeout=slowness.scaled(120))
+        await server.end()  # with the last batches on their way
+        killed.put(server.process.pid)
         server = await Process.start(tmp_path / "log", **settings)
     event_ids = await publishing
     await watching

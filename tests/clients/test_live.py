@@ -135,6 +135,7 @@ async def test_many_tasks_publish_in_batches(client: AsyncClient) -> None:
         await publisher.publish("job.completed", {}, customer_id=CUSTOMER)
 
 
+@pytest.mark.slow(4)
 async def test_a_watch_ends_after_silence_and_the_next_goes_on_where_it_stopped(
     service: Service, client: AsyncClient, receiver: Receiver, tmp_path: Path
 ) -> None:
@@ -142,9 +143,11 @@ async def test_a_watch_ends_after_silence_and_the_next_goes_on_where_it_stopped(
     file = tmp_path / "cursor"
     start: WatchFields = {"customer_id": CUSTOMER, "snapshot": True, "until_idle": 2, "cursor_file": file}
     await service.publish_many(3)
+    await receiver.wait_for(3)
     async with client.watch(**start) as watcher:
         first = [delivery.event_id async for delivery in watcher if delivery.status != PENDING]
     await service.publish_many(2)
+    await receiver.wait_for(5)
 
     def rest() -> list[str]:
         with Client(service.address) as threads, threads.watch(**start) as watcher:
