@@ -17,11 +17,12 @@ from webhook.v1 import event_pb2, event_type_pb2, service_pb2
 
 from tests.api.asking import code_of
 from tests.attack import inputs
+from tests.support import slowness
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-STEP_SECONDS_MAX: Final = 0.02  # of CPU: a busy machine makes a step longer, but not more work
+STEP_SECONDS_MAX: Final = slowness.scaled(0.02)  # of CPU: a busy machine makes a step longer, but not more work
 TRIES: Final = 3  # a collection of garbage may fall into a step: only what every try shows is the request's
 BRANCHES: Final = json.dumps(
     {
