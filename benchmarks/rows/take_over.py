@@ -78,7 +78,7 @@ async def _until_shared(service: Service, count: int) -> None:
         asyncio.timeout(SHARED_SECONDS_MAX),
         await psycopg.AsyncConnection.connect(service.database, autocommit=True) as connection,
     ):
-        while await (await connection.execute(SHARES)).fetchall() != [(SHARDS // count,)] * count:  # noqa: ASYNC110 - no signal
+        while await (await connection.execute(SHARES)).fetchall() != [(SHARDS // count,)] * count:  # noqa: ASYNC110 - the database gives no signal
             await asyncio.sleep(TRY_PAUSE_SECONDS)
 
 

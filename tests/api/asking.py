@@ -148,7 +148,7 @@ async def all_of(many: Sequence[Awaitable[Item]], at_once: int = 50) -> list[Ite
 
 @dataclass(frozen=True)
 class World:
-    """What there is to ask for: a paused webhook, an event and a replay that wait for it, and a token."""
+    """What requests name: a paused webhook, an event and a replay that wait for it, and a token."""
 
     webhook_id: int
     event_id: str

@@ -86,7 +86,7 @@ class AsyncClient:
                 return await method(request, timeout=self._patience.try_seconds, metadata=self._token.metadata())
             except grpc.RpcError as error:
                 pause_seconds = tries.failed(error_of(error), time.monotonic(), random.random())
-            await asyncio.sleep(pause_seconds)
+            await asyncio.sleep(pause_seconds)  # the back-off: no signal says that the service is back
 
     async def close(self) -> None:
         """Closes the channel. Close publishers first: what waits in them fails."""

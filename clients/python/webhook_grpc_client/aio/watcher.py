@@ -68,7 +68,7 @@ class AsyncWatcher:
                     pause_seconds = 0.0 if self._is_ended else self._following.ended(random.random())
                 except grpc.RpcError as error:
                     pause_seconds = self._pause_seconds(error, metadata)
-                await asyncio.sleep(pause_seconds)
+                await asyncio.sleep(pause_seconds)  # the back-off of `Following`
         finally:
             await self._save(is_last=True)
 

@@ -82,7 +82,7 @@ class Client:
                 return method(request, timeout=self._patience.try_seconds, metadata=self._token.metadata())
             except grpc.RpcError as error:
                 pause_seconds = tries.failed(error_of(error), time.monotonic(), random.random())
-            time.sleep(pause_seconds)
+            time.sleep(pause_seconds)  # the back-off: no signal says that the service is back
 
     def close(self) -> None:
         """Closes the channel. Close publishers first: what waits in them fails."""
