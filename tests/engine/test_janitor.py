@@ -88,6 +88,20 @@ async def test_a_step_that_fails_stops_no_other_and_is_tried_again(error: Except
         await other.reached(1)
 
 
+async def test_a_step_during_which_the_clock_stepped_is_done_again_at_once() -> None:
+    """The partitions that it made are those of the days around the time before."""
+    done = Counted()
+
+    async def interrupted() -> bool:
+        if done.count == 0:
+            made.clock_stepped()
+        return await done()
+
+    made = make(Step("look", 3600, Counted()), Step("make partitions", 3600, interrupted))
+    async with running(made):
+        await done.reached(2)
+
+
 async def test_only_the_leader_does_anything() -> None:
     is_leader = False
     asked = Counted()

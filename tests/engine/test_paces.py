@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pytest
 from aiohttp import web
@@ -381,3 +381,31 @@ async def test_nothing_is_started_while_changes_of_webhooks_cannot_be_followed(
     assert len(receiver.requests) == 1
     is_away = False
     await receiver.wait_for(6)
+
+
+async def test_all_webhooks_are_read_again_when_the_clock_steps_while_changes_are_read(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What changed just before a step ahead is not among the changes of the last seconds any more."""
+    service = await services.start()
+    webhook = await service.create_webhook(receiver.url())
+    await service.publish()
+    await receiver.wait_for(1)
+    changed_lately, by_ids = webhooks.changed_lately, webhooks.by_ids
+    has_stepped, read_again = asyncio.Event(), asyncio.Event()
+
+    async def interrupted(database: Queries) -> list[Webhook]:
+        if not has_stepped.is_set():
+            has_stepped.set()
+            service.app.engine.receivers.clock_stepped()
+        return await changed_lately(database)
+
+    async def noted(database: Queries, webhook_ids: Collection[int]) -> list[Webhook]:
+        if has_stepped.is_set() and webhook.webhook_id in webhook_ids:
+            read_again.set()
+        return await by_ids(database, webhook_ids)
+
+    monkeypatch.setattr(webhooks, "by_ids", noted)
+    monkeypatch.setattr(webhooks, "changed_lately", interrupted)
+    async with slowness.timeout(10):
+        await read_again.wait()

@@ -220,14 +220,38 @@ async def test_the_tail_skips_nothing_when_the_clock_was_set_back(
         assert received == [(3, 2), (3, 3), (3, 4)]
 
 
+async def test_the_tail_skips_nothing_when_it_read_old_rows_after_it_heard_of_a_step(
+    tail: Tail, written: Log, past: Past
+) -> None:
+    """The step is noticed while the last rows of the time before it are still being read."""
+    await past.day(5)
+    async with tail.subscribe() as subscription:
+        tail.clock_stepped()
+        written.write(3)
+        assert keys(changes_of(await subscription.take(10))) == [(3, 1)]
+        written.write(3, age=5 * _DAY)
+        assert keys(changes_of(await subscription.take(10))) == [(3, 2)]
+
+
+async def test_the_tail_skips_nothing_after_rows_of_a_clock_that_was_ahead(
+    tail: Tail, written: Log, past: Past
+) -> None:
+    """Nobody has noticed yet that the clock was set right again."""
+    await past.day(-5)
+    async with tail.subscribe() as subscription:
+        written.write(3, age=-5 * _DAY)
+        assert keys(changes_of(await subscription.take(10))) == [(3, 1)]
+        written.write(3)
+        assert keys(changes_of(await subscription.take(10))) == [(3, 2)]
+
+
 async def test_rows_that_are_too_old_to_be_expected_leave_no_hole(database: Database, written: Log, past: Past) -> None:
     """The clock was set back and set right again before anybody noticed."""
     await past.day(5)
     written.write(3, age=0)
     written.write(3, age=5 * _DAY)
     written.write(3, age=0)
-    since = datetime.now(UTC) - timedelta(days=2)
-    assert keys(await feed.read(database, START, NO_END, since)) == [(3, 1), (3, 2), (3, 3)]
+    assert keys(await feed.read(database, START, NO_END, datetime.now(UTC))) == [(3, 1), (3, 2), (3, 3)]
 
 
 @pytest.mark.symptom("hole")

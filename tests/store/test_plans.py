@@ -213,7 +213,7 @@ def read(filled: Filled, count: int) -> Mapping[str, object]:
         "shards": list(range(64)),
         "after": [0] * 64,
         "until": [1_000_000] * 64,
-        "since": NOW - timedelta(days=1),
+        "read_at": NOW + timedelta(days=1),
         "limit": count,
         "limit_per_shard": max(1, count // 64),
     }

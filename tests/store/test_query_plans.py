@@ -165,7 +165,7 @@ async def test_the_stream_reads_on_from_its_position(filled: TestPostgres) -> No
         "shards": [1],
         "after": [5],
         "until": [10**6],
-        "since": datetime.now(UTC),
+        "read_at": datetime.now(UTC),
         "limit": 100,
         "limit_per_shard": 100,
     }

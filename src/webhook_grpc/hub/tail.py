@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import Unavailable
@@ -23,10 +24,9 @@ from webhook_grpc.store.log import feed
 from .batches import Batch
 
 _NO_END: Position = (INT64_MAX,) * SHARD_COUNT
-# How far before the rows that were read last a row not read yet may lie: statements that take long, clocks set back.
-# A clock that is set back further is noticed; then nothing is skipped.
-_VISIBLE_WITHIN = timedelta(days=2)
-_START_OF_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+# After a step of the clock was noticed, rows of the time before it are still read and written, for as long as a
+# statement may take. The tail does not go by the times of rows so long.
+_STEP_SECONDS = 60.0
 
 
 class Subscription:
@@ -80,7 +80,8 @@ class Tail:
         self._buffer_changes_max = buffer_changes_max
         self._subscriptions: set[Subscription] = set()
         self._position: Position | None = None
-        self._read_at = _START_OF_TIME
+        self._read_at = feed.START_OF_TIME
+        self._stepping_until = 0.0  # monotonic
         self._watched = asyncio.Event()
         self._hinted = asyncio.Event()
         self._starting = asyncio.Lock()
@@ -91,8 +92,9 @@ class Tail:
         self._hinted.set()
 
     def clock_stepped(self) -> None:
-        """Expects rows of any time next, after a step of the database's clock."""
-        self._read_at = _START_OF_TIME
+        """Expects rows of any time for a while, after a step of the database's clock."""
+        self._read_at = feed.START_OF_TIME
+        self._stepping_until = time.monotonic() + _STEP_SECONDS
         self._hinted.set()
 
     @contextlib.asynccontextmanager
@@ -133,21 +135,27 @@ class Tail:
     async def _current_position(self) -> Position:
         async with self._starting:
             if self._position is None:
-                position, self._read_at = await feed.end_position(self._connection)
+                position, read_at = await feed.end_position(self._connection)
+                self._has_read(read_at)
                 self._position = position
             return self._position
 
     async def _read(self) -> bool:
         position = await self._current_position()
-        changes = await feed.read(self._connection, position, _NO_END, self._read_at - _VISIBLE_WITHIN)
+        changes = await feed.read(self._connection, position, _NO_END, self._read_at)
         if not changes:
             return False
         batch = Batch(position, changes, feed.advanced(position, changes))
         self._position = batch.after
-        self._read_at = min(change.delivery.update_time for change in changes)
+        self._has_read(min(change.delivery.update_time for change in changes))
         for subscription in self._subscriptions:
             subscription.offer(batch)
         return True
+
+    def _has_read(self, at: datetime) -> None:
+        """Notes the time of what was read, unless the clock has just stepped: a read in progress has its old time."""
+        if time.monotonic() >= self._stepping_until:
+            self._read_at = at
 
     async def _pause(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -7,6 +7,7 @@ what is to be done, does a bounded part of it, and can be interrupted anywhere.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -105,6 +106,7 @@ class Janitor:
 
     async def _do(self, step: Step) -> float:
         """Does a step and notes when it is due again. Returns in how many seconds that is."""
+        self._due_at[step.name] = math.inf
         try:
             with watched(self._work_of(step), is_timed=False):
                 has_more = await step.run()
@@ -114,7 +116,8 @@ class Janitor:
         except Exception:  # a bug here must stop neither the other steps nor the process
             log.exception("housekeeping failed", step=step.name)
             seconds = max(step.interval_seconds, _RETRY_SECONDS)
-        self._due_at[step.name] = time.monotonic() + seconds
+        if step.name in self._due_at:  # else the clock has stepped meanwhile: what was done is of the time before
+            self._due_at[step.name] = time.monotonic() + seconds
         return seconds
 
     def _work_of(self, step: Step) -> Work:

@@ -38,6 +38,7 @@ class WebhookCache:
         self._hinted: set[int] = set()
         self._wake = asyncio.Event()
         self._followed_at = time.monotonic()
+        self._step_count = 0  # steps of the database's clock
 
     def __len__(self) -> int:
         return len(self._webhooks)
@@ -62,6 +63,7 @@ class WebhookCache:
     def clock_stepped(self) -> None:
         """Reads everything again: by the database's clock, which has stepped, what changed lately is not known."""
         self._followed_at = -math.inf
+        self._step_count += 1
         self._wake.set()
 
     def forget(self, webhook_id: int) -> None:
@@ -88,12 +90,13 @@ class WebhookCache:
         hinted, self._hinted = self._hinted & self._webhooks.keys(), set()
         if hinted:
             self._notify(listener, await store.by_ids(self._connection, hinted))
-        started_at = time.monotonic()
+        started_at, step_count = time.monotonic(), self._step_count
         if started_at - self._followed_at > store.LOOK_BACK_SECONDS:
             self._notify(listener, await store.by_ids(self._connection, list(self._webhooks)))
         else:
             self._notify(listener, await store.changed_lately(self._connection))
-        self._followed_at = started_at
+        if step_count == self._step_count:  # else what was read is of the time before, and all is read again
+            self._followed_at = started_at
 
     def _notify(self, listener: WebhookListener, webhooks: Iterable[Webhook]) -> None:
         for webhook in self._take_in(webhooks):

@@ -6,7 +6,7 @@ logged as an error, and nobody waits for the missing row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Final
 from uuid import UUID
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 ROWS_PER_SHARD_MAX: Final = 500
 ROWS_MAX: Final = 2000  # each may carry 16 KiB of response
 _ALL_SHARDS: Final = list(range(SHARD_COUNT))
-_EPOCH: Final = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
+START_OF_TIME: Final = datetime.fromisoformat("2000-01-01T00:00:00+00:00")  # before every row
 
 # The last `seq` of each shard.
 SELECT_LOG_ENDS: Final = """
@@ -44,8 +44,14 @@ CROSS JOIN LATERAL (
 ) a
 """
 
-# The next rows of each shard after a position, up to another, oldest first. `since` only lets Postgres skip partitions;
-# if a clock that stepped back makes it skip rows, there is a hole before the next row, and everything is read again.
+# How far before the rows that were read last, and before now, a row that was not read yet may lie: statements that take
+# long, and clocks that are set back by less.
+_VISIBLE_WITHIN: Final = "interval '2 days'"
+_SINCE: Final = f"least(%(read_at)b::timestamptz, now()) - {_VISIBLE_WITHIN}"
+
+# The next rows of each shard after a position, up to another, oldest first. `read_at` only lets Postgres skip
+# partitions. If the rows that were read last are of a clock that was ahead, what the clock shows now counts. If a clock
+# that stepped makes it skip rows all the same, there is a hole before the next row, and everything is read again.
 # Ordered by the running maximum of the time, rows of a shard keep the order of `seq` whatever the clock did, so the
 # limit cuts off only later rows. `seq` has no holes, so the row after a position has the next number, and a range of
 # numbers holds as many rows: no plan can read the rest of the log. Beyond a hole (its partition was dropped) the first
@@ -57,12 +63,12 @@ CROSS JOIN LATERAL (
     SELECT coalesce(
         (
             SELECT seq FROM attempts
-            WHERE shard = k.shard AND seq = k.after + 1 AND seq <= k.until AND created_at >= %(since)b
+            WHERE shard = k.shard AND seq = k.after + 1 AND seq <= k.until AND created_at >= {_SINCE}
             LIMIT 1
         ),
         (
             SELECT seq FROM attempts
-            WHERE shard = k.shard AND seq > k.after AND seq <= k.until AND created_at >= %(since)b
+            WHERE shard = k.shard AND seq > k.after AND seq <= k.until AND created_at >= {_SINCE}
             ORDER BY seq
             LIMIT 1
         )
@@ -71,7 +77,7 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT * FROM attempts
     WHERE shard = k.shard AND seq >= first.seq AND seq < first.seq + %(limit_per_shard)b::integer AND seq <= k.until
-        AND created_at >= %(since)b
+        AND created_at >= {_SINCE}
     ORDER BY seq
     LIMIT %(limit_per_shard)b::integer
 ) r
@@ -174,9 +180,12 @@ async def read(
     database: Queries,
     after: Position,
     until: Position,
-    since: datetime = _EPOCH,
+    read_at: datetime = START_OF_TIME,
 ) -> list[Change]:
-    """Returns the next changes after a position, up to another, in order within each shard. Raises Unavailable."""
+    """Returns the next changes after a position, up to another, in order within each shard. Raises Unavailable.
+
+    Rows that are more than two days older than `read_at` may be left out. By default none is.
+    """
     behind = [shard for shard in _ALL_SHARDS if after[shard] < until[shard]]
     if not behind:
         return []
@@ -187,12 +196,16 @@ async def read(
         "limit": ROWS_MAX,
         "limit_per_shard": ROWS_PER_SHARD_MAX,
     }
-    changes = [change_from_row(row) for row in await database.rows(SELECT_CHANGES, {**parameters, "since": since})]
-    if since > _EPOCH and _holes(after, changes):  # a clock that stepped back gave rows earlier times
-        changes = [change_from_row(row) for row in await database.rows(SELECT_CHANGES, {**parameters, "since": _EPOCH})]
+    changes = await _changes(database, parameters, read_at)
+    if read_at > START_OF_TIME and _holes(after, changes):  # a clock that stepped back gave rows earlier times
+        changes = await _changes(database, parameters, START_OF_TIME)
     for change, before in _holes(after, changes):
         log.error("hole in the log", shard=change.shard, after=before, found=change.seq)
     return changes
+
+
+async def _changes(database: Queries, parameters: Mapping[str, object], read_at: datetime) -> list[Change]:
+    return [change_from_row(row) for row in await database.rows(SELECT_CHANGES, {**parameters, "read_at": read_at})]
 
 
 def advanced(position: Position, changes: Sequence[Change]) -> Position:
