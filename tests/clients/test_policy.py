@@ -132,11 +132,11 @@ def test_patience_ends_and_other_errors_are_raised_at_once() -> None:
     assert future.exception() is broken
 
 
-def test_an_answer_with_results_for_other_events_settles_none() -> None:
-    queue, [future, _] = filled(PublisherLimits(), 2)
-    with pytest.raises(ValueError, match="1 results for 2 events"):
-        queue.answered(queue.take(0.0), published(1), 0.0, 0.0)
-    assert not future.done()
+def test_an_answer_with_results_for_other_events_is_the_error_of_each() -> None:
+    queue, futures = filled(PublisherLimits(), 2)
+    queue.answered(queue.take(0.0), published(1), 0.0, 0.0)
+    assert [str(future.exception(0)) for future in futures] == ["1 results for 2 events"] * 2
+    assert queue.count == 0
 
 
 async def test_nobody_needs_to_wait_for_the_result() -> None:

@@ -125,9 +125,10 @@ class Queue(Generic[R]):
         self, batch: Sequence[Waiting[R]], results: Sequence[service_pb2.BatchPublishResult], now: float, jitter: float
     ) -> None:
         """Gives each event its result. One for which there was no room now is published again later."""
-        if len(results) != len(batch):
-            raise ValueError(f"{len(results)} results for {len(batch)} events")
         self._failures = 0
+        if len(results) != len(batch):  # whose is whose? Each future says so: none may wait for ever
+            self.failed(batch, ValueError(f"{len(results)} results for {len(batch)} events"), now, jitter)
+            return
         for event, result in zip(batch, results, strict=True):
             if result.HasField("published"):
                 self._settle(event, result.published)
