@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,10 +24,17 @@ GO_TOOLS = (
     "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11",
     "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.1",
 )
+NPM_TOOLS = ("@bufbuild/protoc-gen-es@2.17.0", "openapi-typescript@7.13.0", "typescript@5.9.3")
+NPM_RUNTIME = ("@connectrpc/connect@2.3.0", "@connectrpc/connect-node@2.3.0", "@types/node@20.19.0")  # of the test
+NPM_SECONDS_MAX = 180.0
+NPM_BIN = TOOLS / "npm" / "node_modules" / ".bin"
+OPENAPI = (
+    "from webhook_grpc.server.http.openapi.document import document; print(document((), is_open=False).body.decode())"
+)
 
 
 def main() -> None:
-    """Generates everything; the Go part only where Go is installed."""
+    """Generates everything; the parts for Go and TypeScript only where Go and npm are installed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "generated")
     out: Path = parser.parse_args().out
@@ -38,6 +46,10 @@ def main() -> None:
         _generate_go(out / "go")
     else:
         print("Go is not installed: generated/go was left as it is")
+    if _has_npm_tools():
+        _generate_typescript(out / "ts")
+    else:
+        print("npm is not installed, or has no access to a registry: generated/ts was left as it is")
 
 
 def _install_python_tools() -> None:
@@ -56,6 +68,20 @@ def _install_go_tools() -> None:
     for tool in GO_TOOLS:
         _run("go", "install", tool, environment={"GOBIN": str(TOOLS / "bin")})
     stamp.write_text(repr(GO_TOOLS))
+
+
+def _has_npm_tools() -> bool:
+    if not shutil.which("npm"):
+        return False
+    stamp, wanted = TOOLS / "npm-installed", (*NPM_TOOLS, *NPM_RUNTIME)
+    if not (stamp.exists() and stamp.read_text() == repr(wanted)):
+        install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(TOOLS / "npm")]
+        try:
+            subprocess.run([*install, *wanted], check=True, timeout=NPM_SECONDS_MAX)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+            return False
+        stamp.write_text(repr(wanted))
+    return True
 
 
 def _generate_python(out: Path) -> None:
@@ -93,6 +119,20 @@ def _generate_go(out: Path) -> None:
     )
 
 
+def _generate_typescript(out: Path) -> None:
+    """Writes stubs, and the types of the HTTP door from its own description of itself."""
+    for package in ("webhook", "google"):
+        _clear(out / package)
+    common = metadata.distribution("googleapis-common-protos").locate_file("")  # for the details of errors
+    names = ("api/annotations", "api/http", "api/field_behavior", "rpc/error_details")
+    google = [f"google/{name}.proto" for name in names]
+    _protoc(f"-I{common}", f"--es_out={out}", "--es_opt=target=js+dts,import_extension=js", *_files(), *google)
+    with tempfile.TemporaryDirectory() as folder:
+        described = Path(folder) / "openapi.json"
+        described.write_bytes(subprocess.check_output([sys.executable, "-c", OPENAPI]))
+        _run(NPM_BIN / "openapi-typescript", described, "--output", out / "openapi.d.ts")
+
+
 def _files() -> list[str]:
     return sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / "webhook").rglob("*.proto"))
 
@@ -103,7 +143,8 @@ def _clear(folder: Path) -> None:
 
 
 def _protoc(*arguments: str) -> None:
-    path = f"{TOOLS / 'bin'}:/usr/bin:/bin"
+    node = Path(shutil.which("node") or "/usr/bin/node").parent
+    path = f"{TOOLS / 'bin'}:{NPM_BIN}:{node}:/usr/bin:/bin"
     _run(TOOLS / "bin" / "python", "-m", "grpc_tools.protoc", f"-I{PROTOS}", *arguments, environment={"PATH": path})
 
 

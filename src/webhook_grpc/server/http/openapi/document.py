@@ -104,7 +104,7 @@ def _fixed_part(*, is_open: bool) -> Schema:
         "headers": _HEADERS,
     }
     if not is_open:
-        scheme = {"type": "http", "scheme": "bearer", "description": "A token of the service, `wk_…`."}
+        scheme = {"type": "http", "scheme": "bearer", "description": "A token of the service, `whk_…`."}
         components["securitySchemes"] = {"token": scheme}
     return {
         "openapi": "3.1.1",
