@@ -83,9 +83,7 @@ async def test_the_program_of_the_design_runs_as_it_is(
     assert "DATA_NOT_JSON" in ended.stderr
 
 
-async def test_mutual_tls_takes_the_names_of_files(
-    programs: Path, services: ServiceFactory, tmp_path: Path
-) -> None:
+async def test_mutual_tls_takes_the_names_of_files(programs: Path, services: ServiceFactory, tmp_path: Path) -> None:
     authority = Authority(tmp_path / "authority")
     secret = MountedSecret(tmp_path / "secret", *authority.issue())
     service = await services.start(**secret.settings, grpc_client_ca_file=authority.file)
@@ -113,8 +111,9 @@ async def test_each_event_is_published_once_and_each_ending_is_seen_while_the_se
             assert not watching.done(), watching.result()
             await asyncio.sleep(0.01)  # it has joined the stream
     stops = ",".join(str(EVENTS * kill // (KILLS + 1)) for kill in range(1, KILLS + 1))
+    publishing = (*command, "-tasks", "20", "-stops", stops, "publish")
     publisher = await asyncio.create_subprocess_exec(
-        *command, "-tasks", "20", "-stops", stops, "publish", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        *publishing, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     Process.started.append(publisher)  # ended if this test fails
     assert publisher.stdin is not None

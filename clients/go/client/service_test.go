@@ -221,18 +221,44 @@ func TestAPublisherThatIsClosedForGoodSettlesEverything(t *testing.T) {
 	first, err := publisher.Publish(t.Context(), Event{})
 	equal(t, err, nil)
 	<-came
-	waiting := make(chan error)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	waiting, closed := make(chan error), make(chan error)
 	go func() {
+		waiting <- nil
 		_, err := publisher.Publish(t.Context(), Event{})
 		waiting <- err
 	}()
-	ctx, cancel := context.WithCancel(t.Context())
+	<-waiting
+	runtime.Gosched() // it waits for room, most likely
+	go func() { closed <- publisher.Close(ctx) }()
+	equal(t, <-waiting, ErrClosed) // at once, while Close waits for the other
 	cancel()
-	err = publisher.Close(ctx)
+	err = <-closed
 	equal(t, errors.Is(err, context.Canceled) && strings.HasPrefix(err.Error(), "1 events"), true)
-	equal(t, <-waiting, ErrClosed)
 	_, err = first.Get(t.Context())
 	equal(t, err, ErrClosed)
+}
+
+func TestWhatOneWorkerLeavesIsTakenByAnother(t *testing.T) {
+	p, came := hanging()
+	publisher := p.serve(t).NewPublisher(PublisherOptions{})
+	publisher.mu.Lock()
+	for range batchEventsMax + 1 { // as if all came before a worker has looked
+		publisher.queue.add(&webhookv1.PublishEventRequest{}, 1, &Result{done: make(chan struct{})}, time.Now())
+	}
+	publisher.wake()
+	publisher.mu.Unlock()
+	equal(t, <-came+<-came, batchEventsMax+1)
+}
+
+func TestAllWorkersOfAPublisherEnd(t *testing.T) {
+	c := (&played{}).serve(t)
+	for range 20 {
+		publisher := c.NewPublisher(PublisherOptions{BatchesAtOnce: 50})
+		runtime.Gosched() // some wait already
+		equal(t, publisher.Close(t.Context()), nil)
+	}
 }
 
 func TestAClientThatIsClosedEndsItsPublishers(t *testing.T) {
@@ -242,8 +268,7 @@ func TestAClientThatIsClosedEndsItsPublishers(t *testing.T) {
 	first, err := publisher.Publish(t.Context(), Event{})
 	equal(t, err, nil)
 	<-came
-	equal(t, c.connection.GetState().String() != "SHUTDOWN", true)
-	c.end()
+	c.end() // the first half of Close, which the end of the test calls
 	_, err = first.Get(t.Context())
 	equal(t, err, ErrClosed)
 	_, err = publisher.Publish(t.Context(), Event{})
@@ -282,7 +307,7 @@ func TestALoopGoesOnAfterInterruptionsAndEndsWithItsContext(t *testing.T) {
 	defer cancel()
 	seen := ""
 	var last error
-	w := log().serve(t).Watch(WatchOptions{})
+	w := log().serve(t).Watch(WatchOptions{Cursors: patientStore{}})
 	for delivery, err := range w.All(ctx) {
 		last = err
 		seen += delivery.GetDeliveryId()
@@ -336,6 +361,26 @@ func TestAPanicOfABodyLeavesTheCursorBehindWhatIsFinished(t *testing.T) {
 	kept, err := file.Load(t.Context())
 	equal(t, err, nil)
 	equal(t, string(kept), "1")
+}
+
+// patientStore can save only while its context lasts, as a database can.
+type patientStore struct{}
+
+func (patientStore) Load(context.Context) ([]byte, error) { return nil, nil }
+
+func (patientStore) Save(ctx context.Context, _ []byte) error { return ctx.Err() }
+
+func TestNothingIsDeliveredAfterTheContextHasEnded(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	seen := ""
+	w := log().serve(t).Watch(WatchOptions{})
+	for delivery := range w.All(ctx) { // the first message has two
+		seen += delivery.GetDeliveryId()
+		cancel()
+	}
+	equal(t, seen, "a")
+	equal(t, len(w.Cursor()), 0)
 }
 
 type brokenStore struct{}

@@ -87,6 +87,7 @@ func TestEachMistakeHasItsName(t *testing.T) {
 		{"", "", genuine, oldSecret, 0, "SIGNATURE_WRONG"},
 		{"webhook-timestamp", "soon", genuine, newSecret, 0, "HEADER_MALFORMED"},
 		{"webhook-timestamp", "-1", genuine, newSecret, 0, "HEADER_MALFORMED"},
+		{"webhook-timestamp", "0001700000000", genuine, newSecret, 0, "HEADER_MALFORMED"},
 		{"webhook-timestamp", "+1700000000", genuine, newSecret, 0, "HEADER_MALFORMED"},
 		{"webhook-id", "", genuine, newSecret, 0, "HEADER_MISSING"},
 		{"webhook-timestamp", "", genuine, newSecret, 0, "HEADER_MISSING"},
