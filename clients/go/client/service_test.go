@@ -84,17 +84,24 @@ func (p *played) serve(t *testing.T, options ...Option) *Client {
 	return c
 }
 
-func untilNoneIsLeft(t *testing.T) {
+// until waits until the stacks of all goroutines are as they should be.
+func until(t *testing.T, isSo func(stacks string) bool) {
 	t.Helper()
-	for range 1000 {
+	for range 6000 {
 		stacks := make([]byte, 1<<20)
-		text := string(stacks[:runtime.Stack(stacks, true)])
-		if !strings.Contains(text, "client.(*Publisher)") && !strings.Contains(text, "grpc.(*ClientConn)") {
+		if isSo(string(stacks[:runtime.Stack(stacks, true)])) {
 			return
 		}
-		time.Sleep(10 * time.Millisecond) // no signal says that a goroutine has ended
+		time.Sleep(10 * time.Millisecond) // no signal says where a goroutine is
 	}
-	t.Fatal("a goroutine of the client has not ended")
+	t.Fatal("the goroutines are never where they should be")
+}
+
+func untilNoneIsLeft(t *testing.T) {
+	t.Helper()
+	until(t, func(stacks string) bool {
+		return !strings.Contains(stacks, "client.(*Publisher)") && !strings.Contains(stacks, "grpc.(*ClientConn)")
+	})
 }
 
 func everything(_ context.Context, request *webhookv1.BatchPublishEventsRequest) (*webhookv1.BatchPublishEventsResponse, error) {
@@ -225,12 +232,12 @@ func TestAPublisherThatIsClosedForGoodSettlesEverything(t *testing.T) {
 	defer cancel()
 	waiting, closed := make(chan error), make(chan error)
 	go func() {
-		waiting <- nil
 		_, err := publisher.Publish(t.Context(), Event{})
 		waiting <- err
 	}()
-	<-waiting
-	runtime.Gosched() // it waits for room, most likely
+	until(t, func(stacks string) bool { // it waits for room
+		return strings.Contains(stacks, "[select]:\ngithub.com/webhook-grpc/webhook-grpc/clients/go/client.(*Publisher).Publish(")
+	})
 	go func() { closed <- publisher.Close(ctx) }()
 	equal(t, <-waiting, ErrClosed) // at once, while Close waits for the other
 	cancel()
@@ -243,6 +250,7 @@ func TestAPublisherThatIsClosedForGoodSettlesEverything(t *testing.T) {
 func TestWhatOneWorkerLeavesIsTakenByAnother(t *testing.T) {
 	p, came := hanging()
 	publisher := p.serve(t).NewPublisher(PublisherOptions{})
+	until(t, func(stacks string) bool { return strings.Count(stacks, "(*Publisher).rest(") == 2 })
 	publisher.mu.Lock()
 	for range batchEventsMax + 1 { // as if all came before a worker has looked
 		publisher.queue.add(&webhookv1.PublishEventRequest{}, 1, &Result{done: make(chan struct{})}, time.Now())
@@ -253,12 +261,9 @@ func TestWhatOneWorkerLeavesIsTakenByAnother(t *testing.T) {
 }
 
 func TestAllWorkersOfAPublisherEnd(t *testing.T) {
-	c := (&played{}).serve(t)
-	for range 20 {
-		publisher := c.NewPublisher(PublisherOptions{BatchesAtOnce: 50})
-		runtime.Gosched() // some wait already
-		equal(t, publisher.Close(t.Context()), nil)
-	}
+	publisher := (&played{}).serve(t).NewPublisher(PublisherOptions{})
+	until(t, func(stacks string) bool { return strings.Count(stacks, "(*Publisher).rest(") == 2 })
+	equal(t, publisher.Close(t.Context()), nil)
 }
 
 func TestAClientThatIsClosedEndsItsPublishers(t *testing.T) {
