@@ -160,7 +160,7 @@ func TestAServiceThatIsAwayIsUnavailableWhenPatienceEnds(t *testing.T) {
 func TestManyGoroutinesPublishInFewCalls(t *testing.T) {
 	p := &played{batch: everything}
 	c := p.serve(t)
-	publisher := c.NewPublisher(PublisherOptions{MaxWaiting: 600})
+	publisher := c.NewPublisher(PublisherOptions{MaxWaiting: 600, Linger: 10 * time.Millisecond})
 	ids := sync.Map{}
 	var all sync.WaitGroup
 	for number := range 100 {
