@@ -55,17 +55,19 @@ more-tools: .venv/bin/python ## install ghz with Go into .venv, for a test of re
 test-long: .venv/dev $(FUZZ) ## run everything in full, in hours; continues where the last call stopped, prints a table
 	@$(BIN)/python -m tests.long
 
-check: .venv/dev ## lint, types, import contracts, protos, stubs
+check: .venv/dev ## lint, types, import contracts, protos, stubs, Go
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_protos.py
+	$(BIN)/python scripts/check_go.py
 
 format: .venv/dev ## format code and protos
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/buf format -w --path protos/webhook
+	! command -v gofmt >/dev/null || gofmt -w clients/go examples/go tests/clients/go
 
 generate: .venv/dev ## write generated/ from protos/
 	$(BIN)/python scripts/generate.py

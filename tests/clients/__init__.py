@@ -1,1 +1,1 @@
-"""The Python client: what it decides, and against the live service."""
+"""The Python client and the Go client: what they decide, and against the live service."""

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.support import slowness
 from tests.support.authority import Authority, MountedSecret
+from tests.support.golang import build, run
 from tests.support.receiver import Receiver, answer, answers
 from tests.support.service import ServiceFactory
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "go"
-BUILD_SECONDS = 240  # the first time it compiles gRPC
-RUN_SECONDS = 40  # the program's own deadline is 30 s
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,40 +21,10 @@ pytestmark = [
 ]
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a program ended."""
-
-    status: int | None
-    stdout: str
-    stderr: str
-
-
-async def run(*command: str | Path, seconds: float) -> Ended:
-    """Runs a program in the example's folder to its end, and makes sure that it has ended."""
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=EXAMPLE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        async with slowness.timeout(seconds):
-            stdout, stderr = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return Ended(process.returncode, stdout.decode(), stderr.decode())
-
-
-@pytest.fixture
-async def quickstart(tmp_path: Path) -> Path:
-    """The program. Building it again costs little: Go keeps what it compiled."""
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip("Go is not installed, so the Go client was not tried")
-    program = tmp_path / "quickstart"
-    built = await run(go, "build", "-o", program, ".", seconds=BUILD_SECONDS)
-    assert built.status == 0, built.stderr
-    return program
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program, built once."""
+    return build(EXAMPLE, tmp_path_factory.mktemp("go") / "quickstart")
 
 
 async def test_the_go_client_sees_its_event_delivered_and_signed(
@@ -68,7 +33,7 @@ async def test_the_go_client_sees_its_event_delivered_and_signed(
     """The receiver verifies with the secret that the service made and the program printed."""
     service = await services.start()
     url = receiver.url("/go")
-    ended = await run(quickstart, "-address", service.address, "-url", url, "-customer", "7", seconds=RUN_SECONDS)
+    ended = await run(quickstart, "-address", service.address, "-url", url, "-customer", "7")
 
     assert ended.status == 0, ended
     assert ended.stderr == ""
@@ -91,9 +56,9 @@ async def test_the_go_client_is_served_over_mtls(
     certificate, key = authority.client()
     own = ("-cert", certificate, "-key", key)
     command = (quickstart, "-address", service.address, "-url", receiver.url("/go"), *own)
-    ended = await run(*command, "-cacert", authority.file, seconds=RUN_SECONDS)
+    ended = await run(*command, "-cacert", authority.file)
     assert ended.status == 0, ended
-    refused = await run(*command, "-cacert", other.file, seconds=RUN_SECONDS)
+    refused = await run(*command, "-cacert", other.file)
     assert "certificate signed by unknown authority" in refused.stderr
 
 
@@ -103,7 +68,7 @@ async def test_the_go_client_tells_each_attempt_of_a_receiver_that_recovers(
     """One line for each change of the delivery."""
     service = await services.start()
     url = receiver.on("/flaky", answers(500, 200))
-    ended = await run(quickstart, "-address", service.address, "-url", url, seconds=RUN_SECONDS)
+    ended = await run(quickstart, "-address", service.address, "-url", url)
 
     assert ended.status == 0, ended
     told = re.findall(r"^delivery \w+: (\w+) after attempt (\d): HTTP status (\d+)", ended.stdout, re.MULTILINE)
@@ -116,7 +81,7 @@ async def test_the_go_client_fails_when_its_event_is_not_delivered(
     """Its exit status is what a script would look at."""
     service = await services.start()
     url = receiver.on("/dead", answer(500))
-    ended = await run(quickstart, "-address", service.address, "-url", url, seconds=RUN_SECONDS)
+    ended = await run(quickstart, "-address", service.address, "-url", url)
 
     assert ended.status == 1
     assert ended.stderr == "quickstart: the delivery ended as FAILED\n"
@@ -125,7 +90,7 @@ async def test_the_go_client_fails_when_its_event_is_not_delivered(
 async def test_the_go_client_shows_why_a_call_was_refused(quickstart: Path, services: ServiceFactory) -> None:
     """The details of an error reach a client in Go: the reason and the field."""
     service = await services.start()
-    ended = await run(quickstart, "-address", service.address, "-url", "ftp://127.0.0.1/hook", seconds=RUN_SECONDS)
+    ended = await run(quickstart, "-address", service.address, "-url", "ftp://127.0.0.1/hook")
 
     assert ended.status == 1
     assert ended.stderr.startswith("quickstart: create webhook: ")
