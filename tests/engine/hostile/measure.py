@@ -1,7 +1,7 @@
 """Sends to one hostile receiver and takes the time, the work, the memory and the patience that it cost.
 
-Nothing here is a time of the wall: on a busy machine that is the time of others. Time is counted in turns of the loop, and
-a callback that holds it in CPU time.
+Nothing here is a time of the wall: on a busy machine that is the time of others. Time is counted in turns of the loop,
+and a callback that holds it in CPU time.
 """
 
 from __future__ import annotations
