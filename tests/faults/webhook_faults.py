@@ -52,10 +52,10 @@ async def switch_off(round_: Round) -> None:
     with round_.fault("deleted"):
         await _switch(round_, 0, "deleted")
         await asyncio.sleep(slowness.lengthened(_REACTION_SECONDS + _WATCHED_SECONDS))
-        async with slowness.timeout(10):
-            while _count(round_, CANCELLED_OF, webhook_id) <= _ENOUGH:
-                await asyncio.sleep(0.05)
-    await round_.endpoints.behave({round_.path(0): {}})
+    await round_.endpoints.behave({round_.path(0): {}})  # what is pending takes a turn to be cancelled, too
+    async with slowness.timeout(10):
+        while _count(round_, CANCELLED_OF, webhook_id) <= _ENOUGH:
+            await asyncio.sleep(0.05)
 
 
 async def gone(round_: Round) -> None:
