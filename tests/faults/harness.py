@@ -30,6 +30,7 @@ from .endpoints import Endpoints
 from .proxy import Proxy
 from .scenario import Scenario
 from .stepped import SteppedServer
+from .undone import undone
 from .workload import Publisher, ResumingWatcher
 
 _LATE_SECONDS = 0.1  # on the reference: from where a process counts a request to where its receiver reads the clock
@@ -226,6 +227,7 @@ class Round:
             watchers=tuple(watcher.history() for watcher in self.watchers),
             faults=(*self.faults, *self.cluster.lost_leases()),
             drained_seconds=drained_seconds,
+            undone=await asyncio.to_thread(undone, self.database_url) if drained_seconds is None else (),
             drain_seconds_max=slowness.scaled(self.scenario.drain_seconds_max),
             attempt_seconds_max=max(plan.timeout_seconds for plan in self.scenario.plan) + slowness.lengthened(1.0),
             slowness=slowness.lengthened(1.0),

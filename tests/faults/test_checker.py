@@ -402,6 +402,39 @@ def test_breaks(name: str, history: History) -> None:
     assert name.split(":", maxsplit=1)[0] in broken(history)
 
 
+# Read while the second attempt was on its way: each part of the history knows more than the one before.
+UNDRAINED = replace(
+    HEALTHY,
+    endpoints=(replace(ENDPOINT, delays_seconds=(1.0, 1.0, 1.0)),),
+    requests=(FIRST,),
+    pending=(Pending(7, "evt_1", 2),),
+    watchers=(replace(WATCHER, told=(*TOLD, replace(TOLD[1], event_id="evt_2"))),),
+    shown=(),
+    asked=(Asked("retry", 7, "evt_1", 12.0, "pending"),),
+    vitals=(Vitals("p", (40, 400), (90 << 20, 900 << 20)),),
+    poison=Poison(7, "r1", deaths=0),
+    drained_seconds=None,
+    undone=("1 deliveries and 0 commands are pending", "evt_1 to webhook 7 waits"),
+)
+
+
+def test_of_a_round_that_has_not_drained_only_that_is_reported_with_what_is_pending() -> None:
+    report = check(UNDRAINED)
+    [violation] = report.violations
+    assert str(violation) == "I12: not drained within 60 s; " + "; ".join(UNDRAINED.undone)
+    assert report.lost == 0
+    drained = broken(replace(UNDRAINED, drained_seconds=1.0))
+    assert drained == {"I1", "I2", "I4", "I11", "I13", "I14", "I15", "I16"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["I3: a request after a 2xx, without a fault", "I8: an attempt to a paused webhook", "I10: a hole in the log"],
+)
+def test_what_holds_at_any_time_is_checked_of_a_round_that_has_not_drained(name: str) -> None:
+    assert broken(replace(BREAKS[name], drained_seconds=None)) == {name.split(":", maxsplit=1)[0], "I12"}
+
+
 def test_every_invariant_is_broken_here() -> None:
     assert {name.split(":")[0] for name in BREAKS} == {f"I{n}" for n in range(1, 19)}
 

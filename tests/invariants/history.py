@@ -218,6 +218,7 @@ class History:
     watchers: tuple[Watcher, ...] = ()
     faults: tuple[Fault, ...] = ()
     drained_seconds: float | None = 0.0  # from the end of fault and load until nothing was pending; None: never
+    undone: tuple[str, ...] = ()  # what a run that has not drained leaves, and what that waits for
     drain_seconds_max: float = 60.0
     attempt_seconds_max: float = 15.0  # how long one request may be open
     exit_statuses: Mapping[str, int] = field(default_factory=dict[str, int])  # of processes that got SIGTERM

@@ -55,7 +55,6 @@ class Hostile:
     """One receiver. `ends` are the acceptable ends of the last of `requests`.
 
     The bounds are generous: they tell a bounded attack from an unbounded one on a busy machine, not fast from slow.
-    `seconds_max` is beyond the timeout of the request, and holds for one.
     """
 
     name: str
@@ -66,9 +65,13 @@ class Hostile:
     small_window: bool = False
     requests: int = 1
     request_bytes: int = 100
-    seconds_max: float = 3.0
     cpu_seconds_max: float = 1.0
     memory_bytes_max: int = 30 * 2**20
+
+    @property
+    def lasts(self) -> bool:
+        """Whether a request may last until its deadline, because the receiver is silent or drips."""
+        return TIMEOUT in self.ends or "drip" in self.description
 
 
 def says(*pieces: bytes, then: Behaviour = close) -> Behaviour:
