@@ -289,6 +289,8 @@ class Settings(DatabaseSettings):
     """For how many days the log of deliveries is kept: history, and how far back a watcher may resume."""
     idempotency_keys_retention_hours: Annotated[int, Field(ge=1, le=87_600)] = 168
     """For how many hours a request_id is remembered."""
+    audit_retention_days: Annotated[int, Field(ge=30, le=3650)] = 400
+    """For how many days the audit keeps who changed what, and who was refused."""
 
     # --- API -------------------------------------------------------------------------------------------------------
     publish_batch_max: Annotated[int, Field(ge=1, le=5000)] = 1000
@@ -605,7 +607,10 @@ class Settings(DatabaseSettings):
     def retention_policy(self) -> retention.RetentionPolicy:
         """What is kept for how long."""
         return retention.RetentionPolicy(
-            self.events_retention_days, self.attempts_retention_days, self.idempotency_keys_retention_hours
+            self.events_retention_days,
+            self.attempts_retention_days,
+            self.idempotency_keys_retention_hours,
+            self.audit_retention_days,
         )
 
     @property

@@ -52,6 +52,7 @@ class JsonExchange:
         self.written: list[dict[str, Any]] = []
 
     door = "json"
+    source_address = "192.0.2.1"
 
     def header(self, name: str) -> Sequence[str | bytes]:
         self.steps.append(name)
@@ -104,7 +105,7 @@ def calls(
             unsent_bytes_max=1_000_000,
             rates=RateLimits(0, 0),
         ),
-        RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24),
+        RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24, audit_days=400),
         CallTally() if listener is None else listener,
     )
 

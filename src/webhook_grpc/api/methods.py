@@ -61,6 +61,9 @@ _LARGE_REQUESTS: Final = {
     "UpdateEventType": 512 * 1024,
 }
 
+# Methods of the permission `admin` that change nothing. Publishing is no change here: each event says who sent it.
+_READS_OF_ADMINS: Final = frozenset({"ListTokens"})
+
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
@@ -112,6 +115,11 @@ class Method(ABC, Generic[Request, Response]):
     def request_bytes_max(self) -> int:
         """Returns how large a request may be, as JSON too. A larger one is refused before it is parsed."""
         return _LARGE_REQUESTS.get(self.name, REQUEST_BYTES_MAX)
+
+    @property
+    def changes(self) -> bool:
+        """Returns whether a call leaves an entry in the audit, in one transaction with what it changes."""
+        return self.permission in {"manage", "admin"} and self.name not in _READS_OF_ADMINS
 
     @abstractmethod
     async def run(self, methods: Methods, request: Request, call: Call, write: Write) -> None:

@@ -63,6 +63,11 @@ class Exchange(Protocol):
         """Returns the name of the door, for what counts calls: one word."""
         ...
 
+    @property
+    def source_address(self) -> str:
+        """Returns the IP address that the call comes from: of the last proxy, where there is one."""
+        ...
+
     def header(self, name: str) -> Sequence[str | bytes]:
         """Returns the values that the caller sends under a name in lower case: HTTP headers, metadata of gRPC."""
         ...
@@ -200,6 +205,8 @@ class Calls:
         with (self._streams if method.streams else self._calls).place() as place:
             call.caller = caller = await self.caller_of(exchange.header(AUTHORIZATION_KEY))
             caller.must_have(method.permission)
+            if method.changes:
+                call.source_address = exchange.source_address
             self._rates.take_of_token(caller)
             place.take_of_token(caller)
             call.traceparent = read_traceparent(exchange.header(TRACEPARENT_KEY))
