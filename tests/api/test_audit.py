@@ -138,8 +138,7 @@ async def test_a_repeated_call_and_one_that_fails_leave_none(scene: Scene) -> No
     for method in ("CreateWebhook", "RotateWebhookSecret", "CreateReplay"):
         await scene.ask(method, requests[method], "repeated")
         await scene.ask(method, requests[method], "repeated-again")
-    dry = pb.CreateReplayRequest()
-    dry.CopyFrom(requests["CreateReplay"])
+    dry: Any = pb.CreateReplayRequest.FromString(requests["CreateReplay"].SerializeToString())
     dry.dry_run = True
     await refusal(scene.ask("PauseWebhook", requests["PauseWebhook"], "repeated-again"))
     await scene.ask("CreateReplay", dry, "dry")
@@ -155,3 +154,32 @@ async def test_no_value_is_in_the_audit(scene: Scene) -> None:
     assert "url" in found
     for value in ("https:", "whsec_", "Grüße", "blue", "warehouse", "at last", "whk_", "127.0.0.1:"):
         assert value not in found
+
+
+async def test_the_audit_is_listed_page_by_page_newest_first(scene: Scene) -> None:
+    world = await furnish(scene.service)
+    requests = valid_requests(world)
+    for method in ("UpdateWebhook", "ResumeWebhook", "CreateToken", "DeleteWebhook"):
+        await scene.ask(method, requests[method], "listed")
+
+    async def page(token: str, **fields: Any) -> Any:
+        request = pb.ListAuditEntriesRequest(page_size=2, page_token=token, **fields)
+        return await scene.ask("ListAuditEntries", request, "list")
+
+    first = await page("")
+    second = await page(first.next_page_token)
+    listed = [*first.entries, *second.entries]
+    assert [entry.method for entry in listed] == ["DeleteWebhook", "CreateToken", "ResumeWebhook", "UpdateWebhook"]
+    assert [entry.entry_id for entry in listed] == sorted((entry.entry_id for entry in listed), reverse=True)
+    assert [entry.method for entry in (await page("", customer_id=CUSTOMER)).entries] == [
+        "DeleteWebhook",
+        "ResumeWebhook",
+    ]
+    updated = listed[-1]
+    assert (updated.caller, updated.caller_token_id, updated.call_id) == ("anonymous", 0, "listed")
+    assert (list(updated.resources), list(updated.fields)) == (
+        [f"webhook:{world.webhook_id}"],
+        ["description", "name"],
+    )
+    assert (updated.customer_id, updated.result, updated.reason) == (CUSTOMER, "OK", "")
+    assert updated.HasField("create_time")

@@ -36,6 +36,7 @@ from webhook_grpc.store.db import Database
 
 from .access_tokens import AccessTokenMethods
 from .actions import ActionMethods
+from .audit import AuditMethods
 from .call import Call
 from .customers import CustomerMethods
 from .deliveries import DeliveryMethods
@@ -62,7 +63,7 @@ _LARGE_REQUESTS: Final = {
 }
 
 # Methods of the permission `admin` that change nothing. Publishing is no change here: each event says who sent it.
-_READS_OF_ADMINS: Final = frozenset({"ListTokens"})
+_READS_OF_ADMINS: Final = frozenset({"ListTokens", "ListAuditEntries"})
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -97,6 +98,7 @@ class Methods:
         self.replays = ReplayMethods(database, clock, hints, settings.replays_per_customer_max)
         self.customers = CustomerMethods(database, hints, settings.call_seconds_max)
         self.access_tokens = AccessTokenMethods(clock, sealer)
+        self.audit = AuditMethods(database)
         self.tokens = TokenMethods(database, clock, hints, settings.tokens_max)
 
 
@@ -210,4 +212,11 @@ METHODS: Final[tuple[Method[Any, Any], ...]] = (
     Unary("ListTokens", "admin", pb.ListTokensRequest, pb.ListTokensResponse, lambda on: on.tokens.list),
     Unary("RevokeToken", "admin", pb.RevokeTokenRequest, Empty, lambda on: on.tokens.revoke),
     Unary("CreateAccessToken", "read", pb.CreateAccessTokenRequest, AccessToken, lambda on: on.access_tokens.create),
+    Unary(
+        "ListAuditEntries",
+        "admin",
+        pb.ListAuditEntriesRequest,
+        pb.ListAuditEntriesResponse,
+        lambda on: on.audit.list,
+    ),
 )
