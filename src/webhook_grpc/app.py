@@ -14,6 +14,7 @@ from typing import Any, Final
 import structlog
 
 from webhook_grpc.api.methods import Methods
+from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.progress import Progress
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.engine.engine import Engine
@@ -23,6 +24,7 @@ from webhook_grpc.hub.connections import Connections, make_connections
 from webhook_grpc.hub.group_commit import GroupLimits
 from webhook_grpc.hub.hints import Hints, Topic
 from webhook_grpc.hub.publisher import Publisher
+from webhook_grpc.hub.refused_calls import RefusedCalls
 from webhook_grpc.hub.tail import Tail
 from webhook_grpc.hub.tokens import KnownTokens
 from webhook_grpc.metrics.calls import CallFigures, CallTally
@@ -130,6 +132,7 @@ class App:
         waiting_max = max(1, settings.calls_max // 2)  # so that unknown tokens never take all places of calls
         self._tokens = KnownTokens(self.database, connections.commands, settings.tokens_kept_seconds, waiting_max)
         self._hints.subscribe(Topic.TOKENS, self._tokens.changed)
+        self._refused_calls = RefusedCalls(connections.background, settings.audit_refusals_per_minute_max)
         methods = Methods(settings, self.database, self._clock, sealer, self._publisher, self._hints, self._tail)
         call_tally = CallTally()
         calls = Calls(
@@ -141,7 +144,7 @@ class App:
                 anonymous_allowed=settings.anonymous_allowed,
                 default_customer_id=settings.default_customer,
             ),
-            self._tokens,
+            self._refused_calls,
             self._clock,
             CallLimits(
                 settings.call_limits,
@@ -246,6 +249,7 @@ class App:
             **self._publisher.loops(),
             **self._hints.loops(),
             **self._tokens.loops(),
+            **self._refused_calls.loops(),
             "tail": self._tail.run(),
             "monitor": self._monitor.run(),
             "loop watch": self._loop_watch.run(),
@@ -319,6 +323,10 @@ class App:
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
+        try:
+            await self._refused_calls.store()
+        except Unavailable as error:
+            log.warning("the last refused calls are not in the audit", problem=str(error))
         await self.engine.close()
 
     async def _close_traces(self) -> None:

@@ -44,7 +44,7 @@ class Token(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, Field(min_length=1, max_length=64)]
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]  # the database keeps it
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     customer_id: Annotated[int, Field(gt=0, le=INT64_MAX)] | None = None  # None: all customers
     permissions: tuple[Permission, ...] = ("read", "publish", "manage")  # not "admin": nobody gets that by an upgrade
@@ -289,6 +289,8 @@ class Settings(DatabaseSettings):
     """For how many days the log of deliveries is kept: history, and how far back a watcher may resume."""
     idempotency_keys_retention_hours: Annotated[int, Field(ge=1, le=87_600)] = 168
     """For how many hours a request_id is remembered."""
+    audit_retention_days: Annotated[int, Field(ge=30, le=3650)] = 400
+    """For how many days the audit keeps who changed what, and who was refused."""
 
     # --- API -------------------------------------------------------------------------------------------------------
     publish_batch_max: Annotated[int, Field(ge=1, le=5000)] = 1000
@@ -319,6 +321,8 @@ class Settings(DatabaseSettings):
     """Calls in progress of one customer, through one process; likewise."""
     streams_per_customer_max: Annotated[int, Field(ge=1)] = 500
     """WatchDeliveries in progress of one customer, through one process; likewise."""
+    audit_refusals_per_minute_max: Annotated[int, Field(ge=0, le=10_000)] = 20
+    """Refused calls of one caller, through one process, that the audit keeps in a minute; all are in the log."""
     calls_rate_per_token: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
     """Calls a second that one token may begin through one process, at both doors together, with a burst of a second;
     more are refused with RATE_LIMITED. 0: no limit."""
@@ -605,7 +609,10 @@ class Settings(DatabaseSettings):
     def retention_policy(self) -> retention.RetentionPolicy:
         """What is kept for how long."""
         return retention.RetentionPolicy(
-            self.events_retention_days, self.attempts_retention_days, self.idempotency_keys_retention_hours
+            self.events_retention_days,
+            self.attempts_retention_days,
+            self.idempotency_keys_retention_hours,
+            self.audit_retention_days,
         )
 
     @property

@@ -315,6 +315,7 @@ def valid_requests(world: World, customer_id: int = CUSTOMER) -> dict[str, Messa
         "CreateToken": pb.CreateTokenRequest(token=full_token(customer_ids=[customer_id])),
         "ListTokens": pb.ListTokensRequest(page_size=10),
         "RevokeToken": pb.RevokeTokenRequest(token_id=world.token_id),
+        "ListAuditEntries": pb.ListAuditEntriesRequest(**listing),
         "CreateAccessToken": pb.CreateAccessTokenRequest(
             customer_id=customer_id, permissions=[token_pb2.ACCESS_PERMISSION_READ], life=Duration(seconds=60)
         ),

@@ -77,9 +77,11 @@ PERMISSIONS: Final[dict[str, Permission]] = {
     "ListTokens": "admin",
     "RevokeToken": "admin",
     "CreateAccessToken": "read",
+    "ListAuditEntries": "admin",
 }
 MAY_ASK_FOR_ALL: Final = (
     "ListWebhooks", "ListEvents", "ListDeliveries", "ListDeliveryAttempts", "ListReplays", "WatchDeliveries",
+    "ListAuditEntries",
 )  # fmt: skip
 TAKES_A_TOKEN_FOR_ALL: Final = ("DeleteCustomerData", *FOR_ALL_CUSTOMERS_ONLY)
 OF_CUSTOMERS: Final = tuple(method for method in METHODS if method not in OF_THE_PLATFORM)

@@ -52,6 +52,7 @@ LISTS = (
     "ListDeliveryAttempts",
     "ListReplays",
     "ListTokens",
+    "ListAuditEntries",
 )
 IN_WINDOWS = ("ListEvents", "ListDeliveries", "ListDeliveryAttempts")
 BY_WEBHOOK_ID = ("GetWebhook", "UpdateWebhook", "DeleteWebhook", "PauseWebhook", "ResumeWebhook")
@@ -63,6 +64,7 @@ BY_ANY_CUSTOMER = (
     "ListDeliveryAttempts",
     "ListReplays",
     "WatchDeliveries",
+    "ListAuditEntries",
 )
 
 Change = Callable[[Any], object]  # changes a valid request

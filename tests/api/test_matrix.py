@@ -25,6 +25,7 @@ from tests.api.asking import (
     full_token,
     furnish,
     refusal,
+    until,
     valid_requests,
     world_of,
 )
@@ -83,7 +84,10 @@ async def scene(postgres: TestPostgres, tmp_path_factory: pytest.TempPathFactory
     sent["bad"] = sent["admin"][:-1] + ("A" if sent["admin"][-1] != "A" else "B")
     sent["unknown"] = sent["admin"].replace(f"whk_{made['admin'].token_id}_", f"whk_{2**62}_")
     sent["malformed"] = f"Basic {made['admin'].bearer_token}"
-    yield Scene(await services.start(allow_anonymous=False, http_address="127.0.0.1:0"), world, sent)
+    asked = await services.start(
+        allow_anonymous=False, http_address="127.0.0.1:0", audit_refusals_per_minute_max=10_000
+    )
+    yield Scene(asked, world, sent)
     await services.stop()
 
 
@@ -201,3 +205,37 @@ async def test_the_other_door_refuses_the_same(
         url = f"http://127.0.0.1:{scene.service.app.http_port}{path}"
         async with session.request(verb, url, headers=headers) as answer:
             assert (answer.status, (await answer.json(content_type=None))["reason"]) == (status, reason)
+
+
+# --- what the audit has of it ----------------------------------------------------------------------------------------
+
+
+async def test_refused_calls_of_known_callers_come_into_the_audit_from_both_doors(
+    scene: Scene, postgres: TestPostgres
+) -> None:
+    theirs = valid_requests(scene.world, OTHER_CUSTOMER)["DeleteWebhook"]
+
+    def sent_by(who: str) -> list[tuple[str, str]]:
+        return [("authorization", scene.sent[who]), ("x-request-id", "refused-grpc")]
+
+    for who in ("viewer", "other", "bad"):
+        await refusal(ask(scene.service, "DeleteWebhook", theirs, sent_by(who)))
+    async with aiohttp.ClientSession() as session:
+        headers = {"Authorization": scene.sent["viewer"], "x-request-id": "refused-http"}
+        url = f"http://127.0.0.1:{scene.service.app.http_port}/v1/webhooks/7?customer_id=1"
+        async with session.delete(url, headers=headers) as answer:
+            assert answer.status == 403
+
+    def noted() -> list[tuple[Any, ...]]:
+        return postgres.rows(
+            "SELECT request_id, method, resources, result, reason FROM audit_entries"
+            " WHERE request_id LIKE 'refused-%%' AND source_address IN ('127.0.0.1', '::1') ORDER BY entry_id"
+        )
+
+    await until(lambda: len(noted()) >= 3)
+    lacking = ("PERMISSION_DENIED", "PERMISSION_MISSING")
+    assert noted() == [
+        ("refused-grpc", "DeleteWebhook", [], *lacking),
+        ("refused-grpc", "DeleteWebhook", [f"webhook:{scene.world.webhook_id}"], "NOT_FOUND", "WEBHOOK_NOT_FOUND"),
+        ("refused-http", "DeleteWebhook", [], *lacking),
+    ]

@@ -145,7 +145,7 @@ async def test_an_id_that_is_older_than_retention_may_have_been_dropped_and_the_
 
 
 async def test_the_age_of_an_id_is_compared_with_how_long_such_are_kept() -> None:
-    policy = RetentionPolicy(events_days=10, attempts_days=20, idempotency_keys_hours=1)
+    policy = RetentionPolicy(events_days=10, attempts_days=20, idempotency_keys_hours=1, audit_days=400)
     now = datetime(2026, 3, 1, tzinfo=UTC)
     made_at = datetime(2026, 2, 14, tzinfo=UTC)  # 15 days ago
     assert "15 days old, they are kept for 10" in with_age(NotFound("event", "e", made_at), policy, now).message

@@ -24,7 +24,7 @@ from webhook_grpc.engine.duties.header_sealing import HeaderSealing
 from webhook_grpc.engine.duties.janitor import LEADER_SHARD, Janitor, Step
 from webhook_grpc.store.db import Database
 
-POLICY = RetentionPolicy(events_days=30, attempts_days=40, idempotency_keys_hours=168)
+POLICY = RetentionPolicy(events_days=30, attempts_days=40, idempotency_keys_hours=168, audit_days=400)
 
 
 class Counted:

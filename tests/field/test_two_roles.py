@@ -23,6 +23,7 @@ from tests.support.store import options
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.schema.migrate import check_schema, migrate
+from webhook_grpc.store.schema.migration_files import FOLDER
 from webhook_grpc.store.schema.partitions import DAYS_AHEAD, ensure_partitions, partition_name
 from webhook_grpc.store.upkeep.bloat import vacuum_outbox
 from webhook_grpc.store.upkeep.retention import drop_partitions
@@ -36,6 +37,10 @@ REFUSED: tuple[LiteralString, ...] = (
     "CREATE INDEX ON webhooks (name)",
     "ALTER TABLE attempts DISABLE TRIGGER ALL",
     "UPDATE webhook_migrations SET steps_done = 0",
+    "UPDATE audit_entries SET caller = 'somebody else'",
+    "DELETE FROM audit_entries",
+    "TRUNCATE audit_entries",
+    "INSERT INTO audit_entries SELECT * FROM audit_entries ON CONFLICT (entry_id) DO UPDATE SET caller = 'x'",
     "CREATE OR REPLACE FUNCTION drop_partition(parent text, day date) RETURNS void LANGUAGE sql AS 'SELECT'",
 )
 MISUSED: tuple[LiteralString, ...] = (
@@ -50,6 +55,9 @@ MISUSED: tuple[LiteralString, ...] = (
     "SELECT drop_partition('meta', NULL)",
     "SELECT analyse_table('pg_catalog.pg_class')",
     "SELECT analyse_table(NULL)",
+    "SELECT delete_audit_entries(29, 100)",
+    "SELECT delete_audit_entries(NULL, 100)",
+    "SELECT delete_audit_entries(30, 10001)",
 )
 
 
@@ -177,6 +185,19 @@ def test_that_role_is_refused_what_the_service_does_not_need(roles: Roles) -> No
 
 
 @pytest.mark.slow
+def test_a_role_that_has_rights_on_every_new_table_gets_none_to_change_the_audit(roles: Roles) -> None:
+    owner, service = (conninfo_to_dict(url)["user"] for url in (roles.owner, roles.service))
+    assert owner
+    assert service
+    query(roles.owner, "DROP TABLE audit_entries; DROP FUNCTION delete_audit_entries")
+    text = (FOLDER / "0015-audit.pre.sql").read_text().partition("-- step")[2]
+    query(roles.owner, cast("LiteralString", text))  # as an upgrade does, after "roles" and without what follows it
+    rights = "SELECT privilege_type FROM information_schema.role_table_grants WHERE table_name = %s AND grantee = %s"
+    assert sorted(query(roles.admin, rights, ["audit_entries", service])) == [("INSERT",), ("SELECT",)]
+    assert query(roles.service, "SELECT delete_audit_entries(400, 100)") == [(0,)]
+
+
+@pytest.mark.slow
 def test_another_role_may_not_run_the_functions(roles: Roles) -> None:
     stranger = f"webhook_test_{secrets.token_hex(6)}"
     query(
@@ -188,6 +209,7 @@ def test_another_role_may_not_run_the_functions(roles: Roles) -> None:
             "SELECT detach_partition('events', current_date - 9)",
             "SELECT drop_partition('events', current_date - 9)",
             "SELECT analyse_table('meta')",
+            "SELECT delete_audit_entries(400, 100)",
         )
         url = make_conninfo(roles.admin, user=stranger)
         assert {sqlstate_of(url, call) for call in calls} == {"42501"}

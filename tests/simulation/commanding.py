@@ -10,6 +10,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
+from tests.support.store import AUDIT
 from webhook_grpc.domain.command import Command, Kind, TestEvent
 from webhook_grpc.domain.model import DeliveryStatus, WebhookStatus
 from webhook_grpc.store.outbox import commands, execution
@@ -64,7 +65,7 @@ class Commanding(Delivering):
         webhook_id = pick(own, webhook)
         replay_id = None if kind is Kind.RETRY else 1 if kind is Kind.REPLAY and replay_id is None else replay_id
         if replay_id is None:
-            self.run(commands.insert(self.store.database, kind, customer_id, webhook_id, event_id))
+            self.run(commands.insert(self.store.database, kind, customer_id, webhook_id, event_id, audit=AUDIT))
         else:
             row = {"shard": webhook_id % 64, "webhook_id": webhook_id, "event_id": event_id, "command": kind.value}
             row |= {"customer_id": customer_id, "replay_id": replay_id}
@@ -82,7 +83,7 @@ class Commanding(Delivering):
         millis = int(self.model.now.timestamp() * 1000)
         event_id = UUID(int=millis << 80 | 7 << 76 | 2 << 62 | self.test_count)
         event = TestEvent(event_id, webhook.customer_id, webhook_id, "job.completed", b"{}", 0)
-        self.run(commands.insert_test(self.store.database, event))
+        self.run(commands.insert_test(self.store.database, event, audit=AUDIT))
         self.model.ask_for_test(event)
 
     @rule(which=WHICH, count=COUNT, answers=ANSWERS)

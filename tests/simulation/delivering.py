@@ -228,7 +228,7 @@ class Delivering(Owning):
         settled = self._sent(delivery, answer)
         if settled.decision.disables_webhook:
             change = webhooks.set_status(
-                self.store.database, webhook, DISABLED, (ACTIVE, PAUSED), version=webhook.version
+                self.store.database, webhook, DISABLED, (ACTIVE, PAUSED), audit=None, version=webhook.version
             )
             assert self.error_of(change) is None
             self.model.set_webhook_status(webhook.webhook_id, DISABLED, (ACTIVE, PAUSED), version=webhook.version)

@@ -11,7 +11,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from tests.support.store import new_event, new_webhook, pending
+from tests.support.store import AUDIT, new_event, new_webhook, pending
 from webhook_grpc.domain.filters import DeliveryFilter
 from webhook_grpc.domain.model import NewEvent, Published, Webhook, WebhookSpec
 from webhook_grpc.store.outbox import due as due_rows
@@ -117,19 +117,19 @@ class StoreMachine(Noting):
         version = None if seen > 0 or change == "resume" else current.version + seen
         expected = self.model.refusal(webhook_id, from_statuses, version)
         if change == "resume":
-            call = webhooks.resume(self.store.database, current)
+            call = webhooks.resume(self.store.database, current, audit=AUDIT)
             changed = self.model.reopen_webhook(webhook_id)
             changed = changed or self.model.set_webhook_status(webhook_id, status, from_statuses)
         else:
             reason = f"to {change} it"
             call = webhooks.set_status(
-                self.store.database, current, status, from_statuses, reason=reason, version=version
+                self.store.database, current, status, from_statuses, audit=AUDIT, reason=reason, version=version
             )
             changed = self.model.set_webhook_status(webhook_id, status, from_statuses, reason=reason, version=version)
         assert self.error_of(call) == expected
         assert (changed is None) == (expected is not None)
         if self.model.webhooks[webhook_id].status is DELETED:
-            assert self.error_of(webhooks.resume(self.store.database, current)) == "NotFound"
+            assert self.error_of(webhooks.resume(self.store.database, current, audit=AUDIT)) == "NotFound"
 
     @rule(which=WHICH, patterns=SOME_PATTERNS, seen=st.integers(-1, 0))
     def change_patterns(self, which: int, patterns: tuple[str, ...], seen: int) -> None:
@@ -137,7 +137,9 @@ class StoreMachine(Noting):
         [current] = self.run(webhooks.by_ids(self.store.connection, [webhook_id]))
         version = current.version + seen
         spec = WebhookSpec(current.name, f"https://example.com/{version}", patterns, max_in_flight=version)
-        error = self.error_of(webhooks.update(self.store.database, replace(current, version=version), spec))
+        error = self.error_of(
+            webhooks.update(self.store.database, replace(current, version=version), spec, audit=AUDIT)
+        )
         assert error == self.model.refusal(webhook_id, NOT_DELETED, version)
         self.model.update_webhook(webhook_id, version, spec)
 

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from tests.support.store import CUSTOMER, new_event, new_webhook, new_worker, pending, publish, succeeded, to_retry
+from tests.support.store import (
+    AUDIT,
+    CUSTOMER,
+    new_event,
+    new_webhook,
+    new_worker,
+    pending,
+    publish,
+    succeeded,
+    to_retry,
+)
 from webhook_grpc.domain.command import Kind
 from webhook_grpc.domain.filters import DeliveryFilter
 from webhook_grpc.domain.model import Delivery, DeliveryStatus, PendingDelivery, Trigger
@@ -63,7 +73,9 @@ class Owner:
     async def _begin_anew(self, delivery: PendingDelivery, fate: str) -> None:
         if fate in {"failed", "cancelled"}:
             return
-        await commands.insert(self._database, Kind.RETRY, delivery.customer_id, delivery.webhook_id, delivery.event_id)
+        await commands.insert(
+            self._database, Kind.RETRY, delivery.customer_id, delivery.webhook_id, delivery.event_id, audit=AUDIT
+        )
         waiting = await commands.waiting(self._connection, range(64), 100)
         answer = await execution.execute(self._connection, self._worker, self._shards, waiting)
         [done] = answer.executed

@@ -13,6 +13,7 @@ import pytest
 from tests.support.past import Past, noon
 from tests.support.postgres import TestPostgres, dump
 from tests.support.store import (
+    AUDIT,
     CUSTOMER,
     new_event,
     new_webhook,
@@ -122,10 +123,10 @@ async def test_afterwards_a_dump_of_the_database_holds_nothing_of_the_customer(
         (CUSTOMER, [CANARY], CANARY),
     )
     spec = TokenSpec(Role.VIEWER, frozenset({CUSTOMER}), CANARY)
-    await tokens.create(database, spec, hash_of(b"secret"), tokens_max=10)
+    await tokens.create(database, spec, hash_of(b"secret"), tokens_max=10, audit=AUDIT)
     assert dump(postgres.url).count(CANARY) > 15
 
-    await finish(database, await erasure.request(database, CUSTOMER))
+    await finish(database, await erasure.request(database, CUSTOMER, audit=AUDIT))
 
     text = dump(postgres.url)
     assert CANARY not in text
@@ -146,7 +147,7 @@ async def test_other_customers_keep_everything(
     theirs = f"SELECT * FROM attempts WHERE customer_id = {OTHER}"  # noqa: S608
     before = dump(postgres.url).count(CANARY), postgres.rows(theirs)  # pyright: ignore[reportArgumentType]
 
-    await finish(database, await erasure.request(database, CUSTOMER))
+    await finish(database, await erasure.request(database, CUSTOMER, audit=AUDIT))
 
     assert dump(postgres.url).count(CANARY) == before[0] / 2
     assert postgres.rows(theirs) == before[1]  # pyright: ignore[reportArgumentType]
@@ -164,7 +165,7 @@ async def test_the_log_keeps_its_numbers_and_times_and_nothing_else(
     places = "SELECT shard, seq, created_at FROM attempts ORDER BY 1, 2"
     before = postgres.rows(places)
 
-    await finish(database, await erasure.request(database, CUSTOMER))
+    await finish(database, await erasure.request(database, CUSTOMER, audit=AUDIT))
 
     assert postgres.rows(places) == before
     erased = postgres.rows(
@@ -193,7 +194,7 @@ async def test_what_is_pending_is_waited_for_and_its_ending_is_erased_too(
     """A request that is under way, or what the owner has not cancelled yet: only the owner may end it."""
     webhook_id = await canary_webhook(database)
     in_flight, waiting = pending(await publish(connection, new_event(), new_event()))
-    running = await erasure.request(database, CUSTOMER)
+    running = await erasure.request(database, CUSTOMER, audit=AUDIT)
 
     advance = await erasure.advance(database, running)
     assert (advance.progress, advance.deleted_webhook_ids) == (ErasureProgress.WAITING, [webhook_id])
@@ -213,7 +214,7 @@ async def test_a_late_result_for_an_erased_customer_changes_nothing(
     await canary_webhook(database)
     [delivery] = pending(await publish(connection, new_event()))
     await owner.settle(succeeded(delivery))
-    await finish(database, await erasure.request(database, CUSTOMER))
+    await finish(database, await erasure.request(database, CUSTOMER, audit=AUDIT))
     before = dump(postgres.url)
 
     await owner.settle(succeeded(delivery))
@@ -230,7 +231,7 @@ async def test_commands_are_withdrawn(database: Database, postgres: TestPostgres
             (of, of, customer_id),
         )
 
-    await finish(database, await erasure.request(database, CUSTOMER))
+    await finish(database, await erasure.request(database, CUSTOMER, audit=AUDIT))
 
     assert postgres.rows("SELECT webhook_id FROM commands") == [(other_id,)]
 
@@ -242,7 +243,7 @@ async def test_what_a_statement_that_began_before_commits_is_waited_for(
     await past.day(1)
     async with await psycopg.AsyncConnection.connect(postgres.url) as late:
         await late.execute("SELECT now()")
-        running = await erasure.request(database, CUSTOMER)
+        running = await erasure.request(database, CUSTOMER, audit=AUDIT)
         assert (await erasure.advance(database, running)).progress is ErasureProgress.WAITING
         await late.execute(
             "INSERT INTO idempotency_keys VALUES (%s, %s, gen_random_uuid(), 1, now())", (CUSTOMER, CANARY)
@@ -257,7 +258,7 @@ async def test_a_transaction_that_never_ends_is_not_waited_for_for_ever(
 ) -> None:
     async with await psycopg.AsyncConnection.connect(postgres.url) as late:
         await late.execute("SELECT now()")
-        running = await erasure.request(database, CUSTOMER)
+        running = await erasure.request(database, CUSTOMER, audit=AUDIT)
         assert (await erasure.advance(database, running)).progress is ErasureProgress.WAITING
         monkeypatch.setattr(erasure, "LATE_SECONDS_MAX", -1)
         assert (await erasure.advance(database, running)).progress is ErasureProgress.COMPLETE
@@ -268,7 +269,7 @@ async def test_what_comes_after_the_request_is_kept_until_it_is_asked_for_anew(
 ) -> None:
     await canary_webhook(database)
     await canary_history(connection, owner)
-    running = await erasure.request(database, CUSTOMER)
+    running = await erasure.request(database, CUSTOMER, audit=AUDIT)
     await erasure.advance(database, running)
     new_id = await new_webhook(database)
     [delivery] = pending(await publish(connection, new_event(request_id="new")))
@@ -280,15 +281,15 @@ async def test_what_comes_after_the_request_is_kept_until_it_is_asked_for_anew(
     assert found.status is DeliveryStatus.SUCCEEDED
     assert CANARY not in dump(postgres.url)
 
-    await finish(database, await erasure.request(database, CUSTOMER))
+    await finish(database, await erasure.request(database, CUSTOMER, audit=AUDIT))
     assert postgres.rows("SELECT count(*) FROM webhooks") == postgres.rows("SELECT count(*) FROM events") == [(0,)]
 
 
 async def test_an_erasure_that_was_asked_for_anew_is_not_completed_by_the_first(
     database: Database, postgres: TestPostgres
 ) -> None:
-    first = await erasure.request(database, CUSTOMER)
-    second = await erasure.request(database, CUSTOMER)
+    first = await erasure.request(database, CUSTOMER, audit=AUDIT)
+    second = await erasure.request(database, CUSTOMER, audit=AUDIT)
     assert (await erasure.advance(database, first)).progress is ErasureProgress.MORE
     assert await erasure.running(database) == [second]
     await finish(database, second)
@@ -309,7 +310,7 @@ async def test_two_at_once_and_many_batches_come_to_the_same_end(
         await canary_webhook(database)
     events = [new_event(request_id=f"{CANARY}-{number}", data=f'"{CANARY}"'.encode()) for number in range(10)]
     await owner.settle(*map(succeeded, pending(await publish(connection, *events))))
-    running = await erasure.request(database, CUSTOMER)
+    running = await erasure.request(database, CUSTOMER, audit=AUDIT)
 
     await asyncio.gather(*(finish(database, running) for _ in range(2)))
 
@@ -325,7 +326,7 @@ async def test_webhooks_that_were_deleted_long_before_are_erased_with_their_hist
     day = await past.day(20)
     past.attempt(webhook_id, past.event(day), day, 1, response_body=CANARY.encode())
 
-    advance = await erasure.advance(database, running := await erasure.request(database, CUSTOMER))
+    advance = await erasure.advance(database, running := await erasure.request(database, CUSTOMER, audit=AUDIT))
 
     assert advance.deleted_webhook_ids == []
     await finish(database, running)
@@ -342,9 +343,9 @@ async def test_what_an_open_transaction_brought_in_later_is_erased_by_the_next_c
         await application.execute("SELECT publish_event(%s, 'job.completed', '{}')", [CUSTOMER])
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(erasure, "LATE_SECONDS_MAX", 0)  # as ten minutes later
-            await finish(database, await erasure.request(database, CUSTOMER))
+            await finish(database, await erasure.request(database, CUSTOMER, audit=AUDIT))
 
-    await finish(database, await erasure.request(database, CUSTOMER))
+    await finish(database, await erasure.request(database, CUSTOMER, audit=AUDIT))
 
     assert postgres.rows("SELECT event_id FROM events") == []
     assert postgres.rows("SELECT event_id FROM deliveries") == []
@@ -353,8 +354,8 @@ async def test_what_an_open_transaction_brought_in_later_is_erased_by_the_next_c
 async def test_a_customer_that_can_not_be_erased_holds_up_no_other(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await erasure.request(database, CUSTOMER)
-    await erasure.request(database, OTHER)
+    await erasure.request(database, CUSTOMER, audit=AUDIT)
+    await erasure.request(database, OTHER, audit=AUDIT)
     advance = erasure.advance
 
     async def failing(database: Database, running: Erasure) -> erasure.Advance:
@@ -365,7 +366,7 @@ async def test_a_customer_that_can_not_be_erased_holds_up_no_other(
     monkeypatch.setattr(erasure, "advance", failing)
     janitor = Janitor(
         database,
-        RetentionPolicy(30, 30, 168),
+        RetentionPolicy(30, 30, 168, 400),
         lambda: True,
         lambda _: None,
         HeaderSealing(database, Sealer([bytes(32)])),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support import slowness
+from tests.support.store import AUDIT
 from webhook_grpc.domain.errors import AlreadyExists, Conflict, FailedPrecondition, QuotaExceeded, Unavailable
 from webhook_grpc.domain.model import EventTypeSpec
 from webhook_grpc.hub import fresh, type_rules
@@ -76,7 +77,7 @@ def types(table: Table, clock: list[float]) -> EventTypes:
 
 async def test_a_name_is_taken_once(database: Database) -> None:
     created = await asyncio.gather(
-        *(store.create(database, "order.paid", SPEC, 100) for _ in range(4)), return_exceptions=True
+        *(store.create(database, "order.paid", SPEC, 100, audit=AUDIT) for _ in range(4)), return_exceptions=True
     )
 
     assert sum(isinstance(result, AlreadyExists) for result in created) == 3
@@ -87,14 +88,14 @@ async def test_the_quota_can_t_be_passed_together(database: Database) -> None:
     """Seven are built in. Who comes second waits, and then sees what the first has committed."""
     async with database.connection() as first, first.transaction():
         await first.execute(store.LOCK_EVENT_TYPES)
-        second = asyncio.create_task(store.create(database, "order.second", SPEC, 8))
+        second = asyncio.create_task(store.create(database, "order.second", SPEC, 8, audit=AUDIT))
         await until_one_waits(database)
         await first.execute("INSERT INTO event_types (event_type, description) VALUES ('order.first', '')")
 
     with pytest.raises(QuotaExceeded):
         await second
     with pytest.raises(AlreadyExists):
-        await store.create(database, "job.completed", SPEC, 8)
+        await store.create(database, "job.completed", SPEC, 8, audit=AUDIT)
 
 
 async def until_one_waits(database: Database) -> None:
@@ -104,11 +105,11 @@ async def until_one_waits(database: Database) -> None:
 
 
 async def test_of_two_changes_of_the_same_version_one_wins(database: Database) -> None:
-    current = await store.create(database, "order.paid", SPEC, 100)
+    current = await store.create(database, "order.paid", SPEC, 100, audit=AUDIT)
 
-    changed = await store.update(database, current, STRICT)
+    changed = await store.update(database, current, STRICT, audit=AUDIT)
     with pytest.raises(Conflict) as caught:
-        await store.update(database, current, SPEC)
+        await store.update(database, current, SPEC, audit=AUDIT)
 
     assert (changed.version, changed.spec) == (current.version + 1, STRICT)
     assert changed.update_time > current.update_time
@@ -119,7 +120,7 @@ async def test_of_two_changes_of_the_same_version_one_wins(database: Database) -
 async def test_a_list_is_in_the_order_of_names_and_joins(database: Database) -> None:
     names = ["a", "a-b", "a.b", "a_b", "ab", "b.a", "a.b-c", "0"]
     for name in names:
-        await store.create(database, name, EventTypeSpec("", None, archived=name == "ab"), 100)
+        await store.create(database, name, EventTypeSpec("", None, archived=name == "ab"), 100, audit=AUDIT)
 
     listed, after = list[str](), ""
     while page := await store.list_page(database, include_archived=True, after=after, limit=2):
@@ -149,9 +150,9 @@ async def test_many_look_ups_are_one_look(types: EventTypes, table: Table) -> No
 async def test_it_is_looked_again_after_a_second(
     types: EventTypes, table: Table, clock: list[float], database: Database
 ) -> None:
-    created = await store.create(database, "order.paid", SPEC, 100)
+    created = await store.create(database, "order.paid", SPEC, 100, audit=AUDIT)
     assert not (await types.rules({"order.paid"}))["order.paid"].archived
-    await store.update(database, created, EventTypeSpec("", None, archived=True))
+    await store.update(database, created, EventTypeSpec("", None, archived=True), audit=AUDIT)
 
     clock[0] += 0.9
     assert not (await types.rules({"order.paid"}))["order.paid"].archived
@@ -162,7 +163,7 @@ async def test_it_is_looked_again_after_a_second(
 
 async def test_a_type_that_is_not_known_is_looked_up_at_once(types: EventTypes, database: Database) -> None:
     assert await types.rules({"order.paid"}) == {}
-    await store.create(database, "order.paid", SPEC, 100)
+    await store.create(database, "order.paid", SPEC, 100, audit=AUDIT)
     assert set(await types.rules({"order.paid", "order.lost"})) == {"order.paid"}
 
 
@@ -174,7 +175,7 @@ async def test_a_type_created_while_a_look_is_under_way_is_known_after_it(
     first = asyncio.create_task(types.rules({"job.completed"}))
     await table.began.acquire()
     await asyncio.sleep(0.05)  # it may or may not have read: both must do
-    await store.create(database, "order.paid", SPEC, 100)
+    await store.create(database, "order.paid", SPEC, 100, audit=AUDIT)
     second = asyncio.create_task(types.rules({"order.paid"}))
     await asyncio.sleep(0)
     table.may_answer.set()
@@ -201,9 +202,9 @@ async def test_a_caller_that_comes_in_the_moment_in_which_a_look_ends_has_one_ma
 
 
 async def test_a_change_through_this_process_holds_at_once(types: EventTypes, table: Table, database: Database) -> None:
-    created = await store.create(database, "order.paid", SPEC, 100)
+    created = await store.create(database, "order.paid", SPEC, 100, audit=AUDIT)
     await types.rules({"order.paid"})
-    await store.update(database, created, EventTypeSpec("", None, archived=True))
+    await store.update(database, created, EventTypeSpec("", None, archived=True), audit=AUDIT)
 
     types.changed()
 
@@ -214,11 +215,11 @@ async def test_a_change_through_this_process_holds_at_once(types: EventTypes, ta
 async def test_a_schema_is_read_and_compiled_once_for_each_version(
     types: EventTypes, table: Table, clock: list[float], database: Database
 ) -> None:
-    created = await store.create(database, "order.paid", STRICT, 100)
+    created = await store.create(database, "order.paid", STRICT, 100, audit=AUDIT)
     first = (await types.rules({"order.paid"}))["order.paid"].schema
     clock[0] += 2
     second = (await types.rules({"order.paid"}))["order.paid"].schema
-    await store.update(database, created, EventTypeSpec("", '{"type":"string"}', archived=False))
+    await store.update(database, created, EventTypeSpec("", '{"type":"string"}', archived=False), audit=AUDIT)
     clock[0] += 2
     third = (await types.rules({"order.paid"}))["order.paid"].schema
 
@@ -232,7 +233,9 @@ async def test_a_schema_is_read_and_compiled_once_for_each_version(
 
 async def test_a_schema_that_can_t_be_used_refuses_what_is_published(types: EventTypes, database: Database) -> None:
     """Written by SQL, or admitted by an older version."""
-    await store.create(database, "order.paid", EventTypeSpec("", '{"$ref":"http://127.0.0.1:9/"}', archived=False), 100)
+    await store.create(
+        database, "order.paid", EventTypeSpec("", '{"$ref":"http://127.0.0.1:9/"}', archived=False), 100, audit=AUDIT
+    )
 
     with pytest.raises(FailedPrecondition, match=r"order\.paid"):
         _ = (await types.rules({"order.paid"}))["order.paid"].schema

@@ -11,6 +11,7 @@ import pytest
 from tests.support.postgres import TestPostgres
 from tests.support.store import (
     ALL_SHARDS,
+    AUDIT,
     CUSTOMER,
     new_event,
     new_event_id,
@@ -74,7 +75,9 @@ class Owner:
             self.shards[shard].last_seq = last_seq
 
     async def ask(self, kind: Kind, delivery: PendingDelivery) -> None:
-        await commands.insert(self.database, kind, delivery.customer_id, delivery.webhook_id, delivery.event_id)
+        await commands.insert(
+            self.database, kind, delivery.customer_id, delivery.webhook_id, delivery.event_id, audit=AUDIT
+        )
 
 
 @pytest.fixture
@@ -175,7 +178,7 @@ async def test_nothing_begins_anew_for_a_webhook_that_was_switched_off(
 async def test_an_event_that_nobody_got_begins_with_no_attempt_made(owner: Owner, postgres: TestPostgres) -> None:
     await publish(owner.connection, event := new_event())
     webhook_id = await new_webhook(owner.database)
-    await commands.insert(owner.database, Kind.REPLAY, CUSTOMER, webhook_id, event.event_id)
+    await commands.insert(owner.database, Kind.REPLAY, CUSTOMER, webhook_id, event.event_id, audit=AUDIT)
 
     await owner.execute()
 
@@ -282,7 +285,7 @@ async def test_the_result_of_a_test_is_logged_once_and_leaves_no_delivery_behind
 ) -> None:
     webhook_id = await new_webhook(owner.database)
     event = TestEvent(new_event_id(), CUSTOMER, webhook_id, "webhook.test", b'{"event":"","data":{}}', 10)
-    await commands.insert_test(owner.database, event)
+    await commands.insert_test(owner.database, event, audit=AUDIT)
     [asked] = await owner.waiting()
     result = AttemptResult(
         Outcome.SUCCEEDED, datetime.now(UTC), 5, response_status=200, response_headers={"server": "x"}
@@ -314,6 +317,7 @@ async def test_a_request_id_asks_once_and_is_not_taken_for_something_else(owner:
             event_id,
             request_id="again",
             fingerprint=fingerprint,
+            audit=AUDIT,
         )
 
     assert await ask(1)
@@ -346,7 +350,7 @@ def at(delivery: PendingDelivery, attempt: int, due_at: datetime) -> PendingDeli
 
 async def set_status(owner: Owner, webhook_id: int, status: WebhookStatus) -> Webhook:
     current = await webhooks.get(owner.database, CUSTOMER, webhook_id)
-    return await webhooks.set_status(owner.database, current, status, (WebhookStatus.ACTIVE,))
+    return await webhooks.set_status(owner.database, current, status, (WebhookStatus.ACTIVE,), audit=AUDIT)
 
 
 async def test_tests_that_wait_for_slow_receivers_stand_before_nothing_else(

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.support.postgres import TestPostgres
-from tests.support.store import CUSTOMER, new_event, new_webhook, options, pending, publish
+from tests.support.store import AUDIT, CUSTOMER, new_event, new_webhook, options, pending, publish
 from webhook_grpc.domain.errors import AlreadyExists, Unavailable
 from webhook_grpc.domain.model import Published, WebhookStatus
 from webhook_grpc.store.connection.failures import StoreRefusal
@@ -54,7 +54,7 @@ async def test_paused_webhooks_get_deliveries_and_disabled_and_deleted_ones_do_n
         (deleted, WebhookStatus.DELETED),
     ]:
         webhook = await webhooks.get(database, CUSTOMER, webhook_id)
-        await webhooks.set_status(database, webhook, status, (WebhookStatus.ACTIVE,))
+        await webhooks.set_status(database, webhook, status, (WebhookStatus.ACTIVE,), audit=AUDIT)
     assert [delivery.webhook_id for delivery in pending(await publish(connection, new_event()))] == [paused]
 
 

@@ -16,6 +16,7 @@ from tests.api.asking import until
 from tests.support.application import Connection, application, publish_event, stored_id
 from tests.support.postgres import TestPostgres, query
 from tests.support.store import (
+    AUDIT,
     CUSTOMER,
     new_event,
     new_webhook,
@@ -206,7 +207,7 @@ async def test_an_open_transaction_keeps_nobody_from_changing_webhooks_settling_
     publish_event(app, request_id="r")
 
     [webhook] = await webhooks.list_page(database, CUSTOMER, [], 2**62, 10)
-    await webhooks.set_status(database, webhook, WebhookStatus.PAUSED, [WebhookStatus.ACTIVE])
+    await webhooks.set_status(database, webhook, WebhookStatus.PAUSED, [WebhookStatus.ACTIVE], audit=AUDIT)
     assert (await settle(connection, worker, shards, [succeeded(delivery) for delivery in earlier])).changed_count == 1
     assert await ensure_partitions(database) == [name]
 

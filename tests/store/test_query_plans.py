@@ -22,7 +22,7 @@ from webhook_grpc.store.db import Database
 from webhook_grpc.store.log import explain, feed, lookup, stats
 from webhook_grpc.store.outbox import danger, due, expiry, figures, paces, publishing, settlement
 from webhook_grpc.store.outbox.ownership import OwnedShard
-from webhook_grpc.store.registry import census, own_headers, secret_keys
+from webhook_grpc.store.registry import audit, census, own_headers, secret_keys
 from webhook_grpc.store.replays import progress, rows, selection
 from webhook_grpc.store.schema.partitions import ensure_partitions
 from webhook_grpc.store.upkeep import erasure, retention
@@ -47,6 +47,11 @@ FILL: tuple[LiteralString, ...] = (
     INSERT INTO events SELECT (lpad(to_hex(floor(extract(epoch FROM now()) * 1000)::bigint), 12, '0')
             || substr(replace(gen_random_uuid()::text, '-', ''), 13))::uuid, 42, 'job.completed', now(), now(), '', 0
     FROM generate_series(1, 5000)
+    """,
+    """
+    INSERT INTO audit_entries (created_at, method, caller, source_address, request_id, customer_id, resources, fields,
+        result, reason)
+    SELECT now(), 'CreateWebhook', 'c', '', '', n % 500, '{}', '{}', 'OK', '' FROM generate_series(1, 5000) n
     """,
     """
     INSERT INTO commands SELECT w % 64, w, gen_random_uuid(), 'replay', 42, w, now()
@@ -262,6 +267,13 @@ async def test_attempts_are_counted_by_index(filled: TestPostgres) -> None:
 async def test_a_backlog_is_counted_from_its_index(filled: TestPostgres) -> None:
     parameters = {"webhook_id": 1, "shard": 1, "rows_max": stats.COUNTED_ROWS_MAX}
     assert_indexed(scans(filled, stats.SELECT_BACKLOG, parameters), "deliveries")
+
+
+async def test_the_newest_entries_of_the_audit_are_found_by_index(filled: TestPostgres) -> None:
+    page = {"before": 2**63 - 1, "limit": 50}
+    assert_indexed(scans(filled, audit.SELECT_AUDIT_ENTRIES, page), "audit_entries")
+    of_two = scans(filled, audit.SELECT_AUDIT_ENTRIES_OF, {**page, "customer_ids": [42, 43]})
+    assert_indexed(of_two, "audit_entries")
 
 
 REPLAY: dict[str, Any] = {"customer_id": 42, "webhook_ids": [], "replay_id": 7, "shard_count": 64}

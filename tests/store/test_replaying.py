@@ -12,7 +12,7 @@ import pytest
 from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.replays import ALL_SHARDS, Past, run_through, spec, started, step, turns, unsettled
-from tests.support.store import CUSTOMER
+from tests.support.store import AUDIT, CUSTOMER
 from webhook_grpc.domain.model import WebhookStatus
 from webhook_grpc.domain.replay import ReplayStatus
 from webhook_grpc.store.db import Database
@@ -85,7 +85,7 @@ async def test_progress_is_that_of_the_webhook_that_has_come_least_far(database:
     assert await step(database, turn_of[gone]) == 0
     slow_time = replay.spec.progress_time(events[2].event_id)
     assert await progress_time() == slow_time, "nobody waits for what was deleted"
-    cancelled, _ = await rows.cancel(database, CUSTOMER, replay.replay_id)
+    cancelled, _ = await rows.cancel(database, CUSTOMER, replay.replay_id, audit=AUDIT)
     assert cancelled.progress_time == slow_time
     assert await progress.finish(database, replay.replay_id) is ReplayStatus.CANCELLED
     assert await progress_time() == slow_time
@@ -181,7 +181,7 @@ async def test_what_another_replay_is_about_to_begin_anew_is_skipped(database: D
     past.add_webhook()
     past.add_event(1000)
     wanted = spec(include_undelivered=True)
-    first, second = await started(database, wanted), await rows.create(database, wanted, None, None, 10)
+    first, second = await started(database, wanted), await rows.create(database, wanted, None, None, 10, audit=AUDIT)
     await run_through(database, first)
     await run_through(database, await unsettled(database, second.replay_id))
     assert len(past.commanded()) == 1
@@ -196,8 +196,8 @@ async def test_all_replays_of_a_customer_are_attended_to_by_who_owns_their_shard
     past.add_webhook()
     past.add_event(1000)
     wanted = spec(include_undelivered=True)
-    first, second = [await rows.create(database, wanted, None, None, 10) for _ in range(2)]
-    other = await rows.create(database, spec(customer_id=CUSTOMER + 1), None, None, 10)
+    first, second = [await rows.create(database, wanted, None, None, 10, audit=AUDIT) for _ in range(2)]
+    other = await rows.create(database, spec(customer_id=CUSTOMER + 1), None, None, 10, audit=AUDIT)
 
     async def attended_to() -> list[int]:
         return [replay.replay_id for replay in await progress.unsettled(database, ALL_SHARDS, 0)]

@@ -11,7 +11,7 @@ import pytest
 from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.replays import ALL_SHARDS, Past, run_through, spec, started, step, turns, unsettled
-from tests.support.store import CUSTOMER
+from tests.support.store import AUDIT, CUSTOMER
 from webhook_grpc.domain.errors import AlreadyExists, FailedPrecondition, NotFound, QuotaExceeded
 from webhook_grpc.domain.replay import Replay, ReplayStatus
 from webhook_grpc.store.db import Database
@@ -89,7 +89,7 @@ async def test_cancelling_leaves_what_is_not_begun_and_cancels_what_is(database:
     await step(database, turn, 5)
     past.carry_out(3)
     past.end("succeeded", 1)
-    cancelled, shards = await rows.cancel(database, CUSTOMER, replay.replay_id)
+    cancelled, shards = await rows.cancel(database, CUSTOMER, replay.replay_id, audit=AUDIT)
     assert list(shards) == [max(past.webhooks) % 64]
     assert cancelled.status is ReplayStatus.CANCELLED
     assert cancelled.finish_time is not None
@@ -119,7 +119,7 @@ async def test_a_command_that_is_carried_out_while_its_replay_is_cancelled_is_ca
             [webhook_id, webhook_id, event.event_id, CUSTOMER, replay.replay_id],
         )
         async with slowness.timeout(20):  # an owner that carries out others of its commands must not wait for it
-            cancelled, _ = await rows.cancel(database, CUSTOMER, replay.replay_id)
+            cancelled, _ = await rows.cancel(database, CUSTOMER, replay.replay_id, audit=AUDIT)
         assert await progress.finish(database, replay.replay_id) is None
         owner.commit()
     assert (cancelled.pending_count, cancelled.cancelled_count) == (1, 0)
@@ -150,7 +150,7 @@ async def test_what_is_chosen_while_a_replay_is_cancelled_is_dropped_too(databas
                 "shard_count": 64,
             },
         )
-        cancelling = asyncio.create_task(rows.cancel(database, CUSTOMER, replay.replay_id))
+        cancelling = asyncio.create_task(rows.cancel(database, CUSTOMER, replay.replay_id, audit=AUDIT))
         await waits_for_a_lock(database)
         runner.commit()
     cancelled, _ = await cancelling
@@ -175,10 +175,10 @@ async def test_a_running_replay_is_not_swept_and_one_that_has_ended_is_not_cance
     await progress.sweep(database, replay.replay_id)
     assert len(past.commanded()) == 1
     with pytest.raises(NotFound):
-        await rows.cancel(database, CUSTOMER + 1, replay.replay_id)
-    await rows.cancel(database, CUSTOMER, replay.replay_id)
+        await rows.cancel(database, CUSTOMER + 1, replay.replay_id, audit=AUDIT)
+    await rows.cancel(database, CUSTOMER, replay.replay_id, audit=AUDIT)
     with pytest.raises(FailedPrecondition) as refused:
-        await rows.cancel(database, CUSTOMER, replay.replay_id)
+        await rows.cancel(database, CUSTOMER, replay.replay_id, audit=AUDIT)
     assert refused.value.reason == "REPLAY_STATUS"
 
 
@@ -187,28 +187,28 @@ async def test_a_running_replay_is_not_swept_and_one_that_has_ended_is_not_cance
 
 async def test_the_same_request_id_gives_the_same_replay_and_another_content_is_refused(database: Database) -> None:
     wanted = spec()
-    first = await rows.create(database, wanted, "again", 1, 10)
-    assert await rows.create(database, wanted, "again", 1, 10) == first
+    first = await rows.create(database, wanted, "again", 1, 10, audit=AUDIT)
+    assert await rows.create(database, wanted, "again", 1, 10, audit=AUDIT) == first
     assert await rows.created_before(database, CUSTOMER, "again", 1) == first
     with pytest.raises(AlreadyExists):
-        await rows.create(database, wanted, "again", 2, 10)
+        await rows.create(database, wanted, "again", 2, 10, audit=AUDIT)
     assert await rows.created_before(database, CUSTOMER + 1, "again", 1) is None
     assert await rows.created_before(database, CUSTOMER, None, 1) is None
 
 
 async def test_a_repeated_request_at_the_quota_is_answered(database: Database) -> None:
-    first = await rows.create(database, spec(), "again", 1, 1)
-    assert await rows.create(database, spec(), "again", 1, 1) == first
+    first = await rows.create(database, spec(), "again", 1, 1, audit=AUDIT)
+    assert await rows.create(database, spec(), "again", 1, 1, audit=AUDIT) == first
 
 
 async def test_a_customer_has_only_so_many_running(database: Database) -> None:
-    first = await rows.create(database, spec(), None, None, 2)
-    await rows.create(database, spec(), None, None, 2)
+    first = await rows.create(database, spec(), None, None, 2, audit=AUDIT)
+    await rows.create(database, spec(), None, None, 2, audit=AUDIT)
     with pytest.raises(QuotaExceeded):
-        await rows.create(database, spec(), None, None, 2)
-    await rows.create(database, spec(customer_id=CUSTOMER + 1), None, None, 2)
-    await rows.cancel(database, CUSTOMER, first.replay_id)
-    await rows.create(database, spec(), None, None, 2)
+        await rows.create(database, spec(), None, None, 2, audit=AUDIT)
+    await rows.create(database, spec(customer_id=CUSTOMER + 1), None, None, 2, audit=AUDIT)
+    await rows.cancel(database, CUSTOMER, first.replay_id, audit=AUDIT)
+    await rows.create(database, spec(), None, None, 2, audit=AUDIT)
 
 
 async def test_whoever_deletes_a_replay_deletes_where_it_stands(database: Database, past: Past) -> None:
@@ -219,8 +219,10 @@ async def test_whoever_deletes_a_replay_deletes_where_it_stands(database: Databa
 
 
 async def test_pages_of_replays_join_newest_first(database: Database) -> None:
-    made = [await rows.create(database, spec(customer_id=CUSTOMER + n % 2), None, None, 10) for n in range(6)]
-    await rows.cancel(database, CUSTOMER, made[2].replay_id)
+    made = [
+        await rows.create(database, spec(customer_id=CUSTOMER + n % 2), None, None, 10, audit=AUDIT) for n in range(6)
+    ]
+    await rows.cancel(database, CUSTOMER, made[2].replay_id, audit=AUDIT)
     before, joined = 2**63 - 1, list[int]()
     while page := await rows.list_page(database, CUSTOMER, [], before, 2):
         joined += [replay.replay_id for replay in page]

@@ -155,7 +155,7 @@ async def test_the_log_of_events_that_could_not_be_dropped_is_kept(
     day = await past.day(40)
     janitor = Janitor(
         database,
-        RetentionPolicy(30, 30, 168),
+        RetentionPolicy(30, 30, 168, 400),
         lambda: True,
         lambda _: None,
         HeaderSealing(database, Sealer([bytes(32)])),

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.support.postgres import TestPostgres
+from tests.support.store import AUDIT
 from webhook_grpc.domain.access import Role
 from webhook_grpc.domain.errors import NotFound, QuotaExceeded
 from webhook_grpc.domain.tokens import StoredToken, TokenSpec, hash_of
@@ -19,7 +20,7 @@ NEVER_BEFORE = 2**63 - 1
 
 async def new_token(database: Database, *customer_ids: int, role: Role = Role.VIEWER) -> StoredToken:
     spec = TokenSpec(role, frozenset(customer_ids) or None, "of a test")
-    return await tokens.create(database, spec, hash_of(b"secret"), tokens_max=100)
+    return await tokens.create(database, spec, hash_of(b"secret"), tokens_max=100, audit=AUDIT)
 
 
 async def test_a_token_is_found_as_it_was_made(database: Database) -> None:
@@ -36,7 +37,8 @@ async def test_a_token_is_found_as_it_was_made(database: Database) -> None:
 async def test_there_are_never_more_tokens_than_there_may_be(database: Database) -> None:
     spec = TokenSpec(Role.VIEWER, None)
     made = await asyncio.gather(
-        *(tokens.create(database, spec, hash_of(b"secret"), tokens_max=2) for _ in range(4)), return_exceptions=True
+        *(tokens.create(database, spec, hash_of(b"secret"), tokens_max=2, audit=AUDIT) for _ in range(4)),
+        return_exceptions=True,
     )
     refused = [error for error in made if isinstance(error, QuotaExceeded)]
     assert [error.reason for error in refused] == ["TOKEN_QUOTA"] * 2
@@ -57,15 +59,15 @@ async def test_whoever_is_bound_to_customers_sees_and_deletes_only_their_tokens(
     assert await seen(CUSTOMER, OTHER) == [other, both, own]
     for hidden in (both, other, everybodys):
         with pytest.raises(NotFound):
-            await tokens.delete(database, frozenset({CUSTOMER}), hidden)
-    await tokens.delete(database, frozenset({CUSTOMER}), own)
-    await tokens.delete(database, None, everybodys)
+            await tokens.delete(database, frozenset({CUSTOMER}), hidden, audit=AUDIT)
+    await tokens.delete(database, frozenset({CUSTOMER}), own, audit=AUDIT)
+    await tokens.delete(database, None, everybodys, audit=AUDIT)
     assert await seen() == [other, both]
 
 
 async def test_an_id_is_never_given_again(database: Database) -> None:
     first = await new_token(database)
-    await tokens.delete(database, None, first.token_id)
+    await tokens.delete(database, None, first.token_id, audit=AUDIT)
     assert (await new_token(database)).token_id > first.token_id
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from tests.support.postgres import TestPostgres
-from tests.support.store import CUSTOMER
+from tests.support.store import AUDIT, CUSTOMER
 from webhook_grpc.domain.ids import first_event_id
 from webhook_grpc.domain.matching import matches
 from webhook_grpc.domain.model import DeliveryStatus, WebhookStatus
@@ -207,7 +207,7 @@ def _is_of_window(wanted: ReplaySpec, event: PastEvent) -> bool:
 
 async def started(database: Database, wanted: ReplaySpec) -> UnsettledReplay:
     """A new replay, as its runner sees it."""
-    replay = await replays.create(database, wanted, None, None, 10)
+    replay = await replays.create(database, wanted, None, None, 10, audit=AUDIT)
     return await unsettled(database, replay.replay_id)
 
 

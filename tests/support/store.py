@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import uuid_utils
 
 from tests.support import slowness
+from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.envelope import render_body
 from webhook_grpc.domain.model import AttemptResult, DeliveryStatus, NewEvent, Outcome, PendingDelivery, WebhookSpec
 from webhook_grpc.domain.retry import Decision
@@ -21,6 +22,8 @@ from webhook_grpc.store.registry import webhooks
 
 CUSTOMER = 42
 ALL_SHARDS = range(64)
+# What the changes of a test leave in the audit.
+AUDIT = AuditEntry("CreateWebhook", "test", None, "192.0.2.1", "of-a-test", CUSTOMER, ("webhook:1",), ("name",))
 
 
 def options(conninfo: str) -> DatabaseOptions:
@@ -57,7 +60,7 @@ async def new_webhook(database: Database, **fields: Any) -> int:
     spec: dict[str, Any] = {"name": "test", "url": "https://example.com/", "events": ("*",), **fields}
     webhook_id = await webhooks.next_id(database)
     new = webhooks.NewWebhook(webhook_id, customer_id, WebhookSpec(**spec), b"sealed", "hint", False, None, ())
-    await webhooks.create(database, new, 1000)
+    await webhooks.create(database, new, 1000, audit=AUDIT)
     return webhook_id
 
 

@@ -23,7 +23,8 @@ from webhook_grpc.api.call import Call
 from webhook_grpc.api.codes import Code, code_of
 from webhook_grpc.api.messages.sharing import SharedDeliveries
 from webhook_grpc.api.methods import METHODS, Method, Methods, Stream, Unary
-from webhook_grpc.domain.errors import FailedPrecondition, NotFound, WebhookError, field_invalid
+from webhook_grpc.domain.audit import AuditEntry
+from webhook_grpc.domain.errors import FailedPrecondition, NotFound, PermissionDenied, WebhookError, field_invalid
 from webhook_grpc.domain.limits import RateLimits, ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.metrics.calls import CallTally
@@ -40,6 +41,16 @@ BODY = {"customer_id": 42, "webhook_id": WEBHOOK_ID}
 READER = "Bearer reader"
 
 
+class Noted:
+    """Takes refused calls."""
+
+    def __init__(self) -> None:
+        self.entries: list[AuditEntry] = []
+
+    def note(self, entry: AuditEntry) -> None:
+        self.entries.append(entry)
+
+
 class JsonExchange:
     """A call of a door that speaks JSON. `steps`: what the pipeline asked of the door, in order."""
 
@@ -52,6 +63,7 @@ class JsonExchange:
         self.written: list[dict[str, Any]] = []
 
     door = "json"
+    source_address = "192.0.2.1"
 
     def header(self, name: str) -> Sequence[str | bytes]:
         self.steps.append(name)
@@ -80,6 +92,7 @@ def calls(
     call_seconds_max: float = 60.0,
     methods: object = None,
     listener: CallListener | None = None,
+    refusals: Noted | None = None,
     tokens: Sequence[Token] = (),
     clock: DatabaseClock | None = None,
     calls_at_once: int = 10,
@@ -94,7 +107,7 @@ def calls(
     return Calls(
         cast("Methods", methods),
         Authenticator(tokens, NoTokens(), SEALER, anonymous_allowed=False),
-        NoTokens(),
+        Noted() if refusals is None else refusals,
         DatabaseClock() if clock is None else clock,
         CallLimits(
             ShareLimits(calls_max, calls_max, calls_max),
@@ -104,7 +117,7 @@ def calls(
             unsent_bytes_max=1_000_000,
             rates=RateLimits(0, 0),
         ),
-        RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24),
+        RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24, audit_days=400),
         CallTally() if listener is None else listener,
     )
 
@@ -212,6 +225,43 @@ async def test_a_usable_request_id_of_the_caller_is_kept(sent: str | bytes, *, i
     await calls().serve(method(named), exchange)
     assert (exchange.request_id == sent) is is_used
     assert len(exchange.request_id) == (len(sent) if is_used else 32)
+
+
+@pytest.mark.parametrize(
+    ("permission", "error", "noted"),
+    [
+        ("manage", None, ("PERMISSION_DENIED", "PERMISSION_MISSING", ())),
+        ("read", PermissionDenied("CUSTOMER_NOT_ALLOWED", "no"), ("PERMISSION_DENIED", "CUSTOMER_NOT_ALLOWED", True)),
+        ("read", NotFound("webhook", "7"), None),
+        ("read", field_invalid("name", "no"), None),
+    ],
+)
+async def test_a_refused_call_of_a_known_caller_is_noted(permission: Any, error: Exception | None, noted: Any) -> None:
+    refusals = Noted()
+    row = Unary("GetWebhook", permission, pb.GetWebhookRequest, Webhook, lambda _: refusing(error or AssertionError()))
+    await calls(refusals=refusals).serve(row, JsonExchange(x_request_id="my-id"))
+
+    if noted is None:
+        assert refusals.entries == []
+        return
+    result, reason, has_parsed = noted
+    resources = (f"webhook:{WEBHOOK_ID}",) if has_parsed else ()
+    assert refusals.entries == [
+        AuditEntry("GetWebhook", "reader", None, "192.0.2.1", "my-id", None, resources, (), result, reason)
+    ]
+
+
+async def test_a_change_of_what_the_caller_does_not_have_is_noted_and_an_unknown_caller_is_not() -> None:
+    refusals = Noted()
+    absent = refusing(NotFound("webhook", "7"))
+    row = Unary("DeleteWebhook", "manage", pb.GetWebhookRequest, Webhook, lambda _: absent)
+    pipeline = calls(refusals=refusals)
+    for authorization in ("Bearer operator", "Bearer nobody"):
+        await pipeline.serve(row, JsonExchange(authorization=authorization))
+
+    assert [(entry.caller, entry.result, entry.reason) for entry in refusals.entries] == [
+        ("operator", "NOT_FOUND", "WEBHOOK_NOT_FOUND")
+    ]
 
 
 async def test_a_call_leaves_one_line_in_the_log() -> None:

@@ -570,7 +570,7 @@ def test_misspelt_variables_are_found() -> None:
 
 def test_the_log_is_kept_at_least_as_long_as_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load(monkeypatch, events_retention_days="7", attempts_retention_days="7")
-    assert settings.retention_policy == RetentionPolicy(7, 7, 168)
+    assert settings.retention_policy == RetentionPolicy(7, 7, 168, 400)
     message = problem_with(monkeypatch, events_retention_days="8")
     assert message.startswith("WEBHOOK_ATTEMPTS_RETENTION_DAYS must be at least WEBHOOK_EVENTS_RETENTION_DAYS: ")
 

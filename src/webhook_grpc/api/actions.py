@@ -64,19 +64,20 @@ class ActionMethods:
         await webhooks.get(self._database, customer_id, webhook_id)  # or NOT_FOUND
         await refuse_beside_older(self._database, "TestWebhook")  # one that owns the shard would never make the test
         with self._testing.place(customer_id):
-            return await self._test(customer_id, webhook_id, event_type, data_json)
+            return await self._test(customer_id, webhook_id, event_type, data_json, call)
 
     async def _test(
-        self, customer_id: int, webhook_id: int, event_type: str, data_json: bytes
+        self, customer_id: int, webhook_id: int, event_type: str, data_json: bytes, call: Call
     ) -> service_pb2.TestWebhookResponse:
         body, data_start = envelope.render_body(event_type, int(self._clock.unix_seconds()), data_json)
         event_id = UUID(int=uuid_utils.uuid7(nanoseconds=int(self._clock.unix_seconds() * 1e9)).int)
         event = TestEvent(event_id, customer_id, webhook_id, event_type, body, data_start)
+        name = DeliveryName(customer_id, event_id, webhook_id)
 
         async def leave() -> None:
-            await commands.insert_test(self._database, event)
+            audit = call.audit(f"webhook:{webhook_id}", f"delivery:{name.text}")
+            await commands.insert_test(self._database, event, audit=audit)
 
-        name = DeliveryName(customer_id, event_id, webhook_id)
         delivery = await self._follower.carried_out(name, leave, _has_ended, TEST_WAIT_SECONDS)
         if delivery is None or not _has_ended(delivery):
             raise Unavailable("TEST_NOT_MADE", "no process of the service has made the test in time; try again")
@@ -95,10 +96,13 @@ class ActionMethods:
 
         async def leave() -> None:
             of_delivery = (Kind.RETRY, name.customer_id, name.webhook_id, name.event_id)
+            audit = call.audit(f"delivery:{name.text}")
             if request_id is None:
-                await commands.insert(self._database, *of_delivery)
+                await commands.insert(self._database, *of_delivery, audit=audit)
             else:
-                await commands.insert_once(self._database, *of_delivery, request_id=request_id, fingerprint=fingerprint)
+                await commands.insert_once(
+                    self._database, *of_delivery, request_id=request_id, fingerprint=fingerprint, audit=audit
+                )
 
         def is_restarted(now: Delivery) -> bool:
             return now.update_time > before.update_time
@@ -115,7 +119,8 @@ class ActionMethods:
             raise _wrong_status(before, "only a pending delivery can be cancelled")
 
         async def leave() -> None:
-            await commands.insert(self._database, Kind.CANCEL, name.customer_id, name.webhook_id, name.event_id)
+            of_delivery = (Kind.CANCEL, name.customer_id, name.webhook_id, name.event_id)
+            await commands.insert(self._database, *of_delivery, audit=call.audit(f"delivery:{name.text}"))
 
         with self._acting.place(name.customer_id):
             delivery = await self._follower.carried_out(name, leave, _has_ended, ACT_WAIT_SECONDS)

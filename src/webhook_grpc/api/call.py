@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from google.protobuf.message import Message
+
 from webhook_grpc.domain.access import ANONYMOUS, Caller
+from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import (
     InvalidArgument,
     Unavailable,
@@ -17,7 +21,8 @@ class Call:
     """Who makes the call, and what the log says of it.
 
     The pipeline (server/calls.py) sets `caller`, `traceparent` (None: no valid one) and `subjects`, the ids that the
-    call is about, by the names of their fields. Methods set `customer_id`.
+    call is about, by the names of their fields. Methods set `customer_id`. `source_address` is for the audit: where the
+    call comes from; the pipeline sets it for methods that change something.
     """
 
     method: str
@@ -25,6 +30,7 @@ class Call:
     caller: Caller = ANONYMOUS
     traceparent: str | None = None
     customer_id: int | None = None
+    source_address: str = ""
     subjects: dict[str, str | int] = field(default_factory=dict[str, str | int])
 
     def customer(self, requested: int, field: str, violations: list[Violation]) -> int:
@@ -37,6 +43,19 @@ class Call:
         self.customer_id = self.caller.customer_or_all(requested, field, violations)
         return self.customer_id
 
+    def audit(self, *resources: str, fields: Iterable[str] = ()) -> AuditEntry:
+        """Returns the entry of a change that the call makes to these resources, like `webhook:14`."""
+        return AuditEntry(
+            self.method,
+            self.caller.name,
+            self.caller.token_id,
+            self.source_address,
+            self.request_id,
+            self.customer_id or self.caller.customer_id,
+            resources,
+            tuple(sorted(fields)),
+        )
+
 
 def server_stopping() -> Unavailable:
     """Returns the error of calls to a server that is being stopped."""
@@ -47,3 +66,8 @@ def refuse_if(violations: list[Violation]) -> None:
     """Raises InvalidArgument with all violations, if there are any."""
     if violations:
         raise InvalidArgument(violations)
+
+
+def set_fields(resource: Message) -> list[str]:
+    """Returns the names of the fields that are set in a resource."""
+    return [field.name for field, _ in resource.ListFields()]

@@ -38,7 +38,7 @@ class CustomerMethods:
         customer_id = call.customer(request.customer_id, "customer_id", violations)
         refuse_if(violations)
         until = time.monotonic() + self._work_seconds
-        requested = await erasure.request(self._database, customer_id)
+        requested = await erasure.request(self._database, customer_id, audit=call.audit(f"customer:{customer_id}"))
         progress = ErasureProgress.MORE
         while progress is not ErasureProgress.COMPLETE and time.monotonic() < until:
             progress = await self._advance(requested)

@@ -21,7 +21,7 @@ from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry import event_types as store
 from webhook_grpc.store.schema.versions import refuse_beside_older
 
-from .call import Call, refuse_if
+from .call import Call, refuse_if, set_fields
 from .large import LargeWork
 
 _UPDATABLE: Final = Updatable(
@@ -51,7 +51,8 @@ class EventTypeMethods:
         refuse_if(violations)
         if spec.json_schema is not None:
             await self._refuse_beside_older()
-        created = await store.create(self._database, message.event_type, spec, self._event_types_max)
+        audit = call.audit(f"event_type:{message.event_type}", fields=set_fields(message))
+        created = await store.create(self._database, message.event_type, spec, self._event_types_max, audit=audit)
         self._event_types.changed()
         return writing.event_type_message(created)
 
@@ -104,7 +105,8 @@ class EventTypeMethods:
             )
         if spec.json_schema not in {None, current.spec.json_schema}:
             await self._refuse_beside_older()
-        updated = await store.update(self._database, current, spec)
+        audit = call.audit(f"event_type:{current.event_type}", fields=fields)
+        updated = await store.update(self._database, current, spec, audit=audit)
         self._event_types.changed()
         return writing.event_type_message(updated)
 

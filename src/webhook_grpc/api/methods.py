@@ -36,6 +36,7 @@ from webhook_grpc.store.db import Database
 
 from .access_tokens import AccessTokenMethods
 from .actions import ActionMethods
+from .audit import AuditMethods
 from .call import Call
 from .customers import CustomerMethods
 from .deliveries import DeliveryMethods
@@ -60,6 +61,9 @@ _LARGE_REQUESTS: Final = {
     "CreateEventType": 512 * 1024,
     "UpdateEventType": 512 * 1024,
 }
+
+# Methods of the permission `admin` that change nothing. Publishing is no change here: each event says who sent it.
+_READS_OF_ADMINS: Final = frozenset({"ListTokens", "ListAuditEntries"})
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -94,6 +98,7 @@ class Methods:
         self.replays = ReplayMethods(database, clock, hints, settings.replays_per_customer_max)
         self.customers = CustomerMethods(database, hints, settings.call_seconds_max)
         self.access_tokens = AccessTokenMethods(clock, sealer)
+        self.audit = AuditMethods(database)
         self.tokens = TokenMethods(database, clock, hints, settings.tokens_max)
 
 
@@ -112,6 +117,11 @@ class Method(ABC, Generic[Request, Response]):
     def request_bytes_max(self) -> int:
         """Returns how large a request may be, as JSON too. A larger one is refused before it is parsed."""
         return _LARGE_REQUESTS.get(self.name, REQUEST_BYTES_MAX)
+
+    @property
+    def changes(self) -> bool:
+        """Returns whether a call leaves an entry in the audit, in one transaction with what it changes."""
+        return self.permission in {"manage", "admin"} and self.name not in _READS_OF_ADMINS
 
     @abstractmethod
     async def run(self, methods: Methods, request: Request, call: Call, write: Write) -> None:
@@ -202,4 +212,11 @@ METHODS: Final[tuple[Method[Any, Any], ...]] = (
     Unary("ListTokens", "admin", pb.ListTokensRequest, pb.ListTokensResponse, lambda on: on.tokens.list),
     Unary("RevokeToken", "admin", pb.RevokeTokenRequest, Empty, lambda on: on.tokens.revoke),
     Unary("CreateAccessToken", "read", pb.CreateAccessTokenRequest, AccessToken, lambda on: on.access_tokens.create),
+    Unary(
+        "ListAuditEntries",
+        "admin",
+        pb.ListAuditEntriesRequest,
+        pb.ListAuditEntriesResponse,
+        lambda on: on.audit.list,
+    ),
 )

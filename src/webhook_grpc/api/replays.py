@@ -25,7 +25,7 @@ from webhook_grpc.store.registry import webhooks
 from webhook_grpc.store.replays import rows as store
 from webhook_grpc.store.replays import selection
 
-from .call import Call, refuse_if
+from .call import Call, refuse_if, set_fields
 
 DRY_RUN_SECONDS_MAX: Final = 10.0
 DRY_RUNS_MAX: Final = 3  # at once, one of each customer: each holds a connection of the pool as long as it runs
@@ -65,7 +65,9 @@ class ReplayMethods:
             return replay_message(before)
         await self._check_webhooks(spec)
         spec = await self._until_now(spec)
-        return replay_message(await store.create(self._database, spec, request_id, fingerprint, self._replays_max))
+        audit = call.audit(fields=set_fields(message))
+        replay = await store.create(self._database, spec, request_id, fingerprint, self._replays_max, audit=audit)
+        return replay_message(replay)
 
     async def _until_now(self, spec: ReplaySpec) -> ReplaySpec:
         """Returns the spec with a window that ends now at the latest, by the database's clock, which dates events."""
@@ -127,7 +129,9 @@ class ReplayMethods:
     async def cancel(self, request: service_pb2.CancelReplayRequest, call: Call) -> replay_pb2.Replay:
         """Ends a running replay; the owners of its deliveries cancel those that are not sent yet."""
         customer_id, replay_id = _named(request, call)
-        replay, shards = await store.cancel(self._database, customer_id, replay_id)
+        replay, shards = await store.cancel(
+            self._database, customer_id, replay_id, audit=call.audit(f"replay:{replay_id}")
+        )
         self._hints.commanded(shards)
         return replay_message(replay)
 

@@ -56,7 +56,9 @@ class SecretMethods:
             request_id=request_id,
             fingerprint=reading.fingerprint(b"%d %r" % (not request.secret, overlap_seconds)),
         )
-        rotated = await store.rotate(self._database, rotation)
+        rotated = await store.rotate(
+            self._database, rotation, audit=call.audit(f"webhook:{webhook_id}", fields=("secret",))
+        )
         if rotated.repeated:
             secret = self._secret_before(rotated, request)
         else:

@@ -23,7 +23,7 @@ from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry import tokens as store
 
-from .call import Call, refuse_if
+from .call import Call, refuse_if, set_fields
 
 TOKEN_ROLES: Final = {
     Role.ADMIN: token_pb2.TOKEN_ROLE_ADMIN,
@@ -57,7 +57,8 @@ class TokenMethods:
         refuse_if(violations)
         _refuse_more_than(call.caller, spec)
         secret = domain.secret_of(self._entropy(domain.SECRET_BYTES))
-        made = await store.create(self._database, spec, domain.hash_of(secret.encode("ascii")), self._tokens_max)
+        sha256, audit = domain.hash_of(secret.encode("ascii")), call.audit(fields=set_fields(request.token))
+        made = await store.create(self._database, spec, sha256, self._tokens_max, audit=audit)
         message = token_message(made)
         message.bearer_token = domain.token_text(made.token_id, secret)
         return message
@@ -82,7 +83,7 @@ class TokenMethods:
         violations = list[Violation]()
         token_id = reading.read_id(request.token_id, "token_id", violations)
         refuse_if(violations)
-        await store.delete(self._database, call.caller.customer_ids, token_id)
+        await store.delete(self._database, call.caller.customer_ids, token_id, audit=call.audit(f"token:{token_id}"))
         self._hints.token_revoked(token_id)
         return Empty()
 

@@ -25,7 +25,7 @@ from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry import webhooks as store
 from webhook_grpc.store.registry.event_types import event_type_archived, event_type_unknown
 
-from .call import Call, refuse_if
+from .call import Call, refuse_if, set_fields
 from .own_headers import OwnHeaders
 from .secrets import new_secret, opened
 
@@ -107,7 +107,8 @@ class WebhookMethods:
         created = await store.created_before(self._database, new)
         if created is None:
             await self._refuse_unusable_types(spec.events)
-            created = await store.create(self._database, new, self._webhooks_max)
+            audit = call.audit(f"webhook:{webhook_id}", fields=set_fields(message))
+            created = await store.create(self._database, new, self._webhooks_max, audit=audit)
         return writing.webhook_message(created.webhook, self._secret_to_show(created))
 
     def _secret_to_show(self, created: store.Created) -> str:
@@ -154,7 +155,9 @@ class WebhookMethods:
             self._changed_spec(current, message, fields), current.customer_id, webhook_id
         )
         await self._refuse_unusable_types(set(spec.events) - set(current.events))
-        webhook = await store.update(self._database, current, spec)
+        webhook = await store.update(
+            self._database, current, spec, audit=call.audit(f"webhook:{webhook_id}", fields=fields)
+        )
         self._hints.webhook_changed(webhook_id)
         return writing.webhook_message(webhook)
 
@@ -187,29 +190,32 @@ class WebhookMethods:
         if request.etag and request.etag != str(webhook.version):
             raise store.etag_mismatch(webhook)
         version = webhook.version if request.etag else None
-        await self._set_status(webhook, WebhookStatus.DELETED, _NOT_DELETED, version)
+        await self._set_status(webhook, call, WebhookStatus.DELETED, _NOT_DELETED, version)
         return Empty()
 
     async def pause(self, request: service_pb2.PauseWebhookRequest, call: Call) -> webhook_pb2.Webhook:
         """Stops deliveries to a webhook; they stay pending."""
         webhook = await self._named(request, call)
-        return await self._set_status(webhook, WebhookStatus.PAUSED, (WebhookStatus.ACTIVE,))
+        return await self._set_status(webhook, call, WebhookStatus.PAUSED, (WebhookStatus.ACTIVE,))
 
     async def resume(self, request: service_pb2.ResumeWebhookRequest, call: Call) -> webhook_pb2.Webhook:
         """Starts deliveries to a webhook again."""
         webhook = await self._named(request, call)
-        resumed = await store.resume(self._database, webhook)
+        audit = call.audit(f"webhook:{webhook.webhook_id}")
+        resumed = await store.resume(self._database, webhook, audit=audit)
         self._hints.webhook_changed(resumed.webhook_id)
         return writing.webhook_message(resumed)
 
     async def _set_status(
         self,
         webhook: Webhook,
+        call: Call,
         status: WebhookStatus,
         from_statuses: tuple[WebhookStatus, ...],
         version: int | None = None,
     ) -> webhook_pb2.Webhook:
-        changed = await store.set_status(self._database, webhook, status, from_statuses, version=version)
+        audit = call.audit(f"webhook:{webhook.webhook_id}")
+        changed = await store.set_status(self._database, webhook, status, from_statuses, audit=audit, version=version)
         self._hints.webhook_changed(changed.webhook_id)
         return writing.webhook_message(changed) if status is not WebhookStatus.DELETED else webhook_pb2.Webhook()
 

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import orjson
 
 from webhook_grpc.domain import tokens as domain
+from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import WebhookError
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.tokens import StoredToken, TokenSpec
@@ -66,7 +67,8 @@ class InDatabase:
         """Makes a token, and returns it as callers send it."""
         secret = domain.secret_of(os.urandom(domain.SECRET_BYTES))
         sha256 = domain.hash_of(secret.encode("ascii"))
-        made = self._run(lambda database: store.create(database, spec, sha256, _TOKENS_MAX))
+        audit = _audit("CreateToken")
+        made = self._run(lambda database: store.create(database, spec, sha256, _TOKENS_MAX, audit=audit))
         return domain.token_text(made.token_id, secret)
 
     def tokens(self) -> Iterable[dict[str, Any]]:
@@ -75,7 +77,8 @@ class InDatabase:
 
     def revoke(self, token_id: int) -> None:
         """Deletes a token. Servers notice by themselves within two seconds."""
-        self._run(lambda database: store.delete(database, None, token_id))
+        audit = _audit("RevokeToken", f"token:{token_id}")
+        self._run(lambda database: store.delete(database, None, token_id, audit=audit))
 
     def _run(self, act: Callable[[Database], Awaitable[_Result]]) -> _Result:
         async def run() -> _Result:
@@ -90,6 +93,11 @@ class InDatabase:
             return asyncio.run(run())
         except WebhookError as error:
             raise TokensFailed(error.message) from None
+
+
+def _audit(method: str, *resources: str) -> AuditEntry:
+    """Returns the entry of what is done in the database without a call: nobody knows by whom."""
+    return AuditEntry(method, "webhook-grpc tokens --database", None, "", "", None, resources)
 
 
 async def _all_tokens(database: Database) -> list[dict[str, Any]]:

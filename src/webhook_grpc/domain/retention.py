@@ -16,6 +16,7 @@ class RetentionPolicy:
     events_days: int
     attempts_days: int
     idempotency_keys_hours: int
+    audit_days: int
 
     def days_of(self, table: Literal["events", "attempts"]) -> int:
         """Returns for how many days at least the rows of a table are kept."""

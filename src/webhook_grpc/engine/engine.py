@@ -284,6 +284,7 @@ class Engine:
                 webhook,
                 WebhookStatus.DISABLED,
                 (WebhookStatus.ACTIVE, WebhookStatus.PAUSED),
+                audit=None,
                 reason=reason,
                 version=webhook.version,
             )

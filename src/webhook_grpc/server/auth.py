@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
@@ -26,6 +27,10 @@ class StoredTokens(Protocol):
 
     def used(self, token_id: int) -> None:
         """Notes that a call had this token. Must neither wait nor raise."""
+        ...
+
+    def holding(self, token_id: int | None, on_revoked: Callable[[], None]) -> AbstractContextManager[None]:
+        """Calls `on_revoked` if the token is revoked before the block ends. `token_id` None: nobody can revoke it."""
         ...
 
 
@@ -66,6 +71,10 @@ class Authenticator:
         if caller.token_id is not None:
             self._stored.used(caller.token_id)
         return caller
+
+    def holding(self, caller: Caller, on_revoked: Callable[[], None]) -> AbstractContextManager[None]:
+        """Calls `on_revoked` if the caller's token is revoked before the block ends."""
+        return self._stored.holding(caller.token_id, on_revoked)
 
     def _of_configured(self, token: bytes) -> Caller | None:
         # Found by its hash: how long that takes depends on the hash, which nobody can choose, and not on the token.

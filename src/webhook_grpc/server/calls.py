@@ -12,9 +12,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
@@ -27,10 +26,12 @@ from webhook_grpc.api.codes import Code, code_of
 from webhook_grpc.api.messages.sharing import SharedDeliveries, Write
 from webhook_grpc.api.methods import Method, Methods
 from webhook_grpc.domain.access import Caller
+from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import (
     DeadlineExceeded,
     InternalError,
     NotFound,
+    PermissionDenied,
     Unauthenticated,
     Unavailable,
     WebhookError,
@@ -43,7 +44,7 @@ from webhook_grpc.store.clock import DatabaseClock
 from .admission import TurnLimits, Turns
 from .auth import Authenticator, token_expired, token_invalid
 from .limits import CallRates, ComingRequests, Shares, UnsentBytes
-from .subjects import customer_of, subjects_of
+from .subjects import customer_of, resources_of, subjects_of
 
 rpc_log = structlog.get_logger("webhook_grpc.rpc")
 
@@ -61,6 +62,11 @@ class Exchange(Protocol):
     @property
     def door(self) -> str:
         """Returns the name of the door, for what counts calls: one word."""
+        ...
+
+    @property
+    def source_address(self) -> str:
+        """Returns the IP address that the call comes from: of the last proxy, where there is one."""
         ...
 
     def header(self, name: str) -> Sequence[str | bytes]:
@@ -94,11 +100,11 @@ class CallListener(Protocol):
         ...
 
 
-class Revocations(Protocol):
-    """Hears of tokens that are revoked (hub/tokens.py)."""
+class Refusals(Protocol):
+    """Hears of calls that the audit is about though they changed nothing (hub/refused_calls.py)."""
 
-    def holding(self, token_id: int | None, on_revoked: Callable[[], None]) -> AbstractContextManager[None]:
-        """Calls `on_revoked` if the token is revoked before the block ends. `token_id` None: nobody can revoke it."""
+    def note(self, entry: AuditEntry) -> None:
+        """Called once for each call of a known caller that was refused. Must neither wait nor raise."""
         ...
 
 
@@ -121,7 +127,7 @@ class Calls:
         self,
         methods: Methods,
         authenticator: Authenticator,
-        revocations: Revocations,
+        refusals: Refusals,
         clock: DatabaseClock,
         limits: CallLimits,
         retention: RetentionPolicy,
@@ -130,7 +136,7 @@ class Calls:
         self._methods = methods
         self._listener = listener
         self._authenticator = authenticator
-        self._revocations = revocations
+        self._refusals = refusals
         self._clock = clock
         self._call_seconds_max = limits.call_seconds_max
         self._retention = retention
@@ -188,6 +194,7 @@ class Calls:
         except Exception as raised:  # noqa: BLE001 - whatever it is: only an error of ours may reach the caller
             error = self._canonical(raised, call).with_traceback(None)  # which holds this frame, which holds the error
             code = code_of(error)
+            self._note_refusal(method, exchange, call, error, code)
         finally:
             seconds = time.monotonic() - started_at
             self._listener.ended(method, exchange.door, code, seconds)
@@ -200,6 +207,8 @@ class Calls:
         with (self._streams if method.streams else self._calls).place() as place:
             call.caller = caller = await self.caller_of(exchange.header(AUTHORIZATION_KEY))
             caller.must_have(method.permission)
+            if method.changes:
+                call.source_address = exchange.source_address
             self._rates.take_of_token(caller)
             place.take_of_token(caller)
             call.traceparent = read_traceparent(exchange.header(TRACEPARENT_KEY))
@@ -225,7 +234,7 @@ class Calls:
     async def _run_until_revoked(
         self, method: Method[Any, Any], request: Message, call: Call, write: Write, deadline: asyncio.Timeout
     ) -> None:
-        with self._revocations.holding(call.caller.token_id, partial(_end_now, deadline)):
+        with self._authenticator.holding(call.caller, partial(_end_now, deadline)):
             await method.run(self._methods, request, call, write)
 
     async def _run_in_turn(
@@ -264,6 +273,17 @@ class Calls:
                 await write(response, shared)
 
         return write_one_of_many if method.streams else write
+
+    def _note_refusal(
+        self, method: Method[Any, Any], exchange: Exchange, call: Call, error: WebhookError, code: Code
+    ) -> None:
+        """Reports what a known caller may not do, and changes of what it does not have: perhaps another customer's."""
+        is_refusal = isinstance(error, PermissionDenied) or (isinstance(error, NotFound) and method.changes)
+        if not is_refusal or not call.caller.has_token:
+            return
+        call.source_address = exchange.source_address
+        entry = call.audit(*resources_of(call.subjects))
+        self._refusals.note(replace(entry, result=code.name, reason=error.reason))
 
     def _canonical(self, raised: Exception, call: Call) -> WebhookError:
         """Returns the error that the caller gets for what was raised. The text of an unknown one stays in the log."""

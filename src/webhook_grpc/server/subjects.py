@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from webhook_grpc.domain.access import Caller
 
 _NAMES: Final = frozenset({"webhook_id", "event_id", "delivery_id", "replay_id"})
+_PARTICULAR_FIRST: Final = ("delivery_id", "replay_id", "event_id", "webhook_id")
 _CUSTOMER: Final = frozenset({"customer_id"})
 _SHOWN: Final = re.compile(r"[A-Za-z0-9_]{1,64}")  # every id of ours; other text of a caller does not belong in a log
 
@@ -29,6 +30,12 @@ def subjects_of(message: Message) -> dict[str, str | int]:
         if value and (isinstance(value, int) or _SHOWN.fullmatch(value)):
             found.setdefault(name, value)
     return found
+
+
+def resources_of(subjects: Mapping[str, str | int]) -> tuple[str, ...]:
+    """Returns the most particular resource that a refused call named, like `webhook:14`; none if it named none."""
+    named = next((name for name in _PARTICULAR_FIRST if name in subjects), None)
+    return () if named is None else (f"{named.removesuffix('_id')}:{subjects[named]}",)
 
 
 def customer_of(request: Message, caller: Caller) -> int | None:

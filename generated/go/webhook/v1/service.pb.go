@@ -4024,12 +4024,131 @@ func (x *CreateAccessTokenRequest) GetLife() *durationpb.Duration {
 	return nil
 }
 
+// Request of ListAuditEntries.
+type ListAuditEntriesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only entries of this customer. Unset: of all customers that the caller is for.
+	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// At most so many: 0 gives 50, more than 1,000 gives 1,000.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before. The other fields must be as they were.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditEntriesRequest) Reset() {
+	*x = ListAuditEntriesRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditEntriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditEntriesRequest) ProtoMessage() {}
+
+func (x *ListAuditEntriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditEntriesRequest.ProtoReflect.Descriptor instead.
+func (*ListAuditEntriesRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ListAuditEntriesRequest) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
+}
+
+func (x *ListAuditEntriesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListAuditEntriesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Response of ListAuditEntries.
+type ListAuditEntriesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The entries, newest first.
+	Entries []*AuditEntry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditEntriesResponse) Reset() {
+	*x = ListAuditEntriesResponse{}
+	mi := &file_webhook_v1_service_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditEntriesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditEntriesResponse) ProtoMessage() {}
+
+func (x *ListAuditEntriesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditEntriesResponse.ProtoReflect.Descriptor instead.
+func (*ListAuditEntriesResponse) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ListAuditEntriesResponse) GetEntries() []*AuditEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *ListAuditEntriesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 var File_webhook_v1_service_proto protoreflect.FileDescriptor
 
 const file_webhook_v1_service_proto_rawDesc = "" +
 	"\n" +
 	"\x18webhook/v1/service.proto\x12\n" +
-	"webhook.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19webhook/v1/delivery.proto\x1a\x16webhook/v1/event.proto\x1a\x1bwebhook/v1/event_type.proto\x1a\x17webhook/v1/replay.proto\x1a\x16webhook/v1/token.proto\x1a\x18webhook/v1/webhook.proto\"j\n" +
+	"webhook.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16webhook/v1/audit.proto\x1a\x19webhook/v1/delivery.proto\x1a\x16webhook/v1/event.proto\x1a\x1bwebhook/v1/event_type.proto\x1a\x17webhook/v1/replay.proto\x1a\x16webhook/v1/token.proto\x1a\x18webhook/v1/webhook.proto\"j\n" +
 	"\x14CreateWebhookRequest\x123\n" +
 	"\awebhook\x18\x01 \x01(\v2\x13.webhook.v1.WebhookB\x04\xe2A\x01\x02R\awebhook\x12\x1d\n" +
 	"\n" +
@@ -4361,7 +4480,16 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
 	"customerId\x12>\n" +
 	"\vpermissions\x18\x02 \x03(\x0e2\x1c.webhook.v1.AccessPermissionR\vpermissions\x12-\n" +
-	"\x04life\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04life*|\n" +
+	"\x04life\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04life\"v\n" +
+	"\x17ListAuditEntriesRequest\x12\x1f\n" +
+	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
+	"customerId\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"t\n" +
+	"\x18ListAuditEntriesResponse\x120\n" +
+	"\aentries\x18\x01 \x03(\v2\x16.webhook.v1.AuditEntryR\aentries\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*|\n" +
 	"\fBreakerState\x12\x1d\n" +
 	"\x19BREAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14BREAKER_STATE_CLOSED\x10\x01\x12\x16\n" +
@@ -4385,7 +4513,7 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\x1eDELIVERY_STANDING_RATE_LIMITED\x10\x06\x12&\n" +
 	"\"DELIVERY_STANDING_WAITING_FOR_SLOT\x10\a\x12\x1c\n" +
 	"\x18DELIVERY_STANDING_ENDING\x10\b\x12%\n" +
-	"!DELIVERY_STANDING_WAITING_FOR_KEY\x10\t2\xda\x1e\n" +
+	"!DELIVERY_STANDING_WAITING_FOR_KEY\x10\t2\xd3\x1f\n" +
 	"\x0eWebhookService\x12e\n" +
 	"\rCreateWebhook\x12 .webhook.v1.CreateWebhookRequest\x1a\x13.webhook.v1.Webhook\"\x1d\x82\xd3\xe4\x93\x02\x17:\awebhook\"\f/v1/webhooks\x12c\n" +
 	"\n" +
@@ -4429,7 +4557,8 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"ListTokens\x12\x1d.webhook.v1.ListTokensRequest\x1a\x1e.webhook.v1.ListTokensResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/tokens\x12d\n" +
 	"\vRevokeToken\x12\x1e.webhook.v1.RevokeTokenRequest\x1a\x16.google.protobuf.Empty\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/tokens/{token_id}\x12o\n" +
-	"\x11CreateAccessToken\x12$.webhook.v1.CreateAccessTokenRequest\x1a\x17.webhook.v1.AccessToken\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/accessTokensBHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3"
+	"\x11CreateAccessToken\x12$.webhook.v1.CreateAccessTokenRequest\x1a\x17.webhook.v1.AccessToken\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/accessTokens\x12w\n" +
+	"\x10ListAuditEntries\x12#.webhook.v1.ListAuditEntriesRequest\x1a$.webhook.v1.ListAuditEntriesResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/auditEntriesBHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3"
 
 var (
 	file_webhook_v1_service_proto_rawDescOnce sync.Once
@@ -4444,7 +4573,7 @@ func file_webhook_v1_service_proto_rawDescGZIP() []byte {
 }
 
 var file_webhook_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_webhook_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_webhook_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_webhook_v1_service_proto_goTypes = []any{
 	(BreakerState)(0),                    // 0: webhook.v1.BreakerState
 	(MatchVerdict)(0),                    // 1: webhook.v1.MatchVerdict
@@ -4504,175 +4633,181 @@ var file_webhook_v1_service_proto_goTypes = []any{
 	(*ListTokensResponse)(nil),           // 55: webhook.v1.ListTokensResponse
 	(*RevokeTokenRequest)(nil),           // 56: webhook.v1.RevokeTokenRequest
 	(*CreateAccessTokenRequest)(nil),     // 57: webhook.v1.CreateAccessTokenRequest
-	nil,                                  // 58: webhook.v1.ListEventsRequest.AttributesEntry
-	(*Webhook)(nil),                      // 59: webhook.v1.Webhook
-	(WebhookStatus)(0),                   // 60: webhook.v1.WebhookStatus
-	(*fieldmaskpb.FieldMask)(nil),        // 61: google.protobuf.FieldMask
-	(*Event)(nil),                        // 62: webhook.v1.Event
-	(*timestamppb.Timestamp)(nil),        // 63: google.protobuf.Timestamp
-	(DeliveryStatus)(0),                  // 64: webhook.v1.DeliveryStatus
-	(*Delivery)(nil),                     // 65: webhook.v1.Delivery
-	(AttemptOutcome)(0),                  // 66: webhook.v1.AttemptOutcome
-	(*DeliveryAttempt)(nil),              // 67: webhook.v1.DeliveryAttempt
-	(*durationpb.Duration)(nil),          // 68: google.protobuf.Duration
-	(*EventType)(nil),                    // 69: webhook.v1.EventType
-	(*Replay)(nil),                       // 70: webhook.v1.Replay
-	(ReplayStatus)(0),                    // 71: webhook.v1.ReplayStatus
-	(*Token)(nil),                        // 72: webhook.v1.Token
-	(AccessPermission)(0),                // 73: webhook.v1.AccessPermission
-	(*emptypb.Empty)(nil),                // 74: google.protobuf.Empty
-	(*AccessToken)(nil),                  // 75: webhook.v1.AccessToken
+	(*ListAuditEntriesRequest)(nil),      // 58: webhook.v1.ListAuditEntriesRequest
+	(*ListAuditEntriesResponse)(nil),     // 59: webhook.v1.ListAuditEntriesResponse
+	nil,                                  // 60: webhook.v1.ListEventsRequest.AttributesEntry
+	(*Webhook)(nil),                      // 61: webhook.v1.Webhook
+	(WebhookStatus)(0),                   // 62: webhook.v1.WebhookStatus
+	(*fieldmaskpb.FieldMask)(nil),        // 63: google.protobuf.FieldMask
+	(*Event)(nil),                        // 64: webhook.v1.Event
+	(*timestamppb.Timestamp)(nil),        // 65: google.protobuf.Timestamp
+	(DeliveryStatus)(0),                  // 66: webhook.v1.DeliveryStatus
+	(*Delivery)(nil),                     // 67: webhook.v1.Delivery
+	(AttemptOutcome)(0),                  // 68: webhook.v1.AttemptOutcome
+	(*DeliveryAttempt)(nil),              // 69: webhook.v1.DeliveryAttempt
+	(*durationpb.Duration)(nil),          // 70: google.protobuf.Duration
+	(*EventType)(nil),                    // 71: webhook.v1.EventType
+	(*Replay)(nil),                       // 72: webhook.v1.Replay
+	(ReplayStatus)(0),                    // 73: webhook.v1.ReplayStatus
+	(*Token)(nil),                        // 74: webhook.v1.Token
+	(AccessPermission)(0),                // 75: webhook.v1.AccessPermission
+	(*AuditEntry)(nil),                   // 76: webhook.v1.AuditEntry
+	(*emptypb.Empty)(nil),                // 77: google.protobuf.Empty
+	(*AccessToken)(nil),                  // 78: webhook.v1.AccessToken
 }
 var file_webhook_v1_service_proto_depIdxs = []int32{
-	59,  // 0: webhook.v1.CreateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
-	60,  // 1: webhook.v1.ListWebhooksRequest.statuses:type_name -> webhook.v1.WebhookStatus
-	59,  // 2: webhook.v1.ListWebhooksResponse.webhooks:type_name -> webhook.v1.Webhook
-	59,  // 3: webhook.v1.UpdateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
-	61,  // 4: webhook.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
-	62,  // 5: webhook.v1.PublishEventRequest.event:type_name -> webhook.v1.Event
-	63,  // 6: webhook.v1.PublishEventResponse.create_time:type_name -> google.protobuf.Timestamp
+	61,  // 0: webhook.v1.CreateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
+	62,  // 1: webhook.v1.ListWebhooksRequest.statuses:type_name -> webhook.v1.WebhookStatus
+	61,  // 2: webhook.v1.ListWebhooksResponse.webhooks:type_name -> webhook.v1.Webhook
+	61,  // 3: webhook.v1.UpdateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
+	63,  // 4: webhook.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
+	64,  // 5: webhook.v1.PublishEventRequest.event:type_name -> webhook.v1.Event
+	65,  // 6: webhook.v1.PublishEventResponse.create_time:type_name -> google.protobuf.Timestamp
 	11,  // 7: webhook.v1.BatchPublishEventsRequest.requests:type_name -> webhook.v1.PublishEventRequest
 	15,  // 8: webhook.v1.BatchPublishEventsResponse.results:type_name -> webhook.v1.BatchPublishResult
 	12,  // 9: webhook.v1.BatchPublishResult.published:type_name -> webhook.v1.PublishEventResponse
 	16,  // 10: webhook.v1.BatchPublishResult.error:type_name -> webhook.v1.BatchPublishError
 	17,  // 11: webhook.v1.BatchPublishError.field_violations:type_name -> webhook.v1.FieldViolation
-	64,  // 12: webhook.v1.ListDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	63,  // 13: webhook.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	63,  // 14: webhook.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
-	65,  // 15: webhook.v1.ListDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
-	63,  // 16: webhook.v1.ListDeliveriesResponse.progress_time:type_name -> google.protobuf.Timestamp
-	64,  // 17: webhook.v1.ListDeliveryAttemptsRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	66,  // 18: webhook.v1.ListDeliveryAttemptsRequest.outcomes:type_name -> webhook.v1.AttemptOutcome
-	63,  // 19: webhook.v1.ListDeliveryAttemptsRequest.start_time:type_name -> google.protobuf.Timestamp
-	63,  // 20: webhook.v1.ListDeliveryAttemptsRequest.end_time:type_name -> google.protobuf.Timestamp
-	67,  // 21: webhook.v1.ListDeliveryAttemptsResponse.attempts:type_name -> webhook.v1.DeliveryAttempt
-	63,  // 22: webhook.v1.ListDeliveryAttemptsResponse.progress_time:type_name -> google.protobuf.Timestamp
-	64,  // 23: webhook.v1.WatchDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	63,  // 24: webhook.v1.WatchDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	68,  // 25: webhook.v1.WatchDeliveriesRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	65,  // 26: webhook.v1.WatchDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
-	63,  // 27: webhook.v1.WatchDeliveriesResponse.server_time:type_name -> google.protobuf.Timestamp
-	68,  // 28: webhook.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
-	65,  // 29: webhook.v1.TestWebhookResponse.delivery:type_name -> webhook.v1.Delivery
-	63,  // 30: webhook.v1.GetWebhookStatsRequest.start_time:type_name -> google.protobuf.Timestamp
-	63,  // 31: webhook.v1.GetWebhookStatsRequest.end_time:type_name -> google.protobuf.Timestamp
-	68,  // 32: webhook.v1.GetWebhookStatsRequest.bin_width:type_name -> google.protobuf.Duration
-	63,  // 33: webhook.v1.StatsBin.start_time:type_name -> google.protobuf.Timestamp
+	66,  // 12: webhook.v1.ListDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	65,  // 13: webhook.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	65,  // 14: webhook.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
+	67,  // 15: webhook.v1.ListDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
+	65,  // 16: webhook.v1.ListDeliveriesResponse.progress_time:type_name -> google.protobuf.Timestamp
+	66,  // 17: webhook.v1.ListDeliveryAttemptsRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	68,  // 18: webhook.v1.ListDeliveryAttemptsRequest.outcomes:type_name -> webhook.v1.AttemptOutcome
+	65,  // 19: webhook.v1.ListDeliveryAttemptsRequest.start_time:type_name -> google.protobuf.Timestamp
+	65,  // 20: webhook.v1.ListDeliveryAttemptsRequest.end_time:type_name -> google.protobuf.Timestamp
+	69,  // 21: webhook.v1.ListDeliveryAttemptsResponse.attempts:type_name -> webhook.v1.DeliveryAttempt
+	65,  // 22: webhook.v1.ListDeliveryAttemptsResponse.progress_time:type_name -> google.protobuf.Timestamp
+	66,  // 23: webhook.v1.WatchDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	65,  // 24: webhook.v1.WatchDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	70,  // 25: webhook.v1.WatchDeliveriesRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	67,  // 26: webhook.v1.WatchDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
+	65,  // 27: webhook.v1.WatchDeliveriesResponse.server_time:type_name -> google.protobuf.Timestamp
+	70,  // 28: webhook.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
+	67,  // 29: webhook.v1.TestWebhookResponse.delivery:type_name -> webhook.v1.Delivery
+	65,  // 30: webhook.v1.GetWebhookStatsRequest.start_time:type_name -> google.protobuf.Timestamp
+	65,  // 31: webhook.v1.GetWebhookStatsRequest.end_time:type_name -> google.protobuf.Timestamp
+	70,  // 32: webhook.v1.GetWebhookStatsRequest.bin_width:type_name -> google.protobuf.Duration
+	65,  // 33: webhook.v1.StatsBin.start_time:type_name -> google.protobuf.Timestamp
 	31,  // 34: webhook.v1.StatsBin.outcomes:type_name -> webhook.v1.OutcomeCount
-	68,  // 35: webhook.v1.StatsBin.latency_p50:type_name -> google.protobuf.Duration
-	68,  // 36: webhook.v1.StatsBin.latency_p95:type_name -> google.protobuf.Duration
-	68,  // 37: webhook.v1.StatsBin.latency_p99:type_name -> google.protobuf.Duration
-	66,  // 38: webhook.v1.OutcomeCount.outcome:type_name -> webhook.v1.AttemptOutcome
-	64,  // 39: webhook.v1.EndingCount.status:type_name -> webhook.v1.DeliveryStatus
-	63,  // 40: webhook.v1.GetWebhookStatsResponse.start_time:type_name -> google.protobuf.Timestamp
-	63,  // 41: webhook.v1.GetWebhookStatsResponse.end_time:type_name -> google.protobuf.Timestamp
+	70,  // 35: webhook.v1.StatsBin.latency_p50:type_name -> google.protobuf.Duration
+	70,  // 36: webhook.v1.StatsBin.latency_p95:type_name -> google.protobuf.Duration
+	70,  // 37: webhook.v1.StatsBin.latency_p99:type_name -> google.protobuf.Duration
+	68,  // 38: webhook.v1.OutcomeCount.outcome:type_name -> webhook.v1.AttemptOutcome
+	66,  // 39: webhook.v1.EndingCount.status:type_name -> webhook.v1.DeliveryStatus
+	65,  // 40: webhook.v1.GetWebhookStatsResponse.start_time:type_name -> google.protobuf.Timestamp
+	65,  // 41: webhook.v1.GetWebhookStatsResponse.end_time:type_name -> google.protobuf.Timestamp
 	31,  // 42: webhook.v1.GetWebhookStatsResponse.outcomes:type_name -> webhook.v1.OutcomeCount
 	32,  // 43: webhook.v1.GetWebhookStatsResponse.endings:type_name -> webhook.v1.EndingCount
-	68,  // 44: webhook.v1.GetWebhookStatsResponse.latency_p50:type_name -> google.protobuf.Duration
-	68,  // 45: webhook.v1.GetWebhookStatsResponse.latency_p95:type_name -> google.protobuf.Duration
-	68,  // 46: webhook.v1.GetWebhookStatsResponse.latency_p99:type_name -> google.protobuf.Duration
-	68,  // 47: webhook.v1.GetWebhookStatsResponse.oldest_due_age:type_name -> google.protobuf.Duration
+	70,  // 44: webhook.v1.GetWebhookStatsResponse.latency_p50:type_name -> google.protobuf.Duration
+	70,  // 45: webhook.v1.GetWebhookStatsResponse.latency_p95:type_name -> google.protobuf.Duration
+	70,  // 46: webhook.v1.GetWebhookStatsResponse.latency_p99:type_name -> google.protobuf.Duration
+	70,  // 47: webhook.v1.GetWebhookStatsResponse.oldest_due_age:type_name -> google.protobuf.Duration
 	0,   // 48: webhook.v1.GetWebhookStatsResponse.breaker_state:type_name -> webhook.v1.BreakerState
-	63,  // 49: webhook.v1.GetWebhookStatsResponse.breaker_probe_time:type_name -> google.protobuf.Timestamp
-	63,  // 50: webhook.v1.GetWebhookStatsResponse.hold_until_time:type_name -> google.protobuf.Timestamp
-	63,  // 51: webhook.v1.GetWebhookStatsResponse.failing_since_time:type_name -> google.protobuf.Timestamp
+	65,  // 49: webhook.v1.GetWebhookStatsResponse.breaker_probe_time:type_name -> google.protobuf.Timestamp
+	65,  // 50: webhook.v1.GetWebhookStatsResponse.hold_until_time:type_name -> google.protobuf.Timestamp
+	65,  // 51: webhook.v1.GetWebhookStatsResponse.failing_since_time:type_name -> google.protobuf.Timestamp
 	30,  // 52: webhook.v1.GetWebhookStatsResponse.bins:type_name -> webhook.v1.StatsBin
-	69,  // 53: webhook.v1.CreateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
-	69,  // 54: webhook.v1.ListEventTypesResponse.event_types:type_name -> webhook.v1.EventType
-	69,  // 55: webhook.v1.UpdateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
-	61,  // 56: webhook.v1.UpdateEventTypeRequest.update_mask:type_name -> google.protobuf.FieldMask
-	63,  // 57: webhook.v1.ListEventsRequest.start_time:type_name -> google.protobuf.Timestamp
-	63,  // 58: webhook.v1.ListEventsRequest.end_time:type_name -> google.protobuf.Timestamp
-	58,  // 59: webhook.v1.ListEventsRequest.attributes:type_name -> webhook.v1.ListEventsRequest.AttributesEntry
-	62,  // 60: webhook.v1.ListEventsResponse.events:type_name -> webhook.v1.Event
-	63,  // 61: webhook.v1.ListEventsResponse.progress_time:type_name -> google.protobuf.Timestamp
-	60,  // 62: webhook.v1.WebhookExplanation.status:type_name -> webhook.v1.WebhookStatus
+	71,  // 53: webhook.v1.CreateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
+	71,  // 54: webhook.v1.ListEventTypesResponse.event_types:type_name -> webhook.v1.EventType
+	71,  // 55: webhook.v1.UpdateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
+	63,  // 56: webhook.v1.UpdateEventTypeRequest.update_mask:type_name -> google.protobuf.FieldMask
+	65,  // 57: webhook.v1.ListEventsRequest.start_time:type_name -> google.protobuf.Timestamp
+	65,  // 58: webhook.v1.ListEventsRequest.end_time:type_name -> google.protobuf.Timestamp
+	60,  // 59: webhook.v1.ListEventsRequest.attributes:type_name -> webhook.v1.ListEventsRequest.AttributesEntry
+	64,  // 60: webhook.v1.ListEventsResponse.events:type_name -> webhook.v1.Event
+	65,  // 61: webhook.v1.ListEventsResponse.progress_time:type_name -> google.protobuf.Timestamp
+	62,  // 62: webhook.v1.WebhookExplanation.status:type_name -> webhook.v1.WebhookStatus
 	1,   // 63: webhook.v1.WebhookExplanation.verdict:type_name -> webhook.v1.MatchVerdict
 	2,   // 64: webhook.v1.WebhookExplanation.standing:type_name -> webhook.v1.DeliveryStanding
-	63,  // 65: webhook.v1.WebhookExplanation.until_time:type_name -> google.protobuf.Timestamp
-	65,  // 66: webhook.v1.WebhookExplanation.delivery:type_name -> webhook.v1.Delivery
-	62,  // 67: webhook.v1.ExplainEventResponse.event:type_name -> webhook.v1.Event
+	65,  // 65: webhook.v1.WebhookExplanation.until_time:type_name -> google.protobuf.Timestamp
+	67,  // 66: webhook.v1.WebhookExplanation.delivery:type_name -> webhook.v1.Delivery
+	64,  // 67: webhook.v1.ExplainEventResponse.event:type_name -> webhook.v1.Event
 	42,  // 68: webhook.v1.ExplainEventResponse.webhooks:type_name -> webhook.v1.WebhookExplanation
-	70,  // 69: webhook.v1.CreateReplayRequest.replay:type_name -> webhook.v1.Replay
-	71,  // 70: webhook.v1.ListReplaysRequest.statuses:type_name -> webhook.v1.ReplayStatus
-	70,  // 71: webhook.v1.ListReplaysResponse.replays:type_name -> webhook.v1.Replay
-	72,  // 72: webhook.v1.CreateTokenRequest.token:type_name -> webhook.v1.Token
-	72,  // 73: webhook.v1.ListTokensResponse.tokens:type_name -> webhook.v1.Token
-	73,  // 74: webhook.v1.CreateAccessTokenRequest.permissions:type_name -> webhook.v1.AccessPermission
-	68,  // 75: webhook.v1.CreateAccessTokenRequest.life:type_name -> google.protobuf.Duration
-	3,   // 76: webhook.v1.WebhookService.CreateWebhook:input_type -> webhook.v1.CreateWebhookRequest
-	4,   // 77: webhook.v1.WebhookService.GetWebhook:input_type -> webhook.v1.GetWebhookRequest
-	5,   // 78: webhook.v1.WebhookService.ListWebhooks:input_type -> webhook.v1.ListWebhooksRequest
-	7,   // 79: webhook.v1.WebhookService.UpdateWebhook:input_type -> webhook.v1.UpdateWebhookRequest
-	8,   // 80: webhook.v1.WebhookService.DeleteWebhook:input_type -> webhook.v1.DeleteWebhookRequest
-	9,   // 81: webhook.v1.WebhookService.PauseWebhook:input_type -> webhook.v1.PauseWebhookRequest
-	10,  // 82: webhook.v1.WebhookService.ResumeWebhook:input_type -> webhook.v1.ResumeWebhookRequest
-	26,  // 83: webhook.v1.WebhookService.RotateWebhookSecret:input_type -> webhook.v1.RotateWebhookSecretRequest
-	27,  // 84: webhook.v1.WebhookService.TestWebhook:input_type -> webhook.v1.TestWebhookRequest
-	29,  // 85: webhook.v1.WebhookService.GetWebhookStats:input_type -> webhook.v1.GetWebhookStatsRequest
-	34,  // 86: webhook.v1.WebhookService.CreateEventType:input_type -> webhook.v1.CreateEventTypeRequest
-	35,  // 87: webhook.v1.WebhookService.GetEventType:input_type -> webhook.v1.GetEventTypeRequest
-	36,  // 88: webhook.v1.WebhookService.ListEventTypes:input_type -> webhook.v1.ListEventTypesRequest
-	38,  // 89: webhook.v1.WebhookService.UpdateEventType:input_type -> webhook.v1.UpdateEventTypeRequest
-	11,  // 90: webhook.v1.WebhookService.PublishEvent:input_type -> webhook.v1.PublishEventRequest
-	13,  // 91: webhook.v1.WebhookService.BatchPublishEvents:input_type -> webhook.v1.BatchPublishEventsRequest
-	18,  // 92: webhook.v1.WebhookService.GetEvent:input_type -> webhook.v1.GetEventRequest
-	39,  // 93: webhook.v1.WebhookService.ListEvents:input_type -> webhook.v1.ListEventsRequest
-	41,  // 94: webhook.v1.WebhookService.ExplainEvent:input_type -> webhook.v1.ExplainEventRequest
-	19,  // 95: webhook.v1.WebhookService.GetDelivery:input_type -> webhook.v1.GetDeliveryRequest
-	20,  // 96: webhook.v1.WebhookService.ListDeliveries:input_type -> webhook.v1.ListDeliveriesRequest
-	22,  // 97: webhook.v1.WebhookService.ListDeliveryAttempts:input_type -> webhook.v1.ListDeliveryAttemptsRequest
-	44,  // 98: webhook.v1.WebhookService.RetryDelivery:input_type -> webhook.v1.RetryDeliveryRequest
-	45,  // 99: webhook.v1.WebhookService.CancelDelivery:input_type -> webhook.v1.CancelDeliveryRequest
-	24,  // 100: webhook.v1.WebhookService.WatchDeliveries:input_type -> webhook.v1.WatchDeliveriesRequest
-	46,  // 101: webhook.v1.WebhookService.CreateReplay:input_type -> webhook.v1.CreateReplayRequest
-	47,  // 102: webhook.v1.WebhookService.GetReplay:input_type -> webhook.v1.GetReplayRequest
-	48,  // 103: webhook.v1.WebhookService.ListReplays:input_type -> webhook.v1.ListReplaysRequest
-	50,  // 104: webhook.v1.WebhookService.CancelReplay:input_type -> webhook.v1.CancelReplayRequest
-	51,  // 105: webhook.v1.WebhookService.DeleteCustomerData:input_type -> webhook.v1.DeleteCustomerDataRequest
-	53,  // 106: webhook.v1.WebhookService.CreateToken:input_type -> webhook.v1.CreateTokenRequest
-	54,  // 107: webhook.v1.WebhookService.ListTokens:input_type -> webhook.v1.ListTokensRequest
-	56,  // 108: webhook.v1.WebhookService.RevokeToken:input_type -> webhook.v1.RevokeTokenRequest
-	57,  // 109: webhook.v1.WebhookService.CreateAccessToken:input_type -> webhook.v1.CreateAccessTokenRequest
-	59,  // 110: webhook.v1.WebhookService.CreateWebhook:output_type -> webhook.v1.Webhook
-	59,  // 111: webhook.v1.WebhookService.GetWebhook:output_type -> webhook.v1.Webhook
-	6,   // 112: webhook.v1.WebhookService.ListWebhooks:output_type -> webhook.v1.ListWebhooksResponse
-	59,  // 113: webhook.v1.WebhookService.UpdateWebhook:output_type -> webhook.v1.Webhook
-	74,  // 114: webhook.v1.WebhookService.DeleteWebhook:output_type -> google.protobuf.Empty
-	59,  // 115: webhook.v1.WebhookService.PauseWebhook:output_type -> webhook.v1.Webhook
-	59,  // 116: webhook.v1.WebhookService.ResumeWebhook:output_type -> webhook.v1.Webhook
-	59,  // 117: webhook.v1.WebhookService.RotateWebhookSecret:output_type -> webhook.v1.Webhook
-	28,  // 118: webhook.v1.WebhookService.TestWebhook:output_type -> webhook.v1.TestWebhookResponse
-	33,  // 119: webhook.v1.WebhookService.GetWebhookStats:output_type -> webhook.v1.GetWebhookStatsResponse
-	69,  // 120: webhook.v1.WebhookService.CreateEventType:output_type -> webhook.v1.EventType
-	69,  // 121: webhook.v1.WebhookService.GetEventType:output_type -> webhook.v1.EventType
-	37,  // 122: webhook.v1.WebhookService.ListEventTypes:output_type -> webhook.v1.ListEventTypesResponse
-	69,  // 123: webhook.v1.WebhookService.UpdateEventType:output_type -> webhook.v1.EventType
-	12,  // 124: webhook.v1.WebhookService.PublishEvent:output_type -> webhook.v1.PublishEventResponse
-	14,  // 125: webhook.v1.WebhookService.BatchPublishEvents:output_type -> webhook.v1.BatchPublishEventsResponse
-	62,  // 126: webhook.v1.WebhookService.GetEvent:output_type -> webhook.v1.Event
-	40,  // 127: webhook.v1.WebhookService.ListEvents:output_type -> webhook.v1.ListEventsResponse
-	43,  // 128: webhook.v1.WebhookService.ExplainEvent:output_type -> webhook.v1.ExplainEventResponse
-	65,  // 129: webhook.v1.WebhookService.GetDelivery:output_type -> webhook.v1.Delivery
-	21,  // 130: webhook.v1.WebhookService.ListDeliveries:output_type -> webhook.v1.ListDeliveriesResponse
-	23,  // 131: webhook.v1.WebhookService.ListDeliveryAttempts:output_type -> webhook.v1.ListDeliveryAttemptsResponse
-	65,  // 132: webhook.v1.WebhookService.RetryDelivery:output_type -> webhook.v1.Delivery
-	65,  // 133: webhook.v1.WebhookService.CancelDelivery:output_type -> webhook.v1.Delivery
-	25,  // 134: webhook.v1.WebhookService.WatchDeliveries:output_type -> webhook.v1.WatchDeliveriesResponse
-	70,  // 135: webhook.v1.WebhookService.CreateReplay:output_type -> webhook.v1.Replay
-	70,  // 136: webhook.v1.WebhookService.GetReplay:output_type -> webhook.v1.Replay
-	49,  // 137: webhook.v1.WebhookService.ListReplays:output_type -> webhook.v1.ListReplaysResponse
-	70,  // 138: webhook.v1.WebhookService.CancelReplay:output_type -> webhook.v1.Replay
-	52,  // 139: webhook.v1.WebhookService.DeleteCustomerData:output_type -> webhook.v1.DeleteCustomerDataResponse
-	72,  // 140: webhook.v1.WebhookService.CreateToken:output_type -> webhook.v1.Token
-	55,  // 141: webhook.v1.WebhookService.ListTokens:output_type -> webhook.v1.ListTokensResponse
-	74,  // 142: webhook.v1.WebhookService.RevokeToken:output_type -> google.protobuf.Empty
-	75,  // 143: webhook.v1.WebhookService.CreateAccessToken:output_type -> webhook.v1.AccessToken
-	110, // [110:144] is the sub-list for method output_type
-	76,  // [76:110] is the sub-list for method input_type
-	76,  // [76:76] is the sub-list for extension type_name
-	76,  // [76:76] is the sub-list for extension extendee
-	0,   // [0:76] is the sub-list for field type_name
+	72,  // 69: webhook.v1.CreateReplayRequest.replay:type_name -> webhook.v1.Replay
+	73,  // 70: webhook.v1.ListReplaysRequest.statuses:type_name -> webhook.v1.ReplayStatus
+	72,  // 71: webhook.v1.ListReplaysResponse.replays:type_name -> webhook.v1.Replay
+	74,  // 72: webhook.v1.CreateTokenRequest.token:type_name -> webhook.v1.Token
+	74,  // 73: webhook.v1.ListTokensResponse.tokens:type_name -> webhook.v1.Token
+	75,  // 74: webhook.v1.CreateAccessTokenRequest.permissions:type_name -> webhook.v1.AccessPermission
+	70,  // 75: webhook.v1.CreateAccessTokenRequest.life:type_name -> google.protobuf.Duration
+	76,  // 76: webhook.v1.ListAuditEntriesResponse.entries:type_name -> webhook.v1.AuditEntry
+	3,   // 77: webhook.v1.WebhookService.CreateWebhook:input_type -> webhook.v1.CreateWebhookRequest
+	4,   // 78: webhook.v1.WebhookService.GetWebhook:input_type -> webhook.v1.GetWebhookRequest
+	5,   // 79: webhook.v1.WebhookService.ListWebhooks:input_type -> webhook.v1.ListWebhooksRequest
+	7,   // 80: webhook.v1.WebhookService.UpdateWebhook:input_type -> webhook.v1.UpdateWebhookRequest
+	8,   // 81: webhook.v1.WebhookService.DeleteWebhook:input_type -> webhook.v1.DeleteWebhookRequest
+	9,   // 82: webhook.v1.WebhookService.PauseWebhook:input_type -> webhook.v1.PauseWebhookRequest
+	10,  // 83: webhook.v1.WebhookService.ResumeWebhook:input_type -> webhook.v1.ResumeWebhookRequest
+	26,  // 84: webhook.v1.WebhookService.RotateWebhookSecret:input_type -> webhook.v1.RotateWebhookSecretRequest
+	27,  // 85: webhook.v1.WebhookService.TestWebhook:input_type -> webhook.v1.TestWebhookRequest
+	29,  // 86: webhook.v1.WebhookService.GetWebhookStats:input_type -> webhook.v1.GetWebhookStatsRequest
+	34,  // 87: webhook.v1.WebhookService.CreateEventType:input_type -> webhook.v1.CreateEventTypeRequest
+	35,  // 88: webhook.v1.WebhookService.GetEventType:input_type -> webhook.v1.GetEventTypeRequest
+	36,  // 89: webhook.v1.WebhookService.ListEventTypes:input_type -> webhook.v1.ListEventTypesRequest
+	38,  // 90: webhook.v1.WebhookService.UpdateEventType:input_type -> webhook.v1.UpdateEventTypeRequest
+	11,  // 91: webhook.v1.WebhookService.PublishEvent:input_type -> webhook.v1.PublishEventRequest
+	13,  // 92: webhook.v1.WebhookService.BatchPublishEvents:input_type -> webhook.v1.BatchPublishEventsRequest
+	18,  // 93: webhook.v1.WebhookService.GetEvent:input_type -> webhook.v1.GetEventRequest
+	39,  // 94: webhook.v1.WebhookService.ListEvents:input_type -> webhook.v1.ListEventsRequest
+	41,  // 95: webhook.v1.WebhookService.ExplainEvent:input_type -> webhook.v1.ExplainEventRequest
+	19,  // 96: webhook.v1.WebhookService.GetDelivery:input_type -> webhook.v1.GetDeliveryRequest
+	20,  // 97: webhook.v1.WebhookService.ListDeliveries:input_type -> webhook.v1.ListDeliveriesRequest
+	22,  // 98: webhook.v1.WebhookService.ListDeliveryAttempts:input_type -> webhook.v1.ListDeliveryAttemptsRequest
+	44,  // 99: webhook.v1.WebhookService.RetryDelivery:input_type -> webhook.v1.RetryDeliveryRequest
+	45,  // 100: webhook.v1.WebhookService.CancelDelivery:input_type -> webhook.v1.CancelDeliveryRequest
+	24,  // 101: webhook.v1.WebhookService.WatchDeliveries:input_type -> webhook.v1.WatchDeliveriesRequest
+	46,  // 102: webhook.v1.WebhookService.CreateReplay:input_type -> webhook.v1.CreateReplayRequest
+	47,  // 103: webhook.v1.WebhookService.GetReplay:input_type -> webhook.v1.GetReplayRequest
+	48,  // 104: webhook.v1.WebhookService.ListReplays:input_type -> webhook.v1.ListReplaysRequest
+	50,  // 105: webhook.v1.WebhookService.CancelReplay:input_type -> webhook.v1.CancelReplayRequest
+	51,  // 106: webhook.v1.WebhookService.DeleteCustomerData:input_type -> webhook.v1.DeleteCustomerDataRequest
+	53,  // 107: webhook.v1.WebhookService.CreateToken:input_type -> webhook.v1.CreateTokenRequest
+	54,  // 108: webhook.v1.WebhookService.ListTokens:input_type -> webhook.v1.ListTokensRequest
+	56,  // 109: webhook.v1.WebhookService.RevokeToken:input_type -> webhook.v1.RevokeTokenRequest
+	57,  // 110: webhook.v1.WebhookService.CreateAccessToken:input_type -> webhook.v1.CreateAccessTokenRequest
+	58,  // 111: webhook.v1.WebhookService.ListAuditEntries:input_type -> webhook.v1.ListAuditEntriesRequest
+	61,  // 112: webhook.v1.WebhookService.CreateWebhook:output_type -> webhook.v1.Webhook
+	61,  // 113: webhook.v1.WebhookService.GetWebhook:output_type -> webhook.v1.Webhook
+	6,   // 114: webhook.v1.WebhookService.ListWebhooks:output_type -> webhook.v1.ListWebhooksResponse
+	61,  // 115: webhook.v1.WebhookService.UpdateWebhook:output_type -> webhook.v1.Webhook
+	77,  // 116: webhook.v1.WebhookService.DeleteWebhook:output_type -> google.protobuf.Empty
+	61,  // 117: webhook.v1.WebhookService.PauseWebhook:output_type -> webhook.v1.Webhook
+	61,  // 118: webhook.v1.WebhookService.ResumeWebhook:output_type -> webhook.v1.Webhook
+	61,  // 119: webhook.v1.WebhookService.RotateWebhookSecret:output_type -> webhook.v1.Webhook
+	28,  // 120: webhook.v1.WebhookService.TestWebhook:output_type -> webhook.v1.TestWebhookResponse
+	33,  // 121: webhook.v1.WebhookService.GetWebhookStats:output_type -> webhook.v1.GetWebhookStatsResponse
+	71,  // 122: webhook.v1.WebhookService.CreateEventType:output_type -> webhook.v1.EventType
+	71,  // 123: webhook.v1.WebhookService.GetEventType:output_type -> webhook.v1.EventType
+	37,  // 124: webhook.v1.WebhookService.ListEventTypes:output_type -> webhook.v1.ListEventTypesResponse
+	71,  // 125: webhook.v1.WebhookService.UpdateEventType:output_type -> webhook.v1.EventType
+	12,  // 126: webhook.v1.WebhookService.PublishEvent:output_type -> webhook.v1.PublishEventResponse
+	14,  // 127: webhook.v1.WebhookService.BatchPublishEvents:output_type -> webhook.v1.BatchPublishEventsResponse
+	64,  // 128: webhook.v1.WebhookService.GetEvent:output_type -> webhook.v1.Event
+	40,  // 129: webhook.v1.WebhookService.ListEvents:output_type -> webhook.v1.ListEventsResponse
+	43,  // 130: webhook.v1.WebhookService.ExplainEvent:output_type -> webhook.v1.ExplainEventResponse
+	67,  // 131: webhook.v1.WebhookService.GetDelivery:output_type -> webhook.v1.Delivery
+	21,  // 132: webhook.v1.WebhookService.ListDeliveries:output_type -> webhook.v1.ListDeliveriesResponse
+	23,  // 133: webhook.v1.WebhookService.ListDeliveryAttempts:output_type -> webhook.v1.ListDeliveryAttemptsResponse
+	67,  // 134: webhook.v1.WebhookService.RetryDelivery:output_type -> webhook.v1.Delivery
+	67,  // 135: webhook.v1.WebhookService.CancelDelivery:output_type -> webhook.v1.Delivery
+	25,  // 136: webhook.v1.WebhookService.WatchDeliveries:output_type -> webhook.v1.WatchDeliveriesResponse
+	72,  // 137: webhook.v1.WebhookService.CreateReplay:output_type -> webhook.v1.Replay
+	72,  // 138: webhook.v1.WebhookService.GetReplay:output_type -> webhook.v1.Replay
+	49,  // 139: webhook.v1.WebhookService.ListReplays:output_type -> webhook.v1.ListReplaysResponse
+	72,  // 140: webhook.v1.WebhookService.CancelReplay:output_type -> webhook.v1.Replay
+	52,  // 141: webhook.v1.WebhookService.DeleteCustomerData:output_type -> webhook.v1.DeleteCustomerDataResponse
+	74,  // 142: webhook.v1.WebhookService.CreateToken:output_type -> webhook.v1.Token
+	55,  // 143: webhook.v1.WebhookService.ListTokens:output_type -> webhook.v1.ListTokensResponse
+	77,  // 144: webhook.v1.WebhookService.RevokeToken:output_type -> google.protobuf.Empty
+	78,  // 145: webhook.v1.WebhookService.CreateAccessToken:output_type -> webhook.v1.AccessToken
+	59,  // 146: webhook.v1.WebhookService.ListAuditEntries:output_type -> webhook.v1.ListAuditEntriesResponse
+	112, // [112:147] is the sub-list for method output_type
+	77,  // [77:112] is the sub-list for method input_type
+	77,  // [77:77] is the sub-list for extension type_name
+	77,  // [77:77] is the sub-list for extension extendee
+	0,   // [0:77] is the sub-list for field type_name
 }
 
 func init() { file_webhook_v1_service_proto_init() }
@@ -4680,6 +4815,7 @@ func file_webhook_v1_service_proto_init() {
 	if File_webhook_v1_service_proto != nil {
 		return
 	}
+	file_webhook_v1_audit_proto_init()
 	file_webhook_v1_delivery_proto_init()
 	file_webhook_v1_event_proto_init()
 	file_webhook_v1_event_type_proto_init()
@@ -4701,7 +4837,7 @@ func file_webhook_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_webhook_v1_service_proto_rawDesc), len(file_webhook_v1_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   56,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -56,6 +56,7 @@ const (
 	WebhookService_ListTokens_FullMethodName           = "/webhook.v1.WebhookService/ListTokens"
 	WebhookService_RevokeToken_FullMethodName          = "/webhook.v1.WebhookService/RevokeToken"
 	WebhookService_CreateAccessToken_FullMethodName    = "/webhook.v1.WebhookService/CreateAccessToken"
+	WebhookService_ListAuditEntries_FullMethodName     = "/webhook.v1.WebhookService/ListAuditEntries"
 )
 
 // WebhookServiceClient is the client API for WebhookService service.
@@ -152,6 +153,9 @@ type WebhookServiceClient interface {
 	// Makes an access token: for the browser of one customer, with no more permissions than the caller's, for a short time.
 	// It is checked without the database. An access token makes no further ones.
 	CreateAccessToken(ctx context.Context, in *CreateAccessTokenRequest, opts ...grpc.CallOption) (*AccessToken, error)
+	// Lists who changed what, newest first: an entry for each call that changed something, and for calls of known callers that
+	// were refused, so many of one caller in a minute. A caller for some customers sees entries of these customers only.
+	ListAuditEntries(ctx context.Context, in *ListAuditEntriesRequest, opts ...grpc.CallOption) (*ListAuditEntriesResponse, error)
 }
 
 type webhookServiceClient struct {
@@ -511,6 +515,16 @@ func (c *webhookServiceClient) CreateAccessToken(ctx context.Context, in *Create
 	return out, nil
 }
 
+func (c *webhookServiceClient) ListAuditEntries(ctx context.Context, in *ListAuditEntriesRequest, opts ...grpc.CallOption) (*ListAuditEntriesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAuditEntriesResponse)
+	err := c.cc.Invoke(ctx, WebhookService_ListAuditEntries_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // WebhookServiceServer is the server API for WebhookService service.
 // All implementations must embed UnimplementedWebhookServiceServer
 // for forward compatibility.
@@ -605,6 +619,9 @@ type WebhookServiceServer interface {
 	// Makes an access token: for the browser of one customer, with no more permissions than the caller's, for a short time.
 	// It is checked without the database. An access token makes no further ones.
 	CreateAccessToken(context.Context, *CreateAccessTokenRequest) (*AccessToken, error)
+	// Lists who changed what, newest first: an entry for each call that changed something, and for calls of known callers that
+	// were refused, so many of one caller in a minute. A caller for some customers sees entries of these customers only.
+	ListAuditEntries(context.Context, *ListAuditEntriesRequest) (*ListAuditEntriesResponse, error)
 	mustEmbedUnimplementedWebhookServiceServer()
 }
 
@@ -716,6 +733,9 @@ func (UnimplementedWebhookServiceServer) RevokeToken(context.Context, *RevokeTok
 }
 func (UnimplementedWebhookServiceServer) CreateAccessToken(context.Context, *CreateAccessTokenRequest) (*AccessToken, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateAccessToken not implemented")
+}
+func (UnimplementedWebhookServiceServer) ListAuditEntries(context.Context, *ListAuditEntriesRequest) (*ListAuditEntriesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAuditEntries not implemented")
 }
 func (UnimplementedWebhookServiceServer) mustEmbedUnimplementedWebhookServiceServer() {}
 func (UnimplementedWebhookServiceServer) testEmbeddedByValue()                        {}
@@ -1343,6 +1363,24 @@ func _WebhookService_CreateAccessToken_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WebhookService_ListAuditEntries_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAuditEntriesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).ListAuditEntries(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_ListAuditEntries_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).ListAuditEntries(ctx, req.(*ListAuditEntriesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // WebhookService_ServiceDesc is the grpc.ServiceDesc for WebhookService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1481,6 +1519,10 @@ var WebhookService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateAccessToken",
 			Handler:    _WebhookService_CreateAccessToken_Handler,
+		},
+		{
+			MethodName: "ListAuditEntries",
+			Handler:    _WebhookService_ListAuditEntries_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -216,6 +216,11 @@ class WebhookServiceStub(object):
                 request_serializer=webhook_dot_v1_dot_service__pb2.CreateAccessTokenRequest.SerializeToString,
                 response_deserializer=webhook_dot_v1_dot_token__pb2.AccessToken.FromString,
                 _registered_method=True)
+        self.ListAuditEntries = channel.unary_unary(
+                '/webhook.v1.WebhookService/ListAuditEntries',
+                request_serializer=webhook_dot_v1_dot_service__pb2.ListAuditEntriesRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_service__pb2.ListAuditEntriesResponse.FromString,
+                _registered_method=True)
 
 
 class WebhookServiceServicer(object):
@@ -480,6 +485,14 @@ class WebhookServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAuditEntries(self, request, context):
+        """Lists who changed what, newest first: an entry for each call that changed something, and for calls of known callers that
+        were refused, so many of one caller in a minute. A caller for some customers sees entries of these customers only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WebhookServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -652,6 +665,11 @@ def add_WebhookServiceServicer_to_server(servicer, server):
                     servicer.CreateAccessToken,
                     request_deserializer=webhook_dot_v1_dot_service__pb2.CreateAccessTokenRequest.FromString,
                     response_serializer=webhook_dot_v1_dot_token__pb2.AccessToken.SerializeToString,
+            ),
+            'ListAuditEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEntries,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.ListAuditEntriesRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_service__pb2.ListAuditEntriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1577,6 +1595,33 @@ class WebhookService(object):
             '/webhook.v1.WebhookService/CreateAccessToken',
             webhook_dot_v1_dot_service__pb2.CreateAccessTokenRequest.SerializeToString,
             webhook_dot_v1_dot_token__pb2.AccessToken.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/ListAuditEntries',
+            webhook_dot_v1_dot_service__pb2.ListAuditEntriesRequest.SerializeToString,
+            webhook_dot_v1_dot_service__pb2.ListAuditEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

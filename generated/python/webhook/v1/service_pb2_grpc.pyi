@@ -142,6 +142,10 @@ class WebhookServiceStub:
     """Makes an access token: for the browser of one customer, with no more permissions than the caller's, for a short time.
     It is checked without the database. An access token makes no further ones.
     """
+    ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListAuditEntriesRequest, _service_pb2.ListAuditEntriesResponse]
+    """Lists who changed what, newest first: an entry for each call that changed something, and for calls of known callers that
+    were refused, so many of one caller in a minute. A caller for some customers sees entries of these customers only.
+    """
 
 @_typing.type_check_only
 class WebhookServiceAsyncStub(WebhookServiceStub):
@@ -249,6 +253,10 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     CreateAccessToken: _aio.UnaryUnaryMultiCallable[_service_pb2.CreateAccessTokenRequest, _token_pb2.AccessToken]  # type: ignore[assignment]
     """Makes an access token: for the browser of one customer, with no more permissions than the caller's, for a short time.
     It is checked without the database. An access token makes no further ones.
+    """
+    ListAuditEntries: _aio.UnaryUnaryMultiCallable[_service_pb2.ListAuditEntriesRequest, _service_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
+    """Lists who changed what, newest first: an entry for each call that changed something, and for calls of known callers that
+    were refused, so many of one caller in a minute. A caller for some customers sees entries of these customers only.
     """
 
 class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -558,6 +566,16 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_token_pb2.AccessToken, _abc.Awaitable[_token_pb2.AccessToken]]:
         """Makes an access token: for the browser of one customer, with no more permissions than the caller's, for a short time.
         It is checked without the database. An access token makes no further ones.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAuditEntries(
+        self,
+        request: _service_pb2.ListAuditEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListAuditEntriesResponse, _abc.Awaitable[_service_pb2.ListAuditEntriesResponse]]:
+        """Lists who changed what, newest first: an entry for each call that changed something, and for calls of known callers that
+        were refused, so many of one caller in a minute. A caller for some customers sees entries of these customers only.
         """
 
 def add_WebhookServiceServicer_to_server(servicer: WebhookServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -21,6 +21,7 @@ from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.store.clock import look_at_clock
 from webhook_grpc.store.connection.failures import watched
 from webhook_grpc.store.db import Database
+from webhook_grpc.store.registry import audit
 from webhook_grpc.store.registry.secrets import forget_previous
 from webhook_grpc.store.schema.partitions import TABLES, ensure_partitions
 from webhook_grpc.store.upkeep import erasure, retention, statistics
@@ -78,6 +79,7 @@ class Janitor:
             Step("delete idempotency keys", _KEYS_SECONDS, self.delete_keys),
             Step("delete replays", _SMALL_SECONDS, self.delete_replays),
             Step("delete tombstones", _SMALL_SECONDS, self.delete_tombstones),
+            Step("delete audit entries", _SMALL_SECONDS, self.delete_audit_entries),
             Step("forget secrets", _SMALL_SECONDS, self.forget_secrets),
             Step("seal headers", _SEAL_SECONDS, header_sealing.step),
             Step("purge webhooks", _SMALL_SECONDS, self.purge_webhooks),
@@ -185,6 +187,11 @@ class Janitor:
         """Deletes the notes that customers were erased, when no backup can bring them back."""
         count = await retention.delete_erasures(self._database)
         return _log_deleted("tombstones of customers deleted", count, retention.ROWS_PER_BATCH)
+
+    async def delete_audit_entries(self) -> bool:
+        """Deletes entries of the audit that are older than they are kept."""
+        count = await audit.delete_old(self._database, self._policy.audit_days)
+        return _log_deleted("audit entries deleted", count, audit.ENTRIES_PER_BATCH)
 
     async def forget_secrets(self) -> bool:
         """Deletes secrets that no longer sign."""

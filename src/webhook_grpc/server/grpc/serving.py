@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn, TypeVar, cast
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -62,6 +63,10 @@ class _Exchange:
             self._headers.setdefault(key, []).append(value)
         self._request_id = ""
 
+    @property
+    def source_address(self) -> str:
+        return address_of(self._context.peer())
+
     def header(self, name: str) -> Sequence[str | bytes]:
         return self._headers.get(name, ())
 
@@ -93,6 +98,11 @@ class _Exchange:
             await self._context.abort(grpc_status(error), message_of(error), trailing)
         except grpc.aio.InternalError:  # the client has left meanwhile
             raise asyncio.CancelledError from None
+
+
+def address_of(peer: str) -> str:
+    """Returns the IP address in what gRPC says of a peer: `ipv4:192.0.2.1:4711`, `ipv6:%5B2001:db8::1%5D:4711`."""
+    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
 
 
 class _UnaryExchange(_Exchange):

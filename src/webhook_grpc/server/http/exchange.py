@@ -57,6 +57,11 @@ class Exchange:
         self._has_data = False  # as JSON; written by _read_body
         self.request_id = ""
 
+    @property
+    def source_address(self) -> str:
+        """Returns the IP address that the request comes from."""
+        return self._request.remote or ""
+
     def header(self, name: str) -> Sequence[str | bytes]:
         """Returns the values of a header."""
         return self._request.headers.getall(name, [])

@@ -33,7 +33,7 @@ ERROR_CLASSES: Final = (*sorted(_SQLSTATE_CLASSES), "connection", "other", "time
 
 _READ: Final = re.compile(r"\s*(WITH|SELECT|VALUES|TABLE)\b", re.IGNORECASE)
 _WRITE: Final = re.compile(
-    r"\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|LISTEN|SET|nextval|setval|set_config|pg_notify|publish_event|analyse_table|\w+_partition|\w*advisory\w*)\b",
+    r"\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|LISTEN|SET|nextval|setval|set_config|pg_notify|publish_event|analyse_table|delete_audit_entries|\w+_partition|\w*advisory\w*)\b",
     re.IGNORECASE,
 )
 _TEXT_CHARACTERS_MAX: Final = 500

@@ -10,24 +10,29 @@ from collections.abc import Collection
 from typing import Final
 from uuid import UUID
 
+from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.command import Command, Kind, TestEvent
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.store.db import Database, LoopConnection
+from webhook_grpc.store.registry.audit import entry_parameters, leaves_entry
 
 from .publishing import request_id_reused
 
-INSERT_COMMAND: Final = """
+# A command that waits already is not inserted again; the call leaves its entry all the same.
+INSERT_COMMAND: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT %(shard)b::smallint AS shard, %(webhook_id)b::bigint AS webhook_id, %(event_id)b::uuid AS event_id,
         %(command)b::text AS command, %(customer_id)b::bigint AS customer_id, now() AS at, true AS singleton
+), new_command AS (
+    INSERT INTO commands (shard, webhook_id, event_id, command, customer_id, created_at)
+    SELECT shard, webhook_id, event_id, command, customer_id, at FROM input JOIN meta USING (singleton)
+    ON CONFLICT (shard, webhook_id, event_id, command) DO NOTHING
 )
-INSERT INTO commands (shard, webhook_id, event_id, command, customer_id, created_at)
-SELECT shard, webhook_id, event_id, command, customer_id, at FROM input JOIN meta USING (singleton)
-ON CONFLICT (shard, webhook_id, event_id, command) DO NOTHING
+{leaves_entry("input")}
 """
 
 # Inserts the key and the command, or neither. Returns no row: the request id was used before.
-INSERT_COMMAND_ONCE: Final = """
+INSERT_COMMAND_ONCE: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT %(shard)b::smallint AS shard, %(webhook_id)b::bigint AS webhook_id, %(event_id)b::uuid AS event_id,
         %(command)b::text AS command, %(customer_id)b::bigint AS customer_id, %(request_id)b::text AS request_id,
@@ -42,7 +47,7 @@ WITH input AS MATERIALIZED (
     SELECT i.shard, i.webhook_id, i.event_id, i.command, k.customer_id, i.at
     FROM new_key k CROSS JOIN input i JOIN meta USING (singleton)
     ON CONFLICT (shard, webhook_id, event_id, command) DO NOTHING
-)
+), audited AS ({leaves_entry("new_key")})
 SELECT 1 FROM new_key
 """
 SELECT_FINGERPRINT: Final = """
@@ -50,7 +55,7 @@ SELECT fingerprint FROM idempotency_keys WHERE customer_id = %(customer_id)b AND
 """
 
 # A test is an event for one webhook and a command to send it; it has no row in the outbox.
-INSERT_TEST: Final = """
+INSERT_TEST: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT %(shard)b::smallint AS shard, %(webhook_id)b::bigint AS webhook_id, %(event_id)b::uuid AS event_id,
         %(customer_id)b::bigint AS customer_id, %(event_type)b::text AS event_type, %(body)b::bytea AS body,
@@ -61,9 +66,11 @@ WITH input AS MATERIALIZED (
     )
     SELECT event_id, customer_id, event_type, at, at, body, data_start, NULL, webhook_id
     FROM input JOIN meta USING (singleton)
+), new_command AS (
+    INSERT INTO commands (shard, webhook_id, event_id, command, customer_id, created_at)
+    SELECT shard, webhook_id, event_id, 'test', customer_id, at FROM input JOIN meta USING (singleton)
 )
-INSERT INTO commands (shard, webhook_id, event_id, command, customer_id, created_at)
-SELECT shard, webhook_id, event_id, 'test', customer_id, at FROM input JOIN meta USING (singleton)
+{leaves_entry("input")}
 """
 
 # Not ordered by age, but there are never many: commands are carried out as fast as they come. Tests are not, because
@@ -88,9 +95,12 @@ SELECT_WAITING_COMMANDS: Final = """
 """
 
 
-async def insert(database: Database, kind: Kind, customer_id: int, webhook_id: int, event_id: UUID) -> None:
+async def insert(
+    database: Database, kind: Kind, customer_id: int, webhook_id: int, event_id: UUID, *, audit: AuditEntry
+) -> None:
     """Inserts a command; a second one for the same thing does nothing. Raises Unavailable."""
-    await database.rows(INSERT_COMMAND, _row(kind, customer_id, webhook_id, event_id))
+    row = _row(kind, customer_id, webhook_id, event_id)
+    await database.rows(INSERT_COMMAND, {**row, **entry_parameters(audit)})
 
 
 async def insert_once(
@@ -102,6 +112,7 @@ async def insert_once(
     *,
     request_id: str,
     fingerprint: int,
+    audit: AuditEntry,
 ) -> bool:
     """Inserts a command under a request id; returns False if that was done before.
 
@@ -111,6 +122,7 @@ async def insert_once(
         **_row(kind, customer_id, webhook_id, event_id),
         "request_id": request_id,
         "fingerprint": fingerprint,
+        **entry_parameters(audit),
     }
     if await database.rows(INSERT_COMMAND_ONCE, parameters):
         return True
@@ -128,7 +140,7 @@ async def was_asked_before(database: Database, customer_id: int, request_id: str
     return True
 
 
-async def insert_test(database: Database, event: TestEvent) -> None:
+async def insert_test(database: Database, event: TestEvent, *, audit: AuditEntry) -> None:
     """Inserts the event of a test and the command to send it. Raises Unavailable."""
     await database.rows(
         INSERT_TEST,
@@ -140,6 +152,7 @@ async def insert_test(database: Database, event: TestEvent) -> None:
             "event_type": event.event_type,
             "body": event.body,
             "data_start": event.data_start,
+            **entry_parameters(audit),
         },
     )
 

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import AlreadyExists, Conflict, FailedPrecondition, NotFound, QuotaExceeded
 from webhook_grpc.domain.model import EventType, EventTypeSpec
 from webhook_grpc.store.db import Database, Queries, Row, run
+
+from .audit import entry_parameters, leaves_entry
 
 _COLUMNS: Final = "event_type, description, json_schema, archived, built_in, version, created_at, updated_at"
 
@@ -26,7 +29,7 @@ WITH input AS MATERIALIZED (
     WHERE event_type_count < %(event_types_max)s::integer
     ON CONFLICT (event_type) DO NOTHING
     RETURNING {_COLUMNS}
-)
+), audited AS ({leaves_entry("created")})
 SELECT {_COLUMNS} FROM created
 """
 
@@ -43,13 +46,15 @@ LIMIT %(limit)s
 # Returns no row: somebody else has changed it first.
 UPDATE_EVENT_TYPE: Final = f"""
 WITH input AS MATERIALIZED (
-    SELECT now() AS at
-)
-UPDATE event_types SET description = %(description)s, json_schema = %(json_schema)s, archived = %(archived)s,
-    version = version + 1, updated_at = input.at
-FROM input
-WHERE event_type = %(event_type)s AND version = %(version)s
-RETURNING {_COLUMNS}
+    SELECT now() AS at, true AS singleton
+), changed AS (
+    UPDATE event_types SET description = %(description)s, json_schema = %(json_schema)s, archived = %(archived)s,
+        version = version + 1, updated_at = input.at
+    FROM input
+    WHERE event_type = %(event_type)s AND version = %(version)s
+    RETURNING {_COLUMNS}
+), audited AS ({leaves_entry("changed")})
+SELECT {_COLUMNS} FROM changed
 """
 
 # Every type; the schema only of types that have changed since the caller read them.
@@ -62,9 +67,16 @@ LEFT JOIN unnest(%(event_type)b::text[], %(version)b::integer[], %(updated_at)b:
 """
 
 
-async def create(database: Database, event_type: str, spec: EventTypeSpec, event_types_max: int) -> EventType:
+async def create(
+    database: Database, event_type: str, spec: EventTypeSpec, event_types_max: int, *, audit: AuditEntry
+) -> EventType:
     """Creates an event type. Raises AlreadyExists, QuotaExceeded, Unavailable."""
-    parameters = {**_spec_parameters(spec), "event_type": event_type, "event_types_max": event_types_max}
+    parameters = {
+        **_spec_parameters(spec),
+        "event_type": event_type,
+        "event_types_max": event_types_max,
+        **entry_parameters(audit),
+    }
     # One call at a time, so that calls can't exceed the quota together; see webhooks.py.
     async with database.connection() as connection, connection.transaction():
         await run(connection, LOCK_EVENT_TYPES, None)
@@ -97,9 +109,14 @@ async def list_page(database: Database, *, include_archived: bool, after: str, l
     return [_event_type(row) for row in await database.rows(SELECT_EVENT_TYPES, parameters)]
 
 
-async def update(database: Database, current: EventType, spec: EventTypeSpec) -> EventType:
+async def update(database: Database, current: EventType, spec: EventTypeSpec, *, audit: AuditEntry) -> EventType:
     """Replaces the spec of a type that is still as `current`. Raises Conflict, NotFound, Unavailable."""
-    parameters = {**_spec_parameters(spec), "event_type": current.event_type, "version": current.version}
+    parameters = {
+        **_spec_parameters(spec),
+        "event_type": current.event_type,
+        "version": current.version,
+        **entry_parameters(audit),
+    }
     rows = await database.rows(UPDATE_EVENT_TYPE, parameters)
     if not rows:
         raise etag_mismatch(await get(database, current.event_type))

@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import FailedPrecondition
 from webhook_grpc.domain.model import Webhook
 from webhook_grpc.store.clock import BELIEVED_NOW
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.outbox.publishing import request_id_reused
 
+from .audit import entry_parameters, leaves_entry
 from .webhooks import CHANGED_COLUMNS, COLUMNS, get, webhook_of
 
 # Returns no row: the webhook is deleted, a call with this request id did it before, or an earlier rotation overlaps.
 ROTATE_SECRET: Final = f"""
 WITH input AS MATERIALIZED (
-    SELECT now() AS at, now() + nullif(%(overlap_seconds)s::double precision, 0) * interval '1 second' AS overlap_until
+    SELECT now() AS at, now() + nullif(%(overlap_seconds)s::double precision, 0) * interval '1 second' AS overlap_until,
+        true AS singleton
 ), changed AS (
     UPDATE webhooks SET
         previous_secret = CASE WHEN input.overlap_until IS NOT NULL THEN secret END,
@@ -29,7 +32,7 @@ WITH input AS MATERIALIZED (
         AND (%(request_id)s::text IS NULL OR rotation_request_id IS DISTINCT FROM %(request_id)s)
         AND (input.overlap_until IS NULL OR previous_secret_until IS NULL OR previous_secret_until <= input.at)
     RETURNING webhooks.*, input.at
-)
+), audited AS ({leaves_entry("changed")})
 SELECT {CHANGED_COLUMNS} FROM changed
 """
 
@@ -69,7 +72,7 @@ class Rotated:
     repeated: bool
 
 
-async def rotate(database: Database, rotation: Rotation) -> Rotated:
+async def rotate(database: Database, rotation: Rotation, *, audit: AuditEntry) -> Rotated:
     """Replaces the secret. On a repetition returns what was stored: the caller compares a secret that it chose.
 
     Raises NotFound, AlreadyExists (the request id was used for something else), FailedPrecondition (an earlier rotation
@@ -87,6 +90,7 @@ async def rotate(database: Database, rotation: Rotation) -> Rotated:
         "overlap_seconds": rotation.overlap_seconds,
         "request_id": rotation.request_id,
         "fingerprint": rotation.fingerprint,
+        **entry_parameters(audit),
     }
     rows = await database.rows(ROTATE_SECRET, parameters)
     if rows:

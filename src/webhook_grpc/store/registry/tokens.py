@@ -6,9 +6,12 @@ from collections.abc import Collection
 from typing import Final
 
 from webhook_grpc.domain.access import Role
+from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import NotFound, QuotaExceeded
 from webhook_grpc.domain.tokens import StoredToken, TokenSpec
 from webhook_grpc.store.db import Database, Queries, Row, run
+
+from .audit import entry_parameters, leaves_entry
 
 USES_SECONDS_MIN: Final = 60  # between two times that a use of a token is stored
 
@@ -27,7 +30,7 @@ WITH input AS MATERIALIZED (
     SELECT sha256, role, customer_ids, description, expires_at, at FROM input JOIN meta USING (singleton)
     WHERE token_count < %(tokens_max)s::integer
     RETURNING {_COLUMNS}
-)
+), audited AS ({leaves_entry("created", "ARRAY['token:' || token_id]")})
 SELECT {_COLUMNS} FROM created
 """
 
@@ -41,12 +44,17 @@ ORDER BY token_id DESC
 LIMIT %(limit)s
 """
 
-DELETE_TOKEN: Final = """
-DELETE FROM tokens
-WHERE token_id = %(token_id)s
-    AND (%(customer_ids)s::bigint[] IS NULL OR customer_ids <@ %(customer_ids)s::bigint[])
-RETURNING token_id
-"""  # noqa: S105 - a statement
+DELETE_TOKEN: Final = f"""
+WITH input AS MATERIALIZED (
+    SELECT now() AS at, true AS singleton
+), deleted AS (
+    DELETE FROM tokens
+    WHERE token_id = %(token_id)s
+        AND (%(customer_ids)s::bigint[] IS NULL OR customer_ids <@ %(customer_ids)s::bigint[])
+    RETURNING token_id
+), audited AS ({leaves_entry("deleted")})
+SELECT token_id FROM deleted
+"""
 
 # A row that somebody else is writing waits for the next time: two processes never wait for each other.
 UPDATE_TOKEN_USES: Final = """
@@ -62,7 +70,9 @@ UPDATE tokens t SET last_used_at = input.at FROM used, input WHERE t.token_id = 
 """  # noqa: S105 - a statement
 
 
-async def create(database: Database, spec: TokenSpec, sha256: bytes, tokens_max: int) -> StoredToken:
+async def create(
+    database: Database, spec: TokenSpec, sha256: bytes, tokens_max: int, *, audit: AuditEntry
+) -> StoredToken:
     """Stores a new token. Raises QuotaExceeded, Unavailable."""
     parameters = {
         "sha256": sha256,
@@ -71,6 +81,7 @@ async def create(database: Database, spec: TokenSpec, sha256: bytes, tokens_max:
         "description": spec.description,
         "expires_at": spec.expire_time,
         "tokens_max": tokens_max,
+        **entry_parameters(audit),
     }
     # One call at a time, so that calls can't exceed the quota together; see webhooks.py.
     async with database.connection() as connection, connection.transaction():
@@ -98,9 +109,9 @@ async def list_page(
     return [_token(row) for row in await database.rows(SELECT_TOKENS, parameters)]
 
 
-async def delete(database: Queries, customer_ids: frozenset[int] | None, token_id: int) -> None:
+async def delete(database: Queries, customer_ids: frozenset[int] | None, token_id: int, *, audit: AuditEntry) -> None:
     """Deletes a token that is for no other customers. Raises NotFound, Unavailable."""
-    parameters = {"customer_ids": _customers(customer_ids), "token_id": token_id}
+    parameters = {"customer_ids": _customers(customer_ids), "token_id": token_id, **entry_parameters(audit)}
     if not await database.rows(DELETE_TOKEN, parameters):
         raise NotFound("token", str(token_id))
 

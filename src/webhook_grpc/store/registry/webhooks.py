@@ -8,12 +8,15 @@ from typing import Any, Final
 
 import orjson
 
+from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import Conflict, FailedPrecondition, NotFound, QuotaExceeded
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.model import Webhook, WebhookSpec, WebhookStatus
 from webhook_grpc.store import literals
 from webhook_grpc.store.db import Database, Queries, Row, run
 from webhook_grpc.store.outbox.publishing import request_id_reused
+
+from .audit import entry_parameters, leaves_entry
 
 _STORED: Final = """
     id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays_seconds,
@@ -65,7 +68,7 @@ WITH input AS MATERIALIZED (
     WHERE webhook_count < %(webhooks_max)s::integer
     ON CONFLICT (customer_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
     RETURNING *
-)
+), audited AS ({leaves_entry("created")})
 SELECT {CHANGED_COLUMNS} FROM (SELECT *, updated_at AS at FROM created) changed
 """
 
@@ -93,7 +96,7 @@ LIMIT %(limit)s
 # Returns no row: it is deleted, or somebody else has changed it first.
 UPDATE_WEBHOOK: Final = f"""
 WITH input AS MATERIALIZED (
-    SELECT now() AS at
+    SELECT now() AS at, true AS singleton
 ), changed AS (
     UPDATE webhooks SET name = %(name)s, url = %(url)s, events = %(events)s,
         retry_delays_seconds = %(retry_delays_seconds)s::double precision[],
@@ -105,14 +108,13 @@ WITH input AS MATERIALIZED (
     FROM input
     WHERE id = %(id)s AND version = %(version)s AND status <> 'deleted'
     RETURNING webhooks.*, input.at
-)
+), audited AS ({leaves_entry("changed")})
 SELECT {CHANGED_COLUMNS} FROM changed
 """
 
-# Returns no row: it is deleted, of another version, or in none of the statuses from which the change is possible.
-SET_WEBHOOK_STATUS: Final = f"""
+_STATUS_CHANGED: Final = """
 WITH input AS MATERIALIZED (
-    SELECT now() AS at
+    SELECT now() AS at, true AS singleton
 ), changed AS (
     UPDATE webhooks SET status = %(status)s, status_reason = %(reason)s, version = version + 1, updated_at = input.at,
         disabled_at = CASE WHEN %(status)s = 'disabled' THEN input.at END
@@ -121,6 +123,15 @@ WITH input AS MATERIALIZED (
         AND (%(version)s::integer IS NULL OR version = %(version)s)
     RETURNING webhooks.*, input.at
 )
+"""
+
+# Returns no row: it is deleted, of another version, or in none of the statuses from which the change is possible.
+SET_WEBHOOK_STATUS: Final = f"""
+{_STATUS_CHANGED}
+SELECT {CHANGED_COLUMNS} FROM changed
+"""
+SET_WEBHOOK_STATUS_FOR_CALL: Final = f"""
+{_STATUS_CHANGED}, audited AS ({leaves_entry("changed")})
 SELECT {CHANGED_COLUMNS} FROM changed
 """
 
@@ -140,7 +151,7 @@ WITH input AS MATERIALIZED (
     ON CONFLICT (webhook_id) DO UPDATE SET breaker = 'half_open', probe_at = NULL, probe_count = 0,
         failing_since = NULL, failure_count = 0, blocked_count = 0, blocked_at = NULL, hold_until = NULL,
         throttled_until = NULL, throttle_rate = NULL, throttle_ceiling = NULL, updated_at = excluded.updated_at
-)
+), audited AS ({leaves_entry("reopened")})
 SELECT {CHANGED_COLUMNS} FROM reopened
 """
 
@@ -182,7 +193,7 @@ async def next_id(database: Database) -> int:
     return webhook_id
 
 
-async def create(database: Database, new: NewWebhook, webhooks_max: int) -> Created:
+async def create(database: Database, new: NewWebhook, webhooks_max: int, *, audit: AuditEntry) -> Created:
     """Creates a webhook. Raises QuotaExceeded, AlreadyExists (of the request id), StoreRefusal, Unavailable."""
     parameters = {
         **_spec_parameters(new.spec),
@@ -194,6 +205,7 @@ async def create(database: Database, new: NewWebhook, webhooks_max: int) -> Crea
         "request_id": new.request_id,
         "request_fingerprint": new.fingerprints[0] if new.fingerprints else None,
         "webhooks_max": webhooks_max,
+        **entry_parameters(audit),
     }
     rows = await _create_in_turn(database, parameters)
     if rows:
@@ -259,9 +271,14 @@ async def list_page(
     return [webhook_of(row) for row in await database.rows(SELECT_WEBHOOKS, parameters)]
 
 
-async def update(database: Database, current: Webhook, spec: WebhookSpec) -> Webhook:
+async def update(database: Database, current: Webhook, spec: WebhookSpec, *, audit: AuditEntry) -> Webhook:
     """Replaces the spec of a webhook that is still as `current`. Raises Conflict, NotFound, Unavailable."""
-    parameters = {**_spec_parameters(spec), "id": current.webhook_id, "version": current.version}
+    parameters = {
+        **_spec_parameters(spec),
+        "id": current.webhook_id,
+        "version": current.version,
+        **entry_parameters(audit),
+    }
     rows = await database.rows(UPDATE_WEBHOOK, parameters)
     if not rows:
         raise etag_mismatch(await get(database, current.customer_id, current.webhook_id))
@@ -274,37 +291,41 @@ async def set_status(
     status: WebhookStatus,
     from_statuses: Collection[WebhookStatus],
     *,
+    audit: AuditEntry | None,
     reason: str = "",
     version: int | None = None,
 ) -> Webhook:
     """Changes the status, only from the given statuses and, if `version` is given, only at that version.
 
+    `audit` None: no caller wants it, but the service itself.
     Raises FailedPrecondition, Conflict, NotFound, Unavailable.
     """
-    rows = await database.rows(
-        SET_WEBHOOK_STATUS,
-        {
-            "id": current.webhook_id,
-            "status": status.value,
-            "reason": reason,
-            "from_statuses": [from_status.value for from_status in from_statuses],
-            "version": version,
-        },
-    )
+    parameters = {
+        "id": current.webhook_id,
+        "status": status.value,
+        "reason": reason,
+        "from_statuses": [from_status.value for from_status in from_statuses],
+        "version": version,
+    }
+    if audit is None:
+        rows = await database.rows(SET_WEBHOOK_STATUS, parameters)
+    else:
+        rows = await database.rows(SET_WEBHOOK_STATUS_FOR_CALL, {**parameters, **entry_parameters(audit)})
     if rows:
         return webhook_of(rows[0])
     raise await _why_not_changed(database, current, from_statuses, version)
 
 
-async def resume(database: Database, current: Webhook) -> Webhook:
+async def resume(database: Database, current: Webhook, *, audit: AuditEntry) -> Webhook:
     """Makes a paused or disabled webhook active; a disabled one starts with a half-open breaker.
 
     Raises FailedPrecondition, NotFound, Unavailable.
     """
-    reopened = await database.rows(REOPEN_WEBHOOK, {"id": current.webhook_id})
+    reopened = await database.rows(REOPEN_WEBHOOK, {"id": current.webhook_id, **entry_parameters(audit)})
     if reopened:
         return webhook_of(reopened[0])
-    return await set_status(database, current, WebhookStatus.ACTIVE, (WebhookStatus.PAUSED, WebhookStatus.DISABLED))
+    from_statuses = (WebhookStatus.PAUSED, WebhookStatus.DISABLED)
+    return await set_status(database, current, WebhookStatus.ACTIVE, from_statuses, audit=audit)
 
 
 async def _why_not_changed(

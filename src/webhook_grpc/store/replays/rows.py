@@ -6,12 +6,14 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
+from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, QuotaExceeded
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.replay import Replay, ReplaySpec, ReplayStatus
 from webhook_grpc.store import clock
 from webhook_grpc.store.db import Queries, Row
 from webhook_grpc.store.outbox.publishing import request_id_reused
+from webhook_grpc.store.registry.audit import entry_parameters, leaves_entry
 
 from .progress import sweep
 from .selection import SELECT_CHOSEN_WEBHOOKS, SPEC_COLUMNS, spec_from_columns
@@ -90,7 +92,7 @@ WITH input AS MATERIALIZED (
     INSERT INTO replay_webhooks (replay_id, webhook_id, position, moved_at)
     SELECT created.replay_id, w.id, i.position, i.at
     FROM created CROSS JOIN input i JOIN meta USING (singleton) CROSS JOIN ({SELECT_CHOSEN_WEBHOOKS}) w
-)
+), audited AS ({leaves_entry("created", "ARRAY['replay:' || replay_id]")})
 SELECT replay_id FROM created
 """
 
@@ -100,14 +102,16 @@ WHERE customer_id = %(customer_id)b::bigint AND request_id = %(request_id)b::tex
 """
 
 # A cancelled replay chooses nothing more: a step has committed before this, or writes nothing after it.
-CANCEL_REPLAY: Final = """
+CANCEL_REPLAY: Final = f"""
 WITH input AS MATERIALIZED (
-    SELECT now() AS at
-)
-UPDATE replays SET status = 'cancelled', finished_at = input.at
-FROM input
-WHERE replay_id = %(replay_id)b::bigint AND customer_id = %(customer_id)b::bigint AND status = 'running'
-RETURNING replay_id
+    SELECT now() AS at, true AS singleton
+), cancelled AS (
+    UPDATE replays SET status = 'cancelled', finished_at = input.at
+    FROM input
+    WHERE replay_id = %(replay_id)b::bigint AND customer_id = %(customer_id)b::bigint AND status = 'running'
+    RETURNING replay_id
+), audited AS ({leaves_entry("cancelled")})
+SELECT replay_id FROM cancelled
 """
 
 
@@ -136,7 +140,13 @@ async def created_before(
 
 
 async def create(
-    database: Queries, spec: ReplaySpec, request_id: str | None, fingerprint: int | None, replays_max: int
+    database: Queries,
+    spec: ReplaySpec,
+    request_id: str | None,
+    fingerprint: int | None,
+    replays_max: int,
+    *,
+    audit: AuditEntry,
 ) -> Replay:
     """Creates a replay, which starts at once. Raises QuotaExceeded, AlreadyExists (of the request id), Unavailable."""
     rows = await database.rows(
@@ -153,6 +163,7 @@ async def create(
             "request_id": request_id,
             "fingerprint": fingerprint,
             "replays_max": replays_max,
+            **entry_parameters(audit),
         },
     )
     if rows:
@@ -188,13 +199,15 @@ async def list_page(
     return [_replay(row) for row in await database.rows(SELECT_REPLAYS, parameters)]
 
 
-async def cancel(database: Queries, customer_id: int, replay_id: int) -> tuple[Replay, Collection[int]]:
+async def cancel(
+    database: Queries, customer_id: int, replay_id: int, *, audit: AuditEntry
+) -> tuple[Replay, Collection[int]]:
     """Cancels a running replay; returns it, and the shards whose owners have deliveries to cancel.
 
     If this process dies between the two statements, the replay's runner runs the second one.
     Raises FailedPrecondition, NotFound, Unavailable.
     """
-    parameters = {"customer_id": customer_id, "replay_id": replay_id}
+    parameters = {"customer_id": customer_id, "replay_id": replay_id, **entry_parameters(audit)}
     if not await database.rows(CANCEL_REPLAY, parameters):
         current = await get(database, customer_id, replay_id)
         raise FailedPrecondition(

@@ -15,8 +15,10 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Final
 
+from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.ids import latest_id
 from webhook_grpc.store.db import Database
+from webhook_grpc.store.registry.audit import entry_parameters, leaves_entry
 
 LOG_ROWS_PER_BATCH: Final = 1000
 EVENTS_PER_BATCH: Final = 500  # each may have 256 KiB
@@ -25,10 +27,16 @@ RUNNING_MAX: Final = 100
 # Longer than any statement may take: one that began before the request may commit after it, with data of the customer.
 LATE_SECONDS_MAX: Final = 600
 
-REQUEST_ERASURE: Final = """
-INSERT INTO erasures (customer_id, requested_at, completed_at) VALUES (%(customer_id)s, now(), NULL)
-ON CONFLICT (customer_id) DO UPDATE SET requested_at = excluded.requested_at, completed_at = NULL
-RETURNING requested_at
+REQUEST_ERASURE: Final = f"""
+WITH input AS MATERIALIZED (
+    SELECT %(customer_id)s::bigint AS customer_id, now() AS at, true AS singleton
+), requested AS (
+    INSERT INTO erasures (customer_id, requested_at, completed_at)
+    SELECT customer_id, at, NULL FROM input JOIN meta USING (singleton)
+    ON CONFLICT (customer_id) DO UPDATE SET requested_at = excluded.requested_at, completed_at = NULL
+    RETURNING requested_at
+), audited AS ({leaves_entry("requested")})
+SELECT requested_at FROM requested
 """
 
 SELECT_RUNNING_ERASURES: Final = """
@@ -186,9 +194,9 @@ class Advance:
     deleted_webhook_ids: Sequence[int]
 
 
-async def request(database: Database, customer_id: int) -> Erasure:
+async def request(database: Database, customer_id: int, *, audit: AuditEntry) -> Erasure:
     """Requests the erasure of a customer; a second request starts it again. Raises Unavailable."""
-    [(requested_at,)] = await database.rows(REQUEST_ERASURE, {"customer_id": customer_id})
+    [(requested_at,)] = await database.rows(REQUEST_ERASURE, {"customer_id": customer_id, **entry_parameters(audit)})
     return Erasure(customer_id, requested_at)
 
 
