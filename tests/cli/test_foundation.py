@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import stat
 import subprocess
 import sys
@@ -13,6 +16,7 @@ import pytest
 from webhook.v1 import service_pb2
 
 from tests.cli.running import Program
+from tests.support import slowness
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.__main__ import OWN
@@ -186,3 +190,20 @@ def test_a_pipe_that_is_closed_ends_without_a_word() -> None:
     line = f"{sys.executable} -m webhook_grpc_cli call CreateWebhook --describe | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@on_the_module
+async def test_ctrl_c_ends_a_real_process_with_130_and_without_a_traceback(program: Program) -> None:
+    line = ("call", "WatchDeliveries", "-o", "json")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "webhook_grpc_cli", *line),
+        env={**os.environ, **program.environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with slowness.timeout(30):
+        assert await process.stdout.readline(), "the first message says that the stream is there"
+        process.send_signal(signal.SIGINT)
+        _, stderr = await process.communicate()
+    assert (process.returncode, stderr) == (130, b"\n"), "a line feed behind ^C"
