@@ -1,0 +1,1 @@
+"""The command line: what it decides, and against the live service."""
