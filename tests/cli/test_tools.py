@@ -36,6 +36,8 @@ def typed(address: str, *words: str, stdin: bytes = b"") -> Done:
     """Runs a line in this process."""
     environment = {"WHK_ADDRESS": address, "WHK_CUSTOMER_ID": str(CUSTOMER), "XDG_CONFIG_HOME": "/nonexistent"}
     result = CliRunner().invoke(main, list(words), input=stdin, env=environment)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
     return Done(result.exit_code, result.stdout, result.stderr)
 
 

@@ -49,7 +49,7 @@ def verify(session: Session, body: str, secrets: Sequence[str], **request: Any) 
     headers. Exit status 9 if a signature is wrong or none is there.
     """
     received = Received(_headers(request["lines"], request["headers"]), _content(body, _BODY_BYTES_MAX))
-    texts = [_secret(path) for path in secrets]
+    texts = [secret_in(path) for path in secrets]
     results = findings(received, texts, Clock(time.time(), request["tolerance"]))
     _print(session, results)
     differences = _differences(session, request["delivery_id"], received, texts) if request["delivery_id"] else []
@@ -98,7 +98,7 @@ def _headers(lines: Sequence[str], path: str | None) -> dict[str, str]:
         raise UsageFailure(str(error)) from error
 
 
-def _secret(path: str) -> str:
+def secret_in(path: str) -> str:
     """Returns the secret that a file holds. The line break at its end is the file's."""
     try:
         secret = _content(path, _SMALL_BYTES_MAX).decode()
