@@ -9,6 +9,7 @@ WORKDIR /build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY pyproject.toml README.md LICENSE ./
 COPY generated/python generated/python
+COPY clients clients
 COPY src src
 RUN pip wheel --no-deps --wheel-dir /wheels .
 # An environment without pip, made where it will be used. Nothing is compiled: every dependency is a wheel.

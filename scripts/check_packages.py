@@ -1,8 +1,9 @@
-"""Checks the packages of this clone: the service with its stubs; generated/python, the stubs alone; the client.
+"""Checks the packages of this clone: the service with its stubs; the stubs alone; the client; the command line.
 
 The service is installed with `pip install .` into a fresh environment, and used there. The stubs' wheel is typed and
-installed into two together with the client's, with the oldest supported runtime and with the newest that its
-requirements allow. All at once, in environments of their own. Needs pip's index. `--keep` leaves the folder.
+installed into two together with the client's and the command line's, with the oldest supported runtime and with the
+newest that its requirements allow. All at once, in environments of their own. Needs pip's index. `--keep` leaves the
+folder.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from scripts import install
 ROOT: Final = Path(__file__).resolve().parent.parent
 STUBS: Final = ROOT / "generated" / "python"
 CLIENT: Final = ROOT / "clients" / "python"
-SERVICE_PARTS: Final = ("pyproject.toml", "README.md", "LICENSE", "src", "generated/python")  # the Dockerfile's, too
+CLI: Final = ROOT / "clients" / "cli"
+# The Dockerfile copies the same.
+SERVICE_PARTS: Final = ("pyproject.toml", "README.md", "LICENSE", "src", "generated/python", "clients")
 RUNTIMES: Final = {
     "oldest": ("grpcio==1.74.0", "protobuf==6.31.1"),
     "newest": ("grpcio", "protobuf"),  # in a fresh environment pip takes the newest that fit
@@ -78,10 +81,13 @@ def main() -> None:
     try:
         with ThreadPoolExecutor() as pool:
             checks = {"service: pip install .": pool.submit(_check_service, folder / "service")}
-            stubs, client = _build_wheel(folder / "stubs", STUBS), _build_wheel(folder / "client", CLIENT)
+            wheels = [_build_wheel(folder / package.name, package) for package in (CLIENT, CLI)]
+            stubs = _build_wheel(folder / "stubs", STUBS)
             print(f"stubs: wheel: {_check_contents(stubs)}", flush=True)
             for name, pins in RUNTIMES.items():
-                checks[f"stubs, client: {name}"] = pool.submit(_check_runtime, folder / name, (stubs, client), pins)
+                checks[f"stubs, client, cli: {name}"] = pool.submit(
+                    _check_runtime, folder / name, (stubs, *wheels), pins
+                )
         for name, check in checks.items():
             print(f"{name}: {check.result()}", flush=True)
     finally:
@@ -142,6 +148,8 @@ def _check_runtime(folder: Path, wheels: tuple[Path, ...], pins: tuple[str, ...]
     else:
         _run(*install.PIP, "--python", python, "install", "--quiet", *wheels, *pins)
         _run(*install.PIP, "--python", python, "check")
+    listed = _run(python.with_name("webhook-grpc"), "call", "--list")
+    assert "PublishEvent" in listed, listed
     return _run(python, "-I", "-W", "error", "-c", PROGRAM)
 
 

@@ -1,1 +1,1 @@
-"""The command line: what it decides, and against the live service."""
+"""The command line, against the real service: mostly called inside the tests' process, where a start costs nothing."""

@@ -30,16 +30,26 @@ OPTIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class TLS:
-    """Files in PEM: the authorities to trust (none: the system's), and an own certificate for mutual TLS."""
+    """Files in PEM: the authorities to trust (none: the system's), and an own certificate for mutual TLS.
+
+    `server_name` is the name that the service's certificate has, where that is not the host of the address.
+    """
 
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    server_name: str = ""
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Reads the files. Raises OSError."""
         contents = [path.read_bytes() if path else None for path in (self.ca_file, self.key_file, self.cert_file)]
         return grpc.ssl_channel_credentials(*contents)
+
+
+def options(tls: TLS | bool | None) -> tuple[tuple[str, str | int], ...]:
+    """Returns the options of a channel."""
+    name = tls.server_name if isinstance(tls, TLS) else ""
+    return (*OPTIONS, ("grpc.ssl_target_name_override", name)) if name else OPTIONS
 
 
 def credentials(address: str, tls: TLS | bool | None) -> grpc.ChannelCredentials | None:

@@ -13,6 +13,7 @@ from google.rpc import status_pb2
 from webhook.v1 import service_pb2
 
 _DETAILS_KEY: Final = "grpc-status-details-bin"
+_REQUEST_ID_KEY: Final = "x-request-id"
 _CODES: Final[dict[int, grpc.StatusCode]] = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -21,7 +22,8 @@ class Problem:
     """What the service reports about a call that failed.
 
     `reason` is a fixed word such as EVENT_TYPE_UNKNOWN, empty if the service has not answered. `violations` are pairs
-    of a field's path and what is wrong with it. `retry_seconds` is how long to wait before the next try.
+    of a field's path and what is wrong with it. `retry_seconds` is how long to wait before the next try. `request_id`
+    stands in the service's log.
     """
 
     code: grpc.StatusCode
@@ -30,6 +32,7 @@ class Problem:
     violations: Sequence[tuple[str, str]] = ()
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     retry_seconds: float | None = None
+    request_id: str = ""
 
 
 class WebhookError(Exception):
@@ -133,8 +136,8 @@ def made(problem: Problem) -> WebhookError:
 def error_of(error: grpc.RpcError) -> WebhookError:
     """Returns the error for a call that gRPC reports as failed."""
     call = cast("Any", error)
-    problem = Problem(call.code(), call.details() or "")
     metadata: dict[str, Any] = dict(call.trailing_metadata() or ())
+    problem = Problem(call.code(), call.details() or "", request_id=metadata.get(_REQUEST_ID_KEY, ""))
     try:
         status = status_pb2.Status.FromString(metadata.get(_DETAILS_KEY, b""))
     except DecodeError:  # a proxy's, perhaps
@@ -158,4 +161,6 @@ def _with_details(problem: Problem, status: status_pb2.Status) -> Problem:
         if packed.Unpack(retry):
             seconds = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
     violations = tuple((violation.field, violation.description) for violation in request.field_violations)
-    return Problem(problem.code, problem.message, info.reason, violations, dict(info.metadata), seconds)
+    return Problem(
+        problem.code, problem.message, info.reason, violations, dict(info.metadata), seconds, problem.request_id
+    )

@@ -12,7 +12,7 @@ from webhook.v1 import service_pb2, service_pb2_grpc
 
 from ..batches import PublisherLimits
 from ..calls import Patience, Tries
-from ..connecting import OPTIONS, TLS, Token, credentials
+from ..connecting import TLS, Token, credentials, options
 from ..errors import error_of
 from ..events import EventFields, publish_request
 from ..following import WatchFields
@@ -50,7 +50,9 @@ class Client:
         self._patience = patience or Patience()
         secure = credentials(address, tls)
         self._channel = (
-            grpc.secure_channel(address, secure, OPTIONS) if secure else grpc.insecure_channel(address, OPTIONS)
+            grpc.secure_channel(address, secure, options(tls))
+            if secure
+            else grpc.insecure_channel(address, options(tls))
         )
         self.stub = service_pb2_grpc.WebhookServiceStub(self._channel)
         """The generated stub, for `call`."""

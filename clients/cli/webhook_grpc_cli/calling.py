@@ -1,0 +1,49 @@
+"""One call as it is made, which is repeated by the client: bounded in time, and told about."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+
+_REQUEST_ID_KEY: Final = "x-request-id"
+_TRY_SECONDS_MIN: Final = 0.05
+
+
+class Traced:
+    """A method of the stub that says what becomes of its calls. All its tries together take `seconds` at most."""
+
+    def __init__(
+        self, method: Any, seconds: float, address: str, say: Callable[[str], None], *, is_verbose: bool
+    ) -> None:
+        self._method = method
+        self._until = time.monotonic() + seconds
+        self._seconds = seconds
+        self._address = address
+        self._say = say
+        self._is_verbose = is_verbose
+        self._failures = 0
+
+    def __call__(self, request: Any, /, *, timeout: float, metadata: Any) -> Any:
+        """Makes one try. Raises grpc.RpcError."""
+        started = time.monotonic()
+        seconds = min(timeout, max(_TRY_SECONDS_MIN, self._until - started))
+        try:
+            answer, call = self._method.with_call(request, timeout=seconds, metadata=metadata)
+        except grpc.RpcError as error:
+            self._report(request, error, started)
+            self._failures += 1
+            raise
+        self._report(request, call, started)
+        return answer
+
+    def _report(self, request: Any, call: Any, started: float) -> None:
+        if self._is_verbose:
+            trailing: dict[str, Any] = dict(call.trailing_metadata() or ())
+            milliseconds = (time.monotonic() - started) * 1000
+            words = [request.DESCRIPTOR.name.removesuffix("Request"), call.code().name, f"{milliseconds:.1f} ms"]
+            self._say("  ".join([*words, f"request {trailing.get(_REQUEST_ID_KEY, '-')}"]))
+        elif call.code() is grpc.StatusCode.UNAVAILABLE and not self._failures:
+            self._say(f"{self._address} does not answer; trying for {self._seconds:g} s …")

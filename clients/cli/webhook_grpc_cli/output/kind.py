@@ -1,0 +1,37 @@
+"""What a list of one kind of thing shows: its columns on a terminal, and which field is its id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .look import Look
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What stands in one place of a table. `style` is one of rich's, and never says what the text does not."""
+
+    text: str
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. `path` is the field that stands there in a pipe; `show` makes the cell for a terminal."""
+
+    title: str
+    path: str
+    show: Callable[[Any, Look], Cell | str] | None = None
+    is_number: bool = False
+    is_whole: bool = False
+    """Never folded, so that it can be copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of thing."""
+
+    id_field: str
+    columns: Sequence[Column]

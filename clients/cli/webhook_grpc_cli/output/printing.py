@@ -1,0 +1,154 @@
+"""Writes answers to stdout: a table, tab-separated values, JSON or ids."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final, Literal
+
+from google.protobuf.message import Message
+
+from webhook_grpc_cli.values import RawJson, field_at, json_text, plain
+
+from .escaping import escaped, escaped_lines
+from .kind import Cell, Column, Kind
+from .look import Look
+
+Format = Literal["table", "tsv", "json", "id"]
+NOTHING: Final = "\N{EN DASH}"
+TABLE_ROWS_MAX: Final = 1000  # a longer list is printed as several tables, so that it need not fit into memory
+
+
+class Printer:
+    """Prints what a command answers."""
+
+    def __init__(self, form: Format, look: Look, fields: Sequence[str] = ()) -> None:
+        self.form = form
+        self.look = look
+        self._fields = tuple(fields)
+
+    @property
+    def is_for_people(self) -> bool:
+        """Returns whether sentences may stand in the answer."""
+        return self.form == "table"
+
+    def several(self, kind: Kind, messages: Iterable[Message]) -> int:
+        """Prints a list as it comes in. Returns how many there were."""
+        if self.form == "table":
+            return self._tables(kind, iter(messages))
+        count = 0
+        for message in messages:
+            write_line(self._line(kind, message))
+            count += 1
+        return count
+
+    def one(self, kind: Kind, message: Message) -> None:
+        """Prints one thing: on a terminal all its fields, each on a line of its own."""
+        if self.form != "table":
+            write_line(self._line(kind, message))
+            return
+        paths = self._fields or [path for path, _ in _flat("", plain(message))]
+        values = [(path, field_at(plain(message), path)) for path in paths]
+        width = max((len(path) for path, _ in values), default=0)
+        for path, value in values:
+            write_line(f"{path:<{width}}  {text_of(value)}")
+
+    def sentence(self, text: str) -> None:
+        """Prints a sentence for people, with marks as the terminal can show them."""
+        write_line(escaped_lines(self.look.mark(text)))
+
+    def _line(self, kind: Kind, message: Message) -> str:
+        value = plain(message)
+        if self.form == "json":
+            return json_text(_chosen(value, self._fields) if self._fields else value)
+        default = [kind.id_field] if self.form == "id" else [column.path for column in kind.columns]
+        return "\t".join(text_of(field_at(value, path)) for path in self._fields or default)
+
+    def _tables(self, kind: Kind, messages: Iterator[Message]) -> int:
+        count = 0
+        columns = [Column(path, path) for path in self._fields] or list(kind.columns)
+        while rows := list(islice(messages, TABLE_ROWS_MAX)):
+            self._table(columns, rows)
+            count += len(rows)
+        return count
+
+    def _table(self, columns: Sequence[Column], messages: Sequence[Message]) -> None:
+        from rich.text import Text
+
+        rows = [[self._cell(column, message) for column in columns] for message in messages]
+        texts = [[Text(cell.text, style=cell.style if self.look.has_colour else "") for cell in row] for row in rows]
+        print_table(self.look, columns, texts)
+
+    def _cell(self, column: Column, message: Message) -> Cell:
+        shown = column.show(message, self.look) if column.show else text_of(field_at(plain(message), column.path))
+        cell = shown if isinstance(shown, Cell) else Cell(shown)
+        return Cell(self.look.mark(escaped(cell.text) or NOTHING), cell.style)
+
+
+def print_table(look: Look, columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
+    """Prints rows of rich's texts as the one form of table that there is."""
+    from rich import box
+    from rich.table import Table
+
+    frame = box.SIMPLE_HEAD if look.has_unicode else box.ASCII2
+    table = Table(box=frame, show_edge=False, pad_edge=False, collapse_padding=True, header_style="")
+    for column in columns:
+        justify = "right" if column.is_number else "left"
+        table.add_column(look.mark(column.title), justify=justify, overflow="fold", no_wrap=column.is_whole)
+    for row in rows:
+        table.add_row(*row)
+    console_of(look).print(table)
+
+
+def console_of(look: Look, *, is_stderr: bool = False) -> Any:
+    """Returns a console of rich that writes as the look says, and interprets nothing in what it writes."""
+    from rich.console import Console
+
+    return Console(
+        file=sys.stderr if is_stderr else sys.stdout,
+        width=look.width,
+        force_terminal=look.has_colour or look.is_terminal,
+        color_system="auto" if look.has_colour and look.is_terminal else "standard" if look.has_colour else None,
+        no_color=not look.has_colour,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+def write_line(text: str) -> None:
+    """Writes a line to stdout; characters that its encoding lacks are escaped."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def text_of(value: Any) -> str:
+    """Returns a plain value as text on one line, with nothing in it that drives a terminal."""
+    if value is None:
+        return ""
+    if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):  # pyright: ignore[reportUnknownVariableType]
+        return ",".join(map(text_of, value))  # pyright: ignore[reportUnknownArgumentType]
+    if isinstance(value, str) and not isinstance(value, RawJson):
+        return escaped(value)
+    return escaped(json_text(value))
+
+
+def _flat(prefix: str, value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, one in value.items():
+        if isinstance(one, dict) and one and prefix == "":
+            yield from _flat(f"{name}.", one)  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            yield prefix + name, one
+
+
+def _chosen(value: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    """Returns the fields at some paths, each where it was."""
+    chosen: dict[str, Any] = {}
+    for path in paths:
+        *folders, name = path.split(".")
+        place = chosen
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[name] = field_at(value, path)
+    return chosen

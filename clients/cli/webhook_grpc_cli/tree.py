@@ -1,0 +1,57 @@
+"""The whole tree of commands. A noun's module is imported when the noun stands in the line, and not for --help."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Final
+
+import click
+
+from .flags import Group
+
+# noun or verb: (module and attribute, what --help says)
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "call": ("call:call", "Call any method of the API."),
+    "profiles": ("profiles:profiles", "Remember where services are, and who calls."),
+}
+SERVER: Final[dict[str, str]] = {
+    "serve": "Run the service.",
+    "migrate": "Bring the database's schema up to date.",
+    "token": "Make a token for WEBHOOK_TOKENS.",
+    "tokens": "Create, list and revoke tokens of the database.",
+    "secret-key": "Print a new key for WEBHOOK_SECRET_KEYS.",
+}
+
+
+class Tree(Group):
+    """The root: nouns, and with the server's package also what runs the service."""
+
+    show_flags = True
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Returns the names of all commands that there are."""
+        del ctx
+        return [*COMMANDS, *(SERVER if find_spec("webhook_grpc") else ())]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports a command."""
+        if cmd_name in COMMANDS:
+            module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+            return getattr(import_module(f"webhook_grpc_cli.commands.{module}"), attribute)
+        return _of_server(ctx, cmd_name) if cmd_name in SERVER else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes what there is, without importing any of it."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        if find_spec("webhook_grpc"):
+            with formatter.section("Where the service runs"):
+                formatter.write_dl(list(SERVER.items()))
+
+
+def _of_server(context: click.Context, name: str) -> click.Command:
+    if find_spec("webhook_grpc") is None:
+        context.fail(f"`{name}` comes with the server, the package webhook-grpc, which is not installed here")
+    return import_module("webhook_grpc.cli").main.commands[name]
