@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from webhook.v1 import delivery_pb2, event_pb2, service_pb2
 
-from tests.cli.test_tools import Done, run
+from tests.cli.running import Program, Ran
+from tests.cli.test_tools import run
 from tests.support import slowness
 from tests.support.receiver import Receiver, answers
 from tests.support.service import CUSTOMER, SECRET, Service
@@ -25,6 +26,7 @@ from webhook_grpc.domain.envelope import render_body
 from webhook_grpc.domain.headers import Envelope, request_headers
 from webhook_grpc.domain.ids import parse_event_id
 from webhook_grpc.domain.signing import SigningKey
+from webhook_grpc_cli.commands.listen import listen as command
 from webhook_grpc_cli.failures import UsageFailure
 from webhook_grpc_cli.listening import receiver as receivers
 from webhook_grpc_cli.listening.arrivals import Handled, Tally, as_json, judged, lines
@@ -80,7 +82,7 @@ def posted(port: int, body: bytes = b"{}", **headers: str) -> tuple[int, bytes, 
 def test_a_request_is_answered_with_what_the_program_says(local: LocalReceiver, arrivals: list[Arrival]) -> None:
     status, body, headers = posted(local.port, b"\x00{}", Webhook="1")
     assert (status, body) == (201, b"made")
-    assert headers == {"X-Own": "a  b", "Content-Length": "4"} or headers["X-Own"] == "a b"
+    assert headers == {"X-Own": "a b", "Content-Length": "4"}
     assert (arrivals[0].body, arrivals[0].headers["webhook"]) == (b"\x00{}", "1")
 
 
@@ -95,7 +97,7 @@ def test_what_is_too_large_or_of_unknown_length_is_not_read(local: LocalReceiver
     assert len(arrivals) == 1
 
 
-def test_one_connection_too_many_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_connection_too_many_is_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receivers, "CONNECTIONS_MAX", 1)
     came, goes_on = threading.Event(), threading.Event()
 
@@ -109,7 +111,8 @@ def test_one_connection_too_many_is_refused_at_once(monkeypatch: pytest.MonkeyPa
     first = threading.Thread(target=lambda: results.append(posted(local.port)[0]))
     first.start()
     assert came.wait(slowness.lengthened(20.0))
-    assert posted(local.port)[0] == 503
+    with pytest.raises(ConnectionError):
+        posted(local.port)
     goes_on.set()
     first.join()
     local.close()
@@ -271,7 +274,7 @@ def test_the_secret_of_this_machine_stays_and_is_its_owners(tmp_path: Path) -> N
 class Listening:
     """A `listen` that runs, and what it says."""
 
-    def __init__(self, task: asyncio.Task[Done], said: queue.SimpleQueue[str]) -> None:
+    def __init__(self, task: asyncio.Task[Ran], said: queue.SimpleQueue[str]) -> None:
         self.task = task
         self.said = said
 
@@ -293,8 +296,8 @@ def said(monkeypatch: pytest.MonkeyPatch) -> queue.SimpleQueue[str]:
     return said
 
 
-def started(service: Service, said: queue.SimpleQueue[str], *words: str) -> Listening:
-    return Listening(asyncio.create_task(run(service, "listen", *words)), said)
+def started(program: Program, said: queue.SimpleQueue[str], *words: str) -> Listening:
+    return Listening(asyncio.create_task(run(program, "listen", *words)), said)
 
 
 async def webhooks(service: Service) -> list[str]:
@@ -307,11 +310,11 @@ live = pytest.mark.asyncio(loop_scope="module")
 
 @live
 async def test_a_temporary_webhook_is_ready_after_its_test_and_is_deleted(
-    service: Service, receiver: Receiver, said: queue.SimpleQueue[str]
+    program: Program, service: Service, receiver: Receiver, said: queue.SimpleQueue[str]
 ) -> None:
     url = receiver.on("/hook", answers(500, 200))
     listening = started(
-        service, said, "--create", "--listen", "127.0.0.1:0", "--forward", url, "-n", "2", "-o", "table"
+        program, said, "--create", "--listen", "127.0.0.1:0", "--forward", url, "-n", "2", "-o", "table"
     )
     ready = await listening.says("Ready")
     assert re.fullmatch(
@@ -335,15 +338,15 @@ async def test_a_temporary_webhook_is_ready_after_its_test_and_is_deleted(
 
 @live
 async def test_ready_is_not_said_if_nothing_came_in_and_no_webhook_is_left(
-    service: Service, receiver: Receiver, said: queue.SimpleQueue[str]
+    program: Program, service: Service, receiver: Receiver, said: queue.SimpleQueue[str]
 ) -> None:
     elsewhere = ("--create", "--listen", "127.0.0.1:0", "--url")
-    done = await run(service, "listen", *elsewhere, receiver.on("/down", answers(503)))
-    assert (done.status, done.out) == (1, "")
-    assert "failed: " in done.err
-    done = await run(service, "listen", *elsewhere, "http://10.0.0.1/")
+    done = await run(program, "listen", *elsewhere, receiver.on("/down", answers(503)))
+    assert (done.status, done.stdout) == (1, "")
+    assert "failed: " in done.stderr
+    done = await run(program, "listen", *elsewhere, "http://10.0.0.1/")
     assert done.status != 0
-    assert "try: add --pull, or --url with a public https address that leads here" in done.err
+    assert "try: add --pull, or --url with a public https address that leads here" in done.stderr
     assert await webhooks(service) == []
     texts = [said.get_nowait() for _ in range(said.qsize())]
     assert not [text for text in texts if "Ready" in text]
@@ -351,14 +354,13 @@ async def test_ready_is_not_said_if_nothing_came_in_and_no_webhook_is_left(
 
 @live
 async def test_what_an_earlier_listen_has_left_is_deleted_if_wanted(
-    service: Service, receiver: Receiver, said: queue.SimpleQueue[str]
+    program: Program, service: Service, receiver: Receiver, said: queue.SimpleQueue[str]
 ) -> None:
     gone = f"{socket.gethostname()}-{2**22 + 1}"  # above the largest process id
-    await service.create_webhook("http://127.0.0.1:1/", name="left", labels={LABEL: gone})
-    await service.create_webhook(
-        "http://127.0.0.1:1/", name="runs", labels={LABEL: f"{socket.gethostname()}-{os.getpid()}"}
-    )
-    listening = started(service, said, "--create", "--listen", "127.0.0.1:0", "-n", "1", "--yes")
+    runs = f"{socket.gethostname()}-{os.getpid()}"
+    for name, label in {"left": gone, "runs": runs}.items():
+        await service.create_webhook(receiver.url(), name=name, labels={LABEL: label})
+    listening = started(program, said, "--create", "--listen", "127.0.0.1:0", "-n", "1", "--yes")
     await listening.says("Ready")
     assert "left" not in await webhooks(service)
     assert "runs" in await webhooks(service)
@@ -368,12 +370,12 @@ async def test_what_an_earlier_listen_has_left_is_deleted_if_wanted(
 
 @live
 async def test_events_are_pulled_signed_here_and_passed_on_once(
-    service: Service, receiver: Receiver, said: queue.SimpleQueue[str], tmp_path: Path
+    program: Program, service: Service, receiver: Receiver, said: queue.SimpleQueue[str], tmp_path: Path
 ) -> None:
     await service.publish('{"n": "before"}')
     (tmp_path / "secret").write_text(SECRET)
     words = ("--pull", "--forward", receiver.url("/hook"), "--secret-file", str(tmp_path / "secret"))
-    listening = started(service, said, *words, "-t", "job.*", "-n", "2", "-o", "json")
+    listening = started(program, said, *words, "-t", "job.*", "-n", "2", "-o", "json")
     await listening.says("Ready")
     ids = [(await service.publish(f'{{"n": {number}}}')).event_id for number in range(2)]
     done = await listening.task
@@ -387,7 +389,7 @@ async def test_events_are_pulled_signed_here_and_passed_on_once(
 
 
 @live
-async def test_lines_that_contradict_themselves_are_refused(service: Service) -> None:
+async def test_lines_that_contradict_themselves_are_refused(program: Program, service: Service) -> None:
     for words in (
         ("--pull",),
         ("--pull", "--forward", "http://a/", "--create"),
@@ -395,4 +397,15 @@ async def test_lines_that_contradict_themselves_are_refused(service: Service) ->
         ("--listen", "8787"),
         ("--delay", "2m"),
     ):
-        assert (await run(service, "listen", *words)).status == 2
+        assert (await run(program, "listen", *words)).status == 2
+
+
+@live
+async def test_the_examples_of_the_help_work(program: Program, service: Service, said: queue.SimpleQueue[str]) -> None:
+    for example in command.examples:
+        place = "" if "--pull" in example else " --listen 127.0.0.1:0"
+        task = asyncio.create_task(program.run(f"{example}{place} -o id"))
+        await Listening(task, said).says("Ready")
+        event_id = (await service.publish()).event_id
+        done = await task
+        assert (done.status, done.lines) == (0, [event_id])

@@ -2,54 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import re
-from dataclasses import dataclass
+import shlex
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
+from tests.cli.running import Program, Ran
 from tests.support import slowness
 from tests.support.receiver import Receiver, answer
 from tests.support.service import CUSTOMER, SECRET, Service
-from webhook_grpc_cli.program import main
+from webhook_grpc_cli.commands.verify import verify
+from webhook_grpc_cli.commands.watch import watch
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@dataclass(frozen=True)
-class Done:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-
-def typed(address: str, *words: str, stdin: bytes = b"") -> Done:
-    """Runs a line in this process."""
-    environment = {"WHK_ADDRESS": address, "WHK_CUSTOMER_ID": str(CUSTOMER), "XDG_CONFIG_HOME": "/nonexistent"}
-    result = CliRunner().invoke(main, list(words), input=stdin, env=environment)
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return Done(result.exit_code, result.stdout, result.stderr)
-
-
-async def run(service: Service, *words: str, stdin: bytes = b"") -> Done:
+async def run(program: Program, *words: str, stdin: str = "") -> Ran:
     async with slowness.timeout(30):
-        return await asyncio.to_thread(lambda: typed(service.address, *words, stdin=stdin))
+        return await program.run(shlex.join(words), stdin=stdin)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(home)
+    return home
 
 
 async def saved(service: Service, receiver: Receiver, folder: Path) -> str:
@@ -66,51 +46,57 @@ async def saved(service: Service, receiver: Receiver, folder: Path) -> str:
 VERIFY = ("verify", "--body", "body.json", "--headers", "headers.txt", "--secret-file", "secret")
 
 
-async def test_a_request_that_a_receiver_saved_is_verified(service: Service, receiver: Receiver, folder: Path) -> None:
+async def test_a_request_that_a_receiver_saved_is_verified(
+    program: Program, service: Service, receiver: Receiver, folder: Path
+) -> None:
     delivery_id = await saved(service, receiver, folder)
-    done = await run(service, *VERIFY, "--delivery", delivery_id, "-o", "table")
-    assert (done.status, done.err) == (0, "")
-    assert re.fullmatch(r"✓ webhook-signature      right, \d+ s old +✓ X-Webhook-Signature    right\n", done.out)
-    done = await run(service, *VERIFY, "-o", "json")
+    done = await run(program, *VERIFY, "--delivery", delivery_id, "-o", "table")
+    assert (done.status, done.stderr) == (0, "")
+    assert re.fullmatch(r"✓ webhook-signature      right, \d+ s old +✓ X-Webhook-Signature    right\n", done.stdout)
+    done = await run(program, *VERIFY, "-o", "json")
     assert [json.loads(line)["state"] for line in done.lines] == ["right", "right"]
-    done = await run(service, *VERIFY, "--tolerance", "0s", "-o", "table", "--header", "webhook-timestamp: 1")
+    done = await run(program, *VERIFY, "--tolerance", "0s", "-o", "table", "--header", "webhook-timestamp: 1")
     assert (done.status, done.lines[0][:25]) == (9, "✕ webhook-signature      ")
 
 
-async def test_what_differs_from_what_was_sent_is_named(service: Service, receiver: Receiver, folder: Path) -> None:
+async def test_what_differs_from_what_was_sent_is_named(
+    program: Program, service: Service, receiver: Receiver, folder: Path
+) -> None:
     delivery_id = await saved(service, receiver, folder)
     (folder / "secret").write_text("whsec_" + base64.b64encode(bytes(24)).decode())
-    body = (folder / "body.json").read_bytes().replace(b"Zo", b"Z\x1b")
+    body = (folder / "body.json").read_bytes().replace(b"Zo", b"Z\x1b").decode()
     done = await run(
-        service, "verify", "--body", "-", *VERIFY[3:], "--delivery", delivery_id, "-o", "table", stdin=body
+        program, "verify", "--body", "-", *VERIFY[3:], "--delivery", delivery_id, "-o", "table", stdin=body
     )
     assert done.status == 9
-    assert "Another secret, or another body" in done.out
-    assert "The body differs from byte" in done.err
-    assert "Another secret: you use …AAAA" in done.err
-    assert "\x1b" not in done.out + done.err
+    assert "Another secret, or another body" in done.stdout
+    assert "The body differs from byte" in done.stderr
+    assert "Another secret: you use …AAAA" in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
 
 
-async def test_verify_says_which_file_is_wrong(folder: Path) -> None:
+async def test_verify_says_which_file_is_wrong(offline: Program, folder: Path) -> None:
     right = {"headers.txt": "a: b\n", "secret": SECRET, "body.json": "{}"}
     wrong = {"headers.txt": "no header\n", "secret": "\n", "body.json": "x" * (2**20 + 1), "none": ""}
     for name, content in wrong.items():
-        for one, text in {**right, name: content}.items():
+        for one, text in {**right, **({} if name == "none" else {name: content})}.items():
             (folder / one).write_text(text)
-        done = typed("127.0.0.1:1", *VERIFY[:-1], "none" if name == "none" else "secret")
-        assert (done.status, done.out) == (2, ""), done
-        assert done.err.startswith("error: ")
+        done = offline.run_here(shlex.join([*VERIFY[:-1], "none" if name == "none" else "secret"]))
+        assert (done.status, done.stdout) == (2, ""), done
+        assert done.stderr.startswith("error: ")
 
 
 WATCH = ("watch", "--since", "5m")
 
 
-async def test_a_line_has_its_columns_where_they_always_are(service: Service, receiver: Receiver) -> None:
+async def test_a_line_has_its_columns_where_they_always_are(
+    program: Program, service: Service, receiver: Receiver
+) -> None:
     webhook = await service.create_webhook(receiver.url(), name="ci-\x1b[31mbot")
     later = {"delays": [timedelta(seconds=60)]}
     await service.create_webhook(receiver.on("/bad", answer(503)), name="billing", retry_policy=later)
     await service.publish()
-    done = await run(service, *WATCH, "-n", "2", "-o", "table", "--utc", "--color", "never")
+    done = await run(program, *WATCH, "-n", "2", "-o", "table", "--utc", "--color", "never")
     good = next(line for line in done.lines if "✓" in line)
     assert re.fullmatch(
         r"\d\d:\d\d:\d\d\.\d{3}  ✓ 200 {9} +\d+ ms  ci-\\x1b\[31mbot #\d+ +job\.completed   #1 scheduled {17}dlv_\w+",
@@ -124,17 +110,17 @@ async def test_a_line_has_its_columns_where_they_always_are(service: Service, re
     ), bad
 
 
-async def test_problems_alone_are_watched(service: Service, receiver: Receiver) -> None:
+async def test_problems_alone_are_watched(program: Program, service: Service, receiver: Receiver) -> None:
     await service.create_webhook(receiver.url())
     bad = await service.create_webhook(receiver.on("/bad", answer(410)))
     await service.publish()
-    done = await run(service, *WATCH, "--problems", "-n", "1", "-o", "json")
+    done = await run(program, *WATCH, "--problems", "-n", "1", "-o", "json")
     (line,) = done.lines
     assert json.loads(line)["webhook_id"] == bad.webhook_id
 
 
 async def test_the_next_run_goes_on_where_the_cursor_file_says(
-    service: Service, receiver: Receiver, folder: Path
+    program: Program, service: Service, receiver: Receiver, folder: Path
 ) -> None:
     await service.create_webhook(receiver.url())
     seen: list[str] = []
@@ -142,31 +128,46 @@ async def test_the_next_run_goes_on_where_the_cursor_file_says(
         await service.publish(json.dumps({"n": number}))
         await receiver.wait_for(number + 1)
         since = () if number else ("--since", "5m")
-        done = await run(service, "watch", *since, "-n", "1", "--cursor-file", "cursor", "-o", "json")
-        assert (done.status, done.err) == (0, "")
+        done = await run(program, "watch", *since, "-n", "1", "--cursor-file", "cursor", "-o", "json")
+        assert (done.status, done.stderr) == (0, "")
         seen += [json.loads(line)["event_id"] for line in done.lines]
     assert len(set(seen)) == len(seen) == 3
-    done = await run(service, *WATCH, "-n", "1", "--cursor-file", "cursor")
+    done = await run(program, *WATCH, "-n", "1", "--cursor-file", "cursor")
     assert done.status == 2
-    assert "says where to go on" in done.err
+    assert "says where to go on" in done.stderr
 
 
-async def test_cursors_are_printed_between_messages(service: Service, receiver: Receiver) -> None:
+async def test_cursors_are_printed_between_messages(program: Program, service: Service, receiver: Receiver) -> None:
     await service.create_webhook(receiver.url())
     await service.publish_many(5)
     await receiver.wait_for(5)
-    done = await run(service, *WATCH, "--with-cursor", "-n", "5", "-o", "json")
+    done = await run(program, *WATCH, "--with-cursor", "-n", "5", "-o", "json")
     last = json.loads(done.lines[-1])
     assert set(last) == {"cursor", "server_time"}
     assert len([line for line in done.lines if "delivery_id" in line]) >= 5
-    assert (await run(service, "watch", "--with-cursor")).status == 2
+    assert (await run(program, "watch", "--with-cursor")).status == 2
 
 
-async def test_a_watch_that_the_service_refuses_ends_with_a_status(service: Service, folder: Path) -> None:
+async def test_a_watch_that_the_service_refuses_ends_with_a_status(
+    program: Program, service: Service, folder: Path
+) -> None:
     (folder / "cursor").write_bytes(base64.b64encode(b"none of yours"))
-    assert (await run(service, "watch", "--cursor-file", "cursor")).status == 1
+    assert (await run(program, "watch", "--cursor-file", "cursor")).status == 1
     (folder / "cursor").write_text("!")
-    assert (await run(service, "watch", "--cursor-file", "cursor")).status == 2
-    assert (await run(service, "watch", "--since", "1h", "--snapshot")).status == 2
-    assert (await run(service, "watch", "-s", "done")).status == 2
-    assert (await run(service, "watch", "--heartbeat", "0s")).status == 2
+    assert (await run(program, "watch", "--cursor-file", "cursor")).status == 2
+    assert (await run(program, "watch", "--since", "1h", "--snapshot")).status == 2
+    assert (await run(program, "watch", "-s", "done")).status == 2
+    assert (await run(program, "watch", "--heartbeat", "0s")).status == 2
+
+
+async def test_the_examples_of_their_help_work(
+    program: Program, service: Service, receiver: Receiver, folder: Path
+) -> None:
+    await saved(service, receiver, folder)
+    for name in ("new", "old"):
+        (folder / name).write_text(SECRET)
+    body = (folder / "body.json").read_text()
+    for example in (*verify.examples, *watch.examples):
+        done = await program.run(example.partition(" <")[0].replace("-c 42", f"-c {CUSTOMER}"), stdin=body)
+        assert done.status == 0, done
+        assert done.stdout

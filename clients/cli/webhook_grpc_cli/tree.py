@@ -12,6 +12,9 @@ from .flags import Group
 
 # noun or verb: (module and attribute, what --help says)
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "watch": ("watch:watch", "Print each delivery after each change, live."),
+    "listen": ("listen:listen", "Receive on this machine: verify, print, pass on."),
+    "verify": ("verify:verify", "Say whether signatures are right, and if not, why."),
     "call": ("call:call", "Call any method of the API."),
     "profiles": ("profiles:profiles", "Remember where services are, and who calls."),
 }

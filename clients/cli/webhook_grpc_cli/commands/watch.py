@@ -36,9 +36,7 @@ _HEARTBEAT_SECONDS_MAX: Final = 60.0
         "webhook-grpc watch -c 42 --since 1h -n 1 --cursor-file billing.cursor -o json",
     ],
 )
-@click.option(
-    "-w", "--webhook-id", "webhook_ids", multiple=True, callback=numbers, metavar="N…", help="These webhooks."
-)
+@click.option("--webhook-id", "webhook_ids", multiple=True, callback=numbers, metavar="N…", help="These webhooks.")
 @click.option("-t", "--event-type", "event_types", multiple=True, callback=split, metavar="P…", help="job.done, job.*")
 @click.option(
     "-s",

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from webhook_grpc_cli.output.escaping import escaped
 from webhook_grpc_cli.output.look import Look, latency_text
+from webhook_grpc_cli.output.printing import NOTHING
 from webhook_grpc_cli.values import RawJson
 from webhook_grpc_cli.verifying.findings import Clock, Finding, findings, is_right
 from webhook_grpc_cli.verifying.requests import Received
@@ -84,9 +85,9 @@ def lines(handled: Handled, look: Look) -> list[str]:
     size = f"{len(handled.arrival.body):,} B"
     parts = [
         look.clock(datetime.fromtimestamp(handled.arrival.at, UTC)),
-        f"{headers.get('x-webhook-event', '–'):<13}",
-        headers.get("webhook-id", "–"),
-        f"attempt {headers.get('x-webhook-attempt', '–')}",
+        f"{headers.get('x-webhook-event', NOTHING):<13}",
+        headers.get("webhook-id", NOTHING),
+        f"attempt {headers.get('x-webhook-attempt', NOTHING)}",
         f"{size:>5}",
         f"signatures {' '.join(marks)} " if marks else "signatures not checked",
         f"→ {handled.answer.status}{latency_text(handled.seconds):>8}",

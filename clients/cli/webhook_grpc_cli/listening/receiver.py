@@ -23,7 +23,6 @@ _END_SECONDS_MAX: Final = 5.0  # for what is being answered when the receiver is
 _HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "content-length", "trailer", "upgrade"}
 )
-_BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +83,10 @@ class _Server(ThreadingTCPServer):
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Starts a thread for a connection, if there are not too many."""
+        """Starts a thread for a connection; one too many is closed, and the service tries again."""
         if self._free.acquire(blocking=False):
             super().process_request(request, client_address)
-            return
-        request.setblocking(False)
-        try:
-            request.send(_BUSY)
-        finally:
+        else:  # an answer might be lost with the request, which nobody has read
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:

@@ -11,6 +11,7 @@ from webhook.v1 import delivery_pb2
 from webhook_grpc_cli.output.escaping import escaped
 from webhook_grpc_cli.output.kind import Column, Kind
 from webhook_grpc_cli.output.look import Look, latency_text
+from webhook_grpc_cli.output.printing import NOTHING
 from webhook_grpc_cli.values import enum_words
 
 _ENDINGS: Final = {"succeeded": "✓", "pending": "◷", "failed": "✕", "cancelled": "⊘", "expired": "⧖"}
@@ -50,7 +51,7 @@ def line(delivery: delivery_pb2.Delivery, webhook_name: str, look: Look) -> str:
     """Returns the line; `webhook_name` is empty if it is not known. Nothing in it drives a terminal."""
     result = _result(delivery)
     attempt = delivery.last_attempt if delivery.HasField("last_attempt") else None
-    latency = latency_text(attempt.latency.ToTimedelta().total_seconds()) if attempt else "–"
+    latency = latency_text(attempt.latency.ToTimedelta().total_seconds()) if attempt else NOTHING
     webhook = f"{webhook_name} #{delivery.webhook_id}".strip()
     columns = (
         _padded(f"{latency:>7}", 7),
