@@ -12,11 +12,19 @@ from .flags import Group
 
 # noun or verb: (module and attribute, what --help says)
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "webhooks": ("webhooks:webhooks", "Create, look at and change where events go."),
+    "events": ("events:events", "Publish events, find them, and see why they went where they went."),
+    "deliveries": ("deliveries:deliveries", "Look at what became of events, send again, cancel."),
+    "replays": ("replays:replays", "Send again what is in the log."),
+    "event-types": ("event_types:event_types", "Which types of events there are."),
+    "customers": ("customers:customers", "What concerns a whole customer."),
     "watch": ("watch:watch", "Print each delivery after each change, live."),
     "listen": ("listen:listen", "Receive on this machine: verify, print, pass on."),
     "verify": ("verify:verify", "Say whether signatures are right, and if not, why."),
     "call": ("call:call", "Call any method of the API."),
     "profiles": ("profiles:profiles", "Remember where services are, and who calls."),
+    "completion": ("help:completion", "Print the script that completes lines in a shell."),
+    "cheat": ("help:cheat", "Show lines for every day."),
 }
 SERVER: Final[dict[str, str]] = {
     "serve": "Run the service.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,14 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. `path` is the field that stands there in a pipe; `show` makes the cell for a terminal."""
+    """One column. `path` is the field that stands there in a pipe.
+
+    `show` makes the cell for a terminal from a plain value, as `values.plain` returns it.
+    """
 
     title: str
     path: str
-    show: Callable[[Any, Look], Cell | str] | None = None
+    show: Callable[[Mapping[str, Any], Look], Cell | str] | None = None
     is_number: bool = False
     is_whole: bool = False
     """Never folded, so that it can be copied."""

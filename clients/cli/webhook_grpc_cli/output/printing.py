@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, Literal
 
@@ -33,8 +33,8 @@ class Printer:
         """Returns whether sentences may stand in the answer."""
         return self.form == "table"
 
-    def several(self, kind: Kind, messages: Iterable[Message]) -> int:
-        """Prints a list as it comes in. Returns how many there were."""
+    def several(self, kind: Kind, messages: Iterable[Message | Mapping[str, Any]]) -> int:
+        """Prints messages, or plain values, as they come in. Returns how many there were."""
         if self.form == "table":
             return self._tables(kind, iter(messages))
         count = 0
@@ -43,29 +43,30 @@ class Printer:
             count += 1
         return count
 
-    def one(self, kind: Kind, message: Message) -> None:
+    def one(self, kind: Kind, message: Message | Mapping[str, Any]) -> None:
         """Prints one thing: on a terminal all its fields, each on a line of its own."""
         if self.form != "table":
             write_line(self._line(kind, message))
             return
-        paths = self._fields or [path for path, _ in _flat("", plain(message))]
-        values = [(path, field_at(plain(message), path)) for path in paths]
+        value = _plain(message)
+        paths = self._fields or [path for path, _ in _flat("", value)]
+        values = [(path, field_at(value, path)) for path in paths]
         width = max((len(path) for path, _ in values), default=0)
-        for path, value in values:
-            write_line(f"{path:<{width}}  {text_of(value)}")
+        for path, one in values:
+            write_line(f"{path:<{width}}  {text_of(one)}")
 
     def sentence(self, text: str) -> None:
         """Prints a sentence for people, with marks as the terminal can show them."""
         write_line(escaped_lines(self.look.mark(text)))
 
-    def _line(self, kind: Kind, message: Message) -> str:
-        value = plain(message)
+    def _line(self, kind: Kind, message: Message | Mapping[str, Any]) -> str:
+        value = _plain(message)
         if self.form == "json":
             return json_text(_chosen(value, self._fields) if self._fields else value)
         default = [kind.id_field] if self.form == "id" else [column.path for column in kind.columns]
         return "\t".join(text_of(field_at(value, path)) for path in self._fields or default)
 
-    def _tables(self, kind: Kind, messages: Iterator[Message]) -> int:
+    def _tables(self, kind: Kind, messages: Iterator[Message | Mapping[str, Any]]) -> int:
         count = 0
         columns = [Column(path, path) for path in self._fields] or list(kind.columns)
         while rows := list(islice(messages, TABLE_ROWS_MAX)):
@@ -73,15 +74,15 @@ class Printer:
             count += len(rows)
         return count
 
-    def _table(self, columns: Sequence[Column], messages: Sequence[Message]) -> None:
+    def _table(self, columns: Sequence[Column], messages: Sequence[Message | Mapping[str, Any]]) -> None:
         from rich.text import Text
 
-        rows = [[self._cell(column, message) for column in columns] for message in messages]
+        rows = [[self._cell(column, value) for column in columns] for value in map(_plain, messages)]
         texts = [[Text(cell.text, style=cell.style if self.look.has_colour else "") for cell in row] for row in rows]
         print_table(self.look, columns, texts)
 
-    def _cell(self, column: Column, message: Message) -> Cell:
-        shown = column.show(message, self.look) if column.show else text_of(field_at(plain(message), column.path))
+    def _cell(self, column: Column, value: Mapping[str, Any]) -> Cell:
+        shown = column.show(value, self.look) if column.show else text_of(field_at(value, column.path))
         cell = shown if isinstance(shown, Cell) else Cell(shown)
         return Cell(self.look.mark(escaped(cell.text) or NOTHING), cell.style)
 
@@ -134,7 +135,11 @@ def text_of(value: Any) -> str:
     return escaped(json_text(value))
 
 
-def _flat(prefix: str, value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _plain(message: Message | Mapping[str, Any]) -> Mapping[str, Any]:
+    return plain(message) if isinstance(message, Message) else message
+
+
+def _flat(prefix: str, value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, one in value.items():
         if isinstance(one, dict) and one and prefix == "":
             yield from _flat(f"{name}.", one)  # pyright: ignore[reportUnknownArgumentType]
@@ -142,7 +147,7 @@ def _flat(prefix: str, value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield prefix + name, one
 
 
-def _chosen(value: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+def _chosen(value: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
     """Returns the fields at some paths, each where it was."""
     chosen: dict[str, Any] = {}
     for path in paths:

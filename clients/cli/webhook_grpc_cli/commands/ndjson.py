@@ -1,0 +1,154 @@
+"""`events publish --ndjson`: one event a line, in batches; each is judged by itself, none is published twice."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import click
+
+from webhook_grpc_cli.failures import INTERRUPTED, PARTLY, UsageFailure
+from webhook_grpc_cli.output.escaping import escaped
+from webhook_grpc_cli.reading import members
+from webhook_grpc_cli.values import json_text
+
+if TYPE_CHECKING:
+    from webhook_grpc_cli.session import Session
+
+LINE_CHARACTERS_MAX: Final = 2_000_000  # an event's data has 256 KiB at most, which JSON may write six times as long
+PROGRESS_SECONDS: Final = 10.0
+_SHOWN_REFUSALS_MAX: Final = 20
+_KNOWN: Final = {"event_type", "data", "data_json", "customer_id", "request_id", "occur_time", "attributes"}
+_Waiting = tuple[int, "Future[Any]"]
+
+
+def event_of(line: str) -> tuple[str, str, dict[str, Any]]:
+    """Returns the type, the data as its source text, and the other fields of one line. Raises ValueError."""
+    found = dict(members(line))
+    if unknown := found.keys() - _KNOWN:
+        raise ValueError(f"there is no field {', '.join(sorted(unknown))}; there are {', '.join(sorted(_KNOWN))}")
+    if "data" in found and "data_json" in found:
+        raise ValueError("either data or data_json, not both")
+    fields = {name: json.loads(text) for name, text in found.items() if name != "data"}
+    data = found["data"] if "data" in found else fields.pop("data_json", "{}")
+    event_type = fields.pop("event_type", None)
+    if not isinstance(event_type, str) or not isinstance(data, str):
+        raise ValueError("event_type and data_json are text, and event_type has to be there")  # noqa: TRY004 - of a line
+    if "occur_time" in fields:
+        from datetime import datetime
+
+        fields["occur_time"] = datetime.fromisoformat(fields["occur_time"])
+    return event_type, data, fields
+
+
+class Ndjson:
+    """One run over a file."""
+
+    def __init__(self, session: Session, path: str, run: str | None, errors: str | None) -> None:
+        self._session = session
+        self._path = path
+        self._run = run or secrets.token_hex(3)
+        self._errors_path = errors
+        self._errors: IO[str] | None = None
+        self._published = self._duplicates = self._refused = 0
+        self._said_at = time.monotonic()
+
+    def publish(self, batch: int, in_flight: int) -> None:
+        """Publishes all lines. Ctrl-C: what is on its way is finished, and the way to go on is said."""
+        from webhook_grpc_client import PublisherLimits
+
+        limits = PublisherLimits(max_waiting=batch * in_flight * 2, batches_at_once=in_flight)
+        interrupted = False
+        with ExitStack() as stack:
+            lines = stack.enter_context(self._opened())
+            self._errors = stack.enter_context(self._errors_file())
+            publisher = stack.enter_context(self._session.client.publisher(limits))
+            waiting: deque[_Waiting] = deque()
+            try:
+                for number, line in enumerate(_bounded(lines), 1):
+                    self._take(publisher, waiting, number, line)
+                    while len(waiting) > 2 * limits.max_waiting or (waiting and waiting[0][1].done()):
+                        self._settle(*waiting.popleft())
+            except KeyboardInterrupt:
+                interrupted = True
+            publisher.flush()
+            for number, future in waiting:
+                self._settle(number, future)
+        self._end(interrupted=interrupted)
+
+    def _take(self, publisher: Any, waiting: deque[_Waiting], number: int, line: str) -> None:
+        if not line.strip():
+            return
+        try:
+            event_type, data, fields = event_of(line)
+            fields.setdefault("request_id", f"cli-{self._run}-{number}")
+            fields.setdefault("customer_id", self._session.place.customer_id)
+            waiting.append((number, publisher.publish(event_type, data, **fields)))
+        except (ValueError, TypeError) as error:
+            self._refuse(number, "LINE_INVALID", str(error), ())
+
+    def _settle(self, number: int, future: Future[Any]) -> None:
+        from webhook_grpc_client import Refused
+
+        try:
+            answer = future.result()
+        except Refused as error:
+            self._refuse(number, error.reason, error.message, error.violations)
+            return
+        self._published += not answer.duplicate
+        self._duplicates += answer.duplicate
+        if time.monotonic() - self._said_at >= PROGRESS_SECONDS:
+            self._said_at = time.monotonic()
+            self._session.say(f"run {self._run} · line {number} · {self._refused} refused")
+
+    def _refuse(self, number: int, reason: str, message: str, violations: Any) -> None:
+        self._refused += 1
+        where = "; ".join(f"{field}: {text}" for field, text in violations) or message
+        if self._refused <= _SHOWN_REFUSALS_MAX:
+            self._session.say(escaped(f"line {number}: {reason} {where}"))
+        if self._refused == _SHOWN_REFUSALS_MAX:
+            self._session.say("… further refusals are counted, and written to --errors")
+        if self._errors is not None:
+            told = [{"field": field, "description": text} for field, text in violations]
+            line = {"line": number, "reason": reason, "message": message, "field_violations": told}
+            self._errors.write(json_text(line) + "\n")
+
+    def _end(self, *, interrupted: bool) -> None:
+        counts = {"published": self._published, "duplicates": self._duplicates, "refused": self._refused}
+        if self._session.form == "json":
+            click.echo(json_text({**counts, "run": self._run}))
+        else:
+            words = " · ".join(f"{name} {count:,}" for name, count in counts.items())
+            self._session.printer.sentence(f"{words}   run {self._run}")
+        if interrupted:
+            self._session.say(f"to go on: the same command with --run {self._run}")
+            raise click.exceptions.Exit(INTERRUPTED)
+        if self._refused:
+            raise click.exceptions.Exit(PARTLY)
+
+    def _opened(self) -> AbstractContextManager[IO[str]]:
+        try:
+            return nullcontext(sys.stdin) if self._path == "-" else Path(self._path).open(encoding="utf-8")
+        except OSError as error:
+            raise UsageFailure(f"{self._path}: {error.strerror}") from error
+
+    def _errors_file(self) -> AbstractContextManager[IO[str] | None]:
+        try:
+            return Path(self._errors_path).open("w", encoding="utf-8") if self._errors_path else nullcontext()
+        except OSError as error:
+            raise UsageFailure(f"{self._errors_path}: {error.strerror}") from error
+
+
+def _bounded(lines: IO[str]) -> Iterator[str]:
+    while line := lines.readline(LINE_CHARACTERS_MAX + 1):
+        if len(line) > LINE_CHARACTERS_MAX:
+            raise UsageFailure(f"a line has more than {LINE_CHARACTERS_MAX} characters")
+        yield line

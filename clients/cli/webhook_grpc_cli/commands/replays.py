@@ -1,0 +1,159 @@
+"""`replays`: send what is in the log again, once it is known how much that is."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import uuid4
+
+import click
+from webhook.v1 import delivery_pb2, replay_pb2, service_pb2
+
+from webhook_grpc_cli.failures import ANSWER_IS_NO
+from webhook_grpc_cli.flags import group
+from webhook_grpc_cli.kinds import ID, MOMENT
+from webhook_grpc_cli.output.things import REPLAYS
+from webhook_grpc_cli.session import Session, with_session
+from webhook_grpc_cli.values import enum_number, known_words, timestamp
+
+from .options import limited, statuses_option, types_option, waiting, webhooks_option
+
+_STATUSES: Final = known_words(delivery_pb2.DeliveryStatus)
+_OF_REPLAYS: Final = known_words(replay_pb2.ReplayStatus)
+LOOK_SECONDS: Final = 1.0  # between two looks at a replay that is waited for
+_RUNNING: Final = replay_pb2.REPLAY_STATUS_RUNNING
+
+
+@group("replays")
+def replays() -> None:
+    """Send again what is in the log."""
+
+
+@replays.command(
+    "create",
+    examples=[
+        "webhook-grpc replays create --since 2h --status failed,cancelled --dry-run",
+        "webhook-grpc replays create --since 2h --webhook-id 12 --include-undelivered -y --wait",
+    ],
+)
+@click.option("--since", type=MOMENT, required=True, help="From when on: a time, or how long ago: 2h, 3d.")
+@click.option("--until", type=MOMENT, help="Up to when; now.")
+@webhooks_option
+@types_option
+@statuses_option(_STATUSES)
+@click.option("--include-undelivered", is_flag=True, help="Also to webhooks to which an event never went.")
+@click.option("--dry-run", is_flag=True, help="Only count.")
+@click.option("-r", "--request-id", help="Makes the call safe to repeat; one is made.")
+@waiting
+@with_session
+def create(session: Session, since: datetime, until: datetime | None, **given: Any) -> None:
+    """Count what would be sent again, ask, and send it: one attempt each, paced below live traffic."""
+    replay = replay_pb2.Replay(
+        customer_id=session.place.customer_id,
+        webhook_ids=given["webhook_ids"],
+        event_types=given["event_types"],
+        statuses=[enum_number(delivery_pb2.DeliveryStatus, word) for word in given["statuses"]],
+        include_undelivered=given["include_undelivered"],
+        start_time=timestamp(since),
+    )
+    if until is not None:
+        replay.end_time.CopyFrom(timestamp(until))
+    counted = _counted(session, replay)
+    if given["dry_run"]:
+        session.printer.one(REPLAYS, counted)
+        return
+    if not counted.delivery_count:
+        return
+    session.confirm("One attempt each, paced below live traffic. Start?")
+    request = service_pb2.CreateReplayRequest(replay=replay, request_id=given["request_id"] or uuid4().hex)
+    made = session.call(session.stub.CreateReplay, request, may_repeat=True)
+    if given["wait"] is not None:
+        made = _waited(session, made, given["wait"], counted.delivery_count)
+    session.printer.one(REPLAYS, made)
+    _end(made, is_waited=given["wait"] is not None)
+
+
+def _counted(session: Session, replay: replay_pb2.Replay) -> replay_pb2.Replay:
+    """Returns the replay as it would be, and says so."""
+    request = service_pb2.CreateReplayRequest(replay=replay, dry_run=True)
+    counted = session.call(session.stub.CreateReplay, request, may_repeat=True)
+    is_whole = not counted.HasField("progress_time") or (
+        counted.progress_time.ToNanoseconds() >= counted.end_time.ToNanoseconds()
+    )
+    words = f"would send {counted.delivery_count:,} deliveries"
+    at_least = (
+        "" if is_whole else f"at least, counted up to {session.look.clock(counted.progress_time.ToDatetime(UTC))}"
+    )
+    session.say(f"{words} {at_least}".strip())
+    return counted
+
+
+def _waited(session: Session, replay: replay_pb2.Replay, seconds: float, counted: int) -> replay_pb2.Replay:
+    """Looks at a replay until it has ended or the time is over. Ctrl-C leaves it running."""
+    until, said_at = time.monotonic() + seconds, time.monotonic()
+    pause = threading.Event()
+    while replay.status == _RUNNING or replay.pending_count:
+        if time.monotonic() >= until:
+            break
+        pause.wait(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))  # no signal says that a replay has moved on
+        request = service_pb2.GetReplayRequest(replay_id=replay.replay_id)
+        replay = session.call(session.stub.GetReplay, request, may_repeat=True)
+        if time.monotonic() - said_at >= (LOOK_SECONDS if session.talk.is_terminal else 10.0):
+            said_at = time.monotonic()
+            session.say(_progress(replay, max(counted, replay.delivery_count)))
+    return replay
+
+
+def _progress(replay: replay_pb2.Replay, whole: int) -> str:
+    done = replay.succeeded_count + replay.failed_count + replay.cancelled_count
+    return (
+        f"Replay {replay.replay_id} · ✓ {replay.succeeded_count:,} ✕ {replay.failed_count:,} "
+        f"⊘ {replay.cancelled_count:,} skipped {replay.skipped_count:,} waiting {replay.pending_count:,} · "
+        f"{done / max(1, whole):.0%}"
+    )
+
+
+def _end(replay: replay_pb2.Replay, *, is_waited: bool) -> None:
+    is_done = replay.status == replay_pb2.REPLAY_STATUS_COMPLETED and not replay.pending_count
+    if is_waited and (not is_done or replay.failed_count):
+        raise click.exceptions.Exit(ANSWER_IS_NO)
+
+
+@replays.command("list", examples=["webhook-grpc replays list", "webhook-grpc replays list --status running -o id"])
+@statuses_option(_OF_REPLAYS)
+@limited
+@with_session
+def list_replays(session: Session, statuses: tuple[str, ...], limit: int, is_all: bool) -> None:
+    """List replays, newest first."""
+    numbers = [enum_number(replay_pb2.ReplayStatus, word) for word in statuses]
+    request = service_pb2.ListReplaysRequest(statuses=numbers)
+    session.print_list(REPLAYS, session.listed(session.stub.ListReplays, request, "replays"), None if is_all else limit)
+
+
+replay_id = click.argument("replay_id", type=ID, metavar="ID")
+
+
+@replays.command("get", examples=["webhook-grpc replays get 7", "webhook-grpc replays get 7 --wait 5s"])
+@replay_id
+@waiting
+@with_session
+def get(session: Session, replay_id: int, wait: float | None) -> None:
+    """Show how far a replay is; --wait follows it to its end."""
+    request = service_pb2.GetReplayRequest(replay_id=replay_id)
+    replay = session.call(session.stub.GetReplay, request, may_repeat=True)
+    if wait is not None:
+        replay = _waited(session, replay, wait, 0)
+    session.printer.one(REPLAYS, replay)
+    _end(replay, is_waited=wait is not None)
+
+
+@replays.command("cancel", examples=["webhook-grpc replays cancel 7 -y", "webhook-grpc replays cancel 7 -y -o json"])
+@replay_id
+@with_session
+def cancel(session: Session, replay_id: int) -> None:
+    """Stop a replay, and give up what of it is pending."""
+    session.confirm(f"cancel replay {replay_id}?")
+    request = service_pb2.CancelReplayRequest(replay_id=replay_id)
+    session.printer.one(REPLAYS, session.call(session.stub.CancelReplay, request))

@@ -1,0 +1,61 @@
+"""Waits until deliveries have ended, and says what becomes of each meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from webhook_grpc_cli.output.look import latency_text
+from webhook_grpc_cli.output.things import answer_text, seconds_of, status
+from webhook_grpc_cli.values import plain
+
+if TYPE_CHECKING:
+    from webhook_grpc_client import Watcher
+
+    from .session import Session
+
+_PENDING = 1  # DELIVERY_STATUS_PENDING
+
+
+def ended_deliveries(
+    session: Session, seconds: float, count: int, start_time: datetime, note: Callable[[Any], None], **filters: Any
+) -> list[Any]:
+    """Returns the first endings of so many deliveries, or of fewer if the time is over. `note` gets each change."""
+    ended: dict[str, Any] = {}
+    customer_id = filters.pop("customer_id", 0) or session.place.customer_id
+    watch = session.client.watch(start_time=start_time, customer_id=customer_id, **filters)
+    with _closed_after(seconds, watch):
+        for delivery in watch:
+            note(delivery)
+            if delivery.status != _PENDING:
+                ended[delivery.delivery_id] = delivery
+            if len(ended) >= count:
+                break
+    return list(ended.values())
+
+
+@contextmanager
+def _closed_after(seconds: float, watch: Watcher) -> Generator[None]:
+    timer = threading.Timer(seconds, watch.close)
+    timer.name = "wait"
+    timer.start()
+    try:
+        with watch:
+            yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def change_line(delivery: Any, name: Callable[[int], str]) -> str:
+    """Returns a line about one change of a delivery."""
+    value = plain(delivery)
+    mark = status(value, None).text.partition(" ")[0]  # pyright: ignore[reportArgumentType] - it is not looked at
+    last = value.get("last_attempt")
+    words = [f"  {mark} {name(delivery.webhook_id):<18}"]
+    if last:
+        words += [f"{answer_text(last):<9}", f"{latency_text(seconds_of(last, 'latency') or 0):>8}"]
+    return "  ".join(words).rstrip()
