@@ -76,9 +76,9 @@ class Program:
             Stream(stdin.encode(), is_terminal=terminal),
             *(Stream(is_terminal=terminal, encoding=encoding) for _ in range(2)),
         ]
-        words = shlex.split(line)
+        words = shlex.split(line) or [""]
         with _in_their_place(streams), patch.dict("os.environ", {**self.environment, **environment}):
-            status = _status(words[1:] if words[0] == "webhook-grpc" else words)
+            status = _status(words[1:] if words[0] in {"webhook-grpc", ""} else words)
         return Ran(status, streams[1].text(), streams[2].text())
 
     async def run(self, line: str, **how: Any) -> Ran:

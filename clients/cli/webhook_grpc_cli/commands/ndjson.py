@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import sys
-import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -17,6 +17,7 @@ import click
 
 from webhook_grpc_cli.failures import INTERRUPTED, PARTLY, UsageFailure
 from webhook_grpc_cli.output.escaping import escaped
+from webhook_grpc_cli.output.progress import Progress
 from webhook_grpc_cli.reading import members
 from webhook_grpc_cli.values import json_text
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from webhook_grpc_cli.session import Session
 
 LINE_CHARACTERS_MAX: Final = 2_000_000  # an event's data has 256 KiB at most, which JSON may write six times as long
-PROGRESS_SECONDS: Final = 10.0
 _SHOWN_REFUSALS_MAX: Final = 20
 _KNOWN: Final = {"event_type", "data", "data_json", "customer_id", "request_id", "occur_time", "attributes"}
 _Waiting = tuple[int, "Future[Any]"]
@@ -59,30 +59,61 @@ class Ndjson:
         self._errors_path = errors
         self._errors: IO[str] | None = None
         self._published = self._duplicates = self._refused = 0
-        self._said_at = time.monotonic()
+        self._progress: Progress | None = None
 
     def publish(self, batch: int, in_flight: int) -> None:
-        """Publishes all lines. Ctrl-C: what is on its way is finished, and the way to go on is said."""
+        """Publishes all lines. Ctrl-C: what is on its way is finished, and the way to go on is said; twice: ends."""
+        interrupted = False
+        try:
+            with ExitStack() as stack:
+                interrupted = self._publish(stack, batch, in_flight)
+        except Exception:
+            self._say_how_to_go_on()
+            raise
+        self._end(interrupted=interrupted)
+
+    def _publish(self, stack: ExitStack, batch: int, in_flight: int) -> bool:
         from webhook_grpc_client import PublisherLimits
 
-        limits = PublisherLimits(max_waiting=batch * in_flight * 2, batches_at_once=in_flight)
-        interrupted = False
-        with ExitStack() as stack:
-            lines = stack.enter_context(self._opened())
-            self._errors = stack.enter_context(self._errors_file())
-            publisher = stack.enter_context(self._session.client.publisher(limits))
-            waiting: deque[_Waiting] = deque()
-            try:
-                for number, line in enumerate(_bounded(lines), 1):
-                    self._take(publisher, waiting, number, line)
-                    while len(waiting) > 2 * limits.max_waiting or (waiting and waiting[0][1].done()):
-                        self._settle(*waiting.popleft())
-            except KeyboardInterrupt:
-                interrupted = True
+        most = batch * in_flight * 2
+        limits = PublisherLimits(
+            max_waiting=most, batches_at_once=in_flight, patience_seconds=self._session.timeout_seconds
+        )
+        lines = stack.enter_context(self._opened())
+        self._errors = stack.enter_context(self._errors_file())
+        self._progress = stack.enter_context(Progress(self._session, self._total()))
+        publisher = stack.enter_context(self._session.client.publisher(limits))
+        waiting: deque[_Waiting] = deque()
+        try:
+            for number, line in enumerate(_bounded(lines), 1):
+                self._take(publisher, waiting, number, line)
+                while len(waiting) > 2 * most or (waiting and waiting[0][1].done()):
+                    self._settle(*waiting.popleft())
+        except KeyboardInterrupt:
+            self._finish(publisher, waiting)
+            return True
+        self._finish(publisher, waiting)
+        return False
+
+    def _finish(self, publisher: Any, waiting: deque[_Waiting]) -> None:
+        """Settles what is on its way."""
+        try:
             publisher.flush()
-            for number, future in waiting:
-                self._settle(number, future)
-        self._end(interrupted=interrupted)
+            while waiting:
+                self._settle(*waiting.popleft())
+        except KeyboardInterrupt:  # the second: closing the publisher would wait for what nobody wants to wait for
+            self._say_how_to_go_on()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+
+    def _say_how_to_go_on(self) -> None:
+        self._session.say(f"to go on: the same command with --run {self._run}, which publishes nothing twice")
+
+    def _total(self) -> int | None:
+        if self._path == "-" or not self._session.talk.is_terminal:
+            return None
+        with Path(self._path).open("rb") as file:
+            return sum(1 for _ in file)
 
     def _take(self, publisher: Any, waiting: deque[_Waiting], number: int, line: str) -> None:
         if not line.strip():
@@ -105,9 +136,8 @@ class Ndjson:
             return
         self._published += not answer.duplicate
         self._duplicates += answer.duplicate
-        if time.monotonic() - self._said_at >= PROGRESS_SECONDS:
-            self._said_at = time.monotonic()
-            self._session.say(f"run {self._run} · line {number} · {self._refused} refused")
+        if self._progress is not None:
+            self._progress.show(number, f"run {self._run} · {self._refused} refused")
 
     def _refuse(self, number: int, reason: str, message: str, violations: Any) -> None:
         self._refused += 1
@@ -129,7 +159,7 @@ class Ndjson:
             words = " · ".join(f"{name} {count:,}" for name, count in counts.items())
             self._session.printer.sentence(f"{words}   run {self._run}")
         if interrupted:
-            self._session.say(f"to go on: the same command with --run {self._run}")
+            self._say_how_to_go_on()
             raise click.exceptions.Exit(INTERRUPTED)
         if self._refused:
             raise click.exceptions.Exit(PARTLY)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from webhook_grpc_cli.failures import PARTLY, lines_of
-from webhook_grpc_cli.kinds import ID, MOMENT, numbers, split, words
+from webhook_grpc_cli.kinds import ID, MOMENT, SECONDS, numbers, split, words
+from webhook_grpc_cli.output.escaping import escaped
 from webhook_grpc_cli.session import Session
+
+if TYPE_CHECKING:
+    from webhook_grpc_client import WebhookError
 
 F = TypeVar("F", bound=Callable[..., Any])
 LIMIT = 50
@@ -56,8 +60,6 @@ def statuses_option(known: tuple[str, ...]) -> Callable[[F], F]:
 
 def waiting(function: F) -> F:
     """Adds -w, which may have a duration; the command gets `wait`, None for not at all."""
-    from webhook_grpc_cli.kinds import SECONDS
-
     return click.option(
         "-w", "--wait", type=SECONDS, is_flag=False, flag_value="60s", metavar="[60s]", help="Wait for the end."
     )(function)
@@ -70,16 +72,23 @@ def for_each(session: Session, ids: Iterable[str], act: Callable[[str], None]) -
     """Acts on each id, also after one is refused. Then the status says that some of them were."""
     from webhook_grpc_client import Refused
 
-    count, refusals = 0, list[Refused]()
+    count = 0
+    refusals: list[tuple[str, Refused]] = []
     for count, one in enumerate(ids, 1):
+        if count == 2 and refusals:
+            _report(*refusals[0])
         try:
             act(one)
         except Refused as error:
-            refusals.append(error)
-            if count > 1 or len(refusals) > 1:
-                click.echo("\n".join([f"{one}:", *lines_of(error)]), err=True)
+            refusals.append((one, error))
+            if count > 1:
+                _report(one, error)
     if refusals and count == 1:
-        raise refusals[0]
+        raise refusals[0][1]
     if refusals:
         session.say(f"{len(refusals)} of {count} were refused")
         raise click.exceptions.Exit(PARTLY)
+
+
+def _report(one: str, error: WebhookError) -> None:
+    click.echo("\n".join(map(escaped, [f"{one}:", *lines_of(error)])), err=True)

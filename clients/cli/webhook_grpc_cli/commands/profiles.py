@@ -120,7 +120,7 @@ def show(session: Session, name: str | None) -> None:
         write_line(f"{key}\t{value}" if session.form == "tsv" else f"{key:<13}  {value}")
 
 
-@profiles.command("remove", examples=["webhook-grpc profiles remove old", "webhook-grpc profiles remove old -q"])
+@profiles.command("remove", examples=["webhook-grpc profiles remove old", "webhook-grpc profiles remove local -q"])
 @click.argument("name")
 @with_session
 def remove(session: Session, name: str) -> None:

@@ -14,6 +14,7 @@ from webhook.v1 import delivery_pb2, replay_pb2, service_pb2
 from webhook_grpc_cli.failures import ANSWER_IS_NO
 from webhook_grpc_cli.flags import group
 from webhook_grpc_cli.kinds import ID, MOMENT
+from webhook_grpc_cli.output.progress import Progress
 from webhook_grpc_cli.output.things import REPLAYS
 from webhook_grpc_cli.session import Session, with_session
 from webhook_grpc_cli.values import enum_number, known_words, timestamp
@@ -92,26 +93,20 @@ def _counted(session: Session, replay: replay_pb2.Replay) -> replay_pb2.Replay:
 
 def _waited(session: Session, replay: replay_pb2.Replay, seconds: float, counted: int) -> replay_pb2.Replay:
     """Looks at a replay until it has ended or the time is over. Ctrl-C leaves it running."""
-    until, said_at = time.monotonic() + seconds, time.monotonic()
-    pause = threading.Event()
-    while replay.status == _RUNNING or replay.pending_count:
-        if time.monotonic() >= until:
-            break
-        pause.wait(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))  # no signal says that a replay has moved on
-        request = service_pb2.GetReplayRequest(replay_id=replay.replay_id)
-        replay = session.call(session.stub.GetReplay, request, may_repeat=True)
-        if time.monotonic() - said_at >= (LOOK_SECONDS if session.talk.is_terminal else 10.0):
-            said_at = time.monotonic()
-            session.say(_progress(replay, max(counted, replay.delivery_count)))
+    until, pause = time.monotonic() + seconds, threading.Event()
+    with Progress(session, max(counted, replay.delivery_count) or None) as progress:
+        while (replay.status == _RUNNING or replay.pending_count) and time.monotonic() < until:
+            pause.wait(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))  # no signal says that it has moved on
+            request = service_pb2.GetReplayRequest(replay_id=replay.replay_id)
+            replay = session.call(session.stub.GetReplay, request, may_repeat=True)
+            progress.show(replay.delivery_count - replay.pending_count, _words(replay))
     return replay
 
 
-def _progress(replay: replay_pb2.Replay, whole: int) -> str:
-    done = replay.succeeded_count + replay.failed_count + replay.cancelled_count
+def _words(replay: replay_pb2.Replay) -> str:
     return (
         f"Replay {replay.replay_id} · ✓ {replay.succeeded_count:,} ✕ {replay.failed_count:,} "
-        f"⊘ {replay.cancelled_count:,} skipped {replay.skipped_count:,} waiting {replay.pending_count:,} · "
-        f"{done / max(1, whole):.0%}"
+        f"⊘ {replay.cancelled_count:,} skipped {replay.skipped_count:,} waiting {replay.pending_count:,}"
     )
 
 

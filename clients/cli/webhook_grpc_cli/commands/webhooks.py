@@ -263,7 +263,10 @@ def delete(session: Session, webhook_id: int, etag: str) -> None:
 
 @webhooks.command(
     "pause",
-    examples=["webhook-grpc webhooks pause 12", "webhook-grpc webhooks list -o id | webhook-grpc webhooks pause -"],
+    examples=[
+        "webhook-grpc webhooks pause 12",
+        "webhook-grpc webhooks list --status active -o id | webhook-grpc webhooks pause -",
+    ],
 )
 @click.argument("ids", nargs=-1, required=True, metavar="ID…")
 @with_session
