@@ -52,7 +52,9 @@ async def test_a_request_that_a_receiver_saved_is_verified(
     delivery_id = await saved(service, receiver, folder)
     done = await run(program, *VERIFY, "--delivery", delivery_id, "-o", "table")
     assert (done.status, done.stderr) == (0, "")
-    assert re.fullmatch(r"✓ webhook-signature      right, \d+ s old +✓ X-Webhook-Signature    right\n", done.stdout)
+    signatures, compared = done.lines
+    assert re.fullmatch(r"✓ webhook-signature      right, \d+ s old +✓ X-Webhook-Signature    right", signatures)
+    assert re.fullmatch(r"✓ body +right +✓ secret +right", compared)
     done = await run(program, *VERIFY, "-o", "json")
     assert [json.loads(line)["state"] for line in done.lines] == ["right", "right"]
     done = await run(program, *VERIFY, "--tolerance", "0s", "-o", "table", "--header", "webhook-timestamp: 1")
@@ -70,8 +72,8 @@ async def test_what_differs_from_what_was_sent_is_named(
     )
     assert done.status == 9
     assert "Another secret, or another body" in done.stdout
-    assert "The body differs from byte" in done.stderr
-    assert "Another secret: you use …AAAA" in done.stderr
+    assert "The body differs from byte" in done.stdout
+    assert "Another secret: you use …AAAA" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
 
 

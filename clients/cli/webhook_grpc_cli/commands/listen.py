@@ -137,10 +137,13 @@ class _Listening:
             self._write([json_text(value) if self.session.form == "json" else texts])
 
     def _write(self, texts: Sequence[str]) -> None:
-        with self._printing:
-            for text in texts:
-                write_line(text)
-            sys.stdout.flush()
+        try:
+            with self._printing:
+                for text in texts:
+                    write_line(text)
+                sys.stdout.flush()
+        except BrokenPipeError:  # nobody reads any more: `| head`
+            self.ended.set()
 
     def tell(self, text: str) -> None:
         """Prints what the service does next, for people."""

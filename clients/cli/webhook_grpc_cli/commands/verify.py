@@ -51,11 +51,10 @@ def verify(session: Session, body: str, secrets: Sequence[str], **request: Any) 
     received = Received(_headers(request["lines"], request["headers"]), _content(body, _BODY_BYTES_MAX))
     texts = [secret_in(path) for path in secrets]
     results = findings(received, texts, Clock(time.time(), request["tolerance"]))
+    if request["delivery_id"]:
+        results += _compared(session, request["delivery_id"], received, texts)
     _print(session, results)
-    differences = _differences(session, request["delivery_id"], received, texts) if request["delivery_id"] else []
-    for text in differences:
-        session.say(f"  {text}")
-    return 0 if is_right(results) and not differences else ANSWER_IS_NO
+    return 0 if is_right(results) else ANSWER_IS_NO
 
 
 def _print(session: Session, results: Sequence[Finding]) -> None:
@@ -65,7 +64,8 @@ def _print(session: Session, results: Sequence[Finding]) -> None:
             names = dict(zip(("header", "state", "detail", "causes"), values, strict=True))
             write_line(json_text(names) if session.form == "json" else "\t".join(map(text_of, values)))
         return
-    session.printer.sentence("".join(map(_words, results)).rstrip())
+    for first in range(0, len(results), 2):
+        session.printer.sentence("".join(map(_words, results[first : first + 2])).rstrip())
     for cause in dict.fromkeys(cause for finding in results for cause in finding.causes):
         session.printer.sentence(f"  {cause}")
 
@@ -110,8 +110,8 @@ def secret_in(path: str) -> str:
     return secret
 
 
-def _differences(session: Session, delivery_id: str, received: Received, secrets: Sequence[str]) -> list[str]:
-    """Returns what differs from what the service sent, and from the secret that its webhook has."""
+def _compared(session: Session, delivery_id: str, received: Received, secrets: Sequence[str]) -> list[Finding]:
+    """Returns whether the body is the one that the service sent, and a secret the one that the webhook has."""
     from webhook.v1 import service_pb2
 
     asked = service_pb2.GetDeliveryRequest(delivery_id=delivery_id)
@@ -122,6 +122,9 @@ def _differences(session: Session, delivery_id: str, received: Received, secrets
     by_webhook = service_pb2.GetWebhookRequest(customer_id=owner, webhook_id=delivery.webhook_id)
     webhook = session.call(session.stub.GetWebhook, by_webhook, may_repeat=True)
     occurred = event.occur_time if event.HasField("occur_time") else event.create_time
-    texts = [difference(received.body, sent_body(event.event_type, occurred.seconds, event.data_json))]
+    body = difference(received.body, sent_body(event.event_type, occurred.seconds, event.data_json))
     hints = [secret_difference(secret, webhook.webhook_id, webhook.secret_hint) for secret in secrets]
-    return [text for text in (*texts, *(hints if all(hints) else ())) if text]
+    return [
+        Finding("body", "wrong" if body else "right", causes=(body,) if body else ()),
+        Finding("secret", "wrong" if all(hints) else "right", causes=hints if all(hints) else ()),
+    ]

@@ -30,9 +30,9 @@ class Follower:
         self._say = session.say
         self._tell = tell
         self._silence = Silence(time.monotonic())
-        stream = ObservedStream(session.stub.WatchDeliveries, HEARTBEAT_SECONDS, self)
+        self._stream = ObservedStream(session.stub.WatchDeliveries, HEARTBEAT_SECONDS, self)
         self._watcher = Watcher(
-            stream,
+            self._stream,
             Token(*session.place.token()),
             {"customer_id": webhook.customer_id, "webhook_ids": [webhook.webhook_id]},
         )
@@ -60,7 +60,8 @@ class Follower:
         """Does nothing: a connection that comes back at once is no silence."""
 
     def check(self) -> None:
-        """Says so if the service has been silent for more than two heartbeats."""
+        """Says so if the service has been silent for more than two heartbeats; opens a dead stream again."""
+        self._stream.end_if_silent(time.monotonic())
         if text := self._silence.check(time.monotonic()):
             self._say(text)
 
