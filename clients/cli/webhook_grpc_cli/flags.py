@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import click
 
+from .given import given
 from .kinds import SECONDS
 
 HELP_NAMES: Final = {"help_option_names": ["-h", "--help"]}
-
-
-def given(context: click.Context) -> dict[str, Any]:
-    """Returns the flags of every command that stand in this line, by the names of their parameters."""
-    return cast("dict[str, Any]", context.ensure_object(dict))
 
 
 def _note(context: click.Context, parameter: click.Parameter, value: Any) -> Any:

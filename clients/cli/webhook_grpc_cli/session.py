@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 import click
 
 from .failures import UsageFailure
-from .flags import given
+from .given import given
 from .output.look import Look, is_terminal, look_of
 from .places import Place
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from .output.kind import Kind
     from .output.printing import Printer
+    from .output.progress import Progress
 
 TIMEOUT_SECONDS: Final = 30.0
 PAGE_SIZE_MAX: Final = 500
@@ -92,6 +93,12 @@ class Session:
         """Says something about the answer, on stderr, unless --quiet."""
         if not self.is_quiet:
             click.echo(self.talk.mark(text), err=True)
+
+    def progress(self, total: int | None) -> Progress:
+        """Returns what shows how far something is; `total` is None where nobody knows it."""
+        from .output.progress import Progress
+
+        return Progress(self.talk, self.say, total, is_quiet=self.is_quiet)
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
@@ -200,11 +207,6 @@ class Session:
         """Closes the connection, if there is one."""
         if "client" in self.__dict__:
             self.client.close()
-
-
-def is_utc(context: click.Context | None) -> bool:
-    """Returns whether times of day are in UTC in this line."""
-    return context is not None and bool(given(context).get("utc"))
 
 
 def session_of(context: click.Context) -> Session:

@@ -17,11 +17,11 @@ import click
 
 from webhook_grpc_cli.failures import INTERRUPTED, PARTLY, UsageFailure
 from webhook_grpc_cli.output.escaping import escaped
-from webhook_grpc_cli.output.progress import Progress
 from webhook_grpc_cli.reading import members
 from webhook_grpc_cli.values import json_text
 
 if TYPE_CHECKING:
+    from webhook_grpc_cli.output.progress import Progress
     from webhook_grpc_cli.session import Session
 
 LINE_CHARACTERS_MAX: Final = 2_000_000  # an event's data has 256 KiB at most, which JSON may write six times as long
@@ -81,7 +81,7 @@ class Ndjson:
         )
         lines = stack.enter_context(self._opened())
         self._errors = stack.enter_context(self._errors_file())
-        self._progress = stack.enter_context(Progress(self._session, self._total()))
+        self._progress = stack.enter_context(self._session.progress(self._total()))
         publisher = stack.enter_context(self._session.client.publisher(limits))
         waiting: deque[_Waiting] = deque()
         try:

@@ -9,7 +9,8 @@ import sys
 import click
 
 from webhook_grpc_cli.failures import UsageFailure
-from webhook_grpc_cli.flags import given, group
+from webhook_grpc_cli.flags import group
+from webhook_grpc_cli.given import given
 from webhook_grpc_cli.output.look import is_terminal
 from webhook_grpc_cli.output.printing import write_line
 from webhook_grpc_cli.places import ADDRESS

@@ -14,7 +14,6 @@ from webhook.v1 import delivery_pb2, replay_pb2, service_pb2
 from webhook_grpc_cli.failures import ANSWER_IS_NO
 from webhook_grpc_cli.flags import group
 from webhook_grpc_cli.kinds import ID, MOMENT
-from webhook_grpc_cli.output.progress import Progress
 from webhook_grpc_cli.output.things import REPLAYS
 from webhook_grpc_cli.session import Session, with_session
 from webhook_grpc_cli.values import enum_number, known_words, timestamp
@@ -94,7 +93,7 @@ def _counted(session: Session, replay: replay_pb2.Replay) -> replay_pb2.Replay:
 def _waited(session: Session, replay: replay_pb2.Replay, seconds: float, counted: int) -> replay_pb2.Replay:
     """Looks at a replay until it has ended or the time is over. Ctrl-C leaves it running."""
     until, pause = time.monotonic() + seconds, threading.Event()
-    with Progress(session, max(counted, replay.delivery_count) or None) as progress:
+    with session.progress(max(counted, replay.delivery_count) or None) as progress:
         while (replay.status == _RUNNING or replay.pending_count) and time.monotonic() < until:
             pause.wait(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))  # no signal says that it has moved on
             request = service_pb2.GetReplayRequest(replay_id=replay.replay_id)

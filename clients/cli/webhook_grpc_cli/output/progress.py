@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
+from .look import Look
 from .printing import console_of
-
-if TYPE_CHECKING:
-    from webhook_grpc_cli.session import Session
 
 LINE_SECONDS: Final = 10.0
 
@@ -17,11 +16,12 @@ LINE_SECONDS: Final = 10.0
 class Progress(AbstractContextManager["Progress"]):
     """How far something is. `total` is None where nobody knows it."""
 
-    def __init__(self, session: Session, total: int | None) -> None:
-        self._session = session
+    def __init__(self, look: Look, say: Callable[[str], None], total: int | None, *, is_quiet: bool) -> None:
+        self._look = look
+        self._say = say
         self._total = total
         self._said_at = time.monotonic()
-        self._bar = _bar(session) if session.talk.is_terminal and not session.is_quiet else None
+        self._bar = _bar(look) if look.is_terminal and not is_quiet else None
         self._task = self._bar.add_task("", total=total) if self._bar else None
 
     def __enter__(self) -> Self:
@@ -36,17 +36,17 @@ class Progress(AbstractContextManager["Progress"]):
     def show(self, done: int, words: str) -> None:
         """Shows how much is done; not more often than anybody can read it."""
         if self._bar:
-            self._bar.update(self._task, completed=done, description=self._session.talk.mark(words))
+            self._bar.update(self._task, completed=done, description=self._look.mark(words))
         elif time.monotonic() - self._said_at >= LINE_SECONDS:
             self._said_at = time.monotonic()
-            self._session.say(f"{words} · {done:,}" + (f" of {self._total:,}" if self._total else ""))
+            self._say(f"{words} · {done:,}" + (f" of {self._total:,}" if self._total else ""))
 
 
-def _bar(session: Session) -> Any:
+def _bar(look: Look) -> Any:
     from rich import progress
 
     columns: list[progress.ProgressColumn] = [progress.TextColumn("{task.description}"), progress.MofNCompleteColumn()]
-    if session.talk.has_unicode:
+    if look.has_unicode:
         columns.append(progress.BarColumn())
     columns += [progress.TaskProgressColumn(), progress.TimeRemainingColumn()]
-    return progress.Progress(*columns, console=console_of(session.talk, is_stderr=True), transient=True)
+    return progress.Progress(*columns, console=console_of(look, is_stderr=True), transient=True)
