@@ -10,6 +10,7 @@ import pytest
 import trustme
 
 from tests.cli.running import Program
+from tests.e2e.test_docs import blocks
 from tests.support.service import Service, ServiceFactory
 from webhook_grpc.server.auth import token_hash
 from webhook_grpc_cli.commands.doctor import doctor
@@ -52,6 +53,7 @@ def test_a_remedy_stands_beside_the_detail_where_there_is_room() -> None:
 
 @live
 async def test_all_is_well_with_a_service_that_runs(program: Program, service: Service) -> None:
+    assert blocks("docs/cli.md", "doctor").splitlines() == list(doctor.examples)
     table, programs = [(await program.run(example, terminal=True)).ok() for example in doctor.examples]
     assert table.lines[-1] == "no problems"
     assert table.stderr == programs.stderr == ""

@@ -19,6 +19,7 @@ from webhook.v1 import delivery_pb2, event_pb2, service_pb2
 
 from tests.cli.running import Program, Ran
 from tests.cli.test_tools import run
+from tests.e2e.test_docs import blocks
 from tests.support import slowness
 from tests.support.receiver import Receiver, answers
 from tests.support.service import CUSTOMER, SECRET, Service
@@ -401,8 +402,10 @@ async def test_lines_that_contradict_themselves_are_refused(program: Program, se
 
 
 @live
-async def test_the_examples_of_the_help_work(program: Program, service: Service, said: queue.SimpleQueue[str]) -> None:
-    for example in command.examples:
+async def test_lines_of_the_help_and_of_the_document_work(
+    program: Program, service: Service, said: queue.SimpleQueue[str]
+) -> None:
+    for example in (*command.examples, *filter(None, blocks("docs/cli.md", "listen").splitlines())):
         place = "" if "--pull" in example else " --listen 127.0.0.1:0"
         task = asyncio.create_task(program.run(f"{example}{place} -o id"))
         await Listening(task, said).says("Ready")

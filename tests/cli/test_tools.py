@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import Program, Ran
+from tests.e2e.test_docs import blocks
 from tests.support import slowness
 from tests.support.receiver import Receiver, answer
-from tests.support.service import CUSTOMER, SECRET, Service
+from tests.support.service import SECRET, Service
 from webhook_grpc_cli.commands.verify import verify
 from webhook_grpc_cli.commands.watch import watch
 
@@ -162,14 +163,18 @@ async def test_a_watch_that_the_service_refuses_ends_with_a_status(
     assert (await run(program, "watch", "--heartbeat", "0s")).status == 2
 
 
-async def test_the_examples_of_their_help_work(
+async def test_lines_of_their_help_and_of_the_document_work(
     program: Program, service: Service, receiver: Receiver, folder: Path
 ) -> None:
     await saved(service, receiver, folder)
     for name in ("new", "old"):
         (folder / name).write_text(SECRET)
+    await service.create_webhook(receiver.on("/bad", answer(503)))
+    await service.publish()
     body = (folder / "body.json").read_text()
-    for example in (*verify.examples, *watch.examples):
-        done = await program.run(example.partition(" <")[0].replace("-c 42", f"-c {CUSTOMER}"), stdin=body)
+    documented = f"{blocks('docs/cli.md', 'verify')}\n{blocks('docs/cli.md', 'watch')}".splitlines()
+    for line in (*verify.examples, *watch.examples, *filter(None, documented)):
+        (folder / "billing.cursor").unlink(missing_ok=True)
+        done = await run(program, *shlex.split(line.partition(" <")[0]), stdin=body)
         assert done.status == 0, done
         assert done.stdout
