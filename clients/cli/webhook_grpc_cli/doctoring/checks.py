@@ -1,0 +1,135 @@
+"""The checks, in the order in which one needs the other. Nothing is changed, and no webhook is called."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from webhook.v1 import service_pb2
+
+from webhook_grpc_cli.output.look import latency_text
+from webhook_grpc_cli.session import Session
+from webhook_grpc_client import TLS, Unauthorized, WebhookError
+from webhook_grpc_client.connecting import Token, credentials
+from webhook_grpc_client.errors import error_of
+
+from .results import Result, certificate_words, clocks
+
+_SECONDS_MAX: Final = 10.0  # for one check, if --timeout is not shorter
+_NOT_REACHED: Final = "not checked: the address does not answer"
+
+
+def results(session: Session) -> Iterator[Result]:
+    """Yields what each check has found, as soon as it is known. Raises UsageFailure for a wrong configuration."""
+    yield _profile(session)
+    address = _address(session)
+    yield address
+    for name, check in _CALLS.items():
+        yield Result(name, "skipped", _NOT_REACHED) if address.state == "problem" else check(session)
+    if address.state == "problem":
+        yield Result("clocks", "skipped", _NOT_REACHED)
+        yield Result("stream", "skipped", _NOT_REACHED)
+    else:
+        yield from _stream(session)
+
+
+def _seconds(session: Session) -> float:
+    return min(session.timeout_seconds, _SECONDS_MAX)
+
+
+def _profile(session: Session) -> Result:
+    place = session.place
+    if not place.profile_name:
+        return Result("profile", "ok", "none: flags and the environment say where to go")
+    path = place.profiles.path
+    mode = path.stat().st_mode & 0o777
+    return Result("profile", "ok", f"{place.profile_name}, {_short(path)}, mode {mode:04o}")
+
+
+def _short(path: Path) -> str:
+    try:
+        return f"~/{path.relative_to(Path.home())}"
+    except (ValueError, RuntimeError):
+        return str(path)
+
+
+def _address(session: Session) -> Result:
+    address = session.place.address
+    if address.startswith("unix:"):
+        return Result("address", "ok", f"{address}, not looked at")
+    host, _, port = address.rpartition(":")
+    started = time.monotonic()
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_seconds(session)) as connection:
+            detail = f"{address} answers in {latency_text(time.monotonic() - started)}"
+            return _secured(session, connection, host, detail)
+    except ssl.SSLError as error:  # before ValueError and OSError, which it may be too
+        why = getattr(error, "verify_message", "") or error.reason
+        return Result("address", "problem", f"{address}: TLS: {why}", "--ca, --server-name, or --no-tls if it has none")
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        return Result("address", "problem", f"{address}: {why}", "start it (webhook-grpc serve), or give --address")
+    except ValueError:
+        return Result("address", "problem", f"{address} is no HOST:PORT", "give --address HOST:PORT")
+
+
+def _secured(session: Session, connection: socket.socket, host: str, detail: str) -> Result:
+    tls = session.place.tls()
+    if credentials(session.place.address, tls) is None:
+        return Result("address", "ok", f"{detail}, no TLS")
+    files = tls if isinstance(tls, TLS) else TLS()
+    context = ssl.create_default_context(cafile=files.ca_file)
+    context.set_alpn_protocols(["h2"])
+    if files.cert_file is not None:
+        context.load_cert_chain(files.cert_file, files.key_file)
+    with context.wrap_socket(connection, server_hostname=files.server_name or host.strip("[]")) as secured:
+        found: Any = secured.getpeercert() or {}
+        state, words = certificate_words(ssl.cert_time_to_seconds(found["notAfter"]), time.time())
+        remedy = "" if state == "ok" else "renew the certificate: the service reads a new one by itself"
+        return Result("address", state, f"{detail}, {secured.version()}, {words}", remedy)
+
+
+def _token(session: Session) -> Result:
+    source = session.place.token_source or "none"
+    request = service_pb2.ListWebhooksRequest(page_size=1, customer_id=session.place.customer_id)
+    try:
+        session.call(session.stub.ListWebhooks, request)
+    except Unauthorized as error:
+        if error.code is grpc.StatusCode.PERMISSION_DENIED:
+            return Result(
+                "token", "warning", f"{source}: {error.message}", "it may publish; reading needs another token"
+            )
+        return Result("token", "problem", f"{source}: {error.message}", "webhook-grpc profiles show")
+    except WebhookError as error:
+        return Result("token", "problem", f"{error.code.name}: {error.message}", "webhook-grpc doctor -v")
+    return Result("token", "ok", f"{source}, may read" if session.place.token_source else "none, and none is needed")
+
+
+_CALLS: Final[dict[str, Callable[[Session], Result]]] = {"token": _token}
+
+
+def _stream(session: Session) -> Iterator[Result]:
+    request = service_pb2.WatchDeliveriesRequest(
+        customer_id=session.place.customer_id, heartbeat_interval=Duration(seconds=1)
+    )
+    before, started = time.time(), time.monotonic()
+    try:
+        metadata = Token(*session.place.token()).metadata()
+        call = session.stub.WatchDeliveries(request, timeout=_seconds(session), metadata=metadata)
+        message = next(iter(call))
+        call.cancel()
+    except (grpc.RpcError, WebhookError) as raised:
+        error = error_of(raised) if isinstance(raised, grpc.RpcError) else raised
+        yield Result("clocks", "skipped", "not checked: no message came")
+        yield Result("stream", "problem", f"{error.code.name}: {error.message}", "does a proxy between cut streams?")
+        return
+    took = time.monotonic() - started
+    yield clocks(message.server_time.ToDatetime(UTC).timestamp(), before, before + took)
+    yield Result("stream", "ok", f"first message after {latency_text(took)}")
