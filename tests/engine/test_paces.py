@@ -16,7 +16,7 @@ from tests.support.receiver import Gate, Received, Receiver, answer, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.errors import Unavailable
-from webhook_grpc.domain.model import AttemptResult, Webhook
+from webhook_grpc.domain.model import AttemptResult
 from webhook_grpc.domain.pace import Pace
 from webhook_grpc.engine.http.resolver import ResolverDown
 from webhook_grpc.engine.http.sender import Request, Sender
@@ -369,7 +369,7 @@ async def test_nothing_is_started_while_changes_of_webhooks_cannot_be_followed(
     await receiver.wait_for(1)
     changed_lately, is_away = webhooks.changed_lately, True
 
-    async def away(database: Queries) -> list[Webhook]:
+    async def away(database: Queries) -> dict[int, int]:
         if is_away:
             raise Unavailable("STORAGE_UNAVAILABLE", "away")
         return await changed_lately(database)

@@ -79,10 +79,10 @@ ORDER BY max(r.created_at) OVER (PARTITION BY r.shard ORDER BY r.seq), r.shard, 
 LIMIT %(limit)b::integer
 """
 
-# How far each shard was before the first row at or after a time: by bisection, which takes as many steps as the number of
-# rows has binary digits. All steps are one statement, because hundreds of watchers may come at the same time. Where the
-# clock was set back there may be a row of a later day before that: then how far the shard was before the first of these.
-# (Few partitions are younger than a start time is old.)
+# How far each shard was before the first row at or after a time: by bisection, which takes as many steps as the number
+# of rows has binary digits. All steps are one statement, because hundreds of watchers may come at the same time. Where
+# the clock was set back there may be a row of a later day before that: then how far the shard was before the first of
+# these. (Few partitions are younger than a start time is old.)
 SELECT_POSITION_AT: Final = """
 WITH RECURSIVE bisected AS (
     SELECT e.shard, coalesce(e.first_seq - 1, e.last_seq) AS low, e.last_seq AS high
