@@ -243,6 +243,8 @@ class Settings(DatabaseSettings):
     idle_connections_max: Annotated[int, Field(ge=0)] = 1000
     """Connections that are kept open for the next request, in one process. Each takes a file descriptor, and they take
     at most a quarter of those."""
+    idle_connections_per_host_max: Annotated[int, Field(ge=0)] = 250
+    """How many of those lead to one host, whoever's webhooks these are."""
     idle_connections_per_webhook_max: Annotated[int, Field(ge=0, le=100)] = 25
     """How many of those one webhook may have. 0: every request has a connection of its own."""
     idle_connection_seconds_max: Annotated[float, Field(ge=0.1, le=600)] = 20.0

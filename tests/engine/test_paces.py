@@ -16,7 +16,7 @@ from tests.support.receiver import Gate, Received, Receiver, answer, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.errors import Unavailable
-from webhook_grpc.domain.model import AttemptResult, Webhook
+from webhook_grpc.domain.model import AttemptResult
 from webhook_grpc.domain.pace import Pace
 from webhook_grpc.engine.http.resolver import ResolverDown
 from webhook_grpc.engine.http.sender import Request, Sender
@@ -375,7 +375,7 @@ async def test_nothing_is_started_while_changes_of_webhooks_cannot_be_followed(
     await receiver.wait_for(1)
     changed_lately, is_away = webhooks.changed_lately, True
 
-    async def away(database: Queries) -> list[Webhook]:
+    async def away(database: Queries) -> dict[int, int]:
         if is_away:
             raise Unavailable("STORAGE_UNAVAILABLE", "away")
         return await changed_lately(database)
@@ -400,7 +400,7 @@ async def test_all_webhooks_are_read_again_when_the_clock_steps_while_changes_ar
     changed_lately, by_ids = webhooks.changed_lately, webhooks.by_ids
     has_stepped, read_again = asyncio.Event(), asyncio.Event()
 
-    async def interrupted(database: Queries) -> list[Webhook]:
+    async def interrupted(database: Queries) -> dict[int, int]:
         if not has_stepped.is_set():
             has_stepped.set()
             service.app.engine.receivers.clock_stepped()

@@ -147,8 +147,10 @@ class StoreMachine(Noting):
     def follow_the_webhooks(self) -> None:
         """As the engine does."""
         changed = self.run(webhooks.changed_lately(self.store.connection))
-        assert {webhook.webhook_id: webhook for webhook in changed} == {
-            webhook.webhook_id: webhook for webhook in self.model.changed_lately()
+        assert changed == self.model.changed_lately()
+        found = self.run(webhooks.by_ids(self.store.connection, changed))
+        assert {webhook.webhook_id: webhook for webhook in found} == {
+            webhook_id: self.model.webhooks[webhook_id] for webhook_id in changed
         }
 
     # --- producers -------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable
 from datetime import UTC, datetime, timedelta
+from typing import LiteralString
 
 import pytest
 
@@ -16,7 +17,8 @@ from webhook_grpc.domain.errors import CursorExpired, FailedPrecondition
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.hub.batches import Batch
 from webhook_grpc.hub.tail import Tail
-from webhook_grpc.store.db import Database, LoopConnection
+from webhook_grpc.store.connection.session import Row
+from webhook_grpc.store.db import Database, LoopConnection, Params
 from webhook_grpc.store.log import feed
 
 START: Position = (0,) * 64
@@ -113,6 +115,24 @@ async def test_a_time_is_found_in_each_shard(database: Database, written: Log, a
     position = await feed.position_at(database, start_time)
     assert position[3] == expected
     assert position[4] == (1 if age < 50 else 0)
+
+
+async def test_the_position_of_a_time_is_found_by_one_statement_however_long_the_log_is(
+    database: Database, written: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand watchers may come back at the same time."""
+    for minutes in range(40, 0, -1):
+        written.write(3, age=60 * minutes)
+    statements: list[str] = []
+    run = database.rows
+
+    async def noted(statement: LiteralString, params: Params = None) -> list[Row]:
+        statements.append(statement)
+        return await run(statement, params)
+
+    monkeypatch.setattr(database, "rows", noted)
+    position = await feed.position_at(database, datetime.now(UTC) - timedelta(minutes=10.5))
+    assert (position[3], position[4], len(statements)) == (30, 0, 1)
 
 
 async def test_a_position_whose_rows_are_gone_has_expired(

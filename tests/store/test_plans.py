@@ -229,6 +229,11 @@ def commanded(filled: Filled, count: int) -> Mapping[str, object]:
     }  # fmt: skip
 
 
+def positioned(filled: Filled, count: int) -> Mapping[str, object]:
+    del filled, count
+    return {"start_time": NOW, "later": NOW + timedelta(days=1)}
+
+
 def shards(filled: Filled, count: int) -> Mapping[str, object]:
     del filled, count
     return {"shards": list(range(64)), "worker": WORKER, "limit": 100, "ttl": 10.0, "retiring": False}
@@ -253,6 +258,9 @@ CASES: Final[Mapping[str, Case]] = {
     "fetch replays": Case(due.SELECT_DUE_REPLAYS, fetched, 10, 20, pages_once=5_000),
     "bodies": Case(due.SELECT_BODIES, bodies, 10, 20),
     "read": Case(feed.SELECT_CHANGES, read, 20, 40, once=5_000, pages_once=10_000),
+    "position at a time": Case(
+        feed.SELECT_POSITION_AT, positioned, 0, 0, once=20_000, pages_once=60_000, sizes=(1,), cost_max=1_000_000
+    ),
     "end": Case(feed.SELECT_LOG_ENDS, shards, 0, 0, once=5_000, pages_once=10_000, sizes=(1,)),
     "ask": Case(commands.INSERT_COMMAND, commanded, 20, 50, sizes=(1,)),
     "ask once": Case(commands.INSERT_COMMAND_ONCE, commanded, 20, 50, sizes=(1,)),

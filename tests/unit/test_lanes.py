@@ -1371,7 +1371,8 @@ def test_an_earlier_time_moves_the_gate_and_the_later_one_does_nothing() -> None
     pace_of(lane).hold(60, NOW)
     assert start(lanes) == []
     assert lanes.next_gate_at == NOW + 60
-    pace_of(lane)._hold_until = NOW + 5
+    pace_of(lane).forget()
+    pace_of(lane).hold(5, NOW)
     change(lanes, make_webhook())
     assert lanes.next_gate_at == NOW + 5
     assert lanes.open_gates(NOW + 5)

@@ -7,6 +7,7 @@ No id contains a dot: Standard Webhooks joins id, timestamp and body with dots b
 
 from __future__ import annotations
 
+import functools
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -21,6 +22,7 @@ _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUE_OF: Final = {character: value for value, character in enumerate(_ALPHABET)}
 _PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]  # ids are written often: two at a time
 _LENGTH: Final = 26
+_REMEMBERED_MAX: Final = 4096  # ids whose text is kept: an event's is written four times on its way, soon after another
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RANDOM_BITS: Final = 80  # of a UUIDv7, below its 48 bits of Unix milliseconds
 EVENT_ID_FORM: Final = re.compile(rf"evt_([0-7][{_ALPHABET}]{{25}})")
@@ -85,7 +87,11 @@ def latest_id(stored_at: datetime) -> UUID:
 
 
 def _encode(value: UUID) -> str:
-    number = value.int
+    return _digits(value.int)
+
+
+@functools.lru_cache(_REMEMBERED_MAX)
+def _digits(number: int) -> str:
     return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(5 * (_LENGTH - 2), -1, -10)])
 
 

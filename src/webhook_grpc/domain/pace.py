@@ -18,6 +18,7 @@ from .throttle import Slowdown, Throttle
 
 HOUR: Final = 3600.0
 _COUNT_MAX: Final = 1_000_000
+_USEFUL_MAX: Final = 1_000_000
 _FAR_AHEAD_SECONDS: Final = 2.0  # how much of a limited webhook's backlog is worth holding in memory
 
 
@@ -106,6 +107,11 @@ class FailureRecord:
     blocked_count: int = 0
     blocked_at: float | None = None
 
+    @property
+    def has_any(self) -> bool:
+        """Returns whether there is a failure."""
+        return self.failure_count > 0 or self.blocked_count > 0 or self.failing_since is not None
+
     def failed(self, now: float) -> None:
         """Counts a failure."""
         if self.failing_since is None:
@@ -139,6 +145,7 @@ class Pace:
         self._hold_until = -math.inf  # its receiver has requested it
         self._pause_until = -math.inf  # a fault of ours
         self._locked_until = -math.inf  # nothing can be signed for it
+        self._left_alone_until = -math.inf  # the latest of the three: asked for several times for each request
 
     def configure(self, in_flight_max: int | None, rate_per_second: float | None) -> None:
         """Sets the webhook's own limits; None where it has none."""
@@ -148,14 +155,14 @@ class Pace:
     def lock(self, seconds: float, now: float) -> None:
         """Starts nothing for so many seconds, perhaps for ever. A later call replaces this one."""
         self._locked_until = now + seconds if seconds > 0 else -math.inf
+        self._leave_alone()
 
     # --- what it decides -------------------------------------------------------------------------------------------
 
     def wait_seconds(self, in_flight: int, now: float) -> float:
         """Returns after how many seconds another request may be started: 0 for now, infinite until one has ended."""
-        left_alone_until = self._left_alone_until
-        if now < left_alone_until:
-            return left_alone_until - now
+        if now < self._left_alone_until:
+            return self._left_alone_until - now
         slots = self.breaker.slots(self.in_flight_max, now)
         if slots == 0:
             return self.breaker.probe_at - now
@@ -165,21 +172,19 @@ class Pace:
         """Returns how many deliveries are worth holding in memory: none of a receiver that is left alone."""
         if now < self._left_alone_until:
             return 0
-        slots = self.breaker.slots(self.in_flight_max, now)
-        if self.breaker.state is BreakerState.OPEN:
-            return slots
         rate = self._throttle.rate(now)
-        by_rate = math.inf if rate is None else max(2, math.ceil(rate * _FAR_AHEAD_SECONDS))
-        by_breaker = math.inf if self.breaker.state is BreakerState.CLOSED else 2 * slots
-        return int(min(by_rate, by_breaker, 1_000_000))
+        by_rate = _USEFUL_MAX if rate is None else min(max(2, math.ceil(rate * _FAR_AHEAD_SECONDS)), _USEFUL_MAX)
+        if self.breaker.state is BreakerState.CLOSED:
+            return by_rate
+        slots = self.breaker.slots(self.in_flight_max, now)
+        return slots if self.breaker.state is BreakerState.OPEN else min(by_rate, 2 * slots)
 
-    @property
-    def _left_alone_until(self) -> float:
-        return max(self._hold_until, self._pause_until, self._locked_until)
+    def _leave_alone(self) -> None:
+        self._left_alone_until = max(self._hold_until, self._pause_until, self._locked_until)
 
     def has_learnt(self, now: float) -> bool:
         """Returns whether there is something that the next owner may have to know."""
-        is_failing = self.breaker.state is not BreakerState.CLOSED or self.record != FailureRecord()
+        is_failing = self.breaker.state is not BreakerState.CLOSED or self.record.has_any
         return is_failing or now < self._hold_until or self._throttle.slowdown(now) is not None
 
     def is_new(self, now: float) -> bool:
@@ -221,16 +226,19 @@ class Pace:
     def hold(self, seconds: float, now: float) -> None:
         """Starts nothing for so many seconds: the receiver has requested it."""
         self._hold_until = max(self._hold_until, now + seconds)
+        self._leave_alone()
 
     def pause(self, seconds: float, now: float) -> None:
         """Starts nothing for so many seconds, for a reason that is this process's own."""
         self._pause_until = max(self._pause_until, now + seconds)
+        self._leave_alone()
 
     def forget(self) -> None:
         """Forgets what was learnt."""
         self.record = FailureRecord()
         self.breaker = Breaker(self.policy.breaker)
         self._hold_until = -math.inf
+        self._leave_alone()
         self._throttle.forget()
 
     def resumed(self) -> None:
@@ -246,8 +254,10 @@ class Pace:
             self.record.blocked_count, self.record.blocked_at = 0, None
             return None
         if signal is Signal.HEALTHY:
-            self.record = FailureRecord()
-        elif signal in {Signal.DOWN, Signal.REFUSING}:
+            if self.record.has_any:
+                self.record = FailureRecord()
+            return None
+        if signal in {Signal.DOWN, Signal.REFUSING}:
             self.record.blocked_count, self.record.blocked_at = 0, None
             self.record.failed(now)
         elif signal is Signal.BLOCKED:

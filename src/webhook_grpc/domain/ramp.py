@@ -23,7 +23,7 @@ class Ramp:
 
     def limit(self, limit: int, now: float) -> int:
         """Returns how much of the limit may be used."""
-        return min(limit, self.first * 2 ** self._steps(now))
+        return min(limit, self.first << self._steps(now))
 
     def next_step_at(self, limit: int, now: float) -> float | None:
         """Returns when more may be used, None if all may be."""

@@ -25,6 +25,8 @@ class Window:
 
     def _advance(self, now: float) -> None:
         current = int(now / self._slice_seconds)
+        if current <= self._newest:
+            return
         for number in range(max(self._newest + 1, current - len(self._counts) + 1), current + 1):
             self._counts[number % len(self._counts)] = 0
-        self._newest = max(self._newest, current)
+        self._newest = current

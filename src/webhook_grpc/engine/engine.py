@@ -115,7 +115,7 @@ class Engine:
                 settings.response_body_seconds_max,
                 KeptLimits(
                     within_descriptors(settings.idle_connections_max),
-                    settings.host_in_flight_max,
+                    settings.idle_connections_per_host_max,
                     settings.idle_connections_per_webhook_max,
                     settings.idle_connection_seconds_max,
                     settings.connection_age_seconds_max,

@@ -21,7 +21,7 @@ class Webhooks:
         return {
             webhooks.SELECT_WEBHOOKS_BY_ID: reads(self._by_ids),
             webhooks.SELECT_WEBHOOK: reads(self._get),
-            webhooks.SELECT_CHANGED_WEBHOOKS: reads(self._changed_lately),
+            webhooks.SELECT_CHANGED_VERSIONS: reads(self._changed_lately),
             webhooks.SET_WEBHOOK_STATUS: writes(self._set_status),
         }
 
@@ -34,7 +34,7 @@ class Webhooks:
         return [] if webhook.status is WebhookStatus.DELETED else [_columns(webhook)]
 
     def _changed_lately(self, _: Params) -> list[Row]:
-        return [_columns(webhook) for webhook in self.stored.model.changed_lately()]
+        return list(self.stored.model.changed_lately().items())
 
     def _set_status(self, params: Params) -> list[Row]:
         changed = self.stored.model.set_webhook_status(

@@ -73,8 +73,12 @@ class Registry(Tables):
         self.webhooks[webhook_id] = changed
         return changed
 
-    def changed_lately(self) -> list[Webhook]:
-        return [webhook for webhook in self.webhooks.values() if webhook.update_time > self.now - _LATELY]
+    def changed_lately(self) -> dict[int, int]:
+        return {
+            webhook.webhook_id: webhook.version
+            for webhook in self.webhooks.values()
+            if webhook.update_time > self.now - _LATELY
+        }
 
     # --- health ----------------------------------------------------------------------------------------------------
 

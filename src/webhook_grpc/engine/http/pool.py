@@ -47,7 +47,7 @@ class KeptLimits:
     """
 
     idle_max: int = 1000
-    per_host_max: int = 50
+    per_host_max: int = 250
     per_webhook_max: int = 25
     idle_seconds_max: float = 20.0
     seconds_max: float = 300.0

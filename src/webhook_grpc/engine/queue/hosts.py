@@ -57,7 +57,9 @@ class Hosts:
 
     def started(self, lane: Lane) -> None:
         """Notes a request of the lane."""
-        host = self._hosts.setdefault(lane.host, _Host())
+        host = self._hosts.get(lane.host)
+        if host is None:
+            host = self._hosts[lane.host] = _Host()
         host.in_flight += 1
         host.of_customers[lane.customer_id] += 1
 

@@ -178,7 +178,7 @@ class Lanes:
 
     def hold(self, lane: Lane, delivery: PendingDelivery, now: float) -> bool:
         """Takes in a delivery that is due. False: it is held already, is barred, or there is no room for it."""
-        if delivery.event_id in lane.held or (delivery.webhook_id, delivery.event_id) in self._barred:
+        if delivery.event_id in lane.held or self._is_barred(delivery):
             return False
         is_replay = delivery.trigger is Trigger.REPLAY
         room = self.replay_room(lane, now) if is_replay else self.room(lane, now, fresh=delivery.is_fresh)
@@ -201,6 +201,9 @@ class Lanes:
         lane.reading.held(delivery)
         self._make_ready(lane, now)
         return True
+
+    def _is_barred(self, delivery: PendingDelivery) -> bool:
+        return bool(self._barred) and (delivery.webhook_id, delivery.event_id) in self._barred
 
     def _await_isolation(self, lane: Lane, delivery: PendingDelivery) -> None:
         """Queues a suspect. Suspects take no room, so that deliveries behind them need not wait for them."""

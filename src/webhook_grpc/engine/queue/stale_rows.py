@@ -38,7 +38,7 @@ class StaleRows:
 
     def settled_since(self, key: Hashable, read: int) -> bool:
         """Returns whether the key was settled after the read began."""
-        return self._settled_at.get(key, 0) > read
+        return self._count > read and self._settled_at.get(key, 0) > read  # hashing a key costs more than the rest
 
     def __len__(self) -> int:
         return len(self._settled_at)

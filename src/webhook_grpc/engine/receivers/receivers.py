@@ -93,7 +93,7 @@ class Receivers:
         state_before, memory_before = pace.breaker.state, pace.memory()
         reason = pace.ended(
             result,
-            parse_retry_after(result.retry_after, self._clock.now()),
+            None if result.retry_after is None else parse_retry_after(result.retry_after, self._clock.now()),
             started_at=started_at,
             now=time.monotonic(),
             jitter=self._random.random(),

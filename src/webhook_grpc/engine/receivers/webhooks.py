@@ -94,9 +94,16 @@ class WebhookCache:
         if started_at - self._followed_at > store.LOOK_BACK_SECONDS:
             self._notify(listener, await store.by_ids(self._connection, list(self._webhooks)))
         else:
-            self._notify(listener, await store.changed_lately(self._connection))
+            versions = await store.changed_lately(self._connection)
+            if stale := [webhook_id for webhook_id, version in versions.items() if self._is_stale(webhook_id, version)]:
+                self._notify(listener, await store.by_ids(self._connection, stale))
         if step_count == self._step_count:  # else what was read is of the time before, and all is read again
             self._followed_at = started_at
+
+    def _is_stale(self, webhook_id: int, version: int) -> bool:
+        """Returns whether a webhook is loaded in a version before this one: few of those that changed lately are."""
+        known = self._webhooks.get(webhook_id)
+        return known is not None and known.version < version
 
     def _notify(self, listener: WebhookListener, webhooks: Iterable[Webhook]) -> None:
         for webhook in self._take_in(webhooks):

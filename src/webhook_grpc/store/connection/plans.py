@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final, LiteralString
 
 KEPT_SECONDS_MAX: Final = 1.0
-SMALL: Final = 10  # items in a batch; the planner expects as many of an array that it does not see
+SMALL: Final = 100  # items in a batch: planning costs more than running it
 
 KEEP: Final = "SET plan_cache_mode = force_generic_plan; DISCARD PLANS"
 RENEW: Final = "DISCARD PLANS"

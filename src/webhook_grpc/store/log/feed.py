@@ -85,25 +85,44 @@ ORDER BY max(r.created_at) OVER (PARTITION BY r.shard ORDER BY r.seq), r.shard, 
 LIMIT %(limit)b::integer
 """
 
-# The time of the first row at or after a `seq`, for many shards at once.
-SELECT_TIMES_AT: Final = """
-SELECT k.shard, r.created_at
-FROM unnest(%(shards)b::smallint[], %(seqs)b::bigint[]) AS k(shard, seq)
-LEFT JOIN LATERAL (
-    SELECT created_at FROM attempts WHERE shard = k.shard AND seq >= k.seq ORDER BY seq LIMIT 1
-) r ON true
-"""
-
-# The first row of each shard up to a `seq` that is of a later time. Few partitions are younger than a cursor is old.
-SELECT_FIRST_LATER: Final = """
-SELECT k.shard, r.seq
-FROM unnest(%(shards)b::smallint[], %(until)b::bigint[]) AS k(shard, until)
-CROSS JOIN LATERAL (
-    SELECT seq FROM attempts
-    WHERE shard = k.shard AND seq <= k.until AND created_at >= %(later)b
-    ORDER BY seq
-    LIMIT 1
-) r
+# How far each shard was before the first row at or after a time: by bisection, which takes as many steps as the number
+# of rows has binary digits. All steps are one statement, because hundreds of watchers may come at the same time. Where
+# the clock was set back there may be a row of a later day before that: then how far the shard was before the first of
+# these. (Few partitions are younger than a start time is old.)
+SELECT_POSITION_AT: Final = """
+WITH RECURSIVE bisected AS (
+    SELECT e.shard, coalesce(e.first_seq - 1, e.last_seq) AS low, e.last_seq AS high
+    FROM (
+        SELECT s.shard,
+            (SELECT seq FROM attempts WHERE shard = s.shard ORDER BY seq LIMIT 1) AS first_seq,
+            greatest(s.last_seq, (SELECT coalesce(max(seq), 0) FROM attempts WHERE shard = s.shard)) AS last_seq
+        FROM shards s
+    ) e
+    UNION ALL
+    SELECT b.shard, CASE WHEN r.is_before THEN m.middle + 1 ELSE b.low END,
+        CASE WHEN r.is_before THEN b.high ELSE m.middle END
+    FROM bisected b
+    CROSS JOIN LATERAL (SELECT (b.low + b.high) / 2 AS middle) m
+    LEFT JOIN LATERAL (
+        SELECT created_at < %(start_time)b AS is_before FROM attempts
+        WHERE shard = b.shard AND seq > m.middle
+        ORDER BY seq
+        LIMIT 1
+    ) r ON true
+    WHERE b.low < b.high
+)
+SELECT b.shard, coalesce(
+    (
+        SELECT seq - 1 FROM attempts
+        WHERE shard = b.shard AND seq <= b.low AND created_at >= %(later)b
+        ORDER BY seq
+        LIMIT 1
+    ),
+    b.low
+)
+FROM bisected b
+WHERE b.low = b.high
+ORDER BY b.shard
 """
 
 SELECT_INCARNATION: Final = "SELECT log_incarnation FROM meta"
@@ -128,26 +147,9 @@ async def position_at(database: Database, start_time: datetime) -> Position:
     set back, time does not grow: then the position is before one of the rows at which the log passed that time, and
     before all rows of a later day.
     """
-    end, _ = await end_position(database)
-    low = dict(enumerate(end))
-    for shard, first_seq, _ in await database.rows(SELECT_LOG_BEGINNINGS):
-        low[shard] = first_seq - 1
-    high = dict(enumerate(end))
-    while open_shards := [shard for shard in _ALL_SHARDS if low[shard] < high[shard]]:
-        middle = {shard: (low[shard] + high[shard]) // 2 for shard in open_shards}
-        rows = await database.rows(
-            SELECT_TIMES_AT, {"shards": open_shards, "seqs": [middle[shard] + 1 for shard in open_shards]}
-        )
-        for shard, created_at in rows:
-            if created_at is None or created_at >= start_time:
-                high[shard] = middle[shard]
-            else:
-                low[shard] = middle[shard] + 1
     later = datetime.combine(start_time.astimezone(UTC).date(), time.min, UTC) + timedelta(days=1)
-    parameters = {"shards": _ALL_SHARDS, "until": [low[shard] for shard in _ALL_SHARDS], "later": later}
-    for shard, seq in await database.rows(SELECT_FIRST_LATER, parameters):
-        low[shard] = seq - 1
-    return tuple(low[shard] for shard in _ALL_SHARDS)
+    rows = await database.rows(SELECT_POSITION_AT, {"start_time": start_time, "later": later})
+    return tuple(seq for _, seq in rows)
 
 
 async def check_position(database: Database, position: Position) -> None:

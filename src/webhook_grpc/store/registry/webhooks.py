@@ -159,7 +159,9 @@ SELECT_WEBHOOKS_BY_ID: Final = f"SELECT {COLUMNS} FROM webhooks WHERE id = ANY(%
 
 # Two calls of `changed_lately` so many seconds apart miss no change; after a longer pause, read all webhooks `by_ids`.
 LOOK_BACK_SECONDS: Final = 10.0
-SELECT_CHANGED_WEBHOOKS: Final = f"SELECT {COLUMNS} FROM webhooks WHERE updated_at > now() - {literals.CHANGED_LATELY}"
+SELECT_CHANGED_VERSIONS: Final = f"""
+SELECT id, version FROM webhooks WHERE updated_at > now() - {literals.CHANGED_LATELY}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,9 +365,9 @@ async def find(database: Queries, webhook_id: int) -> Webhook | None:
     return found[0] if found else None
 
 
-async def changed_lately(database: Queries) -> list[Webhook]:
-    """Returns every webhook that was changed lately, deleted ones too. Raises Unavailable."""
-    return [webhook_of(row) for row in await database.rows(SELECT_CHANGED_WEBHOOKS)]
+async def changed_lately(database: Queries) -> dict[int, int]:
+    """Returns the version of every webhook that was changed lately, deleted ones too. Raises Unavailable."""
+    return dict(await database.rows(SELECT_CHANGED_VERSIONS))
 
 
 def _spec_parameters(spec: WebhookSpec) -> dict[str, object]:
