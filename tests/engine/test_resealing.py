@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -169,10 +169,11 @@ async def test_a_change_that_was_read_before_does_not_bring_the_old_key_back(
     created = await old.create_webhook(receiver.url(), headers={"X-Own": "value"})
     async with database_of(postgres) as database:
         current = await webhooks.get(database, CUSTOMER, created.webhook_id)
-        names = {name: getattr(current, name) for name in WebhookSpec.__dataclass_fields__}
+        spec: dict[str, Any] = {field.name: getattr(current, field.name) for field in fields(WebhookSpec)}
+        spec["description"] = "changed"
         await services.stop_one(old)
         await reseal(postgres)
-        await webhooks.update(database, current, WebhookSpec(**{**names, "description": "changed"}))
+        await webhooks.update(database, current, WebhookSpec(**spec))
 
     assert postgres.rows(HEAD) == [(NEW_ID,)]
     last = await services.start([NEW_KEY])
