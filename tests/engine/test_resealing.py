@@ -131,7 +131,10 @@ async def test_what_was_interrupted_half_way_is_done_by_the_next_run(
         await service.create_webhook("https://hooks.example.com/")
     await services.stop_one(service)
 
-    running = asyncio.create_task(reseal(postgres, say=lambda _: running.cancel() and None), name="reseal")
+    def interrupt(_: str) -> None:
+        running.cancel()
+
+    running = asyncio.create_task(reseal(postgres, say=interrupt), name="reseal")
     with pytest.raises(asyncio.CancelledError):
         await running
     async with database_of(postgres) as database:
