@@ -110,7 +110,7 @@ def _check_service(folder: Path) -> str:
     venv.create(folder / "venv")
     python = folder / "venv" / "bin" / "python"
     _run(*install.PIP, "--python", python, "install", "--quiet", folder / "clone")
-    _run(python.with_name("webhook-grpc"), "secret-key")
+    _run(python.with_name("webhook-grpc"), "keys", "new")
     return _run(python, "-I", "-c", SERVICE_PROGRAM)
 
 

@@ -10,7 +10,7 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,8 @@ from typing import Any, Final
 import click
 import orjson
 
+from webhook_grpc.commands.keys import keys_group, print_new_key
+from webhook_grpc.commands.resealing import KeysFailed
 from webhook_grpc.commands.token_places import TokensFailed
 from webhook_grpc.commands.tokens import tokens_group
 from webhook_grpc.domain.errors import Unavailable
@@ -28,7 +30,7 @@ from webhook_grpc.parent.cores import usable_cores
 from webhook_grpc.process.banner import Ports, banner, grpcurl_path
 from webhook_grpc.process.garbage import pause_collection, resume_collection
 from webhook_grpc.process.logs import configure_logging
-from webhook_grpc.process.secret_keys import load_secret_keys, new_secret_key
+from webhook_grpc.process.secret_keys import load_secret_keys
 from webhook_grpc.process.siblings import ParentGone, Siblings
 from webhook_grpc.process.stopping import Stop, StopSignals
 from webhook_grpc.store.connection.conninfo import BadConninfo, checked
@@ -42,7 +44,6 @@ from .settings import (
     DatabaseSettings,
     Settings,
     SettingsError,
-    decode_secret_key,
     load_database_settings,
     load_settings,
     unknown_variables,
@@ -249,12 +250,8 @@ def migrate_command(before_deployment: bool) -> None:
 
 @main.command("secret-key")
 def secret_key() -> None:
-    """Print a new key for WEBHOOK_SECRET_KEYS. Its id, by which messages name it, goes to stderr."""
-    from webhook_grpc.domain.sealing import key_id_of, key_id_text
-
-    key = new_secret_key()
-    click.echo(key)
-    click.echo(f"the id of this key is {key_id_text(key_id_of(decode_secret_key(key)))}", err=True)
+    """Print a new key: the name of `keys new` in versions before."""
+    print_new_key()
 
 
 @main.command()
@@ -293,6 +290,14 @@ def _token_database() -> Generator[str]:
         yield conninfo
 
 
+@contextmanager
+def _keys_and_database() -> Generator[tuple[str, Sequence[bytes]]]:
+    settings = load_settings()
+    with _database(settings, migrate_embedded=False) as (conninfo, is_embedded):
+        check_schema(conninfo)
+        yield conninfo, load_secret_keys(settings, is_embedded)
+
+
 class _Failure(Exception):
     """Something that a person can fix, in one sentence."""
 
@@ -311,6 +316,7 @@ def _explained_failures() -> Generator[None]:
         TooFewConnections,
         UnsuitableServer,
         EmbeddedPostgresError,
+        KeysFailed,
         TokensFailed,
     ) as error:
         _say(f"webhook-grpc: {error}", err=True)
@@ -338,4 +344,5 @@ def _database(settings: DatabaseSettings, migrate_embedded: bool = True) -> Gene
         embedded.stop()
 
 
+main.add_command(keys_group(_explained_failures, _keys_and_database))
 main.add_command(tokens_group(_explained_failures, _token_database))

@@ -446,7 +446,7 @@ class Settings(DatabaseSettings):
         if self.database_url is not None and not self.secret_keys and self.secret_keys_file is None:
             problems.append(
                 "WEBHOOK_DATABASE_URL needs WEBHOOK_SECRET_KEYS or WEBHOOK_SECRET_KEYS_FILE, "
-                "the same for every process; `webhook-grpc secret-key` makes one"
+                "the same for every process; `webhook-grpc keys new` makes one"
             )
         reachable = [name for name, address in self._addresses if address and not _is_loopback(address)]
         problems += self._tls_problems

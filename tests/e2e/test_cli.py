@@ -86,7 +86,7 @@ async def test_a_key_that_is_missing_is_one_sentence_with_its_id_and_what_to_do(
     service = await services.start()
     await service.create_webhook("https://hooks.example.com/")
     await services.stop_one(service)
-    status, key, stderr = await run_cli("secret-key")
+    status, key, stderr = await run_cli("keys", "new")
     assert status == 0
     made = re.search(r"the id of this key is ([0-9a-f]{8})", stderr)
     assert made is not None
@@ -137,8 +137,9 @@ async def test_an_address_that_others_can_reach_needs_tokens() -> None:
 
 
 async def test_made_keys_and_tokens_are_what_the_settings_take() -> None:
-    _, key, _ = await run_cli("secret-key")
+    _, key, _ = await run_cli("keys", "new")
     assert len(decode_secret_key(key.strip())) == 32
+    assert len(decode_secret_key(CliRunner().invoke(main, ["secret-key"]).stdout.strip())) == 32, "its name before"
     _, made, _ = await run_cli("token", "--name", "ci", "--customer-id", "7", "--permission", "read")
     match = re.fullmatch(r"token: (\S+)\nWEBHOOK_TOKENS='\[(\{.*\})\]'\n", made)
     assert match
@@ -155,7 +156,7 @@ async def test_what_the_commands_print_is_what_compose_takes_and_the_banner_work
 ) -> None:
     """The printed line stands in .env as it is; the commands of the banner are run as they are, but for the URL."""
     token, line = (await run_cli("token", "--name", "ci"))[1].splitlines()
-    key = (await run_cli("secret-key"))[1]
+    key = (await run_cli("keys", "new"))[1]
     compose = as_compose_would(tmp_path, f"POSTGRES_PASSWORD=any\nWEBHOOK_SECRET_KEYS={key}{line}\n")
     assert compose["WEBHOOK_GRPC_ADDRESS"] == "0.0.0.0:50051"
     assert compose["WEBHOOK_HTTP_ADDRESS"] == "0.0.0.0:8080"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
 import re
@@ -21,12 +22,13 @@ import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import service_pb2
 
+from tests.engine.test_keys import NEW_ID, NEW_KEY, OLD_ID
 from tests.support import slowness
 from tests.support.ports import free_port
 from tests.support.postgres import FORGET, TestPostgres, query
 from tests.support.process import ROOT, Process
 from tests.support.receiver import Receiver
-from tests.support.service import SECRET, ServiceFactory
+from tests.support.service import SECRET, SECRET_KEY, ServiceFactory
 from webhook_grpc.domain.signing import SigningKey, signature_headers
 from webhook_grpc.settings import PREFIX, Settings
 from webhook_grpc.store.schema.migrate import migrate
@@ -428,6 +430,34 @@ async def test_the_commands_of_a_deployment(database_url: str) -> None:
     assert "nothing to do" in output
     assert "serves gRPC on 127.0.0.1:" in output
     assert '"event":"stopped"' in output
+
+
+async def test_the_commands_that_change_the_secret_key(database_url: str, services: ServiceFactory) -> None:
+    key, new = (base64.b64encode(key).decode() for key in (SECRET_KEY, NEW_KEY))
+    service = await services.start()
+    await service.create_webhook("https://hooks.example.com/", headers={"X-Own": "value"})
+
+    async def said(status: int) -> list[str]:
+        settings = {"WEBHOOK_DATABASE_URL": database_url, "WEBHOOK_SECRET_KEYS": f"{new},{key}"}
+        command = blocks("docs/operations.md", "rotate_keys")
+        return (await run("bash", "-euo", "pipefail", "-c", command, status=status, **settings)).splitlines()
+
+    refused = (await said(status=1))[-1]
+    assert f"1 of 1 running processes lack the key {NEW_ID}, which is to seal" in refused
+
+    await services.stop_one(service)
+    await services.start([NEW_KEY, SECRET_KEY])
+    *_, count, standing, newest, oldest = await said(status=0)
+    assert count == f"2 sealed again, with the key {NEW_ID}"
+    assert standing.startswith(f"{OLD_ID}: nothing is sealed with it; it can go at ")
+    assert orjson.loads(newest) == {
+        "key_id": NEW_ID, "position": 1, "secrets": 1, "previous_secrets": 0, "headers": 1, "processes": 1,
+        "sealing_processes": 1,
+    }  # fmt: skip
+    assert orjson.loads(oldest) == {
+        "key_id": OLD_ID, "position": 2, "secrets": 0, "previous_secrets": 0, "headers": 0, "processes": 1,
+        "sealing_processes": 0,
+    }  # fmt: skip
 
 
 def test_every_setting_is_documented_with_its_default() -> None:

@@ -22,7 +22,7 @@ from webhook_grpc.store.db import Database
 from webhook_grpc.store.log import explain, feed, lookup, stats
 from webhook_grpc.store.outbox import danger, due, expiry, figures, paces, publishing, settlement
 from webhook_grpc.store.outbox.ownership import OwnedShard
-from webhook_grpc.store.registry import audit, census, own_headers, secret_keys
+from webhook_grpc.store.registry import audit, census, own_headers, resealing, secret_keys
 from webhook_grpc.store.replays import progress, rows, selection
 from webhook_grpc.store.schema.partitions import ensure_partitions
 from webhook_grpc.store.upkeep import erasure, retention
@@ -236,6 +236,21 @@ async def test_the_keys_of_secrets_are_found_without_reading_all_webhooks(filled
         scans(filled, secret_keys.COUNT_WEBHOOKS_OF_KEY, {"head": bytes(5), "limit": secret_keys.COUNTED_MAX}),
         "webhooks",
     )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        resealing.SELECT_SECRETS_OF_KEY,
+        resealing.SELECT_PREVIOUS_SECRETS_OF_KEY,
+        resealing.SELECT_HEADERS_OF_KEY,
+        resealing.COUNT_SECRETS_OF_KEY,
+    ],
+)
+async def test_what_is_sealed_with_a_key_is_found_without_reading_all_webhooks(
+    filled: TestPostgres, statement: LiteralString
+) -> None:
+    assert_indexed(scans(filled, statement, {"head": bytes(5), "after": 7, "limit": 200}), "webhooks")
 
 
 async def test_header_values_in_the_clear_are_found_without_reading_all_webhooks(filled: TestPostgres) -> None:

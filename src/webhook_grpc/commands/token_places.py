@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import http.client
 import os
@@ -20,8 +19,10 @@ from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import WebhookError
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.tokens import StoredToken, TokenSpec
-from webhook_grpc.store.db import Database, DatabaseOptions
+from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry import tokens as store
+
+from .database import run_in_database
 
 _Result = TypeVar("_Result")
 _PAGE: Final = 1000
@@ -81,16 +82,8 @@ class InDatabase:
         self._run(lambda database: store.delete(database, None, token_id, audit=audit))
 
     def _run(self, act: Callable[[Database], Awaitable[_Result]]) -> _Result:
-        async def run() -> _Result:
-            database = Database(DatabaseOptions(self._conninfo, 1, _SECONDS_MAX, 1, _SECONDS_MAX))
-            await database.open()
-            try:
-                return await act(database)
-            finally:
-                await database.close()
-
         try:
-            return asyncio.run(run())
+            return run_in_database(self._conninfo, act)
         except WebhookError as error:
             raise TokensFailed(error.message) from None
 

@@ -121,6 +121,11 @@ def sealed_with(sealed: bytes) -> int | None:
     return key_id if version == _VERSION else None
 
 
+def head_of(key_id: int) -> bytes:
+    """Returns how everything begins that is sealed with a key: HEAD_BYTES."""
+    return _HEAD.pack(_VERSION, key_id)
+
+
 def key_id_text(key_id: int) -> str:
     """Returns a key's id as people see it."""
     return f"{key_id:08x}"

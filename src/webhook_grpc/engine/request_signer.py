@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from webhook_grpc.domain import own_headers, validation
+from webhook_grpc.domain.echoes import forms_of
 from webhook_grpc.domain.egress import BlockReason, EgressPolicy, why_url_blocked
 from webhook_grpc.domain.headers import Envelope, request_headers
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome, PendingDelivery, Webhook
@@ -54,7 +55,8 @@ class RequestSigner:
             delivery.event_id, delivery.webhook_id, delivery.event_type, delivery.attempt + 1, traceparent
         )
         headers = request_headers(envelope, own, keys, int(now.timestamp()), delivery.body)
-        return Request(webhook.url, headers, delivery.body, self._timeout_of(webhook), now, webhook.webhook_id)
+        unshown = forms_of(own.values()) if own else ()
+        return Request(webhook.url, headers, delivery.body, self._timeout_of(webhook), now, webhook.webhook_id, unshown)
 
     def _keys_of(self, webhook: Webhook, now: datetime) -> list[SigningKey]:
         """Returns the keys that sign, the newest first. Raises UnsealError."""

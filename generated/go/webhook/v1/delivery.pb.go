@@ -242,7 +242,8 @@ type DeliveryAttempt struct {
 	Outcome AttemptOutcome `protobuf:"varint,4,opt,name=outcome,proto3,enum=webhook.v1.AttemptOutcome" json:"outcome,omitempty"`
 	// The HTTP status, 0 when none was received.
 	ResponseStatus int32 `protobuf:"varint,5,opt,name=response_status,json=responseStatus,proto3" json:"response_status,omitempty"`
-	// The start of the answer's body as received, at most 16 KiB.
+	// The start of the answer's body as received, at most 16 KiB; but `…` where it repeats a value of the webhook's own
+	// headers that has 8 characters or more.
 	ResponseBody []byte `protobuf:"bytes,6,opt,name=response_body,json=responseBody,proto3" json:"response_body,omitempty"`
 	// Why it failed: one sentence from a closed list, empty for a success.
 	ErrorMessage string `protobuf:"bytes,7,opt,name=error_message,json=errorMessage,proto3" json:"error_message,omitempty"`
@@ -254,7 +255,7 @@ type DeliveryAttempt struct {
 	// The size of the body that was sent. 0 when it is no longer known, and left out by WatchDeliveries.
 	RequestBytes int32 `protobuf:"varint,10,opt,name=request_bytes,json=requestBytes,proto3" json:"request_bytes,omitempty"`
 	// Of the answer: content-type, date, retry-after, server, x-request-id, as far as there were any; names in
-	// lower case, values of at most 256 characters.
+	// lower case, values of at most 256 characters, `…` as in response_body.
 	ResponseHeaders map[string]string `protobuf:"bytes,11,rep,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// response_body as text: bytes that are not UTF-8, and control characters, are shown in hexadecimal. Left out by
 	// WatchDeliveries.

@@ -213,7 +213,9 @@ class DeliveryAttempt(_message.Message):
     response_status: _builtins.int
     """The HTTP status, 0 when none was received."""
     response_body: _builtins.bytes
-    """The start of the answer's body as received, at most 16 KiB."""
+    """The start of the answer's body as received, at most 16 KiB; but `…` where it repeats a value of the webhook's own
+    headers that has 8 characters or more.
+    """
     error_message: _builtins.str
     """Why it failed: one sentence from a closed list, empty for a success."""
     trigger: Global___AttemptTrigger.ValueType
@@ -253,7 +255,7 @@ class DeliveryAttempt(_message.Message):
     @_builtins.property
     def response_headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Of the answer: content-type, date, retry-after, server, x-request-id, as far as there were any; names in
-        lower case, values of at most 256 characters.
+        lower case, values of at most 256 characters, `…` as in response_body.
         """
 
     @_builtins.property

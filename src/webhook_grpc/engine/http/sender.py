@@ -10,12 +10,13 @@ import asyncio
 import functools
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
 from typing import Final
 
+from webhook_grpc.domain.echoes import headers_without_echoes, without_echoes
 from webhook_grpc.domain.egress import EgressPolicy, host_of, policy_for
 from webhook_grpc.domain.headers import kept_headers
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
@@ -46,6 +47,7 @@ class Request:
     timeout_seconds: float
     start_time: datetime | None = None  # at which it was signed; None: now
     webhook_id: int = 0  # whose kept connections it may use
+    unshown: Sequence[bytes] = field(default=(), repr=False)  # what the result has none of, though the answer may
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +117,18 @@ class Sender:
             outcome, reason = classify(error)
             return AttemptResult(outcome, start_time, _milliseconds(time.monotonic() - started_at), reason)
         outcome, reason = _judge(answer.status)
+        body, headers = answer.body, kept_headers(answer.headers)
+        if request.unshown:
+            body, headers = without_echoes(body, request.unshown), headers_without_echoes(headers, request.unshown)
         return AttemptResult(
             outcome,
             start_time,
             _milliseconds(answered_at - started_at),
             reason,
             answer.status,
-            answer.body,
+            body,
             answer.headers.get("retry-after"),
-            kept_headers(answer.headers),
+            headers,
         )
 
     async def _answer(self, request: Request, until: float) -> tuple[Answer, float]:

@@ -102,8 +102,8 @@ WITH input AS MATERIALIZED (
         retry_delays_seconds = %(retry_delays_seconds)s::double precision[],
         timeout_seconds = %(timeout_seconds)s::double precision, max_in_flight = %(max_in_flight)s::integer,
         rate_limit_per_second = %(rate_limit_per_second)s::integer,
-        headers = %(headers)s::jsonb, sealed_headers = %(sealed_headers)b::bytea, labels = %(labels)s::jsonb,
-        description = %(description)s,
+        headers = %(headers)s::jsonb, labels = %(labels)s::jsonb, description = %(description)s,
+        sealed_headers = CASE WHEN %(keeps_sealed_headers)s THEN sealed_headers ELSE %(sealed_headers)b::bytea END,
         version = version + 1, updated_at = input.at
     FROM input
     WHERE id = %(id)s AND version = %(version)s AND status <> 'deleted'
@@ -275,11 +275,13 @@ async def list_page(
 
 async def update(database: Database, current: Webhook, spec: WebhookSpec, *, audit: AuditEntry) -> Webhook:
     """Replaces the spec of a webhook that is still as `current`. Raises Conflict, NotFound, Unavailable."""
+    keeps_sealed_headers = spec.sealed_headers is not None and spec.sealed_headers == current.sealed_headers
     parameters = {
         **_spec_parameters(spec),
         "id": current.webhook_id,
         "version": current.version,
         **entry_parameters(audit),
+        "keeps_sealed_headers": keeps_sealed_headers,  # `keys rotate` may have sealed them again since `current`
     }
     rows = await database.rows(UPDATE_WEBHOOK, parameters)
     if not rows:

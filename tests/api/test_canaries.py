@@ -1,0 +1,122 @@
+"""No secret, token or header value is in a dump of the database or in the log, whatever callers and receivers do.
+
+Each has a canary of its own, which goes through the whole system while everything is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+from webhook.v1 import delivery_pb2, event_pb2, token_pb2
+from webhook.v1 import service_pb2 as pb
+
+from tests.api.asking import ask, refusal
+from tests.support.postgres import TestPostgres, dump, query
+from tests.support.receiver import Received, Receiver
+from tests.support.service import CUSTOMER, Service
+from webhook_grpc.server.auth import token_hash
+from webhook_grpc.settings import Token
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+OWN_SECRET: Final = "canary-secret-of-the-customer"
+HEADER: Final = "Bearer canary-header"
+CONFIGURED: Final = "canary-token-configured"
+USERINFO: Final = "canary-userinfo"
+QUERY: Final = "canary-query"
+DATA: Final = "canary-data"
+FAILED: Final = delivery_pb2.DELIVERY_STATUS_FAILED
+ROOT: Final = [("authorization", f"Bearer {CONFIGURED}")]
+PERMISSIONS: Final = ("read", "publish", "manage", "admin")
+
+
+@pytest.fixture(scope="module")
+def shared_settings() -> Mapping[str, Any]:
+    """It knows one token, and tries twice at most."""
+    root = Token(name="root", sha256=token_hash(CONFIGURED), permissions=PERMISSIONS)
+    return {"tokens": (root,), "retry_delays_seconds": (0.1,)}
+
+
+async def echo(received: Received) -> web.StreamResponse:
+    """A receiver in debug mode: shows the whole request in the body and in a header."""
+    shown = "\n".join(f"{name}: {value}" for name, value in received.headers.items())
+    return web.Response(status=500, text=shown, headers={"X-Request-Id": received.headers["X-Own"], "Server": "s"})
+
+
+async def created(service: Service, url: str, **fields: Any) -> Any:
+    webhook = {"customer_id": CUSTOMER, "name": "n", "url": url, "events": ["*"], **fields}
+    return await ask(service, "CreateWebhook", pb.CreateWebhookRequest(webhook=webhook, request_id="create"), ROOT)
+
+
+async def deliver(service: Service, receiver: Receiver) -> dict[str, str]:
+    """Two attempts at the echo; returns what only callers may know, by what it is."""
+    webhook = await created(service, receiver.on("/echo", echo) + f"?key={QUERY}", headers={"X-Own": HEADER})
+    rotation = pb.RotateWebhookSecretRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id, secret=OWN_SECRET)
+    await ask(service, "RotateWebhookSecret", rotation, ROOT)
+    token = token_pb2.Token(role=token_pb2.TOKEN_ROLE_VIEWER, all_customers=True)
+    made = await ask(service, "CreateToken", pb.CreateTokenRequest(token=token), ROOT)
+    access = await ask(service, "CreateAccessToken", pb.CreateAccessTokenRequest(customer_id=CUSTOMER), ROOT)
+    event = event_pb2.Event(customer_id=CUSTOMER, event_type="job.completed", data_json=f'{{"d":"{DATA}"}}')
+    await ask(service, "PublishEvent", pb.PublishEventRequest(event=event), ROOT)
+    await receiver.wait_for(2)
+    return {
+        "secret that the service made": webhook.secret,
+        "secret of the customer": OWN_SECRET,
+        "header value": "canary-header",
+        "userinfo": USERINFO,
+        "configured token": CONFIGURED,
+        "token": made.bearer_token.rpartition("_")[2],
+        "access token": access.bearer_token.rpartition(".")[2],
+    }
+
+
+async def refused(service: Service, receiver: Receiver) -> None:
+    """Calls that are refused because of what they carry."""
+    url = receiver.url("/echo").replace("//", f"//user:{USERINFO}@")
+    assert (await refusal(created(service, url))).reason == "URL_NOT_ALLOWED"
+    wrong = [("authorization", f"Bearer {CONFIGURED}-wrong")]
+    assert (await refusal(ask(service, "ListWebhooks", pb.ListWebhooksRequest(), wrong))).reason == "TOKEN_INVALID"
+    url = receiver.url(f"/echo?key={QUERY}")
+    bad = {"secret": f"{OWN_SECRET}\x01", "headers": {"a b": HEADER}}
+    assert (await refusal(created(service, url, **bad))).fields
+
+
+async def attempts(service: Service) -> list[delivery_pb2.DeliveryAttempt]:
+    """All that the log keeps, once both attempts are in it."""
+    request = pb.ListDeliveryAttemptsRequest(customer_id=CUSTOMER)
+    return list((await ask(service, "ListDeliveryAttempts", request, ROOT)).attempts)
+
+
+async def test_nothing_secret_is_in_a_dump_of_the_database_nor_in_the_log(
+    service: Service, receiver: Receiver, postgres: TestPostgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with capture_logs() as logs:
+        request = pb.WatchDeliveriesRequest(customer_id=CUSTOMER)
+        watch = service.stub.WatchDeliveries(request, metadata=ROOT)
+        await watch.read()
+        canaries = await deliver(service, receiver)
+        await refused(service, receiver)
+        while not any(
+            delivery.status == delivery_pb2.DELIVERY_STATUS_FAILED for delivery in (await watch.read()).deliveries
+        ):
+            pass
+        watch.cancel()
+        kept = await attempts(service)
+
+    text, log = dump(postgres.url), f"{list(logs)}{caplog.text}"
+    assert "X-Own: …" in kept[0].response_body.decode(), "the rest of what the receiver sent back is kept"
+    assert dict(kept[0].response_headers)["x-request-id"] == "…"
+    for what, canary in canaries.items():
+        assert canary not in text, what
+        assert canary not in log, what
+        assert canary not in str(kept), what
+    assert DATA not in log
+    assert QUERY not in log
+    query(postgres.url, "UPDATE webhooks SET url = ''")
+    assert QUERY not in dump(postgres.url), "but where every reader of the webhook sees it"
