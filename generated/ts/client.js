@@ -8,7 +8,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./google/rpc/error_details_pb.js";
 import { WebhookService } from "./webhook/v1/service_pb.js";
 
-const LOOPBACK = /^(localhost|127\.|\[::1\])/;
+const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\]):\d+$/; // whole: localhost.example.com is not on this machine
 
 export function webhookClient(address, { token, tokenFile, tls } = {}) {
   if (token !== undefined && tokenFile !== undefined) throw new TypeError("either token or tokenFile, not both");

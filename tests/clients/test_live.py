@@ -187,7 +187,8 @@ async def test_closing_ends_a_watch_that_waits_in_another_thread(service: Servic
 def test_addresses_beyond_loopback_are_called_with_tls() -> None:
     from webhook_grpc_client.connecting import credentials
 
-    for address, tls in itertools.product(("hooks.internal:443", "10.0.0.1:50051"), (None, True)):
+    names = ("hooks.internal:443", "10.0.0.1:50051", "localhost.example.com:443", "127.0.0.1.example.com:443")
+    for address, tls in itertools.product(names, (None, True)):
         assert isinstance(credentials(address, tls), grpc.ChannelCredentials)
     for address in ("127.0.0.1:50051", "localhost:1", "[::1]:1", "unix:/run/hooks"):
         assert credentials(address, None) is None

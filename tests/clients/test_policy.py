@@ -20,10 +20,10 @@ from webhook_grpc_client import (
     Unavailable,
 )
 from webhook_grpc_client.backoff import pause_seconds
-from webhook_grpc_client.batches import BYTES_MAX, EVENTS_MAX, Queue, Waiting
+from webhook_grpc_client.batches import EVENTS_MAX, Queue, Waiting
 from webhook_grpc_client.calls import Patience, Tries
 from webhook_grpc_client.cursor_files import SAVE_SECONDS, CursorFile
-from webhook_grpc_client.events import publish_request
+from webhook_grpc_client.events import BYTES_MAX, publish_request
 from webhook_grpc_client.following import Following
 
 Published = service_pb2.PublishEventResponse
@@ -119,6 +119,11 @@ def test_an_event_that_a_limit_refuses_is_published_again_without_holding_up_oth
     assert queue.wait_seconds(0.0, hurry=True) == 0
     queue.take(0.0)
     assert ids(queue.take(1.0)) == ["0"]
+
+
+def test_an_event_that_no_call_can_take_is_refused_before_it_waits() -> None:
+    with pytest.raises(ValueError, match="the event has 4000"):
+        publish_request("job.done", {"text": "x" * BYTES_MAX}, {})
 
 
 def test_patience_ends_and_other_errors_are_raised_at_once() -> None:

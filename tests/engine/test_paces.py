@@ -16,7 +16,7 @@ from tests.support.receiver import Gate, Received, Receiver, answer, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.errors import Unavailable
-from webhook_grpc.domain.model import AttemptResult
+from webhook_grpc.domain.model import AttemptResult, Webhook
 from webhook_grpc.domain.pace import Pace
 from webhook_grpc.engine.http.resolver import ResolverDown
 from webhook_grpc.engine.http.sender import Request, Sender

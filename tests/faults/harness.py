@@ -148,10 +148,10 @@ class Round:
             except (AssertionError, TimeoutError, grpc.aio.AioRpcError) as error:
                 failures.append(_failure(error))
             finally:
-                ended_at = time.monotonic()
                 for publisher in self.publishers:
                     publisher.stopped.set()
                 await asyncio.gather(*tasks)
+                ended_at = time.monotonic()  # only now: a publisher still repeats its last event for a while
             is_drained = await database.until_nothing_is_pending(self.ask, self.scenario.drain_seconds_max)
             drained_seconds = time.monotonic() - ended_at
             await self._until_told()

@@ -17,9 +17,9 @@ from webhook.v1 import service_pb2
 
 from .backoff import pause_seconds
 from .errors import Unavailable, error_of_result
+from .events import BYTES_MAX
 
-EVENTS_MAX: Final = 500  # the service takes no more in a call,
-BYTES_MAX: Final = 4_000_000  # nor more than 5 MiB
+EVENTS_MAX: Final = 500  # the service takes no more in a call
 _EVENT_BYTES: Final = 16  # what an event costs in a batch besides its own bytes
 
 

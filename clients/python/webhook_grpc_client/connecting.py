@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,6 @@ from typing import Final
 import grpc
 
 from .errors import Problem, Unauthorized
-
-_LOOPBACK: Final = ("localhost", "127.", "[::1]", "unix:")
 
 # Comes back within a fraction of a second of a server's restart (gRPC's own back-off begins with a second), notices a
 # dead connection, and spreads calls over the addresses of a name. The client repeats calls itself.
@@ -55,10 +54,21 @@ def options(tls: TLS | bool | None) -> tuple[tuple[str, str | int], ...]:
 def credentials(address: str, tls: TLS | bool | None) -> grpc.ChannelCredentials | None:
     """Returns the credentials of a channel, None for one without TLS: by default that is loopback only."""
     if tls is None:
-        tls = not address.startswith(_LOOPBACK)
+        tls = not _is_loopback(address)
     if isinstance(tls, TLS):
         return tls.credentials()
     return TLS().credentials() if tls else None
+
+
+def _is_loopback(address: str) -> bool:
+    """Returns whether an address stays on this machine. A name that only begins like one of loopback does not."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Token:

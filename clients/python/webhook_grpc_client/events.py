@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 from webhook.v1 import event_pb2, service_pb2
 
@@ -24,6 +24,9 @@ class EventFields(TypedDict, total=False):
     attributes: Mapping[str, str]
 
 
+BYTES_MAX: Final = 4_000_000  # of a batch, and so of an event: the service takes no more than 5 MiB in a call
+
+
 def data_json(data: Any) -> str:
     """Returns data as JSON text. `str` and `bytes` are such a text already; the rest is written compactly.
 
@@ -37,7 +40,10 @@ def data_json(data: Any) -> str:
 
 
 def publish_request(event_type: str, data: Any, fields: EventFields) -> service_pb2.PublishEventRequest:
-    """Returns the request for one event, always with a `request_id`. Raises TypeError or ValueError."""
+    """Returns the request for one event, always with a `request_id`. Raises TypeError or ValueError.
+
+    One that is larger than a call may be is refused here: gRPC would refuse it without a word of which event it was.
+    """
     event = event_pb2.Event(
         customer_id=fields.get("customer_id", 0),
         event_type=event_type,
@@ -48,4 +54,7 @@ def publish_request(event_type: str, data: Any, fields: EventFields) -> service_
         if occur_time.tzinfo is None:
             raise ValueError("occur_time has no time zone")
         event.occur_time.FromDatetime(occur_time)
-    return service_pb2.PublishEventRequest(event=event, request_id=fields.get("request_id") or uuid.uuid4().hex)
+    request = service_pb2.PublishEventRequest(event=event, request_id=fields.get("request_id") or uuid.uuid4().hex)
+    if (size_bytes := request.ByteSize()) > BYTES_MAX:
+        raise ValueError(f"the event has {size_bytes} bytes; a call takes {BYTES_MAX}")
+    return request
