@@ -10,11 +10,10 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,22 +51,7 @@ from .settings import (
 _SAY_SECONDS_MAX: Final = 0.1  # the event loop waits for the first lines on stdout
 
 
-class _Program(click.Group):
-    """The server's own commands; all others are those of the command line, which is imported for them only."""
-
-    def main(self, args: Sequence[str] | None = None, *arguments: Any, **extra: Any) -> Any:
-        """Runs a line."""
-        words = sys.argv[1:] if args is None else list(args)
-        if words[:1] and words[0] in {*self.commands, "--version"}:
-            return super().main(words, *arguments, **extra)
-        if any(find_spec(name) is None for name in ("webhook_grpc_cli", "rich")):
-            return super().main(words, *arguments, **extra)
-        from webhook_grpc_cli.program import main as client
-
-        return client.main(words)
-
-
-@click.group(cls=_Program)
+@click.group()
 @click.version_option(__version__, prog_name="webhook-grpc")
 def main() -> None:
     """Webhook delivery: events in over gRPC, signed POSTs out, every result watched live.

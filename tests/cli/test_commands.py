@@ -174,6 +174,26 @@ async def test_a_replay_is_counted_first(
     assert (done.objects[0]["status"], done.objects[0]["succeeded_count"]) == ("completed", 3)
 
 
+async def test_a_webhook_that_was_disabled_is_sent_what_it_has_missed(
+    program: Program, service: Service, webhook: webhook_pb2.Webhook, receiver: Receiver
+) -> None:
+    receiver.on("/ok", answer(410))
+    async with service.watching() as watch:
+        await service.publish()
+        await watch.until_ended()
+    missed = await service.publish()
+    receiver.on("/ok", answer(200))
+    async with service.watching() as watch:
+        line = f"webhooks resume {webhook.webhook_id} --replay-missed -y"
+        ran = (await program.run(line)).ok()
+        assert "would send 1 delivery" in ran.stderr
+        [ended] = await watch.until_ended()
+    assert ended.event_id == missed.event_id
+    again = await program.run(f"webhooks pause {webhook.webhook_id}")
+    assert again.status == 0
+    assert "has missed nothing" in (await program.run(line)).ok().stderr
+
+
 async def test_ndjson_publishes_each_line_once_and_names_those_that_are_refused(
     program: Program, home: Path, service: Service
 ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import stat
 import subprocess
 import sys
@@ -13,15 +16,22 @@ import pytest
 from webhook.v1 import service_pb2
 
 from tests.cli.running import Program
+from tests.support import slowness
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
+from webhook_grpc.__main__ import OWN
+from webhook_grpc.cli import main as server
 from webhook_grpc.server.auth import token_hash
 from webhook_grpc.server.http.writing import json_of
 from webhook_grpc_cli.reading import members, read_into
+from webhook_grpc_cli.tree import SERVER
 from webhook_grpc_cli.values import json_text, plain
 
 on_the_module = pytest.mark.asyncio(loop_scope="module")
 SECRET_TOKEN = "whk_of-a-test-and-of-nobody-else"
+
+
+START = "from webhook_grpc.__main__ import main\ntry: main()\nexcept SystemExit: pass"
 
 
 def modules_after(program: str) -> set[str]:
@@ -32,15 +42,22 @@ def modules_after(program: str) -> set[str]:
     )
 
 
+@pytest.mark.slow(3)
 def test_the_servers_commands_import_nothing_of_the_command_line() -> None:
-    program = "from webhook_grpc.cli import main\ntry: main.main(['serve', '--help'])\nexcept SystemExit: pass"
+    program = "import sys; sys.argv[1:] = ['serve', '--help']\n" + START
     found = modules_after(program) - modules_after("import structlog")  # which imports rich where it is installed
     assert {name for name in found if name.startswith(("rich", "webhook_grpc_cli", "grpc"))} == set()
 
 
+def test_the_servers_commands_are_known_without_importing_them() -> None:
+    assert set(server.commands) == set(SERVER) == OWN - {"--version"}
+    assert all(command.get_short_help_str() for command in server.commands.values())
+
+
+@pytest.mark.slow(2)
 def test_help_imports_neither_grpc_nor_protobuf_nor_rich() -> None:
-    program = "from webhook_grpc_cli.program import main\ntry: main.main(['--help'])\nexcept SystemExit: pass"
-    heavy = ("rich", "grpc", "google.protobuf", "webhook.", "webhook_grpc.")
+    program = "import sys; sys.argv[1:] = ['--help']\n" + START
+    heavy = ("rich", "grpc", "google.protobuf", "webhook.", "webhook_grpc.cli", "psycopg")
     assert {name for name in modules_after(program) if name.startswith(heavy)} == set()
 
 
@@ -173,3 +190,20 @@ def test_a_pipe_that_is_closed_ends_without_a_word() -> None:
     line = f"{sys.executable} -m webhook_grpc_cli call CreateWebhook --describe | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@on_the_module
+async def test_ctrl_c_ends_a_real_process_with_130_and_without_a_traceback(program: Program) -> None:
+    line = ("call", "WatchDeliveries", "-o", "json")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "webhook_grpc_cli", *line),
+        env={**os.environ, **program.environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with slowness.timeout(30):
+        assert await process.stdout.readline(), "the first message says that the stream is there"
+        process.send_signal(signal.SIGINT)
+        _, stderr = await process.communicate()
+    assert (process.returncode, stderr) == (130, b"\n"), "a line feed behind ^C"

@@ -9,6 +9,7 @@ from typing import Any, Final
 import grpc
 
 _REQUEST_ID_KEY: Final = "x-request-id"
+_NO_ANSWER: Final = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 _TRY_SECONDS_MIN: Final = 0.05
 
 
@@ -45,5 +46,5 @@ class Traced:
             milliseconds = (time.monotonic() - started) * 1000
             words = [request.DESCRIPTOR.name.removesuffix("Request"), call.code().name, f"{milliseconds:.1f} ms"]
             self._say("  ".join([*words, f"request {trailing.get(_REQUEST_ID_KEY, '-')}"]))
-        elif call.code() is grpc.StatusCode.UNAVAILABLE and not self._failures:
+        elif call.code() in _NO_ANSWER and not self._failures:
             self._say(f"{self._address} does not answer; trying for {self._seconds:g} s …")

@@ -60,19 +60,26 @@ def create(session: Session, since: datetime, until: datetime | None, **given: A
     )
     if until is not None:
         replay.end_time.CopyFrom(timestamp(until))
-    counted = _counted(session, replay)
     if given["dry_run"]:
-        session.printer.one(REPLAYS, counted)
-        return
+        session.printer.one(REPLAYS, _counted(session, replay))
+    else:
+        run_replay(session, replay, given["request_id"], given["wait"])
+
+
+def run_replay(
+    session: Session, replay: replay_pb2.Replay, request_id: str | None = None, wait: float | None = None
+) -> None:
+    """Counts, asks, and starts a replay if there is anything to send; waits for its end for so many seconds."""
+    counted = _counted(session, replay)
     if not counted.delivery_count:
         return
     session.confirm("One attempt each, paced below live traffic. Start?")
-    request = service_pb2.CreateReplayRequest(replay=replay, request_id=given["request_id"] or uuid4().hex)
+    request = service_pb2.CreateReplayRequest(replay=replay, request_id=request_id or uuid4().hex)
     made = session.call(session.stub.CreateReplay, request, may_repeat=True)
-    if given["wait"] is not None:
-        made = _waited(session, made, given["wait"], counted.delivery_count)
+    if wait is not None:
+        made = _waited(session, made, wait, counted.delivery_count)
     session.printer.one(REPLAYS, made)
-    _end(made, is_waited=given["wait"] is not None)
+    _end(made, is_waited=wait is not None)
 
 
 def _counted(session: Session, replay: replay_pb2.Replay) -> replay_pb2.Replay:
@@ -82,7 +89,8 @@ def _counted(session: Session, replay: replay_pb2.Replay) -> replay_pb2.Replay:
     is_whole = not counted.HasField("progress_time") or (
         counted.progress_time.ToNanoseconds() >= counted.end_time.ToNanoseconds()
     )
-    words = f"would send {counted.delivery_count:,} deliveries"
+    count = counted.delivery_count
+    words = f"would send {count:,} {'delivery' if count == 1 else 'deliveries'}"
     at_least = (
         "" if is_whole else f"at least, counted up to {session.look.clock(counted.progress_time.ToDatetime(UTC))}"
     )

@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 from uuid import uuid4
 
 import click
-from webhook.v1 import service_pb2, webhook_pb2
+from webhook.v1 import replay_pb2, service_pb2, webhook_pb2
 
 from webhook_grpc_cli.failures import ANSWER_IS_NO, UsageFailure
 from webhook_grpc_cli.flags import group
@@ -25,6 +25,7 @@ from webhook_grpc_cli.session import Session, with_session
 from webhook_grpc_cli.values import duration, enum_number, known_words, plain, timestamp
 
 from .options import for_each, limited, statuses_option, webhook_id, windowed
+from .replays import run_replay
 
 _STATS: Final = Kind("", ())
 _STATUSES: Final = known_words(webhook_pb2.WebhookStatus)
@@ -282,15 +283,35 @@ def pause(session: Session, ids: tuple[str, ...]) -> None:
 
 @webhooks.command("resume", examples=["webhook-grpc webhooks resume 12", "webhook-grpc webhooks resume 12 13 -o json"])
 @click.argument("ids", nargs=-1, required=True, metavar="ID…")
+@click.option(
+    "--replay-missed", is_flag=True, help="Then send what was published since it was disabled, after a count."
+)
 @with_session
-def resume(session: Session, ids: tuple[str, ...]) -> None:
+def resume(session: Session, ids: tuple[str, ...], replay_missed: bool) -> None:
     """Deliver again, also what became pending meanwhile."""
 
     def act(one: str) -> None:
+        before = _get(session, number_of(one)) if replay_missed else None
         request = service_pb2.ResumeWebhookRequest(webhook_id=number_of(one))
         _report(session, session.call(session.stub.ResumeWebhook, request), "resumed")
+        if before is not None:
+            _replay_missed(session, before)
 
     for_each(session, ids_given(ids), act)
+
+
+def _replay_missed(session: Session, webhook: webhook_pb2.Webhook) -> None:
+    """Sends what was published while a webhook was disabled."""
+    if not webhook.HasField("disable_time"):
+        session.say(f"{webhook.name} #{webhook.webhook_id} was not disabled, so it has missed nothing")
+        return
+    missed = replay_pb2.Replay(
+        customer_id=webhook.customer_id,
+        webhook_ids=[webhook.webhook_id],
+        include_undelivered=True,
+        start_time=webhook.disable_time,
+    )
+    run_replay(session, missed)
 
 
 @webhooks.command(
