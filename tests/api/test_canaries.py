@@ -12,13 +12,13 @@ from typing import Any, Final
 import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
-from webhook.v1 import delivery_pb2, event_pb2, token_pb2
+from webhook.v1 import delivery_pb2, event_pb2, token_pb2, webhook_pb2
 from webhook.v1 import service_pb2 as pb
 
 from tests.api.asking import ask, refusal
 from tests.support.postgres import TestPostgres, dump, query
 from tests.support.receiver import Received, Receiver
-from tests.support.service import CUSTOMER, Service
+from tests.support.service import CUSTOMER, Service, Watch
 from webhook_grpc.server.auth import token_hash
 from webhook_grpc.settings import Token
 
@@ -30,7 +30,6 @@ CONFIGURED: Final = "canary-token-configured"
 USERINFO: Final = "canary-userinfo"
 QUERY: Final = "canary-query"
 DATA: Final = "canary-data"
-FAILED: Final = delivery_pb2.DELIVERY_STATUS_FAILED
 ROOT: Final = [("authorization", f"Bearer {CONFIGURED}")]
 PERMISSIONS: Final = ("read", "publish", "manage", "admin")
 
@@ -49,7 +48,7 @@ async def echo(received: Received) -> web.StreamResponse:
 
 
 async def created(service: Service, url: str, **fields: Any) -> Any:
-    webhook = {"customer_id": CUSTOMER, "name": "n", "url": url, "events": ["*"], **fields}
+    webhook = webhook_pb2.Webhook(customer_id=CUSTOMER, name="n", url=url, events=["*"], **fields)
     return await ask(service, "CreateWebhook", pb.CreateWebhookRequest(webhook=webhook, request_id="create"), ROOT)
 
 
@@ -82,7 +81,7 @@ async def refused(service: Service, receiver: Receiver) -> None:
     wrong = [("authorization", f"Bearer {CONFIGURED}-wrong")]
     assert (await refusal(ask(service, "ListWebhooks", pb.ListWebhooksRequest(), wrong))).reason == "TOKEN_INVALID"
     url = receiver.url(f"/echo?key={QUERY}")
-    bad = {"secret": f"{OWN_SECRET}\x01", "headers": {"a b": HEADER}}
+    bad: dict[str, Any] = {"secret": f"{OWN_SECRET}\x01", "headers": {"a b": HEADER}}
     assert (await refusal(created(service, url, **bad))).fields
 
 
@@ -98,17 +97,15 @@ async def test_nothing_secret_is_in_a_dump_of_the_database_nor_in_the_log(
     caplog.set_level(logging.DEBUG)
     with capture_logs() as logs:
         request = pb.WatchDeliveriesRequest(customer_id=CUSTOMER)
-        watch = service.stub.WatchDeliveries(request, metadata=ROOT)
-        await watch.read()
+        watch = Watch(service.stub.WatchDeliveries(request, metadata=ROOT))
+        await watch.next_message()
         canaries = await deliver(service, receiver)
         await refused(service, receiver)
-        while not any(
-            delivery.status == delivery_pb2.DELIVERY_STATUS_FAILED for delivery in (await watch.read()).deliveries
-        ):
-            pass
-        watch.cancel()
+        [delivery] = await watch.until_ended()
+        watch.call.cancel()
         kept = await attempts(service)
 
+    assert delivery.status == delivery_pb2.DELIVERY_STATUS_FAILED
     text, log = dump(postgres.url), f"{list(logs)}{caplog.text}"
     assert "X-Own: …" in kept[0].response_body.decode(), "the rest of what the receiver sent back is kept"
     assert dict(kept[0].response_headers)["x-request-id"] == "…"

@@ -438,9 +438,10 @@ async def test_the_commands_that_change_the_secret_key(database_url: str, servic
     await service.create_webhook("https://hooks.example.com/", headers={"X-Own": "value"})
 
     async def said(status: int) -> list[str]:
-        settings = {"WEBHOOK_DATABASE_URL": database_url, "WEBHOOK_SECRET_KEYS": f"{new},{key}"}
-        command = blocks("docs/operations.md", "rotate_keys")
-        return (await run("bash", "-euo", "pipefail", "-c", command, status=status, **settings)).splitlines()
+        command = ("bash", "-euo", "pipefail", "-c", blocks("docs/operations.md", "rotate_keys"))
+        keys = f"{new},{key}"
+        output = await run(*command, status=status, WEBHOOK_DATABASE_URL=database_url, WEBHOOK_SECRET_KEYS=keys)
+        return output.splitlines()
 
     refused = (await said(status=1))[-1]
     assert f"1 of 1 running processes lack the key {NEW_ID}, which is to seal" in refused
