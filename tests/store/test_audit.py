@@ -10,9 +10,10 @@ from tests.support.postgres import TestPostgres
 from tests.support.store import AUDIT, CUSTOMER, new_webhook
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import WebhookStatus
+from webhook_grpc.store import audit
 from webhook_grpc.store.connection.failures import StoreRefusal
 from webhook_grpc.store.db import Database
-from webhook_grpc.store.registry import audit, webhooks
+from webhook_grpc.store.registry import webhooks
 
 NEVER_BEFORE = 2**63 - 1
 OTHER = CUSTOMER + 1

@@ -18,11 +18,12 @@ import pytest
 from tests.support.postgres import TestPostgres, query
 from tests.support.store import new_event, new_event_id, new_webhook, new_worker, options, succeeded
 from webhook_grpc.domain.model import PendingDelivery
+from webhook_grpc.store import audit
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.log import explain, feed, lookup, stats
 from webhook_grpc.store.outbox import danger, due, expiry, figures, paces, publishing, settlement
 from webhook_grpc.store.outbox.ownership import OwnedShard
-from webhook_grpc.store.registry import audit, census, own_headers, resealing, secret_keys
+from webhook_grpc.store.registry import census, own_headers, resealing, secret_keys
 from webhook_grpc.store.replays import progress, rows, selection
 from webhook_grpc.store.schema.partitions import ensure_partitions
 from webhook_grpc.store.upkeep import erasure, retention

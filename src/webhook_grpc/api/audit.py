@@ -9,8 +9,8 @@ from webhook_grpc.api.messages.paging import PageToken, fitting, page_size
 from webhook_grpc.domain.audit import StoredAuditEntry
 from webhook_grpc.domain.errors import Violation
 from webhook_grpc.domain.ids import INT64_MAX
+from webhook_grpc.store import audit as store
 from webhook_grpc.store.db import Database
-from webhook_grpc.store.registry import audit as store
 
 from .call import Call, refuse_if
 

@@ -13,9 +13,9 @@ import structlog
 
 from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.store import audit as store
 from webhook_grpc.store.connection.failures import watched
 from webhook_grpc.store.db import LoopConnection
-from webhook_grpc.store.registry import audit as store
 
 log = structlog.get_logger(__name__)
 

@@ -18,10 +18,10 @@ import structlog
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.progress import HOUSEKEEPING, Work
 from webhook_grpc.domain.retention import RetentionPolicy
+from webhook_grpc.store import audit
 from webhook_grpc.store.clock import look_at_clock
 from webhook_grpc.store.connection.failures import watched
 from webhook_grpc.store.db import Database
-from webhook_grpc.store.registry import audit
 from webhook_grpc.store.registry.secrets import forget_previous
 from webhook_grpc.store.schema.partitions import TABLES, ensure_partitions
 from webhook_grpc.store.upkeep import erasure, retention, statistics

@@ -13,8 +13,8 @@ from uuid import UUID
 from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.command import Command, Kind, TestEvent
 from webhook_grpc.domain.ids import shard_of
+from webhook_grpc.store.audit import entry_parameters, leaves_entry
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.registry.audit import entry_parameters, leaves_entry
 
 from .publishing import request_id_reused
 

@@ -9,9 +9,8 @@ from typing import Any, Final
 from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import AlreadyExists, Conflict, FailedPrecondition, NotFound, QuotaExceeded
 from webhook_grpc.domain.model import EventType, EventTypeSpec
+from webhook_grpc.store.audit import entry_parameters, leaves_entry
 from webhook_grpc.store.db import Database, Queries, Row, run
-
-from .audit import entry_parameters, leaves_entry
 
 _COLUMNS: Final = "event_type, description, json_schema, archived, built_in, version, created_at, updated_at"
 

@@ -8,11 +8,11 @@ from typing import Final
 from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import FailedPrecondition
 from webhook_grpc.domain.model import Webhook
+from webhook_grpc.store.audit import entry_parameters, leaves_entry
 from webhook_grpc.store.clock import BELIEVED_NOW
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.outbox.publishing import request_id_reused
 
-from .audit import entry_parameters, leaves_entry
 from .webhooks import CHANGED_COLUMNS, COLUMNS, get, webhook_of
 
 # Returns no row: the webhook is deleted, a call with this request id did it before, or an earlier rotation overlaps.

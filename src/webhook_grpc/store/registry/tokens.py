@@ -9,9 +9,8 @@ from webhook_grpc.domain.access import Role
 from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import NotFound, QuotaExceeded
 from webhook_grpc.domain.tokens import StoredToken, TokenSpec
+from webhook_grpc.store.audit import entry_parameters, leaves_entry
 from webhook_grpc.store.db import Database, Queries, Row, run
-
-from .audit import entry_parameters, leaves_entry
 
 USES_SECONDS_MIN: Final = 60  # between two times that a use of a token is stored
 

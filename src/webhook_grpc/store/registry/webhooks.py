@@ -13,10 +13,9 @@ from webhook_grpc.domain.errors import Conflict, FailedPrecondition, NotFound, Q
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.model import Webhook, WebhookSpec, WebhookStatus
 from webhook_grpc.store import literals
+from webhook_grpc.store.audit import entry_parameters, leaves_entry
 from webhook_grpc.store.db import Database, Queries, Row, run
 from webhook_grpc.store.outbox.publishing import request_id_reused
-
-from .audit import entry_parameters, leaves_entry
 
 _STORED: Final = """
     id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays_seconds,

@@ -11,9 +11,9 @@ from webhook_grpc.domain.errors import FailedPrecondition, NotFound, QuotaExceed
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.replay import Replay, ReplaySpec, ReplayStatus
 from webhook_grpc.store import clock
+from webhook_grpc.store.audit import entry_parameters, leaves_entry
 from webhook_grpc.store.db import Queries, Row
 from webhook_grpc.store.outbox.publishing import request_id_reused
-from webhook_grpc.store.registry.audit import entry_parameters, leaves_entry
 
 from .progress import sweep
 from .selection import SELECT_CHOSEN_WEBHOOKS, SPEC_COLUMNS, spec_from_columns

@@ -17,8 +17,8 @@ from typing import Final
 
 from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.ids import latest_id
+from webhook_grpc.store.audit import entry_parameters, leaves_entry
 from webhook_grpc.store.db import Database
-from webhook_grpc.store.registry.audit import entry_parameters, leaves_entry
 
 LOG_ROWS_PER_BATCH: Final = 1000
 EVENTS_PER_BATCH: Final = 500  # each may have 256 KiB
