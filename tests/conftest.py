@@ -48,8 +48,9 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Each test is shaken in its own way, whatever ran before."""
+    """Each test is shaken in its own way, whatever ran before, and has the deadlines of a machine as slow as now."""
     shaking.begin(item.nodeid)
+    slowness.measure_again()
 
 
 def pytest_xdist_auto_num_workers() -> int:

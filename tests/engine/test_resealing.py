@@ -17,7 +17,7 @@ from tests.engine.test_keys import NEW_ID, NEW_KEY, OLD_ID
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Received, Receiver
 from tests.support.service import CUSTOMER, SECRET, SECRET_KEY, Service, ServiceFactory
-from tests.support.store import options
+from tests.support.store import AUDIT, options
 from webhook_grpc.commands.keys import standing
 from webhook_grpc.commands.resealing import KeysFailed, KeyUse, Resealing, uses_of_keys
 from webhook_grpc.domain.model import WebhookSpec
@@ -176,7 +176,7 @@ async def test_a_change_that_was_read_before_does_not_bring_the_old_key_back(
         spec["description"] = "changed"
         await services.stop_one(old)
         await reseal(postgres)
-        await webhooks.update(database, current, WebhookSpec(**spec))
+        await webhooks.update(database, current, WebhookSpec(**spec), audit=AUDIT)
 
     assert postgres.rows(HEAD) == [(NEW_ID,)]
     last = await services.start([NEW_KEY])

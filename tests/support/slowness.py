@@ -1,8 +1,9 @@
 """How slow this machine is now, and the deadlines of tests, which are multiplied by that.
 
 A deadline in a test bounds a hang; it is never what the test is about. `ratio()` is measured once in a session (by the
-first process of pytest, which hands it to its workers), and again at the start of each round of tests/faults: what
-a fault needs in time, to outlive a lease, say, is derived from it as well.
+first process of pytest, which hands it to its workers), and now and then in each worker, before a test or a round of
+tests/faults: what a fault needs in time, to outlive a lease, say, is derived from it as well. It never falls below what
+the session began with.
 """
 
 from __future__ import annotations
