@@ -646,6 +646,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/auditEntries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists who changed what, newest first: an entry for each call that changed something, and for calls of known callers that were refused, so many of one caller in a minute
+         * @description Lists who changed what, newest first: an entry for each call that changed something, and for calls of known callers that were refused, so many of one caller in a minute. A caller for some customers sees entries of these customers only.
+         *
+         *     Needs the permission `admin`.
+         */
+        get: operations["ListAuditEntries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/healthz": {
         parameters: {
             query?: never;
@@ -771,6 +793,45 @@ export interface components {
          * @enum {string}
          */
         AttemptTrigger: "scheduled" | "manual" | "replay" | "test";
+        /** @description A call that changed something, or a call of a known caller that was refused. It has names and ids, and no values. */
+        AuditEntry: {
+            /**
+             * Format: int64
+             * @description Assigned by the service, positive. Later entries have higher ids, but for those of the same moment.
+             */
+            entry_id: number;
+            /**
+             * Format: date-time
+             * @description When it happened.
+             */
+            create_time?: string;
+            /** @description The method that was called, like `CreateWebhook`. */
+            method?: string;
+            /** @description The name of the caller's token, or `anonymous`. */
+            caller?: string;
+            /**
+             * Format: int64
+             * @description The caller's token, if it is one of `ListTokens`; 0 for others.
+             */
+            caller_token_id: number;
+            /** @description The IP address that the call came from: of the last proxy, where there is one. Empty for what came over no network. */
+            source_address?: string;
+            /** @description The id of the call, `x-request-id` in its metadata. It also stands in the log. */
+            call_id?: string;
+            /**
+             * Format: int64
+             * @description The customer that it is about; 0 if that is no single one.
+             */
+            customer_id: number;
+            /** @description What was changed, like `webhook:14`, `delivery:dlv_…`, `event_type:job.completed`, `customer:7`. */
+            resources: string[];
+            /** @description The names of the fields that were set or changed, in the order of the alphabet. */
+            fields: string[];
+            /** @description The code of the answer: `OK` for a change, `PERMISSION_DENIED` or `NOT_FOUND` for a refusal. Codes may be added. */
+            result?: string;
+            /** @description The reason of a refusal, as the caller got it; empty for a change. */
+            reason?: string;
+        };
         /** @description Why one request of a batch was refused. */
         BatchPublishError: {
             /**
@@ -882,7 +943,7 @@ export interface components {
              * @description The HTTP status, 0 when none was received.
              */
             response_status: number;
-            /** @description The start of the answer's body as received, at most 16 KiB. */
+            /** @description The start of the answer's body as received, at most 16 KiB; but `…` where it repeats a value of the webhook's own headers that has 8 characters or more. */
             response_body?: string;
             /** @description Why it failed: one sentence from a closed list, empty for a success. */
             error_message?: string;
@@ -897,7 +958,7 @@ export interface components {
              * @description The size of the body that was sent. 0 when it is no longer known, and left out by `WatchDeliveries`.
              */
             request_bytes: number;
-            /** @description Of the answer: content-type, date, retry-after, server, x-request-id, as far as there were any; names in lower case, values of at most 256 characters. */
+            /** @description Of the answer: content-type, date, retry-after, server, x-request-id, as far as there were any; names in lower case, values of at most 256 characters, `…` as in `response_body`. */
             response_headers?: {
                 [key: string]: string;
             };
@@ -1182,6 +1243,13 @@ export interface components {
             failing_since_time?: string;
             /** @description The window in bins, in order, those without attempts too. Empty without `bin_width`. */
             bins: components["schemas"]["StatsBin"][];
+        };
+        /** @description Response of `ListAuditEntries`. */
+        ListAuditEntriesResponse: {
+            /** @description The entries, newest first. */
+            entries: components["schemas"]["AuditEntry"][];
+            /** @description Empty on the last page. */
+            next_page_token?: string;
         };
         /** @description Response of `ListDeliveries`. */
         ListDeliveriesResponse: {
@@ -3705,6 +3773,44 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
             504: components["responses"]["GatewayTimeout"];
             507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    ListAuditEntries: {
+        parameters: {
+            query?: {
+                /** @description Only entries of this customer. Unset: of all customers that the caller is for. */
+                customer_id?: number;
+                /** @description At most so many: 0 gives 50, more than 1,000 gives 1,000. */
+                page_size?: number;
+                /** @description `next_page_token` of the page before. The other fields must be as they were. */
+                page_token?: string;
+            };
+            header?: {
+                /** @description The call's id: it comes back in the answer, and stands in the log. Other text is replaced. */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Response of `ListAuditEntries`. */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListAuditEntriesResponse"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+            504: components["responses"]["GatewayTimeout"];
         };
     };
     IsAlive: {

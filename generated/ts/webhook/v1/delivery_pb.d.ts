@@ -55,7 +55,8 @@ export declare type DeliveryAttempt = Message<"webhook.v1.DeliveryAttempt"> & {
   responseStatus: number;
 
   /**
-   * The start of the answer's body as received, at most 16 KiB.
+   * The start of the answer's body as received, at most 16 KiB; but `…` where it repeats a value of the webhook's own
+   * headers that has 8 characters or more.
    *
    * @generated from field: bytes response_body = 6;
    */
@@ -92,7 +93,7 @@ export declare type DeliveryAttempt = Message<"webhook.v1.DeliveryAttempt"> & {
 
   /**
    * Of the answer: content-type, date, retry-after, server, x-request-id, as far as there were any; names in
-   * lower case, values of at most 256 characters.
+   * lower case, values of at most 256 characters, `…` as in response_body.
    *
    * @generated from field: map<string, string> response_headers = 11;
    */

@@ -13,6 +13,7 @@ import type { AttemptOutcome, Delivery, DeliveryAttempt, DeliverySchema, Deliver
 import type { EventType, EventTypeSchema } from "./event_type_pb.js";
 import type { Replay, ReplaySchema, ReplayStatus } from "./replay_pb.js";
 import type { AccessPermission, AccessTokenSchema, Token, TokenSchema } from "./token_pb.js";
+import type { AuditEntry } from "./audit_pb.js";
 
 /**
  * Describes the file webhook/v1/service.proto.
@@ -2066,6 +2067,67 @@ export declare type CreateAccessTokenRequest = Message<"webhook.v1.CreateAccessT
 export declare const CreateAccessTokenRequestSchema: GenMessage<CreateAccessTokenRequest>;
 
 /**
+ * Request of ListAuditEntries.
+ *
+ * @generated from message webhook.v1.ListAuditEntriesRequest
+ */
+export declare type ListAuditEntriesRequest = Message<"webhook.v1.ListAuditEntriesRequest"> & {
+  /**
+   * Only entries of this customer. Unset: of all customers that the caller is for.
+   *
+   * @generated from field: int64 customer_id = 1;
+   */
+  customerId: bigint;
+
+  /**
+   * At most so many: 0 gives 50, more than 1,000 gives 1,000.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * next_page_token of the page before. The other fields must be as they were.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message webhook.v1.ListAuditEntriesRequest.
+ * Use `create(ListAuditEntriesRequestSchema)` to create a new message.
+ */
+export declare const ListAuditEntriesRequestSchema: GenMessage<ListAuditEntriesRequest>;
+
+/**
+ * Response of ListAuditEntries.
+ *
+ * @generated from message webhook.v1.ListAuditEntriesResponse
+ */
+export declare type ListAuditEntriesResponse = Message<"webhook.v1.ListAuditEntriesResponse"> & {
+  /**
+   * The entries, newest first.
+   *
+   * @generated from field: repeated webhook.v1.AuditEntry entries = 1;
+   */
+  entries: AuditEntry[];
+
+  /**
+   * Empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message webhook.v1.ListAuditEntriesResponse.
+ * Use `create(ListAuditEntriesResponseSchema)` to create a new message.
+ */
+export declare const ListAuditEntriesResponseSchema: GenMessage<ListAuditEntriesResponse>;
+
+/**
  * How the service treats a receiver that fails. Values may be added.
  *
  * @generated from enum webhook.v1.BreakerState
@@ -2615,6 +2677,17 @@ export declare const WebhookService: GenService<{
     methodKind: "unary";
     input: typeof CreateAccessTokenRequestSchema;
     output: typeof AccessTokenSchema;
+  },
+  /**
+   * Lists who changed what, newest first: an entry for each call that changed something, and for calls of known callers that
+   * were refused, so many of one caller in a minute. A caller for some customers sees entries of these customers only.
+   *
+   * @generated from rpc webhook.v1.WebhookService.ListAuditEntries
+   */
+  listAuditEntries: {
+    methodKind: "unary";
+    input: typeof ListAuditEntriesRequestSchema;
+    output: typeof ListAuditEntriesResponseSchema;
   },
 }>;
 
