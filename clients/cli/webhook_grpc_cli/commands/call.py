@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -71,6 +72,7 @@ def _call(session: Session, method: MethodDescriptor, request: Any) -> None:
     if method.server_streaming:
         for message in session.stream(stub, request):
             printer.one(_ANYTHING, message)
+            sys.stdout.flush()  # whoever reads a stream through a pipe wants each message now
         return
     may_repeat = bool(_READS.match(method.name)) or bool(getattr(request, "request_id", ""))
     printer.one(_ANYTHING, session.call(stub, request, may_repeat=may_repeat))
