@@ -32,7 +32,8 @@ SERVER: Final[dict[str, str]] = {
     "migrate": "Bring the database's schema up to date.",
     "token": "Make a token for WEBHOOK_TOKENS.",
     "tokens": "Create, list and revoke tokens of the database.",
-    "secret-key": "Print a new key for WEBHOOK_SECRET_KEYS.",
+    "keys": "Make, list and rotate the keys of WEBHOOK_SECRET_KEYS.",
+    "secret-key": "The old name of `keys new`.",
 }
 
 
