@@ -119,7 +119,8 @@ async def repeat_a_replay(database: Database) -> None:
         await replays.create(database, replay_spec(), "once", 1, 10, audit=AUDIT)
 
 
-CHANGES = {  # how many of what each asks for is a change
+Act = Callable[[Database], Awaitable[None]]
+CHANGES: dict[Act, int] = {  # how many of what each asks for is a change
     repeat_a_creation: 1,
     make_too_many: 0,
     change_what_has_changed_since: 1,
@@ -132,9 +133,7 @@ CHANGES = {  # how many of what each asks for is a change
 
 
 @pytest.mark.parametrize("act", CHANGES, ids=lambda act: act.__name__)
-async def test_what_changes_nothing_leaves_no_entry(
-    database: Database, postgres: TestPostgres, act: Callable[[Database], Awaitable[None]]
-) -> None:
+async def test_what_changes_nothing_leaves_no_entry(database: Database, postgres: TestPostgres, act: Act) -> None:
     """Below the API, which mostly finds out before: of two calls at the same time it lets both go on."""
     await act(database)
     assert postgres.rows("SELECT count(*) FROM audit_entries") == [(CHANGES[act],)]
