@@ -192,7 +192,12 @@ class App:
             )
         metrics.show(
             [
-                CallFigures(call_tally, calls, lambda: self._http.connection_count if self._http else 0),
+                CallFigures(
+                    call_tally,
+                    calls,
+                    self._refused_calls,
+                    lambda: self._http.connection_count if self._http else 0,
+                ),
                 PublishFigures(self._publisher),
                 DeliveryFigures(self.engine, self._publisher),
                 PolledFigures(self._figures),

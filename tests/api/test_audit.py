@@ -138,12 +138,23 @@ async def test_a_repeated_call_and_one_that_fails_leave_none(scene: Scene) -> No
     for method in ("CreateWebhook", "RotateWebhookSecret", "CreateReplay"):
         await scene.ask(method, requests[method], "repeated")
         await scene.ask(method, requests[method], "repeated-again")
+    gone = pb.RevokeTokenRequest(token_id=2**62)
+    await refusal(scene.ask("RevokeToken", gone, "repeated-again"))
     dry: Any = pb.CreateReplayRequest.FromString(requests["CreateReplay"].SerializeToString())
     dry.dry_run = True
     await refusal(scene.ask("PauseWebhook", requests["PauseWebhook"], "repeated-again"))
     await scene.ask("CreateReplay", dry, "dry")
     assert len(scene.entries("repeated")) == 3
     assert scene.entries("repeated-again") == scene.entries("dry") == []
+
+
+async def test_a_disabled_webhook_that_is_resumed_leaves_one_entry(scene: Scene) -> None:
+    """Its statement is another one than that of a paused webhook: it opens the breaker too."""
+    world = await furnish(scene.service)
+    scene.postgres.rows("UPDATE webhooks SET status = 'disabled' WHERE id = %s", (world.webhook_id,))
+    await scene.ask("ResumeWebhook", valid_requests(world)["ResumeWebhook"], "disabled-before")
+    [(method, *_, resources, _, result, _)] = scene.entries("disabled-before")
+    assert (method, resources, result) == ("ResumeWebhook", [f"webhook:{world.webhook_id}"], "OK")
 
 
 async def test_no_value_is_in_the_audit(scene: Scene) -> None:

@@ -239,3 +239,35 @@ async def test_refused_calls_of_known_callers_come_into_the_audit_from_both_door
         ("refused-grpc", "DeleteWebhook", [f"webhook:{scene.world.webhook_id}"], "NOT_FOUND", "WEBHOOK_NOT_FOUND"),
         ("refused-http", "DeleteWebhook", [], *lacking),
     ]
+    listed = await ask(
+        scene.service, "ListAuditEntries", pb.ListAuditEntriesRequest(), [("authorization", scene.sent["admin"])]
+    )
+    [entry] = [entry for entry in listed.entries if entry.call_id == "refused-http"]
+    assert (entry.result, entry.reason, entry.source_address) == (*lacking, "127.0.0.1")
+    assert entry.caller_token_id == token_id_of(scene.sent["viewer"])
+
+
+async def test_an_admin_of_some_customers_sees_the_entries_of_these_and_no_other(scene: Scene) -> None:
+    other = [("authorization", scene.sent["other"]), ("x-request-id", "of-the-other")]
+    await ask(
+        scene.service, "CreateToken", pb.CreateTokenRequest(token=full_token(customer_ids=[OTHER_CUSTOMER])), other
+    )
+
+    async def listed(who: str, **fields: Any) -> list[Any]:
+        request = pb.ListAuditEntriesRequest(page_size=1000, **fields)
+        return list(
+            (await ask(scene.service, "ListAuditEntries", request, [("authorization", scene.sent[who])])).entries
+        )
+
+    seen = await listed("other")
+    assert {entry.customer_id for entry in seen} == {OTHER_CUSTOMER}
+    [made] = [entry for entry in seen if entry.call_id == "of-the-other"]
+    assert (made.method, made.caller_token_id) == ("CreateToken", token_id_of(scene.sent["other"]))
+    assert list(made.fields) == ["customer_ids", "description", "expire_time", "role"]
+    assert await listed("other", customer_id=OTHER_CUSTOMER) == seen
+    assert {entry.customer_id for entry in await listed("admin")} == {CUSTOMER}
+
+
+def token_id_of(sent: str) -> int:
+    """The number in what a caller sends: `Bearer whk_<id>_<secret>`."""
+    return int(sent.split("_")[1])

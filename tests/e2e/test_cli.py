@@ -299,6 +299,9 @@ async def test_tokens_of_the_database_are_made_without_a_server_and_managed_at_o
     status, made, _ = await invoke("tokens", "create", "--role", "admin", "--all-customers", "--database", **here)
     assert status == 0
     admin = made.strip()
+    noted = "SELECT caller, resources, source_address FROM audit_entries WHERE method = %s"
+    by_hand = "webhook-grpc tokens --database"
+    assert query(database_url, noted, ["CreateToken"]) == [(by_hand, [f"token:{admin.split('_')[1]}"], "")]
     services = ServiceFactory(database_url, tmp_path)
     service = await services.start(allow_anonymous=False, http_address="127.0.0.1:0")
     there = {"WHK_HTTP_URL": f"http://127.0.0.1:{service.app.http_port}", "WHK_TOKEN": admin}
@@ -313,6 +316,9 @@ async def test_tokens_of_the_database_are_made_without_a_server_and_managed_at_o
             assert first["expire_time"] > first["create_time"]
             assert (second["role"], second["all_customers"]) == ("admin", True)
             assert not {screen, admin} & set(re.findall(r"whk_\w+", "".join(listed)))
+        spare = (await invoke("tokens", "create", *arguments, "--database", **here))[1].split("_")[1]
+        assert (await invoke("tokens", "revoke", spare, "--database", **here))[0] == 0
+        assert query(database_url, noted, ["RevokeToken"]) == [(by_hand, [f"token:{spare}"], "")]
         assert (await invoke("tokens", "revoke", token_id, **there))[0] == 0
         for words, arguments, settings in (
             ("does not exist", ("revoke", token_id), there),

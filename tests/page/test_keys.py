@@ -21,6 +21,7 @@ PLACES = {
     "e": "events",
     "r": "replays",
     "t": "event-types",
+    "u": "audit",
     "l": "",
 }
 

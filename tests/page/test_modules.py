@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import slowness
 from tests.support.distribution import need
+from webhook_grpc.api.methods import METHODS
 from webhook_grpc.domain.model import FailureReason
 from webhook_grpc.server.http.pages import FOLDER
 
@@ -70,3 +71,8 @@ def test_the_page_is_small_and_loads_nothing_from_elsewhere() -> None:
 def test_every_reason_of_a_failure_has_its_chinese() -> None:
     known = (FOLDER / "data" / "reasons.js").read_text()
     assert [reason for reason in FailureReason if reason and f'"{reason.value}": "' not in known] == []
+
+
+def test_every_method_that_an_audit_may_name_has_its_chinese() -> None:
+    known = (FOLDER / "data" / "audit.js").read_text()
+    assert [method.name for method in METHODS if f'  {method.name}: "' not in known] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from webhook_grpc.api.codes import Code
 from webhook_grpc.api.methods import METHODS
 from webhook_grpc.domain.tally import DatabaseErrors, Histogram
 from webhook_grpc.metrics import families, metrics
-from webhook_grpc.metrics.calls import CallTally
+from webhook_grpc.metrics.calls import CallFigures, CallTally
 from webhook_grpc.metrics.metrics import Metrics
 from webhook_grpc.metrics.process import ProcessFigures
 from webhook_grpc.server.readiness import Readiness
@@ -113,6 +114,13 @@ def test_several_processes_of_the_service_in_one_python_show_their_own_numbers()
     key = "webhook_rpcs_total", labels(method="GetWebhook", door="grpc", code="OK")
     assert shown(Tallied(first))[key] == 1
     assert key not in shown(Tallied(second))
+
+
+def test_refused_calls_that_did_not_come_into_the_audit_are_counted() -> None:
+    calls: Any = SimpleNamespace(call_count=0, waiting_count=0, stream_count=0)
+    refused: Any = SimpleNamespace(left_out_count=3)
+    found = shown(CallFigures(CallTally(), calls, refused, lambda: 0))
+    assert found["webhook_refused_rpcs_left_out_total", labels()] == 3
 
 
 def test_a_figure_that_is_not_known_here_has_no_sample() -> None:

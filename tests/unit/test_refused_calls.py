@@ -62,11 +62,14 @@ async def test_so_many_of_each_caller_are_stored_in_a_minute_and_the_log_says_ho
         scene.now += 1
         scene.refused.note(entry("one", 9))
         scene.refused.note(entry("one", 10))
+        scene.now += 60
+        scene.refused.note(entry("one", 11))
 
     await scene.refused.store()
 
-    assert scene.connection.stored == ["one-0", "one-1", "one-2", "two-0", "one-9", "one-10"]
-    assert [line["count"] for line in lines] == [3]
+    assert scene.connection.stored == ["one-0", "one-1", "one-2", "two-0", "one-9", "one-10", "one-11"]
+    assert [line["count"] for line in lines] == [3], "each is said once"
+    assert scene.refused.left_out_count == 3
 
 
 async def test_what_could_not_be_stored_waits_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,14 @@ class RefusedCalls:
         self._waiting = list[AuditEntry]()
         self._counts = Counter[str]()  # of this minute, by callers
         self._minute = -1
-        self._left_out_count = 0
+        self._left_out_count = 0  # since the process started
+        self._said_count = 0  # of these, what the log has said
         self._noted = asyncio.Event()
+
+    @property
+    def left_out_count(self) -> int:
+        """How many calls did not come into the audit since the process started: too many of one caller, or at all."""
+        return self._left_out_count
 
     def note(self, entry: AuditEntry) -> None:
         """Takes a refused call. Neither waits nor raises; what is too much is left out, and the log says how much."""
@@ -84,6 +90,6 @@ class RefusedCalls:
             return
         self._minute = minute
         self._counts.clear()
-        if self._left_out_count:
-            log.warning("refused calls left out of the audit: too many of one caller", count=self._left_out_count)
-            self._left_out_count = 0
+        if count := self._left_out_count - self._said_count:
+            log.warning("refused calls left out of the audit: too many of one caller", count=count)
+            self._said_count = self._left_out_count

@@ -10,9 +10,10 @@ from prometheus_client.core import Metric
 from webhook_grpc.api.codes import Code
 from webhook_grpc.api.methods import Method
 from webhook_grpc.domain.tally import SECONDS, Histogram
+from webhook_grpc.hub.refused_calls import RefusedCalls
 from webhook_grpc.server.calls import Calls
 
-from .families import counters, gauge, histograms
+from .families import counter, counters, gauge, histograms
 
 
 class CallTally:
@@ -43,15 +44,23 @@ class CallTally:
 class CallFigures:
     """Shows the calls."""
 
-    def __init__(self, tally: CallTally, calls: Calls, http_connections: Callable[[], int]) -> None:
+    def __init__(
+        self, tally: CallTally, calls: Calls, refused_calls: RefusedCalls, http_connections: Callable[[], int]
+    ) -> None:
         self._tally = tally
         self._calls = calls
+        self._refused_calls = refused_calls
         self._http_connections = http_connections
 
     def collect(self) -> list[Metric]:
         """Returns the figures."""
         return [
             *self._tally.families(),
+            counter(
+                "refused_rpcs_left_out",
+                "Refused calls of known callers that did not come into the audit.",
+                self._refused_calls.left_out_count,
+            ),
             gauge("rpcs_in_progress", "Calls in progress, without streams.", self._calls.call_count),
             gauge("rpcs_waiting", "Calls in progress that wait for their turn.", self._calls.waiting_count),
             gauge("watchers", "Streams of WatchDeliveries that are open.", self._calls.stream_count),

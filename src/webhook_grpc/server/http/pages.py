@@ -14,7 +14,7 @@ from aiohttp import web
 
 # Beside the root; page/data/route.js reads them.
 PAGE_PATHS: Final = (
-    *(f"/{name}" for name in ("webhooks", "deliveries", "attempts", "events", "replays", "event-types")),
+    *(f"/{name}" for name in ("webhooks", "deliveries", "attempts", "events", "replays", "event-types", "audit")),
     *(f"/{name}/{{id}}" for name in ("webhooks", "deliveries", "events", "replays", "event-types")),
     "/webhooks/{id}/edit",
 )

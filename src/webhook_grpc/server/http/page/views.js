@@ -23,6 +23,7 @@ const VIEWS = {
   "replays/new": () => import("./replays/replay-new.js"),
   "event-types": () => import("./event-types/event-types.js"),
   "event-types/id": () => import("./event-types/event-type.js"),
+  audit: () => import("./audit/audit.js"),
 };
 
 /** Returns the name of the view of a route, or undefined if there is none. */

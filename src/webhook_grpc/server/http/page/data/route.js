@@ -8,7 +8,7 @@ const IDS = {
   replays: /^[1-9]\d{0,18}$/,
   "event-types": /^[a-z0-9_]+(\.[a-z0-9_]+)*$/,
 };
-const LISTS = ["", "webhooks", "deliveries", "attempts", "events", "replays", "event-types"];
+const LISTS = ["", "webhooks", "deliveries", "attempts", "events", "replays", "event-types", "audit"];
 const ACTS = { webhooks: ["new", "edit"], replays: ["new"] };
 
 /** The filters of the live list and of lists, by name; true: may have several values. */

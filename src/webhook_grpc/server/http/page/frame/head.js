@@ -10,6 +10,7 @@ const LINKS = [
   ["events", "Events"],
   ["replays", "Replays"],
   ["event-types", "Types"],
+  ["audit", "Audit"], // for who may read it
 ];
 export const THEMES = ["auto", "light", "dark"];
 const REMEMBERED_MAX = 10;
@@ -26,7 +27,7 @@ nav a[aria-current] { color: var(--ink); font-weight: 600; text-decoration: none
 export class Head {
   /** `chosen(customerId)` is called when an operator chooses a customer; empty: all. */
   constructor(words, chosen) {
-    this._links = LINKS.map(([page, word]) => [page, element("a", {}, words(word))]);
+    this._links = LINKS.map(([page, word]) => [page, element("a", { hidden: page === "audit" }, words(word))]);
     this._known = element("datalist", { id: "customers" });
     const input = element("input", { inputMode: "numeric", pattern: "[1-9][0-9]{0,18}", placeholder: words("All customers"), autocomplete: "off" });
     input.setAttribute("list", this._known.id);
@@ -47,6 +48,7 @@ export class Head {
       link.href = `/${page}${queryOf({ customer_id: customerId })}`;
       const isWithin = (route?.page === "attempts" ? "deliveries" : route?.page) === page;
       const isHere = isWithin && route.page === page && !route.id && !route.act;
+      link.hidden = page === "audit" && !caller.permissions.includes("admin");
       if (isWithin) link.setAttribute("aria-current", isHere ? "page" : "true");
       else link.removeAttribute("aria-current");
     }

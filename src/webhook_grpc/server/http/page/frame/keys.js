@@ -9,7 +9,7 @@ import { addSheet } from "../shared/look.js";
 const SEQUENCE_MILLISECONDS = 1500; // from g to the letter of a page
 const AGAIN_MILLISECONDS = 1000; // the same act twice within that is meant once
 const STORED = "webhook-grpc keys";
-const PAGES = { l: "/", w: "/webhooks", d: "/deliveries", a: "/attempts", e: "/events", r: "/replays", t: "/event-types" };
+const PAGES = { l: "/", w: "/webhooks", d: "/deliveries", a: "/attempts", e: "/events", r: "/replays", t: "/event-types", u: "/audit" };
 const ACTS = { r: '[data-act="retry"]', t: '[data-act="test"]', c: '[data-act="copy-id"]', y: ".menu > summary" };
 
 /** Takes the keys of a page whose elements are in `root`. */
@@ -135,6 +135,7 @@ export const KEY_NAMES = [
   ["g e", "Events"],
   ["g r", "Replays"],
   ["g t", "Event types"],
+  ["g u", "Audit"],
   ["j k ↑ ↓", "Next row, row before"],
   ["Enter", "Open"],
   ["o", "Open in a new tab"],

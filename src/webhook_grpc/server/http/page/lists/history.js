@@ -42,7 +42,7 @@ export function history(page, route, spec) {
   };
   update(route);
   const title = element("div", { className: "over" }, element("h2", {}, words(spec.title)), element("span", { className: "muted" }, words(spec.order)), links, copies);
-  const node = element("main", { className: "list-page" }, title, filter.node, ...(spec.above ?? []), list.node, ...(spec.below ?? []));
+  const node = element("main", { className: "list-page" }, title, ...(spec.fields.length ? [filter.node] : []), ...(spec.above ?? []), list.node, ...(spec.below ?? []));
   return { node, list, stop: () => (filter.stop(), list.stop()), update, signedIn: () => list.again(), key: (event) => list.key(event) };
 }
 

@@ -14,10 +14,10 @@ export const LIST_LOOK = `${MENU_LOOK}
 .list .row { position: relative; min-height: 36px; border-top: 1px solid var(--surface); scroll-margin-top: 40px; }
 .list .row > * { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .list .row:hover, .list .row:focus-within { background: var(--surface); }
-.list a.open { color: inherit; text-decoration: none; }
-.list a.open::after { content: ""; position: absolute; inset: 0; }
-.list a.open:focus-visible { outline: none; }
-.list .row:has(a.open:focus-visible) { outline: 2px solid var(--accent); outline-offset: -2px; }
+.list .open { color: inherit; text-decoration: none; }
+.list .open::after { content: ""; position: absolute; inset: 0; }
+.list .open:focus-visible { outline: none; }
+.list .row:has(.open:focus-visible) { outline: 2px solid var(--accent); outline-offset: -2px; }
 .list .select { position: relative; z-index: 1; overflow: visible; }
 .list .select label { display: flex; align-items: center; justify-content: center; width: 24px; height: 24px; }
 .list input[type="checkbox"] { width: 16px; height: 16px; min-height: 0; margin: 0; }

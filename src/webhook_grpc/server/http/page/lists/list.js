@@ -15,7 +15,7 @@ const CLOCK_MILLISECONDS = 1000;
  */
 export class List {
   /**
-   * `hrefOf(row)` is where a row leads, `read(filter)` returns what reads a page (see Listing), `foot` is what the end of
+   * `hrefOf(row)` is where a row leads, empty if nowhere, `read(filter)` returns what reads a page (see Listing), `foot` is what the end of
    * the list needs: {fields, isTimed, clear(), widen(milliseconds)}. `selection` is a Selection, if rows can be chosen.
    */
   constructor(page, { label, columns, hrefOf, read, foot, selection }) {
@@ -70,7 +70,7 @@ export class List {
     this.rows[at] = change(this.rows[at]);
     const before = this._body.children[at];
     const isFocused = before.matches(":focus-within");
-    const node = this._row(this.rows[at], at, before.querySelector("a").tabIndex);
+    const node = this._row(this.rows[at], at, before.querySelector(".open").tabIndex);
     before.replaceWith(node);
     if (before === this._current) this._current = node;
     if (isFocused) this._focus(node);
@@ -82,13 +82,13 @@ export class List {
     const row = this._body.querySelector(".row:focus-within");
     if (key === "j" || (row && key === "ArrowDown")) return this._focus(row ? row.nextElementSibling : this._body.firstElementChild);
     if (key === "k" || (row && key === "ArrowUp")) return this._focus(row?.previousElementSibling);
-    if (key === "o" && row) return Boolean(window.open(row.querySelector("a.open").href, "_blank", "noopener")) || true;
+    if (key === "o" && row) return openElsewhere(row.querySelector("a.open"));
     if (key === "x" && row && this._selection) return row.querySelector(".select input").click() ?? true;
     return false;
   }
 
   _focus(row) {
-    row?.querySelector("a.open")?.focus();
+    row?.querySelector(".open")?.focus();
     return Boolean(row);
   }
 
@@ -96,7 +96,7 @@ export class List {
   _roam(row) {
     if (!row || row === this._current) return;
     for (const [one, index] of [[this._current, -1], [row, 0]]) {
-      for (const node of one?.querySelectorAll("a, input") ?? []) node.tabIndex = index;
+      for (const node of one?.querySelectorAll(".open, input") ?? []) node.tabIndex = index;
     }
     this._current = row;
   }
@@ -113,7 +113,7 @@ export class List {
   _row(row, at, tabIndex) {
     const cells = this._columns.map(({ cell, isSpare }, column) => {
       const said = [cell(row)].flat();
-      const inside = column ? said : [element("a", { className: "open state", href: this._hrefOf(row), tabIndex }, ...said)];
+      const inside = column ? said : [openNode(this._hrefOf(row), tabIndex, said)];
       return element("div", { role: "gridcell", className: isSpare ? "spare" : "" }, ...inside);
     });
     const box = this._selection ? [element("div", { role: "gridcell", className: "select" }, this._selection.boxNode(row, tabIndex))] : [];
@@ -155,4 +155,15 @@ export class List {
   _tick() {
     for (const node of this._body.querySelectorAll("time")) node.tick?.();
   }
+}
+
+/** Returns what the first cell of a row is: a link, or what has the focus of a row that leads nowhere. */
+function openNode(href, tabIndex, said) {
+  const leads = href ? { href } : { role: "link", "aria-disabled": "true" };
+  return element(href ? "a" : "span", { className: "open state", tabIndex, ...leads }, ...said);
+}
+
+function openElsewhere(link) {
+  if (link) window.open(link.href, "_blank", "noopener");
+  return true;
 }
