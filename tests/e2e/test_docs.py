@@ -30,6 +30,7 @@ from tests.support.process import ROOT, Process
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET, SECRET_KEY, ServiceFactory
 from webhook_grpc.domain.signing import SigningKey, signature_headers
+from webhook_grpc.domain.signing_keys import PrivateSigningKey
 from webhook_grpc.settings import PREFIX, Settings
 from webhook_grpc.store.schema.migrate import migrate
 
@@ -294,6 +295,16 @@ def test_the_program_for_receivers_with_the_python_client_says_what_is_wrong(
     assert scope["genuine_message"]([SECRET], headers, body).data == {"n": 1}
     assert scope["genuine_message"]([SECRET], headers, body + b" ") is None
     assert capsys.readouterr().out == "SIGNATURE_WRONG\n"
+
+
+def test_the_program_for_receivers_with_public_keys_tells_genuine_from_forged() -> None:
+    scope: dict[str, Any] = {}
+    exec(blocks("docs/receiving.md", "public"), scope)  # noqa: S102 - that is the test
+    body, private_key = b'{"event":"job.completed","timestamp":1,"data":{"n":1}}', PrivateSigningKey(bytes(32))
+    public_keys = ["whpk_" + base64.b64encode(private_key.public_key).decode()]
+    headers = signature_headers([SigningKey(SECRET)], "evt_1", int(time.time()), body, [private_key])
+    assert scope["genuine_message"](public_keys, headers, body).data == {"n": 1}
+    assert scope["genuine_message"](public_keys, headers, body + b" ") is None
 
 
 @pytest.mark.parametrize("name", ["standard", "body"])
