@@ -2231,7 +2231,7 @@ export interface components {
         "webhook-id": string;
         /** @description When this attempt was made, in Unix seconds. */
         "webhook-timestamp": number;
-        /** @description `v1,` and base64 of HMAC-SHA256 over `<webhook-id>.<webhook-timestamp>.<body>`; two while a secret changes. */
+        /** @description `v1,` and base64 of HMAC-SHA256 over `<webhook-id>.<webhook-timestamp>.<body>`; two while a secret changes. Of webhooks with Ed25519 `v1a,` and base64 of that signature as well; two while a key changes. */
         "webhook-signature": string;
         /** @description `sha256=` and HMAC-SHA256 over the body alone, in hexadecimal. It cannot stop a replay. */
         "X-Webhook-Signature": string;

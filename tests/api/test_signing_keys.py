@@ -1,4 +1,4 @@
-"""Webhooks that are signed with Ed25519 too: the customer's keys, their rotation, and receivers that verify throughout."""
+"""Webhooks with Ed25519: the customer's keys, their rotation, and receivers that verify throughout."""
 
 from __future__ import annotations
 

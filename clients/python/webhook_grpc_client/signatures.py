@@ -130,7 +130,7 @@ def _key(secret: str) -> bytes:
     if not secret:
         raise ValueError("a secret is empty")
     if secret.startswith(_PUBLIC_KEY_PREFIX):  # anybody knows it: as a secret it would prove nothing
-        raise ValueError(f"what begins with {_PUBLIC_KEY_PREFIX} is a public key and no secret: give it as a public key")
+        raise ValueError(f"what begins with {_PUBLIC_KEY_PREFIX} is a public key, no secret: give it in public_keys")
     if not secret.startswith(_PREFIX):
         return secret.encode()
     try:

@@ -30,7 +30,7 @@ class NewSigningKeys:
         self._sealer = sealer
 
     async def make(self, customer_id: int) -> NewSigningKey:
-        """Returns a new key. Raises Unavailable, and FailedPrecondition beside processes that would not sign with it."""
+        """Returns a new key. Raises Unavailable, FailedPrecondition beside processes that would not sign with it."""
         await refuse_beside_older(self._database, "an Ed25519 signature", WITH_SIGNING_KEYS)
         key_id, seed = await store.next_id(self._database), os.urandom(SEED_BYTES)
         sealed = seal(self._sealer, seed, customer_id, key_id, os.urandom(ENTROPY_BYTES))
@@ -71,5 +71,5 @@ class SigningKeyMethods:
         return writing.signing_key_message(rotated.key)
 
     async def jwks(self, customer_id: int) -> bytes:
-        """Returns the JSON Web Key Set of a customer, an empty one also for an id of no customer. Raises Unavailable."""
+        """Returns the JSON Web Key Set of a customer, an empty one for an id of no customer. Raises Unavailable."""
         return jwks(await store.of_customer(self._database, customer_id) if 0 < customer_id <= INT64_MAX else ())

@@ -27,7 +27,7 @@ class WebhookStatus(StrEnum):
 
 
 class SignatureType(StrEnum):
-    """With what `webhook-signature` is made: the webhook's secret, and for ED25519 the customer's signing keys as well."""
+    """What signs `webhook-signature`: the webhook's secret, and for ED25519 the customer's signing keys as well."""
 
     HMAC = "hmac"
     ED25519 = "ed25519"

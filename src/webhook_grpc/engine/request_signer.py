@@ -24,7 +24,10 @@ _URLS_MAX: Final = 10_000  # verdicts that are remembered; a URL's verdict never
 
 
 class RequestSigner:
-    """Signs with the webhook's secrets, and with the customer's signing keys if it wants that. `timeout_seconds` is for webhooks that have no timeout of their own."""
+    """Signs with the webhook's secrets, and with the customer's signing keys if the webhook wants that.
+
+    `timeout_seconds` is for webhooks that have no timeout of their own.
+    """
 
     def __init__(
         self, sealer: Sealer, egress_policy: EgressPolicy, timeout_seconds: float, clock: DatabaseClock
@@ -69,7 +72,7 @@ class RequestSigner:
         return [self._key(secret, webhook.customer_id, webhook.webhook_id) for secret in sealed]
 
     def _private_keys_of(self, webhook: Webhook, now: datetime) -> list[PrivateSigningKey]:
-        """Returns the customer's signing keys that sign, the newest first. Raises UnsealError, also if there is none."""
+        """Returns the customer's keys that sign, the newest first. Raises UnsealError, also if there is none."""
         signing = [key for key in webhook.signing_keys or () if key.retire_at is None or now < key.retire_at]
         if not signing:
             raise UnsealError("the customer has no signing key")

@@ -108,9 +108,7 @@ async def check_keys(database: Database, sealer: Sealer, lost: Collection[str]) 
         if why_not := _why_not_opened(sealer, secret):
             of_customer = secret.purpose is Purpose.SIGNING_KEY
             whose = {"customer_id": secret.customer_id} if of_customer else {"webhook_id": secret.bound_id}
-            log.error(
-                "a secret in the database cannot be opened", **whose, purpose=secret.purpose.name, error=why_not
-            )
+            log.error("a secret in the database cannot be opened", **whose, purpose=secret.purpose.name, error=why_not)
     for key_id in [key_id for key_id in missing if key_id_text(key_id) in lost]:
         log.warning("a lost secret key: deliveries wait", key_id=key_id_text(key_id), webhook_count=missing.pop(key_id))
     if missing:

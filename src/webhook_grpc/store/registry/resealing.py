@@ -135,8 +135,9 @@ async def sealed_with_key(database: Database, kind: Kind, head: bytes, after: in
     SECRETS_PER_BATCH at most.
     """
     parameters = {"head": head, "after": after, "limit": SECRETS_PER_BATCH}
+    purpose = _PURPOSE[kind]
     rows = await database.rows(_SELECT[kind], parameters)
-    return [SealedSecret(bound_id, customer_id, bytes(sealed), _PURPOSE[kind]) for bound_id, customer_id, sealed in rows]
+    return [SealedSecret(bound_id, customer_id, bytes(sealed), purpose) for bound_id, customer_id, sealed in rows]
 
 
 async def replace(database: Database, kind: Kind, before: SealedSecret, sealed: bytes) -> bool:

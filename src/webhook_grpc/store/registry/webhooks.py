@@ -61,12 +61,12 @@ WITH input AS MATERIALIZED (
 ), created AS (
     INSERT INTO webhooks (
         id, customer_id, name, url, secret, secret_hint, secret_generated, events, retry_delays_seconds,
-        timeout_seconds, max_in_flight, rate_limit_per_second, headers, sealed_headers, labels, description, signature_type,
-        request_id, request_fingerprint, created_at, updated_at
+        timeout_seconds, max_in_flight, rate_limit_per_second, headers, sealed_headers, labels, description,
+        signature_type, request_id, request_fingerprint, created_at, updated_at
     )
     SELECT id, customer_id, name, url, secret, secret_hint, secret_generated, events, retry_delays_seconds,
-        timeout_seconds, max_in_flight, rate_limit_per_second, headers, sealed_headers, labels, description, signature_type,
-        request_id, request_fingerprint, at, at
+        timeout_seconds, max_in_flight, rate_limit_per_second, headers, sealed_headers, labels, description,
+        signature_type, request_id, request_fingerprint, at, at
     FROM input JOIN meta USING (singleton)
     WHERE webhook_count < %(webhooks_max)s::integer
     ON CONFLICT (customer_id, request_id) WHERE request_id IS NOT NULL DO NOTHING

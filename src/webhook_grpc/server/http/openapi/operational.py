@@ -48,7 +48,10 @@ def _jwks() -> Schema:
             }
         ],
         "responses": {
-            "200": {"description": "The keys, newest first.", "content": {"application/jwk-set+json": {"schema": schema}}},
+            "200": {
+                "description": "The keys, newest first.",
+                "content": {"application/jwk-set+json": {"schema": schema}},
+            },
             **refusals({403, 404, 429, 503}),
         },
         "security": [],
