@@ -668,6 +668,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/customers/{customer_id}/signingKeys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the public keys of the keys that sign a customer's requests now, of webhooks with Ed25519 signatures, the newest first: none before the first such webhook, two while a rotation overlaps
+         * @description Returns the public keys of the keys that sign a customer's requests now, of webhooks with Ed25519 signatures, the newest first: none before the first such webhook, two while a rotation overlaps. Receivers read the same without a token, as a JWKS: GET /api/customers/{`customer_id`}/jwks.json.
+         *
+         *     Needs the permission `read`.
+         */
+        get: operations["GetSigningKeys"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/customers/{customer_id}/signingKeys:rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Gives a customer a new signing key, and returns it
+         * @description Gives a customer a new signing key, and returns it. For a time requests are signed with the old one as well, so that receivers can change over without refusing any. A customer without a key gets its first one.
+         *
+         *     Needs the permission `manage`.
+         */
+        post: operations["RotateSigningKey"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/healthz": {
         parameters: {
             query?: never;
@@ -731,6 +775,26 @@ export interface paths {
          * @description The event types are in it for callers whose token is known.
          */
         get: operations["GetOpenApi"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/customers/{customer_id}/jwks.json": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The public signing keys of a customer, for receivers
+         * @description A JSON Web Key Set (RFC 7517) of Ed25519 keys (RFC 8037): empty for a customer without any.
+         */
+        get: operations["GetJwks"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1181,6 +1245,11 @@ export interface components {
             /** @description What is wrong with it. */
             description?: string;
         };
+        /** @description Response of `GetSigningKeys`. */
+        GetSigningKeysResponse: {
+            /** @description The keys, newest first: two at most. */
+            signing_keys: components["schemas"]["SigningKey"][];
+        };
         /** @description Response of `GetWebhookStats`. */
         GetWebhookStatsResponse: {
             /**
@@ -1585,6 +1654,31 @@ export interface components {
             /** @description The delay before each further attempt, counted from the end of the failed one: 1 to 20 delays, each 1 s to 24 h, 7 days in all. There is one attempt more than there are delays. Each delay is varied by ±20 %. */
             delays?: string[];
         };
+        /**
+         * @description With what `webhook-signature` is made. Values may be added.
+         *
+         *     - `hmac`: With the webhook's secret (`v1,…`).
+         *     - `ed25519`: With the secret, and with the customer's signing keys as well (`v1a,…`), whose public keys `GetSigningKeys` returns: whoever can verify can't sign.
+         * @enum {string}
+         */
+        SignatureType: "hmac" | "ed25519";
+        /** @description An Ed25519 key of a customer. It signs for the customer's webhooks with the signature type Ed25519; the private key never leaves the service. */
+        SigningKey: {
+            /** @description The thumbprint of the public key (RFC 7638), which is also its `kid` in the JWKS. */
+            key_id?: string;
+            /** @description The public key in the form of Standard Webhooks: `whpk_` and base64 of 32 bytes. */
+            public_key?: string;
+            /**
+             * Format: date-time
+             * @description When it was made.
+             */
+            create_time?: string;
+            /**
+             * Format: date-time
+             * @description Until when it signs beside the newer key. Unset for the newest key.
+             */
+            retire_time?: string;
+        };
         /** @description The attempts of one part of a window, tests not counted. */
         StatsBin: {
             /**
@@ -1767,6 +1861,8 @@ export interface components {
             disable_time?: string;
             /** @description Changes with every change of the webhook. Give it to `UpdateWebhook` to change only what you have seen. */
             etag?: string;
+            /** @description With what requests are signed. Unset: `hmac`. The customer's first webhook with Ed25519 makes the customer's signing key. */
+            signature_type?: components["schemas"]["SignatureType"];
         };
         /** @description A customer's registration of an HTTP callback. */
         WebhookChange: {
@@ -1848,6 +1944,8 @@ export interface components {
             readonly disable_time?: string;
             /** @description Changes with every change of the webhook. Give it to `UpdateWebhook` to change only what you have seen. */
             etag?: string;
+            /** @description With what requests are signed. Unset: `hmac`. The customer's first webhook with Ed25519 makes the customer's signing key. */
+            signature_type?: components["schemas"]["SignatureType"];
         };
         /** @description What an event means for one webhook. */
         WebhookExplanation: {
@@ -1954,6 +2052,8 @@ export interface components {
             readonly disable_time?: string;
             /** @description Changes with every change of the webhook. Give it to `UpdateWebhook` to change only what you have seen. */
             etag?: string;
+            /** @description With what requests are signed. Unset: `hmac`. The customer's first webhook with Ed25519 makes the customer's signing key. */
+            signature_type?: components["schemas"]["SignatureType"];
         };
         /**
          * @description Whether a webhook receives deliveries. Values may be added; treat an unknown one as not active.
@@ -2131,7 +2231,7 @@ export interface components {
         "webhook-id": string;
         /** @description When this attempt was made, in Unix seconds. */
         "webhook-timestamp": number;
-        /** @description `v1,` and base64 of HMAC-SHA256 over `<webhook-id>.<webhook-timestamp>.<body>`; two while a secret changes. */
+        /** @description `v1,` and base64 of HMAC-SHA256 over `<webhook-id>.<webhook-timestamp>.<body>`; two while a secret changes. Of webhooks with Ed25519 `v1a,` and base64 of that signature as well; two while a key changes. */
         "webhook-signature": string;
         /** @description `sha256=` and HMAC-SHA256 over the body alone, in hexadecimal. It cannot stop a replay. */
         "X-Webhook-Signature": string;
@@ -3813,6 +3913,91 @@ export interface operations {
             504: components["responses"]["GatewayTimeout"];
         };
     };
+    GetSigningKeys: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The call's id: it comes back in the answer, and stands in the log. Other text is replaced. */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /** @description The customer whose keys are returned. */
+                customer_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Response of `GetSigningKeys`. */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GetSigningKeysResponse"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+            504: components["responses"]["GatewayTimeout"];
+        };
+    };
+    RotateSigningKey: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The call's id: it comes back in the answer, and stands in the log. Other text is replaced. */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /** @description The customer that gets a new key. */
+                customer_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": {
+                    /**
+                     * @description For how long the old key signs too, 0 s to 7 days; 0 s if it has leaked. Unset: 24 h. While an earlier rotation overlaps only 0 s is possible, which ends both old keys at once; anything else is `FAILED_PRECONDITION`.
+                     * @default 86400s
+                     */
+                    overlap?: string;
+                };
+            };
+        };
+        responses: {
+            /** @description An Ed25519 key of a customer. It signs for the customer's webhooks with the signature type Ed25519; the private key never leaves the service. */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SigningKey"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["ContentTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+            504: components["responses"]["GatewayTimeout"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
     IsAlive: {
         parameters: {
             query?: never;
@@ -3931,6 +4116,41 @@ export interface operations {
                 content?: never;
             };
             403: components["responses"]["Forbidden"];
+        };
+    };
+    GetJwks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                customer_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The keys, newest first. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/jwk-set+json": {
+                        keys: {
+                            kty: string;
+                            crv: string;
+                            x: string;
+                            kid: string;
+                            use: string;
+                            alg: string;
+                        }[];
+                    };
+                };
+            };
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
 }

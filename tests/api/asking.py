@@ -189,6 +189,7 @@ def full_webhook(**fields: Any) -> webhook_pb2.Webhook:
         "headers": {"X-Tenant": "blue"},
         "labels": {"team": "orders"},
         "description": "Tells the warehouse.",
+        "signature_type": webhook_pb2.SIGNATURE_TYPE_ED25519,
         **fields,
     }
     return webhook_pb2.Webhook(**values)
@@ -316,6 +317,8 @@ def valid_requests(world: World, customer_id: int = CUSTOMER) -> dict[str, Messa
         "ListTokens": pb.ListTokensRequest(page_size=10),
         "RevokeToken": pb.RevokeTokenRequest(token_id=world.token_id),
         "ListAuditEntries": pb.ListAuditEntriesRequest(**listing),
+        "GetSigningKeys": pb.GetSigningKeysRequest(customer_id=customer_id),
+        "RotateSigningKey": pb.RotateSigningKeyRequest(customer_id=customer_id, overlap=Duration(seconds=0)),
         "CreateAccessToken": pb.CreateAccessTokenRequest(
             customer_id=customer_id, permissions=[token_pb2.ACCESS_PERMISSION_READ], life=Duration(seconds=60)
         ),

@@ -79,6 +79,7 @@ MADE: Final = {
     "CreateWebhook": ("webhook", "webhook_id"),
     "CreateReplay": ("replay", "replay_id"),
     "CreateToken": ("token", "token_id"),
+    "RotateSigningKey": ("signing_key", "key_id"),
 }
 FIELDS: Final[Mapping[str, list[str]]] = {
     "UpdateWebhook": ["description", "name"],

@@ -78,12 +78,18 @@ PERMISSIONS: Final[dict[str, Permission]] = {
     "RevokeToken": "admin",
     "CreateAccessToken": "read",
     "ListAuditEntries": "admin",
+    "GetSigningKeys": "read",
+    "RotateSigningKey": "manage",
 }
 MAY_ASK_FOR_ALL: Final = (
     "ListWebhooks", "ListEvents", "ListDeliveries", "ListDeliveryAttempts", "ListReplays", "WatchDeliveries",
     "ListAuditEntries",
 )  # fmt: skip
 TAKES_A_TOKEN_FOR_ALL: Final = ("DeleteCustomerData", *FOR_ALL_CUSTOMERS_ONLY)
+SHOWS_NO_CUSTOMER: Final = (
+    "DeleteWebhook", "PublishEvent", "BatchPublishEvents", "ListDeliveryAttempts", "GetWebhookStats", "GetSigningKeys",
+    "RotateSigningKey",
+)  # fmt: skip
 OF_CUSTOMERS: Final = tuple(method for method in METHODS if method not in OF_THE_PLATFORM)
 OF_ONE_CUSTOMER: Final = tuple(method for method in OF_CUSTOMERS if method not in TAKES_A_TOKEN_FOR_ALL)
 
@@ -338,7 +344,7 @@ async def test_a_token_of_one_customer_need_not_name_it(service: Service, method
 
     shown = str(response)
     assert f"customer_id: {OTHER_CUSTOMER}" not in shown
-    if method not in {"DeleteWebhook", "PublishEvent", "BatchPublishEvents", "ListDeliveryAttempts", "GetWebhookStats"}:
+    if method not in SHOWS_NO_CUSTOMER:
         assert f"customer_id: {CUSTOMER}" in shown
 
 

@@ -502,6 +502,7 @@ async def test_an_asterisk_replaces_everything_that_can_be_changed(service: Serv
         create_time=created.create_time,
         update_time=changed.update_time,
         etag=changed.etag,
+        signature_type=webhook_pb2.SIGNATURE_TYPE_HMAC,
     )
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import sys
+
 import pytest
 
 from webhook_grpc.domain.signing import SigningKey, signature_headers
+from webhook_grpc.domain.signing_keys import PrivateSigningKey
 from webhook_grpc_client import SignatureInvalid, verify_body_signature, verify_signature
 
 NEW, OLD = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "free text"
 BODY = b'{"event":"job.done","timestamp":1,"data":{"n":1}}'
 AT = 1_700_000_000
+SEED = bytes(range(32))
 
 pytestmark = pytest.mark.fast
 
@@ -66,3 +71,39 @@ def test_what_a_program_does_wrong_is_no_invalid_signature() -> None:
         verify_signature(signed(NEW), BODY, secrets=NEW)
     with pytest.raises(TypeError, match="raw bytes"):
         verify_signature(signed(NEW), BODY.decode(), secrets=[NEW])  # pyright: ignore[reportArgumentType]
+
+
+def with_private_key(*seeds: bytes) -> dict[str, str]:
+    return signature_headers([SigningKey(NEW)], "evt_1", AT, BODY, list(map(PrivateSigningKey, seeds)))
+
+
+def public_key(seed: bytes) -> str:
+    return "whpk_" + base64.b64encode(PrivateSigningKey(seed).public_key).decode()
+
+
+def test_a_receiver_may_have_public_keys_in_place_of_secrets() -> None:
+    headers = with_private_key(SEED, bytes(32))
+    for keys in ([public_key(SEED)], [public_key(bytes(32))], [public_key(b"o" * 32), public_key(SEED)]):
+        assert verify_signature(headers, BODY, public_keys=keys, now=AT).data == {"n": 1}
+    assert verify_signature(signed(NEW), BODY, secrets=[NEW], public_keys=[public_key(SEED)], now=AT).data == {"n": 1}
+    wrong = (signed(NEW), {**headers, "webhook-id": "evt_2"}, {**headers, "webhook-signature": "v1a,AAAA v1a,ä v1a"})
+    for received in (*wrong, with_private_key(bytes(32))):
+        with pytest.raises(SignatureInvalid, match="SIGNATURE_WRONG"):
+            verify_signature(received, BODY, public_keys=[public_key(SEED)], now=AT)
+
+
+def test_a_public_key_is_no_secret_and_a_secret_no_public_key() -> None:
+    with pytest.raises(ValueError, match="is a public key"):
+        verify_signature(signed(NEW), BODY, secrets=[public_key(SEED)])
+    for wrong in (NEW, "whpk_AAAA", "whpk_!", ""):
+        with pytest.raises(ValueError, match="base64 of 32 bytes"):
+            verify_signature(signed(NEW), BODY, public_keys=[wrong])
+    with pytest.raises(TypeError, match="list of public keys"):
+        verify_signature(signed(NEW), BODY, public_keys=public_key(SEED))
+
+
+def test_without_cryptography_only_public_keys_cannot_be_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    assert verify_signature(signed(NEW), BODY, secrets=[NEW], now=AT)
+    with pytest.raises(ImportError, match="install the package `cryptography`"):
+        verify_signature(signed(NEW), BODY, public_keys=[public_key(SEED)])

@@ -30,6 +30,7 @@ from tests.support.process import ROOT, Process
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET, SECRET_KEY, ServiceFactory
 from webhook_grpc.domain.signing import SigningKey, signature_headers
+from webhook_grpc.domain.signing_keys import PrivateSigningKey
 from webhook_grpc.settings import PREFIX, Settings
 from webhook_grpc.store.schema.migrate import migrate
 
@@ -296,6 +297,16 @@ def test_the_program_for_receivers_with_the_python_client_says_what_is_wrong(
     assert capsys.readouterr().out == "SIGNATURE_WRONG\n"
 
 
+def test_the_program_for_receivers_with_public_keys_tells_genuine_from_forged() -> None:
+    scope: dict[str, Any] = {}
+    exec(blocks("docs/receiving.md", "public"), scope)  # noqa: S102 - that is the test
+    body, private_key = b'{"event":"job.completed","timestamp":1,"data":{"n":1}}', PrivateSigningKey(bytes(32))
+    public_keys = ["whpk_" + base64.b64encode(private_key.public_key).decode()]
+    headers = signature_headers([SigningKey(SECRET)], "evt_1", int(time.time()), body, [private_key])
+    assert scope["genuine_message"](public_keys, headers, body).data == {"n": 1}
+    assert scope["genuine_message"](public_keys, headers, body + b" ") is None
+
+
 @pytest.mark.parametrize("name", ["standard", "body"])
 def test_the_programs_for_receivers_tell_genuine_from_forged(name: str) -> None:
     scope: dict[str, Any] = {}
@@ -452,12 +463,12 @@ async def test_the_commands_that_change_the_secret_key(database_url: str, servic
     assert count == f"2 sealed again, with the key {NEW_ID}"
     assert standing.startswith(f"{OLD_ID}: nothing is sealed with it; it can go at ")
     assert orjson.loads(newest) == {
-        "key_id": NEW_ID, "position": 1, "secrets": 1, "previous_secrets": 0, "headers": 1, "processes": 1,
-        "sealing_processes": 1,
+        "key_id": NEW_ID, "position": 1, "secrets": 1, "previous_secrets": 0, "headers": 1, "signing_keys": 0,
+        "processes": 1, "sealing_processes": 1,
     }  # fmt: skip
     assert orjson.loads(oldest) == {
-        "key_id": OLD_ID, "position": 2, "secrets": 0, "previous_secrets": 0, "headers": 0, "processes": 1,
-        "sealing_processes": 0,
+        "key_id": OLD_ID, "position": 2, "secrets": 0, "previous_secrets": 0, "headers": 0, "signing_keys": 0,
+        "processes": 1, "sealing_processes": 0,
     }  # fmt: skip
 
 

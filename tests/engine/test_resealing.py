@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from standardwebhooks.webhooks import Webhook as StandardWebhook
-from webhook.v1 import service_pb2
+from webhook.v1 import service_pb2, webhook_pb2
 
 from tests.engine.test_keys import NEW_ID, NEW_KEY, OLD_ID
 from tests.support.postgres import TestPostgres
@@ -27,12 +27,17 @@ from webhook_grpc.store.registry import resealing as store
 from webhook_grpc.store.registry import webhooks
 from webhook_grpc.store.registry.resealing import Kind
 from webhook_grpc.store.registry.secret_keys import SealedSecret
+from webhook_grpc_client import verify_signature
 
 BOTH = (NEW_KEY, SECRET_KEY)
 OTHER_SECRET = "whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="
 HEAD = """
 SELECT DISTINCT encode(substr(s, 2, 4), 'hex')
-FROM webhooks, unnest(ARRAY[secret, previous_secret, sealed_headers]) s
+FROM (
+    SELECT unnest(ARRAY[secret, previous_secret, sealed_headers]) FROM webhooks
+    UNION ALL
+    SELECT private_key FROM signing_keys
+) sealed(s)
 WHERE s IS NOT NULL
 """
 
@@ -87,8 +92,11 @@ async def test_under_load_everything_is_sealed_again_and_the_old_key_can_go(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
     old = await services.start()
-    webhook = await old.create_webhook(receiver.url(), headers={"X-Own": "value"})
+    ed25519 = webhook_pb2.SIGNATURE_TYPE_ED25519
+    webhook = await old.create_webhook(receiver.url(), headers={"X-Own": "value"}, signature_type=ed25519)
     await rotate(old, webhook.webhook_id)
+    named = service_pb2.GetSigningKeysRequest(customer_id=CUSTOMER)
+    [signing_key] = (await old.stub.GetSigningKeys(named)).signing_keys
     await services.stop_one(old)
     service = await services.start(BOTH)
     etag = (await service.webhook(webhook.webhook_id)).etag
@@ -109,7 +117,7 @@ async def test_under_load_everything_is_sealed_again_and_the_old_key_can_go(
         ended = await watch.until_ended(await loading)
     assert {delivery.attempt_count for delivery in ended} == {1}
     assert uses[OLD_ID].left == uses[OLD_ID].process_count - 1 == uses[OLD_ID].sealing_process_count == 0
-    assert uses[NEW_ID].counts == {Kind.SECRETS: 1, Kind.PREVIOUS_SECRETS: 1, Kind.HEADERS: 1}
+    assert uses[NEW_ID].counts == {Kind.SECRETS: 1, Kind.PREVIOUS_SECRETS: 1, Kind.HEADERS: 1, Kind.SIGNING_KEYS: 1}
     assert postgres.rows(HEAD) == [(NEW_ID,)]
     assert (await service.webhook(webhook.webhook_id)).etag == etag, "callers see no change"
 
@@ -120,6 +128,8 @@ async def test_under_load_everything_is_sealed_again_and_the_old_key_can_go(
     await receiver.wait_for(before + 1)
     verify_both(receiver.requests[before])
     assert receiver.requests[before].headers["X-Own"] == "value"
+    request = receiver.requests[before]
+    verify_signature(request.headers, request.body, public_keys=[signing_key.public_key])
 
 
 async def test_what_was_interrupted_half_way_is_done_by_the_next_run(
@@ -217,7 +227,7 @@ async def test_what_cannot_be_opened_stays_as_it_is_and_is_named(
 
     use = (await reseal(postgres, say=said.append))[OLD_ID]
 
-    assert use.counts == {Kind.SECRETS: 1, Kind.PREVIOUS_SECRETS: 0, Kind.HEADERS: 0}
+    assert use.counts == {Kind.SECRETS: 1, Kind.PREVIOUS_SECRETS: 0, Kind.HEADERS: 0, Kind.SIGNING_KEYS: 0}
     [line] = said
     assert line.startswith(f"the secrets of webhook {changed.webhook_id} stay as they are: changed")
 
@@ -237,8 +247,8 @@ async def test_what_is_sealed_with_a_key_that_the_command_lacks_is_left(
     [
         (0, 0, 2, "nothing is sealed with it; it can go at 2026-11-30T22:00:00+00:00, when the last access token"),
         (0, 2, 2, "nothing is sealed with it, but 2 running processes seal with it: put 01234567 first in their"),
-        (3, 0, 2, "3 secrets, 0 previous secrets, 0 header values are left: run this again"),
-        (3, 0, None, "header values are left: this key is not in WEBHOOK_SECRET_KEYS here"),
+        (3, 0, 2, "3 secrets, 0 previous secrets, 0 header values, 0 signing keys are left: run this again"),
+        (3, 0, None, "signing keys are left: this key is not in WEBHOOK_SECRET_KEYS here"),
     ],
 )
 async def test_the_command_says_what_an_old_key_is_needed_for_and_when_it_can_go(

@@ -74,7 +74,7 @@ def test_descriptions_use_the_words_of_http() -> None:
     words = [word for schema in DOCUMENT["components"]["schemas"].values() for word in schema.get("enum", [])]
     shouted = re.compile(rf"\b({'|'.join(word.upper() for word in words)})\b")
     for text in descriptions(DOCUMENT):
-        prose = re.sub(r"`[^`]*`", "", text)
+        prose = re.sub(r"`[^`]*`|HMAC-SHA256", "", text)  # that one is the algorithm's name
         assert not shouted.search(prose), text
         assert not re.search(r"\b[a-z]+_[a-z]", prose), text
         assert "grpcurl" not in text

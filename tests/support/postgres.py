@@ -26,7 +26,7 @@ _RECOVERY_SECONDS_MAX = 20
 
 TABLES = (
     "deliveries", "attempts", "events", "idempotency_keys", "webhooks", "webhook_health", "workers", "commands",
-    "replays", "replay_webhooks", "erasures", "tokens", "audit_entries",
+    "replays", "replay_webhooks", "erasures", "tokens", "audit_entries", "signing_keys",
 )  # fmt: skip
 # One message, and so one transaction.
 FORGET: Final[LiteralString] = ";".join((

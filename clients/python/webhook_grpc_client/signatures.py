@@ -1,24 +1,28 @@
 """Verifies that a request comes from the service and is fresh: for receivers, whatever their web framework.
 
-The form is that of Standard Webhooks (https://github.com/standard-webhooks/standard-webhooks): HMAC-SHA256 over id,
-time and body.
+The form is that of Standard Webhooks (https://github.com/standard-webhooks/standard-webhooks): over id, time and body
+HMAC-SHA256 with a secret (`v1`), or Ed25519 with a private key whose public key the receiver has (`v1a`).
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 _PREFIX: Final = "whsec_"
 _VERSION: Final = "v1,"
+_PUBLIC_KEY_PREFIX: Final = "whpk_"
+_PUBLIC_KEY_VERSION: Final = "v1a,"
+_PUBLIC_KEY_BYTES: Final = 32
 
 
 class SignatureInvalid(Exception):
@@ -50,22 +54,28 @@ def verify_signature(
     headers: Mapping[str, str],
     body: bytes,
     *,
-    secrets: Sequence[str],
+    secrets: Sequence[str] = (),
+    public_keys: Sequence[str] = (),
     tolerance: float = 300.0,
     now: float | None = None,
 ) -> Message:
-    """Returns the message if one of the secrets has signed it, within so many seconds of now. Raises SignatureInvalid.
+    """Returns the message if a secret or a private key has signed it, within so many seconds of now.
 
-    `body` is what came, byte for byte, before anything parsed it. While a secret is changed, give the new and the old.
-    `now` is in Unix seconds, the system's clock if it is None. Raises ValueError for a secret that is none.
+    One of the secrets is enough, or one of the private keys of the public keys (`whpk_…`). Give secrets only or public
+    keys only, if you don't want to trust both. `body` is what came, byte for byte, before anything parsed it. While a
+    secret or a key is changed, give the new and the old. `now` is in Unix seconds, the system's clock if it is None.
+    Raises SignatureInvalid, ValueError for a secret or a key that is none, and ImportError if there are public keys and
+    the package `cryptography` is missing.
     """
-    keys = _keys(secrets)
+    keys = _keys(secrets) if secrets or not public_keys else []
+    verifiers = _verifiers(public_keys)
     given = _Headers(headers)
     message_id, signed_at = given.required("webhook-id"), _timestamp(given.required("webhook-timestamp"))
-    signatures = [part for part in given.required("webhook-signature").split(" ") if part.startswith(_VERSION)]
+    signatures = given.required("webhook-signature").split(" ")
     signed = b"%s.%d.%s" % (message_id.encode(), signed_at, _checked(body))
-    if not any(_is_signed(key, signed, signatures) for key in keys):
-        raise SignatureInvalid("SIGNATURE_WRONG", "no secret of yours has signed this id, time and body")
+    is_signed = any(_is_signed(key, signed, signatures) for key in keys)
+    if not is_signed and not any(verify(signed, signatures) for verify in verifiers):
+        raise SignatureInvalid("SIGNATURE_WRONG", "no secret or key of yours has signed this id, time and body")
     _check_time(signed_at, time.time() if now is None else now, tolerance)
     return Message(
         message_id,
@@ -119,12 +129,50 @@ def _key(secret: str) -> bytes:
     """Returns the key: base64 behind `whsec_`, or the UTF-8 bytes of free text."""
     if not secret:
         raise ValueError("a secret is empty")
+    if secret.startswith(_PUBLIC_KEY_PREFIX):  # anybody knows it: as a secret it would prove nothing
+        raise ValueError(f"what begins with {_PUBLIC_KEY_PREFIX} is a public key, no secret: give it in public_keys")
     if not secret.startswith(_PREFIX):
         return secret.encode()
     try:
         return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
     except binascii.Error:
         raise ValueError(f"what follows {_PREFIX} in a secret is not base64") from None
+
+
+def _verifiers(public_keys: Sequence[str]) -> list[Callable[[bytes, Sequence[str]], bool]]:
+    """Returns functions that look for a signature of the private key of each."""
+    if isinstance(public_keys, str):
+        raise TypeError("public_keys is a list of public keys")
+    return [_verifier(key) for key in public_keys]
+
+
+def _verifier(public_key: str) -> Callable[[bytes, Sequence[str]], bool]:
+    try:
+        from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - only those with public keys need it
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415 - as above
+    except ImportError as error:
+        raise ImportError("to verify with public keys, install the package `cryptography`") from error
+    key = Ed25519PublicKey.from_public_bytes(_public_key_bytes(public_key))
+
+    def is_signed(signed: bytes, signatures: Sequence[str]) -> bool:
+        for signature in signatures:
+            if signature.startswith(_PUBLIC_KEY_VERSION):
+                with contextlib.suppress(InvalidSignature, ValueError):  # ValueError: not base64
+                    key.verify(base64.b64decode(signature.removeprefix(_PUBLIC_KEY_VERSION), validate=True), signed)
+                    return True
+        return False
+
+    return is_signed
+
+
+def _public_key_bytes(public_key: str) -> bytes:
+    try:
+        raw = base64.b64decode(public_key.removeprefix(_PUBLIC_KEY_PREFIX), validate=True)
+    except ValueError:
+        raw = b""
+    if not public_key.startswith(_PUBLIC_KEY_PREFIX) or len(raw) != _PUBLIC_KEY_BYTES:
+        raise ValueError(f"a public key is {_PUBLIC_KEY_PREFIX} and base64 of {_PUBLIC_KEY_BYTES} bytes")
+    return raw
 
 
 def _checked(body: bytes) -> bytes:

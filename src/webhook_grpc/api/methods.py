@@ -17,6 +17,7 @@ from webhook.v1.delivery_pb2 import Delivery
 from webhook.v1.event_pb2 import Event
 from webhook.v1.event_type_pb2 import EventType
 from webhook.v1.replay_pb2 import Replay
+from webhook.v1.signing_key_pb2 import SigningKey
 from webhook.v1.token_pb2 import AccessToken, Token
 from webhook.v1.webhook_pb2 import Webhook
 
@@ -46,6 +47,7 @@ from .explain import ExplainMethods
 from .large import LargeWork
 from .replays import ReplayMethods
 from .secrets import SecretMethods
+from .signing_keys import SigningKeyMethods
 from .stats import StatsMethods
 from .tokens import TokenMethods
 from .watch import WatchMethods
@@ -99,6 +101,7 @@ class Methods:
         self.customers = CustomerMethods(database, hints, settings.call_seconds_max)
         self.access_tokens = AccessTokenMethods(clock, sealer)
         self.audit = AuditMethods(database)
+        self.signing_keys = SigningKeyMethods(database, sealer, hints)
         self.tokens = TokenMethods(database, clock, hints, settings.tokens_max)
 
 
@@ -219,4 +222,12 @@ METHODS: Final[tuple[Method[Any, Any], ...]] = (
         pb.ListAuditEntriesResponse,
         lambda on: on.audit.list,
     ),
+    Unary(
+        "GetSigningKeys",
+        "read",
+        pb.GetSigningKeysRequest,
+        pb.GetSigningKeysResponse,
+        lambda on: on.signing_keys.get,
+    ),
+    Unary("RotateSigningKey", "manage", pb.RotateSigningKeyRequest, SigningKey, lambda on: on.signing_keys.rotate),
 )

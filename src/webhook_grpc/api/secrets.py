@@ -39,7 +39,7 @@ class SecretMethods:
         webhook_id = reading.read_id(request.webhook_id, "webhook_id", violations)
         if violation := validation.secret_violation(request.secret, "secret"):
             violations.append(violation)
-        overlap_seconds = _read_overlap(request, violations)
+        overlap_seconds = read_overlap(request, violations)
         request_id = reading.read_request_id(request.request_id, violations)
         refuse_if(violations)
         if overlap_seconds:  # an older process would sign with the new secret only
@@ -98,7 +98,10 @@ def new_secret() -> str:
     return signing.secret_from_key(os.urandom(KEY_BYTES))
 
 
-def _read_overlap(request: service_pb2.RotateWebhookSecretRequest, violations: list[Violation]) -> float:
+def read_overlap(
+    request: service_pb2.RotateWebhookSecretRequest | service_pb2.RotateSigningKeyRequest, violations: list[Violation]
+) -> float:
+    """Returns for how many seconds the old secret or key signs too."""
     if not request.HasField("overlap"):
         return validation.SECRET_OVERLAP_SECONDS
     seconds = times.seconds_of(request.overlap)

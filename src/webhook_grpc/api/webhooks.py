@@ -28,6 +28,7 @@ from webhook_grpc.store.registry.event_types import event_type_archived, event_t
 from .call import Call, refuse_if, set_fields
 from .own_headers import OwnHeaders
 from .secrets import new_secret, opened
+from .signing_keys import NewSigningKeys
 
 # The fields that UpdateWebhook may change, each with the attribute of WebhookSpec that it sets.
 _CHANGEABLE: Final = {
@@ -41,6 +42,7 @@ _CHANGEABLE: Final = {
     "headers": "headers",
     "labels": "labels",
     "description": "description",
+    "signature_type": "signature_type",
 }
 _OUTPUT_ONLY: Final = (
     "webhook_id",
@@ -79,6 +81,7 @@ class WebhookMethods:
         self._egress_policy = egress_policy
         self._webhooks_max = webhooks_max
         self._own_headers = OwnHeaders(database, sealer)
+        self._signing_keys = NewSigningKeys(database, sealer)
 
     async def create(self, request: service_pb2.CreateWebhookRequest, call: Call) -> webhook_pb2.Webhook:
         """Registers a webhook; the response has the secret if the service made it."""
@@ -108,6 +111,7 @@ class WebhookMethods:
         if created is None:
             await self._refuse_unusable_types(spec.events)
             audit = call.audit(f"webhook:{webhook_id}", fields=set_fields(message))
+            new = replace(new, signing_key=await self._signing_keys.wanted_by(spec, customer_id))
             created = await store.create(self._database, new, self._webhooks_max, audit=audit)
         return writing.webhook_message(created.webhook, self._secret_to_show(created))
 
@@ -155,15 +159,17 @@ class WebhookMethods:
             self._changed_spec(current, message, fields), current.customer_id, webhook_id
         )
         await self._refuse_unusable_types(set(spec.events) - set(current.events))
-        webhook = await store.update(
-            self._database, current, spec, audit=call.audit(f"webhook:{webhook_id}", fields=fields)
-        )
+        signing_key = await self._signing_keys.wanted_by(spec, customer_id) if "signature_type" in fields else None
+        audit = call.audit(f"webhook:{webhook_id}", fields=fields)
+        webhook = await store.update(self._database, current, spec, audit=audit, signing_key=signing_key)
         self._hints.webhook_changed(webhook_id)
         return writing.webhook_message(webhook)
 
     def _changed_spec(self, current: Webhook, message: webhook_pb2.Webhook, fields: frozenset[str]) -> WebhookSpec:
         violations = list[Violation]()
         given = reading.webhook_spec(message, list[Violation]())
+        if "signature_type" in fields:
+            words.read_signature_type(message.signature_type, violations)
         changes = {_CHANGEABLE[field]: getattr(given, _CHANGEABLE[field]) for field in fields}
         spec = replace(_spec_of(current), **changes)
         if "headers" in fields:

@@ -101,6 +101,7 @@ def _shown(use: KeyUse) -> dict[str, object]:
         "secrets": use.counts[Kind.SECRETS],
         "previous_secrets": use.counts[Kind.PREVIOUS_SECRETS],
         "headers": use.counts[Kind.HEADERS],
+        "signing_keys": use.counts[Kind.SIGNING_KEYS],
         "processes": use.process_count,
         "sealing_processes": use.sealing_process_count,
     }

@@ -104,25 +104,27 @@ class Resealing:
         while batch := await store.sealed_with_key(self._database, kind, head, after):
             for secret in batch:
                 self._count += await self._one(kind, secret)
-            after = batch[-1].webhook_id
+            after = batch[-1].bound_id
             if len(batch) == store.SECRETS_PER_BATCH:
                 self._say(f"{self._count} sealed again so far")
 
     async def _one(self, kind: Kind, secret: SealedSecret) -> bool:
-        whose = (secret.customer_id, secret.webhook_id)
+        whose = (secret.customer_id, secret.bound_id)
         try:
             text = self._sealer.open(secret.sealed, *whose, secret.purpose)
         except UnsealError as error:
-            self._note_unopened(kind, secret.webhook_id, error)
+            self._note_unopened(kind, secret, error)
             return False
         sealed = self._sealer.seal(text, *whose, os.urandom(ENTROPY_BYTES), secret.purpose)
         return await store.replace(self._database, kind, secret, sealed)
 
-    def _note_unopened(self, kind: Kind, webhook_id: int, error: UnsealError) -> None:
+    def _note_unopened(self, kind: Kind, secret: SealedSecret, error: UnsealError) -> None:
         """Says what stays as it is, once; how much there is more of it, the counts at the end say."""
-        if (kind, webhook_id) not in self._unopened and len(self._unopened) < _UNOPENED_SHOWN_MAX:
-            self._unopened.add((kind, webhook_id))
-            self._say(f"the {kind.value} of webhook {webhook_id} stay as they are: {error}")
+        if (kind, secret.bound_id) not in self._unopened and len(self._unopened) < _UNOPENED_SHOWN_MAX:
+            self._unopened.add((kind, secret.bound_id))
+            of_customer = kind is Kind.SIGNING_KEYS
+            whose = f"customer {secret.customer_id}" if of_customer else f"webhook {secret.bound_id}"
+            self._say(f"the {kind.value} of {whose} stay as they are: {error}")
 
 
 def _refuse_beside_lacking(processes: Sequence[Sequence[int] | None], key_id: int) -> None:

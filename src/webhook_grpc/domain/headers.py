@@ -12,6 +12,7 @@ from uuid import UUID
 from .ids import delivery_id_text, event_id_text
 from .record import record
 from .signing import SigningKey, signature_headers
+from .signing_keys import PrivateSigningKey
 
 HIDDEN: Final = "…"
 TRACEPARENT: Final = "traceparent"
@@ -32,11 +33,16 @@ class Envelope:
 
 
 def request_headers(
-    envelope: Envelope, own: Mapping[str, str], keys: Sequence[SigningKey], unix_seconds: int, body: bytes
+    envelope: Envelope,
+    own: Mapping[str, str],
+    keys: Sequence[SigningKey],
+    unix_seconds: int,
+    body: bytes,
+    private_keys: Sequence[PrivateSigningKey] | None = None,
 ) -> dict[str, str]:
     """Returns what is sent: the webhook's own headers, ours, and the signatures with each key, the newest first."""
     event_id = event_id_text(envelope.event_id)
-    headers = {**own, **_fixed(envelope), **signature_headers(keys, event_id, unix_seconds, body)}
+    headers = {**own, **_fixed(envelope), **signature_headers(keys, event_id, unix_seconds, body, private_keys)}
     if envelope.traceparent is not None and TRACEPARENT not in map(str.lower, own):
         headers[TRACEPARENT] = envelope.traceparent
     return headers

@@ -26,6 +26,13 @@ class WebhookStatus(StrEnum):
         return self in {WebhookStatus.DELETED, WebhookStatus.DISABLED}
 
 
+class SignatureType(StrEnum):
+    """What signs `webhook-signature`: the webhook's secret, and for ED25519 the customer's signing keys as well."""
+
+    HMAC = "hmac"
+    ED25519 = "ed25519"
+
+
 class DeliveryStatus(StrEnum):
     """Where a delivery stands. All but PENDING are final."""
 
@@ -105,6 +112,15 @@ class FailureReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SealedSigningKey:
+    """A customer's private Ed25519 key, sealed. `retire_at`: until when it signs; None for the newest."""
+
+    key_id: int
+    sealed: bytes = field(repr=False)
+    retire_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Webhook:
     """A customer's registration of an HTTP callback. `None` in a policy field means the service's default."""
 
@@ -131,6 +147,8 @@ class Webhook:
     sealed_headers: bytes | None = field(default=None, repr=False)  # the values of `headers`, see domain/own_headers.py
     sealed_previous_secret: bytes | None = field(default=None, repr=False)  # both unset when the overlap has ended
     previous_secret_until: datetime | None = None
+    signature_type: SignatureType = SignatureType.HMAC
+    signing_keys: tuple[SealedSigningKey, ...] | None = None  # only what the engine loads has them, of ED25519
 
     @property
     def shard(self) -> int:
@@ -153,6 +171,7 @@ class WebhookSpec:
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     description: str = ""
     sealed_headers: bytes | None = field(default=None, repr=False)  # as in Webhook
+    signature_type: SignatureType = SignatureType.HMAC
 
 
 @dataclass(frozen=True, slots=True)

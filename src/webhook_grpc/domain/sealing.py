@@ -1,8 +1,11 @@
-"""Secrets of webhooks and values of their own headers at rest: envelope encryption with AES-256-GCM (NIST SP 800-38D).
+"""Secrets of webhooks, values of their own headers and signing keys at rest, by envelope encryption.
+
+The cipher is AES-256-GCM (NIST SP 800-38D).
 
 Each secret is encrypted with a key of its own, and that key with the operator's key, so that the operator's key can be
 changed without touching the secrets. Both are bound to the customer, the webhook and what the secret is for: a sealed
-secret that is copied to another row or column does not open there.
+secret that is copied to another row or column does not open there. Signing keys have their own id in place of a
+webhook's.
 
     version u8 ‖ key id u32 ‖ nonce 12 ‖ wrapped data key 48 ‖ nonce 12 ‖ sealed secret
 """
@@ -35,6 +38,7 @@ class Purpose(Enum):
 
     SIGNING = b"webhook secret"
     HEADERS = b"webhook header"
+    SIGNING_KEY = b"signing key"
 
 
 class UnsealError(Exception):

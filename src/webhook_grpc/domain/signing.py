@@ -3,7 +3,7 @@
 `X-Webhook-Signature: sha256=<hex>` is HMAC-SHA256 over the body alone, keyed with the UTF-8 bytes of the secret exactly
 as it was shown: what most hand-written receivers check (the form of GitHub's X-Hub-Signature-256). It cannot stop a
 replay, so `webhook-id`, `webhook-timestamp` and `webhook-signature` of Standard Webhooks always go with it: they sign
-id, time and body together.
+id, time and body together. There, private keys sign beside the secret if the webhook wants it (signing_keys.py).
 (https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md)
 """
 
@@ -16,6 +16,8 @@ import hmac
 import unicodedata
 from collections.abc import Sequence
 from typing import Final
+
+from .signing_keys import PrivateSigningKey
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the form of secrets, none itself
 KEY_BYTES_MIN: Final = 24
@@ -104,17 +106,24 @@ class SigningKey:
 
 
 def signature_headers(
-    keys: Sequence[SigningKey], event_id: str, timestamp_unix_seconds: int, body: bytes
+    keys: Sequence[SigningKey],
+    event_id: str,
+    timestamp_unix_seconds: int,
+    body: bytes,
+    private_keys: Sequence[PrivateSigningKey] | None = None,
 ) -> dict[str, str]:
     """Returns the headers that let a receiver verify one attempt. The id is the same on every attempt, the time is not.
 
     Of several keys, the newest first, `webhook-signature` carries a signature each; `X-Webhook-Signature` has room
-    for one only: that of the oldest secret, as long as it signs.
+    for one only: that of the oldest secret, as long as it signs. With `private_keys` it carries their signatures, too.
     """
     signed = b"%s.%d.%s" % (event_id.encode("ascii"), timestamp_unix_seconds, body)
+    signatures = " ".join([key.standard(signed) for key in keys])
+    if private_keys is not None:
+        signatures = " ".join([signatures, *(key.standard(signed) for key in private_keys)])
     return {
         "X-Webhook-Signature": keys[-1].of_body(body),
         "webhook-id": event_id,
         "webhook-timestamp": str(timestamp_unix_seconds),
-        "webhook-signature": " ".join([key.standard(signed) for key in keys]),
+        "webhook-signature": signatures,
     }

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from webhook_grpc.domain import own_headers, validation
+from webhook_grpc.domain import own_headers, signing_keys, validation
 from webhook_grpc.domain.echoes import forms_of
 from webhook_grpc.domain.egress import BlockReason, EgressPolicy, why_url_blocked
 from webhook_grpc.domain.headers import Envelope, request_headers
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome, PendingDelivery, Webhook
 from webhook_grpc.domain.sealing import KeyMissing, Sealer, UnsealError
 from webhook_grpc.domain.signing import SigningKey
+from webhook_grpc.domain.signing_keys import PrivateSigningKey
 from webhook_grpc.engine.http.sender import Request
 from webhook_grpc.engine.receivers.keys import SecretKeyMissing
 from webhook_grpc.store.clock import DatabaseClock
@@ -23,13 +24,17 @@ _URLS_MAX: Final = 10_000  # verdicts that are remembered; a URL's verdict never
 
 
 class RequestSigner:
-    """Signs with the webhook's secrets. `timeout_seconds` is for webhooks that have no timeout of their own."""
+    """Signs with the webhook's secrets, and with the customer's signing keys if the webhook wants that.
+
+    `timeout_seconds` is for webhooks that have no timeout of their own.
+    """
 
     def __init__(
         self, sealer: Sealer, egress_policy: EgressPolicy, timeout_seconds: float, clock: DatabaseClock
     ) -> None:
         self._sealer = sealer
         self._key = _remembering_keys(sealer)
+        self._private_key = _remembering_private_keys(sealer)
         self._why_url_blocked = _remembering_verdicts(egress_policy)
         self._timeout_seconds = timeout_seconds
         self._clock = clock
@@ -46,6 +51,7 @@ class RequestSigner:
         now = self._clock.now()
         try:
             keys = self._keys_of(webhook, now)
+            private_keys = None if webhook.signing_keys is None else self._private_keys_of(webhook, now)
             own = own_headers.opened(self._sealer, webhook) if webhook.headers else webhook.headers
         except KeyMissing as error:
             raise SecretKeyMissing(str(error)) from None
@@ -54,7 +60,7 @@ class RequestSigner:
         envelope = Envelope(
             delivery.event_id, delivery.webhook_id, delivery.event_type, delivery.attempt + 1, traceparent
         )
-        headers = request_headers(envelope, own, keys, int(now.timestamp()), delivery.body)
+        headers = request_headers(envelope, own, keys, int(now.timestamp()), delivery.body, private_keys)
         unshown = forms_of(own.values()) if own else ()
         return Request(webhook.url, headers, delivery.body, self._timeout_of(webhook), now, webhook.webhook_id, unshown)
 
@@ -64,6 +70,13 @@ class RequestSigner:
         if webhook.sealed_previous_secret and webhook.previous_secret_until and now < webhook.previous_secret_until:
             sealed.append(webhook.sealed_previous_secret)
         return [self._key(secret, webhook.customer_id, webhook.webhook_id) for secret in sealed]
+
+    def _private_keys_of(self, webhook: Webhook, now: datetime) -> list[PrivateSigningKey]:
+        """Returns the customer's keys that sign, the newest first. Raises UnsealError, also if there is none."""
+        signing = [key for key in webhook.signing_keys or () if key.retire_at is None or now < key.retire_at]
+        if not signing:
+            raise UnsealError("the customer has no signing key")
+        return [self._private_key(key.sealed, webhook.customer_id, key.key_id) for key in signing]
 
     def _timeout_of(self, webhook: Webhook) -> float:
         """Returns the timeout in seconds. One that is out of bounds is not used: NaN would confuse all timers."""
@@ -81,6 +94,11 @@ def _remembering_keys(sealer: Sealer) -> Callable[[bytes, int, int], SigningKey]
         return SigningKey(sealer.open(sealed, customer_id, webhook_id))
 
     return key
+
+
+def _remembering_private_keys(sealer: Sealer) -> Callable[[bytes, int, int], PrivateSigningKey]:
+    """Returns what opens a sealed signing key and loads it, which costs more than to sign."""
+    return functools.lru_cache(_KEYS_MAX)(functools.partial(signing_keys.opened, sealer))
 
 
 def _remembering_verdicts(policy: EgressPolicy) -> Callable[[str], BlockReason | None]:

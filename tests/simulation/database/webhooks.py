@@ -27,7 +27,7 @@ class Webhooks:
 
     def _by_ids(self, params: Params) -> list[Row]:
         known = self.stored.model.webhooks
-        return [_columns(known[webhook_id]) for webhook_id in params["ids"] if webhook_id in known]
+        return [(*_columns(known[webhook_id]), None, None, None) for webhook_id in params["ids"] if webhook_id in known]
 
     def _get(self, params: Params) -> list[Row]:
         webhook = self.stored.model.webhooks[params["id"]]
@@ -54,5 +54,6 @@ def _columns(webhook: Webhook) -> Row:
         list(webhook.events), webhook.status.value, webhook.status_reason,
         None if webhook.retry_delays_seconds is None else list(webhook.retry_delays_seconds), webhook.timeout_seconds,
         webhook.max_in_flight, webhook.rate_limit_per_second, webhook.headers, webhook.labels, webhook.description,
-        webhook.version, webhook.create_time, webhook.update_time, webhook.disable_time, None, None, None,
+        webhook.version, webhook.create_time, webhook.update_time, webhook.disable_time, None,
+        webhook.signature_type.value, None, None,
     )  # fmt: skip

@@ -4143,12 +4143,160 @@ func (x *ListAuditEntriesResponse) GetNextPageToken() string {
 	return ""
 }
 
+// Request of GetSigningKeys.
+type GetSigningKeysRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The customer whose keys are returned.
+	CustomerId    int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSigningKeysRequest) Reset() {
+	*x = GetSigningKeysRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSigningKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSigningKeysRequest) ProtoMessage() {}
+
+func (x *GetSigningKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSigningKeysRequest.ProtoReflect.Descriptor instead.
+func (*GetSigningKeysRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *GetSigningKeysRequest) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
+}
+
+// Response of GetSigningKeys.
+type GetSigningKeysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The keys, newest first: two at most.
+	SigningKeys   []*SigningKey `protobuf:"bytes,1,rep,name=signing_keys,json=signingKeys,proto3" json:"signing_keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSigningKeysResponse) Reset() {
+	*x = GetSigningKeysResponse{}
+	mi := &file_webhook_v1_service_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSigningKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSigningKeysResponse) ProtoMessage() {}
+
+func (x *GetSigningKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSigningKeysResponse.ProtoReflect.Descriptor instead.
+func (*GetSigningKeysResponse) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *GetSigningKeysResponse) GetSigningKeys() []*SigningKey {
+	if x != nil {
+		return x.SigningKeys
+	}
+	return nil
+}
+
+// Request of RotateSigningKey.
+type RotateSigningKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The customer that gets a new key.
+	CustomerId int64 `protobuf:"varint,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// For how long the old key signs too, 0 s to 7 days; 0 s if it has leaked. Unset: 24 h. While an earlier rotation
+	// overlaps only 0 s is possible, which ends both old keys at once; anything else is FAILED_PRECONDITION.
+	Overlap       *durationpb.Duration `protobuf:"bytes,2,opt,name=overlap,proto3" json:"overlap,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateSigningKeyRequest) Reset() {
+	*x = RotateSigningKeyRequest{}
+	mi := &file_webhook_v1_service_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateSigningKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateSigningKeyRequest) ProtoMessage() {}
+
+func (x *RotateSigningKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_webhook_v1_service_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateSigningKeyRequest.ProtoReflect.Descriptor instead.
+func (*RotateSigningKeyRequest) Descriptor() ([]byte, []int) {
+	return file_webhook_v1_service_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *RotateSigningKeyRequest) GetCustomerId() int64 {
+	if x != nil {
+		return x.CustomerId
+	}
+	return 0
+}
+
+func (x *RotateSigningKeyRequest) GetOverlap() *durationpb.Duration {
+	if x != nil {
+		return x.Overlap
+	}
+	return nil
+}
+
 var File_webhook_v1_service_proto protoreflect.FileDescriptor
 
 const file_webhook_v1_service_proto_rawDesc = "" +
 	"\n" +
 	"\x18webhook/v1/service.proto\x12\n" +
-	"webhook.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16webhook/v1/audit.proto\x1a\x19webhook/v1/delivery.proto\x1a\x16webhook/v1/event.proto\x1a\x1bwebhook/v1/event_type.proto\x1a\x17webhook/v1/replay.proto\x1a\x16webhook/v1/token.proto\x1a\x18webhook/v1/webhook.proto\"j\n" +
+	"webhook.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16webhook/v1/audit.proto\x1a\x19webhook/v1/delivery.proto\x1a\x16webhook/v1/event.proto\x1a\x1bwebhook/v1/event_type.proto\x1a\x17webhook/v1/replay.proto\x1a\x1cwebhook/v1/signing_key.proto\x1a\x16webhook/v1/token.proto\x1a\x18webhook/v1/webhook.proto\"j\n" +
 	"\x14CreateWebhookRequest\x123\n" +
 	"\awebhook\x18\x01 \x01(\v2\x13.webhook.v1.WebhookB\x04\xe2A\x01\x02R\awebhook\x12\x1d\n" +
 	"\n" +
@@ -4489,7 +4637,16 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"t\n" +
 	"\x18ListAuditEntriesResponse\x120\n" +
 	"\aentries\x18\x01 \x03(\v2\x16.webhook.v1.AuditEntryR\aentries\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*|\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"8\n" +
+	"\x15GetSigningKeysRequest\x12\x1f\n" +
+	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
+	"customerId\"S\n" +
+	"\x16GetSigningKeysResponse\x129\n" +
+	"\fsigning_keys\x18\x01 \x03(\v2\x16.webhook.v1.SigningKeyR\vsigningKeys\"o\n" +
+	"\x17RotateSigningKeyRequest\x12\x1f\n" +
+	"\vcustomer_id\x18\x01 \x01(\x03R\n" +
+	"customerId\x123\n" +
+	"\aoverlap\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\aoverlap*|\n" +
 	"\fBreakerState\x12\x1d\n" +
 	"\x19BREAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14BREAKER_STATE_CLOSED\x10\x01\x12\x16\n" +
@@ -4513,7 +4670,7 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"\x1eDELIVERY_STANDING_RATE_LIMITED\x10\x06\x12&\n" +
 	"\"DELIVERY_STANDING_WAITING_FOR_SLOT\x10\a\x12\x1c\n" +
 	"\x18DELIVERY_STANDING_ENDING\x10\b\x12%\n" +
-	"!DELIVERY_STANDING_WAITING_FOR_KEY\x10\t2\xd3\x1f\n" +
+	"!DELIVERY_STANDING_WAITING_FOR_KEY\x10\t2\xeb!\n" +
 	"\x0eWebhookService\x12e\n" +
 	"\rCreateWebhook\x12 .webhook.v1.CreateWebhookRequest\x1a\x13.webhook.v1.Webhook\"\x1d\x82\xd3\xe4\x93\x02\x17:\awebhook\"\f/v1/webhooks\x12c\n" +
 	"\n" +
@@ -4558,7 +4715,9 @@ const file_webhook_v1_service_proto_rawDesc = "" +
 	"/v1/tokens\x12d\n" +
 	"\vRevokeToken\x12\x1e.webhook.v1.RevokeTokenRequest\x1a\x16.google.protobuf.Empty\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/tokens/{token_id}\x12o\n" +
 	"\x11CreateAccessToken\x12$.webhook.v1.CreateAccessTokenRequest\x1a\x17.webhook.v1.AccessToken\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/accessTokens\x12w\n" +
-	"\x10ListAuditEntries\x12#.webhook.v1.ListAuditEntriesRequest\x1a$.webhook.v1.ListAuditEntriesResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/auditEntriesBHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3"
+	"\x10ListAuditEntries\x12#.webhook.v1.ListAuditEntriesRequest\x1a$.webhook.v1.ListAuditEntriesResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/auditEntries\x12\x88\x01\n" +
+	"\x0eGetSigningKeys\x12!.webhook.v1.GetSigningKeysRequest\x1a\".webhook.v1.GetSigningKeysResponse\"/\x82\xd3\xe4\x93\x02)\x12'/v1/customers/{customer_id}/signingKeys\x12\x8a\x01\n" +
+	"\x10RotateSigningKey\x12#.webhook.v1.RotateSigningKeyRequest\x1a\x16.webhook.v1.SigningKey\"9\x82\xd3\xe4\x93\x023:\x01*\"./v1/customers/{customer_id}/signingKeys:rotateBHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3"
 
 var (
 	file_webhook_v1_service_proto_rawDescOnce sync.Once
@@ -4573,7 +4732,7 @@ func file_webhook_v1_service_proto_rawDescGZIP() []byte {
 }
 
 var file_webhook_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_webhook_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_webhook_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_webhook_v1_service_proto_goTypes = []any{
 	(BreakerState)(0),                    // 0: webhook.v1.BreakerState
 	(MatchVerdict)(0),                    // 1: webhook.v1.MatchVerdict
@@ -4635,179 +4794,189 @@ var file_webhook_v1_service_proto_goTypes = []any{
 	(*CreateAccessTokenRequest)(nil),     // 57: webhook.v1.CreateAccessTokenRequest
 	(*ListAuditEntriesRequest)(nil),      // 58: webhook.v1.ListAuditEntriesRequest
 	(*ListAuditEntriesResponse)(nil),     // 59: webhook.v1.ListAuditEntriesResponse
-	nil,                                  // 60: webhook.v1.ListEventsRequest.AttributesEntry
-	(*Webhook)(nil),                      // 61: webhook.v1.Webhook
-	(WebhookStatus)(0),                   // 62: webhook.v1.WebhookStatus
-	(*fieldmaskpb.FieldMask)(nil),        // 63: google.protobuf.FieldMask
-	(*Event)(nil),                        // 64: webhook.v1.Event
-	(*timestamppb.Timestamp)(nil),        // 65: google.protobuf.Timestamp
-	(DeliveryStatus)(0),                  // 66: webhook.v1.DeliveryStatus
-	(*Delivery)(nil),                     // 67: webhook.v1.Delivery
-	(AttemptOutcome)(0),                  // 68: webhook.v1.AttemptOutcome
-	(*DeliveryAttempt)(nil),              // 69: webhook.v1.DeliveryAttempt
-	(*durationpb.Duration)(nil),          // 70: google.protobuf.Duration
-	(*EventType)(nil),                    // 71: webhook.v1.EventType
-	(*Replay)(nil),                       // 72: webhook.v1.Replay
-	(ReplayStatus)(0),                    // 73: webhook.v1.ReplayStatus
-	(*Token)(nil),                        // 74: webhook.v1.Token
-	(AccessPermission)(0),                // 75: webhook.v1.AccessPermission
-	(*AuditEntry)(nil),                   // 76: webhook.v1.AuditEntry
-	(*emptypb.Empty)(nil),                // 77: google.protobuf.Empty
-	(*AccessToken)(nil),                  // 78: webhook.v1.AccessToken
+	(*GetSigningKeysRequest)(nil),        // 60: webhook.v1.GetSigningKeysRequest
+	(*GetSigningKeysResponse)(nil),       // 61: webhook.v1.GetSigningKeysResponse
+	(*RotateSigningKeyRequest)(nil),      // 62: webhook.v1.RotateSigningKeyRequest
+	nil,                                  // 63: webhook.v1.ListEventsRequest.AttributesEntry
+	(*Webhook)(nil),                      // 64: webhook.v1.Webhook
+	(WebhookStatus)(0),                   // 65: webhook.v1.WebhookStatus
+	(*fieldmaskpb.FieldMask)(nil),        // 66: google.protobuf.FieldMask
+	(*Event)(nil),                        // 67: webhook.v1.Event
+	(*timestamppb.Timestamp)(nil),        // 68: google.protobuf.Timestamp
+	(DeliveryStatus)(0),                  // 69: webhook.v1.DeliveryStatus
+	(*Delivery)(nil),                     // 70: webhook.v1.Delivery
+	(AttemptOutcome)(0),                  // 71: webhook.v1.AttemptOutcome
+	(*DeliveryAttempt)(nil),              // 72: webhook.v1.DeliveryAttempt
+	(*durationpb.Duration)(nil),          // 73: google.protobuf.Duration
+	(*EventType)(nil),                    // 74: webhook.v1.EventType
+	(*Replay)(nil),                       // 75: webhook.v1.Replay
+	(ReplayStatus)(0),                    // 76: webhook.v1.ReplayStatus
+	(*Token)(nil),                        // 77: webhook.v1.Token
+	(AccessPermission)(0),                // 78: webhook.v1.AccessPermission
+	(*AuditEntry)(nil),                   // 79: webhook.v1.AuditEntry
+	(*SigningKey)(nil),                   // 80: webhook.v1.SigningKey
+	(*emptypb.Empty)(nil),                // 81: google.protobuf.Empty
+	(*AccessToken)(nil),                  // 82: webhook.v1.AccessToken
 }
 var file_webhook_v1_service_proto_depIdxs = []int32{
-	61,  // 0: webhook.v1.CreateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
-	62,  // 1: webhook.v1.ListWebhooksRequest.statuses:type_name -> webhook.v1.WebhookStatus
-	61,  // 2: webhook.v1.ListWebhooksResponse.webhooks:type_name -> webhook.v1.Webhook
-	61,  // 3: webhook.v1.UpdateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
-	63,  // 4: webhook.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
-	64,  // 5: webhook.v1.PublishEventRequest.event:type_name -> webhook.v1.Event
-	65,  // 6: webhook.v1.PublishEventResponse.create_time:type_name -> google.protobuf.Timestamp
+	64,  // 0: webhook.v1.CreateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
+	65,  // 1: webhook.v1.ListWebhooksRequest.statuses:type_name -> webhook.v1.WebhookStatus
+	64,  // 2: webhook.v1.ListWebhooksResponse.webhooks:type_name -> webhook.v1.Webhook
+	64,  // 3: webhook.v1.UpdateWebhookRequest.webhook:type_name -> webhook.v1.Webhook
+	66,  // 4: webhook.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
+	67,  // 5: webhook.v1.PublishEventRequest.event:type_name -> webhook.v1.Event
+	68,  // 6: webhook.v1.PublishEventResponse.create_time:type_name -> google.protobuf.Timestamp
 	11,  // 7: webhook.v1.BatchPublishEventsRequest.requests:type_name -> webhook.v1.PublishEventRequest
 	15,  // 8: webhook.v1.BatchPublishEventsResponse.results:type_name -> webhook.v1.BatchPublishResult
 	12,  // 9: webhook.v1.BatchPublishResult.published:type_name -> webhook.v1.PublishEventResponse
 	16,  // 10: webhook.v1.BatchPublishResult.error:type_name -> webhook.v1.BatchPublishError
 	17,  // 11: webhook.v1.BatchPublishError.field_violations:type_name -> webhook.v1.FieldViolation
-	66,  // 12: webhook.v1.ListDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	65,  // 13: webhook.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	65,  // 14: webhook.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
-	67,  // 15: webhook.v1.ListDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
-	65,  // 16: webhook.v1.ListDeliveriesResponse.progress_time:type_name -> google.protobuf.Timestamp
-	66,  // 17: webhook.v1.ListDeliveryAttemptsRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	68,  // 18: webhook.v1.ListDeliveryAttemptsRequest.outcomes:type_name -> webhook.v1.AttemptOutcome
-	65,  // 19: webhook.v1.ListDeliveryAttemptsRequest.start_time:type_name -> google.protobuf.Timestamp
-	65,  // 20: webhook.v1.ListDeliveryAttemptsRequest.end_time:type_name -> google.protobuf.Timestamp
-	69,  // 21: webhook.v1.ListDeliveryAttemptsResponse.attempts:type_name -> webhook.v1.DeliveryAttempt
-	65,  // 22: webhook.v1.ListDeliveryAttemptsResponse.progress_time:type_name -> google.protobuf.Timestamp
-	66,  // 23: webhook.v1.WatchDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
-	65,  // 24: webhook.v1.WatchDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	70,  // 25: webhook.v1.WatchDeliveriesRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	67,  // 26: webhook.v1.WatchDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
-	65,  // 27: webhook.v1.WatchDeliveriesResponse.server_time:type_name -> google.protobuf.Timestamp
-	70,  // 28: webhook.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
-	67,  // 29: webhook.v1.TestWebhookResponse.delivery:type_name -> webhook.v1.Delivery
-	65,  // 30: webhook.v1.GetWebhookStatsRequest.start_time:type_name -> google.protobuf.Timestamp
-	65,  // 31: webhook.v1.GetWebhookStatsRequest.end_time:type_name -> google.protobuf.Timestamp
-	70,  // 32: webhook.v1.GetWebhookStatsRequest.bin_width:type_name -> google.protobuf.Duration
-	65,  // 33: webhook.v1.StatsBin.start_time:type_name -> google.protobuf.Timestamp
+	69,  // 12: webhook.v1.ListDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	68,  // 13: webhook.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	68,  // 14: webhook.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
+	70,  // 15: webhook.v1.ListDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
+	68,  // 16: webhook.v1.ListDeliveriesResponse.progress_time:type_name -> google.protobuf.Timestamp
+	69,  // 17: webhook.v1.ListDeliveryAttemptsRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	71,  // 18: webhook.v1.ListDeliveryAttemptsRequest.outcomes:type_name -> webhook.v1.AttemptOutcome
+	68,  // 19: webhook.v1.ListDeliveryAttemptsRequest.start_time:type_name -> google.protobuf.Timestamp
+	68,  // 20: webhook.v1.ListDeliveryAttemptsRequest.end_time:type_name -> google.protobuf.Timestamp
+	72,  // 21: webhook.v1.ListDeliveryAttemptsResponse.attempts:type_name -> webhook.v1.DeliveryAttempt
+	68,  // 22: webhook.v1.ListDeliveryAttemptsResponse.progress_time:type_name -> google.protobuf.Timestamp
+	69,  // 23: webhook.v1.WatchDeliveriesRequest.statuses:type_name -> webhook.v1.DeliveryStatus
+	68,  // 24: webhook.v1.WatchDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	73,  // 25: webhook.v1.WatchDeliveriesRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	70,  // 26: webhook.v1.WatchDeliveriesResponse.deliveries:type_name -> webhook.v1.Delivery
+	68,  // 27: webhook.v1.WatchDeliveriesResponse.server_time:type_name -> google.protobuf.Timestamp
+	73,  // 28: webhook.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
+	70,  // 29: webhook.v1.TestWebhookResponse.delivery:type_name -> webhook.v1.Delivery
+	68,  // 30: webhook.v1.GetWebhookStatsRequest.start_time:type_name -> google.protobuf.Timestamp
+	68,  // 31: webhook.v1.GetWebhookStatsRequest.end_time:type_name -> google.protobuf.Timestamp
+	73,  // 32: webhook.v1.GetWebhookStatsRequest.bin_width:type_name -> google.protobuf.Duration
+	68,  // 33: webhook.v1.StatsBin.start_time:type_name -> google.protobuf.Timestamp
 	31,  // 34: webhook.v1.StatsBin.outcomes:type_name -> webhook.v1.OutcomeCount
-	70,  // 35: webhook.v1.StatsBin.latency_p50:type_name -> google.protobuf.Duration
-	70,  // 36: webhook.v1.StatsBin.latency_p95:type_name -> google.protobuf.Duration
-	70,  // 37: webhook.v1.StatsBin.latency_p99:type_name -> google.protobuf.Duration
-	68,  // 38: webhook.v1.OutcomeCount.outcome:type_name -> webhook.v1.AttemptOutcome
-	66,  // 39: webhook.v1.EndingCount.status:type_name -> webhook.v1.DeliveryStatus
-	65,  // 40: webhook.v1.GetWebhookStatsResponse.start_time:type_name -> google.protobuf.Timestamp
-	65,  // 41: webhook.v1.GetWebhookStatsResponse.end_time:type_name -> google.protobuf.Timestamp
+	73,  // 35: webhook.v1.StatsBin.latency_p50:type_name -> google.protobuf.Duration
+	73,  // 36: webhook.v1.StatsBin.latency_p95:type_name -> google.protobuf.Duration
+	73,  // 37: webhook.v1.StatsBin.latency_p99:type_name -> google.protobuf.Duration
+	71,  // 38: webhook.v1.OutcomeCount.outcome:type_name -> webhook.v1.AttemptOutcome
+	69,  // 39: webhook.v1.EndingCount.status:type_name -> webhook.v1.DeliveryStatus
+	68,  // 40: webhook.v1.GetWebhookStatsResponse.start_time:type_name -> google.protobuf.Timestamp
+	68,  // 41: webhook.v1.GetWebhookStatsResponse.end_time:type_name -> google.protobuf.Timestamp
 	31,  // 42: webhook.v1.GetWebhookStatsResponse.outcomes:type_name -> webhook.v1.OutcomeCount
 	32,  // 43: webhook.v1.GetWebhookStatsResponse.endings:type_name -> webhook.v1.EndingCount
-	70,  // 44: webhook.v1.GetWebhookStatsResponse.latency_p50:type_name -> google.protobuf.Duration
-	70,  // 45: webhook.v1.GetWebhookStatsResponse.latency_p95:type_name -> google.protobuf.Duration
-	70,  // 46: webhook.v1.GetWebhookStatsResponse.latency_p99:type_name -> google.protobuf.Duration
-	70,  // 47: webhook.v1.GetWebhookStatsResponse.oldest_due_age:type_name -> google.protobuf.Duration
+	73,  // 44: webhook.v1.GetWebhookStatsResponse.latency_p50:type_name -> google.protobuf.Duration
+	73,  // 45: webhook.v1.GetWebhookStatsResponse.latency_p95:type_name -> google.protobuf.Duration
+	73,  // 46: webhook.v1.GetWebhookStatsResponse.latency_p99:type_name -> google.protobuf.Duration
+	73,  // 47: webhook.v1.GetWebhookStatsResponse.oldest_due_age:type_name -> google.protobuf.Duration
 	0,   // 48: webhook.v1.GetWebhookStatsResponse.breaker_state:type_name -> webhook.v1.BreakerState
-	65,  // 49: webhook.v1.GetWebhookStatsResponse.breaker_probe_time:type_name -> google.protobuf.Timestamp
-	65,  // 50: webhook.v1.GetWebhookStatsResponse.hold_until_time:type_name -> google.protobuf.Timestamp
-	65,  // 51: webhook.v1.GetWebhookStatsResponse.failing_since_time:type_name -> google.protobuf.Timestamp
+	68,  // 49: webhook.v1.GetWebhookStatsResponse.breaker_probe_time:type_name -> google.protobuf.Timestamp
+	68,  // 50: webhook.v1.GetWebhookStatsResponse.hold_until_time:type_name -> google.protobuf.Timestamp
+	68,  // 51: webhook.v1.GetWebhookStatsResponse.failing_since_time:type_name -> google.protobuf.Timestamp
 	30,  // 52: webhook.v1.GetWebhookStatsResponse.bins:type_name -> webhook.v1.StatsBin
-	71,  // 53: webhook.v1.CreateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
-	71,  // 54: webhook.v1.ListEventTypesResponse.event_types:type_name -> webhook.v1.EventType
-	71,  // 55: webhook.v1.UpdateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
-	63,  // 56: webhook.v1.UpdateEventTypeRequest.update_mask:type_name -> google.protobuf.FieldMask
-	65,  // 57: webhook.v1.ListEventsRequest.start_time:type_name -> google.protobuf.Timestamp
-	65,  // 58: webhook.v1.ListEventsRequest.end_time:type_name -> google.protobuf.Timestamp
-	60,  // 59: webhook.v1.ListEventsRequest.attributes:type_name -> webhook.v1.ListEventsRequest.AttributesEntry
-	64,  // 60: webhook.v1.ListEventsResponse.events:type_name -> webhook.v1.Event
-	65,  // 61: webhook.v1.ListEventsResponse.progress_time:type_name -> google.protobuf.Timestamp
-	62,  // 62: webhook.v1.WebhookExplanation.status:type_name -> webhook.v1.WebhookStatus
+	74,  // 53: webhook.v1.CreateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
+	74,  // 54: webhook.v1.ListEventTypesResponse.event_types:type_name -> webhook.v1.EventType
+	74,  // 55: webhook.v1.UpdateEventTypeRequest.event_type:type_name -> webhook.v1.EventType
+	66,  // 56: webhook.v1.UpdateEventTypeRequest.update_mask:type_name -> google.protobuf.FieldMask
+	68,  // 57: webhook.v1.ListEventsRequest.start_time:type_name -> google.protobuf.Timestamp
+	68,  // 58: webhook.v1.ListEventsRequest.end_time:type_name -> google.protobuf.Timestamp
+	63,  // 59: webhook.v1.ListEventsRequest.attributes:type_name -> webhook.v1.ListEventsRequest.AttributesEntry
+	67,  // 60: webhook.v1.ListEventsResponse.events:type_name -> webhook.v1.Event
+	68,  // 61: webhook.v1.ListEventsResponse.progress_time:type_name -> google.protobuf.Timestamp
+	65,  // 62: webhook.v1.WebhookExplanation.status:type_name -> webhook.v1.WebhookStatus
 	1,   // 63: webhook.v1.WebhookExplanation.verdict:type_name -> webhook.v1.MatchVerdict
 	2,   // 64: webhook.v1.WebhookExplanation.standing:type_name -> webhook.v1.DeliveryStanding
-	65,  // 65: webhook.v1.WebhookExplanation.until_time:type_name -> google.protobuf.Timestamp
-	67,  // 66: webhook.v1.WebhookExplanation.delivery:type_name -> webhook.v1.Delivery
-	64,  // 67: webhook.v1.ExplainEventResponse.event:type_name -> webhook.v1.Event
+	68,  // 65: webhook.v1.WebhookExplanation.until_time:type_name -> google.protobuf.Timestamp
+	70,  // 66: webhook.v1.WebhookExplanation.delivery:type_name -> webhook.v1.Delivery
+	67,  // 67: webhook.v1.ExplainEventResponse.event:type_name -> webhook.v1.Event
 	42,  // 68: webhook.v1.ExplainEventResponse.webhooks:type_name -> webhook.v1.WebhookExplanation
-	72,  // 69: webhook.v1.CreateReplayRequest.replay:type_name -> webhook.v1.Replay
-	73,  // 70: webhook.v1.ListReplaysRequest.statuses:type_name -> webhook.v1.ReplayStatus
-	72,  // 71: webhook.v1.ListReplaysResponse.replays:type_name -> webhook.v1.Replay
-	74,  // 72: webhook.v1.CreateTokenRequest.token:type_name -> webhook.v1.Token
-	74,  // 73: webhook.v1.ListTokensResponse.tokens:type_name -> webhook.v1.Token
-	75,  // 74: webhook.v1.CreateAccessTokenRequest.permissions:type_name -> webhook.v1.AccessPermission
-	70,  // 75: webhook.v1.CreateAccessTokenRequest.life:type_name -> google.protobuf.Duration
-	76,  // 76: webhook.v1.ListAuditEntriesResponse.entries:type_name -> webhook.v1.AuditEntry
-	3,   // 77: webhook.v1.WebhookService.CreateWebhook:input_type -> webhook.v1.CreateWebhookRequest
-	4,   // 78: webhook.v1.WebhookService.GetWebhook:input_type -> webhook.v1.GetWebhookRequest
-	5,   // 79: webhook.v1.WebhookService.ListWebhooks:input_type -> webhook.v1.ListWebhooksRequest
-	7,   // 80: webhook.v1.WebhookService.UpdateWebhook:input_type -> webhook.v1.UpdateWebhookRequest
-	8,   // 81: webhook.v1.WebhookService.DeleteWebhook:input_type -> webhook.v1.DeleteWebhookRequest
-	9,   // 82: webhook.v1.WebhookService.PauseWebhook:input_type -> webhook.v1.PauseWebhookRequest
-	10,  // 83: webhook.v1.WebhookService.ResumeWebhook:input_type -> webhook.v1.ResumeWebhookRequest
-	26,  // 84: webhook.v1.WebhookService.RotateWebhookSecret:input_type -> webhook.v1.RotateWebhookSecretRequest
-	27,  // 85: webhook.v1.WebhookService.TestWebhook:input_type -> webhook.v1.TestWebhookRequest
-	29,  // 86: webhook.v1.WebhookService.GetWebhookStats:input_type -> webhook.v1.GetWebhookStatsRequest
-	34,  // 87: webhook.v1.WebhookService.CreateEventType:input_type -> webhook.v1.CreateEventTypeRequest
-	35,  // 88: webhook.v1.WebhookService.GetEventType:input_type -> webhook.v1.GetEventTypeRequest
-	36,  // 89: webhook.v1.WebhookService.ListEventTypes:input_type -> webhook.v1.ListEventTypesRequest
-	38,  // 90: webhook.v1.WebhookService.UpdateEventType:input_type -> webhook.v1.UpdateEventTypeRequest
-	11,  // 91: webhook.v1.WebhookService.PublishEvent:input_type -> webhook.v1.PublishEventRequest
-	13,  // 92: webhook.v1.WebhookService.BatchPublishEvents:input_type -> webhook.v1.BatchPublishEventsRequest
-	18,  // 93: webhook.v1.WebhookService.GetEvent:input_type -> webhook.v1.GetEventRequest
-	39,  // 94: webhook.v1.WebhookService.ListEvents:input_type -> webhook.v1.ListEventsRequest
-	41,  // 95: webhook.v1.WebhookService.ExplainEvent:input_type -> webhook.v1.ExplainEventRequest
-	19,  // 96: webhook.v1.WebhookService.GetDelivery:input_type -> webhook.v1.GetDeliveryRequest
-	20,  // 97: webhook.v1.WebhookService.ListDeliveries:input_type -> webhook.v1.ListDeliveriesRequest
-	22,  // 98: webhook.v1.WebhookService.ListDeliveryAttempts:input_type -> webhook.v1.ListDeliveryAttemptsRequest
-	44,  // 99: webhook.v1.WebhookService.RetryDelivery:input_type -> webhook.v1.RetryDeliveryRequest
-	45,  // 100: webhook.v1.WebhookService.CancelDelivery:input_type -> webhook.v1.CancelDeliveryRequest
-	24,  // 101: webhook.v1.WebhookService.WatchDeliveries:input_type -> webhook.v1.WatchDeliveriesRequest
-	46,  // 102: webhook.v1.WebhookService.CreateReplay:input_type -> webhook.v1.CreateReplayRequest
-	47,  // 103: webhook.v1.WebhookService.GetReplay:input_type -> webhook.v1.GetReplayRequest
-	48,  // 104: webhook.v1.WebhookService.ListReplays:input_type -> webhook.v1.ListReplaysRequest
-	50,  // 105: webhook.v1.WebhookService.CancelReplay:input_type -> webhook.v1.CancelReplayRequest
-	51,  // 106: webhook.v1.WebhookService.DeleteCustomerData:input_type -> webhook.v1.DeleteCustomerDataRequest
-	53,  // 107: webhook.v1.WebhookService.CreateToken:input_type -> webhook.v1.CreateTokenRequest
-	54,  // 108: webhook.v1.WebhookService.ListTokens:input_type -> webhook.v1.ListTokensRequest
-	56,  // 109: webhook.v1.WebhookService.RevokeToken:input_type -> webhook.v1.RevokeTokenRequest
-	57,  // 110: webhook.v1.WebhookService.CreateAccessToken:input_type -> webhook.v1.CreateAccessTokenRequest
-	58,  // 111: webhook.v1.WebhookService.ListAuditEntries:input_type -> webhook.v1.ListAuditEntriesRequest
-	61,  // 112: webhook.v1.WebhookService.CreateWebhook:output_type -> webhook.v1.Webhook
-	61,  // 113: webhook.v1.WebhookService.GetWebhook:output_type -> webhook.v1.Webhook
-	6,   // 114: webhook.v1.WebhookService.ListWebhooks:output_type -> webhook.v1.ListWebhooksResponse
-	61,  // 115: webhook.v1.WebhookService.UpdateWebhook:output_type -> webhook.v1.Webhook
-	77,  // 116: webhook.v1.WebhookService.DeleteWebhook:output_type -> google.protobuf.Empty
-	61,  // 117: webhook.v1.WebhookService.PauseWebhook:output_type -> webhook.v1.Webhook
-	61,  // 118: webhook.v1.WebhookService.ResumeWebhook:output_type -> webhook.v1.Webhook
-	61,  // 119: webhook.v1.WebhookService.RotateWebhookSecret:output_type -> webhook.v1.Webhook
-	28,  // 120: webhook.v1.WebhookService.TestWebhook:output_type -> webhook.v1.TestWebhookResponse
-	33,  // 121: webhook.v1.WebhookService.GetWebhookStats:output_type -> webhook.v1.GetWebhookStatsResponse
-	71,  // 122: webhook.v1.WebhookService.CreateEventType:output_type -> webhook.v1.EventType
-	71,  // 123: webhook.v1.WebhookService.GetEventType:output_type -> webhook.v1.EventType
-	37,  // 124: webhook.v1.WebhookService.ListEventTypes:output_type -> webhook.v1.ListEventTypesResponse
-	71,  // 125: webhook.v1.WebhookService.UpdateEventType:output_type -> webhook.v1.EventType
-	12,  // 126: webhook.v1.WebhookService.PublishEvent:output_type -> webhook.v1.PublishEventResponse
-	14,  // 127: webhook.v1.WebhookService.BatchPublishEvents:output_type -> webhook.v1.BatchPublishEventsResponse
-	64,  // 128: webhook.v1.WebhookService.GetEvent:output_type -> webhook.v1.Event
-	40,  // 129: webhook.v1.WebhookService.ListEvents:output_type -> webhook.v1.ListEventsResponse
-	43,  // 130: webhook.v1.WebhookService.ExplainEvent:output_type -> webhook.v1.ExplainEventResponse
-	67,  // 131: webhook.v1.WebhookService.GetDelivery:output_type -> webhook.v1.Delivery
-	21,  // 132: webhook.v1.WebhookService.ListDeliveries:output_type -> webhook.v1.ListDeliveriesResponse
-	23,  // 133: webhook.v1.WebhookService.ListDeliveryAttempts:output_type -> webhook.v1.ListDeliveryAttemptsResponse
-	67,  // 134: webhook.v1.WebhookService.RetryDelivery:output_type -> webhook.v1.Delivery
-	67,  // 135: webhook.v1.WebhookService.CancelDelivery:output_type -> webhook.v1.Delivery
-	25,  // 136: webhook.v1.WebhookService.WatchDeliveries:output_type -> webhook.v1.WatchDeliveriesResponse
-	72,  // 137: webhook.v1.WebhookService.CreateReplay:output_type -> webhook.v1.Replay
-	72,  // 138: webhook.v1.WebhookService.GetReplay:output_type -> webhook.v1.Replay
-	49,  // 139: webhook.v1.WebhookService.ListReplays:output_type -> webhook.v1.ListReplaysResponse
-	72,  // 140: webhook.v1.WebhookService.CancelReplay:output_type -> webhook.v1.Replay
-	52,  // 141: webhook.v1.WebhookService.DeleteCustomerData:output_type -> webhook.v1.DeleteCustomerDataResponse
-	74,  // 142: webhook.v1.WebhookService.CreateToken:output_type -> webhook.v1.Token
-	55,  // 143: webhook.v1.WebhookService.ListTokens:output_type -> webhook.v1.ListTokensResponse
-	77,  // 144: webhook.v1.WebhookService.RevokeToken:output_type -> google.protobuf.Empty
-	78,  // 145: webhook.v1.WebhookService.CreateAccessToken:output_type -> webhook.v1.AccessToken
-	59,  // 146: webhook.v1.WebhookService.ListAuditEntries:output_type -> webhook.v1.ListAuditEntriesResponse
-	112, // [112:147] is the sub-list for method output_type
-	77,  // [77:112] is the sub-list for method input_type
-	77,  // [77:77] is the sub-list for extension type_name
-	77,  // [77:77] is the sub-list for extension extendee
-	0,   // [0:77] is the sub-list for field type_name
+	75,  // 69: webhook.v1.CreateReplayRequest.replay:type_name -> webhook.v1.Replay
+	76,  // 70: webhook.v1.ListReplaysRequest.statuses:type_name -> webhook.v1.ReplayStatus
+	75,  // 71: webhook.v1.ListReplaysResponse.replays:type_name -> webhook.v1.Replay
+	77,  // 72: webhook.v1.CreateTokenRequest.token:type_name -> webhook.v1.Token
+	77,  // 73: webhook.v1.ListTokensResponse.tokens:type_name -> webhook.v1.Token
+	78,  // 74: webhook.v1.CreateAccessTokenRequest.permissions:type_name -> webhook.v1.AccessPermission
+	73,  // 75: webhook.v1.CreateAccessTokenRequest.life:type_name -> google.protobuf.Duration
+	79,  // 76: webhook.v1.ListAuditEntriesResponse.entries:type_name -> webhook.v1.AuditEntry
+	80,  // 77: webhook.v1.GetSigningKeysResponse.signing_keys:type_name -> webhook.v1.SigningKey
+	73,  // 78: webhook.v1.RotateSigningKeyRequest.overlap:type_name -> google.protobuf.Duration
+	3,   // 79: webhook.v1.WebhookService.CreateWebhook:input_type -> webhook.v1.CreateWebhookRequest
+	4,   // 80: webhook.v1.WebhookService.GetWebhook:input_type -> webhook.v1.GetWebhookRequest
+	5,   // 81: webhook.v1.WebhookService.ListWebhooks:input_type -> webhook.v1.ListWebhooksRequest
+	7,   // 82: webhook.v1.WebhookService.UpdateWebhook:input_type -> webhook.v1.UpdateWebhookRequest
+	8,   // 83: webhook.v1.WebhookService.DeleteWebhook:input_type -> webhook.v1.DeleteWebhookRequest
+	9,   // 84: webhook.v1.WebhookService.PauseWebhook:input_type -> webhook.v1.PauseWebhookRequest
+	10,  // 85: webhook.v1.WebhookService.ResumeWebhook:input_type -> webhook.v1.ResumeWebhookRequest
+	26,  // 86: webhook.v1.WebhookService.RotateWebhookSecret:input_type -> webhook.v1.RotateWebhookSecretRequest
+	27,  // 87: webhook.v1.WebhookService.TestWebhook:input_type -> webhook.v1.TestWebhookRequest
+	29,  // 88: webhook.v1.WebhookService.GetWebhookStats:input_type -> webhook.v1.GetWebhookStatsRequest
+	34,  // 89: webhook.v1.WebhookService.CreateEventType:input_type -> webhook.v1.CreateEventTypeRequest
+	35,  // 90: webhook.v1.WebhookService.GetEventType:input_type -> webhook.v1.GetEventTypeRequest
+	36,  // 91: webhook.v1.WebhookService.ListEventTypes:input_type -> webhook.v1.ListEventTypesRequest
+	38,  // 92: webhook.v1.WebhookService.UpdateEventType:input_type -> webhook.v1.UpdateEventTypeRequest
+	11,  // 93: webhook.v1.WebhookService.PublishEvent:input_type -> webhook.v1.PublishEventRequest
+	13,  // 94: webhook.v1.WebhookService.BatchPublishEvents:input_type -> webhook.v1.BatchPublishEventsRequest
+	18,  // 95: webhook.v1.WebhookService.GetEvent:input_type -> webhook.v1.GetEventRequest
+	39,  // 96: webhook.v1.WebhookService.ListEvents:input_type -> webhook.v1.ListEventsRequest
+	41,  // 97: webhook.v1.WebhookService.ExplainEvent:input_type -> webhook.v1.ExplainEventRequest
+	19,  // 98: webhook.v1.WebhookService.GetDelivery:input_type -> webhook.v1.GetDeliveryRequest
+	20,  // 99: webhook.v1.WebhookService.ListDeliveries:input_type -> webhook.v1.ListDeliveriesRequest
+	22,  // 100: webhook.v1.WebhookService.ListDeliveryAttempts:input_type -> webhook.v1.ListDeliveryAttemptsRequest
+	44,  // 101: webhook.v1.WebhookService.RetryDelivery:input_type -> webhook.v1.RetryDeliveryRequest
+	45,  // 102: webhook.v1.WebhookService.CancelDelivery:input_type -> webhook.v1.CancelDeliveryRequest
+	24,  // 103: webhook.v1.WebhookService.WatchDeliveries:input_type -> webhook.v1.WatchDeliveriesRequest
+	46,  // 104: webhook.v1.WebhookService.CreateReplay:input_type -> webhook.v1.CreateReplayRequest
+	47,  // 105: webhook.v1.WebhookService.GetReplay:input_type -> webhook.v1.GetReplayRequest
+	48,  // 106: webhook.v1.WebhookService.ListReplays:input_type -> webhook.v1.ListReplaysRequest
+	50,  // 107: webhook.v1.WebhookService.CancelReplay:input_type -> webhook.v1.CancelReplayRequest
+	51,  // 108: webhook.v1.WebhookService.DeleteCustomerData:input_type -> webhook.v1.DeleteCustomerDataRequest
+	53,  // 109: webhook.v1.WebhookService.CreateToken:input_type -> webhook.v1.CreateTokenRequest
+	54,  // 110: webhook.v1.WebhookService.ListTokens:input_type -> webhook.v1.ListTokensRequest
+	56,  // 111: webhook.v1.WebhookService.RevokeToken:input_type -> webhook.v1.RevokeTokenRequest
+	57,  // 112: webhook.v1.WebhookService.CreateAccessToken:input_type -> webhook.v1.CreateAccessTokenRequest
+	58,  // 113: webhook.v1.WebhookService.ListAuditEntries:input_type -> webhook.v1.ListAuditEntriesRequest
+	60,  // 114: webhook.v1.WebhookService.GetSigningKeys:input_type -> webhook.v1.GetSigningKeysRequest
+	62,  // 115: webhook.v1.WebhookService.RotateSigningKey:input_type -> webhook.v1.RotateSigningKeyRequest
+	64,  // 116: webhook.v1.WebhookService.CreateWebhook:output_type -> webhook.v1.Webhook
+	64,  // 117: webhook.v1.WebhookService.GetWebhook:output_type -> webhook.v1.Webhook
+	6,   // 118: webhook.v1.WebhookService.ListWebhooks:output_type -> webhook.v1.ListWebhooksResponse
+	64,  // 119: webhook.v1.WebhookService.UpdateWebhook:output_type -> webhook.v1.Webhook
+	81,  // 120: webhook.v1.WebhookService.DeleteWebhook:output_type -> google.protobuf.Empty
+	64,  // 121: webhook.v1.WebhookService.PauseWebhook:output_type -> webhook.v1.Webhook
+	64,  // 122: webhook.v1.WebhookService.ResumeWebhook:output_type -> webhook.v1.Webhook
+	64,  // 123: webhook.v1.WebhookService.RotateWebhookSecret:output_type -> webhook.v1.Webhook
+	28,  // 124: webhook.v1.WebhookService.TestWebhook:output_type -> webhook.v1.TestWebhookResponse
+	33,  // 125: webhook.v1.WebhookService.GetWebhookStats:output_type -> webhook.v1.GetWebhookStatsResponse
+	74,  // 126: webhook.v1.WebhookService.CreateEventType:output_type -> webhook.v1.EventType
+	74,  // 127: webhook.v1.WebhookService.GetEventType:output_type -> webhook.v1.EventType
+	37,  // 128: webhook.v1.WebhookService.ListEventTypes:output_type -> webhook.v1.ListEventTypesResponse
+	74,  // 129: webhook.v1.WebhookService.UpdateEventType:output_type -> webhook.v1.EventType
+	12,  // 130: webhook.v1.WebhookService.PublishEvent:output_type -> webhook.v1.PublishEventResponse
+	14,  // 131: webhook.v1.WebhookService.BatchPublishEvents:output_type -> webhook.v1.BatchPublishEventsResponse
+	67,  // 132: webhook.v1.WebhookService.GetEvent:output_type -> webhook.v1.Event
+	40,  // 133: webhook.v1.WebhookService.ListEvents:output_type -> webhook.v1.ListEventsResponse
+	43,  // 134: webhook.v1.WebhookService.ExplainEvent:output_type -> webhook.v1.ExplainEventResponse
+	70,  // 135: webhook.v1.WebhookService.GetDelivery:output_type -> webhook.v1.Delivery
+	21,  // 136: webhook.v1.WebhookService.ListDeliveries:output_type -> webhook.v1.ListDeliveriesResponse
+	23,  // 137: webhook.v1.WebhookService.ListDeliveryAttempts:output_type -> webhook.v1.ListDeliveryAttemptsResponse
+	70,  // 138: webhook.v1.WebhookService.RetryDelivery:output_type -> webhook.v1.Delivery
+	70,  // 139: webhook.v1.WebhookService.CancelDelivery:output_type -> webhook.v1.Delivery
+	25,  // 140: webhook.v1.WebhookService.WatchDeliveries:output_type -> webhook.v1.WatchDeliveriesResponse
+	75,  // 141: webhook.v1.WebhookService.CreateReplay:output_type -> webhook.v1.Replay
+	75,  // 142: webhook.v1.WebhookService.GetReplay:output_type -> webhook.v1.Replay
+	49,  // 143: webhook.v1.WebhookService.ListReplays:output_type -> webhook.v1.ListReplaysResponse
+	75,  // 144: webhook.v1.WebhookService.CancelReplay:output_type -> webhook.v1.Replay
+	52,  // 145: webhook.v1.WebhookService.DeleteCustomerData:output_type -> webhook.v1.DeleteCustomerDataResponse
+	77,  // 146: webhook.v1.WebhookService.CreateToken:output_type -> webhook.v1.Token
+	55,  // 147: webhook.v1.WebhookService.ListTokens:output_type -> webhook.v1.ListTokensResponse
+	81,  // 148: webhook.v1.WebhookService.RevokeToken:output_type -> google.protobuf.Empty
+	82,  // 149: webhook.v1.WebhookService.CreateAccessToken:output_type -> webhook.v1.AccessToken
+	59,  // 150: webhook.v1.WebhookService.ListAuditEntries:output_type -> webhook.v1.ListAuditEntriesResponse
+	61,  // 151: webhook.v1.WebhookService.GetSigningKeys:output_type -> webhook.v1.GetSigningKeysResponse
+	80,  // 152: webhook.v1.WebhookService.RotateSigningKey:output_type -> webhook.v1.SigningKey
+	116, // [116:153] is the sub-list for method output_type
+	79,  // [79:116] is the sub-list for method input_type
+	79,  // [79:79] is the sub-list for extension type_name
+	79,  // [79:79] is the sub-list for extension extendee
+	0,   // [0:79] is the sub-list for field type_name
 }
 
 func init() { file_webhook_v1_service_proto_init() }
@@ -4820,6 +4989,7 @@ func file_webhook_v1_service_proto_init() {
 	file_webhook_v1_event_proto_init()
 	file_webhook_v1_event_type_proto_init()
 	file_webhook_v1_replay_proto_init()
+	file_webhook_v1_signing_key_proto_init()
 	file_webhook_v1_token_proto_init()
 	file_webhook_v1_webhook_proto_init()
 	file_webhook_v1_service_proto_msgTypes[12].OneofWrappers = []any{
@@ -4837,7 +5007,7 @@ func file_webhook_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_webhook_v1_service_proto_rawDesc), len(file_webhook_v1_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   58,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -57,6 +57,8 @@ const (
 	WebhookService_RevokeToken_FullMethodName          = "/webhook.v1.WebhookService/RevokeToken"
 	WebhookService_CreateAccessToken_FullMethodName    = "/webhook.v1.WebhookService/CreateAccessToken"
 	WebhookService_ListAuditEntries_FullMethodName     = "/webhook.v1.WebhookService/ListAuditEntries"
+	WebhookService_GetSigningKeys_FullMethodName       = "/webhook.v1.WebhookService/GetSigningKeys"
+	WebhookService_RotateSigningKey_FullMethodName     = "/webhook.v1.WebhookService/RotateSigningKey"
 )
 
 // WebhookServiceClient is the client API for WebhookService service.
@@ -156,6 +158,13 @@ type WebhookServiceClient interface {
 	// Lists who changed what, newest first: an entry for each call that changed something, and for calls of known callers that
 	// were refused, so many of one caller in a minute. A caller for some customers sees entries of these customers only.
 	ListAuditEntries(ctx context.Context, in *ListAuditEntriesRequest, opts ...grpc.CallOption) (*ListAuditEntriesResponse, error)
+	// Returns the public keys of the keys that sign a customer's requests now, of webhooks with Ed25519 signatures, the newest
+	// first: none before the first such webhook, two while a rotation overlaps. Receivers read the same without a token, as a
+	// JWKS: GET /api/customers/{customer_id}/jwks.json.
+	GetSigningKeys(ctx context.Context, in *GetSigningKeysRequest, opts ...grpc.CallOption) (*GetSigningKeysResponse, error)
+	// Gives a customer a new signing key, and returns it. For a time requests are signed with the old one as well, so that
+	// receivers can change over without refusing any. A customer without a key gets its first one.
+	RotateSigningKey(ctx context.Context, in *RotateSigningKeyRequest, opts ...grpc.CallOption) (*SigningKey, error)
 }
 
 type webhookServiceClient struct {
@@ -525,6 +534,26 @@ func (c *webhookServiceClient) ListAuditEntries(ctx context.Context, in *ListAud
 	return out, nil
 }
 
+func (c *webhookServiceClient) GetSigningKeys(ctx context.Context, in *GetSigningKeysRequest, opts ...grpc.CallOption) (*GetSigningKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSigningKeysResponse)
+	err := c.cc.Invoke(ctx, WebhookService_GetSigningKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) RotateSigningKey(ctx context.Context, in *RotateSigningKeyRequest, opts ...grpc.CallOption) (*SigningKey, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SigningKey)
+	err := c.cc.Invoke(ctx, WebhookService_RotateSigningKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // WebhookServiceServer is the server API for WebhookService service.
 // All implementations must embed UnimplementedWebhookServiceServer
 // for forward compatibility.
@@ -622,6 +651,13 @@ type WebhookServiceServer interface {
 	// Lists who changed what, newest first: an entry for each call that changed something, and for calls of known callers that
 	// were refused, so many of one caller in a minute. A caller for some customers sees entries of these customers only.
 	ListAuditEntries(context.Context, *ListAuditEntriesRequest) (*ListAuditEntriesResponse, error)
+	// Returns the public keys of the keys that sign a customer's requests now, of webhooks with Ed25519 signatures, the newest
+	// first: none before the first such webhook, two while a rotation overlaps. Receivers read the same without a token, as a
+	// JWKS: GET /api/customers/{customer_id}/jwks.json.
+	GetSigningKeys(context.Context, *GetSigningKeysRequest) (*GetSigningKeysResponse, error)
+	// Gives a customer a new signing key, and returns it. For a time requests are signed with the old one as well, so that
+	// receivers can change over without refusing any. A customer without a key gets its first one.
+	RotateSigningKey(context.Context, *RotateSigningKeyRequest) (*SigningKey, error)
 	mustEmbedUnimplementedWebhookServiceServer()
 }
 
@@ -736,6 +772,12 @@ func (UnimplementedWebhookServiceServer) CreateAccessToken(context.Context, *Cre
 }
 func (UnimplementedWebhookServiceServer) ListAuditEntries(context.Context, *ListAuditEntriesRequest) (*ListAuditEntriesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAuditEntries not implemented")
+}
+func (UnimplementedWebhookServiceServer) GetSigningKeys(context.Context, *GetSigningKeysRequest) (*GetSigningKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSigningKeys not implemented")
+}
+func (UnimplementedWebhookServiceServer) RotateSigningKey(context.Context, *RotateSigningKeyRequest) (*SigningKey, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateSigningKey not implemented")
 }
 func (UnimplementedWebhookServiceServer) mustEmbedUnimplementedWebhookServiceServer() {}
 func (UnimplementedWebhookServiceServer) testEmbeddedByValue()                        {}
@@ -1381,6 +1423,42 @@ func _WebhookService_ListAuditEntries_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WebhookService_GetSigningKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSigningKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).GetSigningKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_GetSigningKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).GetSigningKeys(ctx, req.(*GetSigningKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_RotateSigningKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateSigningKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).RotateSigningKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_RotateSigningKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).RotateSigningKey(ctx, req.(*RotateSigningKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // WebhookService_ServiceDesc is the grpc.ServiceDesc for WebhookService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1523,6 +1601,14 @@ var WebhookService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListAuditEntries",
 			Handler:    _WebhookService_ListAuditEntries_Handler,
+		},
+		{
+			MethodName: "GetSigningKeys",
+			Handler:    _WebhookService_GetSigningKeys_Handler,
+		},
+		{
+			MethodName: "RotateSigningKey",
+			Handler:    _WebhookService_RotateSigningKey_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

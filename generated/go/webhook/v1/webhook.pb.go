@@ -84,6 +84,60 @@ func (WebhookStatus) EnumDescriptor() ([]byte, []int) {
 	return file_webhook_v1_webhook_proto_rawDescGZIP(), []int{0}
 }
 
+// With what `webhook-signature` is made. Values may be added.
+type SignatureType int32
+
+const (
+	// Not set: HMAC. Never returned.
+	SignatureType_SIGNATURE_TYPE_UNSPECIFIED SignatureType = 0
+	// With the webhook's secret (`v1,…`).
+	SignatureType_SIGNATURE_TYPE_HMAC SignatureType = 1
+	// With the secret, and with the customer's signing keys as well (`v1a,…`), whose public keys GetSigningKeys returns:
+	// whoever can verify can't sign.
+	SignatureType_SIGNATURE_TYPE_ED25519 SignatureType = 2
+)
+
+// Enum value maps for SignatureType.
+var (
+	SignatureType_name = map[int32]string{
+		0: "SIGNATURE_TYPE_UNSPECIFIED",
+		1: "SIGNATURE_TYPE_HMAC",
+		2: "SIGNATURE_TYPE_ED25519",
+	}
+	SignatureType_value = map[string]int32{
+		"SIGNATURE_TYPE_UNSPECIFIED": 0,
+		"SIGNATURE_TYPE_HMAC":        1,
+		"SIGNATURE_TYPE_ED25519":     2,
+	}
+)
+
+func (x SignatureType) Enum() *SignatureType {
+	p := new(SignatureType)
+	*p = x
+	return p
+}
+
+func (x SignatureType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SignatureType) Descriptor() protoreflect.EnumDescriptor {
+	return file_webhook_v1_webhook_proto_enumTypes[1].Descriptor()
+}
+
+func (SignatureType) Type() protoreflect.EnumType {
+	return &file_webhook_v1_webhook_proto_enumTypes[1]
+}
+
+func (x SignatureType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SignatureType.Descriptor instead.
+func (SignatureType) EnumDescriptor() ([]byte, []int) {
+	return file_webhook_v1_webhook_proto_rawDescGZIP(), []int{1}
+}
+
 // How failed attempts are repeated.
 type RetryPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -183,7 +237,9 @@ type Webhook struct {
 	// When the service disabled it. Unset while it is not DISABLED, and if a process older than this field disabled it.
 	DisableTime *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=disable_time,json=disableTime,proto3" json:"disable_time,omitempty"`
 	// Changes with every change of the webhook. Give it to UpdateWebhook to change only what you have seen.
-	Etag          string `protobuf:"bytes,18,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,18,opt,name=etag,proto3" json:"etag,omitempty"`
+	// With what requests are signed. Unset: HMAC. The customer's first webhook with Ed25519 makes the customer's signing key.
+	SignatureType SignatureType `protobuf:"varint,22,opt,name=signature_type,json=signatureType,proto3,enum=webhook.v1.SignatureType" json:"signature_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -365,6 +421,13 @@ func (x *Webhook) GetEtag() string {
 	return ""
 }
 
+func (x *Webhook) GetSignatureType() SignatureType {
+	if x != nil {
+		return x.SignatureType
+	}
+	return SignatureType_SIGNATURE_TYPE_UNSPECIFIED
+}
+
 var File_webhook_v1_webhook_proto protoreflect.FileDescriptor
 
 const file_webhook_v1_webhook_proto_rawDesc = "" +
@@ -372,7 +435,7 @@ const file_webhook_v1_webhook_proto_rawDesc = "" +
 	"\x18webhook/v1/webhook.proto\x12\n" +
 	"webhook.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"@\n" +
 	"\vRetryPolicy\x121\n" +
-	"\x06delays\x18\x01 \x03(\v2\x19.google.protobuf.DurationR\x06delays\"\xdd\b\n" +
+	"\x06delays\x18\x01 \x03(\v2\x19.google.protobuf.DurationR\x06delays\"\x9f\t\n" +
 	"\aWebhook\x12#\n" +
 	"\n" +
 	"webhook_id\x18\x01 \x01(\x03B\x04\xe2A\x01\x03R\twebhookId\x12&\n" +
@@ -400,7 +463,8 @@ const file_webhook_v1_webhook_proto_rawDesc = "" +
 	"\vupdate_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"updateTime\x12C\n" +
 	"\fdisable_time\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\vdisableTime\x12\x12\n" +
-	"\x04etag\x18\x12 \x01(\tR\x04etag\x1a:\n" +
+	"\x04etag\x18\x12 \x01(\tR\x04etag\x12@\n" +
+	"\x0esignature_type\x18\x16 \x01(\x0e2\x19.webhook.v1.SignatureTypeR\rsignatureType\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
@@ -411,7 +475,11 @@ const file_webhook_v1_webhook_proto_rawDesc = "" +
 	"\x1aWEBHOOK_STATUS_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15WEBHOOK_STATUS_ACTIVE\x10\x01\x12\x19\n" +
 	"\x15WEBHOOK_STATUS_PAUSED\x10\x02\x12\x1b\n" +
-	"\x17WEBHOOK_STATUS_DISABLED\x10\x03BHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3"
+	"\x17WEBHOOK_STATUS_DISABLED\x10\x03*d\n" +
+	"\rSignatureType\x12\x1e\n" +
+	"\x1aSIGNATURE_TYPE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13SIGNATURE_TYPE_HMAC\x10\x01\x12\x1a\n" +
+	"\x16SIGNATURE_TYPE_ED25519\x10\x02BHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3"
 
 var (
 	file_webhook_v1_webhook_proto_rawDescOnce sync.Once
@@ -425,33 +493,35 @@ func file_webhook_v1_webhook_proto_rawDescGZIP() []byte {
 	return file_webhook_v1_webhook_proto_rawDescData
 }
 
-var file_webhook_v1_webhook_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_webhook_v1_webhook_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_webhook_v1_webhook_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_webhook_v1_webhook_proto_goTypes = []any{
 	(WebhookStatus)(0),            // 0: webhook.v1.WebhookStatus
-	(*RetryPolicy)(nil),           // 1: webhook.v1.RetryPolicy
-	(*Webhook)(nil),               // 2: webhook.v1.Webhook
-	nil,                           // 3: webhook.v1.Webhook.HeadersEntry
-	nil,                           // 4: webhook.v1.Webhook.LabelsEntry
-	(*durationpb.Duration)(nil),   // 5: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(SignatureType)(0),            // 1: webhook.v1.SignatureType
+	(*RetryPolicy)(nil),           // 2: webhook.v1.RetryPolicy
+	(*Webhook)(nil),               // 3: webhook.v1.Webhook
+	nil,                           // 4: webhook.v1.Webhook.HeadersEntry
+	nil,                           // 5: webhook.v1.Webhook.LabelsEntry
+	(*durationpb.Duration)(nil),   // 6: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 }
 var file_webhook_v1_webhook_proto_depIdxs = []int32{
-	5,  // 0: webhook.v1.RetryPolicy.delays:type_name -> google.protobuf.Duration
+	6,  // 0: webhook.v1.RetryPolicy.delays:type_name -> google.protobuf.Duration
 	0,  // 1: webhook.v1.Webhook.status:type_name -> webhook.v1.WebhookStatus
-	6,  // 2: webhook.v1.Webhook.secret_overlap_end_time:type_name -> google.protobuf.Timestamp
-	1,  // 3: webhook.v1.Webhook.retry_policy:type_name -> webhook.v1.RetryPolicy
-	5,  // 4: webhook.v1.Webhook.timeout:type_name -> google.protobuf.Duration
-	3,  // 5: webhook.v1.Webhook.headers:type_name -> webhook.v1.Webhook.HeadersEntry
-	4,  // 6: webhook.v1.Webhook.labels:type_name -> webhook.v1.Webhook.LabelsEntry
-	6,  // 7: webhook.v1.Webhook.create_time:type_name -> google.protobuf.Timestamp
-	6,  // 8: webhook.v1.Webhook.update_time:type_name -> google.protobuf.Timestamp
-	6,  // 9: webhook.v1.Webhook.disable_time:type_name -> google.protobuf.Timestamp
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	7,  // 2: webhook.v1.Webhook.secret_overlap_end_time:type_name -> google.protobuf.Timestamp
+	2,  // 3: webhook.v1.Webhook.retry_policy:type_name -> webhook.v1.RetryPolicy
+	6,  // 4: webhook.v1.Webhook.timeout:type_name -> google.protobuf.Duration
+	4,  // 5: webhook.v1.Webhook.headers:type_name -> webhook.v1.Webhook.HeadersEntry
+	5,  // 6: webhook.v1.Webhook.labels:type_name -> webhook.v1.Webhook.LabelsEntry
+	7,  // 7: webhook.v1.Webhook.create_time:type_name -> google.protobuf.Timestamp
+	7,  // 8: webhook.v1.Webhook.update_time:type_name -> google.protobuf.Timestamp
+	7,  // 9: webhook.v1.Webhook.disable_time:type_name -> google.protobuf.Timestamp
+	1,  // 10: webhook.v1.Webhook.signature_type:type_name -> webhook.v1.SignatureType
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_webhook_v1_webhook_proto_init() }
@@ -464,7 +534,7 @@ func file_webhook_v1_webhook_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_webhook_v1_webhook_proto_rawDesc), len(file_webhook_v1_webhook_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,

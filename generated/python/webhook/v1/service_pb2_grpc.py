@@ -9,6 +9,7 @@ from webhook.v1 import event_pb2 as webhook_dot_v1_dot_event__pb2
 from webhook.v1 import event_type_pb2 as webhook_dot_v1_dot_event__type__pb2
 from webhook.v1 import replay_pb2 as webhook_dot_v1_dot_replay__pb2
 from webhook.v1 import service_pb2 as webhook_dot_v1_dot_service__pb2
+from webhook.v1 import signing_key_pb2 as webhook_dot_v1_dot_signing__key__pb2
 from webhook.v1 import token_pb2 as webhook_dot_v1_dot_token__pb2
 from webhook.v1 import webhook_pb2 as webhook_dot_v1_dot_webhook__pb2
 
@@ -220,6 +221,16 @@ class WebhookServiceStub(object):
                 '/webhook.v1.WebhookService/ListAuditEntries',
                 request_serializer=webhook_dot_v1_dot_service__pb2.ListAuditEntriesRequest.SerializeToString,
                 response_deserializer=webhook_dot_v1_dot_service__pb2.ListAuditEntriesResponse.FromString,
+                _registered_method=True)
+        self.GetSigningKeys = channel.unary_unary(
+                '/webhook.v1.WebhookService/GetSigningKeys',
+                request_serializer=webhook_dot_v1_dot_service__pb2.GetSigningKeysRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_service__pb2.GetSigningKeysResponse.FromString,
+                _registered_method=True)
+        self.RotateSigningKey = channel.unary_unary(
+                '/webhook.v1.WebhookService/RotateSigningKey',
+                request_serializer=webhook_dot_v1_dot_service__pb2.RotateSigningKeyRequest.SerializeToString,
+                response_deserializer=webhook_dot_v1_dot_signing__key__pb2.SigningKey.FromString,
                 _registered_method=True)
 
 
@@ -493,6 +504,23 @@ class WebhookServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSigningKeys(self, request, context):
+        """Returns the public keys of the keys that sign a customer's requests now, of webhooks with Ed25519 signatures, the newest
+        first: none before the first such webhook, two while a rotation overlaps. Receivers read the same without a token, as a
+        JWKS: GET /api/customers/{customer_id}/jwks.json.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateSigningKey(self, request, context):
+        """Gives a customer a new signing key, and returns it. For a time requests are signed with the old one as well, so that
+        receivers can change over without refusing any. A customer without a key gets its first one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WebhookServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -670,6 +698,16 @@ def add_WebhookServiceServicer_to_server(servicer, server):
                     servicer.ListAuditEntries,
                     request_deserializer=webhook_dot_v1_dot_service__pb2.ListAuditEntriesRequest.FromString,
                     response_serializer=webhook_dot_v1_dot_service__pb2.ListAuditEntriesResponse.SerializeToString,
+            ),
+            'GetSigningKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSigningKeys,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.GetSigningKeysRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_service__pb2.GetSigningKeysResponse.SerializeToString,
+            ),
+            'RotateSigningKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateSigningKey,
+                    request_deserializer=webhook_dot_v1_dot_service__pb2.RotateSigningKeyRequest.FromString,
+                    response_serializer=webhook_dot_v1_dot_signing__key__pb2.SigningKey.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1622,6 +1660,60 @@ class WebhookService(object):
             '/webhook.v1.WebhookService/ListAuditEntries',
             webhook_dot_v1_dot_service__pb2.ListAuditEntriesRequest.SerializeToString,
             webhook_dot_v1_dot_service__pb2.ListAuditEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSigningKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/GetSigningKeys',
+            webhook_dot_v1_dot_service__pb2.GetSigningKeysRequest.SerializeToString,
+            webhook_dot_v1_dot_service__pb2.GetSigningKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateSigningKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/webhook.v1.WebhookService/RotateSigningKey',
+            webhook_dot_v1_dot_service__pb2.RotateSigningKeyRequest.SerializeToString,
+            webhook_dot_v1_dot_signing__key__pb2.SigningKey.FromString,
             options,
             channel_credentials,
             insecure,

@@ -11,6 +11,7 @@ from webhook.v1 import event_pb2 as _event_pb2
 from webhook.v1 import event_type_pb2 as _event_type_pb2
 from webhook.v1 import replay_pb2 as _replay_pb2
 from webhook.v1 import service_pb2 as _service_pb2
+from webhook.v1 import signing_key_pb2 as _signing_key_pb2
 from webhook.v1 import token_pb2 as _token_pb2
 from webhook.v1 import webhook_pb2 as _webhook_pb2
 import abc as _abc_1
@@ -146,6 +147,15 @@ class WebhookServiceStub:
     """Lists who changed what, newest first: an entry for each call that changed something, and for calls of known callers that
     were refused, so many of one caller in a minute. A caller for some customers sees entries of these customers only.
     """
+    GetSigningKeys: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetSigningKeysRequest, _service_pb2.GetSigningKeysResponse]
+    """Returns the public keys of the keys that sign a customer's requests now, of webhooks with Ed25519 signatures, the newest
+    first: none before the first such webhook, two while a rotation overlaps. Receivers read the same without a token, as a
+    JWKS: GET /api/customers/{customer_id}/jwks.json.
+    """
+    RotateSigningKey: _grpc.UnaryUnaryMultiCallable[_service_pb2.RotateSigningKeyRequest, _signing_key_pb2.SigningKey]
+    """Gives a customer a new signing key, and returns it. For a time requests are signed with the old one as well, so that
+    receivers can change over without refusing any. A customer without a key gets its first one.
+    """
 
 @_typing.type_check_only
 class WebhookServiceAsyncStub(WebhookServiceStub):
@@ -257,6 +267,15 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_service_pb2.ListAuditEntriesRequest, _service_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
     """Lists who changed what, newest first: an entry for each call that changed something, and for calls of known callers that
     were refused, so many of one caller in a minute. A caller for some customers sees entries of these customers only.
+    """
+    GetSigningKeys: _aio.UnaryUnaryMultiCallable[_service_pb2.GetSigningKeysRequest, _service_pb2.GetSigningKeysResponse]  # type: ignore[assignment]
+    """Returns the public keys of the keys that sign a customer's requests now, of webhooks with Ed25519 signatures, the newest
+    first: none before the first such webhook, two while a rotation overlaps. Receivers read the same without a token, as a
+    JWKS: GET /api/customers/{customer_id}/jwks.json.
+    """
+    RotateSigningKey: _aio.UnaryUnaryMultiCallable[_service_pb2.RotateSigningKeyRequest, _signing_key_pb2.SigningKey]  # type: ignore[assignment]
+    """Gives a customer a new signing key, and returns it. For a time requests are signed with the old one as well, so that
+    receivers can change over without refusing any. A customer without a key gets its first one.
     """
 
 class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -576,6 +595,27 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_service_pb2.ListAuditEntriesResponse, _abc.Awaitable[_service_pb2.ListAuditEntriesResponse]]:
         """Lists who changed what, newest first: an entry for each call that changed something, and for calls of known callers that
         were refused, so many of one caller in a minute. A caller for some customers sees entries of these customers only.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSigningKeys(
+        self,
+        request: _service_pb2.GetSigningKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.GetSigningKeysResponse, _abc.Awaitable[_service_pb2.GetSigningKeysResponse]]:
+        """Returns the public keys of the keys that sign a customer's requests now, of webhooks with Ed25519 signatures, the newest
+        first: none before the first such webhook, two while a rotation overlaps. Receivers read the same without a token, as a
+        JWKS: GET /api/customers/{customer_id}/jwks.json.
+        """
+
+    @_abc_1.abstractmethod
+    def RotateSigningKey(
+        self,
+        request: _service_pb2.RotateSigningKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_signing_key_pb2.SigningKey, _abc.Awaitable[_signing_key_pb2.SigningKey]]:
+        """Gives a customer a new signing key, and returns it. For a time requests are signed with the old one as well, so that
+        receivers can change over without refusing any. A customer without a key gets its first one.
         """
 
 def add_WebhookServiceServicer_to_server(servicer: WebhookServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18webhook/v1/webhook.proto\x12\nwebhook.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"8\n\x0bRetryPolicy\x12)\n\x06\x64\x65lays\x18\x01 \x03(\x0b\x32\x19.google.protobuf.Duration\"\xdb\x06\n\x07Webhook\x12\x18\n\nwebhook_id\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0b\x63ustomer_id\x18\x02 \x01(\x03\x42\x05\xe2\x41\x02\x02\x05\x12\x12\n\x04name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\x03url\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x65vents\x18\x05 \x03(\tB\x04\xe2\x41\x01\x02\x12/\n\x06status\x18\x06 \x01(\x0e\x32\x19.webhook.v1.WebhookStatusB\x04\xe2\x41\x01\x03\x12\x1b\n\rstatus_reason\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06secret\x18\x08 \x01(\tB\x04\xe2\x41\x01\x05\x12\x19\n\x0bsecret_hint\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x41\n\x17secret_overlap_end_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12-\n\x0cretry_policy\x18\n \x01(\x0b\x32\x17.webhook.v1.RetryPolicy\x12*\n\x07timeout\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rmax_in_flight\x18\x0c \x01(\x05\x12\x1d\n\x15rate_limit_per_second\x18\x13 \x01(\x05\x12\x31\n\x07headers\x18\r \x03(\x0b\x32 .webhook.v1.Webhook.HeadersEntry\x12/\n\x06labels\x18\x0e \x03(\x0b\x32\x1f.webhook.v1.Webhook.LabelsEntry\x12\x13\n\x0b\x64\x65scription\x18\x0f \x01(\t\x12\x35\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x36\n\x0c\x64isable_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x12 \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x82\x01\n\rWebhookStatus\x12\x1e\n\x1aWEBHOOK_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15WEBHOOK_STATUS_ACTIVE\x10\x01\x12\x19\n\x15WEBHOOK_STATUS_PAUSED\x10\x02\x12\x1b\n\x17WEBHOOK_STATUS_DISABLED\x10\x03\x42HZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18webhook/v1/webhook.proto\x12\nwebhook.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"8\n\x0bRetryPolicy\x12)\n\x06\x64\x65lays\x18\x01 \x03(\x0b\x32\x19.google.protobuf.Duration\"\x8e\x07\n\x07Webhook\x12\x18\n\nwebhook_id\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0b\x63ustomer_id\x18\x02 \x01(\x03\x42\x05\xe2\x41\x02\x02\x05\x12\x12\n\x04name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\x03url\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x65vents\x18\x05 \x03(\tB\x04\xe2\x41\x01\x02\x12/\n\x06status\x18\x06 \x01(\x0e\x32\x19.webhook.v1.WebhookStatusB\x04\xe2\x41\x01\x03\x12\x1b\n\rstatus_reason\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06secret\x18\x08 \x01(\tB\x04\xe2\x41\x01\x05\x12\x19\n\x0bsecret_hint\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x41\n\x17secret_overlap_end_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12-\n\x0cretry_policy\x18\n \x01(\x0b\x32\x17.webhook.v1.RetryPolicy\x12*\n\x07timeout\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rmax_in_flight\x18\x0c \x01(\x05\x12\x1d\n\x15rate_limit_per_second\x18\x13 \x01(\x05\x12\x31\n\x07headers\x18\r \x03(\x0b\x32 .webhook.v1.Webhook.HeadersEntry\x12/\n\x06labels\x18\x0e \x03(\x0b\x32\x1f.webhook.v1.Webhook.LabelsEntry\x12\x13\n\x0b\x64\x65scription\x18\x0f \x01(\t\x12\x35\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x36\n\x0c\x64isable_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x12 \x01(\t\x12\x31\n\x0esignature_type\x18\x16 \x01(\x0e\x32\x19.webhook.v1.SignatureType\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x82\x01\n\rWebhookStatus\x12\x1e\n\x1aWEBHOOK_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15WEBHOOK_STATUS_ACTIVE\x10\x01\x12\x19\n\x15WEBHOOK_STATUS_PAUSED\x10\x02\x12\x1b\n\x17WEBHOOK_STATUS_DISABLED\x10\x03*d\n\rSignatureType\x12\x1e\n\x1aSIGNATURE_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13SIGNATURE_TYPE_HMAC\x10\x01\x12\x1a\n\x16SIGNATURE_TYPE_ED25519\x10\x02\x42HZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -65,14 +65,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WEBHOOK'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
   _globals['_WEBHOOK'].fields_by_name['disable_time']._loaded_options = None
   _globals['_WEBHOOK'].fields_by_name['disable_time']._serialized_options = b'\342A\001\003'
-  _globals['_WEBHOOKSTATUS']._serialized_start=1059
-  _globals['_WEBHOOKSTATUS']._serialized_end=1189
+  _globals['_WEBHOOKSTATUS']._serialized_start=1110
+  _globals['_WEBHOOKSTATUS']._serialized_end=1240
+  _globals['_SIGNATURETYPE']._serialized_start=1242
+  _globals['_SIGNATURETYPE']._serialized_end=1342
   _globals['_RETRYPOLICY']._serialized_start=138
   _globals['_RETRYPOLICY']._serialized_end=194
   _globals['_WEBHOOK']._serialized_start=197
-  _globals['_WEBHOOK']._serialized_end=1056
-  _globals['_WEBHOOK_HEADERSENTRY']._serialized_start=963
-  _globals['_WEBHOOK_HEADERSENTRY']._serialized_end=1009
-  _globals['_WEBHOOK_LABELSENTRY']._serialized_start=1011
-  _globals['_WEBHOOK_LABELSENTRY']._serialized_end=1056
+  _globals['_WEBHOOK']._serialized_end=1107
+  _globals['_WEBHOOK_HEADERSENTRY']._serialized_start=1014
+  _globals['_WEBHOOK_HEADERSENTRY']._serialized_end=1060
+  _globals['_WEBHOOK_LABELSENTRY']._serialized_start=1062
+  _globals['_WEBHOOK_LABELSENTRY']._serialized_end=1107
 # @@protoc_insertion_point(module_scope)

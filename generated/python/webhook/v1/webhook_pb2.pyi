@@ -53,6 +53,34 @@ status_reason says why. Nothing is delivered or kept until ResumeWebhook.
 """
 Global___WebhookStatus: _TypeAlias = WebhookStatus  # noqa: Y015
 
+class _SignatureType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SignatureTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SignatureType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SIGNATURE_TYPE_UNSPECIFIED: _SignatureType.ValueType  # 0
+    """Not set: HMAC. Never returned."""
+    SIGNATURE_TYPE_HMAC: _SignatureType.ValueType  # 1
+    """With the webhook's secret (`v1,…`)."""
+    SIGNATURE_TYPE_ED25519: _SignatureType.ValueType  # 2
+    """With the secret, and with the customer's signing keys as well (`v1a,…`), whose public keys GetSigningKeys returns:
+    whoever can verify can't sign.
+    """
+
+class SignatureType(_SignatureType, metaclass=_SignatureTypeEnumTypeWrapper):
+    """With what `webhook-signature` is made. Values may be added."""
+
+SIGNATURE_TYPE_UNSPECIFIED: SignatureType.ValueType  # 0
+"""Not set: HMAC. Never returned."""
+SIGNATURE_TYPE_HMAC: SignatureType.ValueType  # 1
+"""With the webhook's secret (`v1,…`)."""
+SIGNATURE_TYPE_ED25519: SignatureType.ValueType  # 2
+"""With the secret, and with the customer's signing keys as well (`v1a,…`), whose public keys GetSigningKeys returns:
+whoever can verify can't sign.
+"""
+Global___SignatureType: _TypeAlias = SignatureType  # noqa: Y015
+
 @_typing.final
 class RetryPolicy(_message.Message):
     """How failed attempts are repeated."""
@@ -146,6 +174,7 @@ class Webhook(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     DISABLE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    SIGNATURE_TYPE_FIELD_NUMBER: _builtins.int
     webhook_id: _builtins.int
     """Assigned by the service, positive, never used again after deletion."""
     customer_id: _builtins.int
@@ -177,6 +206,8 @@ class Webhook(_message.Message):
     """For people. Up to 1,024 characters."""
     etag: _builtins.str
     """Changes with every change of the webhook. Give it to UpdateWebhook to change only what you have seen."""
+    signature_type: Global___SignatureType.ValueType
+    """With what requests are signed. Unset: HMAC. The customer's first webhook with Ed25519 makes the customer's signing key."""
     @_builtins.property
     def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What is delivered: 1 to 100 entries, each an exact event type (`job.completed`), a prefix (`job.*`, any depth
@@ -242,10 +273,11 @@ class Webhook(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         disable_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        signature_type: Global___SignatureType.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "disable_time", b"disable_time", "retry_policy", b"retry_policy", "secret_overlap_end_time", b"secret_overlap_end_time", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "customer_id", b"customer_id", "description", b"description", "disable_time", b"disable_time", "etag", b"etag", "events", b"events", "headers", b"headers", "labels", b"labels", "max_in_flight", b"max_in_flight", "name", b"name", "rate_limit_per_second", b"rate_limit_per_second", "retry_policy", b"retry_policy", "secret", b"secret", "secret_hint", b"secret_hint", "secret_overlap_end_time", b"secret_overlap_end_time", "status", b"status", "status_reason", b"status_reason", "timeout", b"timeout", "update_time", b"update_time", "url", b"url", "webhook_id", b"webhook_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "customer_id", b"customer_id", "description", b"description", "disable_time", b"disable_time", "etag", b"etag", "events", b"events", "headers", b"headers", "labels", b"labels", "max_in_flight", b"max_in_flight", "name", b"name", "rate_limit_per_second", b"rate_limit_per_second", "retry_policy", b"retry_policy", "secret", b"secret", "secret_hint", b"secret_hint", "secret_overlap_end_time", b"secret_overlap_end_time", "signature_type", b"signature_type", "status", b"status", "status_reason", b"status_reason", "timeout", b"timeout", "update_time", b"update_time", "url", b"url", "webhook_id", b"webhook_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

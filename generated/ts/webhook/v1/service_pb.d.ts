@@ -14,6 +14,7 @@ import type { EventType, EventTypeSchema } from "./event_type_pb.js";
 import type { Replay, ReplaySchema, ReplayStatus } from "./replay_pb.js";
 import type { AccessPermission, AccessTokenSchema, Token, TokenSchema } from "./token_pb.js";
 import type { AuditEntry } from "./audit_pb.js";
+import type { SigningKey, SigningKeySchema } from "./signing_key_pb.js";
 
 /**
  * Describes the file webhook/v1/service.proto.
@@ -2128,6 +2129,74 @@ export declare type ListAuditEntriesResponse = Message<"webhook.v1.ListAuditEntr
 export declare const ListAuditEntriesResponseSchema: GenMessage<ListAuditEntriesResponse>;
 
 /**
+ * Request of GetSigningKeys.
+ *
+ * @generated from message webhook.v1.GetSigningKeysRequest
+ */
+export declare type GetSigningKeysRequest = Message<"webhook.v1.GetSigningKeysRequest"> & {
+  /**
+   * The customer whose keys are returned.
+   *
+   * @generated from field: int64 customer_id = 1;
+   */
+  customerId: bigint;
+};
+
+/**
+ * Describes the message webhook.v1.GetSigningKeysRequest.
+ * Use `create(GetSigningKeysRequestSchema)` to create a new message.
+ */
+export declare const GetSigningKeysRequestSchema: GenMessage<GetSigningKeysRequest>;
+
+/**
+ * Response of GetSigningKeys.
+ *
+ * @generated from message webhook.v1.GetSigningKeysResponse
+ */
+export declare type GetSigningKeysResponse = Message<"webhook.v1.GetSigningKeysResponse"> & {
+  /**
+   * The keys, newest first: two at most.
+   *
+   * @generated from field: repeated webhook.v1.SigningKey signing_keys = 1;
+   */
+  signingKeys: SigningKey[];
+};
+
+/**
+ * Describes the message webhook.v1.GetSigningKeysResponse.
+ * Use `create(GetSigningKeysResponseSchema)` to create a new message.
+ */
+export declare const GetSigningKeysResponseSchema: GenMessage<GetSigningKeysResponse>;
+
+/**
+ * Request of RotateSigningKey.
+ *
+ * @generated from message webhook.v1.RotateSigningKeyRequest
+ */
+export declare type RotateSigningKeyRequest = Message<"webhook.v1.RotateSigningKeyRequest"> & {
+  /**
+   * The customer that gets a new key.
+   *
+   * @generated from field: int64 customer_id = 1;
+   */
+  customerId: bigint;
+
+  /**
+   * For how long the old key signs too, 0 s to 7 days; 0 s if it has leaked. Unset: 24 h. While an earlier rotation
+   * overlaps only 0 s is possible, which ends both old keys at once; anything else is FAILED_PRECONDITION.
+   *
+   * @generated from field: google.protobuf.Duration overlap = 2;
+   */
+  overlap?: Duration | undefined;
+};
+
+/**
+ * Describes the message webhook.v1.RotateSigningKeyRequest.
+ * Use `create(RotateSigningKeyRequestSchema)` to create a new message.
+ */
+export declare const RotateSigningKeyRequestSchema: GenMessage<RotateSigningKeyRequest>;
+
+/**
  * How the service treats a receiver that fails. Values may be added.
  *
  * @generated from enum webhook.v1.BreakerState
@@ -2688,6 +2757,29 @@ export declare const WebhookService: GenService<{
     methodKind: "unary";
     input: typeof ListAuditEntriesRequestSchema;
     output: typeof ListAuditEntriesResponseSchema;
+  },
+  /**
+   * Returns the public keys of the keys that sign a customer's requests now, of webhooks with Ed25519 signatures, the newest
+   * first: none before the first such webhook, two while a rotation overlaps. Receivers read the same without a token, as a
+   * JWKS: GET /api/customers/{customer_id}/jwks.json.
+   *
+   * @generated from rpc webhook.v1.WebhookService.GetSigningKeys
+   */
+  getSigningKeys: {
+    methodKind: "unary";
+    input: typeof GetSigningKeysRequestSchema;
+    output: typeof GetSigningKeysResponseSchema;
+  },
+  /**
+   * Gives a customer a new signing key, and returns it. For a time requests are signed with the old one as well, so that
+   * receivers can change over without refusing any. A customer without a key gets its first one.
+   *
+   * @generated from rpc webhook.v1.WebhookService.RotateSigningKey
+   */
+  rotateSigningKey: {
+    methodKind: "unary";
+    input: typeof RotateSigningKeyRequestSchema;
+    output: typeof SigningKeySchema;
   },
 }>;
 

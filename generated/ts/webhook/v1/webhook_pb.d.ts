@@ -194,6 +194,13 @@ export declare type Webhook = Message<"webhook.v1.Webhook"> & {
    * @generated from field: string etag = 18;
    */
   etag: string;
+
+  /**
+   * With what requests are signed. Unset: HMAC. The customer's first webhook with Ed25519 makes the customer's signing key.
+   *
+   * @generated from field: webhook.v1.SignatureType signature_type = 22;
+   */
+  signatureType: SignatureType;
 };
 
 /**
@@ -242,4 +249,38 @@ export enum WebhookStatus {
  * Describes the enum webhook.v1.WebhookStatus.
  */
 export declare const WebhookStatusSchema: GenEnum<WebhookStatus>;
+
+/**
+ * With what `webhook-signature` is made. Values may be added.
+ *
+ * @generated from enum webhook.v1.SignatureType
+ */
+export enum SignatureType {
+  /**
+   * Not set: HMAC. Never returned.
+   *
+   * @generated from enum value: SIGNATURE_TYPE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * With the webhook's secret (`v1,…`).
+   *
+   * @generated from enum value: SIGNATURE_TYPE_HMAC = 1;
+   */
+  HMAC = 1,
+
+  /**
+   * With the secret, and with the customer's signing keys as well (`v1a,…`), whose public keys GetSigningKeys returns:
+   * whoever can verify can't sign.
+   *
+   * @generated from enum value: SIGNATURE_TYPE_ED25519 = 2;
+   */
+  ED25519 = 2,
+}
+
+/**
+ * Describes the enum webhook.v1.SignatureType.
+ */
+export declare const SignatureTypeSchema: GenEnum<SignatureType>;
 

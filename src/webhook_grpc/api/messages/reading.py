@@ -23,6 +23,7 @@ from webhook_grpc.domain.model import (
 )
 
 from .times import EPOCH, read_time, seconds_of
+from .words import read_signature_type
 
 _VALUE_BYTES: Final = 16  # a value of a Struct takes as long to read as so many bytes of text
 _SECOND: Final = timedelta(seconds=1)
@@ -42,6 +43,7 @@ def webhook_spec(message: webhook_pb2.Webhook, violations: list[Violation]) -> W
         headers=dict(message.headers),
         labels=dict(message.labels),
         description=message.description,
+        signature_type=read_signature_type(message.signature_type, violations),
     )
     violations += validation.webhook_violations(spec)
     return spec

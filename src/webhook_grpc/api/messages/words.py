@@ -11,6 +11,7 @@ from webhook_grpc.domain.errors import Violation
 from webhook_grpc.domain.model import (
     DeliveryStatus,
     Outcome,
+    SignatureType,
     Trigger,
     WebhookStatus,
 )
@@ -21,6 +22,11 @@ WEBHOOK_STATUSES: Final = {
     WebhookStatus.ACTIVE: webhook_pb2.WEBHOOK_STATUS_ACTIVE,
     WebhookStatus.PAUSED: webhook_pb2.WEBHOOK_STATUS_PAUSED,
     WebhookStatus.DISABLED: webhook_pb2.WEBHOOK_STATUS_DISABLED,
+}
+
+SIGNATURE_TYPES: Final = {
+    SignatureType.HMAC: webhook_pb2.SIGNATURE_TYPE_HMAC,
+    SignatureType.ED25519: webhook_pb2.SIGNATURE_TYPE_ED25519,
 }
 
 DELIVERY_STATUSES: Final = {
@@ -51,6 +57,11 @@ TRIGGERS: Final = {
 
 _WEBHOOK_STATUS_OF: Final[Mapping[int, WebhookStatus]] = {number: status for status, number in WEBHOOK_STATUSES.items()}
 
+_SIGNATURE_TYPE_OF: Final[Mapping[int, SignatureType]] = {
+    webhook_pb2.SIGNATURE_TYPE_UNSPECIFIED: SignatureType.HMAC,
+    **{number: signature_type for signature_type, number in SIGNATURE_TYPES.items()},
+}
+
 _DELIVERY_STATUS_OF: Final[Mapping[int, DeliveryStatus]] = {
     number: status for status, number in DELIVERY_STATUSES.items()
 }
@@ -61,6 +72,13 @@ _OUTCOME_OF: Final[Mapping[int, Outcome]] = {number: outcome for outcome, number
 def read_webhook_statuses(values: Iterable[int], violations: list[Violation]) -> list[WebhookStatus]:
     """Returns a filter by the status of webhooks."""
     return _read_words("statuses", list(values), _WEBHOOK_STATUS_OF, violations)
+
+
+def read_signature_type(value: int, violations: list[Violation]) -> SignatureType:
+    """Returns what signs the requests of a webhook: HMAC if the caller does not say."""
+    if value not in _SIGNATURE_TYPE_OF:
+        violations.append(Violation("webhook.signature_type", "must be a value of the enum"))
+    return _SIGNATURE_TYPE_OF.get(value, SignatureType.HMAC)
 
 
 def read_delivery_statuses(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from webhook.v1 import delivery_pb2, event_pb2, event_type_pb2, webhook_pb2
+from webhook.v1 import delivery_pb2, event_pb2, event_type_pb2, signing_key_pb2, webhook_pb2
 
 from webhook_grpc.domain.headers import Envelope, shown_headers
 from webhook_grpc.domain.ids import delivery_id_text, event_id_text
@@ -17,9 +17,10 @@ from webhook_grpc.domain.model import (
     Webhook,
 )
 from webhook_grpc.domain.own_headers import names_only
+from webhook_grpc.domain.signing_keys import PublicSigningKey
 
 from .times import duration, timestamp
-from .words import DELIVERY_STATUSES, OUTCOMES, TRIGGERS, WEBHOOK_STATUSES
+from .words import DELIVERY_STATUSES, OUTCOMES, SIGNATURE_TYPES, TRIGGERS, WEBHOOK_STATUSES
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 
@@ -44,6 +45,7 @@ def webhook_message(webhook: Webhook, secret: str = "") -> webhook_pb2.Webhook:
         create_time=timestamp(webhook.create_time),
         update_time=timestamp(webhook.update_time),
         etag=str(webhook.version),
+        signature_type=SIGNATURE_TYPES[webhook.signature_type],
     )
     if webhook.disable_time is not None:
         message.disable_time.CopyFrom(timestamp(webhook.disable_time))
@@ -54,6 +56,16 @@ def webhook_message(webhook: Webhook, secret: str = "") -> webhook_pb2.Webhook:
     if webhook.timeout_seconds is not None:
         message.timeout.CopyFrom(duration(webhook.timeout_seconds))
     return message
+
+
+def signing_key_message(key: PublicSigningKey) -> signing_key_pb2.SigningKey:
+    """Returns a signing key as callers see it."""
+    return signing_key_pb2.SigningKey(
+        key_id=key.thumbprint,
+        public_key=key.text,
+        create_time=timestamp(key.create_time),
+        retire_time=timestamp(key.retire_time) if key.retire_time else None,
+    )
 
 
 def event_type_message(event_type: EventType) -> event_type_pb2.EventType:

@@ -23,6 +23,7 @@ from webhook_grpc.store.clock import look_at_clock
 from webhook_grpc.store.connection.failures import watched
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry.secrets import forget_previous
+from webhook_grpc.store.registry.signing_keys import delete_retired
 from webhook_grpc.store.schema.partitions import TABLES, ensure_partitions
 from webhook_grpc.store.upkeep import erasure, retention, statistics
 from webhook_grpc.store.upkeep.bloat import vacuum_outbox
@@ -194,8 +195,9 @@ class Janitor:
         return _log_deleted("audit entries deleted", count, audit.ENTRIES_PER_BATCH)
 
     async def forget_secrets(self) -> bool:
-        """Deletes secrets that no longer sign."""
+        """Deletes secrets and signing keys that no longer sign."""
         await forget_previous(self._database)
+        await delete_retired(self._database)
         return False
 
     async def purge_webhooks(self) -> bool:

@@ -14,7 +14,7 @@ import structlog
 
 from webhook_grpc.domain.model import Webhook
 from webhook_grpc.domain.own_headers import is_sealed
-from webhook_grpc.domain.sealing import HEAD_BYTES, Sealer, UnsealError, key_id_text, sealed_with
+from webhook_grpc.domain.sealing import HEAD_BYTES, Purpose, Sealer, UnsealError, key_id_text, sealed_with
 from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import Database
@@ -74,6 +74,11 @@ class KeyWatch:
             key_id = None if sealed is None else sealed_with(sealed)
             if key_id is not None:
                 missing[key_id] = math.inf
+        for key in webhook.signing_keys or ():
+            key_id = sealed_with(key.sealed)
+            seconds = math.inf if key.retire_at is None else (key.retire_at - self._clock.now()).total_seconds()
+            if key_id is not None and seconds > 0:
+                missing[key_id] = max(seconds, missing.get(key_id, 0.0))
         return {key_id: seconds for key_id, seconds in missing.items() if key_id not in self._key_ids}
 
     def _ended_for(self, webhook_id: int, still_missing: Collection[int]) -> list[int]:
@@ -101,12 +106,9 @@ async def check_keys(database: Database, sealer: Sealer, lost: Collection[str]) 
             missing[key_id] = await store.count(database, secret.sealed[:HEAD_BYTES])
             continue
         if why_not := _why_not_opened(sealer, secret):
-            log.error(
-                "a secret in the database cannot be opened",
-                webhook_id=secret.webhook_id,
-                purpose=secret.purpose.name,
-                error=why_not,
-            )
+            of_customer = secret.purpose is Purpose.SIGNING_KEY
+            whose = {"customer_id": secret.customer_id} if of_customer else {"webhook_id": secret.bound_id}
+            log.error("a secret in the database cannot be opened", **whose, purpose=secret.purpose.name, error=why_not)
     for key_id in [key_id for key_id in missing if key_id_text(key_id) in lost]:
         log.warning("a lost secret key: deliveries wait", key_id=key_id_text(key_id), webhook_count=missing.pop(key_id))
     if missing:
@@ -115,7 +117,7 @@ async def check_keys(database: Database, sealer: Sealer, lost: Collection[str]) 
 
 def _why_not_opened(sealer: Sealer, secret: store.SealedSecret) -> str | None:
     try:
-        sealer.open(secret.sealed, secret.customer_id, secret.webhook_id, secret.purpose)
+        sealer.open(secret.sealed, secret.customer_id, secret.bound_id, secret.purpose)
     except UnsealError as error:
         return str(error)
     return None

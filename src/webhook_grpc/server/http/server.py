@@ -16,6 +16,7 @@ from webhook_grpc.settings import Settings
 
 from .caller import CallerRoute
 from .exchange import BodyReading, UnaryExchange
+from .jwks import JwksRoute
 from .listening import Handler, Listener
 from .live import StreamExchange
 from .operations import Exposition, MetricsPage, Operations, Probes
@@ -49,6 +50,7 @@ class HttpServer(Listener):
         has_metrics = settings.metrics_address is None
         self.add_routes(Operations(methods, calls, has_metrics=has_metrics).routes())
         self.add_routes(CallerRoute(settings, calls).routes())
+        self.add_routes(JwksRoute(methods.signing_keys).routes())
         self.add_routes(Probes(readiness).routes())
         if has_metrics:
             self.add_routes(MetricsPage(exposition, calls).routes())

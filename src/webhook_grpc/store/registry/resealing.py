@@ -42,6 +42,13 @@ ORDER BY substr(sealed_headers, 1, 5), id
 LIMIT %(limit)s
 """
 
+SELECT_SIGNING_KEYS_OF_KEY: Final = """
+SELECT id, customer_id, private_key FROM signing_keys
+WHERE substr(private_key, 1, 5) = %(head)b::bytea AND id > %(after)s
+ORDER BY substr(private_key, 1, 5), id
+LIMIT %(limit)s
+"""
+
 # One row a statement: locks are short, and there is no order of rows that could deadlock with other writers. Nothing
 # else has the bytes of `before`, because each sealing has random ones: a row that a call has changed meanwhile stays.
 RESEAL_CURRENT: Final = """
@@ -51,6 +58,12 @@ UPDATE webhooks SET secret = %(sealed)b::bytea WHERE id = %(id)s AND secret = %(
 RESEAL_PREVIOUS: Final = """
 UPDATE webhooks SET previous_secret = %(sealed)b::bytea
 WHERE id = %(id)s AND previous_secret = %(before)b::bytea
+RETURNING id
+"""
+
+RESEAL_SIGNING_KEYS: Final = """
+UPDATE signing_keys SET private_key = %(sealed)b::bytea
+WHERE id = %(id)s AND private_key = %(before)b::bytea
 RETURNING id
 """
 
@@ -75,7 +88,8 @@ SELECT
         SELECT count(*) FROM webhooks
         WHERE (sealed_headers IS NOT NULL AND status <> 'deleted') IS TRUE
             AND substr(sealed_headers, 1, 5) = %(head)b::bytea
-    )
+    ),
+    (SELECT count(*) FROM signing_keys WHERE substr(private_key, 1, 5) = %(head)b::bytea)
 """
 
 # Those that drain deliver, too.
@@ -87,39 +101,48 @@ LIMIT %(limit)s
 
 
 class Kind(Enum):
-    """What of a webhook is sealed: a column each."""
+    """What is sealed: a column each."""
 
     SECRETS = "secrets"
     PREVIOUS_SECRETS = "previous secrets"
     HEADERS = "header values"
+    SIGNING_KEYS = "signing keys"
 
 
 _SELECT: Final[Mapping[Kind, LiteralString]] = {
     Kind.SECRETS: SELECT_SECRETS_OF_KEY,
     Kind.PREVIOUS_SECRETS: SELECT_PREVIOUS_SECRETS_OF_KEY,
     Kind.HEADERS: SELECT_HEADERS_OF_KEY,
+    Kind.SIGNING_KEYS: SELECT_SIGNING_KEYS_OF_KEY,
 }
 _RESEAL: Final[Mapping[Kind, LiteralString]] = {
     Kind.SECRETS: RESEAL_CURRENT,
     Kind.PREVIOUS_SECRETS: RESEAL_PREVIOUS,
     Kind.HEADERS: RESEAL_HEADERS,
+    Kind.SIGNING_KEYS: RESEAL_SIGNING_KEYS,
+}
+_PURPOSE: Final[Mapping[Kind, Purpose]] = {
+    Kind.SECRETS: Purpose.SIGNING,
+    Kind.PREVIOUS_SECRETS: Purpose.SIGNING,
+    Kind.HEADERS: Purpose.HEADERS,
+    Kind.SIGNING_KEYS: Purpose.SIGNING_KEY,
 }
 
 
 async def sealed_with_key(database: Database, kind: Kind, head: bytes, after: int) -> Sequence[SealedSecret]:
-    """Returns what begins with `head`, of webhooks with ids above `after`, in their order. Raises Unavailable.
+    """Returns what begins with `head` and is sealed for ids above `after`, in their order. Raises Unavailable.
 
     SECRETS_PER_BATCH at most.
     """
     parameters = {"head": head, "after": after, "limit": SECRETS_PER_BATCH}
-    purpose = Purpose.HEADERS if kind is Kind.HEADERS else Purpose.SIGNING
+    purpose = _PURPOSE[kind]
     rows = await database.rows(_SELECT[kind], parameters)
-    return [SealedSecret(webhook_id, customer_id, bytes(sealed), purpose) for webhook_id, customer_id, sealed in rows]
+    return [SealedSecret(bound_id, customer_id, bytes(sealed), purpose) for bound_id, customer_id, sealed in rows]
 
 
 async def replace(database: Database, kind: Kind, before: SealedSecret, sealed: bytes) -> bool:
     """Replaces what is still as `before`; returns False if it is not. Raises Unavailable."""
-    parameters = {"id": before.webhook_id, "before": before.sealed, "sealed": sealed}
+    parameters = {"id": before.bound_id, "before": before.sealed, "sealed": sealed}
     return bool(await database.rows(_RESEAL[kind], parameters))
 
 

@@ -1,4 +1,4 @@
-"""Finds out which keys seal secrets and header values of webhooks. What is sealed begins with the id of its key."""
+"""Finds out which keys seal secrets, header values and signing keys. What is sealed begins with the id of its key."""
 
 from __future__ import annotations
 
@@ -46,16 +46,33 @@ WITH RECURSIVE sealed AS (
         ORDER BY substr(sealed_headers, 1, 5), id
         LIMIT 1
     ) next
+), signing AS (
+    (
+        SELECT substr(private_key, 1, 5) AS head, id, customer_id, private_key FROM signing_keys
+        ORDER BY substr(private_key, 1, 5), id
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT next.head, next.id, next.customer_id, next.private_key
+    FROM signing s
+    CROSS JOIN LATERAL (
+        SELECT substr(private_key, 1, 5) AS head, id, customer_id, private_key FROM signing_keys
+        WHERE substr(private_key, 1, 5) > s.head
+        ORDER BY substr(private_key, 1, 5), id
+        LIMIT 1
+    ) next
 ), previous AS (
     SELECT DISTINCT ON (substr(previous_secret, 1, 5)) id, customer_id, previous_secret FROM webhooks
     WHERE previous_secret IS NOT NULL AND previous_secret_until > now() AND status <> 'deleted'
     ORDER BY substr(previous_secret, 1, 5), id
 )
-(SELECT id, customer_id, secret, false FROM sealed LIMIT %(limit)b::integer)
+(SELECT id, customer_id, secret, 'SIGNING' FROM sealed LIMIT %(limit)b::integer)
 UNION ALL
-(SELECT id, customer_id, previous_secret, false FROM previous LIMIT %(limit)b::integer)
+(SELECT id, customer_id, previous_secret, 'SIGNING' FROM previous LIMIT %(limit)b::integer)
 UNION ALL
-(SELECT id, customer_id, sealed_headers, true FROM headers LIMIT %(limit)b::integer)
+(SELECT id, customer_id, sealed_headers, 'HEADERS' FROM headers LIMIT %(limit)b::integer)
+UNION ALL
+(SELECT id, customer_id, private_key, 'SIGNING_KEY' FROM signing LIMIT %(limit)b::integer)
 """
 
 COUNT_WEBHOOKS_OF_KEY: Final = """
@@ -82,15 +99,21 @@ SELECT count(*) FROM (
         ORDER BY substr(sealed_headers, 1, 5), id
         LIMIT %(limit)b::integer
     )
+    UNION
+    (
+        SELECT w.id FROM signing_keys k JOIN webhooks w ON w.customer_id = k.customer_id
+        WHERE substr(k.private_key, 1, 5) = %(head)b::bytea AND w.status <> 'deleted' AND w.signature_type = 'ed25519'
+        LIMIT %(limit)b::integer
+    )
 ) concerned
 """
 
 
 @dataclass(frozen=True, slots=True)
 class SealedSecret:
-    """A sealed secret, or sealed values of headers, and the webhook that it is sealed for."""
+    """Something sealed, and what it is sealed for: `bound_id` is the id of the webhook, or of the signing key."""
 
-    webhook_id: int
+    bound_id: int
     customer_id: int
     sealed: bytes
     purpose: Purpose
@@ -100,8 +123,8 @@ async def in_use(database: Database) -> list[SealedSecret]:
     """Returns one sealed secret for each key in use, and for each unknown form. Raises Unavailable."""
     rows = await database.rows(SELECT_KEYS_IN_USE, {"limit": KEYS_MAX})
     return [
-        SealedSecret(webhook_id, customer_id, bytes(sealed), Purpose.HEADERS if is_headers else Purpose.SIGNING)
-        for webhook_id, customer_id, sealed, is_headers in rows
+        SealedSecret(bound_id, customer_id, bytes(sealed), Purpose[purpose])
+        for bound_id, customer_id, sealed, purpose in rows
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -11,16 +11,19 @@ import orjson
 from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import Conflict, FailedPrecondition, NotFound, QuotaExceeded
 from webhook_grpc.domain.ids import INT64_MAX
-from webhook_grpc.domain.model import Webhook, WebhookSpec, WebhookStatus
+from webhook_grpc.domain.model import SealedSigningKey, SignatureType, Webhook, WebhookSpec, WebhookStatus
 from webhook_grpc.store import literals
 from webhook_grpc.store.audit import entry_parameters, leaves_entry
 from webhook_grpc.store.db import Database, Queries, Row, run
 from webhook_grpc.store.outbox.publishing import request_id_reused
 
+from .signing_keys import NewSigningKey, insert_first
+
 _STORED: Final = """
     id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays_seconds,
     timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,
-    updated_at, CASE WHEN status = 'disabled' THEN disabled_at END AS disabled_at, sealed_headers
+    updated_at, CASE WHEN status = 'disabled' THEN disabled_at END AS disabled_at, sealed_headers,
+    signature_type
 """
 
 # The columns of a webhook, in the order of `webhook_of`. A secret that no longer signs counts as deleted.
@@ -49,7 +52,8 @@ WITH input AS MATERIALIZED (
         %(timeout_seconds)s::double precision AS timeout_seconds, %(max_in_flight)s::integer AS max_in_flight,
         %(rate_limit_per_second)s::integer AS rate_limit_per_second, %(headers)s::jsonb AS headers,
         %(sealed_headers)b::bytea AS sealed_headers, %(labels)s::jsonb AS labels,
-        %(description)s::text AS description, %(request_id)s::text AS request_id,
+        %(description)s::text AS description, %(signature_type)s::text AS signature_type,
+        %(request_id)s::text AS request_id,
         %(request_fingerprint)s::bigint AS request_fingerprint, now() AS at, true AS singleton,
         (
             SELECT count(*) FROM webhooks WHERE customer_id = %(customer_id)s::bigint AND status <> 'deleted'
@@ -57,12 +61,12 @@ WITH input AS MATERIALIZED (
 ), created AS (
     INSERT INTO webhooks (
         id, customer_id, name, url, secret, secret_hint, secret_generated, events, retry_delays_seconds,
-        timeout_seconds, max_in_flight, rate_limit_per_second, headers, sealed_headers, labels, description, request_id,
-        request_fingerprint, created_at, updated_at
+        timeout_seconds, max_in_flight, rate_limit_per_second, headers, sealed_headers, labels, description,
+        signature_type, request_id, request_fingerprint, created_at, updated_at
     )
     SELECT id, customer_id, name, url, secret, secret_hint, secret_generated, events, retry_delays_seconds,
-        timeout_seconds, max_in_flight, rate_limit_per_second, headers, sealed_headers, labels, description, request_id,
-        request_fingerprint, at, at
+        timeout_seconds, max_in_flight, rate_limit_per_second, headers, sealed_headers, labels, description,
+        signature_type, request_id, request_fingerprint, at, at
     FROM input JOIN meta USING (singleton)
     WHERE webhook_count < %(webhooks_max)s::integer
     ON CONFLICT (customer_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
@@ -102,6 +106,7 @@ WITH input AS MATERIALIZED (
         timeout_seconds = %(timeout_seconds)s::double precision, max_in_flight = %(max_in_flight)s::integer,
         rate_limit_per_second = %(rate_limit_per_second)s::integer,
         headers = %(headers)s::jsonb, labels = %(labels)s::jsonb, description = %(description)s,
+        signature_type = %(signature_type)s,
         sealed_headers = CASE WHEN %(keeps_sealed_headers)s THEN sealed_headers ELSE %(sealed_headers)b::bytea END,
         version = version + 1, updated_at = input.at
     FROM input
@@ -154,7 +159,17 @@ WITH input AS MATERIALIZED (
 SELECT {CHANGED_COLUMNS} FROM reopened
 """
 
-SELECT_WEBHOOKS_BY_ID: Final = f"SELECT {COLUMNS} FROM webhooks WHERE id = ANY(%(ids)b::bigint[])"
+# With the keys that sign, the newest first, for the few webhooks that need them.
+SELECT_WEBHOOKS_BY_ID: Final = f"""
+SELECT {COLUMNS}, keys.* FROM webhooks LEFT JOIN LATERAL (
+    SELECT array_agg(k.id ORDER BY k.id DESC) AS key_ids, array_agg(k.private_key ORDER BY k.id DESC) AS private_keys,
+        array_agg(k.retire_at ORDER BY k.id DESC) AS retire_times
+    FROM signing_keys k
+    WHERE webhooks.signature_type = 'ed25519' AND k.customer_id = webhooks.customer_id
+        AND (k.retire_at IS NULL OR k.retire_at > now())
+) keys ON true
+WHERE webhooks.id = ANY(%(ids)b::bigint[])
+"""
 
 # Two calls of `changed_lately` so many seconds apart miss no change; after a longer pause, read all webhooks `by_ids`.
 LOOK_BACK_SECONDS: Final = 10.0
@@ -167,6 +182,7 @@ SELECT id, version FROM webhooks WHERE updated_at > now() - {literals.CHANGED_LA
 class NewWebhook:
     """A webhook to create. Its id is from `next_id`, because the secret is sealed for it.
 
+    `signing_key`: for ED25519, a key for the customer if it has none.
     `fingerprints` are of the request, if it has an id: the first is stored, and a repetition may have any of them.
     """
 
@@ -178,6 +194,7 @@ class NewWebhook:
     secret_generated: bool
     request_id: str | None
     fingerprints: Sequence[int]
+    signing_key: NewSigningKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +225,7 @@ async def create(database: Database, new: NewWebhook, webhooks_max: int, *, audi
         "webhooks_max": webhooks_max,
         **entry_parameters(audit),
     }
-    rows = await _create_in_turn(database, parameters)
+    rows = await _create_in_turn(database, parameters, new.signing_key)
     if rows:
         return Created(webhook_of(rows[0]), new.secret_generated)
     before = await created_before(database, new)
@@ -221,14 +238,18 @@ async def create(database: Database, new: NewWebhook, webhooks_max: int, *, audi
     )
 
 
-async def _create_in_turn(database: Database, parameters: Mapping[str, object]) -> list[Row]:
+async def _create_in_turn(
+    database: Database, parameters: Mapping[str, object], signing_key: NewSigningKey | None
+) -> list[Row]:
     """Inserts while no other call inserts for the same customer, so that calls can't exceed the quota together.
 
     The lock is a statement of its own, because a statement does not see what was committed while it waited. This is no
-    hot path; besides event types and partitions it is the only transaction that spans a round trip.
+    hot path; besides event types, signing keys and partitions it is the only transaction that spans a round trip.
     """
     async with database.connection() as connection, connection.transaction():
         await run(connection, LOCK_CUSTOMER, parameters)
+        if signing_key is not None:
+            await insert_first(connection, signing_key)
         return await run(connection, INSERT_WEBHOOK, parameters)
 
 
@@ -272,8 +293,18 @@ async def list_page(
     return [webhook_of(row) for row in await database.rows(SELECT_WEBHOOKS, parameters)]
 
 
-async def update(database: Database, current: Webhook, spec: WebhookSpec, *, audit: AuditEntry) -> Webhook:
-    """Replaces the spec of a webhook that is still as `current`. Raises Conflict, NotFound, Unavailable."""
+async def update(
+    database: Database,
+    current: Webhook,
+    spec: WebhookSpec,
+    *,
+    audit: AuditEntry,
+    signing_key: NewSigningKey | None = None,
+) -> Webhook:
+    """Replaces the spec of a webhook that is still as `current`. Raises Conflict, NotFound, Unavailable.
+
+    `signing_key`: for ED25519, a key for the customer if it has none.
+    """
     keeps_sealed_headers = spec.sealed_headers is not None and spec.sealed_headers == current.sealed_headers
     parameters = {
         **_spec_parameters(spec),
@@ -282,7 +313,12 @@ async def update(database: Database, current: Webhook, spec: WebhookSpec, *, aud
         **entry_parameters(audit),
         "keeps_sealed_headers": keeps_sealed_headers,  # `keys rotate` may have sealed them again since `current`
     }
-    rows = await database.rows(UPDATE_WEBHOOK, parameters)
+    if signing_key is None:
+        rows = await database.rows(UPDATE_WEBHOOK, parameters)
+    else:
+        async with database.connection() as connection, connection.transaction():
+            await insert_first(connection, signing_key)
+            rows = await run(connection, UPDATE_WEBHOOK, parameters)
     if not rows:
         raise etag_mismatch(await get(database, current.customer_id, current.webhook_id))
     return webhook_of(rows[0])
@@ -356,8 +392,8 @@ def etag_mismatch(now: Webhook) -> Conflict:
 
 
 async def by_ids(database: Queries, webhook_ids: Collection[int]) -> list[Webhook]:
-    """Returns webhooks for the engine, deleted ones too. Raises Unavailable."""
-    return [webhook_of(row) for row in await database.rows(SELECT_WEBHOOKS_BY_ID, {"ids": list(webhook_ids)})]
+    """Returns webhooks for the engine, deleted ones too, with their signing keys. Raises Unavailable."""
+    return [_with_keys(row) for row in await database.rows(SELECT_WEBHOOKS_BY_ID, {"ids": list(webhook_ids)})]
 
 
 async def find(database: Queries, webhook_id: int) -> Webhook | None:
@@ -384,7 +420,19 @@ def _spec_parameters(spec: WebhookSpec) -> dict[str, object]:
         "sealed_headers": spec.sealed_headers,
         "labels": orjson.dumps(dict(spec.labels)).decode("utf-8"),
         "description": spec.description,
+        "signature_type": spec.signature_type.value,
     }
+
+
+def _with_keys(row: Row) -> Webhook:
+    *columns, key_ids, private_keys, retire_times = row
+    webhook = webhook_of(columns)
+    if webhook.signature_type is SignatureType.HMAC:
+        return webhook
+    found = zip(key_ids or (), private_keys or (), retire_times or (), strict=True)
+    return replace(
+        webhook, signing_keys=tuple(SealedSigningKey(key_id, bytes(sealed), until) for key_id, sealed, until in found)
+    )
 
 
 def webhook_of(row: Sequence[Any]) -> Webhook:
@@ -392,7 +440,7 @@ def webhook_of(row: Sequence[Any]) -> Webhook:
     (
         webhook_id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays,
         timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,
-        updated_at, disabled_at, sealed_headers, previous_secret, previous_secret_until,
+        updated_at, disabled_at, sealed_headers, signature_type, previous_secret, previous_secret_until,
     ) = row  # fmt: skip
     return Webhook(
         webhook_id=webhook_id,
@@ -418,4 +466,5 @@ def webhook_of(row: Sequence[Any]) -> Webhook:
         sealed_headers=None if sealed_headers is None else bytes(sealed_headers),
         sealed_previous_secret=None if previous_secret is None else bytes(previous_secret),
         previous_secret_until=previous_secret_until,
+        signature_type=SignatureType(signature_type),
     )

@@ -18,6 +18,8 @@ from .migration_files import number_of
 WITH_VERSIONS: Final = number_of("0005-worker-version.pre")
 # From this version on the values of webhooks' own headers are opened before they are sent.
 WITH_SEALED_HEADERS: Final = number_of("0012-sealed-headers.pre")
+# From this version on the signing keys of webhooks' customers sign.
+WITH_SIGNING_KEYS: Final = number_of("0016-signing-keys.pre")
 WITH_SEALED_CURSORS: Final = WITH_SEALED_HEADERS  # it came with the same version
 
 COUNT_OLDER_PROCESSES: Final = f"""

@@ -19,6 +19,7 @@ from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.ids import latest_id
 from webhook_grpc.store.audit import entry_parameters, leaves_entry
 from webhook_grpc.store.db import Database
+from webhook_grpc.store.registry import signing_keys
 
 LOG_ROWS_PER_BATCH: Final = 1000
 EVENTS_PER_BATCH: Final = 500  # each may have 256 KiB
@@ -228,6 +229,7 @@ async def advance(database: Database, erasure: Erasure) -> Advance:
     [(is_quiet,)] = await database.rows(SELECT_IS_QUIET, parameters)
     if not is_quiet:
         return Advance(ErasureProgress.WAITING, deleted)
+    await signing_keys.delete_of_customer(database, erasure.customer_id, erasure.requested_at)
     await database.rows(DELETE_WEBHOOKS_OF_CUSTOMER, parameters)
     await database.rows(DELETE_DELIVERIES_WITHOUT_WEBHOOK, parameters)
     is_complete = bool(await database.rows(COMPLETE_ERASURE, parameters))

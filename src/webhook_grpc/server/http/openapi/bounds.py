@@ -58,6 +58,7 @@ _BOUNDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "webhook.v1.BatchPublishEventsRequest.requests": {"minItems": 1, "maxItems": BATCH_MAX},
     "webhook.v1.RotateWebhookSecretRequest.secret": {"maxLength": FREE_TEXT_CHARACTERS_MAX},
     "webhook.v1.RotateWebhookSecretRequest.overlap": {"default": "86400s"},
+    "webhook.v1.RotateSigningKeyRequest.overlap": {"default": "86400s"},
     "webhook.v1.WatchDeliveriesRequest.heartbeat_interval": {"default": "15s"},
     "webhook.v1.CreateAccessTokenRequest.life": {"default": "3600s"},
     "webhook.v1.Token.customer_ids": {

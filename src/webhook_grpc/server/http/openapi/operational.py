@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from webhook_grpc.server.http.jwks import PATH as JWKS_PATH
+
 from .refusals import refusals
 
 Schema = dict[str, Any]
@@ -24,6 +26,35 @@ def operational_paths(*, is_open: bool) -> dict[str, Schema]:
         },
         "/api/caller": {"get": _caller(is_open=is_open)},
         "/api/openapi.json": {"get": _openapi()},
+        JWKS_PATH: {"get": _jwks()},
+    }
+
+
+def _jwks() -> Schema:
+    members = ("kty", "crv", "x", "kid", "use", "alg")
+    key = {"type": "object", "required": list(members), "properties": {name: {"type": "string"} for name in members}}
+    schema = {"type": "object", "required": ["keys"], "properties": {"keys": {"type": "array", "items": key}}}
+    return {
+        "operationId": "GetJwks",
+        "tags": ["operations"],
+        "summary": "The public signing keys of a customer, for receivers",
+        "description": "A JSON Web Key Set (RFC 7517) of Ed25519 keys (RFC 8037): empty for a customer without any.",
+        "parameters": [
+            {
+                "name": "customer_id",
+                "in": "path",
+                "required": True,
+                "schema": {"type": "integer", "format": "int64", "minimum": 0},
+            }
+        ],
+        "responses": {
+            "200": {
+                "description": "The keys, newest first.",
+                "content": {"application/jwk-set+json": {"schema": schema}},
+            },
+            **refusals({403, 404, 429, 503}),
+        },
+        "security": [],
     }
 
 

@@ -17,8 +17,11 @@ _HEADERS: Final[dict[str, tuple[str, Schema]]] = {
     ),
     "webhook-timestamp": ("When this attempt was made, in Unix seconds.", {"type": "integer"}),
     "webhook-signature": (
-        "`v1,` and base64 of HMAC-SHA256 over `<webhook-id>.<webhook-timestamp>.<body>`; two while a secret changes.",
-        {"type": "string", "pattern": "^v1,[A-Za-z0-9+/=]+( v1,[A-Za-z0-9+/=]+)*$"},
+        (
+            "`v1,` and base64 of HMAC-SHA256 over `<webhook-id>.<webhook-timestamp>.<body>`; two while a secret "
+            "changes. Of webhooks with Ed25519 `v1a,` and base64 of that signature as well; two while a key changes."
+        ),
+        {"type": "string", "pattern": "^v1,[A-Za-z0-9+/=]+( v1a?,[A-Za-z0-9+/=]+)*$"},
     ),
     "X-Webhook-Signature": (
         "`sha256=` and HMAC-SHA256 over the body alone, in hexadecimal. It cannot stop a replay.",
