@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "listen": ("listen:listen", "Receive on this machine: verify, print, pass on."),
     "verify": ("verify:verify", "Say whether signatures are right, and if not, why."),
     "doctor": ("doctor:doctor", "Check what lies between this machine and the service."),
+    "top": ("top:top", "Show what happens now, per webhook."),
     "call": ("call:call", "Call any method of the API."),
     "profiles": ("profiles:profiles", "Remember where services are, and who calls."),
     "completion": ("help:completion", "Print the script that completes lines in a shell."),
