@@ -15,7 +15,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.mark.slow(5)
-@pytest.mark.parametrize("name", ["cli", "profiles", "ndjson"])
+@pytest.mark.parametrize("name", ["cli", "profiles", "ndjson", "top"])
 async def test_the_lines_of_the_document_work(
     program: Program, receiver: Receiver, home: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

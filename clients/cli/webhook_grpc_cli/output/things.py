@@ -216,6 +216,19 @@ def deliveries(name: Name) -> Kind:
     )
 
 
+def next_line(delivery: Plain, webhook: Plain, stats: Plain, look: Look) -> str:
+    """Returns when the next attempt of a pending delivery is due, and why it may be later."""
+    at = time_of(delivery, "next_attempt_time")
+    assert at is not None, "it is pending"
+    due = f"{look.clock(at).partition('.')[0]} ({look.relative(at)})" if at > look.now else "now"
+    state = stats.get("breaker_state")
+    if webhook.get("status") == "paused":
+        return f"next: when the webhook is resumed; due {due}"
+    if state in {"open", "half_open"}:
+        return f"next: {due}, or later: the breaker is {str(state).replace('_', ' ')}"
+    return f"next: {due}"
+
+
 def _until(value: Plain, look: Look) -> str:
     return relative("until_time")(value, look)
 
