@@ -15,6 +15,7 @@ from webhook_grpc_cli.values import field_at
 from .tally import Rate
 
 _TICKS: Final = "▁▂▃▄▅▆▇█"
+RATE_WHOLE: Final = 10.0  # a smaller one is shown with a tenth
 WIDTH_WHOLE: Final = 80  # a narrower terminal lacks the last two columns
 
 
@@ -100,7 +101,8 @@ def heading(place: str, totals: Sequence[float], behind_seconds: float, state: s
     """Returns the first line: where, attempts per second now and before, how far behind the stream is."""
     chart = sparkline(totals) if look.has_unicode else ""
     rate = totals[-1] if totals else 0.0
-    words = [f"webhook-grpc top · {place}", f"{rate:,.0f}/s", chart, f"{behind_seconds:.1f} s behind", f"● {state}"]
+    shown = f"{rate:,.1f}/s" if rate < RATE_WHOLE else f"{rate:,.0f}/s"
+    words = [f"webhook-grpc top · {place}", shown, chart, f"{behind_seconds:.1f} s behind", f"● {state}"]
     return look.mark("   ".join(filter(None, words)))[: look.width]
 
 
