@@ -39,7 +39,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 MESSAGE_BYTES_MAX = 5 * 1024 * 1024
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 LISTS = ("ListWebhooks", "ListEvents", "ListDeliveries", "ListDeliveryAttempts", "ListReplays", "ListEventTypes")
-BY_ANY_CUSTOMER = (*LISTS, "ListTokens", "WatchDeliveries")
+BY_ANY_CUSTOMER = (*LISTS, "ListTokens", "ListAuditEntries", "WatchDeliveries")
 
 # As they are made, as many as the tests make.
 REPLAYS_STAY: dict[str, Any] = {"replay_poll_seconds": 60.0, "replays_per_customer_max": 1000}

@@ -17,6 +17,7 @@ from webhook.v1 import service_pb2
 
 from tests.cli.running import Program
 from tests.support import slowness
+from tests.support.process import hear_signals
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.__main__ import OWN
@@ -192,11 +193,6 @@ def test_a_pipe_that_is_closed_ends_without_a_word() -> None:
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
-def hear_ctrl_c() -> None:
-    """Puts back the default in a child: tests that run in the background of a shell ignore SIGINT, and it inherits."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @on_the_module
 async def test_ctrl_c_ends_a_real_process_with_130_and_without_a_traceback(program: Program) -> None:
     line = ("call", "WatchDeliveries", "-o", "json")
@@ -205,7 +201,7 @@ async def test_ctrl_c_ends_a_real_process_with_130_and_without_a_traceback(progr
         env={**os.environ, **program.environment},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        preexec_fn=hear_ctrl_c,
+        preexec_fn=hear_signals,
     )
     assert process.stdout is not None
     async with slowness.timeout(30):

@@ -13,6 +13,7 @@ import pytest
 from webhook.v1 import service_pb2
 
 from tests.support import slowness
+from tests.support.process import hear_signals
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service
 
@@ -29,6 +30,7 @@ async def started(service: Service, home: Path, *words: str) -> Process:
         stderr=PIPE,
         cwd=home,
         env={**os.environ, **environment},
+        preexec_fn=hear_signals,
     )
 
 

@@ -69,15 +69,17 @@ ALARMS = ("health changed", "the database fails", "lease not renewed", "deliveri
 async def start(services: ServiceFactory, **overrides: Any) -> Service:
     """Starts a service that finds out soon that something stands still."""
     values = {"stall_seconds": slowness.lengthened(BOUND_SECONDS), "database_timeout_seconds": slowness.scaled(0.5)}
-    return await services.start(**{**values, **overrides})
+    return await answered(lambda: services.start(**{**values, **overrides}))
 
 
 async def answered(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeats a call until it is answered: deadlines are short here, and a slow machine misses one."""
+    """Repeats a call, or a start, until it is answered: deadlines are short here, and a slow machine misses one."""
     async with slowness.timeout(20):
         while True:
             try:
                 return await call()
+            except Unavailable:
+                continue
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise

@@ -169,7 +169,7 @@ def blames_receivers() -> None:
 
 
 def waits_for_ever() -> None:
-    """Does not give up a request that timed out: its slot is never free again (I11)."""
+    """Does not give up a request that timed out: its slot is never free again, so nothing drains (I12)."""
 
     def without_end(send: Any) -> Any:
         async def sending(self: Any, delivery: Any, webhook: Any) -> Any:

@@ -54,7 +54,7 @@ CASES = [
         ("no_fence", "I10", BY_NAME["SIGSTOP"]),
         ("skip_catch_up", "I13", BY_NAME["watchers resume"]),
         ("blames_receivers", "I18", BY_NAME["DNS failing"]),
-        ("waits_for_ever", "I11", BY_NAME["endpoint hangs"]),
+        ("waits_for_ever", "I12", BY_NAME["endpoint hangs"]),
     )
 ]
 

@@ -314,7 +314,10 @@ async def step_10_what_others_wrote_is_text(walk: Walk) -> None:
     """Nothing of it becomes markup, no request leaves for elsewhere, and the page stays quick."""
     url = walk.receiver.on("/hostile", answer(500, HOSTILE, X_Hostile="<img src=x onerror=alert(1)>"))
     hostile = await walk.installation.create(
-        f"{url}?<img%20onerror>", name=HOSTILE, events=["environment.stopped"], headers={"X-Own": "</script>"}
+        f"{url}?<img%20onerror>",
+        name=HOSTILE,
+        events=["environment.stopped"],
+        headers={"X-Own": "<i>"},  # a longer value is hidden in answers
     )
     deep = "[" * LEVELS + '"</script><img src=x onerror=alert(1)>"' + "]" * LEVELS
     texts = {"deep": f'{{"deep":{deep}}}', "long": f'{{"long":"{"<b>" * (LONG_BYTES // 3)}"}}'}

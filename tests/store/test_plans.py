@@ -22,10 +22,11 @@ from tests.support.distribution import DistributionPostgres
 from tests.support.full import in_full
 from tests.support.plans import Plan, explained
 from tests.support.postgres import TestPostgres
-from tests.support.store import new_event, new_event_id, options, succeeded, to_retry
+from tests.support.store import AUDIT, new_event, new_event_id, options, succeeded, to_retry
 from webhook_grpc.domain.command import Command, Kind
 from webhook_grpc.domain.model import PendingDelivery
 from webhook_grpc.store import db
+from webhook_grpc.store.audit import entry_parameters
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.log import feed
 from webhook_grpc.store.outbox import commands, danger, due, execution, figures, ownership, publishing, settlement
@@ -225,7 +226,7 @@ def commanded(filled: Filled, count: int) -> Mapping[str, object]:
     return {
         "shard": item.shard, "webhook_id": item.webhook_id, "event_id": new_event_id(), "command": "retry",
         "customer_id": 42, "request_id": "r", "fingerprint": 1, "event_type": "job.completed", "body": b"{}",
-        "data_start": 0,
+        "data_start": 0, **entry_parameters(AUDIT),
     }  # fmt: skip
 
 

@@ -40,8 +40,12 @@ def environment(**overrides: str) -> dict[str, str]:
 
 
 def hear_signals() -> None:
-    """Puts back the default in a child: whoever runs the tests may ignore SIGHUP (`nohup`), which children inherit."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """Puts back the default in a child, which inherits what whoever runs the tests ignores.
+
+    That is SIGHUP under `nohup`, and SIGINT in the background of a shell.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Process:
