@@ -22,6 +22,7 @@ TOOLS = (
     "listen",
     "verify",
     "doctor",
+    "open",
 )  # run by test_tools.py and others: they need files, or somebody who calls
 FOREIGN = ("grep", "jq", "eval")
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from webhook_grpc_client import TLS
 
 ADDRESS: Final = "127.0.0.1:50051"
+PAGE_PORT: Final = 8080  # of WEBHOOK_HTTP_ADDRESS, where it is not set
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 TOKEN_COMMAND_SECONDS_MAX: Final = 60.0  # it may ask for a passphrase
 # The variables that stand for flags. Those that start with WEBHOOK_ are the server's, which warns of unknown ones.
 VARIABLES: Final[Mapping[str, str]] = {
@@ -24,6 +26,7 @@ VARIABLES: Final[Mapping[str, str]] = {
     "ca": "WHK_CA",
     "token_file": "WHK_TOKEN_FILE",
     "token": "WHK_TOKEN",
+    "page": "WHK_PAGE",
 }
 
 
@@ -84,6 +87,21 @@ class Place:
         if not (text.isascii() and text.isdigit() and len(text) < 20):
             raise UsageFailure(f"{found.source}: a customer is a whole number, not `{text}`")
         return int(text)
+
+    @property
+    def page(self) -> str:
+        """Returns where the page for browsers is, without a slash at the end. Raises UsageFailure if nobody says so.
+
+        The service's own address is that of gRPC; on this machine the page has its usual port.
+        """
+        if text := str(self.look_up("page", "").value).rstrip("/"):
+            return text
+        host = self.address.rpartition(":")[0]
+        if host.strip("[]") in _LOOPBACK:
+            return f"http://{host}:{PAGE_PORT}"
+        raise UsageFailure(
+            f"where is the page of {self.address}?", remedy="--page https://HOST, or profiles add --page"
+        )
 
     @property
     def token_source(self) -> str:

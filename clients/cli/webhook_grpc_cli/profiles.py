@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 from .failures import UsageFailure
 
-TEXTS: Final = ("address", "ca", "cert", "key", "server_name", "token", "token_file", "confirm")
+TEXTS: Final = ("address", "ca", "cert", "key", "server_name", "token", "token_file", "confirm", "page")
 KNOWN: Final = (*TEXTS, "tls", "customer_id", "token_command")
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 Profile = dict[str, Any]

@@ -22,8 +22,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "listen": ("listen:listen", "Receive on this machine: verify, print, pass on."),
     "verify": ("verify:verify", "Say whether signatures are right, and if not, why."),
     "doctor": ("doctor:doctor", "Check what lies between this machine and the service."),
+    "top": ("top:top", "Show per webhook what happens now."),
     "call": ("call:call", "Call any method of the API."),
     "profiles": ("profiles:profiles", "Remember where services are, and who calls."),
+    "open": ("open:open_page", "Start the page for browsers, at an id."),
     "completion": ("help:completion", "Print the script that completes lines in a shell."),
     "cheat": ("help:cheat", "Show lines for every day."),
 }

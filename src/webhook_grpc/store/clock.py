@@ -55,15 +55,13 @@ class DatabaseClock:
         """Returns the time by the database's clock in Unix seconds."""
         return time.monotonic() + self._offset_seconds
 
-    def observe(self, database_time: datetime, asked_at: float, answered_at: float) -> None:
+    def observe(self, at: datetime, asked_at: float, answered_at: float) -> None:
         """Takes an answer of the database, given between two readings of the monotonic clock."""
-        found = database_time.timestamp()
+        found = at.timestamp()
         stepped = step_seconds(asked_at + self._offset_seconds, answered_at + self._offset_seconds, found)
         self._offset_seconds = found - (asked_at + answered_at) / 2
         if self._is_known and stepped:
-            log.warning(
-                "the database's clock stepped", seconds=round(stepped, 3), database_time=database_time.isoformat()
-            )
+            log.warning("the database's clock stepped", seconds=round(stepped, 3), database_time=at.isoformat())
             for listener in self._on_step:
                 listener()
         self._is_known = True
@@ -71,8 +69,13 @@ class DatabaseClock:
     async def synchronise(self, database: Database) -> None:
         """Reads the database's clock. Raises Unavailable."""
         asked_at = time.monotonic()
-        [(database_time,)] = await database.rows(SELECT_DATABASE_TIME)
-        self.observe(database_time, asked_at, time.monotonic())
+        self.observe(await database_time(database), asked_at, time.monotonic())
+
+
+async def database_time(database: Queries) -> datetime:
+    """Returns the time by the database's clock. Raises Unavailable."""
+    [(now,)] = await database.rows(SELECT_DATABASE_TIME)
+    return now
 
 
 async def believed_now(database: Queries) -> datetime:

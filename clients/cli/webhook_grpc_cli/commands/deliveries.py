@@ -16,10 +16,10 @@ from webhook_grpc_cli.inputs import ids_given
 from webhook_grpc_cli.kinds import words
 from webhook_grpc_cli.names import Names
 from webhook_grpc_cli.output.look import is_terminal
-from webhook_grpc_cli.output.things import ATTEMPTS
+from webhook_grpc_cli.output.things import ATTEMPTS, next_line
 from webhook_grpc_cli.output.things import deliveries as deliveries_kind
 from webhook_grpc_cli.session import Session, with_session
-from webhook_grpc_cli.values import enum_number, known_words, timestamp
+from webhook_grpc_cli.values import enum_number, known_words, plain, timestamp
 from webhook_grpc_cli.waiting import change_line, ended_deliveries
 
 from .options import for_each, limited, statuses_option, types_option, waiting, webhooks_option, windowed
@@ -105,6 +105,20 @@ def attempts(
     request.outcomes.extend(enum_number(delivery_pb2.AttemptOutcome, word) for word in outcomes)
     found = session.listed(session.stub.ListDeliveryAttempts, request, "attempts")
     session.print_list(ATTEMPTS, found, None if is_all else limit)
+    if delivery_id and session.printer.is_for_people:
+        _say_what_follows(session, delivery_id)
+
+
+def _say_what_follows(session: Session, delivery_id: str) -> None:
+    """Prints when the next attempt is due, and what may put it off; nothing if the delivery has ended."""
+    request = service_pb2.GetDeliveryRequest(delivery_id=delivery_id)
+    delivery = session.call(session.stub.GetDelivery, request, may_repeat=True)
+    if delivery.HasField("next_attempt_time"):
+        whose: Any = {"customer_id": delivery.customer_id, "webhook_id": delivery.webhook_id}
+        stub, get_webhook = session.stub, service_pb2.GetWebhookRequest(**whose)
+        webhook = session.call(stub.GetWebhook, get_webhook, may_repeat=True)
+        stats = session.call(stub.GetWebhookStats, service_pb2.GetWebhookStatsRequest(**whose), may_repeat=True)
+        session.printer.sentence(next_line(plain(delivery), plain(webhook), plain(stats), session.look))
 
 
 @deliveries.command(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+
 import click
 
 from webhook_grpc_cli.doctoring.results import Result, lines, summary
-from webhook_grpc_cli.failures import FAILED
+from webhook_grpc_cli.failures import FAILED, UsageFailure
 from webhook_grpc_cli.flags import Command
 from webhook_grpc_cli.output.printing import text_of, write_line
 from webhook_grpc_cli.session import Session, with_session
@@ -13,16 +17,17 @@ from webhook_grpc_cli.values import json_text
 
 
 @click.command("doctor", cls=Command, examples=["webhook-grpc doctor", "webhook-grpc doctor -o json"])
+@click.option("--server", "is_server", is_flag=True, help="Also the settings of this environment, and the database.")
 @with_session
-def doctor(session: Session) -> int:
+def doctor(session: Session, is_server: bool) -> int:
     """Check what lies between this machine and the service: each line is fine, or says what to do.
 
     Nothing is changed, no webhook is called, no token is shown. Exit status 1 if there is a problem.
     """
-    from webhook_grpc_cli.doctoring.checks import results
-
+    if is_server and find_spec("webhook_grpc") is None:
+        raise UsageFailure("--server looks at the server, the package webhook-grpc, which is not installed here")
     found: list[Result] = []
-    for result in results(session):
+    for result in _results(session, is_server=is_server):
         found.append(result)
         values = (result.check, result.state, result.detail, result.remedy)
         if session.form == "table":
@@ -35,3 +40,12 @@ def doctor(session: Session) -> int:
     if session.form == "table":
         session.printer.sentence(summary(found))
     return FAILED if any(result.state == "problem" for result in found) else 0
+
+
+def _results(session: Session, *, is_server: bool) -> Iterator[Result]:
+    from webhook_grpc_cli.doctoring.checks import results
+
+    yield from results(session)
+    if is_server:
+        for one in import_module("webhook_grpc.commands.doctor").findings():
+            yield Result(one.check, one.state, one.detail, one.remedy)

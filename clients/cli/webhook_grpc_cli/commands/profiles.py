@@ -57,9 +57,17 @@ def list_profiles(session: Session) -> None:
 @click.argument("name")
 @click.option("--with-token", is_flag=True, help="Ask for the token, or read it from stdin; it is not shown.")
 @click.option("--token-command", metavar="COMMAND", help="A command that prints the token.")
+@click.option("--page", "page_url", metavar="URL", help="Where the page for browsers is; `open` starts it.")
 @click.option("--confirm-always", is_flag=True, help="Have the name typed before anything is deleted or sent again.")
 @click.pass_context
-def add(context: click.Context, name: str, with_token: bool, token_command: str | None, confirm_always: bool) -> None:
+def add(
+    context: click.Context,
+    name: str,
+    with_token: bool,
+    token_command: str | None,
+    page_url: str | None,
+    confirm_always: bool,
+) -> None:
     """Add a profile, or replace one; the flags of this line are what it remembers."""
     flags = given(context)
     profile: Profile = {key: flags[key] for key in (*TEXTS, "tls", "customer_id") if key in flags}
@@ -69,6 +77,8 @@ def add(context: click.Context, name: str, with_token: bool, token_command: str 
         profile["token_command"] = shlex.split(token_command)
     if with_token:
         profile["token"] = _asked_token()
+    if page_url:
+        profile["page"] = page_url
     if confirm_always:
         profile["confirm"] = "always"
     session = session_of(context)

@@ -70,16 +70,17 @@ class Printer:
         count = 0
         columns = [Column(path, path) for path in self._fields] or list(kind.columns)
         while rows := list(islice(messages, TABLE_ROWS_MAX)):
-            self._table(columns, rows)
+            console_of(self.look).print(self.table(columns, rows))
             count += len(rows)
         return count
 
-    def _table(self, columns: Sequence[Column], messages: Sequence[Message | Mapping[str, Any]]) -> None:
+    def table(self, columns: Sequence[Column], messages: Sequence[Message | Mapping[str, Any]]) -> Any:
+        """Returns messages, or plain values, as a table of rich."""
         from rich.text import Text
 
         rows = [[self._cell(column, value) for column in columns] for value in map(_plain, messages)]
         texts = [[Text(cell.text, style=cell.style if self.look.has_colour else "") for cell in row] for row in rows]
-        print_table(self.look, columns, texts)
+        return table_of(self.look, columns, texts)
 
     def _cell(self, column: Column, value: Mapping[str, Any]) -> Cell:
         shown = column.show(value, self.look) if column.show else text_of(field_at(value, column.path))
@@ -87,8 +88,8 @@ class Printer:
         return Cell(self.look.mark(escaped(cell.text) or NOTHING), cell.style)
 
 
-def print_table(look: Look, columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
-    """Prints rows of rich's texts as the one form of table that there is."""
+def table_of(look: Look, columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> Any:
+    """Returns rows of rich's texts as the one form of table that there is."""
     from rich import box
     from rich.table import Table
 
@@ -99,7 +100,7 @@ def print_table(look: Look, columns: Sequence[Column], rows: Sequence[Sequence[A
         table.add_column(look.mark(column.title), justify=justify, overflow="fold", no_wrap=column.is_whole)
     for row in rows:
         table.add_row(*row)
-    console_of(look).print(table)
+    return table
 
 
 def console_of(look: Look, *, is_stderr: bool = False) -> Any:

@@ -114,17 +114,20 @@ def _listed(path: str) -> Callable[[Plain, Look], str]:
     return lambda value, _: ", ".join(field_at(value, path) or ())
 
 
-def _breaker(value: Plain, look: Look) -> Cell:
+def breaker(value: Plain, look: Look) -> Cell:
+    """Returns a webhook's status, and the state of its breaker if that is not closed."""
     shown, state = status(value, look), field_at(value, "stats.breaker_state")
     return Cell(f"{shown.text}, breaker {state}", "yellow") if state in {"open", "half_open"} else shown
 
 
-def _success(value: Plain, _: Look) -> str:
+def success(value: Plain, _: Look) -> str:
+    """Returns the share of attempts that succeeded, empty if there were none."""
     count, rate = field_at(value, "stats.attempt_count"), field_at(value, "stats.success_rate")
     return f"{rate * 100:.1f} %" if count else ""
 
 
-def _oldest_due(value: Plain, _: Look) -> str:
+def oldest_due(value: Plain, _: Look) -> str:
+    """Returns how long the oldest due delivery has been due."""
     seconds = seconds_of(value, "stats.oldest_due_age")
     return span_text(seconds) if seconds else ""
 
@@ -143,10 +146,10 @@ WEBHOOKS_WITH_STATS: Final = Kind(
     "webhook_id",
     (
         WEBHOOKS.columns[0],
-        Column("Status", "status", _breaker),
+        Column("Status", "status", breaker),
         *WEBHOOKS.columns[2:],
-        Column("Success 24 h", "stats.success_rate", _success, is_number=True),
-        Column("Oldest due", "stats.oldest_due_age", _oldest_due),
+        Column("Success 24 h", "stats.success_rate", success, is_number=True),
+        Column("Oldest due", "stats.oldest_due_age", oldest_due),
     ),
 )
 EVENTS: Final = Kind(
@@ -211,6 +214,19 @@ def deliveries(name: Name) -> Kind:
             Column("Delivery", "delivery_id", is_whole=True),
         ),
     )
+
+
+def next_line(delivery: Plain, webhook: Plain, stats: Plain, look: Look) -> str:
+    """Returns when the next attempt of a pending delivery is due, and why it may be later."""
+    at = time_of(delivery, "next_attempt_time")
+    assert at is not None, "it is pending"
+    due = f"{look.clock(at).partition('.')[0]} ({look.relative(at)})" if at > look.now else "now"
+    state = stats.get("breaker_state")
+    if webhook.get("status") == "paused":
+        return f"next: when the webhook is resumed; due {due}"
+    if state in {"open", "half_open"}:
+        return f"next: {due}, or later: the breaker is {str(state).replace('_', ' ')}"
+    return f"next: {due}"
 
 
 def _until(value: Plain, look: Look) -> str:

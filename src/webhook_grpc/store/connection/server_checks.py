@@ -11,6 +11,7 @@ from webhook_grpc.store.db import Queries
 from .session import Row
 
 SELECT_DURABILITY: Final = "SELECT current_setting('fsync'), current_setting('full_page_writes')"
+SELECT_VERSION: Final = "SELECT current_setting('server_version')"
 SELECT_READ_ONLY: Final = "SELECT current_setting('transaction_read_only') = 'on', pg_is_in_recovery(), current_user"
 
 SELECT_SCHEMA: Final = "SELECT current_schema(), current_user, current_database()"
@@ -56,6 +57,12 @@ async def durability_warnings(database: Queries) -> list[str]:
         "full_page_writes=off: a crash of the machine can damage the database": full_page_writes,
     }
     return [warning for warning, value in warnings.items() if value == "off"]
+
+
+async def server_version(database: Queries) -> str:
+    """Returns the version of Postgres, such as `17.2`. Raises Unavailable."""
+    [(version,)] = await database.rows(SELECT_VERSION)
+    return version
 
 
 def check_encoding(connection: Connection[Row]) -> None:

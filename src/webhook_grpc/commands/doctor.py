@@ -1,0 +1,209 @@
+"""What `webhook-grpc doctor --server` finds: the checks of a start, one after another, with nothing changed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Literal
+
+from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.domain.sealing import Sealer, key_id_text
+from webhook_grpc.process.secret_keys import load_secret_keys, load_tokens
+from webhook_grpc.server.certificates import certificates_of
+from webhook_grpc.settings import Settings, SettingsError, load_settings, unknown_variables
+from webhook_grpc.store.clock import database_time
+from webhook_grpc.store.connection.conninfo import BadConninfo, checked
+from webhook_grpc.store.connection.server_checks import UnsuitableServer, durability_warnings, server_version
+from webhook_grpc.store.connection.session import Pooling
+from webhook_grpc.store.db import Database, TooFewConnections
+from webhook_grpc.store.schema.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from webhook_grpc.store.schema.migrate import DatabaseUnreachable, SchemaError, check_schema
+
+from .database import run_in_database
+from .resealing import KeyUse, uses_of_keys
+
+_PROXY_SECONDS_MAX: Final = 5.0
+_CLOCK_SECONDS_FINE: Final = 5.0
+_AFTER_SETTINGS: Final = ("tokens", "TLS", "egress", "database", "schema", "secret keys")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check has found; `remedy` is what to do, empty if `detail` says that or nothing is to be done.
+
+    Shows no value of a secret.
+    """
+
+    check: str
+    state: Literal["ok", "warning", "problem", "skipped"]
+    detail: str
+    remedy: str = ""
+
+
+def findings() -> Iterator[Finding]:
+    """Yields what each check of this environment has found, as soon as it is known."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        yield Finding("settings", "problem", str(error), "docs/operations.md lists all settings")
+        yield from (Finding(check, "skipped", "not checked: the settings are wrong") for check in _AFTER_SETTINGS)
+        return
+    yield _settings(settings)
+    yield _tried("tokens", partial(_tokens, settings))
+    yield _tried("TLS", partial(_tls, settings))
+    yield _egress(settings)
+    yield from _of_database(settings)
+
+
+def _settings(settings: Settings) -> Finding:
+    if unknown := unknown_variables(os.environ):
+        return Finding("settings", "warning", f"no settings: {', '.join(unknown)}", "docs/operations.md lists all")
+    if settings.plain_text_warning is not None:
+        return Finding("settings", "warning", settings.plain_text_warning)
+    names = settings.model_fields_set
+    return Finding("settings", "ok", f"{len(names)} are set, the others have their defaults")
+
+
+def _tried(check: str, judge: Callable[[], str]) -> Finding:
+    try:
+        return Finding(check, "ok", judge())
+    except SettingsError as error:
+        return Finding(check, "problem", str(error))
+
+
+def _tokens(settings: Settings) -> str:
+    count = len(load_tokens(settings))
+    return f"{count} in the settings" if count else "none in the settings"
+
+
+def _tls(settings: Settings) -> str:
+    return "none: plain text" if certificates_of(settings) is None else "the certificate and its key can be used"
+
+
+def _egress(settings: Settings) -> Finding:
+    allowed = [str(network) for network in settings.egress_allow_cidrs] + list(settings.egress_allow_hosts)
+    words = f"also to {', '.join(allowed)}" if allowed else "not to loopback and private networks"
+    detail = f"{words}; {'http and https' if settings.egress_allow_http else 'https only'}"
+    if (proxy := settings.egress_proxy) is None:
+        return Finding("egress", "ok", detail)
+    place, started = f"{proxy.host}:{proxy.port}", time.monotonic()
+    try:
+        socket.create_connection((proxy.host, proxy.port), timeout=_PROXY_SECONDS_MAX).close()
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        return Finding("egress", "problem", f"the proxy {place}: {why}", "see WEBHOOK_EGRESS_PROXY_URL")
+    return Finding("egress", "ok", f"{detail}; the proxy {place} answers in {_milliseconds(started)}")
+
+
+# --- the database -----------------------------------------------------------------------------------------------------
+
+
+class _NotThere(Exception):
+    """There is no database to look at yet, and a check makes none."""
+
+
+def _of_database(settings: Settings) -> Iterator[Finding]:
+    not_checked = [Finding(check, "skipped", "not checked: no database") for check in ("schema", "secret keys")]
+    try:
+        with _opened(settings) as conninfo:
+            try:
+                check_schema(conninfo, Pooling(settings.database_pooler))
+            except SchemaError as error:
+                yield Finding("database", "ok", "it answers")
+                yield Finding("schema", "problem", str(error))
+                yield Finding("secret keys", "skipped", "not checked: no schema")
+                return
+            yield from run_in_database(conninfo, partial(_looked_at, settings))
+    except _NotThere as error:
+        yield Finding("database", "skipped", str(error))
+        yield from not_checked
+    except (BadConninfo, DatabaseUnreachable, UnsuitableServer, EmbeddedPostgresError) as error:
+        yield Finding("database", "problem", str(error))
+        yield from not_checked
+    except (Unavailable, TooFewConnections) as error:
+        yield Finding("database", "problem", error.message if isinstance(error, Unavailable) else str(error))
+        yield from not_checked
+
+
+@contextmanager
+def _opened(settings: Settings) -> Generator[str]:
+    """Returns the connection string. An embedded database is looked at only while the service runs it."""
+    if settings.database_url is not None:
+        yield checked(settings.database_url.get_secret_value())
+        return
+    if not (settings.data_dir / "postgres" / "postmaster.pid").exists():
+        raise _NotThere("the embedded Postgres does not run: `webhook-grpc serve` starts it")
+    embedded = EmbeddedPostgres(settings.data_dir)
+    try:
+        yield embedded.start()
+    finally:
+        embedded.stop()
+
+
+async def _looked_at(settings: Settings, database: Database) -> list[Finding]:
+    before, started = time.time(), time.monotonic()
+    at = (await database_time(database)).timestamp()
+    answered = f"Postgres {await server_version(database)}, answers in {_milliseconds(started)}"
+    after = time.time()
+    ahead = before - at if before > at else min(0.0, after - at)
+    return [
+        _standing(answered, [*await durability_warnings(database), *_clock_warnings(ahead)]),
+        Finding("schema", "ok", "that of this version"),
+        await _keys(settings, database),
+    ]
+
+
+def _clock_warnings(ahead: float) -> list[str]:
+    if abs(ahead) <= _CLOCK_SECONDS_FINE:
+        return []
+    where = "behind" if ahead > 0 else "ahead of"
+    return [f"its clock is {abs(ahead):.0f} s {where} this machine's: set up NTP on both"]
+
+
+def _standing(answered: str, warnings: list[str]) -> Finding:
+    if warnings:
+        return Finding("database", "warning", f"{answered}; {'; '.join(warnings)}")
+    return Finding("database", "ok", answered)
+
+
+async def _keys(settings: Settings, database: Database) -> Finding:
+    is_embedded = settings.database_url is None
+    if is_embedded and not (settings.secret_keys or settings.secret_keys_file or _made_key(settings)):
+        return Finding("secret keys", "skipped", "`webhook-grpc serve` makes the first one")
+    try:
+        sealer = Sealer(load_secret_keys(settings, is_embedded))
+    except SettingsError as error:
+        return Finding("secret keys", "problem", str(error))
+    return judged_keys(await uses_of_keys(database, sealer), settings.secret_keys_lost)
+
+
+def _made_key(settings: Settings) -> bool:
+    return (settings.data_dir / "secret.key").exists()
+
+
+def judged_keys(uses: list[KeyUse], lost: tuple[str, ...]) -> Finding:
+    """Judges the keys that are given or in use; `lost` are ids of keys that the operator knows to be lost."""
+    missing = [use for use in uses if use.position is None and use.left and key_id_text(use.key_id) not in lost]
+    if missing:
+        counts = ", ".join(f"{use.left} with {key_id_text(use.key_id)}" for use in missing)
+        remedy = "add it to WEBHOOK_SECRET_KEYS behind the first, then: webhook-grpc keys rotate"
+        return Finding("secret keys", "problem", f"sealed with a key that is not configured: {counts}", remedy)
+    older = [use for use in uses if use.left and use.position != 1]
+    if older:
+        detail = f"{sum(use.left for use in older)} sealed with older keys"
+        return Finding("secret keys", "ok", f"{detail}: webhook-grpc keys rotate seals them with the first")
+    first = next(use for use in uses if use.position == 1)
+    return Finding(
+        "secret keys",
+        "ok",
+        f"everything that is sealed, {first.left}, is sealed with the first: {key_id_text(first.key_id)}",
+    )
+
+
+def _milliseconds(started: float) -> str:
+    return f"{(time.monotonic() - started) * 1000:.0f} ms"

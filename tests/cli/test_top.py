@@ -1,0 +1,185 @@
+"""`top` shows what happens now: the webhooks with trouble first, rates of the last interval, and it ends when asked."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from webhook.v1 import delivery_pb2
+
+from tests.cli.running import Program
+from tests.cli.test_signals import ended, started
+from tests.support import slowness
+from tests.support.receiver import Receiver, answer
+from tests.support.service import Service
+from webhook_grpc_cli.output.look import Look
+from webhook_grpc_cli.output.printing import Printer
+from webhook_grpc_cli.overview import tally as tally_module
+from webhook_grpc_cli.overview.following import Worker
+from webhook_grpc_cli.overview.rows import heading, kind, rows, sparkline
+from webhook_grpc_cli.overview.tally import Rate, Tally, behind_seconds
+from webhook_grpc_cli.values import timestamp
+
+live = pytest.mark.asyncio(loop_scope="module")
+NOW = datetime(2026, 11, 28, 14, 3, 24, tzinfo=UTC)
+LOOK = Look(is_terminal=True, has_colour=False, has_unicode=True, width=120, is_utc=True, now=NOW)
+
+
+def change(webhook_id: int, outcome: str = "", response_status: int = 0) -> delivery_pb2.Delivery:
+    attempt = delivery_pb2.DeliveryAttempt(
+        outcome=delivery_pb2.AttemptOutcome.Value(f"ATTEMPT_OUTCOME_{outcome or 'SUCCEEDED'}"),
+        response_status=response_status,
+    )
+    last = attempt if outcome else None
+    return delivery_pb2.Delivery(webhook_id=webhook_id, last_attempt=last, update_time=timestamp(NOW))
+
+
+def webhook(webhook_id: int, **stats: Any) -> dict[str, Any]:
+    return {"webhook_id": webhook_id, "customer_id": 7, "name": f"w{webhook_id}", "status": "active", "stats": stats}
+
+
+def test_only_attempts_are_counted_and_a_round_forgets_them_but_not_the_last_problem() -> None:
+    tally = Tally(100.0)
+    for one in (change(1, "SUCCEEDED", 200), change(1, "HTTP_ERROR", 503), change(1), change(2, "TIMEOUT")):
+        tally.note(one)
+    first, second = tally.end_round(102.0), tally.end_round(104.0)
+    problem = {"time": NOW.isoformat(), "outcome": "http_error", "response_status": 503}
+    assert first[1] == Rate(1.0, 1, problem)
+    assert (first[2].per_second, first[2].failed_count) == (0.5, 1)
+    assert second[1] == Rate(0.0, 0, problem)
+    assert list(tally.totals) == [1.5, 0.0]
+
+
+def test_what_is_counted_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally_module, "WEBHOOKS_MAX", 3)
+    tally = Tally(0.0)
+    for number in range(5):
+        tally.note(change(number, "SUCCEEDED"))
+    assert sorted(tally.end_round(1.0)) == [2, 3, 4]
+    for number in range(2 * tally_module.ROUNDS_SHOWN):
+        tally.end_round(number + 2.0)
+    assert len(tally.totals) == tally_module.ROUNDS_SHOWN
+
+
+def test_the_webhook_with_the_most_trouble_comes_first() -> None:
+    fine = {"attempt_count": 10, "success_rate": 1.0}
+    webhooks = [
+        webhook(1, **fine),
+        webhook(2, **fine),
+        webhook(3, attempt_count=10, success_rate=0.5),
+        webhook(4, **fine),
+        webhook(5, oldest_due_age="22s"),
+        webhook(6, breaker_state="open"),
+        webhook(7),
+    ]
+    shown = rows(webhooks, {4: Rate(0.5, 1), 1: Rate(9.0)}, NOW, 6)
+    assert [row["webhook_id"] for row in shown] == [6, 5, 4, 3, 1, 7]
+
+
+def test_a_table_is_as_wide_as_the_terminal_and_a_pipe_gets_all() -> None:
+    narrow = Look(is_terminal=True, has_colour=False, has_unicode=True, width=79, is_utc=True, now=NOW)
+    titles = [[column.title for column in kind(look, is_table=True).columns] for look in (LOOK, narrow)]
+    assert titles[0][-2:] == ["Oldest due", "Last problem"]
+    assert titles[1] == titles[0][:-2]
+    assert len(kind(narrow, is_table=False).columns) == len(titles[0]) + 1
+
+
+def test_a_row_says_what_is_wrong_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    probe = (NOW + timedelta(seconds=58)).isoformat()
+    stats = {
+        "attempt_count": 400, "success_rate": 0.412, "latency_p95": "0.410s", "pending_count": 1204,
+        "oldest_due_age": "252s", "breaker_state": "open", "breaker_probe_time": probe,
+    }  # fmt: skip
+    at = (NOW - timedelta(seconds=12)).isoformat()
+    rates = {12: Rate(0.0, 0, {"time": at, "outcome": "http_error", "response_status": 503})}
+    shown = rows([{**webhook(12, **stats), "name": "billing\x1b[31m"}], rates, NOW, 9)
+    Printer("table", LOOK).several(kind(LOOK, is_table=True), shown)
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert "\x1b" not in line
+    for words in ("breaker open, in 58 s", "41.2 %", "410 ms", "1,204", "4 min 12 s", "■ 503, 12 s ago"):
+        assert words in line, line
+
+
+def test_the_heading_says_how_much_comes_and_how_late() -> None:
+    text = heading("prod · customer 7", [0.0, 107.0, 214.0], 0.2, "live", LOOK)
+    assert text == "webhook-grpc top · prod · customer 7   214/s   ▁▅█   0.2 s behind   ● live"
+    assert sparkline([0.0, 0.0]) == ""
+    plain = Look(is_terminal=True, has_colour=False, has_unicode=False, width=40, is_utc=True, now=NOW)
+    assert heading("prod", [1.0], 0.0, "live", plain).isascii()
+    assert len(heading("prod" * 20, [1.0], 0.0, "live", plain)) == 40
+    assert behind_seconds(NOW, NOW + timedelta(seconds=2)) == 2.0
+    assert behind_seconds(NOW + timedelta(seconds=2), NOW) == 0.0
+
+
+def test_what_a_thread_fails_with_is_raised_where_somebody_waits() -> None:
+    failed = threading.Event()
+
+    def run() -> None:
+        raise ValueError("broken")
+
+    worker = Worker("test", run, failed)
+    worker.raise_failure()
+    worker.start()
+    worker.join()
+    assert failed.is_set()
+    with pytest.raises(ValueError, match="broken"):
+        worker.raise_failure()
+
+
+def test_where_nobody_listens_it_ends_with_6(offline: Program) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        ran = offline.run_here(f"top -a 127.0.0.1:{unused.getsockname()[1]} --timeout 100ms")
+    assert (ran.status, ran.stdout) == (6, "")
+    assert offline.run_here("top --interval 10ms").status == 2
+
+
+@live
+async def test_a_block_has_the_figures_of_each_webhook(program: Program, service: Service, receiver: Receiver) -> None:
+    bad = await service.create_webhook(receiver.on("/bad", answer(410)), name="pager")
+    other = await service.create_webhook(receiver.url(), name="ci-bot", events=["job.failed"])
+    async with service.watching(webhook_ids=[bad.webhook_id]) as watch:
+        await service.publish()
+        await watch.until_ended()
+    ran = (await program.run("top -n 1 --interval 100ms -o json")).ok()
+    first, second = ran.objects
+    assert (first["webhook_id"], first["name"], first["stats"]["attempt_count"]) == (bad.webhook_id, "pager", 1)
+    assert (second["webhook_id"], second["stats"]["attempt_count"]) == (other.webhook_id, 0)
+    line = f"top -n 2 --interval 100ms --webhook-id {bad.webhook_id}"
+    for words in ((await program.run(line)).ok().rows, (await program.run(f"{line} -o id")).ok().rows):
+        assert len(words) == 2
+        assert all(str(bad.webhook_id) in "".join(row) for row in words)
+
+
+@live
+async def test_on_a_terminal_the_table_stays_in_its_place(
+    program: Program, service: Service, receiver: Receiver
+) -> None:
+    await service.create_webhook(receiver.url(), name="ci-\x1b[31mbot")
+    ran = (await program.run("top -n 2 --interval 100ms", terminal=True, COLUMNS="120")).ok()
+    assert ran.stdout.count("webhook-grpc top · ") >= 2
+    assert "\x1b[1A" in ran.stdout  # the second table is written over the first
+    assert "ci-\\x1b[31mbot" in ran.stdout
+    dumb = (await program.run("top -n 2 --interval 100ms", terminal=True, TERM="dumb")).ok()
+    assert "\x1b" not in dumb.stdout
+    assert dumb.stdout.count("webhook-grpc top · ") == 2
+
+
+@live
+@pytest.mark.slow(6)
+async def test_rates_are_those_of_the_stream_and_ctrl_c_ends_it(
+    service: Service, receiver: Receiver, home: Path
+) -> None:
+    await service.create_webhook(receiver.url())
+    process = await started(service, home, "top", "--interval", "200ms", "-o", "json")
+    assert process.stdout is not None
+    async with slowness.timeout(60):
+        while not json.loads(await process.stdout.readline())["attempts_per_second"]:
+            await service.publish()  # the first may come before the stream is open
+    assert await ended(process, signal.SIGINT) == 130
