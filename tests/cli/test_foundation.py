@@ -1,4 +1,4 @@
-"""What holds for every command: where calls go, how answers look, how failures are told."""
+"""What holds for every command: where calls go, how answers look, how failures are reported."""
 
 from __future__ import annotations
 

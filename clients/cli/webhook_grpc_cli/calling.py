@@ -1,4 +1,4 @@
-"""One call as it is made, which is repeated by the client: bounded in time, and told about."""
+"""One call as it is made, which is repeated by the client: bounded in time, and reported."""
 
 from __future__ import annotations
 

@@ -147,8 +147,8 @@ class Ndjson:
         if self._refused == _SHOWN_REFUSALS_MAX:
             self._session.say("… further refusals are counted, and written to --errors")
         if self._errors is not None:
-            told = [{"field": field, "description": text} for field, text in violations]
-            line = {"line": number, "reason": reason, "message": message, "field_violations": told}
+            violated = [{"field": field, "description": text} for field, text in violations]
+            line = {"line": number, "reason": reason, "message": message, "field_violations": violated}
             self._errors.write(json_text(line) + "\n")
 
     def _end(self, *, interrupted: bool) -> None:

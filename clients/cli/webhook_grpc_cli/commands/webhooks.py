@@ -372,8 +372,8 @@ def test(session: Session, webhook_id: int, data: str | None, event_type: str, e
     if session.printer.is_for_people:
         took = latency_text(seconds_of(attempt, "latency") or 0.0)
         words = f"{'✓' if is_success else '✕'} {answer_text(attempt)} in {took}"
-        told = "" if is_success else f"  ({attempt.get('outcome')})   "
-        session.printer.sentence(words + told + str(attempt.get("response_text") or attempt.get("error_message") or ""))
+        why = "" if is_success else f"  ({attempt.get('outcome')})   "
+        session.printer.sentence(words + why + str(attempt.get("response_text") or attempt.get("error_message") or ""))
     else:
         session.printer.one(Kind("delivery_id", ()), delivery)
     if not is_success:
