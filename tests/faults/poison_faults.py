@@ -47,7 +47,7 @@ async def _replace_dead(round_: Round) -> int:
         await round_.cluster.until_dead(name, 1)
         round_.died("poison")
         assert status == KILLED, f"{name} ended with status {status}"
-    await asyncio.gather(*(round_.cluster.start(**_POISON) for _ in dead))
+    await asyncio.gather(*(round_.cluster.start(**round_.scenario.others) for _ in dead))
     return len(dead)
 
 

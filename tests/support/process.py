@@ -88,7 +88,8 @@ class Process:
 
     async def kill(self) -> None:
         """kill -9. The channel stays open: closing it would look to calls in flight as if we had cancelled them."""
-        self.process.send_signal(signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it died of something else a moment ago
+            self.process.send_signal(signal.SIGKILL)
         await self.process.wait()
 
     async def terminate(self) -> int:
