@@ -317,8 +317,8 @@ async def test_a_grant_that_was_lost_is_named_in_postgres_words(
     await until_health_is(service, DELIVERY, NOT_SERVING)
     as_admin(postgres, "GRANT SELECT ON {} TO {}", table, limited)
     await until_health_is(service, DELIVERY, SERVING)
-    [line, *_] = [line for line in symptoms if names(line, "look for what is due") and line.get("sqlstate") == "42501"]
-    assert line["text"] == f"permission denied for table {table}"
+    lines = [line for line in symptoms if names(line, "look for what is due") and line.get("sqlstate") == "42501"]
+    assert f"permission denied for table {table}" in {line["text"] for line in lines}  # it may lack other rights, too
     assert "hush" not in repr(symptoms)
 
 
