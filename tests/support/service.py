@@ -77,8 +77,15 @@ class Service:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether no delivery is queued in its memory, in flight or unsettled, and no command is to be answered."""
+        """Whether no delivery is queued in its memory, in flight or unsettled, and no command is to be answered.
+
+        Nor may it hold a place in the log, which is another log once the rows are removed.
+        """
         engine = self.app.engine
+        tail = self.app._tail  # pyright: ignore[reportPrivateUsage]
+        if tail._position is not None:  # pyright: ignore[reportPrivateUsage]
+            tail.hint()  # it looks now whether anybody watches
+            return False
         unsettled = engine._unsettled  # pyright: ignore[reportPrivateUsage]
         is_settled = not unsettled.results.unanswered_count and not unsettled.commands.unanswered_count
         return is_settled and not engine.lanes.in_flight and not any(lane.held for lane in engine.lanes)
