@@ -135,6 +135,9 @@ HOLDS = {
         HEALTHY, requests=(FIRST, SECOND, AGAIN), log=(FAILED, replace(SUCCEEDED, created_at=13.2)), faults=(KILL,)
     ),
     "I3: an answer that was waited for in vain": WAITED,
+    "I3: whose time is logged as a millisecond less": replace(
+        WAITED, log=(replace(TIMED_OUT, latency_seconds=1.999), WAITED.log[1])
+    ),
     "I3: many faults excuse many requests": replace(
         HEALTHY,
         requests=(FIRST, SECOND, AGAIN, replace(AGAIN, arrived_at=14.0, ended_at=14.1)),

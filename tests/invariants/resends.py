@@ -13,6 +13,8 @@ from .violation import Violation
 
 # A row of the log bears the time at which its statement began: what is settled before a fault begins, an earlier one.
 _CLOCK_SECONDS = 0.02
+# The log has whole milliseconds, and timers of the loop may be early by one: a second is 999 ms then.
+_ROUNDED_SECONDS = 0.002
 _GONE = 410
 _TIMED_OUT = "timeout"
 
@@ -138,7 +140,7 @@ def waited_for_in_vain(history: History) -> Mapping[Attempt, float]:
         for row in history.log
         if row.reason == _TIMED_OUT
         and row.latency_seconds is not None
-        and row.latency_seconds >= timeout_seconds.get(row.webhook_id, math.inf)
+        and row.latency_seconds >= timeout_seconds.get(row.webhook_id, math.inf) - _ROUNDED_SECONDS
     }
 
 
