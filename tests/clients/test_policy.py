@@ -62,6 +62,14 @@ def test_a_batch_is_sent_when_it_is_full_or_has_lingered() -> None:
     assert queue.wait_seconds(0.0, hurry=True) is None, "there is nothing left to wait for"
 
 
+def test_a_batch_has_as_many_events_as_the_caller_wants_at_most() -> None:
+    queue, _ = filled(PublisherLimits(batch_events=2, linger_seconds=60), 3)
+    assert queue.wait_seconds(0.0, hurry=False) == 0.0, "two are a batch: it is full"
+    assert [len(queue.take(0.0)) for _ in range(2)] == [2, 1]
+    most, _ = filled(PublisherLimits(batch_events=10_000), EVENTS_MAX + 1)
+    assert len(most.take(0.0)) == EVENTS_MAX
+
+
 def test_a_batch_has_no_more_bytes_than_a_call_may_have_but_always_one_event() -> None:
     queue, _ = filled(PublisherLimits(), 3, size_bytes=BYTES_MAX // 2)
     assert [len(queue.take(0.0)) for _ in range(4)] == [1, 1, 1, 0]

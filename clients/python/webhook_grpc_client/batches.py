@@ -49,6 +49,8 @@ class PublisherLimits:
     max_waiting: int = 10_000
     max_waiting_bytes: int = 64_000_000
     batches_at_once: int = 2
+    batch_events: int = EVENTS_MAX
+    """Events in a batch; more than 500 are 500."""
     linger_seconds: float = 0.001
     """How long a batch that is not full waits for more events."""
     patience_seconds: float = 300.0
@@ -71,6 +73,7 @@ class Queue(Generic[R]):
 
     def __init__(self, limits: PublisherLimits) -> None:
         self._limits = limits
+        self._batch_events = min(limits.batch_events, EVENTS_MAX)
         self._ready: deque[Waiting[R]] = deque()
         self._later: list[tuple[float, int, Waiting[R]]] = []  # a heap: due at, a number, the event
         self._numbers = itertools.count()
@@ -104,7 +107,7 @@ class Queue(Generic[R]):
         later = self._later[0][0] if self._later else None
         if not self._ready:
             return later
-        is_full = len(self._ready) >= EVENTS_MAX
+        is_full = len(self._ready) >= self._batch_events
         ready = now if is_full or hurry else self._ready[0].since + self._limits.linger_seconds
         return ready if later is None else min(ready, later)
 
@@ -114,7 +117,7 @@ class Queue(Generic[R]):
             self._ready.appendleft(heapq.heappop(self._later)[2])
         batch: list[Waiting[R]] = []
         size_bytes = 0
-        while self._ready and len(batch) < EVENTS_MAX:
+        while self._ready and len(batch) < self._batch_events:
             size_bytes += self._ready[0].size_bytes + _EVENT_BYTES
             if batch and size_bytes > BYTES_MAX:
                 break

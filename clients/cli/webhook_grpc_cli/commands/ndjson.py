@@ -41,7 +41,7 @@ def event_of(line: str) -> tuple[str, str, dict[str, Any]]:
     data = found["data"] if "data" in found else fields.pop("data_json", "{}")
     event_type = fields.pop("event_type", None)
     if not isinstance(event_type, str) or not isinstance(data, str):
-        raise ValueError("event_type and data_json are text, and event_type has to be there")  # noqa: TRY004 - of a line
+        raise ValueError("event_type and data_json are text, and event_type has to be there")  # noqa: TRY004 - the line is wrong
     if "occur_time" in fields:
         from datetime import datetime
 
@@ -77,7 +77,10 @@ class Ndjson:
 
         most = batch * in_flight * 2
         limits = PublisherLimits(
-            max_waiting=most, batches_at_once=in_flight, patience_seconds=self._session.timeout_seconds
+            max_waiting=most,
+            batches_at_once=in_flight,
+            batch_events=batch,
+            patience_seconds=self._session.timeout_seconds,
         )
         lines = stack.enter_context(self._opened())
         self._errors = stack.enter_context(self._errors_file())
