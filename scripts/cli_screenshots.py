@@ -21,6 +21,7 @@ from examples.demo import ACME, running_service
 from examples.demo_page import SETTINGS, publish_one, register, running_receiver
 from rich.console import Console
 from rich.text import Text
+from webhook.v1 import service_pb2, service_pb2_grpc
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "screenshots"
 WIDTH: Final = 142
@@ -70,6 +71,16 @@ def free_address() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
+async def has_open_breaker(stub: service_pb2_grpc.WebhookServiceAsyncStub) -> bool:
+    """Returns whether a receiver has failed so often that a picture shows it."""
+    listed = await stub.ListWebhooks(service_pb2.ListWebhooksRequest(customer_id=ACME))
+    for webhook in listed.webhooks:
+        request = service_pb2.GetWebhookStatsRequest(customer_id=ACME, webhook_id=webhook.webhook_id)
+        if (await stub.GetWebhookStats(request)).breaker_state == service_pb2.BREAKER_STATE_OPEN:
+            return True
+    return False
+
+
 async def main() -> None:
     """Makes the scene and draws all pictures."""
     address = free_address()
@@ -85,7 +96,9 @@ async def main() -> None:
 
             async with asyncio.TaskGroup() as group:
                 publishing = group.create_task(publish())
-                await asyncio.sleep(PUBLISHED * EVERY_SECONDS)  # until receivers have failed often enough
+                async with asyncio.timeout(SECONDS_MAX):
+                    while not await has_open_breaker(service.stub):  # noqa: ASYNC110 - no signal says so
+                        await asyncio.sleep(EVERY_SECONDS)
                 for name, line in SHOTS.items():
                     draw(name, line, await printed(line, address))
                 publishing.cancel()

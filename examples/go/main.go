@@ -95,8 +95,11 @@ func run(
 	if err != nil {
 		return fmt.Errorf("create webhook: %w", err)
 	}
-	// The receiver verifies signatures with the secret. If the service made it, no later call shows it.
-	fmt.Printf("webhook %d: secret %s\n", webhook.WebhookId, webhook.Secret)
+	// The receiver verifies signatures with the secret. If the service made it, only this answer shows it.
+	if secret == "" {
+		secret = webhook.Secret
+	}
+	fmt.Printf("webhook %d: secret %s\n", webhook.WebhookId, secret)
 
 	// Watch before publishing: with its first message the service says that the watch has begun.
 	watch, err := client.WatchDeliveries(ctx, &webhookv1.WatchDeliveriesRequest{

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ADDRESS: Final = "127.0.0.1:50051"
 PAGE_PORT: Final = 8080  # of WEBHOOK_HTTP_ADDRESS, where it is not set
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-TOKEN_COMMAND_SECONDS_MAX: Final = 60.0  # it may ask for a passphrase
+TOKEN_COMMAND_SECONDS_MAX: Final = 60.0  # it may prompt for a passphrase
 # The variables that stand for flags. Those that start with WEBHOOK_ are the server's, which warns of unknown ones.
 VARIABLES: Final[Mapping[str, str]] = {
     "address": "WHK_ADDRESS",

@@ -171,8 +171,9 @@ class Session:
 
     def fill_customer(self, message: Message) -> None:
         """Writes the customer into a request that names none."""
-        if "customer_id" in message.DESCRIPTOR.fields_by_name and not getattr(message, "customer_id"):  # noqa: B009
-            message.customer_id = self.place.customer_id  # pyright: ignore[reportAttributeAccessIssue]
+        request = cast("Any", message)
+        if "customer_id" in message.DESCRIPTOR.fields_by_name and not request.customer_id:
+            request.customer_id = self.place.customer_id
 
     def listed(self, method: Any, request: Any, field: str) -> Iterator[Any]:
         """Returns the items of all pages, each page when it is needed."""

@@ -51,11 +51,14 @@ def _closed_after(seconds: float, watch: Watcher) -> Generator[None]:
 
 
 def change_line(delivery: Any, name: Callable[[int], str]) -> str:
-    """Returns a line about one change of a delivery."""
+    """Returns a line about one change of a delivery, with when its next attempt is due."""
     value = plain(delivery)
     mark = status(value, None).text.partition(" ")[0]  # pyright: ignore[reportArgumentType] - it is not looked at
     last = value.get("last_attempt")
     words = [f"  {mark} {name(delivery.webhook_id):<18}"]
     if last:
         words += [f"{answer_text(last):<9}", f"{latency_text(seconds_of(last, 'latency') or 0):>8}"]
+    if delivery.HasField("next_attempt_time"):
+        wait = delivery.next_attempt_time.ToDatetime() - delivery.update_time.ToDatetime()
+        words += [f"next in {latency_text(max(0.0, wait.total_seconds()))}"]
     return "  ".join(words).rstrip()

@@ -82,7 +82,7 @@ class RefusedCalls:
                 await self.store()
             if self._waiting:
                 self._noted.set()
-            await asyncio.sleep(WRITE_SECONDS)
+            await asyncio.sleep(WRITE_SECONDS)  # what comes meanwhile is one statement
 
     def _begin_minute(self) -> None:
         minute = int(self._clock() // _MINUTE_SECONDS)

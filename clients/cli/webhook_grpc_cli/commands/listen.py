@@ -145,7 +145,7 @@ class _Listening:
         except BrokenPipeError:  # nobody reads any more: `| head`
             self.ended.set()
 
-    def tell(self, text: str) -> None:
+    def say(self, text: str) -> None:
         """Prints what the service does next, for people."""
         if self.session.form == "table":
             self._write([INDENT + self.session.look.mark(text)])
@@ -187,7 +187,7 @@ class _Listening:
                 raise Failure(f"the test of webhook {webhook.webhook_id} was answered, but not by this receiver")
             self._is_ready = True
             took = latency_text(max(0.0, self._tested_at - started))
-            with contextlib.closing(Follower(session, webhook, self.tell)) as follower:
+            with contextlib.closing(Follower(session, webhook, self.say)) as follower:
                 self._say_ready(
                     f'Ready. Webhook {webhook.webhook_id} "{name}" (deleted at the end), a test came in after {took}.'
                 )

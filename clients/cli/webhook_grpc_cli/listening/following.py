@@ -25,10 +25,10 @@ _SUCCEEDED: Final = delivery_pb2.ATTEMPT_OUTCOME_SUCCEEDED
 class Follower:
     """Watches the deliveries of one webhook on a thread of its own, until `close`."""
 
-    def __init__(self, session: Session, webhook: webhook_pb2.Webhook, tell: Callable[[str], None]) -> None:
-        """`tell` takes what a person should know of an attempt; it is called on the thread."""
+    def __init__(self, session: Session, webhook: webhook_pb2.Webhook, report: Callable[[str], None]) -> None:
+        """`report` takes what a person should know of an attempt; it is called on the thread."""
         self._say = session.say
-        self._tell = tell
+        self._report = report
         self._silence = Silence(time.monotonic())
         self._stream = ObservedStream(session.stub.WatchDeliveries, HEARTBEAT_SECONDS, self)
         self._watcher = Watcher(
@@ -43,7 +43,7 @@ class Follower:
         try:
             for delivery in self._watcher:
                 if text := what_comes_next(delivery):
-                    self._tell(text)
+                    self._report(text)
         except WebhookError as error:
             self._say(f"── what the service does next is not shown: {error.message} ──")
 

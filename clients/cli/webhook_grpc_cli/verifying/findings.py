@@ -31,7 +31,7 @@ _OTHER_REQUEST: Final = (
 _BEFORE_ROTATION: Final = (
     "While two secrets sign, X-Webhook-Signature is made with the one before the rotation: accept both until then."
 )
-_OLD_SECRET: Final = "The secret is the one before the rotation: it signs only until the overlap ends."  # noqa: S105
+_ROTATED: Final = "The secret is the one before the rotation: it signs only until the overlap ends."
 
 State = Literal["right", "wrong", "old", "missing"]
 
@@ -140,7 +140,7 @@ def _judged_by_time(finding: Finding, trial: _Trial, clock: Clock) -> Finding:
             else "Genuine, but signed later than now: check the clock of this machine."
         )
         return replace(finding, state="old", detail=detail, causes=(cause, *finding.causes))
-    notes = (_OLD_SECRET,) if trial.fitted > 0 and not finding.causes else finding.causes
+    notes = (_ROTATED,) if trial.fitted > 0 and not finding.causes else finding.causes
     return replace(finding, detail=detail, causes=notes)
 
 

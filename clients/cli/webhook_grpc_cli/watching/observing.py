@@ -21,7 +21,7 @@ class StreamListener(Protocol):
         ...
 
     def finished(self, message: service_pb2.WatchDeliveriesResponse) -> None:
-        """Everything of a message is printed; the watcher asks for the next."""
+        """Everything of a message is printed; the watcher takes the next."""
         ...
 
     def lost(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, LiteralString
 
 from webhook_grpc.domain.sealing import Purpose
 from webhook_grpc.store.db import Database
@@ -11,57 +11,41 @@ from webhook_grpc.store.db import Database
 KEYS_MAX: Final = 100  # that are read; more are never in use at once
 COUNTED_MAX: Final = 10_000  # webhooks of one key
 
-# One secret for each beginning of a sealed secret: jumps from key to key in the index, however many webhooks there are.
-# Few secrets were replaced lately, so `previous` may read them all. IS TRUE as in the indexes, see 0008 and 0012.
-SELECT_KEYS_IN_USE: Final = """
-WITH RECURSIVE sealed AS (
+
+def _one_of_each_key(
+    name: LiteralString, column: LiteralString, table: LiteralString, condition: LiteralString
+) -> LiteralString:
+    """Returns a CTE with one row for each beginning of a sealed column: jumps from key to key in its index."""
+    return f"""{name} AS (
     (
-        SELECT substr(secret, 1, 5) AS head, id, customer_id, secret FROM webhooks
-        WHERE (status <> 'deleted') IS TRUE
-        ORDER BY substr(secret, 1, 5), id
+        SELECT substr({column}, 1, 5) AS head, id, customer_id, {column} FROM {table}
+        WHERE {condition}
+        ORDER BY substr({column}, 1, 5), id
         LIMIT 1
     )
     UNION ALL
-    SELECT next.head, next.id, next.customer_id, next.secret
-    FROM sealed s
+    SELECT next.head, next.id, next.customer_id, next.{column}
+    FROM {name} before
     CROSS JOIN LATERAL (
-        SELECT substr(secret, 1, 5) AS head, id, customer_id, secret FROM webhooks
-        WHERE (status <> 'deleted') IS TRUE AND substr(secret, 1, 5) > s.head
-        ORDER BY substr(secret, 1, 5), id
+        SELECT substr({column}, 1, 5) AS head, id, customer_id, {column} FROM {table}
+        WHERE {condition} AND substr({column}, 1, 5) > before.head
+        ORDER BY substr({column}, 1, 5), id
         LIMIT 1
     ) next
-), headers AS (
-    (
-        SELECT substr(sealed_headers, 1, 5) AS head, id, customer_id, sealed_headers FROM webhooks
-        WHERE (sealed_headers IS NOT NULL AND status <> 'deleted') IS TRUE
-        ORDER BY substr(sealed_headers, 1, 5), id
-        LIMIT 1
+)"""
+
+
+# One secret for each key, however many webhooks there are. Few secrets were replaced lately, so `previous` may read all
+# of them. IS TRUE as in the indexes, see 0008 and 0012.
+SELECT_KEYS_IN_USE: Final = f"""
+WITH RECURSIVE {_one_of_each_key("sealed", "secret", "webhooks", "(status <> 'deleted') IS TRUE")},
+{
+    _one_of_each_key(
+        "headers", "sealed_headers", "webhooks", "(sealed_headers IS NOT NULL AND status <> 'deleted') IS TRUE"
     )
-    UNION ALL
-    SELECT next.head, next.id, next.customer_id, next.sealed_headers
-    FROM headers h
-    CROSS JOIN LATERAL (
-        SELECT substr(sealed_headers, 1, 5) AS head, id, customer_id, sealed_headers FROM webhooks
-        WHERE (sealed_headers IS NOT NULL AND status <> 'deleted') IS TRUE AND substr(sealed_headers, 1, 5) > h.head
-        ORDER BY substr(sealed_headers, 1, 5), id
-        LIMIT 1
-    ) next
-), signing AS (
-    (
-        SELECT substr(private_key, 1, 5) AS head, id, customer_id, private_key FROM signing_keys
-        ORDER BY substr(private_key, 1, 5), id
-        LIMIT 1
-    )
-    UNION ALL
-    SELECT next.head, next.id, next.customer_id, next.private_key
-    FROM signing s
-    CROSS JOIN LATERAL (
-        SELECT substr(private_key, 1, 5) AS head, id, customer_id, private_key FROM signing_keys
-        WHERE substr(private_key, 1, 5) > s.head
-        ORDER BY substr(private_key, 1, 5), id
-        LIMIT 1
-    ) next
-), previous AS (
+},
+{_one_of_each_key("signing", "private_key", "signing_keys", "true")},
+previous AS (
     SELECT DISTINCT ON (substr(previous_secret, 1, 5)) id, customer_id, previous_secret FROM webhooks
     WHERE previous_secret IS NOT NULL AND previous_secret_until > now() AND status <> 'deleted'
     ORDER BY substr(previous_secret, 1, 5), id
