@@ -69,6 +69,7 @@ FILL: tuple[LiteralString, ...] = (
     INSERT INTO replay_webhooks SELECT r.replay_id, w, gen_random_uuid(), now()
     FROM (SELECT replay_id FROM replays LIMIT 200) r, generate_series(1, 50) w
     """,
+    "ANALYZE audit_entries",
     "ANALYZE replay_webhooks",
     "ANALYZE commands",
     "ANALYZE replays",
