@@ -147,6 +147,9 @@ async def test_a_reader_that_stops_reading_is_dropped_and_may_resume_while_other
         for _ in range(4):
             await service.publish_many(500)
         told, _ = await reading.deliveries(2000)
+        async with slowness.timeout(60):
+            while len(service.app._tail._subscriptions) > 1:  # pyright: ignore[reportPrivateUsage]
+                await asyncio.sleep(0.05)  # one that does not read hears nothing of being dropped
         async with slowness.timeout(30):
             rest = await stuck.read()  # which ends: the server has let go of it
         writer.close()
