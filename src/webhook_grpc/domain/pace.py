@@ -145,7 +145,7 @@ class Pace:
         self._hold_until = -math.inf  # its receiver has requested it
         self._pause_until = -math.inf  # a fault of ours
         self._locked_until = -math.inf  # nothing can be signed for it
-        self._left_alone_until = -math.inf  # the latest of the three: asked for several times for each request
+        self._left_alone_until = -math.inf  # the latest of the three: read several times for each request
 
     def configure(self, in_flight_max: int | None, rate_per_second: float | None) -> None:
         """Sets the webhook's own limits; None where it has none."""
