@@ -280,6 +280,7 @@ export const CHINESE = {
   "Pretty": "格式化",
   "Problems only": "只看异常",
   "Published": "发布时间",
+  "Published by": "发布者",
   "Raw": "原文",
   "Remove": "移除",
   "Replay": "重放",
