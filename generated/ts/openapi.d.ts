@@ -1120,6 +1120,8 @@ export interface components {
              * @description Set for the event of a `TestWebhook` call: it goes to this webhook only, and no replay sends it again.
              */
             test_webhook_id: number;
+            /** @description Who published it: `whk_` and the id of a token of the database, the name of a configured token, `access token of …`, or `anonymous`. Only callers with the permission `admin` see it. Empty for the event of a `TestWebhook` call, for what the SQL function published, and for what was published before the service kept it. */
+            publisher?: string;
         };
         /** @description Something that happened to a customer, published once, delivered to every webhook of that customer that subscribes to its type. */
         EventInput: {
@@ -1155,6 +1157,8 @@ export interface components {
              * @description Set for the event of a `TestWebhook` call: it goes to this webhook only, and no replay sends it again.
              */
             readonly test_webhook_id?: number;
+            /** @description Who published it: `whk_` and the id of a token of the database, the name of a configured token, `access token of …`, or `anonymous`. Only callers with the permission `admin` see it. Empty for the event of a `TestWebhook` call, for what the SQL function published, and for what was published before the service kept it. */
+            readonly publisher?: string;
         } & (unknown | unknown);
         /** @description A kind of event. Types belong to the platform, not to a customer: only a caller for all customers may create and change them, everybody may read them. There is no deletion, because events of the type may exist; archive it instead. */
         EventType: {

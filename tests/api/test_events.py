@@ -87,6 +87,7 @@ async def test_an_event_that_nobody_listens_to_is_stored_all_the_same(service: S
         occur_time=event.occur_time,
         create_time=published.create_time,
         data_json='{"a":1}',
+        publisher="anonymous",
     )
     assert abs(event.occur_time.seconds - published.create_time.seconds) <= 5, "unset: when it was published"
 

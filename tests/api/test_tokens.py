@@ -8,8 +8,8 @@ from typing import Any, Final
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from webhook.v1 import event_pb2, token_pb2
 from webhook.v1 import service_pb2 as pb
-from webhook.v1 import token_pb2
 
 from tests.api.asking import OTHER_CUSTOMER, ask, code_of, full_token, pages, refusal
 from tests.support import slowness
@@ -92,6 +92,38 @@ async def test_the_configured_tokens_of_before_go_on_and_are_no_admins(service: 
     assert await code_of(ask(service, "ListWebhooks", b"", old)) is grpc.StatusCode.OK
     refused = await refusal(ask(service, "ListTokens", b"", old))
     assert refused.reason == "PERMISSION_MISSING"
+
+
+async def test_an_event_says_who_published_it_to_those_who_may_see_the_audit(service: Service) -> None:
+    publisher, viewer = await make(service, role=PUBLISHER), await make(service, role=VIEWER)
+    wanted = pb.CreateAccessTokenRequest(customer_id=CUSTOMER, permissions=[token_pb2.ACCESS_PERMISSION_PUBLISH])
+    access = await ask(service, "CreateAccessToken", wanted, ADMIN)
+    event = event_pb2.Event(customer_id=CUSTOMER, event_type="job.completed", data_json="{}", publisher="somebody else")
+    metadata = (bearer(publisher), ADMIN, [("authorization", f"Bearer {access.bearer_token}")])
+    one = [await ask(service, "PublishEvent", pb.PublishEventRequest(event=event), by) for by in metadata]
+    batch = pb.BatchPublishEventsRequest(requests=[pb.PublishEventRequest(event=event)])
+    in_batch = await ask(service, "BatchPublishEvents", batch, bearer(publisher))
+    event_ids = [answer.event_id for answer in (*one, in_batch.results[0].published)]
+
+    def named(request: Any, event_id: str) -> Any:
+        return request(customer_id=CUSTOMER, event_id=event_id)
+
+    async def publishers(by: Any) -> list[list[str]]:
+        got = [await ask(service, "GetEvent", named(pb.GetEventRequest, id_), by) for id_ in event_ids]
+        explained = [await ask(service, "ExplainEvent", named(pb.ExplainEventRequest, id_), by) for id_ in event_ids]
+        listed = await ask(service, "ListEvents", pb.ListEventsRequest(customer_id=CUSTOMER, page_size=4), by)
+        return [
+            [found.publisher for found in got],
+            [found.event.publisher for found in explained],
+            [found.publisher for found in reversed(listed.events)],
+        ]
+
+    name = f"whk_{publisher.token_id}"
+    admin = await make(service, role=ROLE_ADMIN)
+    for by in (ADMIN, bearer(admin)):
+        assert await publishers(by) == [[name, "root", f"access token of root for customer {CUSTOMER}", name]] * 3
+    assert await publishers(bearer(viewer)) == [[""] * 4] * 3
+    assert await publishers([("authorization", "Bearer old")]) == [[""] * 4] * 3
 
 
 # --- nobody gives more than it has -----------------------------------------------------------------------------------

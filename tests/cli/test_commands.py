@@ -105,6 +105,8 @@ async def test_publish_waits_for_all_deliveries(
     assert "1 of 1 delivered" in again.stderr, "what has ended already is found, too"
     [[event_id]] = (await program.run("events publish job.completed -r one '{\"n\": 1.50}' --attribute a=b")).rows
     assert (await program.run(f"events get {event_id} --data")).stdout == '{"n": 1.50}'
+    shown = (await program.run(f"events get {event_id}", terminal=True)).ok().stdout
+    assert ["publisher", "anonymous"] in [line.split() for line in shown.splitlines()]
     receiver.on("/ok", answer(500))
     failed = await program.run("events publish job.failed --wait", stdin="")
     assert (failed.status, "events explain evt_" in failed.stderr) == (9, True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from webhook.v1 import service_pb2, webhook_pb2
+from webhook.v1.delivery_pb2 import Delivery
 
 from tests.support import slowness
 from tests.support.authority import Authority, MountedSecret
@@ -19,7 +20,7 @@ from tests.support.ports import free_port
 from tests.support.postgres import TestPostgres
 from tests.support.process import ROOT, Process
 from tests.support.receiver import Receiver
-from tests.support.service import CUSTOMER, ServiceFactory
+from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.server.auth import token_hash
 
 CLIENT = ROOT / "clients" / "go"
@@ -93,6 +94,38 @@ async def test_mutual_tls_takes_the_names_of_files(programs: Path, services: Ser
     ended = await run(*command, "-ca", authority.file, "one")
 
     assert re.fullmatch(r"evt_\w+\n", ended.stdout), ended
+
+
+async def tested(service: Service, webhook_id: int) -> Delivery:
+    request = service_pb2.TestWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id)
+    return (await service.stub.TestWebhook(request)).delivery
+
+
+async def test_a_receiver_with_the_public_key_takes_what_the_key_signed_and_nothing_else(
+    programs: Path, services: ServiceFactory
+) -> None:
+    service = await services.start()
+    ed25519 = webhook_pb2.SIGNATURE_TYPE_ED25519
+    await service.create_webhook("https://hooks.example.com/", signature_type=ed25519)  # makes the key
+    listed = await service.stub.GetSigningKeys(service_pb2.GetSigningKeysRequest(customer_id=CUSTOMER))
+    public_key = listed.signing_keys[0].public_key
+    receiving = await asyncio.create_subprocess_exec(
+        programs, "-public", public_key, "receive", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    Process.started.append(receiving)  # ended if this test fails
+    assert receiving.stdout is not None
+
+    async with slowness.timeout(40):
+        address = (await receiving.stdout.readline()).decode().strip()
+        signed = await service.create_webhook(f"http://{address}/", signature_type=ed25519)
+        plain = await service.create_webhook(f"http://{address}/")
+        taken, refused = [await tested(service, webhook.webhook_id) for webhook in (signed, plain)]
+        stdout, _ = await receiving.communicate(b"\n")
+
+    assert taken.last_attempt.response_status == 204
+    assert refused.last_attempt.response_status == 400
+    assert refused.last_attempt.response_body == b"SIGNATURE_WRONG\n"
+    assert (receiving.returncode, stdout.decode().split()) == (0, [taken.event_id])
 
 
 async def test_each_event_is_published_once_and_each_ending_is_seen_while_the_server_is_killed(

@@ -373,6 +373,7 @@ async def test_events_are_found_by_type_by_attribute_and_by_request_id(page: Pag
     await expect(rows(page).first).to_contain_text("region=us")
     await rows(page).first.click()
     await expect(page).to_have_url(re.compile(rf"/events/evt_\w+\?customer_id={CUSTOMER}$"))
+    await expect(page.locator("wg-app main.detail .facts").first).to_contain_text("Published by anonymous")
 
 
 # --- retry selected --------------------------------------------------------------------------------------------------

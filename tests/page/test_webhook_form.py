@@ -87,17 +87,30 @@ EVERYTHING_HAS = """text => {
 }"""
 
 
-async def test_a_secret_of_ones_own_signs_and_is_not_shown(page: Page, service: Service, receiver: Receiver) -> None:
+async def test_a_secret_of_ones_own_signs_with_an_ed25519_key_if_chosen_and_is_not_shown(
+    page: Page, service: Service, receiver: Receiver
+) -> None:
     detail = await form(page, service)
     await fill(detail, "mine", receiver.url(), "*")
     await detail.get_by_label("My own").check()
     await detail.get_by_label("Secret", exact=True).last.fill(SECRET)
+    await detail.get_by_text("Advanced").click()
+    await detail.get_by_label("Signatures").select_option("Secret, and an Ed25519 key")
     await detail.get_by_role("button", name="Create webhook").click()
     await expect(detail).to_contain_text(f"Secret …{SECRET[-4:]}")
     await expect(secret_dialog(page)).to_have_count(0)
     await service.publish()
     [request] = await receiver.wait_for(1)
     request.verify(SECRET)
+    assert " v1a," in request.headers["webhook-signature"]
+
+    await detail.get_by_role("button", name="Edit").click()
+    await expect(detail.get_by_label("Signatures")).to_have_value("ed25519")
+    await detail.get_by_label("Signatures").select_option("Secret (HMAC)")
+    await detail.get_by_role("button", name="Save").click()
+    await expect(detail).to_contain_text("SignaturesSecret (HMAC)")
+    [webhook] = await all_webhooks(service)
+    assert webhook.signature_type == webhook_pb2.SIGNATURE_TYPE_HMAC
 
 
 async def test_what_is_wrong_stands_under_its_field(page: Page, service: Service) -> None:

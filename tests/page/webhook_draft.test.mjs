@@ -37,6 +37,12 @@ test("only what has changed is sent, and null takes a choice back", () => {
   assert.deepEqual(draft.createBody(created), { name: "new", events: ["*"] });
 });
 
+test("what signs is the secret until somebody chooses, and each choice has words that are translated", () => {
+  assert.equal(draft.draftOf({}).signature_type, "hmac");
+  assert.deepEqual(draft.createBody({ ...draft.draftOf({}), signature_type: "ed25519" }), { signature_type: "ed25519" });
+  for (const text of Object.values(draft.SIGNATURE_TYPES)) assert.ok(text in CHINESE, text);
+});
+
 test("an edit that met another one offers mine where I changed something, and theirs elsewhere", () => {
   const before = draft.draftOf(WEBHOOK);
   const mine = { ...before, name: "mine" };

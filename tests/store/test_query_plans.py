@@ -16,14 +16,15 @@ import psycopg
 import pytest
 
 from tests.support.postgres import TestPostgres, query
-from tests.support.store import new_event, new_event_id, new_webhook, new_worker, options, succeeded
+from tests.support.store import AUDIT, new_event, new_event_id, new_webhook, new_worker, options, succeeded
 from webhook_grpc.domain.model import PendingDelivery
 from webhook_grpc.store import audit
+from webhook_grpc.store.audit import entry_parameters
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.log import explain, feed, lookup, stats
 from webhook_grpc.store.outbox import danger, due, expiry, figures, paces, publishing, settlement
 from webhook_grpc.store.outbox.ownership import OwnedShard
-from webhook_grpc.store.registry import census, own_headers, resealing, secret_keys
+from webhook_grpc.store.registry import census, own_headers, resealing, secret_keys, signing_keys, webhooks
 from webhook_grpc.store.replays import progress, rows, selection
 from webhook_grpc.store.schema.partitions import ensure_partitions
 from webhook_grpc.store.upkeep import erasure, retention
@@ -69,6 +70,12 @@ FILL: tuple[LiteralString, ...] = (
     INSERT INTO replay_webhooks SELECT r.replay_id, w, gen_random_uuid(), now()
     FROM (SELECT replay_id FROM replays LIMIT 200) r, generate_series(1, 50) w
     """,
+    """
+    INSERT INTO signing_keys (customer_id, public_key, private_key, created_at, retire_at)
+    SELECT n / 2, '', decode('0102030405', 'hex') || int4send(n), now(), CASE WHEN n % 2 = 0 THEN now() + '1 h' END
+    FROM generate_series(1, 10000) n
+    """,
+    "ANALYZE signing_keys",
     "ANALYZE audit_entries",
     "ANALYZE replay_webhooks",
     "ANALYZE commands",
@@ -253,6 +260,23 @@ async def test_what_is_sealed_with_a_key_is_found_without_reading_all_webhooks(
     filled: TestPostgres, statement: LiteralString
 ) -> None:
     assert_indexed(scans(filled, statement, {"head": bytes(5), "after": 7, "limit": 200}), "webhooks")
+
+
+async def test_signing_keys_are_found_by_their_customer_and_by_what_sealed_them(filled: TestPostgres) -> None:
+    now = datetime.now(UTC)
+    new = signing_keys.NewSigningKey(1, 42, b"", b"")
+    parameters = signing_keys._parameters(new)  # pyright: ignore[reportPrivateUsage]
+    rotated = {**parameters, **entry_parameters(AUDIT), "overlap_seconds": 3600.0}
+    erased = {"customer_id": 42, "requested_at": now}
+    assert_indexed(scans(filled, signing_keys.SELECT_SIGNING_KEYS, parameters), "signing_keys")
+    assert_indexed(scans(filled, signing_keys.INSERT_FIRST_SIGNING_KEY, parameters), "signing_keys")
+    assert_indexed(scans(filled, signing_keys.ROTATE_SIGNING_KEY, rotated), "signing_keys", "webhooks")
+    assert_indexed(scans(filled, signing_keys.DELETE_SIGNING_KEYS_OF_CUSTOMER, erased), "signing_keys", "webhooks")
+    assert_indexed(scans(filled, webhooks.SELECT_WEBHOOKS_BY_ID, {"ids": [1, 2]}), "signing_keys", "webhooks")
+    of_key = {"head": b"other", "after": 7, "limit": 200}
+    assert_indexed(scans(filled, resealing.SELECT_SIGNING_KEYS_OF_KEY, of_key), "signing_keys")
+    sealed = {"id": 7, "before": b"a", "sealed": b"b"}
+    assert_indexed(scans(filled, resealing.RESEAL_SIGNING_KEYS, sealed), "signing_keys")
 
 
 async def test_header_values_in_the_clear_are_found_without_reading_all_webhooks(filled: TestPostgres) -> None:

@@ -14,9 +14,9 @@ type messageKey struct{}
 
 // Verify returns a handler that calls next only with genuine requests, whose message is [MessageFrom]. Others are answered
 // 400 with the reason as their text, and 413 where the body is larger than [WithBodyMax] allows. next may read the body
-// again. Verify panics if a secret can't be used ([SecretSet.Err]), so that a program does not start with it.
-func Verify(secrets SecretSet, next http.Handler, options ...VerifyOption) http.Handler {
-	if err := secrets.Err(); err != nil {
+// again. Verify panics if a secret or a key can't be used ([KeySet.Err]), so that a program does not start with it.
+func Verify(keys KeySet, next http.Handler, options ...VerifyOption) http.Handler {
+	if err := keys.Err(); err != nil {
 		panic(err)
 	}
 	limit := verifyingOf(options).bodyMax
@@ -26,7 +26,7 @@ func Verify(secrets SecretSet, next http.Handler, options ...VerifyOption) http.
 			refuse(w, err)
 			return
 		}
-		message, err := VerifySignature(r.Header, body, secrets, options...)
+		message, err := VerifySignature(r.Header, body, keys, options...)
 		if err != nil {
 			refuse(w, err)
 			return

@@ -3,10 +3,8 @@ package client
 import (
 	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -15,7 +13,6 @@ import (
 )
 
 const (
-	secretPrefix     = "whsec_"
 	signatureVersion = "v1,"
 	usualTolerance   = 5 * time.Minute
 )
@@ -40,50 +37,6 @@ type Message struct {
 	Timestamp time.Time
 	// Data is the event's data, byte for byte as it was published.
 	Data json.RawMessage
-}
-
-// A SecretSet holds the secrets that a receiver verifies with.
-type SecretSet struct {
-	secrets []string
-	keys    [][]byte
-	err     error
-}
-
-// Secrets returns the set of these secrets: while a secret is changed, the new and the old.
-func Secrets(secrets ...string) SecretSet {
-	set := SecretSet{secrets: secrets}
-	if len(secrets) == 0 {
-		set.err = errors.New("there is no secret to verify with")
-	}
-	for _, secret := range secrets {
-		key, err := keyOf(secret)
-		set.keys, set.err = append(set.keys, key), errors.Join(set.err, err)
-	}
-	return set
-}
-
-// Err returns what is wrong with the secrets, nil if they can be used.
-func (s SecretSet) Err() error {
-	if s.err == nil && len(s.keys) == 0 {
-		return errors.New("there is no secret to verify with")
-	}
-	return s.err
-}
-
-// keyOf returns the key: base64 behind whsec_, or the UTF-8 bytes of free text.
-func keyOf(secret string) ([]byte, error) {
-	text, isStandard := strings.CutPrefix(secret, secretPrefix)
-	if text == "" {
-		return nil, errors.New("a secret is empty")
-	}
-	if !isStandard {
-		return []byte(secret), nil
-	}
-	key, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return nil, errors.New("what follows " + secretPrefix + " in a secret is not base64")
-	}
-	return key, nil
 }
 
 // A VerifyOption is a setting of [VerifySignature] and [Verify].
@@ -114,19 +67,20 @@ func verifyingOf(options []VerifyOption) verifying {
 	return v
 }
 
-// VerifySignature returns the message if one of the secrets has signed id, time and body, not too long ago. The form is
-// that of Standard Webhooks (https://github.com/standard-webhooks/standard-webhooks). body is what came, byte for byte,
-// before anything parsed it. The error is a SignatureInvalidError, or that of [SecretSet.Err].
-func VerifySignature(header http.Header, body []byte, secrets SecretSet, options ...VerifyOption) (*Message, error) {
-	if err := secrets.Err(); err != nil {
+// VerifySignature returns the message if one of the secrets, or the private key of one of the public keys, has signed id,
+// time and body, not too long ago. The form is that of Standard Webhooks
+// (https://github.com/standard-webhooks/standard-webhooks): v1 and v1a. body is what came, byte for byte, before anything
+// parsed it. The error is a SignatureInvalidError, or that of [KeySet.Err].
+func VerifySignature(header http.Header, body []byte, keys KeySet, options ...VerifyOption) (*Message, error) {
+	if err := keys.Err(); err != nil {
 		return nil, err
 	}
 	signed, err := readHeaders(header)
 	if err != nil {
 		return nil, err
 	}
-	if !signed.isGenuine(body, secrets.keys) {
-		return nil, &SignatureInvalidError{"SIGNATURE_WRONG", "no secret of yours has signed this id, time and body"}
+	if !signed.isGenuine(body, keys) {
+		return nil, &SignatureInvalidError{"SIGNATURE_WRONG", "no secret or key of yours has signed this id, time and body"}
 	}
 	v := verifyingOf(options)
 	if err := checkTime(signed.at, v.now(), v.tolerance); err != nil {
@@ -143,17 +97,21 @@ func VerifySignature(header http.Header, body []byte, secrets SecretSet, options
 }
 
 // VerifyBodySignature returns nil if one of the secrets has signed the body (X-Webhook-Signature). It does not stop anybody
-// from sending an old request again. The error is a SignatureInvalidError, or that of [SecretSet.Err].
-func VerifyBodySignature(header http.Header, body []byte, secrets SecretSet) error {
-	if err := secrets.Err(); err != nil {
+// from sending an old request again. Public keys can't verify it. The error is a SignatureInvalidError, that of
+// [KeySet.Err], or one that says that there is no secret.
+func VerifyBodySignature(header http.Header, body []byte, keys KeySet) error {
+	if err := keys.Err(); err != nil {
 		return err
+	}
+	if len(keys.secrets) == 0 {
+		return errNoSecret
 	}
 	given, err := required(header, "X-Webhook-Signature")
 	if err != nil {
 		return err
 	}
 	genuine := false
-	for _, secret := range secrets.secrets {
+	for _, secret := range keys.secrets {
 		expected := "sha256=" + hex.EncodeToString(mac([]byte(secret), body))
 		genuine = hmac.Equal([]byte(expected), []byte(given)) || genuine // all, whatever the first gave
 	}
@@ -198,24 +156,19 @@ func required(header http.Header, name string) (string, error) {
 	return value, nil
 }
 
-// isGenuine compares each signature with each key's in constant time.
-func (s *signedHeaders) isGenuine(body []byte, keys [][]byte) bool {
+// isGenuine reports whether one of the keys has made one of the signatures.
+func (s *signedHeaders) isGenuine(body []byte, keys KeySet) bool {
+	signed := append(fmt.Appendf(nil, "%s.%d.", s.id, s.at.Unix()), body...)
 	genuine := false
-	start := fmt.Appendf(nil, "%s.%d.", s.id, s.at.Unix())
-	for _, key := range keys {
-		expected := []byte(signatureVersion + base64.StdEncoding.EncodeToString(mac(key, start, body)))
-		for _, given := range s.signatures {
-			genuine = hmac.Equal(expected, []byte(given)) || genuine
-		}
+	for _, given := range s.signatures {
+		genuine = keys.hasSigned(signed, given) || genuine // all, whatever the first gave
 	}
 	return genuine
 }
 
-func mac(key []byte, parts ...[]byte) []byte {
+func mac(key, signed []byte) []byte {
 	hash := hmac.New(sha256.New, key)
-	for _, part := range parts {
-		hash.Write(part)
-	}
+	hash.Write(signed)
 	return hash.Sum(nil)
 }
 

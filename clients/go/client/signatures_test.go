@@ -1,6 +1,8 @@
 package client
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -48,9 +50,8 @@ func TestTheVectorOfStandardWebhooksIsGenuine(t *testing.T) {
 	header.Set("webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=")
 	given, err := readHeaders(header)
 	equal(t, err, nil)
-	key, err := keyOf("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-	equal(t, err, nil)
-	equal(t, given.isGenuine([]byte(`{"test": 2432232314}`), [][]byte{key}), true)
+	keys := Secrets("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+	equal(t, given.isGenuine([]byte(`{"test": 2432232314}`), keys), true)
 }
 
 func TestAGenuineDeliveryIsRead(t *testing.T) {
@@ -109,8 +110,13 @@ func TestEachMistakeHasItsName(t *testing.T) {
 	equal(t, reasonOf(VerifyBodySignature(http.Header{}, []byte(genuine), Secrets(newSecret))), "HEADER_MISSING")
 }
 
-func TestSecretsThatCannotBeUsedAreNamedAtTheStart(t *testing.T) {
-	for _, secrets := range []SecretSet{Secrets(), {}, Secrets(""), Secrets("whsec_"), Secrets(newSecret, "whsec_!")} {
+func TestKeysThatCannotBeUsedAreNamedAtTheStart(t *testing.T) {
+	public := publicKeyText(signingKey(0))
+	for _, secrets := range []KeySet{
+		Secrets(), {}, Secrets(""), Secrets("whsec_"), Secrets(newSecret, "whsec_!"), Secrets(public), PublicKeys(),
+		PublicKeys(newSecret), PublicKeys("whpk_AAAA"), PublicKeys("whpk_!"), PublicKeys(public, ""),
+		PublicKeys(public).And(Secrets()), Secrets(newSecret).And(PublicKeys("")),
+	} {
 		if secrets.Err() == nil {
 			t.Fatal("there is no error")
 		}
@@ -122,6 +128,65 @@ func TestSecretsThatCannotBeUsedAreNamedAtTheStart(t *testing.T) {
 			Verify(secrets, http.NotFoundHandler())
 		}()
 	}
+}
+
+func signingKey(number byte) ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{number}, ed25519.SeedSize))
+}
+
+func publicKeyText(key ed25519.PrivateKey) string {
+	public, _ := key.Public().(ed25519.PublicKey)
+	return publicKeyPrefix + base64.StdEncoding.EncodeToString(public)
+}
+
+// signedByKeys returns headers with what the keys have signed, behind a signature of newSecret.
+func signedByKeys(t *testing.T, keys ...ed25519.PrivateKey) http.Header {
+	t.Helper()
+	header := signed(t, genuine, newSecret)
+	for _, key := range keys {
+		made := ed25519.Sign(key, []byte("evt_1."+header.Get("webhook-timestamp")+"."+genuine))
+		entry := " v1a," + base64.StdEncoding.EncodeToString(made)
+		header.Set("webhook-signature", header.Get("webhook-signature")+entry)
+	}
+	return header
+}
+
+func TestTheVectorOfEd25519IsGenuine(t *testing.T) { // that of tests/unit/test_signing_keys.py
+	header := http.Header{}
+	header.Set("webhook-id", "evt_01J8ZQ4T1X9V7M3N5K6P8R2S4T")
+	header.Set("webhook-timestamp", "1767225600")
+	header.Set("webhook-signature", "v1,AAAA v1a,3bB2N5KQ0r8eV30R8SWpjJVw3qHlavg20licNs4EJ3cl8WRVwYLOAU7lMr15F354FOrnIqQ1HKbDxHCZlTr/AQ==")
+	given, err := readHeaders(header)
+	equal(t, err, nil)
+	keys := PublicKeys("whpk_JUO5L/EJVRFHatyDadtt3JM2ZaEZeN2hQE7hBmypVZ0=")
+	equal(t, given.isGenuine([]byte("{}"), keys), true)
+	equal(t, given.isGenuine([]byte("[]"), keys), false)
+}
+
+func TestAReceiverMayHavePublicKeysInPlaceOfSecrets(t *testing.T) {
+	first, second, other := publicKeyText(signingKey(1)), publicKeyText(signingKey(2)), publicKeyText(signingKey(3))
+	both := signedByKeys(t, signingKey(1), signingKey(2))
+	for _, keys := range []KeySet{
+		PublicKeys(first), PublicKeys(second), PublicKeys(other, second), PublicKeys(other).And(Secrets(newSecret)),
+		Secrets(oldSecret).And(PublicKeys(second)),
+	} {
+		message, err := VerifySignature(both, []byte(genuine), keys, WithClock(clock))
+		equal(t, err, nil)
+		equal(t, message.WebhookID, "evt_1")
+	}
+	equal(t, VerifyBodySignature(both, []byte(genuine), Secrets(newSecret).And(PublicKeys(first))), nil)
+	equal(t, VerifyBodySignature(both, []byte(genuine), PublicKeys(first)), errNoSecret)
+
+	wrong := both.Clone()
+	wrong.Set("webhook-signature", "v1a,AAAA v1a,ä v1a v1a,")
+	moved := both.Clone()
+	moved.Set("webhook-id", "evt_2")
+	for _, header := range []http.Header{signedByKeys(t), signedByKeys(t, signingKey(2)), wrong, moved} {
+		_, err := VerifySignature(header, []byte(genuine), PublicKeys(first), WithClock(clock))
+		equal(t, reasonOf(err), "SIGNATURE_WRONG")
+	}
+	_, err := VerifySignature(both, []byte(genuine), Secrets(oldSecret), WithClock(clock))
+	equal(t, reasonOf(err), "SIGNATURE_WRONG")
 }
 
 func TestTheMiddlewarePassesOnWhatIsGenuineOnly(t *testing.T) {

@@ -87,7 +87,8 @@ class EventMethods:
         customer_id = call.customer(request.customer_id, "customer_id", violations)
         event_id = reading.read_event_id(request.event_id, "event_id", violations)
         refuse_if(violations)
-        return writing.event_message(await lookup.get_event(self._database, customer_id, event_id))
+        event = await lookup.get_event(self._database, customer_id, event_id)
+        return writing.event_message(event, with_publisher=call.caller.may_see_callers)
 
     async def list(self, request: service_pb2.ListEventsRequest, call: Call) -> service_pb2.ListEventsResponse:
         """Lists events, newest first."""
@@ -99,7 +100,8 @@ class EventMethods:
         key = token.read()
         before = _event_key(*key) if key else event_lists.EVENTS_START
         page = await event_lists.list_events(self._database, wanted, before, PageBounds(size, PAGE_BYTES_MAX))
-        events = fitting([writing.event_message(event) for event in page.items])
+        with_publisher = call.caller.may_see_callers
+        events = fitting([writing.event_message(event, with_publisher=with_publisher) for event in page.items])
         response = service_pb2.ListEventsResponse(events=events)
         if after := page.key_after(len(events)):
             response.next_page_token = token.after(after.bytes)
@@ -126,8 +128,9 @@ class EventMethods:
         customer_id = call.customer(named, "event.customer_id", violations)
         request_id = reading.read_request_id(request.request_id, violations)
         event_id = self._new_id()
+        now, publisher = self._clock.now(), call.caller.name
         event = reading.read_event(
-            request.event, customer_id, request_id, event_id, self._clock.now(), violations, call.traceparent
+            request.event, customer_id, request_id, event_id, now, violations, call.traceparent, publisher
         )
         refuse_if(violations)
         return Accepted(event, request.event.WhichOneof("content") or "")

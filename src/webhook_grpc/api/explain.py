@@ -52,7 +52,7 @@ class ExplainMethods:
         refuse_if(violations)
         event = await lookup.get_event(self._database, customer_id, event_id)
         known = await store.read(self._database, event)
-        message = writing.event_message(event)
+        message = writing.event_message(event, with_publisher=call.caller.may_see_callers)
         message.ClearField("data_json")
         return service_pb2.ExplainEventResponse(
             event=message, webhooks=[_explanation_message(one, event) for one in known]

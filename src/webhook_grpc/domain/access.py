@@ -51,6 +51,11 @@ class Caller:
             return None
         return next(iter(self.customer_ids))
 
+    @property
+    def may_see_callers(self) -> bool:
+        """Returns whether the caller may learn who made which call, as from the audit."""
+        return "admin" in self.permissions
+
     def may_act_for(self, customer_id: int) -> bool:
         """Returns whether this is one of the caller's customers."""
         return self.customer_ids is None or customer_id in self.customer_ids

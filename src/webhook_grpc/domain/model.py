@@ -209,6 +209,7 @@ class NewEvent:
     request_id: str | None
     fingerprint: int  # of what the caller chose; 0 without a request id
     traceparent: str | None = None  # valid; domain/trace_context.py
+    publisher: str | None = None  # the name of the caller
 
     @property
     def data_json(self) -> bytes:
@@ -239,6 +240,7 @@ class Event:
     data_start: int
     attributes: Mapping[str, str]
     test_webhook_id: int | None = None
+    publisher: str | None = None  # None: a test, or nobody knows
 
     @property
     def data_json(self) -> bytes:

@@ -9,6 +9,8 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"net"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -29,12 +31,13 @@ var (
 	ca       = flag.String("ca", "", "the authority of the service")
 	cert     = flag.String("cert", "", "a certificate for mTLS")
 	key      = flag.String("key", "", "its key")
+	public   = flag.String("public", "", "the public key that requests are verified with")
 )
 
 func main() {
 	log.SetFlags(0)
 	flag.Parse()
-	programs := map[string]func(context.Context) error{"publish": publish, "watch": watch, "one": one, "sketch": runSketch}
+	programs := map[string]func(context.Context) error{"publish": publish, "watch": watch, "one": one, "receive": receive, "sketch": runSketch}
 	if err := programs[flag.Arg(0)](context.Background()); err != nil {
 		log.Fatal(err)
 	}
@@ -132,5 +135,21 @@ func one(ctx context.Context) error {
 	defer func() { _ = c.Close() }()
 	published, err := c.Publish(ctx, client.Event{CustomerID: *customer, Type: "job.completed", Data: json.RawMessage("{}")})
 	fmt.Println(published.EventID)
+	return err
+}
+
+// receive prints its address, and the id of each message that is genuine by the public key, until its input ends.
+func receive(context.Context) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	hook := client.Verify(client.PublicKeys(*public), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println(client.MessageFrom(r.Context()).WebhookID)
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	fmt.Println(listener.Addr())
+	go func() { _ = http.Serve(listener, hook) }()
+	_, err = bufio.NewReader(os.Stdin).ReadString('\n')
 	return err
 }

@@ -51,6 +51,10 @@ type Event struct {
 	Content isEvent_Content `protobuf_oneof:"content"`
 	// Set for the event of a TestWebhook call: it goes to this webhook only, and no replay sends it again.
 	TestWebhookId int64 `protobuf:"varint,9,opt,name=test_webhook_id,json=testWebhookId,proto3" json:"test_webhook_id,omitempty"`
+	// Who published it: `whk_` and the id of a token of the database, the name of a configured token, `access token of …`,
+	// or `anonymous`. Only callers with the permission `admin` see it. Empty for the event of a TestWebhook call, for what
+	// the SQL function published, and for what was published before the service kept it.
+	Publisher     string `protobuf:"bytes,10,opt,name=publisher,proto3" json:"publisher,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -159,6 +163,13 @@ func (x *Event) GetTestWebhookId() int64 {
 	return 0
 }
 
+func (x *Event) GetPublisher() string {
+	if x != nil {
+		return x.Publisher
+	}
+	return ""
+}
+
 type isEvent_Content interface {
 	isEvent_Content()
 }
@@ -184,7 +195,7 @@ var File_webhook_v1_event_proto protoreflect.FileDescriptor
 const file_webhook_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"\x16webhook/v1/event.proto\x12\n" +
-	"webhook.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\x03\n" +
+	"webhook.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9f\x04\n" +
 	"\x05Event\x12\x1f\n" +
 	"\bevent_id\x18\x01 \x01(\tB\x04\xe2A\x01\x03R\aeventId\x12%\n" +
 	"\vcustomer_id\x18\x02 \x01(\x03B\x04\xe2A\x01\x02R\n" +
@@ -200,7 +211,9 @@ const file_webhook_v1_event_proto_rawDesc = "" +
 	"attributes\x12\x1d\n" +
 	"\tdata_json\x18\a \x01(\tH\x00R\bdataJson\x12-\n" +
 	"\x04data\x18\b \x01(\v2\x17.google.protobuf.StructH\x00R\x04data\x12,\n" +
-	"\x0ftest_webhook_id\x18\t \x01(\x03B\x04\xe2A\x01\x03R\rtestWebhookId\x1a=\n" +
+	"\x0ftest_webhook_id\x18\t \x01(\x03B\x04\xe2A\x01\x03R\rtestWebhookId\x12\"\n" +
+	"\tpublisher\x18\n" +
+	" \x01(\tB\x04\xe2A\x01\x03R\tpublisher\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16webhook/v1/event.proto\x12\nwebhook.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x03\n\x05\x45vent\x12\x16\n\x08\x65vent_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x63ustomer_id\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x18\n\nevent_type\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12.\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\nattributes\x18\x06 \x03(\x0b\x32!.webhook.v1.Event.AttributesEntry\x12\x13\n\tdata_json\x18\x07 \x01(\tH\x00\x12\'\n\x04\x64\x61ta\x18\x08 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x1d\n\x0ftest_webhook_id\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x03\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07\x63ontentBHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16webhook/v1/event.proto\x12\nwebhook.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x03\n\x05\x45vent\x12\x16\n\x08\x65vent_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x63ustomer_id\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x18\n\nevent_type\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12.\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\nattributes\x18\x06 \x03(\x0b\x32!.webhook.v1.Event.AttributesEntry\x12\x13\n\tdata_json\x18\x07 \x01(\tH\x00\x12\'\n\x04\x64\x61ta\x18\x08 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x1d\n\x0ftest_webhook_id\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x17\n\tpublisher\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07\x63ontentBHZFgithub.com/webhook-grpc/webhook-grpc/generated/go/webhook/v1;webhookv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,8 +47,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENT'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_EVENT'].fields_by_name['test_webhook_id']._loaded_options = None
   _globals['_EVENT'].fields_by_name['test_webhook_id']._serialized_options = b'\342A\001\003'
+  _globals['_EVENT'].fields_by_name['publisher']._loaded_options = None
+  _globals['_EVENT'].fields_by_name['publisher']._serialized_options = b'\342A\001\003'
   _globals['_EVENT']._serialized_start=135
-  _globals['_EVENT']._serialized_end=532
-  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_start=472
-  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_end=521
+  _globals['_EVENT']._serialized_end=557
+  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_start=497
+  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_end=546
 # @@protoc_insertion_point(module_scope)

@@ -57,6 +57,7 @@ class Event(_message.Message):
     DATA_JSON_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     TEST_WEBHOOK_ID_FIELD_NUMBER: _builtins.int
+    PUBLISHER_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """`evt_` and 26 characters. Assigned by the service; also the `webhook-id` header of every request."""
     customer_id: _builtins.int
@@ -69,6 +70,11 @@ class Event(_message.Message):
     """
     test_webhook_id: _builtins.int
     """Set for the event of a TestWebhook call: it goes to this webhook only, and no replay sends it again."""
+    publisher: _builtins.str
+    """Who published it: `whk_` and the id of a token of the database, the name of a configured token, `access token of …`,
+    or `anonymous`. Only callers with the permission `admin` see it. Empty for the event of a TestWebhook call, for what
+    the SQL function published, and for what was published before the service kept it.
+    """
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened, sent as `timestamp` in whole Unix seconds. Unset: when it was published."""
@@ -99,10 +105,11 @@ class Event(_message.Message):
         data_json: _builtins.str = ...,
         data: _struct_pb2.Struct | None = ...,
         test_webhook_id: _builtins.int = ...,
+        publisher: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "create_time", b"create_time", "data", b"data", "data_json", b"data_json", "occur_time", b"occur_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "content", b"content", "create_time", b"create_time", "customer_id", b"customer_id", "data", b"data", "data_json", b"data_json", "event_id", b"event_id", "event_type", b"event_type", "occur_time", b"occur_time", "test_webhook_id", b"test_webhook_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "content", b"content", "create_time", b"create_time", "customer_id", b"customer_id", "data", b"data", "data_json", b"data_json", "event_id", b"event_id", "event_type", b"event_type", "occur_time", b"occur_time", "publisher", b"publisher", "test_webhook_id", b"test_webhook_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["data_json", "data"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015

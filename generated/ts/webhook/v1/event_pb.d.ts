@@ -93,6 +93,15 @@ export declare type Event = Message<"webhook.v1.Event"> & {
    * @generated from field: int64 test_webhook_id = 9;
    */
   testWebhookId: bigint;
+
+  /**
+   * Who published it: `whk_` and the id of a token of the database, the name of a configured token, `access token of …`,
+   * or `anonymous`. Only callers with the permission `admin` see it. Empty for the event of a TestWebhook call, for what
+   * the SQL function published, and for what was published before the service kept it.
+   *
+   * @generated from field: string publisher = 10;
+   */
+  publisher: string;
 };
 
 /**

@@ -132,12 +132,13 @@ def read_event(
     now: datetime,
     violations: list[Violation],
     traceparent: str | None = None,
+    publisher: str | None = None,
 ) -> NewEvent:
     """Returns an event to publish. Its fingerprint covers what the caller chose: a repeated call has the same one.
 
-    Without a request id no call is repeated, and the fingerprint is 0. The `traceparent` is that of the call, and no
-    part of the fingerprint: a repeated call has another one. Raises InvalidArgument if the data is all that is wrong;
-    see read_data_json.
+    Without a request id no call is repeated, and the fingerprint is 0. `traceparent` and `publisher` are those of the
+    call, and no part of the fingerprint: a repeated call may have others. Raises InvalidArgument if the data is all
+    that is wrong; see read_data_json.
     """
     if not matching.is_event_type(message.event_type):
         violations.append(Violation("event.event_type", "must be an event type like `job.completed`"))
@@ -161,6 +162,7 @@ def read_event(
         request_id=request_id,
         fingerprint=_fingerprint(message, occur_time if has_time else None, data_json, attributes) if request_id else 0,
         traceparent=traceparent,
+        publisher=publisher,
     )
 
 

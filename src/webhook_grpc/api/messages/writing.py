@@ -82,8 +82,8 @@ def event_type_message(event_type: EventType) -> event_type_pb2.EventType:
     )
 
 
-def event_message(event: Event) -> event_pb2.Event:
-    """Returns an event as callers see it."""
+def event_message(event: Event, *, with_publisher: bool) -> event_pb2.Event:
+    """Returns an event as callers see it; `with_publisher`: as those see it who may learn who made which call."""
     return event_pb2.Event(
         event_id=event_id_text(event.event_id),
         customer_id=event.customer_id,
@@ -93,6 +93,7 @@ def event_message(event: Event) -> event_pb2.Event:
         attributes=event.attributes,
         data_json=event.data_json.decode("utf-8"),
         test_webhook_id=event.test_webhook_id or 0,
+        publisher=(event.publisher or "") if with_publisher else "",
     )
 
 

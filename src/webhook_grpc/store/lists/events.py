@@ -75,7 +75,7 @@ ORDER BY s.ord
 # Whole events by their ids.
 SELECT_WHOLE_EVENTS: Final = """
 SELECT e.event_id, e.customer_id, e.event_type, e.occurred_at, e.created_at, e.body, e.data_start, e.attributes,
-    e.test_webhook_id
+    e.test_webhook_id, e.publisher
 FROM unnest(%(event_ids)b::uuid[]) WITH ORDINALITY AS k(event_id, ord)
 CROSS JOIN LATERAL (SELECT * FROM events WHERE event_id = k.event_id LIMIT 1) e
 ORDER BY k.ord

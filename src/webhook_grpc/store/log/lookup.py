@@ -22,7 +22,8 @@ from webhook_grpc.store.db import Database, Row
 from .rows import LogRow, delivery_from_row, log_columns, unlogged_columns
 
 SELECT_EVENT: Final = """
-SELECT event_id, customer_id, event_type, occurred_at, created_at, body, data_start, attributes, test_webhook_id
+SELECT event_id, customer_id, event_type, occurred_at, created_at, body, data_start, attributes, test_webhook_id,
+    publisher
 FROM events
 WHERE event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR customer_id = %(customer_id)b)
 """
@@ -80,7 +81,8 @@ async def get_event(database: Database, customer_id: int | None, event_id: UUID)
 
 def event_from_row(row: Row) -> Event:
     """Returns the event of a row of SELECT_EVENT."""
-    stored_id, owner_id, event_type, occurred_at, created_at, body, data_start, attributes, test_webhook_id = row
+    stored_id, owner_id, event_type, occurred_at, created_at, body, data_start, attributes, *rest = row
+    test_webhook_id, publisher = rest
     return Event(
         event_id=stored_id,
         customer_id=owner_id,
@@ -91,6 +93,7 @@ def event_from_row(row: Row) -> Event:
         data_start=data_start,
         attributes=_attributes(attributes),
         test_webhook_id=test_webhook_id,
+        publisher=publisher,
     )
 
 

@@ -30,10 +30,11 @@ WITH input AS MATERIALIZED (
     FROM unnest(
         %(customer_id)b::bigint[], %(event_id)b::uuid[], %(event_type)b::text[], %(occurred_at)b::timestamptz[],
         %(body)b::bytea[], %(data_start)b::smallint[], %(attributes)b::text[], %(patterns)b::text[],
-        %(request_id)b::text[], %(fingerprint)b::bigint[], %(traceparent)b::text[]
+        %(request_id)b::text[], %(fingerprint)b::bigint[], %(traceparent)b::text[],
+        %(publisher)b::text[]
     ) WITH ORDINALITY AS t(
         customer_id, event_id, event_type, occurred_at, body, data_start, attributes, patterns, request_id,
-        fingerprint, traceparent, ord
+        fingerprint, traceparent, publisher, ord
     )
 ), new_keys AS (
     INSERT INTO idempotency_keys (customer_id, request_id, event_id, fingerprint, created_at)
@@ -45,9 +46,9 @@ WITH input AS MATERIALIZED (
     RETURNING event_id
 ), new_events AS (
     INSERT INTO events (
-        event_id, customer_id, event_type, occurred_at, created_at, body, data_start, attributes, traceparent
+        event_id, customer_id, event_type, occurred_at, created_at, body, data_start, attributes, traceparent, publisher
     )
-    SELECT event_id, customer_id, event_type, occurred_at, at, body, data_start, attributes, traceparent
+    SELECT event_id, customer_id, event_type, occurred_at, at, body, data_start, attributes, traceparent, publisher
     FROM input JOIN meta USING (singleton)
     WHERE request_id IS NULL OR event_id IN (SELECT event_id FROM new_keys)
     RETURNING event_id, customer_id, event_type, created_at
@@ -250,6 +251,7 @@ def _publish_parameters(events: Sequence[NewEvent], own_shards: Collection[int])
         "request_id": arrays.texts([event.request_id for event in events]),
         "fingerprint": arrays.bigints([event.fingerprint for event in events]),
         "traceparent": arrays.texts([event.traceparent for event in events]),
+        "publisher": arrays.texts([event.publisher for event in events]),
         "own_shards": arrays.smallints(list(own_shards)),
     }
 

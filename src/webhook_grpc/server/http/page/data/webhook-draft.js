@@ -16,7 +16,11 @@ export const FIELDS = {
   rate_limit_per_second: 0,
   headers: {},
   labels: {},
+  signature_type: "hmac",
 };
+
+/** What signs a webhook's requests, by the API's names. */
+export const SIGNATURE_TYPES = { hmac: "Secret (HMAC)", ed25519: "Secret, and an Ed25519 key" };
 
 const PATTERN = /^(\*|[a-z0-9][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*(\.\*)?)$/;
 const UNITS = { s: 1, sec: 1, m: 60, min: 60, h: 3600, d: 86_400 };

@@ -49,6 +49,7 @@ function eventNodes(page, event, explanation, webhooks) {
       fact("event_id", element("code", {}, event.event_id)),
       fact(words("Customer"), String(event.customer_id)),
       fact(words("Published"), page.clock(milliseconds(event.create_time))),
+      ...(event.publisher ? [fact(words("Published by"), element("code", {}, visible(event.publisher)))] : []),
       ...(event.occur_time ? [fact(words("Occurred"), page.clock(milliseconds(event.occur_time)))] : []),
       ...Object.entries(event.attributes ?? {}).map(([name, value]) => fact(visible(name), visible(value))),
     ),

@@ -1,6 +1,6 @@
 // The form of a webhook. What is wrong stands under its field: what the page sees as it is typed, and what the service says.
 
-import { delayText, delaysOf, draftOf, durationOf, fieldOf, policyDelays, policyOf, urlProblem } from "../data/webhook-draft.js";
+import { SIGNATURE_TYPES, delayText, delaysOf, draftOf, durationOf, fieldOf, policyDelays, policyOf, urlProblem } from "../data/webhook-draft.js";
 import { visible } from "../data/json-text.js";
 import { seconds } from "../data/time.js";
 import { EventPatterns } from "./event-patterns.js";
@@ -10,7 +10,7 @@ import { waitsNode } from "./retry-line.js";
 
 export const LOOK = FIELDS_LOOK;
 
-const ADVANCED = ["retry_policy", "timeout", "max_in_flight", "rate_limit_per_second", "headers", "labels", "description"];
+const ADVANCED = ["retry_policy", "timeout", "max_in_flight", "rate_limit_per_second", "signature_type", "headers", "labels", "description"];
 
 /** The form: `node` is what is shown, `fields` its fields by the API's names. */
 export class WebhookForm {
@@ -46,6 +46,7 @@ export class WebhookForm {
       rate_limit_per_second: numberOf(this._rate),
       headers: this._headers.value,
       labels: this._labels.value,
+      signature_type: this._signatureType.value,
     };
   }
 
@@ -141,6 +142,7 @@ export class WebhookForm {
     this._timeout.step = "any";
     this._inFlight = this._number(before.max_in_flight || "", 1, 100, "10");
     this._rate = this._number(before.rate_limit_per_second || "", 1, 1000, "");
+    this._signatureType = this._signatureTypes(before.signature_type);
     this._headers = new Pairs(words, before.headers, { isHidden: true });
     this._labels = new Pairs(words, before.labels);
     this._description = element("textarea", { value: before.description, rows: 2, maxLength: 1024 });
@@ -151,6 +153,7 @@ export class WebhookForm {
       this._add("timeout", words("Timeout"), this._timeout, words("In seconds, 1 to 30; empty: {n}.", { n: 15 })),
       this._add("max_in_flight", words("Requests at once"), this._inFlight, words("1 to {m}; empty: {n}.", { m: 100, n: 10 })),
       this._add("rate_limit_per_second", words("Requests a second"), this._rate, words("1 to {m}; empty: no limit.", { m: 1000 })),
+      this._add("signature_type", words("Signatures"), this._signatureType, words("With Ed25519 receivers may verify with a public key, which can't sign.")),
       this._add("headers", words("Headers"), this._headers.node, words("Sent with each request, at most 20.")),
       this._add("labels", words("Labels"), this._labels.node, words("For your own use, at most 20.")),
       this._add("description", words("Description"), this._description),
@@ -159,6 +162,13 @@ export class WebhookForm {
 
   _number(value, min, max, placeholder) {
     return element("input", { type: "number", className: "number", value: String(value), min: String(min), max: String(max), placeholder });
+  }
+
+  /** A type that this page does not know yet stays as it is. */
+  _signatureTypes(chosen) {
+    const types = { ...SIGNATURE_TYPES, [chosen]: SIGNATURE_TYPES[chosen] ?? visible(chosen) };
+    const options = Object.entries(types).map(([name, text]) => new Option(this._words(text), name, false, name === chosen));
+    return element("select", {}, ...options);
   }
 
   _retryPolicy(before) {

@@ -3,7 +3,7 @@
 import { visible } from "../data/json-text.js";
 import { COLOURS, STATUSES } from "../data/store.js";
 import { milliseconds, seconds, span } from "../data/time.js";
-import { delayText, policyDelays } from "../data/webhook-draft.js";
+import { SIGNATURE_TYPES, delayText, policyDelays } from "../data/webhook-draft.js";
 import { disabledSince, webhookStatusNode, whyDisabled } from "../shared/facts.js";
 import { icon } from "../shared/icons.js";
 import { element } from "../shared/look.js";
@@ -102,6 +102,7 @@ export function settingsNode(page, webhook) {
     [words("Subscribed events"), element("code", {}, visible(webhook.events.join(", ")))],
     [words("Retry schedule"), waitsNode(words, delays)],
     [words("Timeout"), webhook.timeout ? delayText(seconds(webhook.timeout)) : words("{span} (not chosen)", { span: "15 s" })],
+    [words("Signatures"), signatureText(words, webhook.signature_type ?? "hmac")],
     [words("Headers"), element("code", {}, visible(Object.keys(webhook.headers ?? {}).sort().join(", ")) || "–")],
     [words("Labels"), element("code", {}, visible(labels.join(", ")) || "–")],
     [words("Description"), visible(webhook.description ?? "") || "–"],
@@ -109,6 +110,10 @@ export function settingsNode(page, webhook) {
     [words("Changed"), page.clock(milliseconds(webhook.update_time))],
   ];
   return panel(words("Settings"), chosen);
+}
+
+function signatureText(words, type) {
+  return type in SIGNATURE_TYPES ? words(SIGNATURE_TYPES[type]) : visible(type);
 }
 
 function panel(title, pairs) {
