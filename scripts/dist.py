@@ -69,7 +69,7 @@ def build(out: Path, *, with_sdists: bool = True) -> list[Path]:
         sources = [_as_published(package, Path(folder) / f"{number}") for number, package in enumerate(PACKAGES)]
         kinds = () if with_sdists else ("--wheel",)
         options = ("--quiet", "--no-build-isolation", "--offline", "--no-create-gitignore", f"--python={python}")
-        command = (_uv(), "build", *options, *kinds, f"--out-dir={out}")
+        command = (uv(), "build", *options, *kinds, f"--out-dir={out}")
         for building in [pool.submit(run, *command, source) for source in sources]:
             building.result()
     return sorted(out.glob("*.tar.gz")) + sorted(out.glob("*.whl"))
@@ -88,7 +88,7 @@ def backend() -> Path:
 def uv_install(python: Path, *what: str | Path) -> None:
     """Installs with uv into the environment of a Python, from where pip is configured to look."""
     settings = install.settings_for_uv()
-    command = (_uv(), "pip", "install", "--quiet", f"--python={python}", *settings.arguments, *what)
+    command = (uv(), "pip", "install", "--quiet", f"--python={python}", *settings.arguments, *what)
     run(*command, **settings.variables)
 
 
@@ -159,7 +159,8 @@ def _ours_needed_by(path: Path) -> list[str]:
     return [f"needs {requirement}" for requirement in required if requirement.startswith("webhook-grpc")]
 
 
-def _uv() -> Path:
+def uv() -> Path:
+    """The uv of this environment, or the end with a word."""
     return install.uv() or sys.exit("this needs uv, which `make setup` installs where it can be had")
 
 
