@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo demo-page run migrate test-fast test test-shaken test-distribution more-postgres more-tools test-long check format generate faults attack reliability bench bench-quick bench-growth bench-page bench-isolation bench-lists bench-start screenshots screenshots-cli clean
+.PHONY: help setup demo demo-page run migrate test-fast test test-shaken test-distribution more-postgres more-tools test-long check format generate dist lock faults attack reliability bench bench-quick bench-growth bench-page bench-isolation bench-lists bench-start screenshots screenshots-cli clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -72,6 +72,12 @@ format: .venv/dev ## format code and protos
 generate: .venv/dev ## write generated/ from protos/
 	$(BIN)/python scripts/generate.py
 
+dist: .venv/dev ## build sdists, wheels and the package for npm into dist/, with their checksums
+	@$(BIN)/python -m scripts.dist
+
+lock: .venv/dev ## write the versions and hashes of the image, deploy/image/, anew; ARGS=--upgrade: the newest of everything
+	@$(BIN)/python -m scripts.lock $(ARGS)
+
 bench: .venv/dev ## measure every figure beside its limit (20 minutes; ROWS=end-to-end,latency: some), write docs/performance.md
 	@$(BIN)/python -m benchmarks.run --document --rows "$(ROWS)" $(ARGS)
 
@@ -109,7 +115,7 @@ screenshots-cli: .venv/dev ## write docs/screenshots/cli-*.svg from what the com
 	@$(BIN)/python -m scripts.cli_screenshots
 
 clean: ## remove what the commands above made
-	rm -rf .venv build .test-long generated/python/build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info generated/python/*.egg-info
+	rm -rf .venv build dist .test-long generated/python/build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info generated/python/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:

@@ -15,7 +15,7 @@ from webhook.v1.delivery_pb2 import Delivery
 from tests.support import slowness
 from tests.support.authority import Authority, MountedSecret
 from tests.support.full import IS_FULL, in_full
-from tests.support.golang import build, go, run
+from tests.support.golang import go, run
 from tests.support.ports import free_port
 from tests.support.postgres import TestPostgres
 from tests.support.process import ROOT, Process
@@ -38,7 +38,10 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs, built once, outside of this repository: their module has the client by a `replace`."""
+    """The programs, built once, outside of this repository: their go.mod has the client by a `replace`, and no more.
+
+    What Go adds to that are the versions that the client requires; it needs no sum that the client's go.sum has not.
+    """
     folder = tmp_path_factory.mktemp("go") / "programs"
     shutil.copytree(PROGRAMS, folder)
     module = folder / "go.mod"
@@ -48,7 +51,10 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     around = around.replace("SKETCH", "\n\n".join(sketch)).replace("RECEIVER", receiver)
     around = around.replace('"hooks.internal:443"', "*address").replace('"/run/secrets/hooks"', "*token")
     (folder / "sketched.go").write_text(around.replace('"billing.cursor"', "*cursor"))
-    return build(folder, folder / "programs")
+    shutil.copy(CLIENT / "go.sum", folder)
+    go(folder, "build", "-mod=mod", "-o", "programs", ".")
+    assert (folder / "go.sum").read_text() == (CLIENT / "go.sum").read_text()
+    return folder / "programs"
 
 
 def test_what_the_client_decides() -> None:

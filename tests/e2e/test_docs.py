@@ -255,13 +255,13 @@ async def test_the_program_with_the_python_client(playground: Playground, tmp_pa
 @in_playground
 async def test_the_program_with_the_go_client(playground: Playground, tmp_path: Path) -> None:
     await bash(walk(playground)[0])
-    for name in ("go.mod", "go.sum"):
-        shutil.copy(ROOT / "tests" / "clients" / "go" / name, tmp_path)
+    for file in ("tests/clients/go/go.mod", "clients/go/go.sum"):
+        shutil.copy(ROOT / file, tmp_path)
     module = (tmp_path / "go.mod").read_text().replace("../../..", str(ROOT))
     (tmp_path / "go.mod").write_text(module)
     program = playground.here(blocks("docs/clients.md", "goclient")).replace("my.cursor", str(tmp_path / "my.cursor"))
     (tmp_path / "main.go").write_text(program)
-    printed = await run("go", "run", "-C", str(tmp_path), ".", seconds=110)
+    printed = await run("go", "run", "-C", str(tmp_path), "-mod=mod", ".", seconds=110)
     assert re.search(r"evt_\w+ goes to 1 webhooks\nevt_\w+ <nil>\nEVENT_TYPE_UNKNOWN ", printed)
     assert re.search(r"^dlv_\w+ 1$", printed, re.MULTILINE)
 

@@ -68,5 +68,5 @@ class Tree(Group):
 
 def _of_server(context: click.Context, name: str) -> click.Command:
     if find_spec("webhook_grpc") is None:
-        context.fail(f"`{name}` comes with the server, the package webhook-grpc, which is not installed here")
+        context.fail(f"`{name}` comes with the server, which is not installed here: install a clone, by its path")
     return import_module("webhook_grpc.cli").main.commands[name]
