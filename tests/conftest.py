@@ -14,7 +14,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck
 
-from tests.support import durations, shaking, slowness
+from tests.support import durations, parsing, shaking, slowness
 from tests.support.full import in_full
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
@@ -39,6 +39,7 @@ hypothesis.settings.load_profile("any machine")
 
 
 shaking.install()
+parsing.install()
 
 
 def pytest_report_header() -> list[str]:
