@@ -14,7 +14,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck
 
-from tests.support import durations, shaking, slowness
+from tests.support import durations, parsing, shaking, slowness
 from tests.support.full import in_full
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
@@ -38,7 +38,10 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("any machine")
 
 
+SECONDS_MAX = pytest.StashKey[float]()  # of a test, on a machine that has only the suite to do
+
 shaking.install()
+parsing.install()
 
 
 def pytest_report_header() -> list[str]:
@@ -47,10 +50,13 @@ def pytest_report_header() -> list[str]:
     return [slower, shaking.header()]
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-timeout looks how long the test may take
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Each test is shaken in its own way, whatever ran before, and has the deadlines of a machine as slow as now."""
     shaking.begin(item.nodeid)
     slowness.measure_again()
+    item.add_marker(pytest.mark.timeout(slowness.scaled(item.stash[SECONDS_MAX])), append=False)
+    return (yield)
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -59,7 +65,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Puts the longest tests first, multiplies time-outs by the slowness, and marks the unit tests as fast.
+    """Puts the longest tests first, notes how long each may take, and marks the unit tests as fast.
 
     The tests of a module that share a service or a browser run one after the other, those that need a service of their
     own at the end.
@@ -72,8 +78,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.path.is_relative_to(unit):
             item.add_marker("fast")
         marker = item.get_closest_marker("timeout")
-        seconds = float(marker.args[0]) if marker is not None else usual
-        item.add_marker(pytest.mark.timeout(slowness.scaled(seconds)), append=False)
+        item.stash[SECONDS_MAX] = float(marker.args[0]) if marker is not None else usual
 
 
 def pytest_collection_finish() -> None:

@@ -16,6 +16,7 @@ from tests.support import slowness
 from tests.support.postgres import TestPostgres, dump
 from tests.support.receiver import Gate, Received, Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory
+from webhook_grpc.api import customers
 from webhook_grpc.store.upkeep import erasure
 
 pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
@@ -78,9 +79,10 @@ async def test_afterwards_a_dump_of_the_database_holds_nothing_of_the_customer(
 
 
 async def test_a_request_that_is_under_way_is_waited_for_and_leaves_nothing(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = await services.start(call_seconds_max=1)
+    monkeypatch.setattr(customers, "_WORK_SECONDS_MAX", 0.3)
+    service = await services.start()
     gate = Gate()
 
     async def behave(received: Received) -> Any:
@@ -176,7 +178,8 @@ async def test_the_call_stops_after_a_while_and_the_rest_goes_on(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(erasure, "EVENTS_PER_BATCH", 1)
-    service = await services.start(call_seconds_max=1)
+    monkeypatch.setattr(customers, "_WORK_SECONDS_MAX", 0.3)
+    service = await services.start()
     await service.create_webhook(receiver.url())
     await service.publish_many(20)
     await receiver.wait_for(20)

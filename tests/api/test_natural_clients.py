@@ -24,7 +24,7 @@ from webhook.v1.service_pb2 import (
     UpdateWebhookRequest,
 )
 
-from tests.api.asking import OTHER_CUSTOMER, refusal
+from tests.api.asking import OTHER_CUSTOMER, refusal, until
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.domain.errors import NotFound
@@ -230,6 +230,7 @@ async def test_the_line_of_a_call_names_the_webhook_the_event_or_the_delivery(
         await service.stub.PauseWebhook(PauseWebhookRequest(**named))
         await service.stub.DeleteWebhook(DeleteWebhookRequest(**named))
         await refusal(service.stub.GetEvent(GetEventRequest(customer_id=CUSTOMER, event_id="evt\x1b[31m")))
+        await until(lambda: len([line for line in logs if line["event"] == "rpc"]) == 6)  # it comes after the answer
     said = {line["method"]: line for line in logs if line["event"] == "rpc"}
 
     assert said["PublishEvent"]["event_id"] == event_id

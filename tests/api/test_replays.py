@@ -130,7 +130,8 @@ async def test_everything_that_is_wrong_is_told_at_once(
 
 
 async def test_a_window_of_31_days_is_served(service: Service) -> None:
-    await create(service, start_time=at(-40 * DAY), end_time=at(-9 * DAY))
+    start = at(-40 * DAY)
+    await create(service, start_time=start, end_time=Timestamp(seconds=start.seconds + 31 * DAY))
 
 
 @pytest.mark.parametrize("dry_run", [False, True])

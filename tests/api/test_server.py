@@ -27,6 +27,7 @@ from tests.api.asking import (
     refusal,
     valid_requests,
 )
+from tests.engine.test_stalls import answered
 from tests.support import slowness
 from tests.support.postgres import TestPostgres, query
 from tests.support.receiver import Gate, Receiver
@@ -222,7 +223,7 @@ async def test_without_its_database_every_method_is_unavailable(
     await asyncio.to_thread(migrate, url)
     services.database_url = url
     service = await services.start(database_timeout_seconds=slowness.scaled(1.0))
-    world = await furnish(service)
+    world = await answered(lambda: furnish(service))
 
     postgres.drop_database(name)
 
@@ -265,11 +266,11 @@ async def test_a_database_that_does_not_answer_is_unavailable_in_time(
     services: ServiceFactory, postgres: TestPostgres
 ) -> None:
     service = await services.start(database_timeout_seconds=slowness.scaled(0.5))
-    world = await furnish(service)
+    request = pb.GetWebhookRequest(customer_id=CUSTOMER, webhook_id=1)  # to make one may take longer than that
 
     with psycopg.connect(postgres.url) as blocker:
         blocker.execute("LOCK TABLE webhooks IN ACCESS EXCLUSIVE MODE")
-        refused = await refusal(ask(service, "GetWebhook", valid_requests(world)["GetWebhook"]))
+        refused = await refusal(ask(service, "GetWebhook", request))
 
     assert refused.code is UNAVAILABLE
     assert refused.reason == "STORAGE_UNAVAILABLE"
@@ -395,13 +396,13 @@ async def test_a_call_ends_at_the_deadline_of_the_server(
     services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = await services.start(call_seconds_max=slowness.scaled(1.0))
-    world = await furnish(service)
+    request = pb.GetWebhookRequest(customer_id=CUSTOMER, webhook_id=1)  # to make one may take longer than that
 
     async def hang(*_: object) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(webhooks, "get", hang)
-    refused = await refusal(ask(service, "GetWebhook", valid_requests(world)["GetWebhook"]))
+    refused = await refusal(ask(service, "GetWebhook", request))
 
     assert refused.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert refused.reason == "DEADLINE_EXCEEDED"
@@ -557,7 +558,7 @@ async def test_what_is_in_flight_is_finished_and_settled_when_the_server_stops(
     services: ServiceFactory, receiver: Receiver
 ) -> None:
     gate = Gate()
-    first = await services.start()
+    first = await services.start(drain_seconds=slowness.scaled(30))
     await first.create_webhook(receiver.on("/gate", gate))
     published = await first.publish()
     await receiver.wait_for(1)

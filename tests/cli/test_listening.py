@@ -15,13 +15,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from webhook.v1 import delivery_pb2, event_pb2, service_pb2
 
 from tests.cli.running import Program, Ran
 from tests.cli.test_tools import run
 from tests.e2e.test_docs import blocks
 from tests.support import slowness
-from tests.support.receiver import Receiver, answers
+from tests.support.receiver import Received, Receiver, answers
 from tests.support.service import CUSTOMER, SECRET, Service
 from webhook_grpc.domain.envelope import render_body
 from webhook_grpc.domain.headers import Envelope, request_headers
@@ -311,9 +312,29 @@ live = pytest.mark.asyncio(loop_scope="module")
 
 @live
 async def test_a_temporary_webhook_is_ready_after_its_test_and_is_deleted(
-    program: Program, service: Service, receiver: Receiver, said: queue.SimpleQueue[str]
+    program: Program,
+    service: Service,
+    receiver: Receiver,
+    said: queue.SimpleQueue[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    url = receiver.on("/hook", answers(500, 200))
+    """A stream tells what comes next: the first answer waits until it is open, the second until it has told."""
+    was_told = threading.Event()
+
+    def told(delivery: delivery_pb2.Delivery) -> str:
+        if text := what_comes_next(delivery):
+            was_told.set()
+        return text
+
+    async def behave(received: Received) -> web.StreamResponse:
+        while not service.app._tail._subscriptions:  # pyright: ignore[reportPrivateUsage]
+            await asyncio.sleep(0.01)  # that a stream is open gives no signal
+        if received.number:
+            await asyncio.to_thread(was_told.wait, slowness.scaled(20))
+        return web.Response(status=200 if received.number else 500)
+
+    monkeypatch.setattr("webhook_grpc_cli.listening.following.what_comes_next", told)
+    url = receiver.on("/hook", behave)
     listening = started(
         program, said, "--create", "--listen", "127.0.0.1:0", "--forward", url, "-n", "2", "-o", "table"
     )

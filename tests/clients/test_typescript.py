@@ -16,6 +16,7 @@ import pytest
 
 from tests.support import slowness
 from tests.support.distribution import missing
+from tests.support.ports import free_port
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, ServiceFactory
 
@@ -101,9 +102,10 @@ async def test_what_is_refused_is_said_with_its_reason(built: Path, services: Se
 async def test_the_event_stream_is_watched_on_after_a_restart(
     built: Path, services: ServiceFactory, receiver: Receiver
 ) -> None:
-    service = await services.start(http_address="127.0.0.1:0")
+    port = free_port()  # which nobody is given while the service is away
+    service = await services.start(http_address=f"127.0.0.1:{port}")
     await service.create_webhook(receiver.url())
-    since, port = datetime.now(UTC) - timedelta(minutes=1), service.app.http_port
+    since = datetime.now(UTC) - timedelta(minutes=1)
     async with node(built / "show.js", f"http://127.0.0.1:{port}", str(CUSTOMER), since.isoformat()) as output:
         shown: list[str] = []
         for _ in range(2):

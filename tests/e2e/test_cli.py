@@ -20,6 +20,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from webhook.v1 import service_pb2
 
+from tests.e2e.test_docs import said_by
 from tests.support import slowness
 from tests.support.ports import free_port
 from tests.support.postgres import TestPostgres, query
@@ -178,8 +179,7 @@ async def test_what_the_commands_print_is_what_compose_takes_and_the_banner_work
             assert status == 0, said
         await receiver.wait_for(1, "/hook")
         assert await health_check_of_the_image(WEBHOOK_HTTP_ADDRESS=http_address) == 0
-        _, said = await typed(watch.replace("-plaintext", "-plaintext -max-time 1"), TOKEN=secret)
-        assert '"cursor"' in said
+        await said_by(watch, '"cursor"', TOKEN=secret)
     finally:
         await process.end()
     assert await health_check_of_the_image(WEBHOOK_HTTP_ADDRESS=http_address) != 0

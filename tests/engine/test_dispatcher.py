@@ -91,7 +91,7 @@ async def test_a_receiver_that_hangs_delays_nobody_else(services: ServiceFactory
     await service.create_webhook(receiver.url("/quick"))
     await service.publish_many(100)
     await receiver.wait_for(100, "/quick")
-    assert len(receiver.at("/hang")) == 10
+    assert len(await receiver.wait_for(10, "/hang")) == 10
     gate.opened.set()
     await receiver.wait_for(100, "/hang")
 
@@ -129,14 +129,25 @@ async def test_a_backlog_larger_than_memory_arrives_once_and_in_order(
 
 
 async def test_a_changed_url_is_used_for_the_next_attempt(services: ServiceFactory, receiver: Receiver) -> None:
-    service = await services.start(retry_delays_seconds=(1.0,))
-    webhook = await service.create_webhook(receiver.on("/old", answer(500)))
+    """The first one is answered when the engine has heard of the change, which may take longer than any delay."""
+    service = await services.start()
+    has_heard = asyncio.Event()
+
+    async def fail_late(_: Received) -> web.StreamResponse:
+        await has_heard.wait()
+        return web.Response(status=500)
+
+    webhook = await service.create_webhook(receiver.on("/old", fail_late))
     await service.publish()
     await receiver.wait_for(1, "/old")
     webhook.url = receiver.url("/new")
     await service.stub.UpdateWebhook(
         service_pb2.UpdateWebhookRequest(webhook=webhook, update_mask=FieldMask(paths=["url"]))
     )
+    async with slowness.timeout(20):
+        while (known := service.app.engine.receivers.get(webhook.webhook_id)) and known.webhook.url != webhook.url:
+            await asyncio.sleep(0.01)  # what the engine hears gives no signal
+    has_heard.set()
     await receiver.wait_for(1, "/new")
     assert len(receiver.at("/old")) == 1
 
@@ -268,7 +279,7 @@ async def test_a_hint_wakes_the_owner_in_the_other_process(
 async def test_a_process_that_leaves_hands_over_without_loss_or_duplicate(
     services: ServiceFactory, receiver: Receiver
 ) -> None:
-    first, second = await services.start(), await services.start()
+    first, second = [await services.start(drain_seconds=slowness.scaled(30)) for _ in range(2)]
     await until_shared(first, second)
 
     async def slowly(_: Received) -> web.StreamResponse:
@@ -413,7 +424,7 @@ async def test_cut_connections_to_the_database_lose_and_double_nothing(
 async def test_requests_in_flight_end_and_are_settled_before_the_process_stops(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
-    service = await services.start()
+    service = await services.start(drain_seconds=slowness.scaled(30))
     gate = Gate()
     await service.create_webhook(receiver.on("/slow", gate))
     await service.publish_many(5)

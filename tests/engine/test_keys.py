@@ -269,13 +269,16 @@ async def test_what_an_old_secret_signs_waits_only_until_that_has_gone(
     named = service_pb2.RotateWebhookSecretRequest(customer_id=CUSTOMER, webhook_id=webhook_id)
     await second.stub.RotateWebhookSecret(named)
     await services.stop_one(second)
-    until_time = datetime.now(UTC) + timedelta(seconds=slowness.lengthened(1.5))
-    postgres.rows("UPDATE webhooks SET previous_secret_until = %s", [until_time])
+    postgres.rows("UPDATE webhooks SET previous_secret_until = now() + interval '1 hour'")  # longer than any start
 
     third = await services.start([NEW_KEY], secret_keys_lost=(OLD_ID,))
     async with third.watching() as watch:
         event = await third.publish()
         assert (await explained(third, event.event_id)).standing == WAITING_FOR_KEY
+        until_time = datetime.now(UTC) + timedelta(seconds=slowness.lengthened(1.5))
+        postgres.rows(
+            "UPDATE webhooks SET previous_secret_until = %s, version = version + 1, updated_at = now()", [until_time]
+        )
         [ended] = await watch.until_ended()
     assert (ended.status, ended.attempt_count) == (SUCCEEDED, 1)
     assert ended.last_attempt.start_time.ToDatetime(UTC) >= until_time

@@ -19,6 +19,8 @@ from tests.support.service import Service, ServiceFactory
 from tests.support.symptoms import Line
 from webhook_grpc.domain.ids import parse_event_id, shard_of
 from webhook_grpc.engine.duties import rescheduling
+from webhook_grpc.engine.shards import Shards
+from webhook_grpc.store.outbox import misdated
 
 pytestmark = pytest.mark.usefixtures("looks_by_hand")
 
@@ -134,6 +136,56 @@ async def test_it_is_looked_for_when_shards_are_gained_and_when_the_clock_has_st
     async with slowness.timeout(20):
         while not any("rescheduled" in line["event"] for line in symptoms):  # when all shards are looked through
             await asyncio.sleep(0.01)
+
+
+async def test_a_look_while_the_lease_is_not_fresh_is_made_again(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a process whose renewal comes late: the delivery would wait for a day."""
+    service = await started(services)
+    webhook_id, _ = await paused_with_one(service, receiver.url())
+    for statement in A_DAY_AHEAD:
+        postgres.rows(statement)
+    may_exist, looked, is_fresh = misdated.may_exist, asyncio.Event(), False
+
+    async def noted(*arguments: Any) -> bool:
+        found = await may_exist(*arguments)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(misdated, "may_exist", noted)
+    monkeypatch.setattr(Shards, "may_send", property(lambda _: is_fresh))
+    async with service.watching() as watch, slowness.timeout(20):
+        service.app.engine.rescheduling.look_through([shard_of(webhook_id)])
+        await looked.wait()
+        await asyncio.sleep(0)  # the rest of the look, which finds that nothing may be done
+        is_fresh = True
+        [delivery, *_] = await watch.until(lambda told: len(told) > 0)
+    assert (delivery.webhook_id, delivery.status) == (webhook_id, PENDING)
+
+
+async def test_a_step_while_shards_are_looked_through_is_followed_by_another_look(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = await started(services)
+    webhook_id, _ = await paused_with_one(service, receiver.url())
+    rescheduling, may_exist, has_stepped = service.app.engine.rescheduling, misdated.may_exist, False
+
+    async def stepped(connection: Any, shard: int) -> bool:
+        nonlocal has_stepped
+        found = await may_exist(connection, shard)
+        if not has_stepped:
+            has_stepped = True
+            for statement in A_DAY_AHEAD:
+                postgres.rows(statement)
+            rescheduling.look_through([shard])
+        return found
+
+    monkeypatch.setattr(misdated, "may_exist", stepped)
+    async with service.watching() as watch:
+        rescheduling.look_through([shard_of(webhook_id)])
+        [delivery, *_] = await watch.until(lambda told: len(told) > 0)
+    assert (delivery.webhook_id, delivery.status) == (webhook_id, PENDING)
 
 
 @pytest.mark.usefixtures("past")

@@ -63,7 +63,7 @@ async def test_a_crash_of_postgres_loses_nothing_and_is_told(receiver: Receiver,
     postgres = await asyncio.to_thread(Postgres, data_dir)
     services = ServiceFactory(postgres.url, data_dir)
     try:
-        service = await services.start(database_timeout_seconds=2.0)
+        service = await services.start(database_timeout_seconds=slowness.scaled(2.0))
         gate = Gate()
         await service.create_webhook(receiver.on("/gate", gate))
         await service.create_webhook(receiver.url("/open"))

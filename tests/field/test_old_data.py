@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, LiteralString, cast
 from uuid import uuid4
 
@@ -90,6 +90,12 @@ async def _with_partitions(url: str) -> None:
     await database.close()
 
 
+def seeded_on(url: str) -> date:
+    """The day on which it was filled, with the full days before that."""
+    [(oldest,)] = query(url, "SELECT min(created_at) FROM events")
+    return oldest.astimezone(UTC).date() + timedelta(days=seed_history.DAYS)
+
+
 async def keep_house(url: str) -> None:
     """What the process that owns shard 0 does by itself from time to time, where autovacuum does not come."""
     database = Database(options(url))
@@ -166,4 +172,6 @@ async def test_what_a_database_has_lived_through_costs_no_pages(url: str) -> Non
     await keep_house(url)
     old = await pages_of(url)
     worse = {name: (new[name], pages) for name, pages in old.items() if pages > SHARE_MAX * new[name] + PAGES_FREE}
+    if datetime.now(UTC).date() != seeded_on(url):
+        pytest.skip("midnight has passed: lists look at other days than before, which cost other pages")
     assert not worse, "pages looked at in a new database, and in one that has lived"

@@ -119,6 +119,7 @@ def sqlstate_of(url: str, statement: LiteralString) -> str | None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
+@pytest.mark.usefixtures("housekeeping_by_hand")  # else the service makes the partition that the test has dropped
 async def test_the_service_lives_through_days_under_a_role_that_can_change_no_table(
     roles: Roles, receiver: Receiver, tmp_path: Path
 ) -> None:

@@ -126,6 +126,7 @@ async def test_a_webhook_that_is_disabled_and_one_that_is_paused_are_counted(
     await service.pause_webhook(paused.webhook_id)
     await service.publish()
     async with Http(service) as http:
+        await read_until(http, lambda page: "gone" in page.values("webhook_webhooks_disabled_total"))
         page = await read_until(http, lambda page: "disabled" in page.values("webhook_webhooks"))
     assert page.values("webhook_webhooks") == {"disabled": 1, "paused": 1}
     assert page.values("webhook_webhooks_disabled_total") == {"gone": 1}

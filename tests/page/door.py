@@ -140,6 +140,17 @@ def refuses(status: int, reason: str, **fields: Any) -> Opening:
     return answer
 
 
+def away(back: asyncio.Event, answer: Opening) -> Opening:
+    """Returns an opening that answers so however often it is tried, until the service is back."""
+
+    async def refuse(door: Door, request: web.Request) -> web.StreamResponse:
+        if not back.is_set():
+            door.openings.append(refuse)
+        return await answer(door, request)
+
+    return refuse
+
+
 def explains(door: Door, shown: dict[str, Any], attempts: Sequence[dict[str, Any]], data: str | None = "{}") -> str:
     """Makes the door answer for a delivery, and for its event, gone without `data`; returns the page's path."""
     path, event_id = f"/api/deliveries/{shown['delivery_id']}", shown["event_id"]

@@ -15,6 +15,7 @@ from webhook.v1 import webhook_pb2
 
 from tests.page.accessibility import wrong
 from tests.page.installation import OPERATOR, READER, Installation
+from tests.page.keyboard import at_once, has_keys
 from tests.support import slowness
 from tests.support.authority import Authority
 from tests.support.full import in_full
@@ -178,7 +179,8 @@ async def step_2_an_event_is_a_row_on_top(walk: Walk) -> None:
 
 async def step_3_a_failure_counts_down_to_the_next_attempt_in_the_same_row(walk: Walk) -> None:
     url = walk.receiver.on("/flaky", answers(503, 200))
-    await walk.installation.create(url, delays=[slowness.scaled(3)], name="pager", events=["alert.triggered"])
+    delays = [slowness.scaled(8)]  # a page on a busy machine shows the failure seconds after it
+    await walk.installation.create(url, delays=delays, name="pager", events=["alert.triggered"])
     await walk.installation.publish("alert.triggered")
     first = walk.first()
     await expect(first).to_contain_text("Pending")
@@ -230,6 +232,7 @@ async def step_6_a_delivery_in_a_new_tab_without_a_second_sign_in(walk: Walk) ->
     await walk.sign_in()
     await expect(walk.rows()).to_have_count(1)
     await walk.first().focus()
+    await has_keys(walk.page)
     async with walk.context.expect_page() as opened:
         await walk.page.keyboard.press("o")
     tab = await opened.value
@@ -270,8 +273,8 @@ async def step_8_retry_pressed_twice_is_one_attempt(walk: Walk) -> None:
     await walk.sign_in()
     attempts = walk.page.locator("wg-app .attempts li > button")
     await expect(attempts).to_have_count(2)
-    press = walk.page.keyboard.press
-    await asyncio.gather(press("r"), press("r"))  # without a wait for an answer between them
+    await has_keys(walk.page)
+    await at_once(walk.page, "r", "r")
     await expect(attempts).to_have_count(3)
     await expect(attempts.first).to_contain_text("Manual")
     assert len(walk.receiver.at("/bad")) == 3
@@ -455,6 +458,7 @@ async def step_15_by_keyboard_alone_at_320_pixels(walk: Walk, browser: Browser) 
     await walk.installation.publish("job.completed")
     # not the row on top: webhooks of earlier steps may retry in between
     await expect(walk.rows(page).filter(has_text="job.completed")).not_to_have_count(0)
+    await has_keys(page)
     await page.keyboard.press("j")
     await expect(page.locator("webhook-deliveries .row:focus")).to_have_count(1)
     await page.keyboard.press("Enter")
@@ -467,7 +471,7 @@ async def step_15_by_keyboard_alone_at_320_pixels(walk: Walk, browser: Browser) 
     await page.keyboard.press("Enter")
     await expect(walk.rows(page)).to_have_count(1)
     await expect(page).to_have_url(re.compile("event_types=job.failed$"))
-    await asyncio.gather(page.keyboard.press("g"), page.keyboard.press("w"))
+    await at_once(page, "g", "w")
     await expect(page.locator("wg-app main")).to_contain_text("billing-eu")
     for path in ("/", "/webhooks", "/deliveries", "/attempts", "/events", "/replays", "/replays/new", "/event-types"):
         await page.evaluate("(path) => history.pushState(null, '', path)", path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -9,7 +10,8 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from tests.page.accessibility import wrong
-from tests.page.door import Door, attempt, deliveries, delivery, explains
+from tests.page.door import Door, attempt, away, deliveries, delivery, explains, refuses
+from tests.page.keyboard import has_keys
 
 pytestmark = [pytest.mark.slow(3), pytest.mark.asyncio(loop_scope="module")]
 WIDE, NARROW = {"width": 1280, "height": 720}, {"width": 320, "height": 640}
@@ -57,9 +59,11 @@ async def test_nothing_is_wrong_with(page: Page, door: Door, place: str, size: d
 
 async def test_nothing_is_wrong_with_the_dialogs_a_pill_and_a_bar(page: Page, door: Door) -> None:
     await show(page, door, LIVE)
+    await has_keys(page)
     await page.keyboard.press("Space")
     await door.send(delivery(500), delivery(501, "failed", "timeout"))
     await expect(page.locator("webhook-deliveries .pill")).to_be_visible()
+    door.openings.append(away(asyncio.Event(), refuses(503, "X")))  # else the bar is there for some seconds only
     door.cut()
     await expect(page.locator("webhook-deliveries .bar")).to_be_visible()
     assert await wrong(page) == []
@@ -113,7 +117,7 @@ async def test_the_focus_is_seen_with_a_ring_of_two_pixels(page: Page, door: Doo
       return [outlineWidth, outlineStyle];
     }"""
     assert await page.evaluate(ring) == ["2px", "solid"]
-    await expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_enabled()
+    await has_keys(page)
     await page.keyboard.press("j")
     assert await page.evaluate(ring) == ["2px", "solid"]
 

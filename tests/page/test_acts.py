@@ -333,6 +333,7 @@ async def test_a_delivery_is_copied_as_commands_that_work(page: Page, service: S
     detail = await open_delivery(page, service, delivery)
 
     async def copied(name: str) -> str:
+        await page.locator("wg-app .toast").evaluate("(node) => node.replaceChildren()")  # it keeps what it said last
         await detail.locator(".menu summary").click()
         await detail.locator(".menu").get_by_role("button", name=name, exact=True).click()
         await expect(page.locator("wg-app .toast")).to_have_text("Copied")

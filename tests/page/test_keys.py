@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator
@@ -12,6 +11,7 @@ import pytest_asyncio
 from playwright.async_api import Locator, Page, Route, expect
 
 from tests.page.door import Door, attempt, deliveries, delivery, explains, refuses
+from tests.page.keyboard import at_once, has_keys
 
 pytestmark = [pytest.mark.slow(2), pytest.mark.asyncio(loop_scope="module")]
 PLACES = {
@@ -42,16 +42,6 @@ async def show(page: Page, door: Door) -> None:
     await expect(page.locator("wg-app .live")).to_contain_text("Live")
     await expect(page.locator("webhook-deliveries .row").first).to_be_visible()
     await has_keys(page)
-
-
-async def has_keys(page: Page) -> None:
-    """Returns when the keys are loaded."""
-    await expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_enabled()
-
-
-async def at_once(page: Page, *keys: str) -> None:
-    """Presses keys one after the other, without waiting for an answer between them, which may take too long."""
-    await asyncio.gather(*(page.keyboard.press(key) for key in keys))
 
 
 def focused(page: Page) -> Locator:

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from playwright.async_api import Browser, Error, Locator, Page, Route, expect
 
+from tests.page.keyboard import at_once, has_keys
 from tests.support.receiver import Receiver, answer
 from tests.support.service import CUSTOMER, Service
 from webhook_grpc.store.lists import pages as store_pages
@@ -78,6 +79,7 @@ async def test_keys_go_from_row_to_row_open_one_in_a_new_tab_and_choose_it(
     await ended(service, 3)
     await page.goto(address(service, "deliveries"))
     await expect(rows(page)).to_have_count(3)
+    await has_keys(page)
     for key in ("j", "j", "ArrowDown", "k"):
         await page.keyboard.press(key)
     await expect(rows(page).nth(1).locator("a.open")).to_be_focused()
@@ -129,16 +131,17 @@ async def test_the_next_page_comes_near_the_end_and_the_last_one_says_what_is_ke
 
 
 async def test_a_filter_that_fits_little_is_looked_for_further_back_by_itself_then_on_demand(
-    page: Page, service: Service
+    own_page: Page, service: Service
 ) -> None:
-    asked = list[str]()
+    """Ten pages each time; it would be fewer after five seconds, which a busy machine may need: here none pass."""
+    page, asked = own_page, list[str]()
+    await page.add_init_script("performance.now = () => 0")
 
     async def answer_empty(route: Route) -> None:
         asked.append(route.request.url)
         await route.fulfill(json={"deliveries": [], "next_page_token": f"t{len(asked)}"})
 
     await page.route("**/api/deliveries?*", answer_empty)
-    await page.add_init_script("performance.now = () => 0")  # the five seconds never end, however slow the machine is
     await page.goto(address(service, "deliveries?statuses=expired"))
     await expect(foot(page)).to_contain_text("Little fits these filters so far.")
     assert len(asked) == 10
@@ -499,7 +502,7 @@ async def test_an_operator_chooses_a_customer_and_all_lists_keep_it(
     await expect(page.get_by_role("link", name="Events")).to_have_attribute("aria-current", "page")
     assert await page.evaluate("localStorage.getItem('webhook-grpc customers')") == str(other)
     await page.get_by_role("heading", name="Events").click()  # no field has the focus
-    await asyncio.gather(page.keyboard.press("g"), page.keyboard.press("a"))  # without a wait between them
+    await at_once(page, "g", "a")
     await expect(page).to_have_url(address(service, f"attempts?customer_id={other}"))
     await box.fill("")
     await box.press("Enter")

@@ -10,6 +10,7 @@ import pytest_asyncio
 from playwright.async_api import Locator, Page, expect
 
 from tests.page.door import Door, deliveries, delivery
+from tests.page.keyboard import has_keys
 
 pytestmark = [pytest.mark.slow(2), pytest.mark.asyncio(loop_scope="module")]
 NODES_MAX = 60
@@ -30,10 +31,11 @@ async def door() -> AsyncGenerator[Door]:
 
 
 async def show(page: Page, door: Door, query: str = "") -> None:
-    """Opens the live page; returns when its list is there and its stream is open."""
+    """Opens the live page; returns when its list is there, its stream is open, and its keys are."""
     await page.goto(door.url + query)
     await expect(page.locator("wg-app .live")).to_contain_text("Live")
     await expect(rows(page).first).to_be_visible()
+    await has_keys(page)
 
 
 def rows(page: Page) -> Locator:

@@ -11,7 +11,7 @@ import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Locator, Page, expect
 
-from tests.page.door import Door, Opening, deliveries, delivery, refuses
+from tests.page.door import Door, Opening, away, deliveries, delivery, refuses
 
 pytestmark = [pytest.mark.slow(2), pytest.mark.asyncio(loop_scope="module")]
 
@@ -55,17 +55,6 @@ def says(text: str) -> Opening:
         return stream
 
     return answer
-
-
-def away(back: asyncio.Event, answer: Opening) -> Opening:
-    """Returns an opening that answers so however often it is tried, until the service is back."""
-
-    async def refuse(door: Door, request: web.Request) -> web.StreamResponse:
-        if not back.is_set():
-            door.openings.append(refuse)
-        return await answer(door, request)
-
-    return refuse
 
 
 def keeps_silent(until: asyncio.Event) -> Opening:

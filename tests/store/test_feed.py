@@ -107,11 +107,14 @@ async def test_a_limit_never_lets_a_row_through_before_an_earlier_one_of_its_sha
 
 
 @pytest.mark.parametrize(("age", "expected"), [(1000, 0), (95, 1), (45, 2), (-10, 4)])
-async def test_a_time_is_found_in_each_shard(database: Database, written: Log, age: float, expected: int) -> None:
+async def test_a_time_is_found_in_each_shard(
+    database: Database, written: Log, postgres: TestPostgres, age: float, expected: int
+) -> None:
     for row_age in (100, 90, 40, 5):
         written.write(3, age=row_age)
+    [(newest,)] = postgres.rows("SELECT max(created_at) FROM attempts")
     written.write(4, age=50)
-    start_time = datetime.now(UTC) - timedelta(seconds=age)
+    start_time = newest + timedelta(seconds=5 - age)  # from when it was written: that may be seconds ago
     position = await feed.position_at(database, start_time)
     assert position[3] == expected
     assert position[4] == (1 if age < 50 else 0)

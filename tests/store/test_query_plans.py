@@ -16,7 +16,8 @@ import psycopg
 import pytest
 
 from tests.support.postgres import TestPostgres, query
-from tests.support.store import AUDIT, new_event, new_event_id, new_webhook, new_worker, options, succeeded
+from tests.support.store import AUDIT, new_event, new_webhook, new_worker, options, succeeded
+from webhook_grpc.domain.ids import event_id_time
 from webhook_grpc.domain.model import PendingDelivery
 from webhook_grpc.store import audit
 from webhook_grpc.store.audit import entry_parameters
@@ -116,16 +117,28 @@ SELECT relallvisible >= 0.95 * relpages FROM pg_class WHERE oid = (SELECT tableo
 """
 
 
+def day_of_rows(postgres: TestPostgres) -> str:
+    """The end of the names of the partitions that were filled, which are yesterday's once midnight has passed."""
+    [(name,)] = postgres.rows("SELECT tableoid::regclass::text FROM attempts LIMIT 1")
+    return name.partition("_20")[2]
+
+
+def last_event_id(postgres: TestPostgres) -> UUID:
+    """The newest event of that day. One of now would be of the next day's partitions, once midnight has passed."""
+    [(event_id,)] = postgres.rows("SELECT event_id FROM events ORDER BY event_id DESC LIMIT 1")
+    return event_id
+
+
 def scans(postgres: TestPostgres, statement: LiteralString, parameters: dict[str, Any]) -> list[tuple[str, str]]:
     """Every scan of a plan: its kind and its table (today's partition counts as its parent)."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         [(plan,)] = connection.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters).fetchall()  # pyright: ignore[reportArgumentType]
     found: list[tuple[str, str]] = []
-    today = f"{datetime.now(UTC):%y%m%d}"
+    filled_on = day_of_rows(postgres)
 
     def visit(node: dict[str, Any]) -> None:
         table, _, day = node.get("Relation Name", "").partition("_20")
-        if table and day in ("", today):  # the other partitions are empty, and read in whatever way
+        if table and day in ("", filled_on):  # the other partitions are empty, and read in whatever way
             found.append((node["Node Type"], table))
         for child in node.get("Plans", ()):
             visit(child)
@@ -191,12 +204,12 @@ async def test_where_the_log_ends_is_found_without_reading_it(filled: TestPostgr
 
 
 async def test_a_delivery_is_found_by_its_key(filled: TestPostgres) -> None:
-    parameters = lookup.delivery_parameters(42, new_event_id(), 1)
+    parameters = lookup.delivery_parameters(42, last_event_id(filled), 1)
     assert_indexed(scans(filled, lookup.SELECT_DELIVERY, parameters), "attempts", "deliveries", "events")
 
 
 async def test_a_delivery_of_an_event_that_is_gone_is_found_by_the_time_in_its_id(filled: TestPostgres) -> None:
-    parameters = lookup.delivery_parameters(42, new_event_id(), 1)
+    parameters = lookup.delivery_parameters(42, last_event_id(filled), 1)
     assert_indexed(scans(filled, lookup.SELECT_DELIVERY_OF_DELETED_EVENT, parameters), "attempts", "events")
 
 
@@ -225,13 +238,13 @@ async def test_what_the_log_knows_of_a_delivery_is_found_by_its_webhook(filled: 
 
 
 async def test_an_event_is_explained_without_reading_a_log(filled: TestPostgres) -> None:
-    now = datetime.now(UTC)
+    event_id = last_event_id(filled)
     parameters = {
         "customer_id": 42,
-        "event_id": new_event_id(),
+        "event_id": event_id,
         "event_type": "job.completed",
-        "event_created_at": now,
-        "since": now,
+        "event_created_at": event_id_time(event_id),
+        "since": event_id_time(event_id),
         "webhooks_max": explain.WEBHOOKS_MAX,
         "deleted_max": explain.DELETED_MAX,
     }
@@ -345,12 +358,12 @@ async def test_a_replay_goes_through_the_events_of_its_customer_in_their_order(f
 
 
 async def test_a_replay_finds_where_each_delivery_stands_by_its_key(filled: TestPostgres) -> None:
-    event_ids = [new_event_id() for _ in range(100)]
+    event_ids = [last_event_id(filled)] * 100
     parameters = {
         **REPLAY,
         "webhook_ids": [1],
         "event_id": event_ids,
-        "created_at": [datetime.now(UTC)] * 100,
+        "created_at": [event_id_time(event_ids[0])] * 100,
         "patterns": ["job.completed job.* *"] * 100,
         "statuses": ["failed"],
         "include_undelivered": True,

@@ -69,7 +69,10 @@ class Rescheduling:
                 continue
 
     async def look(self, shard: int) -> int:
-        """Hands what is misdated in a shard to the settler, and returns how many deliveries. Raises Unavailable."""
+        """Hands what is misdated in a shard to the settler, and returns how many deliveries. Raises Unavailable.
+
+        Nothing is done for a shard while the lease is not fresh: then it is looked through once more.
+        """
         if not await misdated.may_exist(self._connection, shard):
             return 0
         count, after = 0, None
@@ -78,8 +81,9 @@ class Rescheduling:
             count += await self._reschedule(shard, page.misdated)
             await self._results.caught_up()
             if page.last is None:
-                break
+                return count
             after = page.last
+        self._look_again(shard)
         return count
 
     async def _look_where_due(self) -> float | None:
@@ -89,30 +93,38 @@ class Rescheduling:
             if shard not in self._shards.owned:
                 self._looks.pop(shard, None)  # its owner looks for itself
                 continue
+            self._begins_with(shard)
             try:
                 with watched(self._looking, is_timed=False):
                     count += await self.look(shard)
             except Unavailable:
-                self._looks.setdefault(shard, []).append(time.monotonic() + _RETRY_SECONDS)
-            self._done_with(shard)
+                self._look_again(shard)
         if count:
             log.warning("deliveries rescheduled: the database's clock was ahead when they were scheduled", count=count)
         if not self._looks:
             return None
         return max(0.0, min(looks[-1] for looks in self._looks.values()) - time.monotonic())
 
-    def _done_with(self, shard: int) -> None:
+    def _begins_with(self, shard: int) -> None:
+        """Forgets the looks whose time has come, before they are made: a step meanwhile is a reason for another one."""
         looks = [at for at in self._looks.get(shard, []) if at > time.monotonic()]
         if looks:
             self._looks[shard] = looks
         else:
             self._looks.pop(shard, None)
 
+    def _look_again(self, shard: int) -> None:
+        """Looks through a shard soon once more, if it is still ours then and is not looked through before that."""
+        at, looks = time.monotonic() + _RETRY_SECONDS, self._looks.setdefault(shard, [])
+        if not looks or looks[-1] > at:
+            looks.append(at)
+
     async def _reschedule(self, shard: int, found: list[Misdated]) -> int:
         delays = {(one.row.webhook_id, one.row.event_id): one.delay_seconds for one in found}
         deliveries = await due.with_bodies(self._connection, [one.row for one in found], to_send=False)
         if shard not in self._shards.sendable:
-            return 0  # given up while this was read
+            self._look_again(shard)  # given up while this was read, or the lease is late
+            return 0
         return sum(
             self._dispatcher.end(
                 Settlement(
