@@ -65,9 +65,13 @@ class _Moment(click.ParamType[datetime]):
             self.fail("must be a time such as 2026-01-31T12:00:00Z, 14:00, 2h or 3d (ago), or now", param, ctx)
 
 
+class _Id(click.IntRange):
+    name = "whole number"  # what click says that a wrong one is none of
+
+
 SECONDS: Final = _Seconds()
 MOMENT: Final = _Moment()
-ID: Final = click.IntRange(1, 2**63 - 1)
+ID: Final = _Id(1, 2**63 - 1)
 
 
 def split(_: click.Context, __: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:

@@ -158,9 +158,7 @@ class _Listening:
         try:
             receiver = LocalReceiver(host, port, self.take)
         except OSError as error:
-            raise Failure(
-                f"{self._options['address']}: {error.strerror}", remedy="another --listen HOST:PORT"
-            ) from error
+            raise Failure(f"{self._options['place']}: {error.strerror}", remedy="another --listen HOST:PORT") from error
         with contextlib.closing(receiver):
             url = f"http://{f'[{host}]' if ':' in host else host}:{receiver.port}/"
             if self._options["create"]:

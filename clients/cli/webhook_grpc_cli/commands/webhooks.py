@@ -18,7 +18,7 @@ from webhook_grpc_cli.failures import ANSWER_IS_NO, UsageFailure
 from webhook_grpc_cli.flags import group
 from webhook_grpc_cli.inputs import ids_given, number_of, secret_in, text_given
 from webhook_grpc_cli.kinds import SECONDS, pairs, span_seconds, split
-from webhook_grpc_cli.output.kind import Kind
+from webhook_grpc_cli.output.kind import Column, Kind
 from webhook_grpc_cli.output.look import latency_text
 from webhook_grpc_cli.output.things import WEBHOOKS, WEBHOOKS_WITH_STATS, answer_text, seconds_of
 from webhook_grpc_cli.session import Session, with_session
@@ -28,6 +28,13 @@ from .options import for_each, limited, statuses_option, webhook_id, windowed
 from .replays import run_replay
 
 _STATS: Final = Kind("", ())
+_TESTED: Final = Kind(
+    "delivery_id",
+    [
+        Column(path, path)
+        for path in ("last_attempt.outcome", "last_attempt.response_status", "last_attempt.latency", "delivery_id")
+    ],
+)
 _STATUSES: Final = known_words(webhook_pb2.WebhookStatus)
 CLEARED: Final = (
     "retry_policy", "timeout", "max_in_flight", "rate_limit_per_second", "headers", "labels", "description",
@@ -375,7 +382,7 @@ def test(session: Session, webhook_id: int, data: str | None, event_type: str, e
         why = "" if is_success else f"  ({attempt.get('outcome')})   "
         session.printer.sentence(words + why + str(attempt.get("response_text") or attempt.get("error_message") or ""))
     else:
-        session.printer.one(Kind("delivery_id", ()), delivery)
+        session.printer.one(_TESTED, delivery)
     if not is_success:
         raise click.exceptions.Exit(ANSWER_IS_NO)
 
