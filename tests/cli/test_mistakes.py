@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from grpc import StatusCode
 
 from tests.cli.running import Program
 from tests.support.receiver import Receiver
 from tests.support.service import Service
 from webhook_grpc_cli.commands import ndjson
+from webhook_grpc_cli.doctoring.results import proxy_of
+from webhook_grpc_cli.failures import lines_of
+from webhook_grpc_client.errors import Problem, made
 
 live = pytest.mark.asyncio(loop_scope="module")
 GOOD = '{"event_type":"job.completed","data":{}}'
@@ -104,3 +109,39 @@ async def test_a_dumb_terminal_is_as_wide_as_it_says(program: Program, service: 
     await service.create_webhook(receiver.url(), name="w" * 60)
     ran = (await program.run("webhooks list", terminal=True, TERM="dumb", COLUMNS="140")).ok()
     assert len(ran.lines) == 3, "nothing is folded"
+
+
+@live
+async def test_a_proxy_of_the_environment_is_not_for_this_machine(program: Program, service: Service) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        proxy = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        ran = (await program.run("webhooks list", https_proxy=proxy, http_proxy=proxy, grpc_proxy=proxy)).ok()
+    assert ran.stderr == "nothing found\n"
+
+
+def test_the_proxy_that_calls_go_through_is_known() -> None:
+    environment = {"https_proxy": "http://proxy:1", "no_proxy": "internal, example.com"}
+    assert proxy_of("hooks.other.com:443", environment) == "https_proxy"
+    assert proxy_of("hooks.other.com:443", {**environment, "grpc_proxy": "http://proxy:2"}) == "grpc_proxy"
+    for address in ("127.0.0.1:50051", "localhost:50051", "unix:/run/socket", "hooks.internal:443"):
+        assert proxy_of(address, environment) == ""
+    assert proxy_of("hooks.other.com:443", {}) == ""
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:50051", "127.0.0.1", "hooks.internal", ":50051", "::1", "a b:1"])
+def test_an_address_without_a_port_is_wrong_and_is_not_tried(offline: Program, address: str) -> None:
+    for ran in (offline.run_here(f"webhooks list -a '{address}'"), offline.run_here("top", WHK_ADDRESS=address)):
+        assert (ran.status, ran.stdout) == (2, "")
+        assert f"`{address}` is no HOST:PORT" in ran.stderr
+
+
+def test_what_to_do_where_nobody_answers_is_said() -> None:
+    def tried(message: str, reason: str = "") -> list[str]:
+        return lines_of(made(Problem(StatusCode.UNAVAILABLE, message, reason)))[1:]
+
+    assert tried("Connection refused") == ["  try: webhook-grpc doctor"]
+    assert "speaks HTTP" in tried("(Trying to connect an http1.x server (HTTP status 400))")[0]
+    assert "--no-tls" in tried("SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER")[0]
+    assert "--ca" in tried("SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED: self signed certificate")[0]
+    assert tried("the database is away", "DATABASE_UNAVAILABLE") == []

@@ -36,6 +36,7 @@ class Program(Tree):
         """Runs a line, and exits."""
         del prog_name, standalone_mode, windows_expand_args
         _open_closed_streams()
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC writes to stderr what an error says once more
         sys.exit(self._status(sys.argv[1:] if args is None else list(args), complete_var or COMPLETE_VARIABLE, extra))
 
     def invoke(self, ctx: click.Context) -> Any:

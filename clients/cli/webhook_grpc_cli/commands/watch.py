@@ -74,7 +74,9 @@ def watch(session: Session, **options: Any) -> None:
 
 
 def _run(session: Session, path: Path | None, options: dict[str, Any]) -> None:
-    status = Status(session.talk, ",".join(options["event_types"]), path, is_quiet=session.is_quiet)
+    status = Status(
+        session.talk, session.place.address, ",".join(options["event_types"]), path, is_quiet=session.is_quiet
+    )
     listener = _WithCursor(status) if options["with_cursor"] else status
     stream = ObservedStream(session.stub.WatchDeliveries, options["heartbeat"], listener)
     watcher = Watcher(stream, Token(*session.place.token()), _fields(session, path, options))
