@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -115,7 +115,7 @@ def console_of(look: Look, *, is_stderr: bool = False) -> Any:
     return Console(
         file=sys.stderr if is_stderr else sys.stdout,
         width=look.width,
-        height=shutil.get_terminal_size().lines,  # with it, so that rich takes TERM=dumb for no width of its own
+        height=None if os.environ.get("TERM") != "dumb" else 25,  # without it rich takes a dumb terminal for 80 wide
         force_terminal=look.has_colour or look.is_terminal,
         color_system="auto" if look.has_colour and look.is_terminal else "standard" if look.has_colour else None,
         no_color=not look.has_colour,
