@@ -10,6 +10,7 @@ from typing import Final
 
 import click
 
+from webhook_grpc_cli import completing
 from webhook_grpc_cli.failures import UsageFailure
 from webhook_grpc_cli.flags import Command
 from webhook_grpc_cli.kinds import SECONDS, numbers, split
@@ -28,8 +29,25 @@ _INTERVAL_SECONDS: Final = (0.1, 3600.0)
     cls=Command,
     examples=["webhook-grpc top -n 1", "webhook-grpc top -t 'job.*' --interval 500ms -n 2 -o json"],
 )
-@click.option("--webhook-id", "webhook_ids", multiple=True, callback=numbers, metavar="N…", help="These webhooks.")
-@click.option("-t", "--event-type", "event_types", multiple=True, callback=split, metavar="P…", help="Rates of these.")
+@click.option(
+    "--webhook-id",
+    "webhook_ids",
+    multiple=True,
+    callback=numbers,
+    shell_complete=completing.webhook_ids,
+    metavar="N…",
+    help="These webhooks.",
+)
+@click.option(
+    "-t",
+    "--event-type",
+    "event_types",
+    multiple=True,
+    callback=split,
+    shell_complete=completing.event_types,
+    metavar="P…",
+    help="Rates of these.",
+)
 @click.option("--interval", type=SECONDS, default=2.0, metavar="2s", help="How often it is shown.")
 @click.option("-n", "rounds", type=click.IntRange(1), metavar="N", help="End after so many rounds.")
 @with_session
