@@ -145,3 +145,30 @@ def test_what_to_do_where_nobody_answers_is_said() -> None:
     assert "--no-tls" in tried("SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER")[0]
     assert "--ca" in tried("SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED: self signed certificate")[0]
     assert tried("the database is away", "DATABASE_UNAVAILABLE") == []
+
+
+@live
+async def test_a_profile_that_always_confirms_has_its_name_typed_before_anything_is_changed(
+    program: Program, service: Service, receiver: Receiver, home: Path
+) -> None:
+    number = (await service.create_webhook(receiver.url())).webhook_id
+    (await program.run("profiles add prod --confirm-always")).ok()
+    (home / "events.ndjson").write_text(f"{GOOD}\n")
+    for change in (
+        f"webhooks pause {number}",
+        f"webhooks update {number} --name other",
+        f"webhooks test {number}",
+        "events publish job.completed",
+        f"events publish --ndjson {home}/events.ndjson",
+        "event-types create order.paid",
+        f"call PauseWebhook '{{\"webhook_id\": {number}}}'",
+    ):
+        assert (await program.run(change)).status == 2, "nobody can be asked"
+        assert (await program.run(change, terminal=True, stdin="other\n")).status == 130
+    assert (await program.run("deliveries list -o id")).ok().stdout == ""
+    assert [row[:2] for row in (await program.run("webhooks list")).ok().rows] == [[str(number), "active"]]
+    (await program.run("replays create --since 1h --dry-run")).ok()
+    ran = (await program.run(f"webhooks pause {number}", terminal=True, stdin="prod\n")).ok()
+    assert f"prod: pause webhook {number}? Type the name of the profile" in ran.stderr
+    (await program.run(f"webhooks delete {number}", terminal=True, stdin="prod\n")).ok()
+    (await program.run("events publish job.completed --yes")).ok()

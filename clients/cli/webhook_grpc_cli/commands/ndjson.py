@@ -118,6 +118,7 @@ class Ndjson:
             batch_events=batch,
             patience_seconds=self._session.timeout_seconds,
         )
+        self._session.confirm_change(f"publish the lines of {self._path}")
         lines = stack.enter_context(self._opened())
         self._errors = stack.enter_context(self._errors_file())
         self._progress = stack.enter_context(self._session.progress(self._total()))

@@ -59,7 +59,7 @@ def list_profiles(session: Session) -> None:
 @click.option("--with-token", is_flag=True, help="Ask for the token, or read it from stdin; it is not shown.")
 @click.option("--token-command", metavar="COMMAND", help="A command that prints the token.")
 @click.option("--page", "page_url", metavar="URL", help="Where the page for browsers is; `open` starts it.")
-@click.option("--confirm-always", is_flag=True, help="Have the name typed before anything is deleted or sent again.")
+@click.option("--confirm-always", is_flag=True, help="Have the name typed before anything is changed or sent.")
 @click.pass_context
 def add(
     context: click.Context,
