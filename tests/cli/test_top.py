@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import json
+import os
+import pty
 import signal
 import socket
+import sys
+import termios
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,14 +22,16 @@ from webhook.v1 import delivery_pb2
 from tests.cli.running import Program
 from tests.cli.test_signals import ended, started
 from tests.support import slowness
+from tests.support.process import hear_signals
 from tests.support.receiver import Receiver, answer
-from tests.support.service import Service
+from tests.support.service import CUSTOMER, Service
 from webhook_grpc_cli.output.look import Look
 from webhook_grpc_cli.output.printing import Printer
 from webhook_grpc_cli.overview import tally as tally_module
 from webhook_grpc_cli.overview.following import Worker
 from webhook_grpc_cli.overview.rows import heading, kind, rows, sparkline
 from webhook_grpc_cli.overview.tally import Rate, Tally, behind_seconds
+from webhook_grpc_cli.overview.view import View, keys
 from webhook_grpc_cli.values import timestamp
 
 live = pytest.mark.asyncio(loop_scope="module")
@@ -183,3 +191,116 @@ async def test_rates_are_those_of_the_stream_and_ctrl_c_ends_it(
         while not json.loads(await process.stdout.readline())["attempts_per_second"]:
             await service.publish()  # the first may come before the stream is open
     assert await ended(process, signal.SIGINT) == 130
+
+
+def row(webhook_id: int, name: str = "", **fields: Any) -> dict[str, Any]:
+    made = {"webhook_id": webhook_id, "name": name or f"w{webhook_id}", "failed_count": 0, "attempts_per_second": 0.0}
+    return {**made, "stats": {}, **fields}
+
+
+ROWS = [
+    row(1, "pager", failed_count=2),
+    row(2, "Billing", attempts_per_second=9.0),
+    row(3, "ci-bot", stats={"pending_count": 7}),
+]
+
+
+def pressed(text: str, view: View | None = None) -> View:
+    view = view or View()
+    for key in keys(text.encode()):
+        view.press(key, view.ordered(ROWS))
+    return view
+
+
+def names(view: View) -> str:
+    return " ".join(one["name"] for one in view.ordered(ROWS))
+
+
+def test_keys_choose_what_is_shown() -> None:
+    assert [names(pressed("s" * times)) for times in range(5)] == [
+        "pager Billing ci-bot", "Billing pager ci-bot", "ci-bot pager Billing", "Billing ci-bot pager",
+        "pager Billing ci-bot",
+    ]  # fmt: skip
+    assert (names(pressed("p")), names(pressed("pp"))) == ("pager", "pager Billing ci-bot")
+    assert (names(pressed("/bil\r")), names(pressed("/bix\x7fl\r")), names(pressed("/bil\x1b"))) == (
+        "Billing", "Billing", "pager Billing ci-bot",
+    )  # fmt: skip
+    assert pressed("/sqpj k\r").words == "sqpj k", "they are letters while a filter is typed"
+    assert not pressed("/q").has_quit
+    assert pressed("q").has_quit
+    assert (pressed(" ").is_held, pressed("  ").is_held) == (True, False)
+
+
+def test_a_webhook_is_chosen_with_arrows_and_opened_with_enter() -> None:
+    assert [pressed(text).chosen for text in ("\x1b[B", "jj", "jjjjj", "jj\x1bOA", "kk", "\x1b[5~\x1b[1;2C")] == [
+        1, 2, 3, 1, 1, 0,
+    ]  # fmt: skip
+    assert [one["webhook_id"] for one in pressed("jjj").window(ROWS, 2)] == [2, 3], "the chosen one is in sight"
+    stats = {"outcomes": [{"outcome": "http_error", "count": 312}], "failing_since_time": NOW.isoformat()}
+    view = pressed("j\r")
+    text = "\n".join(view.footer([row(1, "billing\x1b[31m", stats=stats)], LOOK))
+    assert "billing\\x1b[31m #1 ─ http_error 312   failing since 14:03:24" in text
+    assert "no webhook is chosen" in "\n".join(view.footer([], LOOK))
+    assert "only those with trouble" in "\n".join(pressed("?").footer(ROWS, LOOK))
+
+
+@live
+@pytest.mark.slow(6)
+@pytest.mark.parametrize(("end", "status"), [("q", 0), ("\x03", 130), (signal.SIGTERM, 128 + signal.SIGTERM)])
+async def test_keys_of_a_real_terminal_are_heard_and_it_is_left_as_it_was(
+    service: Service, receiver: Receiver, home: Path, end: str | signal.Signals, status: int
+) -> None:
+    await service.create_webhook(receiver.url(), name="ci-bot")
+    own, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 120))
+    before = termios.tcgetattr(its)
+    environment = {"WHK_ADDRESS": service.address, "WHK_CUSTOMER_ID": str(CUSTOMER), "HOME": str(home)}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "webhook_grpc_cli", "top", "--interval", "100ms"),
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        env={**os.environ, **environment},
+        preexec_fn=lambda: (os.setsid(), fcntl.ioctl(0, termios.TIOCSCTTY, 0), hear_signals()),
+    )
+    shown = Shown(own)
+    try:
+        await shown.until("ci-bot #")
+        os.write(own, b"s")
+        await shown.until("s sort: attempts")
+        os.write(own, b"j\r")
+        await shown.until("no attempts in the last hour")
+        if isinstance(end, str):
+            os.write(own, end.encode())
+        else:
+            process.send_signal(end)
+        async with slowness.timeout(60):
+            assert await process.wait() == status
+        assert termios.tcgetattr(its) == before
+    finally:
+        shown.close()
+        os.close(its)
+
+
+class Shown:
+    """What a program writes to a terminal, which is read as it comes."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._text = b""
+        self._more = asyncio.Event()
+        asyncio.get_running_loop().add_reader(descriptor, self._read)
+
+    def _read(self) -> None:
+        self._text += os.read(self._descriptor, 65536)
+        self._more.set()
+
+    async def until(self, words: str) -> None:
+        async with slowness.timeout(60):
+            while words.encode() not in self._text:
+                await self._more.wait()
+                self._more.clear()
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._descriptor)
+        os.close(self._descriptor)

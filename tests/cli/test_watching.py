@@ -195,7 +195,7 @@ def test_three_heartbeats_of_silence_end_a_call_once(monkeypatch: pytest.MonkeyP
 def test_an_interruption_is_said_once_and_its_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
     said = io.StringIO()
     monkeypatch.setattr("sys.stderr", said)
-    status = Status(LOOK, "job.*", None, is_quiet=False)
+    status = Status(LOOK, "here:1", "job.*", None, is_quiet=False)
     status.received(message(1))
     status.lost()
     status.lost()
@@ -206,8 +206,21 @@ def test_an_interruption_is_said_once_and_its_end_too(monkeypatch: pytest.Monkey
     assert second.endswith("nothing missed ──")
 
 
+def test_a_service_that_was_never_there_has_not_been_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr("sys.stderr", said)
+    status = Status(LOOK, "here:1", "", None, is_quiet=False)
+    status.lost()
+    status.lost()
+    assert status.text(0.0).startswith("● connecting")
+    status.received(message())
+    first, second = said.getvalue().splitlines()
+    assert first.endswith(" here:1 does not answer, trying again … ──")
+    assert second.startswith("── connected after ")
+
+
 def test_the_last_line_says_how_it_stands(tmp_path: Path) -> None:
-    status = Status(LOOK, "job.*", tmp_path / "cursor", is_quiet=False)
+    status = Status(LOOK, "here:1", "job.*", tmp_path / "cursor", is_quiet=False)
     assert status.text(0.0) == "● connecting · 0/s · 0.0 s behind · job.* · cursor not saved yet"
     late = message(10)
     late.server_time.FromDatetime(NOW + timedelta(seconds=0.2))

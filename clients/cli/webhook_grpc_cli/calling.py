@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -10,7 +11,19 @@ import grpc
 
 _REQUEST_ID_KEY: Final = "x-request-id"
 _NO_ANSWER: Final = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+_WORD: Final = re.compile("[A-Z][a-z]*")
+_READS: Final = frozenset({"Get", "List", "Explain", "Watch"})
+_SUBJECTS: Final = ("delivery_id", "replay_id", "webhook_id")
 _TRY_SECONDS_MIN: Final = 0.05
+
+
+def change_of(request: Any) -> str:
+    """Returns what a request changes or sends, such as `pause webhook 12`; empty for one that only reads."""
+    words = _WORD.findall(request.DESCRIPTOR.name.removesuffix("Request"))
+    if words[0] in _READS or getattr(request, "dry_run", False):
+        return ""
+    subject = next((getattr(request, name) for name in _SUBJECTS if getattr(request, name, None)), "")
+    return f"{' '.join(words).lower()} {subject}".rstrip()
 
 
 class Traced:

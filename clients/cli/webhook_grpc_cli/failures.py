@@ -59,6 +59,24 @@ class UsageFailure(Failure):
         super().__init__(message, remedy=remedy, status=USAGE)
 
 
+REMEDY_USUAL: Final = "webhook-grpc doctor"
+_BY_WORDS: Final[Mapping[str, str]] = {
+    "http1.x": "the port of gRPC: that one speaks HTTP (webhook-grpc serve prints both)",
+    "WRONG_VERSION_NUMBER": "--no-tls: nobody speaks TLS there",
+    "CERTIFICATE_VERIFY_FAILED": "--ca FILE for an authority of your own, --server-name NAME for another name",
+}
+
+
+def is_without_answer(error: WebhookError) -> bool:
+    """Returns whether nobody has answered a call: gRPC reports it, not the service."""
+    return status_of(error) == UNAVAILABLE and not error.reason
+
+
+def remedy_without_answer(message: str) -> str:
+    """Returns what to do where nobody answers, from what gRPC says of it."""
+    return next((remedy for words, remedy in _BY_WORDS.items() if words in message), REMEDY_USUAL)
+
+
 def status_of(error: WebhookError) -> int:
     """Returns the exit status of a call that failed."""
     return _BY_CODE.get(error.code.name, FAILED)
@@ -92,7 +110,9 @@ def lines_of(error: WebhookError) -> list[str]:
     lines = [f"error: {error.message or error.code.name}    {words}"]
     width = max((len(field) for field, _ in error.violations), default=0)
     lines += [f"  {field:<{width}}  {text}" for field, text in error.violations]
-    if remedy := REMEDIES.get(error.reason):
+    if remedy := REMEDIES.get(error.reason) or (
+        remedy_without_answer(error.message) if is_without_answer(error) else ""
+    ):
         lines.append(f"  try: {remedy}")
     if error.problem.request_id:
         lines.append(f"  request {error.problem.request_id}")

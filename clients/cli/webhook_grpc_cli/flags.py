@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import click
 
+from .completing import profile_names
 from .given import given
-from .kinds import SECONDS
+from .kinds import FILE, SECONDS
 
 HELP_NAMES: Final = {"help_option_names": ["-h", "--help"]}
 
@@ -28,7 +29,13 @@ def _global_options(*, hidden: bool) -> list[click.Option]:
 
     return [
         option("-a", "--address", metavar="HOST:PORT", text="Where the service is; WHK_ADDRESS, 127.0.0.1:50051."),
-        option("-p", "--profile", metavar="NAME", text="A profile of the configuration file; WHK_PROFILE."),
+        option(
+            "-p",
+            "--profile",
+            metavar="NAME",
+            shell_complete=profile_names,
+            text="A profile of the configuration file; WHK_PROFILE.",
+        ),
         option(
             "-c", "--customer-id", type=click.IntRange(1, 2**63 - 1), metavar="N", text="The customer; WHK_CUSTOMER_ID."
         ),
@@ -42,11 +49,13 @@ def _global_options(*, hidden: bool) -> list[click.Option]:
         option("--color", type=click.Choice(["always", "never", "auto"]), text="Colours; auto: on a terminal."),
         switch("--utc", text="Times of day in UTC.", is_eager=True),
         switch("--tls/--no-tls", text="TLS; on but for loopback."),
-        option("--ca", metavar="FILE", text="The authorities to trust (PEM); WHK_CA."),
-        option("--cert", metavar="FILE", text="An own certificate (PEM)."),
-        option("--key", metavar="FILE", text="The key of that certificate (PEM)."),
+        option("--ca", metavar="FILE", type=FILE, text="The authorities to trust (PEM); WHK_CA."),
+        option("--cert", metavar="FILE", type=FILE, text="An own certificate (PEM)."),
+        option("--key", metavar="FILE", type=FILE, text="The key of that certificate (PEM)."),
         option("--server-name", metavar="NAME", text="The name that the service's certificate has."),
-        option("--token-file", metavar="FILE", text="A file that holds the token; WHK_TOKEN_FILE, or WHK_TOKEN."),
+        option(
+            "--token-file", metavar="FILE", type=FILE, text="A file that holds the token; WHK_TOKEN_FILE, or WHK_TOKEN."
+        ),
         option("--timeout", type=SECONDS, metavar="30s", text="How long a call is tried; 30s."),
         switch("-q", "--quiet", text="Say nothing but the answer and errors."),
         switch("-v", "--verbose", text="Say each call, how long it took, and its request id."),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from .given import is_utc
 
@@ -65,9 +66,25 @@ class _Moment(click.ParamType[datetime]):
             self.fail("must be a time such as 2026-01-31T12:00:00Z, 14:00, 2h or 3d (ago), or now", param, ctx)
 
 
+class _File(click.ParamType[str]):
+    """A file's name as it stands: whoever opens it says what is wrong with it."""
+
+    name = "file"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Lets the shell complete it."""
+        del ctx, param
+        return [CompletionItem(incomplete, type="file")]
+
+
+class _Id(click.IntRange):
+    name = "whole number"  # what click says that a wrong one is none of
+
+
+FILE: Final = _File()
 SECONDS: Final = _Seconds()
 MOMENT: Final = _Moment()
-ID: Final = click.IntRange(1, 2**63 - 1)
+ID: Final = _Id(1, 2**63 - 1)
 
 
 def split(_: click.Context, __: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from webhook_grpc_client import TLS
 
 ADDRESS: Final = "127.0.0.1:50051"
+_HOST_AND_PORT: Final = re.compile(r"([^\s:/\[\]]+|\[[0-9A-Fa-f:.%\w]+\]):[0-9]{1,5}")
+SCHEMES: Final = ("unix:", "dns:", "ipv4:", "ipv6:")
 PAGE_PORT: Final = 8080  # of WEBHOOK_HTTP_ADDRESS, where it is not set
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 TOKEN_COMMAND_SECONDS_MAX: Final = 60.0  # it may prompt for a passphrase
@@ -76,8 +79,12 @@ class Place:
 
     @property
     def address(self) -> str:
-        """Returns `host:port`."""
-        return str(self.look_up("address", ADDRESS).value)
+        """Returns `host:port`, or an address with one of gRPC's schemes. Raises UsageFailure."""
+        found = self.look_up("address", ADDRESS)
+        text = str(found.value)
+        if not (_HOST_AND_PORT.fullmatch(text) or text.startswith(SCHEMES)):
+            raise UsageFailure(f"{found.source}: `{text}` is no HOST:PORT", remedy=f"--address {ADDRESS}")
+        return text
 
     @property
     def customer_id(self) -> int:

@@ -42,7 +42,7 @@ class Profiles:
         except FileNotFoundError:
             return cls(path)
         except (OSError, ValueError) as error:
-            raise UsageFailure(f"{path}: {error}") from error
+            raise UsageFailure(f"{path}: {getattr(error, 'strerror', None) or error}") from error
         profiles = cls(path, str(content.get("default", "")), _checked(path, content.get("profiles", {})))
         if mode & _OTHERS and any("token" in profile for profile in profiles.by_name.values()):
             raise UsageFailure(f"{path} holds a token, and others may read it", remedy=f"chmod 600 {path}")

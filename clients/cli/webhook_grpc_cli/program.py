@@ -35,6 +35,8 @@ class Program(Tree):
     ) -> NoReturn:
         """Runs a line, and exits."""
         del prog_name, standalone_mode, windows_expand_args
+        _open_closed_streams()
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC writes to stderr what an error says once more
         sys.exit(self._status(sys.argv[1:] if args is None else list(args), complete_var or COMPLETE_VARIABLE, extra))
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -120,6 +122,17 @@ def _escape_what_streams_lack() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _open_closed_streams() -> None:
+    """Opens /dev/null for those of stdin, stdout and stderr that are closed: `>&-`, or a job without any.
+
+    Otherwise the next connection takes their number, and what is printed goes there.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+            setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", encoding="utf-8", closefd=False))
 
 
 def _forget_stdout() -> None:

@@ -56,6 +56,7 @@ class Session:
         self.is_verbose = bool(flags.get("verbose"))
         self.is_yes = bool(flags.get("yes"))
         self._environment = environment
+        self._is_confirmed = False
 
     # --- output ------------------------------------------------------------------------------------------------------
 
@@ -109,7 +110,7 @@ class Session:
         has its name typed.
         """
         name = self.place.profile_name
-        if self.is_yes:
+        if self.is_yes or self._is_confirmed:
             return
         if not is_terminal(sys.stdin) or not self.talk.is_terminal:
             raise UsageFailure(f"{question} Nobody can answer here.", remedy="add --yes")
@@ -117,8 +118,14 @@ class Session:
         if name and self.place.profile.get("confirm") == "always":
             if click.prompt(f"{words} Type the name of the profile", err=True) != name:
                 raise click.Abort
+            self._is_confirmed = True  # for all that this line does
         else:
             click.confirm(words, abort=True, err=True)
+
+    def confirm_change(self, what: str) -> None:
+        """Asks before anything is changed, where the profile has `confirm = "always"`. Raises UsageFailure, Abort."""
+        if self.place.profile.get("confirm") == "always":
+            self.confirm(f"{what}?")
 
     # --- the service -------------------------------------------------------------------------------------------------
 
@@ -150,9 +157,11 @@ class Session:
         `may_repeat`: the call is made again while the service is away, up to --timeout; for reads, and for requests
         with a `request_id`.
         """
-        from .calling import Traced
+        from .calling import Traced, change_of
 
         self.fill_customer(cast("Message", request))
+        if change := change_of(request):
+            self.confirm_change(change)
         traced = Traced(method, self.timeout_seconds, self.place.address, self.say, is_verbose=self.is_verbose)
         return self.client.call(traced, request, may_repeat=may_repeat)
 

@@ -45,22 +45,25 @@ class TLS:
         return grpc.ssl_channel_credentials(*contents)
 
 
-def options(tls: TLS | bool | None) -> tuple[tuple[str, str | int], ...]:
-    """Returns the options of a channel."""
+def options(address: str, tls: TLS | bool | None) -> tuple[tuple[str, str | int], ...]:
+    """Returns the options of a channel. A proxy of the environment is for other machines, not for loopback."""
     name = tls.server_name if isinstance(tls, TLS) else ""
-    return (*OPTIONS, ("grpc.ssl_target_name_override", name)) if name else OPTIONS
+    own: list[tuple[str, str | int]] = [("grpc.ssl_target_name_override", name)] if name else []
+    if is_loopback(address):
+        own.append(("grpc.enable_http_proxy", 0))
+    return (*OPTIONS, *own)
 
 
 def credentials(address: str, tls: TLS | bool | None) -> grpc.ChannelCredentials | None:
     """Returns the credentials of a channel, None for one without TLS: by default that is loopback only."""
     if tls is None:
-        tls = not _is_loopback(address)
+        tls = not is_loopback(address)
     if isinstance(tls, TLS):
         return tls.credentials()
     return TLS().credentials() if tls else None
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
     """Returns whether an address stays on this machine. A name that only begins like one of loopback does not."""
     if address.startswith("unix:"):
         return True

@@ -10,6 +10,7 @@ from uuid import uuid4
 import click
 from webhook.v1 import delivery_pb2, service_pb2
 
+from webhook_grpc_cli.completing import delivery_ids, event_ids, words_of
 from webhook_grpc_cli.failures import ANSWER_IS_NO, UsageFailure
 from webhook_grpc_cli.flags import group
 from webhook_grpc_cli.inputs import ids_given
@@ -34,7 +35,7 @@ def deliveries() -> None:
 
 
 def _filters(function: Any) -> Any:
-    event = click.option("--event-id", default="", help="Of this event.")
+    event = click.option("--event-id", default="", shell_complete=event_ids, help="Of this event.")
     return webhooks_option(types_option(statuses_option(_STATUSES)(event(windowed()(limited(function))))))
 
 
@@ -70,7 +71,7 @@ def list_deliveries(session: Session, limit: int, is_all: bool, **given: Any) ->
     "get",
     examples=["webhook-grpc deliveries get DELIVERY_ID", "webhook-grpc deliveries get DELIVERY_ID --body > answer"],
 )
-@click.argument("delivery_id", metavar="ID")
+@click.argument("delivery_id", metavar="ID", shell_complete=delivery_ids)
 @click.option("--body", is_flag=True, help="Only what the receiver answered last, byte for byte.")
 @with_session
 def get(session: Session, delivery_id: str, body: bool) -> None:
@@ -92,8 +93,15 @@ def get(session: Session, delivery_id: str, body: bool) -> None:
         "webhook-grpc deliveries attempts --outcome timeout,http_error --since 1h -o json",
     ],
 )
-@click.argument("delivery_id", metavar="[ID]", default="")
-@click.option("--outcome", "outcomes", multiple=True, callback=words(_OUTCOMES), help=f"Of {', '.join(_OUTCOMES)}.")
+@click.argument("delivery_id", metavar="[ID]", default="", shell_complete=delivery_ids)
+@click.option(
+    "--outcome",
+    "outcomes",
+    multiple=True,
+    callback=words(_OUTCOMES),
+    shell_complete=words_of(_OUTCOMES),
+    help=f"Of {', '.join(_OUTCOMES)}.",
+)
 @_filters
 @with_session
 def attempts(
@@ -128,7 +136,7 @@ def _say_what_follows(session: Session, delivery_id: str) -> None:
         "webhook-grpc deliveries list -s failed --since 1h -o id | webhook-grpc deliveries retry -",
     ],
 )
-@click.argument("ids", nargs=-1, required=True, metavar="ID…")
+@click.argument("ids", nargs=-1, required=True, metavar="ID…", shell_complete=delivery_ids)
 @click.option("-r", "--request-id", help="Makes the call safe to repeat, of one delivery; one is made.")
 @waiting
 @with_session
@@ -174,7 +182,7 @@ def _ended(session: Session, delivery: delivery_pb2.Delivery, seconds: float, na
         "webhook-grpc deliveries list -s pending --webhook-id 12 -o id | webhook-grpc deliveries cancel - -y",
     ],
 )
-@click.argument("ids", nargs=-1, required=True, metavar="ID…")
+@click.argument("ids", nargs=-1, required=True, metavar="ID…", shell_complete=delivery_ids)
 @with_session
 def cancel(session: Session, ids: tuple[str, ...]) -> None:
     """Give up deliveries that are pending."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import click
 from webhook.v1 import event_type_pb2, service_pb2
 
+from webhook_grpc_cli import completing
 from webhook_grpc_cli.failures import UsageFailure
 from webhook_grpc_cli.flags import group
 from webhook_grpc_cli.inputs import text_given
+from webhook_grpc_cli.kinds import FILE
 from webhook_grpc_cli.output.things import EVENT_TYPES
 from webhook_grpc_cli.session import Session, with_session
 
@@ -17,8 +19,8 @@ def event_types() -> None:
     """Which types of events there are, and what their data must look like."""
 
 
-event_type = click.argument("event_type", metavar="TYPE")
-schema = click.option("--schema", metavar="FILE", help="A JSON Schema that data must fit.")
+event_type = click.argument("event_type", metavar="TYPE", shell_complete=completing.event_types)
+schema = click.option("--schema", type=FILE, metavar="FILE", help="A JSON Schema that data must fit.")
 description = click.option("--description", help="For people.")
 
 

@@ -11,10 +11,11 @@ from uuid import uuid4
 import click
 from webhook.v1 import event_pb2, service_pb2
 
+from webhook_grpc_cli.completing import event_ids, event_types
 from webhook_grpc_cli.failures import ANSWER_IS_NO, UsageFailure
 from webhook_grpc_cli.flags import group
 from webhook_grpc_cli.inputs import text_given
-from webhook_grpc_cli.kinds import MOMENT, pairs
+from webhook_grpc_cli.kinds import FILE, MOMENT, pairs
 from webhook_grpc_cli.names import Names
 from webhook_grpc_cli.output.kind import Kind
 from webhook_grpc_cli.output.look import is_terminal, span_text
@@ -42,17 +43,19 @@ def events() -> None:
         "webhook-grpc events publish --ndjson events.ndjson -c 42",
     ],
 )
-@click.argument("event_type", required=False, metavar="TYPE")
+@click.argument("event_type", required=False, metavar="TYPE", shell_complete=event_types)
 @click.argument("data", required=False, metavar="[DATA|@FILE|-]")
 @click.option("-r", "--request-id", help="Makes the call safe to repeat: a natural key is best; one is made.")
 @click.option("--occur-time", type=MOMENT, help="When it happened.")
 @click.option("--attribute", "attributes", multiple=True, callback=pairs, metavar="K=V", help="Words to find it by.")
 @waiting
-@click.option("--ndjson", metavar="FILE|-", help="Publish many: one event a line, instead of TYPE and DATA.")
+@click.option("--ndjson", type=FILE, metavar="FILE|-", help="Publish many: one event a line, instead of TYPE and DATA.")
 @click.option("--run", help="With --ndjson: the name of a run that broke off; no line is published twice.")
 @click.option("--batch", type=click.IntRange(1, 500), default=500, show_default=True, help="Events in a call.")
 @click.option("--in-flight", type=click.IntRange(1, 16), default=4, show_default=True, help="Calls at once.")
-@click.option("--errors", metavar="FILE", help="With --ndjson: where refused lines go, one JSON object for each.")
+@click.option(
+    "--errors", type=FILE, metavar="FILE", help="With --ndjson: where refused lines go, one JSON object for each."
+)
 @with_session
 def publish(session: Session, event_type: str | None, data: str | None, ndjson: str | None, **given: Any) -> None:
     """Publish an event, or with --ndjson many."""
@@ -130,7 +133,7 @@ def list_events(
     session.print_list(EVENTS_WITH_DATA if data else EVENTS, found, None if is_all else limit)
 
 
-event_id = click.argument("event_id", metavar="ID")
+event_id = click.argument("event_id", metavar="ID", shell_complete=event_ids)
 
 
 @events.command(

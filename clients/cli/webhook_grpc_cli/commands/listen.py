@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import click
 
+from webhook_grpc_cli import completing
 from webhook_grpc_cli.failures import INTERRUPTED, Failure, UsageFailure
 from webhook_grpc_cli.flags import Command
-from webhook_grpc_cli.kinds import SECONDS, split
+from webhook_grpc_cli.kinds import FILE, SECONDS, split
 from webhook_grpc_cli.listening.arrivals import INDENT, Handled, Tally, as_json, judged, lines
 from webhook_grpc_cli.listening.forwarding import Forwarder
 from webhook_grpc_cli.listening.receiver import Answer, Arrival, LocalReceiver
@@ -44,8 +45,19 @@ _DELAY_SECONDS_MAX: Final = 60.0
 @click.option("--create", is_flag=True, help="Create a webhook that leads here, and delete it at the end.")
 @click.option("--url", metavar="URL", help="With --create: an address that leads here, such as a tunnel's.")
 @click.option("--pull", is_flag=True, help="Nothing comes in: read new events, sign them here, pass them on.")
-@click.option("-t", "--event-type", "event_types", multiple=True, callback=split, metavar="P…", help="job.done, job.*")
-@click.option("--secret-file", metavar="F", help="The secret to verify with; with --create or --pull, to sign with.")
+@click.option(
+    "-t",
+    "--event-type",
+    "event_types",
+    multiple=True,
+    callback=split,
+    shell_complete=completing.event_types,
+    metavar="P…",
+    help="job.done, job.*",
+)
+@click.option(
+    "--secret-file", type=FILE, metavar="F", help="The secret to verify with; with --create or --pull, to sign with."
+)
 @click.option("--answer", type=click.IntRange(200, 599), default=200, metavar="200", help="Without --forward.")
 @click.option("--delay", type=SECONDS, default=0.0, metavar="D", help="Wait so long before the answer.")
 @click.option("-n", "count", type=click.IntRange(1), metavar="N", help="End after so many requests.")
@@ -158,9 +170,7 @@ class _Listening:
         try:
             receiver = LocalReceiver(host, port, self.take)
         except OSError as error:
-            raise Failure(
-                f"{self._options['address']}: {error.strerror}", remedy="another --listen HOST:PORT"
-            ) from error
+            raise Failure(f"{self._options['place']}: {error.strerror}", remedy="another --listen HOST:PORT") from error
         with contextlib.closing(receiver):
             url = f"http://{f'[{host}]' if ':' in host else host}:{receiver.port}/"
             if self._options["create"]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import secrets
+import stat
 import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import click
 
@@ -24,9 +28,18 @@ if TYPE_CHECKING:
     from webhook_grpc_cli.output.progress import Progress
     from webhook_grpc_cli.session import Session
 
-LINE_CHARACTERS_MAX: Final = 2_000_000  # an event's data has 256 KiB at most, which JSON may write six times as long
+LINE_BYTES_MAX: Final = 2_000_000  # an event's data has 256 KiB at most, which JSON may write six times as long
 _SHOWN_REFUSALS_MAX: Final = 20
-_KNOWN: Final = {"event_type", "data", "data_json", "customer_id", "request_id", "occur_time", "attributes"}
+_MEMBERS: Final[dict[str, tuple[type, str]]] = {
+    "event_type": (str, "text"),
+    "data_json": (str, "text that is JSON"),
+    "customer_id": (int, "a whole number"),
+    "request_id": (str, "text"),
+    "occur_time": (str, "a time such as 2026-01-31T12:00:00Z"),
+    "attributes": (dict, "an object whose values are texts"),
+}
+_KNOWN: Final = frozenset({"data", *_MEMBERS})
+_MARK: Final = codecs.BOM_UTF8.decode()  # what some programs write before the first line
 _Waiting = tuple[int, "Future[Any]"]
 
 
@@ -37,16 +50,37 @@ def event_of(line: str) -> tuple[str, str, dict[str, Any]]:
         raise ValueError(f"there is no field {', '.join(sorted(unknown))}; there are {', '.join(sorted(_KNOWN))}")
     if "data" in found and "data_json" in found:
         raise ValueError("either data or data_json, not both")
-    fields = {name: json.loads(text) for name, text in found.items() if name != "data"}
+    fields = {name: _checked(name, json.loads(text)) for name, text in found.items() if name != "data"}
     data = found["data"] if "data" in found else fields.pop("data_json", "{}")
-    event_type = fields.pop("event_type", None)
-    if not isinstance(event_type, str) or not isinstance(data, str):
-        raise ValueError("event_type and data_json are text, and event_type has to be there")  # noqa: TRY004 - the line is wrong
+    if "event_type" not in fields:
+        raise ValueError("event_type is missing")
     if "occur_time" in fields:
-        from datetime import datetime
+        fields["occur_time"] = _time(fields["occur_time"])
+    return fields.pop("event_type"), data, fields
 
-        fields["occur_time"] = datetime.fromisoformat(fields["occur_time"])
-    return event_type, data, fields
+
+def _checked(name: str, value: Any) -> Any:
+    """Returns the value of a member if it is of the right kind. Raises ValueError."""
+    kind, wanted = _MEMBERS[name]
+    if not _is_right(value, kind):
+        raise ValueError(f"{name} must be {wanted}")
+    return value
+
+
+def _is_right(value: object, kind: type) -> bool:
+    if isinstance(value, dict):
+        return kind is dict and all(isinstance(text, str) for text in cast("dict[str, object]", value).values())
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _time(text: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"occur_time must be {_MEMBERS['occur_time'][1]}") from None
+    if at.tzinfo is None:
+        raise ValueError("occur_time has no time zone")
+    return at
 
 
 class Ndjson:
@@ -59,6 +93,7 @@ class Ndjson:
         self._errors_path = errors
         self._errors: IO[str] | None = None
         self._published = self._duplicates = self._refused = 0
+        self._has_begun = False
         self._progress: Progress | None = None
 
     def publish(self, batch: int, in_flight: int) -> None:
@@ -68,7 +103,8 @@ class Ndjson:
             with ExitStack() as stack:
                 interrupted = self._publish(stack, batch, in_flight)
         except Exception:
-            self._say_how_to_go_on()
+            if self._has_begun:
+                self._say_how_to_go_on()
             raise
         self._end(interrupted=interrupted)
 
@@ -82,11 +118,13 @@ class Ndjson:
             batch_events=batch,
             patience_seconds=self._session.timeout_seconds,
         )
+        self._session.confirm_change(f"publish the lines of {self._path}")
         lines = stack.enter_context(self._opened())
         self._errors = stack.enter_context(self._errors_file())
         self._progress = stack.enter_context(self._session.progress(self._total()))
         publisher = stack.enter_context(self._session.client.publisher(limits))
         waiting: deque[_Waiting] = deque()
+        self._has_begun = True
         try:
             for number, line in enumerate(_bounded(lines), 1):
                 self._take(publisher, waiting, number, line)
@@ -116,13 +154,16 @@ class Ndjson:
         if self._path == "-" or not self._session.talk.is_terminal:
             return None
         with Path(self._path).open("rb") as file:
-            return sum(1 for _ in file)
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # of a pipe nothing may be read ahead
+                return None
+            return sum(part.count(b"\n") for part in iter(partial(file.read, LINE_BYTES_MAX), b""))
 
-    def _take(self, publisher: Any, waiting: deque[_Waiting], number: int, line: str) -> None:
-        if not line.strip():
-            return
+    def _take(self, publisher: Any, waiting: deque[_Waiting], number: int, line: bytes) -> None:
         try:
-            event_type, data, fields = event_of(line)
+            text = _text(number, line)
+            if not text:
+                return
+            event_type, data, fields = event_of(text)
             fields.setdefault("request_id", f"cli-{self._run}-{number}")
             fields.setdefault("customer_id", self._session.place.customer_id)
             waiting.append((number, publisher.publish(event_type, data, **fields)))
@@ -167,9 +208,9 @@ class Ndjson:
         if self._refused:
             raise click.exceptions.Exit(PARTLY)
 
-    def _opened(self) -> AbstractContextManager[IO[str]]:
+    def _opened(self) -> AbstractContextManager[BinaryIO]:
         try:
-            return nullcontext(sys.stdin) if self._path == "-" else Path(self._path).open(encoding="utf-8")
+            return nullcontext(sys.stdin.buffer) if self._path == "-" else Path(self._path).open("rb")
         except OSError as error:
             raise UsageFailure(f"{self._path}: {error.strerror}") from error
 
@@ -180,8 +221,20 @@ class Ndjson:
             raise UsageFailure(f"{self._errors_path}: {error.strerror}") from error
 
 
-def _bounded(lines: IO[str]) -> Iterator[str]:
-    while line := lines.readline(LINE_CHARACTERS_MAX + 1):
-        if len(line) > LINE_CHARACTERS_MAX:
-            raise UsageFailure(f"a line has more than {LINE_CHARACTERS_MAX} characters")
+def _bounded(lines: BinaryIO) -> Iterator[bytes]:
+    """Yields each line; of one that is too long only so much that this is seen."""
+    while line := lines.readline(LINE_BYTES_MAX + 1):
         yield line
+        while len(line) > LINE_BYTES_MAX and not line.endswith(b"\n"):
+            line = lines.readline(LINE_BYTES_MAX + 1)
+
+
+def _text(number: int, line: bytes) -> str:
+    """Returns a line as text without blanks around it. Raises ValueError."""
+    if len(line) > LINE_BYTES_MAX:
+        raise ValueError(f"has more than {LINE_BYTES_MAX:,} bytes")
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("is no text in UTF-8") from None
+    return (text.removeprefix(_MARK) if number == 1 else text).strip()

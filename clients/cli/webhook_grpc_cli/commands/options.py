@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from webhook_grpc_cli.completing import event_types, webhook_ids, words_of
 from webhook_grpc_cli.failures import PARTLY, lines_of
 from webhook_grpc_cli.kinds import ID, MOMENT, SECONDS, numbers, split, words
 from webhook_grpc_cli.output.escaping import escaped
@@ -42,19 +43,33 @@ def windowed(since: str | None = None) -> Callable[[F], F]:
 def types_option(function: F) -> F:
     """Adds -t; the command gets `event_types`."""
     return click.option(
-        "-t", "--event-type", "event_types", multiple=True, callback=split, help="Event types, also job.*."
+        "-t",
+        "--event-type",
+        "event_types",
+        multiple=True,
+        callback=split,
+        shell_complete=event_types,
+        help="Event types, also job.*.",
     )(function)
 
 
 def webhooks_option(function: F) -> F:
     """Adds --webhook-id; the command gets `webhook_ids`."""
-    return click.option("--webhook-id", "webhook_ids", multiple=True, callback=numbers, help="Webhooks.")(function)
+    return click.option(
+        "--webhook-id", "webhook_ids", multiple=True, callback=numbers, shell_complete=webhook_ids, help="Webhooks."
+    )(function)
 
 
 def statuses_option(known: tuple[str, ...]) -> Callable[[F], F]:
     """Adds -s; the command gets `statuses`."""
     return click.option(
-        "-s", "--status", "statuses", multiple=True, callback=words(known), help=f"Of {', '.join(known)}."
+        "-s",
+        "--status",
+        "statuses",
+        multiple=True,
+        callback=words(known),
+        shell_complete=words_of(known),
+        help=f"Of {', '.join(known)}.",
     )
 
 
@@ -65,7 +80,7 @@ def waiting(function: F) -> F:
     )(function)
 
 
-webhook_id = click.argument("webhook_id", type=ID, metavar="ID")
+webhook_id = click.argument("webhook_id", type=ID, metavar="ID", shell_complete=webhook_ids)
 
 
 def for_each(session: Session, ids: Iterable[str], act: Callable[[str], None]) -> None:

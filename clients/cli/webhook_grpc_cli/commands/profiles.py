@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from webhook_grpc_cli.completing import profile_names
 from webhook_grpc_cli.failures import UsageFailure
 from webhook_grpc_cli.flags import group
 from webhook_grpc_cli.given import given
@@ -58,7 +59,7 @@ def list_profiles(session: Session) -> None:
 @click.option("--with-token", is_flag=True, help="Ask for the token, or read it from stdin; it is not shown.")
 @click.option("--token-command", metavar="COMMAND", help="A command that prints the token.")
 @click.option("--page", "page_url", metavar="URL", help="Where the page for browsers is; `open` starts it.")
-@click.option("--confirm-always", is_flag=True, help="Have the name typed before anything is deleted or sent again.")
+@click.option("--confirm-always", is_flag=True, help="Have the name typed before anything is changed or sent.")
 @click.pass_context
 def add(
     context: click.Context,
@@ -99,7 +100,7 @@ def _asked_token() -> str:
 
 
 @profiles.command("use", examples=["webhook-grpc profiles use prod", "webhook-grpc profiles use local -q"])
-@click.argument("name")
+@click.argument("name", shell_complete=profile_names)
 @with_session
 def use(session: Session, name: str) -> None:
     """Use a profile where no line and no environment names one."""
@@ -111,7 +112,7 @@ def use(session: Session, name: str) -> None:
 
 
 @profiles.command("show", examples=["webhook-grpc profiles show", "webhook-grpc profiles show prod -o json"])
-@click.argument("name", required=False)
+@click.argument("name", shell_complete=profile_names, required=False)
 @with_session
 def show(session: Session, name: str | None) -> None:
     """Show where calls go, and where each setting comes from; never a token."""
@@ -132,7 +133,7 @@ def show(session: Session, name: str | None) -> None:
 
 
 @profiles.command("remove", examples=["webhook-grpc profiles remove old", "webhook-grpc profiles remove local -q"])
-@click.argument("name")
+@click.argument("name", shell_complete=profile_names)
 @with_session
 def remove(session: Session, name: str) -> None:
     """Remove a profile, and the token that stands in it."""

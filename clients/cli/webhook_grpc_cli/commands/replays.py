@@ -11,6 +11,7 @@ from uuid import uuid4
 import click
 from webhook.v1 import delivery_pb2, replay_pb2, service_pb2
 
+from webhook_grpc_cli.completing import replay_ids
 from webhook_grpc_cli.failures import ANSWER_IS_NO
 from webhook_grpc_cli.flags import group
 from webhook_grpc_cli.kinds import ID, MOMENT
@@ -134,7 +135,7 @@ def list_replays(session: Session, statuses: tuple[str, ...], limit: int, is_all
     session.print_list(REPLAYS, session.listed(session.stub.ListReplays, request, "replays"), None if is_all else limit)
 
 
-replay_id = click.argument("replay_id", type=ID, metavar="ID")
+replay_id = click.argument("replay_id", type=ID, metavar="ID", shell_complete=replay_ids)
 
 
 @replays.command("get", examples=["webhook-grpc replays get 7", "webhook-grpc replays get 7 --wait 5s"])

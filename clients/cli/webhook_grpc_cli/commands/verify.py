@@ -12,7 +12,7 @@ import click
 
 from webhook_grpc_cli.failures import ANSWER_IS_NO, UsageFailure
 from webhook_grpc_cli.flags import Command
-from webhook_grpc_cli.kinds import SECONDS
+from webhook_grpc_cli.kinds import FILE, SECONDS
 from webhook_grpc_cli.output.printing import text_of, write_line
 from webhook_grpc_cli.session import Session, with_session
 from webhook_grpc_cli.values import json_text
@@ -33,11 +33,19 @@ _MARKS: Final = {"right": "✓", "missing": "·"}
         "webhook-grpc verify --body - --headers headers.txt --secret-file new --secret-file old < body.json",
     ],
 )
-@click.option("--body", required=True, metavar="FILE|-", help="The body as it came, byte for byte.")
+@click.option("--body", required=True, type=FILE, metavar="FILE|-", help="The body as it came, byte for byte.")
 @click.option("--header", "lines", multiple=True, metavar="'K: V'", help="A header of the request; may be repeated.")
-@click.option("--headers", metavar="FILE", help="Its headers, a line each; as `curl -v` prints them is fine too.")
 @click.option(
-    "--secret-file", "secrets", multiple=True, required=True, metavar="FILE", help="May be repeated: new, old."
+    "--headers", type=FILE, metavar="FILE", help="Its headers, a line each; as `curl -v` prints them is fine too."
+)
+@click.option(
+    "--secret-file",
+    "secrets",
+    multiple=True,
+    required=True,
+    type=FILE,
+    metavar="FILE",
+    help="May be repeated: new, old.",
 )
 @click.option("--tolerance", type=SECONDS, default=300.0, metavar="5m", help="How old a signature may be.")
 @click.option("--delivery", "delivery_id", metavar="ID", help="Compare with what the service sent for this delivery.")

@@ -12,9 +12,10 @@ from typing import Any, Final
 import click
 from webhook.v1 import delivery_pb2, service_pb2
 
+from webhook_grpc_cli import completing
 from webhook_grpc_cli.failures import UsageFailure
 from webhook_grpc_cli.flags import Command
-from webhook_grpc_cli.kinds import MOMENT, SECONDS, numbers, split, words
+from webhook_grpc_cli.kinds import FILE, MOMENT, SECONDS, numbers, split, words
 from webhook_grpc_cli.output.printing import write_line
 from webhook_grpc_cli.session import Session, with_session
 from webhook_grpc_cli.values import json_text, known_words, time_text
@@ -26,6 +27,7 @@ from webhook_grpc_client import Watcher
 from webhook_grpc_client.connecting import Token
 
 _HEARTBEAT_SECONDS_MAX: Final = 60.0
+_STATUSES: Final = known_words(delivery_pb2.DeliveryStatus)
 
 
 @click.command(
@@ -36,21 +38,41 @@ _HEARTBEAT_SECONDS_MAX: Final = 60.0
         "webhook-grpc watch -c 42 --since 1h -n 1 --cursor-file billing.cursor -o json",
     ],
 )
-@click.option("--webhook-id", "webhook_ids", multiple=True, callback=numbers, metavar="N…", help="These webhooks.")
-@click.option("-t", "--event-type", "event_types", multiple=True, callback=split, metavar="P…", help="job.done, job.*")
+@click.option(
+    "--webhook-id",
+    "webhook_ids",
+    multiple=True,
+    callback=numbers,
+    shell_complete=completing.webhook_ids,
+    metavar="N…",
+    help="These webhooks.",
+)
+@click.option(
+    "-t",
+    "--event-type",
+    "event_types",
+    multiple=True,
+    callback=split,
+    shell_complete=completing.event_types,
+    metavar="P…",
+    help="job.done, job.*",
+)
 @click.option(
     "-s",
     "--status",
     "statuses",
     multiple=True,
-    callback=words(known_words(delivery_pb2.DeliveryStatus)),
+    callback=words(_STATUSES),
+    shell_complete=completing.words_of(_STATUSES),
     metavar="S…",
     help="Changes to one of these.",
 )
-@click.option("--event-id", metavar="E", help="Deliveries of this event.")
+@click.option("--event-id", shell_complete=completing.event_ids, metavar="E", help="Deliveries of this event.")
 @click.option("--since", type=MOMENT, metavar="T", help="Begin with changes since then; else from now on.")
 @click.option("--snapshot", is_flag=True, help="First what is pending; also after a gap that the log cannot fill.")
-@click.option("--cursor-file", metavar="F", help="Where the next run goes on; written while it runs, and at the end.")
+@click.option(
+    "--cursor-file", type=FILE, metavar="F", help="Where the next run goes on; written while it runs, and at the end."
+)
 @click.option("--with-cursor", is_flag=True, help="With -o json: the cursor after each message.")
 @click.option("--problems", is_flag=True, help="Only failed attempts, and endings without success.")
 @click.option("-n", "count", type=click.IntRange(1), metavar="N", help="End after so many.")
@@ -74,7 +96,9 @@ def watch(session: Session, **options: Any) -> None:
 
 
 def _run(session: Session, path: Path | None, options: dict[str, Any]) -> None:
-    status = Status(session.talk, ",".join(options["event_types"]), path, is_quiet=session.is_quiet)
+    status = Status(
+        session.talk, session.place.address, ",".join(options["event_types"]), path, is_quiet=session.is_quiet
+    )
     listener = _WithCursor(status) if options["with_cursor"] else status
     stream = ObservedStream(session.stub.WatchDeliveries, options["heartbeat"], listener)
     watcher = Watcher(stream, Token(*session.place.token()), _fields(session, path, options))

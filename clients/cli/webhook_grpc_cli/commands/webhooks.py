@@ -14,11 +14,12 @@ from uuid import uuid4
 import click
 from webhook.v1 import replay_pb2, service_pb2, webhook_pb2
 
+from webhook_grpc_cli.completing import event_types, webhook_ids
 from webhook_grpc_cli.failures import ANSWER_IS_NO, UsageFailure
 from webhook_grpc_cli.flags import group
 from webhook_grpc_cli.inputs import ids_given, number_of, secret_in, text_given
-from webhook_grpc_cli.kinds import SECONDS, pairs, span_seconds, split
-from webhook_grpc_cli.output.kind import Kind
+from webhook_grpc_cli.kinds import FILE, SECONDS, pairs, span_seconds, split
+from webhook_grpc_cli.output.kind import Column, Kind
 from webhook_grpc_cli.output.look import latency_text
 from webhook_grpc_cli.output.things import WEBHOOKS, WEBHOOKS_WITH_STATS, answer_text, seconds_of
 from webhook_grpc_cli.session import Session, with_session
@@ -28,6 +29,13 @@ from .options import for_each, limited, statuses_option, webhook_id, windowed
 from .replays import run_replay
 
 _STATS: Final = Kind("", ())
+_TESTED: Final = Kind(
+    "delivery_id",
+    [
+        Column(path, path)
+        for path in ("last_attempt.outcome", "last_attempt.response_status", "last_attempt.latency", "delivery_id")
+    ],
+)
 _STATUSES: Final = known_words(webhook_pb2.WebhookStatus)
 CLEARED: Final = (
     "retry_policy", "timeout", "max_in_flight", "rate_limit_per_second", "headers", "labels", "description",
@@ -84,9 +92,11 @@ def _seconds(text: str) -> float:
 
 
 def _secret_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    source = click.option("--secret-file", metavar="FILE", help="A file with the secret; one is made without it.")
+    source = click.option(
+        "--secret-file", type=FILE, metavar="FILE", help="A file with the secret; one is made without it."
+    )
     target = click.option(
-        "--secret-out", metavar="FILE", help="Write the secret there, for you alone, and nowhere else."
+        "--secret-out", type=FILE, metavar="FILE", help="Write the secret there, for you alone, and nowhere else."
     )
     shown = click.option("--show-secret", is_flag=True, help="Print the secret also where nobody looks.")
     return source(target(shown(function)))
@@ -101,7 +111,7 @@ def _secret_options(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.argument("name")
 @click.argument("url")
-@click.argument("events", nargs=-1, required=True, metavar="EVENT…")
+@click.argument("events", nargs=-1, required=True, metavar="EVENT…", shell_complete=event_types)
 @_settings
 @_secret_options
 @click.option("--request-id", help="Makes the call safe to repeat; one is made.")
@@ -269,7 +279,7 @@ def delete(session: Session, webhook_id: int, etag: str) -> None:
         "webhook-grpc webhooks list --status active -o id | webhook-grpc webhooks pause -",
     ],
 )
-@click.argument("ids", nargs=-1, required=True, metavar="ID…")
+@click.argument("ids", nargs=-1, required=True, metavar="ID…", shell_complete=webhook_ids)
 @with_session
 def pause(session: Session, ids: tuple[str, ...]) -> None:
     """Stop delivering, and keep what is pending until they are resumed."""
@@ -282,7 +292,7 @@ def pause(session: Session, ids: tuple[str, ...]) -> None:
 
 
 @webhooks.command("resume", examples=["webhook-grpc webhooks resume 12", "webhook-grpc webhooks resume 12 13 -o json"])
-@click.argument("ids", nargs=-1, required=True, metavar="ID…")
+@click.argument("ids", nargs=-1, required=True, metavar="ID…", shell_complete=webhook_ids)
 @click.option(
     "--replay-missed", is_flag=True, help="Then send what was published since it was disabled, after a count."
 )
@@ -375,7 +385,7 @@ def test(session: Session, webhook_id: int, data: str | None, event_type: str, e
         why = "" if is_success else f"  ({attempt.get('outcome')})   "
         session.printer.sentence(words + why + str(attempt.get("response_text") or attempt.get("error_message") or ""))
     else:
-        session.printer.one(Kind("delivery_id", ()), delivery)
+        session.printer.one(_TESTED, delivery)
     if not is_success:
         raise click.exceptions.Exit(ANSWER_IS_NO)
 

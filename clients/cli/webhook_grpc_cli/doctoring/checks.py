@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import time
@@ -14,13 +15,15 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from webhook.v1 import service_pb2
 
+from webhook_grpc_cli.failures import REMEDY_USUAL, UsageFailure, remedy_without_answer
 from webhook_grpc_cli.output.look import latency_text
+from webhook_grpc_cli.places import SCHEMES
 from webhook_grpc_cli.session import Session
 from webhook_grpc_client import TLS, Unauthorized, WebhookError
 from webhook_grpc_client.connecting import Token, credentials
 from webhook_grpc_client.errors import error_of
 
-from .results import Result, certificate_words, clocks
+from .results import Result, certificate_words, clocks, proxy_of
 
 _SECONDS_MAX: Final = 10.0  # for one check, if --timeout is not shorter
 _NOT_REACHED: Final = "not checked: the address does not answer"
@@ -61,8 +64,11 @@ def _short(path: Path) -> str:
 
 
 def _address(session: Session) -> Result:
-    address = session.place.address
-    if address.startswith("unix:"):
+    try:
+        address = session.place.address
+    except UsageFailure as error:
+        return Result("address", "problem", error.message, error.remedy)
+    if address.startswith(SCHEMES):
         return Result("address", "ok", f"{address}, not looked at")
     host, _, port = address.rpartition(":")
     started = time.monotonic()
@@ -71,19 +77,24 @@ def _address(session: Session) -> Result:
             detail = f"{address} answers in {latency_text(time.monotonic() - started)}"
             return _secured(session, connection, host, detail)
     except ssl.SSLError as error:  # before ValueError and OSError, which it may be too
-        why = getattr(error, "verify_message", "") or error.reason
-        return Result("address", "problem", f"{address}: TLS: {why}", "--ca, --server-name, or --no-tls if it has none")
+        why = getattr(error, "verify_message", "") or error.reason or type(error).__name__
+        remedy = remedy_without_answer(why)
+        usual = "--ca, --server-name, or --no-tls if it has none"
+        return Result("address", "problem", f"{address}: TLS: {why}", usual if remedy == REMEDY_USUAL else remedy)
     except OSError as error:
         why = error.strerror or type(error).__name__
         return Result("address", "problem", f"{address}: {why}", "start it (webhook-grpc serve), or give --address")
-    except ValueError:
-        return Result("address", "problem", f"{address} is no HOST:PORT", "give --address HOST:PORT")
+    except ValueError as error:  # a port beyond 65535, a name that cannot be one
+        return Result("address", "problem", f"{address}: {error}", "give --address HOST:PORT")
 
 
 def _secured(session: Session, connection: socket.socket, host: str, detail: str) -> Result:
     tls = session.place.tls()
+    proxy = proxy_of(session.place.address, os.environ)
     if credentials(session.place.address, tls) is None:
-        return Result("address", "ok", f"{detail}, no TLS")
+        return (
+            Result("address", "ok", f"{detail}, no TLS") if not proxy else _by_proxy(proxy, f"{detail}, no TLS", host)
+        )
     files = tls if isinstance(tls, TLS) else TLS()
     context = ssl.create_default_context(cafile=files.ca_file)
     context.set_alpn_protocols(["h2"])
@@ -93,7 +104,15 @@ def _secured(session: Session, connection: socket.socket, host: str, detail: str
         found: Any = secured.getpeercert() or {}
         state, words = certificate_words(ssl.cert_time_to_seconds(found["notAfter"]), time.time())
         remedy = "" if state == "ok" else "renew the certificate: the service reads a new one by itself"
-        return Result("address", state, f"{detail}, {secured.version()}, {words}", remedy)
+        detail = f"{detail}, {secured.version()}, {words}"
+        if proxy and state == "ok":
+            return _by_proxy(proxy, detail, host)
+        return Result("address", state, detail, remedy)
+
+
+def _by_proxy(name: str, detail: str, host: str) -> Result:
+    """Says that calls take another way than this check has taken."""
+    return Result("address", "warning", f"{detail}; calls go through {name} of this environment", f"no_proxy={host}")
 
 
 def _token(session: Session) -> Result:
@@ -108,11 +127,19 @@ def _token(session: Session) -> Result:
             )
         return Result("token", "problem", f"{source}: {error.message}", "webhook-grpc profiles show")
     except WebhookError as error:
-        return Result("token", "problem", f"{error.code.name}: {error.message}", "webhook-grpc doctor -v")
+        return Result(
+            "token", "problem", f"{error.code.name}: {error.message}", _remedy(error, "webhook-grpc doctor -v")
+        )
     return Result("token", "ok", f"{source}, may read" if session.place.token_source else "none, and none is needed")
 
 
 _CALLS: Final[dict[str, Callable[[Session], Result]]] = {"token": _token}
+
+
+def _remedy(error: WebhookError, usual: str) -> str:
+    """Returns what gRPC's own words say is to be done, else the usual."""
+    remedy = remedy_without_answer(error.message)
+    return usual if remedy == REMEDY_USUAL else remedy
 
 
 def _stream(session: Session) -> Iterator[Result]:
@@ -128,7 +155,8 @@ def _stream(session: Session) -> Iterator[Result]:
     except (grpc.RpcError, WebhookError) as raised:
         error = error_of(raised) if isinstance(raised, grpc.RpcError) else raised
         yield Result("clocks", "skipped", "not checked: no message came")
-        yield Result("stream", "problem", f"{error.code.name}: {error.message}", "does a proxy between cut streams?")
+        remedy = _remedy(error, "does a proxy between cut streams?")
+        yield Result("stream", "problem", f"{error.code.name}: {error.message}", remedy)
         return
     took = time.monotonic() - started
     yield clocks(message.server_time.ToDatetime(UTC).timestamp(), before, before + took)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from webhook_grpc_cli.output.look import span_text
+from webhook_grpc_client.connecting import is_loopback
 
 State = Literal["ok", "warning", "problem", "skipped"]
 MARKS: Final = {"ok": "✓", "warning": "!", "problem": "✕", "skipped": "·"}
@@ -56,6 +58,17 @@ def clocks(server: float, before: float, after: float) -> Result:
     detail = f"this machine is {span_text(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the service"
     state: State = "warning" if abs(ahead) <= CLOCK_SECONDS_MAX else "problem"
     return Result("clocks", state, detail, "signatures are refused beyond 5 min: set up NTP")
+
+
+def proxy_of(address: str, environment: Mapping[str, str]) -> str:
+    """Returns the variable that names a proxy for calls to an address, empty if they go there themselves."""
+    host = address.rpartition(":")[0].strip("[]")
+    if not host or is_loopback(address):
+        return ""
+    without = (environment.get("no_grpc_proxy") or environment.get("no_proxy") or "").split(",")
+    if any(host.endswith(name.strip()) for name in without if name.strip()):
+        return ""
+    return next((name for name in ("grpc_proxy", "https_proxy", "http_proxy") if environment.get(name)), "")
 
 
 def certificate_words(expires: float, now: float) -> tuple[State, str]:

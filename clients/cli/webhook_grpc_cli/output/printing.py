@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -9,6 +10,7 @@ from typing import Any, Final, Literal
 
 from google.protobuf.message import Message
 
+from webhook_grpc_cli.failures import UsageFailure
 from webhook_grpc_cli.values import RawJson, field_at, json_text, plain
 
 from .escaping import escaped, escaped_lines
@@ -44,8 +46,9 @@ class Printer:
         return count
 
     def one(self, kind: Kind, message: Message | Mapping[str, Any]) -> None:
-        """Prints one thing: on a terminal all its fields, each on a line of its own."""
-        if self.form != "table":
+        """Prints one thing: on a terminal, and where it has no columns, all its fields, each on a line of its own."""
+        is_tall = self.form == "table" or (self.form == "tsv" and not (self._fields or kind.columns))
+        if not is_tall:
             write_line(self._line(kind, message))
             return
         value = _plain(message)
@@ -53,7 +56,7 @@ class Printer:
         values = [(path, field_at(value, path)) for path in paths]
         width = max((len(path) for path, _ in values), default=0)
         for path, one in values:
-            write_line(f"{path:<{width}}  {text_of(one)}")
+            write_line(f"{path}\t{text_of(one)}" if self.form == "tsv" else f"{path:<{width}}  {text_of(one)}")
 
     def sentence(self, text: str) -> None:
         """Prints a sentence for people, with marks as the terminal can show them."""
@@ -63,6 +66,8 @@ class Printer:
         value = _plain(message)
         if self.form == "json":
             return json_text(_chosen(value, self._fields) if self._fields else value)
+        if self.form == "id" and not (self._fields or kind.id_field):
+            raise UsageFailure("-o id: what this prints has no id")
         default = [kind.id_field] if self.form == "id" else [column.path for column in kind.columns]
         return "\t".join(text_of(field_at(value, path)) for path in self._fields or default)
 
@@ -110,6 +115,7 @@ def console_of(look: Look, *, is_stderr: bool = False) -> Any:
     return Console(
         file=sys.stderr if is_stderr else sys.stdout,
         width=look.width,
+        height=None if os.environ.get("TERM") != "dumb" else 25,  # without it rich takes a dumb terminal for 80 wide
         force_terminal=look.has_colour or look.is_terminal,
         color_system="auto" if look.has_colour and look.is_terminal else "standard" if look.has_colour else None,
         no_color=not look.has_colour,

@@ -52,11 +52,24 @@ def _trouble(row: Mapping[str, Any]) -> tuple[Any, ...]:
     )
 
 
+def is_trouble(row: Mapping[str, Any]) -> bool:
+    """Returns whether a webhook's breaker is not closed, something of it is due, or an attempt of it failed."""
+    *trouble, _, _ = _trouble(row)
+    return trouble != [True, 0.0, 0, 0]
+
+
+def heading_text(row: Mapping[str, Any]) -> str:
+    """Returns what a webhook is called: `billing-eu #12`."""
+    return f"{row['name']} #{row['webhook_id']}"
+
+
 def _state(row: Mapping[str, Any], look: Look) -> Cell:
     shown, probe = breaker(row, look), _time_of(row, "stats.breaker_probe_time")
-    if field_at(row, "stats.breaker_state") == "open" and probe and probe > look.now:
-        return Cell(f"{shown.text}, {look.relative(probe)}", shown.style)
-    return shown
+    state = field_at(row, "stats.breaker_state")
+    if row["status"] != "active" or state not in {"open", "half_open"}:
+        return shown
+    when = f", {look.relative(probe)}" if state == "open" and probe and probe > look.now else ""
+    return Cell(f"breaker {str(state).replace('_', ' ')}{when}", shown.style)
 
 
 def _problem(row: Mapping[str, Any], look: Look) -> Cell:
@@ -76,7 +89,7 @@ def _figure(path: str, form: str) -> Callable[[Mapping[str, Any], Look], str]:
 
 
 _ALWAYS: Final = (
-    Column("Webhook", "webhook_id", lambda row, _: f"{row['name']} #{row['webhook_id']}"),
+    Column("Webhook", "webhook_id", lambda row, _: heading_text(row)),
     Column("State", "status", _state),
     Column("Attempts/s", "attempts_per_second", _figure("attempts_per_second", ",.1f"), is_number=True),
     Column("Success", "stats.success_rate", success, is_number=True),

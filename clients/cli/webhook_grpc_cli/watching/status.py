@@ -24,8 +24,9 @@ _ERASE: Final = "\r\x1b[K"
 class Status:
     """The state of a watch. The iterating thread notes what happens; a thread of its own writes the last line."""
 
-    def __init__(self, look: Look, filters: str, cursor_file: Path | None, *, is_quiet: bool) -> None:
+    def __init__(self, look: Look, address: str, filters: str, cursor_file: Path | None, *, is_quiet: bool) -> None:
         self._look = look
+        self._address = address
         self._filters = filters
         self._cursor_file = cursor_file
         self._is_quiet = is_quiet
@@ -34,6 +35,7 @@ class Status:
         self._behind = 0.0
         self._lost_at: float | None = None
         self._state = "connecting"
+        self._was_live = False
         self._writing = threading.RLock()
         self._ended = threading.Event()
 
@@ -47,11 +49,15 @@ class Status:
             newest = message.deliveries[-1].update_time.ToDatetime(UTC)
             self._behind = (message.server_time.ToDatetime(UTC) - newest).total_seconds()
         if self._lost_at is not None:
-            self.say(f"── back after {span_text(now - self._lost_at)}, nothing missed ──")
+            after = span_text(now - self._lost_at)
+            self.say(
+                f"── back after {after}, nothing missed ──" if self._was_live else f"── connected after {after} ──"
+            )
             self._lost_at = None
         if message.snapshot_complete:
             self.say("── that is what is pending; changes from here on ──")
         self._state = "live"
+        self._was_live = True
 
     def finished(self, message: service_pb2.WatchDeliveriesResponse) -> None:
         """Nothing is said of it: the last line shows when the cursor was saved."""
@@ -61,8 +67,9 @@ class Status:
         if self._lost_at is None:
             self._lost_at = time.monotonic()
             at = f"{self._look.clock(datetime.now(UTC))}".rpartition(".")[0]
-            self.say(f"── {at} connection lost, resuming … ──")
-        self._state = "resuming"
+            what = "connection lost, resuming" if self._was_live else f"{self._address} does not answer, trying again"
+            self.say(f"── {at} {what} … ──")
+        self._state = "resuming" if self._was_live else "connecting"
 
     # --- what is written ---------------------------------------------------------------------------------------------
 

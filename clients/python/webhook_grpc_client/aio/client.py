@@ -52,9 +52,9 @@ class AsyncClient:
         self._patience = patience or Patience()
         secure = credentials(address, tls)
         self._channel = (
-            grpc.aio.secure_channel(address, secure, options(tls))
+            grpc.aio.secure_channel(address, secure, options(address, tls))
             if secure
-            else grpc.aio.insecure_channel(address, options(tls))
+            else grpc.aio.insecure_channel(address, options(address, tls))
         )
         self.stub = service_pb2_grpc.WebhookServiceStub(self._channel)
         """The generated stub, for `call`."""

@@ -50,9 +50,9 @@ class Client:
         self._patience = patience or Patience()
         secure = credentials(address, tls)
         self._channel = (
-            grpc.secure_channel(address, secure, options(tls))
+            grpc.secure_channel(address, secure, options(address, tls))
             if secure
-            else grpc.insecure_channel(address, options(tls))
+            else grpc.insecure_channel(address, options(address, tls))
         )
         self.stub = service_pb2_grpc.WebhookServiceStub(self._channel)
         """The generated stub, for `call`."""

@@ -1,0 +1,127 @@
+"""Where `top` shows its rounds: in their place on a terminal, with keys; elsewhere as a block of lines each."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from webhook_grpc_cli.output.kind import Column
+from webhook_grpc_cli.output.printing import console_of
+from webhook_grpc_cli.session import Session
+
+from .keyboard import Keyboard
+from .rows import heading_text, kind
+from .view import View
+
+_ROWS_MAX: Final = 50  # of a block in a pipe
+_LINES_AROUND: Final = 4  # what a terminal shows beside the rows and what stands below them
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What there is to show: the first line, and the rows, those with the most trouble first."""
+
+    head: str
+    rows: Sequence[Mapping[str, Any]]
+    now: datetime
+
+
+class Blocks:
+    """Writes a block of lines for each round: a table with its heading, or what the chosen form makes of each row."""
+
+    has_quit = False
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def wait(self, seconds: float, failed: threading.Event) -> None:
+        """Waits for the next round, or for a failure."""
+        failed.wait(seconds)
+
+    def show(self, found: Round) -> None:
+        """Writes a round."""
+        printer, look = self._session.printer, self._session.look
+        printer.look = replace(look, now=found.now)
+        if printer.is_for_people:
+            printer.sentence(found.head)
+        limit = _lines() if look.is_terminal else _ROWS_MAX
+        printer.several(kind(look, is_table=printer.is_for_people), found.rows[:limit])
+        sys.stdout.flush()
+
+
+class Screen:
+    """Shows each round in the place of the one before, as the keys have it."""
+
+    def __init__(self, session: Session, live: Any, keyboard: Keyboard) -> None:
+        self._printer = session.printer
+        self._live = live
+        self._keyboard = keyboard
+        self._view = View()
+        self._round: Round | None = None
+
+    @property
+    def has_quit(self) -> bool:
+        """Returns whether `q` was pressed."""
+        return self._view.has_quit
+
+    def wait(self, seconds: float, failed: threading.Event) -> None:
+        """Takes keys until the next round, a failure or `q`."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not (failed.is_set() or self.has_quit):
+            for key in self._keyboard.read(left, failed.wait):
+                self._view.press(key, self._view.ordered(self._round.rows if self._round else ()))
+                self._draw()
+
+    def show(self, found: Round) -> None:
+        """Shows a round, unless the one before is held."""
+        if not self._view.is_held or self._round is None:
+            self._round = found
+        self._draw()
+
+    def _draw(self) -> None:
+        from rich.console import Group
+        from rich.text import Text
+
+        if (found := self._round) is None:
+            return
+        view, printer = self._view, self._printer
+        printer.look = replace(printer.look, now=found.now)
+        rows = view.ordered(found.rows)
+        footer = view.footer(rows, printer.look) if self._keyboard.is_there else []
+        table = printer.table(self._columns(), view.window(rows, max(1, _lines() - len(footer))))
+        head = f"{found.head}   held" if view.is_held else found.head
+        below = [Text(printer.look.mark(line), no_wrap=True, overflow="crop") for line in footer]
+        self._live.update(Group(Text(head, no_wrap=True, overflow="crop"), Text(""), table, *below), refresh=True)
+
+    def _columns(self) -> Sequence[Column]:
+        """Returns the columns, the first with a mark in front of the webhook that is chosen."""
+        first, *others = kind(self._printer.look, is_table=True).columns
+        if not self._view.chosen:
+            return [first, *others]
+
+        def marked(row: Mapping[str, Any], _: Any) -> str:
+            return f"{'▸' if row['webhook_id'] == self._view.chosen else ' '} {heading_text(row)}"
+
+        return [replace(first, show=marked), *others]
+
+
+def screen_of(session: Session, stack: ExitStack) -> Screen | Blocks:
+    """Returns what rounds are shown with; `stack` takes it down at the end."""
+    console = console_of(session.look)
+    if not (session.printer.is_for_people and session.look.is_terminal) or console.is_dumb_terminal:
+        return Blocks(session)
+    from rich.live import Live
+
+    keyboard = stack.enter_context(Keyboard())
+    return Screen(session, stack.enter_context(Live(console=console, auto_refresh=False)), keyboard)
+
+
+def _lines() -> int:
+    return max(1, shutil.get_terminal_size().lines - _LINES_AROUND)

@@ -1,0 +1,141 @@
+"""What a person has chosen to see of `top`, key by key. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from webhook_grpc_cli.output.escaping import escaped
+from webhook_grpc_cli.output.look import Look
+from webhook_grpc_cli.output.things import time_of
+from webhook_grpc_cli.values import field_at
+
+from .rows import is_trouble
+
+Row = Mapping[str, Any]
+SORTS: Final = ("trouble", "attempts", "pending", "name")
+FILTER_CHARACTERS_MAX: Final = 40
+_ESCAPES: Final = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1bOA": "up", b"\x1bOB": "down"}
+_NAMES: Final = {"k": "up", "j": "down", "\r": "enter", "\n": "enter", "\x7f": "back", "\b": "back", "\x1b": "escape"}
+_SWITCHES: Final = {"q": "has_quit", "enter": "is_open", "p": "is_problems", " ": "is_held", "?": "is_help"}
+HELP: Final = (
+    "↑↓ or j k  choose a webhook          ⏎  open it, and close it again",
+    "/  show only names with these letters (⏎ ends, Esc takes them away)",
+    "s  sort by trouble, attempts, pending, name          p  only those with trouble",
+    "Space  hold the table, and let it go on          q  quit",
+)
+
+
+def keys(data: bytes) -> Iterator[str]:
+    """Yields the keys that a terminal has sent: characters, and names such as `up`."""
+    while data:
+        length = 3 if data[:3] in _ESCAPES else 1
+        if length == 3:
+            yield _ESCAPES[data[:3]]
+        elif data[:2] == b"\x1b[":  # another key, which is passed over up to its last byte
+            length = 2 + next((at for at, byte in enumerate(data[2:], 1) if 0x40 <= byte <= 0x7E), len(data))
+        else:
+            yield chr(data[0])
+        data = data[length:]
+
+
+@dataclass(slots=True)
+class View:
+    """What is chosen. `press` changes it; `shown` chooses rows."""
+
+    sort: str = SORTS[0]
+    is_problems: bool = False
+    is_held: bool = False
+    is_help: bool = False
+    is_open: bool = False
+    is_typing: bool = False
+    has_quit: bool = False
+    words: str = ""
+    """What names have to contain."""
+    chosen: int = 0
+    """The webhook's id, 0 for none."""
+
+    def press(self, key: str, rows: Sequence[Row]) -> None:
+        """Takes a key; `rows` are those that it was pressed in front of, in their order."""
+        if self.is_typing:
+            self._type(_NAMES.get(key, key) if key not in "jk" else key)
+            return
+        name = _NAMES.get(key, key)
+        if name == "enter" and not self.chosen:
+            self._choose(0, rows)
+        if name in _SWITCHES:
+            setattr(self, _SWITCHES[name], not getattr(self, _SWITCHES[name]))
+        elif name in {"up", "down"}:
+            self._choose(-1 if name == "up" else 1, rows)
+        elif name == "s":
+            self.sort = SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)]
+        elif name == "/":
+            self.is_typing, self.words = True, ""
+        elif name == "escape":
+            self.is_help, self.is_open, self.words = False, False, ""
+
+    def _type(self, key: str) -> None:
+        if key in {"enter", "escape"}:
+            self.is_typing = False
+            self.words = self.words if key == "enter" else ""
+        elif key == "back":
+            self.words = self.words[:-1]
+        elif len(key) == 1 and key.isprintable() and len(self.words) < FILTER_CHARACTERS_MAX:
+            self.words += key
+
+    def _choose(self, step: int, rows: Sequence[Row]) -> None:
+        ids = [row["webhook_id"] for row in rows]
+        if not ids:
+            return
+        at = ids.index(self.chosen) + step if self.chosen in ids else 0
+        self.chosen = ids[max(0, min(at, len(ids) - 1))]
+
+    def ordered(self, rows: Sequence[Row]) -> list[Row]:
+        """Returns the rows that are wanted, in their order; `rows` are by trouble."""
+        wanted = [row for row in rows if self.words.lower() in str(row["name"]).lower()]
+        wanted = [row for row in wanted if is_trouble(row)] if self.is_problems else wanted
+        if self.sort == "attempts":
+            wanted.sort(key=lambda row: -row["attempts_per_second"])
+        elif self.sort == "pending":
+            wanted.sort(key=lambda row: -(field_at(row, "stats.pending_count") or 0))
+        elif self.sort == "name":
+            wanted.sort(key=lambda row: str(row["name"]).lower())
+        return wanted
+
+    def window(self, rows: Sequence[Row], limit: int) -> Sequence[Row]:
+        """Returns at most `limit` of ordered rows, the chosen one among them."""
+        at = next((number for number, row in enumerate(rows) if row["webhook_id"] == self.chosen), 0)
+        first = max(0, at - limit + 1)
+        return rows[first : first + limit]
+
+    def footer(self, rows: Sequence[Row], look: Look) -> list[str]:
+        """Returns the lines below the table."""
+        lines = [""]
+        chosen = next((row for row in rows if row["webhook_id"] == self.chosen), None)
+        if self.is_open:
+            lines += [_detail(chosen, look) if chosen else "no webhook is chosen: ↑↓", ""]
+        if self.is_help:
+            lines += [*HELP, ""]
+        if self.is_typing:
+            return [*lines, f"/{escaped(self.words)}_"]
+        words = (
+            "↑↓ choose",
+            "⏎ open",
+            f"/ filter: {escaped(self.words)}" if self.words else "/ filter",
+            f"s sort: {self.sort}",
+            "p all" if self.is_problems else "p problems",
+            "Space go on" if self.is_held else "Space hold",
+            "? help",
+            "q quit",
+        )
+        return [*lines, "  ".join(words)]
+
+
+def _detail(row: Row, look: Look) -> str:
+    """Returns one webhook's outcomes of the hour, and since when it fails."""
+    outcomes = field_at(row, "stats.outcomes") or ()
+    counts = " · ".join(f"{one['outcome']} {one['count']:,}" for one in outcomes) or "no attempts in the last hour"
+    since = time_of(row, "stats.failing_since_time")
+    failing = f"   failing since {look.clock(since).partition('.')[0]}" if since else ""
+    return f"{escaped(str(row['name']))} #{row['webhook_id']} ─ {counts}{failing}"
