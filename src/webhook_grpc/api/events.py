@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
@@ -19,6 +18,7 @@ from webhook_grpc.domain.ids import event_id_text, event_id_time
 from webhook_grpc.domain.limits import RateLimits
 from webhook_grpc.domain.model import Published
 from webhook_grpc.hub.publisher import Publisher
+from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.hub.type_rules import EventTypes
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import Database
@@ -50,6 +50,7 @@ class EventMethods:
         clock: DatabaseClock,
         large: LargeWork,
         rates: RateLimits,
+        turns: LoopTurns,
     ) -> None:
         """`rates`: of events."""
         self._database = database
@@ -58,6 +59,7 @@ class EventMethods:
         self._clock = clock
         self._large = large
         self._rates = PublishRates(rates)
+        self._turns = turns
 
     async def publish(self, request: service_pb2.PublishEventRequest, call: Call) -> service_pb2.PublishEventResponse:
         """Publishes one event; returns when it is committed."""
@@ -77,7 +79,8 @@ class EventMethods:
         for index, item in enumerate(request.requests, 1):
             read.append(await self._read_or_refuse(item, request.customer_id, call))
             if not index % EVENTS_AT_ONCE:
-                await asyncio.sleep(0)  # a large batch must not keep everybody else from the loop
+                # However many batches are read at a time, others get the loop between two parts of one of them.
+                await self._turns.wait(request.customer_id or call.caller.name)
         call.customer_id = request.customer_id or None
         fates = await self._publish(Batch(read), call)
         return service_pb2.BatchPublishEventsResponse(results=map(_result_message, fates))
