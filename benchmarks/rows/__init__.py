@@ -15,6 +15,7 @@ from . import (
     isolation,
     latency,
     many_webhooks,
+    noisy,
     publish_batch,
     publish_one,
     singly,
@@ -36,6 +37,7 @@ ROWS: Final[dict[str, Row]] = {
         latency,
         watch,
         isolation,
+        noisy,
         take_over,
         growth,
     )

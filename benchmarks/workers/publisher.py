@@ -112,6 +112,44 @@ class Publisher:
         await paced(one, rate, seconds)
         return began
 
+    async def timed(self, rate: float, seconds: float, first: int = 1) -> dict[str, tuple[float, float]]:
+        """Publishes for one customer as `paced` does; returns when each call began and ended, by the event's id."""
+        times: dict[str, tuple[float, float]] = {}
+
+        async def one(_: int) -> None:
+            at = time.monotonic()
+            response = await self.stub.PublishEvent(request(first))
+            times[response.event_id] = at, time.monotonic()
+
+        await paced(one, rate, seconds)
+        return times
+
+    async def flood(self, customer_id: int, size: int, rate: float, seconds: float) -> int:
+        """Publishes batches at so many events a second, whatever comes of them; returns how many events were taken."""
+        batch = service_pb2.BatchPublishEventsRequest(requests=[request(customer_id) for _ in range(size)])
+        taken = 0
+
+        async def one(_: int) -> None:
+            nonlocal taken
+            try:
+                response = await self.stub.BatchPublishEvents(batch)
+            except grpc.aio.AioRpcError:
+                return  # refused: there are too many
+            taken += sum(result.HasField("published") for result in response.results)
+
+        await paced(one, rate / size, seconds)
+        return taken
+
+    async def switch(self, customer_id: int, *, on: bool) -> None:
+        """Pauses the webhooks of a customer, or resumes them."""
+        listed = await self.stub.ListWebhooks(service_pb2.ListWebhooksRequest(customer_id=customer_id))
+        for webhook in listed.webhooks:
+            named = {"customer_id": customer_id, "webhook_id": webhook.webhook_id}
+            if on:
+                await self.stub.ResumeWebhook(service_pb2.ResumeWebhookRequest(**named))
+            else:
+                await self.stub.PauseWebhook(service_pb2.PauseWebhookRequest(**named))
+
     async def _load(
         self,
         one: Callable[[int], Awaitable[int]],
@@ -188,5 +226,5 @@ def request(customer_id: int) -> service_pb2.PublishEventRequest:
 
 if __name__ == "__main__":
     publisher = Publisher()
-    commands = ("connect", "webhooks", "batches", "distinct", "singly", "paced")
+    commands = ("connect", "webhooks", "batches", "distinct", "singly", "paced", "timed", "flood", "switch")
     run(serve({name: getattr(publisher, name) for name in commands}))

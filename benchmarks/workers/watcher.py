@@ -17,6 +17,7 @@ from .noop import LENGTH_BYTES
 
 METHOD = "/webhook.v1.WebhookService/WatchDeliveries"
 STREAMS_PER_CHANNEL = 100
+NO_WEBHOOK = 1_000_000_000  # from here on there are none with such an id
 OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
 
 
@@ -87,6 +88,32 @@ class Watchers:
         if not waiting.done():
             raise RuntimeError("a watcher ended before it followed")
 
+    async def crowd(self, address: str, customer_id: int, watchers: int, idle: int) -> int:
+        """Opens watchers that only read, and others with filters of their own that fit nothing; `leave` ends them.
+
+        Returns how many the service has taken: those that got a first message.
+        """
+        everything = [service_pb2.WatchDeliveriesRequest(customer_id=customer_id)] * watchers
+        nothing = [
+            service_pb2.WatchDeliveriesRequest(customer_id=customer_id, webhook_ids=[NO_WEBHOOK + number])
+            for number in range(idle)
+        ]
+        raw = [request.SerializeToString() for request in (*everything, *nothing)]
+        self._channels = self._open(address, len(raw))
+        begun = [asyncio.get_running_loop().create_future() for _ in raw]
+
+        async def one(number: int) -> None:
+            try:
+                async for _ in _call(self._channels[number // STREAMS_PER_CHANNEL], raw[number]):
+                    if not begun[number].done():
+                        begun[number].set_result(True)
+            except grpc.aio.AioRpcError:  # refused, or let go because this process is slower than the service
+                if not begun[number].done():
+                    begun[number].set_result(False)
+
+        self._following = [asyncio.create_task(one(number), name=f"watcher {number}") for number in range(len(raw))]
+        return sum(await asyncio.gather(*begun))
+
     async def latencies(self, began: Mapping[str, float], watchers: int) -> list[float]:
         """Waits until each watcher has these events; returns how long after its begin each came, for all of them."""
         while any(len(self._arrived.get(event_id, ())) < watchers for event_id in began):  # noqa: ASYNC110 - a sum of all
@@ -113,4 +140,4 @@ def _call(channel: grpc.aio.Channel, raw: bytes) -> Any:
 
 if __name__ == "__main__":
     watching = Watchers()
-    run(serve({name: getattr(watching, name) for name in ("catch_up", "follow", "latencies", "leave")}))
+    run(serve({name: getattr(watching, name) for name in ("catch_up", "follow", "crowd", "latencies", "leave")}))

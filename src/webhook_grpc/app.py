@@ -27,6 +27,7 @@ from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.refused_calls import RefusedCalls
 from webhook_grpc.hub.tail import Tail
 from webhook_grpc.hub.tokens import KnownTokens
+from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.metrics.calls import CallFigures, CallTally
 from webhook_grpc.metrics.deliveries import DeliveryFigures, PolledFigures, PublishFigures
 from webhook_grpc.metrics.metrics import Metrics
@@ -112,7 +113,8 @@ class App:
         self.engine = Engine(
             settings, self.database, connections, self._clock, sealer, shards, self._hints, random, self._traces
         )
-        self._tail = Tail(connections.tail, _TAIL_POLL_SECONDS, settings.stream_buffer_max)
+        turns = LoopTurns()
+        self._tail = Tail(connections.tail, _TAIL_POLL_SECONDS, settings.stream_buffer_max, turns)
         self._hints.subscribe(Topic.LOG, lambda _: self._tail.hint())
         self._clock.on_step(self._tail.clock_stepped)
         self._publisher = Publisher(
@@ -133,7 +135,7 @@ class App:
         self._tokens = KnownTokens(self.database, connections.commands, settings.tokens_kept_seconds, waiting_max)
         self._hints.subscribe(Topic.TOKENS, self._tokens.changed)
         self._refused_calls = RefusedCalls(connections.background, settings.audit_refusals_per_minute_max)
-        methods = Methods(settings, self.database, self._clock, sealer, self._publisher, self._hints, self._tail)
+        methods = Methods(settings, self.database, self._clock, sealer, self._publisher, self._hints, self._tail, turns)
         call_tally = CallTally()
         calls = Calls(
             methods,

@@ -303,6 +303,8 @@ class Settings(DatabaseSettings):
     """Their bytes."""
     publish_rate_per_customer: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
     """Events a second that a customer may publish through one process, with a burst of a second. 0: no limit."""
+    publish_rate_per_token: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+    """The same of one token, at both doors together, for whichever customers."""
     calls_max: Annotated[int, Field(ge=1)] = 3000
     """Calls in progress, those that wait included; more are refused with RATE_LIMITED, whoever makes them."""
     calls_at_once: Annotated[int, Field(ge=1)] = 200
@@ -564,6 +566,11 @@ class Settings(DatabaseSettings):
     def rate_limits(self) -> RateLimits:
         """How many calls a second may begin."""
         return RateLimits(self.calls_rate_per_token, self.calls_rate_per_customer)
+
+    @property
+    def publish_rates(self) -> RateLimits:
+        """How many events a second may be published."""
+        return RateLimits(self.publish_rate_per_token, self.publish_rate_per_customer)
 
     @property
     def stream_limits(self) -> ShareLimits:

@@ -11,6 +11,7 @@ import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2
 from webhook.v1 import service_pb2 as pb
+from webhook.v1.event_pb2 import Event
 from webhook.v1.webhook_pb2 import Webhook
 
 from tests.api.asking import OTHER_CUSTOMER, ask, code_of, refusal
@@ -196,3 +197,24 @@ async def test_calls_a_second_are_bounded_at_both_doors_together(services: Servi
         assert 900 < int(answer.headers["Retry-After"]) <= 1000
     others = pb.ListWebhooksRequest(customer_id=OTHER_CUSTOMER)
     assert await code_of(service.stub.ListWebhooks(others, metadata=bearer("two"))) is grpc.StatusCode.OK
+
+
+async def test_events_a_second_of_a_token_are_bounded_at_both_doors_together(services: ServiceFactory) -> None:
+    service = await services.start(tokens=TOKENS, http_address="127.0.0.1:0", publish_rate_per_token=0.001)
+    events = [Event(customer_id=customer_id, event_type="job.completed", data_json="{}") for customer_id in (1, 2)]
+    requests = [pb.PublishEventRequest(event=event) for event in events]
+
+    batch = pb.BatchPublishEventsRequest(requests=requests)
+    both = await service.stub.BatchPublishEvents(batch, metadata=bearer("one"))
+    assert [result.error.reason for result in both.results] == ["", "RATE_LIMITED"]
+
+    refused = await refusal(service.stub.PublishEvent(requests[1], metadata=bearer("one")))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+    assert 900 < refused.retry_seconds <= 1000
+    url = f"http://127.0.0.1:{service.app.http_port}/api/events"
+    body: Any = {"event": {"customer_id": 2, "event_type": "job.completed", "data": {}}}
+    headers = {"Authorization": "Bearer one"}
+    async with aiohttp.ClientSession(headers=headers) as session, session.post(url, json=body) as answer:
+        assert answer.status == 429
+        assert 900 < int(answer.headers["Retry-After"]) <= 1000
+    assert await code_of(service.stub.PublishEvent(requests[1], metadata=bearer("two"))) is grpc.StatusCode.OK

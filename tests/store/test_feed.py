@@ -17,6 +17,7 @@ from webhook_grpc.domain.errors import CursorExpired, FailedPrecondition
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.hub.batches import Batch
 from webhook_grpc.hub.tail import Tail
+from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.store.connection.session import Row
 from webhook_grpc.store.db import Database, LoopConnection, Params
 from webhook_grpc.store.log import feed
@@ -60,7 +61,7 @@ def written(postgres: TestPostgres) -> Log:
 @pytest.fixture
 async def tail(database: Database) -> AsyncGenerator[Tail]:
     connection = LoopConnection(database.options, "tail")
-    tail = Tail(connection, poll_seconds=0.02, buffer_changes_max=100)
+    tail = Tail(connection, poll_seconds=0.02, buffer_changes_max=100, turns=LoopTurns())
     loop = asyncio.create_task(tail.run())
     yield tail
     loop.cancel()
@@ -163,7 +164,7 @@ async def test_a_subscriber_gets_exactly_what_comes_after_it_joined(
     database: Database, written: Log, tail: Tail
 ) -> None:
     written.write(1, 1)
-    async with tail.subscribe() as subscription:
+    async with tail.subscribe(1) as subscription:
         assert subscription.joined_at[1] == 2
         written.write(1, 2)
         changes = list[feed.Change]()
@@ -177,7 +178,7 @@ async def test_subscribers_that_join_and_leave_miss_nothing(database: Database, 
     position, seen = START, list[tuple[int, int]]()
     for round_number in range(12):
         written.write(5, 6)
-        async with tail.subscribe() as subscription:
+        async with tail.subscribe(1) as subscription:
             while changes := await feed.read(database, position, subscription.joined_at):
                 seen += keys(changes)
                 position = feed.advanced(position, changes)
@@ -197,7 +198,7 @@ async def test_subscribers_that_join_and_leave_miss_nothing(database: Database, 
 async def test_a_slow_subscriber_loses_its_buffer_and_nobody_elses(
     database: Database, written: Log, tail: Tail
 ) -> None:
-    async with tail.subscribe() as slow, tail.subscribe() as quick:
+    async with tail.subscribe(1) as slow, tail.subscribe(1) as quick:
         got = list[feed.Change]()
         for _ in range(3):
             written.write(*[1] * 50)
@@ -211,11 +212,11 @@ async def test_a_slow_subscriber_loses_its_buffer_and_nobody_elses(
 
 
 async def test_every_subscriber_hears_that_the_server_stops(database: Database, tail: Tail) -> None:
-    async with tail.subscribe() as subscription:
+    async with tail.subscribe(1) as subscription:
         tail.close()
         await subscription.take(5)
         assert subscription.closed
-    async with tail.subscribe() as late:
+    async with tail.subscribe(1) as late:
         assert late.closed
 
 
@@ -230,7 +231,7 @@ async def test_the_tail_skips_nothing_when_the_clock_was_set_back(
 ) -> None:
     """Rows that are older than those before them; then the clock is set right again."""
     await past.day(back_days)
-    async with tail.subscribe() as subscription:
+    async with tail.subscribe(1) as subscription:
         written.write(3)
         assert keys(changes_of(await subscription.take(10))) == [(3, 1)]
         tail.clock_stepped()
@@ -248,7 +249,7 @@ async def test_the_tail_skips_nothing_when_it_read_old_rows_after_it_heard_of_a_
 ) -> None:
     """The step is noticed while the last rows of the time before it are still being read."""
     await past.day(5)
-    async with tail.subscribe() as subscription:
+    async with tail.subscribe(1) as subscription:
         tail.clock_stepped()
         written.write(3)
         assert keys(changes_of(await subscription.take(10))) == [(3, 1)]
@@ -261,7 +262,7 @@ async def test_the_tail_skips_nothing_after_rows_of_a_clock_that_was_ahead(
 ) -> None:
     """Nobody has noticed yet that the clock was set right again."""
     await past.day(-5)
-    async with tail.subscribe() as subscription:
+    async with tail.subscribe(1) as subscription:
         written.write(3, age=-5 * _DAY)
         assert keys(changes_of(await subscription.take(10))) == [(3, 1)]
         written.write(3)

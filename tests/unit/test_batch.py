@@ -9,13 +9,16 @@ from uuid import UUID
 
 import pytest
 
-from webhook_grpc.api.batch import Accepted, Answered, Batch, CustomerRates, Refused
+from webhook_grpc.api.batch import Accepted, Answered, Batch, PublishRates, Refused
 from webhook_grpc.api.large import LargeWork
+from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.errors import Conflict, FailedPrecondition, Overloaded, WebhookError
+from webhook_grpc.domain.limits import RateLimits
 from webhook_grpc.domain.model import NewEvent, Published
 from webhook_grpc.hub.type_rules import TypeRules
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CALLER = Caller("shop", None, frozenset(), has_token=False)
 NO_DATABASE = cast("Any", None)  # for events without a request id: nobody can have published them before
 
 
@@ -68,13 +71,13 @@ async def test_what_is_refused_on_the_way_holds_back_no_other_event_and_keeps_it
     unread = Refused(Conflict("UNREADABLE", "not read"))
     batch = Batch([event(0), unread, event(2, "job.gone"), event(3, "job.old"), event(4, customer_id=7), event(5)])
     publisher = Publisher({5: FailedPrecondition("STORED_NOT", "no", "x"), 0: RuntimeError("a bug")})
-    rates = CustomerRates(0.001)  # one at once, the next after a quarter of an hour
-    rates.take(7)
+    rates = PublishRates(RateLimits(0, 0.001))  # one at once, the next after a quarter of an hour
+    rates.take(CALLER, 7)
 
     await batch.judge(
         cast("Any", Types(rule("job.completed"), rule("job.old", archived=True))), NO_DATABASE, LargeWork()
     )
-    batch.rate(rates)
+    batch.rate(rates, CALLER)
     fates = await batch.publish(cast("Any", publisher))
 
     assert [said(fate) for fate in fates] == [
@@ -97,15 +100,35 @@ async def test_all_that_is_published_is_answered_in_the_order_of_the_call() -> N
 
 
 def test_a_customer_may_publish_at_its_rate_and_another_one_is_not_held_back() -> None:
-    rates = CustomerRates(0.001)
-    rates.take(1)
+    rates = PublishRates(RateLimits(0, 0.001))
+    rates.take(CALLER, 1)
     with pytest.raises(Overloaded) as raised:
-        rates.take(1)
+        rates.take(CALLER, 1)
     assert 0 < raised.value.retry_seconds <= 1000
-    rates.take(2)
+    rates.take(CALLER, 2)
+
+
+def test_a_token_may_publish_at_its_rate_for_whichever_customers_and_another_one_is_not_held_back() -> None:
+    rates, one = PublishRates(RateLimits(0.001, 0)), Caller("one", None, frozenset())
+    rates.take(one, 1)
+    with pytest.raises(Overloaded) as raised:
+        rates.take(one, 2)
+    assert 0 < raised.value.retry_seconds <= 1000
+    rates.take(Caller("two", None, frozenset()), 1)
+    for _ in range(10):
+        rates.take(CALLER, 1)  # who has no token has no share of one
+
+
+def test_what_a_customers_rate_refuses_does_not_count_for_the_token() -> None:
+    rates, one = PublishRates(RateLimits(2, 0.001)), Caller("one", None, frozenset())
+    rates.take(one, 1)
+    for _ in range(10):
+        with pytest.raises(Overloaded):
+            rates.take(one, 1)
+    rates.take(one, 2)
 
 
 def test_a_rate_of_zero_is_no_limit() -> None:
-    rates = CustomerRates(0)
+    rates = PublishRates(RateLimits(0, 0))
     for _ in range(1000):
-        rates.take(1)
+        rates.take(CALLER, 1)

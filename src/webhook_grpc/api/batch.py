@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.errors import InvalidArgument, Overloaded, WebhookError
-from webhook_grpc.domain.limits import Buckets
+from webhook_grpc.domain.limits import Buckets, RateLimits
 from webhook_grpc.domain.model import NewEvent, Published
 from webhook_grpc.domain.record import record
 from webhook_grpc.hub.publisher import Publisher
@@ -84,11 +85,11 @@ class Batch:
                 if answer is not None:
                     self._end(index, _fate(answer))
 
-    def rate(self, rates: CustomerRates) -> None:
-        """Refuses the events of customers that publish too fast."""
+    def rate(self, rates: PublishRates, caller: Caller) -> None:
+        """Refuses the events of customers that publish too fast, and those beyond the rate of the caller's token."""
         for index, one in list(self._accepted.items()):
             try:
-                rates.take(one.event.customer_id)
+                rates.take(caller, one.event.customer_id)
             except Overloaded as error:
                 self._end(index, Refused(error))
 
@@ -107,20 +108,27 @@ class Batch:
         self._ended[index] = fate
 
 
-class CustomerRates:
-    """Bounds how many events a second each customer publishes."""
+class PublishRates:
+    """Bounds how many events a second are published with each token and for each customer, with a burst of a second."""
 
-    def __init__(self, rate_per_second: float) -> None:
-        """`rate_per_second` 0 means no limit."""
-        self._buckets = Buckets(rate_per_second)
+    def __init__(self, limits: RateLimits) -> None:
+        self._of_tokens = Buckets(limits.token_per_second)
+        self._of_customers = Buckets(limits.customer_per_second)
 
-    def take(self, customer_id: int) -> None:
-        """Counts one event. Raises Overloaded if the customer publishes too fast."""
-        if wait_seconds := self._buckets.take(customer_id, time.monotonic()):
-            rate = f"{self._buckets.rate_per_second:g} events a second"
-            raise Overloaded(
-                "RATE_LIMITED", f"customer {customer_id} publishes more than {rate}; retry later", wait_seconds
-            )
+    def take(self, caller: Caller, customer_id: int) -> None:
+        """Counts one event, or none. Raises Overloaded. Who has no token has only the rate of its customer."""
+        now = time.monotonic()
+        if caller.has_token and (wait_seconds := self._of_tokens.take(caller.name, now)):
+            raise _too_many("this token", self._of_tokens, wait_seconds)
+        if wait_seconds := self._of_customers.take(customer_id, now):
+            if caller.has_token:  # a token for several customers goes on for the others
+                self._of_tokens.give_back(caller.name)
+            raise _too_many(f"customer {customer_id}", self._of_customers, wait_seconds)
+
+
+def _too_many(whose: str, buckets: Buckets, wait_seconds: float) -> Overloaded:
+    text = f"{whose} publishes more than {buckets.rate_per_second:g} events a second; retry later"
+    return Overloaded("RATE_LIMITED", text, wait_seconds)
 
 
 def _fate(answer: Published | Exception) -> Answered | Refused:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
@@ -16,8 +15,10 @@ from webhook_grpc.api.messages.paging import PAGE_BYTES_MAX, PageToken, fitting,
 from webhook_grpc.domain.error_bounds import ErrorBounds
 from webhook_grpc.domain.errors import Violation, WebhookError, field_invalid
 from webhook_grpc.domain.ids import event_id_text, event_id_time
+from webhook_grpc.domain.limits import RateLimits
 from webhook_grpc.domain.model import Published
 from webhook_grpc.hub.publisher import Publisher
+from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.hub.type_rules import EventTypes
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import Database
@@ -25,7 +26,7 @@ from webhook_grpc.store.lists import events as event_lists
 from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.log import lookup
 
-from .batch import EVENTS_AT_ONCE, Accepted, Answered, Batch, CustomerRates, Refused
+from .batch import EVENTS_AT_ONCE, Accepted, Answered, Batch, PublishRates, Refused
 from .call import Call, refuse_if
 from .codes import code_of
 from .large import LARGE_BYTES, LargeWork
@@ -48,19 +49,21 @@ class EventMethods:
         event_types: EventTypes,
         clock: DatabaseClock,
         large: LargeWork,
-        rate_per_customer: float,
+        rates: RateLimits,
+        turns: LoopTurns,
     ) -> None:
-        """`rate_per_customer`: events a second, 0 for no limit."""
+        """`rates`: of events."""
         self._database = database
         self._publisher = publisher
         self._event_types = event_types
         self._clock = clock
         self._large = large
-        self._rates = CustomerRates(rate_per_customer)
+        self._rates = PublishRates(rates)
+        self._turns = turns
 
     async def publish(self, request: service_pb2.PublishEventRequest, call: Call) -> service_pb2.PublishEventResponse:
         """Publishes one event; returns when it is committed."""
-        [fate] = await self._publish(Batch([await self._read_in_turn(request, 0, call)]))
+        [fate] = await self._publish(Batch([await self._read_in_turn(request, 0, call)]), call)
         match fate:
             case Answered(published):
                 return _published_message(published)
@@ -76,9 +79,10 @@ class EventMethods:
         for index, item in enumerate(request.requests, 1):
             read.append(await self._read_or_refuse(item, request.customer_id, call))
             if not index % EVENTS_AT_ONCE:
-                await asyncio.sleep(0)  # a large batch must not keep everybody else from the loop
+                # However many batches are read at a time, others get the loop between two parts of one of them.
+                await self._turns.wait(request.customer_id or call.caller.name)
         call.customer_id = request.customer_id or None
-        fates = await self._publish(Batch(read))
+        fates = await self._publish(Batch(read), call)
         return service_pb2.BatchPublishEventsResponse(results=map(_result_message, fates))
 
     async def get(self, request: service_pb2.GetEventRequest, call: Call) -> event_pb2.Event:
@@ -108,9 +112,9 @@ class EventMethods:
             response.progress_time.CopyFrom(times.timestamp(event_id_time(after)))
         return response
 
-    async def _publish(self, batch: Batch) -> Sequence[Answered | Refused]:
+    async def _publish(self, batch: Batch, call: Call) -> Sequence[Answered | Refused]:
         await batch.judge(self._event_types, self._database, self._large)
-        batch.rate(self._rates)
+        batch.rate(self._rates, call.caller)
         return await batch.publish(self._publisher)
 
     async def _read_in_turn(

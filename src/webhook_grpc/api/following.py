@@ -75,12 +75,12 @@ class Follower:
     async def _leave_and_follow(
         self, name: DeliveryName, leave: Callable[[], Awaitable[None]], is_done: Callable[[Delivery], bool]
     ) -> Delivery:
-        async with self._tail.subscribe() as subscription:  # before the command is left, so that no effect is missed
-            await leave()
+        async with self._tail.subscribe(name.customer_id) as subscription:
+            await leave()  # only now, so that no effect is missed
             self._hints.commanded({shard_of(name.webhook_id)})
             done = await self._done(name, is_done, subscription)
         while done is None:
-            async with self._tail.subscribe() as subscription:
+            async with self._tail.subscribe(name.customer_id) as subscription:
                 done = await self._done(name, is_done, subscription)
         return done
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
@@ -28,6 +28,7 @@ from webhook_grpc.domain.sealed_cursors import SealedCursors
 from webhook_grpc.hub.batches import Batch
 from webhook_grpc.hub.history import History
 from webhook_grpc.hub.tail import Subscription, Tail
+from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.lists import deliveries as delivery_lists
@@ -55,7 +56,9 @@ class WatchMethods:
         clock: DatabaseClock,
         write_seconds_max: float,
         cursors: SealedCursors,
+        turns: LoopTurns,
     ) -> None:
+        self._turns = turns
         self._cursors = cursors
         self._database = database
         self._tail = tail
@@ -75,6 +78,7 @@ class WatchMethods:
         incarnation, whose = await feed.incarnation(self._database), call.caller.customer_id or 0
         watcher = _Watcher(
             wanted,
+            wanted.customer_id or call.caller.name,
             heartbeat_seconds,
             await self._cursor_maker(incarnation, whose),
             self._clock,
@@ -92,7 +96,7 @@ class WatchMethods:
         # At once: an idle stream must not look dead.
         await watcher.send((), position, snapshot_complete=request.snapshot)
         while True:
-            async with self._tail.subscribe() as subscription:
+            async with self._tail.subscribe(watcher.whose) as subscription:
                 position = await self._catch_up(watcher, position, subscription)
                 position = await watcher.follow(subscription, position)
 
@@ -127,6 +131,7 @@ class WatchMethods:
         """Reads the log from a position to where the subscription joined the live tail."""
         with self._history.reader() as reader:
             while batch := await reader.read(position, subscription.joined_at):
+                await self._turns.wait(watcher.whose)
                 position = await watcher.send_wanted([batch], position)
                 await watcher.beat(position)  # a narrow filter may leave nothing to send for long
                 if subscription.closed:
@@ -139,6 +144,7 @@ class _Watcher:
     """One client of the stream."""
 
     wanted: DeliveryFilter
+    whose: Hashable
     heartbeat_seconds: float
     cursor_of: Callable[[Position], bytes]
     clock: DatabaseClock

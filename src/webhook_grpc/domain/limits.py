@@ -20,7 +20,7 @@ class ShareLimits:
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """How many calls a second may begin: of one token and of one customer. 0: no limit."""
+    """How many calls, or events, a second: of one token and of one customer. 0: no limit."""
 
     token_per_second: float
     customer_per_second: float
@@ -80,3 +80,8 @@ class Buckets:
         if len(self._buckets) > BUCKETS_MAX:
             del self._buckets[next(iter(self._buckets))]
         return bucket.take(1, now)
+
+    def give_back(self, key: Hashable) -> None:
+        """Gives back one token that was taken a moment ago: what it was taken for did not happen."""
+        if bucket := self._buckets.get(key):
+            bucket.tokens = min(bucket.burst, bucket.tokens + 1)

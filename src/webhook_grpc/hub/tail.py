@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Hashable
 from datetime import datetime
 
 from webhook_grpc.domain.cursor import Position
@@ -22,6 +22,7 @@ from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.log import feed
 
 from .batches import Batch
+from .turns import LoopTurns
 
 _NO_END: Position = (INT64_MAX,) * SHARD_COUNT
 # After a step of the clock was noticed, rows of the time before it are still read and written, for as long as a
@@ -32,7 +33,7 @@ _STEP_SECONDS = 60.0
 class Subscription:
     """One watcher's place at the live end."""
 
-    def __init__(self, position: Position, buffer_changes_max: int) -> None:
+    def __init__(self, position: Position, buffer_changes_max: int, whose: Hashable, turns: LoopTurns) -> None:
         self.joined_at = position
         self.position = position
         self.overrun = False
@@ -41,6 +42,9 @@ class Subscription:
         self._buffer_changes = 0
         self._buffer_changes_max = buffer_changes_max
         self._arrived = asyncio.Event()
+        self._whose = whose
+        self._turns = turns
+        self._is_called = False  # when it is its turn
 
     def offer(self, batch: Batch) -> None:
         """Adds changes, or marks the subscription as overrun. Never waits."""
@@ -53,6 +57,12 @@ class Subscription:
         else:
             self._buffer.append(batch)
             self.position = batch.after
+        if not self._is_called:
+            self._is_called = True
+            self._turns.soon(self._whose, self._call)
+
+    def _call(self) -> None:
+        self._is_called = False
         self._arrived.set()
 
     def close(self) -> None:
@@ -73,11 +83,14 @@ class Subscription:
 class Tail:
     """Follows the log while anybody watches."""
 
-    def __init__(self, connection: LoopConnection, poll_seconds: float, buffer_changes_max: int) -> None:
+    def __init__(
+        self, connection: LoopConnection, poll_seconds: float, buffer_changes_max: int, turns: LoopTurns
+    ) -> None:
         self._connection = connection
         self._following = connection.progress.work("follow the log", Service.WEBHOOKS)
         self._poll_seconds = poll_seconds
         self._buffer_changes_max = buffer_changes_max
+        self._turns = turns
         self._subscriptions: set[Subscription] = set()
         self._position: Position | None = None
         self._read_at = feed.START_OF_TIME
@@ -98,9 +111,10 @@ class Tail:
         self._hinted.set()
 
     @contextlib.asynccontextmanager
-    async def subscribe(self) -> AsyncGenerator[Subscription]:
-        """Joins at the live end. Raises Unavailable."""
-        subscription = Subscription(await self._current_position(), self._buffer_changes_max)
+    async def subscribe(self, whose: Hashable) -> AsyncGenerator[Subscription]:
+        """Joins at the live end. `whose`: who shares the turns of this watcher. Raises Unavailable."""
+        position = await self._current_position()
+        subscription = Subscription(position, self._buffer_changes_max, whose, self._turns)
         if self._closed:
             subscription.close()
         self._subscriptions.add(subscription)

@@ -23,6 +23,7 @@ from .health import Health
 from .reflection import SERVICES as REFLECTION_SERVICES
 from .reflection import Catalogue, Reflection, ReflectionAccess
 from .serving import rpc_handler
+from .wake_ups import read_together
 
 SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["WebhookService"].full_name
 RECEIVE_BYTES_MAX: Final = 5 * 1024 * 1024
@@ -64,7 +65,8 @@ class Server:
         """`is_shared`: other processes listen on the address, too. Without certificates it is served in plain text."""
         self._calls = calls
         self._health = Health(("", *Service))
-        self._server = grpc.aio.server(options=_options(limits, is_shared=is_shared))
+        with read_together():
+            self._server = grpc.aio.server(options=_options(limits, is_shared=is_shared))
         handlers = {method.name: rpc_handler(method, calls, limits.read_seconds_max) for method in METHODS}
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
         self._server.add_generic_rpc_handlers([self._health.handlers()])

@@ -1,0 +1,70 @@
+"""Turns of the event loop: a crowd is spread over them, and customers take turns."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from webhook_grpc.hub.batches import Batch
+from webhook_grpc.hub.tail import Subscription
+from webhook_grpc.hub.turns import LoopTurns
+
+
+async def test_of_a_crowd_only_one_gets_to_work_in_a_turn_of_the_loop() -> None:
+    turns, called = LoopTurns(), list[int]()
+    for number in range(10):
+        turns.soon("crowd", lambda number=number: called.append(number))
+
+    counts = list[int]()
+    while len(called) < 10:
+        await asyncio.sleep(0)  # one turn of the loop
+        counts.append(len(called))
+
+    assert called == list(range(10)), "each once, in their order"
+    assert counts == list(range(1, 11))
+
+
+async def test_another_customer_does_not_wait_for_the_crowd() -> None:
+    turns, called = LoopTurns(), list[str]()
+    for _ in range(100):
+        turns.soon("crowd", lambda: called.append("crowd"))
+    turns.soon("other", lambda: called.append("other"))
+
+    while "other" not in called:
+        await asyncio.sleep(0)
+
+    assert called[:2] == ["crowd", "other"]
+
+
+async def test_who_leaves_while_it_waits_holds_up_nobody() -> None:
+    turns = LoopTurns()
+    leaving, staying = (asyncio.create_task(turns.wait("crowd")) for _ in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await staying
+    await turns.wait("crowd")  # the lines are empty again, and begin again
+    assert leaving.cancelled()
+
+
+async def test_a_change_wakes_the_watchers_of_a_crowd_in_turns() -> None:
+    turns, awake = LoopTurns(), list[int]()
+    crowd = [Subscription((), 100, "crowd", turns) for _ in range(20)]
+    batch = Batch((), cast("Any", [object()]), ())
+
+    async def watch(number: int) -> None:
+        while await crowd[number].take(60) == []:
+            pass
+        awake.append(number)
+
+    tasks = [asyncio.create_task(watch(number)) for number in range(len(crowd))]
+    await asyncio.sleep(0)  # now all of them wait
+    for subscription in crowd:
+        subscription.offer(batch)
+        subscription.offer(batch)  # a second change before the turn waits for the same turn
+
+    most, before = 0, 0
+    while len(awake) < len(crowd):
+        await asyncio.sleep(0)
+        most, before = max(most, len(awake) - before), len(awake)
+    assert most == 1
+    await asyncio.gather(*tasks)
