@@ -67,7 +67,7 @@ format: .venv/dev ## format code and protos
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/buf format -w --path protos/webhook
-	! command -v gofmt >/dev/null || gofmt -w clients/go examples/go tests/clients/go
+	! command -v gofmt >/dev/null || gofmt -w clients/go examples/go tests/clients/go benchmarks/workers/golang
 
 generate: .venv/dev ## write generated/ from protos/
 	$(BIN)/python scripts/generate.py

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-WRITTEN: Final = ("clients/go", "examples/go", "tests/clients/go")
-VETTED: Final = ("clients/go", "examples/go")  # the test builds the third one, which lacks a file here
+WRITTEN: Final = ("clients/go", "examples/go", "tests/clients/go", "benchmarks/workers/golang")
+# Not tests/clients/go: the test builds that one, which lacks a file here.
+VETTED: Final = ("clients/go", "examples/go", "benchmarks/workers/golang")
 
 
 def main() -> None:

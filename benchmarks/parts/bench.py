@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
 import time
+from asyncio.subprocess import STDOUT
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ import psycopg
 import trustme
 
 from . import cpu
-from .children import Child, worker
+from .children import ROOT, Child, program, worker
 from .figures import Form, Spent
 from .servers import DISTRIBUTION, EMBEDDED, Server, Servers
 from .service import Service, environment_in, has_processes, serving
@@ -85,6 +87,23 @@ class Bench:
     async def worker(self, role: str, module: str, *arguments: str) -> Child:
         """Starts a worker. Its CPU time is reported under its role."""
         child = await self._stack.enter_async_context(worker(role, module, *arguments))
+        self._children.append(child)
+        return child
+
+    def has_go(self) -> bool:
+        """Returns whether there is Go, which the worker in Go is built with."""
+        return shutil.which("go") is not None
+
+    async def go_worker(self, role: str) -> Child:
+        """Builds the worker in Go, and starts it. Raises RuntimeError with what Go says."""
+        path, source = self._directory / "go-worker", ROOT / "benchmarks" / "workers" / "golang"
+        building = await asyncio.create_subprocess_exec(
+            *("go", "build", "-o", str(path), "."), cwd=source, stdout=asyncio.subprocess.PIPE, stderr=STDOUT
+        )
+        said, _ = await building.communicate()
+        if building.returncode != 0:
+            raise RuntimeError(f"go build: {said.decode()}")
+        child = await self._stack.enter_async_context(program(role, str(path)))
         self._children.append(child)
         return child
 

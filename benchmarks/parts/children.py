@@ -53,12 +53,19 @@ class Child:
 
 @asynccontextmanager
 async def worker(role: str, module: str, *arguments: str) -> AsyncGenerator[Child]:
-    """Starts `benchmarks.workers.<module>`; returns once it is ready.
+    """Starts `benchmarks.workers.<module>`; returns once it is ready."""
+    async with program(role, sys.executable, "-m", f"benchmarks.workers.{module}", *arguments) as child:
+        yield child
+
+
+@asynccontextmanager
+async def program(role: str, *command: str) -> AsyncGenerator[Child]:
+    """Starts a program that speaks as the workers do; returns once it is ready.
 
     In a session of its own: Ctrl-C reaches this process only, which then ends all children in order.
     """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", f"benchmarks.workers.{module}", *arguments),
+        *command,
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

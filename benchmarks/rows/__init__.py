@@ -7,6 +7,7 @@ from typing import Final
 from benchmarks.parts.figures import Row
 
 from . import (
+    clients,
     cpu,
     end_to_end,
     fan_out,
@@ -34,6 +35,7 @@ ROWS: Final[dict[str, Row]] = {
         fan_out,
         publish_one,
         publish_batch,
+        clients,
         latency,
         watch,
         isolation,

@@ -134,6 +134,14 @@ async def test_a_receiver_with_the_public_key_takes_what_the_key_signed_and_noth
     assert (receiving.returncode, stdout.decode().split()) == (0, [taken.event_id])
 
 
+def test_what_a_producer_and_a_consumer_write_is_short() -> None:
+    """Their functions, whole; what they leave out is how to connect, and how many goroutines there are."""
+    text = (PROGRAMS / "main.go").read_text()
+    for name in ("produce", "consume"):
+        [body] = re.findall(rf"^func {name}\(.*?\{{\n(.*?)^}}", text, re.MULTILINE | re.DOTALL)
+        assert len(body.splitlines()) <= 15, name
+
+
 async def test_each_event_is_published_once_and_each_ending_is_seen_while_the_server_is_killed(
     programs: Path, database_url: str, postgres: TestPostgres, receiver: Receiver, tmp_path: Path
 ) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -52,6 +53,11 @@ async def watch_all(address: str, ended: set[str], file: Path, count: int) -> No
                 ended.add(delivery.event_id)
             if len(ended) == count:
                 return
+
+
+@pytest.mark.parametrize("program", [publish_all, watch_all])
+def test_the_programs_of_a_producer_and_a_consumer_are_short(program: Callable[..., object]) -> None:
+    assert len(inspect.getsource(program).splitlines()) <= 15
 
 
 async def test_each_event_is_published_once_and_each_ending_is_seen_while_the_server_is_killed(

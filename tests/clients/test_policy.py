@@ -62,6 +62,21 @@ def test_a_batch_is_sent_when_it_is_full_or_has_lingered() -> None:
     assert queue.wait_seconds(0.0, hurry=True) is None, "there is nothing left to wait for"
 
 
+def test_a_worker_has_to_look_again_when_a_batch_begins_and_when_it_is_full() -> None:
+    queue, looks = Queue[Future[Published]](PublisherLimits(batch_events=3, linger_seconds=0.5)), list[bool]()
+    for _ in range(4):
+        before = queue.wait_seconds(0.0, hurry=False)
+        looks.append(queue.add(publish_request("job.done", {}, {}), 1, Future[Published](), 0.0))
+        assert looks[-1] == (queue.wait_seconds(0.0, hurry=False) != before)
+    assert looks == [True, False, True, False]
+    queue.take(0.0)
+    assert queue.has_more, "the fourth"
+    queue.failed(queue.take(0.0), AWAY, 0.0, 0.0)
+    assert queue.has_more, "later"
+    queue.answered(queue.take(1.0), published(1), 1.0, 0.0)
+    assert not queue.has_more
+
+
 def test_a_batch_has_as_many_events_as_the_caller_wants_at_most() -> None:
     queue, _ = filled(PublisherLimits(batch_events=2, linger_seconds=60), 3)
     assert queue.wait_seconds(0.0, hurry=False) == 0.0, "two are a batch: it is full"

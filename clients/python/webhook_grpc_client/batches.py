@@ -87,11 +87,21 @@ class Queue(Generic[R]):
         fits = self.size_bytes + size_bytes <= self._limits.max_waiting_bytes
         return not self.count or (self.count < self._limits.max_waiting and fits)
 
-    def add(self, request: service_pb2.PublishEventRequest, size_bytes: int, result: R, now: float) -> None:
-        """Adds an event."""
+    def add(self, request: service_pb2.PublishEventRequest, size_bytes: int, result: R, now: float) -> bool:
+        """Adds an event. Returns whether `wait_seconds` is another one now: the batch has begun, or is full.
+
+        Between these two a worker that waits for company has nothing to look at, and waking it for each event would
+        cost more than the event.
+        """
         self._ready.append(Waiting(request, result, now, size_bytes))
         self.count += 1
         self.size_bytes += size_bytes
+        return len(self._ready) in {1, self._batch_events}
+
+    @property
+    def has_more(self) -> bool:
+        """Returns whether there is something to take, now or later."""
+        return bool(self._ready or self._later)
 
     def wait_seconds(self, now: float, *, hurry: bool) -> float | None:
         """Returns in how many seconds `take` returns a batch, 0 for at once; None: not before something is added.

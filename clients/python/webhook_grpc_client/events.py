@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import uuid
+import secrets
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, TypedDict
@@ -44,17 +44,14 @@ def publish_request(event_type: str, data: Any, fields: EventFields) -> service_
 
     One that is larger than a call may be is refused here: gRPC would refuse it without a word of which event it was.
     """
-    event = event_pb2.Event(
-        customer_id=fields.get("customer_id", 0),
-        event_type=event_type,
-        data_json=data_json(data),
-        attributes=fields.get("attributes", {}),
-    )
+    event = event_pb2.Event(customer_id=fields.get("customer_id", 0), event_type=event_type, data_json=data_json(data))
+    if attributes := fields.get("attributes"):
+        event.attributes.update(attributes)
     if occur_time := fields.get("occur_time"):
         if occur_time.tzinfo is None:
             raise ValueError("occur_time has no time zone")
         event.occur_time.FromDatetime(occur_time)
-    request = service_pb2.PublishEventRequest(event=event, request_id=fields.get("request_id") or uuid.uuid4().hex)
+    request = service_pb2.PublishEventRequest(event=event, request_id=fields.get("request_id") or secrets.token_hex(16))
     if (size_bytes := request.ByteSize()) > BYTES_MAX:
         raise ValueError(f"the event has {size_bytes} bytes; a call takes {BYTES_MAX}")
     return request

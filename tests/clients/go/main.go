@@ -59,13 +59,8 @@ func publish(ctx context.Context) error {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			for number := range numbers {
-				data := json.RawMessage(fmt.Sprintf(`{"n":%d}`, number))
-				result, err := p.Publish(ctx, client.Event{CustomerID: *customer, Type: "job.completed", Data: data})
-				if err != nil {
-					log.Fatal(err)
-				}
-				results[number] = result
+			if err := produce(ctx, p, numbers, results); err != nil {
+				log.Fatal(err)
 			}
 		}()
 	}
@@ -79,6 +74,19 @@ func publish(ctx context.Context) error {
 			return err
 		}
 		fmt.Println(published.EventID)
+	}
+	return nil
+}
+
+// produce is what a producer writes: it publishes an event for each number.
+func produce(ctx context.Context, p *client.Publisher, numbers <-chan int, results []*client.Result) error {
+	for number := range numbers {
+		data := json.RawMessage(fmt.Sprintf(`{"n":%d}`, number))
+		result, err := p.Publish(ctx, client.Event{CustomerID: *customer, Type: "job.completed", Data: data})
+		if err != nil {
+			return err
+		}
+		results[number] = result
 	}
 	return nil
 }
@@ -109,7 +117,11 @@ func watch(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = c.Close() }()
-	seen := map[string]bool{}
+	return consume(ctx, c, map[string]bool{})
+}
+
+// consume is what a consumer writes: it notes each event whose delivery has succeeded.
+func consume(ctx context.Context, c *client.Client, seen map[string]bool) error {
 	w := c.Watch(client.WatchOptions{CustomerID: *customer, Cursors: client.CursorFile(*cursor)})
 	for delivery, err := range w.All(ctx) {
 		if err != nil {

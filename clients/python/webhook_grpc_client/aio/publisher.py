@@ -51,8 +51,8 @@ class AsyncPublisher:
             raise RuntimeError("the publisher is closed")
         self._start()
         future = asyncio.get_running_loop().create_future()
-        self._queue.add(request, size_bytes, future, time.monotonic())
-        self._announce()
+        if self._queue.add(request, size_bytes, future, time.monotonic()):
+            self._announce()
         return future
 
     async def flush(self) -> None:
@@ -92,6 +92,8 @@ class AsyncPublisher:
             hurry = self._is_closed or self._flushing > 0
             seconds = self._queue.wait_seconds(time.monotonic(), hurry=hurry)
             if seconds == 0 and (batch := self._queue.take(time.monotonic())):
+                if self._queue.has_more:
+                    self._announce()  # another worker takes what is left, or sees when that is due
                 return batch
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):

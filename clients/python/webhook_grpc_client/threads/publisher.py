@@ -31,7 +31,10 @@ class Publisher:
     def __init__(self, send: SendBatch, limits: PublisherLimits) -> None:
         self._send = send
         self._queue = Queue[Future[Published]](limits)
-        self._changed = threading.Condition()  # owns the queue and the fields below
+        self._lock = threading.Lock()  # owns the queue and the fields below. Each condition has those that wait for it:
+        self._work = threading.Condition(self._lock)  # workers, for a batch
+        self._room = threading.Condition(self._lock)  # publishing threads, for room
+        self._settled = threading.Condition(self._lock)  # `flush`, for the last event
         self._flushing = 0
         self._is_closed = False
         self._threads = [
@@ -51,29 +54,31 @@ class Publisher:
         size_bytes = request.ByteSize()
         future = Future[Published]()
         future.set_running_or_notify_cancel()  # it is on its way from now on
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or self._queue.has_room(size_bytes))
+        with self._lock:
+            while not self._is_closed and not self._queue.has_room(size_bytes):
+                self._room.wait()
             if self._is_closed:
                 raise RuntimeError("the publisher is closed")
-            self._queue.add(request, size_bytes, future, time.monotonic())
-            self._changed.notify_all()
+            if self._queue.add(request, size_bytes, future, time.monotonic()):
+                self._work.notify()
         return future
 
     def flush(self) -> None:
         """Returns when all events that were published until now are settled."""
-        with self._changed:
+        with self._lock:
             self._flushing += 1
-            self._changed.notify_all()
+            self._work.notify_all()
             try:
-                self._changed.wait_for(lambda: not self._queue.count)
+                self._settled.wait_for(lambda: not self._queue.count)
             finally:
                 self._flushing -= 1
 
     def close(self) -> None:
         """Takes no more events, and returns when all are settled."""
-        with self._changed:
+        with self._lock:
             self._is_closed = True
-            self._changed.notify_all()
+            self._work.notify_all()
+            self._room.notify_all()
         for thread in self._threads:
             thread.join()
 
@@ -89,24 +94,29 @@ class Publisher:
 
     def _next_batch(self) -> list[Waiting[Future[Published]]]:
         """Waits for a batch. Returns an empty one when everything is settled and nothing more will come."""
-        with self._changed:
+        with self._lock:
             while not (self._is_closed and not self._queue.count):
                 hurry = self._is_closed or self._flushing > 0
                 seconds = self._queue.wait_seconds(time.monotonic(), hurry=hurry)
                 if seconds == 0 and (batch := self._queue.take(time.monotonic())):
+                    if self._queue.has_more:
+                        self._work.notify()  # another worker takes what is left, or sees when that is due
                     return batch
-                self._changed.wait(seconds)
+                self._work.wait(seconds)
             return []
 
     def _publish(self, batch: list[Waiting[Future[Published]]]) -> None:
         request = service_pb2.BatchPublishEventsRequest(requests=[event.request for event in batch])
         outcome = self._outcome(request)
-        with self._changed:
+        with self._lock:
             if isinstance(outcome, Exception):
                 self._queue.failed(batch, outcome, time.monotonic(), random.random())
             else:
                 self._queue.answered(batch, outcome.results, time.monotonic(), random.random())
-            self._changed.notify_all()
+            self._room.notify_all()
+            if not self._queue.count:
+                self._settled.notify_all()
+                self._work.notify_all()  # after `close` they end
 
     def _outcome(
         self, request: service_pb2.BatchPublishEventsRequest
