@@ -94,7 +94,8 @@ class Methods:
         self.deliveries = DeliveryMethods(database)
         self.actions = ActionMethods(database, tail, hints, clock)
         cursors = SealedCursors(sealer.keys_for(CURSORS))
-        self.watch = WatchMethods(database, tail, history, clock, settings.stream_write_seconds_max, cursors, tail.turns)
+        write_seconds_max = settings.stream_write_seconds_max
+        self.watch = WatchMethods(database, tail, history, clock, write_seconds_max, cursors, tail.turns)
         self.explain = ExplainMethods(database)
         self.stats = StatsMethods(database, clock)
         self.replays = ReplayMethods(database, clock, hints, settings.replays_per_customer_max)
