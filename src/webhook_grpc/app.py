@@ -135,7 +135,7 @@ class App:
         self._tokens = KnownTokens(self.database, connections.commands, settings.tokens_kept_seconds, waiting_max)
         self._hints.subscribe(Topic.TOKENS, self._tokens.changed)
         self._refused_calls = RefusedCalls(connections.background, settings.audit_refusals_per_minute_max)
-        methods = Methods(settings, self.database, self._clock, sealer, self._publisher, self._hints, self._tail, turns)
+        methods = Methods(settings, self.database, self._clock, sealer, self._publisher, self._hints, self._tail)
         call_tally = CallTally()
         calls = Calls(
             methods,

@@ -30,7 +30,6 @@ from webhook_grpc.hub.hints import Hints
 from webhook_grpc.hub.history import History
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.tail import Tail
-from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.hub.type_rules import EventTypes
 from webhook_grpc.settings import Settings
 from webhook_grpc.store.clock import DatabaseClock
@@ -84,7 +83,6 @@ class Methods:
         publisher: Publisher,
         hints: Hints,
         tail: Tail,
-        turns: LoopTurns,
     ) -> None:
         history = History(database, settings.stream_history_bytes_max)
         event_types, large = EventTypes(database), LargeWork()
@@ -92,11 +90,12 @@ class Methods:
         self.webhooks = WebhookMethods(database, sealer, hints, event_types, settings.egress_policy, webhooks_max)
         self.secrets = SecretMethods(database, sealer, hints)
         self.event_types = EventTypeMethods(database, event_types, large, settings.event_types_max)
-        self.events = EventMethods(database, publisher, event_types, clock, large, settings.publish_rates, turns)
+        self.events = EventMethods(database, publisher, event_types, clock, large, settings.publish_rates, tail.turns)
         self.deliveries = DeliveryMethods(database)
         self.actions = ActionMethods(database, tail, hints, clock)
         cursors = SealedCursors(sealer.keys_for(CURSORS))
-        self.watch = WatchMethods(database, tail, history, clock, settings.stream_write_seconds_max, cursors, turns)
+        write_seconds_max = settings.stream_write_seconds_max
+        self.watch = WatchMethods(database, tail, history, clock, write_seconds_max, cursors, tail.turns)
         self.explain = ExplainMethods(database)
         self.stats = StatsMethods(database, clock)
         self.replays = ReplayMethods(database, clock, hints, settings.replays_per_customer_max)

@@ -90,7 +90,7 @@ class Tail:
         self._following = connection.progress.work("follow the log", Service.WEBHOOKS)
         self._poll_seconds = poll_seconds
         self._buffer_changes_max = buffer_changes_max
-        self._turns = turns
+        self.turns = turns
         self._subscriptions: set[Subscription] = set()
         self._position: Position | None = None
         self._read_at = feed.START_OF_TIME
@@ -114,7 +114,7 @@ class Tail:
     async def subscribe(self, whose: Hashable) -> AsyncGenerator[Subscription]:
         """Joins at the live end. `whose`: who shares the turns of this watcher. Raises Unavailable."""
         position = await self._current_position()
-        subscription = Subscription(position, self._buffer_changes_max, whose, self._turns)
+        subscription = Subscription(position, self._buffer_changes_max, whose, self.turns)
         if self._closed:
             subscription.close()
         self._subscriptions.add(subscription)
