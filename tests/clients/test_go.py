@@ -102,7 +102,7 @@ async def test_mutual_tls_takes_the_names_of_files(programs: Path, services: Ser
     assert re.fullmatch(r"evt_\w+\n", ended.stdout), ended
 
 
-async def tested(service: Service, webhook_id: int) -> Delivery:
+async def answered_test(service: Service, webhook_id: int) -> Delivery:
     request = service_pb2.TestWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook_id)
     return (await service.stub.TestWebhook(request)).delivery
 
@@ -125,7 +125,7 @@ async def test_a_receiver_with_the_public_key_takes_what_the_key_signed_and_noth
         address = (await receiving.stdout.readline()).decode().strip()
         signed = await service.create_webhook(f"http://{address}/", signature_type=ed25519)
         plain = await service.create_webhook(f"http://{address}/")
-        taken, refused = [await tested(service, webhook.webhook_id) for webhook in (signed, plain)]
+        taken, refused = [await answered_test(service, webhook.webhook_id) for webhook in (signed, plain)]
         stdout, _ = await receiving.communicate(b"\n")
 
     assert taken.last_attempt.response_status == 204

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
+import uvloop
 
 from webhook_grpc.server.grpc import wake_ups
 from webhook_grpc.server.grpc.wake_ups import read_together
@@ -41,7 +43,8 @@ async def test_all_wake_ups_that_have_come_are_read_in_one_turn_of_the_loop() ->
     assert "add_reader" not in vars(loop), "the loop is as it was"
 
 
-def test_the_server_of_grpc_is_read_like_that(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_the_server_of_grpc_is_read_like_that(monkeypatch: pytest.MonkeyPatch, run: Callable[..., bytes]) -> None:
     turns, handle = list[Any](), wake_ups.take_all
 
     def noted(*arguments: Any) -> None:
@@ -49,7 +52,7 @@ def test_the_server_of_grpc_is_read_like_that(monkeypatch: pytest.MonkeyPatch) -
         handle(*arguments)
 
     monkeypatch.setattr(wake_ups, "take_all", noted)
-    assert asyncio.run(_echoed()) == b"x"
+    assert run(_echoed()) == b"x"
     assert turns, "gRPC lets the loop read its wake-ups in another way than it did"
 
 
