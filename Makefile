@@ -75,7 +75,7 @@ generate: .venv/dev ## write generated/ from protos/
 dist: .venv/dev ## build sdists, wheels and the package for npm into dist/, with their checksums
 	@$(BIN)/python -m scripts.dist
 
-lock: .venv/dev ## write the versions and hashes of the image, deploy/image/, anew; ARGS=--upgrade: the newest of everything
+lock: .venv/dev ## write the versions and hashes of the image again, deploy/image/; ARGS=--upgrade: the newest of everything
 	@$(BIN)/python -m scripts.lock $(ARGS)
 
 bench: .venv/dev ## measure every figure beside its limit (20 minutes; ROWS=end-to-end,latency: some), write docs/performance.md

@@ -79,7 +79,7 @@ def backend() -> Path:
     """Returns the Python of an environment that has the build backend. Makes it the first time."""
     python, stamp = TOOLS / "bin" / "python", TOOLS / "installed"
     if not (stamp.exists() and stamp.read_text() == BACKEND):
-        venv.create(TOOLS, clear=True)
+        venv.create(TOOLS, clear=True, symlinks=True)
         uv_install(python, BACKEND)
         stamp.write_text(BACKEND)
     return python
@@ -93,17 +93,17 @@ def uv_install(python: Path, *what: str | Path) -> None:
 
 
 def project(package: str) -> dict[str, str]:
-    """What the pyproject of a package says of it."""
+    """Returns what the pyproject of a package says of it."""
     return tomllib.loads((ROOT / package / "pyproject.toml").read_text())["project"]
 
 
 def version() -> str:
-    """The version of everything here (tests/unit/test_versions.py)."""
+    """Returns the version of everything here (tests/unit/test_versions.py)."""
     return project("clients/python")["version"]
 
 
 def tracked(*parts: str) -> list[Path]:
-    """The files of these folders that git knows, or would add: nothing that was built or cached."""
+    """Returns the files of these folders that git knows, or would add: nothing that was built or cached."""
     listed = run("git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", *parts)
     return [Path(name) for name in listed.split("\0") if name and (ROOT / name).exists()]
 
@@ -120,12 +120,12 @@ def _as_published(package: str, target: Path) -> Path:
 
 
 def needs(package: str) -> tuple[str, ...]:
-    """The folders of those of ours that a package needs installed."""
+    """Returns the folders of those of ours that a package needs installed."""
     return NEEDS.get(package, ())
 
 
 def published(pyproject: str, requirements: list[str]) -> str:
-    """A pyproject as it is published: with these requirements too, and without what forbids uploads."""
+    """Returns a pyproject as it is published: with these requirements too, and without what forbids uploads."""
     lines = [line for line in pyproject.splitlines(keepends=True) if GUARD not in line]
     listed = "".join(f'"{requirement}", ' for requirement in requirements)
     text = re.sub(r"^dependencies = \[", f"dependencies = [{listed}", "".join(lines), count=1, flags=re.MULTILINE)
@@ -150,7 +150,7 @@ def _pack_for_npm(out: Path) -> Path:
 
 
 def _ours_needed_by(path: Path) -> list[str]:
-    """What a wheel requires of ours."""
+    """Returns what a wheel requires of ours."""
     if path.suffix != ".whl":
         return []
     with ZipFile(path) as wheel:
@@ -160,7 +160,7 @@ def _ours_needed_by(path: Path) -> list[str]:
 
 
 def uv() -> Path:
-    """The uv of this environment, or the end with a word."""
+    """Returns the uv of this environment; ends the program where there is none."""
     return install.uv() or sys.exit("this needs uv, which `make setup` installs where it can be had")
 
 

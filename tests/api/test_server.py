@@ -222,7 +222,7 @@ async def test_without_its_database_every_method_is_unavailable(
     url = postgres.create_database(name)
     await asyncio.to_thread(migrate, url)
     services.database_url = url
-    service = await services.start(database_timeout_seconds=slowness.scaled(1.0))
+    service = await answered(lambda: services.start(database_timeout_seconds=slowness.scaled(1.0)))
     world = await answered(lambda: furnish(service))
 
     postgres.drop_database(name)
@@ -265,7 +265,7 @@ async def test_after_its_connections_were_cut_the_service_goes_on(
 async def test_a_database_that_does_not_answer_is_unavailable_in_time(
     services: ServiceFactory, postgres: TestPostgres
 ) -> None:
-    service = await services.start(database_timeout_seconds=slowness.scaled(0.5))
+    service = await answered(lambda: services.start(database_timeout_seconds=slowness.scaled(0.5)))
     request = pb.GetWebhookRequest(customer_id=CUSTOMER, webhook_id=1)  # to make one may take longer than that
 
     with psycopg.connect(postgres.url) as blocker:

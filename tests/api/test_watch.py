@@ -201,7 +201,9 @@ async def test_nothing_is_missed_between_a_snapshot_and_the_changes(service: Ser
         publishing = asyncio.create_task(service.publish_many(300))
         await receiver.wait_for(20)
         async with service.watching(snapshot=True) as watch:
-            valve.let(200)
+            valve.let(100)
+            await watch.next_message()  # the snapshot has begun
+            valve.let(100)
             await publishing
             await complete.until_ended(300)
             pending_or_told = await watch.until(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -71,8 +72,8 @@ def test_a_run_that_has_not_begun_is_not_to_be_continued(offline: Program) -> No
 @pytest.mark.slow(2)
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_do_no_harm(home: Path, closed: str) -> None:
-    line = f"{sys.executable} -m webhook_grpc_cli profiles list {closed}"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    line = f"{shlex.quote(sys.executable)} -m webhook_grpc_cli profiles list {closed}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
     said = "" if "2>" in closed else "there are none; webhook-grpc profiles add NAME -a HOST:PORT\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, "", said)
 

@@ -228,6 +228,8 @@ def test_keys_choose_what_is_shown() -> None:
     assert pressed("/sqpj k\r").words == "sqpj k", "they are letters while a filter is typed"
     assert not pressed("/q").has_quit
     assert pressed("q").has_quit
+    assert pressed("qq").has_quit
+    assert pressed("/ü计").words == "ü计"
     assert (pressed(" ").is_held, pressed("  ").is_held) == (True, False)
 
 

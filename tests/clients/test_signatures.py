@@ -46,6 +46,8 @@ def test_each_mistake_has_its_name() -> None:
     assert reason({**signed(NEW), "webhook-signature": "v1,AAAA v2,ä"}) == "SIGNATURE_WRONG"
     assert reason(signed(NEW), BODY + b" ") == "SIGNATURE_WRONG"
     assert reason(signed(NEW), secrets=(OLD,)) == "SIGNATURE_WRONG"
+    assert reason({**signed(NEW), "webhook-signature": " ".join("x" * 32)}) == "SIGNATURE_WRONG"
+    assert reason({**signed(NEW), "webhook-signature": " ".join("x" * 33)}) == "HEADER_MALFORMED"
     assert reason({**signed(NEW), "webhook-timestamp": "soon"}) == "HEADER_MALFORMED"
     assert reason({**signed(NEW), "webhook-timestamp": "-1"}) == "HEADER_MALFORMED"
     for name in ("webhook-id", "webhook-timestamp", "webhook-signature"):

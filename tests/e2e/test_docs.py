@@ -103,7 +103,8 @@ async def ended(process: asyncio.subprocess.Process) -> AsyncGenerator[None]:
         yield
     finally:
         if process.returncode is None:
-            os.killpg(process.pid, signal.SIGTERM)  # so that a service stops its Postgres
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.killpg(process.pid, signal.SIGTERM)  # so that a service stops its Postgres
             with contextlib.suppress(TimeoutError):
                 async with slowness.timeout(10):
                     await process.wait()

@@ -25,7 +25,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def image() -> Generator[Image]:
+def image(certificates: None) -> Generator[Image]:
     """Not below pytest's own folder, which is closed to other users."""
     folder = Path(tempfile.mkdtemp(prefix="webhook-grpc-image-"))
     folder.chmod(0o755)

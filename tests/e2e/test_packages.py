@@ -47,7 +47,7 @@ with Client(sys.argv[1]) as client:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory, certificates: None) -> Path:
     """The folder with what is built."""
     if install.uv() is None:
         missing("uv", "make setup")
@@ -58,7 +58,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def installed(folder: Path, *packages: Path) -> Path:
     """The programs of an environment that has nothing but these packages and what a registry has for them."""
-    venv.create(folder)
+    venv.create(folder, symlinks=True)
     dist.uv_install(folder / "bin" / "python", *packages)
     return folder / "bin"
 
@@ -99,7 +99,7 @@ async def test_the_service_of_a_wheel_delivers_what_the_client_of_a_wheel_publis
     webhook = webhook_pb2.Webhook(customer_id=CUSTOMER, name="all", url=receiver.url(), events=["*"])
     await server.stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook))
 
-    python = (str(of_clients / "python"), "-I", "-W", "error", "-c", PUBLISH)
+    python = (str(of_clients / "python"), "-I", "-W", "error:::webhook_grpc_client", "-c", PUBLISH)
     published = await run(*python, server.address, str(CUSTOMER), settings={})
 
     assert published[0] == 0, published[2]

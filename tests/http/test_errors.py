@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.api.asking import ABSENT_DELIVERY_ID, ABSENT_EVENT_ID, INT64_MAX, OTHER_CUSTOMER, World, furnish
+from tests.engine.test_stalls import answered
 from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
@@ -268,7 +269,8 @@ async def test_a_cursor_from_before_the_log_is_410(
 
 @pytest.mark.slow(2)
 async def test_a_database_that_does_not_answer_is_503_in_time(services: ServiceFactory, postgres: TestPostgres) -> None:
-    service = await services.start(http_address="127.0.0.1:0", database_timeout_seconds=slowness.scaled(1.0))
+    timeout = slowness.scaled(1.0)
+    service = await answered(lambda: services.start(http_address="127.0.0.1:0", database_timeout_seconds=timeout))
     async with Http(service) as http:
         with psycopg.connect(postgres.url) as blocker:
             blocker.execute("LOCK TABLE webhooks IN ACCESS EXCLUSIVE MODE")

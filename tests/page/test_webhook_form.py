@@ -108,7 +108,8 @@ async def test_a_secret_of_ones_own_signs_with_an_ed25519_key_if_chosen_and_is_n
     await expect(detail.get_by_label("Signatures")).to_have_value("ed25519")
     await detail.get_by_label("Signatures").select_option("Secret (HMAC)")
     await detail.get_by_role("button", name="Save").click()
-    await expect(detail).to_contain_text("SignaturesSecret (HMAC)")
+    # The list of the webhook's page: the form has the same text.
+    await expect(detail.locator("dl", has_text="SignaturesSecret (HMAC)").first).to_be_visible()
     [webhook] = await all_webhooks(service)
     assert webhook.signature_type == webhook_pb2.SIGNATURE_TYPE_HMAC
 

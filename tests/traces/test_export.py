@@ -192,11 +192,14 @@ async def test_what_opentelemetry_says_of_a_variable_does_not_bring_its_value_in
 
 
 OFF = """
+import asyncio
 import sys
 import webhook_grpc.cli
 from webhook_grpc.app import App
 from webhook_grpc.settings import load_settings
-App(load_settings(), "", [bytes(32)], lambda: 0)
+async def make():
+    App(load_settings(), "", [bytes(32)], lambda: 0)
+asyncio.run(make())
 print([name for name in sys.modules if name.partition(".")[0] in ("opentelemetry", "requests")])
 """
 

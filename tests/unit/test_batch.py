@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
@@ -12,9 +13,11 @@ import pytest
 from webhook_grpc.api.batch import Accepted, Answered, Batch, PublishRates, Refused
 from webhook_grpc.api.large import LargeWork
 from webhook_grpc.domain.access import Caller
+from webhook_grpc.domain.access_tokens import AccessClaims
 from webhook_grpc.domain.errors import Conflict, FailedPrecondition, Overloaded, WebhookError
 from webhook_grpc.domain.limits import RateLimits
 from webhook_grpc.domain.model import NewEvent, Published
+from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.hub.type_rules import TypeRules
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -74,9 +77,8 @@ async def test_what_is_refused_on_the_way_holds_back_no_other_event_and_keeps_it
     rates = PublishRates(RateLimits(0, 0.001))  # one at once, the next after a quarter of an hour
     rates.take(CALLER, 7)
 
-    await batch.judge(
-        cast("Any", Types(rule("job.completed"), rule("job.old", archived=True))), NO_DATABASE, LargeWork()
-    )
+    types = Types(rule("job.completed"), rule("job.old", archived=True))
+    await batch.judge(cast("Any", types), NO_DATABASE, LargeWork(), partial(LoopTurns().wait, 1))
     batch.rate(rates, CALLER)
     fates = await batch.publish(cast("Any", publisher))
 
@@ -114,6 +116,8 @@ def test_a_token_may_publish_at_its_rate_for_whichever_customers_and_another_one
     with pytest.raises(Overloaded) as raised:
         rates.take(one, 2)
     assert 0 < raised.value.retry_seconds <= 1000
+    with pytest.raises(Overloaded):
+        rates.take(AccessClaims("one", 3, frozenset(), datetime.now(UTC)).caller(), 3)
     rates.take(Caller("two", None, frozenset()), 1)
     for _ in range(10):
         rates.take(CALLER, 1)  # who has no token has no share of one

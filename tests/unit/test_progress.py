@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
-from webhook_grpc.domain.progress import Cause, News, Progress, Service, Work
+from webhook_grpc.domain.progress import DATABASE, Cause, News, Progress, Service, Work
+from webhook_grpc.engine.health import monitor
 
 LOCKED = Cause("canceling statement due to lock timeout", "55P03")
 DENIED = Cause("permission denied for table deliveries", "42501")
@@ -192,3 +194,19 @@ def test_a_try_that_was_broken_off_says_nothing() -> None:
     work.leave()
     assert clock.run(60) == []
     assert clock.is_serving
+
+
+def test_what_lacks_different_rights_has_lines_of_its_own_and_an_outage_has_one() -> None:
+    assert DENIED.line != Cause("permission denied for table webhooks", "42501").line
+    full = [Cause(f'could not extend file "base/{number}"', "53100") for number in range(2)]
+    assert full[0].line == full[1].line
+
+
+def test_a_line_of_the_log_names_what_each_work_lacks() -> None:
+    lacks = {"look": DENIED, "publish": DENIED, "settle": Cause("permission denied for table attempts", "42501")}
+    with capture_logs() as logs:
+        monitor._say([News(work, DATABASE, cause, 1.0) for work, cause in lacks.items()])  # pyright: ignore[reportPrivateUsage]
+    assert [(line["work"], line["text"]) for line in logs] == [
+        ("look, publish", DENIED.text),
+        ("settle", "permission denied for table attempts"),
+    ]

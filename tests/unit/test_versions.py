@@ -32,7 +32,8 @@ def test_each_go_module_requires_ours_in_it() -> None:
         for module in modules
         for version in re.findall(r"^\s+github\.com/webhook-grpc/\S+ (v\S+)$", module.read_text(), re.MULTILINE)
     }
-    assert required == {(module, f"v{__version__}") for module in ("clients/go", "examples/go", "tests/clients/go")}
+    users = ("benchmarks/workers/golang", "clients/go", "examples/go", "tests/clients/go")
+    assert required == {(module, f"v{__version__}") for module in users}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What a shell offers for a word that is begun: ids with names, event types, statuses, profiles.
 
-Ids are those of the service that the line is for. Offering is silent, never asks for anything, and takes a moment at
+Ids are those of the service that the line is for. Offering is silent, never prompts, and takes a moment at
 most: whatever goes wrong, nothing is offered.
 """
 
@@ -73,7 +73,7 @@ def _looked_up(
     import_module("webhook_grpc_client")  # the time that this takes counts, too
     seconds = until - time.monotonic()
     session = Session({**given(context), "quiet": True, "verbose": False, "timeout": seconds}, os.environ)
-    if seconds <= 0 or "token_command" in session.place.token_source:  # which may ask for a passphrase
+    if seconds <= 0 or "token_command" in session.place.token_source:  # which may prompt for a passphrase
         return []
     try:
         return offered(read(session), begun)

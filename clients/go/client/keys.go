@@ -75,21 +75,28 @@ func (k KeySet) Err() error {
 	return k.err
 }
 
-// hasSigned reports whether a signature with its version in front is that of one of the keys. It compares that of each
-// secret in constant time.
-func (k KeySet) hasSigned(signed []byte, signature string) bool {
-	if text, isPublic := strings.CutPrefix(signature, publicKeySignatureVersion); isPublic {
-		made, err := base64.StdEncoding.DecodeString(text)
-		return err == nil && slices.ContainsFunc(k.publicKeys, func(key ed25519.PublicKey) bool {
-			return ed25519.Verify(key, signed, made)
-		})
-	}
+// haveSigned reports whether one of the signatures, each with its version in front, is that of one of the keys. It
+// computes one for each secret, whatever somebody sends, and compares it in constant time.
+func (k KeySet) haveSigned(signed []byte, signatures []string) bool {
 	genuine := false
 	for _, key := range k.keys {
-		expected := signatureVersion + base64.StdEncoding.EncodeToString(mac(key, signed))
-		genuine = hmac.Equal([]byte(expected), []byte(signature)) || genuine // all, whatever the first gave
+		expected := []byte(signatureVersion + base64.StdEncoding.EncodeToString(mac(key, signed)))
+		for _, signature := range signatures {
+			genuine = hmac.Equal(expected, []byte(signature)) || genuine // all, whatever the first gave
+		}
 	}
-	return genuine
+	return genuine || slices.ContainsFunc(signatures, func(signature string) bool {
+		return k.arePublicFor(signed, signature)
+	})
+}
+
+// arePublicFor reports whether the private key of one of the public keys has made the signature.
+func (k KeySet) arePublicFor(signed []byte, signature string) bool {
+	text, isPublic := strings.CutPrefix(signature, publicKeySignatureVersion)
+	made, err := base64.StdEncoding.DecodeString(text)
+	return isPublic && err == nil && slices.ContainsFunc(k.publicKeys, func(key ed25519.PublicKey) bool {
+		return ed25519.Verify(key, signed, made)
+	})
 }
 
 // keyOf returns the key: base64 behind whsec_, or the UTF-8 bytes of free text.

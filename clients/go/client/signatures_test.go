@@ -84,6 +84,8 @@ func TestEachMistakeHasItsName(t *testing.T) {
 		{"webhook-id", "evt_2", genuine, newSecret, 0, "SIGNATURE_WRONG"},
 		{"webhook-timestamp", "1700000001", genuine, newSecret, 0, "SIGNATURE_WRONG"},
 		{"webhook-signature", "v1,AAAA v2,ä", genuine, newSecret, 0, "SIGNATURE_WRONG"},
+		{"webhook-signature", strings.Repeat("x ", signaturesMax-1) + "x", genuine, newSecret, 0, "SIGNATURE_WRONG"},
+		{"webhook-signature", strings.Repeat("x ", signaturesMax) + "x", genuine, newSecret, 0, "HEADER_MALFORMED"},
 		{"", "", genuine + " ", newSecret, 0, "SIGNATURE_WRONG"},
 		{"", "", genuine, oldSecret, 0, "SIGNATURE_WRONG"},
 		{"webhook-timestamp", "soon", genuine, newSecret, 0, "HEADER_MALFORMED"},

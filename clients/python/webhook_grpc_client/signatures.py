@@ -23,6 +23,7 @@ _VERSION: Final = "v1,"
 _PUBLIC_KEY_PREFIX: Final = "whpk_"
 _PUBLIC_KEY_VERSION: Final = "v1a,"
 _PUBLIC_KEY_BYTES: Final = 32
+_SIGNATURES_MAX: Final = 32  # in one header; the service sends four at most: of two secrets and two keys
 
 
 class SignatureInvalid(Exception):
@@ -71,7 +72,7 @@ def verify_signature(
     verifiers = _verifiers(public_keys)
     given = _Headers(headers)
     message_id, signed_at = given.required("webhook-id"), _timestamp(given.required("webhook-timestamp"))
-    signatures = given.required("webhook-signature").split(" ")
+    signatures = _signatures(given.required("webhook-signature"))
     signed = b"%s.%d.%s" % (message_id.encode(), signed_at, _checked(body))
     is_signed = any(_is_signed(key, signed, signatures) for key in keys)
     if not is_signed and not any(verify(signed, signatures) for verify in verifiers):
@@ -184,6 +185,14 @@ def _checked(body: bytes) -> bytes:
 def _is_signed(key: bytes, signed: bytes, signatures: Sequence[str]) -> bool:
     expected = _VERSION.encode() + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest())
     return any([hmac.compare_digest(expected, signature.encode()) for signature in signatures])  # noqa: C419 - all
+
+
+def _signatures(text: str) -> list[str]:
+    """Returns the signatures of the header: each may cost as much as all of the body."""
+    signatures = text.split(" ", _SIGNATURES_MAX)
+    if len(signatures) > _SIGNATURES_MAX:
+        raise SignatureInvalid("HEADER_MALFORMED", f"webhook-signature has more than {_SIGNATURES_MAX} signatures")
+    return signatures
 
 
 def _timestamp(text: str) -> int:

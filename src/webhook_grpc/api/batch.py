@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,8 +58,10 @@ class Batch:
             else:
                 self._ended[index] = fate
 
-    async def judge(self, event_types: EventTypes, database: Database, large: LargeWork) -> None:
-        """Refuses the events that their types refuse, but for those that were published before.
+    async def judge(
+        self, event_types: EventTypes, database: Database, large: LargeWork, turn: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Refuses the events that their types refuse, but for those that were published before. `turn`: waits for one.
 
         What was acknowledged once stays so, even if its type was archived or has become stricter since. Raises
         Unavailable.
@@ -78,7 +79,7 @@ class Batch:
                 if one.event.request_id is not None:
                     repeatable[index] = one.event
             if are_checked and not (index + 1) % EVENTS_AT_ONCE:
-                await asyncio.sleep(0)  # others get a turn
+                await turn()
         if repeatable:
             answers = await publishing.published_before(database, list(repeatable.values()))
             for index, answer in zip(repeatable, answers, strict=True):
@@ -116,13 +117,16 @@ class PublishRates:
         self._of_customers = Buckets(limits.customer_per_second)
 
     def take(self, caller: Caller, customer_id: int) -> None:
-        """Counts one event, or none. Raises Overloaded. Who has no token has only the rate of its customer."""
-        now = time.monotonic()
-        if caller.has_token and (wait_seconds := self._of_tokens.take(caller.name, now)):
+        """Counts one event, or none. Raises Overloaded. Who has no token has only the rate of its customer.
+
+        The access tokens that a token has made share its rate: they are not a way to a second one.
+        """
+        now, token = time.monotonic(), caller.parent or caller.name
+        if caller.has_token and (wait_seconds := self._of_tokens.take(token, now)):
             raise _too_many("this token", self._of_tokens, wait_seconds)
         if wait_seconds := self._of_customers.take(customer_id, now):
             if caller.has_token:  # a token for several customers goes on for the others
-                self._of_tokens.give_back(caller.name)
+                self._of_tokens.give_back(token)
             raise _too_many(f"customer {customer_id}", self._of_customers, wait_seconds)
 
 

@@ -39,11 +39,11 @@ class CustomerMethods:
         refuse_if(violations)
         until = time.monotonic() + self._work_seconds
         requested = await erasure.request(self._database, customer_id, audit=call.audit(f"customer:{customer_id}"))
-        progress = ErasureProgress.MORE
+        progress = await self._advance(requested)  # once however late it is: this deletes the webhooks
         while progress is not ErasureProgress.COMPLETE and time.monotonic() < until:
-            progress = await self._advance(requested)
             if progress is ErasureProgress.WAITING:
                 await asyncio.sleep(_WAIT_SECONDS)
+            progress = await self._advance(requested)
         return service_pb2.DeleteCustomerDataResponse(complete=progress is ErasureProgress.COMPLETE)
 
     async def _advance(self, requested: Erasure) -> ErasureProgress:

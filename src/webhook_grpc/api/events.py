@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -50,7 +51,6 @@ class EventMethods:
         clock: DatabaseClock,
         large: LargeWork,
         rates: RateLimits,
-        turns: LoopTurns,
     ) -> None:
         """`rates`: of events."""
         self._database = database
@@ -59,7 +59,7 @@ class EventMethods:
         self._clock = clock
         self._large = large
         self._rates = PublishRates(rates)
-        self._turns = turns
+        self._turns = LoopTurns()  # of batches; those of watchers are others, behind which no batch waits
 
     async def publish(self, request: service_pb2.PublishEventRequest, call: Call) -> service_pb2.PublishEventResponse:
         """Publishes one event; returns when it is committed."""
@@ -75,13 +75,14 @@ class EventMethods:
     ) -> service_pb2.BatchPublishEventsResponse:
         """Publishes many events, each with a result of its own; returns when they are committed."""
         _refuse_bad_batch(request)
+        customer_id = call.caller.customer_of(request.customer_id)
         read: list[Accepted | Refused] = []
         for index, item in enumerate(request.requests, 1):
             read.append(await self._read_or_refuse(item, request.customer_id, call))
-            if not index % EVENTS_AT_ONCE:
+            if not index % EVENTS_AT_ONCE and index < len(request.requests):
                 # However many batches are read at a time, others get the loop between two parts of one of them.
-                await self._turns.wait(request.customer_id or call.caller.name)
-        call.customer_id = request.customer_id or None
+                await self._turns.wait(customer_id or call.caller.name)
+        call.customer_id = customer_id
         fates = await self._publish(Batch(read), call)
         return service_pb2.BatchPublishEventsResponse(results=map(_result_message, fates))
 
@@ -113,7 +114,8 @@ class EventMethods:
         return response
 
     async def _publish(self, batch: Batch, call: Call) -> Sequence[Answered | Refused]:
-        await batch.judge(self._event_types, self._database, self._large)
+        turn = partial(self._turns.wait, call.customer_id or call.caller.name)
+        await batch.judge(self._event_types, self._database, self._large, turn)
         batch.rate(self._rates, call.caller)
         return await batch.publish(self._publisher)
 

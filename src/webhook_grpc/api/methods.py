@@ -90,7 +90,7 @@ class Methods:
         self.webhooks = WebhookMethods(database, sealer, hints, event_types, settings.egress_policy, webhooks_max)
         self.secrets = SecretMethods(database, sealer, hints)
         self.event_types = EventTypeMethods(database, event_types, large, settings.event_types_max)
-        self.events = EventMethods(database, publisher, event_types, clock, large, settings.publish_rates, tail.turns)
+        self.events = EventMethods(database, publisher, event_types, clock, large, settings.publish_rates)
         self.deliveries = DeliveryMethods(database)
         self.actions = ActionMethods(database, tail, hints, clock)
         cursors = SealedCursors(sealer.keys_for(CURSORS))

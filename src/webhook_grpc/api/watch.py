@@ -123,6 +123,7 @@ class WatchMethods:
         while before is not None:
             page = await delivery_lists.list_deliveries(self._database, pending, before, _SNAPSHOT_PAGE)
             if page.items:
+                await self._turns.wait(watcher.whose)
                 await watcher.send([SharedDeliveries([SharedDelivery(item) for item in page.items])], None)
             await watcher.beat(None)  # a narrow filter may leave nothing to send for long
             before = page.next_key

@@ -43,6 +43,7 @@ class Caller:
     has_token: bool = True
     token_id: int | None = None  # of a token that the database keeps
     may_make_access_tokens: bool = True  # an access token may not, or it would never end
+    parent: str = ""  # of an access token: the name of the caller that it was made by
 
     @property
     def customer_id(self) -> int | None:
@@ -59,6 +60,16 @@ class Caller:
     def may_act_for(self, customer_id: int) -> bool:
         """Returns whether this is one of the caller's customers."""
         return self.customer_ids is None or customer_id in self.customer_ids
+
+    def customer_of(self, named: int) -> int | None:
+        """Returns the customer that a call counts for: the caller's own, else the one it names (0: none).
+
+        None if there is neither, or if the caller may not act for it: a call never counts for somebody else.
+        """
+        if self.customer_id is not None:
+            return self.customer_id
+        customer_id = named or self.default_customer_id
+        return customer_id if customer_id is not None and self.may_act_for(customer_id) else None
 
     def must_have(self, permission: Permission) -> None:
         """Raises PermissionDenied unless the caller has this permission."""

@@ -44,6 +44,7 @@ class AccessClaims:
             self.permissions,
             token_expire_time=self.expire_time,
             may_make_access_tokens=False,
+            parent=self.parent,
         )
 
 

@@ -20,6 +20,7 @@ _BOUNDS_KEPT: Final = 3
 _QUIET_SECONDS_MIN: Final = 1.0
 _QUIET_SECONDS_MAX: Final = 60.0
 _KINDS_MAX: Final = 8  # of causes that are said in one spell
+_STATEMENT_SQLSTATE_CLASS: Final = "42"  # a statement may not be run, or its tables are not there
 
 
 class Service(StrEnum):
@@ -41,6 +42,11 @@ class Cause:
     def key(self) -> str:
         """Causes with the same key are said once in a spell."""
         return self.sqlstate or self.kind or self.text
+
+    @property
+    def line(self) -> str:
+        """Causes with the same one are said in one line. What a statement may not use, or lacks, is in its text."""
+        return f"{self.key} {self.text}" if self.key.startswith(_STATEMENT_SQLSTATE_CLASS) else self.key
 
 
 NO_ANSWER: Final = Cause("no answer in time", kind="no answer")

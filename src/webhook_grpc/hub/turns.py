@@ -1,4 +1,4 @@
-"""Turns of the event loop for work that comes in crowds: one piece of it in each, customers in turn; calls get a word.
+"""Turns of the event loop for work that comes in crowds: one piece of it in each, customers in turn.
 
 A change wakes a thousand watchers at once, and a batch is read event by event: each piece takes as much of the loop as
 a call does. Without turns all of them are one turn of the loop, in which no call is accepted and no result is read.

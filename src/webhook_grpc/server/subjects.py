@@ -43,11 +43,8 @@ def customer_of(request: Message, caller: Caller) -> int | None:
 
     Whether the caller may act for that customer is judged elsewhere: another one's never counts here.
     """
-    if caller.customer_id is not None:
-        return caller.customer_id
     read = _customer_reader(request.DESCRIPTOR)
-    named = (read(request) if read is not None else 0) or caller.default_customer_id
-    return named if named is not None and caller.may_act_for(named) else None
+    return caller.customer_of(read(request) if read is not None else 0)
 
 
 @functools.cache

@@ -6,7 +6,6 @@ import codecs
 import json
 import os
 import secrets
-import stat
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -153,9 +152,9 @@ class Ndjson:
     def _total(self) -> int | None:
         if self._path == "-" or not self._session.talk.is_terminal:
             return None
+        if not Path(self._path).is_file():  # a pipe: nothing may be read ahead, and to open it again may block
+            return None
         with Path(self._path).open("rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # of a pipe nothing may be read ahead
-                return None
             return sum(part.count(b"\n") for part in iter(partial(file.read, LINE_BYTES_MAX), b""))
 
     def _take(self, publisher: Any, waiting: deque[_Waiting], number: int, line: bytes) -> None:
@@ -167,7 +166,7 @@ class Ndjson:
             fields.setdefault("request_id", f"cli-{self._run}-{number}")
             fields.setdefault("customer_id", self._session.place.customer_id)
             waiting.append((number, publisher.publish(event_type, data, **fields)))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:  # recursion: it is nested a thousand levels deep
             self._refuse(number, "LINE_INVALID", str(error), ())
 
     def _settle(self, number: int, future: Future[Any]) -> None:

@@ -18,7 +18,8 @@ SORTS: Final = ("trouble", "attempts", "pending", "name")
 FILTER_CHARACTERS_MAX: Final = 40
 _ESCAPES: Final = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1bOA": "up", b"\x1bOB": "down"}
 _NAMES: Final = {"k": "up", "j": "down", "\r": "enter", "\n": "enter", "\x7f": "back", "\b": "back", "\x1b": "escape"}
-_SWITCHES: Final = {"q": "has_quit", "enter": "is_open", "p": "is_problems", " ": "is_held", "?": "is_help"}
+_UTF8: Final = ((0xF0, 4), (0xE0, 3), (0xC0, 2))  # from which first byte on a character has so many
+_SWITCHES: Final = {"enter": "is_open", "p": "is_problems", " ": "is_held", "?": "is_help"}
 HELP: Final = (
     "↑↓ or j k  choose a webhook          ⏎  open it, and close it again",
     "/  show only names with these letters (⏎ ends, Esc takes them away)",
@@ -36,7 +37,8 @@ def keys(data: bytes) -> Iterator[str]:
         elif data[:2] == b"\x1b[":  # another key, which is passed over up to its last byte
             length = 2 + next((at for at, byte in enumerate(data[2:], 1) if 0x40 <= byte <= 0x7E), len(data))
         else:
-            yield chr(data[0])
+            length = next((length for first, length in _UTF8 if data[0] >= first), 1)
+            yield data[:length].decode(errors="replace")
         data = data[length:]
 
 
@@ -64,7 +66,9 @@ class View:
         name = _NAMES.get(key, key)
         if name == "enter" and not self.chosen:
             self._choose(0, rows)
-        if name in _SWITCHES:
+        if name == "q":
+            self.has_quit = True
+        elif name in _SWITCHES:
             setattr(self, _SWITCHES[name], not getattr(self, _SWITCHES[name]))
         elif name in {"up", "down"}:
             self._choose(-1 if name == "up" else 1, rows)

@@ -80,7 +80,7 @@ def _say(said: Iterable[News]) -> None:
     """Logs one line for all work that fails for the same cause, or succeeds again. A failure is a warning."""
     alike: dict[tuple[str, str], list[News]] = {}
     for news in said:
-        alike.setdefault((news.message, news.cause.key if news.cause else ""), []).append(news)
+        alike.setdefault((news.message, news.cause.line if news.cause else ""), []).append(news)
     for group in alike.values():
         work, seconds = ", ".join(news.work for news in group), round(max(news.seconds for news in group), 1)
         message, cause = group[0].message, group[0].cause

@@ -19,7 +19,7 @@ _READ_MAX: Final = 65_536  # more than such a socket can hold
 
 @contextlib.contextmanager
 def read_together() -> Generator[None]:
-    """Within it, whatever gRPC lets the running loop read is read in this way. Yields before gRPC is first used."""
+    """Makes what gRPC lets the running loop read within the block be read in this way. Enter it before gRPC is used."""
     loop: Any = asyncio.get_running_loop()
     add_reader: Callable[..., Any] = loop.add_reader
 

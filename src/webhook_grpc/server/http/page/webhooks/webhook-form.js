@@ -153,7 +153,7 @@ export class WebhookForm {
       this._add("timeout", words("Timeout"), this._timeout, words("In seconds, 1 to 30; empty: {n}.", { n: 15 })),
       this._add("max_in_flight", words("Requests at once"), this._inFlight, words("1 to {m}; empty: {n}.", { m: 100, n: 10 })),
       this._add("rate_limit_per_second", words("Requests a second"), this._rate, words("1 to {m}; empty: no limit.", { m: 1000 })),
-      this._add("signature_type", words("Signatures"), this._signatureType, words("With Ed25519 receivers may verify with a public key, which can't sign.")),
+      this._add("signature_type", words("Signatures"), this._signatureType, words("Ed25519: receivers can verify with a public key, which can't sign.")),
       this._add("headers", words("Headers"), this._headers.node, words("Sent with each request, at most 20.")),
       this._add("labels", words("Labels"), this._labels.node, words("For your own use, at most 20.")),
       this._add("description", words("Description"), this._description),
