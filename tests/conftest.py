@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Generator, Sequence
 from pathlib import Path
+from typing import cast
 
 import hypothesis
 import pytest
@@ -140,7 +141,8 @@ def processes_of_the_test() -> Generator[None]:
 @pytest.fixture(autouse=True)
 def symptoms(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Generator[list[Line] | None]:
     """Holds a test to the lines that it says it produces; one that reads them from elsewhere appends them."""
-    names = [name for marker in request.node.iter_markers("symptom") for name in marker.args]
+    test = cast("pytest.Item", request.node)  # pyright: ignore[reportUnknownMemberType] - pytest has no type for it
+    names = [name for marker in test.iter_markers("symptom") for name in marker.args]
     if not names:
         yield None
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import Protocol
+from typing import Protocol, cast
 
 import pytest
 from click.testing import CliRunner
@@ -57,7 +57,8 @@ def server(distribution: DistributionPostgres) -> DistributionPostgres:
 @pytest.fixture
 def new_database(server: DistributionPostgres, request: pytest.FixtureRequest) -> NewDatabase:
     """Makes databases that are named after the test."""
-    name = f"d{abs(hash(request.node.name))}"
+    test = cast("pytest.Item", request.node)  # pyright: ignore[reportUnknownMemberType] - pytest has no type for it
+    name = f"d{abs(hash(test.name))}"
 
     def make(encoding: str = "UTF8") -> str:
         return server.new_database(name, encoding)
