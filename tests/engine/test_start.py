@@ -162,6 +162,7 @@ async def test_a_process_that_serves_has_opened_every_connection_of_its_own(
     database_url: str, postgres: TestPostgres, data_dir: Path
 ) -> None:
     """So too few of them are noticed at the start; what the start says it needs is what is opened, and documented."""
+    await until_none_of_ours_is_connected(postgres)  # a service that another test shared has just stopped
     services = ServiceFactory(database_url, data_dir)
     try:
         service = await services.start()
