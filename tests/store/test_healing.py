@@ -26,9 +26,6 @@ TERMINATE: LiteralString = """
 SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name LIKE 'webhook-grpc%' AND pid <> pg_backend_pid()
 """
-BACKENDS: LiteralString = """
-SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'webhook-grpc test%'
-"""
 WAITING: LiteralString = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
