@@ -22,7 +22,7 @@ FLOOD_RATE: Final = 2_000.0  # of the hostile one
 SECONDS: Final = 10.0
 CALM_SECONDS: Final = 3.0  # what is in flight of the flood ends, and the pace of its webhook
 P99_MAX: Final = 2.0
-NICE: Final = 10  # so that the figures tell of the service rather than of the machine's cores
+NICE: Final = 10  # so that the figures are those of the service, not of the cores it shares
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Hostile:
         """Ends everything."""
         await self._publisher.ask("switch", customer_id=HOSTILE, on=False)
         await self._watchers.ask("leave")
-        await asyncio.sleep(self._bench.form.seconds(CALM_SECONDS))
+        await asyncio.sleep(self._bench.form.seconds(CALM_SECONDS))  # what the part before left to do ends
 
 
 async def measure(bench: Bench) -> Sequence[Figure]:

@@ -36,7 +36,7 @@ class Batching:
         self._address = ""
 
     async def connect(self, address: str) -> None:
-        """Notes where the service is: each command connects anew, as a program does."""
+        """Notes where the service is: each command makes its own connection, as a program does."""
         self._address = address
 
     async def hand_tasks(self, customer: int, seconds: float) -> dict[str, float]:

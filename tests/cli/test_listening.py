@@ -318,22 +318,22 @@ async def test_a_temporary_webhook_is_ready_after_its_test_and_is_deleted(
     said: queue.SimpleQueue[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A stream tells what comes next: the first answer waits until it is open, the second until it has told."""
-    was_told = threading.Event()
+    """A stream reports what comes next: the first answer waits until it is open, the second until that was reported."""
+    was_reported = threading.Event()
 
-    def told(delivery: delivery_pb2.Delivery) -> str:
+    def reported(delivery: delivery_pb2.Delivery) -> str:
         if text := what_comes_next(delivery):
-            was_told.set()
+            was_reported.set()
         return text
 
     async def behave(received: Received) -> web.StreamResponse:
         while not service.app._tail._subscriptions:  # pyright: ignore[reportPrivateUsage]
             await asyncio.sleep(0.01)  # that a stream is open gives no signal
         if received.number:
-            await asyncio.to_thread(was_told.wait, slowness.scaled(20))
+            await asyncio.to_thread(was_reported.wait, slowness.scaled(20))
         return web.Response(status=200 if received.number else 500)
 
-    monkeypatch.setattr("webhook_grpc_cli.listening.following.what_comes_next", told)
+    monkeypatch.setattr("webhook_grpc_cli.listening.following.what_comes_next", reported)
     url = receiver.on("/hook", behave)
     listening = started(
         program, said, "--create", "--listen", "127.0.0.1:0", "--forward", url, "-n", "2", "-o", "table"

@@ -86,7 +86,7 @@ async def test_no_change_is_missed_and_none_is_printed_twice_but_behind_the_curs
     since.GetCurrentTime()
     await service.create_webhook(receiver.url())
     await service.create_webhook(receiver.on("/now-and-then", answers(*[200, 500] * (KILLS * EVENTS))))
-    watched, choice, told = Watched(service, home), random.Random(23), list[dict[str, Any]]()
+    watched, choice, reported = Watched(service, home), random.Random(23), list[dict[str, Any]]()
     place: dict[str, Any] = {"start_time": since}
     for _ in range(KILLS):
         async with service.watching(**place) as log:  # one for each: the service ends a stream after half an hour
@@ -94,9 +94,9 @@ async def test_no_change_is_missed_and_none_is_printed_twice_but_behind_the_curs
             await watched.run_until(choice.randrange(1, EVENTS))
             await publishing
             await log.until_ended(EVENTS * WEBHOOKS, seconds=60)
-        told += map(plain, log.deliveries)
+        reported += map(plain, log.deliveries)
         place = {"cursor": log.cursor}
-    expected = changes(told)
-    await watched.run_until(len(told) - len(watched.deliveries), signal.SIGINT)
+    expected = changes(reported)
+    await watched.run_until(len(reported) - len(watched.deliveries), signal.SIGINT)
     assert changes(watched.deliveries) == expected
     assert changes([line for line in watched.lines if "delivery_id" in line]).keys() == expected.keys()

@@ -45,7 +45,7 @@ def test_every_full_batch_of_many_threads_is_sent_and_nobody_waits_for_room_that
 
 async def test_every_full_batch_of_many_tasks_is_sent_and_nobody_waits_for_room_that_is_there() -> None:
     async def send(request: service_pb2.BatchPublishEventsRequest, _: float) -> service_pb2.BatchPublishEventsResponse:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # others have their turn, as with a real call
         return answered(request)
 
     async with slowness.timeout(20), AsyncPublisher(send, LIMITS) as publisher:

@@ -31,7 +31,7 @@ async def test_another_customer_does_not_wait_for_the_crowd() -> None:
     turns.soon("other", lambda: called.append("other"))
 
     while "other" not in called:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one turn of the loop
 
     assert called[:2] == ["crowd", "other"]
 
@@ -39,7 +39,7 @@ async def test_another_customer_does_not_wait_for_the_crowd() -> None:
 async def test_who_leaves_while_it_waits_holds_up_nobody() -> None:
     turns = LoopTurns()
     leaving, staying = (asyncio.create_task(turns.wait("crowd")) for _ in range(2))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # now both wait
     leaving.cancel()
     await staying
     await turns.wait("crowd")  # the lines are empty again, and begin again
@@ -64,7 +64,7 @@ async def test_a_change_wakes_the_watchers_of_a_crowd_in_turns() -> None:
 
     most, before = 0, 0
     while len(awake) < len(crowd):
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one turn of the loop
         most, before = max(most, len(awake) - before), len(awake)
     assert most == 1
     await asyncio.gather(*tasks)

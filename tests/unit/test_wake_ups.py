@@ -31,11 +31,11 @@ async def test_all_wake_ups_that_have_come_are_read_in_one_turn_of_the_loop() ->
                 while True:  # until the socket is full: now the thread of gRPC would have to wait
                     writing.send(b"1")
             while not handled:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # one turn of the loop
             for _ in range(100):
                 writing.send(b"1")  # there is room again, not for one only
             while len(handled) < 2:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # one turn of the loop
         finally:
             loop.remove_reader(reading)
 

@@ -77,7 +77,7 @@ func say(message map[string]any) {
 	fmt.Println(string(line))
 }
 
-// measured connects anew, as a program does, and returns what was published in which time at which cost.
+// measured makes its own connection, as a program does, and returns what was published in which time at which cost.
 func measured(address string, asked command, do work) (found, error) {
 	if do == nil {
 		return found{}, errors.New("no such command: " + asked.Do)
