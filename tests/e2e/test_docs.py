@@ -47,10 +47,10 @@ def blocks(path: str, name: str) -> str:
     return "\n".join(found)
 
 
-async def run(*command: str | Path, seconds: float = 60, status: int = 0, **environment: str) -> str:
-    """Runs a command in the repository's root; returns what it prints."""
+async def started(*command: str | Path, **environment: str) -> asyncio.subprocess.Process:
+    """Starts a command in the repository's root, in a session of its own."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         *command,
         cwd=ROOT,
         env={**inherited, "PATH": f"{BIN}:{os.environ['PATH']}", **environment},
@@ -58,6 +58,11 @@ async def run(*command: str | Path, seconds: float = 60, status: int = 0, **envi
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
+
+
+async def run(*command: str | Path, seconds: float = 60, status: int = 0, **environment: str) -> str:
+    """Runs a command in the repository's root; returns what it prints."""
+    process = await started(*command, **environment)
     async with ended(process), slowness.timeout(seconds):
         output = (await process.communicate())[0].decode()
     assert process.returncode == status, output
@@ -66,15 +71,7 @@ async def run(*command: str | Path, seconds: float = 60, status: int = 0, **envi
 
 async def said_by(command: str, *words: str, **environment: str) -> None:
     """Runs a command in bash that goes on for ever; returns when it has written all of the words, and ends it."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    process = await asyncio.create_subprocess_exec(
-        *("bash", "-c", command),
-        cwd=ROOT,
-        env={**inherited, "PATH": f"{BIN}:{os.environ['PATH']}", **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
+    process = await started("bash", "-c", command, **environment)
     assert process.stdout is not None
     said = ""
     async with ended(process), slowness.timeout(60):
