@@ -21,6 +21,7 @@ from .events import BYTES_MAX
 
 EVENTS_MAX: Final = 500  # the service takes no more in a call
 _EVENT_BYTES: Final = 16  # what an event costs in a batch besides its own bytes
+_AMPLE: Final = 0.75
 
 
 class Result(Protocol):
@@ -86,6 +87,20 @@ class Queue(Generic[R]):
         """Returns whether an event may be added. One always may if nothing waits, however large it is."""
         fits = self.size_bytes + size_bytes <= self._limits.max_waiting_bytes
         return not self.count or (self.count < self._limits.max_waiting and fits)
+
+    def has_ample_room(self) -> bool:
+        """Returns whether a quarter of all room is free again: to let callers in for each event that is settled would
+        wake each of them once an event.
+        """
+        is_few = self.count <= self._limits.max_waiting * _AMPLE
+        return not self.count or (is_few and self.size_bytes <= self._limits.max_waiting_bytes * _AMPLE)
+
+    def until_look(self) -> int:
+        """Returns how many more events `add` may take before somebody has to know: until it returns True, at most a batch."""
+        missing = self._batch_events - len(self._ready)
+        if not self._ready:
+            return 1
+        return missing if missing > 0 else self._batch_events
 
     def add(self, request: service_pb2.PublishEventRequest, size_bytes: int, result: R, now: float) -> bool:
         """Adds an event. Returns whether `wait_seconds` is another one now: the batch has begun, or is full.
