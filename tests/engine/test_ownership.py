@@ -41,7 +41,10 @@ def monotonic(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 class Idle:
-    """Holds nothing of any shard."""
+    """Holds nothing of any shard but those that are busy."""
+
+    def __init__(self, busy: Collection[int] = ()) -> None:
+        self.busy = set(busy)
 
     def gained(self, shards: set[int]) -> None:
         pass
@@ -53,17 +56,20 @@ class Idle:
         pass
 
     def is_idle(self, shard: int) -> bool:
-        return True
+        return shard not in self.busy
+
+    def is_stuck(self, shard: int, now: float) -> bool:
+        return False
 
     async def before_release(self, shards: Collection[int]) -> None:
         pass
 
 
 @contextlib.asynccontextmanager
-async def owner_in(database_url: str) -> AsyncGenerator[Ownership]:
-    """One whose shards are always idle."""
+async def owner_in(database_url: str, listener: Idle | None = None) -> AsyncGenerator[Ownership]:
+    """One whose shards are always idle, unless its listener says else."""
     connection = LoopConnection(options(database_url), "ownership")
-    owner = Ownership(connection, Shards(), Idle(), DatabaseClock(), Random(), LEASE_SECONDS)
+    owner = Ownership(connection, Shards(), listener or Idle(), DatabaseClock(), Random(), LEASE_SECONDS)
     yield owner
     await owner.leave()
     await connection.close()
@@ -107,6 +113,24 @@ async def test_what_was_taken_beyond_the_share_is_given_to_a_process_that_comes(
     postgres.rows(PHANTOM, [new_worker()])
     await owner.beat()
     assert len(owner.shards.owned) == 22
+
+
+async def test_a_process_that_comes_takes_over_half_of_what_is_busy(
+    database_url: str, monotonic: SimpleNamespace
+) -> None:
+    """Twenty webhooks, created one after the other, each with a request in flight when the second process comes."""
+    del monotonic
+    webhooks = Idle(busy=range(1, 21))
+    async with owner_in(database_url, webhooks) as first, owner_in(database_url) as second:
+        await first.beat()
+        await second.beat()
+        await first.beat()
+        await second.beat()
+        assert len(second.shards.owned) == 22, "a busy shard stays until its requests have ended"
+        webhooks.busy.clear()
+        await first.beat()
+        await second.beat()
+        assert len(second.shards.owned.keys() & set(range(1, 21))) == 10
 
 
 async def test_nobody_is_robbed_in_the_moment_in_which_the_clock_steps_back(

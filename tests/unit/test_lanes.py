@@ -776,6 +776,20 @@ def test_a_closed_shard_starts_nothing_and_is_idle_when_all_is_settled() -> None
     assert lanes.is_idle(1)
 
 
+def test_a_shard_is_busy_since_the_oldest_of_its_attempts_began() -> None:
+    lanes = make_lanes()
+    add_lane(lanes, webhook_id=1, held=2)
+    assert lanes.busy_since(1) == math.inf
+    [first] = start(lanes, 1)
+    second = lanes.next(NOW + 5)
+    assert second is not None
+    assert lanes.busy_since(1) == NOW
+    lanes.finished(first, NOW + 6)
+    assert lanes.busy_since(1) == NOW, "its result is still to be settled"
+    lanes.release(first)
+    assert lanes.busy_since(1) == NOW + 5
+
+
 def test_what_comes_for_a_closed_shard_is_not_started() -> None:
     lanes = make_lanes()
     lane = add_lane(lanes, webhook_id=1)

@@ -89,14 +89,15 @@ class Queue(Generic[R]):
         return not self.count or (self.count < self._limits.max_waiting and fits)
 
     def has_ample_room(self) -> bool:
-        """Returns whether a quarter of all room is free again: to let callers in for each event that is settled would
-        wake each of them once an event.
+        """Returns whether a quarter of all room is free again.
+
+        To let callers in for each event that is settled would wake each of them once an event.
         """
         is_few = self.count <= self._limits.max_waiting * _AMPLE
         return not self.count or (is_few and self.size_bytes <= self._limits.max_waiting_bytes * _AMPLE)
 
     def until_look(self) -> int:
-        """Returns how many more events `add` may take before somebody has to know: until it returns True, at most a batch."""
+        """Returns how many more events may wait to be added: so many until `add` returns True, at most a batch."""
         missing = self._batch_events - len(self._ready)
         if not self._ready:
             return 1

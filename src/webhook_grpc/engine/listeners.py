@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from webhook_grpc.domain.command import Command, Kind
 from webhook_grpc.domain.model import DeliveryStatus
@@ -18,6 +19,8 @@ from webhook_grpc.store.outbox.execution import Executed
 from .attempt_tally import AttemptTally
 from .dispatcher import Dispatcher
 from .poison import PoisonGuard
+
+STUCK_SECONDS: Final = 1.0  # for which an attempt has been running: most receivers answer sooner
 
 
 class ShardHandover:
@@ -63,6 +66,10 @@ class ShardHandover:
     def is_idle(self, shard: int) -> bool:
         """Returns whether nothing that was started for the shard is unsettled."""
         return self._lanes.is_idle(shard) and self._commands.is_idle(shard)
+
+    def is_stuck(self, shard: int, now: float) -> bool:
+        """Returns whether an attempt of the shard has taken long."""
+        return now - self._lanes.busy_since(shard) > STUCK_SECONDS
 
     async def before_release(self, shards: Collection[int]) -> None:
         """Saves the health of webhooks for the next owner, and takes back what was written of deliveries."""

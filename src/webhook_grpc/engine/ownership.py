@@ -23,6 +23,7 @@ from uuid import UUID
 
 import structlog
 
+from webhook_grpc.domain import shares
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import SHARD_COUNT
 from webhook_grpc.domain.progress import LEASE, SHARDS, Cause, Service
@@ -65,6 +66,10 @@ class ShardListener(Protocol):
 
     def is_idle(self, shard: int) -> bool:
         """Returns whether the shard can be released: nothing that was started for it is unsettled."""
+        ...
+
+    def is_stuck(self, shard: int, now: float) -> bool:
+        """Returns whether the shard is not idle, and may not be soon: an attempt has taken long."""
         ...
 
     async def before_release(self, shards: Collection[int]) -> None:
@@ -121,7 +126,8 @@ class Ownership:
                 await self.beat()
             # Counted from the beginning, so that slow statements make no beat late; and not in step with the others'.
             interval_seconds = self._lease_seconds / RENEWALS_PER_LEASE * self._random.uniform(0.85, 1.0)
-            if self._lacks_shards and began_at < self._hurried_until:
+            is_waiting = self._lacks_shards or bool(self.shards.leaving)
+            if is_waiting and began_at < self._hurried_until:
                 interval_seconds = min(interval_seconds, _HURRIED_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(_PAUSE_SECONDS_MIN, began_at + interval_seconds - time.monotonic())):
@@ -131,7 +137,7 @@ class Ownership:
         """Begins the next beat now: another process is known to have died, or to have come.
 
         Until the share is reached, at most for the time of a beat, further ones follow soon: the others may be about to
-        release shards.
+        release shards. They follow as soon after shards of this process began to leave.
         """
         self._hurried_until = time.monotonic() + self._lease_seconds / RENEWALS_PER_LEASE
         self._hurried.set()
@@ -240,9 +246,8 @@ class Ownership:
         now = time.monotonic()
         share = 0 if self._retiring else math.ceil(SHARD_COUNT / max(1, live.count)) + self._surplus.of(live.count, now)
         staying = self.shards.owned.keys() - self.shards.leaving
-        if len(staying) > share:  # idle shards first: a busy one sends nothing until its last request has ended
-            by_idleness = sorted(staying, key=lambda shard: (not self._listener.is_idle(shard), shard))
-            self._begin_leaving(set(by_idleness[: len(staying) - share]))
+        if len(staying) > share:
+            self._begin_leaving(self._chosen(staying, len(staying) - share, now))
         await self._release_idle()
         if self._retiring or now < self._patient_until:
             return
@@ -284,7 +289,13 @@ class Ownership:
         self._surplus = _Surplus(len(taken), live.count, now + _BEATS_KEPT * beat_seconds)
         self._gain(taken)
 
+    def _chosen(self, staying: set[int], count: int, now: float) -> set[int]:
+        idle = {shard for shard in staying if self._listener.is_idle(shard)}
+        stuck = {shard for shard in staying - idle if self._listener.is_stuck(shard, now)}
+        return shares.to_release(count, idle, staying - idle - stuck, stuck)
+
     def _begin_leaving(self, shards: set[int]) -> None:
+        self._hurried_until = time.monotonic() + self._lease_seconds / RENEWALS_PER_LEASE
         self.shards.leaving |= shards
         self._listener.leaving(shards)
 

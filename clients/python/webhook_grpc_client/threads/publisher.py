@@ -130,8 +130,9 @@ class Publisher:
             self._admit()
 
     def _admit(self) -> None:
-        """Moves what arrived to the queue. Whoever holds the lock does so before looking at the queue, and after taking
-        from it.
+        """Moves what arrived to the queue.
+
+        Whoever holds the lock does so before looking at the queue, and after taking from it.
         """
         while True:
             while self._arrived:

@@ -65,7 +65,7 @@ class Lanes:
         self._owed: set[str] = set()  # hosts that may have a free slot and lanes that wait for one
         self._alarms: list[tuple[float, int]] = []
         self._gates: list[tuple[float, int]] = []
-        self._busy_shards: dict[int, int] = {}
+        self._busy_shards: dict[int, dict[Turn, float]] = {}  # since when each is held: the oldest is the first
         self._closed_shards: set[int] = set()
         self._barred: set[tuple[int, UUID]] = set()
         self._held_bytes = 0
@@ -88,6 +88,10 @@ class Lanes:
     def is_idle(self, shard: int) -> bool:
         """Returns whether nothing of the shard is in flight or unsettled."""
         return not self._busy_shards.get(shard)
+
+    def busy_since(self, shard: int) -> float:
+        """Returns since when the oldest attempt of the shard that is not settled has been running."""
+        return next(iter(self._busy_shards.get(shard, {}).values()), math.inf)
 
     @property
     def is_full(self) -> bool:
@@ -226,8 +230,9 @@ class Lanes:
         self._held_bytes += len(delivery.body)
         lane.fresh_count += delivery.is_fresh
         lane.replay_count += delivery.trigger is Trigger.REPLAY
-        self._busy_shards[lane.shard] = self._busy_shards.get(lane.shard, 0) + 1
-        return Turn(lane, delivery, host=None)
+        turn = Turn(lane, delivery, host=None)
+        self._note_busy(turn, math.inf)  # nothing is sent
+        return turn
 
     # --- whose turn it is ------------------------------------------------------------------------------------------
 
@@ -278,7 +283,7 @@ class Lanes:
     def release(self, turn: Turn) -> None:
         """Ends a turn: its delivery is settled, and not held any more."""
         lane, delivery = turn.lane, turn.delivery
-        self._busy_shards[lane.shard] -= 1
+        self._busy_shards[lane.shard].pop(turn)
         self._isolation.give_back(turn)
         if lane.held.pop(delivery.event_id, None) is not None:
             self._subtract(lane, delivery)
@@ -432,9 +437,12 @@ class Lanes:
         customer.in_flight += 1
         self.in_flight += 1
         self._hosts.started(lane)
-        self._busy_shards[lane.shard] = self._busy_shards.get(lane.shard, 0) + 1
+        self._note_busy(turn, now)
         if lane.receiver is not None and not lane.is_ending:
             lane.receiver.pace.started(now)
+
+    def _note_busy(self, turn: Turn, now: float) -> None:
+        self._busy_shards.setdefault(turn.lane.shard, {})[turn] = now
 
     def _wake_host(self, name: str, now: float) -> None:
         """Makes lanes ready for which the host has slots: of the customers in turn those that have waited longest."""
