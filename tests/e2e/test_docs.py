@@ -486,6 +486,7 @@ async def test_the_commands_that_change_the_secret_key(database_url: str, servic
     }  # fmt: skip
 
 
+@pytest.mark.slow(2)
 async def test_the_commands_that_list_settings() -> None:
     output = await run("bash", "-euo", "pipefail", "-c", blocks("docs/settings.md", "settings"))
     assert "WEBHOOK_LEASE_SECONDS=4  # default; seconds from 1 to 60" in output

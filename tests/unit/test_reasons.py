@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,33 +30,44 @@ OTHERS = {
 KINDS = {kind.__name__: kind for kind in CODES} | {"field_invalid": errors.InvalidArgument}
 
 
-def trees() -> Iterator[ast.AST]:
-    for path in sorted(SOURCE.rglob("*.py")):
-        if path.name != "reasons.py":
-            yield ast.parse(path.read_text())
+@functools.cache
+def nodes() -> list[ast.AST]:
+    """The source, without the table itself."""
+    paths = [path for path in sorted(SOURCE.rglob("*.py")) if path.name != "reasons.py"]
+    return [
+        node
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant | ast.Call)
+    ]
 
 
-NODES = [node for tree in trees() for node in ast.walk(tree)]
-WORDS = {node.value for node in NODES if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+def words() -> set[str]:
+    """Every text that stands in the source."""
+    return {node.value for node in nodes() if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
 def calls() -> Iterator[tuple[str, list[str]]]:
     """The calls that make an error: its kind, and what is said literally."""
-    for node in NODES:
+    for node in nodes():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS:
             said = [one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
             yield node.func.id, said
 
 
+def absences() -> set[str]:
+    """The reasons of what does not exist: made of the kind of the object."""
+    return {f"{said[0].upper()}_NOT_FOUND" for kind, said in calls() if kind == "NotFound" and said}
+
+
 def test_every_reason_of_the_source_is_in_the_table() -> None:
-    found = {word for word in WORDS if FORM.fullmatch(word) and not word.startswith(FORMS_OF_VARIABLES)}
-    found |= {f"{said[0].upper()}_NOT_FOUND" for kind, said in calls() if kind == "NotFound" and said}
+    found = {word for word in words() if FORM.fullmatch(word) and not word.startswith(FORMS_OF_VARIABLES)}
+    found |= absences()
     assert found - OTHERS - REASONS.keys() == set(), "add them to domain/reasons.py, then: make reference"
 
 
 def test_the_table_has_no_reason_that_nothing_raises() -> None:
-    not_found = {f"{said[0].upper()}_NOT_FOUND" for kind, said in calls() if kind == "NotFound" and said}
-    assert REASONS.keys() - WORDS - not_found == set()
+    assert REASONS.keys() - words() - absences() == set()
 
 
 def test_each_reason_has_the_kind_with_which_it_is_raised() -> None:

@@ -188,8 +188,15 @@ def standings(environment: Mapping[str, str]) -> list[Standing]:
 
 def _standing(setting: Described, value: str | None) -> Standing:
     if value is None or (not value and setting.variable != f"{PREFIX}HTTP_ADDRESS"):
-        return Standing(setting, setting.default, "default")
+        return Standing(setting, _default_here(setting), "default")
     return Standing(setting, None if setting.is_secret else value, "environment")
+
+
+def _default_here(setting: Described) -> str:
+    name = setting.variable.removeprefix(PREFIX).lower()
+    if name not in _DEFAULTS:
+        return setting.default
+    return str(Settings.model_fields[name].get_default(call_default_factory=True, validated_data={}))
 
 
 def settings_command(explained: Callable[[], AbstractContextManager[None]]) -> click.Command:
