@@ -334,6 +334,12 @@ def test_each_alert_says_what_it_means_and_what_to_do(rule: dict[str, Any]) -> N
     assert re.search(rf"^\*Alerts?:\* .*`{rule['alert']}`", section, re.MULTILINE)
 
 
+def test_the_runbook_names_no_alert_that_there_is_not() -> None:
+    lines = re.findall(r"^\*Alerts?:\* .*$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE)
+    named_there = [name for line in lines for name in re.findall(r"`(Webhooks?[A-Z]\w+)`", line)]
+    assert sorted(named_there) == sorted(rule["alert"] for rule in alert_rules()), "each has one section"
+
+
 def test_each_panel_has_a_place_a_name_and_the_data_source_of_the_dashboard() -> None:
     panels = dashboard()["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)

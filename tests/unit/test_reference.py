@@ -113,3 +113,9 @@ def test_the_page_has_a_row_for_each_setting_and_no_other_page_has_a_table_of_th
 def test_the_text_of_a_setting_names_others_as_an_operator_writes_them() -> None:
     [one] = [one for one in described() if one.variable == "WEBHOOK_TLS_CERTIFICATE_FILE"]
     assert "`WEBHOOK_TLS_KEY_FILE`" in one.meaning
+
+
+def test_the_index_by_question_leads_to_every_page() -> None:
+    index = (ROOT / "docs/README.md").read_text()
+    led_to = set(re.findall(r"\]\((?:\.\./)?([\w./-]+\.md)", index))
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} - led_to - {"README.md"} == set()
