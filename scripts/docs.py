@@ -24,7 +24,8 @@ _TO_THE_FIRST_PAGE: Final = '<!doctype html><meta http-equiv="refresh" content="
 def main() -> None:
     """Installs the generator if it is not there, and makes the site; ends with status 1 if a link is dead."""
     _install(tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["docs"])
-    strict = ("--fail-on-warning", "--keep-going", "--nitpicky", "--quiet")
+    # All are read: pages that have not changed would not be judged again, and a second run would find nothing.
+    strict = ("--fresh-env", "--fail-on-warning", "--keep-going", "--nitpicky", "--quiet")
     places = ("--conf-dir", ROOT / "scripts" / "site", "--doctree-dir", ROOT / "build" / "doctrees")
     if _run(TOOLS / "bin" / "python", "-m", "sphinx", "--builder", "html", *strict, *places, ROOT, SITE):
         sys.exit("docs: see above; the site is not whole")
