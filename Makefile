@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo demo-page run migrate test-fast test test-shaken test-distribution more-postgres more-tools test-long check format generate dist lock faults attack reliability bench bench-quick bench-growth bench-page bench-isolation bench-lists bench-start screenshots screenshots-cli clean
+.PHONY: help setup demo demo-page run migrate test-fast test test-shaken test-distribution more-postgres more-tools test-long check format generate reference docs dist lock faults attack reliability bench bench-quick bench-growth bench-page bench-isolation bench-lists bench-start screenshots screenshots-cli clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -71,6 +71,12 @@ format: .venv/dev ## format code and protos
 
 generate: .venv/dev ## write generated/ from protos/
 	$(BIN)/python scripts/generate.py
+
+reference: .venv/dev ## write docs/errors.md and docs/settings.md from the source
+	@$(BIN)/python -m scripts.reference
+
+docs: .venv/bin/python ## make a site of the documents in build/site; fails at a dead link or anchor
+	@$(BIN)/python -m scripts.docs
 
 dist: .venv/dev ## build sdists, wheels and the package for npm into dist/, with their checksums
 	@$(BIN)/python -m scripts.dist

@@ -10,7 +10,7 @@ import sys
 from importlib.util import find_spec
 from typing import Final
 
-OWN: Final = frozenset({"serve", "migrate", "token", "tokens", "keys", "secret-key", "--version"})
+OWN: Final = frozenset({"serve", "migrate", "token", "tokens", "keys", "secret-key", "settings", "--version"})
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ import orjson
 
 from webhook_grpc.commands.keys import keys_group, print_new_key
 from webhook_grpc.commands.resealing import KeysFailed
+from webhook_grpc.commands.settings import settings_command
 from webhook_grpc.commands.token_places import TokensFailed
 from webhook_grpc.commands.tokens import tokens_group
 from webhook_grpc.domain.errors import Unavailable
@@ -57,7 +58,7 @@ _SAY_SECONDS_MAX: Final = 0.1  # the event loop waits for the first lines on std
 def main() -> None:
     """Webhook delivery: events in over gRPC, signed POSTs out, every result watched live.
 
-    Settings come from environment variables that start with WEBHOOK_; docs/operations.md lists them.
+    Settings come from environment variables that start with WEBHOOK_; `webhook-grpc settings` lists them.
     """
     _open_closed_streams()
 
@@ -346,3 +347,4 @@ def _database(settings: DatabaseSettings, migrate_embedded: bool = True) -> Gene
 
 main.add_command(keys_group(_explained_failures, _keys_and_database))
 main.add_command(tokens_group(_explained_failures, _token_database))
+main.add_command(settings_command(_explained_failures))

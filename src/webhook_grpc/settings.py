@@ -65,11 +65,11 @@ class DatabaseSettings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, validate_default=True
     )
 
-    # --- where -----------------------------------------------------------------------------------------------------
+    # --- where the database is ---------------------------------------------------------------------------------------
     database_url: SecretStr | None = None
     """A libpq connection string or URI, Postgres 15 or newer. Unset: the embedded Postgres in `data_dir`."""
     data_dir: Path = Field(default_factory=lambda: _default_data_dir(os.geteuid()))
-    """Where the embedded Postgres and its secret key live."""
+    """Where the embedded Postgres and its secret key live: save both."""
 
     @field_validator("database_url", mode="before")
     @classmethod
@@ -89,12 +89,16 @@ class DatabaseSettings(BaseSettings):
 class Settings(DatabaseSettings):
     """The settings of one process. Durations end in `_seconds`, sizes in `_bytes`, upper bounds in `_max`."""
 
+    # --- where it is served ------------------------------------------------------------------------------------------
     grpc_address: str = "127.0.0.1:50051"
     """Where gRPC is served: host:port, [ipv6]:port. Port 0 takes a free one."""
     grpc_connections_max: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
-    """gRPC connections at once; each takes a file descriptor."""
+    """gRPC connections at once; each takes a file descriptor. Further ones are closed at once. Both doors take fewer
+    where the limit of descriptors would leave too few for deliveries; the log then says `fewer connections than
+    configured`."""
     grpc_streams_per_connection_max: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
-    """Calls and streams at once on one gRPC connection. Some clients wait with more, others get UNAVAILABLE."""
+    """Calls and streams at once on one gRPC connection. Some clients wait with more, others (Python, C++) get
+    UNAVAILABLE."""
     grpc_idle_seconds_max: Annotated[float, Field(ge=1, le=86_400)] = 300.0
     """How long a gRPC connection may have no call before it is closed; clients open another when they need it."""
     grpc_read_seconds_max: Annotated[float, Field(ge=0.1, le=300)] = 10.0
@@ -106,7 +110,7 @@ class Settings(DatabaseSettings):
     """Certificates of authorities, PEM: a gRPC connection needs a certificate of one of them (mTLS)."""
     http_address: str = "127.0.0.1:8080"
     """Where HTTP is served: host:port, [ipv6]:port; empty for no HTTP. If the default is taken, the service starts
-    without HTTP."""
+    without HTTP, and warns."""
     http_plaintext: bool = False
     """Whether HTTP may be served without TLS on an address that other machines can reach, because a mesh or a proxy
     does TLS."""
@@ -131,25 +135,27 @@ class Settings(DatabaseSettings):
     metrics_poll_seconds: Annotated[float, Field(ge=0.1, le=300)] = 10.0
     """How often figures are read that take a look at the tables; /metrics itself never reads any."""
     reflection: bool | Literal["auto", "callers"] = "auto"
-    """Who gets the API's description by reflection, as grpcurl does: everybody (`true`), nobody (`false`), `callers`
-    with a token, or `auto`: callers if there are tokens, otherwise everybody."""
+    """Who gets the API's description by reflection, as grpcurl, buf and ghz do: everybody (`true`), nobody (`false`),
+    `callers` with a token, or `auto`: callers if there are tokens, otherwise everybody."""
 
-    # --- processes -------------------------------------------------------------------------------------------------
+    # --- processes ---------------------------------------------------------------------------------------------------
     processes: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
     """How many processes share the addresses and the work; `auto`: as many as there are cores to use. What is said of
     one process holds for each."""
     process_restart_seconds_min: Annotated[float, Field(ge=0.01, le=60)] = restarts.SECONDS_MIN
-    """How long a process that ended stays away the first time. Doubled each time that it does not last."""
+    """How long a process that ended stays away the first time. Doubled each time that it does not last
+    for a minute."""
     process_restart_seconds_max: Annotated[float, Field(ge=0.01, le=3600)] = restarts.SECONDS_MAX
-    """The longest time."""
+    """The longest time that it stays away."""
     process_starts_max: Annotated[int, Field(ge=1, le=1000)] = restarts.STARTS_MAX
     """After how many starts in a row that failed, while no other process serves, the service ends."""
 
-    # --- who -------------------------------------------------------------------------------------------------------
+    # --- who may call ------------------------------------------------------------------------------------------------
     tokens: Annotated[tuple[Token, ...], NoDecode] = ()
-    """JSON list of {"name", "sha256", "customer_id" (absent: all), "permissions", "expires"}."""
+    """JSON list of {"name", "sha256", "customer_id" (absent: all), "permissions", "expires"}: `webhook-grpc token`
+    prints it with one entry."""
     tokens_file: Path | None = None
-    """The same list in a file."""
+    """The list of tokens in a file."""
     tokens_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """How many tokens the database may keep, beside those that are configured."""
     tokens_kept_seconds: Annotated[float, Field(ge=0, le=86_400)] = 900.0
@@ -164,12 +170,12 @@ class Settings(DatabaseSettings):
     """base64 of the 32 bytes that webhook secrets are sealed with; several, comma-separated: the first seals, all open.
     Needed with `database_url`; the embedded database keeps one in `data_dir`."""
     secret_keys_file: Path | None = None
-    """The same in a file, one a line."""
+    """The secret keys in a file, one a line."""
     secret_keys_lost: Annotated[tuple[str, ...], NoDecode] = ()
     """Ids of keys that nobody has any more, comma-separated: without them the service starts all the same, and
     deliveries whose secrets are sealed with them wait until RotateWebhookSecret has given their webhooks others."""
 
-    # --- where deliveries may go -----------------------------------------------------------------------------------
+    # --- where deliveries may go -------------------------------------------------------------------------------------
     egress_allow_http: bool = False
     """Whether webhooks may use plain http."""
     egress_allow_cidrs: Annotated[tuple[egress.Network, ...], NoDecode] = ()
@@ -178,13 +184,13 @@ class Settings(DatabaseSettings):
     """Comma-separated host names that webhooks may have although they are internal, and suffixes like
     *.svc.cluster.local; they may lead to private addresses."""
     egress_deny_cidrs: Annotated[tuple[egress.Network, ...], NoDecode] = ()
-    """Comma-separated networks that may not be called although they are public: your own."""
+    """Comma-separated networks that may not be called although they are public: your own. Wins over what is allowed."""
 
     egress_proxy_url: SecretStr | None = None
     """A forward proxy, like http://user:password@proxy.example:3128, that all requests to receivers go through
     (CONNECT). It looks up and dials what webhooks name."""
 
-    # --- delivery policy -------------------------------------------------------------------------------------------
+    # --- delivery policy ---------------------------------------------------------------------------------------------
     retry_delays_seconds: Annotated[tuple[float, ...], NoDecode] = retry.DEFAULT_DELAYS_SECONDS
     """Comma-separated delays before each further attempt, for webhooks without their own."""
     overload_delay_seconds_min: Annotated[float, Field(ge=0, le=3600)] = retry.OVERLOAD_DELAY_SECONDS_MIN
@@ -202,17 +208,18 @@ class Settings(DatabaseSettings):
     breaker_failures: Annotated[int, Field(ge=1, le=1000)] = 10
     """After how many failures in a row (no answer, no connection, bad TLS, 5xx) a webhook's breaker opens."""
     breaker_failure_share: Annotated[float, Field(gt=0, le=1)] = 0.7
-    """It also opens when so much of what was sent in the window failed."""
+    """The breaker also opens when such a share of what was sent in the window failed."""
     breaker_window_seconds: Annotated[float, Field(ge=1, le=3600)] = 300.0
-    """The window."""
+    """The window that the breaker looks at."""
     breaker_window_attempts_min: Annotated[int, Field(ge=1, le=10_000)] = 20
-    """How many attempts the window must have seen for that."""
+    """How many attempts the window must have seen before the share opens the breaker."""
     breaker_probe_seconds_min: Annotated[float, Field(ge=0.05, le=3600)] = 30.0
     """When an open breaker lets the first probe through. Doubled after each that fails."""
     breaker_probe_seconds_max: Annotated[float, Field(ge=0.05, le=86_400)] = 3600.0
     """The longest time between two probes."""
     breaker_successes_per_step: Annotated[int, Field(ge=1, le=1000)] = 5
-    """After how many answers a half-open breaker lets twice as many requests through."""
+    """After how many answers a half-open breaker lets twice as many requests through; failures among them
+    are subtracted, by the share above."""
     hold_seconds_max: Annotated[float, Field(ge=0, le=86_400)] = 3600.0
     """For how long at most the Retry-After of a 429 or 503 holds everything that goes to the webhook."""
     throttle_seconds: Annotated[float, Field(ge=1, le=86_400)] = 600.0
@@ -220,15 +227,15 @@ class Settings(DatabaseSettings):
     disable_after_seconds: Annotated[float, Field(ge=1, le=31_536_000)] = 432_000.0
     """After how long of nothing but failures a webhook is disabled."""
     disable_failures_min: Annotated[int, Field(ge=1)] = 20
-    """How many failures that takes at least."""
+    """How many failures it takes at least to disable a webhook."""
     blocked_disable_after: Annotated[int, Field(ge=1, le=1000)] = 3
     """How many times in a row an address that may not be called disables its webhook."""
     blocked_apart_seconds: Annotated[float, Field(ge=0, le=86_400)] = 600.0
-    """How far apart those times have to be."""
+    """How far apart those times have to be to count."""
     ramp_in_flight: Annotated[int, Field(ge=1)] = ramp.FIRST
     """Requests at once with which a process begins that has just taken over work."""
     ramp_doubling_seconds: Annotated[float, Field(ge=0.01, le=60)] = ramp.DOUBLING_SECONDS
-    """After how long it may have twice as many."""
+    """After how long a process that has just taken over work may have twice as many requests at once."""
     webhook_in_flight_max: Annotated[int, Field(ge=1, le=100)] = 10
     """Requests at once to one webhook, for webhooks without their own."""
     customer_in_flight_max: Annotated[int, Field(ge=1)] = 200
@@ -236,17 +243,17 @@ class Settings(DatabaseSettings):
     host_in_flight_max: Annotated[int, Field(ge=1)] = 50
     """Requests at once to one host, whoever's webhooks lead there, from one process."""
     host_share_per_customer: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """Which share of those one customer may have, so that slow answers to one do not keep the host from others. 1: all
-    of them, for a service with one customer."""
+    """Which share of the requests to a host one customer may have, so that slow answers to one do not keep the host
+    from others. 1: all of them, for a service with one customer."""
     process_in_flight_max: Annotated[int, Field(ge=1)] = 2000
     """Requests at once from one process. Each takes a file descriptor."""
     idle_connections_max: Annotated[int, Field(ge=0)] = 1000
     """Connections that are kept open for the next request, in one process. Each takes a file descriptor, and they take
     at most a quarter of those."""
     idle_connections_per_host_max: Annotated[int, Field(ge=0)] = 250
-    """How many of those lead to one host, whoever's webhooks these are."""
+    """How many of the kept connections lead to one host, whoever's webhooks these are."""
     idle_connections_per_webhook_max: Annotated[int, Field(ge=0, le=100)] = 25
-    """How many of those one webhook may have. 0: every request has a connection of its own."""
+    """How many of the kept connections one webhook may have. 0: every request has a connection of its own."""
     idle_connection_seconds_max: Annotated[float, Field(ge=0.1, le=600)] = 20.0
     """How long a connection is kept without a request; a receiver that says less in its Keep-Alive gets less."""
     connection_age_seconds_max: Annotated[float, Field(ge=1, le=86_400)] = 300.0
@@ -258,9 +265,9 @@ class Settings(DatabaseSettings):
     replay_pending_max: Annotated[int, Field(ge=1, le=10_000)] = 100
     """How many deliveries of one replay to one webhook may wait to be sent, before it begins more."""
     event_types_max: Annotated[int, Field(ge=7, le=10_000)] = 1000
-    """How many event types there may be. Each process holds their schemas in memory."""
+    """How many event types there may be, of all customers together. Each process holds their schemas in memory."""
 
-    # --- engine ----------------------------------------------------------------------------------------------------
+    # --- engine ------------------------------------------------------------------------------------------------------
     lease_seconds: Annotated[float, Field(ge=1, le=60)] = 4.0
     """How long a process that stopped renewing its lease keeps its shards. Renewed four times in that time."""
     poll_seconds: Annotated[float, Field(ge=0.02, le=10)] = 0.2
@@ -268,13 +275,14 @@ class Settings(DatabaseSettings):
     replay_poll_seconds: Annotated[float, Field(ge=0.02, le=60)] = 0.25
     """How often replays are attended to. Those that can move nowhere, up to every 5 s."""
     lane_prefetch_max: Annotated[int, Field(ge=1)] = 100
-    """Deliveries of one webhook that are held in memory; the rest stays in the table."""
+    """Deliveries of one webhook that are held in memory, from its backlog, and as many just published; the rest stays
+    in the table."""
     prefetch_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000
     """Bodies of all deliveries that are held in memory."""
     settle_batch_max: Annotated[int, Field(ge=1, le=5000)] = 500
-    """Results in one statement."""
+    """Results of attempts in one statement."""
     settle_wait_seconds: Annotated[float, Field(ge=0, le=1)] = 0.005
-    """How long the first result waits for company."""
+    """How long the first result of a statement waits for others."""
     stall_seconds: Annotated[float, Field(ge=0.1, le=3600)] = progress.STALLED_SECONDS
     """For how long something may fail or stand still before health says NOT_SERVING."""
     drain_seconds: Annotated[float, Field(ge=0, le=600)] = 20.0
@@ -284,58 +292,63 @@ class Settings(DatabaseSettings):
     response_body_bytes_max: Annotated[int, Field(ge=0, le=16_384)] = 16_384
     """How much of a receiver's answer is kept."""
 
-    # --- what is kept for how long ---------------------------------------------------------------------------------
+    # --- what is kept for how long -----------------------------------------------------------------------------------
     events_retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
     """For how many days events are kept at least. What is not delivered by then ends as EXPIRED."""
     attempts_retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
-    """For how many days the log of deliveries is kept: history, and how far back a watcher may resume."""
+    """For how many days the log of deliveries is kept: history, and how far back a watcher may resume. At least as long
+    as events."""
     idempotency_keys_retention_hours: Annotated[int, Field(ge=1, le=87_600)] = 168
     """For how many hours a request_id is remembered."""
     audit_retention_days: Annotated[int, Field(ge=30, le=3650)] = 400
     """For how many days the audit keeps who changed what, and who was refused."""
 
-    # --- API -------------------------------------------------------------------------------------------------------
+    # --- calls -------------------------------------------------------------------------------------------------------
     publish_batch_max: Annotated[int, Field(ge=1, le=5000)] = 1000
-    """Events in one statement."""
+    """Events that are stored by one statement."""
     publish_waiting_max: Annotated[int, Field(ge=500)] = 20_000
     """Events that may wait for a statement, alone and in batches each; more are refused with BACKLOG_FULL."""
     publish_waiting_bytes_max: Annotated[int, Field(ge=10_000_000)] = 64_000_000
-    """Their bytes."""
+    """The bytes of events that may wait for a statement; likewise."""
     publish_rate_per_customer: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
     """Events a second that a customer may publish through one process, with a burst of a second. 0: no limit."""
     publish_rate_per_token: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
-    """The same of one token, at both doors together, for whichever customers."""
+    """Events a second that one token may publish through one process, at both doors together, for whichever customers,
+    with a burst of a second. 0: no limit."""
     calls_max: Annotated[int, Field(ge=1)] = 3000
     """Calls in progress, those that wait included; more are refused with RATE_LIMITED, whoever makes them."""
     calls_at_once: Annotated[int, Field(ge=1)] = 200
     """Calls carried out at a time, of those that publish and of the others each; more wait in turn, by customer."""
     calls_waiting_max: Annotated[int, Field(ge=0)] = 1000
-    """Calls that wait for their turn, of each of the two kinds; more are refused with RATE_LIMITED."""
+    """Calls that wait for their turn, of those that publish and of the others each; beyond that the newest of the
+    customer with the most is refused with RATE_LIMITED."""
     calls_waiting_bytes_max: Annotated[int, Field(ge=6_000_000)] = 32_000_000
-    """The bytes of their requests; likewise. The largest request has 5 MiB."""
+    """The bytes of the requests of calls that wait, of each of the two kinds; likewise. The largest request has 5 MiB;
+    in memory a request takes 0.6 to 12 times its bytes (JSON text; a Struct of very small values)."""
     calls_waiting_seconds_max: Annotated[float, Field(ge=0.1, le=300)] = 5.0
     """How long a call waits for its turn before it is refused with RATE_LIMITED."""
     streams_max: Annotated[int, Field(ge=1)] = 1000
     """WatchDeliveries in progress; more are refused with TOO_MANY_STREAMS."""
     calls_per_token_max: Annotated[int, Field(ge=1)] = 2400
-    """Calls in progress of one token, through one process; likewise."""
+    """Calls in progress of one token, through one process; more are refused with RATE_LIMITED."""
     streams_per_token_max: Annotated[int, Field(ge=1)] = 800
-    """WatchDeliveries in progress of one token, through one process; likewise."""
+    """WatchDeliveries in progress of one token, through one process; more are refused with TOO_MANY_STREAMS."""
     calls_per_customer_max: Annotated[int, Field(ge=1)] = 1500
-    """Calls in progress of one customer, through one process; likewise."""
+    """Calls in progress of one customer, with whichever token, through one process; likewise."""
     streams_per_customer_max: Annotated[int, Field(ge=1)] = 500
-    """WatchDeliveries in progress of one customer, through one process; likewise."""
+    """WatchDeliveries in progress of one customer, with whichever token, through one process; likewise."""
     audit_refusals_per_minute_max: Annotated[int, Field(ge=0, le=10_000)] = 20
     """Refused calls of one caller, through one process, that the audit keeps in a minute; all are in the log."""
     calls_rate_per_token: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
     """Calls a second that one token may begin through one process, at both doors together, with a burst of a second;
     more are refused with RATE_LIMITED. 0: no limit."""
     calls_rate_per_customer: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
-    """The same of one customer, with whichever token."""
+    """Calls a second that one customer may begin through one process, with whichever token; likewise. 0: no limit."""
     streams_unsent_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000
-    """Messages that are on their way to watchers, of all together; half of it for one customer."""
+    """Messages that are on their way to watchers, of all together; half of it for one customer. Further ones wait."""
     stream_buffer_max: Annotated[int, Field(ge=100)] = 5000
-    """Changes that are buffered for one watcher before it has to read them from the log."""
+    """Changes that are buffered for one watcher before it has to read them from the log; all that keep up share
+    them."""
     stream_history_bytes_max: Annotated[int, Field(ge=0)] = 16_000_000
     """What is kept, while watchers catch up, of the log that was read for one of them: others then need not read it."""
     stream_write_seconds_max: Annotated[float, Field(ge=0.1, le=300)] = 10.0
@@ -343,7 +356,7 @@ class Settings(DatabaseSettings):
     call_seconds_max: Annotated[float, Field(ge=1, le=300)] = 30.0
     """The deadline of calls that bring none, and the longest that is granted."""
 
-    # --- database --------------------------------------------------------------------------------------------------
+    # --- database ----------------------------------------------------------------------------------------------------
     database_pool_size: Annotated[int, Field(ge=1, le=1000)] = 8
     """Connections for calls and housekeeping; each process has eleven more (hub/connections.py)."""
     database_timeout_seconds: Annotated[float, Field(ge=0.1, le=300)] = 10.0
@@ -351,14 +364,15 @@ class Settings(DatabaseSettings):
     database_pooler: Literal["none", "session", "transaction"] = "none"
     """What kind of pooler stands before Postgres. `transaction`: nothing rests on the session, hints become polling."""
 
-    # --- logs ------------------------------------------------------------------------------------------------------
+    # --- logs --------------------------------------------------------------------------------------------------------
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least level of lines that are written."""
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto`: console on a terminal, otherwise one JSON object a line."""
     log_lines_waiting_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """How many lines may wait for stderr to take them; further ones are dropped and counted."""
 
-    # --- traces ----------------------------------------------------------------------------------------------------
+    # --- traces ------------------------------------------------------------------------------------------------------
     traces: Literal["off", "otlp"] = "off"
     """Whether attempts are recorded as spans of OpenTelemetry and exported, as its own variables (OTEL_*) say."""
     traceparent_to_receivers: bool = False

@@ -31,7 +31,7 @@ from tests.support.receiver import Receiver
 from tests.support.service import SECRET, SECRET_KEY, ServiceFactory
 from webhook_grpc.domain.signing import SigningKey, signature_headers
 from webhook_grpc.domain.signing_keys import PrivateSigningKey
-from webhook_grpc.settings import PREFIX, Settings
+from webhook_grpc.settings import PREFIX
 from webhook_grpc.store.schema.migrate import migrate
 
 BIN = Path(sys.executable).parent
@@ -486,27 +486,64 @@ async def test_the_commands_that_change_the_secret_key(database_url: str, servic
     }  # fmt: skip
 
 
-def test_every_setting_is_documented_with_its_default() -> None:
-    table = dict(
-        re.findall(r"^\| `WEBHOOK_(\w+)` \| ([^|]+) \|", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+@pytest.mark.slow(2)
+async def test_the_commands_that_list_settings() -> None:
+    output = await run("bash", "-euo", "pipefail", "-c", blocks("docs/settings.md", "settings"))
+    assert "WEBHOOK_LEASE_SECONDS=4  # default; seconds from 1 to 60" in output
+    assert '"name":"WEBHOOK_LEASE_SECONDS"' in output
+
+
+@in_playground
+@pytest.mark.slow(5)
+async def test_the_commands_of_the_runbook(playground: Playground, shared: Shared, tmp_path: Path) -> None:
+    await bash(walk(playground)[0])
+    [webhook] = (await playground.process.stub.ListWebhooks(service_pb2.ListWebhooksRequest(customer_id=1))).webhooks
+    await playground.process.stub.PauseWebhook(
+        service_pb2.PauseWebhookRequest(customer_id=1, webhook_id=webhook.webhook_id)
     )
-    assert table.keys() == {name.upper() for name in Settings.model_fields}
-    for name, field in Settings.model_fields.items():
-        shown = table[name.upper()].strip("` ").split("`")[0]
-        default: Any = field.default
-        match default:
-            case None | ():
-                assert not re.fullmatch(r"[\d.]+", shown), name
-            case _ if name == "data_dir":
-                assert shown == "~/.local/share/webhook-grpc"
-            case bool():
-                assert shown == str(default).lower()
-            case int() | float():
-                assert float(shown) == default, name
-            case (_, *_):
-                assert shown == ",".join(f"{item:g}" for item in default), name
-            case _:
-                assert shown == str(default), name
+    await bash(walk(playground)[1])
+
+    commands = playground.here(blocks("docs/runbook.md", "runbook")).replace("new.secret", str(tmp_path / "new.secret"))
+    commands = commands.replace("127.0.0.1:8080", playground.process.http_url.removeprefix("http://"))
+    key = base64.b64encode(SECRET_KEY).decode()
+    output = await run(
+        "bash", "-euo", "pipefail", "-c", commands, WEBHOOK_DATABASE_URL=shared.database_url, WEBHOOK_SECRET_KEYS=key
+    )
+
+    for shown in (
+        "ready$|the log says why",  # whether it is ready just now does not matter here
+        "^webhook_ready [01]",
+        "^webhook_shards_owned [0-9]",
+        "that of this version",  # doctor
+        "^webhook_rpcs_waiting [0-9]",
+        "matched|paused",  # explain
+        "^process_open_fds",
+        '"sealing_processes":1',  # keys list
+        "webhook_tls_files_refused",
+    ):
+        assert re.search(shown, output, re.MULTILINE), (shown, output)
+    assert (tmp_path / "new.secret").read_text().startswith("whsec_")
+
+
+def test_the_queries_of_the_runbook(database_url: str) -> None:
+    statements = [one for one in blocks("docs/runbook.md", "runbook_sql").split(";") if one.strip()]
+    assert len(statements) == 8
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+@in_playground
+async def test_the_commands_of_the_specification_in_chinese(playground: Playground) -> None:
+    shown = await bash(playground.here(blocks("docs/zh-CN/specification.md", "specification")))
+    webhook, published = (orjson.loads(line) for line in shown.replace("}{", "}\n{").splitlines())
+    assert (type(webhook["webhook_id"]), webhook["status"]) == (int, "active")
+    assert (published["delivery_count"], published["duplicate"]) == (1, False)
+
+
+@in_playground
+async def test_reading_the_figures(playground: Playground) -> None:
+    assert "webhook_build_info" in await bash(playground.here(blocks("docs/metrics.md", "metrics")))
 
 
 async def test_make_help_lists_every_command() -> None:

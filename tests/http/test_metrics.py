@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -270,12 +269,15 @@ def named(query: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def documented() -> set[str]:
-    """The metrics in the table of the document, as `# TYPE` names them."""
-    text = (Path(ROOT) / "docs/operations.md").read_text()
-    section = text.partition("\n## Metrics\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| (`[a-z_`, ]+`) \|", section, re.MULTILINE)
-    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+def documented() -> dict[str, set[str]]:
+    """The metrics in the table of the document, as `# TYPE` names them, with their labels."""
+    text = (ROOT / "docs/metrics.md").read_text()
+    rows = re.findall(r"^\| (`[a-z_`, ]+`) \|([^|]*)\|", text, re.MULTILINE)
+    return {
+        name: set(re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", cell).partition(":")[0]))
+        for names, cell in rows
+        for name in re.findall(r"`(\w+)`", names)
+    }
 
 
 async def exposed(service: Service) -> str:
@@ -283,9 +285,15 @@ async def exposed(service: Service) -> str:
         return (await http.get("/metrics")).text
 
 
-async def test_the_document_names_every_metric_and_no_other(services: ServiceFactory, documented: set[str]) -> None:
+async def test_the_document_names_every_metric_with_its_labels_and_no_other(
+    services: ServiceFactory, documented: Mapping[str, set[str]]
+) -> None:
     text = await exposed(await services.start(**QUICKLY))
-    assert documented == set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
+    assert documented.keys() == set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            name = family.name if family.name in documented else f"{family.name}_total"
+            assert sample.labels.keys() - {"le"} == documented[name], name
 
 
 async def test_dashboard_and_alerts_ask_for_metrics_that_there_are(services: ServiceFactory) -> None:
@@ -321,7 +329,15 @@ def test_each_alert_says_what_it_means_and_what_to_do(rule: dict[str, Any]) -> N
     assert set(rule["annotations"]) == {"summary", "description", "action", "runbook"}
     assert rule["labels"]["severity"] in {"critical", "warning", "info"}
     page, _, anchor = rule["annotations"]["runbook"].partition("#")
-    assert f'<a id="{anchor}"></a>`{rule["alert"]}`' in (ROOT / page).read_text()
+    sections = (ROOT / page).read_text().split("\n## ")
+    [section] = [text for text in sections if text.partition("\n")[0].lower().replace(" ", "-") == anchor]
+    assert re.search(rf"^\*Alerts?:\* .*`{rule['alert']}`", section, re.MULTILINE)
+
+
+def test_the_runbook_names_no_alert_that_there_is_not() -> None:
+    lines = re.findall(r"^\*Alerts?:\* .*$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE)
+    named_there = [name for line in lines for name in re.findall(r"`(Webhooks?[A-Z]\w+)`", line)]
+    assert sorted(named_there) == sorted(rule["alert"] for rule in alert_rules()), "each has one section"
 
 
 def test_each_panel_has_a_place_a_name_and_the_data_source_of_the_dashboard() -> None:

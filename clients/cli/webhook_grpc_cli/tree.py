@@ -36,6 +36,7 @@ SERVER: Final[dict[str, str]] = {
     "token": "Make a token for WEBHOOK_TOKENS.",
     "tokens": "Create, list and revoke tokens of the database.",
     "keys": "Make, list and rotate the keys of WEBHOOK_SECRET_KEYS.",
+    "settings": "List every setting: its value here, what it may be, what it does.",
     "secret-key": "The old name of `keys new`.",
 }
 

@@ -50,7 +50,7 @@ def findings() -> Iterator[Finding]:
     try:
         settings = load_settings()
     except SettingsError as error:
-        yield Finding("settings", "problem", str(error), "docs/operations.md lists all settings")
+        yield Finding("settings", "problem", str(error), "`webhook-grpc settings` lists all settings")
         yield from (Finding(check, "skipped", "not checked: the settings are wrong") for check in _AFTER_SETTINGS)
         return
     yield _settings(settings)
@@ -62,7 +62,7 @@ def findings() -> Iterator[Finding]:
 
 def _settings(settings: Settings) -> Finding:
     if unknown := unknown_variables(os.environ):
-        return Finding("settings", "warning", f"no settings: {', '.join(unknown)}", "docs/operations.md lists all")
+        return Finding("settings", "warning", f"no settings: {', '.join(unknown)}", "`webhook-grpc settings` lists all")
     if settings.plain_text_warning is not None:
         return Finding("settings", "warning", settings.plain_text_warning)
     names = settings.model_fields_set

@@ -50,4 +50,4 @@ def _problem(status: int, request_id: str) -> Problem:
         detail = f"internal error; give this request id to the operator: {request_id}"
         return Problem(500, detail, Code.INTERNAL, "INTERNAL")
     detail = f"this is not HTTP, or its first line or one of its headers has more than {HEAD_BYTES_MAX} bytes"
-    return Problem(400, detail, Code.INVALID_ARGUMENT, "REQUEST_MALFORMED")
+    return Problem.of_http("REQUEST_MALFORMED", detail)

@@ -10,7 +10,6 @@ from uuid import uuid4
 
 from aiohttp import HttpVersion11, web
 
-from webhook_grpc.api.codes import Code
 from webhook_grpc.domain.errors import PermissionDenied
 from webhook_grpc.server.certificates import Certificates
 
@@ -158,7 +157,7 @@ async def _meet_expectation(request: web.Request) -> web.Response | None:
         return None
     if request.headers["Expect"].lower() != "100-continue":
         detail = "no expectation but 100-continue can be met"
-        return Problem(417, detail, Code.INVALID_ARGUMENT, "EXPECTATION_UNKNOWN").response(uuid4().hex)
+        return Problem.of_http("EXPECTATION_UNKNOWN", detail).response(uuid4().hex)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0  # the answer has not begun yet
     return None

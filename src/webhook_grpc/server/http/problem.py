@@ -45,6 +45,19 @@ _STATUSES_OF_REASONS: Final[Mapping[str, int]] = {
     "CONTENT_TYPE_UNSUPPORTED": 415,
     "DISK_FULL": 507,
 }
+# Of requests that reach no method. REQUEST_REFUSED has the status that aiohttp gives.
+OWN_REASONS: Final[Mapping[str, tuple[int, Code]]] = {
+    "PATH_UNKNOWN": (404, Code.NOT_FOUND),
+    "METHOD_NOT_ALLOWED": (405, Code.UNIMPLEMENTED),
+    "REQUEST_REFUSED": (400, Code.INVALID_ARGUMENT),
+    "REQUEST_MALFORMED": (400, Code.INVALID_ARGUMENT),
+    "EXPECTATION_UNKNOWN": (417, Code.INVALID_ARGUMENT),
+}
+
+
+def status_of(code: Code, reason: str) -> int:
+    """Returns the HTTP status of errors with this code and this reason."""
+    return _STATUSES_OF_REASONS.get(reason) or _STATUSES.get(code, 500)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +78,7 @@ class Problem:
         """Returns the problem that an error is."""
         code = code_of(error)
         return cls(
-            status=_STATUSES_OF_REASONS.get(error.reason) or _STATUSES.get(code, 500),
+            status=status_of(code, error.reason),
             detail=BOUNDS.message(error),
             code=code,
             reason=error.reason,
@@ -74,6 +87,14 @@ class Problem:
             retry_seconds=error.retry_seconds if isinstance(error, Overloaded | Unavailable) else None,
             headers={"WWW-Authenticate": 'Bearer realm="webhook-grpc"'} if code is Code.UNAUTHENTICATED else {},
         )
+
+    @classmethod
+    def of_http(
+        cls, reason: str, detail: str, status: int | None = None, headers: Mapping[str, str] | None = None
+    ) -> Self:
+        """Returns the problem of a request that reaches no method."""
+        usual, code = OWN_REASONS[reason]
+        return cls(usual if status is None else status, detail, code, reason, headers=headers or {})
 
     def document(self, request_id: str) -> dict[str, Any]:
         """Returns the members of the document."""
@@ -108,10 +129,10 @@ def problem_of_refusal(refused: web.HTTPException) -> Problem:
     match refused:
         case web.HTTPNotFound():
             detail = "there is nothing at this path; /api/openapi.json lists all that there is"
-            return Problem(404, detail, Code.NOT_FOUND, "PATH_UNKNOWN")
+            return Problem.of_http("PATH_UNKNOWN", detail)
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(refused.allowed_methods))
             detail = f"this path takes {allowed}"
-            return Problem(405, detail, Code.UNIMPLEMENTED, "METHOD_NOT_ALLOWED", headers={"Allow": allowed})
+            return Problem.of_http("METHOD_NOT_ALLOWED", detail, headers={"Allow": allowed})
         case _:
-            return Problem(refused.status, refused.reason, Code.INVALID_ARGUMENT, "REQUEST_REFUSED")
+            return Problem.of_http("REQUEST_REFUSED", refused.reason, refused.status)
