@@ -118,6 +118,7 @@ def test_a_file_limit_that_is_too_low_says_what_to_set() -> None:
 
 
 @live
+@pytest.mark.slow(3)
 async def test_the_caller_is_named_by_its_id_and_role_and_never_by_its_secret(
     services: ServiceFactory, home: Path
 ) -> None:

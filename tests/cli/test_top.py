@@ -339,8 +339,7 @@ async def test_acts_are_carried_out_where_they_are_agreed_to_and_say_what_came_o
         shown.press("t")
         await shown.until(f"Send test: ci-bot #{number}? One real request goes out now. [y/N]")
         shown.press("n")
-        await shown.until("t test")
-        assert len(receiver.requests) == count, "nobody has agreed"
+        assert "Send test: " not in await shown.until("t test"), "nobody has agreed"
         shown.press("ty")
         await shown.until(f"Send test: ci-bot #{number}: ✓ 200 in ")
         async with service.watching(event_id=published.event_id) as watch:
@@ -355,6 +354,7 @@ async def test_acts_are_carried_out_where_they_are_agreed_to_and_say_what_came_o
         await shown.until(f"Resume: ci-bot #{number}: active")
         shown.press("ry")
         await shown.until(f"Retry last: ci-bot #{number}: none of its deliveries has failed")
+        assert len(receiver.requests) == count + 2, "a test and a retry"
         shown.press("q")
         assert await shown.end() == 0
 
@@ -375,13 +375,14 @@ class Shown:
         self._text += os.read(self._own, 65536)
         self._more.set()
 
-    async def until(self, words: str) -> None:
-        """Returns when these words have come, behind those that were waited for before."""
+    async def until(self, words: str) -> str:
+        """Returns what has come up to these words, behind those that were waited for before."""
         async with slowness.timeout(60):
             while words.encode() not in self._text:
                 await self._more.wait()
                 self._more.clear()
-        self._text = self._text.partition(words.encode())[2]
+        before, _, self._text = self._text.partition(words.encode())
+        return before.decode(errors="replace")
 
     def press(self, text: str) -> None:
         os.write(self._own, text.encode())

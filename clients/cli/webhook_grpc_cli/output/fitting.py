@@ -8,7 +8,7 @@ from typing import Final
 from .kind import Column
 
 _GAP: Final = 2  # blanks between two columns
-_FOLDED_MIN: Final = 20  # cells of a column that may be folded within words
+_FOLDED_MIN: Final = 12  # cells of a column that may be folded within words
 
 
 def fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> dict[int, int | None]:
