@@ -174,7 +174,10 @@ async def test_no_word_is_broken_in_a_table_of_80_columns(
         broken = {word for text in narrow.lines for word in text.split() if not set(word) & set("─/:.")} - words
         assert broken <= set(ended.last_attempt.response_body.decode()), (line, broken)
     narrow = await program.run("deliveries list -o table", terminal=True, COLUMNS="80")
-    assert "left out, for 80 columns: Attempts, Event type, Answer, Latency, Next or ended. All: -o tsv, -o json" in narrow.stderr
+    assert (
+        "left out, for 80 columns: Attempts, Event type, Answer, Latency, Next or ended. All: -o tsv, -o json"
+        in narrow.stderr
+    )
     assert ended.delivery_id in narrow.stdout
 
 
