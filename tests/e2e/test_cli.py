@@ -363,7 +363,8 @@ def test_the_help_of_each_of_the_services_own_commands_ends_with_examples_that_i
         for example in examples:
             given = shlex.split(example.partition("webhook-grpc ")[2].partition(" | ")[0].partition(" > ")[0])
             place: click.Command = main
-            context = click.Context(main, **HELP_NAMES)  # commands remember how they are asked for help
+            # A command remembers from the first context how it is asked for help.
+            context = click.Context(main, help_option_names=HELP_NAMES["help_option_names"])
             while isinstance(place, click.Group):
                 place = place.commands[given.pop(0)]
             if "--help" not in given:
