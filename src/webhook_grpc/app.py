@@ -35,7 +35,7 @@ from webhook_grpc.metrics.process import ProcessFigures
 from webhook_grpc.metrics.shared import SharedMetrics
 from webhook_grpc.metrics.tls import TlsFigures
 from webhook_grpc.process.banner import Ports
-from webhook_grpc.process.descriptors import connections_of_doors
+from webhook_grpc.process.descriptors import SPARE, connections_of_doors
 from webhook_grpc.process.loop_watch import LoopWatch
 from webhook_grpc.process.marks import own_mark
 from webhook_grpc.process.secret_keys import load_tokens
@@ -407,13 +407,27 @@ async def _is_done_before(stopped: asyncio.Task[None], step: Coroutine[Any, Any,
     return error is None
 
 
-def _door_connections(settings: Settings) -> Sequence[int]:
-    """Returns how many connections gRPC and HTTP may have: fewer than configured if deliveries would lack theirs."""
-    wanted = (settings.grpc_connections_max, settings.http_connections_max)
+def descriptors_needed(settings: Settings) -> int:
+    """Returns how many file descriptors a process needs so that its doors take as many connections as configured."""
+    return sum(_wanted_of_doors(settings)) + _descriptors_kept(settings) + SPARE
+
+
+def _wanted_of_doors(settings: Settings) -> Sequence[int]:
+    return (settings.grpc_connections_max, settings.http_connections_max)
+
+
+def _descriptors_kept(settings: Settings) -> int:
+    """Returns the descriptors of everything but the doors for callers."""
     of_database = settings.database_pool_size + len(fields(Connections))
     of_deliveries = settings.process_in_flight_max + settings.idle_connections_max
+    return of_database + of_deliveries + METRICS_CONNECTIONS_MAX
+
+
+def _door_connections(settings: Settings) -> Sequence[int]:
+    """Returns how many connections gRPC and HTTP may have: fewer than configured if deliveries would lack theirs."""
+    wanted = _wanted_of_doors(settings)
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    given = connections_of_doors(wanted, of_database + of_deliveries + METRICS_CONNECTIONS_MAX, limit)
+    given = connections_of_doors(wanted, _descriptors_kept(settings), limit)
     if given != list(wanted):
         log.warning("fewer connections than configured", grpc=given[0], http=given[1], descriptors=limit)
     return given

@@ -20,6 +20,7 @@ from typing import Any, Final
 import click
 import orjson
 
+from webhook_grpc.commands.examples import HELP_NAMES, examples
 from webhook_grpc.commands.keys import keys_group, print_new_key
 from webhook_grpc.commands.resealing import KeysFailed
 from webhook_grpc.commands.settings import settings_command
@@ -53,7 +54,7 @@ from .settings import (
 _SAY_SECONDS_MAX: Final = 0.1  # the event loop waits for the first lines on stdout
 
 
-@click.group()
+@click.group(context_settings=HELP_NAMES, epilog=examples("webhook-grpc serve", "webhook-grpc migrate --help"))
 @click.version_option(__version__, prog_name="webhook-grpc")
 def main() -> None:
     """Webhook delivery: events in over gRPC, signed POSTs out, every result watched live.
@@ -63,7 +64,12 @@ def main() -> None:
     _open_closed_streams()
 
 
-@main.command()
+@main.command(
+    epilog=examples(
+        "webhook-grpc serve",
+        "WEBHOOK_DATABASE_URL=postgresql://db.internal/webhooks webhook-grpc serve --processes auto",
+    )
+)
 @click.option(
     "--processes", metavar="N|auto", help="How many processes share the addresses and the work; WEBHOOK_PROCESSES."
 )
@@ -238,7 +244,7 @@ def _announcing(settings: Settings, is_embedded: bool, processes: int = 1) -> Ca
     return announce
 
 
-@main.command("migrate")
+@main.command("migrate", epilog=examples("webhook-grpc migrate --before-deployment", "webhook-grpc migrate"))
 @click.option(
     "--before-deployment", is_flag=True, help="Leave out what must wait until no process of the old version runs."
 )
@@ -249,13 +255,18 @@ def migrate_command(before_deployment: bool) -> None:
         click.echo("\n".join(f"applied {name}" for name in names) or "nothing to do")
 
 
-@main.command("secret-key")
+@main.command("secret-key", epilog=examples("webhook-grpc secret-key", "webhook-grpc keys new"))
 def secret_key() -> None:
     """Print a new key: the name of `keys new` in versions before."""
     print_new_key()
 
 
-@main.command()
+@main.command(
+    epilog=examples(
+        "webhook-grpc token --name ops",
+        "webhook-grpc token --name ci --customer-id 42 --permission publish --permission read",
+    )
+)
 @click.option("--name", required=True, help="Who uses it; stands in the log.")
 @click.option("--customer-id", type=click.IntRange(1, 2**63 - 1), help="The only customer it is for; default all.")
 @click.option(

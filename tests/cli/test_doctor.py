@@ -17,7 +17,7 @@ from webhook_grpc_cli.commands.doctor import doctor
 from webhook_grpc_cli.doctoring.results import Result, certificate_words, clocks, lines, summary
 
 live = pytest.mark.asyncio(loop_scope="module")
-CHECKS = ["profile", "address", "token", "clocks", "stream"]
+CHECKS = ["profile", "dns", "address", "token", "clocks", "stream"]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,12 @@ async def test_all_is_well_with_a_service_that_runs(program: Program, service: S
     objects = programs.objects
     assert [one["check"] for one in objects] == CHECKS
     assert {one["state"] for one in objects} == {"ok"}
-    assert f"{service.address} answers in " in objects[1]["detail"]
+    assert objects[1]["detail"] == "127.0.0.1 is no name"
+    assert f"{service.address} answers in " in objects[2]["detail"]
+    port = service.address.rpartition(":")[2]
+    named = (await program.run(f"doctor -a localhost:{port} -o json")).ok().objects[1]
+    assert named["detail"].startswith("localhost is "), named
+    assert ", looked up in " in named["detail"]
 
 
 def test_where_nobody_listens_the_rest_is_not_checked(offline: Program) -> None:
@@ -68,9 +73,23 @@ def test_where_nobody_listens_the_rest_is_not_checked(offline: Program) -> None:
         unused.bind(("127.0.0.1", 0))
         ran = offline.run_here(f"doctor -a 127.0.0.1:{unused.getsockname()[1]} -o json")
     assert ran.status == 1
-    assert [one["state"] for one in ran.objects] == ["ok", "problem", "skipped", "skipped", "skipped"]
-    assert ran.objects[1]["remedy"] == "start it (webhook-grpc serve), or give --address"
+    assert [one["state"] for one in ran.objects] == ["ok", "ok", "problem", "skipped", "skipped", "skipped"]
+    assert ran.objects[2]["remedy"] == "start it (webhook-grpc serve), or give --address"
     assert offline.run_here("doctor -a nowhere").status == 1
+
+
+def test_a_name_that_nobody_knows_is_the_problem_and_the_rest_is_not_checked(
+    offline: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    ran = offline.run_here("doctor -a hooks.internal:443 -o json")
+    assert ran.status == 1
+    assert [one["state"] for one in ran.objects] == ["ok", "problem", *["skipped"] * 4]
+    assert ran.objects[1]["detail"] == "hooks.internal: Name or service not known"
+    assert "getent hosts hooks.internal" in ran.objects[1]["remedy"]
 
 
 @live
@@ -84,12 +103,15 @@ async def test_a_wrong_token_is_a_problem_and_is_not_shown(services: ServiceFact
     service = await services.start(tokens=tokens)
     program = Program(home, {"WHK_ADDRESS": service.address})
     right = (await program.run("doctor -o json", WHK_TOKEN="one")).ok()
-    assert right.objects[2] == {"check": "token", "state": "ok", "detail": "WHK_TOKEN, may read", "remedy": ""}
+    assert right.objects[3] == {"check": "token", "state": "ok", "detail": "WHK_TOKEN, may read", "remedy": ""}
     wrong = await program.run("doctor -o json", WHK_TOKEN="whk_secret")
-    assert (wrong.status, wrong.objects[2]["state"]) == (1, "problem")
+    assert (wrong.status, wrong.objects[3]["state"]) == (1, "problem")
     assert "whk_secret" not in wrong.stdout + wrong.stderr
+    stored = await program.run("doctor -o json", WHK_TOKEN=f"whk_12_{'s' * 43}")
+    assert stored.objects[3]["detail"].startswith("WHK_TOKEN, whk_12: "), "the id, and never the secret"
+    assert "sss" not in stored.stdout + stored.stderr
     publishing = await program.run("doctor -o json", WHK_TOKEN="two-of-it")
-    assert publishing.objects[2]["state"] == "warning"
+    assert publishing.objects[3]["state"] == "warning"
 
 
 @live
@@ -103,7 +125,7 @@ async def test_tls_is_looked_at_with_the_authority_that_is_trusted(services: Ser
     service = await services.start(tls_certificate_file=home / "cert.pem", tls_key_file=home / "key.pem")
     program = Program(home, {"WHK_ADDRESS": service.address})
     ran = (await program.run(f"doctor --tls --ca {home}/ca.pem -o json")).ok()
-    assert "TLSv1.3, certificate for " in ran.objects[1]["detail"]
+    assert "TLSv1.3, certificate for " in ran.objects[2]["detail"]
     untrusted = await program.run("doctor --tls -o json")
-    assert (untrusted.status, untrusted.objects[1]["state"]) == (1, "problem")
-    assert "--ca" in untrusted.objects[1]["remedy"]
+    assert (untrusted.status, untrusted.objects[2]["state"]) == (1, "problem")
+    assert "--ca" in untrusted.objects[2]["remedy"]

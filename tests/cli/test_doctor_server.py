@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
+import resource
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from webhook.v1 import service_pb2, token_pb2
 
 from tests.cli.running import Program
 from tests.support.ports import free_port
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
-from tests.support.service import SECRET_KEY, Service
-from webhook_grpc.commands.doctor import Finding, findings, judged_keys
+from tests.support.service import SECRET_KEY, Service, ServiceFactory
+from webhook_grpc.commands.doctor import Finding, findings, judged_keys, judged_limit
 from webhook_grpc.commands.resealing import KeyUse
 from webhook_grpc.domain.sealing import key_id_of, key_id_text
+from webhook_grpc.server.auth import token_hash
 from webhook_grpc.store.registry.resealing import Kind
 
 live = pytest.mark.asyncio(loop_scope="module")
 KEY, OTHER_KEY = base64.b64encode(SECRET_KEY).decode(), base64.b64encode(bytes(32)).decode()
-CHECKS = ["settings", "tokens", "TLS", "egress", "database", "schema", "secret keys"]
+CHECKS = ["settings", "tokens", "TLS", "egress", "file limit", "database", "schema", "caller", "secret keys"]
 
 
 def found(**environment: str) -> dict[str, Finding]:
@@ -64,14 +68,14 @@ def test_a_misspelt_setting_is_a_warning(tmp_path: Path) -> None:
 
 def test_no_embedded_database_is_made_by_looking(tmp_path: Path) -> None:
     by_check = found(WEBHOOK_DATA_DIR=str(tmp_path / "none"))
-    assert states(by_check) == dict.fromkeys(CHECKS[4:], "skipped")
+    assert states(by_check) == dict.fromkeys(CHECKS[5:], "skipped")
     assert not (tmp_path / "none").exists()
 
 
 def test_a_database_that_is_away_is_a_problem_and_its_password_is_not_shown() -> None:
     url = f"postgresql://service:hunter2@127.0.0.1:{free_port()}/webhooks"
     by_check = found(WEBHOOK_DATABASE_URL=url, WEBHOOK_SECRET_KEYS=KEY)
-    assert states(by_check) == {"database": "problem", "schema": "skipped", "secret keys": "skipped"}
+    assert states(by_check) == {"database": "problem"} | dict.fromkeys(CHECKS[6:], "skipped")
     assert "hunter2" not in str(by_check)
 
 
@@ -81,7 +85,7 @@ def test_a_database_without_a_schema_is_one_command_away(postgres: TestPostgres)
         by_check = found(WEBHOOK_DATABASE_URL=url, WEBHOOK_SECRET_KEYS=KEY)
     finally:
         postgres.drop_database("doctor_empty")
-    assert states(by_check) == {"schema": "problem", "secret keys": "skipped"}
+    assert states(by_check) == {"schema": "problem"} | dict.fromkeys(CHECKS[7:], "skipped")
     assert "run `webhook-grpc migrate`" in by_check["schema"].detail
 
 
@@ -100,6 +104,46 @@ def test_what_requests_may_reach_is_said(tmp_path: Path) -> None:
     )["egress"]
     assert usual.detail == "not to loopback and private networks; https only"
     assert open_one.detail == "also to 10.0.0.0/8; http and https"
+
+
+def test_a_file_limit_that_is_too_low_says_what_to_set() -> None:
+    assert judged_limit(3000, 3000) == Finding("file limit", "ok", "3,000 descriptors, 3,000 needed")
+    low = judged_limit(1024, 3000)
+    assert (low.state, low.detail, "LimitNOFILE=3000" in low.remedy) == (
+        "warning",
+        "1,024 descriptors, 3,000 needed",
+        True,
+    )
+    assert judged_limit(resource.RLIM_INFINITY, 3000).state == "ok"
+
+
+@live
+@pytest.mark.slow(3)
+async def test_the_caller_is_named_by_its_id_and_role_and_never_by_its_secret(
+    services: ServiceFactory, home: Path
+) -> None:
+    given = [{"name": "ops", "sha256": token_hash("ops"), "permissions": ["read", "publish", "admin"]}]
+    service = await services.start(tokens=json.dumps(given))
+    token = token_pb2.Token(role=token_pb2.TOKEN_ROLE_PUBLISHER, customer_ids=[7], description="deploy-bot")
+    request = service_pb2.CreateTokenRequest(token=token)
+    made = await service.stub.CreateToken(request, metadata=[("authorization", "Bearer ops")])
+    settings = {"DATABASE_URL": services.database_url, "SECRET_KEYS": KEY, "TOKENS": json.dumps(given)}
+    program = Program(
+        home, {"WHK_ADDRESS": service.address} | {f"WEBHOOK_{name}": text for name, text in settings.items()}
+    )
+
+    async def caller(**more: str) -> dict[str, str]:
+        ran = await program.run("doctor --server -o json", **more)
+        assert made.bearer_token.partition(f"_{made.token_id}_")[2] not in ran.stdout + ran.stderr
+        [found] = [one for one in ran.objects if one["check"] == "caller"]
+        return found
+
+    stored = await caller(WHK_TOKEN=made.bearer_token)
+    assert stored["detail"] == f"whk_{made.token_id}, customer 7, role publisher: publish"
+    assert (await caller(WHK_TOKEN="ops"))["detail"] == "ops, all customers, read publish admin"
+    wrong = await caller(WHK_TOKEN=f"whk_{made.token_id}_{'x' * 43}")
+    assert (wrong["state"], wrong["detail"]) == ("problem", "the token is not known")
+    assert (await caller())["state"] == "skipped"
 
 
 @live

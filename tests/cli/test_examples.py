@@ -47,6 +47,25 @@ async def test_the_help_ends_with_two_examples(offline: Program, line: str) -> N
     assert all(f"webhook-grpc {line}" in example for example in examples)
 
 
+FILTERS = ("webhook_ids", "event_types", "statuses", "event_id", "since", "until")
+
+
+async def test_filters_have_the_same_words_and_the_same_order_wherever_they_are() -> None:
+    """The words of a status, and what holds without --since, are those of the command."""
+    said: dict[str, set[tuple[str, ...]]] = {}
+    for line, command in commands():
+        options = [one for one in command.params if isinstance(one, click.Option) and one.name in FILTERS]
+        names = [str(one.name) for one in options]
+        assert names == sorted(names, key=FILTERS.index), line
+        for one in options:
+            if (
+                one.multiple or one.name != "event_id" or "deliveries" in str(one.help)
+            ):  # that of `webhooks test` is its own
+                help_text = str(one.help).partition(": " if one.name == "statuses" else ";")[0].rstrip(".")
+                said.setdefault(str(one.name), set()).add((*one.opts, str(one.metavar), help_text))
+    assert {name: len(texts) for name, texts in said.items()} == dict.fromkeys(FILTERS, 1), said
+
+
 class Scene:
     """A webhook, an event, a delivery and a replay, for which the examples' ids stand."""
 

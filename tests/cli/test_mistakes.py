@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from grpc import StatusCode
+from webhook.v1 import webhook_pb2
 
 from tests.cli.running import Program
 from tests.support.receiver import Receiver
@@ -19,6 +20,8 @@ from tests.support.service import Service
 from webhook_grpc_cli.commands import ndjson
 from webhook_grpc_cli.doctoring.results import proxy_of
 from webhook_grpc_cli.failures import lines_of
+from webhook_grpc_cli.output.fitting import fitted
+from webhook_grpc_cli.output.kind import Column
 from webhook_grpc_client.errors import Problem, made
 
 live = pytest.mark.asyncio(loop_scope="module")
@@ -97,6 +100,96 @@ async def test_what_has_no_columns_has_a_line_for_each_field_in_a_pipe(
     assert (outcome, status, delivery_id[:4]) == ("succeeded", "200", "dlv_")
     ran = await program.run(f"webhooks stats {webhook.webhook_id} -o id")
     assert (ran.status, ran.stdout, ran.stderr) == (2, "", "error: -o id: what this prints has no id\n")
+
+
+@live
+@pytest.mark.slow(3)
+async def test_a_field_that_is_misspelt_is_an_error_with_the_names_and_nothing_is_changed(
+    program: Program, service: Service, receiver: Receiver
+) -> None:
+    for form in ("table", "tsv", "json", "id"):
+        ran = await program.run(f"deliveries list -o {form} --fields delivery_id,last_attempt.response_statu")
+        assert (ran.status, ran.stdout) == (2, ""), "also where there is nothing to print"
+        assert "there is no `last_attempt.response_statu`; did you mean `last_attempt.response_status`?" in ran.stderr
+        assert "last_attempt.attempt_number, last_attempt." in ran.stderr
+    number = (await service.create_webhook(receiver.url(), labels={"team": "billing"})).webhook_id
+    for line in (
+        f"webhooks pause {number}",
+        f"webhooks test {number}",
+        f"webhooks get {number}",
+        "events list",
+        "watch",
+    ):
+        ran = await program.run(f"{line} -o json --fields nam")
+        assert (ran.status, ran.stdout) == (2, ""), line
+        assert "there is no `nam`" in ran.stderr, line
+    assert (await service.webhook(number)).status == webhook_pb2.WEBHOOK_STATUS_ACTIVE
+    assert not receiver.requests
+    right = await program.run("webhooks list --stats -o tsv --fields labels.team,labels.none,stats.breaker_state,name")
+    assert right.ok().rows[0][:3] == ["billing", "", "closed"]
+    assert (await program.run("events list --fields data_json")).status == 2, "it is shown as `data`"
+    assert "`url` has no fields" in (await program.run(f"webhooks get {number} --fields url.host")).stderr
+    (await program.run("top -n 1 --interval 100ms -o json --fields name,stats.pending_count,last_problem.outcome")).ok()
+
+
+@live
+async def test_all_fields_at_fault_are_told_in_one_error(program: Program) -> None:
+    ran = await program.run("webhooks create '' nonsense 'job.*' --timeout 100h")
+    first, *fields, last = ran.stderr.splitlines()
+    assert (ran.status, first) == (1, "error: 3 fields are wrong    INVALID_ARGUMENT  FIELD_INVALID")
+    assert sorted(line.split()[0] for line in fields) == ["webhook.name", "webhook.timeout", "webhook.url"]
+    assert last.startswith("  request ")
+
+
+@live
+async def test_the_event_type_that_was_meant_is_named(program: Program, home: Path) -> None:
+    ran = await program.run("events publish job.complted")
+    assert ran.status == 5
+    assert "Did you mean `job.completed`?" in ran.stderr
+    error = json.loads((await program.run("events publish job.complted -o json")).stderr)["error"]
+    assert (error["reason"], "`job.completed`" in error["message"]) == ("EVENT_TYPE_UNKNOWN", True)
+    assert "Did you mean" not in (await program.run("events publish xyzzy.q")).stderr
+    (home / "events.ndjson").write_text(GOOD.replace("completed", "complted"))
+    assert "`job.completed`" in (await program.run(f"events publish --ndjson {home}/events.ndjson")).stderr
+
+
+@live
+async def test_no_word_is_broken_in_a_table_of_80_columns(
+    program: Program, service: Service, receiver: Receiver
+) -> None:
+    await service.create_webhook(receiver.url(), name="billing-europe-production")
+    async with service.watching() as watch:
+        published = await service.publish()
+        [ended] = await watch.until_ended()
+    for line in (
+        "webhooks list --stats", "deliveries list", f"deliveries attempts {ended.delivery_id}", "events list",
+        f"events explain {published.event_id}", "event-types list",
+    ):  # fmt: skip
+        wide, narrow = [
+            (await program.run(f"{line} -o table --utc", terminal=True, NO_COLOR="1", COLUMNS=width)).ok()
+            for width in ("400", "80")
+        ]
+        assert max(map(len, narrow.lines)) <= 80, line
+        words = {word for text in wide.lines for word in text.split() if not word.startswith("http")}
+        broken = {word for text in narrow.lines for word in text.split() if not set(word) & set("─/:.")} - words
+        assert broken <= set(ended.last_attempt.response_body.decode()), (line, broken)
+    narrow = await program.run("deliveries list -o table", terminal=True, COLUMNS="80")
+    assert (
+        "left out, for 80 columns: Attempts, Event type, Answer, Latency, Next or ended. All: -o tsv, -o json"
+        in narrow.stderr
+    )
+    assert ended.delivery_id in narrow.stdout
+
+
+def test_columns_are_left_out_before_words_are_broken() -> None:
+    columns = [Column("Id", "id", is_whole=True), Column("Name", "n"), Column("Url", "u", is_foldable=True)]
+    columns += [Column("Late", "l", dropped=2), Column("Later", "r", dropped=1)]
+    rows = [["0123456789", "one two", "x" * 90, "ten", "eleven"]]
+    assert fitted(columns, rows, 400) == dict.fromkeys(range(5))
+    assert fitted(columns, rows, 60) == {0: 10, 1: 7, 2: 25, 3: 4, 4: 6}
+    assert list(fitted(columns, rows, 41)) == [0, 1, 2, 4]
+    assert fitted(columns, rows, 30) == {0: 10, 1: 4, 2: 12}
+    assert fitted(columns, rows, 20) == dict.fromkeys(range(3)), "what has no room is broken"
 
 
 def test_the_noun_that_was_meant_is_named(offline: Program) -> None:

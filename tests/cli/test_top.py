@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import fcntl
 import json
 import os
@@ -12,6 +13,8 @@ import socket
 import sys
 import termios
 import threading
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from tests.support.service import CUSTOMER, Service
 from webhook_grpc_cli.output.look import Look
 from webhook_grpc_cli.output.printing import Printer
 from webhook_grpc_cli.overview import tally as tally_module
+from webhook_grpc_cli.overview.asking import Asking
 from webhook_grpc_cli.overview.following import Worker
 from webhook_grpc_cli.overview.rows import heading, kind, rows, sparkline
 from webhook_grpc_cli.overview.tally import Rate, Tally, behind_seconds
@@ -246,6 +250,52 @@ def test_a_webhook_is_chosen_with_arrows_and_opened_with_enter() -> None:
     assert "only those with trouble" in "\n".join(pressed("?").footer(ROWS, LOOK))
 
 
+ASKED = "Pause: Billing #2? New deliveries are kept as pending."
+
+
+def answered(text: str, asking: Asking | None = None) -> tuple[str, str]:
+    """What is wanted after keys, and the question that is still open."""
+    view, wanted = View(asking=asking or Asking()), None
+    for key in keys(text.encode()):
+        wanted = view.press(key, view.ordered(ROWS)) or wanted
+    return wanted.title if wanted else "", view.asking.line()
+
+
+def test_an_act_asks_and_only_yes_is_yes() -> None:
+    assert answered("jjP") == ("", f"{ASKED} [y/N]")
+    assert answered("jjPy") == answered("jjPY") == ("Pause: Billing #2", "")
+    assert answered("jjPn") == answered("jjPq") == answered("jjP\r") == answered("jjP\x1b") == ("", "")
+    assert answered("jje") == ("Explain: Billing #2", ""), "it changes nothing"
+    assert answered("jjP", Asking(is_yes=True)) == ("Pause: Billing #2", "")
+    assert answered("P") == ("", ""), "no webhook is chosen"
+    assert "no webhook is chosen" in pressed("P").said
+    assert answered("jj/P\r") == ("", ""), "it is a letter while a filter is typed"
+    assert answered("jP")[1].startswith("Pause: pager #1?"), "the one that is chosen"
+
+
+def test_a_profile_that_always_confirms_has_its_name_typed() -> None:
+    def typed(text: str) -> tuple[str, str]:
+        return answered(f"jjP{text}", Asking("prod", is_name_typed=True))
+
+    assert typed("pr") == ("", f"prod: {ASKED} Type the name of the profile: pr_")
+    assert typed("prox\x7fd\r") == ("Pause: Billing #2", "")
+    assert typed("y\r") == typed("prod\x1b") == typed("\r") == ("", "")
+
+
+def test_what_a_customer_wrote_drives_no_terminal_in_a_question() -> None:
+    view = View(chosen=1)
+    view.press("t", [row(1, "x\x1b[31m\u202e")])
+    text = "\n".join(view.footer(ROWS, LOOK))
+    assert "Send test: x\\x1b[31m\\u202e #1? One real request goes out now. [y/N]" in text
+
+
+def test_the_last_lines_are_as_wide_as_the_terminal() -> None:
+    look = Look(is_terminal=True, has_colour=False, has_unicode=True, width=80, is_utc=True, now=NOW)
+    lines = pressed("j").footer(ROWS, look)
+    assert max(map(len, lines)) <= 80
+    assert "  ".join(lines).endswith("? help  q quit")
+
+
 @live
 @pytest.mark.slow(6)
 @pytest.mark.parametrize(("end", "status"), [("q", 0), ("\x03", 130), (signal.SIGTERM, 128 + signal.SIGTERM)])
@@ -253,8 +303,108 @@ async def test_keys_of_a_real_terminal_are_heard_and_it_is_left_as_it_was(
     service: Service, receiver: Receiver, home: Path, end: str | signal.Signals, status: int
 ) -> None:
     await service.create_webhook(receiver.url(), name="ci-bot")
+    async with shown_on_a_terminal(service, home) as shown:
+        before = shown.attributes
+        await shown.until("ci-bot #")
+        shown.press("s")
+        await shown.until("s sort: attempts")
+        shown.press("j\r")
+        await shown.until("no attempts in the last hour")
+        if isinstance(end, str):
+            shown.press(end)
+        else:
+            shown.process.send_signal(end)
+        assert await shown.end() == status
+        assert shown.attributes_now() == before
+
+
+@live
+@pytest.mark.slow(6)
+async def test_acts_are_carried_out_where_they_are_agreed_to_and_say_what_came_of_them(
+    service: Service, receiver: Receiver, home: Path
+) -> None:
+    number = (await service.create_webhook(receiver.on("/in", answer(503, "away")), name="ci-bot")).webhook_id
+    async with service.watching() as watch:
+        published = await service.publish()
+        [failed] = await watch.until_ended()
+    receiver.on("/in", answer(200))
+    async with shown_on_a_terminal(service, home) as shown:
+        await shown.until("ci-bot #")
+        shown.press("jy")
+        await shown.until(f"\x1b]52;c;{base64.b64encode(str(number).encode()).decode()}\x07")
+        await shown.until(f"copied {number}")
+        shown.press("e")
+        await shown.until(f"Explain: ci-bot #{number}: job.completed {published.event_id}: ")
+        count = len(receiver.requests)
+        shown.press("t")
+        await shown.until(f"Send test: ci-bot #{number}? One real request goes out now. [y/N]")
+        shown.press("n")
+        assert "Send test: " not in await shown.until("t test"), "nobody has agreed"
+        shown.press("ty")
+        await shown.until(f"Send test: ci-bot #{number}: ✓ 200 in ")
+        async with service.watching(event_id=published.event_id) as watch:
+            shown.press("ry")
+            await shown.until(f"Retry last: ci-bot #{number}: restarted {failed.delivery_id}")
+            assert [one.status for one in await watch.until_ended()] == [delivery_pb2.DELIVERY_STATUS_SUCCEEDED]
+        shown.press("Py")
+        await shown.until(f"Pause: ci-bot #{number}: paused")
+        shown.press("Py")
+        await shown.until(f"Pause: ci-bot #{number}: ✕ webhook ")
+        shown.press("Ry")
+        await shown.until(f"Resume: ci-bot #{number}: active")
+        shown.press("ry")
+        await shown.until(f"Retry last: ci-bot #{number}: none of its deliveries has failed")
+        assert len(receiver.requests) == count + 2, "a test and a retry"
+        shown.press("q")
+        assert await shown.end() == 0
+
+
+class Shown:
+    """What `top` writes to a terminal, which is read as it comes, and the keys that it gets."""
+
+    def __init__(self, own: int, its: int, attributes: list[Any], process: asyncio.subprocess.Process) -> None:
+        self._own = own
+        self._its = its
+        self.process = process
+        self.attributes = attributes
+        self._text = b""
+        self._more = asyncio.Event()
+        asyncio.get_running_loop().add_reader(own, self._read)
+
+    def _read(self) -> None:
+        self._text += os.read(self._own, 65536)
+        self._more.set()
+
+    async def until(self, words: str) -> str:
+        """Returns what has come up to these words, behind those that were waited for before."""
+        async with slowness.timeout(60):
+            while words.encode() not in self._text:
+                await self._more.wait()
+                self._more.clear()
+        before, _, self._text = self._text.partition(words.encode())
+        return before.decode(errors="replace")
+
+    def press(self, text: str) -> None:
+        os.write(self._own, text.encode())
+
+    def attributes_now(self) -> list[Any]:
+        return termios.tcgetattr(self._its)
+
+    async def end(self) -> int:
+        async with slowness.timeout(60):
+            return await self.process.wait()
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._own)
+        os.close(self._own)
+        os.close(self._its)
+
+
+@asynccontextmanager
+async def shown_on_a_terminal(service: Service, home: Path) -> AsyncGenerator[Shown]:
+    """Runs `top` on a terminal of its own; ends it at the end, whatever happens."""
     own, its = pty.openpty()
-    termios.tcsetwinsize(its, (24, 120))
+    termios.tcsetwinsize(its, (24, 160))
     before = termios.tcgetattr(its)
     environment = {"WHK_ADDRESS": service.address, "WHK_CUSTOMER_ID": str(CUSTOMER), "HOME": str(home)}
     process = await asyncio.create_subprocess_exec(
@@ -265,44 +415,11 @@ async def test_keys_of_a_real_terminal_are_heard_and_it_is_left_as_it_was(
         env={**os.environ, **environment},
         preexec_fn=lambda: (os.setsid(), fcntl.ioctl(0, termios.TIOCSCTTY, 0), hear_signals()),
     )
-    shown = Shown(own)
+    shown = Shown(own, its, before, process)
     try:
-        await shown.until("ci-bot #")
-        os.write(own, b"s")
-        await shown.until("s sort: attempts")
-        os.write(own, b"j\r")
-        await shown.until("no attempts in the last hour")
-        if isinstance(end, str):
-            os.write(own, end.encode())
-        else:
-            process.send_signal(end)
-        async with slowness.timeout(60):
-            assert await process.wait() == status
-        assert termios.tcgetattr(its) == before
+        yield shown
     finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
         shown.close()
-        os.close(its)
-
-
-class Shown:
-    """What a program writes to a terminal, which is read as it comes."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._text = b""
-        self._more = asyncio.Event()
-        asyncio.get_running_loop().add_reader(descriptor, self._read)
-
-    def _read(self) -> None:
-        self._text += os.read(self._descriptor, 65536)
-        self._more.set()
-
-    async def until(self, words: str) -> None:
-        async with slowness.timeout(60):
-            while words.encode() not in self._text:
-                await self._more.wait()
-                self._more.clear()
-
-    def close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._descriptor)
-        os.close(self._descriptor)

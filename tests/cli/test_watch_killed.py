@@ -51,13 +51,12 @@ class Watched:
         words = ("watch", "--cursor-file", "cursor", "-o", "json", "--with-cursor", *start)
         process = await started(self._service, self._home, *words)
         assert process.stdout is not None
-        printed: list[bytes] = []
-        async with slowness.timeout(30):  # fewer deliveries than were missing: one was missed
-            while sum(b'"delivery_id"' in line for line in printed) < count or not (
-                how is signal.SIGKILL or b'"cursor"' in printed[-1]
-            ):
+        printed, found = list[bytes](), 0
+        async with slowness.timeout(30 + count / 100):  # fewer deliveries than were missing: one was missed
+            while found < count or not (how is signal.SIGKILL or b'"cursor"' in printed[-1]):
                 printed.append(await process.stdout.readline())
                 assert printed[-1], "it ended by itself"
+                found += b'"delivery_id"' in printed[-1]
             process.send_signal(how)
             printed += (await process.communicate())[0].splitlines(keepends=True)
         self._note([json.loads(line) for line in printed if line.endswith(b"\n")])

@@ -24,7 +24,7 @@ from webhook_grpc_client import AsyncClient, Client
 EVENTS = in_full(100_000, short=2_000)
 KILLS = in_full(10, short=2)
 
-pytestmark = [pytest.mark.slow(8), pytest.mark.timeout(in_full(1800, short=300))]
+pytestmark = [pytest.mark.slow(8), pytest.mark.timeout(in_full(7200, short=300))]
 
 
 def publish_all(address: str, numbers: Iterable[int]) -> set[str]:

@@ -6,11 +6,14 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import grpc
 import pytest
 from click.testing import CliRunner
@@ -28,6 +31,7 @@ from tests.support.process import ROOT, Process, run_cli
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET_KEY, ServiceFactory
 from webhook_grpc.cli import main
+from webhook_grpc.commands.examples import HELP_NAMES
 from webhook_grpc.domain.sealing import key_id_of, key_id_text
 from webhook_grpc.process.banner import URL
 from webhook_grpc.server.auth import token_hash
@@ -337,3 +341,32 @@ async def test_a_new_token_begins_with_its_kind_and_may_be_an_admins() -> None:
     _, made, _ = await run_cli("token", "--name", "root", "--permission", "read", "--permission", "admin")
     assert made.startswith("token: whk_")
     assert '"permissions":["read","admin"]' in made
+
+
+def commands_of(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        yield (*words, name), command
+        if isinstance(command, click.Group):
+            yield from commands_of(command, (*words, name))
+
+
+def examples_in(text: str) -> list[str]:
+    return [line.strip() for line in text.partition("Examples:\n")[2].splitlines()]
+
+
+def test_the_help_of_each_of_the_services_own_commands_ends_with_examples_that_it_takes() -> None:
+    for words, command in [((), main), *commands_of(main)]:
+        short, long = [CliRunner().invoke(main, [*words, name]) for name in ("-h", "--help")]
+        assert (short.exit_code, short.stdout) == (0, long.stdout), words
+        examples = examples_in(long.stdout)
+        assert examples, words
+        for example in examples:
+            given = shlex.split(example.partition("webhook-grpc ")[2].partition(" | ")[0].partition(" > ")[0])
+            place: click.Command = main
+            # A command remembers from the first context how it is asked for help.
+            context = click.Context(main, help_option_names=HELP_NAMES["help_option_names"])
+            while isinstance(place, click.Group):
+                place = place.commands[given.pop(0)]
+            if "--help" not in given:
+                place.make_context(example, given, parent=context)  # raises what a person would be told
+        assert command is main or isinstance(command, click.Group) or " ".join(words) in " ".join(examples)

@@ -1,7 +1,11 @@
-"""What `make dist` builds: it ships all of its code, installs into empty environments from there alone, and runs."""
+"""What `make dist` builds: it ships all of its code, installs into empty environments from there alone, and runs.
+
+The clients with the oldest runtime of gRPC and protobuf that they allow, the service with the newest that there is.
+"""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import venv
 from pathlib import Path
@@ -30,6 +34,7 @@ SHIPPED = {
     "webhook_grpc_client": ("clients/python",),
     "webhook_grpc_cli": ("clients/cli",),
 }
+OLDEST = ("grpcio==1.74.0", "protobuf==6.31.1")
 KIND = in_full(".tar.gz", short="-py3-none-any.whl")  # sdists are built again where they are installed
 
 # Run where there is the client: publishes an event, and prints its id.
@@ -56,10 +61,13 @@ def built(tmp_path_factory: pytest.TempPathFactory, certificates: None) -> Path:
     return folder
 
 
-def installed(folder: Path, *packages: Path) -> Path:
+def installed(folder: Path, *packages: Path, pins: tuple[str, ...] = ()) -> Path:
     """The programs of an environment that has nothing but these packages and what a registry has for them."""
     venv.create(folder, symlinks=True)
-    dist.uv_install(folder / "bin" / "python", *packages)
+    python, uv = folder / "bin" / "python", install.uv()
+    dist.uv_install(python, *packages, *pins)
+    assert uv is not None
+    dist.run(uv, "pip", "check", "--quiet", f"--python={python}")
     return folder / "bin"
 
 
@@ -77,16 +85,19 @@ def of_server(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def of_clients(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the command line, and the two that it needs."""
     named = [package(built, f"webhook_grpc_{name}") for name in ("stubs", "client", "cli")]
-    return installed(tmp_path_factory.mktemp("packages") / "clients", *named)
+    return installed(tmp_path_factory.mktemp("packages") / "clients", *named, pins=OLDEST)
+
+
+def shipped_in(built: Path, name: str) -> set[str]:
+    [wheel] = built.glob(f"{name}-*.whl")
+    return {path for path in ZipFile(wheel).namelist() if ".dist-info/" not in path}
 
 
 def test_each_wheel_ships_all_files_of_its_folders_and_nothing_else(built: Path) -> None:
     """Migrations, the page, `py.typed`; no test, no cache, nothing of another build."""
     for name, folders in SHIPPED.items():
-        [wheel] = built.glob(f"{name}-*.whl")
-        shipped = {path for path in ZipFile(wheel).namelist() if ".dist-info/" not in path}
         known = {path.relative_to(folder) for folder in folders for path in dist.tracked(folder)}
-        assert shipped == {path.as_posix() for path in known if len(path.parts) > 1}, wheel.name
+        assert shipped_in(built, name) == {path.as_posix() for path in known if len(path.parts) > 1}, name
 
 
 async def test_the_service_of_a_wheel_delivers_what_the_client_of_a_wheel_publishes(
@@ -106,6 +117,7 @@ async def test_the_service_of_a_wheel_delivers_what_the_client_of_a_wheel_publis
     [request] = await receiver.wait_for(1)
     assert request.event_id == published[1].strip()
     assert await server.terminate() == 0
+    assert "PublishEvent" in (await run(str(of_clients / "webhook-grpc"), "call", "--list", settings={}))[1]
 
 
 async def test_the_command_line_without_the_server_names_no_package_of_a_registry(of_clients: Path) -> None:
@@ -127,6 +139,24 @@ def test_what_a_package_needs_of_ours_is_found_beside_it(built: Path, of_clients
     dist.run(uv, "pip", "install", f"--python={python}", "--no-index", f"--find-links={built}", wheel)
     listed = dist.run(uv, "pip", "list", f"--python={python}", "--format=freeze")
     assert {f"{name.replace('_', '-')}=={dist.version()}" for name in ours} <= set(listed.split())
+
+
+def test_the_oldest_runtime_is_the_one_that_the_stubs_require() -> None:
+    required = (ROOT / "generated/python/pyproject.toml").read_text()
+    assert all(pin.replace("==", ">=") in required for pin in OLDEST)
+
+
+@pytest.mark.skipif(not IS_FULL, reason="builds the service once more: make test-long")
+def test_a_clone_is_installed_by_its_path_with_all_that_is_in_the_wheel(built: Path, tmp_path: Path) -> None:
+    """From a copy, without what this clone's environment and earlier builds left."""
+    for path in dist.tracked(*dist.PACKAGES["."]):
+        copy = tmp_path / "clone" / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, copy)
+    programs = installed(tmp_path / "environment", tmp_path / "clone")
+    dist.run(programs / "webhook-grpc", "keys", "new")
+    [packages] = (tmp_path / "environment" / "lib").glob("python*/site-packages")
+    assert [path for path in shipped_in(built, "webhook_grpc") if not (packages / path).exists()] == []
 
 
 @pytest.mark.skipif(not IS_FULL, reason="builds everything once more: make test-long")

@@ -107,7 +107,9 @@ def failure_as_json(message: str, status: int, remedy: str = "") -> dict[str, An
 def lines_of(error: WebhookError) -> list[str]:
     """Returns what a person reads: the sentence, each field at fault, and what to try."""
     words = "  ".join(word for word in (error.code.name, error.reason) if word)
-    lines = [f"error: {error.message or error.code.name}    {words}"]
+    count = len(error.violations)
+    said = f"{count} field{' is' if count == 1 else 's are'} wrong" if count else error.message or error.code.name
+    lines = [f"error: {said}    {words}"]
     width = max((len(field) for field, _ in error.violations), default=0)
     lines += [f"  {field:<{width}}  {text}" for field, text in error.violations]
     if remedy := REMEDIES.get(error.reason) or (

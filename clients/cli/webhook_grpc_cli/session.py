@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from webhook_grpc_client import Client
 
+    from .meaning import Meant
     from .output.kind import Kind
     from .output.printing import Printer
     from .output.progress import Progress
@@ -88,7 +89,7 @@ class Session:
         from .output.printing import Printer
 
         fields = [name.strip() for name in self._flags.get("fields", "").split(",")]
-        return Printer(self.form, self.look, [name for name in fields if name])
+        return Printer(self.form, self.look, [name for name in fields if name], self.say)
 
     def say(self, text: str) -> None:
         """Says something about the answer, on stderr, unless --quiet."""
@@ -147,23 +148,60 @@ class Session:
         return self.place.token()
 
     @property
+    def token_text(self) -> str:
+        """Returns the token that calls have, empty for none. Raises UsageFailure, Unauthorized."""
+        from webhook_grpc_client.connecting import Token
+
+        metadata = Token(*self._token).metadata()
+        return metadata[0][1].removeprefix("Bearer ") if metadata else ""
+
+    @property
     def stub(self) -> WebhookServiceStub:
         """Returns the stub, for `call`."""
         return self.client.stub
 
-    def call(self, method: Method[Request, Response], request: Request, *, may_repeat: bool = False) -> Response:
+    def call(
+        self,
+        method: Method[Request, Response],
+        request: Request,
+        *,
+        may_repeat: bool = False,
+        is_confirmed: bool = False,
+    ) -> Response:
         """Calls a method for the customer in question. Raises WebhookError.
 
         `may_repeat`: the call is made again while the service is away, up to --timeout; for reads, and for requests
-        with a `request_id`.
+        with a `request_id`. `is_confirmed`: somebody has agreed to the change already.
         """
         from .calling import Traced, change_of
 
         self.fill_customer(cast("Message", request))
-        if change := change_of(request):
+        if (change := change_of(request)) and not is_confirmed:
+            self.printer.check_answer(cast("Message", request))  # before anything is changed
             self.confirm_change(change)
+        from webhook_grpc_client import Refused
+
         traced = Traced(method, self.timeout_seconds, self.place.address, self.say, is_verbose=self.is_verbose)
-        return self.client.call(traced, request, may_repeat=may_repeat)
+        try:
+            return self.client.call(traced, request, may_repeat=may_repeat)
+        except Refused as error:
+            raise self.meant.with_hint(error) from None
+
+    @cached_property
+    def meant(self) -> Meant:
+        """Returns what knows which event type was meant."""
+        from .meaning import Meant
+
+        return Meant(self._event_types)
+
+    def _event_types(self) -> list[str]:
+        from webhook.v1 import service_pb2
+
+        from .meaning import TYPES_MAX
+
+        request = service_pb2.ListEventTypesRequest(page_size=TYPES_MAX)
+        found: Any = self.call(self.stub.ListEventTypes, request)
+        return [one.event_type for one in found.event_types]
 
     def stream(self, method: Any, request: Any) -> Iterator[Any]:
         """Yields the messages of a method that has many, until the stream ends. Raises WebhookError."""

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Literal
 
-from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.app import descriptors_needed
+from webhook_grpc.domain.access import PERMISSIONS_OF_ROLES, Caller
+from webhook_grpc.domain.errors import Unauthenticated, Unavailable
 from webhook_grpc.domain.sealing import Sealer, key_id_text
+from webhook_grpc.domain.tokens import StoredToken
 from webhook_grpc.process.secret_keys import load_secret_keys, load_tokens
+from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.server.certificates import certificates_of
 from webhook_grpc.settings import Settings, SettingsError, load_settings, unknown_variables
 from webhook_grpc.store.clock import database_time
@@ -21,6 +27,7 @@ from webhook_grpc.store.connection.conninfo import BadConninfo, checked
 from webhook_grpc.store.connection.server_checks import UnsuitableServer, durability_warnings, server_version
 from webhook_grpc.store.connection.session import Pooling
 from webhook_grpc.store.db import Database, TooFewConnections
+from webhook_grpc.store.registry import tokens as stored_tokens
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from webhook_grpc.store.schema.migrate import DatabaseUnreachable, SchemaError, check_schema
 
@@ -29,7 +36,10 @@ from .resealing import KeyUse, uses_of_keys
 
 _PROXY_SECONDS_MAX: Final = 5.0
 _CLOCK_SECONDS_FINE: Final = 5.0
-_AFTER_SETTINGS: Final = ("tokens", "TLS", "egress", "database", "schema", "secret keys")
+_SHOWN_MAX: Final = 5  # customers of a token
+_AFTER_DATABASE: Final = ("schema", "caller", "secret keys")
+_AFTER_SETTINGS: Final = ("tokens", "TLS", "egress", "file limit", "database", *_AFTER_DATABASE)
+_PERMISSIONS: Final = ("read", "publish", "manage", "admin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +55,11 @@ class Finding:
     remedy: str = ""
 
 
-def findings() -> Iterator[Finding]:
-    """Yields what each check of this environment has found, as soon as it is known."""
+def findings(token: str = "") -> Iterator[Finding]:
+    """Yields what each check of this environment has found, as soon as it is known.
+
+    `token`: of whoever looks, empty for none; one check says whose it is.
+    """
     try:
         settings = load_settings()
     except SettingsError as error:
@@ -57,7 +70,8 @@ def findings() -> Iterator[Finding]:
     yield _tried("tokens", partial(_tokens, settings))
     yield _tried("TLS", partial(_tls, settings))
     yield _egress(settings)
-    yield from _of_database(settings)
+    yield judged_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[1], descriptors_needed(settings))
+    yield from _of_database(settings, token)
 
 
 def _settings(settings: Settings) -> Finding:
@@ -100,6 +114,17 @@ def _egress(settings: Settings) -> Finding:
     return Finding("egress", "ok", f"{detail}; the proxy {place} answers in {_milliseconds(started)}")
 
 
+def judged_limit(limit: int, needed: int) -> Finding:
+    """Judges how many file descriptors a process that is started here may have: `serve` takes the hard limit."""
+    if limit == resource.RLIM_INFINITY:
+        return Finding("file limit", "ok", f"no limit, {needed:,} descriptors needed")
+    detail = f"{limit:,} descriptors, {needed:,} needed"
+    if limit >= needed:
+        return Finding("file limit", "ok", detail)
+    remedy = f"ulimit -Hn {needed}, or LimitNOFILE={needed} of systemd; else gRPC and HTTP take fewer connections"
+    return Finding("file limit", "warning", detail, remedy)
+
+
 # --- the database -----------------------------------------------------------------------------------------------------
 
 
@@ -107,8 +132,8 @@ class _NotThere(Exception):
     """There is no database to look at yet, and a check makes none."""
 
 
-def _of_database(settings: Settings) -> Iterator[Finding]:
-    not_checked = [Finding(check, "skipped", "not checked: no database") for check in ("schema", "secret keys")]
+def _of_database(settings: Settings, token: str) -> Iterator[Finding]:
+    not_checked = [Finding(check, "skipped", "not checked: no database") for check in _AFTER_DATABASE]
     try:
         with _opened(settings) as conninfo:
             try:
@@ -116,9 +141,9 @@ def _of_database(settings: Settings) -> Iterator[Finding]:
             except SchemaError as error:
                 yield Finding("database", "ok", "it answers")
                 yield Finding("schema", "problem", str(error))
-                yield Finding("secret keys", "skipped", "not checked: no schema")
+                yield from (Finding(check, "skipped", "not checked: no schema") for check in _AFTER_DATABASE[1:])
                 return
-            yield from run_in_database(conninfo, partial(_looked_at, settings))
+            yield from run_in_database(conninfo, partial(_looked_at, settings, token))
     except _NotThere as error:
         yield Finding("database", "skipped", str(error))
         yield from not_checked
@@ -145,16 +170,18 @@ def _opened(settings: Settings) -> Generator[str]:
         embedded.stop()
 
 
-async def _looked_at(settings: Settings, database: Database) -> list[Finding]:
+async def _looked_at(settings: Settings, token: str, database: Database) -> list[Finding]:
     before, started = time.time(), time.monotonic()
     at = (await database_time(database)).timestamp()
     answered = f"Postgres {await server_version(database)}, answers in {_milliseconds(started)}"
     after = time.time()
     ahead = before - at if before > at else min(0.0, after - at)
+    sealer = _sealer(settings)
     return [
         _standing(answered, [*await durability_warnings(database), *_clock_warnings(ahead)]),
         Finding("schema", "ok", "that of this version"),
-        await _keys(settings, database),
+        await _caller(settings, token, sealer, database),
+        await _keys(settings, sealer, database),
     ]
 
 
@@ -171,15 +198,80 @@ def _standing(answered: str, warnings: list[str]) -> Finding:
     return Finding("database", "ok", answered)
 
 
-async def _keys(settings: Settings, database: Database) -> Finding:
+def _sealer(settings: Settings) -> Sealer | Finding:
+    """Returns what opens what is sealed, or why nothing can be. Makes no key."""
     is_embedded = settings.database_url is None
     if is_embedded and not (settings.secret_keys or settings.secret_keys_file or _made_key(settings)):
         return Finding("secret keys", "skipped", "`webhook-grpc serve` makes the first one")
     try:
-        sealer = Sealer(load_secret_keys(settings, is_embedded))
+        return Sealer(load_secret_keys(settings, is_embedded))
     except SettingsError as error:
         return Finding("secret keys", "problem", str(error))
+
+
+async def _keys(settings: Settings, sealer: Sealer | Finding, database: Database) -> Finding:
+    if isinstance(sealer, Finding):
+        return sealer
     return judged_keys(await uses_of_keys(database, sealer), settings.secret_keys_lost)
+
+
+# --- whose token this is ----------------------------------------------------------------------------------------------
+
+
+class _Looked:
+    """The tokens of the database, as they are now. Notes no use."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, token_id: int) -> StoredToken | None:
+        """Returns a token; None if there is none of this id. Raises Unavailable."""
+        return (await stored_tokens.by_ids(self._database, [token_id])).get(token_id)
+
+    def used(self, token_id: int) -> None:
+        """Notes nothing: to look is no use."""
+
+    def holding(self, token_id: int | None, on_revoked: Callable[[], None]) -> AbstractContextManager[None]:
+        """Does nothing: no call goes on."""
+        del token_id, on_revoked
+        return nullcontext()
+
+
+async def _caller(settings: Settings, token: str, sealer: Sealer | Finding, database: Database) -> Finding:
+    """Says whose token this is, as the service would find it."""
+    try:
+        given = load_tokens(settings)
+    except SettingsError:  # the check of the tokens says so
+        return Finding("caller", "skipped", "not checked: the tokens are wrong")
+    if isinstance(sealer, Finding):
+        return Finding("caller", "skipped", "not checked: no key for access tokens")
+    if not (token or settings.anonymous_allowed):
+        return Finding("caller", "skipped", "not checked: this shell has no token (WHK_TOKEN, or a profile)")
+    authenticator = Authenticator(
+        given,
+        _Looked(database),
+        sealer,
+        anonymous_allowed=settings.anonymous_allowed,
+        default_customer_id=settings.default_customer,
+    )
+    try:
+        caller = await authenticator.authenticate([f"Bearer {token}"], datetime.now(UTC))
+    except Unauthenticated as error:
+        remedy = "is this the database, and are these the settings, of the service that is called?"
+        return Finding("caller", "problem", error.message, remedy)
+    return Finding("caller", "ok", caller_words(caller) if caller.has_token else "everybody: no token is needed")
+
+
+def caller_words(caller: Caller) -> str:
+    """Returns a token's id or name, whom it is for, and its role or what it may do."""
+    role = next((role.value for role, may in PERMISSIONS_OF_ROLES.items() if may == caller.permissions), "")
+    may = " ".join(permission for permission in _PERMISSIONS if permission in caller.permissions)
+    whose = caller.customer_ids
+    customers = "all customers" if whose is None else ", ".join(f"customer {one}" for one in sorted(whose)[:_SHOWN_MAX])
+    more = "" if whose is None or len(whose) <= _SHOWN_MAX else f" and {len(whose) - _SHOWN_MAX} more"
+    end = caller.token_expire_time
+    until = f", until {end.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if end else ""
+    return f"{caller.name}, {customers}{more}, {f'role {role}: ' if role else ''}{may}{until}"
 
 
 def _made_key(settings: Settings) -> bool:

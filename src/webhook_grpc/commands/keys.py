@@ -19,6 +19,7 @@ from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry.resealing import Kind
 
 from .database import run_in_database
+from .examples import HELP_NAMES, examples
 from .resealing import KeyUse, Resealing, uses_of_keys
 
 Opened = Callable[[], AbstractContextManager[tuple[str, Sequence[bytes]]]]
@@ -27,23 +28,27 @@ Opened = Callable[[], AbstractContextManager[tuple[str, Sequence[bytes]]]]
 def keys_group(explained: Callable[[], AbstractContextManager[None]], opened: Opened) -> click.Group:
     """Returns the group. `explained` turns failures into sentences, `opened` gives the database and its keys."""
 
-    @click.group()
+    @click.group(context_settings=HELP_NAMES, epilog=examples("webhook-grpc keys new", "webhook-grpc keys list"))
     def keys() -> None:
         """Make, list and change the keys of WEBHOOK_SECRET_KEYS. docs/operations.md says in which order."""
 
-    @keys.command()
+    @keys.command(epilog=examples("webhook-grpc keys new", "webhook-grpc keys new > secret.key"))
     def new() -> None:
         """Print a new key. Its id, by which messages name it, goes to stderr."""
         print_new_key()
 
-    @keys.command("list")
+    @keys.command("list", epilog=examples("webhook-grpc keys list", "webhook-grpc keys list | jq -r .key_id"))
     def list_keys() -> None:
         """List the keys that are given or in use, and what needs them: one JSON object a line."""
         with explained(), opened() as (conninfo, given):
             for use in run_in_database(conninfo, partial(uses_of_keys, sealer=Sealer(given))):
                 click.echo(orjson.dumps(_shown(use)))
 
-    @keys.command()
+    @keys.command(
+        epilog=examples(
+            "webhook-grpc keys rotate", "WEBHOOK_SECRET_KEYS_FILE=/run/secrets/keys webhook-grpc keys rotate"
+        )
+    )
     def rotate() -> None:
         """Seal everything again with the first key, beside servers that run, and say which keys can go.
 

@@ -17,6 +17,7 @@ from webhook_grpc.domain.access import Role
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.tokens import CUSTOMERS_MAX, DESCRIPTION_LENGTH_MAX, TokenSpec
 
+from .examples import HELP_NAMES, examples
 from .token_places import InDatabase, OverHttp, TokenPlace
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -29,7 +30,10 @@ def tokens_group(
 ) -> click.Group:
     """Returns the group. `explained` turns failures into sentences, `database` opens the database of the settings."""
 
-    @click.group()
+    @click.group(
+        context_settings=HELP_NAMES,
+        epilog=examples("webhook-grpc tokens list", "webhook-grpc tokens create --role viewer --customer-id 42"),
+    )
     def tokens() -> None:
         """Create, list and revoke tokens of the database.
 
@@ -37,7 +41,12 @@ def tokens_group(
         the database itself, which needs neither a server nor a token.
         """
 
-    @tokens.command()
+    @tokens.command(
+        epilog=examples(
+            "webhook-grpc tokens create --role publisher --customer-id 42 --description deploy-bot --expires-in 90d",
+            "webhook-grpc tokens create --role admin --all-customers --database",
+        )
+    )
     @click.option("--role", type=click.Choice([role.value for role in Role]), required=True, help="What it is for.")
     @click.option("--customer-id", "customer_ids", multiple=True, type=_ID, help="A customer; may be repeated.")
     @click.option("--all-customers", is_flag=True, help="Instead: all customers, also those to come.")
@@ -67,7 +76,7 @@ def tokens_group(
         with explained(), _place(database, url, in_database=in_database) as place:
             click.echo(place.create(spec))
 
-    @tokens.command("list")
+    @tokens.command("list", epilog=examples("webhook-grpc tokens list", "webhook-grpc tokens list --database"))
     @_placed
     def list_tokens(in_database: bool, url: str) -> None:
         """List tokens, newest first: one JSON object a line."""
@@ -75,7 +84,7 @@ def tokens_group(
             for token in place.tokens():
                 click.echo(orjson.dumps(token))
 
-    @tokens.command()
+    @tokens.command(epilog=examples("webhook-grpc tokens revoke 7", "webhook-grpc tokens revoke 7 --database"))
     @click.argument("token_id", type=_ID)
     @_placed
     def revoke(token_id: int, in_database: bool, url: str) -> None:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import click
 from webhook.v1 import delivery_pb2, service_pb2
 
-from webhook_grpc_cli.completing import delivery_ids, event_ids, words_of
+from webhook_grpc_cli.completing import delivery_ids, words_of
 from webhook_grpc_cli.failures import ANSWER_IS_NO, UsageFailure
 from webhook_grpc_cli.flags import group
 from webhook_grpc_cli.inputs import ids_given
@@ -23,7 +23,7 @@ from webhook_grpc_cli.session import Session, with_session
 from webhook_grpc_cli.values import enum_number, known_words, plain, timestamp
 from webhook_grpc_cli.waiting import change_line, ended_deliveries
 
-from .options import for_each, limited, statuses_option, types_option, waiting, webhooks_option, windowed
+from .options import filters, for_each, limited, waiting, windowed
 
 _STATUSES: Final = known_words(delivery_pb2.DeliveryStatus)
 _OUTCOMES: Final = known_words(delivery_pb2.AttemptOutcome)
@@ -35,8 +35,8 @@ def deliveries() -> None:
 
 
 def _filters(function: Any) -> Any:
-    event = click.option("--event-id", default="", shell_complete=event_ids, help="Of this event.")
-    return webhooks_option(types_option(statuses_option(_STATUSES)(event(windowed()(limited(function))))))
+    wanted = filters("webhook_ids", "event_types", "statuses", "event_id", statuses=_STATUSES)
+    return wanted(windowed()(limited(function)))
 
 
 def _fill(request: Any, given: dict[str, Any]) -> None:
@@ -100,7 +100,8 @@ def get(session: Session, delivery_id: str, body: bool) -> None:
     multiple=True,
     callback=words(_OUTCOMES),
     shell_complete=words_of(_OUTCOMES),
-    help=f"Of {', '.join(_OUTCOMES)}.",
+    metavar="O…",
+    help=f"Only these: {', '.join(_OUTCOMES)}.",
 )
 @_filters
 @with_session

@@ -43,9 +43,9 @@ def doctor(session: Session, is_server: bool) -> int:
 
 
 def _results(session: Session, *, is_server: bool) -> Iterator[Result]:
-    from webhook_grpc_cli.doctoring.checks import results
+    from webhook_grpc_cli.doctoring.checks import results, token_of
 
     yield from results(session)
     if is_server:
-        for one in import_module("webhook_grpc.commands.doctor").findings():
+        for one in import_module("webhook_grpc.commands.doctor").findings(token_of(session)):
             yield Result(one.check, one.state, one.detail, one.remedy)

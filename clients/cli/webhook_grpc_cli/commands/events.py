@@ -25,9 +25,9 @@ from webhook_grpc_cli.values import timestamp
 from webhook_grpc_cli.waiting import change_line, ended_deliveries
 
 from .ndjson import Ndjson
-from .options import limited, types_option, waiting, windowed
+from .options import filters, limited, waiting, windowed
 
-_PUBLISHED = Kind("event_id", EVENTS.columns[-1:])
+_PUBLISHED = Kind("event_id", EVENTS.columns[-1:], message="PublishEventResponse")
 _SUCCEEDED = 2  # DELIVERY_STATUS_SUCCEEDED
 
 
@@ -107,7 +107,7 @@ def _wait(session: Session, published: service_pb2.PublishEventResponse, seconds
     "list",
     examples=["webhook-grpc events list -t 'job.*' --since 2h", "webhook-grpc events list --since 24h -o json --data"],
 )
-@types_option
+@filters("event_types")
 @windowed("24h")
 @click.option(
     "--attribute", "attributes", multiple=True, callback=pairs, metavar="K=V", help="That have this attribute."

@@ -13,10 +13,9 @@ from typing import Any, Final
 
 import click
 
-from webhook_grpc_cli import completing
 from webhook_grpc_cli.failures import INTERRUPTED, Failure, UsageFailure
 from webhook_grpc_cli.flags import Command
-from webhook_grpc_cli.kinds import FILE, SECONDS, split
+from webhook_grpc_cli.kinds import FILE, SECONDS
 from webhook_grpc_cli.listening.arrivals import INDENT, Handled, Tally, as_json, judged, lines
 from webhook_grpc_cli.listening.forwarding import Forwarder
 from webhook_grpc_cli.listening.receiver import Answer, Arrival, LocalReceiver
@@ -25,6 +24,7 @@ from webhook_grpc_cli.output.printing import write_line
 from webhook_grpc_cli.session import Session, with_session
 from webhook_grpc_cli.values import json_text
 
+from .options import filters
 from .verify import secret_in
 
 _TICK_SECONDS: Final = 1.0
@@ -45,16 +45,7 @@ _DELAY_SECONDS_MAX: Final = 60.0
 @click.option("--create", is_flag=True, help="Create a webhook that leads here, and delete it at the end.")
 @click.option("--url", metavar="URL", help="With --create: an address that leads here, such as a tunnel's.")
 @click.option("--pull", is_flag=True, help="Nothing comes in: read new events, sign them here, pass them on.")
-@click.option(
-    "-t",
-    "--event-type",
-    "event_types",
-    multiple=True,
-    callback=split,
-    shell_complete=completing.event_types,
-    metavar="P…",
-    help="job.done, job.*",
-)
+@filters("event_types")
 @click.option(
     "--secret-file", type=FILE, metavar="F", help="The secret to verify with; with --create or --pull, to sign with."
 )

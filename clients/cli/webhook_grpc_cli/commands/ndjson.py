@@ -175,7 +175,9 @@ class Ndjson:
         try:
             answer = future.result()
         except Refused as error:
-            self._refuse(number, error.reason, error.message, error.violations)
+            hint = self._session.meant.hint(error.reason, error.message)
+            message = f"{error.message}.{hint}" if hint else error.message
+            self._refuse(number, error.reason, message, [(field, text + hint) for field, text in error.violations])
             return
         self._published += not answer.duplicate
         self._duplicates += answer.duplicate

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from webhook_grpc_cli.completing import event_types, webhook_ids, words_of
+from webhook_grpc_cli.completing import event_ids, event_types, webhook_ids, words_of
 from webhook_grpc_cli.failures import PARTLY, lines_of
 from webhook_grpc_cli.kinds import ID, MOMENT, SECONDS, numbers, split, words
 from webhook_grpc_cli.output.escaping import escaped
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from webhook_grpc_client import WebhookError
 
 F = TypeVar("F", bound=Callable[..., Any])
+Filter = Literal["webhook_ids", "event_types", "statuses", "event_id"]
 LIMIT = 50
 
 
@@ -29,48 +30,73 @@ def limited(function: F) -> F:
     return limit(everything(function))
 
 
-def windowed(since: str | None = None) -> Callable[[F], F]:
+def since_option(default: str | None = None, *, otherwise: str = "", is_required: bool = False) -> Callable[[F], F]:
+    """Adds --since; `otherwise` are words for what holds without it."""
+    words_without = otherwise or default
+    text = "A time, or how long ago: 14:00, 2h, 3d" + (f"; else {words_without}." if words_without else ".")
+    return click.option("--since", type=MOMENT, default=default, required=is_required, metavar="T", help=text)
+
+
+def windowed(
+    default: str | None = None, *, otherwise: str = "all there is", is_required: bool = False
+) -> Callable[[F], F]:
     """Adds --since and --until."""
 
     def add(function: F) -> F:
-        first = click.option("--since", type=MOMENT, default=since, help="A time, or how long ago: 2h, 3d.")
-        last = click.option("--until", type=MOMENT, help="A time, or how long ago; now.")
+        first = since_option(default, otherwise="" if default or is_required else otherwise, is_required=is_required)
+        last = click.option("--until", type=MOMENT, metavar="T", help="A time, or how long ago; else now.")
         return first(last(function))
 
     return add
 
 
-def types_option(function: F) -> F:
-    """Adds -t; the command gets `event_types`."""
-    return click.option(
-        "-t",
-        "--event-type",
-        "event_types",
-        multiple=True,
-        callback=split,
-        shell_complete=event_types,
-        help="Event types, also job.*.",
-    )(function)
+def filters(*wanted: Filter, statuses: Sequence[str] = ()) -> Callable[[F], F]:
+    """Adds the filters that are wanted, with the same words and in the same order for every command.
 
+    The command gets them by these names. `statuses` are the words of --status.
+    """
+    made: dict[Filter, Callable[[Any], Any]] = {
+        "webhook_ids": click.option(
+            "--webhook-id",
+            "webhook_ids",
+            multiple=True,
+            callback=numbers,
+            shell_complete=webhook_ids,
+            metavar="N…",
+            help="Only these webhooks.",
+        ),
+        "event_types": click.option(
+            "-t",
+            "--event-type",
+            "event_types",
+            multiple=True,
+            callback=split,
+            shell_complete=event_types,
+            metavar="P…",
+            help="Only these types of events: job.completed, job.*",
+        ),
+        "statuses": click.option(
+            "-s",
+            "--status",
+            "statuses",
+            multiple=True,
+            callback=words(statuses),
+            shell_complete=words_of(statuses),
+            metavar="S…",
+            help=f"Only these: {', '.join(statuses)}.",
+        ),
+        "event_id": click.option(
+            "--event-id", default="", shell_complete=event_ids, metavar="E", help="Only deliveries of this event."
+        ),
+    }
 
-def webhooks_option(function: F) -> F:
-    """Adds --webhook-id; the command gets `webhook_ids`."""
-    return click.option(
-        "--webhook-id", "webhook_ids", multiple=True, callback=numbers, shell_complete=webhook_ids, help="Webhooks."
-    )(function)
+    def add(function: F) -> F:
+        for name in reversed(made):
+            if name in wanted:
+                function = made[name](function)
+        return function
 
-
-def statuses_option(known: tuple[str, ...]) -> Callable[[F], F]:
-    """Adds -s; the command gets `statuses`."""
-    return click.option(
-        "-s",
-        "--status",
-        "statuses",
-        multiple=True,
-        callback=words(known),
-        shell_complete=words_of(known),
-        help=f"Of {', '.join(known)}.",
-    )
+    return add
 
 
 def waiting(function: F) -> F:

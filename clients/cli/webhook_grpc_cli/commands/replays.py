@@ -14,12 +14,12 @@ from webhook.v1 import delivery_pb2, replay_pb2, service_pb2
 from webhook_grpc_cli.completing import replay_ids
 from webhook_grpc_cli.failures import ANSWER_IS_NO
 from webhook_grpc_cli.flags import group
-from webhook_grpc_cli.kinds import ID, MOMENT
+from webhook_grpc_cli.kinds import ID
 from webhook_grpc_cli.output.things import REPLAYS
 from webhook_grpc_cli.session import Session, with_session
 from webhook_grpc_cli.values import enum_number, known_words, timestamp
 
-from .options import limited, statuses_option, types_option, waiting, webhooks_option
+from .options import filters, limited, waiting, windowed
 
 _STATUSES: Final = known_words(delivery_pb2.DeliveryStatus)
 _OF_REPLAYS: Final = known_words(replay_pb2.ReplayStatus)
@@ -39,11 +39,8 @@ def replays() -> None:
         "webhook-grpc replays create --since 2h --webhook-id 12 --include-undelivered -y --wait",
     ],
 )
-@click.option("--since", type=MOMENT, required=True, help="From when on: a time, or how long ago: 2h, 3d.")
-@click.option("--until", type=MOMENT, help="Up to when; now.")
-@webhooks_option
-@types_option
-@statuses_option(_STATUSES)
+@filters("webhook_ids", "event_types", "statuses", statuses=_STATUSES)
+@windowed(is_required=True)
 @click.option("--include-undelivered", is_flag=True, help="Also to webhooks to which an event never went.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.option("-r", "--request-id", help="Makes the call safe to repeat; one is made.")
@@ -125,7 +122,7 @@ def _end(replay: replay_pb2.Replay, *, is_waited: bool) -> None:
 
 
 @replays.command("list", examples=["webhook-grpc replays list", "webhook-grpc replays list --status running -o id"])
-@statuses_option(_OF_REPLAYS)
+@filters("statuses", statuses=_OF_REPLAYS)
 @limited
 @with_session
 def list_replays(session: Session, statuses: tuple[str, ...], limit: int, is_all: bool) -> None:

@@ -10,16 +10,18 @@ from typing import Final
 
 import click
 
-from webhook_grpc_cli import completing
 from webhook_grpc_cli.failures import UsageFailure
 from webhook_grpc_cli.flags import Command
-from webhook_grpc_cli.kinds import SECONDS, numbers, split
+from webhook_grpc_cli.kinds import SECONDS
+from webhook_grpc_cli.overview.acts import Acts
 from webhook_grpc_cli.overview.figures import Figures
 from webhook_grpc_cli.overview.following import Changes, Worker, keep_reading
 from webhook_grpc_cli.overview.rows import heading, rows
 from webhook_grpc_cli.overview.screen import Round, screen_of
 from webhook_grpc_cli.overview.tally import WEBHOOKS_MAX
 from webhook_grpc_cli.session import Session, with_session
+
+from .options import filters
 
 _INTERVAL_SECONDS: Final = (0.1, 3600.0)
 
@@ -29,25 +31,7 @@ _INTERVAL_SECONDS: Final = (0.1, 3600.0)
     cls=Command,
     examples=["webhook-grpc top -n 1", "webhook-grpc top -t 'job.*' --interval 500ms -n 2 -o json"],
 )
-@click.option(
-    "--webhook-id",
-    "webhook_ids",
-    multiple=True,
-    callback=numbers,
-    shell_complete=completing.webhook_ids,
-    metavar="N…",
-    help="These webhooks.",
-)
-@click.option(
-    "-t",
-    "--event-type",
-    "event_types",
-    multiple=True,
-    callback=split,
-    shell_complete=completing.event_types,
-    metavar="P…",
-    help="Rates of these.",
-)
+@filters("webhook_ids", "event_types")
 @click.option("--interval", type=SECONDS, default=2.0, metavar="2s", help="How often it is shown.")
 @click.option("-n", "rounds", type=click.IntRange(1), metavar="N", help="End after so many rounds.")
 @with_session
@@ -56,9 +40,10 @@ def top(
 ) -> None:
     """Show what happens now, per webhook: those with the most trouble first. Ctrl-C ends it.
 
-    Attempts per second are those of the last interval; success and p95 are of the last hour, read again each 10 s.
-    On a terminal the table stays in its place, and keys choose what it shows: `?` names them, `q` ends it. Into a pipe
-    a block of lines is written after each interval.
+    Attempts per second are those of the last interval, of the types that -t names; success and p95 are of the last
+    hour, read again each 10 s. On a terminal the table stays in its place; keys choose what it shows, and test, retry,
+    pause, resume and explain the webhook that is chosen: `?` names them, `q` ends it. Into a pipe a block of lines is
+    written after each interval.
     """
     if not _INTERVAL_SECONDS[0] <= interval <= _INTERVAL_SECONDS[1]:
         raise UsageFailure("--interval is 100ms to 1h")
@@ -80,7 +65,7 @@ def _follow(session: Session, changes: Changes, figures: Figures, interval: floa
         worker.start()
     try:
         with ExitStack() as stack:
-            screen, done = screen_of(session, stack), 0
+            screen, done = screen_of(session, stack, Acts(session, figures)), 0
             while rounds is None or done < rounds:
                 screen.wait(interval, failed)
                 for worker in workers:

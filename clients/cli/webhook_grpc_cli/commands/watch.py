@@ -12,10 +12,9 @@ from typing import Any, Final
 import click
 from webhook.v1 import delivery_pb2, service_pb2
 
-from webhook_grpc_cli import completing
 from webhook_grpc_cli.failures import UsageFailure
 from webhook_grpc_cli.flags import Command
-from webhook_grpc_cli.kinds import FILE, MOMENT, SECONDS, numbers, split, words
+from webhook_grpc_cli.kinds import FILE, SECONDS
 from webhook_grpc_cli.output.printing import write_line
 from webhook_grpc_cli.session import Session, with_session
 from webhook_grpc_cli.values import json_text, known_words, time_text
@@ -25,6 +24,8 @@ from webhook_grpc_cli.watching.observing import ObservedStream
 from webhook_grpc_cli.watching.status import Status
 from webhook_grpc_client import Watcher
 from webhook_grpc_client.connecting import Token
+
+from .options import filters, since_option
 
 _HEARTBEAT_SECONDS_MAX: Final = 60.0
 _STATUSES: Final = known_words(delivery_pb2.DeliveryStatus)
@@ -38,37 +39,8 @@ _STATUSES: Final = known_words(delivery_pb2.DeliveryStatus)
         "webhook-grpc watch -c 42 --since 1h -n 1 --cursor-file billing.cursor -o json",
     ],
 )
-@click.option(
-    "--webhook-id",
-    "webhook_ids",
-    multiple=True,
-    callback=numbers,
-    shell_complete=completing.webhook_ids,
-    metavar="N…",
-    help="These webhooks.",
-)
-@click.option(
-    "-t",
-    "--event-type",
-    "event_types",
-    multiple=True,
-    callback=split,
-    shell_complete=completing.event_types,
-    metavar="P…",
-    help="job.done, job.*",
-)
-@click.option(
-    "-s",
-    "--status",
-    "statuses",
-    multiple=True,
-    callback=words(_STATUSES),
-    shell_complete=completing.words_of(_STATUSES),
-    metavar="S…",
-    help="Changes to one of these.",
-)
-@click.option("--event-id", shell_complete=completing.event_ids, metavar="E", help="Deliveries of this event.")
-@click.option("--since", type=MOMENT, metavar="T", help="Begin with changes since then; else from now on.")
+@filters("webhook_ids", "event_types", "statuses", "event_id", statuses=_STATUSES)
+@since_option(otherwise="from now on")
 @click.option("--snapshot", is_flag=True, help="First what is pending; also after a gap that the log cannot fill.")
 @click.option(
     "--cursor-file", type=FILE, metavar="F", help="Where the next run goes on; written while it runs, and at the end."
@@ -92,6 +64,7 @@ def watch(session: Session, **options: Any) -> None:
         raise UsageFailure(f"{path} says where to go on, so --since would leave changes out", remedy=f"rm {path}")
     if options["with_cursor"] and session.form != "json":
         raise UsageFailure("--with-cursor needs -o json")
+    session.printer.check(DELIVERY)
     _run(session, path, options)
 
 

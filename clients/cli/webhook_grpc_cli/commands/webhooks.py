@@ -20,21 +20,21 @@ from webhook_grpc_cli.flags import group
 from webhook_grpc_cli.inputs import ids_given, number_of, secret_in, text_given
 from webhook_grpc_cli.kinds import FILE, SECONDS, pairs, span_seconds, split
 from webhook_grpc_cli.output.kind import Column, Kind
-from webhook_grpc_cli.output.look import latency_text
-from webhook_grpc_cli.output.things import WEBHOOKS, WEBHOOKS_WITH_STATS, answer_text, seconds_of
+from webhook_grpc_cli.output.things import WEBHOOKS, WEBHOOKS_WITH_STATS, test_words
 from webhook_grpc_cli.session import Session, with_session
 from webhook_grpc_cli.values import duration, enum_number, known_words, plain, timestamp
 
-from .options import for_each, limited, statuses_option, webhook_id, windowed
+from .options import filters, for_each, limited, webhook_id, windowed
 from .replays import run_replay
 
-_STATS: Final = Kind("", ())
+_STATS: Final = Kind("", (), message="GetWebhookStatsResponse")
 _TESTED: Final = Kind(
     "delivery_id",
     [
         Column(path, path)
         for path in ("last_attempt.outcome", "last_attempt.response_status", "last_attempt.latency", "delivery_id")
     ],
+    message="Delivery",
 )
 _STATUSES: Final = known_words(webhook_pb2.WebhookStatus)
 CLEARED: Final = (
@@ -174,7 +174,7 @@ def _show_secret(session: Session, webhook: webhook_pb2.Webhook, *, is_wanted: b
 @webhooks.command(
     "list", examples=["webhook-grpc webhooks list --stats", "webhook-grpc webhooks list --status disabled -o id"]
 )
-@statuses_option(_STATUSES)
+@filters("statuses", statuses=_STATUSES)
 @click.option("--stats", is_flag=True, help="How they fared in the last 24 hours, and what waits.")
 @limited
 @with_session
@@ -380,10 +380,7 @@ def test(session: Session, webhook_id: int, data: str | None, event_type: str, e
     attempt = plain(delivery.last_attempt)
     is_success = attempt.get("outcome") == "succeeded"
     if session.printer.is_for_people:
-        took = latency_text(seconds_of(attempt, "latency") or 0.0)
-        words = f"{'✓' if is_success else '✕'} {answer_text(attempt)} in {took}"
-        why = "" if is_success else f"  ({attempt.get('outcome')})   "
-        session.printer.sentence(words + why + str(attempt.get("response_text") or attempt.get("error_message") or ""))
+        session.printer.sentence(test_words(attempt))
     else:
         session.printer.one(_TESTED, delivery)
     if not is_success:

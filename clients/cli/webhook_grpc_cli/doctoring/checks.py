@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import socket
 import ssl
 import time
@@ -25,6 +27,8 @@ from webhook_grpc_client.errors import error_of
 
 from .results import Result, certificate_words, clocks, proxy_of
 
+_PLACES_SHOWN: Final = 2
+_STORED_TOKEN: Final = re.compile(r"(whk_[1-9][0-9]{0,18})_[A-Za-z0-9_-]{43}")  # the id, and the secret
 _SECONDS_MAX: Final = 10.0  # for one check, if --timeout is not shorter
 _NOT_REACHED: Final = "not checked: the address does not answer"
 
@@ -32,11 +36,16 @@ _NOT_REACHED: Final = "not checked: the address does not answer"
 def results(session: Session) -> Iterator[Result]:
     """Yields what each check has found, as soon as it is known. Raises UsageFailure for a wrong configuration."""
     yield _profile(session)
-    address = _address(session)
+    name = _name(session)
+    yield name
+    address = (
+        _address(session) if name.state != "problem" else Result("address", "skipped", "not checked: no such name")
+    )
     yield address
-    for name, check in _CALLS.items():
-        yield Result(name, "skipped", _NOT_REACHED) if address.state == "problem" else check(session)
-    if address.state == "problem":
+    is_reached = address.state in {"ok", "warning"}
+    for check_name, check in _CALLS.items():
+        yield check(session) if is_reached else Result(check_name, "skipped", _NOT_REACHED)
+    if not is_reached:
         yield Result("clocks", "skipped", _NOT_REACHED)
         yield Result("stream", "skipped", _NOT_REACHED)
     else:
@@ -61,6 +70,39 @@ def _short(path: Path) -> str:
         return f"~/{path.relative_to(Path.home())}"
     except (ValueError, RuntimeError):
         return str(path)
+
+
+def _name(session: Session) -> Result:
+    """Looks the service's name up. How long that takes is bounded by the resolver (`man resolv.conf`)."""
+    try:
+        address = session.place.address
+    except UsageFailure:
+        return Result("dns", "skipped", "not checked: no address")
+    if address.startswith(SCHEMES):
+        return Result("dns", "ok", f"{address}, not looked up")
+    host = address.rpartition(":")[0].strip("[]")
+    if _is_ip(host):
+        return Result("dns", "ok", f"{host} is no name")
+    started = time.monotonic()
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a label of more than 63 characters
+        why = getattr(error, "strerror", None) or type(error).__name__
+        return Result(
+            "dns", "problem", f"{host}: {why}", f"is the name right? else see /etc/resolv.conf: getent hosts {host}"
+        )
+    places = list(dict.fromkeys(str(one[4][0]) for one in found))
+    more = f" and {len(places) - _PLACES_SHOWN} more" if len(places) > _PLACES_SHOWN else ""
+    took = latency_text(time.monotonic() - started)
+    return Result("dns", "ok", f"{host} is {', '.join(places[:_PLACES_SHOWN])}{more}, looked up in {took}")
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def _address(session: Session) -> Result:
@@ -115,8 +157,22 @@ def _by_proxy(name: str, detail: str, host: str) -> Result:
     return Result("address", "warning", f"{detail}; calls go through {name} of this environment", f"no_proxy={host}")
 
 
+def token_of(session: Session) -> str:
+    """Returns the token that calls have, empty for none. Raises UsageFailure."""
+    try:
+        return session.token_text
+    except Unauthorized:  # the file can't be read, which the check of the token says
+        return ""
+
+
+def _source(session: Session) -> str:
+    """Returns where the token is from, and its id if that stands in it. Never the secret."""
+    found = _STORED_TOKEN.fullmatch(token_of(session))
+    return ", ".join(filter(None, [session.place.token_source or "none", found[1] if found else ""]))
+
+
 def _token(session: Session) -> Result:
-    source = session.place.token_source or "none"
+    source = _source(session)
     request = service_pb2.ListWebhooksRequest(page_size=1, customer_id=session.place.customer_id)
     try:
         session.call(session.stub.ListWebhooks, request)

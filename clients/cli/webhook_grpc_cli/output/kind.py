@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from .look import Look
+
+ANY: Final = "*"  # what follows a name is for its owner to choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,10 @@ class Column:
     is_number: bool = False
     is_whole: bool = False
     """Never folded, so that it can be copied."""
+    is_foldable: bool = False
+    """May be folded within a word, for words may be longer than any terminal is wide."""
+    dropped: int = 0
+    """Where there is no room for whole words, columns with the highest number are left out first; 0: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +44,7 @@ class Kind:
 
     id_field: str
     columns: Sequence[Column]
+    message: str = ""
+    """The message of the API that is shown; empty for none."""
+    more: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Names that are shown beside its fields: of which message, ANY, or empty for a single value."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, Final, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice, zip_longest
+from typing import Any, Final, Literal, cast
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from webhook_grpc_cli.failures import UsageFailure
 from webhook_grpc_cli.values import RawJson, field_at, json_text, plain
 
+from . import fields as names
 from .escaping import escaped, escaped_lines
+from .fitting import fitted
 from .kind import Cell, Column, Kind
 from .look import Look
 
@@ -25,18 +28,45 @@ TABLE_ROWS_MAX: Final = 1000  # a longer list is printed as several tables, so t
 class Printer:
     """Prints what a command answers."""
 
-    def __init__(self, form: Format, look: Look, fields: Sequence[str] = ()) -> None:
+    def __init__(
+        self, form: Format, look: Look, fields: Sequence[str] = (), say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`say` is what tells a person about the answer."""
         self.form = form
         self.look = look
         self._fields = tuple(fields)
+        self._say = say
+        self._left_out: tuple[str, ...] = ()
 
     @property
     def is_for_people(self) -> bool:
         """Returns whether sentences may stand in the answer."""
         return self.form == "table"
 
+    def check(self, kind: Kind) -> None:
+        """Raises UsageFailure if --fields names what such a thing does not have, as far as that is known beforehand."""
+        known = names.names_of(kind) if self._fields else None
+        if known is not None:
+            names.check(self._fields, known)
+
+    def check_answer(self, request: Message) -> None:
+        """Raises UsageFailure if --fields names what the answer to a request will not have."""
+        if self._fields and (
+            known := names.names_of_answer(cast("Descriptor", request.DESCRIPTOR))
+        ):  # else nothing is printed
+            names.check(self._fields, known)
+
+    def _check(self, kind: Kind, value: Message | Mapping[str, Any]) -> None:
+        if not self._fields or kind.message or kind.more:
+            return
+        known = (
+            names.members(cast("Descriptor", value.DESCRIPTOR)) if isinstance(value, Message) else names.names_in(value)
+        )
+        names.check(self._fields, known)
+
     def several(self, kind: Kind, messages: Iterable[Message | Mapping[str, Any]]) -> int:
-        """Prints messages, or plain values, as they come in. Returns how many there were."""
+        """Prints messages, or plain values, as they come in. Returns how many there were. Raises UsageFailure."""
+        self.check(kind)
         if self.form == "table":
             return self._tables(kind, iter(messages))
         count = 0
@@ -46,7 +76,12 @@ class Printer:
         return count
 
     def one(self, kind: Kind, message: Message | Mapping[str, Any]) -> None:
-        """Prints one thing: on a terminal, and where it has no columns, all its fields, each on a line of its own."""
+        """Prints one thing: on a terminal, and where it has no columns, all its fields, each on a line of its own.
+
+        Raises UsageFailure.
+        """
+        self.check(kind)
+        self._check(kind, message)
         is_tall = self.form == "table" or (self.form == "tsv" and not (self._fields or kind.columns))
         if not is_tall:
             write_line(self._line(kind, message))
@@ -77,15 +112,25 @@ class Printer:
         while rows := list(islice(messages, TABLE_ROWS_MAX)):
             console_of(self.look).print(self.table(columns, rows))
             count += len(rows)
+            self._say_what_is_left_out()
         return count
 
+    def _say_what_is_left_out(self) -> None:
+        if self._left_out:
+            self._say(f"left out, for {self.look.width} columns: {', '.join(self._left_out)}. All: -o tsv, -o json")
+        self._left_out = ()
+
     def table(self, columns: Sequence[Column], messages: Sequence[Message | Mapping[str, Any]]) -> Any:
-        """Returns messages, or plain values, as a table of rich."""
+        """Returns messages, or plain values, as a table of rich, with as many of the columns as there is room for."""
         from rich.text import Text
 
         rows = [[self._cell(column, value) for column in columns] for value in map(_plain, messages)]
-        texts = [[Text(cell.text, style=cell.style if self.look.has_colour else "") for cell in row] for row in rows]
-        return table_of(self.look, columns, texts)
+        fit = fitted(columns, [[cell.text for cell in row] for row in rows], self.look.width)
+        self._left_out = tuple(column.title for at, column in enumerate(columns) if at not in fit)
+        texts = [
+            [Text(row[at].text, style=row[at].style if self.look.has_colour else "") for at in fit] for row in rows
+        ]
+        return table_of(self.look, [columns[at] for at in fit], texts, list(fit.values()))
 
     def _cell(self, column: Column, value: Mapping[str, Any]) -> Cell:
         shown = column.show(value, self.look) if column.show else text_of(field_at(value, column.path))
@@ -93,16 +138,19 @@ class Printer:
         return Cell(self.look.mark(escaped(cell.text) or NOTHING), cell.style)
 
 
-def table_of(look: Look, columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> Any:
-    """Returns rows of rich's texts as the one form of table that there is."""
+def table_of(
+    look: Look, columns: Sequence[Column], rows: Sequence[Sequence[Any]], widths: Sequence[int | None] = ()
+) -> Any:
+    """Returns rows of rich's texts as the one form of table that there is. A width of None: rich finds one."""
     from rich import box
     from rich.table import Table
 
     frame = box.SIMPLE_HEAD if look.has_unicode else box.ASCII2
     table = Table(box=frame, show_edge=False, pad_edge=False, collapse_padding=True, header_style="")
-    for column in columns:
+    for column, width in zip_longest(columns, widths[: len(columns)]):
         justify = "right" if column.is_number else "left"
-        table.add_column(look.mark(column.title), justify=justify, overflow="fold", no_wrap=column.is_whole)
+        title = look.mark(column.title)
+        table.add_column(title, justify=justify, overflow="fold", no_wrap=column.is_whole, width=width)
     for row in rows:
         table.add_row(*row)
     return table

@@ -25,6 +25,7 @@ _OUTCOMES: Final = {
     "connection_error": ("▲", "yellow"),
 }  # fmt: skip
 _OTHER_OUTCOME: Final = ("◆", "magenta")
+_ANSWER_SHOWN_MAX: Final = 200  # characters
 
 
 def status(value: Plain, _: Look) -> Cell:
@@ -45,6 +46,15 @@ def answer_text(attempt: Plain) -> str:
     if code:
         return str(code)
     return "no answer" if attempt.get("outcome") == "timeout" else str(attempt.get("outcome", "")).replace("_", " ")
+
+
+def test_words(attempt: Plain) -> str:
+    """Returns what came of a test: `✓ 200 in 84 ms`, or with the reason why it failed."""
+    is_success = attempt.get("outcome") == "succeeded"
+    took = latency_text(seconds_of(attempt, "latency") or 0.0)
+    why = "" if is_success else f"  ({attempt.get('outcome')})   "
+    text = str(attempt.get("response_text") or attempt.get("error_message") or "")
+    return f"{'✓' if is_success else '✕'} {answer_text(attempt)} in {took}{why}{text}"
 
 
 def time_of(value: Plain, path: str) -> datetime | None:
@@ -138,9 +148,10 @@ WEBHOOKS: Final = Kind(
         Column("Webhook", "webhook_id", is_whole=True),
         Column("Status", "status", status),
         Column("Name", "name"),
-        Column("URL", "url"),
-        Column("Events", "events", _listed("events")),
+        Column("URL", "url", is_foldable=True),
+        Column("Events", "events", _listed("events"), dropped=1),
     ),
+    message="Webhook",
 )
 WEBHOOKS_WITH_STATS: Final = Kind(
     "webhook_id",
@@ -151,51 +162,64 @@ WEBHOOKS_WITH_STATS: Final = Kind(
         Column("Success 24 h", "stats.success_rate", success, is_number=True),
         Column("Oldest due", "stats.oldest_due_age", oldest_due),
     ),
+    message="Webhook",
+    more={"stats": "GetWebhookStatsResponse"},
 )
 EVENTS: Final = Kind(
     "event_id",
     (
         Column("Created", "create_time", clock("create_time"), is_whole=True),
         Column("Event type", "event_type"),
-        Column("Customer", "customer_id", is_number=True),
+        Column("Customer", "customer_id", is_number=True, dropped=1),
         Column("Event", "event_id", is_whole=True),
     ),
+    message="Event",
 )
-EVENTS_WITH_DATA: Final = Kind("event_id", (*EVENTS.columns, Column("Data", "data")))
+EVENTS_WITH_DATA: Final = Kind("event_id", (*EVENTS.columns, Column("Data", "data", is_foldable=True)), message="Event")
 EVENT_TYPES: Final = Kind(
     "event_type",
     (
         Column("Event type", "event_type", is_whole=True),
         Column("Description", "description"),
         Column("Schema", "json_schema", lambda value, _: "yes" if value.get("json_schema") else ""),
-        Column("Archived", "archived", lambda value, _: "yes" if value["archived"] else ""),
+        Column("Archived", "archived", lambda value, _: "yes" if value["archived"] else "", dropped=1),
     ),
+    message="EventType",
 )
 REPLAYS: Final = Kind(
     "replay_id",
     (
         Column("Replay", "replay_id", is_whole=True),
         Column("Status", "status", status),
-        Column("From", "start_time", clock("start_time")),
-        Column("Until", "end_time", clock("end_time")),
+        Column("From", "start_time", clock("start_time"), dropped=2),
+        Column("Until", "end_time", clock("end_time"), dropped=2),
         Column("Deliveries", "delivery_count", is_number=True),
         Column("Pending", "pending_count", is_number=True),
         Column("Succeeded", "succeeded_count", is_number=True),
         Column("Failed", "failed_count", is_number=True),
     ),
+    message="Replay",
 )
+
+
+def _answered(value: Plain, _: Look) -> str:
+    """Returns the beginning of what the receiver answered, else why it did not."""
+    return str(value.get("response_text") or value.get("error_message", ""))[:_ANSWER_SHOWN_MAX]
+
+
 ATTEMPTS: Final = Kind(
     "delivery_id",
     (
         Column("Attempt", "attempt_number", is_number=True),
         Column("Started", "start_time", clock("start_time"), is_whole=True),
-        Column("Trigger", "trigger"),
+        Column("Trigger", "trigger", dropped=2),
         Column("Outcome", "outcome", _outcome),
         Column("Status", "response_status", lambda value, _: str(value["response_status"] or ""), is_number=True),
         Column("Latency", "latency", latency("latency"), is_number=True),
-        Column("Sent", "request_bytes", lambda value, _: f"{value['request_bytes']} B", is_number=True),
-        Column("Answer", "response_text", lambda v, _: str(v.get("response_text") or v.get("error_message", ""))[:200]),
+        Column("Sent", "request_bytes", lambda value, _: f"{value['request_bytes']} B", is_number=True, dropped=1),
+        Column("Answer", "response_text", _answered, is_foldable=True),
     ),
+    message="DeliveryAttempt",
 )
 
 
@@ -205,14 +229,15 @@ def deliveries(name: Name) -> Kind:
         "delivery_id",
         (
             Column("Status", "status", status, is_whole=True),
-            Column("Attempts", "attempt_count", _attempts),
-            Column("Event type", "event_type"),
+            Column("Attempts", "attempt_count", _attempts, dropped=3),
+            Column("Event type", "event_type", dropped=1),
             Column("Webhook", "webhook_id", lambda value, _: name(value["webhook_id"])),
-            Column("Answer", "last_attempt.response_status", _answer),
-            Column("Latency", "last_attempt.latency", latency("last_attempt.latency"), is_number=True),
-            Column("Next or ended", "next_attempt_time", _next_or_ended),
+            Column("Answer", "last_attempt.response_status", _answer, dropped=2),
+            Column("Latency", "last_attempt.latency", latency("last_attempt.latency"), is_number=True, dropped=5),
+            Column("Next or ended", "next_attempt_time", _next_or_ended, dropped=4),
             Column("Delivery", "delivery_id", is_whole=True),
         ),
+        message="Delivery",
     )
 
 
@@ -238,8 +263,9 @@ EXPLANATIONS: Final = Kind(
     (
         Column("Webhook", "webhook_id", lambda value, _: f"{value.get('name', '')} #{value['webhook_id']}".strip()),
         Column("Verdict", "verdict"),
-        Column("Standing", "standing"),
-        Column("Until", "until_time", _until),
+        Column("Standing", "standing", dropped=2),
+        Column("Until", "until_time", _until, dropped=1),
         Column("In words", "explanation"),
     ),
+    message="WebhookExplanation",
 )

@@ -32,6 +32,7 @@ class Figures:
         self._stats: dict[int, tuple[float, Mapping[str, Any]]] = {}
         self._listed: dict[int, dict[str, Any]] = {}
         self._listed_at = float("-inf")
+        self._is_stale = False
         self.webhooks: tuple[Mapping[str, Any], ...] = ()
         """Each webhook as a plain value, with `stats` once they are read."""
         self.has_more = False
@@ -39,7 +40,8 @@ class Figures:
 
     def read(self) -> None:
         """Reads what is due: the list, and statistics of at most so many webhooks. Raises WebhookError."""
-        if time.monotonic() - self._listed_at >= REREAD_SECONDS:
+        if self._is_stale or time.monotonic() - self._listed_at >= REREAD_SECONDS:
+            self._is_stale = False
             self._list()
         oldest_first = sorted(self._listed, key=lambda one: self._stats.get(one, (float("-inf"), {}))[0])
         due_before = time.monotonic() - REREAD_SECONDS
@@ -49,6 +51,10 @@ class Figures:
                 self._stats[webhook_id] = (time.monotonic(), stats)
         shown = ((webhook_id, value, self._stats.get(webhook_id)) for webhook_id, value in self._listed.items())
         self.webhooks = tuple({**value, "stats": stats[1] if stats else {}} for _, value, stats in shown)
+
+    def look_again(self) -> None:
+        """Lets the next `read` list webhooks again: one of them was changed. Any thread may call it."""
+        self._is_stale = True
 
     def _list(self) -> None:
         stub = self._session.stub

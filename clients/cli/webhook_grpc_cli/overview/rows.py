@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from webhook_grpc_cli.output.kind import Cell, Column, Kind
+from webhook_grpc_cli.output.kind import ANY, Cell, Column, Kind
 from webhook_grpc_cli.output.look import Look, span_text
 from webhook_grpc_cli.output.things import answer_text, breaker, latency, oldest_due, outcome_mark, seconds_of, success
 from webhook_grpc_cli.output.things import time_of as _time_of
@@ -101,13 +101,15 @@ _WHERE_THERE_IS_ROOM: Final = (
     Column("Last problem", "last_problem.response_status", _problem),
 )
 _TIME: Final = Column("Time", "time")
+_VALUES: Final = ("time", "webhook_id", "customer_id", "name", "status", "attempts_per_second", "failed_count")
+_NAMES: Final = {**dict.fromkeys(_VALUES, ""), "stats": "GetWebhookStatsResponse", "last_problem": ANY}
 
 
 def kind(look: Look, *, is_table: bool) -> Kind:
     """Returns what a block of rows shows: on a terminal what fits, in a pipe all, with the time of the round."""
     if not is_table:
-        return Kind("webhook_id", (_TIME, *_ALWAYS, *_WHERE_THERE_IS_ROOM))
-    return Kind("webhook_id", (*_ALWAYS, *(_WHERE_THERE_IS_ROOM if look.width >= WIDTH_WHOLE else ())))
+        return Kind("webhook_id", (_TIME, *_ALWAYS, *_WHERE_THERE_IS_ROOM), more=_NAMES)
+    return Kind("webhook_id", (*_ALWAYS, *(_WHERE_THERE_IS_ROOM if look.width >= WIDTH_WHOLE else ())), more=_NAMES)
 
 
 def heading(place: str, totals: Sequence[float], behind_seconds: float, state: str, look: Look) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import sys
 import threading
@@ -16,6 +17,8 @@ from webhook_grpc_cli.output.kind import Column
 from webhook_grpc_cli.output.printing import console_of
 from webhook_grpc_cli.session import Session
 
+from .acts import Acts
+from .asking import COPY, Asking, Wanted
 from .keyboard import Keyboard
 from .rows import heading_text, kind
 from .view import View
@@ -59,11 +62,14 @@ class Blocks:
 class Screen:
     """Shows each round in the place of the one before, as the keys have it."""
 
-    def __init__(self, session: Session, live: Any, keyboard: Keyboard) -> None:
+    def __init__(self, session: Session, live: Any, keyboard: Keyboard, acts: Acts) -> None:
         self._printer = session.printer
         self._live = live
         self._keyboard = keyboard
-        self._view = View()
+        self._acts = acts
+        place = session.place
+        asking = Asking(place.profile_name, place.profile.get("confirm") == "always", session.is_yes)
+        self._view = View(asking=asking)
         self._round: Round | None = None
 
     @property
@@ -76,8 +82,32 @@ class Screen:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not (failed.is_set() or self.has_quit):
             for key in self._keyboard.read(left, failed.wait):
-                self._view.press(key, self._view.ordered(self._round.rows if self._round else ()))
+                wanted = self._view.press(key, self._view.ordered(self._round.rows if self._round else ()))
+                if wanted is not None:
+                    self._carry_out(wanted)
                 self._draw()
+            self._note_act()
+
+    def _carry_out(self, wanted: Wanted) -> None:
+        if wanted.key == COPY:
+            self._copy(str(wanted.row["webhook_id"]))
+        else:
+            self._view.said = self._acts.begin(wanted)
+
+    def _note_act(self) -> None:
+        """Shows what came of an act that has ended."""
+        self._acts.raise_failure()
+        if (said := self._acts.take_said()) is not None:
+            self._view.said = said
+            self._draw()
+
+    def _copy(self, text: str) -> None:
+        """Gives a text to the terminal for its clipboard (OSC 52), which is how that is reached over ssh, too."""
+        data = base64.b64encode(text.encode()).decode("ascii")
+        stream = self._live.console.file
+        stream.write(f"\x1b]52;c;{data}\x07")
+        stream.flush()
+        self._view.said = f"copied {text}, if the terminal lets programs copy"
 
     def show(self, found: Round) -> None:
         """Shows a round, unless the one before is held."""
@@ -112,7 +142,7 @@ class Screen:
         return [replace(first, show=marked), *others]
 
 
-def screen_of(session: Session, stack: ExitStack) -> Screen | Blocks:
+def screen_of(session: Session, stack: ExitStack, acts: Acts) -> Screen | Blocks:
     """Returns what rounds are shown with; `stack` takes it down at the end."""
     console = console_of(session.look)
     if not (session.printer.is_for_people and session.look.is_terminal) or console.is_dumb_terminal:
@@ -120,7 +150,7 @@ def screen_of(session: Session, stack: ExitStack) -> Screen | Blocks:
     from rich.live import Live
 
     keyboard = stack.enter_context(Keyboard())
-    return Screen(session, stack.enter_context(Live(console=console, auto_refresh=False)), keyboard)
+    return Screen(session, stack.enter_context(Live(console=console, auto_refresh=False)), keyboard, acts)
 
 
 def _lines() -> int:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 from webhook_grpc_cli.output.escaping import escaped
 from webhook_grpc_cli.output.look import Look
 from webhook_grpc_cli.output.things import time_of
 from webhook_grpc_cli.values import field_at
 
+from .asking import ACTS, Asking, Row, Wanted
 from .rows import is_trouble
 
-Row = Mapping[str, Any]
 SORTS: Final = ("trouble", "attempts", "pending", "name")
 FILTER_CHARACTERS_MAX: Final = 40
 _ESCAPES: Final = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1bOA": "up", b"\x1bOB": "down"}
@@ -24,8 +24,10 @@ HELP: Final = (
     "↑↓ or j k  choose a webhook          ⏎  open it, and close it again",
     "/  show only names with these letters (⏎ ends, Esc takes them away)",
     "s  sort by trouble, attempts, pending, name          p  only those with trouble",
-    "Space  hold the table, and let it go on          q  quit",
+    "t  send a test    r  retry the delivery that failed last    P  pause    R  resume: each asks first",
+    "e  explain its last delivery    y  copy its id    Space  hold the table, and let it go on    q  quit",
 )
+_KEYS_OF_ACTS: Final = ("t test", "r retry last", "P pause", "R resume", "e explain", "y copy id")
 
 
 def keys(data: bytes) -> Iterator[str]:
@@ -57,13 +59,34 @@ class View:
     """What names have to contain."""
     chosen: int = 0
     """The webhook's id, 0 for none."""
+    asking: Asking = field(default_factory=Asking)
+    said: str = ""
+    """The line about the last act."""
 
-    def press(self, key: str, rows: Sequence[Row]) -> None:
-        """Takes a key; `rows` are those that it was pressed in front of, in their order."""
+    def press(self, key: str, rows: Sequence[Row]) -> Wanted | None:
+        """Takes a key; `rows` are those that it was pressed in front of, in their order.
+
+        Returns an act that is wanted, and agreed to.
+        """
+        if self.asking.is_open:
+            return self.asking.press(key)
         if self.is_typing:
             self._type(_NAMES.get(key, key) if key not in "jk" else key)
-            return
-        name = _NAMES.get(key, key)
+        elif key in ACTS:
+            return self._wish(key, rows)
+        else:
+            self._show(_NAMES.get(key, key), rows)
+        return None
+
+    def _wish(self, key: str, rows: Sequence[Row]) -> Wanted | None:
+        row = self._chosen_of(rows)
+        self.said = "" if row else f"{ACTS[key][0]}: no webhook is chosen: ↑↓"
+        return self.asking.ask(Wanted(key, row)) if row else None
+
+    def _chosen_of(self, rows: Sequence[Row]) -> Row | None:
+        return next((row for row in rows if row["webhook_id"] == self.chosen), None)
+
+    def _show(self, name: str, rows: Sequence[Row]) -> None:
         if name == "enter" and not self.chosen:
             self._choose(0, rows)
         if name == "q":
@@ -77,7 +100,7 @@ class View:
         elif name == "/":
             self.is_typing, self.words = True, ""
         elif name == "escape":
-            self.is_help, self.is_open, self.words = False, False, ""
+            self.is_help, self.is_open, self.words, self.said = False, False, "", ""
 
     def _type(self, key: str) -> None:
         if key in {"enter", "escape"}:
@@ -116,24 +139,41 @@ class View:
     def footer(self, rows: Sequence[Row], look: Look) -> list[str]:
         """Returns the lines below the table."""
         lines = [""]
-        chosen = next((row for row in rows if row["webhook_id"] == self.chosen), None)
+        chosen = self._chosen_of(rows)
         if self.is_open:
             lines += [_detail(chosen, look) if chosen else "no webhook is chosen: ↑↓", ""]
         if self.is_help:
             lines += [*HELP, ""]
+        if self.asking.is_open:
+            return [*lines, *_filled(self.asking.line().split(" "), look.width, " ")]
         if self.is_typing:
             return [*lines, f"/{escaped(self.words)}_"]
+        if self.said:
+            lines += [*_filled(self.said.split(" "), look.width, " "), ""]
         words = (
             "↑↓ choose",
             "⏎ open",
             f"/ filter: {escaped(self.words)}" if self.words else "/ filter",
             f"s sort: {self.sort}",
             "p all" if self.is_problems else "p problems",
+            *_KEYS_OF_ACTS,
             "Space go on" if self.is_held else "Space hold",
             "? help",
             "q quit",
         )
-        return [*lines, "  ".join(words)]
+        return [*lines, *_filled(words, look.width, "  ")]
+
+
+def _filled(words: Sequence[str], width: int, gap: str) -> list[str]:
+    """Returns lines of at most so many characters, as far as single words allow."""
+    lines = [""]
+    for word in words:
+        longer = f"{lines[-1]}{gap}{word}" if lines[-1] else word
+        if len(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _detail(row: Row, look: Look) -> str:

@@ -37,6 +37,7 @@ DELIVERY: Final = Kind(
             "delivery_id",
         )
     ],
+    message="Delivery",
 )
 
 
