@@ -175,6 +175,15 @@ def connected(url: str) -> psycopg.Connection[tuple[Any, ...]]:
         time.sleep(0.05)
 
 
+def until(url: str, statement: LiteralString, seconds: float = 20) -> None:
+    """Waits until the first column of a statement's first row is true."""
+    ends_at = time.monotonic() + slowness.scaled(seconds)
+    with connected(url) as connection:
+        while not any(row[0] for row in _rows(connection, statement, ())[:1]):
+            assert time.monotonic() < ends_at, statement
+            time.sleep(0.02)
+
+
 def dump(url: str) -> str:
     """Every row of every table as text, bytes too: what a dump of the database would hold."""
     with psycopg.connect(url, autocommit=True) as connection:

@@ -131,6 +131,11 @@ def _translated(error: psycopg.Error | TimeoutError) -> Exception:
         return StoreRefusal(error.sqlstate or type(error).__name__)
     if failures.is_disk_full(error):
         return DiskFull()
+    if failures.sqlstate_of(error) == failures.READ_ONLY:
+        return Unavailable(
+            "STORAGE_UNAVAILABLE",
+            "the database takes no writes now: a standby answers, or its transactions are read-only; call again",
+        )
     return Unavailable("STORAGE_UNAVAILABLE", "the database cannot be reached or is overloaded")
 
 
