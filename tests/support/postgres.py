@@ -30,6 +30,12 @@ TABLES = (
 )  # fmt: skip
 # One message, and so one transaction.
 FORGET: Final[LiteralString] = ";".join((
+    # as before a day is dropped: a log that becomes shorter is one that lost commits
+    """
+    UPDATE shards s SET last_seq = a.seq
+    FROM (SELECT shard, max(seq) AS seq FROM attempts GROUP BY shard ORDER BY shard) a
+    WHERE s.shard = a.shard AND s.last_seq < a.seq
+    """,
     *(f"DELETE FROM {table}" for table in TABLES if table != "workers"),  # noqa: S608 - constants
     "DELETE FROM event_types WHERE NOT built_in",
     """

@@ -15,7 +15,7 @@ from .migration_files import Migration, MigrationStep
 from .migration_steps import Connection
 
 # Rows a second, or seconds, on two busy cores: docs/decisions/0082-upgrades.md.
-ROWS_PER_SECOND: Final[Mapping[Work, float]] = {Work.SCAN: 1_000_000, Work.BUILD: 150_000, Work.WRITE: 40_000}
+ROWS_PER_SECOND: Final[Mapping[Work, float]] = {Work.SCAN: 1_000_000, Work.BUILD: 150_000, Work.WRITE: 10_000}
 SAMPLE_SECONDS: Final = 1.0
 
 # The rows of each table with those of its partitions, and how many partitions there are. Where Postgres has never
