@@ -227,7 +227,7 @@ class Ownership:
             self._lose(set(self.shards.owned))
             self._registered = False
         # A new one for each try: the last one may have been entered, and the answer lost.
-        worker = self.shards.worker = UUID(int=self._random.getrandbits(128), version=4)
+        worker = self.shards.worker = self._new_id()
         asked_at = time.monotonic()
         database_time = await store.register(
             self._connection, worker, self._lease_seconds, self._secret_key_ids, self.shards.mark
@@ -237,6 +237,9 @@ class Ownership:
         self._renewed_at = asked_at
         await store.forget_dead(self._connection)
         return asked_at + _FENCE * self._lease_seconds
+
+    def _new_id(self) -> UUID:
+        return UUID(int=self._random.getrandbits(128), version=4)
 
     async def _reconcile(self) -> None:
         epochs = await store.owned_epochs(self._connection, self.shards.worker)
@@ -317,7 +320,7 @@ class Ownership:
         """
         count = sum(max(0, reached.get(shard, 0) - last_seq) for shard, last_seq in found.items())
         if count:
-            await store.rename_log(self._connection)
+            await store.rename_log(self._connection, self._new_id())
             log.warning("the database has lost what was committed: watchers start again", changes=count)
             self._reached.clear()
             self._lose(set(self.shards.owned))

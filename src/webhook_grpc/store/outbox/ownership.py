@@ -109,7 +109,7 @@ WHERE s.shard = r.shard AND s.epoch = r.epoch AND s.owner = %(worker)s
 """
 
 # Cursors of before are then refused: they may lie beyond the end of the log, or in what has been written over.
-RENAME_LOG: Final = "UPDATE meta SET log_incarnation = gen_random_uuid()"
+RENAME_LOG: Final = "UPDATE meta SET log_incarnation = %(name)s"
 
 DELETE_WORKER: Final = "DELETE FROM workers WHERE worker_id = %(worker)s"
 
@@ -256,9 +256,9 @@ def refuse_shorter_logs(connection: LoopConnection, reached: Mapping[int, int]) 
     connection.on_opened(look)
 
 
-async def rename_log(connection: LoopConnection) -> None:
+async def rename_log(connection: LoopConnection, name: UUID) -> None:
     """Gives the log another name. Raises Unavailable."""
-    await connection.rows(RENAME_LOG)
+    await connection.rows(RENAME_LOG, {"name": name})
 
 
 async def unregister(connection: LoopConnection, worker: UUID) -> None:
