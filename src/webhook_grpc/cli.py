@@ -22,6 +22,7 @@ import orjson
 
 from webhook_grpc.commands.examples import HELP_NAMES, examples
 from webhook_grpc.commands.keys import keys_group, print_new_key
+from webhook_grpc.commands.planning import plan_json, plan_lines
 from webhook_grpc.commands.resealing import KeysFailed
 from webhook_grpc.commands.settings import settings_command
 from webhook_grpc.commands.token_places import TokensFailed
@@ -39,7 +40,7 @@ from webhook_grpc.store.connection.conninfo import BadConninfo, checked
 from webhook_grpc.store.connection.server_checks import UnsuitableServer
 from webhook_grpc.store.db import TooFewConnections
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from webhook_grpc.store.schema.migrate import DatabaseUnreachable, SchemaError, check_schema, migrate
+from webhook_grpc.store.schema.migrate import DatabaseUnreachable, SchemaError, check_schema, migrate, plan
 
 from . import __version__
 from .settings import (
@@ -248,9 +249,24 @@ def _announcing(settings: Settings, is_embedded: bool, processes: int = 1) -> Ca
 @click.option(
     "--before-deployment", is_flag=True, help="Leave out what must wait until no process of the old version runs."
 )
-def migrate_command(before_deployment: bool) -> None:
+@click.option(
+    "--plan", "is_plan", is_flag=True, help="Say what would run, what it locks and for how long; change nothing."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="How --plan is printed; json: one object a line.",
+)
+def migrate_command(before_deployment: bool, is_plan: bool, output: str) -> None:
     """Bring the database's schema up to date. Safe to repeat, and to run from several places at once."""
     with _explained_failures(), _database(load_database_settings(), migrate_embedded=False) as (conninfo, _):
+        if is_plan:
+            lines = (plan_json if output == "json" else plan_lines)(plan(conninfo, before_deployment=before_deployment))
+            for line in lines:
+                click.echo(line)
+            return
         names = migrate(conninfo, before_deployment=before_deployment)
         click.echo("\n".join(f"applied {name}" for name in names) or "nothing to do")
 

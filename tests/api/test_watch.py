@@ -275,10 +275,15 @@ async def test_a_cursor_that_is_older_than_the_log_has_expired(
     assert error_details(error)["ErrorInfo"].metadata["oldest_time"].startswith("20")
 
 
-async def test_a_cursor_of_before_a_restore_is_refused(service: Service, postgres: TestPostgres) -> None:
+async def test_a_cursor_of_before_a_restore_is_refused_and_who_watches_is_told(
+    service: Service, postgres: TestPostgres
+) -> None:
     async with service.watching() as watch:
-        pass
-    postgres.rows("UPDATE meta SET log_incarnation = gen_random_uuid()")
+        postgres.rows("UPDATE meta SET log_incarnation = gen_random_uuid()")
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            while True:
+                await watch.next_message()
+        assert error_details(told.value)["ErrorInfo"].reason == "CURSOR_OF_OTHER_LOG"
     error = await refusal(service, cursor=watch.cursor)
     assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
     [(incarnation,)] = postgres.rows("SELECT log_incarnation FROM meta")

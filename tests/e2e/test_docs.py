@@ -7,6 +7,7 @@ import base64
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -24,6 +25,7 @@ from webhook.v1 import service_pb2
 
 from tests.engine.test_keys import NEW_ID, NEW_KEY, OLD_ID
 from tests.support import slowness
+from tests.support.earlier import checkout, previous
 from tests.support.ports import free_port
 from tests.support.postgres import FORGET, TestPostgres, query
 from tests.support.process import ROOT, Process
@@ -33,6 +35,7 @@ from webhook_grpc.domain.signing import SigningKey, signature_headers
 from webhook_grpc.domain.signing_keys import PrivateSigningKey
 from webhook_grpc.settings import PREFIX
 from webhook_grpc.store.schema.migrate import migrate
+from webhook_grpc.store.schema.migration_files import migration_names
 
 BIN = Path(sys.executable).parent
 _DATABASE = "webhook_test_docs"
@@ -455,6 +458,41 @@ async def test_the_commands_of_a_deployment(database_url: str) -> None:
     assert "nothing to do" in output
     assert "serves gRPC on 127.0.0.1:" in output
     assert '"event":"stopped"' in output
+
+
+@pytest.mark.slow(6)
+async def test_the_commands_of_an_upgrade_and_of_the_way_back(
+    postgres: TestPostgres, worker_id: str, tmp_path: Path
+) -> None:
+    """The version before is a real one; after the upgrade it works on what this one has made of its schema."""
+    name = f"webhook_test_upgrade_{worker_id}"
+    settings = {
+        "WEBHOOK_DATABASE_URL": postgres.create_database(name),
+        "WEBHOOK_SECRET_KEYS": base64.b64encode(SECRET_KEY).decode(),
+        "WEBHOOK_GRPC_ADDRESS": "127.0.0.1:0",
+        "WEBHOOK_HTTP_ADDRESS": "",
+    }
+
+    async def said(block: str, path: str = "") -> str:
+        commands = SERVE_ONCE + blocks("docs/operations.md", block).replace("webhook-grpc serve", "serve_once")
+        in_path = f"PATH={shlex.quote(path or str(BIN))}:$PATH"
+        return await run("bash", "-euo", "pipefail", "-c", f"{in_path}\n{commands}", **settings)
+
+    with checkout(previous()) as earlier:
+        await asyncio.to_thread(earlier.migrate, settings["WEBHOOK_DATABASE_URL"])
+        new = migration_names()[len(list(earlier.migrations.glob("*.sql"))) :]
+        upgrade = await said("upgrade")
+        assert all(upgrade.count(one) == 2 for one in new), upgrade  # planned, and applied
+        assert "nothing to do" in await said("finish")
+        program = tmp_path / "webhook-grpc"
+        command = " ".join(shlex.quote(word) for word in earlier.program)
+        program.write_text(f'#!/bin/sh\nPYTHONPATH={earlier.python_path} exec {command} "$@"\n')
+        program.chmod(0o755)
+        back = await said("go_back", str(tmp_path))
+    assert "nothing to do" in back
+    assert "serves gRPC on 127.0.0.1:" in back
+    assert '"event":"stopped"' in back
+    postgres.drop_database(name)
 
 
 async def test_the_commands_that_change_the_secret_key(database_url: str, services: ServiceFactory) -> None:

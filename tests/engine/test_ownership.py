@@ -29,6 +29,8 @@ WAITING: LiteralString = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
 STEP_BACK = "UPDATE workers SET lease_until = lease_until + interval '1 hour'"  # the same as an hour less of now()
+NAME_OF_LOG = "SELECT log_incarnation FROM meta"
+LOST = "the database has lost what was committed: watchers start again"
 TAKEN = "shards belong to nobody and nobody takes them: taken beyond the share of this process"
 
 
@@ -167,6 +169,27 @@ async def test_the_shards_of_one_that_died_are_taken_two_beats_after_the_clock_s
     monotonic.now += 2 * BEAT_SECONDS
     await owner.beat()
     assert len(owner.shards.owned) == 64
+
+
+@pytest.mark.symptom("lost commits")
+async def test_a_log_that_has_become_shorter_gets_another_name_once_and_all_shards_are_read_again(
+    owner: Ownership, postgres: TestPostgres
+) -> None:
+    """The database came back older: what it had told this process of is not there."""
+    await owner.beat()
+    before = postgres.rows(NAME_OF_LOG)
+    owner.log_reached(dict(owner.shards.owned), {7: 5, 8: 3})
+    with capture_logs() as logs:
+        await owner.readopt({7})
+        assert owner.shards.owned == {}, "nothing that is remembered of a shard counts any more"
+        after = postgres.rows(NAME_OF_LOG)
+        await owner.beat()
+        await owner.readopt({8})
+    assert len(owner.shards.owned) == 64
+    assert owner.shards.owned[7].last_seq == 0
+    assert before != after
+    assert postgres.rows(NAME_OF_LOG) == after
+    assert [line["changes"] for line in logs if line["event"] == LOST] == [5]
 
 
 async def test_a_renewal_that_was_held_up_until_others_had_the_shards_allows_no_request_for_them(

@@ -322,6 +322,22 @@ async def test_a_grant_that_was_lost_is_named_in_postgres_words(
     assert "hush" not in repr(symptoms)
 
 
+@pytest.mark.symptom("read only")
+async def test_a_server_that_takes_no_writes_is_named_and_used_again_as_soon_as_it_takes_them(
+    limited_services: ServiceFactory, limited: str, postgres: TestPostgres, symptoms: list[Line]
+) -> None:
+    service = await start(limited_services)
+    as_admin(postgres, "ALTER ROLE {} SET default_transaction_read_only = on", limited)
+    postgres.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [limited])
+    async with publishing(service):
+        await until_said(symptoms, event="the database fails", sqlstate="25006")
+        await until_health_is(service, WEBHOOKS, NOT_SERVING)
+        as_admin(postgres, "ALTER ROLE {} RESET default_transaction_read_only", limited)
+        await until_health_is(service, WEBHOOKS, SERVING)
+        await until_health_is(service, DELIVERY, SERVING)
+    await answered(service.publish)
+
+
 @pytest.mark.symptom("hints", "connections")
 async def test_a_process_that_hears_no_hints_says_why(
     limited_services: ServiceFactory,

@@ -17,6 +17,7 @@ from .combined import COMBINED
 from .database import DatabaseServer
 from .finished import FinishedRounds, Reports, write
 from .harness import run_round
+from .replicated import ReplicatedServer
 from .scenario import Scenario
 from .scenarios import SCENARIOS
 from .stepped import SteppedServer
@@ -40,7 +41,7 @@ def main() -> int:
     finished = FinishedRounds(arguments.resume, run, arguments.rounds * len(chosen))
     if finished.reports:
         say(f"goes on after {sum(map(len, finished.reports.values()))} rounds that have ended")
-    servers: dict[bool, DatabaseServer] = {}
+    servers: dict[type[DatabaseServer], DatabaseServer] = {}
     try:
         for number in range(arguments.rounds):
             for scenario in chosen:
@@ -48,10 +49,11 @@ def main() -> int:
                     continue
                 seed = secrets.randbelow(2**32) if arguments.seed is None else arguments.seed + number
                 seconds = arguments.seconds or scenario.short_seconds
-                if scenario.stepped not in servers:
-                    servers[scenario.stepped] = SteppedServer() if scenario.stepped else DatabaseServer()
-                    servers[scenario.stepped].start()
-                finished.add(scenario.name, _round(scenario, servers[scenario.stepped], seed, seconds))
+                kind = _kind_of_server(scenario)
+                if kind not in servers:
+                    servers[kind] = kind()
+                    servers[kind].start()
+                finished.add(scenario.name, _round(scenario, servers[kind], seed, seconds))
     finally:
         for server in servers.values():
             server.stop()
@@ -59,6 +61,12 @@ def main() -> int:
     if arguments.json is not None:
         write(arguments.json, finished.reports, run)
     return int(any(report.violations for rows in finished.reports.values() for report in rows))
+
+
+def _kind_of_server(scenario: Scenario) -> type[DatabaseServer]:
+    if scenario.replicated:
+        return ReplicatedServer
+    return SteppedServer if scenario.stepped else DatabaseServer
 
 
 def table(reports: Reports) -> str:

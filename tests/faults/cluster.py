@@ -18,6 +18,7 @@ import psutil
 
 from tests.invariants.history import Fault, Vitals
 from tests.support import slowness
+from tests.support.earlier import Earlier
 from tests.support.process import Process, environment
 
 from .endpoints import DELAYS_SECONDS
@@ -86,6 +87,14 @@ class Cluster:
         self.running[name] = Process(
             cast("asyncio.subprocess.Process", process), match[1]
         )  # it has what is needed of one
+        return name
+
+    async def start_earlier(self, earlier: Earlier) -> str:
+        """Starts one of an earlier version and returns its name when it serves. It imports everything by itself."""
+        self._started += 1
+        name = f"process-{self._started}"
+        settings = {**self._settings, "PYTHONPATH": earlier.python_path}
+        self.running[name] = await Process.start(self._directory / f"{name}.log", earlier.program, **settings)
         return name
 
     def any(self, random: Random) -> Process:

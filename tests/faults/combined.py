@@ -19,7 +19,7 @@ _SECONDS: Final = 2.0  # of each fault
 # Each with the same webhooks and settings. What a fault excuses is bounded by its time, also beside others.
 _TOGETHER: Final = (
     ("kill -9", "SIGTERM", "watchers resume"),
-    ("Postgres crash", "backends terminated", "connections exhausted"),
+    ("Postgres crash", "backends terminated", "connections exhausted", "read-only"),
     ("network reset", "network latency", "commit answers lost"),
     ("network stalled", "network stalled beyond deadline", "Postgres stopped"),
     ("DNS slow", "DNS failing"),

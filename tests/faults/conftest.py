@@ -7,6 +7,7 @@ from collections.abc import Generator
 import pytest
 
 from .database import DatabaseServer
+from .replicated import ReplicatedServer
 from .stepped import SteppedServer
 
 
@@ -14,6 +15,15 @@ from .stepped import SteppedServer
 def server() -> Generator[DatabaseServer]:
     """A server of this suite's own."""
     server = DatabaseServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def replicated_server() -> Generator[ReplicatedServer]:
+    """A primary with a standby."""
+    server = ReplicatedServer()
     server.start()
     yield server
     server.stop()

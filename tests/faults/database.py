@@ -79,6 +79,14 @@ class DatabaseServer:
         server: Any = self._embedded._server  # pyright: ignore[reportPrivateUsage]
         server.ensure_postgres_running()
 
+    def set_read_only(self, *, is_read_only: bool) -> None:
+        """Sets default_transaction_read_only for all: for open connections, too."""
+        if is_read_only:
+            query(self.url, "ALTER SYSTEM SET default_transaction_read_only = on")
+        else:
+            query(self.url, "ALTER SYSTEM RESET default_transaction_read_only")
+        query(self.url, "SELECT pg_reload_conf()")
+
     def new_database(self) -> str:
         """A migrated database with nothing in it."""
         return self._new_database(TEMPLATE)

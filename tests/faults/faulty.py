@@ -8,6 +8,7 @@ WEBHOOK_TEST_BROKEN=<names>          what is wrong of `broken.py`, each in a way
 WEBHOOK_TEST_SLOW_READS=<seconds>    rows take so long from the database, and acknowledgements half of it
 WEBHOOK_TEST_SLOW_LOOK=<seconds>     one look at the table takes so long
 WEBHOOK_TEST_DNS_PORT=<port>         names are asked of a server on 127.0.0.1
+WEBHOOK_TEST_DATABASE_ADDRESS=<file> the name of the database's host leads to the address in this file, now
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import functools
 import itertools
 import os
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
 
 import aiodns
+from psycopg import _conninfo_attempts, _conninfo_attempts_async
 
 from tests.faults import broken
 from tests.faults.patching import rewrap
@@ -184,6 +187,25 @@ def ask_names_of(port: int) -> None:
     rewrap(aiodns, "DNSResolver", at_the_stub)
 
 
+def database_is_where(file: Path) -> None:
+    """Resolves the name of the database's host to the address in a file, each time that psycopg asks for it."""
+
+    def by_file(_: Any) -> Any:
+        def resolved(params: dict[str, Any]) -> list[dict[str, Any]]:
+            return [{**params, "hostaddr": file.read_text()}]
+
+        return resolved
+
+    def by_file_later(_: Any) -> Any:
+        async def resolved(params: dict[str, Any]) -> list[dict[str, Any]]:
+            return [{**params, "hostaddr": file.read_text()}]  # noqa: ASYNC240 - a few bytes
+
+        return resolved
+
+    rewrap(_conninfo_attempts, "_resolve_hostnames", by_file)
+    rewrap(_conninfo_attempts_async, "_resolve_hostnames", by_file_later)
+
+
 def patch(environment: MutableMapping[str, str]) -> None:
     """Applies what the environment asks for, and takes it out of there."""
     if fault := environment.pop("WEBHOOK_TEST_FAULT", ""):
@@ -199,6 +221,8 @@ def patch(environment: MutableMapping[str, str]) -> None:
         broken.ENGINES[name]()
     if port := environment.pop("WEBHOOK_TEST_DNS_PORT", ""):
         ask_names_of(int(port))
+    if file := environment.pop("WEBHOOK_TEST_DATABASE_ADDRESS", ""):
+        database_is_where(Path(file))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -19,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from tests.invariants.history import Asked, Endpoint, Fault, History, Poison, Switch
 from tests.invariants.violation import Violation
 from tests.support import slowness
+from tests.support.earlier import Earlier, checkout, previous
 from webhook_grpc.domain.ids import shard_of
 
 from . import database, participants
@@ -28,6 +29,7 @@ from .database import DatabaseServer
 from .dns import NameServer
 from .endpoints import Endpoints
 from .proxy import Proxy
+from .replicated import ReplicatedServer
 from .scenario import Scenario
 from .stepped import SteppedServer
 from .undone import undone
@@ -43,13 +45,21 @@ _NOTICE_SECONDS = 0.05  # until a death is noticed
 class Round:
     """What a scenario may reach while the load runs."""
 
-    def __init__(self, scenario: Scenario, server: DatabaseServer, directory: Path, seed: int, seconds: float) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        server: DatabaseServer,
+        directory: Path,
+        seed: int,
+        seconds: float,
+        earlier: Earlier | None = None,
+    ) -> None:
         self.scenario = scenario
         self.server = server
         self.seconds = seconds
         self.random = Random(seed)  # only for the schedule of faults, so that a seed replays it
         self.directory = directory
-        self.database_url = server.new_database()
+        self.database_url = server.empty_database() if scenario.begins_before else server.new_database()
         self.ask = database.Asker(self.database_url)
         self.proxy = Proxy(server.socket_path)
         self.names = NameServer()
@@ -65,6 +75,7 @@ class Round:
         self.registered: list[Endpoint] = []
         self._seed = seed
         self._watching: list[asyncio.Task[None]] = []
+        self._earlier = earlier
 
     # --- for scenarios ---------------------------------------------------------------------------------------------
 
@@ -126,6 +137,11 @@ class Round:
         """The name of a random process."""
         return self.random.choice(sorted(self.cluster.running))
 
+    async def start_earlier(self) -> str:
+        """Starts a process of the version before, in a scenario that begins with one."""
+        assert self._earlier is not None
+        return await self.cluster.start_earlier(self._earlier)
+
     def path(self, number: int) -> str:
         """The path of the number-th endpoint of the plan."""
         return participants.path_of(number)
@@ -175,12 +191,11 @@ class Round:
             first["WEBHOOK_TEST_DNS_PORT"] = others["WEBHOOK_TEST_DNS_PORT"] = str(self.names.port)
         if scenario.proxied:  # one of them: the other one is there to take over
             first["WEBHOOK_DATABASE_URL"] = database.through(self.database_url, self.proxy.port)
+        if isinstance(self.server, ReplicatedServer):
+            others["WEBHOOK_DATABASE_URL"] = self.server.by_name(self.database_url)
+            others["WEBHOOK_TEST_DATABASE_ADDRESS"] = str(self.server.names)
         try:
-            await asyncio.gather(
-                self.endpoints.start(),
-                self.cluster.start(**first),
-                *(self.cluster.start(**others) for _ in range(scenario.processes - 1)),
-            )
+            await asyncio.gather(self.endpoints.start(), self._start_processes(first, others))
             self.registered += await participants.register(scenario, self.endpoints, self.cluster.any(self.random))
             self.publishers += participants.publishers(scenario, self.cluster, self._seed)
             self.watchers += participants.watchers(scenario, self.cluster, self._seed)
@@ -202,6 +217,14 @@ class Round:
                 self.server.set_clock(0)
             self.ask.close()
             self.server.drop_database(self.database_url)
+
+    async def _start_processes(self, first: Mapping[str, str], others: Mapping[str, str]) -> None:
+        count = self.scenario.processes
+        if self._earlier is not None:
+            await asyncio.to_thread(self._earlier.migrate, self.database_url)
+            await asyncio.gather(*(self.start_earlier() for _ in range(count)))
+            return
+        await asyncio.gather(self.cluster.start(**first), *(self.cluster.start(**others) for _ in range(count - 1)))
 
     async def _until_told(self) -> None:
         """Waits until the watchers were told as much as the log has; what they were told is compared later."""
@@ -252,9 +275,11 @@ async def run_round(
     An assertion of the scenario's own that fails is a violation like any other, also one while it is being set up.
     """
     directory = Path(tempfile.mkdtemp(prefix="webhook-grpc-round-"))
+    earlier = checkout(previous()) if scenario.begins_before else contextlib.nullcontext()
     try:
-        async with asyncio.timeout(slowness.RATIO_MAX * (_HANG_SECONDS + 2 * seconds)):
-            report = await Round(scenario, server, directory, seed, seconds).run()
+        with earlier as before:
+            async with asyncio.timeout(slowness.RATIO_MAX * (_HANG_SECONDS + 2 * seconds)):
+                report = await Round(scenario, server, directory, seed, seconds, before).run()
     except (AssertionError, TimeoutError, grpc.aio.AioRpcError) as error:
         report = replace(check(History()), violations=(_failure(error),))
     if not (report.violations and keeps_folder):

@@ -20,8 +20,10 @@ from . import (
     command_faults,
     database_faults,
     environment_faults,
+    failover_faults,
     jam_faults,
     poison_faults,
+    upgrade_faults,
     webhook_faults,
 )
 from .cluster import lease_seconds
@@ -157,5 +159,7 @@ SCENARIOS: Sequence[Scenario] = (
     *command_faults.SCENARIOS,
     *clock_faults.SCENARIOS,
     *chaos_faults.SCENARIOS,
+    *failover_faults.SCENARIOS,
+    *upgrade_faults.SCENARIOS,
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import LiteralString
@@ -17,7 +17,8 @@ import pytest
 from webhook.v1 import event_pb2, service_pb2, webhook_pb2
 
 from tests.support import slowness
-from tests.support.earlier import WITH_0001, WITH_0002, WITH_0004, Earlier, checkout
+from tests.support.earlier import WITH_0001, WITH_0002, WITH_0004, Earlier, checkout, previous
+from tests.support.full import in_full
 from tests.support.postgres import query
 from tests.support.process import Process
 from tests.support.receiver import Receiver
@@ -89,22 +90,30 @@ class Load:
                 await asyncio.sleep(GAP_SECONDS)
 
 
+_FIRST = pytest.param(lambda: WITH_0001, (), id="0001")
+_PREVIOUS = pytest.param(previous, (), id="the version before this one")
+
+
 @pytest.mark.parametrize(
     ("commit", "without"),
-    [
-        pytest.param(WITH_0001, (), id="0001"),
-        pytest.param(WITH_0002, (), id="0002"),
-        # no commit has 0003 as it was released and not 0004, which this version itself does not use
-        pytest.param(WITH_0004, ("0004-publish-event.pre",), id="0003"),
-        pytest.param(WITH_0004, (), id="0004"),
-    ],
+    in_full(
+        (
+            _FIRST,
+            pytest.param(lambda: WITH_0002, (), id="0002"),
+            # no commit has 0003 as it was released and not 0004, which this version itself does not use
+            pytest.param(lambda: WITH_0004, ("0004-publish-event.pre",), id="0003"),
+            pytest.param(lambda: WITH_0004, (), id="0004"),
+            _PREVIOUS,
+        ),
+        short=(_FIRST, _PREVIOUS),
+    ),
 )
 async def test_migrating_beside_the_version_before(
-    commit: str, without: Sequence[str], server: DatabaseServer, receiver: Receiver, tmp_path: Path
+    commit: Callable[[], str], without: Sequence[str], server: DatabaseServer, receiver: Receiver, tmp_path: Path
 ) -> None:
     slowness.measure_again()
     url = server.empty_database()
-    with checkout(commit, without) as earlier:
+    with checkout(commit(), without) as earlier:
         process = await _start(earlier, tmp_path / "log", url)
         try:
             load = Load(process)

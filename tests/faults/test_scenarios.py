@@ -14,12 +14,14 @@ from .combined import in_short
 from .database import DatabaseServer
 from .groups import STEPPED, group
 from .harness import run_round
+from .replicated import ReplicatedServer
 from .scenario import Scenario
 from .scenarios import SCENARIOS
 from .stepped import SteppedServer
 
 pytestmark = [pytest.mark.slow(8), pytest.mark.timeout(120)]
-_USUAL = [one for one in in_full(SCENARIOS, short=tuple(in_short())) if not one.stepped]
+_USUAL = [one for one in in_full(SCENARIOS, short=tuple(in_short())) if not (one.stepped or one.replicated)]
+_REPLICATED = [one for one in SCENARIOS if one.replicated]
 _STEPPED = [one for one in SCENARIOS if one.stepped]
 
 
@@ -28,6 +30,12 @@ _STEPPED = [one for one in SCENARIOS if one.stepped]
 )
 async def test_the_service_keeps_its_promises_under(scenario: Scenario, server: DatabaseServer) -> None:
     await keeps_its_promises(scenario, server)
+
+
+@group(1)
+@pytest.mark.parametrize("scenario", _REPLICATED, ids=lambda scenario: scenario.name)
+async def test_the_service_keeps_its_promises_with(scenario: Scenario, replicated_server: ReplicatedServer) -> None:
+    await keeps_its_promises(scenario, replicated_server)
 
 
 @STEPPED

@@ -20,7 +20,7 @@ from tests.support.earlier import WITH_0004, checkout
 from tests.support.postgres import TestPostgres, query
 from tests.support.schema import described
 from webhook_grpc.store.schema import migration_files
-from webhook_grpc.store.schema.migrate import DatabaseUnreachable, SchemaError, check_schema, migrate
+from webhook_grpc.store.schema.migrate import DatabaseUnreachable, SchemaError, check_schema, migrate, plan
 from webhook_grpc.store.schema.migration_files import migration_names
 
 # Migrates the databases given with abb2400, and dies where a file is in the database and not yet recorded: of the first
@@ -63,6 +63,8 @@ def test_migrating_makes_the_schema_and_again_changes_nothing(fresh_url: str) ->
     assert migrate(fresh_url) == migration_names()
     check_schema(fresh_url)
     assert migrate(fresh_url) == []
+    declared = "SELECT name, works_with FROM webhook_migrations ORDER BY name"  # where older programs read it
+    assert query(fresh_url, declared) == [(one.name, one.works_with) for one in migration_files.read_migrations()]
 
 
 async def test_two_migrators_at_once_apply_each_migration_once(fresh_url: str) -> None:
@@ -125,6 +127,7 @@ def test_what_yoyo_has_left_half_done_is_taken_over(fresh_url: str, postgres: Te
         earlier.run(DYING_YOYO, *urls)
     for number, url in enumerate(urls, start=1):
         assert query(url, "SELECT count(*) FROM _yoyo_migration") == [(number - 1,)]
+        assert {step.migration for step in plan(url)} == set(migration_names()[number:])
         assert migrate(url) == migration_names()[number:]
         check_schema(url)
         assert described(url) == described(fresh_url)
@@ -171,11 +174,15 @@ def test_a_newer_schema_is_accepted_if_its_files_say_so(
 
 def test_a_schema_that_is_too_new_is_neither_used_nor_changed(fresh_url: str) -> None:
     migrate(fresh_url)
-    row = {"works_with": migration_files.program_version() + 1}
+    version = migration_files.program_version()
+    row = {"works_with": version + 1}
     query(fresh_url, "INSERT INTO webhook_migrations VALUES ('9999-later.pre', 1, 2, %(works_with)s)", row)
     for function in (check_schema, migrate):
-        with pytest.raises(SchemaError, match=r"too new.*9999-later"):
+        with pytest.raises(SchemaError, match=r"too new.*9999-later") as caught:
             function(fresh_url)
+        needed = f"works with programs that know migration {version + 1:04d}"
+        assert f"{needed}, and this one knows those up to {version:04d}; run a newer" in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_an_unreachable_database_is_one_sentence_without_the_password() -> None:

@@ -67,10 +67,13 @@ class DistributionPostgres:
         settings: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         programs: Path | None = None,
+        follows: DistributionPostgres | None = None,
+        address: str = "127.0.0.1",
+        port: int | None = None,
     ) -> None:
         """Makes and starts it. `settings` go to postgresql.conf; `environment` to the server (LD_PRELOAD, say).
 
-        `programs` is the folder of another Postgres' programs.
+        `programs` is the folder of another Postgres' programs. With `follows` it is a standby of that cluster.
         """
         self._bin = programs or need_postgres()
         self._directory = Path(tempfile.mkdtemp(prefix="webhook-grpc-debian-"))
@@ -80,15 +83,20 @@ class DistributionPostgres:
             shutil.chown(self._directory, "postgres", "postgres")
         self.data = self._directory / "data"
         self.environment = dict(environment or {})
-        self.port = free_port()
-        self._run("initdb", "-D", str(self.data), "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        self.address = address
+        self.port = port or free_port()
+        if follows is None:
+            self._run("initdb", "-D", str(self.data), "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        else:
+            copy = ("pg_basebackup", "-R", "-X", "stream", "--checkpoint=fast", "--no-sync", "-D", str(self.data))
+            self._run(*copy, "-d", make_conninfo(follows.url, dbname=""))
         self.configure({"fsync": "off", "max_connections": "100", **(settings or {})})
         self.start()
 
     @property
     def url(self) -> str:
         """A connection string for its database `postgres`, as its superuser."""
-        return make_conninfo(host="127.0.0.1", port=self.port, user=self._role, dbname="postgres")
+        return make_conninfo(host=self.address, port=self.port, user=self._role, dbname="postgres")
 
     @property
     def log(self) -> str:
@@ -102,7 +110,7 @@ class DistributionPostgres:
 
     def start(self) -> None:
         """Starts it and returns when it accepts connections."""
-        options = f"-p {self.port} -k {self._directory} -c listen_addresses=127.0.0.1"
+        options = f"-p {self.port} -k {self._directory} -c listen_addresses={self.address}"
         log = str(self._directory / "log")
         self._run(
             "pg_ctl", "-D", str(self.data), "-l", log, "-o", options, "-w", "-t", str(_START_SECONDS_MAX), "start"
@@ -111,6 +119,10 @@ class DistributionPostgres:
     def stop(self, mode: str = "fast") -> None:
         """Stops it: `immediate` is a crash, without a checkpoint."""
         self._run("pg_ctl", "-D", str(self.data), "-m", mode, "-w", "stop")
+
+    def promote(self) -> None:
+        """Makes a standby a primary; returns when it accepts writes."""
+        self._run("pg_ctl", "-D", str(self.data), "-w", "-t", str(_START_SECONDS_MAX), "promote")
 
     def remove(self) -> None:
         """Stops it, whatever state it is in, and removes its folder."""

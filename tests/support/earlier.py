@@ -18,23 +18,31 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from tests.support import slowness
+from tests.support.distribution import missing
 from tests.support.process import ROOT, environment
+from webhook_grpc.store.schema.migration_files import FOLDER, migration_names
 
 # The last commits whose newest migration is the one named; abb2400 is the last that yoyo migrated.
 WITH_0001 = "7085029"
 WITH_0002 = "1542c2d"
 WITH_0004 = "abb2400"
 
-_MIGRATE_AND_RUN = """
-import os
+_MIGRATING = """
+import os, sys
+try:
+    from webhook_grpc.store.schema.migrate import migrate
+except ImportError:  # where it was before it had a room of its own
+    from webhook_grpc.store.migrate import migrate
+"""
+_MIGRATE = f"{_MIGRATING}migrate(sys.argv[1])"
+_MIGRATE_AND_RUN = f"""
+{_MIGRATING}
 from webhook_grpc.cli import main
-from webhook_grpc.store.migrate import migrate
 migrate(os.environ["WEBHOOK_DATABASE_URL"])
 main()
 """
+_RUN = "from webhook_grpc.cli import main; main()"
 
 
 @dataclass(frozen=True)
@@ -54,9 +62,19 @@ class Earlier:
         return (sys.executable, "-c", _MIGRATE_AND_RUN)
 
     @property
+    def program(self) -> tuple[str, ...]:
+        """The command line of this version, which migrates nothing by itself."""
+        return (sys.executable, "-c", _RUN)
+
+    @property
     def migrations(self) -> Path:
         """The folder of its migrations."""
-        return self.path / "src" / "webhook_grpc" / "store" / "migrations"
+        store = self.path / "src" / "webhook_grpc" / "store"
+        return next(path for path in (store / "schema" / "migrations", store / "migrations") if path.exists())
+
+    def migrate(self, url: str) -> None:
+        """Migrates a database with this version."""
+        self.run(_MIGRATE, url)
 
     def run(self, script: str, *arguments: str) -> str:
         """Runs a Python script with this version and returns what it printed."""
@@ -70,6 +88,16 @@ class Earlier:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+@functools.cache
+def previous() -> str:
+    """The commit before the newest migration came: the last one of the version before. Skips as `checkout`."""
+    newest = f"{FOLDER.relative_to(ROOT)}/{migration_names()[-1]}.sql"
+    came = _git("log", "--diff-filter=A", "--format=%H", "-1", "--", newest)
+    if came is None:
+        return missing(f"the history of {newest}", "the whole history has to be checked out")
+    return f"{came.decode().strip()}^" if came else "HEAD"  # it is not committed yet
 
 
 @contextmanager
@@ -90,19 +118,20 @@ def checkout(commit: str, without: Iterable[str] = ()) -> Generator[Earlier]:
 
 @functools.cache
 def _archive(commit: str) -> bytes:
-    done = (
-        subprocess.run(
-            ["git", "archive", commit, "src", "generated/python"],
-            cwd=ROOT,
-            env={**os.environ, "GIT_CEILING_DIRECTORIES": str(ROOT.parent)},
-            capture_output=True,
-            check=False,
-        )
-        if shutil.which("git")
-        else None
+    return _git("archive", commit, "src", "generated/python") or missing(
+        f"git and the commit {commit}", "the whole history has to be checked out"
     )
-    if done is not None and done.returncode == 0:
-        return done.stdout
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"commit {commit} is missing; the whole history has to be checked out")
-    pytest.skip(f"needs git and the commit {commit}")
+
+
+def _git(*arguments: str) -> bytes | None:
+    """What git prints, or None where there is no git, no history or no such commit."""
+    if not shutil.which("git"):
+        return None
+    done = subprocess.run(
+        ["git", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "GIT_CEILING_DIRECTORIES": str(ROOT.parent)},
+        capture_output=True,
+        check=False,
+    )
+    return done.stdout if done.returncode == 0 else None

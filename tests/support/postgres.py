@@ -30,6 +30,12 @@ TABLES = (
 )  # fmt: skip
 # One message, and so one transaction.
 FORGET: Final[LiteralString] = ";".join((
+    # as before a day is dropped: a log that becomes shorter is one that lost commits
+    """
+    UPDATE shards s SET last_seq = a.seq
+    FROM (SELECT shard, max(seq) AS seq FROM attempts GROUP BY shard ORDER BY shard) a
+    WHERE s.shard = a.shard AND s.last_seq < a.seq
+    """,
     *(f"DELETE FROM {table}" for table in TABLES if table != "workers"),  # noqa: S608 - constants
     "DELETE FROM event_types WHERE NOT built_in",
     """
@@ -173,6 +179,15 @@ def connected(url: str) -> psycopg.Connection[tuple[Any, ...]]:
             if not _RECOVERS.search(str(error)) or time.monotonic() > until:
                 raise
         time.sleep(0.05)
+
+
+def until(url: str, statement: LiteralString, seconds: float = 20) -> None:
+    """Waits until the first column of a statement's first row is true."""
+    ends_at = time.monotonic() + slowness.scaled(seconds)
+    with connected(url) as connection:
+        while not any(row[0] for row in _rows(connection, statement, ())[:1]):
+            assert time.monotonic() < ends_at, statement
+            time.sleep(0.02)
 
 
 def dump(url: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, cast
+from uuid import UUID
 
 from webhook_grpc.hub.batches import Batch
 from webhook_grpc.hub.tail import Subscription
@@ -48,7 +49,7 @@ async def test_who_leaves_while_it_waits_holds_up_nobody() -> None:
 
 async def test_a_change_wakes_the_watchers_of_a_crowd_in_turns() -> None:
     turns, awake = LoopTurns(), list[int]()
-    crowd = [Subscription((), 100, "crowd", turns) for _ in range(20)]
+    crowd = [Subscription(UUID(int=0), (), 100, "crowd", turns) for _ in range(20)]
     batch = Batch((), cast("Any", [object()]), ())
 
     async def watch(number: int) -> None:

@@ -97,6 +97,8 @@ class WatchMethods:
         await watcher.send((), position, snapshot_complete=request.snapshot)
         while True:
             async with self._tail.subscribe(watcher.whose) as subscription:
+                if subscription.log != incarnation:
+                    raise feed.cursor_of_other_log()
                 position = await self._catch_up(watcher, position, subscription)
                 position = await watcher.follow(subscription, position)
 
@@ -159,6 +161,8 @@ class _Watcher:
             batches = await subscription.take(self.written_at + self.heartbeat_seconds - time.monotonic())
             if subscription.closed:
                 raise server_stopping()
+            if subscription.replaced:
+                raise feed.cursor_of_other_log()
             if subscription.overrun:
                 return position
             position = await self.send_wanted(batches, position)

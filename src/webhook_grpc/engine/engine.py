@@ -188,6 +188,7 @@ class Engine:
             SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints, self.tally),
             listeners.ExecutedCommands(self.commands, self.intake, self.due_hints, hints, self.tally),
         )
+        self.ownership.guard(connections.settle)
         self.janitor = Janitor(
             database,
             settings.retention_policy,

@@ -7,6 +7,10 @@ When the database's clock steps, every lease looks as if it had run out, or as i
 notices a step takes no shards for two beats, in which every process alive renews. Shards that then belong to nobody for
 two beats of the slowest process are taken whatever the share is: a row that counts as a process but takes nothing must
 not leave them without an owner.
+
+A database that comes back older than it was (a standby that had not received everything, a backup) has shorter logs
+than this process has seen. Then the log gets another name, so that watchers whose cursors lie in what was lost are
+told, and everything that is in memory of the shards is read again.
 """
 
 from __future__ import annotations
@@ -113,6 +117,8 @@ class Ownership:
         self._patient_until = 0.0  # the clock has stepped: the others are alive, and have not renewed yet
         self._free_since: float | None = None  # since when there are shards that nobody takes
         self._surplus = _Surplus()
+        self._reached: dict[int, int] = {}  # how far each log that was ever ours was seen to reach
+        self._compared_count = 0  # how many connections had been opened when they were compared last
         self._hurried = asyncio.Event()
         self._hurried_until = 0.0
         self._lacks_shards = False  # it has less than its share
@@ -158,10 +164,15 @@ class Ownership:
         async with self._lock:
             with watched(self.renewing):
                 send_until = await self._renew()
+                await self._compare_after_reconnecting()
                 await self._reconcile()
                 # Only now: a renewal that was held up may succeed after others have taken the shards.
                 self.shards.send_until = send_until
                 await self._balance()
+
+    def guard(self, connection: LoopConnection) -> None:
+        """Lets nothing be written to logs that have become shorter, by a connection that is opened later."""
+        store.refuse_shorter_logs(connection, self._reached)
 
     async def readopt(self, shards: Collection[int]) -> None:
         """Moves the shards of a statement of unknown outcome to a new epoch.
@@ -179,6 +190,7 @@ class Ownership:
         """
         for shard, last_seq in last_seqs.items():
             fenced_by[shard].last_seq = max(fenced_by[shard].last_seq, last_seq)
+            self._reached[shard] = max(self._reached.get(shard, 0), last_seq)
 
     async def retire(self) -> None:
         """Takes no more shards, and releases each as soon as it is idle. The loop must still run."""
@@ -221,7 +233,7 @@ class Ownership:
             self._lose(set(self.shards.owned))
             self._registered = False
         # A new one for each try: the last one may have been entered, and the answer lost.
-        worker = self.shards.worker = UUID(int=self._random.getrandbits(128), version=4)
+        worker = self.shards.worker = self._new_id()
         asked_at = time.monotonic()
         database_time = await store.register(
             self._connection, worker, self._lease_seconds, self._secret_key_ids, self.shards.mark
@@ -231,6 +243,9 @@ class Ownership:
         self._renewed_at = asked_at
         await store.forget_dead(self._connection)
         return asked_at + _FENCE * self._lease_seconds
+
+    def _new_id(self) -> UUID:
+        return UUID(int=self._random.getrandbits(128), version=4)
 
     async def _reconcile(self) -> None:
         epochs = await store.owned_epochs(self._connection, self.shards.worker)
@@ -253,7 +268,7 @@ class Ownership:
             return
         is_below_share = len(self.shards.owned) < share
         if is_below_share:
-            self._gain(await store.take(self._connection, self.shards.worker, share - len(self.shards.owned)))
+            await self._take(share - len(self.shards.owned))
         self._lacks_shards = len(self.shards.owned) < share
         free = await store.count_free(self._connection)
         self._note_free(free)
@@ -285,9 +300,38 @@ class Ownership:
             lease_too_far_ahead_count=free.ahead_count,
             live_count=live.count,
         )
-        taken = await store.take(self._connection, self.shards.worker, free.count)
-        self._surplus = _Surplus(len(taken), live.count, now + _BEATS_KEPT * beat_seconds)
+        count = await self._take(free.count)
+        self._surplus = _Surplus(count, live.count, now + _BEATS_KEPT * beat_seconds)
+
+    async def _take(self, count: int) -> int:
+        taken = await store.take(self._connection, self.shards.worker, count)
         self._gain(taken)
+        await self._compare_logs(_ends(taken), self._reached)
+        return len(taken)
+
+    async def _compare_after_reconnecting(self) -> None:
+        """Compares all logs that were ever ours when the connection is another one: a failover ends connections."""
+        opened_count = self._connection.opened_count
+        if opened_count != self._compared_count:
+            reached = dict(self._reached)  # before it is read: results are written meanwhile
+            await self._compare_logs(await store.log_ends(self._connection, reached), reached)
+            self._compared_count = opened_count
+
+    async def _compare_logs(self, found: Mapping[int, int], reached: Mapping[int, int]) -> None:
+        """Compares how far logs reach with how far they were seen to reach. Raises Unavailable.
+
+        If one is shorter, the shards are given up in memory only: the next look finds that they are ours, and
+        everything of them is read again.
+        """
+        count = sum(max(0, reached.get(shard, 0) - last_seq) for shard, last_seq in found.items())
+        if count:
+            await store.rename_log(self._connection, self._new_id())
+            log.warning("the database has lost what was committed: watchers start again", changes=count)
+            self._reached.clear()
+            self._lose(set(self.shards.owned))
+            self.hurry()
+        for shard, last_seq in found.items():
+            self._reached[shard] = max(self._reached.get(shard, 0), last_seq)
 
     def _chosen(self, staying: set[int], count: int, now: float) -> set[int]:
         idle = {shard for shard in staying if self._listener.is_idle(shard)}
@@ -317,6 +361,7 @@ class Ownership:
         self.shards.owned.update(readopted)
         if new:
             self._gain({shard: readopted[shard] for shard in new})
+        await self._compare_logs(_ends(readopted), self._reached)
 
     def _gain(self, shards: dict[int, OwnedShard]) -> None:
         if shards:
@@ -335,6 +380,10 @@ class Ownership:
 
     def _log(self, what: str, count: int) -> None:
         log.info(what, worker=str(self.shards.worker), count=count, owned=len(self.shards.owned))
+
+
+def _ends(shards: Mapping[int, OwnedShard]) -> dict[int, int]:
+    return {shard: owned.last_seq for shard, owned in shards.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,9 @@
 A watcher that joins gets everything after the position at which it joined. Each watcher has a bounded buffer; a watcher
 that does not keep up loses the buffer, not the log: it reads what it missed from the table and joins again. It slows
 down nobody else, and holds no connection while it waits.
+
+The log gets another name when the database comes back older than it was. Positions then mean nothing any more, so all
+watchers are let go.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Hashable
 from datetime import datetime
+from uuid import UUID
 
 from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import Unavailable
@@ -28,16 +32,21 @@ _NO_END: Position = (INT64_MAX,) * SHARD_COUNT
 # After a step of the clock was noticed, rows of the time before it are still read and written, for as long as a
 # statement may take. The tail does not go by the times of rows so long.
 _STEP_SECONDS = 60.0
+_LOOK_SECONDS = 1.0  # between two looks whether the log still has its name
 
 
 class Subscription:
     """One watcher's place at the live end."""
 
-    def __init__(self, position: Position, buffer_changes_max: int, whose: Hashable, turns: LoopTurns) -> None:
+    def __init__(
+        self, log: UUID, position: Position, buffer_changes_max: int, whose: Hashable, turns: LoopTurns
+    ) -> None:
+        self.log = log  # the name of the log that the position is of
         self.joined_at = position
         self.position = position
         self.overrun = False
         self.closed = False
+        self.replaced = False
         self._buffer: list[Batch] = []
         self._buffer_changes = 0
         self._buffer_changes_max = buffer_changes_max
@@ -70,6 +79,12 @@ class Subscription:
         self.closed = True
         self._arrived.set()
 
+    def replace(self) -> None:
+        """Ends the subscription: there is another log, and nothing of this one comes any more."""
+        self.overrun = self.replaced = True
+        self._buffer.clear()
+        self._arrived.set()
+
     async def take(self, timeout_seconds: float) -> list[Batch]:
         """Returns what has arrived, after waiting at most so long; empty after that, or when overrun or closed."""
         with contextlib.suppress(TimeoutError):
@@ -93,6 +108,8 @@ class Tail:
         self.turns = turns
         self._subscriptions: set[Subscription] = set()
         self._position: Position | None = None
+        self._log = UUID(int=0)
+        self._looked_at = 0.0  # monotonic
         self._read_at = feed.START_OF_TIME
         self._stepping_until = 0.0  # monotonic
         self._watched = asyncio.Event()
@@ -114,7 +131,7 @@ class Tail:
     async def subscribe(self, whose: Hashable) -> AsyncGenerator[Subscription]:
         """Joins at the live end. `whose`: who shares the turns of this watcher. Raises Unavailable."""
         position = await self._current_position()
-        subscription = Subscription(position, self._buffer_changes_max, whose, self.turns)
+        subscription = Subscription(self._log, position, self._buffer_changes_max, whose, self.turns)
         if self._closed:
             subscription.close()
         self._subscriptions.add(subscription)
@@ -149,12 +166,24 @@ class Tail:
     async def _current_position(self) -> Position:
         async with self._starting:
             if self._position is None:
+                self._log, self._looked_at = await feed.incarnation(self._connection), time.monotonic()
                 position, read_at = await feed.end_position(self._connection)
                 self._has_read(read_at)
                 self._position = position
             return self._position
 
+    async def _look(self) -> None:
+        """Lets all watchers go if the log has got another name, and begins at the end of that log."""
+        if time.monotonic() - self._looked_at < _LOOK_SECONDS:
+            return
+        log, self._looked_at = await feed.incarnation(self._connection), time.monotonic()
+        if log != self._log:
+            self._position = None
+            for subscription in self._subscriptions:
+                subscription.replace()
+
     async def _read(self) -> bool:
+        await self._look()
         position = await self._current_position()
         changes = await feed.read(self._connection, position, _NO_END, self._read_at)
         if not changes:

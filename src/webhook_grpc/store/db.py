@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, LiteralString, Protocol
@@ -131,6 +131,11 @@ def _translated(error: psycopg.Error | TimeoutError) -> Exception:
         return StoreRefusal(error.sqlstate or type(error).__name__)
     if failures.is_disk_full(error):
         return DiskFull()
+    if failures.sqlstate_of(error) == failures.READ_ONLY:
+        return Unavailable(
+            "STORAGE_UNAVAILABLE",
+            "the database takes no writes now: a standby answers, or its transactions are read-only; call again",
+        )
     return Unavailable("STORAGE_UNAVAILABLE", "the database cannot be reached or is overloaded")
 
 
@@ -289,6 +294,8 @@ class LoopConnection:
         self._options = options
         self._name = name
         self._connection: AsyncConnection[Row] | None = None
+        self.opened_count = 0
+        self._on_opened: Callable[[AsyncConnection[Row]], Awaitable[None]] | None = None
         self._plans = Plans()  # of the connection that was made last; another one never runs a statement of rows()
         self._lock = asyncio.Lock()
         self._abandoned = Abandoned()
@@ -298,6 +305,10 @@ class LoopConnection:
     def progress(self) -> Progress:
         """Returns where the loop of this connection reports to."""
         return self._options.progress
+
+    def on_opened(self, look: Callable[[AsyncConnection[Row]], Awaitable[None]]) -> None:
+        """Has a look at each new connection before any statement runs on it; if that raises, none does."""
+        self._on_opened = look
 
     async def open(self) -> None:
         """Connects, if it is not connected. Raises Unavailable."""
@@ -388,6 +399,13 @@ class LoopConnection:
             return connection
         await self._drop(connection)
         connection = await connect(self._options, self._name)
+        self.opened_count += 1
+        if self._on_opened is not None:
+            try:
+                await self._on_opened(connection)
+            except BaseException:
+                await connection.close()
+                raise
         self._plans = Plans()
         log.debug("connected", connection=self._name)
         return connection

@@ -16,13 +16,14 @@ from webhook_grpc.domain.progress import NO_ANSWER, Cause, Work
 
 # Losing against a concurrent statement: the same statement may be run again.
 LOST_RACES: Final = frozenset({"40001", "40P01", "55P03"})
-# Refused before anything was done, and by this session only: another session may run the same statement. The server
-# became a standby (25006); a plan or a prepared statement is older than a change of the tables (0A000, 26000).
-REFUSED_BY_SESSION: Final = frozenset({"25006", "0A000", "26000"})
 # Postgres ended the statement: statement_timeout, a cancellation, lock_timeout.
 GIVEN_UP: Final = frozenset({"57014", "55P03"})
 TOO_MANY_CONNECTIONS: Final = "53300"
 DISK_FULL: Final = "53100"
+READ_ONLY: Final = "25006"  # a standby, or default_transaction_read_only
+# Refused before anything was done, and by this session only: another session may run the same statement. The server
+# became a standby; a plan or a prepared statement is older than a change of the tables (0A000, 26000).
+REFUSED_BY_SESSION: Final = frozenset({READ_ONLY, "0A000", "26000"})
 
 # Those that a service may meet (PostgreSQL, Appendix A), and the words of `class_of`.
 _SQLSTATE_CLASSES: Final = frozenset(

@@ -128,7 +128,7 @@ ORDER BY b.shard
 SELECT_INCARNATION: Final = "SELECT log_incarnation FROM meta"
 
 
-async def incarnation(database: Database) -> UUID:
+async def incarnation(database: Queries) -> UUID:
     """Returns the name of this log; after a restore the database has another. Raises Unavailable."""
     [(value,)] = await database.rows(SELECT_INCARNATION)
     return value
@@ -170,10 +170,10 @@ async def check_position(database: Database, position: Position) -> None:
 
 
 def cursor_of_other_log() -> FailedPrecondition:
-    """Returns the error for a cursor that was made before the database was restored."""
+    """Returns the error for a cursor that was made before the database was restored, or lost commits at a failover."""
     return FailedPrecondition(
         "CURSOR_OF_OTHER_LOG",
-        "the cursor belongs to a log that was replaced by a restore; start again with `snapshot`",
+        "the cursor belongs to a log that was replaced by a restore or a failover; start again with `snapshot`",
         "cursor",
     )
 

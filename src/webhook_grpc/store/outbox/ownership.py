@@ -10,13 +10,17 @@ It is not valid, and its shards may be taken. See docs/decisions/0017-clocks.md.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from webhook_grpc.store.db import LoopConnection
+from psycopg import AsyncConnection
+
+from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.store.connection.session import Row
+from webhook_grpc.store.db import LoopConnection, run
 from webhook_grpc.store.schema.migration_files import program_version
 
 from .marks import ProcessMark
@@ -103,6 +107,9 @@ UPDATE shards s SET owner = NULL, last_seq = greatest(s.last_seq, r.last_seq)
 FROM unnest(%(shards)s::smallint[], %(epochs)s::bigint[], %(last_seqs)s::bigint[]) AS r(shard, epoch, last_seq)
 WHERE s.shard = r.shard AND s.epoch = r.epoch AND s.owner = %(worker)s
 """
+
+# Cursors of before are then refused: they may lie beyond the end of the log, or in what has been written over.
+RENAME_LOG: Final = "UPDATE meta SET log_incarnation = %(name)s"
 
 DELETE_WORKER: Final = "DELETE FROM workers WHERE worker_id = %(worker)s"
 
@@ -227,6 +234,33 @@ async def release(connection: LoopConnection, worker: UUID, shards: dict[int, Ow
     )
 
 
+async def log_ends(connection: LoopConnection, shards: Collection[int]) -> dict[int, int]:
+    """Returns the last `seq` of each of these shards. Raises Unavailable."""
+    if not shards:
+        return {}
+    return dict(await connection.rows(SELECT_LAST_SEQS, {"shards": list(shards)}))  # pyright: ignore[reportArgumentType] - rows of two
+
+
+def refuse_shorter_logs(connection: LoopConnection, reached: Mapping[int, int]) -> None:
+    """Lets no statement run on a new connection to a database whose logs are shorter than `reached` says, now.
+
+    Statements then raise Unavailable.
+    """
+
+    async def look(opened: AsyncConnection[Row]) -> None:
+        known = dict(reached)
+        found = await run(opened, SELECT_LAST_SEQS, {"shards": list(known)}) if known else []
+        if any(last_seq < known[shard] for shard, last_seq in found):
+            raise Unavailable("STORAGE_UNAVAILABLE", "the database is older than it was")
+
+    connection.on_opened(look)
+
+
+async def rename_log(connection: LoopConnection, name: UUID) -> None:
+    """Gives the log another name. Raises Unavailable."""
+    await connection.rows(RENAME_LOG, {"name": name})
+
+
 async def unregister(connection: LoopConnection, worker: UUID) -> None:
     """Deletes the worker id. Raises Unavailable."""
     await connection.rows(DELETE_WORKER, {"worker": worker})
@@ -235,5 +269,5 @@ async def unregister(connection: LoopConnection, worker: UUID) -> None:
 async def _with_last_seqs(connection: LoopConnection, epochs: dict[int, int]) -> dict[int, OwnedShard]:
     if not epochs:
         return {}
-    last_seqs = await connection.rows(SELECT_LAST_SEQS, {"shards": list(epochs)})
-    return {shard: OwnedShard(epochs[shard], last_seq) for shard, last_seq in last_seqs}
+    last_seqs = await log_ends(connection, epochs)
+    return {shard: OwnedShard(epochs[shard], last_seq) for shard, last_seq in last_seqs.items()}

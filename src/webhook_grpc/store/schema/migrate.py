@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -26,6 +26,7 @@ from webhook_grpc.store.connection.server_checks import UnsuitableServer
 from webhook_grpc.store.connection.session import Pooling, connection_arguments, set_session_sync
 
 from .migration_files import Migration, migration_names, program_version, read_migrations
+from .migration_plan import PlannedStep, planned_steps
 from .migration_steps import Connection, NameTaken, StepBlocked, run_step
 
 LOCK_KEY: Final = int.from_bytes(hashlib.sha256(b"webhook-grpc migrate").digest()[:8], "big", signed=True)
@@ -97,11 +98,17 @@ class _Applied:
     def refuse_newer(self) -> None:
         """Raises SchemaError if this program does not work with migrations that newer programs have applied."""
         known, version = migration_names(), program_version()
-        unknown = sorted(name for name, oldest in self.works_with.items() if name not in known and oldest > version)
-        if unknown:
+        newer = {name: oldest for name, oldest in self.works_with.items() if name not in known and oldest > version}
+        if newer:
             raise SchemaError(
-                f"the database's schema is too new (it has {', '.join(unknown)}); run a newer version of webhook-grpc"
+                f"the database's schema is too new (it has {', '.join(sorted(newer))}): it works with programs that "
+                f"know migration {max(newer.values()):04d}, and this one knows those up to {version:04d}; run a newer "
+                "version of webhook-grpc"
             )
+
+    def missing(self, migrations: Iterable[Migration]) -> list[Migration]:
+        """Returns those that are not applied, or not to the end."""
+        return [migration for migration in migrations if migration.name not in self.complete]
 
 
 def migrate(conninfo: str, *, before_deployment: bool = False) -> list[str]:
@@ -123,13 +130,27 @@ def migrate(conninfo: str, *, before_deployment: bool = False) -> list[str]:
         _read_applied(connection).refuse_newer()
         _lock(connection)
         applied = _read_applied(connection)
-        migrations = [m for m in read_migrations() if not (before_deployment and m.is_post)]
-        missing = [m for m in migrations if m.name not in applied.complete]
+        missing = applied.missing(_wanted(before_deployment=before_deployment))
         if missing and not applied.has_table:
             server_checks.check_may_create(connection)
             with _explained("making the table webhook_migrations"):
                 connection.execute(CREATE_MIGRATIONS_TABLE)
         return [m.name for m in missing if _apply(connection, m, applied)]
+
+
+def plan(conninfo: str, *, before_deployment: bool = False) -> list[PlannedStep]:
+    """Returns what `migrate` would run, in order. Changes nothing, and waits for no lock and no other migrator.
+
+    Raises as `migrate`.
+    """
+    with _connected(conninfo, "plan") as connection:
+        server_checks.check_encoding(connection)
+        server_checks.check_search_path(connection)
+        applied = _read_applied(connection)
+        applied.refuse_newer()
+        missing = applied.missing(_wanted(before_deployment=before_deployment))
+        left = [migration for migration in missing if not _is_applied_by_yoyo(connection, migration, applied)]
+        return planned_steps(connection, left, applied.steps_done)
 
 
 def check_schema(conninfo: str, pooling: Pooling = Pooling.NONE) -> None:
@@ -199,12 +220,22 @@ def _lock(connection: Connection) -> None:
     raise SchemaError(f"another `webhook-grpc migrate` has been at work for {LOCK_SECONDS_MAX:.0f} s; try again later")
 
 
+def _wanted(*, before_deployment: bool) -> list[Migration]:
+    return [migration for migration in read_migrations() if not (before_deployment and migration.is_post)]
+
+
+def _is_applied_by_yoyo(connection: Connection, migration: Migration, applied: _Applied) -> bool:
+    """Returns whether yoyo applied a migration without recording it."""
+    made = MADE_BY_YOYO.get(migration.name)
+    is_untouched = applied.has_yoyo and not applied.steps_done.get(migration.name, 0)
+    return is_untouched and made is not None and _exists(connection, made)
+
+
 def _apply(connection: Connection, migration: Migration, applied: _Applied) -> bool:
     """Applies the steps that are left, in order. Returns False if yoyo applied them without recording it."""
     steps_done = applied.steps_done.get(migration.name, 0)
-    made = MADE_BY_YOYO.get(migration.name)
     count = len(migration.steps)
-    if applied.has_yoyo and made is not None and not steps_done and _exists(connection, made):
+    if _is_applied_by_yoyo(connection, migration, applied):
         _record(connection, migration, count)
         return False
     for number, step in enumerate(migration.steps[steps_done:], start=steps_done + 1):
