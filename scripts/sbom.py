@@ -63,7 +63,7 @@ def write(out: Path) -> list[Path]:
 
 def installed_in_the_image() -> list[Package]:
     """Returns what is locked, without what is for other systems. Raises LicenceUnknown."""
-    extras = {canonicalize_name(one.name): one.extras for one in direct_requirements()}
+    extras: dict[str, set[str]] = {canonicalize_name(one.name): one.extras for one in direct_requirements()}
     found = _LOCKED.findall(lock.SERVICE.read_text())
     versions = {name: version for name, version, marker in found if not marker or Marker(marker).evaluate(_IMAGE)}
     return [

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import kubernetes_validate
@@ -230,7 +230,7 @@ def leaves(values: Any, path: str = "") -> set[str]:
     free = {"resources", "podSecurityContext", "containerSecurityContext", "migrate.resources"}
     if not isinstance(values, dict) or not values or path in free:
         return {path}
-    inner: dict[str, Any] = values
+    inner = cast("dict[str, Any]", values)
     return {leaf for name, value in inner.items() for leaf in leaves(value, f"{path}.{name}" if path else name)}
 
 
