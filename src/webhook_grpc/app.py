@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import resource
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import fields
@@ -39,8 +38,9 @@ from webhook_grpc.process.descriptors import SPARE, connections_of_doors
 from webhook_grpc.process.loop_watch import LoopWatch
 from webhook_grpc.process.marks import own_mark
 from webhook_grpc.process.secret_keys import load_tokens
+from webhook_grpc.process.service_manager import ServiceManager
 from webhook_grpc.process.siblings import Siblings
-from webhook_grpc.process.stopping import Stop, in_daemon_thread
+from webhook_grpc.process.stopping import Reload, StopSignals, in_daemon_thread
 from webhook_grpc.process.takeover import end_leases_of_the_dead
 from webhook_grpc.server.admission import TurnLimits
 from webhook_grpc.server.auth import Authenticator
@@ -299,6 +299,16 @@ class App:
         else:
             opened.push_async_callback(self._http.stop)
 
+    def run_beside(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
+        """Runs one more loop that should run for ever, until the process drains."""
+        self._loops.append(asyncio.create_task(loop, name=name))
+
+    async def look_at_files(self) -> None:
+        """Reads files that have changed, as the service does by itself every few seconds."""
+        if self._certificates is not None:
+            await self._certificates.look()
+        log.info("files looked at", because="SIGUSR1")
+
     async def failed(self) -> None:
         """Waits until a loop ends, which none should. Raises LoopEnded."""
         done, _ = await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
@@ -355,8 +365,9 @@ async def serve(
     conninfo: str,
     secret_keys: Iterable[bytes],
     dropped_lines: Callable[[], int],
-    stop: Stop,
-    on_ready: Callable[[Ports], None] | None = None,
+    signals: StopSignals,
+    manager: ServiceManager,
+    on_ready: Callable[[Ports], None],
     siblings: Siblings | None = None,
 ) -> None:
     """Runs one process until it is asked to stop. A start that is under way then ends too, and leaves nothing open.
@@ -364,31 +375,31 @@ async def serve(
     Raises SchemaError, DatabaseUnreachable, KeysMissing, Unavailable, AddressInUse at the start, and LoopEnded if the
     process broke.
     """
-    stopped = asyncio.create_task(stop.wait(), name="signal watch")
+    stopped = asyncio.create_task(signals.stop.wait(), name="signal watch")
+    beating = asyncio.create_task(manager.run(), name="service manager")
     try:
-        make = functools.partial(App, settings, conninfo, secret_keys, dropped_lines, siblings)
-        await _run_until(stopped, settings, conninfo, make, on_ready)
+        checking = in_daemon_thread(check_schema, conninfo, Pooling(settings.database_pooler))
+        if not await _is_done_before(stopped, checking):
+            return
+        app = App(settings, conninfo, secret_keys, dropped_lines, siblings)
+        if not await _is_done_before(stopped, app.start()):
+            return
+        on_ready(Ports(app.port, app.http_port))
+        app.run_beside("reloads", _reload(app, signals.reload, manager))
+        await _is_done_before(stopped, app.failed())
+        manager.stopping()
+        await app.stop()
     finally:
         stopped.cancel()
+        beating.cancel()
 
 
-async def _run_until(
-    stopped: asyncio.Task[None],
-    settings: Settings,
-    conninfo: str,
-    make: Callable[[], App],
-    on_ready: Callable[[Ports], None] | None,
-) -> None:
-    checking = in_daemon_thread(check_schema, conninfo, Pooling(settings.database_pooler))
-    if not await _is_done_before(stopped, checking):
-        return
-    app = make()
-    if not await _is_done_before(stopped, app.start()):
-        return
-    if on_ready is not None:
-        on_ready(Ports(app.port, app.http_port))
-    await _is_done_before(stopped, app.failed())
-    await app.stop()
+async def _reload(app: App, reload: Reload, manager: ServiceManager) -> None:
+    while True:
+        await reload.wait()
+        manager.reloading()
+        await app.look_at_files()
+        manager.ready()
 
 
 async def _is_done_before(stopped: asyncio.Task[None], step: Coroutine[Any, Any, None]) -> bool:

@@ -34,8 +34,9 @@ from webhook_grpc.process.banner import Ports, banner, grpcurl_path
 from webhook_grpc.process.garbage import pause_collection, resume_collection
 from webhook_grpc.process.logs import configure_logging
 from webhook_grpc.process.secret_keys import load_secret_keys
+from webhook_grpc.process.service_manager import ServiceManager
 from webhook_grpc.process.siblings import ParentGone, Siblings
-from webhook_grpc.process.stopping import Stop, StopSignals
+from webhook_grpc.process.stopping import StopSignals
 from webhook_grpc.store.connection.conninfo import BadConninfo, checked
 from webhook_grpc.store.connection.server_checks import UnsuitableServer
 from webhook_grpc.store.db import TooFewConnections
@@ -77,9 +78,10 @@ def main() -> None:
 @click.option("--as-child-of", "descriptor", type=int, hidden=True)
 def serve(processes: str | None, descriptor: int | None) -> None:
     """Run the service in the foreground until SIGTERM, SIGHUP or Ctrl-C, which drain it."""
-    with StopSignals() as stop, _explained_failures():
+    signals, manager = StopSignals(), ServiceManager.taken_from(os.environ)
+    with signals as stop, _explained_failures():
         if descriptor is not None:
-            _run_as_child(descriptor, stop)
+            _run_as_child(descriptor, signals)
             return
         _warn_of_unknown_variables()
         settings = load_settings(**({"processes": processes} if processes else {}))
@@ -88,7 +90,7 @@ def serve(processes: str | None, descriptor: int | None) -> None:
             _say(f"webhook-grpc: warning: {settings.plain_text_warning}", err=True)
         count = usable_cores() if settings.processes == "auto" else settings.processes
         try:
-            (_run_alone if count == 1 else partial(_run_as_parent, count))(settings, stop)
+            (_run_alone if count == 1 else partial(_run_as_parent, count))(settings, signals, manager)
         except EmbeddedPostgresError:
             if not stop.is_requested:  # Ctrl-C reaches initdb, too
                 raise
@@ -142,22 +144,22 @@ def _warn_of_unknown_variables() -> None:
         _say(f"webhook-grpc: warning: {name} is not a setting", err=True)
 
 
-def _run_alone(settings: Settings, stop: Stop) -> None:
+def _run_alone(settings: Settings, signals: StopSignals, manager: ServiceManager) -> None:
     with contextlib.closing(configure_logging(settings)) as sink, _database(settings) as (conninfo, is_embedded):
         keys = load_secret_keys(settings, is_embedded)
-        announce = _announcing(settings, is_embedded)
+        announce = _announcing(settings, is_embedded, manager)
 
         def on_ready(ports: Ports) -> None:
             resume_collection()
             announce(ports)
 
-        _run(_Process(settings, conninfo, keys, stop, on_ready, lambda: sink.dropped_total))
+        _run(_Process(settings, conninfo, keys, signals, on_ready, lambda: sink.dropped_total, manager))
 
 
-def _run_as_child(descriptor: int, stop: Stop) -> None:
+def _run_as_child(descriptor: int, signals: StopSignals) -> None:
     """Runs one of several processes, as its parent says."""
     try:
-        siblings = Siblings(socket.socket(fileno=descriptor), stop)
+        siblings = Siblings(socket.socket(fileno=descriptor), signals.stop, signals.reload)
     except ParentGone:
         return
     settings = load_settings(**siblings.assignment.settings)
@@ -169,18 +171,20 @@ def _run_as_child(descriptor: int, stop: Stop) -> None:
 
         keys = load_secret_keys(settings, embedded=False)
         conninfo = checked(settings.database_url.get_secret_value() if settings.database_url else "")
-        _run(_Process(settings, conninfo, keys, stop, on_ready, lambda: sink.dropped_total, siblings))
+        manager = ServiceManager()  # only the parent answers to it
+        _run(_Process(settings, conninfo, keys, signals, on_ready, lambda: sink.dropped_total, manager, siblings))
 
 
-def _run_as_parent(count: int, settings: Settings, stop: Stop) -> None:
+def _run_as_parent(count: int, settings: Settings, signals: StopSignals, manager: ServiceManager) -> None:
     """Runs several processes, and ends with their exit status. Imports neither gRPC nor the service."""
     from webhook_grpc.parent.running import run_parent
 
     with contextlib.closing(configure_logging(settings, "parent")), _database(settings) as (conninfo, is_embedded):
         keys = load_secret_keys(settings, is_embedded)
-        announce = _announcing(settings, is_embedded, count)
+        announce = _announcing(settings, is_embedded, manager, count)
+        running = run_parent(settings, count, conninfo, keys, signals.stop, signals.reload, manager, announce)
         try:
-            status = asyncio.run(run_parent(settings, count, conninfo, keys, stop, announce))
+            status = asyncio.run(running)
         except AddressTaken as error:
             raise _Failure(str(error)) from error
     if status:
@@ -192,9 +196,10 @@ class _Process:
     settings: Settings
     conninfo: str
     secret_keys: Iterable[bytes]
-    stop: Stop
+    signals: StopSignals
     on_ready: Callable[[Ports], None]
     dropped_lines: Callable[[], int]
+    manager: ServiceManager
     siblings: Siblings | None = None
 
 
@@ -220,7 +225,8 @@ def _run(process: _Process) -> None:
                 process.conninfo,
                 process.secret_keys,
                 process.dropped_lines,
-                process.stop,
+                process.signals,
+                process.manager,
                 process.on_ready,
                 process.siblings,
             )
@@ -235,12 +241,15 @@ def _allow_many_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _announcing(settings: Settings, is_embedded: bool, processes: int = 1) -> Callable[[Ports], None]:
-    """Returns what says on stdout that the service is ready."""
+def _announcing(
+    settings: Settings, is_embedded: bool, manager: ServiceManager, processes: int = 1
+) -> Callable[[Ports], None]:
+    """Returns what says on stdout, and to the service manager, that the service is ready."""
 
     def announce(ports: Ports) -> None:
         database = f"embedded Postgres in {settings.data_dir}" if is_embedded else "WEBHOOK_DATABASE_URL"
         _say(banner(settings, ports, database, grpcurl_path(Path(sys.executable)), processes))
+        manager.ready()
 
     return announce
 

@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from webhook.v1 import service_pb2
+from webhook.v1 import event_pb2, service_pb2, webhook_pb2
 
 from tests.support import slowness
 from tests.support.distribution import need
+from tests.support.full import IS_FULL
 from tests.support.postgres import TestPostgres
 from tests.support.process import CLI, Process, run, run_cli
+from tests.support.receiver import Receiver
+from tests.support.service import CUSTOMER
 
 # Asked to stop by the first thing that `serve` does, and once more by the last thing that Python does for it.
 SIGNALS_AT_BOTH_ENDS = """
@@ -39,6 +42,41 @@ CONTAINER = (
     "unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child",
     "sh", "-c", 'mount -o remount,bind,ro / && exec "$@"', "sh",
 )  # fmt: skip
+
+# A network of its own that has ::1 and no IPv4.
+IPV6_ONLY = (
+    "unshare", "--net", "sh", "-c", 'ip link set lo up && ip -4 address flush dev lo && exec "$@"', "sh",
+)  # fmt: skip
+# Run there: a customer who registers a receiver, and a program that publishes and probes.
+WALK = """
+import sys, threading, urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
+import grpc
+from webhook.v1 import event_pb2, service_pb2, service_pb2_grpc, webhook_pb2
+
+class Server(HTTPServer):
+    address_family = 10  # AF_INET6
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.send_response(204)
+        self.end_headers()
+        got.append(self.headers["webhook-id"])
+
+    def log_message(self, *_):
+        pass
+
+got, server = [], Server(("::1", 0), Handler)
+url = f"http://[::1]:{server.server_port}/"
+stub = service_pb2_grpc.WebhookServiceStub(grpc.insecure_channel(sys.argv[1]))
+webhook = webhook_pb2.Webhook(customer_id=1, name="all", url=url, events=["*"])
+stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook), wait_for_ready=True)
+event = event_pb2.Event(customer_id=1, event_type="job.completed", data_json="{}")
+published = stub.PublishEvent(service_pb2.PublishEventRequest(event=event))
+server.handle_request()
+assert got == [published.event_id], got
+print(urllib.request.urlopen(f"{sys.argv[2]}/readyz").status)
+"""
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
@@ -86,6 +124,52 @@ async def test_the_strictest_container_will_do(database_url: str, tmp_path: Path
 def first_child(pid: int) -> int:
     """The number that PID 1 of the name space has out here."""
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+
+
+@only_root
+@pytest.mark.slow(5)
+@pytest.mark.skipif(not IS_FULL, reason="starts three services for what hardly changes: make test-long")
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_a_network_without_ipv4_will_do(database_url: str, tmp_path: Path, processes: str) -> None:
+    """The database is on a socket in the file system, which belongs to no network."""
+    for program in ("unshare", "nsenter", "ip"):
+        need(program)
+    if (await run(*IPV6_ONLY, "true", settings={}))[0] != 0:
+        pytest.skip("this machine makes no name spaces, or has no IPv6")
+    process = await Process.start(
+        tmp_path / "log",
+        (*IPV6_ONLY, str(CLI)),
+        WEBHOOK_DATABASE_URL=database_url,
+        WEBHOOK_PROCESSES=processes,
+        WEBHOOK_GRPC_ADDRESS="[::]:0",
+        WEBHOOK_HTTP_ADDRESS="[::]:0",
+        WEBHOOK_METRICS_ADDRESS="[::]:0",
+        WEBHOOK_GRPC_PLAINTEXT="true",
+        WEBHOOK_HTTP_PLAINTEXT="true",
+        WEBHOOK_ALLOW_ANONYMOUS="true",
+        WEBHOOK_EGRESS_ALLOW_CIDRS="::1/128",
+    )
+    http = process.http_url.replace("127.0.0.1", "[::1]")
+    inside = ("nsenter", "--net", f"--target={process.process.pid}", sys.executable, "-c", WALK)
+    assert await run(*inside, process.address.replace("[::]", "[::1]"), http, settings={}) == (0, "200\n", "")
+    assert await process.terminate() == 0
+
+
+@pytest.mark.slow
+async def test_with_few_descriptors_the_doors_take_fewer_connections_and_deliveries_go_out(
+    database_url: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    few = ("prlimit", "--nofile=256", str(CLI))
+    process = await Process.start(log, few, WEBHOOK_DATABASE_URL=database_url, WEBHOOK_HTTP_ADDRESS="127.0.0.1:0")
+    webhook = webhook_pb2.Webhook(customer_id=CUSTOMER, name="all", url=receiver.url(), events=["*"])
+    await process.stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook))
+    event = event_pb2.Event(customer_id=CUSTOMER, event_type="job.completed", data_json="{}")
+    for _ in range(5):
+        await process.stub.PublishEvent(service_pb2.PublishEventRequest(event=event))
+    await receiver.wait_for(5)
+    assert '"fewer connections than configured"' in log.read_text()
+    assert await process.terminate() == 0
 
 
 def is_empty(folder: Path) -> bool:

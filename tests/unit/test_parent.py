@@ -13,7 +13,8 @@ import structlog
 from webhook_grpc.domain.restarts import RestartPolicy
 from webhook_grpc.parent import child, parent
 from webhook_grpc.parent.parent import Parent, Plan
-from webhook_grpc.process.stopping import Stop
+from webhook_grpc.process.service_manager import ServiceManager
+from webhook_grpc.process.stopping import Reload, Stop
 
 # Each start leaves a line in a file. The arguments: the file, what to do at the first start, at all later ones, and the
 # descriptor that a parent adds.
@@ -51,7 +52,12 @@ async def status_of(
     connection: Any = SimpleNamespace(close=_close)
     plan = Plan(count, {}, RestartPolicy(0.01, 0.02, starts_max=3), stop_seconds_max=20)
     asked = stop or Stop()
-    return await Parent(plan, connection, asked, lambda _, __: stop.request() if stop else None).run()
+
+    def on_ready(_: int, __: int | None) -> None:
+        if stop is not None:
+            stop.request()
+
+    return await Parent(plan, connection, asked, Reload(), ServiceManager(), on_ready).run()
 
 
 async def test_what_fails_at_the_first_start_is_not_tried_again(

@@ -7,6 +7,7 @@ import re
 import tomllib
 
 import pytest
+import yaml
 from scripts import dist
 
 from webhook_grpc import __version__
@@ -23,6 +24,11 @@ def test_each_package_for_python_has_the_version_of_the_service(package: str) ->
 
 def test_the_package_for_npm_has_it() -> None:
     assert json.loads((ROOT / dist.NPM / "package.json").read_text())["version"] == __version__
+
+
+def test_the_chart_has_it_and_runs_the_image_of_it() -> None:
+    said = yaml.safe_load((ROOT / dist.CHART / "Chart.yaml").read_text())
+    assert (said["version"], said["appVersion"]) == (__version__, __version__)
 
 
 def test_each_go_module_requires_ours_in_it() -> None:

@@ -23,7 +23,7 @@ _HOSTS_MAX: Final = 10_000  # remembered
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-_DENIED_IPV4: Final = tuple(
+DENIED_IPV4: Final = tuple(
     IPv4Network(text)
     for text in (
         "0.0.0.0/8",
@@ -47,8 +47,8 @@ _DENIED_IPV4: Final = tuple(
         "240.0.0.0/4",
     )
 )
-_GLOBAL_IPV6: Final = IPv6Network("2000::/3")
-_DENIED_IPV6: Final = tuple(
+GLOBAL_IPV6: Final = IPv6Network("2000::/3")
+DENIED_IPV6: Final = tuple(
     IPv6Network(text)
     for text in (
         "2001::/23",  # Teredo, ORCHID and other protocol assignments
@@ -296,8 +296,8 @@ def _is_in(address: Address, networks: tuple[Network, ...]) -> bool:
 
 def _is_special(address: Address) -> bool:
     if isinstance(address, IPv4Address):
-        return _is_in(address, _DENIED_IPV4)
-    if address not in _GLOBAL_IPV6 or _is_in(address, _DENIED_IPV6):
+        return _is_in(address, DENIED_IPV4)
+    if address not in GLOBAL_IPV6 or _is_in(address, DENIED_IPV6):
         return True
     return _is_isatap(address)
 

@@ -16,8 +16,9 @@ import structlog
 from webhook_grpc.domain.restarts import RestartPolicy
 from webhook_grpc.process.line_channel import Message
 from webhook_grpc.process.marks import own_mark
+from webhook_grpc.process.service_manager import ServiceManager
 from webhook_grpc.process.siblings import Assignment
-from webhook_grpc.process.stopping import Stop
+from webhook_grpc.process.stopping import Reload, Stop
 from webhook_grpc.process.takeover import end_leases_of_the_dead
 from webhook_grpc.store.db import LoopConnection
 
@@ -43,12 +44,20 @@ class Parent:
     """The children, and what they have to say to each other."""
 
     def __init__(
-        self, plan: Plan, connection: LoopConnection, stop: Stop, on_ready: Callable[[int, int | None], None]
+        self,
+        plan: Plan,
+        connection: LoopConnection,
+        stop: Stop,
+        reload: Reload,
+        manager: ServiceManager,
+        on_ready: Callable[[int, int | None], None],
     ) -> None:
         """`on_ready` is called with the ports when all serve for the first time; `connection` ends leases."""
         self._plan = plan
         self._connection = connection
         self._stop = stop
+        self._reload = reload
+        self._manager = manager
         self._on_ready = on_ready
         self._mark = own_mark()
         self._children = [Child(number) for number in range(1, plan.count + 1)]
@@ -66,11 +75,14 @@ class Parent:
         The first child starts alone: what is wrong with the settings or the database is then said once.
         """
         watch = asyncio.create_task(self._watch_signals(), name="signal watch")
+        self._start(self._manager.run(), "service manager")
+        self._start(self._pass_on_reloads(), "reloads")
         keepers = [self._keeper(self._children[0])]
         await self._has_served_or_ends()
         if not self._ending.is_set():
             keepers += [self._keeper(child) for child in self._children[1:]]
         await self._ending.wait()
+        self._manager.stopping()
         await self._end(keepers)
         for task in {watch, *self._tasks}:
             task.cancel()
@@ -81,6 +93,15 @@ class Parent:
     async def _watch_signals(self) -> None:
         await self._stop.wait()
         self._ending.set()
+
+    async def _pass_on_reloads(self) -> None:
+        """Lets each child look at its files when this process is asked to. Those that do not run yet read new ones."""
+        while True:
+            await self._reload.wait()
+            self._manager.reloading()
+            for child in self._children:
+                child.send({"kind": "reload"})
+            self._manager.ready()
 
     async def _has_served_or_ends(self) -> None:
         waits = {asyncio.create_task(event.wait(), name="wait") for event in (self._has_served, self._ending)}

@@ -12,7 +12,8 @@ import structlog
 from webhook_grpc.domain.restarts import RestartPolicy
 from webhook_grpc.process.banner import Ports
 from webhook_grpc.process.secret_keys import load_tokens
-from webhook_grpc.process.stopping import Stop
+from webhook_grpc.process.service_manager import ServiceManager
+from webhook_grpc.process.stopping import Reload, Stop
 from webhook_grpc.settings import Settings
 from webhook_grpc.store.db import DatabaseOptions, LoopConnection, Pooling
 
@@ -22,7 +23,7 @@ from .parent import Parent, Plan
 log = structlog.get_logger(__name__)
 
 # For a child to end after SIGTERM, beside the delays that are set: calls, results and spans have their bounds.
-_STOP_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 60.0
 
 
 async def run_parent(
@@ -31,6 +32,8 @@ async def run_parent(
     conninfo: str,
     secret_keys: Iterable[bytes],
     stop: Stop,
+    reload: Reload,
+    manager: ServiceManager,
     announce: Callable[[Ports], None],
 ) -> int:
     """Runs so many children until the service ends; returns the exit status. Raises AddressTaken, SettingsError."""
@@ -46,7 +49,7 @@ async def run_parent(
             RestartPolicy(
                 settings.process_restart_seconds_min, settings.process_restart_seconds_max, settings.process_starts_max
             ),
-            settings.shutdown_delay_seconds + settings.drain_seconds + _STOP_SECONDS,
+            settings.shutdown_delay_seconds + settings.drain_seconds + STOP_SECONDS,
         )
         options = DatabaseOptions(
             conninfo,
@@ -57,7 +60,12 @@ async def run_parent(
             pooling=Pooling(settings.database_pooler),
         )
         return await Parent(
-            plan, LoopConnection(options, "parent"), stop, lambda grpc, http: announce(Ports(grpc, http))
+            plan,
+            LoopConnection(options, "parent"),
+            stop,
+            reload,
+            manager,
+            lambda grpc, http: announce(Ports(grpc, http)),
         ).run()
 
 

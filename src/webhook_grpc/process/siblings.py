@@ -18,7 +18,7 @@ import orjson
 import structlog
 
 from .line_channel import LineChannel, Message
-from .stopping import Stop
+from .stopping import Reload, Stop
 
 log = structlog.get_logger(__name__)
 
@@ -49,10 +49,11 @@ class AllFigures:
 class Siblings:
     """The end of a child. `run` has to run; what comes is given to whoever `run` was called with."""
 
-    def __init__(self, end: socket.socket, stop: Stop) -> None:
+    def __init__(self, end: socket.socket, stop: Stop, reload: Reload) -> None:
         """Waits for the assignment. Raises ParentGone."""
         self._end = end
         self._stop = stop
+        self._reload = reload
         self.assignment = _read_assignment(end)
         self._channel: LineChannel | None = None
         self._asked: dict[int, asyncio.Future[AllFigures]] = {}
@@ -78,6 +79,8 @@ class Siblings:
             match message["kind"]:
                 case "hurry":
                     hurry()
+                case "reload":
+                    self._reload.request()
                 case "figures":
                     self._send({"kind": "figures", "id": message["id"], "text": figures().decode()})
                 case "all figures":

@@ -1,5 +1,7 @@
 """SIGTERM, SIGINT and SIGHUP of `serve`, from its first line to its last: the process drains and ends with status 0.
 
+SIGUSR1 is taken over for as long: files are read again (Reload).
+
 A signal never interrupts what is being done and never ends the process by itself, so a second one changes nothing. It
 is noted, and whoever waits is woken; between the steps of a start somebody looks. An event loop's own handlers would
 not do: they come with the loop and go with it, and before and after a signal would kill, or be lost as PID 1.
@@ -20,8 +22,8 @@ Result = TypeVar("Result")
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-class Stop:
-    """Whether the process was asked to stop."""
+class Request:
+    """Something that a signal requests, of whoever waits."""
 
     def __init__(self) -> None:
         self.is_requested = False
@@ -48,6 +50,19 @@ class Stop:
             yield event
         finally:
             self._waiting = None
+
+
+class Stop(Request):
+    """Whether the process was asked to stop."""
+
+
+class Reload(Request):
+    """Whether it was asked to look at its files now."""
+
+    async def wait(self) -> None:
+        """Returns when it was requested since it last returned."""
+        await super().wait()
+        self.is_requested = False
 
 
 async def in_daemon_thread(function: Callable[..., Result], *arguments: object) -> Result:
@@ -87,6 +102,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.stop = Stop()
+        self.reload = Reload()
         self._numbers: list[signal.Signals] = []
 
     def __enter__(self) -> Stop:
@@ -95,12 +111,16 @@ class StopSignals:
         self._numbers = [each for each in STOP_SIGNALS if not (each is signal.SIGHUP and hangup_is_ignored)]
         for number in self._numbers:
             signal.signal(number, self._note)
+        signal.signal(signal.SIGUSR1, self._note_reload)
         return self.stop
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Python puts back the default, which kills, for handlers that are still set while it finalises."""
-        for number in self._numbers:
+        for number in (*self._numbers, signal.SIGUSR1):
             signal.signal(number, signal.SIG_IGN)
 
     def _note(self, _: int, __: FrameType | None) -> None:
         self.stop.request()
+
+    def _note_reload(self, _: int, __: FrameType | None) -> None:
+        self.reload.request()

@@ -1,0 +1,57 @@
+"""`make check-platforms`: what counts as installable. The table, of what a registry has, is in `make test-long`."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from scripts import install
+from scripts.check_platforms import Place, problem_of
+
+from tests.support.distribution import missing
+from tests.support.full import IS_FULL
+
+METADATA = "Metadata-Version: 2.1\nName: shop\nVersion: 1.0\n"
+
+
+def add_wheel(folder: Path, tags: str) -> None:
+    with ZipFile(folder / f"shop-1.0-{tags}.whl", "w") as wheel:
+        wheel.writestr("shop-1.0.dist-info/METADATA", METADATA)
+        wheel.writestr("shop-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\n")
+        wheel.writestr("shop-1.0.dist-info/RECORD", "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not IS_FULL, reason="a resolver is started seven times: make test-long")
+@pytest.mark.parametrize(
+    ("tags", "places"),
+    [
+        ("py3-none-any", {Place("Linux arm64", "3.14"): True}),
+        (
+            "cp311-cp311-manylinux_2_28_x86_64",
+            {
+                Place("Linux x86-64", "3.11"): True,
+                Place("Linux x86-64", "3.14"): False,
+                Place("Linux arm64", "3.11"): False,
+            },
+        ),
+        ("cp311-abi3-macosx_11_0_arm64", {Place("macOS arm64", "3.14"): True, Place("macOS x86-64", "3.14"): False}),
+        ("", {Place("Linux x86-64", "3.11"): False}),
+    ],
+)
+def test_only_a_wheel_for_that_system_and_python_will_do(tmp_path: Path, tags: str, places: dict[Place, bool]) -> None:
+    """Nor will source: a package that has nothing else can't be installed."""
+    if install.uv() is None:
+        missing("uv", "make setup")
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'shop'\nversion = '1.0'\n")
+    with tarfile.open(tmp_path / "shop-1.0.tar.gz", "w:gz") as source:
+        source.add(tmp_path / "pyproject.toml", "shop-1.0/pyproject.toml")
+    if tags:
+        add_wheel(tmp_path, tags)
+    (tmp_path / "requirements.in").write_text("shop==1.0\n")
+    offline = ("--no-index", f"--find-links={tmp_path}")
+    for place, fits in places.items():
+        problem = problem_of(place, tmp_path / "requirements.in", *offline)
+        assert (problem == "") == fits, (place, problem)
