@@ -60,9 +60,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     return (yield)
 
 
-def pytest_xdist_auto_num_workers() -> int:
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Returns the number of processes that `-n auto` starts."""
-    return durations.workers()
+    return durations.workers(marks=str(config.getoption("markexpr", "")))
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
