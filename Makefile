@@ -31,7 +31,8 @@ migrate: .venv/demo ## bring the schema of WEBHOOK_DATABASE_URL up to date
 	@$(BIN)/webhook-grpc migrate
 
 test-fast: .venv/dev ## run the unit tests and a thin slice of the others: at most a minute
-	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "fast and not slow"
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "fast and not slow" tests/unit \
+		$$(grep -rl --include='test_*.py' 'mark\.fast' tests)
 
 test: .venv/dev $(FUZZ) ## run all tests, every scenario in its short form
 	@$(BIN)/python -m pytest -n auto --dist loadgroup

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +15,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck
 
-from tests.support import durations, parsing, shaking, slowness
+from tests.support import durations, parsing, shaking, sharing, slowness
 from tests.support.full import in_full
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
@@ -60,22 +60,23 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     return (yield)
 
 
-def pytest_xdist_auto_num_workers() -> int:
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Returns the number of processes that `-n auto` starts."""
-    return durations.workers()
+    return durations.workers(marks=str(config.getoption("markexpr", "")))
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Puts the longest tests first, notes how long each may take, and marks the unit tests as fast.
 
-    The tests of a module that share a service or a browser run one after the other, those that need a service of their
-    own at the end.
+    The tests of a module that share what is started for it run one after the other, in one process (`sharing.group`);
+    those that need a service of their own at the end.
     """
     usual, unit = float(config.getini("timeout")), Path(__file__).parent / "unit"
     items.sort(key=_order)
     for item in items:
-        if {"shared", "browser"} & set(_fixtures(item)):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        if (group := sharing.group(item)) is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
         if item.path.is_relative_to(unit):
             item.add_marker("fast")
         marker = item.get_closest_marker("timeout")
@@ -90,11 +91,7 @@ def pytest_collection_finish() -> None:
 
 def _order(item: pytest.Item) -> tuple[float, bool]:
     """A long test that is started last runs alone at the end. One with its own services ends the shared one."""
-    return -durations.slow_seconds(item), "services" in _fixtures(item)
-
-
-def _fixtures(item: pytest.Item) -> Sequence[str]:
-    return item.fixturenames if isinstance(item, pytest.Function) else ()
+    return -durations.slow_seconds(item), "services" in sharing.fixtures(item)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -14,8 +14,13 @@ WORKERS_PER_CORE: Final = 2.5  # a test waits for more than half of its time: fo
 WORKERS_MAX: Final = 12  # each has a Postgres and half a gigabyte
 
 
-def workers() -> int:
-    """Returns how many processes run the tests with `-n auto`: as many as keep the cores at work."""
+def workers(*, marks: str) -> int:
+    """Returns how many processes run the tests of these marks with `-n auto`: as many as keep the cores at work.
+
+    Fast tests hardly wait. What a process costs before its first test (4 CPU seconds) is a larger part of such a run.
+    """
+    if marks.startswith("fast"):
+        return min(WORKERS_MAX, slowness.cores() + 1)
     return max(2, min(WORKERS_MAX, int(WORKERS_PER_CORE * slowness.cores())))
 
 

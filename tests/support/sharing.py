@@ -8,7 +8,7 @@ before that, since it would take part in the work.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,30 @@ from tests.support.receiver import Receiver
 from tests.support.service import Service, ServiceFactory
 
 _REST_SECONDS_MAX: Final = 1.0  # a start costs as much CPU time as four seconds of an idle service
+_STARTED_ONCE: Final = frozenset({"shared", "browser", "farm"})  # fixtures of a module that are dear to start
+
+
+def fixtures(item: pytest.Item) -> Sequence[str]:
+    """Returns the names of the fixtures that a test takes."""
+    return item.fixturenames if isinstance(item, pytest.Function) else ()
+
+
+def shares(item: pytest.Item) -> bool:
+    """Returns whether a test shares with its module what is started once for it: a service, a browser.
+
+    Those are the tests on the loop of their module. Without a group each process of pytest would start what they share,
+    and end it whenever a test of another module comes between.
+    """
+    loop = item.get_closest_marker("asyncio")
+    on_the_module = loop is not None and loop.kwargs.get("loop_scope") == "module"
+    return on_the_module or not _STARTED_ONCE.isdisjoint(fixtures(item))
+
+
+def group(item: pytest.Item) -> str | None:
+    """Returns the name of the group that a test is to be in, if it shares and its module does not name one."""
+    if not shares(item) or item.get_closest_marker("xdist_group") is not None:
+        return None
+    return f"{item.path.parent.name}/{item.path.stem}"
 
 
 class Shared:

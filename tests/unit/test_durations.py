@@ -57,7 +57,13 @@ def test_a_slow_machine_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unmarked(1, report("one", 2.9)) == []
 
 
-@pytest.mark.parametrize(("cores", "workers"), [(1, 2), (2, 5), (4, 10), (64, durations.WORKERS_MAX)])
-def test_there_are_more_workers_than_cores(monkeypatch: pytest.MonkeyPatch, cores: int, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("cores", "workers", "of_fast_tests"),
+    [(1, 2, 2), (2, 5, 3), (4, 10, 5), (64, durations.WORKERS_MAX, durations.WORKERS_MAX)],
+)
+def test_there_are_more_workers_than_cores(
+    monkeypatch: pytest.MonkeyPatch, cores: int, workers: int, of_fast_tests: int
+) -> None:
     have_cores(monkeypatch, cores)
-    assert durations.workers() == workers
+    assert durations.workers(marks="") == workers
+    assert durations.workers(marks="fast and not slow") == of_fast_tests
