@@ -69,6 +69,9 @@ class _Exchange:
     def header(self, name: str) -> Sequence[str | bytes]:
         return self._authorization if name == "authorization" else []
 
+    def certificate_names(self) -> Sequence[str]:
+        return ()
+
     def begin(self, request_id: str) -> None:
         """Takes the id."""
 

@@ -76,6 +76,11 @@ def parts() -> list[Part]:
     rounds = ("--rounds", str(FAULT_ROUNDS), "--seconds", str(FAULT_SECONDS), "--seed", "{seed}")
     return [
         Part("suite", (*pytest, "-n", "auto", "--dist", "loadgroup"), {"WEBHOOK_TEST_FULL": "1"}),
+        Part(
+            "runtime role",
+            (*pytest, "-n", "auto", "--dist", "loadgroup", "tests/api", "tests/engine", "tests/http"),
+            {"WEBHOOK_TEST_ROLE": "runtime"},
+        ),
         Part("distribution", ("-m", "scripts.test_distribution")),
         Part("platforms", ("-m", "scripts.check_platforms")),
         Part(

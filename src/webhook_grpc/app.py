@@ -145,6 +145,7 @@ class App:
                 sealer,
                 anonymous_allowed=settings.anonymous_allowed,
                 default_customer_id=settings.default_customer,
+                clients=settings.client_sans,
             ),
             self._refused_calls,
             self._clock,

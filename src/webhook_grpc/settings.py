@@ -27,12 +27,16 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from webhook_grpc.domain import breaker, egress, pace, progress, proxy, ramp, restarts, retention, retry, sealing
-from webhook_grpc.domain.access import Permission
+from webhook_grpc.domain.access import Permission, Role, name_of
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.limits import RateLimits, ShareLimits
+from webhook_grpc.domain.tokens import CUSTOMERS_MAX
 
 _Kind = TypeVar("_Kind", bound=BaseSettings)
 PREFIX: Final = "WEBHOOK_"
+_CustomerId = Annotated[int, Field(gt=0, le=INT64_MAX)]
+_CallerName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]  # the database keeps it
+_SAN: Final = re.compile(r"(URI:[!-~]{1,2048}|DNS:[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)")
 
 
 class SettingsError(Exception):
@@ -44,9 +48,9 @@ class Token(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]  # the database keeps it
+    name: _CallerName
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    customer_id: Annotated[int, Field(gt=0, le=INT64_MAX)] | None = None  # None: all customers
+    customer_id: _CustomerId | None = None  # None: all customers
     permissions: tuple[Permission, ...] = ("read", "publish", "manage")  # not "admin": nobody gets that by an upgrade
     expires: datetime | None = None
 
@@ -56,6 +60,29 @@ class Token(BaseModel):
         if value is not None and value.tzinfo is None:
             raise ValueError("needs a time zone, for example 2027-01-31T00:00:00Z")
         return value
+
+
+class ClientSan(BaseModel):
+    """A caller that a name in the certificate of its connection stands for (mTLS)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: _CallerName  # in the log and in the audit
+    san: str  # a subject alternative name, as openssl prints it
+    role: Role
+    customer_ids: Annotated[tuple[_CustomerId, ...], Field(min_length=1, max_length=CUSTOMERS_MAX)] | None = None
+    """None: all customers."""
+
+    @field_validator("san")
+    @classmethod
+    def _one_name(cls, value: str) -> str:
+        if not _SAN.fullmatch(value):
+            raise ValueError(
+                "must be one whole name as `openssl x509 -noout -ext subjectAltName` prints it: "
+                "URI:spiffe://example.org/shop or DNS:shop.example.org"
+            )
+        kind, _, name = value.partition(":")
+        return name_of(kind, name)
 
 
 class DatabaseSettings(BaseSettings):
@@ -156,6 +183,9 @@ class Settings(DatabaseSettings):
     prints it with one entry."""
     tokens_file: Path | None = None
     """The list of tokens in a file."""
+    client_sans: Annotated[tuple[ClientSan, ...], NoDecode] = ()
+    """JSON list of {"name", "san", "role", "customer_ids" (absent: all)}: callers by a name in the certificate of their
+    connection, where no token is sent. With `grpc_client_ca_file` or `http_client_ca_file`."""
     tokens_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """How many tokens the database may keep, beside those that are configured."""
     tokens_kept_seconds: Annotated[float, Field(ge=0, le=86_400)] = 900.0
@@ -383,7 +413,15 @@ class Settings(DatabaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("tokens", mode="before")
+    @field_validator("client_sans")
+    @classmethod
+    def _each_san_once(cls, value: tuple[ClientSan, ...]) -> tuple[ClientSan, ...]:
+        sans = [client.san for client in value]
+        if twice := sorted({san for san in sans if sans.count(san) > 1}):
+            raise ValueError(f"must have each name once: {', '.join(twice)}")
+        return value
+
+    @field_validator("tokens", "client_sans", mode="before")
     @classmethod
     def _parse(cls, value: Any) -> Any:
         try:
@@ -469,7 +507,12 @@ class Settings(DatabaseSettings):
         with_mtls = {"WEBHOOK_GRPC_ADDRESS"} if self.grpc_client_ca_file else set[str]()
         with_mtls |= {"WEBHOOK_HTTP_ADDRESS"} if self.http_client_ca_file else set()
         without_mtls = [name for name in reachable if name not in with_mtls]
-        if self.allow_anonymous is None and not self.has_tokens and without_mtls:
+        if self.client_sans and not with_mtls:
+            problems.append(
+                "WEBHOOK_CLIENT_SANS needs WEBHOOK_GRPC_CLIENT_CA_FILE or WEBHOOK_HTTP_CLIENT_CA_FILE: without mTLS no "
+                "client shows a certificate"
+            )
+        if self.allow_anonymous is None and not self.has_callers and without_mtls:
             problems.append(
                 f"{' and '.join(without_mtls)} is reachable from other machines, so WEBHOOK_TOKENS or "
                 "WEBHOOK_TOKENS_FILE is needed (`webhook-grpc token` makes one), or WEBHOOK_ALLOW_ANONYMOUS=false and "
@@ -490,8 +533,8 @@ class Settings(DatabaseSettings):
                 "WEBHOOK_ATTEMPTS_RETENTION_DAYS must be at least WEBHOOK_EVENTS_RETENTION_DAYS: how the deliveries of "
                 "an event stand, for its history and for replays, is in the log of attempts"
             )
-        if self.allow_anonymous and self.has_tokens:
-            problems.append("WEBHOOK_ALLOW_ANONYMOUS=true and tokens exclude each other")
+        if self.allow_anonymous and self.has_callers:
+            problems.append("WEBHOOK_ALLOW_ANONYMOUS=true excludes tokens and WEBHOOK_CLIENT_SANS")
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -523,9 +566,9 @@ class Settings(DatabaseSettings):
         )
 
     @property
-    def has_tokens(self) -> bool:
-        """Whether any token is configured."""
-        return bool(self.tokens) or self.tokens_file is not None
+    def has_callers(self) -> bool:
+        """Whether any caller is configured, by a token or by a name in certificates."""
+        return bool(self.tokens) or self.tokens_file is not None or bool(self.client_sans)
 
     @property
     def _addresses(self) -> tuple[tuple[str, str], ...]:
@@ -556,7 +599,7 @@ class Settings(DatabaseSettings):
     @property
     def anonymous_allowed(self) -> bool:
         """Whether calls without a token may do everything."""
-        return not self.has_tokens if self.allow_anonymous is None else self.allow_anonymous
+        return not self.has_callers if self.allow_anonymous is None else self.allow_anonymous
 
     @property
     def reflection_access(self) -> Literal["everybody", "callers", "nobody"]:
@@ -719,7 +762,10 @@ _WORDS: Final[Mapping[str, str]] = {
     "string_too_long": "must have at most {max_length} characters",
     "string_pattern_mismatch": "must have the form {pattern}",
     "tuple_type": "must be a list",
-    "model_type": "must be an object with the fields of a token",
+    "model_type": "must be an object with the fields of a caller",
+    "enum": "must be {expected}",
+    "too_short": "must have at least {min_length} entry",
+    "too_long": "must have at most {max_length} entries",
 }
 
 

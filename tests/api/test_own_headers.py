@@ -16,7 +16,7 @@ from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, SECRET_KEY, Service
 from webhook_grpc.api.messages.reading import fingerprint
 from webhook_grpc.domain.sealing import Sealer
-from webhook_grpc.engine.duties.header_sealing import HeaderSealing
+from webhook_grpc.engine.duties.clear_sealing import ClearSealing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -159,7 +159,7 @@ async def test_values_in_the_clear_are_sealed_in_the_background_and_the_log_says
     service: Service, receiver: Receiver, postgres: TestPostgres
 ) -> None:
     webhook_id = await with_clear_values(service, receiver, postgres)
-    sealing = HeaderSealing(service.app.database, Sealer([SECRET_KEY]))
+    sealing = ClearSealing(service.app.database, Sealer([SECRET_KEY]))
     with capture_logs() as logs:
         for _ in range(3):
             await sealing.step()
@@ -174,7 +174,7 @@ async def test_nothing_is_sealed_beside_a_process_of_a_version_before_which_woul
 ) -> None:
     webhook_id = await with_clear_values(service, receiver, postgres)
     postgres.rows(OLDER)
-    sealing = HeaderSealing(service.app.database, Sealer([SECRET_KEY]))
+    sealing = ClearSealing(service.app.database, Sealer([SECRET_KEY]))
     await sealing.step()
     await sealing.step()
     await update(service, webhook_id, "headers", headers={"X-Own": "…", "X-Own-New": "new"})

@@ -516,11 +516,11 @@ async def test_the_commands_that_change_the_secret_key(database_url: str, servic
     assert standing.startswith(f"{OLD_ID}: nothing is sealed with it; it can go at ")
     assert orjson.loads(newest) == {
         "key_id": NEW_ID, "position": 1, "secrets": 1, "previous_secrets": 0, "headers": 1, "signing_keys": 0,
-        "processes": 1, "sealing_processes": 1,
+        "queries": 0, "processes": 1, "sealing_processes": 1,
     }  # fmt: skip
     assert orjson.loads(oldest) == {
         "key_id": OLD_ID, "position": 2, "secrets": 0, "previous_secrets": 0, "headers": 0, "signing_keys": 0,
-        "processes": 1, "sealing_processes": 0,
+        "queries": 0, "processes": 1, "sealing_processes": 0,
     }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.engine.duties import janitor
-from webhook_grpc.engine.duties.header_sealing import HeaderSealing
+from webhook_grpc.engine.duties.clear_sealing import ClearSealing
 from webhook_grpc.engine.duties.janitor import LEADER_SHARD, Janitor, Step
 from webhook_grpc.store.db import Database
 
@@ -52,7 +52,7 @@ class Counted:
 def make(*steps: Step, is_leader: Callable[[], bool] = lambda: True) -> Janitor:
     """One that does these steps only."""
     database: Any = SimpleNamespace(options=options(""))
-    made = Janitor(database, POLICY, is_leader, lambda _: None, HeaderSealing(database, Sealer([SECRET_KEY])))
+    made = Janitor(database, POLICY, is_leader, lambda _: None, ClearSealing(database, Sealer([SECRET_KEY])))
     made.steps = steps
     return made
 
@@ -175,6 +175,6 @@ async def test_a_clock_that_is_not_believed_is_said(database_url: str, postgres:
     database = Database(options(database_url))
     await database.open()
     await Janitor(
-        database, POLICY, lambda: True, lambda _: None, HeaderSealing(database, Sealer([SECRET_KEY]))
+        database, POLICY, lambda: True, lambda _: None, ClearSealing(database, Sealer([SECRET_KEY]))
     ).look_at_clock()
     await database.close()

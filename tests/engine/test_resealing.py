@@ -34,7 +34,7 @@ OTHER_SECRET = "whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="
 HEAD = """
 SELECT DISTINCT encode(substr(s, 2, 4), 'hex')
 FROM (
-    SELECT unnest(ARRAY[secret, previous_secret, sealed_headers]) FROM webhooks
+    SELECT unnest(ARRAY[secret, previous_secret, sealed_headers, sealed_query]) FROM webhooks
     UNION ALL
     SELECT private_key FROM signing_keys
 ) sealed(s)
@@ -93,7 +93,8 @@ async def test_under_load_everything_is_sealed_again_and_the_old_key_can_go(
 ) -> None:
     old = await services.start()
     ed25519 = webhook_pb2.SIGNATURE_TYPE_ED25519
-    webhook = await old.create_webhook(receiver.url(), headers={"X-Own": "value"}, signature_type=ed25519)
+    url = receiver.url("/in?key=value")
+    webhook = await old.create_webhook(url, headers={"X-Own": "value"}, signature_type=ed25519)
     await rotate(old, webhook.webhook_id)
     named = service_pb2.GetSigningKeysRequest(customer_id=CUSTOMER)
     [signing_key] = (await old.stub.GetSigningKeys(named)).signing_keys
@@ -117,7 +118,7 @@ async def test_under_load_everything_is_sealed_again_and_the_old_key_can_go(
         ended = await watch.until_ended(await loading)
     assert {delivery.attempt_count for delivery in ended} == {1}
     assert uses[OLD_ID].left == uses[OLD_ID].process_count - 1 == uses[OLD_ID].sealing_process_count == 0
-    assert uses[NEW_ID].counts == {Kind.SECRETS: 1, Kind.PREVIOUS_SECRETS: 1, Kind.HEADERS: 1, Kind.SIGNING_KEYS: 1}
+    assert uses[NEW_ID].counts == dict.fromkeys(Kind, 1)
     assert postgres.rows(HEAD) == [(NEW_ID,)]
     assert (await service.webhook(webhook.webhook_id)).etag == etag, "callers see no change"
 
@@ -127,8 +128,8 @@ async def test_under_load_everything_is_sealed_again_and_the_old_key_can_go(
     await last.publish()
     await receiver.wait_for(before + 1)
     verify_both(receiver.requests[before])
-    assert receiver.requests[before].headers["X-Own"] == "value"
     request = receiver.requests[before]
+    assert (request.headers["X-Own"], request.target) == ("value", "/in?key=value")
     verify_signature(request.headers, request.body, public_keys=[signing_key.public_key])
 
 
@@ -179,7 +180,7 @@ async def test_a_change_that_was_read_before_does_not_bring_the_old_key_back(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
     old = await services.start()
-    created = await old.create_webhook(receiver.url(), headers={"X-Own": "value"})
+    created = await old.create_webhook(receiver.url("/in?key=value"), headers={"X-Own": "value"})
     async with database_of(postgres) as database:
         current = await webhooks.get(database, CUSTOMER, created.webhook_id)
         spec: dict[str, Any] = {field.name: getattr(current, field.name) for field in fields(WebhookSpec)}
@@ -192,7 +193,7 @@ async def test_a_change_that_was_read_before_does_not_bring_the_old_key_back(
     last = await services.start([NEW_KEY])
     await last.publish()
     await receiver.wait_for(1)
-    assert receiver.requests[0].headers["X-Own"] == "value"
+    assert (receiver.requests[0].headers["X-Own"], receiver.requests[0].target) == ("value", "/in?key=value")
 
 
 async def test_nothing_is_changed_while_a_process_lacks_the_new_key(
@@ -227,7 +228,7 @@ async def test_what_cannot_be_opened_stays_as_it_is_and_is_named(
 
     use = (await reseal(postgres, say=said.append))[OLD_ID]
 
-    assert use.counts == {Kind.SECRETS: 1, Kind.PREVIOUS_SECRETS: 0, Kind.HEADERS: 0, Kind.SIGNING_KEYS: 0}
+    assert use.counts == {**dict.fromkeys(Kind, 0), Kind.SECRETS: 1}
     [line] = said
     assert line.startswith(f"the secrets of webhook {changed.webhook_id} stay as they are: changed")
 
@@ -247,8 +248,8 @@ async def test_what_is_sealed_with_a_key_that_the_command_lacks_is_left(
     [
         (0, 0, 2, "nothing is sealed with it; it can go at 2026-11-30T22:00:00+00:00, when the last access token"),
         (0, 2, 2, "nothing is sealed with it, but 2 running processes seal with it: put 01234567 first in their"),
-        (3, 0, 2, "3 secrets, 0 previous secrets, 0 header values, 0 signing keys are left: run this again"),
-        (3, 0, None, "signing keys are left: this key is not in WEBHOOK_SECRET_KEYS here"),
+        (3, 0, 2, "3 secrets, 0 previous secrets, 0 header values, 0 signing keys, 0 queries of URLs are left: run"),
+        (3, 0, None, "queries of URLs are left: this key is not in WEBHOOK_SECRET_KEYS here"),
     ],
 )
 async def test_the_command_says_what_an_old_key_is_needed_for_and_when_it_can_go(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -10,14 +9,17 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import LiteralString, cast
 
+import grpc
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from tests.api.asking import METHODS, ask, code_of, furnish, valid_requests
+from tests.api.asking import REFUSED as REFUSED_ANYWAY
 from tests.support.distribution import DistributionPostgres
 from tests.support.postgres import TestPostgres, query
-from tests.support.process import ROOT
 from tests.support.receiver import Receiver
+from tests.support.roles import block
 from tests.support.service import ServiceFactory
 from tests.support.store import options
 from webhook_grpc.domain.errors import Unavailable
@@ -68,14 +70,6 @@ class Roles:
     admin: str
     owner: str
     service: str
-
-
-def block(name: str, owner: str, service: str) -> LiteralString:
-    """SQL of the document, for roles of this test."""
-    found = re.search(rf"<!-- test: {name} -->\n```sql\n(.*?)```", (ROOT / "docs/operations.md").read_text(), re.DOTALL)
-    assert found
-    text = found[1].replace("webhook_owner", owner).replace("webhook_service", service)
-    return cast("LiteralString", text)
 
 
 def in_two_roles(admin: str) -> Generator[Roles]:
@@ -150,6 +144,21 @@ async def test_the_service_lives_through_days_under_a_role_that_can_change_no_ta
             await step.run()
         await service.publish()
         await receiver.wait_for(2, "/two")
+    finally:
+        await services.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("roles", ["embedded"], indirect=True)
+async def test_each_method_is_served_under_that_role(roles: Roles, tmp_path: Path) -> None:
+    """All of tests/api, engine and http runs under it in `make test-long`, by WEBHOOK_TEST_ROLE=runtime."""
+    services = ServiceFactory(roles.service, tmp_path)
+    service = await services.start(replays_per_customer_max=1000, replay_poll_seconds=60.0)
+    try:
+        for method in sorted(METHODS, key="DeleteCustomerData".__eq__):  # last: what is to be erased takes no calls
+            request = valid_requests(await furnish(service))[method]
+            wanted = grpc.StatusCode.FAILED_PRECONDITION if method in REFUSED_ANYWAY else grpc.StatusCode.OK
+            assert await code_of(ask(service, method, request)) is wanted, method
     finally:
         await services.stop()
 

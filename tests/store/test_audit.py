@@ -25,7 +25,7 @@ from webhook_grpc.domain.model import EventTypeSpec, WebhookSpec, WebhookStatus
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.domain.tokens import TokenSpec, hash_of
-from webhook_grpc.engine.duties.header_sealing import HeaderSealing
+from webhook_grpc.engine.duties.clear_sealing import ClearSealing
 from webhook_grpc.engine.duties.janitor import Janitor
 from webhook_grpc.store import audit
 from webhook_grpc.store.connection.failures import StoreRefusal
@@ -146,7 +146,7 @@ async def test_the_janitor_deletes_what_is_older_than_it_is_kept(database: Datab
         " WHERE entry_id = (SELECT max(entry_id) FROM audit_entries)"
     )
     policy = RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24, audit_days=40)
-    sealing = HeaderSealing(database, Sealer([bytes(32)]))
+    sealing = ClearSealing(database, Sealer([bytes(32)]))
     janitor = Janitor(database, policy, lambda: True, lambda _: None, sealing)
     [step] = [step for step in janitor.steps if step.name == "delete audit entries"]
     await step.run()

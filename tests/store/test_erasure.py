@@ -33,7 +33,7 @@ from webhook_grpc.domain.retry import Decision
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.domain.tokens import TokenSpec, hash_of
-from webhook_grpc.engine.duties.header_sealing import HeaderSealing
+from webhook_grpc.engine.duties.clear_sealing import ClearSealing
 from webhook_grpc.engine.duties.janitor import Janitor
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.lists.deliveries import DELIVERIES_START, list_deliveries
@@ -369,7 +369,7 @@ async def test_a_customer_that_can_not_be_erased_holds_up_no_other(
         RetentionPolicy(30, 30, 168, 400),
         lambda: True,
         lambda _: None,
-        HeaderSealing(database, Sealer([bytes(32)])),
+        ClearSealing(database, Sealer([bytes(32)])),
     )
     for _ in range(4):
         with contextlib.suppress(Unavailable):

@@ -25,7 +25,7 @@ from webhook_grpc.store.db import Database
 from webhook_grpc.store.log import explain, feed, lookup, stats
 from webhook_grpc.store.outbox import danger, due, expiry, figures, paces, publishing, settlement
 from webhook_grpc.store.outbox.ownership import OwnedShard
-from webhook_grpc.store.registry import census, own_headers, resealing, secret_keys, signing_keys, webhooks
+from webhook_grpc.store.registry import census, own_headers, resealing, secret_keys, signing_keys, url_queries, webhooks
 from webhook_grpc.store.replays import progress, rows, selection
 from webhook_grpc.store.schema.partitions import ensure_partitions
 from webhook_grpc.store.upkeep import erasure, retention
@@ -252,7 +252,7 @@ async def test_an_event_is_explained_without_reading_a_log(filled: TestPostgres)
 
 
 async def test_the_keys_of_secrets_are_found_without_reading_all_webhooks(filled: TestPostgres) -> None:
-    """The looks at the webhooks that are sealed with a key, or were, or their headers, jump through an index each."""
+    """The looks at webhooks that are sealed with a key, or were, or their headers or queries, jump through an index."""
     assert_indexed(scans(filled, secret_keys.SELECT_KEYS_IN_USE, {"limit": secret_keys.KEYS_MAX}), "webhooks")
     assert_indexed(
         scans(filled, secret_keys.COUNT_WEBHOOKS_OF_KEY, {"head": bytes(5), "limit": secret_keys.COUNTED_MAX}),
@@ -266,6 +266,7 @@ async def test_the_keys_of_secrets_are_found_without_reading_all_webhooks(filled
         resealing.SELECT_SECRETS_OF_KEY,
         resealing.SELECT_PREVIOUS_SECRETS_OF_KEY,
         resealing.SELECT_HEADERS_OF_KEY,
+        resealing.SELECT_QUERIES_OF_KEY,
         resealing.COUNT_SECRETS_OF_KEY,
     ],
 )
@@ -292,8 +293,9 @@ async def test_signing_keys_are_found_by_their_customer_and_by_what_sealed_them(
     assert_indexed(scans(filled, resealing.RESEAL_SIGNING_KEYS, sealed), "signing_keys")
 
 
-async def test_header_values_in_the_clear_are_found_without_reading_all_webhooks(filled: TestPostgres) -> None:
+async def test_what_is_in_the_clear_is_found_without_reading_all_webhooks(filled: TestPostgres) -> None:
     assert_indexed(scans(filled, own_headers.SELECT_CLEAR_HEADERS, {"limit": 100}), "webhooks")
+    assert_indexed(scans(filled, url_queries.SELECT_CLEAR_QUERIES, {"limit": 100}), "webhooks")
 
 
 async def test_attempts_are_counted_by_index(filled: TestPostgres) -> None:

@@ -25,7 +25,7 @@ from webhook_grpc.domain.clock import DOUBT_SECONDS_MAX
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.sealing import Sealer
-from webhook_grpc.engine.duties.header_sealing import HeaderSealing
+from webhook_grpc.engine.duties.clear_sealing import ClearSealing
 from webhook_grpc.engine.duties.janitor import Janitor
 from webhook_grpc.store.clock import look_at_clock
 from webhook_grpc.store.db import Database, LoopConnection
@@ -158,7 +158,7 @@ async def test_the_log_of_events_that_could_not_be_dropped_is_kept(
         RetentionPolicy(30, 30, 168, 400),
         lambda: True,
         lambda _: None,
-        HeaderSealing(database, Sealer([bytes(32)])),
+        ClearSealing(database, Sealer([bytes(32)])),
     )
     async with await psycopg.AsyncConnection.connect(postgres.url) as reader:
         await reader.execute("LOCK TABLE events IN ACCESS SHARE MODE")

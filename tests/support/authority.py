@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ssl
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import grpc
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 NAMES: Final = ("localhost", "127.0.0.1")
 _FILES: Final = {"certificate": "tls.crt", "key": "tls.key"}
@@ -36,6 +40,32 @@ class Authority:
         for path, content in zip((certificate, key), self.issue(name), strict=True):
             path.write_bytes(content)
         return certificate, key
+
+    def client_named(self, *sans: str) -> tuple[Path, Path]:
+        """Returns the same with these names: `URI:…`, which trustme does not know, `DNS:…`."""
+        kinds = {"URI": x509.UniformResourceIdentifier, "DNS": x509.DNSName, "email": x509.RFC822Name}
+        names = [kinds[kind](value) for kind, _, value in (san.partition(":") for san in sans)]
+        authority = x509.load_pem_x509_certificate(self.pem)
+        key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+        builder = x509.CertificateBuilder(
+            issuer_name=authority.subject,
+            subject_name=x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a client")]),
+            public_key=key.public_key(),
+            serial_number=x509.random_serial_number(),
+            not_valid_before=now - timedelta(days=1),
+            not_valid_after=now + timedelta(days=1),
+        ).add_extension(x509.SubjectAlternativeName(names), critical=False)
+        signer = serialization.load_pem_private_key(self._ca.private_key_pem.bytes(), None)
+        assert isinstance(signer, ec.EllipticCurvePrivateKey)
+        made = builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        stem = self._folder / f"client-{len(list(self._folder.iterdir()))}"
+        files = stem.with_suffix(".crt"), stem.with_suffix(".key")
+        text = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        for path, content in zip(files, (made, text), strict=True):
+            path.write_bytes(content)
+        return files
 
     def context(self, client: tuple[Path, Path] | None = None) -> ssl.SSLContext:
         """Returns what a client over HTTP needs."""

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from tests.support import slowness
+from tests.support import roles, slowness
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres
 from webhook_grpc.store.schema.migrate import migrate
 
@@ -81,7 +81,10 @@ class TestPostgres:
                 connection.execute("SELECT pg_reload_conf()")
         server = cls(admin_url, f"webhook_test_{worker_id}", embedded, directory)
         server.create_database(server._name)
-        migrate(server.url)
+        if roles.is_runtime():
+            server._migrate_in_two_roles()
+        else:
+            migrate(server.url)
         return server
 
     def stop(self) -> None:
@@ -89,10 +92,30 @@ class TestPostgres:
         if self._kept is not None:
             self._kept.close()
         self.drop_database(self._name)
+        if roles.is_runtime():
+            self._drop_roles()
         if self._embedded is not None:
             self._embedded.stop()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _migrate_in_two_roles(self) -> None:
+        """Makes the roles and the tables as docs/operations.md says; services connect as the second role then."""
+        self._drop_roles()  # what a run that was killed has left
+        owner, service = self._roles
+        query(self.url, roles.block("roles", owner, service))
+        migrate(make_conninfo(self.url, user=owner))
+        query(self.url, roles.block("roles after migrate", owner, service))
+        roles.serve_as(self._name, service)
+
+    @property
+    def _roles(self) -> tuple[str, str]:
+        return f"{self._name}_owner", f"{self._name}_service"
+
+    def _drop_roles(self) -> None:
+        with psycopg.connect(self._admin_url, autocommit=True) as connection:
+            for role in self._roles:
+                connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
 
     def create_database(self, name: str) -> str:
         """Makes an empty database and returns its connection string."""

@@ -16,7 +16,7 @@ from typing import ClassVar
 import grpc
 from webhook.v1 import service_pb2_grpc
 
-from tests.support import slowness
+from tests.support import roles, slowness
 from tests.support.service import SECRET_KEY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +26,8 @@ CLI = Path(sys.executable).with_name("webhook-grpc")
 def environment(**overrides: str) -> dict[str, str]:
     """An environment without settings of this machine's, for calls to loopback addresses."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WEBHOOK_")}
+    if "WEBHOOK_DATABASE_URL" in overrides:
+        overrides["WEBHOOK_DATABASE_URL"] = roles.of_service(overrides["WEBHOOK_DATABASE_URL"])
     return {
         **inherited,
         "WEBHOOK_SECRET_KEYS": base64.b64encode(SECRET_KEY).decode(),

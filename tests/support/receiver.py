@@ -27,6 +27,7 @@ class Received:
     headers: CIMultiDictProxy[str]
     body: bytes
     number: int  # how many had come to this path before
+    target: str = ""  # the path and the query, as they were sent
 
     @property
     def event_id(self) -> str:
@@ -136,7 +137,7 @@ class Receiver:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         path = "/" + request.match_info["path"]
-        received = Received(path, request.headers, await request.read(), self._counts[path])
+        received = Received(path, request.headers, await request.read(), self._counts[path], request.raw_path)
         self._counts[path] += 1
         self.requests.append(received)
         async with self._changed:

@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from webhook.v1 import delivery_pb2, event_pb2, replay_pb2, service_pb2, service_pb2_grpc, webhook_pb2
 
-from tests.support import slowness
+from tests.support import roles, slowness
 from webhook_grpc.app import App
 from webhook_grpc.settings import Settings, load_settings
 
@@ -226,7 +226,8 @@ class ServiceFactory:
 
     async def start(self, keys: Sequence[bytes] = (SECRET_KEY,), /, **overrides: Any) -> Service:
         """Starts one that has these secret keys."""
-        app = App(test_settings(self.database_url, self._data_dir, **overrides), self.database_url, keys, lambda: 0)
+        url = roles.of_service(self.database_url)
+        app = App(test_settings(url, self._data_dir, **overrides), url, keys, lambda: 0)
         await app.start()
         service = Service(app)
         self._running.append(service)

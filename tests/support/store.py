@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import uuid_utils
 
-from tests.support import slowness
+from tests.support import roles, slowness
 from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.envelope import render_body
 from webhook_grpc.domain.model import AttemptResult, DeliveryStatus, NewEvent, Outcome, PendingDelivery, WebhookSpec
@@ -28,7 +28,7 @@ AUDIT = AuditEntry("CreateWebhook", "test", None, "192.0.2.1", "of-a-test", CUST
 
 def options(conninfo: str) -> DatabaseOptions:
     """Options for a test's database."""
-    return DatabaseOptions(conninfo, 4, slowness.scaled(10.0), 100, slowness.scaled(10.0))
+    return DatabaseOptions(roles.of_service(conninfo), 4, slowness.scaled(10.0), 100, slowness.scaled(10.0))
 
 
 def new_event_id() -> UUID:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.support.tokens import SEALER, NoTokens
-from webhook_grpc.domain.access import ANONYMOUS, Caller
+from webhook_grpc.domain.access import ANONYMOUS, PERMISSIONS_OF_ROLES, Caller, Role
 from webhook_grpc.domain.errors import PermissionDenied, Unauthenticated, Violation
 from webhook_grpc.server.auth import Authenticator, token_hash
-from webhook_grpc.settings import Permission, Token
+from webhook_grpc.settings import ClientSan, Permission, Token
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = "whk_operator"
@@ -133,6 +134,60 @@ def test_without_any_token_nobody_gets_in() -> None:
     auth = Authenticator([], NoTokens(), SEALER, anonymous_allowed=False)
     assert reason_of(auth) == "TOKEN_MISSING"
     assert reason_of(auth, f"Bearer {SECRET}") == "TOKEN_INVALID"
+
+
+# --- by a certificate ------------------------------------------------------------------------------------------------
+
+SHOP = ClientSan(name="shop", san="URI:spiffe://example.org/shop", role=Role.PUBLISHER, customer_ids=(CUSTOMER,))
+SHOP_BY_DNS = ClientSan(name="shop", san="DNS:shop.example.org", role=Role.PUBLISHER, customer_ids=(CUSTOMER,))
+VIEWER = ClientSan(name="viewer", san="DNS:viewer.example.org", role=Role.VIEWER)
+
+
+def by_certificate(names: Sequence[str], *authorization: str, anonymous_allowed: bool = False) -> Caller:
+    """Who calls on a connection whose certificate has these names, with these headers."""
+    tokens = [] if anonymous_allowed else [Token(name="operator", sha256=token_hash(SECRET))]
+    clients = [] if anonymous_allowed else [SHOP, SHOP_BY_DNS, VIEWER]
+    auth = Authenticator(tokens, NoTokens(), SEALER, anonymous_allowed=anonymous_allowed, clients=clients)
+    return asyncio.run(auth.authenticate(authorization, NOW, lambda: names))
+
+
+def test_a_name_in_the_certificate_is_the_caller_of_the_settings() -> None:
+    publisher = Caller("shop", frozenset({CUSTOMER}), PERMISSIONS_OF_ROLES[Role.PUBLISHER])
+    assert by_certificate([SHOP.san]) == publisher
+    assert by_certificate(["DNS:unknown.example.org", SHOP.san]) == publisher
+    assert by_certificate([SHOP.san, SHOP_BY_DNS.san]) == publisher, "two names of one caller"
+    assert by_certificate([VIEWER.san]) == Caller("viewer", None, PERMISSIONS_OF_ROLES[Role.VIEWER])
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ([], "names no caller"),
+        (["DNS:unknown.example.org"], "names no caller"),
+        (["DNS:*.example.org", "DNS:example.org", "DNS:shop.example.org.evil"], "names no caller"),
+        (["URI:shop.example.org", "DNS:spiffe://example.org/shop"], "names no caller"),
+        ([f"{SHOP.san}/", SHOP.san.upper(), f"{SHOP.san}\0"], "names no caller"),
+        ([SHOP.san, VIEWER.san], "names several callers"),
+    ],
+)
+def test_a_certificate_that_does_not_name_one_caller_is_none(names: Sequence[str], says: str) -> None:
+    with pytest.raises(Unauthenticated, match=says) as raised:
+        by_certificate(names)
+    assert raised.value.reason == "TOKEN_MISSING"
+    assert not any(name in raised.value.message for name in names)
+
+
+def test_where_a_token_is_sent_nobody_looks_at_the_certificate() -> None:
+    assert by_certificate([SHOP.san], f"Bearer {SECRET}").name == "operator"
+    assert by_certificate([], f"Bearer {SECRET}").name == "operator"
+    for bad in (["Bearer nobody"], [""], [f"Bearer {SECRET}"] * 2):
+        with pytest.raises(Unauthenticated) as raised:
+            by_certificate([SHOP.san], *bad)
+        assert raised.value.reason == "TOKEN_INVALID"
+
+
+def test_where_nobody_is_configured_a_certificate_changes_nothing() -> None:
+    assert by_certificate([SHOP.san], anonymous_allowed=True) == ANONYMOUS
 
 
 # --- what ------------------------------------------------------------------------------------------------------------

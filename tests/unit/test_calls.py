@@ -29,7 +29,7 @@ from webhook_grpc.domain.limits import RateLimits, ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.metrics.calls import CallTally
 from webhook_grpc.server.admission import TurnLimits
-from webhook_grpc.server.auth import Authenticator, token_hash
+from webhook_grpc.server.auth import Authenticator, no_certificate, token_hash
 from webhook_grpc.server.calls import CallLimits, CallListener, Calls
 from webhook_grpc.settings import Token
 from webhook_grpc.store.clock import DatabaseClock
@@ -64,6 +64,7 @@ class JsonExchange:
 
     door = "json"
     source_address = "192.0.2.1"
+    certificate_names = staticmethod(no_certificate)
 
     def header(self, name: str) -> Sequence[str | bytes]:
         self.steps.append(name)

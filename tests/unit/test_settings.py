@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import pytest
 from pydantic import ValidationError
 
+from webhook_grpc.domain.access import Role
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.retry import RetryPolicy
@@ -53,8 +55,8 @@ def problem_with(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
     return str(raised.value)
 
 
-def tokens(*entries: dict[str, object]) -> str:
-    """WEBHOOK_TOKENS."""
+def tokens(*entries: Mapping[str, object]) -> str:
+    """WEBHOOK_TOKENS, or WEBHOOK_CLIENT_SANS."""
     return orjson.dumps(entries).decode()
 
 
@@ -533,7 +535,7 @@ def test_an_operator_who_forbids_anonymous_calls_gets_none_on_a_loopback_address
 
 def test_tokens_and_anonymous_calls_exclude_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     message = problem_with(monkeypatch, allow_anonymous="true", tokens=tokens({"name": "x", "sha256": HASH}))
-    assert message == "WEBHOOK_ALLOW_ANONYMOUS=true and tokens exclude each other"
+    assert message == "WEBHOOK_ALLOW_ANONYMOUS=true excludes tokens and WEBHOOK_CLIENT_SANS"
 
 
 def test_settings_that_do_not_go_together_are_told_at_once_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -581,6 +583,60 @@ def test_the_log_is_kept_at_least_as_long_as_the_events(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "100000"])
 def test_nothing_is_kept_for_no_time_or_for_ever(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     assert name.upper() in problem_with(monkeypatch, **{name: value})
+
+
+# --- callers by their certificates -----------------------------------------------------------------------------------
+
+SHOP: Final = {"name": "shop", "san": "URI:spiffe://example.org/shop", "role": "publisher", "customer_ids": [7]}
+MTLS: Final = {**TLS, "grpc_client_ca_file": "ca.crt"}
+
+
+def test_names_in_certificates_are_callers_and_nobody_is_anonymous_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    dns = {"name": "all", "san": "DNS:Ops.Example.org", "role": "admin"}
+    settings = load(monkeypatch, **OPEN, **MTLS, client_sans=tokens(SHOP, dns))
+    assert not settings.anonymous_allowed
+    shop, everybody = settings.client_sans
+    assert (shop.san, shop.role, shop.customer_ids) == (SHOP["san"], Role.PUBLISHER, (7,))
+    assert (everybody.san, everybody.customer_ids) == ("DNS:ops.example.org", None)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"san": "spiffe://example.org/shop"}, "san: must be one whole name as `openssl"),
+        ({"san": "DNS:*.example.org"}, "san: must be one whole name as `openssl"),
+        ({"san": "DNS:a.example.org, DNS:b.example.org"}, "san: must be one whole name as `openssl"),
+        ({"san": "email:a@example.org"}, "san: must be one whole name as `openssl"),
+        ({"san": "URI:"}, "san: must be one whole name as `openssl"),
+        ({"san": "URI:spiffe://example.org/é"}, "san: must be one whole name as `openssl"),
+        ({"role": "owner"}, "role: must be 'admin', 'publisher' or 'viewer'"),
+        ({"role": None}, "role: must be 'admin', 'publisher' or 'viewer'"),
+        ({"customer_ids": []}, "customer_ids: must have at least 1 entry"),
+        ({"customer_ids": [0]}, "customer_ids, entry 1: must be more than 0"),
+        ({"customer_id": 7}, "customer_id: is not a known field"),
+        ({"name": ""}, "name: must have at least 1 character"),
+    ],
+)
+def test_a_bad_name_in_certificates_is_refused_by_its_place(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, object], problem: str
+) -> None:
+    assert problem_with(monkeypatch, **MTLS, client_sans=tokens({**SHOP, **change})).startswith(
+        f"WEBHOOK_CLIENT_SANS, entry 1, {problem}"
+    )
+
+
+def test_a_name_in_certificates_stands_for_one_caller_and_needs_mtls(monkeypatch: pytest.MonkeyPatch) -> None:
+    twice = tokens({**SHOP, "san": "DNS:a.example"}, {**SHOP, "san": "DNS:A.example", "role": "admin"})
+    assert problem_with(monkeypatch, **MTLS, client_sans=twice) == (
+        "WEBHOOK_CLIENT_SANS: must have each name once: DNS:a.example"
+    )
+    monkeypatch.undo()
+    assert problem_with(monkeypatch, **TLS, client_sans=tokens(SHOP)).startswith(
+        "WEBHOOK_CLIENT_SANS needs WEBHOOK_GRPC_CLIENT_CA_FILE or WEBHOOK_HTTP_CLIENT_CA_FILE"
+    )
+    monkeypatch.undo()
+    problem = problem_with(monkeypatch, **MTLS, client_sans=tokens(SHOP), allow_anonymous="true")
+    assert problem == "WEBHOOK_ALLOW_ANONYMOUS=true excludes tokens and WEBHOOK_CLIENT_SANS"
 
 
 # --- the tokens' own file --------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from webhook_grpc.store.outbox.publishing import request_id_reused
 from webhook_grpc.store.registry import secrets as store
 from webhook_grpc.store.schema.versions import refuse_beside_older
 
+from . import url_queries
 from .call import Call, refuse_if
 
 KEY_BYTES: Final = 32
@@ -63,7 +64,8 @@ class SecretMethods:
             secret = self._secret_before(rotated, request)
         else:
             self._hints.webhook_changed(webhook_id)
-        return writing.webhook_message(rotated.webhook, secret if rotated.secret_generated else "")
+        webhook = url_queries.shown(self._sealer, rotated.webhook)
+        return writing.webhook_message(webhook, secret if rotated.secret_generated else "")
 
     def _secret_before(self, rotated: store.Rotated, request: service_pb2.RotateWebhookSecretRequest) -> str:
         """Returns the secret that the first call set. Raises AlreadyExists if this call brings another one.

@@ -13,7 +13,7 @@ from webhook.v1 import service_pb2, webhook_pb2
 from webhook_grpc.api.messages import reading, words, writing
 from webhook_grpc.api.messages.masks import Updatable
 from webhook_grpc.api.messages.paging import PageToken, fitting, page_size
-from webhook_grpc.domain import matching, own_headers, signing, validation
+from webhook_grpc.domain import matching, own_headers, signing, url_queries, validation
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.errors import Violation
 from webhook_grpc.domain.ids import INT64_MAX
@@ -25,6 +25,7 @@ from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry import webhooks as store
 from webhook_grpc.store.registry.event_types import event_type_archived, event_type_unknown
 
+from . import url_queries as queries
 from .call import Call, refuse_if, set_fields
 from .own_headers import OwnHeaders
 from .secrets import new_secret, opened
@@ -100,7 +101,7 @@ class WebhookMethods:
         new = store.NewWebhook(
             webhook_id=webhook_id,
             customer_id=customer_id,
-            spec=await self._own_headers.sealed(spec, customer_id, webhook_id),
+            spec=await self._sealed(spec, customer_id, webhook_id),
             sealed_secret=self._sealer.seal(secret, customer_id, webhook_id, os.urandom(ENTROPY_BYTES)),
             secret_hint=signing.hint_of(secret),
             secret_generated=not message.secret,
@@ -113,7 +114,16 @@ class WebhookMethods:
             audit = call.audit(f"webhook:{webhook_id}", fields=set_fields(message))
             new = replace(new, signing_key=await self._signing_keys.wanted_by(spec, customer_id))
             created = await store.create(self._database, new, self._webhooks_max, audit=audit)
-        return writing.webhook_message(created.webhook, self._secret_to_show(created))
+        return self._shown(created.webhook, self._secret_to_show(created))
+
+    async def _sealed(self, spec: WebhookSpec, customer_id: int, webhook_id: int) -> WebhookSpec:
+        """Returns the spec as it is stored. Raises Unavailable."""
+        with_headers = await self._own_headers.sealed(spec, customer_id, webhook_id)
+        return await queries.sealed(self._database, self._sealer, with_headers, customer_id, webhook_id)
+
+    def _shown(self, webhook: Webhook, secret: str = "") -> webhook_pb2.Webhook:
+        """Returns the webhook as callers see it, with the secret if they are to know it."""
+        return writing.webhook_message(queries.shown(self._sealer, webhook), secret)
 
     def _secret_to_show(self, created: store.Created) -> str:
         """Returns the secret if the service made it, else nothing.
@@ -126,7 +136,7 @@ class WebhookMethods:
 
     async def get(self, request: service_pb2.GetWebhookRequest, call: Call) -> webhook_pb2.Webhook:
         """Returns one webhook."""
-        return writing.webhook_message(await self._named(request, call))
+        return self._shown(await self._named(request, call))
 
     async def list(self, request: service_pb2.ListWebhooksRequest, call: Call) -> service_pb2.ListWebhooksResponse:
         """Lists webhooks, newest first."""
@@ -139,7 +149,7 @@ class WebhookMethods:
         key = token.read()
         before = int(key[0]) if key else INT64_MAX
         found = await store.list_page(self._database, customer_id, statuses, before, size + 1)
-        webhooks = fitting([writing.webhook_message(webhook) for webhook in found[:size]])
+        webhooks = fitting([self._shown(webhook) for webhook in found[:size]])
         return service_pb2.ListWebhooksResponse(
             webhooks=webhooks,
             next_page_token="" if len(webhooks) == len(found) else token.after(webhooks[-1].webhook_id),
@@ -155,15 +165,13 @@ class WebhookMethods:
         current = await store.get(self._database, customer_id, webhook_id)
         if message.etag and message.etag != str(current.version):
             raise store.etag_mismatch(current)
-        spec = await self._own_headers.sealed(
-            self._changed_spec(current, message, fields), current.customer_id, webhook_id
-        )
+        spec = await self._sealed(self._changed_spec(current, message, fields), current.customer_id, webhook_id)
         await self._refuse_unusable_types(set(spec.events) - set(current.events))
         signing_key = await self._signing_keys.wanted_by(spec, customer_id) if "signature_type" in fields else None
         audit = call.audit(f"webhook:{webhook_id}", fields=fields)
         webhook = await store.update(self._database, current, spec, audit=audit, signing_key=signing_key)
         self._hints.webhook_changed(webhook_id)
-        return writing.webhook_message(webhook)
+        return self._shown(webhook)
 
     def _changed_spec(self, current: Webhook, message: webhook_pb2.Webhook, fields: frozenset[str]) -> WebhookSpec:
         violations = list[Violation]()
@@ -210,7 +218,7 @@ class WebhookMethods:
         audit = call.audit(f"webhook:{webhook.webhook_id}")
         resumed = await store.resume(self._database, webhook, audit=audit)
         self._hints.webhook_changed(resumed.webhook_id)
-        return writing.webhook_message(resumed)
+        return self._shown(resumed)
 
     async def _set_status(
         self,
@@ -223,7 +231,7 @@ class WebhookMethods:
         audit = call.audit(f"webhook:{webhook.webhook_id}")
         changed = await store.set_status(self._database, webhook, status, from_statuses, audit=audit, version=version)
         self._hints.webhook_changed(changed.webhook_id)
-        return writing.webhook_message(changed) if status is not WebhookStatus.DELETED else webhook_pb2.Webhook()
+        return self._shown(changed) if status is not WebhookStatus.DELETED else webhook_pb2.Webhook()
 
     async def _named(
         self,
@@ -245,21 +253,37 @@ _NOT_DELETED: Final = (WebhookStatus.ACTIVE, WebhookStatus.PAUSED, WebhookStatus
 
 def _spec_of(webhook: Webhook) -> WebhookSpec:
     chosen = {name: getattr(webhook, name) for name in _CHANGEABLE.values()}
-    return WebhookSpec(**chosen, sealed_headers=webhook.sealed_headers)
+    return WebhookSpec(**chosen, sealed_headers=webhook.sealed_headers, sealed_query=webhook.sealed_query)
 
 
 def _fingerprints(message: webhook_pb2.Webhook, customer_id: int, sealer: Sealer) -> Sequence[int]:
     """Returns digests of what the caller chose. Whether the customer was named or implied makes no difference.
 
-    The first is stored, and would confirm a guess of the secret or of a header to whoever reads the database; so both
-    are in it only by a keyed digest. The others are those with older keys, and those that older versions stored: with
-    the headers, or with both, in the clear.
+    The first is stored, and would confirm a guess of the secret, of a header or of the URL's query to whoever reads the
+    database; so these are in it only by a keyed digest. The others are those with older keys, and those that older
+    versions stored: with the query, also with the headers, or with all of them, in the clear.
     """
     chosen = webhook_pb2.Webhook()
     chosen.CopyFrom(message)
     for field in _OUTPUT_ONLY:
         chosen.ClearField(field)
     chosen.customer_id = customer_id
+    if not url_queries.is_clear(chosen.url):
+        return _fingerprints_with_url(chosen, sealer)
+    hidden = webhook_pb2.Webhook(secret=chosen.secret, headers=chosen.headers, url=chosen.url)
+    shown = webhook_pb2.Webhook()
+    shown.CopyFrom(chosen)
+    shown.ClearField("secret")
+    shown.ClearField("headers")
+    shown.url = url_queries.hidden(chosen.url)
+    content = shown.SerializeToString(deterministic=True)
+    digests = sealer.digests(b"webhook hidden" + hidden.SerializeToString(deterministic=True))
+    newest = [reading.fingerprint(content + digest) for digest in digests]
+    return (*newest, *_fingerprints_with_url(chosen, sealer))
+
+
+def _fingerprints_with_url(chosen: webhook_pb2.Webhook, sealer: Sealer) -> Sequence[int]:
+    """Returns those that have the URL in the clear; takes the secret and the headers out of `chosen`."""
     hidden = webhook_pb2.Webhook(secret=chosen.secret, headers=chosen.headers)
     in_clear = reading.fingerprint(chosen.SerializeToString(deterministic=True))
     if not hidden.secret and not hidden.headers:

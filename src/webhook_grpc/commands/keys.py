@@ -107,6 +107,7 @@ def _shown(use: KeyUse) -> dict[str, object]:
         "previous_secrets": use.counts[Kind.PREVIOUS_SECRETS],
         "headers": use.counts[Kind.HEADERS],
         "signing_keys": use.counts[Kind.SIGNING_KEYS],
+        "queries": use.counts[Kind.QUERIES],
         "processes": use.process_count,
         "sealing_processes": use.sealing_process_count,
     }

@@ -31,6 +31,14 @@ PERMISSIONS_OF_ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
 }
 
 
+def name_of(kind: str, value: str) -> str:
+    """Returns a name in a certificate as it is compared: `URI:spiffe://example.org/shop`, `DNS:shop.example.org`.
+
+    The case of a DNS name says nothing (RFC 4343).
+    """
+    return f"{kind}:{value.lower() if kind == 'DNS' else value}"
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """An authenticated caller. `customer_ids` None: the caller acts for all customers."""
@@ -40,7 +48,7 @@ class Caller:
     permissions: frozenset[Permission]
     default_customer_id: int | None = None  # of a caller of all customers who names none
     token_expire_time: datetime | None = None  # None: never
-    has_token: bool = True
+    has_token: bool = True  # or a certificate that names it
     token_id: int | None = None  # of a token that the database keeps
     may_make_access_tokens: bool = True  # an access token may not, or it would never end
     parent: str = ""  # of an access token: the name of the caller that it was made by

@@ -145,6 +145,7 @@ class Webhook:
     update_time: datetime
     disable_time: datetime | None = None  # unset unless it is disabled
     sealed_headers: bytes | None = field(default=None, repr=False)  # the values of `headers`, see domain/own_headers.py
+    sealed_query: bytes | None = field(default=None, repr=False)  # the query of `url`, see domain/url_queries.py
     sealed_previous_secret: bytes | None = field(default=None, repr=False)  # both unset when the overlap has ended
     previous_secret_until: datetime | None = None
     signature_type: SignatureType = SignatureType.HMAC
@@ -171,6 +172,7 @@ class WebhookSpec:
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     description: str = ""
     sealed_headers: bytes | None = field(default=None, repr=False)  # as in Webhook
+    sealed_query: bytes | None = field(default=None, repr=False)  # as in Webhook
     signature_type: SignatureType = SignatureType.HMAC
 
 

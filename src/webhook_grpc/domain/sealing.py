@@ -1,4 +1,4 @@
-"""Secrets of webhooks, values of their own headers and signing keys at rest, by envelope encryption.
+"""Secrets, values of own headers and queries of webhooks, and signing keys, at rest, by envelope encryption.
 
 The cipher is AES-256-GCM (NIST SP 800-38D).
 
@@ -39,6 +39,7 @@ class Purpose(Enum):
     SIGNING = b"webhook secret"
     HEADERS = b"webhook header"
     SIGNING_KEY = b"signing key"
+    QUERY = b"webhook query"
 
 
 class UnsealError(Exception):

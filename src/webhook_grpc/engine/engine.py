@@ -12,9 +12,9 @@ import structlog
 from webhook_grpc.domain.errors import Conflict, Unavailable, WebhookError
 from webhook_grpc.domain.model import DisableReason, Webhook, WebhookStatus
 from webhook_grpc.domain.sealing import Sealer
+from webhook_grpc.engine.duties.clear_sealing import ClearSealing
 from webhook_grpc.engine.duties.commands import Commands
 from webhook_grpc.engine.duties.expiry import Expiry
-from webhook_grpc.engine.duties.header_sealing import HeaderSealing
 from webhook_grpc.engine.duties.janitor import LEADER_SHARD, Janitor
 from webhook_grpc.engine.duties.replays import Replays
 from webhook_grpc.engine.duties.rescheduling import Rescheduling
@@ -194,7 +194,7 @@ class Engine:
             settings.retention_policy,
             is_leader=lambda: LEADER_SHARD in shards.owned,
             webhook_changed=hints.webhook_changed,
-            header_sealing=HeaderSealing(database, sealer),
+            clear_sealing=ClearSealing(database, sealer),
         )
         clock.on_step(self._clock_stepped)
         hints.subscribe(Topic.DUE, self._due)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from webhook_grpc.domain import own_headers, signing_keys, validation
+from webhook_grpc.domain import own_headers, signing_keys, url_queries, validation
 from webhook_grpc.domain.echoes import forms_of
 from webhook_grpc.domain.egress import BlockReason, EgressPolicy, why_url_blocked
 from webhook_grpc.domain.headers import Envelope, request_headers
@@ -46,10 +46,11 @@ class RequestSigner:
 
         Raises SecretKeyMissing: then there is no attempt, because another process may have the key.
         """
-        if self._why_url_blocked(webhook.url) is not None:
-            return AttemptResult(Outcome.BLOCKED, self._clock.now(), 0, FailureReason.BLOCKED_DESTINATION)
         now = self._clock.now()
         try:
+            url = url_queries.opened(self._sealer, webhook)
+            if self._why_url_blocked(url) is not None:
+                return AttemptResult(Outcome.BLOCKED, now, 0, FailureReason.BLOCKED_DESTINATION)
             keys = self._keys_of(webhook, now)
             private_keys = None if webhook.signing_keys is None else self._private_keys_of(webhook, now)
             own = own_headers.opened(self._sealer, webhook) if webhook.headers else webhook.headers
@@ -61,8 +62,8 @@ class RequestSigner:
             delivery.event_id, delivery.webhook_id, delivery.event_type, delivery.attempt + 1, traceparent
         )
         headers = request_headers(envelope, own, keys, int(now.timestamp()), delivery.body, private_keys)
-        unshown = forms_of(own.values()) if own else ()
-        return Request(webhook.url, headers, delivery.body, self._timeout_of(webhook), now, webhook.webhook_id, unshown)
+        unshown = forms_of((*own.values(), *url_queries.values_of(url))) if own or "?" in url else ()
+        return Request(url, headers, delivery.body, self._timeout_of(webhook), now, webhook.webhook_id, unshown)
 
     def _keys_of(self, webhook: Webhook, now: datetime) -> list[SigningKey]:
         """Returns the keys that sign, the newest first. Raises UnsealError."""

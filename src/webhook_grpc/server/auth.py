@@ -1,21 +1,34 @@
-"""From a token to its caller. Of each token only the SHA-256 is known here, of configured and of stored ones."""
+"""From what a caller shows to who it is: a token, or else, where names are configured, a certificate.
+
+Of each token only the SHA-256 is known here, of configured and of stored ones.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
-from webhook_grpc.domain.access import ANONYMOUS, Caller
+from webhook_grpc.domain.access import ANONYMOUS, PERMISSIONS_OF_ROLES, Caller
 from webhook_grpc.domain.access_tokens import claims_in
 from webhook_grpc.domain.errors import Unauthenticated
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.domain.tokens import StoredToken, hash_of, parts_of
-from webhook_grpc.settings import Token
+from webhook_grpc.settings import ClientSan, Token
+
+CertificateNames = Callable[[], Collection[str]]
+"""Returns the names in the certificate of a connection, in the form of ClientSan.san: those of a verified one only."""
+
+_HOW_TO_CALL: Final = "send a token as metadata `authorization: Bearer …`"
+
+
+def no_certificate() -> Collection[str]:
+    """Returns the names of a connection whose client has shown no certificate."""
+    return ()
 
 
 class StoredTokens(Protocol):
@@ -35,7 +48,7 @@ class StoredTokens(Protocol):
 
 
 class Authenticator:
-    """Knows the configured tokens, where the stored ones are found, and whose signature access tokens need."""
+    """Knows the configured callers, where stored tokens are found, and whose signature access tokens need."""
 
     def __init__(
         self,
@@ -45,23 +58,29 @@ class Authenticator:
         *,
         anonymous_allowed: bool,
         default_customer_id: int | None = None,
+        clients: Iterable[ClientSan] = (),
     ) -> None:
+        """`clients` are callers by a name in their certificates."""
         self._tokens = {token.sha256: token for token in tokens}
         self._stored = stored
         self._sealer = sealer
         self._anonymous_allowed = anonymous_allowed
         self._default_customer_id = default_customer_id
         self._anonymous = replace(ANONYMOUS, default_customer_id=default_customer_id)
+        self._clients = {client.san: _caller_of(client, default_customer_id) for client in clients}
 
-    async def authenticate(self, authorization: Sequence[str | bytes], now: datetime) -> Caller:
-        """Returns the caller whose token is in the values of the `authorization` header.
+    async def authenticate(
+        self, authorization: Sequence[str | bytes], now: datetime, names: CertificateNames = no_certificate
+    ) -> Caller:
+        """Returns the caller whose token is in the values of `authorization`, or else whose name is in the certificate.
 
-        Raises Unauthenticated, and Unavailable if nobody can say whether there is such a token.
+        One of the two decides: where a token was sent, even a bad one, nobody looks at the certificate. Raises
+        Unauthenticated, and Unavailable if nobody can say whether there is such a token.
         """
         if self._anonymous_allowed:
             return self._anonymous
         if not authorization:
-            raise Unauthenticated("TOKEN_MISSING", "send a token as metadata `authorization: Bearer …`")
+            return self._of_certificate(names)
         if len(authorization) > 1:
             raise Unauthenticated("TOKEN_INVALID", "more than one `authorization` was sent")
         token = _token_of(authorization[0])
@@ -75,6 +94,16 @@ class Authenticator:
     def holding(self, caller: Caller, on_revoked: Callable[[], None]) -> AbstractContextManager[None]:
         """Calls `on_revoked` if the caller's token is revoked before the block ends."""
         return self._stored.holding(caller.token_id, on_revoked)
+
+    def _of_certificate(self, names: CertificateNames) -> Caller:
+        """Returns the one caller that a certificate names. Raises Unauthenticated if that is nobody, or several."""
+        if not self._clients:
+            raise Unauthenticated("TOKEN_MISSING", _HOW_TO_CALL)
+        callers = {caller for name in names() if (caller := self._clients.get(name)) is not None}
+        if len(callers) == 1:
+            return callers.pop()
+        whose = "names several callers" if callers else "of the connection, if it has one, names no caller"
+        raise Unauthenticated("TOKEN_MISSING", f"the client certificate {whose}; {_HOW_TO_CALL}")
 
     def _of_configured(self, token: bytes) -> Caller | None:
         # Found by its hash: how long that takes depends on the hash, which nobody can choose, and not on the token.
@@ -98,6 +127,11 @@ class Authenticator:
         if found is None or not hmac.compare_digest(found.sha256, hash_of(secret)):
             raise token_invalid()
         return found.caller(self._default_customer_id)
+
+
+def _caller_of(client: ClientSan, default_customer_id: int | None) -> Caller:
+    customers = None if client.customer_ids is None else frozenset(client.customer_ids)
+    return Caller(client.name, customers, PERMISSIONS_OF_ROLES[client.role], default_customer_id)
 
 
 def token_invalid() -> Unauthenticated:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
@@ -42,7 +42,7 @@ from webhook_grpc.domain.trace_context import read_traceparent
 from webhook_grpc.store.clock import DatabaseClock
 
 from .admission import TurnLimits, Turns
-from .auth import Authenticator, token_expired, token_invalid
+from .auth import Authenticator, CertificateNames, no_certificate, token_expired, token_invalid
 from .limits import CallRates, ComingRequests, Shares, UnsentBytes
 from .subjects import customer_of, resources_of, subjects_of
 
@@ -71,6 +71,10 @@ class Exchange(Protocol):
 
     def header(self, name: str) -> Sequence[str | bytes]:
         """Returns the values that the caller sends under a name in lower case: HTTP headers, metadata of gRPC."""
+        ...
+
+    def certificate_names(self) -> Collection[str]:
+        """Returns the names in the certificate that the client's connection has shown and the door has verified."""
         ...
 
     def begin(self, request_id: str) -> None:
@@ -168,14 +172,17 @@ class Calls:
         """How many streams are in progress."""
         return self._streams.in_progress
 
-    async def caller_of(self, authorization: Sequence[str | bytes]) -> Caller:
-        """Returns the caller with these values of the `authorization` header. Raises Unauthenticated, Unavailable."""
-        return await self._authenticator.authenticate(authorization, self._clock.now())
+    async def caller_of(self, authorization: Sequence[str | bytes], names: CertificateNames = no_certificate) -> Caller:
+        """Returns the caller with these values of the `authorization` header, or these names in its certificate.
 
-    async def is_known(self, authorization: Sequence[str | bytes]) -> bool:
-        """Returns whether these values of the `authorization` header are those of a caller, whatever it may do."""
+        Raises Unauthenticated, Unavailable.
+        """
+        return await self._authenticator.authenticate(authorization, self._clock.now(), names)
+
+    async def is_known(self, authorization: Sequence[str | bytes], names: CertificateNames = no_certificate) -> bool:
+        """Returns whether these are those of a caller, whatever it may do."""
         try:
-            await self.caller_of(authorization)
+            await self.caller_of(authorization, names)
         except (Unauthenticated, Unavailable):
             return False
         return True
@@ -205,7 +212,8 @@ class Calls:
         if self._stopping:
             raise server_stopping()
         with (self._streams if method.streams else self._calls).place() as place:
-            call.caller = caller = await self.caller_of(exchange.header(AUTHORIZATION_KEY))
+            authorization = exchange.header(AUTHORIZATION_KEY)
+            call.caller = caller = await self.caller_of(authorization, exchange.certificate_names)
             caller.must_have(method.permission)
             if method.changes:
                 call.source_address = exchange.source_address

@@ -29,7 +29,7 @@ from webhook_grpc.store.upkeep import erasure, retention, statistics
 from webhook_grpc.store.upkeep.bloat import vacuum_outbox
 from webhook_grpc.store.upkeep.erasure import ErasureProgress
 
-from .header_sealing import HeaderSealing
+from .clear_sealing import ClearSealing
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +67,7 @@ class Janitor:
         policy: RetentionPolicy,
         is_leader: Callable[[], bool],
         webhook_changed: Callable[[int], None],
-        header_sealing: HeaderSealing,
+        clear_sealing: ClearSealing,
     ) -> None:
         self._database = database
         self._policy = policy
@@ -82,7 +82,7 @@ class Janitor:
             Step("delete tombstones", _SMALL_SECONDS, self.delete_tombstones),
             Step("delete audit entries", _SMALL_SECONDS, self.delete_audit_entries),
             Step("forget secrets", _SMALL_SECONDS, self.forget_secrets),
-            Step("seal headers", _SEAL_SECONDS, header_sealing.step),
+            Step("seal what is in the clear", _SEAL_SECONDS, clear_sealing.step),
             Step("purge webhooks", _SMALL_SECONDS, self.purge_webhooks),
             Step("vacuum the outbox", _VACUUM_SECONDS, self.vacuum_outbox),
             Step("erase customers", _ERASE_SECONDS, self.erase_customers),

@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from webhook_grpc.domain import url_queries
 from webhook_grpc.domain.model import Webhook
 from webhook_grpc.domain.own_headers import is_sealed
 from webhook_grpc.domain.sealing import HEAD_BYTES, Purpose, Sealer, UnsealError, key_id_text, sealed_with
@@ -70,7 +71,9 @@ class KeyWatch:
             key_id = sealed_with(webhook.sealed_previous_secret)
             if key_id is not None and seconds > 0:
                 missing[key_id] = seconds
-        for sealed in (webhook.sealed_secret, webhook.sealed_headers if is_sealed(webhook.headers) else None):
+        headers = webhook.sealed_headers if is_sealed(webhook.headers) else None
+        query = webhook.sealed_query if url_queries.is_sealed(webhook.url) else None
+        for sealed in (webhook.sealed_secret, headers, query):
             key_id = None if sealed is None else sealed_with(sealed)
             if key_id is not None:
                 missing[key_id] = math.inf

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from enum import Enum
+from functools import partial
 from typing import Any, Final, cast
 
 import grpc
@@ -21,6 +22,10 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2 as pb
+
+from webhook_grpc.server.auth import CertificateNames
+
+from .credentials import certificate_names
 
 REQUEST_BYTES_MAX: Final = 4096
 REQUESTS_MAX: Final = 10_000
@@ -89,8 +94,12 @@ class Catalogue:
 class Reflection:
     """Answers reflection streams from a catalogue."""
 
-    def __init__(self, catalogue: Catalogue, is_allowed: Callable[[Sequence[str | bytes]], Awaitable[bool]]) -> None:
-        """`is_allowed` judges the values of `authorization` in the metadata."""
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        is_allowed: Callable[[Sequence[str | bytes], CertificateNames], Awaitable[bool]],
+    ) -> None:
+        """`is_allowed` judges the values of `authorization` in the metadata, and the names in the certificate."""
         self._catalogue = catalogue
         self._is_allowed = is_allowed
         self._streams = 0
@@ -102,7 +111,8 @@ class Reflection:
 
     async def _serve(self, _: object, context: Context) -> None:
         sent = context.invocation_metadata() or ()
-        if not await self._is_allowed([value for key, value in sent if key == "authorization"]):
+        authorization = [value for key, value in sent if key == "authorization"]
+        if not await self._is_allowed(authorization, partial(certificate_names, context)):
             message = "reflection takes a token here: send it as metadata `authorization: Bearer …`"
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, message)
         if self._streams >= STREAMS_MAX:

@@ -14,6 +14,7 @@ from webhook.v1 import service_pb2
 
 from webhook_grpc.api.methods import METHODS
 from webhook_grpc.domain.progress import Service
+from webhook_grpc.server.auth import CertificateNames
 from webhook_grpc.server.calls import Calls
 from webhook_grpc.server.certificates import Certificates
 
@@ -123,7 +124,7 @@ class Server:
         await self._server.stop(0)
 
 
-async def _everybody(_: Sequence[str | bytes]) -> bool:
+async def _everybody(_: Sequence[str | bytes], __: CertificateNames) -> bool:
     return True
 
 

@@ -8,7 +8,7 @@ request, and those of grpc.aio break streams.)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, NoReturn, TypeVar, cast
 from urllib.parse import unquote
 
@@ -22,6 +22,7 @@ from webhook_grpc.api.methods import Method
 from webhook_grpc.domain.errors import WebhookError, field_invalid
 from webhook_grpc.server.calls import REQUEST_ID_KEY, Calls
 
+from .credentials import certificate_names
 from .status import DETAILS_KEY, details_of, grpc_status, message_of
 
 Request = TypeVar("Request", bound=Message)
@@ -69,6 +70,9 @@ class _Exchange:
 
     def header(self, name: str) -> Sequence[str | bytes]:
         return self._headers.get(name, ())
+
+    def certificate_names(self) -> Collection[str]:
+        return certificate_names(self._context)
 
     def begin(self, request_id: str) -> None:
         self._request_id = request_id

@@ -12,16 +12,17 @@ from aiohttp import web
 from webhook_grpc import __version__
 from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.errors import Unauthenticated, Unavailable
-from webhook_grpc.server.calls import AUTHORIZATION_KEY, Calls
+from webhook_grpc.server.calls import Calls
 from webhook_grpc.settings import Settings
 
+from .credentials import credentials_of
 from .problem import Problem
 
 PATH: Final = "/api/caller"
 
 
 class CallerRoute:
-    """Answers with the caller of a token, and with what a page has to know of the service."""
+    """Answers with the caller of a request, and with what a page has to know of the service."""
 
     def __init__(self, settings: Settings, calls: Calls) -> None:
         self._calls = calls
@@ -37,7 +38,7 @@ class CallerRoute:
 
     async def _get(self, request: web.Request) -> web.Response:
         try:
-            caller = await self._calls.caller_of(request.headers.getall(AUTHORIZATION_KEY, []))
+            caller = await self._calls.caller_of(*credentials_of(request))
         except (Unauthenticated, Unavailable) as error:
             return Problem.of(error).response(uuid4().hex)
         document = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -16,6 +16,7 @@ from webhook_grpc.api.messages.sharing import SharedDeliveries
 from webhook_grpc.domain.errors import InvalidArgument, Violation, WebhookError, field_invalid
 from webhook_grpc.server.calls import REQUEST_ID_KEY
 
+from .credentials import certificate_names
 from .problem import Problem
 from .reading import NotJson, ReadJson, read_json, read_parameters
 from .routes import Route
@@ -65,6 +66,10 @@ class Exchange:
     def header(self, name: str) -> Sequence[str | bytes]:
         """Returns the values of a header."""
         return self._request.headers.getall(name, [])
+
+    def certificate_names(self) -> Collection[str]:
+        """Returns the names in the certificate of the connection."""
+        return certificate_names(self._request)
 
     def begin(self, request_id: str) -> None:
         """Keeps the id: every answer carries it."""

@@ -13,9 +13,10 @@ from aiohttp import web
 from webhook_grpc.api.methods import Methods
 from webhook_grpc.domain.errors import Unavailable, WebhookError
 from webhook_grpc.domain.model import EventType
-from webhook_grpc.server.calls import AUTHORIZATION_KEY, Calls
+from webhook_grpc.server.calls import Calls
 from webhook_grpc.server.readiness import Readiness
 
+from .credentials import credentials_of
 from .openapi.document import document
 from .pages import PAGE_PATHS, Pages
 from .problem import Problem
@@ -89,7 +90,7 @@ class MetricsPage:
     async def _metrics(self, request: web.Request) -> web.Response:
         try:
             if self._calls is not None:
-                caller = await self._calls.caller_of(request.headers.getall(AUTHORIZATION_KEY, []))
+                caller = await self._calls.caller_of(*credentials_of(request))
                 caller.must_be_for_all_customers()
             text = await self._exposition.text()
         except WebhookError as error:
@@ -131,7 +132,7 @@ class Operations:
     async def _openapi(self, request: web.Request) -> web.Response:
         """Answers with the description of the API, and for those who may call it with the event types."""
         event_types: Sequence[EventType] = ()
-        if await self._calls.is_known(request.headers.getall(AUTHORIZATION_KEY, [])):
+        if await self._calls.is_known(*credentials_of(request)):
             with contextlib.suppress(WebhookError):  # the description of the API does not depend on the database
                 event_types = await self._event_types.catalogue()
         # Beside the loop: schemas of event types may be megabytes.

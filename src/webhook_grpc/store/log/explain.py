@@ -19,7 +19,7 @@ from .rows import LogRow, delivery_from_row, log_columns, unlogged_columns
 WEBHOOKS_MAX: Final = 1000  # no customer has more
 DELETED_MAX: Final = 1000  # the newest deleted ones
 # No row of the log is older than its event, unless the database's clock was set back, by less than this.
-_HEALTH_AT: Final = 12  # which column of the statement below is the first of HEALTH_COLUMNS
+_HEALTH_AT: Final = 13  # which column of the statement below is the first of HEALTH_COLUMNS
 _CLOCK_SLACK: Final = timedelta(hours=1)
 
 # A delivery is found as by lookup.SELECT_DELIVERY. A webhook that was deleted before the event has none. `since` only
@@ -36,7 +36,7 @@ WITH live AS (
 )
 SELECT now(), w.id, w.name, w.status, w.events, w.rate_limit_per_second, w.created_at, substr(w.secret, 1, 5),
     CASE WHEN w.previous_secret_until > now() THEN substr(w.previous_secret, 1, 5) END,
-    substr(w.sealed_headers, 1, 5), (
+    substr(w.sealed_headers, 1, 5), substr(w.sealed_query, 1, 5), (
         SELECT substr(g.private_key, 1, 5) FROM signing_keys g
         WHERE w.signature_type = 'ed25519' AND g.customer_id = w.customer_id AND g.retire_at IS NULL
         LIMIT 1

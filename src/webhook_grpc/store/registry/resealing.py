@@ -18,7 +18,7 @@ from .secret_keys import SealedSecret
 SECRETS_PER_BATCH: Final = 200
 PROCESSES_MAX: Final = 10_000
 
-# By the indexes of 0008 and 0012, whose conditions these repeat. What signs no more is deleted within an hour anyway.
+# By the indexes of 0008, 0012 and 0018, whose conditions these repeat. What signs no more is deleted within an hour.
 SELECT_SECRETS_OF_KEY: Final = """
 SELECT id, customer_id, secret FROM webhooks
 WHERE (status <> 'deleted') IS TRUE AND substr(secret, 1, 5) = %(head)b::bytea AND id > %(after)s
@@ -39,6 +39,14 @@ SELECT id, customer_id, sealed_headers FROM webhooks
 WHERE (sealed_headers IS NOT NULL AND status <> 'deleted') IS TRUE
     AND substr(sealed_headers, 1, 5) = %(head)b::bytea AND id > %(after)s
 ORDER BY substr(sealed_headers, 1, 5), id
+LIMIT %(limit)s
+"""
+
+SELECT_QUERIES_OF_KEY: Final = """
+SELECT id, customer_id, sealed_query FROM webhooks
+WHERE (sealed_query IS NOT NULL AND status <> 'deleted') IS TRUE
+    AND substr(sealed_query, 1, 5) = %(head)b::bytea AND id > %(after)s
+ORDER BY substr(sealed_query, 1, 5), id
 LIMIT %(limit)s
 """
 
@@ -73,6 +81,12 @@ WHERE id = %(id)s AND sealed_headers = %(before)b::bytea
 RETURNING id
 """
 
+RESEAL_QUERIES: Final = """
+UPDATE webhooks SET sealed_query = %(sealed)b::bytea
+WHERE id = %(id)s AND sealed_query = %(before)b::bytea
+RETURNING id
+"""
+
 COUNT_SECRETS_OF_KEY: Final = """
 SELECT
     (
@@ -89,7 +103,12 @@ SELECT
         WHERE (sealed_headers IS NOT NULL AND status <> 'deleted') IS TRUE
             AND substr(sealed_headers, 1, 5) = %(head)b::bytea
     ),
-    (SELECT count(*) FROM signing_keys WHERE substr(private_key, 1, 5) = %(head)b::bytea)
+    (SELECT count(*) FROM signing_keys WHERE substr(private_key, 1, 5) = %(head)b::bytea),
+    (
+        SELECT count(*) FROM webhooks
+        WHERE (sealed_query IS NOT NULL AND status <> 'deleted') IS TRUE
+            AND substr(sealed_query, 1, 5) = %(head)b::bytea
+    )
 """
 
 # Those that drain deliver, too.
@@ -107,6 +126,7 @@ class Kind(Enum):
     PREVIOUS_SECRETS = "previous secrets"
     HEADERS = "header values"
     SIGNING_KEYS = "signing keys"
+    QUERIES = "queries of URLs"
 
 
 _SELECT: Final[Mapping[Kind, LiteralString]] = {
@@ -114,18 +134,21 @@ _SELECT: Final[Mapping[Kind, LiteralString]] = {
     Kind.PREVIOUS_SECRETS: SELECT_PREVIOUS_SECRETS_OF_KEY,
     Kind.HEADERS: SELECT_HEADERS_OF_KEY,
     Kind.SIGNING_KEYS: SELECT_SIGNING_KEYS_OF_KEY,
+    Kind.QUERIES: SELECT_QUERIES_OF_KEY,
 }
 _RESEAL: Final[Mapping[Kind, LiteralString]] = {
     Kind.SECRETS: RESEAL_CURRENT,
     Kind.PREVIOUS_SECRETS: RESEAL_PREVIOUS,
     Kind.HEADERS: RESEAL_HEADERS,
     Kind.SIGNING_KEYS: RESEAL_SIGNING_KEYS,
+    Kind.QUERIES: RESEAL_QUERIES,
 }
 _PURPOSE: Final[Mapping[Kind, Purpose]] = {
     Kind.SECRETS: Purpose.SIGNING,
     Kind.PREVIOUS_SECRETS: Purpose.SIGNING,
     Kind.HEADERS: Purpose.HEADERS,
     Kind.SIGNING_KEYS: Purpose.SIGNING_KEY,
+    Kind.QUERIES: Purpose.QUERY,
 }
 
 

@@ -1,4 +1,4 @@
-"""Finds out which keys seal secrets, header values and signing keys. What is sealed begins with the id of its key."""
+"""Finds out which keys seal what is sealed: it begins with the id of its key."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _one_of_each_key(
 
 
 # One secret for each key, however many webhooks there are. Few secrets were replaced lately, so `previous` may read all
-# of them. IS TRUE as in the indexes, see 0008 and 0012.
+# of them. IS TRUE as in the indexes, see 0008, 0012 and 0018.
 SELECT_KEYS_IN_USE: Final = f"""
 WITH RECURSIVE {_one_of_each_key("sealed", "secret", "webhooks", "(status <> 'deleted') IS TRUE")},
 {
@@ -44,6 +44,7 @@ WITH RECURSIVE {_one_of_each_key("sealed", "secret", "webhooks", "(status <> 'de
         "headers", "sealed_headers", "webhooks", "(sealed_headers IS NOT NULL AND status <> 'deleted') IS TRUE"
     )
 },
+{_one_of_each_key("queries", "sealed_query", "webhooks", "(sealed_query IS NOT NULL AND status <> 'deleted') IS TRUE")},
 {_one_of_each_key("signing", "private_key", "signing_keys", "true")},
 previous AS (
     SELECT DISTINCT ON (substr(previous_secret, 1, 5)) id, customer_id, previous_secret FROM webhooks
@@ -55,6 +56,8 @@ UNION ALL
 (SELECT id, customer_id, previous_secret, 'SIGNING' FROM previous LIMIT %(limit)b::integer)
 UNION ALL
 (SELECT id, customer_id, sealed_headers, 'HEADERS' FROM headers LIMIT %(limit)b::integer)
+UNION ALL
+(SELECT id, customer_id, sealed_query, 'QUERY' FROM queries LIMIT %(limit)b::integer)
 UNION ALL
 (SELECT id, customer_id, private_key, 'SIGNING_KEY' FROM signing LIMIT %(limit)b::integer)
 """
@@ -81,6 +84,14 @@ SELECT count(*) FROM (
         WHERE (sealed_headers IS NOT NULL AND status <> 'deleted') IS TRUE
             AND substr(sealed_headers, 1, 5) = %(head)b::bytea
         ORDER BY substr(sealed_headers, 1, 5), id
+        LIMIT %(limit)b::integer
+    )
+    UNION
+    (
+        SELECT id FROM webhooks
+        WHERE (sealed_query IS NOT NULL AND status <> 'deleted') IS TRUE
+            AND substr(sealed_query, 1, 5) = %(head)b::bytea
+        ORDER BY substr(sealed_query, 1, 5), id
         LIMIT %(limit)b::integer
     )
     UNION

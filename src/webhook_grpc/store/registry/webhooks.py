@@ -23,7 +23,7 @@ _STORED: Final = """
     id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays_seconds,
     timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,
     updated_at, CASE WHEN status = 'disabled' THEN disabled_at END AS disabled_at, sealed_headers,
-    signature_type
+    signature_type, sealed_query
 """
 
 # The columns of a webhook, in the order of `webhook_of`. A secret that no longer signs counts as deleted.
@@ -51,8 +51,8 @@ WITH input AS MATERIALIZED (
         %(retry_delays_seconds)s::double precision[] AS retry_delays_seconds,
         %(timeout_seconds)s::double precision AS timeout_seconds, %(max_in_flight)s::integer AS max_in_flight,
         %(rate_limit_per_second)s::integer AS rate_limit_per_second, %(headers)s::jsonb AS headers,
-        %(sealed_headers)b::bytea AS sealed_headers, %(labels)s::jsonb AS labels,
-        %(description)s::text AS description, %(signature_type)s::text AS signature_type,
+        %(sealed_headers)b::bytea AS sealed_headers, %(sealed_query)b::bytea AS sealed_query,
+        %(labels)s::jsonb AS labels, %(description)s::text AS description, %(signature_type)s::text AS signature_type,
         %(request_id)s::text AS request_id,
         %(request_fingerprint)s::bigint AS request_fingerprint, now() AS at, true AS singleton,
         (
@@ -61,12 +61,12 @@ WITH input AS MATERIALIZED (
 ), created AS (
     INSERT INTO webhooks (
         id, customer_id, name, url, secret, secret_hint, secret_generated, events, retry_delays_seconds,
-        timeout_seconds, max_in_flight, rate_limit_per_second, headers, sealed_headers, labels, description,
-        signature_type, request_id, request_fingerprint, created_at, updated_at
+        timeout_seconds, max_in_flight, rate_limit_per_second, headers, sealed_headers, sealed_query, labels,
+        description, signature_type, request_id, request_fingerprint, created_at, updated_at
     )
     SELECT id, customer_id, name, url, secret, secret_hint, secret_generated, events, retry_delays_seconds,
-        timeout_seconds, max_in_flight, rate_limit_per_second, headers, sealed_headers, labels, description,
-        signature_type, request_id, request_fingerprint, at, at
+        timeout_seconds, max_in_flight, rate_limit_per_second, headers, sealed_headers, sealed_query, labels,
+        description, signature_type, request_id, request_fingerprint, at, at
     FROM input JOIN meta USING (singleton)
     WHERE webhook_count < %(webhooks_max)s::integer
     ON CONFLICT (customer_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
@@ -108,6 +108,7 @@ WITH input AS MATERIALIZED (
         headers = %(headers)s::jsonb, labels = %(labels)s::jsonb, description = %(description)s,
         signature_type = %(signature_type)s,
         sealed_headers = CASE WHEN %(keeps_sealed_headers)s THEN sealed_headers ELSE %(sealed_headers)b::bytea END,
+        sealed_query = CASE WHEN %(keeps_sealed_query)s THEN sealed_query ELSE %(sealed_query)b::bytea END,
         version = version + 1, updated_at = input.at
     FROM input
     WHERE id = %(id)s AND version = %(version)s AND status <> 'deleted'
@@ -306,12 +307,14 @@ async def update(
     `signing_key`: for ED25519, a key for the customer if it has none.
     """
     keeps_sealed_headers = spec.sealed_headers is not None and spec.sealed_headers == current.sealed_headers
+    keeps_sealed_query = spec.sealed_query is not None and spec.sealed_query == current.sealed_query
     parameters = {
         **_spec_parameters(spec),
         "id": current.webhook_id,
         "version": current.version,
         **entry_parameters(audit),
         "keeps_sealed_headers": keeps_sealed_headers,  # `keys rotate` may have sealed them again since `current`
+        "keeps_sealed_query": keeps_sealed_query,
     }
     if signing_key is None:
         rows = await database.rows(UPDATE_WEBHOOK, parameters)
@@ -418,6 +421,7 @@ def _spec_parameters(spec: WebhookSpec) -> dict[str, object]:
         "rate_limit_per_second": spec.rate_limit_per_second,
         "headers": orjson.dumps(dict(spec.headers)).decode("utf-8"),
         "sealed_headers": spec.sealed_headers,
+        "sealed_query": spec.sealed_query,
         "labels": orjson.dumps(dict(spec.labels)).decode("utf-8"),
         "description": spec.description,
         "signature_type": spec.signature_type.value,
@@ -440,7 +444,7 @@ def webhook_of(row: Sequence[Any]) -> Webhook:
     (
         webhook_id, customer_id, name, url, secret, secret_hint, events, status, status_reason, retry_delays,
         timeout_seconds, max_in_flight, rate_limit_per_second, headers, labels, description, version, created_at,
-        updated_at, disabled_at, sealed_headers, signature_type, previous_secret, previous_secret_until,
+        updated_at, disabled_at, sealed_headers, signature_type, sealed_query, previous_secret, previous_secret_until,
     ) = row  # fmt: skip
     return Webhook(
         webhook_id=webhook_id,
@@ -464,6 +468,7 @@ def webhook_of(row: Sequence[Any]) -> Webhook:
         update_time=updated_at,
         disable_time=disabled_at,
         sealed_headers=None if sealed_headers is None else bytes(sealed_headers),
+        sealed_query=None if sealed_query is None else bytes(sealed_query),
         sealed_previous_secret=None if previous_secret is None else bytes(previous_secret),
         previous_secret_until=previous_secret_until,
         signature_type=SignatureType(signature_type),

@@ -20,6 +20,8 @@ WITH_VERSIONS: Final = number_of("0005-worker-version.pre")
 WITH_SEALED_HEADERS: Final = number_of("0012-sealed-headers.pre")
 # From this version on the signing keys of webhooks' customers sign.
 WITH_SIGNING_KEYS: Final = number_of("0016-signing-keys.pre")
+# From this version on the queries of webhooks' URLs are opened before they are called.
+WITH_SEALED_QUERIES: Final = number_of("0018-sealed-queries.pre")
 WITH_SEALED_CURSORS: Final = WITH_SEALED_HEADERS  # it came with the same version
 
 COUNT_OLDER_PROCESSES: Final = f"""
