@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import pytest
 from aiohttp import web
@@ -13,11 +14,18 @@ from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Received, Receiver
 from tests.support.service import CUSTOMER, ServiceFactory
 from tests.support.service import ended as ended_ones
+from tests.support.store import options
+from tests.unit.test_lanes import make_delivery
 from webhook_grpc.domain.errors import Unavailable
-from webhook_grpc.domain.ids import event_id_text
-from webhook_grpc.domain.model import Danger, FailureReason
+from webhook_grpc.domain.ids import SHARD_COUNT, event_id_text
+from webhook_grpc.domain.model import Danger, FailureReason, PendingDelivery
 from webhook_grpc.engine import attempt
+from webhook_grpc.engine.poison import PoisonGuard
+from webhook_grpc.engine.shards import Shards
+from webhook_grpc.engine.unsettled import FencedQueue
+from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import danger as danger_rows
+from webhook_grpc.store.outbox import suspects
 
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 INTERNAL_ERROR = delivery_pb2.ATTEMPT_OUTCOME_INTERNAL_ERROR
@@ -86,6 +94,26 @@ async def test_what_was_due_at_a_crash_is_noted_before_it_is_sent(
         gate.opened.set()
         ended = await watch.until_ended(4)
     assert {(delivery.status, delivery.attempt_count) for delivery in ended} == {(SUCCEEDED, 1)}
+
+
+async def test_what_was_due_when_the_lease_of_a_process_ran_out_that_lives_on_is_not_noted(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
+) -> None:
+    """The database was away for longer than the lease, say: nobody has died."""
+    service = await services.start()
+    gate, shards = Gate(), service.app.engine.shards
+    webhook = await service.create_webhook(receiver.on("/gate", gate))
+    await service.pause_webhook(webhook.webhook_id)
+    await service.publish_many(4)
+    before = shards.worker
+    postgres.rows("UPDATE workers SET lease_until = now() - interval '1 second'")
+    async with slowness.timeout(20):
+        while shards.worker == before or len(shards.owned) < SHARD_COUNT:
+            await asyncio.sleep(0.01)  # nothing reports that they were taken back
+    await service.resume_webhook(webhook.webhook_id)
+    await receiver.wait_for(4)
+    assert dangers(postgres) == [0] * 4
+    gate.opened.set()
 
 
 async def test_a_suspect_without_an_answer_does_not_hold_up_the_others(
@@ -162,6 +190,42 @@ async def test_what_waited_through_a_crash_is_still_noted_after_an_orderly_hand_
     await receiver.wait_for(2)
     assert dangers(postgres) == [Danger.SUSPECT] * 2
     gate.opened.set()
+
+
+async def test_the_name_of_what_is_sent_alone_stays_although_the_one_before_ends_in_that_moment(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One without an answer for long ends beside it. Else the death of the next one would be counted for nobody."""
+    names: list[PendingDelivery | None] = [None]
+
+    async def name(_: object, __: object, delivery: PendingDelivery) -> None:
+        names.append(delivery)
+
+    async def clear(_: object, __: object, delivery: PendingDelivery) -> None:
+        names.append(None if names[-1] is delivery else names[-1])
+
+    async def written(*_: object) -> set[tuple[int, UUID]]:
+        return set()
+
+    monkeypatch.setattr(suspects, "isolate", name)
+    monkeypatch.setattr(suspects, "clear", clear)
+    monkeypatch.setattr(danger_rows, "set_danger", written)
+    connection = LoopConnection(options(database_url), "health")
+    guard = PoisonGuard(connection, Shards(), FencedQueue(asyncio.Event()))
+    first, next_one = make_delivery(), make_delivery()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(guard.run())
+        await asyncio.sleep(0)  # so that it waits for the end of one
+        for delivery, ended in ((first, None), (next_one, first), (None, next_one)):
+            guard._written = {first.key: (first, Danger.MARKED), next_one.key: (next_one, Danger.MARKED)}  # pyright: ignore[reportPrivateUsage]
+            guard.forget_written([] if ended is None else [ended])
+            if delivery is not None:
+                await guard._write_all([(delivery, Danger.MARKED)])  # pyright: ignore[reportPrivateUsage]
+            for _ in range(5):
+                await asyncio.sleep(0)  # the guard's turns, if it has anything to do
+            assert names[-1] is delivery
+        running.cancel()
+    await connection.close()
 
 
 def die_alone(postgres: TestPostgres, count: int) -> None:

@@ -23,11 +23,11 @@ from tests.support.process import Process, environment
 
 from .endpoints import DELAYS_SECONDS
 from .nursery import first_line, nursery
+from .poison import LEASE_RAN_OUT
 
 # Lengthened on a slow machine, as all settings that end something: see `Cluster` and tests/support/slowness.py.
 LEASE_SECONDS = 2.0
 STATEMENT_SECONDS = 3.0
-_LEASE_RAN_OUT = "lease ran out"
 _SCALED = frozenset(
     {
         "WEBHOOK_LEASE_SECONDS",
@@ -160,7 +160,7 @@ class Cluster:
         On a slow machine a lease may run out without a fault. Requests of its process may then still be open.
         """
         return [
-            Fault(_LEASE_RAN_OUT, at - line["renewed_seconds_ago"], at, may_duplicate=True, may_overlap=True)
+            Fault(LEASE_RAN_OUT, at - line["renewed_seconds_ago"], at, may_duplicate=True, may_overlap=True)
             for path in sorted(self._directory.glob("process-*.log"))
             for line in map(json.loads, filter(_is_of_a_lost_lease, path.read_text().splitlines()))
             for at in [datetime.fromisoformat(line["timestamp"]).timestamp()]
@@ -173,7 +173,7 @@ class Cluster:
 
 
 def _is_of_a_lost_lease(line: str) -> bool:
-    return f'"event":"{_LEASE_RAN_OUT}"' in line
+    return f'"event":"{LEASE_RAN_OUT}"' in line
 
 
 def _held(process: Process) -> tuple[int, int]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, LiteralString
@@ -23,6 +25,8 @@ from webhook_grpc.domain.ids import event_id_text
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres
 from webhook_grpc.store.schema.migrate import migrate
 
+from .scenario import DRAIN_PATIENCE
+
 CONNECTIONS_MAX = 60
 TEMPLATE = "webhook_faults_template"
 
@@ -38,7 +42,7 @@ SELECT id % 64, id / 64, webhook_id, retry_count, response_status, event_type, p
 FROM webhook_logs
 """
 PENDING: LiteralString = "SELECT webhook_id, event_id, attempt FROM deliveries ORDER BY webhook_id, due_at"
-UNDONE: LiteralString = "SELECT 1 FROM deliveries UNION ALL SELECT 1 FROM commands LIMIT 1"
+UNDONE: LiteralString = "SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM commands)"
 
 
 class DatabaseServer:
@@ -190,19 +194,29 @@ def pending_rows(url: str) -> tuple[Pending, ...]:
     )
 
 
-def _is_undone(ask: Asker) -> bool:
+def _undone_count(ask: Asker) -> int | None:
     try:
-        return bool(ask(UNDONE))
+        [(count,)] = ask(UNDONE)
     except psycopg.OperationalError:  # seen once: Postgres restarted by itself, its clock had been set back by 40 days
-        return True
+        return None
+    return count
 
 
 async def until_nothing_is_pending(ask: Asker, seconds: float) -> bool:
-    """Waits until there is neither an outbox nor a command, but not longer than this."""
-    try:
-        async with slowness.timeout(seconds):
-            while await asyncio.to_thread(_is_undone, ask):
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        return False
-    return True
+    """Waits until there is neither an outbox nor a command. False: something is stuck.
+
+    Nothing is stuck while more and more ends: how long a backlog takes depends on how much there is. So it waits for
+    `seconds` since there was last less than ever before, and `DRAIN_PATIENCE` times as long in all.
+    """
+    least = math.inf
+    progressed_at = started_at = time.monotonic()
+    while (now := time.monotonic()) < started_at + slowness.scaled(DRAIN_PATIENCE * seconds):
+        count = await asyncio.to_thread(_undone_count, ask)
+        if count == 0:
+            return True
+        if count is not None and count < least:
+            least, progressed_at = count, now
+        elif now > progressed_at + slowness.scaled(seconds):
+            return False
+        await asyncio.sleep(0.05)
+    return False

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .endpoints import DEFAULT_PLAN, DELAYS_SECONDS, EndpointPlan
 
 if TYPE_CHECKING:
     from .harness import Round
+
+
+DRAIN_PATIENCE: Final = 5
+"""How many times its `drain_seconds_max` a round may need to drain, as long as more and more ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class Scenario:
     watchers_per_customer: int = 1
     reconnect_seconds: float | None = None
     away_seconds: float = 0.05
-    drain_seconds_max: float = 10.0
+    drain_seconds_max: float = 10.0  # without that anything more ends
     told_seconds_max: float = 5.0  # after that, until the watchers were told everything
     short_seconds: float = 2.5  # in pytest; `make faults` and `make test-long` take longer
     stepped: bool = False  # needs a SteppedServer; the database's clock is no measure then

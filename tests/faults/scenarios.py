@@ -60,20 +60,25 @@ async def kill_at_points(round_: Round) -> None:
         if point == "before_release":
             round_.cluster.running[name].process.send_signal(signal.SIGTERM)
         died = await round_.cluster.until_dead(name, 2)
-        if not died:
-            await _leave_all_work_to(round_, name)
-            died = await round_.cluster.until_dead(name, 60)
+        if died:
+            round_.died(point)
+            continue
+        await _leave_all_work_to(round_, name)
+        died = await round_.cluster.until_dead(name, 60)
         round_.died(point)
+        await round_.cluster.start()
         assert died, f"{name} lives; it should have died {point} for the {passages}th time"
 
 
 async def _leave_all_work_to(round_: Round, name: str) -> None:
-    """Replaces the other process: on a slow machine it keeps the busy shards, and a newcomer gets only idle ones."""
+    """Ends the other process: on a slow machine it keeps the busy shards, and a newcomer gets only idle ones.
+
+    None is started in its place before this one has died: it would be a newcomer that may get the busy ones.
+    """
     others = [other for other in round_.cluster.running if other != name]
     with round_.fault("SIGTERM"):
         for other in others:
             await round_.cluster.terminate(other)
-    await round_.cluster.start()
 
 
 async def terminate(round_: Round) -> None:

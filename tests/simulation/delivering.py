@@ -167,6 +167,19 @@ class Delivering(Owning):
                 batch = [self._made_up(wrong, answer)]
                 assert self._settle(owner, self._truly_owned(owner), batch).logged == []
 
+    @precondition(lambda self: any(self._is_on(row) for row in self.model.pending_rows()))
+    @rule(which=WHICH)
+    def cancel_for_a_webhook_that_is_on(self, which: int) -> None:
+        """As a process does that still knows it as disabled: the database knows better."""
+        row = pick(sorted(row for row in self.model.pending_rows() if self._is_on(row)), which)
+        owner = self.model.shards[row.webhook_id % 64].owner
+        if owner is not None:
+            batch = [Settlement(self._made_up(row, "ok").delivery, Decision(DeliveryStatus.CANCELLED), None)]
+            assert self._settle(owner, self._truly_owned(owner), batch).logged == []
+
+    def _is_on(self, row: OutboxRow) -> bool:
+        return self.model.webhooks[row.webhook_id].status in {ACTIVE, PAUSED}
+
     # --- how it is done --------------------------------------------------------------------------------------------
 
     def _able_worker(self, which: int) -> Worker:

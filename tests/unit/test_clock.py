@@ -5,8 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from webhook_grpc.domain.clock import BELIEVED_AHEAD, DOUBT_SECONDS_MAX, BelievedTime, believe, step_seconds
+from webhook_grpc.domain.clock import (
+    BELIEVED_AHEAD,
+    DOUBT_SECONDS_MAX,
+    DRIFT_MAX,
+    BelievedTime,
+    Offset,
+    believe,
+    follow,
+    offset_of,
+)
 from webhook_grpc.store.clock import BELIEVED_NOW, DatabaseClock
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -14,17 +25,54 @@ LOOK_SECONDS = 60.0
 
 
 @pytest.mark.parametrize(
-    ("found", "stepped"),
+    ("found", "answered_at", "stepped"),
     [
-        pytest.param(1000.0, 0.0, id="where it was expected"),
-        pytest.param(1003.0, 0.0, id="the answer took long"),
-        pytest.param(999.5, 0.0, id="drift"),
-        pytest.param(4600.0, 3597.0, id="an hour ahead"),
-        pytest.param(-2600.0, -3600.0, id="an hour back"),
+        pytest.param(1010.0, 10.0, 0.0, id="where it was expected"),
+        pytest.param(1013.0, 13.0, 0.0, id="the answer took long"),
+        pytest.param(1012.9, 40.0, 0.0, id="the answer took long, and nobody knows on which way"),
+        pytest.param(1009.5, 10.0, 0.0, id="drift"),
+        pytest.param(4610.0, 10.0, 3599.79, id="an hour ahead"),
+        pytest.param(-2590.0, 10.0, -3599.79, id="an hour back"),
+        pytest.param(4610.0, 20.0, 3589.79, id="an hour ahead, at least, and the answer took long"),
     ],
 )
-def test_a_step_is_what_neither_drift_nor_a_slow_answer_explains(found: float, stepped: float) -> None:
-    assert step_seconds(1000.0, 1003.0, found) == stepped
+def test_a_step_is_what_neither_drift_nor_a_slow_answer_explains(
+    found: float, answered_at: float, stepped: float
+) -> None:
+    known = Offset(999.8, 1000.2, known_at=0.0)
+    after, seconds = follow(known, offset_of(found, 10.0, answered_at))
+    assert seconds == pytest.approx(stepped, abs=0.05)
+    assert not stepped or after == offset_of(found, 10.0, answered_at), "what was known before is of another time"
+
+
+def test_an_answer_that_took_long_tells_little_and_makes_nothing_less_certain() -> None:
+    known, stepped = follow(offset_of(1000.0, 0.0, 0.002), offset_of(1019.9, 10.0, 20.0))
+    assert (known.middle, stepped) == (pytest.approx(1000.0, abs=0.02), 0.0)
+
+
+def test_what_a_slow_answer_has_told_first_is_no_step_when_a_quick_one_tells_more() -> None:
+    """Its middle was five seconds from the truth, for one who starts while the database is busy."""
+    known, stepped = follow(offset_of(1000.1, 0.0, 10.0), offset_of(1010.2, 10.2, 10.202))
+    assert (known.middle, stepped) == (pytest.approx(1000.0, abs=0.01), 0.0)
+
+
+@given(
+    ahead=st.floats(-1e9, 1e9),
+    trips=st.lists(st.tuples(st.floats(0.0, 30.0), st.floats(0.0, 10.0), st.floats(0.0, 1.0)), min_size=1, max_size=20),
+)
+def test_the_error_is_at_most_half_of_the_shortest_round_trip_and_no_answer_is_taken_for_a_step(
+    ahead: float, trips: list[tuple[float, float, float]]
+) -> None:
+    """Each trip: after how many seconds it begins, how many it takes, and in which part of it the clock is read."""
+    now, known, error_max = 0.0, Offset(-1e12, 1e12, known_at=0.0), 1e12
+    for pause_seconds, trip_seconds, part in trips:
+        asked_at = now + pause_seconds
+        answered_at = asked_at + trip_seconds
+        known, stepped = follow(known, offset_of(ahead + asked_at + part * trip_seconds, asked_at, answered_at))
+        error_max = min(error_max + DRIFT_MAX * (answered_at - now), trip_seconds / 2)
+        assert stepped == 0.0
+        assert abs(known.middle - ahead) <= error_max + 1e-5
+        now = answered_at
 
 
 @pytest.mark.symptom("stepped")

@@ -581,7 +581,7 @@ def test_a_lane_is_not_forgotten_while_the_table_is_read_for_it() -> None:
     """All that it held may be sent and settled meanwhile: how far it was read, and that it has a backlog, would go."""
     lanes = make_lanes()
     lane = add_lane(lanes, held=2)
-    lane.reading.requests(NOW, 2, room=10, fresh_room=10, is_ending=False)
+    lane.reading.requests(NOW, 2, room=10, fresh_room=10, is_ending=False, database_time=START)
     for turn in start(lanes):
         end(lanes, turn)
     assert lanes.get(1) is lane

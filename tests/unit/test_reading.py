@@ -25,6 +25,7 @@ from webhook_grpc.store.outbox.due import FetchRequest
 
 ROOM = 4  # for the backlog, and as much again for what is fresh
 POLL_SECONDS = 0.5
+LATER = START + timedelta(days=365)  # by the database's clock; each delivery of the tests is due before
 
 
 def make_reading() -> Reading:
@@ -32,8 +33,12 @@ def make_reading() -> Reading:
     return Reading(shard=1, webhook_id=1, looked_at=0.0)
 
 
-def read(reading: Reading, now: float, held_count: int = 0, *, is_ending: bool = False) -> list[FetchRequest]:
-    return reading.requests(now, held_count, room=ROOM, fresh_room=ROOM, is_ending=is_ending)
+def read(
+    reading: Reading, now: float, held_count: int = 0, *, is_ending: bool = False, database_time: datetime = LATER
+) -> list[FetchRequest]:
+    return reading.requests(
+        now, held_count, room=ROOM, fresh_room=ROOM, is_ending=is_ending, database_time=database_time
+    )
 
 
 def at(seconds: float) -> datetime:
@@ -105,11 +110,28 @@ def test_a_read_that_is_full_leaves_a_backlog_beside_which_fresh_rows_are_read()
     assert reading.fresh_floor is None, "there is no backlog any more"
 
 
+def test_rows_of_a_clock_that_was_ahead_do_not_say_how_far_the_table_was_read() -> None:
+    """They were on their way when the step back was noticed, and come after the lane has started over."""
+    reading = make_reading()
+    reading.note(read(reading, 1.0)[0], [at(second) for second in range(ROOM)], at(3600))
+    backlog, fresh = read(reading, 2.0, database_time=at(3600))
+    reading.start_over()  # the clock is an hour back
+    ahead = [at(3590 + second) for second in range(ROOM)]
+    reading.note(backlog, ahead, at(0))
+    reading.note(fresh, ahead, at(0))
+    for due_at in ahead:
+        reading.held(replace(make_delivery(), due_at=due_at))
+    reading.end_read()
+    backlog, fresh = read(reading, 3.0, database_time=at(1))
+    assert backlog.floor == BEGINNING, "else nothing that is due now is found until the next look without a floor"
+    assert fresh.floor == at(1)
+
+
 def test_no_fresh_rows_are_asked_for_without_room_for_them() -> None:
     reading = make_reading()
     [request] = read(reading, 1.0)
     reading.note(request, [at(second) for second in range(ROOM)], at(100))
-    assert len(reading.requests(2.0, 0, room=ROOM, fresh_room=0, is_ending=False)) == 1
+    assert len(reading.requests(2.0, 0, room=ROOM, fresh_room=0, is_ending=False, database_time=LATER)) == 1
 
 
 def test_a_read_notes_that_nothing_is_behind_and_what_comes_during_the_read_counts_again() -> None:
@@ -239,6 +261,7 @@ class Webhook:
             room=ROOM - (len(self.held) - held_fresh),
             fresh_room=ROOM - held_fresh,
             is_ending=False,
+            database_time=at(self.now),
         )
         found = [(request, self.rows(request)) for request in requests]
         for age_seconds in meanwhile:

@@ -1,4 +1,8 @@
-"""What to make of the database's clock when it steps: which steps are noticed, and what time is believed for deleting.
+"""What to make of the database's clock: how far it is ahead of ours, when it has stepped, what time is believed.
+
+Each answer that names the database's time tells how far that clock is ahead, to within half of the round trip (Cristian
+1989): somewhere in it the clock was read. What several answers tell is put together, so that one that was long on its
+way makes nothing that is known less certain, and is not taken for a step.
 
 A clock that runs ahead would expire and drop everything that is kept. So whatever deletes by age goes by the time that
 is *believed*: it follows the clock, but never by more than an hour at once. When the clock is further ahead, the
@@ -14,6 +18,8 @@ from typing import Final
 
 STEP_SECONDS_MIN: Final = 1.0
 """A difference between the database's clock and this machine's monotonic one that is not a step: drift, rounding."""
+DRIFT_MAX: Final = 0.001
+"""By how much of a second the two clocks may run apart in a second. A clock that is corrected slowly does by half."""
 BELIEVED_AHEAD: Final = timedelta(hours=1)
 """By how much the clock may be ahead of the believed time and still be believed. store/clock.py has it in SQL."""
 DOUBT_SECONDS_MAX: Final = 86_400.0
@@ -33,14 +39,42 @@ class BelievedTime:
         return self.doubted_seconds > 0
 
 
-def step_seconds(expected_min: float, expected_max: float, found: float) -> float:
-    """Returns by how many seconds the clock has stepped: 0.0 if it lies where it was expected, or almost.
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """By how many seconds the database's clock is ahead of this machine's monotonic one: between two bounds."""
 
-    It was expected between two times, because nobody knows when in the round trip it was read. All in Unix seconds.
+    least: float
+    most: float
+    known_at: float  # in monotonic seconds
+
+    @property
+    def middle(self) -> float:
+        """Returns what to go by: no more than half of the distance of the bounds from the truth."""
+        return (self.least + self.most) / 2
+
+    def later(self, now: float) -> Offset:
+        """Returns what is left of this knowledge after some time: the clocks may have run apart meanwhile."""
+        drift_seconds = DRIFT_MAX * max(0.0, now - self.known_at)
+        return Offset(self.least - drift_seconds, self.most + drift_seconds, now)
+
+
+def offset_of(found: float, asked_at: float, answered_at: float) -> Offset:
+    """Returns what one answer tells. `found`: the database's time in Unix seconds; the others are monotonic."""
+    return Offset(found - answered_at, found - asked_at, answered_at)
+
+
+def follow(known: Offset, answer: Offset) -> tuple[Offset, float]:
+    """Returns what is known after an answer, and by how many seconds the clock has stepped: 0.0 if it has not.
+
+    Where the two agree, each bound is the closer one. Else the answer is right: the clock has been set. If that is by
+    little, it counts as drift.
     """
-    if expected_min - STEP_SECONDS_MIN <= found <= expected_max + STEP_SECONDS_MIN:
-        return 0.0
-    return found - (expected_min if found < expected_min else expected_max)
+    before = known.later(answer.known_at)
+    least, most = max(before.least, answer.least), min(before.most, answer.most)
+    if least <= most:
+        return Offset(least, most, answer.known_at), 0.0
+    apart = answer.least - before.most if answer.least > before.most else answer.most - before.least
+    return answer, 0.0 if abs(apart) <= STEP_SECONDS_MIN else apart
 
 
 def believe(before: BelievedTime, now: datetime, ran_seconds: float) -> BelievedTime:

@@ -71,7 +71,8 @@ class PoisonGuard:
         self._written: dict[PendingKey, _Entry] = {}
         self._unsure: dict[PendingKey, _Entry] = {}  # the answer was lost: perhaps written, by this process
         self._isolated: PendingDelivery | None = None  # what this process's row of `workers` names, perhaps
-        self._isolated_has_ended = asyncio.Event()  # and is to name no more
+        self._named: PendingDelivery | None = None  # what it names no longer with reason: that one has ended
+        self._isolated_has_ended = asyncio.Event()
 
     async def admit(self, turn: Turn) -> Admission:
         """Returns whether the delivery of a turn may be sent, after its row says so where that is necessary."""
@@ -101,6 +102,7 @@ class PoisonGuard:
                 self._written.pop(delivery.key, None)
                 self._unsure.pop(delivery.key, None)
                 if self._isolated is not None and self._isolated.key == delivery.key:
+                    self._named, self._isolated = self._isolated, None
                     self._isolated_has_ended.set()
 
     def forget_shards(self, shards: Iterable[int]) -> None:
@@ -194,8 +196,7 @@ class PoisonGuard:
     async def _write_all(self, entries: Sequence[_Entry]) -> set[tuple[int, UUID]]:
         for delivery, danger in entries:
             if danger is Danger.MARKED:
-                self._isolated = delivery
-                self._isolated_has_ended.clear()
+                self._isolated, self._named = delivery, None
                 await suspects.isolate(self._connection, self._shards.worker, delivery)
         written = set[tuple[int, UUID]]()
         for danger in (Danger.SUSPECT, Danger.MARKED):
@@ -206,13 +207,13 @@ class PoisonGuard:
         """Clears the name of a delivery that has ended: a later death of this process is not of that one."""
         while True:
             await self._isolated_has_ended.wait()
-            ended, self._isolated = self._isolated, None
             self._isolated_has_ended.clear()
-            while ended is not None and self._isolated is None:  # else the row names the next one, or is about to
+            while (ended := self._named) is not None:  # else the row names the next one, or is about to
                 try:
                     with watched(self._writing):
                         await suspects.clear(self._connection, self._shards.worker, ended)
-                    ended = None
+                    if self._named is ended:
+                        self._named = None
                 except Unavailable:
                     await asyncio.sleep(_CLEAR_AGAIN_SECONDS)  # Postgres does not report that it is back
 

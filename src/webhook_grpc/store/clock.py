@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from webhook_grpc.domain.clock import BelievedTime, believe, step_seconds
+from webhook_grpc.domain.clock import BelievedTime, Offset, believe, follow, offset_of
 
 from . import literals
 from .db import Database, Queries
@@ -36,11 +36,11 @@ WHERE at = %(before)s AND doubted_seconds = %(doubted_before)s
 
 
 class DatabaseClock:
-    """Knows the database's time to within a round trip."""
+    """Knows the database's time to within half of the shortest round trip of late."""
 
     def __init__(self) -> None:
         self._offset_seconds = time.time() - time.monotonic()
-        self._is_known = False  # until the database has answered: its first answer is no step
+        self._known: Offset | None = None  # until the database has answered: its first answer is no step
         self._on_step: list[Callable[[], None]] = []
 
     def on_step(self, listener: Callable[[], None]) -> None:
@@ -57,14 +57,16 @@ class DatabaseClock:
 
     def observe(self, at: datetime, asked_at: float, answered_at: float) -> None:
         """Takes an answer of the database, given between two readings of the monotonic clock."""
-        found = at.timestamp()
-        stepped = step_seconds(asked_at + self._offset_seconds, answered_at + self._offset_seconds, found)
-        self._offset_seconds = found - (asked_at + answered_at) / 2
-        if self._is_known and stepped:
+        answer, stepped = offset_of(at.timestamp(), asked_at, answered_at), 0.0
+        if self._known is None:
+            self._known = answer
+        else:
+            self._known, stepped = follow(self._known, answer)
+        self._offset_seconds = self._known.middle
+        if stepped:
             log.warning("the database's clock stepped", seconds=round(stepped, 3), database_time=at.isoformat())
             for listener in self._on_step:
                 listener()
-        self._is_known = True
 
     async def synchronise(self, database: Database) -> None:
         """Reads the database's clock. Raises Unavailable."""

@@ -171,6 +171,7 @@ class Fetcher:
             room=self._lanes.room(lane, now),
             fresh_room=self._lanes.room(lane, now, fresh=True),
             is_ending=lane.is_ending,
+            database_time=self._clock.now(),
         )
 
     async def _fetch_replays(self, lanes: Sequence[Lane], now: float) -> list[FoundRow]:

@@ -90,7 +90,14 @@ class Reading:
         return now - self.looked_at > pause_seconds
 
     def requests(
-        self, now: float, held_count: int, *, room: int, fresh_room: int, is_ending: bool
+        self,
+        now: float,
+        held_count: int,
+        *,
+        room: int,
+        fresh_room: int,
+        is_ending: bool,
+        database_time: datetime,
     ) -> list[FetchRequest]:
         """Returns what to read: the rows that have waited longest, and beside a backlog the fresh ones.
 
@@ -98,6 +105,7 @@ class Reading:
         From time to time there is no floor, to find rows that became visible late. The rows of a webhook that is ending
         are read ahead of their time.
         """
+        self._forget_what_is_to_come(database_time)
         self.looked_at = now
         self.behind = False  # what comes from now on counts again
         self.is_being_read = True
@@ -112,6 +120,16 @@ class Reading:
             fresh = FetchRequest(self.shard, self.webhook_id, held_count + fresh_room, self.fresh_floor, is_fresh=True)
             requests.append(fresh)
         return requests
+
+    def _forget_what_is_to_come(self, database_time: datetime) -> None:
+        """Forgets that the table was read up to a time that is to come: the database's clock has stepped back since.
+
+        A row that was on its way when that was noticed says so after `start_over`.
+        """
+        if self.reached is not None and self.reached > database_time + LATE_COMMIT:
+            self.reached = None
+        if self.fresh_floor is not None:
+            self.fresh_floor = min(self.fresh_floor, database_time)
 
     def note(self, request: FetchRequest, due_times: Sequence[datetime], database_time: datetime) -> None:
         """Notes which rows one of the `requests` found, by their due times in order."""
