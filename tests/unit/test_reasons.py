@@ -24,6 +24,7 @@ OTHERS = {
     "CERTIFICATE_REQUIRED",  # OpenSSL's
     "HTTP_ADDRESS", "TLS_CERTIFICATE_FILE", "TLS_KEY_FILE",  # settings
     "INVALID_ARGUMENT",  # a code, in an example
+    "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC",  # systemd's variables
     "NOT_OWNER",  # stands in the log only
     "OUTPUT_ONLY",  # of protos
 }  # fmt: skip
