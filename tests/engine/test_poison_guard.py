@@ -17,7 +17,7 @@ from tests.support.service import ended as ended_ones
 from tests.support.store import options
 from tests.unit.test_lanes import make_delivery
 from webhook_grpc.domain.errors import Unavailable
-from webhook_grpc.domain.ids import SHARD_COUNT, event_id_text
+from webhook_grpc.domain.ids import event_id_text
 from webhook_grpc.domain.model import Danger, FailureReason, PendingDelivery
 from webhook_grpc.engine import attempt
 from webhook_grpc.engine.poison import PoisonGuard
@@ -94,26 +94,6 @@ async def test_what_was_due_at_a_crash_is_noted_before_it_is_sent(
         gate.opened.set()
         ended = await watch.until_ended(4)
     assert {(delivery.status, delivery.attempt_count) for delivery in ended} == {(SUCCEEDED, 1)}
-
-
-async def test_what_was_due_when_the_lease_of_a_process_ran_out_that_lives_on_is_not_noted(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
-) -> None:
-    """The database was away for longer than the lease, say: nobody has died."""
-    service = await services.start()
-    gate, shards = Gate(), service.app.engine.shards
-    webhook = await service.create_webhook(receiver.on("/gate", gate))
-    await service.pause_webhook(webhook.webhook_id)
-    await service.publish_many(4)
-    before = shards.worker
-    postgres.rows("UPDATE workers SET lease_until = now() - interval '1 second'")
-    async with slowness.timeout(20):
-        while shards.worker == before or len(shards.owned) < SHARD_COUNT:
-            await asyncio.sleep(0.01)  # nothing reports that they were taken back
-    await service.resume_webhook(webhook.webhook_id)
-    await receiver.wait_for(4)
-    assert dangers(postgres) == [0] * 4
-    gate.opened.set()
 
 
 async def test_a_suspect_without_an_answer_does_not_hold_up_the_others(

@@ -38,7 +38,6 @@ class Worker:
     """What a process has in memory, and what of it is not true any more. All of it is lost in a crash."""
 
     worker_id: UUID
-    mark: ProcessMark = field(default_factory=lambda: HERE)
     shards: dict[int, OwnedShard] = field(default_factory=dict[int, OwnedShard])
     held: dict[Key, PendingDelivery] = field(default_factory=dict[Key, PendingDelivery])
     results: list[Settlement] = field(default_factory=list[Settlement])
@@ -76,9 +75,8 @@ class Owning(Looking):
     @precondition(lambda self: len(self.workers) < WORKERS_MAX)
     @rule()
     def start_worker(self) -> None:
-        worker_id = new_worker()
-        worker = Worker(worker_id, mark_of(worker_id))
-        self._register(worker.worker_id, TTL_SECONDS, worker.mark)
+        worker = Worker(new_worker())
+        self._register(worker.worker_id, TTL_SECONDS)
         self.workers.append(worker)
 
     @rule()
@@ -149,7 +147,7 @@ class Owning(Looking):
         self.dead.remove(dead)
         known = self.run(neighbours.neighbours(self.store.connection, HERE))
         assert {found.worker: found.mark for found in known} == self.model.neighbours(HERE.machine, HERE.namespaces)
-        ended = self.run(neighbours.end_leases(self.store.connection, HERE, [Neighbour(dead, HERE)]))
+        ended = self.run(neighbours.end_leases(self.store.connection, HERE, [Neighbour(dead, mark_of(dead))]))
         assert set(ended) == self.model.end_leases([dead], HERE.machine, HERE.namespaces)
         assert self.run(ownership.renew(self.store.connection, dead, TTL_SECONDS)) is None
         assert not self.model.is_alive(dead)
@@ -172,7 +170,8 @@ class Owning(Looking):
     def can_take(self, worker: Worker) -> bool:
         return self.model.is_alive(worker.worker_id) and bool(set(self.model.takeable()) & set(USED_SHARDS))
 
-    def _register(self, worker: UUID, ttl_seconds: int, mark: ProcessMark) -> None:
+    def _register(self, worker: UUID, ttl_seconds: int) -> None:
+        mark = mark_of(worker)
         registered_at = self.run(ownership.register(self.store.connection, worker, ttl_seconds, mark=mark))
         assert registered_at == self.model.now
         self.model.register(worker, ttl_seconds, mark)
@@ -189,7 +188,7 @@ class Owning(Looking):
         if renewed is None:
             self._lose(worker, set(worker.shards))
             worker.worker_id = new_worker()
-            self._register(worker.worker_id, TTL_SECONDS, worker.mark)
+            self._register(worker.worker_id, TTL_SECONDS)
         epochs = self.run(ownership.owned_epochs(self.store.connection, worker.worker_id))
         assert epochs == self.model.owned(worker.worker_id)
         self._lose(worker, worker.shards.keys() - epochs.keys())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import LiteralString
 
 import pytest
@@ -187,44 +187,6 @@ async def test_the_shards_of_a_dead_neighbour_are_free_at_once_and_its_late_resu
     assert {shard: owned.epoch for shard, owned in after.items()} == {s: o.epoch + 1 for s, o in before.items()}
     late = fence.fence_parameters(dead, before)
     assert await connection.rows(FENCED, late) == [(0,)]
-
-
-async def test_the_shards_of_a_process_that_lives_on_under_another_id_were_not_abandoned(
-    connection: LoopConnection, postgres: TestPostgres
-) -> None:
-    """Its lease ran out, because the database was away or its clock stepped. Whoever takes them need not be careful."""
-    before, after, other = new_worker(), new_worker(), new_worker()
-    await ownership.register(connection, before, 60, mark=HERE)
-    await ownership.take(connection, before, 64)
-    postgres.rows("UPDATE workers SET lease_until = now() - interval '1 second'")
-    postgres.rows("UPDATE shards SET abandoned_at = 'epoch' WHERE shard = 7")
-    await ownership.register(connection, after, 60, mark=HERE)
-    await ownership.register(connection, other, 60, mark=replace(HERE, pid=8))
-    taken = await ownership.take(connection, after, 32) | await ownership.take(connection, other, 32)
-    at_epoch = datetime.fromtimestamp(0, UTC)
-    assert {shard: owned.abandoned_at for shard, owned in taken.items()} == dict.fromkeys(range(64)) | {7: at_epoch}
-
-
-@pytest.mark.parametrize(
-    "other_mark",
-    [replace(HERE, pid=8), replace(HERE, started_ticks=1), replace(HERE, machine="b"), replace(HERE, namespaces="n")],
-)
-async def test_the_shards_of_a_process_that_is_not_known_to_live_were_abandoned(
-    connection: LoopConnection, postgres: TestPostgres, other_mark: ProcessMark
-) -> None:
-    """Nobody with its mark has a lease, or it has no mark."""
-    unmarked, dead, other = new_worker(), new_worker(), new_worker()
-    await ownership.register(connection, unmarked, 60)
-    await ownership.take(connection, unmarked, 32)
-    await ownership.register(connection, dead, 60, mark=HERE)
-    await ownership.take(connection, dead, 32)
-    await ownership.register(connection, new_worker(), 60, mark=HERE)
-    postgres.rows("UPDATE workers SET lease_until = now() - interval '1 second'")
-    await ownership.register(connection, other, 60, mark=other_mark)
-    await ownership.register(connection, new_worker(), 60)
-    taken = await ownership.take(connection, other, 64)
-    assert len(taken) == 64
-    assert all(owned.abandoned_at is not None for owned in taken.values())
 
 
 async def test_a_renewal_of_the_dead_one_that_was_on_its_way_does_not_bring_its_lease_back(

@@ -75,16 +75,9 @@ class Leases(Tables):
         taken = set(shards) & set(self.takeable())
         for number in taken:
             was = self.shards[number]
-            was_abandoned = was.owner is not None and not self._lives_on(was.owner)
-            abandoned_at = self.now if was_abandoned else was.abandoned_at
+            abandoned_at = was.abandoned_at if was.owner is None else self.now
             self.shards[number] = ShardRow(worker, was.epoch + 1, was.last_seq, abandoned_at)
         return {number: self.shards[number] for number in sorted(taken)}
-
-    def _lives_on(self, worker: UUID) -> bool:
-        """Whether a process has registered again after its lease ran out."""
-        mark = self.workers[worker].mark if worker in self.workers else None
-        others = (other for other, row in self.workers.items() if row.mark == mark)
-        return mark is not None and any(self.is_alive(other) for other in others)
 
     def readopt(self, worker: UUID, shards: Collection[int]) -> dict[int, int]:
         """The next epoch of what is the worker's already; the rest is missing."""

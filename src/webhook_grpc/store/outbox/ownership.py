@@ -51,14 +51,6 @@ RETURNING w.lease_until
 _IS_VALID_NOW: Final = "(w.lease_until > now() AND w.lease_until <= now() + 2 * w.lease_seconds * interval '1 second')"
 _IS_VALID_AT: Final = "(w.lease_until > c.at AND w.lease_until <= c.at + 2 * w.lease_seconds * interval '1 second')"
 
-# Whether the process of a worker id `d` lives, under another id: its lease ran out, because the database was away or
-# its clock stepped, and it has registered again. Nothing that it sent has ended it, so its shards were not abandoned.
-_LIVES_ON: Final = f"""EXISTS (
-    SELECT 1 FROM workers w
-    WHERE w.machine = d.machine AND w.namespaces = d.namespaces AND w.pid = d.pid
-        AND w.started_ticks = d.started_ticks AND {_IS_VALID_NOW}
-)"""
-
 # How many processes share the work, and the longest of their leases in seconds.
 COUNT_LIVE_WORKERS: Final = f"""
 SELECT count(*), max(w.lease_seconds) FROM workers w WHERE {_IS_VALID_NOW} AND NOT w.retiring
@@ -76,15 +68,12 @@ SELECT_OWNED_SHARDS: Final = "SELECT shard, epoch FROM shards WHERE owner = %(wo
 # Takes at most so many shards that belong to no live process. Chosen at random, so that processes that start together
 # choose different ones; locked in order, so that these can't deadlock. The UPDATE checks the lease once more.
 TAKE_SHARDS: Final = f"""
-WITH free AS MATERIALIZED (
-    SELECT s.shard, s.epoch, s.owner
+WITH candidates AS MATERIALIZED (
+    SELECT s.shard, s.epoch, s.owner IS NOT NULL AS was_abandoned, now() AS at
     FROM shards s LEFT JOIN workers w ON w.worker_id = s.owner
     WHERE s.owner IS NULL OR w.worker_id IS NULL OR NOT {_IS_VALID_NOW}
     ORDER BY random()
     LIMIT %(count)s
-), candidates AS MATERIALIZED (
-    SELECT f.shard, f.epoch, f.owner IS NOT NULL AND NOT {_LIVES_ON} AS was_abandoned, now() AS at
-    FROM free f LEFT JOIN workers d ON d.worker_id = f.owner
 ), locked AS MATERIALIZED (
     SELECT s.shard FROM shards s
     WHERE s.shard = ANY(ARRAY(SELECT shard FROM candidates))
@@ -137,8 +126,8 @@ WHERE lease_until < now() - interval '1 day'
 class OwnedShard:
     """A shard of ours: its epoch, and the last `seq` of its log.
 
-    If a former owner died without releasing it, `abandoned_at` is when that was found out: whatever was due by then may
-    have been in flight when that process died, or may have killed it. `abandoned_at` is never in the future: if the
+    If its former owner did not release it, `abandoned_at` is when that was found out: whatever was due by then may have
+    been in flight when that process died, or may have killed it. `abandoned_at` is never in the future: if the
     database's clock has stepped back since, it is when this process took the shard.
     """
 
