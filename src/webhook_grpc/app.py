@@ -38,6 +38,7 @@ from webhook_grpc.process.banner import Ports
 from webhook_grpc.process.descriptors import connections_of_doors
 from webhook_grpc.process.loop_watch import LoopWatch
 from webhook_grpc.process.marks import own_mark
+from webhook_grpc.process.memory import MemoryReturn
 from webhook_grpc.process.secret_keys import load_tokens
 from webhook_grpc.process.siblings import Siblings
 from webhook_grpc.process.stopping import Stop, in_daemon_thread
@@ -260,6 +261,7 @@ class App:
             "tail": self._tail.run(),
             "monitor": self._monitor.run(),
             "loop watch": self._loop_watch.run(),
+            "memory": MemoryReturn().run(),
             "figures": self._figures.run(),
         }
         if self._certificates is not None:
