@@ -160,6 +160,7 @@ class App:
                     settings.calls_waiting_seconds_max,
                 ),
                 settings.streams_unsent_bytes_max,
+                settings.answers_unread_bytes_max,
                 settings.rate_limits,
             ),
             settings.retention_policy,

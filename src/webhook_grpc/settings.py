@@ -334,6 +334,8 @@ class Settings(DatabaseSettings):
     """The same of one customer, with whichever token."""
     streams_unsent_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000
     """Messages that are on their way to watchers, of all together; half of it for one customer."""
+    answers_unread_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000
+    """Answers that the clients of one customer do not read; its further calls are refused with RATE_LIMITED."""
     stream_buffer_max: Annotated[int, Field(ge=100)] = 5000
     """Changes that are buffered for one watcher before it has to read them from the log."""
     stream_history_bytes_max: Annotated[int, Field(ge=0)] = 16_000_000

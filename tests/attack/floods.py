@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -262,6 +263,37 @@ async def unread_changes(target: Target, scale: float) -> str:
     return f"{max(1, round(5 * scale)) * 100} watches, {count} changes"
 
 
+async def unread_answers(target: Target, scale: float) -> str:
+    """gRPC: calls of one token that take no byte of their answers: as many as a connection has streams, and again."""
+    request = message(service_pb2.ListEventTypesRequest().SerializeToString())
+    block = head(METHOD + "ListEventTypes", ("authorization", f"Bearer {HOSTILE}"))
+    answers = list[str]()
+    for _ in range(max(1, round(10 * scale))):
+        connection = await Http2.open(target, window=0)
+        for number in streams(round(1000 * min(1.0, 4 * scale))):
+            frames = frame(HEADERS, END_HEADERS, number, block), frame(DATA, END_STREAM, number, request)
+            if not await connection.send(*frames):
+                break
+        answers.append(await connection.answered())
+    return f"{len(answers)} connections, {answers[-1]}"
+
+
+async def unread_pages(target: Target, scale: float) -> str:
+    """HTTP/1: requests for the largest file of the page, one after the other, of which no answer is read."""
+    writers = list[asyncio.StreamWriter]()
+    for _ in range(round(200 * scale)):
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, target.http)
+        _, writer = await asyncio.open_connection(sock=connection, limit=4096)
+        target.opened.append(writer)
+        writer.write(b"GET /api/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 30)
+        writers.append(writer)
+    await asyncio.sleep(15 * scale)
+    return f"{len(writers)} connections, {sum(writer.is_closing() for writer in writers)} closed by then"
+
+
 async def cancels(target: Target, scale: float) -> str:
     """gRPC: cancellations, with a token, of one delivery whose receiver does not answer."""
     codes = dict[str, int]()
@@ -343,6 +375,8 @@ FLOODS: Final[tuple[Attack, ...]] = (
     event_streams,
     watches,
     unread_changes,
+    unread_answers,
+    unread_pages,
     cancels,
     junk,
 )
@@ -360,5 +394,7 @@ HELD: Final = frozenset[Attack](
         event_streams,
         watches,
         unread_changes,
+        unread_answers,
+        unread_pages,
     )
 )

@@ -24,8 +24,9 @@ from webhook_grpc.server.auth import token_hash
 HOSTILE: Final = "hostile-customer-1-secret"  # of customer 1: all that an attacker may have
 HONEST: Final = "honest-customer-2-secret"
 METHOD: Final = "/webhook.v1.WebhookService/"
-_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _WINDOW_BITS: Final = 4  # SETTINGS_INITIAL_WINDOW_SIZE
+NO_WINDOW: Final = struct.pack(">HI", _WINDOW_BITS, 0)  # the settings of who takes no byte of an answer
 
 HEADERS, RESET, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION, DATA = 1, 3, 4, 6, 8, 9, 0
 
@@ -113,7 +114,7 @@ class Http2:
     async def open(cls, target: Target, window: int = 1 << 20) -> Http2:
         """Opens one. `window`: how many bytes of each answer it takes."""
         connection = cls(*await target.connect(target.grpc))
-        await connection.send(_PREFACE, frame(SETTINGS, 0, 0, struct.pack(">HI", _WINDOW_BITS, window)))
+        await connection.send(PREFACE, frame(SETTINGS, 0, 0, struct.pack(">HI", _WINDOW_BITS, window)))
         return connection
 
     async def send(self, *frames: bytes) -> bool:

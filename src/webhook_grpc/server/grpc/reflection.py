@@ -22,6 +22,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
+from .beginnings import Beginnings
+
 REQUEST_BYTES_MAX: Final = 4096
 REQUESTS_MAX: Final = 10_000
 STREAMS_MAX: Final = 20  # each may have a message in memory that has not come whole: up to 5 MiB
@@ -95,9 +97,9 @@ class Reflection:
         self._is_allowed = is_allowed
         self._streams = 0
 
-    def handlers(self) -> list[grpc.GenericRpcHandler]:
+    def handlers(self, beginnings: Beginnings) -> list[grpc.GenericRpcHandler]:
         """The service under both of its names: the messages are the same on the wire."""
-        handler = cast("Any", grpc).stream_stream_rpc_method_handler(self._serve)
+        handler = cast("Any", grpc).stream_stream_rpc_method_handler(beginnings.in_turn(self._serve))
         return [grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in SERVICES]
 
     async def _serve(self, _: object, context: Context) -> None:
