@@ -67,8 +67,10 @@ class Beginnings:
             self.waiting_count -= 1
 
     def _next(self) -> None:
-        """Lets the first call of each of the next connections begin; forgets those of which none waits."""
-        for _ in range(min(BEGUN_MAX, len(self._lines))):
+        """Lets a few calls begin, of one connection after the other; forgets those connections of which none waits."""
+        for _ in range(BEGUN_MAX):
+            if not self._lines:
+                break
             connection, line = self._lines.popitem(last=False)
             while line and line[0].done():  # its client has left
                 line.popleft()
