@@ -141,6 +141,7 @@ def pipeline(rate: float, *, with_tokens: bool) -> Calls:
             60.0,
             TurnLimits(200, 1000, MANY, 5.0),
             MANY,
+            MANY,
             RateLimits(rate, rate),
         ),
         RetentionPolicy(events_days=30, attempts_days=30, idempotency_keys_hours=168, audit_days=400),

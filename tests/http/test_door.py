@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import socket
+from typing import Any
 
 import pytest
 from webhook.v1 import service_pb2
@@ -16,6 +17,7 @@ from tests.support import slowness
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, ServiceFactory
 from webhook_grpc.api.methods import METHODS
+from webhook_grpc.server.http import connection as connection_module
 from webhook_grpc.server.http.listening import HttpAddressInUse
 from webhook_grpc.server.http.routes import PREFIXES, routes_of
 from webhook_grpc.settings import Settings
@@ -217,6 +219,29 @@ async def test_a_connection_on_which_no_whole_request_comes_is_closed(
     async with slowness.timeout(10):
         assert await ended(reader)
     writer.close()
+
+
+async def test_a_caller_that_takes_nothing_of_an_answer_is_dropped(
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhook_grpc.server.http.connection.UNTAKEN_SECONDS_MAX", 0.2)
+    cut, really = list[Any](), connection_module._cut  # pyright: ignore[reportPrivateUsage]
+
+    def noted(transport: Any) -> None:
+        cut.append(transport)
+        really(transport)
+
+    monkeypatch.setattr(connection_module, "_cut", noted)
+    service = await services.start(http_address="127.0.0.1:0")
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", service.app.http_port))
+        connection.sendall(b"GET /api/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
+        async with slowness.timeout(30):
+            while not cut or service.app._http.connection_count:  # pyright: ignore[reportPrivateUsage, reportOptionalMemberAccess]
+                await asyncio.sleep(0.01)
+    async with Http(service) as http:
+        assert (await http.call("GET", "/api/openapi.json")).status == 200
 
 
 async def ended(reader: asyncio.StreamReader) -> bool:

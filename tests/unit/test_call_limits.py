@@ -10,7 +10,14 @@ import pytest
 from webhook_grpc.domain.access import ANONYMOUS, Caller
 from webhook_grpc.domain.errors import Overloaded
 from webhook_grpc.domain.limits import ShareLimits
-from webhook_grpc.server.limits import REQUESTS_COMING_MAX, ComingRequests, Shares, UnsentBytes
+from webhook_grpc.server.limits import (
+    REQUESTS_COMING_MAX,
+    UNREAD_ANSWER_BYTES_MIN,
+    ComingRequests,
+    Shares,
+    UnreadAnswers,
+    UnsentBytes,
+)
 
 ONE = Caller("one", None, frozenset())
 TWO = Caller("two", None, frozenset())
@@ -59,6 +66,23 @@ async def test_requests_of_one_token_that_do_not_come_whole_hold_up_no_other_tok
         assert coming.place(ONE).locked()
         assert not coming.place(TWO).locked()
     assert not coming.place(ONE).locked()
+
+
+def test_who_does_not_read_its_answers_gets_no_further_ones_until_it_does() -> None:
+    unread = UnreadAnswers(10 * UNREAD_ANSWER_BYTES_MIN)
+    large = unread.hold(1, 9 * UNREAD_ANSWER_BYTES_MIN)
+    unread.check(1)
+    small = unread.hold(1, 1)  # which counts as one more
+
+    with pytest.raises(Overloaded, match="not read") as refused:
+        unread.check(1)
+    assert (refused.value.reason, refused.value.retry_seconds) == ("RATE_LIMITED", 1.0)
+    unread.check(2)
+
+    large()
+    unread.check(1)
+    small()
+    assert not unread.keys, "all of it was given back"
 
 
 async def test_messages_of_all_watchers_share_one_room_and_nobody_has_more_than_half() -> None:

@@ -6,7 +6,7 @@ That this door needs nothing but METHODS and `Calls.serve` shows that another on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
@@ -63,6 +63,7 @@ class JsonExchange:
         self.written: list[dict[str, Any]] = []
 
     door = "json"
+    whose: Hashable = None
     source_address = "192.0.2.1"
     certificate_names = staticmethod(no_certificate)
 
@@ -116,6 +117,7 @@ def calls(
             call_seconds_max,
             TurnLimits(calls_at_once, 10, waiting_bytes_max, slowness.scaled(10.0)),
             unsent_bytes_max=1_000_000,
+            unread_bytes_max=1_000_000,
             rates=RateLimits(0, 0),
         ),
         RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24, audit_days=400),

@@ -7,6 +7,7 @@ from typing import Any, NoReturn, cast
 
 import grpc
 import pytest
+import structlog
 from grpc_health.v1 import health_pb2
 
 from webhook_grpc.server.grpc import health
@@ -40,6 +41,9 @@ class Client:
             self.is_blocked.set()
             await asyncio.Event().wait()
         return self._request
+
+    async def send_initial_metadata(self, metadata: object) -> None:
+        pass
 
     async def write(self, raw: bytes) -> None:
         if not self._is_reading:
@@ -87,6 +91,20 @@ async def test_a_watcher_that_reads_nothing_is_ended(monkeypatch: pytest.MonkeyP
 
     with pytest.raises(Aborted, match="UNAVAILABLE: the client did not read"):
         await watch(Health([""]), Client(is_reading=False))
+
+
+async def test_watches_that_are_not_read_leave_one_line_in_the_log_when_the_service_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "WRITE_SECONDS_MAX", 0.01)
+    checks = Health([""])
+    watching = [watch(checks, Client(is_reading=False)) for _ in range(3)]
+
+    with structlog.testing.capture_logs() as lines:
+        assert [type(ended) for ended in await asyncio.gather(*watching, return_exceptions=True)] == [Aborted] * 3
+        checks.report_unread()
+
+    assert [(line["event"], line["count"]) for line in lines] == [("health watches were not read", 3)]
 
 
 async def test_a_service_that_is_not_known_is_watched_and_not_found() -> None:

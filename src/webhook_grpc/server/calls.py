@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
@@ -43,7 +43,7 @@ from webhook_grpc.store.clock import DatabaseClock
 
 from .admission import TurnLimits, Turns
 from .auth import Authenticator, CertificateNames, no_certificate, token_expired, token_invalid
-from .limits import CallRates, ComingRequests, Shares, UnsentBytes
+from .limits import CallRates, ComingRequests, Shares, UnreadAnswers, UnsentBytes
 from .subjects import customer_of, resources_of, subjects_of
 
 rpc_log = structlog.get_logger("webhook_grpc.rpc")
@@ -58,6 +58,9 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 class Exchange(Protocol):
     """One call as its door sees it: what the caller sends, and the way back to the caller."""
+
+    whose: Hashable
+    """Whose share of the unread answers its own takes (`Calls.unread`); known before `write`."""
 
     @property
     def door(self) -> str:
@@ -121,6 +124,7 @@ class CallLimits:
     call_seconds_max: float
     turns: TurnLimits
     unsent_bytes_max: int
+    unread_bytes_max: int
     rates: RateLimits
 
 
@@ -151,6 +155,7 @@ class Calls:
         self._rates = CallRates(limits.rates)
         self._coming = ComingRequests()
         self._unsent = UnsentBytes(limits.unsent_bytes_max)
+        self.unread = UnreadAnswers(limits.unread_bytes_max)  # the doors know how long an answer is unread
         self._stopping = False
 
     def stop(self) -> None:
@@ -229,11 +234,13 @@ class Calls:
                     customer_id = customer_of(request, caller)
                     self._rates.take_of_customer(customer_id)
                     place.take_of_customer(customer_id)
+                    exchange.whose = whose = customer_id or caller.name
                     write = self._writer(method, exchange, call)
                     if method.streams:
+                        self.unread.check(whose)
                         await self._run_until_revoked(method, request, call, write, deadline)
                     else:
-                        await self._run_in_turn(method, request, call, write, customer_id or caller.name)
+                        await self._run_in_turn(method, request, call, write, whose)
             except TimeoutError:
                 if method.streams and deadline.expired():
                     raise self._why_ended(caller) from None
@@ -252,6 +259,7 @@ class Calls:
         if not turns.take():
             await turns.wait(whose, request.ByteSize())
         try:
+            self.unread.check(whose)  # only now: more answers than run at once can't become unread unseen
             await method.run(self._methods, request, call, write)
         finally:
             turns.leave()

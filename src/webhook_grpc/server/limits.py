@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Hashable
+from collections.abc import AsyncGenerator, Callable, Collection, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Self, TypeVar
 from weakref import WeakValueDictionary
 
@@ -20,6 +21,7 @@ from webhook_grpc.domain.limits import Buckets, RateLimits, ShareLimits
 
 RETRY_SECONDS: Final = 1.0
 REQUESTS_COMING_MAX: Final = 16  # of one token, that have not come whole: each may have 5 MiB in memory
+UNREAD_ANSWER_BYTES_MIN: Final = 16 * 1024  # what an unread answer counts for at least: its call takes memory, too
 
 _Key = TypeVar("_Key", int, str)
 
@@ -138,6 +140,39 @@ class ComingRequests:
         if places is None:
             places = self._places[caller.name] = asyncio.Semaphore(REQUESTS_COMING_MAX)
         return places
+
+
+class UnreadAnswers:
+    """Bounds the bytes of answers that callers have not taken: whoever has more than its share gets no further ones."""
+
+    def __init__(self, each_max: int) -> None:
+        self._each_max = each_max
+        self._held_by = Counter[Hashable]()
+
+    @property
+    def keys(self) -> Collection[Hashable]:
+        """Returns whose answers are unread."""
+        return self._held_by.keys()
+
+    def check(self, key: Hashable) -> None:
+        """Raises Overloaded if too much of this key is unread."""
+        if self._held_by[key] >= self._each_max:
+            text = f"answers of {self._each_max} bytes are on their way and not read; read them, and retry later"
+            raise Overloaded("RATE_LIMITED", text, RETRY_SECONDS)
+
+    def hold(self, key: Hashable, size_bytes: int) -> Callable[..., None]:
+        """Counts an answer that is about to be sent. Call what this returns once, when it is taken or its caller left.
+
+        `key`: whose share it takes.
+        """
+        size_bytes = max(size_bytes, UNREAD_ANSWER_BYTES_MIN)
+        self._held_by[key] += size_bytes
+        return partial(self._give_back, key, size_bytes)
+
+    def _give_back(self, key: Hashable, size_bytes: int, *_: object) -> None:
+        self._held_by[key] -= size_bytes
+        if not self._held_by[key]:
+            del self._held_by[key]
 
 
 @dataclass(slots=True)

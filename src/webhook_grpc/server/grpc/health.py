@@ -15,10 +15,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
 import grpc
+import structlog
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from webhook_grpc.domain.places import Places
+
+from .beginnings import Beginnings
 
 SERVICE: Final = "grpc.health.v1.Health"
 REQUEST_BYTES_MAX: Final = 1024
@@ -36,6 +39,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _EOF: Final = cast("Any", grpc.aio).EOF  # its types lack it
 _RESPONSE: Final = health_pb2.HealthCheckResponse
 
+log = structlog.get_logger("webhook_grpc.grpc")
+
 
 class Health:
     """Knows what each service answers, and answers Check and Watch."""
@@ -49,6 +54,7 @@ class Health:
         self._warnings: tuple[tuple[str, str], ...] = ()
         self._reads = _places("health checks that have not come whole", READS_MAX, READS_PER_ADDRESS_MAX)
         self._watches = _places("health watches", WATCHES_MAX, WATCHES_PER_ADDRESS_MAX)
+        self._unread_count = 0  # watches that were ended because their clients did not read
 
     def set(self, name: str, is_serving: bool) -> None:
         """Sets what a service answers. Never waits."""
@@ -65,14 +71,19 @@ class Health:
         self._is_closed = True
         self._announce()
 
+    def report_unread(self) -> None:
+        """Leaves one line in the log, however many watches were ended because their clients did not read."""
+        if self._unread_count:
+            log.warning("health watches were not read", count=self._unread_count, waited_seconds=WRITE_SECONDS_MAX)
+
     def show(self, warnings: Sequence[str]) -> None:
         """Adds warnings for operators to all answers of Check from now on: grpcurl -v shows them."""
         self._warnings = tuple((_WARNING_KEY, warning) for warning in warnings)
 
-    def handlers(self) -> grpc.GenericRpcHandler:
+    def handlers(self, beginnings: Beginnings) -> grpc.GenericRpcHandler:
         """Returns the service."""
-        check = cast("Any", grpc).stream_unary_rpc_method_handler(self.check)
-        watch = cast("Any", grpc).stream_stream_rpc_method_handler(self.watch)
+        check = cast("Any", grpc).stream_unary_rpc_method_handler(beginnings.in_turn(self.check))
+        watch = cast("Any", grpc).stream_stream_rpc_method_handler(beginnings.in_turn(self.watch))
         return grpc.method_handlers_generic_handler(SERVICE, {"Check": check, "Watch": watch})
 
     async def check(self, _: object, context: Context) -> bytes:
@@ -92,11 +103,13 @@ class Health:
         except _NoPlace as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except TimeoutError:
+            self._unread_count += 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the client did not read for too long; watch again")
         except grpc.aio.InternalError:  # the client has left while a message was on its way
             raise asyncio.CancelledError from None
 
     async def _send_changes(self, context: Context, name: str) -> None:
+        await context.send_initial_metadata(())  # apart: gRPC can't send a status while both together are on their way
         sent = None
         while not self._is_closed:
             changed, message = self._changed, self._answer(name)

@@ -25,6 +25,7 @@ from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 from webhook_grpc.server.auth import CertificateNames
 
+from .beginnings import Beginnings
 from .credentials import certificate_names
 
 REQUEST_BYTES_MAX: Final = 4096
@@ -104,9 +105,9 @@ class Reflection:
         self._is_allowed = is_allowed
         self._streams = 0
 
-    def handlers(self) -> list[grpc.GenericRpcHandler]:
+    def handlers(self, beginnings: Beginnings) -> list[grpc.GenericRpcHandler]:
         """The service under both of its names: the messages are the same on the wire."""
-        handler = cast("Any", grpc).stream_stream_rpc_method_handler(self._serve)
+        handler = cast("Any", grpc).stream_stream_rpc_method_handler(beginnings.in_turn(self._serve))
         return [grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in SERVICES]
 
     async def _serve(self, _: object, context: Context) -> None:

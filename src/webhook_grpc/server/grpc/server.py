@@ -18,6 +18,8 @@ from webhook_grpc.server.auth import CertificateNames
 from webhook_grpc.server.calls import Calls
 from webhook_grpc.server.certificates import Certificates
 
+from .accepting import asking
+from .beginnings import Beginnings, Unknown
 from .credentials import credentials
 from .health import SERVICE as HEALTH_SERVICE
 from .health import Health
@@ -66,15 +68,18 @@ class Server:
         """`is_shared`: other processes listen on the address, too. Without certificates it is served in plain text."""
         self._calls = calls
         self._health = Health(("", *Service))
-        with read_together():
+        with read_together(), asking():
             self._server = grpc.aio.server(options=_options(limits, is_shared=is_shared))
-        handlers = {method.name: rpc_handler(method, calls, limits.read_seconds_max) for method in METHODS}
+        beginnings, read_max = Beginnings(), limits.read_seconds_max
+        handlers = {method.name: rpc_handler(method, calls, read_max, beginnings) for method in METHODS}
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
-        self._server.add_generic_rpc_handlers([self._health.handlers()])
+        self._server.add_generic_rpc_handlers([self._health.handlers(beginnings)])
         if reflection is not ReflectionAccess.NOBODY:
             listed = (SERVICE, HEALTH_SERVICE, *REFLECTION_SERVICES)
             is_allowed = calls.is_known if reflection is ReflectionAccess.CALLERS else _everybody
-            self._server.add_generic_rpc_handlers(Reflection(Catalogue(listed, DESCRIBED), is_allowed).handlers())
+            described = Reflection(Catalogue(listed, DESCRIBED), is_allowed)
+            self._server.add_generic_rpc_handlers(described.handlers(beginnings))
+        self._server.add_generic_rpc_handlers([Unknown(beginnings)])
         self._address = address
         self._certificates = certificates
         self._is_started = False
@@ -115,6 +120,7 @@ class Server:
         self.leave()
         self._health.close()
         await self._server.stop(grace_seconds)
+        self._health.report_unread()
 
     async def abandon(self) -> None:
         """Releases the address when the start of the process has failed. Calls that come meanwhile are refused."""

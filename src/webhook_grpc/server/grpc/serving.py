@@ -8,7 +8,7 @@ request, and those of grpc.aio break streams.)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import Any, Final, NoReturn, TypeVar, cast
 from urllib.parse import unquote
 
@@ -22,6 +22,7 @@ from webhook_grpc.api.methods import Method
 from webhook_grpc.domain.errors import WebhookError, field_invalid
 from webhook_grpc.server.calls import REQUEST_ID_KEY, Calls
 
+from .beginnings import Beginnings
 from .credentials import certificate_names
 from .status import DETAILS_KEY, details_of, grpc_status, message_of
 
@@ -30,7 +31,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _EOF: Final = cast("Any", grpc.aio).EOF  # its types lack it
 
 
-def rpc_handler(method: Method[Any, Any], calls: Calls, read_seconds_max: float) -> Any:
+def rpc_handler(method: Method[Any, Any], calls: Calls, read_seconds_max: float, beginnings: Beginnings) -> Any:
     """Returns the handler of a method that gRPC calls. `read_seconds_max`: for a request to come whole."""
 
     async def unary(_: object, context: Context) -> bytes:
@@ -38,23 +39,28 @@ def rpc_handler(method: Method[Any, Any], calls: Calls, read_seconds_max: float)
         error = await calls.serve(method, exchange)
         if error is not None:
             await exchange.abort(error)
+        # gRPC calls this when the client has taken everything, or has left
+        cast("Any", context).add_done_callback(calls.unread.hold(exchange.whose, len(exchange.response)))
         return exchange.response
 
     async def stream(_: object, context: Context) -> None:
         exchange = _StreamExchange(context, read_seconds_max)
         error = await calls.serve(method, exchange)
+        if exchange.last_bytes:  # perhaps still on its way; the status comes behind it
+            cast("Any", context).add_done_callback(calls.unread.hold(exchange.whose, exchange.last_bytes))
         if error is not None:
             await exchange.abort(error)
 
     if method.streams:
-        return cast("Any", grpc).stream_stream_rpc_method_handler(stream)
-    return cast("Any", grpc).stream_unary_rpc_method_handler(unary)
+        return cast("Any", grpc).stream_stream_rpc_method_handler(beginnings.in_turn(stream))
+    return cast("Any", grpc).stream_unary_rpc_method_handler(beginnings.in_turn(unary))
 
 
 class _Exchange:
     """What calls of one response and of many have in common."""
 
     door = "grpc"
+    whose: Hashable = None
 
     def __init__(self, context: Context, read_seconds_max: float) -> None:
         self._context = context
@@ -120,11 +126,17 @@ class _UnaryExchange(_Exchange):
 
 
 class _StreamExchange(_Exchange):
-    """A call of many responses."""
+    """A call of many responses. `last_bytes`: of the last one, 0 before there is any."""
+
+    last_bytes = 0
 
     async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
+        raw = joined(shared, ENTRIES) + response.SerializeToString()
         try:
-            await self._context.write(joined(shared, ENTRIES) + response.SerializeToString())
+            if not self.last_bytes:  # apart: gRPC can't send a status while both together are on their way
+                await self._context.send_initial_metadata(())
+            self.last_bytes = len(raw)
+            await self._context.write(raw)
         except grpc.aio.InternalError:  # the client has left while the message was on its way
             raise asyncio.CancelledError from None
 

@@ -1,7 +1,12 @@
-"""A connection: what is no request that the server can read is refused with a problem document too."""
+"""A connection: what is no request that the server can read is refused with a problem document too.
+
+A caller that does not take what is sent to it is dropped: it would hold the answer, and one of the connections, for as
+long as it likes. It has to take TAKEN_BYTES_MIN in each UNTAKEN_SECONDS_MAX. (Watchers have a time of their own.)
+"""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 from uuid import uuid4
 
@@ -13,6 +18,8 @@ from webhook_grpc.api.codes import Code
 from .problem import Problem
 
 HEAD_BYTES_MAX: Final = 8190  # of the request line, and of one header
+UNTAKEN_SECONDS_MAX: Final = 10.0
+TAKEN_BYTES_MIN: Final = 16 * 1024
 
 log = structlog.get_logger("webhook_grpc.http")
 
@@ -20,7 +27,48 @@ log = structlog.get_logger("webhook_grpc.http")
 class Connection(web.RequestHandler):
     """A connection of aiohttp's server."""
 
-    __slots__ = ()
+    __slots__ = ("_look", "is_watched")
+    _look: asyncio.TimerHandle | None
+    is_watched: bool  # by who writes: a watcher that does not read is ended there
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begins."""
+        super().connection_made(transport)
+        self._look, self.is_watched = None, False
+
+    def pause_writing(self) -> None:
+        """Begins to look whether the caller takes what is sent to it: more waits than a connection may hold."""
+        super().pause_writing()
+        if not self.is_watched:
+            self._look_later()
+
+    def resume_writing(self) -> None:
+        """Looks no more."""
+        super().resume_writing()
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+
+    def force_close(self) -> None:
+        """Closes the connection; it is cut if the caller does not take what is left."""
+        transport = self.transport
+        super().force_close()
+        if transport is not None and transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(UNTAKEN_SECONDS_MAX, _cut, transport)
+
+    def _look_later(self) -> None:
+        if self.transport is not None:
+            left = self.transport.get_write_buffer_size()
+            self._look = asyncio.get_running_loop().call_later(UNTAKEN_SECONDS_MAX, self._drop_if_untaken, left)
+
+    def _drop_if_untaken(self, before: int) -> None:
+        if self.transport is None:
+            return
+        if before - self.transport.get_write_buffer_size() < TAKEN_BYTES_MIN:
+            log.info("a caller that took no answer was dropped", untaken_bytes=self.transport.get_write_buffer_size())
+            _cut(self.transport)
+        else:
+            self._look_later()
 
     def handle_error(
         self,
@@ -43,6 +91,11 @@ class Connection(web.RequestHandler):
         response = _problem(status, request_id).response(request_id)
         response.force_close()
         return response
+
+
+def _cut(transport: asyncio.Transport) -> None:
+    """Ends a connection at once. What has reached the caller's side it may still read."""
+    transport.abort()
 
 
 def _problem(status: int, request_id: str) -> Problem:

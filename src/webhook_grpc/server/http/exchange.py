@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -50,6 +50,7 @@ class Exchange:
     """What calls of one answer and of many have in common."""
 
     door = "http"
+    whose: Hashable = None
 
     def __init__(self, request: web.Request, route: Route, bodies: BodyReading) -> None:
         self._bodies = bodies

@@ -21,6 +21,7 @@ from webhook_grpc.api.messages.sharing import Form, SharedDeliveries, joined
 from webhook_grpc.domain.errors import WebhookError, field_invalid
 from webhook_grpc.server.calls import REQUEST_ID_KEY
 
+from .connection import Connection
 from .exchange import BodyReading, Exchange
 from .problem import Problem
 from .routes import Route
@@ -83,6 +84,7 @@ class StreamExchange(Exchange):
             REQUEST_ID_KEY: self.request_id,
         }
         self._stream = web.StreamResponse(headers=headers)
+        cast("Connection", self._request.protocol).is_watched = True
         await self._stream.prepare(self._request)
         return self._stream
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Hashable
 from typing import Any, Final
 
 from aiohttp import web
@@ -24,6 +25,7 @@ from .origins import Origins
 from .routes import Route, routes_of
 
 METRICS_CONNECTIONS_MAX: Final = 100  # programs that read figures and probe, each with a few connections
+BUFFERED_BYTES_MAX: Final = 64 * 1024  # asyncio's: what a connection may hold before writing to it waits
 
 
 class HttpServer(Listener):
@@ -59,13 +61,25 @@ class HttpServer(Listener):
         async def unary(request: web.Request) -> web.StreamResponse:
             exchange = UnaryExchange(request, route, self._bodies)
             error = await self._calls.serve(method, exchange)
-            return exchange.answer() if error is None else exchange.problem(error)
+            answer = exchange.answer() if error is None else exchange.problem(error)
+            if (answer.content_length or 0) > BUFFERED_BYTES_MAX:
+                await self._send(request, answer, exchange.whose)
+            return answer
 
         async def stream(request: web.Request) -> web.StreamResponse:
             exchange = StreamExchange(request, route, self._bodies)
             return await exchange.end(await self._calls.serve(method, exchange))
 
         return stream if method.streams else unary
+
+    async def _send(self, request: web.Request, answer: web.Response, whose: Hashable) -> None:
+        """Sends an answer, which counts as unread until the caller has taken most of it."""
+        taken = self._calls.unread.hold(whose, answer.content_length or 0)
+        try:
+            await answer.prepare(request)
+            await answer.write_eof()
+        finally:
+            taken()
 
 
 class MetricsServer(Listener):

@@ -1,0 +1,97 @@
+"""Which of the calls that have come begins next: connections take turns, and a few calls begin in a turn of the loop.
+
+A connection's first call in a turn begins at once. Of those that come together the others wait, in a line for each
+connection: whoever opens a thousand streams waits behind itself, and one that is reset while it waits costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NoReturn, TypeVar, cast
+
+import grpc
+
+from webhook_grpc.domain.errors import Overloaded
+
+from .status import DETAILS_KEY, details_of, grpc_status, message_of
+
+BEGUN_MAX: Final = 8  # of calls that waited, in one turn of the loop
+WAITING_MAX: Final = 10_000  # of all connections: each call takes some 10 KB
+RETRY_SECONDS: Final = 1.0
+
+Answer = TypeVar("Answer")
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Beginnings:
+    """The calls that wait for their begin."""
+
+    def __init__(self) -> None:
+        # Of the connections on which a call has begun lately, the next to be looked at first
+        self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self.waiting_count = 0
+
+    def in_turn(
+        self, behaviour: Callable[[Any, Context], Awaitable[Answer]]
+    ) -> Callable[[Any, Context], Awaitable[Answer]]:
+        """Returns what does the same when it is the call's turn."""
+
+        async def begun(request: object, context: Context) -> Answer:
+            try:
+                await self.turn(context.peer())
+            except Overloaded as error:
+                await context.abort(grpc_status(error), message_of(error), ((DETAILS_KEY, details_of(error)),))
+            return await behaviour(request, context)
+
+        return begun
+
+    async def turn(self, connection: str) -> None:
+        """Returns when a call of this connection may begin. Raises Overloaded if too many wait, and it would, too."""
+        line = self._lines.get(connection)
+        if line is None:
+            if not self._lines:
+                asyncio.get_running_loop().call_soon(self._next)
+            self._lines[connection] = deque()
+            return
+        if self.waiting_count >= WAITING_MAX:
+            text = f"{WAITING_MAX} calls wait to begin already; retry later"
+            raise Overloaded("RATE_LIMITED", text, RETRY_SECONDS)
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        line.append(place)
+        self.waiting_count += 1
+        try:
+            await place
+        finally:
+            self.waiting_count -= 1
+
+    def _next(self) -> None:
+        """Lets a few calls begin, of one connection after the other; forgets those connections of which none waits."""
+        for _ in range(BEGUN_MAX):
+            if not self._lines:
+                break
+            connection, line = self._lines.popitem(last=False)
+            while line and line[0].done():  # its client has left
+                line.popleft()
+            if line:
+                line.popleft().set_result(None)
+                self._lines[connection] = line  # at the end: the others come first
+        if self._lines:
+            asyncio.get_running_loop().call_soon(self._next)
+
+
+class Unknown(grpc.GenericRpcHandler):
+    """Answers calls of methods that there are not, in turn as well. grpc.aio would answer them at once."""
+
+    def __init__(self, beginnings: Beginnings) -> None:
+        self._handler = cast("Any", grpc).stream_unary_rpc_method_handler(beginnings.in_turn(_refuse))
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Returns what serves a call that no other handler serves."""
+        del handler_call_details
+        return self._handler
+
+
+async def _refuse(_: object, context: Context) -> NoReturn:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
