@@ -476,7 +476,8 @@ async def test_the_commands_of_an_upgrade_and_of_the_way_back(
     async def said(block: str, path: str = "") -> str:
         commands = SERVE_ONCE + blocks("docs/operations.md", block).replace("webhook-grpc serve", "serve_once")
         in_path = f"PATH={shlex.quote(path or str(BIN))}:$PATH"
-        return await run("bash", "-euo", "pipefail", "-c", f"{in_path}\n{commands}", **settings)
+        script = f"{in_path}\n{commands}"
+        return await run("bash", "-euo", "pipefail", "-c", script, seconds=60, status=0, **settings)
 
     with checkout(previous()) as earlier:
         await asyncio.to_thread(earlier.migrate, settings["WEBHOOK_DATABASE_URL"])

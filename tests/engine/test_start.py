@@ -24,7 +24,8 @@ from tests.support.store import options
 from webhook_grpc.app import App, serve
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.process.banner import Ports
-from webhook_grpc.process.stopping import Stop
+from webhook_grpc.process.service_manager import ServiceManager
+from webhook_grpc.process.stopping import StopSignals
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.schema import partitions
 
@@ -105,23 +106,25 @@ async def test_a_start_that_never_gets_the_lock_fails_with_a_sentence(
 async def test_a_start_that_waits_is_left_when_the_process_is_to_stop(
     database_url: str, postgres: TestPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refusals, stop = Refusals(monkeypatch), Stop()
+    refusals, signals = Refusals(monkeypatch), StopSignals()
     settings = test_settings(database_url, tmp_path, database_timeout_seconds=300)  # for which it would wait
     async with another_making_partitions(postgres):
-        serving = asyncio.create_task(serve(settings, database_url, [SECRET_KEY], int, stop))
+        serving = asyncio.create_task(
+            serve(settings, database_url, [SECRET_KEY], int, signals, ServiceManager(), list[Ports]().append)
+        )
         await refusals.wait_for(1)
-        stop.request()
+        signals.stop.request()
         async with slowness.timeout(20):
             await serving
     await until_none_of_ours_is_connected(postgres)
 
 
 async def test_a_process_that_is_to_stop_before_it_starts_starts_nothing(database_url: str, tmp_path: Path) -> None:
-    stop = Stop()
-    stop.request()
-    ready = list[Ports]()
+    signals = StopSignals()
+    signals.stop.request()
+    settings, ready = test_settings(database_url, tmp_path), list[Ports]()
     async with slowness.timeout(20):
-        await serve(test_settings(database_url, tmp_path), database_url, [SECRET_KEY], int, stop, ready.append)
+        await serve(settings, database_url, [SECRET_KEY], int, signals, ServiceManager(), ready.append)
     assert not ready
 
 
