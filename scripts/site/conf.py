@@ -8,7 +8,10 @@ from pygments.lexers.special import TextLexer
 
 _LISTS: Final[dict[str, list[str]]] = {
     "For callers and receivers": ["receiving", "tasks", "clients", "http", "sql", "cli", "page", "delivery", "errors"],
-    "For operators": ["operations", "settings", "runbook", "metrics", "security", "reliability", "performance"],
+    "For operators": [
+        "operations", "settings", "runbook", "metrics", "security", "reliability", "performance",
+        "/deploy/helm/webhook-grpc/README",
+    ],
     "For those who change it": [
         "architecture", "/CONTRIBUTING", "/tests/README", "/CHANGELOG", "/SECURITY", "decisions/*",
     ],
@@ -18,7 +21,7 @@ _LISTS: Final[dict[str, list[str]]] = {
 project = "webhook-grpc"
 extensions = ["myst_parser"]
 root_doc = "docs/README"
-include_patterns = ["*.md", "docs/*.md", "docs/*/*.md", "tests/README.md"]
+include_patterns = ["*.md", "docs/*.md", "docs/*/*.md", "tests/README.md", "deploy/helm/*/README.md"]
 myst_heading_anchors = 4  # as GitHub names them
 html_theme = "furo"
 html_title = "webhook-grpc"
