@@ -19,6 +19,8 @@ from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from webhook.v1 import delivery_pb2, event_pb2, service_pb2, webhook_pb2
 
+from tests.support import slowness
+
 from .target import (
     CONTINUATION,
     DATA,
@@ -257,7 +259,7 @@ async def unread_changes(target: Target, scale: float) -> str:
         batch = service_pb2.BatchPublishEventsRequest(requests=[service_pb2.PublishEventRequest(event=event)] * count)
         await stub.BatchPublishEvents(batch, metadata=bearer(HOSTILE))
         listed = service_pb2.ListDeliveriesRequest(statuses=[delivery_pb2.DELIVERY_STATUS_SUCCEEDED], page_size=count)
-        async with asyncio.timeout(SECONDS_MAX):
+        async with slowness.timeout(SECONDS_MAX):
             while len((await stub.ListDeliveries(listed, metadata=bearer(HOSTILE))).deliveries) < count:
                 await asyncio.sleep(0.1)
     return f"{max(1, round(5 * scale)) * 100} watches, {count} changes"
@@ -301,7 +303,7 @@ async def cancels(target: Target, scale: float) -> str:
         event = event_pb2.Event(event_type="job.completed", data_json="{}")
         await stub.PublishEvent(service_pb2.PublishEventRequest(event=event), metadata=bearer(HOSTILE))
         listed = service_pb2.ListDeliveriesRequest(statuses=[delivery_pb2.DELIVERY_STATUS_PENDING])
-        async with asyncio.timeout(SECONDS_MAX):
+        async with slowness.timeout(SECONDS_MAX):
             while not (found := (await stub.ListDeliveries(listed, metadata=bearer(HOSTILE))).deliveries):
                 await asyncio.sleep(0.1)
         request = service_pb2.CancelDeliveryRequest(delivery_id=found[0].delivery_id)

@@ -59,6 +59,26 @@ async def test_every_full_batch_of_many_tasks_is_sent_and_nobody_waits_for_room_
     assert len({each.event_id for each in published}) == CALLERS * EVENTS
 
 
+def test_an_event_that_is_handed_over_when_the_workers_have_ended_fails_and_is_not_forgotten() -> None:
+    """A thread was about to hand it over while another one closed the publisher."""
+    publisher = Publisher(lambda request, _: answered(request), LIMITS)
+    has_room = publisher._has_room_for_small  # pyright: ignore[reportPrivateUsage]
+
+    def closed_meanwhile(size_bytes: int) -> bool:
+        found = has_room(size_bytes)
+        with publisher._lock:  # pyright: ignore[reportPrivateUsage]
+            publisher._is_closed = True  # pyright: ignore[reportPrivateUsage] - what `close` does, before it waits
+            publisher._work.notify_all()  # pyright: ignore[reportPrivateUsage]
+        for thread in publisher._threads:  # pyright: ignore[reportPrivateUsage]
+            thread.join()
+        return found
+
+    publisher._has_room_for_small = closed_meanwhile  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    late = publisher.publish("a", {})
+    publisher.close()
+    assert isinstance(late.exception(timeout=slowness.scaled(20)), RuntimeError)
+
+
 def test_flush_returns_and_close_ends_the_threads_while_their_batches_linger() -> None:
     before = set(threading.enumerate())
     publisher = Publisher(lambda request, _: answered(request), LIMITS)

@@ -482,6 +482,7 @@ async def test_the_commands_of_an_upgrade_and_of_the_way_back(
     with checkout(previous()) as earlier:
         await asyncio.to_thread(earlier.migrate, settings["WEBHOOK_DATABASE_URL"])
         new = migration_names()[len(list(earlier.migrations.glob("*.sql"))) :]
+        assert new
         upgrade = await said("upgrade")
         assert all(upgrade.count(one) == 2 for one in new), upgrade  # planned, and applied
         assert "nothing to do" in await said("finish")

@@ -160,7 +160,7 @@ async def test_with_few_descriptors_the_doors_take_fewer_connections_and_deliver
     database_url: str, receiver: Receiver, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    few = ("prlimit", "--nofile=256", str(CLI))
+    few = (need("prlimit"), "--nofile=256", str(CLI))
     process = await Process.start(log, few, WEBHOOK_DATABASE_URL=database_url, WEBHOOK_HTTP_ADDRESS="127.0.0.1:0")
     webhook = webhook_pb2.Webhook(customer_id=CUSTOMER, name="all", url=receiver.url(), events=["*"])
     await process.stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook))

@@ -244,6 +244,29 @@ async def test_a_caller_that_takes_nothing_of_an_answer_is_dropped(
         assert (await http.call("GET", "/api/openapi.json")).status == 200
 
 
+async def test_a_caller_that_wants_the_connection_closed_and_takes_nothing_is_dropped(
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too little is left for asyncio to stop writing; and aiohttp closes the connection by itself."""
+    monkeypatch.setattr("webhook_grpc.server.http.connection.UNTAKEN_SECONDS_MAX", 0.2)
+    service = await services.start(http_address="127.0.0.1:0")
+    await service.publish(json.dumps("x" * 40_000))
+    door = service.app._http  # pyright: ignore[reportPrivateUsage]
+    assert door is not None
+    listening: Any = door._socket  # pyright: ignore[reportPrivateUsage]
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # also of the connections that it accepts
+    path = f"/api/events?customer_id={CUSTOMER}"
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", service.app.http_port))
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        async with slowness.timeout(30):
+            while not door.connection_count:
+                await asyncio.sleep(0.01)
+            while door.connection_count:
+                await asyncio.sleep(0.01)
+
+
 async def ended(reader: asyncio.StreamReader) -> bool:
     """Waits for the first byte or the end, and returns whether it was the end."""
     try:

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import time
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import grpc
 
@@ -40,3 +40,24 @@ async def test_calls_that_have_come_are_taken_together() -> None:
                     await asyncio.sleep(0)
                     turn += 1
     await server.stop(0)
+
+
+async def test_calls_that_nobody_has_taken_end_when_the_server_stops() -> None:
+    """Those that came in the turn in which it was asked to stop: their callers do not wait until the grace is over."""
+    with asking():
+        server = grpc.aio.server()
+    handlers: dict[str, Any] = {"Answer": grpc.unary_unary_rpc_method_handler(answer)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test", handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with slowness.timeout(20), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        await channel.channel_ready()
+        method = cast("Any", channel).unary_unary("/test/Answer")
+        calls = [method(b"") for _ in range(10)]
+        time.sleep(0.3)  # noqa: ASYNC251 - the loop stands still: meanwhile the calls come
+        await server.stop(300)
+        assert len([await call.code() for call in calls]) == 10
+
+
+async def answer(*_: object) -> bytes:
+    return b""

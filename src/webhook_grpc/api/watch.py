@@ -96,7 +96,7 @@ class WatchMethods:
         # At once: an idle stream must not look dead.
         await watcher.send((), position, snapshot_complete=request.snapshot)
         while True:
-            async with self._tail.subscribe(watcher.whose) as subscription:
+            async with self._tail.subscribe(watcher.whose, incarnation) as subscription:
                 if subscription.log != incarnation:
                     raise feed.cursor_of_other_log()
                 position = await self._catch_up(watcher, position, subscription)

@@ -116,9 +116,13 @@ class WebhookMethods:
             created = await store.create(self._database, new, self._webhooks_max, audit=audit)
         return self._shown(created.webhook, self._secret_to_show(created))
 
-    async def _sealed(self, spec: WebhookSpec, customer_id: int, webhook_id: int) -> WebhookSpec:
-        """Returns the spec as it is stored. Raises Unavailable."""
+    async def _sealed(
+        self, spec: WebhookSpec, customer_id: int, webhook_id: int, *, with_url: bool = True
+    ) -> WebhookSpec:
+        """Returns the spec as it is stored; without `with_url` its URL stays as it is there. Raises Unavailable."""
         with_headers = await self._own_headers.sealed(spec, customer_id, webhook_id)
+        if not with_url:
+            return with_headers
         return await queries.sealed(self._database, self._sealer, with_headers, customer_id, webhook_id)
 
     def _shown(self, webhook: Webhook, secret: str = "") -> webhook_pb2.Webhook:
@@ -165,7 +169,9 @@ class WebhookMethods:
         current = await store.get(self._database, customer_id, webhook_id)
         if message.etag and message.etag != str(current.version):
             raise store.etag_mismatch(current)
-        spec = await self._sealed(self._changed_spec(current, message, fields), current.customer_id, webhook_id)
+        changed = self._changed_spec(current, message, fields)
+        # Only a URL that is given: the janitor, which looks twice, seals those that are there
+        spec = await self._sealed(changed, current.customer_id, webhook_id, with_url="url" in fields)
         await self._refuse_unusable_types(set(spec.events) - set(current.events))
         signing_key = await self._signing_keys.wanted_by(spec, customer_id) if "signature_type" in fields else None
         audit = call.audit(f"webhook:{webhook_id}", fields=fields)

@@ -23,6 +23,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from webhook_grpc import settings as source
+from webhook_grpc.commands.examples import examples
 from webhook_grpc.settings import PREFIX, Settings, Token, load_settings
 
 _GROUP: Final = re.compile(r"# --- (.*?) -+$")
@@ -202,7 +203,7 @@ def _default_here(setting: Described) -> str:
 def settings_command(explained: Callable[[], AbstractContextManager[None]]) -> click.Command:
     """Returns the command. `explained` turns failures into sentences."""
 
-    @click.command("settings")
+    @click.command("settings", epilog=examples("webhook-grpc settings", "webhook-grpc settings -o json"))
     @click.option(
         "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="json: one object a line."
     )

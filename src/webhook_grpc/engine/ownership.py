@@ -323,7 +323,10 @@ class Ownership:
         If one is shorter, the shards are given up in memory only: the next look finds that they are ours, and
         everything of them is read again.
         """
-        count = sum(max(0, reached.get(shard, 0) - last_seq) for shard, last_seq in found.items())
+        if _missing(found, reached):
+            self._compared_count = -1  # until it is done: if it fails, the next beat compares all again
+            found = await self._found_on_a_primary(found)
+        count = _missing(found, reached)
         if count:
             await store.rename_log(self._connection, self._new_id())
             log.warning("the database has lost what was committed: watchers start again", changes=count)
@@ -332,6 +335,14 @@ class Ownership:
             self.hurry()
         for shard, last_seq in found.items():
             self._reached[shard] = max(self._reached.get(shard, 0), last_seq)
+
+    async def _found_on_a_primary(self, shards: Collection[int]) -> dict[int, int]:
+        """Reads again how far logs reach. Raises Unavailable if a standby, which may be behind, was asked."""
+        opened_count = self._connection.opened_count
+        is_standby, found = await store.is_standby(self._connection), await store.log_ends(self._connection, shards)
+        if is_standby or self._connection.opened_count != opened_count:
+            raise Unavailable("STORAGE_UNAVAILABLE", "the database was a standby, or is another one now")
+        return found
 
     def _chosen(self, staying: set[int], count: int, now: float) -> set[int]:
         idle = {shard for shard in staying if self._listener.is_idle(shard)}
@@ -380,6 +391,11 @@ class Ownership:
 
     def _log(self, what: str, count: int) -> None:
         log.info(what, worker=str(self.shards.worker), count=count, owned=len(self.shards.owned))
+
+
+def _missing(found: Mapping[int, int], reached: Mapping[int, int]) -> int:
+    """Returns how many changes these logs have less than they were seen to have."""
+    return sum(max(0, reached.get(shard, 0) - last_seq) for shard, last_seq in found.items())
 
 
 def _ends(shards: Mapping[int, OwnedShard]) -> dict[int, int]:

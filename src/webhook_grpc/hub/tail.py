@@ -128,9 +128,15 @@ class Tail:
         self._hinted.set()
 
     @contextlib.asynccontextmanager
-    async def subscribe(self, whose: Hashable) -> AsyncGenerator[Subscription]:
-        """Joins at the live end. `whose`: who shares the turns of this watcher. Raises Unavailable."""
+    async def subscribe(self, whose: Hashable, log: UUID | None = None) -> AsyncGenerator[Subscription]:
+        """Joins at the live end. `whose`: who shares the turns of this watcher. Raises Unavailable.
+
+        `log`: the name of the log that the watcher has just read. If it is another one here, the name is read again.
+        """
         position = await self._current_position()
+        if log not in {None, self._log}:
+            await self._look()
+            position = await self._current_position()
         subscription = Subscription(self._log, position, self._buffer_changes_max, whose, self.turns)
         if self._closed:
             subscription.close()
@@ -174,8 +180,6 @@ class Tail:
 
     async def _look(self) -> None:
         """Lets all watchers go if the log has got another name, and begins at the end of that log."""
-        if time.monotonic() - self._looked_at < _LOOK_SECONDS:
-            return
         log, self._looked_at = await feed.incarnation(self._connection), time.monotonic()
         if log != self._log:
             self._position = None
@@ -183,7 +187,8 @@ class Tail:
                 subscription.replace()
 
     async def _read(self) -> bool:
-        await self._look()
+        if time.monotonic() - self._looked_at >= _LOOK_SECONDS:
+            await self._look()
         position = await self._current_position()
         changes = await feed.read(self._connection, position, _NO_END, self._read_at)
         if not changes:

@@ -32,6 +32,7 @@ class ServiceManager:
     beat_seconds: float | None = None
     _unsent: list[str] = field(default_factory=list[str], init=False)  # at most one of each kind, in order
     _is_away: bool = field(default=False, init=False)
+    _is_stopping: bool = field(default=False, init=False)
 
     @classmethod
     def taken_from(cls, environment: MutableMapping[str, str]) -> Self:
@@ -42,14 +43,17 @@ class ServiceManager:
 
     def ready(self) -> None:
         """Says that the service serves, for the first time or after a reload."""
-        self._say("READY=1")
+        if not self._is_stopping:
+            self._say("READY=1")
 
     def reloading(self) -> None:
         """Says that files are read again, until `ready` is said."""
-        self._say(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        if not self._is_stopping:
+            self._say(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """Says that the service drains."""
+        """Says that the service drains. It is neither ready nor reloading after that."""
+        self._is_stopping = True
         self._say("STOPPING=1")
 
     async def run(self) -> None:

@@ -234,13 +234,15 @@ class Calls:
                     customer_id = customer_of(request, caller)
                     self._rates.take_of_customer(customer_id)
                     place.take_of_customer(customer_id)
-                    exchange.whose = whose = customer_id or caller.name
+                    whose = customer_id or caller.name
+                    # Apart for those who publish: no event is refused because somebody does not read lists
+                    exchange.whose = (whose, "publish") if method.permission == "publish" else whose
                     write = self._writer(method, exchange, call)
                     if method.streams:
-                        self.unread.check(whose)
+                        self.unread.check(exchange.whose)
                         await self._run_until_revoked(method, request, call, write, deadline)
                     else:
-                        await self._run_in_turn(method, request, call, write, whose)
+                        await self._run_in_turn(method, request, call, write, whose, exchange.whose)
             except TimeoutError:
                 if method.streams and deadline.expired():
                     raise self._why_ended(caller) from None
@@ -253,13 +255,19 @@ class Calls:
             await method.run(self._methods, request, call, write)
 
     async def _run_in_turn(
-        self, method: Method[Any, Any], request: Message, call: Call, write: Write, whose: int | str
+        self,
+        method: Method[Any, Any],
+        request: Message,
+        call: Call,
+        write: Write,
+        whose: int | str,
+        unread_by: Hashable,
     ) -> None:
         turns = self._publishing if method.permission == "publish" else self._others
         if not turns.take():
             await turns.wait(whose, request.ByteSize())
         try:
-            self.unread.check(whose)  # only now: more answers than run at once can't become unread unseen
+            self.unread.check(unread_by)  # only now: more answers than run at once can't become unread unseen
             await method.run(self._methods, request, call, write)
         finally:
             turns.leave()

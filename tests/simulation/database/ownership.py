@@ -30,6 +30,7 @@ class Ownership:
             ownership.SELECT_OWNED_SHARDS: reads(lambda params: [*self.stored.model.owned(params["worker"]).items()]),
             ownership.TAKE_SHARDS: writes(self._take),
             ownership.READOPT_SHARDS: writes(self._readopt),
+            ownership.SELECT_IS_STANDBY: reads(lambda _: [(False,)]),
             ownership.SELECT_LAST_SEQS: reads(lambda params: [*self.stored.model.last_seqs(params["shards"]).items()]),
             ownership.RELEASE_SHARDS: writes(self._release),
             ownership.DELETE_WORKER: writes(self._unregister),

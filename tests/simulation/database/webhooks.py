@@ -55,5 +55,5 @@ def _columns(webhook: Webhook) -> Row:
         None if webhook.retry_delays_seconds is None else list(webhook.retry_delays_seconds), webhook.timeout_seconds,
         webhook.max_in_flight, webhook.rate_limit_per_second, webhook.headers, webhook.labels, webhook.description,
         webhook.version, webhook.create_time, webhook.update_time, webhook.disable_time, None,
-        webhook.signature_type.value, None, None,
+        webhook.signature_type.value, webhook.sealed_query, None, None,
     )  # fmt: skip

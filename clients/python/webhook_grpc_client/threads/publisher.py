@@ -44,7 +44,8 @@ class Publisher:
         self._is_full = False  # all wait until there is ample room: those who come later do not overtake
         self._flushing = 0
         self._is_closed = False
-        self._is_over = False  # closed, and the workers have ended
+        self._working_count = limits.batches_at_once
+        self._is_over = False  # closed, and the last worker has ended
         self._threads = [
             threading.Thread(target=self._run, name=f"publisher-{number}", daemon=True)
             for number in range(limits.batches_at_once)
@@ -89,7 +90,6 @@ class Publisher:
         for thread in self._threads:
             thread.join()
         with self._lock:
-            self._is_over = True
             self._admit()
 
     def __enter__(self) -> Self:
@@ -155,6 +155,8 @@ class Publisher:
             while True:
                 self._admit()
                 if self._is_closed and not self._queue.count:
+                    self._working_count -= 1
+                    self._is_over = not self._working_count
                     return []
                 hurry = self._is_closed or self._flushing > 0
                 seconds = self._queue.wait_seconds(time.monotonic(), hurry=hurry)

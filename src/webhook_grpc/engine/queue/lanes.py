@@ -65,7 +65,7 @@ class Lanes:
         self._owed: set[str] = set()  # hosts that may have a free slot and lanes that wait for one
         self._alarms: list[tuple[float, int]] = []
         self._gates: list[tuple[float, int]] = []
-        self._busy_shards: dict[int, dict[Turn, float]] = {}  # since when each is held: the oldest is the first
+        self._busy_shards: dict[int, dict[Turn, float]] = {}  # since when each is held
         self._closed_shards: set[int] = set()
         self._barred: set[tuple[int, UUID]] = set()
         self._held_bytes = 0
@@ -91,7 +91,7 @@ class Lanes:
 
     def busy_since(self, shard: int) -> float:
         """Returns since when the oldest attempt of the shard that is not settled has been running."""
-        return next(iter(self._busy_shards.get(shard, {}).values()), math.inf)
+        return min(self._busy_shards.get(shard, {}).values(), default=math.inf)
 
     @property
     def is_full(self) -> bool:

@@ -26,6 +26,16 @@ class AskingServer(_cygrpc.AioServer):
         made.__init__(*arguments)
         self._come = asyncio.Queue[Any]()  # calls, and exceptions; at most those that were asked for
         self._asking = list[asyncio.Task[None]]()
+        self._is_stopping = False
+
+    async def shutdown(self, grace: float | None) -> None:
+        """Stops. Calls that nobody has taken yet are dropped, which ends them: grpc.aio takes no more."""
+        of_grpc: Any = super()
+        stopping = asyncio.ensure_future(of_grpc.shutdown(grace))
+        self._is_stopping = True
+        while not self._come.empty():
+            self._come.get_nowait()
+        await stopping
 
     async def _request_call(self) -> Any:
         """Returns the next call: grpc.aio calls this for each. Raises when the server stops."""
@@ -41,7 +51,10 @@ class AskingServer(_cygrpc.AioServer):
         of_grpc: Any = super()
         try:
             while True:
-                self._come.put_nowait(await of_grpc._request_call())  # noqa: SLF001 - what grpc.aio itself calls
+                come = await of_grpc._request_call()  # noqa: SLF001 - what grpc.aio itself calls
+                if not self._is_stopping:
+                    self._come.put_nowait(come)
+                del come  # a call that nobody takes ends when nothing refers to it
         except Exception as error:  # noqa: BLE001 - raised where calls are taken
             self._come.put_nowait(error)
 

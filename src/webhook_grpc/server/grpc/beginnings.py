@@ -18,6 +18,7 @@ from webhook_grpc.domain.errors import Overloaded
 from .status import DETAILS_KEY, details_of, grpc_status, message_of
 
 BEGUN_MAX: Final = 8  # of calls that waited, in one turn of the loop
+LOOKED_MAX: Final = 200  # connections that are looked at in one turn of the loop: most have no call that waits
 WAITING_MAX: Final = 10_000  # of all connections: each call takes some 10 KB
 RETRY_SECONDS: Final = 1.0
 
@@ -68,13 +69,15 @@ class Beginnings:
 
     def _next(self) -> None:
         """Lets a few calls begin, of one connection after the other; forgets those connections of which none waits."""
-        for _ in range(BEGUN_MAX):
-            if not self._lines:
+        begun_count = 0
+        for _ in range(min(LOOKED_MAX, len(self._lines) * BEGUN_MAX)):
+            if begun_count == BEGUN_MAX or not self._lines:
                 break
             connection, line = self._lines.popitem(last=False)
             while line and line[0].done():  # its client has left
                 line.popleft()
             if line:
+                begun_count += 1
                 line.popleft().set_result(None)
                 self._lines[connection] = line  # at the end: the others come first
         if self._lines:

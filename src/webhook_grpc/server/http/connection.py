@@ -49,12 +49,21 @@ class Connection(web.RequestHandler):
             self._look.cancel()
             self._look = None
 
+    async def start(self) -> None:
+        """Serves the requests of the connection. It is cut if the caller does not take what is left at its end."""
+        transport = self.transport
+        try:
+            await super().start()
+        finally:
+            if transport is not None and transport.is_closing():  # aiohttp has closed it, after `Connection: close`
+                _cut_later(transport)
+
     def force_close(self) -> None:
         """Closes the connection; it is cut if the caller does not take what is left."""
         transport = self.transport
         super().force_close()
-        if transport is not None and transport.get_write_buffer_size():
-            asyncio.get_running_loop().call_later(UNTAKEN_SECONDS_MAX, _cut, transport)
+        if transport is not None:
+            _cut_later(transport)
 
     def _look_later(self) -> None:
         if self.transport is not None:
@@ -91,6 +100,11 @@ class Connection(web.RequestHandler):
         response = _problem(status, request_id).response(request_id)
         response.force_close()
         return response
+
+
+def _cut_later(transport: asyncio.Transport) -> None:
+    if transport.get_write_buffer_size():
+        asyncio.get_running_loop().call_later(UNTAKEN_SECONDS_MAX, _cut, transport)
 
 
 def _cut(transport: asyncio.Transport) -> None:

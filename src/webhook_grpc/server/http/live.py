@@ -74,6 +74,7 @@ class StreamExchange(Exchange):
         except TimeoutError:  # the caller has stopped to read
             if self._request.transport is not None:
                 self._request.transport.abort()
+        cast("Connection", self._request.protocol).is_watched = False  # what follows is answered as on any other
         return self._stream
 
     async def _begin(self) -> web.StreamResponse:

@@ -19,8 +19,9 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.store import db
 from webhook_grpc.store.connection.session import Row
-from webhook_grpc.store.db import LoopConnection, run
+from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.schema.migration_files import program_version
 
 from .marks import ProcessMark
@@ -110,6 +111,8 @@ WHERE s.shard = r.shard AND s.epoch = r.epoch AND s.owner = %(worker)s
 
 # Cursors of before are then refused: they may lie beyond the end of the log, or in what has been written over.
 RENAME_LOG: Final = "UPDATE meta SET log_incarnation = %(name)s"
+
+SELECT_IS_STANDBY: Final = "SELECT pg_is_in_recovery()"
 
 DELETE_WORKER: Final = "DELETE FROM workers WHERE worker_id = %(worker)s"
 
@@ -241,6 +244,12 @@ async def log_ends(connection: LoopConnection, shards: Collection[int]) -> dict[
     return dict(await connection.rows(SELECT_LAST_SEQS, {"shards": list(shards)}))  # pyright: ignore[reportArgumentType] - rows of two
 
 
+async def is_standby(connection: LoopConnection) -> bool:
+    """Returns whether the server takes changes from another one, and may be behind it. Raises Unavailable."""
+    [(found,)] = await connection.rows(SELECT_IS_STANDBY)
+    return found
+
+
 def refuse_shorter_logs(connection: LoopConnection, reached: Mapping[int, int]) -> None:
     """Lets no statement run on a new connection to a database whose logs are shorter than `reached` says, now.
 
@@ -249,7 +258,7 @@ def refuse_shorter_logs(connection: LoopConnection, reached: Mapping[int, int]) 
 
     async def look(opened: AsyncConnection[Row]) -> None:
         known = dict(reached)
-        found = await run(opened, SELECT_LAST_SEQS, {"shards": list(known)}) if known else []
+        found = await db.run(opened, SELECT_LAST_SEQS, {"shards": list(known)}) if known else []
         if any(last_seq < known[shard] for shard, last_seq in found):
             raise Unavailable("STORAGE_UNAVAILABLE", "the database is older than it was")
 
