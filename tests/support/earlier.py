@@ -94,7 +94,8 @@ class Earlier:
 def previous() -> str:
     """The commit before the newest migration came: the last one of the version before. Skips as `checkout`."""
     newest = f"{FOLDER.relative_to(ROOT)}/{migration_names()[-1]}.sql"
-    came = _git("log", "--diff-filter=A", "--format=%H", "-1", "--", newest)
+    # Of the main line: the file may have got its name in a merge, which git shows only so
+    came = _git("log", "--first-parent", "-m", "--diff-filter=A", "--format=%H", "-1", "--", newest)
     if came is None:
         return missing(f"the history of {newest}", "the whole history has to be checked out")
     return f"{came.decode().strip()}^" if came else "HEAD"  # it is not committed yet
