@@ -377,8 +377,8 @@ class Settings(DatabaseSettings):
     streams_unsent_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000
     """Messages that are on their way to watchers, of all together; half of it for one customer. Further ones wait."""
     answers_unread_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000
-    """Answers that the clients of one customer do not read; its further calls are refused with
-    RATE_LIMITED. Over HTTP a client, but a watcher, that takes less than 16 KiB in 10 s is dropped besides."""
+    """Answers that the clients of one customer do not read, those to calls that publish apart; further such calls are
+    refused with RATE_LIMITED. Over HTTP a client, but a watcher, that takes less than 16 KiB in 10 s is dropped."""
     stream_buffer_max: Annotated[int, Field(ge=100)] = 5000
     """Changes that are buffered for one watcher before it has to read them from the log; all that keep up share
     them."""
