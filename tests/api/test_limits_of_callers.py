@@ -105,7 +105,7 @@ async def test_who_reads_no_answers_gets_no_further_ones_and_holds_up_nobody(ser
     async with slowness.timeout(20):
         while codes[-2:] != [too_much, too_much]:  # until so many of them were carried out that one more is too much
             codes.append(await code_of(service.stub.ListWebhooks(own)))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # the others are carried out meanwhile
     assert set(codes) <= {grpc.StatusCode.OK, too_much}
     refused = await refusal(service.stub.ListWebhooks(own))
     assert (refused.reason, refused.retry_seconds > 0) == ("RATE_LIMITED", True)

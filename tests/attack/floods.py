@@ -261,7 +261,7 @@ async def unread_changes(target: Target, scale: float) -> str:
         listed = service_pb2.ListDeliveriesRequest(statuses=[delivery_pb2.DELIVERY_STATUS_SUCCEEDED], page_size=count)
         async with slowness.timeout(SECONDS_MAX):
             while len((await stub.ListDeliveries(listed, metadata=bearer(HOSTILE))).deliveries) < count:
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # a list gives no signal
     return f"{max(1, round(5 * scale)) * 100} watches, {count} changes"
 
 
@@ -292,7 +292,7 @@ async def unread_pages(target: Target, scale: float) -> str:
         target.opened.append(writer)
         writer.write(b"GET /api/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 30)
         writers.append(writer)
-    await asyncio.sleep(15 * scale)
+    await asyncio.sleep(15 * scale)  # how long the attack lasts
     return f"{len(writers)} connections, {sum(writer.is_closing() for writer in writers)} closed by then"
 
 
@@ -305,7 +305,7 @@ async def cancels(target: Target, scale: float) -> str:
         listed = service_pb2.ListDeliveriesRequest(statuses=[delivery_pb2.DELIVERY_STATUS_PENDING])
         async with slowness.timeout(SECONDS_MAX):
             while not (found := (await stub.ListDeliveries(listed, metadata=bearer(HOSTILE))).deliveries):
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # a list gives no signal
         request = service_pb2.CancelDeliveryRequest(delivery_id=found[0].delivery_id)
 
         async def cancel() -> None:

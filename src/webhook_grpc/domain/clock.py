@@ -1,7 +1,7 @@
 """What to make of the database's clock: how far it is ahead of ours, when it has stepped, what time is believed.
 
-Each answer that names the database's time tells how far that clock is ahead, to within half of the round trip (Cristian
-1989): somewhere in it the clock was read. What several answers tell is put together, so that one that was long on its
+Each answer that names the database's time shows how far that clock is ahead, to within half of the round trip (Cristian
+1989): somewhere in it the clock was read. What several answers show is put together, so that one that was long on its
 way makes nothing that is known less certain, and is not taken for a step.
 
 A clock that runs ahead would expire and drop everything that is kept. So whatever deletes by age goes by the time that

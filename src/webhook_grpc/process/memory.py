@@ -37,7 +37,7 @@ class MemoryReturn:
         """Looks for ever."""
         while True:
             await self.look()
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)  # memory gives no signal when it grows
 
     async def look(self) -> None:
         """Gives back what is free if the process has grown."""

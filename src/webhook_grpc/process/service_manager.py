@@ -60,7 +60,7 @@ class ServiceManager:
         """Says again and again that the event loop moves, and what could not be said before, until it is cancelled."""
         while self.address:
             self._say(*([] if self.beat_seconds is None else [_BEAT]))
-            await asyncio.sleep(self.beat_seconds or _PAUSE_SECONDS)
+            await asyncio.sleep(self.beat_seconds or _PAUSE_SECONDS)  # the beat that the manager waits for
 
     def _say(self, *words: str) -> None:
         """Sends what was not sent, then these. Neither waits nor raises: a service whose manager is away goes on."""

@@ -31,7 +31,7 @@ class Printer:
     def __init__(
         self, form: Format, look: Look, fields: Sequence[str] = (), say: Callable[[str], None] = lambda _: None
     ) -> None:
-        """`say` is what tells a person about the answer."""
+        """`say` prints a sentence about the answer for people."""
         self.form = form
         self.look = look
         self._fields = tuple(fields)
