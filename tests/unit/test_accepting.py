@@ -53,8 +53,10 @@ async def test_calls_that_nobody_has_taken_end_when_the_server_stops() -> None:
     async with slowness.timeout(20), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         await channel.channel_ready()
         method = cast("Any", channel).unary_unary("/test/Answer")
+        await method(b"")  # it is connected
         calls = [method(b"") for _ in range(10)]
-        time.sleep(0.3)  # noqa: ASYNC251 - the loop stands still: meanwhile the calls come
+        await asyncio.sleep(0)  # they are sent
+        time.sleep(0.3)  # noqa: ASYNC251 - the loop stands still: meanwhile they come
         await server.stop(300)
         assert len([await call.code() for call in calls]) == 10
 
