@@ -15,7 +15,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck
 
-from tests.support import durations, parsing, shaking, sharing, slowness
+from tests.support import durations, importing, parsing, shaking, sharing, slowness
 from tests.support.full import in_full
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
@@ -83,8 +83,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.stash[SECONDS_MAX] = float(marker.args[0]) if marker is not None else usual
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """What is imported and collected stays: the garbage collector would look at it in vain each time."""
+    gc.disable()
+    try:
+        importing.import_from_elsewhere(session.config.args, session.config.rootpath)
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish() -> None:
-    """Takes what is imported and collected out of the garbage collector, which would look at it in vain each time."""
+    """Takes what is imported and collected out of the garbage collector, for good."""
     gc.collect()
     gc.freeze()
 

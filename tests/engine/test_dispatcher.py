@@ -24,6 +24,7 @@ from webhook_grpc.domain.model import WebhookStatus
 from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.http.sender import Sender
 from webhook_grpc.store.outbox import due, ownership, settlement
+from webhook_grpc.store.registry import webhooks
 
 __all__ = ["receiver", "service", "services", "shared", "shared_settings"]  # fixtures
 
@@ -707,6 +708,33 @@ async def test_deliveries_whose_event_is_gone_end_as_expired_and_hold_up_nobody(
         deliveries = await watch.until_ended(21)
     assert [d.event_id for d in deliveries if d.status == SUCCEEDED] == [kept.event_id]
     assert sum(d.status == delivery_pb2.DELIVERY_STATUS_EXPIRED for d in deliveries) == 20
+
+
+async def test_what_was_published_to_a_webhook_that_a_failover_lost_is_not_held_for_ever(
+    service: Service, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new primary has neither the webhook nor the delivery, whose lane waits for its receiver."""
+    webhook = await service.create_webhook(receiver.url("/lost"))
+    load, lost = webhooks.by_ids, asyncio.Event()
+
+    async def after_the_failover(database: Any, webhook_ids: Any) -> Any:
+        if webhook.webhook_id in webhook_ids and not lost.is_set():
+            lane = service.app.engine.lanes.get(webhook.webhook_id)
+            assert lane is not None
+            while not lane.held:  # a look may have found the row before its publisher hands it over
+                await asyncio.sleep(0.001)
+            postgres.forget()
+            lost.set()
+        return await load(database, webhook_ids)
+
+    monkeypatch.setattr(webhooks, "by_ids", after_the_failover)
+    await service.publish()
+    async with slowness.timeout(20):
+        await lost.wait()
+        while service.app.engine.lanes.get(webhook.webhook_id) is not None:
+            await asyncio.sleep(0.01)  # what is forgotten gives no signal
+    assert service.is_at_rest
+    assert not receiver.requests
 
 
 async def test_a_row_that_was_read_before_its_delivery_was_settled_is_not_sent_again(

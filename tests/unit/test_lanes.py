@@ -822,6 +822,24 @@ def test_forgotten_shards_leave_nothing_behind() -> None:
     assert start(lanes) == []
 
 
+def test_a_webhook_that_does_not_exist_leaves_nothing_behind_once_what_is_only_settled_has_ended() -> None:
+    lanes = make_lanes(prefetch_bytes_max=200)
+    lane = lanes.open(1, 1, 1, NOW)
+    assert lanes.hold(lane, make_delivery(is_fresh=True), NOW)
+    turn = lanes.reserve(lane, make_delivery())
+    assert turn is not None
+    known = add_lane(lanes, webhook_id=2)
+    assert lanes.is_full
+    for webhook_id in (1, 2, 3):
+        lanes.forget_unowned(webhook_id)
+    assert not lanes.is_full
+    assert list(lanes) == [lane, known]
+    assert list(lane.held) == [turn.delivery.event_id]
+    lanes.release(turn)
+    lanes.forget_unowned(1)
+    assert list(lanes) == [known]
+
+
 def test_an_attempt_in_flight_of_a_forgotten_shard_ends_without_harm() -> None:
     lanes = make_lanes(prefetch_bytes_max=200)
     add_lane(lanes, webhook_id=1, held=2)

@@ -130,11 +130,17 @@ class Intake:
     # --- receivers -------------------------------------------------------------------------------------------------
 
     async def load_receivers(self) -> None:
-        """Gives lanes their receivers that have none, from the database if need be. Raises Unavailable."""
+        """Gives lanes their receivers that have none, from the database if need be. Raises Unavailable.
+
+        Forgets lanes whose webhook the database has not: it was restored to an earlier time, say.
+        """
         unknown = [lane.webhook_id for lane in self._lanes if lane.receiver is None]
         for receiver in await self._receivers.load(unknown):
             self._give(receiver)
             self._due_hints.discover([receiver.webhook.shard])  # this look may have no place for the lane
+        for webhook_id in unknown:
+            if not self._receivers.is_loaded(webhook_id):
+                self._lanes.forget_unowned(webhook_id)
 
     def webhook_changed(self, webhook: Webhook) -> None:
         """Gives the lane of a webhook what is new of it."""

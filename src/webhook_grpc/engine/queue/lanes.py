@@ -377,6 +377,17 @@ class Lanes:
             self._empty(lane)
             self._forget(lane)
 
+    def forget_unowned(self, webhook_id: int) -> None:
+        """Forgets the lane of a webhook that does not exist, once nothing of it is being settled.
+
+        What is queued would wait for its receiver for ever. If it has a row after all, that is found again.
+        """
+        lane = self._lanes.get(webhook_id)
+        if lane is not None and lane.receiver is None:
+            self._empty(lane)
+            if not lane.held:
+                self._forget(lane)
+
     def _forget(self, lane: Lane) -> None:
         del self._lanes[lane.webhook_id]
         lane.is_known = False

@@ -38,6 +38,10 @@ class Receivers:
         webhook, pace = self._webhooks.get(webhook_id), self._paces.get(webhook_id)
         return None if webhook is None or pace is None else Receiver(webhook, pace)
 
+    def is_loaded(self, webhook_id: int) -> bool:
+        """Returns whether the webhook of a receiver is loaded, if not its pace."""
+        return self._webhooks.get(webhook_id) is not None
+
     @property
     def is_current(self) -> bool:
         """Whether changes of webhooks have been followed lately: else requests may go where none may go any more."""
